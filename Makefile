@@ -25,7 +25,7 @@ TARGET ?=
 TESTS ?= $(subst proxy/sidekey,tests,$(dir $(MODULE)))
 WHEEL ?=
 UV ?= uv
-VENDOR ?= proxy/sidekey/admin/ui/vendor
+VENDOR ?= proxy/sidekey/console/static/vendor
 OCI := org.opencontainers.image
 # No other file knows the address of the repository (CONTRIBUTING.md, "Release").
 REPOSITORY := $(patsubst %/,%,$(SIDEKEY_REPOSITORY_URL))
@@ -87,7 +87,7 @@ release-check: $(VENV)/.release ## Build sdist, pure wheel, SBOM and chart of a 
 
 # cosmic-ray changes the module in the working tree and restores it. After an interrupted run, restore it with `git checkout`.
 mutants: $(VENV)/.dev ## Mutate MODULE=FILE and list the mutations that TESTS (default: the tests of its folder) do not detect
-	@if [ ! -f '$(MODULE)' ]; then echo "mutants: set MODULE to a file, as in MODULE=proxy/sidekey/core/entry.py" >&2; exit 2; fi
+	@if [ ! -f '$(MODULE)' ]; then echo "mutants: set MODULE to a file, as in MODULE=proxy/sidekey/policy/tunnel.py" >&2; exit 2; fi
 	@mkdir -p .cache
 	@sed 's|@MODULE@|$(MODULE)|; s|@TESTS@|$(TESTS)|' cosmic-ray.toml >.cache/cosmic-ray.toml
 	@$(BIN)/cosmic-ray init --force .cache/cosmic-ray.toml .cache/mutants.sqlite
@@ -122,7 +122,7 @@ ui: ## Bundle the libraries of the console's pages (needs node and npm); VENDOR=
 	@node tools/ui/build.mjs '$(VENDOR)'
 
 pictures: $(VENV)/.dev ## Take the screenshots in docs/console.md
-	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/ui/test_pictures.py
+	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/console/test_pictures.py
 
 image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_BASE=other bases, IMAGE=name:tag, ARGS passes arguments to the builder
 	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) $(if $(BASE),--build-arg BASE='$(BASE)') \

@@ -27,7 +27,6 @@ class CompileHook(BuildHookInterface[Any]):
         """Add the extensions to the wheel; its tag names the Python and the platform that they are for."""
         package = Path("proxy", "sidekey")
         found = {path for glob in self.config["modules"] for path in package.glob(glob)}
-        found -= {package / name for name in self.config["interpreted"]}
         sources = sorted(str(path) for path in found if path.name != "__init__.py")
         self.scratch = TemporaryDirectory()
         extensions = mypycify(sources, debug_level="0", target_dir=self.scratch.name, group_name=LIBRARY)

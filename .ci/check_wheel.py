@@ -24,7 +24,7 @@ def compiled() -> Iterator[str]:
     hook, package = wheel["hooks"]["custom"], SOURCE / "sidekey"
     for glob in hook["modules"]:
         for path in package.glob(glob):
-            if path.name != "__init__.py" and path.relative_to(package).as_posix() not in hook["interpreted"]:
+            if path.name != "__init__.py":
                 yield path.relative_to(SOURCE).with_suffix("").as_posix()
 
 

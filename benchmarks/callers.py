@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable
 
 from benchmarks.core import REQUEST, exchange_once, in_turn
-from sidekey.core.callers import Caller
+from sidekey.policy.callers import Caller
 
 ROUNDS = 120
 EXCHANGES = 300

@@ -18,18 +18,18 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from benchmarks.core import BASIC, RESPONSE, WarmSource, Wire
-from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
+from sidekey.certificates.leaves import Leaves
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.secret_loader import SecretLoader
-from sidekey.dataplane.plane import DataPlane
-from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
-from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot
-from sidekey.sources.leaves import Leaves
+from sidekey.policy.targets import Domain, Forbidden, Policy, parse_prefix
+from sidekey.proxy.data_plane import DataPlane
+from sidekey.proxy.upstream.connection import UpstreamConnection
+from sidekey.snapshot.secret_loader import SecretLoader
+from sidekey.snapshot.snapshot import Integration, NetworkRules, Snapshot
 
 SEED = 11
 CANDIDATES = 1500

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 
 from benchmarks.core import BODY, REQUEST, exchange_once, in_turn
-from sidekey.runtime.snapshot import Preset
-from sidekey.settings.presets import read_preset
+from sidekey.config.build.presets import read_preset
+from sidekey.snapshot.snapshot import Preset
 
 ROUNDS = 120
 EXCHANGES = 300

@@ -7,10 +7,10 @@ import random
 from base64 import b64encode
 from time import process_time
 
-from sidekey.core.framing import UNTIL_CLOSE
-from sidekey.core.redaction import MARK, Redactor
-from sidekey.core.response import ResponseHead
-from sidekey.dataplane.exchange.redacted import RedactedBody
+from sidekey.policy.framing import UNTIL_CLOSE
+from sidekey.policy.messages import ResponseHead
+from sidekey.policy.redaction import MARK, Redactor
+from sidekey.proxy.exchange.response_body import RedactedBody
 
 ROUNDS = 60
 HEADS = 400

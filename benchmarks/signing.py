@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from benchmarks.core import BASIC, exchange_once, in_turn
-from sidekey.core.signing import Signer, SigningRules
-from sidekey.core.sigv4 import AccessKey, Scope, SigV4Rules, SigV4Signer
+from sidekey.credentials.aws.sigv4 import AccessKey, Scope, SigV4Rules, SigV4Signer
 from sidekey.credentials.base import Grant
+from sidekey.credentials.signatures.keys import hmac_key, webhook_key
 from sidekey.credentials.signatures.schemes import SCHEMES
-from sidekey.credentials.signatures.written_keys import hmac_key, webhook_key
+from sidekey.credentials.signing import Signer, SigningRules
 
 ROUNDS = 200
 EXCHANGES = 200

@@ -14,15 +14,15 @@ from typing import Any, Self
 
 from benchmarks.probe import PASSWORD, TOKEN, USER
 from benchmarks.processes import MeasureFailed
-from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings.presets import read_preset
-from sidekey.settings.stored.opening import Vault
-from sidekey.settings.stored.presets import PresetDraft
-from sidekey.settings.stored.rows import saved_preset, saved_row
-from sidekey.settings.stored.saving import assess
+from sidekey.config.build.presets import read_preset
+from sidekey.config.stored.presets import PresetDraft
+from sidekey.config.stored.rows import saved_preset, saved_row
+from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.validate import assess
+from sidekey.snapshot.store import StoreRules
 from sidekey.store.audit import AuditEntry
 from sidekey.store.failures import MOST, Failure
-from sidekey.store.place import open_store
+from sidekey.store.open import open_store
 from sidekey.store.records import IntegrationRow, PresetRow
 from sidekey.store.state import Put
 from sidekey.store.store import Store

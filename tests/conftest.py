@@ -12,9 +12,9 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-from sidekey.core.build import build
-from support.ca import Authority
+from sidekey.build import build
 from support.postgres import Postgres
+from support.private_ca import Authority
 
 # Every run tries the same examples, whatever the load of the machine: the fuzz targets look for new ones.
 settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, get_args
 
-from sidekey.admin.api.openapi import codes_of
-from sidekey.admin.api.problems import CODES
-from sidekey.admin.api.route import PREFIX, Route
-from sidekey.admin.api.routes import ROUTES
-from sidekey.admin.api.service import MOST_LISTED
+from sidekey.api.errors import CODES
+from sidekey.api.openapi import codes_of
+from sidekey.api.route import PREFIX, Route
+from sidekey.api.routes import ROUTES
+from sidekey.api.service import MOST_LISTED
+from sidekey.config.errors import MOST_ERRORS
+from sidekey.config.stored.document import LARGEST, LONGEST_PATH, MOST_VALUES
+from sidekey.config.stored.validate import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
+from sidekey.config.yaml_reader import DEEPEST
 from sidekey.credentials.endpoint import LONGEST
 from sidekey.credentials.fields import ENTRIES, LONGEST_NAME, NAMES
-from sidekey.runtime.admin_rules import Permission, roles_with
-from sidekey.runtime.standing import EXPIRING, FAILING
-from sidekey.settings.config_errors import MOST_ERRORS
-from sidekey.settings.document import DEEPEST
-from sidekey.settings.stored.document import LARGEST, LONGEST_PATH, MOST_VALUES
-from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
+from sidekey.snapshot.admin import Permission, roles_with
+from sidekey.snapshot.status import EXPIRING, FAILING
 from sidekey.store.audit import WINDOW
 from tools.config_pages import harmless_keys
 

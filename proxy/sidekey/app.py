@@ -14,18 +14,16 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sidekey import process
-from sidekey.admin.api.service import Service
-from sidekey.admin.extension import Managing
-from sidekey.admin.health import Health
-from sidekey.admin.listeners import Extension, build_admin, build_metrics
-from sidekey.admin.serve import MOST, Server, serve
-from sidekey.admin.tls import AdminTls
+from sidekey.api.listeners import Extension, Health, Managing, build_admin, build_metrics
+from sidekey.api.server import MOST, AdminTls, Server, serve
+from sidekey.api.service import Service
+from sidekey.certificates.leaves import Leaves
+from sidekey.certificates.service import Certificates
+from sidekey.config.load import Loaded, Loader
+from sidekey.config.reload import Reloader, ReloadHooks, log_load
 from sidekey.credentials.base import GrantSource
-from sidekey.dataplane.plane import DataPlane
-from sidekey.dataplane.worker import Worker
+from sidekey.diagnostics.probe import Outcome, probe, probe_preset, target_of
 from sidekey.errors import ProblemError, StartError
-from sidekey.history import History
-from sidekey.managed import Managed
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.network.guard import Listener as OwnListener
@@ -33,26 +31,23 @@ from sidekey.network.listen import Listener, listen
 from sidekey.network.tls import prepare_trust
 from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
-from sidekey.observe.exposition import Exposition
+from sidekey.observe.exceptions import describe, is_of_output
+from sidekey.observe.history import History
 from sidekey.observe.hooks import install_safe_hooks
-from sidekey.observe.logs import LogLevel, LogOutput, configure, get_logger, open_log, report_defect
+from sidekey.observe.log import LogLevel, LogOutput, configure, get_logger, open_log, report_defect
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.output import open_standard_error
-from sidekey.observe.printed import is_of_output
-from sidekey.observe.redact import describe
+from sidekey.observe.prometheus import Exposition
 from sidekey.observe.writer import LineWriter
-from sidekey.probe import Outcome, probe, probe_preset, target_of
-from sidekey.reloading.log_load import log_load
-from sidekey.reloading.reloader import Reloader, ReloadHooks
-from sidekey.runtime.publisher import Commit, Publisher, Refused
-from sidekey.runtime.snapshot import Address, Integration, Log, Preset, Snapshot, TestRequest
-from sidekey.settings.load import Loaded, Loader
-from sidekey.sources.certificates.service import Certificates
-from sidekey.sources.leaves import Leaves
-from sidekey.sources.static import StaticSource
-from sidekey.sources.tokens.ledger import Closed, Ledger
-from sidekey.sources.tokens.service import Tokens
-from sidekey.sources.tokens.token_source import TokenSource
+from sidekey.proxy.data_plane import DataPlane
+from sidekey.proxy.worker import Worker
+from sidekey.publish import Commit, Publisher, Refused
+from sidekey.snapshot.snapshot import Address, Integration, Log, Preset, Snapshot, TestRequest
+from sidekey.store_manager import Managed
+from sidekey.tokens.ledger import Closed, Ledger
+from sidekey.tokens.service import Tokens
+from sidekey.tokens.source import TokenSource
+from sidekey.tokens.static import StaticSource
 
 T = TypeVar("T")
 

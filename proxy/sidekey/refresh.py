@@ -12,6 +12,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from weakref import WeakMethod
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -142,3 +143,40 @@ class Refresh(Generic[T, E]):
     def _count_failure(self, asked: float | None) -> None:
         self.failures += 1
         self.not_before = asyncio.get_running_loop().time() + self._pause(self.failures, asked)
+
+
+def call_weakly_at(loop: asyncio.AbstractEventLoop, when: float, method: Callable[[], None]) -> asyncio.TimerHandle:
+    """Have the loop call a bound method at `when`, on its own clock, if its object still lives then.
+
+    The loop holds on to whatever a timer refers to: a source that nobody uses any more would live as long as its token.
+    """
+    return loop.call_at(when, _call, WeakMethod(method))
+
+
+def _call(reference: WeakMethod[Callable[[], None]]) -> None:
+    method = reference()
+    if method is not None:
+        method()
+
+
+FIRST = 1.0
+LONGEST = 60.0
+LONGEST_ASKED = 3600.0
+"""Seconds of a `Retry-After` that are honoured: an endpoint may not lock an integration out for a day."""
+
+_DOUBLINGS = 6
+
+
+def pause(failures: int, jitter: float, asked: float | None = None) -> float:
+    """Seconds until the next attempt, after this many failures in a row (at least one).
+
+    It doubles up to `LONGEST`; `jitter`, within 0 and 1, takes away up to a quarter. `asked` is the response's
+    `Retry-After` in seconds, which can only make it longer.
+    """
+    base: float = min(LONGEST, FIRST * 2 ** min(failures - 1, _DOUBLINGS))
+    return max(base * (1 - jitter / 4), min(asked or 0.0, LONGEST_ASKED))
+
+
+def growing(jitter: Callable[[], float]) -> Pause:
+    """`pause`, with another jitter each time, for a `Refresh`."""
+    return lambda failures, asked: pause(failures, jitter(), asked)

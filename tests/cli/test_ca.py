@@ -10,12 +10,12 @@ from pathlib import Path
 import certifi
 import pytest
 
-from sidekey.authority.folder import read
-from sidekey.authority.keep import settle
+from sidekey.ca.maintain import settle
+from sidekey.ca.storage import read
 from sidekey.cli.ca import CaError, bundle, described, paths, rotate, trust_folder
-from support.ask import get
-from support.authorities import NOW, rules_in
 from support.child import Child, run_cli
+from support.http_get import get
+from support.local_cas import NOW, rules_in
 
 CONFIG = """\
 version: 1

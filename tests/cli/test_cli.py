@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import click
 import pytest
 
 import sidekey
+from sidekey.build import build
 from sidekey.cli import COMMANDS, main
 from sidekey.cli.groups import Group
-from sidekey.core.build import build
+from sidekey.config.schema import schema
 from support.child import run_cli, run_process
 from support.commands import GOOD, INVALID, INVALID_PLACES, SECRET, TOKENS, imported_by, write_config
 
@@ -135,3 +137,10 @@ def test_every_command_names_all_errors_of_a_config(command: list[str], tmp_path
     result = run_cli(*command, "--config", write_config(tmp_path, INVALID))
     assert (result.returncode, result.stdout) == (1, "")
     assert len(result.stderr.splitlines()) >= len(INVALID_PLACES)
+
+
+def test_schema_prints_the_schema_of_the_config() -> None:
+    """JSON, and nothing else."""
+    result = run_cli("schema")
+    assert result.returncode == 0
+    assert json.loads(result.stdout) == schema()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.cli import COMMANDS
-from support import peers
+from support import programs
 from support.child import run_cli
 from support.commands import write_config
 
@@ -53,7 +53,7 @@ def test_a_real_fish_completes_commands_and_ids(environment: dict[str, str]) -> 
     """Each with its whole summary, commas and all."""
     script = 'sidekey completion fish | source; complete -C "sidekey expl"; complete -C "sidekey test c"'
     explain = f"explain\t{COMMANDS['explain'].summary}"
-    assert said([peers.require("fish"), "--no-config", "-c", script], environment) == [explain, "crm"]
+    assert said([programs.require("fish"), "--no-config", "-c", script], environment) == [explain, "crm"]
 
 
 def test_a_real_zsh_completes_commands_and_ids(environment: dict[str, str]) -> None:
@@ -65,4 +65,4 @@ def test_a_real_zsh_completes_commands_and_ids(environment: dict[str, str]) -> N
         words=(sidekey test c) CURRENT=3; _sidekey_completion
     """
     explain = f"explain:{COMMANDS['explain'].summary}"
-    assert said([peers.require("zsh"), "-f", "-c", script], environment) == [explain, "crm"]
+    assert said([programs.require("zsh"), "-f", "-c", script], environment) == [explain, "crm"]

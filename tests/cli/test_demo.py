@@ -13,7 +13,7 @@ import pytest
 
 from sidekey.cli import demo
 from sidekey.cli.demo import AUTHORIZATION, PASSWORD, ProtectedUpstream, side_by_side
-from support import peers
+from support import programs
 from support.browsing import Browser
 from support.child import SIDEKEY, clean_environment, run_process
 from support.ports import free_port
@@ -86,7 +86,7 @@ def test_lines_to_try_by_hand_and_the_metrics_are_named(once: str) -> None:
 
 def test_it_stays_up_until_it_is_interrupted_and_its_lines_work() -> None:
     """Each curl line does what the demo did, and the console accepts its token. Ctrl-C ends the demo with exit 0."""
-    curl = peers.require("curl")
+    curl = programs.require("curl")
     with subprocess.Popen(
         [*SIDEKEY, "demo"], env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:

@@ -1,4 +1,4 @@
-"""`sidekey explain`, as a process; what it says of targets: tests/test_explain.py."""
+"""`sidekey explain`, as a process; what it says of targets: tests/diagnostics/test_explain.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sidekey.cli.explain import look_up, read_sample
-from sidekey.explain import Sample
-from sidekey.runtime.snapshot import Snapshot
+from sidekey.diagnostics.explain import Sample
+from sidekey.snapshot.snapshot import Snapshot
 from support.child import run_cli
 from support.commands import GOOD, TOKENS, write_config
 

@@ -11,8 +11,8 @@ from sidekey.cli import healthcheck
 from sidekey.cli.healthcheck import NotReady, ask
 from support.child import Child, run_cli
 from support.commands import imported_by
-from support.one_answer import answering_once
 from support.ports import free_port, listening_socket
+from support.single_response import answering_once
 
 READY = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
 DRAINING = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\ndraining\n"

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from sidekey.cli.store import StoreCommandError, purpose_of, write_key
-from sidekey.settings.stored.opening import Vault
-from sidekey.settings.stored.rows import saved_row
-from sidekey.settings.stored.saving import assess
+from sidekey.config.stored.rows import saved_row
+from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.validate import assess
 from sidekey.store.errors import StoreUnavailable
-from sidekey.store.place import open_store
+from sidekey.store.open import open_store
 from sidekey.store.records import IntegrationRow, new_row
 from sidekey.store.state import Put
 from sidekey.store.store import Store
 from support.child import run_cli
-from support.disk import limited
+from support.full_disk import limited
 from support.stores import ENTRY, KEYS, SqlitePlace
 
 CONFIG = """\

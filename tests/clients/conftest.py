@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support import peers
+from support import programs
 from support.clients import SERVICES
 from support.compiled import go_program, java_programs
 
@@ -87,11 +87,11 @@ def client(request: pytest.FixtureRequest) -> Client:
     name: str = request.param
     if name == "curl":
         options = ["-q", "-sS", "--max-time", "60", "--json", '{"n": 1}', "-w", " %{http_code}"]
-        return Client(name, (peers.require("curl"), *options))
+        return Client(name, (programs.require("curl"), *options))
     if name == "go":
         return Client(name, (request.getfixturevalue("go_client"),))
     if name == "java":
         return Client(name, (*request.getfixturevalue("java"), "Client"))
     if name == "node":
-        return Client(name, (peers.require("node"), str(PROGRAMS / "client.mjs")))
+        return Client(name, (programs.require("node"), str(PROGRAMS / "client.mjs")))
     return Client(name, (sys.executable, str(PROGRAMS / f"with_{name}.py")))

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from clients.test_clients import AUTHORIZATION, HEAD, config
-from support import peers
-from support.ca import Authority
+from support import programs
 from support.child import Child, run_process
 from support.client_upstream import GOT, ClientUpstream
 from support.clients import OF_NPM, SERVICES
+from support.private_ca import Authority
 
 ADDRESS = "127.0.0.2"
 STRIPE = str(OF_NPM / "with_stripe.mjs")
@@ -78,8 +78,8 @@ THROUGH = [[AUTHORIZATION.decode()]]
 
 def old_node() -> str:
     """Node before 24, as Debian 13 has it; the packages that run on it are installed along with Node 24."""
-    peers.require("node24")
-    node = peers.require("node")
+    programs.require("node24")
+    node = programs.require("node")
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.removeprefix("v").partition(".")[0]) >= 24:
         pytest.skip(f"the Node of this machine uses a proxy: {version}")
@@ -88,7 +88,7 @@ def old_node() -> str:
 
 def node(version: str) -> str:
     """Node before 24 where it is to be the old one, else 24."""
-    return old_node() if version == "old" else peers.require("node24")
+    return old_node() if version == "old" else programs.require("node24")
 
 
 @pytest.mark.parametrize("program", ["with_fetch.mjs", "with_https.mjs"])

@@ -15,12 +15,12 @@ import pytest
 import pytest_asyncio
 
 from clients.conftest import Client
-from support import peers
-from support.ask import get, post
-from support.ca import Authority
+from support import programs
 from support.child import Child, run_cli
+from support.http_get import get, post
 from support.nginx import Nginx
-from support.raw import RawConnection
+from support.private_ca import Authority
+from support.raw_connection import RawConnection
 from support.upstream import OK, RawUpstream
 
 HOST = "up.test"
@@ -145,7 +145,7 @@ async def test_an_https_upstream_is_reached_by_http(ca: Authority, tmp_path: Pat
 
 async def test_an_http_url_travels_on_over_tls(ca: Authority, tmp_path: Path) -> None:
     """The forward door upgrades http://HOST/ to https where only an https rule names the host."""
-    curl = peers.require("curl")
+    curl = programs.require("curl")
     made: list[RawConnection] = []
     # Port 443 is what the upgrade means; an address of this process's own keeps parallel runs apart.
     address = f"127.43.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
@@ -179,7 +179,7 @@ async def test_an_http_url_travels_on_over_tls(ca: Authority, tmp_path: Path) ->
 
 async def test_every_byte_that_arrives_is_known(scene: Scene) -> None:
     """What curl sends, without its connection's fields, then the credential, and Via."""
-    curl = peers.require("curl")
+    curl = programs.require("curl")
     command = [
         curl,
         "-q",

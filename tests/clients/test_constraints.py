@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.authority import trust
-from sidekey.authority.certificates import Signer, make_key
-from sidekey.authority.own import examine
-from sidekey.authority.scope import Scope
+from sidekey.ca import trust_folder
+from sidekey.ca.certificates import Signer, make_key
+from sidekey.ca.operator_ca import examine
+from sidekey.ca.scope import Scope
 from sidekey.network.tls_server import server_context
-from support.authorities import cert_manager_secret
+from support.local_cas import cert_manager_secret
 
 HOST = "crm.example.com"
 
@@ -42,7 +42,7 @@ def test_java_enforces_the_constraints_of_an_intermediate(
     own = examine(secret["tls.crt"], secret["tls.key"], Scope(), now, secret["ca.crt"]).authority
     assert own is not None
     store = tmp_path / "truststore.p12"
-    store.write_bytes(trust.truststore(own.trusted))
+    store.write_bytes(trust_folder.truststore(own.trusted))
     properties = [f"-Djavax.net.ssl.trustStore={store}", "-Djavax.net.ssl.trustStoreType=PKCS12"]
     pem, _ = Signer(own, make_key()).leaf(host, now)
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as serving:

@@ -17,9 +17,9 @@ import pytest_asyncio
 
 from clients.conftest import Client
 from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
-from support import peers
-from support.ca import Authority
+from support import programs
 from support.child import Child, run_process
+from support.private_ca import Authority
 from support.upstream import RawUpstream
 
 TOKEN = "t%41 @:/?#[]'\"$(id)`+{}|\\"
@@ -95,7 +95,7 @@ async def test_a_client_posts_by_host_with_its_callers_token(client: Client, sce
 @pytest.mark.parametrize("kept", [True, False], ids=["with certificates of its own", "with none"])
 async def test_what_a_service_trusted_it_still_trusts(kept: bool, ca: Authority, scene: Scene) -> None:
     """Here it goes past Sidekey to an upstream that only its own roots verify."""
-    curl = [peers.require("curl"), "-q", "-sS", "--resolve", f"{HOST}:{scene.upstream.port}:127.0.0.1"]
+    curl = [programs.require("curl"), "-q", "-sS", "--resolve", f"{HOST}:{scene.upstream.port}:127.0.0.1"]
     more = {"SIDEKEY_TOKEN": TOKEN}
     if kept:
         more["CURL_CA_BUNDLE"] = str(ca.bundle)
@@ -114,7 +114,7 @@ async def test_options_instead_of_a_config(scene: Scene) -> None:
         "--trust",
         str(scene.folder / "the state" / "trust"),
     ]
-    curl = [peers.require("curl"), "-q", "-sS", f"{scene.base}/hello"]
+    curl = [programs.require("curl"), "-q", "-sS", f"{scene.base}/hello"]
     more = {"SIDEKEY_TOKEN": TOKEN, "SIDEKEY_CONFIG": "/nowhere"}
     done = await scene.exec(*way, "crm", "--", *curl, more=more)
     assert (done.returncode, done.stdout) == (0, "ok"), done.stderr

@@ -14,9 +14,9 @@ import pytest_asyncio
 
 from clients.conftest import Client
 from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
-from support import peers
-from support.ca import Authority
+from support import programs
 from support.child import Child
+from support.private_ca import Authority
 from support.upstream import RawUpstream
 
 OF_EXEC = ("requests", "httpx", "aiohttp", "go")
@@ -86,7 +86,7 @@ async def test_a_client_sends_an_https_url(client: Client, scene: Scene) -> None
 
 async def test_openssl_opens_a_tunnel_by_http_1_0(scene: Scene) -> None:
     """Without Host."""
-    command = [peers.require("openssl"), "s_client", "-quiet", "-proxy", f"127.0.0.1:{scene.child.proxy_port}"]
+    command = [programs.require("openssl"), "s_client", "-quiet", "-proxy", f"127.0.0.1:{scene.child.proxy_port}"]
     command += ["-CAfile", str(scene.trust / "ca.pem"), "-verify_return_error", "-servername", HOST]
     command += ["-connect", f"{HOST}:{scene.upstream.port}"]
     request = f"GET /api/hello HTTP/1.1\r\nHost: {HOST}:{scene.upstream.port}\r\nConnection: close\r\n\r\n"
@@ -98,7 +98,7 @@ async def test_openssl_opens_a_tunnel_by_http_1_0(scene: Scene) -> None:
 
 async def test_curl_shows_why_a_connect_was_refused(scene: Scene) -> None:
     """Its message has no more than the status line."""
-    command = [peers.require("curl"), "-q", "-sSv", "-x", f"http://crm:x@127.0.0.1:{scene.child.proxy_port}"]
+    command = [programs.require("curl"), "-q", "-sSv", "-x", f"http://crm:x@127.0.0.1:{scene.child.proxy_port}"]
     done = await asyncio.to_thread(
         subprocess.run, [*command, "https://evil.test/"], capture_output=True, text=True, check=False
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support import peers
+from support import programs
 from support.child import Child, run_cli
 from support.nginx import Nginx
 
@@ -60,7 +60,7 @@ class Scene:
         """Ask by `http_proxy` alone, as a service does that knows nothing of Sidekey."""
         proxy = f"127.0.0.1:{self.child.proxy_port}"
         return subprocess.run(
-            [peers.require("curl"), "-q", "-sS", "--write-out", " %{http_code}", *arguments, url],
+            [programs.require("curl"), "-q", "-sS", "--write-out", " %{http_code}", *arguments, url],
             env={"http_proxy": f"http://{proxy}" if user is None else f"http://{user}@{proxy}"},
             capture_output=True,
             text=True,
@@ -175,7 +175,7 @@ def test_what_passed_is_logged_and_counted_without_an_integration(own: Scene) ->
     line = own.child.wait_for_line(lambda line: "/seen" in line)
     assert '"integration":"-"' in line
     metrics = subprocess.run(
-        [peers.require("curl"), "-q", "-sS", f"http://127.0.0.1:{own.child.admin_port}/metrics"],
+        [programs.require("curl"), "-q", "-sS", f"http://127.0.0.1:{own.child.admin_port}/metrics"],
         capture_output=True,
         text=True,
         check=True,

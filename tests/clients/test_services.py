@@ -21,11 +21,11 @@ import pytest
 
 from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
 from clients.test_exec import TOKEN
-from support import peers
-from support.ca import Authority
+from support import programs
 from support.child import SIDEKEY, Child, run_cli
 from support.client_upstream import EVENTS, GOT, LARGE, SMALL, ClientUpstream
 from support.clients import CLIENTS, ClientKind, record
+from support.private_ca import Authority
 
 ORDINARY = "an-ordinary-token"
 """For axios, which where Node does not do that does not decode the password."""
@@ -126,8 +126,8 @@ def by_host(ca: Authority, tmp_path: Path) -> Iterator[Scene]:
 def kind(request: pytest.FixtureRequest) -> ClientKind:
     """Each client in turn; skipped where its peer is missing."""
     found: ClientKind = request.param
-    if found.runtime in peers.PACKAGES or found.runtime in peers.FOLDERS:
-        peers.require(found.runtime)
+    if found.runtime in programs.PACKAGES or found.runtime in programs.FOLDERS:
+        programs.require(found.runtime)
     return found
 
 
@@ -143,7 +143,7 @@ def command(kind: ClientKind, request: pytest.FixtureRequest) -> list[str]:
         return ["env", f"PYTHON={sys.executable}", "sh", program]
     if program.endswith(".py"):
         return [sys.executable, program]
-    runtime = peers.require(kind.runtime)
+    runtime = programs.require(kind.runtime)
     return [runtime, "run", "--quiet", "--allow-all", program] if kind.runtime == "deno" else [runtime, program]
 
 
@@ -208,7 +208,7 @@ def expected(kind: ClientKind, case: str, upstream: ClientUpstream) -> list[str]
 
 def pushed(upstream: ClientUpstream) -> str:
     """The ID of the 10 MB that git pushed."""
-    repository = [peers.require("git"), "-C", str(upstream.repository)]
+    repository = [programs.require("git"), "-C", str(upstream.repository)]
     content = subprocess.run([*repository, "show", "pushed:upload"], capture_output=True, check=True).stdout
     assert content == LARGE + b"more"
     found = subprocess.run([*repository, "rev-parse", "pushed:upload"], capture_output=True, text=True, check=True)
@@ -251,8 +251,8 @@ def test_a_plain_url_goes_through_sidekey_too(
 def test_axios_needs_no_newer_node(named: Scene) -> None:
     """It reads the variables itself, so that Debian's Node will do; it does not decode a token."""
     axios = next(kind for kind in CLIENTS if kind.package == "axios")
-    peers.require(axios.runtime)
-    command = [peers.require("node"), str(axios.path)]
+    programs.require(axios.runtime)
+    command = [programs.require("node"), str(axios.path)]
     named.upstream.forget()
     status, lines, errors = named.exec(["crm"], command, axios.requests, ORDINARY)
     assert status == 0, errors

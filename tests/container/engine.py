@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from cluster.kube import CommandFailed
-from support import namespaces, peers
+from support import namespaces, programs
 from support.namespaces import Namespaces, remove_cgroup
 
 PROGRAMS: Final = ("aardvark-dns", "mmdebstrap", "netavark", "nft", "podman", "podman-compose", "runc")
@@ -54,7 +54,7 @@ _CGROUPS: Final = ("*/libpod_parent", "libpod_parent")
 
 def missing() -> list[str]:
     """List what this machine lacks for the tests."""
-    return [*(name for name in PROGRAMS if peers.find(name) is None), *namespaces.missing()]
+    return [*(name for name in PROGRAMS if programs.find(name) is None), *namespaces.missing()]
 
 
 class Engine:

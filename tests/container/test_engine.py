@@ -9,14 +9,14 @@ import pytest
 
 from cluster import images
 from container.engine import Engine
-from support import peers
+from support import programs
 
 
 def machine(folder: Path) -> dict[str, list[str]]:
     """List what a run of podman could leave behind, and nothing that another program changes meanwhile."""
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     filters = subprocess.run(
-        [peers.require("nft"), "list", "tables"], check=True, capture_output=True, text=True
+        [programs.require("nft"), "list", "tables"], check=True, capture_output=True, text=True
     ).stdout
     stored = [Path(place) for place in ("/etc/containers", "/run/containers", "/run/libpod", "/var/lib/containers")]
     return {

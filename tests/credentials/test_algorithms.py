@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from sidekey.credentials.algorithms import OF_SECRETS, check_library, least_bytes
+from sidekey.credentials.jose import OF_SECRETS, check_library, least_bytes
 
 
 def test_a_secret_is_as_long_as_the_hash() -> None:

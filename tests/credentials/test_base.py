@@ -10,13 +10,10 @@ from joserfc.jwk import RSAKey
 from pydantic import BaseModel
 
 from sidekey import credentials
-from sidekey.core.signing import OutgoingRequest, Signer, Unique
-from sidekey.core.sigv4 import Scope
 from sidekey.credentials import jose
-from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.aws.settings import WebIdentitySettings
-from sidekey.credentials.aws.sts_response import _Leaves
-from sidekey.credentials.aws.web_identity import WebIdentity, WebIdentityCredential
+from sidekey.credentials.aws.sigv4 import Scope
+from sidekey.credentials.aws.sts import WebIdentity, WebIdentityCredential, _Leaves
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -36,34 +33,34 @@ from sidekey.credentials.base import (
     SupplementSettings,
     Traits,
 )
-from sidekey.credentials.certificates.loader import CertificateLoader, Reading
-from sidekey.credentials.certificates.material import Examined, Material, _Examination
-from sidekey.credentials.certificates.pem import Block, Halves
+from sidekey.credentials.certificates.encoding import Block, Halves
+from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.certificates.validate import Examined, Material, _Examination
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Entered, Keys, Reference, Secret, Section
 from sidekey.credentials.headers import HeadersSettings
-from sidekey.credentials.identity import ClientIdentity
-from sidekey.credentials.injected import InjectedSettings
+from sidekey.credentials.injection import AddedSettings, InjectedSettings
 from sidekey.credentials.oauth2 import assertion
 from sidekey.credentials.oauth2.assertion import AssertionSettings, KeyAssertionSettings
-from sidekey.credentials.oauth2.clients import Client, Proof
+from sidekey.credentials.oauth2.client_authentication import Client, Proof
 from sidekey.credentials.oauth2.grants import JwtBearer, Password, RefreshToken
-from sidekey.credentials.oauth2.request import TokenRequest, TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
+from sidekey.credentials.oauth2.token_request import TokenRequest, TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import Token
 from sidekey.credentials.secret_holder import SecretHolder
-from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.credentials.session import Identity, LoginRequest, LoginSettings, SessionSettings
-from sidekey.credentials.signatures.keys import Hmac
-from sidekey.credentials.signatures.private_keys import load_key
+from sidekey.credentials.signatures.keys import Hmac, load_key
 from sidekey.credentials.signatures.rfc9421 import MessageSigner, Parameters
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.credentials.signatures.template import Facts
+from sidekey.credentials.signing import OutgoingRequest, Signer, Unique
+from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.snapshot.secret_loader import SecretLoader
 from support import oauth
-from support.issuing import credential_of, settings_of
-from support.outgoing import UNIQUE, outgoing, private_key
+from support.drive_kinds import credential_of, settings_of
+from support.outgoing_requests import UNIQUE, outgoing, private_key
 
 SECRET = {"insecure_value": "hunter2"}
 PEM = {"insecure_value": "-----BEGIN hunter2-----"}

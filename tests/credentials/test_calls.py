@@ -1,11 +1,17 @@
+""""""
+
 from __future__ import annotations
 
+import json
+import string
 from urllib.parse import parse_qsl
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sidekey.credentials import calls
+from sidekey.credentials.base import Reply
 from sidekey.credentials.calls import Scalar, accepting, form, with_query
 
 PAIRS: list[tuple[str, Scalar]] = [("a b", "c&d"), ("n", 5), ("r", 0.5), ("t", True), ("f", False), ("é", "+/=")]
@@ -45,3 +51,110 @@ def test_accept_is_sent_once() -> None:
     """Another in the config replaces ours, however it is spelled."""
     assert accepting((("X-A", "b"),), "*/*") == (("Accept", "*/*"), ("X-A", "b"))
     assert accepting((("aCCept", "text/xml"),), "*/*") == (("aCCept", "text/xml"),)
+
+
+@pytest.mark.parametrize("body", [b'{"a": 1}', b'\xef\xbb\xbf{"a": 1}', b' {"a": 1}\r\n', b'{"a": 0, "a": 1}'])
+def test_an_object_is_read(body: bytes) -> None:
+    """With a byte order mark, too (RFC 8259 8.1)."""
+    assert calls.json_object(body) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"5", b'"{}"', b"{}}", b"{'a': 1}", b"\xff", b'{"a": ' + b"9" * 5000 + b"}", b"[" * 100_000]
+)
+def test_anything_else_is_none(body: bytes) -> None:
+    """Also numbers and nestings that Python refuses."""
+    assert calls.json_object(body) is None
+
+
+@given(st.binary())
+@example('{"a": 1}'.encode("utf-16"))
+def test_reading_never_fails(body: bytes) -> None:
+    """Any bytes give an object or None."""
+    found = calls.json_object(body)
+    assert found is None or json.loads(body.decode("utf-8-sig")) == found
+
+
+@given(st.text())
+def test_a_token_has_visible_characters_of_ascii(text: str) -> None:
+    """And at least one of them."""
+    visible = set(string.ascii_letters + string.digits + string.punctuation)
+    assert calls.is_token(text) is (text != "" and set(text) <= visible)
+
+
+@pytest.mark.parametrize("value", [None, 5, b"tok", ["tok"]])
+def test_only_a_text_is_a_token(value: object) -> None:
+    """JSON has other things."""
+    assert not calls.is_token(value)
+
+
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": " 120 "}, 120),
+        ({"retry-after": "Sun, 06 Nov 1994 08:50:37 GMT", "date": DATE}, 60),
+        # RFC 9110 5.6.7: the two older forms.
+        ({"retry-after": "Sunday, 06-Nov-94 08:50:37 GMT", "date": DATE}, 60),
+        ({"retry-after": "Sun Nov  6 08:50:37 1994", "date": DATE}, 60),
+        ({"retry-after": "Sun, 06 Nov 1994 07:50:37 GMT", "date": DATE}, 0),
+        ({"retry-after": DATE}, None),
+        ({"retry-after": "Sun, 06 Nov 1994 08:50:37 GMT", "date": "today"}, None),
+        ({"retry-after": "Sun, 66 Nov 1994 08:50:37 GMT", "date": DATE}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "1.5"}, None),
+        ({"retry-after": "9" * 5000}, None),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
+    """RFC 9110 10.2.3; a date counts from the response's own, so that no clock of ours is asked."""
+    assert calls.retry_after(headers) == seconds
+
+
+@given(st.text(), st.text() | st.just(DATE))
+@example("Sun, 06 Nov 99999999999999999999 08:49:37 GMT", DATE)
+@example("Sun, 06 Nov 1994 08:49:37 +9999999999", DATE)
+@example("Sun, 06 Nov 1994 99:99:99 GMT", DATE)
+def test_no_header_makes_the_reading_fail(value: str, date: str) -> None:
+    """Nothing, or seconds that may be waited."""
+    seconds = calls.retry_after({"retry-after": value, "date": date})
+    assert seconds is None or 0 <= seconds < float("inf")
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "outcome", "settings"),
+    [
+        (204, "", "invalid", False),
+        (307, "", "invalid", False),
+        (400, "", "refused", True),
+        (400, "our words", "refused", True),
+        (401, "", "refused", True),
+        (403, "our words", "refused", True),
+        (404, "our words", "refused", False),
+        (404, "", "refused", False),
+        (429, "", "rate_limited", False),
+        (502, "", "unreachable", False),
+    ],
+)
+def test_a_status_becomes_an_error(status: int, word: str, outcome: str, settings: bool) -> None:
+    """400, 401 and 403 say that the config is wrong, whatever else is said."""
+    error = calls.error_of_status("login", Reply(status, {"retry-after": "7"}, b"hunter2"), word)
+    assert (error.outcome, error.settings, error.retry_after) == (outcome, settings, 7)
+    assert error.reason == f"login returned {status} {word}".strip()
+
+
+@pytest.mark.parametrize(
+    ("status", "unspent"),
+    [
+        *((status, False) for status in (200, 204, 500, 502, 504)),
+        *((status, True) for status in (302, 400, 401, 429, 503)),
+    ],
+)
+def test_an_error_says_whether_what_was_presented_may_be_used_up(status: int, unspent: bool) -> None:
+    """Behind a gateway, or in the middle of its work, a server may have done what it was asked for."""
+    assert calls.error_of_status("token endpoint", Reply(status, {}, b"")).unspent is unspent

@@ -10,15 +10,15 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
+from sidekey.config.errors import Loc
+from sidekey.config.models import IntegrationSettings
+from sidekey.config.stored.document import with_new_ids
+from sidekey.config.validate import validate
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import WrittenAs
+from sidekey.credentials.header_values import WrittenValue
 from sidekey.credentials.registry import KINDS
-from sidekey.credentials.written_values import WrittenValue
-from sidekey.settings.config_errors import Loc
-from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.stored.document import with_new_ids
-from sidekey.settings.validated import validate
 
 Tags = dict[Loc, str]
 """The type that each tagged mapping on the way to a place has."""

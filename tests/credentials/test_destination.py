@@ -8,6 +8,8 @@ from typing import Annotated, Any, get_args
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
+from sidekey.config.models import IntegrationLimits, IntegrationSettings, TestSettings
+from sidekey.config.stored.document import with_new_ids
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.context import Context
 from sidekey.credentials.destination import (
@@ -22,8 +24,6 @@ from sidekey.credentials.destination import (
 )
 from sidekey.credentials.fields import Reference
 from sidekey.credentials.registry import KINDS, AuthSettings
-from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
-from sidekey.settings.stored.document import with_new_ids
 from support.oauth import signer
 from support.stored import BASIC, HEADERS, OAUTH2, RESPONSYS, beside, destination, harmless, jwt_bearer, mtls
 

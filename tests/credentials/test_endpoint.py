@@ -1,7 +1,7 @@
 import pytest
 
-from sidekey.core.urls import Origin, Target
 from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
+from sidekey.policy.urls import Origin, Target
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sidekey.credentials.header_values import (
     filled_headers,
     inputs_of,
 )
-from sidekey.credentials.oauth2.request import TokenRequestSettings
+from sidekey.credentials.oauth2.token_request import TokenRequestSettings
 from support.stored import OAUTH2, copied, destination, harmless
 
 SECRET = {"secret": {"insecure_value": "hunter2"}}

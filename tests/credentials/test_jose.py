@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sidekey.credentials import jose
-from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS
-from sidekey.credentials.encodings import SecretEncoding
+from sidekey.credentials.jose import OF_PAIRS, OF_SECRETS
+from sidekey.credentials.key_formats import SecretEncoding
 from support.keys import private_key
 
 

@@ -14,7 +14,7 @@ from sidekey.credentials import jose
 from sidekey.credentials.base import Attempt, CallingCredential, Destinations, Issued, Lineage, Places, Verdict
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.jwt import BACK
-from support.issuing import NOW, credential_of, settings_of
+from support.drive_kinds import NOW, credential_of, settings_of
 from support.oauth import signer
 from support.stored import CANARY, JWT, PREFIX, draft, former, judged, opened, stored
 

@@ -7,10 +7,10 @@ from typing import Any, Final, get_args
 import pytest
 from pydantic import TypeAdapter
 
+from sidekey.config.profiles import expand
+from sidekey.config.stored.document import with_new_ids
 from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS, AuthSettings
-from sidekey.settings.profiles import expand
-from sidekey.settings.stored.document import with_new_ids
 from support.stored import copied, documents
 
 

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sidekey.core.policy import Policy, Prefix, decide
-from sidekey.core.urls import Origin
 from sidekey.credentials.base import Attempt, CallFault, Destinations, Grant, Reply, Verdict
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.renewal import ONE_PROCESS
+from sidekey.credentials.refresh_settings import ONE_PROCESS
 from sidekey.credentials.responsys import ResponsysSettings
-from support.issuing import NOW, credential_of, first_call, issue, reply, settings_of
+from sidekey.policy.targets import Policy, Prefix, decide
+from sidekey.policy.urls import Origin
+from support.drive_kinds import NOW, credential_of, first_call, issue, reply, settings_of
 from support.stored import RESPONSYS, copied, destination, harmless
 
 AUTH: dict[str, Any] = {

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sidekey.core.policy import Domain, Forbidden, Prefix
-from sidekey.core.urls import Origin
 from sidekey.credentials.base import Attempt, CallFault, Destinations, Lineage, Places, Reply, Verdict
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.session import SessionSettings, TokenField, parse_token_field, seconds_of
-from support.issuing import NOW, credential_of, first_call, issue, reply, settings_of
+from sidekey.policy.targets import Domain, Forbidden, Prefix
+from sidekey.policy.urls import Origin
+from support.drive_kinds import NOW, credential_of, first_call, issue, reply, settings_of
 from support.oauth import signer
 from support.stored import SESSION, copied, destination
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from sidekey.core.signing import Signer
+from sidekey.config.validate import validate
 from sidekey.credentials.base import FixedCredential, Grant, Places
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.signature import SignatureSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
-from sidekey.settings.validated import validate
-from support.outgoing import NOW, UNIQUE, outgoing
+from sidekey.credentials.signing import Signer
+from support.outgoing_requests import NOW, UNIQUE, outgoing
 from support.stored import CANARY, SIGNATURE, SIGNED, destination, harmless, ids, opened, stored
 
 SECRET = {"insecure_value": "hunter2"}

@@ -5,7 +5,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Entered
-from sidekey.credentials.written_values import WrittenValue, shape, written_schema
+from sidekey.credentials.header_values import WrittenValue, shape, written_schema
 
 SECRET = {"insecure_value": "hunter2"}
 ADAPTER: TypeAdapter[WrittenValue] = TypeAdapter(

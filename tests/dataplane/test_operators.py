@@ -1,10 +1,10 @@
-"""dataplane/operators.py: an operator's request needs no token, and obeys every other rule."""
+"""proxy/operators.py: an operator's request needs no token, and obeys every other rule."""
 
 from __future__ import annotations
 
-from sidekey.dataplane.operators import Operator
-from sidekey.probe import probe
-from sidekey.runtime.snapshot import TestRequest as Request
+from sidekey.diagnostics.probe import probe
+from sidekey.proxy.operators import Operator
+from sidekey.snapshot.snapshot import TestRequest as Request
 from support.plane import AUTHORIZATION, base_url, get, integration, running
 from support.presets import post, preset
 from support.scripted import RecordingTransport, Scripted

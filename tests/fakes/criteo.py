@@ -8,7 +8,7 @@ from __future__ import annotations
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Answer, Arrived, Host, Platform, Refused
-from support.ca import Authority
+from support.private_ca import Authority
 
 TOKEN_PATH = "/oauth2/token"
 

@@ -19,7 +19,7 @@ from joserfc.jwk import RSAKey
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Answer, Arrived, Host, Platform, Refused
-from support.ca import Authority
+from support.private_ca import Authority
 
 LOGIN = "login.microsoftonline.com"
 TENANT = "contoso.onmicrosoft.com"

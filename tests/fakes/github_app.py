@@ -16,7 +16,7 @@ from joserfc.jwk import RSAKey
 
 from fakes import oauth2
 from fakes.server import Answer, Arrived, Host, Platform, Refused
-from support.ca import Authority
+from support.private_ca import Authority
 
 CLIENT_ID = "Iv23liABCDEFGHIJKLMN"
 INSTALLATION = 41234567

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Answer, Arrived, Host, Platform, Refused, read_json
-from support.ca import Authority
+from support.private_ca import Authority
 
 ACCOUNT_ID = "AbCdEfGhIjKlMnOpQrStUv"
 USER, PASSWORD = "connection_4711", "5e1f4a37d/+&"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fakes.server import Answer, Arrived, Host, Platform, Refused
-from support.ca import Authority
+from support.private_ca import Authority
 
 KEY = "pk_0123456789abcdef:+/="
 """It has what a careless client would encode."""

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Answer, Arrived, Host, Platform, Refused
-from support.ca import Authority
+from support.private_ca import Authority
 
 TOKEN_PATH = "/identity/oauth/token"
 MUNCHKIN_ID = "123-ABC-456"

@@ -11,7 +11,7 @@ import time
 
 from fakes import oauth2
 from fakes.server import Answer, Arrived, Host, PerMinute, Platform, Refused
-from support.ca import Authority
+from support.private_ca import Authority
 
 USERNAME = "api_user"
 PASSWORD = "pa ss&w+rd%=é"

@@ -10,7 +10,7 @@ from typing import Any
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Answer, Arrived, Host, PerMinute, Platform, Refused, read_json
-from support.ca import Authority
+from support.private_ca import Authority
 
 TOKEN_PATH = "/v2/token"
 SUBDOMAIN = "mc563885gzs27c5t9-63k636ttgm"

@@ -23,8 +23,8 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from support import peers
-from support.ca import Authority
+from support import programs
+from support.private_ca import Authority
 
 PORT = 443
 
@@ -111,7 +111,7 @@ def listen() -> socket.socket:
             failure = error
             if error.errno != errno.EADDRINUSE:
                 break
-    return peers.missing("port-443", f"the fakes of platforms listen on 127.x.y.z:{PORT}, which fails: {failure}")
+    return programs.missing("port-443", f"the fakes of platforms listen on 127.x.y.z:{PORT}, which fails: {failure}")
 
 
 @dataclass

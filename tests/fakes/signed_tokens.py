@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fakes.server import Answer, Arrived, Host, Platform, Refused
-from support.ca import Authority
+from support.private_ca import Authority
 
 GHOST_ID, GHOST_SECRET = "6489d2cf3f1a2b0001a7e5b1", "0123456789abcdef" * 4
 ISSUER_ID, KEY_ID = "57246542-96fe-1a63-e053-0824d011072a", "2X9R4HXF34"

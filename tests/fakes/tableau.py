@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 
 from fakes.server import Answer, Arrived, Host, Platform, Refused, read_json
-from support.ca import Authority
+from support.private_ca import Authority
 
 VERSION = "3.24"
 SIGN_IN = f"/api/{VERSION}/auth/signin"

@@ -10,7 +10,7 @@ import time
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Answer, Arrived, Host, PerMinute, Platform, Refused, read_json
-from support.ca import Authority
+from support.private_ca import Authority
 
 LOGIN = "/authentication/v1/authentication/login"
 RESTAURANT = "d3b5a1e0-0000-4000-8000-000000000001"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fakes import oauth2
 from fakes.server import Answer, Arrived, Host, Platform, Refused, read_json
-from support.ca import Authority
+from support.private_ca import Authority
 
 STORE_ID = "rvR3359XuCuuuEgCgcHNrQ9TE8zwC5dMzWMULHZm"
 API_SECRET = "yvT2kQ0m8b/+&=Zc"

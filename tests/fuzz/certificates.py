@@ -6,8 +6,8 @@ import ssl
 from typing import Final
 
 from fuzz.target import Target
-from sidekey.credentials.certificates import pem
-from sidekey.credentials.certificates.material import Examined, Material, examine, leaf_of
+from sidekey.credentials.certificates import encoding
+from sidekey.credentials.certificates.validate import Examined, Material, examine, leaf_of
 from support.certificates import issue
 
 _NOW: Final = 1_800_000_000.0
@@ -27,7 +27,7 @@ def check(data: bytes) -> None:
     for found in (parse(data), examine(Material(data, data, "passphrase", joined=True), _NOW)):
         assert (found.identity is None) is bool(found.errors)
     try:
-        pem.blocks(data)
+        encoding.blocks(data)
         leaf_of(data)
     except ValueError:
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from fuzz.target import Target
-from sidekey.settings.load import Loaded, load
+from sidekey.config.load import Loaded, load
 
 _FOLDER: Final = tempfile.TemporaryDirectory()
 _PATH: Final = Path(_FOLDER.name, "config.yaml")

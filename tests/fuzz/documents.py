@@ -6,10 +6,10 @@ import json
 from typing import Any, Final
 
 from fuzz.target import Target
-from sidekey.core.parameters import UnreadableNames, check_body
-from sidekey.core.presets import Parameter, read_parameters
-from sidekey.settings.stored.document import MalformedError
-from sidekey.settings.stored.document import parse as read_document
+from sidekey.config.stored.document import MalformedError
+from sidekey.config.stored.document import parse as read_document
+from sidekey.policy.parameters import UnreadableNames, check_body
+from sidekey.presets.preset import Parameter, read_parameters
 
 
 def parse(data: bytes) -> tuple[dict[str, Any] | None, bool]:

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from fuzz.target import Target
-from sidekey.core.paths import UnreadablePath, final_form, meets, under
+from sidekey.policy.paths import UnreadablePath, final_form, meets, under
 
 _PREFIX: Final = "/v1"
 _PATTERNS: Final = (("/v1/token", False), ("/v1/admin/*", True))

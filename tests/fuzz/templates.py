@@ -7,11 +7,11 @@ from typing import Final
 from xml.etree import ElementTree
 
 from fuzz.target import Target
-from sidekey.core.presets import Filled
+from sidekey.config.build.presets import read_preset
+from sidekey.diagnostics.preview import made
 from sidekey.errors import Problem
-from sidekey.preset_preview import made
-from sidekey.runtime.snapshot import Snapshot
-from sidekey.settings.presets import read_preset
+from sidekey.presets.preset import Filled
+from sidekey.snapshot.snapshot import Snapshot
 from support.plane import base_url, integration
 
 _KINDS: Final = ("json", "form", "xml", "plain")

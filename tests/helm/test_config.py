@@ -20,17 +20,17 @@ import trustme
 import yaml
 
 from sidekey.cli.environment import TOKEN_PLACE
-from sidekey.settings.load import load
-from support import helm, peers
+from sidekey.config.load import load
+from support import helm, programs
 from support.api import Api
-from support.ask import get, within
-from support.authorities import cert_manager_secret
 from support.browsing import Browser
-from support.ca import Authority
 from support.child import Child, run_cli
+from support.http_get import get, within
+from support.local_cas import cert_manager_secret
 from support.nginx import Nginx
 from support.ports import free_port
 from support.postgres import Postgres
+from support.private_ca import Authority
 
 CASES = [case for case in helm.cases() if not case.startswith("none")]
 PASSWORD = "s3cret-of-crm"
@@ -496,7 +496,7 @@ def environment_of(objects: list[helm.Object], ports: dict[str, str]) -> dict[st
 
 def curl(environment: dict[str, str], *arguments: str) -> str:
     """What a real curl in the service's container prints."""
-    command = [peers.require("curl"), "--silent", "--show-error", "--max-time", "15", *arguments]
+    command = [programs.require("curl"), "--silent", "--show-error", "--max-time", "15", *arguments]
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
     )
@@ -592,7 +592,7 @@ def in_folder(folder: Path, child: Child) -> dict[str, str]:
 
 def refused(environment: dict[str, str], url: str) -> str:
     """Why a real curl in the service's container gets no tunnel."""
-    command = [peers.require("curl"), "--verbose", "--silent", "--max-time", "15", url]
+    command = [programs.require("curl"), "--verbose", "--silent", "--max-time", "15", url]
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
     )

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from sidekey.cli.environment import TOKEN_PLACE, Proxy, environment
-from sidekey.runtime.snapshot import Address
+from sidekey.snapshot.snapshot import Address
 from support import helm
 from support.child import run_cli
 

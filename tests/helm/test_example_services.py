@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from support import helm, peers
-from support.ca import Authority
-from support.raw import DEADLINE
+from support import helm, programs
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 
 BODY = b"the body\n"
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ webhook: (\d+) in [\d.]+ s\n")
@@ -75,7 +75,7 @@ class Service:
     """The program of a service, with a folder in the place of /tmp without its pause, and its probes."""
 
     def __init__(self, container: helm.Object, folder: Path, port: int, ca: Authority) -> None:
-        peers.require("curl")
+        programs.require("curl")
         (folder / ".curlrc").write_text(f'connect-to = "::127.0.0.1:{port}"\ncacert = "{ca.bundle}"\n')
         self.log = folder / "log"
         self._container = container

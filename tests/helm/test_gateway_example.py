@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from sidekey.authority import trust
+from sidekey.ca import trust_folder
+from sidekey.certificates.source import WARN_DAYS
 from sidekey.cli.environment import TOKEN_PLACE
-from sidekey.sources.certificates.certificate_source import WARN_DAYS
 from support import helm
 from support.child import run_cli
 
@@ -103,13 +103,13 @@ def test_a_caller_trusts_a_config_map_of_the_trust_folder(
     assert mount["readOnly"] is True
     assert mount["mountPath"] == yaml.safe_load(helm.config_of(gateway))["ca"]["trust_folder"]
     assert f"create configmap {volume['configMap']['name']} --from-file=trust" in README
-    assert f"for file in {' '.join(trust.FILES)}; do" in README
+    assert f"for file in {' '.join(trust_folder.FILES)}; do" in README
 
 
 def test_the_files_of_a_trust_folder_fit_into_a_config_map(tmp_path: Path) -> None:
     """Of 1 MiB, in which binary files are base64."""
-    trust.write(tmp_path, "", "")
-    assert sum(-(-path.stat().st_size * 4 // 3) for path in trust.paths(tmp_path).values()) < 1 << 20
+    trust_folder.write(tmp_path, "", "")
+    assert sum(-(-path.stat().st_size * 4 // 3) for path in trust_folder.paths(tmp_path).values()) < 1 << 20
 
 
 def test_the_gateway_lets_its_caller_in(caller: list[helm.Object], gateway: list[helm.Object]) -> None:

@@ -13,7 +13,7 @@ from yamllint import linter
 from yamllint.config import YamlLintConfig
 
 import sidekey
-from support import helm, kubeschema, peers
+from support import helm, kubeschema, programs
 from tools import charts
 
 CRDS = Path(__file__).parents[1] / "peers" / "crds"
@@ -104,7 +104,7 @@ def test_checkov_finds_no_error(rendered: dict[str, list[helm.Object]], tmp_path
     manifests = {path.stem: helm.documents(path) for path in helm.GATEWAY.glob("c*.yaml")}
     for case, objects in {**rendered, **manifests}.items():
         (tmp_path / f"{case}.json").write_text(json.dumps(objects))
-    command = [Path(peers.require("checkov")).with_name("python"), CHECKOV / "judge.py", tmp_path]
+    command = [Path(programs.require("checkov")).with_name("python"), CHECKOV / "judge.py", tmp_path]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     report = json.loads(result.stdout)
     failed = {(tuple(check), where) for check, where in report["failed"]}
@@ -144,9 +144,9 @@ def test_the_chart_is_of_this_version_of_sidekey() -> None:
 
 def custom_errors(objects: list[helm.Object]) -> list[list[str]]:
     """What is wrong with each of these custom resources."""
-    node = peers.require("node")
+    node = programs.require("node")
     if not (CRDS / "node_modules").is_dir():
-        peers.missing("crds", "the schemas are not installed (make peers, where npm is)")
+        programs.missing("crds", "the schemas are not installed (make peers, where npm is)")
     result = subprocess.run(
         [node, "validate.js"], cwd=CRDS, input=json.dumps(objects), capture_output=True, text=True, check=True
     )

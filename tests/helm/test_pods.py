@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sidekey.sources.tokens.store_ledger import LINGER as LINGER_OF_LEDGER
-from sidekey.sources.tokens.turns import LINGER as LINGER_OF_TURNS
+from sidekey.tokens.shared import LINGER as LINGER_OF_TURNS
+from sidekey.tokens.store_ledger import LINGER as LINGER_OF_LEDGER
 from support import helm
 from tools import charts
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sidekey.settings import profiles
+from sidekey.config import profiles
 from support import helm, kubeschema
 from support.profiles import auth_of
 from tools import charts

@@ -18,10 +18,10 @@ from fakes.server import Arrived
 from support import authlib_server
 from support.api import Api, basic, managed
 from support.authlib_server import AuthlibServer
-from support.ca import Authority
 from support.files import replace
 from support.plane import eventually
-from support.raw import DEADLINE, connect
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE, connect
 from support.recording import recording
 from support.serving import HEAD, Serving, problem, serving
 from support.upstream import RawUpstream, answering

@@ -14,8 +14,8 @@ from typing import Any
 import boto3
 import pytest
 
-from support.ca import Authority
 from support.moto import REGION, Moto
+from support.private_ca import Authority
 from support.serving import HEAD, serving
 
 PROGRAM = Path(__file__).parent / "programs" / "with_boto3.py"

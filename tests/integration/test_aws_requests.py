@@ -16,9 +16,9 @@ from botocore.credentials import Credentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.ca import Authority
 from support.http_strategies import soup
-from support.raw import connect
+from support.private_ca import Authority
+from support.raw_connection import connect
 from support.serving import Serving, problem, serving
 from support.upstream import RawUpstream, answering
 from support.wire import Message

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from fakes.server import Answer, Arrived, Host, Platform
-from support.ca import Authority
 from support.files import replace
-from support.raw import DEADLINE
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 from support.serving import problem, serving
 
 ROLE = "arn:aws:iam::123456789012:role/jobs"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.child import WITHOUT_UVLOOP, Child
-from support.raw import DEADLINE
+from support.raw_connection import DEADLINE
 
 SECRET = "not-to-be-guessed"
 MIB = 1 << 20

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from fakes import signed_tokens
 from fakes.server import Platform
-from support.ca import Authority
 from support.oauth import signer, stranger
+from support.private_ca import Authority
 from support.serving import serving
 
 

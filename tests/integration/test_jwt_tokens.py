@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import OKPAlgorithm
 
-from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS
-from support.ca import Authority
+from sidekey.credentials.jose import OF_PAIRS, OF_SECRETS
 from support.files import replace
 from support.keys import private_key
 from support.plane import eventually
-from support.raw import RawConnection
+from support.private_ca import Authority
+from support.raw_connection import RawConnection
 from support.serving import Serving, serving
 from support.upstream import OK, RawUpstream
 from support.wire import Message

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fakes.keyed import KEY, KEYED, Keys
-from support.ca import Authority
+from support.private_ca import Authority
 from support.serving import serving
 
 PROFILES = {

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.authority.certificates import Signer, make_key
-from sidekey.authority.keep import settle
-from sidekey.authority.local import Authority
+from sidekey.ca.authorities import Authority
+from sidekey.ca.certificates import Signer, make_key
+from sidekey.ca.maintain import settle
 from sidekey.network.tls_server import server_context
-from support import peers
-from support.authorities import rules_in
+from support import programs
 from support.compiled import go_program, java_programs
+from support.local_cas import rules_in
 
 NODE = """
 const [host, port] = process.argv.slice(1), tls = require('tls');
@@ -94,17 +94,17 @@ async def run(*command: str, environment: Mapping[str, str] | None = None) -> tu
 async def curl(site: Site, host: str, port: str) -> tuple[int, str]:
     variables = {"CURL_CA_BUNDLE": str(site.trust / "bundle.pem")}
     where = ("--resolve", f"{host}:{port}:127.0.0.1")
-    return await run(peers.require("curl"), "-sS", *where, f"https://{host}:{port}/", environment=variables)
+    return await run(programs.require("curl"), "-sS", *where, f"https://{host}:{port}/", environment=variables)
 
 
 async def wget(site: Site, host: str, port: str) -> tuple[int, str]:
     variables = {"WGETRC": str(site.trust / "wgetrc")}
-    return await run(peers.require("wget"), "-q", "-O", "-", f"https://{host}:{port}/", environment=variables)
+    return await run(programs.require("wget"), "-q", "-O", "-", f"https://{host}:{port}/", environment=variables)
 
 
 async def node(site: Site, host: str, port: str) -> tuple[int, str]:
     variables = {"NODE_EXTRA_CA_CERTS": str(site.trust / "ca.pem")}
-    return await run(peers.require("node"), "-e", NODE, host, port, environment=variables)
+    return await run(programs.require("node"), "-e", NODE, host, port, environment=variables)
 
 
 async def java(site: Site, host: str, port: str) -> tuple[int, str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.ca import Authority
 from support.child import run_cli
+from support.private_ca import Authority
 from support.serving import HEAD, problem, serving
 from support.upstream import RawUpstream, answering
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.network.sessions import RESUMES
-from support.ca import Authority
+from sidekey.network.tls_sessions import RESUMES
 from support.client_files import ClientAuthority, ClientFiles
 from support.files import replace
 from support.nginx import ECHO, Nginx
+from support.private_ca import Authority
 from support.serving import Serving, serving
 from support.wire import Message
 

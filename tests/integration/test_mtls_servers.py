@@ -10,12 +10,12 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from support.ca import Authority
 from support.caddy import Caddy
 from support.child import run_process
 from support.client_files import ClientAuthority, ClientFiles
 from support.nginx import ECHO, Nginx
 from support.openssl_server import OpensslServer, shown
+from support.private_ca import Authority
 from support.serving import problem, serving
 
 PASSWORD = "s3cret"

@@ -11,9 +11,9 @@ import pytest
 
 from support import authlib_server
 from support.authlib_server import AuthlibServer
-from support.ca import Authority
 from support.client_files import ClientAuthority, ClientFiles
 from support.nginx import Nginx
+from support.private_ca import Authority
 from support.serving import problem, serving
 
 ENVIRON = {"SECRET": authlib_server.SECRET}

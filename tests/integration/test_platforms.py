@@ -27,7 +27,7 @@ from fakes import (
 )
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Platform
-from support.ca import Authority
+from support.private_ca import Authority
 from support.serving import Serving, problem, serving
 
 SECRETS = {

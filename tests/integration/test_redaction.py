@@ -14,10 +14,10 @@ from queue import Queue
 import pytest
 import requests
 
-from support import peers
+from support import programs
 from support.child import Child
 from support.nginx import Nginx
-from support.raw import DEADLINE
+from support.raw_connection import DEADLINE
 
 SECRET = "not-to-be-seen/4711"
 PAIR = "c3ZjOm5vdC10by1iZS1zZWVuLzQ3MTE="
@@ -72,7 +72,7 @@ def events() -> Iterator[tuple[int, Queue[str]]]:
 
 def test_curl_sees_each_event_before_the_next_is_sent(tmp_path: Path) -> None:
     """Nothing waits for what follows it, and the credential is in none."""
-    curl = peers.require("curl")
+    curl = programs.require("curl")
     with events() as (port, told), Child(config(port), tmp_path) as child:
         command = [curl, "--silent", "--no-buffer", f"http://127.0.0.1:{child.proxy_port}/i/crm/events"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from support.child import Child
+from support.configmap_mount import Projected
 from support.nginx import Nginx
-from support.projected import Projected
-from support.raw import DEADLINE
+from support.raw_connection import DEADLINE
 from support.scraping import value_of
 
 TELL = """

@@ -8,7 +8,7 @@ import pytest
 
 from fakes.responsys import PASSWORD, Responsys
 from fakes.server import Arrived
-from support.ca import Authority
+from support.private_ca import Authority
 from support.serving import problem, serving
 
 AUTH = (

@@ -12,8 +12,8 @@ from joserfc.jwk import RSAKey
 from fakes import github_app, tableau, toast, yotpo
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Platform
-from support.ca import Authority
 from support.oauth import signer, stranger
+from support.private_ca import Authority
 from support.serving import problem, serving
 
 

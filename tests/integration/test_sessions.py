@@ -19,12 +19,12 @@ from joserfc.jwk import RSAKey
 from fakes import github_app, tableau, toast
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Answer, Arrived, Host, Platform
-from support.ask import get
-from support.ca import Authority
 from support.child import Child
 from support.files import replace
+from support.http_get import get
 from support.oauth import signer
 from support.plane import eventually
+from support.private_ca import Authority
 from support.serving import Serving, problem, serving
 
 TABLEAU = f"""\

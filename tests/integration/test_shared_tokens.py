@@ -15,13 +15,13 @@ from typing import TypeVar
 import httpx
 import pytest
 
-from sidekey.sources.tokens.sharing import SPENT
-from support.ask import Answer, get, within
-from support.ca import Authority
+from sidekey.tokens.shared import SPENT
 from support.child import DEADLINE, Child, run_process
 from support.files import replace
+from support.http_get import Answer, get, within
 from support.oidc import SECRET, OidcProvider
 from support.postgres import Postgres
+from support.private_ca import Authority
 
 T = TypeVar("T")
 CALLER = {"Sidekey-Token": "caller"}

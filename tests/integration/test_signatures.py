@@ -23,11 +23,11 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from stripe import SignatureVerificationError, WebhookSignature
 from svix.webhooks import Webhook as SvixWebhook
 
-from support.ca import Authority
 from support.files import replace
-from support.outgoing import private_key
+from support.outgoing_requests import private_key
 from support.plane import eventually
-from support.raw import RawConnection, connect
+from support.private_ca import Authority
+from support.raw_connection import RawConnection, connect
 from support.serving import Serving, problem, serving
 from support.upstream import OK, RawUpstream
 from support.wire import Message

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.child import Child
-from support.raw import connect
+from support.raw_connection import connect
 from support.upstream import OK
 
 MIB = 1 << 20

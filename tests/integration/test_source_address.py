@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from support.ca import Authority
+from support.certificate_files import current
 from support.child import Child, run_cli, run_process
 from support.files import replace
-from support.mounted import current
 from support.plane import eventually
-from support.raw import RawConnection
+from support.private_ca import Authority
+from support.raw_connection import RawConnection
 from support.serving import HEAD, problem, serving
 from support.upstream import OK, RawUpstream
 

@@ -15,10 +15,10 @@ from fakes.salesforce_marketing_cloud import SalesforceMarketingCloud
 from fakes.server import Arrived
 from support import authlib_server
 from support.authlib_server import AuthlibServer
-from support.ca import Authority
+from support.configmap_mount import Projected
 from support.files import replace
 from support.plane import eventually
-from support.projected import Projected
+from support.private_ca import Authority
 from support.serving import Serving, problem, serving
 
 RELOADED = "config reloaded"

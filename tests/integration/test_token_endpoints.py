@@ -15,14 +15,14 @@ from aiohttp import web
 from joserfc import jws
 
 from fakes.server import Answer, Arrived, Host
-from sidekey.sources.tokens import service
+from sidekey.tokens import service
 from support import authlib_server, oauth, oidc
 from support.authlib_server import AuthlibServer
-from support.ca import Authority
 from support.files import replace
 from support.oidc import OidcProvider
 from support.plane import eventually
-from support.raw import DEADLINE
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 from support.serving import Serving, problem, serving
 
 PAUSE = 0.05

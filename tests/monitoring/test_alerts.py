@@ -12,7 +12,7 @@ import pytest
 from sidekey.credentials.base import Outcome
 from sidekey.errors import KINDS, REASONS
 from sidekey.observe.metrics import APART
-from sidekey.runtime.standing import STATUSES
+from sidekey.snapshot.status import STATUSES
 from support import libyaml
 from support.prometheus import (
     documented,

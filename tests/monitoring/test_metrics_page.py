@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sidekey.errors import CALLER_GONE, KINDS, REASONS
 from sidekey.observe.metrics import APART
-from sidekey.runtime.standing import STATUSES
+from sidekey.snapshot.status import STATUSES
 from support.prometheus import METRICS_PAGE, documented, examples_of, promtool
 
 PAGE = METRICS_PAGE.read_text("utf-8")

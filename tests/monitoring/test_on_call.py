@@ -17,14 +17,14 @@ from urllib.parse import quote
 
 import pytest
 
-from support.ask import get
-from support.ca import Authority
 from support.child import Child, run_cli, run_process
-from support.peers import require
+from support.http_get import get
 from support.ports import free_port
+from support.private_ca import Authority
+from support.programs import require
 from support.prometheus import expressions_of, metrics_of
 from support.prometheus_server import SCRAPES, ask, prometheus, until
-from support.raw import RawConnection
+from support.raw_connection import RawConnection
 from support.upstream import RawUpstream
 
 ROOT = Path(__file__).parents[2]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.ask import get
 from support.child import Child
+from support.http_get import get
 from support.prometheus_server import ask, prometheus, until
 
 ALERT = "SidekeyUnknownIntegration"

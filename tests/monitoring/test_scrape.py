@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from support.ask import get
-from support.ca import Authority
+from support.certificate_files import asking, current, mount
 from support.child import Child
-from support.mounted import asking, current, mount
+from support.http_get import get
 from support.ports import free_port
+from support.private_ca import Authority
 from support.prometheus import documented, expressions_of, metrics_of, promtool, rules_of, without_data
-from support.raw import DEADLINE, RawConnection
+from support.raw_connection import DEADLINE, RawConnection
 from support.scraping import OPENMETRICS, samples
 from support.upstream import RawUpstream
 

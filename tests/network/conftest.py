@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
-from support.ca import Authority
 from support.dialling import Dial
+from support.private_ca import Authority
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

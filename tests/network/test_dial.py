@@ -11,20 +11,19 @@ from operator import methodcaller
 
 import pytest
 
-from sidekey.core.addresses import Address, Only
-from sidekey.core.urls import Origin
 from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener
-from sidekey.network.hosts import HostsFile
-from sidekey.network.resolve import Resolver
-from sidekey.runtime.snapshot import NetworkRules, Snapshot, Trust
+from sidekey.network.resolve import HostsFile, Resolver
+from sidekey.policy.addresses import Address, Only
+from sidekey.policy.urls import Origin
+from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
 from support.blackhole import Blackhole
-from support.ca import Authority
 from support.dialling import HOSTS, LOOPBACK, RULES, Connection, Dial, told, upstream
-from support.leaks import nothing_left
+from support.leak_check import nothing_left
 from support.ports import free_port
-from support.raw import DEADLINE
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 
 
 @pytest.fixture

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import trustme
 
-from sidekey.credentials.certificates.der import public_key
+from sidekey.credentials.certificates.encoding import public_key
 from sidekey.errors import Problem, ProblemError
-from sidekey.network.sessions import RESUMES, Sessions
 from sidekey.network.tls import tls_problem
-from support import peers
-from support.ca import Authority
+from sidekey.network.tls_sessions import RESUMES, Sessions
+from support import programs
 from support.dialling import Connection, Dial, told, upstream
-from support.leaks import nothing_left
-from support.raw import DEADLINE
+from support.leak_check import nothing_left
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 from support.tls_peer import TlsPeer, s_server
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -73,7 +73,7 @@ async def test_a_self_signed_certificate_is_refused(dial: Dial, tmp_path: Path) 
     """F08: a certificate cannot vouch for itself."""
     certificate, key = tmp_path / "self.crt", tmp_path / "self.key"
     subject = ["-subj", "/CN=up.test", "-addext", "subjectAltName=DNS:up.test"]
-    command = [peers.require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command = [programs.require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-nodes", *subject, "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -14,20 +14,19 @@ from typing import Any
 
 import pytest
 
-from sidekey.core.addresses import Address, Network
 from sidekey.credentials.base import Call, CallFault, Pairs, Reply
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.network.guard import Listener
-from sidekey.network.hosts import HostsFile
-from sidekey.network.resolve import Resolver
-from sidekey.runtime.snapshot import NetworkRules, Trust
+from sidekey.network.resolve import HostsFile, Resolver
+from sidekey.policy.addresses import Address, Network
+from sidekey.snapshot.snapshot import NetworkRules, Trust
 from support.blackhole import Blackhole
-from support.ca import Authority
 from support.dialling import HOSTS, LOOPBACK, RULES
-from support.leaks import nothing_left
+from support.leak_check import nothing_left
 from support.ports import free_port
-from support.raw import DEADLINE, RawConnection
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE, RawConnection
 from support.upstream import OK, RawUpstream, Script, answering
 
 LARGEST = 4 << 10

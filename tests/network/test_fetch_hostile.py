@@ -15,18 +15,17 @@ from typing import Any
 
 import pytest
 
-from sidekey.core.addresses import Address
 from sidekey.credentials.base import Call, CallFault, Reply
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from sidekey.network.hosts import HostsFile
-from sidekey.network.resolve import Resolver
-from sidekey.runtime.snapshot import NetworkRules, Snapshot
+from sidekey.network.resolve import HostsFile, Resolver
+from sidekey.policy.addresses import Address
+from sidekey.snapshot.snapshot import NetworkRules, Snapshot
 from support import wire
-from support.ca import Authority
 from support.dialling import HOSTS, RULES
-from support.leaks import nothing_left
-from support.raw import DEADLINE, RawConnection
+from support.leak_check import nothing_left
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE, RawConnection
 from support.upstream import OK, RawUpstream, Script, always_ok, answering
 
 SECRET = "s3cret-value"

@@ -12,13 +12,13 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from sidekey.credentials.base import Call, CallFault, Reply
-from sidekey.credentials.identity import ClientIdentity
+from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from support.ca import Authority
+from support.certificate_files import asking, current, identity_of, shown
 from support.dialling import RULES
-from support.mounted import asking, current, identity_of, shown
-from support.raw import DEADLINE
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 from support.upstream import OK, RawUpstream, always_ok, answering
 
 

@@ -11,10 +11,10 @@ import pytest
 from sidekey.credentials.base import Call, CallFault, Reply
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from sidekey.runtime.snapshot import Trust
+from sidekey.snapshot.snapshot import Trust
 from support.dialling import RULES
-from support.leaks import nothing_left
-from support.raw import DEADLINE, RawConnection
+from support.leak_check import nothing_left
+from support.raw_connection import DEADLINE, RawConnection
 from support.upstream import OK, RawUpstream, Script
 
 LARGEST = 1 << 10

@@ -7,9 +7,9 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from sidekey.core.addresses import METADATA, Network
 from sidekey.errors import ProblemError
 from sidekey.network.guard import Listener, permitted
+from sidekey.policy.addresses import METADATA, Network
 
 EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 PORT = 8080

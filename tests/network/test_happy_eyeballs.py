@@ -11,11 +11,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from sidekey.core.addresses import Address
 from sidekey.errors import ProblemError
 from sidekey.network.happy_eyeballs import connect_problem, first_connected, interleave
+from sidekey.policy.addresses import Address
 from support.blackhole import Blackhole
-from support.leaks import nothing_left, open_sockets
+from support.leak_check import nothing_left, open_sockets
 from support.ports import free_port
 
 NOWHERE = ip_address("255.255.255.255")

@@ -14,8 +14,8 @@ import pytest
 
 from sidekey.network.listen import AddressInUse, ListenError, listen
 from sidekey.network.socket_filter import receive_again, refuse_everything
-from sidekey.runtime.snapshot import Address
-from support.raw import DEADLINE
+from sidekey.snapshot.snapshot import Address
+from support.raw_connection import DEADLINE
 
 KEY = "listen.proxy"
 

@@ -16,14 +16,13 @@ from typing import Any
 
 import pytest
 
-from sidekey.core.addresses import Address
 from sidekey.errors import ProblemError
 from sidekey.network import resolve
-from sidekey.network.hosts import HostsFile
-from sidekey.network.resolve import Resolver
-from sidekey.runtime.snapshot import NetworkRules
-from support import peers
-from support.raw import DEADLINE
+from sidekey.network.resolve import HostsFile, Resolver, parse_hosts
+from sidekey.policy.addresses import Address
+from sidekey.snapshot.snapshot import NetworkRules
+from support import programs
+from support.raw_connection import DEADLINE
 
 ANSWER = (ip_address("192.0.2.7"),)
 
@@ -267,7 +266,7 @@ ASK_DNS = """
 import asyncio, json, socket, sys
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.resolve import Resolver
-from sidekey.runtime.snapshot import NetworkRules
+from sidekey.snapshot.snapshot import NetworkRules
 
 async def main():
     now = asyncio.get_running_loop().time
@@ -287,10 +286,10 @@ with socket.socket(type=socket.SOCK_DGRAM) as silent:
 
 def ask_dnsmasq(questions: list[tuple[bool, str, float]], folder: Path) -> list[Any]:
     """The answers of the C library's resolver in a namespace whose only DNS server is dnsmasq, in order."""
-    unshare, dnsmasq, ip = (peers.require(name) for name in ("unshare", "dnsmasq", "ip"))
+    unshare, dnsmasq, ip = (programs.require(name) for name in ("unshare", "dnsmasq", "ip"))
     isolate = [unshare, "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"]
     if subprocess.run([*isolate, "true"], capture_output=True, check=False).returncode:
-        peers.missing(
+        programs.missing(
             "unshare", "namespaces are not permitted here (user.max_user_namespaces, or a container's seccomp)"
         )
     resolv = folder / "resolv.conf"
@@ -358,3 +357,50 @@ async def test_one_for_other_rules_does_not_wait_for_a_lookup_of_before() -> Non
     assert not waiting.done()
     release.set()
     assert await waiting == ANSWER
+
+
+V4, V6 = ip_address("10.0.0.1"), ip_address("fd00::1")
+
+
+def test_a_line_gives_its_address_to_each_of_its_names() -> None:
+    """Names are separated by blanks or tabs and lose their case."""
+    assert parse_hosts("10.0.0.1\tA.test  b.test") == {"a.test": (V4,), "b.test": (V4,)}
+
+
+def test_a_name_on_several_lines_has_all_their_addresses_in_order() -> None:
+    """The file may give a name addresses of both families; a repeated one counts once."""
+    assert parse_hosts("fd00::1 a.test\n10.0.0.1 a.test\nfd00::1 a.test\n") == {"a.test": (V6, V4)}
+
+
+def test_comments_blank_lines_and_lines_without_an_address_are_skipped() -> None:
+    """What the C library skips is skipped."""
+    text = "# all\n\n10.0.0.1 a.test # b.test\n#10.0.0.1 c.test\nnonsense d.test\n10.0.0.300 e.test\n10.0.0.1\n"
+    assert parse_hosts(text) == {"a.test": (V4,)}
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    """An edit, also one that replaces the file, is seen at the next question."""
+    file = tmp_path / "hosts"
+    file.write_text("10.0.0.1 a.test\n")
+    hosts = HostsFile(file)
+    assert hosts.addresses("a.test") == (V4,)
+    file.write_text("fd00::1 a.test\n")
+    os.utime(file, ns=(1, 1))
+    assert hosts.addresses("a.test") == (V6,)
+    replacement = tmp_path / "new"
+    replacement.write_text("fd00::1 b.test\n")
+    os.utime(replacement, ns=(1, 1))
+    replacement.replace(file)
+    assert hosts.addresses("a.test") == ()
+    assert hosts.addresses("b.test") == (V6,)
+
+
+def test_an_absent_file_counts_as_empty(tmp_path: Path) -> None:
+    """Minimal images have no hosts file; one that vanishes takes its names along."""
+    file = tmp_path / "hosts"
+    hosts = HostsFile(file)
+    assert hosts.addresses("a.test") == ()
+    file.write_text("10.0.0.1 a.test\n")
+    assert hosts.addresses("a.test") == (V4,)
+    file.unlink()
+    assert hosts.addresses("a.test") == ()

@@ -12,7 +12,7 @@ import pytest
 
 from sidekey.network.listen import accept_waiting
 from sidekey.network.socket_filter import receive_again, refuse_everything, refuse_new, refuse_payload
-from support.raw import DEADLINE
+from support.raw_connection import DEADLINE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
 

@@ -10,14 +10,14 @@ from ipaddress import ip_address
 
 import pytest
 
-from sidekey.core.addresses import Address
 from sidekey.errors import ProblemError
 from sidekey.network.happy_eyeballs import connect_problem
 from sidekey.network.source_address import AbsentSource, NoPort, local_error, of_family
-from sidekey.runtime.snapshot import NetworkRules
-from support import peers
-from support.ca import Authority
+from sidekey.policy.addresses import Address
+from sidekey.snapshot.snapshot import NetworkRules
+from support import programs
 from support.dialling import HOSTS, LOOPBACK, Connection, Dial, told
+from support.private_ca import Authority
 from support.upstream import RawUpstream
 
 FIRST, SECOND = ip_address("127.0.0.2"), ip_address("127.0.0.3")
@@ -145,7 +145,7 @@ asyncio.run(main())
 
 def test_ports_are_counted_by_destination_and_their_end_is_overload() -> None:
     """In a network whose machine has four: each of two servers gets four connections from one address, and no more."""
-    unshare, ip = peers.require("unshare"), peers.require("ip")
+    unshare, ip = programs.require("unshare"), programs.require("ip")
     script = f'{ip} link set lo up && echo "40000 40003" >/proc/sys/net/ipv4/ip_local_port_range && exec "$@"'
     command = [unshare, "-rn", "sh", "-c", script, "-", sys.executable, "-c", FILL]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

@@ -18,21 +18,21 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from sidekey.authority.certificates import Signer, make_key
-from sidekey.authority.local import Authority as LocalAuthority
-from sidekey.authority.trust import bundle
-from sidekey.credentials.certificates.der import public_key
-from sidekey.credentials.identity import ClientIdentity
+from sidekey.ca.authorities import Authority as LocalAuthority
+from sidekey.ca.certificates import Signer, make_key
+from sidekey.ca.trust_folder import bundle
+from sidekey.credentials.certificates.encoding import public_key
+from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.errors import ProblemError
-from sidekey.network import ca_folder
+from sidekey.network import roots
 from sidekey.network.dial import Dialer
-from sidekey.network.sessions import Sessions
 from sidekey.network.tls import ChainDenied, TlsContexts, certificate_refused, client_context, tls_problem
 from sidekey.network.tls_server import server_context
-from sidekey.runtime.snapshot import NetworkRules, Snapshot, Trust
-from support.authorities import authority_of, rules_in
-from support.ca import Authority, file_trust
+from sidekey.network.tls_sessions import Sessions
+from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
 from support.certificates import Issued, issue
+from support.local_cas import authority_of, rules_in
+from support.private_ca import Authority, file_trust
 from support.tls_peer import TlsPeer, shake
 
 
@@ -109,16 +109,16 @@ def test_public_authorities_are_looked_up_when_they_are_needed() -> None:
     """A context for Mozilla's bundle has read none of it; the folder it looks into is the process's own."""
     context = TlsContexts().get(Trust())
     assert context.get_ca_certs() == []
-    assert ca_folder.mozilla() is not None
+    assert roots.mozilla() is not None
 
 
 def test_a_folder_that_was_renewed_is_used_from_the_next_connection_on(
     ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A context holds the path of its folder."""
-    folder = ca_folder.CaFolder(str(ca.bundle))
-    monkeypatch.setattr(ca_folder, "_mozilla", folder)
-    monkeypatch.setattr(ca_folder, "_PLACES", (str(tmp_path),))
+    folder = roots.CaFolder(str(ca.bundle))
+    monkeypatch.setattr(roots, "_mozilla", folder)
+    monkeypatch.setattr(roots, "_PLACES", (str(tmp_path),))
     contexts = TlsContexts()
     first = contexts.get(Trust())
     shutil.rmtree(next(tmp_path.iterdir()))
@@ -276,7 +276,7 @@ def test_a_local_ca_is_never_trusted_for_upstreams(
     bundle.write_text(authority.trusted + ca.bundle.read_text())
     for each in bundle.read_text().split("-----END CERTIFICATE-----\n")[:-1]:
         pem = f"{each}-----END CERTIFICATE-----\n"
-        (tmp_path / f"{ca_folder.subject_hash(ssl.PEM_cert_to_DER_cert(pem.lstrip()))}.0").write_text(pem)
+        (tmp_path / f"{roots.subject_hash(ssl.PEM_cert_to_DER_cert(pem.lstrip()))}.0").write_text(pem)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.setenv(where, str(bundle if where == "SSL_CERT_FILE" else tmp_path))
@@ -306,7 +306,7 @@ def test_nor_is_it_in_mozillas_folder(ca: Authority, tmp_path: Path) -> None:
     authority, server = local_server("up.test")
     bundle = tmp_path / "bundle.pem"
     bundle.write_text(authority.trusted + ca.bundle.read_text())
-    folder = ca_folder.CaFolder(str(bundle))
+    folder = roots.CaFolder(str(bundle))
     context = client_context(Trust(), folder.path())
     with pytest.raises(ssl.SSLCertVerificationError):
         shake(context, server)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import trustme
 
-from sidekey.credentials.identity import ClientIdentity
+from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.errors import ProblemError
 from sidekey.network.tls import client_context
 from sidekey.network.tls_identity import present
-from support.ca import Authority
+from support.private_ca import Authority
 from support.tls_peer import shake
 
 

@@ -6,8 +6,8 @@ import ssl
 
 import pytest
 
-from sidekey.network.tls_requests import note_requests
-from support.ca import Authority
+from sidekey.network.tls import note_requests
+from support.private_ca import Authority
 
 
 def shake(client: ssl.SSLContext, server: ssl.SSLContext) -> None:

@@ -6,9 +6,9 @@ import ssl
 
 import pytest
 
-from sidekey.authority.certificates import Signer, make_key
+from sidekey.ca.certificates import Signer, make_key
 from sidekey.network.tls_server import handshake_outcome, server_context
-from support.authorities import NOW, authority_of
+from support.local_cas import NOW, authority_of
 from support.tls_peer import shake
 
 PEM = Signer(authority_of("https://up.test", "https://10.0.0.1"), make_key()).leaf("up.test", NOW)[0].encode()

@@ -18,14 +18,14 @@ from typing import cast
 
 import pytest
 
-from sidekey.credentials.identity import ClientIdentity
-from sidekey.network.sessions import RESUMES, Personal, Sessions
+from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.network.tls import client_context
+from sidekey.network.tls_sessions import RESUMES, Personal, Sessions
 from sidekey.network.tls_transport import TlsTransport
-from support.ca import Authority
 from support.dialling import Connection, Dial, upstream
-from support.leaks import nothing_left
-from support.raw import DEADLINE
+from support.leak_check import nothing_left
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 from support.tls_peer import TlsPeer, s_server
 
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

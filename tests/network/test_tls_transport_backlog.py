@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from sidekey.network.tls_transport import TlsTransport
-from support import peers
-from support.ca import Authority
+from support import programs
 from support.plane import eventually
 from support.ports import free_port
-from support.raw import DEADLINE
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 
 FIRST = 17_000
 """Bytes of the request for the certificate that are let through: its first record, and a part of the second."""
@@ -90,7 +90,7 @@ async def test_what_is_written_meanwhile_arrives_afterwards(ca: Authority, tmp_p
     """In order and whole; more is not asked for until it has gone."""
     authorities, port, leaf = tmp_path / "many.pem", free_port(), ca.leaf("localhost")
     many_authorities(authorities)
-    command = [peers.require("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-tls1_3", "-num_tickets", "0"]
+    command = [programs.require("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-tls1_3", "-num_tickets", "0"]
     command += ["-cert", str(leaf.certificate), "-key", str(leaf.key), "-CAfile", str(authorities)]
     log = tmp_path / "log"
     with log.open("wb") as output:

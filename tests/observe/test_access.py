@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sidekey.observe.access import AccessLine, AccessLog
 from sidekey.observe.writer import LineWriter
-from sidekey.runtime.snapshot import Log, Snapshot
+from sidekey.snapshot.snapshot import Log, Snapshot
 from tools.log_page import REQUEST_FIELDS
 
 KEYS = [name for name, _ in REQUEST_FIELDS if name not in ("preset", "target")]

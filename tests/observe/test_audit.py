@@ -11,8 +11,8 @@ import pytest
 
 from sidekey.observe.audit import MOST, AuditLog
 from sidekey.observe.writer import LineWriter
-from sidekey.runtime.publisher import Changes
-from sidekey.runtime.snapshot import Log, Snapshot
+from sidekey.publish import Changes
+from sidekey.snapshot.snapshot import Log, Snapshot
 from tools.log_page import CHANGE_FIELDS
 
 

@@ -63,7 +63,7 @@ logging.getLogger("aiohttp.client").info("not for the log %s", SECRET)
 PROGRAM = """
 import asyncio, gc, json, logging, os, sys, threading, warnings
 from sidekey.observe.hooks import install_safe_hooks
-from sidekey.observe.logs import configure
+from sidekey.observe.log import configure
 from sidekey.observe.writer import LineWriter
 statuses = {}
 for name, code in json.load(sys.stdin).items():

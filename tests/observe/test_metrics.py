@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidekey.observe.metrics import BOUNDS, CredentialSeries, IntegrationStats, Metrics
-from sidekey.runtime.snapshot import Snapshot
+from sidekey.snapshot.snapshot import Snapshot
 from support.plane import callers_of, integration
 from support.presets import preset
 

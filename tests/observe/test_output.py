@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sidekey.observe.output import Format, Output, open_file, open_standard_error
+from sidekey.observe.output import Format, Output, Text, open_file, open_standard_error, printable
 
 LINE = json.dumps({"timestamp": "", "level": "info", "event": "e", "key": 1}).encode() + b"\n"
 
@@ -91,3 +96,110 @@ def test_what_was_opened_and_is_not_used_closes_by_itself(tmp_path: Path) -> Non
     fd = open_file(str(tmp_path / "log"), "auto").fd
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]0;owned\x07", "\\x1b]0;owned\\x07"),
+        ("a\r\nb\tc", "a\\r\\nb\\tc"),
+        ("\x9b31m", "\\x9b31m"),
+        ("\u202egnp.exe\u2066", "\\u202egnp.exe\\u2066"),
+        ("a\u2028b\u2029c", "a\\u2028b\\u2029c"),
+        ("\ud800", "\\ud800"),
+        ("Bestellungen für Zürich, 注文, הזמנות", "Bestellungen für Zürich, 注文, הזמנות"),
+    ],
+)
+def test_controls_and_turning_marks_are_escaped_and_nothing_else(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@given(st.text(st.characters()))
+def test_whatever_is_printed_is_one_line_that_says_its_own_direction(text: str) -> None:
+    shown = printable(text)
+    assert shown.splitlines() in ([shown], [])
+    assert not {unicodedata.category(each) for each in shown} & {"Cc", "Cs", "Zl", "Zp"}
+    turning = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    assert not {unicodedata.bidirectional(each) for each in shown} & turning
+
+
+PLAIN = Text(colours=False)
+STAMP = {"timestamp": "2026-01-31T23:59:59.012345Z"}
+REQUEST = {
+    **STAMP,
+    "level": "warning",
+    "event": "request",
+    "request_id": "5f-1",
+    "integration": "crm",
+    "door": "reverse",
+    "method": "POST",
+    "host": "api.example.com",
+    "status": 502,
+    "code": "upstream_timeout",
+    "duration": 0.0123,
+    "preset": None,
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def rendered(said: dict[str, Any], text: Text = PLAIN) -> str:
+    return text.render(json.dumps(said).encode() + b"\n").decode()
+
+
+def test_an_event_is_time_level_event_and_keys_with_their_values() -> None:
+    """Values of more than one word are quoted, and null is not worth a word."""
+    said = {**STAMP, "level": "info", "event": "config reloaded", "by": "a b", "count": 2, "none": None, "list": ["x"]}
+    assert rendered(said) == ('2026-01-31 23:59:59.012Z info    config reloaded by="a b" count=2 list=["x"]\n')
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({}, "502 POST crm api.example.com upstream_timeout 12.3ms request_id=5f-1 door=reverse"),
+        ({"status": 200, "code": None}, "200 POST crm api.example.com 12.3ms request_id=5f-1 door=reverse"),
+        (
+            {"status": 0, "code": "caller_gone", "host": None},
+            "- POST crm caller_gone 12.3ms request_id=5f-1 door=reverse",
+        ),
+    ],
+)
+def test_what_became_of_a_request_comes_first(change: dict[str, Any], shown: str) -> None:
+    """So that it is read in one glance."""
+    assert rendered(REQUEST | change) == f"2026-01-31 23:59:59.012Z warning request {shown}\n"
+
+
+@pytest.mark.parametrize(("status", "colour"), [(200, 32), (404, 33), (502, 31)])
+def test_colours_tell_levels_and_statuses(status: int, colour: int) -> None:
+    """They are all that differs from the text without them."""
+    said = REQUEST | {"status": status, "code": None}
+    coloured = rendered(said, Text(colours=True))
+    assert f"\x1b[{colour}m{status}\x1b[0m" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == rendered(said)
+
+
+@given(
+    said=st.dictionaries(
+        st.text() | st.sampled_from(["method", "host", "code", "caller", "request_id"]), JSON, max_size=8
+    )
+)
+def test_nothing_in_a_line_commands_a_terminal_or_begins_another_line(said: dict[str, Any]) -> None:
+    """Neither in a key nor in a value; lone surrogates do not keep a line from being written."""
+    shown = rendered({**STAMP, "level": "info", "event": "request", **said, "status": 200})
+    assert shown.endswith("\n")
+    assert shown[:-1].splitlines() == [shown[:-1]]
+    assert not {unicodedata.category(each) for each in shown[:-1]} & {"Cc", "Cs", "Zl", "Zp"}
+
+
+@given(value=st.text())
+def test_a_value_is_not_taken_for_another_key(value: str) -> None:
+    """What holds a space or an equals sign is quoted, as JSON is."""
+    shown = rendered({**STAMP, "level": "info", "event": "e", "key": value}).removesuffix("\n").partition("key=")[2]
+    if shown.startswith('"'):
+        assert re.fullmatch(r'"(?:[^"\\]|\\.)*"', shown)
+    else:
+        assert shown == value
+        assert not set(shown) & set(' "=')

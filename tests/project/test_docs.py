@@ -17,11 +17,11 @@ import pytest
 import sidekey
 from benchmarks import page
 from sidekey.cli import COMMANDS, main
+from sidekey.config.load import load
 from sidekey.credentials.registry import KINDS as CREDENTIAL_KINDS
+from sidekey.diagnostics.explain import explain
 from sidekey.errors import KINDS
-from sidekey.explain import explain
-from sidekey.runtime.snapshot import Snapshot
-from sidekey.settings.load import load
+from sidekey.snapshot.snapshot import Snapshot
 from tools.docs import pages
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ PROMISED = {
 """The keys of version 1: users' files hold them, so none of them may go without a new version."""
 
 
-CODE = (ROOT, PACKAGE, PACKAGE / "dataplane", ROOT / "tests")
+CODE = (ROOT, PACKAGE, PACKAGE / "proxy", ROOT / "tests")
 """Where the paths of modules begin in the documents."""
 
 
@@ -231,7 +231,7 @@ def test_the_readme_leads_to_the_index() -> None:
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
 def test_every_module_that_is_named_exists(document: Path) -> None:
-    """A path such as `core/paths.py` leads to a file, and `pool.py: Key` to a definition in it."""
+    """A path such as `policy/paths.py` leads to a file, and `pool.py: Key` to a definition in it."""
     missing = []
     for name, definition in re.findall(r"`([a-z0-9_./]+\.py)(?:: (\w+))?`", document.read_text("utf-8")):
         path = next((folder / name for folder in CODE if (folder / name).is_file()), None)
@@ -371,7 +371,7 @@ def test_the_glossary_is_short_and_in_order() -> None:
 def test_the_architecture_names_every_part() -> None:
     """Each folder and module at the top of the package, and each of the data plane."""
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    parts = [*PACKAGE.iterdir(), *(PACKAGE / "dataplane").iterdir()]
+    parts = [*PACKAGE.iterdir(), *(PACKAGE / "proxy").iterdir()]
     names = {path.name if path.suffix else f"{path.name}/" for path in parts if path.suffix in {"", ".py"}} - {
         "__init__.py",
         "__main__.py",

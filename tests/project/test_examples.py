@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from sidekey.authority.folder import state_file
-from sidekey.settings.load import load
-from support import peers
+from sidekey.ca.storage import state_file
+from sidekey.config.load import load
+from support import programs
 from support.child import Child, run_cli, run_process
-from support.raw import DEADLINE
+from support.raw_connection import DEADLINE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRIAL = EXAMPLES.parent / "config" / "example.yaml"
@@ -183,7 +183,7 @@ def test_systemd_waits_for_what_sidekey_reports() -> None:
 
 def test_systemd_accepts_the_unit_and_finds_little_exposed(tmp_path: Path) -> None:
     """`systemd-analyze verify` has nothing to say, and its exposure level is at most 1.5 of 10."""
-    analyze = peers.require("systemd-analyze")
+    analyze = programs.require("systemd-analyze")
     unit = tmp_path / UNIT.name
     # Only the program's place differs: verify wants it to exist.
     unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(), flags=re.M))

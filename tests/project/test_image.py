@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import sidekey
-from support import peers
+from support import programs
 from support.child import run_process
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def test_the_port_of_the_proxy_is_exposed() -> None:
 
 def test_hadolint_finds_nothing() -> None:
     """Not even at its lowest threshold, and nothing in the Dockerfile tells it to look away."""
-    hadolint = peers.require("hadolint")
+    hadolint = programs.require("hadolint")
     command = [hadolint, "--no-color", "--disable-ignore-pragma", "--failure-threshold=ignore", str(DOCKERFILE)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
@@ -159,7 +159,7 @@ def test_the_compose_example_runs_this_image() -> None:
 def test_make_keeps_the_health_check_with_every_builder(builder: str, format_asked: bool) -> None:
     """podman and buildah write OCI images by default, which have no HEALTHCHECK."""
     command = [
-        peers.require("make"),
+        programs.require("make"),
         "--dry-run",
         "image",
         f"BUILDER={builder}",
@@ -179,7 +179,7 @@ def test_make_keeps_the_health_check_with_every_builder(builder: str, format_ask
 @pytest.mark.parametrize("address", ["", "https://forge.example/owner/sidekey"])
 def test_labels_lead_to_the_repository_of_the_release(address: str) -> None:
     """Without an address the image has no links."""
-    command = [peers.require("make"), "--dry-run", "image", f"SIDEKEY_REPOSITORY_URL={address and f'{address}/'}"]
+    command = [programs.require("make"), "--dry-run", "image", f"SIDEKEY_REPOSITORY_URL={address and f'{address}/'}"]
     planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     labels = dict(re.findall(r"--label org\.opencontainers\.image\.([a-z]+)=(?:'([^']*)')?", planned))
     pages = f"{address}/blob/v{sidekey.__version__}/docs/README.md"

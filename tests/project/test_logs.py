@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from support import files, peers
-from support.ca import Authority
-from support.raw import RawConnection
+from support import files, programs
+from support.private_ca import Authority
+from support.raw_connection import RawConnection
 from support.serving import HEAD, serving
 from support.upstream import OK, RawUpstream
 from tools.log_page import page
@@ -90,7 +90,7 @@ def test_there_are_lines() -> None:
 @pytest.mark.parametrize("line", LINES)
 def test_a_line_of_jq_finds_something_and_no_secret(line: str, logged: tuple[Path, str]) -> None:
     """As whoever reads the page would type it."""
-    peers.require("jq")
+    programs.require("jq")
     folder, request_id = logged
     run = subprocess.run(
         ["sh", "-ec", line],
@@ -112,7 +112,7 @@ def test_a_line_of_jq_finds_something_and_no_secret(line: str, logged: tuple[Pat
 
 def test_logrotate_accepts_the_rule(tmp_path: Path) -> None:
     """It rotates daily, and tells Sidekey."""
-    logrotate = peers.require("logrotate")
+    logrotate = programs.require("logrotate")
     (rule,) = re.findall(r"^```text\n(/var/log.*?)^```", page(), re.M | re.S)
     (tmp_path / "sidekey.log").write_text("{}\n")
     path = tmp_path / "rule"

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import sidekey
-from support import peers
+from support import programs
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ def test_one_line_and_one_command_change_every_copy_of_the_version(tmp_path: Pat
 
 def test_the_image_is_labelled_with_the_version() -> None:
     """`make image` reads the version from the code and passes it to the Dockerfile."""
-    command = [peers.require("make"), "--dry-run", "image"]
+    command = [programs.require("make"), "--dry-run", "image"]
     planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert f"--build-arg VERSION={sidekey.__version__} " in planned
 

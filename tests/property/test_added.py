@@ -12,7 +12,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.snapshot.secret_loader import SecretLoader
 from support.http_strategies import chunked as coded
 from support.plane import GRANT, base_url, integration
 from support.scripted import Scripted, settle

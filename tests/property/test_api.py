@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from sidekey.admin.api.messages import YAML
-from sidekey.admin.api.openapi import document
-from sidekey.admin.api.problems import FORBIDDEN
-from sidekey.admin.api.route import PREFIX, Route
-from sidekey.admin.api.routes import ROUTES
-from sidekey.runtime.admin_rules import PERMISSIONS
+from sidekey.api.errors import FORBIDDEN
+from sidekey.api.messages import YAML
+from sidekey.api.openapi import document
+from sidekey.api.route import PREFIX, Route
+from sidekey.api.routes import ROUTES
+from sidekey.snapshot.admin import PERMISSIONS
 from support.api import JSON, MERGE_PATCH, TOKENS, Api, Said, managed
 from support.stored import documents
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.api import TOKENS, Api, managed
-from support.ask import get
 from support.child import Child
+from support.http_get import get
 from support.nginx import Nginx
 
 SECRET = "canary-that-an-editor-wants"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidekey.config.load import Loaded, Loader, load
 from sidekey.credentials.base import FixedCredential, Grant
-from sidekey.runtime.snapshot import Integration
-from sidekey.settings.load import Loaded, Loader, load
+from sidekey.snapshot.snapshot import Integration
 
 FILES = ("a.yaml", "b.yaml")
 NAMES = ("crm", "sms", "shop", "bank")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidekey.core import paths
-from sidekey.core.policy import Policy, Prefix, decide, parse_prefix
+from sidekey.policy import paths
+from sidekey.policy.targets import Policy, Prefix, decide, parse_prefix
 from support.http_strategies import soup
 
 ORIGINS = ["https://a.test", "https://b.test"]

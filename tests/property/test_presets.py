@@ -13,10 +13,10 @@ from xml.etree import ElementTree as ET
 from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
-from sidekey.core.policy import Policy, judge, parse_prefix
-from sidekey.core.templates import Errors, UrlTemplate
-from sidekey.core.urls import parse_target
-from sidekey.runtime.snapshot import Preset
+from sidekey.policy.targets import Policy, judge, parse_prefix
+from sidekey.policy.urls import parse_target
+from sidekey.presets.template import Errors, UrlTemplate
+from sidekey.snapshot.snapshot import Preset
 from support import wire
 from support.plane import base_url, integration
 from support.presets import post, preset

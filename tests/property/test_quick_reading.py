@@ -10,14 +10,14 @@ from urllib.parse import unquote_to_bytes
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidekey.core import routing
-from sidekey.core.paths import UnreadablePath
-from sidekey.core.policy import Forbidden, Prefix, decide, judge, upgrade
-from sidekey.core.spelling import Spelling
-from sidekey.core.urls import InvalidTarget, Origin, parse_target
 from sidekey.credentials.base import Places, Traits
 from sidekey.errors import Problem
-from sidekey.runtime.snapshot import Integration
+from sidekey.policy import naming
+from sidekey.policy.canonical import Spelling
+from sidekey.policy.paths import UnreadablePath
+from sidekey.policy.targets import Forbidden, Prefix, decide, judge, upgrade
+from sidekey.policy.urls import InvalidTarget, Origin, parse_target
+from sidekey.snapshot.snapshot import Integration
 from support.admission import admission, head_of
 from support.http_strategies import soup
 from support.plane import integration
@@ -86,7 +86,7 @@ def test_admission_equals_the_policys_decision(served: Integration, rest: str) -
     if path is not None:
         assert verdict.target is not None
         assert path == verdict.target.request_target.encode("latin-1") == f"{base.path}{rest}".encode("latin-1")
-    elif routing.PLAIN.fullmatch(rest.encode("latin-1")):
+    elif naming.PLAIN.fullmatch(rest.encode("latin-1")):
         assert served in INTEGRATIONS[3:]
 
 

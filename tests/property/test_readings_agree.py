@@ -17,10 +17,10 @@ from hashlib import sha256
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidekey.authority.rules import CaRules
-from sidekey.core.callers import Caller
-from sidekey.runtime.snapshot import Snapshot
-from sidekey.settings.build import build_matching
+from sidekey.ca.authorities import CaRules
+from sidekey.config.build.snapshot import build_matching
+from sidekey.policy.callers import Caller
+from sidekey.snapshot.snapshot import Snapshot
 from support.plane import integration
 from support.presets import preset
 from support.scripted import RecordingTransport, Scripted, settle

@@ -13,26 +13,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 
-from sidekey.credentials.added import AddedSettings
+from sidekey.config.models import IntegrationLimits, IntegrationSettings, TestSettings
+from sidekey.config.stored.document import merge_patch, replaced
+from sidekey.config.stored.rows import shown
+from sidekey.config.stored.transfer import place_in
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import accepted, destination_of, keys_of
-from sidekey.credentials.oauth2.clients import ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings
+from sidekey.credentials.injection import AddedSettings
+from sidekey.credentials.oauth2.client_authentication import (
+    ClientSecretJwtSettings,
+    HeaderSettings,
+    PrivateKeyJwtSettings,
+)
 from sidekey.credentials.oauth2.grants import (
     CustomGrantSettings,
     JwtBearerSettings,
     PasswordSettings,
     RefreshTokenSettings,
 )
-from sidekey.credentials.oauth2.request import TokenRequestSettings
+from sidekey.credentials.oauth2.token_request import TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import TokenResponseSettings
 from sidekey.credentials.registry import KINDS
 from sidekey.credentials.session import LoginSettings, SessionTokenSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
-from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
-from sidekey.settings.stored.document import merge_patch, replaced
-from sidekey.settings.stored.importing import place_in
-from sidekey.settings.stored.reading import shown
-from support.edits import EDITS
+from support.key_edits import EDITS
 from support.stored import (
     BASIC,
     CANARY,

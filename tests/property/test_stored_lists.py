@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidekey.settings.stored.document import Place, replaced
-from sidekey.settings.stored.reading import shown
-from sidekey.settings.stored.saving import Draft
+from sidekey.config.stored.document import Place, replaced
+from sidekey.config.stored.rows import shown
+from sidekey.config.stored.validate import Draft
 from support.stored import CANARY, SESSION, copied, former, ids, judged, opened, stored
 
 SECRET = "a secret"

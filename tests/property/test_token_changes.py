@@ -13,7 +13,6 @@ from typing import Any, ClassVar, NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.core.policy import Policy
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -28,12 +27,13 @@ from sidekey.credentials.base import (
     Verdict,
 )
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.errors import ProblemError
 from sidekey.observe.metrics import Metrics
-from sidekey.runtime.snapshot import Integration
-from sidekey.sources.tokens.token_source import TokenSource
-from support.still import StillLoop, settle
+from sidekey.policy.targets import Policy
+from sidekey.snapshot.secret_loader import SecretLoader
+from sidekey.snapshot.snapshot import Integration
+from sidekey.tokens.source import TokenSource
+from support.manual_clock import StillLoop, settle
 
 Whose = tuple[int, int]
 """A client, and what its token is for."""

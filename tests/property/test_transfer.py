@@ -10,14 +10,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.settings.document import parse
-from sidekey.settings.stored.document import merge_patch, replaced
-from sidekey.settings.stored.exporting import exported_integration, exported_preset
-from sidekey.settings.stored.importing import place_in
-from sidekey.settings.stored.presets import PresetDraft, prepare_preset
-from sidekey.settings.stored.rows import is_saved
-from sidekey.settings.stored.saving import Invalid
-from sidekey.settings.writing import Inexpressible, write
+from sidekey.config.stored.document import merge_patch, replaced
+from sidekey.config.stored.presets import PresetDraft, prepare_preset
+from sidekey.config.stored.rows import is_saved
+from sidekey.config.stored.transfer import exported_integration, exported_preset, place_in
+from sidekey.config.stored.validate import Invalid
+from sidekey.config.yaml_reader import parse
+from sidekey.config.yaml_writer import Inexpressible, write
 from sidekey.store.records import PresetRow
 from support.plane import integration
 from support.stored import CANARY, VAULT, draft, entered, former, ids, opened, stored

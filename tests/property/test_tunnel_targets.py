@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidekey.core.entry import Entry
-from sidekey.core.urls import Origin
 from sidekey.errors import Problem
+from sidekey.policy.tunnel import Entry
+from sidekey.policy.urls import Origin
 from support.admission import admission, head_of
 from support.http_strategies import soup
 from support.plane import integration

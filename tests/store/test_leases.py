@@ -6,7 +6,7 @@ import pytest
 
 from sidekey.store.errors import StoreRefused
 from sidekey.store.leases import Lease, LeaseLost, NotLeased
-from sidekey.store.ring import KeyRing
+from sidekey.store.sealing import KeyRing
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.stores import ENTRY, KEYS, Place, integration

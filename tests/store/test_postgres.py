@@ -18,9 +18,9 @@ from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.postgres import PostgresDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
-from support.ca import Authority
 from support.postgres import Postgres
-from support.raw import DEADLINE
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 from support.stores import ENTRY, RING, PostgresPlace, integration, raised
 
 

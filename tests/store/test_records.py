@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sidekey.store.records import CallerRow, PresetRow, Record, TokenRow, parse_record
+from sidekey.store.records import CallerRow, PresetRow, Record, TokenRow, digest_of, new_token, parse_record
 from support.stores import PINNED
 
 INTEGRATION = replace(PINNED, updated_by="é")
@@ -85,3 +87,17 @@ def test_rows_show_neither_hashes_nor_sealed_values() -> None:
     assert "1:k1:AA" not in shown
     assert "a" * 64 not in shown
     assert "b" * 64 not in shown
+
+
+def test_a_token_is_32_random_bytes_behind_a_word_that_scanners_find() -> None:
+    """Only its SHA-256 is kept."""
+    made = {new_token() for _ in range(100)}
+    assert len(made) == 100
+    for token, digest in made:
+        assert re.fullmatch("sidekey_[A-Za-z0-9_-]{43}", token)
+        assert digest == digest_of(token) == hashlib.sha256(token.encode()).hexdigest()
+
+
+def test_what_is_no_text_has_a_digest_as_well() -> None:
+    """A header may hold any byte."""
+    assert digest_of("\udcff") == hashlib.sha256(b"\xff").hexdigest()

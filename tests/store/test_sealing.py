@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.store.canonical import Json
-from sidekey.store.ring import KeyRing
-from sidekey.store.sealing import Binding, NotOpened, associated_data, needs, open_sealed, seal
+from sidekey.store.canonical_json import Json
+from sidekey.store.sealing import Binding, KeyRing, NotOpened, associated_data, needs, open_sealed, seal
 
 RING = KeyRing({"k1": bytes(range(32))})
 TO = {"kind": "basic", "prefixes": ["https://secure.example.com/api/v1"], "ca": "mozilla"}

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sidekey.store.audit import AuditEntry
-from sidekey.store.ring import KeyRing
+from sidekey.store.sealing import KeyRing
 from sidekey.store.sessions import MOST, PAGE, Session
 from support.stores import KEYS, Place
 

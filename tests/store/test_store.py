@@ -11,11 +11,11 @@ import pytest
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreRefused
 from sidekey.store.records import CallerRow, PresetRow, TokenRow, new_row
-from sidekey.store.ring import KeyRing
+from sidekey.store.sealing import KeyRing
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.plane import eventually
-from support.raw import DEADLINE
+from support.raw_connection import DEADLINE
 from support.stores import ENTRY, KEYS, Place, integration, raised
 
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=("crm",), presets=None)

@@ -10,7 +10,7 @@ import pytest
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.leases import Lease
 from sidekey.store.state import Delete, Put
-from support.logged import logged
+from support.captured_logs import logged
 from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace, purpose_of, sealed
 
 CANARY = "canary-5f0e6a"

@@ -11,7 +11,7 @@ import pytest
 from sidekey.store.database import Transaction
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.failures import Failure
-from sidekey.store.keeper import Keeper
+from sidekey.store.repository import Keeper
 from sidekey.store.store import Store
 from sidekey.store.usage import COUNTERS, Counters, Failing, Hour, add
 from support.stores import RING, Place, PostgresPlace

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sidekey.core.entry import Entry
-from sidekey.core.request import RequestHead
-from sidekey.dataplane.downstream.request_reader import Request
-from sidekey.dataplane.exchange.exchange import Exchange
-from sidekey.dataplane.plane import DataPlane
-from sidekey.dataplane.routing.compiled import Destination
 from sidekey.errors import Problem
+from sidekey.policy.messages import RequestHead
+from sidekey.policy.tunnel import Entry
+from sidekey.proxy.data_plane import DataPlane
+from sidekey.proxy.downstream.request_parser import Request
+from sidekey.proxy.exchange.exchange import Exchange
+from sidekey.proxy.routing.compiled import Destination
 
 
 def head_of(

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from support.child import HEAD, Child
 from support.nginx import Nginx
-from support.raw import DEADLINE
+from support.raw_connection import DEADLINE
 
 PREFIX: Final = "/api/v1"
 TOKENS: Final = {

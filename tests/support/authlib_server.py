@@ -29,7 +29,7 @@ from joserfc.jwk import OctKey, RSAKey
 from fakes import oauth2
 from fakes.server import Answer, Arrived, Host
 from support import oauth
-from support.ca import Authority
+from support.private_ca import Authority
 
 SECRET = "s3cret/+ &=%:~"
 """Of the clients `basic` and `post`. In a Basic header Authlib reads its space as `%20` alone, never as `+`."""

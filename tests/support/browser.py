@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from playwright.sync_api import sync_playwright
 
-from support.peers import require
+from support.programs import require
 
 ARGUMENTS: Final = (
     "--no-sandbox",

@@ -10,7 +10,7 @@ from http.cookies import SimpleCookie
 from typing import Any, Final
 
 from support.api import Api, Said
-from support.raw import DEADLINE
+from support.raw_connection import DEADLINE
 
 PAGE: Final = {"Sec-Fetch-Site": "same-origin", "Sidekey-Console": "1"}
 """What pages of the console send with each request."""

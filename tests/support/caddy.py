@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from support import peers, ports
-from support.ca import Leaf
-from support.raw import DEADLINE
+from support import ports, programs
+from support.private_ca import Leaf
+from support.raw_connection import DEADLINE
 
 _SEEN = {
     "X-Client-Certificate": ["{http.request.tls.client.fingerprint}"],
@@ -31,7 +31,7 @@ class Caddy:
     """
 
     def __init__(self, folder: Path, leaf: Leaf, *, clients: Path, version: str = "tls1.3") -> None:
-        self._binary = peers.require("caddy")
+        self._binary = programs.require("caddy")
         self._folder = folder
         self._leaf = leaf
         self._clients = clients

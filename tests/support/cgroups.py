@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from support import peers
+from support import programs
 from support.namespaces import remove_cgroup
 
 _ROOT = Path("/sys/fs/cgroup")
@@ -42,10 +42,10 @@ def memory_cgroup(parent: Path | None = None) -> Iterator[MemoryCgroup]:
     try:
         path.mkdir()
     except OSError as error:
-        peers.missing("cgroups", f"no memory cgroup can be made here ({error})")
+        programs.missing("cgroups", f"no memory cgroup can be made here ({error})")
     try:
         if not any((path / name).exists() for name in ("memory.limit_in_bytes", "memory.max")):
-            peers.missing("cgroups", f"{path} has no memory controller")
+            programs.missing("cgroups", f"{path} has no memory controller")
         yield MemoryCgroup(path)
     finally:
         remove_cgroup(path)

@@ -21,10 +21,10 @@ import click
 from click.testing import CliRunner
 
 from sidekey.cli import main
-from sidekey.cli.kept_trust import ADDING, REPLACING
+from sidekey.cli.trust_variables import ADDING, REPLACING
 from support.files import replace
 from support.ports import free_port
-from support.raw import DEADLINE
+from support.raw_connection import DEADLINE
 
 SIDEKEY = (sys.executable, "-m", "sidekey")
 """The command line of Sidekey."""

@@ -33,7 +33,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from support import peers
+from support import programs
 
 SMALL = b"a small body"
 """What every client posts."""
@@ -152,7 +152,7 @@ class ClientUpstream:
             "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
             "HTTP_CONTENT_ENCODING": request.headers.get("Content-Encoding", ""),
         }
-        command = [peers.require("git"), "http-backend"]
+        command = [programs.require("git"), "http-backend"]
         output = subprocess.run(command, env=environment, input=request.body, capture_output=True, check=True).stdout
         head, _, body = output.partition(b"\r\n\r\n")
         fields = dict(line.split(": ", 1) for line in head.decode().splitlines())
@@ -249,7 +249,7 @@ def make_repository(folder: Path) -> None:
     def git(*arguments: str, data: bytes = b"") -> str:
         identity = {f"GIT_{role}_{what}": "x@y" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder.parent), **identity}
-        command = [peers.require("git"), "-C", str(folder), *arguments]
+        command = [programs.require("git"), "-C", str(folder), *arguments]
         return subprocess.run(command, env=environment, input=data, capture_output=True, check=True).stdout.decode()
 
     folder.mkdir()

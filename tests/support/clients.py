@@ -15,11 +15,11 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from platform import python_version
 
-from support import peers
+from support import programs
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ROOT / "tests" / "clients" / "services"
-OF_NPM = peers.OF_FOLDERS / "clients"
+OF_NPM = programs.OF_FOLDERS / "clients"
 DOCUMENT = ROOT / "docs" / "clients.md"
 PROVEN = ROOT / "tests" / "clients" / "proven.json"
 
@@ -80,7 +80,7 @@ class ClientKind:
             return version_of(self.package) if self.package else python_version()
         if self.package:
             return str(json.loads((OF_NPM / "node_modules" / self.package / "package.json").read_text())["version"])
-        command = [peers.require(self.runtime), "version" if self.runtime == "go" else "--version"]
+        command = [programs.require(self.runtime), "version" if self.runtime == "go" else "--version"]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found = re.search(r"\d+(?:\.\d+)+", output)
         return found[0] if found else output.strip()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 from zipfile import ZipFile
 
-from support import peers
+from support import programs
 from support.java import QUICKLY
 
 _TESTS: Final = Path(__file__).parents[1]
@@ -25,7 +25,7 @@ def go_program(folder: Path, source: Path) -> str:
         offline = {"GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GO111MODULE": "off", "CGO_ENABLED": "0"}
         cache = {"GOCACHE": str(folder / "go")} if "HOME" not in os.environ else {}
         subprocess.run(
-            [peers.require("go"), *_GO, "-o", str(program), str(source)],
+            [programs.require("go"), *_GO, "-o", str(program), str(source)],
             env={**os.environ, **offline, **cache},
             capture_output=True,
             check=True,
@@ -35,7 +35,7 @@ def go_program(folder: Path, source: Path) -> str:
 
 def java_programs(folder: Path) -> tuple[str, ...]:
     """Compile all programs in Java into `folder`, and return the command that runs one, up to its options and name."""
-    compiler, machine = peers.require("javac"), peers.require("java")
+    compiler, machine = programs.require("javac"), programs.require("java")
     jar = folder / "programs.jar"
     if not jar.exists():
         sources = [source for place in _OF_JAVA for source in sorted((_TESTS / place).glob("*.java"))]

@@ -7,18 +7,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sidekey.core.callers import Caller
-from sidekey.core.coverage import Coverage
-from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched
-from sidekey.core.headers import Role
-from sidekey.core.matching import Matching
-from sidekey.core.policy import Policy, parse_prefix
-from sidekey.core.presets import Preset
-from sidekey.core.request import RequestHead
-from sidekey.core.routing import is_own_host
-from sidekey.core.spelling import Spelling
-from sidekey.core.urls import Target
 from sidekey.errors import Problem
+from sidekey.policy.callers import Caller
+from sidekey.policy.canonical import Spelling
+from sidekey.policy.decide import Admitted, Denied, IntegrationRules, Unmatched
+from sidekey.policy.headers import Role
+from sidekey.policy.match import Coverage, Matching
+from sidekey.policy.messages import RequestHead
+from sidekey.policy.naming import is_own_host
+from sidekey.policy.targets import Policy, parse_prefix
+from sidekey.policy.urls import Target
+from sidekey.presets.preset import Preset
 
 BASE = parse_prefix("https://a.test/api")
 POLICY = Policy(prefixes=(BASE,))

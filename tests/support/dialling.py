@@ -11,17 +11,17 @@ from typing import TypeVar, cast
 
 import pytest
 
-from sidekey.core.addresses import Address, AllowPrivate, Network
-from sidekey.core.urls import Origin
-from sidekey.credentials.identity import ClientIdentity
+from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.resolve import Resolver
-from sidekey.network.sessions import Sessions
-from sidekey.runtime.snapshot import NetworkRules
-from support.ca import Authority
-from support.leaks import nothing_left
-from support.raw import DEADLINE
+from sidekey.network.tls_sessions import Sessions
+from sidekey.policy.addresses import Address, AllowPrivate, Network
+from sidekey.policy.urls import Origin
+from sidekey.snapshot.snapshot import NetworkRules
+from support.leak_check import nothing_left
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 
 P = TypeVar("P", bound=asyncio.Protocol)
 LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"),)

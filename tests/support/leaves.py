@@ -6,7 +6,7 @@ import ssl
 
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.tls_server import server_context
-from support.ca import Authority
+from support.private_ca import Authority
 
 UNAVAILABLE = Problem("ca_unavailable", "there is no local CA")
 

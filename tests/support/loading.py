@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sidekey.runtime.snapshot import Snapshot
-from sidekey.settings.load import Loaded
+from sidekey.config.load import Loaded
+from sidekey.snapshot.snapshot import Snapshot
 
 TENANT = "auth: {type: headers, headers: {X-Tenant: acme}}"
 SECRET = "auth: {type: headers, headers: {X-Key: {secret: {file: key}}}}"

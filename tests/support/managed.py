@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidekey.managed import Managed
+from sidekey.config.load import Loader
+from sidekey.config.reload import Reloader, ReloadHooks
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
-from sidekey.reloading.reloader import Reloader, ReloadHooks
-from sidekey.runtime.publisher import Publisher
-from sidekey.runtime.snapshot import Snapshot
-from sidekey.runtime.standing import standing_of
-from sidekey.settings.load import Loader
+from sidekey.publish import Publisher
+from sidekey.snapshot.snapshot import Snapshot
+from sidekey.snapshot.status import standing_of
 from sidekey.store.records import IntegrationRow
+from sidekey.store_manager import Managed
 from support.loading import good
 from support.scripted import NOWHERE
 

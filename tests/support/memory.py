@@ -18,15 +18,15 @@ from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sidekey.core.urls import Origin
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener
 from sidekey.network.resolve import Resolver
-from sidekey.runtime.snapshot import NetworkRules
+from sidekey.policy.urls import Origin
+from sidekey.snapshot.snapshot import NetworkRules
 from support import plane
-from support.raw import RawConnection
-from support.receiving import receive
+from support.protocols import receive
+from support.raw_connection import RawConnection
 from support.scripted import GatedDialer
 from support.upstream import RawUpstream, Script, always_ok
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
+from sidekey.config.models import IntegrationSettings
 from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.fields import WrittenAs
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.models import IntegrationSettings
 
 SECRETS: Final = frozenset(
     {

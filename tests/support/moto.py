@@ -17,10 +17,10 @@ from typing import Self
 import boto3
 
 from fakes.server import listen
-from support import peers
-from support.ca import Authority
+from support import programs
 from support.ports import free_port
-from support.raw import DEADLINE
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 
 REGION = "eu-west-1"
 _EVERYTHING = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
@@ -35,7 +35,7 @@ class Moto:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._binary = peers.require("moto_server")
+        self._binary = programs.require("moto_server")
         self._log = folder / "moto.log"
         self.port = free_port()
         self.key_id = ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from support import peers
+from support import programs
 
 PROGRAMS: Final = ("ip", "nsenter", "setpriv", "unshare")
 
@@ -80,7 +80,7 @@ class Namespaces:
 
 def missing() -> list[str]:
     """List what this machine lacks for namespaces."""
-    absent = [name for name in PROGRAMS if peers.find(name) is None]
+    absent = [name for name in PROGRAMS if programs.find(name) is None]
     return absent if os.geteuid() == 0 else [*absent, "root"]
 
 

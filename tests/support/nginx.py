@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from support import peers, ports
-from support.ca import Leaf
-from support.raw import DEADLINE
+from support import ports, programs
+from support.private_ca import Leaf
+from support.raw_connection import DEADLINE
 
 # Started by root, workers of another user could not write below pytest's private folder; for others nginx ignores it.
 _CONFIG = """
@@ -64,7 +64,7 @@ class Nginx:
     """
 
     def __init__(self, folder: Path, snippet: str = ECHO, *, leaf: Leaf | None = None) -> None:
-        self._binary = peers.require("nginx")
+        self._binary = programs.require("nginx")
         self._folder = folder
         self._snippet = snippet
         self._leaf = leaf

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from support import oauth, peers
-from support.ca import Leaf
-from support.raw import DEADLINE
+from support import oauth, programs
+from support.private_ca import Leaf
+from support.raw_connection import DEADLINE
 
 PROGRAM = Path(__file__).parents[1] / "peers" / "oidc"
 SECRET = "s3cret/+ &=%:~"
@@ -62,9 +62,9 @@ class OidcProvider:
         port: int = 0,
         callback: str = "https://localhost/unused",
     ) -> None:
-        self._node = peers.require("node")
+        self._node = programs.require("node")
         if not (PROGRAM / "node_modules").is_dir():
-            peers.missing("oidc-provider", "its packages are not installed (make peers, where npm is)")
+            programs.missing("oidc-provider", "its packages are not installed (make peers, where npm is)")
         self._log = folder / "oidc.log"
         self._clients = folder / "clients.json"
         self._clients.write_text(json.dumps(clients(callback)))

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from support import peers
-from support.ca import Leaf
-from support.raw import DEADLINE
+from support import programs
+from support.private_ca import Leaf
+from support.raw_connection import DEADLINE
 
 _ACCEPT = re.compile(r"^ACCEPT .*:(\d+)$", re.MULTILINE)
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", re.DOTALL)
@@ -25,7 +25,7 @@ class OpensslServer:
     """
 
     def __init__(self, folder: Path, leaf: Leaf, *, clients: Path, version: str = "tls1_3") -> None:
-        self._command = [peers.require("openssl"), "s_server", "-accept", "127.0.0.1:0", "-www", f"-{version}"]
+        self._command = [programs.require("openssl"), "s_server", "-accept", "127.0.0.1:0", "-www", f"-{version}"]
         self._command += ["-cert", str(leaf.certificate), "-cert_chain", str(leaf.certificate), "-key", str(leaf.key)]
         self._command += ["-Verify", "2", "-verify_return_error", "-CAfile", str(clients)]
         self._log = folder / "s_server.log"

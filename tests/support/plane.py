@@ -14,14 +14,10 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from sidekey.authority.leaf_source import LeafSource
-from sidekey.core.addresses import AllowPrivate, Network
-from sidekey.core.callers import Caller
-from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
+from sidekey.ca.leaf_source import LeafSource
+from sidekey.config.build.snapshot import build_matching, build_passing
 from sidekey.credentials.base import FixedCredential, Grant, GrantSource, Pairs, Places, Traits
-from sidekey.credentials.identity import IdentitySource
-from sidekey.credentials.secret_loader import SecretLoader
-from sidekey.dataplane.plane import DataPlane
+from sidekey.credentials.certificates.identity import IdentitySource
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener
 from sidekey.network.resolve import Lookup, Resolver
@@ -29,14 +25,17 @@ from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
-from sidekey.runtime.publisher import Publisher
-from sidekey.runtime.rules import Limits, Timeouts
-from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Preset, Snapshot, Trust
-from sidekey.settings.build import build_matching
-from sidekey.settings.passing import build_passing
-from sidekey.sources.static import StaticSource
+from sidekey.policy.addresses import AllowPrivate, Network
+from sidekey.policy.callers import Caller
+from sidekey.policy.targets import Forbidden, Policy, parse_domain, parse_prefix
+from sidekey.proxy.data_plane import DataPlane
+from sidekey.publish import Publisher
+from sidekey.snapshot.request_rules import Limits, Timeouts
+from sidekey.snapshot.secret_loader import SecretLoader
+from sidekey.snapshot.snapshot import Integration, Listen, NetworkRules, Preset, Snapshot, Trust
+from sidekey.tokens.static import StaticSource
 from support.leaves import NoLeaves
-from support.raw import DEADLINE, RawConnection, connect
+from support.raw_connection import DEADLINE, RawConnection, connect
 from support.wire import Message
 
 CREDENTIAL = b"Basic c3ZjOnNlY3JldA=="

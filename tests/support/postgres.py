@@ -16,9 +16,9 @@ from typing import Any, Self
 
 import asyncpg
 
-from support import peers
-from support.ca import Leaf
+from support import programs
 from support.ports import free_port
+from support.private_ca import Leaf
 
 _SETTINGS = """
 listen_addresses = ''
@@ -47,7 +47,7 @@ class Postgres:
     def __init__(self, leaf: Leaf | None = None) -> None:
         self._leaf = leaf
         self.port = free_port()
-        self._binaries = Path(peers.require("postgres")).resolve().parent
+        self._binaries = Path(programs.require("postgres")).resolve().parent
         # Where an unprivileged user gets to, and short enough for a socket's path.
         self.folder = Path(tempfile.mkdtemp(prefix="sidekey-pg-"))
         self._count = 0

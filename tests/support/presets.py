@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sidekey.runtime.snapshot import Preset
-from sidekey.settings.presets import read_preset
+from sidekey.config.build.presets import read_preset
+from sidekey.snapshot.snapshot import Preset
 from support.plane import base_url
 
 JSON = "Content-Type: application/json"

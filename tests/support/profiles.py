@@ -9,7 +9,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from sidekey.settings.profiles import Profile, profile
+from sidekey.config.profiles import Profile, profile
 from support.oauth import signer
 
 SECRET: Mapping[str, Any] = {"env": "SECRET"}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from support import libyaml
-from support.peers import require
+from support.programs import require
 
 TARGET = 'namespace="shop",job="sidekey",instance="10.0.0.1:15091"'
 """The labels that Prometheus gives to what it scrapes."""

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from support.ask import get
-from support.peers import require
+from support.http_get import get
 from support.ports import free_port
-from support.raw import DEADLINE
+from support.programs import require
+from support.raw_connection import DEADLINE
 
 Found = TypeVar("Found")
 SCRAPES = 0.5

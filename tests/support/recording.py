@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ssl import SSLContext
 
-from support.raw import RawConnection
+from support.raw_connection import RawConnection
 from support.upstream import OK, RawUpstream, Script
 
 

@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidekey.admin.health import Health
-from sidekey.admin.listeners import build_metrics
-from sidekey.admin.serve import serve
-from sidekey.observe.exposition import Exposition
+from sidekey.api.listeners import Health, build_metrics
+from sidekey.api.server import serve
 from sidekey.observe.metrics import Metrics
-from sidekey.runtime.snapshot import Address
+from sidekey.observe.prometheus import Exposition
+from sidekey.snapshot.snapshot import Address
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 """The Accept field of a scraper that reads nothing else."""

@@ -13,25 +13,24 @@ from collections.abc import Callable, Iterable, Mapping
 from io import FileIO
 from typing import Any, TypeVar, cast
 
-from sidekey.authority.leaf_source import LeafSource
-from sidekey.core.urls import Origin
+from sidekey.ca.leaf_source import LeafSource
+from sidekey.config.build.snapshot import build_matching, build_passing
 from sidekey.credentials.base import Grant, GrantSource
-from sidekey.credentials.identity import ClientIdentity, IdentitySource
-from sidekey.dataplane.plane import DataPlane
-from sidekey.dataplane.upstream.connection import UpstreamConnection
+from sidekey.credentials.certificates.identity import ClientIdentity, IdentitySource
 from sidekey.network.dial import Dialer
 from sidekey.network.resolve import Resolver
 from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
-from sidekey.runtime.rules import Limits, Timeouts
-from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Preset, Snapshot
-from sidekey.settings.build import build_matching
-from sidekey.settings.passing import build_passing
+from sidekey.policy.urls import Origin
+from sidekey.proxy.data_plane import DataPlane
+from sidekey.proxy.upstream.connection import UpstreamConnection
+from sidekey.snapshot.request_rules import Limits, Timeouts
+from sidekey.snapshot.snapshot import Integration, Listen, NetworkRules, Preset, Snapshot
 from support.leaves import NoLeaves
 from support.plane import GRANT, LIMITS, MOZILLA, NO_TOKENS, TIMEOUTS, FixedSource, callers_of, source_of
-from support.receiving import receive
+from support.protocols import receive
 
 P = TypeVar("P", bound=asyncio.Protocol)
 

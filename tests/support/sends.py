@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from support.api import PREFIX, TOKENS, Api, Said, config
 from support.child import Child
-from support.raw import DEADLINE, RawConnection
+from support.raw_connection import DEADLINE, RawConnection
 from support.recording import recording
 from support.upstream import OK, RawUpstream
 from support.wire import Message

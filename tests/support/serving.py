@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from sidekey.app import App
-from sidekey.managed import Managed
-from sidekey.observe.logs import configure
+from sidekey.config.load import Loader
+from sidekey.observe.log import configure
 from sidekey.observe.writer import LineWriter
-from sidekey.settings.load import Loader
-from support.ca import Authority
+from sidekey.store_manager import Managed
 from support.plane import eventually
-from support.raw import connect
+from support.private_ca import Authority
+from support.raw_connection import connect
 from support.scraping import value_of
 from support.wire import Message
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from sidekey.core.policy import Policy
-from sidekey.core.request import RequestHead
-from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
-from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant, Pairs, Places, Traits
+from sidekey.credentials.signing import OutgoingRequest, Signer, SigningRules, Unique
 from sidekey.errors import Problem
-from sidekey.runtime.snapshot import Integration
+from sidekey.policy.messages import RequestHead
+from sidekey.policy.targets import Policy
+from sidekey.policy.urls import Origin
+from sidekey.snapshot.snapshot import Integration
 from support.plane import AUTHORIZATION, base_url, integration, secrets_of
 
 NAMES = frozenset({b"x-id", b"x-time", b"x-nonce", b"x-signature"})

@@ -16,8 +16,8 @@ import sys
 import time
 from pathlib import Path
 
-from sidekey.runtime.store_rules import StoreRules
-from sidekey.store.place import open_store
+from sidekey.snapshot.store import StoreRules
+from sidekey.store.open import open_store
 from sidekey.store.state import Put
 from support.stores import ENTRY, KEYS, integration, purpose_of, sealed
 

@@ -10,16 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sidekey.config.models import IntegrationSettings
+from sidekey.config.stored.document import Saved, merge_patch, pointer, secrets_in
+from sidekey.config.stored.rows import former_of, saved_row
+from sidekey.config.stored.secrets import StoredReader, Vault, purpose_of
+from sidekey.config.stored.validate import Assessment, Draft, Former, assess
+from sidekey.config.validate import validate_saved
 from sidekey.credentials.destination import Json, is_stored, keys_of, references_in
-from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.stored.document import Saved, merge_patch, pointer, secrets_in
-from sidekey.settings.stored.opening import StoredReader, Vault
-from sidekey.settings.stored.purposes import purpose_of
-from sidekey.settings.stored.rows import former_of, saved_row
-from sidekey.settings.stored.saving import Assessment, Draft, Former, assess
-from sidekey.settings.validated import validate_saved
 from sidekey.store.records import IntegrationRow
-from sidekey.store.ring import KeyRing
+from sidekey.store.sealing import KeyRing
 from support.certificates import NOW, Chain, private_chain
 from support.oauth import signer
 

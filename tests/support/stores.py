@@ -9,13 +9,12 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
 
-from sidekey.runtime.store_rules import StoreRules
+from sidekey.snapshot.store import StoreRules
 from sidekey.store.audit import AuditEntry
 from sidekey.store.database import Database
-from sidekey.store.place import database_of
+from sidekey.store.open import database_of
 from sidekey.store.records import IntegrationRow, SealedField, new_row
-from sidekey.store.ring import KeyRing
-from sidekey.store.sealing import Binding, Purpose, seal
+from sidekey.store.sealing import Binding, KeyRing, Purpose, seal
 from sidekey.store.store import Store
 from support.postgres import Postgres
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-from support import peers
-from support.ca import Authority
-from support.raw import DEADLINE
+from support import programs
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
 
 Script = Callable[[ssl.SSLSocket], None]
 
@@ -93,7 +93,7 @@ class OpensslServer:
 def s_server(ca: Authority, *options: str) -> Iterator[OpensslServer]:
     """OpenSSL's test server for up.test on a free port of 127.0.0.1."""
     leaf = ca.leaf("up.test")
-    command = [peers.require("openssl"), "s_server", "-accept", "127.0.0.1:0", *options]
+    command = [programs.require("openssl"), "s_server", "-accept", "127.0.0.1:0", *options]
     command += ["-cert", str(leaf.certificate), "-key", str(leaf.key)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
         assert server.stdout is not None

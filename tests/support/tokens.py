@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, ClassVar
 
-from sidekey.core.policy import Policy, parse_domain
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -20,11 +19,12 @@ from sidekey.credentials.base import (
     Traits,
     Verdict,
 )
-from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.metrics import Metrics
-from sidekey.runtime.snapshot import Integration
-from sidekey.sources.tokens.token_source import TokenSource
-from support.still import StillLoop
+from sidekey.policy.targets import Policy, parse_domain
+from sidekey.snapshot.secret_loader import SecretLoader
+from sidekey.snapshot.snapshot import Integration
+from sidekey.tokens.source import TokenSource
+from support.manual_clock import StillLoop
 
 EPOCH = 1_700_000_000.0
 """What the wall clock shows when the loop's stands at 0."""
@@ -114,7 +114,7 @@ class Rig:
     ) -> None:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, StillLoop):
-            raise TypeError("this test needs the loop of tests/sources/conftest.py")
+            raise TypeError("this test needs the loop of tests/tokens/conftest.py")
         self.loop = loop
         self.endpoint = Endpoint()
         self.kind = kind(self.endpoint)

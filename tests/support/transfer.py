@@ -7,14 +7,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sidekey.config.secrets import SecretReader
+from sidekey.config.stored.document import found_at
+from sidekey.config.stored.transfer import UNKNOWN_URL, Exported, Rewritten, rewritten
+from sidekey.config.validate import validate
+from sidekey.config.yaml_reader import parse
+from sidekey.config.yaml_writer import write
 from sidekey.credentials.context import Context
-from sidekey.settings.document import parse
-from sidekey.settings.secrets import SecretReader
-from sidekey.settings.stored.document import found_at
-from sidekey.settings.stored.exporting import UNKNOWN_URL, Exported
-from sidekey.settings.stored.importing import Rewritten, rewritten
-from sidekey.settings.validated import validate
-from sidekey.settings.writing import write
 from support.certificates import NOW, Chain, issue
 from support.stored import BASIC, CANARY, OAUTH2, PREFIX, chain, documents
 

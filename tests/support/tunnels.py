@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from support import wire
-from support.ca import Authority
 from support.plane import Running
-from support.raw import Gone, RawConnection
+from support.private_ca import Authority
+from support.raw_connection import Gone, RawConnection
 
 HOST = "up.test"
 

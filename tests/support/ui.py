@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Semaphore, Thread
 from typing import Any, Final
 
-from sidekey.runtime.admin_rules import Role
+from sidekey.snapshot.admin import Role
 from support.api import OF_A_FILE, PREFIX, TOKENS, Api, managed
 from support.axe import violations
 from support.browser import Chromium, Window

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-from support import peers
+from support import programs
 
-UI: Final = Path(__file__).parents[2] / "proxy/sidekey/admin/ui"
+UI: Final = Path(__file__).parents[2] / "proxy/sidekey/console/static"
 
 _RUN: Final = """
 let text = "";
@@ -22,7 +22,7 @@ process.stdout.write(JSON.stringify(output));
 
 def run_module(body: str, value: Any) -> Any:
     """Run the body of a function of `input`, whose imports are relative to the folder of the console."""
-    command = [peers.require("node"), "--input-type=module", "--eval", _RUN.replace("BODY", body)]
+    command = [programs.require("node"), "--input-type=module", "--eval", _RUN.replace("BODY", body)]
     data = json.dumps(value).encode()
     result = subprocess.run(command, cwd=UI, input=data, capture_output=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from support import wire
-from support.raw import DEADLINE, Gone, RawConnection
+from support.raw_connection import DEADLINE, Gone, RawConnection
 
 Script = Callable[[RawConnection], Awaitable[None]]
 """Plays the upstream's part on one connection; when it returns, the connection stays open and goes on recording."""

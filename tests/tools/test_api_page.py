@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sidekey.admin.api.problems import CODES
-from sidekey.admin.api.routes import ROUTES
+from sidekey.api.errors import CODES
+from sidekey.api.routes import ROUTES
 from tools.api_page import page
 
 

@@ -4,22 +4,26 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.credentials.oauth2.clients import ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings
+from sidekey.config import profiles
+from sidekey.config.load import load
+from sidekey.config.models import Config, IntegrationSettings
+from sidekey.credentials.oauth2.client_authentication import (
+    ClientSecretJwtSettings,
+    HeaderSettings,
+    PrivateKeyJwtSettings,
+)
 from sidekey.credentials.oauth2.grants import (
     CustomGrantSettings,
     JwtBearerSettings,
     PasswordSettings,
     RefreshTokenSettings,
 )
-from sidekey.credentials.oauth2.request import TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
+from sidekey.credentials.oauth2.token_request import TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import TokenResponseSettings
 from sidekey.credentials.registry import KINDS as AUTH_KINDS
 from sidekey.credentials.responsys import ResponsysSettings
 from sidekey.errors import KINDS
-from sidekey.settings import profiles
-from sidekey.settings.load import load
-from sidekey.settings.models import Config, IntegrationSettings
 from tools import config_pages
 
 ROOT = Path(__file__).parents[2]

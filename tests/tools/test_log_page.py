@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import sidekey
-from sidekey.observe.redact import describe
+from sidekey.observe.exceptions import describe
 from tools.log_page import CHANGE_FIELDS, REQUEST_FIELDS, USE_FIELDS, events, page
 
 PACKAGE = Path(sidekey.__file__).parent

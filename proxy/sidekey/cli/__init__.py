@@ -12,9 +12,9 @@ from typing import Final
 import click
 
 from sidekey import __version__
+from sidekey.build import build
 from sidekey.cli.groups import Deferred, DeferredGroup
-from sidekey.cli.memory import limit_memory, prefer_oom_kill
-from sidekey.core.build import build
+from sidekey.cli.memory_limit import limit_memory, prefer_oom_kill
 
 COMMANDS: Final = {
     "ca": Deferred("ca", "Show and replace the local CA, which signs for tunnels."),
@@ -24,16 +24,16 @@ COMMANDS: Final = {
     "env": Deferred("env", "Print the variables that a service needs to use Sidekey."),
     "exec": Deferred("exec", "Run a command whose HTTP clients use Sidekey."),
     "explain": Deferred("explain", "Show whether a target is allowed, why, and what is signed."),
-    "export": Deferred("exporting", "Print the content of the store as a config, without secrets."),
+    "export": Deferred("export", "Print the content of the store as a config, without secrets."),
     "healthcheck": Deferred("healthcheck", "Ask the running Sidekey whether it is ready."),
-    "import": Deferred("importing", "Import config files into the store."),
-    "list": Deferred("listing", "List the integrations with their status."),
-    "preset": Deferred("presets", "List webhook presets, show their requests, and send one."),
+    "import": Deferred("import_config", "Import config files into the store."),
+    "list": Deferred("list", "List the integrations with their status."),
+    "preset": Deferred("preset", "List webhook presets, show their requests, and send one."),
     "run": Deferred("run", "Serve until SIGTERM or SIGINT, then drain."),
     "schema": Deferred("schema", "Print the JSON schema of the config file, for editors."),
     "store": Deferred("store", "Create and rotate keys of the store, and verify its content."),
-    "test": Deferred("testing", "Send an integration's test request to its upstream."),
-    "token": Deferred("tokens", "Create, list and revoke operators' tokens of the API."),
+    "test": Deferred("test", "Send an integration's test request to its upstream."),
+    "token": Deferred("token", "Create, list and revoke operators' tokens of the API."),
 }
 """Each with the first line of its help."""
 

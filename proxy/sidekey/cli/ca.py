@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import click
 
-from sidekey.authority import keep, trust
-from sidekey.authority.folder import FolderError, state_file
-from sidekey.authority.keep import Settled
-from sidekey.authority.local import Authorities, Authority, RotationError
-from sidekey.authority.rules import CaRules
-from sidekey.authority.scope import NO_NAME
+from sidekey.ca import maintain
+from sidekey.ca import trust_folder as trust
+from sidekey.ca.authorities import Authorities, Authority, CaRules, RotationError
+from sidekey.ca.maintain import Settled
+from sidekey.ca.scope import NO_NAME
+from sidekey.ca.storage import FolderError, state_file
+from sidekey.cli.config import load_snapshot
 from sidekey.cli.groups import Group
-from sidekey.cli.loading import load_snapshot
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
 
@@ -32,7 +32,7 @@ class CaError(Exception):
 def made(rules: CaRules) -> Settled:
     """The CAs of this config, made where they are missing. Raises CaError."""
     _check_user(rules)
-    found = keep.settle(rules, time.time())
+    found = maintain.settle(rules, time.time())
     if found.problem:
         raise CaError(found.problem)
     return found
@@ -117,7 +117,7 @@ def trust_folder(rules: CaRules) -> Path:
     if folder is not None and there and folder.stat().st_uid != os.geteuid():
         return folder
     _check_user(rules)
-    found = keep.settle(rules, time.time())
+    found = maintain.settle(rules, time.time())
     reason = found.problem or found.untold
     if folder is None or (reason and not there):
         raise CaError(reason)
@@ -126,7 +126,7 @@ def trust_folder(rules: CaRules) -> Path:
 
 def bundle(rules: CaRules) -> str:
     """What replaces the roots of a client, in PEM. Raises CaError."""
-    return trust.bundle(keep.trusted(made(rules).authorities), rules.extra_roots, trust.mozilla())
+    return trust.bundle(maintain.trusted(made(rules).authorities), rules.extra_roots, trust.mozilla())
 
 
 _DONE = {
@@ -143,7 +143,7 @@ def rotate(rules: CaRules, step: str) -> str:
     """
     _check_user(rules)
     try:
-        found = keep.rotate(rules, time.time(), step)
+        found = maintain.rotate(rules, time.time(), step)
     except (RotationError, FolderError) as error:
         raise CaError(str(error)) from None
     if found.untold:

@@ -22,14 +22,14 @@ import click
 
 from sidekey.app import App, run_logged
 from sidekey.cli.terminal import fail
-from sidekey.core.policy import Policy, parse_prefix
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.context import Context
-from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.writer import LineWriter
-from sidekey.runtime.admin_rules import AdminRules, AdminToken
-from sidekey.runtime.rules import Limits
-from sidekey.runtime.snapshot import Address, Integration, Listen, Log, NetworkRules, Snapshot, TestRequest
+from sidekey.policy.targets import Policy, parse_prefix
+from sidekey.snapshot.admin import AdminRules, AdminToken
+from sidekey.snapshot.request_rules import Limits
+from sidekey.snapshot.secret_loader import SecretLoader
+from sidekey.snapshot.snapshot import Address, Integration, Listen, Log, NetworkRules, Snapshot, TestRequest
 
 ID = "demo"
 HOST = "api.example"

@@ -7,13 +7,12 @@ import os
 
 import click
 
-from sidekey.cli.environment import TOKEN_PLACE, Proxy, environment
-from sidekey.cli.kept_trust import KeptTrustError
-from sidekey.cli.loading import complete_id
+from sidekey.cli.config import complete_id
+from sidekey.cli.environment import TOKEN_PLACE, Proxy, environment, find_way_in, way_in_options
 from sidekey.cli.options import json_option
 from sidekey.cli.shells import SHELLS, Unwritable
 from sidekey.cli.terminal import fail
-from sidekey.cli.way_in import find_way_in, way_in_options
+from sidekey.cli.trust_variables import KeptTrustError
 
 
 @click.command()

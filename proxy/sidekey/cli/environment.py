@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from sidekey.authority.trust import TRUSTSTORE, missing
-from sidekey.cli.kept_trust import KeptTrustError, trust_variables
+import click
+
+from sidekey.ca.trust_folder import TRUSTSTORE, missing
+from sidekey.cli.ca import CaError, trust_folder
+from sidekey.cli.config import find_integration, load_snapshot
 from sidekey.cli.no_proxy import LOOPBACK, entries_of, find_exclusions
-from sidekey.core.policy import Policy
-from sidekey.core.routing import NOBODY
-from sidekey.core.urls import InvalidTarget, parse_origin
-from sidekey.runtime.snapshot import Address
+from sidekey.cli.options import config_option
+from sidekey.cli.terminal import fail
+from sidekey.cli.trust_variables import KeptTrustError, trust_variables
+from sidekey.policy.naming import NOBODY, valid_id
+from sidekey.policy.targets import Policy
+from sidekey.policy.urls import InvalidTarget, parse_origin
+from sidekey.snapshot.snapshot import Address
 
 TOKEN_PLACE = "PUT-THE-CALLERS-TOKEN-HERE"  # noqa: S105 - says where a token goes
 """Stands for the caller's token, which is never printed."""
@@ -192,3 +198,52 @@ def parse_proxy(url: str) -> Address:
     except InvalidTarget:
         raise NoProxyUrl("must be http://HOST:PORT") from None
     return Address(origin.host, origin.port)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def way_in_options(command: F) -> F:
+    """Add the options."""
+    for decorate in (
+        click.option(
+            "--by-host", is_flag=True, help="Name no integration: each request uses the one that covers its target."
+        ),
+        click.option(
+            "--proxy", metavar="URL", help="URL of Sidekey's proxy listener, http://HOST:PORT, instead of the config's."
+        ),
+        click.option("--trust", metavar="FOLDER", help="Sidekey's trust folder, instead of the config's."),
+        click.option("--java", is_flag=True, help="Set JAVA_TOOL_OPTIONS too."),
+        config_option,
+    ):
+        command = decorate(command)
+    return command
+
+
+def find_way_in(config: str | None, integration_id: str | None, proxy: str | None, trust: str | None) -> WayIn:
+    """The way in as the options say, and the config where they do not; ends the command where there is none."""
+    try:
+        address = None if proxy is None else parse_proxy(proxy)
+    except NoProxyUrl as error:
+        raise click.BadParameter(str(error), param_hint="--proxy") from None
+    folder = None if trust is None else Path(trust).absolute()
+    if address is not None and folder is not None:
+        if integration_id is not None and not valid_id(integration_id):
+            raise click.BadParameter("must be an integration's ID", param_hint="ID")
+        return WayIn(address, folder)
+    snapshot = load_snapshot(config)
+    if integration_id is not None:
+        integrations = [find_integration(snapshot, integration_id)]
+    elif snapshot.matching is None:
+        fail("forward.match_by_host: must be true for --by-host; or name an integration")
+    else:
+        integrations = list(snapshot.integrations.values())
+    try:
+        return WayIn(
+            proxy_address(snapshot.listen.proxy) if address is None else address,
+            trust_folder(snapshot.ca) if folder is None else folder,
+            snapshot.callers is not None,
+            tuple(integration.policy for integration in integrations),
+        )
+    except (NoProxyUrl, CaError) as error:
+        fail(error)

@@ -11,13 +11,12 @@ from typing import Final, NamedTuple, NoReturn
 
 import click
 
-from sidekey.cli.environment import Proxy, environment
-from sidekey.cli.kept_trust import KeptTrustError
-from sidekey.cli.loading import complete_first_id
+from sidekey.cli.config import complete_first_id
+from sidekey.cli.environment import Proxy, environment, find_way_in, way_in_options
 from sidekey.cli.terminal import fail
-from sidekey.cli.way_in import find_way_in, way_in_options
+from sidekey.cli.trust_variables import KeptTrustError
+from sidekey.config.secrets import SecretReader
 from sidekey.credentials.fields import Reference
-from sidekey.settings.secrets import SecretReader
 
 TOKEN: Final = "SIDEKEY_TOKEN"  # noqa: S105 - the name of a variable
 """Holds the caller's token, where no file does."""

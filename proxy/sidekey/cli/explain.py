@@ -9,14 +9,14 @@ from typing import BinaryIO, Final, TypeVar
 
 import click
 
-from sidekey.cli.loading import complete_id, find_integration, load_snapshot
+from sidekey.cli.config import complete_id, find_integration, load_snapshot
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
-from sidekey.core.addresses import Address
+from sidekey.diagnostics.explain import Sample, explain, parse_header, parse_method, parse_moment, with_addresses
 from sidekey.errors import ProblemError
-from sidekey.explain import Sample, explain, parse_header, parse_method, parse_moment, with_addresses
 from sidekey.network.resolve import Resolver
-from sidekey.runtime.snapshot import Snapshot
+from sidekey.policy.addresses import Address
+from sidekey.snapshot.snapshot import Snapshot
 
 T = TypeVar("T")
 

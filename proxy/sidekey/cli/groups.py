@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from sidekey.observe.printed import is_of_output
+from sidekey.observe.exceptions import is_of_output
 
 _OUT_OF_MEMORY: Final = (
     "Not enough memory for this command. In a container, raise the memory limit, or run the command elsewhere with the "

@@ -12,13 +12,13 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
+from sidekey.cli.admin_client import NoResponse, get
 from sidekey.cli.options import config_option
-from sidekey.cli.running import NoResponse, get
 from sidekey.cli.terminal import fail
+from sidekey.config.files import NAME_ONE, Joined, default_config_path, read_config
+from sidekey.config.models import ListenSettings
 from sidekey.credentials.fields import mapping
-from sidekey.runtime.snapshot import Address
-from sidekey.settings.models import ListenSettings
-from sidekey.settings.source import NAME_ONE, Joined, default_config_path, read_config
+from sidekey.snapshot.snapshot import Address
 
 TIMEOUT = 3.0
 """Seconds to wait for a response."""

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Final, NamedTuple
 
-from sidekey.core.addresses import literal
-from sidekey.core.policy import Domain, Policy
+from sidekey.policy.addresses import literal
+from sidekey.policy.targets import Domain, Policy
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 """Hosts that `sidekey exec` and `sidekey env` add to NO_PROXY: a service's own machine needs no proxy."""

@@ -8,14 +8,14 @@ from typing import NoReturn
 import click
 
 from sidekey import app
-from sidekey.cli.loading import loader_of
+from sidekey.cli.config import loader_of
 from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
+from sidekey.config.errors import ConfigError
 from sidekey.errors import StartError
-from sidekey.observe.logs import configure, get_logger
+from sidekey.observe.log import configure, get_logger
 from sidekey.observe.output import Format, open_standard_error
 from sidekey.observe.writer import LineWriter
-from sidekey.settings.config_errors import ConfigError
 
 
 @click.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sidekey.cli.terminal import print_json
-from sidekey.settings.schema import schema
+from sidekey.config.schema import schema
 
 
 @click.command()

@@ -11,18 +11,16 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from sidekey.cli.config import WHO, in_store, load_with_store, loader_of
 from sidekey.cli.groups import Group
-from sidekey.cli.loading import load_with_store, loader_of
 from sidekey.cli.options import config_option, json_option
-from sidekey.cli.store_session import WHO, in_store
 from sidekey.cli.terminal import fail, print_json
-from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings.stored.document import MalformedError
-from sidekey.settings.stored.saving import Former
+from sidekey.config.stored.document import MalformedError
+from sidekey.config.stored.validate import Former
+from sidekey.snapshot.store import StoreRules
 from sidekey.store.errors import StoreError
 from sidekey.store.records import IntegrationRow
-from sidekey.store.ring import KEY_BYTES
-from sidekey.store.sealing import Purpose
+from sidekey.store.sealing import KEY_BYTES, Purpose
 from sidekey.store.store import Store
 
 T = TypeVar("T")

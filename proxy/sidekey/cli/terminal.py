@@ -12,7 +12,7 @@ from typing import Final, NoReturn, TextIO
 
 import click
 
-from sidekey.core.printable import printable
+from sidekey.observe.output import printable
 
 _GAP: Final = "  "
 _INDENT: Final = "    "

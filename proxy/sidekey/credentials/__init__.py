@@ -1,1 +1,1 @@
-"""Kinds of credential: what each is made of and how it becomes a grant. What must be read or called is handed in."""
+"""Kinds of credential: their config, and how each becomes a grant for a request. No I/O."""

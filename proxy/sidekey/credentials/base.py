@@ -17,16 +17,16 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import Field
 
-from sidekey.core.parameters import Scalar
-from sidekey.core.policy import Domain, Forbidden, Prefix
-from sidekey.core.signing import Signer, SigningRules, Successive
-from sidekey.core.spelling import Spelling
-from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.fields import Keys, Reference, Section
-from sidekey.credentials.renewal import RENEWAL_INTERVAL
+from sidekey.credentials.refresh_settings import RENEWAL_INTERVAL
 from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.credentials.signing import Signer, SigningRules, Successive
+from sidekey.policy.canonical import Spelling
+from sidekey.policy.parameters import Scalar
+from sidekey.policy.targets import Domain, Forbidden, Prefix
+from sidekey.policy.urls import Origin
 
 Pairs = tuple[tuple[str, str], ...]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from sidekey.core import paths
-from sidekey.core.addresses import is_loopback_host, literal
-from sidekey.core.urls import InvalidTarget, Target, parse_target
 from sidekey.credentials.fields import Reference
+from sidekey.policy import paths
+from sidekey.policy.addresses import is_loopback_host, literal
+from sidekey.policy.urls import InvalidTarget, Target, parse_target
 
 LONGEST: Final = 8_000
 """Characters of a URL: what every server is asked to accept (RFC 9110 4.1)."""

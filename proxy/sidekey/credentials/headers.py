@@ -8,18 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from sidekey.credentials.base import (
-    Credential,
-    Findings,
-    FixedCredential,
-    KindSettings,
-    Provider,
-    Traits,
-)
+from sidekey.credentials.base import Credential, Findings, FixedCredential, KindSettings, Provider, Traits
 from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.fields import Keys, mapping
 from sidekey.credentials.header_values import deciding
-from sidekey.credentials.injected import Body, Headers, InjectedSettings, Query
+from sidekey.credentials.injection import Body, Headers, InjectedSettings, Query
 
 
 class HeadersSettings(InjectedSettings, KindSettings):

@@ -9,7 +9,8 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, TypeAlias
+from importlib import import_module
+from typing import Any, Literal, TypeAlias, get_args
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -22,10 +23,35 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from sidekey.credentials.algorithms import least_bytes
-from sidekey.credentials.encodings import SecretEncoding, decoded
-from sidekey.credentials.private_key import read_private_key
+from sidekey.credentials.key_formats import SecretEncoding, decoded, read_private_key
 from sidekey.credentials.secret_holder import SecretHolder
+
+PairAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
+]
+"""Those that sign by a private key."""
+
+SecretAlgorithm = Literal["HS256", "HS384", "HS512"]
+"""Those that sign by a secret that both sides have."""
+
+Algorithm = Literal[PairAlgorithm, SecretAlgorithm]
+
+OF_PAIRS: tuple[str, ...] = get_args(PairAlgorithm)
+OF_SECRETS: tuple[str, ...] = get_args(SecretAlgorithm)
+
+
+def least_bytes(algorithm: str) -> int:
+    """How long the secret of an algorithm must be: as long as its hash (RFC 7518 3.2)."""
+    return int(algorithm[2:]) // 8
+
+
+def check_library(what: str) -> None:
+    """Raise ValueError where the extra that signs is not installed."""
+    try:
+        import_module("joserfc")
+    except ImportError:
+        raise ValueError(f"{what} need joserfc: install from the checkout with the extra jwt") from None
+
 
 Key: TypeAlias = RSAKey | ECKey | OKPKey | OctKey
 

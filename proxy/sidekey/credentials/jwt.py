@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS, Algorithm, check_library
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -29,7 +28,6 @@ from sidekey.credentials.base import (
     Verdict,
 )
 from sidekey.credentials.destination import HARMLESS, CountsAs
-from sidekey.credentials.encodings import SecretEncoding
 from sidekey.credentials.fields import (
     Keys,
     PemSecret,
@@ -41,11 +39,13 @@ from sidekey.credentials.fields import (
     literally,
     refuse,
 )
+from sidekey.credentials.jose import OF_PAIRS, OF_SECRETS, Algorithm, check_library
+from sidekey.credentials.json_values import Place, Plain, Tree, WrittenTree, filled, references, texts
+from sidekey.credentials.key_formats import SecretEncoding
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
-from sidekey.credentials.quantities import Duration
-from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval
+from sidekey.credentials.refresh_settings import RENEWAL_INTERVAL, RenewalInterval
 from sidekey.credentials.secret_holder import SecretHolder
-from sidekey.credentials.tree import Place, Plain, Tree, WrittenTree, filled, references, texts
+from sidekey.credentials.units import Duration
 
 # joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
 with suppress(ImportError):

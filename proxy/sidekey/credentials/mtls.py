@@ -7,15 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sidekey.credentials.base import (
-    Credential,
-    FixedCredential,
-    Grant,
-    KindSettings,
-    Places,
-    SecretInput,
-    Traits,
-)
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys
 

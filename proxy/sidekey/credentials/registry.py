@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Final, Union
 
 from pydantic import Field
 
-from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.aws.settings import AwsSigV4Settings
 from sidekey.credentials.base import KindSettings, SupplementSettings
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.headers import HeadersSettings
+from sidekey.credentials.injection import AddedSettings
 from sidekey.credentials.jwt import JwtSettings
 from sidekey.credentials.mtls import MtlsSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings

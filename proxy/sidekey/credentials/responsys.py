@@ -11,9 +11,6 @@ from urllib.parse import urlencode
 
 from pydantic import Field
 
-from sidekey.core import paths
-from sidekey.core.policy import Domain, Forbidden, Prefix, parse_domain, parse_prefix
-from sidekey.core.urls import Target
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -33,9 +30,9 @@ from sidekey.credentials.base import (
     Traits,
     Verdict,
 )
+from sidekey.credentials.calls import error_of_status, is_token, json_object, retry_after
 from sidekey.credentials.destination import CountsAs
 from sidekey.credentials.endpoint import parse_endpoint
-from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
 from sidekey.credentials.fields import (
     Keys,
     PublicText,
@@ -47,8 +44,11 @@ from sidekey.credentials.fields import (
     literally,
     mapping,
 )
-from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
+from sidekey.credentials.refresh_settings import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.policy import paths
+from sidekey.policy.targets import Domain, Forbidden, Prefix, parse_domain, parse_prefix
+from sidekey.policy.urls import Target
 
 LIFE = 5400.0
 """Seconds a token is used. The response does not say how long it lives; Oracle's pages say two hours, and three."""

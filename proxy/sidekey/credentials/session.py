@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -33,20 +32,25 @@ from sidekey.credentials.base import (
     Verdict,
 )
 from sidekey.credentials.basic import basic, check_user_name
-from sidekey.credentials.calls import MEDIA_TYPES, Format, Scalar, accepting, form, with_query
-from sidekey.credentials.destination import HARMLESS, CountsAs
-from sidekey.credentials.endpoint import check_endpoint, parse_endpoint, spelled_endpoint
-from sidekey.credentials.endpoint_reply import (
+from sidekey.credentials.calls import (
     DEFAULT_LIFE,
+    MEDIA_TYPES,
+    Format,
+    Scalar,
+    accepting,
     check_life,
     error_of_status,
     find,
+    form,
     is_success,
     is_token,
     json_object,
     life_of,
     sent_at,
+    with_query,
 )
+from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.endpoint import check_endpoint, parse_endpoint, spelled_endpoint
 from sidekey.credentials.fields import (
     FieldPath,
     Keys,
@@ -62,12 +66,13 @@ from sidekey.credentials.fields import (
     refuse_places,
 )
 from sidekey.credentials.header_values import CallHeaders, compared_headers, filled_headers, inputs_of
+from sidekey.credentials.json_values import WrittenTree, filled, references
 from sidekey.credentials.jwt import JwtCredential, JwtSettings
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
-from sidekey.credentials.quantities import Duration
-from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
+from sidekey.credentials.refresh_settings import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 from sidekey.credentials.secret_holder import SecretHolder
-from sidekey.credentials.tree import WrittenTree, filled, references
+from sidekey.credentials.units import Duration
+from sidekey.policy.targets import Domain, Forbidden, Prefix
 
 STEP = "login"
 

@@ -7,15 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sidekey.credentials.base import (
-    Credential,
-    Findings,
-    FixedCredential,
-    Grant,
-    KindSettings,
-    Places,
-    Traits,
-)
+from sidekey.credentials.base import Credential, Findings, FixedCredential, Grant, KindSettings, Places, Traits
 from sidekey.credentials.fields import Keys, mapping
 from sidekey.credentials.signatures.settings import SignatureFields, below, errors_between, warnings_of
 

@@ -1,1 +1,1 @@
-"""Outgoing connections: resolve, judge, connect, TLS. The one place where an outgoing socket is made."""
+"""Outgoing connections: resolve, check the address, connect, TLS. No other package makes an outgoing socket."""

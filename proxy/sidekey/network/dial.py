@@ -12,19 +12,19 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from sidekey.core.addresses import Address, AllowPrivate, Only, is_loopback, literal
-from sidekey.core.urls import Origin
-from sidekey.credentials.certificates.der import public_key
-from sidekey.credentials.identity import ClientIdentity
+from sidekey.credentials.certificates.encoding import public_key
+from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.guard import Listener, permitted
 from sidekey.network.happy_eyeballs import connect_problem, first_connected
 from sidekey.network.resolve import Resolver
-from sidekey.network.sessions import Personal, Sessions
 from sidekey.network.source_address import local_error, of_family
 from sidekey.network.tls import TlsContexts, prepare_trust, tls_problem
+from sidekey.network.tls_sessions import Personal, Sessions
 from sidekey.network.tls_transport import TlsTransport
-from sidekey.runtime.snapshot import NetworkRules, Snapshot, Trust
+from sidekey.policy.addresses import Address, AllowPrivate, Only, is_loopback, literal
+from sidekey.policy.urls import Origin
+from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
 
 P = TypeVar("P", bound=asyncio.Protocol)
 

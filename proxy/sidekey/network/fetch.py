@@ -21,15 +21,15 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from yarl import URL
 
-from sidekey.core import framing
-from sidekey.core.addresses import Address, AllowPrivate
-from sidekey.core.urls import Origin, Target, parse_target
 from sidekey.credentials.base import Call, CallFault, Outcome, Pairs, Reply
-from sidekey.credentials.identity import ClientIdentity
+from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.tls import certificate_refused, tls_problem
-from sidekey.runtime.snapshot import Trust
+from sidekey.policy import framing
+from sidekey.policy.addresses import Address, AllowPrivate
+from sidekey.policy.urls import Origin, Target, parse_target
+from sidekey.snapshot.snapshot import Trust
 
 RESERVED = 0.1
 """Part of a call's time that is reserved for the response: with less left, the request is not sent."""

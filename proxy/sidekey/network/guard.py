@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
-from sidekey.core.addresses import CLOUD_METADATA, Address, Network, refusal, unwrap
 from sidekey.errors import Denial, Problem, ProblemError
+from sidekey.policy.addresses import CLOUD_METADATA, Address, Network, refusal, unwrap
 
 OWN: Final = "a listener of Sidekey itself"
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import chain, zip_longest
 
-from sidekey.core.addresses import Address
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.source_address import AbsentSource, NoPort, bind, local_error
+from sidekey.policy.addresses import Address
 
 ATTEMPT_DELAY = 0.25
 """Seconds until the next attempt starts beside one without a result (RFC 8305 5, "Connection Attempt Delay")."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sidekey.errors import StartError
 from sidekey.network.socket_filter import refuse_everything, refuse_new
-from sidekey.runtime.snapshot import Address
+from sidekey.snapshot.snapshot import Address
 
 Factory = Callable[[], asyncio.BaseProtocol]
 _Info = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]

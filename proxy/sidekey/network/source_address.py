@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from sidekey.core.addresses import Address
 from sidekey.errors import Problem, ProblemError
+from sidekey.policy.addresses import Address
 
 
 class AbsentSource(OSError):

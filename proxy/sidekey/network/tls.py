@@ -15,14 +15,32 @@ from contextlib import suppress
 from typing import Any, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from sidekey.authority.roots import usable
-from sidekey.credentials.certificates.der import public_key
-from sidekey.credentials.identity import ClientIdentity
+from sidekey.ca.roots import usable
+from sidekey.credentials.certificates.encoding import public_key
+from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
-from sidekey.network import ca_folder, system_roots
+from sidekey.network import roots
 from sidekey.network.tls_identity import present
-from sidekey.network.tls_requests import note_requests
-from sidekey.runtime.snapshot import Snapshot, Trust
+from sidekey.snapshot.snapshot import Snapshot, Trust
+
+_CERTIFICATE_REQUEST = 13
+"""The handshake message by which a server asks (RFC 8446 4.3.2, RFC 5246 7.4.4)."""
+
+
+def note_requests(context: ssl.SSLContext, note: Callable[[str], None]) -> None:
+    """Have `note` told the name of each server that asks a connection of this context for a certificate.
+
+    By the hook that CPython keeps for debugging; where it is gone, nothing is noted. It costs a call for each TLS
+    message, so that no context of a serving process has one.
+    """
+
+    def heard(connection: Any, direction: str, _version: Any, _content: Any, message: Any, _data: bytes) -> None:
+        if direction == "read" and message == _CERTIFICATE_REQUEST:
+            note(connection.server_hostname or "")
+
+    if hasattr(context, "_msg_callback"):
+        context._msg_callback = heard
+
 
 # OpenSSL's numbers (x509_vfy.h, X509_V_ERR_*), part of its stable interface; the ssl module names none of them.
 _CERTIFICATE_ERRORS = {
@@ -121,7 +139,7 @@ class TlsContexts:
         Raises ProblemError (credential_unavailable) where the CA file of `trust`, or the certificate or its key, cannot
         be used.
         """
-        folder = ca_folder.mozilla() if trust.source == "mozilla" else None
+        folder = roots.mozilla() if trust.source == "mozilla" else None
         if identity is None:
             return self._shared(trust, folder)
         key = (trust, folder, identity.fingerprint)
@@ -153,7 +171,7 @@ def prepare_trust(snapshot: Snapshot) -> None:
     It takes some 20 ms, once in a process.
     """
     if snapshot.needs_mozilla:
-        ca_folder.mozilla()
+        roots.mozilla()
 
 
 def client_context(trust: Trust, folder: str | None = None, denied: frozenset[bytes] = frozenset()) -> ssl.SSLContext:
@@ -173,9 +191,9 @@ def client_context(trust: Trust, folder: str | None = None, denied: frozenset[by
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["http/1.1"])
     if trust.source == "system":
-        _load_readable(context, system_roots.system())
+        _load_readable(context, roots.system())
     elif trust.source == "mozilla":
-        context.load_verify_locations(ca_folder.bundle() if folder is None else None, folder)
+        context.load_verify_locations(roots.bundle() if folder is None else None, folder)
     elif trust.pem is None:
         raise ProblemError(
             Problem(

@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from typing import Any, cast
 
-from sidekey.network.sessions import Offer, Sessions
+from sidekey.network.tls_sessions import Offer, Sessions
 
 _CHUNK = 64 << 10
 """Bytes taken from or given to TCP at once: bounds what the BIOs hold, since a memory BIO grows but never shrinks."""

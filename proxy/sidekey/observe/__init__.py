@@ -1,1 +1,1 @@
-"""What the process says of itself: metrics, logs, redaction."""
+"""Metrics, logs, the audit log and usage."""

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from sidekey.observe.clock import Clock
 from sidekey.observe.writer import LineWriter
-from sidekey.runtime.snapshot import Snapshot
+from sidekey.snapshot.snapshot import Snapshot
 
 _WAITED_FOR_NOTHING: Final = ',"grant":null,"connect":null,"first_byte":'
 

@@ -14,8 +14,8 @@ from typing import Any, Final, Literal
 from sidekey.observe.access import AccessLine, quoted
 from sidekey.observe.clock import Clock
 from sidekey.observe.writer import LineWriter
-from sidekey.runtime.publisher import Changes
-from sidekey.runtime.snapshot import Snapshot
+from sidekey.publish import Changes
+from sidekey.snapshot.snapshot import Snapshot
 
 Source = Literal["files", "store"]
 

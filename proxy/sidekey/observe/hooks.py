@@ -14,8 +14,8 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Any, TextIO
 
-from sidekey.observe.logs import get_logger
-from sidekey.observe.redact import describe
+from sidekey.observe.exceptions import describe
+from sidekey.observe.log import get_logger
 
 _ASYNCIO = (
     "Exception in callback",

@@ -13,7 +13,7 @@ from typing import Final
 
 from sidekey.errors import Denial
 from sidekey.observe.access import AccessLine
-from sidekey.runtime.snapshot import NOBODY, Integration, Snapshot, Stored
+from sidekey.snapshot.snapshot import NOBODY, Integration, Snapshot, Stored
 
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the duration histogram in seconds, inclusive; one more bucket takes what is longer."""

@@ -1,1 +1,1 @@
-"""Provider profiles: one YAML file for each platform, read by `settings/profiles.py`."""
+"""Provider profiles: one YAML file for each platform, read by `config/profiles.py`."""

@@ -1,1 +1,1 @@
-"""The store of managed integrations: SQLite or PostgreSQL, what it holds sealed and vouched for by a ring of keys."""
+"""The store of integrations: SQLite or PostgreSQL, with sealed secrets and authenticated rows."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sidekey.store.canonical import canonical
+from sidekey.store.canonical_json import canonical
 from sidekey.store.database import Transaction, as_number
 
 PAGE: Final = 50

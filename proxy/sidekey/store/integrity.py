@@ -10,11 +10,11 @@ import hmac
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sidekey.core.routing import valid_id
-from sidekey.store.canonical import Json, canonical
+from sidekey.policy.naming import valid_id
+from sidekey.store.canonical_json import Json, canonical
 from sidekey.store.database import as_number, as_text
 from sidekey.store.records import RECORDS, DocumentRow, Record, parse_record
-from sidekey.store.ring import KeyRing
+from sidekey.store.sealing import KeyRing
 
 VERSION: Final = 1
 """Format of the authenticated bytes."""

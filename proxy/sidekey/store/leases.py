@@ -31,7 +31,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
-from sidekey.store.canonical import canonical
+from sidekey.store.canonical_json import canonical
 from sidekey.store.database import Transaction, as_number, as_text
 from sidekey.store.errors import StoreError, StoreRefused
 from sidekey.store.integrity import Seals

@@ -6,6 +6,7 @@ counts its changes from 1. What it says is its body, canonical JSON.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, ClassVar, Final, NamedTuple, Self, cast
 
-from sidekey.runtime.admin_rules import PER_DAY, PER_MINUTE, PERMISSIONS, Role
-from sidekey.store.canonical import Json, canonical
+from sidekey.snapshot.admin import PER_DAY, PER_MINUTE, PERMISSIONS, Role
+from sidekey.store.canonical_json import Json, canonical
 
 
 def new_row() -> str:
@@ -187,3 +188,18 @@ def parse_record(kind: str, row: str, id: str, version: int, body: str) -> Recor
     if not isinstance(said, dict):
         raise TypeError("must be an object")
     return RECORDS[kind].parse(row, id, version, said)
+
+
+PREFIX: Final = "sidekey_"
+"""The prefix by which scanners for leaked secrets recognize them."""
+
+
+def new_token() -> tuple[str, str]:
+    """Generate a token of 32 random bytes, and return it with its SHA-256 in hexadecimal."""
+    token = f"{PREFIX}{secrets.token_urlsafe(32)}"
+    return token, digest_of(token)
+
+
+def digest_of(token: str) -> str:
+    """Return the SHA-256 of a token's UTF-8 bytes, in hexadecimal."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()

@@ -12,10 +12,10 @@ import secrets
 from dataclasses import astuple, dataclass, field
 from typing import Any, Final, NamedTuple
 
-from sidekey.store.canonical import canonical
+from sidekey.store.canonical_json import canonical
 from sidekey.store.database import Transaction, as_number, as_text
 from sidekey.store.integrity import Seals
-from sidekey.store.tokens import digest_of
+from sidekey.store.records import digest_of
 
 TABLES: Final = (
     "CREATE TABLE sidekey_sessions (id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL, begun_at BIGINT NOT NULL, "

@@ -12,21 +12,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Self, TypeVar
 
-from sidekey.runtime.store_rules import HISTORY
-from sidekey.store import audit, failures, leases, sends, sessions, upkeep, usage, uses
+from sidekey.snapshot.store import HISTORY
+from sidekey.store import audit, failures, last_used, leases, maintenance, sends, sessions, usage
 from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import StoreDenied, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 from sidekey.store.failures import Failure
-from sidekey.store.keeper import Keeper
 from sidekey.store.leases import Bound, Lease, NotLeased
-from sidekey.store.ring import KeyRing
+from sidekey.store.maintenance import PurposeOf, Rotated, Verified
+from sidekey.store.repository import Keeper
+from sidekey.store.sealing import KeyRing
 from sidekey.store.sends import Existing, Limited, NewSend, OtherBatch, Reserved, Result, Send, SendPage
 from sidekey.store.sessions import NewCookie, Position, Session, SessionPage
 from sidekey.store.state import Change, State
-from sidekey.store.upkeep import PurposeOf, Rotated, Verified
+from sidekey.store.thread import Worker
 from sidekey.store.usage import Failing, Hour
-from sidekey.store.worker import Worker
 
 T = TypeVar("T")
 
@@ -197,11 +197,11 @@ class Store:
 
     async def note_use(self, row: str) -> None:
         """Record that a row was used now."""
-        await self._write(partial(uses.note, row=row))
+        await self._write(partial(last_used.note, row=row))
 
     async def last_uses(self) -> Mapping[str, int]:
         """Return the last use of each row, in seconds since the epoch."""
-        return await self._query(uses.read)
+        return await self._query(last_used.read)
 
     async def add_usage(self, hours: Sequence[Hour]) -> None:
         """Add sorted usage of this process. Not idempotent: after an uncertain commit it returns as after a commit."""
@@ -304,11 +304,11 @@ class Store:
 
     async def rotate_key(self, purpose_of: PurposeOf, who: str) -> Rotated:
         """Re-encrypt with the first key everything that another key encrypts."""
-        return await self._worker.run(upkeep.rotate(self._keeper, purpose_of, who))
+        return await self._worker.run(maintenance.rotate(self._keeper, purpose_of, who))
 
     async def verify(self, purpose_of: PurposeOf) -> Verified:
         """Verify everything in the store, and list every finding."""
-        return await self._worker.run(upkeep.verify(self._keeper, purpose_of))
+        return await self._worker.run(maintenance.verify(self._keeper, purpose_of))
 
     def watch(self, on_change: Callable[[], None], report: Callable[[BaseException], object]) -> None:
         """Open the store if it is not open, and look for changes from now on.

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sidekey.core.policy import Forbidden
-from sidekey.core.sigv4 import SigV4Signer
-from sidekey.core.urls import Origin
 from sidekey.credentials.aws.settings import AwsSigV4Settings
+from sidekey.credentials.aws.sigv4 import SigV4Signer
 from sidekey.credentials.base import Destinations, FixedCredential
-from support.issuing import settings_of
+from sidekey.policy.targets import Forbidden
+from sidekey.policy.urls import Origin
+from support.drive_kinds import settings_of
 from support.stored import AWS_SIGV4, destination, judged
 
 KEYS = {"access_key_id": {"file": "id"}, "secret_access_key": {"file": "key"}}

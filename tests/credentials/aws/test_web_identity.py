@@ -7,11 +7,11 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from sidekey.core.signing import OutgoingRequest, Unique
 from sidekey.credentials.aws.settings import AwsSigV4Settings
-from sidekey.credentials.aws.web_identity import WebIdentityCredential, check_token
+from sidekey.credentials.aws.sts import WebIdentityCredential, check_token
 from sidekey.credentials.base import CallingCredential, Verdict
-from support.issuing import NOW, issue, reply, settings_of
+from sidekey.credentials.signing import OutgoingRequest, Unique
+from support.drive_kinds import NOW, issue, reply, settings_of
 
 AUTH: dict[str, Any] = {
     "type": "aws_sigv4",

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from sidekey.credentials.certificates import chain as chains
-from sidekey.credentials.certificates.pem import blocks
+from sidekey.credentials.certificates.encoding import blocks
 from support.certificates import CLIENT_AUTH, NOW, SERVER_AUTH, Issued, issue, private_chain, signed_with
 
 CHAIN = private_chain(issuers_url="http://ca.bank.example/client.cer")

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidekey.credentials.certificates import keys
-from sidekey.credentials.certificates.pem import Block, blocks
+from sidekey.credentials.certificates.encoding import Block, blocks
 from support.certificates import issue
 from support.keys import private_key
 

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.serialization import (
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
+from sidekey.config.secrets import SecretReader
 from sidekey.credentials import jose
 from sidekey.credentials.base import CallingCredential
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.oauth2 import assertion
-from sidekey.settings.secrets import SecretReader
 from support import oauth
-from support.issuing import NOW, credential_of, first_call, settings_of
+from support.drive_kinds import NOW, credential_of, first_call, settings_of
 from support.keys import CURVES, private_key
 
 AUTH: dict[str, Any] = {

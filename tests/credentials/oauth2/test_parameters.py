@@ -3,10 +3,10 @@ from urllib.parse import quote
 
 import pytest
 
-from sidekey.core.parameters import Names
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Reference
 from sidekey.credentials.oauth2 import parameters
+from sidekey.policy.parameters import Names
 
 OWN = [
     "grant_type",

@@ -5,9 +5,13 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from sidekey.credentials.context import Context
-from sidekey.credentials.oauth2.clients import ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings
+from sidekey.credentials.oauth2.client_authentication import (
+    ClientSecretJwtSettings,
+    HeaderSettings,
+    PrivateKeyJwtSettings,
+)
 from sidekey.credentials.oauth2.grants import JwtBearerSettings, RefreshTokenSettings
-from sidekey.credentials.oauth2.request import TokenRequestSettings
+from sidekey.credentials.oauth2.token_request import TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import TokenResponseSettings
 from support.stored import harmless
 

@@ -4,14 +4,14 @@ from urllib.parse import parse_qs
 import jwt
 import pytest
 
-from sidekey.core.policy import Domain, Forbidden, Prefix
-from sidekey.core.urls import Origin
+from sidekey.config.validate import validate
 from sidekey.credentials.base import Destinations, Places
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.oauth2.settings import OAuth2Settings
-from sidekey.settings.validated import validate
-from support.issuing import credential_of, first_call, issue, reply, settings_of
+from sidekey.policy.targets import Domain, Forbidden, Prefix
+from sidekey.policy.urls import Origin
+from support.drive_kinds import credential_of, first_call, issue, reply, settings_of
 from support.oauth import JWT_BEARER
 from support.stored import OAUTH2, copied, destination, harmless
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sidekey.credentials.base import CallFault, Reply
 from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, ResponseShape, read_refresh_token, read_response
-from support.issuing import reply
+from support.drive_kinds import reply
 
 GOOD = {"access_token": "tok-1", "token_type": "Bearer", "expires_in": 3600}
 CODES = [

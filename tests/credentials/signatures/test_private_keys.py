@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from sidekey.credentials.signatures.private_keys import load_key
-from support.outgoing import private_key
+from sidekey.credentials.signatures.keys import load_key
+from support.outgoing_requests import private_key
 
 ALGORITHMS = ("ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512")
 

@@ -20,9 +20,7 @@ from http_message_signatures.algorithms import ECDSA_P256_SHA256, ED25519, HMAC_
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.core.signing import OutgoingRequest, Signer
-from sidekey.credentials.signatures.keys import Hmac, SigningKey
-from sidekey.credentials.signatures.private_keys import load_key
+from sidekey.credentials.signatures.keys import Hmac, SigningKey, load_key
 from sidekey.credentials.signatures.rfc9421 import (
     DEFAULT_COMPONENTS,
     MessageSigner,
@@ -31,7 +29,8 @@ from sidekey.credentials.signatures.rfc9421 import (
     check_label,
     check_string,
 )
-from support.outgoing import NONCE, NOW, UNIQUE, outgoing, pieces, private_key, written
+from sidekey.credentials.signing import OutgoingRequest, Signer
+from support.outgoing_requests import NONCE, NOW, UNIQUE, outgoing, pieces, private_key, written
 
 SHARED = b64decode("uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==")
 """B.1.5."""

@@ -16,12 +16,11 @@ from standardwebhooks.webhooks import Webhook
 from stripe import Webhook as StripeWebhook
 from svix.webhooks import Webhook as SvixWebhook
 
-from sidekey.core.headers import normalise
-from sidekey.credentials.signatures.keys import Hmac
+from sidekey.credentials.signatures.keys import Hmac, webhook_key
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.settings import errors_between
-from sidekey.credentials.signatures.written_keys import webhook_key
-from support.outgoing import NEW_ID, NOW, UNIQUE, outgoing, pieces, written
+from sidekey.policy.headers import normalise
+from support.outgoing_requests import NEW_ID, NOW, UNIQUE, outgoing, pieces, written
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 WHSK = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="

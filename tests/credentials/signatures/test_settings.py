@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sidekey.core.signing import OutgoingRequest
 from sidekey.credentials.base import FixedCredential, Places
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Keys, Reference
 from sidekey.credentials.signature import SignatureSettings
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.settings import MOST_SECRETS
-from support.outgoing import NOW, UNIQUE, outgoing, private_key, written
+from sidekey.credentials.signing import OutgoingRequest
+from support.outgoing_requests import NOW, UNIQUE, outgoing, private_key, written
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRET = {"insecure_value": "hunter2"}

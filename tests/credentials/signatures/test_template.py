@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.core.signing import OutgoingRequest
 from sidekey.credentials.signatures.template import (
     BODY,
     CARRIED,
@@ -21,7 +20,8 @@ from sidekey.credentials.signatures.template import (
     in_pieces,
     read,
 )
-from support.outgoing import NEW_ID, NONCE, NOW, UNIQUE, outgoing
+from sidekey.credentials.signing import OutgoingRequest
+from support.outgoing_requests import NEW_ID, NONCE, NOW, UNIQUE, outgoing
 
 NAMES = (*SENT, *KNOWN, BODY)
 

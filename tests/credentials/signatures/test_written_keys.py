@@ -10,9 +10,8 @@ from base64 import b64encode
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidekey.credentials.encodings import SecretEncoding
-from sidekey.credentials.signatures.private_keys import Ed25519
-from sidekey.credentials.signatures.written_keys import hmac_key, webhook_key
+from sidekey.credentials.key_formats import SecretEncoding
+from sidekey.credentials.signatures.keys import Ed25519, hmac_key, webhook_key
 
 SEED = bytes(range(32))
 PUBLIC = Ed25519PrivateKey.from_private_bytes(SEED).public_key()

@@ -1,1 +1,1 @@
-"""AWS: requests are signed with an access key (Signature Version 4), fixed or obtained by web identity."""
+"""AWS: sign requests with Signature Version 4, with a static access key or one from web identity."""

@@ -16,10 +16,8 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.core.policy import Forbidden
-from sidekey.core.sigv4 import S3, AccessKey, Scope, SigV4Rules
-from sidekey.core.spelling import Spelling
-from sidekey.credentials.aws.web_identity import WebIdentity, WebIdentityCredential, check_token, grant_of
+from sidekey.credentials.aws.sigv4 import S3, AccessKey, Scope, SigV4Rules
+from sidekey.credentials.aws.sts import WebIdentity, WebIdentityCredential, check_token, grant_of
 from sidekey.credentials.base import (
     Credential,
     Destinations,
@@ -47,6 +45,8 @@ from sidekey.credentials.fields import (
     marker,
     single,
 )
+from sidekey.policy.canonical import Spelling
+from sidekey.policy.targets import Forbidden
 
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
 _SERVICE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")

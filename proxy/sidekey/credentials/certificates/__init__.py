@@ -1,1 +1,1 @@
-"""Client certificates: their config, what they are made of, and how they are checked (RFC 5280, RFC 7468, RFC 8446)."""
+"""Client certificates: their config, encoding and validation (RFC 5280, RFC 7468, RFC 8446)."""

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.hashes import MD5, SHA1
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
+from sidekey.credentials.certificates.encoding import blocks
 from sidekey.credentials.certificates.keys import weakness
-from sidekey.credentials.certificates.pem import blocks
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 

@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from sidekey.credentials.certificates.der import items
-from sidekey.credentials.certificates.pem import Block
+from sidekey.credentials.certificates.encoding import Block, items
 
 LEAST_RSA_BITS = 2048
 LEAST_CURVE_BITS = 256

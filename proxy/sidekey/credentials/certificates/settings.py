@@ -28,7 +28,7 @@ from sidekey.credentials.fields import (
     single,
     stored_secret,
 )
-from sidekey.credentials.quantities import Duration
+from sidekey.credentials.units import Duration
 
 MATERIAL = ("pem", "certificate", "private_key")
 """The keys that hold a certificate, a private key, or both."""

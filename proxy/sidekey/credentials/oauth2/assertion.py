@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from sidekey.credentials.algorithms import Algorithm, PairAlgorithm, check_library
 from sidekey.credentials.base import SecretInput
 from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.fields import Keys, PemSecret, PemText, Reference, Section, Text, check_not_empty, literally
+from sidekey.credentials.jose import Algorithm, PairAlgorithm, check_library
 from sidekey.credentials.oauth2.parameters import FurtherClaims, Parameters, filled, references
 from sidekey.credentials.secret_holder import SecretHolder
 

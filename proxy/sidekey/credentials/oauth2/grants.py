@@ -23,7 +23,7 @@ from sidekey.credentials.fields import (
     literally,
 )
 from sidekey.credentials.oauth2.assertion import KeyAssertionSettings
-from sidekey.credentials.oauth2.clients import Sign
+from sidekey.credentials.oauth2.client_authentication import Sign
 from sidekey.credentials.oauth2.parameters import Parameters
 from sidekey.credentials.secret_holder import SecretHolder
 

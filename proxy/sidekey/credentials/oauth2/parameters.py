@@ -9,17 +9,9 @@ from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from sidekey.core.parameters import Names, Scalar, names_any
 from sidekey.credentials.context import Context, parsed_by
-from sidekey.credentials.fields import (
-    NAMES,
-    REDACT,
-    Keys,
-    Reference,
-    check_field_name,
-    marker,
-    parse_scalar,
-)
+from sidekey.credentials.fields import NAMES, REDACT, Keys, Reference, check_field_name, marker, parse_scalar
+from sidekey.policy.parameters import Names, Scalar, names_any
 
 Parameters = tuple[tuple[str, Scalar], ...]
 """Names and values before any encoding."""

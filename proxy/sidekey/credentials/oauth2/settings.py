@@ -10,8 +10,6 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.core.parameters import Names
-from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.credentials.base import (
     Credential,
     Destinations,
@@ -24,9 +22,9 @@ from sidekey.credentials.base import (
     SecretInput,
     Traits,
 )
+from sidekey.credentials.calls import DEFAULT_LIFE, check_life
 from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.endpoint import parse_endpoint, spelled_endpoint
-from sidekey.credentials.endpoint_reply import DEFAULT_LIFE, check_life
 from sidekey.credentials.fields import (
     HIDDEN_FROM_VIEWERS,
     NAMES,
@@ -42,14 +40,13 @@ from sidekey.credentials.fields import (
 )
 from sidekey.credentials.header_values import compared_headers, filled_headers, inputs_of
 from sidekey.credentials.oauth2.assertion import AssertionSettings
-from sidekey.credentials.oauth2.clients import (
+from sidekey.credentials.oauth2.client_authentication import (
     Client,
     ClientAuthenticationSettings,
     ClientSecretJwtSettings,
     HeaderSettings,
     PrivateKeyJwtSettings,
 )
-from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import (
     ClientCredentialsSettings,
     CustomGrantSettings,
@@ -59,11 +56,13 @@ from sidekey.credentials.oauth2.grants import (
     RefreshTokenSettings,
 )
 from sidekey.credentials.oauth2.parameters import check_query, compared, filled, names_in, references
-from sidekey.credentials.oauth2.request import TokenRequest, TokenRequestSettings
+from sidekey.credentials.oauth2.token_request import OAuth2Credential, TokenRequest, TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import ResponseShape, TokenResponseSettings
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
-from sidekey.credentials.quantities import Duration
-from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
+from sidekey.credentials.refresh_settings import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
+from sidekey.credentials.units import Duration
+from sidekey.policy.parameters import Names
+from sidekey.policy.targets import Domain, Forbidden, Prefix
 
 _OF_THE_OWNER = ("username", "password")
 """The parameters of `grant: password` (RFC 6749 4.3.2)."""

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from sidekey.credentials.base import CallFault, Reply
-from sidekey.credentials.destination import HARMLESS
-from sidekey.credentials.endpoint_reply import (
+from sidekey.credentials.calls import (
     DEFAULT_LIFE,
     error_of_status,
     find,
@@ -20,6 +19,7 @@ from sidekey.credentials.endpoint_reply import (
     life_of,
     retry_after,
 )
+from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.fields import FieldPath, Section, refuse_keys
 from sidekey.credentials.secret_holder import SecretHolder
 

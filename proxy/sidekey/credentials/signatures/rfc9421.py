@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from sidekey.core.headers import normalise
-from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.signatures.keys import SigningKey
 from sidekey.credentials.signatures.template import REDACTED, check_signed_name
+from sidekey.credentials.signing import OutgoingRequest, Signer, SigningRules, Unique
 from sidekey.errors import Problem
+from sidekey.policy.headers import normalise
 
 Asymmetric = Literal["ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512"]
 

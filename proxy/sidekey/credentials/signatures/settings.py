@@ -19,18 +19,9 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.core.headers import decides
-from sidekey.core.signing import Signer, SigningRules
-from sidekey.credentials.base import (
-    Findings,
-    Grant,
-    PartSettings,
-    SecretInput,
-    SupplementSettings,
-)
+from sidekey.credentials.base import Findings, Grant, PartSettings, SecretInput, SupplementSettings
 from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.destination import HARMLESS
-from sidekey.credentials.encodings import SecretEncoding
 from sidekey.credentials.fields import (
     NAMES,
     REDACT,
@@ -48,9 +39,9 @@ from sidekey.credentials.fields import (
     refuse,
 )
 from sidekey.credentials.header_values import check_unique
-from sidekey.credentials.quantities import Duration
-from sidekey.credentials.signatures import private_keys
-from sidekey.credentials.signatures.keys import HmacAlgorithm, SigningKey
+from sidekey.credentials.key_formats import SecretEncoding
+from sidekey.credentials.signatures import keys as private_keys
+from sidekey.credentials.signatures.keys import HmacAlgorithm, SigningKey, hmac_key, webhook_key
 from sidekey.credentials.signatures.rfc9421 import (
     DEFAULT_COMPONENTS,
     DEFAULT_LABEL,
@@ -61,8 +52,9 @@ from sidekey.credentials.signatures.rfc9421 import (
     check_label,
     check_string,
 )
-from sidekey.credentials.signatures.scheme import (
+from sidekey.credentials.signatures.schemes import (
     ID,
+    SCHEMES,
     SIGNATURE,
     SIGNATURES,
     Encoding,
@@ -71,9 +63,10 @@ from sidekey.credentials.signatures.scheme import (
     read_field,
     read_signed,
 )
-from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.template import BODY, BODY_SHA256, KNOWN, SENT, Template
-from sidekey.credentials.signatures.written_keys import hmac_key, webhook_key
+from sidekey.credentials.signing import Signer, SigningRules
+from sidekey.credentials.units import Duration
+from sidekey.policy.headers import decides
 
 SchemeName = Literal["standard-webhooks", "svix", "convoy", "github", "slack", "stripe", "shopify", "custom", "rfc9421"]
 Algorithm = Literal[HmacAlgorithm, Asymmetric]

@@ -13,9 +13,9 @@ from email.utils import formatdate
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from sidekey.core.signing import OutgoingRequest, Unique
 from sidekey.credentials.fields import NOT_INJECTED, TOKEN, normal_name
 from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.credentials.signing import OutgoingRequest, Unique
 
 REDACTED: Final = b"[redacted]"
 HIDDEN: Final[Sequence[bytes]] = (REDACTED,)

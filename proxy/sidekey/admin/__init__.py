@@ -1,1 +1,0 @@
-"""The admin and the metrics listener, on aiohttp."""

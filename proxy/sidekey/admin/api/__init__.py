@@ -1,1 +1,0 @@
-"""The API of managed integrations, `/api/v1` on the admin listener."""

@@ -1,1 +1,0 @@
-"""Log-in with OpenID Connect: the authorization code flow with PKCE."""

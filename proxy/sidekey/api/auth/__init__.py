@@ -1,0 +1,1 @@
+"""Operators: who may call the API, by token, session or certificate."""

@@ -1,0 +1,1 @@
+"""Login with OpenID Connect: the authorization code flow with PKCE."""

@@ -1,0 +1,81 @@
+"""Log-ins with the company account, by the rules in use."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import NamedTuple
+
+from sidekey.api.auth.oidc.attempt import Attempt
+from sidekey.api.auth.oidc.errors import LoginRefused
+from sidekey.api.auth.oidc.id_token import PersonGrant, grant_by
+from sidekey.api.auth.oidc.issuer import Issuer
+from sidekey.api.auth.oidc.limits import LoginLimits
+from sidekey.network.fetch import Fetcher
+from sidekey.snapshot.admin import OidcRules
+
+# joserfc comes with the extra `oidc`. Without it the config refuses `admin.oidc`.
+with suppress(ImportError):
+    from sidekey.api.auth.oidc import id_token
+
+
+class Begun(NamedTuple):
+    """A log-in that the browser may go on with: the cookie, and the URL to open."""
+
+    cookie: str
+    url: str
+
+
+class Redirect(NamedTuple):
+    """The parameters of the issuer's redirect; `iss` is None if it has none."""
+
+    code: str
+    state: str
+    iss: str | None
+
+
+class Authenticated(NamedTuple):
+    """A person who has logged in, and when the issuer asked them to prove who they are (0: it does not say)."""
+
+    grant: PersonGrant
+    auth_at: int
+
+
+class CompanyLogins:
+    """Begins and finishes log-ins. Methods raise LoginError."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
+        self._limits = LoginLimits()
+        self._issuer: Issuer | None = None
+
+    async def begin(self, rules: OidcRules, *, again: bool) -> Begun:
+        """Begin a log-in."""
+        issuer, attempt = self._issuer_of(rules), Attempt.begin()
+        metadata = await issuer.metadata()
+        return Begun(attempt.cookie, issuer.authorization_url(metadata, attempt, again=again))
+
+    async def finish(self, rules: OidcRules, cookie: str, redirect: Redirect, address: str) -> Authenticated:
+        """Finish the log-in of a cookie for a client at this address."""
+        attempt = Attempt.of(cookie)
+        # Before the limit: requests that cost nothing must not use it up for others at the same address.
+        if attempt is None or not attempt.began(redirect.state):
+            raise LoginRefused("it took too long, or began in another browser: start again")
+        async with self._limits.turn(address):
+            issuer = self._issuer_of(rules)
+            metadata = await issuer.metadata()
+            if redirect.iss != rules.issuer and (redirect.iss is not None or metadata.names_issuer):
+                raise LoginRefused("the redirect is not from the issuer")
+            token = await issuer.redeem(metadata, redirect.code, attempt.verifier)
+            metadata = await issuer.metadata(lambda keys: id_token.key_for(token, keys) is not None)
+            key = id_token.key_for(token, metadata.keys)
+            if key is None:
+                raise LoginRefused("the ID token is signed with a key that the issuer does not publish")
+            now = time.time()
+            claims = id_token.verify(token, key, rules, attempt.nonce, now)
+            return Authenticated(grant_by(claims, rules), min(int(claims.get("auth_time", 0)), int(now)))
+
+    def _issuer_of(self, rules: OidcRules) -> Issuer:
+        if self._issuer is None or self._issuer.rules != rules:
+            self._issuer = Issuer(rules, self._fetcher)
+        return self._issuer

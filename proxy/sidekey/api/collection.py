@@ -1,0 +1,307 @@
+"""CRUD for integrations, presets and callers: documents in rows of the store, whose names files may have too."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+from pydantic import BaseModel
+
+from sidekey.api.errors import ApiProblem, ItemError, not_found
+from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
+from sidekey.api.models import Body, Key, Members, Patch, Shown, document_in, keys, name_in, other_name, page_of
+from sidekey.api.route import MERGE_PATCH, PREFIX, Route
+from sidekey.api.service import Service, exists, expect, not_there
+from sidekey.api.statuses import Standings
+from sidekey.config.stored.rows import NewRow
+from sidekey.config.stored.secrets import Vault
+from sidekey.snapshot.admin import Permission
+from sidekey.snapshot.snapshot import Snapshot
+from sidekey.store.records import Record
+from sidekey.store.state import Delete, Put, State
+
+R = TypeVar("R", bound=Record)
+
+
+class Edit(NamedTuple, Generic[R]):
+    """A change of the resource `name` by the operator `by`.
+
+    `row` is the present one, if any. `sent` is a whole document, or with `patch` a merge patch of the present one.
+    `wrong` are errors that are known already.
+    """
+
+    name: str
+    row: R | None
+    sent: Mapping[str, Any]
+    patch: bool
+    wrong: Sequence[ItemError]
+    by: str
+
+
+class Models(NamedTuple):
+    """The bodies of a collection: what it shows and accepts, and the query of its list."""
+
+    members: type[Members]
+    shown: type[BaseModel]
+    created: type[BaseModel]
+    new: type[BaseModel]
+    document: type[BaseModel]
+    page: type[BaseModel]
+    query: type[Body]
+
+
+class Summaries(NamedTuple):
+    """The summaries of the routes of a collection, but of its list."""
+
+    create: str
+    read: str
+    replace: str
+    patch: str
+    delete: str
+
+
+class Collection(ABC, Generic[R]):
+    """Resources of one kind. Its coroutines handle routes; other methods are fast, or called in a thread."""
+
+    kind: ClassVar[str]
+    """The word for one resource."""
+    key: ClassVar[str] = "id"
+    """The member that names a resource."""
+    models: ClassVar[Models]
+    summaries: ClassVar[Summaries]
+    reader: ClassVar[Permission] = "viewer"
+    writer: ClassVar[Permission] = "editor"
+    media: ClassVar[tuple[str, ...]] = (JSON, YAML)
+    """The media types of documents."""
+    saving_codes: ClassVar[tuple[str, ...]] = ()
+    """Problems of saving besides `invalid`."""
+    update_codes: ClassVar[tuple[str, ...]] = ()
+    """Further problems of a change of what exists."""
+    delete_codes: ClassVar[tuple[str, ...]] = ()
+    """Problems of deleting besides those of every collection."""
+
+    @property
+    def path(self) -> str:
+        """The path of the list."""
+        return f"/{self.kind}s"
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of the collection."""
+        title, models, summaries = self.kind.title(), self.models, self.summaries
+        whole = partial(Route, path=self.path)
+        one = partial(Route, path=f"{self.path}/{{{self.key}}}")
+        change = partial(
+            one,
+            permission=self.writer,
+            conditional=True,
+            codes=("read_only", "not_found", "invalid", *self.saving_codes, *self.update_codes),
+            writes=self.kind,
+            action="update",
+            gives=models.shown,
+        )
+        return (
+            whole(
+                method="GET",
+                name=f"list{title}s",
+                says=f"List {self.kind}s of files and of the store, by {'ID' if self.key == 'id' else 'name'}.",
+                permission=self.reader,
+                handle=self.browse,
+                query=models.query,
+                gives=models.page,
+            ),
+            whole(
+                method="POST",
+                name=f"create{title}",
+                says=summaries.create,
+                permission=self.writer,
+                handle=self.create,
+                body=models.new,
+                accepts=self.media,
+                gives=models.created,
+                status=201,
+                codes=("exists", "invalid", *self.saving_codes),
+                writes=self.kind,
+                action="create",
+            ),
+            one(
+                method="GET",
+                name=f"get{title}",
+                says=summaries.read,
+                permission=self.reader,
+                handle=self.read,
+                gives=models.shown,
+                gives_yaml=YAML in self.media,
+                codes=("not_found",),
+            ),
+            change(
+                method="PUT",
+                name=f"replace{title}",
+                says=summaries.replace,
+                handle=self.replace,
+                creates=models.created,
+                body=models.document,
+                accepts=self.media,
+            ),
+            change(
+                method="PATCH",
+                name=f"patch{title}",
+                says=summaries.patch,
+                handle=self.patch,
+                body=Patch,
+                accepts=(MERGE_PATCH,),
+            ),
+            change(
+                method="DELETE",
+                name=f"delete{title}",
+                says=summaries.delete,
+                handle=self.delete,
+                gives=None,
+                status=204,
+                codes=("read_only", "not_found", *self.delete_codes),
+                action="delete",
+            ),
+        )
+
+    @abstractmethod
+    def rows(self, state: State) -> Mapping[str, R]:
+        """Return the stored resources by ID."""
+
+    @abstractmethod
+    def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
+        """Return the IDs that files have."""
+
+    def is_in_file(self, snapshot: Snapshot, name: str) -> bool:
+        """Return True if a file has this ID."""
+        return name in self.names_in_files(snapshot)
+
+    @abstractmethod
+    def shown(self, name: str, row: R | None, standings: Standings) -> Shown:
+        """Show the stored resource of a row, or the one of a file (None)."""
+
+    @abstractmethod
+    def item(self, name: str, row: R | None, standings: Standings, query: Any) -> BaseModel | None:
+        """Return an item of the list, or None if it does not match the query. Arguments are as for `shown`."""
+
+    def page_members(self, state: State, snapshot: Snapshot) -> dict[str, Any]:
+        """Return the members of a page besides its items."""
+        del state, snapshot
+        return {}
+
+    def page(self, state: State, standings: Standings, query: Any) -> Any:
+        """Return a page of the list: an ID that a file and the store have is in it twice."""
+        rows, snapshot = self.rows(state), standings.snapshot
+
+        def item(key: Key) -> BaseModel | None:
+            return self.item(key.name, None if key.source == "file" else rows[key.name], standings, query)
+
+        items, following = page_of(keys(self.names_in_files(snapshot), rows), query.after, item)
+        return self.models.page(items=items, next=following, **self.page_members(state, snapshot))
+
+    def for_viewer(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Remove what viewers may not see from a document."""
+        return document
+
+    @abstractmethod
+    def make(self, edit: Edit[R], snapshot: Snapshot, vault: Vault) -> NewRow[R]:
+        """Make the row of a change. Raises ApiProblem with all errors."""
+
+    def refuse_deletion(self, row: R, state: State, snapshot: Snapshot) -> None:
+        """Raise ApiProblem if the resource must not be deleted now."""
+
+    async def browse(self, service: Service, request: ApiRequest) -> ApiResult:
+        """Respond with a page of the list."""
+        return await service.respond(self.page, service.store.state, service.standings, request.query)
+
+    async def read(self, service: Service, request: ApiRequest) -> ApiResult:
+        """Respond with one resource: if a file and the store have the ID, the stored one, as it can be changed."""
+        return await service.run(self._read, request, service.store.state, service.standings)
+
+    def _read(self, request: ApiRequest, state: State, standings: Standings) -> ApiResult:
+        name = request.names[self.key]
+        row = self.rows(state).get(name)
+        if row is None and not self.is_in_file(standings.snapshot, name):
+            raise not_found()
+        members, document = self.shown(name, row, standings)
+        if not request.operator.may("editor"):
+            document = self.for_viewer(document)
+        if request.as_yaml:
+            return ApiResult.of_yaml(name, document, members.version)
+        return ApiResult.of(members, document, version=members.version)
+
+    async def create(self, service: Service, request: ApiRequest) -> ApiResult:
+        """Save a new resource, and serve it."""
+        return await self._create(service, request, *name_in(request.document, self.key))
+
+    async def _create(self, service: Service, request: ApiRequest, name: str, wrong: list[ItemError]) -> ApiResult:
+        if self.is_in_file(service.snapshot, name):
+            article, word = "an" if self.kind[0] in "aeiou" else "a", "ID" if self.key == "id" else "name"
+            detail = f"a config file has {article} {self.kind} of this {word}: choose another"
+            raise exists(request.condition, detail)
+        if name in self.rows(await service.store.read()):
+            raise exists(request.condition)
+        return await self._save(service, request, name, None, wrong)
+
+    async def replace(self, service: Service, request: ApiRequest) -> ApiResult:
+        """Save another document in place of the stored one, or the first one of this name."""
+        if not request.condition.absent:
+            return await self._change(service, request)
+        name, wrong = name_in(request.names, self.key)
+        wrong += other_name(request.document, self.key, request.names[self.key])
+        return await self._create(service, request, name, wrong)
+
+    async def patch(self, service: Service, request: ApiRequest) -> ApiResult:
+        """Change parts of the document (RFC 7396)."""
+        return await self._change(service, request, patch=True)
+
+    async def delete(self, service: Service, request: ApiRequest) -> ApiResult:
+        """Delete a resource, with its secrets."""
+        row, state = await self._stored(service, request)
+        version = expect(row, request.condition)
+        await service.run(self.refuse_deletion, row, state, service.snapshot)
+        await service.commit(request, [Delete(row, version)])
+        return ApiResult(204)
+
+    async def _change(self, service: Service, request: ApiRequest, *, patch: bool = False) -> ApiResult:
+        row, _ = await self._stored(service, request)
+        expect(row, request.condition)
+        wrong = other_name(request.document, self.key, row.id)
+        return await self._save(service, request, row.id, row, wrong, patch=patch)
+
+    async def _save(
+        self,
+        service: Service,
+        request: ApiRequest,
+        name: str,
+        row: R | None,
+        wrong: Sequence[ItemError],
+        *,
+        patch: bool = False,
+    ) -> ApiResult:
+        """Save what was sent, unless nothing changes, and respond with it."""
+        sent = document_in(request.document, self.models.members)
+        edit = Edit(name, row, sent, patch, wrong, request.operator.name)
+        made = await service.validate(self.make, edit, service.snapshot, service.managed.vault)
+        if row is not None and not made.fields:
+            return await service.run(self._result, row, service.standings)
+        state = await service.commit(request, [Put(made.row, None if row is None else row.version)], made.fields)
+        saved = self.rows(state)[name]
+        return await service.run(self._result, saved, service.standings, 200 if row is not None else 201, made.token)
+
+    async def _stored(self, service: Service, request: ApiRequest) -> tuple[R, State]:
+        """Return the present row that a change is for, and the state of the store."""
+        name, state = request.names[self.key], await service.store.read()
+        row = self.rows(state).get(name)
+        if row is not None:
+            return row, state
+        if self.is_in_file(service.snapshot, name):
+            raise ApiProblem("read_only", "it is written in a config file: change it there")
+        raise not_there(request.condition)
+
+    def _result(self, row: R, standings: Standings, status: int = 200, token: str = "") -> ApiResult:
+        members, document = self.shown(row.id, row, standings)
+        if token:
+            document = {**document, "token": token}
+        location = f"{PREFIX}{self.path}/{row.id}" if status == 201 else ""
+        return ApiResult.of(members, document, status=status, version=row.version, location=location)

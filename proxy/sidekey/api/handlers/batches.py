@@ -1,0 +1,136 @@
+"""`/presets/{id}/check` and `/batches`: the rows of a CSV file before they are sent, and what became of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+
+from sidekey.api.errors import ApiProblem, not_found
+from sidekey.api.handlers.sends import SendRequest, check_grant, fill_send, find_preset
+from sidekey.api.messages import ApiRequest, ApiResult
+from sidekey.api.models import Body, Instant
+from sidekey.api.route import Route
+from sidekey.api.service import Service
+from sidekey.snapshot.snapshot import Preset, Snapshot
+from sidekey.store.sends import ACCEPTED
+from sidekey.store.sends import Send as StoredSend
+
+
+class CheckRequest(Body):
+    """Rows to check."""
+
+    rows: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=100)] = Field(
+        description="The parameters of each row."
+    )
+
+
+class RowError(Body):
+    """An error of a row."""
+
+    row: int = Field(description="The index of the row in the request, from 0.")
+    pointer: str = Field(description="A JSON pointer (RFC 6901) into the parameters.")
+    detail: str
+
+
+class Checked(Body):
+    """All errors of the rows."""
+
+    errors: list[RowError]
+
+
+class OtherRow(Body):
+    """A row that was not accepted."""
+
+    row: int
+    outcome: str
+    status: int | None
+
+
+class Batch(Body):
+    """The sends of a CSV file."""
+
+    id: str
+    preset: str
+    who: str
+    label: str
+    begun_at: Instant
+    ended_at: Instant = Field(description="When the last row was sent.")
+    rows: int = Field(description="The number of the last row to send.")
+    last_row: int = Field(description="The highest number of a row that was sent.")
+    outcomes: dict[str, int] = Field(description="How many rows have each outcome.")
+    others: list[OtherRow] = Field(description="The rows that were not accepted.")
+
+
+@partial(
+    Route,
+    "POST",
+    "/presets/{id}/check",
+    "checkSends",
+    permission="send",
+    body=CheckRequest,
+    gives=Checked,
+    exact=True,
+    codes=("invalid", "too_many", "stopping"),
+)
+async def check(service: Service, request: ApiRequest) -> ApiResult:
+    """Check rows of parameters for a preset without sending them."""
+    sent = await service.read(CheckRequest, request)
+    snapshot, operator = service.snapshot, request.operator
+    await check_grant(service, request)
+    preset = await find_preset(service, request, snapshot)
+    errors: list[RowError] = []
+    with service.sending.under_way(operator.identity):
+        for number, row in enumerate(sent.rows):
+            # Each by itself, so that other requests get the thread in between.
+            errors += await service.validate(
+                _errors_of, snapshot, preset, number, SendRequest(parameters=row), operator.presets is not None
+            )
+    return await service.respond(lambda: Checked(errors=errors))
+
+
+def _errors_of(snapshot: Snapshot, preset: Preset, number: int, sent: SendRequest, is_sender: bool) -> list[RowError]:
+    try:
+        refusal = fill_send(snapshot, preset, sent, is_sender).problem
+    except ApiProblem as problem:
+        return [
+            RowError(row=number, pointer=each.pointer.removeprefix("/parameters"), detail=each.detail)
+            for each in problem.errors
+        ]
+    if refusal is None:
+        return []
+    # The code alone: a sender must not learn where the preset sends requests.
+    return [RowError(row=number, pointer="", detail=f"Sidekey refuses this request ({refusal.code})")]
+
+
+@partial(Route, "GET", "/batches/{id}", "getBatch", permission="sends", gives=Batch, codes=("not_found",))
+async def read(service: Service, request: ApiRequest) -> ApiResult:
+    """Read what became of the rows of a CSV file."""
+    operator = request.operator
+    # A sender reads its own only.
+    sends = await service.store.batch(request.names["id"])
+    if not sends or not (operator.may("viewer") or sends[0].identity == operator.identity):
+        raise not_found()
+    return await service.respond(_batch, sends)
+
+
+def _batch(sends: tuple[StoredSend, ...]) -> Batch:
+    first, last = sends[0], sends[-1]
+    others = sorted((each for each in sends if each.outcome != ACCEPTED), key=lambda each: each.row)
+    return Batch(
+        id=first.batch,
+        preset=first.preset,
+        who=first.who,
+        label=first.label,
+        begun_at=first.at / 1000,
+        ended_at=(last.at + last.ms) / 1000,
+        rows=first.batch_rows,
+        last_row=max(each.row for each in sends),
+        outcomes=Counter(each.outcome for each in sends),
+        others=[OtherRow(row=each.row, outcome=each.outcome, status=each.status or None) for each in others],
+    )
+
+
+ROUTES: Final = (check, read)

@@ -1,0 +1,81 @@
+"""`/export`: stored integrations as a config file, without their secrets."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Final
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from sidekey.api.errors import ItemError, invalid
+from sidekey.api.messages import YAML, ApiRequest, ApiResult
+from sidekey.api.models import PAGE, Body
+from sidekey.api.route import Route
+from sidekey.api.service import Service
+from sidekey.config.field_types import NAME_PATTERN
+from sidekey.config.stored.transfer import Exported, NotExported, comment_of, config_of, exported_integration
+from sidekey.config.yaml_writer import Inexpressible, write
+from sidekey.policy.naming import valid_id
+from sidekey.store.state import State
+
+
+def _parse_ids(raw: object) -> tuple[str, ...]:
+    ids = tuple(dict.fromkeys(raw.split(","))) if isinstance(raw, str) else ()
+    if not 0 < len(ids) <= PAGE or not all(map(valid_id, ids)):
+        raise ValueError(f"must be 1 to {PAGE} IDs of integrations, separated by commas")
+    return ids
+
+
+class ExportFilter(Body):
+    """The query of an export."""
+
+    id: Annotated[
+        tuple[str, ...],
+        PlainValidator(_parse_ids),
+        WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}(,{NAME_PATTERN}){{0,{PAGE - 1}}}$"}),
+    ] = Field(description=f"1 to {PAGE} IDs of integrations, separated by commas.")
+
+
+@partial(
+    Route,
+    "GET",
+    "/export",
+    "exportIntegrations",
+    permission="editor",
+    query=ExportFilter,
+    gives_yaml=True,
+    codes=("invalid",),
+)
+async def export(service: Service, request: ApiRequest) -> ApiResult:
+    """Export stored integrations as a config file, without secrets."""
+    return await service.run(_export, request.query.id, service.store.state)
+
+
+def _export(ids: tuple[str, ...], state: State) -> ApiResult:
+    """Write the file. Raises ApiProblem with an error for each integration that it cannot have."""
+    found: dict[str, Exported] = {}
+    errors: list[ItemError] = []
+    for number, name in enumerate(ids):
+        try:
+            found[name] = _exported(name, state)
+        except (NotExported, Inexpressible) as error:
+            errors.append(ItemError(f"/id/{number}", str(error)))
+    if errors:
+        raise invalid(errors)
+    needs = [need for each in found.values() for need in each.needs]
+    notes = [f"{name}: {note}" for name, each in found.items() for note in each.notes]
+    document = config_of(integrations={name: each.config for name, each in found.items()})
+    title = f"integration{'s' if len(ids) > 1 else ''} {', '.join(ids)}"
+    return ApiResult(200, write(document, comment_of(title, needs, notes)).encode(), content_type=YAML)
+
+
+def _exported(name: str, state: State) -> Exported:
+    row = state.integrations.get(name)
+    if row is None:
+        raise NotExported("no stored integration has this ID")
+    found = exported_integration(row)
+    write({name: found.config})
+    return found
+
+
+ROUTES: Final = (export,)

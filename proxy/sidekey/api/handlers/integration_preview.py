@@ -1,0 +1,194 @@
+"""`/drafts/integration/preview`: the result of saving a document, without saving it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+from cryptography import x509
+from pydantic import Field
+
+from sidekey.api.errors import ItemError, ProblemItem, listed
+from sidekey.api.handlers.integration_tests import Places
+from sidekey.api.handlers.integrations import IntegrationDocument, IntegrationMembers
+from sidekey.api.integration_rows import enter_again, overlap_in
+from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
+from sidekey.api.models import Body, Instant, document_in, name_in
+from sidekey.api.route import Route
+from sidekey.api.service import Service
+from sidekey.api.statuses import served
+from sidekey.api.yaml_bodies import with_lines
+from sidekey.config.errors import MOST_ERRORS
+from sidekey.config.models import IntegrationSettings
+from sidekey.config.stored.build import build_unserved
+from sidekey.config.stored.rows import former_of
+from sidekey.config.stored.validate import Assessment, assess
+from sidekey.credentials.certificates.chain import extension, name_of
+from sidekey.credentials.certificates.validate import leaf_of
+from sidekey.credentials.destination import pairs_in, references_in
+from sidekey.credentials.fields import WRITTEN, mapping
+from sidekey.diagnostics.explain import credential_places
+from sidekey.policy.paths import under
+from sidekey.policy.targets import Policy
+from sidekey.snapshot.snapshot import Snapshot, Stored
+from sidekey.store.records import IntegrationRow
+
+_DRAFT: Final = "draft"
+"""The ID of a document that has none."""
+
+_MORE_WARNINGS: Final = ItemError("", f"there are more warnings than the first {MOST_ERRORS}")
+
+OF_A_FILE: Final = "a config file has an integration of this ID: choose another"
+
+
+class Targets(Body):
+    """Where a credential would go."""
+
+    base: str | None = Field(description="The URL to which the reverse proxy appends the path.")
+    allowed: list[str] = Field(description="Requests may go to these URLs and below. `*.` stands for any subdomain.")
+    learns: bool = Field(description="Whether Sidekey learns the base URL from the token response.")
+    places: Places = Field(description="The places of the credential in a request, without public headers.")
+
+
+class ShownCertificate(Body):
+    """A client certificate."""
+
+    subject: str
+    issuer: str
+    alternative_names: list[str]
+    not_after: Instant
+
+
+class Preview(Body):
+    """The result of saving a document. It contains no part of a secret."""
+
+    valid: bool = Field(description="Whether the document can be saved.")
+    version: int | None = Field(description="Of the stored integration that it would replace; null: none.")
+    errors: list[ProblemItem] = Field(description="The errors for which saving would return `invalid`.")
+    warnings: list[ProblemItem]
+    reenter: list[ProblemItem] = Field(
+        description="Secrets that must be sent again, or saving is refused as `reenter`."
+    )
+    certificate: ShownCertificate | None = Field(description="The client certificate that the document has in PEM.")
+    destination: Targets | None = Field(description="Null while the document has errors.")
+
+
+@partial(
+    Route,
+    "POST",
+    "/drafts/integration/preview",
+    "previewDraft",
+    permission="editor",
+    body=IntegrationDocument,
+    accepts=(JSON, YAML),
+    gives=Preview,
+)
+async def preview(service: Service, request: ApiRequest) -> ApiResult:
+    """Show the result of saving a document, without saving it.
+
+    With the `id` of a stored integration, the document replaces it.
+    """
+    sent = request.document
+    name, wrong = name_in(sent, "id") if "id" in sent else (_DRAFT, [])
+    if served(service.snapshot, name, stored=False) is not None:
+        wrong.append(ItemError("/id", OF_A_FILE))
+    row = service.store.state.integrations.get(name)
+    return await service.validate(_preview, request, name, row, wrong, service.snapshot)
+
+
+def _preview(
+    request: ApiRequest,
+    name: str,
+    row: IntegrationRow | None,
+    wrong: Sequence[ItemError],
+    snapshot: Snapshot,
+) -> ApiResult:
+    document, now, former = document_in(request.document, IntegrationMembers), time.time(), former_of(row)
+    found = assess(document, former, in_flight=snapshot.limits.in_flight, now=now)
+    errors = [*wrong, *(ItemError(*each) for each in found.errors)]
+    if found.draft is not None:
+        overlap = overlap_in(snapshot, name, found.draft)
+        errors += [] if overlap is None else [ItemError("", overlap)]
+    warnings = listed((ItemError(*each) for each in found.warnings), _MORE_WARNINGS)
+    again = listed(enter_again(found.again))
+
+    def shown(items: Iterable[ItemError]) -> list[ProblemItem]:
+        return [each.shown() for each in with_lines(items, request.table)]
+
+    return ApiResult.of(
+        Preview(
+            valid=not errors and not found.again,
+            version=None if row is None else row.version,
+            errors=shown(listed(errors)),
+            warnings=shown(warnings),
+            reenter=shown(again),
+            certificate=_certificate(_certificates(document, found.settings)),
+            destination=None if found.errors else _targets(name, found, snapshot, now),
+        )
+    )
+
+
+def _targets(name: str, found: Assessment, snapshot: Snapshot, now: float) -> Targets | None:
+    if found.settings is None:
+        return None
+    built = build_unserved(name, found.settings, found.entered, snapshot.stored or Stored(), now)
+    places = credential_places(built)
+    public = dict(built.public_headers)
+    places["headers"] = [name for name in places["headers"] if name not in public]
+    return Targets(
+        base=None if built.base is None or built.traits.learns else str(built.base),
+        allowed=[*dict.fromkeys(_allowed(built.policy))],
+        learns=built.traits.learns,
+        places=Places(**places),
+    )
+
+
+def _allowed(policy: Policy) -> Iterator[str]:
+    """Yield the URLs below which the policy allows targets."""
+    if not policy.prefixes:
+        yield from (f"{domain}{policy.path}" for domain in policy.domains)
+    for prefix in policy.prefixes:
+        path = max(prefix.path, policy.path, key=len)
+        if not (under(path, prefix.path) and under(path, policy.path)):
+            continue
+        if prefix.origin == policy.placeholder_origin:
+            # A host that the token response names takes the place of this one, if it is under a domain.
+            yield from (f"{domain}{path}" for domain in policy.domains)
+        elif policy.reaches(prefix.origin):
+            yield f"{prefix.origin}{path}"
+
+
+def _certificate(texts: Iterable[str]) -> ShownCertificate | None:
+    """Describe the first certificate that can be read."""
+    for text in texts:
+        # Why it cannot be read is among the errors.
+        with suppress(ValueError):
+            leaf = leaf_of(text.encode())
+            names = extension(leaf, x509.SubjectAlternativeName)
+            return ShownCertificate(
+                subject=name_of(leaf.subject),
+                issuer=name_of(leaf.issuer),
+                alternative_names=[] if names is None else [str(each.value) for each in names],
+                not_after=leaf.not_valid_after_utc.timestamp(),
+            )
+    return None
+
+
+def _certificates(document: Mapping[str, Any], settings: IntegrationSettings | None) -> Iterator[str]:
+    """Yield the certificates of a document, also of one that lacks a key: people paste the certificate first."""
+    if settings is None:
+        for section in ("auth", "client_certificate"):
+            inline = mapping(mapping(document.get(section)).get("certificate")).get("inline")
+            if isinstance(inline, str):
+                yield inline
+        return
+    references = dict(references_in(settings))
+    for place, _ in pairs_in(settings):
+        if references[place].source in WRITTEN:
+            yield references[place].value
+
+
+ROUTES: Final = (preview,)

@@ -1,0 +1,207 @@
+"""`/kinds/{kind}/template`: the document that a new integration starts with, as YAML and as a list of fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from textwrap import indent, wrap
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from sidekey.api.errors import not_found
+from sidekey.api.handlers.integrations import NewIntegration
+from sidekey.api.messages import ApiRequest, ApiResult
+from sidekey.api.models import Body
+from sidekey.api.route import Route
+from sidekey.api.service import Service
+from sidekey.config import profiles
+from sidekey.config.errors import Loc, held
+from sidekey.config.schema import DOCUMENT_VALUES, definitions
+from sidekey.config.stored.document import with_new_ids
+from sidekey.config.validate import validate
+from sidekey.config.yaml_writer import write
+from sidekey.credentials.context import Context
+from sidekey.credentials.registry import KINDS
+
+PEM: Final = "paste PEM here\n"
+"""The placeholder of a certificate or key. That of any other value is an empty text."""
+
+_WIDTH: Final = 100
+_SECRET: Final = "#/components/schemas/Secret"  # noqa: S105  a schema's name
+
+_OF_ALL_KINDS: Final = frozenset({"id", "description"})
+"""The keys that every document starts with."""
+
+Schema = Mapping[str, Any]
+Described = Callable[[Loc], str]
+
+
+class TemplateFilter(Body):
+    """The query of a template."""
+
+    provider: str = Field(default="", description="A provider of the kind.")
+
+
+class TemplateField(Body):
+    """A key that a new integration must have."""
+
+    path: list[str] = Field(description="The keys that lead to the value.")
+    description: str
+    type: Literal["text", "secret", "pem", "certificate"] = Field(
+        description="How the value is written: a text; `{value: TEXT}`; the same with a private key in PEM; or "
+        "`{inline: PEM}`."
+    )
+    values: list[str] = Field(description="The allowed values; none: any.")
+
+
+class Template(Body):
+    """The document that a new integration starts with."""
+
+    text: str = Field(description="The document as YAML. Each key has its description as a comment.")
+    fields: list[TemplateField] = Field(description="The values to fill in, without `id` and `description`.")
+
+
+@partial(
+    Route,
+    "GET",
+    "/kinds/{kind}/template",
+    "getTemplate",
+    permission="editor",
+    query=TemplateFilter,
+    gives=Template,
+    codes=("not_found",),
+    needs_store=False,
+)
+async def template(service: Service, request: ApiRequest) -> ApiResult:
+    """Read the document that a new integration of a kind or provider starts with."""
+    kind, provider = request.names["kind"], request.query.provider
+    if kind not in KINDS or (provider and provider not in profiles.names_of(kind)):
+        raise not_found()
+    return await service.respond(_template, kind, provider)
+
+
+def _template(kind: str, provider: str) -> Template:
+    document, described = _start(kind, provider), _descriptions(kind, provider)
+    fields = [
+        TemplateField(path=[*map(str, loc)], description=described(loc), type=_type(value), values=_values(kind, loc))
+        for loc, value in _leaves(document)
+        if loc[0] not in _OF_ALL_KINDS and loc not in (("auth", "type"), ("auth", "provider"))
+    ]
+    return Template(text="".join(_lines(document, described)), fields=fields)
+
+
+def _leaves(document: Mapping[str, Any], place: Loc = ()) -> Iterator[tuple[Loc, Any]]:
+    for key, value in document.items():
+        if _is_section(value):
+            yield from _leaves(value, (*place, key))
+        else:
+            yield (*place, key), value
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys().isdisjoint(("value", "inline"))
+
+
+def _type(value: Any) -> Literal["text", "secret", "pem", "certificate"]:
+    if not isinstance(value, Mapping):
+        return "text"
+    if "inline" in value:
+        return "certificate"
+    return "pem" if value["value"] == PEM else "secret"
+
+
+def _values(kind: str, loc: Loc) -> list[str]:
+    return next(([*each["enum"]] for each in _branches(_schema_at(kind, loc)) if "enum" in each), [])
+
+
+@cache
+def _definitions() -> dict[str, dict[str, Any]]:
+    return definitions([NewIntegration, *DOCUMENT_VALUES], "body")
+
+
+def _start(kind: str, provider: str) -> dict[str, Any]:
+    """Build the start of an integration: add each key that validation reports as missing, until none is missing."""
+    named = {"provider": provider} if provider else {}
+    auth: dict[str, Any] = {"type": kind, **named, **({} if provider else KINDS[kind].starts_with)}
+    document: dict[str, Any] = {"auth": auth}
+    while missing := [
+        each.loc
+        for each in validate(with_new_ids(document), Context("body")).errors
+        if held(document, each.loc) != each.loc
+    ]:
+        for loc in missing:
+            _insert(document, loc, _placeholder(_schema_at(kind, loc)))
+    return {"id": "", "description": "", **{key: each for key, each in document.items() if key != "auth"}, "auth": auth}
+
+
+def _descriptions(kind: str, provider: str) -> Described:
+    """Return the function that describes the key at a place."""
+    described: dict[Loc, str] = {("auth", name): text for name, text in _of_profile(provider).items()}
+    return lambda loc: described.get(loc) or _description(_schema_at(kind, loc))
+
+
+def _insert(document: dict[str, Any], loc: Loc, value: Any) -> None:
+    for key in loc[:-1]:
+        document = document.setdefault(str(key), {})
+    document[str(loc[-1])] = value
+
+
+def _lines(document: Mapping[str, Any], described: Described, place: Loc = ()) -> Iterator[str]:
+    for key, value in document.items():
+        loc = (*place, key)
+        for line in () if key in ("type", "provider") else wrap(described(loc), _WIDTH):
+            yield f"# {line}\n"
+        if _is_section(value):
+            yield f"{key}:\n"
+            yield from (indent(each, "  ") for each in _lines(value, described, loc))
+        else:
+            yield write({key: value})
+
+
+def _schema_at(kind: str, loc: Loc) -> Schema:
+    """The schema of a key; empty for a key that only its user knows, such as the name of a header."""
+    node = _definitions()["NewIntegration"] if loc[:1] != ("auth",) else _definitions()[KINDS[kind].__name__]
+    for key in loc if loc[:1] != ("auth",) else loc[1:]:
+        node = next((each["properties"][key] for each in _branches(node) if key in each.get("properties", {})), {})
+    return node
+
+
+def _branches(node: Schema) -> Iterator[Schema]:
+    """Yield a schema and its alternatives, with references followed."""
+    yield node
+    if "$ref" in node:
+        yield from _branches(_definitions()[node["$ref"].rpartition("/")[2]])
+    for each in (*node.get("anyOf", ()), *node.get("oneOf", ())):
+        yield from _branches(each)
+
+
+def _placeholder(schema: Schema) -> Any:
+    branches = [*_branches(schema)]
+    text = PEM if "PEM" in schema.get("description", "") else ""
+    if any("inline" in each.get("properties", {}) for each in branches):
+        return {"inline": text}
+    if any(each.get("$ref") == _SECRET for each in branches):
+        return {"value": text}
+    if any("properties" in each for each in branches):
+        return {}
+    return next((each["enum"][0] for each in branches if "enum" in each), "")
+
+
+def _description(schema: Schema) -> str:
+    # In a file a secret is a reference; here it is a value.
+    text = schema.get("description", "").replace(", as a reference", "")
+    choices = next((each["enum"] for each in _branches(schema) if "enum" in each), ())
+    return f"{text} One of {', '.join(map(str, choices))}." if choices else text
+
+
+def _of_profile(provider: str) -> dict[str, str]:
+    """Describe the parameters and secrets of a profile; empty without a provider."""
+    if not provider:
+        return {}
+    profile = profiles.profile(provider)
+    parameters = {name: f"{each.description} Such as {each.example}." for name, each in profile.parameters.items()}
+    return parameters | profile.secrets
+
+
+ROUTES: Final = (template,)

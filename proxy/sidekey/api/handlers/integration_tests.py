@@ -1,0 +1,228 @@
+"""`/test`, `/explain` and `/drafts/integration/test`: what becomes of a request. Nothing is changed."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
+
+from sidekey.api.errors import ApiProblem, ItemError, invalid, not_found
+from sidekey.api.handlers.integrations import IntegrationDocument, IntegrationMembers, hidden_from_viewers
+from sidekey.api.integration_rows import draft_of
+from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
+from sidekey.api.models import Body, document_in
+from sidekey.api.route import Route
+from sidekey.api.service import Service
+from sidekey.api.statuses import problem_of
+from sidekey.config.models import IntegrationSettings
+from sidekey.config.stored.build import build_draft
+from sidekey.diagnostics.explain import Sample, parse_header, parse_method, parse_moment, with_addresses
+from sidekey.diagnostics.explain import explain as judge
+from sidekey.diagnostics.probe import Outcome
+from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
+from sidekey.store.errors import StoreError
+
+_DRAFT: Final = "draft"
+"""The ID of a draft while it is tested."""
+
+
+class TestResult(Body):
+    """The result of a test. It contains nothing of an upstream's response but the status."""
+
+    __test__ = False
+
+    ok: bool = Field(description="Whether the upstream returned 200; of a preset, any 2xx.")
+    request: str = Field(description="Method and target at the reverse proxy.")
+    status: int | None
+    code: str | None = Field(description="Sidekey's own code, if it refused or failed.")
+    reason: str
+    note: str | None
+    milliseconds: int
+
+    @classmethod
+    def of(cls, outcome: Outcome, began: float) -> TestResult:
+        """Return the result of a test that began at `began`, of `time.perf_counter`."""
+        return cls(**outcome.as_json(), milliseconds=round((time.perf_counter() - began) * 1000))
+
+
+class Places(Body):
+    """The places of a credential in a request, by name."""
+
+    headers: list[str] = Field(default=[])
+    query: list[str] = Field(default=[])
+    body: list[str] = Field(default=[])
+    signature: list[str] = Field(default=[])
+    handshake: list[str] = Field(default=[])
+
+
+class Destination(Places):
+    """The places of a credential, and the origin that it is sent to."""
+
+    origin: str | None = Field(description="Null: only the token response says so.")
+
+
+def _parse_url(text: str) -> str:
+    if not text.isprintable() or not text.isascii():
+        raise ValueError("must be ASCII and printable, as it is sent")
+    return text
+
+
+def _parse_header(raw: object) -> tuple[str, str]:
+    if not isinstance(raw, list) or len(raw) != 2 or not all(isinstance(each, str) for each in raw):
+        raise ValueError("must be a list of two texts: the name and the value")
+    return parse_header(*raw)
+
+
+class ExplainRequest(Body):
+    """A request to explain. Its headers, body and time matter if requests are signed."""
+
+    url: Annotated[str, AfterValidator(_parse_url)] = Field(
+        description="An absolute URL, or a path as it follows `/i/ID`."
+    )
+    method: Annotated[str, AfterValidator(parse_method)] = Field(
+        default="", description="The request's method. Default: GET, if it is allowed."
+    )
+    headers: list[
+        Annotated[
+            tuple[str, str],
+            PlainValidator(_parse_header),
+            WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}),
+        ]
+    ] = Field(default=[], description="The request's headers: names and values.")
+    body: str = Field(default="", description="The request's body, as text.")
+    at: Annotated[float | None, PlainValidator(parse_moment), WithJsonSchema({"type": "string"})] = Field(
+        default=None,
+        description="The time of the signature: as `2026-01-31T23:59:59Z`, or in Unix seconds. Default: now.",
+    )
+
+
+class Explanation(Body):
+    """The decision on a request, with the rule, and the places of the credential."""
+
+    integration: str
+    kind: str
+    door: str = Field(description="`reverse` or `forward`: the proxy that the URL is for.")
+    as_sent: str
+    sent_on: str | None = Field(description="The target at the upstream.")
+    upgraded: bool = Field(description="Whether http became https.")
+    allowed: bool
+    passes: bool = Field(description="Whether the request is forwarded without a credential.")
+    code: str | None
+    reason: str
+    rule: str | None
+    credential: Destination | None
+    methods: list[str] | None
+    profile: dict[str, str] = Field(description="The keys that the provider profile fills in.")
+    note: str | None
+    signed: list[str] = Field(
+        default=[],
+        description="The bytes that are signed, escaped, with `[redacted]` for injected values; never a signature.",
+    )
+    unsigned: str | None = Field(default=None, description="Why the signed bytes are not known.")
+
+
+@partial(
+    Route,
+    "POST",
+    "/integrations/{id}/test",
+    "testIntegration",
+    permission="viewer",
+    gives=TestResult,
+    codes=("not_found", "invalid", "too_many"),
+)
+async def test(service: Service, request: ApiRequest) -> ApiResult:
+    """Send the saved test request through the data plane, if the saved secrets obtain a token. Only 200 is success."""
+    found = _served(service, request.names["id"])
+    if found.test is None:
+        raise invalid([ItemError("/test", 'is missing in what is saved: add {"method": "GET", "path": "/..."}')])
+    service.admit_test(request.operator)
+    entry = replace(
+        request.audit_entry(), action="test", kind="integration", id=found.id, row=found.row, outcome="sent"
+    )
+    # Nothing is sent if the store cannot take the entry. `admit_test` bounds how many entries there can be.
+    number = await service.store.audit(entry)
+    began = time.perf_counter()
+    result = TestResult.of(await service.probe(found.id, found.test), began)
+    # Until the store can be written, which its metrics say, the outcome is "sent".
+    with suppress(StoreError):
+        await service.store.audit(replace(entry, outcome="ok" if result.ok else "failed"), (number, entry))
+    return ApiResult.of(result)
+
+
+@partial(
+    Route,
+    "POST",
+    "/integrations/{id}/explain",
+    "explainIntegration",
+    permission="viewer",
+    body=ExplainRequest,
+    gives=Explanation,
+    codes=("not_found", "invalid"),
+)
+async def explain(service: Service, request: ApiRequest) -> ApiResult:
+    """Explain which rule allows a target, or why none does, where the credential would go, and what is signed."""
+    sent = await service.read(ExplainRequest, request)
+    longest = service.snapshot.limits.target
+    if len(sent.url) > longest:
+        raise invalid([ItemError("/url", f"must be at most {longest} bytes, as limits.target says")])
+    found = _served(service, request.names["id"])
+    moment = time.time() if sent.at is None else sent.at
+    sample = Sample(moment, sent.method, tuple(sent.headers), sent.body.encode("utf-8", "replace"))
+    for_viewer = not request.operator.may("editor")
+    return ApiResult.of(await service.validate(_explained, found, sent.url, sample, service.snapshot, for_viewer))
+
+
+def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot, for_viewer: bool) -> Explanation:
+    """Explain without DNS: otherwise operators would decide which names Sidekey looks up."""
+    explained: dict[str, Any] = with_addresses(judge(found, url, snapshot.passing, sample), snapshot).as_json()
+    if for_viewer and isinstance(found.written, IntegrationSettings):
+        auth = found.written.auth
+        hidden = hidden_from_viewers(type(auth), auth.model_dump(include={"provider"}).get("provider")).paths
+        explained["profile"] = {path: text for path, text in explained["profile"].items() if path not in hidden}
+    # The integration itself has the `status`.
+    del explained["usable"]
+    return Explanation.model_validate(explained)
+
+
+@partial(
+    Route,
+    "POST",
+    "/drafts/integration/test",
+    "testDraft",
+    permission="editor",
+    body=IntegrationDocument,
+    accepts=(JSON, YAML),
+    gives=TestResult,
+    codes=("invalid", "too_many"),
+)
+async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
+    """Send the test request of an unsaved document, with the secrets in this request only."""
+    snapshot, document = service.snapshot, document_in(request.document, IntegrationMembers)
+    draft = await service.validate(draft_of, document, None, snapshot)
+    integration = await service.validate(build_draft, _DRAFT, draft, snapshot.stored or Stored(), time.time())
+    if integration.test is None:
+        raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
+    service.admit_test(request.operator)
+    began = time.perf_counter()
+    result = TestResult.of(await service.probe_draft(integration, integration.test), began)
+    await service.note_draft_test(request, ok=result.ok)
+    return ApiResult.of(result)
+
+
+def _served(service: Service, name: str) -> Integration:
+    """Return the integration that is served under an ID. Raises ApiProblem."""
+    snapshot = service.snapshot
+    found = snapshot.integrations.get(name)
+    if found is not None and not (found.stored and found.rebuild is not None):
+        return found
+    if name not in service.store.state.integrations:
+        raise not_found()
+    problem = problem_of(snapshot, name) or "it was saved a moment ago"
+    raise ApiProblem("not_found", f"it is not served now: {problem}")
+
+
+ROUTES: Final = (test, explain, test_draft)

@@ -1,0 +1,276 @@
+"""`/presets/{id}/preview`, and previews and tests of drafts: the request that a preset makes."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from pydantic import Field
+
+from sidekey.api.errors import ApiProblem, ItemError, invalid, not_found
+from sidekey.api.handlers.integration_tests import Places, TestResult
+from sidekey.api.handlers.presets import PresetDocument, PresetMembers
+from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
+from sidekey.api.models import Body, document_in, name_in, read_body
+from sidekey.api.route import Route
+from sidekey.api.sender import Filled, Order, Sent, limits_of, new_send
+from sidekey.api.service import Service
+from sidekey.config.build.presets import read_preset
+from sidekey.config.field_types import ContentType
+from sidekey.config.stored.presets import PresetDraft, prepare_preset
+from sidekey.config.stored.validate import Invalid
+from sidekey.credentials.fields import mapping
+from sidekey.diagnostics.preview import Preview, made
+from sidekey.diagnostics.preview import preview as preview_of
+from sidekey.errors import Problem
+from sidekey.observe.metrics import UNKNOWN
+from sidekey.policy.parameters import FORM
+from sidekey.presets.template import essence_of
+from sidekey.snapshot.snapshot import Preset, Snapshot
+from sidekey.store.audit import AuditEntry
+from sidekey.store.sends import NewSend
+
+
+class Content(Body):
+    """The content of a request to a preset."""
+
+    parameters: dict[str, Any] = Field(default={}, description="For a preset with a body.")
+    payload: str = Field(default="", description="For a preset without a body: the payload, as text.")
+
+
+class PresetTrial(Content):
+    """The content of a request, with the type of a payload."""
+
+    content_type: ContentType = Field(default="", description="Of the payload; default: the preset's.")
+
+
+class PresetDraftTrial(PresetDocument):
+    """The document of a preset, and what a caller would send."""
+
+    sample: PresetTrial = PresetTrial()
+
+
+class PresetRequest(Body):
+    """The request that the upstream would get."""
+
+    method: str
+    url: str
+    headers: list[list[str]] = Field(
+        description="Names and values, in order; `[credential]` is in the place of the credential."
+    )
+    body: str
+
+
+class PresetPreview(Body):
+    """The request of a preset, or why Sidekey would refuse it."""
+
+    preset: str | None = Field(description="Its ID; null: a draft without one.")
+    integration: str
+    request: PresetRequest | None = Field(description="Null: nothing would be sent.")
+    credential: Places | None
+    code: str | None = Field(description="Sidekey's own code, if it would refuse the request.")
+    reason: str | None
+
+
+@partial(
+    Route,
+    "POST",
+    "/presets/{id}/preview",
+    "previewPreset",
+    permission="viewer",
+    body=PresetTrial,
+    gives=PresetPreview,
+    codes=("not_found", "invalid"),
+)
+async def preview(service: Service, request: ApiRequest) -> ApiResult:
+    """Show the request that a preset makes from parameters or a payload, without sending it."""
+    preset = service.snapshot.presets.get(request.names["id"])
+    if preset is None:
+        raise not_found()
+    sample = await service.read(PresetTrial, request)
+    _, found = await service.validate(fill, service.snapshot, preset, sample)
+    return ApiResult.of(_shown(preset.id, found))
+
+
+@partial(
+    Route,
+    "POST",
+    "/drafts/preset/preview",
+    "previewPresetDraft",
+    permission="editor",
+    body=PresetDraftTrial,
+    accepts=(JSON, YAML),
+    gives=PresetPreview,
+    codes=("invalid",),
+)
+async def preview_draft(service: Service, request: ApiRequest) -> ApiResult:
+    """Show the request of an unsaved preset, without sending it. Without `sample`, examples are filled in."""
+    # One snapshot for both: in the next one its integration may be gone.
+    snapshot = service.snapshot
+    sent = {"sample": sample_of(request.document), **request.document}
+    draft = await service.validate(_draft_in, snapshot, sent)
+    _, found = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
+    return ApiResult.of(_shown(draft.name or None, found))
+
+
+@partial(
+    Route,
+    "POST",
+    "/drafts/preset/test",
+    "testPresetDraft",
+    permission="editor",
+    body=PresetDraftTrial,
+    accepts=(JSON, YAML),
+    gives=TestResult,
+    codes=("invalid", "too_many", "send_limit", "stopping"),
+)
+async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
+    """Send the request of an unsaved preset, on which the upstream may act, with its integration's credential."""
+    snapshot = service.snapshot
+    draft = await service.validate(_draft_in, snapshot, request.document)
+    sent, found = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
+    filled = Filled(draft.preset, sent.data, sent.content_type, found.problem)
+    # A draft has no row: the audit has that of the integration whose credential it uses.
+    row = snapshot.integrations[draft.preset.rules.integration].row
+
+    async def fill_draft() -> Filled:
+        return filled
+
+    def reserve(filled: Filled) -> tuple[NewSend, AuditEntry]:
+        new, entry = new_send(request, filled, f"draft-{secrets.token_hex(16)}", "")
+        return replace(new, preset=""), replace(entry, action="test", id=draft.name, row=row)
+
+    operator = request.operator
+    service.admit_test(operator)
+    began = time.perf_counter()
+    result = await service.sending.send(Order(operator.identity, limits_of(operator), fill_draft, reserve))
+    assert isinstance(result, Sent)  # noqa: S101  for mypy: no other request has this key
+    return ApiResult.of(TestResult.of(result.outcome, began))
+
+
+class _Draft(NamedTuple):
+    """A preset that is not saved, its future ID, if any, and the sample of what a caller would send."""
+
+    preset: Preset
+    name: str
+    sample: PresetTrial
+
+
+def _draft_in(snapshot: Snapshot, sent: Mapping[str, Any]) -> _Draft:
+    """Validate a draft and its sample. Raises ApiProblem with all errors."""
+    name, errors = name_in(sent, "id") if sent.get("id") is not None else ("", [])
+    document = document_in(sent, PresetMembers)
+    raw = document.pop("sample", {})
+    if not isinstance(raw, Mapping):
+        raise invalid([ItemError("/sample", "must be an object: what a caller would send")])
+    sample: PresetTrial | None = None
+    wrong: list[ItemError] = []
+    try:
+        sample = read_body(PresetTrial, raw)
+    except ApiProblem as problem:
+        wrong += problem.errors
+    # The metrics of presets do not know one that is not served.
+    found = prepare_preset(UNKNOWN, document, snapshot.integrations, time.time(), require_fetched=True)
+    if isinstance(found, PresetDraft) and sample is not None and not errors:
+        return _Draft(found.preset, name, sample)
+    errors += [ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ())]
+    preset = read_preset(UNKNOWN, document).preset
+    if preset is not None and sample is not None:
+        # A document that is valid by itself decides what the sample may be.
+        data, more = _sent(sample, preset)
+        wrong += more or _parameter_errors(made(snapshot, preset, *data))
+    raise invalid([*errors, *_below("/sample", wrong)])
+
+
+def _below(where: str, errors: Iterable[ItemError]) -> list[ItemError]:
+    return [ItemError(f"{where}{each.pointer}", each.detail) for each in errors]
+
+
+class Submitted(NamedTuple):
+    """What a caller would send: the bytes, and their Content-Type; empty: the preset's own."""
+
+    data: bytes
+    content_type: str
+
+
+def fill(snapshot: Snapshot, preset: Preset, sample: PresetTrial, where: str = "") -> tuple[Submitted, Preview]:
+    """Fill a preset with a sample, whose pointer in the body is `where`. Raises ApiProblem with all errors of it."""
+    sent, errors = _sent(sample, preset)
+    if errors:
+        raise invalid(_below(where, errors))
+    found = preview_of(snapshot, preset, *sent)
+    if errors := _parameter_errors(found.problem):
+        raise invalid(_below(where, errors))
+    return sent, found
+
+
+def _parameter_errors(found: object) -> list[ItemError]:
+    if not isinstance(found, Problem) or found.code != "parameters_invalid":
+        return []
+    return [ItemError(f"/parameters{where}", detail) for where, detail in found.errors]
+
+
+def _sent(sample: PresetTrial, preset: Preset) -> tuple[Submitted, list[ItemError]]:
+    """Return what a sample stands for, and the errors of members that the preset does not take."""
+    if preset.rules.has_body:
+        text = "the preset has a body, which is filled with parameters"
+        refused = {"payload", "content_type"}
+        data = _written(sample.parameters)
+    else:
+        text = "the preset has no body to be filled, so that callers send a payload"
+        refused = {"parameters"}
+        data = sample.payload
+    errors = [ItemError(f"/{key}", f"must be left out: {text}") for key in sorted(refused & sample.model_fields_set)]
+    return Submitted(data.encode(), sample.content_type), errors
+
+
+def _written(parameters: Mapping[str, Any]) -> str:
+    """Write parameters as JSON. A decimal keeps its digits."""
+    # A decimal inside another value is no valid parameter, whatever it is written as.
+    dumps = partial(json.dumps, ensure_ascii=False, default=str)
+    members = [
+        f"{dumps(name)}:{value if isinstance(value, Decimal) else dumps(value)}" for name, value in parameters.items()
+    ]
+    return f"{{{','.join(members)}}}"
+
+
+def sample_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Make an example of what a caller would send to the preset of a document, which may be invalid."""
+    if document.get("body") is None:
+        return {"payload": _PAYLOADS.get(essence_of(str(document.get("content_type") or JSON)), "example")}
+    declared = mapping(document.get("parameters"))
+    return {"parameters": {name: _example(name, mapping(each)) for name, each in declared.items()}}
+
+
+_PAYLOADS: Final = {
+    JSON: '{"event": "example"}',
+    FORM: "event=example",
+    "application/xml": "<event>example</event>",
+}
+
+
+def _example(name: str, parameter: Mapping[str, Any]) -> Any:
+    """Return the example, the default or an allowed value of a parameter, else a value of its type."""
+    enum, length = parameter.get("enum"), parameter.get("max_length")
+    for key in ("example", "default"):
+        if parameter.get(key) is not None:
+            return parameter[key]
+    if isinstance(enum, list) and enum:
+        return enum[0]
+    examples: dict[Any, Any] = {"number": 1.5, "boolean": True}
+    return examples.get(str(parameter.get("type")), name[:length] if isinstance(length, int) else name)
+
+
+def _shown(name: str | None, preview: Preview) -> PresetPreview:
+    found = {"request": None, "credential": None, "code": None, "reason": None, **preview.as_json(), "preset": name}
+    found.pop("errors", None)
+    return PresetPreview.model_validate(found)
+
+
+ROUTES: Final = (preview, preview_draft, test_draft)

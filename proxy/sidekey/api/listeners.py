@@ -1,0 +1,222 @@
+"""The admin and the metrics listener: `/metrics`, `/healthz`, `/startupz`, `/readyz`, on aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from ipaddress import ip_address
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
+from prometheus_client.exposition import gzip_accepted
+
+from sidekey.api.auth.operators import bearer
+from sidekey.api.dispatch import Dispatcher, expect_later, require, respond_problem
+from sidekey.api.errors import ApiProblem
+from sidekey.api.guard import Refusal, guard, in_a_line
+from sidekey.api.route import PREFIX
+from sidekey.api.routes import ROUTES
+from sidekey.api.service import Service
+from sidekey.console.static_files import ASSETS, StaticPages
+from sidekey.observe.prometheus import Exposition, choose_format
+from sidekey.snapshot.snapshot import Address
+
+
+class Health:
+    """Startup and readiness, as the app sets them. After the start they never depend on a third party.
+
+    `started`: the listeners accept, and the integrations of files are in use. `unread` says why the store was not read
+    yet; it returns an empty text once the store was read, or where there is none. Anybody may read these reasons, so
+    they name no secret and no path.
+    """
+
+    __slots__ = ("_unread", "draining", "started")
+
+    def __init__(self, unread: Callable[[], str] | None = None) -> None:
+        self.started = False
+        self.draining = False
+        self._unread = unread
+
+    @property
+    def reason(self) -> str:
+        """Why the process is not ready; empty when it is."""
+        if self.draining:
+            return "draining"
+        if not self.started:
+            return "starting"
+        return "" if self._unread is None else self._unread()
+
+    @property
+    def ready(self) -> bool:
+        """Return True if callers may be sent here."""
+        return not self.reason
+
+
+SCRAPE_TIMEOUT = 60.0
+"""Seconds that a scraper may take to read the page; Prometheus itself waits 10 unless configured otherwise."""
+
+_BLOCK = 65_536
+"""Bytes of the page that are decompressed at a time, for a scraper that does not accept gzip: some 0.1 ms."""
+
+
+class Extension(ABC):
+    """What the admin listener serves beside that, where there is a store."""
+
+    @abstractmethod
+    def names(self) -> frozenset[str]:
+        """Further host names of the listener, now."""
+
+    @abstractmethod
+    def refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
+        """The response to a request that is not for this listener."""
+
+    @abstractmethod
+    def is_page(self, request: web.Request) -> bool:
+        """Whether a request is for a page, to which links of other sites may lead."""
+
+    @abstractmethod
+    def may_scrape(self, request: web.Request) -> web.Response | None:
+        """The response to who may not read the metrics; None: they may."""
+
+    @abstractmethod
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes."""
+
+
+def build_admin(health: Health, exposition: Exposition, extension: Extension | None = None) -> web.Application:
+    """Make the admin application. It requires a Host that is an IP literal, localhost or a name of `extension`."""
+    if extension is None:
+        return _build(health, exposition, guard(frozenset, in_a_line, _none), _anybody)
+    check = guard(extension.names, extension.refuse, extension.is_page)
+    app = _build(health, exposition, check, extension.may_scrape)
+    extension.add_to(app)
+    return app
+
+
+def build_metrics(health: Health, exposition: Exposition) -> web.Application:
+    """Make the metrics application: any Host, so that a scraper reaches it by any name."""
+    return _build(health, exposition, guard(None, in_a_line, _none), _anybody)
+
+
+def _anybody(_: web.Request) -> web.Response | None:
+    return None
+
+
+def _none(_: web.Request) -> bool:
+    return False
+
+
+def _build(
+    health: Health,
+    exposition: Exposition,
+    check: Middleware,
+    may_scrape: Callable[[web.Request], web.Response | None],
+) -> web.Application:
+    async def scrape(request: web.Request) -> web.StreamResponse:
+        refused = may_scrape(request)
+        if refused is not None:
+            return refused
+        form = choose_format(request.headers.get(hdrs.ACCEPT, ""))
+        response = web.StreamResponse(
+            headers={hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
+        )
+        compressed = gzip_accepted(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
+        if compressed:
+            response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+        blocks: Iterable[bytes] = ()
+        if request.method != hdrs.METH_HEAD:
+            page = await exposition.page(form)
+            blocks = (page,) if compressed else _decompressed(page)
+        # A scraper that left, or was cut off, needs no response; aiohttp would log its departure as a defect.
+        with suppress(ConnectionError), _deadline(request):
+            await response.prepare(request)
+            for block in blocks:
+                await response.write(block)
+                # A fast scraper must not keep the loop for a whole page.
+                await asyncio.sleep(0)
+            await response.write_eof()
+        return response
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def startupz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if health.started else web.Response(status=503, text="starting\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        reason = health.reason
+        return web.Response(status=503, text=f"{reason}\n") if reason else web.Response(text="ok\n")
+
+    app = web.Application(middlewares=[check])
+    app.router.add_get("/metrics", scrape)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/startupz", startupz)
+    app.router.add_get("/readyz", readyz)
+    return app
+
+
+def _decompressed(page: bytes) -> Iterator[bytes]:
+    """Decompress a page block by block: a scraper that reads slowly holds 1 MB of 10,000 integrations, and not 21."""
+    with gzip.open(BytesIO(page)) as plain:
+        while block := plain.read(_BLOCK):
+            yield block
+
+
+@contextmanager
+def _deadline(request: web.Request) -> Iterator[None]:
+    """Cut the connection of a scraper that stops reading: the next write to it fails."""
+    if request.transport is None:
+        raise ConnectionResetError
+    timer = asyncio.get_running_loop().call_later(SCRAPE_TIMEOUT, request.transport.abort)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+_CODES = {421: "misdirected", 403: "forbidden"}
+
+
+class Managing(Extension):
+    """What `service` does, for programs and for people. `address` is where the listener is asked to listen."""
+
+    def __init__(self, service: Service, address: Address) -> None:
+        self._service = service
+        self._dispatcher = Dispatcher(service, ROUTES)
+        self._pages = StaticPages()
+        self._open = address.path is None and not ip_address(address.host).is_loopback
+
+    def names(self) -> frozenset[str]:
+        """Those of `admin.names`."""
+        return self._service.snapshot.admin.names
+
+    def refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
+        """A problem for who wants the API, a line for others."""
+        if not request.path.startswith(PREFIX):
+            return in_a_line(request, refusal)
+        return respond_problem(ApiProblem(_CODES[refusal.status], refusal.reason))
+
+    def is_page(self, request: web.Request) -> bool:
+        """Return True except for the API, the assets of pages, and what every admin listener has."""
+        return not request.path.startswith(("/api/", ASSETS, "/metrics", "/healthz", "/startupz", "/readyz"))
+
+    def may_scrape(self, request: web.Request) -> web.Response | None:
+        """Return 401 or 403 for an unauthorized scrape of a listener that other hosts reach, else None."""
+        if not self._open and not self._service.snapshot.admin.behind_tls:
+            return None
+        try:
+            require(self._service.authenticate(bearer(request.headers.get(hdrs.AUTHORIZATION))), "viewer")
+        except ApiProblem as problem:
+            return respond_problem(problem)
+        return None
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the API and the pages."""
+        self._pages.add_to(app)
+        # Any character: aiohttp matches paths that are decoded, in which there may be ends of lines.
+        path = f"{PREFIX}{{path:(/(?s:.*))?}}"
+        app.router.add_route("*", path, self._dispatcher.serve, expect_handler=expect_later)

@@ -1,0 +1,164 @@
+"""Requests and results of the API, as its handlers see them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
+
+from pydantic import BaseModel
+
+from sidekey.api.auth.operators import Operator
+from sidekey.config.errors import Table
+from sidekey.config.yaml_writer import write
+from sidekey.store.audit import AuditEntry
+
+JSON: Final = "application/json"
+YAML: Final = "application/yaml"
+"""RFC 9512."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The version that a change expects (RFC 9110 13.1).
+
+    If-Match names `versions`, or any version (None). `absent` is `If-None-Match: *`: the resource must not exist. The
+    default is never met.
+    """
+
+    versions: frozenset[int] | None = frozenset()
+    absent: bool = False
+
+    def allows(self, version: int) -> bool:
+        """Return True if a row of this version may be changed."""
+        return not self.absent and (self.versions is None or version in self.versions)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """A request. `known` is its operator, None for a request of an anonymous route without one.
+
+    `action` and `resource` say for the audit what it changes; both are empty if it changes nothing. `names` are the
+    names in its path, and `query` is the model of its route. `body` is None if the route takes none; `table` is the
+    same body with its lines if it was YAML. `key` is the Idempotency-Key of a route that needs one. `source` is the
+    address of the client.
+    """
+
+    known: Operator | None
+    action: str = ""
+    resource: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    query: Any = None
+    condition: Condition = Condition()
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    table: Table | None = field(default=None, repr=False)
+    as_yaml: bool = False
+    key: str = ""
+    source: str = ""
+    cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def operator(self) -> Operator:
+        """The operator of a route that is not anonymous."""
+        if self.known is None:
+            raise RuntimeError("the route is anonymous")
+        return self.known
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The body of a route that takes one."""
+        if self.body is None:
+            raise RuntimeError("the route takes no body")
+        return self.body
+
+    def audit_entry(self) -> AuditEntry:
+        """Return an audit entry of the request that names no row yet."""
+        operator = self.operator
+        return AuditEntry(
+            who=operator.name, label=operator.label, action=self.action, kind=self.resource, source=self.source
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ApiResult:
+    """A response. Nothing shows its `body` and its `cookies` (values of Set-Cookie): they may contain secrets.
+
+    `compressed` is the body in gzip, or empty if it must not be compressed.
+    """
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = JSON
+    cookies: tuple[str, ...] = field(default=(), repr=False)
+    compressed: bytes = field(default=b"", repr=False)
+
+    @classmethod
+    def of_public(cls, value: BaseModel) -> Self:
+        """Serialize a model that contains no secret, and compress it.
+
+        The size of a compressed response tells about its content (BREACH), so other responses are not compressed.
+        """
+        result = cls.of(value)
+        return replace(result, compressed=gzip.compress(result.body, 6, mtime=0))
+
+    @classmethod
+    def of(
+        cls,
+        value: BaseModel,
+        document: Mapping[str, Any] | None = None,
+        *,
+        status: int = 200,
+        version: int | None = None,
+        location: str = "",
+    ) -> Self:
+        """Serialize a model, followed by the keys of a `document`. Slow for large ones.
+
+        `version` is that of the resource, for its ETag; `location` is the path of a resource that was created.
+        """
+        headers = {} if version is None else {"ETag": etag(version, value)}
+        if location:
+            headers["Location"] = location
+        if document is None:
+            body = value.model_dump_json(by_alias=True, exclude_unset=True)
+        else:
+            body = _dumps({**value.model_dump(mode="json", by_alias=True, exclude_unset=True), **document})
+        return cls(status, body.encode(), headers)
+
+    @classmethod
+    def of_yaml(cls, name: str, document: Mapping[str, Any], version: int | None) -> Self:
+        """Write a document as YAML, with its ID. Its ETag differs from that of the JSON (RFC 9110 8.8.3)."""
+        body = write({"id": name, **document}).encode()
+        headers = {} if version is None else {"ETag": f'"{version}-{hashlib.sha256(body).hexdigest()[:16]}"'}
+        return cls(200, body, headers, YAML)
+
+
+_OBSERVED: Final = ("status", "problem", "expires_at", "failing_since", "last_used_at")
+"""Members of a resource that may change while its version stays."""
+
+_ENTITY_TAG: Final = re.compile(r'"([1-9][0-9]{0,17})(?:-[0-9a-f]{16})?"')
+
+
+def etag(version: int, value: BaseModel) -> str:
+    """Return the entity tag of a resource (RFC 9110 8.8.3): its version, and a digest of what was observed, if any.
+
+    A tag of the version alone would let 304 hide that an integration began to fail.
+    """
+    observed = {name: seen for name in _OBSERVED if (seen := getattr(value, name, None)) not in (None, "ok")}
+    if not observed:
+        return f'"{version}"'
+    return f'"{version}-{hashlib.sha256(_dumps(observed).encode()).hexdigest()[:16]}"'
+
+
+def version_in(tag: str) -> int | None:
+    """Return the version in an entity tag, or None if Sidekey has no such tags."""
+    found = _ENTITY_TAG.fullmatch(tag)
+    return None if found is None else int(found[1])
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

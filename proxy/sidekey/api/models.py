@@ -1,0 +1,254 @@
+"""What integrations, presets, callers and tokens have in common: members, names, and pages of lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, NamedTuple, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    RootModel,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from sidekey.api.errors import ItemError, invalid
+from sidekey.config.field_types import NAME_PATTERN, check_name
+from sidekey.config.pydantic_errors import findings_of
+from sidekey.config.stored.document import pointer
+from sidekey.config.stored.rows import instant
+from sidekey.config.stored.validate import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
+from sidekey.credentials.context import Context
+from sidekey.credentials.fields import Section
+from sidekey.policy.naming import valid_id
+from sidekey.snapshot.snapshot import file_wins
+from sidekey.store.integrity import Line
+from sidekey.store.records import CallerRow, DocumentRow
+from sidekey.store.state import State
+
+T = TypeVar("T")
+B = TypeVar("B", bound="Body")
+
+PAGE: Final = 50
+
+ALTERED: Final = "something other than Sidekey changed its row: delete it, and create it again"
+"""Problem of a caller or token whose MAC does not verify."""
+
+Instant = Annotated[
+    float,
+    PlainSerializer(instant, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""A time in seconds since the epoch, written as in RFC 3339."""
+
+Source = Literal["file", "store"]
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Restricts a text to these values, which the code does not know as a type."""
+
+    values: tuple[str, ...]
+
+    def _check(self, text: str) -> str:
+        if text not in self.values:
+            raise ValueError(f"must be one of {', '.join(self.values)}")
+        return text
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "enum": [*self.values]}
+
+
+_Shown = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]
+"""A name in a response, which is not validated again: the row of one may be from another version of Sidekey."""
+
+
+class Body(Section):
+    """A request or response body, or a query. A member with a default may be absent."""
+
+
+class Patch(RootModel[dict[str, Any]]):
+    """A JSON merge patch (RFC 7396)."""
+
+
+class Named(Body):
+    """A resource that has a name."""
+
+    name: _Shown
+
+
+class Identified(Body):
+    """A resource that has an ID."""
+
+    id: _Shown = Field(description="The ID: lower-case letters, digits, `-` and `_`. It cannot change.")
+
+
+class Described(Body):
+    """The limits of the texts that lists show."""
+
+    description: Annotated[str, Field(max_length=LONGEST_DESCRIPTION)] = Field(
+        default="", description="A description for operators."
+    )
+    tags: Annotated[list[Annotated[str, Field(max_length=LONGEST_TAG)]], Field(max_length=MOST_TAGS)] = Field(
+        default=[], description="Words to find it with."
+    )
+
+
+class Members(Body):
+    """The read-only members of every resource."""
+
+    source: Source = Field(description="`file` or `store`. What is in a file can be changed only there.")
+    version: int | None = Field(description="The number that `ETag` begins with.")
+    status: Annotated[str, OneOf(("ok", "unusable"))] = Field(description="`unusable`: its token is refused.")
+    problem: str | None = Field(description="Why the status is not `ok`, and what to do; null if it is.")
+    created_at: Instant | None
+
+
+class Sent(Body):
+    """A request body that may repeat the read-only members of what was read; `document_in` drops these."""
+
+    read_only: ClassVar[type[BaseModel]]
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        reference = handler(schema)
+        found = handler.resolve_ref_schema(reference)
+        shown = cls.read_only.model_json_schema()["properties"]
+        read_only = {name: {**each, "readOnly": True} for name, each in shown.items()}
+        found["properties"] = {**read_only, **found["properties"]}
+        return reference
+
+
+class Page(Body, Generic[T]):
+    """A page of a list."""
+
+    items: Annotated[list[T], Field(max_length=PAGE)]
+    next: str | None = Field(description="Where the next page begins; null: this is the last.")
+
+
+class Shown(NamedTuple):
+    """An integration or preset in a response: its read-only members, then its document."""
+
+    members: Members
+    document: Mapping[str, Any]
+
+
+def members_of(row: DocumentRow | CallerRow | None, problem: str) -> dict[str, Any]:
+    """Return the read-only members of a stored resource, or of one of a file (None). `problem` is empty if it is ok."""
+    return {
+        "source": "file" if row is None else "store",
+        "version": None if row is None else row.version,
+        "status": "unusable" if problem else "ok",
+        "problem": problem or None,
+        "created_at": None if row is None else row.created_at,
+        "updated_at": None if row is None else row.updated_at,
+        "updated_by": None if row is None else row.updated_by,
+    }
+
+
+def document_in(sent: Mapping[str, Any], members: type[BaseModel]) -> dict[str, Any]:
+    """Return what was sent without the read-only members."""
+    return {key: value for key, value in sent.items() if key not in members.model_fields}
+
+
+def read_body(model: type[B], sent: Mapping[str, Any], wrong: Iterable[ItemError] = ()) -> B:
+    """Validate a body. Raises ApiProblem with all errors, and those that are known already (`wrong`)."""
+    errors, context = [*wrong], Context("body")
+    try:
+        found = model.model_validate(sent, context=context)
+    except ValidationError as error:
+        findings = findings_of(error, model, lambda _: sent, context)
+        raise invalid([*errors, *(ItemError(pointer(each.loc), each.message) for each in findings)]) from None
+    if errors:
+        raise invalid(errors)
+    return found
+
+
+class Key(NamedTuple):
+    """What lists are sorted by. A file and the store may have the same name: then the list has both."""
+
+    name: str
+    source: Source
+
+
+def _check_after(text: str) -> str:
+    name, _, source = text.partition(":")
+    if not valid_id(name) or source not in ("file", "store"):
+        raise ValueError("must be the `next` of the previous page")
+    return text
+
+
+class After(Body):
+    """The query of a list."""
+
+    after: Annotated[
+        str,
+        AfterValidator(_check_after),
+        WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}:(file|store)$"}),
+    ] = Field(default="", description="`next` of the previous page.")
+
+
+def keys(files: Iterable[str], stored: Iterable[str]) -> list[Key]:
+    """Return the keys of the names that files and the store have."""
+    return [*(Key(name, "file") for name in files), *(Key(name, "store") for name in stored)]
+
+
+def page_of(found: Iterable[Key], after: str, make: Callable[[Key], T | None]) -> tuple[list[T], str | None]:
+    """Return a page of items, and where the next page begins. `make` returns None for a key that is not wanted.
+
+    `after` is where the page before ended. Items are made as they are needed: there may be ten thousand keys.
+    """
+    name, _, source = after.partition(":")
+    begin = last = (name, source)
+    items: list[T] = []
+    for key in sorted(found):
+        if key > begin and (item := make(key)) is not None:
+            if len(items) == PAGE:
+                return items, ":".join(last)
+            items.append(item)
+            last = key
+    return items, None
+
+
+def contains(q: str, texts: Iterable[str]) -> bool:
+    """Return True if each word of `q` is in one of the texts, in any case."""
+    text = "\n".join(texts).casefold()
+    return all(word in text for word in q.casefold().split())
+
+
+def name_in(document: Mapping[str, Any], key: str) -> tuple[str, list[ItemError]]:
+    """Return the name at a key; if it is not valid, an empty one and the error."""
+    if key not in document:
+        return "", [ItemError(f"/{key}", "this key is missing")]
+    name = document[key]
+    try:
+        return check_name(name if isinstance(name, str) else ""), []
+    except ValueError as error:
+        return "", [ItemError(f"/{key}", str(error))]
+
+
+def other_name(document: Mapping[str, Any], key: str, name: str) -> list[ItemError]:
+    """Return the error if a body has another name than its path."""
+    if document.get(key, name) == name:
+        return []
+    return [ItemError(f"/{key}", "must be the one in the path: what is there keeps it")]
+
+
+def altered_in(state: State, kind: str) -> dict[str, Line]:
+    """Return what is left of rows of a kind whose MAC does not verify, by name: enough to delete them."""
+    return {name: state.rows[each, name].line for each, name in state.altered if each == kind and valid_id(name)}
+
+
+def stored_problem(kind: str, *, altered: bool, file: bool) -> str:
+    """Return why a stored caller or token is not usable, if so. `file`: a config file has the same name."""
+    return ALTERED if altered else file_wins(f"{kind} name") if file else ""

@@ -1,0 +1,189 @@
+"""The OpenAPI 3.1 document of the API, generated from the routes and their models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from pydantic import BaseModel
+
+import sidekey
+from sidekey.api.errors import CODES, TYPE, Problem
+from sidekey.api.messages import JSON, YAML
+from sidekey.api.models import Body, Members
+from sidekey.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, Route, names_in, needs_console
+from sidekey.config.schema import DOCUMENT_VALUES, Schema, definitions
+from sidekey.snapshot.admin import roles_with
+
+_ALWAYS: Final = (
+    "malformed",
+    "unauthenticated",
+    "forbidden",
+    "store_denied",
+    "misdirected",
+    "internal_error",
+    "store_unavailable",
+)
+_OF_BODIES: Final = ("too_large", "unsupported")
+
+_CREATED: Final = 201
+_LOCATION: Final = "The path of the resource that was created."
+_UNSUPPORTED: Final = 415
+_LATER: Final = {"Retry-After": "Seconds until the request may be tried again."}
+_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
+    401: {"WWW-Authenticate": "The challenge of RFC 6750."},
+    429: _LATER,
+    503: _LATER,
+}
+"""The headers of problems by their status."""
+
+
+def codes_of(route: Route) -> tuple[str, ...]:
+    """Return the problems that a route may respond with."""
+    found = [*_ALWAYS, *route.codes]
+    found += _OF_BODIES if route.body else ()
+    found += ["changed", "precondition_required"] if route.conditional else []
+    return tuple(code for code in CODES if code in found)
+
+
+def document(routes: tuple[Route, ...]) -> Schema:
+    """Return the document of these routes."""
+    paths: dict[str, Schema] = {}
+    for route in routes:
+        paths.setdefault(f"{PREFIX}{route.path}", {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Sidekey",
+            "version": sidekey.__version__,
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+            "description": "Integrations, presets, callers and operators' tokens of a Sidekey with a store. Every "
+            "request needs an operator's token, or a session of the console. The response to a change comes when the "
+            "change is committed, and in use in the process that the request was sent to; others follow within 2 "
+            "seconds.",
+        },
+        "servers": [{"url": "/", "description": "The admin listener that serves this document."}],
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": components(routes),
+        },
+    }
+
+
+def components(routes: Iterable[Route]) -> dict[str, Schema]:
+    """Return the schemas of all bodies, by the names of their models."""
+    models = {model for route in routes for model in (route.body, route.gives, route.creates) if model is not None}
+    found = definitions([*sorted(models, key=lambda each: each.__name__), Problem, *DOCUMENT_VALUES], "body")
+    return {name: {"title": name, **schema} for name, schema in found.items()}
+
+
+def _operation(route: Route) -> Schema:
+    found: Schema = {
+        "operationId": route.name,
+        "summary": route.summary,
+        "description": f"Roles: {', '.join(roles_with(route.permission))}.",
+        "x-sidekey-permission": route.permission,
+        "parameters": [*_parameters(route)],
+        "responses": _responses(route),
+    }
+    if route.permission == "anonymous":
+        found["security"] = []
+    if route.body is not None:
+        content = {media: _content(route.body) for media in route.accepts}
+        found["requestBody"] = {"required": True, "content": content}
+    return found
+
+
+def _parameters(route: Route) -> Iterator[Schema]:
+    for name in names_in(route.path):
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    if route.query is not None:
+        yield from _query_parameters(route.query)
+    if needs_console(route):
+        yield _header_parameter(CONSOLE, "`1`. A page of another site cannot send it.", required=True)
+    if route.keyed:
+        text = "A random key of the send. A repeated key returns the result of the first request, and sends nothing."
+        yield _header_parameter("Idempotency-Key", text, required=True, pattern=f"^{IDEMPOTENCY_KEY}$")
+    if route.conditional:
+        text = "The `ETag` that the resource was read with, or `*` for any version."
+        yield _header_parameter("If-Match", text, required=route.creates is None)
+    if route.creates is not None:
+        text = "`*` creates the resource; the response is 412 if it exists. Without it `If-Match` is required."
+        yield _header_parameter("If-None-Match", text)
+    if _has_etag(route) and route.method == "GET":
+        text = "`ETag`s that the client has, or `*`: the response is 304 if its `ETag` is one of them."
+        yield _header_parameter("If-None-Match", text)
+
+
+def _query_parameters(query: type[Body]) -> Iterator[Schema]:
+    found = definitions([query], "body")[query.__name__]
+    for name, schema in found["properties"].items():
+        parameter = {"name": name, "in": "query", "description": schema.pop("description"), "schema": schema}
+        yield {**parameter, "required": True} if name in found.get("required", ()) else parameter
+
+
+def _responses(route: Route) -> Schema:
+    good: Schema = {"description": "Success."}
+    if route.gives is not None:
+        good["content"] = {JSON: _content(route.gives)}
+    if route.gives_yaml:
+        text = "YAML." if route.gives is None else "The `id` and the document, without read-only members."
+        good.setdefault("content", {})[YAML] = {"schema": {"type": "object", "description": text}}
+    if _has_etag(route):
+        good["headers"] = {"ETag": _header("The value for `If-Match`; a resource without one is read-only.")}
+    if route.status == _CREATED:
+        good.setdefault("headers", {})["Location"] = _header(_LOCATION, required=True)
+    if route.sets_cookie:
+        good.setdefault("headers", {})["Set-Cookie"] = _header("The cookie of the session.", required=True)
+    found = {str(route.status): good}
+    if route.creates is not None:
+        headers = {**good["headers"], "Location": _header(_LOCATION, required=True)}
+        found[str(_CREATED)] = {
+            "description": "Created.",
+            "headers": headers,
+            "content": {JSON: _content(route.creates)},
+        }
+    if _has_etag(route) and route.method == "GET":
+        found["304"] = {"description": "The client has this version.", "headers": good["headers"]}
+    by_status: dict[int, list[str]] = {}
+    for code in codes_of(route):
+        by_status.setdefault(CODES[code].status, []).append(code)
+    for status, codes in sorted(by_status.items()):
+        found[str(status)] = _problem(route, status, codes)
+    return found
+
+
+def _problem(route: Route, status: int, codes: Sequence[str]) -> Schema:
+    text = "; ".join(f"`{code}`: {CODES[code].title}" for code in codes)
+    found: Schema = {"description": f"{text}.", "content": {TYPE: _content(Problem)}}
+    headers = {name: _header(text, required=True) for name, text in _HEADERS.get(status, {}).items()}
+    if "sending" in codes:
+        headers["Retry-After"] = _header(_LATER["Retry-After"], required=True)
+    if status == _UNSUPPORTED:
+        name = "Accept-Patch" if route.method == "PATCH" else "Accept"
+        headers[name] = _header("The media types that are accepted.", required=True)
+    return {**found, "headers": headers} if headers else found
+
+
+def _has_etag(route: Route) -> bool:
+    return route.gives is not None and issubclass(route.gives, Members)
+
+
+def _content(model: type[BaseModel]) -> Schema:
+    return {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+
+
+def _header_parameter(name: str, description: str, *, required: bool = False, **schema: str) -> Schema:
+    return {
+        "name": name,
+        "in": "header",
+        "required": required,
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
+
+
+def _header(description: str, *, required: bool = False) -> Schema:
+    return {"description": description, "required": required, "schema": {"type": "string"}}

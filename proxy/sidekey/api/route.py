@@ -1,0 +1,125 @@
+"""A route of the API, and the table that finds a route by the path of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Final
+
+from pydantic import BaseModel
+
+from sidekey.api.messages import JSON, ApiRequest, ApiResult
+from sidekey.api.models import Body
+from sidekey.api.service import Service
+from sidekey.snapshot.admin import Permission
+
+PREFIX: Final = "/api/v1"
+
+MERGE_PATCH: Final = "application/merge-patch+json"
+"""RFC 7396."""
+
+CONSOLE: Final = "Sidekey-Console"
+"""The header that pages of the console send. A page of another site cannot send it without a CORS preflight."""
+
+IDEMPOTENCY_KEY: Final = "[A-Za-z0-9_-]{16,64}"
+"""The syntax of an Idempotency-Key."""
+
+Handle = Callable[[Service, ApiRequest], Awaitable[ApiResult]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation. Routing, the OpenAPI document and docs/api.md use it.
+
+    A module makes its routes with `@partial(Route, ...)` at the functions that handle them: `handle` is the function,
+    and its docstring the summary of the operation.
+
+    `path` begins below `PREFIX`; a name in braces matches one segment. The operator needs `permission`.
+    `body` is the model of the request body, in one of the media types `accepts`. `gives` is the model of the response
+    with `status`; with `gives_yaml` the response may also be YAML. `conditional` requires If-Match; `creates` is the
+    model of the response if `If-None-Match: *` creates the resource instead. `codes` are the problems of this route.
+    """
+
+    method: str
+    path: str
+    name: str
+    handle: Handle
+    _: KW_ONLY
+    permission: Permission
+    query: type[Body] | None = None
+    body: type[BaseModel] | None = None
+    accepts: tuple[str, ...] = (JSON,)
+    gives: type[BaseModel] | None = None
+    status: int = 200
+    gives_yaml: bool = False
+    conditional: bool = False
+    creates: type[BaseModel] | None = None
+    sets_cookie: bool = False
+    codes: tuple[str, ...] = ()
+    keyed: bool = False
+    """Whether the request needs an Idempotency-Key."""
+    exact: bool = False
+    """Whether fractions of the body are decimals, which keep every digit."""
+    needs_store: bool = True
+    """Whether the response is 503 `store_unavailable` until Sidekey has read the store."""
+    writes: str = ""
+    """The kind of resource that it changes, for audit and metrics: integration, preset, caller or token; or empty."""
+    action: str = ""
+    """The change, for the audit."""
+    says: str = ""
+    """The summary, if the function handles routes of several kinds of resources."""
+
+    @property
+    def summary(self) -> str:
+        """The summary of the operation, in the OpenAPI document and docs/api.md."""
+        return self.says or " ".join((self.handle.__doc__ or "").split())
+
+
+@dataclass(slots=True)
+class _Node:
+    """One segment of the tree of paths: `names` are those of the path that ends here, `found` its routes by method."""
+
+    literal: dict[str, _Node] = field(default_factory=dict)
+    named: _Node | None = None
+    names: tuple[str, ...] = ()
+    found: dict[str, Route] = field(default_factory=dict)
+
+
+class PathTable:
+    """Finds routes by path. A name in braces matches any segment that is not empty and has no own entry."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._root = _Node()
+        for route in routes:
+            node = self._root
+            for segment in route.path.split("/")[1:]:
+                if segment.startswith("{"):
+                    node.named = node.named or _Node()
+                    node = node.named
+                else:
+                    node = node.literal.setdefault(segment, _Node())
+            node.found[route.method] = route
+            node.names = names_in(route.path)
+
+    def find(self, path: str) -> tuple[Mapping[str, Route], dict[str, str]]:
+        """Return the routes of a path by method, none if there is no such path, and the names in the path."""
+        node, values = self._root, []
+        for segment in path.split("/")[1:]:
+            below = node.literal.get(segment)
+            if below is None and segment:
+                below = node.named
+                values.append(segment)
+            if below is None:
+                return {}, {}
+            node = below
+        return node.found, dict(zip(node.names, values, strict=True))
+
+
+def needs_console(route: Route) -> bool:
+    """Return True if a request needs the header of the console even without a cookie."""
+    return route.permission == "anonymous" and route.method != "GET"
+
+
+def names_in(path: str) -> tuple[str, ...]:
+    """Return the names in braces of a path."""
+    return tuple(segment[1:-1] for segment in path.split("/") if segment.startswith("{"))

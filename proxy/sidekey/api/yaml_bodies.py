@@ -1,0 +1,62 @@
+"""Read request bodies as YAML, with the lines of their values. Called in a thread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from sidekey.api.errors import ApiProblem, ItemError, listed
+from sidekey.config import yaml_reader
+from sidekey.config.errors import MORE_ERRORS, ConfigError, Row, Table, column_of, held, line_of, mark_at, placed
+from sidekey.config.stored.document import LARGEST, MOST_VALUES, MalformedError, found_at, parse, parts_of
+
+_LIMITS: Final = yaml_reader.Limits(MOST_VALUES, aliases=False, begin="a key, such as auth")
+
+
+class YamlBody(NamedTuple):
+    """A request body: its value, as JSON has it, and the table that knows the lines."""
+
+    value: dict[str, Any]
+    table: Table
+
+
+def read_yaml(data: bytes) -> YamlBody:
+    """Read a body as config files are read; all limits are those of the JSON of the same value. Raises ApiProblem."""
+    try:
+        table, errors = yaml_reader.parse("", data, _LIMITS)
+    except yaml_reader.Malformed as malformed:
+        raise _malformed([malformed.error]) from None
+    if errors:
+        raise _malformed(errors)
+    same = json.dumps(table, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    if len(same) > LARGEST:
+        raise ApiProblem("too_large", f"a body must be at most {LARGEST >> 10} KiB as JSON")
+    try:
+        return YamlBody(parse(same), table)
+    except MalformedError as error:
+        raise ApiProblem("malformed", f"the body {error}") from None
+
+
+def _malformed(errors: Iterable[ConfigError]) -> ApiProblem:
+    items = [ItemError("", each.message, each.line, each.column) for each in errors]
+    return ApiProblem("malformed", "the body is not valid YAML: see errors", errors=listed(items))
+
+
+def with_lines(errors: Iterable[ItemError], table: Table | None) -> tuple[ItemError, ...]:
+    """Add the line and column of each pointer, and sort by them. A missing value has those of the mapping above it."""
+    if table is None:
+        return tuple(errors)
+    return tuple(sorted((_with_line(each, table) for each in errors), key=_order))
+
+
+def _order(error: ItemError) -> tuple[bool, int, int]:
+    return error.detail == MORE_ERRORS, error.line or 0, error.column or 0
+
+
+def _with_line(error: ItemError, table: Table) -> ItemError:
+    place = held(table, placed(table, parts_of(error.pointer)))
+    # The value of a block mapping or list begins on the line after its key.
+    is_block = isinstance(found_at(table, error.pointer), Table | Row) or len(place) < error.pointer.count("/")
+    mark = mark_at(table, place, key=is_block)
+    return error._replace(line=line_of(mark), column=column_of(mark))

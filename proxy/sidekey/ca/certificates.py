@@ -1,0 +1,201 @@
+"""Makes and reads the certificates of a CA and its leaves (RFC 5280). Pure: keys and the time are arguments."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from sidekey.ca.authorities import MARK, Authority
+from sidekey.ca.scope import Bounds, Scope
+from sidekey.credentials.certificates.encoding import blocks
+from sidekey.credentials.certificates.keys import PrivateKey, open_key
+from sidekey.policy.addresses import Network, literal
+
+BACKDATED = timedelta(days=1)
+"""How long before it is made a certificate is valid, for callers whose clock is behind."""
+CA_LIFE = timedelta(days=730)
+LEAF_LIFE = timedelta(days=7)
+
+_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
+def make_key() -> ec.EllipticCurvePrivateKey:
+    """A new key, on P-256."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_pem(key: PrivateKey) -> str:
+    """A key as PEM without a passphrase (PKCS#8)."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def make_authority(scope: Scope, generation: int, now: float) -> Authority:
+    """A new CA, self-signed, that may sign for this scope alone; `now` is in seconds since the epoch."""
+    key = make_key()
+    bounds = Bounds.only(scope)
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, MARK),
+            # Another name for each: a verifier finds the issuer by it.
+            x509.NameAttribute(NameOID.COMMON_NAME, f"{MARK} {secrets.token_hex(8)}"),
+        ]
+    )
+    moment = _moment(now)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(moment - BACKDATED)
+        .not_valid_after(moment + CA_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(constraints(bounds), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(Encoding.PEM).decode()
+    return Authority(
+        generation=generation,
+        bounds=(bounds,),
+        not_after=certificate.not_valid_after_utc.timestamp(),
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        certificate=pem,
+        key=key_pem(key),
+        trusted=pem,
+    )
+
+
+class Signer:
+    """Signs leaves with a CA's key, which it has read once. `leaf_key` is the one of every leaf."""
+
+    def __init__(self, authority: Authority, leaf_key: ec.EllipticCurvePrivateKey) -> None:
+        self._authority = authority
+        self._certificate = x509.load_pem_x509_certificate(authority.certificate.encode())
+        (block,) = blocks(authority.key.encode())
+        self._key = open_key(block, None)
+        self._leaf_key_pem = key_pem(leaf_key)
+        issuer, public = self._certificate, leaf_key.public_key()
+        # All that is the same in each leaf: a third of what one costs.
+        self._template = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(issuer.subject)
+            .public_key(public)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage("digital_signature"), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(_issuer_key(issuer), critical=False)
+        )
+
+    def __repr__(self) -> str:
+        return f"Signer({self._authority!r})"
+
+    def leaf(self, host: str, now: float) -> tuple[str, float]:
+        """A leaf for this host with its chain and key, in PEM, and until when it is valid.
+
+        Its end is that of the CA, where that is nearer.
+        """
+        moment = _moment(now)
+        address = literal(host)
+        name = x509.DNSName(host) if address is None else x509.IPAddress(ip_address(str(address)))
+        issuer = self._certificate
+        end = min(moment + LEAF_LIFE, issuer.not_valid_after_utc)
+        certificate = (
+            self._template.serial_number(x509.random_serial_number())
+            .not_valid_before(max(moment - BACKDATED, issuer.not_valid_before_utc))
+            .not_valid_after(end)
+            # Critical, since the subject is empty (RFC 5280 4.2.1.6).
+            .add_extension(x509.SubjectAlternativeName([name]), critical=True)
+            .sign(self._key, _digest(self._key))  # type: ignore[arg-type]  # DSA keys are refused as too weak
+        )
+        pem = certificate.public_bytes(Encoding.PEM).decode()
+        return pem + self._authority.served + self._leaf_key_pem, end.timestamp()
+
+
+def _digest(key: PrivateKey) -> hashes.HashAlgorithm | None:
+    """The digest of a signature; Edwards curves bring their own (RFC 8410)."""
+    return None if isinstance(key, (Ed25519PrivateKey, Ed448PrivateKey)) else hashes.SHA256()
+
+
+def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """As the issuer names its own key (RFC 5280 4.2.1.1)."""
+    try:
+        known = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())  # type: ignore[arg-type]
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(known)
+
+
+def _usage(*names: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{each: each in names for each in _USAGES})
+
+
+def _moment(now: float) -> datetime:
+    return datetime.fromtimestamp(int(now), UTC)
+
+
+def constraints(bounds: Bounds) -> x509.NameConstraints:
+    """Bounds as the extension of a certificate. They must permit something."""
+    return x509.NameConstraints(
+        permitted_subtrees=_subtrees(bounds.names or (), bounds.networks or ()),
+        excluded_subtrees=_subtrees(bounds.excluded_names, bounds.excluded_networks),
+    )
+
+
+def _subtrees(names: Collection[str], networks: Collection[Network]) -> list[x509.GeneralName] | None:
+    found: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(names)]
+    found += [
+        x509.IPAddress(each) for each in sorted(networks, key=lambda each: (each.version, int(each.network_address)))
+    ]
+    return found or None
+
+
+def bounds_of(certificate: x509.Certificate) -> Bounds:
+    """What a CA's certificate permits; constraints of other kinds of names do not matter here."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return Bounds()
+    permitted, excluded = found.permitted_subtrees or [], found.excluded_subtrees or []
+    return Bounds(
+        names=_names(permitted) or None,
+        networks=_networks(permitted) or None,
+        excluded_names=_names(excluded),
+        excluded_networks=_networks(excluded),
+    )
+
+
+def _names(subtrees: Sequence[x509.GeneralName]) -> frozenset[str]:
+    return frozenset(each.value.lower() for each in subtrees if isinstance(each, x509.DNSName))
+
+
+def _networks(subtrees: Sequence[x509.GeneralName]) -> frozenset[Network]:
+    return frozenset(
+        each.value
+        for each in subtrees
+        if isinstance(each, x509.IPAddress) and isinstance(each.value, (IPv4Network, IPv6Network))
+    )

@@ -1,0 +1,1 @@
+"""Client certificates and leaves at run time: read, fetch and reload them; never use one that expired."""

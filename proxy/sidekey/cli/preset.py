@@ -1,0 +1,170 @@
+"""`sidekey preset`: lists the presets of a config, and sends one. What one would send: preset_preview.py."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sidekey.app import App, log_of_command, run_logged
+from sidekey.cli.config import complete_preset_id, find_preset, load_snapshot
+from sidekey.cli.groups import Group
+from sidekey.cli.options import config_option, json_option
+from sidekey.cli.terminal import fail, print_result, table, terminal_width
+from sidekey.diagnostics.preview import Preview, preview
+from sidekey.diagnostics.probe import Outcome, probe_preset
+from sidekey.errors import StartError
+from sidekey.observe.output import printable
+from sidekey.observe.writer import LineWriter
+from sidekey.snapshot.snapshot import Preset, Snapshot
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class PresetCommandError(Exception):
+    """The command cannot be done; the message says why and what to do."""
+
+
+def described(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Describe the presets of files and of the store, by ID."""
+    return [_described(each) for _, each in sorted(snapshot.presets.items())]
+
+
+def _described(preset: Preset) -> dict[str, Any]:
+    # What answers for an unreadable row has no URL.
+    readable = bool(preset.url)
+    return {
+        "id": preset.id,
+        "source": "store" if preset.stored else "file",
+        "integration": preset.rules.integration if readable else None,
+        "method": preset.rules.method.decode() if readable else None,
+        "url": preset.url if readable else None,
+        "content_type": preset.content_type if readable else None,
+        "description": preset.description,
+        "tags": list(preset.tags),
+        "status": "unusable" if preset.invalid else "ok",
+        "problem": preset.invalid or None,
+    }
+
+
+def lines(presets: Iterable[dict[str, Any]], width: int | None = None) -> list[str]:
+    """The same for people, for a terminal of a `width` if there is one."""
+    return table(
+        [
+            (
+                each["id"],
+                each["integration"] or "-",
+                f"{each['method']} {each['url']}" if each["url"] else "-",
+                f"{each['status']}: {each['problem']}" if each["problem"] else each["description"],
+            )
+            for each in presets
+        ],
+        width,
+    )
+
+
+def preview_lines(shown: Preview) -> list[str]:
+    """A preview for people. Whoever wrote the preset is not who looks at it."""
+    return [printable(line) for line in str(shown).split("\n")]
+
+
+def read_data(data: str | None, preset: Preset) -> bytes:
+    """What a caller would send: `@FILE` names a file, `@-` standard input, as for curl. Raises PresetCommandError."""
+    if data is None:
+        return b"{}" if preset.rules.has_body else b""
+    if not data.startswith("@"):
+        return data.encode("utf-8", "surrogateescape")
+    if data == "@-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(data[1:]).read_bytes()
+    except OSError as error:
+        raise PresetCommandError(f"{data[1:]} cannot be read: {error.strerror}") from None
+
+
+def send(snapshot: Snapshot, preset: Preset, data: bytes) -> Outcome:
+    """Send a preset with what a caller would send: a real request, through the data plane of this process."""
+    quiet = replace(snapshot, log=log_of_command(snapshot.log))
+    return run_logged(quiet.log, partial(_send, quiet, preset, data))
+
+
+async def _send(snapshot: Snapshot, preset: Preset, data: bytes, writer: LineWriter) -> Outcome:
+    app = App(snapshot, writer)
+    app.plane.worker.deadlines.start(asyncio.get_running_loop())
+    try:
+        return await probe_preset(app.plane, preset, data)
+    finally:
+        await app.close()
+
+
+@click.group("preset", cls=Group)
+def command() -> None:
+    """List webhook presets, show their requests, and send one."""
+
+
+def data_option(command: F) -> F:
+    """Add `--data`."""
+    text = "The caller's request body: parameters as JSON, or the payload. @FILE reads a file, @- standard input."
+    return click.option("--data", metavar="TEXT", help=text)(command)
+
+
+@command.command("list")
+@config_option
+@json_option
+def list_command(config: str | None, as_json: bool) -> None:
+    """List the presets.
+
+    The list has ID, integration, request, and why a preset is invalid.
+    """
+    found = described(load_snapshot(config))
+    print_result(found, lines(found, terminal_width()), as_json=as_json)
+
+
+@command.command("preview")
+@config_option
+@json_option
+@data_option
+@click.argument("preset_id", metavar="ID", shell_complete=complete_preset_id)
+def preview_command(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
+    """Show the request of a preset without sending it.
+
+    The request is built from parameters or a payload. Only the name of the credential is shown.
+    """
+    snapshot = load_snapshot(config)
+    found = find_preset(snapshot, preset_id)
+    shown = preview(snapshot, found, _data(data, found))
+    print_result(shown.as_json(), preview_lines(shown), as_json=as_json)
+    raise SystemExit(0 if shown.problem is None else 1)
+
+
+@command.command("test")
+@config_option
+@json_option
+@data_option
+@click.argument("preset_id", metavar="ID", shell_complete=complete_preset_id)
+def test_command(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
+    """Send a preset's request to its upstream.
+
+    The request goes through the data plane, without a listener. A 2xx response is success.
+    """
+    snapshot = load_snapshot(config)
+    found = find_preset(snapshot, preset_id)
+    try:
+        result = send(snapshot, found, _data(data, found))
+    except StartError as error:
+        fail(error)
+    print_result(result.as_json(), (str(result),), as_json=as_json)
+    raise SystemExit(0 if result.ok else 1)
+
+
+def _data(data: str | None, found: Preset) -> bytes:
+    try:
+        return read_data(data, found)
+    except PresetCommandError as error:
+        fail(error)

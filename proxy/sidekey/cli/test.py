@@ -1,0 +1,89 @@
+"""`sidekey test`: one request through the data plane of this very process, with no listener and no caller's token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+import click
+
+from sidekey.app import App, log_of_command, run_logged
+from sidekey.cli.config import complete_id, find_integration, load_snapshot
+from sidekey.cli.options import config_option, json_option
+from sidekey.cli.terminal import fail, print_result
+from sidekey.diagnostics.probe import Outcome, probe, target_of
+from sidekey.errors import StartError
+from sidekey.observe.writer import LineWriter
+from sidekey.snapshot.snapshot import Integration, Snapshot, TestRequest
+from sidekey.snapshot.store import StoreRules
+from sidekey.store.errors import StoreError
+from sidekey.store.open import open_store
+from sidekey.tokens.ledger import Closed, Ledger
+from sidekey.tokens.store_ledger import StoreLedger
+
+WOULD_SPEND = (
+    "not sent: this command would use up the refresh token, and nobody would have the next one; send a request to a "
+    "process that runs, add store, or write rotates: false under grant if the provider lets it stay valid"
+)
+
+
+def send_test(snapshot: Snapshot, integration: Integration, test: TestRequest) -> Outcome:
+    """Send the integration's test request with an empty body through the reverse proxy."""
+    quiet = replace(snapshot, log=log_of_command(snapshot.log))
+    return run_logged(quiet.log, partial(_send, quiet, integration, test))
+
+
+async def _send(snapshot: Snapshot, integration: Integration, test: TestRequest, writer: LineWriter) -> Outcome:
+    if snapshot.store is None and integration.traits.rotates:
+        return Outcome(f"{test.method} {target_of(integration.id, test)}", 0, None, WOULD_SPEND)
+    async with _shared(snapshot.store if integration.traits.one_at_a_time else None) as ledger:
+        app = App(snapshot, writer, ledger=ledger)
+        app.plane.worker.deadlines.start(asyncio.get_running_loop())
+        asking = app.note_certificate_requests()
+        try:
+            return await probe(app.plane, integration.id, test, asking)
+        finally:
+            await app.close()
+
+
+@asynccontextmanager
+async def _shared(rules: StoreRules | None) -> AsyncIterator[Ledger | None]:
+    """Where running processes take the tokens that they share, and this one with them."""
+    if rules is None:
+        yield None
+        return
+    try:
+        store = await open_store(rules, create=False)
+    except StoreError as error:
+        yield Closed(f"the store cannot be used: {error}")
+        return
+    ledger = StoreLedger(store)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+        await store.close()
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("integration_id", metavar="ID", shell_complete=complete_id)
+def command(config: str | None, as_json: bool, integration_id: str) -> None:
+    """Send an integration's test request to its upstream.
+
+    The request goes through the data plane, without a listener. Only 200 is success.
+    """
+    snapshot = load_snapshot(config)
+    integration = find_integration(snapshot, integration_id)
+    if integration.test is None:
+        fail(f"integrations.{integration.id}.test: this key is missing: write test: {{method: GET, path: /whoami}}")
+    try:
+        result = send_test(snapshot, integration, integration.test)
+    except StartError as error:
+        fail(error)
+    print_result(result.as_json(), (str(result),), as_json=as_json)
+    raise SystemExit(0 if result.ok else 1)

@@ -1,0 +1,245 @@
+"""`sidekey token`: create, list and revoke operators' tokens in the store itself, without a running Sidekey."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from sidekey.cli.config import WHO, complete_preset_id, in_store, load_snapshot, load_with_store, loader_of, user
+from sidekey.cli.groups import Group
+from sidekey.cli.options import config_option, json_option
+from sidekey.cli.terminal import fail, print_result, table, terminal_width
+from sidekey.config.build.admin import preset_errors
+from sidekey.config.field_types import check_name
+from sidekey.config.stored.rows import instant
+from sidekey.credentials.units import parse_duration
+from sidekey.snapshot.admin import PER_DAY, PER_MINUTE, Role
+from sidekey.snapshot.store import StoreRules
+from sidekey.store.audit import AuditEntry
+from sidekey.store.errors import Changed, Exists, StoreError
+from sidekey.store.records import TokenRow, new_row, new_token
+from sidekey.store.state import Delete, Put, State
+from sidekey.store.store import Store
+
+T = TypeVar("T")
+
+
+class TokenCommandError(Exception):
+    """Why a command does not do what it was asked for."""
+
+
+def lifetime(text: str) -> int:
+    """Seconds of a duration. Raises ValueError."""
+    seconds = int(parse_duration(text))
+    if seconds <= 0:
+        raise ValueError("must be at least 1s")
+    return seconds
+
+
+class Grants(NamedTuple):
+    """The role of a new token, and the grants of a sender."""
+
+    role: Role
+    presets: tuple[str, ...] = ()
+    per_minute: int = PER_MINUTE
+    per_day: int = PER_DAY
+
+
+def create(rules: StoreRules, name: str, grants: Grants, life: int | None) -> dict[str, Any]:
+    """Create a token, and describe it, with the token itself. Raises StoreError, TokenCommandError."""
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise TokenCommandError(f"NAME {error}") from None
+    token, digest = new_token()
+    now = int(time.time())
+    row = TokenRow(
+        row=new_row(),
+        id=name,
+        **grants._asdict(),
+        token_sha256=digest,
+        expires_at=None if life is None else now + life,
+        created_at=now,
+        created_by=WHO,
+    )
+
+    granted = ("presets", "per_minute", "per_day") if grants.role == "sender" else ()
+    fields = ("role", *granted, "expires_at", "token")
+
+    async def put(store: Store) -> dict[str, Any]:
+        try:
+            state = await store.commit([Put(row, None)], _entry("create", row, fields))
+        except Exists:
+            raise TokenCommandError(f"a token named {name} exists: revoke it, or choose another name") from None
+        return {**_shown(state.tokens[name], None), "token": token}
+
+    return in_store(rules, put, create=True)
+
+
+def found(rules: StoreRules) -> list[dict[str, Any]]:
+    """All tokens by name. Raises StoreError."""
+
+    async def read(store: Store) -> list[dict[str, Any]]:
+        uses = await store.last_uses()
+        return [_shown(row, uses.get(row.row)) for _, row in sorted(store.state.tokens.items())]
+
+    return in_store(rules, read, create=False)
+
+
+def lines(tokens: Sequence[Mapping[str, Any]], width: int | None = None) -> list[str]:
+    """The list for people, for a terminal of a `width` if there is one."""
+    return table(
+        [
+            (each["name"], _may(each), _until(each["expires_at"]), f"used {each['last_used_at'] or 'never'}")
+            for each in tokens
+        ],
+        width,
+    )
+
+
+def revoke(rules: StoreRules, name: str) -> None:
+    """Delete a token. Raises StoreError, TokenCommandError."""
+
+    async def delete(store: Store) -> None:
+        row = store.state.tokens.get(name) or _altered(store.state, name)
+        if row is None:
+            raise TokenCommandError("no token has this name: `sidekey token list` shows those of the store")
+        try:
+            await store.commit([Delete(row, row.version)], _entry("revoke", row, ()))
+        except Changed:
+            raise TokenCommandError("somebody else has changed it meanwhile: look at it again") from None
+
+    in_store(rules, delete, create=False)
+
+
+def _altered(state: State, name: str) -> TokenRow | None:
+    """Return enough of a row whose MAC does not verify to delete it."""
+    held = state.rows.get((TokenRow.kind, name))
+    if held is None or held.verified:
+        return None
+    return TokenRow(row=held.line.row, id=name, version=held.line.version, role="viewer", token_sha256="")
+
+
+def _entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:
+    return AuditEntry(who=WHO, action=action, kind=row.kind, id=row.id, row=row.row, fields=fields, source=user())
+
+
+def _may(token: Mapping[str, Any]) -> str:
+    return f"sender of {', '.join(token['presets'])}" if token["role"] == "sender" else str(token["role"])
+
+
+def _until(moment: str | None) -> str:
+    return "for good" if moment is None else f"until {moment}"
+
+
+def _shown(row: TokenRow, used: int | None) -> dict[str, Any]:
+    is_sender = row.role == "sender"
+    return {
+        "name": row.id,
+        "role": row.role,
+        "presets": list(row.presets) if is_sender else None,
+        "per_minute": row.per_minute if is_sender else None,
+        "per_day": row.per_day if is_sender else None,
+        "expires_at": None if row.expires_at is None else instant(row.expires_at),
+        "created_at": instant(row.created_at),
+        "created_by": row.created_by,
+        "last_used_at": None if used is None else instant(used),
+    }
+
+
+@click.group("token", cls=Group)
+def command() -> None:
+    """Create, list and revoke operators' tokens of the API."""
+
+
+@command.command("create")
+@config_option
+@json_option
+@click.option(
+    "--role",
+    type=click.Choice(["viewer", "editor", "admin", "sender"]),
+    default="viewer",
+    show_default=True,
+    help="What the token may do. A sender only sends the presets that it may use.",
+)
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_preset_id,
+    help="A preset that a sender may send. Repeat it for each one.",
+)
+@click.option(
+    "--per-minute", type=click.IntRange(1, 600), help=f"Maximum number of sends per minute. Default: {PER_MINUTE}."
+)
+@click.option(
+    "--per-day", type=click.IntRange(1, 10_000), help=f"Maximum number of sends in 24 hours. Default: {PER_DAY}."
+)
+@click.option(
+    "--expires", metavar="DURATION", help="How long the token is valid, such as 90d. Default: until it is revoked."
+)
+@click.argument("name", metavar="NAME")
+def create_command(
+    *,
+    config: str | None,
+    as_json: bool,
+    role: Role,
+    presets: tuple[str, ...],
+    per_minute: int | None,
+    per_day: int | None,
+    expires: str | None,
+    name: str,
+) -> None:
+    """Create a token and print it once.
+
+    A running Sidekey accepts the token within two seconds.
+    """
+    try:
+        life = None if expires is None else lifetime(expires)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--expires") from None
+    if role == "sender":
+        _check_presets(config, presets)
+    elif presets or per_minute or per_day:
+        raise click.UsageError("--preset, --per-minute and --per-day need --role sender")
+    grants = Grants(role, presets, per_minute or PER_MINUTE, per_day or PER_DAY)
+    made = _of_store(config, lambda rules: create(rules, name, grants, life))
+    print_result(made, (made["token"],), as_json=as_json)
+
+
+def _check_presets(config: str | None, presets: tuple[str, ...]) -> None:
+    if not presets:
+        raise click.UsageError("--role sender needs --preset, once for each preset that it may send")
+    for index, text in preset_errors(presets, load_snapshot(config)):
+        raise click.BadParameter(f"{presets[index]}: {text}", param_hint="--preset")
+
+
+@command.command("list")
+@config_option
+@json_option
+def list_command(config: str | None, as_json: bool) -> None:
+    """List the tokens: name, role, expiry, last use."""
+    tokens = _of_store(config, found)
+    print_result(tokens, lines(tokens, terminal_width()), as_json=as_json)
+
+
+@command.command("revoke")
+@config_option
+@click.argument("name", metavar="NAME")
+def revoke_command(config: str | None, name: str) -> None:
+    """Revoke a token. After two seconds no Sidekey accepts it."""
+    _of_store(config, lambda rules: revoke(rules, name))
+
+
+def _of_store(config: str | None, ask: Callable[[StoreRules], T]) -> T:
+    _, rules = load_with_store(loader_of(config))
+    try:
+        return ask(rules)
+    except StoreError as error:
+        fail(f"store: {error}")
+    except TokenCommandError as error:
+        fail(error)

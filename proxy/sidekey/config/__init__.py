@@ -1,0 +1,1 @@
+"""The config file: read, validate, report all errors at once, reload."""

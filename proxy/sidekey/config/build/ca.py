@@ -1,0 +1,151 @@
+"""Makes of the section `ca` what the local CA is kept by, and reads a CA of the operator's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from sidekey.ca import trust_folder as trust
+from sidekey.ca.authorities import Authority, CaRules
+from sidekey.ca.operator_ca import examine
+from sidekey.ca.scope import Scope
+from sidekey.config.ca_bundles import LARGEST_BUNDLE, check_bundle
+from sidekey.config.errors import Reasons
+from sidekey.config.file_stamps import is_folder
+from sidekey.config.models import CaSettings, GlobalSettings
+from sidekey.config.secrets import SecretReader, named
+from sidekey.credentials.fields import Reference
+from sidekey.policy.targets import Policy
+
+TRUST = "trust"
+"""The trust folder, where the config names none: below the other."""
+
+
+class BuiltCa(NamedTuple):
+    """The rules, what could not be read or used for them, and what should be known."""
+
+    rules: CaRules
+    unreadable: Reasons
+    warnings: Reasons
+
+
+def build_ca(
+    settings: GlobalSettings,
+    policies: Iterable[Policy],
+    read: SecretReader,
+    *,
+    config: Path,
+    environ: Mapping[str, str],
+    former: tuple[CaSettings, CaRules] | None,
+    now: float,
+) -> BuiltCa:
+    """Build the rules of the local CA for the config at this path.
+
+    `former` are those of the last good load, with what was written then. What cannot be read now stays what it was
+    while the config says the same about it.
+    """
+    ca = settings.ca
+    folder = _default_folder(config, environ) if ca.folder is None else read.path(ca.folder)
+    trust_folder = read.path(ca.trust_folder) if ca.trust_folder is not None else None
+    if trust_folder is None and folder is not None:
+        trust_folder = folder / TRUST
+    extra_roots, unreadable = _extra_roots(ca, read)
+    rules = CaRules(
+        folder=None if folder is None else folder.absolute(),
+        trust_folder=None if trust_folder is None else trust_folder.absolute(),
+        scope=Scope.of(policies, ca.hosts),
+        hosts=tuple(ca.hosts),
+        extra_roots=extra_roots,
+        configured="ca" in settings.model_fields_set or settings.forward.match_by_host,
+        brought=ca.certificate is not None and ca.private_key is not None,
+    )
+    if former is not None and unreadable and former[0].extra_roots == ca.extra_roots:
+        rules = replace(rules, extra_roots=former[1].extra_roots)
+    if ca.certificate is None or ca.private_key is None:
+        return BuiltCa(rules, unreadable, [])
+    own, errors, warnings = _own((ca.certificate, ca.private_key), read, rules, now)
+    if own is None and former is not None:
+        written, found = former
+        if (written.certificate, written.private_key) == (ca.certificate, ca.private_key):
+            own = found.own
+    return BuiltCa(replace(rules, own=own), [*unreadable, *errors], warnings)
+
+
+def _default_folder(config: Path, environ: Mapping[str, str]) -> Path | None:
+    """Return the folder of this config's state, so that two configs of one user share no CA."""
+    base = _state_folder(environ)
+    return None if base is None else base / _folder_name(config)
+
+
+_LONGEST_NAME: Final = 100
+
+
+def _folder_name(config: Path) -> str:
+    """Return a name for the state of a config, such as `etc-sidekey-906f2f23fc35`, that no other path has."""
+    # Links of folders are resolved: however the path is written, the name is the same. The link of a file is not:
+    # Kubernetes replaces its target at each update.
+    path = os.path.realpath(config) if is_folder(config) else f"{os.path.realpath(config.parent)}/{config.name}"
+    readable = re.sub(r"[^A-Za-z0-9._]+", "-", path)[-_LONGEST_NAME:].strip("-.")
+    return f"{readable}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}".removeprefix("-")
+
+
+def _state_folder(environ: Mapping[str, str]) -> Path | None:
+    """Where state is kept as systemd (systemd.exec(5)) or the XDG base directory specification says."""
+    # systemd separates several by colons.
+    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    base, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
+    # One that is not absolute is to be ignored, as the specification says.
+    if base.startswith("/"):
+        return Path(base) / "sidekey"
+    return Path(home) / ".local" / "state" / "sidekey" if home.startswith("/") else None
+
+
+def _extra_roots(ca: CaSettings, read: SecretReader) -> tuple[str, Reasons]:
+    found = []
+    unreadable: Reasons = []
+    for index, reference in enumerate(ca.extra_roots):
+        try:
+            found.append(_roots(reference, read))
+        except ValueError as error:
+            unreadable.append((("ca", "extra_roots", index), str(error)))
+    return "".join(found), unreadable
+
+
+def _roots(reference: Reference, read: SecretReader) -> str:
+    # Text between the certificates may be in any encoding.
+    text = read.raw(reference, LARGEST_BUNDLE).decode("latin-1").encode("ascii", "replace").decode()
+    try:
+        check_bundle(text)
+        return trust.certificates_in(text)
+    except ValueError as error:
+        subject = named(reference.source, reference.value) if reference.source in ("file", "env") else "the value"
+        raise ValueError(f"{subject} {error}") from None
+
+
+def _own(
+    places: tuple[Reference, Reference], read: SecretReader, rules: CaRules, now: float
+) -> tuple[Authority | None, Reasons, Reasons]:
+    """The CA of the operator's, errors and warnings."""
+    texts = []
+    unreadable: Reasons = []
+    for key, reference in zip(("certificate", "private_key"), places, strict=True):
+        try:
+            texts.append(read(reference))
+        except ValueError as error:
+            unreadable.append((("ca", key), str(error)))
+    if unreadable:
+        return None, unreadable, []
+    certificate, private_key = texts
+    examined = examine(certificate, private_key, rules.scope, now, rules.extra_roots)
+
+    def placed(found: Iterable[tuple[str, str]]) -> Reasons:
+        return [(("ca", key), text) for key, text in found]
+
+    return examined.authority, placed(examined.errors), placed(examined.warnings)

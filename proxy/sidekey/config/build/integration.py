@@ -1,0 +1,303 @@
+"""Build an integration from its settings, and read its secrets for the first time.
+
+What cannot be read is returned beside the integration, as places and reasons, and makes only its part unavailable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial, reduce
+from typing import Final, NamedTuple
+
+from sidekey.config.build.trust import TrustOf
+from sidekey.config.errors import show
+from sidekey.config.models import IntegrationSettings
+from sidekey.config.secrets import NotingReader, ReferenceReader
+from sidekey.credentials.base import (
+    Credential,
+    Destinations,
+    FixedCredential,
+    Grant,
+    Pairs,
+    PartSettings,
+    ReadReference,
+    Reasons,
+    Supplemented,
+    SupplementSettings,
+    Traits,
+)
+from sidekey.credentials.destination import Json, accepted
+from sidekey.credentials.fields import WRITTEN, Keys, Reference, SecretUnreadable
+from sidekey.credentials.registry import SUPPLEMENTS
+from sidekey.credentials.signing import SigningRules, SuccessiveRules
+from sidekey.policy.addresses import Only
+from sidekey.policy.headers import normalise
+from sidekey.policy.targets import Domain, Policy, Prefix, parse_prefix
+from sidekey.snapshot.certificate_loader import CertificateLoader
+from sidekey.snapshot.secret_loader import SecretLoader
+from sidekey.snapshot.snapshot import Integration, TestRequest, Trust
+
+
+def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
+    """The parts beside `auth` that there are, in the order in which they supplement a grant."""
+    return [part for model in SUPPLEMENTS if (part := getattr(settings, model.SECTION)) is not None]
+
+
+def parts_of(settings: IntegrationSettings) -> list[PartSettings]:
+    """All parts, `auth` first."""
+    return [settings.auth, *supplements_of(settings)]
+
+
+def traits_of(settings: IntegrationSettings) -> Traits:
+    """What is known of the credential before anything is read, with all that supplements it."""
+    found = settings.auth.traits()
+    for part in supplements_of(settings):
+        signing = _successive(found.signing, part.signing())
+        found = found._replace(places=part.places().beside(found.places), signing=signing)
+    return found
+
+
+def public_headers_of(settings: IntegrationSettings) -> Pairs:
+    """The headers of all parts whose values stand in the document."""
+    return tuple(pair for part in parts_of(settings) for pair in part.public_headers())
+
+
+def _successive(first: SigningRules | None, second: SigningRules | None) -> SigningRules | None:
+    return first or second if first is None or second is None else SuccessiveRules(first, second)
+
+
+def read_parts(
+    settings: IntegrationSettings, read: ReadReference, known: Mapping[Keys, str]
+) -> tuple[dict[Keys, str], Reasons]:
+    """Read what is not known yet: what could be read, by places in the integration, and why the others could not."""
+    values: dict[Keys, str] = {}
+    reasons: Reasons = ()
+    for part in parts_of(settings):
+        found, unread = part.read(read, values_of(part, known))
+        values |= {(part.SECTION, *key): value for key, value in found.items()}
+        reasons += unread
+    return values, reasons
+
+
+def values_of(part: PartSettings, values: Mapping[Keys, str]) -> dict[Keys, str]:
+    """Those of one part, by its own keys."""
+    return {key[1:]: value for key, value in values.items() if key[0] == part.SECTION}
+
+
+def credential_of(settings: IntegrationSettings, values: Mapping[Keys, str]) -> Credential | Supplemented:
+    """The credential made of all values, with what supplements it."""
+    credential = settings.auth.credential(values_of(settings.auth, values))
+    supplements = [part.supplement(values_of(part, values)) for part in supplements_of(settings)]
+    if not supplements:
+        return credential
+    supplement = reduce(Grant.supplemented, supplements)
+    if isinstance(credential, FixedCredential):
+        return FixedCredential(credential.grant.supplemented(supplement))
+    return Supplemented(credential, supplement)
+
+
+Unread = tuple[Keys, str]
+Filled = tuple[tuple[str, str], ...]
+
+
+class Built(NamedTuple):
+    """An integration, and its values that cannot be read, with the reasons."""
+
+    integration: Integration
+    unread: list[Unread]
+
+
+def build_integration(
+    name: str,
+    settings: IntegrationSettings,
+    trust: Trust,
+    read: ReferenceReader,
+    trust_of: TrustOf,
+    *,
+    filled: Filled = (),
+    certificate: CertificateLoader | None = None,
+    noting: NotingReader | None = None,
+    stored: Only | None = None,
+    row: str = "",
+) -> Built:
+    """Build one integration. `trust` applies if the settings name no CAs.
+
+    `noting` reads this time, to note the files, and `read` later. The certificate's loader has its own errors. A
+    `stored` integration has a row ID, and may dial global addresses and those in `stored`.
+    """
+    traits = traits_of(settings)
+    where = where_of(settings, read if noting is None else noting)
+    # The values that decided the policy are not read a second time: policy and credential always belong together.
+    reread = {(settings.auth.SECTION, *key) for key in traits.reread}
+    known = {key: value for key, value in where.values.items() if key not in reread}
+    loader = SecretLoader(partial(_credential, settings, read, known, filled))
+    loader.load()
+    trust, unusable = _trust(settings, trust, trust_of, noting)
+    rebuild = partial(
+        build_integration,
+        *(name, settings, trust, read, trust_of),
+        filled=filled,
+        certificate=certificate,
+        stored=stored,
+        row=row,
+    )
+    test = settings.test
+    integration = Integration(
+        id=name,
+        kind=settings.auth.type,
+        policy=where.policy,
+        base=where.base,
+        secrets=loader,
+        traits=traits,
+        trust=trust,
+        certificate=certificate,
+        allow_private=tuple(settings.allow_private) if stored is None else stored,
+        in_flight=settings.limits.in_flight or 0,
+        source_address=settings.source_address,
+        title=settings.title,
+        description=settings.description,
+        tags=tuple(settings.tags),
+        test=None if test is None else TestRequest(test.method, test.path),
+        pass_headers=frozenset(normalise(name.encode()) for name in settings.pass_headers),
+        redact_response=settings.redact_response,
+        filled=filled,
+        public_headers=public_headers_of(settings),
+        stored=stored is not None,
+        row=row,
+        written=settings,
+        digests=_digests(settings, where, filled),
+        destinations=("",) if stored is None or not traits.ends else tuple(map(_spelled, accepted(settings))),
+        rebuild=None if where.known else lambda: rebuild().integration,
+    )
+    return Built(integration, [*where.unreadable, *unusable])
+
+
+_DIGEST_KEY: Final = secrets.token_bytes(32)
+_PUBLIC: Final = WRITTEN - {"plain"}
+"""Sources of values that are written in the config and are no secrets."""
+
+
+def _digests(settings: IntegrationSettings, where: Where, filled: Filled) -> tuple[tuple[Keys, bytes], ...]:
+    """Return a digest of each secret, by which a later load finds those that changed.
+
+    The digests say nothing outside this process, which alone has their key.
+    """
+    found = [
+        # A value may have a lone surrogate.
+        (keys, hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=_DIGEST_KEY, digest_size=16))
+        for keys, value in _secret_values(settings, where)
+    ]
+    places = (keys for keys, _ in _as_written(((keys, "") for keys, _ in found), filled))
+    return tuple(zip(places, (digest.digest() for _, digest in found), strict=True))
+
+
+def _secret_values(settings: IntegrationSettings, where: Where) -> Iterator[tuple[Keys, str]]:
+    """Yield the secrets of the credential that were read, and the prefixes if one of them is a reference."""
+    for part in parts_of(settings):
+        for key, reference, _ in part.inputs():
+            keys = (part.SECTION, *key)
+            if reference.source not in _PUBLIC and keys in where.values:
+                yield keys, where.values[keys]
+    if where.policy.prefixes and any(isinstance(each, Reference) for each in settings.endpoint_prefix):
+        yield ("endpoint_prefix",), "\n".join(map(str, where.policy.prefixes))
+
+
+class Where(NamedTuple):
+    """The policy and base of a credential, the values that were read for them, and why others were not.
+
+    If a value that decides the policy cannot be read, the policy is not `known`, and allows nothing.
+    """
+
+    policy: Policy
+    base: Prefix | None
+    values: Mapping[Keys, str]
+    unreadable: list[Unread]
+    known: bool
+
+
+def where_of(settings: IntegrationSettings, read: ReferenceReader) -> Where:
+    """Compute the targets of a credential from the values that can be read."""
+    traits = settings.auth.traits()
+    prefixes, unread = _prefixes(settings, read)
+    values, unreadable = read_parts(settings, read, {})
+    reasons = [*unread, *unreadable]
+    methods = None if settings.methods is None else frozenset(settings.methods)
+    destinations = settings.auth.destinations(values_of(settings.auth, values))
+    if unread or destinations is None:
+        # A policy without a rule denies everything.
+        return Where(Policy(methods=methods), None, values, reasons, known=False)
+    if traits.spelling is not None:
+        prefixes = tuple(map(traits.spelling.spell_prefix, prefixes))
+    policy = Policy(
+        prefixes=prefixes,
+        domains=(*settings.allowed_domains, *destinations.domains),
+        forbidden=destinations.forbidden,
+        methods=methods,
+        path=destinations.path,
+        placeholder_origin=destinations.placeholder_origin,
+    )
+    base = _base(prefixes, settings.allowed_domains, destinations, learns=traits.learns)
+    return Where(policy, base, values, reasons, known=True)
+
+
+def _trust(
+    settings: IntegrationSettings, trust: Trust, trust_of: TrustOf, noting: NotingReader | None
+) -> tuple[Trust, list[Unread]]:
+    """Return the CAs of an integration, or `trust` if it names none, and why they cannot be read."""
+    if settings.trusted_ca is None:
+        return trust, []
+    if noting is not None and settings.trusted_ca.path is not None:
+        noting.note(settings.trusted_ca.path)
+    found, reason = trust_of(settings.trusted_ca)
+    return found, [(("trusted_ca",), reason)] if reason else []
+
+
+def _spelled(destination: Mapping[str, Json]) -> str:
+    return json.dumps(destination, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tuple[Prefix, ...], list[Unread]]:
+    """Return the endpoint prefixes with references resolved, or no prefix if one reference cannot be read."""
+    prefixes: list[Prefix] = []
+    for prefix in settings.endpoint_prefix:
+        try:
+            prefixes.append(parse_prefix(read(prefix)) if isinstance(prefix, Reference) else prefix)
+        except ValueError as error:
+            return (), [(("endpoint_prefix",), str(error))]
+    return tuple(prefixes), []
+
+
+def _credential(
+    settings: IntegrationSettings, read: ReferenceReader, known: Mapping[Keys, str], filled: Filled
+) -> Credential | Supplemented:
+    _, unread = _prefixes(settings, read)
+    values, reasons = read_parts(settings, read, known)
+    if unread or reasons:
+        raise SecretUnreadable(tuple(_as_written((*unread, *reasons), filled)))
+    return credential_of(settings, values)
+
+
+def _as_written(unread: Iterable[Unread], filled: Filled) -> Iterator[Unread]:
+    """Move each place that a profile filled in to the profile's parameter, which the document has."""
+    names = {path: text.strip("{}") for path, text in filled if text.startswith("{")}
+    for keys, reason in unread:
+        name = names.get(show(keys)) if names else None
+        yield (keys if name is None else ("auth", name)), reason
+
+
+def _base(
+    prefixes: Sequence[Prefix], domains: Sequence[Domain], destinations: Destinations, *, learns: bool
+) -> Prefix | None:
+    """Return the base URL to which a reverse proxy request's path is appended, before a grant.
+
+    This is the first prefix, else the first domain that is an exact base URL, else the kind's. A placeholder for a base
+    that a grant will bring comes first. If a grant may bring any base, the path of a prefix does not count.
+    """
+    if destinations.placeholder_origin is not None:
+        return destinations.base
+    exact = (Prefix(domain.origin, "") for domain in domains if not domain.wildcard)
+    known = (Prefix(prefix.origin, "") for prefix in prefixes) if learns else prefixes
+    return next(iter((*known, *exact)), destinations.base)

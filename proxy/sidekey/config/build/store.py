@@ -1,0 +1,108 @@
+"""Makes of the section `store` what the store is opened by. An error here stops a start, and refuses a reload."""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+from sidekey.config.errors import Reasons
+from sidekey.config.models import StoreSettings
+from sidekey.config.secrets import SecretReader, named
+from sidekey.credentials.fields import Reference
+from sidekey.snapshot.store import StoreRules
+
+KEY_BYTES = 32
+_SCHEMES = ("postgresql://", "postgres://")
+_KEY = "must be 32 bytes in base64: make one with sidekey store new-key"
+_URL = "must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE"
+
+_UNVERIFIED = (
+    "should have sslmode=verify-full and sslrootcert=FILE: whoever is between Sidekey and the database could else pose "
+    "as it, and read what is not sealed"
+)
+
+
+class BuiltStore(NamedTuple):
+    """The rules, or None where there are errors; and what should be known."""
+
+    rules: StoreRules | None
+    errors: Reasons
+    warnings: Reasons
+
+
+def build_store(settings: StoreSettings, read: SecretReader) -> BuiltStore:
+    """Read what the store is opened by."""
+    errors: Reasons = []
+    url = None
+    if settings.url is not None:
+        try:
+            url = _read_url(settings.url, read)
+        except ValueError as error:
+            errors.append((("store", "url"), str(error)))
+    keys: dict[str, bytes] = {}
+    for index, entry in enumerate(settings.keys):
+        place = ("store", "keys", index, "key")
+        try:
+            key = _read_key(entry.key, read)
+        except ValueError as error:
+            errors.append((place, f"key {entry.id}: {error}"))
+            continue
+        same = next((name for name, other in keys.items() if hmac.compare_digest(other, key)), None)
+        if same is not None:
+            errors.append((place, f"key {entry.id}: must differ from key {same}"))
+        keys[entry.id] = key
+    path = None if settings.path is None else read.path(settings.path).absolute()
+    warnings = [] if path is None else list(_beside(path, settings, read))
+    if url is not None and not _is_verified(url):
+        warnings.append((("store", "url"), _UNVERIFIED))
+    if errors:
+        return BuiltStore(None, errors, warnings)
+    rules = StoreRules(path, url, tuple(keys.items()), settings.audit, tuple(settings.allow_private), settings.history)
+    return BuiltStore(rules, [], warnings)
+
+
+def _read_url(reference: Reference, read: SecretReader) -> str:
+    url = read(reference)
+    if not url.startswith(_SCHEMES):
+        raise ValueError(f"{named(reference.source, reference.value)} {_URL}")
+    return url
+
+
+def _is_verified(url: str) -> bool:
+    """Whether the URL of a database (libpq, 34.1.1.2) leads to no other machine, or to one that must prove its name."""
+    authority, _, rest = url.partition("://")[2].partition("/")
+    options = dict(parse_qsl(rest.partition("?")[2]))
+    hosts = options.get("host", unquote(authority.rpartition("@")[2])).split(",")
+    return options.get("sslmode") == "verify-full" or all(map(_is_here, hosts))
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host, perhaps with its port, is a socket's folder (or left out) or of this machine."""
+    name = host.rpartition("]")[0].removeprefix("[") or host.partition(":")[0]
+    return name in ("", "localhost", "::1") or name.startswith(("/", "127."))
+
+
+def _read_key(reference: Reference, read: SecretReader) -> bytes:
+    text = read(reference)
+    try:
+        key = b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"{named(reference.source, reference.value)} {_KEY}")
+    return key
+
+
+def _beside(path: Path, settings: StoreSettings, read: SecretReader) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """A folder that is not there, and keys that lie in that of the store or below, so that one copy holds both."""
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        yield ("store", "path"), "its folder does not exist: make it before Sidekey starts, which makes the file alone"
+    for index, entry in enumerate(settings.keys):
+        if entry.key.source == "file" and folder in read.path(entry.key.value).resolve().parents:
+            text = f"key {entry.id} is in the folder of the store: who copies that has both; keep the key elsewhere"
+            yield ("store", "keys", index, "key"), text

@@ -1,0 +1,29 @@
+"""Reads the CAs that verify upstreams."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from sidekey.config.ca_bundles import LARGEST_BUNDLE, check_bundle, check_no_local_ca
+from sidekey.config.secrets import SecretReader, named
+from sidekey.snapshot.snapshot import Trust
+
+TrustOf = Callable[[Trust], tuple[Trust, str | None]]
+"""`build_trust`, cached for one load."""
+
+
+def build_trust(trust: Trust, read: SecretReader) -> tuple[Trust, str | None]:
+    """Return the trust with the absolute path and the content of its file, or why the file cannot be used."""
+    if trust.path is None:
+        return trust, None
+    path = str(read.path(trust.path))
+    try:
+        data = read.content(trust.path, LARGEST_BUNDLE)
+        # Text between the certificates may be in any encoding.
+        pem = data.decode("latin-1").encode("ascii", "replace").decode()
+        check_bundle(pem)
+        check_no_local_ca(data)
+    except ValueError as error:
+        return Trust(trust.source, path), f"{named('file', trust.path)} {error}"
+    return Trust(trust.source, path, hashlib.sha256(data).hexdigest(), pem), None

@@ -1,0 +1,496 @@
+"""Checks of several keys together. They read the file's plain values, so that an error in one key hides no other.
+
+Each takes the mapping that it checks and yields pairs of a place in it and a message; a value that is invalid by itself
+is reported by the models and ignored here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from ipaddress import ip_address
+from typing import Any, Final, Literal, NamedTuple, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from sidekey.config.errors import Loc
+from sidekey.config.field_types import check_test_path, parse_address
+from sidekey.credentials.base import FixedCredential, KindSettings, Places
+from sidekey.credentials.context import Context
+from sidekey.credentials.fields import Keys, mapping
+from sidekey.credentials.header_values import SAME_HEADER
+from sidekey.credentials.injection import SAME_PARAMETER, AddedSettings
+from sidekey.credentials.registry import KINDS, SUPPLEMENTS
+from sidekey.credentials.signing import SigningRules
+from sidekey.credentials.units import parse_size
+from sidekey.policy.callers import Caller
+from sidekey.policy.canonical import Spelling
+from sidekey.policy.headers import normalise
+from sidekey.policy.match import overlaps
+from sidekey.policy.parameters import Names
+from sidekey.policy.redaction import SHORTEST, searchable
+from sidekey.policy.targets import Policy, decide, parse_prefix
+from sidekey.snapshot.request_rules import Limits
+from sidekey.snapshot.snapshot import Address, Integration, Listen
+
+Found = Iterator[tuple[Loc, str]]
+
+_LIMITS: Final = Limits()
+
+
+def kind_of(raw: Mapping[str, Any]) -> type[KindSettings] | None:
+    """The kind that an integration names; None where there is no such kind."""
+    return KINDS.get(str(mapping(raw.get("auth")).get("type")))
+
+
+def integration_errors(raw: Mapping[str, Any], context: Context) -> Found:
+    """Errors between the keys of an integration."""
+    kind = kind_of(raw)
+    if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
+        yield ("endpoint_prefix",), "this kind needs endpoint_prefix: write the URL under which targets are allowed"
+    others, domains = raw.get("allow_other_domains", False), raw.get("allowed_domains", [])
+    if others is True and domains == []:
+        yield ("allow_other_domains",), "needs allowed_domains: list the domains, or remove this key"
+    if others is False and domains != []:
+        yield ("allowed_domains",), "needs allow_other_domains: true: add it, or remove the list"
+    if kind is not None:
+        if kind.brings_certificate and raw.get("client_certificate") is not None:
+            name = raw["auth"]["type"]
+            yield ("client_certificate",), f"kind {name} has its certificate under auth: remove this block"
+        yield from kind.find_errors(raw)
+        yield from _supplement_errors(kind, raw, context)
+    yield from _test_errors(raw)
+
+
+class _Writes(NamedTuple):
+    """What a part of an integration writes into requests, and the keys in it that say so of a signer's header."""
+
+    key: str
+    places: Places
+    signing: SigningRules | None
+    place_of: Callable[[str], Keys] = lambda _: ()
+    spelling: Spelling | None = None
+
+
+def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context: Context) -> Found:
+    """What is added where it does not belong, and names that two parts write."""
+    if all(raw.get(model.SECTION) is None for model in SUPPLEMENTS):
+        # Almost all of ten thousand: nothing of `auth` need be validated twice.
+        return
+    auth = _valid(kind, raw.get("auth"), context)
+    earlier = []
+    if auth is not None:
+        traits = auth.traits()
+        earlier.append(_Writes("auth", traits.places, traits.signing, spelling=traits.spelling))
+    for model in SUPPLEMENTS:
+        written = raw.get(model.SECTION)
+        if written is not None and kind.brings_added and model is AddedSettings:
+            name = raw["auth"]["type"]
+            yield ("add",), f"belongs under auth with type {name}: move its headers, query and body there"
+            continue
+        if isinstance(written, Mapping):
+            yield from model.find_errors_in(written)
+        part = _valid(model, written, context)
+        if part is not None:
+            writes = _Writes(part.SECTION, part.places(), part.signing(), part.place_of)
+            for other in earlier:
+                yield from _twice(other, writes)
+            earlier.append(writes)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _valid(model: type[_Model], raw: Any, context: Context) -> _Model | None:
+    """A part by itself: an error elsewhere hides no other."""
+    try:
+        return None if raw is None else model.model_validate(raw, context=context)
+    except ValidationError:
+        return None
+
+
+def _twice(first: _Writes, second: _Writes) -> Found:
+    """The names that the second part writes as well, or that the first one signs."""
+    names = {normalise(name.encode("latin-1")): name for name in first.places.headers}
+    signed = first.signing
+    # What is added is signed as well by a signer that cannot list what it signs; what a later signer writes is not.
+    own = frozenset() if signed is None else signed.names | signed.kept | signed.signed
+    for name in second.places.headers:
+        normal = normalise(name.encode("latin-1"))
+        if normal in names:
+            said = SAME_HEADER.format(f"{names[normal]} of {first.key}", f"{name} of {second.key}")
+            yield (second.key, "headers", name), f"{said}: remove one"
+        elif normal in own:
+            yield (second.key, "headers", name), f"{name} belongs to the signature that {first.key} makes: remove it"
+    signing = second.signing
+    for normal in sorted(frozenset() if signing is None else signing.names | signing.kept):
+        place, name = (second.key, *second.place_of(normal.decode("latin-1"))), normal.decode("latin-1")
+        if normal in names:
+            yield place, f"this signature writes {name}, which {first.key} writes as well: remove one"
+        elif _is_signers(first.signing, normal):
+            yield place, f"this signature writes {name}, which belongs to the signature that {first.key} makes"
+    if first.spelling is not None:
+        yield from _reserved(first.spelling, second)
+    parameters = Names(first.places.query + first.places.body)
+    for key, written in (("query", second.places.query), ("body", second.places.body)):
+        for name in written:
+            other = parameters.find(name)
+            if other is not None:
+                said = SAME_PARAMETER.format(f"{other} of {first.key}", f"{name} of {second.key}")
+                yield (second.key, key, name), f"{said}: remove one"
+
+
+def _reserved(spelling: Spelling, writes: _Writes) -> Found:
+    """The parameters of a part that no query may have."""
+    for name in writes.places.query:
+        if spelling.reserves_any(quote(name, safe="")):
+            yield (writes.key, "query", name), f"must not begin with {spelling.reserved}: such parameters sign a URL"
+
+
+def _is_signers(signing: SigningRules | None, name: bytes) -> bool:
+    """Whether a signer writes or signs the header of this normalised name."""
+    return signing is not None and (name in signing.names | signing.kept or signing.signs(name))
+
+
+def limit_errors(raw: Mapping[str, Any], most: int) -> Found:
+    """A limit of an integration that could never be reached; `most` is the process's."""
+    own = mapping(raw.get("limits")).get("in_flight")
+    if type(own) is int and own > most:
+        yield (
+            ("limits", "in_flight"),
+            f"must be at most {most}, the limit of all integrations together (limits.in_flight of the config file)",
+        )
+
+
+def _test_errors(raw: Mapping[str, Any]) -> Found:
+    """A test request that the integration's own policy would deny."""
+    test = raw.get("test")
+    if not isinstance(test, Mapping):
+        return
+    method, path = test.get("method", "GET"), test.get("path", "")
+    if not isinstance(method, str) or not isinstance(path, str) or not _is_valid(check_test_path, path):
+        return
+    policy = _policy(raw)
+    if policy is None:
+        return
+    decision = decide(policy, method, f"{policy.prefixes[0]}{path}")
+    if not decision.allowed:
+        key = "method" if decision.code == "method_denied" else "path"
+        yield ("test", key), f"must be allowed by the integration's own policy: {decision.reason}"
+
+
+def _policy(raw: Mapping[str, Any]) -> Policy | None:
+    """Prefixes and methods by the plain values, or None where one of them is invalid or a reference.
+
+    Allowed domains are left out, because only the kind knows all of them. `policy_warnings` reports a prefix outside
+    them.
+    """
+    prefixes, methods = [] if _learns(raw) else raw.get("endpoint_prefix", []), raw.get("methods")
+    prefixes = [prefixes] if isinstance(prefixes, str) else prefixes
+    if not (_are_texts(prefixes) and (methods is None or _are_texts(methods))):
+        return None
+    try:
+        return Policy(
+            prefixes=tuple(map(parse_prefix, prefixes)) or (_ANYWHERE,),
+            methods=None if methods is None else frozenset(methods),
+        )
+    except ValueError:
+        return None
+
+
+_ANYWHERE = parse_prefix("https://host.invalid")
+"""The base of an integration without a prefix, for the check."""
+
+
+def _learns(raw: Mapping[str, Any]) -> bool:
+    """Whether the base URL comes with the token, so that a path cannot be checked before."""
+    kind = kind_of(raw)
+    return kind is not None and kind.learns_base_url(mapping(raw.get("auth")))
+
+
+def _is_valid(check: Callable[[str], str], text: str) -> bool:
+    try:
+        check(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _are_texts(raw: Any) -> bool:
+    return isinstance(raw, list) and all(isinstance(entry, str) for entry in raw)
+
+
+def global_errors(raw: Mapping[str, Any]) -> Found:
+    """Listeners that are open to other machines or share an address, and hosts that are given twice."""
+    listeners = dict(_listeners(raw))
+    seen: dict[str, str] = {}
+    for name, address in listeners.items():
+        if raw.get("allow_unauthenticated") is not True and _is_open(name, address, raw):
+            way_out = "name callers" if name == "proxy" else "add admin.tokens"
+            text = f"other machines can reach this listener: {way_out}, or set allow_unauthenticated: true"
+            yield ("listen", name), text
+        first = seen.setdefault(str(address), name)
+        if first != name and address.port:
+            yield ("listen", name), f"must differ from listen.{first}"
+    ca = mapping(raw.get("ca"))
+    for key, other in (("certificate", "private_key"), ("private_key", "certificate")):
+        if ca.get(key) is not None and ca.get(other) is None:
+            yield ("ca", key), f"needs ca.{other}: a CA of your own is both, or remove this key"
+    yield from _held_errors(mapping(raw.get("limits")))
+    yield from _store_errors(raw)
+    yield from _admin_errors(listeners.get("admin"), raw)
+    hosts: dict[str, str] = {}
+    for name in mapping(mapping(raw.get("network")).get("hosts")):
+        if hosts.setdefault(name.lower(), name) != name:
+            yield ("network", "hosts", name), "this host is given twice (case does not count): remove one"
+
+
+def _held_errors(limits: Mapping[str, Any]) -> Found:
+    """Refuse limits by which one integration's half of `held_bodies` cannot hold one body."""
+    try:
+        one, all_together = (
+            parse_size(limits[key]) if key in limits else default
+            for key, default in (("signed_body", _LIMITS.signed_body), ("held_bodies", _LIMITS.held_bodies))
+        )
+    except ValueError:
+        return
+    if all_together < 2 * one:
+        key = "held_bodies" if "held_bodies" in limits else "signed_body"
+        text = "limits.held_bodies must be at least twice limits.signed_body: raise the one, or lower the other"
+        yield ("limits", key), text
+
+
+def _store_errors(raw: Mapping[str, Any]) -> Found:
+    """A store in two places or in none, and keys with one ID."""
+    if not isinstance(raw.get("store"), Mapping):
+        return
+    store = raw["store"]
+    path, url = (store.get(key) is not None for key in ("path", "url"))
+    if path and url:
+        yield ("store", "url"), "a store must be in one place: remove path, or url"
+    if not path and not url:
+        yield ("store",), "needs path (SQLite) or url (PostgreSQL)"
+    seen: dict[str, int] = {}
+    keys = store.get("keys")
+    for index, entry in enumerate(keys if isinstance(keys, list) else []):
+        name = mapping(entry).get("id")
+        if isinstance(name, str) and seen.setdefault(name, index) != index:
+            yield ("store", "keys", index, "id"), f"must differ from store.keys[{seen[name]}].id"
+
+
+def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Found:
+    """An admin listener whose tokens others could read on the way. `allow_unauthenticated` says nothing about that."""
+    admin = mapping(raw.get("admin"))
+    if not _has_api(raw) or address is None or _is_local(address):
+        return
+    if admin.get("tls") is None and admin.get("behind_tls") is not True:
+        text = "other machines can reach the API at this listener: it needs admin.tls, or admin.behind_tls: true"
+        yield ("listen", "admin"), f"{text} where a proxy in front of it speaks https"
+
+
+class Known(NamedTuple):
+    """The IDs that there are, of integrations and of presets."""
+
+    integrations: Container[str] = ()
+    presets: Container[str] = ()
+
+
+_NONE: Final = Known()
+
+
+def caller_errors(raw: Mapping[str, Any], files: Known, stored: Known = _NONE) -> Found:
+    """Callers that name integrations or presets which neither files nor the store have."""
+    kinds = (
+        ("integrations", "an integration", files.integrations, stored.integrations),
+        ("presets", "a preset", files.presets, stored.presets),
+    )
+    for name, caller in mapping(raw.get("callers")).items():
+        for key, kind, *known in kinds:
+            granted = mapping(caller).get(key)
+            for index, entry in enumerate(granted if isinstance(granted, list) else []):
+                if isinstance(entry, str) and all(entry not in ids for ids in known):
+                    text = f"no {kind.partition(' ')[2]} has this ID: add one, or remove the ID here"
+                    if raw.get("store") is not None:
+                        text = f"no file has {kind} of this ID: it must be made in the store"
+                    yield ("callers", name, key, index), text
+
+
+def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Found:
+    """Integrations of one caller that cover the same target, where it alone must tell whose a request is."""
+    known = list(callers)
+
+    def together(first: str, second: str) -> bool:
+        return not known or any(caller.may_use(first) and caller.may_use(second) for caller in known)
+
+    policies = {each.id: each.policy for each in integrations.values() if each.rebuild is None}
+    for found in overlaps(policies, together):
+        yield (
+            ("integrations", found.second),
+            f"covers {found.where} as integration {found.first} does, and one caller may use both: with "
+            "forward.match_by_host no target may be in two policies; narrow one, or set it to false",
+        )
+
+
+def _listeners(raw: Mapping[str, Any]) -> Iterator[tuple[str, Address]]:
+    listen, default = mapping(raw.get("listen")), Listen()
+    for name in ("proxy", "admin", "metrics"):
+        if listen.get(name) is None:
+            address = getattr(default, name)
+        else:
+            try:
+                address = parse_address(listen[name])
+            except ValueError:
+                continue
+        if address is not None:
+            yield name, address
+
+
+def _is_open(name: str, address: Address, raw: Mapping[str, Any]) -> bool:
+    """Whether other machines can reach a listener that requires no token."""
+    if name == "metrics" or _is_local(address) or raw.get("store") is not None:
+        # With a store callers and operators are always judged, even where there is none yet.
+        return False
+    return not (_has_api(raw) if name == "admin" else raw.get("callers"))
+
+
+def _has_api(raw: Mapping[str, Any]) -> bool:
+    """Return True if the admin listener serves the API, which needs an operator."""
+    admin = mapping(raw.get("admin"))
+    return raw.get("store") is not None or bool(admin.get("tokens") or admin.get("oidc"))
+
+
+def _is_local(address: Address) -> bool:
+    return address.path is not None or ip_address(address.host).is_loopback
+
+
+def global_warnings(raw: Mapping[str, Any]) -> Found:
+    """What loads but should be known: open listeners, tokens in clear."""
+    if raw.get("allow_unauthenticated") is True:
+        for name, address in _listeners(raw):
+            if _is_open(name, address, raw):
+                yield ("listen", name), "anyone who can reach this listener can use it"
+    yield from insecure_values(mapping(raw.get("callers")), ("callers",))
+    yield from insecure_values(mapping(raw.get("ca")), ("ca",))
+    yield from insecure_values(mapping(raw.get("admin")), ("admin",))
+    yield from unexpanded(raw, ())
+    if raw.get("admin") is not None and not _has_api(raw):
+        yield ("admin",), "does nothing without operators or a store: add `tokens`, or remove this key"
+
+
+def integration_warnings(raw: Mapping[str, Any]) -> Found:
+    """What loads but should be known: credentials in clear, secrets in the file, prefixes that never match."""
+    prefixes = raw.get("endpoint_prefix", [])
+    listed = isinstance(prefixes, list)
+    kind = kind_of(raw)
+    certificate = (kind is not None and kind.brings_certificate) or raw.get("client_certificate") is not None
+    in_the_clear = f"the credential travels in the clear{', and no client certificate is sent' if certificate else ''}"
+    for index, prefix in enumerate(prefixes if listed else [prefixes]):
+        if _is_http(prefix):
+            yield ("endpoint_prefix", index) if listed else ("endpoint_prefix",), in_the_clear
+    domains = raw.get("allowed_domains")
+    for index, domain in enumerate(domains if isinstance(domains, list) else []):
+        if _is_http(domain):
+            yield ("allowed_domains", index), in_the_clear
+    if kind is not None:
+        yield from kind.find_warnings(raw)
+    for model in SUPPLEMENTS:
+        yield from model.find_warnings_in(mapping(raw.get(model.SECTION)))
+    for key in ("auth", *(model.SECTION for model in SUPPLEMENTS), "client_certificate"):
+        yield from insecure_values(mapping(raw.get(key)), (key,))
+
+
+def _is_http(url: Any) -> bool:
+    return isinstance(url, str) and url[:5].lower() == "http:"
+
+
+Store = Literal["none", "file", "database"]
+"""What processes may share: nothing, what is in a file of one machine, or what is in a database."""
+
+_OF_ONE_FILE = (
+    "only processes that use the file of store.path may use this, each on this machine: to run more, keep the store in "
+    "PostgreSQL (store.url)"
+)
+
+
+def single_process_warnings(raw: Mapping[str, Any], store: Store) -> Found:
+    """What loads but should be known: credentials that processes use up for one another, if they do not share them."""
+    kind = kind_of(raw)
+    if kind is not None and store != "database":
+        for place, reason in kind.find_single_process(raw):
+            yield place, reason if store == "none" else _OF_ONE_FILE
+
+
+def policy_warnings(policy: Policy) -> Found:
+    """Report endpoint prefixes that no allowed domain covers, so that they allow nothing."""
+    for prefix in policy.prefixes if policy.domains else ():
+        if not any(domain.covers(prefix.origin) for domain in policy.domains):
+            text = f"no request passes, because {prefix.origin} is not an allowed domain: change it, or add it to"
+            yield ("endpoint_prefix",), f"{text} allowed_domains, with allow_other_domains: true"
+
+
+def redaction_warnings(integration: Integration) -> Found:
+    """`redact_response` where the integration injects nothing that can be searched."""
+    credential = integration.secrets.credential
+    if not integration.redact_response or not isinstance(credential, FixedCredential):
+        return
+    if not searchable(credential.grant.secrets):
+        text = f"does nothing: no secret of {SHORTEST} bytes or more is put into requests; remove this key"
+        yield ("redact_response",), text
+
+
+_VARIABLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?::?[-=?+][^}]*)?\}")
+_WHOLE_VARIABLE: Final = re.compile(r"\$[A-Z_][A-Z0-9_]+")
+"""What shells, docker compose and CI expand. Without braces it counts only as a whole value: `$` is common in texts."""
+
+_REFERABLE: Final = frozenset(
+    {"endpoint_prefix", "auth", "client_certificate", *(each.SECTION for each in SUPPLEMENTS)}
+)
+"""The keys of an integration that {env: NAME} may stand under."""
+
+_FREE_TEXTS: Final = frozenset({"title", "description", "tags", "value"})
+"""Texts for people, and secrets of stored documents, of which nothing is said."""
+
+
+def unexpanded(raw: Any, loc: Loc, way_out: str = "write the value itself") -> Found:
+    """Values with a variable in them, as shells write it: it is sent as it is."""
+    if isinstance(raw, str):
+        if "$" in raw and (_VARIABLE.search(raw) or _WHOLE_VARIABLE.fullmatch(raw)):
+            yield loc, f"nothing is expanded: {way_out}"
+    elif isinstance(raw, Mapping):
+        for key, value in raw.items():
+            if key not in _FREE_TEXTS:
+                yield from unexpanded(value, (*loc, key), way_out)
+    elif isinstance(raw, list):
+        for index, value in enumerate(raw):
+            yield from unexpanded(value, (*loc, index), way_out)
+
+
+def unexpanded_in(raw: Mapping[str, Any], context: Context) -> Found:
+    """Find them in an integration, of which only a file may name a variable."""
+    for key, value in raw.items():
+        if key in _FREE_TEXTS:
+            continue
+        if key in _REFERABLE and context.is_file:
+            yield from unexpanded(value, (key,), "write {env: NAME}")
+        else:
+            yield from unexpanded(value, (key,))
+
+
+def preset_warnings(raw: Mapping[str, Any]) -> Found:
+    """The same of a preset, except its body, which is for the upstream."""
+    for key in ("url", "headers", "content_type"):
+        yield from unexpanded(raw.get(key), (key,))
+
+
+def insecure_values(raw: Any, loc: Loc) -> Found:
+    """Secrets that are written in the file itself."""
+    if isinstance(raw, Mapping):
+        for key, value in raw.items():
+            if key == "insecure_value":
+                yield (*loc, key), "a secret is written in the config file: use this for trials only"
+            else:
+                yield from insecure_values(value, (*loc, key))
+    elif isinstance(raw, list):
+        for index, value in enumerate(raw):
+            yield from insecure_values(value, (*loc, index))

@@ -1,0 +1,149 @@
+"""Compare two configs: the paths of the keys that differ, never their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel
+
+from sidekey.config.errors import Loc, show
+from sidekey.policy.callers import Caller
+from sidekey.publish import Changes
+from sidekey.snapshot.admin import AdminToken
+from sidekey.snapshot.snapshot import Integration, Snapshot
+
+
+class Difference(NamedTuple):
+    """A key that one of two documents lacks, or that has another value."""
+
+    kind: Literal["added", "removed", "changed"]
+    place: Loc
+
+
+def differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], equal: Callable[[Any, Any], bool], place: Loc = ()
+) -> list[Difference]:
+    """Compare two nested mappings in the order of their keys, and lists as a whole. A key without a value is missing.
+
+    A model counts as the mapping of its fields. What is the same object is not looked at.
+    """
+    found: list[Difference] = []
+    for key in sorted({*before, *after}):
+        one, other = before.get(key), after.get(key)
+        if one is other:
+            continue
+        one = _fields(one) if isinstance(one, BaseModel) else one
+        other = _fields(other) if isinstance(other, BaseModel) else other
+        where = (*place, key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found += differences(one, other, equal, where)
+        elif not equal(one, other):
+            found.append(Difference("added" if one is None else "removed" if other is None else "changed", where))
+    return found
+
+
+def compare(before: Snapshot, after: Snapshot) -> Changes:
+    """Compare what two snapshots were built from. Blocks: thousands of integrations may differ."""
+    one, other = _document(before, after), _document(after, before)
+    places: dict[str, set[Loc]] = {"added": set(), "removed": set(), "changed": set()}
+    for kind, place in differences(one, other, _equal):
+        places[kind].add(place)
+    reported = set[Loc]().union(*places.values())
+    for name in one["integrations"].keys() & other["integrations"].keys():
+        previous, integration = before.integrations[name], after.integrations[name]
+        if previous.digests != integration.digests:
+            secrets = _secrets(previous, integration)
+            places["changed"] |= {place for place in secrets if not _is_within(place, reported)}
+    revisions = [0 if each.stored is None else each.stored.revision for each in (before, after)]
+    paths = {kind: tuple(sorted(map(show, found))) for kind, found in places.items()}
+    return Changes(**paths, revision=revisions[1] if revisions[0] != revisions[1] else None)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    # In Python 1 is True.
+    return type(one) is type(other) and bool(one == other)
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    """Return the fields of a model. `model_dump` would redact references, and all of them would be equal."""
+    return {key: getattr(model, name) for key, name in _names(model.__class__)}
+
+
+@cache
+def _names(model: type[BaseModel]) -> tuple[tuple[str, str], ...]:
+    """Return the keys of a model in a document, each with the name of its field."""
+    return tuple((field.alias or name, name) for name, field in model.model_fields.items())
+
+
+def _document(snapshot: Snapshot, other: Snapshot) -> dict[str, Any]:
+    """Build the document of a snapshot, without what another snapshot has as well."""
+    callers, others = snapshot.callers or {}, other.callers or {}
+    document = {
+        "callers": {each.name: _caller(key, each) for key, each in callers.items() if others.get(key) != each},
+        "integrations": {
+            name: _integration(each)
+            for name, each in snapshot.integrations.items()
+            if other.integrations.get(name) is not each
+        },
+        "presets": {
+            name: each.document for name, each in snapshot.presets.items() if other.presets.get(name) is not each
+        },
+    }
+    # Both were built from one load of the files if they share its settings.
+    return document if snapshot.written is other.written else {**_globals(snapshot), **document}
+
+
+def _globals(snapshot: Snapshot) -> dict[str, Any]:
+    """Build the global keys: the settings, and in place of references what was read from them."""
+    settings, admin, store = _fields(snapshot.written), snapshot.admin, snapshot.store
+    tokens = {name: _token(each) for name, each in admin.tokens.items()}
+    oidc = settings["admin"].oidc
+    if oidc is not None and admin.oidc is not None:
+        read = {"client_secret": admin.oidc.client_secret, "trusted_ca": admin.oidc.trust}
+        oidc = {**_fields(oidc), **read}
+    return {
+        **settings,
+        "admin": {**_fields(settings["admin"]), "tokens": tokens, "tls": admin.certificate, "oidc": oidc},
+        "ca": {**_fields(settings["ca"]), "certificate": snapshot.ca.own, "extra_roots": snapshot.ca.extra_roots},
+        "network": {**_fields(settings["network"]), "trusted_ca": snapshot.trust},
+        "store": None if store is None else {**_fields(settings["store"]), "keys": store.keys, "url": store.url},
+    }
+
+
+def _token(token: AdminToken) -> dict[str, Any]:
+    return {
+        "token": token.digest,
+        "role": token.role,
+        "presets": token.presets,
+        "per_minute": token.per_minute,
+        "per_day": token.per_day,
+    }
+
+
+def _caller(digest: bytes, caller: Caller) -> dict[str, Any]:
+    granted = {"integrations": caller.integrations, "presets": caller.presets}
+    return {"token": digest, **{key: "*" if ids is None else ids for key, ids in granted.items()}}
+
+
+def _integration(integration: Integration) -> Any:
+    if integration.written is None:
+        # A stored integration that cannot be used has no settings.
+        return integration.kind
+    document = _fields(integration.written)
+    if document["trusted_ca"] is not None:
+        # With the digest of the file.
+        document["trusted_ca"] = integration.trust
+    return document
+
+
+def _secrets(before: Integration, after: Integration) -> Iterator[Loc]:
+    """Yield the places where another secret was read, or where only one of the two could be read."""
+    one, other = dict(before.digests), dict(after.digests)
+    differing = (keys for keys in one.keys() | other.keys() if one.get(keys) != other.get(keys))
+    yield from (("integrations", after.id, *keys) for keys in differing)
+
+
+def _is_within(place: Loc, places: set[Loc]) -> bool:
+    return any(place[:length] in places for length in range(1, len(place) + 1))

@@ -1,0 +1,335 @@
+"""Values of the config that are more than a text: names, listener addresses, networks, prefixes, methods, trust.
+
+Each parser raises ValueError, which says what must be true and repeats no input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
+
+from sidekey.config.ca_bundles import check_bundle, check_no_local_ca
+from sidekey.credentials.context import Context, parsed_by
+from sidekey.credentials.fields import Reference, marker, parse_text, refuse, refuse_elsewhere, refuse_key
+from sidekey.policy import addresses
+from sidekey.policy.decide import DEFAULT_METHODS
+from sidekey.policy.headers import TARGET_HEADERS
+from sidekey.policy.targets import SAFE_METHODS_NEVER, Domain, Prefix, parse_domain, parse_prefix
+from sidekey.policy.urls import check_characters, parse_origin
+from sidekey.presets.preset import CONTENT_TYPE
+from sidekey.presets.template import NAME as PARAMETER_NAME
+from sidekey.snapshot.snapshot import Address, Trust
+
+NAME_PATTERN = "[a-z0-9][a-z0-9_-]{0,62}"
+_NAME = re.compile(NAME_PATTERN)
+_METHODS = frozenset(method.decode() for method in DEFAULT_METHODS)
+_PORT = re.compile("0|[1-9][0-9]{0,4}")
+_MODE = re.compile("0[0-7]{3}")
+_LONGEST_SOCKET_PATH = 107
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
+def check_name(text: str) -> str:
+    """An integration's ID or a caller's name; `unknown` is what metrics call the rest."""
+    if not _NAME.fullmatch(text):
+        raise ValueError("must be 1 to 63 of a-z, 0-9, _ and -, and begin with a letter or digit")
+    if text == "unknown":
+        raise ValueError("unknown is reserved: choose another name")
+    return text
+
+
+def check_host_name(text: str) -> str:
+    """A host name without port, in lower case."""
+    try:
+        host = parse_origin("https", text).host
+    except ValueError:
+        host = ""
+    if not host or ":" in text or host.endswith(".") or addresses.literal(host) is not None:
+        raise ValueError("must be a host name without port and final dot: write an international one in punycode")
+    return host
+
+
+def check_host_suffix(text: str) -> str:
+    """A host name that stands for itself and all that is under it."""
+    host = check_host_name(text)
+    if "." not in host:
+        raise ValueError("must have at least two labels, such as example.com")
+    return host
+
+
+def check_file_path(text: str) -> str:
+    """The path of a file or folder."""
+    if not text or not text.isprintable():
+        raise ValueError("must be a path, not empty and without control characters")
+    return text
+
+
+def parse_address(raw: object) -> Address:
+    """Where a listener listens: ADDRESS:PORT or unix:PATH."""
+    way_out = "must be ADDRESS:PORT with an IP address, such as 127.0.0.1:8080 or [::1]:8080, or unix:/run/sidekey.sock"
+    if not isinstance(raw, str):
+        raise ValueError(way_out)  # noqa: TRY004 - pydantic reports ValueError
+    if raw.startswith("unix:"):
+        path = raw.removeprefix("unix:")
+        if not path.isprintable() or not 0 < len(path.encode()) <= _LONGEST_SOCKET_PATH:
+            raise ValueError(f"the path of a unix socket must have 1 to {_LONGEST_SOCKET_PATH} bytes")
+        return Address(path=path)
+    host, colon, port = raw.rpartition(":")
+    if not colon or not _PORT.fullmatch(port) or int(port) > 65535:
+        raise ValueError(way_out)
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        address = ip_address("127.0.0.1" if host == "localhost" else host[1:-1] if bracketed else host)
+    except ValueError:
+        raise ValueError(way_out) from None
+    if bracketed != (address.version == 6):
+        raise ValueError(way_out)
+    return Address(host=str(address), port=int(port))
+
+
+def parse_mode(raw: object) -> int:
+    """The file mode of unix sockets, as octal digits."""
+    if not isinstance(raw, str) or not _MODE.fullmatch(raw):
+        raise ValueError("must be four octal digits, such as 0660")
+    return int(raw, 8)
+
+
+def parse_network(raw: object) -> addresses.Network:
+    """A network such as 10.0.0.0/8; a single address is a network of its own."""
+    if not isinstance(raw, str):
+        raise ValueError("must be a network as text, such as 10.0.0.0/8")  # noqa: TRY004 - as above
+    try:
+        network = ip_network(raw, strict=False)
+    except ValueError:
+        raise ValueError("must be an IP address and a prefix length, such as 10.0.0.0/8 or fd00::/8") from None
+    if ip_address(raw.partition("/")[0]) != network.network_address:
+        raise ValueError(f"must not have bits set beyond the prefix length: write {network}")
+    return network
+
+
+def parse_ip(raw: object) -> str:
+    """An IP address, in its shortest form."""
+    try:
+        if isinstance(raw, str):
+            return str(ip_address(raw))
+    except ValueError:
+        pass
+    raise ValueError("must be an IP address as text, such as 127.0.0.1 or ::1")
+
+
+def parse_source_address(raw: object) -> addresses.Address:
+    """The local address of outgoing connections: one that a machine can have, without a zone."""
+    try:
+        address = ip_address(raw) if isinstance(raw, str) else None
+    except ValueError:
+        address = None
+    if address is None:
+        raise ValueError("must be an IP address of this machine as text, such as 192.0.2.10 or 2001:db8::10")
+    if address.is_unspecified:
+        raise ValueError("must be one address: to let the system choose, remove this key")
+    if address.is_multicast or address == _BROADCAST:
+        raise ValueError("must be a unicast address: no connection leaves from a multicast or broadcast address")
+    if isinstance(address, IPv6Address):
+        if address.is_link_local:
+            # It needs a zone, and reaches nothing beyond the link (RFC 4007 11).
+            raise ValueError("must not be a link-local address: write a global one, or a unique local one (fd00::/8)")
+        if address.scope_id is not None:
+            raise ValueError("must not have a zone: write the address without % and what follows it")
+        if address.ipv4_mapped is not None:
+            raise ValueError(f"must not be an IPv4-mapped address: write {address.ipv4_mapped}")
+    return address
+
+
+def parse_trust(raw: object, context: Context) -> Trust:
+    """Parse the trusted CAs: mozilla, system, {inline: PEM}, or in a file {file: PATH}."""
+    if raw in ("mozilla", "system"):
+        return Trust(str(raw))
+    if isinstance(raw, Mapping) and not context.is_file:
+        refuse_elsewhere(raw, "send {inline: PEM}")
+    key, text = next(iter(raw.items())) if isinstance(raw, dict) and len(raw) == 1 else (None, None)
+    if key == "file" and isinstance(text, str) and text:
+        return Trust("file", text)
+    if key == "inline" and isinstance(text, str):
+        return _inline(text)
+    file = "{file: PATH} of a PEM file, " if context.is_file else ""
+    raise ValueError(f"must be mozilla, system, {file}or {{inline: PEM}}")
+
+
+def _inline(text: str) -> Trust:
+    refuse_key(text, "remove it")
+    # Text between the certificates may be in any encoding.
+    data = text.encode("ascii", "replace")
+    try:
+        check_bundle(data.decode())
+        check_no_local_ca(data)
+    except ValueError as error:
+        raise ValueError(f"the value {error}") from None
+    return Trust("inline", None, hashlib.sha256(data).hexdigest(), data.decode())
+
+
+def parse_grants(raw: object) -> tuple[str, ...] | None:
+    """The IDs of what a caller may use; None for all of them."""
+    if raw == "*":
+        return None
+    if not isinstance(raw, list):
+        raise ValueError('must be a list of IDs, or "*" for all of them')  # noqa: TRY004 - as above
+    errors: list[tuple[tuple[int], ValueError]] = []
+    for index, entry in enumerate(raw):
+        try:
+            check_name(entry if isinstance(entry, str) else "")
+        except ValueError as error:
+            errors.append(((index,), error))
+    refuse(errors)
+    return tuple(dict.fromkeys(raw))
+
+
+def check_method(text: str) -> str:
+    """Check a method, with its case (RFC 9110 9.1)."""
+    if text in SAFE_METHODS_NEVER:
+        raise ValueError("must not be TRACE or CONNECT, which are never forwarded")
+    if text not in _METHODS:
+        raise ValueError("must be a known method in capitals, such as POST")
+    return text
+
+
+def check_target_header(text: str) -> str:
+    """One of the headers that are dropped unless an integration passes them; case does not count."""
+    for name in TARGET_HEADERS:
+        if name.lower() == text.lower():
+            return name
+    raise ValueError(f"must be one of {', '.join(TARGET_HEADERS)}: every other header passes without being listed here")
+
+
+def check_preset_method(text: str) -> str:
+    """A method that a POST may stand for."""
+    if text == "HEAD":
+        raise ValueError("must not be HEAD: its response has no body, which a POST cannot be answered with")
+    return check_method(text)
+
+
+def check_parameter_name(text: str) -> str:
+    """The name of a preset's parameter, as it stands in a placeholder."""
+    if not re.fullmatch(PARAMETER_NAME, text):
+        raise ValueError("must be 1 to 63 letters, digits, _ and -, and begin with a letter or _")
+    return text
+
+
+def check_content_type(text: str) -> str:
+    """A media type with its parameters (RFC 9110 8.3.1)."""
+    if not CONTENT_TYPE.fullmatch(text):
+        raise ValueError("must be a media type, such as application/json")
+    return text
+
+
+def check_test_path(text: str) -> str:
+    """A path (and query) under the integration's base."""
+    if text and not text.startswith("/"):
+        raise ValueError("must begin with a slash: it is appended to the base URL")
+    check_characters(text)
+    return text
+
+
+def _prefix(raw: object, context: Context) -> Prefix | Reference:
+    reference = parse_text(raw, context)
+    return parse_prefix(reference.value) if reference.source == "text" else reference
+
+
+def _domain(raw: object) -> Domain:
+    if not isinstance(raw, str):
+        raise ValueError("must be a base URL, such as https://api.example.com")  # noqa: TRY004 - as above
+    return parse_domain(raw)
+
+
+def _listed(raw: Any) -> Any:
+    return raw if isinstance(raw, list) else [raw]
+
+
+_AS_TEXT = PlainSerializer(str, return_type=str)
+
+Name = Annotated[str, AfterValidator(check_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]
+HostName = Annotated[str, AfterValidator(check_host_name)]
+HostSuffix = Annotated[str, AfterValidator(check_host_suffix)]
+FilePath = Annotated[str, AfterValidator(check_file_path)]
+ListenAddress = Annotated[
+    Address,
+    PlainValidator(parse_address),
+    _AS_TEXT,
+    WithJsonSchema({"title": "Listener address", "type": "string", "pattern": "^(unix:.+|.+:[0-9]{1,5})$"}),
+]
+Mode = Annotated[
+    int,
+    PlainValidator(parse_mode),
+    PlainSerializer(lambda mode: f"0{mode:o}", return_type=str),
+    WithJsonSchema({"title": "File mode", "type": "string", "pattern": "^0[0-7]{3}$"}),
+]
+PrivateNetwork = Annotated[
+    addresses.Network, PlainValidator(parse_network), _AS_TEXT, WithJsonSchema({"title": "Network", "type": "string"})
+]
+StaticAddress = Annotated[str, PlainValidator(parse_ip), WithJsonSchema({"title": "IP address", "type": "string"})]
+SourceAddress = Annotated[
+    addresses.Address,
+    PlainValidator(parse_source_address),
+    _AS_TEXT,
+    WithJsonSchema({"title": "IP address", "type": "string"}),
+]
+TrustedCA = Annotated[
+    Trust,
+    parsed_by(parse_trust),
+    PlainSerializer(lambda trust: trust.path or trust.source, return_type=str),
+    WithJsonSchema(marker("trusted_ca")),
+]
+CallerGrants = Annotated[
+    tuple[str, ...] | None,
+    PlainValidator(parse_grants),
+    PlainSerializer(lambda granted: "*" if granted is None else list(granted)),
+    WithJsonSchema(
+        {
+            "title": "IDs",
+            "oneOf": [
+                {"const": "*"},
+                {"type": "array", "items": {"type": "string", "pattern": f"^{NAME_PATTERN}$"}},
+            ],
+        }
+    ),
+]
+Method = Annotated[
+    str,
+    AfterValidator(check_method),
+    WithJsonSchema({"title": "Method", "type": "string", "pattern": "^[A-Z][A-Z-]*$"}),
+]
+TargetHeader = Annotated[
+    str,
+    AfterValidator(check_target_header),
+    WithJsonSchema({"title": "TargetHeader", "type": "string", "enum": list(TARGET_HEADERS)}),
+]
+PresetMethod = Annotated[Method, AfterValidator(check_preset_method)]
+ParameterName = Annotated[
+    str,
+    AfterValidator(check_parameter_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{PARAMETER_NAME}$"}),
+]
+ContentType = Annotated[str, AfterValidator(check_content_type)]
+Value = Annotated[Any, WithJsonSchema({"title": "Value"})]
+"""Any value that JSON has; YAML's other types are no values of a config file."""
+Scalar = Annotated[
+    Any, WithJsonSchema({"title": "Text, number, true or false", "type": ["string", "number", "boolean", "null"]})
+]
+TestPath = Annotated[str, AfterValidator(check_test_path)]
+EndpointPrefixes = Annotated[
+    list[Annotated[Prefix | Reference, parsed_by(_prefix), _AS_TEXT]],
+    BeforeValidator(_listed),
+    WithJsonSchema(
+        {
+            "title": "Endpoint prefixes",
+            "oneOf": [marker("text"), {"type": "array", "items": marker("text")}],
+        }
+    ),
+]
+AllowedDomain = Annotated[
+    Domain, PlainValidator(_domain), _AS_TEXT, WithJsonSchema({"title": "Domain", "type": "string"})
+]

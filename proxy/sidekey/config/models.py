@@ -1,0 +1,731 @@
+"""The config file, version 1. docs/config.md and the JSON schema are made of the descriptions here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from sidekey.ca.roots import certificates
+from sidekey.config import field_types
+from sidekey.credentials.base import KindSettings
+from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.context import FileOnly
+from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.fields import (
+    ENTRIES,
+    NAMES,
+    AtMost,
+    HeaderName,
+    PemSecret,
+    PemText,
+    Reference,
+    Secret,
+    SecretElsewhere,
+    Section,
+)
+from sidekey.credentials.injection import AddedSettings
+from sidekey.credentials.registry import KINDS, AuthSettings
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
+from sidekey.credentials.units import Duration, Retention, Size
+from sidekey.policy.targets import Domain, Prefix
+from sidekey.policy.urls import InvalidTarget, Origin, Target, parse_target
+from sidekey.snapshot import snapshot
+from sidekey.snapshot.admin import PER_DAY, PER_MINUTE, Role
+from sidekey.snapshot.request_rules import Limits, Timeouts
+from sidekey.snapshot.store import HISTORY
+
+_LISTEN = snapshot.Listen()
+_TIMEOUTS = Timeouts()
+_LIMITS = Limits()
+_LOG = snapshot.Log()
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("must be greater than 0s")
+    return seconds
+
+
+def _days(seconds: float) -> float:
+    if not 86_400 <= seconds <= 90 * 86_400:
+        raise ValueError("must be 1d to 90d")
+    return seconds
+
+
+def _not_nothing(size: int) -> int:
+    if size <= 0:
+        raise ValueError("must be at least 1B")
+    return size
+
+
+def _naming_kinds(description: str, belongs: Callable[[type[KindSettings]], bool]) -> str:
+    """Put the names of the kinds for which `belongs` returns True in the place of KINDS."""
+    *rest, last = (f"`{name}`" for name, kind in KINDS.items() if belongs(kind))
+    return description.replace("KINDS", f"{', '.join(rest)} and {last}" if rest else last)
+
+
+PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
+PositiveSize = Annotated[Size, AfterValidator(_not_nothing)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+def _as_set(entries: list[Prefix] | list[Domain]) -> list[str]:
+    """Prefixes or domains where their order does not count."""
+    return sorted({str(entry) for entry in entries})
+
+
+def _anchors(trust: snapshot.Trust | None) -> str | list[str] | None:
+    """CAs by their SHA-256, whatever stands around them and in which order."""
+    if trust is None or trust.pem is None:
+        return None if trust is None else trust.source
+    return sorted({hashlib.sha256(der).hexdigest() for der in certificates(trust.pem.encode())})
+
+
+class ListenSettings(Section):
+    """The listeners."""
+
+    proxy: field_types.ListenAddress = Field(
+        default=_LISTEN.proxy,
+        description="Where callers connect: `ADDRESS:PORT` or `unix:PATH`. An address that is neither loopback nor a "
+        "unix socket needs `callers`, or `allow_unauthenticated`.",
+    )
+    admin: field_types.ListenAddress = Field(
+        default=_LISTEN.admin,
+        description="Where operators connect. An address that is neither loopback nor a unix socket needs "
+        "`store`, which requires operators' tokens, or `allow_unauthenticated`.",
+    )
+    metrics: field_types.ListenAddress | None = Field(
+        default=None,
+        description="A further listener with only `/metrics`, `/healthz`, `/startupz` and `/readyz`. It accepts any "
+        "`Host` and needs no token.",
+    )
+    names: list[field_types.HostName] = Field(
+        default=[], description="Further host names of the proxy listener, such as a Service's."
+    )
+    mode: field_types.Mode = Field(
+        default=_LISTEN.proxy.mode, description="File mode of unix sockets, four octal digits."
+    )
+
+
+class CallerSettings(Section):
+    """A caller: who may send requests, and for which integrations."""
+
+    token: Secret = Field(
+        description="The caller's token: the password of the proxy user, or `Sidekey-Token`. Compared as UTF-8."
+    )
+    integrations: field_types.CallerGrants = Field(
+        default=(), description='IDs of the integrations that the caller may use, or `"*"` for all; default: none.'
+    )
+    presets: field_types.CallerGrants = Field(
+        default=(),
+        description='IDs of the presets that the caller may use, or `"*"` for all; default: none. They need not be '
+        "in `integrations` too.",
+    )
+
+
+class NetworkSettings(Section):
+    """How Sidekey resolves targets, and which addresses it may connect to."""
+
+    hosts: dict[field_types.HostName, Annotated[list[field_types.StaticAddress], Field(min_length=1)]] = Field(
+        default={},
+        description="Static IP addresses by host name, as lists, instead of DNS. The address rules apply to them too.",
+    )
+    allow_private: list[field_types.PrivateNetwork] = Field(
+        default=[], description="Private networks that Sidekey may connect to, such as `10.0.0.0/8`."
+    )
+    trusted_ca: field_types.TrustedCA = Field(
+        default=snapshot.Trust(),
+        description="Which CAs upstream certificates are verified against: `mozilla`, `system`, `{file: PATH}` or "
+        "`{inline: PEM}`.",
+    )
+    search: bool = Field(default=False, description="Whether DNS search domains apply to targets.")
+    source_address: field_types.SourceAddress | None = Field(
+        default=None,
+        description="The IP address of this machine for outgoing connections, also those for tokens and "
+        "certificates; default: the system chooses. Sidekey then connects only to addresses of the same "
+        "family (IPv4 or IPv6).",
+    )
+
+
+class TimeoutSettings(Section):
+    """How long each step may take."""
+
+    connect: PositiveDuration = Field(
+        default=_TIMEOUTS.connect,
+        description="Resolving, connecting and the TLS handshake together; also how long a CONNECT waits for its "
+        "certificate.",
+    )
+    request_head: PositiveDuration = Field(
+        default=_TIMEOUTS.request_head, description="From the first byte of a request head to its last."
+    )
+    response: PositiveDuration = Field(
+        default=_TIMEOUTS.response,
+        description="From the last byte of the request to the first byte of the response head.",
+    )
+    idle: PositiveDuration = Field(default=_TIMEOUTS.idle, description="Between two pieces of a body.")
+    keep_alive: PositiveDuration = Field(
+        default=_TIMEOUTS.keep_alive, description="How long a connection is kept without a request."
+    )
+    write: PositiveDuration = Field(
+        default=_TIMEOUTS.write, description="How long a peer may accept no bytes while Sidekey sends."
+    )
+    total: Duration = Field(default=_TIMEOUTS.total, description="A whole exchange; `0s`: no limit.")
+    drain_delay: Duration = Field(
+        default=_TIMEOUTS.drain_delay, description="From SIGTERM to the end of accepting new connections."
+    )
+    drain: Duration = Field(
+        default=_TIMEOUTS.drain, description="How long requests in flight may take to finish after that."
+    )
+    tunnel_idle: PositiveDuration = Field(
+        default=_TIMEOUTS.tunnel_idle,
+        description="How long Sidekey keeps a tunnel that it does not decrypt (`forward.unmatched: pass`) without "
+        "traffic.",
+    )
+
+
+class LimitSettings(Section):
+    """Limits of requests, responses and memory."""
+
+    request_head: PositiveSize = Field(default=_LIMITS.request_head, description="A request head.")
+    target: PositiveSize = Field(default=_LIMITS.target, description="A request target.")
+    headers: Count = Field(default=_LIMITS.headers, description="Number of headers of a request.")
+    request_body: Size = Field(default=_LIMITS.request_body, description="A request body.")
+    response_head: PositiveSize = Field(default=_LIMITS.response_head, description="A response head.")
+    replay_body: Size = Field(
+        default=_LIMITS.replay_body,
+        description="A body that Sidekey keeps to send it once more, after a 401 or on a new connection, or buffers to "
+        "add a token to it.",
+    )
+    signed_body: PositiveSize = Field(
+        default=_LIMITS.signed_body,
+        description="A request body that Sidekey signs, and therefore holds until it is complete.",
+    )
+    held_bodies: PositiveSize = Field(
+        default=_LIMITS.held_bodies,
+        description="All bodies together that Sidekey holds to sign them, at least twice `signed_body`. One "
+        "integration may use half. A request whose body does not fit gets 503 at once.",
+    )
+    in_flight: Count = Field(
+        default=_LIMITS.in_flight,
+        description="Requests at the same time. If integrations name several origins (scheme, host and port; a "
+        "wildcard domain counts as one, and so does `forward.unmatched: pass`), each origin may use "
+        "half, rounded up. Integrations with their own `limits` are an exception.",
+    )
+    pipelined: Count = Field(default=_LIMITS.pipelined, description="Requests waiting on one connection.")
+    tunnels: Count = Field(
+        default=_LIMITS.tunnels,
+        description="Tunnels (CONNECT) at the same time. If `callers` has several entries, each may use half.",
+    )
+    preset_parameters: PositiveSize = Field(
+        default=_LIMITS.preset_parameters, description="The parameters that a caller sends to a preset."
+    )
+    preset_body: PositiveSize = Field(
+        default=_LIMITS.preset_body, description="The filled body of a preset, and all filled headers together."
+    )
+
+
+class LogSettings(Section):
+    """Logging; see [logs.md](logs.md)."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The lowest level that is logged."
+    )
+    access: Literal["off", "errors", "all"] = Field(default="errors", description="Which requests are logged.")
+    path: bool = Field(
+        default=_LOG.path, description="Whether access lines contain path and query, which may be secret."
+    )
+    audit: Literal["off", "uses"] = Field(
+        default=_LOG.audit,
+        description="`uses`: a line for each request that was sent with a credential. Changes of the config are logged "
+        "in any case.",
+    )
+    format: Literal["auto", "json", "text"] = Field(
+        default=_LOG.format,
+        description="`json`: one JSON object per line; `text`: lines for people; `auto`: text on a terminal, JSON "
+        "elsewhere.",
+    )
+    file: field_types.FilePath | None = Field(
+        default=_LOG.file,
+        description="The file to append lines to; default: standard error. On SIGUSR1, Sidekey opens it again, for "
+        "rotation.",
+    )
+
+
+class ForwardSettings(Section):
+    """The forward proxy, which clients use through `HTTP_PROXY` and `HTTPS_PROXY`."""
+
+    unmatched: Literal["deny", "pass"] = Field(
+        default="deny",
+        description="What Sidekey does with requests to a host that no integration names: `deny`, or `pass`: forward "
+        "them unchanged, without a credential. It never connects to addresses that are not allowed.",
+    )
+    match_by_host: bool = Field(
+        default=False,
+        description="Whether a request or CONNECT that names no integration uses the integration that covers its "
+        "target, among those that the caller may use. No two of these may cover the same target. Hosts "
+        "that Sidekey learns only from a token response do not match. With `callers` the proxy user is "
+        "`-`: `http://-:TOKEN@HOST:PORT`.",
+    )
+    pass_ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
+        default=[443, 80],
+        description="The ports to which CONNECT may pass with `unmatched: pass`.",
+    )
+
+
+class CaSettings(Section):
+    """The local CA, with whose certificates Sidekey terminates TLS in tunnels (CONNECT)."""
+
+    folder: field_types.FilePath | None = Field(
+        default=None,
+        description="The folder for the CA and its key, which Sidekey keeps in a subfolder `ca` with mode 0700. "
+        "Default: a folder for each config path (with symbolic links of folders resolved), such as "
+        "`etc-sidekey-906f2f23fc35` for `/etc/sidekey`. It is in `$STATE_DIRECTORY`, else "
+        "`$XDG_STATE_HOME/sidekey`, else `~/.local/state/sidekey`.",
+    )
+    trust_folder: field_types.FilePath | None = Field(
+        default=None,
+        description="The folder with the public files that callers must trust: `ca.pem`, `bundle.pem`, "
+        "`truststore.p12` and `wgetrc`. Default: `trust` in `folder`. Only Sidekey may be able to write "
+        "to it.",
+    )
+    certificate: PemText | None = Field(
+        default=None,
+        description="The certificate of your own CA in PEM, with its chain up to the root, in any order. Needs "
+        "`private_key`.",
+    )
+    private_key: PemSecret | None = Field(default=None, description="Its private key in PEM, not encrypted.")
+    extra_roots: list[PemText] = Field(
+        default=[],
+        description="Further CAs in PEM that `bundle.pem` and `truststore.p12` contain. They may complete the chain of "
+        "`certificate`.",
+    )
+    hosts: list[field_types.HostSuffix] = Field(
+        default=[],
+        description="Suffixes of at least two labels, such as `example.com`, for which the CA may sign even if no "
+        "policy contains them.",
+    )
+
+
+def _check_driver(url: Reference) -> Reference:
+    if find_spec("asyncpg") is None:
+        raise ValueError("a store in PostgreSQL needs asyncpg: install from the checkout with the extra `postgres`")
+    return url
+
+
+class StoreKeySettings(Section):
+    """A key of the store."""
+
+    id: field_types.Name = Field(description="The key's ID. Sidekey stores it with everything that the key has sealed.")
+    key: SecretElsewhere = Field(description="32 random bytes in base64: `sidekey store new-key` makes them.")
+
+
+class StoreSettings(Section):
+    """The store of integrations that people change while Sidekey runs. Needs either `path` or `url`."""
+
+    path: field_types.FilePath | None = Field(
+        default=None, description="The file of an SQLite database, on a local disk, for one machine."
+    )
+    url: Annotated[SecretElsewhere, AfterValidator(_check_driver)] | None = Field(
+        default=None,
+        description="The URL of a PostgreSQL database, `postgresql://...`, for any number of machines; needs the "
+        "extra `postgres`. While Sidekey runs, only the password may change.",
+    )
+    keys: Annotated[list[StoreKeySettings], Field(min_length=1)] = Field(
+        description="The keys: the first seals secrets, and all of them open secrets."
+    )
+    audit: Annotated[Retention, AfterValidator(_positive)] = Field(
+        default=400 * 86_400.0, description="How long an entry of the audit is kept."
+    )
+    history: Annotated[Retention, AfterValidator(_days)] = Field(
+        default=HISTORY, description="How long results of sends, and failed requests, are kept: `1d` to `90d`."
+    )
+    allow_private: list[field_types.PrivateNetwork] = Field(
+        default=[],
+        description="Private networks that stored integrations may connect to. `network.allow_private` does not "
+        "apply to stored integrations.",
+    )
+
+
+class SenderGrants(Section):
+    """The grants of a sender."""
+
+    presets: Annotated[list[field_types.Name], AtMost(200)] = Field(
+        default=[], description="IDs of the presets that a `sender` may send. Required for a `sender`."
+    )
+    per_minute: Annotated[int, Field(ge=1, le=600)] = Field(
+        default=PER_MINUTE, description="Sends of a `sender` in a minute."
+    )
+    per_day: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=PER_DAY, description="Sends of a `sender` in 24 hours."
+    )
+
+
+class OperatorGrants(SenderGrants):
+    """The role of an operator, and the grants of a sender."""
+
+    role: Role = Field(
+        description="`viewer` reads, explains and tests what is saved; `editor` also changes integrations and "
+        "presets, and sends presets; `admin` also changes callers and tokens, and reads the audit; `sender` only "
+        "sends the presets in `presets`."
+    )
+
+
+class AdminTokenSettings(OperatorGrants):
+    """An operator's token, such as the first one of a cluster."""
+
+    token: SecretElsewhere = Field(description="The token: at least 16 characters.")
+
+
+class AdminTlsSettings(Section):
+    """The certificate of the admin listener, which then speaks https only. Sidekey reloads changed files."""
+
+    certificate: PemText = Field(description="The certificate in PEM, with its chain after it.")
+    private_key: PemSecret = Field(description="Its private key in PEM, not encrypted.")
+
+
+CALLBACK = "/ui/callback"
+"""The page to which the issuer redirects browsers."""
+
+LONGEST_SESSION = 12 * 3600.0
+"""Maximum seconds of a session of the console."""
+
+
+def _check_text(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError("must not be empty or contain control characters")
+    return text
+
+
+def _check_issuer(url: str) -> str:
+    target = _target_of(url)
+    if target is None or target.origin.scheme != "https" or target.query is not None:
+        raise ValueError("must be an https URL without a query, as the issuer's discovery document has it")
+    return url
+
+
+def _check_redirect_url(url: str) -> str:
+    target = _target_of(url)
+    if target is None or target.request_target != CALLBACK or not _is_private(target.origin):
+        raise ValueError(
+            f"must be https://HOST{CALLBACK} with the host where browsers open the console; http only for localhost"
+        )
+    return url
+
+
+def _is_private(origin: Origin) -> bool:
+    """Return True if nobody on the way can read the code of a redirect."""
+    return origin.scheme == "https" or origin.host in ("127.0.0.1", "localhost", "::1")
+
+
+def _target_of(url: str) -> Target | None:
+    try:
+        return parse_target(url)
+    except InvalidTarget:
+        return None
+
+
+def _check_scopes(scopes: list[str]) -> list[str]:
+    if "openid" not in scopes:
+        raise ValueError("must contain openid: without it the issuer sends no ID token")
+    return scopes
+
+
+def _check_session(seconds: float) -> float:
+    if not 60 <= seconds <= LONGEST_SESSION:
+        raise ValueError("must be at least 1m and at most 12h")
+    return seconds
+
+
+Claim = Annotated[str, AfterValidator(_check_text)]
+
+
+class OidcRolesSettings(Section):
+    """The roles of people, by a claim of the ID token."""
+
+    claim: Claim = Field(description="Name of the claim, such as `groups`. Its value is a text or a list of texts.")
+    map: dict[str, Role] = Field(
+        description="The role of each value. Somebody with several values has the highest role: `admin`, then "
+        "`editor`, `viewer` and `sender`. Somebody without a role cannot log in."
+    )
+
+
+class OidcPresetsSettings(Section):
+    """The presets that senders may send, by a claim of the ID token."""
+
+    claim: Claim = Field(description="Name of the claim, as in `roles`.")
+    map: dict[str, Annotated[list[field_types.Name], AtMost(200)]] = Field(
+        description="IDs of presets for each value. A sender may send those of all values, and at least one is needed."
+    )
+
+
+class OidcSettings(Section):
+    """Log-in to the console with OpenID Connect. Needs the extra `oidc`."""
+
+    issuer: Annotated[str, AfterValidator(_check_issuer)] = Field(
+        description="The issuer's URL, exactly as its discovery document and its ID tokens have it."
+    )
+    client_id: Claim = Field(description="The ID of Sidekey's client at the issuer.")
+    client_secret: SecretElsewhere = Field(description="The secret of the client.")
+    redirect_url: Annotated[str, AfterValidator(_check_redirect_url)] = Field(
+        description=f"The URL of the page `{CALLBACK}` as browsers open it, registered at the issuer."
+    )
+    scopes: Annotated[list[Claim], AfterValidator(_check_scopes)] = Field(
+        default=["openid", "profile"], description="Scopes to request. `openid` is required."
+    )
+    trusted_ca: field_types.TrustedCA | None = Field(
+        default=None, description="Like `network.trusted_ca`, instead of it, for calls to the issuer."
+    )
+    allow_private: list[field_types.PrivateNetwork] = Field(
+        default=[], description="Like `network.allow_private`, in addition to it, for calls to the issuer."
+    )
+    roles: OidcRolesSettings
+    presets: OidcPresetsSettings | None = Field(default=None, description="Required if the role `sender` is mapped.")
+    session: Annotated[Duration, AfterValidator(_check_session)] = Field(
+        default=LONGEST_SESSION, description="How long a session lasts, at most 12h."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if find_spec("joserfc") is None:
+            raise ValueError("admin.oidc needs joserfc: install from the checkout with the extra `oidc`")
+        if "sender" in self.roles.map.values() and self.presets is None:
+            raise ValueError("roles.map has the role sender: set `presets`, without which a sender may send nothing")
+        return self
+
+
+class AdminSettings(Section):
+    """The API and the console on the admin listener. With a `store`, or with operators here, the listener has them.
+
+    Without a store they are read-only.
+    """
+
+    tokens: dict[field_types.Name, AdminTokenSettings] = Field(
+        default={}, description="Operators' tokens by name, in addition to those of `sidekey token create`."
+    )
+    oidc: OidcSettings | None = Field(
+        default=None, description="Log-in to the console with a company account. Without it, people use tokens."
+    )
+    names: list[field_types.HostName] = Field(
+        default=[], description="Further host names of the admin listener, such as a Service's."
+    )
+    tls: AdminTlsSettings | None = Field(
+        default=None,
+        description="An admin listener with the API that is neither loopback nor a unix socket needs this, or "
+        "`behind_tls`.",
+    )
+    behind_tls: bool = Field(
+        default=False,
+        description="Whether the only client of the admin listener is a proxy that terminates TLS.",
+    )
+
+    @property
+    def has_operators(self) -> bool:
+        """Return True if somebody can log in without a store."""
+        return bool(self.tokens) or self.oidc is not None
+
+
+class TestSettings(Section):
+    """The request that `sidekey test ID` sends, without a body. Only 200 is success."""
+
+    __test__ = False
+
+    method: Annotated[field_types.Method, HARMLESS] = Field(default="GET", description="Method.")
+    path: Annotated[field_types.TestPath, HARMLESS] = Field(
+        default="", description="Path and query under the base URL, as after `/i/ID`."
+    )
+
+
+class IntegrationLimits(Section):
+    """Limits of one integration."""
+
+    in_flight: Annotated[Count | None, HARMLESS] = Field(
+        default=None,
+        description="Requests of this integration at the same time, at most `limits.in_flight`. They then do not "
+        "count for the limit of the origin.",
+    )
+
+
+class IntegrationSettings(Section):
+    """An integration: where its credential may go, and the credential."""
+
+    title: Annotated[str, HARMLESS] = Field(default="", description="The name that people see in place of the ID.")
+    description: Annotated[str, HARMLESS] = Field(default="", description="A description for people.")
+    tags: Annotated[list[str], HARMLESS] = Field(default=[], description="Words to find it with.")
+    endpoint_prefix: Annotated[field_types.EndpointPrefixes, ENTRIES, CountsAs(_as_set)] = Field(
+        default=[],
+        description=_naming_kinds(
+            "The URL under which targets are allowed, or a list of URLs, without wildcards and placeholders. KINDS "
+            "need one. Whole path segments count: `/v1` allows `/v1/x`, but not `/v10`, and no path that a server "
+            "may interpret as outside of `/v1`.",
+            lambda kind: kind.needs_prefix,
+        ),
+    )
+    allow_other_domains: bool = Field(
+        default=False, description="Whether `allowed_domains` is used; both keys are needed together."
+    )
+    allowed_domains: Annotated[list[field_types.AllowedDomain], ENTRIES, CountsAs(_as_set)] = Field(
+        default=[],
+        description="Base URLs, or `https://*.suffix`. With an `endpoint_prefix` both must allow a target.",
+    )
+    methods: Annotated[list[field_types.Method] | None, ENTRIES, HARMLESS] = Field(
+        default=None, min_length=1, description="Methods that are allowed; default: all but TRACE and CONNECT."
+    )
+    allow_private: Annotated[
+        list[field_types.PrivateNetwork],
+        FileOnly("only the operator allows addresses that are not global, in store.allow_private: remove this key"),
+    ] = Field(default=[], description="Like `network.allow_private`, in addition to it, for this integration.")
+    trusted_ca: Annotated[field_types.TrustedCA | None, CountsAs(_anchors)] = Field(
+        default=None, description="Like `network.trusted_ca`, instead of it, for this integration."
+    )
+    limits: IntegrationLimits = Field(default=IntegrationLimits(), description="Limits of this integration.")
+    source_address: field_types.SourceAddress | None = Field(
+        default=None, description="Like `network.source_address`, instead of it, for this integration."
+    )
+    auth: AuthSettings = Field(description="The credential. `type` is its kind.")
+    add: AddedSettings | None = Field(
+        default=None,
+        description=_naming_kinds(
+            "Headers, query parameters or body fields that Sidekey adds to each request, besides `auth`. The kind "
+            "KINDS has these keys in `auth`.",
+            lambda kind: kind.brings_added,
+        ),
+    )
+    signature: SignatureBesideSettings | None = Field(
+        default=None,
+        description="A signature over each request, in addition to `auth` of any kind. It also covers what `auth`"
+        " and `add` put into the request.",
+    )
+    client_certificate: CertificateSettings | None = Field(
+        default=None,
+        description=_naming_kinds(
+            "A client certificate in addition to `auth`. The kind KINDS has these keys in `auth`.",
+            lambda kind: kind.brings_certificate,
+        ),
+    )
+    # Callers could move the target beside the credential: what they may reach is the operator's decision.
+    pass_headers: Annotated[
+        list[field_types.TargetHeader],
+        FileOnly("only the operator passes these headers, for an integration in a file: remove this key"),
+    ] = Field(
+        default=[],
+        description="Headers that Sidekey forwards from callers, although some servers use them to select another "
+        "target. Sidekey drops the headers that are not listed.",
+    )
+    redact_response: bool = Field(
+        default=False,
+        description="Whether Sidekey replaces the integration's secrets with `[redacted]` in response bodies too, as "
+        "it always does in response heads: integrations.md lists the spellings that it finds. Bodies are then "
+        "chunked, without content coding and `ETag`, and `Range` is not forwarded.",
+    )
+    test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
+
+
+class ParameterSettings(Section):
+    """A parameter of a preset."""
+
+    type: Literal["text", "number", "boolean"] = Field(description="The type of the value.")
+    required: bool | None = Field(
+        default=None, description="Whether callers must send it. Default: true without a `default`."
+    )
+    default: field_types.Scalar = Field(default=None, description="The value if callers omit it.")
+    max_length: Count | None = Field(default=None, description="Maximum number of characters of a text.")
+    enum: Annotated[list[field_types.Scalar] | None, Field(min_length=1)] = Field(
+        default=None, description="The allowed values of a text or number."
+    )
+    title: str = Field(default="", description="A label for people who fill in the preset.")
+    help: str = Field(default="", description="An explanation for people who fill in the preset.")
+    example: field_types.Scalar = Field(default=None, description="An example of a value.")
+    format: Literal["textarea", "email", "url", "phone"] | None = Field(
+        default=None, description="How people enter a text. Sidekey does not check values against it."
+    )
+
+
+class BodySettings(Section):
+    """The body of a preset: exactly one of `json`, `form` and `text`."""
+
+    json_: field_types.Value = Field(
+        default=None,
+        alias="json",
+        description="A JSON document, sent as `application/json`. A text that is exactly `{{name}}` becomes the value "
+        "with its type.",
+    )
+    form: field_types.Value = Field(
+        default=None,
+        description="Fields and their values, sent as `application/x-www-form-urlencoded`: a mapping of names to "
+        "texts, numbers, true or false.",
+    )
+    text: str = Field(
+        default="",
+        description="A text. In XML, values are escaped and may stand only in text and attribute values. Any other "
+        "text contains them unchanged.",
+    )
+    content_type: field_types.ContentType | None = Field(
+        default=None, description="The `Content-Type` of `text`: neither JSON nor a form."
+    )
+
+
+class PresetSettings(Section):
+    """A preset: a request that callers send by `POST /p/ID`, with a payload or with parameters."""
+
+    title: str = Field(default="", description="A title for people who fill in the preset.")
+    help: str = Field(default="", description="An explanation for people who fill in the preset.")
+    description: str = Field(default="", description="A description for operators.")
+    tags: list[str] = Field(default=[], description="Words to find it with.")
+    integration: field_types.Name = Field(description="The ID of the integration that adds the credential.")
+    method: field_types.PresetMethod = Field(default="POST", description="The method that is sent.")
+    url: str = Field(
+        description="The URL, inside the integration's policy. A path segment or a query value may contain `{{name}}`."
+    )
+    headers: Annotated[dict[HeaderName, str], NAMES] = Field(
+        default={}, description="Public headers; they replace the caller's, and may contain `{{name}}`."
+    )
+    content_type: field_types.ContentType | None = Field(
+        default=None,
+        description="Without `body`: the `Content-Type` that the caller's payload must have. Default: any.",
+    )
+    parameters: Annotated[dict[field_types.ParameterName, ParameterSettings], NAMES] = Field(
+        default={}, description="The parameters by name. Needs `body`."
+    )
+    body: BodySettings | None = Field(
+        default=None, description="The body, whose strings may contain `{{name}}`. Default: the caller's payload."
+    )
+
+
+class GlobalSettings(Section):
+    """What is not an integration. In a folder each key but `version` may be in one file only."""
+
+    version: Literal[1] = Field(description="Version of the config's format; in each file.")
+    listen: ListenSettings = Field(default=ListenSettings(), description="The listeners.")
+    allow_unauthenticated: bool = Field(
+        default=False, description="Whether listeners that other machines can reach may work without tokens."
+    )
+    callers: dict[field_types.Name, CallerSettings] = Field(
+        default={}, description="The callers by name. Without callers, Sidekey does not check who sends requests."
+    )
+    network: NetworkSettings = Field(
+        default=NetworkSettings(), description="DNS, addresses and CAs for outgoing connections."
+    )
+    timeouts: TimeoutSettings = Field(default=TimeoutSettings(), description="Durations.")
+    limits: LimitSettings = Field(default=LimitSettings(), description="Sizes and counts.")
+    log: LogSettings = Field(default=LogSettings(), description="Logging.")
+    via: bool = Field(
+        default=True, description="Whether Sidekey sends `Via`. It always checks received ones, to detect loops."
+    )
+    forward: ForwardSettings = Field(default=ForwardSettings(), description="The forward proxy.")
+    ca: CaSettings = Field(default=CaSettings(), description="The local CA of tunnels (CONNECT).")
+    store: StoreSettings | None = Field(
+        default=None,
+        description="The store of integrations that people change while Sidekey runs; default: no store, and no API.",
+    )
+    admin: AdminSettings = Field(default=AdminSettings(), description="The API and the console on the admin listener.")
+
+
+class Config(GlobalSettings):
+    """Sidekey's config, version 1."""
+
+    integrations: dict[field_types.Name, IntegrationSettings] = Field(default={}, description="The integrations by ID.")
+    presets: dict[field_types.Name, PresetSettings] = Field(default={}, description="The presets by ID.")

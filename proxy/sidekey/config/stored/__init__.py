@@ -1,0 +1,1 @@
+"""Integrations and presets of the store: validate, seal, build, export and import them."""

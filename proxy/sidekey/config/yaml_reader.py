@@ -1,0 +1,232 @@
+"""Reads the YAML of a config file or a request body into plain values that remember their places.
+
+The typing of plain scalars is narrower than YAML 1.1 and close to the core schema of YAML 1.2: only true, false, null,
+integers and floats in plain decimal are typed, so `off`, `no`, `on`, dates and numbers with a leading zero stay text.
+Keys are always text. Tags, merge keys and several documents in a file are errors, aliases are bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import yaml
+
+from sidekey.config.errors import MORE_ERRORS, MOST_ERRORS, ConfigError, Row, Table, line_of, mark_of, show
+from sidekey.config.yaml_errors import explain
+
+# The C loader where PyYAML was built with libyaml; both give the same events.
+_Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+DEEPEST = 32
+MOST_VALUES = 2_000_000
+"""Values in a file, counting the value of an alias each time."""
+
+MOST_ALIASED = 10_000
+"""Values that the aliases of a file may stand for, or as many as it has characters where those are more: a bound on
+"billion laughs", by which the cost of a file grows with its length."""
+
+_TOO_MANY_ALIASED = "aliases must stand for at most {} values in this file: write out what is repeated, or less of it"
+_NO_ALIASES = "aliases are not supported here: write out what is repeated"
+
+_SLICE = 64 << 10
+"""Characters that are searched at once: a search holds the interpreter, and a reload shares it with the data plane."""
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
+_WORDS = {
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "~": None,
+    "": None,
+}
+_TEXT_TAG = "tag:yaml.org,2002:str"
+
+
+class Limits(NamedTuple):
+    """What a text may hold. `begin` tells the author of an empty one what comes first."""
+
+    values: int
+    aliases: bool
+    begin: str
+
+
+_CONFIG_FILE = Limits(MOST_VALUES, aliases=True, begin="version: 1")
+
+
+class Malformed(Exception):
+    """The file cannot be parsed any further; contains the one error."""
+
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def parse(file: str, data: bytes, limits: Limits = _CONFIG_FILE) -> tuple[Table, list[ConfigError]]:
+    """The file's one mapping, and the errors that did not stop the parsing (duplicate keys). Raises Malformed."""
+    text = _decode(file, data)
+    reader = _Reader(file, text, limits)
+    try:
+        return reader.document(), reader.errors
+    except yaml.MarkedYAMLError as error:
+        (line, column), message = explain(text, error, _Loader(text))
+        raise Malformed(ConfigError(file, line + 1, column + 1, "", message)) from None
+
+
+def _decode(file: str, data: bytes) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8", "replace")
+        raise Malformed(_error_after(file, before, "must be UTF-8")) from None
+    for start in range(0, len(text), _SLICE):
+        found = _UNPRINTABLE.search(text, start, start + _SLICE)
+        if found is not None:
+            raise Malformed(
+                _error_after(file, text[: found.start()], "must not contain a control character: remove it")
+            )
+    return text
+
+
+def _error_after(file: str, before: str, message: str) -> ConfigError:
+    return ConfigError(file, before.count("\n") + 1, len(before) - before.rfind("\n"), "", message)
+
+
+class _Reader:
+    """Composes values from parser events, so that no tree of nodes is ever built."""
+
+    def __init__(self, file: str, text: str, limits: Limits) -> None:
+        self.errors: list[ConfigError] = []
+        self._file = file
+        self._limits = limits
+        self._next = _Loader(text).get_event
+        self._anchors: dict[str, tuple[Any, int, int]] = {}
+        self._words: dict[str, str] = {}
+        self._path: list[str | int] = []
+        self._values = 0
+        self._aliased = 0
+        self._most_aliased = max(MOST_ALIASED, len(text))
+
+    def document(self) -> Table:
+        self._next()
+        event = self._next()
+        if not isinstance(event, yaml.StreamEndEvent):
+            event = self._next()
+        if isinstance(event, yaml.StreamEndEvent) or (isinstance(event, yaml.ScalarEvent) and not event.value):
+            raise Malformed(ConfigError(self._file, 1, 1, "", f"must not be empty: begin with {self._limits.begin}"))
+        value, _ = self._value(event, 0)
+        if not isinstance(value, Table):
+            raise self._malformed(event, f"must be a mapping: begin with {self._limits.begin}")
+        self._next()
+        event = self._next()
+        if not isinstance(event, yaml.StreamEndEvent):
+            raise self._malformed(event, "must contain one document: remove --- and what follows it")
+        return value
+
+    def _malformed(self, event: Any, message: str) -> Malformed:
+        mark = event.start_mark
+        return Malformed(ConfigError(self._file, mark.line + 1, mark.column + 1, "", message))
+
+    def _value(self, event: Any, depth: int) -> tuple[Any, int]:
+        """The value that `event` begins, with its mark."""
+        start = event.start_mark
+        mark = mark_of(start.line, start.column)
+        before = self._values
+        self._values += 1
+        if self._values > self._limits.values:
+            raise self._malformed(event, f"must contain at most {self._limits.values} values")
+        kind = event.__class__
+        if kind is yaml.AliasEvent:
+            return self._alias(event)
+        if event.tag is not None and event.tag != "!" and not (event.tag == _TEXT_TAG and kind is yaml.ScalarEvent):
+            raise self._malformed(event, "tags (!...) are not supported: put text in quotes")
+        value: Any
+        if kind is yaml.ScalarEvent:
+            value = _scalar(event.value) if event.implicit[0] else event.value
+        elif depth >= DEEPEST:
+            raise self._malformed(event, f"must not be nested deeper than {DEEPEST} levels")
+        elif kind is yaml.MappingStartEvent:
+            value = self._mapping(mark, depth + 1)
+        else:
+            value = self._sequence(mark, depth + 1)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = value, mark, self._values - before
+        return value, mark
+
+    def _alias(self, event: Any) -> tuple[Any, int]:
+        if not self._limits.aliases:
+            raise self._malformed(event, _NO_ALIASES)
+        found = self._anchors.get(event.anchor)
+        if found is None:
+            raise self._malformed(
+                event, "this alias has no anchor above it; a text that begins with * must be in quotes"
+            )
+        value, mark, weight = found
+        self._values += weight
+        self._aliased += weight
+        if self._aliased > self._most_aliased:
+            raise self._malformed(event, _TOO_MANY_ALIASED.format(self._most_aliased))
+        return value, mark
+
+    def _mapping(self, mark: int, depth: int) -> Table:
+        table = Table(self._file, mark)
+        spots = table.spots
+        event = self._next()
+        while event.__class__ is not yaml.MappingEndEvent:
+            if event.__class__ is not yaml.ScalarEvent:
+                raise self._malformed(event, "a key must be a text; a text that begins with { or [ must be in quotes")
+            key = self._words.setdefault(event.value, event.value)
+            start: Any = event.start_mark
+            self._path.append(key)
+            value, value_mark = self._value(self._next(), depth)
+            if key in table:
+                self._duplicate(start, table, key)
+            else:
+                table[key] = value
+                spots.append(mark_of(start.line, start.column))
+                spots.append(value_mark)
+            self._path.pop()
+            event = self._next()
+        return table
+
+    def _duplicate(self, start: Any, table: Table, key: str) -> None:
+        # Finding the first costs time in proportion to the keys.
+        if len(self.errors) < MOST_ERRORS:
+            first = line_of(table.spots[2 * list(table).index(key)])
+            message = f"this key is given twice: remove one; the first is in line {first}"
+        elif len(self.errors) == MOST_ERRORS:
+            message = MORE_ERRORS
+        else:
+            return
+        self.errors.append(ConfigError(self._file, start.line + 1, start.column + 1, show(self._path), message))
+
+    def _sequence(self, mark: int, depth: int) -> Row:
+        row = Row(self._file, mark)
+        event = self._next()
+        while event.__class__ is not yaml.SequenceEndEvent:
+            self._path.append(len(row))
+            value, value_mark = self._value(event, depth)
+            self._path.pop()
+            row.append(value)
+            row.spots.append(value_mark)
+            event = self._next()
+        return row
+
+
+def _scalar(text: str) -> Any:
+    """The value of a plain scalar."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in "-0123456789":
+        return text
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text

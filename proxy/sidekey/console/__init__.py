@@ -1,0 +1,1 @@
+"""The console: static pages that use the API from the browser."""

@@ -1,1 +1,0 @@
-"""Decisions without I/O: headers, framing, doors, URLs, policy and address classes."""

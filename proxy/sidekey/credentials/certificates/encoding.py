@@ -1,0 +1,256 @@
+"""Reads DER (X.690), such as parts of a certificate, where importing cryptography would cost more than all the rest."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from sidekey.credentials.secret_holder import SecretHolder
+
+_VERSION = 0xA0
+"""The tag of a certificate's version, [0], which only the first one lacks (RFC 5280 4.1)."""
+
+
+def items(der: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """The DER values in a row: tag, whole and content. Raises ValueError where the last one is cut."""
+    at = 0
+    while at < len(der):
+        start, tag, length = at, der[at], int.from_bytes(der[at + 1 : at + 2])
+        at += 2
+        if length & 0x80:
+            size = length & 0x7F
+            length = int.from_bytes(der[at : at + size], "big")
+            at += size
+        if at + length > len(der):
+            raise ValueError("a value of DER is cut")
+        yield tag, der[start : at + length], der[at : at + length]
+        at += length
+
+
+def subject(certificate: bytes) -> bytes:
+    """The content of its subject. Raises ValueError where this is no certificate."""
+    return _field(certificate, 4)
+
+
+def public_key(certificate: bytes) -> bytes:
+    """Its public key, without the algorithm: that of one RSA key can be written in several ways (RFC 4055 1.2).
+
+    Raises ValueError where this is no certificate.
+    """
+    _, (_, _, key) = items(_field(certificate, 5))
+    return key
+
+
+def _field(certificate: bytes, number: int) -> bytes:
+    """The content of a field (RFC 5280 4.1): serial number, signature, issuer, validity, subject, public key."""
+    ((_, _, body),) = items(certificate)
+    (_, _, fields), *_ = items(body)
+    found = list(islice((content for tag, _, content in items(fields) if tag != _VERSION), number + 1))
+    if len(found) <= number:
+        raise ValueError("a certificate has more fields")
+    return found[number]
+
+
+CERTIFICATES = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
+KEYS = frozenset({"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY"})
+
+_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9][A-Z0-9 ]{0,63})-----")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
+_SSH_PUBLIC = (b"ssh-", b"ecdsa-sha2-", b"sk-ssh-", b"sk-ecdsa-", b"---- BEGIN SSH2 PUBLIC KEY")
+
+_OTHERS = {
+    "OPENSSH PRIVATE KEY": "an SSH key (OpenSSH's own format), not a key for TLS",
+    "CERTIFICATE REQUEST": "a certificate request, not the certificate that was issued for it",
+    "NEW CERTIFICATE REQUEST": "a certificate request, not the certificate that was issued for it",
+    "PUBLIC KEY": "a public key",
+    "RSA PUBLIC KEY": "a public key",
+    "TRUSTED CERTIFICATE": "OpenSSL's own form of a certificate: convert it with openssl x509",
+    "PKCS7": "PKCS#7: extract its certificates with openssl pkcs7 -print_certs",
+    "CMS": "PKCS#7: extract its certificates with openssl pkcs7 -print_certs",
+    "X509 CRL": "a list of revoked certificates",
+    "PGP PUBLIC KEY BLOCK": "a PGP key",
+    "PGP PRIVATE KEY BLOCK": "a PGP key",
+}
+_DER_CERTIFICATE = "a certificate in DER, not PEM: convert it with openssl x509 -inform der"
+_DER_KEY = "a private key in DER, not PEM: convert it with openssl pkey -inform der"
+_PKCS12 = "PKCS#12 (.p12, .pfx), not PEM: convert it with openssl pkcs12 -noenc"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Block(SecretHolder):
+    """One block: its label, what is inside as bytes, and the whole text where that is encrypted by headers (RFC 1421).
+
+    `der` is empty where `encrypted` is set.
+    """
+
+    label: str
+    der: bytes
+    encrypted: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Block({self.label}, REDACTED)"
+
+
+def blocks(data: bytes) -> list[Block]:
+    """Every block, in order; words around them do not count. Raises ValueError that says what the data is instead."""
+    found = [_block(label, body, whole) for label, body, whole in _texts(data)]
+    if not found:
+        raise ValueError(f"this is {what_it_is(data)}")
+    return found
+
+
+def _texts(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield the label of each block, what is inside, and the whole block. Raises ValueError if one is cut off."""
+    at = 0
+    while (begin := _BEGIN.search(data, at)) is not None:
+        end_line = b"-----END " + begin[1] + b"-----"
+        end = data.find(end_line, begin.end())
+        body = data[begin.end() : end]
+        if end < 0 or b"-----BEGIN" in body:
+            raise ValueError("this PEM is cut off: a block has no -----END line")
+        at = end + len(end_line)
+        yield begin[1].decode("ascii"), body, data[begin.start() : at]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Halves(SecretHolder):
+    """The certificates of a PEM and its private keys, each as PEM, and all other text; empty where there is none."""
+
+    certificates: str
+    private_keys: str
+    rest: str
+
+    def __repr__(self) -> str:
+        return "Halves(REDACTED)"
+
+
+def split(text: str) -> Halves:
+    """Separate certificates, private keys, and other blocks and text, each in their order.
+
+    A PEM that is cut off has neither certificates nor keys.
+    """
+    certificates, private_keys, rest = [], [], []
+    data = text.encode("utf-8", "replace")
+    at = 0
+    try:
+        for label, _, whole in _texts(data):
+            begin = data.index(whole, at)
+            rest.append(data[at:begin])
+            at = begin + len(whole)
+            if label in CERTIFICATES:
+                certificates.append(whole)
+            elif label.endswith("PRIVATE KEY"):
+                private_keys.append(whole)
+            else:
+                rest.append(whole)
+    except ValueError:
+        return Halves("", "", text)
+    return Halves(_joined(certificates), _joined(private_keys), b"".join([*rest, data[at:]]).decode())
+
+
+def _joined(wholes: list[bytes]) -> str:
+    return b"".join(b"%b\n" % whole for whole in wholes).decode()
+
+
+def _block(label: str, body: bytes, whole: bytes) -> Block:
+    if b"\\n" in body:
+        raise ValueError("this PEM has the two characters \\n where lines end: write line breaks")
+    if b"Proc-Type:" in body:
+        return Block(label, b"", whole + b"\n")
+    try:
+        return Block(label, base64.b64decode(b"".join(body.split()), validate=True))
+    except binascii.Error:
+        raise ValueError("this PEM is damaged: a block contains what is not base64") from None
+
+
+def other(label: str) -> str | None:
+    """What a block is in words that is neither certificate nor key; None where it says nothing, as EC PARAMETERS."""
+    return _OTHERS.get(label)
+
+
+def what_it_is(data: bytes) -> str:
+    """Data that is not PEM, in words that follow "this is"."""
+    text = data.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not text:
+        return "empty"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16 text, not PEM: save it as plain text"
+    if data.startswith((b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")):
+        return "a Java keystore, not PEM: convert it with keytool -importkeystore, then openssl pkcs12"
+    if text.startswith(b"PuTTY-User-Key-File-"):
+        return "an SSH key (PuTTY), not a key for TLS"
+    if text.startswith(_SSH_PUBLIC):
+        return "the public half of an SSH key, not PEM"
+    if text.startswith(b"<"):
+        return "an HTML or XML page, not PEM: a download may have failed"
+    return _json(text) or _encoded(text) or _der(data) or "not PEM: no line begins with -----BEGIN"
+
+
+def _json(text: bytes) -> str | None:
+    if not text.startswith((b"{", b"[")):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, dict) and "kty" in value:
+        return "a JSON Web Key, not PEM"
+    return "JSON, not PEM"
+
+
+def _encoded(text: bytes) -> str | None:
+    """Base64 without its lines around it, or of the whole PEM, as a Kubernetes secret's manifest has it."""
+    if not _BASE64.fullmatch(text):
+        return None
+    try:
+        inner = base64.b64decode(b"".join(text.split()), validate=True)
+    except binascii.Error:
+        return None
+    if inner.lstrip().startswith(b"-----BEGIN "):
+        return "PEM encoded in base64 again: decode it"
+    if _der(inner) is not None:
+        return "base64 without the lines -----BEGIN and -----END around it"
+    return None
+
+
+def _der(data: bytes) -> str | None:
+    """By the first elements of its outer SEQUENCE (X.690): each of these begins differently."""
+    content = _sequence(data)
+    if content is None:
+        return None
+    if content.startswith(b"\x02\x01\x03\x30"):  # PFX: version 3, authSafe (RFC 7292 4)
+        return _PKCS12
+    if content.startswith((b"\x02\x01\x00", b"\x02\x01\x01")):  # PKCS#8, PKCS#1 (RFC 5958, RFC 8017), SEC 1 (RFC 5915)
+        return _DER_KEY
+    if content.startswith(b"\x06"):  # ContentInfo: an object identifier (RFC 5652 3)
+        return "PKCS#7, not PEM: extract its certificates with openssl pkcs7 -inform der -print_certs"
+    inner = _sequence(content)
+    if inner is None:
+        return None
+    if inner.startswith(b"\xa0"):  # TBSCertificate: [0] version (RFC 5280 4.1)
+        return _DER_CERTIFICATE
+    if inner.startswith(b"\x02\x01\x00\x30"):  # CertificationRequestInfo: version 0 (RFC 2986 4.1)
+        return "a certificate request in DER, not the certificate that was issued for it"
+    if inner.startswith(b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05"):  # EncryptedPrivateKeyInfo: PKCS#5 (RFC 5958 3)
+        return _DER_KEY
+    return "a public key in DER" if inner.startswith(b"\x06") else None
+
+
+def _sequence(data: bytes) -> bytes | None:
+    """What an ASN.1 SEQUENCE at the beginning holds; None where there is none, or it is longer than the data."""
+    if len(data) < 2 or data[0] != 0x30:
+        return None
+    length, at = data[1], 2
+    if length == 0x80:  # indefinite (X.690 8.1.3.6), as some PKCS#12 have it
+        return data[at:]
+    if length > 0x80:
+        count = length & 0x7F
+        length, at = int.from_bytes(data[2 : 2 + count], "big"), 2 + count
+        if count > 4:
+            return None
+    return data[at : at + length] if at + length <= len(data) else None

@@ -1,0 +1,135 @@
+"""The credential of the OAuth 2.0 kind: one request to the token endpoint for each token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from sidekey.credentials.base import Attempt, Call, CallFault, Issued, Lineage, Pairs, Reply, Verdict
+from sidekey.credentials.calls import MEDIA_TYPES, Format, accepting, form, with_query
+from sidekey.credentials.fields import Keys, Section, refuse_keys, refuse_places
+from sidekey.credentials.header_values import CallHeaders
+from sidekey.credentials.oauth2.client_authentication import Client, Proof
+from sidekey.credentials.oauth2.grants import GrantType
+from sidekey.credentials.oauth2.parameters import FurtherParameters, Parameters
+from sidekey.credentials.oauth2.token_response import (
+    STEP,
+    ResponseShape,
+    names_successor,
+    read_refresh_token,
+    read_response,
+)
+from sidekey.credentials.placement import Placement
+from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.policy.parameters import Names
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TokenRequest(SecretHolder):
+    """What all token requests of an integration have in common; `body` and `query` are its further parameters.
+
+    `headers` are further ones, none of which client authentication sets.
+    """
+
+    url: str
+    method: Literal["POST", "GET"] = "POST"
+    format: Format = "form"
+    body: Parameters = ()
+    query: Parameters = ()
+    headers: Pairs = ()
+
+    def __repr__(self) -> str:
+        return f"TokenRequest({self.method}, {self.format}, REDACTED)"
+
+    def call(self, granted: Parameters, proof: Proof) -> Call:
+        """One request with the grant's parameters and the client's proof. GET has everything in the query."""
+        fields = (*granted, *proof.fields, *self.body)
+        query = (*proof.query, *self.query)
+        headers: Pairs = (*proof.headers, *accepting(self.headers, "application/json"))
+        if self.method == "GET":
+            return Call(STEP, "GET", with_query(self.url, (*fields, *query)), headers)
+        text = json.dumps(dict(fields)) if self.format == "json" else form(fields)
+        headers = (*headers, ("Content-Type", MEDIA_TYPES[self.format]))
+        return Call(STEP, "POST", with_query(self.url, query), headers, text.encode("ascii"))
+
+
+class TokenRequestSettings(Section):
+    """The request to the token endpoint."""
+
+    method: Literal["POST", "GET"] = Field(
+        default="POST", description="Method. With `GET`, all parameters go into the query."
+    )
+    format: Literal["form", "json"] = Field(default="form", description="How the body is encoded.")
+    body: FurtherParameters = Field(
+        default={},
+        description="Further body parameters, such as `scope`: text, numbers, booleans, or secrets as references. "
+        "Sidekey does not send an empty scope.",
+    )
+    query: FurtherParameters = Field(
+        default={}, description="Further query parameters, written like `body`. None may be in both."
+    )
+    headers: CallHeaders = Field(
+        default={},
+        description="Further headers, such as an API key: a public text, or `{prefix: TEXT, secret: REFERENCE}`. "
+        "Sidekey adds `Accept: application/json` if you set no `Accept`.",
+    )
+
+    @field_validator("query")
+    @classmethod
+    def _check_once(cls, query: FurtherParameters, info: ValidationInfo) -> FurtherParameters:
+        body = Names(info.data.get("body", ()))
+        twice = ((name,) for name in query if body.find(name) is not None)
+        refuse_places(twice, "this parameter is also in the body: remove one")
+        return query
+
+    def places(self) -> Iterator[Keys]:
+        """The place of each further parameter."""
+        yield from (("body", name) for name in self.body)
+        yield from (("query", name) for name in self.query)
+
+    @model_validator(mode="after")
+    def _check_get(self) -> Self:
+        if self.method == "GET":
+            keys = ("body", "format") if self.format == "json" else ("body",)
+            refuse_keys(self, keys, "may not be used with GET, which has no body: write all parameters under query")
+        return self
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OAuth2Credential(SecretHolder):
+    """What a token request is made of, and how its response is read."""
+
+    calls_a_minute: ClassVar[int | None] = None
+
+    request: TokenRequest
+    grant: GrantType
+    client: Client
+    response: ResponseShape
+    placement: Placement
+    lineage: Lineage
+
+    def __repr__(self) -> str:
+        return f"OAuth2Credential({self.grant!r}, {self.client!r})"
+
+    def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
+        """One call. Raises CallFault."""
+        reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now))
+        memory = (read_refresh_token(reply) or attempt.memory) if self.grant.rotates else None
+        try:
+            token = read_response(reply, self.response)
+        except CallFault as error:
+            # With the response the refresh token that was sent may have ended, whatever is wrong with the rest.
+            error.memory = memory
+            error.unspent = error.unspent or names_successor(reply)
+            raise
+        return Issued(self.placement.grant(token.value, token.base_url), token.life, memory)
+
+    def verdict(self, status: int, body: bytes | None) -> Verdict:
+        """RFC 6750 3.1: 401 says that the token is expired, revoked or otherwise invalid."""
+        del body
+        return Verdict.REJECTED if status == 401 else Verdict.GOOD

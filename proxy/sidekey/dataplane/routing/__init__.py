@@ -1,1 +1,0 @@
-"""From a request target to an integration compiled for the hot path; never knows an exchange."""

@@ -1,0 +1,408 @@
+"""What the data plane would decide on one target, where the credential would go, and what is signed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sidekey.config.addresses import address_refusal
+from sidekey.config.field_types import check_method
+from sidekey.credentials.base import FixedCredential
+from sidekey.credentials.fields import TOKEN
+from sidekey.credentials.signing import OutgoingRequest, Signer, SigningRules, SuccessiveRules, Unique
+from sidekey.observe.output import printable
+from sidekey.policy.addresses import Address
+from sidekey.policy.decide import Admitted, Denied, IntegrationRules, Unmatched, readmit
+from sidekey.policy.headers import REQUEST_ROLES, Role, classify, normalise
+from sidekey.policy.messages import RequestHead
+from sidekey.policy.redaction import MARK
+from sidekey.policy.targets import Decision, Policy, judge
+from sidekey.policy.urls import DEFAULT_PORTS, InvalidTarget, Origin, Target, parse_target
+from sidekey.proxy.content_coding import acceptable
+from sidekey.proxy.upstream.request_writer import field_lines
+from sidekey.snapshot.snapshot import Integration, Passing, Snapshot
+
+CONNECT_NOTE = (
+    "for an https:// URL, set HTTPS_PROXY in the client and let it trust Sidekey's local CA, because Sidekey "
+    "terminates the TLS of such a tunnel (CONNECT)"
+)
+
+PASSED_CONNECT_NOTE = (
+    "clients send an https:// URL by CONNECT (HTTPS_PROXY): its bytes pass untouched, to the ports in "
+    "forward.pass_ports, and their TLS ends at the host itself"
+)
+
+STORED_NOTE = (
+    "the store has this integration: through HTTPS_PROXY, it works only at the hosts in ca.hosts of the config, and "
+    "below them"
+)
+
+LEARNT_NOTE = (
+    "the base URL here is a placeholder: the token response brings the real one, and targets are judged again by that"
+)
+PLACEHOLDER_NOTE = (
+    "the response to the login or token request names the one host that is allowed; targets at the host of that "
+    "request are sent there instead, and judged again"
+)
+BODY_NOTE = "the body must be a form or a JSON object, to which fields are added: any other is body_unsupported"
+
+SIGNED_NOTE = "an ID and a nonce are new for each request: here they are zeros"
+
+REDACTED_NOTE = "Sidekey replaces the secrets that it adds with [redacted] in response bodies too"
+
+
+_ZEROS: Final = Unique(bytes(16), bytes(16))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A request of which it is shown what is signed, at a time in seconds since the epoch.
+
+    Without a `method` it has one that the integration allows.
+    """
+
+    at: float
+    method: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+def parse_moment(written: object) -> float:
+    """A time with its offset (ISO 8601), or seconds since the epoch, as the latter. Raises ValueError."""
+    try:
+        written = str(written)
+        is_number = written.isascii() and written.isdigit()
+        found = datetime.fromtimestamp(int(written), UTC) if is_number else datetime.fromisoformat(written)
+        # What is before the year 1 or behind 9999 in UTC is no date that could be signed.
+        moment = None if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        moment = None
+    if moment is None:
+        raise ValueError("must be a time with its offset, such as 2026-01-31T23:59:59Z, or Unix seconds")
+    return moment.timestamp()
+
+
+def parse_method(written: object) -> str:
+    """Parse a method in any case; an empty text stays empty. Raises ValueError."""
+    return "" if written == "" else check_method(str(written).upper())
+
+
+def parse_header(name: str, value: str) -> tuple[str, str]:
+    """A header that a caller may send on, without spaces around it. Raises ValueError."""
+    name, value = name.strip(), value.strip()
+    if not (TOKEN.fullmatch(name) and value.isascii() and (value.isprintable() or not value)):
+        raise ValueError("must be a name and a value of ASCII, such as 'Content-Type: text/plain'")
+    if classify(name.encode(), REQUEST_ROLES).role is not Role.FORWARD:
+        raise ValueError(f"must be one that goes on to the upstream: {name} does not")
+    return name, value
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The decision on one target. `sent_on` is the target the upstream would get; None where it cannot be read.
+
+    `upgraded` says that it became https at the forward proxy, `passes` that it is forwarded without a credential.
+    `signed` are the texts that are signed, escaped; where there is none, `unsigned` says why.
+    """
+
+    integration: Integration
+    door: str
+    as_sent: str
+    sent_on: str | None
+    decision: Decision
+    upgraded: bool = False
+    passes: bool = False
+    notes: tuple[str, ...] = ()
+    signed: tuple[str, ...] = ()
+    unsigned: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the credential would leave for this target."""
+        return self.decision.allowed
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        decision = self.decision
+        signed: dict[str, Any] = {}
+        if self.signed or self.unsigned:
+            signed = {"signed": list(self.signed), "unsigned": self.unsigned or None}
+        return {
+            "integration": self.integration.id,
+            "kind": self.integration.kind,
+            "door": self.door,
+            "as_sent": self.as_sent,
+            "sent_on": self.sent_on,
+            "upgraded": self.upgraded,
+            "allowed": decision.allowed,
+            "passes": self.passes,
+            "code": decision.code or None,
+            "reason": decision.reason,
+            "rule": decision.rule or None,
+            "credential": {"origin": self._origin, **credential_places(self.integration)} if decision.allowed else None,
+            "usable": self.integration.usable,
+            "methods": sorted(self.integration.policy.methods) if self.integration.policy.methods else None,
+            "profile": dict(self.integration.filled),
+            "note": "; ".join(self.notes) or None,
+            **signed,
+        }
+
+    def __str__(self) -> str:
+        decision = self.decision
+        rows = [("integration", f"{self.integration.id} ({self.integration.kind})"), ("proxy", self.door)]
+        rows.append(("as sent", self.as_sent))
+        if self.sent_on is not None:
+            rows.append(("sent on", f"{self.sent_on} (upgraded to https)" if self.upgraded else self.sent_on))
+        if self.passes:
+            rows += [("passes", decision.reason), ("credential", "is not sent")]
+            rows += [("note", note) for note in self.notes]
+            return _table(rows)
+        if decision.allowed:
+            rows.append(("allowed", f"by {decision.rule}: {decision.reason}"))
+            where = "; ".join(
+                f"{place}: {', '.join(names)}" for place, names in credential_places(self.integration).items() if names
+            )
+            rows.append(("credential", f"goes to {self._origin or 'the base URL in the token response'} in {where}"))
+        else:
+            rows.append(("denied", f"{decision.code}: {decision.reason}"))
+            rows.append(("credential", "is not sent"))
+            if decision.code != "destination_denied":
+                rows += [("rule", rule) for rule in _rules(self.integration.policy)]
+        for held in (self.integration.secrets, self.integration.certificate):
+            if held is not None and held.unreadable is not None:
+                rows.append(("unreadable", f"{held.unreadable}; until then the response is credential_unavailable"))
+        if self.integration.policy.methods is not None:
+            rows.append(("methods", ", ".join(sorted(self.integration.policy.methods))))
+        rows += [("profile", f"{key}: {value}") for key, value in self.integration.filled]
+        rows += [("signed", text) for text in self.signed]
+        rows += [("not signed", self.unsigned)] if self.unsigned else []
+        rows += [("note", note) for note in self.notes]
+        return _table(rows)
+
+    @property
+    def dialled_host(self) -> str | None:
+        """The host to which a connection would be made; None where there would be none, or the response tells it."""
+        target = self.decision.target
+        if target is None or self.has_learnt_origin or not (self.allowed or self.passes):
+            return None
+        return target.origin.host
+
+    @property
+    def _origin(self) -> str | None:
+        """Where the credential would go; None where only the response that brings it says so."""
+        target = self.decision.target
+        return None if target is None or self.has_learnt_origin else str(target.origin)
+
+    @property
+    def has_learnt_origin(self) -> bool:
+        """Whether only the response that brings the credential says where it goes."""
+        target, placeholder = self.decision.target, self.integration.policy.placeholder_origin
+        return LEARNT_NOTE in self.notes or (target is not None and target.origin == placeholder)
+
+
+class _Candidate:
+    """An integration for the decision. Without a fast reading, the exact one also names the rule that allows."""
+
+    def __init__(self, integration: Integration) -> None:
+        self.rules: Final = integration.rules
+
+    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
+        """Leave each target to the exact reading."""
+        del url, forward
+        return None
+
+
+def explain(
+    integration: Integration, url: str, passing: Passing | None = None, sample: Sample | None = None
+) -> Explanation:
+    """Judge `url`: an absolute URL as at the forward proxy, or what follows `/i/ID` at the reverse proxy.
+
+    The decision is the data plane's own (`core.decide`), for a caller who may use the integration. `passing` is the
+    snapshot's. With a `sample`, the explanation has the bytes that are signed for this request.
+    """
+    if url and "://" not in url and not url.startswith(("/", "?")):
+        # Some shells rewrite arguments that begin with a slash, so users may omit it.
+        url = f"/{url}"
+    reverse = url.startswith(("/", "?")) or not url
+    door, as_sent = ("reverse", f"/i/{integration.id}{url}") if reverse else ("forward", url)
+    candidate, unmatched = _Candidate(integration), None
+    if passing is not None:
+        unmatched = Unmatched(_Candidate(passing.nobody), passing.coverage, passing.unresolved)
+    head = _head(candidate.rules, as_sent, sample)
+    decision = readmit(head, candidate, unmatched)
+    if isinstance(decision, Admitted) and decision.target is None:
+        reason = "a value that decides where the credential may go cannot be read"
+        return Explanation(integration, door, as_sent, None, Decision(False, "credential_unavailable", reason))
+    sent, target = _targets(candidate.rules, url, reverse=reverse)
+    upgraded = target is not None and sent is not None and target.origin != sent.origin
+    notes = _notes(integration, sent, reverse=reverse)
+    if isinstance(decision, Denied):
+        problem, remark = decision.problem, ""
+        if problem.code == "target_denied" and target is not None:
+            remark = _scheme_mismatch(integration.policy, target)
+        verdict = Decision(False, problem.code, problem.detail + remark, target, denial=problem.denial)
+    elif decision.candidate is candidate:
+        verdict = Decision(True, "", "the target is allowed", decision.target, decision.rule)
+    else:
+        reason = "no integration covers this host: it is forwarded as it is (forward.unmatched: pass)"
+        note = (PASSED_CONNECT_NOTE,) if sent is not None and sent.origin.scheme == "https" else ()
+        passed = Decision(False, "", reason, sent)
+        return Explanation(integration, door, as_sent, _show(sent), passed, passes=True, notes=note)
+    explanation = Explanation(integration, door, as_sent, _show(target), verdict, upgraded, notes=notes)
+    signing = integration.traits.signing
+    if sample is None or signing is None or not explanation.allowed:
+        return explanation
+    texts = _signed(explanation, signing, candidate.rules.policy, head, sample)
+    if isinstance(texts, str):
+        return replace(explanation, unsigned=texts)
+    return replace(explanation, signed=texts, notes=(*notes, SIGNED_NOTE))
+
+
+def with_addresses(explanation: Explanation, snapshot: Snapshot, looked_up: Sequence[Address] = ()) -> Explanation:
+    """Deny the target if no connection to its host is allowed, by the config and the addresses that were looked up."""
+    host, integration = explanation.dialled_host, explanation.integration
+    if host is None:
+        return explanation
+    allow_private = () if explanation.passes else integration.allow_private
+    reason = address_refusal(host, allow_private, snapshot.network, looked_up)
+    if reason is None:
+        return explanation
+    denied = Decision(False, "destination_denied", reason, explanation.decision.target)
+    return replace(explanation, decision=denied, passes=False, signed=(), unsigned="")
+
+
+def _head(rules: IntegrationRules, target: str, sample: Sample | None) -> RequestHead:
+    """Build a request for this target, with a method that the integration allows unless the sample has one."""
+    method = b"GET" if b"GET" in rules.methods else min(rules.methods)
+    # An argument of a command may be no text of its locale (PEP 383).
+    sent = target.encode("utf-8", "surrogateescape")
+    if sample is None:
+        return RequestHead(method, sent, b"localhost", [], [])
+    method, size = sample.method.encode() or method, len(sample.body)
+    names = [normalise(name.encode()) for name, _ in sample.headers]
+    lines = [f"\r\n{name}: {value}".encode("latin-1") for name, value in sample.headers]
+    return RequestHead(method, sent, b"localhost", lines, names, None, None, size, length_given=bool(size))
+
+
+def _signed(
+    explanation: Explanation, rules: SigningRules, policy: Policy, head: RequestHead, sample: Sample
+) -> tuple[str, ...] | str:
+    """The texts that are signed of a request, escaped; or why there are none."""
+    integration, target = explanation.integration, explanation.decision.target
+    if target is None or explanation.has_learnt_origin:
+        return "the base URL comes with the token, so what is signed is not known here"
+    signer = _signer(integration, rules)
+    if signer is None:
+        return "the key that signs cannot be read, or comes by a call: what is signed is not known here"
+    places = integration.traits.places
+    lines = [b"\r\nHost: " + target.origin.authority.encode()]
+    lines += [b"\r\n%b: %b" % (name.encode("latin-1"), MARK) for name in places.headers]
+    if integration.redact_response:
+        lines.append(acceptable(head.fields))
+    lines = field_lines(head, lines, integration.stripped, length=head.length, via=b"")
+    request = OutgoingRequest(
+        head.method,
+        target.origin.scheme.encode(),
+        target.origin.authority.encode(),
+        _with_query(target.request_target, places.query).encode("latin-1"),
+        lines,
+        head,
+    )
+    problem = rules.refusal(head, target.origin, policy) or signer.check(request)
+    if problem is not None:
+        return f"{problem.code}: {problem.detail}"
+    body: Sequence[bytes] | None = [sample.body] if rules.needs_body(head) and sample.body else ()
+    texts = signer.explain(request, None if places.body else body, sample.at, _ZEROS)
+    return tuple(map(_escaped, texts))
+
+
+def _signer(integration: Integration, rules: SigningRules) -> Signer | None:
+    """What signs, as far as it is known without a call."""
+    credential, supplement = integration.secrets.credential, integration.secrets.supplement
+    if isinstance(credential, FixedCredential):
+        return credential.grant.signer
+    # Where another signer comes with the token, the supplement's signs what that has written.
+    return None if supplement is None or isinstance(rules, SuccessiveRules) else supplement.signer
+
+
+def _with_query(target: str, names: Sequence[str]) -> str:
+    added = "&".join(f"{name}={MARK.decode()}" for name in names)
+    if not added:
+        return target
+    joint = "?" if "?" not in target else "" if target.endswith(("?", "&")) else "&"
+    return f"{target}{joint}{added}"
+
+
+_ESCAPES: Final = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+
+
+def _escaped(text: bytes) -> str:
+    r"""Bytes as text of printable ASCII: what is none is `\n`, `\r`, `\t` or `\xhh`, and a backslash is two."""
+    return "".join(_ESCAPES.get(byte) or (chr(byte) if " " <= chr(byte) <= "~" else f"\\x{byte:02x}") for byte in text)
+
+
+def _targets(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Target | None, Target | None]:
+    """The target as it is sent, and as it is judged; None where it cannot be read."""
+    try:
+        sent = parse_target(f"{rules.base}{url}" if reverse else url)
+    except InvalidTarget:
+        return None, None
+    judged = sent if reverse else rules.aimed(sent)
+    return sent, judged if rules.spelling is None else rules.spelling.spell(judged)
+
+
+def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> tuple[str, ...]:
+    """What a reader must know besides the decision."""
+    if sent is None:
+        return ()
+    notes = []
+    if reverse:
+        notes += [LEARNT_NOTE] if integration.traits.learns else []
+    else:
+        notes += [CONNECT_NOTE] if sent.origin.scheme == "https" else []
+        notes += [STORED_NOTE] if integration.stored else []
+        notes += [PLACEHOLDER_NOTE] if integration.policy.placeholder_origin is not None else []
+    notes += [BODY_NOTE] if integration.traits.places.body else []
+    notes += [REDACTED_NOTE] if integration.redact_response else []
+    return tuple(notes)
+
+
+def _scheme_mismatch(policy: Policy, target: Target) -> str:
+    """Return a remark for a denied target that the policy allows with the other scheme, else an empty text."""
+    scheme, host, port = target.origin
+    other = "http" if scheme == "https" else "https"
+    if port == DEFAULT_PORTS[scheme]:
+        port = DEFAULT_PORTS[other]
+    decision = judge(policy, target._replace(origin=Origin(other, host, port)))
+    return f": its scheme is {scheme}, and {decision.rule} needs {other}" if decision.allowed else ""
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    return "\n".join(f"{name:<12} {printable(text)}" for name, text in rows)
+
+
+def _show(target: Target | None) -> str | None:
+    return None if target is None else f"{target.origin}{target.request_target}"
+
+
+def credential_places(integration: Integration) -> dict[str, list[str]]:
+    """Return the names of the places that contain the credential in a request."""
+    places = integration.traits.places
+    found = {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
+    signing = integration.traits.signing
+    if signing is not None:
+        found["signature"] = sorted(name.decode() for name in signing.names)
+    return found if integration.certificate is None else {**found, "handshake": ["client certificate"]}
+
+
+def _rules(policy: Policy) -> list[str]:
+    rules = []
+    if policy.prefixes:
+        rules.append(f"the target must be under {' or '.join(map(str, policy.prefixes))}")
+    if policy.domains:
+        rules.append(f"the target must be at {' or '.join(map(str, policy.domains))}")
+    if policy.path:
+        rules.append(f"the target's path must be under {policy.path}")
+    return rules + [f"the target must not be {forbidden}" for forbidden in policy.forbidden]

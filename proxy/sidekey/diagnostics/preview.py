@@ -1,0 +1,86 @@
+"""The request that a preset makes of what a caller sends, with the credential named and nothing sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sidekey.diagnostics.explain import explain
+from sidekey.errors import Problem
+from sidekey.policy.messages import RequestHead
+from sidekey.presets.preset import OVERSIZED, Filled
+from sidekey.snapshot.snapshot import Preset, Snapshot
+
+CREDENTIAL: Final = "[credential]"
+"""Stands where the credential goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The request that a preset makes of what a caller sends, or why it makes none. The credential is named alone."""
+
+    preset: Preset
+    problem: Problem | None
+    method: str = ""
+    url: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    credential: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        found: dict[str, Any] = {"preset": self.preset.id, "integration": self.preset.rules.integration}
+        if self.problem is not None:
+            errors = [{"pointer": pointer, "detail": detail} for pointer, detail in self.problem.errors]
+            return {**found, "code": self.problem.code, "reason": self.problem.detail, "errors": errors}
+        request = {
+            "method": self.method,
+            "url": self.url,
+            "headers": [list(header) for header in self.headers],
+            "body": self.body.decode("utf-8", "replace"),
+        }
+        return {**found, "request": request, "credential": dict(self.credential)}
+
+    def __str__(self) -> str:
+        if self.problem is not None:
+            errors = [f"{pointer or 'the parameters'}: {detail}" for pointer, detail in self.problem.errors]
+            return "\n".join([f"{self.problem.code}: {self.problem.detail}", *errors])
+        head = [f"{self.method} {self.url}", *(f"{name}: {value}" for name, value in self.headers)]
+        places = "; ".join(f"{place}: {', '.join(names)}" for place, names in self.credential.items())
+        body = ["", self.body.decode("utf-8", "replace")] if self.body else []
+        return "\n".join([*head, *body, "", f"credential: {places or 'none'}"])
+
+
+def preview(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str = "") -> Preview:
+    """Fill a preset as a request would, and judge where it goes; nothing is sent. The arguments are those of `made`."""
+    if preset.invalid:
+        return Preview(preset, Problem("credential_unavailable", preset.invalid, error="proxy_configuration_error"))
+    found = made(snapshot, preset, data, content_type)
+    if isinstance(found, Problem):
+        return Preview(preset, found)
+    head = found.head
+    explanation = explain(snapshot.integrations[preset.rules.integration], head.target.decode())
+    judged, decision = explanation.as_json(), explanation.decision
+    if not decision.allowed:
+        return Preview(preset, Problem(decision.code, decision.reason, denial=decision.denial))
+    credential = {place: names for place, names in judged["credential"].items() if place != "origin" and names}
+    own = [line[2:].decode().partition(": ") for line in head.fields]
+    injected = [(name, CREDENTIAL) for name in credential.get("headers", ())]
+    headers = (*injected, *((name, value) for name, _, value in own))
+    return Preview(preset, None, head.method.decode(), judged["sent_on"], headers, found.body, credential)
+
+
+def made(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str = "") -> Filled | Problem:
+    """What a preset makes of what a caller sends, which has this Content-Type; empty: the one that is asked for."""
+    rules, limits = preset.rules, snapshot.limits
+    line = f"\r\nContent-Type: {content_type or preset.accepts}".encode()
+    head = RequestHead(b"POST", b"", b"localhost", [line], [b"content-type"], length=len(data), length_given=True)
+    received = rules.receive(head)
+    if isinstance(received, Problem):
+        return received
+    if not rules.has_body:
+        return Filled(received, data)
+    if len(data) > limits.preset_parameters:
+        return OVERSIZED
+    return rules.fill(received, data, most=limits.preset_body, longest=limits.target)

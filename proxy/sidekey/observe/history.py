@@ -1,0 +1,335 @@
+"""Usage, failures and status of integrations and presets: of all processes that share a store, or of this one alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Final
+from weakref import ref
+
+from sidekey.observe.access import AccessLine
+from sidekey.observe.log import get_logger
+from sidekey.observe.metrics import IntegrationStats, Metrics
+from sidekey.observe.usage import Traffic, Usage
+from sidekey.snapshot.snapshot import Integration, Snapshot
+from sidekey.store.errors import StoreDenied, StoreError
+from sidekey.store.failures import PAGE, Failure
+from sidekey.store.store import Store
+from sidekey.store.usage import HOUR, NONE, Counters, Failing, Hour, count_good
+
+_EVERY: Final = 60.0
+"""Seconds between two exchanges of usage and status with the store."""
+
+_FAILURES_EVERY: Final = 5.0
+"""Seconds between two writes of failures."""
+
+_AT_ONCE: Final = 200
+"""Counters or states that are looked at before others have the loop again."""
+
+_BATCH: Final = 100
+"""Rows of usage in one transaction."""
+
+_PAUSE: Final = 0.05
+"""Seconds between two transactions, for other work of the store."""
+
+_MOST_WAITING: Final = 2000
+"""Failures that wait to be written."""
+
+_MOST_KEPT: Final = 200
+"""Failures that a process without a store keeps: enough to see what fails now."""
+
+_MOST_HOURS: Final = 10_000
+"""Rows of usage that a process without a store keeps: 3 MB."""
+
+_GRACE: Final = 5.0
+"""Seconds that the end of a process waits for the last write."""
+
+_DAY: Final = 24
+"""Hours whose status a process reads when it starts."""
+
+
+@dataclass(slots=True)
+class _Suspect:
+    """Since when an integration fails by the store, and the object that was in use when this process heard of it."""
+
+    since: int
+    integration: ref[Integration] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Usage by hour, in no order, and the last use in seconds since the epoch (0: none)."""
+
+    hours: list[Hour]
+    last_at: int
+
+
+class _FailingIntegrations(Mapping[str, int]):
+    """Since when integrations are failing. Each is judged when it is read, since there may be ten thousand."""
+
+    def __init__(self, candidates: Callable[[], Iterable[str]], since: Callable[[str], int]) -> None:
+        self._candidates = candidates
+        self._since = since
+
+    def __getitem__(self, name: str) -> int:
+        since = self._since(name)
+        if not since:
+            raise KeyError(name)
+        return since
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._candidates() if self._since(name))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class _Memory:
+    """Usage of a process without a store."""
+
+    def __init__(self) -> None:
+        self._hours: dict[tuple[str, str, int], Hour] = {}
+
+    def add(self, hours: Iterable[Hour]) -> None:
+        """Add usage, and forget what was added to longest ago."""
+        for hour in hours:
+            key = hour.kind, hour.id, hour.hour
+            before = self._hours.pop(key, None)
+            self._hours[key] = hour if before is None else hour._replace(counters=_sum(before.counters, hour.counters))
+            if len(self._hours) > _MOST_HOURS:
+                del self._hours[next(iter(self._hours))]
+
+    def usage(self, kind: str, names: Container[str], since: int) -> tuple[list[Hour], dict[str, int]]:
+        """Return usage from this hour on, and the last uses."""
+        found = [hour for hour in self._hours.values() if hour.kind == kind and hour.id in names]
+        found.sort(key=lambda hour: hour.last_at)
+        return [hour for hour in found if hour.hour >= since], {hour.id: hour.last_at for hour in found}
+
+
+class History:
+    """Exchanges with the store what the processes of a fleet count. Without a store, keeps what this one counts."""
+
+    def __init__(self, metrics: Metrics, snapshot: Callable[[], Snapshot]) -> None:
+        self._metrics = metrics
+        self._traffic = Traffic(metrics)
+        self._snapshot = snapshot
+        self._usage = Usage(metrics)
+        self._store: Store | None = None
+        self._memory = _Memory()
+        self._last_at: dict[str, int] = {}
+        """The time of the last state by the store."""
+        self._suspects: dict[str, _Suspect] = {}
+        """Integrations that fail by the store."""
+        self._failures: dict[tuple[str, int], Failure] = {}
+        self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        metrics.note_failure = self.note_failure
+        metrics.failing = self.failing
+
+    def start(self, store: Store | None, report: Callable[[BaseException], object]) -> None:
+        """Exchange with this store from now on, if there is one. `report` is called with each defect."""
+        self._store = store
+        self._task = asyncio.get_running_loop().create_task(self._run(report))
+
+    async def close(self) -> None:
+        """Write the rest."""
+        self._closing.set()
+        if self._task is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE):
+                    await self._task
+
+    def note_failure(self, stats: IntegrationStats, line: AccessLine) -> None:
+        """Note a request that failed; its outcome was counted already."""
+        self._traffic.failed(stats, line.code, line.status)
+        name, at = stats.integration, int(time.time())
+        if (name, at) in self._failures or name not in self._metrics.integrations:
+            return
+        if len(self._failures) == (_MOST_KEPT if self._store is None else _MOST_WAITING):
+            del self._failures[next(iter(self._failures))]
+        preset = self._snapshot().presets.get(line.preset)
+        self._failures[name, at] = Failure(
+            name,
+            at,
+            line.caller,
+            line.preset,
+            line.host if preset is None else preset.url,
+            line.method,
+            line.status,
+            line.code,
+            line.reason if line.code == "credential_unavailable" else "",
+            round(line.duration * 1000),
+            line.request_id,
+        )
+
+    def failing(self) -> Mapping[str, int]:
+        """Return since when integrations are failing, in seconds since the epoch. Threads may read it."""
+        return _FailingIntegrations(lambda: self._suspects.keys() | self._traffic.failing().keys(), self._failing_since)
+
+    async def usage(self, kind: str, names: Sequence[str], hours: int) -> dict[str, Used]:
+        """Return the usage of integrations or presets in so many hours until now. Raises StoreError."""
+        now = int(time.time())
+        since = now // HOUR - hours + 1
+        if self._store is None:
+            found, last_uses = self._memory.usage(kind, names, since)
+        else:
+            found, last_uses = await self._store.usage(kind, names, since)
+        used = {name: Used([], last_uses.get(name, 0)) for name in names}
+        for hour in found:
+            used[hour.id].hours.append(hour)
+        for name in names:
+            new, _ = self._usage.unwritten(kind, name)
+            if new[0]:
+                used[name] = Used([*used[name].hours, Hour(kind, name, now // HOUR, now, 0, new)], now)
+        return used
+
+    async def failures(self, integration: str, before: int) -> tuple[list[Failure], bool]:
+        """Return a page of failures before this time, newest first, and True if there are more. Raises StoreError."""
+        stored = [] if self._store is None else await self._store.failures(integration, before)
+        found = {each.at: each for (name, at), each in self._failures.items() if name == integration and at < before}
+        found |= {each.at: each for each in stored}
+        page = [found[at] for at in sorted(found, reverse=True)]
+        return page[:PAGE], len(page) > PAGE
+
+    async def _run(self, report: Callable[[BaseException], object]) -> None:
+        # Processes that start together must not write together.
+        due = time.monotonic() + random.uniform(0, _EVERY)  # noqa: S311
+        since = int(time.time()) // HOUR - _DAY
+        is_read = is_ended = False
+        problem = ""
+        while not is_ended:
+            is_ended = self._closing.is_set()
+            is_due = time.monotonic() >= due
+            try:
+                if self._store is not None and self._store.health.up:
+                    if is_due or not is_read:
+                        await self._read(self._store, since)
+                        since, is_read = int(time.time()) // HOUR - 1, True
+                    await self._write_failures(self._store)
+                    problem = ""
+                if (is_due or is_ended) and (self._store is None or self._store.health.up):
+                    due = time.monotonic() + _EVERY
+                    await self._write_usage()
+            except StoreDenied as error:
+                get_logger().warning("usage and failures stay in this process", reason=str(error))
+                return
+            except StoreError as error:
+                # A later attempt writes what this one did not.
+                if problem != str(error):
+                    problem = str(error)
+                    get_logger().warning("usage and failures wait for the store", reason=problem)
+            except Exception as defect:  # noqa: BLE001  the edge of a task
+                report(defect)
+            if not is_ended:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_FAILURES_EVERY):
+                        await self._closing.wait()
+
+    async def _read(self, store: Store, since: int) -> None:
+        if not self._snapshot().awaits_store:
+            for gone in self._last_at.keys() - self._metrics.integrations.keys():
+                del self._last_at[gone]
+                self._suspects.pop(gone, None)
+        for number, (name, state) in enumerate((await store.failing(since)).items(), 1):
+            self._note_state(name, state)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    async def _write_usage(self) -> None:
+        hours: list[Hour] = []
+        counted: dict[tuple[str, str], Counters] = {}
+        for number, (kind, name) in enumerate(self._usage.keys(), 1):
+            new, total = self._usage.unwritten(kind, name)
+            if new[0]:
+                now = int(time.time())
+                at, since = self._state(name, now) if kind == "integration" else (now, 0)
+                hours.append(Hour(kind, name, now // HOUR, at, since, new))
+                counted[kind, name] = total
+            if len(hours) == _BATCH:
+                await self._add(hours, counted)
+                hours, counted = [], {}
+                if not self._closing.is_set():
+                    await asyncio.sleep(_PAUSE)
+            elif number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if hours:
+            await self._add(hours, counted)
+
+    async def _add(self, hours: list[Hour], counted: Mapping[tuple[str, str], Counters]) -> None:
+        if self._store is None:
+            self._memory.add(hours)
+        else:
+            # In order, so that two processes do not wait for each other's rows.
+            await self._store.add_usage(sorted(hours))
+        for hour in hours:
+            self._usage.note_written(hour.kind, hour.id, counted[hour.kind, hour.id])
+            if hour.kind == "integration":
+                self._note_state(hour.id, Failing(hour.last_at, hour.failing_since))
+
+    async def _write_failures(self, store: Store) -> None:
+        batch = dict(self._failures)
+        if batch:
+            await store.add_failures([batch[key] for key in sorted(batch)])
+            for key in batch:
+                self._failures.pop(key, None)
+
+    def _note_state(self, name: str, state: Failing) -> None:
+        """Go on from a state of the store, or from one that this process has written."""
+        if self._last_at.get(name, 0) > state.last_at:
+            return
+        self._last_at[name] = state.last_at
+        if not state.since:
+            self._suspects.pop(name, None)
+            return
+        known = self._suspects.get(name)
+        if known is None or known.since != state.since:
+            integration = self._metrics.integrations.get(name)
+            self._suspects[name] = _Suspect(state.since, None if integration is None else ref(integration))
+
+    def _state(self, name: str, now: int) -> Failing:
+        """Return the state to write for an integration that was used since the last write.
+
+        The time of a failure is known, that of a success only to the minute. So a failing state has the time of its
+        last failure, and does not replace that of a process that saw a success later.
+        """
+        since = self._failing_since(name)
+        if not since:
+            return Failing(now, 0)
+        return Failing(max(self._traffic.failures_of(name)[1], self._last_at.get(name, 0)), since)
+
+    def _failing_since(self, name: str) -> int:
+        """Return since when an integration is failing, or 0: by this process or the store, whichever is newer."""
+        own, failed_at = self._traffic.failures_of(name)
+        suspect = self._suspects.get(name)
+        shared = suspect.since if suspect is not None and self._counts(name, suspect) else 0
+        if own and (suspect is not None or failed_at >= self._last_at.get(name, 0)):
+            return min(own, shared or own)
+        return shared
+
+    def _counts(self, name: str, suspect: _Suspect) -> bool:
+        """Return True if the failures are of the integration in use, and no request succeeded here since then."""
+        integration = self._metrics.integrations.get(name)
+        if integration is None:
+            return False
+        if suspect.integration is None:
+            # The store told of its failures before it told of the integration.
+            suspect.integration = ref(integration)
+        if suspect.integration() is not integration or count_good(self._usage.unwritten("integration", name)[0]):
+            return False
+        row = None if self._store is None else self._store.state.integrations.get(name)
+        return not integration.stored or row is None or suspect.since >= row.updated_at
+
+
+def sum_of(hours: Iterable[Hour]) -> Counters:
+    """Add the counters of hours."""
+    return reduce(_sum, (hour.counters for hour in hours), NONE)
+
+
+def _sum(one: Counters, other: Counters) -> Counters:
+    return tuple(map(add, one, other))

@@ -1,0 +1,1 @@
+"""Decisions without I/O: targets, paths, headers, addresses, and which integration serves a request."""

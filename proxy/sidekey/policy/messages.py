@@ -1,0 +1,158 @@
+"""The head of a request as it was read: frozen, so that whoever decides or forwards sees the same one."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from sidekey.policy.headers import Role, tokens
+
+NO_MARKS: Final[dict[Role, bytes]] = {}
+
+
+class RequestHead:
+    """The parsed head of one request. Everything is bytes as the caller sent them.
+
+    `fields` are the lines that may be forwarded, each after its line end, and `names` their normalised names in the
+    same order. `token`, `integration_id` and `proxy_authorization` are the values of the headers that say who sends the
+    request, and for which integration. `marks` holds the values of other headers that mean something to the proxy,
+    `connection` those of every Connection header, joined. All of these are None if the request has none. `length` is
+    the body's: a number of bytes, or `framing.CHUNKED`; `length_given` tells a Content-Length of 0 from none.
+    """
+
+    __slots__ = (
+        "connection",
+        "fields",
+        "host",
+        "http_1_1",
+        "integration_id",
+        "keep_alive",
+        "length",
+        "length_given",
+        "marks",
+        "method",
+        "names",
+        "proxy_authorization",
+        "target",
+        "token",
+    )
+
+    def __init__(  # noqa: PLR0917 - built once per request on the hot path, where keywords cost
+        self,
+        method: bytes,
+        target: bytes,
+        host: bytes | None,
+        fields: list[bytes],
+        names: list[bytes],
+        marks: dict[Role, bytes] | None = None,
+        connection: bytes | None = None,
+        length: int = 0,
+        length_given: bool = False,
+        http_1_1: bool = True,
+        keep_alive: bool = True,
+        token: bytes | None = None,
+        integration_id: bytes | None = None,
+        proxy_authorization: bytes | None = None,
+    ) -> None:
+        self.method: Final = method
+        self.target: Final = target
+        self.host: Final = host
+        self.fields: Final = fields
+        self.names: Final = names
+        self.marks: Final = marks
+        self.connection: Final = connection
+        self.length: Final = length
+        self.length_given: Final = length_given
+        self.http_1_1: Final = http_1_1
+        self.keep_alive: Final = keep_alive
+        self.token: Final = token
+        self.integration_id: Final = integration_id
+        self.proxy_authorization: Final = proxy_authorization
+
+    def mark(self, role: Role) -> bytes | None:
+        """The value of a field that means something to the proxy."""
+        return (self.marks or NO_MARKS).get(role)
+
+    def at(self, target: bytes) -> RequestHead:
+        """The same head with another target."""
+        return RequestHead(
+            self.method,
+            target,
+            self.host,
+            self.fields,
+            self.names,
+            self.marks,
+            self.connection,
+            self.length,
+            self.length_given,
+            self.http_1_1,
+            self.keep_alive,
+            self.token,
+            self.integration_id,
+            self.proxy_authorization,
+        )
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the caller waits for 100 before it sends the body (RFC 9110 10.1.1); HTTP/1.0 cannot."""
+        expected = self.mark(Role.EXPECT)
+        return expected is not None and self.http_1_1 and b"100-continue" in tokens(expected)
+
+    @property
+    def is_last_hop(self) -> bool:
+        """Whether this proxy must answer itself: an OPTIONS request with Max-Forwards 0 (RFC 9110 7.6.2)."""
+        hops = self.mark(Role.MAX_FORWARDS)
+        return hops is not None and self.method == b"OPTIONS" and hops.isdigit() and not int(hops[:6])
+
+    def hop_fields(self) -> list[tuple[bytes, bytes]]:
+        """The fields that are forwarded after this hop has had its part in them: names, and lines after a line end.
+
+        Expect goes on where the caller speaks HTTP/1.1 (RFC 9110 10.1.1); Max-Forwards is counted down on OPTIONS.
+        """
+        found = []
+        expected, hops = self.mark(Role.EXPECT), self.mark(Role.MAX_FORWARDS)
+        if expected is not None and self.http_1_1:
+            found.append((b"expect", b"\r\nExpect: " + expected))
+        if hops is not None:
+            if self.method == b"OPTIONS" and hops.isdigit():
+                hops = b"%d" % max(0, int(hops[:6]) - 1)
+            found.append((b"max-forwards", b"\r\nMax-Forwards: " + hops))
+        return found
+
+
+class ResponseHead:
+    """The parsed head of one final response.
+
+    `fields` are the lines that may be passed on, each after its line end. `connection` holds the values of Connection
+    that name further fields, joined, or None. `length` is the body's as it comes: a number of bytes,
+    `framing.CHUNKED` or `framing.UNTIL_CLOSE`; `content_length` is what the field of that name said, or None.
+    """
+
+    __slots__ = ("connection", "content_length", "fields", "length", "status")
+
+    def __init__(
+        self, status: int, fields: list[bytes], connection: bytes | None, length: int, content_length: int | None
+    ) -> None:
+        self.status: Final = status
+        self.fields: Final = fields
+        self.connection: Final = connection
+        self.length: Final = length
+        self.content_length: Final = content_length
+
+
+_NAME: Final = b"traceparent"
+_TRACEPARENT: Final = re.compile(
+    rb"(?!ff)(?:00(?=.{53}\Z)|(?!00)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?",
+    re.S,
+)
+"""Version 00 ends after the flags; what a later one adds begins with a dash (3.2.2, 4)."""
+
+
+def trace_id(head: RequestHead) -> str:
+    """The trace ID, 32 hexadecimal digits; empty where the request gives none that is valid, or more than one."""
+    names = head.names
+    if _NAME not in names or names.count(_NAME) > 1:
+        return ""
+    value = head.fields[names.index(_NAME)].partition(b":")[2].strip(b" \t")
+    found = _TRACEPARENT.fullmatch(value)
+    return "" if found is None else found[1].decode()

@@ -1,0 +1,316 @@
+"""Injected parameters: where they go in a query or a body, and whether the caller named one too.
+
+A grant may be placed in the query or the body of a request (RFC 6750 2.2, 2.3). What was judged stays as it is, byte
+for byte; the parameter is appended to it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+from sidekey.policy.decoding import ROUNDS, decode_all, fold_case, to_characters, to_octets
+from sidekey.policy.decoding import fold as fold_compatible
+
+Scalar = str | int | float | bool
+"""The value of a parameter before any encoding."""
+
+FORM: Final = "application/x-www-form-urlencoded"
+JSON: Final = "application/json"
+
+_UNDERSCORES: Final = "_. "
+_TO_UNDERSCORE: Final = str.maketrans(". +[", "____")
+_SEPARATOR: Final = re.compile("[&;]")
+_LEADING: Final = r"[\s+?\[\]\ufeff]*+"
+"""Characters that servers drop before a name: blanks, brackets, a byte order mark, and a question mark
+(URLSearchParams)."""
+_LEADING_CHARACTERS: Final = re.compile(rf"\A{_LEADING}")
+_TRAILING: Final = r"[\s+]*+(?=[=&;\[\]\0]|\Z)"
+_END: Final = re.compile(r"[=\[\]\0]|\Z")
+
+_METHOD_OVERRIDES: Final = ("_method", "_HttpMethod")
+"""Parameters of a query by which some frameworks let a request have another method."""
+
+_ASCII_ALIKE: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
+"""Charsets in which a form's own characters are what they are in ASCII."""
+
+_HEX: Final = re.compile("%..")
+
+_UTF_8: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
+_JSON_SPACE: Final = " \t\r\n"
+
+
+class NamedAlready(ValueError):
+    """The caller's own request has a parameter with the injected one's name."""
+
+
+class UnreadableNames(ValueError):
+    """A query or form is encoded so often that its names cannot be judged; the message says what must be true."""
+
+
+class Unplaceable(ValueError):
+    """The body has no place for a parameter; the message says why."""
+
+
+def encode(pairs: Iterable[tuple[str, Scalar]]) -> str:
+    """Write pairs as a query or a form (application/x-www-form-urlencoded), all but unreserved characters encoded.
+
+    What is no text is written as in JSON.
+    """
+    texts = ((name, value if isinstance(value, str) else json.dumps(value)) for name, value in pairs)
+    return "&".join(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in texts)
+
+
+def names_any(encoded: str, names: Iterable[str]) -> bool:
+    """Return True if a query or form (one character per byte) has one of the parameters, in any decoding.
+
+    Names are compared as the laxest servers do: as `fold` does, and brackets, and dots or blanks for `_` make no
+    difference, and a name ends at a NUL. Raises UnreadableNames for text that is encoded too many times.
+    """
+    sought = tuple(names)
+    return bool(sought) and _has_field(encoded, _field_shape(sought, _TRAILING))
+
+
+def overrides_method(query: str, allowed: frozenset[bytes]) -> bool:
+    """Return True if a query (one character per byte) may make a server use a method that is not allowed.
+
+    Raises UnreadableNames.
+    """
+    names = {fold(name) for name in _METHOD_OVERRIDES}
+    # A field that every server reads as an allowed method says nothing about the others.
+    rest = [field for field in _SEPARATOR.split(query) if not _is_allowed_override(field, names, allowed)]
+    return names_any("&".join(rest), _METHOD_OVERRIDES)
+
+
+def may_override_method(query: bytes) -> bool:
+    """Return True if `overrides_method` must read this query, which is plain ASCII."""
+    return b"%" in query or b"method" in query.lower()
+
+
+def _is_allowed_override(field: str, names: set[str], allowed: frozenset[bytes]) -> bool:
+    name, _, value = field.partition("=")
+    method = unquote(value).upper()
+    return field.isascii() and method.isascii() and method.encode() in allowed and fold(unquote(name)) in names
+
+
+def begins_any(encoded: str, prefix: str) -> bool:
+    """Return True if a query or form has a parameter whose name begins with `prefix`, compared as by `names_any`."""
+    return _has_field(encoded, _field_shape((prefix,), ""))
+
+
+def fold(name: str) -> str:
+    """The form in which names are compared: compatibility characters are what they stand for, case makes no difference.
+
+    `accessToken` is not `access_token`, though the JSON mapping of protobuf reads both as one field: given twice that
+    is an error there, or the last one counts, which is ours; and an API may well have a parameter of its own by that
+    name.
+    """
+    return fold_case(unicodedata.normalize("NFKC", name))
+
+
+def _rounds(text: str) -> Iterator[str]:
+    """Yield text (one character per byte) as characters, after each round of decoding and folding that changes it.
+
+    Raises UnreadableNames where `ROUNDS` are not enough.
+    """
+    characters = to_characters(text)
+    for _ in range(ROUNDS):
+        yield characters
+        folded = fold_compatible(to_characters(decode_all(to_octets(characters))))
+        if folded == characters:
+            return
+        characters = folded
+    raise UnreadableNames("must not be encoded so many times")
+
+
+def _has_field(encoded: str, shape: re.Pattern[str]) -> bool:
+    return any(shape.search(f"&{fold_case(text)}") for text in _rounds(encoded))
+
+
+@lru_cache(maxsize=256)
+def _field_shape(names: tuple[str, ...], end: str) -> re.Pattern[str]:
+    """Compile what finds a field with one of these names. They are the config's or fixed: no caller fills the cache."""
+    spelled = [
+        "".join("[_. +\\[]" if character in _UNDERSCORES else re.escape(character) for character in fold(name))
+        for name in names
+    ]
+    return re.compile(rf"[&;]{_LEADING}(?:{'|'.join(spelled)}){end}")
+
+
+class Names:
+    """Names of parameters in a config: tells whether a lenient server takes a further name for one of them.
+
+    `client_id[]` and `Client.ID` are `client_id`.
+    """
+
+    __slots__ = ("_names", "_parts")
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names: Final[dict[str, str]] = {}
+        self._parts: Final[dict[str, str]] = {}
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        """Add a name. Raises UnreadableNames for a name that is encoded too many times."""
+        whole, parts = _canonical(name)
+        self._names.setdefault(whole, name)
+        for each in parts:
+            self._parts.setdefault(each, name)
+
+    def find(self, name: str) -> str | None:
+        """Return one of the names that a lenient server may take for this name. Raises UnreadableNames."""
+        whole, parts = _canonical(name)
+        if whole in self._parts:
+            return self._parts[whole]
+        return next((self._names[each] for each in parts if each in self._names), None)
+
+
+def _canonical(name: str) -> tuple[str, list[str]]:
+    """Decode and fold a name. Return it, and every part of it that a server may take for the name, itself included.
+
+    A server may end it at a bracket or NUL, and begin it behind a separator. An underscore stands for each character
+    that servers replace by one.
+    """
+    *_, decoded = _rounds(name.encode().decode("latin-1"))
+    folded = fold_case(decoded)
+    parts = []
+    for field in (folded, *_SEPARATOR.split(folded)):
+        text = _LEADING_CHARACTERS.sub("", field)
+        parts += [text[: end.start()].rstrip(" +").translate(_TO_UNDERSCORE) for end in _END.finditer(text)]
+    return _LEADING_CHARACTERS.sub("", folded).rstrip(" +").translate(_TO_UNDERSCORE), parts
+
+
+def append(encoded: str, addition: str) -> str:
+    """Append encoded pairs to a query or form."""
+    joint = "&" if encoded and not encoded.endswith("&") else ""
+    return f"{encoded}{joint}{addition}"
+
+
+def media_type(content_type: str) -> str:
+    """`FORM` or `JSON`, as Content-Type says. Raises Unplaceable for other types, and for charsets other than UTF-8."""
+    essence, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    form = essence == FORM
+    if not form and essence != JSON and not (essence.startswith("application/") and essence.endswith("+json")):
+        raise Unplaceable("Content-Type must be application/x-www-form-urlencoded or JSON")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip('"') not in (_ASCII_ALIKE if form else _UTF_8):
+            raise Unplaceable("the charset of Content-Type must be UTF-8")
+    return FORM if form else JSON
+
+
+def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
+    """Refuse a body to which the parameters cannot be added: raises Unplaceable, NamedAlready or UnreadableNames."""
+    if kind == FORM:
+        if names_any(body.decode("latin-1"), names):
+            raise NamedAlready
+        return
+    sought = set(map(fold, names))
+    # No folding makes a text shorter by more than this: a longer name need not be folded.
+    longest = 4 * max(map(len, sought), default=0)
+    # A member's name ends at a NUL to servers that are written in C.
+    members = {name for each in _object_names(body) if len(name := each.partition("\0")[0]) <= longest}
+    if not sought.isdisjoint(map(fold, members)):
+        raise NamedAlready
+
+
+def _object_names(body: bytes) -> list[str]:
+    """The names of a JSON object's members, the outermost only, each as often as it occurs."""
+    try:
+        value = json.loads(
+            body.decode(), object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError):
+        raise Unplaceable("the body must be valid JSON in UTF-8") from None
+    # An array is a list as well, but not of pairs: the first character tells the two apart.
+    if not body.lstrip(_JSON_SPACE.encode()).startswith(b"{"):
+        raise Unplaceable("the body must be a JSON object")
+    return [name for name, _ in value]
+
+
+def _no_constant(_: str) -> Any:
+    raise ValueError("NaN and Infinity are not JSON (RFC 8259 6)")
+
+
+def placed(body: bytes, kind: str, pairs: Iterable[tuple[str, Scalar]]) -> bytes:
+    """The body with the parameters appended; it has passed `check_body`."""
+    if kind == FORM:
+        return append(body.decode("latin-1"), encode(pairs)).encode("latin-1")
+    head, _, tail = body.rpartition(b"}")
+    fields = ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in pairs)
+    joint = b"" if head.rstrip(_JSON_SPACE.encode()).endswith(b"{") else b","
+    return head + joint + fields.encode() + b"}" + tail
+
+
+_DEPTH: Final = 3
+"""Times that a URL may be percent-encoded in which `Scrubber` finds a parameter."""
+
+
+UNENCODED: Final = ("", "/", "*", "!'()*", "!$&'()*+,;=:@", "!$&'()*+,;=:@/?")
+"""Characters that encoders leave as they are, besides the unreserved ones: Sidekey itself, Python's `quote`, forms,
+`encodeURIComponent`, and encoders of path segments and of queries (RFC 3986 3.3 and 3.4)."""
+
+
+def _encodings(text: str, *, lower: bool, unencoded: str = "") -> tuple[bytes, ...]:
+    """Percent-encode a text 0 to `_DEPTH` + 1 times, with hexadecimal digits in upper or lower case.
+
+    Only the first time, the characters `unencoded` stay as they are.
+    """
+    encodings = [text.encode()]
+    for depth in range(_DEPTH + 1):
+        encoded = quote(encodings[-1], safe="" if depth else unencoded)
+        encodings.append((_HEX.sub(lambda escape: escape[0].lower(), encoded) if lower else encoded).encode())
+    return tuple(encodings)
+
+
+_DELIMITERS: Final = {lower: [_encodings(mark, lower=lower) for mark in "?#&;="] for lower in (False, True)}
+
+
+class Scrubber:
+    """Removes injected parameters from a response header that may repeat the URL of the request.
+
+    It removes a pair `name=value` with its separator, so that a client can still follow the URL. Elsewhere it removes
+    the value alone. It finds both in a URL that was percent-encoded up to `_DEPTH` times.
+    """
+
+    __slots__ = ("_pairs", "_values")
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._pairs: Final = [
+            (_encodings(name, lower=lower), encodings, delimiters)
+            for name, value in pairs
+            for lower, delimiters in _DELIMITERS.items()
+            for encodings in {_encodings(value, lower=lower, unencoded=each) for each in UNENCODED}
+        ]
+        # An encoding may begin with another one, which is shorter.
+        every = {value for _, values, _ in self._pairs for value in values}
+        self._values: Final = sorted(every, key=len, reverse=True)
+
+    def __call__(self, line: bytes) -> bytes | None:
+        """Return the line without the injected values, or None if one is left even then: drop such a header."""
+        if not self.finds_value(line):
+            return line
+        for names, values, delimiters in self._pairs:
+            for depth in range(_DEPTH, -1, -1):
+                question, fragment, ampersand, semicolon, equals = (encodings[depth] for encodings in delimiters)
+                # The value was encoded once more than the URL, unless the upstream has decoded it.
+                for value in (values[depth + 1], values[depth]):
+                    pair = names[depth] + equals + value
+                    line = line.replace(ampersand + pair, b"").replace(semicolon + pair, b"")
+                    for start in (question, fragment):
+                        line = line.replace(start + pair + ampersand, start).replace(start + pair + semicolon, start)
+                        line = line.replace(start + pair, b"")
+                    line = line.replace(pair, b"")
+        for value in self._values:
+            line = line.replace(value, b"")
+        return None if self.finds_value(line) else line
+
+    def finds_value(self, text: bytes) -> bool:
+        """Return True if an injected value is in the text."""
+        return any(text.find(value) >= 0 for value in self._values)

@@ -1,0 +1,298 @@
+"""Whether a credential may leave for a target: endpoint prefixes, allowed domains, forbidden targets, methods.
+
+There is no default of "allow": a policy without a rule denies everything. The exact reading here is the one that
+decides; `dataplane` may decide faster for plain paths only, and a property test proves the two equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sidekey.errors import Denial
+from sidekey.policy import paths
+from sidekey.policy.addresses import literal
+from sidekey.policy.urls import InvalidTarget, Origin, Target, check_characters, parse_origin, parse_target
+
+SAFE_METHODS_NEVER: Final = frozenset({"TRACE", "CONNECT"})
+"""Never forwarded: TRACE reflects credentials (RFC 9110 9.3.8), CONNECT is a door of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """An endpoint prefix: an origin, and a path without its trailing slash (the root is empty)."""
+
+    origin: Origin
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """An allowed domain: an exact base URL or, as a wildcard, one or more labels under the origin's host."""
+
+    origin: Origin
+    wildcard: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.origin.scheme}://*.{self.origin.host}" if self.wildcard else str(self.origin)
+
+    def covers(self, origin: Origin) -> bool:
+        """Whether `origin` is this base URL, or is under the suffix with the same scheme and port."""
+        if not self.wildcard:
+            return origin == self.origin
+        return (
+            origin.scheme == self.origin.scheme
+            and origin.port == self.origin.port
+            and origin.host.endswith("." + self.origin.host)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """A target that no caller may name, in any spelling: a token endpoint or a login URL.
+
+    Scheme and port make no difference. `origin` None means every host, a segment `*` of the path any one segment;
+    `below` includes what is under it.
+    """
+
+    origin: Origin | None
+    path: str
+    below: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.origin or ''}{self.path}{'/...' if self.below else ''}"
+
+    def concerns(self, origin: Origin) -> bool:
+        """Whether a target at this origin may be this one."""
+        return self.origin is None or origin.host == self.origin.host
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What an integration may reach. Where both prefixes and domains are given, both must allow.
+
+    Every target must be under `path`, whatever its origin. Targets at `placeholder_origin` move to the origin that a
+    grant learns (`learn`, `move`), which then is the only one allowed: until then `domains` are those that it may turn
+    out to be.
+    """
+
+    prefixes: tuple[Prefix, ...] = ()
+    domains: tuple[Domain, ...] = ()
+    forbidden: tuple[Forbidden, ...] = ()
+    methods: frozenset[str] | None = None
+    path: str = ""
+    placeholder_origin: Origin | None = None
+
+    def learn(self, base: Prefix) -> Policy:
+        """The policy once a grant has learnt its base URL. Raises ValueError where the policy does not allow that."""
+        judged = self.domains or self.placeholder_origin is not None
+        if judged and not any(domain.covers(base.origin) for domain in self.domains):
+            raise ValueError("it is not under any allowed domain")
+        prefixes = tuple(
+            Prefix(base.origin, prefix.path) if prefix.origin == self.placeholder_origin else prefix
+            for prefix in self.prefixes
+        )
+        if prefixes and not any(prefix.origin == base.origin for prefix in prefixes):
+            raise ValueError("its host is not that of any endpoint_prefix")
+        return (
+            self
+            if self.placeholder_origin is None
+            else replace(self, prefixes=prefixes, domains=(Domain(base.origin),))
+        )
+
+    def covering(self, target: Target) -> Prefix | None:
+        """Return the shortest prefix that the target is under; at `placeholder_origin` its path alone counts."""
+        placeholder = target.origin == self.placeholder_origin
+        found = None
+        for prefix in self.prefixes:
+            if (
+                paths.under(target.path, prefix.path)
+                and (placeholder or prefix.origin == target.origin)
+                and (found is None or len(prefix.path) < len(found.path))
+            ):
+                found = prefix
+        return found
+
+    def reaches(self, origin: Origin) -> bool:
+        """Whether some target at this origin may be allowed, as far as scheme, host and port tell; as in `judge`."""
+        if origin.host.endswith("."):
+            return False
+        prefixed = any(prefix.origin == origin for prefix in self.prefixes)
+        if self.prefixes and not prefixed and origin != self.placeholder_origin:
+            return False
+        covered = any(domain.covers(origin) for domain in self.domains)
+        return covered if self.domains else bool(self.prefixes)
+
+    def move(self, target: Target, learnt: Origin) -> Target:
+        """The target with its origin replaced, where that is only a placeholder for the learnt one."""
+        return target._replace(origin=learnt) if target.origin == self.placeholder_origin else target
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict with its reason. `code` is one of our own responses, empty where allowed; `rule` is what matched.
+
+    `denial` is the reason in a word, as `errors.REASONS` has it.
+    """
+
+    allowed: bool
+    code: str
+    reason: str
+    target: Target | None = None
+    rule: str = ""
+    denial: Denial | None = None
+
+
+def decide(policy: Policy, method: str, url: str, spell: Callable[[Target], Target] | None = None) -> Decision:
+    """Judge an absolute URL, one character per byte; the forward door's upgrade comes before.
+
+    It is judged as written, or as `spell` spells it.
+    """
+    if not method_allowed(policy, method):
+        return Decision(False, "method_denied", f"the method {method} is not allowed", denial="method_not_allowed")
+    try:
+        target = parse_target(url)
+        return judge(policy, target if spell is None else spell(target))
+    except (InvalidTarget, paths.UnreadablePath) as error:
+        return unreadable(error)
+
+
+def unreadable(error: InvalidTarget | paths.UnreadablePath) -> Decision:
+    """The verdict on what cannot be judged."""
+    denial: Denial = "path_ambiguous" if isinstance(error, paths.UnreadablePath) else "target_malformed"
+    return Decision(False, "request_invalid", str(error), denial=denial)
+
+
+def judge(policy: Policy, target: Target) -> Decision:
+    """Judge a parsed target. Raises paths.UnreadablePath."""
+    host = target.origin.host
+    if host.endswith("."):
+        return _outside("trailing_dot", "the target's host must not end in a dot", target)
+    final = paths.final_form(target.path)
+    forbidden = tuple([(each.path, each.below) for each in policy.forbidden if each.concerns(target.origin)])
+    if paths.meets(final, forbidden):
+        return _outside("token_endpoint", "the target is a token or login endpoint of the integration", target)
+    if not paths.under(target.path, policy.path):
+        return _outside("outside_path", f"the target is not under {policy.path}", target)
+    prefix = policy.covering(target)
+    domain = next((domain for domain in policy.domains if domain.covers(target.origin)), None)
+    if policy.prefixes and prefix is None:
+        return _outside("outside_prefix", "the target is not under any endpoint prefix", target)
+    if policy.domains and domain is None:
+        return _outside("outside_domains", "the target is not under any allowed domain", target)
+    rules = [str(found) for found in (prefix, domain) if found is not None]
+    if not rules:
+        return _outside("nothing_allowed", "the integration allows no target", target)
+    return Decision(True, "", "the target is allowed", target, " and ".join(rules))
+
+
+def _outside(denial: Denial, reason: str, target: Target) -> Decision:
+    return Decision(False, "target_denied", reason, target, denial=denial)
+
+
+def method_allowed(policy: Policy, method: str) -> bool:
+    """Whether the policy lets this method through."""
+    return method not in SAFE_METHODS_NEVER and (policy.methods is None or method in policy.methods)
+
+
+def upgrade(policy: Policy, target: Target) -> Target:
+    """The forward door's https form of an http target on port 80.
+
+    Only where no http rule of the policy names that host and an https one (on the default port) does.
+    """
+    origin = target.origin
+    if origin.scheme != "http" or origin.port != 80:
+        return target
+    secure = Origin("https", origin.host, 443)
+    rules = [Domain(prefix.origin) for prefix in policy.prefixes] + list(policy.domains)
+    if any(rule.origin.scheme == "http" and _names(rule, origin.host) for rule in rules):
+        return target
+    if any(rule.covers(secure) for rule in rules):
+        return target._replace(origin=secure)
+    return target
+
+
+def _names(rule: Domain, host: str) -> bool:
+    return host.endswith("." + rule.origin.host) if rule.wildcard else rule.origin.host == host
+
+
+def parse_prefix(text: str) -> Prefix:
+    """Read an endpoint prefix. Raises ValueError with what must be true and the way out."""
+    prefix = _parse_base_url(text)
+    if any(character in prefix.path for character in "*{}"):
+        raise ValueError(
+            "must not contain *, { or }: a prefix is the fixed beginning of a URL, without wildcards or placeholders, "
+            "and allows everything under it; end it before this segment"
+        )
+    return prefix
+
+
+def _parse_base_url(text: str) -> Prefix:
+    """Read a base URL. Raises ValueError with what must be true and the way out."""
+    origin, rest = _base(text)
+    if "?" in rest:
+        raise ValueError("must not contain a query")
+    path = rest[:-1] if rest.endswith("/") else rest
+    if "//" in rest:
+        raise ValueError("must not contain empty segments (//)")
+    paths.final_form(path)
+    return Prefix(origin, path)
+
+
+def parse_learnt(text: str) -> Prefix:
+    """Read a base URL that a grant learnt. Raises ValueError with the rest of a sentence that begins with "it"."""
+    try:
+        base = _parse_base_url(text)
+    except ValueError:
+        raise ValueError("it must be an absolute URL without userinfo, query and dot segments") from None
+    if base.origin.scheme != "https" or base.origin.port != 443:
+        raise ValueError("it must be https on port 443")
+    return base
+
+
+def parse_domain(text: str) -> Domain:
+    """Read an allowed domain: a base URL or `https://*.suffix`. Raises ValueError with the way out."""
+    scheme, _, rest = text.partition("://")
+    wildcard = rest.startswith("*.")
+    origin, path = _base(f"{scheme}://{rest[2:]}" if wildcard else text)
+    if path not in ("", "/"):
+        raise ValueError("must not contain a path: narrow it with endpoint_prefix")
+    if wildcard and (origin.scheme != "https" or "." not in origin.host or literal(origin.host) is not None):
+        raise ValueError("a wildcard must be https://*.suffix with a suffix of at least two labels")
+    return Domain(origin, wildcard)
+
+
+def _base(text: str) -> tuple[Origin, str]:
+    """Origin and the rest of a URL in a config file. Raises ValueError in the words of a config error."""
+    if not text.isascii():
+        raise ValueError(
+            "must be ASCII: write an international host name in punycode (xn--...) and percent-encode a path"
+        )
+    if "#" in text:
+        raise ValueError("must not contain a fragment")
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise ValueError("must be an absolute URL such as https://api.example.com/v1")
+    cut = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
+    authority, path = rest[:cut], rest[cut:]
+    if "@" in authority:
+        raise ValueError("must not contain userinfo: put the credential under auth")
+    if "{" in authority or "}" in authority:
+        raise ValueError("the host must not contain { or }: nothing is filled in here, write the name itself")
+    if "*" in authority:
+        raise ValueError("a wildcard must be https://*.suffix, and is allowed only in allowed_domains")
+    try:
+        check_characters(text)
+        origin = parse_origin(scheme, authority)
+    except InvalidTarget as error:
+        raise ValueError(str(error).replace("the target", "the URL")) from None
+    if origin.host.endswith("."):
+        raise ValueError("the host must not end in a dot")
+    address = literal(origin.host)
+    if address is not None and str(address) != origin.host:
+        raise ValueError(f"the address must be written as {address}")
+    return origin, path

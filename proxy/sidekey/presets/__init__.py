@@ -1,0 +1,1 @@
+"""Presets: prepared requests with parameters. No I/O."""

@@ -1,0 +1,117 @@
+"""Decide on requests that use a preset: `POST /p/ID`.
+
+A caller needs the permission for the preset only. The preset names the integration, the method and the target, and
+`core.decide` judges these as it judges any request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final, Protocol, TypeVar
+
+from sidekey.errors import Problem
+from sidekey.policy import naming
+from sidekey.policy.callers import Caller
+from sidekey.policy.decide import LOOP, Admitted, Candidate, Denied, Routes, authenticate, check_browser, judge
+from sidekey.policy.headers import Role
+from sidekey.policy.messages import RequestHead
+from sidekey.policy.urls import Target
+from sidekey.presets.preset import METHOD, Preset
+
+C = TypeVar("C", bound=Candidate)
+C_co = TypeVar("C_co", bound=Candidate, covariant=True)
+
+_NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller", denial="preset_unknown")
+# Chosen by the caller's list alone, so that metrics do not tell whether an ID exists that others use.
+_NOT_ITS_PRESET: Final = replace(_NO_PRESET, denial="preset_unlisted")
+_POST_ALONE: Final = Problem(
+    "method_denied", "presets are used by POST", headers=(("Allow", METHOD.decode()),), denial="method_of_preset"
+)
+
+
+class PresetRoutes(Routes[C_co], Protocol[C_co]):
+    """The integrations and presets of this process."""
+
+    def find_preset(self, name: bytes) -> Preset | Problem | None:
+        """Return the preset of this ID, or why it cannot be used now."""
+        ...
+
+
+class PresetAdmitted(Admitted[C_co]):
+    """The request may go on as `preset` says. `head` is the head to send.
+
+    `target` is None until the preset is filled, if its URL has placeholders.
+    """
+
+    __slots__ = ("head", "preset")
+
+    def __init__(  # noqa: PLR0917 - built once per request on the hot path, where keywords cost
+        self, candidate: C_co, target: Target | None, rule: str, caller: str, preset: Preset, head: RequestHead
+    ) -> None:
+        super().__init__(candidate, target, rule, caller)
+        self.preset: Final = preset
+        self.head: Final = head
+
+
+def decide_preset(
+    head: RequestHead,
+    callers: Mapping[bytes, Caller] | None,
+    routes: PresetRoutes[C],
+    *,
+    awaits_store: bool = False,
+) -> PresetAdmitted[C] | Denied[C]:
+    """Decide on a request whose target names a preset. The parameters are those of `core.decide.decide`."""
+    try:
+        decision = _decide(head, callers, routes)
+    except naming.InvalidNaming as error:
+        return Denied(Problem("request_invalid", str(error), denial="names_differ"))
+    return decision.until_store_read() if awaits_store and isinstance(decision, Denied) else decision
+
+
+def _decide(
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: PresetRoutes[C]
+) -> PresetAdmitted[C] | Denied[C]:
+    if (problem := check_browser(head, callers, routes)) is not None:
+        return Denied(problem)
+    written = head.proxy_authorization
+    user = naming.NO_NAMING if written is None else naming.proxy_user(written)
+    caller = authenticate(head, callers, user)
+    if isinstance(caller, Problem):
+        return Denied(caller)
+    id_ = naming.preset_id(head.target)
+    known = id_.decode("latin-1")
+    sender = "" if caller is None else caller.name
+    if caller is not None and not caller.may_send(known):
+        # Whether there is one of this ID is not even counted: who reads the metrics may be a caller.
+        return Denied(_NOT_ITS_PRESET, caller=sender)
+    preset = routes.find_preset(id_)
+    if preset is None:
+        return Denied(_NO_PRESET, caller=sender)
+    if isinstance(preset, Problem):
+        return Denied(preset, preset=known, caller=sender)
+    # Whoever names an integration as well must name the preset's.
+    naming.agree(preset.integration.encode(), head.integration_id, user.integration)
+    if head.method != METHOD:
+        return Denied(_POST_ALONE, preset=known, caller=sender)
+    return apply_preset(preset, head, routes, sender)
+
+
+def apply_preset(
+    preset: Preset, head: RequestHead, routes: PresetRoutes[C], caller: str = ""
+) -> PresetAdmitted[C] | Denied[C]:
+    """Decide on the request that a preset makes of this one, for a caller who may use the preset."""
+    candidate = routes.find(preset.integration.encode())
+    if candidate is None:
+        return Denied(_NO_PRESET, caller=caller)
+    if naming.passed_through(head.mark(Role.VIA) or b"", routes.instance):
+        return Denied(LOOP, candidate, preset=preset.id, caller=caller)
+    received = preset.receive(head, candidate.rules.kept)
+    if isinstance(received, Problem):
+        return Denied(received, candidate, preset=preset.id, caller=caller)
+    if preset.url is None:
+        return PresetAdmitted(candidate, None, "", caller, preset, received)
+    judged = judge(received, candidate)
+    if isinstance(judged, Denied):
+        return Denied(judged.problem, candidate, preset=preset.id, caller=caller)
+    return PresetAdmitted(candidate, judged.target, judged.rule, caller, preset, received)

@@ -1,0 +1,327 @@
+"""Presets: the request that `POST /p/ID` sends for a caller's payload or parameters.
+
+A preset has method, URL and headers. Without a body of its own it passes the caller's payload on. With one it fills
+the body, and placeholders in URL and headers, with the caller's parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Final, NamedTuple
+
+from sidekey.errors import Problem
+from sidekey.policy.headers import Role, is_plain, line_values, nominated, normalise
+from sidekey.policy.messages import RequestHead
+from sidekey.policy.parameters import JSON, Unplaceable, media_type
+from sidekey.presets.template import NAME, Errors, Template, TooLarge, UrlTemplate, Value, essence_of, parameters_of
+
+METHOD: Final = b"POST"
+"""The method of every request to a preset."""
+
+OVERSIZED: Final = Problem("request_too_large", "the parameters are over limits.preset_parameters")
+
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+CONTENT_TYPE: Final = re.compile(rf'{_WORD}/{_WORD}(?: *; *{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*"))*')
+"""A media type with its parameters (RFC 9110 8.3.1)."""
+
+_MOST_ERRORS: Final = 64
+_MOST_CHOICES: Final = 200
+"""Characters of the values that an error lists."""
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_NAME: Final = re.compile(NAME)
+_TYPES: Final = {
+    "text": (str, "must be a text"),
+    "number": (Decimal, "must be a number, such as 12.50"),
+    "boolean": (bool, "must be true or false"),
+}
+
+_CONTENT_TYPE: Final = b"content-type"
+_OF_PAYLOAD: Final = frozenset({b"content-type", b"content-encoding"})
+_ALWAYS: Final = frozenset({b"accept", b"idempotency-key", b"traceparent", b"tracestate", b"via"})
+"""Headers of the caller that are forwarded, except those that the preset sets. Via detects loops (RFC 9110 7.6)."""
+_BODILESS: Final = frozenset({b"GET", b"DELETE", b"OPTIONS"})
+"""Methods for which an empty body has no Content-Length (RFC 9110 8.6)."""
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        # Parsers disagree about which of the two counts (RFC 8259 4).
+        raise KeyError
+    return found
+
+
+# A Decimal keeps every digit, and its cost grows with its length alone.
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=Decimal, parse_float=Decimal, parse_constant=Decimal
+)
+
+
+def _join(choices: Sequence[Value]) -> str:
+    text = ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)
+    return text if len(text) <= _MOST_CHOICES else "the values that the preset allows"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a preset. Callers must send it if it has no default; `max_length` 0 and no `enum`: any value."""
+
+    type: str
+    default: Value | None = None
+    max_length: int = 0
+    enum: Sequence[Value] = ()
+
+    def error(self, value: object) -> str | None:
+        """Return what must be true of a value and is not."""
+        kind, text = _TYPES[self.type]
+        if not isinstance(value, kind) or (isinstance(value, Decimal) and not value.is_finite()):
+            return text
+        if isinstance(value, str):
+            if self.max_length and len(value) > self.max_length:
+                return f"must have at most {self.max_length} characters"
+            if not value.isascii() and _SURROGATE.search(value):
+                return "must not contain lone surrogates, which have no UTF-8"
+        if self.enum and value not in self.enum:
+            return f"must be one of {_join(self.enum)}"
+        return None
+
+
+def read_parameters(
+    parameters: Mapping[str, Parameter], payload: bytes
+) -> tuple[dict[str, Value], list[tuple[str, str]]]:
+    """Return the valid values of a caller's JSON object with defaults, and every error by its JSON pointer."""
+    try:
+        sent = _DECODER.decode(payload.decode())
+    except KeyError:
+        return {}, [("", "the parameters must not contain a key twice")]
+    except InvalidOperation:
+        return {}, [("", "the parameters must not contain a number with such an exponent")]
+    except (ValueError, RecursionError):
+        return {}, [("", "the parameters must be valid JSON in UTF-8")]
+    if not isinstance(sent, dict):
+        return {}, [("", "the parameters must be a JSON object")]
+    errors: list[tuple[str, str]] = []
+    values: dict[str, Value] = {}
+    for name, parameter in parameters.items():
+        value = sent.get(name, parameter.default)
+        if name not in sent and value is None:
+            errors.append((f"/{name}", "is required"))
+            continue
+        reason = parameter.error(value)
+        if reason is not None:
+            errors.append((f"/{name}", reason))
+        elif isinstance(value, str | bool | Decimal):
+            values[name] = value
+    for name in sent:
+        if name not in parameters and len(errors) < _MOST_ERRORS:
+            # A name that no parameter can have may be anything, such as a secret: it is not repeated.
+            errors.append((f"/{name}" if _NAME.fullmatch(name) else "", "the preset has no such parameter"))
+    return values, errors
+
+
+class HeaderTemplate(NamedTuple):
+    """A header of a preset."""
+
+    name: str
+    value: Template
+
+
+class Filled(NamedTuple):
+    """A request with its parameters: a head with an absolute target, and a body."""
+
+    head: RequestHead
+    body: bytes
+
+
+class Preset:
+    """The rules by which a caller's request becomes a preset's. `url` is None if it has placeholders."""
+
+    __slots__ = (
+        "_body",
+        "_content_line",
+        "_content_parameters",
+        "_content_type",
+        "_filled",
+        "_lines",
+        "_names",
+        "_own",
+        "_parameters",
+        "_passing",
+        "_url",
+        "has_body",
+        "header_names",
+        "id",
+        "integration",
+        "method",
+        "sample",
+        "url",
+    )
+
+    def __init__(  # noqa: PLR0917 - the parts of a request, in the config's order
+        self,
+        id: str,  # noqa: A002 - the config's key
+        integration: str,
+        method: str,
+        url: UrlTemplate,
+        content_type: str,
+        headers: Sequence[HeaderTemplate] = (),
+        parameters: Mapping[str, Parameter] | None = None,
+        body: Template | None = None,
+    ) -> None:
+        self.id: Final = id
+        self.integration: Final = integration
+        self.method: Final = method.encode()
+        self.url: Final = None if url.literal is None else url.literal.encode()
+        self.sample: Final = url.sample()
+        """The URL with a plain value for each placeholder, for a policy to judge."""
+        self.header_names: Final = [header.name for header in headers]
+        self.has_body: Final = body is not None
+        self._url: Final = url
+        self._parameters: Final = parameters or {}
+        self._body: Final = body
+        self._content_type: Final = essence_of(content_type)
+        self._content_parameters: Final = parameters_of(content_type)
+        self._content_line: Final = b"\r\nContent-Type: " + content_type.encode()
+        self._own: Final = frozenset([_normal(header) for header in headers])
+        self._passing: Final = (_ALWAYS if body is not None else _ALWAYS | _OF_PAYLOAD) - self._own
+        literal = [header for header in headers if header.value.literal is not None]
+        self._names: Final = [_normal(header) for header in literal]
+        self._lines: Final = [_line(header.name, header.value.literal or "") for header in literal]
+        self._filled: Final = [header for header in headers if header.value.literal is None]
+
+    def receive(self, head: RequestHead, kept: frozenset[bytes] = frozenset()) -> RequestHead | Problem:
+        """Return the head to send, as far as it is known without the caller's body, or why it is refused.
+
+        Headers of the caller that the integration keeps (`kept`, normalized names) are forwarded too, except those
+        that the preset sets.
+        """
+        passing = self._passing
+        if kept:
+            passing |= kept - self._own
+        if head.connection:
+            passing -= nominated(head.connection)
+        payload = self._body is None
+        names: list[bytes] = []
+        fields: list[bytes] = []
+        typed = False
+        for at, name in enumerate(head.names):
+            if name not in passing:
+                continue
+            line = head.fields[at]
+            if payload and name == _CONTENT_TYPE:
+                if typed or (line != self._content_line and not self._is_of_type(line)):
+                    return self._type_denied()
+                typed = True
+            names.append(name)
+            fields.append(line)
+        if payload and not typed:
+            return self._type_denied()
+        if not payload and not _is_json(head):
+            detail = "send the parameters as a JSON object: Content-Type must be application/json, without a coding"
+            return Problem("content_type_denied", detail, denial="content_type")
+        if self._lines:
+            names += self._names
+            fields += self._lines
+        # This is the warm path, and looking up a member of an enum is slow.
+        expected = None if head.marks is None else head.mark(Role.EXPECT)
+        return RequestHead(
+            self.method,
+            self.url or head.target,
+            head.host,
+            fields,
+            names,
+            None if expected is None else {Role.EXPECT: expected},
+            None,
+            head.length,
+            head.length_given,
+            head.http_1_1,
+            head.keep_alive,
+        )
+
+    def _is_of_type(self, line: bytes) -> bool:
+        """Return True if the preset accepts a line of Content-Type, also with more parameters such as a boundary."""
+        value = line.partition(b":")[2].strip(b" \t").decode("latin-1")
+        if not self._content_type:
+            return CONTENT_TYPE.fullmatch(value) is not None
+        return essence_of(value) == self._content_type and self._content_parameters <= parameters_of(value)
+
+    def _type_denied(self) -> Problem:
+        wanted = self._content_line[16:].decode() or "one valid media type, such as application/json"
+        return Problem("content_type_denied", f"Content-Type must be {wanted}", denial="content_type")
+
+    def fill(self, head: RequestHead, payload: bytes, *, most: int, longest: int) -> Filled | Problem:
+        """Fill URL, headers and body for a received head and its parameters, or return all that is wrong with them.
+
+        The body, and the filled headers together, have at most `most` bytes, and the target `longest`.
+        """
+        if self._body is None:
+            raise ValueError("a preset without a body has no parameters")
+        values, found = read_parameters(self._parameters, payload)
+        errors: Errors = {}
+        names, fields = head.names.copy(), head.fields.copy()
+        data = target = b""
+        is_long = is_large = False
+        try:
+            target = self.url or self._url.fill(values, errors, longest).encode()
+        except TooLarge:
+            is_long = True
+        if is_long or len(target) > longest:
+            found.append(("", f"the URL that they are filled in to must not be over limits.target ({longest} bytes)"))
+        try:
+            left = most
+            for header in self._filled:
+                value = header.value.fill(values, errors, left)
+                left -= len(value)
+                names.append(_normal(header))
+                fields.append(_line(header.name, value))
+            data = self._body.fill(values, errors, most).encode()
+        except TooLarge:
+            is_large = True
+        if is_large or len(data) > most:
+            found.append(("", f"what they are filled in to must not be over limits.preset_body ({most} bytes)"))
+        found += [(f"/{name}", reason) for name, reason in errors.items()]
+        if found:
+            detail = "the parameters are not valid for the preset"
+            return Problem("parameters_invalid", detail, errors=tuple(found))
+        if data:
+            names.append(_CONTENT_TYPE)
+            fields.append(self._content_line)
+        given = bool(data) or self.method not in _BODILESS
+        filled = RequestHead(
+            self.method,
+            target,
+            head.host,
+            fields,
+            names,
+            None,
+            None,
+            len(data),
+            given,
+            head.http_1_1,
+            head.keep_alive,
+        )
+        return Filled(filled, data)
+
+
+def _normal(header: HeaderTemplate) -> bytes:
+    return normalise(header.name.encode())
+
+
+def _line(name: str, value: str) -> bytes:
+    return f"\r\n{name}: {value}".encode("latin-1")
+
+
+def _is_json(head: RequestHead) -> bool:
+    types = line_values(head.fields, _CONTENT_TYPE)
+    if len(types) != 1 or not is_plain(head.fields):
+        return False
+    if head.connection and not _OF_PAYLOAD.isdisjoint(nominated(head.connection)):
+        return False
+    try:
+        return media_type(types[0].decode("latin-1")) == JSON
+    except Unplaceable:
+        return False

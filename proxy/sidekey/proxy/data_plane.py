@@ -1,0 +1,110 @@
+"""The data plane of one process: it connects the parts, replaces the snapshot, and shuts down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from sidekey.ca.leaf_source import LeafSource
+from sidekey.credentials.base import GrantSource
+from sidekey.credentials.certificates.identity import IdentitySource
+from sidekey.network.dial import Dialer
+from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
+from sidekey.observe.metrics import Metrics
+from sidekey.proxy.downstream.connection import CallerConnection
+from sidekey.proxy.downstream.request_parser import Request
+from sidekey.proxy.events import CallerEvents
+from sidekey.proxy.exchange.exchange import Exchange
+from sidekey.proxy.limits import Shares
+from sidekey.proxy.operators import Operator
+from sidekey.proxy.routing.router import Index
+from sidekey.proxy.tunnel.connect import Negotiation
+from sidekey.proxy.tunnel.registry import Tunnels
+from sidekey.proxy.upstream.pools import Pools
+from sidekey.proxy.worker import Worker
+from sidekey.publish import commit_all
+from sidekey.snapshot.snapshot import Integration, Snapshot
+
+
+class DataPlane:
+    """Serves callers' connections with a snapshot.
+
+    At the first request of an integration, `source_of` creates its grant source, and `identity_of` finds the source of
+    its client certificate, if it has one. `leaves` are the certificates for tunnels. `report` and `wall` are those of
+    the `Worker`.
+    """
+
+    __slots__ = ("_leaves", "_tunnels", "index", "pools", "worker")
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        source_of: Callable[[Integration], GrantSource],
+        identity_of: Callable[[Integration], IdentitySource | None],
+        dialer: Dialer,
+        metrics: Metrics,
+        access: AccessLog,
+        audit: AuditLog,
+        leaves: LeafSource,
+        report: Callable[[BaseException, str], str],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.worker = Worker(snapshot, metrics=metrics, access=access, audit=audit, report=report, wall=wall)
+        self.pools = Pools(self.worker, dialer)
+        self._leaves = leaves
+        self._tunnels = Tunnels(self.worker)
+        shares = Shares(self.worker)
+        metrics.count_idle = self.pools.idle_count
+        metrics.fullness = shares.fullness
+        self.index = Index(
+            snapshot,
+            self.worker.instance,
+            self.pools,
+            shares,
+            metrics,
+            source_of=source_of,
+            identity_of=identity_of,
+        )
+
+    def connection(self, operator: Operator | None = None) -> CallerConnection:
+        """Return the protocol of a new connection: a caller's, or an operator's if this process sends."""
+        return CallerConnection(self.worker, self._start, operator)
+
+    def _start(self, connection: CallerConnection, request: Request) -> CallerEvents:
+        if request.head.method == b"CONNECT":
+            return Negotiation(
+                self.worker,
+                self.index,
+                self.pools,
+                self._tunnels,
+                self._leaves,
+                caller=connection,
+                request=request,
+            )
+        return Exchange(self.worker, self.index, connection, request)
+
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Prepare another snapshot. The returned function applies it to requests that begin after it.
+
+        Earlier requests keep their rules, integration and connections. `Worker.limit_in_flight` sets the limit of
+        requests in flight.
+        """
+        return partial(commit_all, (self.worker.prepare(snapshot), self.index.prepare(snapshot)))
+
+    def drain(self) -> None:
+        """Close each connection with its next response."""
+        self.worker.drain()
+
+    async def finish(self, grace: float) -> bool:
+        """Wait up to `grace` seconds for exchanges in flight, then close. Return True if none was cut."""
+        clean = await self.worker.finish(grace)
+        await self.close()
+        return clean
+
+    async def close(self) -> None:
+        """Close every connection and cancel every task."""
+        await self.worker.close()
+        self.pools.abort_idle()

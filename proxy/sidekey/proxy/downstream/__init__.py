@@ -1,0 +1,1 @@
+"""The caller's side: parse requests, keep their order, write responses."""

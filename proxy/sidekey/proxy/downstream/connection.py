@@ -1,0 +1,468 @@
+"""A caller's connection: it parses requests, starts them in order, and ends the connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from httptools import HttpParserError
+
+from sidekey.errors import Problem
+from sidekey.proxy.connection import BYPASS, PAUSED_FOR_TURN
+from sidekey.proxy.deadlines import NEVER, TICK
+from sidekey.proxy.downstream.request_parser import Request, RequestReader
+from sidekey.proxy.events import CallerEvents
+from sidekey.proxy.operators import Operator
+from sidekey.proxy.transport import drop_rest, half_close, is_quiet, reset, seal_if_quiet
+from sidekey.proxy.worker import Worker
+
+SHORT_READ: Final = 4 << 10
+"""A read up to this size is parsed at once, because its length bounds the number of requests in it."""
+LINGER: Final = 2.0
+LINGER_AT_MOST: Final = 30.0
+"""Seconds after the last byte, and in all, within which a caller must end its side once Sidekey has ended its own (RFC
+9112 9.6). Sidekey reads and discards what still comes, because a reset could overtake the response."""
+
+# Reasons to pause reading, beside PAUSED_FOR_TURN.
+PAUSED_BY_QUEUE: Final = 2
+PAUSED_BY_BODY: Final = 4
+PAUSED_BY_CONNECT: Final = 8
+
+NO_DESCRIPTOR: Final = Problem(
+    "overloaded", "no file descriptor (NOFILE) is left for another connection", headers=(("Retry-After", "1"),)
+)
+
+
+class CallerConnection(RequestReader):
+    """One connection of a caller. `exchange` is the current exchange, `_request` its request. Others wait in `_queue`.
+
+    `_uploading` is True until the exchange has seen the end of its request. `_discarding` is True once the connection
+    must end: further input is ignored. `_head_due` is True if the deadline is that of an incomplete head. `_pumping` is
+    True while `_pump` runs. `operator` is set if this process sends the requests itself.
+    """
+
+    __slots__ = (
+        "_discarding",
+        "_head_due",
+        "_linger_until",
+        "_pumping",
+        "_request",
+        "_start",
+        "_uploading",
+        "exchange",
+        "operator",
+    )
+
+    def __init__(
+        self,
+        worker: Worker,
+        start: Callable[[CallerConnection, Request], CallerEvents],
+        operator: Operator | None = None,
+    ) -> None:
+        super().__init__(worker)
+        self.operator: Final = operator
+        self.exchange: CallerEvents | None = None
+        self._start = start
+        self._request: Request | None = None
+        self._linger_until = 0.0
+        self._head_due = False
+        self._pumping = False
+        self._discarding = False
+        self._uploading = False
+
+    @property
+    def unsent(self) -> bool:
+        """True if part of a response is still unsent."""
+        return self.transport.get_write_buffer_size() > 0
+
+    @property
+    def idle_since(self) -> float:
+        """The time since which the connection waits for the first byte of a request; NEVER if it does not wait."""
+        if self.exchange is not None or self._line or self._discarding or self.unsent:
+            return NEVER
+        # With the rules that set the deadline: a reload must not change the result.
+        return self.deadline - self._rules.timeouts.keep_alive
+
+    # For the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        worker = self.worker
+        has_room = worker.opened(self)
+        self.deadline = worker.deadlines.now + self._rules.timeouts.keep_alive
+        if not has_room:
+            # All other connections are busy. A response before the request needs no descriptor for longer.
+            self._refuse(NO_DESCRIPTOR, 0)
+            drop_rest(self.transport)
+            self.transport.close()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        worker = self.worker
+        worker.closed(self)
+        worker.deadlines.forget(self)
+        self._discarding = True
+        self._queue.clear()
+        exchange = self.exchange
+        self._carry(None, None)
+        if exchange is not None:
+            exchange.caller_lost()
+        self._forget_parser()
+
+    def eof_received(self) -> bool:
+        """End the exchange: a half-close looks like a caller that has gone (docs/decisions/0005)."""
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        if self._discarding:
+            if self._linger_until and not self.full:
+                self.deadline = min(self.worker.deadlines.now + LINGER, self._linger_until)
+            return
+        if self._unparsed:
+            data = self._receive_unparsed(data)
+            if not data or self._discarding:
+                return
+        if self._held or (len(data) > SHORT_READ and self._crowded(data)):
+            self._held += data
+            self._pause(PAUSED_BY_QUEUE)
+            self._pump()
+        else:
+            self._parse(data)
+
+    def _parse(self, data: bytes, waiting: int = -1) -> None:
+        """Parse one read, then act on what it completed. A read with a parse error has no effect but the error.
+
+        `waiting` is the number of requests that were queued before the read, if `data` is the rest of a read behind an
+        upgrade.
+        """
+        if waiting < 0:
+            waiting = len(self._queue)
+        is_fresh = self._reading is None and not self._line
+        self._is_long = not is_fresh or len(data) > SHORT_READ
+        passed_over = -1
+        problem: Problem | None = None
+        try:
+            if not is_fresh or not self._feed_one(data):
+                passed_over = self._feed_pieces(data)
+        except HttpParserError as error:
+            problem = self._problem_of(error)
+        else:
+            if self._line or self._reading is not None:
+                problem = self._over_bounds()
+            if problem is not None:
+                waiting = self._keep_complete()
+        # Outside the handlers: this may parse more, and `_problem_of` finds an error's cause in its context.
+        if problem is not None:
+            self._refuse(problem, waiting)
+        elif passed_over >= 0:
+            self._pass_over_upgrade()
+            if len(self._queue) > waiting and self._queue[-1].head.method == b"CONNECT":
+                self._held = data[passed_over:] + self._held
+                self._pause(PAUSED_BY_CONNECT)
+                self._go_on()
+            else:
+                self._parse(data[passed_over:], waiting)
+        else:
+            self._go_on()
+
+    def _keep_complete(self) -> int:
+        """Keep the complete requests of a read whose last request exceeds a limit.
+
+        Return the number of queued requests that stay.
+        """
+        if self._reading is None:
+            if self._uploading:
+                self._progress()
+            return len(self._queue)
+        return len(self._queue) - (self._reading in self._queue)
+
+    def _go_on(self) -> None:
+        """Act on what a read has completed."""
+        if self.exchange is None:
+            queue = self._queue
+            if len(queue) == 1 and not self.full and not self._pumping:
+                self._begin(queue.pop())
+            elif queue:
+                self._pump()
+            elif self._line and not self._head_due:
+                # The deadline of an incomplete head counts from its first bytes.
+                self._head_due = True
+                self.deadline = self.worker.deadlines.now + self._rules.timeouts.request_head
+            return
+        if self._uploading:
+            self._progress()
+        if self._queue:
+            self._pause(PAUSED_BY_QUEUE)
+
+    def _progress(self) -> None:
+        """Tell the exchange that more of the body has arrived, or its end."""
+        exchange, request = self.exchange, self._request
+        if exchange is None or request is None:
+            return
+        self._uploading = not request.complete
+        exchange.upload()
+        if self._request is request:
+            self._await_body(request)
+
+    def _await_body(self, request: Request) -> None:
+        """Set the deadline for the rest of a body, and let a long rest skip the parser."""
+        if request.complete:
+            self.deadline = NEVER
+        elif not self._paused & ~PAUSED_FOR_TURN:
+            self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
+            left = request.head.length - request.received
+            if left > BYPASS:
+                self._unparsed = left
+
+    def _add_unparsed(self, piece: bytes, *, is_last: bool) -> None:
+        request = self._request
+        if request is None:
+            return
+        request.add(piece)
+        if is_last:
+            request.end()
+            self._reading = None
+            self._fresh_parser()
+        self._progress()
+
+    # The order of requests.
+
+    def _pump(self) -> None:
+        """Start queued requests and parse buffered input until something blocks."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while not self.full:
+                if self.exchange is None and self._queue:
+                    self._begin(self._queue.pop(0))
+                elif self._held and self._may_parse():
+                    self._parse(self._cut())
+                else:
+                    break
+        finally:
+            self._pumping = False
+        if self._queue or self._held:
+            self._pause(PAUSED_BY_QUEUE)
+        elif self._paused & PAUSED_BY_QUEUE:
+            self._resume(PAUSED_BY_QUEUE)
+
+    def _may_parse(self) -> bool:
+        """Return True if there is no exchange, or if it can take more of its body."""
+        request = self._request
+        return request is None or not (request.complete or self._paused & PAUSED_BY_BODY)
+
+    def _begin(self, request: Request) -> None:
+        exchange = self._start(self, request)
+        self._carry(exchange, request)
+        if request.complete:
+            self.deadline = NEVER
+            self._uploading = False
+            exchange.begin()
+            return
+        self._uploading = True
+        self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
+        exchange.begin()
+        if self._request is request and not self._paused:
+            self._await_body(request)
+
+    def _carry(self, exchange: CallerEvents | None, request: Request | None) -> None:
+        """Make this the current exchange."""
+        self.exchange, self._request = exchange, request
+
+    def _refuse(self, problem: Problem, waiting: int) -> None:
+        """Answer the request that is being read with an error, after those before it, and read no more.
+
+        `waiting` is the number of queued requests that stay.
+        """
+        queue = self._queue
+        while len(queue) > waiting:
+            queue.pop()
+        self._discarding = True
+        self._held = b""
+        refused = self._unreadable()
+        exchange = self.exchange
+        if exchange is not None and self._uploading:
+            exchange.refuse(problem)
+            return
+        refused.refuse(problem)
+        queue.append(refused)
+        self._pump()
+
+    # For the exchange.
+
+    def deliver(self, data: bytes) -> None:
+        """Write a piece of a response."""
+        self.transport.write(data)
+
+    def exchange_over(self, *, keep_alive: bool) -> None:
+        """Go on with the next request after the response, or end the connection as the response announced."""
+        request = self._request
+        self._uploading = False
+        if not keep_alive:
+            # A caller that did not ask for the end may have sent more. So may one that sent a CONNECT.
+            unread = request is None or not request.complete or request.head.keep_alive
+            self.close(unread=unread or bool(self._queue or self._held or self._paused & PAUSED_BY_CONNECT))
+            self._carry(None, None)
+            return
+        self._carry(None, None)
+        self._head_due = bool(self._line)
+        if self.full:
+            # The end of the response is still unsent: `timeouts.write` continues, and the next request waits.
+            return
+        self._await_head()
+        if self._queue or self._held or self._paused:
+            # The upstream may have responded before it took the end of the body.
+            self._resume(PAUSED_BY_BODY)
+            self._pump()
+
+    def hand_over(self) -> tuple[asyncio.Transport, bytes, bool]:
+        """Release the paused transport to a tunnel.
+
+        Return it with the bytes behind the CONNECT, and with True if the caller takes no more: a transport reports that
+        only once.
+        """
+        held, self._held = self._held, b""
+        self._discarding = True
+        self._carry(None, None)
+        self.worker.deadlines.forget(self)
+        self._forget_parser()
+        return self.transport, held, self.full
+
+    def hold_body(self) -> None:
+        """Pause reading the body: nothing can take it yet."""
+        self.deadline = NEVER
+        self._pause(PAUSED_BY_BODY)
+
+    def release_body(self) -> None:
+        """Resume reading the body."""
+        request = self._request
+        if request is not None and not request.complete:
+            self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
+        self._resume(PAUSED_BY_BODY)
+        if self._held:
+            self._pump()
+
+    # The end.
+
+    def _await_head(self) -> None:
+        """Set the deadline between two exchanges, for the next request or for the rest of its head."""
+        timeouts = self._rules.timeouts
+        seconds = timeouts.request_head if self._line else timeouts.keep_alive
+        self.deadline = self.worker.deadlines.now + seconds
+
+    def close_if_idle(self) -> bool:
+        """Close the connection and return True if it is idle and nothing has arrived."""
+        if self.idle_since == NEVER or not seal_if_quiet(self.transport):
+            return False
+        self.close()
+        return True
+
+    def wind_down(self, *, patient: bool) -> None:
+        """Send the end of stream if the connection is idle and nothing has arrived.
+
+        The caller then has LINGER seconds to end its side. Only then is it certain that a close resets nothing.
+        """
+        # A new connection has a tick for its first request too.
+        is_idle = self.worker.deadlines.now - self.idle_since > TICK
+        if not patient and is_idle and is_quiet(self.transport):
+            self.close(unread=True)
+
+    def end(self) -> None:
+        """Close the connection now, with a reset if a response is cut."""
+        self._close_now(cut=self.unsent or self.exchange is not None)
+
+    def _close_now(self, *, cut: bool) -> None:
+        if not cut:
+            drop_rest(self.transport)
+        self.close(cut=cut)
+
+    def close(self, *, unread: bool = False, cut: bool = False) -> None:
+        """End the connection after the pending writes, or with a reset if a response is `cut`.
+
+        With `unread`, discard input until the caller ends its side. A reset shows that a response is cut even if its
+        body ends with the connection (RFC 9112 8).
+        """
+        self._discarding = True
+        self._queue.clear()
+        self._held = b""
+        transport = self.transport
+        now = self.worker.deadlines.now
+        if cut:
+            reset(transport)
+        elif transport.is_closing():
+            return
+        elif unread and transport.can_write_eof():
+            try:
+                bare = transport.get_extra_info("ssl_object") is None
+                if bare and not self.unsent:
+                    # uvloop does this at its next turn, and would lose what arrives until then.
+                    half_close(transport)
+                transport.write_eof()
+            except OSError:
+                # The caller may have reset the connection.
+                transport.abort()
+                return
+            self._linger_until = now + LINGER_AT_MOST
+            if not self.full:
+                self.deadline = now + LINGER
+            if self._paused:
+                self._resume(self._paused)
+        else:
+            self.deadline = now + self._write_time
+            transport.close()
+
+    def expired(self) -> None:
+        """End a caller that sends a head or a body too slowly, reads too slowly, or was idle for too long."""
+        self.deadline = NEVER
+        exchange = self.exchange
+        if self._linger_until or self.transport.is_closing():
+            # If a part of the response is unsent, a reset shows that it is incomplete.
+            self._close_now(cut=self.unsent)
+            self.transport.abort()
+        elif exchange is not None:
+            if self.full:
+                exchange.caller_lost()
+                self.close(cut=True)
+            else:
+                exchange.refuse(Problem("request_timeout", "the body came too slowly"))
+        elif self.full:
+            self.close(cut=True)
+        elif self._line:
+            self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
+        elif not is_quiet(self.transport):
+            # The loop reads this input in the same turn, so a request that came in time is answered.
+            self.deadline = self.worker.deadlines.now + TICK
+        else:
+            self.close(unread=True)
+
+    # Backpressure.
+
+    @property
+    def _write_time(self) -> float:
+        """Seconds within which the caller must take what was written."""
+        rules = self.worker.rules if self._request is None else self._request.rules
+        return rules.timeouts.write
+
+    def pause_writing(self) -> None:
+        self.full = True
+        self.deadline = self.worker.deadlines.now + self._write_time
+        if self.exchange is not None:
+            self.exchange.caller_full()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        exchange, request = self.exchange, self._request
+        if exchange is not None and request is not None:
+            self.deadline = NEVER
+            if not request.complete:
+                self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
+            exchange.caller_drained()
+            if self._held:
+                self._pump()
+        elif self._linger_until:
+            self.deadline = self.worker.deadlines.now + LINGER
+        elif not self.transport.is_closing():
+            self._await_head()
+            self._resume(PAUSED_BY_BODY)
+            self._pump()

@@ -1,0 +1,63 @@
+"""Bodies that fields are added to: kept until they are whole, checked, and written again with the fields in them.
+
+RFC 6750 2.2: the parameter goes into a form; JSON objects are supported as well. What cannot take it is refused before
+a token is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sidekey.errors import Problem
+from sidekey.policy.headers import BODY_DIGESTS, is_plain, line_values, nominated
+from sidekey.policy.messages import RequestHead
+from sidekey.policy.parameters import NamedAlready, Scalar, Unplaceable, UnreadableNames, check_body, media_type, placed
+
+
+def refusal(head: RequestHead, size: int, limit: int) -> Problem | None:
+    """Why a body of this head cannot take fields; `size` are its bytes as far as they are known, `limit` the most."""
+    if head.connection and b"content-type" in nominated(head.connection):
+        return _unplaceable("Connection must not name Content-Type where fields are added to the body")
+    if not BODY_DIGESTS.isdisjoint(head.names):
+        return _unplaceable("a digest covers the body, so nothing can be added to it")
+    if size > limit:
+        return _unplaceable("the body is over limits.replay_body, so nothing is added to it")
+    if not head.length and not head.length_given:
+        return _unplaceable("the request has no body, so nothing can be added to it")
+    if not is_plain(head.fields):
+        return _unplaceable("the body has a content coding, so nothing can be added to it")
+    try:
+        _kind(head)
+    except Unplaceable as reason:
+        return _unplaceable(str(reason))
+    return None
+
+
+def conflict(head: RequestHead, body: bytes, names: Iterable[str]) -> Problem | None:
+    """Why a whole body cannot take fields of these names."""
+    try:
+        check_body(body, _kind(head), names)
+    except NamedAlready:
+        detail = "the body must not contain a field that Sidekey adds itself"
+        return Problem("request_invalid", detail, denial="parameter_injected")
+    except UnreadableNames as error:
+        return Problem("request_invalid", f"the body {error}", denial="parameters_unreadable")
+    except Unplaceable as reason:
+        return _unplaceable(str(reason))
+    return None
+
+
+def filled(head: RequestHead, body: bytes, fields: Iterable[tuple[str, Scalar]]) -> bytes:
+    """The body with these fields in it; there is no `conflict`."""
+    return placed(body, _kind(head), fields)
+
+
+def _kind(head: RequestHead) -> str:
+    types = line_values(head.fields, b"content-type")
+    if len(types) != 1:
+        raise Unplaceable("nothing can be added to the body: one Content-Type must name a form or JSON")
+    return media_type(types[0].decode("latin-1"))
+
+
+def _unplaceable(detail: str) -> Problem:
+    return Problem("body_unsupported", detail, denial="body_not_extended")

@@ -1,0 +1,106 @@
+"""A response that is kept back because its status may refuse the grant."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidekey.policy.framing import UNTIL_CLOSE
+from sidekey.policy.headers import OF_EXACT_BODY, without
+from sidekey.policy.messages import ResponseHead
+from sidekey.policy.redaction import RedactedStream, Redactor
+from sidekey.proxy.content_coding import GzipDecoder, is_gzip
+
+MOST: Final = 64 << 10
+"""Bytes of a response's body that are kept back; a longer one is judged by its status alone."""
+
+
+class HeldResponse:
+    """The head as it goes to the caller, and what has come of the body, unframed.
+
+    `chunked` says that the body goes to the caller in chunks, `readable` that it has no content coding. `whole` is set
+    once all of it has come.
+    """
+
+    __slots__ = ("_body", "_head", "_readable", "_size", "chunked", "whole")
+
+    def __init__(self, head: list[bytes], *, chunked: bool, readable: bool) -> None:
+        self.chunked: Final = chunked
+        self.whole = False
+        self._head = head
+        self._readable = readable
+        self._body: list[bytes] = []
+        self._size = 0
+
+    def add(self, pieces: list[bytes], *, whole: bool) -> None:
+        """More of the body has come, or its end."""
+        self._body += pieces
+        self._size += sum(map(len, pieces))
+        self.whole |= whole
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the body is longer than what is kept back."""
+        return self._size > MOST
+
+    @property
+    def content(self) -> bytes | None:
+        """The body, or None where it is incomplete or coded."""
+        return b"".join(self._body) if self.whole and self._readable and not self.is_full else None
+
+    def wire(self) -> bytes:
+        """What goes to the caller."""
+        if not self.chunked:
+            return b"".join([*self._head, *self._body])
+        body = [b"%x\r\n" % self._size, *self._body, b"\r\n"] if self._size else []
+        return b"".join([*self._head, *body, b"0\r\n\r\n" if self.whole else b""])
+
+
+class RedactedBody:
+    """The body of one response. `over` is True once `step` has returned all of it.
+
+    It keeps only what the steps have left of one read, because a decoded body may be a thousand times longer. Raises
+    UnreadableCoding for a content coding that Sidekey cannot decode.
+    """
+
+    __slots__ = ("_decoder", "_plain", "_stream", "_whole", "over")
+
+    def __init__(self, head: ResponseHead, redactor: Redactor) -> None:
+        self.over = False
+        self._decoder: Final = GzipDecoder() if is_gzip(head.fields) else None
+        self._stream: Final = RedactedStream(redactor)
+        self._plain = b""
+        self._whole = False
+
+    def add(self, pieces: list[bytes], *, whole: bool) -> None:
+        """Add the next bytes from the upstream; `whole` says that no more follow."""
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._whole |= whole
+        if self._decoder is not None:
+            self._decoder.feed(data, whole=whole)
+        else:
+            self._plain += data
+
+    @property
+    def waits(self) -> bool:
+        """Return True if a step may return bytes, or the end, without further input."""
+        return not self.over and (
+            self._whole or bool(self._plain) or (self._decoder is not None and self._decoder.waits)
+        )
+
+    def step(self) -> bytes:
+        """Return the next bytes for the caller; none if they may begin a secret. Raises UnreadableCoding."""
+        decoder = self._decoder
+        if decoder is None:
+            out, self._plain = self._stream.feed(self._plain), b""
+        else:
+            out = self._stream.feed(decoder.step())
+        if self._whole and (decoder is None or not decoder.waits):
+            self.over = True
+            out += self._stream.finish()
+        return out
+
+
+def readable_head(head: ResponseHead) -> ResponseHead:
+    """Return the head without the length of the body and the headers that hold for its exact bytes alone."""
+    length = UNTIL_CLOSE if head.length else 0
+    return ResponseHead(head.status, without(head.fields, OF_EXACT_BODY), head.connection, length, None)

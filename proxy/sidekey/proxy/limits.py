@@ -1,0 +1,147 @@
+"""Request bodies that Sidekey holds until they are complete, to sign them, within `limits.held_bodies`.
+
+A body that does not fit is refused at once. One integration may use half of the limit, so that its callers cannot
+exclude the callers of all other integrations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from sidekey.errors import Problem
+from sidekey.proxy.transport import append_piece
+from sidekey.proxy.worker import Worker
+
+SLOWEST: Final = 16 << 10
+"""Bytes per second that a held body must average once `timeouts.idle` has passed.
+
+`timeouts.idle` ends only callers that pause. A caller that sends a byte now and then would hold its memory for ever.
+"""
+
+_FULL: Final = Problem(
+    "overloaded",
+    "limits.held_bodies is reached, of which one integration may use half",
+    headers=(("Retry-After", "1"),),
+)
+TOO_SLOW: Final = Problem("request_timeout", f"the body is signed and came at less than {SLOWEST >> 10} KiB/s")
+
+
+class HeldBody:
+    """The pieces of one body, and the bytes reserved for it."""
+
+    __slots__ = ("_began", "_integration", "_pieces", "_reserved", "_size", "_worker")
+
+    def __init__(self, worker: Worker, integration: str) -> None:
+        self._worker: Final = worker
+        self._integration: Final = integration
+        self._began: Final = worker.deadlines.now
+        self._pieces: list[bytes] = []
+        self._size = self._reserved = 0
+
+    def add(self, pieces: list[bytes], length: int) -> Problem | None:
+        """Add pieces and reserve what the body needs, or return why it is refused.
+
+        The `length` in the head is reserved at once. A chunked body (CHUNKED) is reserved as it arrives.
+        """
+        for piece in pieces:
+            self._size += len(piece)
+            append_piece(self._pieces, piece)
+        missing = max(length, self._size) - self._reserved
+        if missing > 0:
+            if not self._worker.reserve_body(self._integration, missing):
+                return _FULL
+            self._reserved += missing
+        return None
+
+    def is_too_slow(self, now: float, idle: float) -> bool:
+        """Return True if the body is slower than SLOWEST. `idle` is `timeouts.idle`."""
+        return self._size < (now - self._began - idle) * SLOWEST
+
+    def collect(self) -> list[bytes]:
+        """Return the pieces of the complete body. Its bytes stay reserved."""
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def release(self, size: int) -> None:
+        """Release bytes that were written. A second write of the body releases none."""
+        size = min(size, self._reserved)
+        if size:
+            self._reserved -= size
+            self._worker.release_body(self._integration, size)
+
+    def end(self) -> None:
+        """Drop the pieces and release all bytes."""
+        self._pieces = []
+        self.release(self._reserved)
+
+
+RETRY_AFTER: Final = ("Retry-After", "1")
+
+
+class Shares:
+    """The requests in flight by origin, or by the ID of an integration.
+
+    A key without requests is removed, because a caller may name any number of origins. A reload does not reset the
+    counts, since requests that began before it are still in flight.
+    """
+
+    __slots__ = ("counts", "limits", "worker")
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker: Final = worker
+        self.counts: dict[str, int] = {}
+        self.limits: dict[str, int] = {}
+        """The limits of integrations that have their own."""
+
+    def fullness(self) -> Iterator[float]:
+        """Yield the requests in flight as a fraction of the limit, for each key."""
+        for key, count in [*self.counts.items()]:
+            limit = self.limits.get(key, self.worker.origin_limit)
+            yield count / min(limit, self.worker.in_flight_limit)
+
+
+class Share:
+    """Counts requests in flight against the limit of an origin (`own` is 0), or of an integration.
+
+    Objects with the same key count together. A lowered limit does not end requests that are in flight.
+    """
+
+    __slots__ = ("_key", "_own", "_shares")
+
+    def __init__(self, shares: Shares, key: str, own: int) -> None:
+        self._key: Final = key
+        self._shares: Final = shares
+        self._own: Final = own
+
+    def enter(self) -> bool:
+        """Count a request in, or return False if the limit is reached."""
+        shares = self._shares
+        count = shares.counts.get(self._key, 0)
+        if count >= (self._own or shares.worker.origin_limit):
+            return False
+        shares.counts[self._key] = count + 1
+        if self._own:
+            shares.limits[self._key] = self._own
+        return True
+
+    def leave(self) -> None:
+        """Count a request out."""
+        shares = self._shares
+        count = shares.counts[self._key] - 1
+        if count:
+            shares.counts[self._key] = count
+        else:
+            del shares.counts[self._key]
+            shares.limits.pop(self._key, None)
+
+    @property
+    def problem(self) -> Problem:
+        """Build the response to a request that exceeds the limit. It names the limit, but not the origin."""
+        if self._own:
+            detail = "the integration's own limits.in_flight is reached"
+        elif self._shares.worker.is_divided:
+            detail = "one origin has half of limits.in_flight in flight, which is the most that one may have"
+        else:
+            detail = "limits.in_flight is reached"
+        return Problem("overloaded", detail, headers=(RETRY_AFTER,))

@@ -1,0 +1,1 @@
+"""From a request target to an integration compiled for the hot path."""

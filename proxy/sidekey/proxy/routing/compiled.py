@@ -1,0 +1,401 @@
+"""An integration compiled for the hot path: its routes, and the header lines that its grant injects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sidekey.credentials.base import Grant, GrantSource
+from sidekey.credentials.certificates.identity import ClientIdentity, IdentitySource
+from sidekey.credentials.signing import SigningRules
+from sidekey.observe.metrics import IntegrationStats
+from sidekey.policy import naming, parameters
+from sidekey.policy.callers import Caller
+from sidekey.policy.canonical import PLAIN
+from sidekey.policy.decide import IntegrationRules
+from sidekey.policy.parameters import may_override_method
+from sidekey.policy.paths import under
+from sidekey.policy.redaction import Redactor, searchable
+from sidekey.policy.targets import Policy, Prefix, parse_learnt, upgrade
+from sidekey.policy.urls import Origin, Target
+from sidekey.presets.preset import METHOD, Preset
+from sidekey.proxy.limits import Share, Shares
+from sidekey.proxy.upstream.pool import Pool
+from sidekey.proxy.upstream.pools import Pools
+from sidekey.proxy.upstream.request_writer import line_of
+from sidekey.snapshot.snapshot import Integration
+
+_PLAIN: Final = naming.PLAIN.fullmatch
+_BY_PRESET: Final = frozenset({METHOD})
+
+
+class Route:
+    """An origin of one integration: its connection pool, and what is injected into requests to it.
+
+    `pool` is None while the integration needs a client certificate and none is bound. `injected` (as `lines`, one by
+    one), `query` and `redactor` belong to `grant`. `share` counts requests to the origin, or of the integration.
+    """
+
+    __slots__ = (
+        "_host",
+        "authority",
+        "grant",
+        "identity",
+        "injected",
+        "lines",
+        "origin",
+        "pool",
+        "query",
+        "redactor",
+        "scheme",
+        "share",
+    )
+
+    def __init__(self, origin: Origin, pool: Pool | None, share: Share) -> None:
+        self.origin: Final = origin
+        self.share: Final = share
+        self.pool = pool
+        self.identity: ClientIdentity | None = None
+        self.grant: Grant | None = None
+        self.injected = b""
+        self.lines: tuple[bytes, ...] = ()
+        self.query = b""
+        self.redactor: Redactor | None = None
+        self.scheme: Final = origin.scheme.encode()
+        self.authority: Final = origin.authority.encode()
+        self._host = b"\r\nHost: %b" % self.authority
+
+    def compile(self, grant: Grant, redactor: Redactor | None) -> None:
+        """Encode what is injected: Host, and the headers and query parameters of the grant."""
+        lines = (self._host, *(f"\r\n{name}: {value}".encode("latin-1") for name, value in grant.headers))
+        injected, query = b"".join(lines), parameters.encode(grant.query).encode()
+        # After the encoding, which may fail: `grant` must never stand beside the lines of another one.
+        self.grant, self.injected, self.query, self.redactor = grant, injected, query, redactor
+        self.lines = lines
+
+    def bind(self, identity: ClientIdentity | None, pool: Pool) -> None:
+        """Use the connections of this pool, which present this client certificate."""
+        self.identity = identity
+        self.pool = pool
+
+
+class Destination:
+    """The destination of a request: its integration, route, and path with the query.
+
+    `line` is the request line without the method. `methods` are the methods that callers may use. `preset` is the
+    preset that the request came by, if any.
+    """
+
+    __slots__ = ("integration", "line", "methods", "path", "preset", "route")
+
+    def __init__(
+        self, integration: CompiledIntegration, route: Route, path: bytes, preset: Preset | None = None
+    ) -> None:
+        self.integration: Final = integration
+        self.route: Final = route
+        self.path: Final = path
+        self.line: Final = line_of(path)
+        self.preset: Final = preset
+        self.methods: Final = integration.rules.methods if preset is None else _BY_PRESET
+
+    def permits(self, caller: Caller) -> bool:
+        """Return True if the caller may send here: a preset needs no permission for its integration."""
+        preset = self.preset
+        return caller.may_use(self.integration.name) if preset is None else caller.may_send(preset.id)
+
+
+class CompiledIntegration:
+    """One integration, prepared for the hot path.
+
+    `rules` decide on targets. They change when a grant contains the base URL, which calls `changed`. The fast parser
+    leaves some plain targets to the full one: those that contain one of the `_marks`, those with a query if the policy
+    checks parameters, and those whose query may override the method if only some methods are allowed.
+
+    `needs_slow_path` is True if an exchange needs more than a grant. `redacts` is True if secrets are removed from
+    bodies of responses. `share` counts the requests if the integration has a limit of its own, or if its origin is not
+    known yet. `signing` are the rules for signatures, if requests are signed. `resolved` replaces this object once a
+    missing part of the integration was read.
+    """
+
+    ROUTES: Final = 256
+    __slots__ = (
+        "_base_path",
+        "_base_route",
+        "_changed",
+        "_entries",
+        "_judges_methods",
+        "_judges_query",
+        "_learnt",
+        "_marks",
+        "_plain",
+        "_pools",
+        "_quick",
+        "_redactor",
+        "_routes",
+        "_shares",
+        "certificate",
+        "injection_points",
+        "integration",
+        "learns",
+        "name",
+        "needs_slow_path",
+        "redacts",
+        "resolved",
+        "rules",
+        "share",
+        "signing",
+        "source",
+        "stats",
+        "strip",
+        "watched",
+    )
+
+    def __init__(
+        self,
+        integration: Integration,
+        stats: IntegrationStats,
+        source: GrantSource,
+        certificate: IdentitySource | None,
+        *,
+        pools: Pools,
+        shares: Shares,
+        changed: Callable[[CompiledIntegration], None],
+    ) -> None:
+        places = integration.traits.places
+        self.integration: Final = integration
+        self.name: Final = integration.id
+        self.stats: Final = stats
+        self.source: Final = source
+        self.certificate: Final = certificate
+        self.injection_points: Final = places
+        self.watched: Final = integration.traits.watched
+        self.learns: Final = integration.traits.learns
+        self.redacts: Final = integration.redact_response
+        self.strip: Final = integration.stripped
+        signing = integration.traits.signing
+        self.signing: Final[SigningRules | None] = signing
+        unresolved = integration.rebuild is not None
+        self.needs_slow_path: Final = (
+            unresolved or self.learns or bool(places.body) or certificate is not None or signing is not None
+        )
+        self.resolved: CompiledIntegration | None = None
+        self._pools = pools
+        self._shares = shares
+        counts_alone = unresolved or bool(integration.in_flight)
+        self.share: Final = Share(shares, self.name, integration.in_flight) if counts_alone else None
+        self._changed = changed
+        self._learnt: Grant | None = None
+        self._redactor: tuple[Grant, Redactor | None] | None = None
+        self._routes: dict[Origin, Route] = {}
+        self._apply_rules(integration.rules)
+
+    def __repr__(self) -> str:
+        return f"CompiledIntegration({self.name})"
+
+    def _apply_rules(self, rules: IntegrationRules) -> None:
+        """Apply these rules from now on."""
+        self.rules = rules
+        base = rules.base
+        marks = quick_marks(rules.policy)
+        self._marks = marks or ()
+        # Only the full parser finds such a parameter, and normalises a spelling.
+        self._judges_query = bool(rules.parameters) or rules.spelling is not None
+        self._judges_methods = rules.own.methods is not None
+        self._plain = _PLAIN if rules.spelling is None else PLAIN.fullmatch
+        self._quick = marks is not None and base is not None and quick_base(rules.policy, base)
+        if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self._marks):
+            # A target at the reverse proxy could be the base itself, or lie just below it.
+            self._quick = False
+        self._base_path = b"" if base is None else base.path.encode("latin-1")
+        self._base_route = None if base is None else self._route(base.origin)
+        self._entries = self._quick_entries() if marks is not None else {}
+
+    # Rules, and the fast parser.
+
+    def resolve(self, successor: CompiledIntegration) -> None:
+        """Record the resolved integration that replaces this one."""
+        self.resolved = successor
+
+    @property
+    def latest(self) -> CompiledIntegration:
+        """The integration that replaced this one last, or this one."""
+        latest = self
+        while latest.resolved is not None:
+            latest = latest.resolved
+        return latest
+
+    def learn(self, grant: Grant) -> bool:
+        """Apply the base URL in the grant. Return True if it changed, so that targets must be decided again."""
+        previous = self._learnt
+        if grant is previous:
+            return False
+        if grant.base_url is None or (previous is not None and previous.base_url == grant.base_url):
+            self._learnt = grant
+            return False
+        self._apply_rules(self.rules.learnt(parse_learnt(grant.base_url)))
+        # Last: a grant whose base URL is not allowed raises every time.
+        self._learnt = grant
+        self._changed(self)
+        return True
+
+    def quick(self, rest: bytes) -> Destination | None:
+        """Parse the part of a reverse proxy's target that follows the ID, or return None to leave it to `decide`."""
+        route = self._base_route
+        if route is None or not self._quick or not rest.startswith(b"/") or not self._is_plain(rest, 0):
+            return None
+        return Destination(self, route, self._base_path + rest)
+
+    def destination(self, target: Target, preset: Preset | None = None) -> Destination:
+        """Return the destination of a target that the policy allows."""
+        return Destination(self, self.route(target.origin), target.request_target.encode("latin-1"), preset)
+
+    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
+        """Return the target if the fast parser admits it; see `core.decide.Candidate`."""
+        if not forward:
+            destination = self.quick(url)
+            return None if destination is None else _target(destination.route.origin, destination.path)
+        cut = url.find(b"/", len(b"https://"))
+        entry = self._entries.get(url[:cut])
+        if entry is None or cut < 0 or not self._is_plain(url, cut):
+            return None
+        route, prefix = entry
+        path = url[cut:]
+        if not path.startswith(prefix) or path[len(prefix) : len(prefix) + 1] not in (b"", b"/", b"?"):
+            return None
+        return _target(route.origin, path)
+
+    def _is_plain(self, target: bytes, start: int) -> bool:
+        """Return True if the fast parser may decide on the path (and query) that begins at `start`."""
+        if self._judges_query or self._judges_methods:
+            mark = target.find(b"?", start)
+            if mark >= 0 and (self._judges_query or may_override_method(target[mark:])):
+                return False
+        if not self._plain(target, start):
+            return False
+        if not self._marks:
+            return True
+        lower = target[start:].lower()
+        # A server may cut a path at a colon: only the full parser compares the part before it.
+        return b":" not in lower and not any(mark in lower for mark in self._marks)
+
+    def _quick_entries(self) -> dict[bytes, tuple[Route, bytes]]:
+        """Map scheme and authority, as callers mostly write them at the forward proxy, to a route and a path prefix.
+
+        If the forward proxy upgrades http to https, the http form is a key too.
+        """
+        policy = self.rules.policy
+        entries: dict[bytes, tuple[Route, bytes]] = {}
+        bases = policy.prefixes or [
+            Prefix(domain.origin, policy.path) for domain in policy.domains if not domain.wildcard
+        ]
+        for base in reversed(bases):
+            if base.origin != policy.placeholder_origin and quick_base(policy, base):
+                entry = (self._route(base.origin), base.path.encode("latin-1"))
+                entries[str(base.origin).encode()] = entry
+                plain = base.origin._replace(scheme="http", port=80)
+                if upgrade(policy, Target(plain, "/", None)).origin == base.origin:
+                    entries[b"http://%b" % base.origin.authority.encode()] = entry
+                    entries[b"http://%b:80" % base.origin.authority.encode()] = entry
+        return entries
+
+    # Routes.
+
+    def route(self, origin: Origin) -> Route:
+        """Return the route to an origin that the policy allows.
+
+        The number of routes is limited, because a wildcard domain allows many origins. Those of the fast parser stay.
+        """
+        if len(self._routes) >= self.ROUTES and origin not in self._routes:
+            lasting = [route for route, _ in self._entries.values()]
+            if self._base_route is not None:
+                lasting.append(self._base_route)
+            self._routes = {route.origin: route for route in lasting}
+        return self._route(origin)
+
+    def _route(self, origin: Origin) -> Route:
+        route = self._routes.get(origin)
+        if route is None:
+            pool = self._pools.find(origin, self.integration, None) if self.certificate is None else None
+            route = self._routes[origin] = Route(origin, pool, self.share or Share(self._shares, str(origin), 0))
+        return route
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes that are known now."""
+        return tuple(self._routes.values())
+
+    def bind_certificate(self, route: Route, identity: ClientIdentity) -> None:
+        """Use only connections with this client certificate for this route."""
+        pool = route.pool
+        if pool is None or route.identity is not identity:
+            if pool is not None:
+                self._pools.retire(pool)
+            pool = self._pools.find(route.origin, self.integration, identity)
+            route.bind(identity, pool)
+
+    def pools(self) -> set[Pool]:
+        """Return the pools of all routes."""
+        return {route.pool for route in self._routes.values() if route.pool is not None}
+
+    def reconnect(self) -> None:
+        """Replace the pools that were dropped."""
+        for route in self._routes.values():
+            if route.pool is not None and route.pool.dropped:
+                route.bind(route.identity, self._pools.find(route.origin, self.integration, route.identity))
+
+    def compile(self, route: Route, grant: Grant) -> None:
+        """Prepare a route for this grant."""
+        if (grant.signer is None) != (self.signing is None):
+            raise RuntimeError("the grant is not signed by the rules of its integration")
+        route.compile(grant, self.redactor(grant))
+
+    # Responses.
+
+    def redactor(self, grant: Grant) -> Redactor | None:
+        """Return the redactor of the grant's secrets, or None if none of them can be searched for."""
+        if self._redactor is None or self._redactor[0] is not grant:
+            pairs = grant.secret_pairs()
+            redactor = Redactor(grant.secrets, pairs) if pairs or searchable(grant.secrets) else None
+            self._redactor = (grant, redactor)
+        return self._redactor[1]
+
+
+def _target(origin: Origin, path: bytes) -> Target:
+    path_text, mark, query = path.decode("latin-1").partition("?")
+    return Target(origin, path_text or "/", query if mark else None)
+
+
+def quick_base(policy: Policy, base: Prefix) -> bool:
+    """Return True if the base plus any plain rest without a mark is inside the policy.
+
+    The path of the base must be plain, and the base an allowed prefix, or in an allowed domain without prefixes.
+    """
+    if policy.domains and not any(domain.covers(base.origin) for domain in policy.domains):
+        return False
+    path = base.path.encode("latin-1")
+    if not _PLAIN(path) or b"?" in path or path.endswith(b"/"):
+        return False
+    if not under(base.path, policy.path):
+        return False
+    if not policy.prefixes:
+        return bool(policy.domains)
+    return any(prefix.origin == base.origin and prefix.path == base.path for prefix in policy.prefixes)
+
+
+def quick_marks(policy: Policy) -> tuple[bytes, ...] | None:
+    """Return the last segments of the forbidden paths, or None if one of these is not plain itself.
+
+    A plain path that has no colon, and none of these segments in any case, is no forbidden path.
+    """
+    marks = []
+    for forbidden in policy.forbidden:
+        # Unless grants contain the base URL, the host of a target is that of a prefix.
+        known = policy.prefixes and policy.placeholder_origin is None
+        if known and not any(forbidden.concerns(prefix.origin) for prefix in policy.prefixes):
+            continue
+        path = forbidden.path.rstrip("/").lower().encode("latin-1")
+        last = path[path.rfind(b"/") :]
+        if not _PLAIN(path) or len(last) < 2 or last == b"/*" or b"?" in path:
+            return None
+        marks.append(last)
+    return tuple(marks)

@@ -1,0 +1,1 @@
+"""CONNECT tunnels, with TLS terminated by Sidekey or passed through."""

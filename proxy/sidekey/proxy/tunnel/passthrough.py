@@ -1,0 +1,192 @@
+"""A tunnel that forwards bytes unchanged and without a credential (`forward.unmatched: pass`)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, cast
+
+from sidekey.proxy import states
+from sidekey.proxy.deadlines import NEVER
+from sidekey.proxy.transport import WRITE_BUFFER, address_of, reset
+from sidekey.proxy.tunnel.tunnel import Lifetime
+from sidekey.proxy.worker import Worker
+
+
+class End(asyncio.Protocol):
+    """One end of the tunnel. It writes what it receives to the other end, as fast as that takes it."""
+
+    __slots__ = ("_passage", "has_ended", "is_lost", "other", "received", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self, passage: Passage) -> None:
+        self._passage = passage
+        self.other: End | None = None
+        self.received = 0
+        self.has_ended = self.is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Pause reading until there is another end."""
+        self.take(cast(asyncio.Transport, transport))
+        self.transport.pause_reading()
+
+    def take(self, transport: asyncio.Transport) -> None:
+        """Attach the transport."""
+        self.transport = transport
+        transport.set_write_buffer_limits(WRITE_BUFFER)
+
+    def join(self, other: End) -> None:
+        """Forward to this end from now on."""
+        self.other = other
+
+    def part(self) -> None:
+        """Break the reference cycle between both ends."""
+        self.other = None
+
+    def data_received(self, data: bytes) -> None:
+        """Forward the data."""
+        other = self.other
+        if other is not None:
+            self.received += len(data)
+            self._passage.moved()
+            other.transport.write(data)
+
+    def pause_writing(self) -> None:
+        """Pause the other end: this one takes no more."""
+        other = self.other
+        if other is not None and not other.has_ended and not other.transport.is_closing():
+            other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Resume the other end."""
+        other = self.other
+        self._passage.moved()
+        if other is not None and not other.has_ended and not other.transport.is_closing():
+            other.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        """Forward the end of stream. The other direction may stay open for long."""
+        other = self.other
+        self.has_ended = True
+        if other is None or other.has_ended or other.transport.is_closing():
+            return False
+        self._passage.moved()
+        other.transport.write_eof()
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Close the other end."""
+        self.is_lost = True
+        other = self.other
+        if other is None:
+            return
+        if not other.is_lost:
+            if error is None:
+                other.transport.close()
+            else:
+                reset(other.transport)
+        self._passage.lost()
+
+
+class Passage:
+    """The tunnel: its two ends, its deadline, and its line in the log.
+
+    `seconds` is `timeouts.tunnel_idle` at the CONNECT. A later reload does not change it.
+    """
+
+    __slots__ = ("_connecting", "_far", "_lifetime", "_near", "_seconds", "_worker", "deadline")
+
+    def __init__(self, worker: Worker, lifetime: Lifetime, seconds: float) -> None:
+        self.deadline = NEVER
+        self._worker: Final = worker
+        self._lifetime: Final = lifetime
+        self._seconds: Final = seconds
+        self._connecting = 0.0
+        self._near = End(self)
+        self._far = End(self)
+
+    @property
+    def far(self) -> End:
+        """The end at the target. It is connected first."""
+        return self._far
+
+    def connected(self, seconds: float) -> None:
+        """Record how long the connection to the target took."""
+        self._connecting = seconds
+
+    def begin(self, transport: asyncio.Transport, data: bytes, *, full: bool) -> None:
+        """Start forwarding; see `Tunnel.begin`."""
+        worker, near, far = self._worker, self._near, self._far
+        self._lifetime.open(states.FORWARDING, "passed")
+        worker.metrics.upstream_open += 1
+        worker.metrics.connections.record(self._connecting)
+        self.moved()
+        worker.deadlines.watch(self)
+        near.take(transport)
+        near.join(far)
+        far.join(near)
+        transport.set_protocol(near)
+        for end in (near, far):
+            if not end.transport.is_closing():
+                end.transport.resume_reading()
+        # These may pause an end again.
+        if full:
+            near.pause_writing()
+        if data:
+            near.data_received(data)
+
+    def moved(self) -> None:
+        """Restart the deadline, because bytes have moved."""
+        self.deadline = self._worker.deadlines.now + self._seconds
+
+    def lost(self) -> None:
+        """Wait until both ends are closed, then end the tunnel."""
+        near, far, worker = self._near, self._far, self._worker
+        if not (near.is_lost and far.is_lost):
+            # `timeouts.write` limits the pending writes, as on any connection that closes.
+            self.deadline = worker.deadlines.now + worker.rules.timeouts.write
+            return
+        ended = self._lifetime.end(
+            received=near.received,
+            sent=far.received,
+            upstream=address_of(far.transport),
+            connect=self._connecting,
+        )
+        if not ended:
+            return
+        worker.metrics.upstream_open -= 1
+        worker.leave_passage(self)
+        worker.closed(self)
+        worker.deadlines.forget(self)
+        near.part()
+        far.part()
+
+    def expired(self) -> None:
+        """Cut the tunnel: no byte has moved for too long."""
+        self.deadline = NEVER
+        self.end()
+
+    # As a connection of the worker.
+
+    @property
+    def idle_since(self) -> float:
+        """NEVER: Sidekey cannot see whether the caller awaits a response. `timeouts.tunnel_idle` ends the tunnel."""
+        return NEVER
+
+    @property
+    def unsent(self) -> bool:
+        """True if bytes for the caller are still unsent."""
+        return not self._near.is_lost and self._near.transport.get_write_buffer_size() > 0
+
+    def close_if_idle(self) -> bool:
+        """Return False: the tunnel never makes room for other connections."""
+        return False
+
+    def wind_down(self, *, patient: bool) -> None:
+        """Do nothing: the bytes may be a response."""
+
+    def end(self) -> None:
+        """Reset both ends, so that the stream does not look complete."""
+        for end in (self._near, self._far):
+            if not end.is_lost:
+                reset(end.transport)

@@ -1,0 +1,1 @@
+"""The upstream's side: connection pools, the request head that is written, the response that is parsed."""

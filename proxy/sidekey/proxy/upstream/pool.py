@@ -1,0 +1,355 @@
+"""Connections to one origin with one TLS identity and one set of dialling rules.
+
+Pools never exchange connections: the key contains everything that decides who may use a connection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final, NamedTuple, Protocol
+
+from sidekey.credentials.certificates.identity import ClientIdentity, expired
+from sidekey.errors import Problem, ProblemError
+from sidekey.network.dial import Dialer
+from sidekey.network.tls_sessions import Sessions
+from sidekey.observe.metrics import IntegrationStats
+from sidekey.policy.addresses import Address, AllowPrivate
+from sidekey.policy.urls import Origin
+from sidekey.proxy.transport import descriptor_of, has_arrived
+from sidekey.proxy.upstream.connection import Home, UpstreamConnection
+from sidekey.proxy.worker import Worker
+from sidekey.snapshot.snapshot import Integration, Trust
+
+PROBE_AFTER: Final = 1.0
+"""Seconds of idleness after which the pool probes a connection before its reuse."""
+
+
+class Key(NamedTuple):
+    """The properties that two exchanges must share to use the same connection."""
+
+    origin: Origin
+    trust: Trust
+    allow_private: AllowPrivate
+    source_address: Address | None = None
+    """That of the integration. The global one is the same for all pools."""
+    fingerprint: str = ""
+    """Of the client certificate; empty if there is none."""
+
+
+def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Key:
+    """Return the key for an origin with an integration's trust, dialling rules and client certificate."""
+    fingerprint = "" if identity is None else identity.fingerprint
+    return Key(origin, integration.trust, integration.allow_private, integration.source_address, fingerprint)
+
+
+def may_use(integration: Integration | None, key: Key) -> bool:
+    """Return True if the integration's policy, trust and certificate allow it to use connections of this key."""
+    if integration is None:
+        return False
+    certificate, policy, origin = integration.certificate, integration.policy, key.origin
+    if key != key_of(origin, integration, None if certificate is None else certificate.identity):
+        return False
+    return any(prefix.origin == origin for prefix in policy.prefixes) or any(
+        domain.covers(origin) for domain in policy.domains
+    )
+
+
+class Waiter(Protocol):
+    """An exchange that waits for a connection."""
+
+    @property
+    def request_id(self) -> bytes:
+        """The id of its request."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether it still needs one."""
+        ...
+
+    def take_connection(self, connection: UpstreamConnection) -> bool:
+        """Use a connection, or decline it: it stays with the pool then."""
+        ...
+
+    def declined(self) -> None:
+        """Go on without it, now that the pool has it back."""
+        ...
+
+    def connect_failed(self, problem: Problem) -> None:
+        """No connection can be made for it."""
+        ...
+
+
+class Registry(Protocol):
+    """The object that knows all pools, as one pool sees it."""
+
+    def in_use(self, pool: Pool) -> None:
+        """Record that the pool has a connection."""
+        ...
+
+    def unused(self, pool: Pool) -> None:
+        """Record that the pool has no connection."""
+        ...
+
+    def close_longest_idle(self) -> None:
+        """Close the connection of any pool that has been idle for the longest time."""
+        ...
+
+
+class Pool(Home):
+    """The connections of one key, and the exchanges that wait for one.
+
+    `take` returns the idle connection that was used last. If there is none, an exchange waits in line (`enqueue`): the
+    pool makes a connection for it, and one that becomes free meanwhile serves it too. A `dropped` pool keeps no idle
+    connection: each closes after its exchange.
+    """
+
+    __slots__ = (
+        "_connecting",
+        "_dialer",
+        "_idle",
+        "_open",
+        "_reconnecting",
+        "_registry",
+        "_sessions",
+        "_waiting",
+        "dropped",
+        "identity",
+        "key",
+        "worker",
+    )
+
+    def __init__(
+        self, worker: Worker, dialer: Dialer, key: Key, identity: ClientIdentity | None, *, registry: Registry
+    ) -> None:
+        self.worker: Final = worker
+        self.key: Final = key
+        self.identity: Final = identity
+        self.dropped = False
+        self._dialer = dialer
+        self._registry = registry
+        # A resumed TLS session is not verified again, so only connections of the same key may resume it.
+        self._sessions = Sessions()
+        self._idle: dict[UpstreamConnection, None] = {}
+        self._waiting: deque[Waiter] = deque()
+        # Those in line are at most as many as connections are begun for them; one that is made for a certain exchange
+        # alone serves none of them.
+        self._connecting = self._reconnecting = 0
+        self._open: set[UpstreamConnection] = set()
+
+    @property
+    def idle(self) -> tuple[UpstreamConnection, ...]:
+        """The idle connections, the last used last."""
+        return tuple(self._idle)
+
+    @property
+    def longest_idle(self) -> UpstreamConnection | None:
+        """The connection that has been idle for the longest time."""
+        return next(iter(self._idle), None)
+
+    @property
+    def idle_count(self) -> int:
+        """The number of idle connections."""
+        return len(self._idle)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if the pool has no connection, makes none, and no exchange waits for one."""
+        return not (self._open or self._waiting or self._connecting or self._reconnecting)
+
+    @property
+    def is_bare(self) -> bool:
+        """True if the pool is empty and has no client certificate."""
+        return self.identity is None and self.is_empty
+
+    @property
+    def has_identity(self) -> bool:
+        """True if the connections present a client certificate."""
+        return self.identity is not None
+
+    # For exchanges.
+
+    def take(self) -> UpstreamConnection | None:
+        """Take an idle connection that is still usable, or return None."""
+        idle = self._idle
+        while idle:
+            connection, _ = idle.popitem()
+            if not connection.transport.is_closing() and (
+                self.worker.deadlines.now - connection.idle_since < PROBE_AFTER or quiet(connection)
+            ):
+                return connection
+            connection.transport.abort()
+        return None
+
+    def enqueue(self, waiter: Waiter, stats: IntegrationStats, timeout: float) -> None:
+        """Wait in line for a connection, and begin one, which may take `timeout` seconds and counts in `stats`."""
+        self._waiting.append(waiter)
+        self._connecting += 1
+        self.worker.spawn(self._connect_for_waiting(waiter, stats, timeout))
+
+    def connect_for(self, waiter: Waiter, stats: IntegrationStats, timeout: float) -> None:
+        """Make a new connection for an exchange that is sent again, and for no other."""
+        self._reconnecting += 1
+        self.worker.spawn(self._connect_for(waiter, stats, timeout))
+
+    # For connections.
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        """Add a new connection. The registry knows a pool that has connections, even if its key was pruned."""
+        self._open.add(connection)
+        self._registry.in_use(self)
+        if self.dropped:
+            connection.use_up()
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        """Remove a closed connection."""
+        self._idle.pop(connection, None)
+        self._open.discard(connection)
+        if not self._open:
+            self._registry.unused(self)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Remove a closing connection from the idle ones."""
+        self._idle.pop(connection, None)
+
+    def offer(self, connection: UpstreamConnection) -> None:
+        """Take a connection that has become free: to the first that waits, else to the idle ones."""
+        if not self._waiting:
+            self._keep(connection)
+        elif connection.transport.is_closing():
+            # Others are begun for those in line.
+            connection.transport.abort()
+        else:
+            self._serve(connection)
+
+    def _keep(self, connection: UpstreamConnection) -> None:
+        """Add an idle connection. `take` skips it if it is closing."""
+        connection.rest()
+        self._idle[connection] = None
+
+    def _serve(self, connection: UpstreamConnection) -> None:
+        """Give a connection to the first that waits and takes it."""
+        waiting = self._waiting
+        declined: list[Waiter] = []
+        while waiting:
+            waiter = waiting.popleft()
+            if waiter.take_connection(connection):
+                break
+            declined.append(waiter)
+        else:
+            self._keep(connection)
+        for waiter in declined:
+            waiter.declined()
+
+    # For a new config.
+
+    def close_idle(self) -> None:
+        """Close the idle connections."""
+        for connection in self.idle:
+            connection.expired()
+
+    def drop(self) -> None:
+        """Close idle connections now, and the others after their exchange."""
+        self.dropped = True
+        self.close_idle()
+        for connection in self._open:
+            connection.use_up()
+
+    # Making connections.
+
+    def _offer_new(self, connection: UpstreamConnection) -> None:
+        """Take a connection that was made just now: where nobody waits any more, a dropped pool has no use for it.
+
+        One that the upstream closes at once is given away as well: no other is begun for whoever waits for it.
+        """
+        self._serve(connection)
+        if self.dropped and connection in self._idle:
+            connection.expired()
+
+    async def _connect(
+        self,
+        stats: IntegrationStats,
+        timeout: float,  # noqa: ASYNC109 - the dialer's budget
+    ) -> UpstreamConnection:
+        """Make a connection. Raises ProblemError."""
+        worker, identity = self.worker, self.identity
+        if identity is not None and time.time() >= identity.not_after:
+            raise ProblemError(expired(identity))
+        if worker.has_no_room:
+            self._registry.close_longest_idle()
+        key = self.key
+        dialled = self._dialer.connect(
+            lambda: UpstreamConnection(worker, self),
+            key.origin,
+            trust=key.trust,
+            allow_private=key.allow_private,
+            source_address=key.source_address,
+            identity=identity,
+            sessions=self._sessions,
+            timeout=timeout,
+        )
+        return await worker.connecting(dialled, stats)
+
+    async def _attempt(
+        self,
+        waiter: Waiter,
+        stats: IntegrationStats,
+        timeout: float,  # noqa: ASYNC109 - as above
+    ) -> UpstreamConnection | Problem:
+        """A connection, or why there is none."""
+        try:
+            return await self._connect(stats, timeout)
+        except ProblemError as raised:
+            return raised.problem
+        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+            return self.worker.defect(error, waiter.request_id)
+
+    async def _connect_for_waiting(
+        self,
+        waiter: Waiter,
+        stats: IntegrationStats,
+        timeout: float,  # noqa: ASYNC109 - as above
+    ) -> None:
+        try:
+            made = await self._attempt(waiter, stats, timeout)
+        finally:
+            self._connecting -= 1
+        if isinstance(made, Problem):
+            self._failed(waiter, made)
+        else:
+            self._offer_new(made)
+
+    async def _connect_for(
+        self,
+        waiter: Waiter,
+        stats: IntegrationStats,
+        timeout: float,  # noqa: ASYNC109 - as above
+    ) -> None:
+        try:
+            made = await self._attempt(waiter, stats, timeout)
+        finally:
+            self._reconnecting -= 1
+        if isinstance(made, Problem):
+            if waiter.waits:
+                waiter.connect_failed(made)
+        elif not waiter.take_connection(made):
+            self._offer_new(made)
+            waiter.declined()
+
+    def _failed(self, waiter: Waiter, problem: Problem) -> None:
+        """No connection could be made for `waiter`, or whoever has its place in line where it needs none any more."""
+        waiting = self._waiting
+        while waiting and not waiting[0].waits:
+            waiting.popleft()
+        if len(waiting) > self._connecting:
+            # Another one may allow a connection more time: it began before a reload.
+            failed = waiter if waiter.waits and waiter in waiting else waiting[0]
+            waiting.remove(failed)
+            failed.connect_failed(problem)
+
+
+def quiet(connection: UpstreamConnection) -> bool:
+    """Return True if an idle connection has no input. An end of stream or stray bytes make it unusable."""
+    descriptor = descriptor_of(connection.transport)
+    return descriptor >= 0 and not has_arrived(descriptor)

@@ -1,0 +1,236 @@
+"""Parse the responses of an upstream: the callbacks of the parser, and what each read contains."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from httptools import HttpParserError, HttpResponseParser
+
+from sidekey.policy import framing
+from sidekey.policy.framing import BODYLESS
+from sidekey.policy.headers import RESPONSE_ROLES, Names, Role, tokens
+from sidekey.policy.messages import ResponseHead
+from sidekey.proxy.connection import Connection
+from sidekey.proxy.worker import Worker
+from sidekey.snapshot.request_rules import Limits, Rules
+
+NAMES: Final = Names(RESPONSE_ROLES)
+_FIRST: Final = NAMES.first
+
+# Looking up a member of an enum is slow, and these are compared for each header field.
+_FORWARD: Final = Role.FORWARD
+_CONTENT_LENGTH: Final = Role.CONTENT_LENGTH
+_TRANSFER_ENCODING: Final = Role.TRANSFER_ENCODING
+_CONNECTION: Final = Role.CONNECTION
+_KEEP_ALIVE: Final = Role.KEEP_ALIVE
+
+MALFORMED: Final = "the upstream's response is malformed"
+OTHER_VERSION: Final = "the upstream's response must be in HTTP/1.1 or HTTP/1.0"
+AMBIGUOUS: Final = "the framing of the upstream's response is ambiguous"
+HEAD_TOO_LARGE: Final = "the head of the upstream's response is over limits.response_head"
+NOT_A_STATUS: Final = "the upstream's status code is not one of HTTP"
+_PERSISTENCE: Final = frozenset({b"keep-alive", b"Keep-Alive", b"close"})
+"""Values of Connection that nominate no field. llhttp evaluates them. Comparing with the first one saves a hash."""
+
+_VERSION: Final = b"HTTP/1."
+"""The start of a response. llhttp also accepts HTTP/0.9 and 2.0, RTSP and ICE, and does not report the latter two."""
+
+
+class BadResponse(Exception):
+    """Raised in a callback to stop the parser. The reason contains no input."""
+
+
+class ResponseReader(Connection):
+    """The parser of an upstream connection, for one response after the other.
+
+    `_head` is the complete head of the final response. `_new_head` is the same until the exchange gets it, and `_body`
+    the pieces that the exchange has not got yet. `_fed` counts the bytes of the response. `_continues` is True once a
+    100 arrived, `_whole` once the response is complete. `_not_reusable` is True if no other exchange may use the
+    connection, for example because unexpected bytes came. `_stale_parser` is True if llhttp cannot parse a next
+    response.
+    """
+
+    __deletable__: ClassVar = ("_parser",)
+    __slots__ = (
+        "_bodiless",
+        "_body",
+        "_body_received",
+        "_connection",
+        "_content_length",
+        "_continues",
+        "_encoding",
+        "_fed",
+        "_fields",
+        "_head",
+        "_keep_alive",
+        "_new_head",
+        "_not_reusable",
+        "_parser",
+        "_rules",
+        "_spelling",
+        "_stale_parser",
+        "_to_head",
+        "_whole",
+        "keep_for",
+    )
+
+    _parser: HttpResponseParser
+    """Set while the connection is open, because it refers back to this object."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(worker)
+        self.keep_for = worker.rules.timeouts.idle
+        self._rules: Rules = worker.rules
+        self._to_head = False
+        self._not_reusable = False
+        self._body: list[bytes] = []
+        self._spelling = _FIRST
+        self._expect_head()
+
+    def _expect_head(self) -> None:
+        self._fields: list[bytes] = []
+        self._content_length: int | None = None
+        self._encoding: bytes | None = None
+        self._connection: bytes | None = None
+        self._head: ResponseHead | None = None
+        self._new_head: ResponseHead | None = None
+        self._fed = self._body_received = self._bodiless = 0
+        self._continues = False
+        self._whole = False
+        self._keep_alive = False
+        self._stale_parser = False
+
+    def _read(self, data: bytes) -> str:
+        """Parse one read. Return why the response is invalid, or an empty string."""
+        if not self._fed and not data.startswith(_VERSION) and not _VERSION.startswith(data):
+            return OTHER_VERSION
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            if not self._whole:
+                cause = error.__context__
+                return str(cause) if isinstance(cause, BadResponse) else MALFORMED
+            # The response was complete. Nobody requested what follows it.
+            self._not_reusable = True
+        if self._head is None:
+            if self._fed > self._rules.limits.response_head:
+                return HEAD_TOO_LARGE
+        elif self._head.length < 0 and not self._whole:
+            self._bodiless = 0 if self._body or self._new_head is not None else self._bodiless + len(data)
+            if self._bodiless > self._rules.limits.response_head:
+                return "the trailers or chunk extensions of the upstream's response are over limits.response_head"
+        return ""
+
+    # httptools' callbacks.
+
+    def on_message_begin(self) -> None:
+        if self._head is not None:
+            raise BadResponse("the upstream sent more than one response")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head is not None:
+            # Drop a trailer: no caller has announced that it accepts them (RFC 9110 6.5.1).
+            return
+        self._spelling = spelling = NAMES.read(name, self._spelling)
+        role = spelling.role
+        if role is _FORWARD:
+            self._fields.append(spelling.start + value)
+        elif role is _CONTENT_LENGTH:
+            length = framing.KNOWN_LENGTHS.get(value)
+            self._content_length = _length_of(value) if length is None else length
+        elif role is _TRANSFER_ENCODING:
+            self._encoding = value.strip(b" \t") if self._encoding is None else self._encoding + b"," + value
+        elif role is _CONNECTION and value != b"keep-alive" and value not in _PERSISTENCE:
+            self._connection = value if self._connection is None else self._connection + b"," + value
+        elif role is _KEEP_ALIVE:
+            self._note_keep_alive(value)
+
+    def _note_keep_alive(self, value: bytes) -> None:
+        for parameter in tokens(value):
+            name, _, seconds = parameter.partition(b"=")
+            if name == b"timeout" and seconds.isdigit():
+                self.keep_for = max(0.0, min(self._rules.timeouts.idle, float(seconds[:6]) - 1.0))
+
+    def on_headers_complete(self) -> None:
+        # An idle connection must not keep a name that the upstream invented.
+        self._spelling = _FIRST
+        parser = self._parser
+        status = parser.get_status_code()
+        if status < 200:
+            # The exchange forwards 100. Others are dropped, because few callers support them.
+            if status not in (100, 102, 103):
+                raise BadResponse(NOT_A_STATUS)
+            self._continues |= status == 100
+            return
+        keep_alive = self._keep_alive = parser.should_keep_alive()
+        limits = self._rules.limits
+        if (
+            not keep_alive
+            or status > 599
+            or status == 407
+            or len(self._fields) > limits.headers
+            or self._fed > limits.response_head
+        ):
+            self._check_head(status, limits)
+        length = self._content_length
+        if length is None or self._encoding is not None or status in BODYLESS or self._to_head:
+            length = self._frame(status)
+        head = ResponseHead(status, self._fields, self._connection, length, self._content_length)
+        self._head = self._new_head = head
+        if not length:
+            self._whole = True
+
+    def _frame(self, status: int) -> int:
+        """Return the length of a body whose length is not that in Content-Length alone."""
+        to_head = self._to_head
+        if self._encoding is not None and self._parser.get_http_version() != "1.1":
+            # Invalid framing (RFC 9112 6.1).
+            raise BadResponse("the upstream's response has a transfer coding that its version of HTTP does not know")
+        try:
+            length = framing.response_length(status, self._content_length, self._encoding, head=to_head)
+        except framing.BadFraming:
+            raise BadResponse(AMBIGUOUS) from None
+        if self._content_length or self._encoding is not None:
+            if to_head:
+                # llhttp does not know that this answers a HEAD request, and waits for a body.
+                self._stale_parser = True
+            elif status == 204:
+                # The bytes of a forbidden body look like the next response (RFC 9110 15.3.5).
+                self._keep_alive = False
+        return length
+
+    def _check_head(self, status: int, limits: Limits) -> None:
+        if self._parser.get_http_version() not in ("1.0", "1.1"):
+            raise BadResponse(OTHER_VERSION)
+        if status == 407:
+            raise BadResponse("the upstream asks for proxy authentication")
+        if status > 599:
+            raise BadResponse(NOT_A_STATUS)
+        if len(self._fields) > limits.headers:
+            raise BadResponse("the upstream's response has more header fields than limits.headers")
+        if sum(map(len, self._fields)) > limits.response_head:
+            raise BadResponse(HEAD_TOO_LARGE)
+
+    def on_body(self, chunk: bytes) -> None:
+        if self._whole:
+            self._not_reusable = True
+            return
+        self._body_received += len(chunk)
+        self._body.append(chunk)
+
+    def on_message_complete(self) -> None:
+        if self._head is not None:
+            self._whole = True
+        else:
+            # This was an interim response.
+            fed, continues = self._fed, self._continues
+            self._expect_head()
+            self._fed, self._continues = fed, continues
+
+
+def _length_of(value: bytes) -> int:
+    try:
+        return framing.content_length(value)
+    except framing.BadFraming:
+        raise BadResponse(AMBIGUOUS) from None

@@ -1,1 +1,0 @@
-"""Reloads a changed config, and rotated secrets and certificates, while requests are served."""

@@ -1,1 +1,0 @@
-"""What a config is while the process runs: the rules that a request keeps, and how another config replaces it."""

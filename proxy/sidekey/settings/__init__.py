@@ -1,1 +1,0 @@
-"""The config file: read, checked with all errors reported, and turned into the runtime snapshot."""

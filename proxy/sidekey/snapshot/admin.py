@@ -1,0 +1,109 @@
+"""Operators' roles and tokens, and the host names and TLS of the admin listener."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.policy.addresses import Network
+from sidekey.snapshot.trust import Trust
+
+Role = Literal["viewer", "editor", "admin", "sender"]
+
+Permission = Literal["anonymous", "self", "send", "sends", "viewer", "editor", "admin"]
+"""The permission that a route requires. `send` sends presets; `sends` reads sends and the forms of presets."""
+
+_EVERYBODY: Final[frozenset[Permission]] = frozenset({"anonymous", "self", "sends"})
+
+PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
+    "viewer": _EVERYBODY | {"viewer"},
+    "editor": _EVERYBODY | {"send", "viewer", "editor"},
+    "admin": _EVERYBODY | {"send", "viewer", "editor", "admin"},
+    "sender": _EVERYBODY | {"send"},
+}
+
+
+def roles_with(permission: Permission) -> list[Role]:
+    """Return the roles that have a permission."""
+    return [role for role, held in PERMISSIONS.items() if permission in held]
+
+
+PER_MINUTE: Final = 60
+PER_DAY: Final = 1000
+"""Default limits of the sends of one operator."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AdminToken(SecretHolder):
+    """A token of the config: the SHA-256 of its UTF-8 bytes, its role, and the grants of a sender."""
+
+    digest: bytes
+    role: Role
+    presets: tuple[str, ...] = ()
+    per_minute: int = PER_MINUTE
+    per_day: int = PER_DAY
+
+    def __repr__(self) -> str:
+        return f"AdminToken({self.role})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ServerCertificate(SecretHolder):
+    """A certificate with its chain and its private key, in PEM, not encrypted."""
+
+    chain: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        return f"ServerCertificate({hashlib.sha256(self.chain).hexdigest()[:16]})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OidcRules(SecretHolder):
+    """How people log in with OpenID Connect. `session` is in seconds.
+
+    `roles` and `presets` are by the values of the claims `roles_claim` and `presets_claim`. `digest` identifies
+    everything but the client's secret and the CAs: a session ends when it changes.
+    """
+
+    issuer: str
+    client_id: str
+    client_secret: str
+    redirect_url: str
+    scopes: tuple[str, ...]
+    trust: Trust
+    allow_private: tuple[Network, ...]
+    roles_claim: str
+    roles: Mapping[str, Role]
+    presets_claim: str
+    presets: Mapping[str, tuple[str, ...]]
+    session: int
+    digest: str
+
+    def __repr__(self) -> str:
+        return f"OidcRules({self.issuer})"
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRules:
+    """`tokens` are by name; `names` are further host names of the admin listener, in lower case.
+
+    `certificate` is what the listener's TLS presents, None for plain HTTP. `behind_tls`: the only client is a proxy.
+    `oidc` is None if people log in with tokens alone. `has_operators` is True if the config names operators, even if it
+    cannot read their tokens now.
+    """
+
+    tokens: Mapping[str, AdminToken] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+    certificate: ServerCertificate | None = None
+    behind_tls: bool = False
+    oidc: OidcRules | None = None
+    has_operators: bool = False
+
+    @property
+    def over_tls(self) -> bool:
+        """Return True if browsers reach the listener over TLS."""
+        return self.behind_tls or self.certificate is not None

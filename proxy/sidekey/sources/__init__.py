@@ -1,1 +1,0 @@
-"""Where grants and client certificates come from at run time: fixed, by calls, from files and URLs."""

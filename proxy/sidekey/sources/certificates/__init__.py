@@ -1,1 +1,0 @@
-"""Client certificates at run time: read again, fetched again, replaced in place, never used after they expire."""

@@ -1,0 +1,118 @@
+"""Takes the place of the store in a process without one: it is empty, and only sessions of the console are kept."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from sidekey.store import sessions
+from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
+from sidekey.store.integrity import Seals
+from sidekey.store.sealing import KEY_BYTES, KeyRing
+from sidekey.store.sends import Send, SendPage
+from sidekey.store.sessions import MOST, PAGE, NewCookie, Position, Session, SessionPage
+from sidekey.store.state import State
+from sidekey.store.store import Health
+
+_MOST_SESSIONS: Final = 1000
+
+
+class AbsentStore:
+    """An empty store that keeps sessions only, until the process ends."""
+
+    def __init__(self) -> None:
+        self._seals = Seals(KeyRing({"process": secrets.token_bytes(KEY_BYTES)}), "")
+        self._sessions: dict[str, Session] = {}
+        self.state: Final = State()
+        self.health: Final = Health(up=True)
+
+    async def read(self) -> State:
+        """Return the state, which is empty."""
+        return self.state
+
+    async def last_uses(self) -> Mapping[str, int]:
+        """Return the last use of no row."""
+        return {}
+
+    async def note_use(self, row: str) -> None:
+        """Do nothing: there are no rows."""
+        del row
+
+    async def audit(self, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
+        """Do nothing: the audit is in the store."""
+        del entry, previous
+        return 0
+
+    async def audit_page(
+        self, *, before: int | None = None, row: str | None = None, wanted: AuditFilter = EVERY
+    ) -> AuditPage:
+        """Return an empty page."""
+        del before, row, wanted
+        return AuditPage((), None)
+
+    async def send(self, identity: str, key: str) -> Send | None:
+        """Return None: there are no sends."""
+        del identity, key
+        return None
+
+    async def send_page(
+        self, *, identity: str = "", preset: str = "", who: str = "", before: int | None = None
+    ) -> SendPage:
+        """Return an empty page."""
+        del identity, preset, who, before
+        return SendPage((), None)
+
+    async def batch(self, batch: str) -> tuple[Send, ...]:
+        """Return no sends."""
+        del batch
+        return ()
+
+    def new_cookie(self) -> NewCookie:
+        """Make the cookie of a new session."""
+        return sessions.new_cookie(self._seals)
+
+    def session_id(self, cookie: str) -> str | None:
+        """Return the ID of a cookie's session, or None if this process did not make the cookie."""
+        return sessions.id_in(self._seals, cookie)
+
+    def digest_of_identity(self, identity: str) -> str:
+        """Return the digest of a company log-in's identity, for its sessions."""
+        return sessions.digest_of_identity(self._seals, identity)
+
+    async def log_in(self, session: Session, entry: AuditEntry | None, previous: str | None = None) -> None:
+        """Keep a session, in place of the `previous` one and of the oldest if there are too many."""
+        del entry
+        if previous is not None:
+            self._sessions.pop(previous, None)
+        now = time.time()
+        self._sessions = {name: each for name, each in self._sessions.items() if each.ends_at > now}
+        same = [each.id for each in self._sessions.values() if each.token_sha256 == session.token_sha256]
+        if len(same) >= MOST:
+            del self._sessions[same[0]]
+        if len(self._sessions) >= _MOST_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        self._sessions[session.id] = session
+
+    async def session(self, session: str) -> Session | None:
+        """Return the session with this ID, or None if it does not exist or has ended."""
+        found = self._sessions.get(session)
+        return None if found is None or found.ends_at <= time.time() else found
+
+    async def session_of(self, shown: str) -> Session | None:
+        """Return the session of whose ID people see this part, or None if it does not exist."""
+        return next((each for name, each in self._sessions.items() if name.startswith(shown)), None)
+
+    async def session_page(self, before: Position) -> SessionPage:
+        """Return the sessions that began before this time and ID."""
+        now = time.time()
+        found = {(each.begun_at, each.id): each for each in self._sessions.values() if each.ends_at > now}
+        positions = sorted((each for each in found if each < before), reverse=True)
+        last = positions[PAGE - 1] if len(positions) > PAGE else None
+        return SessionPage(tuple(found[each] for each in positions[:PAGE]), last)
+
+    async def log_out(self, session: str, entry: AuditEntry | None = None) -> None:
+        """End a session."""
+        del entry
+        self._sessions.pop(session, None)

@@ -1,0 +1,491 @@
+"""Log-in with the company account: who gets in, as whom, for how long; and every wrong token that must not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from socket import create_connection, create_server
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+
+from support.api import OF_A_FILE, Api, Said, basic
+from support.child import Child
+from support.company_login import ROLES, Browser, Company, company, text
+from support.http_get import get, within
+from support.oidc import SECRET
+from support.private_ca import Authority
+from support.scraping import series
+
+ANN = {"sub": "ann-8f1c", "name": "Ann Roe", "groups": ["readers", "editors", "unknown"]}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[Company]:
+    """Behind a proxy, so that each test has addresses of its own: these have limits."""
+    with company(tmp_path_factory.mktemp("company"), ca, admin="behind_tls: true, ") as found:
+        yield found
+
+
+@pytest.fixture
+def firm(shared: Company) -> Iterator[Company]:
+    """The company, with Ann before her screen and nothing forged."""
+    shared.issuer.person(ANN)
+    yield shared
+    shared.issuer.forge()
+
+
+NUMBERS = iter(range(1, 250))
+
+
+@pytest.fixture
+def browser(firm: Company) -> Browser:
+    return firm.browser(f"198.51.100.{next(NUMBERS)}")
+
+
+def test_a_person_logs_in_with_the_highest_role(firm: Company, browser: Browser) -> None:
+    """The identity is issuer and subject. The name is only a label, and no operator can have it."""
+    assert browser.ask("GET", "/session").json == {"who": None, "oidc": True, "store": "ready"}
+    said = browser.log_in()
+    assert said.status == 201, said
+    identity = f"oidc:{firm.issuer.issuer}#ann-8f1c"
+    who = {"name": identity, "identity": identity, "label": "Ann Roe", "role": "editor", "source": "oidc"}
+    assert said.json.items() >= {**who, "presets": None, "per_minute": 60, "expires_at": None}.items()
+    assert browser.ask("GET", "/whoami").json == said.json
+    cookies = said.headers.get_all("Set-Cookie")
+    assert cookies[1] == "__Host-sidekey-oidc=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0; Secure"
+    assert set(browser.cookies) == {"__Host-sidekey-ui"}
+    kept = firm.browser("198.51.100.250")
+    kept.cookies = dict(browser.cookies)
+    assert browser.ask("DELETE", "/session").status == 204
+    assert kept.ask("GET", "/whoami").code == "unauthenticated"
+
+
+def test_the_request_to_the_issuer_binds_the_browser(browser: Browser) -> None:
+    """State, nonce and challenge differ, and none of them is in the cookie."""
+    query = {name: values[0] for name, values in parse_qs(urlsplit(browser.start()).query).items()}
+    assert query.keys() == {
+        *("response_type", "client_id", "redirect_uri", "scope", "state"),
+        *("nonce", "code_challenge", "code_challenge_method"),
+    }
+    assert (query["response_type"], query["code_challenge_method"], query["scope"]) == (
+        "code",
+        "S256",
+        "openid profile",
+    )
+    secrets = {query["state"], query["nonce"], query["code_challenge"], browser.cookies["__Host-sidekey-oidc"]}
+    assert len(secrets) == 4
+    assert {len(each) for each in secrets} == {43}
+
+
+def refused(said: Said, code: str = "oidc_failed") -> str:
+    assert said.code == code, said
+    assert not any("sidekey-ui" in each for each in said.headers.get_all("Set-Cookie", []))
+    return str(said.json["detail"])
+
+
+HOUR = 3600
+
+FORGERIES: dict[str, tuple[dict[str, Any], str]] = {
+    "issuer": ({"claims": {"iss": "https://evil.example"}}, "another issuer"),
+    "issuer with a slash": ({"claims": {"iss": "SLASH"}}, "another issuer"),
+    "no issuer": ({"claims": {"iss": None}}, "another issuer"),
+    "audience": ({"claims": {"aud": "other"}}, "another client"),
+    "audience that contains ours": ({"claims": {"aud": "basic2"}}, "another client"),
+    "no audience": ({"claims": {"aud": None}}, "another client"),
+    "two audiences": ({"claims": {"aud": ["basic", "other"]}}, "issued to another client"),
+    "two audiences of another": ({"claims": {"aud": ["basic", "other"], "azp": "other"}}, "issued to another client"),
+    "authorized party": ({"claims": {"azp": "other"}}, "issued to another client"),
+    "nonce": ({"claims": {"nonce": "x" * 43}}, "another log-in"),
+    "no nonce": ({"claims": {"nonce": None}}, "another log-in"),
+    "nonce of another type": ({"claims": {"nonce": 1}}, "another log-in"),
+    "expired": ({"claims": {"exp": -61}}, "expired"),
+    "no end": ({"claims": {"exp": None}}, "no valid time in `exp`"),
+    "an end that is true": ({"claims": {"exp": True}}, "no valid time in `exp`"),
+    "an end as text": ({"claims": {"exp": "9999999999"}}, "no valid time in `exp`"),
+    "future": ({"claims": {"iat": 120}}, "future"),
+    "not yet": ({"claims": {"nbf": 120}}, "future"),
+    "authenticated in the future": ({"claims": {"auth_time": 120}}, "future"),
+    "no beginning": ({"claims": {"iat": None}}, "no valid time in `iat`"),
+    "no subject": ({"claims": {"sub": None}}, "no subject"),
+    "empty subject": ({"claims": {"sub": ""}}, "no subject"),
+    "long subject": ({"claims": {"sub": "x" * 256}}, "no subject"),
+    "subject with a line": ({"claims": {"sub": "ann\n"}}, "no subject"),
+    "subject beyond ASCII": ({"claims": {"sub": "ann\u0430"}}, "no subject"),
+    "key of somebody else": ({"key": "other"}, "signature"),
+    "key that is not published": ({"header": {"kid": "gone"}}, "does not publish"),
+    "no key named, two published": ({"header": {"kid": None}}, "does not publish"),
+    "algorithm none": ({"algorithm": "none"}, "does not publish"),
+    "signed with the client's secret": ({"key": "secret", "header": {"kid": "one"}}, "signature"),
+    "another algorithm of the key": ({"algorithm": "RS384"}, "signature"),
+    "another padding of the key": ({"algorithm": "PS256"}, "signature"),
+    "critical extension": ({"header": {"crit": ["x"], "x": 1}}, "critical"),
+    "not signed at all": ({"token": "e30"}, ""),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_wrong_token_logs_nobody_in(firm: Company, browser: Browser, name: str) -> None:
+    """And says what is wrong with it."""
+    forgery, reason = FORGERIES[name]
+    forge(firm, forgery)
+    assert reason in refused(browser.log_in())
+    assert browser.cookies == {}
+    assert browser.ask("GET", "/session").json["who"] is None
+
+
+def forge(firm: Company, forgery: dict[str, Any]) -> None:
+    """Let the issuer forge. Numbers of times are relative to now."""
+    claims = {
+        name: int(time.time()) + value if type(value) is int and name != "nonce" else value
+        for name, value in forgery.get("claims", {}).items()
+    }
+    if claims.get("iss") == "SLASH":
+        claims["iss"] = f"{firm.issuer.issuer}/"
+    firm.issuer.forge(**{**forgery, **({"claims": claims} if claims else {}), "secret": SECRET})
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        {"algorithm": "ES256"},
+        {"claims": {"exp": -50, "iat": -HOUR}},
+        {"claims": {"iat": 50}},
+        {"claims": {"aud": ["basic", "other"], "azp": "basic"}},
+        {"header": {"typ": "JWT", "x5t": "x" * 300, "more": {"a": 1}}},
+    ],
+    ids=str,
+)
+def test_a_right_token_may_differ(firm: Company, browser: Browser, forgery: dict[str, Any]) -> None:
+    forge(firm, forgery)
+    assert browser.log_in().status == 201
+
+
+def test_a_redirect_for_another_browser_logs_nobody_in(browser: Browser, firm: Company) -> None:
+    """Nor a second time, nor one without the cookie, whose five minutes the browser counts."""
+    url = browser.start()
+    assert browser.ask("GET", "/session").status == 200
+    redirect = browser.visit(url)
+    other = firm.browser(browser.address)
+    assert "another browser" in refused(other.finish(redirect))
+    other.start()
+    assert "another browser" in refused(other.finish(redirect))
+    for wrong in ({**redirect, "state": ""}, {**redirect, "state": "\ud83d\ude00"}):
+        again = firm.browser(browser.address)
+        again.cookies = dict(browser.cookies)
+        assert "another browser" in refused(again.finish(wrong))
+        assert again.cookies == {}
+    for name in ("code", "state", "iss"):
+        again = firm.browser(browser.address)
+        again.cookies = dict(browser.cookies)
+        assert again.finish({**redirect, name: "\ud800"}).status in (400, 401, 422), name
+    attempt = dict(browser.cookies)
+    assert browser.finish(redirect).status == 201
+    other.cookies = attempt
+    assert "did not accept the code" in refused(other.finish(redirect))
+
+
+@pytest.mark.parametrize("iss", [None, "https://evil.example", ""], ids=repr)
+def test_a_redirect_of_another_issuer_is_not_redeemed(firm: Company, browser: Browser, iss: str | None) -> None:
+    """The code of one issuer must not go to another (RFC 9207); it says that it names itself."""
+    redirect: dict[str, Any] = browser.visit(browser.start())
+    redeemed = firm.issuer.fetched()["token"]
+    assert "not from the issuer" in refused(browser.finish({**redirect, "iss": iss}))
+    assert firm.issuer.fetched()["token"] == redeemed
+
+
+def test_the_cookie_lasts_five_minutes_and_only_pages_of_sidekey_use_it(firm: Company, browser: Browser) -> None:
+    said = browser.ask("POST", "/session/oidc/start", {})
+    value = browser.cookies["__Host-sidekey-oidc"]
+    assert said.headers.get_all("Set-Cookie") == [
+        f"__Host-sidekey-oidc={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age=300; Secure"
+    ]
+    for path, body in (("/session/oidc/start", {}), ("/session/oidc", {"code": "x", "state": "x"})):
+        said = Api(firm.child.admin_port).ask("POST", path, body, headers={"Authorization": ""})
+        assert (said.status, said.code) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("groups", "role"),
+    [
+        ("admins", "admin"),
+        (["admins", "marketing"], "admin"),
+        (["marketing", "readers"], "viewer"),
+        (["marketing", "events"], "sender"),
+    ],
+    ids=str,
+)
+def test_roles_come_from_the_claim(firm: Company, browser: Browser, groups: Any, role: str) -> None:
+    """The highest of several; a sender has the presets of all of them, others have none."""
+    firm.issuer.person({**ANN, "groups": groups})
+    said = browser.log_in().json
+    presets = ["hook-of-a-file", "other-of-a-file"] if role == "sender" else None
+    assert (said["role"], said["presets"]) == (role, presets)
+
+
+@pytest.mark.parametrize("groups", [None, [], ["unknown"], 7, {"admins": True}, [["admins"]], "Admins"], ids=str)
+def test_nobody_without_a_role_gets_in(firm: Company, browser: Browser, groups: Any) -> None:
+    firm.issuer.person({**ANN, "groups": groups})
+    refused(browser.log_in(), "no_role")
+
+
+@pytest.mark.parametrize(
+    ("claims", "label"),
+    [
+        ({"name": "\u202eAnn\u2066\x00\n Roe\u200f ", "email": "x"}, "Ann Roe"),
+        ({"name": "x" * 500}, "x" * 100),
+        ({"name": "\u202e", "email": "ann@example.com"}, "ann@example.com"),
+        ({"name": ["Ann"], "email": None}, ""),
+        ({"name": "ops"}, "ops"),
+    ],
+    ids=str,
+)
+def test_a_label_cannot_reorder_a_page(firm: Company, browser: Browser, claims: dict[str, Any], label: str) -> None:
+    forge(firm, {"claims": claims})
+    said = browser.log_in().json
+    assert said["label"] == label
+    assert said["name"] == said["identity"] == f"oidc:{firm.issuer.issuer}#ann-8f1c"
+
+
+def test_a_grant_needs_a_fresh_log_in(firm: Company, browser: Browser) -> None:
+    """Single sign-on would confirm it for an unattended browser, so the session's beginning does not count."""
+    firm.issuer.person({**ANN, "groups": "admins"})
+    token = {"name": "by-ann", "role": "viewer"}
+    for auth_time in (None, -700):
+        forge(firm, {"claims": {"auth_time": auth_time}})
+        assert browser.log_in().status == 201
+        assert browser.ask("POST", "/tokens", token).code == "login_again"
+        assert browser.ask("POST", "/tokens", {**token, "own_token": "sidekey_guess"}).code == "login_again"
+    forge(firm, {"claims": {"auth_time": -500}})
+    url = browser.start(again=True)
+    assert "max_age=0" in url
+    assert browser.finish(browser.visit(url)).status == 201
+    said = browser.ask("POST", "/tokens", token)
+    assert said.status == 201, said
+    assert Api(firm.child.admin_port).get("/tokens/by-ann")["created_by"] == f"oidc:{firm.issuer.issuer}#ann-8f1c"
+
+
+def test_an_admin_sees_and_ends_sessions(firm: Company, browser: Browser) -> None:
+    firm.issuer.person({**ANN, "sub": "under-watch"})
+    browser.log_in()
+    admin = firm.browser(browser.address)
+    firm.issuer.person({**ANN, "sub": "boss", "name": "Boss", "groups": "admins"})
+    admin.log_in()
+    found = admin.ask("GET", "/sessions").json["items"]
+    own = [each for each in found if each["current"]]
+    assert [each["label"] for each in own] == ["Boss"]
+    newest = next(each for each in found if each["identity"].endswith("#under-watch"))
+    assert newest["role"] == "editor"
+    assert newest["id"] not in str(browser.cookies)
+    assert browser.ask("GET", "/sessions").code == "forbidden"
+    assert browser.ask("DELETE", f"/sessions/{own[0]['id']}").code == "forbidden"
+    assert admin.ask("DELETE", f"/sessions/{newest['id']}").status == 204
+    assert browser.ask("GET", "/whoami").code == "unauthenticated"
+    assert admin.ask("DELETE", f"/sessions/{newest['id']}").code == "not_found"
+    for wrong in ("x", newest["id"][:31], f"{newest['id']}0"):
+        assert admin.ask("DELETE", f"/sessions/{wrong}").code == "not_found"
+    entry = admin.ask("GET", "/audit").json["items"]
+    audited = {"action": "end", "object": "session", "name": newest["identity"], "who": own[0]["identity"]}
+    assert any(each.items() >= audited.items() for each in entry)
+
+
+def test_a_change_of_the_maps_ends_sessions(firm: Company, browser: Browser) -> None:
+    """A role that was taken away must not last as long as the session."""
+    token = firm.browser(browser.address)
+    assert token.ask("POST", "/session", {"token": Api(1).token}).status == 201
+    browser.log_in()
+    before = firm.child.config.read_text()
+    firm.rewrite({**ROLES, "editors": "viewer"}, admin="behind_tls: true, ")
+    try:
+        within(lambda: browser.ask("GET", "/whoami").status == 401)
+        assert token.ask("GET", "/whoami").status == 200
+        assert browser.log_in().json["role"] == "viewer"
+    finally:
+        firm.child.rewrite(before)
+        within(lambda: browser.ask("GET", "/whoami").status == 401)
+
+
+def test_a_person_changes_and_sends(firm: Company, browser: Browser) -> None:
+    """Everything that notes who did it takes an identity, which is no name of a token."""
+    firm.issuer.person({**ANN, "groups": "admins"})
+    who = browser.log_in().json["identity"]
+    created = browser.ask("POST", "/integrations", {"id": "by-ann", **basic(1)})
+    assert (created.status, created.json["updated_by"]) == (201, who), created
+    sent = browser.ask("POST", "/presets/hook-of-a-file/sends", {"parameters": {"user": "x"}}, key="a-key-of-ann-0001")
+    assert sent.status == 200, sent
+    assert (sent.json["who"], sent.json["label"]) == (who, "Ann Roe")
+    found = browser.ask("GET", f"/sends?who={quote(who, safe='')}").json["items"]
+    assert [each["key"] for each in found] == ["a-key-of-ann-0001"]
+    audited = {each["action"] for each in browser.ask("GET", "/audit").json["items"] if each["who"] == who}
+    assert {"login", "create", "send"} <= audited
+
+
+def warnings(firm: Company) -> int:
+    return sum("began in another browser" in line for line in firm.child.lines)
+
+
+def test_anonymous_scripts_lock_nobody_out(firm: Company, browser: Browser) -> None:
+    """The limit is for each address, and what cannot succeed does not count."""
+    script = firm.browser("192.0.2.66")
+    earlier, began = warnings(firm), time.monotonic()
+    for number in range(20):
+        other = firm.browser(f"192.0.2.{number}")
+        other.start()
+        assert other.finish({"code": "x", "state": "wrong"}).code == "oidc_failed"
+        refused(script.finish({"code": "x", "state": "x"}))
+    # Each reason is logged every ten seconds: anybody could fill the log.
+    assert warnings(firm) - earlier <= 1 + (time.monotonic() - began) / 10
+    codes = []
+    for _ in range(12):
+        url = script.start()
+        state = parse_qs(urlsplit(url).query)["state"][0]
+        said = script.finish({"code": "guess", "state": state, "iss": firm.issuer.issuer})
+        codes.append(said.code)
+    assert codes == ["oidc_failed"] * 10 + ["too_many"] * 2
+    assert 0 < int(said.headers["Retry-After"]) <= 60
+    assert browser.log_in().status == 201
+
+
+def test_an_ipv6_network_counts_as_one_address(firm: Company, browser: Browser) -> None:
+    """A host chooses the lower half of its address at will. An IPv4-mapped address is one of IPv4."""
+
+    def guess(address: str) -> str:
+        script = firm.browser(address)
+        state = parse_qs(urlsplit(script.start()).query)["state"][0]
+        return str(script.finish({"code": "guess", "state": state, "iss": firm.issuer.issuer}).code)
+
+    codes = [guess(f"2001:db8:7:7::{number:x}") for number in range(11)]
+    assert codes == ["oidc_failed"] * 10 + ["too_many"]
+    assert guess("2001:db8:7:8::1") == "oidc_failed"
+    codes = [guess(f"::ffff:203.0.113.{number}") for number in range(200, 211)]
+    assert codes == ["oidc_failed"] * 11
+
+
+def test_a_process_finishes_what_another_began(firm: Company, browser: Browser, tmp_path: Path) -> None:
+    """Nothing about a log-in is stored: everything is in the cookie."""
+    for file in firm.folder.iterdir():
+        if file.suffix == "" and file.is_file():
+            (tmp_path / file.name).symlink_to(file)
+    other = replace(firm, child=Child("", tmp_path))
+    port = f":{other.child.admin_port}/ui"
+    written = text(other, admin="behind_tls: true, ").replace(port, f":{firm.child.admin_port}/ui")
+    other.child.config.write_text(written.replace("path: store.db", f"path: {firm.folder}/store.db"))
+    with other.child:
+        redirect = browser.visit(browser.start())
+        elsewhere = Browser(other, browser.address, browser.cookies)
+        said = elsewhere.finish(redirect)
+        assert said.status == 201, said
+        assert browser.ask("GET", "/whoami").json == said.json
+
+
+def test_a_new_key_of_the_issuer_is_fetched(tmp_path: Path, ca: Authority) -> None:
+    """At most every 30 seconds: a key that nobody publishes must not make Sidekey ask for each log-in."""
+    with company(tmp_path, ca) as firm:
+        firm.issuer.person(ANN)
+        for _ in range(2):
+            assert firm.browser().log_in().status == 201
+        assert firm.issuer.fetched()["keys"] == 1
+        firm.issuer.forge(keys="rotated")
+        for _ in range(2):
+            assert firm.browser().log_in().status == 201
+        assert firm.issuer.fetched()["keys"] == 2
+        firm.issuer.forge(header={"kid": "gone"})
+        for _ in range(3):
+            refused(firm.browser().log_in())
+        assert firm.issuer.fetched() == {"discovery": 2, "keys": 2, "token": 7}
+
+
+def test_an_address_has_four_log_ins_at_once(firm: Company) -> None:
+    """A fifth waits five seconds. People at other addresses do not."""
+    browsers = [firm.browser("192.0.2.200") for _ in range(5)]
+    redirects = [each.visit(each.start()) for each in browsers]
+    other = firm.browser("192.0.2.201")
+    redirect = other.visit(other.start())
+    with ThreadPoolExecutor(6) as pool, firm.issuer.holding() as held:
+        finishing = [pool.submit(each.finish, found) for each, found in zip(browsers, redirects, strict=True)]
+        within(lambda: held() == 4)
+        elsewhere = pool.submit(other.finish, redirect)
+        within(lambda: held() == 5)
+        ended = next(each for each in as_completed(finishing))
+        assert ended.result().code == "too_many"
+    assert sorted(each.result().status for each in finishing) == [201] * 4 + [429]
+    assert elsewhere.result().status == 201
+
+
+def test_people_look_without_a_store(tmp_path: Path, ca: Authority) -> None:
+    """Their sessions are in memory, and end with a change of the maps all the same."""
+    with company(tmp_path, ca, has_store=False) as firm:
+        firm.issuer.person({**ANN, "groups": "admins"})
+        browser = firm.browser()
+        assert browser.log_in().json["role"] == "admin"
+        assert browser.ask("GET", "/session").json["store"] == "absent"
+        (session,) = browser.ask("GET", "/sessions").json["items"]
+        assert (session["label"], session["current"]) == ("Ann Roe", True)
+        assert browser.ask("POST", "/tokens", {"name": "x", "role": "viewer"}).code == "store_required"
+        firm.rewrite({**ROLES, "admins": "viewer"})
+        within(lambda: browser.ask("GET", "/whoami").status == 401)
+        assert not (tmp_path / "store.db").exists()
+
+
+def test_an_issuer_that_is_down_is_asked_once_in_ten_seconds(tmp_path: Path, ca: Authority) -> None:
+    """The console and log-ins with tokens go on."""
+    with company(tmp_path, ca) as firm:
+        firm.issuer.forge(down=True)
+        for _ in range(5):
+            said = firm.browser().ask("POST", "/session/oidc/start", {})
+            assert (said.status, said.code, said.headers["Retry-After"]) == (503, "oidc_unavailable", "10")
+            assert "discovery responded 503" in said.json["detail"]
+        assert firm.issuer.fetched()["discovery"] == 1
+        assert firm.browser().ask("POST", "/session", {"token": Api(1).token}).status == 201
+        assert firm.browser().ask("GET", "/session").json["oidc"] is True
+
+
+def test_a_wrong_discovery_document_is_not_used(tmp_path: Path, ca: Authority) -> None:
+    with company(tmp_path, ca) as firm:
+        for number, (name, value, reason) in enumerate(
+            [
+                ("issuer", "https://evil.example", "another `issuer`"),
+                ("authorization_endpoint", "http://127.0.0.1/auth", "no https URL in `authorization_endpoint`"),
+                ("token_endpoint", "http://127.0.0.1/token", "no https URL in `token_endpoint`"),
+                ("jwks_uri", "http://127.0.0.1/jwks", "no https URL in `jwks_uri`"),
+                ("jwks_uri", None, "no https URL in `jwks_uri`"),
+            ]
+        ):
+            firm.issuer.forge(discovery={name: value})
+            # Other rules: the issuer is asked at once.
+            firm.rewrite({**ROLES, f"group-{number}": "viewer"})
+            start = partial(firm.browser().ask, "POST", "/session/oidc/start", {})
+            within(lambda start=start, reason=reason: reason in start().json.get("detail", ""))
+            assert start().code == "oidc_unavailable"
+
+
+def test_token_endpoints_that_hang_do_not_delay_log_ins(tmp_path: Path, ca: Authority) -> None:
+    """They take all calls for tokens, and log-ins have calls of their own."""
+    with ExitStack() as stack:
+        hanging = [stack.enter_context(create_server(("127.0.0.1", 0), backlog=256)).getsockname()[1] for _ in range(2)]
+        names = [f"hangs-{number}" for number in range(256)]
+        integrations = "".join(
+            f"  {name}: {{auth: {{type: oauth2, token_endpoint: 'http://127.0.0.1:{hanging[number % 2]}/token', "
+            f"client_id: id, client_secret: {{insecure_value: secret}}}}}}\n"
+            for number, name in enumerate(names)
+        )
+        firm = stack.enter_context(company(tmp_path, ca, more=OF_A_FILE + integrations))
+        firm.issuer.person(ANN)
+
+        def in_flight() -> float:
+            ((_, count),) = series(get(firm.child.admin_port, "/metrics").body, "sidekey_requests_in_flight")
+            return count
+
+        for name in names:
+            waiting = stack.enter_context(create_connection(("127.0.0.1", firm.child.proxy_port)))
+            head = f"GET /i/{name}/x HTTP/1.1\r\nHost: localhost\r\nSidekey-Token: the-token-of-a-file\r\n\r\n"
+            waiting.sendall(head.encode())
+        within(lambda: in_flight() == len(names))
+        assert firm.browser().log_in().status == 201
+        assert in_flight() == len(names)

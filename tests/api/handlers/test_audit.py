@@ -1,0 +1,195 @@
+"""api/handlers/audit.py: who did what and when, to which fields, and never a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from support.api import Api, Running, basic, rewritten, serving
+from support.browsing import Browser
+from support.http_get import within
+
+Named = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A process of its own: what is refused to one token is noted at a bounded pace, and others' tests are refused."""
+    with serving(tmp_path_factory.mktemp("audit")) as found:
+        yield found
+
+
+def test_each_change_is_noted_with_the_names_of_its_fields(
+    api: Api, editor: Api, running: Running, named: Named
+) -> None:
+    """Also one that was refused; an integration's own list is for viewers."""
+    name = named("noted")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    editor.ask(
+        "PATCH", f"/integrations/{name}", {"description": "d", "auth": {"password": {"value": "new"}}}, match='"1"'
+    )
+    editor.ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": "https://other.example"}, match='"2"')
+    editor.ask("DELETE", f"/integrations/{name}", match='"2"')
+    found = [each for each in api.get("/audit")["items"] if each["name"] == name]
+    assert [(each["action"], each["outcome"]) for each in found] == [
+        ("delete", "ok"),
+        ("update", "reenter"),
+        ("update", "ok"),
+        ("create", "ok"),
+    ]
+    assert found[2]["fields"] == ["/auth/password", "/description"]
+    assert found[3]["fields"] == ["/auth", "/auth/password", "/auth/username", "/endpoint_prefix", "/test"]
+    assert {(each["who"], each["object"], each["from"]) for each in found} == {
+        ("editor-of-file", "integration", "127.0.0.1")
+    }
+
+
+def test_what_a_role_may_not_do_is_noted(api: Api, viewer: Api, named: Named) -> None:
+    """With the code of the response."""
+    name = named("tried")
+    assert viewer.ask("DELETE", f"/callers/{name}", match='"1"').code == "forbidden"
+    found = next(each for each in api.get("/audit")["items"] if each["name"] == name)
+    assert (found["who"], found["action"], found["outcome"]) == ("viewer-of-file", "delete", "forbidden")
+
+
+def test_an_integrations_own_changes_are_for_viewers(viewer: Api, editor: Api, running: Running, named: Named) -> None:
+    """Who, when and which fields; not from where."""
+    name = named("own")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    (entry,) = viewer.get(f"/integrations/{name}/activity")["items"]
+    assert entry.keys() == {"number", "at", "who", "label", "action", "fields", "outcome"}
+    assert viewer.ask("GET", "/integrations/of-a-file/activity").code == "not_found"
+
+
+def test_pages_go_back_in_time(api: Api, editor: Api, running: Running, named: Named) -> None:
+    """`next` leads to what was before."""
+    name = named("busy")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    for version in range(1, 52):
+        change = {"description": str(version)}
+        assert editor.ask("PATCH", f"/integrations/{name}", change, match=f'"{version}"').status == 200
+    first = api.get(f"/integrations/{name}/activity")
+    assert len(first["items"]) == 50
+    second = api.get(f"/integrations/{name}/activity?before={first['next']}")
+    assert ([each["action"] for each in second["items"]], second["next"]) == (["update", "create"], None)
+    assert len(api.get("/audit")["items"]) == 50
+    for wrong in ("0", "-1", "x", "1" * 30):
+        assert api.ask("GET", f"/audit?before={wrong}").code == "malformed"
+
+
+def test_the_audit_is_searched_by_text_person_and_object(api: Api, editor: Api, running: Running, named: Named) -> None:
+    first, second = named("searched"), named("searched")
+    for name in (first, second):
+        editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    editor.ask("PATCH", f"/integrations/{first}", {"endpoint_prefix": "https://other.example"}, match='"1"')
+
+    def found(**query: str) -> list[tuple[str, str]]:
+        return [(each["action"], each["name"]) for each in api.get(f"/audit?{urlencode(query)}")["items"]]
+
+    assert found(name=first) == [("update", first), ("create", first)]
+    assert found(q="REENTER", who="EDITOR", object="integration")[0] == ("update", first)
+    assert found(q=f"{second} editor CREATE") == [("create", second)]
+    assert found(q=f"{second[:-1]}%") == found(name=first, who="viewer-of-file") == found(name=first, object="x") == []
+    for wrong in (f"q={'x' * 201}", f"who={'x' * 201}", "q=%00", "who=%0a", "kind=token"):
+        assert api.ask("GET", f"/audit?{wrong}").code == "malformed"
+    assert editor.ask("GET", "/audit?q=x").code == "forbidden"
+
+
+@pytest.mark.parametrize("kind", ["integration", "preset"])
+def test_an_entry_has_the_title_of_a_resource_that_still_exists(
+    editor: Api, api: Api, running: Running, named: Named, kind: str
+) -> None:
+    name = named("titled")
+    preset = {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x"}
+    document = {"id": name, "title": "Welcome", **(preset if kind == "preset" else basic(running.upstream))}
+
+    def titles() -> list[str | None]:
+        return [each["title"] for each in api.get(f"/audit?object={kind}&name={name}")["items"]]
+
+    editor.make(f"/{kind}s", document)
+    assert titles() == ["Welcome"]
+    assert editor.ask("DELETE", f"/{kind}s/{name}", match='"1"').status == 204
+    editor.make(f"/{kind}s", {**document, "title": "Another"})
+    assert titles() == ["Another", None, None]
+
+
+def test_behind_a_proxy_the_audit_has_whose_request_it_passed_on(api: Api, running: Running, named: Named) -> None:
+    """As far as the proxy itself has seen; elsewhere nobody is believed."""
+
+    def source(forwarded: str) -> str:
+        name = named("forwarded")
+        fields = {"X-Forwarded-For": forwarded}
+        assert api.ask("POST", "/callers", {"name": name}, headers=fields).status == 201
+        return str(next(each["from"] for each in api.get("/audit")["items"] if each["name"] == name))
+
+    assert source("203.0.113.7") == "127.0.0.1"
+    child = running.child
+    with rewritten(child, child.config.read_text().replace("admin: {tokens", "admin: {behind_tls: true, tokens")):
+        within(lambda: source("198.51.100.1, 203.0.113.7") == "203.0.113.7 by 127.0.0.1")
+        assert source("2001:DB8::7%eth0") == "2001:db8::7 by 127.0.0.1"
+        for forged in ("", "unknown", "203.0.113.7, <script>", "203.0.113.7,"):
+            assert source(forged) == "127.0.0.1"
+    within(lambda: source("203.0.113.7") == "127.0.0.1")
+
+
+def entries(api: Api, who: str) -> list[dict[str, Any]]:
+    """Every entry of an operator, the newest first."""
+    found: list[dict[str, Any]] = []
+    path = "/audit"
+    while path:
+        page = api.get(path)
+        found += page["items"]
+        path = f"/audit?before={page['next']}" if page["next"] else ""
+    return [each for each in found if each["who"] == who]
+
+
+def operator(api: Api, name: str, role: str) -> Api:
+    """The API by the token of a new operator, who has used up nothing."""
+    return api.by(api.make("/tokens", {"name": name, "role": role, "own_token": api.token})["token"])
+
+
+def test_many_logins_do_not_hide_a_test(api: Api, editor: Api, running: Running, named: Named) -> None:
+    name, who = named("tested"), named("visitor")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    visitor = operator(api, who, "viewer")
+    for _ in range(103):
+        Browser(api.port).log_in(visitor.token)
+    assert visitor.ask("POST", f"/integrations/{name}/test").json["ok"] is True
+    found = entries(api, who)
+    assert [(each["action"], each["name"], each["outcome"]) for each in found[:2]] == [
+        ("test", name, "ok"),
+        ("login", "", "more not listed"),
+    ]
+    assert [(each["action"], each["outcome"]) for each in found[2:]] == [("login", "ok")] * 100
+    assert [each["action"] for each in api.get(f"/integrations/{name}/activity")["items"]] == ["test", "create"]
+
+
+def test_refused_changes_beyond_the_limit_are_not_listed(api: Api, named: Named) -> None:
+    """A loop of refusals must not become a loop of transactions."""
+    who = named("refused")
+    visitor = operator(api, who, "viewer")
+    for _ in range(102):
+        assert visitor.ask("DELETE", "/callers/nobody", match='"1"').code == "forbidden"
+    assert visitor.ask("DELETE", "/callers/nobody").code == "forbidden"
+    found = entries(api, who)
+    assert (found[0]["action"], found[0]["outcome"]) == ("refused change", "more not listed")
+    assert [(each["action"], each["outcome"]) for each in found[1:]] == [("delete", "forbidden")] * 100
+
+
+def test_a_test_with_the_secrets_of_a_draft_is_listed_as_one(
+    api: Api, editor: Api, running: Running, named: Named
+) -> None:
+    name, who = named("draft"), named("drafter")
+    drafter = operator(api, who, "editor")
+    said = drafter.ask("POST", "/drafts/integration/test", {"id": name, **basic(running.upstream)})
+    assert said.json["ok"] is True
+    (found,) = entries(api, who)
+    assert (found["action"], found["object"], found["name"], found["outcome"]) == (
+        "test draft",
+        "integration",
+        name,
+        "ok",
+    )

@@ -1,0 +1,169 @@
+"""A stored secret is kept only for what it was entered for: each key of each kind, changed and changed back.
+
+Documents are read by GET, edited and sent back. Nothing here knows how a stored secret is shown, but that it says
+`set: true`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from api.conftest import Named
+from sidekey.config.models import IntegrationSettings
+from sidekey.config.stored.document import merge_patch
+from sidekey.credentials.registry import KINDS
+from support.api import Api, Said
+from support.key_edits import EDITS, HARMLESS_EDITS
+from support.model_keys import keys_of_integrations
+from support.stored import BASIC, CANARY
+from support.transfer import every_kind, lasting_chain
+
+NOT_OF_LOGINS = frozenset({"session.login.auth.provider", "session.login.auth.renewal_interval"})
+"""Keys of a signed token that no login may have."""
+
+TO_DEFAULTS = frozenset({"redact_response", "oauth2.token_response.pin_base_url"})
+"""Edits to what counts without the key."""
+
+
+def test_each_key_of_each_kind_is_edited_below() -> None:
+    """A key that is added is declared harmless, or its change asks for the secrets: it needs an edit in either case.
+
+    `provider` is what a profile is named by: what the profile fills in decides. A certificate goes with its key.
+    """
+    found = [key for key in keys_of_integrations() if not key.secret and key.name not in NOT_OF_LOGINS]
+    harmless = {key.name for key in found if key.harmless and not key.certificate}
+    assert {name for name in harmless if not name.endswith(".provider")} == HARMLESS_EDITS.keys()
+    assert {key.name for key in found if not key.harmless} == EDITS.keys()
+
+
+def kept_in(document: Any, where: str = "") -> set[str]:
+    """Return the JSON pointers of the stored secrets in a document that was read."""
+    if isinstance(document, dict) and document.get("set") is True:
+        return {where}
+    if isinstance(document, dict | list):
+        items = document.items() if isinstance(document, dict) else enumerate(document)
+        return set().union(*(kept_in(value, f"{where}/{key}") for key, value in items))
+    return set()
+
+
+def undone(patch: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch that takes a patch of a document back."""
+    return {
+        key: undone(value, document[key])
+        if isinstance(value, dict) and isinstance(document.get(key), dict)
+        else document.get(key)
+        for key, value in patch.items()
+    }
+
+
+def without(document: Any, key: str) -> Any:
+    """Return a copy of a document without a key, which is named as in `EDITS`."""
+    first, *rest = key.split(".")
+    path = ["auth" if first in KINDS else first, *rest]
+    copied = copy.deepcopy(document)
+    inner = copied
+    for part in path[:-1]:
+        inner = inner[part]
+    del inner[path[-1]]
+    return copied
+
+
+class Stored:
+    """A stored integration, read and edited by an editor."""
+
+    def __init__(self, api: Api, name: str, document: Mapping[str, Any]) -> None:
+        self._api = api
+        self._path = f"/integrations/{name}"
+        api.make("/integrations", {"id": name, **document})
+
+    def read(self) -> Any:
+        return self._api.get(self._path)
+
+    def replace(self, document: Any) -> Said:
+        return self._api.ask("PUT", self._path, document, match=f'"{document["version"]}"')
+
+    def refuses(self, document: Any, *codes: str, patch: Any = None) -> None:
+        """Check that a document is refused, that each secret that it keeps is named, and that nothing has changed.
+
+        `patch` is the merge patch that makes the document of what is stored.
+        """
+        before = self.read()
+        answers = [self.replace(document)]
+        if patch is not None:
+            answers.append(self._api.ask("PATCH", self._path, patch, match=f'"{document["version"]}"'))
+        for said in answers:
+            assert (said.status, said.code in codes) == (422, True), said
+            if said.code == "reenter":
+                assert said.pointers == kept_in(document)
+            assert CANARY.encode() not in said.body
+        assert self.read() == before
+
+
+@pytest.mark.parametrize("key", EDITS)
+def test_a_key_that_decides_asks_for_each_secret_again(editor: Api, named: Named, key: str) -> None:
+    """Set, changed, changed back or removed."""
+    document, patch = EDITS[key]
+    integration = Stored(editor, named("edited"), document)
+    shown = integration.read()
+    assert kept_in(merge_patch(shown, patch))
+    if key.endswith(".type"):
+        # What is no document of another kind is invalid.
+        integration.refuses(merge_patch(shown, patch), "reenter", "invalid", patch=patch)
+        return
+    integration.refuses(merge_patch(shown, patch), "reenter", patch=patch)
+    if key in TO_DEFAULTS:
+        return
+    integration = Stored(editor, named("edited"), merge_patch(document, patch))
+    shown = integration.read()
+    integration.refuses(merge_patch(shown, undone(patch, document)), "reenter")
+    removed = without(shown, key)
+    if kept_in(removed):
+        integration.refuses(removed, "reenter", "invalid")
+
+
+def test_redaction_is_switched_on_without_the_secrets_and_never_off(editor: Api, named: Named) -> None:
+    integration = Stored(editor, named("redacted"), BASIC)
+    said = integration.replace({**integration.read(), "redact_response": True})
+    assert (said.status, said.json["redact_response"]) == (200, True)
+    integration.refuses({**integration.read(), "redact_response": False}, "reenter")
+    integration.refuses(without(integration.read(), "redact_response"), "reenter")
+
+
+@pytest.mark.parametrize("key", HARMLESS_EDITS)
+def test_a_key_that_moves_no_secret_keeps_all_of_them(editor: Api, named: Named, key: str) -> None:
+    """Set or changed, and taken back."""
+    document, patch = HARMLESS_EDITS[key]
+    integration = Stored(editor, named("kept"), document)
+    before = integration.read()
+    for edit in (patch, undone(patch, document)):
+        said = integration.replace(merge_patch(integration.read(), edit))
+        assert said.status == 200, said
+        assert said.json["status"] == before["status"]
+        assert kept_in(said.json) == kept_in(before)
+    after = integration.read()
+    assert after["version"] == 3
+    assert [after.get(key) for key in IntegrationSettings.model_fields] == [
+        before.get(key) for key in IntegrationSettings.model_fields
+    ]
+
+
+KINDS_OF_NOW = every_kind(lasting_chain())
+CERTIFICATES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "mtls": (KINDS_OF_NOW["mtls"], "auth", "/auth/private_key"),
+    "encrypted": (KINDS_OF_NOW["encrypted"], "auth", "/auth/private_key"),
+    "beside": (KINDS_OF_NOW["beside"], "client_certificate", "/client_certificate/private_key"),
+}
+
+
+@pytest.mark.parametrize("name", CERTIFICATES)
+def test_another_certificate_asks_for_its_key(editor: Api, named: Named, name: str) -> None:
+    """The two belong together. No other secret moves, so no other is asked for."""
+    document, section, key = CERTIFICATES[name]
+    integration = Stored(editor, named("certified"), document)
+    patch = {section: {"certificate": {"inline": lasting_chain().pem.decode()}}}
+    said = integration.replace(merge_patch(integration.read(), patch))
+    assert (said.status, said.code, said.pointers) == (422, "reenter", {key})

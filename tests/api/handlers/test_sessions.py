@@ -1,0 +1,192 @@
+"""`/session`: a token is exchanged for a cookie, which only pages of the console can use, and which ends."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from api.conftest import Named
+from support.api import TOKENS, Api, Running, managed
+from support.browsing import Browser
+from support.http_get import within
+
+
+@pytest.fixture
+def browser(running: Running) -> Browser:
+    return Browser(running.child.admin_port)
+
+
+def instant(text: str) -> float:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def test_a_token_is_exchanged_for_a_cookie_until_the_log_out(browser: Browser) -> None:
+    """The session does what its operator may, and no script of a page can read the cookie."""
+    assert browser.ask("GET", "/session").json == {"who": None, "oidc": False, "store": "ready"}
+    assert browser.ask("GET", "/whoami").code == "unauthenticated"
+    said = browser.log_in(TOKENS["editor"])
+    (set_cookie,) = said.headers.get_all("Set-Cookie")
+    assert re.fullmatch(
+        r"sidekey-ui=[\w-]{43}\.k1\.[0-9a-f]{32}; Path=/; HttpOnly; SameSite=Strict", set_cookie, re.ASCII
+    )
+    assert TOKENS["editor"] not in set_cookie
+    assert browser.ask("GET", "/whoami").json == browser.ask("GET", "/session").json["who"] == said.json
+    assert (said.json["name"], said.json["role"]) == ("editor-of-file", "editor")
+    assert 0 < instant(said.json["session_ends_at"]) - time.time() <= 12 * 3600
+    assert browser.ask("POST", "/drafts/integration/preview", {"id": "x"}).status == 200
+    assert browser.ask("POST", "/tokens", {}).code == "forbidden"
+    kept = Browser(browser.port, browser.cookie)
+    said = browser.ask("DELETE", "/session")
+    assert (said.status, browser.cookie) == (204, "")
+    assert "Max-Age=0" in said.headers["Set-Cookie"]
+    assert kept.ask("GET", "/whoami").code == "unauthenticated"
+    assert kept.ask("GET", "/session").json["who"] is None
+
+
+@pytest.mark.parametrize("token", ["sidekey_wrong", "", "\ud83d\ude00"])
+def test_another_token_begins_no_session(browser: Browser, token: str) -> None:
+    said = browser.ask("POST", "/session", {"token": token})
+    assert (said.status, said.code, browser.cookie) == (401, "unauthenticated", "")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": ""},
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sidekey-Console": ""},
+        {"Sidekey-Console": "true"},
+    ],
+    ids=str,
+)
+def test_a_cookie_alone_does_nothing(browser: Browser, headers: dict[str, str]) -> None:
+    """A page of another site, or of another port of this host, sends the cookie: neither reads nor changes succeed."""
+    browser.log_in(TOKENS["admin"])
+    session = browser.cookie
+    for method, path, body in (
+        ("GET", "/whoami", None),
+        ("GET", "/session", None),
+        ("DELETE", "/session", None),
+        ("POST", "/session", {"token": TOKENS["viewer"]}),
+        ("POST", "/callers", {"name": "by-another-site"}),
+    ):
+        said = browser.ask(method, path, body, headers)
+        assert (said.status, said.code) == (403, "forbidden"), (method, path)
+        assert browser.ask(method, path, body, {**headers, "Cookie": "sidekey-ui=x"}).status == 403
+    assert browser.cookie == session
+    assert browser.ask("GET", "/callers/by-another-site").code == "not_found"
+
+
+def test_a_page_of_another_site_cannot_log_a_browser_in(browser: Browser) -> None:
+    """Otherwise people would work as somebody else without knowing it."""
+    said = browser.ask("POST", "/session", {"token": TOKENS["admin"]}, {"Sidekey-Console": ""})
+    assert (said.status, said.code, browser.cookie) == (403, "forbidden", "")
+
+
+def test_a_token_counts_before_a_cookie(browser: Browser) -> None:
+    """And has no session to end."""
+    browser.log_in(TOKENS["viewer"])
+    by_token = {"Authorization": f"Bearer {TOKENS['editor']}", "Sec-Fetch-Site": "", "Sidekey-Console": ""}
+    assert browser.ask("GET", "/whoami", headers=by_token).json["name"] == "editor-of-file"
+    assert browser.ask("GET", "/session", headers=by_token).json["who"]["name"] == "editor-of-file"
+    wrong = {"Authorization": "Bearer wrong"}
+    assert browser.ask("GET", "/whoami", headers=wrong).code == "unauthenticated"
+    assert browser.ask("GET", "/session", headers=wrong).json["who"] is None
+    assert browser.ask("DELETE", "/session", headers=by_token).code == "not_found"
+    assert browser.ask("GET", "/whoami").json["name"] == "viewer-of-file"
+
+
+def test_a_log_in_replaces_the_session_and_adopts_no_cookie(browser: Browser) -> None:
+    """An attacker who plants a cookie before the log-in must not share the session."""
+    browser.log_in(TOKENS["viewer"])
+    previous = Browser(browser.port, browser.cookie)
+    browser.log_in(TOKENS["editor"])
+    assert browser.cookie.partition(".")[0] != previous.cookie.partition(".")[0]
+    assert previous.ask("GET", "/whoami").code == "unauthenticated"
+    assert browser.ask("GET", "/whoami").json["name"] == "editor-of-file"
+    browser.cookie = "planted"
+    browser.log_in(TOKENS["editor"])
+    assert browser.cookie != "planted"
+
+
+def test_a_session_ends_with_its_token(api: Api, browser: Browser, named: Named) -> None:
+    name = named("leaving")
+    end = int(time.time()) + 3600
+    ends = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = api.make("/tokens", {"name": name, "role": "viewer", "own_token": api.token, "expires_at": ends})
+    assert browser.log_in(made["token"]).json["session_ends_at"] == ends
+    assert browser.ask("GET", "/whoami").json["identity"].startswith("token:")
+    assert api.ask("DELETE", f"/tokens/{name}", match='"1"').status == 204
+    assert browser.ask("GET", "/whoami").code == "unauthenticated"
+
+
+def test_a_body_that_anybody_may_send_is_small(browser: Browser) -> None:
+    assert browser.ask("POST", "/session", {"token": "x" * 8000}).code == "unauthenticated"
+    assert browser.ask("POST", "/session", {"token": "x" * 8192}).code == "too_large"
+
+
+def test_a_session_is_everywhere_and_ends_everywhere(tmp_path: Path) -> None:
+    """In another process after a second at most, with every change of its row."""
+    with managed(tmp_path) as child:
+        other_folder = tmp_path / "other"
+        other_folder.mkdir()
+        with managed(other_folder, f"path: {tmp_path}/store.db") as other:
+            here, there = Browser(child.admin_port), Browser(other.admin_port)
+            here.log_in(TOKENS["viewer"])
+            there.cookie = here.cookie
+            assert there.ask("GET", "/whoami").json["name"] == "viewer-of-file"
+            here.ask("DELETE", "/session")
+            within(lambda: there.ask("GET", "/whoami").status == 401)
+            here.log_in(TOKENS["viewer"])
+            there.cookie = here.cookie
+            with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
+                database.execute("UPDATE sidekey_sessions SET ends_at = ends_at + 1")
+            assert there.ask("GET", "/whoami").code == "unauthenticated"
+            within(lambda: here.ask("GET", "/whoami").status == 401)
+
+
+def test_a_session_goes_on_reading_while_the_store_is_away(tmp_path: Path) -> None:
+    """Nobody logs in, and the state says why."""
+    with managed(tmp_path) as child:
+        known, unknown = Browser(child.admin_port), Browser(child.admin_port)
+        known.log_in(TOKENS["viewer"])
+        (tmp_path / "store.db").rename(tmp_path / "away.db")
+        within(lambda: known.ask("GET", "/session").json["store"] == "unavailable")
+        assert known.ask("GET", "/session").json["who"]["name"] == "viewer-of-file"
+        assert known.ask("GET", "/whoami").status == 200
+        said = unknown.ask("POST", "/session", {"token": TOKENS["viewer"]})
+        assert (said.code, said.json["detail"]) == (
+            "store_unavailable",
+            "store.path: the file cannot be opened: No such file or directory",
+        )
+        assert known.ask("DELETE", "/session").code == "store_unavailable"
+        (tmp_path / "away.db").rename(tmp_path / "store.db")
+        unknown.log_in(TOKENS["viewer"])
+        assert unknown.ask("GET", "/session").json["store"] == "ready"
+
+
+def test_rotation_ends_the_sessions_of_the_previous_token_everywhere(tmp_path: Path) -> None:
+    """In another process after a second at most, without a log-out. A session of a new token is valid there at once."""
+    with managed(tmp_path) as child:
+        other_folder = tmp_path / "other"
+        other_folder.mkdir()
+        with managed(other_folder, f"path: {tmp_path}/store.db") as other:
+            admin, here, there = Api(child.admin_port), Browser(child.admin_port), Browser(other.admin_port)
+            made = admin.make("/tokens", {"name": "ann", "role": "editor", "own_token": admin.token})
+            here.log_in(made["token"])
+            there.cookie = here.cookie
+            with ThreadPoolExecutor(6) as threads:
+                assert {*threads.map(lambda _: there.ask("GET", "/whoami").status, range(6))} == {200}
+            rotated = admin.ask("POST", "/tokens/ann/rotate", {"own_token": admin.token}, match='"1"')
+            assert here.ask("GET", "/whoami").code == "unauthenticated"
+            within(lambda: there.ask("GET", "/whoami").status == 401)
+            assert here.log_in(rotated.json["token"]).json["name"] == "ann"

@@ -1,0 +1,46 @@
+"""A document that is sent for a row whose MAC does not verify: nothing of the row is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sidekey.api.collection import Edit
+from sidekey.api.errors import ApiProblem
+from sidekey.api.handlers.presets import PRESETS
+from sidekey.api.integration_rows import make_integration
+from sidekey.snapshot.snapshot import Snapshot
+from support.plane import base_url, integration
+from support.stored import BASIC, VAULT, former, stored
+
+SNAPSHOT = Snapshot({"h": integration("h", base_url(1))})
+PRESET: dict[str, Any] = {"integration": "h", "url": base_url(1, "/api/x"), "content_type": "text/plain"}
+
+
+def test_altered_integration_is_replaced_whole() -> None:
+    """Also its secrets are sent again. A patch has nothing to change."""
+    row = replace(stored(BASIC), verified=False)
+
+    def make(sent: Any, *, patch: bool = False) -> Any:
+        return make_integration(Edit("crm", row, sent, patch, (), "bob"), Snapshot({}), VAULT)
+
+    with pytest.raises(ApiProblem, match="by PUT"):
+        make({"description": "x"}, patch=True)
+    with pytest.raises(ApiProblem) as refused:
+        make(former(stored(BASIC)).saved.written)
+    assert [each.pointer for each in refused.value.errors] == ["/auth/username", "/auth/password"]
+    assert make(BASIC).row.row == row.row
+
+
+def test_altered_preset_is_replaced_whole() -> None:
+    def make(sent: Any, row: Any, *, patch: bool = False) -> Any:
+        return PRESETS.make(Edit("hook", row, sent, patch, (), "bob"), SNAPSHOT, VAULT)
+
+    row = replace(make(PRESET, None).row, verified=False, created_at=0)
+    with pytest.raises(ApiProblem, match="by PUT"):
+        make({"description": "x"}, row, patch=True)
+    saved, fields, _ = make(PRESET, row)
+    assert (saved.row, saved.verified, saved.created_at) == (row.row, True, saved.updated_at)
+    assert fields

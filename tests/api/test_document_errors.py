@@ -1,0 +1,105 @@
+"""Every mistake in a document that is sent to the API: what is wrong, where, and what to do.
+
+Each `errors/NAME.txt` is a request and its response: method and path, status, code and detail, then each error with its
+line and column, JSON pointer and detail. The body is `NAME.yaml`, or `NAME.json` where it is not YAML.
+`NAME.before.yaml` is an integration that is created first; `<auth.password>` in the body is the ID of a secret of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sidekey.config.errors import MOST_ERRORS
+from support.api import Api, Said, managed
+
+ERRORS = Path(__file__).parent / "errors"
+NAMES = sorted(path.stem for path in ERRORS.glob("*.txt"))
+
+CONFIG = """\
+ca: {hosts: [crm.example.com]}
+forward: {match_by_host: true}
+limits: {in_flight: 1000}
+callers:
+  shop: {token: {insecure_value: the-token-of-shop}, integrations: [crm, crm-again]}
+presets:
+  order: {integration: crm, url: https://crm.example.com/v1/orders, content_type: text/plain}
+integrations:
+  crm:
+    endpoint_prefix: https://crm.example.com/v1
+    methods: [GET, POST]
+    auth: {type: headers, headers: {X-Key: {secret: {insecure_value: a-secret-of-a-file}}}}
+  mail:
+    endpoint_prefix: https://mail.example.com
+    auth: {type: headers, headers: {X-Tenant: acme}}
+  unread:
+    endpoint_prefix: https://unread.example.com
+    auth: {type: headers, headers: {X-Key: {secret: {file: gone}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API of a Sidekey for these documents alone, with an editor's and an admin's rights."""
+    with managed(tmp_path_factory.mktemp("errors"), more=CONFIG) as child:
+        yield Api(child.admin_port)
+
+
+def body_of(name: str) -> tuple[bytes, str]:
+    """Return a body and its media type."""
+    path = ERRORS / f"{name}.json"
+    if path.exists():
+        return path.read_bytes(), "application/json"
+    return (ERRORS / f"{name}.yaml").read_bytes(), "application/yaml"
+
+
+def with_ids(api: Api, name: str, body: bytes) -> bytes:
+    """Create what is stored before a request, and put the IDs of its secrets into the body."""
+    before = ERRORS / f"{name}.before.yaml"
+    if not before.exists():
+        return body
+    made = api.ask("POST", "/integrations", before.read_bytes(), headers={"Content-Type": "application/yaml"})
+    assert made.status == 201, made
+
+    def id_of(match: re.Match[bytes]) -> bytes:
+        found = made.json
+        for key in match[1].decode().split("."):
+            found = found[int(key) if key.isdecimal() else key]
+        return str(found["id"]).encode()
+
+    return re.sub(rb"<([a-z0-9_.]+)>", id_of, body)
+
+
+def send(api: Api, name: str, body: bytes, media_type: str) -> Said:
+    """Send the request of a pair, to the version that `NAME.before.yaml` has made."""
+    method, path = (ERRORS / f"{name}.txt").read_text().partition("\n")[0].split(" ")
+    return api.ask(method, path, body, match='"1"' if method == "PUT" else None, headers={"Content-Type": media_type})
+
+
+def shown(said: Said) -> list[str]:
+    """Write a problem as its pair does."""
+    lines = [f"{said.status} {said.code}: {said.json['detail']}"]
+    for each in said.json.get("errors", ()):
+        place = f"{each['line']}:{each['column']} " if "line" in each else ""
+        lines.append(f"{place}{each['pointer'] or '(document)'}: {each['detail']}")
+    return lines
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_mistake_is_named_with_its_place_and_a_way_out(api: Api, name: str) -> None:
+    """All of a document at once. JSON has the same errors, without lines; no response repeats a secret."""
+    body, media_type = body_of(name)
+    body = with_ids(api, name, body)
+    said = send(api, name, body, media_type)
+    expected = (ERRORS / f"{name}.txt").read_text().splitlines()[1:]
+    assert shown(said) == expected
+    assert b"hunter2" not in said.body
+    assert len(expected) <= MOST_ERRORS
+    if media_type == "application/yaml" and said.code != "malformed":
+        same = send(api, name, json.dumps(yaml.safe_load(body)).encode(), "application/json")
+        assert sorted(shown(same)) == sorted([expected[0], *(line.partition(" ")[2] for line in expected[1:])])

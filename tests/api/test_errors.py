@@ -1,0 +1,37 @@
+"""api/errors.py: the errors of the API as RFC 9457 has them."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidekey.api.dispatch import respond_problem
+from sidekey.api.errors import CODES, TYPE, ApiProblem, ItemError, invalid
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_problem_says_what_its_row_says(code: str) -> None:
+    """Type, title and status by the code; an instance of its own."""
+    problem = ApiProblem(code, "why", headers={"X-A": "b"})
+    body = problem.shown().model_dump(exclude_unset=True)
+    response = respond_problem(problem)
+    assert (response.status, response.headers["Content-Type"]) == (CODES[code].status, TYPE)
+    assert response.headers["X-A"] == "b"
+    assert body.pop("instance") != problem.shown().instance
+    assert body == {
+        "type": f"urn:sidekey:problem:{code}",
+        "title": CODES[code].title,
+        "status": CODES[code].status,
+        "detail": "why",
+        "code": code,
+    }
+
+
+def test_errors_are_at_pointers() -> None:
+    """All of them."""
+    body = invalid([ItemError("/a", "one"), ItemError("/b", "two", 3, 4)]).shown().model_dump(exclude_unset=True)
+    assert (body["status"], body["detail"]) == (422, "2 values are not valid: see errors")
+    assert body["errors"] == [
+        {"pointer": "/a", "detail": "one"},
+        {"pointer": "/b", "detail": "two", "line": 3, "column": 4},
+    ]
+    assert invalid([ItemError("", "x")]).detail == "one value is not valid: see errors"

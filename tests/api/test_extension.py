@@ -1,0 +1,45 @@
+"""api/listeners.py: the API and the console on the admin listener, beside what is there without a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.api import TOKENS, Running, rewritten, serving
+from support.http_get import get, within
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A Sidekey with a store."""
+    with serving(tmp_path_factory.mktemp("extension")) as found:
+        yield found
+
+
+def test_probes_and_metrics_need_no_token_on_loopback(running: Running) -> None:
+    """What only the machine itself reaches is as it is without a store."""
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert get(running.child.admin_port, path).status == 200
+
+
+def test_metrics_behind_a_proxy_need_the_token_of_a_viewer(running: Running) -> None:
+    """A proxy on the same machine makes a loopback listener public."""
+    child = running.child
+
+    def status(token: str) -> int:
+        return get(child.admin_port, "/metrics", {"Authorization": f"Bearer {token}"} if token else {}).status
+
+    with rewritten(child, child.config.read_text().replace("admin: {tokens", "admin: {behind_tls: true, tokens")):
+        within(lambda: status("") == 401)
+        assert (status(TOKENS["sender"]), status(TOKENS["viewer"])) == (403, 200)
+        assert get(child.admin_port, "/healthz").status == 200
+    within(lambda: status("") == 200)
+
+
+def test_what_is_no_api_is_refused_in_a_line(running: Running) -> None:
+    """And what is, as a problem (test_dispatch.py)."""
+    refused = get(running.child.admin_port, "/metrics", {"Host": "rebound.example"})
+    assert (refused.status, refused.headers["Content-Type"]) == (421, "text/plain; charset=utf-8")
+    assert get(running.child.admin_port, "/api").status == 404
+    assert get(running.child.admin_port, "/api/v2/whoami").status == 404

@@ -1,0 +1,146 @@
+"""api/guard.py: requests that are not for the listener are refused before any handler, seen in raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from sidekey.api.guard import Refusal, in_a_line
+from sidekey.api.listeners import Extension, Health, build_admin, build_metrics
+from sidekey.api.server import Server, serve
+from sidekey.observe.metrics import Metrics
+from sidekey.observe.prometheus import Exposition
+from sidekey.snapshot.snapshot import Address
+
+
+class Named(Extension):
+    """Gives the listener a name."""
+
+    def names(self) -> frozenset[str]:
+        return frozenset({"sidekey.internal"})
+
+    def refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
+        return in_a_line(request, refusal)
+
+    def is_page(self, request: web.Request) -> bool:
+        return request.path == "/page"
+
+    def may_scrape(self, request: web.Request) -> web.Response | None:
+        del request
+
+    def add_to(self, app: web.Application) -> None:
+        del app
+
+
+@pytest.fixture
+async def admin() -> AsyncIterator[Server]:
+    server = await serve(build_admin(Health(), Exposition(Metrics()), Named()), Address(), "listen.admin")
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+async def metrics() -> AsyncIterator[Server]:
+    server = await serve(build_metrics(Health(), Exposition(Metrics())), Address(), "listen.metrics")
+    yield server
+    await server.close()
+
+
+async def send(server: Server, request: str) -> tuple[int, str]:
+    """Send raw bytes, read to the end; answers the status and the whole response."""
+    address = server.addresses[0]
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(request.encode("latin-1"))
+    answer = (await reader.read()).decode("latin-1")
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split(" ", 2)[1]), answer
+
+
+def get(target: str, *fields: str) -> str:
+    return "\r\n".join((f"GET {target} HTTP/1.1", "Connection: close", *fields, "", ""))
+
+
+@pytest.mark.parametrize(
+    "target", ["http://localhost/metrics", "http://other.example/metrics", "HTTP://127.0.0.1/healthz"]
+)
+async def test_the_absolute_form_is_misdirected_at_both_listeners(admin: Server, metrics: Server, target: str) -> None:
+    """aiohttp would route it by its path; neither listener is a proxy."""
+    for server in (admin, metrics):
+        status, answer = await send(server, get(target, "Host: localhost"))
+        assert (status, "not a proxy" in answer, "sidekey_" in answer) == (421, True, False)
+
+
+@pytest.mark.parametrize("method", ["OPTIONS *", "CONNECT localhost:80"])
+async def test_targets_of_other_forms_are_refused(admin: Server, method: str) -> None:
+    """The asterisk-form and the authority-form name nothing here."""
+    status, _ = await send(admin, f"{method} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert status in (400, 404, 405, 421)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:9090", "[::1]:9090", "localhost:1", "LOCALHOST", "sidekey.internal"]
+)
+async def test_the_admin_listener_answers_to_its_own_names(admin: Server, host: str) -> None:
+    """IP literals, localhost and the configured names, in any case and with any port."""
+    assert (await send(admin, get("/healthz", f"Host: {host}")))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "\xe9", "a@127.0.0.1"]
+)
+async def test_the_admin_listener_refuses_foreign_hosts(admin: Server, host: str) -> None:
+    """A page that rebinds its name to a loopback address sends its own name."""
+    assert (await send(admin, get("/metrics", f"Host: {host}")))[0] in (400, 421)
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)]
+)
+async def test_the_admin_listener_refuses_pages_of_other_sites(admin: Server, site: str, status: int) -> None:
+    """Browsers say where a request comes from; only this listener's own pages and the address bar may ask."""
+    assert (await send(admin, get("/healthz", "Host: localhost", f"Sec-Fetch-Site: {site}")))[0] == status
+
+
+LINK = ("Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        ("/page", LINK, 404),
+        ("/page", (LINK[0], "Sec-Fetch-Dest: iframe"), 403),
+        ("/page", ("Sec-Fetch-Mode: no-cors", LINK[1]), 403),
+        ("/page", LINK[:1], 403),
+        ("/healthz", LINK, 403),
+        ("/metrics", LINK, 403),
+    ],
+)
+async def test_a_link_of_another_site_leads_to_pages_alone(
+    admin: Server, path: str, fields: tuple[str, ...], status: int
+) -> None:
+    """404: it came through to where pages would be."""
+    request = get(path, "Host: localhost", "Sec-Fetch-Site: cross-site", *fields)
+    assert (await send(admin, request))[0] == status
+    posted = request.replace("GET", "POST", 1)
+    assert (await send(admin, posted))[0] == 403
+
+
+async def test_the_metrics_listener_answers_to_any_host(metrics: Server) -> None:
+    """A scraper finds it by a Service's or a pod's name."""
+    assert (await send(metrics, get("/healthz", "Host: pod.namespace.svc")))[0] == 200
+
+
+@pytest.mark.parametrize("fields", [[], ["Host: localhost", "Host: localhost"]])
+async def test_a_request_has_exactly_one_host(admin: Server, metrics: Server, fields: list[str]) -> None:
+    """RFC 9112 3.2 asks for 400 where it has none or two."""
+    for server in (admin, metrics):
+        assert (await send(server, get("/healthz", *fields)))[0] == 400
+
+
+async def test_http_1_0_needs_no_host(admin: Server) -> None:
+    """Old health checkers send none."""
+    assert (await send(admin, "GET /healthz HTTP/1.0\r\n\r\n"))[0] == 200

@@ -1,0 +1,143 @@
+"""api/listeners.py: the three paths, as clients and Prometheus see them."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidekey.api import listeners
+from sidekey.api.listeners import Health, build_admin, build_metrics
+from sidekey.api.server import Server, serve
+from sidekey.observe.metrics import Metrics
+from sidekey.observe.prometheus import Exposition
+from sidekey.snapshot.snapshot import Address
+from support.captured_logs import logged
+from support.programs import require
+
+
+class Running:
+    """A listener, what it tells of, and a client."""
+
+    def __init__(self, server: Server, health: Health, metrics: Metrics, client: aiohttp.ClientSession) -> None:
+        self.url = f"http://{server.addresses[0]}"
+        self.health = health
+        self.metrics = metrics
+        self.client = client
+
+    async def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
+        async with self.client.request(method, self.url + path) as answer:
+            return answer.status, await answer.text()
+
+
+@pytest.fixture(params=["listen.admin", "listen.metrics"])
+async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
+    health, metrics = Health(), Metrics()
+    build = build_admin if request.param == "listen.admin" else build_metrics
+    server = await serve(build(health, Exposition(metrics)), Address(), request.param)
+    async with aiohttp.ClientSession() as client:
+        yield Running(server, health, metrics, client)
+    await server.close()
+
+
+async def test_a_live_process_is_healthy_whatever_its_readiness(running: Running) -> None:
+    """Liveness must not restart a process that drains."""
+    assert await running.ask("/healthz") == (200, "ok\n")
+
+
+async def test_readiness_follows_the_app_and_says_why_not(running: Running) -> None:
+    """503 with the reason in a line, 200 when ready."""
+    assert await running.ask("/readyz") == (503, "starting\n")
+    running.health.started = True
+    assert await running.ask("/readyz") == (200, "ok\n")
+    running.health.draining = True
+    assert await running.ask("/readyz") == (503, "draining\n")
+
+
+async def test_startup_succeeds_once_and_for_all(running: Running) -> None:
+    """A drain fails readiness alone."""
+    assert await running.ask("/startupz") == (503, "starting\n")
+    running.health.started = running.health.draining = True
+    assert await running.ask("/startupz") == (200, "ok\n")
+
+
+async def test_metrics_are_served_as_the_text_format_0_0_4(running: Running) -> None:
+    """With the content type that Prometheus asks for."""
+    running.metrics.stats("crm").record("2xx", 0.01)
+    async with running.client.get(running.url + "/metrics") as answer:
+        text = await answer.text()
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    names = {family.name for family in text_string_to_metric_families(text)}
+    assert {"sidekey_requests", "sidekey_request_duration_seconds", "process_cpu_seconds"} <= names
+
+
+async def test_a_head_of_metrics_has_no_body(running: Running) -> None:
+    """HEAD renders nothing."""
+    assert await running.ask("/metrics", "HEAD") == (200, "")
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics/", "/api/v1/integrations", "/%2e%2e/metrics", "//metrics"])
+async def test_other_paths_are_not_found(running: Running, path: str) -> None:
+    """There are three paths, spelled one way."""
+    async with running.client.get(aiohttp.client.URL(running.url + path, encoded=True)) as answer:
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+async def test_other_methods_are_not_allowed(running: Running, method: str) -> None:
+    """With the methods that are, in Allow (RFC 9110 15.5.6)."""
+    async with running.client.request(method, running.url + "/metrics") as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
+
+
+async def test_curl_and_promtool_read_a_thousand_integrations(running: Running) -> None:
+    """A real client and the real linter, over a socket."""
+    curl, promtool = require("curl"), require("promtool")
+    for number in range(1000):
+        running.metrics.stats(f"i{number}").record("2xx", 0.01)
+    page = await asyncio.to_thread(
+        subprocess.run, [curl, "-sSf", running.url + "/metrics"], capture_output=True, text=True, check=True
+    )
+    lint = await asyncio.to_thread(
+        subprocess.run, [promtool, "check", "metrics"], input=page.stdout, capture_output=True, text=True, check=False
+    )
+    assert page.stdout.count("sidekey_requests_total{") == 1000
+    assert (lint.returncode, lint.stdout + lint.stderr) == (0, "")
+
+
+async def test_scrapes_at_the_same_time_are_each_whole(running: Running) -> None:
+    """Whether they share a page or not."""
+    for number in range(500):
+        running.metrics.stats(f"i{number}").record("2xx", 0.01)
+    pages = await asyncio.gather(*[running.ask("/metrics") for _ in range(5)])
+    assert {page.count("sidekey_request_duration_seconds_count{") for _, page in pages} == {500}
+
+
+async def test_a_scraper_that_stops_reading_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its page never looks whole, and nothing is logged as a defect."""
+    monkeypatch.setattr(listeners, "SCRAPE_TIMEOUT", 0.05)
+    metrics = Metrics()
+    for number in range(2000):
+        metrics.stats(f"i{number}").record("2xx", 0.01)
+    address = Address(path=str(tmp_path / "metrics.sock"))
+    with logged() as log:
+        server = await serve(build_metrics(Health(), Exposition(metrics)), address, "listen.metrics")
+        with socket.socket(socket.AF_UNIX) as scraper:
+            scraper.connect(str(address.path))
+            scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            poll = select.poll()
+            # Registered for nothing, poll still reports the other side's end.
+            poll.register(scraper, 0)
+            await asyncio.to_thread(poll.poll, 30_000)
+            page = b"".join(iter(lambda: scraper.recv(1 << 16), b""))
+        await server.close()
+    assert page.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert not page.endswith(b"0\r\n\r\n")
+    assert [record for record in log.records if record.name == "sidekey.admin"] == []

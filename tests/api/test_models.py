@@ -1,0 +1,34 @@
+"""api/models.py: names, and pages by them."""
+
+from __future__ import annotations
+
+from sidekey.api.models import PAGE, altered_in, keys, page_of
+from sidekey.store.integrity import Held, Line
+from sidekey.store.state import State
+
+
+def test_a_page_ends_with_the_key_that_the_next_begins_after() -> None:
+    """None where it is the last. Of a name that a file and the store have, a page may end between the two."""
+    names = [f"n{number:03}" for number in range(PAGE // 2 + 1)]
+
+    def page(after: str) -> tuple[list[str], str | None]:
+        return page_of(keys(names, names), after, lambda key: ":".join(key) if key.name != "n000" else None)
+
+    first, following = page("")
+    assert (len(first), first[:2], following) == (PAGE, ["n001:file", "n001:store"], None)
+    names.append("n999")
+    first, following = page("")
+    assert (len(first), following) == (PAGE, "n025:store")
+    assert page("n025:store") == (["n999:file", "n999:store"], None)
+    assert page("n999:file") == (["n999:store"], None)
+    assert page_of([], "", str) == ([], None)
+
+
+def test_an_altered_row_is_known_by_a_name_that_is_one() -> None:
+    """Whoever wrote to the database may have written anything; a row of another kind is none of these."""
+    lines = [Line("caller", "r1", "billing", 3, "k1", "", 1), Line("caller", "r2", "Not a name", 1, "k1", "", 1)]
+    lines.append(Line("token", "r3", "ann", 1, "k1", "", 1))
+    rows = {line.name: Held(line, None, verified=False) for line in lines}
+    state = State(rows=rows, altered=frozenset((line.kind, line.id) for line in lines))
+    assert altered_in(state, "caller") == {"billing": lines[0]}
+    assert altered_in(State(rows=rows), "caller") == {}

@@ -1,0 +1,58 @@
+"""The schemas of the OpenAPI document accept what the models accept, without what only a file may contain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from sidekey.api.openapi import components
+from sidekey.api.routes import ROUTES
+from support.api import Api
+from support.key_edits import MTLS_OF_URLS
+from support.stored import documents
+from support.transfer import every_kind, lasting_chain
+
+SCHEMAS = components(ROUTES)
+
+
+def validator(name: str) -> Draft202012Validator:
+    """Validate by one of the schemas."""
+    return Draft202012Validator({"components": {"schemas": SCHEMAS}, "$ref": f"#/components/schemas/{name}"})
+
+
+@pytest.mark.parametrize("name", documents())
+def test_documents_of_every_kind_are_what_the_schema_says(name: str) -> None:
+    """What operators may send, as what the models take."""
+    assert list(validator("NewIntegration").iter_errors({"id": "crm", **documents()[name]})) == []
+
+
+SHOWN = {**every_kind(lasting_chain()), "mtls_of_urls": MTLS_OF_URLS}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_is_shown_of_every_kind_is_what_the_schema_says(editor: Api, name: str) -> None:
+    """With secrets that are stored, also those that are URLs."""
+    found = editor.make("/integrations", {"id": f"shown-{name}", **SHOWN[name]})
+    assert list(validator("Integration").iter_errors(found)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"auth": {"type": "basic", "username": "a", "password": {"file": "x"}}},
+        {"auth": {"type": "basic", "username": "a", "password": "x"}},
+        {"auth": {"type": "basic", "username": {"env": "X"}, "password": {"value": "x"}}},
+        {"trusted_ca": {"file": "x"}},
+        {"allow_private": []},
+        {"endpoint_prefix": {"file": "x"}},
+        {"auth": {**documents()["aws_sigv4"]["auth"], "sts_endpoint": "https://sts.example.com"}},
+        {"auth": {**documents()["aws_sigv4"]["auth"], "web_identity": {"role_arn": "x", "token": {"file": "x"}}}},
+    ],
+)
+def test_what_only_a_file_may_say_is_not_in_the_schema(change: dict[str, Any]) -> None:
+    """References to files and variables, and what only operators of the machine allow."""
+    good = {"id": "crm", "endpoint_prefix": "https://a.example", "auth": documents()["basic"]["auth"]}
+    assert list(validator("NewIntegration").iter_errors(good)) == []
+    assert list(validator("NewIntegration").iter_errors({**good, **change})) != []

@@ -1,0 +1,56 @@
+"""api/route.py: how a route is found by the path of a request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sidekey.api.route import PathTable, names_in
+from sidekey.api.routes import ROUTES
+
+TABLE = PathTable(
+    [
+        replace(ROUTES[0], method=method, path=path)
+        for method, path in (("GET", "/things/{id}"), ("PUT", "/things/{id}"), ("GET", "/things/all/{name}/x"))
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "methods", "names"),
+    [
+        ("/things/a", {"GET", "PUT"}, {"id": "a"}),
+        ("/things/{id}", {"GET", "PUT"}, {"id": "{id}"}),
+        ("/things/", set(), {}),
+        ("/things", set(), {}),
+        ("/things/a/b", set(), {}),
+        ("/things/all", set(), {}),
+        ("/things/all/b/x", {"GET"}, {"name": "b"}),
+        ("/other/a", set(), {}),
+        ("/{id}/a", set(), {}),
+        ("", set(), {}),
+    ],
+)
+def test_name_is_one_segment_that_is_not_empty(path: str, methods: set[str], names: dict[str, str]) -> None:
+    """A literal segment comes before a name."""
+    found, values = TABLE.find(path)
+    assert (set(found), values) == (methods, names)
+
+
+def test_each_route_is_found_by_its_own_path() -> None:
+    """No route hides another."""
+    table = PathTable(ROUTES)
+    for route in ROUTES:
+        found, names = table.find(route.path)
+        assert found[route.method] is route
+        assert tuple(names) == names_in(route.path)
+
+
+def test_changes_need_more_than_the_role_viewer() -> None:
+    """And say what they do, for the audit; a change of a resource names its version, which sessions do not have."""
+    for route in ROUTES:
+        if route.writes:
+            assert route.permission == ("editor" if route.writes in ("integration", "preset") else "admin")
+            assert route.action
+        assert route.conditional is (route.writes not in ("", "session") and "{" in route.path)

@@ -1,0 +1,100 @@
+"""A sender tries everything that there is: only its own presets and sends are for it."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidekey.api.routes import ROUTES
+from sidekey.snapshot.admin import PERMISSIONS
+from support.api import TOKENS, Api, Running, basic, serving
+from support.browsing import PAGE, Browser
+
+IGNORED = {"sidekey_audit", "sidekey_uses", "sidekey_sessions"}
+"""Tables that note refusals, the last use of a token, and log-ins."""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A Sidekey that no other test changes."""
+    with serving(tmp_path_factory.mktemp("sender")) as found:
+        yield found
+
+
+def contents(store: Path) -> dict[str, list[Any]]:
+    """Return all rows of the store that a sender may not change, by table."""
+    with closing(sqlite3.connect(store)) as database:
+        names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return {name: database.execute(f"SELECT * FROM {name}").fetchall() for name in sorted(names - IGNORED)}
+
+
+def at(path: str, name: str) -> str:
+    return re.sub(r"\{[^}]+\}", name, path)
+
+
+def test_sender_reaches_nothing_else(running: Running) -> None:
+    """403 at every route of the API without the permissions of a sender, by token and by cookie."""
+    port = running.child.admin_port
+    admin = Api(port)
+    admin.make("/integrations", {"id": "watched", **basic(running.upstream)})
+    for name, document in (
+        ("callers", {"name": "watched", "integrations": ["watched"]}),
+        ("tokens", {"name": "watched", "role": "viewer", "own_token": admin.token}),
+    ):
+        admin.make(f"/{name}", document)
+    granted = {"role": "sender", "presets": ["hook-of-a-file"], "own_token": admin.token}
+    token = admin.make("/tokens", {"name": "mark", **granted})["token"]
+    sender = admin.by(token)
+    store = running.child.config.parent / "store.db"
+    before = contents(store)
+    assert before["sidekey_rows"]
+
+    browser = Browser(port)
+    browser.log_in(token)
+    ways: tuple[dict[str, str], ...] = ({}, {"Authorization": "", "Cookie": f"sidekey-ui={browser.cookie}", **PAGE})
+    refused = 0
+    for route in ROUTES:
+        if route.permission in PERMISSIONS["sender"]:
+            continue
+        body = {"id": "new", "name": "new", **basic(running.upstream)} if route.body else None
+        match = '"1"' if route.conditional else None
+        for headers in ways:
+            said = sender.ask(route.method, at(route.path, "watched"), body, match=match, headers=headers)
+            assert (said.status, said.code) == (403, "forbidden"), route
+            refused += 1
+            if route.method == "GET":
+                assert sender.ask("HEAD", at(route.path, "watched"), headers=headers).status == 403, route
+    assert refused >= 2 * 30
+    assert contents(store) == before
+
+
+def test_viewer_changes_nothing(running: Running) -> None:
+    """Neither what a viewer may do nor what is refused."""
+    admin = Api(running.child.admin_port)
+    admin.make("/integrations", {"id": "seen", **basic(running.upstream)})
+    store = running.child.config.parent / "store.db"
+    before = contents(store)
+    viewer, refused = admin.by(TOKENS["viewer"]), 0
+    for route in ROUTES:
+        if route.permission in ("anonymous", "self"):
+            continue
+        body = {"id": "new", "name": "new", **basic(running.upstream)} if route.body else None
+        said = viewer.ask(route.method, at(route.path, "seen"), body, match='"1"' if route.conditional else None)
+        if route.permission not in PERMISSIONS["viewer"]:
+            assert (said.status, said.code) == (403, "forbidden"), route.name
+            refused += 1
+    assert refused >= 12
+    assert contents(store) == before
+
+
+def test_a_sender_of_the_config_is_described_with_its_grants(running: Running) -> None:
+    """And knows nothing of what it was not granted."""
+    sender = Api(running.child.admin_port, TOKENS["sender"])
+    assert sender.get("/whoami").items() >= {"role": "sender", "presets": ["hook-of-a-file"], "per_day": 1000}.items()
+    assert sender.ask("GET", "/presets/hook-of-a-file").code == "forbidden"

@@ -1,0 +1,414 @@
+"""api/server.py: aiohttp on an address of the config, on its best behaviour."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from sidekey.api import server as module
+from sidekey.api.listeners import Health, build_admin
+from sidekey.api.server import AdminTls, Server, serve
+from sidekey.network.listen import AddressInUse
+from sidekey.observe.metrics import Metrics
+from sidekey.observe.prometheus import Exposition
+from sidekey.snapshot.admin import AdminRules, ServerCertificate
+from sidekey.snapshot.snapshot import Address, Snapshot
+from support import raw_connection
+from support.captured_logs import logged
+from support.private_ca import Authority, Leaf
+
+
+async def hello(_: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+def application() -> web.Application:
+    app = web.Application()
+    app.router.add_get("/", hello)
+    return app
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = await serve(application(), Address(), "listen.admin")
+    yield server
+    await server.close()
+
+
+async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(server.addresses[0].host, server.addresses[0].port)
+
+
+async def exchange(server: Server, request: bytes) -> bytes:
+    reader, writer = await connect(server)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b"200"),
+        (b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b"404"),
+        (b"no http at all\r\n\r\n", b"400"),
+    ],
+)
+async def test_no_response_names_the_library(server: Server, request_: bytes, status: bytes) -> None:
+    """Also a response to bytes that are no request."""
+    answer = await exchange(server, request_)
+    assert answer.split(b" ")[1] == status
+    assert b"aiohttp" not in answer
+    assert b"Python" not in answer
+    assert b"\r\nServer: sidekey\r\n" in answer
+
+
+@pytest.mark.parametrize("field", [b"X: " + b"x" * 5000, b"\r\n".join(b"X-%d: y" % number for number in range(100))])
+async def test_a_head_over_the_limits_is_refused(server: Server, field: bytes) -> None:
+    """Long fields, and many of them, are no request for these listeners."""
+    answer = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + field + b"\r\n\r\n")
+    assert answer.split(b" ")[1] == b"400"
+    assert b"\r\nContent-Type: application/problem+json" in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "malformed"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"no http\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_requests_are_not_logged(server: Server, request_: bytes) -> None:
+    """aiohttp's access log would hold every path, and malformed requests must not fill the log."""
+    with logged(logging.INFO) as log:
+        await exchange(server, request_)
+    assert [record for record in log.records if record.name.startswith(("aiohttp", "sidekey"))] == []
+
+
+async def test_a_connection_that_sends_no_head_in_time_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a few thousand idle connections would take the descriptors that callers need."""
+    monkeypatch.setattr(module, "HEAD_TIMEOUT", 0.01)
+    server = await serve(application(), Address(), "listen.admin")
+    silent, halfway = await connect(server), await connect(server)
+    halfway[1].write(b"GET / HTTP/1.1\r\nHost: loc")
+    assert await silent[0].read() == b""
+    assert await halfway[0].read() == b""
+    for _, writer in (silent, halfway):
+        writer.close()
+        await writer.wait_closed()
+    await server.close()
+
+
+async def test_a_connection_that_sent_a_head_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scraper keeps its connection past the limit for the first head."""
+    monkeypatch.setattr(module, "HEAD_TIMEOUT", 1.0)
+    server = await serve(application(), Address(), "listen.admin")
+    witness = await connect(server)
+    reader, writer = await connect(server)
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    writer.write(request)
+    assert await reader.readuntil(b"hello")
+    assert await witness[0].read() == b""
+    writer.write(request)
+    assert await reader.readuntil(b"hello")
+    for end in (writer, witness[1]):
+        end.close()
+        await end.wait_closed()
+    await server.close()
+
+
+async def test_closing_ends_idle_connections_and_frees_the_address(server: Server) -> None:
+    """The same address can be served again at once."""
+    first = await serve(application(), Address(), "listen.admin")
+    reader, writer = await connect(first)
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"hello")
+    await first.close()
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    second = await serve(application(), first.addresses[0], "listen.admin")
+    await second.close()
+    assert second.addresses == first.addresses
+
+
+async def test_a_running_response_ends_before_the_listener_is_closed() -> None:
+    """A scrape that is under way when the process drains is whole."""
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        entered.set()
+        await leave.wait()
+        return web.Response(text="whole")
+
+    app = web.Application()
+    app.router.add_get("/", slow)
+    server = await serve(app, Address(), "listen.admin")
+    asking = asyncio.create_task(exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    await entered.wait()
+    closing = asyncio.create_task(server.close())
+    await asyncio.sleep(0)
+    leave.set()
+    await closing
+    assert (await asking).endswith(b"whole")
+
+
+async def test_a_connection_too_many_ends_the_oldest_without_a_request_under_way() -> None:
+    """And where all have one, the oldest of all: a reader that takes its time must not keep others out."""
+    going = asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        await going.wait()
+        return web.Response(text="slow")
+
+    app = application()
+    app.router.add_get("/slow", slow)
+    server = await serve(app, Address(), "listen.admin", 2)
+    port = server.addresses[0].port
+    async with raw_connection.connect(port) as asking, raw_connection.connect(port) as idle:
+        await asking.send(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"hello" in await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        await idle.until_ended()
+        assert not asking.ended
+        async with raw_connection.connect(port) as another:
+            await another.send(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            going.set()
+            assert (await asking.response()).body == (await another.response()).body == b"slow"
+    await server.close()
+
+
+async def test_who_reads_nothing_of_what_they_asked_for_makes_room_as_well() -> None:
+    """A connection that closes once all of it is read would never close."""
+
+    async def large(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(32 << 20))
+
+    app = application()
+    app.router.add_get("/large", large)
+    server = await serve(app, Address(), "listen.admin", 1)
+    port = server.addresses[0].port
+    async with raw_connection.connect(port) as greedy:
+        await greedy.send(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await greedy.until_received(1)
+        greedy.transport.pause_reading()
+        assert b"hello" in await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        greedy.transport.resume_reading()
+        await greedy.until_ended()
+        assert len(greedy.received) < 32 << 20
+    await server.close()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_peer_makes_room_for_its_own_connections(loop: str) -> None:
+    """It has its share, and more only behind a proxy, which is the peer of everybody."""
+    make = pytest.importorskip(loop).new_event_loop
+
+    async def open_of(count: int, **options: Any) -> list[bool]:
+        server = await serve(application(), Address(), "listen.admin", 8, **options)
+        port = server.addresses[0].port
+        async with AsyncExitStack() as stack:
+            other = await stack.enter_async_context(raw_connection.connect(port, source="127.0.0.2"))
+            mine = [await stack.enter_async_context(raw_connection.connect(port)) for _ in range(count)]
+            for each in (*mine[-3:], other):
+                await each.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert (await each.response()).body == b"hello"
+            found = [not each.ended for each in mine]
+        await server.close()
+        return found
+
+    with asyncio.Runner(loop_factory=make) as runner:
+        assert runner.run(open_of(6, share=3)) == [False] * 3 + [True] * 3
+        assert runner.run(open_of(7, share=3, is_shared=lambda: True)) == [True] * 7
+
+
+async def test_a_connection_too_many_is_one_of_the_peer_with_most() -> None:
+    """Also if the further one makes it the peer with most."""
+    server = await serve(application(), Address(), "listen.admin", 5, share=4)
+    port = server.addresses[0].port
+    async with AsyncExitStack() as stack:
+
+        async def enter(source: str) -> raw_connection.RawConnection:
+            connection = await stack.enter_async_context(raw_connection.connect(port, source=source))
+            await connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await connection.response()).body == b"hello"
+            return connection
+
+        few = [await enter("127.0.0.2") for _ in range(2)]
+        many = [await enter("127.0.0.1") for _ in range(3)]
+        few.append(await enter("127.0.0.2"))
+        await many[0].until_ended()
+        another = await enter("127.0.0.3")
+        await few[0].until_ended()
+        assert not any(each.ended for each in (*few[1:], *many[1:], another))
+        few.append(await enter("127.0.0.2"))
+        await few[1].until_ended()
+        assert not any(each.ended for each in (*few[2:], *many[1:], another))
+    await server.close()
+
+
+def test_hosts_of_an_ipv6_network_are_one_peer() -> None:
+    """Each may use any of 2**64 addresses."""
+
+    class Connected(asyncio.Transport):
+        def __init__(self, host: str) -> None:
+            super().__init__({"peername": (host, 1, 0, 0)})
+
+    peers = [module._peer(Connected(f"2001:db8:0:{network}")) for network in ("1::1", "1:2:3:4:5", "2::1")]
+    assert peers[0] == peers[1] != peers[2]
+
+
+@pytest.mark.parametrize("expected", [b"", b"Expect: 100-continue\r\n"])
+async def test_a_connection_ends_whose_body_was_not_read(server: Server, expected: bytes) -> None:
+    """What is left of it must not be taken for a request, and whoever sends no body before 100 sends none."""
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: 40\r\n\r\n" % expected
+    async with raw_connection.connect(server.addresses[0].port) as caller:
+        await caller.send(head)
+        response = await caller.response()
+        while response.status == 100:
+            response = await caller.response()
+        assert (response.status, response.values(b"connection")) == (405, [b"close"])
+
+
+async def test_a_defect_is_logged() -> None:
+    """A handler that raises is answered with 500 and leaves a record, whose text the log's hooks drop."""
+
+    async def broken(_: web.Request) -> web.Response:
+        raise KeyError
+
+    app = web.Application()
+    app.router.add_get("/", broken)
+    with logged() as log:
+        server = await serve(app, Address(), "listen.admin")
+        answer = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        await server.close()
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"KeyError" not in answer
+    assert [record.name for record in log.records] == ["sidekey.admin"]
+
+
+async def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:
+    """With the mode of the address."""
+    path = tmp_path / "admin.sock"
+    server = await serve(application(), Address(path=str(path), mode=0o660), "listen.admin")
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as client,
+        client.get("http://localhost/") as answer,
+    ):
+        assert await answer.text() == "hello"
+    assert path.stat().st_mode & 0o777 == 0o660
+    await server.close()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_either_loop_serves_either_kind_of_address(loop: str, kind: str, tmp_path: Path) -> None:
+    """uvloop where there is one, plain asyncio elsewhere: the same answers, errors and end."""
+    make = pytest.importorskip(loop).new_event_loop
+
+    async def everything() -> tuple[str, str]:
+        server = await serve(
+            application(), Address(path=str(tmp_path / "s") if kind == "unix" else None), "listen.admin"
+        )
+        address = server.addresses[0]
+        with pytest.raises(AddressInUse) as raised:
+            await serve(application(), address, "listen.metrics")
+        connector = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector()
+        url = f"http://{address}/" if address.path is None else "http://localhost/"
+        async with aiohttp.ClientSession(connector=connector) as client, client.get(url) as answer:
+            text = await answer.text()
+        await server.close()
+        return text, str(raised.value)
+
+    with asyncio.Runner(loop_factory=make) as runner:
+        text, error = runner.run(everything())
+    assert text == "hello"
+    assert error.startswith("listen.metrics: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def certificate(leaf: Leaf) -> ServerCertificate:
+    return ServerCertificate(leaf.certificate.read_bytes(), leaf.key.read_bytes())
+
+
+def snapshot(found: ServerCertificate | None) -> Snapshot:
+    return Snapshot({}, admin=AdminRules(certificate=found))
+
+
+async def test_a_prepared_certificate_is_presented_once_it_is_committed(ca: Authority) -> None:
+    """By name or without, in TLS 1.2 or newer. A snapshot without one changes nothing."""
+    first, second = ca.leaf("one.test"), ca.leaf("two.test")
+    tls = AdminTls(certificate(first))
+    server = await serve(build_admin(Health(), Exposition(Metrics())), Address(), "listen.admin", tls=tls.context)
+    context = ca.client_context()
+    context.check_hostname = False
+
+    async def names(server_hostname: str = "") -> set[str]:
+        where = server.addresses[0]
+        _, writer = await asyncio.open_connection(where.host, where.port, ssl=context, server_hostname=server_hostname)
+        found = writer.get_extra_info("peercert")["subjectAltName"]
+        writer.close()
+        await writer.wait_closed()
+        return {name for _, name in found}
+
+    try:
+        assert await names() == await names("whatever.test") == {"one.test"}
+        commit = tls.prepare(snapshot(certificate(second)))
+        assert await names() == {"one.test"}
+        commit()
+        assert await names() == {"two.test"}
+        tls.prepare(snapshot(None))()
+        assert await names("one.test") == {"two.test"}
+        assert tls.context.minimum_version is ssl.TLSVersion.TLSv1_2
+    finally:
+        await server.close()
+
+
+async def test_a_handshake_that_never_ends_takes_no_connection_from_others(
+    ca: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens many and says nothing in them has as few descriptors as anybody, and each for a while only."""
+    tls = AdminTls(certificate(ca.leaf("one.test")))
+    server = await serve(build_admin(Health(), Exposition(Metrics())), Address(), "listen.admin", 4, tls=tls.context)
+    port = server.addresses[0].port
+    context = ca.client_context()
+    context.check_hostname = False
+    async with AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(raw_connection.connect(port)) for _ in range(9)]
+        for each in silent[:5]:
+            await each.until_ended()
+        async with raw_connection.connect(port, ssl_context=context) as asking:
+            await asking.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await asking.response()).body == b"ok\n"
+            await silent[5].until_ended()
+            assert not any(each.ended for each in silent[6:])
+            # One that speaks no TLS ends as well.
+            await silent[8].send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await silent[8].until_ended()
+            monkeypatch.setattr(module, "HEAD_TIMEOUT", 0.01)
+            late = await stack.enter_async_context(raw_connection.connect(port))
+            await late.until_ended()
+            assert not asking.ended
+        await server.close()
+        await silent[7].until_ended()
+
+
+def test_what_is_no_certificate_changes_nothing(ca: Authority) -> None:
+    """It is found while it is prepared."""
+    tls = AdminTls(certificate(ca.leaf("one.test")))
+    with pytest.raises((OSError, ValueError)):
+        tls.prepare(snapshot(ServerCertificate(b"x", b"y")))

@@ -1,0 +1,151 @@
+"""api/service.py: what handlers share, where only a failing store shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sidekey.api.auth.operators import Operator
+from sidekey.api.dispatch import perform
+from sidekey.api.errors import ApiProblem
+from sidekey.api.handlers.audit import Search
+from sidekey.api.handlers.integrations import INTEGRATIONS
+from sidekey.api.handlers.preset_tests import preview_draft
+from sidekey.api.messages import ApiRequest, Condition
+from sidekey.api.routes import ROUTES
+from sidekey.api.service import AuditBudget, Service, expect
+from sidekey.diagnostics.probe import Outcome
+from sidekey.network.dial import Dialer
+from sidekey.network.fetch import Fetcher
+from sidekey.observe.history import History
+from sidekey.store.audit import AuditEntry
+from sidekey.store.errors import Changed
+from sidekey.store.records import CallerRow, new_row
+from sidekey.store.state import Put
+from support.api import config
+from support.managed import process
+from support.stored import BASIC
+
+OPERATOR = Operator("ann", "admin", "digest", "token:row-of-ann", "row-of-ann")
+WHATEVER = Condition(versions=None)
+ASK = ApiRequest(OPERATOR, "create", "caller", body={"name": "billing"})
+
+
+async def never(name: object, *_: object) -> Outcome:
+    """What no test here asks for."""
+    raise AssertionError(f"a test request was sent: {name}")
+
+
+@asynccontextmanager
+async def serviced(folder: Path) -> AsyncIterator[tuple[Service, list[BaseException]]]:
+    """A service over a store in this process."""
+    (folder / "sidekey.yaml").write_text(f"version: 1\n{config(folder)}")
+    async with process(folder) as running:
+        service = Service(
+            running.managed,
+            snapshot=lambda: running.snapshot,
+            probe=never,
+            probe_draft=never,
+            probe_preset=never,
+            metrics=running.metrics,
+            history=History(running.metrics, lambda: running.snapshot),
+            fetcher=Fetcher(Dialer(running.snapshot.network), 1),
+            report=running.report,
+        )
+        try:
+            yield service, running.defects
+        finally:
+            service.close()
+
+
+def caller(name: str = "billing") -> Put:
+    return Put(CallerRow(row=new_row(), id=name, token_sha256="0" * 64), None)
+
+
+async def test_store_that_cannot_be_used_is_503(tmp_path: Path) -> None:
+    """For a change and a read."""
+
+    async def read(request: ApiRequest) -> ApiRequest:
+        return replace(request, query=Search())
+
+    routes = {route.name: route for route in ROUTES}
+    async with serviced(tmp_path) as (service, defects):
+        (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
+        for name in ("createCaller", "listAudit"):
+            with pytest.raises(ApiProblem) as refused:
+                await perform(service, routes[name], ASK, read)
+            assert (refused.value.code, refused.value.headers) == ("store_unavailable", {"Retry-After": "5"})
+        (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
+        assert (await service.store.read()).callers == {}
+        assert defects == []
+
+
+async def test_a_use_that_cannot_be_noted_is_no_defect(tmp_path: Path) -> None:
+    """A later one is; how the store is, its metrics say."""
+    async with serviced(tmp_path) as (service, defects):
+        (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
+        await service._note_use("row")
+        (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
+        assert defects == []
+
+
+async def test_of_two_that_make_one_name_one_is_told(tmp_path: Path) -> None:
+    """409; and 412 where a row has changed."""
+    async with serviced(tmp_path) as (service, _):
+        first, second = await asyncio.gather(
+            service.commit(ASK, [caller()]), service.commit(ASK, [caller()]), return_exceptions=True
+        )
+        assert isinstance(second, ApiProblem)
+        assert second.code == "exists"
+        assert not isinstance(first, BaseException)
+        row = first.callers["billing"]
+        with pytest.raises(Changed):
+            await service.commit(ASK, [Put(row, 7)])
+        assert expect(row, WHATEVER) == 1
+        for never in (Condition(), Condition(absent=True), Condition(frozenset({2}))):
+            with pytest.raises(ApiProblem):
+                expect(row, never)
+
+
+async def test_a_name_that_is_none_is_not_in_the_audit(tmp_path: Path) -> None:
+    """A secret may have been pasted there."""
+    async with serviced(tmp_path) as (service, _):
+        await service.note_refusal(ApiRequest(OPERATOR, "create", "caller", body={"name": "A canary"}), "forbidden")
+        ((_, entry),) = (await service.store.audit_page()).entries
+        assert entry.id == ""
+
+
+async def test_a_draft_is_looked_at_beside_what_it_was_judged_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a reload meanwhile its integration may have gone."""
+    async with serviced(tmp_path) as (service, _):
+        await INTEGRATIONS.create(service, ApiRequest(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
+        snapshots = iter([service.snapshot])
+        gone = replace(service.snapshot, integrations={})
+        monkeypatch.setattr(service, "_snapshot", lambda: next(snapshots, gone))
+        draft = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}
+        found = await preview_draft.handle(service, ApiRequest(OPERATOR, body={**draft, "sample": {"payload": "x"}}))
+        assert json.loads(found.body)["request"]["url"] == draft["url"]
+
+
+ENTRY = AuditEntry(who="ann", action="login", source="192.0.2.1")
+MORE = AuditEntry(who="ann", action="login", outcome="more not listed")
+
+
+def test_one_entry_says_that_further_events_are_not_listed() -> None:
+    """Each hour begins anew, and each token has its own."""
+    now = 0.0
+    budget = AuditBudget("login", 2, lambda: now)
+    assert [budget.admit("a", ENTRY) for _ in range(5)] == [ENTRY, ENTRY, MORE, None, None]
+    assert budget.admit("b", ENTRY) == ENTRY
+    now = 3599.0
+    assert budget.admit("a", ENTRY) is None
+    now = 3600.0
+    assert [budget.admit("a", ENTRY) for _ in range(4)] == [ENTRY, ENTRY, MORE, None]

@@ -1,0 +1,54 @@
+"""An operator's question: a service shows a 502. Which line is it, and why?"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from support import programs
+from support.child import Child
+from support.nginx import Nginx
+from support.private_ca import Authority
+
+CONFIG = """
+integrations:
+  good:
+    endpoint_prefix: http://127.0.0.1:{nginx.port}
+    auth: {{type: basic, username: svc, password: {{insecure_value: secret}}}}
+  bad:
+    endpoint_prefix: https://127.0.0.1:{nginx.tls_port}
+    auth: {{type: basic, username: svc, password: {{insecure_value: secret}}}}
+log: {{access: errors}}
+"""
+
+
+def test_a_502_is_joined_to_its_line_by_its_id(ca: Authority, tmp_path: Path) -> None:
+    """A real client shows the field; its line is the only one of this id, and says what the client was told."""
+    curl = programs.require("curl")
+
+    def ask(child: Child, name: str) -> tuple[dict[str, str], str]:
+        """The fields of the response, and its body."""
+        url = f"http://127.0.0.1:{child.proxy_port}/i/{name}/x"
+        done = subprocess.run([curl, "-sS", "-i", "--noproxy", "*", url], capture_output=True, text=True, check=True)
+        head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
+        return {name.lower(): value for name, value in (line.split(": ") for line in head.split("\n")[1:])}, body
+
+    # The CA that signed its certificate is none of Mozilla's.
+    with Nginx(tmp_path, leaf=ca.leaf("127.0.0.1")) as nginx, Child(CONFIG.format(nginx=nginx), tmp_path) as child:
+        good, _ = ask(child, "good")
+        ask(child, "bad")
+        fields, body = ask(child, "bad")
+        assert child.stop() == 0
+    problem = json.loads(body)
+    lines = [json.loads(line) for line in child.lines]
+    found = [line for line in lines if line.get("request_id") == fields["sidekey-request-id"]]
+    (line,) = found
+    assert problem["instance"] == line["request_id"]
+    assert (line["status"], line["code"], line["reason"]) == (502, "upstream_tls_failed", problem["detail"])
+    assert fields["proxy-status"] == f"sidekey; error={line['error']}"
+    assert (line["integration"], line["host"], line["port"]) == ("bad", "127.0.0.1", nginx.tls_port)
+    assert line["peer"].startswith("127.0.0.1:")
+    # A response of an upstream has an id as well; `errors` has no line of it.
+    assert good["sidekey-request-id"].partition("-")[0] == line["request_id"].partition("-")[0]
+    assert all(line.get("request_id") != good["sidekey-request-id"] for line in lines)

@@ -1,0 +1,370 @@
+"""Whole processes with a store and their API, on both databases: what an operator does serves at once, everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import socket
+import sqlite3
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import sidekey
+from sidekey.store.store import LOOK_EVERY
+from support.api import PREFIX, TOKENS, Api, basic, config, managed
+from support.browsing import Browser
+from support.child import HEAD, Child, run_cli
+from support.files import replace
+from support.http_get import get, within
+from support.nginx import Nginx
+from support.postgres import Postgres
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What a config says of an empty store."""
+    if request.param == "sqlite":
+        return "path: store.db"
+    return in_postgres(request.getfixturevalue("postgres"), tmp_path)
+
+
+def in_postgres(postgres: Postgres, folder: Path) -> str:
+    (folder / "store-url").write_text(postgres.url(asyncio.run(postgres.schema())))
+    return "url: {file: store-url}"
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Iterator[int]:
+    """The port of an upstream that answers with what it was sent."""
+    with Nginx(tmp_path) as nginx:
+        yield nginx.port
+
+
+def sent(port: int, integration: str, token: str) -> tuple[int, str]:
+    """The status, and what arrived at the upstream, of a caller's request."""
+    answer = get(port, f"/i/{integration}/x", {"Sidekey-Token": token})
+    return answer.status, answer.body
+
+
+def test_an_operator_needs_no_config_file_after_the_first_one(tmp_path: Path, place: str, upstream: int) -> None:
+    """A token by a command, an integration and a caller by HTTP; a request, an edit, and the end of all of it."""
+    with managed(tmp_path, place) as child:
+        made = run_cli("token", "create", "ann", "--role", "admin", "--expires", "1h", "--config", str(child.config))
+        assert (made.returncode, made.stderr) == (0, "")
+        api = Api(child.admin_port, made.stdout.strip())
+        # At once: whoever has made a token uses it.
+        assert api.ask("GET", "/whoami").status == 200
+        assert sent(child.proxy_port, "crm", "nobody")[0] == 401
+        api.make("/integrations", {"id": "crm", **basic(upstream)})
+        token = api.make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
+        assert sent(child.proxy_port, "crm", token) == (
+            200,
+            f"GET /v1/x\nauthorization: {credential('a-canary-of-basic')}\n",
+        )
+        assert api.ask("POST", "/integrations/crm/test").json["ok"] is True
+        edit = {"auth": {"password": {"value": "another"}}}
+        assert api.ask("PATCH", "/integrations/crm", edit, match='"1"').status == 200
+        assert credential("another") in sent(child.proxy_port, "crm", token)[1]
+        assert (
+            'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 2.0\n'
+            in get(child.admin_port, "/metrics").body
+        )
+        assert child.stop() == 0
+    with managed(tmp_path, place) as child:
+        api = Api(child.admin_port, made.stdout.strip())
+        assert credential("another") in sent(child.proxy_port, "crm", token)[1]
+        assert api.get("/integrations/crm")["version"] == 2
+        assert (
+            'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 1.0\n'
+            in get(child.admin_port, "/metrics").body
+        )
+        assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
+        assert "sidekey_caller_requests_total{" not in get(child.admin_port, "/metrics").body
+        # The last caller is gone, and the door stays closed.
+        assert sent(child.proxy_port, "crm", token)[0] == 401
+        listed = json.loads(run_cli("token", "list", "--json", "--config", str(child.config)).stdout)
+        assert [(each["name"], each["role"]) for each in listed] == [("ann", "admin")]
+        assert run_cli("token", "revoke", "ann", "--config", str(child.config)).returncode == 0
+        within(lambda: api.ask("GET", "/whoami").status == 401)
+
+
+def credential(secret: str) -> str:
+    """What arrives of a secret of the kind basic."""
+    return f"Basic {b64encode(f'svc:{secret}'.encode()).decode()}"
+
+
+def test_no_key_of_the_config_opens_the_api(tmp_path: Path, upstream: int) -> None:
+    """`allow_unauthenticated` says that callers need no token: with a store even they do."""
+    with managed(tmp_path, more="allow_unauthenticated: true\nintegrations: {}") as child:
+        nobody = Api(child.admin_port, "")
+        for path in ("/integrations", "/whoami", "/openapi.json"):
+            assert nobody.ask("GET", path).code == "unauthenticated"
+        Api(child.admin_port).make("/integrations", {"id": "crm", **basic(upstream)})
+        assert sent(child.proxy_port, "crm", "nobody")[0] == 401
+
+
+def test_the_last_use_of_a_token_is_written_once_a_minute(tmp_path: Path) -> None:
+    """However often it is used."""
+    with managed(tmp_path) as child:
+        admin = Api(child.admin_port)
+        token = admin.make("/tokens", {"name": "ann", "role": "viewer", "own_token": admin.token})["token"]
+        for _ in range(5):
+            assert admin.by(token).ask("GET", "/whoami").status == 200
+        within(lambda: admin.get("/tokens/ann")["last_used_at"] is not None)
+        with closing(sqlite3.connect(tmp_path / "store.db")) as database:
+            database.execute("UPDATE sidekey_uses SET at = 7")
+            database.commit()
+        for _ in range(5):
+            assert admin.by(token).ask("GET", "/whoami").status == 200
+        assert admin.get("/tokens/ann")["last_used_at"] == "1970-01-01T00:00:07Z"
+
+
+def test_three_processes_go_by_each_change(tmp_path: Path, postgres: Postgres, upstream: int) -> None:
+    """Whichever of them it was sent to; and of two writers with one ETag one is told so."""
+    # What is promised is two seconds; the machine may be slow, so only the pause between two looks is held to it.
+    assert LOOK_EVERY <= 1
+    with ExitStack() as stack:
+        children = []
+        where = in_postgres(postgres, tmp_path)
+        for number in range(3):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            (folder / "store-url").write_text((tmp_path / "store-url").read_text())
+            children.append(stack.enter_context(managed(folder, where)))
+        apis = [Api(child.admin_port) for child in children]
+        apis[0].make("/integrations", {"id": "crm", **basic(upstream)})
+        token = apis[1].make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
+
+        def soon(condition: Callable[[Child], bool]) -> None:
+            within(lambda: all(map(condition, children)))
+
+        soon(lambda child: sent(child.proxy_port, "crm", token)[0] == 200)
+        for number, api in enumerate(apis):
+            secret = f"secret-{number}"
+            edit = {"auth": {"password": {"value": secret}}}
+            assert api.ask("PATCH", "/integrations/crm", edit, match=f'"{number + 1}"').status == 200
+            expected = credential(secret)
+            soon(lambda child, expected=expected: expected in sent(child.proxy_port, "crm", token)[1])  # type: ignore[misc]
+        outcomes = [api.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"4"').status for api in apis]
+        assert outcomes == [200, 412, 412]
+        assert apis[2].ask("DELETE", "/callers/billing", match='"1"').status == 204
+        soon(lambda child: sent(child.proxy_port, "crm", token)[0] == 401)
+
+
+def test_reads_go_on_and_writes_say_so_while_the_store_is_away(
+    tmp_path: Path, postgres: Postgres, upstream: int
+) -> None:
+    """503 `store_unavailable`; who was known is still known."""
+    with managed(tmp_path, in_postgres(postgres, tmp_path)) as child:
+        api = Api(child.admin_port)
+        api.make("/integrations", {"id": "crm", **basic(upstream)})
+        postgres.stop()
+        try:
+            assert api.get("/integrations/crm")["status"] == "ok"
+            for method, path, body in (
+                ("POST", "/integrations", {"id": "sms", **basic(upstream)}),
+                ("PATCH", "/integrations/crm", {"description": "x"}),
+                ("DELETE", "/integrations/crm", None),
+                ("GET", "/audit", None),
+                ("GET", "/tokens", None),
+            ):
+                said = api.ask(method, path, body, match='"1"' if method in ("PATCH", "DELETE") else None)
+                assert (said.status, said.code) == (503, "store_unavailable"), (method, path)
+            assert get(child.admin_port, "/readyz").status == 200
+        finally:
+            postgres.start()
+        within(lambda: api.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200)
+
+
+def test_callers_and_tokens_that_were_altered_let_nobody_in_and_can_be_deleted(tmp_path: Path, upstream: int) -> None:
+    """They are shown as such, whatever their rows say."""
+    with managed(tmp_path) as child:
+        api = Api(child.admin_port)
+        api.make("/integrations", {"id": "crm", **basic(upstream)})
+        caller = api.make("/callers", {"name": "billing", "integrations": []})["token"]
+        token = api.make("/tokens", {"name": "bob", "role": "viewer", "own_token": api.token})["token"]
+        assert child.stop() == 0
+    edits = {"billing": ('"integrations":[]', '"integrations":"*"'), "bob": ("viewer", "admin")}
+    with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
+        for name, edit in edits.items():
+            database.execute("UPDATE sidekey_rows SET body = replace(body, ?, ?) WHERE id = ?", (*edit, name))
+    with managed(tmp_path) as child:
+        api = Api(child.admin_port)
+        assert sent(child.proxy_port, "crm", caller)[0] == 401
+        assert api.by(token).ask("GET", "/whoami").status == 401
+        for path in ("/callers/billing", "/tokens/bob"):
+            assert api.get(path)["status"] == "unusable"
+        assert api.get("/callers/billing")["integrations"] == []
+        assert [each["status"] for each in api.get("/tokens")["items"] if each["name"] == "bob"] == ["unusable"]
+        assert api.ask("PATCH", "/callers/billing", {"integrations": []}, match='"1"').code == "read_only"
+        for path in ("/callers/billing", "/tokens/bob"):
+            assert api.ask("DELETE", path, match='"1"').status == 204
+            assert api.ask("GET", path).code == "not_found"
+
+
+def test_of_two_integrations_that_cover_a_target_the_later_save_is_refused(tmp_path: Path) -> None:
+    """For a caller that lists both, where requests name none; of a caller, the save that would list both."""
+    more = "forward: {match_by_host: true}\nca: {folder: ca, hosts: [example.com]}\nintegrations: {}"
+    with managed(tmp_path, more=more) as child:
+        api = Api(child.admin_port)
+
+        def document(name: str, path: str) -> dict[str, Any]:
+            return {**basic(1), "id": name, "endpoint_prefix": f"https://api.example.com{path}"}
+
+        api.make("/integrations", document("first", "/v1"))
+        api.make("/callers", {"name": "billing", "integrations": ["first", "second"]})
+        said = api.ask("POST", "/integrations", document("second", "/v1/users"))
+        assert (said.status, said.code) == (409, "overlaps")
+        assert "integration first covers https://api.example.com/v1/users as well" in said.json["detail"]
+        api.make("/integrations", document("second", "/v2"))
+        again = {"username": {"value": "svc"}, "password": {"value": "x"}}
+        moved = {"endpoint_prefix": "https://api.example.com/v1/users", "auth": again}
+        assert api.ask("PATCH", "/integrations/second", moved, match='"1"').code == "overlaps"
+        api.make("/integrations", document("third", "/v1/users"))
+        wanted = {"integrations": ["first", "third"]}
+        assert api.ask("POST", "/callers", {"name": "shipping", **wanted}).code == "overlaps"
+        assert api.ask("PUT", "/callers/billing", wanted, match='"1"').code == "overlaps"
+
+
+PINNED: Final = '''
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
+from sidekey.credentials.fields import Keys, Secret
+
+
+class PinnedSettings(KindSettings):
+    """A pin, sent as `Authorization: Pin`."""
+
+    title: ClassVar[str] = "Pinned"
+    summary: ClassVar[str] = "A pin"
+
+    type: Literal["pinned"] = Field(description="The kind: a pin.")
+    pin: Secret = Field(description="The pin, as a reference.")
+    place: str = Field(default="front", description="Where it is.")
+
+    def traits(self) -> Traits:
+        return Traits(Places(headers=("Authorization",)))
+
+    def inputs(self) -> Iterator[SecretInput]:
+        yield SecretInput(("pin",), self.pin)
+
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
+        pin = values["pin",]
+        return FixedCredential(Grant(headers=(("Authorization", f"Pin {pin}"),), secrets=(pin.encode(),)))
+'''
+
+
+def test_a_new_kind_is_one_file_and_two_lines(tmp_path: Path) -> None:
+    """Described, made, kept, moved only with its secret, tested and sent, by a Sidekey that has no more of it."""
+    package = tmp_path / "code" / "sidekey"
+    shutil.copytree(Path(sidekey.__file__).parent, package)
+    (package / "credentials" / "pinned.py").write_text(PINNED)
+    registry = package / "credentials" / "registry.py"
+    text = registry.read_text()
+    imported = "from sidekey.credentials.responsys "
+    text = text.replace(imported, f"from sidekey.credentials.pinned import PinnedSettings\n{imported}")
+    registry.write_text(text.replace('    "responsys":', '    "pinned": PinnedSettings,\n    "responsys":'))
+    assert registry.read_text().count("PinnedSettings") == 2
+    more = "integrations: {}"
+    environment = {"PYTHONPATH": str(package.parent)}
+    with (
+        Nginx(tmp_path) as nginx,
+        Child(config(tmp_path, more=more), tmp_path, environment=environment) as child,
+    ):
+        api = Api(child.admin_port)
+        assert "pinned" in [each["kind"] for each in api.get("/kinds")["items"]]
+        schemas = api.get("/openapi.json")["components"]["schemas"]
+        assert schemas["PinnedSettings"]["properties"]["pin"]["$ref"] == "#/components/schemas/Secret"
+        base = f"http://127.0.0.1:{nginx.port}"
+        auth = {"type": "pinned", "pin": {"value": "canary-of-a-pin"}}
+        document = {"id": "pins", "endpoint_prefix": base, "auth": auth, "test": {"path": "/x"}}
+        Draft202012Validator({"components": {"schemas": schemas}, **schemas["NewIntegration"]}).validate(document)
+        shown = api.make("/integrations", document)
+        assert (shown["kind"], shown["status"], shown["auth"]["pin"]["set"]) == ("pinned", "ok", True)
+        assert [each["id"] for each in api.get("/integrations?kind=pinned")["items"]] == ["pins"]
+        said = api.ask("PATCH", "/integrations/pins", {"auth": {"place": "back"}}, match='"1"')
+        assert (said.code, said.pointers) == ("reenter", {"/auth/pin"})
+        assert api.ask("POST", "/integrations", {**document, "id": "no", "auth": {"type": "pinned"}}).pointers == {
+            "/auth/pin"
+        }
+        assert api.ask("POST", "/integrations/pins/test").json["ok"] is True
+        explained = api.ask("POST", "/integrations/pins/explain", {"url": "/x"}).json
+        assert explained["credential"]["headers"] == ["Authorization"]
+        token = api.make("/callers", {"name": "billing", "integrations": ["pins"]})["token"]
+        assert sent(child.proxy_port, "pins", token) == (200, "GET /x\nauthorization: Pin canary-of-a-pin\n")
+        assert not [line for line in child.lines if "canary" in line or "defect" in line]
+
+
+def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tmp_path: Path, ca: Authority) -> None:
+    """And by a certificate that is replaced while it runs; names of the config count, others do not."""
+    leaf, other = ca.leaf("sidekey.example.com"), ca.leaf("sidekey.example.com", "second.example.com")
+    for name, path in (("tls.crt", leaf.certificate), ("tls.key", leaf.key)):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    tls = "tls: {certificate: {file: tls.crt}, private_key: {file: tls.key}}, names: [sidekey.example.com], tokens:"
+    head = HEAD.replace('admin: "127.0.0.1:{admin}"', 'admin: "0.0.0.0:{admin}", metrics: "127.0.0.1:{metrics}"')
+    child = managed(tmp_path, head=head.replace("{metrics}", "0"))
+    child.rewrite(child.config.read_text().replace("tokens:", tls, 1))
+    child.start()
+    try:
+        line = child.wait_for_line(lambda line: '"listening"' in line)
+        assert '"level":"info"' in line
+        context = ca.client_context()
+
+        def ask(path: str, token: str = "", host: str = "sidekey.example.com") -> tuple[int, str, Any]:
+            with closing(
+                HTTPSConnection("127.0.0.1", child.admin_port, context=context, timeout=DEADLINE)
+            ) as connection:
+                connection.sock = context.wrap_socket(
+                    socket_to(child.admin_port), server_hostname="sidekey.example.com"
+                )
+                certificate = connection.sock.getpeercert()
+                headers = {"Host": host, **({"Authorization": f"Bearer {token}"} if token else {})}
+                connection.request("GET", path, headers=headers)
+                response = connection.getresponse()
+                return response.status, response.read().decode(), certificate
+
+        assert ask("/healthz")[0] == ask("/readyz")[0] == 200
+        assert ask("/metrics")[0] == 401
+        assert ask("/metrics", TOKENS["viewer"])[0] == 200
+        assert ask("/metrics", TOKENS["sender"])[0] == 403
+        browser = Browser(child.admin_port, host="sidekey.example.com", trusted=context)
+        cookie = browser.log_in(TOKENS["viewer"]).headers["Set-Cookie"]
+        assert re.fullmatch("__Host-sidekey-ui=[^;]+; Path=/; HttpOnly; SameSite=Strict; Secure", cookie)
+        assert browser.ask("GET", "/whoami").status == 200
+        assert ask(f"{PREFIX}/whoami", TOKENS["viewer"])[0] == 200
+        assert ask("/healthz", host="other.example.com")[0] == 421
+        with (
+            pytest.raises((ConnectionError, OSError)),
+            closing(HTTPConnection("127.0.0.1", child.admin_port, timeout=DEADLINE)) as plain,
+        ):
+            plain.request("GET", "/healthz")
+            plain.getresponse()
+        assert run_cli("healthcheck", "--config", str(child.config)).stdout == "ok\n"
+        first = ask("/healthz")[2]
+        replace(tmp_path / "tls.key", other.key.read_bytes())
+        replace(tmp_path / "tls.crt", other.certificate.read_bytes())
+        within(lambda: ask("/healthz")[2] != first)
+        assert child.stop() == 0
+    finally:
+        if child.process.poll() is None:
+            child.stop(9)
+
+
+def socket_to(port: int) -> socket.socket:
+    """A connection to a port of 127.0.0.1."""
+    return socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)

@@ -1,0 +1,285 @@
+"""Client certificates in a running Sidekey: what the upstream sees, rotation without a restart, and the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.api import Api, managed
+from support.certificate_files import asking, current, mount, shown
+from support.certificates import issue
+from support.child import Child, run_cli, run_process
+from support.files import replace
+from support.http_get import get, within
+from support.private_ca import Authority
+from support.raw_connection import RawConnection
+from support.scraping import value_of
+from support.upstream import RawUpstream, always_ok
+
+HEAD = """\
+version: 1
+listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
+"""
+CURRENT = current()
+
+
+def config(ca: Authority, port: int, *, name: str = "bank", keys: str = "") -> str:
+    keys = keys or "certificate: {file: tls.crt}, private_key: {file: tls.key}"
+    return f"""\
+network: {{hosts: {{up.test: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
+integrations:
+  {name}:
+    endpoint_prefix: https://up.test:{port}
+    auth: {{type: mtls, allow_private_ca: true, {keys}}}
+    test: {{path: /x}}
+"""
+
+
+async def test_a_rotated_certificate_is_loaded_without_a_restart(ca: Authority, tmp_path: Path) -> None:
+    """New connections show it; a pair that does not match leaves the old one in use, and is counted."""
+    first, second = mount(tmp_path, current("first")), current("second")
+    context = asking(ca.server_context("up.test"), first, second)
+    async with RawUpstream(always_ok, ssl_context=context) as upstream:
+        with Child(config(ca, upstream.port), tmp_path, head=HEAD) as child:
+
+            async def ask() -> int:
+                return (await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")).status
+
+            async def logged(event: str) -> None:
+                await asyncio.to_thread(child.wait_for_line, lambda line: f'"event":"{event}"' in line)
+
+            assert await ask() == 200
+            replace(tmp_path / "tls.crt", second.pem)
+            await logged("a client certificate could not be loaded")
+            assert await ask() == 200
+            replace(tmp_path / "tls.key", second.key_pem)
+            await logged("a client certificate was loaded")
+            assert await ask() == 200
+            page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
+            assert await asyncio.to_thread(child.stop) == 0
+        assert [shown(connection) for connection in upstream.connections] == [first.der, second.der]
+    labels = '{integration="bank",credential="certificate"}'
+    end = second.certificate.not_valid_after_utc.timestamp()
+    assert value_of(page, f"sidekey_credential_expiry_timestamp_seconds{labels}") == end
+    assert value_of(page, f"sidekey_credential_reload_failures_total{labels}") == 1
+
+
+def test_an_expired_certificate_takes_down_its_integration_alone(ca: Authority, tmp_path: Path) -> None:
+    """It answers credential_unavailable, readyz stays up, `list --usable` leaves it out, a strict start refuses."""
+    mount(tmp_path, issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31)))
+    with Child(config(ca, 1), tmp_path, head=HEAD) as child:
+        answer = get(child.proxy_port, "/i/bank/x")
+        assert (answer.status, json.loads(answer.body)["code"]) == (502, "credential_unavailable")
+        assert "expired on 2026-02-01" in json.loads(answer.body)["detail"]
+        assert get(child.admin_port, "/readyz").status == 200
+        usable = run_cli("list", "--usable", "--config", str(child.config))
+        assert (usable.returncode, usable.stdout) == (0, "")
+        assert "\nbank " in run_cli("list", "--config", str(child.config)).stdout
+        strict = run_process("run", "--strict", "--config", str(child.config))
+        assert (strict.returncode, "expired" in strict.stderr) == (1, True)
+        assert child.stop() == 0
+
+
+def failures(child: Child) -> float:
+    """How often a reload of the certificate has failed, by the metric."""
+    series = 'sidekey_credential_reload_failures_total{integration="bank",credential="certificate"}'
+    return value_of(get(child.admin_port, "/metrics").body, series)
+
+
+def test_unusable_certificate_is_counted_once_for_each_change_of_its_files(ca: Authority, tmp_path: Path) -> None:
+    """Not once for each request that has it read again."""
+    mount(tmp_path, issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31)))
+    with Child(config(ca, 1), tmp_path, head=HEAD) as child:
+        assert get(child.proxy_port, "/i/bank/x").status == 502
+        assert failures(child) == 0
+        for count in (1, 2):
+            replace(tmp_path / "tls.key", current().key_pem)
+            within(lambda count=count: failures(child) == count)  # type: ignore[misc]
+            assert get(child.proxy_port, "/i/bank/x").status == 502
+            assert failures(child) == count
+        assert child.stop() == 0
+
+
+async def test_url_that_does_not_return_the_certificate_is_counted_once(ca: Authority, tmp_path: Path) -> None:
+    """However often the fetch is retried."""
+
+    async def unavailable(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n")
+
+    async with RawUpstream(unavailable, ssl_context=ca.server_context("up.test")) as server:
+        text = config(ca, 1, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
+        with Child(text, tmp_path, head=HEAD) as child:
+            await server.connection(2)
+            assert await asyncio.to_thread(failures, child) == 1
+            assert await asyncio.to_thread(child.stop) == 0
+
+
+async def test_a_certificate_at_a_url_is_fetched_by_run_and_by_test(ca: Authority, tmp_path: Path) -> None:
+    """At the start of the one, at the request of the other."""
+    issued = current()
+    body = issued.pem + issued.key_pem
+
+    async def shelf(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    context = asking(ca.server_context("up.test"), issued)
+    async with (
+        RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server,
+        RawUpstream(always_ok, ssl_context=context) as upstream,
+    ):
+        text = config(ca, upstream.port, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
+        with Child(text, tmp_path, head=HEAD) as child:
+            await asyncio.to_thread(child.wait_for_line, lambda line: "a client certificate was loaded" in line)
+            assert (await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")).status == 200
+            tried = await asyncio.to_thread(run_process, "test", "bank", "--config", str(child.config))
+            assert await asyncio.to_thread(child.stop) == 0
+        assert (tried.returncode, tried.stderr) == (0, "")
+        assert [shown(connection) for connection in upstream.connections] == [issued.der, issued.der]
+        assert len(server.requests) == 2
+
+
+async def test_list_knows_a_fetched_certificate_from_the_running_process(ca: Authority, tmp_path: Path) -> None:
+    """The command fetches nothing itself."""
+    issued = issue(start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=4))
+    body = issued.pem + issued.key_pem
+
+    async def shelf(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    def listed(child: Child) -> tuple[str, str | None, bool]:
+        (found,) = json.loads(run_process("list", "--json", "--config", str(child.config)).stdout)
+        return found["status"], found["expires_at"], found["usable"]
+
+    async with RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server:
+        text = config(ca, 1, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
+        with Child(text, tmp_path, head=HEAD) as child:
+            await asyncio.to_thread(child.wait_for_line, lambda line: "a client certificate was loaded" in line)
+            running = await asyncio.to_thread(listed, child)
+            assert await asyncio.to_thread(child.stop) == 0
+            stopped = await asyncio.to_thread(listed, child)
+    end = issued.certificate.not_valid_after_utc
+    assert running == ("expiring", f"{end:%Y-%m-%dT%H:%M:%SZ}", True)
+    assert stopped == ("unknown", None, True)
+
+
+async def test_a_client_proves_itself_to_the_token_endpoint_by_its_certificate(ca: Authority, tmp_path: Path) -> None:
+    """RFC 8705 2, end to end: the endpoint and the API see the certificate, the request names the client."""
+    issued = mount(tmp_path, current())
+    token = b'{"access_token": "t1", "token_type": "Bearer", "expires_in": 600}'
+
+    async def endpoint(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(token), token)
+        )
+
+    contexts = [asking(ca.server_context("up.test"), issued) for _ in range(2)]
+    async with (
+        RawUpstream(endpoint, ssl_context=contexts[0]) as issuer,
+        RawUpstream(always_ok, ssl_context=contexts[1]) as upstream,
+    ):
+        head, _, _ = config(ca, upstream.port).partition("    endpoint_prefix")
+        text = f"""\
+{head}    allow_other_domains: true
+    allowed_domains: ["https://up.test:{upstream.port}"]
+    client_certificate: {{certificate: {{file: tls.crt}}, private_key: {{file: tls.key}}, allow_private_ca: true}}
+    auth:
+      type: oauth2
+      token_endpoint: https://up.test:{issuer.port}/token
+      client_id: client-1
+      client_authentication: tls_client_auth
+"""
+        with Child(text, tmp_path, head=HEAD) as child:
+            answer = await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")
+            assert await asyncio.to_thread(child.stop) == 0
+        assert answer.status == 200, answer.body
+        assert [shown(each.connections[0]) for each in (issuer, upstream)] == [issued.der, issued.der]
+        (asked,), (sent,) = issuer.requests, upstream.requests
+    assert asked.body == b"grant_type=client_credentials&client_id=client-1"
+    assert asked.values(b"authorization") == []
+    assert sent.values(b"authorization") == [b"Bearer t1"]
+
+
+async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority, tmp_path: Path) -> None:
+    """Until then the API says why, and does not offer the integration to a preset."""
+    issued, answers = current(), [b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"]
+    body = issued.pem + issued.key_pem
+
+    async def shelf(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(answers[0])
+
+    async with RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server:
+        text = config(ca, 1, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
+        with managed(tmp_path, more=text, head=HEAD) as child:
+            api = Api(child.admin_port)
+
+            def bank() -> dict[str, Any]:
+                found: dict[str, Any] = api.get("/integrations/bank")
+                return found
+
+            def is_offered() -> bool:
+                return "bank" in [each["id"] for each in api.get("/integrations?status=ok")["items"]]
+
+            def not_fetched() -> None:
+                within(lambda: "404" in bank()["problem"])
+                reason = "its client certificate was not fetched yet: auth.pem: the server returned 404"
+                assert {**bank(), "status": "unusable", "problem": reason} == bank()
+                assert not is_offered()
+                preset = {
+                    "id": "hook",
+                    "integration": "bank",
+                    "url": "https://up.test:1/x",
+                    "content_type": "text/plain",
+                }
+                assert api.ask("POST", "/presets", preset).pointers == {"/integration"}
+
+            def fetched() -> None:
+                within(lambda: bank()["status"] == "ok")
+                assert bank()["problem"] is None
+                assert is_offered()
+
+            await asyncio.to_thread(not_fetched)
+            answers[0] = b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            await asyncio.to_thread(fetched)
+            assert await asyncio.to_thread(child.stop) == 0
+
+
+@pytest.mark.parametrize(
+    ("certificate", "reason"),
+    [
+        (CURRENT.der, "certificate in DER, not PEM: convert it with openssl x509 -inform der"),
+        (current("another").pem, "private key does not belong to the certificate of CN=another"),
+        (
+            issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31)).pem,
+            "expired on 2026-02-01",
+        ),
+    ],
+    ids=["der", "mismatched", "expired"],
+)
+def test_certificate_that_must_not_be_used_says_what_is_wrong(
+    certificate: bytes, reason: str, ca: Authority, tmp_path: Path
+) -> None:
+    """By API, response, `check` and log; none of them calls it missing or unreadable."""
+    mount(tmp_path, CURRENT)
+    (tmp_path / "tls.crt").write_bytes(certificate)
+    callers = 'callers: {shop: {token: {insecure_value: of-a-caller}, integrations: "*"}}'
+    with managed(tmp_path, more=f"{callers}\n{config(ca, 1)}", head=HEAD) as child:
+        found = Api(child.admin_port).get("/integrations/bank")
+        assert (found["status"], reason in found["problem"]) == ("unusable", True)
+        detail = json.loads(get(child.proxy_port, "/i/bank/x", {"Sidekey-Token": "of-a-caller"}).body)["detail"]
+        checked = run_cli("check", "--config", str(child.config)).stdout
+        assert reason in detail
+        assert reason in checked
+        (line,) = [each for each in child.lines if reason in each and '"level":"error"' in each]
+        for text in (found["problem"], detail, checked, line):
+            assert "cannot be read" not in text
+            assert "missing" not in text

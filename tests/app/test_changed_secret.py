@@ -1,0 +1,126 @@
+"""A changed client secret in two processes on one store: what the token endpoint and the API receive, and Test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.api import Api, Said, managed
+from support.authlib_server import SECRET, AuthlibServer
+from support.child import HEAD, Child
+from support.http_get import get, within
+from support.private_ca import Authority
+
+WRONG = "token endpoint returned 401 invalid_client"
+
+
+class World:
+    """Two processes that share the stored integration `crm`, and its server."""
+
+    def __init__(self, server: AuthlibServer, children: list[Child]) -> None:
+        self.server = server
+        self.children = children
+        self.apis = [Api(child.admin_port) for child in children]
+        self.methods = ["GET"]
+
+    async def make(self, **more: Any) -> None:
+        auth = {
+            "type": "oauth2",
+            "token_endpoint": self.server.token_endpoint,
+            "client_id": "basic",
+            "client_secret": {"value": SECRET},
+            **more,
+        }
+        document = {"id": "crm", "methods": self.methods, "auth": auth, "test": {"path": "/api/orders"}}
+        await asyncio.to_thread(self.apis[0].make, "/integrations", document)
+        await self.settle()
+
+    async def enter(self, secret: str) -> None:
+        """Save another client secret through the first process, and wait until both have it in use."""
+        self.methods.append(("POST", "PUT")[len(self.methods) - 1])
+        change = {"methods": self.methods, "auth": {"client_secret": {"value": secret}}}
+        said = await asyncio.to_thread(self.apis[0].ask, "PATCH", "/integrations/crm", change, match="*")
+        assert said.status == 200, said
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until both processes serve the newest version of the integration, which its methods tell."""
+
+        def serves(api: Api) -> bool:
+            said = api.ask("POST", "/integrations/crm/explain", {"url": "/api/orders"})
+            return said.status == 200 and set(said.json["methods"]) == set(self.methods)
+
+        await asyncio.to_thread(within, lambda: all(map(serves, self.apis)))
+
+    async def tokens(self) -> list[str]:
+        """Send a request through each process; the tokens that the API received. All are accepted."""
+        before = len(self.used)
+        for child in self.children:
+            said = await asyncio.to_thread(get, child.proxy_port, "/i/crm/api/orders", {"Sidekey-Token": "caller"})
+            assert said.status == 200, said
+        return self.used[before:]
+
+    async def test(self, number: int) -> Any:
+        """Test the integration through a process, which allows one test a second."""
+
+        def run() -> Said:
+            return self.apis[number].ask("POST", "/integrations/crm/test")
+
+        while (said := await asyncio.to_thread(run)).status == 429:
+            await asyncio.sleep(float(said.headers["Retry-After"]))
+        return said.json
+
+    @property
+    def used(self) -> list[str]:
+        """The tokens that the API received."""
+        received = [each for each in self.server.received if each.path.startswith("/api/")]
+        return [value for each in received for value in each.values("authorization")]
+
+
+@pytest.fixture
+async def world(ca: Authority, tmp_path: Path) -> AsyncIterator[World]:
+    head = HEAD.replace("network: {{", f"network: {{{{trusted_ca: {{{{file: {ca.bundle}}}}}, ")
+    callers = 'callers: {all: {token: {insecure_value: caller}, integrations: "*"}}\nintegrations: {}\n'
+    async with AuthlibServer(ca) as server:
+        with ExitStack() as stack:
+            folders = [tmp_path / name for name in ("one", "two")]
+            children = []
+            for folder in folders:
+                folder.mkdir()
+                child = managed(folder, f"path: {tmp_path}/store.db", callers, head)
+                children.append(await asyncio.to_thread(stack.enter_context, child))
+            yield World(server, children)
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["each its own token", "one shared token"])
+async def test_wrong_secret_fails_the_test_and_leaves_the_old_token_in_use(world: World, single: bool) -> None:
+    """The corrected secret obtains a new token at once, in each process."""
+    await world.make(single_live_token=single)
+    old = await world.tokens()
+    assert len(set(old)) == (1 if single else 2)
+    await world.enter("wrong")
+    for number in range(2):
+        found = await world.test(number)
+        assert (found["ok"], found["code"], found["reason"]) == (False, "credential_unavailable", WRONG)
+    assert await world.tokens() == old
+    await world.enter(SECRET)
+    # This secret has obtained the token that is in the store.
+    assert (set(await world.tokens()) & set(old)) == (set(old) if single else set())
+    for number in range(2):
+        assert (await world.test(number))["ok"]
+
+
+async def test_test_uses_the_secret_although_a_token_is_valid(world: World) -> None:
+    """The provider has revoked the secret: the test says so before the token expires."""
+    await world.make(renewal_interval="1s")
+    old = await world.tokens()
+    world.server.revoke_secret()
+    await asyncio.sleep(1)  # the interval
+    for number in range(2):
+        assert (await world.test(number))["reason"] == WRONG
+    assert await world.tokens() == old

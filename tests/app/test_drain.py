@@ -1,0 +1,188 @@
+"""How a running Sidekey ends: the rows `life` of tests/cases/faults.tsv, on a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from support.child import Child
+from support.http_get import get
+from support.raw_connection import RawConnection, connect
+from support.upstream import OK, RawUpstream, answering
+from support.wire import Message
+
+REQUEST = b"GET /i/crm/slow HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def config(port: int, timeouts: str) -> str:
+    """Integration `crm` at an upstream on this port, with these time limits."""
+    return f"""\
+timeouts: {timeouts}
+integrations:
+  crm:
+    endpoint_prefix: http://127.0.0.1:{port}
+    auth: {{type: basic, username: svc, password: {{insecure_value: secret}}}}
+"""
+
+
+async def signalled(child: Child, number: int = signal.SIGTERM) -> None:
+    """Send a signal and wait until the log says that it is handled."""
+    child.process.send_signal(number)
+    await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"draining"' in line)
+
+
+async def accepts(port: int) -> bool:
+    """Whether a new connection is accepted."""
+    try:
+        async with connect(port):
+            return True
+    except ConnectionRefusedError:
+        return False
+
+
+def moment(child: Child, event: str) -> datetime:
+    """When the log says that something happened."""
+    found = next(json.loads(line) for line in child.lines if f'"event":"{event}"' in line)
+    return datetime.fromisoformat(found["timestamp"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_readiness_fails_first_and_requests_in_flight_finish(number: signal.Signals, tmp_path: Path) -> None:
+    """F83: not ready at once, still served for drain_delay, then no new connections, in flight to the end, exit 0."""
+    go = asyncio.Event()
+
+    async def script(connection: RawConnection) -> None:
+        request = await connection.request()
+        if request.target == b"/slow":
+            await go.wait()
+        await connection.send(OK)
+
+    async def late(port: int) -> Message | None:
+        """The response to who comes during the delay; None where a slow machine lets it end before."""
+        try:
+            async with connect(port) as caller:
+                await caller.send(REQUEST.replace(b"/slow", b"/quick"))
+                return await caller.response()
+        except ConnectionRefusedError:
+            return None
+
+    for delay in (2, 10, 40):
+        go.clear()
+        async with RawUpstream(script) as upstream:
+            with Child(config(upstream.port, f"{{drain_delay: {delay}s, drain: 120s}}"), tmp_path) as child:
+                async with connect(child.proxy_port) as in_flight:
+                    await in_flight.send(REQUEST)
+                    await (await upstream.connection()).until_contains(b"\r\n\r\n")
+                    await signalled(child, number)
+                    ready = await asyncio.to_thread(get, child.admin_port, "/readyz")
+                    assert (ready.status, ready.body) == (503, "draining\n")
+                    response = await late(child.proxy_port)
+                    while await accepts(child.proxy_port):
+                        await asyncio.sleep(0.02)
+                    assert in_flight.received == b""
+                    go.set()
+                    answer = await in_flight.response()
+                    assert (answer.status, answer.body, answer.values(b"connection")) == (200, b"ok", [b"close"])
+                assert await asyncio.to_thread(child.wait) == 0
+        assert json.loads(child.lines[-1])["event"] == "stopped"
+        if response is not None:
+            break
+    assert response is not None
+    assert (response.status, response.values(b"connection")) == (200, [b"close"])
+    assert moment(child, "stopped") - moment(child, "draining") >= timedelta(seconds=delay)
+
+
+async def test_a_request_in_flight_is_cut_at_the_end_of_the_grace(tmp_path: Path) -> None:
+    """F85: an upstream that never answers holds the end up for `drain` and no longer; what is cut never looks whole."""
+    async with RawUpstream(answering()) as upstream:
+        with Child(config(upstream.port, "{drain: 500ms}"), tmp_path) as child:
+            async with connect(child.proxy_port) as in_flight:
+                await in_flight.send(REQUEST)
+                await (await upstream.connection()).until_contains(b"\r\n\r\n")
+                await signalled(child)
+                assert await in_flight.until_ended() == b""
+            assert await asyncio.to_thread(child.wait) == 0
+    assert any("cut at the end of timeouts.drain" in line for line in child.lines)
+    assert moment(child, "stopped") - moment(child, "draining") >= timedelta(seconds=0.5)
+
+
+async def test_a_streamed_response_is_cut_visibly_at_the_end_of_the_grace(tmp_path: Path) -> None:
+    """F85: of a chunked response that is half out, the last chunk never comes."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    async with RawUpstream(answering(head)) as upstream:
+        with Child(config(upstream.port, "{drain: 200ms}"), tmp_path) as child:
+            async with connect(child.proxy_port) as in_flight:
+                await in_flight.send(REQUEST)
+                await in_flight.until_contains(b"hello")
+                await signalled(child)
+                received = await in_flight.until_ended()
+            assert await asyncio.to_thread(child.wait) == 0
+    assert received.endswith(b"hello\r\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_it_at_once(number: signal.Signals, tmp_path: Path) -> None:
+    """F86: neither the grace nor the request in flight holds it up; the status tells the signal."""
+    async with RawUpstream(answering()) as upstream:
+        with Child(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
+            async with connect(child.proxy_port) as in_flight:
+                await in_flight.send(REQUEST)
+                await (await upstream.connection()).until_contains(b"\r\n\r\n")
+                await signalled(child)
+                assert await asyncio.to_thread(child.stop, number) == 128 + number
+                await in_flight.until_ended()
+
+
+async def test_a_second_signal_cuts_a_response_visibly(tmp_path: Path) -> None:
+    """By a reset, where the end of the connection would end the body: to a caller of HTTP/1.0."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    async with RawUpstream(answering(head)) as upstream:
+        with Child(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
+            async with connect(child.proxy_port) as in_flight:
+                await in_flight.send(REQUEST.replace(b"1.1", b"1.0"))
+                await in_flight.until_contains(b"hello")
+                await signalled(child)
+                assert await asyncio.to_thread(child.stop) == 128 + signal.SIGTERM
+                await in_flight.until_lost()
+                assert isinstance(in_flight.error, ConnectionResetError)
+
+
+async def test_what_a_second_signal_cuts_is_in_the_log(tmp_path: Path) -> None:
+    """The credential has been used: each request has its line, and that of the audit."""
+    async with RawUpstream(answering()) as upstream:
+        text = "log: {audit: uses}\n" + config(upstream.port, "{drain_delay: 1h, drain: 1h}")
+        with Child(text, tmp_path) as child:
+            async with connect(child.proxy_port) as one, connect(child.proxy_port) as other:
+                for each in (one, other):
+                    await each.send(REQUEST)
+                    await (await upstream.connection()).until_contains(b"\r\n\r\n")
+                await signalled(child)
+                assert await asyncio.to_thread(child.stop) == 128 + signal.SIGTERM
+    lines = [json.loads(line) for line in child.lines if '"caller_gone"' in line]
+    assert sorted(each["event"] for each in lines) == ["credential used"] * 2 + ["request"] * 2
+    assert len({each["request_id"] for each in lines}) == 2
+
+
+async def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """A caller that keeps its connection is closed with the listener."""
+    async with RawUpstream() as upstream:
+        with Child(config(upstream.port, "{drain: 1h}"), tmp_path) as child:
+            async with connect(child.proxy_port) as idle, connect(child.proxy_port) as silent:
+                await idle.send(REQUEST)
+                assert (await idle.response()).status == 200
+                assert await asyncio.to_thread(child.stop) == 0
+                await idle.until_ended()
+                await silent.until_ended()
+
+
+def test_a_signal_while_nothing_is_in_flight_ends_it(tmp_path: Path) -> None:
+    """The log tells the beginning and the end of the drain."""
+    with Child("integrations: {}\n", tmp_path) as child:
+        assert child.stop() == 0
+    events = [json.loads(line)["event"] for line in child.lines]
+    assert events[-2:] == ["draining", "stopped"]

@@ -1,0 +1,285 @@
+"""Processes that share a store: usage, failures and status are those of the fleet, and survive restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidekey.snapshot.status import FAILING
+from support.api import Api, config
+from support.child import Child
+from support.http_get import get, post, within
+from support.nginx import Nginx
+from support.postgres import Postgres
+from support.scraping import series
+
+SNIPPET = """
+        location /crm/good { return 200; }
+        location /crm/hook { return 500; }
+        location /crm/missing { return 404; }
+        location / { return 401; }
+"""
+METRIC = "sidekey_integration_failing_since_timestamp_seconds"
+CALLER = {"Sidekey-Token": "of-a-caller"}
+CONFIG = """\
+callers: {{billing: {{token: {{insecure_value: of-a-caller}}, integrations: "*", presets: "*"}}}}
+integrations:
+  crm:
+    endpoint_prefix: 'http://127.0.0.1:{port}/crm'
+    auth: {{type: basic, username: svc, password: {{insecure_value: wrong}}}}
+presets:
+  hook:
+    integration: crm
+    url: 'http://127.0.0.1:{port}/crm/hook/{{{{phone}}}}'
+    parameters: {{phone: {{type: text}}}}
+    body: {{json: {{phone: "{{{{phone}}}}"}}}}
+"""
+
+QUICK = """\
+import sidekey.observe.history
+sidekey.observe.history._EVERY = 0.2
+sidekey.observe.history._FAILURES_EVERY = 0.1
+from sidekey.cli import main
+main(prog_name="sidekey")
+"""
+"""Code for a `Child` that exchanges with the store several times a second."""
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "nginx").mkdir()
+    with Nginx(tmp_path / "nginx", SNIPPET) as nginx:
+        yield nginx.port
+
+
+@contextmanager
+def process(folder: Path, port: int, name: str = "a", code: str | None = None, place: str = "") -> Iterator[Child]:
+    """Run one of the processes that share the store in this folder. It ends as its users end it."""
+    (folder / name).mkdir(exist_ok=True)
+    text = config(folder / name, place or f"path: {folder}/store.db", CONFIG.format(port=port))
+    with Child(text, folder / name, code=code) as child:
+        yield child
+        assert child.stop() == 0
+        assert not any('"level":"error"' in line for line in child.lines), child.lines
+
+
+def send(child: Child, path: str, times: int = 1) -> None:
+    status = {"good": 200, "missing": 404}.get(path, 401)
+    for _ in range(times):
+        assert get(child.proxy_port, f"/i/crm/{path}", CALLER).status == status
+
+
+def send_preset(child: Child) -> None:
+    headers = {**CALLER, "Content-Type": "application/json"}
+    assert post(child.proxy_port, "/p/hook", headers, b'{"phone": "a-canary"}').status == 500
+
+
+def read(child: Child, path: str) -> Any:
+    return Api(child.admin_port).get(path)
+
+
+def status(child: Child) -> str:
+    found: str = read(child, "/integrations/crm")["status"]
+    return found
+
+
+def test_failing_is_known_to_all_processes_until_a_request_succeeds(tmp_path: Path, port: int) -> None:
+    with process(tmp_path, port) as first:
+        send(first, "bad", FAILING)
+        assert status(first) == "failing"
+    with process(tmp_path, port, "b") as second:
+        within(lambda: status(second) == "failing")
+        since = read(second, "/integrations/crm")["failing_since"]
+        begin = datetime.fromisoformat(since).timestamp()
+        assert series(get(second.admin_port, "/metrics").body, METRIC) == [({"integration": "crm"}, begin)]
+    with process(tmp_path, port) as first, process(tmp_path, port, "b") as second:
+        within(lambda: status(first) == status(second) == "failing")
+        assert read(first, "/integrations/crm")["failing_since"] == since
+        # A failure, or a mistake of a caller, is no success.
+        send(first, "bad")
+        assert get(first.proxy_port, "/i/crm/%zz", CALLER).status == 400
+        assert status(first) == "failing"
+        send(first, "good")
+        assert status(first) == "ok"
+    with process(tmp_path, port, "b") as second:
+        within(lambda: read(second, "/integrations/crm/usage")["outcomes"]["2xx"] == 1)
+        assert status(second) == "ok"
+
+
+def test_a_process_learns_from_others_while_it_runs(postgres: Postgres, tmp_path: Path, port: int) -> None:
+    """On PostgreSQL, where several machines share a store."""
+    place = f"url: {{file: {tmp_path}/url}}"
+    (tmp_path / "url").write_text(postgres.url(asyncio.run(postgres.schema())))
+    with process(tmp_path, port, "a", QUICK, place) as first, process(tmp_path, port, "b", QUICK, place) as second:
+        send(first, "bad", FAILING)
+        within(lambda: status(second) == "failing")
+        send(second, "bad", FAILING)
+        # States are ordered by the second.
+        time.sleep(1)
+        send(first, "good")
+        within(lambda: status(first) == status(second) == "ok")
+        for child in (first, second):
+            send(child, "missing", 3)
+        for child in (first, second):
+            within(lambda child=child: read(child, "/integrations/crm/usage")["outcomes"]["4xx"] == 6)
+            assert {each["status"] for each in read(child, "/integrations/crm/failures")["items"]} & {401, 404}
+
+
+def test_counts_wait_while_the_store_is_away(tmp_path: Path, port: int) -> None:
+    database = tmp_path / "store.db"
+    with process(tmp_path, port, "a", QUICK) as first, process(tmp_path, port, "b", QUICK) as second:
+        send(first, "good")
+        within(lambda: read(second, "/integrations/crm/usage")["outcomes"] == {"2xx": 1})
+        away = tmp_path / "away"
+        database.rename(away)
+        send(first, "good", 2)
+        send(first, "missing")
+        assert Api(first.admin_port).ask("GET", "/integrations/crm/usage").code == "store_unavailable"
+        away.rename(database)
+        within(lambda: read(second, "/integrations/crm/usage")["outcomes"] == {"2xx": 3, "4xx": 1})
+        within(lambda: [each["status"] for each in read(second, "/integrations/crm/failures")["items"]] == [404])
+        assert read(first, "/integrations/crm/usage")["outcomes"] == {"2xx": 3, "4xx": 1}
+
+
+def test_a_process_that_saw_one_failure_does_not_clear_the_status(tmp_path: Path, port: int) -> None:
+    with process(tmp_path, port) as first:
+        send(first, "bad", FAILING)
+    with process(tmp_path, port, "b") as second:
+        within(lambda: status(second) == "failing")
+        send(second, "bad")
+    with process(tmp_path, port) as first:
+        within(lambda: status(first) == "failing")
+        # Failures of an integration that was changed do not count.
+        first.rewrite(first.config.read_text().replace("insecure_value: wrong", "insecure_value: right"))
+        within(lambda: status(first) == "ok")
+
+
+def test_a_stored_integration_that_was_changed_while_its_process_was_away_is_ok(tmp_path: Path, port: int) -> None:
+    auth = {"type": "basic", "username": {"value": "svc"}, "password": {"value": "wrong"}}
+    with process(tmp_path, port) as first:
+        document = {"id": "own", "endpoint_prefix": f"http://127.0.0.1:{port}/own", "auth": auth}
+        Api(first.admin_port).make("/integrations", document)
+        for _ in range(FAILING):
+            assert get(first.proxy_port, "/i/own/x", CALLER).status == 401
+        # States are ordered by the second.
+        time.sleep(1)
+    with process(tmp_path, port, "b") as second:
+        api = Api(second.admin_port)
+        within(lambda: api.get("/integrations/own")["status"] == "failing")
+        patch = {"auth": {"password": {"value": "right"}}}
+        assert api.ask("PATCH", "/integrations/own", patch, match='"1"').status == 200
+        assert api.get("/integrations/own")["status"] == "ok"
+    with process(tmp_path, port) as first:
+        within(lambda: read(first, "/integrations/own/usage")["outcomes"] == {"401/403": FAILING})
+        assert read(first, "/integrations/own")["status"] == "ok"
+
+
+def test_counts_of_all_processes_add_up(tmp_path: Path, port: int) -> None:
+    with process(tmp_path, port) as first:
+        send(first, "good", 5)
+        send(first, "missing", 2)
+        # What was not written yet is there too.
+        assert read(first, "/integrations/crm/usage")["outcomes"] == {"2xx": 5, "4xx": 2}
+    with process(tmp_path, port, "b") as second:
+        send(second, "good", 1)
+        send(second, "bad", 2)
+        send_preset(second)
+        within(lambda: read(second, "/integrations/crm/usage")["outcomes"].get("2xx") == 6)
+        usage = read(second, "/integrations/crm/usage")
+        assert usage["outcomes"] == {"2xx": 6, "401/403": 2, "4xx": 2, "5xx": 1}
+        assert (usage["period"], usage["step"], len(usage["points"])) == ("24h", 3600, 24)
+        # The hour may have ended meanwhile.
+        assert [sum(point[key] for point in usage["points"][-2:]) for key in ("requests", "failed")] == [11, 5]
+        assert [each["to_ms"] for each in usage["latency"]] == [50, 100, 250, 1000, 5000, None]
+        assert sum(each["count"] for each in usage["latency"]) == 11
+        assert abs(datetime.fromisoformat(usage["last_used_at"]).timestamp() - time.time()) < 120
+        for period, points in (("7d", 28), ("30d", 30)):
+            longer = read(second, f"/integrations/crm/usage?period={period}")
+            assert (len(longer["points"]), longer["outcomes"]) == (points, usage["outcomes"])
+    with process(tmp_path, port) as first:
+        within(lambda: read(first, "/presets/hook/usage")["outcomes"] == {"5xx": 1})
+        assert read(first, "/presets/hook/usage")["latency"] == []
+
+
+def test_failures_of_two_processes_make_one_row_a_second(tmp_path: Path, port: int) -> None:
+    with process(tmp_path, port) as first, process(tmp_path, port, "b") as second:
+        begin = int(time.time())
+        senders = [
+            threading.Thread(target=lambda child=child: [send(child, "bad", 5) or time.sleep(0.1) for _ in range(15)])
+            for child in (first, second)
+        ]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        end = int(time.time())
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        times = [at for (at,) in connection.execute("SELECT at FROM sidekey_failures ORDER BY at")]
+    assert times == list(range(times[0], times[-1] + 1))
+    assert begin <= times[0] <= times[-1] <= end
+
+
+def test_a_failure_says_who_and_where_but_no_value(tmp_path: Path, port: int) -> None:
+    with process(tmp_path, port) as first:
+        send_preset(first)
+        # One a second.
+        within(lambda: send(first, "bad?q=a-canary") or len(read(first, "/integrations/crm/failures")["items"]) > 1)
+        latest = read(first, "/integrations/crm/failures")
+    with process(tmp_path, port, "b") as second:
+        found = read(second, "/integrations/crm/failures")
+        assert found == latest
+        assert found["next"] is None
+        bad, preset = found["items"][0], found["items"][-1]
+        assert (bad["who"], bad["preset"], bad["target"], bad["method"]) == ("billing", "", "127.0.0.1", "GET")
+        assert (bad["status"], bad["code"]) == (401, "")
+        assert bad["request_id"]
+        assert bad["at"] > preset["at"]
+        template = f"http://127.0.0.1:{port}/crm/hook/{{{{phone}}}}"
+        assert (preset["preset"], preset["target"], preset["status"]) == ("hook", template, 500)
+        assert "a-canary" not in str(found)
+        assert Api(second.admin_port).ask("GET", "/integrations/none/failures").code == "not_found"
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        assert "a-canary" not in str(connection.execute("SELECT * FROM sidekey_failures").fetchall())
+
+
+def test_old_usage_and_failures_are_deleted(tmp_path: Path, port: int) -> None:
+    """All failures that are kept are read by pages."""
+    with process(tmp_path, port):
+        pass
+    now = int(time.time())
+    day, hour = 86_400, now // 3600
+    # Times of failures: 1,100 of one integration, and one that is older than all that are kept.
+    failures = [*(("crm", now - number) for number in range(1100)), ("other", now - 8 * day), ("other", now - day)]
+    hours = [*range(hour - 36 * 24, hour - 34 * 24)]
+    database = tmp_path / "store.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        rows = [(*key, "", "", "", "GET", 401, "", "", 1, "") for key in failures]
+        connection.executemany("INSERT INTO sidekey_failures VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+        used = [("integration", f"i{name}", at, *([1] * 20)) for at in hours for name in range(250)]
+        connection.executemany(f"INSERT INTO sidekey_usage VALUES ({','.join('?' * 23)})", used)
+
+    def count(statement: str) -> int:
+        with closing(sqlite3.connect(database)) as connection:
+            return int(connection.execute(f"SELECT count(*) FROM {statement}").fetchone()[0])
+
+    with process(tmp_path, port) as child:
+        within(lambda: count("sidekey_failures") == 1001)
+        assert count(f"sidekey_failures WHERE integration = 'crm' AND at > {now - 1000}") == 1000
+        assert count("sidekey_failures WHERE integration = 'other'") == 1
+        # One hour less if another begins meanwhile.
+        within(lambda: count("sidekey_usage") in (250 * 24, 250 * 23))
+        path = "/integrations/crm/failures"
+        pages = [read(child, path)]
+        while pages[-1]["next"]:
+            pages.append(read(child, f"{path}?before={pages[-1]['next']}"))
+        assert [len(page["items"]) for page in pages] == [50] * 20
+        assert len({each["at"] for page in pages for each in page["items"]}) == 1000

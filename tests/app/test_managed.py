@@ -1,0 +1,236 @@
+"""A whole Sidekey with a store: stored integrations and callers are served beside those of files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidekey.store.audit import AuditEntry
+from sidekey.store.records import CallerRow, IntegrationRow, new_row
+from sidekey.store.state import Delete, Put
+from sidekey.store_manager import Managed
+from support import files
+from support.plane import eventually
+from support.private_ca import Authority
+from support.raw_connection import RawConnection, connect
+from support.serving import HEAD, Serving, problem, serving
+from support.stored import saved
+from support.tunnels import connect_request, problem_of
+from support.upstream import OK, RawUpstream
+
+STORE = "store: {{path: store.db, keys: [{{id: k1, key: {{file: k1}}}}], allow_private: ['127.0.0.0/8']}}\n"
+MANAGED = HEAD.replace("log:", f"{STORE}log:")
+ENTRY = AuditEntry(who="ann", action="update")
+TOKEN = "Sidekey-Token: secret-of-billing"
+HOSTS = {"up.test": ["127.0.0.1"], "own.test": ["127.0.0.1"]}
+
+
+class Editor:
+    """Who writes into the store of a running Sidekey."""
+
+    def __init__(self, sidekey: Serving) -> None:
+        managed = sidekey.app.managed
+        assert managed is not None
+        self.managed: Managed = managed
+
+    async def put(self, name: str, document: Mapping[str, Any]) -> None:
+        """Save a document as the API does."""
+        vault, before = self.managed.vault, self.managed.store.state.integrations.get(name)
+        version = None if before is None else before.version
+        await self.managed.commit([Put(saved(vault, name, document, before), version)], ENTRY)
+
+    def row(self, name: str) -> IntegrationRow:
+        return self.managed.store.state.integrations[name]
+
+    async def delete(self, name: str) -> None:
+        row = self.row(name)
+        await self.managed.commit([Delete(row, row.version)], ENTRY)
+
+    async def let_in(self, *integrations: str) -> None:
+        """One caller, who may use these."""
+        before = self.managed.store.state.callers.get("billing")
+        row = CallerRow(
+            row=new_row() if before is None else before.row,
+            id="billing",
+            token_sha256=sha256(b"secret-of-billing").hexdigest(),
+            integrations=integrations,
+        )
+        await self.managed.commit([Put(row, None if before is None else before.version)], ENTRY)
+
+
+def keyed(port: int, word: str) -> dict[str, Any]:
+    """An integration whose path and credential tell which one it is."""
+    headers = {"X-Key": {"secret": {"value": f"{word}-secret"}}}
+    return {"endpoint_prefix": f"http://up.test:{port}/{word}", "auth": {"type": "headers", "headers": headers}}
+
+
+@asynccontextmanager
+async def managed(folder: Path, ca: Authority, head: str = MANAGED) -> AsyncIterator[tuple[Serving, Editor]]:
+    (folder / "k1").write_text(b64encode(b"1" * 32).decode())
+    async with serving("  {}\n", folder, ca, hosts=HOSTS, head=head) as sidekey:
+        yield sidekey, Editor(sidekey)
+
+
+def changes_in(sidekey: Serving) -> list[dict[str, Any]]:
+    """The lines of changes so far."""
+    return [line for line in sidekey.lines() if line["event"] == "config changed"]
+
+
+async def test_each_change_is_in_the_log_with_who_made_it_and_never_a_secret(tmp_path: Path, ca: Authority) -> None:
+    """By the operator's name and the store's revision; the store's own audit has the rest."""
+    async with managed(tmp_path, ca) as (sidekey, editor):
+        await editor.let_in("it")
+        await editor.put("it", keyed(1, "one"))
+        wider = {**keyed(1, "two"), "endpoint_prefix": "http://up.test:1"}
+        await editor.put("it", wider)
+        await editor.delete("it")
+        await eventually(lambda: len(changes_in(sidekey)) == 4)
+        changes = changes_in(sidekey)
+        revision = editor.managed.store.state.revision
+        logged = sidekey.log.read_text()
+    assert [(line["source"], line["by"]) for line in changes] == [("store", ["ann"])] * 4
+    assert [line["revision"] for line in changes] == list(range(revision - 3, revision + 1))
+    caller, created, widened, deleted = changes
+    assert caller["added_keys"] == ["callers.billing"]
+    assert created["added_keys"] == ["integrations.it"]
+    assert widened["changed_keys"] == ["integrations.it.auth.headers.X-Key.secret", "integrations.it.endpoint_prefix"]
+    assert deleted["removed_keys"] == ["integrations.it"]
+    assert "one-secret" not in logged
+    assert "two-secret" not in logged
+
+
+async def test_no_request_mixes_two_states_of_the_store(tmp_path: Path, ca: Authority) -> None:
+    """While files change as well, each request has path and credential of one saving."""
+    async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
+        await editor.let_in("it")
+        await editor.put("it", keyed(upstream.port, "w0"))
+        over = asyncio.Event()
+
+        async def ask() -> None:
+            while not over.is_set():
+                assert (await sidekey.reverse("/x", TOKEN)).status == 200
+
+        asking = [asyncio.create_task(ask()) for _ in range(4)]
+        config = tmp_path / "sidekey.yaml"
+        for number in range(1, 8):
+            await editor.put("it", keyed(upstream.port, f"w{number}"))
+            files.replace(config, config.read_text() + f"# {number}\n")
+        over.set()
+        await asyncio.gather(*asking)
+    seen = {(each.target, *each.values(b"x-key")) for each in upstream.requests}
+    assert seen <= {(f"/w{number}/x".encode(), f"w{number}-secret".encode()) for number in range(8)}
+    assert len(seen) > 1
+
+
+async def test_a_tunnel_that_names_a_stored_integration_needs_its_host_in_the_config(
+    tmp_path: Path, ca: Authority
+) -> None:
+    """502: the CA signs for no host because an editor names it."""
+
+    async def opened(sidekey: Serving, *, user: str, tunnel: bool) -> Any:
+        async with connect(sidekey.port) as caller:
+            await caller.send(connect_request("up.test:443", user=user))
+            # What opens a tunnel has no end (RFC 9110 9.3.6).
+            return await caller.response(to_head=tunnel)
+
+    secure = {**keyed(1, "one"), "endpoint_prefix": "https://up.test/one"}
+    head = MANAGED.replace("log:", "forward: {{match_by_host: true}}\nca: {{folder: authority, hosts: [HOSTS]}}\nlog:")
+    for hosts, status in (("other.test", 502), ("up.test", 200)):
+        folder = tmp_path / hosts
+        folder.mkdir()
+        async with managed(folder, ca, head=head.replace("HOSTS", hosts)) as (sidekey, editor):
+            await editor.let_in("it")
+            await editor.put("it", secure)
+            named = await opened(sidekey, user="it:secret-of-billing", tunnel=status == 200)
+            assert named.status == status
+            if status != 200:
+                assert problem_of(named)["code"] == "ca_unavailable"
+            by_host = await opened(sidekey, user="-:secret-of-billing", tunnel=status == 200)
+            assert by_host.status == (200 if status == 200 else 403)
+
+
+class Issuer:
+    """A token endpoint that returns t1, t2 and so on for the client's secret, and an API that takes what comes."""
+
+    def __init__(self) -> None:
+        self.issued = 0
+        self.used: list[tuple[bytes, list[bytes]]] = []
+
+    async def __call__(self, connection: RawConnection) -> None:
+        while True:
+            request = await connection.request()
+            if request.target != b"/token":
+                self.used.append((request.target, request.values(b"authorization")))
+                await connection.send(OK)
+            elif b"right" not in request.body:
+                await connection.send(b'HTTP/1.1 401 No\r\nContent-Length: 26\r\n\r\n{"error":"invalid_client"}')
+            else:
+                self.issued += 1
+                body = b'{"access_token": "t%d", "expires_in": 3600}' % self.issued
+                await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+async def test_a_token_goes_only_where_its_secret_was_entered_for(tmp_path: Path, ca: Authority) -> None:
+    """An editor who moves an integration without knowing its secret gets nothing that came of that."""
+    issuer = Issuer()
+
+    def document(port: int, host: str, secret: str, *, redact: bool = False) -> dict[str, Any]:
+        auth = {"type": "oauth2", "token_endpoint": f"https://127.0.0.1:{port}/token", "client_id": "id"}
+        auth |= {"client_authentication": "body", "client_secret": {"value": secret}}
+        where = {"allow_other_domains": True, "allowed_domains": [f"https://{host}:{port}"]}
+        return {**where, "auth": auth, "redact_response": redact}
+
+    context = ca.server_context("127.0.0.1", "up.test", "own.test")
+    async with RawUpstream(issuer, ssl_context=context) as upstream, managed(tmp_path, ca) as (sidekey, editor):
+        port = upstream.port
+        await editor.let_in("it")
+        await editor.put("it", document(port, "up.test", "right"))
+        assert (await sidekey.reverse("/x", TOKEN)).status == 200
+        await editor.put("it", {**document(port, "up.test", "right"), "description": "edited"})
+        assert (await sidekey.reverse("/x", TOKEN)).status == 200
+        # What may only become safer keeps its secrets.
+        await editor.put("it", document(port, "up.test", "right", redact=True))
+        assert (await sidekey.reverse("/x", TOKEN)).status == 200
+        for moved in (document(port, "own.test", "wrong"), document(port, "up.test", "wrong")):
+            await editor.put("it", moved)
+            assert problem(await sidekey.reverse("/x", TOKEN))["detail"] == "token endpoint returned 401 invalid_client"
+    assert issuer.used == [(b"/x", [b"Bearer t1"])] * 3
+
+
+@pytest.mark.parametrize("edit", ["destination", "updated_by"])
+async def test_a_row_that_is_edited_past_sidekey_takes_down_that_one_alone(
+    edit: str, tmp_path: Path, ca: Authority
+) -> None:
+    """Whoever can write to the database gets no secret sent to another place."""
+    async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
+        await editor.let_in("it", "fine")
+        await editor.put("it", keyed(upstream.port, "one"))
+        await editor.put("fine", keyed(upstream.port, "fine"))
+        with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
+            (body,) = database.execute("SELECT body FROM sidekey_rows WHERE id = 'it'").fetchone()
+            said = json.loads(body)
+            said["document"] = said["document"].replace("/one", "/two") if edit == "destination" else said["document"]
+            said["updated_by"] = "somebody else" if edit == "updated_by" else said["updated_by"]
+            database.execute(
+                "UPDATE sidekey_rows SET body = ?, revision = revision + 99 WHERE id = 'it'",
+                (json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False),),
+            )
+        await eventually(lambda: sidekey.app.metrics.stored.unusable == 1)
+        assert await sidekey.metric('sidekey_store_integrations{state="unusable"}') == 1
+        assert await sidekey.metric('sidekey_store_integrations{state="ok"}') == 1
+        said = problem(await sidekey.reverse("/x", TOKEN))
+        assert (said["code"], said["detail"]) == (
+            "credential_unavailable",
+            "store: the integration cannot be used; an operator must look at it",
+        )
+        assert (await sidekey.reverse("/x", TOKEN, name="fine")).status == 200
+    assert [each.target for each in upstream.requests] == [b"/fine/x"]

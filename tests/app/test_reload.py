@@ -1,0 +1,286 @@
+"""A whole Sidekey that reloads: entirely on the former config or entirely on the new one, whichever part fails."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sidekey.app import App
+from sidekey.observe.writer import LineWriter
+from sidekey.publish import Commit, CommitError, Part
+from sidekey.snapshot.snapshot import Address, Listen, Snapshot
+from support.certificate_files import mount
+from support.certificates import issue
+from support.files import replace
+from support.plane import eventually, problem
+from support.private_ca import Authority
+from support.raw_connection import connect
+from support.serving import Serving, serving
+from support.upstream import RawUpstream
+from support.wire import Message
+
+PARTS = 11
+NOT_RELOADED = "the config was not reloaded because of a defect in Sidekey; the previous one stays in use"
+IN_PART = "the config was reloaded only in part because of a defect in Sidekey: restart it"
+RELOADED = "config reloaded"
+LOADED = "sidekey_config_last_reload_successful"
+LIMIT = "sidekey_in_flight_limit"
+HOSTS = {"up.test": ["127.0.0.1"]}
+ERROR = ZeroDivisionError("not-to-be-seen")
+
+
+@dataclass(slots=True)
+class Failing:
+    """A part of the process that fails: while it prepares, or only when it commits."""
+
+    commits: bool = False
+
+    def prepare(self, snapshot: Snapshot) -> Commit:
+        del snapshot
+        if not self.commits:
+            raise ERROR
+
+        def commit() -> None:
+            raise ERROR
+
+        return commit
+
+
+def keyed(port: int, word: str, host: str = "up.test", name: str = "it") -> str:
+    """An integration whose credential and path tell which config it is of."""
+    auth = f"type: headers, headers: {{X-Key: {{secret: {{insecure_value: {word}}}}}}}"
+    return f"  {name}: {{endpoint_prefix: 'http://{host}:{port}/{word}', auth: {{{auth}}}}}\n"
+
+
+def write(folder: Path, head: str, integrations: str) -> None:
+    """Put another config in place, as editors do it."""
+    replace(folder / "sidekey.yaml", head + integrations)
+
+
+def head_of(folder: Path) -> str:
+    """What is above the integrations."""
+    head, key, _ = (folder / "sidekey.yaml").read_text().partition("integrations:\n")
+    return head + key
+
+
+async def seen(sidekey: Serving, upstream: RawUpstream) -> Message:
+    """What the upstream receives of a request to `it`."""
+    assert (await sidekey.reverse("/x")).status == 200
+    return upstream.requests[-1]
+
+
+async def goes_by(sidekey: Serving, upstream: RawUpstream, word: str) -> bool:
+    """Whether a request to `it` has both the path and the credential of this word."""
+    found = await seen(sidekey, upstream)
+    return (found.target, found.values(b"x-key")) == (f"/{word}/x".encode(), [word.encode()])
+
+
+async def readiness(sidekey: Serving) -> int:
+    """The status of /readyz."""
+    async with connect(sidekey.app.admin_address.port) as asking:
+        await asking.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return (await asking.response()).status
+
+
+@pytest.mark.parametrize("place", range(PARTS + 1))
+async def test_a_part_that_cannot_prepare_leaves_the_process_on_the_former_config(
+    place: int, ca: Authority, tmp_path: Path
+) -> None:
+    """Wherever it is among the parts: at the upstream, in the log and by metric. The next change is tried again."""
+    async with RawUpstream() as upstream, serving(keyed(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey:
+        parts = sidekey.app.publisher.parts
+        assert len(parts) == PARTS
+        assert await goes_by(sidekey, upstream, "old")
+        snapshot, limit = sidekey.app.snapshot, await sidekey.metric(LIMIT)
+        parts.insert(place, Failing())
+        head = head_of(tmp_path)
+        changed = head.replace("level: debug, access: all", "level: error, access: off")
+        changed = changed.replace("integrations:", "limits: {in_flight: 5}\nvia: false\nintegrations:")
+        changed = changed.replace("up.test", "new.test")
+        more = keyed(upstream.port, "more", "new.test", name="more")
+        write(tmp_path, changed, keyed(upstream.port, "new", "new.test") + more)
+        line = await sidekey.logged(NOT_RELOADED)
+        (defect,) = [each for each in sidekey.lines() if each["event"] == "defect"]
+        assert (line["defect"], defect["error"]) == (defect["id"], ["ZeroDivisionError"])
+        assert await sidekey.metric(LOADED) == 0
+        assert await readiness(sidekey) == 200
+        assert sidekey.app.snapshot is snapshot
+        assert await goes_by(sidekey, upstream, "old")
+        assert upstream.requests[-1].values(b"via") != []
+        assert len(upstream.connections) == 1
+        assert problem(await sidekey.reverse("/x", name="more"))["code"] == "integration_denied"
+        assert await sidekey.metric(LIMIT) == limit
+        assert await sidekey.metric('sidekey_integration_info{integration="more",kind="headers"}') == 0
+        await eventually(lambda: len([each for each in sidekey.lines() if each["event"] == "request"]) == 3)
+        del parts[place]
+        write(tmp_path, head, keyed(upstream.port, "newer"))
+        reloaded = await sidekey.logged(RELOADED)
+        assert (reloaded["changed"], reloaded["removed"]) == (1, 0)
+        assert await goes_by(sidekey, upstream, "newer")
+        assert await sidekey.metric(LOADED) == 1
+        assert "not-to-be-seen" not in sidekey.log.read_text()
+
+
+@pytest.mark.parametrize("place", [0, PARTS // 2, PARTS])
+async def test_a_part_that_cannot_commit_keeps_no_other_from_the_new_config(
+    place: int, ca: Authority, tmp_path: Path
+) -> None:
+    """It is a defect, which is reported, and the reload has failed."""
+    async with RawUpstream() as upstream, serving(keyed(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey:
+        assert await goes_by(sidekey, upstream, "old")
+        sidekey.app.publisher.parts.insert(place, Failing(commits=True))
+        write(tmp_path, head_of(tmp_path), keyed(upstream.port, "new"))
+        await sidekey.logged(IN_PART)
+        assert (await sidekey.logged("defect"))["error"] == ["ZeroDivisionError"]
+        assert await sidekey.metric(LOADED) == 0
+        assert await readiness(sidekey) == 200
+        assert await goes_by(sidekey, upstream, "new")
+        assert RELOADED not in {line["event"] for line in sidekey.lines()}
+
+
+@pytest.mark.parametrize(("commits", "raised"), [(False, ZeroDivisionError), (True, CommitError)])
+async def test_a_start_publishes_too_and_opens_no_listener_where_that_fails(
+    commits: bool, raised: type[Exception], tmp_path: Path
+) -> None:
+    """Nothing is left open, and no config counts as loaded."""
+    proxy, admin = (Address(path=str(tmp_path / name)) for name in ("proxy.sock", "admin.sock"))
+    writer = LineWriter(os.open(os.devnull, os.O_WRONLY))
+    app = App(Snapshot(integrations={}, listen=Listen(proxy=proxy, admin=admin)), writer)
+    app.publisher.parts.append(Failing(commits))
+    with pytest.raises(raised):
+        await app.start()
+    writer.close()
+    assert list(tmp_path.iterdir()) == []
+    assert not app.metrics.config_loaded
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_an_upload_in_flight_is_not_cut_by_a_file_that_lowers_its_limits(
+    framing: str, ca: Authority, tmp_path: Path
+) -> None:
+    """It arrives whole and is answered; the next one of its size, on the same connection, is too large."""
+    half = bytes(range(256)) * 40
+    chunked = framing == "chunked"
+    field = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {2 * len(half)}"
+    head = f"POST /i/it/x HTTP/1.1\r\nHost: localhost\r\n{field}\r\n\r\n".encode()
+    part = b"%x\r\n%b\r\n" % (len(half), half) if chunked else half
+    end = b"0\r\n\r\n" if chunked else b""
+    async with (
+        RawUpstream() as upstream,
+        serving(keyed(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey,
+        connect(sidekey.port) as caller,
+    ):
+        await caller.send(head + part)
+        await (await upstream.connection()).until_received(len(half))
+        tighter = "limits: {request_body: 10KiB}\ntimeouts: {response: 300ms, idle: 300ms}"
+        write(tmp_path, re.sub("timeouts: .*", tighter, head_of(tmp_path)), keyed(upstream.port, "new"))
+        await sidekey.logged(RELOADED)
+        await caller.send(part + end)
+        assert (await caller.response()).status == 200
+        (received,) = upstream.requests
+        assert (received.target, received.values(b"x-key"), received.body) == (b"/old/x", [b"old"], 2 * half)
+        await caller.send(head + part + part + end)
+        refused = await caller.response()
+        assert (refused.status, problem(refused)["code"]) == (413, "request_too_large")
+
+
+def as_given(parts: list[Part[Snapshot]]) -> None:
+    """The order of `App`."""
+    del parts
+
+
+def backwards(parts: list[Part[Snapshot]]) -> None:
+    """The opposite."""
+    parts.reverse()
+
+
+def shuffled(seed: int) -> Callable[[list[Part[Snapshot]]], None]:
+    """Some other, always the same for a seed."""
+    return random.Random(seed).shuffle
+
+
+EXPIRES = "the client certificate expires soon"
+BANK = (
+    "  {name}: {{endpoint_prefix: 'https://{host}', auth: {{type: mtls, certificate: {{file: tls.crt}},"
+    " private_key: {{file: tls.key}}, allow_private_ca: true}}}}\n"
+)
+
+
+def uncovered(port: int) -> bytes:
+    """A request by the forward proxy to a host that no integration covers."""
+    return b"GET http://127.0.0.1:%d/y HTTP/1.1\r\nHost: ignored\r\n\r\n" % port
+
+
+async def denied(sidekey: Serving, name: str) -> bool:
+    """Whether this integration is unknown."""
+    return bool(problem(await sidekey.reverse("/x", name=name))["code"] == "integration_denied")
+
+
+@pytest.mark.parametrize("arrange", [as_given, backwards, *map(shuffled, range(6))])
+async def test_the_order_of_the_parts_does_not_matter(
+    arrange: Callable[[list[Part[Snapshot]]], None], ca: Authority, tmp_path: Path
+) -> None:
+    """Whatever a config can change is changed at once, and back again: what is served then follows from it alone."""
+    mount(tmp_path, issue(start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=6)))
+    async with RawUpstream() as upstream, RawUpstream() as other:
+        before = keyed(upstream.port, "old") + keyed(upstream.port, "gone", name="gone")
+        before += BANK.format(name="bank", host="bank.test") + BANK.format(name="former", host="bank.test")
+        after = keyed(other.port, "new", "new.test") + keyed(other.port, "more", "new.test", name="more")
+        after += BANK.format(name="bank", host="other.test") + BANK.format(name="another", host="bank.test")
+        async with serving(before, tmp_path, ca, hosts=HOSTS) as sidekey:
+            metrics = sidekey.app.metrics
+            arrange(sidekey.app.publisher.parts)
+            limit = await sidekey.metric(LIMIT)
+
+            async def goes_by_the_first() -> None:
+                assert await goes_by(sidekey, upstream, "old")
+                assert upstream.requests[-1].values(b"via") != []
+                assert (await sidekey.reverse("/x", name="gone")).status == 200
+                assert (await sidekey.reverse("/x", method="POST", body=bytes(20_000))).status == 200
+                assert await denied(sidekey, "more")
+                assert problem(await sidekey.ask(uncovered(upstream.port)))["code"] == "integration_required"
+                assert await sidekey.metric(LIMIT) == limit
+                assert set(metrics.expiries) == {("bank", "certificate"), ("former", "certificate")}
+                assert set(metrics.reload_failures) == set(metrics.expiries)
+                assert set(metrics.integrations) == {"it", "gone", "bank", "former"}
+
+            await goes_by_the_first()
+            head = head_of(tmp_path)
+            changed = head.replace("level: debug, access: all", "level: error, access: errors")
+            changed = changed.replace("up.test", "new.test").replace(
+                "integrations:",
+                "limits: {in_flight: 5, request_body: 10KiB}\nvia: false\nforward: {unmatched: pass}\nintegrations:",
+            )
+            first = upstream.connections[0]
+            write(tmp_path, changed, after)
+            await eventually(lambda: "more" in sidekey.app.snapshot.integrations)
+            await first.until_ended()
+            assert await goes_by(sidekey, other, "new")
+            assert other.requests[-1].values(b"via") == []
+            assert (await sidekey.reverse("/x", name="more")).status == 200
+            assert await denied(sidekey, "gone")
+            too_large = await sidekey.reverse("/x", method="POST", body=bytes(20_000))
+            assert problem(too_large)["code"] == "request_too_large"
+            assert (await sidekey.ask(uncovered(upstream.port))).status == 200
+            assert upstream.requests[-1].values(b"x-key") == []
+            assert await sidekey.metric(LIMIT) == 5
+            assert set(metrics.expiries) == {("bank", "certificate"), ("another", "certificate")}
+            assert set(metrics.reload_failures) == set(metrics.expiries)
+            assert set(metrics.integrations) == {"it", "more", "bank", "another"}
+            assert await sidekey.metric('sidekey_requests_total{integration="gone",outcome="2xx"}') == 0
+
+            write(tmp_path, head, before)
+            await sidekey.logged(RELOADED)
+            await goes_by_the_first()
+            lines = sidekey.lines()
+    # What the parts log while they commit goes by the former level: debug at first, then error.
+    warned = [line["integration"] for line in lines if line["event"] == EXPIRES]
+    assert sorted(warned) == ["another", "bank", "bank", "former"]
+    assert [line["event"] for line in lines].count(RELOADED) == 1

@@ -1,0 +1,332 @@
+"""Request heads as they arrive at a whole Sidekey: cut anywhere, over their limit, malformed, late."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from support.private_ca import Authority
+from support.raw_connection import Gone, RawConnection, connect
+from support.serving import HEAD, Serving, problem, serving
+from support.tunnels import TlsCaller, connect_request
+from support.upstream import RawUpstream
+
+HOST = "up.test"
+DOORS = ["reverse", "plain tunnel", "TLS tunnel"]
+FULL_OF_HEAD_ENDS = b"GET /decoy HTTP/1.1\r\n\r\n" * 140
+"""A body of 3 KB that looks like the start of other requests."""
+
+
+@dataclass
+class Door:
+    """A way into a Sidekey whose integration has `upstream` behind it."""
+
+    name: str
+    sidekey: Serving
+    upstream: RawUpstream
+    trust: Path
+
+    @asynccontextmanager
+    async def caller(self) -> AsyncIterator[RawConnection | TlsCaller]:
+        """Connect, through CONNECT and TLS where the door needs them."""
+        async with connect(self.sidekey.port) as raw:
+            if self.name == "reverse":
+                yield raw
+                return
+            await raw.send(connect_request(f"{HOST}:{self.upstream.port}", user="it:x"))
+            assert (await raw.response(to_head=True)).status == 200
+            if self.name == "plain tunnel":
+                yield raw
+                return
+            caller = TlsCaller(raw, ssl.create_default_context(cadata=self.trust.read_text()), HOST)
+            await caller.shake()
+            yield caller
+
+    def head(self, method: str, path: str, *fields: str, line: str = "{method} {target} HTTP/1.1") -> bytes:
+        """Build a head as a client sends it through this door."""
+        target = f"/i/it{path}" if self.name == "reverse" else path
+        host = "localhost" if self.name == "reverse" else f"{HOST}:{self.upstream.port}"
+        start = line.format(method=method, target=target)
+        return "\r\n".join([start, f"Host: {host}", *fields, "", ""]).encode()
+
+    def post(self, path: str, body: bytes, *fields: str) -> bytes:
+        """Build a request whose body has a known length."""
+        return self.head("POST", path, f"Content-Length: {len(body)}", *fields) + body
+
+    def chunked(self, path: str, body: bytes) -> bytes:
+        """Build a request whose body is one chunk."""
+        return self.head("POST", path, "Transfer-Encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+@asynccontextmanager
+async def opened(name: str, folder: Path, ca: Authority, head: str = HEAD) -> AsyncIterator[Door]:
+    """Serve one integration, to be reached through this door."""
+    is_tls = name == "TLS tunnel"
+    async with RawUpstream(ssl_context=ca.server_context(HOST) if is_tls else None) as upstream:
+        scheme = "https" if is_tls else "http"
+        text = (
+            f"  it: {{endpoint_prefix: '{scheme}://{HOST}:{upstream.port}',"
+            " auth: {type: basic, username: svc, password: {insecure_value: secret}}}\n"
+        )
+        with_ca = head.replace("integrations:\n", "ca: {{folder: state}}\nintegrations:\n")
+        async with serving(text, folder, ca, hosts={HOST: ["127.0.0.1"]}, head=with_ca) as sidekey:
+            yield Door(name, sidekey, upstream, folder / "state" / "trust" / "ca.pem")
+
+
+async def send_in_reads(caller: RawConnection | TlsCaller, *pieces: bytes) -> None:
+    """Send pieces so that Sidekey, which runs on the same loop, reads each before the next is sent."""
+    for piece in pieces:
+        await caller.send(piece)
+        for _ in range(4):
+            await asyncio.sleep(0)
+
+
+def cut(data: bytes, *positions: int) -> list[bytes]:
+    """Cut bytes at these positions."""
+    edges = [0, *sorted(positions), len(data)]
+    return [data[start:end] for start, end in pairwise(edges) if start < end]
+
+
+def positions_in_pairs(first: int, second: range) -> Iterator[tuple[int, int]]:
+    """Pair each position before `first` with one in `second`, so that each of both occurs."""
+    for number in range(max(first - 1, len(second))):
+        yield 1 + number % (first - 1), second[number % len(second)]
+
+
+def in_the_body(size: int, head: int) -> Iterator[tuple[int, int]]:
+    """Pair a cut in a body with one in the next head, which may also come whole in the read of the body's end."""
+    for rest in (*range(0, head, 7), size):
+        yield size // 2, rest
+        yield size - 1, rest
+
+
+TIGHT_HEADS = HEAD.replace("integrations:\n", "limits: {{request_head: 128B}}\nintegrations:\n")
+"""Two heads of these tests are more than one may be."""
+
+SMALL_HEADS = HEAD.replace("integrations:\n", "limits: {{request_head: 512B}}\nintegrations:\n")
+
+
+LANES = 8
+"""Callers at the same time."""
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_every_split_of_head_body_and_next_head_reaches_the_upstream(
+    name: str, ca: Authority, tmp_path: Path
+) -> None:
+    """One cut in a head and one in the next head, with a body between that is larger than a head may be."""
+    wanted: dict[bytes, bytes] = {}
+    async with opened(name, tmp_path, ca, TIGHT_HEADS) as door:
+
+        async def converse(lane: int) -> None:
+            async with door.caller() as caller:
+                for build in (door.post, door.chunked):
+                    sample = build("/post/000/b", FULL_OF_HEAD_ENDS)
+                    # A little of the body too, where the size of a chunk is.
+                    edge = len(sample.partition(b"\r\n\r\n")[0]) + 12
+                    pairs = [*positions_in_pairs(edge, range(edge)), *in_the_body(len(sample), edge)]
+                    for number, (position, rest) in enumerate(pairs):
+                        if number % LANES != lane:
+                            continue
+                        paths = [f"/{build.__name__}/{number:03}/{part}" for part in "abc"]
+                        first, second = (build(path, FULL_OF_HEAD_ENDS) for path in paths[:2])
+                        pieces = cut(first + second + door.head("GET", paths[2]), position, len(first) + rest)
+                        await send_in_reads(caller, *pieces)
+                        assert [(await caller.response()).status for _ in paths] == [200, 200, 200], pieces
+                        bodies = [FULL_OF_HEAD_ENDS, FULL_OF_HEAD_ENDS, b""]
+                        wanted.update(zip(map(str.encode, paths), bodies, strict=True))
+
+        await asyncio.gather(*map(converse, range(LANES)))
+        assert {each.target: each.body for each in door.upstream.requests} == wanted
+        assert len(door.upstream.requests) == len(wanted)
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_large_body_between_two_cut_heads_is_no_large_head(name: str, ca: Authority, tmp_path: Path) -> None:
+    """With the default limits: 70,000 bytes of a body are more than the 64 KiB of a head."""
+    body = b"x" * 70_000
+    async with opened(name, tmp_path, ca) as door:
+        first, second = door.post("/first", body), door.head("GET", "/second")
+        async with door.caller() as caller:
+            await send_in_reads(caller, *cut(first + second, 20, len(first) + 20))
+            assert [(await caller.response()).status for _ in range(2)] == [200, 200]
+        assert [(each.target, each.body) for each in door.upstream.requests] == [(b"/first", body), (b"/second", b"")]
+
+
+@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("behind", [False, True], ids=["first", "behind another request"])
+@pytest.mark.parametrize("size", [100, 1 << 20], ids=["in many reads", "in one read"])
+async def test_head_over_its_limit_is_refused(
+    name: str, behind: bool, size: int, ca: Authority, tmp_path: Path
+) -> None:
+    """Every byte of it counts, and none of what was sent before it."""
+    async with opened(name, tmp_path, ca, SMALL_HEADS) as door:
+        before = door.post("/before", FULL_OF_HEAD_ENDS) if behind else b""
+        filling = 512 - len(door.head("GET", "/large", "X-Fill: "))
+        fits = door.head("GET", "/large", "X-Fill: " + "x" * filling)
+        async with door.caller() as caller:
+            await send_in_reads(caller, before, *cut(fits, *range(size, len(fits), size)))
+            assert [(await caller.response()).status for _ in range(1 + behind)] == [200] * (1 + behind)
+            over = door.head("GET", "/over", "X-Fill: " + "x" * (filling + 2))
+            for piece in cut(before + over, *range(len(before) + size, len(before) + len(over), size)):
+                try:
+                    await send_in_reads(caller, piece)
+                except Gone:
+                    break
+            response = await caller.response()
+            if behind and response.status == 200:
+                response = await caller.response()
+        assert (response.status, problem(response)["detail"]) == (431, "the head is over limits.request_head")
+        assert b"/over" not in b"".join(door.upstream.received)
+
+
+@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("cuts_body", [False, True], ids=["whole", "its body in the second read"])
+async def test_request_before_a_head_that_is_too_large_is_served(
+    name: str, cuts_body: bool, ca: Authority, tmp_path: Path
+) -> None:
+    """The head behind it, which has no end yet, came in the same read as the last byte of its body."""
+    async with opened(name, tmp_path, ca, SMALL_HEADS) as door:
+        first = door.post("/first", b"abcde")
+        over = door.head("GET", "/over", "X-Fill: " + "x" * 1000)[:-4]
+        async with door.caller() as caller:
+            await send_in_reads(caller, *cut(first + over, *([len(first) - 5] if cuts_body else [])))
+            assert [(await caller.response()).status for _ in range(2)] == [200, 431]
+        assert [(each.target, each.body) for each in door.upstream.requests] == [(b"/first", b"abcde")]
+
+
+MALFORMED_LINES = {
+    "two spaces before the target": "{method}  {target} HTTP/1.1",
+    "two spaces before the version": "{method} {target}  HTTP/1.1",
+    "many spaces": "{method}    {target}    HTTP/1.1",
+    "a space before the method": " {method} {target} HTTP/1.1",
+    "a space behind the version": "{method} {target} HTTP/1.1 ",
+    "a tab before the method": "\t{method} {target} HTTP/1.1",
+    "a tab before the target": "{method}\t{target} HTTP/1.1",
+    "a tab and a space before the target": "{method} \t{target} HTTP/1.1",
+    "a tab before the version": "{method} {target}\tHTTP/1.1",
+    "a space in the target": "{method} {target} x HTTP/1.1",
+    "a form feed in the target": "{method} {target}\x0c HTTP/1.1",
+    "no method": "{target} HTTP/1.1",
+    "no target": "{method} HTTP/1.1",
+    "an empty target": "{method}  HTTP/1.1",
+    "no protocol": "{method} {target} 1.1",
+    "a bare line feed": "{method} {target} HTTP/1.1\nX: y",
+    "a bare carriage return": "{method} {target} HTTP/1.1\rX: y",
+}
+
+
+@pytest.mark.parametrize("line", MALFORMED_LINES.values(), ids=MALFORMED_LINES)
+async def test_malformed_request_line_is_refused(line: str, ca: Authority, tmp_path: Path) -> None:
+    """In one read, cut at each byte of the line, and behind another request of each framing."""
+    async with opened("reverse", tmp_path, ca) as door:
+        bad = door.head("GET", "/bad", line=line)
+        before = [
+            door.head("GET", "/before"),
+            door.post("/before", FULL_OF_HEAD_ENDS[:-4] + b"GET  /b HTTP/1.1"),
+            door.chunked("/before", FULL_OF_HEAD_ENDS),
+        ]
+        conversations = [cut(bad, position) for position in range(len(line) + 12)]
+        for each in before:
+            conversations += [[each + bad], [each, bad], [each + bad[:7], bad[7:]], [each[:9], each[9:] + bad]]
+            conversations += [[each + b"\r\n" + bad[:2], bad[2:4], bad[4:]], [each[:-2], each[-2:] + bad]]
+        for pieces in conversations:
+            async with door.caller() as caller:
+                for piece in pieces:
+                    try:
+                        await send_in_reads(caller, piece)
+                    except Gone:
+                        break
+                response = await caller.response()
+                if response.status == 200:
+                    response = await caller.response()
+            assert (response.status, problem(response)["code"]) == (400, "request_invalid"), pieces
+        assert b"/bad" not in b"".join(door.upstream.received)
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_two_spaces_in_a_request_line_are_refused(name: str, ca: Authority, tmp_path: Path) -> None:
+    """The response says what is wrong."""
+    async with opened(name, tmp_path, ca) as door:
+        for line in ("{method}  {target} HTTP/1.1", "{method} {target}  HTTP/1.1"):
+            async with door.caller() as caller:
+                await caller.send(door.head("GET", "/bad", line=line))
+                response = await caller.response()
+            detail = "the request line must have one space between method and target, and one before the version"
+            assert (response.status, problem(response)["detail"]) == (400, detail)
+        assert b"/bad" not in b"".join(door.upstream.received)
+
+
+async def test_two_spaces_in_the_line_of_a_connect_are_refused(ca: Authority, tmp_path: Path) -> None:
+    """No tunnel is opened."""
+    async with opened("plain tunnel", tmp_path, ca) as door, connect(door.sidekey.port) as caller:
+        await caller.send(connect_request(f"{HOST}:{door.upstream.port}", user="it:x").replace(b" ", b"  ", 1))
+        assert (await caller.response()).status == 400
+
+
+async def test_empty_lines_before_a_request_line_are_ignored(ca: Authority, tmp_path: Path) -> None:
+    """RFC 9112 2.2: in the read of the request or in another, and behind the body of a request."""
+    async with opened("reverse", tmp_path, ca) as door, door.caller() as caller:
+        first, second = door.post("/first", b"body"), door.head("GET", "/second")
+        await send_in_reads(caller, b"\r\n", b"\r\n" + first, b"\r\n\r\n\r\n", second + b"\r\n", b"\r", b"\n" + first)
+        assert [(await caller.response()).status for _ in range(3)] == [200, 200, 200]
+
+
+SHORT = HEAD.replace("request_head: 45s", "request_head: {head}, keep_alive: {keep_alive}")
+
+
+def with_timeouts(head: str, keep_alive: str) -> str:
+    """The start of a config with these time-outs."""
+    return SHORT.replace("{head}", head).replace("{keep_alive}", keep_alive)
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_time_for_a_head_begins_with_its_first_byte(name: str, ca: Authority, tmp_path: Path) -> None:
+    """A connection that is older than `timeouts.request_head` has all of it for its first request."""
+    async with (
+        opened(name, tmp_path, ca, with_timeouts("400ms", "60s")) as door,
+        connect(door.sidekey.port) as raw,
+    ):
+        if name == "TLS tunnel":
+            async with door.caller() as caller:
+                await asyncio.sleep(0.8)
+                await caller.send(door.head("GET", "/a"))
+                assert (await caller.response()).status == 200
+            return
+        if name == "plain tunnel":
+            await asyncio.sleep(0.8)
+            await raw.send(connect_request(f"{HOST}:{door.upstream.port}", user="it:x"))
+            assert (await raw.response(to_head=True)).status == 200
+        else:
+            await asyncio.sleep(0.8)
+        await raw.send(door.head("GET", "/a"))
+        assert (await raw.response()).status == 200
+
+
+@pytest.mark.parametrize("begun", [b"G", b"GET ", b"GET /i/it/a HTTP/1.1\r\nHost: loc"])
+async def test_head_that_does_not_end_is_a_time_out(begun: bytes, ca: Authority, tmp_path: Path) -> None:
+    """As the first request and behind another one."""
+    async with opened("reverse", tmp_path, ca, with_timeouts("400ms", "60s")) as door:
+        for before in (b"", door.head("GET", "/a")):
+            async with door.caller() as caller:
+                await send_in_reads(caller, before + begun)
+                if before:
+                    assert (await caller.response()).status == 200
+                response = await caller.response()
+            assert (response.status, problem(response)["code"]) == (408, "request_timeout")
+
+
+async def test_connection_that_sends_nothing_ends_by_keep_alive(ca: Authority, tmp_path: Path) -> None:
+    """Without a response, and empty lines are nothing."""
+    async with opened("reverse", tmp_path, ca, with_timeouts("60s", "400ms")) as door:
+        for sent in (b"", b"\r\n"):
+            async with connect(door.sidekey.port) as raw:
+                await raw.send(sent)
+                assert await raw.until_ended() == b""

@@ -1,0 +1,271 @@
+"""Whole processes with a store whose documents, rows and sealed values were edited: nothing opens, nothing is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from sidekey.store.canonical_json import canonical
+from sidekey.store.records import IntegrationRow, SealedField
+from sidekey.store.state import Put, State
+from support.api import Api, managed
+from support.child import Child, run_cli
+from support.http_get import get, post, within
+from support.key_edits import EDITS
+from support.postgres import Postgres
+from support.scraping import samples
+from support.stored import BASIC, CANARY, OAUTH2, SESSION, copied, patched
+from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace
+
+OF_EACH_KIND: Final = {key.split(".")[0]: key for key in EDITS}.values()
+"""One key of each kind, and those of the integration itself."""
+
+NAMES: Final = {key: f"e{number}" for number, key in enumerate(EDITS)}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty database."""
+    if request.param == "sqlite":
+        return SqlitePlace(tmp_path)
+    postgres: Postgres = request.getfixturevalue("postgres")
+    found = PostgresPlace(postgres, asyncio.run(postgres.schema()))
+    (tmp_path / "store-url").write_text(postgres.url(found.schema))
+    return found
+
+
+def sidekey(place: Place, folder: Path, probe: str = "/readyz") -> Child:
+    """A process with this store, and a caller of its file who may use everything; it runs once `probe` succeeds."""
+    where = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: store-url}"
+    (folder / "caller").write_text("secret-of-billing")
+    callers = 'callers: {billing: {token: {file: caller}, integrations: "*"}}\nintegrations: {}'
+    return managed(folder, where, callers, probe=probe)
+
+
+def sent(child: Child, name: str, token: str = "secret-of-billing") -> tuple[int, str]:
+    """The status, and the code, of a request."""
+    headers = {"Sidekey-Token": token, "Content-Type": "application/json"}
+    answer = post(child.proxy_port, f"/i/{name}/v1/x", headers, b"{}")
+    return answer.status, json.loads(answer.body)["code"]
+
+
+def with_its_macs(place: Place, edit: Callable[[State], dict[str, IntegrationRow]]) -> None:
+    """Change rows as a defect of ours would: everything is vouched for, and nobody has judged the documents."""
+
+    async def commit() -> None:
+        async with place.open(KEYS, create=False) as store:
+            rows = edit(store.state)
+            await store.commit([Put(row, store.state.integrations[name].version) for name, row in rows.items()], ENTRY)
+
+    asyncio.run(commit())
+
+
+def edited(row: IntegrationRow, patch: Any) -> IntegrationRow:
+    """A row whose document says something else, and whose secrets are what they were."""
+    return replace(row, document=patched(row.document, patch))
+
+
+def flipped(field: SealedField) -> SealedField:
+    """Another last bit of a sealed value that is written."""
+    return replace(field, sealed=field.sealed[:-2] + ("A" if field.sealed[-2] != "A" else "B") + field.sealed[-1])
+
+
+def test_what_was_edited_without_its_secrets_does_not_open(place: Place, tmp_path: Path) -> None:
+    """Every key that decides, of every kind: by a row that is vouched for, and by SQL alone.
+
+    No key is judged otherwise where the store is PostgreSQL: one of each kind shows it there.
+    """
+    keys = EDITS if isinstance(place, SqlitePlace) else OF_EACH_KIND
+    names = {key: NAMES[key] for key in keys}
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        for key, name in names.items():
+            api.make("/integrations", {"id": name, **EDITS[key][0]})
+        assert child.stop() == 0
+    before = asyncio.run(place.backup())
+    with_its_macs(
+        place,
+        lambda state: {name: edited(state.integrations[name], EDITS[key][1]) for key, name in names.items()},
+    )
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        for key, name in names.items():
+            shown = api.get(f"/integrations/{name}")
+            assert (shown["status"], "changed its row" in shown["problem"]) == ("unusable", False), key
+            # The target is judged first, by the policy that was edited.
+            assert sent(child, name) in ((502, "credential_unavailable"), (403, "target_denied")), key
+        assert child.stop() == 0
+    asyncio.run(place.restore(before))
+    for key, name in names.items():
+        asyncio.run(edit_body(place, name, EDITS[key][1]))
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        for key, name in names.items():
+            assert "something other than Sidekey changed its row" in api.get(f"/integrations/{name}")["problem"], key
+            assert sent(child, name) == (502, "credential_unavailable"), key
+        assert child.stop() == 0
+
+
+async def edit_body(place: Place, name: str, patch: Any) -> None:
+    """What an administrator of the database can do to a document."""
+    ((body,),) = await place.sql(f"SELECT body FROM sidekey_rows WHERE id = '{name}'")
+    said = json.loads(body)
+    said["document"] = patched(said["document"], patch)
+    text = canonical(said).replace("'", "''")
+    await place.sql(f"UPDATE sidekey_rows SET body = '{text}' WHERE id = '{name}'")
+
+
+LIST: Final = copied(SESSION)
+"""Users in a list, each with a secret."""
+LIST["auth"]["login"]["body"] = {
+    "users": [{"name": name, "pin": {"value": f"{CANARY}-{name}"}} for name in ("ann", "bob")]
+}
+
+
+DOCUMENTS: Final = {
+    "fields": OAUTH2, "ids": OAUTH2, "entries": LIST, "one": BASIC, "another": BASIC, "bits": BASIC, "untouched": BASIC,
+}  # fmt: skip
+"""The integrations of `moved`, by ID."""
+
+
+def moved(state: State) -> dict[str, IntegrationRow]:
+    """Move sealed values: to another field, ID, entry of a list or row; and flip the last bit of some."""
+    rows = state.integrations
+
+    def under_the_ids_of(row: IntegrationRow, values: IntegrationRow) -> IntegrationRow:
+        return replace(row, secrets=dict(zip(row.secrets, values.secrets.values(), strict=True)))
+
+    first, second = rows["fields"].secrets
+    swapped_secrets = {first: rows["fields"].secrets[second], second: rows["fields"].secrets[first]}
+    pins = re.findall('"pin":{"set":true,"id":"([^"]*)"}', rows["entries"].document)
+    flipped_secrets = {where: flipped(each) for where, each in rows["bits"].secrets.items()}
+    return {
+        "fields": replace(rows["fields"], secrets=swapped_secrets),
+        "ids": replace(rows["ids"], document=swapped(rows["ids"].document, *rows["ids"].secrets)),
+        "entries": replace(rows["entries"], document=swapped(rows["entries"].document, *pins)),
+        "one": under_the_ids_of(rows["one"], rows["another"]),
+        "another": under_the_ids_of(rows["another"], rows["one"]),
+        "bits": replace(rows["bits"], secrets=flipped_secrets),
+    }
+
+
+def swapped(text: str, first: str, second: str) -> str:
+    return text.replace(first, "<first>").replace(second, first).replace("<first>", second)
+
+
+def test_sealed_values_open_at_their_place_alone(place: Place, tmp_path: Path) -> None:
+    """Although the rows are vouched for; the others go on, and `verify` names what does not open."""
+    with sidekey(place, tmp_path) as child:
+        for name, document in DOCUMENTS.items():
+            Api(child.admin_port).make("/integrations", {"id": name, **document})
+        assert child.stop() == 0
+    with_its_macs(place, moved)
+    closed = DOCUMENTS.keys() - {"untouched"}
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        problems = {each["id"]: each["problem"] or "" for each in api.get("/integrations")["items"]}
+        assert {name for name, text in problems.items() if "the stored secret cannot be opened" in text} == closed
+        for name in closed:
+            assert sent(child, name) == (502, "credential_unavailable")
+        done = run_cli("store", "verify", "--json", "--config", str(child.config))
+        findings = json.loads(done.stdout)["findings"]
+        assert done.returncode == 1
+        assert {each.split()[1].rstrip(":") for each in findings} == closed
+        assert all("does not open" in each for each in findings)
+        assert CANARY not in done.stdout
+        assert child.stop() == 0
+
+
+CHANGES: Final = {
+    "body": "body = replace(body, 'example.com', 'example.net')",
+    "version": "version = version + 1",
+    "kind": "kind = 'preset'",
+    "id": "id = 'renamed'",
+    "row_id": "row_id = CASE substr(row_id, 1, 1) WHEN 'f' THEN '0' ELSE 'f' END || substr(row_id, 2)",
+    "key": "\"key\" = 'k2'",
+    "mac": "mac = (SELECT mac FROM sidekey_rows WHERE id = 'other')",
+    "all": ", ".join(
+        f"{each} = (SELECT {each} FROM sidekey_rows WHERE id = 'other')"
+        for each in ("body", "mac", "row_id", "version", '"key"')
+    ),
+}
+"""A change of each column of a row that its MAC covers, and of all of them to those of another row."""
+
+
+def test_a_row_that_sql_changed_is_not_used(place: Place, tmp_path: Path) -> None:
+    """Of integrations each column, of the others what they may do."""
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        for name in (*CHANGES, "other"):
+            prefix = f"https://{name.replace('_', '-')}.example.com/v1"
+            api.make("/integrations", {"id": name, **BASIC, "endpoint_prefix": prefix})
+        caller = api.make("/callers", {"name": "a-caller", "integrations": []})["token"]
+        operator = api.make("/tokens", {"name": "an-operator", "role": "viewer", "own_token": api.token})["token"]
+        assert child.stop() == 0
+    for name, change in CHANGES.items():
+        asyncio.run(place.sql(f"UPDATE sidekey_rows SET {change} WHERE id = '{name}'"))
+    for name, old, new in (
+        ("a-caller", '"integrations":[]', '"integrations":["other"]'),
+        ("an-operator", '"role":"viewer"', '"role":"admin"'),
+    ):
+        ((changed,),) = asyncio.run(
+            place.sql(
+                f"UPDATE sidekey_rows SET body = replace(body, '{old}', '{new}') WHERE id = '{name}' RETURNING body"
+            )
+        )
+        assert new in str(changed)
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        found = {each["id"]: each for each in api.get("/integrations")["items"]}
+        assert found.keys() == {*CHANGES, "other", "renamed"} - {"kind", "id"}
+        assert {name for name, each in found.items() if each["status"] != "unusable"} == {"other"}
+        for name in found.keys() - {"other"}:
+            assert "something other than Sidekey changed its row" in found[name]["problem"]
+            assert sent(child, name) == (502, "credential_unavailable")
+        for name in ("kind", "id"):
+            assert sent(child, name) == (403, "integration_denied")
+        assert sent(child, "other", caller) == (401, "caller_denied")
+        assert api.by(operator).ask("GET", "/whoami").status == 401
+        assert child.stop() == 0
+
+
+def test_a_restored_row_is_logged_and_used_until_the_old_key_is_gone(place: Place, tmp_path: Path) -> None:
+    """Whoever can write to the database can admit a deleted caller again, with its old row and the MAC of that."""
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        api.make("/integrations", {"id": "one", **BASIC})
+        token = api.make("/callers", {"name": "gone", "integrations": ["one"]})["token"]
+        columns = "row_id, version, revision, key, mac, body"
+        ((*older,),) = asyncio.run(place.sql(f"SELECT {columns} FROM sidekey_rows WHERE id = 'gone'"))
+        values = [str(value).replace("'", "''") for value in older]
+        pairs = ", ".join(f"{name} = '{value}'" for name, value in zip(columns.split(", "), values, strict=True))
+        restore = f"UPDATE sidekey_rows SET {pairs} WHERE id = 'gone'"
+        admitted, refused = sent(child, "one", token), (401, "caller_denied")
+        assert admitted != refused
+        assert api.ask("DELETE", "/callers/gone", match='"1"').status == 204
+        assert sent(child, "one", token) == refused
+        asyncio.run(place.sql(restore))
+        line = json.loads(child.wait_for_line(lambda line: "a row of the store is older than before" in line))
+        assert (line["kind"], line["id"], line["seen"], line["found"]) == ("caller", "gone", 2, 1)
+        within(lambda: sent(child, "one", token) == admitted)
+        assert samples(get(child.admin_port, "/metrics").body)["sidekey_store_rolled_back", ()] == 1
+        assert get(child.admin_port, "/readyz").status == 200
+        assert api.ask("DELETE", "/callers/gone", match='"1"').status == 204
+        assert sent(child, "one", token) == refused
+        (tmp_path / "key2").write_text(b64encode(b"2" * 32).decode())
+        text, first, second = child.config.read_text(), "{id: k1, key: {file: key}}", "{id: k2, key: {file: key2}}"
+        child.rewrite(text.replace(first, f"{second}, {first}"))
+        assert run_cli("store", "rotate-key", "--config", str(child.config)).returncode == 0
+        child.rewrite(text.replace(first, second))
+        asyncio.run(place.sql(restore))
+        child.wait_for_line(lambda line: "a row of the store was altered and is not used" in line)
+        assert sent(child, "one", token) == refused
+        assert child.stop() == 0

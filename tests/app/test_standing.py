@@ -1,0 +1,220 @@
+"""A whole Sidekey whose integrations stand in every way that can be brought about: API, metric and commands agree."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidekey.snapshot.status import STATUSES
+from support.api import Api, basic, managed
+from support.certificates import Issued, issue
+from support.child import Child, run_cli
+from support.http_get import get, within
+from support.nginx import ECHO, Nginx
+from support.scraping import series
+
+SNIPPET = f"""{ECHO}
+        location /refusing/well {{ return 200; }}
+        location /refusing {{ if ($http_authorization != "Basic c3ZjOnJpZ2h0") {{ return 401; }} return 200; }}
+"""
+CALLER = {"Sidekey-Token": "of-a-caller"}
+LAPSING = timedelta(seconds=6)
+"""Until the end of a certificate that is saved while it is valid."""
+
+
+def certificate(left: timedelta) -> Issued:
+    """A client certificate that has so much of its life left."""
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=30)
+    return issue(start=start, life=timedelta(days=30) + left)
+
+
+def of_files(folder: Path, port: int) -> str:
+    """An integration of a file for each way in which one can stand."""
+    for name, left in (("expiring", timedelta(days=3, hours=1)), ("expired", timedelta(days=-2))):
+        issued = certificate(left)
+        (folder / f"{name}.crt").write_bytes(issued.pem)
+        (folder / f"{name}.key").write_bytes(issued.key_pem)
+
+    def bank(name: str) -> str:
+        files = f"certificate: {{file: {name}.crt}}, private_key: {{file: {name}.key}}"
+        auth = f"auth: {{type: mtls, allow_private_ca: true, {files}}}"
+        return f"  f-{name}: {{endpoint_prefix: https://127.0.0.1:{port}, {auth}}}\n"
+
+    def by_url(name: str) -> str:
+        auth = "auth: {type: mtls, pem: {url: https://127.0.0.1:1/pem}}"
+        return f"  f-{name}: {{endpoint_prefix: https://127.0.0.1:{port}, {auth}}}\n"
+
+    def plain(name: str, path: str, password: str) -> str:
+        auth = f"auth: {{type: basic, username: svc, password: {password}}}"
+        return f"  f-{name}: {{endpoint_prefix: 'http://127.0.0.1:{port}{path}', {auth}}}\n"
+
+    integrations = [
+        plain("ok", "/", "{insecure_value: right}"),
+        plain("failing", "/refusing", "{insecure_value: wrong}"),
+        by_url("not_fetched"),
+        plain("secret_missing", "/", "{file: not-there}"),
+        bank("expiring"),
+        bank("expired"),
+    ]
+    callers = 'callers: {all: {token: {insecure_value: of-a-caller}, integrations: "*"}}\n'
+    return f"{callers}integrations:\n{''.join(integrations)}"
+
+
+def with_certificate(port: int, left: timedelta) -> dict[str, Any]:
+    """A document with a client certificate of its own."""
+    issued = certificate(left)
+    pair = {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": issued.key_pem.decode()}}
+    return {
+        "endpoint_prefix": f"https://127.0.0.1:{port}",
+        "auth": {"type": "mtls", "allow_private_ca": True, **pair},
+    }
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A process in which integrations stand in every way, each named for how; `port` is its upstream's."""
+
+    child: Child
+    api: Api
+    port: int
+
+    def found(self, query: str) -> list[str]:
+        return [each["id"] for each in self.api.get(f"/integrations?{query}")["items"]]
+
+    def status(self, name: str) -> str:
+        return str(self.api.get(f"/integrations/{name}")["status"])
+
+    def fail(self, name: str, times: int = 3) -> None:
+        for _ in range(times):
+            assert get(self.child.proxy_port, f"/i/{name}/x", CALLER).status == 401
+
+    def counted(self) -> Counter[str]:
+        """What a scrape counts, by word."""
+        page = get(self.child.admin_port, "/metrics").body
+        found = series(page, "sidekey_store_integrations")
+        assert [labels["state"] for labels, _ in found] == list(STATUSES)
+        return +Counter({labels["state"]: int(count) for labels, count in found})
+
+    def listed(self) -> Counter[str]:
+        """What the API says of stored ones, by word."""
+        items = self.api.get("/integrations")["items"]
+        return Counter(each["status"] for each in items if each["source"] == "store")
+
+
+@pytest.fixture
+def standing(tmp_path: Path) -> Iterator[Standing]:
+    with Nginx(tmp_path, SNIPPET) as nginx, managed(tmp_path, more=of_files(tmp_path, nginx.port)) as child:
+        yield Standing(child, Api(child.admin_port), nginx.port)
+
+
+def test_every_word_is_found_counted_and_told(standing: Standing, tmp_path: Path) -> None:
+    """Of files and of the store; the metric counts each stored one once, by the word that the list says."""
+    api, child, port = standing.api, standing.child, standing.port
+    api.make("/integrations", {"id": "expired", **with_certificate(port, LAPSING)})
+    api.make("/integrations", {"id": "ok", **basic(port, "right")})
+    api.make("/integrations", {"id": "failing", **basic(port, "wrong", "/refusing")})
+    api.make("/integrations", {"id": "expiring", **with_certificate(port, timedelta(days=3, hours=1))})
+    api.make("/integrations", {"id": "covered", **basic(port)})
+    api.make("/integrations", {"id": "invalid", **basic(port), "limits": {"in_flight": 500}})
+    api.make("/integrations", {"id": "altered", **basic(port)})
+    standing.fail("failing")
+    standing.fail("f-failing")
+    own = f"  covered: {{endpoint_prefix: 'http://127.0.0.1:{port}', auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
+    child.rewrite(f"{child.config.read_text()}{own}limits: {{in_flight: 100}}\n")
+    alter(tmp_path / "store.db", "altered")
+    stored = {"expired", "expiring", "failing", "covered", "invalid", "altered", "ok"}
+    words: Mapping[str, list[str]] = {
+        "ok": ["covered", "f-ok", "ok"],
+        "expiring": ["expiring", "f-expiring"],
+        "failing": ["f-failing", "failing"],
+        "unusable": [
+            "altered",
+            "covered",
+            "expired",
+            "f-expired",
+            "f-not_fetched",
+            "f-secret_missing",
+            "invalid",
+        ],
+    }
+    assert list(words) == list(STATUSES)
+    within(lambda: {status: sorted(standing.found(f"status={status}")) for status in STATUSES} == words)
+
+    # One whose ID a file has is not counted.
+    counts = Counter({"ok": 1, "expiring": 1, "failing": 1, "unusable": 3})
+    assert (standing.counted(), standing.listed()) == (counts, counts + Counter({"unusable": 1}))
+    told = {each["id"]: each for each in api.get("/integrations?q=ir")["items"]}
+    for name in ("expiring", "f-expiring", "expired", "f-expired"):
+        assert datetime.fromisoformat(told[name]["expires_at"]), name
+    problems = {
+        "f-secret_missing": "auth.password: ",
+        "f-not_fetched": "its client certificate was not fetched yet: ",
+        "expired": "its client certificate expired on ",
+        "covered": "a config file has the same integration ID",
+        "invalid": "limits.in_flight: ",
+        "altered": "something other than Sidekey changed its row",
+    }
+    assert {name: api.get(f"/integrations/{name}")["problem"].startswith(text) for name, text in problems.items()} == (
+        dict.fromkeys(problems, True)
+    )
+    assert api.get("/integrations/failing")["failing_since"] is not None
+    assert (api.get("/integrations/ok")["failing_since"], api.get("/integrations/ok")["problem"]) == (None, None)
+    # The command says the same.
+    listed = json.loads(run_cli("list", "--json", "--config", str(child.config)).stdout)
+    said = {each["id"]: (each["status"], each["problem"]) for each in listed}
+    expected = {name: word for word, names in words.items() for name in names}
+    assert {name: word for name, (word, _) in said.items()} == {**expected, "covered": "ok"}
+    for name in ("failing", "f-failing", *(stored - {"ok", "expiring", "covered"})):
+        assert said[name][1] == api.get(f"/integrations/{name}")["problem"]
+
+
+def alter(database: Path, name: str) -> None:
+    """Change a row past Sidekey, so that others read it."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        (body,) = connection.execute("SELECT body FROM sidekey_rows WHERE id = ?", (name,)).fetchone()
+        said = {**json.loads(body), "updated_by": "somebody else"}
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        connection.execute("UPDATE sidekey_rows SET body = ?, revision = revision + 99 WHERE id = ?", (text, name))
+
+
+def test_one_that_fails_is_found_put_right_tested_and_well(standing: Standing) -> None:
+    """A new secret begins again, a test counts as a request, and so does what is sent by callers."""
+    api = standing.api
+    api.make("/integrations", {"id": "it", **basic(standing.port, "wrong", "/refusing")})
+    standing.fail("it", 2)
+    assert standing.status("it") == "ok"
+    known = {"If-None-Match": api.ask("GET", "/integrations/it").etag}
+    assert api.ask("GET", "/integrations/it", headers=known).status == 304
+    assert api.ask("POST", "/integrations/it/test").json["status"] == 401
+    # Nothing that is stored has changed, and yet it is told to whoever asks for changes.
+    assert api.ask("GET", "/integrations/it", headers=known).json["status"] == "failing"
+    assert standing.found("status=failing") == ["it"]
+    assert standing.counted() == Counter({"failing": 1})
+    # The secret alone is replaced, with a wrong one again, and with the right one.
+    for password, word in (("wrong again", "failing"), ("right", "ok")):
+        tag = api.ask("GET", "/integrations/it").etag
+        said = api.ask("PATCH", "/integrations/it", {"auth": {"password": {"value": password}}}, match=tag)
+        assert (said.status, said.json["status"], said.json["failing_since"]) == (200, "ok", None)
+        if word == "failing":
+            standing.fail("it")
+        else:
+            within(lambda: api.ask("POST", "/integrations/it/test").status == 200)
+        assert standing.status("it") == word
+    assert standing.counted() == Counter({"ok": 1})
+
+
+def test_a_good_request_ends_it_without_any_change(standing: Standing) -> None:
+    """Here of a file's."""
+    standing.fail("f-failing")
+    assert standing.found("status=failing") == ["f-failing"]
+    assert get(standing.child.proxy_port, "/i/f-failing/well", CALLER).status == 200
+    assert standing.status("f-failing") == "ok"

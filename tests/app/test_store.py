@@ -1,0 +1,223 @@
+"""A running Sidekey with a store: what it says where the store cannot be opened, and goes on with where it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from base64 import b64encode
+from contextlib import ExitStack
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidekey.store.state import Change, Delete, Put, State
+from sidekey.store.store import LOOK_EVERY
+from support import programs
+from support.api import Api, basic, config, managed
+from support.child import Child, run_cli, run_process
+from support.http_get import get, within
+from support.nginx import Nginx
+from support.postgres import Postgres, Standby
+from support.scraping import samples
+from support.stores import ENTRY, KEYS, PostgresPlace, integration
+
+HEAD = 'version: 1\nlisten: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}\n'
+KEY = "keys: [{id: k1, key: {env: STORE_KEY}}]"
+ENVIRONMENT = {"STORE_KEY": b64encode(KEYS["k1"]).decode()}
+
+
+def series(child: Child) -> dict[str, float]:
+    """The samples of the store."""
+    found = samples(get(child.admin_port, "/metrics").body)
+    return {
+        name.removeprefix("sidekey_store_"): value
+        for (name, labels), value in found.items()
+        if name.startswith("sidekey_store_") and not labels
+    }
+
+
+def test_a_store_is_made_at_the_first_start(tmp_path: Path) -> None:
+    """And found by the next. The log says so: somebody may have expected another."""
+    for made in (True, False):
+        with Child(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
+            found = series(child)
+            assert (found["up"], found["revision"], found["rolled_back"]) == (1, 0, 0)
+            assert child.stop() == 0
+        assert any('"no store was found: an empty one was created"' in line for line in child.lines) is made
+
+
+def test_without_its_key_it_does_not_start(tmp_path: Path) -> None:
+    with Child(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
+        assert child.stop() == 0
+    for key, reason in (
+        (b64encode(b"x" * 32).decode(), "store.keys: key k1 is not the key that the store is written with"),
+        (b64encode(b"x" * 31).decode(), "key k1: environment variable STORE_KEY must be 32 bytes in base64"),
+        ("", "key k1: environment variable STORE_KEY must not be empty"),
+    ):
+        done = run_process("run", "--config", str(child.config), environment={"STORE_KEY": key})
+        assert done.returncode == 1
+        assert reason in done.stderr
+
+
+def test_what_is_loaded_goes_on_while_the_store_is_away(postgres: Postgres, tmp_path: Path) -> None:
+    """Readiness stays, the metric and the log say so, and what was there is used again when it is back."""
+    place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
+    (tmp_path / "url").write_text(postgres.url(place.schema))
+    config = f"store: {{url: {{file: url}}, {KEY}}}\n"
+    with Child(config, tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
+        assert series(child)["up"] == 1
+        postgres.stop()
+        try:
+            child.wait_for_line(lambda line: "the store cannot be used: what is loaded stays in use" in line)
+            assert series(child)["up"] == 0
+            assert get(child.admin_port, "/readyz").status == 200
+        finally:
+            postgres.start()
+        child.wait_for_line(lambda line: '"the store is in use"' in line)
+        within(lambda: series(child)["up"] == 1)
+        assert child.stop() == 0
+    assert str(postgres.folder) not in "\n".join(child.lines)
+
+
+def test_after_a_failover_to_a_replica_that_lags_its_older_rows_are_served(tmp_path: Path) -> None:
+    """Each row that is older or gone is logged, the metric is set, and the lost changes can be made again."""
+    with Nginx(tmp_path) as nginx, Postgres() as primary, Standby(primary) as standby:
+        hosts = f"{primary.folder},{standby.folder}"
+        (tmp_path / "url").write_text(f"postgresql://sidekey@/postgres?host={hosts}&target_session_attrs=read-write")
+        with managed(tmp_path, "url: {file: url}") as child:
+            api = Api(child.admin_port)
+            api.make("/integrations", {"id": "crm", **basic(nginx.port)})
+            token = api.make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
+
+            def status() -> int:
+                return get(child.proxy_port, "/i/crm/x", {"Sidekey-Token": token}).status
+
+            within(lambda: asyncio.run(standby.sql("SELECT count(*) FROM sidekey_rows")) == [(2,)])
+            standby.stop()
+            assert api.ask("PATCH", "/integrations/crm", {"description": "newer"}, match='"1"').status == 200
+            assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
+            api.make("/integrations", {"id": "sms", **basic(nginx.port)})
+            assert status() == 401
+            primary.stop()
+            standby.start()
+            standby.promote()
+            child.wait_for_line(lambda line: "a row of the store is older" in line and '"sms"' in line)
+            older = [json.loads(line) for line in child.lines if "a row of the store is older" in line]
+            assert [(each["kind"], each["id"], each["seen"], each["found"]) for each in older] == [
+                ("caller", "billing", 2, 1),
+                ("integration", "crm", 2, 1),
+                ("integration", "sms", 1, 0),
+            ]
+            within(lambda: status() == 200)
+            assert (series(child)["up"], series(child)["rolled_back"]) == (1, 1)
+            assert get(child.admin_port, "/readyz").status == 200
+            assert [each["id"] for each in api.get("/integrations")["items"]] == ["crm"]
+            assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
+            assert status() == 401
+            assert child.stop() == 0
+
+
+def test_a_process_asks_for_changed_rows_alone_at_intervals_that_differ(postgres: Postgres, tmp_path: Path) -> None:
+    """By the statements in the server's log: a deletion is read as a row, and the first read is the only whole one."""
+    place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
+
+    async def commit(*changes: Change) -> State:
+        async with place.open() as store:
+            return await store.commit(changes, ENTRY)
+
+    state = asyncio.run(commit(*(Put(integration(f"i{number}"), None) for number in range(20))))
+    (tmp_path / "url").write_text(postgres.url(place.schema))
+    log = postgres.folder / "log"
+    start = log.stat().st_size
+    asyncio.run(postgres.sql("ALTER ROLE sidekey SET log_statement = 'all'"))
+    try:
+        with managed(tmp_path, "url: {file: url}") as child:
+            ((pid,),) = asyncio.run(postgres.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'sidekey'"))
+
+            def statements(pattern: str) -> list[str]:
+                """Return the time and the text of each statement of the process that contains this."""
+                lines = log.read_bytes()[start:].decode().splitlines()
+                return [line for line in lines if f" [{pid}] LOG:  " in line and re.search(pattern, line)]
+
+            within(lambda: len(statements("max\\(revision\\)")) > 8)
+            times = [datetime.fromisoformat(line.partition(" UTC ")[0]) for line in statements("max\\(revision\\)")]
+            assert min(later - former for former, later in pairwise(times[1:])).total_seconds() < 0.95 * LOOK_EVERY
+            asyncio.run(commit(Put(integration("new"), None), Delete(state.integrations["i3"], 1)))
+            within(lambda: series(child)["revision"] == 2)
+            assert len(statements("body FROM sidekey_rows WHERE revision > ")) == 1
+            assert len(statements("body FROM sidekey_rows$")) == 1
+            assert child.stop() == 0
+    finally:
+        asyncio.run(postgres.sql("ALTER ROLE sidekey RESET log_statement"))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_change_a_deletion_and_a_new_row_are_in_use_elsewhere_within_two_seconds(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """By two processes of one database, without a restart."""
+    where = "path: ../store.db"
+    if kind == "postgres":
+        postgres: Postgres = request.getfixturevalue("postgres")
+        (tmp_path / "url").write_text(postgres.url(asyncio.run(postgres.schema())))
+        where = "url: {file: ../url}"
+    with ExitStack() as stack:
+        one, two = (
+            Api(stack.enter_context(Child(config(folder, where), folder)).admin_port)
+            for folder in (tmp_path / "one", tmp_path / "two")
+            if folder.mkdir() is None
+        )
+
+        def seen(version: int | None) -> None:
+            began = time.monotonic()
+            within(lambda: two.ask("GET", "/integrations/crm").json.get("version") == version)
+            assert time.monotonic() - began < 2
+
+        one.make("/integrations", {"id": "crm", **basic(1)})
+        seen(1)
+        assert one.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200
+        seen(2)
+        assert one.ask("DELETE", "/integrations/crm", match='"2"').status == 204
+        seen(None)
+        one.make("/integrations", {"id": "crm", **basic(1)})
+        seen(4)
+
+
+def large(text: str) -> dict[str, Any]:
+    """A document of 20 KB."""
+    return {"auth": {"type": "headers", "headers": {f"X-{number}": text * 2000 for number in range(10)}}}
+
+
+def test_a_full_disk_refuses_changes_and_leaves_nothing_half_done(tmp_path: Path) -> None:
+    """503 for each; what is loaded is read, and after a restart with room all that was acknowledged is there."""
+    prlimit = programs.require("prlimit")
+    acknowledged = []
+    with Child(config(tmp_path), tmp_path, wrapper=(prlimit, "--fsize=400000")) as child:
+        api = Api(child.admin_port)
+        while True:
+            name = f"i{len(acknowledged)}"
+            said = api.ask("POST", "/integrations", {"id": name, "endpoint_prefix": "http://127.0.0.1:1", **large("x")})
+            if said.status != 201:
+                break
+            acknowledged.append(name)
+        for method, body in (("PATCH", large("y")), ("DELETE", None)):
+            again = api.ask(method, "/integrations/i0", body, match='"1"')
+            assert (again.status, again.code) == (said.status, said.code) == (503, "store_unavailable")
+            assert again.json["detail"].startswith("store.path: the file cannot be ")
+        assert sorted(each["id"] for each in api.get("/integrations")["items"]) == sorted(acknowledged)
+        assert child.stop() == 0
+    assert len(acknowledged) > 2
+    with Child(config(tmp_path), tmp_path) as child:
+        api = Api(child.admin_port)
+        found = {each["id"]: each["version"] for each in api.get("/integrations")["items"]}
+        assert found == dict.fromkeys(acknowledged, 1)
+        entries = api.get("/audit")["items"]
+        assert [each["action"] for each in entries] == ["create"] * len(acknowledged)
+        api.make("/integrations", {"id": name, **basic(1)})
+        assert run_cli("store", "verify", "--config", str(child.config)).returncode == 0
+        assert child.stop() == 0

@@ -1,0 +1,181 @@
+"""Processes on one PostgreSQL with the users of docs/store.md: one edits, the other only serves."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from support.api import Api, Said, config
+from support.child import Child, run_cli
+from support.http_get import get, within
+from support.oidc import SECRET, OidcProvider
+from support.postgres import Postgres
+from support.private_ca import Authority
+from support.scraping import samples
+
+DOCS = Path(__file__).parents[2] / "docs" / "store.md"
+HEAD = """\
+version: 1
+listen: {{{{proxy: "127.0.0.1:{{proxy}}", admin: "127.0.0.1:{{admin}}"}}}}
+network: {{{{allow_private: ["127.0.0.0/8"], trusted_ca: {{{{file: {ca}}}}}}}}}
+"""
+STAYS = "usage and failures stay in this process"
+READ_ONLY = "the database user may not change the store"
+
+
+@pytest.fixture(scope="module")
+def provider(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OidcProvider]:
+    """Its tokens live a second, and its refresh tokens rotate."""
+    with OidcProvider(tmp_path_factory.mktemp("provider"), ca.leaf("127.0.0.1"), lifetime=1) as running:
+        yield running
+
+
+@pytest.fixture
+def database() -> Iterator[Postgres]:
+    """A server of its own: roles are shared by all databases of a server."""
+    with Postgres() as running:
+        yield running
+
+
+def documented() -> tuple[str, str]:
+    """Return the statements of docs/store.md: those before the first start, and those after it."""
+    before, after = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    return before, after
+
+
+def run(database: Postgres, script: str) -> None:
+    """Execute statements as the administrator."""
+
+    async def execute() -> None:
+        connection = await asyncpg.connect(database.url())
+        try:
+            await connection.execute(script)
+        finally:
+            await connection.close()
+
+    asyncio.run(execute())
+
+
+@contextmanager
+def sidekey(folder: Path, database: Postgres, user: str, ca: Authority) -> Iterator[Child]:
+    """A process whose store has this user."""
+    folder.mkdir()
+    (folder / "url").write_text(f"postgresql://{user}@/postgres?host={database.folder}")
+    head = HEAD.format(ca=ca.bundle)
+    with Child(config(folder, "url: {file: url}"), folder, head=head) as child:
+        yield child
+        assert child.stop() == 0
+
+
+def shared(provider: OidcProvider, token: str) -> dict[str, Any]:
+    """A document with a refresh token that rotates."""
+    grant = {"type": "refresh_token", "refresh_token": {"value": token}}
+    auth = {"type": "oauth2", "token_endpoint": provider.token_endpoint, "client_id": "basic", "grant": grant}
+    return {"auth": {**auth, "client_secret": {"value": SECRET}}, "test": {"path": "/api/orders"}}
+
+
+def denied(said: Said) -> str:
+    """Return the table on which a privilege is missing, as the response says."""
+    assert (said.status, said.code) == (403, "store_denied")
+    return str(said.json["detail"]).partition("lacks a privilege on ")[2].partition(":")[0]
+
+
+def test_a_process_with_the_user_that_serves_does_all_but_edit(
+    database: Postgres, provider: OidcProvider, ca: Authority, tmp_path: Path
+) -> None:
+    before, after = documented()
+    run(database, before)
+    with (
+        httpx.Client(base_url=provider.issuer, verify=ca.client_context(), trust_env=False) as client,
+        sidekey(tmp_path / "edit", database, "sidekey_edit", ca) as editing,
+    ):
+        edit = Api(editing.admin_port)
+        token = client.post("/families").json()["refresh_token"]
+        edit.make("/integrations", {"id": "it", **shared(provider, token)})
+        caller = {"Sidekey-Token": edit.make("/callers", {"name": "billing", "integrations": ["it"]})["token"]}
+        operator = edit.make("/tokens", {"name": "ops", "role": "admin", "own_token": edit.token})["token"]
+        run(database, after)
+        with sidekey(tmp_path / "serve", database, "sidekey_serve", ca) as child:
+            serve = Api(child.admin_port, operator)
+
+            def status(port: int) -> int:
+                return get(port, "/i/it/api/orders", caller).status
+
+            # Both renew the one refresh token, which the provider revokes if it comes twice.
+            until = client.get("/families").json()["renewed"] + 4
+            while client.get("/families").json()["renewed"] < until:
+                assert (status(child.proxy_port), status(editing.proxy_port)) == (200, 200)
+            assert client.get("/families").json()["revoked"] == 0
+            assert edit.ask("PATCH", "/integrations/it", {"description": "x"}, match='"1"').status == 200
+            within(lambda: serve.get("/integrations/it").get("description") == "x")
+            within(lambda: "ops" in {each["name"] for each in edit.get("/tokens")["items"] if each["last_used_at"]})
+
+            assert denied(serve.ask("PATCH", "/integrations/it", {"description": "y"}, match='"2"')) == "sidekey_rows"
+            assert denied(serve.ask("DELETE", "/integrations/it", match='"2"')) == "sidekey_rows"
+            assert denied(serve.ask("POST", "/callers", {"name": "other", "integrations": "*"})) == "sidekey_rows"
+            assert denied(serve.ask("POST", "/integrations/it/test")) == "sidekey_audit"
+            assert denied(serve.ask("GET", "/audit")) == "sidekey_audit"
+            key = {"Idempotency-Key": "a-key-of-a-send-1"}
+            assert denied(serve.ask("POST", "/presets/it/sends", {"payload": "x"}, headers=key)) == "sidekey_sends"
+
+            # With 401 a page would ask for a log-in that cannot help. A forged cookie never reaches the database.
+            page = {"Authorization": "", "Sec-Fetch-Site": "same-origin", "Sidekey-Console": "1"}
+            begun = edit.ask("POST", "/session", {"token": operator}, headers=page).headers["Set-Cookie"]
+            cookie = begun.partition(";")[0]
+            for path in ("/whoami", "/session"):
+                assert denied(serve.ask("GET", path, headers={**page, "Cookie": cookie})) == "sidekey_sessions"
+            assert denied(serve.ask("POST", "/session", {"token": operator}, headers=page)) == "sidekey_sessions"
+            forged = {**page, "Cookie": f"{cookie[:-32]}{'0' * 32}"}
+            assert serve.ask("GET", "/whoami", headers=forged).code == "unauthenticated"
+            settings = ("--config", str(child.config))
+            done = run_cli("token", "create", "me", *settings)
+            assert (done.returncode, "lacks a privilege on sidekey_rows" in done.stderr) == (1, True)
+            assert run_cli("store", "verify", *settings).returncode == 0
+
+            child.wait_for_line(lambda line: READ_ONLY in line)
+            assert samples(get(child.admin_port, "/metrics").body)["sidekey_store_up", ()] == 1
+            assert status(child.proxy_port) == 200
+            assert get(child.proxy_port, "/i/it/none", caller).status == 404
+            assert edit.ask("DELETE", "/callers/billing", match='"1"').status == 204
+            within(lambda: status(child.proxy_port) == 401)
+            assert child.stop() == 0
+        assert not any('"level":"error"' in line or "the store cannot be used" in line for line in child.lines)
+        assert not any(STAYS in line for line in child.lines)
+        # What it counted is in the store, and it may not remove that.
+        assert edit.get("/integrations/it/usage")["outcomes"]["4xx"] == 1
+        assert [each["status"] for each in edit.get("/integrations/it/failures")["items"]] == [404]
+        for table in ("usage", "failures"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                run(database, f"SET ROLE sidekey_serve; DELETE FROM sidekey.sidekey_{table}")
+        assert sum(READ_ONLY in line for line in child.lines) == 1
+    assert not any(READ_ONLY in line for line in editing.lines)
+
+
+def test_a_process_that_may_not_add_usage_says_so_once_and_serves(
+    database: Postgres, ca: Authority, tmp_path: Path
+) -> None:
+    before, after = documented()
+    run(database, before)
+    with sidekey(tmp_path / "edit", database, "sidekey_edit", ca):
+        run(database, "\n".join(line for line in after.splitlines() if "sidekey_usage" not in line))
+        with sidekey(tmp_path / "serve", database, "sidekey_serve", ca) as child:
+            child.wait_for_line(lambda line: STAYS in line)
+            assert Api(child.admin_port).ask("GET", "/integrations?status=failing").status == 200
+        assert sum(STAYS in line for line in child.lines) == 1
+
+
+def test_a_user_that_may_not_create_tables_is_named_at_the_first_start(database: Postgres, tmp_path: Path) -> None:
+    run(database, documented()[0])
+    (tmp_path / "url").write_text(f"postgresql://sidekey_serve@/postgres?host={database.folder}")
+    child = Child(config(tmp_path, "url: {file: url}"), tmp_path)
+    child.start()
+    assert child.wait() == 1
+    assert "lacks a privilege" in "\n".join(child.lines)

@@ -1,0 +1,188 @@
+"""A whole Sidekey with its own CA and kept tunnels: reloads and a rotation of the CA go on under their requests."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.child import run_process
+from support.files import replace
+from support.plane import eventually
+from support.private_ca import Authority
+from support.raw_connection import connect
+from support.serving import HEAD, Serving, serving
+from support.tunnels import TlsCaller, connect_request
+from support.upstream import RawUpstream, always_ok
+
+HOST = "up.test"
+HOSTS = {HOST: ["127.0.0.1"]}
+WITH_CA = HEAD.replace("integrations:\n", "ca: {{folder: state}}\nintegrations:\n")
+RELOADS = 100
+CALLERS = 4
+
+
+def integration(port: int, word: str) -> str:
+    """An integration whose credential tells which config it is of."""
+    auth = f"type: headers, headers: {{X-Key: {{secret: {{insecure_value: '{word}'}}}}}}"
+    return f"  it: {{endpoint_prefix: 'https://{HOST}:{port}/api', auth: {{{auth}}}}}\n"
+
+
+def write(folder: Path, port: int, number: int) -> None:
+    """Put the config of this number in place of the one before, as editors do it."""
+    path = folder / "sidekey.yaml"
+    head, key, _ = path.read_text().partition("integrations:\n")
+    replace(path, head + key + integration(port, str(number)))
+
+
+def trusting(*pems: str) -> ssl.SSLContext:
+    """What a caller uses that trusts these alone."""
+    return ssl.create_default_context(cadata="".join(pems))
+
+
+@asynccontextmanager
+async def tunnel(sidekey: Serving, port: int, context: ssl.SSLContext) -> AsyncIterator[TlsCaller]:
+    """A caller in a tunnel to the upstream, after its handshake."""
+    async with connect(sidekey.port) as raw:
+        await raw.send(connect_request(f"{HOST}:{port}", user="it:x"))
+        assert (await raw.response(to_head=True)).status == 200
+        caller = TlsCaller(raw, context, HOST)
+        await caller.shake()
+        yield caller
+
+
+class Asking:
+    """Callers that send requests in kept tunnels, one after the other, until they are told to stop.
+
+    `loaded` and `written` are the configs between which the one in use is: the last that is known to be loaded, and the
+    last that may be. What each request may have begun with is in `between`, by its target.
+    """
+
+    def __init__(self) -> None:
+        self.loaded = self.written = 0
+        self.between: dict[bytes, range] = {}
+        self.rounds = [0] * CALLERS
+        self._over = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, callers: list[TlsCaller], port: int) -> None:
+        """Begin."""
+        for number, caller in enumerate(callers):
+            self._tasks.append(asyncio.ensure_future(self._ask(number, caller, port)))
+
+    async def stop(self) -> None:
+        """End after the requests under way. Raises what went wrong."""
+        self._over = True
+        await asyncio.gather(*self._tasks)
+
+    async def one_has_asked(self) -> None:
+        """Wait until one of them has begun a request and has its response."""
+        wanted = [each + 2 for each in self.rounds]
+        await self._until(lambda: any(now >= then for now, then in zip(self.rounds, wanted, strict=True)))
+
+    async def all_have_asked(self) -> None:
+        """Wait until each has begun a request and has its response."""
+        wanted = [each + 2 for each in self.rounds]
+        await self._until(lambda: all(now >= then for now, then in zip(self.rounds, wanted, strict=True)))
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        def holds() -> bool:
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+            return condition()
+
+        await eventually(holds)
+
+    async def _ask(self, number: int, caller: TlsCaller, port: int) -> None:
+        while not self._over:
+            target = f"/api/{number}/{self.rounds[number]}"
+            loaded = self.loaded
+            await caller.send(f"GET {target} HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n".encode())
+            response = await caller.response()
+            assert (response.status, response.body) == (200, b"ok"), (target, response)
+            self.between[target.encode()] = range(loaded, self.written + 1)
+            self.rounds[number] += 1
+            # Only for the machine's sake: there are requests under way at every moment.
+            await asyncio.sleep(0.002)
+
+    def check(self, upstream: RawUpstream) -> None:
+        """Each request arrived once, with the credential of a config that was in use when it began."""
+        keys = {each.target: [int(value) for value in each.values(b"x-key")] for each in upstream.requests}
+        assert len(upstream.requests) == len(keys) == len(self.between)
+        assert [target for target, (key,) in keys.items() if key not in self.between[target]] == []
+
+
+@asynccontextmanager
+async def asking(folder: Path, ca: Authority) -> AsyncIterator[tuple[Serving, int, Asking, str]]:
+    """A Sidekey and callers in kept tunnels: with the upstream's port, and the CA that they trust, in PEM."""
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(RawUpstream(always_ok, ssl_context=ca.server_context(HOST)))
+        port, callers = upstream.port, Asking()
+        sidekey = await stack.enter_async_context(
+            serving(integration(port, "0"), folder, ca, hosts=HOSTS, head=WITH_CA)
+        )
+        trusted = (folder / "state" / "trust" / "ca.pem").read_text()
+        kept = [await stack.enter_async_context(tunnel(sidekey, port, trusting(trusted))) for _ in range(CALLERS)]
+        callers.start(kept, port)
+        yield sidekey, port, callers, trusted
+        await callers.all_have_asked()
+        await callers.stop()
+        callers.check(upstream)
+        assert sidekey.app.metrics.tunnels["terminated"] == CALLERS
+
+
+async def test_reloads_under_kept_tunnels_fail_no_request(ca: Authority, tmp_path: Path) -> None:
+    """A hundred of the file; each request goes by the config of its start."""
+    async with asking(tmp_path, ca) as (sidekey, port, callers, _):
+        for number in range(1, RELOADS + 1):
+            former, callers.written = sidekey.app.snapshot.integrations["it"], number
+            write(tmp_path, port, number)
+            sidekey.hang_up()
+            await eventually(lambda former=former: sidekey.app.snapshot.integrations["it"] is not former)
+            callers.loaded = number
+            await callers.one_has_asked()
+        assert {each for between in callers.between.values() for each in between} == {*range(RELOADS + 1)}
+        # A config is in use before it is told of. One that is loaded by the signal and by the watch is told of twice.
+        await eventually(lambda: sum(map(changed, sidekey.lines())) == RELOADS)
+
+
+def changed(line: dict[str, Any]) -> bool:
+    """Whether this line tells of a reload that changed something."""
+    return line["event"] == "config reloaded" and line["changed"] == 1
+
+
+async def test_a_rotation_of_the_ca_under_kept_tunnels_fails_no_request(ca: Authority, tmp_path: Path) -> None:
+    """By `sidekey ca rotate` and its two further steps; only new handshakes see who signs."""
+    trust = tmp_path / "state" / "trust" / "ca.pem"
+
+    async def rotate(*step: str) -> None:
+        done = await asyncio.to_thread(run_process, "ca", "rotate", *step, "--config", str(tmp_path / "sidekey.yaml"))
+        assert done.returncode == 0, done.stderr
+
+    async with asking(tmp_path, ca) as (sidekey, port, callers, old):
+        await rotate()
+        assert trust.read_text().startswith(old)
+        new = trust.read_text().removeprefix(old)
+        await callers.all_have_asked()
+        async with tunnel(sidekey, port, trusting(old)):
+            pass
+        await rotate("--activate")
+        await sidekey.logged("the local CA that signs certificates has changed")
+        await callers.all_have_asked()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            async with tunnel(sidekey, port, trusting(old)):
+                pass
+        async with tunnel(sidekey, port, trusting(new)):
+            pass
+        await rotate("--retire")
+        assert trust.read_text() == new
+        await callers.all_have_asked()
+        async with tunnel(sidekey, port, trusting(new)):
+            pass
+        await eventually(lambda: sidekey.app.metrics.tunnels["terminated"] == CALLERS)

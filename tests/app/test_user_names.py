@@ -1,0 +1,172 @@
+"""User names of stored integrations are secrets, and client IDs are for those who may change them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from support.api import TOKENS, Api, managed
+from support.child import Child, run_cli
+from support.http_get import get, within
+from support.keys import private_key
+from support.nginx import Nginx
+
+USER = "canary-of-a-user-name"
+PASSWORD = "canary-of-a-password"
+PEM = private_key("RS256").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+CALLER = {"Sidekey-Token": "of-a-caller"}
+CALLERS = 'callers: {all: {token: {insecure_value: of-a-caller}, integrations: "*"}}\nintegrations: {}'
+PAIR = {"username": {"value": USER}, "password": {"value": PASSWORD}}
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Iterator[int]:
+    with Nginx(tmp_path) as nginx:
+        yield nginx.port
+
+
+def basic(port: int, **auth: Any) -> dict[str, Any]:
+    return {"endpoint_prefix": f"http://127.0.0.1:{port}/v1", "auth": {"type": "basic", **(auth or PAIR)}}
+
+
+DOCUMENTS = {
+    "basic": basic(1),
+    "responsys": {"auth": {"type": "responsys", "login_endpoint": "https://login2.responsys.net", **PAIR}},
+    "owner": {
+        "auth": {
+            "type": "oauth2",
+            "token_endpoint": "https://auth.example.com/token",
+            "client_id": "id",
+            "grant": {"type": "password", **PAIR},
+        }
+    },
+    "login": {
+        "endpoint_prefix": "https://api.example.com",
+        "auth": {
+            "type": "session",
+            "login": {"url": "https://api.example.com/login", "auth": {"type": "basic", **PAIR}},
+            "token": {"from": "t"},
+        },
+    },
+    "profile": {
+        "auth": {
+            "type": "basic",
+            "provider": "twilio-api-key",
+            "sid": {"value": USER},
+            "secret": {"value": PASSWORD},
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    with managed(tmp_path_factory.mktemp("names"), more=CALLERS) as found:
+        yield found
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_user_name_of_a_stored_integration_is_never_shown(kind: str, child: Child) -> None:
+    """In no document, audit, preview, explanation, export, list or line of the log; it reads as set."""
+    api = Api(child.admin_port)
+    path = f"/integrations/{kind}"
+    shown = api.make("/integrations", {"id": kind, **DOCUMENTS[kind]})
+    said = [shown, api.get(path), api.get("/audit"), api.get(f"/integrations?q={kind}")]
+    said += [api.ask("POST", "/drafts/integration/preview", each).json for each in (shown, DOCUMENTS[kind])]
+    said.append(api.ask("POST", f"{path}/explain", {"url": "/x"}).json)
+    said.append(api.ask("PUT", path, {**shown, "description": "kept"}, match='"1"').json)
+    assert said[-1]["version"] == 2
+    moved = api.ask("PATCH", path, {"trusted_ca": "system"}, match='"2"')
+    assert len(moved.pointers) == 2
+    arguments = ("--config", str(child.config))
+    said += [run_cli(*each, *arguments).stdout for each in (["export"], ["list", "--json"], ["env", kind])]
+    assert f"secrets/{kind}.auth" in said[-3]
+    said += child.lines
+    text = json.dumps(said)
+    assert '"set": true' in text
+    assert USER not in text
+    assert PASSWORD not in text
+
+
+def test_stored_user_name_goes_out_with_its_password(upstream: int, tmp_path: Path) -> None:
+    """Also alone, where an API takes its key as the user name; a file's plain name works as before, and is imported."""
+    more = CALLERS.replace(
+        "integrations: {}",
+        f"integrations: {{of-a-file: {{endpoint_prefix: 'http://127.0.0.1:{upstream}/v1', "
+        "auth: {type: basic, username: svc, password: {insecure_value: plain-password}}}}",
+    )
+    with managed(tmp_path, more=more) as child:
+        api = Api(child.admin_port)
+        api.make("/integrations", {"id": "pair", **basic(upstream)})
+        api.make("/integrations", {"id": "key", **basic(upstream, username={"value": USER})})
+
+        def sent(name: str) -> str:
+            body = get(child.proxy_port, f"/i/{name}/x", CALLER).body
+            return next(line for line in body.splitlines() if line.lower().startswith("authorization:"))
+
+        assert sent("of-a-file") == "authorization: Basic c3ZjOnBsYWluLXBhc3N3b3Jk"
+        assert sent("pair").endswith("Y2FuYXJ5LW9mLWEtdXNlci1uYW1lOmNhbmFyeS1vZi1hLXBhc3N3b3Jk")
+        assert sent("key").endswith("Y2FuYXJ5LW9mLWEtdXNlci1uYW1lOg==")
+        other = tmp_path / "other.yaml"
+        auth = "{type: basic, username: plain-user, password: {insecure_value: p}}"
+        other.write_text(f"version: 1\nintegrations: {{imported: {{endpoint_prefix: https://a.test, auth: {auth}}}}}\n")
+        done = run_cli("import", str(other), "--config", str(child.config))
+        assert (done.returncode, done.stderr) == (0, "")
+        within(lambda: api.ask("GET", "/integrations/imported").status == 200)
+        imported = api.get("/integrations/imported")["auth"]
+        assert imported["username"]["set"] is imported["password"]["set"] is True
+
+
+def test_user_name_in_the_open_is_refused_in_the_store(child: Child) -> None:
+    """With what to send instead, and without repeating it."""
+    api = Api(child.admin_port)
+    for auth in ({"username": USER}, {"provider": "twilio-api-key", "sid": USER, "secret": {"value": "s"}}):
+        said = api.ask("POST", "/integrations", {"id": "it", **basic(1, **{"password": {"value": "p"}, **auth})})
+        assert said.status == 422
+        assert "send {value: SECRET}" in said.body.decode()
+        assert USER not in said.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("auth", "client"),
+    [
+        ({"type": "oauth2", "token_endpoint": "https://a.test/t", "client_secret": {"value": "s"}}, "client_id"),
+        (
+            {
+                "type": "oauth2",
+                "provider": "google-service-account",
+                "scope": "https://www.googleapis.com/auth/cloud-platform",
+                "api": "storage",
+            },
+            "service_account",
+        ),
+    ],
+)
+def test_viewers_do_not_see_the_client_id(auth: dict[str, Any], client: str, child: Child) -> None:
+    """Neither in the document nor as what a provider profile fills in; editors and admins do."""
+    identity = "canary@project.iam.gserviceaccount.com"
+    auth = {**auth, client: identity}
+    if "provider" in auth:
+        auth["grant"] = {"type": "jwt_bearer", "private_key": {"value": PEM}}
+    seen = {}
+    api = Api(child.admin_port)
+    name = client.replace("_", "-")
+    api.make("/integrations", {"id": name, "auth": auth})
+    for role in ("viewer", "editor", "admin"):
+        by = api.by(TOKENS[role])
+        document = by.get(f"/integrations/{name}")
+        assert document["auth"]["type"] == "oauth2"
+        explained = by.ask("POST", f"/integrations/{name}/explain", {"url": "https://a.test/x"})
+        assert explained.status == 200
+        seen[role] = {
+            "document": identity in json.dumps(document),
+            "explanation": identity in explained.body.decode(),
+        }
+    filled = "provider" in auth
+    everything = {"document": True, "explanation": filled}
+    assert seen == {"viewer": dict.fromkeys(everything, False), "editor": everything, "admin": everything}

@@ -1,0 +1,169 @@
+"""Which CAs there are, which sign, and the steps of a rotation."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from sidekey.ca.authorities import MOST, Authorities, Authority, CaRules, RotationError
+from sidekey.ca.certificates import make_authority
+from sidekey.ca.scope import Scope
+from support.local_cas import DAY, NOW, authority_of, rules_in, scope_of
+
+A, B, C = "https://a.test", "https://b.test", "https://c.test"
+
+
+def make(scope: Scope, generation: int) -> Authority:
+    return make_authority(scope, generation, NOW)
+
+
+def never(*_: object) -> Authority:
+    raise AssertionError("no CA was to be made")
+
+
+def one(*urls: str) -> Authorities:
+    return Authorities().ensure(scope_of(*urls), NOW, make)
+
+
+def test_one_ca_is_made_for_all() -> None:
+    """And none where they are covered."""
+    found = one(A, B)
+    assert len(found.every) == 1
+    assert found.ensure(scope_of(B), NOW, never) is found
+    signer = found.signer("a.test", NOW)
+    assert signer is found.every[0]
+    assert found.signer("c.test", NOW) is None
+
+
+def test_there_is_one_without_a_host_too() -> None:
+    """What callers read is there from the start, and permits nothing."""
+    found = Authorities().ensure(Scope(), NOW, make)
+    assert len(found.every) == 1
+    assert found.signer("a.test", NOW) is None
+    assert found.ensure(Scope(), NOW, never) is found
+
+
+def test_a_host_more_gets_a_ca_of_its_own_and_the_others_keep_theirs() -> None:
+    """Callers that have not restarted still trust what signs for the others."""
+    before = one(A, B)
+    after = before.ensure(scope_of(A, B, C), NOW, make)
+    assert after.every[0] is before.every[0]
+    assert len(after.every) == 2
+    assert after.every[1].permits("c.test")
+    assert not after.every[1].permits("a.test")
+    assert after.signer("a.test", NOW) is before.every[0]
+    assert after.signer("c.test", NOW) is after.every[1]
+
+
+def test_what_has_expired_signs_no_more_and_is_replaced() -> None:
+    """At a start as while it runs."""
+    before = one(A)
+    end = before.every[0].not_after
+    assert before.signer("a.test", end - 1) is not None
+    assert before.signer("a.test", end) is None
+    after = before.ensure(scope_of(A), end, lambda scope, generation: make_authority(scope, generation, end))
+    assert len(after.every) == 1
+    assert after.every[0] is not before.every[0]
+
+
+def test_there_are_never_too_many() -> None:
+    """What callers read must not grow for ever; a rotation joins them."""
+    found = one("https://h0.test")
+    for number in range(1, MOST):
+        found = found.ensure(scope_of(f"https://h{number}.test"), NOW, make)
+    with pytest.raises(RotationError, match="sidekey ca rotate"):
+        found.ensure(scope_of(A), NOW, make)
+    assert found.expires == found.every[0].not_after
+
+
+def test_a_rotation_takes_three_steps() -> None:
+    """The next CA is trusted before it signs, the old one as long as a caller may need it."""
+    before = one(A, B).ensure(scope_of(A, B, C), NOW, make)
+    scope = scope_of(A, C)
+    added = before.add_next(scope, make)
+    assert added.signers == before.every
+    assert added.every[2].permits("a.test")
+    assert added.every[2].permits("c.test")
+    assert not added.every[2].permits("b.test")
+    active = added.activate()
+    assert active.every == added.every
+    assert active.signer("a.test", NOW) is added.every[2]
+    retired = active.retire()
+    assert retired.every == (added.every[2],)
+    assert retired.signer("c.test", NOW) is added.every[2]
+
+
+def test_a_host_that_comes_during_a_rotation_is_covered_now_and_afterwards() -> None:
+    """Of the one that signs and of the next."""
+    during = one(A).add_next(scope_of(A), make).ensure(scope_of(A, B), NOW, make)
+    assert len(during.every) == 4
+    for found in (during, during.activate(), during.activate().retire()):
+        signer = found.signer("b.test", NOW)
+        assert signer is not None
+        assert signer.generation == found.signing
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (lambda found: found.activate(), "there is no next CA: run sidekey ca rotate"),
+        (lambda found: found.retire(), "there is no old CA"),
+        (lambda found: found.add_next(scope_of(A), make).add_next(scope_of(A), make), "is there already"),
+    ],
+)
+def test_a_step_that_is_not_due_says_what_is(step: object, reason: str) -> None:
+    with pytest.raises(RotationError, match=reason):
+        step(one(A))  # type: ignore[operator]
+
+
+def test_what_is_kept_is_what_was_written() -> None:
+    """The constraints are not read out of the certificate again, which costs a library."""
+    found = one(A, "https://10.0.0.1", "https://[fd00::2]").add_next(scope_of("https://*.b.test"), make)
+    again = Authorities.from_json(found.to_json())
+    assert again == found
+    assert again.every[0].bounds == found.every[0].bounds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"signing": 1, "authorities": [{}]}', '{"signing": 1e999}', "nonsense", "[" * 9999]
+)
+def test_what_was_not_written_by_sidekey_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not what Sidekey has written"):
+        Authorities.from_json(text)
+
+
+def test_keys_are_neither_shown_nor_pickled() -> None:
+    found = one(A)
+    key = found.every[0].key
+    assert "PRIVATE KEY" in key
+    for value in (found, found.every[0]):
+        assert "PRIVATE" not in repr(value)
+        assert "BEGIN" not in repr(value)
+        with pytest.raises(TypeError, match="holds secrets"):
+            pickle.dumps(value)
+    assert json.loads(found.to_json())["authorities"][0]["key"] == key
+
+
+def test_the_nearest_end_of_those_that_sign_counts() -> None:
+    first = authority_of(A, now=NOW)
+    found = Authorities(
+        1, (first, authority_of(B, now=NOW - 9 * DAY), authority_of(A, generation=0, now=NOW - 99 * DAY))
+    )
+    assert found.expires == first.not_after - 9 * DAY
+    assert Authorities().expires is None
+
+
+def test_nothing_of_a_key_is_shown() -> None:
+    """In a traceback, say."""
+    own = authority_of("https://a.test")
+    assert "BEGIN" not in repr(CaRules(brought=True, own=own, extra_roots=own.trusted))
+
+
+def test_equal_configs_make_equal_rules(tmp_path: Path) -> None:
+    """Then a reload leaves the CA alone."""
+    urls = ("https://a.test", "https://10.0.0.1")
+    assert rules_in(tmp_path, *urls) == rules_in(tmp_path, *reversed(urls))
+    assert rules_in(tmp_path, *urls) != rules_in(tmp_path, urls[0])

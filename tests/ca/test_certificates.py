@@ -1,0 +1,151 @@
+"""The certificates of CA and leaves, as verifiers that are not ours read them."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from sidekey.ca.authorities import MARK, Authority
+from sidekey.ca.certificates import (
+    BACKDATED,
+    CA_LIFE,
+    LEAF_LIFE,
+    Signer,
+    bounds_of,
+    constraints,
+    make_authority,
+    make_key,
+)
+from sidekey.ca.scope import Bounds
+from support import programs
+from support.local_cas import DAY, NOW, authority_of, scope_of
+
+EVERYTHING = ("https://api.example.com", "https://*.wild.example.org", "https://10.0.0.1", "https://[fd00::1]")
+
+
+def certificate_of(pem: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificates(pem.encode())[0]
+
+
+def openssl_verify(authority: Authority, host: str, folder: Path) -> str:
+    """What `openssl verify` says of a leaf for this host, strictly, at the moment it was made."""
+    pem, _ = Signer(authority, make_key()).leaf(host, NOW)
+    (folder / "leaf.pem").write_text(pem)
+    (folder / "ca.pem").write_text(authority.trusted)
+    command = [programs.require("openssl"), "verify", "-x509_strict", "-purpose", "sslserver", "-attime", str(int(NOW))]
+    command += ["-CAfile", str(folder / "ca.pem"), str(folder / "leaf.pem")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("host", ["api.example.com", "a.b.wild.example.org", "10.0.0.1", "fd00::1"])
+def test_openssl_verifies_a_leaf_of_each_sort(host: str, tmp_path: Path) -> None:
+    """With every rule of RFC 5280 that it knows."""
+    assert openssl_verify(authority_of(*EVERYTHING), host, tmp_path).endswith("leaf.pem: OK\n")
+
+
+@pytest.mark.parametrize(
+    ("urls", "host", "reason"),
+    [
+        (EVERYTHING, "api.example.org", "permitted subtree violation"),
+        (EVERYTHING, "10.0.0.2", "permitted subtree violation"),
+        (EVERYTHING, "fd00::2", "permitted subtree violation"),
+        (("https://api.example.com",), "10.0.0.1", "excluded subtree violation"),
+        (("https://api.example.com",), "fd00::1", "excluded subtree violation"),
+        (("https://10.0.0.1",), "api.example.com", "permitted subtree violation"),
+        (("https://10.0.0.1",), "fd00::1", "permitted subtree violation"),
+    ],
+)
+def test_openssl_refuses_what_the_constraints_do_not_permit(
+    urls: tuple[str, ...], host: str, reason: str, tmp_path: Path
+) -> None:
+    """A thief of the key gets no further than the policies do."""
+    assert reason in openssl_verify(authority_of(*urls), host, tmp_path)
+
+
+def test_a_ca_is_limited_in_every_way_there_is() -> None:
+    """Critical constraints, no CA below it, servers only; of its own name, which tells it apart everywhere."""
+    one, other = (certificate_of(authority_of("https://a.test").certificate) for _ in range(2))
+    extensions = {each.oid: each for each in one.extensions}
+    basic = extensions[x509.BasicConstraints.oid]
+    assert (basic.critical, basic.value) == (True, x509.BasicConstraints(ca=True, path_length=0))
+    assert extensions[x509.NameConstraints.oid].critical
+    usage = extensions[x509.KeyUsage.oid]
+    assert usage.critical
+    assert usage.value.key_cert_sign
+    assert not usage.value.digital_signature
+    assert list(extensions[x509.ExtendedKeyUsage.oid].value) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    assert MARK in one.subject.rfc4514_string()
+    assert one.subject != other.subject
+    assert one.not_valid_after_utc - one.not_valid_before_utc == BACKDATED + CA_LIFE
+    assert one.not_valid_before_utc.timestamp() == NOW - DAY
+
+
+def test_a_leaf_is_for_one_host_and_a_week() -> None:
+    """Its subject is empty, so the alternative name is critical (RFC 5280 4.2.1.6)."""
+    authority = authority_of("https://a.test")
+    pem, end = Signer(authority, make_key()).leaf("a.test", NOW)
+    found = certificate_of(pem)
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert (names.critical, list(names.value)) == (True, [x509.DNSName("a.test")])
+    assert list(found.subject) == []
+    assert found.not_valid_after_utc - found.not_valid_before_utc == BACKDATED + LEAF_LIFE
+    assert end == found.not_valid_after_utc.timestamp() == NOW + 7 * DAY
+    issuer = certificate_of(authority.certificate)
+    identifier = found.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    assert identifier == issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    assert pem.count("BEGIN CERTIFICATE") == 1
+
+
+def test_no_leaf_outlives_its_ca() -> None:
+    """Nor was it valid before: verifiers judge each certificate by itself."""
+    authority = authority_of("https://a.test")
+    late = authority.not_after - DAY
+    pem, end = Signer(authority, make_key()).leaf("a.test", late)
+    assert end == authority.not_after
+    early, _ = Signer(authority, make_key()).leaf("a.test", NOW - DAY / 2)
+    assert certificate_of(early).not_valid_before_utc == certificate_of(authority.certificate).not_valid_before_utc
+    assert certificate_of(pem).not_valid_after_utc == certificate_of(authority.certificate).not_valid_after_utc
+
+
+@pytest.mark.parametrize("urls", [EVERYTHING, ("https://a.test",), ("https://10.0.0.1",), ()])
+def test_constraints_are_read_as_they_were_written(urls: tuple[str, ...]) -> None:
+    """What is kept beside the certificate says the same as the certificate."""
+    authority = authority_of(*urls)
+    assert (bounds_of(certificate_of(authority.certificate)),) == authority.bounds
+
+
+def test_a_ca_without_constraints_may_sign_for_all() -> None:
+    """As one of the operator's may be."""
+    key = make_key()
+    name = x509.Name([])
+    now = certificate_of(authority_of("https://a.test").certificate).not_valid_before_utc
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    assert bounds_of(builder.sign(key, SHA256())) == Bounds()
+
+
+def test_an_extension_permits_something() -> None:
+    """X.509 knows no constraint without a subtree."""
+    found = constraints(Bounds.only(scope_of()))
+    assert found.permitted_subtrees == [x509.DNSName("invalid")]
+    assert len(found.excluded_subtrees or ()) == 2
+
+
+def test_a_signer_shows_nothing_of_its_key() -> None:
+    """In a traceback, say."""
+    signer = Signer(authority_of("https://a.test"), make_key())
+    assert "REDACTED" in repr(signer)
+    assert "BEGIN" not in repr(signer)
+
+
+def test_each_ca_and_leaf_has_a_serial_number_of_its_own() -> None:
+    """RFC 5280 4.1.2.2."""
+    signer = Signer(make_authority(scope_of("https://a.test"), 1, NOW), make_key())
+    numbers = {certificate_of(signer.leaf("a.test", NOW)[0]).serial_number for _ in range(3)}
+    assert len(numbers) == 3

@@ -1,0 +1,236 @@
+"""A CA of the operator's: what makes it unusable is said with its place, and what it may sign is read in its chain."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from sidekey.ca.certificates import Signer, make_key
+from sidekey.ca.operator_ca import Examined, examine
+from sidekey.ca.scope import Scope
+from sidekey.network.tls_server import server_context
+from support.certificates import NOW as MOMENT
+from support.certificates import Issued, Key, issue, name
+from support.local_cas import DAY, authority_of, scope_of, verified
+
+NOW = MOMENT.timestamp()
+SCOPE = scope_of("https://api.example.com")
+PRESENT = time.time()
+
+
+def examined(certificate: bytes, key: bytes, scope: Scope = SCOPE, now: float = NOW) -> Examined:
+    return examine(certificate.decode(), key.decode(), scope, now)
+
+
+def root(**others: object) -> Issued:
+    return issue("Corporate root", authority=True, **others)  # type: ignore[arg-type]
+
+
+def intermediate(
+    issuer: Issued,
+    *permitted: str,
+    excluded: tuple[str, ...] = (),
+    key: Key | None = None,
+    subject: str = "Sidekey at corporate",
+) -> Issued:
+    """One that strict verifiers take, with name constraints where names are given."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    start = issuer.certificate.not_valid_before_utc
+    builder = (
+        x509.CertificateBuilder(issuer.certificate.subject, name(subject), key.public_key(), 7)
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=300))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()),  # type: ignore[arg-type]
+            critical=False,
+        )
+        .add_extension(issuer.certificate.extensions.get_extension_for_class(x509.KeyUsage).value, critical=True)
+    )
+    if permitted or excluded:
+        names = x509.NameConstraints([*map(x509.DNSName, permitted)] or None, [*map(x509.DNSName, excluded)] or None)
+        builder = builder.add_extension(names, critical=True)
+    return Issued(builder.sign(issuer.key, SHA256()), key)  # type: ignore[arg-type]
+
+
+def test_a_root_is_what_callers_trust_and_is_not_served() -> None:
+    found = examined(root().pem, (one := root()).key_pem)
+    assert found.authority is None
+    found = examined(one.pem, one.key_pem)
+    assert found.errors == []
+    assert found.authority is not None
+    assert (found.authority.trusted, found.authority.served) == (one.pem.decode(), "")
+    assert found.authority.permits("anything.example")
+
+
+def test_an_intermediate_is_served_and_callers_trust_the_lasting_root() -> None:
+    """In whatever order they are."""
+    top = root()
+    below = intermediate(top, "example.com")
+    for pem in (below.pem + top.pem, top.pem + below.pem):
+        found = examined(pem, below.key_pem)
+        assert found.errors == []
+        authority = found.authority
+        assert authority is not None
+        assert (authority.trusted, authority.served) == (top.pem.decode(), below.pem.decode())
+        assert authority.not_after == min(each.certificate.not_valid_after_utc.timestamp() for each in (top, below))
+
+
+@pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA"])
+def test_python_verifies_strictly_what_an_intermediate_signs(kind: str) -> None:
+    """Whatever its key is; the chain is served with the leaf."""
+    key: Key = {
+        "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+        "RSA": lambda: rsa.generate_private_key(65537, 2048),
+    }[kind]()
+    top = authority_root()
+    below = intermediate(top, "example.com", key=key)
+    authority = examined(below.pem + top.pem, below.key_pem, now=PRESENT).authority
+    assert authority is not None
+    pem, _ = Signer(authority, make_key()).leaf("api.example.com", PRESENT)
+    assert verified(server_context("api.example.com", pem.encode()), "api.example.com", authority.trusted) is None
+    outside, _ = Signer(authority, make_key()).leaf("evil.test", PRESENT)
+    reason = verified(server_context("evil.test", outside.encode()), "evil.test", authority.trusted)
+    assert reason == "permitted subtree violation"
+
+
+def authority_root() -> Issued:
+    """A root of the present that strict verifiers take."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    start = datetime.fromtimestamp(int(PRESENT - DAY), UTC)
+    usage = root().certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    builder = (
+        x509.CertificateBuilder(
+            name("Strict root"), name("Strict root"), key.public_key(), 5, start, start + timedelta(days=900)
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(usage, critical=True)
+    )
+    return Issued(builder.sign(key, SHA256()), key)
+
+
+def test_without_its_root_the_whole_chain_is_served() -> None:
+    """Callers may have the root from elsewhere; that is worth a warning."""
+    below = intermediate(root(), "example.com")
+    found = examined(below.pem, below.key_pem)
+    assert found.authority is not None
+    assert found.authority.served == found.authority.trusted == below.pem.decode()
+    assert any("the chain does not end in a root: add it" in text for _, text in found.warnings)
+
+
+def test_extra_roots_complete_the_chain() -> None:
+    """cert-manager keeps the root apart; whatever else callers trust is neither served nor a reason to warn."""
+    top, middle = root(), intermediate(other := root(), "example.com", subject="Between")
+    below = intermediate(top, "example.com")
+    extra = (issue("Another root", authority=True).pem + top.pem).decode()
+    found = examine(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, extra)
+    assert found.errors == []
+    assert found.authority is not None
+    assert (found.authority.trusted, found.authority.served) == (top.pem.decode(), below.pem.decode())
+    assert not [text for _, text in found.warnings if "root" in text]
+    unrelated = (middle.pem + other.pem).decode()
+    found = examine(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, unrelated)
+    assert any("the chain does not end in a root: add it" in text for _, text in found.warnings)
+
+
+def test_a_ca_without_constraints_is_worth_a_warning() -> None:
+    one = root()
+    warnings = dict(reversed(examined(one.pem, one.key_pem).warnings))
+    texts = [text for _, text in examined(one.pem, one.key_pem).warnings]
+    assert set(warnings) == {"certificate"}
+    assert any("no name constraints" in text for text in texts)
+    assert any("no subject key identifier" in text for text in texts)
+    local = authority_of("https://api.example.com", now=NOW)
+    assert examine(local.certificate, local.key, SCOPE, NOW).warnings == []
+
+
+_ROOT = root()
+_LEAF = issue("a leaf", _ROOT)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "place", "reason"),
+    [
+        (_LEAF.pem, _LEAF.key_pem, "certificate", "must be that of a CA"),
+        (_ROOT.pem, _LEAF.key_pem, "private_key", "does not belong to the certificate of CN=Corporate root"),
+        (_ROOT.pem + _ROOT.key_pem, _ROOT.key_pem, "certificate", "must not contain a private key"),
+        (_ROOT.key_pem, _ROOT.key_pem, "certificate", "must not contain a private key"),
+        (b"nonsense", _ROOT.key_pem, "certificate", "not PEM"),
+        (_ROOT.pem, b"nonsense", "private_key", "not PEM"),
+        (_ROOT.pem, _ROOT.pem, "private_key", "must contain one private key, not 0"),
+        (_ROOT.pem, _ROOT.key_pem * 2, "private_key", "must contain one private key, not 2"),
+        (_ROOT.pem, _ROOT.key_as(passphrase="x"), "private_key", "must not be encrypted: decrypt it"),
+        (
+            b"-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n",
+            _ROOT.key_pem,
+            "certificate",
+            "a certificate request",
+        ),
+        (b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", _ROOT.key_pem, "certificate", "is damaged"),
+        (
+            _ROOT.pem,
+            b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n",
+            "private_key",
+            "this private key is damaged",
+        ),
+    ],
+)
+def test_what_is_no_ca_with_its_key_is_said(certificate: bytes, key: bytes, place: str, reason: str) -> None:
+    found = examined(certificate, key)
+    assert found.authority is None
+    ((where, text),) = found.errors
+    assert where == place
+    assert reason in text
+
+
+def test_an_expired_ca_is_not_used() -> None:
+    found = examined(_ROOT.pem, _ROOT.key_pem, now=NOW + 4000 * DAY)
+    assert found.authority is None
+    assert [place for place, _ in found.errors] == ["certificate"]
+    assert "expired on" in found.errors[0][1]
+    short = root(life=timedelta(days=10))
+    below = intermediate(short, "example.com")
+    late = examined(below.pem + short.pem, below.key_pem, now=NOW + 20 * DAY)
+    assert "which is in the chain, has expired" in late.errors[0][1]
+
+
+def test_a_ca_that_a_ca_above_forbids_is_said() -> None:
+    """Every verifier would refuse what it signs."""
+    top = root()
+    middle = intermediate(top)
+    below = intermediate(middle, subject="below")
+    found = examined(below.pem + middle.pem + top.pem, below.key_pem)
+    assert found.authority is None
+    assert "the path length of CN=Sidekey at corporate must allow" in found.errors[0][1]
+
+
+@pytest.mark.parametrize(
+    ("permitted", "excluded", "hosts"),
+    [
+        (("example.org",), (), "api.example.com"),
+        ((), ("api.example.com",), "api.example.com"),
+        (("b.test", "c.test"), (), "a.test, api.example.com, d.test and 1 more"),
+    ],
+)
+def test_a_host_that_the_constraints_keep_out_is_named(
+    permitted: tuple[str, ...], excluded: tuple[str, ...], hosts: str
+) -> None:
+    """The others are signed for all the same."""
+    wanted = [f"https://{each}" for each in ("api.example.com", "a.test", "d.test", "e.test")]
+    scope = scope_of(*wanted) if "more" in hosts else SCOPE
+    top = root()
+    below = intermediate(top, *permitted, excluded=excluded)
+    found = examined(below.pem + top.pem, below.key_pem, scope)
+    assert found.authority is not None
+    ((place, text),) = found.errors
+    assert place == "certificate"
+    assert f"must permit {hosts}: issue it for the hosts of the policies" in text
+    assert not found.authority.permits("api.example.com")

@@ -1,0 +1,158 @@
+"""Which hosts need a certificate, and which a CA's constraints permit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.ca.scope import NO_NAME, Bounds, Scope, under
+from sidekey.policy.targets import Policy, parse_domain, parse_prefix
+from sidekey.policy.urls import Origin
+from support.local_cas import scope_of
+
+LABELS = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4).map(".".join)
+
+
+def test_a_scope_is_what_the_policies_name() -> None:
+    """Hosts of prefixes and domains, wildcards by their suffix; ports and paths make no difference."""
+    found = scope_of(
+        "https://api.example.com:8443/v1", "http://10.1.2.3", "https://[fd00::1]/x", "https://*.example.org"
+    )
+    assert found.hosts() == ["api.example.com", "example.org", "10.1.2.3", "fd00::1"]
+
+
+def test_where_prefixes_and_domains_must_both_allow_only_what_both_name_is_in_it() -> None:
+    """A narrower constraint is the better one."""
+    policy = Policy(
+        prefixes=(parse_prefix("https://a.example.com/v1"), parse_prefix("https://b.example.net/v1")),
+        domains=(parse_domain("https://*.example.com"), parse_domain("https://c.example.org")),
+    )
+    assert Scope.of([policy]).hosts() == ["a.example.com"]
+
+
+def test_a_placeholder_counts_and_so_do_the_domains_that_may_be_learnt() -> None:
+    """Callers name either."""
+    policy = Policy(
+        prefixes=(parse_prefix("https://base-url.invalid/v1"),),
+        domains=(parse_domain("https://*.my.example.com"),),
+        placeholder_origin=Origin("https", "base-url.invalid", 443),
+    )
+    assert Scope.of([policy]).hosts() == ["base-url.invalid", "my.example.com"]
+
+
+def test_a_name_under_another_is_not_kept() -> None:
+    """A constraint permits all that is under its name."""
+    assert scope_of("https://a.example.com", "https://*.example.com", "https://b.example.org").hosts() == [
+        "b.example.org",
+        "example.com",
+    ]
+    assert Scope.of([], ["example.com", "x.example.com"]).hosts() == ["example.com"]
+
+
+@pytest.mark.parametrize(
+    ("urls", "families"),
+    [
+        (("https://a.test",), {4, 6}),
+        (("https://a.test", "https://10.0.0.1"), {6}),
+        (("https://[fd00::1]",), {4}),
+        (("https://10.0.0.1", "https://[fd00::1]"), set()),
+    ],
+)
+def test_of_each_family_either_addresses_are_permitted_or_the_whole_of_it_is_excluded(
+    urls: tuple[str, ...], families: set[int]
+) -> None:
+    """Never both, which OpenSSL, Go and GnuTLS take for a contradiction."""
+    bounds = Bounds.only(scope_of(*urls))
+    assert {each.version for each in bounds.excluded_networks} == families
+    assert all(each.prefixlen == 0 for each in bounds.excluded_networks)
+    assert {each.version for each in bounds.networks or ()}.isdisjoint(families)
+
+
+def test_without_a_host_name_none_is_permitted() -> None:
+    """An absent list would permit every name."""
+    bounds = Bounds.only(scope_of("https://10.0.0.1"))
+    assert bounds.names == {NO_NAME}
+    assert not bounds.permits("example.com")
+    assert bounds.permits("10.0.0.1")
+    assert not bounds.permits("10.0.0.2")
+    assert not bounds.permits("::1")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "host", "permitted"),
+    [
+        (Bounds(), "any.example", True),
+        (Bounds(), "192.0.2.1", True),
+        (Bounds(names=frozenset({"example.com"})), "example.com", True),
+        (Bounds(names=frozenset({"example.com"})), "a.b.example.com", True),
+        (Bounds(names=frozenset({"example.com"})), "badexample.com", False),
+        (Bounds(names=frozenset({".example.com"})), "example.com", False),
+        (Bounds(names=frozenset({".example.com"})), "a.example.com", True),
+        (Bounds(names=frozenset({""})), "a.example.com", True),
+        (Bounds(excluded_names=frozenset({""})), "a.example.com", False),
+        (Bounds(names=frozenset({"com"}), excluded_names=frozenset({"x.com"})), "a.x.com", False),
+        (Bounds(names=frozenset({"com"})), "192.0.2.1", True),
+        (Bounds(networks=frozenset({ip_network("10.0.0.0/8")})), "10.9.9.9", True),
+        (Bounds(networks=frozenset({ip_network("10.0.0.0/8")})), "11.0.0.1", False),
+        (Bounds(networks=frozenset({ip_network("10.0.0.0/8")})), "fd00::1", False),
+        (Bounds(networks=frozenset({ip_network("10.0.0.0/8")})), "a.example", True),
+        (Bounds(excluded_networks=frozenset({ip_network("0.0.0.0/0")})), "10.0.0.1", False),
+        (Bounds(excluded_networks=frozenset({ip_network("0.0.0.0/0")})), "fd00::1", True),
+    ],
+)
+def test_what_constraints_permit(bounds: Bounds, host: str, permitted: bool) -> None:
+    """RFC 5280 4.2.1.10, with OpenSSL's dot, and addresses of the other family refused."""
+    assert bounds.permits(host) is permitted
+
+
+def test_a_name_with_all_that_is_under_it() -> None:
+    """Something excluded below it is enough for a no."""
+    bounds = Bounds(names=frozenset({"com"}), excluded_names=frozenset({"x.example.com"}))
+    assert bounds.permits("example.com")
+    assert not bounds.permits_below("example.com")
+    assert bounds.permits_below("example2.com")
+
+
+def test_what_is_outside() -> None:
+    """Of several CAs, each may cover a part."""
+    scope = scope_of("https://a.test", "https://*.b.test", "https://10.0.0.1")
+    first, second = Bounds.only(scope_of("https://a.test")), Bounds.only(scope_of("https://10.0.0.1"))
+    assert scope.outside([first]).hosts() == ["b.test", "10.0.0.1"]
+    assert scope.outside([first, second]).hosts() == ["b.test"]
+    assert not scope.outside([Bounds.only(scope)])
+    # A CA for one host below the suffix is none for the suffix.
+    assert scope_of("https://*.b.test").outside([Bounds.only(scope_of("https://x.b.test"))]).hosts() == ["b.test"]
+
+
+@given(name=LABELS, suffixes=st.frozensets(LABELS, max_size=4))
+def test_under_is_equal_to_comparing_ends(name: str, suffixes: frozenset[str]) -> None:
+    """The look-up of each parent is only a quicker way."""
+    assert under(name, suffixes) is any(name == each or name.endswith(f".{each}") for each in suffixes)
+
+
+@given(names=st.frozensets(LABELS, max_size=6), host=LABELS)
+def test_a_ca_for_a_scope_permits_its_hosts_and_no_others(names: frozenset[str], host: str) -> None:
+    """Also once names under others were left out."""
+    scope = Scope.of([], names)
+    covered = any(host == each or host.endswith(f".{each}") for each in names)
+    assert Bounds.only(scope).permits(host) is (covered or (not names and host == NO_NAME))
+    assert all(Bounds.only(scope).permits_below(each) for each in names)
+
+
+def test_a_scope_with_nothing_is_false() -> None:
+    """An address alone is something."""
+    assert not Scope()
+    assert replace(Scope(), addresses=frozenset({ip_address("10.0.0.1")}))
+
+
+def test_scope_of_thousands_of_hosts_takes_time_in_proportion_to_them() -> None:
+    """A copy of all names for each of them took ten seconds."""
+    began = time.perf_counter()
+    scope = Scope.of([], [f"{number}.test" for number in range(20_000)])
+    assert time.perf_counter() - began < 2
+    assert len(scope.names) == 20_000

@@ -1,0 +1,230 @@
+"""What is kept: modes, one step, one writer, and what others may have done to the path."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from sidekey.ca import storage as state
+from sidekey.ca.authorities import Authorities, Authority
+from sidekey.ca.scope import Scope
+from sidekey.ca.storage import FolderError, read, state_file, update
+from support.local_cas import NOW, authority_of, scope_of
+from support.raw_connection import DEADLINE
+
+A = authority_of("https://a.test")
+B = authority_of("https://b.test")
+
+
+def keep(*authorities: Authority) -> Authorities:
+    return Authorities(1, authorities)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_key_is_0600_in_a_0700_folder_whatever_the_umask(tmp_path: Path) -> None:
+    former = os.umask(0)
+    try:
+        update(tmp_path / "deep" / "state", lambda _: keep(A))
+    finally:
+        os.umask(former)
+    path = state_file(tmp_path / "deep" / "state")
+    assert mode(path) == 0o600
+    assert mode(path.parent) == 0o700
+    assert sorted(each.name for each in path.parent.iterdir()) == ["authorities.json", "lock"]
+    assert read(tmp_path / "deep" / "state") == keep(A)
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_the_folders_above_are_made_for_this_user_alone(tmp_path: Path, umask: int) -> None:
+    """As the XDG base directory specification has it. Those that are there stay as they are."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there").chmod(0o751)
+    former = os.umask(umask)
+    try:
+        update(tmp_path / "there" / "a" / "b", lambda _: keep(A))
+    finally:
+        os.umask(former)
+    found = [mode(tmp_path / "there" / each) for each in (".", "a", "a/b", "a/b/ca")]
+    assert found == [0o751, 0o700, 0o700, 0o700]
+
+
+def test_nothing_is_there_before_it_is_made(tmp_path: Path) -> None:
+    assert read(tmp_path) is None
+    assert read(tmp_path / "absent") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_others_may_do_is_taken_from_them(tmp_path: Path) -> None:
+    """A volume's fsGroup opens all files to a group at each mount."""
+    update(tmp_path, lambda _: keep(A))
+    path = state_file(tmp_path)
+    path.chmod(0o664)
+    path.parent.chmod(0o2775)
+    assert read(tmp_path) == keep(A)
+    assert (mode(path), mode(path.parent)) == (0o600, 0o700)
+
+
+def test_what_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a change that raises nor a full disk; nothing is left of what was begun."""
+    update(tmp_path, lambda _: keep(A))
+
+    def fail(_: Authorities | None) -> Authorities:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        update(tmp_path, fail)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(FolderError, match=r"cannot be written: No space left on device; set ca\.folder"):
+            update(tmp_path, lambda _: keep(B))
+    assert read(tmp_path) == keep(A)
+    assert sorted(each.name for each in state_file(tmp_path).parent.iterdir()) == ["authorities.json", "lock"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """A key must not lie about."""
+    update(tmp_path, lambda _: keep(A))
+    left = state_file(tmp_path).with_name(".authorities.json.0123abcd")
+    left.write_text("a key")
+    update(tmp_path, lambda _: keep(B))
+    assert not left.exists()
+
+
+def test_what_is_unchanged_is_not_written(tmp_path: Path) -> None:
+    """So that nobody is notified of nothing."""
+    update(tmp_path, lambda _: keep(A))
+    before = state_file(tmp_path).stat()
+
+    def same(kept: Authorities | None) -> Authorities:
+        assert kept is not None
+        return kept
+
+    update(tmp_path, same)
+    assert state_file(tmp_path).stat().st_ino == before.st_ino
+
+
+def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
+    """Of two that begin at once, one makes the CA and the other finds it."""
+    code = (
+        "import sys; from pathlib import Path; from sidekey.ca.storage import update\n"
+        "from sidekey.ca.authorities import Authorities; from sidekey.ca.certificates import make_authority\n"
+        "from sidekey.ca.scope import Scope\n"
+        "update(Path(sys.argv[1]), lambda kept: (kept or Authorities()).ensure(\n"
+        f"    Scope(frozenset({{'a.test'}})), {NOW}, lambda scope, number: make_authority(scope, number, {NOW})))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(3)
+    ]
+    for process in processes:
+        output, _ = process.communicate(timeout=60)
+        assert (output, process.returncode) == ("", 0)
+    found = read(tmp_path)
+    assert found is not None
+    assert len(found.every) == 1
+
+
+def test_a_lock_that_is_never_released_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update(tmp_path, lambda _: keep(A))
+    monkeypatch.setattr(state, "_PATIENCE", 0.0)
+    with state_file(tmp_path).with_name("lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(FolderError, match="is locked by another process of Sidekey"):
+            update(tmp_path, lambda _: keep(B))
+        assert read(tmp_path) == keep(A)
+
+
+def test_a_writer_that_waits_sees_what_the_other_wrote(tmp_path: Path) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: Authorities | None) -> Authorities:
+        entered.set()
+        assert go_on.wait(DEADLINE)
+        return keep(A)
+
+    first = threading.Thread(target=update, args=(tmp_path, slowly))
+    first.start()
+    assert entered.wait(DEADLINE)
+    seen: list[Authorities | None] = []
+
+    def look(kept: Authorities | None) -> Authorities:
+        seen.append(kept)
+        return keep(A, B)
+
+    second = threading.Thread(target=update, args=(tmp_path, look))
+    second.start()
+    go_on.set()
+    first.join(DEADLINE)
+    second.join(DEADLINE)
+    assert seen == [keep(A)]
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_link_is_never_followed(what: str, tmp_path: Path) -> None:
+    """Whoever may write to the folder above could otherwise choose where the key goes, or which one is used."""
+    update(tmp_path / "elsewhere", lambda _: keep(A))
+    theirs = state_file(tmp_path / "elsewhere")
+    if what == "folder":
+        (tmp_path / "state").mkdir()
+        (tmp_path / "state" / "ca").symlink_to(theirs.parent)
+    else:
+        update(tmp_path / "state", lambda _: keep(B))
+        state_file(tmp_path / "state").unlink()
+        state_file(tmp_path / "state").symlink_to(theirs)
+    with pytest.raises(FolderError):
+        read(tmp_path / "state")
+    with pytest.raises(FolderError):
+        update(tmp_path / "state", lambda _: keep(B))
+    assert read(tmp_path / "elsewhere") == keep(A)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    update(tmp_path, lambda _: keep(A))
+    os.chown(state_file(tmp_path).parent, 12345, 12345)
+    with pytest.raises(FolderError, match=r"must belong to the user that Sidekey runs as: set ca\.folder"):
+        read(tmp_path)
+
+
+def test_what_cannot_be_understood_is_not_overwritten(tmp_path: Path) -> None:
+    """It may be the only copy of a key that callers trust."""
+    update(tmp_path, lambda _: keep(A))
+    for content in (b"nonsense", b"\xff\xfe", b""):
+        state_file(tmp_path).write_bytes(content)
+        with pytest.raises(FolderError, match="restore it from a backup, or remove it"):
+            update(tmp_path, lambda _: keep(B))
+        assert state_file(tmp_path).read_bytes() == content
+
+
+def test_a_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FolderError, match=r"file/ca cannot be made or entered: Not a directory; set ca\.folder"):
+        update(tmp_path / "file", lambda _: keep(A))
+    with pytest.raises(FolderError, match="cannot be read: Not a directory"):
+        read(tmp_path / "file")
+
+
+def test_an_expected_scope(tmp_path: Path) -> None:
+    """What is read again covers what it covered."""
+    update(tmp_path, lambda _: keep(A))
+    found = read(tmp_path)
+    assert found is not None
+    assert found.missing(scope_of("https://a.test"), NOW) == {}
+    assert found.missing(scope_of("https://b.test"), NOW) == {1: Scope(frozenset({"b.test"}))}

@@ -1,0 +1,110 @@
+"""What callers are given to trust: complete, public, never a key, replaced in one step."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+from pathlib import Path
+
+import certifi
+import pytest
+
+from sidekey.ca import trust_folder
+from sidekey.ca.trust_folder import TrustFolderError, certificates_in, write
+from support import programs
+from support.certificates import issue
+from support.local_cas import authority_of
+
+LOCAL = authority_of("https://a.test")
+ROOTS = certifi.contents().count("BEGIN CERTIFICATE")
+
+
+def test_the_files_are_public_and_hold_no_key_whatever_the_umask(tmp_path: Path) -> None:
+    extra = issue("Corporate root", authority=True)
+    former = os.umask(0o077)
+    try:
+        assert write(tmp_path / "public" / "trust", LOCAL.trusted, extra.pem.decode())
+    finally:
+        os.umask(former)
+    folder = tmp_path / "public" / "trust"
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (folder.parent, folder)] == [0o755, 0o755]
+    found = {each.name: each for each in folder.iterdir()}
+    assert set(found) == set(trust_folder.FILES)
+    for path in found.values():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+        assert b"PRIVATE KEY" not in path.read_bytes()
+    bundle = found["bundle.pem"].read_text()
+    assert found["ca.pem"].read_text() == LOCAL.trusted
+    assert bundle.startswith(LOCAL.trusted + extra.pem.decode())
+    assert bundle.count("BEGIN CERTIFICATE") == ROOTS + 2
+    assert found["wgetrc"].read_text() == f"ca_certificate={folder}/bundle.pem\n"
+
+
+def test_what_is_current_is_not_written(tmp_path: Path) -> None:
+    """A start that finds all in place costs nothing."""
+    assert write(tmp_path, LOCAL.trusted, "")
+    before = {each.name: each.stat().st_ino for each in tmp_path.iterdir()}
+    assert not write(tmp_path, LOCAL.trusted, "")
+    assert {each.name: each.stat().st_ino for each in tmp_path.iterdir()} == before
+    (tmp_path / "truststore.p12").unlink()
+    assert write(tmp_path, LOCAL.trusted, "")
+
+
+def test_a_bundle_that_was_changed_is_written_again(tmp_path: Path) -> None:
+    write(tmp_path, LOCAL.trusted, "")
+    whole = (tmp_path / "bundle.pem").read_bytes()
+    (tmp_path / "bundle.pem").write_bytes(b"#" + whole[1:])
+    assert write(tmp_path, LOCAL.trusted, "")
+    assert (tmp_path / "bundle.pem").read_bytes() == whole
+
+
+def test_another_ca_is_added_to_all_of_them(tmp_path: Path) -> None:
+    write(tmp_path, LOCAL.trusted, "")
+    p12 = (tmp_path / "truststore.p12").read_bytes()
+    both = LOCAL.trusted + authority_of("https://b.test").trusted
+    assert write(tmp_path, both, "")
+    assert (tmp_path / "ca.pem").read_text() == both
+    assert (tmp_path / "bundle.pem").read_text().startswith(both)
+    assert (tmp_path / "truststore.p12").read_bytes() != p12
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    expected = re.escape(f"{tmp_path}/file cannot be written: Not a directory; set ca.trust_folder")
+    with pytest.raises(TrustFolderError, match=expected):
+        write(tmp_path / "file", LOCAL.trusted, "")
+
+
+def test_nothing_is_left_of_a_file_that_was_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(1, "no")
+
+    monkeypatch.setattr(os, "fchmod", fail)
+    with pytest.raises(TrustFolderError):
+        write(tmp_path, LOCAL.trusted, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_certificates_alone_are_kept_each_once() -> None:
+    """Words, keys and copies are left out."""
+    one = issue("one", authority=True)
+    text = f"words\n{one.pem.decode()}{one.key_pem.decode()}# \xfc\n{one.pem.decode()}"
+    assert certificates_in(text) == one.pem.decode()
+
+
+def test_java_reads_the_trust_store(tmp_path: Path) -> None:
+    """Every entry is a trusted one, and no password is asked for."""
+    keytool = programs.require("keytool")
+    write(tmp_path, LOCAL.trusted, "")
+    command = [keytool, "-J-Duser.language=en", "-list", "-keystore", str(tmp_path / "truststore.p12")]
+    listed = subprocess.run([*command, "-storepass", ""], capture_output=True, text=True, check=True).stdout
+    assert listed.count("trustedCertEntry") == ROOTS + 1
+    assert ":".join(re.findall("..", LOCAL.fingerprint.upper())) in listed
+
+
+def test_paths_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that read them run elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    assert trust_folder.paths(Path("trust"))["ca.pem"] == tmp_path / "trust" / "ca.pem"

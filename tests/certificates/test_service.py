@@ -1,0 +1,502 @@
+"""certificates/service.py: sources that read and fetch, for one config and the next."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import structlog
+
+from sidekey.certificates.fetch import TIMEOUT
+from sidekey.certificates.service import Certificates
+from sidekey.certificates.source import CertificateSource
+from sidekey.errors import ProblemError
+from sidekey.network.dial import Dialer
+from sidekey.network.fetch import LAST_LOOK, Fetcher
+from sidekey.observe.metrics import Metrics
+from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.snapshot.snapshot import Integration, Snapshot
+from support.certificate_files import bank, configured, current, events, is_of, mount
+from support.certificates import Issued
+from support.dialling import RULES
+from support.manual_clock import advance
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE, RawConnection
+from support.upstream import RawUpstream
+
+SERIES = ("bank", "certificate")
+HOUR = 3600.0
+
+
+class Shelf:
+    """An https server's script: the pem of the moment with its ETag, or a status that is not 200."""
+
+    def __init__(self, issued: Issued) -> None:
+        self.issued = issued
+        self.status = 200
+        self.open = asyncio.Event()
+        """Answers wait for it."""
+        self.open.set()
+        self.statuses: list[int] = []
+
+    async def script(self, connection: RawConnection) -> None:
+        request = await connection.request()
+        await self.open.wait()
+        body = self.issued.pem + self.issued.key_pem
+        tag = b'"%d"' % self.issued.certificate.serial_number
+        status = 304 if self.status == 200 and request.values(b"if-none-match") == [tag] else self.status
+        self.statuses.append(status)
+        body = body if status == 200 else b""
+        head = b"HTTP/1.1 %d x\r\nETag: %b\r\nContent-Length: %d\r\n\r\n" % (status, tag, len(body))
+        await connection.send(head + body)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what threads and sockets bring about; the loop's clock stands meanwhile."""
+    for _ in range(20_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("this does not come about")
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def certificates(metrics: Metrics) -> AsyncIterator[Certificates]:
+    """A service that leaves no task behind."""
+    made = Certificates(Fetcher(Dialer(RULES), 16), metrics, lambda defect: "d1")
+    yield made
+    await made.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.fixture
+async def shelf(ca: Authority) -> AsyncIterator[tuple[Shelf, int]]:
+    """The server and its port."""
+    made = Shelf(current())
+    async with RawUpstream(made.script, ssl_context=ca.server_context("up.test")) as upstream:
+        yield made, upstream.port
+
+
+def by_url(folder: Path, ca: Authority, port: int) -> Integration:
+    keys = f"pem: {{url: 'https://up.test:{port}/pem'}}, refresh: 1h"
+    more = f"network: {{trusted_ca: {{file: {ca.bundle}}}}}"
+    return bank(configured(folder, keys, more=more))
+
+
+def kept(certificates: Certificates, integration: Integration) -> CertificateSource:
+    source = certificates.source(integration)
+    assert source is not None
+    return source
+
+
+async def test_each_integration_has_one_source_or_none(certificates: Certificates, tmp_path: Path) -> None:
+    """Without a certificate there is nothing to ask for."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    source = kept(certificates, integration)
+    assert source.identity is not None
+    assert certificates.source(integration) is source
+    assert certificates.source(replace(integration, id="other", certificate=None)) is None
+
+
+def adopt(certificates: Certificates, *integrations: Integration) -> None:
+    """Serve these from now on."""
+    certificates.prepare(Snapshot(integrations={each.id: each for each in integrations}))()
+
+
+async def test_from_the_start_on_every_certificate_is_told(
+    certificates: Certificates, metrics: Metrics, tmp_path: Path
+) -> None:
+    """Its end by metric, before any request."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, integration, replace(integration, id="none", certificate=None))
+    assert set(metrics.expiries) == set(metrics.reload_failures) == {SERIES}
+    assert certificates.files() == {tmp_path / "tls.crt", tmp_path / "tls.key"}
+
+
+class Unprepared(CertificateLoader):
+    """One that a source cannot be made of: a defect in the middle of a config."""
+
+    @property
+    def pending(self) -> bool:
+        raise ZeroDivisionError
+
+
+async def test_an_error_while_preparing_changes_nothing(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """No source, metric, task or log line, although other sources of the same config were made before."""
+    mount(tmp_path, current())
+    former, latter = (bank(configured(tmp_path, now=time.time())) for _ in range(2))
+    adopt(certificates, former)
+    source = kept(certificates, former)
+    before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.files(), asyncio.all_tasks()
+    more = replace(by_url(tmp_path, ca, shelf[1]), id="url")
+    broken = replace(latter, id="broken", certificate=Unprepared(lambda fetched, now: Reading(None)))
+    with structlog.testing.capture_logs() as lines, pytest.raises(ZeroDivisionError):
+        certificates.prepare(Snapshot(integrations={each.id: each for each in (latter, more, broken)}))
+    await advance(1, step=1)
+    assert lines == []
+    assert kept(certificates, former) is source
+    assert source.identity is not None
+    assert before == (metrics.expiries, metrics.reload_failures, certificates.files(), asyncio.all_tasks())
+    assert shelf[0].statuses == []
+
+
+async def test_nothing_changes_before_the_commit_and_everything_with_it(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """The former source retires; the new ones have their metrics, and are fetched where they come by URL."""
+    mount(tmp_path, current())
+    former = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, former)
+    source = kept(certificates, former)
+    before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.files(), asyncio.all_tasks()
+    longer = mount(tmp_path, current("longer"))
+    latter = bank(configured(tmp_path, now=time.time()))
+    more = replace(by_url(tmp_path, ca, shelf[1]), id="url")
+    commit = certificates.prepare(Snapshot(integrations={"bank": latter, "url": more}))
+    await advance(1, step=1)
+    assert kept(certificates, former) is source
+    assert before == (metrics.expiries, metrics.reload_failures, certificates.files(), asyncio.all_tasks())
+    commit()
+    assert is_of(kept(certificates, latter).identity, longer)
+    assert metrics.expiries == {SERIES: longer.certificate.not_valid_after_utc.timestamp()}
+    assert metrics.reload_failures == {SERIES: 0, ("url", "certificate"): 0}
+    await until(lambda: is_of(kept(certificates, more).identity, shelf[0].issued))
+    # What the former one does now is told by no metric.
+    (tmp_path / "tls.crt").unlink()
+    assert not await source.reload()
+    assert metrics.reload_failures[SERIES] == 0
+
+
+async def test_a_rotated_pair_is_picked_up(certificates: Certificates, metrics: Metrics, tmp_path: Path) -> None:
+    """Where one of its files is among those that have changed."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, integration)
+    source = kept(certificates, integration)
+    first, rotated = source.identity, mount(tmp_path, current("rotated"))
+    await certificates.changed({tmp_path / "other"})
+    assert source.identity is first
+    await certificates.changed({tmp_path / "tls.key", tmp_path / "other"})
+    assert is_of(source.identity, rotated)
+    assert metrics.reload_failures[SERIES] == 0
+
+
+async def test_half_a_rotation_is_not_picked_up(certificates: Certificates, metrics: Metrics, tmp_path: Path) -> None:
+    """The certificate came, its key not yet: the old pair goes on until both match. One error, once."""
+    mount(tmp_path, current())
+    integration, new = bank(configured(tmp_path, now=time.time())), current("rotated")
+    with structlog.testing.capture_logs() as lines:
+        adopt(certificates, integration)
+        source = kept(certificates, integration)
+        old = source.identity
+        (tmp_path / "tls.crt").write_bytes(new.pem)
+        await certificates.changed({tmp_path / "tls.crt"})
+        assert (source.identity, metrics.reload_failures[SERIES]) == (old, 1)
+        (tmp_path / "tls.key").write_bytes(new.key_pem)
+        await certificates.changed({tmp_path / "tls.key"})
+    assert is_of(source.identity, new)
+    assert events(lines, "error") == ["a client certificate could not be loaded"]
+    assert events(lines, "info") == ["the client certificate is valid again", "a client certificate was loaded"]
+
+
+async def test_a_defect_in_one_leaves_the_others_fresh(metrics: Metrics, tmp_path: Path) -> None:
+    """It is reported."""
+    defects: list[BaseException] = []
+
+    def report(defect: BaseException) -> str:
+        defects.append(defect)
+        return "d1"
+
+    def broken(fetched: object, now: float) -> Reading:
+        raise ZeroDivisionError
+
+    certificates = Certificates(Fetcher(Dialer(RULES), 16), metrics, report)
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    loader = CertificateLoader(broken, files=(tmp_path / "tls.crt",))
+    adopt(certificates, replace(integration, id="broken", certificate=loader), integration)
+    rotated = mount(tmp_path, current("rotated"))
+    await certificates.changed({tmp_path / "tls.crt"})
+    assert is_of(kept(certificates, integration).identity, rotated)
+    assert [type(defect) for defect in defects] == [ZeroDivisionError]
+    await certificates.close()
+
+
+async def test_what_is_unchanged_keeps_its_source(certificates: Certificates, tmp_path: Path) -> None:
+    """The very same; it is not told of again."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, integration)
+    source = kept(certificates, integration)
+    adopt(certificates, integration, replace(integration, id="none", certificate=None))
+    assert kept(certificates, integration) is source
+
+
+async def test_what_is_changed_has_another_source_at_once(
+    certificates: Certificates, metrics: Metrics, tmp_path: Path
+) -> None:
+    """The series are its own; the count of failures goes on."""
+    mount(tmp_path, current())
+    former = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, former)
+    old = kept(certificates, former)
+    metrics.reload_failures[SERIES] = 3
+    longer = mount(tmp_path, current("longer"))
+    latter = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, latter)
+    new = kept(certificates, latter)
+    assert new is not old
+    assert is_of(new.identity, longer)
+    assert metrics.expiries[SERIES] == longer.certificate.not_valid_after_utc.timestamp()
+    assert metrics.reload_failures[SERIES] == 3
+    (tmp_path / "tls.crt").unlink()
+    assert not await old.reload()
+    assert metrics.reload_failures[SERIES] == 3
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_what_has_no_certificate_any_more_is_told_of_no_more(
+    certificates: Certificates, metrics: Metrics, tmp_path: Path, stays: bool
+) -> None:
+    """Whether the integration stays without one, or has gone."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, integration)
+    adopt(certificates, *[replace(integration, certificate=None)][: int(stays)])
+    assert (metrics.expiries, metrics.reload_failures, certificates.files()) == ({}, {}, set())
+
+
+async def test_a_retired_source_serves_who_holds_it_and_warns_no_more(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    """Within the certificate's time."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, integration)
+    source = kept(certificates, integration)
+    with structlog.testing.capture_logs() as lines:
+        adopt(certificates)
+        source._wall = lambda: time.time() + 365 * 86_400.0
+        await advance(60, step=60)
+    assert source.identity is None
+    assert lines == []
+
+
+async def test_a_retired_source_is_gone_once_nobody_holds_it(certificates: Certificates, tmp_path: Path) -> None:
+    """At once, without the garbage collector: its timer does not keep it."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, integration)
+    seen = weakref.ref(kept(certificates, integration))
+    gc.disable()
+    try:
+        adopt(certificates)
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_fetch_under_way_goes_on_though_its_integration_was_changed(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """For who waits; nothing is fetched for it again, but for the one that follows."""
+    server, port = shelf
+    server.open.clear()
+    former, latter = by_url(tmp_path, ca, port), by_url(tmp_path, ca, port)
+    adopt(certificates, former)
+    old = kept(certificates, former)
+    waiting = asyncio.create_task(old.obtain())
+    await advance(0.1, step=0.1)
+    adopt(certificates, latter)
+    server.open.set()
+    assert is_of(await waiting, server.issued)
+    new = kept(certificates, latter)
+    await until(lambda: new.identity is not None)
+    assert server.statuses == [200, 200]
+    server.issued = current("rotated")
+    await advance(HOUR, step=60)
+    await until(lambda: is_of(new.identity, server.issued))
+    assert server.statuses == [200, 200, 200]
+    assert not is_of(old.identity, server.issued)
+
+
+async def test_the_end_cuts_a_call_of_a_retired_source(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """As any other."""
+    server, port = shelf
+    server.open.clear()
+    integration = by_url(tmp_path, ca, port)
+    adopt(certificates, integration)
+    waiting = asyncio.create_task(kept(certificates, integration).obtain())
+    await advance(0.1, step=0.1)
+    adopt(certificates)
+    await certificates.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_what_lies_behind_a_url_is_fetched_at_the_start(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """In the background; a request that comes before waits for that very call."""
+    server, port = shelf
+    integration = by_url(tmp_path, ca, port)
+    server.open.clear()
+    adopt(certificates, integration)
+    source = kept(certificates, integration)
+    waiting = [asyncio.create_task(source.obtain()) for _ in range(5)]
+    await advance(0.1, step=0.1)
+    server.open.set()
+    assert all(is_of(identity, server.issued) for identity in await asyncio.gather(*waiting))
+    assert server.statuses == [200]
+    assert metrics.expiries[SERIES] == server.issued.certificate.not_valid_after_utc.timestamp()
+
+
+async def test_without_a_start_the_first_request_fetches(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """As for `sidekey test`."""
+    server, port = shelf
+    source = kept(certificates, by_url(tmp_path, ca, port))
+    assert is_of(await source.obtain(), server.issued)
+
+
+async def test_it_is_fetched_again_when_due(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """The same answers 304 and stays the same object; another replaces it."""
+    server, port = shelf
+    integration = by_url(tmp_path, ca, port)
+    adopt(certificates, integration)
+    source = kept(certificates, integration)
+    await until(lambda: source.identity is not None)
+    first = source.identity
+    await advance(HOUR, step=HOUR)
+    await until(lambda: server.statuses == [200, 304])
+    await until(lambda: asyncio.all_tasks() - {asyncio.current_task()} != set())
+    assert source.identity is first
+    server.issued = current("rotated")
+    await advance(HOUR, step=60)
+    await until(lambda: is_of(source.identity, server.issued))
+    assert metrics.reload_failures[SERIES] == 0
+
+
+async def test_a_failed_call_keeps_the_old_one_and_is_tried_again_soon(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """Logged and counted once; 1, 2, 4 seconds later instead of an hour."""
+    server, port = shelf
+    integration = by_url(tmp_path, ca, port)
+    with structlog.testing.capture_logs() as lines:
+        adopt(certificates, integration)
+        source = kept(certificates, integration)
+        await until(lambda: source.identity is not None)
+        first, server.status = source.identity, 503
+        for failures, seconds in enumerate((HOUR, 1, 2), 1):
+            await advance(seconds, step=60)
+            await until(lambda count=failures: server.statuses == [200, *[503] * count])  # type: ignore[misc]
+            await until(lambda: metrics.reload_failures[SERIES] == 1)
+        assert source.identity is first
+        server.status, server.issued = 200, current("rotated")
+        await advance(4, step=60)
+        await until(lambda: is_of(source.identity, server.issued))
+    assert server.statuses == [200, 503, 503, 503, 200]
+    assert events(lines, "error") == ["a client certificate could not be loaded"]
+    assert [line["reason"] for line in lines if "reason" in line] == ["auth.pem: the server returned 503"]
+    assert events(lines, "info")[-2:] == ["the client certificate is valid again", "a client certificate was loaded"]
+
+
+async def test_an_unchanged_one_after_a_failed_call_ends_the_failure(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """304 after 503: it is checked again and said to be valid."""
+    server, port = shelf
+    integration = by_url(tmp_path, ca, port)
+    with structlog.testing.capture_logs() as lines:
+        adopt(certificates, integration)
+        source = kept(certificates, integration)
+        await until(lambda: source.identity is not None)
+        first, server.status = source.identity, 503
+        await advance(HOUR, step=HOUR)
+        await until(lambda: events(lines, "error") == ["a client certificate could not be loaded"])
+        server.status = 200
+        await advance(1, step=1)
+        await until(lambda: events(lines, "info")[-1:] == ["the client certificate is valid again"])
+    assert server.statuses == [200, 503, 304]
+    assert source.identity is first
+
+
+async def test_while_there_is_none_the_response_says_when_it_is_fetched_again(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """Requests in between call nobody."""
+    server, port = shelf
+    server.status = 404
+    source = kept(certificates, by_url(tmp_path, ca, port))
+    for _ in range(3):
+        with pytest.raises(ProblemError) as failed:
+            await source.obtain()
+        assert failed.value.problem.detail == "auth.pem: the server returned 404"
+        assert failed.value.problem.headers == (("Retry-After", "1"),)
+    assert server.statuses == [404]
+    server.status = 200
+    await advance(1, step=1)
+    assert is_of(await source.obtain(), server.issued)
+
+
+async def test_what_is_fetched_is_judged_like_a_file(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """A key of another certificate is an error."""
+    server, port = shelf
+    server.issued = replace(current(), key=current().key)
+    source = kept(certificates, by_url(tmp_path, ca, port))
+    with pytest.raises(ProblemError, match="this private key does not belong to the certificate"):
+        await source.obtain()
+    assert metrics.reload_failures[SERIES] == 1
+
+
+async def test_the_end_cuts_a_call_under_way(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """With everyone who waits for it."""
+    server, port = shelf
+    server.open.clear()
+    integration = by_url(tmp_path, ca, port)
+    adopt(certificates, integration)
+    waiting = asyncio.create_task(kept(certificates, integration).obtain())
+    await advance(0.1, step=0.1)
+    await certificates.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_server_that_hangs_is_a_timeout(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """After ten seconds."""
+    server, port = shelf
+    server.open.clear()
+    waiting = asyncio.create_task(kept(certificates, by_url(tmp_path, ca, port)).obtain())
+    await until(lambda: not waiting.done())
+    await advance(TIMEOUT, step=1)
+    await advance(LAST_LOOK)
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(ProblemError, match="did not respond in time"):
+            await waiting

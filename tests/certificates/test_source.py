@@ -1,0 +1,236 @@
+"""certificates/source.py: when a certificate is handed out, and what is said where none is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import structlog
+
+from sidekey.certificates.source import DAY, CertificateSource, moment
+from sidekey.errors import Problem, ProblemError
+from sidekey.observe.metrics import Metrics
+from support.certificate_files import NOW, configured, day, events, is_of, lasting, loader_of, mount, starting, wall
+from support.manual_clock import advance
+
+MISSING = "auth.certificate: tls.crt does not exist; a relative path starts at the config file's folder"
+
+Make = Callable[[], CertificateSource]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def make(tmp_path: Path, metrics: Metrics) -> AsyncIterator[Make]:
+    """Makes the source of what is mounted, which ends without a task or a timer left."""
+    made: list[CertificateSource] = []
+
+    def source() -> CertificateSource:
+        made.append(CertificateSource("bank", loader_of(configured(tmp_path)), metrics, jitter=float, wall=wall))
+        made[-1].activate()
+        return made[-1]
+
+    yield source
+    for each in made:
+        await each.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def refusal(source: CertificateSource) -> Problem:
+    with pytest.raises(ProblemError) as failed:
+        await source.obtain()
+    problem = failed.value.problem
+    assert (problem.code, problem.error) == ("credential_unavailable", "proxy_configuration_error")
+    return problem
+
+
+async def test_what_the_config_has_read_is_there_at_once(make: Make, metrics: Metrics, tmp_path: Path) -> None:
+    """A plain attribute; its end is a metric from then on, and the counter of failures begins at 0."""
+    issued = mount(tmp_path, lasting(60))
+    with structlog.testing.capture_logs() as lines:
+        source = make()
+        assert is_of(source.identity, issued)
+        assert await source.obtain() is source.identity
+    assert metrics.expiries == {("bank", "certificate"): NOW.timestamp() + 60 * DAY}
+    assert metrics.reload_failures == {("bank", "certificate"): 0}
+    assert lines == []
+    assert repr(source) == "CertificateSource(bank)"
+
+
+async def test_what_cannot_be_read_is_told_with_the_ring_s_reasons(make: Make, metrics: Metrics) -> None:
+    """No certificate, no metric of its end."""
+    source = make()
+    assert source.identity is None
+    assert (await refusal(source)).detail.split("; ") == [
+        *MISSING.split("; "),
+        *MISSING.replace("certificate", "private_key").replace("crt", "key").split("; "),
+    ]
+    assert metrics.expiries == {}
+
+
+async def test_a_certificate_that_appears_is_read_by_the_next_request(
+    make: Make, metrics: Metrics, tmp_path: Path
+) -> None:
+    """At most one reading a second, for all who ask; a caller who leaves ends it for nobody."""
+    source = make()
+    await refusal(source)
+    issued = mount(tmp_path, lasting(60))
+    await refusal(source)
+    assert metrics.reload_failures["bank", "certificate"] == 0
+    await advance(1)
+    leaving, *staying = [asyncio.create_task(source.obtain()) for _ in range(5)]
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert all(is_of(identity, issued) for identity in await asyncio.gather(*staying))
+    assert source.identity is not None
+
+
+async def test_an_expired_certificate_is_never_handed_out(make: Make, metrics: Metrics, tmp_path: Path) -> None:
+    """It is dropped at its end, once for all told in the log; the metric goes on telling the moment."""
+    issued = mount(tmp_path, lasting(0.5))
+    source = make()
+    with structlog.testing.capture_logs() as lines:
+        await advance(DAY / 2 - 1, step=60)
+        assert source.identity is not None
+        await advance(1)
+        assert source.identity is None
+        await advance(600, step=60)
+        refused = await refusal(source)
+        assert refused.detail == f"the client certificate expired on {day(issued)}"
+        assert refused.headers == ()
+    assert events(lines, "error")[0] == "the client certificate has expired and is not used"
+    assert events(lines, "error").count(events(lines, "error")[0]) == 1
+    assert metrics.expiries["bank", "certificate"] == NOW.timestamp() + DAY / 2
+
+
+async def test_after_its_end_the_next_one_is_read_by_whoever_asks(make: Make, tmp_path: Path) -> None:
+    """Also where no watch has seen it."""
+    mount(tmp_path, lasting(0.5))
+    source = make()
+    await advance(DAY, step=60)
+    issued = mount(tmp_path, lasting(90))
+    assert is_of(await source.obtain(), issued)
+
+
+async def test_its_end_waits_for_no_back_off(make: Make, tmp_path: Path) -> None:
+    """An attempt has just failed when it expires: whoever asks then has the next one read at once."""
+    old = mount(tmp_path, lasting(0.5))
+    source = make()
+    await advance(DAY / 2 - 0.5, step=60)
+    (tmp_path / "tls.crt").write_bytes(lasting(90, "other.example").pem)
+    assert await source.renew() == 1.0
+    assert is_of(source.identity, old)
+    issued = mount(tmp_path, lasting(90))
+    await advance(0.5)
+    assert source.identity is None
+    assert is_of(await source.obtain(), issued)
+
+
+async def test_what_else_is_wrong_stands_beside_the_end(make: Make, tmp_path: Path) -> None:
+    """A pair that did not match replaced nothing, and then the old one has expired."""
+    issued = mount(tmp_path, lasting(0.5))
+    source = make()
+    (tmp_path / "tls.crt").write_bytes(lasting(90, "other.example").pem)
+    assert not await source.reload()
+    await advance(DAY, step=60)
+    detail = (await refusal(source)).detail
+    assert detail.startswith(
+        f"the client certificate expired on {day(issued)}; auth.private_key: this private key does not belong"
+    )
+
+
+async def test_one_that_is_not_valid_yet_is_not_handed_out_before(make: Make, tmp_path: Path) -> None:
+    """From its day on it is, without a restart."""
+    issued = mount(tmp_path, starting(1))
+    source = make()
+    detail = "auth.certificate: this certificate is valid only from 2026-06-02 00:00 UTC on"
+    assert (await refusal(source)).detail == detail
+    await advance(DAY)
+    assert is_of(await source.obtain(), issued)
+
+
+async def test_a_clock_that_is_set_counts_within_a_minute(tmp_path: Path, metrics: Metrics) -> None:
+    """Back before its beginning, forth beyond its end: the wall's clock decides."""
+    mount(tmp_path, lasting(60))
+    shift = 0.0
+    source = CertificateSource("bank", loader_of(configured(tmp_path)), metrics, wall=lambda: wall() + shift)
+    source.activate()
+    for shift, usable in ((-2 * DAY, False), (0.0, True), (61 * DAY, False)):
+        await advance(60)
+        assert (source.identity is not None) is usable
+        if shift < 0:
+            with pytest.raises(ProblemError, match="valid"):
+                await source.obtain()
+    await source.close()
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [(60, []), (30, []), (21, [20.0]), (12, [11.0]), (7, [6.0]), (3, [2.0]), (1, [0.0]), (0.25, [0.0])],
+)
+async def test_the_start_warns_of_what_ends_soon(make: Make, left: float, told: list[float], tmp_path: Path) -> None:
+    """Once, with the whole days that are left."""
+    mount(tmp_path, lasting(left - 0.001))
+    with structlog.testing.capture_logs() as lines:
+        make()
+        await advance(120, step=60)
+    assert [line["days"] for line in lines] == told
+    assert events(lines, "warning") == ["the client certificate expires soon"] * len(told)
+
+
+async def test_warnings_come_at_twenty_one_seven_and_one_days(make: Make, tmp_path: Path) -> None:
+    """Once each, within a minute of their moment, with the end in UTC."""
+    mount(tmp_path, lasting(40))
+    make()
+    moments: list[float] = []
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(40 * 24):
+            await advance(3600, step=1800)
+            moments += [asyncio.get_running_loop().time() / DAY] * (len(lines) - len(moments))
+    assert [round(40 - at, 1) for at in moments] == [21.0, 7.0, 1.0, 0.0]
+    assert {line["not_after"] for line in lines} == {"2026-07-11T00:00:00Z"}
+    assert (events(lines, "warning"), len(events(lines, "error"))) == (["the client certificate expires soon"] * 3, 1)
+
+
+async def test_a_new_one_replaces_the_old_and_is_warned_of_again(make: Make, metrics: Metrics, tmp_path: Path) -> None:
+    """The log and the metric tell its end, and its remarks; the same again is no news."""
+    mount(tmp_path, lasting(20))
+    source = make()
+    issued = mount(tmp_path, lasting(10))
+    with structlog.testing.capture_logs() as lines:
+        assert await source.reload()
+        assert await source.reload()
+    assert is_of(source.identity, issued)
+    assert [line["event"] for line in lines] == [
+        "the client certificate expires soon",
+        "a client certificate was loaded",
+    ]
+    assert lines[1]["not_after"] == moment(metrics.expiries["bank", "certificate"]) == "2026-06-11T00:00:00Z"
+    assert metrics.reload_failures["bank", "certificate"] == 0
+
+
+async def test_an_invalid_one_replaces_nothing(make: Make, metrics: Metrics, tmp_path: Path) -> None:
+    """The old one goes on; the error is counted for each change, logged once, and its end is told."""
+    old = mount(tmp_path, lasting(60))
+    source = make()
+    with structlog.testing.capture_logs() as lines:
+        (tmp_path / "tls.key").write_bytes(lasting(60).key_pem)
+        assert not await source.reload()
+        assert not await source.reload()
+        mount(tmp_path, old)
+        assert await source.reload()
+    assert is_of(source.identity, old)
+    assert metrics.reload_failures["bank", "certificate"] == 2
+    assert [(line["log_level"], line["event"]) for line in lines] == [
+        ("error", "a client certificate could not be loaded"),
+        ("info", "the client certificate is valid again"),
+    ]
+    assert (lines[0]["reason"], lines[0]["old_in_use"]) == (
+        "auth.private_key: this private key does not belong to the certificate of CN=client.example",
+        True,
+    )

@@ -1,0 +1,86 @@
+"""What a running Sidekey is asked by, and by whom nobody waits for long."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sidekey.cli.admin_client import NoResponse, get
+from sidekey.snapshot.snapshot import Address
+from support.ports import listening_socket
+from support.private_ca import Authority
+from support.raw_connection import DEADLINE
+from support.single_response import answering_once
+
+
+def of(listener: socket.socket) -> Address:
+    return Address(port=listener.getsockname()[1])
+
+
+def test_a_body_in_chunks_is_read_whole() -> None:
+    """As metrics come."""
+    listener = listening_socket()
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
+    with answering_once(listener, answer):
+        assert get(of(listener), "/metrics", tls=False, timeout=DEADLINE) == (200, b"abcdefg")
+
+
+def test_a_body_that_is_too_long_is_not_read() -> None:
+    listener = listening_socket()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nmore than 10"
+    with answering_once(listener, answer), pytest.raises(NoResponse, match="no response from 127"):
+        get(of(listener), "/metrics", tls=False, timeout=DEADLINE, most=10)
+
+
+@pytest.mark.parametrize("length", ["9" * 30, str((1 << 63) - 1), str(1 << 40)])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_no_room_is_made_for_what_is_only_said_to_come(length: str, chunked: bool) -> None:
+    """Whoever responds may say any length."""
+    listener = listening_socket()
+    framing = (
+        f"Transfer-Encoding: chunked\r\n\r\n{int(length):x}\r\nab" if chunked else f"Content-Length: {length}\r\n\r\nab"
+    )
+    with answering_once(listener, f"HTTP/1.1 200 OK\r\n{framing}".encode()), pytest.raises(NoResponse):
+        get(of(listener), "/metrics", tls=False, timeout=DEADLINE)
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "tls"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x", False),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", False),
+        (b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"x", True),
+    ],
+    ids=["body", "chunks", "head", "interim responses", "handshake"],
+)
+def test_what_trickles_ends_with_the_time(first: bytes, more: bytes, tls: bool) -> None:
+    """Each byte comes soon enough for the socket's own limit."""
+    listener = listening_socket()
+    ended = threading.Event()
+
+    def trickle() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(first)
+            while not ended.wait(0.02):
+                connection.sendall(more)
+
+    thread = threading.Thread(target=trickle, daemon=True)
+    thread.start()
+    with listener, pytest.raises(NoResponse):
+        get(of(listener), "/metrics", tls=tls, timeout=0.2, most=1 << 30)
+    ended.set()
+    thread.join(timeout=DEADLINE)
+
+
+def test_a_listener_with_tls_is_asked_by_tls(tmp_path: Path) -> None:
+    """Whatever names its certificate has."""
+    listener = Authority(tmp_path).server_context("elsewhere.test").wrap_socket(listening_socket(), server_side=True)
+    with answering_once(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"):
+        assert get(of(listener), "/readyz", tls=True, timeout=DEADLINE) == (200, b"ok")

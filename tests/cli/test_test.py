@@ -1,0 +1,308 @@
+"""`sidekey test`: one request through the data plane of the command's own process, and what is said of its response."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from base64 import b64encode
+from pathlib import Path
+from subprocess import CompletedProcess
+from urllib.parse import parse_qs
+
+import pytest
+
+from sidekey.cli.test import WOULD_SPEND, Outcome
+from sidekey.config.load import Loader
+from sidekey.store.open import open_store
+from support.child import run_cli, run_process
+from support.commands import SECRET, write_config
+from support.loading import good
+from support.nginx import Nginx
+from support.ports import free_port
+from support.private_ca import Authority
+from support.raw_connection import RawConnection
+from support.recording import recording
+from support.upstream import OK, RawUpstream, answering
+
+AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
+
+
+def config(folder: Path, base: str, *, test: str = "{method: GET, path: /whoami}", more: str = "") -> str:
+    """The path of a config with integration `crm`, whose secret is in a file."""
+    (folder / "password").write_text(SECRET)
+    path = folder / "sidekey.yaml"
+    path.write_text(f"""\
+version: 1
+network: {{hosts: {{up.test: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"]}}
+{more}
+integrations:
+  crm:
+    endpoint_prefix: {base}
+    auth: {{type: basic, username: svc, password: {{file: password}}}}
+    test: {test}
+""")
+    return str(path)
+
+
+def sidekey_test(path: str, *arguments: str) -> CompletedProcess[str]:
+    return run_cli("test", "crm", "--config", path, *arguments)
+
+
+async def process(path: str) -> CompletedProcess[str]:
+    """Run the command as a process while the upstream of this loop responds."""
+    return await asyncio.to_thread(run_process, "test", "crm", "--config", path)
+
+
+async def test_the_configured_request_reaches_the_upstream_with_its_credential(tmp_path: Path) -> None:
+    """Method and path of `test`, under the base, with an empty body; 200 is success."""
+    async with RawUpstream() as upstream:
+        base = f"http://up.test:{upstream.port}/api"
+        result = await process(config(tmp_path, base, test="{method: POST, path: /whoami}"))
+        (request,) = upstream.requests
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "ok: POST /i/crm/whoami: 200 OK, from the upstream\n"
+    assert (request.method, request.target, request.body) == (b"POST", b"/api/whoami", b"")
+    assert request.values(b"authorization") == [AUTHORIZATION]
+
+
+async def test_with_an_audit_the_use_of_the_credential_is_in_it(tmp_path: Path) -> None:
+    """Where those of the running process are; a test that could not be told of is not sent."""
+    async with RawUpstream() as upstream:
+        base = f"http://up.test:{upstream.port}/api"
+        path = config(tmp_path, base, more="log: {audit: uses, file: sidekey.log}")
+        assert (await process(path)).returncode == 0
+        (line,) = map(json.loads, (tmp_path / "sidekey.log").read_text().splitlines())
+        refused = await process(config(tmp_path, base, more="log: {audit: uses, file: none/sidekey.log}"))
+        assert len(upstream.requests) == 1
+    assert (line["event"], line["by"], line["integration"], line["status"]) == (
+        "credential used",
+        "operator",
+        "crm",
+        200,
+    )
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(f"log.file: {tmp_path / 'none' / 'sidekey.log'} cannot be opened for writing")
+
+
+@pytest.mark.parametrize("status", [b"204 Fine", b"301 elsewhere", b"401 who", b"500 oops"], ids=bytes.decode)
+def test_every_other_status_is_a_failure(status: bytes, tmp_path: Path) -> None:
+    """Exit 1 with the status and the phrase that the status has, not the upstream's words."""
+    with recording(answering(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)) as upstream:
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
+    number, words = status.decode().split()
+    assert result.returncode == 1
+    assert result.stdout.startswith(f"failed: GET /i/crm/whoami: {number} ")
+    assert words not in result.stdout.split()
+
+
+def test_nothing_of_a_response_but_its_status_is_repeated(tmp_path: Path) -> None:
+    """An upstream that echoes the credential in phrase, header and body makes nobody print it."""
+    echo = b"HTTP/1.1 403 %b\r\nX-Echo: %b\r\nProxy-Status: sidekey; error=x\r\nContent-Length: %d\r\n\r\n%b"
+    answer = echo % (AUTHORIZATION, AUTHORIZATION, len(AUTHORIZATION), AUTHORIZATION)
+    with recording(answering(answer)) as upstream:
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
+    assert result.stdout == "failed: GET /i/crm/whoami: 403 Forbidden, from the upstream\n"
+    assert AUTHORIZATION.decode() not in result.stderr
+
+
+def test_a_response_of_sidekeys_own_is_reported_with_its_code_and_detail(tmp_path: Path) -> None:
+    """Nobody listens there: the code and the detail say so."""
+    path = config(tmp_path, f"http://up.test:{free_port()}")
+    result = sidekey_test(path)
+    assert result.returncode == 1
+    assert result.stdout.startswith("failed: GET /i/crm/whoami: 502 upstream_unreachable: ")
+    as_json = json.loads((sidekey_test(path, "--json")).stdout)
+    assert (as_json["ok"], as_json["status"], as_json["code"]) == (False, 502, "upstream_unreachable")
+
+
+def test_a_head_request_is_reported_by_its_proxy_status(tmp_path: Path) -> None:
+    """A response to HEAD has no body to take a detail from."""
+    path = config(tmp_path, f"http://up.test:{free_port()}", test="{method: HEAD}")
+    result = sidekey_test(path)
+    assert result.returncode == 1
+    assert result.stdout == "failed: HEAD /i/crm: 502 sidekey: sidekey; error=connection_refused\n"
+
+
+def test_a_secret_that_cannot_be_read_is_the_reason(tmp_path: Path) -> None:
+    """credential_unavailable names the key; nothing reaches the upstream."""
+    with recording() as upstream:
+        path = config(tmp_path, f"http://up.test:{upstream.port}")
+        (tmp_path / "password").unlink()
+        result = sidekey_test(path)
+        assert upstream.connections == []
+    assert result.returncode == 1
+    assert "502 credential_unavailable: auth.password: the file does not exist" in result.stdout
+
+
+def test_callers_do_not_stand_in_the_way(tmp_path: Path) -> None:
+    """The command is the operator's: it needs no caller's token."""
+    with recording() as upstream:
+        callers = "callers: {billing: {token: {insecure_value: a-token}, integrations: []}}"
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=callers))
+    assert result.returncode == 0
+
+
+def test_the_listeners_of_the_config_are_no_targets(tmp_path: Path) -> None:
+    """What a running Sidekey refuses to dial, the test refuses as well."""
+    with recording() as upstream:
+        listen = f'listen: {{admin: "127.0.0.1:{upstream.port}"}}'
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=listen))
+        assert upstream.connections == []
+    assert result.returncode == 1
+    assert "403 destination_denied: " in result.stdout
+
+
+def test_no_listener_is_opened(tmp_path: Path) -> None:
+    """It runs beside a Sidekey that has the addresses of the same config."""
+    with recording() as upstream, recording() as taken:
+        listen = f'listen: {{proxy: "127.0.0.1:{taken.port}"}}'
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=listen))
+    assert result.returncode == 0
+
+
+def test_an_upstream_that_hangs_times_out(tmp_path: Path) -> None:
+    """The time limits of the config hold for the test, too."""
+    with recording(answering()) as upstream:
+        path = config(tmp_path, f"http://up.test:{upstream.port}", more="timeouts: {response: 100ms}")
+        result = sidekey_test(path)
+    assert result.returncode == 1
+    assert "504 upstream_timeout: " in result.stdout
+
+
+def test_an_upstream_that_breaks_off_is_a_failure(tmp_path: Path) -> None:
+    """A head that never ends is no response."""
+
+    async def break_off(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Len")
+        connection.close()
+
+    with recording(break_off) as upstream:
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
+    assert result.returncode == 1
+    assert "502 upstream_protocol_error: " in result.stdout
+
+
+def test_an_https_upstream_is_verified_against_the_trusted_ca(ca: Authority, tmp_path: Path) -> None:
+    """A real nginx with a certificate of a throw-away CA: trusted with trusted_ca, refused without."""
+    with Nginx(tmp_path, leaf=ca.leaf("up.test")) as nginx:
+        base = f"https://up.test:{nginx.tls_port}"
+        path = Path(config(tmp_path, base))
+        refused = sidekey_test(str(path))
+        path.write_text(path.read_text().replace("network: {", f"network: {{trusted_ca: {{file: {ca.bundle}}}, "))
+        trusted = sidekey_test(str(path))
+    assert "502 upstream_tls_failed: " in refused.stdout
+    assert (refused.returncode, trusted.returncode) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        (Outcome("GET /i/a", 200, None, "OK"), "ok: GET /i/a: 200 OK"),
+        (Outcome("GET /i/a", 404, None, "Not Found"), "failed: GET /i/a: 404 Not Found"),
+        (Outcome("GET /i/a", 403, "target_denied", "outside"), "failed: GET /i/a: 403 target_denied: outside"),
+        (Outcome("GET /i/a", 0, None, "no response"), "failed: GET /i/a: no response"),
+    ],
+)
+def test_an_outcome_reads_as_one_line(outcome: Outcome, text: str) -> None:
+    """Verdict, request, status, code, reason."""
+    assert str(outcome) == text
+
+
+def rotating(
+    folder: Path, ca: Authority, port: int, *, secret: str = "one", scope: str = "orders", store: bool = True
+) -> str:
+    """The path of a config with a refresh token, in whose place another comes with each use."""
+    (folder / "key").write_text(b64encode(bytes(range(32))).decode())
+    path = folder / "sidekey.yaml"
+    kept = "store: {path: store.db, keys: [{id: k1, key: {file: key}}]}" if store else ""
+    path.write_text(f"""\
+version: 1
+network: {{allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
+{kept}
+integrations:
+  crm:
+    auth: {{type: oauth2, token_endpoint: "https://127.0.0.1:{port}/token", client_id: id,
+           client_secret: {{insecure_value: {secret}}},
+           grant: {{type: refresh_token, refresh_token: {{insecure_value: r0}}}},
+           token_request: {{body: {{scope: {scope}}}}}}}
+    test: {{method: GET, path: /whoami}}
+""")
+    return str(path)
+
+
+class Issuer:
+    """A token endpoint, which returns the tokens t1, r1, t2, r2 and so on, and an API beside it."""
+
+    def __init__(self) -> None:
+        self.presented: list[str] = []
+        self.used: list[bytes] = []
+
+    async def __call__(self, connection: RawConnection) -> None:
+        while True:
+            request = await connection.request()
+            if request.target == b"/token":
+                self.presented += parse_qs(request.body.decode())["refresh_token"]
+                number = len(self.presented)
+                tokens = {"access_token": f"t{number}", "refresh_token": f"r{number}", "expires_in": 3600}
+                body = json.dumps(tokens).encode()
+                await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            else:
+                self.used += request.values(b"authorization")
+                await connection.send(OK)
+
+
+async def make_store(path: str) -> None:
+    """What the first `sidekey run` does."""
+    rules = good(Loader(path, {}).load()).store
+    assert rules is not None
+    store = await open_store(rules)
+    await store.close()
+
+
+async def test_a_token_that_running_processes_share_is_taken_from_the_store_and_left_there(
+    ca: Authority, tmp_path: Path
+) -> None:
+    """Each command is a process of its own: no refresh token comes twice, and no call is made without need."""
+    issuer = Issuer()
+    async with RawUpstream(issuer, ssl_context=ca.server_context("127.0.0.1")) as upstream:
+        path = rotating(tmp_path, ca, upstream.port)
+        await make_store(path)
+        for _ in range(2):
+            result = await process(path)
+            assert (result.returncode, result.stderr) == (0, ""), result
+        # Another scope or secret obtains another token, with the newest refresh token.
+        for secret in ("one", "two"):
+            result = await process(rotating(tmp_path, ca, upstream.port, scope="invoices", secret=secret))
+            assert result.returncode == 0
+    assert issuer.presented == ["r0", "r1", "r2"]
+    assert issuer.used == [b"Bearer t1", b"Bearer t1", b"Bearer t2", b"Bearer t3"]
+
+
+def test_without_its_store_a_token_that_processes_share_is_not_asked_for(ca: Authority, tmp_path: Path) -> None:
+    """It would end what they have, and nobody would keep what came of it."""
+    with recording(Issuer(), ssl_context=ca.server_context("127.0.0.1")) as upstream:
+        result = sidekey_test(rotating(tmp_path, ca, upstream.port))
+        assert upstream.connections == []
+    assert result.returncode == 1
+    assert "no token is asked for: the store cannot be used: store.path: " in result.stdout
+
+
+def test_without_any_store_a_refresh_token_that_rotates_is_not_spent(ca: Authority, tmp_path: Path) -> None:
+    """A process that runs, or is to run, would have a spent one. It can be said that it stays valid."""
+    issuer = Issuer()
+    with recording(issuer, ssl_context=ca.server_context("127.0.0.1")) as upstream:
+        path = Path(rotating(tmp_path, ca, upstream.port, store=False))
+        result = sidekey_test(str(path))
+        assert upstream.connections == []
+        path.write_text(path.read_text().replace("grant: {", "grant: {rotates: false, "))
+        fixed = sidekey_test(str(path))
+    assert (result.returncode, result.stdout) == (1, f"failed: GET /i/crm/whoami: {WOULD_SPEND}\n")
+    assert (fixed.returncode, issuer.presented) == (0, ["r0"])
+
+
+def test_test_without_a_test_request_names_the_missing_key(tmp_path: Path) -> None:
+    """What to write is in the message."""
+    result = run_cli("test", "crm", "--config", write_config(tmp_path))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("integrations.crm.test: this key is missing: write test: {method: GET, path: ")

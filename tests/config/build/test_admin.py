@@ -1,0 +1,212 @@
+"""The section `admin`: operators' tokens, and the certificate of the listener."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+
+from sidekey.config import checks
+from sidekey.config.load import Loaded, Loader, load
+from support.loading import good
+from support.private_ca import Authority
+
+HEAD = "version: 1\nstore: {path: store.db, keys: [{id: k1, key: {env: KEY}}]}\n"
+ENVIRON = {"KEY": b64encode(b"k" * 32).decode(), "OPS": "0123456789abcdef", "SHORT": "0123456789abcde"}
+
+
+def write(folder: Path, admin: str, more: str = "") -> Path:
+    path = folder / "sidekey.yaml"
+    path.write_text(f"{HEAD}admin: {{{admin}}}\n{more}")
+    return path
+
+
+def test_tokens_are_kept_as_digests_with_their_roles(tmp_path: Path) -> None:
+    """And names in lower case."""
+    tokens = "ops: {token: {env: OPS}, role: admin}"
+    found = good(load(write(tmp_path, f"tokens: {{{tokens}}}, names: [Sidekey.Example.com]"), ENVIRON)).admin
+    assert found.tokens["ops"].digest == hashlib.sha256(b"0123456789abcdef").digest()
+    assert found.tokens["ops"].role == "admin"
+    assert found.names == {"sidekey.example.com"}
+
+
+def test_only_a_sender_has_grants(tmp_path: Path) -> None:
+    """And a sender lists its presets."""
+
+    def loaded(token: str) -> Loaded:
+        return load(write(tmp_path, f"tokens: {{ops: {{token: {{env: OPS}}, {token}}}}}"), ENVIRON)
+
+    found = good(loaded("role: sender, presets: [welcome], per_minute: 5")).admin.tokens["ops"]
+    assert (found.presets, found.per_minute, found.per_day) == (("welcome",), 5, 1000)
+    for token, text in (
+        ("role: sender", "presets: must list at least one"),
+        ("role: editor, presets: [welcome]", "presets: only the role sender has this key"),
+        ("role: viewer, per_day: 1000", "per_day: only the role sender has this key"),
+    ):
+        (error,) = loaded(token).errors
+        assert f"admin.tokens.ops.{text}" in str(error)
+
+
+def test_a_token_that_cannot_be_used_counts_for_nobody(tmp_path: Path) -> None:
+    """One that could be before stays what it was."""
+    path = write(tmp_path, "tokens: {a: {token: {env: SHORT}, role: admin}, b: {token: {file: t}, role: viewer}}")
+    (tmp_path / "t").write_text("of-a-file-16-long")
+    loader = Loader(path, ENVIRON)
+    loaded = loader.load()
+    (error,) = loaded.of("unreadable")
+    assert "admin.tokens.a.token: must have at least 16 characters" in str(error)
+    first = good(loaded).admin
+    assert set(first.tokens) == {"b"}
+    (tmp_path / "t").unlink()
+    again = loader.load()
+    assert good(again).admin.tokens["b"].digest == first.tokens["b"].digest
+    assert len(again.of("unreadable")) == 2
+
+
+def test_two_operators_have_two_tokens(tmp_path: Path) -> None:
+    """Else nobody knows who did what."""
+    each = "{token: {env: OPS}, role: viewer}"
+    loaded = load(write(tmp_path, f"tokens: {{a: {each}, b: {each}}}"), ENVIRON)
+    assert ["admin.tokens.b.token: must differ from the token of a" in str(each) for each in loaded.errors] == [True]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ("certificate", "admin.tls.certificate: must be a certificate in PEM"),
+        ("private_key", "admin.tls.private_key: must be a private key in PEM"),
+        ("other", "admin.tls.private_key: must be the key of the first certificate"),
+        ("missing", "admin.tls.private_key: "),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_stops_a_start(tmp_path: Path, ca: Authority, wrong: str, text: str) -> None:
+    """Tokens would travel in the clear; later the one in use stays."""
+    leaf, other = ca.leaf("admin.test"), ca.leaf("other.test")
+    files = {"certificate": leaf.certificate.read_bytes(), "private_key": leaf.key.read_bytes()}
+    path = write(tmp_path, "tls: {certificate: {file: certificate}, private_key: {file: private_key}}")
+
+    def place(**changed: bytes | None) -> None:
+        for name, data in {**files, **changed}.items():
+            (tmp_path / name).unlink(missing_ok=True)
+            if data is not None:
+                (tmp_path / name).write_bytes(data)
+
+    broken: dict[str, bytes | None] = {
+        "other": {"private_key": other.key.read_bytes()},
+        "missing": {"private_key": None},
+    }.get(wrong, {wrong: b"-----BEGIN X-----\ncanary"})  # type: ignore[assignment]
+    place(**broken)
+    (error,) = load(path, ENVIRON).errors
+    assert text in str(error)
+    assert "canary" not in str(error)
+    place()
+    loader = Loader(path, ENVIRON)
+    first = good(loader.load()).admin.certificate
+    assert first is not None
+    place(**broken)
+    loaded = loader.load()
+    assert good(loaded).admin.certificate == first
+    assert [text in str(each) for each in loaded.of("unreadable")] == [True]
+
+
+def test_a_listener_does_not_begin_or_end_to_speak_tls_while_it_runs(tmp_path: Path, ca: Authority) -> None:
+    """As it does not move."""
+    leaf = ca.leaf("admin.test")
+    tls = f"tls: {{certificate: {{file: '{leaf.certificate}'}}, private_key: {{file: '{leaf.key}'}}}}"
+    for before, after in (("", tls), (tls, "")):
+        path = write(tmp_path, before)
+        loader = Loader(path, ENVIRON)
+        good(loader.load())
+        write(tmp_path, after)
+        (error,) = loader.load().errors
+        assert "admin.tls: needs a restart of Sidekey" in str(error)
+
+
+def test_a_listener_that_others_reach_needs_tls_with_a_store() -> None:
+    """`allow_unauthenticated` says nothing about that; without a store nothing has changed."""
+    store = {"path": "x", "keys": [{"id": "k", "key": {"env": "K"}}]}
+    raw = {"listen": {"admin": "0.0.0.0:9090"}, "store": store, "allow_unauthenticated": True}
+    assert [loc for loc, _ in checks.global_errors(raw)] == [("listen", "admin")]
+    for admin in ({"tls": {"certificate": "x"}}, {"behind_tls": True}):
+        assert list(checks.global_errors({**raw, "admin": admin})) == []
+    for where in ("127.0.0.1:9090", "[::1]:9090", "unix:admin.sock"):
+        assert list(checks.global_errors({**raw, "listen": {"admin": where}})) == []
+    assert [loc for loc, _ in checks.global_errors({**raw, "admin": {"behind_tls": False}})] == [("listen", "admin")]
+
+
+def test_the_section_does_nothing_without_operators_or_a_store(tmp_path: Path) -> None:
+    """A warning says so."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text("version: 1\nadmin: {names: [a.example]}\nintegrations: {}\n")
+    loaded = load(path, {})
+    assert any("admin: does nothing without operators or a store" in str(each) for each in loaded.warnings)
+
+
+OIDC = {
+    "issuer": "https://idp.example",
+    "client_id": "sidekey",
+    "client_secret": {"file": "client"},
+    "redirect_url": "https://sidekey.example/ui/callback",
+    "roles": {"claim": "groups", "map": {"ops": "admin"}},
+}
+
+
+def oidc(folder: Path, **changes: object) -> Path:
+    return write(folder, f"oidc: {json.dumps({**OIDC, **changes})}")
+
+
+def test_the_company_log_in_has_defaults(tmp_path: Path) -> None:
+    (tmp_path / "client").write_text("s3cret")
+    loaded = load(oidc(tmp_path), ENVIRON)
+    found = good(loaded).admin.oidc
+    assert found is not None
+    assert (found.client_secret, found.scopes, found.session) == ("s3cret", ("openid", "profile"), 12 * 3600)
+    assert (found.trust.source, found.presets, "s3cret" in repr(found)) == ("mozilla", {}, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"issuer": "http://idp.example"}, "issuer: must be an https URL"),
+        ({"issuer": "https://idp.example?x"}, "issuer: must be an https URL"),
+        ({"issuer": "https://idp.example#x"}, "issuer: must be an https URL"),
+        ({"redirect_url": "https://sidekey.example/ui/"}, "redirect_url: must be https://HOST/ui/callback"),
+        ({"redirect_url": "http://sidekey.example/ui/callback"}, "redirect_url: must be https://HOST/ui/callback"),
+        ({"redirect_url": "http://localhost.example/ui/callback"}, "redirect_url: must be https://HOST/ui/callback"),
+        ({"client_secret": "s3cret"}, "client_secret"),
+        ({"scopes": ["profile"]}, "scopes: must contain openid"),
+        ({"session": "13h"}, "session: must be at least 1m and at most 12h"),
+        ({"roles": {"claim": "", "map": {}}}, "roles.claim: must not be empty"),
+        ({"roles": {"claim": "groups", "map": {"a": "owner"}}}, "roles.map.a"),
+        ({"roles": {"claim": "groups", "map": {"a": "sender"}}}, "set `presets`"),
+    ],
+    ids=str,
+)
+def test_a_company_log_in_that_cannot_be_safe_is_refused(tmp_path: Path, changes: dict[str, object], text: str) -> None:
+    (error,) = load(oidc(tmp_path, **changes), ENVIRON).errors
+    assert text in str(error)
+
+
+def test_the_secret_of_the_company_log_in_stays_while_it_cannot_be_read(tmp_path: Path) -> None:
+    """As tokens do. Without one from before, nobody logs in by it, and tokens go on."""
+    path = oidc(tmp_path)
+    loader = Loader(path, ENVIRON)
+    loaded = loader.load()
+    assert good(loaded).admin.oidc is None
+    (error,) = loaded.of("unreadable")
+    assert "admin.oidc.client_secret" in str(error)
+    (tmp_path / "client").write_text("s3cret")
+    first = good(loader.load()).admin.oidc
+    (tmp_path / "client").unlink()
+    kept = good(loader.load()).admin.oidc
+    assert first is not None
+    assert kept == first
+    oidc(tmp_path, roles={"claim": "groups", "map": {"ops": "viewer"}})
+    changed = good(loader.load()).admin.oidc
+    assert changed is not None
+    assert changed.digest != first.digest
+    oidc(tmp_path, issuer="https://other.example")
+    assert good(loader.load()).admin.oidc is None

@@ -1,0 +1,40 @@
+from typing import Any
+
+import pytest
+
+from sidekey.config.build.builder import same
+from sidekey.config.yaml_reader import parse
+
+
+def read(text: str, file: str = "c.yaml") -> Any:
+    return parse(file, f"key: {text}\n".encode())[0]["key"]
+
+
+@pytest.mark.parametrize("text", ["1", "text", "null", "[1, {a: b}]", "{a: {b: [true]}, c: 1.5}", "{}", "[]"])
+def test_what_is_written_alike_is_the_same(text: str) -> None:
+    """Wherever it stands, and however it is laid out."""
+    assert same(read(text), read(f"\n    {text}", "other.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "true"),
+        ("0", "false"),
+        ("1", "1.0"),
+        ("1", "'1'"),
+        ("null", "''"),
+        ("{}", "[]"),
+        ("{}", "null"),
+        ("{a: 1}", "{a: true}"),
+        ("[1]", "[true]"),
+        ("[1]", "[1, 2]"),
+        ("[1, 2]", "[2, 1]"),
+        ("{a: 1}", "{a: 1, b: 2}"),
+        ("{a: 1, b: 2}", "{b: 2, a: 1}"),
+        ("{a: {b: x}}", "{a: {b: y}}"),
+    ],
+)
+def test_what_is_written_otherwise_is_not_the_same(one: str, other: str) -> None:
+    """Types count, as they do for the models; and so does the order of keys, in which headers are sent."""
+    assert not same(read(one), read(other))

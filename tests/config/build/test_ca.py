@@ -1,0 +1,166 @@
+"""The section `ca`: where the CA is kept, what must be covered, and a CA of the operator's with all its errors."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sidekey.ca.certificates import make_authority
+from sidekey.config.load import Loader, load
+from sidekey.config.load_result import Loaded
+from support.certificates import issue
+from support.loading import good, write
+from support.local_cas import authority_of, scope_of
+
+A = "a endpoint_prefix: 'https://a.test/v1', auth: {type: headers, headers: {X-Key: x}}"
+OWN = "ca: {certificate: {file: ca.pem}, private_key: {file: ca.key}}"
+
+
+def loaded(folder: Path, top: str = "", environ: dict[str, str] | None = None) -> Loaded:
+    write(folder, A, top=f"{top}\n" if top else "")
+    return load(folder / "sidekey.yaml", environ or {})
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/sidekey:/var/lib/more", "HOME": "/srv/u"}, "/var/lib/sidekey"),
+        ({"XDG_STATE_HOME": "/srv/u/state", "HOME": "/srv/u"}, "/srv/u/state/sidekey"),
+        ({"XDG_STATE_HOME": "state", "HOME": "/srv/u"}, "/srv/u/.local/state/sidekey"),
+        ({"HOME": "/srv/u"}, "/srv/u/.local/state/sidekey"),
+        ({}, None),
+        ({"HOME": ""}, None),
+    ],
+)
+def test_where_the_ca_is_kept_by_default(environ: dict[str, str], expected: str | None, tmp_path: Path) -> None:
+    rules = good(loaded(tmp_path, environ=environ)).ca
+    assert (None if rules.folder is None else rules.folder.parent) == (None if expected is None else Path(expected))
+    assert rules.trust_folder == (None if rules.folder is None else rules.folder / "trust")
+    assert not rules.configured
+
+
+def test_folders_of_the_config_begin_at_the_config(tmp_path: Path) -> None:
+    rules = good(loaded(tmp_path, "ca: {folder: state}")).ca
+    assert (rules.folder, rules.trust_folder) == (tmp_path / "state", tmp_path / "state" / "trust")
+    assert rules.configured
+    rules = good(loaded(tmp_path, "ca: {trust_folder: /shared}", {"HOME": "/srv/u"})).ca
+    assert rules.trust_folder == Path("/shared")
+
+
+def test_whoever_matches_by_host_counts_on_the_ca(tmp_path: Path) -> None:
+    """Clients name no integration in plain requests alone: without a CA the operator must hear of it."""
+    assert good(loaded(tmp_path, "forward: {match_by_host: true}")).ca.configured
+    assert not good(loaded(tmp_path, "forward: {match_by_host: false}")).ca.configured
+
+
+def test_the_policies_and_the_listed_hosts_are_in_the_scope(tmp_path: Path) -> None:
+    rules = good(loaded(tmp_path, "ca: {hosts: [store.example.com]}")).ca
+    assert rules.scope.hosts() == ["a.test", "store.example.com"]
+    assert rules.hosts == ("store.example.com",)
+
+
+@pytest.mark.parametrize(
+    ("top", "path", "message"),
+    [
+        ("ca: {hosts: [com]}", "ca.hosts[0]", "must have at least two labels"),
+        ("ca: {hosts: ['*.example.com']}", "ca.hosts[0]", "must be a host name"),
+        ("ca: {certificate: {file: ca.pem}}", "ca.certificate", "needs ca.private_key"),
+        ("ca: {private_key: {file: ca.pem}}", "ca.private_key", "needs ca.certificate"),
+        ("ca: {certificate: {file: ca.pem}, private_key: key}", "ca.private_key", "may not be written inline"),
+        ("ca: {folder: ''}", "ca.folder", "must be a path"),
+        ("ca: {keys: 1}", "ca.keys", "unknown key"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(top: str, path: str, message: str, tmp_path: Path) -> None:
+    (error,) = [each for each in loaded(tmp_path, top).errors if each.path == path]
+    assert message in error.message
+
+
+def test_an_own_ca_is_read_and_its_files_are_watched(tmp_path: Path) -> None:
+    """A renewed one is another, and takes effect."""
+    loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/srv/u"})
+    own = authority_of("https://a.test", now=time.time())
+    (tmp_path / "ca.pem").write_text(own.certificate)
+    (tmp_path / "ca.key").write_text(own.key)
+    write(tmp_path, A, top=f"{OWN}\n")
+    first = loader.load()
+    assert first.of("unreadable") == []
+    rules = good(first).ca
+    assert rules.own is not None
+    assert (rules.brought, rules.own.fingerprint) == (True, own.fingerprint)
+    assert {tmp_path / "ca.pem", tmp_path / "ca.key"} <= set(first.stamps)
+    assert good(loader.load()).ca == rules
+    (tmp_path / "ca.key").write_text("nonsense")
+    broken = loader.load()
+    assert [each.path for each in broken.of("unreadable")] == ["ca.private_key"]
+    assert good(broken).ca.own == rules.own
+    renewed = authority_of("https://a.test", now=time.time())
+    (tmp_path / "ca.pem").write_text(renewed.certificate)
+    (tmp_path / "ca.key").write_text(renewed.key)
+    found = good(loader.load()).ca.own
+    assert found is not None
+    assert found.fingerprint == renewed.fingerprint
+
+
+def test_an_own_ca_that_cannot_be_used_is_an_error_of_check_and_no_reason_not_to_start(tmp_path: Path) -> None:
+    other = make_authority(scope_of("https://other.test"), 0, time.time())
+    (tmp_path / "ca.pem").write_text(other.certificate)
+    (tmp_path / "ca.key").write_text(other.key)
+    found = loaded(tmp_path, OWN)
+    (error,) = found.of("unreadable")
+    assert (error.path, error.line) == ("ca.certificate", 2)
+    assert "the name constraints of this CA must permit a.test" in error.message
+    assert good(found).ca.own is not None
+    (tmp_path / "ca.pem").write_bytes(issue("no CA").pem)
+    rules = good(loaded(tmp_path, OWN)).ca
+    assert (rules.brought, rules.own) == (True, None)
+    (tmp_path / "ca.pem").unlink()
+    assert "ca.pem does not exist" in loaded(tmp_path, OWN).of("unreadable")[0].message
+
+
+def test_extra_roots_complete_the_chain_of_an_own_ca(tmp_path: Path) -> None:
+    """As long as they can be read, and while they cannot be."""
+    top = issue("Corporate root", authority=True, start=datetime.now(UTC) - timedelta(days=1))
+    below = issue("Intermediate", top, authority=True, start=datetime.now(UTC) - timedelta(days=1))
+    (tmp_path / "ca.pem").write_bytes(below.pem)
+    (tmp_path / "ca.key").write_bytes(below.key_pem)
+    (tmp_path / "roots.pem").write_bytes(top.pem)
+    loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/srv/u"})
+    write(tmp_path, A, top=f"{OWN.removesuffix('}')}, extra_roots: [{{file: roots.pem}}]}}\n")
+    for _ in range(2):
+        found = loader.load()
+        own = good(found).ca.own
+        assert own is not None
+        assert own.trusted == top.pem.decode()
+        assert not [text for text in map(str, found.warnings) if "does not end in a root" in text]
+        (tmp_path / "roots.pem").write_text("nonsense")
+
+
+def test_extra_roots_are_read_and_stay_while_they_cannot_be(tmp_path: Path) -> None:
+    pem = issue("Corporate root", authority=True).pem.decode()
+    (tmp_path / "roots.pem").write_text(f"# corporate\n{pem}")
+    loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/srv/u"})
+    top = "ca: {extra_roots: [{file: roots.pem}]}"
+    write(tmp_path, A, top=f"{top}\n")
+    assert good(loader.load()).ca.extra_roots == pem
+    (tmp_path / "roots.pem").write_text("nonsense")
+    found = loader.load()
+    assert [each.path for each in found.of("unreadable")] == ["ca.extra_roots[0]"]
+    assert found.of("unreadable")[0].message == "roots.pem must contain a certificate in PEM"
+    assert good(found).ca.extra_roots == pem
+
+
+def test_a_local_ca_is_no_trusted_ca(tmp_path: Path) -> None:
+    """Whoever reads its key could pose as an upstream."""
+    (tmp_path / "bundle.pem").write_text(
+        authority_of("https://a.test").trusted + issue("x", authority=True).pem.decode()
+    )
+    found = loaded(tmp_path, "network: {trusted_ca: {file: bundle.pem}}")
+    (error,) = found.of("unreadable")
+    assert (error.path, error.message) == (
+        "network.trusted_ca",
+        "bundle.pem must not contain a local CA of Sidekey, which never verifies upstreams: remove it",
+    )

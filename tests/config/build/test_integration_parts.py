@@ -1,0 +1,98 @@
+from typing import Any
+
+import pytest
+
+from sidekey.config.build.integration import (
+    credential_of,
+    public_headers_of,
+    read_parts,
+    supplements_of,
+    traits_of,
+    values_of,
+)
+from sidekey.config.models import IntegrationSettings
+from sidekey.credentials.base import FixedCredential, Grant, Places, Supplemented
+from sidekey.credentials.context import Context
+from sidekey.credentials.fields import Reference
+from sidekey.credentials.injection import AddedSettings
+from sidekey.credentials.signing import SigningRules
+
+SECRET = {"secret": {"insecure_value": "hunter2"}}
+ADD = {"headers": {"X-Tenant": "acme"}, "query": {"key": SECRET}}
+BASIC = {"type": "basic", "username": "svc", "password": {"env": "PASSWORD"}}
+OAUTH2 = {
+    "type": "oauth2",
+    "token_endpoint": "https://auth.example.com/token",
+    "client_id": "id",
+    "client_secret": {"env": "PASSWORD"},
+}
+
+
+def settings_of(auth: dict[str, Any], **more: Any) -> IntegrationSettings:
+    return IntegrationSettings.model_validate(
+        {"endpoint_prefix": "https://api.example.com", "auth": auth, **more}, context=Context("file")
+    )
+
+
+def read(reference: Reference) -> str:
+    if reference.source == "env":
+        raise ValueError("it is not set")
+    return reference.value
+
+
+def test_what_is_known_of_an_integration_is_its_kinds_and_what_is_added() -> None:
+    """In the order in which it is written: what is added comes first."""
+    plain, added = settings_of(OAUTH2), settings_of(OAUTH2, add=ADD)
+    assert traits_of(plain) == plain.auth.traits()
+    assert supplements_of(plain) == []
+    assert supplements_of(added) == [added.add]
+    places = Places(("X-Tenant", "Authorization"), ("key",))
+    assert traits_of(added) == added.auth.traits()._replace(places=places)
+    assert (public_headers_of(plain), public_headers_of(added)) == ((), (("X-Tenant", "acme"),))
+
+
+def test_a_signer_beside_the_kinds_signs_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules of both count."""
+    rules = SigningRules(frozenset({b"x-signature"}), body=True)
+    monkeypatch.setattr(AddedSettings, "signing", lambda _: rules)
+    assert traits_of(settings_of(BASIC, add=ADD)).signing is rules
+
+
+def test_values_are_known_by_their_places_in_the_integration() -> None:
+    """Two parts may have keys of one name; all that cannot be read is named at once."""
+    settings = settings_of({**BASIC, "username": {"env": "USER"}}, add={**ADD, "body": {"k": {"secret": {"env": "K"}}}})
+    values, reasons = read_parts(settings, read, {("add", "headers", "X-Tenant"): "known"})
+    assert values == {
+        ("add", "headers", "X-Tenant"): "known",
+        ("add", "query", "key", "prefix"): "",
+        ("add", "query", "key", "secret"): "hunter2",
+        ("add", "body", "k", "prefix"): "",
+    }
+    assert reasons == tuple(
+        (place, "it is not set")
+        for place in (("auth", "username"), ("auth", "password"), ("add", "body", "k", "secret"))
+    )
+    assert values_of(settings.auth, {("auth", "a"): "1", ("add", "b"): "2"}) == {("a",): "1"}
+
+
+def test_a_fixed_grant_is_supplemented_at_once() -> None:
+    """With the kind's own behind what is added."""
+    settings = settings_of(BASIC, add=ADD)
+    values = {("auth", "username"): "svc", ("auth", "password"): "p", **read_parts(settings, read, {})[0]}
+    credential = credential_of(settings, values)
+    assert isinstance(credential, FixedCredential)
+    assert credential.grant.headers == (("X-Tenant", "acme"), ("Authorization", "Basic c3ZjOnA="))
+    assert credential.grant.query == (("key", "hunter2"),)
+    assert credential.grant.secrets == (b"hunter2", b"p", b"c3ZjOnA=")
+
+
+def test_a_kind_that_calls_obtains_its_tokens_alone() -> None:
+    """What is added is beside its credential: whose token it is does not depend on it."""
+    settings = settings_of(OAUTH2, add=ADD)
+    values = {("auth", "client_id"): "id", ("auth", "client_secret"): "p", **read_parts(settings, read, {})[0]}
+    found = credential_of(settings, values)
+    assert isinstance(found, Supplemented)
+    plain = credential_of(settings_of(OAUTH2), values)
+    assert not isinstance(plain, FixedCredential | Supplemented)
+    assert found.credential.lineage == plain.lineage
+    assert found.supplement == Grant((("X-Tenant", "acme"),), (("key", "hunter2"),), secrets=(b"hunter2",))

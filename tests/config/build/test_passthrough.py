@@ -1,0 +1,83 @@
+"""`forward.unmatched` of a config: what lets targets go on that no integration covers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sidekey.config.build.snapshot import build_passing
+from sidekey.config.load import load
+from sidekey.credentials.base import FixedCredential, Grant
+from sidekey.snapshot.snapshot import Snapshot, Trust
+from support.plane import integration
+from support.private_ca import Authority
+
+
+def snapshot(folder: Path, text: str, **environ: str) -> Snapshot:
+    """A config as it is loaded."""
+    path = folder / "sidekey.yaml"
+    path.write_text(f"version: 1\n{text}")
+    loaded = load(path, environ)
+    assert loaded.errors == []
+    assert loaded.warnings == []
+    assert loaded.snapshot is not None
+    return loaded.snapshot
+
+
+CRM = """
+integrations:
+  crm:
+    endpoint_prefix: {env: BASE}
+    auth: {type: headers, headers: {X-Key: {secret: {env: KEY}}}}
+  sms:
+    endpoint_prefix: https://sms.test/api
+    auth: {type: headers, headers: {X-Key: {secret: {env: KEY}}}}
+"""
+
+
+@pytest.mark.parametrize("text", ["", "forward: {}\n", "forward: {unmatched: deny}\n"])
+def test_what_is_not_covered_is_denied_by_default(text: str, tmp_path: Path) -> None:
+    """Passing has to be asked for."""
+    assert snapshot(tmp_path, text + CRM, BASE="https://crm.test", KEY="k").passing is None
+
+
+def test_pass_covers_the_hosts_of_every_integration(tmp_path: Path) -> None:
+    """Those that stand behind references too, and whether or not the secrets can be read."""
+    passing = snapshot(tmp_path, "forward: {unmatched: pass}\n" + CRM, BASE="https://crm.test").passing
+    assert passing is not None
+    assert (passing.coverage.hosts, passing.unresolved) == ({"crm.test", "sms.test"}, set())
+
+
+def test_an_integration_whose_prefix_cannot_be_read_is_unresolved(tmp_path: Path) -> None:
+    """What it covers is not known; the others are."""
+    passing = snapshot(tmp_path, "forward: {unmatched: pass}\n" + CRM, KEY="k").passing
+    assert passing is not None
+    assert (passing.coverage.hosts, passing.unresolved) == ({"sms.test"}, {"crm"})
+
+
+def test_what_passes_carries_nothing_and_trusts_what_the_network_trusts(ca: Authority, tmp_path: Path) -> None:
+    """No credential, no rule of an integration, and no addresses beyond the network's."""
+    text = f"forward: {{unmatched: pass}}\nnetwork: {{trusted_ca: {{file: {ca.bundle}}}}}\n{CRM}"
+    passing = snapshot(tmp_path, text, BASE="https://crm.test", KEY="k").passing
+    assert passing is not None
+    nobody = passing.nobody
+    credential = nobody.secrets.credential
+    assert isinstance(credential, FixedCredential)
+    assert credential.grant == Grant()
+    assert (nobody.trust.path, nobody.trust != Trust()) == (str(ca.bundle), True)
+    assert (nobody.allow_private, nobody.certificate, nobody.usable) == ((), None, True)
+
+
+def test_stored_integrations_cover_what_the_operator_lets_them() -> None:
+    """And one of them that is unusable keeps nothing back."""
+    own, one, torn = (integration(name, f"https://{name}.test") for name in ("own", "one", "torn"))
+    stored = [replace(one, stored=True), replace(torn, stored=True, rebuild=lambda: torn)]
+    for hosts, covered in (
+        (frozenset[str](), ["own.test"]),
+        (frozenset({"one.test", "torn.test"}), ["own.test", "one.test"]),
+    ):
+        passing = build_passing({each.id: each for each in (own, *stored)}, Trust(), (443, 80), stored_at=hosts)
+        assert [host for host in ("own.test", "one.test", "torn.test") if passing.coverage.covers(host)] == covered
+        assert passing.unresolved == frozenset()

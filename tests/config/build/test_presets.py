@@ -1,0 +1,300 @@
+"""Presets of a config: what belongs to an integration, what a reload keeps, and which fail alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sidekey.config.build.presets import PresetJudge, choice_errors, left_behind, mismatches, written
+from sidekey.config.load import Loader, load
+from sidekey.snapshot.snapshot import Snapshot
+from support.loading import good
+from support.plane import base_url, integration
+from support.presets import preset, refused
+from support.signing import HmacSigner, signing
+from support.statuses import certified
+from support.unresolved import Missing
+
+CRM = "crm: {endpoint_prefix: https://crm.example.com/v1, auth: {type: headers, headers: {X-Tenant: acme}}}"
+MOVED = CRM.replace("/v1", "/v2")
+HOOK = "hook: {integration: crm, url: https://crm.example.com/v1/hook, content_type: text/plain}"
+OTHER = HOOK.replace("hook:", "other:")
+
+
+PARAMETERS = {"parameters": {"id": {"type": "text"}}, "body": {"json": {"id": "{{id}}"}}}
+
+
+def write(folder: Path, *presets: str, crm: str = CRM, top: str = "") -> None:
+    """A config file."""
+    lines = "".join(f"  {each}\n" for each in presets)
+    (folder / "sidekey.yaml").write_text(f"version: 1\n{top}integrations:\n  {crm}\npresets:\n{lines}")
+
+
+def loader(folder: Path) -> Loader:
+    return Loader(folder, {})
+
+
+def snapshot_of(folder: Path) -> Snapshot:
+    return good(load(folder, {}))
+
+
+def test_a_preset_is_what_its_mapping_says(tmp_path: Path) -> None:
+    """With the rules by which it is filled."""
+    write(tmp_path, HOOK.replace("text/plain}", "text/plain, description: A hook, tags: [a], method: PUT}"))
+    found = snapshot_of(tmp_path).presets["hook"]
+    assert (found.id, found.url, found.content_type) == ("hook", "https://crm.example.com/v1/hook", "text/plain")
+    assert (found.description, found.tags, found.invalid) == ("A hook", ("a",), "")
+    assert (found.rules.id, found.rules.integration, found.rules.method) == ("hook", "crm", b"PUT")
+    assert found.rules.url == b"https://crm.example.com/v1/hook"
+
+
+def test_presets_may_be_in_any_file_of_a_folder_and_an_id_in_one(tmp_path: Path) -> None:
+    """As integrations."""
+    write(tmp_path, HOOK)
+    (tmp_path / "a.yaml").write_text(f"version: 1\npresets:\n  {OTHER}\n")
+    assert set(snapshot_of(tmp_path).presets) == {"hook", "other"}
+    (tmp_path / "a.yaml").write_text(f"version: 1\npresets:\n  {HOOK}\n")
+    (error,) = load(tmp_path, {}).errors
+    assert error.message == f"this is already in {tmp_path / 'a.yaml'}:3: remove one"
+    (tmp_path / "a.yaml").write_text("version: 1\npresets: []\n")
+    assert [error.message for error in load(tmp_path, {}).errors] == ["must be a mapping"]
+
+
+def test_what_has_not_changed_is_the_same_object(tmp_path: Path) -> None:
+    """And what has changed is another one, with its integration in one snapshot."""
+    write(tmp_path, HOOK, OTHER)
+    loading = loader(tmp_path)
+    first = good(loading.load())
+    write(tmp_path, HOOK, OTHER.replace("/hook", "/new"))
+    second = good(loading.load())
+    assert second.presets["hook"] is first.presets["hook"]
+    assert second.presets["other"] is not first.presets["other"]
+    assert second.presets["other"].rules.url == b"https://crm.example.com/v1/new"
+
+
+def test_an_integration_s_change_makes_a_preset_invalid_until_it_fits_again(tmp_path: Path) -> None:
+    """The config is in use all the same, and says so with the place in it."""
+    write(tmp_path, HOOK)
+    loading = loader(tmp_path)
+    first = good(loading.load())
+    write(tmp_path, HOOK, crm=MOVED)
+    loaded = loading.load()
+    second = good(loaded)
+    reason = "must be allowed by integration crm: the target is not under any endpoint prefix"
+    assert second.presets["hook"].invalid == reason
+    assert second.presets["hook"].rules is first.presets["hook"].rules
+    assert [str(each) for each in loaded.of("mismatched")] == [
+        f"{tmp_path / 'sidekey.yaml'}:5:33: presets.hook.url: {reason}"
+    ]
+    write(tmp_path, HOOK)
+    third = loading.load()
+    assert good(third).presets["hook"] is first.presets["hook"]
+    assert third.of("mismatched") == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "places"),
+    [
+        ({}, []),
+        ({"url": base_url(1, "/apix")}, [("url",)]),
+        ({"url": base_url(1, "/api/../x")}, [("url",)]),
+        ({"url": "https://other.test/api"}, [("url",)]),
+        ({"url": base_url(1, "/api/token")}, [("url",)]),
+        ({"method": "PUT"}, [("method",)]),
+        ({"headers": {"x_tenant": "a", "X-Other": "b"}}, [("headers", "x_tenant")]),
+        ({"headers": {"X-HTTP-Method-Override": "PUT"}}, [("headers", "X-HTTP-Method-Override")]),
+        ({"url": base_url(1, "/{{a}}"), "parameters": {"a": {"type": "text"}}, "body": {"json": {}}}, [("url",)]),
+        ({"url": base_url(1, "/api/{{a}}"), "parameters": {"a": {"type": "text"}}, "body": {"json": {}}}, []),
+    ],
+)
+def test_a_preset_is_inside_its_integration(keys: dict[str, object], places: list[tuple[str, ...]]) -> None:
+    """URL, method, and no header that the grant brings."""
+    made = integration(
+        "h",
+        base_url(1),
+        forbidden=[(base_url(1, ""), "/api/token")],
+        methods=["POST"],
+        headers=(("X-Tenant", "acme"),),
+    )
+    assert [loc for loc, _ in mismatches(preset(**keys), made)] == places  # type: ignore[arg-type]
+
+
+def test_a_preset_without_its_integration_is_invalid() -> None:
+    """And one whose integration is not known yet is not: its target is judged when it is."""
+    hook = preset()
+    assert mismatches(hook, None) == [(("integration",), "no integration has this ID")]
+    missing = Missing(integration("h", base_url(1)))
+    assert mismatches(hook, missing.integration()) == []
+    assert PresetJudge()({"hook": hook}, {"h": missing.integration()})["hook"] is hook
+    assert PresetJudge()({"hook": hook}, {})["hook"].invalid == "no integration has this ID"
+
+
+def test_only_what_is_another_is_judged_again() -> None:
+    """There may be ten thousand: what is the same is the same object, also where it is invalid."""
+    judge = PresetJudge()
+    made, other = integration("h", base_url(1)), integration("h", base_url(1, "/other"))
+    hooks = {"fits": preset("fits"), "outside": preset("outside", base_url(1, "/other"))}
+    first = judge(hooks, {"h": made})
+    assert (first["fits"] is hooks["fits"], bool(first["outside"].invalid)) == (True, True)
+    assert judge(hooks, {"h": made})["outside"] is first["outside"]
+    assert judge({"outside": hooks["outside"]}, {"h": other})["outside"] is hooks["outside"]
+    again = judge(hooks, {"h": other})
+    assert (bool(again["fits"].invalid), again["outside"].invalid) == (True, "")
+    # What is invalid by itself is not told more.
+    torn = replace(hooks["fits"], invalid="why")
+    assert judge({"fits": torn}, {})["fits"] is torn
+
+
+def test_an_edit_leaves_behind_what_fits_now_alone() -> None:
+    """By ID, with the reasons; what names another integration is not asked about."""
+    hooks = {"fits": preset("fits"), "torn": replace(preset("torn"), invalid="why")}
+    assert left_behind(integration("h", base_url(1)), hooks) == {}
+    assert left_behind(integration("other", base_url(1, "/other")), hooks) == {}
+    ((name, (reason,)),) = left_behind(integration("h", base_url(1, "/other")), hooks).items()
+    assert (name, reason.startswith("must be allowed by integration h")) == ("fits", True)
+
+
+def test_a_document_is_kept_as_it_is_written(tmp_path: Path) -> None:
+    """So that it can be shown: keys in their order, all that was written and nothing else."""
+    write(tmp_path, HOOK)
+    found = good(load(tmp_path, {})).presets["hook"]
+    document = json.loads(found.document)
+    assert document["integration"] == "crm"
+    assert written(document) == found.document
+    assert not found.stored
+
+
+def test_an_integration_that_cannot_be_used_cannot_be_chosen() -> None:
+    """`check` says so; what becomes readable while Sidekey runs serves its presets then."""
+    missing = Missing(integration("h", base_url(1)))
+    reason = "integration h cannot be used now: see its own errors"
+    assert choice_errors(preset(), missing.integration(), 0.0) == [(("integration",), reason)]
+    assert choice_errors(preset(), integration("h", base_url(1)), 0.0) == []
+
+
+def test_one_whose_certificate_has_ended_since_it_was_read_cannot_be_chosen() -> None:
+    """As the list of integrations says: nothing is sent with its credential."""
+    ending = certified(integration("h", base_url(1)), 1000.0)
+    reason = "integration h cannot be used now: see its own errors"
+    assert choice_errors(preset(), ending, 999.0) == []
+    assert choice_errors(preset(), ending, 1000.0) == [(("integration",), reason)]
+
+
+def test_a_caller_s_presets_are_its_own(tmp_path: Path) -> None:
+    """A list, or all; left out, none."""
+    (tmp_path / "token").write_text("x")
+    for number in range(3):
+        (tmp_path / f"token{number}").write_text(f"token{number}")
+    top = (
+        "callers:\n  one: {token: {file: token0}, presets: [hook]}\n  all: {token: {file: token1}, presets: '*'}\n"
+        "  none: {token: {file: token2}, integrations: '*'}\n"
+    )
+    write(tmp_path, HOOK, OTHER, top=top)
+    callers = snapshot_of(tmp_path).callers
+    assert callers is not None
+    assert {each.name: (each.may_send("hook"), each.may_send("other")) for each in callers.values()} == {
+        "one": (True, False),
+        "all": (True, True),
+        "none": (False, False),
+    }
+    assert all(each.may_use("crm") is (each.name == "none") for each in callers.values())
+
+
+def test_with_a_store_an_integration_may_be_made_later(tmp_path: Path) -> None:
+    """Until then the preset is invalid, and there is a warning."""
+    (tmp_path / "k1").write_text("QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
+    top = "store: {path: s.db, keys: [{id: k1, key: {file: k1}}]}\n"
+    write(tmp_path, HOOK.replace("integration: crm", "integration: later"), top=top)
+    loaded = load(tmp_path, {})
+    text = "no file has an integration of this ID: it must be made in the store"
+    assert [(each.path, each.message) for each in loaded.warnings if each.path.startswith("presets")] == [
+        ("presets.hook.integration", text)
+    ]
+    assert good(loaded).presets["hook"].invalid == "no integration has this ID"
+
+
+def test_every_key_is_checked_whatever_is_wrong_with_another() -> None:
+    assert refused(url=7, body={"json": {"a": "{{b}}"}}) == [
+        ("url", "must be a text: put numbers, true, false and null in quotes"),
+        ("body.json.a", "{{b}} must name a parameter: add the parameter, or remove the placeholder"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "errors"),
+    [
+        ({}, {"body": "must have exactly one of json, form and text"}),
+        ({"content_type": "text/plain"}, {"body": "must have exactly one of json, form and text"}),
+        ({"json": 1, "text": "x"}, {"body": "must have exactly one of json, form and text"}),
+        ({"text": "x"}, {"body.text": "needs content_type beside it, such as text/plain"}),
+        ({"json": 1, "content_type": "a/b"}, {"body.content_type": "may be used only with text"}),
+        ({"form": {}, "content_type": "a/b"}, {"body.content_type": "may be used only with text"}),
+        ({"json": {"{{x}}": 1}}, {"body.json.{{x}}": "a key must not contain {{"}),
+        (
+            {"form": {"a": "{{x}}"}},
+            {"body.form.a": "{{x}} must name a parameter: add the parameter, or remove the placeholder"},
+        ),
+        ({"text": None}, {"body.text": "must be a text: put numbers, true, false and null in quotes"}),
+        ({"form": []}, {"body.form": "must be a mapping of fields to texts, numbers, true or false"}),
+        ({"xml": "<a/>"}, {"body.xml": "unknown key; known: json, form, text, content_type"}),
+        (
+            {"text": "<a/>", "content_type": 'text/xml;Charset="us-ascii"'},
+            {"body.content_type": "the charset must be utf-8, in which a body is written"},
+        ),
+        ({"text": "<a", "content_type": "text/xml"}, {"body.text": "must be well-formed XML with one root element"}),
+    ],
+)
+def test_body_is_of_one_kind(body: dict[str, object], errors: dict[str, str]) -> None:
+    assert dict(refused(body=body)) == errors
+
+
+def test_json_body_may_be_null() -> None:
+    assert refused(body={"json": None}) == []
+
+
+def test_content_type_is_only_for_a_preset_without_a_body() -> None:
+    assert refused(content_type="text/xml; charset=latin1") == []
+    text = "must be left out: the body has its own type"
+    assert refused(content_type="a/b", body={"json": 1}) == [("content_type", text)]
+    assert refused(content_type="json") == [("content_type", "must be a media type, such as application/json")]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "errors"),
+    [
+        ({"type": "text", "format": "phone", "title": "User", "help": "A number", "example": "4711"}, {}),
+        ({"type": "number", "enum": [1, 2.5], "default": 2.5, "example": 1}, {}),
+        ({"type": "boolean", "default": False, "example": True}, {}),
+        ({"type": "text", "max_length": 3, "enum": ["abcd"]}, {"enum.0": "must have at most 3 characters"}),
+        ({"type": "text", "default": 7, "example": []}, {"default": "must be a text", "example": "must be a text"}),
+        (
+            {"type": "number", "default": "1", "enum": [True]},
+            {"default": "must be a number, such as 12.50", "enum.0": "must be a number, such as 12.50"},
+        ),
+        ({"type": "number", "default": float("inf")}, {"default": "must be a number, such as 12.50"}),
+        (
+            {"type": "number", "enum": [1], "example": 2},
+            {"example": "must be one of 1"},
+        ),
+        (
+            {"type": "number", "max_length": 3, "format": "url"},
+            {"max_length": "may be used only with type text", "format": "may be used only with type text"},
+        ),
+        ({"type": "boolean", "enum": [True]}, {"enum": "may be used only with type text or number"}),
+        ({"type": "text", "format": "date"}, {"format": "must be 'textarea', 'email', 'url' or 'phone'"}),
+        ({"type": "list"}, {"type": "must be 'text', 'number' or 'boolean'"}),
+    ],
+)
+def test_keys_of_a_parameter_fit_its_type(parameter: dict[str, object], errors: dict[str, str]) -> None:
+    found = refused(parameters={"p": parameter}, body={"json": 1})
+    assert {place.removeprefix("parameters.p."): message for place, message in found} == errors
+
+
+def test_a_preset_sets_no_header_that_a_signer_writes() -> None:
+    """But for one that it keeps, such as the ID of a message."""
+    made = signing(HmacSigner())
+    found = mismatches(preset(headers={"X_Signature": "forged", "X-Id": "{{id}}"}, **PARAMETERS), made)
+    assert found == [(("headers", "X_Signature"), "integration h brings this header: remove it")]

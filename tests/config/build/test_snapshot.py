@@ -1,0 +1,266 @@
+import hashlib
+from dataclasses import replace
+from functools import cache
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from sidekey.config.build.integration import build_integration
+from sidekey.config.build.listeners import moved
+from sidekey.config.load import load
+from sidekey.credentials.base import FixedCredential
+from sidekey.errors import ProblemError
+from sidekey.network.tls import client_context
+from sidekey.policy.addresses import Only
+from sidekey.policy.callers import Caller
+from sidekey.policy.targets import decide
+from sidekey.snapshot.request_rules import Limits, Timeouts
+from sidekey.snapshot.snapshot import Address, Integration, Listen, Log, Snapshot, Trust
+from support.loading import TENANT, good, prefix, write
+from support.private_ca import file_trust
+from support.stored import OAUTH2, reader_of, settings_in, stored
+
+
+def built(folder: Path, text: str, environ: dict[str, str] | None = None) -> Snapshot:
+    path = folder / "sidekey.yaml"
+    path.write_text(f"version: 1\n{text}")
+    loaded = load(path, environ or {})
+    assert loaded.errors == []
+    assert loaded.snapshot is not None
+    return loaded.snapshot
+
+
+def integration(folder: Path, keys: str, environ: dict[str, str] | None = None) -> Integration:
+    auth = "auth: {type: headers, headers: {X-Tenant: acme}}"
+    return built(folder, f"integrations:\n  crm: {{{auth}, {keys}}}\n", environ).integrations["crm"]
+
+
+def test_a_file_without_keys_gives_the_defaults(tmp_path: Path) -> None:
+    """They are those of the snapshot's own types."""
+    assert built(tmp_path, "") == Snapshot(integrations={})
+
+
+def test_every_global_key_reaches_the_snapshot(tmp_path: Path) -> None:
+    """Durations are seconds, sizes bytes, names in lower case, paths whole."""
+    snapshot = built(
+        tmp_path,
+        """
+listen: {proxy: "unix:run/proxy.sock", admin: "[::1]:9091", metrics: 0.0.0.0:15091, names: [Sidekey.svc], mode: 0660}
+network:
+  hosts: {API.example.com: ["127.0.0.1", "::1"]}
+  allow_private: [127.0.0.0/8, fd00::/8]
+  search: true
+timeouts: {connect: 1s, request_head: 2s, response: 3s, idle: 4s, keep_alive: 5s,
+  write: 6s, total: 7s, drain_delay: 8s, drain: 500ms}
+limits: {request_head: 1KiB, target: 2KiB, headers: 3, request_body: 4GiB,
+  response_head: 5KiB, replay_body: 0B, signed_body: 6KiB, held_bodies: 12KiB, in_flight: 7, pipelined: 8}
+log: {level: debug, access: off, path: true}
+via: false
+""",
+    )
+    assert snapshot.listen.proxy == Address(path=str(tmp_path / "run/proxy.sock"), mode=0o660)
+    assert snapshot.listen.admin == Address("::1", 9091)
+    assert snapshot.listen.metrics == Address("0.0.0.0", 15091)
+    assert snapshot.listen.names == ("sidekey.svc",)
+    assert snapshot.network.hosts == {"api.example.com": ("127.0.0.1", "::1")}
+    assert snapshot.network.allow_private == (ip_network("127.0.0.0/8"), ip_network("fd00::/8"))
+    assert snapshot.network.search is True
+    assert snapshot.timeouts == Timeouts(1, 2, 3, 4, 5, 6, 7, 8, 0.5)
+    assert snapshot.limits == Limits(1024, 2048, 3, 4 << 30, 5120, 0, 6144, 12_288, 7, 8)
+    assert snapshot.log == Log("debug", "off", True)
+    assert snapshot.via is False
+
+
+def test_every_key_of_an_integration_reaches_the_snapshot(tmp_path: Path) -> None:
+    """The policy holds the prefixes and methods, the base is the first prefix."""
+    found = integration(
+        tmp_path,
+        "endpoint_prefix: [https://api.example.com/v1/, https://eu.example.com], methods: [GET, POST],"
+        " description: CRM, tags: [a, b], allow_private: [10.0.0.0/8], trusted_ca: system,"
+        " allow_other_domains: true, allowed_domains: ['https://*.example.com'], test: {method: POST, path: /whoami}",
+    )
+    assert (found.id, found.kind, found.description, found.tags) == ("crm", "headers", "CRM", ("a", "b"))
+    assert [str(prefix) for prefix in found.policy.prefixes] == ["https://api.example.com/v1", "https://eu.example.com"]
+    assert [str(domain) for domain in found.policy.domains] == ["https://*.example.com"]
+    assert found.policy.methods == {"GET", "POST"}
+    assert found.base is found.policy.prefixes[0]
+    assert found.allow_private == (ip_network("10.0.0.0/8"),)
+    assert found.trust == Trust("system")
+    assert found.test is not None
+    assert (found.test.method, found.test.path) == ("POST", "/whoami")
+
+
+def test_an_integration_without_methods_leaves_them_open(tmp_path: Path) -> None:
+    """None stands for all but TRACE and CONNECT."""
+    assert integration(tmp_path, "endpoint_prefix: https://api.example.com").policy.methods is None
+
+
+def test_a_prefix_may_stand_elsewhere(tmp_path: Path) -> None:
+    """It is read when the config is loaded."""
+    found = integration(tmp_path, "endpoint_prefix: {env: BASE}", {"BASE": "https://api.example.com/v1\n"})
+    assert str(found.base) == "https://api.example.com/v1"
+
+
+@pytest.mark.parametrize("environ", [{}, {"BASE": "api.example.com"}], ids=["not set", "no URL"])
+async def test_a_prefix_that_cannot_be_read_lets_nothing_through(tmp_path: Path, environ: dict[str, str]) -> None:
+    """No rule is no permission, and there is no credential either."""
+    found = integration(tmp_path, "endpoint_prefix: [https://api.example.com, {env: BASE}]", environ)
+    assert not decide(found.policy, "GET", "https://api.example.com/v1").allowed
+    assert found.base is None
+    with pytest.raises(ProblemError, match="credential_unavailable") as caught:
+        await found.secrets.obtain()
+    assert caught.value.problem.detail.startswith("endpoint_prefix: ")
+
+
+async def test_a_secret_that_appears_later_is_used(tmp_path: Path) -> None:
+    """The integration comes back by itself."""
+    snapshot = built(
+        tmp_path,
+        "integrations:\n  crm: {endpoint_prefix: https://api.example.com, "
+        "auth: {type: headers, headers: {X-Key: {secret: {file: crm}}}}}\n",
+    )
+    (tmp_path / "crm").write_text("hunter2\n")
+    credential = await snapshot.integrations["crm"].secrets.obtain()
+    assert isinstance(credential, FixedCredential)
+    assert credential.grant.headers == (("X-Key", "hunter2"),)
+
+
+def test_callers_are_found_by_the_digest_of_their_token(tmp_path: Path) -> None:
+    """SHA-256 of its UTF-8 bytes; "*" is all integrations, a key left out none."""
+    snapshot = built(
+        tmp_path,
+        "callers:\n  all: {token: {insecure_value: ä}, integrations: '*'}\n  none: {token: {insecure_value: b}}\n"
+        "  some: {token: {env: TOKEN}, integrations: [crm]}\nintegrations:\n"
+        "  crm: {endpoint_prefix: https://api.example.com, auth: {type: headers, headers: {X-Tenant: acme}}}\n",
+        {"TOKEN": "c\n"},
+    )
+    assert snapshot.callers == {
+        hashlib.sha256("ä".encode()).digest(): Caller("all", None),
+        hashlib.sha256(b"b").digest(): Caller("none", frozenset()),
+        hashlib.sha256(b"c").digest(): Caller("some", frozenset({"crm"})),
+    }
+
+
+def test_callers_are_judged_even_where_no_token_could_be_read(tmp_path: Path) -> None:
+    """An unreadable token must not turn a guarded listener into an open one."""
+    snapshot = built(tmp_path, "listen: {proxy: 0.0.0.0:0}\ncallers: {billing: {token: {file: none}}}\n")
+    assert [caller.name for caller in snapshot.callers.values()] == ["billing"]
+    assert hashlib.sha256(b"").digest() not in snapshot.callers
+
+
+def test_a_ca_file_is_found_from_the_configs_folder(tmp_path: Path) -> None:
+    """The integration's own replaces the network's. It is read once: the trust holds what stood in it."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    text = (
+        "network: {trusted_ca: {file: ca.pem}}\nintegrations:\n"
+        "  a: {endpoint_prefix: https://a.example.com, auth: {type: headers, headers: {X-Tenant: acme}}}\n"
+        "  b: {endpoint_prefix: https://b.example.com, trusted_ca: mozilla,"
+        " auth: {type: headers, headers: {X-Tenant: acme}}}\n"
+    )
+    snapshot = built(tmp_path, text)
+    assert snapshot.integrations["a"].trust == file_trust(tmp_path / "ca.pem")
+    assert snapshot.integrations["a"].trust.pem == (tmp_path / "ca.pem").read_text()
+    assert snapshot.integrations["b"].trust == Trust("mozilla")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "ca.pem does not exist; a relative path starts at the config file's folder"),
+        ("hunter2", "ca.pem must contain a certificate in PEM"),
+        ("-----BEGIN CERTIFICATE-----\nhunter2\n", "ca.pem contains a certificate that cannot be read"),
+    ],
+)
+def test_a_ca_file_that_is_unusable_is_reported(tmp_path: Path, content: str | None, reason: str) -> None:
+    """Wherever it is named, and `run` goes on."""
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(
+        "version: 1\nnetwork: {trusted_ca: {file: ca.pem}}\nintegrations:\n  a: {endpoint_prefix: https://a.example.com,"
+        " trusted_ca: {file: ca.pem}, auth: {type: headers, headers: {X-Tenant: acme}}}\n"
+    )
+    loaded = load(path, {})
+    assert [(error.path, error.message) for error in loaded.of("unreadable")] == [
+        ("network.trusted_ca", reason),
+        ("integrations.a.trusted_ca", reason),
+    ]
+    assert loaded.snapshot is not None
+    assert not loaded.snapshot.integrations["a"].trust.usable
+
+
+def test_words_between_certificates_may_be_in_any_coding(tmp_path: Path) -> None:
+    """Bundles name their authorities in comments."""
+    pem = trustme.CA().cert_pem.bytes()
+    (tmp_path / "ca.pem").write_bytes("Autorité\n".encode() + pem + b"\xe9\n" + trustme.CA().cert_pem.bytes())
+    snapshot = built(
+        tmp_path,
+        "integrations:\n  a: {endpoint_prefix: https://a.example.com, trusted_ca: {file: ca.pem},"
+        " auth: {type: headers, headers: {X-Tenant: acme}}}\n",
+    )
+    assert len(client_context(snapshot.integrations["a"].trust).get_ca_certs()) == 2
+
+
+SOCKET = Address(path="/run/sidekey.sock")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "keys"),
+    [
+        (Listen(), Listen(), []),
+        (Listen(), Listen(proxy=Address(port=1)), ["proxy"]),
+        (Listen(), Listen(admin=Address("::1", 9090)), ["admin"]),
+        (Listen(), Listen(metrics=Address(port=1)), ["metrics"]),
+        (Listen(metrics=Address(port=1)), Listen(), ["metrics"]),
+        (Listen(names=("a", "b")), Listen(names=("b", "a")), []),
+        (Listen(names=("a",)), Listen(names=("b",)), ["names"]),
+        (Listen(proxy=SOCKET), Listen(proxy=replace(SOCKET, mode=0o660)), ["mode"]),
+        (Listen(proxy=SOCKET), Listen(proxy=Address(path="/run/other.sock", mode=0o660)), ["proxy"]),
+    ],
+)
+def test_a_listener_that_moved_is_named_by_its_key(one: Listen, other: Listen, keys: list[str]) -> None:
+    """The mode is that of unix sockets alone, and the order of names says nothing."""
+    assert list(moved(one, other)) == keys
+
+
+def built_of_store(document: dict[str, Any]) -> Integration:
+    """A stored integration of this document."""
+    row = stored(document)
+    settings = settings_in(row.document)
+    reader = reader_of(row)
+    trust_of = cache(lambda trust: (trust, None))
+    return build_integration("crm", settings, Trust(), reader, trust_of, stored=Only(()), row=row.row)[0]
+
+
+def test_a_stored_integration_knows_its_row_and_what_its_secrets_are_bound_to() -> None:
+    """What its tokens are bound to as well. Redaction may be switched on without entering them again."""
+    found = built_of_store(OAUTH2)
+    assert (found.stored, found.row) == (True, "row-of-crm")
+    (own,) = found.destinations
+    assert "https://auth.example.com/token" in own
+    redacting = built_of_store({**OAUTH2, "description": "other", "redact_response": True})
+    assert (len(redacting.destinations), redacting.destinations[1]) == (2, own)
+    other = {**OAUTH2, "auth": {**OAUTH2["auth"], "token_endpoint": "https://other.example.com/token"}}
+    assert own not in built_of_store(other).destinations
+
+
+def test_an_integration_of_a_file_has_neither(tmp_path: Path) -> None:
+    write(tmp_path, f"crm {prefix('crm')}, {TENANT}")
+    found = good(load(tmp_path, {})).integrations["crm"]
+    assert (found.stored, found.row, found.destinations) == (False, "", ("",))
+
+
+def test_a_secret_of_a_profile_that_cannot_be_read_has_the_profile_s_name_for_it(tmp_path: Path) -> None:
+    """As it is written; callers and operators are told so."""
+    path = tmp_path / "c.yaml"
+    path.write_text("version: 1\nintegrations: {it: {auth: {type: headers, provider: klaviyo, key: {env: KEY}}}}\n")
+    loaded = load(path, {})
+    assert [str(each) for each in loaded.of("unreadable")] == [
+        f"{path}:2:67: integrations.it.auth.key: environment variable KEY is not set"
+    ]
+    assert loaded.snapshot is not None
+    unreadable = loaded.snapshot.integrations["it"].secrets.unreadable
+    assert str(unreadable) == "auth.key: environment variable KEY is not set"

@@ -1,0 +1,282 @@
+"""JSON of stored integrations: read strictly, patched, and saved."""
+
+from __future__ import annotations
+
+import json
+import re
+from time import thread_time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.config.stored.document import (
+    LARGEST_INTEGER,
+    MOST_VALUES,
+    MalformedError,
+    Saved,
+    as_kept,
+    check,
+    differing,
+    found_at,
+    merge_patch,
+    parse,
+    pointer,
+    replaced,
+    secrets_in,
+    split_certificates,
+    with_new_ids,
+)
+from support.stored import PROFILE, chain, stored
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-LARGEST_INTEGER, LARGEST_INTEGER)
+    | st.text(st.characters(exclude_categories=("Cs",))),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+OBJECTS = st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), VALUES, max_size=4)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\xff", "UTF-8"),
+        (b"{", "must be JSON .* see line 1, column 2"),
+        (b"[]", "object"),
+        (b"null", "object"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": -Infinity}', "infinity"),
+        (b'{"a": {"b": 1, "b": 2}}', "twice"),
+        (b'{"a":' * 9_000 + b"1" + b"}" * 9_000, "nested deeper"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "18 digits"),
+        (b'{"a": [1e999]}', "number that no double"),
+        (b'{"a": {"b": ["x\\udc00"]}}', "surrogate"),
+        (b'{"\\ud800": 1}', "surrogate"),
+        (b'{"a": ' + b"[" * 32 + b"]" * 32 + b"}", "32 levels"),
+        (b'{"a": [-1000000000000000000]}', "18 digits"),
+        (b'{"a": [1' + b",1" * MOST_VALUES + b"]}", "20000 values"),
+        (b'{"a": [' + b"{}," * MOST_VALUES + b"{}]}", "20000 values"),
+        # Text that does not end, which a careless look for it would read again and again.
+        (b"," * (MOST_VALUES + 1) + rb"\"" * 200_000, "20000 values"),
+    ],
+)
+def test_what_is_no_json_object_is_malformed(data: bytes, reason: str) -> None:
+    """The reason repeats nothing of it."""
+    with pytest.raises(MalformedError, match=reason):
+        parse(data)
+
+
+def test_json_is_read() -> None:
+    """As it is."""
+    assert parse('{"a": ["é", 1, null]}'.encode()) == {"a": ["é", 1, None]}
+
+
+def test_only_values_are_counted_and_not_what_texts_hold() -> None:
+    """A list of as many as may be, and a text of ten times as many commas, brackets and quotes."""
+    text = r",[{:\"" * MOST_VALUES
+    document = {"a": [1] * (MOST_VALUES - 10), "b": text}
+    assert parse(json.dumps(document).encode()) == document
+
+
+@pytest.mark.parametrize("raw", [{"a": "\ud800"}, {"\udfff": 1}, {"a": [{"b": "x\udc00"}]}])
+def test_half_a_character_is_malformed(raw: Any) -> None:
+    """No encoding takes it."""
+    with pytest.raises(MalformedError, match="surrogate"):
+        check(raw)
+
+
+def test_a_deep_document_is_malformed() -> None:
+    """As deep as a file may be, and no deeper."""
+    deep: Any = "x"
+    for _ in range(31):
+        deep = {"a": deep}
+    check(deep)
+    with pytest.raises(MalformedError, match="32 levels"):
+        check({"a": [deep]})
+
+
+def test_long_keys_above_a_value_are_malformed() -> None:
+    """An error or a secret below would repeat all of them."""
+    check({"a" * 999: [1]})
+    with pytest.raises(MalformedError, match="1000 characters"):
+        check({"a" * 500: {"b" * 500: [1]}})
+
+
+@given(OBJECTS)
+def test_new_ids_change_nothing_of_a_document(raw: dict[str, Any]) -> None:
+    """Whatever its keys are."""
+    document = with_new_ids(raw)
+    assert document == raw
+    assert replaced(document, {}) == raw
+
+
+@pytest.mark.parametrize(("place", "text"), [((), ""), (("a", 0, "b"), "/a/0/b"), (("a/b", "m~n", ""), "/a~1b/m~0n/")])
+def test_a_place_is_a_json_pointer(place: tuple[str | int, ...], text: str) -> None:
+    """With RFC 6901's two escapes."""
+    assert pointer(place) == text
+
+
+def test_nothing_is_found_beside_a_document() -> None:
+    """None, whatever the pointer."""
+    assert [found_at({"a": [1]}, where) for where in ("/b", "/a/1", "/a/x", "/a/0/b", "/a/-1")] == [None] * 5
+
+
+# RFC 7396, appendix A.
+EXAMPLES = [
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b"}, {"a": None}, {}),
+    ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+    (["a", "b"], ["c", "d"], ["c", "d"]),
+    ({"a": "b"}, ["c"], ["c"]),
+    ({"a": "foo"}, None, None),
+    ({"a": "foo"}, "bar", "bar"),
+    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+    ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+]
+
+
+@pytest.mark.parametrize(("target", "patch", "result"), EXAMPLES)
+def test_a_merge_patch_does_what_its_standard_shows(target: Any, patch: Any, result: Any) -> None:
+    """All examples of the standard."""
+    before = json.dumps(target)
+    assert merge_patch(target, patch) == result
+    assert json.dumps(target) == before
+
+
+def test_what_reads_as_a_secret_is_one_value() -> None:
+    """A patch that sends a new one leaves nothing of the old."""
+    target = {"password": {"set": True, "id": "s_1", "set_at": "2026-01-01T00:00:00Z", "set_by": "ann"}}
+    assert merge_patch(target, {"password": {"value": "x"}}) == {"password": {"value": "x"}}
+    assert merge_patch(target, {"other": 1})["password"] == target["password"]
+
+
+def test_what_is_saved_is_read_again() -> None:
+    """In the order it was written: headers are sent in that."""
+    text = Saved({"b": 1, "a": {"set": True, "id": "s_1"}}).text()
+    assert list(Saved.load(text).written) == ["b", "a"]
+    row = stored(PROFILE)
+    assert Saved.load(row.document).text() == row.document
+
+
+_PROFILE = {"provider": "x", "parameters": [], "domains": True}
+_TORN: list[tuple[object, object]] = [(1, {"auth": {}}), ({}, {"auth": 1}), ({}, {}), ({}, 1)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"integration": 1}',
+        '{"integration": {}, "profile": {}}',
+        '{"integration": {}, "profile": 1}',
+        *(json.dumps({"integration": {"auth": auth}, "profile": {**_PROFILE, "keys": keys}}) for auth, keys in _TORN),
+    ],
+)
+def test_what_no_version_saves_is_malformed(text: str) -> None:
+    """One row of it must not take anything else along."""
+    with pytest.raises(MalformedError):
+        Saved.load(text)
+
+
+def test_what_differs_is_told_by_pointers_alone() -> None:
+    """As deep as both have objects; a list is one value."""
+    before = {"a": 1, "b": {"c": [1], "d": 2}, "same": {"x": 1}}
+    after = {"a": 2, "b": {"c": [2], "d": 2, "e/f": 3}, "same": {"x": 1}}
+    assert list(differing(before, after)) == ["/a", "/b/c", "/b/e~1f"]
+
+
+KEPT = {"set": True, "id": "s_0123456789abcdef", "set_by": "ann"}
+
+
+def test_secrets_have_ids_wherever_they_stand() -> None:
+    """A new one gets one of its own; what is no secret has none."""
+    raw = {
+        "a": [{"value": "x"}, KEPT, {"c~/": {"url": "https://a.example"}}],
+        "b": {"url": KEPT},
+        "c": [{"value": "x", "more": 1}, {"set": False, "id": "s_1"}, {"set": True}, {"set": True, "id": 1}],
+    }
+    new, kept, url, kept_url = secrets_in(with_new_ids(raw))
+    assert [re.fullmatch("s_[0-9a-f]{16}", each.id) is not None for each in (new, url)] == [True, True]
+    assert new.id != url.id
+    assert (kept.id, kept_url.id) == (KEPT["id"], KEPT["id"])
+    assert [each.place for each in (new, kept, url, kept_url)] == [
+        ("a", 0),
+        ("a", 1),
+        ("a", 2, "c~/", "url"),
+        ("b", "url"),
+    ]
+
+
+def test_a_secret_is_saved_by_its_id() -> None:
+    """A mapping that is no secret stays as it is."""
+    raw = with_new_ids({"a": {"value": "x"}, "b": {"value": "y"}, "c": {"url": "z"}, "d": KEPT})
+    one, _, url, kept = (each.id for each in secrets_in(raw))
+    assert as_kept(raw, {one, url, kept}) == {
+        "a": {"set": True, "id": one},
+        "b": {"value": "y"},
+        "c": {"url": {"set": True, "id": url}},
+        "d": {"set": True, "id": kept},
+    }
+
+
+def test_values_are_replaced_at_their_places() -> None:
+    assert replaced({"a": ["x", {"b": 1}]}, {("a", 1, "b"): 2, ("a", 0): {}}) == {"a": [{}, {"b": 2}]}
+
+
+@given(OBJECTS)
+def test_a_document_without_a_pasted_key_is_left_as_it_is(document: dict[str, Any]) -> None:
+    assert split_certificates(document) is document
+
+
+@pytest.mark.parametrize(
+    ("key", "split"),
+    [
+        (None, True),
+        ({"set": True, "id": "s_1"}, True),
+        ({"value": f"{chain().leaf.pem.decode()}{chain().leaf.key_pem.decode()}"}, True),
+        ({"value": chain().intermediate.key_pem.decode()}, False),
+        ({"url": "https://vault.example/key"}, False),
+        ("bare", False),
+    ],
+)
+def test_a_pasted_key_takes_the_place_of_none_of_a_kept_one_or_of_the_same(key: Any, split: bool) -> None:
+    """Nothing is lost: of two keys the certificate's own is refused."""
+    leaf = chain().leaf
+    both = leaf.key_pem.decode() + leaf.pem.decode()
+    section = {"certificate": {"inline": both}, **({} if key is None else {"private_key": key})}
+    expected = {"certificate": {"inline": leaf.pem.decode()}, "private_key": {"value": leaf.key_pem.decode()}}
+    document = {"auth": {"type": "mtls", **section}, "tags": ["a"]}
+    found = split_certificates(document)
+    assert found == ({**document, "auth": {"type": "mtls", **expected}} if split else document)
+    assert document["auth"]["certificate"]["inline"] == both  # type: ignore[index,call-overload]
+
+
+def test_twice_the_pasted_keys_cost_at_most_three_times() -> None:
+    """By CPU time of this thread, the least of several measurements."""
+    blocks = [f"-----BEGIN {label}-----\n-----END {label}-----\n" for label in ("CERTIFICATE", "PRIVATE KEY")]
+    pasted = {"certificate": {"inline": "".join(blocks)}}
+
+    def cost(size: int) -> float:
+        document = {"auth": {f"n{number}": pasted for number in range(size)}}
+        before = thread_time()
+        split_certificates(document)
+        return thread_time() - before
+
+    half = min(cost(8_000) for _ in range(3))
+    whole = min(cost(16_000) for _ in range(3))
+    assert whole <= 3 * half, (half, whole)

@@ -1,0 +1,85 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sidekey.config.file_stamps import Looks, is_folder, stamp, yield_interpreter
+
+
+def rewrite(path: Path) -> None:
+    path.write_text("newer")
+
+
+def replace_it(path: Path) -> None:
+    path.with_name("new").write_text("older")
+    path.with_name("new").replace(path)
+
+
+def rewrite_and_set_back(path: Path) -> None:
+    before = path.stat()
+    path.write_text("newer and longer")
+    path.write_text("newer")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [rewrite, replace_it, rewrite_and_set_back, Path.unlink])
+def test_a_file_that_changed_has_another_stamp(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    """Also where its size is the same, its time was set back, or it is gone."""
+    path = tmp_path / "crm"
+    path.write_text("older")
+    os.utime(path, ns=(0, 0))
+    before = stamp(path)
+    assert before is not None
+    assert stamp(path) == before
+    change(path)
+    assert stamp(path) != before
+
+
+def test_a_swapped_link_has_another_stamp(tmp_path: Path) -> None:
+    """Kubernetes renews a mounted secret by swapping the link its folder lies behind."""
+    for version in ("old", "new"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "crm").write_text("hunter2")
+    link = tmp_path / "..data"
+    link.symlink_to("old")
+    before = stamp(link / "crm")
+    link.unlink()
+    link.symlink_to("new")
+    assert stamp(link / "crm") != before
+
+
+def test_a_folder_has_another_stamp_where_a_file_came(tmp_path: Path) -> None:
+    """A file of a config's folder needs no watching before it is there."""
+    os.utime(tmp_path, ns=(0, 0))
+    before = stamp(tmp_path)
+    (tmp_path / "b.yaml").write_text("version: 1\n")
+    assert stamp(tmp_path) != before
+
+
+def test_one_look_takes_each_stamp_once(tmp_path: Path) -> None:
+    """What changes during it differs at the next one."""
+    path = tmp_path / "crm"
+    path.write_text("older")
+    looks = Looks()
+    first = looks(path)
+    path.unlink()
+    assert looks(path) == first
+    assert looks.stamps == {path: first}
+    assert Looks()(path) is None
+
+
+def test_a_folder_is_reported_from_what_is_none(tmp_path: Path) -> None:
+    """Also where nothing can be said of a path: its name is longer than the file system takes."""
+    (tmp_path / "file").write_text("")
+    paths = [tmp_path, tmp_path / "file", tmp_path / "none", tmp_path / "file/below", tmp_path / ("a" * 300)]
+    assert [is_folder(path) for path in paths] == [True, False, False, False, False]
+
+
+def test_standing_back_lets_go_of_the_interpreter_after_so_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    for done in range(1, 65):
+        yield_interpreter(done)
+    assert len(slept) == 2
+    assert all(seconds > 0 for seconds in slept)

@@ -1,0 +1,299 @@
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from sidekey.config import profiles
+from sidekey.config.load import load
+from sidekey.config.models import (
+    CallerSettings,
+    GlobalSettings,
+    IntegrationSettings,
+    LimitSettings,
+    ListenSettings,
+    LogSettings,
+    NetworkSettings,
+    TestSettings,
+    TimeoutSettings,
+)
+from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.oauth2.client_authentication import (
+    ClientSecretJwtSettings,
+    HeaderSettings,
+    PrivateKeyJwtSettings,
+)
+from sidekey.credentials.oauth2.grants import JwtBearerSettings, PasswordSettings, RefreshTokenSettings
+from sidekey.credentials.oauth2.token_request import TokenRequestSettings
+from sidekey.credentials.oauth2.token_response import TokenResponseSettings
+from sidekey.credentials.placement import WrittenPlacement
+from sidekey.credentials.registry import KINDS
+
+ERRORS = Path(__file__).parent / "errors"
+ENVIRON = {"HOME": "/nowhere"}
+
+ONE = (
+    "  {name}: {{endpoint_prefix: https://api.example.com/v1, auth: {{type: headers, headers: {{X-Tenant: acme}}}}}}\n"
+)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in ERRORS.glob("*.yaml")))
+def test_every_error_is_named_with_its_place_and_a_way_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file beside the config holds the exact lines, in their order."""
+    monkeypatch.chdir(ERRORS)
+    loaded = load(f"{name}.yaml", ENVIRON)
+    assert [str(error) for error in loaded.errors] == (ERRORS / f"{name}.txt").read_text().splitlines()
+    assert loaded.errors
+    assert loaded.snapshot is None
+
+
+@pytest.mark.parametrize("path", sorted(ERRORS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_error_or_warning_shows_a_secret(path: Path) -> None:
+    """Every secret of these files holds the word hunter2."""
+    loaded = load(path, ENVIRON)
+    assert "hunter2" not in "\n".join(map(str, loaded.of("error", "warning", "unreadable")))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sidekey.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_config_becomes_a_snapshot(tmp_path: Path) -> None:
+    """Its integrations stand in the order of the file."""
+    path = write(tmp_path, "version: 1\nintegrations:\n" + ONE.format(name="sms") + ONE.format(name="crm"))
+    loaded = load(path, {})
+    assert loaded.errors == loaded.of("unreadable") == loaded.warnings == []
+    assert loaded.snapshot is not None
+    assert list(loaded.snapshot.integrations) == ["sms", "crm"]
+
+
+def test_a_config_without_integrations_loads_with_a_warning(tmp_path: Path) -> None:
+    """Nothing would be let through."""
+    loaded = load(write(tmp_path, "version: 1\n"), {})
+    assert loaded.snapshot is not None
+    assert [error.message for error in loaded.warnings] == ["no integration is configured: every request is denied"]
+
+
+def test_what_only_one_process_may_use_is_a_warning_at_its_place(tmp_path: Path) -> None:
+    """With the integration that it is of; a profile that knows its refresh token to stay valid has none."""
+    text = (
+        "version: 1\nintegrations:\n  mails:\n    auth:\n      type: oauth2\n"
+        "      token_endpoint: https://auth.example.com/token\n      client_id: id\n"
+        "      grant:\n        type: refresh_token\n"
+        "        refresh_token: {env: SECRET}\n      single_live_token: true\n"
+        "  campaign: {auth: {type: oauth2, provider: acoustic-campaign, pod: US-1, client_id: id,"
+        " client_secret: {env: SECRET}, refresh_token: {env: SECRET}}}\n"
+    )
+    loaded = load(write(tmp_path, text), {"SECRET": "hunter2"})
+    places = [(error.line, error.column, error.path) for error in loaded.warnings]
+    assert places == [
+        (10, 24, "integrations.mails.auth.grant.refresh_token"),
+        (11, 26, "integrations.mails.auth.single_live_token"),
+    ]
+    assert "rotates: false" in loaded.warnings[0].message
+
+
+def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path) -> None:
+    """`run` goes on, `check` has an error with the place of the reference."""
+    path = write(
+        tmp_path,
+        "version: 1\nintegrations:\n  crm:\n    endpoint_prefix: https://api.example.com\n"
+        "    auth: {type: basic, username: svc, password: {file: crm}}\n" + ONE.format(name="sms"),
+    )
+    loaded = load(path, {})
+    assert loaded.errors == []
+    assert [str(error) for error in loaded.of("unreadable")] == [
+        f"{path}:5:50: integrations.crm.auth.password: "
+        "the file does not exist; a relative path starts at the config file's folder"
+    ]
+    assert loaded.snapshot is not None
+    assert loaded.snapshot.integrations["crm"].secrets.credential is None
+    assert loaded.snapshot.integrations["sms"].secrets.credential is not None
+
+
+@pytest.mark.parametrize(
+    ("region", "valid"), [("region: europe-west1.gcp, ", True), ("region: 5, ", False), ("", False)]
+)
+def test_the_examples_of_a_profile_get_into_no_message(tmp_path: Path, region: str, valid: bool) -> None:
+    """They stand in for a parameter that is missing or wrong; of its domains nothing is known then."""
+    path = write(
+        tmp_path,
+        "version: 1\nintegrations:\n  shop:\n    endpoint_prefix: https://api.us-central1.gcp.commercetools.com/shop\n"
+        f"    auth: {{type: oauth2, provider: commercetools, {region}client_id: id, client_secret: {{env: S}}}}\n"
+        "    test: {path: /carts}\n",
+    )
+    loaded = load(path, {"S": "hunter2"})
+    assert [error.path for error in loaded.errors] == ([] if valid else ["integrations.shop.auth.region"])
+    assert loaded.of("unreadable") == []
+    assert [warning.path for warning in loaded.warnings] == (["integrations.shop.endpoint_prefix"] if valid else [])
+
+
+def test_a_bad_file_of_a_folder_accuses_no_caller(tmp_path: Path) -> None:
+    """The integration that a caller names may stand in the file that could not be read."""
+    (tmp_path / "a.yaml").write_text(
+        "version: 1\ncallers: {billing: {token: {insecure_value: hunter2}, integrations: [crm]}}\n"
+    )
+    (tmp_path / "b.yaml").write_text("version: 1\nintegrations: {crm: [}\n")
+    assert [error.file for error in load(tmp_path, {}).errors] == [str(tmp_path / "b.yaml")]
+
+
+def test_errors_of_a_folder_stand_in_the_order_of_files_and_lines(tmp_path: Path) -> None:
+    """Whoever corrects them goes from top to bottom."""
+    (tmp_path / "b.yaml").write_text("version: 1\nintegrations: {crm: 1}\nvia: 1\n")
+    (tmp_path / "a.yaml").write_text("version: 1\nintegrations: {sms: 1}\nlog: 1\n")
+    places = [(Path(error.file).name, error.line) for error in load(tmp_path, {}).errors]
+    assert places == [("a.yaml", 2), ("a.yaml", 3), ("b.yaml", 2), ("b.yaml", 3)]
+
+
+def test_an_invalid_caller_hides_no_token_that_is_given_twice(tmp_path: Path) -> None:
+    """The callers without an error are still judged."""
+    token = "{token: {insecure_value: hunter2}}"
+    path = write(tmp_path, f"version: 1\nvia: 1\ncallers:\n  a: {token}\n  b: {{}}\n  c: {token}\n")
+    messages = [(error.line, error.message) for error in load(path, {}).errors]
+    assert messages == [
+        (2, "must be true or false"),
+        (5, "this key is missing"),
+        (6, "must differ from the token of caller a"),
+    ]
+
+
+def test_a_thousand_integrations_load_without_an_error(tmp_path: Path) -> None:
+    """Each gets its own policy and grant."""
+    many = 1_000
+    lines = [
+        f"  crm-{n}:\n    endpoint_prefix: https://api{n}.example.com/v1\n"
+        f"    auth: {{type: basic, username: svc{n}, password: {{env: SECRET}}}}\n"
+        for n in range(many)
+    ]
+    loaded = load(write(tmp_path, "version: 1\nintegrations:\n" + "".join(lines)), {"SECRET": "hunter2"})
+    assert loaded.snapshot is not None
+    integrations = loaded.snapshot.integrations
+    assert len({str(integration.base) for integration in integrations.values()}) == many
+    assert len({integration.secrets.credential for integration in integrations.values()}) == many
+
+
+REFERENCES = ("file", "env", "insecure_value", "store", "inline", "url")
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**20), 10**20),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+    st.sampled_from(["5s", "64KiB", "basic", "headers", "oauth2", "https://api.example.com/v1", "hunter2", "*", "GET"]),
+    st.fixed_dictionaries(
+        {}, optional={key: st.just("hunter2") for key in ("file", "env", "insecure_value", "store", "inline", "url")}
+    ),
+)
+ANYTHING = st.recursive(
+    ODD,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+def mappings(*models: type[BaseModel]) -> st.SearchStrategy[object]:
+    """Mappings that have some of the models' keys, with anything as their values."""
+    keys = {key: ANYTHING for model in models for key in model.model_fields}
+    return st.fixed_dictionaries({}, optional=keys) | ANYTHING
+
+
+def tagged(*members: type[BaseModel]) -> st.SearchStrategy[object]:
+    """A member of a union by its tag, alone or with some of the members' keys."""
+    tags = st.sampled_from([tag for each in members for tag in get_args(each.model_fields["type"].annotation)])
+    return tags | st.tuples(tags, mappings(*members)).map(
+        lambda both: {**both[1], "type": both[0]} if isinstance(both[1], dict) else both[1]
+    )
+
+
+OF_OAUTH2 = st.fixed_dictionaries(
+    {},
+    optional={
+        "provider": st.sampled_from([*profiles.names(), "comercetools", "acme"]),
+        "token_request": mappings(TokenRequestSettings),
+        "token_response": mappings(TokenResponseSettings),
+        "token_placement": mappings(WrittenPlacement) | st.sampled_from(["header", "body", "query"]),
+        "grant": tagged(JwtBearerSettings, PasswordSettings, RefreshTokenSettings),
+        "client_authentication": tagged(ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings),
+        **dict.fromkeys(profiles.parameter_properties("oauth2"), ANYTHING),
+    },
+)
+AUTHS = mappings(*KINDS.values()) | st.tuples(mappings(*KINDS.values()), OF_OAUTH2).map(
+    lambda keys: {**keys[0], **keys[1]} if isinstance(keys[0], dict) else keys[1]
+)
+INTEGRATIONS = st.tuples(
+    mappings(IntegrationSettings),
+    AUTHS,
+    mappings(TestSettings),
+    mappings(CertificateSettings),
+    st.sampled_from(["", "oauth2", *KINDS]),
+)
+SECTIONS = {
+    "listen": ListenSettings,
+    "network": NetworkSettings,
+    "timeouts": TimeoutSettings,
+    "limits": LimitSettings,
+    "log": LogSettings,
+}
+
+
+@given(
+    mappings(GlobalSettings),
+    st.fixed_dictionaries({}, optional={name: mappings(model) for name, model in SECTIONS.items()}),
+    st.dictionaries(st.sampled_from(["crm", "sms", "A b"]), INTEGRATIONS, max_size=2),
+    st.dictionaries(st.sampled_from(["billing", "B c"]), mappings(CallerSettings), max_size=2),
+)
+def test_whatever_a_file_holds_is_answered_with_errors(
+    tmp_path_factory: pytest.TempPathFactory,
+    top: object,
+    sections: dict[str, object],
+    integrations: dict[str, tuple[object, object, object, object, str]],
+    callers: dict[str, object],
+) -> None:
+    """No shape of a config makes the loading fail, and none gets a secret into a message."""
+    tree = dict(top) if isinstance(top, dict) else {"version": 1}
+    tree |= sections
+    tree |= {"callers": callers} if callers else {}
+    tree["integrations"] = {}
+    for name, (keys, auth, test, certificate, kind) in integrations.items():
+        further = {"auth": auth, "test": test, "client_certificate": certificate}
+        merged = {**keys, **further} if isinstance(keys, dict) else keys
+        if kind and isinstance(merged, dict) and isinstance(auth, dict):
+            merged["auth"] = {**auth, "type": kind}
+        tree["integrations"][name] = merged
+    path = tmp_path_factory.getbasetemp() / "anything.yaml"
+    path.write_text(json.dumps(tree, ensure_ascii=False).replace("\x7f", ""), "utf-8")
+    loaded = load(path, {})
+    assert (loaded.snapshot is None) == bool(loaded.errors)
+    assert "hunter2" not in "".join(error.message for error in loaded.of("error", "warning", "unreadable"))
+
+
+@pytest.mark.parametrize(
+    ("auth", "warned"),
+    [
+        ("type: headers, headers: {X-Key: {secret: {insecure_value: '12345678'}}}", False),
+        ("type: headers, headers: {X-Key: {secret: {insecure_value: '1234567'}}}", True),
+        ("type: headers, headers: {X-Key: public-text}", True),
+        ("type: basic, username: svc, password: {insecure_value: '1'}", False),
+        ("type: mtls, certificate: {file: none}, private_key: {file: none}", True),
+        ("type: oauth2, token_endpoint: 'https://a.example.com/t', client_id: a, client_secret: {env: NONE}", False),
+        ("type: headers, headers: {X-Key: {secret: {env: NONE}}}", False),
+    ],
+)
+@pytest.mark.parametrize("redact", [True, False])
+def test_redaction_that_does_nothing_is_a_warning(auth: str, warned: bool, redact: bool, tmp_path: Path) -> None:
+    """Where no secret is injected that is long enough to be searched; what is not known yet may be."""
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "version: 1\nintegrations:\n  it:\n    endpoint_prefix: https://api.example.com/v1\n"
+        f"    redact_response: {str(redact).lower()}\n    auth: {{{auth}}}\n"
+    )
+    loaded = load(config, {})
+    assert loaded.errors == []
+    text = "does nothing: no secret of 8 bytes or more is put into requests; remove this key"
+    found = [str(warning) for warning in loaded.warnings if "redact_response" in warning.path]
+    assert found == ([f"{config}:5:22: integrations.it.redact_response: {text}"] if warned and redact else [])

@@ -1,0 +1,23 @@
+from sidekey.config.errors import ConfigError
+from sidekey.config.load_result import Loaded
+
+
+def error(file: str, line: int) -> ConfigError:
+    return ConfigError(file, line, 1, "", "odd")
+
+
+def test_findings_are_in_the_order_of_their_places_and_once() -> None:
+    loaded = Loaded()
+    loaded.add("unreadable", [error("b", 1), error("a", 10), error("b", 1)])
+    loaded.add("error", [error("a", 2), error("b", 1)])
+    loaded.add("warning", [error("a", 1)])
+    loaded.sort()
+    assert loaded.of("unreadable") == [error("a", 10), error("b", 1)]
+    assert loaded.of("error", "unreadable") == [error("a", 2), error("a", 10), error("b", 1), error("b", 1)]
+
+
+def test_strict_run_stops_where_another_continues() -> None:
+    loaded = Loaded()
+    loaded.add("mismatched", [error("a", 1)])
+    assert loaded.stopping(strict=False) == []
+    assert loaded.stopping(strict=True) == [error("a", 1)]

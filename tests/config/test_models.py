@@ -1,0 +1,95 @@
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from sidekey import credentials
+from sidekey.config.models import Config
+from sidekey.credentials.context import Context
+
+CONFIG = {
+    "version": 1,
+    "callers": {"billing": {"token": {"insecure_value": "hunter2"}}},
+    "integrations": {
+        "crm": {
+            "endpoint_prefix": "https://api.example.com/v1",
+            "auth": {"type": "basic", "username": "svc", "password": {"insecure_value": "hunter2"}},
+        },
+        "sms": {
+            "endpoint_prefix": ["https://api.example.com/v1"],
+            "auth": {"type": "headers", "headers": {"X-Key": {"secret": {"insecure_value": "hunter2"}}}},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "show",
+    [repr, str, lambda config: config.model_dump_json(), lambda config: repr(config.model_dump())],
+    ids=["repr", "str", "json", "dump"],
+)
+def test_a_config_shows_no_secret(show: type[str]) -> None:
+    """In any form that a log or a debugger may give it."""
+    shown = show(Config.model_validate(CONFIG, context=Context("file")))
+    assert "REDACTED" in shown
+    assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"callers": {"billing": {"token": "hunter2"}}},
+        {"callers": {"billing": {"token": {"hunter2": "hunter2"}}}},
+        {"integrations": {"crm": {"auth": {"type": "basic", "username": "hunter2:", "password": "hunter2"}}}},
+        {"integrations": {"crm": {"auth": {"type": "headers", "headers": {"X-Key": {"insecure_value": "hunter2"}}}}}},
+    ],
+    ids=["a bare token", "a pasted key", "a bare password", "a secret as a header"],
+)
+def test_an_error_of_the_model_shows_no_secret(part: dict[str, object]) -> None:
+    """pydantic's own text is never printed, but a traceback may hold it."""
+    with pytest.raises(ValidationError) as caught:
+        Config.model_validate({**CONFIG, **part}, context=Context("file"))
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(caught.value)
+
+
+def test_values_are_never_converted() -> None:
+    """A text is no number, a number no text, 1 is not true."""
+    raw = {"version": 1, "via": 1, "limits": {"headers": "3"}, "log": {"path": "yes"}}
+    with pytest.raises(ValidationError) as caught:
+        Config.model_validate(raw, context=Context("file"))
+    assert [error["loc"] for error in caught.value.errors()] == [("limits", "headers"), ("log", "path"), ("via",)]
+
+
+def below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Every model of ours that is made of `model`."""
+    for each in model.__subclasses__():
+        yield from below(each)
+        if each.__module__.startswith("sidekey.") and not inspect.isabstract(each):
+            yield each
+
+
+def models() -> list[type[BaseModel]]:
+    """The models of everything that a config may say."""
+    for module in pkgutil.walk_packages(credentials.__path__, f"{credentials.__name__}."):
+        import_module(module.name)
+    return sorted({*below(BaseModel)}, key=lambda model: (model.__module__, model.__name__))
+
+
+@pytest.mark.parametrize("model", models(), ids=lambda model: model.__name__)
+def test_whatever_a_key_is_the_model_takes_it_or_tells_an_error(model: type[BaseModel]) -> None:
+    """Among others null, by which a key is left out: no validator may fail for it."""
+    values: tuple[Any, ...] = (
+        *(None, True, 3, 1.5, "", "x", " ", "\0", "\u00e9", [], [None], [[]], [{}], ["", 3]),
+        *({}, {"a": None}, {"a": []}, {"value": None}, {"file": None}, {"value": 1, "x": 2}),
+    )
+    for name, field in model.model_fields.items():
+        for value in values:
+            try:
+                model.model_validate({field.alias or name: value}, context=Context("file"))
+            except ValidationError as error:
+                assert error.errors()

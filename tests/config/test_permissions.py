@@ -1,0 +1,300 @@
+"""`sidekey check` and `sidekey run` judge who may change or read the files of a config."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from base64 import b64encode
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from support import programs
+from support.certificates import issue
+from support.child import Child, run_cli, run_process
+from support.configmap_mount import Projected
+
+CONFIG = """\
+version: 1
+ca: {trust_folder: trust}
+callers: {app: {token: {file: files/token}, integrations: "*"}}
+store: {path: store.db, keys: [{id: k1, key: {file: files/store-key}}]}
+integrations:
+  basic:
+    endpoint_prefix: https://api.example.com
+    auth: {type: basic, username: {file: files/username}, password: {file: files/password}}
+  bank:
+    endpoint_prefix: https://bank.example.com
+    trusted_ca: {file: files/bank-ca.pem}
+    auth: {type: mtls, allow_private_ca: true, certificate: {file: files/tls.crt}, private_key: {file: files/tls.key}}
+"""
+SECRETS = ("password", "store-key", "tls.key", "token", "username")
+PUBLIC = ("bank-ca.pem", "tls.crt")
+KEYS = {
+    "token": "callers.app.token",
+    "store-key": "store.keys[0].key",
+    "username": "integrations.basic.auth.username",
+    "password": "integrations.basic.auth.password",
+    "bank-ca.pem": "integrations.bank.trusted_ca",
+    "tls.crt": "integrations.bank.auth.certificate",
+    "tls.key": "integrations.bank.auth.private_key",
+}
+
+
+def place(name: str) -> str:
+    """Return line, column and key of the reference to a file."""
+    reference = f"{{file: files/{name}}}"
+    lines = CONFIG.splitlines()
+    number, line = next((number, line) for number, line in enumerate(lines, 1) if reference in line)
+    return f"{number}:{line.index(reference) + 1}: {KEYS[name]}"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Make a config with files that are closed to others, in a folder that every user may enter."""
+    path = Path(tempfile.mkdtemp(prefix="sidekey-test-"))
+    path.chmod(0o755)
+    (path / "files").mkdir(0o755)
+    (path / "sidekey.yaml").write_text(CONFIG)
+    issued = issue(start=datetime.now(UTC) - timedelta(days=1))
+    contents = {
+        **dict.fromkeys(("username", "password"), b"svc"),
+        "token": b"token-of-the-app",
+        "store-key": b64encode(bytes(range(32))),
+        "bank-ca.pem": issued.pem,
+        "tls.crt": issued.pem,
+        "tls.key": issued.key_pem,
+    }
+    for name, content in contents.items():
+        (path / "files" / name).write_bytes(content)
+        (path / "files" / name).chmod(0o600)
+    (path / "trust").mkdir(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def check(folder: Path, *, status: int) -> list[str]:
+    """Return what `sidekey check` says about permissions, without the name of the config file."""
+    result = run_cli("check", "--config", str(folder / "sidekey.yaml"))
+    said = [line.replace(f"{folder}/sidekey.yaml:", "", 1) for line in result.stdout.splitlines()]
+    found = [line for line in said if "chmod" in line]
+    assert (result.returncode, len(found) + (status == 0)) == (status, len(found) + (said[-1][:3] == "ok:")), said
+    return found
+
+
+def test_private_files_are_no_error(folder: Path) -> None:
+    """Nor is a config that others read, as it refers to secrets."""
+    assert check(folder, status=0) == []
+
+
+@pytest.mark.parametrize("name", [*SECRETS, *PUBLIC])
+def test_file_that_every_user_may_write_is_an_error(name: str, folder: Path) -> None:
+    """A secret, a key of the store, a certificate, a CA: at the key that names it, with the way out."""
+    path = folder / "files" / name
+    path.chmod(0o602)
+    assert check(folder, status=1) == [
+        f"{place(name)}: {path} can be changed by every user (mode 0602): run chmod o-w {path}"
+    ]
+
+
+def test_config_that_every_user_may_write_is_an_error(folder: Path) -> None:
+    """At its first line; also where a folder of several files is the config."""
+    path = folder / "sidekey.yaml"
+    path.chmod(0o666)
+    expected = f"1:1: (file): {path} can be changed by every user (mode 0666): run chmod o-w {path}"
+    assert check(folder, status=1) == [expected]
+    result = run_cli("check", "--config", str(folder))
+    assert f"{path}:{expected}\n" in result.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to other groups")
+def test_group_counts_unless_it_is_roots_or_that_of_the_process(folder: Path) -> None:
+    """Root runs this test, so that its own group and that of root are the same."""
+    path = folder / "files" / "password"
+    path.chmod(0o660)
+    assert check(folder, status=0) == []
+    os.chown(path, -1, 12345)
+    assert check(folder, status=1) == [
+        f"{place('password')}: {path} can be changed by the group 12345 (mode 0660): run chmod g-w {path}"
+    ]
+    path.chmod(0o662)
+    assert check(folder, status=1)[0].endswith(f"by every user (mode 0662): run chmod go-w {path}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root takes other groups")
+def test_unnamed_supplementary_group_is_the_volumes(folder: Path) -> None:
+    """As the kubelet adds fsGroup to a process; a group with a name has members of its own."""
+    setpriv = programs.require("setpriv")
+    path = folder / "files" / "password"
+    path.chmod(0o660)
+    for group, status in ((12345, 0), (1, 1)):
+        os.chown(path, -1, group)
+        command = [sys.executable, "-m", "sidekey", "check", "--config", str(folder / "sidekey.yaml")]
+        run = subprocess.run([setpriv, f"--groups={group}", *command], capture_output=True, text=True, check=False)
+        assert run.returncode == status, run.stdout
+        assert ("can be changed by the group 1 " in run.stdout) is (status == 1)
+
+
+def test_folder_on_a_path_that_every_user_may_write_is_one_error(folder: Path) -> None:
+    """Whoever can write to it replaces all files in it; the sticky bit prevents that."""
+    path = folder / "files"
+    path.chmod(0o777)
+    assert check(folder, status=1) == [
+        f"{place('bank-ca.pem')}: the folder {path} can be changed by every user (mode 0777), who can replace what is "
+        f"in it: run chmod o-w {path}, or set its sticky bit"
+    ]
+    path.chmod(0o1777)
+    assert check(folder, status=0) == []
+
+
+def test_links_are_followed_and_their_folders_judged(folder: Path) -> None:
+    """The file at the end, its folders, and a folder that holds a link only."""
+    real, links = folder / "real", folder / "links"
+    for each in (real, links):
+        each.mkdir(0o755)
+    password = folder / "files" / "password"
+    password.rename(real / "password")
+    password.symlink_to("../links/password")
+    (links / "password").symlink_to(real / "password")
+    assert check(folder, status=0) == []
+    for path in (real, links):
+        path.chmod(0o777)
+        (said,) = check(folder, status=1)
+        assert said.startswith(f"{place('password')}: the folder {path} can be changed by every user")
+        path.chmod(0o755)
+    (real / "password").chmod(0o602)
+    (said,) = check(folder, status=1)
+    assert said.startswith(f"{place('password')}: {real / 'password'} can be changed by every user")
+
+
+def test_links_in_a_circle_are_an_error_of_the_secret_alone(folder: Path) -> None:
+    """They end nowhere, so nothing can be judged."""
+    password = folder / "files" / "password"
+    password.unlink()
+    password.symlink_to("password")
+    assert check(folder, status=1) == []
+
+
+@pytest.mark.parametrize("name", ["", "ca.pem"])
+def test_trust_folder_that_every_user_may_write_is_an_error(name: str, folder: Path) -> None:
+    """Whoever writes there decides what callers trust."""
+    (folder / "trust" / "ca.pem").touch()
+    path = folder / "trust" / name
+    path.chmod(0o777)
+    (said,) = check(folder, status=1)
+    subject = str(path) if name else f"the folder {path}"
+    assert said.startswith(f"2:20: ca.trust_folder: {subject} can be changed by every user (mode 0777)")
+
+
+def test_readable_secrets_are_one_warning(folder: Path) -> None:
+    """Files that hold no secret do not count, nor do secrets in a folder that others may not enter."""
+    for name in PUBLIC:
+        (folder / "files" / name).chmod(0o644)
+    assert check(folder, status=0) == []
+    for name in SECRETS:
+        (folder / "files" / name).chmod(0o644)
+    first, second, third, *_ = (folder / "files" / name for name in SECRETS)
+    assert check(folder, status=0) == [
+        f"warning: {place('password')}: every user of this machine can read secrets: run chmod o-r on {first}, "
+        f"{second}, {third} and 2 more, or close a folder above"
+    ]
+    (folder / "files").chmod(0o750)
+    assert check(folder, status=0) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_readable_secret_of_another_owner_is_closed_by_its_mount(folder: Path) -> None:
+    """As Docker mounts a secret: root owns it and its mode is 0444."""
+    setpriv = programs.require("setpriv")
+    user = 12345
+    for path in (folder, *folder.iterdir(), *(folder / "files").iterdir()):
+        os.chown(path, user, user)
+    own, mounted = folder / "files" / "password", folder / "files" / "token"
+    own.chmod(0o644)
+    os.chown(mounted, 0, 0)
+    mounted.chmod(0o444)
+    within = [setpriv, f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    command = [sys.executable, "-m", "sidekey", "check", "--json", "--config", str(folder / "sidekey.yaml")]
+    run = subprocess.run([*within, *command], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert [each["message"] for each in json.loads(run.stdout)["warnings"] if "every user" in each["message"]] == [
+        f"every user of this machine can read secrets: run chmod o-r on {own}, set `mode` of the mount with {mounted}, "
+        "owned by another user, or close a folder above"
+    ]
+
+
+@pytest.mark.parametrize("name", ["bank-ca.pem", "password"])
+def test_device_is_not_judged(name: str, folder: Path) -> None:
+    """Programs of every user need /dev/null, which every user may write and read."""
+    path = folder / "files" / name
+    path.unlink()
+    path.symlink_to("/dev/null")
+    assert check(folder, status=1) == []
+
+
+def test_secret_on_a_kubernetes_volume_may_be_readable(folder: Path) -> None:
+    """Its root is 1777 and its files are 0644 by default; the container is the limit there."""
+    files = {path.name: path.read_text() for path in (folder / "files").iterdir()}
+    shutil.rmtree(folder / "files")
+    Projected(folder / "files", files)
+    (folder / "files").chmod(0o1777)
+    for path in (folder / "files").iterdir():
+        assert path.resolve().is_dir() or path.stat().st_mode & 0o777 == 0o644
+    assert check(folder, status=0) == []
+    (folder / "files" / "password").chmod(0o666)
+    (said,) = check(folder, status=1)
+    assert "password can be changed by every user (mode 0666)" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
+@pytest.mark.parametrize(
+    ("commands", "said"),
+    [
+        ("mount --bind files files && mount -o remount,bind,ro files", []),
+        ("mount -t tmpfs -o mode=0777 none trust", []),
+        ("chmod 0777 trust", ["the folder trust can be changed by every user (mode 0777)"]),
+    ],
+    ids=["read-only mount", "root of a mount, as an emptyDir", "folder"],
+)
+def test_mounts_are_judged_by_what_can_happen_there(commands: str, said: list[str], folder: Path) -> None:
+    """Nobody writes to a read-only mount; who mounts a volume decides who may use it."""
+    unshare = programs.require("unshare")
+    if commands.startswith("mount --bind"):
+        for path in (folder / "files", *(folder / "files").iterdir()):
+            path.chmod(0o777)
+    namespace = ["--mount"] if os.geteuid() == 0 else ["--mount", "--map-root-user"]
+    within = [unshare, *namespace, "/bin/sh", "-c", f'{commands} && exec "$@"', "sh"]
+    tried = subprocess.run([*within, "true"], cwd=folder, capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        programs.missing("unshare", f"no mount namespace can be made here ({tried.stderr.strip()})")
+    command = [sys.executable, "-m", "sidekey", "check", "--json", "--config", "sidekey.yaml"]
+    run = subprocess.run([*within, *command], cwd=folder, capture_output=True, text=True, check=False)
+    found = json.loads(run.stdout)
+    messages = [each["message"].replace(f"{folder}/", "") for each in found["faults"]]
+    assert [message.partition(",")[0] for message in messages] == said
+    assert not [each for each in found["warnings"] if "chmod" in each["message"]]
+
+
+def test_run_logs_what_check_refuses_and_strict_does_not_start(folder: Path) -> None:
+    """Also at a reload of a file that has changed; a wrong mode must not end a service that works."""
+    password = folder / "password"
+    password.write_text("svc")
+    password.chmod(0o600)
+    auth = "auth: {type: basic, username: svc, password: {file: password}}"
+    event = "other users can change a file that Sidekey trusts"
+    with Child(f"integrations:\n  it: {{endpoint_prefix: 'https://api.test', {auth}}}\n", folder) as child:
+        assert not [line for line in child.lines if event in line]
+        password.chmod(0o666)
+        os.kill(child.process.pid, signal.SIGHUP)
+        line = child.wait_for_line(lambda line: event in line)
+    assert f"{password} can be changed by every user (mode 0666)" in json.loads(line)["place"]
+    result = run_process("run", "--strict", "--config", str(folder / "sidekey.yaml"))
+    assert result.returncode == 1
+    assert f"{password} can be changed by every user (mode 0666)" in result.stderr

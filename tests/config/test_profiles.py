@@ -1,0 +1,995 @@
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidekey.config import profiles
+from sidekey.config.errors import Finding, Table, error_at, error_of
+from sidekey.config.load import Loaded, load
+from sidekey.config.profiles import Expansion, expand
+from sidekey.config.yaml_reader import parse
+from sidekey.credentials.base import CallingCredential, FixedCredential
+from sidekey.credentials.context import Context
+from sidekey.credentials.fields import SHAPE
+from sidekey.credentials.refresh_settings import ONE_PROCESS
+from sidekey.credentials.registry import KINDS
+from sidekey.policy.targets import decide, parse_domain, parse_learnt
+from sidekey.policy.urls import parse_target
+from support.drive_kinds import first_call, settings_of
+from support.profiles import auth_of, environment
+
+PARAMETERS = [(name, key) for name in profiles.names() for key in profiles.profile(name).parameters]
+
+
+def urls(found: profiles.Profile, entries: profiles.Pairs | None = None) -> list[str]:
+    """The URLs of a profile, with placeholders; or what became of them in these entries."""
+    keys = [key for key, text in found.entries() if text.startswith("https://")]
+    filled = dict(found.entries() if entries is None else entries)
+    return [text for key in keys for text in filled[key].split(", ")]
+
+
+IN_URLS = [(name, key) for name, key in PARAMETERS if f"{{{key}}}" in "".join(urls(profiles.profile(name)))]
+WHOLE_HOSTS = {("ghost", "host"), ("microsoft-entra", "api_host"), ("sap-btp", "api_host")}
+"""Parameters that are a host name, and not a part of one of the platform's."""
+IN_QUERIES = {"yotpo-ugc"}
+"""Profiles whose platform takes the token in the query alone."""
+OWN_LABELS = {
+    ("auth0", "domain"),
+    ("braze", "instance"),
+    ("crowdstrike", "host"),
+    ("dynamics-365", "host"),
+    ("genesys-cloud", "region"),
+    ("intercom", "host"),
+    ("iterable", "host"),
+    ("okta", "domain"),
+    ("okta-api-token", "domain"),
+    ("onetrust", "host"),
+    ("onetrust-api-key", "host"),
+    ("segment", "host"),
+    ("sendgrid", "host"),
+}
+"""Parameters that are one of the platform's own hosts, or the end of one: it stands in their pattern."""
+PLATFORMS = {
+    "auth0": ("auth0.com",),
+    "braze": ("braze.com", "braze.eu"),
+    "crowdstrike": ("crowdstrike.com",),
+    "dynamics-365": ("dynamics.com",),
+    "genesys-cloud": (
+        *("mypurecloud.com", "mypurecloud.ie", "mypurecloud.de", "mypurecloud.jp", "mypurecloud.com.au"),
+        *("pure.cloud", "us-gov-pure.cloud"),
+    ),
+    "intercom": ("intercom.io",),
+    "iterable": ("iterable.com",),
+    "okta": ("okta.com", "oktapreview.com", "okta-emea.com"),
+    "okta-api-token": ("okta.com", "oktapreview.com", "okta-emea.com"),
+    "onetrust": ("onetrust.com",),
+    "onetrust-api-key": ("onetrust.com",),
+    "segment": ("segment.io", "segmentapis.com"),
+    "sendgrid": ("sendgrid.com",),
+}
+"""Whose hosts these are."""
+
+TENANTS = {(name, "tenant") for name, key in PARAMETERS if key == "tenant"}
+"""Those of Entra may have labels, and stand in a path."""
+
+HOSTILE = [
+    "",
+    ".",
+    "..",
+    "evil.example/",
+    "evil.example#",
+    "evil.example?",
+    "user@evil.example",
+    "evil.example:443",
+    "a:b@c",
+    "a\\b",
+    "a%2fb",
+    "a b ",
+    " a",
+    "a\n",
+    "a\x00",
+    "-",
+    "{region}",
+    "é",
+    "xn--\u00e9",
+    "\uff11\uff12\uff13-ABC-\uff14\uff15\uff16",
+    "x" * 300,
+]
+COMMERCETOOLS = "auth: {type: oauth2, provider: commercetools, region: europe-west1.gcp, client_id: id}\n"
+MARKETING_CLOUD = "auth: {type: oauth2, provider: salesforce-marketing-cloud, subdomain: mc-acme"
+
+
+def table(text: str) -> Table:
+    """An integration as its file holds it."""
+    return parse("c.yaml", text.encode())[0]
+
+
+def shown(text: str) -> list[str]:
+    """The errors of expanding, as they are printed."""
+    raw = table(text)
+    return [str(error_at(raw, loc, message)) for loc, message in expand(raw, Context("file")).errors]
+
+
+def with_examples(name: str, optional: bool = True, **given: object) -> Expansion:
+    """A profile expanded with its examples for parameters."""
+    return expand({"auth": auth_of(name, optional=optional, **given)}, Context("file"))
+
+
+def loaded_with(integration: dict[str, Any], folder: Path) -> Loaded:
+    """Load a config of one integration."""
+    path = folder / "sidekey.yaml"
+    path.write_text(json.dumps({"version": 1, "integrations": {"shop": integration}}))
+    return load(path, environment())
+
+
+def folded(text: str) -> str:
+    """A name without case, spaces and punctuation."""
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
+def texts(data: Any) -> Iterator[str]:
+    """Every text below a value."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from texts(value)
+
+
+@pytest.mark.parametrize("optional", [True, False])
+@pytest.mark.parametrize("name", profiles.names())
+def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str, optional: bool) -> None:
+    """With and without the optional parameters; nothing that stands for a parameter is left."""
+    expansion = with_examples(name, optional)
+    assert expansion.errors == []
+    found = profiles.profile(name)
+    filled = expansion.filled
+    assert filled is not None
+    assert urls(found)
+    domains = expansion.table.get("allowed_domains", [])
+    assert all(parse_domain(domain).origin.scheme == "https" for domain in domains)
+    for text in urls(found, filled.entries):
+        assert text in domains or parse_target(text).origin.scheme == "https"
+    assert expansion.table.get("allow_other_domains", False) is bool(domains)
+    left = {each for text in texts(expansion.table) for each in re.findall(r"\{(.*?)\}", text)}
+    assert left <= profiles.later()
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_a_profile_fills_in_known_keys_and_no_credential(name: str) -> None:
+    """A parameter has no name that means something under auth already."""
+    found = profiles.profile(name)
+    known = KINDS[found.kind].model_fields.keys()
+    assert found.auth.keys() <= known - {"type", "provider", "client_secret"}
+    assert found.names.isdisjoint(known)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if profiles.takes_profiles(kind)])
+def test_a_name_is_that_of_a_secret_to_all_profiles_of_a_kind_or_to_none(kind: str) -> None:
+    """A schema describes a key once."""
+    found = [profiles.profile(name) for name in profiles.names_of(kind)]
+    assert {key for each in found for key in each.secrets}.isdisjoint(key for each in found for key in each.parameters)
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_path: Path) -> None:
+    """Nothing else need be written: it loads, and asks its token endpoint for a token by https."""
+    loaded = loaded_with({"auth": auth_of(name)}, tmp_path)
+    assert loaded.of("error", "unreadable") == []
+    told = {warning.message for warning in loaded.warnings} - {ONE_PROCESS}
+    assert told == (
+        {"a token in the query appears in the logs of servers (RFC 6750 2.3)"} if name in IN_QUERIES else set()
+    )
+    assert loaded.snapshot is not None
+    shop = loaded.snapshot.integrations["shop"]
+    assert shop.base is not None
+    assert shop.test is None
+    assert decide(shop.policy, "POST", f"{shop.base}/x").allowed
+    credential = shop.secrets.credential
+    if isinstance(credential, FixedCredential):
+        assert b"hunter2" in credential.grant.secrets
+    if not shop.traits.calls:
+        return
+    assert credential is not None
+    call = first_call(cast(CallingCredential, credential))
+    endpoint = parse_target(call.url)
+    filled = parse_target(dict(shop.filled)[f"auth.{'login.url' if shop.kind == 'session' else 'token_endpoint'}"])
+    assert (endpoint.origin, endpoint.path) == (filled.origin, filled.path)
+    assert not decide(shop.policy, "POST", f"{endpoint.origin}{endpoint.path}").allowed
+
+
+@pytest.mark.parametrize("name", [name for name in profiles.names() if profiles.profile(name).test is not None])
+def test_the_suggested_test_request_is_valid_in_an_integration(name: str, tmp_path: Path) -> None:
+    """The profile's own prefix and domains allow it, and nothing in it stands for a parameter."""
+    suggested = profiles.profile(name).test
+    assert suggested is not None
+    loaded = loaded_with({"auth": auth_of(name), "test": suggested.model_dump()}, tmp_path)
+    assert loaded.errors == []
+    assert loaded.snapshot is not None
+    shop = loaded.snapshot.integrations["shop"]
+    assert shop.test is not None
+    assert (shop.test.method, shop.test.path) == ("GET", suggested.path)
+    assert decide(shop.policy, "GET", f"{shop.base}{suggested.path}").allowed
+
+
+def test_names_titles_and_aliases_mean_one_profile_each() -> None:
+    """Without case, spaces and punctuation; an alias repeats no other name of its own profile."""
+    meant: dict[str, str] = {}
+    for name in profiles.names():
+        found = profiles.profile(name)
+        for text in dict.fromkeys((name, found.title)):
+            assert meant.setdefault(folded(text), name) == name
+        for alias in found.aliases:
+            assert meant.setdefault(folded(alias), f"alias of {name}") == f"alias of {name}"
+        assert len({*map(folded, found.aliases)}) == len(found.aliases)
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_a_profile_says_where_it_is_from(name: str) -> None:
+    """The provider's own page, what users should know, and where its facts were read."""
+    found = profiles.profile(name)
+    assert all(parse_target(source.partition("#")[0]).origin.scheme == "https" for source in found.sources)
+    assert len(set(found.sources)) == len(found.sources)
+    if len(found.sources) < 2:
+        assert set(found.unconfirmed.values()) >= {"one source" if found.sources else "memory"}
+    assert parse_target(found.documentation.partition("#")[0]).origin.scheme == "https"
+    assert found.title
+    assert found.notes
+
+
+@pytest.mark.parametrize(("name", "key"), IN_URLS)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: st.DataObject) -> None:
+    """Whatever its pattern takes: the host ends in the profile's own suffix, without userinfo, port or further path."""
+    found = profiles.profile(name)
+    value = data.draw(st.from_regex(re.compile(found.parameters[key].pattern, re.ASCII), fullmatch=True))
+    expansion = with_examples(name, **{key: value})
+    assert expansion.errors == []
+    assert expansion.filled is not None
+    for template, url in zip(urls(found), urls(found, expansion.filled.entries), strict=True):
+        if "*" in template:
+            continue
+        host, target = template.split("/")[2], parse_target(url)
+        suffix = host.rpartition("}")[2].lower()
+        if (name, key) in OWN_LABELS and f"{{{key}}}" in host:
+            assert any(target.origin.host.endswith(f".{platform}") for platform in PLATFORMS[name])
+        elif f"{{{key}}}" == host:
+            assert (name, key) in WHOLE_HOSTS
+            assert target.origin.host == value
+        elif f"{{{key}}}" in host:
+            assert suffix.count(".") >= 2
+        assert target.origin.host.endswith(suffix)
+        assert (target.origin.scheme, target.origin.port, target.query) == ("https", 443, None)
+        assert target.path.count("/") == max(template.count("/") - 2, 1)
+
+
+@pytest.mark.parametrize(("name", "key"), IN_URLS)
+def test_what_would_add_to_a_url_is_refused_without_an_echo(name: str, key: str) -> None:
+    """Labels, ports, paths, userinfo, controls, look-alike digits: the error tells the rule and an example."""
+    parameter = profiles.profile(name).parameters[key]
+    reason = f"must be {parameter.rule}, such as {parameter.example}"
+    assert {value: parameter.error(value) for value in HOSTILE} == dict.fromkeys(HOSTILE, reason)
+
+
+@pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - TENANTS - WHOLE_HOSTS))
+def test_a_parameter_adds_no_label_of_its_own_to_a_host(name: str, key: str) -> None:
+    """A region's cloud or an org's partition is one of a few words; a tenant, which has labels, stands in the path."""
+    assert profiles.profile(name).parameters[key].error("evil.example") is not None
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, ["a"], {"env": "REGION"}])
+def test_a_parameter_is_a_plain_value(value: object) -> None:
+    """No reference, list or truth value."""
+    errors = {(name, key): profiles.profile(name).parameters[key].error(value) for name, key in PARAMETERS}
+    assert [where for where, error in errors.items() if not (error or "").startswith("must be ")] == []
+
+
+def test_the_parameters_are_taken_out_and_the_provider_stays() -> None:
+    """The model of the kind knows `provider` alone."""
+    expansion = expand(table(COMMERCETOOLS), Context("file"))
+    assert expansion.table == {
+        "auth": {
+            "type": "oauth2",
+            "provider": "commercetools",
+            "client_id": "id",
+            "token_endpoint": "https://auth.europe-west1.gcp.commercetools.com/oauth/token",
+            "client_authentication": "header",
+        },
+        "allow_other_domains": True,
+        "allowed_domains": [
+            "https://api.europe-west1.gcp.commercetools.com",
+            "https://import.europe-west1.gcp.commercetools.com",
+        ],
+    }
+
+
+@pytest.mark.parametrize(("written", "value"), [("12", 12), ("'12'", "12")])
+def test_a_number_stays_as_it_was_written(written: str, value: object) -> None:
+    """JSON tells 12 from "12", and the platform takes both."""
+    expansion = expand(table(f"{MARKETING_CLOUD}, account_id: {written}}}\n"), Context("file"))
+    body = expansion.table["auth"]["token_request"]["body"]
+    assert (body, type(body["account_id"])) == ({"account_id": value}, type(value))
+
+
+def test_what_lacks_an_optional_parameter_is_left_out() -> None:
+    """An empty body as well; what stands beside it remains."""
+    assert expand(table(f"{MARKETING_CLOUD}}}\n"), Context("file")).table["auth"]["token_request"] == {"format": "json"}
+    assert "token_request" not in expand(table(COMMERCETOOLS), Context("file")).table["auth"]
+
+
+def test_what_the_integration_writes_wins_mapping_by_mapping() -> None:
+    """One key of a mapping replaces that key alone; the file's own mapping stays as it was."""
+    text = (
+        "auth:\n  type: oauth2\n  provider: commercetools\n  region: europe-west1.gcp\n  project_key: shop\n"
+        "  client_authentication: body\n  token_request: {body: {scope: {env: SCOPE}}, format: json}\n"
+    )
+    raw = table(text)
+    expansion = expand(raw, Context("file"))
+    auth = expansion.table["auth"]
+    assert auth["client_authentication"] == "body"
+    assert auth["token_request"] == {"body": {"scope": {"env": "SCOPE"}}, "format": "json"}
+    assert raw == table(text)
+    beside = expand(
+        table(f"{MARKETING_CLOUD}, account_id: 12, token_request: {{body: {{scope: email_read}}}}}}\n"), Context("file")
+    )
+    assert beside.table["auth"]["token_request"] == {
+        "body": {"scope": "email_read", "account_id": 12},
+        "format": "json",
+    }
+
+
+def test_a_profile_may_say_how_tokens_are_renewed() -> None:
+    """Its `auth` takes these keys as any other."""
+    text = (
+        "kind: oauth2\ntitle: T\ncategory: cloud\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"
+        "auth: {token_endpoint: 'https://a.example.com/t', renewal_interval: 5s, single_live_token: true}\n"
+    )
+    found = profiles.read_profile("t.yaml", text.encode())
+    assert found.entries()[1:] == (("auth.renewal_interval", "5s"), ("auth.single_live_token", "true"))
+    own = {"type": "oauth2", "client_id": "id", "client_secret": {"env": "SECRET"}}
+    traits = settings_of({**found.auth, **own}).traits()
+    assert (traits.renewal_interval, traits.single_live_token) == (5.0, True)
+
+
+ENTRA = "auth: {type: oauth2, provider: microsoft-entra, tenant: contoso.com, client_id: id"
+NATIONAL = {
+    "https://graph.microsoft.com": "graph.microsoft.com",
+    "https://graph.microsoft.us": "graph.microsoft.us",
+    "https://dod-graph.microsoft.us": "dod-graph.microsoft.us",
+    "https://microsoftgraph.chinacloudapi.cn": "microsoftgraph.chinacloudapi.cn",
+    "https://management.azure.com": "management.azure.com",
+    "https://management.usgovcloudapi.net": "management.usgovcloudapi.net",
+    "https://management.chinacloudapi.cn": "management.chinacloudapi.cn",
+    "https://manage.office.com": "manage.office.com",
+    "https://api.businesscentral.dynamics.com": "api.businesscentral.dynamics.com",
+}
+ELSEWHERE = [
+    "https://vault.azure.net",
+    "https://storage.azure.com",
+    "https://database.windows.net",
+    "https://analysis.windows.net/powerbi/api",
+    "https://acme.crm4.dynamics.com",
+    "https://graph.microsoft.com.evil.example",
+    "https://GRAPH.microsoft.com",
+    "https://graph.microsoft.com/",
+    "http://graph.microsoft.com",
+    "api://11111111-2222-3333-4444-555555555555",
+    "499b84ac-1321-427f-aa17-267ca6975798",
+]
+NEEDS_HOST = (
+    "auth.api_host: this key is missing: with this scope, microsoft-entra needs the host name of the API, in lower "
+    "case, such as my-vault.vault.azure.net"
+)
+
+
+@pytest.mark.parametrize(("resource", "host"), NATIONAL.items())
+def test_an_entra_token_may_go_to_the_api_of_its_scope_and_nowhere_else(resource: str, host: str) -> None:
+    """The scope names the API's own host."""
+    expansion = expand(table(f"{ENTRA}, scope: {resource}/.default}}\n"), Context("file"))
+    assert (expansion.errors, expansion.table["allowed_domains"]) == ([], [f"https://{host}"])
+
+
+@pytest.mark.parametrize("resource", ELSEWHERE)
+def test_an_entra_scope_whose_api_is_unknown_needs_its_host(resource: str) -> None:
+    """The token would go to a host that it is not for: the error has its place and the way out."""
+    text = f"{ENTRA}, scope: '{resource}/.default'"
+    assert shown(f"{text}}}\n") == [f"c.yaml:1:7: {NEEDS_HOST}"]
+    expansion = expand(table(f"{text}, api_host: acme.vault.azure.net}}\n"), Context("file"))
+    assert (expansion.errors, expansion.table["allowed_domains"]) == ([], ["https://acme.vault.azure.net"])
+
+
+def test_a_host_that_is_written_replaces_the_one_of_the_scope() -> None:
+    """A gateway in front of the API, for one."""
+    text = f"{ENTRA}, scope: https://graph.microsoft.com/.default, api_host: graph.acme.example}}\n"
+    assert expand(table(text), Context("file")).table["allowed_domains"] == ["https://graph.acme.example"]
+
+
+@pytest.mark.parametrize("host", ["*.vault.azure.net", "vault", "10.0.0.1", "Acme.vault.azure.net", "a.example:8443"])
+def test_an_api_host_is_one_host_name(host: str) -> None:
+    """No wildcard, address, port or single label."""
+    assert (profiles.profile("microsoft-entra").parameters["api_host"].error(host) or "").startswith("must be ")
+
+
+@pytest.mark.parametrize(
+    ("own", "domains"),
+    [
+        ("allowed_domains: ['https://a.vault.azure.net', 'https://b.vault.azure.net']\n", 2),
+        ("allow_other_domains: false\n", 0),
+    ],
+)
+def test_a_parameter_of_the_domains_is_not_needed_where_these_are_written(own: str, domains: int) -> None:
+    """Whoever writes them, or allows none, has said where the token may go."""
+    expansion = expand(table(f"{ENTRA}, scope: https://vault.azure.net/.default}}\n{own}"), Context("file"))
+    assert (expansion.errors, len(expansion.table.get("allowed_domains", []))) == ([], domains)
+
+
+def test_a_wrong_scope_is_one_error() -> None:
+    """Which host goes with it is not asked."""
+    assert shown(f"{ENTRA}, scope: User.Read}}\n") == [
+        "c.yaml:1:92: auth.scope: must be one resource with /.default behind it, "
+        "such as https://graph.microsoft.com/.default"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "scope"),
+    [
+        ("", None),
+        (", project_key: shop", "manage_project:shop"),
+        (", scope: 'view_products:shop manage_orders:shop:eu'", "view_products:shop manage_orders:shop:eu"),
+        (", project_key: shop, scope: 'view_products:shop'", "view_products:shop"),
+    ],
+)
+def test_the_scopes_of_commercetools_are_a_parameter(written: str, scope: str | None) -> None:
+    """By default that of the project, or all of the client."""
+    auth = expand(table(COMMERCETOOLS.replace("client_id: id", f"client_id: id{written}")), Context("file")).table[
+        "auth"
+    ]
+    assert auth.get("token_request", {}).get("body", {}).get("scope") == scope
+
+
+class Restored(NamedTuple):
+    """A profile's parameters, the line that restores a host that it once allowed, a target there, what it learns."""
+
+    parameters: dict[str, str]
+    line: dict[str, Any]
+    url: str
+    learnt: str = ""
+
+
+RESTORED = {
+    "microsoft-entra": Restored(
+        {"tenant": "contoso.com", "scope": "https://graph.microsoft.com/.default"},
+        {"allowed_domains": ["https://graph.microsoft.com", "https://management.azure.com"]},
+        "https://management.azure.com/x",
+    ),
+    "salesforce-marketing-cloud": Restored(
+        {"subdomain": "mc-a"},
+        {"allowed_domains": [f"https://mc-a.{api}.marketingcloudapis.com" for api in ("rest", "soap")]},
+        "https://mc-a.soap.marketingcloudapis.com/x",
+        "https://mc-a.rest.marketingcloudapis.com",
+    ),
+    "contentsquare": Restored(
+        {"scope": "metrics"},
+        {"auth": {"token_response": {"pin_base_url": False}}},
+        "https://other.contentsquare.com/x",
+        "https://api.eu-west-1.production.contentsquare.com",
+    ),
+}
+"""As the changelog names the lines."""
+
+
+@pytest.mark.parametrize("restored", [True, False])
+@pytest.mark.parametrize("name", RESTORED)
+def test_a_dropped_host_is_allowed_where_a_line_restores_it(name: str, restored: bool, tmp_path: Path) -> None:
+    """Also once a base URL is learnt."""
+    case = RESTORED[name]
+    line = case.line if restored else {}
+    client = {"client_id": "id", "client_secret": {"env": "SECRET"}}
+    auth = {"type": "oauth2", "provider": name, **case.parameters, **client, **line.get("auth", {})}
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(json.dumps({"version": 1, "integrations": {"it": {**line, "auth": auth}}}))
+    loaded = load(path, {"SECRET": "hunter2"})
+    assert loaded.errors == []
+    assert loaded.snapshot is not None
+    policy = loaded.snapshot.integrations["it"].policy
+    policy = policy.learn(parse_learnt(case.learnt)) if case.learnt else policy
+    assert decide(policy, "GET", case.url).allowed is restored
+
+
+@pytest.mark.parametrize("pod", ["us-1", "US-2", "eu-1", "us-B", "US-A"])
+def test_a_pod_of_acoustic_may_be_upper_case(pod: str) -> None:
+    """As Acoustic's own pages write it; the host is the same."""
+    expansion = with_examples("acoustic-campaign", pod=pod)
+    target = parse_target(expansion.table["auth"]["token_endpoint"])
+    assert (expansion.errors, target.origin.host) == ([], f"api-campaign-{pod.lower()}.goacoustic.com")
+
+
+@pytest.mark.parametrize(
+    ("own", "switch", "domains"),
+    [
+        ("allowed_domains: ['https://a.example.com']\n", True, ["https://a.example.com"]),
+        ("allowed_domains: []\n", True, []),
+        (
+            "allow_other_domains: true\n",
+            True,
+            [f"https://{name}.europe-west1.gcp.commercetools.com" for name in ("api", "import")],
+        ),
+        ("allow_other_domains: false\n", False, None),
+        ("allow_other_domains: false\nallowed_domains: ['https://a.example.com']\n", False, ["https://a.example.com"]),
+    ],
+)
+def test_each_key_of_its_own_replaces_that_of_the_profile(own: str, switch: bool, domains: list[str] | None) -> None:
+    """Alone, and the other stays the profile's; without other domains there are none of the profile's either."""
+    found = expand(table(COMMERCETOOLS + own), Context("file")).table
+    assert (found["allow_other_domains"], found.get("allowed_domains")) == (switch, domains)
+
+
+def test_a_profile_without_domains_brings_neither_key() -> None:
+    """Its API is on the host of its token endpoint."""
+    assert expand(table("auth: {type: oauth2, provider: criteo}\n"), Context("file")).table.keys() == {"auth"}
+
+
+def test_what_was_filled_in_is_reported_and_nothing_of_the_file() -> None:
+    """For explain: only what the profile brought, as paths and texts."""
+    text = f"{MARKETING_CLOUD}, account_id: 12, client_secret: hunter2, client_authentication: header}}\n"
+    filled = expand(table(text), Context("file")).filled
+    assert filled is not None
+    assert filled.provider == "salesforce-marketing-cloud"
+    assert filled.entries == (
+        ("auth.token_endpoint", "https://mc-acme.auth.marketingcloudapis.com/v2/token"),
+        ("auth.token_request.format", "json"),
+        ("auth.token_request.body.account_id", "12"),
+        ("auth.token_response.base_url", "rest_instance_url"),
+        ("auth.renewal_interval", "20m"),
+        ("allow_other_domains", "true"),
+        ("allowed_domains", "https://mc-acme.rest.marketingcloudapis.com"),
+    )
+
+
+def test_errors_found_later_have_a_place() -> None:
+    """What the file wrote keeps its own; what was filled in has that of the provider."""
+    raw = table(
+        "auth:\n  region: europe-west1.gcp\n  type: oauth2\n  provider: commercetools\n  project_key: shop\n"
+        "  token_request:\n    query: {a: b}\n  client_id: id\nmethods: [GET]\n"
+    )
+    expansion = expand(raw, Context("file"))
+    places = {
+        ("auth", "client_id"): "8:14",
+        ("auth", "token_request", "query", "a"): "7:16",
+        ("methods", 0): "9:11",
+        ("auth", "token_endpoint"): "4:13",
+        ("auth", "token_request", "body", "scope"): "4:13",
+        ("allowed_domains", 0): "4:13",
+        ("allow_other_domains",): "4:13",
+    }
+    found = {loc: error_of(raw, Finding(loc, "", written=expansion.written(loc))) for loc in places}
+    assert {loc: f"{error.line}:{error.column}" for loc, error in found.items()} == places
+
+
+def test_every_error_of_the_parameters_is_reported_at_once() -> None:
+    """Each where it stands, a missing one at the mapping that lacks it; no value is repeated."""
+    assert shown(
+        "auth:\n  type: oauth2\n  provider: google-service-account\n  service_account: hunter2\n  scop: hunter2\n"
+        "  region: hunter2\n  subject: 12\n  client_id: id\n"
+    ) == [
+        "c.yaml:5:9: auth.scop: unknown key; did you mean scope?",
+        "c.yaml:6:11: auth.region: google-service-account has no such parameter; "
+        "known: service_account, scope, api, subject",
+        "c.yaml:4:20: auth.service_account: must be an address under gserviceaccount.com, "
+        "such as robot@my-project.iam.gserviceaccount.com",
+        "c.yaml:2:3: auth.api: this key is missing: google-service-account needs "
+        "one label of lower case letters, digits and -, such as storage",
+        "c.yaml:7:12: auth.subject: must be text (put numbers in quotes), not a reference: "
+        "write an e-mail address, such as ann@example.com",
+    ]
+    assert shown("auth: {type: oauth2, provider: criteo, region: x}\n") == [
+        "c.yaml:1:48: auth.region: criteo has no such parameter; it has none"
+    ]
+
+
+def test_keys_that_no_profile_has_are_left_to_the_model() -> None:
+    """It knows the keys of the kind, and which one was meant."""
+    expansion = expand(table(f"{MARKETING_CLOUD}, clientid: a, zzz: b}}\n"), Context("file"))
+    assert expansion.errors == []
+    assert {"clientid", "zzz"} <= expansion.table["auth"].keys()
+
+
+@pytest.mark.parametrize(
+    ("provider", "hint"),
+    [
+        ("comercetools", "did you mean commercetools?"),
+        ("Criteo", "did you mean criteo?"),
+        ("azure", "did you mean microsoft-entra?"),
+        ("Azure AD", "did you mean microsoft-entra?"),
+        ("azure_ad", "did you mean microsoft-entra?"),
+        ("SFMC", "did you mean salesforce-marketing-cloud?"),
+        ("SAP Emarsys", "did you mean emarsys?"),
+        ("nexmo", "did you mean vonage, which needs type: basic?"),
+        ("Mailchimp", "did you mean mailchimp, which needs type: basic?"),
+        ("../credentials/basic", f"known: {', '.join(profiles.names_of('oauth2'))}"),
+        ("", f"known: {', '.join(profiles.names_of('oauth2'))}"),
+    ],
+)
+def test_an_unknown_provider_is_one_error_with_a_way_out(provider: str, hint: str) -> None:
+    """What stands beside it is not judged by another provider's rules, and hides no error of the integration."""
+    text = f"auth: {{type: oauth2, provider: '{provider}', region: x, subdomain: y, client_id: id}}\n"
+    assert shown(text) == [f"c.yaml:1:32: auth.provider: no such provider; {hint}"]
+    expansion = expand(table(text), Context("file"))
+    assert expansion.filled is None
+    assert expansion.table["auth"].keys() <= KINDS["oauth2"].model_fields.keys()
+    assert "token_endpoint" in expansion.table["auth"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "auth: {type: oauth2, token_endpoint: 'https://a.example.com/token'}\n",
+        "auth: {type: mtls, provider: criteo, region: x}\n",
+        "auth: {provider: criteo}\n",
+        "auth: {type: oauth2, provider: [criteo]}\n",
+        "auth: criteo\n",
+        "methods: [GET]\n",
+    ],
+)
+def test_what_names_no_provider_of_oauth2_is_left_as_it_is(text: str) -> None:
+    """The model says what is wrong with it, if anything is."""
+    raw = table(text)
+    assert expand(raw, Context("file")) == Expansion(raw, [], None)
+    assert expand(raw, Context("file")).table is raw
+
+
+def test_every_parameter_has_a_property_in_the_schema() -> None:
+    """With its type, and what it means to each provider that has it."""
+    for kind in filter(profiles.takes_profiles, KINDS):
+        properties = profiles.parameter_properties(kind)
+        found = {name: profiles.profile(name) for name in profiles.names_of(kind)}
+        assert properties.keys() == {key for each in found.values() for key in each.names}
+        for name, each in found.items():
+            assert all(f"`{name}`: " in properties[key]["description"] for key in each.names)
+            assert all(properties[key][SHAPE] in ("secret", "secret_or_text", "pem_secret") for key in each.secrets)
+    assert profiles.parameter_properties("oauth2")["region"]["type"] == "string"
+    assert profiles.parameter_properties("oauth2")["account_id"]["type"] == ["integer", "string"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("kind: mtls\nauth: {username: x}", "kind: mtls takes no profiles"),
+        ("kind: headers\nauth: {headers: {X: '{a}'}}", "parameters and placeholders are not the same"),
+        ("kind: headers\nauth: {headers: {X: y}}\nsecrets: {a: A key}", "parameters and placeholders are not the same"),
+        ("kind: headers\nauth: {headers: {X: 'Bearer {a}'}}\nsecrets: {a: A key}", "a secret is part of a text"),
+        (
+            "kind: headers\nauth: {headers: {X: '{id}'}}\nsecrets: {id: A key}\nsignature: {secret: '{id}'}",
+            "a parameter has the name of what a signature is made of",
+        ),
+        ("kind: oauth\nauth: {}", "kind: oauth takes no profiles"),
+        ("auth: {token_endpoint: x}", "kind"),
+        (
+            "kind: oauth2\nauth: {token_endpoint: 'https://{a}.example.com'}",
+            "parameters and placeholders are not the same",
+        ),
+        (
+            "kind: oauth2\nauth: {token_endpoint: x}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b}}",
+            "parameters and placeholders are not the same",
+        ),
+        (
+            "kind: oauth2\nauth: {token_endpoint: '{a}'}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: B}}",
+            "the example or default of a is not what its pattern takes",
+        ),
+        (
+            "kind: oauth2\nauth: {token_endpoint: '{a}{b}'}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b, defaults: {b: {c: d}}},"
+            " b: {description: d, rule: r, pattern: '[a-z]', example: c}}",
+            "the default of a needs a parameter that is not above it",
+        ),
+        (
+            "kind: oauth2\nauth: {token_endpoint: '{a}{b}'}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b},"
+            " b: {description: d, rule: r, pattern: '[a-z]', example: c, defaults: {a: {c: D}}}}",
+            "the example or default of b is not what its pattern takes",
+        ),
+        (
+            "kind: oauth2\nauth: {token_endpoint: '{a}{b}'}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b},"
+            " b: {description: d, rule: r, pattern: '[a-z]', example: c, default: 'x{a}'}}",
+            "the example or default of b is not what its pattern takes",
+        ),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ncategory: things", "Input should be 'advertising'"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\naliases: ['']", "String should match pattern"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\naliases: [' Azure']", "String should match pattern"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\npopular: 1", "Input should be a valid boolean"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntest: {path: whoami}", "must begin with a slash"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntest: {path: '/{a}'}", "needs a path without parameters"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntest: {method: GET}", "needs a path without parameters"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntest: {method: get, path: /me}", "must be a known method"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntypo: y", "Extra inputs are not permitted"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntitle: again", "given twice"),
+    ],
+)
+def test_a_broken_profile_is_not_used(broken: str, reason: str) -> None:
+    """Whoever writes one learns it from the first run."""
+    category = "" if "category" in broken else "category: cloud\n"
+    data = f"title: T\n{category}documentation: https://docs.example.com\nsources: []\nnotes: N\n{broken}\n"
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        profiles.read_profile("t.yaml", data.encode())
+
+
+KLAVIYO = "auth: {type: headers, provider: klaviyo, key: {file: k}}\n"
+
+
+def test_a_secret_is_put_where_the_profile_has_its_name() -> None:
+    """The very value that was written, so that it is read, sealed and checked as any other."""
+    raw = table(KLAVIYO)
+    expansion = expand(raw, Context("file"))
+    assert expansion.errors == []
+    assert expansion.table == {
+        "auth": {
+            "type": "headers",
+            "provider": "klaviyo",
+            "headers": {"Authorization": {"prefix": "Klaviyo-API-Key ", "secret": {"file": "k"}}},
+        },
+        "endpoint_prefix": "https://a.klaviyo.com",
+    }
+    assert expansion.table["auth"]["headers"]["Authorization"]["secret"] is raw["auth"]["key"]
+
+
+def test_what_a_profile_brought_has_no_secret() -> None:
+    """It is shown, and stored beside the document."""
+    expansion = expand(
+        table("auth: {type: headers, provider: klaviyo, key: {insecure_value: hunter2}}\n"), Context("file")
+    )
+    assert "hunter2" not in f"{expansion.filled}{expansion.brought}{expansion.origins}"
+    assert expansion.filled is not None
+    assert ("auth.headers.Authorization.secret", "{key}") in expansion.filled.entries
+    assert expansion.brought is not None
+    assert expansion.brought.secrets == ("key",)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            "auth: {type: headers, provider: klaviyo}\n",
+            "c.yaml:1:7: auth.key: this secret is missing: A private API key, of Settings > API keys; it has only the "
+            "scopes that it was made with.",
+        ),
+        (
+            "auth: {type: headers, provider: klaviyo, kye: {file: k}}\n",
+            "c.yaml:1:47: auth.kye: unknown key; did you mean key?",
+        ),
+        (
+            "auth: {type: headers, provider: klaviyo, key: {file: k}, headers: {Authorization: x}}\n",
+            "c.yaml:1:47: auth.key: is used nowhere, since the key that the provider puts it into is written here as "
+            "well: remove one",
+        ),
+        (
+            "auth: {type: basic, provider: klaviyo, key: {file: k}}\n",
+            "c.yaml:1:31: auth.provider: this provider needs type: headers",
+        ),
+    ],
+)
+def test_a_secret_that_is_missing_or_goes_nowhere_is_one_error(text: str, error: str) -> None:
+    """Nothing would check, seal or use it."""
+    assert shown(text) == [error]
+
+
+def test_an_error_of_a_secret_is_told_by_its_own_name() -> None:
+    """And at its place; what the profile filled in has that of the provider."""
+    raw = table("auth:\n  type: headers\n  provider: klaviyo\n  key: bare\n")
+    expansion = expand(raw, Context("file"))
+    secret = ("auth", "headers", "Authorization", "secret")
+    assert str(error_of(raw, expansion.placed(Finding(secret, "wrong")))) == "c.yaml:4:8: auth.key: wrong"
+    assert expansion.written((*secret, 0)) == ("auth", "key", 0)
+    assert expansion.written(("endpoint_prefix",)) == ("auth", "provider")
+
+
+def test_a_prefix_of_its_own_replaces_that_of_the_profile() -> None:
+    """And a parameter that only stands in it is not needed then."""
+    text = "auth: {type: basic, provider: mailchimp, key: {file: k}}\n"
+    assert [path for path, _ in expand(table(text), Context("file")).errors] == [("auth", "dc")]
+    own = expand(table(f"{text}endpoint_prefix: https://mail.example.com\n"), Context("file"))
+    assert (own.errors, own.table["endpoint_prefix"]) == ([], "https://mail.example.com")
+
+
+def test_what_was_brought_is_used_again_only_for_the_same_keys() -> None:
+    """Whatever the secret is; with the prefix left to the profile, what it brings for the parameters counts again."""
+    text = "auth: {type: basic, provider: mailchimp, key: {file: k}, dc: us6}\n"
+    brought = expand(table(text), Context("file")).brought
+    assert brought is not None
+    known = brought._replace(keys={**brought.keys, "endpoint_prefix": "https://us6.of-then.example.com"})
+
+    def prefix(written: str) -> object:
+        return expand(table(written), Context("file"), known).table.get("endpoint_prefix")
+
+    assert prefix(text.replace("file: k", "env: OTHER")) == "https://us6.of-then.example.com"
+    assert prefix(text.replace("us6", "us7")) == "https://us7.api.mailchimp.com"
+    assert prefix(f"{text}endpoint_prefix: https://own.example.com\n") == "https://own.example.com"
+
+
+def test_names_of_a_request_are_left_for_it() -> None:
+    """A profile fills in its own parameters, and nothing that is known only when a request is signed."""
+    text = (
+        "kind: headers\ntitle: T\ncategory: cloud\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"
+        "secrets: {key: A key}\nparameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b}}\n"
+        "auth: {headers: {X: y}}\nsignature: {secret: '{key}', signed: '{timestamp}.{a}.{body}'}\n"
+    )
+    found = profiles.read_profile("t.yaml", text.encode())
+    assert profiles._fill(found.brought, {"a": "b", "key": "{key}"}, found.names)["signature"] == {
+        "secret": "{key}",
+        "signed": "{timestamp}.b.{body}",
+    }
+
+
+@pytest.mark.parametrize("value", ["{key}", "{", "a}"])
+def test_no_parameter_brings_braces(value: str) -> None:
+    """They would stand for something else once they are filled in."""
+    parameter = profiles.Parameter(description="d", rule="r", pattern=".*", example="e")
+    assert parameter.error(value) == "must be r, such as e"
+
+
+API: dict[str, tuple[str, str]] = {
+    "acoustic-campaign": (
+        "https://api-campaign-us-1.goacoustic.com/rest/databases",
+        "https://api-campaign-eu-1.goacoustic.com/x",
+    ),
+    "adobe": ("https://platform.adobe.io/data/core/ups/access/entities", "https://ims-na1.adobe.io/x"),
+    "adyen": (
+        "https://1797a841fbb37ca7-acmeshop-checkout-live.adyenpayments.com/checkout/v71/payments",
+        "https://other-checkout-live.adyenpayments.com/checkout/v71/payments",
+    ),
+    "akeneo": (
+        "https://acme.cloud.akeneo.com/api/rest/v1/products",
+        "https://other.cloud.akeneo.com/api/rest/v1/products",
+    ),
+    "algolia": ("https://erbsowzo32.algolia.net/1/indexes/*/queries", "https://other00000.algolia.net/1/indexes"),
+    "app-store-connect": ("https://api.appstoreconnect.apple.com/v1/apps", "https://developer.apple.com/v1/apps"),
+    "attentive": ("https://api.attentivemobile.com/v1/me", "https://attentivemobile.com/v1/me"),
+    "auth0": ("https://acme.eu.auth0.com/api/v2/users", "https://other.eu.auth0.com/api/v2/users"),
+    "bigcommerce": (
+        "https://api.bigcommerce.com/stores/hpj4hvw2bb/v3/catalog/products",
+        "https://api.bigcommerce.com/stores/other/v3/catalog/products",
+    ),
+    "bird": ("https://api.bird.com/workspaces/1/channels", "https://email.us-west-2.api.bird.com/x"),
+    "bird-platform": ("https://eu1.platform.bird.com/v1/emails", "https://us1.platform.bird.com/v1/emails"),
+    "braze": ("https://rest.iad-02.braze.com/messages/send", "https://rest.iad-01.braze.com/messages/send"),
+    "business-central": (
+        "https://api.businesscentral.dynamics.com/v2.0/t/Production/ODataV4",
+        "https://api.dynamics.com/x",
+    ),
+    "checkout-com": ("https://vkuhvk4v.api.checkout.com/payments", "https://api.checkout.com/payments"),
+    "commercetools": (
+        "https://api.europe-west1.gcp.commercetools.com/shop",
+        "https://api.us-central1.gcp.commercetools.com/shop",
+    ),
+    "contentsquare": ("https://api.contentsquare.com/v1/metrics", "https://contentsquare.net/v1/metrics"),
+    "criteo": ("https://api.criteo.com/2024-07/campaigns", "https://rm-api.criteo.com/x"),
+    "crowdstrike": (
+        "https://api.eu-1.crowdstrike.com/devices/queries/devices/v1",
+        "https://api.us-2.crowdstrike.com/x",
+    ),
+    "docusign": ("https://na4.docusign.net/restapi/v2.1/accounts/1/envelopes", "https://eu.docusign.net/restapi"),
+    "dotdigital": ("https://r1-api.dotdigital.com/v2/contacts", "https://r2-api.dotdigital.com/v2/contacts"),
+    "dynamics-365": (
+        "https://contoso.api.crm4.dynamics.com/api/data/v9.2/accounts",
+        "https://other.api.crm4.dynamics.com/x",
+    ),
+    "dynamics-365-finance": (
+        "https://contoso.operations.dynamics.com/data/Customers",
+        "https://other.operations.dynamics.com/data",
+    ),
+    "ebay": ("https://api.ebay.com/buy/browse/v1/item", "https://api.sandbox.ebay.com/buy"),
+    "emarsys": ("https://api.emarsys.net/api/v3/contact", "https://suite.emarsys.net/api"),
+    "fedex": ("https://apis.fedex.com/ship/v1/shipments", "https://apis-sandbox.fedex.com/ship"),
+    "genesys-cloud": ("https://api.mypurecloud.de/api/v2/users", "https://api.mypurecloud.com/api/v2/users"),
+    "ghost": ("https://acme.ghost.io/ghost/api/admin/posts/", "https://acme.ghost.io/ghost/api/content/posts/"),
+    "google-service-account": ("https://storage.googleapis.com/storage/v1/b", "https://bigquery.googleapis.com/x"),
+    "hubspot": ("https://api.hubapi.com/crm/v3/objects/contacts", "https://app.hubspot.com/x"),
+    "infobip": ("https://4ktdq1.api.infobip.com/sms/3/messages", "https://other.api.infobip.com/sms/3/messages"),
+    "infobip-oauth": ("https://4ktdq1.api.infobip.com/sms/3/messages", "https://other.api.infobip.com/sms/3/messages"),
+    "intercom": ("https://api.eu.intercom.io/contacts", "https://api.intercom.io/contacts"),
+    "iterable": ("https://api.eu.iterable.com/api/events/track", "https://api.iterable.com/api/events/track"),
+    "klaviyo": ("https://a.klaviyo.com/api/events", "https://www.klaviyo.com/api/events"),
+    "listrak": ("https://api.listrak.com/email/v1/List", "https://www.listrak.com/x"),
+    "mailchimp": ("https://us6.api.mailchimp.com/3.0/lists", "https://us7.api.mailchimp.com/3.0/lists"),
+    "marketo": ("https://123-abc-456.mktorest.com/rest/v1/leads.json", "https://999-abc-456.mktorest.com/rest"),
+    "messagebird": ("https://rest.messagebird.com/messages", "https://voice.messagebird.com/x"),
+    "microsoft-entra": ("https://my-vault.vault.azure.net/secrets", "https://other.vault.azure.net/secrets"),
+    "mirakl-connect": ("https://miraklconnect.com/api/products", "https://www.mirakl.net/api"),
+    "okta": ("https://acme.okta.com/api/v1/users", "https://other.okta.com/api/v1/users"),
+    "okta-api-token": ("https://acme.okta.com/api/v1/users", "https://acme-admin.okta.com/api/v1/users"),
+    "onetrust": ("https://app-eu.onetrust.com/api/consentmanager/v1/datasubjects", "https://app.onetrust.com/api"),
+    "onetrust-api-key": (
+        "https://app-eu.onetrust.com/api/consentmanager/v1/datasubjects",
+        "https://app.onetrust.com/api",
+    ),
+    "paypal": ("https://api-m.paypal.com/v2/checkout/orders", "https://api-m.sandbox.paypal.com/v2"),
+    "power-bi": ("https://api.powerbi.com/v1.0/myorg/groups", "https://app.powerbi.com/groups"),
+    "salesforce": (
+        "https://acme--uat.sandbox.my.salesforce.com/services/data/v62.0/sobjects",
+        "https://acme.my.salesforce.com/x",
+    ),
+    "salesforce-marketing-cloud": (
+        "https://mc563885gzs27c5t9-63k636ttgm.rest.marketingcloudapis.com/messaging/v1/email/messages/1",
+        "https://mcother.rest.marketingcloudapis.com/x",
+    ),
+    "sap-btp": (
+        "https://api.acme.cfapps.eu10.hana.ondemand.com/orders",
+        "https://evil.cfapps.eu10.hana.ondemand.com/orders",
+    ),
+    "segment": ("https://events.eu1.segmentapis.com/v1/track", "https://api.segment.io/v1/track"),
+    "sendgrid": ("https://api.eu.sendgrid.com/v3/mail/send", "https://api.sendgrid.com/v3/mail/send"),
+    "servicenow": ("https://dev12345.service-now.com/api/now/table/incident", "https://other.service-now.com/api"),
+    "shopify": (
+        "https://my-store.myshopify.com/admin/api/2026-01/graphql.json",
+        "https://other.myshopify.com/admin/api",
+    ),
+    "sinch": (
+        "https://eu.conversation.api.sinch.com/v1/projects/1/messages:send",
+        "https://us.conversation.api.sinch.com/v1",
+    ),
+    "snowflake": (
+        "https://myorg-myaccount.snowflakecomputing.com/api/v2/statements",
+        "https://other.snowflakecomputing.com/api",
+    ),
+    "snowflake-key-pair": (
+        "https://myorg-myaccount.snowflakecomputing.com/api/v2/statements",
+        "https://other.snowflakecomputing.com/api",
+    ),
+    "spotify": ("https://api.spotify.com/v1/tracks/1", "https://open.spotify.com/track/1"),
+    "trustpilot": (
+        "https://invitations-api.trustpilot.com/v1/private/business-units/1/email-invitations",
+        "https://www.trustpilot.com/x",
+    ),
+    "github-app": ("https://api.github.com/repos/acme/x/issues", "https://github.com/acme/x"),
+    "mandrill": ("https://mandrillapp.com/api/1.3/messages/send", "https://mandrillapp.com/login"),
+    "sap-ariba": ("https://openapi-eu.ariba.com/api/orders/v1/prod/items", "https://openapi.ariba.com/api/orders"),
+    "tableau": (
+        "https://10ax.online.tableau.com/api/3.27/sites/1/workbooks",
+        "https://10ay.online.tableau.com/api/3.27/x",
+    ),
+    "toast": ("https://ws-api.toasttab.com/orders/v2/orders", "https://www.toasttab.com/orders/v2/orders"),
+    "yotpo": ("https://api.yotpo.com/core/v3/stores/1/products", "https://loyalty.yotpo.com/core/v3/stores"),
+    "twilio": ("https://api.twilio.com/2010-04-01/Accounts/AC1/Messages.json", "https://console.twilio.com/x"),
+    "twilio-api-key": ("https://api.twilio.com/2010-04-01/Accounts/AC1/Messages.json", "https://verify.twilio.com/v2"),
+    "ups": ("https://onlinetools.ups.com/api/rating/v2409/Shop", "https://wwwcie.ups.com/api"),
+    "vonage": ("https://api.nexmo.com/v1/messages", "https://rest.nexmo.com/sms/json"),
+    "yotpo-ugc": ("https://api.yotpo.com/v1/apps/1/reviews", "https://loyalty.yotpo.com/x"),
+    "zendesk": ("https://acme.zendesk.com/api/v2/tickets.json", "https://other.zendesk.com/api/v2/tickets.json"),
+    "zoom": ("https://api.zoom.us/v2/users", "https://marketplace.zoom.us/x"),
+}
+"""For each profile, by its examples: a URL of its API, and one that is another customer's, region's or API's."""
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_a_profile_reaches_its_api_and_no_neighbour_of_it(name: str, tmp_path: Path) -> None:
+    """Nor hosts that only look alike, and nothing without TLS."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(json.dumps({"version": 1, "integrations": {"it": {"auth": auth_of(name)}}}))
+    loaded = load(path, environment())
+    assert loaded.snapshot is not None
+    policy = loaded.snapshot.integrations["it"].policy
+    url, neighbour = API[name]
+    host, target = url.split("/")[2], url.split("/", 3)[3]
+    if loaded.snapshot.integrations["it"].traits.learns:
+        policy = policy.learn(parse_learnt(f"https://{host}"))
+    assert decide(policy, "POST", url).allowed
+    for other in (
+        neighbour,
+        *(f"https://{each}/{target}" for each in (f"{host}.evil.example", f"evil-{host}", f"x.{host}")),
+    ):
+        assert not decide(policy, "POST", other).allowed
+    for other in (
+        url.replace("https://", "http://"),
+        url.replace(host, f"{host}:8443"),
+        url.replace(host, f"{host}@evil.example"),
+    ):
+        assert not decide(policy, "POST", other).allowed

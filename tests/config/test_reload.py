@@ -1,0 +1,581 @@
+"""The running process follows what its config says: by real files, folders and signals of the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from time import perf_counter, time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from sidekey.config.errors import ConfigError
+from sidekey.config.file_stamps import stamp
+from sidekey.config.load import Loader
+from sidekey.config.load_result import Found, Loaded
+from sidekey.config.reload import Reloader, ReloadHooks
+from sidekey.observe.audit import AuditLog
+from sidekey.observe.metrics import Metrics
+from sidekey.observe.writer import LineWriter
+from sidekey.publish import Commit, Publisher, Refused
+from sidekey.snapshot.snapshot import Snapshot
+from support.configmap_mount import Projected
+from support.files import replace
+from support.plane import eventually
+from support.raw_connection import DEADLINE
+
+CONFIG = """\
+version: 1
+integrations:
+  a:
+    description: {text}
+    endpoint_prefix: https://a.test/v1
+    auth: {{type: basic, username: u, password: {{file: {secret}}}}}
+"""
+NOT_RELOADED = "the config was not reloaded because of a defect in Sidekey; the previous one stays in use"
+IN_PART = "the config was reloaded only in part because of a defect in Sidekey: restart it"
+
+
+@pytest.fixture(autouse=True)
+def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many checks a second."""
+    monkeypatch.setattr("sidekey.config.reload.CHECK_EVERY", 0.01)
+
+
+@dataclass(slots=True)
+class Rig:
+    """A reloader whose snapshots are kept here instead of being served."""
+
+    folder: Path
+    secret: Projected
+    metrics: Metrics = field(default_factory=Metrics)
+    adopted: list[Snapshot] = field(default_factory=list)
+    certificates: set[Path] = field(default_factory=set)
+    rotated: list[set[Path]] = field(default_factory=list)
+    defects: list[BaseException] = field(default_factory=list)
+    reloader: Reloader | None = None
+    fails: Callable[[], Exception] | None = None
+    """What the next snapshot makes of it: an error while it is prepared."""
+    fails_to_commit: type[Exception] | None = None
+
+    def hooks(self, loaded: Loaded) -> ReloadHooks:
+        """What a reloader works by, with `loaded` in use."""
+        assert loaded.snapshot is not None
+        publisher = Publisher(loaded.snapshot, [self], self.report)
+        audit = AuditLog(LineWriter(os.open(self.folder / "audit", os.O_WRONLY | os.O_CREAT, 0o600)), "off")
+        return ReloadHooks(publisher, lambda: self.certificates, self.rotate, self.metrics, self.report, audit)
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "sidekey.yaml"
+
+    def write(self, text: str) -> None:
+        """As editors do it: beside, then renamed."""
+        replace(self.config, CONFIG.format(text=text, secret=self.secret.folder / "pw"))
+
+    async def rotate(self, paths: set[Path]) -> None:
+        self.rotated.append(paths)
+
+    def prepare(self, snapshot: Snapshot) -> Commit:
+        assert not gc.isenabled()
+        fails, self.fails = self.fails, None
+        if fails is not None:
+            raise fails()
+
+        def commit() -> None:
+            assert not gc.isenabled()
+            self.adopted.append(snapshot)
+            fails, self.fails_to_commit = self.fails_to_commit, None
+            if fails is not None:
+                raise fails
+
+        return commit
+
+    def report(self, defect: BaseException) -> str:
+        self.defects.append(defect)
+        return "1"
+
+    def description(self) -> str:
+        return self.adopted[-1].integrations["a"].description
+
+
+@asynccontextmanager
+async def following(
+    folder: Path, *, strict: bool = False, certificates: frozenset[Path] = frozenset()
+) -> AsyncIterator[Rig]:
+    rig = Rig(folder, Projected(folder / "secret", {"pw": "one"}), certificates=set(certificates))
+    rig.write("first")
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    rig.reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=strict)
+    rig.reloader.start()
+    try:
+        yield rig
+    finally:
+        await rig.reloader.close()
+    assert rig.defects == []
+
+
+async def test_a_changed_config_is_reloaded(tmp_path: Path) -> None:
+    async with following(tmp_path) as rig:
+        rig.write("second")
+        await eventually(lambda: rig.adopted)
+        assert rig.description() == "second"
+
+
+async def test_each_change_of_a_config_is_told_once_and_what_changes_nothing_is_not(tmp_path: Path) -> None:
+    """Not at the start either; a secret by its place alone. It is told before the reload is."""
+
+    def told() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+
+    async with following(tmp_path) as rig:
+        assert rig.reloader is not None
+        assert told() == []
+        rig.write("second")
+        await eventually(lambda: len(told()) == 1)
+        rig.secret.update({"pw": "two-and-secret"})
+        await eventually(lambda: len(told()) == 2)
+        adopted = len(rig.adopted)
+        rig.reloader.ask()
+        rig.secret.update({"pw": "two-and-secret"})
+        await eventually(lambda: len(rig.adopted) > adopted)
+    first, second = told()
+    assert list(first) == ["timestamp", "level", "event", "source", "changed_keys"]
+    assert (first["level"], first["event"], first["source"]) == ("info", "config changed", "files")
+    assert first["changed_keys"] == ["integrations.a.description"]
+    assert second["changed_keys"] == ["integrations.a.auth.password"]
+    assert "two-and-secret" not in (tmp_path / "audit").read_text()
+
+
+async def test_who_reads_a_snapshot_may_do_so_after_others_are_in_use(tmp_path: Path) -> None:
+    """A page or a response of the API is made of one snapshot, in a thread: what replaces it must not empty it."""
+    async with following(tmp_path) as rig:
+        rig.write("second")
+        await eventually(lambda: rig.adopted)
+        read = rig.adopted[-1]
+        for count, text in enumerate(("third", "fourth"), start=2):
+            rig.write(text)
+            await eventually(lambda wanted=count: len(rig.adopted) >= wanted)
+        assert rig.reloader is not None
+        # Whatever the load before leaves to its thread is done once this one is in use.
+        await rig.reloader.join(lambda: None)
+        assert read.integrations["a"].description == "second"
+
+
+async def test_a_change_between_the_load_and_the_first_check_is_reloaded(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    rig.write("second")
+    reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=False)
+    reloader.start()
+    await eventually(lambda: rig.adopted)
+    await reloader.close()
+    assert rig.description() == "second"
+
+
+async def test_every_swap_of_a_mounted_secret_makes_another_credential(tmp_path: Path) -> None:
+    async with following(tmp_path) as rig:
+        seen = []
+        for count, value in enumerate(("two", "three", "four"), start=1):
+            rig.secret.update({"pw": value})
+            await eventually(lambda wanted=count: len(rig.adopted) >= wanted)
+            seen.append(rig.adopted[-1].integrations["a"])
+        assert len({id(each) for each in seen}) == 3
+
+
+async def test_an_invalid_config_changes_nothing_and_tells_every_error(tmp_path: Path) -> None:
+    rig_folder = tmp_path
+    with capture_logs() as lines:
+        async with following(rig_folder) as rig:
+            rig.metrics.config_loaded = True
+            replace(rig.config, "version: 1\nbogus: 1\nother: 2\n")
+            await eventually(lambda: not rig.metrics.config_loaded)
+            assert rig.adopted == []
+            rig.write("corrected")
+            await eventually(lambda: rig.adopted)
+            assert rig.metrics.config_loaded
+    told = [line["place"] for line in lines if line["event"] == "config error"]
+    assert any("bogus" in place for place in told)
+    assert any("other" in place for place in told)
+
+
+async def test_change_that_follows_within_a_moment_is_loaded_with_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a file that is being written: the error in its first half is nobody's."""
+    rest: list[Callable[[], None]] = []
+
+    def settle(_: float) -> None:
+        rest.pop()()
+
+    monkeypatch.setattr(
+        "sidekey.config.reload.time", SimpleNamespace(sleep=settle, perf_counter=perf_counter, time=time)
+    )
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rest.append(partial(rig.write, "second"))
+            replace(rig.config, "version: 1\nintegrations: [")
+            await eventually(lambda: rig.adopted)
+            assert rig.description() == "second"
+    assert [line for line in lines if line["log_level"] == "error"] == []
+
+
+async def test_an_invalid_config_is_not_read_again_before_it_changes(tmp_path: Path) -> None:
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            replace(rig.config, "version: 1\nbogus: 1\n")
+            await eventually(lambda: any("not reloaded" in line["event"] for line in lines))
+            rig.write("corrected")
+            await eventually(lambda: rig.adopted)
+    assert len([line for line in lines if "not reloaded" in line["event"]]) == 1
+
+
+async def test_asking_loads_although_no_file_has_changed(tmp_path: Path) -> None:
+    async with following(tmp_path) as rig:
+        assert rig.reloader is not None
+        rig.reloader.ask()
+        await eventually(lambda: rig.adopted)
+        assert rig.description() == "first"
+
+
+@pytest.mark.parametrize("first", [None, ZeroDivisionError])
+async def test_asking_ends_when_a_load_that_began_afterwards_is_in_use(
+    first: type[Exception] | None, tmp_path: Path
+) -> None:
+    """A load under way has read the previous config; it may also end by a defect."""
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    reads, proceed = threading.Event(), threading.Event()
+
+    class Slow(Loader):
+        def load(self, now: float | None = None) -> Loaded:
+            loaded = super().load(now)
+            if not reads.is_set():
+                reads.set()
+                proceed.wait(DEADLINE)
+                if first is not None:
+                    raise first
+            return loaded
+
+    loaded = Loader(rig.config, {}).load()
+    reloader = Reloader(Slow(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
+    reloader.start()
+    reloader.ask()
+    await asyncio.to_thread(reads.wait)
+    rig.write("second")
+    asked = reloader.ask()
+    assert not asked.done()
+    proceed.set()
+    await asked
+    assert rig.description() == "second"
+    await reloader.close()
+
+
+async def test_an_unusable_secret_is_counted_and_the_former_kept(tmp_path: Path) -> None:
+    async with following(tmp_path) as rig:
+        rig.secret.update({"pw": ""})
+        await eventually(lambda: rig.adopted)
+        assert rig.metrics.reload_failures["a", "secret"] == 1
+        assert rig.adopted[-1].integrations["a"].usable
+
+
+async def test_strict_reloads_nothing_while_a_secret_cannot_be_read(tmp_path: Path) -> None:
+    async with following(tmp_path, strict=True) as rig:
+        rig.metrics.config_loaded = True
+        text = rig.config.read_text().replace("/pw", "/none").replace("first", "second")
+        replace(rig.config, text)
+        await eventually(lambda: not rig.metrics.config_loaded)
+        assert rig.adopted == []
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_a_preset_that_fits_no_more_is_refused_alone_and_by_strict_the_config(
+    tmp_path: Path, *, strict: bool
+) -> None:
+    async with following(tmp_path, strict=strict) as rig:
+        rig.metrics.config_loaded = True
+        keys = "{integration: a, url: https://elsewhere.example.com, content_type: text/plain}"
+        replace(rig.config, f"{rig.config.read_text()}\npresets: {{hook: {keys}}}\n")
+        await eventually(lambda: rig.adopted or not rig.metrics.config_loaded)
+        assert rig.metrics.config_loaded is not strict
+        assert [bool(each.presets["hook"].invalid) for each in rig.adopted] == ([] if strict else [True])
+
+
+async def test_a_certificates_file_is_for_its_holder_alone(tmp_path: Path) -> None:
+    file = tmp_path / "tls.crt"
+    file.write_text("one")
+    async with following(tmp_path, certificates=frozenset({file})) as rig:
+        replace(file, "another")
+        await eventually(lambda: rig.rotated)
+        assert rig.rotated[0] == {file}
+        assert rig.adopted == []
+
+
+async def test_a_secret_that_appears_later_is_reloaded_from_a_folder_that_was_not_there(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.config.write_text(CONFIG.format(text="x", secret=tmp_path / "later/pw"))
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=False)
+    reloader.start()
+    (tmp_path / "later").mkdir()
+    replace(tmp_path / "later/pw", "there")
+    await eventually(lambda: rig.adopted and rig.adopted[-1].integrations["a"].usable)
+    await reloader.close()
+    assert rig.adopted[-1].integrations["a"].secrets.unreadable is None
+
+
+async def test_the_collector_runs_again_after_a_reload(tmp_path: Path) -> None:
+    async with following(tmp_path) as rig:
+        rig.write("second")
+        await eventually(lambda: rig.adopted)
+    assert gc.isenabled()
+
+
+async def test_a_config_that_cannot_be_prepared_changes_nothing_and_the_next_change_is_reloaded(tmp_path: Path) -> None:
+    """The reload has failed, by metric and log; it is not tried again before something changes."""
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.metrics.config_loaded = True
+            rig.fails = ZeroDivisionError
+            rig.write("second")
+            await eventually(lambda: rig.defects)
+            assert (rig.adopted, rig.metrics.config_loaded, rig.metrics.config_loaded_at) == ([], False, 0.0)
+            rig.write("third")
+            await eventually(lambda: rig.adopted)
+            assert [each.integrations["a"].description for each in rig.adopted] == ["third"]
+            assert rig.metrics.config_loaded
+            assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
+            rig.defects.clear()
+            await eventually(lambda: any(line["event"] == "config reloaded" for line in lines))
+    failed, reloaded = (line for line in lines if line["event"].startswith(("the config was", "config")))
+    assert failed["event"] == NOT_RELOADED
+    assert (failed["log_level"], failed["defect"]) == ("error", "1")
+    # Counted from the config that stayed in use.
+    assert (reloaded["integrations"], reloaded["changed"], reloaded["removed"]) == (1, 1, 0)
+
+
+async def test_what_a_part_refuses_is_told_with_the_reason_and_is_no_defect(tmp_path: Path) -> None:
+    """Such as a log file that cannot be opened; the reload has failed."""
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.metrics.config_loaded = True
+            rig.fails = partial(Refused, "log.file: no")
+            rig.write("second")
+            await eventually(lambda: not rig.metrics.config_loaded and rig.fails is None)
+            assert rig.adopted == []
+    (line,) = lines
+    assert (line["log_level"], line["reason"]) == ("error", "log.file: no")
+    assert line["event"] == "the config was not reloaded; the previous one stays in use"
+
+
+async def test_a_config_that_could_not_be_prepared_is_loaded_again_when_asked(tmp_path: Path) -> None:
+    """The same integrations as in the load before: nothing of it was in use."""
+    async with following(tmp_path) as rig:
+        assert rig.reloader is not None
+        rig.fails = ZeroDivisionError
+        rig.write("second")
+        await eventually(lambda: rig.defects)
+        rig.reloader.ask()
+        await eventually(lambda: rig.adopted)
+        assert rig.description() == "second"
+        rig.defects.clear()
+
+
+async def test_a_commit_that_fails_is_a_reload_that_failed(tmp_path: Path) -> None:
+    """The config is in use all the same, so its unreadable secrets are logged; the next change counts from it."""
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.metrics.config_loaded = True
+            rig.fails_to_commit = ZeroDivisionError
+            text = rig.config.read_text().replace("/pw", "/none").replace("first", "second")
+            replace(rig.config, text)
+            await eventually(lambda: rig.defects)
+            assert (rig.metrics.config_loaded, rig.metrics.config_loaded_at) == (False, 0.0)
+            assert rig.description() == "second"
+            rig.write("third")
+            await eventually(lambda: len(rig.adopted) == 2)
+            assert rig.metrics.config_loaded
+            assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
+            rig.defects.clear()
+            await eventually(lambda: any(line["event"] == "config reloaded" for line in lines))
+    events = [line["event"] for line in lines]
+    assert events.count(IN_PART) == 1
+    assert "config reloaded" in events[events.index(IN_PART) :]
+    assert events.index(IN_PART) < events.index(
+        "secret or CA file cannot be read; what needs it is unavailable until it can be read"
+    )
+    assert NOT_RELOADED not in events
+
+
+async def test_a_config_that_cannot_be_prepared_is_not_told_to_be_in_use(tmp_path: Path) -> None:
+    """Its warnings and unreadable secrets are nobody's."""
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.fails = ZeroDivisionError
+            replace(rig.config, rig.config.read_text().replace("/pw", "/none"))
+            await eventually(lambda: rig.defects)
+            rig.defects.clear()
+    assert [line["event"] for line in lines] == [NOT_RELOADED]
+
+
+async def test_a_certificate_that_changes_beside_a_config_that_fails_is_read_again(tmp_path: Path) -> None:
+    """Its change was seen, and is not seen again."""
+    file = tmp_path / "tls.crt"
+    file.write_text("one")
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}), certificates={file})
+    rig.write("first")
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    loaded.certificates[file] = stamp(file)
+
+    class Defective(Loader):
+        def load(self, now: float | None = None) -> Loaded:
+            raise ZeroDivisionError(now)
+
+    reloader = Reloader(Defective(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
+    rig.write("second")
+    file.write_text("another")
+    reloader.start()
+    await eventually(lambda: rig.rotated)
+    await reloader.close()
+    assert (rig.rotated, rig.adopted) == ([{file}], [])
+    assert [type(defect) for defect in rig.defects] == [ZeroDivisionError], "it is not tried again before a change"
+
+
+async def test_no_line_of_a_reload_holds_a_secret(tmp_path: Path) -> None:
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.secret.update({"pw": "s3cr3t-value"})
+            await eventually(lambda: rig.adopted)
+            rig.secret.update({"pw": "s3cr3t-value\x01"})
+            await eventually(lambda: len(rig.adopted) == 2)
+    assert "s3cr3t" not in json.dumps(lines)
+    await asyncio.sleep(0)
+
+
+async def test_a_secret_that_is_rotated_beside_an_invalid_config_is_no_reason_to_load_for_ever(tmp_path: Path) -> None:
+    """A config that cannot be parsed names no secrets; what it named before it is checked still."""
+    with capture_logs() as lines:
+
+        def refused() -> int:
+            return len([line for line in lines if "not reloaded" in line["event"]])
+
+        async with following(tmp_path) as rig:
+            replace(rig.config, "version: 1\nintegrations: [")
+            await eventually(lambda: refused() == 1)
+            rig.secret.update({"pw": "two"})
+            await eventually(lambda: refused() == 2)
+            rig.write("corrected")
+            await eventually(lambda: rig.adopted)
+    assert refused() == 2
+
+
+async def test_a_certificate_that_changed_after_it_was_loaded_is_read_again(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    file = tmp_path / "tls.crt"
+    file.write_text("one")
+    loaded.certificates[file] = stamp(file)
+    file.write_text("another")
+    rig.certificates = {file}
+    reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=False)
+    reloader.start()
+    await eventually(lambda: rig.rotated)
+    await reloader.close()
+    assert rig.rotated == [{file}]
+
+
+async def test_a_load_that_is_a_defect_counts_as_a_reload_that_failed(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    rig.metrics.config_loaded = True
+
+    class Defective(Loader):
+        def load(self, now: float | None = None) -> Loaded:
+            raise ZeroDivisionError(now)
+
+    reloader = Reloader(Defective(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
+    reloader.start()
+    reloader.ask()
+    await eventually(lambda: rig.defects)
+    await reloader.close()
+    assert not rig.metrics.config_loaded
+
+
+async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where descriptors ran out, no file changes when there are some again."""
+    monkeypatch.setattr("sidekey.config.reload.RETRY_EVERY", 0.01)
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    loads: list[Loaded] = []
+
+    class Late(Loader):
+        def load(self, now: float | None = None) -> Loaded:
+            late = Loaded(
+                findings=[Found(ConfigError("sidekey.yaml", 1, 1, "", "Too many open files"), "error")], transient=True
+            )
+            loads.append(late if len(loads) < 2 else super().load(now))
+            return loads[-1]
+
+    loaded = Loader(rig.config, {}).load()
+    reloader = Reloader(Late(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
+    reloader.start()
+    reloader.ask()
+    await eventually(lambda: rig.adopted)
+    await reloader.close()
+    assert [load.transient for load in loads] == [True, True, False]
+
+
+async def test_a_read_error_that_stays_is_retried_less_often_than_files_are_checked_and_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGHUP logs it again, and a retry logs an error that is new."""
+    retry_every = 0.3
+    monkeypatch.setattr("sidekey.config.reload.RETRY_EVERY", retry_every)
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    began: list[float] = []
+    message = "Too many open files"
+
+    class Unreadable(Loader):
+        def load(self, now: float | None = None) -> Loaded:
+            began.append(perf_counter())
+            return Loaded(findings=[Found(ConfigError("sidekey.yaml", 1, 1, "", message), "error")], transient=True)
+
+    def told() -> list[str]:
+        return [line["place"].rpartition(": ")[2] for line in logged if line["event"] == "config error"]
+
+    loaded = Loader(rig.config, {}).load()
+    reloader = Reloader(Unreadable(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
+    with capture_logs() as logged:
+        reloader.start()
+        await reloader.ask()
+        await eventually(lambda: len(began) == 4)
+        assert began[3] - began[0] >= 2 * retry_every
+        assert told() == ["Too many open files"]
+        await reloader.ask()
+        assert told() == ["Too many open files"] * 2
+        message = "Stale file handle"
+        await eventually(lambda: len(told()) == 3)
+        await reloader.close()
+    assert told()[2] == "Stale file handle"

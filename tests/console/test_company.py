@@ -1,0 +1,127 @@
+"""Log-in with the company account in Chromium: at the start, over a page that is open, and to confirm a change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.browser import Chromium
+from support.company_login import Company, company
+from support.private_ca import Authority
+from support.ui import Console, Shared, Upstream, assert_for_everybody
+
+ANN = {"sub": "ann-8f1c", "name": "Ann Roe", "groups": ["admins"]}
+WHO = "Ann Roe (company account, …8f1c) (admin)"
+COMPANY = "Log in with your company account"
+
+
+@pytest.fixture(scope="module")
+def firm(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[Company]:
+    with company(tmp_path_factory.mktemp("firm"), ca) as found:
+        yield found
+
+
+@pytest.fixture
+def console(firm: Company, browser: Chromium) -> Iterator[Console]:
+    found = Console(Shared(firm.child, Upstream()), browser)
+    found.issuer = firm.issuer.issuer
+    firm.issuer.person(ANN)
+    yield found
+    found.close()
+    firm.issuer.forge()
+
+
+def test_a_person_logs_in_and_comes_to_the_page_that_they_wanted(console: Console, firm: Company) -> None:
+    """Neither the address bar nor the history keeps code and state."""
+    firm.issuer.person(None)
+    page = console.open(None, "/login?next=%2Fsend%3Fq%3Dhook")
+    page.get_by_text("or with a token").wait_for()
+    assert_for_everybody(page)
+    page.get_by_role("button", name=COMPANY).click()
+    page.get_by_label("User").fill("ann-8f1c")
+    firm.issuer.person(ANN)
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_text(WHO).wait_for()
+    page.wait_for_url("**/ui/send?q=hook")
+    assert page.evaluate("document.cookie") == ""
+    page.goto(f"{console.base}/ui/callback")
+    page.wait_for_url("**/ui/integrations")
+    page.reload()
+    page.get_by_text(WHO).wait_for()
+    (cookie,) = [each for each in page.context.cookies() if "sidekey" in each["name"]]
+    assert cookie["name"] == "sidekey-ui"
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_role("button", name=COMPANY).wait_for()
+
+
+def test_a_refusal_says_what_to_do(console: Console, firm: Company) -> None:
+    firm.issuer.person({**ANN, "groups": []})
+    page = console.open(None, "/login")
+    page.get_by_role("button", name=COMPANY).click()
+    page.get_by_text("Your account may not use Sidekey. Ask an admin for a role.").wait_for()
+    page.wait_for_url("**/ui/callback")
+    assert_for_everybody(page)
+    page.get_by_role("link", name="Start again").click()
+    page.get_by_role("button", name=COMPANY).wait_for()
+    page.goto(f"{console.base}/ui/callback?error=access_denied&state=x")
+    page.get_by_text("The company log-in failed: the company did not let you in (access_denied).").wait_for()
+    page.goto(f"{console.base}/ui/callback?error=%3Cb%3E&state=x")
+    page.get_by_text("the company did not let you in.").wait_for()
+    page.goto(f"{console.base}/ui/callback")
+    page.get_by_text("this page needs the company's redirect: start again").wait_for()
+    page.goto(f"{console.base}/ui/callback?code=x&state=x")
+    page.get_by_text("it took too long, or began in another browser").wait_for()
+
+
+def call(page: object, call: str) -> None:
+    """Let the page call its own modules, and keep the promise."""
+    page.evaluate(  # type: ignore[attr-defined]
+        """async (call) => {
+            const main = document.querySelector("script[type=module]").src;
+            const { get } = await import(main.replace("main.js", "api.js"));
+            const { privileged } = await import(main.replace("main.js", "session.js"));
+            window.repeated = call === "confirm" ? privileged("It changes.", async (own) => own) : get("/whoami");
+        }""",
+        call,
+    )
+
+
+def test_a_session_is_confirmed_begins_again_and_ends_with_another_person(console: Console, firm: Company) -> None:
+    """The page under a dialog stays as it is, and its call is repeated, until another person logs in."""
+    page = console.open(None, "/login")
+    page.get_by_role("button", name=COMPANY).click()
+    page.get_by_text(WHO).wait_for()
+    page.evaluate("window.typed = 'still here'")
+
+    # The issuer asks the person again, although it knows them.
+    call(page, "confirm")
+    dialog = page.get_by_role("dialog", name="Confirm")
+    dialog.get_by_text("Confirm it is you.").wait_for()
+    assert_for_everybody(page)
+    firm.issuer.person(None)
+    with page.expect_popup() as popup:
+        dialog.get_by_role("button", name="Log in again").click()
+    popup.value.get_by_label("User").fill("ann-8f1c")
+    firm.issuer.person(ANN)
+    popup.value.get_by_role("button", name="Go on").click()
+    dialog.wait_for(state="hidden")
+    assert page.evaluate("window.repeated.then(JSON.stringify)") == "{}"
+
+    page.context.clear_cookies(name="sidekey-ui")
+    call(page, "whoami")
+    dialog = page.get_by_role("dialog", name="Log in again")
+    with page.expect_popup() as popup:
+        dialog.get_by_role("button", name=COMPANY).click()
+    popup.value.get_by_text("Logged in. You can close this window.").wait_for()
+    dialog.wait_for(state="hidden")
+    assert page.evaluate("window.repeated.then((result) => result.body.label)") == "Ann Roe"
+    assert page.evaluate("window.typed") == "still here"
+
+    page.context.clear_cookies()
+    firm.issuer.person({**ANN, "sub": "ben-0001", "name": "Ann Roe"})
+    call(page, "whoami")
+    with page.expect_popup():
+        page.get_by_role("dialog").get_by_role("button", name=COMPANY).click()
+    page.get_by_text("Somebody else has logged in, so what was typed here is gone.").wait_for()
+    page.get_by_text("Ann Roe (company account, …0001) (admin)").wait_for()

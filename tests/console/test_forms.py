@@ -1,0 +1,116 @@
+"""ui/forms: a form changes what was changed in it, and keeps the rest of the document, of every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from sidekey.api.openapi import document as openapi
+from sidekey.api.routes import ROUTES
+from sidekey.credentials.registry import KINDS
+from support.api import Api
+from support.every_kind import documents_of_every_kind
+from support.keys import private_key
+from support.ui import Shared
+from support.ui_modules import run_module
+
+EDIT: Final = """
+const { fieldsOf, isDesigned } = await import("./forms/kinds.js");
+const { load, save } = await import("./forms/model.js");
+return input.map((document) => {
+  const fields = fieldsOf(document.auth.type, null, []);
+  const values = load(fields, document);
+  const titled = save(fields, document, { ...values, title: "Another name" });
+  const tested = save(fields, document, { ...values, test: { method: "POST", path: "/x" } });
+  return { same: save(fields, document, values), titled, tested, designed: isDesigned(document.auth.type) };
+});
+"""
+
+
+def shown(value: Any) -> Any:
+    """Return a document as the API shows it: with the secrets as they are stored."""
+    if isinstance(value, dict):
+        if value.keys() in ({"value"}, {"url"}):
+            return {"set": True, "id": "s_0123456789abcdef", "set_at": "2026-05-03T10:00:00Z", "set_by": "ann"}
+        return {key: shown(each) for key, each in value.items()}
+    return [shown(each) for each in value] if isinstance(value, list) else value
+
+
+def test_a_form_changes_nothing_else(tmp_path: Path) -> None:
+    """Also not secrets as they were entered, and keys that no form shows."""
+    entered = [{"id": name, **each} for name, each in documents_of_every_kind(1, tmp_path).items()]
+    more = {
+        "description": "kept",
+        "tags": ["a"],
+        "endpoint_prefix": ["https://a.example/v1", "https://b.example"],
+        "limits": {"in_flight": 3},
+        "test": {"method": "GET", "path": "/me"},
+    }
+    documents = [*entered, *map(shown, entered), *({**each, **more} for each in map(shown, entered))]
+    edited = run_module(EDIT, documents)
+    assert {each["designed"] for each in edited} == {True, False}
+    for before, after in zip(documents, edited, strict=True):
+        assert after["same"] == before
+        assert after["titled"] == {**before, "title": "Another name"}
+        assert after["tested"] == {**before, "test": {"method": "POST", "path": "/x"}}
+
+
+def test_the_read_only_members_of_an_integration_are_known() -> None:
+    schema = openapi(ROUTES)["components"]["schemas"]["NewIntegration"]["properties"]
+    read_only = {name for name, each in schema.items() if each.get("readOnly")}
+    read_only_in_console = run_module('return (await import("./forms/document.js")).READ_ONLY;', None)
+    assert {*read_only_in_console} == read_only - {"id"}
+
+
+FILL: Final = """
+const { fieldsOf } = await import("./forms/kinds.js");
+const { load, save } = await import("./forms/model.js");
+return input.map(({ kind, provider, fields, texts, key }) => {
+  const all = fieldsOf(kind, provider, fields);
+  const document = { id: "", auth: { type: kind, ...(provider && { provider: provider.provider }) } };
+  const values = load(all, document);
+  for (const { key: name, type, required, start, example, options } of all) {
+    if (!required) continue;
+    if (type === "secret") values[name] = { ...values[name], text: texts.secret };
+    else if (type === "pem") values[name] = { ...values[name], text: key };
+    else if (type === "prefixes") values[name] = [example];
+    else if (type === "choice") values[name] = options[0][0];
+    else if (type === "text") values[name] = texts[name] ?? start ?? example ?? `the-${name}`;
+  }
+  return save(all, document, { ...values, id: "filled-in" });
+});
+"""
+
+
+def pem(algorithm: str) -> str:
+    return private_key(algorithm).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+TEXTS: Final = {
+    "secret": "0123456789abcdef" * 4,
+    "region": "eu-west-1",
+    "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+    "login.url": "https://login.example.com/login",
+    "token.from": "token",
+}
+
+
+def test_the_required_fields_of_each_form_make_a_valid_document(shared: Shared) -> None:
+    """Of each kind, and of each provider."""
+    api = Api(shared.child.admin_port)
+    providers = {each["provider"]: each for each in api.get("/providers")["items"]}
+    kinds = [kind for kind in KINDS if kind not in ("mtls", "headers")]
+    cases = [*((kind, "") for kind in kinds), *((each["kind"], name) for name, each in providers.items())]
+    inputs = []
+    for kind, provider in cases:
+        texts = {**TEXTS, "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"} if kind == "signature" else TEXTS
+        profile = providers.get(provider)
+        examples = {each["name"]: str(each["example"]) for each in (profile or {"parameters": []})["parameters"]}
+        fields = api.get(f"/kinds/{kind}/template?provider={provider}")["fields"]
+        key = pem("ES256" if provider == "app-store-connect" else "RS256")
+        inputs.append({"kind": kind, "provider": profile, "fields": fields, "texts": {**texts, **examples}, "key": key})
+    for case, document in zip(cases, run_module(FILL, inputs), strict=True):
+        found = api.ask("POST", "/drafts/integration/preview", document).json
+        assert (case, found["errors"], found["valid"]) == (case, [], True)

@@ -1,0 +1,29 @@
+"""The modules of the pages that need no browser, by node's own test runner; and the libraries that are vendored."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from support.programs import require
+
+FOLDER = Path(__file__).parent
+VENDOR = FOLDER.parents[1] / "proxy" / "sidekey" / "console" / "static" / "vendor"
+
+
+def test_modules() -> None:
+    tests = sorted(map(str, FOLDER.glob("*.test.mjs")))
+    # In one process: `node --test` starts one for each file.
+    script = "".join(f"import {json.dumps(path)};" for path in tests)
+    command = [require("node"), "--input-type=module", "--eval", script]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_vendored_libraries_come_with_their_licences() -> None:
+    text = (VENDOR / "LICENSES.txt").read_text()
+    for name in ("preact", "@preact/signals", "@preact/signals-core", "htm"):
+        assert f"{name} " in text
+    assert text.count("Permission is hereby granted") == 3
+    assert "Apache License" in text

@@ -1,0 +1,286 @@
+"""The Send pages with responses by hand: outcomes in words, lost responses, hostile texts, every width and scheme."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from playwright.sync_api import expect
+
+from console.test_frame import NOBODY, WHO, opened
+from support.ui import HOSTILE, Console, assert_for_everybody, problem
+
+MARK: Final = {**WHO, "name": "mark", "identity": "token:1", "role": "sender", "presets": ["welcome"]}
+SESSION: Final = {**NOBODY, "who": MARK}
+PARAMETERS: Final = [
+    {"name": "phone", "type": "text", "required": True, "title": "Phone", "format": "phone", "help": "With +"},
+    {"name": "language", "type": "text", "required": False, "default": "en", "enum": ["en", "sk"]},
+    {"name": "amount", "type": "number", "required": False, "default": 0, "title": "Amount"},
+    {"name": "urgent", "type": "boolean", "required": False, "default": False, "title": "Urgent"},
+]
+FORM: Final = {
+    "id": "welcome",
+    "title": "Welcome text message",
+    "help": "Greets a new member.",
+    "takes": "parameters",
+    "content_type": None,
+    "problem": False,
+    "parameters": PARAMETERS,
+}
+SENDS: Final = "POST /api/v1/presets/welcome/sends"
+
+
+def sent(outcome: str = "accepted", status: int | None = 200, code: str | None = None, **more: Any) -> dict[str, Any]:
+    """A send as the API shows it."""
+    return {
+        "key": "a" * 32,
+        "at": "2026-11-30T10:42:07Z",
+        "who": "mark",
+        "label": "",
+        "preset": "welcome",
+        "batch": None,
+        "outcome": outcome,
+        "status": status,
+        "code": code,
+        "host": "api.example.com",
+        "milliseconds": 400,
+        "request_id": "7f3a-12",
+        **more,
+    }
+
+
+def bodies(**more: Any) -> dict[str, Any]:
+    return {
+        "GET /api/v1/session": SESSION,
+        "GET /api/v1/forms/welcome": FORM,
+        "GET /api/v1/sends": {"items": [], "next": None},
+        **more,
+    }
+
+
+def press(page: Any, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+RESULTS: Final = [
+    (sent(), "Accepted by api.example.com (200) in 0.4 s."),
+    (sent("refused", 401), "Tell a developer: the integration's password may have changed."),
+    (sent("refused", 422), "api.example.com did not accept the content (422)."),
+    (sent("refused", 429, retry_after=20), "Try again in 20 s."),
+    (sent("refused", 301), "api.example.com did not accept it (301)."),
+    (sent("failed", 500), "It may have acted on it."),
+    (sent("not_sent", None, "upstream_unreachable"), "Not sent: api.example.com could not be reached."),
+    (sent("not_sent", None, "credential_unavailable", host=None), "the credential is not usable now."),
+    (sent("not_sent", None, "target_denied", host=None), "Not sent: Sidekey refused it (target_denied)."),
+    (sent("unknown", None), "Unknown: it may have been sent."),
+    (problem(403, "forbidden"), "You may no longer send this. Ask an admin."),
+    (problem(422, "key_reused"), "This was sent before with other content."),
+    (problem(429, "send_limit", errors=[{"pointer": "/per_minute", "detail": ""}]), "You have sent 60 in a minute"),
+    (problem(429, "too_many"), "Several sends are still under way."),
+    (problem(503, "store_unavailable"), "Not sent: Sidekey's database cannot be reached."),
+    (problem(503, "stopping"), "Not sent: Sidekey is restarting."),
+    (problem(409, "store_required"), "This Sidekey has no store, so it cannot send."),
+]
+
+
+def test_every_result_is_a_sentence_that_says_what_to_do(console: Console) -> None:
+    answers = bodies()
+    page = opened(console, "/send/welcome", answers)
+    for result, sentence in RESULTS:
+        answers[SENDS] = result
+        page.get_by_role("textbox", name="Phone").fill(f"+44 {sentence}")
+        press(page, "Send")
+        expect(page.get_by_role("group", name="Result")).to_contain_text(sentence)
+        again = page.get_by_role("button", name="Edit and send again")
+        if not isinstance(result, tuple):
+            again.click()
+
+
+def test_a_form_shows_errors_keeps_digits_and_asks_before_it_repeats_a_send(console: Console) -> None:
+    wrong = [{"pointer": "/parameters/phone", "detail": "is required"}, {"pointer": "/other", "detail": "is unknown"}]
+    answers = bodies(**{SENDS: problem(422, "invalid", errors=wrong)})
+    page = opened(console, "/send/welcome", answers)
+    press(page, "Send")
+    phone = page.get_by_role("textbox", name="Phone")
+    expect(phone).to_have_accessible_description("With + Is required.")
+    expect(phone).to_be_focused()
+    expect(page.get_by_text("is unknown")).to_be_visible()
+
+    # Numbers keep their digits.
+    answers[SENDS] = sent()
+    page.get_by_role("textbox", name="Phone").fill("+44")
+    page.get_by_role("textbox", name="Amount").fill(" 1.10 ")
+    page.get_by_label("Urgent").check()
+    with page.expect_request("**/sends") as request:
+        press(page, "Send")
+    assert request.value.post_data == ('{"parameters":{"phone":"+44","language":"en","amount":1.10,"urgent":true}}')
+    assert len(request.value.headers["idempotency-key"]) == 32
+    press(page, "New")
+    expect(page.get_by_role("textbox", name="Phone")).to_have_value("")
+
+    # The same content within a minute.
+    page.get_by_role("textbox", name="Phone").fill("+45")
+    press(page, "Send")
+    press(page, "Edit and send again")
+    press(page, "Send")
+    expect(page.get_by_role("group", name="Result")).to_contain_text("You sent the same content")
+    press(page, "Cancel")
+    expect(page.get_by_role("textbox", name="Phone")).to_be_focused()
+    press(page, "Send")
+    with page.expect_request("**/sends"):
+        press(page, "Send it anyway")
+    expect(page.get_by_role("group", name="Result")).to_contain_text("Accepted")
+
+
+class Lost:
+    """Loses requests that send. `known` is what Sidekey responds to the question of what became of one."""
+
+    def __init__(self, page: Any) -> None:
+        self.keys: list[str] = []
+        self.known = problem(404, "not_found")
+        page.route("**/presets/welcome/sends", self._lose)
+        page.route("**/api/v1/sends/*", self._ask)
+
+    def _lose(self, route: Any) -> None:
+        self.keys.append(route.request.headers["idempotency-key"])
+        route.abort()
+
+    def _ask(self, route: Any) -> None:
+        status, body = self.known
+        route.fulfill(status=status, content_type="application/json", body=json.dumps(body))
+
+
+def test_lost_request_is_repeated_with_its_key_and_its_result_is_asked_for(console: Console) -> None:
+    page = opened(console, "/send/welcome", bodies())
+    lost = Lost(page)
+    page.get_by_role("textbox", name="Phone").fill("+44")
+    press(page, "Send")
+    expect(page.get_by_text("No connection to Sidekey. Asking again…")).to_be_visible()
+    result = page.get_by_role("group", name="Result")
+    expect(result).to_contain_text("Sidekey has not received it.")
+    expect(page.get_by_role("textbox", name="Phone")).to_be_disabled()
+    lost.known = (200, sent())
+    press(page, "Send")
+    expect(result).to_contain_text("Accepted by api.example.com (200)")
+    assert len(lost.keys) == 2
+    assert len(set(lost.keys)) == 1
+
+
+def test_changing_what_may_still_arrive_asks_and_takes_a_new_key(console: Console) -> None:
+    page = opened(console, "/send/welcome", bodies())
+    lost = Lost(page)
+    page.get_by_role("textbox", name="Phone").fill("+44")
+    press(page, "Send")
+    press(page, "Edit")
+    page.get_by_text("It may still arrive. Send the changed content all the same?").wait_for()
+    page.get_by_role("dialog").get_by_role("button", name="Edit").click()
+    press(page, "Send")
+    result = page.get_by_role("group", name="Result")
+    expect(result).to_contain_text("You sent the same content")
+    page.get_by_role("textbox", name="Phone").fill("+45")
+    press(page, "Send")
+    expect(result).to_contain_text("Sidekey has not received it.")
+    assert len(set(lost.keys)) == 2
+
+
+def test_form_that_cannot_be_sent_now_and_no_forms_say_so(console: Console) -> None:
+    answers = bodies(**{"GET /api/v1/forms": {"items": [], "next": None}})
+    page = opened(console, "/send", answers)
+    expect(page.get_by_text("You may not send anything yet. Ask an admin for a preset.")).to_be_visible()
+    unusable = {**FORM, "problem": True}
+    answers |= {"GET /api/v1/forms": {"items": [unusable], "next": None}, "GET /api/v1/forms/welcome": unusable}
+    page.reload()
+    expect(page.get_by_text("Cannot be sent now")).to_be_visible()
+    page.get_by_role("link", name="Welcome text message").click()
+    expect(page.get_by_text("Cannot be sent now. Tell a developer.")).to_be_visible()
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+
+
+def test_send_pages_are_for_everybody(console: Console) -> None:
+    """Every text that people write is hostile, at every width and in both schemes."""
+    hostile = [
+        {
+            "name": f"p{number}",
+            "type": "text",
+            "required": True,
+            "title": text,
+            "help": text,
+            "example": text[:100],
+            "enum": choices,
+        }
+        for number, text in enumerate(HOSTILE)
+        for choices in (None, [text, "b"], [text, *"bcdefg"])
+    ]
+    named = [{**each, "name": f"p{number}"} for number, each in enumerate(hostile)]
+    form = {**FORM, "title": HOSTILE[0], "help": HOSTILE[1], "parameters": named}
+    batch = {"id": "b" * 32, "row": 4, "rows": 9}
+    results = [
+        sent("refused", 401, host=HOSTILE[2][:200]),
+        sent("unknown", None, request_id=HOSTILE[0]),
+        sent(batch=batch),
+    ]
+    items = [{**each, "key": str(number) * 32} for number, each in enumerate(results)]
+    file = {
+        "id": batch["id"],
+        "preset": "welcome",
+        "who": "mark",
+        "label": "",
+        "begun_at": "2026-11-30T10:42:07Z",
+        "ended_at": "2026-11-30T10:42:07Z",
+        "rows": 9,
+        "last_row": 4,
+        "outcomes": {"accepted": 2, "refused": 1, "unknown": 1},
+        "others": [{"row": 2, "outcome": "refused", "status": 422}, {"row": 4, "outcome": "unknown", "status": None}],
+    }
+    answers = bodies(
+        **{
+            "GET /api/v1/forms": {
+                "items": [{**form, "id": f"f{number}", "title": text} for number, text in enumerate(HOSTILE)],
+                "next": "f9",
+            },
+            "GET /api/v1/forms/welcome": form,
+            "GET /api/v1/sends": {"items": items, "next": "1"},
+            f"GET /api/v1/batches/{batch['id']}": file,
+            SENDS: problem(
+                422,
+                "invalid",
+                errors=[{"pointer": f"/parameters/p{number}", "detail": "is wrong"} for number in range(15)],
+            ),
+            "POST /api/v1/presets/welcome/check": {"errors": [{"row": 0, "pointer": "/p0", "detail": HOSTILE[0]}]},
+        }
+    )
+    page = opened(console, "/send", answers)
+    page.get_by_text("A file: 3 rows were sent, up to row 3 of 9, row 4 is unknown").wait_for()
+    assert_for_everybody(page)
+    page.goto(f"{console.base}/ui/send/welcome")
+    press(page, "Send")
+    page.get_by_role("group", name="Result").wait_for()
+    assert_for_everybody(page)
+    page.goto(f"{console.base}/ui/send/welcome?tab=sends")
+    page.get_by_role("button", name="Go on at row 5").wait_for()
+    page.get_by_text("Rows that were not accepted").click()
+    assert_for_everybody(page)
+    page.goto(f"{console.base}/ui/send/welcome?tab=csv")
+    names = ",".join(f"p{number}" for number in range(15))
+    row = ",".join(['"' + HOSTILE[0].replace('"', '""') + '"'] * 15)
+    file_of = {"name": "members.csv", "mimeType": "text/csv", "buffer": f"{names}\n{row}\n{row}\n".encode()}
+    page.get_by_label("CSV file").set_input_files(file_of)
+    page.get_by_text("1 row cannot be sent and is left out:").wait_for()
+    assert_for_everybody(page)
+
+
+def test_only_people_who_see_integrations_are_warned_that_one_is_failing(console: Console) -> None:
+    failing = {
+        "GET /api/v1/presets/welcome": {"id": "welcome", "integration": "sms"},
+        "GET /api/v1/integrations/sms": {"id": "sms", "status": "failing"},
+    }
+    warning = "The integration of this preset is failing"
+    page = opened(console, "/send/welcome", bodies(**failing))
+    page.get_by_label("Phone").wait_for()
+    assert page.get_by_text(warning).count() == 0
+    session = {**SESSION, "who": {**MARK, "role": "editor", "presets": None}}
+    console.fixture(page, {"GET /api/v1/session": session})
+    page.reload()
+    page.get_by_text(warning).wait_for()
+    assert page.get_by_role("link", name="See why").get_attribute("href") == "/ui/integrations/sms"
+    assert_for_everybody(page)

@@ -1,0 +1,133 @@
+"""What STS returned, in JSON and XML; no text of it is ever repeated."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import FrameType
+
+import pytest
+
+from sidekey.credentials.aws.sigv4 import AccessKey
+from sidekey.credentials.aws.sts import _Leaves, read_key
+from sidekey.credentials.base import CallFault
+from support.drive_kinds import NOW, reply
+
+CREDENTIALS = {
+    "AccessKeyId": "ASIAIOSFODNN7EXAMPLE",
+    "SecretAccessKey": "wJalr/XUtnFEMI&K7MDENG",
+    "SessionToken": "AQoDYXdzEE0a8ANXXXX+/==",
+    "Expiration": NOW + 3600,
+}
+KEY = AccessKey(b"ASIAIOSFODNN7EXAMPLE", b"wJalr/XUtnFEMI&K7MDENG", b"AQoDYXdzEE0a8ANXXXX+/==")
+XML = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+  <AssumeRoleWithWebIdentityResult>
+    <SubjectFromWebIdentityToken>sub</SubjectFromWebIdentityToken>
+    <Credentials>
+      <SessionToken>AQoDYXdzEE0a8ANXXXX+/==</SessionToken>
+      <SecretAccessKey>wJalr/XUtnFEMI&amp;K7MDENG</SecretAccessKey>
+      <Expiration>2026-09-21T15:13:20Z</Expiration>
+      <AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId>
+    </Credentials>
+  </AssumeRoleWithWebIdentityResult>
+</AssumeRoleWithWebIdentityResponse>"""
+
+
+def answer(credentials: dict[str, object]) -> dict[str, object]:
+    result = {"Credentials": credentials, "SubjectFromWebIdentityToken": "sub"}
+    return {"AssumeRoleWithWebIdentityResponse": {"AssumeRoleWithWebIdentityResult": result}}
+
+
+def test_a_key_in_json() -> None:
+    assert read_key(reply(answer(CREDENTIALS)), NOW) == (KEY, 3600)
+
+
+def test_a_key_in_xml() -> None:
+    assert read_key(reply(XML.encode()), NOW) == (KEY, 3600)
+
+
+def test_its_end_counts_from_the_date_of_the_response() -> None:
+    headers = {"date": "Mon, 21 Sep 2026 15:03:20 GMT"}
+    assert read_key(reply(answer(CREDENTIALS), headers=headers), NOW - 1e6)[1] == 600
+
+
+def test_no_key_lives_longer_than_a_session_can() -> None:
+    assert read_key(reply(answer({**CREDENTIALS, "Expiration": 1e12})), NOW)[1] == 43_200
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
+@pytest.mark.parametrize("value", [None, "", "a b", "\u00e9", True, ["x"], "canary\n"])
+def test_what_cannot_be_used_is_no_key(name: str, value: object) -> None:
+    with pytest.raises(CallFault) as caught:
+        read_key(reply(answer({**CREDENTIALS, name: value})), NOW)
+    assert caught.value.outcome == "invalid"
+    assert "did not return" in caught.value.reason
+    assert "canary" not in caught.value.reason
+
+
+@pytest.mark.parametrize("end", [float("nan"), 10**400])
+def test_an_end_that_is_no_time_is_no_end(end: float) -> None:
+    with pytest.raises(CallFault, match="did not return when"):
+        read_key(reply(answer({**CREDENTIALS, "Expiration": end})), NOW)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"<a/>",
+        b"<Credentials>",
+        json.dumps({"AssumeRoleWithWebIdentityResponse": []}).encode(),
+        f'<!DOCTYPE a [<!ENTITY e "ASIAIOSFODNN7EXAMPLE">]>{XML.replace("ASIAIOSFODNN7EXAMPLE", "&e;")}'.encode(),
+        f'<!DOCTYPE a SYSTEM "file:///etc/passwd">{XML}'.encode(),
+        XML.replace("AccessKeyId>", "x:AccessKeyId>").encode(),
+    ],
+)
+def test_what_is_no_response_of_sts_is_no_key(body: bytes) -> None:
+    with pytest.raises(CallFault) as caught:
+        read_key(reply(body), NOW)
+    assert caught.value.outcome == "invalid"
+
+
+def test_a_text_of_many_lines_is_read_in_few_pieces() -> None:
+    """What joins them would else take the square of their number, on the event loop."""
+    pieces = 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal pieces
+        pieces += event == "call" and frame.f_code is _Leaves.text.__code__
+
+    sys.setprofile(count)
+    try:
+        with pytest.raises(CallFault):
+            read_key(reply(b"<Error><Message>%b</Message></Error>" % (b"\n" * 20_000)), NOW)
+    finally:
+        sys.setprofile(None)
+    assert 0 < pieces < 20
+
+
+def error(code: str) -> dict[str, object]:
+    return {"Error": {"Type": "Sender", "Code": code, "Message": "canary text"}, "RequestId": "1"}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome", "reason", "settings"),
+    [
+        (400, "ExpiredTokenException", "refused", "AWS STS returned 400 (ExpiredTokenException)", True),
+        (403, "AccessDenied", "refused", "AWS STS returned 403 (AccessDenied)", True),
+        (400, "InvalidIdentityToken", "refused", "AWS STS returned 400 (InvalidIdentityToken)", True),
+        (400, "IDPCommunicationError", "unreachable", "AWS STS returned 400 (IDPCommunicationError)", False),
+        (400, "Throttling", "rate_limited", "AWS STS returned 400 (Throttling)", False),
+        (400, "Canary", "refused", "AWS STS returned 400", True),
+        (503, "Canary", "unreachable", "AWS STS returned 503", False),
+        (302, "Canary", "invalid", "AWS STS returned 302", False),
+    ],
+)
+def test_an_error_is_told_by_its_code_alone(status: int, code: str, outcome: str, reason: str, settings: bool) -> None:
+    xml = f"<ErrorResponse><Error><Code>{code}</Code><Message>canary text</Message></Error></ErrorResponse>"
+    for content in (error(code), xml.encode()):
+        with pytest.raises(CallFault) as caught:
+            read_key(reply(content, status), NOW)
+        assert (caught.value.outcome, caught.value.reason, caught.value.settings) == (outcome, reason, settings)

@@ -1,0 +1,214 @@
+"""Subject and key of certificates, as cryptography reads them."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    pkcs7,
+    pkcs12,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.credentials.certificates import encoding
+from support.certificates import Key, issue, name
+from support.keys import private_key
+
+KEYS: dict[str, Key] = {
+    "P-256": ec.generate_private_key(ec.SECP256R1()),
+    "RSA": private_key("RS256"),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate(),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_the_key_of_a_certificate_is_read(kind: str) -> None:
+    """It is the same in every certificate of the key, and in no other."""
+    key = KEYS[kind]
+    whole = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    one, other = issue("one", key=key), issue("other", key=key, authority=True)
+    found = encoding.public_key(one.der)
+    assert whole.endswith(found)
+    assert len(whole) - len(found) < 40
+    assert encoding.public_key(other.der) == found
+    assert len({encoding.public_key(issue(key=each).der) for each in KEYS.values()}) == len(KEYS)
+
+
+def test_the_subject_is_read() -> None:
+    """The content of the name, which begins with its first part."""
+    certificate = issue("a subject").certificate
+    assert encoding.subject(certificate.public_bytes(Encoding.DER)) == certificate.subject.public_bytes()[2:]
+
+
+@pytest.mark.parametrize("text", [b"", b"\x30", b"\x30\x05\x01", b"\x30\x00", b"\x30\x02\x30\x00", b"\x30\x82"])
+def test_what_is_no_certificate_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError):
+        encoding.public_key(text)
+
+
+ISSUED = issue()
+PUBLIC = ISSUED.key.public_key()
+REQUEST = x509.CertificateSigningRequestBuilder(name("a"), []).sign(ISSUED.key, SHA256())
+PKCS12 = pkcs12.serialize_key_and_certificates(b"a", ISSUED.key, ISSUED.certificate, [], NoEncryption())
+BAG = pkcs7.serialize_certificates([ISSUED.certificate], Encoding.DER)
+OPENSSH = PrivateFormat.OpenSSH
+
+
+def told(data: bytes) -> str:
+    """Why nothing can be taken out of it."""
+    with pytest.raises(ValueError, match=r"^(?:this|in this) ") as caught:
+        encoding.blocks(data)
+    return str(caught.value)
+
+
+def test_every_block_is_taken_out_in_order() -> None:
+    """With words around them, as openssl pkcs12 writes them."""
+    data = b"Bag Attributes\n    localKeyID: 01\n" + ISSUED.pem + b"Key Attributes: <No Attributes>\n" + ISSUED.key_pem
+    found = encoding.blocks(data)
+    assert [block.label for block in found] == ["CERTIFICATE", "PRIVATE KEY"]
+    assert found[0].der == ISSUED.der
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"\n", b"\r\n"), (b"\n", b" "), (b"\n", b""), (b"\n", b"\n\n  ")])
+def test_how_lines_end_is_no_matter(old: bytes, new: bytes) -> None:
+    """Windows, and variables whose line ends became spaces."""
+    assert [block.der for block in encoding.blocks(b"\xef\xbb\xbf" + ISSUED.pem.replace(old, new))] == [ISSUED.der]
+
+
+def test_what_is_encrypted_by_headers_keeps_its_text() -> None:
+    """RFC 1421: the headers say how."""
+    data = ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, "hunter2")
+    (block,) = encoding.blocks(b"words\n" + data)
+    assert (block.label, block.der, block.encrypted) == ("EC PRIVATE KEY", b"", data)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (ISSUED.pem[:-30], "this PEM is cut off: a block has no -----END line"),
+        (ISSUED.pem[:100] + ISSUED.pem, "this PEM is cut off: a block has no -----END line"),
+        (ISSUED.pem.replace(b"MII", b"M*I"), "this PEM is damaged: a block contains what is not base64"),
+        (ISSUED.pem.replace(b"\n", b"\\n"), "this PEM has the two characters \\n where lines end: write line breaks"),
+    ],
+    ids=["cut off", "cut into", "damaged", "escaped"],
+)
+def test_damage_is_reported(data: bytes, reason: str) -> None:
+    """It is PEM, and yet unusable."""
+    assert told(data) == reason
+
+
+NO_PEM = [
+    (b"", "empty"),
+    (b"\xef\xbb\xbf \r\n", "empty"),
+    (ISSUED.der, "a certificate in DER, not PEM: convert it with openssl x509 -inform der"),
+    (ISSUED.key_as(encoding=Encoding.DER), "a private key in DER"),
+    (ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, encoding=Encoding.DER), "a private key in DER"),
+    (ISSUED.key_as(passphrase="hunter2", encoding=Encoding.DER), "a private key in DER"),
+    (PUBLIC.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), "a public key in DER"),
+    (REQUEST.public_bytes(Encoding.DER), "a certificate request in DER"),
+    (PKCS12, "PKCS#12 (.p12, .pfx), not PEM: convert it with openssl pkcs12 -noenc"),
+    (BAG, "PKCS#7, not PEM"),
+    (b"\x30\x80\x02\x01\x03\x30\x80", "PKCS#12"),
+    (b"\xfe\xed\xfe\xed\x00\x00\x00\x02", "a Java keystore"),
+    (b"\xce\xce\xce\xce\x00\x00\x00\x02", "a Java keystore"),
+    (b"PuTTY-User-Key-File-3: ssh-ed25519\r\n", "an SSH key (PuTTY)"),
+    (b"ssh-ed25519 AAAAC3 me@host\n", "the public half of an SSH key"),
+    (b"ecdsa-sha2-nistp256 AAAAE2 me@host\n", "the public half of an SSH key"),
+    (b"---- BEGIN SSH2 PUBLIC KEY ----\n", "the public half of an SSH key"),
+    (b"\n<!DOCTYPE html><title>Sign in</title>", "an HTML or XML page, not PEM: a download may have failed"),
+    (b'{"errors": ["permission denied"]}', "JSON, not PEM"),
+    (b'{"kty": "EC", "d": "hunter2"}', "a JSON Web Key, not PEM"),
+    (b'{"errors": ', "not PEM: no line begins with -----BEGIN"),
+    (ISSUED.pem.decode().encode("utf-16"), "UTF-16 text, not PEM: save it as plain text"),
+    (base64.b64encode(ISSUED.pem), "PEM encoded in base64 again: decode it"),
+    (base64.encodebytes(ISSUED.der), "base64 without the lines -----BEGIN and -----END around it"),
+    (base64.b64encode(bytes(100)), "not PEM: no line begins with -----BEGIN"),
+    (b"A" * 65, "not PEM: no line begins with -----BEGIN"),
+    (b"hunter2", "not PEM: no line begins with -----BEGIN"),
+    (b"\x30\x85\x01\x01\x01\x01\x01", "not PEM: no line begins with -----BEGIN"),
+    (b"\x30\x03\x30\x01\x05", "not PEM: no line begins with -----BEGIN"),
+    (b"\x30\x02\x05\x00", "not PEM: no line begins with -----BEGIN"),
+]
+
+
+@pytest.mark.parametrize(("data", "reason"), NO_PEM, ids=[reason for _, reason in NO_PEM])
+def test_what_is_no_pem_is_called_by_its_name(data: bytes, reason: str) -> None:
+    """The message says how to convert it, where one can."""
+    assert told(data).startswith(f"this is {reason}")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (ISSUED.key_as(OPENSSH), "an SSH key (OpenSSH's own format), not a key for TLS"),
+        (REQUEST.public_bytes(Encoding.PEM), "a certificate request, not the certificate that was issued for it"),
+        (PUBLIC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "a public key"),
+        (pkcs7.serialize_certificates([ISSUED.certificate], Encoding.PEM), "PKCS#7"),
+    ],
+    ids=["OpenSSH", "a request", "a public key", "PKCS#7"],
+)
+def test_what_is_pem_of_another_sort_has_words(data: bytes, words: str) -> None:
+    """They follow "this is"."""
+    (block,) = encoding.blocks(data)
+    assert (encoding.other(block.label) or "").startswith(words)
+
+
+def test_parameters_say_nothing() -> None:
+    """openssl ecparam -genkey writes them before the key."""
+    assert encoding.other("EC PARAMETERS") is None
+
+
+@given(st.binary(max_size=200) | st.text("-BEGIN CERT\n", max_size=80).map(str.encode))
+def test_any_bytes_are_blocks_or_a_reason(data: bytes) -> None:
+    """Nothing else is raised."""
+    try:
+        assert encoding.blocks(data)
+    except ValueError as error:
+        assert str(error).startswith(("this ", "in this "))
+
+
+@given(st.binary(max_size=40).map(lambda tail: b"\x30\x82" + tail))
+def test_any_der_is_called_something(data: bytes) -> None:
+    """However it goes on."""
+    assert encoding.what_it_is(data)
+
+
+def test_nested_json_is_no_trap() -> None:
+    """Deeper than the parser goes."""
+    assert encoding.what_it_is(b"[" * 100_000) == "not PEM: no line begins with -----BEGIN"
+
+
+def test_encryption_needs_no_words() -> None:
+    """A passphrase-protected PKCS#12 begins like another."""
+    locked = pkcs12.serialize_key_and_certificates(
+        b"a",
+        ISSUED.key,
+        ISSUED.certificate,
+        [],
+        BestAvailableEncryption(b"hunter2"),
+    )
+    assert told(locked).startswith("this is PKCS#12")
+
+
+def test_a_pem_is_split_into_certificates_and_keys() -> None:
+    """Each in their order, apart from all other text; a PEM that is cut off has neither."""
+    certificate, key = ISSUED.pem.decode(), ISSUED.key_pem.decode()
+    other = issue("other.example").pem.decode()
+    encrypted = ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, "hunter2").decode()
+    parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    found = encoding.split(f"words\n{key}{other}{parameters}{certificate}")
+    assert found == encoding.Halves(other + certificate, key, f"words\n\n\n{parameters}\n")
+    assert encoding.split(encrypted + certificate) == encoding.Halves(certificate, encrypted, "\n\n")
+    assert encoding.split(certificate) == encoding.Halves(certificate, "", "\n")
+    for unreadable in ("hunter2", f"{certificate}{key[:-10]}"):
+        assert encoding.split(unreadable) == encoding.Halves("", "", unreadable)

@@ -1,0 +1,206 @@
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+
+import certifi
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.credentials.certificates import chain as chains
+from sidekey.credentials.certificates.validate import Examined, Material, examine
+from support.certificates import NOW, SERVER_AUTH, issue, private_chain
+
+CHAIN = private_chain()
+LEAF, KEY = CHAIN.leaf, CHAIN.leaf.key_pem
+OTHER = issue("other.example")
+PRESENT = NOW.timestamp()
+
+
+def judged(certificate: bytes | None, key: bytes | None, passphrase: str | None = None) -> Examined:
+    return examine(Material(certificate, key, passphrase), PRESENT, allow_private_ca=True)
+
+
+def joined(pem: bytes, passphrase: str | None = None) -> Examined:
+    return examine(Material(pem, pem, passphrase, joined=True), PRESENT, allow_private_ca=True)
+
+
+def test_a_good_pair_becomes_an_identity() -> None:
+    """All that TLS and people need of it."""
+    examined = judged(CHAIN.pem, KEY)
+    identity = examined.identity
+    assert identity is not None
+    assert (examined.errors, examined.warnings) == ((), ())
+    assert (identity.chain, identity.key) == (CHAIN.pem, KEY)
+    assert identity.fingerprint == hashlib.sha256(CHAIN.pem + KEY).hexdigest()
+    assert identity.not_before == (NOW - timedelta(days=1)).timestamp()
+    assert identity.not_after == (NOW + timedelta(days=89)).timestamp()
+    assert (identity.subject, identity.issuer) == ("CN=client.example", "CN=Bank Client CA")
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        KEY + CHAIN.pem,
+        CHAIN.intermediate.pem + KEY + LEAF.pem,
+        LEAF.pem + LEAF.pem + CHAIN.intermediate.pem + LEAF.key_as(PrivateFormat.TraditionalOpenSSL),
+    ],
+    ids=["key first", "intermediate first", "the leaf twice, another form"],
+)
+def test_the_same_material_is_the_same_identity(pem: bytes) -> None:
+    """However it is written: pools are told apart by it."""
+    assert joined(pem) == judged(CHAIN.pem, KEY)
+
+
+def test_the_root_is_kept_where_it_stands() -> None:
+    """Chains are kept."""
+    identity = judged(CHAIN.root.pem + CHAIN.pem, KEY).identity
+    assert identity is not None
+    assert identity.chain == CHAIN.pem + CHAIN.root.pem
+
+
+def test_the_certificate_of_the_key_is_the_leaf() -> None:
+    """A stranger before it is told, and not sent."""
+    examined = judged(OTHER.pem + CHAIN.pem, KEY)
+    assert examined.identity == judged(CHAIN.pem, KEY).identity
+    assert [place for place, _ in examined.warnings] == ["certificate"]
+
+
+def test_of_two_certificates_of_one_key_the_newer_is_the_leaf() -> None:
+    """The old one was left in the file when it was renewed."""
+    renewed = issue(issuer=CHAIN.intermediate, key=LEAF.key, life=timedelta(days=365))
+    identity = judged(CHAIN.pem + renewed.pem, KEY).identity
+    assert identity is not None
+    assert identity.not_after == (NOW + timedelta(days=364)).timestamp()
+
+
+def test_an_encrypted_key_is_opened() -> None:
+    """The identity holds it without its passphrase; it is never written anywhere."""
+    assert judged(CHAIN.pem, LEAF.key_as(passphrase="hunter2"), "hunter2") == judged(CHAIN.pem, KEY)
+
+
+ASKS = "this private key is encrypted: write its passphrase as key_passphrase"
+BOTH = "write pem, which takes both"
+SWAPPED = "certificate and private_key are swapped"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "passphrase", "found"),
+    [
+        (b"hunter2", b"hunter2", None, {"certificate": "is not PEM", "private_key": "is not PEM"}),
+        (KEY, LEAF.pem, None, {"certificate": SWAPPED, "private_key": SWAPPED}),
+        (KEY, KEY, None, {"certificate": "must be a certificate, but is a private key"}),
+        (LEAF.pem, LEAF.pem, None, {"private_key": "must be a private key, but is a certificate"}),
+        (LEAF.pem + KEY, LEAF.pem + KEY, None, {"certificate": BOTH, "private_key": BOTH}),
+        (CHAIN.pem, OTHER.key_pem, None, {"private_key": "does not belong to the certificate of CN=client.example"}),
+        (CHAIN.pem, KEY + OTHER.key_pem, None, {"private_key": "this PEM must contain only one private key"}),
+        (CHAIN.pem, LEAF.key_as(passphrase="a"), None, {"private_key": ASKS}),
+        (CHAIN.pem, LEAF.key_as(passphrase="a"), "b", {"key_passphrase": "does not decrypt the private key"}),
+        (CHAIN.pem, KEY, "b", {"key_passphrase": "is not encrypted"}),
+        (CHAIN.pem, LEAF.key_as(PrivateFormat.OpenSSH), None, {"private_key": "this is an SSH key"}),
+        (LEAF.der, LEAF.key_as(encoding=Encoding.DER), None, {"certificate": "in DER", "private_key": "in DER"}),
+        (LEAF.pem.replace(b"MII", b"MIA"), KEY, None, {"certificate": "this certificate is damaged"}),
+        (LEAF.pem + LEAF.pem.replace(b"MII", b"MIA"), KEY, None, {"certificate": "certificate 2 of this PEM is dam"}),
+        (LEAF.pem, KEY.replace(b"MIG", b"MIA"), None, {"private_key": "this private key is damaged"}),
+        (
+            b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n",
+            b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n",
+            None,
+            {
+                "certificate": "this PEM contains no certificate",
+                "private_key": "this PEM contains no private key",
+            },
+        ),
+    ],
+)
+def test_every_error_is_reported_at_its_place(
+    certificate: bytes, key: bytes, passphrase: str | None, found: dict[str, str]
+) -> None:
+    """All at once, and then there is no identity."""
+    examined = judged(certificate, key, passphrase)
+    assert examined.identity is None
+    told = dict(examined.errors)
+    assert told.keys() == found.keys()
+    assert [place for place, reason in found.items() if reason not in told[place]] == []
+
+
+def test_errors_of_both_halves_are_reported_at_once() -> None:
+    """An expired, weak, self-signed certificate of another key."""
+    weak = issue(key=rsa.generate_private_key(65537, 1024), life=timedelta(hours=1), usages=[SERVER_AUTH])
+    examined = examine(Material(weak.pem, KEY), PRESENT)
+    assert [place for place, _ in examined.errors] == ["private_key", "certificate", "certificate", "certificate"]
+    text = "\n".join(reason for _, reason in examined.errors)
+    assert all(word in text for word in ("does not belong to", "expired on", "RSA with 1024 bits", "self-signed"))
+    assert len(examined.warnings) == 1
+
+
+def test_errors_of_one_pem_stand_at_pem() -> None:
+    """There is no other place."""
+    assert [place for place, _ in joined(OTHER.pem + KEY).errors] == ["pem"]
+    assert [place for place, _ in joined(b"hunter2").errors] == ["pem"]
+    assert [place for place, _ in joined(CHAIN.pem).errors] == ["pem"]
+    assert [place for place, _ in joined(KEY).errors] == ["pem"]
+
+
+@pytest.mark.parametrize(("certificate", "key"), [(CHAIN.pem, None), (None, KEY), (None, None)], ids=count())
+def test_a_half_that_could_not_be_read_is_passed_over(certificate: bytes | None, key: bytes | None) -> None:
+    """Whoever read it says why; the other is judged all the same."""
+    found = judged(certificate, key)
+    assert replace(found, ends_at=None) == Examined()
+    assert (found.ends_at is None) is (certificate is None)
+    assert judged(b"", None).errors == (("certificate", "this is empty"),)
+
+
+def test_a_private_ca_needs_consent() -> None:
+    """Which skips that and nothing else."""
+    refused = examine(Material(CHAIN.pem, KEY), PRESENT)
+    assert refused.identity is None
+    assert [reason.partition("write allow")[1] for _, reason in refused.errors] == ["write allow"]
+    assert examine(Material(CHAIN.pem, KEY), PRESENT + 1e9, allow_private_ca=True).identity is None
+
+
+def test_a_public_ca_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the test's CA stands in the bundle."""
+    monkeypatch.setattr(certifi, "contents", CHAIN.root.pem.decode)
+    chains.mozilla.cache_clear()
+    try:
+        assert examine(Material(CHAIN.pem, KEY), PRESENT).identity is not None
+        assert examine(Material(LEAF.pem, KEY), PRESENT).identity is None
+    finally:
+        monkeypatch.undo()
+        chains.mozilla.cache_clear()
+
+
+PIECES = st.sampled_from([LEAF.pem, KEY, OTHER.pem, OTHER.key_pem, LEAF.key_as(PrivateFormat.TraditionalOpenSSL)])
+
+
+@st.composite
+def nearly(draw: st.DrawFn) -> bytes:
+    """Good pieces, some bytes of them changed."""
+    data = bytearray(b"".join(draw(st.lists(PIECES, min_size=1, max_size=3))))
+    for _ in range(draw(st.integers(0, 3))):
+        data[draw(st.integers(0, len(data) - 1))] = draw(st.sampled_from(b"AQMg/+=- \nz9") | st.integers(0, 255))
+    return bytes(data)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@given(nearly() | st.binary(max_size=100), nearly() | st.binary(max_size=100), st.booleans(), st.booleans())
+def test_any_bytes_end_in_errors_or_an_identity(certificate: bytes, key: bytes, one: bool, consent: bool) -> None:
+    """Never in an exception, and never is there a byte of a key in what is told."""
+    examined = examine(
+        Material(certificate, certificate if one else key, joined=one), PRESENT, allow_private_ca=consent
+    )
+    assert (examined.identity is None) == bool(examined.errors)
+    told = f"{examined!r}"
+    assert not any(line in told for line in KEY.decode().splitlines()[1:-1])
+
+
+def test_the_end_of_a_certificate_is_told_whatever_else_is_wrong_with_it() -> None:
+    """Without a certificate there is none."""
+    end = LEAF.certificate.not_valid_after_utc.timestamp()
+    for key, now in ((KEY, PRESENT), (OTHER.key_pem, PRESENT), (KEY, end + 1), (None, PRESENT)):
+        assert examine(Material(LEAF.pem, key), now).ends_at == end
+    assert judged(b"not PEM", KEY).ends_at is None

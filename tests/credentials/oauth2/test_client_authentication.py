@@ -1,0 +1,71 @@
+import string
+from base64 import b64decode
+from urllib.parse import unquote, unquote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.credentials.oauth2.client_authentication import Client, Method, Proof
+
+PRINTABLE = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1)
+SECRET = "s3cret/+ &=%:~"
+
+
+def basic(client: Client) -> str:
+    ((name, value),) = client.prove(0.0).headers
+    assert name == "Authorization"
+    scheme, _, coded = value.partition(" ")
+    assert scheme == "Basic"
+    return b64decode(coded).decode()
+
+
+def test_the_header_form_encodes_both_before_base64() -> None:
+    """RFC 6749 2.3.1 and appendix B: colons, spaces and further characters of the two cannot be taken for others."""
+    assert basic(Client("header", "my client", SECRET)) == "my%20client:s3cret%2F%2B%20%26%3D%25%3A~"
+
+
+@given(PRINTABLE, PRINTABLE)
+def test_a_server_reads_back_id_and_secret(client_id: str, secret: str) -> None:
+    """Split at the colon, then decoded as a form is, or as a URL."""
+    first, _, second = basic(Client("header", client_id, secret)).partition(":")
+    assert set(first + second) <= set(string.ascii_letters + string.digits + "%-._~")
+    for decode in (unquote_plus, unquote):
+        assert (decode(first), decode(second)) == (client_id, secret)
+
+
+def test_the_header_may_encode_nothing() -> None:
+    """For servers that get RFC 6749 2.3.1 wrong."""
+    assert basic(Client("header", "my client", SECRET, form_encoded=False)) == f"my client:{SECRET}"
+
+
+@pytest.mark.parametrize(
+    ("method", "proof"),
+    [
+        ("body", Proof(fields=(("client_id", "c"), ("client_secret", SECRET)))),
+        ("query", Proof(query=(("client_id", "c"), ("client_secret", SECRET)))),
+        ("public", Proof(fields=(("client_id", "c"),))),
+        ("tls_client_auth", Proof(fields=(("client_id", "c"),))),
+        ("none", Proof()),
+    ],
+)
+def test_exactly_one_method_proves_the_client(method: Method, proof: Proof) -> None:
+    """RFC 6749 2.3: no Authorization beside parameters, nor the other way round."""
+    assert Client(method, "c", SECRET).prove(0.0) == proof
+
+
+def test_a_private_key_proves_by_a_fresh_assertion() -> None:
+    """RFC 7523 2.2; the clock is handed to what signs."""
+    client = Client("private_key_jwt", "c", sign=lambda now: f"signed at {now:g}")
+    assert client.prove(5.0) == Proof(
+        fields=(
+            ("client_id", "c"),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            ("client_assertion", "signed at 5"),
+        )
+    )
+
+
+def test_a_client_shows_no_secret() -> None:
+    """Only its method."""
+    assert repr(Client("body", "c", "hunter2")) == "Client(body, REDACTED)"

@@ -1,0 +1,133 @@
+"""credentials/oauth2/settings.py: which changes of the config leave a token what it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sidekey.credentials.base import Lineage
+from support.drive_kinds import credential_of
+from support.oauth import signer
+
+AUTH: dict[str, Any] = {
+    "type": "oauth2",
+    "token_endpoint": "https://auth.example.com/oauth2/token",
+    "client_id": "client-1",
+    "client_secret": {"insecure_value": "secret-1"},
+    "token_request": {"body": {"scope": "orders", "number": 1}},
+}
+REFRESHING = {**AUTH, "grant": {"type": "refresh_token", "refresh_token": {"insecure_value": "refresh-1"}}}
+KEY = {"type": "jwt_bearer", "private_key": {"env": "KEY"}, "subject": "ann", "claims": {"scope": "orders"}}
+SIGNED = {**AUTH, "grant": KEY, "client_secret": None}
+OWNER = {"type": "password", "username": "ann", "password": {"insecure_value": "secret-1"}}
+
+
+def lineage(auth: dict[str, Any], **changes: Any) -> Lineage:
+    """That of an `auth` block with these keys; one that is None is left out."""
+    written = {key: value for key, value in {**auth, **changes}.items() if value is not None}
+    return credential_of(written, {"KEY": signer().private_pem.decode()}).lineage
+
+
+def differing(auth: dict[str, Any], **changes: Any) -> set[str]:
+    """The parts of the lineage by which a change differs."""
+    one, other = lineage(auth), lineage(auth, **changes)
+    return {part for part in ("client", "token", "proof") if getattr(one, part) != getattr(other, part)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, set()),
+        ({"renewal_interval": "5s", "single_live_token": True}, set()),
+        ({"token_request": {"body": {"number": 1, "scope": "orders"}}}, set()),
+        ({"token_response": {"expires_in": "data.life"}}, set()),
+        ({"client_secret": {"insecure_value": "secret-2"}}, {"proof"}),
+        ({"client_authentication": "body"}, {"proof"}),
+        ({"client_authentication": {"type": "header", "form_encoded": False}}, {"proof"}),
+        ({"client_authentication": "header"}, set()),
+        ({"token_request": {**AUTH["token_request"], "format": "json"}}, {"proof"}),
+        ({"token_request": {"body": {"scope": "orders", "number": True}}}, {"token"}),
+        ({"token_request": {"body": {"scope": "all", "number": 1}}}, {"token"}),
+        ({"token_request": {"body": {"number": 1}, "query": {"scope": "orders"}}}, {"token"}),
+        ({"token_response": {"access_token": "id_token"}}, {"token"}),
+        ({"token_response": {"base_url": "rest_instance_url"}}, {"token"}),
+        ({"token_placement": "query"}, {"token"}),
+        ({"token_request": {**AUTH["token_request"], "headers": {"X-A": "b"}}}, {"token"}),
+        ({"grant": {"type": "custom", "grant_type": "account_credentials"}}, {"client"}),
+        ({"client_id": "client-2"}, {"client"}),
+        ({"token_endpoint": "https://auth.example.com/oauth2/v2/token"}, {"client"}),
+    ],
+)
+def test_a_change_counts_where_it_makes_another_token(changes: dict[str, Any], parts: set[str]) -> None:
+    """The secret is no part of whose a token is, nor is how it is sent; scope, audience and parameters are."""
+    assert differing(AUTH, **changes) == parts
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, set()),
+        ({"grant": {**OWNER, "username": "ben"}}, {"client"}),
+        ({"grant": {**OWNER, "password": {"insecure_value": "other"}}}, {"proof"}),
+        ({"token_request": {"headers": {"x_key": {"secret": {"insecure_value": "k"}}, "X-A": "b"}}}, set()),
+        ({"token_request": {"headers": {"X-A": "b", "X-Key": {"secret": {"insecure_value": "j"}}}}}, {"token"}),
+    ],
+)
+def test_a_user_and_further_headers_count_by_what_they_decide(changes: dict[str, Any], parts: set[str]) -> None:
+    """Whose the token is, how that is proven, and what is asked for."""
+    headers = {"X-A": "b", "X-Key": {"secret": {"insecure_value": "k"}}}
+    assert differing({**AUTH, "grant": OWNER, "token_request": {"headers": headers}}, **changes) == parts
+
+
+def test_a_store_knows_the_refresh_tokens_that_it_had() -> None:
+    """It keeps them by the spelling of the lineage, which no version changes."""
+    assert lineage(REFRESHING).client == (
+        "oauth2",
+        "refresh_token",
+        "https://auth.example.com/oauth2/token",
+        "client-1",
+        "refresh-1",
+        None,
+        None,
+        None,
+    )
+
+
+def test_another_refresh_token_in_the_config_begins_a_lineage_of_its_own() -> None:
+    """It wins over the one that the provider returned for the one before."""
+    assert differing(REFRESHING) == set()
+    assert differing(REFRESHING, grant={"type": "refresh_token", "refresh_token": {"insecure_value": "refresh-2"}}) == {
+        "client"
+    }
+    assert lineage(AUTH).client != lineage(REFRESHING).client
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, set()),
+        ({"key_id": "k2"}, {"proof"}),
+        ({"algorithm": "PS256"}, {"proof"}),
+        ({"claims": {"scope": "all"}}, {"token"}),
+        ({"subject": "ben"}, {"client"}),
+        ({"issuer": "other"}, {"client"}),
+        ({"audience": "https://auth.example.com"}, {"client"}),
+    ],
+)
+def test_what_is_asserted_is_whose_the_token_is_and_the_key_is_not(changes: dict[str, Any], parts: set[str]) -> None:
+    """A key that was rotated belongs to the same client."""
+    assert differing(SIGNED, grant={**KEY, **changes}) == parts
+
+
+def test_a_secret_parameter_counts_like_any_other() -> None:
+    """Nobody knows what it says of the client."""
+    body = {"body": {"api_key": {"insecure_value": "hunter2"}}}
+    assert lineage(AUTH, token_request=body).token != lineage(AUTH).token
+    assert "hunter2" not in repr(lineage(AUTH, token_request=body))
+
+
+def test_whose_a_refresh_token_is_stays_spelled_as_it_is() -> None:
+    """It is what processes find in the store: one that spelled it in another way would present what is spent."""
+    client = ("oauth2", "refresh_token", AUTH["token_endpoint"], "client-1", "refresh-1", None, None, None)
+    assert lineage(REFRESHING).client == client

@@ -1,0 +1,215 @@
+""""""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from sidekey.credentials.base import Attempt, CallFault, Lineage, Reply, Verdict
+from sidekey.credentials.oauth2.client_authentication import Proof
+from sidekey.credentials.oauth2.parameters import Parameters
+from sidekey.credentials.oauth2.token_request import TokenRequest
+from support.drive_kinds import NOW, credential_of, first_call, issue, reply
+
+AUTH: dict[str, Any] = {
+    "type": "oauth2",
+    "token_endpoint": "https://auth.example.com/oauth2/token",
+    "client_id": "client-1",
+    "client_secret": {"env": "SECRET"},
+}
+TOKEN = {"access_token": "tok-1", "token_type": "bearer", "expires_in": 3600, "refresh_token": "refresh-2"}
+NONE = Lineage((), (), ())
+BY_TOKEN = {"type": "refresh_token", "refresh_token": {"insecure_value": "refresh-1"}}
+REFRESHING = {**AUTH, "grant": BY_TOKEN}
+
+
+def test_a_token_becomes_a_grant() -> None:
+    """One call, and the token stands behind the word Bearer whatever the case of its type (RFC 6749 5.1)."""
+    issued, calls = issue(credential_of(AUTH), reply({**TOKEN, "token_type": "BEARER"}))
+    assert issued.grant.headers == (("Authorization", "Bearer tok-1"),)
+    assert issued.life == 3600
+    assert [call.step for call in calls] == ["token endpoint"]
+
+
+def test_a_refresh_token_that_was_not_asked_for_is_ignored() -> None:
+    """RFC 6749 4.4.3: client credentials need none."""
+    issued, _ = issue(credential_of(AUTH), reply(TOKEN))
+    assert issued.memory is None
+
+
+def test_a_rotated_refresh_token_is_presented_next() -> None:
+    """RFC 6749 6: the response's refresh token replaces the one that was sent."""
+    credential = credential_of(REFRESHING)
+    issued, calls = issue(credential, reply(TOKEN))
+    assert b"refresh_token=refresh-1" in calls[0].body
+    assert issued.memory == "refresh-2"
+    assert b"refresh_token=refresh-2" in first_call(credential, Attempt(NOW, memory=issued.memory)).body
+
+
+def test_a_refresh_token_that_does_not_rotate_stays_that_of_the_config() -> None:
+    """So that any number of processes may use it."""
+    credential = credential_of({**AUTH, "grant": {**BY_TOKEN, "rotates": False}})
+    issued, calls = issue(credential, reply(TOKEN), attempt=Attempt(NOW, memory="refresh-7"))
+    assert b"refresh_token=refresh-1" in calls[0].body
+    assert issued.memory is None
+
+
+def test_a_life_that_no_response_tells_is_that_of_the_config() -> None:
+    """Salesforce tells none."""
+    answer = {key: value for key, value in TOKEN.items() if key != "expires_in"}
+    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(answer))[0].life == 900
+    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(TOKEN))[0].life == 3600
+
+
+@pytest.mark.parametrize("rotated", [None, "", 5, "a b", "\ud800"])
+def test_without_a_new_refresh_token_the_last_one_stays(rotated: object) -> None:
+    """A response that brings none, or none that can be sent, changes nothing."""
+    answer = {**TOKEN, "refresh_token": rotated}
+    issued, _ = issue(credential_of(REFRESHING), reply(answer), attempt=Attempt(NOW, memory="refresh-7"))
+    assert issued.memory == "refresh-7"
+
+
+@pytest.mark.parametrize(
+    ("change", "memory"),
+    [
+        ({"expires_in": 0}, "refresh-2"),
+        ({"access_token": None}, "refresh-2"),
+        ({"token_type": "mac"}, "refresh-2"),
+        ({"token_type": "mac", "refresh_token": None}, "refresh-7"),
+    ],
+)
+def test_a_rotated_refresh_token_outlives_a_response_that_is_refused(change: dict[str, object], memory: str) -> None:
+    """The one that was sent may have ended with the response."""
+    with pytest.raises(CallFault) as caught:
+        issue(credential_of(REFRESHING), reply({**TOKEN, **change}), attempt=Attempt(NOW, memory="refresh-7"))
+    assert caught.value.memory == memory
+    with pytest.raises(CallFault) as caught:
+        issue(credential_of(AUTH), reply({**TOKEN, "expires_in": 0}))
+    assert caught.value.memory is None
+
+
+def test_a_base_url_is_learnt_as_it_was_answered() -> None:
+    """Whether it may be used is for the policy to say."""
+    auth = {**AUTH, "token_response": {"base_url": "rest_instance_url"}}
+    issued, _ = issue(credential_of(auth), reply({**TOKEN, "rest_instance_url": "https://x.example.com/"}))
+    assert issued.grant.base_url == "https://x.example.com/"
+
+
+@pytest.mark.parametrize(
+    ("placement", "expected"),
+    [
+        ("query", {"query": (("access_token", "tok-1"),)}),
+        ("body", {"body": (("access_token", "tok-1"),)}),
+        ({"in": "header", "name": "X-Token", "scheme": ""}, {"headers": (("X-Token", "tok-1"),)}),
+    ],
+)
+def test_a_token_goes_where_the_config_says(placement: object, expected: dict[str, object]) -> None:
+    """RFC 6750 2.1 to 2.3, and headers of other names."""
+    issued, _ = issue(credential_of({**AUTH, "token_placement": placement}), reply(TOKEN))
+    found = {place: getattr(issued.grant, place) for place in ("headers", "query", "body")}
+    assert {place: pairs for place, pairs in found.items() if pairs} == expected
+
+
+@pytest.mark.parametrize("body", [None, b"", b'{"error":"invalid_token"}'])
+def test_a_401_rejects_the_token_and_nothing_else_does(body: bytes | None) -> None:
+    """RFC 6750 3.1."""
+    credential = credential_of(AUTH)
+    assert credential.verdict(401, body) is Verdict.REJECTED
+    assert credential.verdict(403, body) is Verdict.GOOD
+
+
+def test_a_credential_shows_no_secret() -> None:
+    """Neither do its parts."""
+    credential = credential_of({**REFRESHING, "client_secret": {"insecure_value": "hunter2"}})
+    shown = repr(credential)
+    assert "hunter2" not in shown
+    assert "refresh-1" not in shown
+
+
+@pytest.mark.parametrize(
+    ("answer", "unspent"),
+    [
+        (reply({**TOKEN, "access_token": None}), True),
+        (reply({**TOKEN, "expires_in": 0}), True),
+        (reply({"access_token": None}), True),
+        (reply({"error": "invalid_grant"}), True),
+        (reply({"error": "invalid_grant"}, 400), True),
+        (reply(b"", 503), True),
+        (reply({**TOKEN, "access_token": None, "refresh_token": "a b"}), False),
+        (reply({"access_token": None, "refresh_token": None}), False),
+        (reply(b"<html>"), False),
+        (reply({}, 500), False),
+        (reply({**TOKEN, "refresh_token": "refresh-2"}, 502), False),
+    ],
+    ids=["next", "ended", "none", "said in 200", "400", "503", "unusable", "null", "no JSON", "500", "502"],
+)
+def test_a_response_without_a_token_says_whether_the_refresh_token_is_known(answer: Reply, unspent: bool) -> None:
+    """The next one is there, or the last one stays (RFC 6749 6); else it may be spent, and its successor lost."""
+    with pytest.raises(CallFault) as failed:
+        issue(credential_of(REFRESHING), answer)
+    assert failed.value.unspent is unspent
+
+
+URL = "https://auth.example.com/oauth2/token"
+GRANTED: Parameters = (("grant_type", "client_credentials"),)
+FURTHER: Parameters = (("scope", "a b"), ("account", 510), ("ratio", 0.5), ("flag", True))
+
+
+def test_a_form_says_what_it_is_and_what_it_wants() -> None:
+    """RFC 6749 4.4.2: a POST of a form; the response is JSON."""
+    call = TokenRequest(URL, body=FURTHER).call(GRANTED, Proof())
+    assert (call.method, call.url) == ("POST", URL)
+    assert dict(call.headers) == {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+    assert call.body == b"grant_type=client_credentials&scope=a+b&account=510&ratio=0.5&flag=true"
+
+
+def test_in_json_numbers_stay_numbers() -> None:
+    """Salesforce Marketing Cloud types account_id as a number; true and false stay, too."""
+    call = TokenRequest(URL, format="json", body=FURTHER).call(GRANTED, Proof())
+    assert dict(call.headers)["Content-Type"] == "application/json"
+    assert json.loads(call.body) == {**dict(GRANTED), **dict(FURTHER)}
+    assert b'"account": 510' in call.body
+    assert b'"flag": true' in call.body
+
+
+def test_a_proof_goes_beside_the_grant_or_into_the_query() -> None:
+    """Its fields into the body, its query behind the URL's own."""
+    proof = Proof(
+        headers=(("Authorization", "Basic x"),), fields=(("client_id", "c"),), query=(("client_secret", "s/ "),)
+    )
+    call = TokenRequest(f"{URL}?policy=p", query=(("scope", "a b"),)).call(GRANTED, proof)
+    assert call.url == f"{URL}?policy=p&client_secret=s%2F%20&scope=a%20b"
+    assert call.body == b"grant_type=client_credentials&client_id=c"
+    assert call.headers[0] == ("Authorization", "Basic x")
+
+
+def test_with_get_all_goes_into_the_query() -> None:
+    """Marketo takes it so: no body, and no header that describes one."""
+    proof = Proof(query=(("client_id", "c"), ("client_secret", "s")))
+    call = TokenRequest(URL, "GET", query=FURTHER).call(GRANTED, proof)
+    assert (call.method, call.body, call.headers) == ("GET", b"", (("Accept", "application/json"),))
+    assert parse_qsl(urlsplit(call.url).query) == [
+        ("grant_type", "client_credentials"),
+        ("client_id", "c"),
+        ("client_secret", "s"),
+        ("scope", "a b"),
+        ("account", "510"),
+        ("ratio", "0.5"),
+        ("flag", "true"),
+    ]
+
+
+@pytest.mark.parametrize("url", [f"{URL}?", f"{URL}?a=b&"])
+def test_a_query_that_stands_open_gets_no_second_mark(url: str) -> None:
+    """What was configured stays as it is."""
+    assert TokenRequest(url, query=(("x", "y"),)).call(GRANTED, Proof()).url == f"{url}x=y"
+
+
+def test_a_request_shows_no_secret() -> None:
+    """Its further parameters may be secrets, and its URL may hold one."""
+    request = TokenRequest(f"{URL}?key=hunter2", body=(("api_key", "hunter2"),))
+    assert "hunter2" not in repr(request)
+    assert "hunter2" not in repr(request.call(GRANTED, Proof()))

@@ -1,0 +1,218 @@
+"""Documents with secrets at their leaves."""
+
+import json
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sidekey.config.stored.document import with_new_ids
+from sidekey.credentials.context import Context
+from sidekey.credentials.destination import destination_of, references_in
+from sidekey.credentials.fields import Reference
+from sidekey.credentials.json_values import (
+    DEEPEST,
+    MOST_VALUES,
+    WrittenTree,
+    filled,
+    form_of,
+    parse_tree,
+    references,
+    texts,
+)
+
+BODY: dict[str, Any] = {
+    "user": {"name": "svc", "key": {"file": "k"}},
+    "scopes": ["read", {"env": "SCOPE"}, {"of": [1, 2.5, True]}],
+    "empty": {},
+    "none": [],
+    "field": {"value": "x", "name": "y"},
+}
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+    body: WrittenTree = Field(default={}, description="The body.")
+
+
+def model_of(raw: object, context: Context) -> Model:
+    return Model.model_validate({"body": raw}, context=context)
+
+
+def errors_of(raw: object, where: Literal["file", "body"] = "file") -> dict[tuple[int | str, ...], str]:
+    with pytest.raises(ValidationError) as caught:
+        model_of(raw, Context(where))
+    return {error["loc"]: error["msg"].removeprefix("Value error, ") for error in caught.value.errors()}
+
+
+def test_secrets_are_told_by_their_places() -> None:
+    """An index is a decimal text."""
+    tree = parse_tree(BODY, Context("file"))
+    assert dict(references(tree, "login", "body")) == {
+        ("login", "body", "user", "key"): Reference("file", "k"),
+        ("login", "body", "scopes", "1"): Reference("env", "SCOPE"),
+    }
+    assert dict(texts(tree)) == {
+        ("user", "name"): "svc",
+        ("scopes", 0): "read",
+        ("field", "value"): "x",
+        ("field", "name"): "y",
+    }
+
+
+def test_what_was_read_is_filled_in() -> None:
+    """Everything else stays what it is, and of its type."""
+    values = {("user", "key"): "hunter2", ("scopes", "1"): "write"}
+    found = filled(parse_tree(BODY, Context("file")), values, text=str.upper)
+    assert json.dumps(found) == json.dumps(
+        {
+            "user": {"name": "SVC", "key": "hunter2"},
+            "scopes": ["READ", "write", {"of": [1, 2.5, True]}],
+            "empty": {},
+            "none": [],
+            "field": {"value": "X", "name": "Y"},
+        }
+    )
+
+
+@pytest.mark.parametrize("raw", [None, "text", ["list"], 5])
+def test_a_document_is_a_mapping(raw: object) -> None:
+    """And nothing else, at its top."""
+    assert errors_of(raw) == {("body",): "must be a mapping"}
+
+
+def test_every_error_is_told_at_its_place() -> None:
+    """At once, and none repeats a value."""
+    raw = {
+        "": 1,
+        "a": [None, {"b\n": "x"}],
+        "c": {"file": "k", "env": "K"},
+        "d": {"insecure_value": "hunter2", "name": "x"},
+        "e": {"env": "not a name"},
+        "f": float("inf"),
+        "g": "two\nlines",
+        "h": {"insecure_value": ""},
+        "i": {"value": "as a stored document has it"},
+        "j": {"set": True},
+    }
+    found = errors_of(raw)
+    assert {place[1:] for place in found} == {
+        ("", "[key]"),
+        ("a", 0),
+        ("a", 1, "b\n", "[key]"),
+        ("c",),
+        ("d",),
+        ("e",),
+        ("f",),
+        ("g",),
+        ("h",),
+        ("i",),
+        ("j",),
+    }
+    assert "hunter2" not in str(found)
+    assert found["body", "c"] == "a reference must have exactly one key: use {file: PATH} or {env: NAME}"
+
+
+def test_depth_and_size_have_bounds() -> None:
+    """An attacker's document costs little."""
+    deep: Any = "x"
+    for _ in range(DEEPEST - 1):
+        deep = [deep]
+    assert parse_tree({"a": deep}, Context("file"))
+    assert list(errors_of({"a": [deep]}).values()) == [f"must not be nested deeper than {DEEPEST} levels"]
+    # The document itself, and the list.
+    assert parse_tree({"a": [1] * (MOST_VALUES - 2)}, Context("file"))
+    assert errors_of({"a": [1] * (MOST_VALUES - 1)}) == {("body",): f"must not have more than {MOST_VALUES} values"}
+
+
+@pytest.mark.parametrize("written", [{"value": "hunter2"}, {"set": True, "id": "s_1", "set_by": "eve"}])
+def test_what_is_a_secret_in_a_store_is_no_mapping_in_a_file(written: dict[str, Any]) -> None:
+    """Else a file would be sent otherwise once it is imported."""
+    found = errors_of({"a": written, "b": {"value": 1, "name": "x"}})
+    assert set(found) == {("body", "a")}
+
+
+def test_in_a_stored_document_secrets_are_values_or_kept() -> None:
+    """With other names beside it, `value` is the name of a field; no file is read."""
+    raw = with_new_ids(
+        {"a": {"value": "hunter2"}, "b": [{"set": True, "id": "s_1", "set_by": "eve"}], "c": {"value": 1, "name": "x"}}
+    )
+    tree = parse_tree(raw, Context("body"))
+    assert {place: each.source for place, each in references(tree)} == {("a",): "stored", ("b", "0"): "stored"}
+    found = errors_of(
+        with_new_ids({"a": {"file": "/etc/passwd"}, "b": {"value": 5}, "c": {"insecure_value": "x"}}), "body"
+    )
+    assert found["body", "a"].startswith("no file of Sidekey's machine may be read")
+    assert set(found) == {("body", "a"), ("body", "b"), ("body", "c")}
+
+
+def test_nothing_shows_what_is_in_it() -> None:
+    """Public texts as well: somebody may have pasted a secret."""
+    made = model_of({"a": "hunter2", "b": [{"c": {"insecure_value": "hunter2"}}]}, Context("file"))
+    assert "hunter2" not in repr(made)
+    assert made.model_dump() == {"body": {"a": "REDACTED", "b": [{"c": "REDACTED"}]}}
+
+
+def test_the_destination_is_all_that_is_public_and_the_places_of_secrets() -> None:
+    """Whatever a document that says nothing was sealed for stays as it is."""
+    assert destination_of(Model()) == {}
+    raw = with_new_ids(BODY | {"user": {"value": "x"}, "scopes": ["a", {"value": "y"}]})
+    assert destination_of(model_of(raw, Context("body"))) == {
+        "body": {"user": {}, "scopes": ["a", {"": {}}], "empty": None, "none": [], "field": {"value": "x", "name": "y"}}
+    }
+    places = [place for place, each in references_in(model_of(BODY, Context("file"))) if each.source != "text"]
+    assert places == [("body", "user", "key"), ("body", "scopes", 1)]
+
+
+NAMES = st.sampled_from(["a", "b", "value", "set", "name"])
+DOCUMENTS = st.dictionaries(
+    NAMES,
+    st.recursive(
+        st.sampled_from(["", "x", 0, 1, 1.5, True, False, {"value": "s"}]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+        max_leaves=8,
+    ),
+    max_size=3,
+)
+
+
+def is_secret(node: Any) -> bool:
+    return isinstance(node, dict) and [*node] == ["value"] and isinstance(node["value"], str) and node["value"] != ""
+
+
+def said(node: Any) -> Any:
+    """A document without its secrets, in a form of the test's own; a list of them is as one."""
+    if is_secret(node):
+        return "secret"
+    if isinstance(node, dict):
+        return ["mapping", sorted((name, said(each)) for name, each in node.items())]
+    if isinstance(node, list):
+        public = [said(each) for each in node if not is_secret(each)]
+        return ["list", public, len(public) < len(node)] if public or not node else "secret"
+    return ["value", type(node).__name__, node]
+
+
+def form(raw: dict[str, Any]) -> str | None:
+    try:
+        return json.dumps(form_of(parse_tree(with_new_ids(raw), Context("body"))), sort_keys=True)
+    except ValidationError:
+        return None
+
+
+@given(one=DOCUMENTS, other=DOCUMENTS)
+def test_two_documents_have_one_form_only_if_they_say_the_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Whatever a secret may be: what is sealed for one must not open for the other."""
+    forms = form(one), form(other)
+    if None not in forms:
+        assert (forms[0] == forms[1]) is (json.dumps(said(one)) == json.dumps(said(other)))
+
+
+def test_a_secret_that_is_added_to_public_values_counts() -> None:
+    """It may be one more audience of a token; beside other secrets it may be added and moved."""
+    secret = {"value": "s"}
+    assert form({"aud": ["x"]}) != form({"aud": ["x", secret]})
+    assert form({"aud": ["x", secret]}) == form({"aud": [secret, "x", secret]})
+    assert form({"aud": [secret]}) == form({"aud": [secret, secret]}) == form({"aud": secret})

@@ -1,0 +1,110 @@
+""""""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPrivateKey,
+    RSAPrivateNumbers,
+    RSAPublicNumbers,
+    generate_private_key,
+    rsa_crt_dmp1,
+    rsa_crt_dmq1,
+    rsa_crt_iqmp,
+)
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.credentials.key_formats import PrivateKey, SecretEncoding, decoded, read_private_key
+from support import oauth
+
+
+@given(key=st.binary(min_size=1, max_size=70))
+def test_every_spelling_of_a_key_is_read(key: bytes) -> None:
+    """Hex in either case; base64 of both alphabets, with its padding or without."""
+    assert decoded(key.hex(), "hex") == decoded(key.hex().upper(), "hex") == key
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        text = encode(key).decode()
+        assert decoded(text, "base64") == decoded(text.rstrip("="), "base64") == key
+
+
+def test_a_text_is_its_own_bytes() -> None:
+    """In UTF-8, also where it looks like hex."""
+    assert decoded("00ff\u00fc", "text") == b"00ff\xc3\xbc"
+
+
+NO_KEYS: dict[SecretEncoding, tuple[str, ...]] = {
+    "hex": ("abc", "0x0a", "aa bb", "gg", "", "\u0663\u0663"),
+    "base64": ("a", "YQ==YQ==", "YW Jj", "Y\u00fc==", "YWJj!"),
+}
+
+
+@pytest.mark.parametrize("encoding", NO_KEYS)
+def test_what_is_none_is_an_error(encoding: SecretEncoding) -> None:
+    """Which says what was expected, and repeats nothing."""
+    for text in NO_KEYS[encoding]:
+        with pytest.raises(ValueError, match=rf"^must be {encoding}, as secret_encoding says") as caught:
+            decoded(text, encoding)
+        assert len(text) < 4 or text not in str(caught.value)
+
+
+def pem(key: PrivateKey, encryption: KeySerializationEncryption | None = None) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()).decode()
+
+
+def test_a_key_of_any_type_is_read() -> None:
+    key = Ed25519PrivateKey.generate()
+    found = read_private_key(pem(key))
+    assert isinstance(found, Ed25519PrivateKey)
+    assert found.private_bytes_raw() == key.private_bytes_raw()
+
+
+def test_what_is_no_key_that_signs_is_refused_by_what_must_be_true() -> None:
+    """No reason repeats the key."""
+    encrypted = pem(Ed25519PrivateKey.generate(), BestAvailableEncryption(b"hunter2"))
+    short, long = (pem(generate_private_key(65537, bits)) for bits in (1024, 4104))
+    public = Ed25519PrivateKey.generate().public_key()
+    for text, reason in (
+        (encrypted, "the private key must not be encrypted: write it without a passphrase"),
+        (short, "an RSA key must have 2048 to 4096 bits"),
+        (long, "an RSA key must have 2048 to 4096 bits"),
+        ("-----BEGIN PRIVATE KEY-----\nMAo=\n-----END PRIVATE KEY-----\n", "must be a private key in PEM"),
+        (repr(public), "must be a private key in PEM"),
+        (f"{encrypted}\ud800", "must be a private key in PEM"),
+    ):
+        with pytest.raises(ValueError) as refused:
+            read_private_key(text)
+        assert str(refused.value) == reason
+
+
+def test_an_rsa_key_is_the_same_whenever_it_is_read() -> None:
+    """That its numbers are prime is proven once."""
+    text = oauth.signer().private_pem.decode()
+    for _ in range(3):
+        found = read_private_key(text)
+        assert isinstance(found, RSAPrivateKey)
+        assert pem(found) == text
+
+
+def test_an_rsa_key_whose_numbers_are_not_prime_is_refused_whenever_it_is_read() -> None:
+    """Its signatures could tell what the key is."""
+    e, p, q = 65537, 3 * (2**1026 + 1), 2**1024 + 643
+    d = pow(e, -1, (p - 1) * (q - 1))
+    numbers = RSAPrivateNumbers(
+        p, q, d, rsa_crt_dmp1(d, p), rsa_crt_dmq1(d, q), rsa_crt_iqmp(p, q), RSAPublicNumbers(e, p * q)
+    )
+    text = pem(numbers.private_key(unsafe_skip_rsa_key_validation=True))
+    read_private_key(oauth.signer().private_pem.decode())
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^must be a private key in PEM$"):
+            read_private_key(text)

@@ -1,0 +1,200 @@
+"""What is told of the response to a test request: a status, and codes of Sidekey's own. More: test_test_command.py."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+import sidekey.diagnostics.probe
+from sidekey.diagnostics.probe import REAL, Outcome, probe, probe_preset
+from sidekey.observe.metrics import UNKNOWN
+from sidekey.snapshot.request_rules import Limits
+from sidekey.snapshot.snapshot import TestRequest as Request
+from support.plane import CREDENTIAL, base_url, integration, running
+from support.presets import preset
+from support.raw_connection import DEADLINE, RawConnection
+from support.upstream import OK, RawUpstream, answering
+
+ONE = {"a": {"type": "text"}}
+
+
+async def silent(connection: RawConnection) -> None:
+    """Take a request, and never respond."""
+    await connection.request()
+
+
+ECHO = b"HTTP/1.1 %d canary-phrase\r\nX-Canary: canary\r\nContent-Length: 6\r\n\r\ncanary"
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 404, 500, 599])
+async def test_only_the_status_of_an_upstream_is_told(status: int) -> None:
+    """No phrase, header or body of it; and only 200 is success."""
+    response = ECHO % status if status != 204 else b"HTTP/1.1 204 canary\r\n\r\n"
+    async with (
+        RawUpstream(answering(response)) as upstream,
+        running(integration("h", base_url(upstream.port))) as plane,
+    ):
+        outcome = await probe(plane.plane, "h", Request("GET", "/a"))
+    assert (outcome.status, outcome.ok, outcome.code) == (status, status == 200, None)
+    assert "canary" not in str(outcome) + str(outcome.as_json())
+
+
+@pytest.mark.parametrize("pieces", [1, 20])
+async def test_endless_response_body_is_not_waited_for(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for a stream that pauses, nor for one that is longer than the bound of 16 MiB."""
+    monkeypatch.setattr(sidekey.diagnostics.probe, "_BODY_SECONDS", 0.1 if pieces == 1 else DEADLINE)
+
+    async def stream(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with suppress(OSError):
+            for _ in range(pieces):
+                await connection.send(b"100000\r\n%s\r\n" % bytes(1 << 20))
+
+    async with (
+        RawUpstream(stream) as upstream,
+        running(integration("h", base_url(upstream.port))) as plane,
+    ):
+        assert (await probe(plane.plane, "h", Request())).ok
+
+
+async def test_an_interim_response_is_not_the_outcome() -> None:
+    """What comes before it says nothing of the test (RFC 9110 15.2)."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + ECHO % 200
+    async with (
+        RawUpstream(answering(hints)) as upstream,
+        running(integration("h", base_url(upstream.port))) as plane,
+    ):
+        assert (await probe(plane.plane, "h", Request())).status == 200
+
+
+async def test_a_head_may_be_as_long_as_the_config_allows() -> None:
+    """One line of it, too."""
+    response = b"HTTP/1.1 200 OK\r\nX-Long: %s\r\nContent-Length: 0\r\n\r\n" % (b"x" * 200_000)
+    async with (
+        RawUpstream(answering(response)) as upstream,
+        running(integration("h", base_url(upstream.port)), limits=Limits(response_head=256 << 10)) as plane,
+    ):
+        assert (await probe(plane.plane, "h", Request())).ok
+
+
+async def test_tests_that_wait_for_their_upstreams_hold_no_thread() -> None:
+    """There are few threads, and scrapes and certificates need them."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    async with (
+        RawUpstream(silent) as upstream,
+        running(integration("h", base_url(upstream.port))) as plane,
+    ):
+        waiting = [asyncio.create_task(probe(plane.plane, "h", Request())) for _ in range(3)]
+        await upstream.connection(2)
+        async with asyncio.timeout(DEADLINE):
+            assert await asyncio.to_thread(lambda: "free") == "free"
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
+
+
+async def test_a_draft_is_sent_as_it_is_although_another_preset_has_its_id() -> None:
+    async with RawUpstream(answering(OK)) as upstream:
+        url = base_url(upstream.port)
+        served, draft = preset(url=url, content_type="text/x"), preset(url=f"{url}/before", content_type="text/x")
+        async with running(integration("h", url), presets=[served]) as plane:
+            assert (await probe_preset(plane.plane, draft, b"payload", draft=True)).ok
+        (request,) = upstream.requests
+    assert request.target == b"/api/before"
+
+
+async def test_a_draft_whose_response_does_not_come_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No status and no code of Sidekey's own: the upstream has the request."""
+    monkeypatch.setattr(sidekey.diagnostics.probe, "_HEAD_SECONDS", 0.2)
+    async with RawUpstream(silent) as upstream:
+        draft = preset(url=base_url(upstream.port), content_type="text/x")
+        async with running(integration("h", base_url(upstream.port))) as plane:
+            outcome = await probe_preset(plane.plane, draft, b"payload", draft=True)
+    assert (outcome.status, outcome.code, outcome.maybe_sent) == (0, None, True)
+    assert outcome.reason == "no response within 0.2 seconds"
+
+
+@pytest.mark.parametrize(
+    ("field", "seconds"), [(b"7", 7), (b"1.5", None), (b"86400", 3600), (b"Wed, 21 Oct 2026 07:28:30 GMT", 30)]
+)
+async def test_request_id_and_retry_after_are_told(field: bytes, seconds: int | None) -> None:
+    response = b"HTTP/1.1 429 X\r\nDate: Wed, 21 Oct 2026 07:28:00 GMT\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        RawUpstream(answering(response % field)) as upstream,
+        running(integration("h", base_url(upstream.port))) as plane,
+    ):
+        outcome = await probe(plane.plane, "h", Request())
+    assert outcome.retry_after == seconds
+    assert outcome.request_id
+
+
+@pytest.mark.parametrize(("status", "ok"), [(200, True), (202, True), (204, True), (302, False), (404, False)])
+async def test_a_preset_is_sent_as_a_caller_would(status: int, ok: bool) -> None:
+    """A real request: of its responses each 2xx is success, and it is said that it was sent."""
+    response = ECHO % status if status != 204 else b"HTTP/1.1 204 canary\r\n\r\n"
+    async with RawUpstream(answering(response)) as upstream:
+        made = preset(url=base_url(upstream.port), content_type="text/x")
+        async with running(integration("h", base_url(upstream.port)), presets=[made]) as plane:
+            outcome = await probe_preset(plane.plane, made, b"payload")
+            assert plane.metrics.presets == {"hook": {f"{status // 100}xx": 1}}
+        (request,) = upstream.requests
+    assert (outcome.status, outcome.ok, outcome.note) == (status, ok, REAL)
+    assert (request.body, request.values(b"content-type")) == (b"payload", [b"text/x"])
+
+
+async def test_a_preset_that_is_refused_was_not_sent() -> None:
+    """And every reason is told."""
+    made = preset(parameters={"a": {"type": "text"}}, body={"json": "{{a}}"})
+    async with running(integration("h", base_url(1)), presets=[made]) as plane:
+        outcome = await probe_preset(plane.plane, made, b'{"a": 1}')
+    assert (outcome.code, outcome.note) == ("parameters_invalid", None)
+    assert outcome.reason == "the parameters are not valid for the preset; /a: must be a text"
+
+
+async def test_a_refusal_of_our_own_is_told_by_its_code() -> None:
+    """To HEAD as well, which has no body to read it from."""
+    async with running(integration("h", "https://up.test/api")) as plane:
+        outcome = await probe(plane.plane, "h", Request("HEAD", "/../x"))
+        assert (outcome.status, outcome.code) == (400, "sidekey")
+        assert "http_request_error" in outcome.reason
+
+
+def test_an_outcome_for_people_says_what_happened() -> None:
+    """In a line, and a note below it."""
+    assert str(Outcome("GET /i/a", 200, None, "OK", "a note")) == "ok: GET /i/a: 200 OK\nnote: a note"
+    assert str(Outcome("GET /i/a", 0, None, "gone")) == "failed: GET /i/a: gone"
+
+
+async def test_a_draft_is_sent_by_the_integration_in_use_and_leaves_no_series() -> None:
+    """No request finds it, and what counts presets has no ID of it."""
+    async with RawUpstream(answering(OK, OK)) as upstream:
+        url = base_url(upstream.port)
+        served, draft = (
+            preset(url=url, content_type="text/x"),
+            preset(UNKNOWN, url, parameters=ONE, body={"json": "<{{a}}>"}),
+        )
+        async with running(integration("h", url), presets=[served]) as plane:
+            outcome = await probe_preset(plane.plane, draft, b'{"a": "b"}', draft=True)
+            assert plane.metrics.presets == {UNKNOWN: {"2xx": 1}}
+            refused = await probe_preset(plane.plane, draft, b"{}", draft=True)
+            assert (await probe_preset(plane.plane, draft, b"{}")).code == "preset_denied"
+        (request,) = upstream.requests
+    assert (outcome.ok, outcome.request, outcome.note) == (True, "POST /p/draft", REAL)
+    assert (request.target, request.body) == (b"/api", b'"<b>"')
+    assert request.values(b"authorization") == [CREDENTIAL]
+    assert (refused.code, refused.note, "/a: is required" in refused.reason) == ("parameters_invalid", None, True)
+
+
+async def test_a_draft_is_judged_as_what_is_saved_is() -> None:
+    """Its integration must be there, and its target inside."""
+    async with running(integration("h", base_url(1)), presets=[]) as plane:
+        for draft, code in (
+            (preset(UNKNOWN, base_url(1, "/other"), content_type="text/x"), "target_denied"),
+            (preset(UNKNOWN, base_url(1), content_type="text/x", integration="gone"), "preset_denied"),
+        ):
+            outcome = await probe_preset(plane.plane, draft, b"", draft=True)
+            assert (outcome.code, outcome.note) == (code, None)

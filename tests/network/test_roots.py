@@ -1,0 +1,272 @@
+"""Mozilla's certificates as a folder: the same verdicts as the bundle, whole for as long as the process lives."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import ssl
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
+
+from sidekey.ca import trust_folder
+from sidekey.config.load import load
+from sidekey.network import roots
+from sidekey.network.roots import PREFIX, CaFolder, subject_hash, system
+from sidekey.network.tls import client_context, prepare_trust
+from sidekey.snapshot.snapshot import Trust
+from support import programs
+from support.certificates import issue
+from support.local_cas import authority_of
+from support.private_ca import Authority
+from support.tls_peer import shake
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the folders of these tests are made."""
+    place = tmp_path / "places"
+    place.mkdir()
+    monkeypatch.setattr(roots, "_PLACES", (str(place),))
+    return place
+
+
+def made(folder: CaFolder) -> Path:
+    """The folder, which must be there."""
+    path = folder.path()
+    assert path is not None
+    return Path(path)
+
+
+def test_every_certificate_of_the_bundle_has_the_same_verdict(tmp_path: Path) -> None:
+    """OpenSSL finds each of them in the folder as it does in the bundle."""
+    openssl = programs.require("openssl")
+    bundle = Path(roots.bundle())
+    folder = made(CaFolder(str(bundle)))
+    files = []
+    for number, pem in enumerate(bundle.read_text().split("-----END CERTIFICATE-----\n")[:-1]):
+        file = tmp_path / f"{number}.pem"
+        file.write_text(f"{pem}-----END CERTIFICATE-----\n")
+        files.append(str(file))
+    assert len(files) > 100
+    assert len(list(folder.iterdir())) == len(files)
+
+    def verdicts(*where: str) -> str:
+        command = [openssl, "verify", "-no-CAstore", *where, *files]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    found = verdicts("-no-CAfile", "-CApath", str(folder))
+    assert found == verdicts("-no-CApath", "-CAfile", str(bundle))
+    assert found.count(": OK\n") == len(files)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        [[("Plain", _ASN1Type.UTF8String)]],
+        [[(" \tTwo   words \n", _ASN1Type.UTF8String)]],
+        [[("GRÖSSE é Ω 日本", _ASN1Type.UTF8String)]],
+        [[("Grosse Ω", _ASN1Type.BMPString)], [("MIXED case", _ASN1Type.PrintableString)]],
+        [[("Universal", _ASN1Type.UniversalString)], [("ia5@EXAMPLE.test", _ASN1Type.IA5String)]],
+        [[("12  34", _ASN1Type.NumericString)], [("Teletex  ONE", _ASN1Type.T61String)]],
+        [[("b", _ASN1Type.UTF8String), ("a", _ASN1Type.PrintableString)]],
+        [[("x" * 60, _ASN1Type.UTF8String)] for _ in range(6)],
+        [],
+    ],
+    ids=["plain", "blanks", "letters", "BMP", "universal", "numeric", "set", "long", "empty"],
+)
+def test_a_hash_is_that_of_openssl(attributes: list[list[tuple[str, _ASN1Type]]], tmp_path: Path) -> None:
+    """For names of every type of text, with blanks and capitals, and several attributes in one part."""
+    kinds = (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
+    parts = [
+        x509.RelativeDistinguishedName(
+            [x509.NameAttribute(kinds[i], text, kind) for i, (text, kind) in enumerate(part)]
+        )
+        for part in attributes
+    ]
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name(parts), datetime.now(UTC)
+    built = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1)).sign(key, SHA256())
+    file = tmp_path / "c.pem"
+    file.write_bytes(built.public_bytes(Encoding.PEM))
+    command = [programs.require("openssl"), "x509", "-noout", "-subject_hash", "-in", str(file)]
+    expected = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert subject_hash(built.public_bytes(Encoding.DER)) == expected
+
+
+@pytest.mark.parametrize(
+    "der", [b"", b"\x30", b"\x30\x05\x30", b"\x30\x02\x30\x00", b"\x30\x82\xff\xff\x00", b"x" * 40]
+)
+def test_what_is_no_certificate_is_refused(der: bytes) -> None:
+    """With an error of one kind."""
+    with pytest.raises(ValueError):
+        subject_hash(der)
+
+
+def test_a_server_is_verified_by_the_folder_alone(ca: Authority) -> None:
+    """One of a CA in it is served, one of an unknown CA is refused."""
+    context = client_context(Trust(), str(made(CaFolder(str(ca.bundle)))))
+    shake(context, ca.server_context("up.test"))
+    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("up.test").configure_cert(stranger)
+    with pytest.raises(ssl.SSLCertVerificationError) as refused:
+        shake(context, stranger)
+    assert refused.value.verify_code == 20
+
+
+def test_the_folder_is_private_and_made_once(places: Path, ca: Authority) -> None:
+    """Nobody else may put a certificate into it."""
+    folder = CaFolder(str(ca.bundle))
+    path = made(folder)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert made(folder) == path
+    assert [entry.name for entry in places.iterdir()] == [path.name]
+
+
+HTTPS, HTTP = "endpoint_prefix: https://a.example", "endpoint_prefix: http://a.example"
+BASIC = "auth: {type: basic, username: u, password: {insecure_value: p}}"
+OAUTH2 = (
+    "allow_other_domains: true, allowed_domains: ['http://a.example'], auth: {type: oauth2, client_id: c, "
+    "client_secret: {insecure_value: s}, token_endpoint: 'https://b.example/token'}"
+)
+
+
+@pytest.mark.parametrize(
+    ("stanza", "top", "wanted"),
+    [
+        (f"{HTTPS}, {BASIC}", "", True),
+        (f"{HTTP}, {BASIC}", "", False),
+        (f"{HTTPS}, {BASIC}, trusted_ca: system", "", False),
+        (f"{HTTP}, {OAUTH2}", "", True),
+        (f"{HTTP}, {BASIC}", "forward: {unmatched: pass}\n", True),
+    ],
+    ids=["https", "http", "other CAs", "a token endpoint", "unmatched targets"],
+)
+def test_the_folder_is_made_ahead_where_it_will_be_used(
+    stanza: str, top: str, wanted: bool, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the first connection need not wait for it."""
+    monkeypatch.setattr(roots, "_mozilla", None)
+    config = tmp_path / "sidekey.yaml"
+    config.write_text(f"version: 1\n{top}integrations:\n  one: {{{stanza}}}\n")
+    snapshot = load(config, {}).snapshot
+    assert snapshot is not None
+    prepare_trust(snapshot)
+    assert any(places.iterdir()) is wanted
+
+
+@pytest.mark.parametrize("loss", ["a file", "the folder", "a foreign file"])
+def test_a_folder_that_was_touched_is_made_again(loss: str, places: Path, ca: Authority) -> None:
+    """Cleaners of temporary files would otherwise make every server unknown."""
+    folder = CaFolder(str(ca.bundle))
+    path = made(folder)
+    if loss == "the folder":
+        shutil.rmtree(path)
+    elif loss == "a file":
+        next(path.iterdir()).unlink()
+    else:
+        (path / "0123abcd.0").write_bytes(ca.bundle.read_bytes())
+    renewed = made(folder)
+    assert len(list(renewed.iterdir())) == 1
+    assert [entry.name for entry in places.iterdir()] == [renewed.name]
+
+
+def test_without_a_place_the_bundle_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ca: Authority) -> None:
+    """In a container whose file systems are read-only, say."""
+    monkeypatch.setattr(roots, "_PLACES", (str(tmp_path / "absent"),))
+    assert CaFolder(str(ca.bundle)).path() is None
+
+
+def test_a_bundle_that_is_not_understood_is_loaded_whole(places: Path, tmp_path: Path) -> None:
+    """Distributions put bundles of their own in the place of certifi's."""
+    odd = tmp_path / "odd.pem"
+    odd.write_text("-----BEGIN CERTIFICATE-----\nMAIwAA==\n-----END CERTIFICATE-----\n")
+    assert CaFolder(str(odd)).path() is None
+    assert list(places.iterdir()) == []
+
+
+def test_a_bundle_without_a_certificate_is_not_taken_for_a_folder_without_one(tmp_path: Path) -> None:
+    """An empty folder would refuse every server without a word about the reason."""
+    empty = tmp_path / "empty.pem"
+    empty.write_text("")
+    assert CaFolder(str(empty)).path() is None
+
+
+PROGRAM = """
+import os, signal, sys
+from sidekey.network import ca_folder
+ca_folder._PLACES = (sys.argv[1],)
+print(ca_folder.mozilla(), flush=True)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def run(places: Path, end: str) -> tuple[int, Path]:
+    """A process that has made the folder of certifi's bundle: its status, and where the folder was."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", PROGRAM, str(places), end]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.stderr == ""
+    return ran.returncode, Path(ran.stdout.strip())
+
+
+def test_the_folder_goes_with_the_process(places: Path) -> None:
+    """At an orderly end."""
+    status, path = run(places, "ended")
+    assert status == 0
+    assert path.parent == places
+    assert path.name.startswith(PREFIX)
+    assert not path.exists()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(places: Path, ca: Authority) -> None:
+    """And what a living one holds is not."""
+    living = CaFolder(str(ca.bundle))
+    status, path = run(places, "killed")
+    assert status == -signal.SIGKILL
+    assert path.exists()
+    kept = made(living)
+    other = made(CaFolder(str(ca.bundle)))
+    assert sorted(places.iterdir()) == sorted([kept, other])
+
+
+LOCAL = authority_of("https://a.test").trusted
+PUBLIC = issue("Public root", authority=True).pem.decode()
+ANOTHER = issue("Another root", authority=True).pem.decode()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file and a folder, as the environment may name them."""
+    (tmp_path / "certs").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "certs"))
+    return tmp_path
+
+
+def test_the_bundle_of_a_trust_folder_counts_without_the_local_ca(store: Path) -> None:
+    (store / "bundle.pem").write_text(trust_folder.bundle(LOCAL, PUBLIC))
+    (store / "certs" / "0a1b2c3d.0").write_text(LOCAL)
+    (store / "certs" / "0a1b2c3d.1").write_text(ANOTHER)
+    (store / "certs" / "README").write_text(PUBLIC)
+    assert system() == PUBLIC + ANOTHER
+
+
+def test_a_store_without_anything_is_empty(store: Path) -> None:
+    """A folder in the place of the file, an absent folder: as OpenSSL passes over them."""
+    assert system() == ""
+    (store / "certs").rmdir()
+    assert system() == ""

@@ -1,0 +1,147 @@
+"""The one spelling of targets: what it keeps of them, and that it is one."""
+
+from __future__ import annotations
+
+import re
+import sys
+from types import FrameType
+from urllib.parse import unquote, unquote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.policy import naming
+from sidekey.policy.canonical import PLAIN, Spelling, spelled_path, spelled_query
+from sidekey.policy.parameters import UnreadableNames
+from sidekey.policy.targets import parse_prefix
+from sidekey.policy.urls import parse_target
+from support.http_strategies import soup
+
+SPELLING = Spelling("x-amz-")
+
+UNRESERVED = "-._~0-9A-Za-z"
+WRITTEN = st.lists(
+    st.sampled_from(
+        ["a", "Z", "%61", "%2f", "%2F", "%25", "%252F", "@", "+", "=", "~", ".", "%2e", ";", "%C3%A9", "%ff"]
+    )
+).map("".join)
+
+
+@pytest.mark.parametrize(
+    ("path", "spelled"),
+    [
+        ("/", "/"),
+        ("/a@b/c+d", "/a%40b/c%2Bd"),
+        ("/year=2024/a:b;c,d", "/year%3D2024/a%3Ab%3Bc%2Cd"),
+        ("/%41%2d%2e%5f%7e", "/A-._~"),
+        ("/a%2fb/%2F", "/a%2Fb/%2F"),
+        ("/%252f%2525", "/%252f%2525"),
+        ("/%c3%a9/%ff", "/%C3%A9/%FF"),
+        ("/%2e%2e/a", "/../a"),
+        ("/a//b/", "/a//b/"),
+        ("/a%20b", "/a%20b"),
+        ("/%00", "/%00"),
+    ],
+)
+def test_segments_are_decoded_once_and_encoded_once(path: str, spelled: str) -> None:
+    assert spelled_path(path) == spelled
+    assert spelled_path(spelled) == spelled
+
+
+@pytest.mark.parametrize(
+    ("query", "spelled"),
+    [
+        (None, ""),
+        ("", ""),
+        ("&&", ""),
+        ("uploads", "uploads"),
+        ("b=2&a=1&b=1", "b=2&a=1&b=1"),
+        ("a=x+y%20z%2B", "a=x%20y%20z%2B"),
+        ("a=b=c&=&d=", "a=b%3Dc&=&d="),
+        ("p=/a/b@c:d;e", "p=%2Fa%2Fb%40c%3Ad%3Be"),
+        ("%70refix=%61%26b", "prefix=a%26b"),
+    ],
+)
+def test_parts_are_decoded_once_and_encoded_once_in_their_order(query: str | None, spelled: str) -> None:
+    assert spelled_query(query) == spelled
+    assert spelled_query(spelled) == spelled
+
+
+@pytest.mark.parametrize("part", ["a&", "%41&", "+&", "a==&", "%C3%A9=@&"])
+def test_no_part_of_a_query_takes_steps_of_its_own(part: str) -> None:
+    """A long one would hold up the event loop: what is done for each escape, or second equals sign, is bounded."""
+    steps = 0
+
+    def count(_: FrameType, event: str, __: object) -> None:
+        nonlocal steps
+        steps += event == "call"
+
+    sys.setprofile(count)
+    try:
+        spelled = spelled_query(part * 1000)
+    finally:
+        sys.setprofile(None)
+    assert spelled == "&".join([spelled_query(part.strip("&"))] * 1000)
+    assert steps <= (part.count("%") + 2 * part.count("==")) * 1000 + 5
+
+
+@given(st.lists(WRITTEN, max_size=4), st.lists(st.tuples(WRITTEN, WRITTEN), max_size=4))
+def test_a_target_and_its_spelling_mean_the_same(segments: list[str], parts: list[tuple[str, str]]) -> None:
+    path = "/" + "/".join(segments)
+    query = "&".join(f"{name}={value}" for name, value in parts)
+    target = SPELLING.spell(parse_target(f"https://h.test{path}?{query}"))
+    assert re.fullmatch(rf"/(?:[{UNRESERVED}/]|%[0-9A-F]{{2}})*", target.path)
+    assert re.fullmatch(rf"(?:[{UNRESERVED}=&]|%[0-9A-F]{{2}})*", target.query or "")
+    assert SPELLING.spell(target) == target
+    found = [unquote(each, "latin-1") for each in target.path[1:].split("/")]
+    assert found == [unquote(each, "latin-1") for each in path[1:].split("/")]
+    pairs = [part.partition("=")[::2] for part in (target.query or "").split("&") if part]
+    expected = [part.partition("=")[::2] for part in query.split("&") if part]
+    assert [tuple(unquote(each, "latin-1") for each in pair) for pair in pairs] == [
+        tuple(unquote_plus(each, "latin-1") for each in pair) for pair in expected
+    ]
+
+
+@given(soup())
+def test_a_plain_path_is_in_its_spelling_and_read_in_one_way(path: str) -> None:
+    if PLAIN.fullmatch(path.encode("latin-1")):
+        assert spelled_path(path) == path
+        assert naming.PLAIN.fullmatch(path.encode("latin-1"))
+
+
+def test_a_prefix_is_spelled_as_targets_are() -> None:
+    assert str(SPELLING.spell_prefix(parse_prefix("https://h.test/a@b/c%20d"))) == "https://h.test/a%40b/c%20d"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "X-Amz-Signature=1",
+        "a=1&x-amz-security-token=t",
+        "x-amz-",
+        "%58-Amz-Date=1",
+        "%2558-amz-date=1",
+        "x%252damz-date=1",
+        "a=1%3Bx-amz-date=2",
+        "+x-amz-date=1",
+        "%EF%BD%98-amz-date=1",
+        "x%u002damz-date",
+        "[x-amz-date]=1",
+    ],
+)
+def test_a_reserved_name_is_found_in_any_reading(query: str) -> None:
+    assert SPELLING.reserves_any(spelled_query(query))
+    assert SPELLING.reserves_any(query)
+
+
+@pytest.mark.parametrize(
+    "query", ["x-am-z=1", "ax-amz-date=1", "a=x-amz-date", "x-id=PutObject", "xamz=1&x_amz_=1", ""]
+)
+def test_any_other_name_is_not(query: str) -> None:
+    assert not SPELLING.reserves_any(query)
+
+
+def test_query_encoded_too_many_times_is_refused() -> None:
+    with pytest.raises(UnreadableNames):
+        SPELLING.reserves_any("a%" + "25" * 8 + "=1")

@@ -1,0 +1,247 @@
+"""Which hosts integrations cover."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.policy.match import Coverage, Matching, Narrowed, Overlap, is_under, overlaps
+from sidekey.policy.targets import Domain, Forbidden, Policy, Prefix, parse_domain, parse_learnt, parse_prefix
+from sidekey.policy.urls import Origin, parse_target
+
+POLICY = Policy(
+    prefixes=(parse_prefix("https://a.test:8443/api"), parse_prefix("http://127.0.0.1:9000/x")),
+    domains=(parse_domain("https://b.test"), parse_domain("https://*.c.test")),
+    forbidden=(Forbidden(parse_prefix("https://auth.test").origin, "/token"), Forbidden(None, "/login")),
+    placeholder_origin=Origin("https", "login.test", 443),
+)
+COVERAGE = Coverage.of([POLICY, Policy(prefixes=(parse_prefix("https://[2001:db8::1]/v6"),))])
+
+
+def host_of(authority: str) -> str:
+    """The host of an authority as a request names it."""
+    return parse_target(f"http://{authority}/").origin.host
+
+
+@pytest.mark.parametrize(
+    "authority",
+    [
+        "a.test",
+        "A.Test:80",
+        "a.test.",
+        "b.test",
+        "c.test",
+        "x.c.test",
+        "y.x.c.test.",
+        "auth.test",
+        "login.test",
+        "127.0.0.1",
+        "127.1",
+        "0x7f.0.0.1",
+        "2130706433",
+        "0177.0.0.1.",
+        "[::ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2001:db8::1]",
+        "[2001:0DB8:0::0:1]",
+    ],
+)
+def test_a_host_that_a_policy_names_is_covered(authority: str) -> None:
+    """A prefix's, a domain's, one under or at a wildcard's suffix, a token endpoint's; in every spelling."""
+    assert COVERAGE.covers(host_of(authority))
+
+
+@pytest.mark.parametrize(
+    "authority", ["test", "x.a.test", "xa.test", "a.test.evil.test", "xc.test", "127.0.0.2", "[::1]", "[2001:db8::2]"]
+)
+def test_other_hosts_are_not_covered(authority: str) -> None:
+    """Not those above or below one, nor those that only end the same way."""
+    assert not COVERAGE.covers(host_of(authority))
+
+
+def test_without_a_policy_nothing_is_covered() -> None:
+    """Nor by one without rules."""
+    assert Coverage.of([]) == Coverage.of([Policy()]) == Coverage()
+    assert not Coverage().covers("a.test")
+    assert not Coverage().covers("")
+
+
+def test_a_wildcard_does_not_cover_an_address() -> None:
+    """Nor is what it covers a name among the exact ones: the two are kept apart."""
+    found = Coverage.of([Policy(domains=(parse_domain("https://*.c.test"), parse_domain("https://b.test")))])
+    assert (found.hosts, found.suffixes) == ({"b.test"}, {"c.test"})
+
+
+def test_a_coverage_cannot_be_changed() -> None:
+    """Every worker shares it."""
+    with pytest.raises(FrozenInstanceError):
+        COVERAGE.hosts = frozenset()  # type: ignore[misc]
+    assert not hasattr(COVERAGE, "__dict__")
+
+
+def test_two_coverages_cover_what_either_does() -> None:
+    """What becomes known later is added."""
+    both = Coverage.of([Policy(domains=(parse_domain("https://*.d.test"),))]) | COVERAGE
+    assert [both.covers(host) for host in ("x.d.test", "a.test", "x.c.test", "e.test")] == [True, True, True, False]
+
+
+HOSTS = st.sampled_from(["a.test", "b.a.test", "c.b.a.test", "b.test", "login.test"])
+ORIGINS = HOSTS.map(lambda host: Origin("https", host, 443))
+POLICIES = st.builds(
+    Policy,
+    prefixes=st.lists(st.builds(Prefix, ORIGINS, st.sampled_from(["", "/v1"])), max_size=2).map(tuple),
+    domains=st.lists(st.builds(Domain, ORIGINS, st.booleans()), max_size=2).map(tuple),
+    placeholder_origin=st.none() | ORIGINS,
+)
+
+
+@given(POLICIES, HOSTS)
+def test_what_a_policy_allows_once_it_has_learnt_was_covered_before(policy: Policy, host: str) -> None:
+    """So that coverage never changes with the response of a token endpoint."""
+    try:
+        learnt = policy.learn(parse_learnt(f"https://{host}/v1"))
+    except ValueError:
+        return
+    before = Coverage.of([policy])
+    after = Coverage.of([learnt])
+    assert all(before.covers(each) for each in after.hosts | after.suffixes)
+    if learnt.prefixes or learnt.domains:
+        assert before.covers(host)
+
+
+def test_what_is_covered_within_some_hosts() -> None:
+    """Of a wildcard that is wider, what is under both; nothing else of it."""
+    policies = [
+        Policy(prefixes=(Prefix(Origin("https", host, 443), ""),))
+        for host in ("a.in.test", "in.test", "out.test", "127.0.0.1")
+    ] + [Policy(domains=(parse_domain("https://*.co.test"), parse_domain("https://*.x.in.test")))]
+    found = Coverage.of(policies).within(frozenset({"in.test", "deep.co.test"}))
+    covered = ("a.in.test", "in.test", "y.x.in.test", "deep.co.test", "z.deep.co.test")
+    assert [host for host in covered if not found.covers(host)] == []
+    others = ("b.in.test", "out.test", "127.0.0.1", "other.co.test", "co.test")
+    assert [host for host in others if found.covers(host)] == []
+    assert Coverage.of(policies).within(frozenset()) == Coverage()
+
+
+@given(policies=st.lists(POLICIES, max_size=4), hosts=st.frozensets(HOSTS, max_size=2), host=HOSTS)
+def test_within_is_what_both_cover(policies: list[Policy], hosts: frozenset[str], host: str) -> None:
+    """Host by host."""
+    whole = Coverage.of(policies)
+    assert whole.within(hosts).covers(host) == (whole.covers(host) and is_under(host, hosts))
+
+
+def policy(*prefixes: str, domains: tuple[str, ...] = (), path: str = "", placeholder_origin: str = "") -> Policy:
+    """A policy by its texts."""
+    return Policy(
+        tuple(map(parse_prefix, prefixes)),
+        tuple(map(parse_domain, domains)),
+        path=path,
+        placeholder_origin=Origin("https", placeholder_origin, 443) if placeholder_origin else None,
+    )
+
+
+def test_hosts_and_suffixes_are_found() -> None:
+    matching = Matching.of(
+        {
+            "a": policy("https://x.test/a", "https://x.test/b", "https://y.test"),
+            "b": policy("https://x.test/c"),
+            "c": policy(domains=("https://*.wild.test",)),
+            "d": policy(domains=("https://auth.test", "https://*.inst.test"), placeholder_origin="auth.test"),
+        }
+    )
+    assert matching.at("x.test") == ["a", "b"]
+    assert matching.at("y.test") == ["a"]
+    assert matching.at("p.q.wild.test") == ["c"]
+    assert matching.at("wild.test") == []
+    assert matching.at("auth.test") == ["d"]
+    assert matching.at("z.inst.test") == [], "what a grant may tell is not matched"
+    assert matching.at("test") == []
+
+
+ROOT, SEGMENT = "https://x.test", "https://x.test/a"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "where"),
+    [
+        (policy(ROOT), policy(SEGMENT), "https://x.test/a"),
+        (policy(SEGMENT), policy(SEGMENT), "https://x.test/a"),
+        (policy(SEGMENT), policy("https://x.test/a/b/c"), "https://x.test/a/b/c"),
+        (policy(SEGMENT), policy("https://x.test/ab"), None),
+        (policy(SEGMENT), policy("https://x.test/b"), None),
+        (policy(ROOT), policy("https://x.test:8443"), None),
+        (policy(ROOT), policy("https://y.test"), None),
+        (policy(ROOT), policy("http://x.test/a"), "http://x.test/a"),
+        (policy(ROOT), policy("http://x.test:8080"), None),
+        (policy(ROOT, "http://x.test/b"), policy("http://x.test/c"), None),
+        (policy(SEGMENT), policy(domains=("https://*.test.test",)), None),
+        (policy("https://p.x.test/a"), policy(domains=("https://*.x.test",)), "https://p.x.test/a"),
+        (policy(domains=("https://p.x.test",)), policy(domains=("https://*.x.test",)), "https://p.x.test"),
+        (policy(domains=("https://*.p.x.test",)), policy(domains=("https://*.x.test",)), "https://*.p.x.test"),
+        (policy(ROOT), policy(domains=("https://*.x.test",)), None),
+        (policy("http://p.x.test/a"), policy(domains=("https://*.x.test",)), "http://p.x.test/a"),
+        (policy(ROOT, domains=("https://y.test",)), policy(ROOT), None),
+        (policy(SEGMENT, path="/a/b"), policy("https://x.test/a/c"), None),
+        (policy(SEGMENT, path="/a/b"), policy("https://x.test/a/b"), "https://x.test/a/b"),
+        (policy(domains=("https://x.test",), placeholder_origin="x.test"), policy(SEGMENT), "https://x.test/a"),
+    ],
+)
+def test_two_policies_that_cover_one_target(one: Policy, other: Policy, where: str | None) -> None:
+    """In either order; http is the same target where it is upgraded."""
+    wanted = [] if where is None else [Overlap("a", "b", where)]
+    for policies in ({"a": one, "b": other}, {"b": other, "a": one}):
+        found = list(overlaps(policies, lambda *_: True))
+        assert [(each.first, each.second) for each in found] == [(each.first, each.second) for each in wanted]
+        assert all(each.where.split("://")[1] == str(where).split("://")[1] for each in found)
+        assert list(overlaps(policies, lambda *_: False)) == []
+
+
+def test_many_integrations_at_one_host_are_compared_quickly() -> None:
+    """By what they share, not each with each: ten thousand would be fifty million pairs."""
+    asked = 0
+
+    def together(_: str, __: str) -> bool:
+        nonlocal asked
+        asked += 1
+        return True
+
+    policies = {f"i{number}": policy(f"https://x.test/{number}/v1") for number in range(2000)}
+    assert list(overlaps(policies, together)) == []
+    assert asked == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts", "under"),
+    [
+        ("a.test", {"a.test"}, True),
+        ("x.a.test", {"a.test"}, True),
+        ("y.x.a.test", {"a.test", "b.test"}, True),
+        ("xa.test", {"a.test"}, False),
+        ("test", {"a.test"}, False),
+        ("a.test", set(), False),
+    ],
+)
+def test_a_host_is_under_a_name(host: str, hosts: set[str], under: bool) -> None:
+    """At label boundaries."""
+    assert is_under(host, hosts) is under
+
+
+def test_what_is_narrowed_is_matched_at_some_hosts_alone() -> None:
+    """Exact hosts, and of a wildcard what is under both."""
+    policies = {
+        "file": policy("https://x.test"),
+        "exact": policy("https://x.test/a", "https://y.in.test/b"),
+        "wide": policy(domains=("https://*.in.test", "https://*.out.test")),
+        "wider": policy(domains=("https://*.co.test",)),
+    }
+    narrowed = Narrowed({"exact", "wide", "wider"}, frozenset({"in.test", "deep.co.test"}))
+    matching = Matching.of(policies, narrowed)
+    assert matching.at("x.test") == ["file"]
+    assert matching.at("y.in.test") == ["exact", "wide"]
+    assert matching.at("a.out.test") == matching.at("other.co.test") == []
+    assert matching.at("deep.co.test") == matching.at("z.deep.co.test") == ["wider"]
+    found = overlaps(policies, lambda *_: True, narrowed)
+    assert list(found) == [Overlap("exact", "wide", "https://y.in.test/b")]

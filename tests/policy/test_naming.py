@@ -1,0 +1,195 @@
+"""Doors and names: what a target and the naming headers say."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sidekey.policy import naming, paths
+from sidekey.policy.urls import check_characters
+
+
+@pytest.mark.parametrize("text", ["crm", "a", "0", "a-b_c", "x" * 63, "unknown2"])
+def test_an_id_is_lower_case_letters_digits_dash_and_underscore(text: str) -> None:
+    """Up to 63 characters, a letter or digit first."""
+    assert naming.valid_id(text)
+
+
+@pytest.mark.parametrize("text", ["", "unknown", "CRM", "-a", "_a", "a.b", "a b", "a\n", "é", "x" * 64, "a%62"])
+def test_anything_else_is_not_an_id(text: str) -> None:
+    """`unknown` is the metrics' word for none."""
+    assert not naming.valid_id(text)
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        (b"/i/crm", (b"crm", b"")),
+        (b"/i/crm/", (b"crm", b"/")),
+        (b"/i/crm/a/b?x=/y", (b"crm", b"/a/b?x=/y")),
+        (b"/i/crm?x=/y", (b"crm", b"?x=/y")),
+        (b"/i/", (b"", b"")),
+        (b"/i//crm", (b"", b"/crm")),
+        (b"/i/%63rm/a", (b"%63rm", b"/a")),
+        (b"/i/?a=1", (b"", b"?a=1")),
+        (b"/i/crm?", (b"crm", b"?")),
+    ],
+)
+def test_the_reverse_door_reads_the_id_raw(target: bytes, parts: tuple[bytes, bytes]) -> None:
+    """Up to the next slash or question mark, and never decoded."""
+    assert naming.split_reverse(target) == parts
+
+
+@given(st.binary(max_size=40).filter(lambda name: b":" not in name), st.binary(max_size=40))
+@example(b"-", b"token")
+def test_a_proxy_user_is_read_byte_for_byte(name: bytes, password: bytes) -> None:
+    """The first colon parts the two (RFC 7617); `-` is the name of none."""
+    value = b"Basic " + base64.b64encode(name + b":" + password)
+    user = naming.proxy_user(value)
+    assert (user.integration, user.token) == (b"" if name == b"-" else name, password)
+
+
+@pytest.mark.parametrize("value", [b"Basic YTpi", b"BASIC YTpi", b" \tbasic  YTpi \t"])
+def test_the_scheme_is_compared_without_case_and_spaces_do_not_count(value: bytes) -> None:
+    """RFC 9110 11.1, 5.6.3."""
+    user = naming.proxy_user(value)
+    assert (user.integration, user.token) == (b"a", b"b")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", "the scheme of Proxy-Authorization must be Basic"),
+        (b"Bearer YTpi", "the scheme of Proxy-Authorization must be Basic"),
+        (b"Basic\tYTpi", "the scheme of Proxy-Authorization must be Basic"),
+        (b"Basic !", "Proxy-Authorization must be base64"),
+        (b"Basic YQ=", "Proxy-Authorization must be base64"),
+        (b"Basic YTpi YTpi", "Proxy-Authorization must be base64"),
+        (b"Basic YTpi\n", "Proxy-Authorization must be base64"),
+        (b"Basic", "Proxy-Authorization must have a colon between user name and password"),
+        (b"Basic YWI=", "Proxy-Authorization must have a colon between user name and password"),
+    ],
+)
+def test_a_value_that_is_not_a_basic_credential_is_refused(value: bytes, reason: str) -> None:
+    """Another scheme, not base64, or no colon inside; the reason repeats nothing of it."""
+    with pytest.raises(naming.InvalidNaming) as refused:
+        naming.proxy_user(value)
+    assert str(refused.value) == reason
+
+
+def test_places_that_name_the_same_agree() -> None:
+    """A place that names none does not count."""
+    assert naming.agree(None, b"", b"crm", b"crm") == b"crm"
+    assert naming.agree(None, b"") is None
+    with pytest.raises(naming.InvalidNaming, match=r"\Athe request must not name two integrations or two callers\Z"):
+        naming.agree(b"crm", None, b"sms")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"127.0.0.1",
+        b"127.0.0.1:8080",
+        b"127.0.0.1:",
+        b"[::1]:",
+        b"[::1]:80",
+        b"[::1]",
+        b"localhost",
+        b"LOCALHOST:1",
+        b"10.1.2.3",
+        b"side.svc:80",
+    ],
+)
+def test_the_listener_is_known_by_addresses_and_its_names(host: bytes) -> None:
+    """No page can be made to send an IP literal as Host for a name it controls."""
+    assert naming.is_own_host(host, frozenset({"side.svc"}))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"",
+        b"evil.example",
+        b"localhost.evil.example",
+        b"127.0.0.1.evil.example",
+        b"127.0.0.1:x",
+        b"127.0.0.1:80x",
+        b"127.0.0.1:\xb2",
+        b"[::1]x",
+        b"[::1]80",
+        b"[::1]:x",
+        b"[127.0.0.1]",
+        b"::1",
+        b"[::1",
+        b"[localhost]",
+        b"side.svc.",
+    ],
+)
+def test_other_hosts_are_foreign(host: bytes) -> None:
+    """A name that resolves to the listener is how DNS rebinding looks."""
+    assert not naming.is_own_host(host, frozenset({"side.svc"}))
+
+
+@pytest.mark.parametrize(
+    ("via", "loops"),
+    [
+        (b"", False),
+        (b"1.1 other", False),
+        (b"1.1 sidekey (aaaa)", False),
+        (b"1.1 sidekey (beef)", True),
+        (b"1.0 x, 1.1 sidekey (beef), 1.1 y", True),
+        (b",".join([b"1.1 Sidekey (a)"] * 5), False),
+        (b",".join([b"1.1 Sidekey (a)"] * 6), True),
+    ],
+)
+def test_a_loop_is_recognised_by_via(via: bytes, loops: bool) -> None:
+    """Our own word, or more than five Sidekeys (RFC 9110 7.6.3)."""
+    assert naming.passed_through(via, b"beef") is loops
+
+
+@given(st.from_regex(naming.PLAIN, fullmatch=True))
+def test_a_plain_path_is_its_own_final_form(target: bytes) -> None:
+    """So the fast reading equals the exact one."""
+    path = re.split(rb"\?", target, maxsplit=1)[0].decode() or "/"
+    check_characters(target.decode())
+    assert paths.final_form(path) == path
+
+
+@pytest.mark.parametrize(
+    "host", [b"1" * 5000, b"0x" + b"f" * 60_000, b"a" * 261, b"[" + b":" * 300 + b"]", b"0" * 260 + b"1"]
+)
+def test_a_host_of_many_characters_is_nobodys(host: bytes) -> None:
+    """Nothing is made of them, however they read as a number."""
+    assert not naming.is_own_host(host, frozenset({"a" * 261}))
+
+
+def test_a_host_may_be_as_long_as_a_name_and_a_port() -> None:
+    """The longest name of DNS with the longest port, and a number of that length."""
+    longest = b"a" * (naming.LONGEST_HOST - 6) + b":65535"
+    assert naming.is_own_host(longest, frozenset({"a" * (naming.LONGEST_HOST - 6)}))
+    assert naming.is_own_host(b"0" * (naming.LONGEST_HOST - 1) + b"1", frozenset())
+
+
+@pytest.mark.parametrize(
+    ("target", "preset", "reverse"),
+    [
+        (b"/p/welcome", b"welcome", b""),
+        (b"/p/WELCOME", b"WELCOME", b""),
+        (b"/p/", b"", b""),
+        (b"/p", b"", b""),
+        (b"/p/welcome/", b"", b""),
+        (b"/p/welcome?", b"", b""),
+        (b"/p//welcome", b"", b""),
+        (b"/i/crm", b"", b"crm"),
+        (b"/i/crm/p/welcome", b"", b"crm"),
+        (b"http://h.test/p/welcome", b"", b""),
+        (b"*", b"", b""),
+    ],
+)
+def test_a_target_names_a_preset_or_an_integration(target: bytes, preset: bytes, reverse: bytes) -> None:
+    """Nothing is behind a preset's ID."""
+    assert (naming.preset_id(target), naming.reverse_id(target)) == (preset, reverse)

@@ -1,0 +1,51 @@
+"""Which origins integrations name, and whether they are several."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidekey.policy.match import named, several
+from sidekey.policy.targets import Policy, parse_domain, parse_prefix
+
+A, B = "https://a.test", "https://b.test"
+
+
+def policy(*prefixes: str, domains: tuple[str, ...] = (), learnt: bool = False) -> Policy:
+    """A policy of these rules; where its base URL is `learnt`, the first domain stands in for it."""
+    allowed = tuple(map(parse_domain, domains))
+    placeholder_origin = allowed[0].origin if learnt else None
+    return Policy(prefixes=tuple(map(parse_prefix, prefixes)), domains=allowed, placeholder_origin=placeholder_origin)
+
+
+@pytest.mark.parametrize(
+    ("policies", "expected"),
+    [
+        ([], False),
+        ([policy(f"{A}/v1")], False),
+        ([policy(f"{A}/v1"), policy(f"{A}:443/v2")], False),
+        ([policy(f"{A}/v1", f"{A}/v2")], False),
+        ([policy(f"{A}/v1", f"{B}/v1")], True),
+        ([policy(f"{A}/v1"), policy(f"{B}/v1")], True),
+        ([policy("https://a.test:8443"), policy(A)], True),
+        ([policy("http://a.test"), policy(A)], True),
+        ([policy(domains=(A,)), policy(f"{A}/v1")], False),
+        ([policy(domains=(A, B))], True),
+        ([policy(f"{A}/v1", domains=(A, B))], False),
+        ([policy(domains=("https://*.x.test",))], False),
+        ([policy(domains=("https://*.x.test",)), policy(domains=("https://*.x.test",))], False),
+        ([policy(domains=("https://*.x.test", "https://*.y.test"))], True),
+        ([policy(domains=("https://*.x.test", "https://x.test"))], True),
+        ([policy(domains=(A, "https://*.x.test"), learnt=True)], False),
+        ([policy(domains=(A,), learnt=True), policy(domains=(A,), learnt=True)], True),
+    ],
+)
+def test_origins_that_are_named(policies: list[Policy], expected: bool) -> None:
+    """Those of the prefixes, which narrow the domains; what is learnt is an integration's own."""
+    found = [each for number, one in enumerate(policies) for each in named(f"i{number}", one, unresolved=False)]
+    assert several(found) is expected
+
+
+def test_what_cannot_be_read_yet_may_be_anywhere() -> None:
+    """Whatever the policy says meanwhile."""
+    assert [*named("h", Policy(), unresolved=True)] == ["h"]
+    assert several([*named("h", Policy(), unresolved=True), *named("i", Policy(), unresolved=True)])

@@ -1,0 +1,142 @@
+"""presets/decide.py: who may use a preset, and the request that it makes."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from sidekey.errors import Problem
+from sidekey.policy.callers import Caller
+from sidekey.policy.decide import Denied, decide
+from sidekey.policy.messages import RequestHead
+from sidekey.policy.targets import Policy
+from sidekey.presets.decide import PresetAdmitted, decide_preset
+from sidekey.presets.preset import Parameter, Preset
+from sidekey.presets.template import UrlTemplate, text_template
+from support.decisions import BASE, H, Integrations, Known, basic, head, known, outcome, rules
+
+INVALID = Problem("credential_unavailable", "the preset is invalid", error="proxy_configuration_error")
+HOOK = Preset("hook", "h", "PUT", UrlTemplate.read("https://a.test/api/hook", ()), "text/plain")
+
+
+def by_preset(*integrations: Known) -> Integrations:
+    """These integrations, and presets: of `h`, invalid, of an integration that is not there, and outside the policy."""
+    routes = known(*integrations)
+    outside = UrlTemplate.read("https://a.test/other", ())
+    gone = UrlTemplate.read("https://a.test/api/hook", ())
+    routes.presets = {
+        b"hook": HOOK,
+        b"broken": INVALID,
+        b"gone": Preset("gone", "x", "POST", gone, "text/plain"),
+        b"outside": Preset("outside", "h", "POST", outside, "text/plain"),
+    }
+    return routes
+
+
+def posted(target: str, method: bytes = b"POST", *, kind: str = "text/plain", **fields: Any) -> RequestHead:
+    """Build a head with this Content-Type."""
+    return head(target, method, fields=[f"\r\nContent-Type: {kind}".encode()], names=[b"content-type"], **fields)
+
+
+def allowed_presets(*names: str) -> dict[bytes, Caller]:
+    """One caller, `c`, that may use these presets and no integration."""
+    return {hashlib.sha256(b"c").digest(): Caller("one", frozenset(), frozenset(names))}
+
+
+@pytest.mark.parametrize(
+    ("request_head", "callers", "wanted"),
+    [
+        (posted("/p/hook"), None, "https://a.test/api/hook"),
+        (posted("/p/hook", token="c"), allowed_presets("hook"), "https://a.test/api/hook"),
+        (posted("/p/hook", token="c", integration_id="h"), allowed_presets("hook"), "https://a.test/api/hook"),
+        (posted("/p/hook", token="c"), allowed_presets("broken"), "preset_denied"),
+        (posted("/p/unknown", token="c"), allowed_presets("hook", "unknown"), "preset_denied"),
+        (posted("/p/hook"), allowed_presets("hook"), "caller_denied"),
+        (posted("/p/nothing"), allowed_presets("hook"), "caller_denied"),
+        (posted("/p/nothing"), None, "preset_denied"),
+        (posted("/p/HOOK"), None, "preset_denied"),
+        (posted("/p/gone"), None, "preset_denied"),
+        (posted("/p/broken"), None, "credential_unavailable"),
+        (posted("/p/outside"), None, "target_denied"),
+        (posted("/p/hook", b"GET"), None, "method_denied"),
+        (posted("/p/hook", b"TRACE"), None, "method_denied"),
+        (posted("/p/hook", b"PUT"), None, "method_denied"),
+        (posted("/p/hook", integration_id="other"), None, "request_invalid"),
+        (posted("/p/hook", proxy_authorization=basic("other")), None, "request_invalid"),
+        (posted("/p/hook", proxy_authorization=b"Bearer x"), None, "request_invalid"),
+        (posted("/p/hook", sec_fetch_site="same-origin"), None, "door_denied"),
+        (posted("/p/hook", origin="null"), None, "door_denied"),
+        (posted("/p/hook", host=b"evil.test"), None, "door_denied"),
+        (posted("/p/hook", via="1.1 sidekey (word)"), None, "loop_detected"),
+        (posted("/p/hook", kind="text/html"), None, "content_type_denied"),
+    ],
+)
+def test_caller_of_a_preset_needs_its_permission_alone(
+    request_head: RequestHead, callers: dict[bytes, Caller] | None, wanted: str
+) -> None:
+    """The request is a POST and no browser's."""
+    assert outcome(decide_preset(request_head, callers, by_preset(H))) == wanted
+
+
+@pytest.mark.parametrize("target", ["/p/", "/p/hook/", "/p/hook?x=1"])
+def test_nothing_follows_the_id_of_a_preset(target: str) -> None:
+    assert outcome(decide(posted(target), None, by_preset(H))) == "not_found"
+
+
+def test_unknown_preset_and_unlisted_preset_have_the_same_response() -> None:
+    """A caller does not learn which presets exist."""
+    answers = [
+        decide_preset(posted(f"/p/{name}", token="c"), allowed_presets("outside"), by_preset(H))
+        for name in ("hook", "none")
+    ]
+    assert len({each.problem for each in answers if isinstance(each, Denied)}) == 1
+    assert all(isinstance(each, Denied) and each.candidate is None and each.preset == "" for each in answers)
+
+
+def test_an_admitted_preset_says_what_is_sent() -> None:
+    """By the preset's method and target, whatever the caller's were."""
+    found = decide_preset(posted("/p/hook"), None, by_preset(H))
+    assert isinstance(found, PresetAdmitted)
+    assert found.preset is HOOK
+    assert (found.head.method, found.head.target) == (b"PUT", b"https://a.test/api/hook")
+
+
+def test_a_target_that_takes_parameters_is_judged_when_they_are_there() -> None:
+    """Until then it is admitted without one."""
+    parameters = {"a": Parameter("text")}
+    template = text_template("text/plain", "{{a}}", parameters)
+    url = UrlTemplate.read("https://a.test/api/{{a}}", parameters)
+    preset = Preset("each", "h", "POST", url, "text/plain", (), parameters, template)
+    routes = by_preset(H)
+    routes.presets[b"each"] = preset
+    found = decide_preset(posted("/p/each", kind="application/json"), None, routes)
+    assert isinstance(found, PresetAdmitted)
+    assert found.target is None
+    assert found.preset is preset
+
+
+def test_a_method_that_the_integration_does_not_allow_is_not_got_around() -> None:
+    """By a preset no more than otherwise."""
+    narrow = Known(rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"POST"}))))
+    assert outcome(decide_preset(posted("/p/hook"), None, by_preset(narrow))) == "method_denied"
+
+
+@pytest.mark.parametrize(
+    ("result", "denial"),
+    [
+        (decide_preset(posted("/p/nothing"), None, by_preset(H)), "preset_unknown"),
+        (decide_preset(posted("/p/hook", token="c"), allowed_presets("broken"), by_preset(H)), "preset_unlisted"),
+        (decide_preset(posted("/p/nothing", token="c"), allowed_presets("hook"), by_preset(H)), "preset_unlisted"),
+        (decide_preset(posted("/p/hook", b"GET"), None, by_preset(H)), "method_of_preset"),
+        (decide_preset(posted("/p/hook", kind="text/html"), None, by_preset(H)), "content_type"),
+        (decide_preset(posted("/p/broken"), None, by_preset(H)), None),
+    ],
+)
+def test_each_denial_of_a_preset_has_its_reason(
+    result: PresetAdmitted[Known] | Denied[Known], denial: str | None
+) -> None:
+    """A preset that cannot be used now is no denial."""
+    assert isinstance(result, Denied)
+    assert result.problem.denial == denial

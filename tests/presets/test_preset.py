@@ -1,0 +1,356 @@
+"""Presets: the caller's headers that are forwarded, strict parameters, and the request that they become."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+
+from sidekey.errors import Problem
+from sidekey.policy.headers import Role, normalise
+from sidekey.policy.messages import RequestHead
+from sidekey.presets.preset import Filled, Parameter, Preset, read_parameters
+from support.presets import preset
+
+PLAIN = preset(headers={"X-Source": "sidekey", "Accept": "text/x"}).rules
+FILLED = preset(
+    url="https://h.test/u/{{user}}",
+    headers={"X-User": "u-{{user}}"},
+    parameters={"user": {"type": "text"}, "n": {"type": "number", "default": 1}},
+    body={"json": {"n": "{{n}}"}},
+).rules
+
+
+PARAMETERS = {
+    "user": Parameter("text", max_length=5, enum=("ann", "bob", "longest")),
+    "points": Parameter("number", Decimal(0), enum=(Decimal(0), Decimal("1.5"), Decimal(10), Decimal(2**80))),
+    "on": Parameter("boolean", False),
+}
+
+
+def text_body(text: str) -> dict[str, str]:
+    return {"text": text, "content_type": "text/plain"}
+
+
+def head(*lines: str, marks: dict[Role, bytes] | None = None, connection: bytes | None = None) -> RequestHead:
+    """A POST with these fields."""
+    fields = [f"\r\n{line}".encode() for line in lines]
+    names = [normalise(line.partition(":")[0].encode()) for line in lines]
+    return RequestHead(b"POST", b"/p/hook", b"h.test", fields, names, marks, connection, 5, length_given=True)
+
+
+def received(rules: Preset, *lines: str, **more: object) -> RequestHead:
+    found = rules.receive(head(*lines, **more))  # type: ignore[arg-type]
+    assert isinstance(found, RequestHead)
+    return found
+
+
+def fill(payload: bytes, rules: Preset = FILLED, *, most: int = 1000, longest: int = 1000) -> Filled | Problem:
+    return rules.fill(received(rules, "Content-Type: application/json"), payload, most=most, longest=longest)
+
+
+def filled(payload: bytes, rules: Preset = FILLED) -> Filled:
+    found = fill(payload, rules)
+    assert isinstance(found, Filled)
+    return found
+
+
+def errors(payload: bytes, rules: Preset = FILLED, **limits: int) -> tuple[tuple[str, str], ...]:
+    found = fill(payload, rules, **limits)
+    assert isinstance(found, Problem)
+    assert found.code == "parameters_invalid"
+    return found.errors
+
+
+def test_few_fields_go_on_and_the_preset_wins() -> None:
+    """Names are kept as the caller spells them; Via stays, by which loops are found."""
+    found = received(
+        PLAIN,
+        "Content-Type: application/json",
+        "content-encoding: gzip",
+        "Accept: */*",
+        "Idempotency-Key: 1",
+        "TraceParent: 2",
+        "tracestate: 3",
+        "Authorization: mine",
+        "Cookie: a=b",
+        "X-Source: caller",
+        "X_Source: caller",
+        "User-Agent: x",
+        "Via: 1.1 a",
+    )
+    assert found.fields == [
+        b"\r\nContent-Type: application/json",
+        b"\r\ncontent-encoding: gzip",
+        b"\r\nIdempotency-Key: 1",
+        b"\r\nTraceParent: 2",
+        b"\r\ntracestate: 3",
+        b"\r\nVia: 1.1 a",
+        b"\r\nX-Source: sidekey",
+        b"\r\nAccept: text/x",
+    ]
+    assert found.names == [normalise(line[2:].partition(b":")[0]) for line in found.fields]
+
+
+def test_what_connection_names_ends_here() -> None:
+    """Also of what would go on (RFC 9110 7.6.1)."""
+    found = received(PLAIN, "Content-Type: application/json", "tracestate: 1", connection=b"tracestate")
+    assert b"tracestate" not in found.names
+    assert found.connection is None
+
+
+def test_an_expectation_is_kept_and_what_else_is_for_proxies_is_not() -> None:
+    """Until the body is needed here."""
+    marks = {Role.EXPECT: b"100-continue", Role.MAX_FORWARDS: b"1"}
+    assert received(PLAIN, "Content-Type: application/json", marks=marks).marks == {Role.EXPECT: b"100-continue"}
+    found = FILLED.fill(
+        received(FILLED, "Content-Type: application/json", marks=marks), b'{"user":"x"}', most=99, longest=99
+    )
+    assert isinstance(found, Filled)
+    assert found.head.marks is None
+
+
+@pytest.mark.parametrize(
+    ("content_type", "lines", "accepted"),
+    [
+        ("application/json", ("Content-Type: application/json",), True),
+        ("application/json", ("Content-Type:  Application/JSON ",), True),
+        ("application/json", ("Content-Type: application/json; charset=utf-8",), True),
+        ("application/json", ("Content-Type: text/json",), False),
+        ("application/json", (), False),
+        ("application/json", ("Content-Type: application/json", "Content-Type: application/json"), False),
+        ("application/json", ("Content-Type: application/json", "Content_Type: text/html"), False),
+        ("text/xml; charset=utf-8", ("Content-Type: text/xml; charset=utf-8",), True),
+        ("text/xml; charset=utf-8", ('Content-Type: text/xml;Charset="UTF-8"',), True),
+        ("text/xml; charset=utf-8", ("Content-Type: text/xml",), False),
+        ("text/xml; charset=utf-8", ("Content-Type: text/xml; charset=utf-16",), False),
+        ("multipart/form-data", ("Content-Type: multipart/form-data; boundary=x",), True),
+        (None, ("Content-Type: image/png",), True),
+        (None, ('Content-Type:\tmultipart/form-data ; boundary="x y"',), True),
+        (None, ("Content-Type: text/plain", "Content-Type: text/plain"), False),
+        (None, ("Content-Type: text/plain, text/html",), False),
+        (None, ("Content-Type: text",), False),
+        (None, ("Content-Type:",), False),
+        (None, (), False),
+    ],
+)
+def test_a_payload_has_the_preset_s_type(content_type: str | None, lines: tuple[str, ...], accepted: bool) -> None:
+    """Parameters that the preset omits are the caller's. Without a type, any single valid one passes."""
+    found = preset(content_type=content_type).rules.receive(head(*lines))
+    if accepted:
+        assert isinstance(found, RequestHead)
+    else:
+        assert isinstance(found, Problem)
+        assert (found.code, found.status) == ("content_type_denied", 415)
+
+
+def test_a_type_that_ends_here_is_none() -> None:
+    """The upstream would not see it."""
+    found = PLAIN.receive(head("Content-Type: application/json", connection=b"Content-Type"))
+    assert isinstance(found, Problem)
+
+
+@pytest.mark.parametrize(
+    ("lines", "connection", "accepted"),
+    [
+        (("Content-Type: application/json",), None, True),
+        (("Content-Type: application/json; charset=UTF-8", "Content-Encoding: identity"), None, True),
+        (("Content-Type: application/json; charset=latin1",), None, False),
+        (("Content-Type: application/json", "Content-Encoding: gzip"), None, False),
+        (("Content-Type: application/x-www-form-urlencoded",), None, False),
+        (("Content-Type: text/plain",), None, False),
+        (("Content-Type: application/json", "Content-Type: application/json"), None, False),
+        ((), None, False),
+        (("Content-Type: application/json", "Content-Encoding: gzip"), b"content-encoding", False),
+        (("Content-Type: application/json",), b"content-type", False),
+    ],
+)
+def test_parameters_are_json_without_a_coding(lines: tuple[str, ...], connection: bytes | None, accepted: bool) -> None:
+    """Whatever the preset's own type is."""
+    found = FILLED.receive(head(*lines, connection=connection))
+    if accepted:
+        assert isinstance(found, RequestHead)
+        assert not {b"content-type", b"content-encoding"} & set(found.names)
+    else:
+        assert isinstance(found, Problem)
+        assert found.code == "content_type_denied"
+
+
+def test_parameters_go_to_their_places() -> None:
+    """In URL, headers and body; the length is what the body has now."""
+    found = filled(b'{"user": "a b\xc3\xa9", "n": 12}')
+    assert found.head.target == b"https://h.test/u/a%20b%C3%A9"
+    assert found.head.fields == [b"\r\nX-User: u-a b\xc3\xa9", b"\r\nContent-Type: application/json"]
+    assert found.head.names == [b"x-user", b"content-type"]
+    assert found.body == b'{"n":12}'
+    assert (found.head.length, found.head.length_given) == (8, True)
+
+
+def test_every_error_is_named_at_once_wherever_it_is_found() -> None:
+    """What a parameter must be, and what its place asks of it."""
+    assert errors(b'{"user": "a/b\\n", "n": "x", "zz": 1}') == (
+        ("/n", "must be a number, such as 12.50"),
+        ("/zz", "the preset has no such parameter"),
+        (
+            "/user",
+            "must not leave its segment of the path: / \\ ; ? # and controls are not allowed there, encoded or not, "
+            "and the segment must not be empty, . or ..",
+        ),
+    )
+
+
+def test_a_control_does_not_get_into_a_header() -> None:
+    """Whatever else the value is good for."""
+    rules = preset(
+        headers={"X-User": "{{user}}"}, parameters={"user": {"type": "text"}}, body={"json": "{{user}}"}
+    ).rules
+    (found,) = errors(b'{"user": "a\\r\\nX-Evil: 1"}', rules)
+    assert found == ("/user", "must not contain control characters: it goes into a header")
+
+
+def test_a_body_is_as_long_as_it_may_be_and_not_a_byte_longer() -> None:
+    """Counted in bytes."""
+    rules = preset(parameters={"a": {"type": "text"}}, body=text_body("{{a}}{{a}}")).rules
+    whole = fill(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, most=40)
+    assert isinstance(whole, Filled)
+    assert len(whole.body) == 40
+    reason = "what they are filled in to must not be over limits.preset_body (39 bytes)"
+    assert errors(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, most=39) == (("", reason),)
+
+
+def test_headers_are_bounded_together() -> None:
+    """Each may repeat a value: a thousand of them would be a thousand times as much memory."""
+    rules = preset(headers={"X-A": "{{a}}", "X-B": "{{a}}"}, parameters={"a": {"type": "text"}}, body={"json": 1}).rules
+    assert isinstance(fill(b'{"a": "1234567890"}', rules, most=20), Filled)
+    reason = "what they are filled in to must not be over limits.preset_body (19 bytes)"
+    assert errors(b'{"a": "1234567890"}', rules, most=19) == (("", reason),)
+
+
+def test_a_target_is_no_longer_than_callers_may_write_one() -> None:
+    """Upstreams have their limits, too."""
+    reason = "the URL that they are filled in to must not be over limits.target (40 bytes)"
+    assert errors(b'{"user": "%b"}' % (b"x" * 40), longest=40) == (("", reason),)
+
+
+@pytest.mark.parametrize(("method", "announced"), [("GET", False), ("DELETE", False), ("POST", True), ("PUT", True)])
+def test_an_empty_body_is_announced_where_one_is_expected(method: str, announced: bool) -> None:
+    """RFC 9110 8.6."""
+    rules = preset(method=method, parameters={"a": {"type": "text"}}, body=text_body("{{a}}")).rules
+    found = filled(b'{"a": ""}', rules)
+    assert (found.head.length, found.head.length_given, found.head.names) == (0, announced, [])
+
+
+def test_a_preset_without_a_body_takes_no_parameters() -> None:
+    """Its payload is not read."""
+    assert not PLAIN.has_body
+    with pytest.raises(ValueError, match="has no parameters"):
+        PLAIN.fill(head(), b"{}", most=1, longest=1)
+
+
+def test_what_a_signer_keeps_goes_on_but_for_the_preset_s_own() -> None:
+    """The caller's ID of a message, under the integration's rules; and not where Connection names it."""
+    kept = frozenset({b"webhook-id", b"x-source"})
+    lines = ("Content-Type: application/json", "Webhook_Id: m1", "X-Source: forged", "X-Other: 1")
+    found = PLAIN.receive(head(*lines), kept)
+    assert isinstance(found, RequestHead)
+    assert found.names == [b"content-type", b"webhook-id", b"x-source", b"accept"]
+    assert b"\r\nX-Source: sidekey" in found.fields
+    assert b"webhook-id" not in received(PLAIN, *lines).names
+    left = PLAIN.receive(head(*lines, connection=b"webhook-id"), kept)
+    assert isinstance(left, RequestHead)
+    assert b"webhook-id" not in left.names
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "must be valid JSON in UTF-8"),
+        (b"{", "must be valid JSON in UTF-8"),
+        (b"\xef\xbb\xbf{}", "must be valid JSON in UTF-8"),
+        (b'{"a": "\xff"}', "must be valid JSON in UTF-8"),
+        (b"{'a': 1}", "must be valid JSON in UTF-8"),
+        (b'{"a": 01}', "must be valid JSON in UTF-8"),
+        (b'{"a": "\n"}', "must be valid JSON in UTF-8"),
+        (b'{"a": 1} {}', "must be valid JSON in UTF-8"),
+        (b"[" * 32_000 + b"]" * 32_000, "must be valid JSON in UTF-8"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "must be valid JSON in UTF-8"),
+        (b'{"a": 1, "a": 1}', "must not contain a key twice"),
+        (b'{"a": [{"b": 1, "\\u0062": 2}]}', "must not contain a key twice"),
+        (b'{"a": 1e99999999999999999999}', "must not contain a number with such an exponent"),
+        (b"[]", "must be a JSON object"),
+        (b'"text"', "must be a JSON object"),
+        (b"null", "must be a JSON object"),
+    ],
+)
+def test_parameters_are_strict_json(payload: bytes, reason: str) -> None:
+    assert read_parameters(PARAMETERS, payload) == ({}, [("", f"the parameters {reason}")])
+
+
+@pytest.mark.parametrize("digits", ["0.12345678901234567890123456789", "9007199254740993", "1" * 60_000, "1.50", "-0"])
+def test_a_number_keeps_its_digits(digits: str) -> None:
+    rules = preset(parameters={"n": {"type": "number"}}, body={"json": ["{{n}}", "{{n}}!"]}).rules
+    found = fill(b'{"n": %b}' % digits.encode(), rules, most=1 << 20)
+    assert isinstance(found, Filled)
+    assert found.body.decode() == f'[{digits},"{digits}!"]'
+
+
+@pytest.mark.parametrize("number", ["1e400", "1.50e+07", "-1E-7", "1e999999999999999999"])
+def test_a_number_with_an_exponent_keeps_its_value(number: str) -> None:
+    rules = preset(parameters={"n": {"type": "number"}}, body={"json": "{{n}}"}).rules
+    body = filled(b'{"n": %b}' % number.encode(), rules).body
+    assert json.loads(body, parse_float=Decimal) == Decimal(number)
+
+
+def test_defaults_are_used() -> None:
+    assert read_parameters(PARAMETERS, b'{"user": "bob"}') == ({"user": "bob", "points": 0, "on": False}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("user", "7", "must be a text"),
+        ("user", "null", "must be a text"),
+        ("user", '["ann"]', "must be a text"),
+        ("user", '"longest"', "must have at most 5 characters"),
+        ("user", '"eve"', "must be one of ann, bob, longest"),
+        ("user", '"\\ud800"', "must not contain lone surrogates, which have no UTF-8"),
+        ("points", '"1"', "must be a number, such as 12.50"),
+        ("points", "true", "must be a number, such as 12.50"),
+        ("points", "NaN", "must be a number, such as 12.50"),
+        ("points", "-Infinity", "must be a number, such as 12.50"),
+        ("points", "null", "must be a number, such as 12.50"),
+        ("points", "1.6", f"must be one of 0, 1.5, 10, {2**80}"),
+        ("points", str(2**80 + 1), f"must be one of 0, 1.5, 10, {2**80}"),
+        ("on", "0", "must be true or false"),
+        ("on", "{}", "must be true or false"),
+    ],
+)
+def test_an_error_names_the_parameter_and_never_the_value(name: str, value: str, reason: str) -> None:
+    sent = {"user": '"ann"', name: value}
+    payload = ",".join(f'"{each}": {text}' for each, text in sent.items())
+    assert read_parameters(PARAMETERS, f"{{{payload}}}".encode())[1] == [(f"/{name}", reason)]
+
+
+def test_many_choices_are_not_listed() -> None:
+    parameter = Parameter("text", enum=[f"choice-{number}" for number in range(50)])
+    assert parameter.error("other") == "must be one of the values that the preset allows"
+
+
+@pytest.mark.parametrize("number", ["0", "0.0", "-0", "1.50", "1e1", str(2**80)])
+def test_an_allowed_number_has_any_spelling(number: str) -> None:
+    assert read_parameters(PARAMETERS, b'{"user": "ann", "points": %b}' % number.encode())[1] == []
+
+
+def test_an_unknown_name_is_repeated_only_if_a_parameter_may_have_it() -> None:
+    """It may be a secret in the wrong place."""
+    payload = json.dumps({"user": "ann", "a b": 1, "x" * 64: 1, "ok_name": 1}).encode()
+    assert read_parameters(PARAMETERS, payload)[1] == [
+        ("", "the preset has no such parameter"),
+        ("", "the preset has no such parameter"),
+        ("/ok_name", "the preset has no such parameter"),
+    ]
+
+
+def test_the_number_of_listed_errors_is_limited() -> None:
+    assert len(read_parameters(PARAMETERS, json.dumps({f"n{at}": 1 for at in range(5000)}).encode())[1]) == 64

@@ -1,0 +1,728 @@
+"""The tables of `core.phases` as conversations: each transition happens in one of them, and no other is passed over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from itertools import pairwise
+
+import pytest
+
+from sidekey.build import build
+from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.policy.messages import ResponseHead
+from sidekey.proxy import states
+from sidekey.proxy.exchange.exchange import Exchange
+from sidekey.proxy.exchange.response_body import MOST
+from sidekey.snapshot.snapshot import Integration
+from support.plane import AUTHORIZATION, base_url, eventually, get, integration, request
+from support.plane import denied as outside
+from support.presets import post, preset
+from support.scripted import Awaited, Certificate, RecordingTransport, Scripted, settle
+from support.signing import HmacSigner, grant_of, signing
+from support.unresolved import Missing
+from support.upstream import OK
+
+BASE = base_url(1)
+FORM = "Content-Type: application/x-www-form-urlencoded"
+WATCHED = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401}))
+IN_BODY = Traits(Places(headers=("Authorization",), body=("token",)), calls=True)
+TOKEN = Grant(headers=AUTHORIZATION, body=(("token", "x"),))
+NEW = Grant(headers=(("Authorization", "Bearer new"),))
+REFUSED = b"HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nstop"
+
+H = integration("h", BASE)
+OTHER = integration("o", BASE)
+BODY = integration("h", BASE, traits=IN_BODY)
+JUDGED = integration("h", BASE, traits=WATCHED)
+SLOW = signing(HmacSigner(slow=True), watched=frozenset({401}))
+
+WHOLE = request("POST", "/a", FORM, body=b"a=b")
+PART = request("POST", "/a", FORM, "Content-Length: 3") + b"a="
+REST = b"b"
+FILLED = {"parameters": {"user": {"type": "text"}}, "body": {"json": {"user": "{{user}}"}}}
+
+Paths = list[list[str]]
+"""The phases that each exchange went through, in the order in which they began."""
+
+
+@pytest.fixture
+def paths(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Paths, Paths]]:
+    """What every exchange enters from now on: of requests, and of responses."""
+    if build() == "compiled":
+        pytest.skip("methods of a compiled class cannot be replaced")
+    found: tuple[Paths, Paths] = ([], [])
+    for method, names, kept, first in (
+        ("_enter", states.REQUEST_NAMES, found[0], "NEW"),
+        ("_enter_response", states.RESPONSE_NAMES, found[1], "NONE"),
+    ):
+
+        def enter(
+            exchange: Exchange,
+            phase: int,
+            *,
+            of: tuple[Callable[[Exchange, int], None], Mapping[int, str], Paths, str, dict[Exchange, list[str]]] = (
+                getattr(Exchange, method),
+                names,
+                kept,
+                first,
+                {},
+            ),
+        ) -> None:
+            real, names, kept, first, seen = of
+            if exchange not in seen:
+                seen[exchange] = [first]
+                kept.append(seen[exchange])
+            real(exchange, phase)
+            seen[exchange].append(names[phase])
+
+        monkeypatch.setattr(Exchange, method, enter)
+    yield found
+
+
+async def warmed(sidekey: Scripted, name: str = "o") -> RecordingTransport:
+    """The upstream's connection, once it waits for its next exchange."""
+    caller = sidekey.caller()
+    caller.feed(get(name=name))
+    upstream = await sidekey.upstream()
+    upstream.feed(OK)
+    upstream.take()
+    caller.lose(ConnectionResetError())
+    await settle()
+    return upstream
+
+
+# The conversations. The exchange whose path counts is the last one that began.
+
+
+async def denied() -> None:
+    sidekey = Scripted(H)
+    sidekey.caller().feed(outside())
+
+
+async def cold() -> None:
+    sidekey = Scripted(H)
+    sidekey.caller().feed(get())
+    upstream = await sidekey.upstream()
+    upstream.feed(OK[:-1], OK[-1:])
+
+
+async def warm() -> None:
+    sidekey = Scripted(OTHER, H)
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(WHOLE)
+    upstream.feed(OK)
+
+
+async def warm_upload() -> None:
+    sidekey = Scripted(OTHER, H)
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(PART, REST)
+    upstream.feed(OK)
+
+
+async def cold_upload_left() -> None:
+    sidekey = Scripted(H)
+    caller = sidekey.caller()
+    caller.feed(PART)
+    await sidekey.upstream()
+    caller.lose(ConnectionResetError())
+    await settle()
+
+
+async def left_while_connecting() -> None:
+    sidekey = Scripted(H)
+    sidekey.dialer.go.clear()
+    caller = sidekey.caller()
+    caller.feed(get())
+    caller.lose(ConnectionResetError())
+    await settle()
+
+
+async def cut_in_the_response() -> None:
+    sidekey = Scripted(H)
+    sidekey.caller().feed(get())
+    upstream = await sidekey.upstream()
+    upstream.feed(OK[:-1])
+    upstream.lose(ConnectionResetError())
+    await settle()
+
+
+async def acquired_cold() -> None:
+    source = Awaited()
+    sidekey = Scripted(H, sources={"h": source})
+    sidekey.caller().feed(get())
+    source.go.set()
+    (await sidekey.upstream()).feed(OK)
+
+
+async def acquired_warm() -> None:
+    source = Awaited()
+    sidekey = Scripted(OTHER, H, sources={"h": source})
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    source.go.set()
+    await settle()
+    upstream.feed(OK)
+
+
+async def acquired_for_an_upload() -> None:
+    source = Awaited()
+    sidekey = Scripted(OTHER, H, sources={"h": source})
+    upstream = await warmed(sidekey)
+    caller = sidekey.caller()
+    caller.feed(PART)
+    source.go.set()
+    await settle()
+    caller.feed(REST)
+    upstream.feed(OK)
+
+
+async def left_while_acquiring() -> None:
+    source = Awaited()
+    sidekey = Scripted(H, sources={"h": source})
+    caller = sidekey.caller()
+    caller.feed(get())
+    caller.lose(ConnectionResetError())
+    await settle()
+
+
+async def grant_then_certificate() -> None:
+    source, held = Awaited(), Certificate(later="late")
+    sidekey = Scripted(H, sources={"h": source}, identities={"h": held})
+    sidekey.caller().feed(get())
+    source.go.set()
+    held.go.set()
+    (await sidekey.upstream()).feed(OK)
+
+
+async def lapsed_while_connecting() -> None:
+    source = Awaited(there=True)
+    sidekey = Scripted(H, sources={"h": source})
+    sidekey.dialer.go.clear()
+    sidekey.caller().feed(get())
+    await settle()
+    source.grant = None
+    sidekey.dialer.go.set()
+    await settle()
+    source.go.set()
+    (await sidekey.upstream()).feed(OK)
+
+
+async def two_renewed_while_connecting() -> None:
+    source = Awaited(there=True)
+    sidekey = Scripted(H, sources={"h": source})
+    sidekey.dialer.go.clear()
+    for _ in range(2):
+        sidekey.caller().feed(get())
+    await settle()
+    source.grant = NEW
+    sidekey.dialer.go.set()
+    await settle()
+    for upstream in sidekey.upstreams:
+        upstream.feed(OK)
+
+
+def resolving(made: Integration = H, **options: object) -> tuple[Scripted, Callable[[], Awaitable[None]]]:
+    """A plane whose integration `h` becomes known once a first request asks for it; and a wait until that is done."""
+    missing = Missing(made)
+    missing.appear()
+    sidekey = Scripted(OTHER, missing.integration(), **options)  # type: ignore[arg-type]
+
+    async def resolved() -> None:
+        await eventually(lambda: not sidekey.plane.worker.is_waiting)
+        await settle()
+
+    return sidekey, resolved
+
+
+async def resolved_cold() -> None:
+    sidekey, resolved = resolving()
+    sidekey.caller().feed(get())
+    await resolved()
+    (await sidekey.upstream()).feed(OK)
+
+
+async def resolved_warm() -> None:
+    sidekey, resolved = resolving()
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    await resolved()
+    upstream.feed(OK)
+
+
+async def resolved_for_an_upload() -> None:
+    sidekey, resolved = resolving()
+    upstream = await warmed(sidekey)
+    caller = sidekey.caller()
+    caller.feed(PART)
+    await resolved()
+    caller.feed(REST)
+    upstream.feed(OK)
+
+
+async def resolved_without_a_grant() -> None:
+    source = Awaited()
+    source.go.set()
+    sidekey, resolved = resolving(sources={"h": source})
+    sidekey.caller().feed(get())
+    await resolved()
+    (await sidekey.upstream()).feed(OK)
+
+
+async def resolved_to_a_body() -> None:
+    sidekey, resolved = resolving(BODY, sources={"h": Awaited(TOKEN, there=True)})
+    caller = sidekey.caller()
+    caller.feed(PART)
+    await resolved()
+    caller.feed(REST)
+    (await sidekey.upstream()).feed(OK)
+
+
+async def denied_when_resolved() -> None:
+    sidekey, resolved = resolving()
+    sidekey.caller().feed(outside())
+    await resolved()
+
+
+async def buffered_cold() -> None:
+    sidekey = Scripted(BODY, sources={"h": Awaited(TOKEN, there=True)})
+    caller = sidekey.caller()
+    caller.feed(PART, REST)
+    (await sidekey.upstream()).feed(OK)
+
+
+async def buffered_warm() -> None:
+    sidekey = Scripted(OTHER, BODY, sources={"h": Awaited(TOKEN, there=True)})
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(PART, REST)
+    upstream.feed(OK)
+
+
+async def buffered_without_a_grant() -> None:
+    source = Awaited(TOKEN)
+    source.go.set()
+    sidekey = Scripted(BODY, sources={"h": source})
+    sidekey.caller().feed(PART, REST)
+    (await sidekey.upstream()).feed(OK)
+
+
+async def left_while_buffering() -> None:
+    sidekey = Scripted(BODY)
+    caller = sidekey.caller()
+    caller.feed(PART)
+    caller.lose(ConnectionResetError())
+    await settle()
+
+
+async def filled_then_resolved() -> None:
+    sidekey, resolved = resolving(presets=[preset(url=base_url(1, "/api/{{user}}"), **FILLED)])
+    caller = sidekey.caller()
+    whole = post(b'{"user": "x"}')
+    caller.feed(whole[:-1], whole[-1:])
+    await resolved()
+    (await sidekey.upstream()).feed(OK)
+
+
+async def retried() -> None:
+    sidekey = Scripted(OTHER, H)
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    upstream.lose(ConnectionResetError())
+    (await sidekey.upstream(1)).feed(OK)
+
+
+async def retried_without_a_grant() -> None:
+    source = Awaited(there=True)
+    sidekey = Scripted(OTHER, H, sources={"h": source})
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    source.grant = None
+    upstream.lose(ConnectionResetError())
+    source.go.set()
+    (await sidekey.upstream(1)).feed(OK)
+
+
+def signing_slowly(**options: object) -> tuple[Scripted, Callable[[], Awaitable[None]]]:
+    """A plane whose integration `h` signs in a thread; and a wait until that has ended."""
+    sidekey = Scripted(OTHER, SLOW, **options)  # type: ignore[arg-type]
+
+    async def signed() -> None:
+        await eventually(lambda: not sidekey.plane.worker.is_waiting)
+        await settle()
+
+    return sidekey, signed
+
+
+async def signed_cold() -> None:
+    sidekey, _ = signing_slowly()
+    sidekey.caller().feed(get())
+    await eventually(lambda: sidekey.upstreams)
+    (await sidekey.upstream()).feed(OK)
+
+
+async def signed_warm() -> None:
+    sidekey, signed = signing_slowly()
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(WHOLE)
+    await signed()
+    upstream.feed(OK)
+
+
+async def signed_for_an_upload() -> None:
+    sidekey, signed = signing_slowly()
+    upstream = await warmed(sidekey)
+    caller = sidekey.caller()
+    caller.feed(request("POST", "/a", "X-Unsigned-Body: 1", "Content-Length: 3") + b"a=")
+    await signed()
+    caller.feed(REST)
+    upstream.feed(OK)
+
+
+async def held_then_signed() -> None:
+    sidekey, signed = signing_slowly()
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(PART, REST)
+    await signed()
+    upstream.feed(OK)
+
+
+async def held_for_a_slow_upstream() -> None:
+    signer = HmacSigner()
+    sidekey = Scripted(OTHER, signing(signer))
+    upstream = await warmed(sidekey)
+    upstream.choke()
+    body = b"x" * 200_000
+    sidekey.caller().feed(request("POST", "/a", f"Content-Length: {len(body)}"), body[:99_999], body[99_999:])
+    upstream.relieve()
+    await asyncio.sleep(0)
+    upstream.feed(OK)
+
+
+async def left_while_signing() -> None:
+    sidekey, signed = signing_slowly()
+    caller = sidekey.caller()
+    caller.feed(get())
+    caller.lose(ConnectionResetError())
+    await signed()
+
+
+async def lapsed_while_signing() -> None:
+    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    sidekey, signed = signing_slowly(sources={"h": source})
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    source.grant = None
+    source.go.set()
+    await signed()
+    upstream.feed(OK)
+
+
+async def renewed_while_signing() -> None:
+    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    sidekey, signed = signing_slowly(sources={"h": source})
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    source.grant = grant_of(HmacSigner(slow=True))
+    await signed()
+    upstream.feed(OK)
+
+
+async def acquired_then_signed() -> None:
+    source = Awaited(grant_of(HmacSigner(slow=True)))
+    sidekey, signed = signing_slowly(sources={"h": source})
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    source.go.set()
+    await signed()
+    upstream.feed(OK)
+
+
+async def resolved_then_signed() -> None:
+    sidekey, resolved = resolving(SLOW)
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    await resolved()
+    upstream.feed(OK)
+
+
+async def renewed_while_connecting_then_signed() -> None:
+    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    sidekey, signed = signing_slowly(sources={"h": source})
+    sidekey.dialer.go.clear()
+    sidekey.caller().feed(get())
+    await eventually(lambda: sidekey.metrics.upstream_connecting == 1)
+    source.grant = grant_of(HmacSigner(slow=True))
+    sidekey.dialer.go.set()
+    await signed()
+    (await sidekey.upstream()).feed(OK)
+
+
+async def retried_and_signed_again() -> None:
+    sidekey, signed = signing_slowly()
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    await signed()
+    upstream.lose(ConnectionResetError())
+    await eventually(lambda: len(sidekey.upstreams) > 1)
+    (await sidekey.upstream(1)).feed(OK)
+
+
+async def replayed_and_signed_again() -> None:
+    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    source.refreshed = grant_of(HmacSigner(slow=True))
+    source.go.set()
+    sidekey, _ = signing_slowly(sources={"h": source})
+    sidekey.caller().feed(get())
+    await eventually(lambda: sidekey.upstreams)
+    (await sidekey.upstream()).feed(REFUSED)
+    await eventually(lambda: len(sidekey.upstreams) > 1)
+    (await sidekey.upstream(1)).feed(OK)
+
+
+def refused(*, there: Grant | None = None) -> tuple[Scripted, Awaited, RecordingTransport]:
+    """A plane whose integration `h` is asked for; a response may refuse its grant, and `there` is the newer one."""
+    source = Awaited(there=True)
+    source.refreshed = there
+    sidekey = Scripted(OTHER, JUDGED, sources={"h": source})
+    caller = sidekey.caller()
+    caller.feed(get())
+    return sidekey, source, caller
+
+
+async def replayed() -> None:
+    sidekey, source, _ = refused(there=NEW)
+    source.go.set()
+    (await sidekey.upstream()).feed(REFUSED)
+    (await sidekey.upstream(1)).feed(OK)
+
+
+async def replayed_after_a_certificate() -> None:
+    source, held = Awaited(there=True), Certificate("old", later="new")
+    source.refreshed = NEW
+    source.go.set()
+    held.go.set()
+    sidekey = Scripted(JUDGED, sources={"h": source}, identities={"h": held})
+    sidekey.caller().feed(get())
+    upstream = await sidekey.upstream()
+    held.identity = None
+    upstream.feed(REFUSED)
+    (await sidekey.upstream(1)).feed(OK)
+
+
+async def no_newer_grant() -> None:
+    sidekey, source, _ = refused()
+    source.go.set()
+    (await sidekey.upstream()).feed(REFUSED)
+    await settle()
+
+
+async def no_newer_grant_for_a_long_response() -> None:
+    sidekey, source, _ = refused()
+    source.go.set()
+    upstream = await sidekey.upstream()
+    upstream.feed(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % (MOST + 2) + b"x" * (MOST + 1))
+    await settle()
+    upstream.feed(b"x")
+
+
+async def left_while_renewing() -> None:
+    sidekey, _, caller = refused(there=NEW)
+    (await sidekey.upstream()).feed(REFUSED)
+    caller.lose(ConnectionResetError())
+    await settle()
+
+
+async def lost_while_held() -> None:
+    sidekey, _, _ = refused()
+    upstream = await sidekey.upstream()
+    upstream.feed(REFUSED[:-1])
+    upstream.lose(ConnectionResetError())
+    await settle()
+
+
+async def left_while_held() -> None:
+    sidekey, _, caller = refused()
+    (await sidekey.upstream()).feed(REFUSED[:-1])
+    caller.lose(ConnectionResetError())
+    await settle()
+
+
+CONVERSATIONS: dict[Callable[[], Awaitable[None]], tuple[str, str]] = {
+    denied: ("NEW OVER", "NONE COMPLETE"),
+    cold: ("NEW CONNECTING SENT OVER", "NONE PASSING COMPLETE"),
+    warm: ("NEW SENT OVER", "NONE COMPLETE"),
+    warm_upload: ("NEW SENDING SENT OVER", "NONE COMPLETE"),
+    cold_upload_left: ("NEW CONNECTING SENDING OVER", "NONE CUT"),
+    left_while_connecting: ("NEW CONNECTING OVER", "NONE CUT"),
+    cut_in_the_response: ("NEW CONNECTING SENT OVER", "NONE PASSING CUT"),
+    acquired_cold: ("NEW ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
+    acquired_warm: ("NEW ACQUIRING SENT OVER", "NONE COMPLETE"),
+    acquired_for_an_upload: ("NEW ACQUIRING SENDING SENT OVER", "NONE COMPLETE"),
+    left_while_acquiring: ("NEW ACQUIRING OVER", "NONE CUT"),
+    grant_then_certificate: ("NEW ACQUIRING ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
+    lapsed_while_connecting: ("NEW CONNECTING ACQUIRING SENT OVER", "NONE COMPLETE"),
+    two_renewed_while_connecting: ("NEW CONNECTING CONNECTING SENT OVER", "NONE COMPLETE"),
+    resolved_cold: ("NEW RESOLVING CONNECTING SENT OVER", "NONE COMPLETE"),
+    resolved_warm: ("NEW RESOLVING SENT OVER", "NONE COMPLETE"),
+    resolved_for_an_upload: ("NEW RESOLVING SENDING SENT OVER", "NONE COMPLETE"),
+    resolved_without_a_grant: ("NEW RESOLVING ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
+    resolved_to_a_body: ("NEW RESOLVING BUFFERING CONNECTING SENT OVER", "NONE COMPLETE"),
+    denied_when_resolved: ("NEW RESOLVING OVER", "NONE COMPLETE"),
+    buffered_cold: ("NEW BUFFERING CONNECTING SENT OVER", "NONE COMPLETE"),
+    buffered_warm: ("NEW BUFFERING SENT OVER", "NONE COMPLETE"),
+    buffered_without_a_grant: ("NEW BUFFERING ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
+    filled_then_resolved: ("NEW BUFFERING RESOLVING CONNECTING SENT OVER", "NONE COMPLETE"),
+    left_while_buffering: ("NEW BUFFERING OVER", "NONE CUT"),
+    signed_cold: ("NEW SIGNING CONNECTING SENT OVER", "NONE COMPLETE"),
+    signed_warm: ("NEW SIGNING SENT OVER", "NONE COMPLETE"),
+    signed_for_an_upload: ("NEW SIGNING SENDING SENT OVER", "NONE COMPLETE"),
+    held_then_signed: ("NEW BUFFERING SIGNING SENT OVER", "NONE COMPLETE"),
+    held_for_a_slow_upstream: ("NEW BUFFERING SENDING SENT OVER", "NONE COMPLETE"),
+    left_while_signing: ("NEW SIGNING OVER", "NONE CUT"),
+    lapsed_while_signing: ("NEW SIGNING ACQUIRING SIGNING SENT OVER", "NONE COMPLETE"),
+    renewed_while_signing: ("NEW SIGNING SIGNING SENT OVER", "NONE COMPLETE"),
+    acquired_then_signed: ("NEW ACQUIRING SIGNING SENT OVER", "NONE COMPLETE"),
+    resolved_then_signed: ("NEW RESOLVING SIGNING SENT OVER", "NONE COMPLETE"),
+    renewed_while_connecting_then_signed: ("NEW SIGNING CONNECTING SIGNING SENT OVER", "NONE COMPLETE"),
+    retried_and_signed_again: ("NEW SIGNING SENT SIGNING CONNECTING SENT OVER", "NONE COMPLETE"),
+    replayed_and_signed_again: (
+        "NEW SIGNING CONNECTING SENT RENEWING SIGNING CONNECTING SENT OVER",
+        "NONE HELD JUDGED NONE COMPLETE",
+    ),
+    retried: ("NEW SENT CONNECTING SENT OVER", "NONE COMPLETE"),
+    retried_without_a_grant: ("NEW SENT ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
+    replayed: ("NEW CONNECTING SENT RENEWING CONNECTING SENT OVER", "NONE HELD JUDGED NONE COMPLETE"),
+    replayed_after_a_certificate: (
+        "NEW CONNECTING SENT RENEWING ACQUIRING CONNECTING SENT OVER",
+        "NONE HELD JUDGED NONE COMPLETE",
+    ),
+    no_newer_grant: ("NEW CONNECTING SENT RENEWING SENT OVER", "NONE HELD JUDGED COMPLETE"),
+    no_newer_grant_for_a_long_response: (
+        "NEW CONNECTING SENT RENEWING SENT OVER",
+        "NONE HELD JUDGED PASSING COMPLETE",
+    ),
+    left_while_renewing: ("NEW CONNECTING SENT RENEWING OVER", "NONE HELD JUDGED CUT"),
+    lost_while_held: ("NEW CONNECTING SENT OVER", "NONE HELD COMPLETE"),
+    left_while_held: ("NEW CONNECTING SENT OVER", "NONE HELD CUT"),
+}
+
+
+@pytest.mark.parametrize(
+    ("play", "request_path", "response_path"),
+    [pytest.param(play, *wanted, id=play.__name__) for play, wanted in CONVERSATIONS.items()],
+)
+async def test_a_conversation_goes_through_its_phases(
+    play: Callable[[], Awaitable[None]], request_path: str, response_path: str, paths: tuple[Paths, Paths]
+) -> None:
+    """From the first to the last."""
+    await play()
+    requests, responses = paths
+    assert (" ".join(requests[-1]), " ".join(responses[-1])) == (request_path, response_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "names", "which"),
+    [
+        (states.AFTER_REQUEST, states.REQUEST_NAMES, 0),
+        (states.AFTER_RESPONSE, states.RESPONSE_NAMES, 1),
+    ],
+    ids=["request", "response"],
+)
+def test_every_transition_of_the_tables_happens(table: dict[int, int], names: dict[int, str], which: int) -> None:
+    """In one of the conversations above: the tables allow nothing that is not needed."""
+    allowed = {(names[one], names[other]) for one, mask in table.items() for other in names if mask & other}
+    happened = {pair for wanted in CONVERSATIONS.values() for pair in pairwise(wanted[which].split())}
+    assert happened == allowed
+
+
+# What the tables do not allow.
+
+
+async def under_way(sidekey: Scripted, raw: bytes) -> tuple[Exchange, RecordingTransport, RecordingTransport]:
+    """The exchange of a request that was sent on, and its two ends."""
+    caller = sidekey.caller()
+    caller.feed(raw)
+    upstream = await sidekey.upstream()
+    exchange = caller.protocol.exchange  # type: ignore[attr-defined]
+    assert isinstance(exchange, Exchange)
+    return exchange, caller, upstream
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("with_head", [True, False])
+async def test_a_response_after_the_end_is_a_defect_and_reaches_nobody(with_head: bool, whole: bool) -> None:
+    """Its bytes would stand in the response to the next request (RFC 9112 9.2)."""
+    sidekey = Scripted(H)
+    exchange, caller, upstream = await under_way(sidekey, get())
+    upstream.feed(OK)
+    caller.take()
+    head = ResponseHead(200, [], None, 4, 4) if with_head else None
+    with pytest.raises(states.IllegalTransition, match="COMPLETE cannot be followed by"):
+        exchange.respond(head, [b"late"], whole=whole)
+    assert caller.take() == b""
+    caller.feed(get("/next"))
+    upstream.feed(OK)
+    assert caller.take().endswith(b"\r\n\r\nok")
+
+
+async def test_a_body_without_its_head_is_a_defect() -> None:
+    """Nothing of it is delivered."""
+    sidekey = Scripted(H)
+    exchange, caller, _ = await under_way(sidekey, get())
+    with pytest.raises(states.IllegalTransition, match="NONE cannot be followed by PASSING"):
+        exchange.respond(None, [b"body"], whole=False)
+    assert caller.take() == b""
+
+
+async def test_a_request_is_not_begun_twice() -> None:
+    """It would reach the upstream a second time."""
+    sidekey = Scripted(OTHER, H)
+    upstream = await warmed(sidekey)
+    exchange, _, _ = await under_way(sidekey, get())
+    assert upstream.take()
+    other = sidekey.caller()
+    other.feed(get())
+    (await sidekey.upstream(1)).feed(OK)
+    sidekey.upstreams[1].take()
+    exchange.begin()
+    (defect,) = sidekey.defects
+    assert isinstance(defect, states.IllegalTransition)
+    assert str(defect) == "SENT cannot be followed by SENT"
+    sidekey.defects.clear()
+    assert [each.take() for each in sidekey.upstreams] == [b"", b""]
+
+
+async def test_a_defect_in_a_task_is_reported_and_answered() -> None:
+    """Here a source that begins the exchange again while it is asked for a grant: it is sent once all the same."""
+
+    class Meddling(Awaited):
+        async def obtain(self) -> Grant:
+            await self.go.wait()
+            self.grant = self.ready
+            exchange.begin()
+            return self.ready
+
+    source = Meddling()
+    sidekey = Scripted(OTHER, H, sources={"h": source})
+    for _ in range(2):
+        sidekey.caller().feed(get(name="o"))
+    upstreams = [await sidekey.upstream(number) for number in range(2)]
+    for upstream in upstreams:
+        upstream.feed(OK)
+        upstream.take()
+    exchange, caller, _ = await under_way(sidekey, request("POST", body=b"order"))
+    source.go.set()
+    await settle()
+    assert [str(defect) for defect in sidekey.defects] == ["SENT cannot be followed by SENT"]
+    assert caller.take().startswith(b"HTTP/1.1 500 ")
+    assert sum(each.take().count(b"POST") for each in upstreams) == 1
+
+
+async def test_an_exchange_says_where_it_stands() -> None:
+    """For whoever reads a defect's log."""
+    sidekey = Scripted(H)
+    exchange, _, upstream = await under_way(sidekey, get())
+    assert repr(exchange) == "Exchange(SENT, NONE)"
+    upstream.feed(OK)
+    assert repr(exchange) == "Exchange(OVER, COMPLETE)"

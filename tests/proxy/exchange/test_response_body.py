@@ -1,0 +1,116 @@
+"""A redacted body: decoded where it is coded, searched, and given out in steps."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.policy.framing import CHUNKED, UNTIL_CLOSE
+from sidekey.policy.messages import ResponseHead
+from sidekey.policy.redaction import MARK, Redactor
+from sidekey.proxy.content_coding import STEP, UnreadableCoding
+from sidekey.proxy.exchange.response_body import RedactedBody, readable_head
+from support.http_strategies import cuts, pieces
+
+SECRET = b"s3cr3t-of-crm"
+REDACTOR = Redactor((SECRET,))
+
+
+def head(*fields: bytes, length: int = CHUNKED, status: int = 200) -> ResponseHead:
+    return ResponseHead(status, [b"\r\n" + field for field in fields], None, length, 7)
+
+
+def steps(body: RedactedBody) -> list[bytes]:
+    """What is given out now."""
+    found = []
+    while body.waits:
+        found.append(body.step())
+    return found
+
+
+def test_pieces_are_searched_together() -> None:
+    """What may begin a secret waits for the next read, or for the end."""
+    body = RedactedBody(head(), REDACTOR)
+    assert not body.waits
+    body.add([b"a", b"b" + SECRET[:4]], whole=False)
+    assert steps(body) == [b"ab"]
+    body.add([SECRET[4:], b"!"], whole=False)
+    assert (steps(body), body.over) == ([MARK + b"!"], False)
+    body.add([SECRET[:5]], whole=True)
+    assert (steps(body), body.over, body.waits) == ([SECRET[:5]], True, False)
+
+
+def test_an_end_without_a_last_piece() -> None:
+    body = RedactedBody(head(), REDACTOR)
+    body.add([SECRET[:5]], whole=False)
+    assert steps(body) == [b""]
+    body.add([], whole=True)
+    assert (steps(body), body.over) == ([SECRET[:5]], True)
+
+
+def test_a_coded_body_is_given_out_decoded_and_in_bounded_steps() -> None:
+    raw = gzip.compress(bytes(9 * STEP) + SECRET)
+    body = RedactedBody(head(b"Content-Encoding: gzip"), REDACTOR)
+    body.add([raw[:20], raw[20:]], whole=True)
+    found = steps(body)
+    assert b"".join(found) == bytes(9 * STEP) + MARK
+    assert max(map(len, found)) <= STEP + len(MARK)
+    assert (len(found) > 9, body.over) == (True, True)
+
+
+CODED = {
+    "": (b"X: 1", lambda body: body),
+    "gzip": (b"Content-Encoding: gzip", gzip.compress),
+}
+
+
+@pytest.mark.parametrize("coding", CODED)
+@given(
+    parts=st.lists(st.sampled_from([SECRET, SECRET[:5], SECRET[5:], b"s3", b"x", b"%", b"czNj"]), max_size=12),
+    data=st.data(),
+)
+def test_however_a_coded_body_is_cut_the_same_comes_out(coding: str, parts: list[bytes], data: st.DataObject) -> None:
+    """Reads end where they will, in the coding as well."""
+    field, encode = CODED[coding]
+    plain = b"".join(parts)
+    raw = encode(plain)
+    body = RedactedBody(head(field), REDACTOR)
+    found = []
+    for piece in pieces(raw, data.draw(cuts(len(raw)))):
+        body.add([piece], whole=False)
+        found += steps(body)
+    body.add([], whole=True)
+    found += steps(body)
+    assert b"".join(found) == REDACTOR.split(plain, whole=True)[0]
+    assert SECRET not in b"".join(found)
+
+
+def test_what_cannot_be_read_is_told_at_once_or_where_it_breaks() -> None:
+    with pytest.raises(UnreadableCoding):
+        RedactedBody(head(b"Content-Encoding: br"), REDACTOR)
+    body = RedactedBody(head(b"Content-Encoding: gzip"), REDACTOR)
+    body.add([gzip.compress(b"hello")[:-1]], whole=True)
+    with pytest.raises(UnreadableCoding):
+        steps(body)
+
+
+def test_the_head_says_nothing_of_the_body_as_it_came() -> None:
+    """Its length, coding, tag and digests are gone, in every spelling; the rest stays."""
+    gone = [
+        b"ETag: 1",
+        b"etag: W/2",
+        b"Content-Digest: a",
+        b"Repr-Digest: a",
+        b"Digest: a",
+        b"Content-MD5: a",
+        b"Accept-Ranges: bytes",
+        b"Content_Encoding: gzip",
+    ]
+    kept = [b"Vary: Accept-Encoding", b"Content-Type: text/plain"]
+    found = readable_head(head(*gone, *kept))
+    assert found.fields == [b"\r\n" + field for field in kept]
+    assert (found.status, found.length, found.content_length) == (200, UNTIL_CLOSE, None)
+    assert readable_head(head(length=0)).length == 0

@@ -1,0 +1,204 @@
+"""An integration as the hot path sees it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.policy.headers import TARGET_FIELDS
+from sidekey.policy.targets import Forbidden, Policy, parse_domain, parse_prefix
+from sidekey.policy.urls import Origin, Target
+from sidekey.proxy.routing.compiled import CompiledIntegration, quick_base, quick_marks
+from support.memory import Upstream, running
+from support.plane import FixedSource, base_url, get, integration, request
+from support.scripted import Scripted, settle
+
+BASE = parse_prefix("https://a.test/api")
+
+
+@pytest.mark.parametrize(
+    ("policy", "base", "quick"),
+    [
+        (Policy(prefixes=(BASE,)), BASE, True),
+        (Policy(prefixes=(parse_prefix("https://a.test"),)), parse_prefix("https://a.test"), True),
+        (Policy(prefixes=(BASE, parse_prefix("https://b.test/x"))), BASE, True),
+        (Policy(domains=(parse_domain("https://a.test"),)), parse_prefix("https://a.test"), True),
+        (Policy(prefixes=(BASE,), domains=(parse_domain("https://a.test"),)), BASE, True),
+        (Policy(prefixes=(BASE,), domains=(parse_domain("https://*.a.test"),)), BASE, False),
+        (Policy(prefixes=(BASE,), domains=(parse_domain("https://b.test"),)), BASE, False),
+        (Policy(prefixes=(BASE,), forbidden=(Forbidden(BASE.origin, "/token"),)), BASE, True),
+        (Policy(domains=(parse_domain("https://a.test"),), path="/api"), BASE, True),
+        (Policy(domains=(parse_domain("https://a.test"),), path="/api/v1"), BASE, False),
+        (Policy(prefixes=(parse_prefix("https://a.test/a%20b"),)), parse_prefix("https://a.test/a%20b"), False),
+        (Policy(prefixes=(parse_prefix("https://a.test/a;b"),)), parse_prefix("https://a.test/a;b"), False),
+        (Policy(prefixes=(parse_prefix("https://a.test/other"),)), BASE, False),
+        (Policy(), BASE, False),
+    ],
+)
+def test_the_quick_reading_serves_plain_bases_only(policy: Policy, base: object, quick: bool) -> None:
+    """Where a rule needs the exact reading, there is no quick one."""
+    assert quick_base(policy, base) is quick  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("paths", "marks"),
+    [
+        ([], ()),
+        (["/oauth2/Token"], (b"/token",)),
+        (["/oauth2/token/", "/rest/api/*/auth"], (b"/token", b"/auth")),
+        (["/"], None),
+        (["/a/*"], None),
+        (["/to%6ben"], None),
+        (["/a;b/token"], None),
+    ],
+)
+def test_a_plain_path_without_a_mark_is_no_forbidden_one(paths: list[str], marks: object) -> None:
+    """The last segment tells, in any case; a forbidden path that is not plain leaves all to the exact reading."""
+    assert quick_marks(Policy(forbidden=tuple(Forbidden(BASE.origin, path) for path in paths))) == marks
+
+
+def test_a_forbidden_path_at_a_host_that_no_target_has_leaves_no_mark() -> None:
+    """Unless grants tell the host."""
+    policy = Policy(prefixes=(BASE,), forbidden=(Forbidden(Origin("https", "sts.test", 443), "/", below=True),))
+    assert quick_marks(policy) == ()
+    assert quick_marks(replace(policy, placeholder_origin=BASE.origin)) is None
+    assert quick_marks(replace(policy, forbidden=(Forbidden(None, "/"),))) is None
+
+
+async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:
+    """Host and the fields, byte for byte; and their names, normalised, are those that nothing may double."""
+    grant = Grant(headers=(("X_Key", "1"), ("X-Other", "\xe9")))
+    async with running(integration("h", "https://a.test/api", headers=grant.headers)) as sidekey:
+        served = sidekey.plane.index.find(b"h")
+        assert served is not None
+        route = served.route(Origin("https", "b.test", 8443))
+        route.compile(grant, None)
+        assert served.strip == {b"x-key", b"x-other", *TARGET_FIELDS}
+        assert route.injected == b"\r\nHost: b.test:8443\r\nX_Key: 1\r\nX-Other: \xe9"
+
+
+async def test_a_new_grant_replaces_the_old_one_on_every_route() -> None:
+    """From the next request on, at both doors."""
+    source = FixedSource(Grant(headers=(("X-Key", "1"),)))
+    async with Upstream() as upstream, Upstream() as other:
+        urls = [base_url(upstream.port), base_url(other.port)]
+        made = integration("h", *urls, headers=(("X-Key", ""),))
+        async with running(made, sources={"h": source}) as sidekey:
+            for _ in range(2):
+                await sidekey.ask(get("/a", "X-Key: mine"))
+                await sidekey.ask(f"GET {urls[1]}/a HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n".encode())
+                source.grant = Grant(headers=(("X-Key", "2"),))
+    for received in (upstream.requests, other.requests):
+        assert [message.values(b"x-key") for message in received] == [[b"1"], [b"2"]]
+
+
+async def test_routes_are_bounded() -> None:
+    """A wildcard domain allows any number of hosts."""
+    async with running(integration("h", "https://a.test/api")) as sidekey:
+        served = sidekey.plane.index.find(b"h")
+        assert served is not None
+        for number in range(3 * CompiledIntegration.ROUTES):
+            served.route(Origin("https", f"h{number}.a.test", 443))
+        assert len(served.routes) <= CompiledIntegration.ROUTES
+
+
+async def test_routes_that_the_config_names_are_never_too_many() -> None:
+    """Each origin keeps the one route that base and entries refer to, whatever callers name beside it."""
+    prefixes = [f"https://h{number}.a.test/api" for number in range(CompiledIntegration.ROUTES + 50)]
+    async with running(integration("h", *prefixes)) as sidekey:
+        served = sidekey.plane.index.find(b"h")
+        assert served is not None
+        compiled = {route.origin: route for route, _ in served._entries.values()}
+        assert served._base_route is compiled[served._base_route.origin] if served._base_route else False
+        for number in range(3):
+            served.route(Origin("https", f"h{number}.b.test", 443))
+        assert compiled.items() <= {route.origin: route for route in served.routes}.items()
+        assert len(compiled) == len(prefixes)
+
+
+@pytest.mark.parametrize("method", ["M-SEARCH", "PROPFIND", "QUERY", "REPORT", "SOURCE", "LINK"])
+async def test_every_method_that_parses_is_carried(method: str) -> None:
+    """Where `methods` is not set, all but TRACE and CONNECT."""
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.ask(get())).status == 200
+        assert (await sidekey.ask(request(method))).status == 200
+        assert upstream.requests[1].method == method.encode()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "authority", "quick"),
+    [
+        ("https://a.test/api", "https://a.test", True),
+        ("https://a.test/api", "http://a.test", True),
+        ("https://a.test/api", "http://a.test:80", True),
+        ("https://a.test/api", "http://a.test:443", False),
+        ("https://a.test/api", "http://a.test:81", False),
+        ("https://a.test:8443/api", "https://a.test:8443", True),
+        ("https://a.test:8443/api", "http://a.test", False),
+        ("http://a.test/api", "http://a.test", True),
+        ("http://a.test/api", "https://a.test", False),
+    ],
+)
+async def test_targets_of_the_forward_proxy_are_read_quickly_as_callers_write_them(
+    prefix: str, authority: str, quick: bool
+) -> None:
+    """Also where `http://` is upgraded, and only there; what is not is left to the exact reading."""
+    async with running(integration("h", prefix)) as sidekey:
+        served = sidekey.plane.index.find(b"h")
+        assert served is not None
+        target = served.read_quickly(authority.encode() + b"/api/x?y", forward=True)
+        origin = parse_prefix(prefix).origin
+        assert target == (Target(origin, "/api/x", "y") if quick else None)
+
+
+@pytest.mark.parametrize(
+    ("domain", "authority", "quick"),
+    [
+        ("https://a.test", "https://a.test", True),
+        ("https://a.test", "http://a.test", True),
+        ("https://*.a.test", "https://b.a.test", False),
+        ("https://*.a.test", "https://a.test", False),
+        ("https://*.a.test", "https://*.a.test", False),
+    ],
+)
+async def test_targets_under_an_allowed_domain_are_read_quickly_where_it_is_one_host(
+    domain: str, authority: str, quick: bool
+) -> None:
+    """A wildcard allows any number of hosts, none of which is known ahead."""
+    async with running(integration("h", domains=[domain])) as sidekey:
+        served = sidekey.plane.index.find(b"h")
+        assert served is not None
+        target = served.read_quickly(authority.encode() + b"/x", forward=True)
+        assert target == (Target(Origin("https", "a.test", 443), "/x", None) if quick else None)
+
+
+UNWRITABLE = Grant(headers=(("Authorization", "\u2603"),))
+"""Text of a grant is latin-1."""
+ELSEWHERE = Grant(base_url="https://elsewhere.test/api")
+"""No allowed domain covers it."""
+
+
+@pytest.mark.parametrize(
+    ("traits", "grant", "error"),
+    [
+        (Traits(Places(headers=("Authorization",))), UNWRITABLE, UnicodeEncodeError),
+        (Traits(Places(headers=("Authorization",)), learns=True), ELSEWHERE, ValueError),
+    ],
+    ids=["header", "base URL"],
+)
+async def test_it_is_used_by_no_request(traits: Traits, grant: Grant, error: type[Exception]) -> None:
+    """Neither by the first, nor by those that find it noted as the one in use."""
+    made = integration("h", base_url(1), traits=traits)
+    if traits.learns:
+        made = integration("h", domains=("https://up.test",), traits=traits)
+    sidekey = Scripted(made, sources={"h": FixedSource(grant)})
+    for _ in range(3):
+        caller = sidekey.caller()
+        caller.feed(get())
+        await settle()
+        assert caller.take().startswith(b"HTTP/1.1 500 ")
+    assert all(not upstream.written for upstream in sidekey.upstreams)
+    assert [type(defect) for defect in sidekey.defects] == [error] * 3
+    assert sidekey.metrics.in_flight == 0

@@ -1,0 +1,110 @@
+"""The connect rows of tests/cases/faults.tsv."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import nullcontext
+from ipaddress import ip_address
+
+import pytest
+
+from sidekey.policy.addresses import Address
+from sidekey.snapshot.request_rules import Timeouts
+from support.blackhole import Blackhole
+from support.plane import LOOPBACK, UPSTREAM, base_url, get, integration, problem, request, running
+from support.ports import free_port
+from support.upstream import RawUpstream
+
+PATIENCE = Timeouts(connect=0.4, total=60)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_f01_a_refused_connection_is_upstream_unreachable(method: str) -> None:
+    """F01: 502, nothing was sent, and the response names neither secret nor address."""
+    async with running(integration("h", base_url(free_port()))) as sidekey:
+        answer = await sidekey.ask(request(method, body=b"x" if method == "POST" else None))
+        said = problem(answer)
+        assert (answer.status, said["code"], said["error"], said["sent"]) == (
+            502,
+            "upstream_unreachable",
+            "connection_refused",
+            "no",
+        )
+        assert sidekey.metrics.stats("h").connects == {"connection_refused": 1}
+
+
+async def test_f02_a_blackhole_ends_at_the_connect_timeout() -> None:
+    """F02: 504 at the connect time-out rather than the total one, and the slot is free again."""
+    with Blackhole("127.0.0.1") as hole:
+        async with running(integration("h", base_url(hole.port)), timeouts=PATIENCE) as sidekey:
+            said = problem(await sidekey.ask(get()))
+            assert (said["status"], said["code"], said["error"]) == (504, "upstream_timeout", "connection_timeout")
+            assert sidekey.metrics.in_flight == sidekey.metrics.upstream_connecting == 0
+
+
+@pytest.mark.parametrize(("failure", "status"), [(socket.EAI_NONAME, 502), (socket.EAI_AGAIN, 502)])
+async def test_f03_a_failing_lookup_is_upstream_unreachable(failure: int, status: int) -> None:
+    """F03: the response's error says that it was the lookup; the name is asked for once, without a search domain."""
+    asked: list[str] = []
+
+    def lookup(name: str) -> tuple[Address, ...]:
+        asked.append(name)
+        raise socket.gaierror(failure, "text of a library")
+
+    async with running(integration("h", "http://absent.test/api"), lookup=lookup) as sidekey:
+        said = problem(await sidekey.ask(get()))
+    assert (said["status"], said["code"], said["error"]) == (status, "upstream_unreachable", "dns_error")
+    assert "library" not in said["detail"]
+    assert asked == ["absent.test."]
+
+
+async def test_f03_a_hanging_lookup_ends_at_the_connect_timeout() -> None:
+    """F03: 504 dns_timeout."""
+    end = threading.Event()
+
+    def lookup(name: str) -> tuple[Address, ...]:
+        end.wait()
+        return (ip_address("127.0.0.1"),)
+
+    try:
+        async with running(integration("h", "http://slow.test/api"), lookup=lookup, timeouts=PATIENCE) as sidekey:
+            said = problem(await sidekey.ask(get()))
+            assert (said["status"], said["code"], said["error"]) == (504, "upstream_unreachable", "dns_timeout")
+    finally:
+        end.set()
+
+
+@pytest.mark.parametrize("dead", ["refusing", "silent"])
+async def test_f06_the_second_address_serves_where_the_first_is_dead(dead: str) -> None:
+    """F06: an address that refuses, or never answers, does not fail the request while another one is alive."""
+    async with RawUpstream() as upstream:
+        hosts = {UPSTREAM: ("127.0.0.2", "127.0.0.1")}
+        with Blackhole("127.0.0.2", upstream.port) if dead == "silent" else nullcontext():
+            async with running(integration("h", base_url(upstream.port)), hosts=hosts) as sidekey:
+                assert (await sidekey.ask(get())).status == 200
+        assert [message.target for message in upstream.requests] == [b"/api/a"]
+
+
+async def test_a_denied_address_is_destination_denied() -> None:
+    """An address that may not be dialled is refused before anything is sent; the integration's rules count alone."""
+    async with RawUpstream() as upstream:
+        denied = integration("h", base_url(upstream.port))
+        allowed = integration("o", base_url(upstream.port), allow_private=LOOPBACK)
+        async with running(denied, allowed, allow_private=()) as sidekey:
+            assert (await sidekey.ask(get(name="o"))).status == 200
+            said = problem(await sidekey.ask(get()))
+        assert (said["status"], said["code"], said["error"]) == (
+            403,
+            "destination_denied",
+            "destination_ip_prohibited",
+        )
+        assert len(upstream.requests) == 1
+
+
+async def test_sidekeys_own_listener_is_no_upstream() -> None:
+    """A prefix that leads back to the proxy listener is refused when it is dialled."""
+    port = free_port()
+    async with running(integration("h", base_url(port)), port=port) as sidekey:
+        said = problem(await sidekey.ask(get()))
+    assert said["code"] == "destination_denied"

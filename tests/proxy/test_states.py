@@ -1,0 +1,87 @@
+"""The tables of phases by themselves; `tests/proxy/exchange/test_exchange_phases.py` has the conversations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from sidekey.proxy import states
+
+TABLES = {
+    "request": (states.AFTER_REQUEST, states.REQUEST_NAMES, states.NEW, {states.OVER}),
+    "response": (states.AFTER_RESPONSE, states.RESPONSE_NAMES, states.NONE, {states.COMPLETE, states.CUT}),
+    "tunnel": (states.AFTER_TUNNEL, states.TUNNEL_NAMES, states.NEGOTIATING, {states.ENDED}),
+}
+every_table = pytest.mark.parametrize(("table", "names", "first", "last"), TABLES.values(), ids=TABLES)
+
+
+@every_table
+def test_each_phase_is_a_bit_of_its_own(
+    table: Mapping[int, int], names: Mapping[int, str], first: int, last: set[int]
+) -> None:
+    """With a name, and followed by known phases alone."""
+    assert list(table) == list(names) == [1 << number for number in range(len(names))]
+    assert all(getattr(states, name) == phase for phase, name in names.items())
+    assert all(not mask & ~sum(names) for mask in table.values())
+
+
+@every_table
+def test_every_phase_is_reached_and_comes_to_an_end(
+    table: Mapping[int, int], names: Mapping[int, str], first: int, last: set[int]
+) -> None:
+    """Nothing leads back to the first request phase; from everywhere it can end at once, and then stays."""
+    reached, waiting = {first}, [first]
+    while waiting:
+        mask = table[waiting.pop()]
+        found = {phase for phase in table if mask & phase} - reached
+        reached |= found
+        waiting += found
+    assert reached == set(table)
+    for phase, mask in table.items():
+        assert (mask == 0) == (phase in last)
+        assert phase in last or mask & max(last)
+    assert not any(mask & states.NEW for mask in states.AFTER_REQUEST.values())
+
+
+ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
+
+
+def documented(names: Mapping[int, str]) -> dict[int, int]:
+    """The table of docs/architecture.md that has these phases: `A`, `A` to `B`, and itself may follow."""
+    phase_of = {name: phase for phase, name in names.items()}
+    found = {}
+    for name, followers in re.findall(r"^\| `(\w+)` \| [^|]+ \| ?([^|]*) ?\|$", ARCHITECTURE.read_text("utf-8"), re.M):
+        if name not in phase_of:
+            continue
+        mask = phase_of[name] if "itself" in followers else 0
+        for first, last in re.findall(r"`(\w+)`(?: to `(\w+)`)?", followers):
+            # The bits from one phase to another.
+            mask |= (phase_of[last or first] << 1) - phase_of[first]
+        found[phase_of[name]] = mask
+    return found
+
+
+@every_table
+def test_the_documented_table_is_the_one_that_holds(
+    table: Mapping[int, int], names: Mapping[int, str], first: int, last: set[int]
+) -> None:
+    """docs/architecture.md shows each phase with the phases that may follow it."""
+    assert {names[phase]: bin(mask) for phase, mask in documented(names).items()} == {
+        names[phase]: bin(mask) for phase, mask in table.items()
+    }
+
+
+def test_nothing_was_waited_for_in_three_ways() -> None:
+    """A new request is over or sent at once, and one that is sent is over: all else is looked up in the whole table."""
+    at_once = {phase: mask for phase, mask in enumerate(states.AT_ONCE) if mask}
+    assert at_once == {states.NEW: states.SENT | states.OVER, states.SENT: states.OVER}
+
+
+def test_a_defect_names_both_phases() -> None:
+    """For whoever reads the log."""
+    defect = states.illegal(states.REQUEST_NAMES, states.OVER, states.SENT)
+    assert isinstance(defect, states.IllegalTransition)
+    assert str(defect) == "OVER cannot be followed by SENT"

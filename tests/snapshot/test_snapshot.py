@@ -1,0 +1,109 @@
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sidekey.config.load import load
+from sidekey.credentials.certificates.identity import ClientIdentity
+from sidekey.credentials.fields import Keys
+from sidekey.policy.headers import ASKING_FOR_CODED, METHOD_OVERRIDES, TARGET_FIELDS
+from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.snapshot.snapshot import Address, Snapshot
+from support.plane import base_url, integration
+from support.signing import NAMES, HmacSigner, signing
+
+CONFIG = """\
+version: 1
+callers: {billing: {token: {insecure_value: hunter2}}}
+integrations:
+  crm:
+    endpoint_prefix: https://api.example.com
+    auth: {type: basic, username: svc, password: {insecure_value: hunter2}}
+  sms:
+    endpoint_prefix: https://api.example.com
+    auth: {type: headers, headers: {X-Key: {prefix: "Key ", secret: {env: SMS}}, X-Public: hunter2}}
+"""
+ENCODED = "c3ZjOmh1bnRlcjI="
+"""svc:hunter2, as Basic sends it."""
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Snapshot:
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(CONFIG)
+    loaded = load(path, {"SMS": "hunter2"})
+    assert loaded.snapshot is not None
+    return loaded.snapshot
+
+
+@pytest.mark.parametrize("show", [repr, str, "{}".format], ids=["repr", "str", "format"])
+def test_a_snapshot_shows_no_secret(snapshot: Snapshot, show: type[str]) -> None:
+    """Neither as it was written nor as it is sent."""
+    assert "REDACTED" in show(snapshot)
+    assert "hunter2" not in show(snapshot)
+    assert ENCODED not in show(snapshot)
+
+
+@pytest.mark.parametrize("name", ["crm", "sms"])
+def test_a_source_is_not_pickled(snapshot: Snapshot, name: str) -> None:
+    """Whatever it reaches stops the pickling."""
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(snapshot.integrations[name].secrets)
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        (Address("127.0.0.1", 8080), "127.0.0.1:8080"),
+        (Address("::1", 8080), "[::1]:8080"),
+        (Address(path="/run/sidekey.sock"), "unix:/run/sidekey.sock"),
+    ],
+)
+def test_an_address_is_shown_as_the_config_writes_it(address: Address, text: str) -> None:
+    """Messages can be pasted back."""
+    assert str(address) == text
+
+
+IDENTITY = ClientIdentity(b"chain", b"key", "1" * 64, 0.0, 100.0, "CN=client", "CN=ca")
+PLACE = ("client_certificate", "pem")
+
+
+@pytest.mark.parametrize(
+    ("reading", "urls", "usable"),
+    [
+        (Reading(IDENTITY), (), True),
+        (Reading(None, ((PLACE, "this is empty"),)), (), False),
+        (Reading(None, ((PLACE, "has not been fetched yet"),)), ((PLACE, "https://vault.example/pem"),), True),
+    ],
+    ids=["good", "invalid", "not fetched yet"],
+)
+def test_a_certificate_decides_whether_an_integration_is_usable(
+    snapshot: Snapshot, reading: Reading, urls: tuple[tuple[Keys, str], ...], usable: bool
+) -> None:
+    """Beside its secrets; what must be fetched first is not known to be bad."""
+    certificate = CertificateLoader(lambda *_: reading, urls=urls)
+    certificate.load(0.0)
+    assert snapshot.integrations["crm"].usable
+    assert replace(snapshot.integrations["crm"], certificate=certificate).usable is usable
+
+
+def test_an_integration_without_its_secret_is_not_usable(tmp_path: Path) -> None:
+    """There would be no credential."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(CONFIG)
+    snapshot = load(path, {}).snapshot
+    assert snapshot is not None
+    assert not snapshot.integrations["sms"].usable
+
+
+def test_what_callers_may_not_send_is_told_by_all_that_is_injected() -> None:
+    """Injected headers, a signer's names less those that it keeps, and what moves a target or gets around a rule."""
+    always = {b"authorization", *TARGET_FIELDS}
+    assert integration("h", base_url(1)).stripped == always
+    made = signing(HmacSigner(), redact_response=True)
+    assert made.stripped == {*always, *NAMES, *ASKING_FOR_CODED} - {b"x-id"}
+    assert made.kept == {b"x-id"}
+    assert integration("h", base_url(1), methods=("GET",)).stripped == {*always, *METHOD_OVERRIDES}
+    passing = replace(integration("h", base_url(1)), pass_headers=frozenset({b"forwarded"}))
+    assert passing.stripped == always - {b"forwarded"}

@@ -1,0 +1,175 @@
+"""Rows that were changed, restored or removed by other means than a store, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from sidekey.store.errors import StoreUnavailable
+from sidekey.store.records import CallerRow, IntegrationRow, TokenRow, new_row
+from sidekey.store.state import Delete, Put
+from sidekey.store.store import Store
+from support.raw_connection import DEADLINE
+from support.stores import ENTRY, Place, integration, raised
+
+CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
+TOKEN = TokenRow(row=new_row(), id="ops", role="viewer", token_sha256="1" * 64)
+ONE = integration("one", '{"one":1}', row="1" * 32)
+TWO = integration("two", '{"two":2}', row="2" * 32)
+EVERYTHING = {"one", "two"}
+
+
+async def fill(store: Store) -> None:
+    """Two integrations, of which one was changed, a caller and a token."""
+    await store.commit([Put(each, None) for each in (ONE, TWO, CALLER, TOKEN)], ENTRY)
+    await store.commit([Put(replace(ONE, document='{"one":2}'), 1)], ENTRY)
+
+
+ALTERED = {
+    "a character of a document": "UPDATE sidekey_rows SET body = replace(body, '\\\"one\\\":2', '\\\"one\\\":3') "
+    "WHERE id = 'one'",
+    "the body of another row": "UPDATE sidekey_rows SET body = (SELECT body FROM sidekey_rows WHERE id = 'two') "
+    "WHERE id = 'one'",
+    "a body that is not JSON": "UPDATE sidekey_rows SET body = 'x' WHERE id = 'one'",
+    "no body": "UPDATE sidekey_rows SET body = '' WHERE id = 'one'",
+    "the name of the key": "UPDATE sidekey_rows SET \"key\" = 'k9' WHERE id = 'one'",
+    "the MAC of another row": "UPDATE sidekey_rows SET mac = (SELECT mac FROM sidekey_rows WHERE id = 'two') "
+    "WHERE id = 'one'",
+    "what is no MAC": "UPDATE sidekey_rows SET mac = 'é' WHERE id = 'one'",
+}
+
+
+@pytest.mark.parametrize("statement", ALTERED.values(), ids=ALTERED)
+async def test_an_altered_row_is_not_used_and_all_others_are(place: Place, statement: str) -> None:
+    async with place.open() as store:
+        await fill(store)
+    await place.sql(statement)
+    async with place.open() as store:
+        assert store.state.altered == {("integration", "one")}
+        assert store.state.integrations["one"] == IntegrationRow(row="1" * 32, id="one", version=2, verified=False)
+        assert store.state.integrations["two"] == TWO.at(1)
+        assert not store.state.rolled_back
+        # Once it is written again, or deleted, all is well.
+        state = await store.commit([Put(ONE, 2)], ENTRY)
+        assert state.integrations["one"] == ONE.at(3)
+        assert state.altered == frozenset()
+    async with place.open() as store:
+        assert set(store.state.integrations) == EVERYTHING
+        assert store.state.altered == frozenset()
+
+
+async def restore_row(place: Place, name: str, older: tuple[object, ...]) -> None:
+    """Write an older row as it was, with the MAC that it had."""
+    row, version, revision, mac, body = older
+    await place.sql(
+        f"UPDATE sidekey_rows SET row_id = '{row}', version = {version}, revision = {revision}, mac = '{mac}', "
+        f"body = '{body}' WHERE id = '{name}'"
+    )
+
+
+async def read_row(place: Place, name: str) -> tuple[object, ...]:
+    """Copy a row, as somebody who can read the database."""
+    ((row, version, revision, mac, body),) = await place.sql(
+        f"SELECT row_id, version, revision, mac, body FROM sidekey_rows WHERE id = '{name}'"
+    )
+    return row, version, revision, mac, body
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["changed", "deleted"])
+async def test_a_restored_row_is_noticed_and_used_as_it_is_now(
+    place: Place, deleted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store goes on, and can be written."""
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
+    async with place.open() as store:
+        await fill(store)
+        older = await read_row(place, "billing")
+        await store.commit([Delete(CALLER, 1) if deleted else Put(replace(CALLER, integrations=()), 1)], ENTRY)
+        woken = asyncio.Event()
+        store.watch(woken.set, raised)
+        await restore_row(place, "billing", older)
+        async with asyncio.timeout(DEADLINE):
+            while not store.state.rolled_back:
+                await woken.wait()
+                woken.clear()
+        assert store.state.rolled_back == {("caller", "billing"): (2, 1)}
+        assert store.state.callers == {"billing": CALLER.at(1)}
+        assert set(store.state.integrations) == EVERYTHING
+        await store.commit([Delete(CALLER, 1)], ENTRY)
+        assert (dict(store.state.callers), store.health.up) == ({}, True)
+        # Until the process ends.
+        assert store.state.rolled_back
+
+
+async def test_an_edited_row_is_found_by_the_next_verification(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then a running process uses what it has verified."""
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("sidekey.store.store.MAINTAIN_EVERY", 0.05)
+    async with place.open() as store:
+        await fill(store)
+        await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'one'")
+        assert (await store.read()).altered == frozenset()
+        woken = asyncio.Event()
+        store.watch(woken.set, raised)
+        async with asyncio.timeout(DEADLINE):
+            while not store.state.altered:
+                await woken.wait()
+                woken.clear()
+        assert store.state.altered == {("integration", "one")}
+
+
+async def test_a_row_that_is_gone_is_noticed(place: Place) -> None:
+    async with place.open() as store:
+        await fill(store)
+        await place.sql("DELETE FROM sidekey_rows WHERE id = 'two'")
+        assert set((await store.read()).integrations) == {"one"}
+        assert store.state.rolled_back == {("integration", "two"): (1, 0)}
+
+
+async def test_an_older_database_is_noticed_and_used(place: Place) -> None:
+    """Also after it was written to, up to the revision that was known, and past it."""
+    for later in range(3):
+        async with place.open() as store:
+            known = await store.read()
+            backup = await place.backup()
+            two = integration(f"new{later}")
+            await store.commit([Put(two, None)], ENTRY)
+            await store.commit([Put(two, 1)], ENTRY)
+            await place.restore(backup)
+            async with place.open() as other:
+                assert not other.state.rolled_back
+                for number in range(later):
+                    await other.commit([Put(integration(f"i{later}{number}"), None)], ENTRY)
+            state = await store.read()
+            assert state.rolled_back == {("integration", f"new{later}"): (2, 0)}
+            assert len(state.integrations) == len(known.integrations) + later
+            await store.commit([Put(integration(f"last{later}"), None)], ENTRY)
+
+
+@pytest.mark.parametrize("change", [Put(ONE, 2), Delete(ONE, 2)], ids=["put", "delete"])
+async def test_a_row_is_not_written_over_another_version(place: Place, change: Put | Delete) -> None:
+    """As where somebody edits the database in the moment of a change."""
+    async with place.open() as store:
+        await fill(store)
+        await place.sql("UPDATE sidekey_rows SET version = 1 WHERE id = 'one'")
+        with pytest.raises(StoreUnavailable, match="integration one was changed by other means"):
+            await store.commit([change], ENTRY)
+        assert await place.sql("SELECT version FROM sidekey_rows WHERE id = 'one'") == [(1,)]
+
+
+async def test_a_deletion_and_a_new_row_of_the_id_are_seen_by_others(place: Place) -> None:
+    """A tombstone tells of the deletion; the version goes on, so that no ETag of the ID comes twice."""
+    async with place.open() as store, place.open() as other:
+        await fill(store)
+        await other.read()
+        await store.commit([Delete(ONE, 2)], ENTRY)
+        assert set((await other.read()).integrations) == {"two"}
+        assert await place.sql("SELECT version, body FROM sidekey_rows WHERE id = 'one'") == [(3, "")]
+        new = integration("one")
+        await other.commit([Put(new, None)], ENTRY)
+        assert (await store.read()).integrations["one"] == new.at(4)
+        assert not (store.state.rolled_back or other.state.rolled_back)
+    async with place.open() as store:
+        assert store.state.integrations["one"] == new.at(4)

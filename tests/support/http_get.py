@@ -1,0 +1,47 @@
+"""One request by the standard library's client, for tests that need no more than a response. It blocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPConnection
+
+from support.raw_connection import DEADLINE
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, header fields (names in any case) and body, as text."""
+
+    status: int
+    headers: Message
+    body: str
+
+
+def get(port: int, target: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """GET a target, an absolute URL too, from 127.0.0.1 on a connection of its own."""
+    return _ask(port, "GET", target, headers, None)
+
+
+def post(port: int, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    """POST a body, in the same way."""
+    return _ask(port, "POST", target, headers, body)
+
+
+def _ask(port: int, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None) -> Answer:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE)) as connection:
+        connection.request(method, target, body, headers=dict(headers or {}))
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read().decode())
+
+
+def within(condition: Callable[[], object]) -> None:
+    """Wait until what another process says of itself holds."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("the condition did not come to hold")
+        time.sleep(0.02)

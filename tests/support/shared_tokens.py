@@ -1,0 +1,273 @@
+"""Processes that share the tokens of one integration, without sockets, a store or waiting: each may die at any step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pytest
+
+from sidekey.credentials.base import (
+    Attempt,
+    Call,
+    CallFault,
+    Grant,
+    Issued,
+    Lineage,
+    Places,
+    Reply,
+    Supplemented,
+    Traits,
+)
+from sidekey.errors import ProblemError
+from sidekey.observe.metrics import Metrics
+from sidekey.policy.targets import Policy, parse_domain
+from sidekey.snapshot.secret_loader import SecretLoader
+from sidekey.snapshot.snapshot import Integration
+from sidekey.tokens.ledger import Chain, Ledger, Left, NoTurn, Turn, TurnLost, Unavailable
+from sidekey.tokens.shared import LINGER, Turns
+from sidekey.tokens.source import TokenSource
+from support.manual_clock import advance
+from support.tokens import EPOCH, Endpoint, Kind, nothing, token_of
+
+HOLD = 10.0
+"""Seconds of a turn, and of an intent."""
+
+
+@dataclass
+class _Entry:
+    fence: int = 0
+    until: float = 0.0
+    stage: str = "free"
+    left: Left = field(default_factory=Left)
+    to: str = ""
+
+
+class Shared:
+    """What is kept. `events` are all that was done, in order, with the name of the process."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, str], _Entry] = {}
+        self.events: list[str] = []
+        self.is_down = False
+
+
+class Process(Ledger):
+    """The ledger of one process. It dies where it is told to: before it does the event of `dies_at`.
+
+    At that of `down_at` what is kept cannot be reached, and at that of `loses_at` the turn is lost.
+    """
+
+    def __init__(self, name: str, shared: Shared) -> None:
+        self.name = name
+        self.shared = shared
+        self.dies_at = ""
+        self.down_at = ""
+        self.waits_at = ""
+        self.loses_at = ""
+        self.gate = asyncio.Event()
+        """What the event of `waits_at` waits for."""
+
+    async def take(self, chain: Chain, *, rotates: bool) -> Turn | NoTurn:
+        await self.do("take")
+        entry = self.shared.entries.setdefault((chain.name, chain.lineage), _Entry())
+        now = asyncio.get_running_loop().time()
+        left = entry.left if entry.to in chain.to else Left()
+        spent = entry.stage == "intended" and entry.until <= now
+        spent = spent or (left is not entry.left and entry.left.memory is not None)
+        if spent or (entry.stage != "free" and entry.until > now):
+            return NoTurn(spent, left, EPOCH + now)
+        entry.fence, entry.until, entry.stage = entry.fence + 1, now + HOLD, "held"
+        return _Turn(self, entry, left, chain.to[0])
+
+    async def do(self, event: str) -> None:
+        """Note an event, unless the process is dead by now or the store down."""
+        if event == self.dies_at:
+            self.dies_at = "any"
+        if self.dies_at == "any":
+            await asyncio.Event().wait()
+        if event == self.waits_at:
+            await self.gate.wait()
+        if self.shared.is_down or event == self.down_at:
+            raise Unavailable("it cannot be reached")
+        if event == self.loses_at:
+            raise TurnLost
+        self.shared.events.append(f"{self.name} {event}")
+
+
+class _Turn(Turn):
+    def __init__(self, process: Process, entry: _Entry, left: Left, to: str) -> None:
+        self.left = left
+        self.now = EPOCH + asyncio.get_running_loop().time()
+        self._to = to
+        self._process = process
+        self._entry = entry
+        self._fence = entry.fence
+
+    async def intend(self) -> None:
+        await self._process.do("intend")
+        self._check()
+        self._entry.stage, self._entry.until = "intended", asyncio.get_running_loop().time() + HOLD
+
+    async def leave(self, left: Left) -> None:
+        await self._process.do("leave")
+        self._check()
+        self._entry.stage, self._entry.left, self._entry.to = "free", left, self._to
+
+    async def release(self) -> None:
+        await self._process.do("release")
+        if self._entry.fence == self._fence:
+            self._entry.stage = "free"
+
+    async def give_up(self) -> None:
+        await self._process.do("give_up")
+        if self._entry.fence == self._fence:
+            self._entry.stage, self._entry.until = "intended", 0.0
+
+    def _check(self) -> None:
+        if self._entry.fence != self._fence:
+            raise TurnLost
+
+
+class Family(Endpoint):
+    """An endpoint of a provider that revokes everything when a refresh token comes twice. Calls name it in the body."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.valid: str | None = "r0"
+        """The one that may be presented; None: none of them ends with its use."""
+        self.revoked = False
+        self.brings_none = False
+        """Whether the responses have no access token that can be used."""
+
+    async def fetch(self, call: Call) -> Reply:
+        number = len(self.calls) + 1
+        reply = await super().fetch(call)
+        if reply.status != 200:
+            return reply
+        if self.valid is not None:
+            if call.body.decode() != self.valid:
+                self.revoked = True
+                return Reply(400, {}, b"")
+            self.valid = f"r{number}"
+        life = 0 if self.brings_none else self.life
+        return Reply(200, {}, f"t{number} {life} r{number}".encode())
+
+
+class Rotating(Kind):
+    """A kind whose refresh token is another one after each call."""
+
+    calls_a_minute: ClassVar[int | None] = None
+
+    def __init__(self, endpoint: Endpoint, token: str = "r0", *, scope: str = "", secret: str = "") -> None:
+        super().__init__(endpoint, Lineage(("client", token), (scope,), (secret,)))
+        self.token = token
+
+    def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
+        self.attempts.append(attempt)
+        presented = attempt.memory or self.token
+        reply = yield Call("token endpoint", "POST", "https://auth.example.com/token", body=presented.encode())
+        if reply.status != 200:
+            raise CallFault("refused", f"token endpoint returned {reply.status}", unspent=True)
+        token, life, memory = reply.body.decode().split(" ")
+        if float(life) == 0:
+            raise CallFault("invalid", "it has expired", memory=memory, expired=True, unspent=True)
+        grant = Grant((("Authorization", f"Bearer {token}"),), secrets=(token.encode(),))
+        return Issued(grant, float(life), memory=memory)
+
+
+ROTATING = Traits(Places(("Authorization",)), calls=True, watched=frozenset((401,)), rotates=True)
+SINGLE_LIVE = ROTATING._replace(rotates=False, single_live_token=True)
+
+
+class Node:
+    """One process: a source of the integration `crm` at a time, and the ledger that it shares with others."""
+
+    def __init__(
+        self,
+        name: str,
+        shared: Shared,
+        endpoint: Endpoint,
+        traits: Traits = ROTATING,
+        *,
+        ahead: float = 0.0,
+        supplement: Grant | None = None,
+    ) -> None:
+        """`ahead`: of the ledger's clock is its own, by so many seconds. `supplement` is added to each token."""
+        self.ledger = Process(name, shared)
+        self.turns = Turns(self.ledger)
+        self.metrics = Metrics()
+        self.defects: list[BaseException] = []
+        self._endpoint = endpoint
+        self._traits = traits
+        self._ahead = ahead
+        self._supplement = supplement
+        self.sources: list[TokenSource] = []
+        self.source = self.make(Rotating(endpoint))
+
+    def make(self, kind: Kind, former: TokenSource | None = None, **integration: Any) -> TokenSource:
+        supplement = self._supplement
+        secrets = SecretLoader(lambda: kind if supplement is None else Supplemented(kind, supplement))
+        secrets.load()
+        policy = Policy(domains=(parse_domain("https://*.example.com"),))
+        loop = asyncio.get_running_loop()
+        source = TokenSource(
+            Integration("crm", "oauth2", policy, None, secrets, self._traits, **integration),
+            self._fetch,
+            self.metrics,
+            self._report,
+            ready=nothing,
+            former=former,
+            turns=self.turns,
+            jitter=float,
+            wall=lambda: EPOCH + self._ahead + loop.time(),
+        )
+        self.sources.append(source)
+        return source
+
+    def change(self, kind: Kind, **integration: Any) -> TokenSource:
+        """The source after a change of the config."""
+        former = self.source
+        former.retire()
+        self.source = self.make(kind, former, **integration)
+        return self.source
+
+    async def token(self) -> str | None:
+        """The token that a request gets now."""
+        return token_of(await self.source.obtain())
+
+    async def problem(self) -> str:
+        """Why a request gets none now."""
+        with pytest.raises(ProblemError) as failed:
+            await self.source.obtain()
+        return failed.value.problem.detail
+
+    async def die(self) -> None:
+        """End at once, whatever is under way."""
+        self.ledger.dies_at = "any"
+        ending = asyncio.create_task(self.end())
+        await advance(LINGER)
+        await ending
+
+    async def end(self) -> None:
+        """End in good order, as `Tokens.close` does."""
+        self.turns.end()
+        for source in self.sources:
+            await source.close()
+        await self.turns.close(self._report)
+
+    async def close(self) -> None:
+        await self.end()
+        assert self.defects == []
+
+    async def _fetch(self, call: Call) -> Reply:
+        await self.ledger.do("call")
+        reply = await self._endpoint.fetch(call)
+        await self.ledger.do("response")
+        return reply
+
+    def _report(self, defect: BaseException) -> str:
+        self.defects.append(defect)
+        return "d1"

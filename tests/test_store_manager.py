@@ -1,0 +1,72 @@
+"""What operators are told of the store: by metrics always, by the log where it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import structlog
+
+from sidekey.observe.metrics import Metrics
+from sidekey.store.state import Mark, Name, State
+from sidekey.store.store import Health
+from sidekey.store_manager import StoreReport
+from support.scraping import samples, scrape
+
+OLDER: dict[Name, tuple[int, int]] = {("caller", "billing"): (7, 3)}
+
+
+async def page(metrics: Metrics) -> dict[str, float]:
+    """Scrape the samples of the store."""
+    found = samples(await scrape(metrics))
+    return {name: value for (name, _), value in found.items() if name.startswith("sidekey_store_")}
+
+
+async def test_without_a_store_there_is_no_series() -> None:
+    assert await page(Metrics()) == {}
+
+
+async def test_the_series_say_how_it_was_last() -> None:
+    metrics = Metrics()
+    report = StoreReport(metrics)
+    report.note(Health(up=True), State(Mark(1, 7, "7")))
+    assert await page(metrics) == {"sidekey_store_up": 1, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 0}
+    report.note(Health(up=False, problem="x"), State(Mark(1, 7, "7"), rolled_back=OLDER))
+    assert await page(metrics) == {"sidekey_store_up": 0, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 1}
+
+
+@pytest.fixture
+def logged() -> Any:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+def test_the_log_says_what_changes_and_nothing_twice(logged: list[Mapping[str, Any]]) -> None:
+    report = StoreReport(Metrics())
+    for problem, read in (("", True), ("gone", True), ("", True), ("away", False)):
+        for _ in range(2):
+            report.note(Health(not problem, problem), State(), read=read)
+    assert [(line["log_level"], line["event"], line.get("reason")) for line in logged] == [
+        ("warning", "the store cannot be used: what is loaded stays in use", "gone"),
+        ("info", "the store is in use", None),
+        ("warning", "the store cannot be used: only what is in files is served", "away"),
+    ]
+
+
+def test_an_altered_row_is_named_once(logged: list[Mapping[str, Any]]) -> None:
+    report = StoreReport(Metrics())
+    one: Name = ("caller", "b")
+    for altered in ({("token", "ops"), one}, {one, ("token", "ops")}, set[Name](), {one}):
+        report.note(Health(up=True), State(altered=frozenset(altered)))
+    assert [(line["kind"], line["id"]) for line in logged] == [("caller", "b"), ("token", "ops"), ("caller", "b")]
+
+
+def test_an_older_row_is_named_with_its_versions_once(logged: list[Mapping[str, Any]]) -> None:
+    report = StoreReport(Metrics())
+    for rolled_back in ({}, OLDER, OLDER, {**OLDER, ("preset", "hook"): (2, 0)}):
+        report.note(Health(up=True), State(rolled_back=rolled_back))
+    assert [(line["kind"], line["id"], line["seen"], line["found"]) for line in logged] == [
+        ("caller", "billing", 7, 3),
+        ("preset", "hook", 2, 0),
+    ]

@@ -1,0 +1,29 @@
+"""The loop of these tests: its time moves by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from support.manual_clock import StillLoop
+from support.tokens import Rig
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Every async test of this folder runs in its own time."""
+    return {"still": StillLoop}
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    """A token source of a plain kind, which ends without a task or a timer left."""
+    made = Rig()
+    unhandled: list[dict[str, Any]] = []
+    made.loop.set_exception_handler(lambda _, context: unhandled.append(context))
+    yield made
+    await made.close()
+    assert unhandled == []
+    assert asyncio.all_tasks() == {asyncio.current_task()}

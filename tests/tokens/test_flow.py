@@ -1,0 +1,311 @@
+"""tokens/flow.py: a generator's calls are made, and each is counted once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from functools import partial
+from threading import current_thread
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.credentials.base import Call, CallFault, Grant, Issued, Outcome, Reply
+from sidekey.policy.targets import Policy, parse_domain, parse_learnt
+from sidekey.tokens.flow import WINDOW, AuthFlow, CallLimit, Calls, Fetch, FlowRunner, Obtained
+from support.manual_clock import advance
+from support.shared_tokens import Family, Rotating
+
+OK = Reply(200, {}, b"ok")
+
+
+def call(step: str, previous: Outcome = "ok") -> Call:
+    return Call(step, "POST", "https://auth.example.com/token", previous=previous)
+
+
+@dataclass
+class Road:
+    """A runner whose calls take two seconds each and bring what `answers` holds, one after the other."""
+
+    answers: list[Reply | CallFault]
+    limit: CallLimit = field(default_factory=lambda: CallLimit(None))
+    now: float = 100.0
+    steps: list[str] = field(default_factory=list)
+    counted: list[Outcome] = field(default_factory=list)
+
+    async def fetch(self, wanted: Call) -> Reply:
+        self.steps.append(wanted.step)
+        self.now += 2
+        answer = self.answers.pop(0)
+        if isinstance(answer, CallFault):
+            raise answer
+        return answer
+
+    def learn(self, base_url: str) -> Policy:
+        return Policy(domains=(parse_domain("https://*.example.com"),)).learn(parse_learnt(base_url))
+
+    async def run(self, flow: AuthFlow) -> Obtained:
+        runner = FlowRunner(self.fetch, self.limit, lambda: self.now, self.counted.append, self.learn)
+        return await runner.run(flow)
+
+
+def one_call() -> AuthFlow:
+    reply = yield call("token endpoint")
+    return Issued(Grant((("Authorization", reply.body.decode()),)), 60)
+
+
+def refresh_then_login() -> AuthFlow:
+    """Goes on to a login whether the refresh brought no response or a bad one."""
+    try:
+        reply = yield call("refresh")
+        previous: Outcome = "refused"
+        if reply.status == 200:
+            return Issued(Grant(), 60)
+    except CallFault as error:
+        previous = error.outcome
+    yield call("login", previous)
+    return Issued(Grant(), 60)
+
+
+def refusing() -> AuthFlow:
+    yield call("token endpoint")
+    raise CallFault("refused", "token endpoint answered 401 invalid_client")
+
+
+def learning(base_url: str) -> AuthFlow:
+    yield call("login")
+    return Issued(Grant(base_url=base_url), 60, memory="refresh-2")
+
+
+async def test_the_reply_reaches_the_kind_and_life_counts_from_before_the_call() -> None:
+    """The token was made some time after the call was sent, never before."""
+    road = Road([OK])
+    fresh = await road.run(one_call())
+    assert fresh.issued.grant.headers == (("Authorization", "ok"),)
+    assert (fresh.called, road.now) == (100, 102)
+    assert road.counted == ["ok"]
+
+
+async def test_a_kind_that_needs_no_call_after_all_is_issued_at_once() -> None:
+    """Nothing is counted."""
+
+    def flow() -> AuthFlow:
+        return Issued(Grant(), 60)
+        yield
+
+    road = Road([])
+    assert (await road.run(flow())).called == 100
+    assert road.counted == []
+
+
+@pytest.mark.parametrize(
+    ("first", "outcome"), [(Reply(500, {}, b""), "refused"), (CallFault("timeout", "refresh did not"), "timeout")]
+)
+async def test_a_kind_may_go_on_after_a_call_that_failed(first: Reply | CallFault, outcome: Outcome) -> None:
+    """Both calls are counted by what came of them, and life counts from the last."""
+    road = Road([first, OK])
+    fresh = await road.run(refresh_then_login())
+    assert road.steps == ["refresh", "login"]
+    assert road.counted == [outcome, "ok"]
+    assert fresh.called == 102
+
+
+async def test_an_error_of_the_kind_counts_as_its_call_s_outcome() -> None:
+    """The response came, but it refuses."""
+    road = Road([OK])
+    with pytest.raises(CallFault, match="invalid_client"):
+        await road.run(refusing())
+    assert road.counted == ["refused"]
+
+
+async def test_a_call_without_a_response_is_counted_once_and_ends_the_attempt() -> None:
+    """A kind that has no other way lets the error through."""
+    road = Road([CallFault("unreachable", "token endpoint: it refused the connection")])
+    with pytest.raises(CallFault, match="refused the connection"):
+        await road.run(one_call())
+    assert road.counted == ["unreachable"]
+
+
+async def test_a_call_over_the_limit_is_neither_made_nor_counted() -> None:
+    """The reason says so, and how long to wait; the kind is not asked for another way."""
+    road = Road([Reply(500, {}, b"")], limit=CallLimit(1))
+    with pytest.raises(CallFault) as failed:
+        await road.run(refresh_then_login())
+    assert (failed.value.outcome, failed.value.retry_after) == ("rate_limited", 58)
+    assert failed.value.unspent
+    assert failed.value.reason == "login skipped: limit of 1 calls a minute reached"
+    assert (road.steps, road.counted) == (["refresh"], ["refused"])
+
+
+@pytest.mark.parametrize(
+    ("base_url", "words"),
+    [
+        ("https://api.example.org", "it is not under any allowed domain"),
+        ("http://api.example.com", "it must be https on port 443"),
+        ("https://user:pw@api.example.com", "it must be an absolute URL without userinfo, query and dot segments"),
+    ],
+)
+async def test_a_learnt_base_url_that_the_policy_does_not_allow_fails_the_attempt(base_url: str, words: str) -> None:
+    """It is counted as invalid, and the URL is not repeated."""
+    road = Road([OK])
+    with pytest.raises(CallFault) as failed:
+        await road.run(learning(base_url))
+    assert failed.value.reason == f"the base URL that the login returned is not allowed: {words}"
+    assert failed.value.unspent
+    assert (failed.value.outcome, road.counted) == ("invalid", ["invalid"])
+    assert failed.value.memory == "refresh-2"
+
+
+async def test_a_learnt_base_url_within_the_policy_is_kept() -> None:
+    """One of the allowed domains."""
+    road = Road([OK])
+    fresh = await road.run(learning("https://t1.example.com"))
+    assert (fresh.issued.grant.base_url, road.counted) == ("https://t1.example.com", ["ok"])
+
+
+async def test_a_token_that_has_expired_on_arrival_is_an_error() -> None:
+    """Its call took longer than it lives."""
+
+    def flow() -> AuthFlow:
+        yield call("token endpoint")
+        return Issued(Grant(), 2, memory="refresh-2")
+
+    road = Road([OK])
+    with pytest.raises(CallFault, match="token endpoint returned a token that had expired on arrival") as failed:
+        await road.run(flow())
+    assert (road.counted, failed.value.memory, failed.value.expired) == (["invalid"], "refresh-2", True)
+
+
+async def test_a_defect_is_let_through_and_closes_the_flow() -> None:
+    """Nothing of it is counted, and the generator does not linger."""
+    closed = []
+
+    def flow() -> AuthFlow:
+        try:
+            yield call("token endpoint")
+        finally:
+            closed.append(True)
+        raise AssertionError
+
+    road = Road([])
+    with pytest.raises(IndexError):
+        await road.run(flow())
+    assert (road.counted, closed) == ([], [True])
+
+
+def no_call(ran: list[str]) -> AuthFlow:
+    """Signs in the thread that it is run by."""
+    yield from ()
+    ran.append(current_thread().name)
+    return Issued(Grant(), 60)
+
+
+async def test_a_flow_without_calls_is_counted_and_limited_by_nothing() -> None:
+    """What it issues lives from the moment that it was begun."""
+    road, ran = Road([], CallLimit(5)), list[str]()
+    for _ in range(6):
+        assert (await road.run(no_call(ran))).called == 100.0
+    assert (road.counted, road.steps) == ([], [])
+    assert set(ran) == {current_thread().name}
+
+
+def test_the_sixth_call_waits_until_the_first_is_a_minute_old() -> None:
+    """Five at once are allowed, and after them one for each that leaves the window."""
+    limit = CallLimit(5)
+    for moment in (0.0, 1.0, 2.0, 3.0, 4.0):
+        assert limit.wait(moment) == 0
+        limit.note(moment)
+    assert limit.wait(4.0) == 56
+    assert limit.wait(59.5) == 0.5
+    assert limit.wait(60.0) == 0
+    limit.note(60.0)
+    assert limit.wait(60.0) == 1
+
+
+def test_without_a_limit_nothing_waits() -> None:
+    """None lets any number through."""
+    limit = CallLimit(None)
+    for _ in range(1000):
+        limit.note(0.0)
+    assert limit.wait(0.0) == 0
+
+
+def test_another_limit_remembers_the_calls_that_were_made() -> None:
+    """A change of the config lets no more through."""
+    limit = CallLimit(3)
+    for moment in (0.0, 1.0, 2.0):
+        limit.note(moment)
+    assert limit.at_most(3) is limit
+    assert limit.at_most(2).wait(2.0) == 59
+    assert limit.at_most(4).wait(2.0) == 0
+    more = limit.at_most(4)
+    more.note(2.0)
+    assert more.wait(2.0) == 58
+    assert limit.at_most(None).wait(2.0) == 0
+
+
+@given(st.integers(1, 6), st.lists(st.floats(0, 30), max_size=60))
+def test_no_minute_holds_more_calls_than_allowed(most: int, gaps: list[float]) -> None:
+    """Whenever somebody asks and keeps to what it says."""
+    limit, made, now = CallLimit(most), [], 0.0
+    for gap in gaps:
+        now += gap
+        if limit.wait(now) == 0:
+            limit.note(now)
+            made.append(now)
+    assert all(later - earlier >= WINDOW for earlier, later in zip(made, made[most:], strict=False))
+
+
+def runner(fetch: Fetch) -> FlowRunner:
+    """One that counts nothing and takes every base URL."""
+    return FlowRunner(fetch, CallLimit(None), asyncio.get_running_loop().time, lambda _: None, lambda _: None)
+
+
+def calls_of(endpoint: Family, memory: str | None = None) -> Calls:
+    """The calls for a token of the family."""
+    return Calls(Rotating(endpoint), runner, lambda: 0.0, memory, rejected=False, pauses=(0.5, 0.5))
+
+
+async def test_what_a_call_brought_is_known_afterwards() -> None:
+    endpoint = Family()
+    calls = calls_of(endpoint)
+    obtained = await calls.run(endpoint.fetch)
+    assert (calls.memory, obtained.issued.memory) == ("r1", "r1")
+    assert [call.body for call in endpoint.calls] == [b"r0"]
+
+
+async def test_a_token_that_has_ended_is_asked_for_again_with_what_came_with_it() -> None:
+    """After each pause, and once more; the last error is raised."""
+    endpoint = Family()
+    endpoint.brings_none = True
+    calls = calls_of(endpoint)
+    running = asyncio.create_task(calls.run(endpoint.fetch))
+    await advance(1, step=0.5)
+    with pytest.raises(CallFault, match="it has expired"):
+        await running
+    assert [call.body for call in endpoint.calls] == [b"r0", b"r1", b"r2"]
+    assert (endpoint.moments, calls.memory) == ([0, 0.5, 1.0], "r3")
+
+
+@pytest.mark.parametrize("memory", [None, "r0"])
+async def test_a_call_that_brought_nothing_leaves_what_was_known(memory: str | None) -> None:
+    endpoint = Family()
+    endpoint.down = {"outcome": "timeout", "reason": "no response"}
+    calls = calls_of(endpoint, memory)
+    with pytest.raises(CallFault, match="no response"):
+        await calls.run(endpoint.fetch)
+    assert (calls.memory, len(endpoint.calls)) == (memory, 1)
+
+
+async def test_what_a_fetch_raises_is_raised() -> None:
+    """Whatever it is; nothing is tried again."""
+
+    async def fetch(call: Call, calls: list[Call]) -> Reply:
+        calls.append(call)
+        raise ZeroDivisionError
+
+    made: list[Call] = []
+    with pytest.raises(ZeroDivisionError):
+        await calls_of(Family()).run(partial(fetch, calls=made))
+    assert len(made) == 1

@@ -1,0 +1,391 @@
+"""tokens/service.py: sources whose calls go to a real endpoint, under the integration's own rules."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from dataclasses import replace
+
+import pytest
+
+from sidekey.credentials.base import Call, Grant, Issued, Lineage, Places, Traits, Verdict
+from sidekey.credentials.certificates.identity import ClientIdentity, IdentitySource
+from sidekey.errors import Problem, ProblemError
+from sidekey.network.dial import Dialer
+from sidekey.network.fetch import Fetcher
+from sidekey.observe.metrics import Metrics
+from sidekey.policy.targets import Policy
+from sidekey.snapshot.secret_loader import SecretLoader
+from sidekey.snapshot.snapshot import Integration, NetworkRules, Snapshot, Trust
+from sidekey.tokens.flow import AuthFlow
+from sidekey.tokens.ledger import Closed, Ledger
+from sidekey.tokens.service import Tokens
+from support.certificate_files import asking, current, identity_of, shown
+from support.certificates import Issued as ClientCertificate
+from support.dialling import HOSTS, LOOPBACK
+from support.manual_clock import settle
+from support.private_ca import Authority
+from support.raw_connection import RawConnection
+from support.shared_tokens import Process, Shared
+from support.upstream import OK, RawUpstream, answering
+
+
+class Kind:
+    """One GET; the response's body is the token."""
+
+    calls_a_minute = None
+
+    def __init__(self, port: int, client: str = "one") -> None:
+        self.lineage = Lineage((port, client), (), ())
+        self._url = f"https://up.test:{port}/token"
+
+    def obtain(self, attempt: object) -> AuthFlow:
+        reply = yield Call("token endpoint", "GET", self._url)
+        return Issued(Grant((("Authorization", f"Bearer {reply.body.decode()}"),)), 600)
+
+    def verdict(self, status: int, body: bytes | None) -> Verdict:
+        return Verdict.GOOD
+
+
+def integration(ca: Authority, port: int, client: str = "one") -> Integration:
+    secrets = SecretLoader(lambda: Kind(port, client))
+    secrets.load()
+    traits = Traits(Places(("Authorization",)), calls=True)
+    return Integration("crm", "oauth2", Policy(), None, secrets, traits, ca.trust, allow_private=LOOPBACK)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def tokens(metrics: Metrics) -> Tokens:
+    """Rules that allow nothing private by themselves."""
+    return made(metrics, None)
+
+
+def made(metrics: Metrics, certificate: IdentitySource | None, ledger: Ledger | None = None) -> Tokens:
+    fetcher = Fetcher(Dialer(NetworkRules(hosts=HOSTS)), 16)
+    return Tokens(fetcher, metrics, lambda _: "d1", identity_of=lambda _: certificate, ledger=ledger)
+
+
+class Certificate:
+    """An identity source that has none until it is asked for, or never."""
+
+    def __init__(self, issued: ClientCertificate | None) -> None:
+        self.identity: ClientIdentity | None = None
+        self._issued = issued
+
+    async def obtain(self) -> ClientIdentity:
+        if self._issued is None:
+            headers = (("Retry-After", "30"),)
+            raise ProblemError(
+                Problem("credential_unavailable", "it expired", error="proxy_configuration_error", headers=headers)
+            )
+        self.identity = identity_of(self._issued)
+        return self.identity
+
+
+async def test_a_call_goes_out_under_the_integration_s_trust_and_allowance(
+    tokens: Tokens, metrics: Metrics, ca: Authority
+) -> None:
+    """And the source is the same whoever asks for it."""
+    async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
+        crm = integration(ca, upstream.port)
+        source = tokens.source(crm)
+        assert tokens.source(crm) is source
+        assert (await source.obtain()).headers == (("Authorization", "Bearer ok"),)
+        assert (len(upstream.requests), dict(metrics.calls)) == (1, {("crm", "ok"): 1})
+    await tokens.close()
+    assert metrics.expiries == {}
+
+
+async def test_another_trust_is_another_outcome(tokens: Tokens, ca: Authority) -> None:
+    """Without the integration's own CA the endpoint is not trusted."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        source = tokens.source(replace(integration(ca, upstream.port), trust=Trust()))
+        with pytest.raises(ProblemError) as failed:
+            await source.obtain()
+    assert failed.value.problem.detail == "token endpoint: its certificate is refused: its issuer is not trusted"
+    await tokens.close()
+
+
+async def test_the_end_cuts_what_is_under_way(tokens: Tokens, ca: Authority) -> None:
+    """No call, task or timer outlives it."""
+
+    async def silent(connection: RawConnection) -> None:
+        await connection.request()
+
+    async with RawUpstream(silent, ssl_context=ca.server_context("up.test")) as upstream:
+        waiting = asyncio.create_task(tokens.source(integration(ca, upstream.port)).obtain())
+        connection = await upstream.connection()
+        await tokens.close()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await connection.until_lost()
+
+
+async def test_the_endpoint_sees_the_integration_s_client_certificate(metrics: Metrics, ca: Authority) -> None:
+    """RFC 8705 2 and 3: the one of the moment, fetched where it is not there yet."""
+    first, second = current("first"), current("second")
+    context = asking(ca.server_context("up.test"), first, second)
+    certificate = Certificate(first)
+    tokens = made(metrics, certificate)
+    async with RawUpstream(answering(OK), ssl_context=context) as upstream:
+        source = tokens.source(integration(ca, upstream.port))
+        await source.obtain()
+        certificate.identity = identity_of(second)
+        await tokens.close()
+        await source.obtain()
+        assert [shown(connection) for connection in upstream.connections] == [first.der, second.der]
+    await tokens.close()
+
+
+async def test_without_the_certificate_the_endpoint_is_not_called(metrics: Metrics, ca: Authority) -> None:
+    """The reason is the certificate's; when that is tried again is not when the token is, which nothing delays."""
+    tokens = made(metrics, Certificate(None))
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        with pytest.raises(ProblemError) as failed:
+            await tokens.source(integration(ca, upstream.port)).obtain()
+        assert upstream.connections == []
+    problem = failed.value.problem
+    assert (problem.detail, problem.error, problem.headers) == ("it expired", "proxy_configuration_error", ())
+    assert dict(metrics.calls) == {}
+    await tokens.close()
+
+
+def serve(tokens: Tokens, *integrations: Integration) -> None:
+    """Serve these from now on."""
+    tokens.prepare(Snapshot(integrations={each.id: each for each in integrations}))()
+
+
+async def test_nothing_changes_before_the_commit(tokens: Tokens, metrics: Metrics, ca: Authority) -> None:
+    """A config that is prepared and then not used, since another part cannot be, leaves token and metric in place."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        former, latter = (integration(ca, upstream.port) for _ in range(2))
+        serve(tokens, former)
+        source = tokens.source(former)
+        grant = await source.obtain()
+        tasks = asyncio.all_tasks()
+        commit = tokens.prepare(Snapshot(integrations={"crm": latter}))
+        assert (tokens.source(former), source.grant, asyncio.all_tasks()) == (source, grant, tasks)
+        assert set(metrics.expiries) == {("crm", "token")}
+        commit()
+        assert (source.grant, metrics.expiries) == (grant, {})
+        assert tokens.source(latter) is not source
+    await tokens.close()
+
+
+async def test_an_integration_that_is_unchanged_keeps_its_token(
+    tokens: Tokens, metrics: Metrics, ca: Authority
+) -> None:
+    """No second call."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        crm, other = integration(ca, upstream.port), replace(integration(ca, upstream.port), id="other")
+        serve(tokens, crm)
+        source = tokens.source(crm)
+        grant = await source.obtain()
+        serve(tokens, crm, other)
+        assert tokens.source(crm) is source
+        assert source.grant is grant
+        assert len(metrics.expiries) == len(upstream.requests) == 1
+    await tokens.close()
+
+
+async def test_one_that_is_built_whole_later_keeps_its_token_too(tokens: Tokens, ca: Authority) -> None:
+    """Its source is made for what came of it, which is not the object that the config was loaded as."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        loaded = integration(ca, upstream.port)
+        serve(tokens, loaded)
+        whole = replace(loaded, description="built whole")
+        source = tokens.source(whole)
+        serve(tokens, loaded)
+        assert tokens.source(whole) is source
+    await tokens.close()
+
+
+async def test_an_integration_that_is_changed_keeps_its_token_where_it_is_the_same_client(
+    tokens: Tokens, metrics: Metrics, ca: Authority
+) -> None:
+    """Over several changes, also where nobody asks in between; another integration never gets it."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        first, second, third, fourth = (integration(ca, upstream.port) for _ in range(4))
+        serve(tokens, first)
+        grant = await tokens.source(first).obtain()
+        serve(tokens, second)
+        assert await tokens.source(second).obtain() is grant
+        serve(tokens, third)
+        assert metrics.expiries == {}
+        serve(tokens, fourth, replace(fourth, id="other"))
+        assert await tokens.source(replace(fourth, id="other")).obtain() is not grant
+        assert await tokens.source(fourth).obtain() is grant
+        assert set(metrics.expiries) == {("crm", "token"), ("other", "token")}
+        assert dict(metrics.calls) == {("crm", "ok"): 1, ("other", "ok"): 1}
+    await tokens.close()
+
+
+async def test_a_token_does_not_outlive_its_integration(tokens: Tokens, ca: Authority) -> None:
+    """One that was removed, or needs no token any more, begins without one when it comes back."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        first, second, third = (integration(ca, upstream.port) for _ in range(3))
+        serve(tokens, first)
+        grant = await tokens.source(first).obtain()
+        serve(tokens)
+        serve(tokens, second)
+        newer = await tokens.source(second).obtain()
+        assert newer is not grant
+        serve(tokens, replace(second, traits=second.traits._replace(calls=False)))
+        serve(tokens, third)
+        assert await tokens.source(third).obtain() is not newer
+    await tokens.close()
+
+
+async def test_an_integration_that_is_another_client_asks_for_a_token_of_its_own(
+    tokens: Tokens, metrics: Metrics, ca: Authority
+) -> None:
+    """Who holds the former source goes on with its token; the series are the new one's."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        former, latter = (integration(ca, upstream.port, client) for client in ("one", "two"))
+        serve(tokens, former)
+        old = tokens.source(former)
+        grant = await old.obtain()
+        serve(tokens, latter)
+        assert metrics.expiries == {}
+        assert old.grant is await old.obtain() is grant
+        new = tokens.source(latter)
+        assert await new.obtain() is not grant
+        assert set(metrics.expiries) == {("crm", "token")}
+        serve(tokens)
+        assert metrics.expiries == {}
+    await tokens.close()
+
+
+async def test_who_waits_for_a_token_gets_it_though_the_integration_was_changed(
+    tokens: Tokens, metrics: Metrics, ca: Authority
+) -> None:
+    """What comes of it is told by no metric."""
+    upstream = RawUpstream(answering(), ssl_context=ca.server_context("up.test"))
+    async with upstream:
+        former = integration(ca, upstream.port)
+        serve(tokens, former)
+        waiting = asyncio.create_task(tokens.source(former).obtain())
+        connection = await upstream.connection()
+        await connection.request()
+        serve(tokens)
+        metrics.prepare(Snapshot(integrations={}))()
+        await connection.send(OK)
+        assert (await waiting).headers == (("Authorization", "Bearer ok"),)
+        assert (metrics.calls, metrics.expiries) == ({}, {})
+    await tokens.close()
+
+
+async def test_the_end_cuts_what_is_under_way_for_a_former_config(tokens: Tokens, ca: Authority) -> None:
+    """As any other."""
+    async with RawUpstream(answering(), ssl_context=ca.server_context("up.test")) as upstream:
+        former = integration(ca, upstream.port)
+        serve(tokens, former)
+        waiting = asyncio.create_task(tokens.source(former).obtain())
+        await (await upstream.connection()).request()
+        serve(tokens)
+        await tokens.close()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_a_source_of_a_former_config_is_gone_once_nobody_holds_it(tokens: Tokens, ca: Authority) -> None:
+    """At once, without the garbage collector: neither its timer nor its flow runner keeps it."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        former = integration(ca, upstream.port)
+        serve(tokens, former)
+        gc.collect()
+        gc.disable()
+        try:
+            await tokens.source(former).obtain()
+            seen = weakref.ref(tokens.source(former))
+            serve(tokens)
+            # The task that got the token has ended, but not yet let go.
+            await asyncio.sleep(0)
+            assert seen() is None
+        finally:
+            gc.enable()
+    await tokens.close()
+
+
+async def test_a_source_that_was_taken_over_is_gone_once_nobody_holds_it(tokens: Tokens, ca: Authority) -> None:
+    """With all of the former config, while the token lives on; also where an attempt was under way."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        serve(tokens, integration(ca, upstream.port))
+        gc.collect()
+        gc.disable()
+        try:
+            grants, seen = [], []
+            for number in range(3):
+                current_one = integration(ca, upstream.port)
+                serve(tokens, current_one)
+                source = tokens.source(current_one)
+                seen += [weakref.ref(source), weakref.ref(current_one.secrets._read)]
+                if number == 0:
+                    waiting = asyncio.create_task(source.obtain())
+                    await upstream.connection()
+                else:
+                    grants.append(await source.obtain())
+                del source, current_one
+            grants.append(await waiting)
+            del waiting
+            await asyncio.sleep(0)
+            assert len({id(grant) for grant in grants}) == 1
+            assert [each() is None for each in seen] == [True] * 4 + [False] * 2
+            serve(tokens)
+            await asyncio.sleep(0)
+            assert [each() is None for each in seen] == [True] * 6
+        finally:
+            gc.enable()
+    await tokens.close()
+
+
+async def test_the_end_waits_for_a_call_that_may_spend_what_is_shared(metrics: Metrics, ca: Authority) -> None:
+    """Its request is cut, its call is not, and what that brings is kept. No other begins."""
+    called, answered = asyncio.Event(), asyncio.Event()
+
+    async def slow(connection: RawConnection) -> None:
+        await connection.request()
+        called.set()
+        await answered.wait()
+        await connection.send(OK)
+
+    shared = Shared()
+    tokens = made(metrics, None, Process("a", shared))
+    async with RawUpstream(slow, ssl_context=ca.server_context("up.test")) as upstream:
+        found = integration(ca, upstream.port)
+        rotating = replace(found, traits=found.traits._replace(rotates=True))
+        waiting = asyncio.create_task(tokens.source(rotating).obtain())
+        await called.wait()
+        closing = asyncio.create_task(tokens.close())
+        await settle()
+        assert (waiting.cancelled(), closing.done(), shared.events) == (True, False, ["a take", "a intend"])
+        with pytest.raises(ProblemError, match="this process is ending"):
+            await tokens.source(replace(rotating, id="other")).obtain()
+        answered.set()
+        await closing
+    assert shared.events == ["a take", "a intend", "a leave"]
+
+
+@pytest.mark.parametrize("traits", [{"rotates": True}, {"single_live_token": True}, {}], ids=str)
+async def test_only_what_processes_end_for_one_another_is_shared(
+    traits: dict[str, bool], metrics: Metrics, ca: Authority
+) -> None:
+    """All else is called for as ever, whatever the ledger says."""
+    tokens = made(metrics, None, Closed("ask another"))
+    async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
+        found = integration(ca, upstream.port)
+        source = tokens.source(replace(found, traits=found.traits._replace(**traits)))
+        if not traits:
+            assert (await source.obtain()).headers
+        else:
+            with pytest.raises(ProblemError) as failed:
+                await source.obtain()
+            assert "no token is asked for: ask another" in failed.value.problem.detail
+        assert len(upstream.connections) == (not traits)
+        await tokens.close()

@@ -1,0 +1,567 @@
+"""tokens/shared.py: processes that share a token, in every order of events. No refresh token comes twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sidekey.credentials.base import FixedCredential, Grant, Lineage, Reply
+from sidekey.policy.targets import Policy
+from sidekey.snapshot.secret_loader import SecretLoader
+from sidekey.snapshot.snapshot import Integration, Trust
+from sidekey.tokens.ledger import Origin
+from sidekey.tokens.shared import FIRST_LOOK, SPENT, WAIT, chain_of
+from sidekey.tokens.source import STORE_PAUSE
+from support.manual_clock import advance, settle
+from support.shared_tokens import HOLD, SINGLE_LIVE, Family, Node, Rotating, Shared
+from support.tokens import TRAITS, token_of
+
+UNAVAILABLE = "no token is asked for: it cannot be reached"
+CRM = Integration("crm", "oauth2", Policy(), None, SecretLoader(lambda: FixedCredential(Grant())), TRAITS)
+
+
+class World:
+    """An endpoint, what is kept, and processes."""
+
+    def __init__(self) -> None:
+        self.endpoint = Family()
+        self.shared = Shared()
+        self.nodes: list[Node] = []
+
+    def node(self, name: str = "", **more: Any) -> Node:
+        made = Node(name or "abcdef"[len(self.nodes)], self.shared, self.endpoint, **more)
+        self.nodes.append(made)
+        return made
+
+    @property
+    def presented(self) -> list[str]:
+        """The refresh tokens, in order."""
+        return [call.body.decode() for call in self.endpoint.calls]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """Whatever happens in it, what was presented was presented once, and nothing is left running."""
+    made = World()
+    unhandled: list[Mapping[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    yield made
+    for node in made.nodes:
+        await node.close()
+    assert not made.endpoint.revoked
+    assert made.endpoint.valid is None or len(set(made.presented)) == len(made.presented)
+    assert unhandled == []
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_one_process_calls_and_the_others_take_its_token(world: World) -> None:
+    """The access token included; and so on at each of its ends."""
+    nodes = [world.node() for _ in range(3)]
+    world.endpoint.open.clear()
+    waiting = [asyncio.create_task(node.token()) for node in nodes]
+    await settle()
+    world.endpoint.open.set()
+    await advance(5, step=0.1)
+    assert [await each for each in waiting] == ["t1"] * 3
+    for number in range(2, 5):
+        await advance(1000, step=50)
+        assert [await node.token() for node in nodes] == [f"t{number}"] * 3
+    assert world.presented == ["r0", "r1", "r2", "r3"]
+
+
+async def test_a_shared_token_gets_what_each_process_adds_itself(world: World) -> None:
+    """What one adds is nobody else's, and is not kept."""
+    one, two = (Grant(headers=(("X-Tenant", word),), secrets=(word.encode(),)) for word in ("one", "two"))
+    nodes = [world.node(supplement=one), world.node(supplement=two), world.node()]
+    grants = [await node.source.obtain() for node in nodes]
+    assert [token_of(grant) for grant in grants] == ["t1"] * 3
+    token = ("Authorization", "Bearer t1")
+    assert [grant.headers for grant in grants] == [(("X-Tenant", "one"), token), (("X-Tenant", "two"), token), (token,)]
+    (entry,) = world.shared.entries.values()
+    assert entry.left.token is not None
+    assert entry.left.token.grant == Grant((token,), secrets=(b"t1",))
+    # A response that refuses it is about the token that all have.
+    assert nodes[1].source.report_rejection(grants[1], 401, b"")
+    assert await nodes[1].token() == "t2"
+    assert world.presented == ["r0", "r1"]
+
+
+async def test_the_intent_is_kept_before_the_call_and_the_result_before_it_is_used(world: World) -> None:
+    node = world.node("a")
+    world.endpoint.open.clear()
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    assert world.shared.events == ["a take", "a intend", "a call"]
+    world.endpoint.open.set()
+    assert await waiting == "t1"
+    assert world.shared.events[3:] == ["a response", "a leave"]
+    assert next(iter(world.shared.entries.values())).left.memory == "r1"
+
+
+async def test_a_restart_uses_the_token_and_then_the_newest_refresh_token(world: World) -> None:
+    former = world.node()
+    assert await former.token() == "t1"
+    await former.die()
+    node = world.node()
+    assert await node.token() == "t1"
+    await advance(1000)
+    assert await node.token() == "t2"
+    assert world.presented == ["r0", "r1"]
+
+
+async def test_who_dies_before_the_intent_is_followed(world: World) -> None:
+    dead, node = world.node(), world.node()
+    dead.ledger.dies_at = "intend"
+    lost = asyncio.create_task(dead.token())
+    await settle()
+    waiting = asyncio.create_task(node.token())
+    await advance(HOLD - 1, step=0.5)
+    assert not waiting.done()
+    await advance(2, step=0.5)
+    assert await waiting == "t1"
+    await dead.die()
+    assert lost.cancelled()
+
+
+@pytest.mark.parametrize(("dies_at", "presented"), [("call", []), ("response", ["r0"]), ("leave", ["r0"])])
+async def test_who_dies_after_the_intent_leaves_the_token_unknown(
+    dies_at: str, presented: list[str], world: World
+) -> None:
+    """Whether it was sent, and whatever the response was. After restarts, too, until another one is entered."""
+    dead, node = world.node(), world.node()
+    dead.ledger.dies_at = dies_at
+    lost = asyncio.create_task(dead.token())
+    await settle()
+    waiting = asyncio.create_task(node.problem())
+    await advance(HOLD + 2, step=0.5)
+    assert await waiting == SPENT
+    await dead.die()
+    assert lost.cancelled()
+    assert await world.node().problem() == SPENT
+    await advance(10_000)
+    assert await world.node().problem() == SPENT
+    assert world.presented == presented
+    world.endpoint.valid = "new"
+    node.change(Rotating(world.endpoint, "new"))
+    assert await node.token() == f"t{len(presented) + 1}"
+
+
+async def test_a_token_that_is_valid_serves_while_the_refresh_token_is_unknown(world: World) -> None:
+    """Of those who had it, and of those who begin."""
+    node, dead = world.node(), world.node()
+    assert [await node.token(), await dead.token()] == ["t1", "t1"]
+    await advance(900 - 1)
+    dead.ledger.dies_at = "response"
+    # Both have used it, so both refresh it; this one comes first and dies.
+    node.source.retire()
+    await advance(1 + HOLD + 1, step=0.5)
+    assert world.presented == ["r0", "r1"]
+    assert await node.token() == "t1"
+    assert await world.node().token() == "t1"
+    await advance(100)
+    assert await world.node().problem() == SPENT
+    await dead.die()
+
+
+async def test_who_dies_after_the_result_is_kept_has_served_the_others(world: World) -> None:
+    dead, node = world.node(), world.node()
+    assert await dead.token() == "t1"
+    await dead.die()
+    assert await node.token() == "t1"
+
+
+async def test_a_turn_that_took_too_long_is_lost_and_its_result_not_used(world: World) -> None:
+    """With one live token, whose calls spend nothing: the other's token is the newer one."""
+    slow, node = world.node(traits=SINGLE_LIVE), world.node(traits=SINGLE_LIVE)
+    world.endpoint.valid = None
+    slow.ledger.waits_at = "leave"
+    waiting = asyncio.create_task(slow.token())
+    await advance(HOLD + 1, step=0.5)
+    assert await node.token() == "t2"
+    slow.ledger.gate.set()
+    await advance(FIRST_LOOK)
+    assert await waiting == "t2"
+    assert world.presented == ["r0", "r0"]
+
+
+async def test_who_was_held_up_before_the_intent_presents_nothing(world: World) -> None:
+    """Another has had the turn since: its number is the greater one, and its token is taken."""
+    slow, node = world.node(), world.node()
+    slow.ledger.waits_at = "intend"
+    waiting = asyncio.create_task(slow.token())
+    await advance(HOLD + 1, step=0.5)
+    assert await node.token() == "t1"
+    slow.ledger.gate.set()
+    await advance(FIRST_LOOK)
+    assert await waiting == "t1"
+    assert world.presented == ["r0"]
+    await advance(1000)
+    assert await slow.token() == "t2"
+
+
+async def test_a_defect_after_the_intent_leaves_the_token_unknown(world: World) -> None:
+    node = world.node()
+    world.endpoint.defect = True
+    assert "a defect of Sidekey" in await node.problem()
+    assert [type(defect) for defect in node.defects] == [ZeroDivisionError]
+    node.defects.clear()
+    world.endpoint.defect = False
+    assert await world.node().problem() == SPENT
+
+
+async def test_who_dies_with_a_call_that_spends_nothing_is_followed(world: World) -> None:
+    """One live token, of a client that proves itself by its secret."""
+    world.endpoint.valid = None
+    dead, node = world.node(traits=SINGLE_LIVE), world.node(traits=SINGLE_LIVE)
+    dead.ledger.dies_at = "call"
+    lost = asyncio.create_task(dead.token())
+    await settle()
+    waiting = asyncio.create_task(node.token())
+    await advance(HOLD + 1, step=0.5)
+    assert await waiting == "t1"
+    assert "b intend" not in world.shared.events
+    await dead.die()
+    assert lost.cancelled()
+
+
+async def test_while_the_store_is_down_nothing_is_presented_and_a_valid_token_serves(world: World) -> None:
+    node = world.node()
+    assert await node.token() == "t1"
+    world.shared.is_down = True
+    await advance(950, step=10)
+    assert await node.token() == "t1"
+    assert world.presented == ["r0"]
+    await advance(100)
+    assert await node.problem() == UNAVAILABLE
+    assert world.presented == ["r0"]
+    world.shared.is_down = False
+    await advance(STORE_PAUSE)
+    assert await node.token() == "t2"
+
+
+async def test_without_a_kept_intent_no_call_is_made(world: World) -> None:
+    node = world.node()
+    node.ledger.down_at = "intend"
+    assert await node.problem() == UNAVAILABLE
+    assert world.presented == []
+    node.ledger.down_at = ""
+    await advance(STORE_PAUSE)
+    assert await node.token() == "t1"
+
+
+async def test_a_token_whose_refresh_token_is_not_kept_is_not_used(world: World) -> None:
+    node = world.node()
+    node.ledger.down_at = "leave"
+    assert await node.problem() == UNAVAILABLE
+    assert world.presented == ["r0"]
+    assert node.source.held is None
+
+
+async def test_another_token_in_the_file_wins_and_neither_is_spoiled_by_who_still_has_the_former(world: World) -> None:
+    """A file reaches processes at different moments, and it may be put back."""
+    early, late = world.node(), world.node()
+    assert [await early.token(), await late.token()] == ["t1", "t1"]
+    of_former, world.endpoint.valid = world.endpoint.valid, "new"
+    early.change(Rotating(world.endpoint, "new"))
+    assert await early.token() == "t2"
+    of_new, world.endpoint.valid = world.endpoint.valid, of_former
+    await advance(1000)
+    assert await late.token() == "t3"
+    of_former, world.endpoint.valid = world.endpoint.valid, of_new
+    assert await early.token() == "t4"
+    world.endpoint.valid = of_former
+    early.change(Rotating(world.endpoint, "r0"))
+    assert await early.token() == "t3"
+    assert world.presented == ["r0", "new", "r1", "r2"]
+
+
+async def test_the_edit_of_another_field_keeps_the_token(world: World) -> None:
+    node = world.node()
+    assert await node.token() == "t1"
+    node.change(Rotating(world.endpoint), description="edited")
+    assert await node.token() == "t1"
+    assert world.presented == ["r0"]
+
+
+async def test_a_token_that_was_found_invalid_is_not_taken_again_after_an_edit(world: World) -> None:
+    """It is still the one in the store."""
+    node = world.node()
+    grant = await node.source.obtain()
+    assert not node.source.report_rejection(grant, 500, None)
+    node.change(Rotating(world.endpoint), description="edited")
+    assert await node.token() == "t2"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"scope": "more"}, {"trust": Trust("file", "ca.pem", "digest", "pem")}], ids=["scope", "CA"]
+)
+async def test_another_token_is_asked_for_by_the_newest_refresh_token(changes: dict[str, Any], world: World) -> None:
+    """Also after a change of the CA: the refresh token of the config is spent, whoever vouches for the endpoint."""
+    node = world.node()
+    assert await node.token() == "t1"
+    trust = {key: value for key, value in changes.items() if key == "trust"}
+    kind = Rotating(world.endpoint, scope=changes.get("scope", ""))
+    node.change(kind, **trust)
+    assert await node.token() == "t2"
+    await node.die()
+    again = world.node()
+    again.change(kind, **trust)
+    assert await again.token() == "t2"
+    assert world.presented == ["r0", "r1"]
+
+
+async def test_with_another_destination_what_was_entered_again_is_not_presented_again(world: World) -> None:
+    """An editor who moves an integration enters its secrets again: the refresh token that was entered first is spent.
+
+    And what came of it is not theirs to move; where it was before it goes on.
+    """
+    node = world.node()
+    node.change(Rotating(world.endpoint), row="r1", destinations=("here",))
+    assert await node.token() == "t1"
+    node.change(Rotating(world.endpoint), row="r1", destinations=("there",))
+    assert await node.problem() == SPENT
+    node.change(Rotating(world.endpoint), row="r1", destinations=("here",))
+    assert await node.token() == "t1"
+    of_former, world.endpoint.valid = world.endpoint.valid, "new"
+    node.change(Rotating(world.endpoint, "new"), row="r1", destinations=("there",))
+    assert await node.token() == "t2"
+    assert (of_former, world.presented) == ("r1", ["r0", "new"])
+
+
+async def test_the_clocks_of_processes_may_differ(world: World) -> None:
+    """By hours: how old a token is, the ledger's clock says."""
+    nodes = [world.node(ahead=ahead) for ahead in (-7200.0, 7200.0, 0.0)]
+    assert [await node.token() for node in nodes[:2]] == ["t1"] * 2
+    await advance(890, step=10)
+    assert [await node.token() for node in nodes] == ["t1"] * 3
+    await advance(200, step=10)
+    assert [await node.token() for node in nodes] == ["t2"] * 3
+    assert world.presented == ["r0", "r1"]
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+async def test_what_was_certainly_not_spent_is_presented_again(is_sent: bool, world: World) -> None:
+    """Nothing was sent, or the endpoint has refused it."""
+    node = world.node()
+    if is_sent:
+        world.endpoint.answer = lambda _: Reply(429, {}, b"")
+    else:
+        world.endpoint.down = {"outcome": "unreachable", "reason": "it refused the connection", "unspent": True}
+    assert await node.problem() == ("token endpoint returned 429" if is_sent else "it refused the connection")
+    assert world.shared.events[-1] == "a release"
+    world.endpoint.down = world.endpoint.answer = None
+    world.endpoint.calls.clear()
+    await advance(10)
+    assert await node.token() == "t1"
+
+
+async def test_without_a_response_the_token_may_be_spent(world: World) -> None:
+    """At once, for all: nobody waits for the turn to run out."""
+    node, other = world.node(), world.node()
+    world.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not respond in time"}
+    assert await node.problem() == "token endpoint did not respond in time"
+    world.endpoint.down = None
+    assert await other.problem() == SPENT
+    await advance(60)
+    assert await node.problem() == SPENT
+    assert world.presented == ["r0"]
+
+
+async def test_a_refresh_token_of_a_response_that_brings_no_token_is_kept(world: World) -> None:
+    """Each further call presents the newest, and whoever comes later as well."""
+    node = world.node()
+    world.endpoint.brings_none = True
+    waiting = asyncio.create_task(node.problem())
+    await advance(3, step=0.5)
+    assert await waiting == "it has expired"
+    assert world.presented == ["r0", "r1", "r2", "r3"]
+    world.endpoint.brings_none = False
+    assert await world.node().token() == "t5"
+
+
+async def test_the_newest_refresh_token_is_kept_where_the_next_call_is_not_made(world: World) -> None:
+    """The store goes down between two calls of one attempt, and what was left before it is spent."""
+    node = world.node()
+    world.endpoint.brings_none = True
+    waiting = asyncio.create_task(node.problem())
+    await settle()
+    node.ledger.down_at = "intend"
+    await advance(1, step=0.5)
+    assert await waiting == UNAVAILABLE
+    world.endpoint.brings_none = False
+    assert await world.node().token() == "t2"
+
+
+async def test_the_end_of_a_process_waits_for_what_a_call_brings(world: World) -> None:
+    node = world.node()
+    world.endpoint.open.clear()
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    assert (waiting.cancelled(), closing.done()) == (True, False)
+    world.endpoint.open.set()
+    await closing
+    assert await world.node().token() == "t1"
+    assert world.presented == ["r0"]
+
+
+async def test_the_end_of_a_process_waits_for_the_call_of_an_integration_that_was_changed(world: World) -> None:
+    """Also where the one before it is the only one that has called."""
+    node = world.node()
+    world.endpoint.open.clear()
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    node.change(Rotating(world.endpoint), description="edited")
+    heirs = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    assert (waiting.cancelled(), heirs.cancelled(), closing.done()) == (True, True, False)
+    world.endpoint.open.set()
+    await closing
+    assert await world.node().token() == "t1"
+    assert world.presented == ["r0"]
+
+
+async def test_a_turn_that_is_being_taken_at_the_end_of_a_process_is_given_back(world: World) -> None:
+    """At once: nobody else waits until it has run out, and nothing is presented."""
+    node, other = world.node("a"), world.node("b")
+    node.ledger.waits_at = "take"
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    assert waiting.cancelled()
+    node.ledger.gate.set()
+    await closing
+    assert world.shared.events == ["a take", "a release"]
+    assert await other.token() == "t1"
+
+
+async def test_what_is_intended_as_a_process_ends_is_not_presented(world: World) -> None:
+    node = world.node("a")
+    node.ledger.waits_at = "intend"
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    node.ledger.gate.set()
+    await closing
+    assert waiting.cancelled()
+    assert world.shared.events == ["a take", "a intend", "a release"]
+    assert world.presented == []
+    assert await world.node().token() == "t1"
+
+
+async def test_once_a_process_ends_no_turn_begins(world: World) -> None:
+    """Whoever asks: a request that is still let in, or the source of an integration that had none so far."""
+    node = world.node()
+    node.turns.end()
+    assert await node.problem() == "no token is asked for: this process is ending"
+    node.change(Rotating(world.endpoint, "new"))
+    assert await node.problem() == "no token is asked for: this process is ending"
+    assert world.shared.events == []
+
+
+async def test_once_a_process_ends_no_further_call_is_made(world: World) -> None:
+    """The response of the one under way brings a token that has ended, and the refresh token that counts from now."""
+    node = world.node("a")
+    world.endpoint.open.clear()
+    world.endpoint.brings_none = True
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    world.endpoint.open.set()
+    await advance(5, step=0.5)
+    assert (waiting.cancelled(), closing.done()) == (True, True)
+    assert world.presented == ["r0"]
+    assert world.shared.events[-1] == "a leave"
+    world.endpoint.brings_none = False
+    assert await world.node().token() == "t2"
+    assert world.presented == ["r0", "r1"]
+
+
+async def test_a_token_that_was_rejected_is_refreshed_once_for_all(world: World) -> None:
+    nodes = [world.node() for _ in range(3)]
+    tokens = [await node.source.obtain() for node in nodes]
+    assert all(node.source.report_rejection(token, 401, None) for node, token in zip(nodes, tokens, strict=True))
+    refreshed = [
+        asyncio.create_task(node.source.refreshed_after(token)) for node, token in zip(nodes, tokens, strict=True)
+    ]
+    await advance(1, step=0.1)
+    assert [token_of(await each) for each in refreshed] == ["t2"] * 3
+    assert world.presented == ["r0", "r1"]
+
+
+async def test_new_secret_obtains_a_new_token_that_processes_with_the_old_secret_may_use(world: World) -> None:
+    """While a new secret reaches the processes, they do not end each other's tokens."""
+    world.endpoint.valid = None
+    first, second = world.node(traits=SINGLE_LIVE), world.node(traits=SINGLE_LIVE)
+    assert [await first.token(), await second.token()] == ["t1", "t1"]
+    first.change(Rotating(world.endpoint, secret="new"))
+    assert await first.token() == "t2"
+    assert second.source.report_rejection(await second.source.obtain(), 401, b"")
+    assert await second.token() == "t2"
+    second.change(Rotating(world.endpoint, secret="new"))
+    assert await second.token() == "t2"
+    assert len(world.endpoint.calls) == 2
+
+
+async def test_wrong_secret_gets_no_token_that_another_secret_obtained(world: World) -> None:
+    """After a restart it has none, and does not take the one in the store."""
+    world.endpoint.valid = None
+    node = world.node(traits=SINGLE_LIVE)
+    assert await node.token() == "t1"
+    world.endpoint.down = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
+    wrong = world.node(traits=SINGLE_LIVE)
+    wrong.change(Rotating(world.endpoint, secret="wrong"))
+    assert await wrong.problem() == "token endpoint returned 401 invalid_client"
+    assert await node.token() == "t1"
+
+
+async def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(world: World) -> None:
+    """Requests are told, and the next attempt waits again."""
+    slow, node = world.node(), world.node()
+    world.endpoint.open.clear()
+    lost = asyncio.create_task(slow.token())
+    await settle()
+    next(iter(world.shared.entries.values())).until = 1e9
+    waiting = asyncio.create_task(node.problem())
+    await advance(WAIT + 2, step=0.5)
+    assert await waiting == "another process is obtaining the token, and has not ended yet"
+    world.endpoint.open.set()
+    assert await lost == "t1"
+
+
+async def test_a_turn_that_is_lost_each_time_is_not_tried_for_ever(world: World) -> None:
+    """Nor without a pause: something takes leases away, which is not another process's turn."""
+    node = world.node("a")
+    node.ledger.loses_at = "intend"
+    waiting = asyncio.create_task(node.problem())
+    await advance(WAIT + 2, step=0.05)
+    assert await waiting == "another process is obtaining the token, and has not ended yet"
+    assert world.shared.events.count("a take") < 2 * WAIT
+    assert world.presented == []
+
+
+def test_a_chain_is_spelled_the_same_for_good() -> None:
+    """Another spelling would be another chain: the config's refresh token would be presented again."""
+    client = ("oauth2", "refresh_token", "https://auth.example.com/token", "id", "r0", None, None, None)
+    origin = Origin(Lineage(client, (), ()), ("file", "digest"), "fingerprint")
+    spelled = '["oauth2","refresh_token","https://auth.example.com/token","id","r0",null,null,null]'
+    assert chain_of(CRM, origin) == ("file:crm", spelled, ("",))
+    stored = replace(CRM, row="r1", destinations=("a", "b"))
+    assert chain_of(stored, origin) == ("r1", spelled, ("a", "b"))
+    assert "r0" not in repr(chain_of(CRM, origin))
+
+
+def test_a_lineage_of_what_has_no_spelling_is_a_defect() -> None:
+    origin = Origin(Lineage((b"bytes",), (), ()), ("", ""), "")
+    with pytest.raises(TypeError, match="and not of bytes"):
+        chain_of(CRM, origin)

@@ -1,0 +1,498 @@
+"""tokens/source.py: what a source takes over from the one before it, after a change of the config."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+from weakref import ref
+
+import pytest
+
+from sidekey.credentials.base import Credential, Grant, Lineage
+from sidekey.credentials.certificates.identity import ClientIdentity
+from sidekey.credentials.fields import SecretUnreadable
+from sidekey.errors import Problem, ProblemError
+from sidekey.snapshot.secret_loader import SecretLoader
+from sidekey.snapshot.snapshot import Trust
+from sidekey.tokens.source import TokenSource
+from support.manual_clock import settle
+from support.tokens import LINEAGE, Kind, LimitedKind, Rig, token_of
+
+DOWN = {"outcome": "unreachable", "reason": "token endpoint: it refused the connection"}
+RELOADED = "the config was reloaded while the request waited for a token: send the request again"
+
+
+async def failure(waiting: Any) -> Problem:
+    """The problem that what is awaited must raise."""
+    with pytest.raises(ProblemError) as failed:
+        await waiting
+    return failed.value.problem
+
+
+def of(rig: Rig, **changes: tuple[str, ...]) -> Kind:
+    """A credential whose lineage differs in these parts."""
+    return Kind(rig.endpoint, replace(LINEAGE, **changes))
+
+
+class Certificate:
+    """A client certificate's loader, as far as a source knows it."""
+
+    def __init__(self, fingerprint: str | None) -> None:
+        self.identity: ClientIdentity | None = None
+        self._fingerprint = fingerprint
+        if fingerprint is not None:
+            self.read(fingerprint)
+
+    def read(self, fingerprint: str) -> None:
+        self.identity = ClientIdentity(b"", b"", fingerprint, 0, 1e12, "", "")
+
+
+async def test_a_token_outlives_a_change_with_its_end_and_its_refresh(rig: Rig) -> None:
+    """No call is made for it, also while the endpoint is down; it is refreshed when it would have been."""
+    old = await rig.source.obtain()
+    await rig.loop.advance(500)
+    rig.endpoint.down = DOWN
+    source = rig.change()
+    assert (source.grant, rig.expiry) == (None, 1000)
+    assert await source.obtain() is old
+    assert source.grant is old
+    rig.endpoint.down = None
+    await rig.loop.advance(400)
+    assert rig.endpoint.moments == [0, 900]
+    assert rig.kind.attempts[0].memory == "memory of t1"
+    assert token_of(await source.obtain()) == "t2"
+    assert rig.expiry == 1900
+
+
+REFUSED = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
+
+
+@pytest.mark.parametrize("traits", [{}, {"single_live_token": True}], ids=str)
+async def test_another_secret_obtains_a_new_token_at_once(traits: dict[str, Any]) -> None:
+    """While the endpoint refuses it, the old token serves to its end, also over further changes."""
+    rig = Rig(traits=traits)
+    old = await rig.source.obtain()
+    rig.endpoint.refuses = REFUSED
+    source = rig.change(of(rig, proof=("wrong",)))
+    assert await source.obtain() is old
+    assert len(rig.endpoint.calls) == 2
+    assert (await failure(source.prove())).detail == "token endpoint returned 401 invalid_client"
+    source = rig.change(of(rig, proof=("wrong",)))
+    assert await source.obtain() is old
+    await rig.loop.advance(300, step=1)
+    assert source.grant is old
+    # It is tried again as after every failure.
+    assert 8 < len(rig.endpoint.calls) < 15
+    rig.endpoint.refuses = None
+    source = rig.change(of(rig, proof=("right",)))
+    assert token_of(await source.obtain()) == f"t{len(rig.endpoint.calls)}"
+    await source.prove()
+    await rig.loop.advance(100, step=1)
+    calls = len(rig.endpoint.calls)
+    rig.endpoint.refuses = REFUSED
+    source = rig.change(of(rig, proof=("wrong",)))
+    await source.obtain()
+    await rig.loop.advance(999, step=1)
+    assert (await failure(source.obtain())).detail == "token endpoint returned 401 invalid_client"
+    assert len(rig.endpoint.calls) > calls
+    await rig.close()
+
+
+async def test_slow_endpoint_delays_requests_only_shortly_after_a_change_of_the_secret(rig: Rig) -> None:
+    """They use the old token then, and the new one as soon as it is there."""
+    old = await rig.source.obtain()
+    rig.endpoint.open.clear()
+    source = rig.change(of(rig, proof=("another",)))
+    waiting = asyncio.create_task(source.obtain())
+    await rig.loop.advance(1.9, step=0.1)
+    assert not waiting.done()
+    await rig.loop.advance(0.2, step=0.1)
+    assert await waiting is old
+    rig.endpoint.open.set()
+    await settle()
+    assert token_of(await source.obtain()) == "t2"
+    assert len(rig.endpoint.calls) == 2
+
+
+async def test_test_obtains_a_token_unless_the_held_one_is_recent(rig: Rig) -> None:
+    """The secret may have been revoked. The old token serves requests nevertheless."""
+    await rig.source.prove()
+    old = rig.source.held
+    await rig.source.prove()
+    assert len(rig.endpoint.calls) == 1
+    await rig.loop.advance(61)
+    rig.endpoint.refuses = REFUSED
+    for _ in range(2):
+        assert (await failure(rig.source.prove())).detail == "token endpoint returned 401 invalid_client"
+    assert len(rig.endpoint.calls) == 2
+    assert rig.source.held is old
+    rig.endpoint.refuses = None
+    await rig.loop.advance(2)
+    await rig.source.prove()
+    assert token_of(await rig.source.obtain()) == "t3"
+
+
+@pytest.mark.parametrize("trait", ["single_live_token", "rotates"])
+async def test_test_spends_nothing_that_a_new_token_would_end(trait: str) -> None:
+    rig = Rig(traits={trait: True})
+    await rig.source.prove()
+    await rig.loop.advance(800)
+    await rig.source.prove()
+    assert len(rig.endpoint.calls) == 1
+    await rig.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"client": ("another",)},
+        {"trust": Trust("system")},
+        {"trust": Trust("file", "/ca.pem", "another", "PEM")},
+        {"certificate": "another"},
+    ],
+    ids=str,
+)
+async def test_another_client_begins_with_nothing(rig: Rig, change: dict[str, Any]) -> None:
+    """Or the same one, whose calls go to whom another CA vouches for, or present another certificate."""
+    rig.source = rig.make(
+        rig.loaded(rig.kind), trust=Trust("file", "/ca.pem", "one", "PEM"), certificate=Certificate("one")
+    )
+    old = await rig.source.obtain()
+    former = rig.source
+    kind = of(rig, client=change["client"]) if "client" in change else Kind(rig.endpoint)
+    source = rig.change(
+        kind,
+        trust=change.get("trust", Trust("file", "/moved.pem", "one", "PEM")),
+        certificate=Certificate(change.get("certificate", "one")),
+    )
+    assert token_of(await source.obtain()) == "t2"
+    assert kind.attempts[0].memory is None
+    assert former.grant is old
+    assert former.report_rejection(old, 401, b"")
+    assert token_of(await former.refreshed_after(old)) == "t3"
+
+
+async def test_the_same_ca_and_certificate_in_other_files_are_the_same(rig: Rig) -> None:
+    """Their content counts."""
+    rig.source = rig.make(
+        rig.loaded(rig.kind), trust=Trust("file", "/ca.pem", "one", "PEM"), certificate=Certificate("one")
+    )
+    old = await rig.source.obtain()
+    source = rig.change(trust=Trust("file", "/moved.pem", "one", "PEM"), certificate=Certificate("one"))
+    assert await source.obtain() is old
+
+
+async def test_what_the_token_is_for_may_differ_and_the_refresh_token_stays(rig: Rig) -> None:
+    """Another scope needs another token; the refresh token of the config may have been spent."""
+    old = await rig.source.obtain()
+    former, source = rig.source, rig.change(of(rig, token=("another scope",)))
+    assert token_of(await source.obtain()) == "t2"
+    assert rig.kind.attempts[0].memory == "memory of t1"
+    # Requests in flight keep what they had, and nothing is called for them.
+    assert await former.obtain() is former.grant is old
+    assert not former.report_rejection(old, 401, b"")
+    assert await former.refreshed_after(old) is None
+    await rig.loop.advance(999)
+    problem = await failure(former.obtain())
+    assert (problem.code, problem.detail) == ("credential_unavailable", RELOADED)
+    assert len(rig.endpoint.calls) == 2
+
+
+async def test_a_base_url_that_the_new_policy_denies_is_not_used(rig: Rig) -> None:
+    """The refresh token stays; what comes of it is judged by the new policy as well."""
+    rig.endpoint.base_url = "https://api.example.com/rest"
+    old = await rig.source.obtain()
+    former, source = rig.source, rig.change(domain="https://*.example.org")
+    problem = await failure(source.obtain())
+    assert problem.detail.startswith("the base URL that the token endpoint returned is not allowed")
+    assert rig.kind.attempts[0].memory == "memory of t1"
+    rig.endpoint.base_url = "https://api.example.org/rest"
+    await rig.loop.advance(1)
+    newer = await source.obtain()
+    assert newer.base_url == "https://api.example.org/rest"
+    # And the other way round.
+    assert former.grant is old
+    assert former.report_rejection(old, 401, b"")
+    assert await former.refreshed_after(old) is None
+    await rig.loop.advance(998)
+    assert (await failure(former.obtain())).detail == RELOADED
+
+
+async def test_an_attempt_under_way_is_waited_for_and_what_it_brings_is_taken_over(rig: Rig) -> None:
+    """Another secret then obtains the next token; the refresh token is never presented twice."""
+    rig.endpoint.open.clear()
+    former = rig.source
+    waiting = [asyncio.create_task(former.obtain()) for _ in range(3)]
+    await settle()
+    source = rig.change(of(rig, proof=("another",)))
+    waiting += [asyncio.create_task(source.obtain()) for _ in range(3)]
+    await rig.loop.advance(5)
+    assert not any(each.done() for each in waiting)
+    rig.endpoint.open.set()
+    assert [token_of(grant) for grant in await asyncio.gather(*waiting)] == ["t1"] * 3 + ["t2"] * 3
+    assert len(rig.endpoint.calls) == 2
+    assert [attempt.memory for attempt in rig.kind.attempts] == ["memory of t1"]
+
+
+async def test_what_a_failed_attempt_left_is_taken_over(rig: Rig) -> None:
+    """A response without a usable token may have brought the only refresh token that is still valid."""
+    rig.endpoint.base_url = "https://api.example.org"
+    rig.endpoint.open.clear()
+    waiting = asyncio.create_task(rig.source.obtain())
+    await settle()
+    source = rig.change(of(rig, proof=("another",)), domain="https://*.example.org")
+    rig.endpoint.open.set()
+    assert (await failure(waiting)).code == "credential_unavailable"
+    await source.obtain()
+    assert [attempt.memory for attempt in rig.kind.attempts] == ["memory of t1"]
+
+
+async def test_many_changes_during_one_attempt_make_one_call(rig: Rig) -> None:
+    """Whoever waits, by whichever config, gets what comes of it."""
+    rig.endpoint.open.clear()
+    waiting = [asyncio.create_task(rig.source.obtain())]
+    for number in range(6):
+        await settle()
+        source = rig.change()
+        if number % 2:
+            waiting.append(asyncio.create_task(source.obtain()))
+    waiting.append(asyncio.create_task(rig.source.obtain()))
+    await settle()
+    rig.endpoint.open.set()
+    assert {token_of(grant) for grant in await asyncio.gather(*waiting)} == {"t1"}
+    assert len(rig.endpoint.calls) == 1
+    assert all(source.grant is not None for source in rig.sources[::2])
+
+
+async def test_a_request_in_flight_keeps_no_source_of_the_changes_since(rig: Rig) -> None:
+    """However many there were: it depends on the newest source alone, and asks nobody between."""
+    old, former = await rig.source.obtain(), rig.source
+    between: list[ref[TokenSource]] = []
+    for _ in range(1000):
+        await rig.change().obtain()
+        between.append(ref(rig.source))
+        rig.sources.clear()
+    assert [each() for each in between if each() is not None] == [rig.source]
+    assert former.report_rejection(old, 401, b"")
+    assert token_of(await former.refreshed_after(old)) == "t2"
+    await rig.loop.advance(1000)
+    assert token_of(await former.obtain()) == "t3"
+
+
+async def test_a_request_of_a_former_config_gets_no_token_of_another_client(rig: Rig) -> None:
+    """Nor one of another scope; it waited for an attempt that never came to it."""
+    rig.endpoint.open.clear()
+    first = asyncio.create_task(rig.source.obtain())
+    await settle()
+    second = asyncio.create_task(rig.change().obtain())
+    await settle()
+    third = asyncio.create_task(rig.change(of(rig, client=("another",))).obtain())
+    await settle()
+    rig.endpoint.open.set()
+    assert token_of(await first) == "t1"
+    assert (await failure(second)).detail == RELOADED
+    assert token_of(await third) == "t2"
+
+
+async def test_a_refusal_that_reaches_a_former_source_is_its_heirs_business(rig: Rig) -> None:
+    """The request in flight is sent once more with the new one's token; both of them count in one interval."""
+    old = await rig.source.obtain()
+    former, source = rig.source, rig.change()
+    assert await source.obtain() is old
+    assert former.report_rejection(old, 401, b"")
+    newer = await former.refreshed_after(old)
+    assert (token_of(newer), former.grant, source.grant) == ("t2", newer, newer)
+    assert not source.report_rejection(newer, 401, b"")
+    assert former.report_rejection(old, 401, b"")
+    assert len(rig.endpoint.calls) == 2
+    # What was borrowed ends there as well.
+    await rig.loop.advance(999)
+    assert former.grant is None
+    assert token_of(await former.obtain()) == token_of(await source.obtain())
+    assert former.grant is source.grant
+
+
+async def test_the_time_of_forced_refreshes_is_taken_over(rig: Rig) -> None:
+    """A storm of refusals makes one call a minute, however often the config changes."""
+    grant = await rig.source.obtain()
+    for _ in range(119):
+        source = rig.change()
+        grant = await source.obtain()
+        if source.report_rejection(grant, 401, b""):
+            grant = await source.refreshed_after(grant) or grant
+        await rig.loop.advance(1)
+    assert rig.endpoint.moments == [0, 0, 60]
+
+
+async def test_that_the_upstream_refused_the_token_is_taken_over(rig: Rig) -> None:
+    """A kind may renew otherwise then."""
+    old = await rig.source.obtain()
+    rig.source.report_rejection(old, 500, b"")
+    source = rig.change()
+    await source.obtain()
+    assert [attempt.rejected for attempt in rig.kind.attempts] == [True]
+
+
+async def test_an_endpoint_that_asked_for_time_gets_it_over_a_change(rig: Rig) -> None:
+    """And a change of the secret ends the wait; so does one of the client, or of what is asked for."""
+    rig.endpoint.refuses = {"outcome": "rate_limited", "reason": "token endpoint returned 429", "retry_after": 3600}
+    await failure(rig.source.obtain())
+    await rig.loop.advance(600)
+    problem = await failure(rig.change().obtain())
+    assert (problem.detail, dict(problem.headers)) == ("token endpoint returned 429", {"Retry-After": "3000"})
+    assert len(rig.endpoint.calls) == 1
+    for calls, part in enumerate(("proof", "token", "client"), 2):
+        await failure(rig.change(of(rig, **{part: ("another",)})).obtain())
+        assert len(rig.endpoint.calls) == calls
+
+
+async def test_the_limit_of_calls_is_taken_over_whatever_changes() -> None:
+    """The platform counts the account's, and would lock it."""
+    rig = Rig(LimitedKind)
+    rig.endpoint.refuses = {"outcome": "refused", "reason": "login returned 400"}
+    for number in range(20):
+        changed: Lineage = replace(LINEAGE, proof=(str(number),), client=(str(number // 3),))
+        await failure(rig.change(LimitedKind(rig.endpoint, changed)).obtain())
+    assert len(rig.endpoint.calls) == 5
+    problem = await failure(rig.change(LimitedKind(rig.endpoint)).obtain())
+    assert problem.detail == "token endpoint skipped: limit of 5 calls a minute reached"
+    await rig.close()
+
+
+async def test_what_cannot_be_read_yet_takes_over_once_it_can(rig: Rig) -> None:
+    """No call is made before: it could present a refresh token that is spent."""
+    old = await rig.source.obtain()
+    readable = False
+
+    def read() -> Credential:
+        if not readable:
+            raise SecretUnreadable(((("auth", "client_secret"), "the file does not exist"),))
+        return Kind(rig.endpoint)
+
+    source = rig.change(secrets=SecretLoader(read))
+    assert "the file does not exist" in (await failure(source.obtain())).detail
+    # Another change before that leaves it to the next.
+    source = rig.change(secrets=SecretLoader(read))
+    readable = True
+    assert await source.obtain() is old
+    assert len(rig.endpoint.calls) == 1
+
+
+async def test_a_former_source_that_can_be_read_only_now_makes_no_call_beside_its_heir(rig: Rig) -> None:
+    """Both would present the refresh token of the config: its late request must be sent again."""
+    readable = False
+
+    def read() -> Credential:
+        if not readable:
+            raise SecretUnreadable(((("auth", "client_secret"), "does not exist"),))
+        return Kind(rig.endpoint)
+
+    former = rig.source = rig.make(SecretLoader(read))
+    await failure(former.obtain())
+    rig.endpoint.open.clear()
+    waiting = [asyncio.create_task(rig.change().obtain())]
+    await settle()
+    readable = True
+    await rig.loop.advance(1)
+    waiting.append(asyncio.create_task(former.obtain()))
+    await settle()
+    rig.endpoint.open.set()
+    assert token_of(await waiting[0]) == "t1"
+    assert (await failure(waiting[1])).detail == RELOADED
+    assert len(rig.endpoint.calls) == 1
+
+
+async def test_a_certificate_that_must_be_fetched_first_is_waited_for(rig: Rig) -> None:
+    """Only then it is known whether it is the same."""
+    rig.source = rig.make(rig.loaded(rig.kind), certificate=Certificate("one"))
+    old = await rig.source.obtain()
+    pending = Certificate(None)
+    fails = True
+
+    async def ready() -> None:
+        if fails:
+            raise ProblemError(Problem("credential_unavailable", "not fetched yet", headers=(("Retry-After", "9"),)))
+        pending.read("one")
+
+    source = rig.change(certificate=pending, ready=ready)
+    problem = await failure(source.obtain())
+    assert (problem.detail, problem.headers) == ("not fetched yet", ())
+    fails = False
+    assert await source.obtain() is old
+
+
+async def test_a_ca_file_that_cannot_be_read_leaves_it_to_the_next_change(rig: Rig) -> None:
+    """Nothing can be called meanwhile; with the file the token is there again."""
+    trust = Trust("file", "/ca.pem", "one", "PEM")
+    rig.source = rig.make(rig.loaded(rig.kind), trust=trust)
+    old = await rig.source.obtain()
+    rig.endpoint.down = DOWN
+    await failure(rig.change(trust=Trust("file", "/ca.pem")).obtain())
+    assert await rig.change(trust=trust).obtain() is old
+
+
+async def test_a_token_that_has_ended_is_not_taken_over(rig: Rig) -> None:
+    """What is left for the next call is."""
+    await rig.source.obtain()
+    await rig.loop.advance(899)
+    rig.source.retire()
+    await rig.loop.advance(100)
+    source = rig.change()
+    assert rig.expiry is None
+    assert token_of(await source.obtain()) == "t2"
+    assert [attempt.memory for attempt in rig.kind.attempts] == ["memory of t1"]
+
+
+ONE = Grant(headers=(("X-Tenant", "one"),), query=(("key", "k1"),), secrets=(b"k1",))
+TWO = Grant(headers=(("X-Tenant", "two"),))
+
+
+def adding(rig: Rig, supplement: Grant | None) -> TokenSource:
+    """The source after a change of what is added, and of nothing else."""
+    return rig.change(rig.kind, secrets=rig.loaded(rig.kind, supplement))
+
+
+async def test_a_token_outlives_a_change_of_what_is_added_to_it(rig: Rig) -> None:
+    """Requests have the new one at once, and the token as it was: no call is made for it."""
+    bare = await rig.source.obtain()
+    for supplement in (ONE, TWO):
+        grant = await adding(rig, supplement).obtain()
+        assert grant.issued is bare
+        assert grant.headers == (*supplement.headers, *bare.headers)
+        assert grant.query == supplement.query
+        assert grant.secrets == supplement.secrets
+        assert rig.source.grant is await rig.source.obtain() is grant
+    assert await adding(rig, None).obtain() is bare
+    await adding(rig, ONE).obtain()
+    await rig.loop.advance(900)
+    renewed = await rig.source.obtain()
+    assert (token_of(renewed), renewed.headers[0]) == ("t2", ("X-Tenant", "one"))
+    assert [attempt.memory for attempt in rig.kind.attempts] == [None, "memory of t1"]
+
+
+async def test_a_refusal_of_a_token_counts_with_whatever_was_added_to_it(rig: Rig) -> None:
+    """A request in flight was sent with what the former config adds: its token is the one that is held."""
+    old = await adding(rig, ONE).obtain()
+    former, source = rig.source, adding(rig, TWO)
+    assert (await source.obtain()).headers[0] == ("X-Tenant", "two")
+    assert former.report_rejection(old, 401, b"")
+    newer = await former.refreshed_after(old)
+    assert newer is not None
+    assert (token_of(newer), newer.headers[0]) == ("t2", ("X-Tenant", "one"))
+    assert len(rig.endpoint.calls) == 2
+    assert (await source.obtain()).headers == (("X-Tenant", "two"), ("Authorization", "Bearer t2"))
+    assert await former.obtain() is await former.obtain() is newer
+
+
+async def test_a_response_that_spends_a_token_drops_it_with_whatever_was_added_to_it(rig: Rig) -> None:
+    """And one to a request with a token of before does not."""
+    old = await adding(rig, ONE).obtain()
+    source = adding(rig, TWO)
+    await source.obtain()
+    assert not source.report_rejection(old, 500, b"")
+    assert source.held is None
+    await rig.loop.advance(1000)
+    assert token_of(await source.obtain()) == "t2"
+    assert not source.report_rejection(old, 500, b"")
+    assert source.held is not None

@@ -1,0 +1,198 @@
+"""tokens/store_ledger.py: turns are leases of a store, here SQLite's; how leases behave is tests/store's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sidekey.credentials.base import Grant
+from sidekey.store.errors import StoreUnavailable
+from sidekey.store.leases import Lease
+from sidekey.store.store import Store
+from sidekey.tokens.ledger import Chain, Left, NoTurn, SharedToken, Turn, TurnLost, Unavailable
+from sidekey.tokens.service import TOKEN_TIMEOUT
+from sidekey.tokens.shared import WAIT
+from sidekey.tokens.store_ledger import BEFORE, LINGER, PRESENT, RETRY, StoreLedger
+from support.manual_clock import StillLoop, advance
+from support.stores import SqlitePlace
+
+CHAIN = Chain("file:crm", "canary-lineage")
+GRANT = Grant(
+    (("Authorization", "Bearer ÿ"),), (("key", "a b"),), (("token", "x"),), "https://api.example.com", (b"\xff\x00",)
+)
+TOKEN = SharedToken("n1", "asked", "proof", GRANT, 1_700_000_000.25, 900.5)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> SqlitePlace:
+    """A database that is not there yet."""
+    return SqlitePlace(tmp_path)
+
+
+@pytest.fixture
+async def store(place: SqlitePlace) -> AsyncIterator[Store]:
+    """A store in it."""
+    async with place.open() as opened:
+        yield opened
+
+
+async def turn(ledger: StoreLedger, *, rotates: bool = True) -> Turn:
+    """The turn, which must be nobody's."""
+    taken = await ledger.take(CHAIN, rotates=rotates)
+    assert isinstance(taken, Turn)
+    return taken
+
+
+async def no_turn(ledger: StoreLedger) -> NoTurn:
+    """What there is where it is somebody's, or nobody's any more."""
+    taken = await ledger.take(CHAIN, rotates=True)
+    assert isinstance(taken, NoTurn)
+    return taken
+
+
+def test_a_turn_ends_after_the_call_and_before_others_stop_waiting() -> None:
+    """Else a call's own turn would run out, or nobody would learn what became of the token."""
+    assert TOKEN_TIMEOUT < PRESENT < WAIT
+    assert BEFORE < WAIT
+
+
+async def test_what_is_left_is_read_by_the_next(place: SqlitePlace, store: Store) -> None:
+    """All of a grant, and nothing of it in clear."""
+    first = await turn(StoreLedger(store))
+    assert first.left == Left()
+    await first.intend()
+    await first.leave(Left("canary-memory", TOKEN))
+    async with place.open() as other:
+        second = await turn(StoreLedger(other))
+        assert second.left == Left("canary-memory", TOKEN)
+        none = await no_turn(StoreLedger(store))
+        assert (none.spent, none.left) == (False, second.left)
+        assert abs(none.now - time.time()) < 60
+    written = str(await place.backup())
+    assert "canary" not in written
+    assert "Bearer" not in written
+
+
+async def test_a_turn_that_is_given_up_leaves_nobody_a_turn(store: Store) -> None:
+    ledger = StoreLedger(store)
+    first = await turn(ledger)
+    await first.intend()
+    await first.leave(Left("m", TOKEN))
+    second = await turn(ledger)
+    await second.intend()
+    await second.give_up()
+    assert (await no_turn(ledger))[:2] == (True, Left("m", TOKEN))
+
+
+async def test_a_turn_that_is_released_leaves_what_was_there(store: Store) -> None:
+    ledger = StoreLedger(store)
+    await (await turn(ledger)).leave(Left("m", TOKEN))
+    second = await turn(ledger)
+    await second.intend()
+    await second.release()
+    assert (await turn(ledger)).left == Left("m", TOKEN)
+
+
+async def test_a_turn_that_another_has_is_lost(store: Store) -> None:
+    ledger = StoreLedger(store)
+    late = await turn(ledger)
+    # What a time that is over does, without waiting for it.
+    await late.release()
+    other = await turn(ledger)
+    for step in (late.intend(), late.leave(Left("late"))):
+        with pytest.raises(TurnLost):
+            await step
+    await late.release()
+    await late.give_up()
+    await other.leave(Left("m"))
+    assert (await turn(ledger)).left == Left("m")
+
+
+async def test_what_another_version_has_left_is_read_as_far_as_it_can_be(store: Store) -> None:
+    """The refresh token counts, whatever a token looks like there."""
+    lease = await store.lease(*CHAIN, 60)
+    assert isinstance(lease, Lease)
+    await store.finish(lease, '{"memory": "m", "token": {"number": "n1", "more": 1}}', spent=True)
+    assert (await turn(StoreLedger(store))).left == Left("m")
+
+
+async def test_an_older_copy_of_the_database_is_noticed_by_who_has_used_the_newer(
+    place: SqlitePlace, store: Store
+) -> None:
+    """A fencing number that does not grow: what was left there is spent."""
+    ledger = StoreLedger(store)
+    await (await turn(ledger)).leave(Left("m1"))
+    copy = await place.backup()
+    await (await turn(ledger)).leave(Left("m2"))
+    await place.restore(copy)
+    assert (await no_turn(ledger))[:2] == (True, Left("m1"))
+    # It is so for all, once it was noticed by one.
+    assert (await no_turn(StoreLedger(store))).spent
+
+
+async def test_an_older_copy_of_the_database_spends_nothing_that_does_not_rotate(
+    place: SqlitePlace, store: Store
+) -> None:
+    """With one live token the turn is taken, and its call ends whatever is left there."""
+    ledger = StoreLedger(store)
+    await (await turn(ledger, rotates=False)).leave(Left(token=TOKEN))
+    copy = await place.backup()
+    await (await turn(ledger, rotates=False)).leave(Left())
+    await place.restore(copy)
+    assert (await turn(ledger, rotates=False)).left == Left(token=TOKEN)
+
+
+async def test_a_store_that_is_known_to_be_away_is_not_asked(place: SqlitePlace, store: Store) -> None:
+    """Until it has found by itself that the database is back."""
+    ledger = StoreLedger(store)
+    await place.sql("ALTER TABLE sidekey_rows RENAME TO away")
+    with pytest.raises(StoreUnavailable):
+        await store.read()
+    with pytest.raises(Unavailable):
+        await turn(ledger)
+    await place.sql("ALTER TABLE away RENAME TO sidekey_rows")
+    assert await place.sql("SELECT * FROM sidekey_leases") == []
+    await store.read()
+    assert isinstance(await turn(ledger), Turn)
+
+
+async def test_what_cannot_be_kept_is_kept_later_and_until_then_nobody_has_a_turn(
+    place: SqlitePlace, store: Store
+) -> None:
+    """The table is away, as a database that cannot be reached is."""
+    ledger = StoreLedger(store)
+    first = await turn(ledger)
+    await first.intend()
+    await place.sql("ALTER TABLE sidekey_leases RENAME TO away")
+    with pytest.raises(Unavailable):
+        await first.leave(Left("m", TOKEN))
+    with pytest.raises(Unavailable, match="what the last call has brought is not stored yet"):
+        await turn(ledger)
+    await advance(RETRY)
+    await store.read()
+    await place.sql("ALTER TABLE away RENAME TO sidekey_leases")
+    closing = asyncio.create_task(ledger.close())
+    await advance(RETRY)
+    await closing
+    assert (await turn(ledger)).left == Left("m", TOKEN)
+
+
+async def test_a_store_that_cannot_be_reached_gives_no_turn(place: SqlitePlace, store: Store) -> None:
+    ledger = StoreLedger(store)
+    first = await turn(ledger)
+    await place.sql("ALTER TABLE sidekey_leases RENAME TO away")
+    for step in (turn(ledger), first.intend()):
+        with pytest.raises(Unavailable):
+            await step
+    await first.give_up()
+    await first.release()
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, StillLoop)
+    closing = asyncio.create_task(ledger.close())
+    await loop.advance(LINGER + 1)
+    await closing
+    assert asyncio.all_tasks() == {asyncio.current_task()}
