@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeVar, cast
 
 from sidekey.certificates.leaves import Leaves
-from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
 from sidekey.credentials.signing import SigningRules
 from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
@@ -101,11 +101,11 @@ class WarmSource:
 def integration(case: Case, signing: SigningRules | None) -> Integration:
     """An integration like `basic`, or with a token like `oauth2`, in every way that the warm path can see."""
     prefix = parse_prefix("http://upstream.test:8081/api")
-    places = Places(headers=("Authorization",))
-    policy, traits = Policy(prefixes=(prefix,)), Traits(places, signing=signing)
+    places = InjectionPoints(headers=("Authorization",))
+    policy, traits = Policy(prefixes=(prefix,)), CredentialTraits(places, signing=signing)
     if case == "token":
         policy = Policy(domains=(Domain(prefix.origin),), forbidden=(Forbidden(prefix.origin, "/oauth2/token"),))
-        traits = Traits(places, calls=True, watched=frozenset({401}), signing=signing)
+        traits = CredentialTraits(places, calls=True, watched=frozenset({401}), signing=signing)
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     return Integration("bench", "oauth2" if case == "token" else "basic", policy, prefix, secrets, traits)
 

@@ -19,7 +19,7 @@ from typing import cast
 
 from benchmarks.core import BASIC, RESPONSE, WarmSource, Wire
 from sidekey.certificates.leaves import Leaves
-from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
 from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
@@ -101,11 +101,11 @@ def _integrations() -> dict[str, Integration]:
     prefixes = [parse_prefix(f"{ORIGIN}/api/v{number}") for number in range(PREFIXES)]
     base = parse_prefix(f"{ORIGIN}/api")
     odd = parse_prefix(f"{ORIGIN}/a%20b;c")
-    header = Places(headers=("Authorization",))
+    header = InjectionPoints(headers=("Authorization",))
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     forbidden = tuple(Forbidden(base.origin, f"/oauth2/token{number}") for number in range(PREFIXES))
     shapes = (Forbidden(None, "/rest/api/*/auth", below=True), Forbidden(None, "/oauth2/token"))
-    one = Integration("one", "basic", Policy(prefixes=(base,)), base, secrets, Traits(header))
+    one = Integration("one", "basic", Policy(prefixes=(base,)), base, secrets, CredentialTraits(header))
     return {
         made.id: made
         for made in (
@@ -114,8 +114,8 @@ def _integrations() -> dict[str, Integration]:
             replace(one, id="apart", policy=Policy(prefixes=tuple(prefixes)), base=prefixes[-1]),
             replace(one, id="odd", policy=Policy(prefixes=(odd,), path=odd.path), base=odd),
             replace(one, id="domain", policy=Policy(domains=(Domain(base.origin),), forbidden=shapes)),
-            replace(one, id="query", traits=Traits(Places(query=(NAME,)))),
-            replace(one, id="body", traits=Traits(Places(body=(NAME,)))),
+            replace(one, id="query", traits=CredentialTraits(InjectionPoints(query=(NAME,)))),
+            replace(one, id="body", traits=CredentialTraits(InjectionPoints(body=(NAME,)))),
         )
     }
 

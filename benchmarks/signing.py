@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from benchmarks.core import BASIC, exchange_once, in_turn
-from sidekey.credentials.aws.sigv4 import AccessKey, Scope, SigV4Rules, SigV4Signer
+from sidekey.credentials.aws.sigv4 import AccessKey, CredentialScope, SigV4Rules, SigV4Signer
 from sidekey.credentials.base import Grant
 from sidekey.credentials.signatures.keys import hmac_key, webhook_key
 from sidekey.credentials.signatures.schemes import SCHEMES
@@ -35,7 +35,7 @@ def _github() -> tuple[Signer, SigningRules, bytes]:
 
 
 def _aws() -> tuple[Signer, SigningRules, bytes]:
-    signer = SigV4Signer(AccessKey(b"AKIDEXAMPLE", b"s" * 40), Scope("eu-west-1", _SERVICE), payload=True)
+    signer = SigV4Signer(AccessKey(b"AKIDEXAMPLE", b"s" * 40), CredentialScope("eu-west-1", _SERVICE), payload=True)
     return signer, SigV4Rules(_SERVICE, payload=True), b"\r\nAuthorization: AWS4-HMAC-SHA256 "
 
 

@@ -17,11 +17,11 @@ from benchmarks.processes import MeasureFailed
 from sidekey.config.build.presets import read_preset
 from sidekey.config.stored.presets import PresetDraft
 from sidekey.config.stored.rows import saved_preset, saved_row
-from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import assess
 from sidekey.snapshot.store import StoreRules
 from sidekey.store.audit import AuditEntry
-from sidekey.store.failures import MOST, Failure
+from sidekey.store.failures import MAX_FAILURES, Failure
 from sidekey.store.open import open_store
 from sidekey.store.records import IntegrationRow, PresetRow
 from sidekey.store.state import Put
@@ -69,7 +69,7 @@ async def _fill(database: Path | str, base: str, count: int, presets: int) -> No
     path, url = (None, database) if isinstance(database, str) else (database, None)
     store = await open_store(StoreRules(path, url, ((KEY_ID, KEY),), audit=3600))
     try:
-        vault, now = Vault(store.id, store.ring), int(time.time())
+        vault, now = SealingKeys(store.id, store.ring), int(time.time())
         rows = [Put(_row(name, prefix, vault, now), None) for name, prefix in _prefixes(base, count)]
         await store.commit(rows, AuditEntry(who=_WHO, action="create"))
         if presets:
@@ -90,7 +90,7 @@ async def _add_history(store: Store, names: Sequence[str], now: int) -> None:
     for hour in range(this - _MONTH, this):
         used = names if hour >= this - _DAY else ["bench"]
         await store.add_usage(sorted(Hour("integration", name, hour, hour * HOUR, 0, counters) for name in used))
-    failures = (now - second for second in range(MOST))
+    failures = (now - second for second in range(MAX_FAILURES))
     await store.add_failures(
         [Failure("bench", at, _WHO, "", "", "POST", 503, "", "", 40, "request") for at in failures]
     )
@@ -102,7 +102,7 @@ def _prefixes(base: str, count: int) -> Iterator[tuple[str, str]]:
     yield from ((f"t{number}", f"{base}/t{number}") for number in range(count - 1))
 
 
-def _row(name: str, prefix: str, vault: Vault, now: int) -> IntegrationRow:
+def _row(name: str, prefix: str, vault: SealingKeys, now: int) -> IntegrationRow:
     document = {
         "description": f"made for {name}",
         "tags": ["bench"],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.refresh import LONGEST, LONGEST_ASKED, Failed, Refresh, call_weakly_at, fixed, growing, pause
+from sidekey.refresh import MAX_PAUSE, MAX_RETRY_AFTER, Failed, SingleFlight, call_weakly_at, fixed, growing, pause
 from support.manual_clock import advance, in_still_time, settle
 
 Outcome = int | Failed[str]
@@ -20,9 +20,9 @@ Outcome = int | Failed[str]
 class Owner:
     """Gets numbers, one higher with each attempt, as soon as `open` is set; or fails as `failing` says."""
 
-    def __init__(self, refresh: Refresh[int, str] | None = None) -> None:
-        self.refresh: Refresh[int, str] = (
-            Refresh(lambda failures, asked: 10.0 * failures) if refresh is None else refresh
+    def __init__(self, refresh: SingleFlight[int, str] | None = None) -> None:
+        self.refresh: SingleFlight[int, str] = (
+            SingleFlight(lambda failures, asked: 10.0 * failures) if refresh is None else refresh
         )
         self.attempts = 0
         self.failing: Failed[str] | BaseException | None = None
@@ -47,7 +47,7 @@ class Owner:
         return self.refresh.error, self.refresh.failures, self.refresh.not_before
 
 
-AT_FIRST = Refresh[int, str]().not_before
+AT_FIRST = SingleFlight[int, str]().not_before
 
 
 @in_still_time
@@ -147,7 +147,7 @@ async def test_the_pause_that_was_asked_for_is_passed_on() -> None:
         asked.append((failures, seconds))
         return 1.0
 
-    owner = Owner(Refresh(pause))
+    owner = Owner(SingleFlight(pause))
     owner.failing = Failed("busy", retry_after=17.0)
     await owner.join()
     owner.failing = Failed("down")
@@ -155,9 +155,11 @@ async def test_the_pause_that_was_asked_for_is_passed_on() -> None:
     assert asked == [(1, 17.0), (2, None)]
 
 
-@pytest.mark.parametrize(("refresh", "not_before"), [(Refresh[int, str](fixed(3.0)), 3.0), (Refresh[int, str](), 0.0)])
+@pytest.mark.parametrize(
+    ("refresh", "not_before"), [(SingleFlight[int, str](fixed(3.0)), 3.0), (SingleFlight[int, str](), 0.0)]
+)
 @in_still_time
-async def test_a_pause_may_be_the_same_each_time_or_none(refresh: Refresh[int, str], not_before: float) -> None:
+async def test_a_pause_may_be_the_same_each_time_or_none(refresh: SingleFlight[int, str], not_before: float) -> None:
     owner = Owner(refresh)
     owner.failing = Failed("down")
     for failures in (1, 2):
@@ -294,7 +296,7 @@ async def test_nothing_keeps_an_owner_after_an_attempt() -> None:
 
 def test_one_can_be_made_without_a_loop() -> None:
     """In the thread that loads a config."""
-    refresh = Refresh[int, str]()
+    refresh = SingleFlight[int, str]()
     assert not refresh.running
 
 
@@ -318,8 +320,8 @@ def test_retry_after_makes_it_longer_up_to_an_hour(asked: float, seconds: float)
 @given(FAILURES, JITTERS, ASKED)
 def test_a_pause_is_within_its_bounds(failures: int, jitter: float, asked: float | None) -> None:
     """Never under three quarters of a second, never over the longest that may be asked for."""
-    assert 0.75 <= pause(failures, jitter, asked) <= LONGEST_ASKED
-    assert pause(failures, jitter) <= LONGEST
+    assert 0.75 <= pause(failures, jitter, asked) <= MAX_RETRY_AFTER
+    assert pause(failures, jitter) <= MAX_PAUSE
 
 
 @given(FAILURES, JITTERS, ASKED)
@@ -327,7 +329,7 @@ def test_jitter_only_shortens_and_never_below_what_was_asked(failures: int, jitt
     """By a quarter at most."""
     plain, moved = pause(failures, 0.0, asked), pause(failures, jitter, asked)
     assert plain * 0.75 <= moved <= plain
-    assert moved >= min(asked or 0.0, LONGEST_ASKED)
+    assert moved >= min(asked or 0.0, MAX_RETRY_AFTER)
 
 
 def test_a_refresh_gets_another_jitter_each_time() -> None:

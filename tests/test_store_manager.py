@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from sidekey.observe.metrics import Metrics
-from sidekey.store.state import Mark, Name, State
+from sidekey.store.state import Name, State, StateMark
 from sidekey.store.store import Health
 from sidekey.store_manager import StoreReport
 from support.scraping import samples, scrape
@@ -30,9 +30,9 @@ async def test_without_a_store_there_is_no_series() -> None:
 async def test_the_series_say_how_it_was_last() -> None:
     metrics = Metrics()
     report = StoreReport(metrics)
-    report.note(Health(up=True), State(Mark(1, 7, "7")))
+    report.note(Health(up=True), State(StateMark(1, 7, "7")))
     assert await page(metrics) == {"sidekey_store_up": 1, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 0}
-    report.note(Health(up=False, problem="x"), State(Mark(1, 7, "7"), rolled_back=OLDER))
+    report.note(Health(up=False, problem="x"), State(StateMark(1, 7, "7"), rolled_back=OLDER))
     assert await page(metrics) == {"sidekey_store_up": 0, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 1}
 
 

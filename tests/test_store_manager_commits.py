@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from sidekey.config.load import Loader
-from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.secrets import SealingKeys
 from sidekey.errors import StartError
-from sidekey.publish import Commit, Refused
+from sidekey.publish import Commit, PublishRefused
 from sidekey.snapshot.snapshot import Snapshot
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import Put
-from sidekey.store_manager import Managed, joined
+from sidekey.store_manager import StoreManager, joined
 from support.loading import good
 from support.managed import process
 from support.plane import eventually
@@ -29,7 +29,7 @@ HEAD = "version: 1\nstore: {path: store.db, keys: [{id: k1, key: {file: k1}}]}\n
 ENTRY = AuditEntry(who="ann", action="create")
 
 
-def record(vault: Vault, name: str) -> IntegrationRow:
+def record(vault: SealingKeys, name: str) -> IntegrationRow:
     """A new integration for a store."""
     return saved(vault, name, BASIC)
 
@@ -76,7 +76,7 @@ class RefusingOnce:
         del snapshot
         if not self.refused:
             self.refused = True
-            raise Refused("not yet")
+            raise PublishRefused("not yet")
         return lambda: None
 
 
@@ -185,7 +185,7 @@ async def test_nothing_is_committed_before_it_can_be_in_use(tmp_path: Path) -> N
         loader = Loader(running.folder / "sidekey.yaml", {})
         rules = running.snapshot.store
         assert rules is not None
-        starting = await Managed.open(rules, loader)
+        starting = await StoreManager.open(rules, loader)
         row = record(starting.vault, "early")
         with pytest.raises(StoreUnavailable, match="starting"):
             await starting.commit([Put(row, None)], ENTRY)
@@ -200,7 +200,7 @@ async def test_a_store_that_cannot_be_opened_is_an_error_of_the_start(tmp_path: 
     rules = good(loader.load()).store
     assert rules is not None
     with pytest.raises(StartError):
-        await Managed.open(rules, loader, create=False)
+        await StoreManager.open(rules, loader, create=False)
 
 
 def test_a_command_knows_what_is_stored(tmp_path: Path) -> None:

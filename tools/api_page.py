@@ -9,13 +9,13 @@ from sidekey.api.errors import CODES
 from sidekey.api.openapi import codes_of
 from sidekey.api.route import PREFIX, Route
 from sidekey.api.routes import ROUTES
-from sidekey.api.service import MOST_LISTED
-from sidekey.config.errors import MOST_ERRORS
-from sidekey.config.stored.document import LARGEST, LONGEST_PATH, MOST_VALUES
-from sidekey.config.stored.validate import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
-from sidekey.config.yaml_reader import DEEPEST
-from sidekey.credentials.endpoint import LONGEST
-from sidekey.credentials.fields import ENTRIES, LONGEST_NAME, NAMES
+from sidekey.api.service import MAX_LISTED
+from sidekey.config.errors import MAX_ERRORS
+from sidekey.config.stored.document import MAX_PATH_LENGTH, MAX_SIZE, MAX_VALUES
+from sidekey.config.stored.validate import MAX_DESCRIPTION_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
+from sidekey.config.yaml_reader import MAX_DEPTH
+from sidekey.credentials.endpoint import MAX_URL_LENGTH
+from sidekey.credentials.fields import ENTRIES, MAX_NAME_LENGTH, NAMES
 from sidekey.snapshot.admin import Permission, roles_with
 from sidekey.snapshot.status import EXPIRING, FAILING
 from sidekey.store.audit import WINDOW
@@ -159,8 +159,8 @@ HARMLESS
 - With `forward.match_by_host`, Sidekey selects it by host only for callers that list its ID. If a caller lists two
   stored integrations that cover the same target, Sidekey uses the older one, and the younger one is `unusable`. An
   integration of a file takes precedence over both.
-- A description has at most {LONGEST_DESCRIPTION} characters. There are at most {MOST_TAGS} tags of at most
-  {LONGEST_TAG} characters.
+- A description has at most {MAX_DESCRIPTION_LENGTH} characters. There are at most {MAX_TAGS} tags of at most
+  {MAX_TAG_LENGTH} characters.
 
 ### Status
 
@@ -275,13 +275,13 @@ has (`exists`); only `sidekey import` can.
 
 ## Limits
 
-- A body is JSON or YAML in UTF-8 without content coding, of at most {LARGEST >> 10} KiB (as JSON, too), {MOST_VALUES}
-  values, {DEEPEST} levels, and integers of 18 digits.
-- The path of keys to a value has at most {LONGEST_PATH} characters.
+- A body is JSON or YAML in UTF-8 without content coding, of at most {MAX_SIZE >> 10} KiB (as JSON, too), {MAX_VALUES}
+  values, {MAX_DEPTH} levels, and integers of 18 digits.
+- The path of keys to a value has at most {MAX_PATH_LENGTH} characters.
 - A section of headers, query parameters, body fields, claims or preset parameters has at most {NAMES.entries} names
-  of at most {LONGEST_NAME} characters. There are at most {ENTRIES.entries} prefixes, domains and methods each. The
-  URL of a token endpoint or login has at most {LONGEST} characters.
-- A response lists the first {MOST_ERRORS} errors and says if there are more.
+  of at most {MAX_NAME_LENGTH} characters. There are at most {ENTRIES.entries} prefixes, domains and methods each. The
+  URL of a token endpoint or login has at most {MAX_URL_LENGTH} characters.
+- A response lists the first {MAX_ERRORS} errors and says if there are more.
 - With `Expect: 100-continue`, Sidekey sends 100 (Continue) only if you may make the change.
 - Lists have pages of 50 entries. To get the next page, send the value of `next` as `after` (in the audit, as `before`).
   On the last page, `next` is null.
@@ -295,7 +295,7 @@ holds. `store.audit` sets how long Sidekey keeps entries.
   response is 503 `store_unavailable`, and nothing is sent. `outcome` is `sent` until the request ends; for a test, it
   stays `sent` if the store cannot be written at that moment. While the store cannot be used, Sidekey sends tests of
   unsaved integrations without listing them.
-- Refused changes, logins, and tests of unsaved integrations: the audit lists {MOST_LISTED} of each kind an hour for
+- Refused changes, logins, and tests of unsaved integrations: the audit lists {MAX_LISTED} of each kind an hour for
   each token. If there are more, one further entry has the `outcome` `more not listed`. A change with invalid content
   (`invalid`) has no entry.
 - A search (`q`, `who`, `object`, `name`) reads at most {WINDOW:,} entries. If a page is empty but has a `next`,

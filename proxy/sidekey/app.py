@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sidekey import process
-from sidekey.api.listeners import Extension, Health, Managing, build_admin, build_metrics
-from sidekey.api.server import MOST, AdminTls, Server, serve
-from sidekey.api.service import Service
+from sidekey.api.listeners import AdminExtension, Extension, Health, build_admin, build_metrics
+from sidekey.api.server import MAX_CONNECTIONS, AdminTls, Server, serve
+from sidekey.api.service import ApiServices
 from sidekey.certificates.leaves import Leaves
 from sidekey.certificates.service import Certificates
 from sidekey.config.load import Loaded, Loader
@@ -41,10 +41,10 @@ from sidekey.observe.prometheus import Exposition
 from sidekey.observe.writer import LineWriter
 from sidekey.proxy.data_plane import DataPlane
 from sidekey.proxy.worker import Worker
-from sidekey.publish import Commit, Publisher, Refused
+from sidekey.publish import Commit, Publisher, PublishRefused
 from sidekey.snapshot.snapshot import Address, Integration, Log, Preset, Snapshot, TestRequest
-from sidekey.store_manager import Managed
-from sidekey.tokens.ledger import Closed, Ledger
+from sidekey.store_manager import StoreManager
+from sidekey.tokens.ledger import Ledger, NoLedger
 from sidekey.tokens.service import Tokens
 from sidekey.tokens.source import TokenSource
 from sidekey.tokens.static import StaticSource
@@ -66,7 +66,7 @@ class App:
         self,
         snapshot: Snapshot,
         writer: LineWriter,
-        managed: Managed | None = None,
+        managed: StoreManager | None = None,
         ledger: Ledger | None = None,
     ) -> None:
         self.health = Health(None if managed is None else lambda: managed.unread)
@@ -80,7 +80,7 @@ class App:
         self._reloader: Reloader | None = None
         self.managed = managed
         self._admin_tls = _admin_tls(snapshot)
-        self._service: Service | None = None
+        self._service: ApiServices | None = None
         self._servers: list[Server] = []
         self._listener: Listener | None = None
         self._dialer = Dialer(snapshot.network)
@@ -195,7 +195,7 @@ class App:
             )
             if where.metrics is not None:
                 application = build_metrics(self.health, exposition)
-                most = process.side_connections(MOST)
+                most = process.side_connections(MAX_CONNECTIONS)
                 self._servers.append(await serve(application, where.metrics, "listen.metrics", most))
             backlog = process.backlog()
             self._listener = await listen(self.plane.connection, where.proxy, "listen.proxy", backlog=backlog)
@@ -218,7 +218,7 @@ class App:
         """Return the API and the console, or None if nobody could log in."""
         if not self.snapshot.has_api:
             return None
-        self._service = Service(
+        self._service = ApiServices(
             self.managed,
             snapshot=lambda: self.snapshot,
             probe=self.probe,
@@ -230,7 +230,7 @@ class App:
             fetcher=Fetcher(self._dialer, min(process.LOGIN_CALLS, process.calls())),
             report=report_defect,
         )
-        return Managing(self._service, address)
+        return AdminExtension(self._service, address)
 
     async def probe(self, name: str, test: TestRequest) -> Outcome:
         """Send the test request of an integration through the data plane, if its secrets obtain a token."""
@@ -249,7 +249,7 @@ class App:
     async def probe_draft(self, draft: Integration, test: TestRequest) -> Outcome:
         """Send the test request of an integration that nobody else may use."""
         # Nobody would keep what comes of a refresh token, and a token could be the end of one that is in use.
-        ledger = Closed("other processes may share it: save the draft, and test what is saved")
+        ledger = NoLedger("other processes may share it: save the draft, and test what is saved")
         trial = App(_alone(self.snapshot, draft), self._writer, ledger=ledger)
         # What listens is this process's, whatever its config says.
         trial._dialer.own_listeners = self._dialer.own_listeners
@@ -432,7 +432,7 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         log_load(loaded)
         snapshot, managed = of_files, None
         if of_files.store is not None:
-            managed = await Managed.start(of_files.store, loader)
+            managed = await StoreManager.start(of_files.store, loader)
             snapshot = await asyncio.to_thread(loader.join, loaded)
         app = App(snapshot, writer, managed, None if managed is None else managed.ledger)
         app.install_signal_handlers()
@@ -466,7 +466,7 @@ def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -
     if log.file is not None:
         try:
             output = open_log(log)
-        except Refused as refused:
+        except PublishRefused as refused:
             writer.close()
             raise StartError(str(refused)) from None
         get_logger().info("log lines go to a file", file=log.file)

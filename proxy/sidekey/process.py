@@ -95,25 +95,25 @@ def descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-class Afforded(NamedTuple):
+class DescriptorBudget(NamedTuple):
     """What NOFILE suffices for: so many exchanges `in_flight`, and `descriptors` for connections on either side."""
 
     in_flight: int
     descriptors: int
 
 
-def afford(in_flight: int) -> Afforded:
+def afford(in_flight: int) -> DescriptorBudget:
     """What NOFILE suffices for of `in_flight` exchanges, at least one.
 
     An exchange takes two descriptors, one towards the caller and one towards the upstream.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return Afforded(in_flight, sys.maxsize)
+        return DescriptorBudget(in_flight, sys.maxsize)
     # The loop accepts all that waits before a connection can be counted.
     aside = min(_DESCRIPTORS_ASIDE + side_connections(ADMIN_CONNECTIONS), soft // 2)
     descriptors = max(2, soft - aside - calls() - 2 * backlog())
-    return Afforded(min(in_flight, descriptors // 2), descriptors)
+    return DescriptorBudget(min(in_flight, descriptors // 2), descriptors)
 
 
 def backlog() -> int:

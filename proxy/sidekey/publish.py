@@ -20,11 +20,11 @@ class Changes(NamedTuple):
     revision: int | None = None
 
 
-class Refused(Exception):
+class PublishRefused(Exception):
     """A part cannot serve by a snapshot although it is valid; the message says why, and what to do."""
 
 
-class Part(Protocol):
+class PublishedPart(Protocol):
     """What serves by a snapshot."""
 
     def prepare(self, snapshot: Snapshot) -> Commit:
@@ -43,7 +43,9 @@ class Publisher:
     commit raises is passed to `report`, which must not raise.
     """
 
-    def __init__(self, first: Snapshot, parts: Iterable[Part], report: Callable[[BaseException], object]) -> None:
+    def __init__(
+        self, first: Snapshot, parts: Iterable[PublishedPart], report: Callable[[BaseException], object]
+    ) -> None:
         self.parts = list(parts)
         self._snapshot = first
         self._report = report

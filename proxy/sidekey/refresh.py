@@ -49,7 +49,7 @@ class Failed(Generic[E]):
     counts: bool = True
 
 
-class Refresh(Generic[T, E]):
+class SingleFlight(Generic[T, E]):
     """Runs the attempts of one owner: one at a time, each in a task that belongs to none of those who wait for it.
 
     `error` is that of the last attempt if it failed, `failures` how many failed in a row, and before `not_before` (on
@@ -80,7 +80,7 @@ class Refresh(Generic[T, E]):
         """Whether none is under way, and none should begin yet."""
         return self._task is None and asyncio.get_running_loop().time() < self.not_before
 
-    def go_on(self, former: Refresh[T, E]) -> None:
+    def go_on(self, former: SingleFlight[T, E]) -> None:
         """Begin where the attempts of another owner have ended: with its error, its failures and its pause."""
         self.error, self.failures, self.not_before = former.error, former.failures, former.not_before
 
@@ -160,8 +160,8 @@ def _call(reference: WeakMethod[Callable[[], None]]) -> None:
 
 
 FIRST = 1.0
-LONGEST = 60.0
-LONGEST_ASKED = 3600.0
+MAX_PAUSE = 60.0
+MAX_RETRY_AFTER = 3600.0
 """Seconds of a `Retry-After` that are honoured: an endpoint may not lock an integration out for a day."""
 
 _DOUBLINGS = 6
@@ -173,8 +173,8 @@ def pause(failures: int, jitter: float, asked: float | None = None) -> float:
     It doubles up to `LONGEST`; `jitter`, within 0 and 1, takes away up to a quarter. `asked` is the response's
     `Retry-After` in seconds, which can only make it longer.
     """
-    base: float = min(LONGEST, FIRST * 2 ** min(failures - 1, _DOUBLINGS))
-    return max(base * (1 - jitter / 4), min(asked or 0.0, LONGEST_ASKED))
+    base: float = min(MAX_PAUSE, FIRST * 2 ** min(failures - 1, _DOUBLINGS))
+    return max(base * (1 - jitter / 4), min(asked or 0.0, MAX_RETRY_AFTER))
 
 
 def growing(jitter: Callable[[], float]) -> Pause:

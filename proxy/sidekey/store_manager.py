@@ -10,7 +10,7 @@ from typing import Any
 from sidekey.config.load import KeysError, Loaded, Loader
 from sidekey.config.reload import Reloader, ReloadError
 from sidekey.config.stored.build import StoredSource
-from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.secrets import SealingKeys
 from sidekey.errors import StartError
 from sidekey.observe.log import get_logger, report_defect
 from sidekey.observe.metrics import Metrics
@@ -71,7 +71,7 @@ class StoreReport:
         self._rolled_back = state.rolled_back
 
 
-class Managed:
+class StoreManager:
     """Joins what a store says with the files of a config, from the loader's next load on.
 
     As a part of the process (`runtime.publisher.Part`) it goes by the keys of the snapshot in use.
@@ -95,7 +95,7 @@ class Managed:
         loader.follow(self._source)
 
     @classmethod
-    async def open(cls, rules: StoreRules, loader: Loader, *, create: bool = True) -> Managed:
+    async def open(cls, rules: StoreRules, loader: Loader, *, create: bool = True) -> StoreManager:
         """Open the store of these rules. Raises StartError with what to do."""
         try:
             store = await open_store(rules, create=create)
@@ -104,7 +104,7 @@ class Managed:
         return cls(store, rules, loader)
 
     @classmethod
-    async def start(cls, rules: StoreRules, loader: Loader) -> Managed:
+    async def start(cls, rules: StoreRules, loader: Loader) -> StoreManager:
         """Open the store of these rules, or begin without it where it cannot be reached: `follow` tries it again.
 
         Raises StartError with what to do, where trying again would not help.
@@ -130,9 +130,9 @@ class Managed:
         self._look()
 
     @property
-    def vault(self) -> Vault:
+    def vault(self) -> SealingKeys:
         """Seals and opens the secrets of the store. Raises StoreUnavailable until the store is open."""
-        return Vault(self.store.id, self.store.ring)
+        return SealingKeys(self.store.id, self.store.ring)
 
     async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
         """Do all changes, or none, with their entry in the audit; the state that has them, which is in use here.
@@ -232,7 +232,7 @@ def joined(rules: StoreRules, loader: Loader, loaded: Loaded) -> Snapshot:
     """What was loaded of the files with what the store says now, for a command. Raises StartError."""
 
     async def read() -> None:
-        managed = await Managed.open(rules, loader, create=False)
+        managed = await StoreManager.open(rules, loader, create=False)
         await managed.close()
 
     asyncio.run(read())

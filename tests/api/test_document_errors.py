@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sidekey.config.errors import MOST_ERRORS
+from sidekey.config.errors import MAX_ERRORS
 from support.api import Api, Said, managed
 
 ERRORS = Path(__file__).parent / "errors"
@@ -99,7 +99,7 @@ def test_each_mistake_is_named_with_its_place_and_a_way_out(api: Api, name: str)
     expected = (ERRORS / f"{name}.txt").read_text().splitlines()[1:]
     assert shown(said) == expected
     assert b"hunter2" not in said.body
-    assert len(expected) <= MOST_ERRORS
+    assert len(expected) <= MAX_ERRORS
     if media_type == "application/yaml" and said.code != "malformed":
         same = send(api, name, json.dumps(yaml.safe_load(body)).encode(), "application/json")
         assert sorted(shown(same)) == sorted([expected[0], *(line.partition(" ")[2] for line in expected[1:])])

@@ -9,7 +9,7 @@ import pytest
 from sidekey.api.errors import ApiProblem
 from sidekey.api.integration_rows import presets_of, refuse_deletion, refuse_edit
 from sidekey.config.build.presets import PresetJudge
-from sidekey.config.errors import MOST_ERRORS
+from sidekey.config.errors import MAX_ERRORS
 from sidekey.config.stored.presets import build_preset
 from sidekey.snapshot.snapshot import Preset, Snapshot
 from sidekey.store.records import PresetRow
@@ -50,11 +50,11 @@ def test_what_uses_an_integration_is_found_wherever_it_is() -> None:
 
 def test_a_response_names_some_of_very_many() -> None:
     """It stays short."""
-    found = snapshot(*(preset(f"p{number:03}") for number in range(MOST_ERRORS + 1)))
+    found = snapshot(*(preset(f"p{number:03}") for number in range(MAX_ERRORS + 1)))
     with pytest.raises(ApiProblem) as refused:
         refuse_deletion("h", EMPTY, found)
-    assert len(refused.value.presets) == MOST_ERRORS
-    assert f"p009 and {MOST_ERRORS - 9} more use it" in refused.value.detail
+    assert len(refused.value.presets) == MAX_ERRORS
+    assert f"p009 and {MAX_ERRORS - 9} more use it" in refused.value.detail
 
 
 def test_an_edit_is_refused_for_what_could_not_be_used_any_more_alone() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidekey.api.models import PAGE, altered_in, keys, page_of
-from sidekey.store.integrity import Held, Line
+from sidekey.store.integrity import RowHeader, VerifiedRow
 from sidekey.store.state import State
 
 
@@ -26,9 +26,12 @@ def test_a_page_ends_with_the_key_that_the_next_begins_after() -> None:
 
 def test_an_altered_row_is_known_by_a_name_that_is_one() -> None:
     """Whoever wrote to the database may have written anything; a row of another kind is none of these."""
-    lines = [Line("caller", "r1", "billing", 3, "k1", "", 1), Line("caller", "r2", "Not a name", 1, "k1", "", 1)]
-    lines.append(Line("token", "r3", "ann", 1, "k1", "", 1))
-    rows = {line.name: Held(line, None, verified=False) for line in lines}
+    lines = [
+        RowHeader("caller", "r1", "billing", 3, "k1", "", 1),
+        RowHeader("caller", "r2", "Not a name", 1, "k1", "", 1),
+    ]
+    lines.append(RowHeader("token", "r3", "ann", 1, "k1", "", 1))
+    rows = {line.name: VerifiedRow(line, None, verified=False) for line in lines}
     state = State(rows=rows, altered=frozenset((line.kind, line.id) for line in lines))
     assert altered_in(state, "caller") == {"billing": lines[0]}
     assert altered_in(State(rows=rows), "caller") == {}

@@ -19,7 +19,7 @@ from sidekey.api.handlers.integrations import INTEGRATIONS
 from sidekey.api.handlers.preset_tests import preview_draft
 from sidekey.api.messages import ApiRequest, Condition
 from sidekey.api.routes import ROUTES
-from sidekey.api.service import AuditBudget, Service, expect
+from sidekey.api.service import ApiServices, AuditBudget, require_version
 from sidekey.diagnostics.probe import Outcome
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
@@ -43,11 +43,11 @@ async def never(name: object, *_: object) -> Outcome:
 
 
 @asynccontextmanager
-async def serviced(folder: Path) -> AsyncIterator[tuple[Service, list[BaseException]]]:
+async def serviced(folder: Path) -> AsyncIterator[tuple[ApiServices, list[BaseException]]]:
     """A service over a store in this process."""
     (folder / "sidekey.yaml").write_text(f"version: 1\n{config(folder)}")
     async with process(folder) as running:
-        service = Service(
+        service = ApiServices(
             running.managed,
             snapshot=lambda: running.snapshot,
             probe=never,
@@ -107,10 +107,10 @@ async def test_of_two_that_make_one_name_one_is_told(tmp_path: Path) -> None:
         row = first.callers["billing"]
         with pytest.raises(Changed):
             await service.commit(ASK, [Put(row, 7)])
-        assert expect(row, WHATEVER) == 1
+        assert require_version(row, WHATEVER) == 1
         for never in (Condition(), Condition(absent=True), Condition(frozenset({2}))):
             with pytest.raises(ApiProblem):
-                expect(row, never)
+                require_version(row, never)
 
 
 async def test_a_name_that_is_none_is_not_in_the_audit(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sidekey.api.statuses import Standings, problem_of
+from sidekey.api.statuses import StatusView, problem_of
 from sidekey.snapshot.snapshot import Snapshot, Stored
 from support.plane import integration
 from support.stored import BASIC, stored
@@ -17,9 +17,9 @@ OF_STORE = replace(integration("crm", "https://crm.test"), stored=True)
 def test_what_the_snapshot_does_not_know_yet_is_ok() -> None:
     """It was saved a moment ago; a row that does not verify any more is unusable at once."""
     for snapshot in (Snapshot({}), Snapshot({}, stored=Stored())):
-        standing = Standings(snapshot, now=NOW).of_stored(ROW)
+        standing = StatusView(snapshot, now=NOW).of_stored(ROW)
         assert (standing.status, standing.problem, problem_of(snapshot, "crm")) == ("ok", "", "")
     known = Stored(problems={"crm": ""}, integrations={"crm": OF_STORE})
     snapshot = Snapshot({"crm": OF_STORE}, stored=known)
-    standing = Standings(snapshot, now=NOW).of_stored(replace(ROW, verified=False))
+    standing = StatusView(snapshot, now=NOW).of_stored(replace(ROW, verified=False))
     assert (standing.status, "something other than Sidekey" in standing.problem) == ("unusable", True)

@@ -17,7 +17,7 @@ import pytest
 from sidekey.store.audit import AuditEntry
 from sidekey.store.records import CallerRow, IntegrationRow, new_row
 from sidekey.store.state import Delete, Put
-from sidekey.store_manager import Managed
+from sidekey.store_manager import StoreManager
 from support import files
 from support.plane import eventually
 from support.private_ca import Authority
@@ -40,7 +40,7 @@ class Editor:
     def __init__(self, sidekey: Serving) -> None:
         managed = sidekey.app.managed
         assert managed is not None
-        self.managed: Managed = managed
+        self.managed: StoreManager = managed
 
     async def put(self, name: str, document: Mapping[str, Any]) -> None:
         """Save a document as the API does."""

@@ -14,7 +14,7 @@ import pytest
 
 from sidekey.app import App
 from sidekey.observe.writer import LineWriter
-from sidekey.publish import Commit, CommitError, Part
+from sidekey.publish import Commit, CommitError, PublishedPart
 from sidekey.snapshot.snapshot import Address, Listen, Snapshot
 from support.certificate_files import mount
 from support.certificates import issue
@@ -191,17 +191,17 @@ async def test_an_upload_in_flight_is_not_cut_by_a_file_that_lowers_its_limits(
         assert (refused.status, problem(refused)["code"]) == (413, "request_too_large")
 
 
-def as_given(parts: list[Part[Snapshot]]) -> None:
+def as_given(parts: list[PublishedPart[Snapshot]]) -> None:
     """The order of `App`."""
     del parts
 
 
-def backwards(parts: list[Part[Snapshot]]) -> None:
+def backwards(parts: list[PublishedPart[Snapshot]]) -> None:
     """The opposite."""
     parts.reverse()
 
 
-def shuffled(seed: int) -> Callable[[list[Part[Snapshot]]], None]:
+def shuffled(seed: int) -> Callable[[list[PublishedPart[Snapshot]]], None]:
     """Some other, always the same for a seed."""
     return random.Random(seed).shuffle
 
@@ -225,7 +225,7 @@ async def denied(sidekey: Serving, name: str) -> bool:
 
 @pytest.mark.parametrize("arrange", [as_given, backwards, *map(shuffled, range(6))])
 async def test_the_order_of_the_parts_does_not_matter(
-    arrange: Callable[[list[Part[Snapshot]]], None], ca: Authority, tmp_path: Path
+    arrange: Callable[[list[PublishedPart[Snapshot]]], None], ca: Authority, tmp_path: Path
 ) -> None:
     """Whatever a config can change is changed at once, and back again: what is served then follows from it alone."""
     mount(tmp_path, issue(start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=6)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.ca.authorities import MOST, Authorities, Authority, CaRules, RotationError
+from sidekey.ca.authorities import MAX_AUTHORITIES, Authorities, CaRules, LocalAuthority, RotationError
 from sidekey.ca.certificates import make_authority
 from sidekey.ca.scope import Scope
 from support.local_cas import DAY, NOW, authority_of, rules_in, scope_of
@@ -16,11 +16,11 @@ from support.local_cas import DAY, NOW, authority_of, rules_in, scope_of
 A, B, C = "https://a.test", "https://b.test", "https://c.test"
 
 
-def make(scope: Scope, generation: int) -> Authority:
+def make(scope: Scope, generation: int) -> LocalAuthority:
     return make_authority(scope, generation, NOW)
 
 
-def never(*_: object) -> Authority:
+def never(*_: object) -> LocalAuthority:
     raise AssertionError("no CA was to be made")
 
 
@@ -72,7 +72,7 @@ def test_what_has_expired_signs_no_more_and_is_replaced() -> None:
 def test_there_are_never_too_many() -> None:
     """What callers read must not grow for ever; a rotation joins them."""
     found = one("https://h0.test")
-    for number in range(1, MOST):
+    for number in range(1, MAX_AUTHORITIES):
         found = found.ensure(scope_of(f"https://h{number}.test"), NOW, make)
     with pytest.raises(RotationError, match="sidekey ca rotate"):
         found.ensure(scope_of(A), NOW, make)

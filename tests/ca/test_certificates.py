@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from sidekey.ca.authorities import MARK, Authority
+from sidekey.ca.authorities import MARK, LocalAuthority
 from sidekey.ca.certificates import (
     BACKDATED,
     CA_LIFE,
@@ -33,7 +33,7 @@ def certificate_of(pem: str) -> x509.Certificate:
     return x509.load_pem_x509_certificates(pem.encode())[0]
 
 
-def openssl_verify(authority: Authority, host: str, folder: Path) -> str:
+def openssl_verify(authority: LocalAuthority, host: str, folder: Path) -> str:
     """What `openssl verify` says of a leaf for this host, strictly, at the moment it was made."""
     pem, _ = Signer(authority, make_key()).leaf(host, NOW)
     (folder / "leaf.pem").write_text(pem)

@@ -9,7 +9,7 @@ import pytest
 
 from sidekey.ca import maintain
 from sidekey.ca.authorities import CaRules, RotationError
-from sidekey.ca.maintain import rotate, settle, trusted
+from sidekey.ca.maintain import ensure_authorities, rotate, trusted
 from sidekey.ca.storage import read, state_file
 from sidekey.ca.trust_folder import TrustFolderError
 from support.local_cas import NOW, authority_of, rules_in, scope_of
@@ -18,26 +18,26 @@ A, B = "https://a.test", "https://b.test"
 
 
 def test_the_first_makes_it_and_the_next_finds_it(tmp_path: Path) -> None:
-    first = settle(rules_in(tmp_path, A), NOW)
+    first = ensure_authorities(rules_in(tmp_path, A), NOW)
     assert (first.first, len(first.made), first.problem, first.untold) == (True, 1, "", "")
-    again = settle(rules_in(tmp_path, A), NOW)
+    again = ensure_authorities(rules_in(tmp_path, A), NOW)
     assert (again.first, again.made, again.authorities) == (False, (), first.authorities)
     assert (tmp_path / "trust" / "ca.pem").read_text() == first.made[0].certificate
 
 
 def test_a_trust_folder_that_lost_a_file_is_written_again(tmp_path: Path) -> None:
-    first = settle(rules_in(tmp_path, A), NOW)
+    first = ensure_authorities(rules_in(tmp_path, A), NOW)
     bundle = tmp_path / "trust" / "bundle.pem"
     whole = bundle.read_bytes()
     bundle.unlink()
-    again = settle(rules_in(tmp_path, A), NOW)
+    again = ensure_authorities(rules_in(tmp_path, A), NOW)
     assert (again.made, again.authorities) == ((), first.authorities)
     assert bundle.read_bytes() == whole
 
 
 def test_a_host_more_adds_a_ca_which_callers_must_trust_beside_the_first(tmp_path: Path) -> None:
-    first = settle(rules_in(tmp_path, A), NOW)
-    more = settle(rules_in(tmp_path, A, B), NOW)
+    first = ensure_authorities(rules_in(tmp_path, A), NOW)
+    more = ensure_authorities(rules_in(tmp_path, A, B), NOW)
     assert (more.first, len(more.made)) == (False, 1)
     assert more.authorities.every == (*first.made, *more.made)
     assert (tmp_path / "trust" / "ca.pem").read_text() == trusted(more.authorities)
@@ -45,13 +45,13 @@ def test_a_host_more_adds_a_ca_which_callers_must_trust_beside_the_first(tmp_pat
 
 def test_a_folder_that_cannot_be_written_leaves_what_is_there_in_use(tmp_path: Path) -> None:
     """A read-only mount, say; what it does not cover cannot be signed for."""
-    first = settle(rules_in(tmp_path, A), NOW)
+    first = ensure_authorities(rules_in(tmp_path, A), NOW)
     state_file(tmp_path).with_name("lock").unlink()
     state_file(tmp_path).with_name("lock").mkdir()
-    found = settle(rules_in(tmp_path, A, B), NOW)
+    found = ensure_authorities(rules_in(tmp_path, A, B), NOW)
     assert "cannot be written" in found.problem
     assert found.authorities == first.authorities
-    assert settle(rules_in(tmp_path, A), NOW).problem == ""
+    assert ensure_authorities(rules_in(tmp_path, A), NOW).problem == ""
 
 
 def test_why_there_is_none_is_said_with_the_way_out(tmp_path: Path) -> None:
@@ -61,22 +61,22 @@ def test_why_there_is_none_is_said_with_the_way_out(tmp_path: Path) -> None:
         (CaRules(scope=scope_of(A)), "set ca.folder: neither $STATE_DIRECTORY"),
         (CaRules(brought=True), "ca.certificate and ca.private_key cannot be used: run sidekey check"),
     ):
-        found = settle(rules, NOW)
+        found = ensure_authorities(rules, NOW)
         assert reason in found.problem
         assert found.authorities.every == ()
 
 
 def test_a_trust_folder_that_cannot_be_written_is_no_reason_not_to_sign(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    found = settle(replace(rules_in(tmp_path, A), trust_folder=tmp_path / "file"), NOW)
+    found = ensure_authorities(replace(rules_in(tmp_path, A), trust_folder=tmp_path / "file"), NOW)
     assert len(found.authorities.every) == 1
     assert "set ca.trust_folder" in found.untold
-    assert "set ca.trust_folder" in settle(replace(rules_in(tmp_path, A), trust_folder=None), NOW).untold
+    assert "set ca.trust_folder" in ensure_authorities(replace(rules_in(tmp_path, A), trust_folder=None), NOW).untold
 
 
 def test_a_ca_of_the_operators_is_shown_and_not_kept(tmp_path: Path) -> None:
     own = authority_of(A, generation=0)
-    found = settle(replace(rules_in(tmp_path, A), brought=True, own=own), NOW)
+    found = ensure_authorities(replace(rules_in(tmp_path, A), brought=True, own=own), NOW)
     assert found.authorities.signer("a.test", NOW) is own
     assert (tmp_path / "trust" / "ca.pem").read_text() == own.trusted
     assert read(tmp_path) is None
@@ -84,17 +84,17 @@ def test_a_ca_of_the_operators_is_shown_and_not_kept(tmp_path: Path) -> None:
 
 def test_a_rotation_is_kept_and_shown_step_by_step(tmp_path: Path) -> None:
     rules = rules_in(tmp_path, A)
-    (old,) = settle(rules, NOW).made
+    (old,) = ensure_authorities(rules, NOW).made
     shown = tmp_path / "trust" / "ca.pem"
     added = rotate(rules, NOW, "next").authorities
     new = added.every[1]
     assert shown.read_text() == old.trusted + new.trusted
-    assert settle(rules, NOW).authorities.signer("a.test", NOW) == old
+    assert ensure_authorities(rules, NOW).authorities.signer("a.test", NOW) == old
     rotate(rules, NOW, "activate")
-    assert settle(rules, NOW).authorities.signer("a.test", NOW) == new
+    assert ensure_authorities(rules, NOW).authorities.signer("a.test", NOW) == new
     rotate(rules, NOW, "retire")
     assert shown.read_text() == new.trusted
-    assert read(tmp_path) == settle(rules, NOW).authorities
+    assert read(tmp_path) == ensure_authorities(rules, NOW).authorities
     with pytest.raises(RotationError, match="there is no old CA"):
         rotate(rules, NOW, "retire")
 
@@ -113,4 +113,4 @@ def test_the_reason_why_callers_cannot_be_told_is_that_of_the_folder(
         raise TrustFolderError("the reason")
 
     monkeypatch.setattr(maintain.trust, "write", fail)
-    assert settle(rules_in(tmp_path, A), NOW).untold == "the reason"
+    assert ensure_authorities(rules_in(tmp_path, A), NOW).untold == "the reason"

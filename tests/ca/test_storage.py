@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.ca import storage as state
-from sidekey.ca.authorities import Authorities, Authority
+from sidekey.ca.authorities import Authorities, LocalAuthority
 from sidekey.ca.scope import Scope
 from sidekey.ca.storage import FolderError, read, state_file, update
 from support.local_cas import NOW, authority_of, scope_of
@@ -24,7 +24,7 @@ A = authority_of("https://a.test")
 B = authority_of("https://b.test")
 
 
-def keep(*authorities: Authority) -> Authorities:
+def keep(*authorities: LocalAuthority) -> Authorities:
     return Authorities(1, authorities)
 
 

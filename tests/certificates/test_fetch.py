@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.certificates.fetch import LARGEST, UrlFetch
-from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.certificates.fetch import MAX_BODY_SIZE, UrlFetch
+from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.policy.targets import Policy
-from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, NetworkRules, Trust
 from support.dialling import HOSTS, LOOPBACK
@@ -44,12 +44,14 @@ def tls(ca: Authority) -> ssl.SSLContext:
 def integration(ca: Authority) -> Integration:
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     trust = ca.trust
-    return Integration("bank", "mtls", Policy(), None, secrets, Traits(Places()), trust, allow_private=LOOPBACK)
+    return Integration(
+        "bank", "mtls", Policy(), None, secrets, CredentialTraits(InjectionPoints()), trust, allow_private=LOOPBACK
+    )
 
 
 def loader_at(port: int, *places: Keys) -> CertificateLoader:
     urls = tuple((place, f"https://up.test:{port}/{place[-1]}?k=v") for place in places)
-    return CertificateLoader(lambda fetched, now: Reading(None), urls=urls, refresh_every=3600)
+    return CertificateLoader(lambda fetched, now: CertificateResult(None), urls=urls, refresh_every=3600)
 
 
 def fetching(integration: Integration, loader: CertificateLoader) -> UrlFetch:
@@ -117,7 +119,7 @@ async def test_a_failure_of_one_does_not_hold_back_the_other(integration: Integr
         (answering(answer(b"", b"Location: https://up.test/x", status=b"302 x")), "302: redirects are not followed"),
         (answering(answer(status=b"404 secret words")), "the server returned 404"),
         (answering(answer(b"", status=b"304 Not Modified")), "the server returned 304: redirects are not followed"),
-        (answering(answer(bytes(LARGEST + 1))), "the server returned more than 256 KiB"),
+        (answering(answer(bytes(MAX_BODY_SIZE + 1))), "the server returned more than 256 KiB"),
         (answering(b"nonsense\r\n\r\n"), "the server did not return a valid HTTP/1.1 response"),
     ],
     ids=["redirect", "not found", "304 unasked", "too large", "no HTTP"],

@@ -17,7 +17,7 @@ import structlog
 from cryptography import x509
 
 from sidekey.ca import maintain
-from sidekey.ca.authorities import Authority, CaRules
+from sidekey.ca.authorities import CaRules, LocalAuthority
 from sidekey.ca.storage import state_file
 from sidekey.certificates import leaves as module
 from sidekey.certificates.leaves import KEPT, WAITING, Leaves
@@ -295,7 +295,9 @@ async def test_a_rotation_while_a_leaf_is_made_keeps_none_of_the_old_ca(
         asking = asyncio.create_task(rig.leaves.obtain("a.test"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        rig.leaves._adopt(rules, maintain.Settled(made))  # as a look at the files would, which has the same thread
+        rig.leaves._adopt(
+            rules, maintain.MaintenanceResult(made)
+        )  # as a look at the files would, which has the same thread
         go_on.set()
         assert await asking
     assert rig.leaves.context_for("a.test") is None
@@ -406,7 +408,7 @@ async def test_a_ca_that_tls_cannot_use_is_unavailable(rig: Rig) -> None:
 async def test_a_defect_is_reported_and_ends_in_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(tmp_path)
 
-    def fail(*_: object) -> Authority:
+    def fail(*_: object) -> LocalAuthority:
         raise ZeroDivisionError
 
     monkeypatch.setattr(module, "settle", fail)

@@ -20,7 +20,7 @@ from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import LAST_LOOK, Fetcher
 from sidekey.observe.metrics import Metrics
-from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.snapshot import Integration, Snapshot
 from support.certificate_files import bank, configured, current, events, is_of, mount
 from support.certificates import Issued
@@ -144,7 +144,7 @@ async def test_an_error_while_preparing_changes_nothing(
     source = kept(certificates, former)
     before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.files(), asyncio.all_tasks()
     more = replace(by_url(tmp_path, ca, shelf[1]), id="url")
-    broken = replace(latter, id="broken", certificate=Unprepared(lambda fetched, now: Reading(None)))
+    broken = replace(latter, id="broken", certificate=Unprepared(lambda fetched, now: CertificateResult(None)))
     with structlog.testing.capture_logs() as lines, pytest.raises(ZeroDivisionError):
         certificates.prepare(Snapshot(integrations={each.id: each for each in (latter, more, broken)}))
     await advance(1, step=1)
@@ -222,7 +222,7 @@ async def test_a_defect_in_one_leaves_the_others_fresh(metrics: Metrics, tmp_pat
         defects.append(defect)
         return "d1"
 
-    def broken(fetched: object, now: float) -> Reading:
+    def broken(fetched: object, now: float) -> CertificateResult:
         raise ZeroDivisionError
 
     certificates = Certificates(Fetcher(Dialer(RULES), 16), metrics, report)

@@ -10,7 +10,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from sidekey.ca.maintain import settle
+from sidekey.ca.maintain import ensure_authorities
 from sidekey.ca.storage import read
 from sidekey.cli.ca import CaError, bundle, described, paths, rotate, trust_folder
 from support.child import Child, run_cli
@@ -175,7 +175,7 @@ def test_a_running_sidekey_has_written_what_callers_trust_before_it_is_ready_and
 
 def test_the_trust_folder_of_another_user_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root, whose state is elsewhere, could write there a CA that the running Sidekey lacks."""
-    settle(rules_in(tmp_path / "theirs", "https://a.test"), NOW)
+    ensure_authorities(rules_in(tmp_path / "theirs", "https://a.test"), NOW)
     shared = tmp_path / "theirs" / "trust"
     before = (shared / "ca.pem").read_text()
     mine = replace(rules_in(tmp_path / "mine", "https://a.test"), trust_folder=shared)
@@ -192,7 +192,7 @@ def test_the_trust_folder_of_another_user_is_taken_as_it_is(tmp_path: Path, monk
 def test_what_belongs_to_another_user_is_left_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By every command: what root would put there, callers could not use."""
     theirs = rules_in(tmp_path / "theirs", "https://a.test")
-    settle(theirs, NOW)
+    ensure_authorities(theirs, NOW)
     shared = tmp_path / "theirs" / "trust"
     before = {each: each.read_bytes() for each in shared.iterdir()}
     mine = replace(rules_in(tmp_path / "mine", "https://a.test"), trust_folder=shared)

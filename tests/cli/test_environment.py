@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.ca.maintain import settle
-from sidekey.cli.environment import NoProxyUrl, Proxy, Variables, WayIn, environment, parse_proxy, proxy_address
+from sidekey.ca.maintain import ensure_authorities
+from sidekey.cli.environment import NoProxyUrl, Proxy, ProxyLocation, Variables, environment, parse_proxy, proxy_address
 from sidekey.cli.trust_variables import ADDING, REPLACING, KeptTrustError
 from sidekey.snapshot.snapshot import Address
 from support import programs
@@ -150,8 +150,8 @@ def test_the_jvm_reads_back_what_is_quoted(name: str, tmp_path: Path) -> None:
 
 def test_a_variable_that_names_a_file_keeps_its_certificates(tmp_path: Path) -> None:
     """Each gets theirs and ours; those that name nothing get ours."""
-    ours = settle(rules_in(tmp_path / "ours", "https://a.test"), NOW).authorities.every[0].certificate
-    theirs = settle(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.every[0].certificate
+    ours = ensure_authorities(rules_in(tmp_path / "ours", "https://a.test"), NOW).authorities.every[0].certificate
+    theirs = ensure_authorities(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.every[0].certificate
     (tmp_path / "corp.pem").write_text(theirs)
     trust = tmp_path / "ours" / "trust"
     for name in (*REPLACING, *ADDING):
@@ -168,9 +168,9 @@ def test_a_variable_that_names_a_file_keeps_its_certificates(tmp_path: Path) -> 
 def test_a_trust_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     """A service without it would fail at its first request."""
     with pytest.raises(KeptTrustError, match=r"ca\.pem does not exist: name Sidekey's trust folder"):
-        WayIn(HERE, tmp_path).check_trust()
-    settle(rules_in(tmp_path, "https://a.test"), NOW)
-    WayIn(HERE, tmp_path / "trust").check_trust()
+        ProxyLocation(HERE, tmp_path).check_trust()
+    ensure_authorities(rules_in(tmp_path, "https://a.test"), NOW)
+    ProxyLocation(HERE, tmp_path / "trust").check_trust()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidekey.cli import main
-from sidekey.cli.groups import Deferred, DeferredGroup, Group
+from sidekey.cli.groups import Group, LazyCommand, LazyGroup
 from support.child import run_process
 
 LONG = "A summary that is longer than the forty-five characters that click would leave of it, and that is wrapped."
@@ -37,7 +37,7 @@ def test_a_command_that_is_absent_is_wrong_usage() -> None:
 
 
 def test_a_module_without_a_command_is_a_defect() -> None:
-    group = DeferredGroup("group", deferred={"one": Deferred("terminal", "One.")})
+    group = LazyGroup("group", deferred={"one": LazyCommand("terminal", "One.")})
     with pytest.raises(AttributeError):
         group.get_command(click.Context(group), "one")
 
@@ -56,7 +56,7 @@ def test_an_error_that_is_not_of_the_output_is_not_hidden(monkeypatch: pytest.Mo
     def fail() -> None:
         raise OSError(errno.ENOSPC, "of something else")
 
-    group = DeferredGroup("group", deferred={"one": Deferred("one", "One.")})
+    group = LazyGroup("group", deferred={"one": LazyCommand("one", "One.")})
     monkeypatch.setattr(group, "get_command", lambda *_: click.Command("one", callback=fail))
     with pytest.raises(OSError, match="of something else"):
         group.main(["one"], "group")

@@ -17,7 +17,7 @@ import pytest
 
 from sidekey.cli import import_config
 from sidekey.config.load import Loader
-from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.transfer import exported_integration
 from sidekey.config.yaml_writer import write
 from sidekey.store.state import Delete, Put, State
@@ -100,7 +100,7 @@ class Site:
 
         async def read() -> dict[str, tuple[str, dict[str, str]]]:
             async with self.place.open(create=False) as store:
-                vault = Vault(store.id, store.ring)
+                vault = SealingKeys(store.id, store.ring)
                 rows = store.state.integrations
                 return {name: (without_ids(row.document), opened(row, vault).values) for name, row in rows.items()}
 
@@ -422,7 +422,7 @@ def test_nothing_is_written_where_somebody_else_was_faster(sqlite: Site, monkeyp
 
     monkeypatch.setattr(Store, "commit", late)
     with pytest.raises(import_config.ImportFailed, match="nothing was imported: meanwhile crm exists already"):
-        import_config.import_config(loader, loaded, import_config.Wanted(sqlite.folder / "in.yaml", ENVIRONMENT))
+        import_config.import_config(loader, loaded, import_config.ImportOptions(sqlite.folder / "in.yaml", ENVIRONMENT))
     assert sqlite.state().callers == {}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.cli.list import Running, ask, described, lines, listed
+from sidekey.cli.list import RunningStatus, ask, described, lines, listed
 from sidekey.snapshot.snapshot import Address, Listen, Snapshot, Stored
 from sidekey.snapshot.status import FAILING
 from support.certificates import issue
@@ -28,8 +28,8 @@ from support.single_response import answering_once
 from support.statuses import certified, unread
 
 NOW = 1_800_000_000.0
-RUNNING = Running()
-UNKNOWN = Running(reason="nobody was asked")
+RUNNING = RunningStatus()
+UNKNOWN = RunningStatus(reason="nobody was asked")
 
 FILE = replace(integration("file", "https://file.test/x"), description="of a file", tags=("a", "b"))
 SAVED = replace(integration("saved", "https://saved.test"), stored=True)
@@ -90,7 +90,7 @@ def test_on_a_narrow_terminal_long_texts_go_below() -> None:
 
 def test_what_a_running_process_says_is_beside_it() -> None:
     """Requests of all outcomes; an ID without a series has had none. Of a token it alone knows the end."""
-    running = Running({"file": 7}, {"saved": NOW + 60})
+    running = RunningStatus({"file": 7}, {"saved": NOW + 60})
     table = lines(listed(SNAPSHOT, running, now=NOW, usable=True), running)
     assert table == [
         "ID     KIND   BASE                 STATUS  EXPIRES (UTC)           TAGS  REQUESTS  DESCRIPTION",
@@ -287,7 +287,7 @@ def test_numbers_of_metrics_are_read() -> None:
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n".encode()
     with answering_once(listener, head + text):
         found = ask(Snapshot({}, listen=Listen(admin=Address(), metrics=where)))
-    assert found == Running(
+    assert found == RunningStatus(
         {"crm": 1_000_006}, {"crm": 1_800_000_000.5}, {"sms": 1_800_000_000}, {"sms": 1_800_000_000.0}
     )
 

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidekey.cli.shells import SHELLS, Unwritable, docker, fish, kubernetes, posix, powershell
+from sidekey.cli.shells import SHELLS, InvalidValue, docker, fish, kubernetes, posix, powershell
 
 HOSTILE = [
     "",
@@ -81,7 +81,7 @@ def test_fish_and_powershell_read_the_value(value: str) -> None:
 def test_docker_reads_the_rest_of_a_line(value: str) -> None:
     """What has a line break could set a variable of its own, so it is refused."""
     if "\n" in value or "\r" in value:
-        with pytest.raises(Unwritable, match="V: a docker env-file cannot hold a line break"):
+        with pytest.raises(InvalidValue, match="V: a docker env-file cannot hold a line break"):
             docker({"V": value})
         return
     (line,) = docker({"V": value}).split("\n")[:-1]
@@ -110,7 +110,7 @@ def test_kubernetes_reads_the_value(value: str) -> None:
 
 @pytest.mark.parametrize("form", [docker, kubernetes])
 def test_text_forms_refuse_what_is_no_text(form: object) -> None:
-    with pytest.raises(Unwritable, match="V: must be UTF-8"):
+    with pytest.raises(InvalidValue, match="V: must be UTF-8"):
         form({"V": "\udcff"})  # type: ignore[operator]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from sidekey.cli.store import StoreCommandError, purpose_of, write_key
 from sidekey.config.stored.rows import saved_row
-from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import assess
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.open import open_store
@@ -79,7 +79,7 @@ def fill(config: Path) -> None:
 def saved(opened: Store) -> IntegrationRow:
     draft = assess(DOCUMENT, None, in_flight=100, now=0).draft
     assert draft is not None
-    row = saved_row(Vault(opened.id, opened.ring), "crm", draft, None, None, by="ops", now=1).row
+    row = saved_row(SealingKeys(opened.id, opened.ring), "crm", draft, None, None, by="ops", now=1).row
     assert row.secrets
     return row
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.ca.maintain import settle
+from sidekey.ca.maintain import ensure_authorities
 from sidekey.cli.trust_variables import KeptTrustError, trust_variables
 from support.local_cas import NOW, rules_in
 
@@ -15,14 +15,16 @@ from support.local_cas import NOW, rules_in
 @pytest.fixture
 def trust(tmp_path: Path) -> Path:
     """Sidekey's trust folder."""
-    settle(rules_in(tmp_path / "ours", "https://a.test"), NOW)
+    ensure_authorities(rules_in(tmp_path / "ours", "https://a.test"), NOW)
     return tmp_path / "ours" / "trust"
 
 
 @pytest.fixture
 def corp(tmp_path: Path) -> Path:
     """A file with another CA, and words around it."""
-    certificate = settle(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.every[0].certificate
+    certificate = (
+        ensure_authorities(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.every[0].certificate
+    )
     file = tmp_path / "corp.pem"
     file.write_bytes(b"Soci\xe9t\xe9\n" + certificate.encode())
     return file

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from sidekey.config import checks
-from sidekey.credentials.base import Places, Traits
+from sidekey.credentials.base import CredentialTraits, InjectionPoints
 from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS
 from sidekey.credentials.signing import SigningRules
@@ -241,18 +241,18 @@ def test_who_may_use_what_is_not_there_is_said_in_words_for_the_source() -> None
     """With a store it may be made later."""
     raw = {"callers": {"a": {"integrations": ["known", "later"], "presets": ["hook"]}}}
     place = ("callers", "a", "integrations", 1)
-    files = checks.Known({"known"}, {"hook"})
+    files = checks.KnownIds({"known"}, {"hook"})
     assert list(checks.caller_errors(raw, files)) == [
         (place, "no integration has this ID: add one, or remove the ID here")
     ]
     text = "no file has an integration of this ID: it must be made in the store"
     assert list(checks.caller_errors({**raw, "store": {}}, files)) == [(place, text)]
-    assert list(checks.caller_errors({**raw, "store": {}}, files, checks.Known({"later"}))) == []
-    place, files = ("callers", "a", "presets", 0), checks.Known({"known", "later"})
+    assert list(checks.caller_errors({**raw, "store": {}}, files, checks.KnownIds({"later"}))) == []
+    place, files = ("callers", "a", "presets", 0), checks.KnownIds({"known", "later"})
     assert list(checks.caller_errors(raw, files)) == [(place, "no preset has this ID: add one, or remove the ID here")]
     text = "no file has a preset of this ID: it must be made in the store"
     assert list(checks.caller_errors({**raw, "store": {}}, files)) == [(place, text)]
-    assert list(checks.caller_errors({**raw, "store": {}}, files, checks.Known((), {"hook"}))) == []
+    assert list(checks.caller_errors({**raw, "store": {}}, files, checks.KnownIds((), {"hook"}))) == []
 
 
 ADD = {"headers": {"X-Tenant": "acme"}, "query": {"key": {"secret": {"env": "KEY"}}}}
@@ -340,7 +340,7 @@ def test_what_a_signature_of_the_kind_is_about_is_not_added(
 ) -> None:
     """Neither what it writes, nor what it keeps of a caller's, nor what it signs."""
     sets = {"names": frozenset[bytes](), **{key: frozenset({name}) for key, name in rules.items()}}
-    traits = Traits(Places(), signing=SigningRules(**sets, body=False))
+    traits = CredentialTraits(InjectionPoints(), signing=SigningRules(**sets, body=False))
     monkeypatch.setattr(KINDS["basic"], "traits", lambda _: traits)
     assert added({"headers": {"X_Tenant": "a", "X-Other": "b"}}) == [
         (("add", "headers", "X_Tenant"), "X_Tenant belongs to the signature that auth makes: remove it")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.config.file_stamps import Looks, is_folder, stamp, yield_interpreter
+from sidekey.config.file_stamps import StampCache, is_folder, stamp, yield_interpreter
 
 
 def rewrite(path: Path) -> None:
@@ -61,12 +61,12 @@ def test_one_look_takes_each_stamp_once(tmp_path: Path) -> None:
     """What changes during it differs at the next one."""
     path = tmp_path / "crm"
     path.write_text("older")
-    looks = Looks()
+    looks = StampCache()
     first = looks(path)
     path.unlink()
     assert looks(path) == first
     assert looks.stamps == {path: first}
-    assert Looks()(path) is None
+    assert StampCache()(path) is None
 
 
 def test_a_folder_is_reported_from_what_is_none(tmp_path: Path) -> None:

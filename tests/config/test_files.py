@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.config.file_stamps import Looks
-from sidekey.config.files import Joined, default_config_path, read_config
+from sidekey.config.file_stamps import StampCache
+from sidekey.config.files import ConfigDocuments, default_config_path, read_config
 
 
-def errors_of(joined: Joined, folder: Path) -> list[str]:
+def errors_of(joined: ConfigDocuments, folder: Path) -> list[str]:
     return [str(error).removeprefix(f"{folder}/") for error in joined.errors]
 
 
@@ -107,10 +107,10 @@ def test_all_that_is_read_is_looked_at(tmp_path: Path) -> None:
     """A folder, and each of its files; those that cannot be read as well."""
     (tmp_path / "a.yaml").write_text("version: 1\n")
     (tmp_path / "b.yaml").symlink_to("nowhere.yaml")
-    looks = Looks()
+    looks = StampCache()
     read_config(tmp_path, look=looks)
     assert looks.stamps.keys() == {tmp_path, tmp_path / "a.yaml", tmp_path / "b.yaml"}
-    looks = Looks()
+    looks = StampCache()
     read_config(tmp_path / "a.yaml", look=looks)
     assert looks.stamps.keys() == {tmp_path / "a.yaml"}
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidekey.config import profiles
-from sidekey.config.errors import Finding, Table, error_at, error_of
+from sidekey.config.errors import Finding, LocatedMapping, error_at, error_of
 from sidekey.config.load import Loaded, load
 from sidekey.config.profiles import Expansion, expand
 from sidekey.config.yaml_reader import parse
@@ -104,7 +104,7 @@ COMMERCETOOLS = "auth: {type: oauth2, provider: commercetools, region: europe-we
 MARKETING_CLOUD = "auth: {type: oauth2, provider: salesforce-marketing-cloud, subdomain: mc-acme"
 
 
-def table(text: str) -> Table:
+def table(text: str) -> LocatedMapping:
     """An integration as its file holds it."""
     return parse("c.yaml", text.encode())[0]
 

@@ -27,7 +27,7 @@ from sidekey.config.reload import Reloader, ReloadHooks
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
-from sidekey.publish import Commit, Publisher, Refused
+from sidekey.publish import Commit, Publisher, PublishRefused
 from sidekey.snapshot.snapshot import Snapshot
 from support.configmap_mount import Projected
 from support.files import replace
@@ -373,7 +373,7 @@ async def test_what_a_part_refuses_is_told_with_the_reason_and_is_no_defect(tmp_
     with capture_logs() as lines:
         async with following(tmp_path) as rig:
             rig.metrics.config_loaded = True
-            rig.fails = partial(Refused, "log.file: no")
+            rig.fails = partial(PublishRefused, "log.file: no")
             rig.write("second")
             await eventually(lambda: not rig.metrics.config_loaded and rig.fails is None)
             assert rig.adopted == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from structlog.testing import capture_logs
 
 from sidekey.config.errors import ConfigError
-from sidekey.config.load_result import Found, Kept, Loaded
+from sidekey.config.load_result import Found, Loaded, RetainedIntegration
 from sidekey.config.reload import WARNINGS_SHOWN, log_errors, log_load
 
 A = ConfigError("c.yaml", 3, 5, "integrations.a", "is odd")
@@ -27,7 +27,7 @@ def test_each_preset_that_does_not_fit_its_integration_is_an_error() -> None:
 
 def test_what_is_kept_names_its_integration() -> None:
     with capture_logs() as lines:
-        log_load(Loaded(kept={"a": Kept([A], ())}))
+        log_load(Loaded(kept={"a": RetainedIntegration([A], ())}))
     assert [(line["log_level"], line["integration"], line["place"]) for line in lines] == [("error", "a", str(A))]
 
 

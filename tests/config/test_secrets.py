@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.config.file_stamps import Looks, stamp
-from sidekey.config.secrets import LARGEST, NotingReader, SecretReader, Transient, named
+from sidekey.config.file_stamps import StampCache, stamp
+from sidekey.config.secrets import MAX_FILE_SIZE, NotingReader, SecretReader, Transient, named
 from sidekey.credentials import fields
 from sidekey.credentials.fields import Reference
 
@@ -90,7 +90,7 @@ def test_a_variable_that_is_unusable_says_why(read: SecretReader, name: str, rea
         (b"\n", "the file must not be empty"),
         (b"hunter2\nX-Admin: 1\n", "the file must not contain a control character"),
         (b"hunter2\xff", "the file must be UTF-8"),
-        (b"a" * (LARGEST + 1), "the file must be at most 64 KiB"),
+        (b"a" * (MAX_FILE_SIZE + 1), "the file must be at most 64 KiB"),
     ],
 )
 def test_a_file_that_is_unusable_says_why(read: SecretReader, tmp_path: Path, content: bytes, reason: str) -> None:
@@ -102,8 +102,8 @@ def test_a_file_that_is_unusable_says_why(read: SecretReader, tmp_path: Path, co
 
 def test_the_largest_file_is_read_whole(read: SecretReader, tmp_path: Path) -> None:
     """64 KiB are a secret, one byte more is a mistake."""
-    (tmp_path / "crm").write_bytes(b"a" * LARGEST)
-    assert len(read(Reference("file", "crm"))) == LARGEST
+    (tmp_path / "crm").write_bytes(b"a" * MAX_FILE_SIZE)
+    assert len(read(Reference("file", "crm"))) == MAX_FILE_SIZE
 
 
 def test_a_file_that_is_missing_says_where_paths_start(read: SecretReader) -> None:
@@ -155,11 +155,11 @@ def test_bytes_are_read_as_they_are(tmp_path: Path) -> None:
 def test_a_reader_notes_the_files_that_it_read(tmp_path: Path) -> None:
     """Those that are not there, too; each reading's for itself."""
     (tmp_path / "crm").write_text("hunter2")
-    read = NotingReader(tmp_path, {"CRM": "hunter2"}, Looks())
+    read = NotingReader(tmp_path, {"CRM": "hunter2"}, StampCache())
     read(Reference("file", "crm"))
     read(Reference("env", "CRM"))
     with pytest.raises(ValueError, match="does not exist"):
-        read.raw(Reference("file", "none"), LARGEST)
+        read.raw(Reference("file", "none"), MAX_FILE_SIZE)
     assert read.noted() == ((tmp_path / "crm", stamp(tmp_path / "crm")), (tmp_path / "none", None))
     read.note("ca.pem")
     assert read.noted() == ((tmp_path / "ca.pem", None),)
@@ -169,7 +169,7 @@ def test_a_reader_notes_the_files_that_it_read(tmp_path: Path) -> None:
 def test_a_noted_stamp_is_of_before_the_reading(tmp_path: Path) -> None:
     """What changes while it is read differs at the next look."""
     (tmp_path / "crm").write_text("older")
-    looks = Looks()
+    looks = StampCache()
     before = looks(tmp_path / "crm")
     (tmp_path / "crm").write_text("newer one")
     read = NotingReader(tmp_path, {}, looks)
@@ -187,7 +187,7 @@ def test_what_cannot_be_read_for_want_of_descriptors_is_noted_as_no_file_ever_is
     """So what is built without it differs at the next load, though the file has not changed."""
     path = tmp_path / "pw"
     path.write_text("x")
-    looks = Looks()
+    looks = StampCache()
     noting = NotingReader(tmp_path, {}, looks)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.config.errors import error_at
-from sidekey.config.yaml_reader import DEEPEST, Malformed, parse
+from sidekey.config.yaml_reader import MAX_DEPTH, Malformed, parse
 
 SCALARS = [
     ("true", True),
@@ -169,7 +169,7 @@ def test_a_long_file_may_have_more_aliased_values() -> None:
     assert (len(root), errors) == (5_001, [])
 
 
-@pytest.mark.parametrize("depth", [DEEPEST + 1, 100_000])
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 100_000])
 def test_nesting_is_bounded(depth: int) -> None:
     """A file of brackets does not exhaust the stack."""
     with pytest.raises(Malformed):
@@ -178,7 +178,7 @@ def test_nesting_is_bounded(depth: int) -> None:
 
 def test_nesting_within_the_bound_is_read() -> None:
     """What a config needs lies far below the bound."""
-    depth = DEEPEST - 1
+    depth = MAX_DEPTH - 1
     assert str(parse("c.yaml", b"a: " + b"[" * depth + b"]" * depth)[0]["a"]) == "Row(1 values)"
 
 

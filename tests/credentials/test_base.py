@@ -12,38 +12,38 @@ from pydantic import BaseModel
 from sidekey import credentials
 from sidekey.credentials import jose
 from sidekey.credentials.aws.settings import WebIdentitySettings
-from sidekey.credentials.aws.sigv4 import Scope
+from sidekey.credentials.aws.sigv4 import CredentialScope
 from sidekey.credentials.aws.sts import WebIdentity, WebIdentityCredential, _Leaves
 from sidekey.credentials.base import (
     Attempt,
     Call,
-    CallFault,
+    CallError,
     Credential,
+    CredentialTraits,
     Destinations,
     FixedCredential,
     Grant,
+    InjectionPoints,
     Issued,
     KindSettings,
     Lineage,
     PartSettings,
-    Places,
     Reply,
     SecretInput,
     Supplemented,
     SupplementSettings,
-    Traits,
 )
-from sidekey.credentials.certificates.encoding import Block, Halves
+from sidekey.credentials.certificates.encoding import Block, PemParts
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.certificates.validate import Examined, Material, _Examination
+from sidekey.credentials.certificates.validate import CertificateCheck, CertificateInput, _Examination
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Entered, Keys, Reference, Secret, Section
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.injection import AddedSettings, InjectedSettings
 from sidekey.credentials.oauth2 import assertion
 from sidekey.credentials.oauth2.assertion import AssertionSettings, KeyAssertionSettings
-from sidekey.credentials.oauth2.client_authentication import Client, Proof
+from sidekey.credentials.oauth2.client_authentication import Client, ClientProof
 from sidekey.credentials.oauth2.grants import JwtBearer, Password, RefreshToken
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.oauth2.token_request import TokenRequest, TokenRequestSettings
@@ -54,9 +54,9 @@ from sidekey.credentials.signatures.keys import Hmac, load_key
 from sidekey.credentials.signatures.rfc9421 import MessageSigner, Parameters
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
-from sidekey.credentials.signatures.template import Facts
-from sidekey.credentials.signing import OutgoingRequest, Signer, Unique
-from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.credentials.signatures.template import TemplateValues
+from sidekey.credentials.signing import OutgoingRequest, RandomIds, Signer
+from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.secret_loader import SecretLoader
 from support import oauth
 from support.drive_kinds import credential_of, settings_of
@@ -81,7 +81,7 @@ RESPONSYS = {"type": "responsys", "login_endpoint": "https://login.example.com",
 API_KEY = {"X-Key": {"prefix": "k", "secret": SECRET}}
 CERTIFICATE = {"certificate": {"inline": "hunter2"}, "private_key": SECRET, "key_passphrase": SECRET}
 IDENTITY = ClientIdentity(b"hunter2", b"hunter2", "0" * 64, 0.0, 1.0, "CN=client", "CN=ca")
-MATERIAL = Material(b"hunter2", b"hunter2", "hunter2")
+MATERIAL = CertificateInput(b"hunter2", b"hunter2", "hunter2")
 SIGNER = jose.TokenSigner(RSAKey.import_key(oauth.signer().private_pem), "RS256", "hunter2")
 SIGNED = assertion.Assertion(SIGNER, "hunter2", "hunter2", "hunter2")
 JWT = {"type": "jwt", "algorithm": "HS256", "secret": SECRET, "claims": {"a": [SECRET, {"b": "hunter2"}]}}
@@ -133,7 +133,7 @@ def models() -> Iterator[BaseModel]:
 def aws() -> Iterator[object]:
     """Whoever asks STS, what it returned, and the settings of fixed keys and of these."""
     identity = WebIdentity("https://sts.example.com/", "arn:aws:iam::1:role/x", "sidekey", "hunter2")
-    yield from (identity, WebIdentityCredential(identity, Scope("eu-west-1", "sqs"), True))
+    yield from (identity, WebIdentityCredential(identity, CredentialScope("eu-west-1", "sqs"), True))
     leaves = _Leaves()
     leaves.found["SessionToken"] = "hunter2"
     yield leaves
@@ -151,7 +151,9 @@ def secrets() -> SecretLoader:
 
 
 def certificates() -> CertificateLoader:
-    made = CertificateLoader(lambda _, __: Reading(IDENTITY), urls=((("auth", "pem"), "https://hunter2.example.com"),))
+    made = CertificateLoader(
+        lambda _, __: CertificateResult(IDENTITY), urls=((("auth", "pem"), "https://hunter2.example.com"),)
+    )
     made.receive({("auth", "pem"): b"hunter2"})
     made.load(0.0)
     return made
@@ -169,7 +171,7 @@ def signing() -> Iterator[object]:
     yield from (load_key(private_key(name)[0], name)[0] for name in ("ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512"))
     yield SCHEMES["github"].signer([key])
     yield MessageSigner(key, "id", Parameters())
-    yield Facts(outgoing(b"Authorization: hunter2"), [b"hunter2"], 0.0, UNIQUE, b"id")
+    yield TemplateValues(outgoing(b"Authorization: hunter2"), [b"hunter2"], 0.0, UNIQUE, b"id")
     yield settings_of({"type": "signature", "scheme": "github", "secret": SECRET})
     yield SignatureBesideSettings.model_validate({"scheme": "github", "secret": SECRET}, context=Context("file"))
 
@@ -188,10 +190,10 @@ SECRETS = [
     IDENTITY,
     MATERIAL,
     _Examination(MATERIAL),
-    Examined(IDENTITY),
-    Reading(IDENTITY),
+    CertificateCheck(IDENTITY),
+    CertificateResult(IDENTITY),
     Block("PRIVATE KEY", b"hunter2", b"hunter2"),
-    Halves("certificate", "hunter2", "hunter2"),
+    PemParts("certificate", "hunter2", "hunter2"),
     certificates(),
     SecretInput(("password",), Reference("insecure_value", "hunter2")),
     secrets(),
@@ -199,7 +201,7 @@ SECRETS = [
     SIGNER,
     SIGNED,
     credential_of({**JWT, "secret": {"insecure_value": "hunter2" * 5}}),
-    Proof(HEADERS, (("client_secret", "hunter2"),), (("client_secret", "hunter2"),)),
+    ClientProof(HEADERS, (("client_secret", "hunter2"),), (("client_secret", "hunter2"),)),
     Client("body", "hunter2", "hunter2", sign=SIGNED.sign),
     RefreshToken("hunter2"),
     Password("hunter2", "hunter2"),
@@ -237,8 +239,8 @@ class Pair(KindSettings):
     one: Secret
     two: Secret
 
-    def traits(self) -> Traits:
-        return Traits(Places(query=("one", "two")))
+    def traits(self) -> CredentialTraits:
+        return CredentialTraits(InjectionPoints(query=("one", "two")))
 
     def inputs(self) -> Iterator[SecretInput]:
         yield SecretInput(("one",), self.one)
@@ -313,7 +315,7 @@ def test_every_class_of_the_package_is_known_to_hold_secrets_or_none() -> None:
         for name, kind in vars(module).items()
         if isinstance(kind, type) and kind.__module__ == module.__name__ and not issubclass(kind, Enum)
         # What is no value: protocols, and the classes that others are made of.
-        if not getattr(kind, "_is_protocol", False) and kind not in (SecretHolder, *BASES, CallFault)
+        if not getattr(kind, "_is_protocol", False) and kind not in (SecretHolder, *BASES, CallError)
     }
     assert len(modules) > 15
     assert found == {type(secret).__name__ for secret in SECRETS} | HARMLESS
@@ -321,7 +323,7 @@ def test_every_class_of_the_package_is_known_to_hold_secrets_or_none() -> None:
 
 def test_an_error_shows_its_reason_and_not_what_it_leaves() -> None:
     """It goes into logs."""
-    error = CallFault("invalid", "token endpoint answered nothing", memory="hunter2")
+    error = CallError("invalid", "token endpoint answered nothing", memory="hunter2")
     assert "hunter2" not in repr(error) + str(error) + f"{error.args}"
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(error)
@@ -364,7 +366,7 @@ def test_the_signer_of_a_supplement_signs_last(own: bool, further: bool) -> None
     first, second = (Signing(b"X-First"), Signing(b"X-Second"))
     grant = Grant(signer=first if own else None).supplemented(Grant(signer=second if further else None))
     request = OutgoingRequest(b"GET", b"https", b"a.example", b"/", [b"\r\nHost: a.example"])
-    lines = [] if grant.signer is None else grant.signer.sign(request, (), 0.0, Unique(b"", b""))
+    lines = [] if grant.signer is None else grant.signer.sign(request, (), 0.0, RandomIds(b"", b""))
     expected = [b"\r\nX-First: 1"] if own else []
     expected += [b"\r\nX-Second: %d" % (2 if own else 1)] if further else []
     assert lines == expected
@@ -379,10 +381,10 @@ class Signing(Signer):
     def names(self, request: OutgoingRequest) -> list[bytes]:
         return [self._name]
 
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
         return [b"\r\n%b: %d" % (self._name, len(request.lines))]
 
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
     ) -> list[bytes]:
         return []

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SecretUnreadable
@@ -70,8 +70,8 @@ def test_a_colon_in_a_user_name_that_is_read_makes_it_unusable() -> None:
 def test_the_traits_name_one_header() -> None:
     """And nothing is called or watched."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "PASSWORD"}}
-    assert BasicSettings.model_validate(auth, context=Context("file")).traits() == Traits(
-        Places(headers=("Authorization",))
+    assert BasicSettings.model_validate(auth, context=Context("file")).traits() == CredentialTraits(
+        InjectionPoints(headers=("Authorization",))
     )
 
 

@@ -16,7 +16,7 @@ from sidekey.config.stored.document import with_new_ids
 from sidekey.config.validate import validate
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.context import Context
-from sidekey.credentials.fields import WrittenAs
+from sidekey.credentials.fields import DocumentType
 from sidekey.credentials.header_values import WrittenValue
 from sidekey.credentials.registry import KINDS
 
@@ -52,7 +52,7 @@ def places_in(annotation: Any, place: Loc, tags: Tags) -> Iterator[tuple[Loc, Ta
         # Tags are no values, and a value as it is written has no key for what is not a secret.
         skipped = {"type", "scalar", "text"} if issubclass(annotation, WrittenValue) else {"type"}
         for name, field in annotation.model_fields.items():
-            models = [each.model for each in field.metadata if isinstance(each, WrittenAs)]
+            models = [each.model for each in field.metadata if isinstance(each, DocumentType)]
             for each in () if name in skipped else (field.annotation, *models):
                 yield from places_in(each, (*place, field.alias or name), tags)
     elif annotation is Any:

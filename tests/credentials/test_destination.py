@@ -13,10 +13,10 @@ from sidekey.config.stored.document import with_new_ids
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.context import Context
 from sidekey.credentials.destination import (
-    HARMLESS,
-    CountsAs,
-    GoesWith,
+    SAFE_TO_CHANGE,
+    ComparedAs,
     Json,
+    TiedToSecret,
     destination_of,
     keys_of,
     pairs_in,
@@ -34,7 +34,7 @@ STORED = Reference("stored", "s_1")
 class Inner(BaseModel):
     model_config = {"arbitrary_types_allowed": True}
 
-    public: Annotated[str, HARMLESS, GoesWith("secret")] = ""
+    public: Annotated[str, SAFE_TO_CHANGE, TiedToSecret("secret")] = ""
     secret: Reference | None = None
 
 
@@ -42,7 +42,7 @@ class Outer(BaseModel):
     model_config = {"arbitrary_types_allowed": True}
 
     kind: str
-    where: Annotated[str, CountsAs(str.lower)] = "there"
+    where: Annotated[str, ComparedAs(str.lower)] = "there"
     inner: Inner = Inner()
     many: dict[str, Reference] = Field(default_factory=dict)
     number: int = Field(default=1, alias="count")

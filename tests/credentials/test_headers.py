@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
 from sidekey.credentials.context import Context
 from sidekey.credentials.headers import HeadersSettings
 from support.stored import HEADERS, copied, destination, harmless
@@ -21,7 +21,9 @@ def settings_of(**written: object) -> HeadersSettings:
 
 def test_the_traits_name_every_place() -> None:
     """In the spelling of the file."""
-    assert settings_of(**WRITTEN).traits() == Traits(Places(("X-Tenant", "x_key"), ("key",), ("on",)))
+    assert settings_of(**WRITTEN).traits() == CredentialTraits(
+        InjectionPoints(("X-Tenant", "x_key"), ("key",), ("on",))
+    )
 
 
 def test_the_values_are_the_grant() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sidekey.credentials.base import Grant, Places
+from sidekey.credentials.base import Grant, InjectionPoints
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.injection import MAPS, AddedSettings
@@ -30,7 +30,7 @@ def test_what_is_added_is_a_grant_of_its_own() -> None:
         ("query", "key", "secret"): "hunter2",
     }
     assert settings.supplement(values) == Grant((("X-Tenant", "acme"),), (("key", "hunter2"),), secrets=(b"hunter2",))
-    assert settings.places() == Places(("X-Tenant",), ("key",))
+    assert settings.places() == InjectionPoints(("X-Tenant",), ("key",))
     assert settings.signing() is None
 
 
@@ -119,7 +119,7 @@ def test_values_keep_the_order_and_spelling_of_the_file() -> None:
     """Some servers count on both."""
     names = ["X-Tenant", "authorization", "a.b", "X_Region"]
     assert [name for name, _ in grant_of(headers=dict.fromkeys(names, "a")).headers] == names
-    assert settings_of(headers={"X-A": "a"}, query={"b": "b"}, body={"C": "c"}).places() == Places(
+    assert settings_of(headers={"X-A": "a"}, query={"b": "b"}, body={"C": "c"}).places() == InjectionPoints(
         ("X-A",), ("b",), ("C",)
     )
 

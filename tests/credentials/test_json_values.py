@@ -13,8 +13,8 @@ from sidekey.credentials.context import Context
 from sidekey.credentials.destination import destination_of, references_in
 from sidekey.credentials.fields import Reference
 from sidekey.credentials.json_values import (
-    DEEPEST,
-    MOST_VALUES,
+    MAX_DEPTH,
+    MAX_VALUES,
     WrittenTree,
     filled,
     form_of,
@@ -119,13 +119,13 @@ def test_every_error_is_told_at_its_place() -> None:
 def test_depth_and_size_have_bounds() -> None:
     """An attacker's document costs little."""
     deep: Any = "x"
-    for _ in range(DEEPEST - 1):
+    for _ in range(MAX_DEPTH - 1):
         deep = [deep]
     assert parse_tree({"a": deep}, Context("file"))
-    assert list(errors_of({"a": [deep]}).values()) == [f"must not be nested deeper than {DEEPEST} levels"]
+    assert list(errors_of({"a": [deep]}).values()) == [f"must not be nested deeper than {MAX_DEPTH} levels"]
     # The document itself, and the list.
-    assert parse_tree({"a": [1] * (MOST_VALUES - 2)}, Context("file"))
-    assert errors_of({"a": [1] * (MOST_VALUES - 1)}) == {("body",): f"must not have more than {MOST_VALUES} values"}
+    assert parse_tree({"a": [1] * (MAX_VALUES - 2)}, Context("file"))
+    assert errors_of({"a": [1] * (MAX_VALUES - 1)}) == {("body",): f"must not have more than {MAX_VALUES} values"}
 
 
 @pytest.mark.parametrize("written", [{"value": "hunter2"}, {"set": True, "id": "s_1", "set_by": "eve"}])

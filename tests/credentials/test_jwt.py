@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from sidekey.credentials import jose
-from sidekey.credentials.base import Attempt, CallingCredential, Destinations, Issued, Lineage, Places, Verdict
+from sidekey.credentials.base import Attempt, CallingCredential, Destinations, InjectionPoints, Issued, Lineage, Verdict
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.jwt import BACK
 from support.drive_kinds import NOW, credential_of, settings_of
@@ -178,7 +178,12 @@ def test_what_is_known_before_a_key_is_read() -> None:
     """It calls nowhere, and goes nowhere by itself."""
     settings = settings_of({**AUTH, "renewal_interval": "5s", "token_placement": {"in": "header", "name": "X-T"}})
     traits = settings.traits()
-    assert (traits.places, traits.calls, traits.signs, traits.ends) == (Places(headers=("X-T",)), False, True, True)
+    assert (traits.places, traits.calls, traits.signs, traits.ends) == (
+        InjectionPoints(headers=("X-T",)),
+        False,
+        True,
+        True,
+    )
     assert (traits.watched, traits.renewal_interval) == (frozenset({401}), 5.0)
     assert not traits.one_at_a_time
     assert settings.destinations({}) == Destinations()

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
 from sidekey.credentials.context import Context
 from sidekey.credentials.mtls import MtlsSettings
 from support.stored import destination, harmless, mtls
@@ -12,7 +12,7 @@ KEYS = {"type": "mtls", "certificate": {"file": "tls.crt"}, "private_key": {"fil
 def test_the_certificate_is_the_whole_credential() -> None:
     """Nothing is put into a request, and no value is read as text."""
     settings = MtlsSettings.model_validate(KEYS, context=Context("file"))
-    assert settings.traits() == Traits(Places())
+    assert settings.traits() == CredentialTraits(InjectionPoints())
     assert settings.read(lambda _: "hunter2", {}) == ({}, ())
     assert settings.credential({}) == FixedCredential(Grant())
     assert settings.needs_prefix

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from sidekey.credentials.base import Grant, Places
+from sidekey.credentials.base import Grant, InjectionPoints
 from sidekey.credentials.placement import Placement, parse_placement
 
 
@@ -68,32 +68,36 @@ def test_an_error_is_at_its_key(raw: object, key: str) -> None:
         (
             Placement(),
             Grant(headers=(("Authorization", "Bearer tok"),), base_url="u", secrets=(b"tok",)),
-            Places(headers=("Authorization",)),
+            InjectionPoints(headers=("Authorization",)),
         ),
         (
             Placement("header", "X", ""),
             Grant(headers=(("X", "tok"),), base_url="u", secrets=(b"tok",)),
-            Places(headers=("X",)),
+            InjectionPoints(headers=("X",)),
         ),
         (
             Placement("header", "X", "Token token="),
             Grant(headers=(("X", "Token token=tok"),), base_url="u", secrets=(b"tok",)),
-            Places(headers=("X",)),
+            InjectionPoints(headers=("X",)),
         ),
         (
             Placement("header", "X", "Schl\u00fcssel "),
             Grant(headers=(("X", "Schl\xc3\xbcssel tok"),), base_url="u", secrets=(b"tok",)),
-            Places(headers=("X",)),
+            InjectionPoints(headers=("X",)),
         ),
         (
             Placement("query", "t", ""),
             Grant(query=(("t", "tok"),), base_url="u", secrets=(b"tok",)),
-            Places(query=("t",)),
+            InjectionPoints(query=("t",)),
         ),
-        (Placement("body", "t", ""), Grant(body=(("t", "tok"),), base_url="u", secrets=(b"tok",)), Places(body=("t",))),
+        (
+            Placement("body", "t", ""),
+            Grant(body=(("t", "tok"),), base_url="u", secrets=(b"tok",)),
+            InjectionPoints(body=("t",)),
+        ),
     ],
 )
-def test_the_grant_is_where_the_places_say(placement: Placement, grant: Grant, places: Places) -> None:
+def test_the_grant_is_where_the_places_say(placement: Placement, grant: Grant, places: InjectionPoints) -> None:
     """What is known before a token agrees with what comes of one."""
     assert placement.grant("tok", "u") == grant
     assert placement.places() == places

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sidekey.credentials.base import Attempt, CallFault, Destinations, Grant, Reply, Verdict
+from sidekey.credentials.base import Attempt, CallError, Destinations, Grant, Reply, Verdict
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.refresh_settings import ONE_PROCESS
 from sidekey.credentials.responsys import ResponsysSettings
@@ -31,8 +31,8 @@ def error(code: str, detail: str = "", title: str = "hunter2") -> bytes:
     return json.dumps({"type": "", "title": title, "errorCode": code, "detail": detail, "errorDetails": []}).encode()
 
 
-def error_of(*replies: Reply, attempt: Attempt | None = None) -> CallFault:
-    with pytest.raises(CallFault) as caught:
+def error_of(*replies: Reply, attempt: Attempt | None = None) -> CallError:
+    with pytest.raises(CallError) as caught:
         issue(credential_of(AUTH), *replies, attempt=attempt)
     return caught.value
 
@@ -130,14 +130,14 @@ def test_where_the_refresh_brings_no_response_a_login_follows() -> None:
     """A time-out or a reset says nothing of the login; too many calls do."""
     flow = credential_of(AUTH).obtain(AGAIN)
     assert next(flow).step == "token refresh"
-    login = flow.throw(CallFault("timeout", "token refresh did not respond in time"))
+    login = flow.throw(CallError("timeout", "token refresh did not respond in time"))
     assert (login.step, login.previous) == ("login", "timeout")
     with pytest.raises(StopIteration):
         flow.send(reply(TOKEN))
     flow = credential_of(AUTH).obtain(AGAIN)
     next(flow)
-    with pytest.raises(CallFault, match="too many"):
-        flow.throw(CallFault("rate_limited", "too many calls"))
+    with pytest.raises(CallError, match="too many"):
+        flow.throw(CallError("rate_limited", "too many calls"))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_any_response_is_a_token_or_an_error(status: int, body: bytes, attempt: 
     assert credential.verdict(status, body) is Verdict.GOOD
     flow = credential.obtain(attempt or Attempt(NOW))
     next(flow)
-    with pytest.raises((CallFault, StopIteration)):
+    with pytest.raises((CallError, StopIteration)):
         for _ in range(3):
             flow.send(Reply(status, {}, body))
 

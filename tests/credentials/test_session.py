@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sidekey.credentials.base import Attempt, CallFault, Destinations, Lineage, Places, Reply, Verdict
+from sidekey.credentials.base import Attempt, CallError, Destinations, InjectionPoints, Lineage, Reply, Verdict
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.session import SessionSettings, TokenField, parse_token_field, seconds_of
 from sidekey.policy.targets import Domain, Forbidden, Prefix
@@ -215,7 +215,7 @@ def test_a_success_brings_the_token_from_its_place(source: str, answer: Reply) -
 )
 def test_anything_else_brings_none_and_is_not_repeated(source: str, answer: Reply, reason: str) -> None:
     """Tokens are what may be put in a header."""
-    with pytest.raises(CallFault) as caught:
+    with pytest.raises(CallError) as caught:
         issue(credential_of(auth(token={"from": source})), answer)
     assert caught.value.reason == f"login {reason}"
 
@@ -275,7 +275,7 @@ def test_an_end_counts_by_the_clock_that_set_it() -> None:
 @pytest.mark.parametrize("token", [{"expires_in": "e"}, {"expires_at": "e"}])
 def test_a_token_that_has_ended_is_none(token: dict[str, str]) -> None:
     """The next login may bring another."""
-    with pytest.raises(CallFault, match="has expired") as caught:
+    with pytest.raises(CallError, match="has expired") as caught:
         issue(credential_of(auth(token=token)), reply({"t": "tok-1", "e": 0}))
     assert caught.value.expired
 
@@ -307,7 +307,7 @@ def test_the_statuses_of_the_config_reject_the_token() -> None:
 def test_the_traits_say_what_the_config_says() -> None:
     """Before any secret is read."""
     traits = settings_of(auth(placement={"in": "query", "name": "s"}, single_live_token=True)).traits()
-    assert (traits.places, traits.calls, traits.one_at_a_time) == (Places(query=("s",)), True, True)
+    assert (traits.places, traits.calls, traits.one_at_a_time) == (InjectionPoints(query=("s",)), True, True)
     assert credential_of(AUTH).calls_a_minute == 5
     assert credential_of(auth(logins_a_minute=9)).calls_a_minute == 9
 

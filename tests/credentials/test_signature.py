@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sidekey.config.validate import validate
-from sidekey.credentials.base import FixedCredential, Grant, Places
+from sidekey.credentials.base import FixedCredential, Grant, InjectionPoints
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.signature import SignatureSettings
@@ -47,7 +47,7 @@ def test_both_have_the_same_keys_and_sign_alike() -> None:
     assert credential.grant == Grant(signer=credential.grant.signer)
     assert supplement == Grant(signer=supplement.signer)
     assert signed(credential.grant.signer) == signed(supplement.signer)
-    assert kind.traits().places == beside.places() == Places()
+    assert kind.traits().places == beside.places() == InjectionPoints()
     assert kind.traits().signing == beside.signing()
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sidekey.credentials.signing import OutgoingRequest, Signer, SigningRules, Successive, SuccessiveRules, Unique
+from sidekey.credentials.signing import (
+    ChainedSigner,
+    ChainedSigningRules,
+    OutgoingRequest,
+    RandomIds,
+    Signer,
+    SigningRules,
+)
 from sidekey.errors import Problem
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.targets import Policy
 from sidekey.policy.urls import Origin
 
-UNIQUE = Unique(b"m" * 16, b"n" * 16)
+UNIQUE = RandomIds(b"m" * 16, b"n" * 16)
 
 
 class Stamp(Signer):
@@ -26,11 +33,11 @@ class Stamp(Signer):
     def names(self, request: OutgoingRequest) -> list[bytes]:
         return [self.name]
 
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
         return [b"\r\n%b: %d/%d" % (self.name, len(request.lines), sum(map(len, body)))]
 
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
     ) -> list[bytes]:
         return [b"".join(request.lines) + b"|" + (b"[redacted]" if body is None else b"".join(body))]
 
@@ -46,12 +53,12 @@ def test_values_of_a_field_are_found_whatever_its_spelling() -> None:
 
 
 def test_the_second_signer_sees_what_the_first_has_written() -> None:
-    signer = Successive(Stamp(b"One"), Stamp(b"Two"))
+    signer = ChainedSigner(Stamp(b"One"), Stamp(b"Two"))
     assert signer.sign(outgoing(b"\r\nHost: h"), [b"ab", b"c"], 0.0, UNIQUE) == [b"\r\nOne: 1/3", b"\r\nTwo: 2/3"]
 
 
 def test_what_the_first_has_written_is_not_shown_in_the_text_of_the_second() -> None:
-    signer = Successive(Stamp(b"One"), Stamp(b"Two"))
+    signer = ChainedSigner(Stamp(b"One"), Stamp(b"Two"))
     assert signer.explain(outgoing(b"\r\nHost: h"), None, 0.0, UNIQUE) == [
         b"\r\nHost: h|[redacted]",
         b"\r\nHost: h\r\nOne: [redacted]|[redacted]",
@@ -60,9 +67,9 @@ def test_what_the_first_has_written_is_not_shown_in_the_text_of_the_second() -> 
 
 def test_the_first_reason_of_two_is_said() -> None:
     one, two = Problem("request_invalid", "one"), Problem("request_invalid", "two")
-    assert Successive(Stamp(b"One", one), Stamp(b"Two", two)).check(outgoing()) is one
-    assert Successive(Stamp(b"One"), Stamp(b"Two", two)).check(outgoing()) is two
-    assert Successive(Stamp(b"One"), Stamp(b"Two")).check(outgoing()) is None
+    assert ChainedSigner(Stamp(b"One", one), Stamp(b"Two", two)).check(outgoing()) is one
+    assert ChainedSigner(Stamp(b"One"), Stamp(b"Two", two)).check(outgoing()) is two
+    assert ChainedSigner(Stamp(b"One"), Stamp(b"Two")).check(outgoing()) is None
 
 
 def test_the_second_is_asked_with_what_the_first_will_write() -> None:
@@ -74,11 +81,11 @@ def test_the_second_is_asked_with_what_the_first_will_write() -> None:
         def check(self, request: OutgoingRequest) -> Problem | None:
             return None if len(request.values(b"one")) == 1 else Problem("request_invalid", "One must be sent")
 
-    both = Successive(Stamp(b"One"), Needy(b"Two"))
+    both = ChainedSigner(Stamp(b"One"), Needy(b"Two"))
     assert both.check(outgoing()) is None
     assert both.names(outgoing()) == [b"One", b"Two"]
-    assert Successive(both, Needy(b"Three")).check(outgoing()) is None
-    assert Successive(Stamp(b"Other"), Needy(b"Two")).check(outgoing()) is not None
+    assert ChainedSigner(both, Needy(b"Three")).check(outgoing()) is None
+    assert ChainedSigner(Stamp(b"Other"), Needy(b"Two")).check(outgoing()) is not None
 
 
 def test_what_only_callers_send_is_known_from_their_head() -> None:
@@ -97,17 +104,17 @@ def test_what_only_callers_send_is_known_from_their_head() -> None:
 def test_one_slow_signer_makes_both_slow() -> None:
     slow = Stamp(b"One")
     slow.slow = True
-    assert Successive(slow, Stamp(b"Two")).slow
-    assert Successive(Stamp(b"One"), slow).slow
-    assert not Successive(Stamp(b"One"), Stamp(b"Two")).slow
+    assert ChainedSigner(slow, Stamp(b"Two")).slow
+    assert ChainedSigner(Stamp(b"One"), slow).slow
+    assert not ChainedSigner(Stamp(b"One"), Stamp(b"Two")).slow
 
 
 def test_random_bytes_are_drawn_where_one_of_two_signers_takes_them() -> None:
     still = Stamp(b"One")
     still.draws = False
-    assert Successive(still, Stamp(b"Two")).draws
-    assert Successive(Stamp(b"Two"), still).draws
-    assert not Successive(still, still).draws
+    assert ChainedSigner(still, Stamp(b"Two")).draws
+    assert ChainedSigner(Stamp(b"Two"), still).draws
+    assert not ChainedSigner(still, still).draws
 
 
 def test_rules_that_say_the_same_are_equal() -> None:
@@ -118,19 +125,19 @@ def test_rules_that_say_the_same_are_equal() -> None:
     assert hash(one) == hash(same)
     assert one != other
     assert one != names
-    assert SuccessiveRules(one, other) == SuccessiveRules(same, other)
-    assert SuccessiveRules(one, other) != SuccessiveRules(other, one)
-    assert SuccessiveRules(one, one) != one
+    assert ChainedSigningRules(one, other) == ChainedSigningRules(same, other)
+    assert ChainedSigningRules(one, other) != ChainedSigningRules(other, one)
+    assert ChainedSigningRules(one, one) != one
 
 
 def test_rules_of_two_signers() -> None:
     head = RequestHead(b"POST", b"/", b"h", [], [])
     one = SigningRules(frozenset({b"x-one"}), kept=frozenset({b"x-id"}), body=False)
     two = SigningRules(frozenset({b"x-two"}), signed=frozenset({b"x-tenant"}), body=True)
-    both = SuccessiveRules(one, two)
+    both = ChainedSigningRules(one, two)
     assert (both.names, both.kept, both.signed) == ({b"x-one", b"x-two"}, {b"x-id"}, {b"x-tenant"})
     assert both.signs(b"x-tenant") and not both.signs(b"x-id")
     assert both.needs_body(head)
-    assert not SuccessiveRules(one, one).needs_body(head)
-    assert [SuccessiveRules(one, one).body, both.body, SuccessiveRules(two, one).body] == [False, True, True]
+    assert not ChainedSigningRules(one, one).needs_body(head)
+    assert [ChainedSigningRules(one, one).body, both.body, ChainedSigningRules(two, one).body] == [False, True, True]
     assert both.refusal(head, Origin("https", "api.example.com", 443), Policy()) is None

@@ -80,13 +80,13 @@ def test_a_size_has_an_upper_bound() -> None:
         units.parse_size("1025GiB")
 
 
-@given(st.integers(min_value=0, max_value=int(units.LONGEST) * 1000))
+@given(st.integers(min_value=0, max_value=int(units.MAX_DURATION) * 1000))
 def test_a_duration_survives_being_written(milliseconds: int) -> None:
     """What is formatted reads back as the same."""
     assert units.parse_duration(units.format_duration(milliseconds / 1000)) == milliseconds / 1000
 
 
-@given(st.integers(min_value=0, max_value=units.LARGEST))
+@given(st.integers(min_value=0, max_value=units.MAX_SIZE))
 def test_a_size_survives_being_written(size: int) -> None:
     """What is formatted reads back as the same."""
     assert units.parse_size(units.format_size(size)) == size

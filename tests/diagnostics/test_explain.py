@@ -11,7 +11,7 @@ import pytest
 
 from sidekey.config.build.snapshot import build_passing
 from sidekey.config.load import load
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.diagnostics.explain import (
     BODY_NOTE,
     CONNECT_NOTE,
@@ -27,7 +27,7 @@ from sidekey.diagnostics.explain import (
     parse_moment,
     with_addresses,
 )
-from sidekey.policy.addresses import Address, Only
+from sidekey.policy.addresses import Address, NetworkOverride
 from sidekey.policy.targets import Policy, parse_domain, parse_prefix
 from sidekey.snapshot.snapshot import Integration, NetworkRules, Snapshot, Trust
 from support.certificate_files import current, mount
@@ -35,7 +35,7 @@ from support.plane import secrets_of
 
 SECRET = "Bearer not-to-be-seen"
 SECRETS = secrets_of(Grant(headers=(("Authorization", SECRET), ("X-Tenant", "acme"))))
-TRAITS = Traits(Places(headers=("Authorization", "X-Tenant")))
+TRAITS = CredentialTraits(InjectionPoints(headers=("Authorization", "X-Tenant")))
 
 
 def integration(*prefixes: str, methods: frozenset[str] | None = None) -> Integration:
@@ -549,6 +549,6 @@ def test_a_host_with_refused_addresses_alone_is_denied_with_the_way_out() -> Non
 def test_the_operator_allows_addresses_of_stored_integrations() -> None:
     """Whatever integrations of files may dial."""
     network = NetworkRules(allow_private=(ip_network("10.0.0.0/8"),))
-    stored = explain(replace(CRM, stored=True, allow_private=Only()), "/x")
+    stored = explain(replace(CRM, stored=True, allow_private=NetworkOverride()), "/x")
     denied = with_addresses(stored, Snapshot({}, network=network), looked_up("10.1.2.3"))
     assert denied.decision.reason.endswith("the operator must add 10.1.2.3/32 to store.allow_private")

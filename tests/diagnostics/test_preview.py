@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidekey.credentials.base import Places, Traits
+from sidekey.credentials.base import CredentialTraits, InjectionPoints
 from sidekey.diagnostics.preview import preview
 from sidekey.presets.preset import OVERSIZED
 from sidekey.snapshot.request_rules import Limits
@@ -13,7 +13,7 @@ from support.plane import base_url, integration
 from support.presets import preset
 
 
-def snapshot(*presets: Preset, traits: Traits | None = None, limits: Limits | None = None) -> Snapshot:
+def snapshot(*presets: Preset, traits: CredentialTraits | None = None, limits: Limits | None = None) -> Snapshot:
     """One integration, and presets of it."""
     served = integration("h", base_url(1)) if traits is None else integration("h", base_url(1), traits=traits)
     return Snapshot({"h": served}, presets={each.id: each for each in presets}, limits=limits or Limits())
@@ -22,8 +22,8 @@ def snapshot(*presets: Preset, traits: Traits | None = None, limits: Limits | No
 def test_every_place_of_a_credential_is_named() -> None:
     """Headers, parameters of the query and of the body."""
     made = preset(url=base_url(1, "/api/hook?a=1"), content_type="text/x")
-    places = Places(headers=("X-Key",), query=("key",), body=("token",))
-    shown = preview(snapshot(made, traits=Traits(places)), made, b"x")
+    places = InjectionPoints(headers=("X-Key",), query=("key",), body=("token",))
+    shown = preview(snapshot(made, traits=CredentialTraits(places)), made, b"x")
     assert shown.credential == {"headers": ["X-Key"], "query": ["key"], "body": ["token"]}
     assert shown.headers == (("X-Key", "[credential]"), ("Content-Type", "text/x"))
     assert (shown.url, shown.body) == (base_url(1, "/api/hook?a=1"), b"x")

@@ -7,24 +7,24 @@ from typing import Final
 
 from fuzz.target import Target
 from sidekey.credentials.certificates import encoding
-from sidekey.credentials.certificates.validate import Examined, Material, examine, leaf_of
+from sidekey.credentials.certificates.validate import CertificateCheck, CertificateInput, examine, leaf_of
 from support.certificates import issue
 
 _NOW: Final = 1_800_000_000.0
 _ISSUED: Final = issue("client.example")
 
 
-def parse(data: bytes) -> Examined:
+def parse(data: bytes) -> CertificateCheck:
     """Examine the bytes as a certificate with its key in one PEM.
 
     An encrypted key is not decrypted: deriving its key is slow on purpose, within a bound of its own on the rounds.
     """
-    return examine(Material(data, data, joined=True), _NOW)
+    return examine(CertificateInput(data, data, joined=True), _NOW)
 
 
 def check(data: bytes) -> None:
     """Require an identity or an error, and that a certificate alone is read or refused with ValueError."""
-    for found in (parse(data), examine(Material(data, data, "passphrase", joined=True), _NOW)):
+    for found in (parse(data), examine(CertificateInput(data, data, "passphrase", joined=True), _NOW)):
         assert (found.identity is None) is bool(found.errors)
     try:
         encoding.blocks(data)

@@ -10,7 +10,7 @@ from fuzz.target import Target
 from sidekey.config.build.presets import read_preset
 from sidekey.diagnostics.preview import made
 from sidekey.errors import Problem
-from sidekey.presets.preset import Filled
+from sidekey.presets.preset import FilledRequest
 from sidekey.snapshot.snapshot import Snapshot
 from support.plane import base_url, integration
 
@@ -28,7 +28,7 @@ _PARAMETERS: Final = {
 _SNAPSHOT: Final = Snapshot(integrations={"h": integration("h", base_url(1))})
 
 
-def parse(data: bytes) -> Filled | Problem | None:
+def parse(data: bytes) -> FilledRequest | Problem | None:
     """Read a preset and fill it. The first lines are its kind, path and header, the rest is its body."""
     kind, path, header, text = [*data.decode("utf-8", "replace").split("\n", 3), "", "", "", ""][:4]
     which = _KINDS[len(kind) % len(_KINDS)]
@@ -52,7 +52,7 @@ def parse(data: bytes) -> Filled | Problem | None:
 def check(data: bytes) -> None:
     """Require that what is filled in is well-formed, and stays below the prefix."""
     filled = parse(data)
-    if not isinstance(filled, Filled):
+    if not isinstance(filled, FilledRequest):
         return
     assert filled.head.target.startswith(base_url(1).encode()), filled.head.target
     assert not set(b"\r\n ") & set(filled.head.target), filled.head.target

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.ca.authorities import Authority
+from sidekey.ca.authorities import LocalAuthority
 from sidekey.ca.certificates import Signer, make_key
-from sidekey.ca.maintain import settle
+from sidekey.ca.maintain import ensure_authorities
 from sidekey.network.tls_server import server_context
 from support import programs
 from support.compiled import go_program, java_programs
@@ -34,8 +34,8 @@ class Site:
     """A CA for `HOSTS`, its trust folder, and servers with leaves of it; programs are compiled into `compiled`."""
 
     def __init__(self, folder: Path, compiled: Path) -> None:
-        found = settle(rules_in(folder, *(f"https://{host}" for host in HOSTS)), time.time())
-        self.authority: Authority = found.made[0]
+        found = ensure_authorities(rules_in(folder, *(f"https://{host}" for host in HOSTS)), time.time())
+        self.authority: LocalAuthority = found.made[0]
         self.trust = folder / "trust"
         self.compiled = compiled
         self._signer = Signer(self.authority, make_key())

@@ -15,7 +15,7 @@ from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener
 from sidekey.network.resolve import HostsFile, Resolver
-from sidekey.policy.addresses import Address, Only
+from sidekey.policy.addresses import Address, NetworkOverride
 from sidekey.policy.urls import Origin
 from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
 from support.blackhole import Blackhole
@@ -333,6 +333,6 @@ async def test_what_an_integration_allows_alone_takes_the_place_of_the_configs(c
     connection = await dial.connect("http://up.test", silent)
     connection.transport.abort()
     with pytest.raises(ProblemError, match="destination_denied"):
-        await dial.connect("http://up.test", silent, allow_private=Only())
-    connection = await dial.connect("http://up.test", silent, allow_private=Only(loopback))
+        await dial.connect("http://up.test", silent, allow_private=NetworkOverride())
+    connection = await dial.connect("http://up.test", silent, allow_private=NetworkOverride(loopback))
     connection.transport.abort()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import Call, CallFault, Pairs, Reply
+from sidekey.credentials.base import Call, CallError, Pairs, Reply
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.network.guard import Listener
@@ -71,7 +71,7 @@ class Calls:
         `then` is called once it has failed: it lets go of what the call was held up by.
         """
         async with nothing_left():
-            with pytest.raises(CallFault) as failed:
+            with pytest.raises(CallError) as failed:
                 await self.fetch(url, timeout=timeout)
             then()
         error = failed.value

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import Call, CallFault, Reply
+from sidekey.credentials.base import Call, CallError, Reply
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.network.resolve import HostsFile, Resolver
@@ -57,12 +57,12 @@ class Calls:
             largest=1 << 10,
         )
 
-    async def failure(self, url: str, *, method: str = "POST", timeout: float = DEADLINE) -> CallFault:
+    async def failure(self, url: str, *, method: str = "POST", timeout: float = DEADLINE) -> CallError:
         """Return the error of a call that fails, leaves nothing behind and tells nobody its secret."""
         reported: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
         async with nothing_left():
-            with pytest.raises(CallFault) as failed:
+            with pytest.raises(CallError) as failed:
                 await self.fetch(url, method=method, timeout=timeout)
         assert reported == []
         assert SECRET not in "".join(traceback.format_exception(failed.value))
@@ -303,7 +303,7 @@ async def test_request_that_the_server_does_not_read_is_dropped_with_its_connect
         if answer:
             assert (await call(upstream.port)).body == b"ok"
         else:
-            with pytest.raises(CallFault, match="did not respond in time"):
+            with pytest.raises(CallError, match="did not respond in time"):
                 await call(upstream.port)
         (connection,) = upstream.connections
         connection.transport.resume_reading()
@@ -345,7 +345,7 @@ async def test_flood_ends_the_call_long_before_its_time(calls: Calls, tls: ssl.S
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        with pytest.raises(CallFault) as failed:
+        with pytest.raises(CallError) as failed:
             await calls.fetch(f"https://up.test:{listener.getsockname()[1]}/")
         await asyncio.to_thread(thread.join, DEADLINE)
     assert (failed.value.outcome, failed.value.reason) == ("invalid", reason)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from sidekey.credentials.base import Call, CallFault, Reply
+from sidekey.credentials.base import Call, CallError, Reply
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
@@ -118,7 +118,7 @@ async def test_a_server_that_refuses_the_client_certificate_is_told_by_its_alert
     tls.minimum_version = tls.maximum_version = version
     with refusing(asking(tls, current())) as port:
         for identity, alert in ((identity_of(current("unknown")), "unknown ca"), (None, without)):
-            with pytest.raises(CallFault) as failed:
+            with pytest.raises(CallError) as failed:
                 await calls.fetch(port, identity)
             assert failed.value.outcome == "unreachable"
             assert failed.value.reason == f"token endpoint: it ended TLS with the alert: {alert}"
@@ -130,7 +130,7 @@ async def test_a_bare_reset_after_the_certificate_is_taken_for_a_refusal(calls: 
     with refusing(asking(tls, current()), reset=True) as port:
         reasons = []
         for identity in (identity_of(current("unknown")), None):
-            with pytest.raises(CallFault) as failed:
+            with pytest.raises(CallError) as failed:
                 await calls.fetch(port, identity)
             reasons.append(failed.value.reason)
     # Whether the alert or the reset is read first is the kernel's to say.

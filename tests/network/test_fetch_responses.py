@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sidekey.credentials.base import Call, CallFault, Reply
+from sidekey.credentials.base import Call, CallError, Reply
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.snapshot.snapshot import Trust
@@ -42,7 +42,7 @@ async def reply_to(script: Script) -> Reply:
 
 async def failure_of(script: Script) -> tuple[str, str]:
     """Return outcome and reason, which begins with the step."""
-    with pytest.raises(CallFault) as failed:
+    with pytest.raises(CallError) as failed:
         await reply_to(script)
     assert not failed.value.unspent
     step, _, reason = failed.value.reason.partition(" ")

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from sidekey.ca.authorities import Authority as LocalAuthority
+from sidekey.ca.authorities import LocalAuthority
 from sidekey.ca.certificates import Signer, make_key
 from sidekey.ca.trust_folder import bundle
 from sidekey.credentials.certificates.encoding import public_key

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.network.tls import client_context
-from sidekey.network.tls_sessions import MAX_AGE, RESUMES, Offer, Personal, Sessions
+from sidekey.network.tls_sessions import MAX_AGE, RESUMES, IdentityContexts, ResumableSession, Sessions
 from support.private_ca import Authority
 from support.tls_peer import shake
 
@@ -110,7 +110,7 @@ def test_a_failed_handshake_forgets_the_session(client: ssl.SSLContext, server: 
     """RFC 8446 6.2: after a fatal alert nothing is resumed."""
     sessions = Sessions()
     connect(sessions, client, server)
-    assert isinstance(sessions.offer(client), Offer)
+    assert isinstance(sessions.offer(client), ResumableSession)
     sessions.forget()
     assert sessions.offer(client) is None
 
@@ -137,7 +137,7 @@ def test_a_server_without_sessions_leaves_the_slot_empty(client: ssl.SSLContext,
 @needs_resumption
 def test_few_slots_hold_a_context_of_their_own(server: ssl.SSLContext, ca: Authority) -> None:
     """The one that was not used for longest releases its own, with the session: thousands would take much memory."""
-    personal = Personal(2)
+    personal = IdentityContexts(2)
     slots = [Sessions() for _ in range(3)]
     contexts = [client_context(ca.trust) for _ in slots]
 
@@ -157,7 +157,7 @@ def test_few_slots_hold_a_context_of_their_own(server: ssl.SSLContext, ca: Autho
 
 def test_a_slot_that_is_gone_is_not_held(client: ssl.SSLContext) -> None:
     """Nor is its context, which has a key: by nothing but its pool."""
-    personal, slots = Personal(2), [Sessions()]
+    personal, slots = IdentityContexts(2), [Sessions()]
     personal.use(slots[0])
     slots[0].offer(client)
     gone = weakref.ref(slots.pop())

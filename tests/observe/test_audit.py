@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.observe.audit import MOST, AuditLog
+from sidekey.observe.audit import MAX_PATHS, AuditLog
 from sidekey.observe.writer import LineWriter
 from sidekey.publish import Changes
 from sidekey.snapshot.snapshot import Log, Snapshot
@@ -37,7 +37,7 @@ def pipe() -> Iterator[Pipe]:
 
 
 def test_change_is_one_line_with_the_keys_of_the_reference(pipe: Pipe) -> None:
-    limits = tuple(f"limits.{number}" for number in range(MOST + 10))
+    limits = tuple(f"limits.{number}" for number in range(MAX_PATHS + 10))
     changes = Changes(("integrations.a",), ("presets.p",), limits, revision=7)
     AuditLog(pipe.writer, "off").change(changes, "store", ("ann", "bob"))
     line = pipe.line()
@@ -51,7 +51,7 @@ def test_change_is_one_line_with_the_keys_of_the_reference(pipe: Pipe) -> None:
         "revision": 7,
         "added_keys": ["integrations.a"],
         "removed_keys": ["presets.p"],
-        "changed_keys": [*limits[:MOST]],
+        "changed_keys": [*limits[:MAX_PATHS]],
         "omitted": {"changed_keys": 10},
     }
 

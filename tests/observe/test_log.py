@@ -14,7 +14,7 @@ import structlog
 
 from sidekey.observe.log import LogLevel, LogOutput, configure, get_logger, report_defect
 from sidekey.observe.writer import LineWriter
-from sidekey.publish import Refused
+from sidekey.publish import PublishRefused
 from sidekey.snapshot.snapshot import Log as LogSettings
 from sidekey.snapshot.snapshot import Snapshot
 
@@ -153,7 +153,9 @@ def test_a_file_that_cannot_be_opened_is_refused_with_the_way_out(tmp_path: Path
     log = Log("info")
     output = LogOutput(log.writer, LogSettings())
     path = tmp_path / "none" / "log"
-    with pytest.raises(Refused, match=f"log.file: {path} cannot be opened for writing: No such file or directory"):
+    with pytest.raises(
+        PublishRefused, match=f"log.file: {path} cannot be opened for writing: No such file or directory"
+    ):
         output.prepare(Snapshot(integrations={}, log=LogSettings(file=str(path))))
     get_logger().info("event")
     assert [line["event"] for line in log.lines()] == ["event"]

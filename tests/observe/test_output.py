@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.observe.output import Format, Output, Text, open_file, open_standard_error, printable
+from sidekey.observe.output import Format, Output, TextFormatter, open_file, open_standard_error, printable
 
 LINE = json.dumps({"timestamp": "", "level": "info", "event": "e", "key": 1}).encode() + b"\n"
 
@@ -123,7 +123,7 @@ def test_whatever_is_printed_is_one_line_that_says_its_own_direction(text: str) 
     assert not {unicodedata.bidirectional(each) for each in shown} & turning
 
 
-PLAIN = Text(colours=False)
+PLAIN = TextFormatter(colours=False)
 STAMP = {"timestamp": "2026-01-31T23:59:59.012345Z"}
 REQUEST = {
     **STAMP,
@@ -146,7 +146,7 @@ JSON = st.recursive(
 )
 
 
-def rendered(said: dict[str, Any], text: Text = PLAIN) -> str:
+def rendered(said: dict[str, Any], text: TextFormatter = PLAIN) -> str:
     return text.render(json.dumps(said).encode() + b"\n").decode()
 
 
@@ -176,7 +176,7 @@ def test_what_became_of_a_request_comes_first(change: dict[str, Any], shown: str
 def test_colours_tell_levels_and_statuses(status: int, colour: int) -> None:
     """They are all that differs from the text without them."""
     said = REQUEST | {"status": status, "code": None}
-    coloured = rendered(said, Text(colours=True))
+    coloured = rendered(said, TextFormatter(colours=True))
     assert f"\x1b[{colour}m{status}\x1b[0m" in coloured
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == rendered(said)
 

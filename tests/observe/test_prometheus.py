@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 import sidekey
 from sidekey.build import build
-from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
 from sidekey.observe.metrics import BOUNDS, Metrics
 from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
@@ -44,7 +44,9 @@ def busy() -> Metrics:
     """Metrics of a process in which something of every kind has happened."""
     metrics = Metrics()
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
-    metrics.integrations = {"crm": Integration("crm", "basic", Policy(), None, secrets, Traits(Places()))}
+    metrics.integrations = {
+        "crm": Integration("crm", "basic", Policy(), None, secrets, CredentialTraits(InjectionPoints()))
+    }
     metrics.stats("crm").record("2xx", 0.004)
     metrics.stats("crm").record("2xx", 40.0)
     metrics.stats("crm").record("upstream_timeout", 30.0)

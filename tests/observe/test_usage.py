@@ -9,7 +9,7 @@ import pytest
 
 from sidekey.errors import CALLER_GONE
 from sidekey.observe.metrics import Metrics
-from sidekey.observe.usage import MOST, Traffic
+from sidekey.observe.usage import MAX_INTEGRATIONS, Traffic
 from sidekey.snapshot.snapshot import Integration, Snapshot
 from support.plane import integration
 
@@ -125,7 +125,7 @@ def test_what_tells_nothing_of_the_integration_ends_a_row_of_failures(day: Day, 
 
 def test_so_many_integrations_are_remembered(day: Day) -> None:
     """Those that failed last."""
-    for number in range(MOST + 10):
+    for number in range(MAX_INTEGRATIONS + 10):
         for _ in range(3):
             day.request("5xx", f"i{number}", status=500)
-    assert list(day.traffic.failing()) == [f"i{number}" for number in range(10, MOST + 10)]
+    assert list(day.traffic.failing()) == [f"i{number}" for number in range(10, MAX_INTEGRATIONS + 10)]

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.policy import naming
-from sidekey.policy.canonical import PLAIN, Spelling, spelled_path, spelled_query
+from sidekey.policy.canonical import PLAIN, CanonicalForm, canonical_form, spelled_query
 from sidekey.policy.parameters import UnreadableNames
 from sidekey.policy.targets import parse_prefix
 from sidekey.policy.urls import parse_target
 from support.http_strategies import soup
 
-SPELLING = Spelling("x-amz-")
+SPELLING = CanonicalForm("x-amz-")
 
 UNRESERVED = "-._~0-9A-Za-z"
 WRITTEN = st.lists(
@@ -45,8 +45,8 @@ WRITTEN = st.lists(
     ],
 )
 def test_segments_are_decoded_once_and_encoded_once(path: str, spelled: str) -> None:
-    assert spelled_path(path) == spelled
-    assert spelled_path(spelled) == spelled
+    assert canonical_form(path) == spelled
+    assert canonical_form(spelled) == spelled
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_target_and_its_spelling_mean_the_same(segments: list[str], parts: lis
 @given(soup())
 def test_a_plain_path_is_in_its_spelling_and_read_in_one_way(path: str) -> None:
     if PLAIN.fullmatch(path.encode("latin-1")):
-        assert spelled_path(path) == path
+        assert canonical_form(path) == path
         assert naming.PLAIN.fullmatch(path.encode("latin-1"))
 
 

@@ -8,26 +8,26 @@ from typing import Any
 import pytest
 
 from sidekey.errors import Problem
-from sidekey.policy.canonical import Spelling
+from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.decide import (
     COMMON_METHODS,
     DEFAULT_METHODS,
     Admitted,
     Denied,
     IntegrationRules,
-    Tunnelled,
+    TunnelAdmitted,
     decide,
+    decide_again,
     decide_connect,
     is_forward,
     judge,
     named_id,
     named_origin,
-    readmit,
 )
-from sidekey.policy.match import Matching, Narrowed
+from sidekey.policy.match import HostRestriction, Matching
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.targets import Forbidden, Policy, Prefix, parse_domain, parse_prefix
-from sidekey.policy.tunnel import Entry
+from sidekey.policy.tunnel import TunnelEntry
 from sidekey.policy.urls import Origin, Target, parse_target
 from support.decisions import BASE, PASSING, POLICY, H, Integrations, Known, basic, head, known, outcome, rules, tokens
 
@@ -362,8 +362,8 @@ def test_an_unresolved_integration_is_admitted_without_a_target() -> None:
     given = Known(rules(policy=policy, unresolved=True), {b"/../x": there})
     assert outcome(decide(head("/i/h/../x"), None, known(given))) == "unresolved"
     assert outcome(decide(head("/i/h/../x", b"POST"), None, known(given))) == "method_denied"
-    assert outcome(readmit(head("/i/h/../x"), Known(rules(policy=policy)), None)) == "request_invalid"
-    assert outcome(readmit(head("/i/h/x"), Known(rules(policy=policy)), None)) == "https://a.test/api/x"
+    assert outcome(decide_again(head("/i/h/../x"), Known(rules(policy=policy)), None)) == "request_invalid"
+    assert outcome(decide_again(head("/i/h/x"), Known(rules(policy=policy)), None)) == "https://a.test/api/x"
 
 
 def test_a_forbidden_target_is_denied() -> None:
@@ -476,11 +476,11 @@ def test_nothing_passes_while_an_integration_is_unresolved() -> None:
     assert outcome(decide(head("https://a.test/api/x", integration_id="h"), None, routes)) == "https://a.test/api/x"
     unmatched = known(H, passing=True).unmatched
     resolved = Known(rules("o", Policy(prefixes=(parse_prefix("https://o.test"),))))
-    passed = readmit(head("http://up.test/"), resolved, unmatched)
+    passed = decide_again(head("http://up.test/"), resolved, unmatched)
     assert isinstance(passed, Admitted)
     assert (outcome(passed), passed.candidate.rules) == ("http://up.test/", PASSING)
-    assert outcome(readmit(head("https://o.test/x"), resolved, unmatched)) == "https://o.test/x"
-    assert outcome(readmit(head("http://up.test./"), resolved, unmatched)) == "target_denied"
+    assert outcome(decide_again(head("https://o.test/x"), resolved, unmatched)) == "https://o.test/x"
+    assert outcome(decide_again(head("http://up.test./"), resolved, unmatched)) == "target_denied"
 
 
 def test_the_quick_reading_spares_covered_targets_the_exact_one() -> None:
@@ -508,7 +508,7 @@ def connect(target: str, **marks: Any) -> RequestHead:
     return head(target, b"CONNECT", **marks)
 
 
-def opening(found: Tunnelled[Known] | Denied[Known]) -> object:
+def opening(found: TunnelAdmitted[Known] | Denied[Known]) -> object:
     """What was decided on a CONNECT, in short."""
     if isinstance(found, Denied):
         return found.problem.status, found.problem.code
@@ -572,7 +572,7 @@ def test_a_tunnel_is_opened_to_what_the_policy_reaches(target: str, wanted: obje
 def test_what_a_policy_reaches(policy: Policy, target: str, reached: bool) -> None:
     """Prefixes and domains together; the host that is learnt, or what stands for it."""
     found = decide_connect(connect(target, integration_id="h"), None, known(Known(rules(policy=policy))))
-    assert isinstance(found, Tunnelled) is reached
+    assert isinstance(found, TunnelAdmitted) is reached
 
 
 def test_a_learnt_base_is_what_is_reached() -> None:
@@ -584,7 +584,7 @@ def test_a_learnt_base_is_what_is_reached() -> None:
     learnt = Known(rules(policy=policy).learnt(parse_prefix("https://x.inst.test")))
     for target, reached in (("auth.test:443", True), ("x.inst.test:443", True), ("y.inst.test:443", False)):
         found = decide_connect(connect(target, integration_id="h"), None, known(learnt))
-        assert isinstance(found, Tunnelled) is reached
+        assert isinstance(found, TunnelAdmitted) is reached
 
 
 def test_an_unresolved_integration_may_open_a_tunnel() -> None:
@@ -698,7 +698,7 @@ def test_a_name_that_is_given_wins() -> None:
     assert (found.problem.code, str(found.candidate)) == ("target_denied", "two")
 
 
-ENTRY = Entry(Origin("https", "a.test", 443), b"h", b"one")
+ENTRY = TunnelEntry(Origin("https", "a.test", 443), b"h", b"one")
 
 
 @pytest.mark.parametrize(
@@ -726,7 +726,7 @@ def test_a_tunnel_knows_what_was_given_at_its_connect() -> None:
     """For the requests in it, and for the log."""
     callers = tokens(one=frozenset({"h"}))
     found = decide_connect(connect("a.test:443", integration_id="h", token="one"), callers, known(Known(rules())))
-    assert isinstance(found, Tunnelled)
+    assert isinstance(found, TunnelAdmitted)
     assert found.caller is next(iter(callers.values()))
     entry = found.entry("https")
     assert (entry.origin, entry.name, entry.token) == (Origin("https", "a.test", 443), b"h", b"one")
@@ -787,7 +787,7 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
             "the query must not be encoded so many times",
         ),
         (
-            decide(head("/i/h/a?X-Amz-Date=1"), None, known(Known(rules(spelling=Spelling("x-amz-"))))),
+            decide(head("/i/h/a?X-Amz-Date=1"), None, known(Known(rules(spelling=CanonicalForm("x-amz-"))))),
             "the query must not contain a parameter whose name begins with x-amz-",
         ),
         (decide(head("https://a.test/api"), None, known(H)), UNNAMED),
@@ -832,7 +832,7 @@ def stored_at(*hosts: str) -> Integrations:
     """A stored integration beside one of a file, both matched by host."""
     found = known(H, STORED)
     policies = {each.rules.name: each.rules.policy for each in (H, STORED)}
-    found.matching = Matching.of(policies, Narrowed({"s"}, frozenset(hosts)))
+    found.matching = Matching.of(policies, HostRestriction({"s"}, frozenset(hosts)))
     found.stored_at = frozenset(hosts)
     return found
 
@@ -862,7 +862,7 @@ def test_a_named_stored_integration_is_used_in_tunnels_only_where_the_operator_s
         if isinstance(decision, Denied):
             assert (decision.problem.status, decision.problem.error) == (502, "proxy_configuration_error")
     # One that is opened before the integration became a stored one is judged by the snapshot of each request.
-    entry = Entry(Origin("https", "s.test", 443), b"s", b"t")
+    entry = TunnelEntry(Origin("https", "s.test", 443), b"s", b"t")
     inside = entry.absolute(head("/api/a", host=b"s.test"))
     assert outcome(decide(inside, callers, stored_at(), entry)) == "ca_unavailable"
     assert outcome(decide(inside, callers, stored_at("s.test"), entry)) == "https://s.test/api/a"

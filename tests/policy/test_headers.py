@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.policy import headers
-from sidekey.policy.headers import REQUEST_ROLES, RESPONSE_ROLES, Names, Role, Spelling
+from sidekey.policy.headers import REQUEST_ROLES, RESPONSE_ROLES, FieldName, FieldNames, Role
 
 TOKEN = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_size=1, max_size=30).map(str.encode)
 
@@ -114,14 +114,14 @@ def test_hop_by_hop_fields_are_dropped_from_responses(name: bytes) -> None:
     assert headers.classify(name, RESPONSE_ROLES).role is Role.DROP
 
 
-def means(spelling: Spelling) -> tuple[bytes, Role, bytes, bytes]:
+def means(spelling: FieldName) -> tuple[bytes, Role, bytes, bytes]:
     """All that is said of a spelling."""
     return spelling.raw, spelling.role, spelling.normal, spelling.start
 
 
-def read_head(names: Names, fields: list[bytes]) -> list[Spelling]:
+def read_head(names: FieldNames, fields: list[bytes]) -> list[FieldName]:
     """The spellings of a head, as a reader asks for them."""
-    found: list[Spelling] = []
+    found: list[FieldName] = []
     for name in fields:
         found.append(names.read(name, found[-1] if found else names.first))
     return found
@@ -133,7 +133,7 @@ FIELDS = st.lists(st.sampled_from([*SPECIAL, b"Accept", b"accept", b"X-A", b"x" 
 @given(st.lists(FIELDS, max_size=6))
 def test_a_spelling_means_the_same_wherever_it_stands(heads: list[list[bytes]]) -> None:
     """Whatever came before it, in this head and in those before: what is remembered saves work and decides nothing."""
-    names = Names(REQUEST_ROLES)
+    names = FieldNames(REQUEST_ROLES)
     for fields in heads * 2:
         found = read_head(names, fields)
         assert list(map(means, found)) == [means(headers.classify(name, REQUEST_ROLES)) for name in fields]
@@ -141,7 +141,7 @@ def test_a_spelling_means_the_same_wherever_it_stands(heads: list[list[bytes]]) 
 
 def test_a_spelling_is_remembered() -> None:
     """It is one object, in the place that it had the last time and in every other."""
-    names = Names(REQUEST_ROLES)
+    names = FieldNames(REQUEST_ROLES)
     host, accept = read_head(names, [b"Host", b"Accept"])
     assert host.follower is accept
     assert read_head(names, [b"Host", b"Accept"]) == [host, accept]
@@ -151,7 +151,7 @@ def test_a_spelling_is_remembered() -> None:
 def alive() -> int:
     """How many spellings there are, in all of the process."""
     gc.collect()
-    return sum(isinstance(each, Spelling) for each in gc.get_objects())
+    return sum(isinstance(each, FieldName) for each in gc.get_objects())
 
 
 @pytest.mark.parametrize("size", [6, 62], ids=["short", "long"])
@@ -160,17 +160,17 @@ def test_the_spellings_that_are_remembered_are_bounded(size: int) -> None:
 
     A connection that is in the middle of a head holds its last one.
     """
-    names, before = Names(REQUEST_ROLES), alive()
+    names, before = FieldNames(REQUEST_ROLES), alive()
     held = spelling = names.read(b"X-First", names.first)
-    for number in range(3 * Names.LIMIT):
+    for number in range(3 * FieldNames.LIMIT):
         spelling = names.read(b"X-%0*d" % (size, number), spelling)
-    assert alive() - before <= Names.LIMIT + 2
+    assert alive() - before <= FieldNames.LIMIT + 2
     assert means(held)[0] == b"X-First"
 
 
 def test_a_spelling_of_up_to_64_bytes_is_remembered() -> None:
     """A longer one is read again each time."""
-    names = Names(REQUEST_ROLES)
+    names = FieldNames(REQUEST_ROLES)
     for size, kept in ((64, True), (65, False)):
         name = b"X" * size
         assert (names.read(name, names.first) is names.read(name, names.first)) is kept

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.policy.match import Coverage, Matching, Narrowed, Overlap, is_under, overlaps
+from sidekey.policy.match import Coverage, HostRestriction, Matching, Overlap, is_under, overlaps
 from sidekey.policy.targets import Domain, Forbidden, Policy, Prefix, parse_domain, parse_learnt, parse_prefix
 from sidekey.policy.urls import Origin, parse_target
 
@@ -237,7 +237,7 @@ def test_what_is_narrowed_is_matched_at_some_hosts_alone() -> None:
         "wide": policy(domains=("https://*.in.test", "https://*.out.test")),
         "wider": policy(domains=("https://*.co.test",)),
     }
-    narrowed = Narrowed({"exact", "wide", "wider"}, frozenset({"in.test", "deep.co.test"}))
+    narrowed = HostRestriction({"exact", "wide", "wider"}, frozenset({"in.test", "deep.co.test"}))
     matching = Matching.of(policies, narrowed)
     assert matching.at("x.test") == ["file"]
     assert matching.at("y.in.test") == ["exact", "wide"]

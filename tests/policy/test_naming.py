@@ -169,9 +169,9 @@ def test_a_host_of_many_characters_is_nobodys(host: bytes) -> None:
 
 def test_a_host_may_be_as_long_as_a_name_and_a_port() -> None:
     """The longest name of DNS with the longest port, and a number of that length."""
-    longest = b"a" * (naming.LONGEST_HOST - 6) + b":65535"
-    assert naming.is_own_host(longest, frozenset({"a" * (naming.LONGEST_HOST - 6)}))
-    assert naming.is_own_host(b"0" * (naming.LONGEST_HOST - 1) + b"1", frozenset())
+    longest = b"a" * (naming.MAX_HOST_LENGTH - 6) + b":65535"
+    assert naming.is_own_host(longest, frozenset({"a" * (naming.MAX_HOST_LENGTH - 6)}))
+    assert naming.is_own_host(b"0" * (naming.MAX_HOST_LENGTH - 1) + b"1", frozenset())
 
 
 @pytest.mark.parametrize(

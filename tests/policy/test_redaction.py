@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.build import build
-from sidekey.policy.redaction import LONGEST, MARK, RedactedStream, Redactor, searchable, spellings
+from sidekey.policy.redaction import MARK, MAX_LENGTH, RedactedStream, Redactor, searchable, spellings
 from support.http_strategies import cuts, pieces
 
 PLAIN = "s3cr3t-of_the~crm.0"
@@ -172,10 +172,10 @@ def test_no_spelling_is_left(drawn: tuple[list[bytes], list[bytes | int]]) -> No
             assert all(spelled not in part for part in out.split(MARK))
 
 
-@pytest.mark.parametrize("extra", [0, 1, 7, LONGEST - 1, LONGEST])
+@pytest.mark.parametrize("extra", [0, 1, 7, MAX_LENGTH - 1, MAX_LENGTH])
 def test_a_very_long_secret_is_searched_in_pieces(extra: int) -> None:
     """No byte of it is left."""
-    secret = bytes(33 + (number * number) % 89 for number in range(LONGEST + extra))
+    secret = bytes(33 + (number * number) % 89 for number in range(MAX_LENGTH + extra))
     assert redact(Redactor((secret,)), b"<" + secret + b">").replace(MARK, b"") == b"<>"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.tunnel import Entry
+from sidekey.policy.tunnel import TunnelEntry
 from sidekey.policy.urls import Origin
 
 PARTS = ["method", "host", "fields", "names", "marks", "connection", "length", "length_given", "http_1_1", "keep_alive"]
@@ -34,7 +34,7 @@ def head(target: str, host: bytes | None = b"a.test") -> RequestHead:
 def test_an_origin_form_becomes_absolute(origin: Origin, target: str, absolute: bytes) -> None:
     """All else of the head stays what it is."""
     given = head(target)
-    made = Entry(origin, None, None).absolute(given)
+    made = TunnelEntry(origin, None, None).absolute(given)
     assert made.target == absolute
     for name in PARTS:
         assert getattr(made, name) == getattr(given, name)
@@ -70,5 +70,5 @@ def test_an_origin_form_becomes_absolute(origin: Origin, target: str, absolute: 
 )
 def test_another_authority_is_misdirected(origin: Origin, host: bytes | None, target: str, misdirected: bool) -> None:
     """Case and the default port apart; a target that cannot be read is for the policy to refuse."""
-    entry = Entry(origin, None, None)
+    entry = TunnelEntry(origin, None, None)
     assert entry.misdirects(entry.absolute(head(target, host))) is misdirected

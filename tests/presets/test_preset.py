@@ -10,7 +10,7 @@ import pytest
 from sidekey.errors import Problem
 from sidekey.policy.headers import Role, normalise
 from sidekey.policy.messages import RequestHead
-from sidekey.presets.preset import Filled, Parameter, Preset, read_parameters
+from sidekey.presets.preset import FilledRequest, Parameter, Preset, read_parameters
 from support.presets import preset
 
 PLAIN = preset(headers={"X-Source": "sidekey", "Accept": "text/x"}).rules
@@ -46,13 +46,13 @@ def received(rules: Preset, *lines: str, **more: object) -> RequestHead:
     return found
 
 
-def fill(payload: bytes, rules: Preset = FILLED, *, most: int = 1000, longest: int = 1000) -> Filled | Problem:
+def fill(payload: bytes, rules: Preset = FILLED, *, most: int = 1000, longest: int = 1000) -> FilledRequest | Problem:
     return rules.fill(received(rules, "Content-Type: application/json"), payload, most=most, longest=longest)
 
 
-def filled(payload: bytes, rules: Preset = FILLED) -> Filled:
+def filled(payload: bytes, rules: Preset = FILLED) -> FilledRequest:
     found = fill(payload, rules)
-    assert isinstance(found, Filled)
+    assert isinstance(found, FilledRequest)
     return found
 
 
@@ -107,7 +107,7 @@ def test_an_expectation_is_kept_and_what_else_is_for_proxies_is_not() -> None:
     found = FILLED.fill(
         received(FILLED, "Content-Type: application/json", marks=marks), b'{"user":"x"}', most=99, longest=99
     )
-    assert isinstance(found, Filled)
+    assert isinstance(found, FilledRequest)
     assert found.head.marks is None
 
 
@@ -213,7 +213,7 @@ def test_a_body_is_as_long_as_it_may_be_and_not_a_byte_longer() -> None:
     """Counted in bytes."""
     rules = preset(parameters={"a": {"type": "text"}}, body=text_body("{{a}}{{a}}")).rules
     whole = fill(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, most=40)
-    assert isinstance(whole, Filled)
+    assert isinstance(whole, FilledRequest)
     assert len(whole.body) == 40
     reason = "what they are filled in to must not be over limits.preset_body (39 bytes)"
     assert errors(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, most=39) == (("", reason),)
@@ -222,7 +222,7 @@ def test_a_body_is_as_long_as_it_may_be_and_not_a_byte_longer() -> None:
 def test_headers_are_bounded_together() -> None:
     """Each may repeat a value: a thousand of them would be a thousand times as much memory."""
     rules = preset(headers={"X-A": "{{a}}", "X-B": "{{a}}"}, parameters={"a": {"type": "text"}}, body={"json": 1}).rules
-    assert isinstance(fill(b'{"a": "1234567890"}', rules, most=20), Filled)
+    assert isinstance(fill(b'{"a": "1234567890"}', rules, most=20), FilledRequest)
     reason = "what they are filled in to must not be over limits.preset_body (19 bytes)"
     assert errors(b'{"a": "1234567890"}', rules, most=19) == (("", reason),)
 
@@ -291,7 +291,7 @@ def test_parameters_are_strict_json(payload: bytes, reason: str) -> None:
 def test_a_number_keeps_its_digits(digits: str) -> None:
     rules = preset(parameters={"n": {"type": "number"}}, body={"json": ["{{n}}", "{{n}}!"]}).rules
     found = fill(b'{"n": %b}' % digits.encode(), rules, most=1 << 20)
-    assert isinstance(found, Filled)
+    assert isinstance(found, FilledRequest)
     assert found.body.decode() == f'[{digits},"{digits}!"]'
 
 

@@ -11,7 +11,7 @@ import h11
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
 from sidekey.snapshot.secret_loader import SecretLoader
 from support.http_strategies import chunked as coded
 from support.plane import GRANT, base_url, integration
@@ -29,7 +29,7 @@ SECRETS.load()
 H = replace(
     integration("h", base_url(1)),
     secrets=SECRETS,
-    traits=Traits(Places(("X-Tenant", "Authorization"), ("api_key",), ("mode", "deep"))),
+    traits=CredentialTraits(InjectionPoints(("X-Tenant", "Authorization"), ("api_key",), ("mode", "deep"))),
 )
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 

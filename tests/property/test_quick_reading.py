@@ -10,10 +10,10 @@ from urllib.parse import unquote_to_bytes
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidekey.credentials.base import Places, Traits
+from sidekey.credentials.base import CredentialTraits, InjectionPoints
 from sidekey.errors import Problem
 from sidekey.policy import naming
-from sidekey.policy.canonical import Spelling
+from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.paths import UnreadablePath
 from sidekey.policy.targets import Forbidden, Prefix, decide, judge, upgrade
 from sidekey.policy.urls import InvalidTarget, Origin, parse_target
@@ -90,9 +90,9 @@ def test_admission_equals_the_policys_decision(served: Integration, rest: str) -
         assert served in INTEGRATIONS[3:]
 
 
-SPELLING = Spelling("x-amz-")
+SPELLING = CanonicalForm("x-amz-")
 SPELLED = [
-    integration("h", *prefixes, traits=Traits(Places(), spelling=SPELLING))
+    integration("h", *prefixes, traits=CredentialTraits(InjectionPoints(), spelling=SPELLING))
     for prefixes in (["https://up.test/api"], ["https://up.test"], ["https://up.test/a%20b"], ["https://up.test/a~b/"])
 ]
 

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from sidekey.credentials.base import (
     Attempt,
     Call,
-    CallFault,
+    CallError,
     Credential,
+    CredentialTraits,
     Grant,
+    InjectionPoints,
     Issued,
     Lineage,
-    Places,
     Reply,
-    Traits,
     Verdict,
 )
 from sidekey.credentials.fields import SecretUnreadable
@@ -61,7 +61,7 @@ class Provider:
         finally:
             self._calling.discard(client)
         if self.down:
-            raise CallFault("unreachable", "token endpoint: it refused the connection")
+            raise CallError("unreachable", "token endpoint: it refused the connection")
         if presented != self._newest.get(client, f"first-{client}"):
             self.broken.append(f"{presented} was spent")
         self._count += 1
@@ -88,7 +88,7 @@ class Rotating:
         reply = yield Call("token endpoint", "POST", "https://auth.test", body=f"{client} {presented}".encode())
         newest, word = reply.body.decode().split(" ")
         if word == "odd":
-            raise CallFault("invalid", "token endpoint did not return a token", memory=newest)
+            raise CallError("invalid", "token endpoint did not return a token", memory=newest)
         return Issued(Grant((("Authorization", f"{self._whose} {newest}"),)), 100.0, memory=newest)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
@@ -152,7 +152,7 @@ class World:
     def source(self, config: Config) -> TokenSource | None:
         """Its source; none of a former config is made any more."""
         if not config.source and config is self.configs[-1]:
-            traits = Traits(Places(("Authorization",)), calls=True)
+            traits = CredentialTraits(InjectionPoints(("Authorization",)), calls=True)
             integration = Integration("crm", "oauth2", Policy(), None, config.secrets, traits)
             former, self._former = self._former, None
             made = TokenSource(

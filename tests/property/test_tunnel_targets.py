@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidekey.errors import Problem
-from sidekey.policy.tunnel import Entry
+from sidekey.policy.tunnel import TunnelEntry
 from sidekey.policy.urls import Origin
 from support.admission import admission, head_of
 from support.http_strategies import soup
@@ -37,7 +37,7 @@ ORIGINS = [
 ]
 
 
-def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, entry: Entry | None) -> object:
+def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, entry: TunnelEntry | None) -> object:
     """Where the request would go and as whose, or why not."""
     integration_id = None if name is None else name.encode()
     host = b"any" if entry is None else entry.origin.authority.encode()
@@ -69,7 +69,7 @@ def test_a_target_in_a_tunnel_is_judged_as_its_absolute_form(
     async def main() -> None:
         sidekey = Scripted(*INTEGRATIONS, passing=passing, matching=matching)
         given_name = None if name is None else name.encode()
-        entry = Entry(origin, given_name if at_connect else None, None)
+        entry = TunnelEntry(origin, given_name if at_connect else None, None)
         own = None if at_connect else name
         inside = outcome(sidekey, path, own, method, entry)
         assert inside == outcome(sidekey, path, own, method, entry), "once it is known, the quick reading says the same"

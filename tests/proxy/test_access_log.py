@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.diagnostics.probe import probe
 from sidekey.observe.access import AccessLog
 from sidekey.observe.writer import LineWriter
@@ -117,7 +117,7 @@ async def test_the_line_of_a_caller_who_left_forgets_a_response_that_was_held_ba
 ) -> None:
     """Its request was sent once more, and nothing has come of that."""
     source = RenewedSource(GRANT, Grant(headers=(("Authorization", "Bearer new"),)))
-    traits = Traits(Places(headers=("Authorization",)), watched=frozenset({401}))
+    traits = CredentialTraits(InjectionPoints(headers=("Authorization",)), watched=frozenset({401}))
     sidekey = Scripted(integration("h", base_url(1), traits=traits), sources={"h": source}, access=access)
     caller = sidekey.caller()
     caller.feed(get())

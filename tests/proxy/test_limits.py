@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.policy.targets import parse_domain
 from sidekey.snapshot.request_rules import Limits
 from sidekey.snapshot.snapshot import Integration, Snapshot
@@ -210,7 +210,7 @@ async def test_a_second_origin_halves_the_limit_while_it_exists() -> None:
     await end_all(sidekey)
 
 
-LEARNS = Traits(Places(headers=("Authorization",)), calls=True, learns=True)
+LEARNS = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, learns=True)
 
 
 def learning(name: str) -> Integration:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from sidekey.credentials.base import Grant
-from sidekey.policy.headers import Names, Spelling
+from sidekey.policy.headers import FieldName, FieldNames
 from sidekey.policy.urls import Origin
 from sidekey.proxy.downstream import request_parser
 from sidekey.proxy.routing.compiled import CompiledIntegration
@@ -22,8 +22,8 @@ from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, in
 from support.plane import running as running_on_sockets
 from support.upstream import OK, answering
 
-SHORT = b"X-%b" % (b"s" * (Names.LONGEST - 2))
-LONG = b"X-%b" % (b"l" * (Names.LONGEST - 1))
+SHORT = b"X-%b" % (b"s" * (FieldNames.LONGEST - 2))
+LONG = b"X-%b" % (b"l" * (FieldNames.LONGEST - 1))
 
 
 async def test_long_names_of_a_request_are_passed_on_and_not_remembered() -> None:
@@ -34,7 +34,7 @@ async def test_long_names_of_a_request_are_passed_on_and_not_remembered() -> Non
         for name in (SHORT, LONG, huge):
             assert b"\r\n" + name + b": 1\r\n" in upstream.received[0]
     assert SHORT in request_parser.NAMES.known
-    assert max(map(len, request_parser.NAMES.known)) <= Names.LONGEST
+    assert max(map(len, request_parser.NAMES.known)) <= FieldNames.LONGEST
 
 
 async def test_long_names_of_a_response_are_passed_on_and_not_remembered() -> None:
@@ -47,7 +47,7 @@ async def test_long_names_of_a_response_are_passed_on_and_not_remembered() -> No
         reply = await sidekey.ask(get())
         assert [reply.values(name.lower()) for name in (SHORT, LONG)] == [[b"1"], [b"1"]]
     assert SHORT in response_parser.NAMES.known
-    assert max(map(len, response_parser.NAMES.known)) <= Names.LONGEST
+    assert max(map(len, response_parser.NAMES.known)) <= FieldNames.LONGEST
 
 
 async def test_an_idle_connection_keeps_no_long_name() -> None:
@@ -60,8 +60,8 @@ async def test_an_idle_connection_keeps_no_long_name() -> None:
     ):
         await caller.send(get("/a", f"{LONG.decode()}: 1"))
         assert (await caller.response()).status == 200
-        held = [each.raw for each in gc.get_objects() if isinstance(each, Spelling)]
-    assert max(map(len, held)) <= Names.LONGEST
+        held = [each.raw for each in gc.get_objects() if isinstance(each, FieldName)]
+    assert max(map(len, held)) <= FieldNames.LONGEST
 
 
 async def test_names_are_bounded_in_number() -> None:
@@ -71,11 +71,11 @@ async def test_names_are_bounded_in_number() -> None:
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
-        fields = [f"X-{number}: {number}" for number in range(Names.LIMIT + 150)]
+        fields = [f"X-{number}: {number}" for number in range(FieldNames.LIMIT + 150)]
         for at in range(0, len(fields), 150):
             await caller.send(get("/a", *fields[at : at + 150]))
             assert (await caller.response()).status == 200
-            assert len(request_parser.NAMES.known) <= Names.LIMIT
+            assert len(request_parser.NAMES.known) <= FieldNames.LIMIT
         sent = [header for message in upstream.requests for header in message.headers if header[0].startswith(b"x-")]
         assert sent == [(b"x-%d" % number, b"%d" % number) for number in range(len(fields))]
 

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.policy.addresses import Address
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.snapshot import Integration
@@ -305,7 +305,7 @@ async def test_a_request_in_flight_keeps_its_via_in_both_directions(before: bool
                     await caller.send(get())
 
 
-WATCHED = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401}))
+WATCHED = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, watched=frozenset({401}))
 OLD, NEW = (Grant(headers=(("Authorization", f"Bearer {word}"),)) for word in ("old", "new"))
 REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
 

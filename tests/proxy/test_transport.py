@@ -12,7 +12,15 @@ from types import FrameType
 
 import pytest
 
-from sidekey.proxy.transport import descriptor_of, drop_rest, half_close, has_arrived, is_quiet, reset, seal_if_quiet
+from sidekey.proxy.transport import (
+    descriptor_of,
+    discard_input,
+    half_close,
+    has_input,
+    has_no_input,
+    reset,
+    seal_if_quiet,
+)
 from support.raw_connection import DEADLINE
 
 
@@ -21,13 +29,13 @@ def test_what_has_arrived_is_seen_without_reading_it(what: str) -> None:
     """It stays there for whoever reads."""
     one, other = socket.socketpair()
     with one, other:
-        assert not has_arrived(one.fileno())
+        assert not has_input(one.fileno())
         if what == "bytes":
             other.sendall(b"x")
         else:
             other.shutdown(socket.SHUT_WR)
-        assert has_arrived(one.fileno())
-        assert has_arrived(one.fileno())
+        assert has_input(one.fileno())
+        assert has_input(one.fileno())
         assert one.recv(16) == (b"x" if what == "bytes" else b"")
 
 
@@ -44,17 +52,17 @@ def test_a_transport_is_quiet_until_something_has_arrived() -> None:
     with other:
         with one:
             assert descriptor_of(Over(one)) == one.fileno()
-            assert is_quiet(Over(one))
+            assert has_no_input(Over(one))
             other.sendall(b"x")
-            assert not is_quiet(Over(one))
+            assert not has_no_input(Over(one))
         assert descriptor_of(Over(one)) == -1
-        assert is_quiet(Over(one))
+        assert has_no_input(Over(one))
         half_close(Over(one))
-        drop_rest(Over(one))
+        discard_input(Over(one))
         assert seal_if_quiet(Over(one))
     for nothing in (None, Over(None)):
         assert descriptor_of(nothing) == -1
-        assert is_quiet(nothing)
+        assert has_no_input(nothing)
 
 
 def test_an_end_of_stream_goes_out_at_once() -> None:
@@ -115,7 +123,7 @@ def test_what_comes_between_the_look_and_the_seal_is_not_reset(kind: str) -> Non
     with pair(kind) as (ours, peer):
 
         def on_event(frame: FrameType, event: str, _: object) -> None:
-            if event == "return" and frame.f_code.co_name == has_arrived.__name__:
+            if event == "return" and frame.f_code.co_name == has_input.__name__:
                 sys.setprofile(None)
                 peer.sendall(b"late")
 
@@ -146,7 +154,7 @@ def test_a_socket_whose_rest_is_dropped_can_be_closed_without_a_reset(kind: str)
     with pair(kind) as (ours, peer):
         ours.sendall(b"response")
         peer.sendall(b"x" * 100_000)
-        drop_rest(Over(ours))
+        discard_input(Over(ours))
         if kind != "unix":
             peer.sendall(b"late")
         assert ours.fileno() >= 0
@@ -160,7 +168,7 @@ def test_dropping_the_rest_of_what_was_reset_is_no_error() -> None:
     with pair("IPv4") as (ours, peer):
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
-        drop_rest(Over(ours))
+        discard_input(Over(ours))
         assert ours.recv(1) == b""
 
 

@@ -3,35 +3,35 @@ from dataclasses import replace
 
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.fields import Keys
-from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 
 GOOD = ClientIdentity(b"chain", b"key", "1" * 64, 0.0, 100.0, "CN=client", "CN=ca")
 PLACE = ("auth", "certificate")
-INVALID = Reading(None, ((PLACE, "this is empty"),), ((PLACE, "a remark"),))
+INVALID = CertificateResult(None, ((PLACE, "this is empty"),), ((PLACE, "a remark"),))
 
 
 class Shelf:
     """Where the loader's material stands."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: CertificateResult) -> None:
         self.reading = reading
         self.seen: list[tuple[Mapping[Keys, bytes], float]] = []
 
-    def __call__(self, fetched: Mapping[Keys, bytes], now: float) -> Reading:
+    def __call__(self, fetched: Mapping[Keys, bytes], now: float) -> CertificateResult:
         self.seen.append((dict(fetched), now))
         return self.reading
 
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:
     """Making a loader does no I/O."""
-    shelf = Shelf(Reading(GOOD))
+    shelf = Shelf(CertificateResult(GOOD))
     loader = CertificateLoader(shelf)
     assert (loader.identity, loader.unreadable, shelf.seen) == (None, None, [])
 
 
 def test_a_good_reading_is_kept() -> None:
     """With what there is to remark."""
-    loader = CertificateLoader(Shelf(Reading(GOOD, warnings=((PLACE, "a remark"),))))
+    loader = CertificateLoader(Shelf(CertificateResult(GOOD, warnings=((PLACE, "a remark"),))))
     loader.load(1.0)
     assert (loader.identity, loader.unreadable, loader.warnings) == (GOOD, None, ((PLACE, "a remark"),))
 
@@ -47,21 +47,21 @@ def test_an_invalid_reading_at_first_gives_nothing() -> None:
 
 def test_invalid_material_never_replaces_a_valid_one() -> None:
     """A rotation that is half done does not stop the traffic."""
-    shelf = Shelf(Reading(GOOD))
+    shelf = Shelf(CertificateResult(GOOD))
     loader = CertificateLoader(shelf)
     loader.load(1.0)
     shelf.reading = INVALID
     loader.load(99.0)
     assert loader.identity is GOOD
     assert loader.unreadable is not None
-    shelf.reading = Reading(GOOD)
+    shelf.reading = CertificateResult(GOOD)
     loader.load(99.0)
     assert loader.unreadable is None
 
 
 def test_an_expired_one_is_let_go() -> None:
     """It is of no use any more."""
-    shelf = Shelf(Reading(GOOD))
+    shelf = Shelf(CertificateResult(GOOD))
     loader = CertificateLoader(shelf)
     loader.load(1.0)
     shelf.reading = INVALID
@@ -71,20 +71,20 @@ def test_an_expired_one_is_let_go() -> None:
 
 def test_an_unchanged_one_stays_the_same_object() -> None:
     """So that nothing that depends on it is made again."""
-    shelf = Shelf(Reading(GOOD))
+    shelf = Shelf(CertificateResult(GOOD))
     loader = CertificateLoader(shelf)
     loader.load(1.0)
-    shelf.reading = Reading(replace(GOOD))
+    shelf.reading = CertificateResult(replace(GOOD))
     loader.load(2.0)
     assert loader.identity is GOOD
-    shelf.reading = Reading(replace(GOOD, fingerprint="2" * 64))
+    shelf.reading = CertificateResult(replace(GOOD, fingerprint="2" * 64))
     loader.load(3.0)
     assert loader.identity is shelf.reading.identity
 
 
 def test_what_was_fetched_is_handed_on() -> None:
     """And it is known whether something is still to be fetched."""
-    shelf = Shelf(Reading(GOOD))
+    shelf = Shelf(CertificateResult(GOOD))
     loader = CertificateLoader(shelf, urls=((PLACE, "https://vault.example/crt"),), refresh_every=60.0)
     assert loader.pending
     loader.receive({PLACE: b"pem"})
@@ -95,7 +95,7 @@ def test_what_was_fetched_is_handed_on() -> None:
 
 def test_the_end_is_that_of_the_one_in_use_else_of_the_one_that_was_read() -> None:
     """One that had ended when it was read is told with its end as well; before any reading there is none."""
-    shelf = Shelf(Reading(GOOD, ends_at=100.0))
+    shelf = Shelf(CertificateResult(GOOD, ends_at=100.0))
     loader = CertificateLoader(shelf)
     assert loader.ends_at is None
     loader.load(1.0)

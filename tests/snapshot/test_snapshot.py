@@ -8,7 +8,7 @@ from sidekey.config.load import load
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.fields import Keys
 from sidekey.policy.headers import ASKING_FOR_CODED, METHOD_OVERRIDES, TARGET_FIELDS
-from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.snapshot import Address, Snapshot
 from support.plane import base_url, integration
 from support.signing import NAMES, HmacSigner, signing
@@ -72,14 +72,18 @@ PLACE = ("client_certificate", "pem")
 @pytest.mark.parametrize(
     ("reading", "urls", "usable"),
     [
-        (Reading(IDENTITY), (), True),
-        (Reading(None, ((PLACE, "this is empty"),)), (), False),
-        (Reading(None, ((PLACE, "has not been fetched yet"),)), ((PLACE, "https://vault.example/pem"),), True),
+        (CertificateResult(IDENTITY), (), True),
+        (CertificateResult(None, ((PLACE, "this is empty"),)), (), False),
+        (
+            CertificateResult(None, ((PLACE, "has not been fetched yet"),)),
+            ((PLACE, "https://vault.example/pem"),),
+            True,
+        ),
     ],
     ids=["good", "invalid", "not fetched yet"],
 )
 def test_a_certificate_decides_whether_an_integration_is_usable(
-    snapshot: Snapshot, reading: Reading, urls: tuple[tuple[Keys, str], ...], usable: bool
+    snapshot: Snapshot, reading: CertificateResult, urls: tuple[tuple[Keys, str], ...], usable: bool
 ) -> None:
     """Beside its secrets; what must be fetched first is not known to be bad."""
     certificate = CertificateLoader(lambda *_: reading, urls=urls)

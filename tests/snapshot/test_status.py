@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.snapshot import Integration, Stored
-from sidekey.snapshot.status import EXPIRING, FAILING, STATUSES, Standing, Status, changed_statuses, standing_of
+from sidekey.snapshot.status import EXPIRING, FAILING, STATUSES, IntegrationStatus, Status, changed_statuses, status_of
 from support.plane import integration
 from support.statuses import certified, unread, without_certificate
 
@@ -68,7 +68,7 @@ class Facts(NamedTuple):
                 return without_certificate(made, "is not PEM", refused=True)
             case "not fetched":
                 urls = ((("auth", "certificate"), "https://vault.test"),)
-                return replace(made, certificate=CertificateLoader(lambda *_: Reading(None), urls=urls))
+                return replace(made, certificate=CertificateLoader(lambda *_: CertificateResult(None), urls=urls))
             case _:
                 return made
 
@@ -81,7 +81,7 @@ FACTS = st.builds(
 @given(FACTS)
 def test_of_what_is_true_the_last_of_the_table_is_said(facts: Facts) -> None:
     """Whatever else is: the words are ordered once, and nothing else decides."""
-    standing = standing_of(facts.make(), NOW, SINCE if facts.fails else None, facts.problem)
+    standing = status_of(facts.make(), NOW, SINCE if facts.fails else None, facts.problem)
     assert standing.status == max(facts.true, key=STATUSES.index)
     assert standing.usable == (facts.true <= {"ok", "expiring", "failing"})
     assert bool(standing.problem) == (standing.status != "ok")
@@ -89,49 +89,49 @@ def test_of_what_is_true_the_last_of_the_table_is_said(facts: Facts) -> None:
 
 def test_what_is_stored_and_not_served_has_the_problem_that_was_found() -> None:
     """One without was saved a moment ago."""
-    assert standing_of(None, NOW, problem="why") == Standing("unusable", "why")
-    assert standing_of(None, NOW) == Standing("ok")
+    assert status_of(None, NOW, problem="why") == IntegrationStatus("unusable", "why")
+    assert status_of(None, NOW) == IntegrationStatus("ok")
 
 
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
         (
-            standing_of(certified(PLAIN, NOW + DAY), NOW),
+            status_of(certified(PLAIN, NOW + DAY), NOW),
             "its client certificate expires on 2027-01-16 08:00 UTC: replace it and its key",
         ),
         (
-            standing_of(certified(PLAIN, NOW - DAY), NOW),
+            status_of(certified(PLAIN, NOW - DAY), NOW),
             "its client certificate expired on 2027-01-14 08:00 UTC: replace it and its key",
         ),
         (
-            standing_of(PLAIN, NOW, SINCE),
+            status_of(PLAIN, NOW, SINCE),
             "at least its last 3 requests have failed, the first on 2027-01-15 07:50 UTC: "
             "send its test request, or see the log",
         ),
-        (standing_of(unread(PLAIN, "auth.password: is empty"), NOW), "auth.password: is empty"),
-        (standing_of(without_certificate(PLAIN, "is not PEM"), NOW), "auth.certificate: is not PEM"),
+        (status_of(unread(PLAIN, "auth.password: is empty"), NOW), "auth.password: is empty"),
+        (status_of(without_certificate(PLAIN, "is not PEM"), NOW), "auth.certificate: is not PEM"),
     ],
     ids=["expiring", "expired", "failing", "no secret", "no certificate"],
 )
-def test_why_it_is_not_ok_is_told_with_what_to_do(found: Standing, reason: str) -> None:
+def test_why_it_is_not_ok_is_told_with_what_to_do(found: IntegrationStatus, reason: str) -> None:
     assert found.problem == reason
     assert FAILING == 3
 
 
 def test_times_are_told_whatever_is_said() -> None:
     """A certificate that ends later, and failures of one that has expired."""
-    assert standing_of(certified(PLAIN, NOW + 400 * DAY), NOW) == Standing("ok", expires_at=NOW + 400 * DAY)
-    standing = standing_of(certified(PLAIN, NOW - 1), NOW, SINCE)
+    assert status_of(certified(PLAIN, NOW + 400 * DAY), NOW) == IntegrationStatus("ok", expires_at=NOW + 400 * DAY)
+    standing = status_of(certified(PLAIN, NOW - 1), NOW, SINCE)
     assert (standing.status, standing.expires_at, standing.failing_since) == ("unusable", NOW - 1, SINCE)
 
 
 def test_a_secret_that_can_be_read_again_is_no_more_missing() -> None:
     """In the same object: requests read it again."""
     missing = unread(PLAIN, "auth.password: is empty")
-    assert standing_of(missing, NOW).status == "unusable"
+    assert status_of(missing, NOW).status == "unusable"
     missing.secrets.credential = PLAIN.secrets.credential
-    assert standing_of(missing, NOW).status == "ok"
+    assert status_of(missing, NOW).status == "ok"
 
 
 @given(st.lists(FACTS, max_size=8))
@@ -146,7 +146,7 @@ def test_every_stored_integration_is_counted_once_by_its_word(facts: list[Facts]
     for status in changed_statuses(stored, NOW, {**failing, "of-a-file": SINCE, "unknown": SINCE}):
         counts["ok"] -= 1
         counts[status] += 1
-    expected = Counter(standing_of(served[name], NOW, failing.get(name), problems[name]).status for name in names)
+    expected = Counter(status_of(served[name], NOW, failing.get(name), problems[name]).status for name in names)
     assert +counts == expected
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.store.audit import MOST_FIELDS, AuditEntry, AuditFilter, AuditPage
+from sidekey.store.audit import MAX_FIELDS, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.errors import Exists
 from sidekey.store.records import new_row
 from sidekey.store.state import Put
@@ -63,7 +63,7 @@ async def test_an_entry_has_a_bounded_number_of_fields(place: Place) -> None:
     async with place.open() as store:
         await store.audit(replace(entry(1), fields=tuple(map(str, range(1000)))))
         ((_, found),) = (await store.audit_page()).entries
-    assert found.fields == tuple(map(str, range(MOST_FIELDS)))
+    assert found.fields == tuple(map(str, range(MAX_FIELDS)))
 
 
 async def test_an_entry_replaces_the_one_that_is_named_and_no_other(place: Place) -> None:

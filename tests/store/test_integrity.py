@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sidekey.store.integrity import TOMBSTONE, Line, Seals
+from sidekey.store.integrity import TOMBSTONE, RowAuthenticator, RowHeader
 from sidekey.store.records import PresetRow
 from support.stores import PINNED, RING
 
-SEALS = Seals(RING, "0" * 32)
+SEALS = RowAuthenticator(RING, "0" * 32)
 MAC = "7643621b68b97fb2fd29bf10347948f97ec3220f312ff9b00b5a1391f43ea8bd"
-LINE = Line("integration", "1" * 32, "crm", 3, "k1", MAC, 9)
+LINE = RowHeader("integration", "1" * 32, "crm", 3, "k1", MAC, 9)
 
 
 def test_what_is_authenticated_is_pinned() -> None:
@@ -27,7 +27,7 @@ def test_an_altered_preset_shows_nothing_but_whose_row_it_is() -> None:
 
 
 def test_a_row_of_another_store_does_not_count() -> None:
-    assert not Seals(RING, "f" * 32).held(LINE, PINNED.body()).verified
+    assert not RowAuthenticator(RING, "f" * 32).held(LINE, PINNED.body()).verified
 
 
 def test_a_row_that_nobody_understands_counts_as_altered() -> None:
@@ -39,7 +39,7 @@ def test_a_row_that_nobody_understands_counts_as_altered() -> None:
         ("integration", "[]"),
         ("token", '{"role":"root"}'),
     ):
-        line = Line(kind, "1" * 32, "x", 1, "k1", "", 9)
+        line = RowHeader(kind, "1" * 32, "x", 1, "k1", "", 9)
         signed = line._replace(mac=SEALS._row_mac(line, body))
         assert not SEALS.held(signed, body).verified
 

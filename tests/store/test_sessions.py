@@ -8,7 +8,7 @@ import pytest
 
 from sidekey.store.audit import AuditEntry
 from sidekey.store.sealing import KeyRing
-from sidekey.store.sessions import MOST, PAGE, Session
+from sidekey.store.sessions import MAX_SESSIONS, PAGE, Session
 from support.stores import KEYS, Place
 
 LOGIN = AuditEntry(who="ann", action="login")
@@ -32,21 +32,21 @@ async def test_a_token_has_so_many_and_the_oldest_makes_room(place: Place) -> No
     """Another token's stay."""
     async with place.open() as store:
         await store.log_in(session("other", "t2"), LOGIN)
-        for number in range(MOST + 3):
+        for number in range(MAX_SESSIONS + 3):
             await store.log_in(session(f"s{number}", life=HOUR + number), LOGIN)
         kept = {name for (name,) in await place.sql("SELECT id FROM sidekey_sessions")}
-        assert kept == {f"s{number}" for number in range(3, MOST + 3)} | {"other"}
+        assert kept == {f"s{number}" for number in range(3, MAX_SESSIONS + 3)} | {"other"}
 
 
 async def test_the_oldest_makes_room_if_all_end_at_once(place: Place) -> None:
     """They do if the token expires before them. A longer `session` of the company log-in is no sign of a later one."""
     now = int(time.time())
     async with place.open() as store:
-        for number in (*range(1, MOST), 0, MOST):
+        for number in (*range(1, MAX_SESSIONS), 0, MAX_SESSIONS):
             end = now + (2 if number == 0 else 1) * HOUR
-            await store.log_in(Session(f"s{number}", "t1", now - MOST + number, now, end), LOGIN)
+            await store.log_in(Session(f"s{number}", "t1", now - MAX_SESSIONS + number, now, end), LOGIN)
         kept = {name for (name,) in await place.sql("SELECT id FROM sidekey_sessions")}
-        assert kept == {f"s{number}" for number in range(1, MOST + 1)}
+        assert kept == {f"s{number}" for number in range(1, MAX_SESSIONS + 1)}
 
 
 async def test_altered_sessions_hide_no_others(place: Place) -> None:

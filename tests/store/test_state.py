@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from sidekey.store.integrity import Held, Line
+from sidekey.store.integrity import RowHeader, VerifiedRow
 from sidekey.store.records import Record
-from sidekey.store.state import Mark, Name, State
+from sidekey.store.state import Name, State, StateMark
 
-MARK = Mark(1, 7, "7")
-
-
-def held(name: str, version: int, record: Record | None = None, *, verified: bool = True) -> Held:
-    return Held(Line("caller", "1", name, version, "", "", 0), record, verified)
+MARK = StateMark(1, 7, "7")
 
 
-def rows(*found: Held) -> dict[Name, Held]:
+def held(name: str, version: int, record: Record | None = None, *, verified: bool = True) -> VerifiedRow:
+    return VerifiedRow(RowHeader("caller", "1", name, version, "", "", 0), record, verified)
+
+
+def rows(*found: VerifiedRow) -> dict[Name, VerifiedRow]:
     return {each.line.name: each for each in found}
 
 

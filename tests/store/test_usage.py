@@ -11,7 +11,7 @@ import pytest
 from sidekey.store.database import Transaction
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.failures import Failure
-from sidekey.store.repository import Keeper
+from sidekey.store.repository import RowRepository
 from sidekey.store.store import Store
 from sidekey.store.usage import COUNTERS, Counters, Failing, Hour, add
 from support.stores import RING, Place, PostgresPlace
@@ -89,7 +89,7 @@ async def test_an_uncertain_commit_counts_as_written(place: Place) -> None:
         raise StoreUnavailable("the connection is gone")
 
     database.appending = appending  # type: ignore[method-assign]
-    keeper = Keeper(database, RING)
+    keeper = RowRepository(database, RING)
     await keeper.open(create=True)
     await keeper.append(lambda transaction: add(transaction, [used("crm")]))
     await database.close()
@@ -103,7 +103,7 @@ async def test_a_definite_failure_is_raised_and_nothing_was_written(place: Place
         raise StoreUnavailable("the connection is gone")
 
     database = place.database()
-    keeper = Keeper(database, RING)
+    keeper = RowRepository(database, RING)
     await keeper.open(create=True)
     with pytest.raises(StoreUnavailable):
         await keeper.append(write)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sidekey.errors import Problem
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.tunnel import Entry
+from sidekey.policy.tunnel import TunnelEntry
 from sidekey.proxy.data_plane import DataPlane
-from sidekey.proxy.downstream.request_parser import Request
+from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.exchange.exchange import Exchange
 from sidekey.proxy.routing.compiled import Destination
 
@@ -18,9 +18,9 @@ def head_of(
     return RequestHead(method, target.encode("latin-1"), host, [], [], integration_id=integration_id)
 
 
-def admission(plane: DataPlane, head: RequestHead, entry: Entry | None = None) -> Destination | Problem:
+def admission(plane: DataPlane, head: RequestHead, entry: TunnelEntry | None = None) -> Destination | Problem:
     """Where the request would go, whichever reading says so, or why it may not; `entry` is the tunnel it came by."""
-    exchange = Exchange(plane.worker, plane.index, plane.connection(), Request(head, plane.worker.rules), entry)
+    exchange = Exchange(plane.worker, plane.index, plane.connection(), CallerRequest(head, plane.worker.rules), entry)
     problem = exchange._admit()
     destination = exchange._destination
     assert problem is not None or destination is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 from sidekey.config.load import Loaded, load
 from sidekey.credentials.certificates.identity import ClientIdentity
-from sidekey.credentials.certificates.validate import Material, examine
+from sidekey.credentials.certificates.validate import CertificateInput, examine
 from sidekey.snapshot.certificate_loader import CertificateLoader
 from sidekey.snapshot.snapshot import Integration
 from support.certificates import NOW, Issued, issue
@@ -58,7 +58,7 @@ def shown(connection: RawConnection) -> bytes | None:
 
 def identity_of(issued: Issued) -> ClientIdentity:
     """The certificate and its key as a connection takes them."""
-    found = examine(Material(issued.pem, issued.key_pem), datetime.now(UTC).timestamp(), allow_private_ca=True)
+    found = examine(CertificateInput(issued.pem, issued.key_pem), datetime.now(UTC).timestamp(), allow_private_ca=True)
     assert found.identity is not None, found.errors
     return found.identity
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from sidekey.errors import Problem
 from sidekey.policy.callers import Caller
-from sidekey.policy.canonical import Spelling
-from sidekey.policy.decide import Admitted, Denied, IntegrationRules, Unmatched
+from sidekey.policy.canonical import CanonicalForm
+from sidekey.policy.decide import Admitted, Denied, IntegrationRules, PassthroughPolicy
 from sidekey.policy.headers import Role
 from sidekey.policy.match import Coverage, Matching
 from sidekey.policy.messages import RequestHead
@@ -43,7 +43,7 @@ class Integrations:
     """What is known of the integrations; `asked` are the IDs that were looked for."""
 
     integrations: dict[bytes, Known]
-    unmatched: Unmatched[Known] | None = None
+    unmatched: PassthroughPolicy[Known] | None = None
     instance: bytes = b"word"
     asked: list[bytes] = field(default_factory=list)
     matching: Matching | None = None
@@ -68,7 +68,7 @@ def rules(
     parameters: tuple[str, ...] = (),
     unresolved: bool = False,
     stored: bool = False,
-    spelling: Spelling | None = None,
+    spelling: CanonicalForm | None = None,
 ) -> IntegrationRules:
     """The rules of an integration whose base is its first prefix."""
     base = policy.prefixes[0] if policy.prefixes else None
@@ -80,7 +80,8 @@ def known(*integrations: Known, passing: bool = False, unresolved: tuple[str, ..
     found = {each.rules.name.encode(): each for each in integrations}
     coverage = Coverage.of(each.rules.policy for each in integrations)
     return Integrations(
-        found, Unmatched(Known(PASSING), coverage, frozenset(unresolved), frozenset({80, 443})) if passing else None
+        found,
+        PassthroughPolicy(Known(PASSING), coverage, frozenset(unresolved), frozenset({80, 443})) if passing else None,
     )
 
 

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from sidekey.ca.authorities import Authority, CaRules
+from sidekey.ca.authorities import CaRules, LocalAuthority
 from sidekey.ca.certificates import make_authority
 from sidekey.ca.scope import Scope
 from sidekey.policy.targets import Policy, parse_domain, parse_prefix
@@ -32,7 +32,7 @@ def scope_of(*urls: str) -> Scope:
     return Scope.of(policies)
 
 
-def authority_of(*urls: str, generation: int = 1, now: float = NOW) -> Authority:
+def authority_of(*urls: str, generation: int = 1, now: float = NOW) -> LocalAuthority:
     """A CA for these URLs."""
     return make_authority(scope_of(*urls), generation, now)
 

@@ -14,9 +14,9 @@ from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.publish import Publisher
 from sidekey.snapshot.snapshot import Snapshot
-from sidekey.snapshot.status import standing_of
+from sidekey.snapshot.status import status_of
 from sidekey.store.records import IntegrationRow
-from sidekey.store_manager import Managed
+from sidekey.store_manager import StoreManager
 from support.loading import good
 from support.scripted import NOWHERE
 
@@ -25,7 +25,7 @@ def states_of(snapshot: Snapshot, now: float) -> dict[str, str]:
     """The status of each stored integration whose ID no file has."""
     assert snapshot.stored is not None
     return {
-        name: standing_of(snapshot.integrations.get(name), now, problem=problem).status
+        name: status_of(snapshot.integrations.get(name), now, problem=problem).status
         for name, problem in snapshot.stored.problems.items()
     }
 
@@ -35,7 +35,7 @@ class Process:
     """It follows the store, and its config file; `defects` must be empty at its end."""
 
     folder: Path
-    managed: Managed
+    managed: StoreManager
     publisher: Publisher
     metrics: Metrics
     defects: list[BaseException]
@@ -68,7 +68,7 @@ async def process(folder: Path) -> AsyncIterator[Process]:
     loaded = loader.load()
     rules = good(loaded).store
     assert rules is not None
-    managed = await Managed.start(rules, loader)
+    managed = await StoreManager.start(rules, loader)
     defects: list[BaseException] = []
     publisher = Publisher(loader.join(loaded), [managed], defects.append)
     metrics = Metrics()

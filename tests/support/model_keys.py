@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from sidekey.config.models import IntegrationSettings
 from sidekey.credentials.context import FileOnly
-from sidekey.credentials.destination import HARMLESS, GoesWith
-from sidekey.credentials.fields import WrittenAs
+from sidekey.credentials.destination import SAFE_TO_CHANGE, TiedToSecret
+from sidekey.credentials.fields import DocumentType
 from sidekey.credentials.registry import KINDS
 
 SECRETS: Final = frozenset(
@@ -54,10 +54,10 @@ def _keys_in(model: type[BaseModel], above: str) -> Iterator[Key]:
         marks = [*field.metadata, *(mark for each in get_args(field.annotation) for mark in _marks_of(each))]
         if any(isinstance(each, FileOnly) for each in marks):
             continue
-        models = [] if any(isinstance(each, WrittenAs) for each in marks) else [*_models_of(field.annotation)]
+        models = [] if any(isinstance(each, DocumentType) for each in marks) else [*_models_of(field.annotation)]
         if len(models) != 1:
-            certificate = any(isinstance(each, GoesWith) for each in marks)
-            yield Key(name, key in SECRETS, HARMLESS in marks, certificate)
+            certificate = any(isinstance(each, TiedToSecret) for each in marks)
+            yield Key(name, key in SECRETS, SAFE_TO_CHANGE in marks, certificate)
         for each in models:
             inner = _keys_in(each, f"{name}.")
             # The tag of a union changes with the key that the union is at.

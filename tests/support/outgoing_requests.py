@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from sidekey.credentials.signing import OutgoingRequest, Unique
+from sidekey.credentials.signing import OutgoingRequest, RandomIds
 from support import keys
 
 NOW: Final = 1614265330.75
-UNIQUE: Final = Unique(bytes(range(16)), bytes(range(16, 32)))
+UNIQUE: Final = RandomIds(bytes(range(16)), bytes(range(16, 32)))
 NEW_ID: Final = b"msg_000102030405060708090a0b0c0d0e0f"
 NONCE: Final = b"101112131415161718191a1b1c1d1e1f"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from sidekey.ca.leaf_source import LeafSource
 from sidekey.config.build.snapshot import build_matching, build_passing
-from sidekey.credentials.base import FixedCredential, Grant, GrantSource, Pairs, Places, Traits
+from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, GrantSource, InjectionPoints, Pairs
 from sidekey.credentials.certificates.identity import IdentitySource
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener
@@ -128,7 +128,7 @@ def integration(
     forbidden: Iterable[tuple[str, str]] = (),
     methods: Iterable[str] | None = None,
     headers: Pairs = AUTHORIZATION,
-    traits: Traits | None = None,
+    traits: CredentialTraits | None = None,
     trust: Trust = MOZILLA,
     allow_private: AllowPrivate = (),
 ) -> Integration:
@@ -146,7 +146,9 @@ def integration(
         policy=policy,
         base=bases[0] if bases else None,
         secrets=secrets_of(Grant(headers=headers)),
-        traits=Traits(Places(headers=tuple(name for name, _ in headers))) if traits is None else traits,
+        traits=CredentialTraits(InjectionPoints(headers=tuple(name for name, _ in headers)))
+        if traits is None
+        else traits,
         trust=trust,
         allow_private=allow_private,
     )

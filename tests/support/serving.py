@@ -14,7 +14,7 @@ from sidekey.app import App
 from sidekey.config.load import Loader
 from sidekey.observe.log import configure
 from sidekey.observe.writer import LineWriter
-from sidekey.store_manager import Managed
+from sidekey.store_manager import StoreManager
 from support.plane import eventually
 from support.private_ca import Authority
 from support.raw_connection import connect
@@ -129,7 +129,7 @@ async def serving(
     configure("debug", writer)
     managed, snapshot = None, loaded.snapshot
     if snapshot.store is not None:
-        managed = await Managed.open(snapshot.store, loader)
+        managed = await StoreManager.open(snapshot.store, loader)
         snapshot = loader.join(loaded)
     app = App(snapshot, writer, managed, None if managed is None else managed.ledger)
     try:

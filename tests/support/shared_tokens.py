@@ -12,22 +12,22 @@ import pytest
 from sidekey.credentials.base import (
     Attempt,
     Call,
-    CallFault,
+    CallError,
+    CredentialTraits,
     Grant,
+    InjectionPoints,
     Issued,
     Lineage,
-    Places,
     Reply,
     Supplemented,
-    Traits,
 )
 from sidekey.errors import ProblemError
 from sidekey.observe.metrics import Metrics
 from sidekey.policy.targets import Policy, parse_domain
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration
-from sidekey.tokens.ledger import Chain, Ledger, Left, NoTurn, Turn, TurnLost, Unavailable
-from sidekey.tokens.shared import LINGER, Turns
+from sidekey.tokens.ledger import Chain, LeaseUnavailable, Ledger, TokenLease, TokenLeaseLost, TurnState, Unavailable
+from sidekey.tokens.shared import LINGER, TokenLeases
 from sidekey.tokens.source import TokenSource
 from support.manual_clock import advance
 from support.tokens import EPOCH, Endpoint, Kind, nothing, token_of
@@ -41,7 +41,7 @@ class _Entry:
     fence: int = 0
     until: float = 0.0
     stage: str = "free"
-    left: Left = field(default_factory=Left)
+    left: TurnState = field(default_factory=TurnState)
     to: str = ""
 
 
@@ -70,15 +70,15 @@ class Process(Ledger):
         self.gate = asyncio.Event()
         """What the event of `waits_at` waits for."""
 
-    async def take(self, chain: Chain, *, rotates: bool) -> Turn | NoTurn:
+    async def take(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
         await self.do("take")
         entry = self.shared.entries.setdefault((chain.name, chain.lineage), _Entry())
         now = asyncio.get_running_loop().time()
-        left = entry.left if entry.to in chain.to else Left()
+        left = entry.left if entry.to in chain.to else TurnState()
         spent = entry.stage == "intended" and entry.until <= now
         spent = spent or (left is not entry.left and entry.left.memory is not None)
         if spent or (entry.stage != "free" and entry.until > now):
-            return NoTurn(spent, left, EPOCH + now)
+            return LeaseUnavailable(spent, left, EPOCH + now)
         entry.fence, entry.until, entry.stage = entry.fence + 1, now + HOLD, "held"
         return _Turn(self, entry, left, chain.to[0])
 
@@ -93,12 +93,12 @@ class Process(Ledger):
         if self.shared.is_down or event == self.down_at:
             raise Unavailable("it cannot be reached")
         if event == self.loses_at:
-            raise TurnLost
+            raise TokenLeaseLost
         self.shared.events.append(f"{self.name} {event}")
 
 
-class _Turn(Turn):
-    def __init__(self, process: Process, entry: _Entry, left: Left, to: str) -> None:
+class _Turn(TokenLease):
+    def __init__(self, process: Process, entry: _Entry, left: TurnState, to: str) -> None:
         self.left = left
         self.now = EPOCH + asyncio.get_running_loop().time()
         self._to = to
@@ -111,7 +111,7 @@ class _Turn(Turn):
         self._check()
         self._entry.stage, self._entry.until = "intended", asyncio.get_running_loop().time() + HOLD
 
-    async def leave(self, left: Left) -> None:
+    async def leave(self, left: TurnState) -> None:
         await self._process.do("leave")
         self._check()
         self._entry.stage, self._entry.left, self._entry.to = "free", left, self._to
@@ -128,7 +128,7 @@ class _Turn(Turn):
 
     def _check(self) -> None:
         if self._entry.fence != self._fence:
-            raise TurnLost
+            raise TokenLeaseLost
 
 
 class Family(Endpoint):
@@ -170,15 +170,15 @@ class Rotating(Kind):
         presented = attempt.memory or self.token
         reply = yield Call("token endpoint", "POST", "https://auth.example.com/token", body=presented.encode())
         if reply.status != 200:
-            raise CallFault("refused", f"token endpoint returned {reply.status}", unspent=True)
+            raise CallError("refused", f"token endpoint returned {reply.status}", unspent=True)
         token, life, memory = reply.body.decode().split(" ")
         if float(life) == 0:
-            raise CallFault("invalid", "it has expired", memory=memory, expired=True, unspent=True)
+            raise CallError("invalid", "it has expired", memory=memory, expired=True, unspent=True)
         grant = Grant((("Authorization", f"Bearer {token}"),), secrets=(token.encode(),))
         return Issued(grant, float(life), memory=memory)
 
 
-ROTATING = Traits(Places(("Authorization",)), calls=True, watched=frozenset((401,)), rotates=True)
+ROTATING = CredentialTraits(InjectionPoints(("Authorization",)), calls=True, watched=frozenset((401,)), rotates=True)
 SINGLE_LIVE = ROTATING._replace(rotates=False, single_live_token=True)
 
 
@@ -190,14 +190,14 @@ class Node:
         name: str,
         shared: Shared,
         endpoint: Endpoint,
-        traits: Traits = ROTATING,
+        traits: CredentialTraits = ROTATING,
         *,
         ahead: float = 0.0,
         supplement: Grant | None = None,
     ) -> None:
         """`ahead`: of the ledger's clock is its own, by so many seconds. `supplement` is added to each token."""
         self.ledger = Process(name, shared)
-        self.turns = Turns(self.ledger)
+        self.turns = TokenLeases(self.ledger)
         self.metrics = Metrics()
         self.defects: list[BaseException] = []
         self._endpoint = endpoint

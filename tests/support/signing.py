@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from sidekey.credentials.base import Grant, Pairs, Places, Traits
-from sidekey.credentials.signing import OutgoingRequest, Signer, SigningRules, Unique
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints, Pairs
+from sidekey.credentials.signing import OutgoingRequest, RandomIds, Signer, SigningRules
 from sidekey.errors import Problem
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.targets import Policy
@@ -30,7 +30,7 @@ class Signed(NamedTuple):
     request: OutgoingRequest
     body: tuple[bytes, ...]
     now: float
-    unique: Unique
+    unique: RandomIds
 
     @property
     def head(self) -> bytes:
@@ -52,7 +52,7 @@ class HmacSigner(Signer):
     def names(self, request: OutgoingRequest) -> list[bytes]:
         return sorted(NAMES - {b"x-id"} if request.values(b"x-id") else NAMES)
 
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
         given = Signed(request, tuple(body), now, unique)
         self.signed.append(given)
         added = [] if request.values(b"x-id") else [b"\r\nX-Id: msg_" + unique.message.hex().encode()]
@@ -61,7 +61,7 @@ class HmacSigner(Signer):
         return [*added, b"\r\nX-Signature: " + found.hex().encode()]
 
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
     ) -> list[bytes]:
         text = b"".join(body) if body is not None else b"[redacted]"
         return [Signed(request, (), now, unique).head + b"\r\n\r\n" + text]
@@ -99,8 +99,8 @@ def signing(
 ) -> Integration:
     """An integration whose requests are signed, beside a header and what else is injected."""
     grant = grant_of(signer, query=query, body=body)
-    places = Places(("Authorization",), tuple(each for each, _ in query), tuple(each for each, _ in body))
-    traits = Traits(places, watched=watched, signing=rules or Rules())
+    places = InjectionPoints(("Authorization",), tuple(each for each, _ in query), tuple(each for each, _ in body))
+    traits = CredentialTraits(places, watched=watched, signing=rules or Rules())
     made = integration(name, base or base_url(port), traits=traits)
     return replace(made, secrets=secrets_of(grant), redact_response=redact_response)
 

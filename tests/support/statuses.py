@@ -7,7 +7,7 @@ from dataclasses import replace
 from sidekey.credentials.base import Credential
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration
 
@@ -16,7 +16,11 @@ def certified(integration: Integration, ends: float, *, read_at: float = 0.0) ->
     """The same with a client certificate that ends then, and was read while it was valid, or after its end."""
     expired = (("auth", "certificate"), "this certificate expired")
     identity = ClientIdentity(b"chain", b"key", "1" * 64, 0.0, ends, "CN=client", "CN=ca")
-    reading = Reading(identity, ends_at=ends) if read_at < ends else Reading(None, (expired,), ends_at=ends)
+    reading = (
+        CertificateResult(identity, ends_at=ends)
+        if read_at < ends
+        else CertificateResult(None, (expired,), ends_at=ends)
+    )
     loader = CertificateLoader(lambda *_: reading)
     loader.load(read_at)
     return replace(integration, certificate=loader)
@@ -24,7 +28,9 @@ def certified(integration: Integration, ends: float, *, read_at: float = 0.0) ->
 
 def without_certificate(integration: Integration, reason: str, *, refused: bool = False) -> Integration:
     """The same with a client certificate that cannot be read, or that was read and is `refused`."""
-    loader = CertificateLoader(lambda *_: Reading(None, ((("auth", "certificate"), reason),), refused=refused))
+    loader = CertificateLoader(
+        lambda *_: CertificateResult(None, ((("auth", "certificate"), reason),), refused=refused)
+    )
     loader.load(0.0)
     return replace(integration, certificate=loader)
 

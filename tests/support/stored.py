@@ -12,9 +12,9 @@ from pydantic import BaseModel
 
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.document import Saved, merge_patch, pointer, secrets_in
-from sidekey.config.stored.rows import former_of, saved_row
-from sidekey.config.stored.secrets import StoredReader, Vault, purpose_of
-from sidekey.config.stored.validate import Assessment, Draft, Former, assess
+from sidekey.config.stored.rows import previous_integration, saved_row
+from sidekey.config.stored.secrets import SealingKeys, StoredReader, purpose_of
+from sidekey.config.stored.validate import Assessment, Draft, PreviousIntegration, assess
 from sidekey.config.validate import validate_saved
 from sidekey.credentials.destination import Json, is_stored, keys_of, references_in
 from sidekey.store.records import IntegrationRow
@@ -22,7 +22,7 @@ from sidekey.store.sealing import KeyRing
 from support.certificates import NOW, Chain, private_chain
 from support.oauth import signer
 
-VAULT = Vault("store-of-tests", KeyRing({"k1": b"1" * 32}))
+VAULT = SealingKeys("store-of-tests", KeyRing({"k1": b"1" * 32}))
 PRESENT = NOW.timestamp()
 CANARY = "canary-of-the-tests-of-at-least-32-bytes"
 
@@ -184,7 +184,7 @@ def copied(document: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(document))
 
 
-def judged(document: Mapping[str, Any], former: Former | None = None) -> Assessment:
+def judged(document: Mapping[str, Any], former: PreviousIntegration | None = None) -> Assessment:
     """What becomes of a document."""
     return assess(document, former, in_flight=10_000, now=PRESENT)
 
@@ -204,14 +204,14 @@ def patched(document: str, patch: Any) -> str:
     return json.dumps({**saved, "integration": merge_patch(saved["integration"], in_a_row(patch))})
 
 
-def draft(document: Mapping[str, Any], former: Former | None = None) -> Draft:
+def draft(document: Mapping[str, Any], former: PreviousIntegration | None = None) -> Draft:
     """A document that may be saved."""
     found = judged(document, former)
     assert found.draft is not None, found
     return found.draft
 
 
-def errors(document: Mapping[str, Any], former: Former | None = None) -> dict[str, str]:
+def errors(document: Mapping[str, Any], former: PreviousIntegration | None = None) -> dict[str, str]:
     """What is wrong with a document, by pointer."""
     found = judged(document, former).errors
     assert found
@@ -219,7 +219,7 @@ def errors(document: Mapping[str, Any], former: Former | None = None) -> dict[st
     return {each.pointer: each.detail for each in found}
 
 
-def reenter(document: Mapping[str, Any], former: Former) -> dict[str, str]:
+def reenter(document: Mapping[str, Any], former: PreviousIntegration) -> dict[str, str]:
     """Why secrets must be entered again, by pointer."""
     found = judged(document, former)
     assert found.errors == ()
@@ -244,15 +244,17 @@ def stored(document: Mapping[str, Any], name: str = "crm", before: IntegrationRo
     return saved(VAULT, name, document, one).at(one.version + 1)
 
 
-def saved(vault: Vault, name: str, document: Mapping[str, Any], before: IntegrationRow | None = None) -> IntegrationRow:
+def saved(
+    vault: SealingKeys, name: str, document: Mapping[str, Any], before: IntegrationRow | None = None
+) -> IntegrationRow:
     """The row of a document in any store."""
-    found = former_of(before)
+    found = previous_integration(before)
     return saved_row(vault, name, draft(document, found), before, found, by="ann", now=1).row
 
 
-def former(row: IntegrationRow) -> Former:
+def former(row: IntegrationRow) -> PreviousIntegration:
     """What is stored, as a change sees it."""
-    return Former.load(row)
+    return PreviousIntegration.load(row)
 
 
 def ids(row: IntegrationRow) -> dict[str, str]:
@@ -269,7 +271,7 @@ def settings_in(document: str) -> IntegrationSettings:
     return validated.settings
 
 
-def reader_of(row: IntegrationRow, vault: Vault = VAULT) -> StoredReader:
+def reader_of(row: IntegrationRow, vault: SealingKeys = VAULT) -> StoredReader:
     """What opens a row's secrets for the settings that its document says now."""
     saved = Saved.load(row.document)
     validated = validate_saved(saved.written, saved.brought)
@@ -286,7 +288,7 @@ class Opened:
     refused: dict[str, str]
 
 
-def opened(row: IntegrationRow, vault: Vault = VAULT) -> Opened:
+def opened(row: IntegrationRow, vault: SealingKeys = VAULT) -> Opened:
     """Open all of a row's secrets for the settings that its document says now."""
     reader = reader_of(row, vault)
     references = {each.value: each for _, each in references_in(settings_in(row.document)) if is_stored(each)}

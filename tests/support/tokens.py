@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 from sidekey.credentials.base import (
     Attempt,
     Call,
-    CallFault,
+    CallError,
+    CredentialTraits,
     Grant,
+    InjectionPoints,
     Issued,
     Lineage,
-    Places,
     Reply,
     Supplemented,
-    Traits,
     Verdict,
 )
 from sidekey.observe.metrics import Metrics
@@ -59,14 +59,14 @@ class Endpoint:
         if self.defect:
             raise ZeroDivisionError("secret text")
         if self.down is not None:
-            raise CallFault(**self.down)
+            raise CallError(**self.down)
         if self.answer is not None:
             return self.answer(self.moments[-1])
         token = f"t{number}" if self.token is None else self.token
         return Reply(200, {}, f"{token} {self.life} {self.base_url}".encode())
 
 
-TRAITS = Traits(Places(("Authorization",)), calls=True, learns=True, watched=frozenset((401, 500)))
+TRAITS = CredentialTraits(InjectionPoints(("Authorization",)), calls=True, learns=True, watched=frozenset((401, 500)))
 LINEAGE = Lineage(("client",), ("token",), ("proof",))
 
 
@@ -84,7 +84,7 @@ class Kind:
         self.attempts.append(attempt)
         reply = yield Call("token endpoint", "POST", "https://auth.example.com/token")
         if self._endpoint.refuses is not None:
-            raise CallFault(**self._endpoint.refuses)
+            raise CallError(**self._endpoint.refuses)
         token, life, base_url = reply.body.decode().split(" ")
         grant = Grant((("Authorization", f"Bearer {token}"),), base_url=base_url or None)
         return Issued(grant, float(life), memory=f"memory of {token}")

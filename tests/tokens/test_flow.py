@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.credentials.base import Call, CallFault, Grant, Issued, Outcome, Reply
+from sidekey.credentials.base import Call, CallError, Grant, Issued, Outcome, Reply
 from sidekey.policy.targets import Policy, parse_domain, parse_learnt
-from sidekey.tokens.flow import WINDOW, AuthFlow, CallLimit, Calls, Fetch, FlowRunner, Obtained
+from sidekey.tokens.flow import WINDOW, AuthFlow, CallLimit, Calls, Fetch, FlowResult, FlowRunner
 from support.manual_clock import advance
 from support.shared_tokens import Family, Rotating
 
@@ -28,7 +28,7 @@ def call(step: str, previous: Outcome = "ok") -> Call:
 class Road:
     """A runner whose calls take two seconds each and bring what `answers` holds, one after the other."""
 
-    answers: list[Reply | CallFault]
+    answers: list[Reply | CallError]
     limit: CallLimit = field(default_factory=lambda: CallLimit(None))
     now: float = 100.0
     steps: list[str] = field(default_factory=list)
@@ -38,14 +38,14 @@ class Road:
         self.steps.append(wanted.step)
         self.now += 2
         answer = self.answers.pop(0)
-        if isinstance(answer, CallFault):
+        if isinstance(answer, CallError):
             raise answer
         return answer
 
     def learn(self, base_url: str) -> Policy:
         return Policy(domains=(parse_domain("https://*.example.com"),)).learn(parse_learnt(base_url))
 
-    async def run(self, flow: AuthFlow) -> Obtained:
+    async def run(self, flow: AuthFlow) -> FlowResult:
         runner = FlowRunner(self.fetch, self.limit, lambda: self.now, self.counted.append, self.learn)
         return await runner.run(flow)
 
@@ -62,7 +62,7 @@ def refresh_then_login() -> AuthFlow:
         previous: Outcome = "refused"
         if reply.status == 200:
             return Issued(Grant(), 60)
-    except CallFault as error:
+    except CallError as error:
         previous = error.outcome
     yield call("login", previous)
     return Issued(Grant(), 60)
@@ -70,7 +70,7 @@ def refresh_then_login() -> AuthFlow:
 
 def refusing() -> AuthFlow:
     yield call("token endpoint")
-    raise CallFault("refused", "token endpoint answered 401 invalid_client")
+    raise CallError("refused", "token endpoint answered 401 invalid_client")
 
 
 def learning(base_url: str) -> AuthFlow:
@@ -100,9 +100,9 @@ async def test_a_kind_that_needs_no_call_after_all_is_issued_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "outcome"), [(Reply(500, {}, b""), "refused"), (CallFault("timeout", "refresh did not"), "timeout")]
+    ("first", "outcome"), [(Reply(500, {}, b""), "refused"), (CallError("timeout", "refresh did not"), "timeout")]
 )
-async def test_a_kind_may_go_on_after_a_call_that_failed(first: Reply | CallFault, outcome: Outcome) -> None:
+async def test_a_kind_may_go_on_after_a_call_that_failed(first: Reply | CallError, outcome: Outcome) -> None:
     """Both calls are counted by what came of them, and life counts from the last."""
     road = Road([first, OK])
     fresh = await road.run(refresh_then_login())
@@ -114,15 +114,15 @@ async def test_a_kind_may_go_on_after_a_call_that_failed(first: Reply | CallFaul
 async def test_an_error_of_the_kind_counts_as_its_call_s_outcome() -> None:
     """The response came, but it refuses."""
     road = Road([OK])
-    with pytest.raises(CallFault, match="invalid_client"):
+    with pytest.raises(CallError, match="invalid_client"):
         await road.run(refusing())
     assert road.counted == ["refused"]
 
 
 async def test_a_call_without_a_response_is_counted_once_and_ends_the_attempt() -> None:
     """A kind that has no other way lets the error through."""
-    road = Road([CallFault("unreachable", "token endpoint: it refused the connection")])
-    with pytest.raises(CallFault, match="refused the connection"):
+    road = Road([CallError("unreachable", "token endpoint: it refused the connection")])
+    with pytest.raises(CallError, match="refused the connection"):
         await road.run(one_call())
     assert road.counted == ["unreachable"]
 
@@ -130,7 +130,7 @@ async def test_a_call_without_a_response_is_counted_once_and_ends_the_attempt() 
 async def test_a_call_over_the_limit_is_neither_made_nor_counted() -> None:
     """The reason says so, and how long to wait; the kind is not asked for another way."""
     road = Road([Reply(500, {}, b"")], limit=CallLimit(1))
-    with pytest.raises(CallFault) as failed:
+    with pytest.raises(CallError) as failed:
         await road.run(refresh_then_login())
     assert (failed.value.outcome, failed.value.retry_after) == ("rate_limited", 58)
     assert failed.value.unspent
@@ -149,7 +149,7 @@ async def test_a_call_over_the_limit_is_neither_made_nor_counted() -> None:
 async def test_a_learnt_base_url_that_the_policy_does_not_allow_fails_the_attempt(base_url: str, words: str) -> None:
     """It is counted as invalid, and the URL is not repeated."""
     road = Road([OK])
-    with pytest.raises(CallFault) as failed:
+    with pytest.raises(CallError) as failed:
         await road.run(learning(base_url))
     assert failed.value.reason == f"the base URL that the login returned is not allowed: {words}"
     assert failed.value.unspent
@@ -172,7 +172,7 @@ async def test_a_token_that_has_expired_on_arrival_is_an_error() -> None:
         return Issued(Grant(), 2, memory="refresh-2")
 
     road = Road([OK])
-    with pytest.raises(CallFault, match="token endpoint returned a token that had expired on arrival") as failed:
+    with pytest.raises(CallError, match="token endpoint returned a token that had expired on arrival") as failed:
         await road.run(flow())
     assert (road.counted, failed.value.memory, failed.value.expired) == (["invalid"], "refresh-2", True)
 
@@ -282,7 +282,7 @@ async def test_a_token_that_has_ended_is_asked_for_again_with_what_came_with_it(
     calls = calls_of(endpoint)
     running = asyncio.create_task(calls.run(endpoint.fetch))
     await advance(1, step=0.5)
-    with pytest.raises(CallFault, match="it has expired"):
+    with pytest.raises(CallError, match="it has expired"):
         await running
     assert [call.body for call in endpoint.calls] == [b"r0", b"r1", b"r2"]
     assert (endpoint.moments, calls.memory) == ([0, 0.5, 1.0], "r3")
@@ -293,7 +293,7 @@ async def test_a_call_that_brought_nothing_leaves_what_was_known(memory: str | N
     endpoint = Family()
     endpoint.down = {"outcome": "timeout", "reason": "no response"}
     calls = calls_of(endpoint, memory)
-    with pytest.raises(CallFault, match="no response"):
+    with pytest.raises(CallError, match="no response"):
         await calls.run(endpoint.fetch)
     assert (calls.memory, len(endpoint.calls)) == (memory, 1)
 

@@ -11,22 +11,22 @@ from sidekey.credentials.base import Credential, FixedCredential, Grant, Lineage
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.policy.targets import Policy
-from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Trust
-from sidekey.tokens.ledger import Chain, Closed, Left, Origin, SharedToken, Unavailable, origin_of
+from sidekey.tokens.ledger import Chain, NoLedger, SharedToken, TokenOrigin, TurnState, Unavailable, origin_of
 from support.tokens import LINEAGE, TRAITS, Endpoint, Kind
 
 CHAIN = Chain("file:crm", "canary")
 TOKEN = SharedToken("n1", "canary", "canary", Grant((("Authorization", "canary"),)), 1.0, 2.0)
 
 
-@pytest.mark.parametrize("secret", [CHAIN, TOKEN, Left("canary", TOKEN)], ids=["chain", "token", "left"])
+@pytest.mark.parametrize("secret", [CHAIN, TOKEN, TurnState("canary", TOKEN)], ids=["chain", "token", "left"])
 def test_what_is_shared_shows_no_secret(secret: object) -> None:
     assert "canary" not in repr(secret)
 
 
-@pytest.mark.parametrize("secret", [TOKEN, Left("canary", TOKEN)], ids=["token", "left"])
+@pytest.mark.parametrize("secret", [TOKEN, TurnState("canary", TOKEN)], ids=["token", "left"])
 def test_what_is_shared_is_not_pickled(secret: object) -> None:
     with pytest.raises(TypeError, match="holds secrets"):
         pickle.dumps(secret)
@@ -35,11 +35,11 @@ def test_what_is_shared_is_not_pickled(secret: object) -> None:
 @pytest.mark.parametrize("rotates", [False, True])
 async def test_a_process_that_must_not_ask_has_no_turn(rotates: bool) -> None:
     with pytest.raises(Unavailable, match="ask another"):
-        await Closed("ask another").take(CHAIN, rotates=rotates)
+        await NoLedger("ask another").take(CHAIN, rotates=rotates)
 
 
 IDENTITY = ClientIdentity(b"chain", b"key", "f" * 64, 0.0, 1e12, "CN=a", "CN=b")
-HERE = Origin(LINEAGE, ("mozilla", ""), "")
+HERE = TokenOrigin(LINEAGE, ("mozilla", ""), "")
 
 
 def secrets(credential: Credential | None) -> SecretLoader:
@@ -57,7 +57,7 @@ def secrets(credential: Credential | None) -> SecretLoader:
 
 def certificate(identity: ClientIdentity | None) -> CertificateLoader:
     """The loader of a client certificate, after its first reading."""
-    made = CertificateLoader(lambda _, __: Reading(identity))
+    made = CertificateLoader(lambda _, __: CertificateResult(identity))
     made.load(1.0)
     return made
 
@@ -77,7 +77,7 @@ CRM = Integration("crm", "oauth2", Policy(), None, secrets(Kind(Endpoint())), TR
         (HERE._replace(destinations=("x",)), False, False, True),
     ],
 )
-def test_change_keeps_client_token_or_secret(other: Origin, client: bool, token: bool, proof: bool) -> None:
+def test_change_keeps_client_token_or_secret(other: TokenOrigin, client: bool, token: bool, proof: bool) -> None:
     """The same token needs the same client; the secret is compared by itself."""
     assert (HERE.is_client_of(other), HERE.has_token_of(other), HERE.proves_like(other)) == (client, token, proof)
 
@@ -91,11 +91,11 @@ def test_a_token_goes_on_to_every_destination_that_its_own_may_become() -> None:
 def test_it_is_what_the_kind_says_and_how_its_calls_go() -> None:
     """Content counts, not where it is."""
     trust = Trust("file", "/ca.pem", "digest", "PEM")
-    assert origin_of(CRM) == Origin(LINEAGE, ("mozilla", ""), "")
+    assert origin_of(CRM) == TokenOrigin(LINEAGE, ("mozilla", ""), "")
     found = origin_of(replace(CRM, trust=trust, certificate=certificate(IDENTITY)))
-    assert found == Origin(LINEAGE, ("file", "digest"), IDENTITY.fingerprint)
+    assert found == TokenOrigin(LINEAGE, ("file", "digest"), IDENTITY.fingerprint)
     stored = origin_of(replace(CRM, destinations=("a", "b")))
-    assert stored == Origin(LINEAGE, ("mozilla", ""), "", ("a", "b"))
+    assert stored == TokenOrigin(LINEAGE, ("mozilla", ""), "", ("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ def test_it_is_not_known_while_something_cannot_be_read(changed: Integration) ->
 
 def test_it_shows_no_secret() -> None:
     """Whatever the kind compares."""
-    assert "hunter2" not in repr(Origin(Lineage(("hunter2",), ("hunter2",), ("hunter2",)), ("mozilla", ""), ""))
+    assert "hunter2" not in repr(TokenOrigin(Lineage(("hunter2",), ("hunter2",), ("hunter2",)), ("mozilla", ""), ""))

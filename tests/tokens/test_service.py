@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.credentials.base import Call, Grant, Issued, Lineage, Places, Traits, Verdict
+from sidekey.credentials.base import Call, CredentialTraits, Grant, InjectionPoints, Issued, Lineage, Verdict
 from sidekey.credentials.certificates.identity import ClientIdentity, IdentitySource
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
@@ -19,7 +19,7 @@ from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, NetworkRules, Snapshot, Trust
 from sidekey.tokens.flow import AuthFlow
-from sidekey.tokens.ledger import Closed, Ledger
+from sidekey.tokens.ledger import Ledger, NoLedger
 from sidekey.tokens.service import Tokens
 from support.certificate_files import asking, current, identity_of, shown
 from support.certificates import Issued as ClientCertificate
@@ -51,7 +51,7 @@ class Kind:
 def integration(ca: Authority, port: int, client: str = "one") -> Integration:
     secrets = SecretLoader(lambda: Kind(port, client))
     secrets.load()
-    traits = Traits(Places(("Authorization",)), calls=True)
+    traits = CredentialTraits(InjectionPoints(("Authorization",)), calls=True)
     return Integration("crm", "oauth2", Policy(), None, secrets, traits, ca.trust, allow_private=LOOPBACK)
 
 
@@ -377,7 +377,7 @@ async def test_only_what_processes_end_for_one_another_is_shared(
     traits: dict[str, bool], metrics: Metrics, ca: Authority
 ) -> None:
     """All else is called for as ever, whatever the ledger says."""
-    tokens = made(metrics, None, Closed("ask another"))
+    tokens = made(metrics, None, NoLedger("ask another"))
     async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
         found = integration(ca, upstream.port)
         source = tokens.source(replace(found, traits=found.traits._replace(**traits)))

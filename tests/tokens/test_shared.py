@@ -13,7 +13,7 @@ from sidekey.credentials.base import FixedCredential, Grant, Lineage, Reply
 from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Trust
-from sidekey.tokens.ledger import Origin
+from sidekey.tokens.ledger import TokenOrigin
 from sidekey.tokens.shared import FIRST_LOOK, SPENT, WAIT, chain_of
 from sidekey.tokens.source import STORE_PAUSE
 from support.manual_clock import advance, settle
@@ -553,7 +553,7 @@ async def test_a_turn_that_is_lost_each_time_is_not_tried_for_ever(world: World)
 def test_a_chain_is_spelled_the_same_for_good() -> None:
     """Another spelling would be another chain: the config's refresh token would be presented again."""
     client = ("oauth2", "refresh_token", "https://auth.example.com/token", "id", "r0", None, None, None)
-    origin = Origin(Lineage(client, (), ()), ("file", "digest"), "fingerprint")
+    origin = TokenOrigin(Lineage(client, (), ()), ("file", "digest"), "fingerprint")
     spelled = '["oauth2","refresh_token","https://auth.example.com/token","id","r0",null,null,null]'
     assert chain_of(CRM, origin) == ("file:crm", spelled, ("",))
     stored = replace(CRM, row="r1", destinations=("a", "b"))
@@ -562,6 +562,6 @@ def test_a_chain_is_spelled_the_same_for_good() -> None:
 
 
 def test_a_lineage_of_what_has_no_spelling_is_a_defect() -> None:
-    origin = Origin(Lineage((b"bytes",), (), ()), ("", ""), "")
+    origin = TokenOrigin(Lineage((b"bytes",), (), ()), ("", ""), "")
     with pytest.raises(TypeError, match="and not of bytes"):
         chain_of(CRM, origin)

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from sidekey.credentials.base import CallFault
+from sidekey.credentials.base import CallError
 from sidekey.errors import Problem, ProblemError
-from sidekey.tokens.ledger import Closed, TurnLost, Unavailable
-from sidekey.tokens.shared import LINGER, Turns
+from sidekey.tokens.ledger import NoLedger, TokenLeaseLost, Unavailable
+from sidekey.tokens.shared import LINGER, TokenLeases
 from support.manual_clock import advance, settle
 
 
@@ -18,7 +18,7 @@ class Running:
     """Turns, and work that goes on until it is told how to end."""
 
     def __init__(self) -> None:
-        self.turns = Turns(Closed("ask another"))
+        self.turns = TokenLeases(NoLedger("ask another"))
         self.defects: list[BaseException] = []
         self.outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -43,8 +43,8 @@ async def test_what_a_turn_gives_or_raises_reaches_who_waits(running: Running) -
     running.outcome.set_result("token")
     assert await given == "token"
     lost = failed.begin()
-    failed.outcome.set_exception(TurnLost())
-    with pytest.raises(TurnLost):
+    failed.outcome.set_exception(TokenLeaseLost())
+    with pytest.raises(TokenLeaseLost):
         await lost
     await running.close()
     await failed.close()
@@ -86,10 +86,10 @@ async def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(running: Runn
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (CallFault("timeout", "token endpoint did not respond in time"), "token endpoint did not respond in time"),
+        (CallError("timeout", "token endpoint did not respond in time"), "token endpoint did not respond in time"),
         (Unavailable("it cannot be reached"), None),
         (ProblemError(Problem("credential_unavailable", "no certificate")), None),
-        (TurnLost(), None),
+        (TokenLeaseLost(), None),
         (ZeroDivisionError("secret text"), None),
     ],
     ids=lambda value: type(value).__name__,

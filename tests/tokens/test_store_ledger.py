@@ -13,7 +13,15 @@ from sidekey.credentials.base import Grant
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.leases import Lease
 from sidekey.store.store import Store
-from sidekey.tokens.ledger import Chain, Left, NoTurn, SharedToken, Turn, TurnLost, Unavailable
+from sidekey.tokens.ledger import (
+    Chain,
+    LeaseUnavailable,
+    SharedToken,
+    TokenLease,
+    TokenLeaseLost,
+    TurnState,
+    Unavailable,
+)
 from sidekey.tokens.service import TOKEN_TIMEOUT
 from sidekey.tokens.shared import WAIT
 from sidekey.tokens.store_ledger import BEFORE, LINGER, PRESENT, RETRY, StoreLedger
@@ -40,17 +48,17 @@ async def store(place: SqlitePlace) -> AsyncIterator[Store]:
         yield opened
 
 
-async def turn(ledger: StoreLedger, *, rotates: bool = True) -> Turn:
+async def turn(ledger: StoreLedger, *, rotates: bool = True) -> TokenLease:
     """The turn, which must be nobody's."""
     taken = await ledger.take(CHAIN, rotates=rotates)
-    assert isinstance(taken, Turn)
+    assert isinstance(taken, TokenLease)
     return taken
 
 
-async def no_turn(ledger: StoreLedger) -> NoTurn:
+async def no_turn(ledger: StoreLedger) -> LeaseUnavailable:
     """What there is where it is somebody's, or nobody's any more."""
     taken = await ledger.take(CHAIN, rotates=True)
-    assert isinstance(taken, NoTurn)
+    assert isinstance(taken, LeaseUnavailable)
     return taken
 
 
@@ -63,12 +71,12 @@ def test_a_turn_ends_after_the_call_and_before_others_stop_waiting() -> None:
 async def test_what_is_left_is_read_by_the_next(place: SqlitePlace, store: Store) -> None:
     """All of a grant, and nothing of it in clear."""
     first = await turn(StoreLedger(store))
-    assert first.left == Left()
+    assert first.left == TurnState()
     await first.intend()
-    await first.leave(Left("canary-memory", TOKEN))
+    await first.leave(TurnState("canary-memory", TOKEN))
     async with place.open() as other:
         second = await turn(StoreLedger(other))
-        assert second.left == Left("canary-memory", TOKEN)
+        assert second.left == TurnState("canary-memory", TOKEN)
         none = await no_turn(StoreLedger(store))
         assert (none.spent, none.left) == (False, second.left)
         assert abs(none.now - time.time()) < 60
@@ -81,20 +89,20 @@ async def test_a_turn_that_is_given_up_leaves_nobody_a_turn(store: Store) -> Non
     ledger = StoreLedger(store)
     first = await turn(ledger)
     await first.intend()
-    await first.leave(Left("m", TOKEN))
+    await first.leave(TurnState("m", TOKEN))
     second = await turn(ledger)
     await second.intend()
     await second.give_up()
-    assert (await no_turn(ledger))[:2] == (True, Left("m", TOKEN))
+    assert (await no_turn(ledger))[:2] == (True, TurnState("m", TOKEN))
 
 
 async def test_a_turn_that_is_released_leaves_what_was_there(store: Store) -> None:
     ledger = StoreLedger(store)
-    await (await turn(ledger)).leave(Left("m", TOKEN))
+    await (await turn(ledger)).leave(TurnState("m", TOKEN))
     second = await turn(ledger)
     await second.intend()
     await second.release()
-    assert (await turn(ledger)).left == Left("m", TOKEN)
+    assert (await turn(ledger)).left == TurnState("m", TOKEN)
 
 
 async def test_a_turn_that_another_has_is_lost(store: Store) -> None:
@@ -103,13 +111,13 @@ async def test_a_turn_that_another_has_is_lost(store: Store) -> None:
     # What a time that is over does, without waiting for it.
     await late.release()
     other = await turn(ledger)
-    for step in (late.intend(), late.leave(Left("late"))):
-        with pytest.raises(TurnLost):
+    for step in (late.intend(), late.leave(TurnState("late"))):
+        with pytest.raises(TokenLeaseLost):
             await step
     await late.release()
     await late.give_up()
-    await other.leave(Left("m"))
-    assert (await turn(ledger)).left == Left("m")
+    await other.leave(TurnState("m"))
+    assert (await turn(ledger)).left == TurnState("m")
 
 
 async def test_what_another_version_has_left_is_read_as_far_as_it_can_be(store: Store) -> None:
@@ -117,7 +125,7 @@ async def test_what_another_version_has_left_is_read_as_far_as_it_can_be(store: 
     lease = await store.lease(*CHAIN, 60)
     assert isinstance(lease, Lease)
     await store.finish(lease, '{"memory": "m", "token": {"number": "n1", "more": 1}}', spent=True)
-    assert (await turn(StoreLedger(store))).left == Left("m")
+    assert (await turn(StoreLedger(store))).left == TurnState("m")
 
 
 async def test_an_older_copy_of_the_database_is_noticed_by_who_has_used_the_newer(
@@ -125,11 +133,11 @@ async def test_an_older_copy_of_the_database_is_noticed_by_who_has_used_the_newe
 ) -> None:
     """A fencing number that does not grow: what was left there is spent."""
     ledger = StoreLedger(store)
-    await (await turn(ledger)).leave(Left("m1"))
+    await (await turn(ledger)).leave(TurnState("m1"))
     copy = await place.backup()
-    await (await turn(ledger)).leave(Left("m2"))
+    await (await turn(ledger)).leave(TurnState("m2"))
     await place.restore(copy)
-    assert (await no_turn(ledger))[:2] == (True, Left("m1"))
+    assert (await no_turn(ledger))[:2] == (True, TurnState("m1"))
     # It is so for all, once it was noticed by one.
     assert (await no_turn(StoreLedger(store))).spent
 
@@ -139,11 +147,11 @@ async def test_an_older_copy_of_the_database_spends_nothing_that_does_not_rotate
 ) -> None:
     """With one live token the turn is taken, and its call ends whatever is left there."""
     ledger = StoreLedger(store)
-    await (await turn(ledger, rotates=False)).leave(Left(token=TOKEN))
+    await (await turn(ledger, rotates=False)).leave(TurnState(token=TOKEN))
     copy = await place.backup()
-    await (await turn(ledger, rotates=False)).leave(Left())
+    await (await turn(ledger, rotates=False)).leave(TurnState())
     await place.restore(copy)
-    assert (await turn(ledger, rotates=False)).left == Left(token=TOKEN)
+    assert (await turn(ledger, rotates=False)).left == TurnState(token=TOKEN)
 
 
 async def test_a_store_that_is_known_to_be_away_is_not_asked(place: SqlitePlace, store: Store) -> None:
@@ -157,7 +165,7 @@ async def test_a_store_that_is_known_to_be_away_is_not_asked(place: SqlitePlace,
     await place.sql("ALTER TABLE away RENAME TO sidekey_rows")
     assert await place.sql("SELECT * FROM sidekey_leases") == []
     await store.read()
-    assert isinstance(await turn(ledger), Turn)
+    assert isinstance(await turn(ledger), TokenLease)
 
 
 async def test_what_cannot_be_kept_is_kept_later_and_until_then_nobody_has_a_turn(
@@ -169,7 +177,7 @@ async def test_what_cannot_be_kept_is_kept_later_and_until_then_nobody_has_a_tur
     await first.intend()
     await place.sql("ALTER TABLE sidekey_leases RENAME TO away")
     with pytest.raises(Unavailable):
-        await first.leave(Left("m", TOKEN))
+        await first.leave(TurnState("m", TOKEN))
     with pytest.raises(Unavailable, match="what the last call has brought is not stored yet"):
         await turn(ledger)
     await advance(RETRY)
@@ -178,7 +186,7 @@ async def test_what_cannot_be_kept_is_kept_later_and_until_then_nobody_has_a_tur
     closing = asyncio.create_task(ledger.close())
     await advance(RETRY)
     await closing
-    assert (await turn(ledger)).left == Left("m", TOKEN)
+    assert (await turn(ledger)).left == TurnState("m", TOKEN)
 
 
 async def test_a_store_that_cannot_be_reached_gives_no_turn(place: SqlitePlace, store: Store) -> None:

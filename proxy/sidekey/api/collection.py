@@ -13,10 +13,10 @@ from sidekey.api.errors import ApiProblem, ItemError, not_found
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.api.models import Body, Key, Members, Patch, Shown, document_in, keys, name_in, other_name, page_of
 from sidekey.api.route import MERGE_PATCH, PREFIX, Route
-from sidekey.api.service import Service, exists, expect, not_there
-from sidekey.api.statuses import Standings
+from sidekey.api.service import ApiServices, exists, missing_problem, require_version
+from sidekey.api.statuses import StatusView
 from sidekey.config.stored.rows import NewRow
-from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.secrets import SealingKeys
 from sidekey.snapshot.admin import Permission
 from sidekey.snapshot.snapshot import Snapshot
 from sidekey.store.records import Record
@@ -25,7 +25,7 @@ from sidekey.store.state import Delete, Put, State
 R = TypeVar("R", bound=Record)
 
 
-class Edit(NamedTuple, Generic[R]):
+class ResourceChange(NamedTuple, Generic[R]):
     """A change of the resource `name` by the operator `by`.
 
     `row` is the present one, if any. `sent` is a whole document, or with `patch` a merge patch of the present one.
@@ -40,7 +40,7 @@ class Edit(NamedTuple, Generic[R]):
     by: str
 
 
-class Models(NamedTuple):
+class CollectionModels(NamedTuple):
     """The bodies of a collection: what it shows and accepts, and the query of its list."""
 
     members: type[Members]
@@ -52,7 +52,7 @@ class Models(NamedTuple):
     query: type[Body]
 
 
-class Summaries(NamedTuple):
+class RouteSummaries(NamedTuple):
     """The summaries of the routes of a collection, but of its list."""
 
     create: str
@@ -69,8 +69,8 @@ class Collection(ABC, Generic[R]):
     """The word for one resource."""
     key: ClassVar[str] = "id"
     """The member that names a resource."""
-    models: ClassVar[Models]
-    summaries: ClassVar[Summaries]
+    models: ClassVar[CollectionModels]
+    summaries: ClassVar[RouteSummaries]
     reader: ClassVar[Permission] = "viewer"
     writer: ClassVar[Permission] = "editor"
     media: ClassVar[tuple[str, ...]] = (JSON, YAML)
@@ -177,11 +177,11 @@ class Collection(ABC, Generic[R]):
         return name in self.names_in_files(snapshot)
 
     @abstractmethod
-    def shown(self, name: str, row: R | None, standings: Standings) -> Shown:
+    def shown(self, name: str, row: R | None, standings: StatusView) -> Shown:
         """Show the stored resource of a row, or the one of a file (None)."""
 
     @abstractmethod
-    def item(self, name: str, row: R | None, standings: Standings, query: Any) -> BaseModel | None:
+    def item(self, name: str, row: R | None, standings: StatusView, query: Any) -> BaseModel | None:
         """Return an item of the list, or None if it does not match the query. Arguments are as for `shown`."""
 
     def page_members(self, state: State, snapshot: Snapshot) -> dict[str, Any]:
@@ -189,7 +189,7 @@ class Collection(ABC, Generic[R]):
         del state, snapshot
         return {}
 
-    def page(self, state: State, standings: Standings, query: Any) -> Any:
+    def page(self, state: State, standings: StatusView, query: Any) -> Any:
         """Return a page of the list: an ID that a file and the store have is in it twice."""
         rows, snapshot = self.rows(state), standings.snapshot
 
@@ -204,21 +204,21 @@ class Collection(ABC, Generic[R]):
         return document
 
     @abstractmethod
-    def make(self, edit: Edit[R], snapshot: Snapshot, vault: Vault) -> NewRow[R]:
+    def make(self, edit: ResourceChange[R], snapshot: Snapshot, vault: SealingKeys) -> NewRow[R]:
         """Make the row of a change. Raises ApiProblem with all errors."""
 
     def refuse_deletion(self, row: R, state: State, snapshot: Snapshot) -> None:
         """Raise ApiProblem if the resource must not be deleted now."""
 
-    async def browse(self, service: Service, request: ApiRequest) -> ApiResult:
+    async def browse(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Respond with a page of the list."""
         return await service.respond(self.page, service.store.state, service.standings, request.query)
 
-    async def read(self, service: Service, request: ApiRequest) -> ApiResult:
+    async def read(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Respond with one resource: if a file and the store have the ID, the stored one, as it can be changed."""
         return await service.run(self._read, request, service.store.state, service.standings)
 
-    def _read(self, request: ApiRequest, state: State, standings: Standings) -> ApiResult:
+    def _read(self, request: ApiRequest, state: State, standings: StatusView) -> ApiResult:
         name = request.names[self.key]
         row = self.rows(state).get(name)
         if row is None and not self.is_in_file(standings.snapshot, name):
@@ -230,11 +230,11 @@ class Collection(ABC, Generic[R]):
             return ApiResult.of_yaml(name, document, members.version)
         return ApiResult.of(members, document, version=members.version)
 
-    async def create(self, service: Service, request: ApiRequest) -> ApiResult:
+    async def create(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Save a new resource, and serve it."""
         return await self._create(service, request, *name_in(request.document, self.key))
 
-    async def _create(self, service: Service, request: ApiRequest, name: str, wrong: list[ItemError]) -> ApiResult:
+    async def _create(self, service: ApiServices, request: ApiRequest, name: str, wrong: list[ItemError]) -> ApiResult:
         if self.is_in_file(service.snapshot, name):
             article, word = "an" if self.kind[0] in "aeiou" else "a", "ID" if self.key == "id" else "name"
             detail = f"a config file has {article} {self.kind} of this {word}: choose another"
@@ -243,7 +243,7 @@ class Collection(ABC, Generic[R]):
             raise exists(request.condition)
         return await self._save(service, request, name, None, wrong)
 
-    async def replace(self, service: Service, request: ApiRequest) -> ApiResult:
+    async def replace(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Save another document in place of the stored one, or the first one of this name."""
         if not request.condition.absent:
             return await self._change(service, request)
@@ -251,27 +251,27 @@ class Collection(ABC, Generic[R]):
         wrong += other_name(request.document, self.key, request.names[self.key])
         return await self._create(service, request, name, wrong)
 
-    async def patch(self, service: Service, request: ApiRequest) -> ApiResult:
+    async def patch(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Change parts of the document (RFC 7396)."""
         return await self._change(service, request, patch=True)
 
-    async def delete(self, service: Service, request: ApiRequest) -> ApiResult:
+    async def delete(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Delete a resource, with its secrets."""
         row, state = await self._stored(service, request)
-        version = expect(row, request.condition)
+        version = require_version(row, request.condition)
         await service.run(self.refuse_deletion, row, state, service.snapshot)
         await service.commit(request, [Delete(row, version)])
         return ApiResult(204)
 
-    async def _change(self, service: Service, request: ApiRequest, *, patch: bool = False) -> ApiResult:
+    async def _change(self, service: ApiServices, request: ApiRequest, *, patch: bool = False) -> ApiResult:
         row, _ = await self._stored(service, request)
-        expect(row, request.condition)
+        require_version(row, request.condition)
         wrong = other_name(request.document, self.key, row.id)
         return await self._save(service, request, row.id, row, wrong, patch=patch)
 
     async def _save(
         self,
-        service: Service,
+        service: ApiServices,
         request: ApiRequest,
         name: str,
         row: R | None,
@@ -281,7 +281,7 @@ class Collection(ABC, Generic[R]):
     ) -> ApiResult:
         """Save what was sent, unless nothing changes, and respond with it."""
         sent = document_in(request.document, self.models.members)
-        edit = Edit(name, row, sent, patch, wrong, request.operator.name)
+        edit = ResourceChange(name, row, sent, patch, wrong, request.operator.name)
         made = await service.validate(self.make, edit, service.snapshot, service.managed.vault)
         if row is not None and not made.fields:
             return await service.run(self._result, row, service.standings)
@@ -289,7 +289,7 @@ class Collection(ABC, Generic[R]):
         saved = self.rows(state)[name]
         return await service.run(self._result, saved, service.standings, 200 if row is not None else 201, made.token)
 
-    async def _stored(self, service: Service, request: ApiRequest) -> tuple[R, State]:
+    async def _stored(self, service: ApiServices, request: ApiRequest) -> tuple[R, State]:
         """Return the present row that a change is for, and the state of the store."""
         name, state = request.names[self.key], await service.store.read()
         row = self.rows(state).get(name)
@@ -297,9 +297,9 @@ class Collection(ABC, Generic[R]):
             return row, state
         if self.is_in_file(service.snapshot, name):
             raise ApiProblem("read_only", "it is written in a config file: change it there")
-        raise not_there(request.condition)
+        raise missing_problem(request.condition)
 
-    def _result(self, row: R, standings: Standings, status: int = 200, token: str = "") -> ApiResult:
+    def _result(self, row: R, standings: StatusView, status: int = 200, token: str = "") -> ApiResult:
         members, document = self.shown(row.id, row, standings)
         if token:
             document = {**document, "token": token}

@@ -20,9 +20,9 @@ from sidekey.api.guard import is_whole
 from sidekey.api.handlers.sessions import cookie_name
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult, Condition, version_in
 from sidekey.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, PathTable, Route, needs_console
-from sidekey.api.service import Service, problem_of
+from sidekey.api.service import ApiServices, problem_of
 from sidekey.api.yaml_bodies import read_yaml, with_lines
-from sidekey.config.stored.document import LARGEST, MalformedError, parse
+from sidekey.config.stored.document import MAX_SIZE, MalformedError, parse
 from sidekey.policy.addresses import literal
 from sidekey.snapshot.admin import Permission, roles_with
 from sidekey.store.errors import StoreError
@@ -55,7 +55,7 @@ _NOT_SAME_ORIGIN: Final = (
 
 
 async def perform(
-    service: Service, route: Route, request: ApiRequest, read: Callable[[ApiRequest], Awaitable[ApiRequest]]
+    service: ApiServices, route: Route, request: ApiRequest, read: Callable[[ApiRequest], Awaitable[ApiRequest]]
 ) -> ApiResult:
     """Return the response of a route to a known operator, and count and audit the change.
 
@@ -109,7 +109,7 @@ class Dispatcher:
     A request is authenticated by its bearer token, else by the cookie of a session.
     """
 
-    def __init__(self, service: Service, routes: tuple[Route, ...]) -> None:
+    def __init__(self, service: ApiServices, routes: tuple[Route, ...]) -> None:
         self._service = service
         self._routes = PathTable(routes)
 
@@ -218,7 +218,7 @@ class Dispatcher:
         if not request.body_exists:
             raise ApiProblem("malformed", "a body must be sent")
         _check_type(request, route)
-        data = await _read_body(request, _ANONYMOUS if route.permission == "anonymous" else LARGEST)
+        data = await _read_body(request, _ANONYMOUS if route.permission == "anonymous" else MAX_SIZE)
         if request.content_type == YAML:
             found = await self._service.run(read_yaml, data)
             return replace(received, body=found.value, table=found.table)
@@ -228,7 +228,7 @@ class Dispatcher:
             raise ApiProblem("malformed", f"the body {error}") from None
 
 
-def source_of(service: Service, request: web.Request) -> str:
+def source_of(service: ApiServices, request: web.Request) -> str:
     """Return the address of a client: the peer's, and behind a proxy the address that the proxy has seen.
 
     The proxy adds the last entry of X-Forwarded-For; anybody may write the entries before it.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import Field
 
-from sidekey.config.errors import MORE_ERRORS, MOST_ERRORS
+from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS
 from sidekey.credentials.fields import Section
 
 TYPE: Final = "application/problem+json"
@@ -143,8 +143,8 @@ def invalid(errors: Iterable[ItemError]) -> ApiProblem:
     """Return the 422 of these errors."""
     found = listed(errors)
     counted = "one value is" if len(found) == 1 else f"{len(found)} values are"
-    if len(found) > MOST_ERRORS:
-        counted = f"more than {MOST_ERRORS} values are"
+    if len(found) > MAX_ERRORS:
+        counted = f"more than {MAX_ERRORS} values are"
     return ApiProblem("invalid", f"{counted} not valid: see errors", errors=found)
 
 
@@ -153,7 +153,7 @@ def listed(errors: Iterable[ItemError], more: ItemError = _MORE) -> tuple[ItemEr
     found = dict.fromkeys(errors)
     is_cut = more in found
     found.pop(more, None)
-    first = tuple(islice(found, MOST_ERRORS))
+    first = tuple(islice(found, MAX_ERRORS))
     return (*first, more) if is_cut or len(found) > len(first) else first
 
 

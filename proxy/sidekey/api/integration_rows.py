@@ -7,17 +7,17 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sidekey.api.collection import Edit
+from sidekey.api.collection import ResourceChange
 from sidekey.api.errors import ApiProblem, ItemError, invalid, listed
 from sidekey.api.statuses import served
 from sidekey.config.build.presets import left_behind
-from sidekey.config.errors import MOST_ERRORS
+from sidekey.config.errors import MAX_ERRORS
 from sidekey.config.stored.build import build_draft, build_unserved, overlap_of
-from sidekey.config.stored.document import LARGEST, MalformedError
+from sidekey.config.stored.document import MAX_SIZE, MalformedError
 from sidekey.config.stored.presets import document_of, integration_in
-from sidekey.config.stored.rows import NewRow, former_of, saved_row
-from sidekey.config.stored.secrets import Vault
-from sidekey.config.stored.validate import DocumentError, Draft, Former, assess
+from sidekey.config.stored.rows import NewRow, previous_integration, saved_row
+from sidekey.config.stored.secrets import SealingKeys
+from sidekey.config.stored.validate import DocumentError, Draft, PreviousIntegration, assess
 from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
 from sidekey.store.records import IntegrationRow, PresetRow
 from sidekey.store.state import State
@@ -38,7 +38,7 @@ def refuse_deletion(integration: str, state: State, snapshot: Snapshot) -> None:
     if found:
         verb = "use" if len(found) > 1 else "uses"
         detail = f"{_named(found)} {verb} it: delete what uses it first, or have it use another integration"
-        raise ApiProblem("in_use", detail, presets=found[:MOST_ERRORS])
+        raise ApiProblem("in_use", detail, presets=found[:MAX_ERRORS])
 
 
 def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
@@ -47,7 +47,7 @@ def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
     if found:
         errors = [ItemError("", f"preset {name}: {text}") for name, reasons in found.items() for text in reasons]
         detail = f"{_named(list(found))} could not be used any more: change what uses it first, see errors"
-        raise ApiProblem("in_use", detail, errors=listed(errors), presets=list(found)[:MOST_ERRORS])
+        raise ApiProblem("in_use", detail, errors=listed(errors), presets=list(found)[:MAX_ERRORS])
 
 
 def presets_of(integration: str, state: State, snapshot: Snapshot) -> list[str]:
@@ -76,7 +76,7 @@ def enter_again(again: Iterable[DocumentError]) -> list[ItemError]:
 
 
 def draft_of(
-    document: Mapping[str, Any], former: Former | None, snapshot: Snapshot, wrong: Sequence[ItemError] = ()
+    document: Mapping[str, Any], former: PreviousIntegration | None, snapshot: Snapshot, wrong: Sequence[ItemError] = ()
 ) -> Draft:
     """Validate a document. Raises ApiProblem with all errors, and those that are known already (`wrong`)."""
     found = assess(document, former, in_flight=snapshot.limits.in_flight, now=time.time())
@@ -105,13 +105,15 @@ def overlap_in(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
 
 def _size_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
     """Refuse a document that is larger after a patch than any that can be sent: nobody could send it back."""
-    if len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()) > LARGEST:
-        yield ItemError("", f"must have at most {LARGEST >> 10} KiB after the patch")
+    if len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_SIZE:
+        yield ItemError("", f"must have at most {MAX_SIZE >> 10} KiB after the patch")
 
 
-def make_integration(edit: Edit[IntegrationRow], snapshot: Snapshot, vault: Vault) -> NewRow[IntegrationRow]:
+def make_integration(
+    edit: ResourceChange[IntegrationRow], snapshot: Snapshot, vault: SealingKeys
+) -> NewRow[IntegrationRow]:
     """Make the row of a change. Raises ApiProblem with all errors."""
-    former, document, now = former_of(edit.row), edit.sent, time.time()
+    former, document, now = previous_integration(edit.row), edit.sent, time.time()
     wrong = [*edit.wrong]
     if edit.patch:
         if former is None:

@@ -20,7 +20,7 @@ from sidekey.api.errors import ApiProblem
 from sidekey.api.guard import Refusal, guard, in_a_line
 from sidekey.api.route import PREFIX
 from sidekey.api.routes import ROUTES
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.console.static_files import ASSETS, StaticPages
 from sidekey.observe.prometheus import Exposition, choose_format
 from sidekey.snapshot.snapshot import Address
@@ -181,10 +181,10 @@ def _deadline(request: web.Request) -> Iterator[None]:
 _CODES = {421: "misdirected", 403: "forbidden"}
 
 
-class Managing(Extension):
+class AdminExtension(Extension):
     """What `service` does, for programs and for people. `address` is where the listener is asked to listen."""
 
-    def __init__(self, service: Service, address: Address) -> None:
+    def __init__(self, service: ApiServices, address: Address) -> None:
         self._service = service
         self._dispatcher = Dispatcher(service, ROUTES)
         self._pages = StaticPages()

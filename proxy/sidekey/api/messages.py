@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from pydantic import BaseModel
 
 from sidekey.api.auth.operators import Operator
-from sidekey.config.errors import Table
+from sidekey.config.errors import LocatedMapping
 from sidekey.config.yaml_writer import write
 from sidekey.store.audit import AuditEntry
 
@@ -55,7 +55,7 @@ class ApiRequest:
     query: Any = None
     condition: Condition = Condition()
     body: Mapping[str, Any] | None = field(default=None, repr=False)
-    table: Table | None = field(default=None, repr=False)
+    table: LocatedMapping | None = field(default=None, repr=False)
     as_yaml: bool = False
     key: str = ""
     source: str = ""

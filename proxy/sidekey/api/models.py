@@ -24,12 +24,12 @@ from sidekey.config.field_types import NAME_PATTERN, check_name
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.stored.document import pointer
 from sidekey.config.stored.rows import instant
-from sidekey.config.stored.validate import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
+from sidekey.config.stored.validate import MAX_DESCRIPTION_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Section
 from sidekey.policy.naming import valid_id
 from sidekey.snapshot.snapshot import file_wins
-from sidekey.store.integrity import Line
+from sidekey.store.integrity import RowHeader
 from sidekey.store.records import CallerRow, DocumentRow
 from sidekey.store.state import State
 
@@ -96,10 +96,10 @@ class Identified(Body):
 class Described(Body):
     """The limits of the texts that lists show."""
 
-    description: Annotated[str, Field(max_length=LONGEST_DESCRIPTION)] = Field(
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION_LENGTH)] = Field(
         default="", description="A description for operators."
     )
-    tags: Annotated[list[Annotated[str, Field(max_length=LONGEST_TAG)]], Field(max_length=MOST_TAGS)] = Field(
+    tags: Annotated[list[Annotated[str, Field(max_length=MAX_TAG_LENGTH)]], Field(max_length=MAX_TAGS)] = Field(
         default=[], description="Words to find it with."
     )
 
@@ -244,7 +244,7 @@ def other_name(document: Mapping[str, Any], key: str, name: str) -> list[ItemErr
     return [ItemError(f"/{key}", "must be the one in the path: what is there keeps it")]
 
 
-def altered_in(state: State, kind: str) -> dict[str, Line]:
+def altered_in(state: State, kind: str) -> dict[str, RowHeader]:
     """Return what is left of rows of a kind whose MAC does not verify, by name: enough to delete them."""
     return {name: state.rows[each, name].line for each, name in state.altered if each == kind and valid_id(name)}
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from sidekey.api.messages import JSON, ApiRequest, ApiResult
 from sidekey.api.models import Body
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.snapshot.admin import Permission
 
 PREFIX: Final = "/api/v1"
@@ -24,7 +24,7 @@ CONSOLE: Final = "Sidekey-Console"
 IDEMPOTENCY_KEY: Final = "[A-Za-z0-9_-]{16,64}"
 """The syntax of an Idempotency-Key."""
 
-Handle = Callable[[Service, ApiRequest], Awaitable[ApiResult]]
+Handle = Callable[[ApiServices, ApiRequest], Awaitable[ApiResult]]
 
 
 @dataclass(frozen=True, slots=True)

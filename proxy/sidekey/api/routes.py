@@ -29,7 +29,7 @@ from sidekey.api.handlers import (
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.openapi import document
 from sidekey.api.route import Route
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 
 
 class OpenApi(RootModel[dict[str, Any]]):
@@ -37,7 +37,7 @@ class OpenApi(RootModel[dict[str, Any]]):
 
 
 @partial(Route, "GET", "/openapi.json", "getOpenApi", permission="viewer", gives=OpenApi, needs_store=False)
-async def openapi(service: Service, request: ApiRequest) -> ApiResult:
+async def openapi(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read this OpenAPI document."""
     del request
     return await service.run(_openapi)

@@ -24,17 +24,17 @@ from sidekey.store.errors import CommitUncertain, StoreError
 from sidekey.store.sends import ACCEPTED, SENDING, UNKNOWN, Existing, Limited, NewSend, OtherBatch, Result, Send
 from sidekey.store.store import Store
 
-MOST_OF_ONE: Final = 8
+MAX_SENDS_OF_ONE: Final = 8
 """Sends and checks of one identity that may be under way."""
 
-MOST: Final = 64
+MAX_SENDS: Final = 64
 """Sends and checks of one process that may be under way."""
 
-_MOST_UNRECORDED: Final = 1000
+_MAX_UNRECORDED: Final = 1000
 """Results that wait until the store can be written. Without a result, a send reads as unknown after 90 seconds."""
 
 _SHORTEST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 30.0
+_MAX_PAUSE: Final = 30.0
 """Seconds between two attempts to record results."""
 
 _LAST: Final = 5.0
@@ -56,7 +56,7 @@ class Filled:
     problem: Problem | None
 
 
-class Order(NamedTuple):
+class SubmittedSend(NamedTuple):
     """What a person submitted.
 
     `fill` fills the preset. It raises ApiProblem if the person must correct something, and nothing is reserved then.
@@ -69,7 +69,7 @@ class Order(NamedTuple):
     reserve: Callable[[Filled], tuple[NewSend, AuditEntry]]
 
 
-class Sent(NamedTuple):
+class SendResult(NamedTuple):
     """A send that this process has sent, or refused: its row with the result, and the outcome of the request."""
 
     send: Send
@@ -92,7 +92,7 @@ class _Hold(NamedTuple):
     limited: Limited
 
 
-class Sending:
+class PresetSender:
     """Sends presets for the people of one process.
 
     `store` returns the store, or raises ApiProblem without one. `probe` sends a filled preset for the operator of a
@@ -110,7 +110,7 @@ class Sending:
         self._report = report
         self._under_way: Counter[str] = Counter()
         self._holds: dict[str, _Hold] = {}
-        self._tasks: set[asyncio.Task[Sent | Send]] = set()
+        self._tasks: set[asyncio.Task[SendResult | Send]] = set()
         self._unrecorded: deque[_Unrecorded] = deque()
         self._retrying: asyncio.Task[None] | None = None
         self._stopping = False
@@ -120,7 +120,7 @@ class Sending:
         existing = await self._store().find_send(identity, key, content)
         return None if existing is None else _ended(existing)
 
-    async def send(self, order: Order) -> Sent | Send:
+    async def send(self, order: SubmittedSend) -> SendResult | Send:
         """Send what was ordered. Return the send, or that of another request with this key.
 
         Once begun, it goes on if the caller is cancelled. Raises ApiProblem, StoreError: nothing is sent.
@@ -135,7 +135,7 @@ class Sending:
         """Count a send or check while it is under way. Raises ApiProblem if there are too many."""
         if self._stopping:
             raise ApiProblem("stopping", "Sidekey is stopping: send the request again in a moment", headers=_later(5))
-        if self._under_way[identity] >= MOST_OF_ONE or self._under_way.total() >= MOST:
+        if self._under_way[identity] >= MAX_SENDS_OF_ONE or self._under_way.total() >= MAX_SENDS:
             raise ApiProblem("too_many", "several sends are under way: wait until one has ended", headers=_later(1))
         self._under_way[identity] += 1
         try:
@@ -164,7 +164,7 @@ class Sending:
                 "results of sends could not be stored: they are shown as unknown", sends=len(self._unrecorded)
             )
 
-    async def _guarded(self, order: Order) -> Sent | Send:
+    async def _guarded(self, order: SubmittedSend) -> SendResult | Send:
         try:
             with self.under_way(order.identity):
                 return await self._whole(order)
@@ -173,7 +173,7 @@ class Sending:
         except Exception as defect:  # noqa: BLE001  the edge of a task, for which nobody may wait any more
             raise ApiProblem("internal_error", f"a defect of Sidekey, logged as {self._report(defect)}") from None
 
-    async def _whole(self, order: Order) -> Sent | Send:
+    async def _whole(self, order: SubmittedSend) -> SendResult | Send:
         self._check_hold(order)
         filled = await order.fill()
         new, entry = order.reserve(filled)
@@ -197,7 +197,7 @@ class Sending:
             await self._store().record_send(new, result, found.audited)
         except StoreError:
             self._keep(_Unrecorded(new, result, found.audited))
-        return Sent(replace(found.send, **result._asdict()), outcome)
+        return SendResult(replace(found.send, **result._asdict()), outcome)
 
     async def _outcome(self, filled: Filled, who: str) -> Outcome:
         problem = filled.problem
@@ -207,12 +207,12 @@ class Sending:
             return await self._probe(filled.preset, filled.data, filled.content_type, who)
         return Outcome(f"POST {path_of(filled.preset)}", problem.status, problem.code, problem.detail, maybe_sent=False)
 
-    def _hold(self, order: Order, limited: Limited) -> None:
+    def _hold(self, order: SubmittedSend, limited: Limited) -> None:
         now = asyncio.get_running_loop().time()
         self._holds = {identity: hold for identity, hold in self._holds.items() if hold.until > now}
         self._holds[order.identity] = _Hold(order.limits, now + limited.retry_after, limited)
 
-    def _check_hold(self, order: Order) -> None:
+    def _check_hold(self, order: SubmittedSend) -> None:
         """Raise ApiProblem while a limit is reached, without asking the database again."""
         hold = self._holds.get(order.identity)
         if hold is None or hold.limits != order.limits:
@@ -223,7 +223,7 @@ class Sending:
 
     def _keep(self, unrecorded: _Unrecorded) -> None:
         """Record a result once the store can be written. Until then, keep nothing of what the person typed."""
-        if len(self._unrecorded) < _MOST_UNRECORDED:
+        if len(self._unrecorded) < _MAX_UNRECORDED:
             self._unrecorded.append(unrecorded._replace(new=replace(unrecorded.new, content="")))
         if self._retrying is None or self._retrying.done():
             self._retrying = asyncio.get_running_loop().create_task(self._retry())
@@ -233,7 +233,7 @@ class Sending:
         try:
             while self._unrecorded:
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                pause = min(2 * pause, _MAX_PAUSE)
                 # How the store is, its metrics say.
                 with suppress(StoreError):
                     await self._record_all()

@@ -31,7 +31,7 @@ GRACE = 5.0
 KEEP_ALIVE = 75.0
 """Seconds that an idle connection stays; a scraper comes back within them."""
 
-MOST = 32
+MAX_CONNECTIONS = 32
 """Connections of one listener, each of which takes a descriptor that the data plane may need."""
 
 SHARE = 64
@@ -222,7 +222,7 @@ async def serve(
     app: web.Application,
     address: Address,
     key: str,
-    most: int = MOST,
+    most: int = MAX_CONNECTIONS,
     *,
     share: int = SHARE,
     is_shared: Callable[[], bool] = lambda: False,

@@ -17,18 +17,18 @@ from sidekey.api.auth.operators import (
     NOTE_EVERY,
     Login,
     Operator,
-    Paces,
+    RateLimiter,
     operator_of,
     operator_of_session,
     unauthenticated,
     unknown_token,
 )
-from sidekey.api.auth.session_cache import Sessions
+from sidekey.api.auth.session_cache import SessionCache
 from sidekey.api.errors import ApiProblem, ItemError, not_found
 from sidekey.api.messages import ApiRequest, ApiResult, Condition
 from sidekey.api.models import Body, read_body
-from sidekey.api.sender import Sending
-from sidekey.api.statuses import Standings
+from sidekey.api.sender import PresetSender
+from sidekey.api.statuses import StatusView
 from sidekey.config.reload import ReloadError
 from sidekey.diagnostics.probe import Outcome
 from sidekey.network.fetch import Fetcher
@@ -43,7 +43,7 @@ from sidekey.store.records import Record, digest_of
 from sidekey.store.sessions import Session
 from sidekey.store.state import Change, State
 from sidekey.store.store import Store
-from sidekey.store_manager import Managed
+from sidekey.store_manager import StoreManager
 
 _HOUR: Final = 3600.0
 
@@ -85,7 +85,7 @@ Arguments = TypeVarTuple("Arguments")
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
 
-MOST_LISTED = 100
+MAX_LISTED = 100
 """Events of one budget and token that the audit lists in an hour, so that nobody can fill the database."""
 
 _IN_USE = "the name is in use: choose another, or change what has it"
@@ -99,7 +99,7 @@ _LOOK_EVERY = 1.0
 """Seconds between two readings of the store for tokens that are not known."""
 
 
-class Service:
+class ApiServices:
     """The state and the services that the handlers of one process share. `snapshot` returns the one in use.
 
     `probe` sends the test request of an integration that is served, by its ID, `probe_draft` that of one which nobody
@@ -109,7 +109,7 @@ class Service:
 
     def __init__(
         self,
-        managed: Managed | None,
+        managed: StoreManager | None,
         *,
         snapshot: Callable[[], Snapshot],
         probe: Callable[[str, TestRequest], Awaitable[Outcome]],
@@ -124,7 +124,7 @@ class Service:
         self.store: Final[Store | AbsentStore] = AbsentStore() if managed is None else managed.store
         self.probe = probe
         self.probe_draft = probe_draft
-        self.sending = Sending(lambda: self.managed.store, probe_preset, report)
+        self.sending = PresetSender(lambda: self.managed.store, probe_preset, report)
         self.metrics = metrics
         self._snapshot = snapshot
         self.report = report
@@ -132,18 +132,18 @@ class Service:
         # thread each leaves the other core to the loop.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admin-api")
         self._validations = ThreadPoolExecutor(1, thread_name_prefix="admin-validation")
-        self._tests = Paces(_TEST_EVERY)
-        self._uses = Paces(NOTE_EVERY)
-        self._looks = Paces(_LOOK_EVERY)
+        self._tests = RateLimiter(_TEST_EVERY)
+        self._uses = RateLimiter(NOTE_EVERY)
+        self._looks = RateLimiter(_LOOK_EVERY)
         self._looking: asyncio.Task[None] | None = None
-        self._refusals = AuditBudget("refused change", MOST_LISTED)
-        self.logins: Final = AuditBudget("login", MOST_LISTED)
-        self._draft_tests = AuditBudget("test draft", MOST_LISTED)
+        self._refusals = AuditBudget("refused change", MAX_LISTED)
+        self.logins: Final = AuditBudget("login", MAX_LISTED)
+        self._draft_tests = AuditBudget("test draft", MAX_LISTED)
         self._notes: set[asyncio.Task[None]] = set()
         self.history = history
-        self.sessions = Sessions(self.store)
+        self.sessions = SessionCache(self.store)
         self.company = CompanyLogins(fetcher)
-        self.login_warnings: Final = Paces(_WARN_EVERY)
+        self.login_warnings: Final = RateLimiter(_WARN_EVERY)
 
     @property
     def unread(self) -> str:
@@ -156,7 +156,7 @@ class Service:
         return self._managed is not None
 
     @property
-    def managed(self) -> Managed:
+    def managed(self) -> StoreManager:
         """The store with what it has put in use. Raises ApiProblem without a store."""
         if self._managed is None:
             raise ApiProblem("store_required", _NO_STORE)
@@ -168,9 +168,9 @@ class Service:
         return self._snapshot()
 
     @property
-    def standings(self) -> Standings:
+    def standings(self) -> StatusView:
         """How integrations stand now."""
-        return Standings(self.snapshot, self.history.failing(), time.time())
+        return StatusView(self.snapshot, self.history.failing(), time.time())
 
     def close(self) -> None:
         """End the threads; what is under way in them ends first."""
@@ -330,14 +330,14 @@ def _name_in(request: ApiRequest) -> str:
     return name if isinstance(name, str) and valid_id(name) else ""
 
 
-def expect(record: Record, condition: Condition) -> int:
+def require_version(record: Record, condition: Condition) -> int:
     """Return the version of a record that a change may replace. Raises ApiProblem."""
     if not condition.allows(record.version):
         raise changed()
     return record.version
 
 
-def not_there(condition: Condition) -> ApiProblem:
+def missing_problem(condition: Condition) -> ApiProblem:
     """Return the problem of a change of what does not exist: 412 for `If-Match: *`, else 404."""
     if condition.versions is None:
         return ApiProblem("changed", "nothing has this name: to create it, send PUT with If-None-Match: *")

@@ -6,28 +6,28 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sidekey.snapshot.snapshot import Integration, Snapshot, file_wins
-from sidekey.snapshot.status import UNVERIFIED, Standing, standing_of
+from sidekey.snapshot.status import UNVERIFIED, IntegrationStatus, status_of
 from sidekey.store.records import IntegrationRow
 
 
-class Standings(NamedTuple):
+class StatusView(NamedTuple):
     """What is known at `now` (seconds since the epoch): the snapshot in use, and since when which IDs are failing."""
 
     snapshot: Snapshot
     failing: Mapping[str, int] = {}
     now: float = 0.0
 
-    def of_served(self, integration: Integration) -> Standing:
+    def of_served(self, integration: Integration) -> IntegrationStatus:
         """Judge an integration that is served."""
-        return standing_of(integration, self.now, self.failing.get(integration.id))
+        return status_of(integration, self.now, self.failing.get(integration.id))
 
-    def of_stored(self, row: IntegrationRow) -> Standing:
+    def of_stored(self, row: IntegrationRow) -> IntegrationStatus:
         """Judge a stored one, also if it was saved a moment ago and the snapshot does not know it yet."""
         if served(self.snapshot, row.id, stored=False) is not None:
-            return Standing("unusable", file_wins("integration ID"))
+            return IntegrationStatus("unusable", file_wins("integration ID"))
         integration = served(self.snapshot, row.id, stored=True)
         problem = problem_of(self.snapshot, row.id) if row.verified else UNVERIFIED
-        return standing_of(integration, self.now, self.failing.get(row.id), problem)
+        return status_of(integration, self.now, self.failing.get(row.id), problem)
 
 
 def problem_of(snapshot: Snapshot, name: str) -> str:

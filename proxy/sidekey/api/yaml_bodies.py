@@ -8,17 +8,27 @@ from typing import Any, Final, NamedTuple
 
 from sidekey.api.errors import ApiProblem, ItemError, listed
 from sidekey.config import yaml_reader
-from sidekey.config.errors import MORE_ERRORS, ConfigError, Row, Table, column_of, held, line_of, mark_at, placed
-from sidekey.config.stored.document import LARGEST, MOST_VALUES, MalformedError, found_at, parse, parts_of
+from sidekey.config.errors import (
+    MORE_ERRORS,
+    ConfigError,
+    LocatedMapping,
+    Row,
+    column_of,
+    held,
+    line_of,
+    mark_at,
+    placed,
+)
+from sidekey.config.stored.document import MAX_SIZE, MAX_VALUES, MalformedError, found_at, parse, parts_of
 
-_LIMITS: Final = yaml_reader.Limits(MOST_VALUES, aliases=False, begin="a key, such as auth")
+_LIMITS: Final = yaml_reader.Limits(MAX_VALUES, aliases=False, begin="a key, such as auth")
 
 
 class YamlBody(NamedTuple):
     """A request body: its value, as JSON has it, and the table that knows the lines."""
 
     value: dict[str, Any]
-    table: Table
+    table: LocatedMapping
 
 
 def read_yaml(data: bytes) -> YamlBody:
@@ -30,8 +40,8 @@ def read_yaml(data: bytes) -> YamlBody:
     if errors:
         raise _malformed(errors)
     same = json.dumps(table, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    if len(same) > LARGEST:
-        raise ApiProblem("too_large", f"a body must be at most {LARGEST >> 10} KiB as JSON")
+    if len(same) > MAX_SIZE:
+        raise ApiProblem("too_large", f"a body must be at most {MAX_SIZE >> 10} KiB as JSON")
     try:
         return YamlBody(parse(same), table)
     except MalformedError as error:
@@ -43,7 +53,7 @@ def _malformed(errors: Iterable[ConfigError]) -> ApiProblem:
     return ApiProblem("malformed", "the body is not valid YAML: see errors", errors=listed(items))
 
 
-def with_lines(errors: Iterable[ItemError], table: Table | None) -> tuple[ItemError, ...]:
+def with_lines(errors: Iterable[ItemError], table: LocatedMapping | None) -> tuple[ItemError, ...]:
     """Add the line and column of each pointer, and sort by them. A missing value has those of the mapping above it."""
     if table is None:
         return tuple(errors)
@@ -54,9 +64,9 @@ def _order(error: ItemError) -> tuple[bool, int, int]:
     return error.detail == MORE_ERRORS, error.line or 0, error.column or 0
 
 
-def _with_line(error: ItemError, table: Table) -> ItemError:
+def _with_line(error: ItemError, table: LocatedMapping) -> ItemError:
     place = held(table, placed(table, parts_of(error.pointer)))
     # The value of a block mapping or list begins on the line after its key.
-    is_block = isinstance(found_at(table, error.pointer), Table | Row) or len(place) < error.pointer.count("/")
+    is_block = isinstance(found_at(table, error.pointer), LocatedMapping | Row) or len(place) < error.pointer.count("/")
     mark = mark_at(table, place, key=is_block)
     return error._replace(line=line_of(mark), column=column_of(mark))

@@ -15,7 +15,7 @@ from sidekey.credentials.secret_holder import SecretHolder
 MARK = "Sidekey local CA"
 """The organisation that a CA of ours names in its subject: it is known by that wherever it turns up."""
 
-MOST = 64
+MAX_AUTHORITIES = 64
 """CAs at the same time: what callers trust must not grow for ever."""
 
 
@@ -24,7 +24,7 @@ class RotationError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Authority(SecretHolder):
+class LocalAuthority(SecretHolder):
     """A CA with its key, both in PEM. It may sign what all of `bounds` permit, until `not_after`.
 
     `served` is what a TLS server sends after the leaf (RFC 8446 4.4.2), `trusted` what callers must trust: of a CA that
@@ -48,7 +48,7 @@ class Authority(SecretHolder):
         return all(each.permits(host) for each in self.bounds)
 
 
-Make = Callable[[Scope, int], Authority]
+Make = Callable[[Scope, int], LocalAuthority]
 """Makes a CA for a scope, of a generation."""
 
 
@@ -61,12 +61,12 @@ class Authorities(SecretHolder):
     """
 
     signing: int = 1
-    every: tuple[Authority, ...] = ()
+    every: tuple[LocalAuthority, ...] = ()
 
     def __repr__(self) -> str:
         return f"Authorities({self.signing}, {self.every!r})"
 
-    def signer(self, host: str, now: float) -> Authority | None:
+    def signer(self, host: str, now: float) -> LocalAuthority | None:
         """The CA that signs for this host."""
         return next(
             (
@@ -78,7 +78,7 @@ class Authorities(SecretHolder):
         )
 
     @property
-    def signers(self) -> tuple[Authority, ...]:
+    def signers(self) -> tuple[LocalAuthority, ...]:
         """Those that sign."""
         return tuple(each for each in self.every if each.generation == self.signing)
 
@@ -109,9 +109,9 @@ class Authorities(SecretHolder):
         if not missing:
             return self
         kept = tuple(each for each in self.every if now < each.not_after)
-        if len(kept) + len(missing) > MOST:
+        if len(kept) + len(missing) > MAX_AUTHORITIES:
             raise RotationError(
-                f"there are {len(kept)} local CAs, at most {MOST} may be: join them with sidekey ca rotate"
+                f"there are {len(kept)} local CAs, at most {MAX_AUTHORITIES} may be: join them with sidekey ca rotate"
             )
         return replace(self, every=(*kept, *(make(part, generation) for generation, part in missing.items())))
 
@@ -152,7 +152,7 @@ class Authorities(SecretHolder):
             raise ValueError("is not what Sidekey has written") from None
 
 
-def _written(authority: Authority) -> dict[str, Any]:
+def _written(authority: LocalAuthority) -> dict[str, Any]:
     (bounds,) = authority.bounds
     return {
         "generation": authority.generation,
@@ -166,14 +166,14 @@ def _written(authority: Authority) -> dict[str, Any]:
     }
 
 
-def _read(raw: Mapping[str, Any]) -> Authority:
+def _read(raw: Mapping[str, Any]) -> LocalAuthority:
     networks = frozenset(map(ip_network, raw["networks"]))
     bounds = Bounds(
         names=frozenset(map(str, raw["names"])),
         networks=networks or None,
         excluded_networks=frozenset(map(ip_network, raw["excluded_networks"])),
     )
-    return Authority(
+    return LocalAuthority(
         generation=int(raw["generation"]),
         bounds=(bounds,),
         not_after=float(raw["not_after"]),
@@ -201,4 +201,4 @@ class CaRules:
     extra_roots: str = field(default="", repr=False)
     configured: bool = False
     brought: bool = False
-    own: Authority | None = None
+    own: LocalAuthority | None = None

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sidekey.ca.authorities import MARK, Authority
+from sidekey.ca.authorities import MARK, LocalAuthority
 from sidekey.ca.scope import Bounds, Scope
 from sidekey.credentials.certificates.encoding import blocks
 from sidekey.credentials.certificates.keys import PrivateKey, open_key
@@ -49,7 +49,7 @@ def key_pem(key: PrivateKey) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-def make_authority(scope: Scope, generation: int, now: float) -> Authority:
+def make_authority(scope: Scope, generation: int, now: float) -> LocalAuthority:
     """A new CA, self-signed, that may sign for this scope alone; `now` is in seconds since the epoch."""
     key = make_key()
     bounds = Bounds.only(scope)
@@ -77,7 +77,7 @@ def make_authority(scope: Scope, generation: int, now: float) -> Authority:
         .sign(key, hashes.SHA256())
     )
     pem = certificate.public_bytes(Encoding.PEM).decode()
-    return Authority(
+    return LocalAuthority(
         generation=generation,
         bounds=(bounds,),
         not_after=certificate.not_valid_after_utc.timestamp(),
@@ -91,7 +91,7 @@ def make_authority(scope: Scope, generation: int, now: float) -> Authority:
 class Signer:
     """Signs leaves with a CA's key, which it has read once. `leaf_key` is the one of every leaf."""
 
-    def __init__(self, authority: Authority, leaf_key: ec.EllipticCurvePrivateKey) -> None:
+    def __init__(self, authority: LocalAuthority, leaf_key: ec.EllipticCurvePrivateKey) -> None:
         self._authority = authority
         self._certificate = x509.load_pem_x509_certificate(authority.certificate.encode())
         (block,) = blocks(authority.key.encode())

@@ -9,7 +9,7 @@ from typing import Final
 
 from sidekey.ca import storage as state
 from sidekey.ca import trust_folder
-from sidekey.ca.authorities import Authorities, Authority, CaRules, RotationError
+from sidekey.ca.authorities import Authorities, CaRules, LocalAuthority, RotationError
 from sidekey.ca.certificates import make_authority
 from sidekey.ca.scope import Scope
 from sidekey.ca.storage import FolderError
@@ -23,7 +23,7 @@ _NO_OWN = "ca.certificate and ca.private_key cannot be used: run sidekey check"
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class MaintenanceResult:
     """What came of it.
 
     `problem` says why there is no CA, or none for some hosts; `untold` why callers cannot read what they must trust.
@@ -31,50 +31,52 @@ class Settled:
     """
 
     authorities: Authorities = NONE
-    made: tuple[Authority, ...] = ()
+    made: tuple[LocalAuthority, ...] = ()
     first: bool = False
     problem: str = ""
     untold: str = ""
 
 
-def settle(rules: CaRules, now: float) -> Settled:
+def ensure_authorities(rules: CaRules, now: float) -> MaintenanceResult:
     """Make what is missing of the CAs and of the trust folder; `now` is in seconds since the epoch.
 
     Raises nothing for what the config or the file system is.
     """
     if rules.brought:
-        found = Settled(problem=_NO_OWN) if rules.own is None else Settled(Authorities(0, (rules.own,)))
+        found = (
+            MaintenanceResult(problem=_NO_OWN) if rules.own is None else MaintenanceResult(Authorities(0, (rules.own,)))
+        )
     elif rules.folder is None:
-        found = Settled(problem=_NO_FOLDER)
+        found = MaintenanceResult(problem=_NO_FOLDER)
     else:
         found = _kept(rules.folder, rules.scope, now)
     untold = _tell(rules, found.authorities) if found.authorities.every else ""
-    return Settled(found.authorities, found.made, found.first, found.problem, untold)
+    return MaintenanceResult(found.authorities, found.made, found.first, found.problem, untold)
 
 
-def _kept(folder: Path, scope: Scope, now: float) -> Settled:
+def _kept(folder: Path, scope: Scope, now: float) -> MaintenanceResult:
     try:
         before = state.read(folder)
     except FolderError as error:
-        return Settled(problem=str(error))
+        return MaintenanceResult(problem=str(error))
     if before is not None and not before.missing(scope, now):
-        return Settled(before)
+        return MaintenanceResult(before)
     try:
         # Another process may have made it meanwhile: what counts is what is there under the lock.
         after = state.update(folder, lambda kept: (kept or NONE).ensure(scope, now, maker(now)))
     except (FolderError, RotationError) as error:
-        return Settled(before or NONE, problem=str(error))
+        return MaintenanceResult(before or NONE, problem=str(error))
     known = {each.fingerprint for each in before.every} if before is not None else set()
     made = tuple(each for each in after.every if each.fingerprint not in known)
-    return Settled(after, made, first=not known)
+    return MaintenanceResult(after, made, first=not known)
 
 
-def maker(now: float) -> Callable[[Scope, int], Authority]:
+def maker(now: float) -> Callable[[Scope, int], LocalAuthority]:
     """Return the function that makes a CA for a scope and a generation."""
     return lambda scope, generation: make_authority(scope, generation, now)
 
 
-def rotate(rules: CaRules, now: float, step: str) -> Settled:
+def rotate(rules: CaRules, now: float, step: str) -> MaintenanceResult:
     """Add the `next` CA, `activate` it, or `retire` the old. Raises RotationError, FolderError."""
     if rules.brought:
         raise RotationError("ca.certificate names a CA of your own: replace its files, which Sidekey watches")
@@ -88,7 +90,7 @@ def rotate(rules: CaRules, now: float, step: str) -> Settled:
         return current.retire() if step == "retire" else current.add_next(rules.scope, maker(now))
 
     after = state.update(rules.folder, change)
-    return Settled(after, untold=_tell(rules, after))
+    return MaintenanceResult(after, untold=_tell(rules, after))
 
 
 def trusted(authorities: Authorities) -> str:

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sidekey.ca.authorities import Authority
+from sidekey.ca.authorities import LocalAuthority
 from sidekey.ca.certificates import bounds_of, key_pem
 from sidekey.ca.scope import Scope
 from sidekey.credentials.certificates import chain as chains
@@ -25,7 +25,7 @@ _SHOWN = 3
 class Examined(NamedTuple):
     """A CA where it can be used at all; errors and warnings in any case."""
 
-    authority: Authority | None
+    authority: LocalAuthority | None
     errors: Found
     warnings: Found
 
@@ -59,7 +59,9 @@ def examine(certificate: str, private_key: str, scope: Scope, now: float, extra_
         shown = ", ".join(outside[:_SHOWN]) + (f" and {len(outside) - _SHOWN} more" if len(outside) > _SHOWN else "")
         text = f"the name constraints of this CA must permit {shown}: issue it for the hosts of the policies as well"
         errors.append(("certificate", text))
-    warnings = [("certificate", text) for text in (*chains.foreign(chain, certificates), *_remarks(chain))]
+    warnings = [
+        ("certificate", text) for text in (*chains.unrelated_certificates(chain, certificates), *_remarks(chain))
+    ]
     return Examined(authority, errors, warnings)
 
 
@@ -146,9 +148,9 @@ def _remarks(chain: list[x509.Certificate]) -> Iterator[str]:
         yield "this CA has no name constraints: whoever reads its key can sign for every host that callers trust it for"
 
 
-def _authority(chain: list[x509.Certificate], key: keys.PrivateKey) -> Authority:
+def _authority(chain: list[x509.Certificate], key: keys.PrivateKey) -> LocalAuthority:
     written = [each.public_bytes(Encoding.PEM).decode() for each in chain]
-    return Authority(
+    return LocalAuthority(
         generation=0,
         bounds=tuple(map(bounds_of, chain)),
         not_after=min(each.not_valid_after_utc for each in chain).timestamp(),

@@ -23,7 +23,7 @@ SUBFOLDER = "ca"
 NAME = "authorities.json"
 
 _LOCK = "lock"
-_LARGEST = 64 << 20
+_MAX_FOLDER_SIZE = 64 << 20
 _PATIENCE = 10.0
 _PAUSE = 0.05
 
@@ -145,7 +145,7 @@ def _read(descriptor: int, path: Path) -> Authorities | None:
         _make_private(file, path / NAME, 0o600)
         try:
             # A read reserves its whole size, which fails where memory is limited.
-            data = opened.read(min(os.fstat(file).st_size, _LARGEST))
+            data = opened.read(min(os.fstat(file).st_size, _MAX_FOLDER_SIZE))
             return Authorities.from_json(data.decode())
         except OSError as error:
             raise _failed(path / NAME, "cannot be read", error) from None

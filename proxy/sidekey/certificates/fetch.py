@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sidekey.credentials.base import Call, CallFault
+from sidekey.credentials.base import Call, CallError
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.fetch import Fetcher
 from sidekey.snapshot.certificate_loader import CertificateLoader
@@ -13,10 +13,10 @@ from sidekey.snapshot.snapshot import Integration
 TIMEOUT = 10.0
 """Seconds for one call, from the lookup to the response's last byte."""
 
-LARGEST = 256 << 10
+MAX_BODY_SIZE = 256 << 10
 """Bytes of a response's body that are read."""
 
-AT_ONCE = 16
+MAX_PARALLEL = 16
 """Calls for certificates at the same time, of all integrations: at the start there may be a thousand of them."""
 
 
@@ -64,9 +64,9 @@ class UrlFetch:
                     allow_private=self._integration.allow_private,
                     source_address=self._integration.source_address,
                     timeout=TIMEOUT,
-                    largest=LARGEST,
+                    largest=MAX_BODY_SIZE,
                 )
-        except CallFault as error:
+        except CallError as error:
             return error.reason
         if reply.status == 304 and tag is not None:
             return None

@@ -18,9 +18,9 @@ from typing import Final, NamedTuple, TypeVar, TypeVarTuple
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from sidekey.ca.authorities import Authority, CaRules
+from sidekey.ca.authorities import CaRules, LocalAuthority
 from sidekey.ca.certificates import Signer, make_key
-from sidekey.ca.maintain import Settled, settle
+from sidekey.ca.maintain import MaintenanceResult, ensure_authorities
 from sidekey.ca.storage import state_file
 from sidekey.certificates.source import CHECK_EVERY, DAY, WARN_DAYS, moment
 from sidekey.credentials.secret_holder import SecretHolder
@@ -28,7 +28,7 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network.tls_server import server_context
 from sidekey.observe.log import get_logger
 from sidekey.observe.metrics import Metrics
-from sidekey.refresh import Failed, Refresh
+from sidekey.refresh import Failed, SingleFlight
 from sidekey.snapshot.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -88,12 +88,12 @@ class Leaves:
         self._wall = wall
         self._log = get_logger()
         self._rules: CaRules | None = None
-        self._settled = Settled()
+        self._settled = MaintenanceResult()
         self._logged: tuple[str, str] = "", ""
         self._due = False
         self._settling: asyncio.Task[None] | None = None
         self._leaves: dict[str, Leaf] = {}
-        self._pending: dict[str, Refresh[ssl.SSLContext, Problem]] = {}
+        self._pending: dict[str, SingleFlight[ssl.SSLContext, Problem]] = {}
         self._mint = _Mint()
         # One thread, so that many new hosts take turns with the event loop rather than crowd it out.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="leaves")
@@ -137,13 +137,13 @@ class Leaves:
             while self._due and self._rules is not None:
                 self._due = False
                 rules = self._rules
-                self._adopt(rules, await self._in_thread(settle, rules, self._wall()))
+                self._adopt(rules, await self._in_thread(ensure_authorities, rules, self._wall()))
         except Exception as defect:  # noqa: BLE001  the edge of a task: those who wait get ca_unavailable
             self._report(defect)
         finally:
             self._settling = None
 
-    def _adopt(self, rules: CaRules, found: Settled) -> None:
+    def _adopt(self, rules: CaRules, found: MaintenanceResult) -> None:
         former, self._settled = self._settled, found
         signing, signed = found.authorities.signers, former.authorities.signers
         now = self._wall()
@@ -170,7 +170,7 @@ class Leaves:
             self._warned = math.inf
         self._check()
 
-    def _complain(self, rules: CaRules, found: Settled) -> None:
+    def _complain(self, rules: CaRules, found: MaintenanceResult) -> None:
         """Say once what keeps callers from using tunnels; to most, who have none, it does not matter."""
         said, self._logged = self._logged, (found.problem, found.untold)
         log = self._log.warning if rules.configured else self._log.info
@@ -223,14 +223,14 @@ class Leaves:
                 raise ProblemError(self._unavailable())
             if len(self._pending) > WAITING:
                 raise ProblemError(_OVERLOADED)
-            pending = self._pending[host] = Refresh()
+            pending = self._pending[host] = SingleFlight()
             pending.start(partial(self._make, host, authority))
         outcome = await pending.wait()
         if isinstance(outcome, Failed):
             raise ProblemError(outcome.error)
         return outcome
 
-    async def _make(self, host: str, authority: Authority) -> ssl.SSLContext | Failed[Problem]:
+    async def _make(self, host: str, authority: LocalAuthority) -> ssl.SSLContext | Failed[Problem]:
         try:
             leaf = await self._in_thread(self._mint.leaf, host, authority, self._wall())
         except (OSError, ValueError):
@@ -277,7 +277,7 @@ _OVERLOADED: Final = Problem(
 )
 
 
-def _about(authority: Authority, rules: CaRules) -> dict[str, str]:
+def _about(authority: LocalAuthority, rules: CaRules) -> dict[str, str]:
     return {
         "fingerprint": authority.fingerprint,
         "not_after": moment(authority.not_after),
@@ -295,7 +295,7 @@ class _Mint(SecretHolder):
     def __repr__(self) -> str:
         return "_Mint(REDACTED)"
 
-    def leaf(self, host: str, authority: Authority, now: float) -> Leaf:
+    def leaf(self, host: str, authority: LocalAuthority, now: float) -> Leaf:
         signer = self._signers.get(authority.fingerprint)
         if signer is None:
             self._key = self._key or make_key()

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from weakref import WeakSet
 
-from sidekey.certificates.fetch import AT_ONCE, UrlFetch
+from sidekey.certificates.fetch import MAX_PARALLEL, UrlFetch
 from sidekey.certificates.source import CertificateSource
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
-from sidekey.refresh import LONGEST
+from sidekey.refresh import MAX_PAUSE
 from sidekey.snapshot.snapshot import Integration, Snapshot
 
 
@@ -29,7 +29,7 @@ class Certificates:
         self._fetcher = fetcher
         self._metrics = metrics
         self._report = report
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_PARALLEL)
         self._integrations: Mapping[str, Integration] = MappingProxyType({})
         self._sources: dict[str, CertificateSource] = {}
         self._retired: WeakSet[CertificateSource] = WeakSet()
@@ -111,7 +111,7 @@ class Certificates:
                 pause = await source.renew()
             except Exception as defect:  # noqa: BLE001  the edge of a task: the next attempt may succeed
                 self._report(defect)
-                pause = LONGEST
+                pause = MAX_PAUSE
 
     async def close(self) -> None:
         """Cancel every task, timer and call under way, those of retired sources too."""

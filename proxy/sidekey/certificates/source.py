@@ -22,7 +22,7 @@ from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.log import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
-from sidekey.refresh import Failed, Refresh, call_weakly_at, fixed, growing
+from sidekey.refresh import Failed, SingleFlight, call_weakly_at, fixed, growing
 from sidekey.snapshot.certificate_loader import CertificateLoader
 
 DAY = 86_400.0
@@ -75,7 +75,7 @@ class CertificateSource:
         self._warned = math.inf
         """Days of the warning that was logged; 0 once the end was."""
         self._reading = asyncio.Lock()
-        self._refresh: Refresh[None, str] = Refresh(fixed(RETRY_SECONDS) if urls is None else growing(jitter))
+        self._refresh: SingleFlight[None, str] = SingleFlight(fixed(RETRY_SECONDS) if urls is None else growing(jitter))
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:

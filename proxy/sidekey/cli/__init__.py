@@ -13,27 +13,27 @@ import click
 
 from sidekey import __version__
 from sidekey.build import build
-from sidekey.cli.groups import Deferred, DeferredGroup
+from sidekey.cli.groups import LazyCommand, LazyGroup
 from sidekey.cli.memory_limit import limit_memory, prefer_oom_kill
 
 COMMANDS: Final = {
-    "ca": Deferred("ca", "Show and replace the local CA, which signs for tunnels."),
-    "check": Deferred("check", "List every error of the config and of its secrets."),
-    "completion": Deferred("completion", "Print the completion script for bash, zsh or fish."),
-    "demo": Deferred("demo", "Show what Sidekey does, on loopback, without a config."),
-    "env": Deferred("env", "Print the variables that a service needs to use Sidekey."),
-    "exec": Deferred("exec", "Run a command whose HTTP clients use Sidekey."),
-    "explain": Deferred("explain", "Show whether a target is allowed, why, and what is signed."),
-    "export": Deferred("export", "Print the content of the store as a config, without secrets."),
-    "healthcheck": Deferred("healthcheck", "Ask the running Sidekey whether it is ready."),
-    "import": Deferred("import_config", "Import config files into the store."),
-    "list": Deferred("list", "List the integrations with their status."),
-    "preset": Deferred("preset", "List webhook presets, show their requests, and send one."),
-    "run": Deferred("run", "Serve until SIGTERM or SIGINT, then drain."),
-    "schema": Deferred("schema", "Print the JSON schema of the config file, for editors."),
-    "store": Deferred("store", "Create and rotate keys of the store, and verify its content."),
-    "test": Deferred("test", "Send an integration's test request to its upstream."),
-    "token": Deferred("token", "Create, list and revoke operators' tokens of the API."),
+    "ca": LazyCommand("ca", "Show and replace the local CA, which signs for tunnels."),
+    "check": LazyCommand("check", "List every error of the config and of its secrets."),
+    "completion": LazyCommand("completion", "Print the completion script for bash, zsh or fish."),
+    "demo": LazyCommand("demo", "Show what Sidekey does, on loopback, without a config."),
+    "env": LazyCommand("env", "Print the variables that a service needs to use Sidekey."),
+    "exec": LazyCommand("exec", "Run a command whose HTTP clients use Sidekey."),
+    "explain": LazyCommand("explain", "Show whether a target is allowed, why, and what is signed."),
+    "export": LazyCommand("export", "Print the content of the store as a config, without secrets."),
+    "healthcheck": LazyCommand("healthcheck", "Ask the running Sidekey whether it is ready."),
+    "import": LazyCommand("import_config", "Import config files into the store."),
+    "list": LazyCommand("list", "List the integrations with their status."),
+    "preset": LazyCommand("preset", "List webhook presets, show their requests, and send one."),
+    "run": LazyCommand("run", "Serve until SIGTERM or SIGINT, then drain."),
+    "schema": LazyCommand("schema", "Print the JSON schema of the config file, for editors."),
+    "store": LazyCommand("store", "Create and rotate keys of the store, and verify its content."),
+    "test": LazyCommand("test", "Send an integration's test request to its upstream."),
+    "token": LazyCommand("token", "Create, list and revoke operators' tokens of the API."),
 }
 """Each with the first line of its help."""
 
@@ -41,7 +41,7 @@ _GUESTS: Final = COMMANDS.keys() - {"demo", "exec", "run"}
 """Commands that neither serve nor become the user's program."""
 
 
-class _Commands(DeferredGroup):
+class _Commands(LazyGroup):
     """Commands that leave the memory of a container to the service in it."""
 
     def resolve_command(

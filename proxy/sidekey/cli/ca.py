@@ -13,8 +13,8 @@ import click
 
 from sidekey.ca import maintain
 from sidekey.ca import trust_folder as trust
-from sidekey.ca.authorities import Authorities, Authority, CaRules, RotationError
-from sidekey.ca.maintain import Settled
+from sidekey.ca.authorities import Authorities, CaRules, LocalAuthority, RotationError
+from sidekey.ca.maintain import MaintenanceResult
 from sidekey.ca.scope import NO_NAME
 from sidekey.ca.storage import FolderError, state_file
 from sidekey.cli.config import load_snapshot
@@ -29,10 +29,10 @@ class CaError(Exception):
     """What was asked for cannot be done; the message says why and the way out."""
 
 
-def made(rules: CaRules) -> Settled:
+def made(rules: CaRules) -> MaintenanceResult:
     """The CAs of this config, made where they are missing. Raises CaError."""
     _check_user(rules)
-    found = maintain.settle(rules, time.time())
+    found = maintain.ensure_authorities(rules, time.time())
     if found.problem:
         raise CaError(found.problem)
     return found
@@ -65,7 +65,7 @@ def described(rules: CaRules) -> dict[str, Any]:
     }
 
 
-def _described(authority: Authority, authorities: Authorities) -> dict[str, Any]:
+def _described(authority: LocalAuthority, authorities: Authorities) -> dict[str, Any]:
     names = [each.names for each in authority.bounds if each.names is not None]
     networks = [each.networks for each in authority.bounds if each.networks is not None]
     return {
@@ -77,7 +77,7 @@ def _described(authority: Authority, authorities: Authorities) -> dict[str, Any]
     }
 
 
-def _role(authority: Authority, authorities: Authorities) -> str:
+def _role(authority: LocalAuthority, authorities: Authorities) -> str:
     if authority.generation == authorities.signing:
         return "signs"
     return "next" if authority.generation > authorities.signing else "old"
@@ -117,7 +117,7 @@ def trust_folder(rules: CaRules) -> Path:
     if folder is not None and there and folder.stat().st_uid != os.geteuid():
         return folder
     _check_user(rules)
-    found = maintain.settle(rules, time.time())
+    found = maintain.ensure_authorities(rules, time.time())
     reason = found.problem or found.untold
     if folder is None or (reason and not there):
         raise CaError(reason)

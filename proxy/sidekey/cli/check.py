@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import click
 
 from sidekey.app import own_listeners
-from sidekey.certificates.fetch import AT_ONCE, UrlFetch
+from sidekey.certificates.fetch import MAX_PARALLEL, UrlFetch
 from sidekey.cli.config import load
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import print_json
@@ -60,7 +60,7 @@ async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]
     dialer = Dialer(snapshot.network)
     where = snapshot.listen
     dialer.own_listeners = own_listeners((where.proxy, where.admin, where.metrics))
-    fetcher, slots = Fetcher(dialer, 2 * AT_ONCE), asyncio.Semaphore(AT_ONCE)
+    fetcher, slots = Fetcher(dialer, 2 * MAX_PARALLEL), asyncio.Semaphore(MAX_PARALLEL)
 
     async def fetch(integration: Integration) -> Reasons:
         certificate = integration.certificate

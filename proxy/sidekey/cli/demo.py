@@ -107,7 +107,7 @@ class _RecordingHandler(HTTPHandler):
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentRequest:
     """What a caller sent, the head as lines, and the response to it; `status` is 0 where there was none."""
 
     sent: list[str]
@@ -116,7 +116,7 @@ class Sent:
     body: str
 
 
-def send(url: str, proxy: str | None = None) -> Sent:
+def send(url: str, proxy: str | None = None) -> SentRequest:
     """Send a request without credentials, as a service would; with `proxy` as HTTP_PROXY makes clients do. Blocks."""
     request = Request(url, BODY, {"Content-Type": "application/json"})  # noqa: S310 - the demo's own http URLs
     if proxy is not None:
@@ -130,9 +130,9 @@ def send(url: str, proxy: str | None = None) -> Sent:
         with opener.open(request, timeout=TIMEOUT) as response:
             body = response.read().decode("latin-1")
     except (OSError, http.client.HTTPException):
-        return Sent([f"POST {url}"], 0, None, "no response")
+        return SentRequest([f"POST {url}"], 0, None, "no response")
     head = b"".join(handler.sent).partition(b"\r\n\r\n")[0].decode("latin-1")
-    return Sent(head.split("\r\n"), response.status, response.headers.get("Proxy-Status"), body)
+    return SentRequest(head.split("\r\n"), response.status, response.headers.get("Proxy-Status"), body)
 
 
 @dataclass(slots=True)
@@ -184,7 +184,7 @@ class Show:
         click.echo(f"    {result.sent[0]}\n\n    Proxy-Status: {result.proxy_status}\n    {result.body}")
         click.echo("    Nothing reached the upstream.")
 
-    def _check(self, what: str, worked: bool, result: Sent) -> None:
+    def _check(self, what: str, worked: bool, result: SentRequest) -> None:
         if not worked:
             self.failed.append(f"failed: {what}: status {result.status} {result.proxy_status or ''}".rstrip())
 

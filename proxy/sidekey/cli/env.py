@@ -10,7 +10,7 @@ import click
 from sidekey.cli.config import complete_id
 from sidekey.cli.environment import TOKEN_PLACE, Proxy, environment, find_way_in, way_in_options
 from sidekey.cli.options import json_option
-from sidekey.cli.shells import SHELLS, Unwritable
+from sidekey.cli.shells import SHELLS, InvalidValue
 from sidekey.cli.terminal import fail
 from sidekey.cli.trust_variables import KeptTrustError
 
@@ -54,7 +54,7 @@ def command(
         address = Proxy.of(way.address, integration_id, token)
         variables = environment(address, way.trust, into, java=java, policies=way.policies)
         text = json.dumps(variables.values, indent=2) + "\n" if as_json else write(variables.values)
-    except (KeptTrustError, Unwritable) as error:
+    except (KeptTrustError, InvalidValue) as error:
         fail(error)
     for note in variables.notes:
         click.echo(f"warning: {note}", err=True)

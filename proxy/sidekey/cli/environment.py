@@ -65,7 +65,7 @@ class Proxy:
 
 
 @dataclass(frozen=True, slots=True)
-class WayIn:
+class ProxyLocation:
     """How a service reaches Sidekey: its proxy listener, and the folder of what it must trust.
 
     `callers` says whether Sidekey checks callers; None where there is no config to say so. `policies` are those of the
@@ -220,7 +220,7 @@ def way_in_options(command: F) -> F:
     return command
 
 
-def find_way_in(config: str | None, integration_id: str | None, proxy: str | None, trust: str | None) -> WayIn:
+def find_way_in(config: str | None, integration_id: str | None, proxy: str | None, trust: str | None) -> ProxyLocation:
     """The way in as the options say, and the config where they do not; ends the command where there is none."""
     try:
         address = None if proxy is None else parse_proxy(proxy)
@@ -230,7 +230,7 @@ def find_way_in(config: str | None, integration_id: str | None, proxy: str | Non
     if address is not None and folder is not None:
         if integration_id is not None and not valid_id(integration_id):
             raise click.BadParameter("must be an integration's ID", param_hint="ID")
-        return WayIn(address, folder)
+        return ProxyLocation(address, folder)
     snapshot = load_snapshot(config)
     if integration_id is not None:
         integrations = [find_integration(snapshot, integration_id)]
@@ -239,7 +239,7 @@ def find_way_in(config: str | None, integration_id: str | None, proxy: str | Non
     else:
         integrations = list(snapshot.integrations.values())
     try:
-        return WayIn(
+        return ProxyLocation(
             proxy_address(snapshot.listen.proxy) if address is None else address,
             trust_folder(snapshot.ca) if folder is None else folder,
             snapshot.callers is not None,

@@ -42,17 +42,17 @@ class Group(click.Group):
         return [*(each for each in found if each.value.startswith(incomplete)), *options]
 
 
-class Deferred(NamedTuple):
+class LazyCommand(NamedTuple):
     """A command that is imported when it is used: `command` of a module beside this. Its summary is known before."""
 
     module: str
     summary: str
 
 
-class DeferredGroup(Group):
+class LazyGroup(Group):
     """A group of such commands."""
 
-    def __init__(self, *args: Any, deferred: Mapping[str, Deferred], **options: Any) -> None:
+    def __init__(self, *args: Any, deferred: Mapping[str, LazyCommand], **options: Any) -> None:
         super().__init__(*args, **options)
         self._deferred = deferred
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sidekey.cli.admin_client import NoResponse, get
 from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
-from sidekey.config.files import NAME_ONE, Joined, default_config_path, read_config
+from sidekey.config.files import NAME_ONE, ConfigDocuments, default_config_path, read_config
 from sidekey.config.models import ListenSettings
 from sidekey.credentials.fields import mapping
 from sidekey.snapshot.snapshot import Address
@@ -43,7 +43,7 @@ def ask(config: str, path: str = "/readyz") -> None:
         raise NotReady(f"not ready: {response.body[:200].decode('ascii', 'replace').strip()}")
 
 
-def _address(joined: Joined) -> tuple[Address, bool]:
+def _address(joined: ConfigDocuments) -> tuple[Address, bool]:
     """Where to ask, and whether by TLS."""
     if joined.errors:
         raise NotReady("\n".join(map(str, joined.errors)))

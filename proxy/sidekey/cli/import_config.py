@@ -21,24 +21,24 @@ from sidekey.cli.terminal import fail, print_json
 from sidekey.config.build.admin import SHORTEST_TOKEN
 from sidekey.config.build.builder import FileBuilder
 from sidekey.config.build.presets import left_behind
-from sidekey.config.build.snapshot import FileSide
+from sidekey.config.build.snapshot import FileContent
 from sidekey.config.build.trust import build_trust
-from sidekey.config.errors import ConfigError, Finding, Loc, Table, error_at, error_of
+from sidekey.config.errors import ConfigError, Finding, Loc, LocatedMapping, error_at, error_of
 from sidekey.config.field_types import check_name
-from sidekey.config.file_stamps import Looks
-from sidekey.config.files import Joined, read_config
+from sidekey.config.file_stamps import StampCache
+from sidekey.config.files import ConfigDocuments, read_config
 from sidekey.config.load import Loader
 from sidekey.config.load_result import Loaded
 from sidekey.config.models import CallerSettings, GlobalSettings, IntegrationSettings
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.secrets import NotingReader, SecretReader
 from sidekey.config.stored.build import build_draft, build_unserved, overlaps_beside
-from sidekey.config.stored.document import LARGEST, MalformedError, check
+from sidekey.config.stored.document import MAX_SIZE, MalformedError, check
 from sidekey.config.stored.presets import PresetDraft, prepare_preset
-from sidekey.config.stored.rows import caller_fields, former_of, is_saved, saved_preset, saved_row
-from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.rows import caller_fields, is_saved, previous_integration, saved_preset, saved_row
+from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.transfer import place_in, rewritten
-from sidekey.config.stored.validate import Draft, Former, assess, text_errors
+from sidekey.config.stored.validate import Draft, PreviousIntegration, assess, text_errors
 from sidekey.config.validate import validate
 from sidekey.credentials.context import Context, file_only_keys
 from sidekey.credentials.fields import mapping
@@ -50,7 +50,7 @@ from sidekey.store.errors import Changed, Exists, StoreError
 from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, digest_of, new_row
 from sidekey.store.state import Put, State
 from sidekey.store.store import Store
-from sidekey.store_manager import Managed
+from sidekey.store_manager import StoreManager
 
 R = TypeVar("R", bound=DocumentRow)
 D = TypeVar("D", Draft, PresetDraft)
@@ -66,7 +66,7 @@ class ImportFailed(Exception):
     """Why nothing was imported, and what to do."""
 
 
-class Item(NamedTuple):
+class ImportItem(NamedTuple):
     """What becomes of one ID."""
 
     kind: Kind
@@ -75,17 +75,17 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """What an import has done, or with `done` false would do. Where there are `errors` it does nothing at all."""
 
-    items: tuple[Item, ...]
+    items: tuple[ImportItem, ...]
     errors: tuple[ConfigError, ...]
     warnings: tuple[ConfigError, ...]
     done: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ImportOptions:
     """What is asked for: the config at `path`, whose variables are in `environ`.
 
     `replace` writes over what is in the store and differs, `dry_run` changes nothing.
@@ -97,7 +97,7 @@ class Wanted:
     dry_run: bool = False
 
 
-def import_config(loader: Loader, loaded: Loaded, wanted: Wanted) -> Imported:
+def import_config(loader: Loader, loaded: Loaded, wanted: ImportOptions) -> ImportResult:
     """Put integrations, presets and callers of a config into the store of another, or of the same.
 
     `loaded` is what the `loader` has loaded of the config in use, which has a store. Raises StoreError, StartError,
@@ -108,15 +108,15 @@ def import_config(loader: Loader, loaded: Loaded, wanted: Wanted) -> Imported:
         raise ValueError("a config with a store is needed")
     rules = side.store
 
-    def target(state: State, vault: Vault | None) -> _Target:
+    def target(state: State, vault: SealingKeys | None) -> _Target:
         return _Target(side, state, loader.join(loaded), vault, loaded.stamps)
 
     if wanted.dry_run and rules.path is not None and not rules.path.exists():
         # The first import would make it.
         return _Planning(target(State(), None), wanted).result(done=False)
 
-    async def main() -> Imported:
-        managed = await Managed.open(rules, loader, create=not wanted.dry_run)
+    async def main() -> ImportResult:
+        managed = await StoreManager.open(rules, loader, create=not wanted.dry_run)
         try:
             return await _import(managed.store, target(managed.store.state, managed.vault), managed.vault, wanted)
         finally:
@@ -125,7 +125,7 @@ def import_config(loader: Loader, loaded: Loaded, wanted: Wanted) -> Imported:
     return asyncio.run(main())
 
 
-async def _import(store: Store, target: _Target, vault: Vault, wanted: Wanted) -> Imported:
+async def _import(store: Store, target: _Target, vault: SealingKeys, wanted: ImportOptions) -> ImportResult:
     planning = _Planning(target, wanted)
     if wanted.dry_run or planning.errors:
         return planning.result(done=False)
@@ -141,10 +141,10 @@ async def _import(store: Store, target: _Target, vault: Vault, wanted: Wanted) -
 class _Target(NamedTuple):
     """The store as it is, and the config in use with its `files`; without a `vault` there is no store yet."""
 
-    side: FileSide
+    side: FileContent
     state: State
     snapshot: Snapshot
-    vault: Vault | None
+    vault: SealingKeys | None
     files: Container[Path]
 
 
@@ -154,7 +154,7 @@ class _Saving:
 
     draft: Draft = field(repr=False)
     before: IntegrationRow | None
-    former: Former | None
+    former: PreviousIntegration | None
 
 
 class _Named(NamedTuple):
@@ -173,7 +173,7 @@ class _Named(NamedTuple):
 class _Planning:
     """Finds out what an import does: every error there is, before anything is written."""
 
-    def __init__(self, target: _Target, wanted: Wanted) -> None:
+    def __init__(self, target: _Target, wanted: ImportOptions) -> None:
         self.errors: list[ConfigError] = []
         self._target = target
         self._replace = wanted.replace
@@ -186,7 +186,7 @@ class _Planning:
         joined = read_config(wanted.path)
         self.errors += joined.errors
         reader = SecretReader(joined.folder, wanted.environ)
-        noting = NotingReader(joined.folder, wanted.environ, Looks())
+        noting = NotingReader(joined.folder, wanted.environ, StampCache())
         for name, document in joined.integrations.items():
             self._integration(name, document, reader, noting)
         self._every_preset(joined)
@@ -194,12 +194,12 @@ class _Planning:
         self._every_caller(joined, reader)
         self._overlaps(joined)
 
-    def result(self, *, done: bool) -> Imported:
+    def result(self, *, done: bool) -> ImportResult:
         """What was found, and whether it was done."""
-        items = tuple(Item(kind, name, outcome) for (kind, name), outcome in sorted(self._outcomes.items()))
-        return Imported(items, _sorted(self.errors), _sorted(self._warnings), done)
+        items = tuple(ImportItem(kind, name, outcome) for (kind, name), outcome in sorted(self._outcomes.items()))
+        return ImportResult(items, _sorted(self.errors), _sorted(self._warnings), done)
 
-    def changes(self, vault: Vault) -> tuple[list[Put], list[AuditEntry]]:
+    def changes(self, vault: SealingKeys) -> tuple[list[Put], list[AuditEntry]]:
         """What is to be written, sealed now, with an entry of the audit for each."""
         changes: list[Put] = []
         entries: list[AuditEntry] = []
@@ -229,11 +229,11 @@ class _Planning:
             put(caller, former, caller_fields(caller, former))
         return changes, entries
 
-    def _integration(self, name: str, document: Table, reader: SecretReader, noting: NotingReader) -> None:
+    def _integration(self, name: str, document: LocatedMapping, reader: SecretReader, noting: NotingReader) -> None:
         row = self._target.state.integrations.get(name)
-        former = former_of(row)
+        former = previous_integration(row)
 
-        def judge(raw: Table) -> Draft | list[ConfigError]:
+        def judge(raw: LocatedMapping) -> Draft | list[ConfigError]:
             return self._judged(name, raw, former, reader, noting)
 
         of_file = name in self._target.side.integrations
@@ -244,9 +244,9 @@ class _Planning:
     def _take(
         self,
         named: _Named,
-        document: Table,
+        document: LocatedMapping,
         row: R | None,
-        judge: Callable[[Table], D | list[ConfigError]],
+        judge: Callable[[LocatedMapping], D | list[ConfigError]],
         is_stored: Callable[[R, D], bool],
     ) -> D | None:
         """The draft of what is to be saved; None where it is stored already, or has errors, which are noted."""
@@ -258,7 +258,7 @@ class _Planning:
             # What is no ID may be a secret that slipped, and is not repeated.
             self.errors.append(error_at(document, base, str(error), key=True))
             return None
-        judged = judge(raw) if isinstance(raw, Table) else [error_at(document, base, "must be a mapping")]
+        judged = judge(raw) if isinstance(raw, LocatedMapping) else [error_at(document, base, "must be a mapping")]
         outcome: Outcome = "made" if row is None else "changed"
         if row is not None and not isinstance(judged, list):
             if is_stored(row, judged):
@@ -275,7 +275,7 @@ class _Planning:
             self._warn(document, named.place, text)
         return None if outcome == "kept" else judged
 
-    def _every_preset(self, joined: Joined) -> None:
+    def _every_preset(self, joined: ConfigDocuments) -> None:
         """Judge the presets, beside the integrations that there will be, and those that use what is imported."""
         stored = self._target.snapshot.stored or Stored()
         # Of each all secrets are there, so that it can be told whether it can be used.
@@ -294,10 +294,10 @@ class _Planning:
                 self.errors.append(error_at(joined.integrations[name], ("integrations", name), text, key=True))
                 self._outcomes["integration", name] = "refused"
 
-    def _preset(self, name: str, document: Table, integrations: Mapping[str, Integration]) -> None:
+    def _preset(self, name: str, document: LocatedMapping, integrations: Mapping[str, Integration]) -> None:
         row = self._target.state.presets.get(name)
 
-        def judge(raw: Table) -> PresetDraft | list[ConfigError]:
+        def judge(raw: LocatedMapping) -> PresetDraft | list[ConfigError]:
             judged = prepare_preset(name, raw, integrations, self._now)
             if isinstance(judged, PresetDraft):
                 return judged
@@ -315,7 +315,12 @@ class _Planning:
             self._presets[name] = draft, row
 
     def _judged(
-        self, name: str, raw: Table, former: Former | None, reader: SecretReader, noting: NotingReader
+        self,
+        name: str,
+        raw: LocatedMapping,
+        former: PreviousIntegration | None,
+        reader: SecretReader,
+        noting: NotingReader,
     ) -> Draft | list[ConfigError]:
         """The draft of an integration, or everything that keeps it from the store."""
         base: Loc = ("integrations", name)
@@ -350,8 +355,8 @@ class _Planning:
         found = assessed.draft
         if found is None:
             return [error_at(raw, place_in(raw, each.pointer), each.detail, base=base) for each in assessed.errors]
-        if len(found.saved.text().encode()) > LARGEST:
-            text = f"must have at most {LARGEST >> 10} KiB in the store, with its CA and certificates"
+        if len(found.saved.text().encode()) > MAX_SIZE:
+            text = f"must have at most {MAX_SIZE >> 10} KiB in the store, with its CA and certificates"
             return [error_at(raw, (), text, base=base)]
         self._warnings += [error_of(raw, each, base=base) for each in warnings]
         self._warnings += [
@@ -364,7 +369,7 @@ class _Planning:
         vault = self._target.vault
         return vault is not None and is_saved(vault, row, draft)
 
-    def _globals(self, joined: Joined) -> None:
+    def _globals(self, joined: ConfigDocuments) -> None:
         """Other keys: what does not exist is an error, and of what does it is told that it is not imported."""
         for key, document in joined.owners.items():
             if key not in GlobalSettings.model_fields:
@@ -378,10 +383,10 @@ class _Planning:
             text = "does not count for stored integrations, which dial global addresses and store.allow_private"
             self._warn(joined.owners["network"], ("network", "allow_private"), text)
 
-    def _validated(self, values: Mapping[str, Any], joined: Joined) -> None:
+    def _validated(self, values: Mapping[str, Any], joined: ConfigDocuments) -> None:
         """Report what is wrong with global keys."""
 
-        def root(loc: Loc) -> Table:
+        def root(loc: Loc) -> LocatedMapping:
             return joined.owners.get(str(loc[0]), joined.documents[0]) if loc else joined.documents[0]
 
         context = Context("file")
@@ -391,7 +396,7 @@ class _Planning:
             found = findings_of(error, GlobalSettings, root, context)
             self.errors += [error_of(root(each.loc), each) for each in found]
 
-    def _every_caller(self, joined: Joined, reader: SecretReader) -> None:
+    def _every_caller(self, joined: ConfigDocuments, reader: SecretReader) -> None:
         if "callers" not in joined.globals:
             return
         written, root = joined.globals["callers"], joined.owners["callers"]
@@ -467,7 +472,7 @@ class _Planning:
         self._outcomes["caller", name] = "made" if before is None else "changed"
         self._callers[name] = replace(row, updated_at=now, updated_by=WHO), before
 
-    def _overlaps(self, joined: Joined) -> None:
+    def _overlaps(self, joined: ConfigDocuments) -> None:
         """Targets that two integrations of one caller would cover, where it alone must tell whose a request is."""
         snapshot = self._target.snapshot
         if snapshot.matching is None:
@@ -493,7 +498,7 @@ class _Planning:
                 root = joined.owners["callers"]
             self.errors.append(error_at(root, place, text, key=True))
 
-    def _warn(self, root: Table, place: Loc, text: str, *, key: bool = True) -> None:
+    def _warn(self, root: LocatedMapping, place: Loc, text: str, *, key: bool = True) -> None:
         self._warnings.append(error_at(root, place, text, key=key))
 
 
@@ -511,7 +516,7 @@ def _token(settings: CallerSettings, reader: SecretReader) -> str:
     return token
 
 
-def lines(imported: Imported, *, dry_run: bool) -> list[str]:
+def lines(imported: ImportResult, *, dry_run: bool) -> list[str]:
     """What came of an import, for people."""
     refused = bool(imported.errors)
     if not imported.items and not refused:
@@ -525,7 +530,7 @@ def lines(imported: Imported, *, dry_run: bool) -> list[str]:
     ]
 
 
-def described(imported: Imported) -> dict[str, Any]:
+def described(imported: ImportResult) -> dict[str, Any]:
     """The same for machines."""
     return {
         "ok": not imported.errors,
@@ -556,7 +561,7 @@ def command(config: str | None, as_json: bool, dry_run: bool, replace: bool, pat
     loader = loader_of(config)
     loaded, _ = load_with_store(loader)
     try:
-        wanted = Wanted(Path(path), os.environ, replace=replace, dry_run=dry_run)
+        wanted = ImportOptions(Path(path), os.environ, replace=replace, dry_run=dry_run)
         imported = import_config(loader, loaded, wanted)
     except (StartError, StoreError) as error:
         fail(f"store: {error}")

@@ -17,11 +17,11 @@ from sidekey.cli.config import load, load_snapshot
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import print_result, table, terminal_width
 from sidekey.snapshot.snapshot import Integration, Snapshot
-from sidekey.snapshot.status import Standing, Status, standing_of
+from sidekey.snapshot.status import IntegrationStatus, Status, status_of
 
 _TIMEOUT: Final = 10.0
 """Seconds for a page, which takes one or two where there are ten thousand integrations. Prometheus waits as long."""
-_MOST: Final = 64 << 20
+_MAX_METRICS_SIZE: Final = 64 << 20
 """Bytes of metrics that are read: those of some ten thousand integrations."""
 
 # prometheus_client sorts the labels, and writes numbers from a million on as 1.5e+06. Its parser would take two seconds
@@ -63,17 +63,17 @@ ListedStatus = Status | Literal["unknown"]
 """`unknown`: the config has nothing against the integration, and no running Sidekey says how its requests end."""
 
 
-class Listed(NamedTuple):
+class ListedIntegration(NamedTuple):
     """One ID. `integration` is None for one of the store that is not served, and has no other to stand for it."""
 
     id: str
     status: ListedStatus
-    standing: Standing
+    standing: IntegrationStatus
     integration: Integration | None
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningStatus:
     """What a running Sidekey says by ID: requests since its start, since when they fail, and when credentials expire.
 
     Moments are in seconds since the epoch. Where it does not say, `reason` tells why.
@@ -91,8 +91,8 @@ class Running:
 
 
 def listed(
-    snapshot: Snapshot, running: Running, *, now: float, usable: bool, tags: Collection[str] = ()
-) -> list[Listed]:
+    snapshot: Snapshot, running: RunningStatus, *, now: float, usable: bool, tags: Collection[str] = ()
+) -> list[ListedIntegration]:
     """All with these `tags` by ID, or those of them that are `usable`, at `now` (seconds since the epoch)."""
     problems = {} if snapshot.stored is None else snapshot.stored.problems
     found = []
@@ -103,36 +103,38 @@ def listed(
         standing = _standing(name, integration, problems.get(name, ""), running, now)
         status: ListedStatus = "unknown" if running.reason and standing.status == "ok" else standing.status
         if standing.usable or not usable:
-            found.append(Listed(name, status, standing, integration))
+            found.append(ListedIntegration(name, status, standing, integration))
     return found
 
 
-def _standing(name: str, integration: Integration | None, problem: str, running: Running, now: float) -> Standing:
+def _standing(
+    name: str, integration: Integration | None, problem: str, running: RunningStatus, now: float
+) -> IntegrationStatus:
     """Judge one integration by what the config and the running Sidekey know."""
     since, ends = running.failing.get(name), running.certificates.get(name)
     certificate = None if integration is None else integration.certificate
     if integration is None or certificate is None or not certificate.pending or (ends is None and not running.reason):
-        return standing_of(integration, now, since, problem)
+        return status_of(integration, now, since, problem)
     # A command does not fetch a client certificate from its URL: only the running Sidekey knows its end.
-    return standing_of(replace(integration, certificate=None), now, since, problem, ends)
+    return status_of(replace(integration, certificate=None), now, since, problem, ends)
 
 
-def ask(snapshot: Snapshot) -> Running:
+def ask(snapshot: Snapshot) -> RunningStatus:
     """What the running Sidekey of this config says, by the metrics listener, else by the admin one."""
     where, tls = snapshot.listen.metrics, False
     if where is None:
         where, tls = snapshot.listen.admin, snapshot.has_api and snapshot.admin.certificate is not None
     if where.path is None and where.port == 0:
-        return Running(reason="port 0 is chosen at start: write another port for listen.metrics or listen.admin")
+        return RunningStatus(reason="port 0 is chosen at start: write another port for listen.metrics or listen.admin")
     try:
-        response = get(where, "/metrics", tls=tls, timeout=_TIMEOUT, most=_MOST)
+        response = get(where, "/metrics", tls=tls, timeout=_TIMEOUT, most=_MAX_METRICS_SIZE)
     except NoResponse as error:
-        return Running(reason=str(error))
+        return RunningStatus(reason=str(error))
     if response.status in (401, 403):
-        return Running(reason=f"{where} asks for an operator's token: add listen.metrics, which does not")
+        return RunningStatus(reason=f"{where} asks for an operator's token: add listen.metrics, which does not")
     text = response.body.decode("utf-8", "replace")
     if response.status != 200 or _OURS not in text:
-        return Running(reason=f"what listens at {where} is not Sidekey")
+        return RunningStatus(reason=f"what listens at {where} is not Sidekey")
     counted: Counter[str] = Counter()
     for name, count in _REQUESTS.findall(text):
         counted[name] += int(float(count))
@@ -140,10 +142,10 @@ def ask(snapshot: Snapshot) -> Running:
     for credential, name, moment in _EXPIRIES.findall(text):
         expiries[credential][name] = float(moment)
     failing = {name: int(float(moment)) for name, moment in _FAILING.findall(text)}
-    return Running(counted, expiries["token"], failing, expiries["certificate"])
+    return RunningStatus(counted, expiries["token"], failing, expiries["certificate"])
 
 
-def lines(found: Sequence[Listed], running: Running, width: int | None = None) -> list[str]:
+def lines(found: Sequence[ListedIntegration], running: RunningStatus, width: int | None = None) -> list[str]:
     """The list for people, for a terminal of a `width` if there is one."""
     if not found:
         return []
@@ -156,7 +158,7 @@ def lines(found: Sequence[Listed], running: Running, width: int | None = None) -
     return table([[row[index] for index in shown if index < _SHORT] for row in rows], width, below)
 
 
-def _cells(each: Listed, running: Running) -> Iterator[str]:
+def _cells(each: ListedIntegration, running: RunningStatus) -> Iterator[str]:
     integration, standing = each.integration, each.standing
     yield each.id
     yield "-" if integration is None else integration.kind
@@ -172,7 +174,7 @@ def _cells(each: Listed, running: Running) -> Iterator[str]:
     yield "" if integration is None else integration.description
 
 
-def described(each: Listed, running: Running) -> dict[str, Any]:
+def described(each: ListedIntegration, running: RunningStatus) -> dict[str, Any]:
     """One of the list for machines."""
     integration = each.integration
     problem = running.reason if each.status == "unknown" else each.standing.problem

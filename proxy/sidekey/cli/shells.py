@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import yaml
 
 
-class Unwritable(ValueError):
+class InvalidValue(ValueError):
     """A value that this form cannot express; the message says which variable's, and why."""
 
 
@@ -51,7 +51,7 @@ def docker(variables: Mapping[str, str]) -> str:
     """For `docker run --env-file`: a value is the rest of its line as it is, without quotes or escapes."""
     for name, value in variables.items():
         if "\n" in value or "\r" in value:
-            raise Unwritable(f"{name}: a docker env-file cannot hold a line break")
+            raise InvalidValue(f"{name}: a docker env-file cannot hold a line break")
         _check_text(name, value)
     return "".join(f"{name}={value}\n" for name, value in variables.items())
 
@@ -70,7 +70,7 @@ def _check_text(name: str, value: str) -> None:
         # Bytes that are not UTF-8 come as lone surrogates (PEP 383).
         value.encode()
     except UnicodeEncodeError:
-        raise Unwritable(f"{name}: must be UTF-8 for this form") from None
+        raise InvalidValue(f"{name}: must be UTF-8 for this form") from None
 
 
 SHELLS: Final[Mapping[str, Shell]] = {

@@ -16,7 +16,7 @@ from sidekey.cli.groups import Group
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
 from sidekey.config.stored.document import MalformedError
-from sidekey.config.stored.validate import Former
+from sidekey.config.stored.validate import PreviousIntegration
 from sidekey.snapshot.store import StoreRules
 from sidekey.store.errors import StoreError
 from sidekey.store.records import IntegrationRow
@@ -78,7 +78,7 @@ def verify(rules: StoreRules) -> dict[str, Any]:
 def purpose_of(row: IntegrationRow) -> Purpose:
     """Return what an integration's secrets may be used for. Raises ValueError."""
     try:
-        purpose = Former.load(row).purpose
+        purpose = PreviousIntegration.load(row).purpose
     except MalformedError as error:
         raise ValueError(f"its document {error}") from None
     if purpose is None:

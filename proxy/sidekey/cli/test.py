@@ -21,7 +21,7 @@ from sidekey.snapshot.snapshot import Integration, Snapshot, TestRequest
 from sidekey.snapshot.store import StoreRules
 from sidekey.store.errors import StoreError
 from sidekey.store.open import open_store
-from sidekey.tokens.ledger import Closed, Ledger
+from sidekey.tokens.ledger import Ledger, NoLedger
 from sidekey.tokens.store_ledger import StoreLedger
 
 WOULD_SPEND = (
@@ -58,7 +58,7 @@ async def _shared(rules: StoreRules | None) -> AsyncIterator[Ledger | None]:
     try:
         store = await open_store(rules, create=False)
     except StoreError as error:
-        yield Closed(f"the store cannot be used: {error}")
+        yield NoLedger(f"the store cannot be used: {error}")
         return
     ledger = StoreLedger(store)
     try:

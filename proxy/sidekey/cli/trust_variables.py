@@ -33,7 +33,7 @@ REPLACING: Final = (
 ADDING: Final = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
 """Variables whose file adds to a client's roots."""
 
-_LARGEST: Final = 16 << 20
+_MAX_BUNDLE_SIZE: Final = 16 << 20
 
 
 class KeptTrustError(ValueError):
@@ -127,7 +127,7 @@ class _Kept:
 
 def _ours(path: Path) -> str:
     try:
-        return bundle(read_bounded(path, _LARGEST).decode("latin-1"))
+        return bundle(read_bounded(path, _MAX_BUNDLE_SIZE).decode("latin-1"))
     except ValueError as error:
         raise KeptTrustError(f"{path} {error}") from None
 
@@ -137,8 +137,8 @@ def _content(name: str, path: Path) -> bytes | None:
     try:
         if not path.is_dir():
             path.stat()
-            return read_bounded(path, _LARGEST)
-        return b"\n".join(read_bounded(each, _LARGEST) for each in sorted(path.iterdir()) if each.is_file())
+            return read_bounded(path, _MAX_BUNDLE_SIZE)
+        return b"\n".join(read_bounded(each, _MAX_BUNDLE_SIZE) for each in sorted(path.iterdir()) if each.is_file())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 
 from sidekey.config.errors import Loc
-from sidekey.policy.addresses import Address, AllowPrivate, Only, literal, refusal, unwrap
+from sidekey.policy.addresses import Address, AllowPrivate, NetworkOverride, literal, refusal, unwrap
 from sidekey.snapshot.snapshot import Integration, NetworkRules
 
 _EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -35,8 +35,12 @@ def address_refusal(
     spelled = literal(host)
     static = network.hosts.get(host, ("127.0.0.1",) if host == "localhost" else ())
     addresses = [*map(ip_address, static)] or looked_up if spelled is None else [spelled]
-    stored = isinstance(allow_private, Only)
-    allowed = allow_private.networks if isinstance(allow_private, Only) else (*network.allow_private, *allow_private)
+    stored = isinstance(allow_private, NetworkOverride)
+    allowed = (
+        allow_private.networks
+        if isinstance(allow_private, NetworkOverride)
+        else (*network.allow_private, *allow_private)
+    )
     if not addresses or any(refusal(each, allowed) is None for each in addresses):
         return None
     address = next((each for each in addresses if refusal(each, _EVERYTHING) is None), addresses[0])

@@ -6,7 +6,7 @@ import ssl
 
 from sidekey.ca.roots import certificates, is_local
 
-LARGEST_BUNDLE = 16 << 20
+MAX_BUNDLE_SIZE = 16 << 20
 """Bytes of such a file."""
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from sidekey.config.errors import Loc
 from sidekey.config.field_types import check_test_path, parse_address
-from sidekey.credentials.base import FixedCredential, KindSettings, Places
+from sidekey.credentials.base import FixedCredential, InjectionPoints, KindSettings
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Keys, mapping
 from sidekey.credentials.header_values import SAME_HEADER
@@ -25,7 +25,7 @@ from sidekey.credentials.registry import KINDS, SUPPLEMENTS
 from sidekey.credentials.signing import SigningRules
 from sidekey.credentials.units import parse_size
 from sidekey.policy.callers import Caller
-from sidekey.policy.canonical import Spelling
+from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.headers import normalise
 from sidekey.policy.match import overlaps
 from sidekey.policy.parameters import Names
@@ -67,10 +67,10 @@ class _Writes(NamedTuple):
     """What a part of an integration writes into requests, and the keys in it that say so of a signer's header."""
 
     key: str
-    places: Places
+    places: InjectionPoints
     signing: SigningRules | None
     place_of: Callable[[str], Keys] = lambda _: ()
-    spelling: Spelling | None = None
+    spelling: CanonicalForm | None = None
 
 
 def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context: Context) -> Found:
@@ -141,7 +141,7 @@ def _twice(first: _Writes, second: _Writes) -> Found:
                 yield (second.key, key, name), f"{said}: remove one"
 
 
-def _reserved(spelling: Spelling, writes: _Writes) -> Found:
+def _reserved(spelling: CanonicalForm, writes: _Writes) -> Found:
     """The parameters of a part that no query may have."""
     for name in writes.places.query:
         if spelling.reserves_any(quote(name, safe="")):
@@ -289,17 +289,17 @@ def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Found:
         yield ("listen", "admin"), f"{text} where a proxy in front of it speaks https"
 
 
-class Known(NamedTuple):
+class KnownIds(NamedTuple):
     """The IDs that there are, of integrations and of presets."""
 
     integrations: Container[str] = ()
     presets: Container[str] = ()
 
 
-_NONE: Final = Known()
+_NONE: Final = KnownIds()
 
 
-def caller_errors(raw: Mapping[str, Any], files: Known, stored: Known = _NONE) -> Found:
+def caller_errors(raw: Mapping[str, Any], files: KnownIds, stored: KnownIds = _NONE) -> Found:
     """Callers that name integrations or presets which neither files nor the store have."""
     kinds = (
         ("integrations", "an integration", files.integrations, stored.integrations),

@@ -25,10 +25,10 @@ Kind = Literal["error", "warning", "unreadable", "refused", "absent", "unwritabl
 - `writable`: other users may change a file, or a folder on its path.
 """
 
-MOST_ERRORS: Final = 200
+MAX_ERRORS: Final = 200
 """Errors of one document that are listed. Finding a remedy for each costs more than finding the error."""
 
-MORE_ERRORS: Final = f"there are more errors than the first {MOST_ERRORS}: correct these first"
+MORE_ERRORS: Final = f"there are more errors than the first {MAX_ERRORS}: correct these first"
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_<*-]{1,64}")
 _NAME_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -64,7 +64,7 @@ class Finding(NamedTuple):
         return self.loc if self.written is None else self.written
 
 
-class Table(dict[str, Any]):
+class LocatedMapping(dict[str, Any]):
     """A mapping of a file. `spots` holds two marks a key, in the order of the keys: its own and its value's."""
 
     __slots__ = ("file", "mark", "spots")
@@ -137,12 +137,12 @@ def placed(root: Any, keys: Iterable[str]) -> Loc:
     return tuple(found)
 
 
-def mark_at(root: Table, loc: Iterable[str | int], *, key: bool = False) -> int:
+def mark_at(root: LocatedMapping, loc: Iterable[str | int], *, key: bool = False) -> int:
     """The mark of the value (with `key`: of the key) at `loc`, or at as much of it as the file holds."""
     node: Any = root
     mark = root.mark
     for part in held(root, loc):
-        if isinstance(node, Table):
+        if isinstance(node, LocatedMapping):
             mark = node.spots[2 * list(node).index(str(part)) + (0 if key else 1)]
             node = node[str(part)]
         else:
@@ -150,7 +150,7 @@ def mark_at(root: Table, loc: Iterable[str | int], *, key: bool = False) -> int:
     return mark
 
 
-def error_at(root: Table, loc: Loc, message: str, *, base: Loc = (), key: bool = False) -> ConfigError:
+def error_at(root: LocatedMapping, loc: Loc, message: str, *, base: Loc = (), key: bool = False) -> ConfigError:
     """The error of the value at `loc` under `root`, or with `key` of the key itself; `base` leads to `root`.
 
     Where the last parts of `loc` are missing in the file, the place is that of the mapping without them.
@@ -158,7 +158,7 @@ def error_at(root: Table, loc: Loc, message: str, *, base: Loc = (), key: bool =
     return error_of(root, Finding(loc, message, key), base=base)
 
 
-def error_of(root: Table, finding: Finding, *, base: Loc = ()) -> ConfigError:
+def error_of(root: LocatedMapping, finding: Finding, *, base: Loc = ()) -> ConfigError:
     """A finding in the mapping `root` with its place in the file; `base` leads to `root`."""
     mark = mark_at(root, finding.place, key=finding.key)
     return ConfigError(root.file, line_of(mark), column_of(mark), show((*base, *finding.loc)), finding.message)

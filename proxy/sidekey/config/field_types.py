@@ -30,7 +30,7 @@ _NAME = re.compile(NAME_PATTERN)
 _METHODS = frozenset(method.decode() for method in DEFAULT_METHODS)
 _PORT = re.compile("0|[1-9][0-9]{0,4}")
 _MODE = re.compile("0[0-7]{3}")
-_LONGEST_SOCKET_PATH = 107
+_MAX_SOCKET_PATH_LENGTH = 107
 _BROADCAST = IPv4Address("255.255.255.255")
 
 
@@ -76,8 +76,8 @@ def parse_address(raw: object) -> Address:
         raise ValueError(way_out)  # noqa: TRY004 - pydantic reports ValueError
     if raw.startswith("unix:"):
         path = raw.removeprefix("unix:")
-        if not path.isprintable() or not 0 < len(path.encode()) <= _LONGEST_SOCKET_PATH:
-            raise ValueError(f"the path of a unix socket must have 1 to {_LONGEST_SOCKET_PATH} bytes")
+        if not path.isprintable() or not 0 < len(path.encode()) <= _MAX_SOCKET_PATH_LENGTH:
+            raise ValueError(f"the path of a unix socket must have 1 to {_MAX_SOCKET_PATH_LENGTH} bytes")
         return Address(path=path)
     host, colon, port = raw.rpartition(":")
     if not colon or not _PORT.fullmatch(port) or int(port) > 65535:

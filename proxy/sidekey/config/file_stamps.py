@@ -12,7 +12,7 @@ Stamp = tuple[int, int, int, int, int] | None
 UNREAD: Stamp = (-1, -1, -1, -1, -1)
 """The stamp of a file that could not be read although it may not change before it can: no file has it."""
 
-_AT_ONCE = 32
+_MAX_PARALLEL = 32
 _ASIDE = 0.00005
 
 
@@ -43,11 +43,11 @@ def yield_interpreter(done: int) -> None:
     Each system call releases the interpreter and acquires it again before another thread has woken up, which then waits
     again: many in a row hold it for their whole duration, whatever the switch interval.
     """
-    if done % _AT_ONCE == 0:
+    if done % _MAX_PARALLEL == 0:
         time.sleep(_ASIDE)
 
 
-class Looks:
+class StampCache:
     """The stamps of one check: each file's is taken once, when it is first asked for."""
 
     __slots__ = ("stamps",)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from sidekey.config.errors import ConfigError, Table, error_at, line_of, mark_at
+from sidekey.config.errors import ConfigError, LocatedMapping, error_at, line_of, mark_at
 from sidekey.config.file_stamps import Stamp, is_folder, stamp
 from sidekey.config.secrets import TRANSIENT, Absent, Transient, read_bounded
 from sidekey.config.yaml_reader import Malformed, parse
 
-LARGEST_FILE = 64 << 20
+MAX_FILE_SIZE = 64 << 20
 """Bytes of a config file."""
 
 _SUFFIXES = (".yaml", ".yml")
@@ -31,7 +31,7 @@ def default_config_path(environ: Mapping[str, str]) -> str:
 
 
 @dataclass(slots=True)
-class Joined:
+class ConfigDocuments:
     """The documents of a config.
 
     `globals` holds the global keys of all files; `owners` says whose each is, `integrations` and `presets`
@@ -40,17 +40,17 @@ class Joined:
     """
 
     folder: Path
-    documents: list[Table] = field(default_factory=list)
+    documents: list[LocatedMapping] = field(default_factory=list)
     globals: dict[str, Any] = field(default_factory=dict)
-    owners: dict[str, Table] = field(default_factory=dict)
-    integrations: dict[str, Table] = field(default_factory=dict)
-    presets: dict[str, Table] = field(default_factory=dict)
+    owners: dict[str, LocatedMapping] = field(default_factory=dict)
+    integrations: dict[str, LocatedMapping] = field(default_factory=dict)
+    presets: dict[str, LocatedMapping] = field(default_factory=dict)
     complete: bool = True
     transient: bool = False
     errors: list[ConfigError] = field(default_factory=list)
 
 
-def read_config(path: Path, look: Callable[[Path], Stamp] = stamp, *, way_out: str = "") -> Joined:
+def read_config(path: Path, look: Callable[[Path], Stamp] = stamp, *, way_out: str = "") -> ConfigDocuments:
     """Read a file, or a folder's `*.yaml` and `*.yml` by name. Errors are in the result, as many as there are.
 
     `look` is asked for everything that is about to be read, the folder as well. `way_out` says what to do where there
@@ -58,7 +58,7 @@ def read_config(path: Path, look: Callable[[Path], Stamp] = stamp, *, way_out: s
     """
     as_folder = is_folder(path)
     # Made absolute without resolving links: Kubernetes swaps the link that a mounted file lies behind.
-    joined = Joined((path if as_folder else path.parent).absolute())
+    joined = ConfigDocuments((path if as_folder else path.parent).absolute())
     if as_folder:
         look(joined.folder)
     try:
@@ -85,9 +85,9 @@ def _unreadable(path: Path, reason: str) -> ConfigError:
     return ConfigError(str(path), 1, 1, "", reason)
 
 
-def _add(joined: Joined, file: Path, way_out: str) -> None:
+def _add(joined: ConfigDocuments, file: Path, way_out: str) -> None:
     try:
-        document, errors = parse(str(file), read_bounded(file, LARGEST_FILE))
+        document, errors = parse(str(file), read_bounded(file, MAX_FILE_SIZE))
     except Malformed as malformed:
         joined.errors.append(malformed.error)
         joined.complete = False
@@ -113,16 +113,18 @@ def _add(joined: Joined, file: Path, way_out: str) -> None:
             joined.owners[key] = document
 
 
-def _version_errors(document: Table) -> Iterator[ConfigError]:
+def _version_errors(document: LocatedMapping) -> Iterator[ConfigError]:
     if "version" not in document:
         yield error_at(document, ("version",), "this key is missing: begin each file with version: 1")
     elif document["version"] != 1 or isinstance(document["version"], bool):
         yield error_at(document, ("version",), "must be 1: this Sidekey supports version 1")
 
 
-def _add_by_id(key: str, found: dict[str, Table], document: Table, entries: Any) -> Iterator[ConfigError]:
+def _add_by_id(
+    key: str, found: dict[str, LocatedMapping], document: LocatedMapping, entries: Any
+) -> Iterator[ConfigError]:
     """Note whose the IDs under a key are that any file may have."""
-    if not isinstance(entries, Table):
+    if not isinstance(entries, LocatedMapping):
         if entries is not None:
             yield error_at(document, (key,), "must be a mapping")
         return
@@ -134,6 +136,8 @@ def _add_by_id(key: str, found: dict[str, Table], document: Table, entries: Any)
             found[name] = document
 
 
-def _twice(document: Table, loc: tuple[str, ...], other: Table, other_loc: tuple[str, ...]) -> ConfigError:
+def _twice(
+    document: LocatedMapping, loc: tuple[str, ...], other: LocatedMapping, other_loc: tuple[str, ...]
+) -> ConfigError:
     line = line_of(mark_at(other, other_loc, key=True))
     return error_at(document, loc, f"this is already in {other.file}:{line}: remove one", key=True)

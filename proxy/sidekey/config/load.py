@@ -18,21 +18,21 @@ from sidekey.ca import trust_folder as trust
 from sidekey.config import checks
 from sidekey.config.addresses import ABSENT, address_warnings, is_local
 from sidekey.config.build.admin import build_admin
-from sidekey.config.build.builder import Entry, FileBuilder
+from sidekey.config.build.builder import BuiltIntegration, FileBuilder
 from sidekey.config.build.ca import build_ca
 from sidekey.config.build.callers import build_callers
 from sidekey.config.build.listeners import build_listen, build_log, moved, refusal
 from sidekey.config.build.presets import PresetJudge, choice_errors, read_preset, written
-from sidekey.config.build.snapshot import FileSide, build_snapshot
+from sidekey.config.build.snapshot import FileContent, build_snapshot
 from sidekey.config.build.store import BuiltStore, build_store
 from sidekey.config.build.trust import build_trust
-from sidekey.config.errors import ConfigError, Kind, Loc, Row, Table, error_at, error_of
+from sidekey.config.errors import ConfigError, Kind, Loc, LocatedMapping, Row, error_at, error_of
 from sidekey.config.field_types import check_name
-from sidekey.config.file_stamps import Looks
-from sidekey.config.files import NAME_ONE, Joined, read_config
-from sidekey.config.load_result import Kept, Loaded
+from sidekey.config.file_stamps import StampCache
+from sidekey.config.files import NAME_ONE, ConfigDocuments, read_config
+from sidekey.config.load_result import Loaded, RetainedIntegration
 from sidekey.config.models import GlobalSettings, IntegrationSettings
-from sidekey.config.permissions import judge_permissions
+from sidekey.config.permissions import check_permissions
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.secrets import NotingReader, SecretReader
 from sidekey.config.validate import find_unreadable
@@ -60,12 +60,12 @@ class KeysError(NamedTuple):
     transient: bool
 
 
-class StoreSide(ABC):
+class StoreContent(ABC):
     """A store whose content is joined with that of the files. What has not changed is the same object."""
 
     @property
     @abstractmethod
-    def known(self) -> checks.Known:
+    def known(self) -> checks.KnownIds:
         """The IDs in the store."""
 
     @abstractmethod
@@ -73,7 +73,7 @@ class StoreSide(ABC):
         """Return why the store cannot continue with the keys of these rules. Blocks."""
 
     @abstractmethod
-    def build(self, side: FileSide, now: float) -> snapshot.Stored:
+    def build(self, side: FileContent, now: float) -> snapshot.Stored:
         """Build the content of the store beside that of the files. Blocks; `now` is in seconds since the epoch."""
 
 
@@ -86,8 +86,8 @@ class Loader:
     def __init__(self, path: str | Path, environ: Mapping[str, str] | None = None) -> None:
         self._path = Path(path)
         self._environ = os.environ if environ is None else environ
-        self._previous: FileSide | None = None
-        self._store: StoreSide | None = None
+        self._previous: FileContent | None = None
+        self._store: StoreContent | None = None
         self._secret_files: set[Path] = set()
         self._judge_presets = PresetJudge()
 
@@ -107,11 +107,11 @@ class Loader:
             self._previous = loaded.files
             loaded.snapshot = self._join(loaded.files, loading.now)
             _warn_of_addresses(loaded, loaded.files.entries, loaded.snapshot.network)
-        loading.judge_permissions()
+        loading.check_permissions()
         loaded.sort()
         return loaded
 
-    def follow(self, store: StoreSide) -> None:
+    def follow(self, store: StoreContent) -> None:
         """Join the files with this store from the next load on."""
         self._store = store
 
@@ -121,12 +121,14 @@ class Loader:
             raise ValueError("a config with errors has nothing to be joined with")
         return self._join(loaded.files, time.time() if now is None else now)
 
-    def _join(self, side: FileSide, now: float) -> snapshot.Snapshot:
+    def _join(self, side: FileContent, now: float) -> snapshot.Snapshot:
         stored = None if self._store is None else self._store.build(side, now)
         return build_snapshot(side, stored, self._judge_presets)
 
 
-def _warn_of_addresses(loaded: Loaded, entries: Mapping[str, Entry[Table]], network: snapshot.NetworkRules) -> None:
+def _warn_of_addresses(
+    loaded: Loaded, entries: Mapping[str, BuiltIntegration[LocatedMapping]], network: snapshot.NetworkRules
+) -> None:
     """Add a warning for each host of an integration to which no connection is allowed."""
     for name, entry in entries.items():
         if entry.integration is not None:
@@ -134,7 +136,9 @@ def _warn_of_addresses(loaded: Loaded, entries: Mapping[str, Entry[Table]], netw
             loaded.add("warning", (error_at(entry.source, *each, base=("integrations", name)) for each in found))
 
 
-def _place_of(named_paths: Mapping[Path, tuple[Table, Loc]], joined: Joined, path: Path) -> ConfigError:
+def _place_of(
+    named_paths: Mapping[Path, tuple[LocatedMapping, Loc]], joined: ConfigDocuments, path: Path
+) -> ConfigError:
     """Return the place of the key that names a path, else of the config file; without a message."""
     # Of the files in the trust folder only the folder is named.
     found = named_paths.get(path) or named_paths.get(path.parent)
@@ -145,14 +149,14 @@ def _place_of(named_paths: Mapping[Path, tuple[Table, Loc]], joined: Joined, pat
     return ConfigError(file, 1, 1, "", "")
 
 
-def _named_paths(joined: Joined, read: SecretReader) -> dict[Path, tuple[Table, Loc]]:
+def _named_paths(joined: ConfigDocuments, read: SecretReader) -> dict[Path, tuple[LocatedMapping, Loc]]:
     """Return the paths in a config, each with its first place: those of {file: PATH}, and the trust folder's."""
-    found: dict[Path, tuple[Table, Loc]] = {}
+    found: dict[Path, tuple[LocatedMapping, Loc]] = {}
     for document in joined.documents:
         pending: list[tuple[Loc, Any]] = [((), document)]
         while pending:
             loc, node = pending.pop()
-            if isinstance(node, Table):
+            if isinstance(node, LocatedMapping):
                 if isinstance(node.get("file"), str):
                     found.setdefault(read.path(node["file"]), (document, loc))
                 pending += [((*loc, key), value) for key, value in reversed(node.items())]
@@ -171,13 +175,13 @@ class _Loading:
         self,
         path: Path,
         environ: Mapping[str, str],
-        previous: FileSide | None,
-        store: StoreSide | None,
+        previous: FileContent | None,
+        store: StoreContent | None,
         *,
         secret_files: set[Path],
         now: float,
     ) -> None:
-        looks = Looks()
+        looks = StampCache()
         self.now = now
         self._loaded = Loaded(stamps=looks.stamps)
         self._joined = read_config(path, looks, way_out=NAME_ONE)
@@ -230,7 +234,7 @@ class _Loading:
         self._note("warning", ca.warnings)
         loaded.transient |= self._joined.transient or self._noting.transient
         if not loaded.errors:
-            loaded.files = FileSide(
+            loaded.files = FileContent(
                 settings,
                 entries,
                 integrations,
@@ -247,7 +251,7 @@ class _Loading:
             )
         return loaded
 
-    def judge_permissions(self) -> None:
+    def check_permissions(self) -> None:
         """Add findings for what other users may do to the files of the config, of secrets and of certificates."""
         loaded, joined, secret_files = self._loaded, self._joined, self._noting.secrets
         paths = {*loaded.stamps, *loaded.certificates} - {joined.folder}
@@ -258,7 +262,7 @@ class _Loading:
             paths.update(chain.from_iterable(each.files for each in certificates if each is not None))
             # An integration that is the same is not read again, so its files stay known from one load to the next.
             secret_files &= paths
-        writable, readable = judge_permissions(paths, secret_files)
+        writable, readable = check_permissions(paths, secret_files)
         if writable or readable is not None:
             place_of = partial(_place_of, _named_paths(joined, self._read), joined)
             loaded.add("writable", (place_of(each.used_by)._replace(message=each.message) for each in writable))
@@ -311,7 +315,7 @@ class _Loading:
             self._loaded.transient |= error.transient
             self._note("error", [(("store", "keys"), error.reason)])
 
-    def _root(self, loc: Loc) -> Table:
+    def _root(self, loc: Loc) -> LocatedMapping:
         owners, documents = self._joined.owners, self._joined.documents
         return owners.get(str(loc[0]), documents[0]) if loc else documents[0]
 
@@ -319,9 +323,9 @@ class _Loading:
         self._loaded.add(kind, (error_at(self._root(loc), loc, message) for loc, message in found))
 
     @property
-    def _stored(self) -> checks.Known:
+    def _stored(self) -> checks.KnownIds:
         """The IDs that the store in use has."""
-        return checks.Known() if self._in_use is None else self._in_use.known
+        return checks.KnownIds() if self._in_use is None else self._in_use.known
 
     def _globals(self) -> GlobalSettings:
         """Return the global settings, with defaults in place of what is invalid, so that the rest is still checked."""
@@ -329,7 +333,7 @@ class _Loading:
         if self._joined.documents:
             self._note("error", checks.global_errors(values))
             if self._joined.complete:
-                files = checks.Known(self._joined.integrations, self._joined.presets)
+                files = checks.KnownIds(self._joined.integrations, self._joined.presets)
                 unknown = checks.caller_errors(values, files, self._stored)
                 # With a store they may be made later.
                 self._note("error" if values.get("store") is None else "warning", unknown)
@@ -375,7 +379,7 @@ class _Loading:
             return trust
         return former if trust == former or not trust.usable else trust
 
-    def _entries(self, trust: snapshot.Trust, settings: GlobalSettings) -> dict[str, Entry[Table]]:
+    def _entries(self, trust: snapshot.Trust, settings: GlobalSettings) -> dict[str, BuiltIntegration[LocatedMapping]]:
         store: checks.Store = "none"
         if settings.store is not None:
             store = "file" if settings.store.url is None else "database"
@@ -383,7 +387,7 @@ class _Loading:
         builder = FileBuilder(self._read, self._noting, trust, in_flight, self._trust_of, now=self.now, store=store)
         self._loaded.certificates = builder.certificate_looks.stamps
         previous = {} if self._previous is None else self._previous.entries
-        entries: dict[str, Entry[Table]] = {}
+        entries: dict[str, BuiltIntegration[LocatedMapping]] = {}
         for name, document in self._joined.integrations.items():
             base = ("integrations", name)
             try:
@@ -391,11 +395,11 @@ class _Loading:
             except ValueError as error:
                 self._loaded.add("error", [error_at(document, base, str(error), key=True)])
             raw = document["integrations"][name]
-            if name in IntegrationSettings.model_fields and not (isinstance(raw, Table) and "auth" in raw):
+            if name in IntegrationSettings.model_fields and not (isinstance(raw, LocatedMapping) and "auth" in raw):
                 text = "this key belongs to an integration: indent it under the integration's ID"
                 self._loaded.add("error", [error_at(document, base, text, key=True)])
                 continue
-            if not isinstance(raw, Table):
+            if not isinstance(raw, LocatedMapping):
                 text = "must be a mapping: indent its keys, so that they are under it"
                 self._loaded.add("error", [error_at(document, base, text if raw is None else "must be a mapping")])
                 continue
@@ -403,13 +407,15 @@ class _Loading:
             self._report(name, entries[name])
         return entries
 
-    def _report(self, name: str, entry: Entry[Table]) -> None:
+    def _report(self, name: str, entry: BuiltIntegration[LocatedMapping]) -> None:
         """Add the findings of an integration, at each load: line numbers, certificates and addresses change."""
         loaded, raw, base = self._loaded, entry.source, ("integrations", name)
         for kind, finding in entry.present_findings():
             loaded.add(kind, [error_of(raw, finding, base=base)])
         if entry.kept:
-            loaded.kept[name] = Kept([error_of(raw, each, base=base) for each in entry.kept], entry.files)
+            loaded.kept[name] = RetainedIntegration(
+                [error_of(raw, each, base=base) for each in entry.kept], entry.files
+            )
         source = None if entry.integration is None else entry.integration.source_address
         if source is not None and not self._is_local(source):
             loaded.add("absent", [error_at(raw, ("source_address",), ABSENT, base=base)])
@@ -426,7 +432,7 @@ class _Loading:
             except ValueError as error:
                 self._loaded.add("error", [error_at(document, base, str(error), key=True)])
             raw = document["presets"][name]
-            if not isinstance(raw, Table):
+            if not isinstance(raw, LocatedMapping):
                 self._loaded.add("error", [error_at(document, base, "must be a mapping")])
                 continue
             preset = None if self._previous is None else self._previous.presets.get(name)
@@ -445,7 +451,7 @@ class _Loading:
     def _judge_preset(
         self,
         preset: snapshot.Preset,
-        raw: Table,
+        raw: LocatedMapping,
         integrations: Mapping[str, snapshot.Integration],
         *,
         has_store: bool,
@@ -463,7 +469,7 @@ class _Loading:
             self._loaded.add("warning" if has_store else "error", [error])
 
 
-def _is_of(preset: snapshot.Preset, raw: Table) -> bool:
+def _is_of(preset: snapshot.Preset, raw: LocatedMapping) -> bool:
     """Return True if a preset was built from an equal document."""
     try:
         return preset.document == written(raw)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from sidekey.config.build.snapshot import FileSide
+from sidekey.config.build.snapshot import FileContent
 from sidekey.config.errors import ConfigError, Kind
 from sidekey.config.file_stamps import Stamp
 from sidekey.config.secrets import Stamps
@@ -28,7 +28,7 @@ class Found(NamedTuple):
     kind: Kind
 
 
-class Kept(NamedTuple):
+class RetainedIntegration(NamedTuple):
     """Why new files of an integration cannot be used, and their stamps: the integration is that of an earlier load."""
 
     reasons: list[ConfigError]
@@ -50,9 +50,9 @@ class Loaded:
     """
 
     snapshot: Snapshot | None = None
-    files: FileSide | None = None
+    files: FileContent | None = None
     findings: list[Found] = field(default_factory=list)
-    kept: dict[str, Kept] = field(default_factory=dict)
+    kept: dict[str, RetainedIntegration] = field(default_factory=dict)
     stamps: dict[Path, Stamp] = field(default_factory=dict)
     certificates: dict[Path, Stamp] = field(default_factory=dict)
     log_format: Literal["auto", "json", "text"] = "auto"

@@ -14,12 +14,12 @@ from sidekey.config import field_types
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.context import FileOnly
-from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.fields import (
     ENTRIES,
     NAMES,
-    AtMost,
     HeaderName,
+    MaxEntries,
     PemSecret,
     PemText,
     Reference,
@@ -353,7 +353,7 @@ class StoreSettings(Section):
 class SenderGrants(Section):
     """The grants of a sender."""
 
-    presets: Annotated[list[field_types.Name], AtMost(200)] = Field(
+    presets: Annotated[list[field_types.Name], MaxEntries(200)] = Field(
         default=[], description="IDs of the presets that a `sender` may send. Required for a `sender`."
     )
     per_minute: Annotated[int, Field(ge=1, le=600)] = Field(
@@ -390,7 +390,7 @@ class AdminTlsSettings(Section):
 CALLBACK = "/ui/callback"
 """The page to which the issuer redirects browsers."""
 
-LONGEST_SESSION = 12 * 3600.0
+MAX_SESSION = 12 * 3600.0
 """Maximum seconds of a session of the console."""
 
 
@@ -435,7 +435,7 @@ def _check_scopes(scopes: list[str]) -> list[str]:
 
 
 def _check_session(seconds: float) -> float:
-    if not 60 <= seconds <= LONGEST_SESSION:
+    if not 60 <= seconds <= MAX_SESSION:
         raise ValueError("must be at least 1m and at most 12h")
     return seconds
 
@@ -457,7 +457,7 @@ class OidcPresetsSettings(Section):
     """The presets that senders may send, by a claim of the ID token."""
 
     claim: Claim = Field(description="Name of the claim, as in `roles`.")
-    map: dict[str, Annotated[list[field_types.Name], AtMost(200)]] = Field(
+    map: dict[str, Annotated[list[field_types.Name], MaxEntries(200)]] = Field(
         description="IDs of presets for each value. A sender may send those of all values, and at least one is needed."
     )
 
@@ -485,7 +485,7 @@ class OidcSettings(Section):
     roles: OidcRolesSettings
     presets: OidcPresetsSettings | None = Field(default=None, description="Required if the role `sender` is mapped.")
     session: Annotated[Duration, AfterValidator(_check_session)] = Field(
-        default=LONGEST_SESSION, description="How long a session lasts, at most 12h."
+        default=MAX_SESSION, description="How long a session lasts, at most 12h."
     )
 
     @model_validator(mode="after")
@@ -533,8 +533,8 @@ class TestSettings(Section):
 
     __test__ = False
 
-    method: Annotated[field_types.Method, HARMLESS] = Field(default="GET", description="Method.")
-    path: Annotated[field_types.TestPath, HARMLESS] = Field(
+    method: Annotated[field_types.Method, SAFE_TO_CHANGE] = Field(default="GET", description="Method.")
+    path: Annotated[field_types.TestPath, SAFE_TO_CHANGE] = Field(
         default="", description="Path and query under the base URL, as after `/i/ID`."
     )
 
@@ -542,7 +542,7 @@ class TestSettings(Section):
 class IntegrationLimits(Section):
     """Limits of one integration."""
 
-    in_flight: Annotated[Count | None, HARMLESS] = Field(
+    in_flight: Annotated[Count | None, SAFE_TO_CHANGE] = Field(
         default=None,
         description="Requests of this integration at the same time, at most `limits.in_flight`. They then do not "
         "count for the limit of the origin.",
@@ -552,10 +552,12 @@ class IntegrationLimits(Section):
 class IntegrationSettings(Section):
     """An integration: where its credential may go, and the credential."""
 
-    title: Annotated[str, HARMLESS] = Field(default="", description="The name that people see in place of the ID.")
-    description: Annotated[str, HARMLESS] = Field(default="", description="A description for people.")
-    tags: Annotated[list[str], HARMLESS] = Field(default=[], description="Words to find it with.")
-    endpoint_prefix: Annotated[field_types.EndpointPrefixes, ENTRIES, CountsAs(_as_set)] = Field(
+    title: Annotated[str, SAFE_TO_CHANGE] = Field(
+        default="", description="The name that people see in place of the ID."
+    )
+    description: Annotated[str, SAFE_TO_CHANGE] = Field(default="", description="A description for people.")
+    tags: Annotated[list[str], SAFE_TO_CHANGE] = Field(default=[], description="Words to find it with.")
+    endpoint_prefix: Annotated[field_types.EndpointPrefixes, ENTRIES, ComparedAs(_as_set)] = Field(
         default=[],
         description=_naming_kinds(
             "The URL under which targets are allowed, or a list of URLs, without wildcards and placeholders. KINDS "
@@ -567,18 +569,18 @@ class IntegrationSettings(Section):
     allow_other_domains: bool = Field(
         default=False, description="Whether `allowed_domains` is used; both keys are needed together."
     )
-    allowed_domains: Annotated[list[field_types.AllowedDomain], ENTRIES, CountsAs(_as_set)] = Field(
+    allowed_domains: Annotated[list[field_types.AllowedDomain], ENTRIES, ComparedAs(_as_set)] = Field(
         default=[],
         description="Base URLs, or `https://*.suffix`. With an `endpoint_prefix` both must allow a target.",
     )
-    methods: Annotated[list[field_types.Method] | None, ENTRIES, HARMLESS] = Field(
+    methods: Annotated[list[field_types.Method] | None, ENTRIES, SAFE_TO_CHANGE] = Field(
         default=None, min_length=1, description="Methods that are allowed; default: all but TRACE and CONNECT."
     )
     allow_private: Annotated[
         list[field_types.PrivateNetwork],
         FileOnly("only the operator allows addresses that are not global, in store.allow_private: remove this key"),
     ] = Field(default=[], description="Like `network.allow_private`, in addition to it, for this integration.")
-    trusted_ca: Annotated[field_types.TrustedCA | None, CountsAs(_anchors)] = Field(
+    trusted_ca: Annotated[field_types.TrustedCA | None, ComparedAs(_anchors)] = Field(
         default=None, description="Like `network.trusted_ca`, instead of it, for this integration."
     )
     limits: IntegrationLimits = Field(default=IntegrationLimits(), description="Limits of this integration.")

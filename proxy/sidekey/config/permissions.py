@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from sidekey.config.file_stamps import yield_interpreter
 
 _ROOT: Final = 0
-_MOST_LINKS: Final = 40
+_MAX_LINKS: Final = 40
 """Depth of symbolic links (path_resolution(7)), for links that change meanwhile."""
 
 _SWAPPED: Final = "..data"
@@ -42,7 +42,7 @@ class ReadableFiles(NamedTuple):
     message: str
 
 
-class Judgement(NamedTuple):
+class PermissionReport(NamedTuple):
     """What others may do to the files of one load."""
 
     writable: list[WritableFile]
@@ -61,7 +61,7 @@ class _Location(NamedTuple):
         return f"_Location({self.path})"
 
 
-def judge_permissions(paths: Iterable[Path], secrets: Collection[Path]) -> Judgement:
+def check_permissions(paths: Iterable[Path], secrets: Collection[Path]) -> PermissionReport:
     """Judge the files at `paths`; those that are missing, or cannot be reached, are ignored. `secrets` hold secrets."""
     judge = _Judge()
     writable: dict[str, WritableFile] = {}
@@ -78,7 +78,7 @@ def judge_permissions(paths: Iterable[Path], secrets: Collection[Path]) -> Judge
             writable.setdefault(offender, WritableFile(path, message))
         if path in secrets and judge.is_readable(location):
             readable[path] = location
-    return Judgement(list(writable.values()), _readable(readable) if readable else None)
+    return PermissionReport(list(writable.values()), _readable(readable) if readable else None)
 
 
 def _readable(found: dict[Path, _Location]) -> ReadableFiles:
@@ -119,7 +119,7 @@ class _Judge:
         state = os.lstat(found)
         if not stat.S_ISLNK(state.st_mode):
             return _Location(found, state, folders, folder.swapped)
-        if links >= _MOST_LINKS:
+        if links >= _MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         target = self.locate(os.path.join(folder.path, os.readlink(found)), links + 1)  # noqa: PTH115, PTH118
         return target._replace(

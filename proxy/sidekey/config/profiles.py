@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from sidekey.config.errors import MOST_ERRORS, Finding, Loc, show
+from sidekey.config.errors import MAX_ERRORS, Finding, Loc, show
 from sidekey.config.models import TestSettings
 from sidekey.config.yaml_reader import parse
 from sidekey.credentials.base import KindSettings
@@ -254,14 +254,14 @@ def takes_profiles(kind: str) -> bool:
     return kind in KINDS and "provider" in KINDS[kind].model_fields
 
 
-class Filled(NamedTuple):
+class ProfileSummary(NamedTuple):
     """What a profile filled in, for people: paths of keys in the integration and texts, none of them secret."""
 
     provider: str
     entries: Pairs
 
 
-class Brought(NamedTuple):
+class ProfileAdditions(NamedTuple):
     """What a profile brings for some parameters: keys of an integration, beside those that are written."""
 
     provider: str
@@ -287,8 +287,8 @@ class Expansion(NamedTuple):
 
     table: Mapping[str, Any]
     errors: Found
-    filled: Filled | None
-    brought: Brought | None = None
+    filled: ProfileSummary | None
+    brought: ProfileAdditions | None = None
     origins: Mapping[Loc, Loc] = MappingProxyType({})
 
     def written(self, loc: Loc) -> Loc:
@@ -384,7 +384,7 @@ def _type_of(types: set[str]) -> dict[str, Any]:
     return {"type": types.pop() if len(types) == 1 else sorted(types)}
 
 
-def expand(raw: Mapping[str, Any], context: Context, known: Brought | None = None) -> Expansion:
+def expand(raw: Mapping[str, Any], context: Context, known: ProfileAdditions | None = None) -> Expansion:
     """Fill in what the provider named in an integration's `auth` brings; what the integration writes itself stays.
 
     `raw` is left as it is. No domains come where the integration writes `allow_other_domains: false`. `known` is used
@@ -419,7 +419,7 @@ def expand(raw: Mapping[str, Any], context: Context, known: Brought | None = Non
     parameters = {key: auth[key] for key in auth if key in taken}
     secrets = tuple(key for key in found.secrets if key in values)
     wrong = {str(loc[1]): _stand_in(context) for loc, _ in errors if loc[1] in secrets}
-    brought = Brought(provider, parameters, keys, domains, prefix, secrets)
+    brought = ProfileAdditions(provider, parameters, keys, domains, prefix, secrets)
     expansion = merged({**raw, "auth": {**auth, **wrong}} if wrong else raw, brought, context)
     errors += expansion.errors
     return expansion._replace(errors=errors, filled=None, brought=None) if errors else expansion
@@ -428,7 +428,7 @@ def expand(raw: Mapping[str, Any], context: Context, known: Brought | None = Non
 _UNUSED: Final = "is used nowhere, since the key that the provider puts it into is written here as well: remove one"
 
 
-def merged(raw: Mapping[str, Any], brought: Brought, context: Context) -> Expansion:
+def merged(raw: Mapping[str, Any], brought: ProfileAdditions, context: Context) -> Expansion:
     """An integration with what a profile brings; the parameters are taken out, and secrets are where it has them.
 
     What is no secret is an error, since some of those places take public texts: it would be stored and shown as one. So
@@ -452,7 +452,7 @@ def merged(raw: Mapping[str, Any], brought: Brought, context: Context) -> Expans
     errors: Found = [(("auth", name), reason) for name, reason in found if reason is not None]
     unused = (("auth", name) for name in brought.secrets if ("auth", name) not in used)
     errors += [(loc, _UNUSED) for loc in unused]
-    filled = Filled(brought.provider, tuple(filling.entries))
+    filled = ProfileSummary(brought.provider, tuple(filling.entries))
     return Expansion(table, errors, filled, brought, filling.origins)
 
 
@@ -468,7 +468,9 @@ def _without_domains(keys: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in keys.items() if key not in ("allow_other_domains", "allowed_domains")}
 
 
-def _same(known: Brought, kind: type[KindSettings], auth: Mapping[str, Any], counts: tuple[bool, bool]) -> bool:
+def _same(
+    known: ProfileAdditions, kind: type[KindSettings], auth: Mapping[str, Any], counts: tuple[bool, bool]
+) -> bool:
     """Whether an `auth` block names the same provider with the same parameters, and has secrets of the same names.
 
     `counts`: whether the profile's domains are filled in, and its prefix.
@@ -593,7 +595,7 @@ def _other_keys(auth: Mapping[str, Any], provider: str, found: Profile) -> tuple
         if key in known or key in found.names:
             continue
         close: list[str] = []
-        if len(errors) < MOST_ERRORS:
+        if len(errors) < MAX_ERRORS:
             close = get_close_matches(key, [*known, *found.parameters, *found.secrets], n=1)
         if close and close[0] in found.names:
             meant.add(close[0])

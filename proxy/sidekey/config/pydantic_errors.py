@@ -11,12 +11,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from sidekey.config.errors import MORE_ERRORS, MOST_ERRORS, Finding, Loc, held
+from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS, Finding, Loc, held
 from sidekey.config.models import Config, GlobalSettings, IntegrationSettings
 from sidekey.config.profiles import names_of, profile
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.context import Context, file_only_keys
-from sidekey.credentials.fields import WrittenAs, mapping
+from sidekey.credentials.fields import DocumentType, mapping
 from sidekey.credentials.registry import KINDS
 
 _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -48,8 +48,8 @@ def findings_of(
     If there are more, the last finding says so.
     """
     errors = error.errors(include_url=False, include_input=False, include_context=True)
-    found = [_finding(details, model, root_of, context) for details in errors[:MOST_ERRORS]]
-    return [*found, Finding((), MORE_ERRORS)] if len(errors) > MOST_ERRORS else found
+    found = [_finding(details, model, root_of, context) for details in errors[:MAX_ERRORS]]
+    return [*found, Finding((), MORE_ERRORS)] if len(errors) > MAX_ERRORS else found
 
 
 def _finding(
@@ -187,7 +187,7 @@ def _members(field: FieldInfo) -> Mapping[str, type[BaseModel]]:
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
     """The model of the mapping that a key takes, unless the key takes a union."""
-    written = next((each.model for each in field.metadata if isinstance(each, WrittenAs)), None)
+    written = next((each.model for each in field.metadata if isinstance(each, DocumentType)), None)
     if written is not None or field.discriminator is not None:
         return written
     if get_origin(field.annotation) in (dict, list):

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeVar, TypeVarTuple
 
 from sidekey.config.diff import compare
 from sidekey.config.errors import ConfigError, Kind
-from sidekey.config.file_stamps import Looks, Stamp, stamp
+from sidekey.config.file_stamps import Stamp, StampCache, stamp
 from sidekey.config.load import Loader
 from sidekey.config.load_result import Loaded
 from sidekey.config.secrets import Stamps
@@ -27,7 +27,7 @@ from sidekey.observe.audit import AuditLog, Source
 from sidekey.observe.log import get_logger
 from sidekey.observe.metrics import Metrics
 from sidekey.process import COLLECTOR
-from sidekey.publish import CommitError, Publisher, Refused
+from sidekey.publish import CommitError, Publisher, PublishRefused
 from sidekey.snapshot.snapshot import Snapshot
 
 WARNINGS_SHOWN: Final = 20
@@ -268,7 +268,7 @@ class Reloader:
         return config, set(certificates)
 
     def _compare(self) -> tuple[dict[Path, Stamp], dict[Path, Stamp]]:
-        looks = Looks()
+        looks = StampCache()
         config = {path: state for path, known in self._config.items() if (state := looks(path)) != known}
         held = {path: looks(path) for path in self._hooks.certificate_files()}
         certificates = {path: state for path, state in held.items() if state != self._certificates.get(path, state)}
@@ -359,7 +359,7 @@ class Reloader:
             # The publisher has reported why. Who still serves by the previous config may go on to: it is not released.
             self._log.error("the config was reloaded only in part because of a defect in Sidekey: restart it")
             whole = False
-        except Refused as refused:
+        except PublishRefused as refused:
             self._log.error("the config was not reloaded; the previous one stays in use", reason=str(refused))
             return False
         except Exception as defect:  # noqa: BLE001  nothing has changed, and the next config may go well

@@ -13,11 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
-from sidekey.config.file_stamps import UNREAD, Looks, Stamp, stamp
+from sidekey.config.file_stamps import UNREAD, Stamp, StampCache, stamp
 from sidekey.credentials.fields import Reference, Source, cleaned
 from sidekey.credentials.secret_holder import SecretHolder
 
-LARGEST = 64 << 10
+MAX_FILE_SIZE = 64 << 10
 """Bytes of a secret's file; more is a mistake, such as a log file."""
 _CHUNK = 64 << 10
 
@@ -129,7 +129,7 @@ class SecretReader(ReferenceReader):
     def _file(self, reference: Reference) -> str:
         name = reference.value
         try:
-            return cleaned(reference, self.content(name, LARGEST).decode())
+            return cleaned(reference, self.content(name, MAX_FILE_SIZE).decode())
         except UnicodeDecodeError:
             raise ValueError(f"{named('file', name)} must be UTF-8") from None
         except ValueError as error:
@@ -160,7 +160,7 @@ class NotingReader(SecretReader):
     __slots__ = ("_noted", "looks", "secrets", "transient")
 
     def __init__(
-        self, folder: Path, environ: Mapping[str, str], looks: Looks, secrets: set[Path] | None = None
+        self, folder: Path, environ: Mapping[str, str], looks: StampCache, secrets: set[Path] | None = None
     ) -> None:
         super().__init__(folder, environ)
         self.looks = looks

@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from sidekey.config import checks
-from sidekey.config.ca_bundles import LARGEST_BUNDLE
+from sidekey.config.ca_bundles import MAX_BUNDLE_SIZE
 from sidekey.config.errors import Finding, Loc
 from sidekey.config.models import IntegrationSettings
-from sidekey.config.profiles import Brought, Expansion, expand, merged
+from sidekey.config.profiles import Expansion, ProfileAdditions, expand, merged
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.secrets import NotingReader
 from sidekey.credentials.context import Context
@@ -32,14 +32,14 @@ class Validated(NamedTuple):
 
 
 def validate(
-    raw: Mapping[str, Any], context: Context, known: Brought | None = None, *, store: checks.Store = "database"
+    raw: Mapping[str, Any], context: Context, known: ProfileAdditions | None = None, *, store: checks.Store = "database"
 ) -> Validated:
     """Validate a document, its profile filled in; `known` as for `expand`. `store` is what processes may share."""
     expansion = expand(raw, context, known)
     return _validated(expansion, context, _warnings(expansion.table, context, store))
 
 
-def validate_saved(raw: Mapping[str, Any], brought: Brought | None) -> Validated:
+def validate_saved(raw: Mapping[str, Any], brought: ProfileAdditions | None) -> Validated:
     """Validate the document of a row, without warnings. `brought` is from its profile; None: it names none."""
     context = Context("row")
     return _validated(Expansion(raw, [], None) if brought is None else merged(raw, brought, context), context)
@@ -94,7 +94,7 @@ def find_unreadable(document: Mapping[str, Any], errors: Sequence[Finding], read
             continue
         try:
             # Bytes, since a certificate may be DER. What is in them is judged once the part is valid.
-            read.raw(elsewhere(source, value), LARGEST_BUNDLE)
+            read.raw(elsewhere(source, value), MAX_BUNDLE_SIZE)
         except ValueError as error:
             yield Finding(loc, str(error))
     # Nothing was built of these files that would have to be built again when they change.

@@ -26,14 +26,14 @@ class Place(NamedTuple):
     column: int
 
 
-class Words(NamedTuple):
+class SyntaxProblem(NamedTuple):
     """What is wrong, and where."""
 
     place: Place
     message: str
 
 
-def explain(text: str, error: yaml.MarkedYAMLError, loader: Any) -> Words:
+def explain(text: str, error: yaml.MarkedYAMLError, loader: Any) -> SyntaxProblem:
     """What is wrong where `loader`, which must not have read this text before, gave up with `error`."""
     problem = error.problem or ""
     return _Diagnosis(text, _place(error.problem_mark), _place(error.context_mark), loader).of(problem)
@@ -52,11 +52,13 @@ class _Diagnosis:
         self._since = since
         self._loader = loader
 
-    def of(self, problem: str) -> Words:
+    def of(self, problem: str) -> SyntaxProblem:
         """What is wrong. Both loaders of PyYAML have these parts of a problem in common."""
         tab = _TABS.match(self._line(self._at.line))
         if tab is not None:
-            return Words(Place(self._at.line, tab.end() - 1), "indentation must be spaces: there is a tab on this line")
+            return SyntaxProblem(
+                Place(self._at.line, tab.end() - 1), "indentation must be spaces: there is a tab on this line"
+            )
         for part, words in (
             ("end of stream", self._open_quote),
             ("',' or", self._open_bracket),
@@ -83,102 +85,108 @@ class _Diagnosis:
             if self._lines[each].strip() and not self._lines[each].lstrip().startswith("#"):
                 yield each
 
-    def _unclear(self) -> Words:
+    def _unclear(self) -> SyntaxProblem:
         behind = (self._line(self._at.line)[self._at.column :], *self._lines[self._at.line + 1 :])
         if not any(map(str.strip, behind)):
             last = max(0, len(self._lines) - 1)
             text = "must not end here: look for a quote or a bracket above that is not closed"
-            return Words(Place(last, len(self._line(last))), text)
-        return Words(self._at, "must be YAML: look at quotes, colons and indentation of this line and the one above")
+            return SyntaxProblem(Place(last, len(self._line(last))), text)
+        return SyntaxProblem(
+            self._at, "must be YAML: look at quotes, colons and indentation of this line and the one above"
+        )
 
-    def _open_quote(self) -> Words:
+    def _open_quote(self) -> SyntaxProblem:
         quote = self._line(self._since.line)[self._since.column : self._since.column + 1]
         if quote not in ("'", '"'):
             return self._unclear()
-        return Words(self._since, f"this quote is not closed: {quote} must also end the text")
+        return SyntaxProblem(self._since, f"this quote is not closed: {quote} must also end the text")
 
-    def _open_bracket(self) -> Words:
+    def _open_bracket(self) -> SyntaxProblem:
         bracket = self._line(self._since.line)[self._since.column : self._since.column + 1]
         closing = _CLOSING.get(bracket)
         if closing is None:
             return self._unclear()
         if self._at.line > self._since.line:
             text = f"this {bracket} is not closed: {closing} must follow the last entry, and a comma each one before"
-            return Words(self._since, text)
+            return SyntaxProblem(self._since, text)
         text = f"must have a comma or {closing} here; a text with any of : , {{ }} [ ] must be in quotes"
-        return Words(self._at, text)
+        return SyntaxProblem(self._at, text)
 
-    def _indicator(self, at: Place | None = None) -> Words:
+    def _indicator(self, at: Place | None = None) -> SyntaxProblem:
         at = self._at if at is None else at
         found = self._line(at.line)[at.column : at.column + 1]
         if not found or found not in "*&@`%|>,]}-?":
             return self._unclear()
-        return Words(at, f"a text that begins with {found} must be in quotes")
+        return SyntaxProblem(at, f"a text that begins with {found} must be in quotes")
 
-    def _reference(self) -> Words:
+    def _reference(self) -> SyntaxProblem:
         """The `*` or `&` before what is no name."""
         return self._indicator(Place(self._at.line, max(0, self._at.column - 1)))
 
-    def _escape(self) -> Words:
+    def _escape(self) -> SyntaxProblem:
         text = r"in double quotes \ begins an escape: write \\ for a backslash, or put the text in single quotes"
-        return Words(self._at, text)
+        return SyntaxProblem(self._at, text)
 
-    def _colon(self) -> Words:
+    def _colon(self) -> SyntaxProblem:
         """A colon that makes a key of what is the value of another one."""
         line = self._line(self._at.line)
         own = _KEY.match(line, len(line) - len(line.lstrip()))
         if own is not None and own.end() <= self._at.column:
-            return Words(self._at, "a text with a colon and a space in it must be in quotes")
+            return SyntaxProblem(self._at, "a text with a colon and a space in it must be in quotes")
         return self._continued()
 
-    def _continued(self) -> Words:
+    def _continued(self) -> SyntaxProblem:
         """A line whose key the parser took for more of the value above it."""
         indent = self._indent(self._at.line)
         for above in self._above(self._at.line):
             line = self._lines[above].strip().removeprefix("- ")
             if not _KEY.match(line):
                 column = self._indent(above)
-                return Words(Place(above, column), "must be a key, a colon and a space before its value")
+                return SyntaxProblem(Place(above, column), "must be a key, a colon and a space before its value")
             if self._indent(above) < indent:
                 text = f"is indented too far: the key in line {above + 1} has its value already, so this one must begin"
-                return Words(Place(self._at.line, indent), f"{text} in column {self._indent(above) + 1}")
+                return SyntaxProblem(Place(self._at.line, indent), f"{text} in column {self._indent(above) + 1}")
             break
         return self._unclear()
 
-    def _no_colon(self) -> Words:
-        return Words(self._since, "must be a key, a colon and a space before its value")
+    def _no_colon(self) -> SyntaxProblem:
+        return SyntaxProblem(self._since, "must be a key, a colon and a space before its value")
 
-    def _block_scalar(self) -> Words:
-        return Words(self._at, "nothing may follow | or > on its line: the text begins on the next one, indented")
+    def _block_scalar(self) -> SyntaxProblem:
+        return SyntaxProblem(
+            self._at, "nothing may follow | or > on its line: the text begins on the next one, indented"
+        )
 
-    def _columns(self) -> Words:
+    def _columns(self) -> SyntaxProblem:
         first = next((each for each, line in enumerate(self._lines) if line.strip() and line.lstrip()[0] != "#"), 0)
         if self._indent(first):
             text = "the keys of a file must all begin in the first column: this one is indented"
-            return Words(Place(first, self._indent(first)), text)
+            return SyntaxProblem(Place(first, self._indent(first)), text)
         return self._unclear()
 
-    def _end_of_block(self) -> Words:
+    def _end_of_block(self) -> SyntaxProblem:
         """Something that is no further entry of the mapping or list it stands in."""
         line, indent = self._line(self._at.line), self._indent(self._at.line)
         if self._at.column > indent:
             before = line[: self._at.column].rstrip()[-1:]
             if before in ("'", '"'):
-                return Words(self._at, self._behind_quote(before))
+                return SyntaxProblem(self._at, self._behind_quote(before))
             if before in ("}", "]"):
-                return Words(self._at, f"nothing may follow the {before} that ends a value")
+                return SyntaxProblem(self._at, f"nothing may follow the {before} that ends a value")
             return self._unclear()
         open_columns = self._open_columns(self._at.line)
         if line.startswith(":", indent):
-            return Words(self._at, "must be a key, a colon and a space before its value")
+            return SyntaxProblem(self._at, "must be a key, a colon and a space before its value")
         if open_columns and indent not in open_columns:
             columns = " or ".join(str(each + 1) for each in open_columns)
-            return Words(Place(self._at.line, indent), f"indentation does not fit: must begin in column {columns}")
+            return SyntaxProblem(
+                Place(self._at.line, indent), f"indentation does not fit: must begin in column {columns}"
+            )
         if self._line(self._since.line)[self._since.column : self._since.column + 2] in ("- ", "-"):
             text = (
                 f"each entry of the list that begins in line {self._since.line + 1} must begin with a dash and a space"
             )
-            return Words(Place(self._at.line, indent), text)
+            return SyntaxProblem(Place(self._at.line, indent), text)
         return self._unclear()
 
     def _behind_quote(self, quote: str) -> str:

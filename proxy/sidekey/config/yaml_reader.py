@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from sidekey.config.errors import MORE_ERRORS, MOST_ERRORS, ConfigError, Row, Table, line_of, mark_of, show
+from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS, ConfigError, LocatedMapping, Row, line_of, mark_of, show
 from sidekey.config.yaml_errors import explain
 
 # The C loader where PyYAML was built with libyaml; both give the same events.
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
-DEEPEST = 32
-MOST_VALUES = 2_000_000
+MAX_DEPTH = 32
+MAX_VALUES = 2_000_000
 """Values in a file, counting the value of an alias each time."""
 
-MOST_ALIASED = 10_000
+MAX_ALIASED_VALUES = 10_000
 """Values that the aliases of a file may stand for, or as many as it has characters where those are more: a bound on
 "billion laughs", by which the cost of a file grows with its length."""
 
@@ -59,7 +59,7 @@ class Limits(NamedTuple):
     begin: str
 
 
-_CONFIG_FILE = Limits(MOST_VALUES, aliases=True, begin="version: 1")
+_CONFIG_FILE = Limits(MAX_VALUES, aliases=True, begin="version: 1")
 
 
 class Malformed(Exception):
@@ -70,7 +70,7 @@ class Malformed(Exception):
         self.error = error
 
 
-def parse(file: str, data: bytes, limits: Limits = _CONFIG_FILE) -> tuple[Table, list[ConfigError]]:
+def parse(file: str, data: bytes, limits: Limits = _CONFIG_FILE) -> tuple[LocatedMapping, list[ConfigError]]:
     """The file's one mapping, and the errors that did not stop the parsing (duplicate keys). Raises Malformed."""
     text = _decode(file, data)
     reader = _Reader(file, text, limits)
@@ -113,9 +113,9 @@ class _Reader:
         self._path: list[str | int] = []
         self._values = 0
         self._aliased = 0
-        self._most_aliased = max(MOST_ALIASED, len(text))
+        self._most_aliased = max(MAX_ALIASED_VALUES, len(text))
 
-    def document(self) -> Table:
+    def document(self) -> LocatedMapping:
         self._next()
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
@@ -123,7 +123,7 @@ class _Reader:
         if isinstance(event, yaml.StreamEndEvent) or (isinstance(event, yaml.ScalarEvent) and not event.value):
             raise Malformed(ConfigError(self._file, 1, 1, "", f"must not be empty: begin with {self._limits.begin}"))
         value, _ = self._value(event, 0)
-        if not isinstance(value, Table):
+        if not isinstance(value, LocatedMapping):
             raise self._malformed(event, f"must be a mapping: begin with {self._limits.begin}")
         self._next()
         event = self._next()
@@ -151,8 +151,8 @@ class _Reader:
         value: Any
         if kind is yaml.ScalarEvent:
             value = _scalar(event.value) if event.implicit[0] else event.value
-        elif depth >= DEEPEST:
-            raise self._malformed(event, f"must not be nested deeper than {DEEPEST} levels")
+        elif depth >= MAX_DEPTH:
+            raise self._malformed(event, f"must not be nested deeper than {MAX_DEPTH} levels")
         elif kind is yaml.MappingStartEvent:
             value = self._mapping(mark, depth + 1)
         else:
@@ -176,8 +176,8 @@ class _Reader:
             raise self._malformed(event, _TOO_MANY_ALIASED.format(self._most_aliased))
         return value, mark
 
-    def _mapping(self, mark: int, depth: int) -> Table:
-        table = Table(self._file, mark)
+    def _mapping(self, mark: int, depth: int) -> LocatedMapping:
+        table = LocatedMapping(self._file, mark)
         spots = table.spots
         event = self._next()
         while event.__class__ is not yaml.MappingEndEvent:
@@ -197,12 +197,12 @@ class _Reader:
             event = self._next()
         return table
 
-    def _duplicate(self, start: Any, table: Table, key: str) -> None:
+    def _duplicate(self, start: Any, table: LocatedMapping, key: str) -> None:
         # Finding the first costs time in proportion to the keys.
-        if len(self.errors) < MOST_ERRORS:
+        if len(self.errors) < MAX_ERRORS:
             first = line_of(table.spots[2 * list(table).index(key)])
             message = f"this key is given twice: remove one; the first is in line {first}"
-        elif len(self.errors) == MOST_ERRORS:
+        elif len(self.errors) == MAX_ERRORS:
             message = MORE_ERRORS
         else:
             return

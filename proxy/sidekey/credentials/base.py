@@ -18,12 +18,12 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 from pydantic import Field
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.destination import HARMLESS
+from sidekey.credentials.destination import SAFE_TO_CHANGE
 from sidekey.credentials.fields import Keys, Reference, Section
 from sidekey.credentials.refresh_settings import RENEWAL_INTERVAL
 from sidekey.credentials.secret_holder import SecretHolder
-from sidekey.credentials.signing import Signer, SigningRules, Successive
-from sidekey.policy.canonical import Spelling
+from sidekey.credentials.signing import ChainedSigner, Signer, SigningRules
+from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.parameters import Scalar
 from sidekey.policy.targets import Domain, Forbidden, Prefix
 from sidekey.policy.urls import Origin
@@ -73,7 +73,7 @@ class Grant(SecretHolder):
             body=supplement.body + self.body,
             base_url=self.base_url,
             secrets=supplement.secrets + self.secrets,
-            signer=own or further if own is None or further is None else Successive(own, further),
+            signer=own or further if own is None or further is None else ChainedSigner(own, further),
             issued=self,
         )
 
@@ -108,7 +108,7 @@ class Reply(SecretHolder):
         return f"Reply({self.status}, REDACTED)"
 
 
-class CallFault(SecretHolder, Exception):
+class CallError(SecretHolder, Exception):
     """A call brought no grant. `reason` names the step and is shown to callers: no secret, no text of a response.
 
     `retry_after` is in seconds, as the response asked for; `settings` says that only a change of the config helps.
@@ -273,19 +273,19 @@ class GrantSource(Protocol):
         ...
 
 
-class Places(NamedTuple):
+class InjectionPoints(NamedTuple):
     """Where a grant goes in a request: names of headers, query parameters and body fields."""
 
     headers: tuple[str, ...] = ()
     query: tuple[str, ...] = ()
     body: tuple[str, ...] = ()
 
-    def beside(self, others: Places) -> Places:
+    def beside(self, others: InjectionPoints) -> InjectionPoints:
         """These, before others."""
-        return Places(self.headers + others.headers, self.query + others.query, self.body + others.body)
+        return InjectionPoints(self.headers + others.headers, self.query + others.query, self.body + others.body)
 
 
-class Traits(NamedTuple):
+class CredentialTraits(NamedTuple):
     """What is known about an integration's credential before any secret is read.
 
     `calls`: it must call somewhere first. `signs`: it makes its grants itself, each for a time, and calls nowhere.
@@ -298,7 +298,7 @@ class Traits(NamedTuple):
     read again before each attempt to obtain a grant.
     """
 
-    places: Places
+    places: InjectionPoints
     calls: bool = False
     learns: bool = False
     watched: frozenset[int] = frozenset()
@@ -307,7 +307,7 @@ class Traits(NamedTuple):
     rotates: bool = False
     signing: SigningRules | None = None
     signs: bool = False
-    spelling: Spelling | None = None
+    spelling: CanonicalForm | None = None
     reread: frozenset[Keys] = frozenset()
 
     @property
@@ -356,7 +356,7 @@ Findings = Iterator[tuple[Keys, str]]
 
 Provider = Annotated[
     str | None,
-    HARMLESS,
+    SAFE_TO_CHANGE,
     Field(description="Name of the provider profile that fills in the other keys; its parameters are keys here."),
 ]
 """The key by which an integration names a profile. What the profile brings decides where a secret may go."""
@@ -411,9 +411,9 @@ class SupplementSettings(PartSettings):
         del raw
         yield from ()
 
-    def places(self) -> Places:
+    def places(self) -> InjectionPoints:
         """Where the values go."""
-        return Places()
+        return InjectionPoints()
 
     def signing(self) -> SigningRules | None:
         """The rules of the signer that it brings, if it brings one."""
@@ -511,7 +511,7 @@ class KindSettings(PartSettings):
         return None
 
     @abstractmethod
-    def traits(self) -> Traits:
+    def traits(self) -> CredentialTraits:
         """What is known before anything is read."""
 
     @abstractmethod

@@ -12,13 +12,13 @@ from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import (
     Credential,
+    CredentialTraits,
     FixedCredential,
     Grant,
+    InjectionPoints,
     KindSettings,
-    Places,
     Provider,
     SecretInput,
-    Traits,
 )
 from sidekey.credentials.fields import Keys, Reference, Secret, SecretOrText, literally, missing
 
@@ -78,9 +78,9 @@ class BasicSettings(KindSettings):
         """The key that has taken the place of `secret_username`."""
         return "write this secret as username, which then needs no password" if key == "secret_username" else ""
 
-    def traits(self) -> Traits:
+    def traits(self) -> CredentialTraits:
         """One header."""
-        return Traits(Places(headers=("Authorization",)))
+        return CredentialTraits(InjectionPoints(headers=("Authorization",)))
 
     def inputs(self) -> Iterator[SecretInput]:
         """User name and password."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
-from sidekey.credentials.base import CallFault, Outcome, Pairs, Reply
+from sidekey.credentials.base import CallError, Outcome, Pairs, Reply
 
 Scalar: TypeAlias = "str | int | float | bool"
 Parameters: TypeAlias = "Iterable[tuple[str, Scalar]]"
@@ -62,7 +62,7 @@ _WHOLE = re.compile(r"-?[0-9]{1,9}")
 DEFAULT_LIFE = 300.0
 """Seconds a token is used that does not say, or says absurdly, how long it lives, where the config does not say it."""
 
-LONGEST_LIFE = 366 * 86400
+MAX_LIFETIME = 366 * 86400
 
 LEAST_LIFE = 1.0
 """Seconds: with less left a token has expired. Platforms that return one token for its whole life say 0 at its end,
@@ -99,10 +99,10 @@ def life_of(step: str, value: object, default: float) -> float:
     """
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= LONGEST_LIFE:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= MAX_LIFETIME:
         return default
     if value < LEAST_LIFE:
-        raise CallFault("invalid", f"{step} returned a token that has expired", retry_after=LEAST_LIFE, expired=True)
+        raise CallError("invalid", f"{step} returned a token that has expired", retry_after=LEAST_LIFE, expired=True)
     return float(value)
 
 
@@ -145,7 +145,7 @@ def is_success(status: int) -> bool:
     return 200 <= status < 300
 
 
-def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool = False) -> CallFault:
+def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool = False) -> CallError:
     """The error of a response that is not a success. `word` is our own remark on it."""
     status = reply.status
     outcome: Outcome = "invalid"
@@ -160,4 +160,4 @@ def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool =
     reason = f"{step} returned {status} {word}".rstrip()
     # RFC 9110 15.6: of errors of the server only 503 says that it did not begin; what is behind a gateway may have.
     unspent = not is_success(status) and (status < 500 or status == 503)
-    return CallFault(outcome, reason, retry_after=retry_after(reply.headers), settings=settings, unspent=unspent)
+    return CallError(outcome, reason, retry_after=retry_after(reply.headers), settings=settings, unspent=unspent)

@@ -22,11 +22,11 @@ Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | boo
 
 
 @dataclass(frozen=True, slots=True)
-class Harmless:
+class SafeToChange:
     """Marks a key whose change cannot move a stored secret elsewhere: no secret need be entered again for it."""
 
 
-HARMLESS: Final = Harmless()
+SAFE_TO_CHANGE: Final = SafeToChange()
 
 _PLAIN: Final = (str, int, float, bool)
 """Types of values that hold no reference."""
@@ -35,14 +35,14 @@ _LISTS: Final = (list, tuple)
 
 
 @dataclass(frozen=True, slots=True)
-class CountsAs:
+class ComparedAs:
     """Marks a key that decides by what `form` makes of its value; None where the value decides nothing."""
 
     form: Callable[[Any], Json]
 
 
 @dataclass(frozen=True, slots=True)
-class GoesWith:
+class TiedToSecret:
     """Marks a value that belongs to the `secret` beside it, such as a certificate to its key.
 
     If either changes, neither is kept. Otherwise an editor could test guesses of one against the other.
@@ -51,7 +51,7 @@ class GoesWith:
     secret: str
 
 
-class Key(NamedTuple):
+class FieldKey(NamedTuple):
     """A key of a model: its attribute, its name in documents, and what was declared about it.
 
     `made` is its value where a document leaves it out, and `default` the form of that.
@@ -67,23 +67,23 @@ class Key(NamedTuple):
 
 
 @cache
-def keys_of(model: type[BaseModel]) -> tuple[Key, ...]:
+def keys_of(model: type[BaseModel]) -> tuple[FieldKey, ...]:
     """The keys of a model."""
     return tuple(_keys(model))
 
 
-def _keys(model: type[BaseModel]) -> Iterator[Key]:
+def _keys(model: type[BaseModel]) -> Iterator[FieldKey]:
     for attribute, field in model.model_fields.items():
-        form = next((each.form for each in field.metadata if isinstance(each, CountsAs)), None)
+        form = next((each.form for each in field.metadata if isinstance(each, ComparedAs)), None)
         # Not by `get_default`, which copies: a reference is not copied.
         made = field.default if field.default_factory is None else field.default_factory()  # type: ignore[call-arg]
         default = None if field.is_required() else _form(made, form)
-        yield Key(
+        yield FieldKey(
             attribute,
             field.alias or attribute,
-            HARMLESS in field.metadata,
+            SAFE_TO_CHANGE in field.metadata,
             form,
-            tuple(each.secret for each in field.metadata if isinstance(each, GoesWith)),
+            tuple(each.secret for each in field.metadata if isinstance(each, TiedToSecret)),
             made,
             default,
         )

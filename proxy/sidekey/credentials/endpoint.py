@@ -10,7 +10,7 @@ from sidekey.policy import paths
 from sidekey.policy.addresses import is_loopback_host, literal
 from sidekey.policy.urls import InvalidTarget, Target, parse_target
 
-LONGEST: Final = 8_000
+MAX_URL_LENGTH: Final = 8_000
 """Characters of a URL: what every server is asked to accept (RFC 9110 4.1)."""
 
 
@@ -20,8 +20,8 @@ def parse_endpoint(text: str, *, allow_loopback_http: bool = False) -> Target:
     With `allow_loopback_http` the URL may be http where its host is a loopback address or `localhost`. The caller must
     then dial loopback addresses only.
     """
-    if len(text) > LONGEST:
-        raise ValueError(f"must have at most {LONGEST} characters (RFC 9110 4.1)")
+    if len(text) > MAX_URL_LENGTH:
+        raise ValueError(f"must have at most {MAX_URL_LENGTH} characters (RFC 9110 4.1)")
     return _parse(text, allow_loopback_http)
 
 

@@ -141,14 +141,14 @@ class SecretUnreadable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenAs:
+class DocumentType:
     """Marks a key whose value has another type than the model that reads the config's mapping for it."""
 
     model: type[BaseModel]
 
 
 @dataclass(frozen=True, slots=True)
-class AtMost:
+class MaxEntries:
     """Limits the entries of a mapping or list. Counts them before any of them is validated."""
 
     entries: int
@@ -188,13 +188,13 @@ def expand_tag(raw: object) -> object:
     return {"type": raw} if isinstance(raw, str) else raw
 
 
-NAMES: Final = AtMost(64)
+NAMES: Final = MaxEntries(64)
 """The names of a section. Each is folded and compared with all others, also in each request."""
 
-ENTRIES: Final = AtMost(256)
+ENTRIES: Final = MaxEntries(256)
 """The entries of a list that is compared with another, such as prefixes with domains."""
 
-LONGEST_NAME: Final = 256
+MAX_NAME_LENGTH: Final = 256
 """Characters of a name."""
 
 
@@ -457,8 +457,8 @@ def check_field_name(name: str) -> str:
 
 
 def _check_length(name: str) -> None:
-    if len(name) > LONGEST_NAME:
-        raise ValueError(f"the name must have at most {LONGEST_NAME} characters")
+    if len(name) > MAX_NAME_LENGTH:
+        raise ValueError(f"the name must have at most {MAX_NAME_LENGTH} characters")
 
 
 def refuse(found: Iterable[tuple[tuple[str | int, ...], ValueError]]) -> None:
@@ -511,7 +511,7 @@ def check_header_name(name: str) -> str:
 
 def is_parameter_name(name: str) -> bool:
     """Return True if `check_parameter_name` accepts the name."""
-    return len(name) <= LONGEST_NAME and _PARAMETER.fullmatch(name) is not None
+    return len(name) <= MAX_NAME_LENGTH and _PARAMETER.fullmatch(name) is not None
 
 
 def check_parameter_name(name: str) -> str:

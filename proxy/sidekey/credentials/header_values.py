@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSc
 
 from sidekey.credentials.base import Pairs, SecretInput
 from sidekey.credentials.context import Context, parsed_by
-from sidekey.credentials.destination import CountsAs, destination_of
+from sidekey.credentials.destination import ComparedAs, destination_of
 from sidekey.credentials.fields import (
     NAMES,
     REDACT,
@@ -192,6 +192,6 @@ CallHeaders = Annotated[
     AfterValidator(check_unique),
     AfterValidator(check_public),
     NAMES,
-    CountsAs(_destination),
+    ComparedAs(_destination),
 ]
 """Further headers of a call that a kind makes itself."""

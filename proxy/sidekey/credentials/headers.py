@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from sidekey.credentials.base import Credential, Findings, FixedCredential, KindSettings, Provider, Traits
-from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.base import Credential, CredentialTraits, Findings, FixedCredential, KindSettings, Provider
+from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.fields import Keys, mapping
 from sidekey.credentials.header_values import deciding
 from sidekey.credentials.injection import Body, Headers, InjectedSettings, Query
@@ -41,9 +41,9 @@ class HeadersSettings(InjectedSettings, KindSettings):
 
     type: Literal["headers"] = Field(description="The kind: headers, query parameters or body fields.")
     provider: Provider = None
-    headers: Annotated[Headers, CountsAs(deciding)] = Field(default={})
-    query: Annotated[Query, HARMLESS] = Field(default={})
-    body: Annotated[Body, HARMLESS] = Field(default={})
+    headers: Annotated[Headers, ComparedAs(deciding)] = Field(default={})
+    query: Annotated[Query, SAFE_TO_CHANGE] = Field(default={})
+    body: Annotated[Body, SAFE_TO_CHANGE] = Field(default={})
 
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
@@ -55,9 +55,9 @@ class HeadersSettings(InjectedSettings, KindSettings):
         """A secret that is written in the file as public text."""
         yield from cls.find_public(mapping(integration.get(cls.SECTION)))
 
-    def traits(self) -> Traits:
+    def traits(self) -> CredentialTraits:
         """The places of the file."""
-        return Traits(self.places())
+        return CredentialTraits(self.places())
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The values in the order of the file."""

@@ -8,7 +8,15 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from sidekey.credentials.base import Findings, Grant, Pairs, PartSettings, Places, SecretInput, SupplementSettings
+from sidekey.credentials.base import (
+    Findings,
+    Grant,
+    InjectionPoints,
+    Pairs,
+    PartSettings,
+    SecretInput,
+    SupplementSettings,
+)
 from sidekey.credentials.fields import NAMES, HeaderName, Keys, ParameterName, is_parameter_name, mapping, normal_name
 from sidekey.credentials.header_values import (
     HeaderValue,
@@ -124,9 +132,9 @@ class InjectedSettings(PartSettings):
                 if isinstance(value, str) and normal_name(name) in _SECRET_NAMES:
                     yield (cls.SECTION, key, name), "this is public text: write a secret as {prefix: TEXT, secret: ...}"
 
-    def places(self) -> Places:
+    def places(self) -> InjectionPoints:
         """Every name, in its spelling."""
-        return Places(tuple(self.headers), tuple(self.query), tuple(self.body))
+        return InjectionPoints(tuple(self.headers), tuple(self.query), tuple(self.body))
 
     def public_headers(self) -> Pairs:
         """Texts of the document itself; but not by names that carry secrets, as one may be written there by mistake."""

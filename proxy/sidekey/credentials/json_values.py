@@ -12,7 +12,7 @@ from pydantic import GetJsonSchemaHandler, PlainSerializer
 from pydantic_core import CoreSchema, core_schema
 
 from sidekey.credentials.context import Context, parsed_by
-from sidekey.credentials.destination import CountsAs, Json, is_stored
+from sidekey.credentials.destination import ComparedAs, Json, is_stored
 from sidekey.credentials.fields import (
     REDACTED,
     Keys,
@@ -35,8 +35,8 @@ Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool"
 Place = tuple[str | int, ...]
 """Names and list indexes below the document."""
 
-DEEPEST: Final = 16
-MOST_VALUES: Final = 2000
+MAX_DEPTH: Final = 16
+MAX_VALUES: Final = 2000
 """Values of one document: it is filled and encoded whole, on the event loop."""
 
 _NAMES: Final = frozenset({"file", "env", "insecure_value", "value"})
@@ -47,8 +47,8 @@ def parse_tree(raw: object, context: Context) -> Tree:
     """Parse a document. Raises ValueError, or pydantic's with every error at its place."""
     if not isinstance(raw, Mapping):
         raise ValueError("must be a mapping")  # noqa: TRY004 - pydantic reports ValueError
-    if _count(raw) > MOST_VALUES:
-        raise ValueError(f"must not have more than {MOST_VALUES} values")
+    if _count(raw) > MAX_VALUES:
+        raise ValueError(f"must not have more than {MAX_VALUES} values")
     found: list[tuple[Place, ValueError]] = []
     tree = _mapping(raw, context, (), found)
     refuse(found)
@@ -59,7 +59,7 @@ def _count(raw: Mapping[str, Any]) -> int:
     """Count the values of a document, as far as they may be. A secret is one, whether it is entered or kept."""
     waiting: list[object] = [*raw.values()]
     count = 1
-    while waiting and count <= MOST_VALUES:
+    while waiting and count <= MAX_VALUES:
         node = waiting.pop()
         count += 1
         if isinstance(node, Mapping):
@@ -88,8 +88,8 @@ def _node(raw: object, context: Context, place: Place, found: list[tuple[Place, 
     except ValueError as error:
         found.append((place, error))
         return False
-    if len(place) >= DEEPEST:
-        found.append((place, ValueError(f"must not be nested deeper than {DEEPEST} levels")))
+    if len(place) >= MAX_DEPTH:
+        found.append((place, ValueError(f"must not be nested deeper than {MAX_DEPTH} levels")))
         return False
     if isinstance(raw, list):
         return [_node(each, context, (*place, index), found) for index, each in enumerate(raw)]
@@ -208,6 +208,6 @@ WrittenTree = Annotated[
     parsed_by(parse_tree),
     PlainSerializer(_redacted),
     _Schema(),
-    CountsAs(form_of),
+    ComparedAs(form_of),
 ]
 """A key whose value is such a document; left out, it is empty."""

@@ -17,6 +17,7 @@ from pydantic_core.core_schema import ValidationInfo
 from sidekey.credentials.base import (
     Attempt,
     Call,
+    CredentialTraits,
     Findings,
     Issued,
     KindSettings,
@@ -24,10 +25,9 @@ from sidekey.credentials.base import (
     Provider,
     Reply,
     SecretInput,
-    Traits,
     Verdict,
 )
-from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.fields import (
     Keys,
     PemSecret,
@@ -149,10 +149,10 @@ class JwtSettings(KindSettings):
         description="The secret, as a reference; at least as long as the hash (RFC 7518 3.2).",
     )
     secret_encoding: SecretEncoding = Field(default="text", description="The encoding of the secret. `text`: none.")
-    key_id: Annotated[Annotated[Text, literally(check_not_empty)] | None, HARMLESS] = Field(
+    key_id: Annotated[Annotated[Text, literally(check_not_empty)] | None, SAFE_TO_CHANGE] = Field(
         default=None, description="The key's identifier: the header `kid`."
     )
-    lifetime: Annotated[Duration, AfterValidator(_check_life), HARMLESS] = Field(
+    lifetime: Annotated[Duration, AfterValidator(_check_life), SAFE_TO_CHANGE] = Field(
         default=LIFE,
         description="From `iat` to `exp`, `1m` to `24h`. `iat` is 30 seconds in the past, to allow for clock "
         "differences. Sidekey signs another token after half of the lifetime.",
@@ -163,10 +163,10 @@ class JwtSettings(KindSettings):
         "`{public_key_sha256}` in a text is the base64 of the SHA-256 of the public key. You cannot set "
         "`iat`, `exp`, `nbf` and `jti`.",
     )
-    jti: Annotated[bool, HARMLESS] = Field(
+    jti: Annotated[bool, SAFE_TO_CHANGE] = Field(
         default=False, description="Whether each token has a random identifier, the claim `jti`."
     )
-    token_placement: Annotated[TokenPlacement, CountsAs(Placement.spelled)] = Field(
+    token_placement: Annotated[TokenPlacement, ComparedAs(Placement.spelled)] = Field(
         default=Placement(),
         description="Where the token goes in a request: `header`, `body` or `query`, or `{in: header, name: "
         "Authorization, scheme: Bearer}`. `prefix` instead of `scheme` is any text.",
@@ -218,9 +218,9 @@ class JwtSettings(KindSettings):
         names = {"issuer": "iss", "audience": "aud", "subject": "sub"}
         return f"this is a claim: write claims: {{{names.get(key, key)}: ...}}" if key in _OFTEN_CLAIMS else ""
 
-    def traits(self) -> Traits:
+    def traits(self) -> CredentialTraits:
         """One place; it calls nowhere."""
-        return Traits(
+        return CredentialTraits(
             self.token_placement.places(),
             watched=frozenset({401}),
             renewal_interval=self.renewal_interval,

@@ -7,7 +7,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
+from sidekey.credentials.base import (
+    Credential,
+    CredentialTraits,
+    FixedCredential,
+    Grant,
+    InjectionPoints,
+    KindSettings,
+    SecretInput,
+)
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys
 
@@ -34,9 +42,9 @@ class MtlsSettings(CertificateSettings, KindSettings):
         """The block itself."""
         return self
 
-    def traits(self) -> Traits:
+    def traits(self) -> CredentialTraits:
         """Nothing is put into a request."""
-        return Traits(Places())
+        return CredentialTraits(InjectionPoints())
 
     def inputs(self) -> Iterator[SecretInput]:
         """None: the certificate is bytes, and is read by its loader."""

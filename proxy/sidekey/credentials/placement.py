@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.credentials.base import Findings, Grant, Places
+from sidekey.credentials.base import Findings, Grant, InjectionPoints
 from sidekey.credentials.destination import Json
 from sidekey.credentials.fields import (
+    DocumentType,
     Section,
-    WrittenAs,
     check_header_name,
     check_parameter_name,
     check_prefix,
@@ -42,12 +42,12 @@ class Placement:
         """Whether the token is used as RFC 6750 says; after a word of its own only the config knows how."""
         return self.place != "header" or self.prefix.lower() == "bearer "
 
-    def places(self) -> Places:
+    def places(self) -> InjectionPoints:
         """The place by its kind."""
         names = (self.name,)
         if self.place == "header":
-            return Places(headers=names)
-        return Places(query=names) if self.place == "query" else Places(body=names)
+            return InjectionPoints(headers=names)
+        return InjectionPoints(query=names) if self.place == "query" else InjectionPoints(body=names)
 
     def spelled(self) -> list[Json]:
         """Place, name and what precedes the token; of a header and its scheme case does not count (RFC 9110 5.1, 11.1).
@@ -173,7 +173,7 @@ _SCHEMA: dict[str, Any] = {
 }
 TokenPlacement = Annotated[
     Placement,
-    WrittenAs(WrittenPlacement),
+    DocumentType(WrittenPlacement),
     PlainValidator(parse_placement),
     PlainSerializer(lambda placement: placement.place, return_type=str),
     WithJsonSchema(_SCHEMA),

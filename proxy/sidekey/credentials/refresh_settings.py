@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from sidekey.credentials.destination import HARMLESS
+from sidekey.credentials.destination import SAFE_TO_CHANGE
 from sidekey.credentials.units import Duration
 
 RENEWAL_INTERVAL = 60.0
@@ -22,13 +22,13 @@ def _at_least_a_second(seconds: float) -> float:
 RenewalInterval = Annotated[
     Duration,
     AfterValidator(_at_least_a_second),
-    HARMLESS,
+    SAFE_TO_CHANGE,
     Field(description="The shortest time between two refreshes that rejections by the upstream cause; at least `1s`."),
 ]
 
 SingleLiveToken = Annotated[
     bool,
-    HARMLESS,
+    SAFE_TO_CHANGE,
     Field(
         description="Whether a new token of the provider ends the client's previous one. Sidekey then refreshes a "
         "token only after it has expired or was rejected, and requests wait for the new token."

@@ -14,24 +14,24 @@ from pydantic import Field
 from sidekey.credentials.base import (
     Attempt,
     Call,
-    CallFault,
+    CallError,
     Credential,
+    CredentialTraits,
     Destinations,
     Findings,
     Grant,
+    InjectionPoints,
     Issued,
     KindSettings,
     Lineage,
     Outcome,
     Pairs,
-    Places,
     Reply,
     SecretInput,
-    Traits,
     Verdict,
 )
 from sidekey.credentials.calls import error_of_status, is_token, json_object, retry_after
-from sidekey.credentials.destination import CountsAs
+from sidekey.credentials.destination import ComparedAs
 from sidekey.credentials.endpoint import parse_endpoint
 from sidekey.credentials.fields import (
     Keys,
@@ -120,7 +120,7 @@ class ResponsysCredential(SecretHolder):
             try:
                 reply = yield self._call(_REFRESH, fields, headers=(("Authorization", attempt.memory),))
                 return self._issued(_REFRESH, reply)
-            except CallFault as error:
+            except CallError as error:
                 if error.outcome == "rate_limited":
                     raise
                 previous = error.outcome
@@ -158,7 +158,7 @@ class ResponsysCredential(SecretHolder):
             raise _error(step, reply, response or {})
         token = None if response is None else response.get("authToken")
         if response is None or not isinstance(token, str) or not is_token(token):
-            raise CallFault("invalid", f"{step} did not return a usable authToken")
+            raise CallError("invalid", f"{step} did not return a usable authToken")
         base_url = f"{_end_point(step, response.get('endPoint'))}{self.path_prefix}"
         # There is no scheme before the token.
         grant = Grant(headers=(("Authorization", token),), base_url=base_url, secrets=(token.encode("latin-1"),))
@@ -170,12 +170,12 @@ def _says_bad_token(response: Mapping[str, Any]) -> bool:
     return any(isinstance(text, str) and "not a valid authentication token" in text.lower() for text in said)
 
 
-def _error(step: str, reply: Reply, response: Mapping[str, Any]) -> CallFault:
+def _error(step: str, reply: Reply, response: Mapping[str, Any]) -> CallError:
     code = response.get("errorCode")
     if code == "API_LIMIT_EXCEEDED" and 400 <= reply.status < 500:
         reason = f"{step} returned {reply.status}: too many calls"
         asked = retry_after(reply.headers)
-        return CallFault("rate_limited", reason, retry_after=_LIMIT_WINDOW if asked is None else asked)
+        return CallError("rate_limited", reason, retry_after=_LIMIT_WINDOW if asked is None else asked)
     meaning = _REASONS.get(code) if isinstance(code, str) else None
     return error_of_status(step, reply, "" if meaning is None else f"({meaning})", settings=meaning is not None)
 
@@ -183,13 +183,13 @@ def _error(step: str, reply: Reply, response: Mapping[str, Any]) -> CallFault:
 def _end_point(step: str, value: object) -> str:
     """The origin that the response names; a bare host means https. Raises CallFault."""
     if not isinstance(value, str) or not value:
-        raise CallFault("invalid", f"{step} did not return an endPoint")
+        raise CallError("invalid", f"{step} did not return an endPoint")
     try:
         target = parse_endpoint(value if "://" in value else f"https://{value}")
     except ValueError:
-        raise CallFault("invalid", f"{step} returned an endPoint that is not an https URL") from None
+        raise CallError("invalid", f"{step} returned an endPoint that is not an https URL") from None
     if target.path != "/" or target.query is not None:
-        raise CallFault("invalid", f"{step} returned an endPoint with a path or query")
+        raise CallError("invalid", f"{step} returned an endPoint with a path or query")
     return str(target.origin)
 
 
@@ -241,14 +241,14 @@ class ResponsysSettings(KindSettings):
     needs_prefix = False
 
     type: Literal["responsys"] = Field(description="The kind: Oracle Responsys.")
-    login_endpoint: Annotated[Text, literally(_check_login), CountsAs(_origin)] = Field(
+    login_endpoint: Annotated[Text, literally(_check_login), ComparedAs(_origin)] = Field(
         description="The https base URL of the account's login host, such as `https://login2.responsys.net`."
     )
     username: Annotated[SecretOrText, literally(check_not_empty)] = Field(
         description="Name of the API user: a secret, or in a file also plain text."
     )
     password: Secret = Field(description="The user's password, as a reference.")
-    path_prefix: Annotated[PublicText, literally(_check_path), CountsAs(_below)] = Field(
+    path_prefix: Annotated[PublicText, literally(_check_path), ComparedAs(_below)] = Field(
         default_factory=lambda: Reference("text", _DEFAULT_PATH),
         description="Path of the API. Every target must be under this path, and Sidekey appends the path after "
         "`/i/ID` to it. The login is at `/auth/token` below the `/rest/api/vN` of this path, or below "
@@ -269,10 +269,10 @@ class ResponsysSettings(KindSettings):
         if mapping(integration.get("auth")).get("single_live_token") is True:
             yield ("auth", "single_live_token"), ONE_PROCESS
 
-    def traits(self) -> Traits:
+    def traits(self) -> CredentialTraits:
         """One header, and the base URL. A 500 may concern the token as well."""
-        places = Places(headers=("Authorization",))
-        return Traits(
+        places = InjectionPoints(headers=("Authorization",))
+        return CredentialTraits(
             places,
             calls=True,
             learns=True,

@@ -17,8 +17,9 @@ from pydantic_core.core_schema import ValidationInfo
 from sidekey.credentials.base import (
     Attempt,
     Call,
-    CallFault,
+    CallError,
     Credential,
+    CredentialTraits,
     Destinations,
     Findings,
     Issued,
@@ -28,7 +29,6 @@ from sidekey.credentials.base import (
     Provider,
     Reply,
     SecretInput,
-    Traits,
     Verdict,
 )
 from sidekey.credentials.basic import basic, check_user_name
@@ -49,7 +49,7 @@ from sidekey.credentials.calls import (
     sent_at,
     with_query,
 )
-from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.endpoint import check_endpoint, parse_endpoint, spelled_endpoint
 from sidekey.credentials.fields import (
     FieldPath,
@@ -143,14 +143,14 @@ class LoginResponse:
         response = json_object(reply.body)
         token = _text_of(reply.body) if self.token.part == "body" else self._found(reply, response)
         if not isinstance(token, str) or not is_token(token):
-            raise CallFault("invalid", f"{STEP} did not return a usable token {self.token}")
+            raise CallError("invalid", f"{STEP} did not return a usable token {self.token}")
         return token, self._life(response or {}, sent_at(reply.headers) or now)
 
     def _found(self, reply: Reply, response: Mapping[str, Any] | None) -> object:
         if self.token.part == "header":
             return reply.headers.get(self.token.name, "").strip(" \t")
         if response is None:
-            raise CallFault("invalid", f"{STEP} did not return a JSON object")
+            raise CallError("invalid", f"{STEP} did not return a JSON object")
         return find(response, self.token.name)
 
     def _life(self, response: Mapping[str, Any], sent: float) -> float:
@@ -381,7 +381,7 @@ Authentication = Annotated[
 class LoginSettings(Section):
     """The login."""
 
-    url: Annotated[Text, literally(check_endpoint), CountsAs(spelled_endpoint)] = Field(
+    url: Annotated[Text, literally(check_endpoint), ComparedAs(spelled_endpoint)] = Field(
         description="The https URL of the login. Its base URL is an allowed domain; the login itself is never a target."
     )
     method: Literal["POST", "PUT", "GET"] = Field(default="POST", description="Method; `GET` has no body.")
@@ -472,20 +472,20 @@ def _flat(tree: Mapping[str, Any]) -> list[tuple[str, Scalar]]:
 class SessionTokenSettings(Section):
     """Where the login's response contains the token and its lifetime."""
 
-    source: Annotated[str, AfterValidator(_check_token_field), CountsAs(_spelled_field)] = Field(
+    source: Annotated[str, AfterValidator(_check_token_field), ComparedAs(_spelled_field)] = Field(
         alias="from",
         description="A field of the JSON response, with dots between the names of nested objects; `header:NAME`; or "
         "`body` for the whole body (text or a JSON string). For a field named `body`, write `json:body`.",
     )
-    expires_in: Annotated[FieldPath | None, HARMLESS] = Field(
+    expires_in: Annotated[FieldPath | None, SAFE_TO_CHANGE] = Field(
         default=None, description="Where the response contains the token's lifetime in seconds, written like `from`."
     )
-    expires_at: Annotated[FieldPath | None, HARMLESS] = Field(
+    expires_at: Annotated[FieldPath | None, SAFE_TO_CHANGE] = Field(
         default=None,
         description="Instead of `expires_in`: where the response contains the token's expiry, in Unix seconds, Unix "
         "milliseconds or as RFC 3339.",
     )
-    lifetime: Annotated[Duration, AfterValidator(check_life), HARMLESS] = Field(
+    lifetime: Annotated[Duration, AfterValidator(check_life), SAFE_TO_CHANGE] = Field(
         default=DEFAULT_LIFE,
         description="How long Sidekey uses a token if the response has no lifetime; at least `1s`.",
     )
@@ -529,18 +529,18 @@ class SessionSettings(KindSettings):
     provider: Provider = None
     login: LoginSettings = Field(description="The login.")
     token: SessionTokenSettings = Field(description="Where the login's response contains the token.")
-    placement: Annotated[TokenPlacement, CountsAs(Placement.spelled)] = Field(
+    placement: Annotated[TokenPlacement, ComparedAs(Placement.spelled)] = Field(
         default=Placement(),
         description="Where the token goes in a request: `header`, `body` or `query`, or `{in: header, name: "
         'X-Session, scheme: ""}`. Default: `Authorization: Bearer`. In query and body, the default name '
         "is `access_token`. With an empty scheme, no word precedes the token.",
     )
-    rejected: Annotated[list[int], AfterValidator(_check_rejected), HARMLESS] = Field(
+    rejected: Annotated[list[int], AfterValidator(_check_rejected), SAFE_TO_CHANGE] = Field(
         default=[401],
         description="Statuses with which the upstream rejects the token, from 401, 403, 419, 440 and 498. Sidekey "
         "then logs in and sends the request once more.",
     )
-    logins_a_minute: Annotated[int, HARMLESS] = Field(
+    logins_a_minute: Annotated[int, SAFE_TO_CHANGE] = Field(
         default=5, ge=1, le=60, description="Maximum number of logins in a minute."
     )
     renewal_interval: RenewalInterval = RENEWAL_INTERVAL
@@ -557,9 +557,9 @@ class SessionSettings(KindSettings):
         if mapping(integration.get("auth")).get("single_live_token") is True:
             yield ("auth", "single_live_token"), ONE_PROCESS
 
-    def traits(self) -> Traits:
+    def traits(self) -> CredentialTraits:
         """One place, and the statuses of the config."""
-        return Traits(
+        return CredentialTraits(
             self.placement.places(),
             calls=True,
             watched=frozenset(self.rejected),

@@ -7,7 +7,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sidekey.credentials.base import Credential, Findings, FixedCredential, Grant, KindSettings, Places, Traits
+from sidekey.credentials.base import (
+    Credential,
+    CredentialTraits,
+    Findings,
+    FixedCredential,
+    Grant,
+    InjectionPoints,
+    KindSettings,
+)
 from sidekey.credentials.fields import Keys, mapping
 from sidekey.credentials.signatures.settings import SignatureFields, below, errors_between, warnings_of
 
@@ -38,9 +46,9 @@ class SignatureSettings(SignatureFields, KindSettings):
         """Of the signature."""
         yield from below(warnings_of(mapping(integration.get("auth"))), "auth")
 
-    def traits(self) -> Traits:
+    def traits(self) -> CredentialTraits:
         """No place but the signer's headers."""
-        return Traits(Places(), signing=self.rules())
+        return CredentialTraits(InjectionPoints(), signing=self.rules())
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """Nothing but a signer."""

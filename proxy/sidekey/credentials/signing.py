@@ -77,7 +77,7 @@ class OutgoingRequest:
         return OutgoingRequest(self.method, self.scheme, self.authority, self.target, lines, self.received)
 
 
-class Unique:
+class RandomIds:
     """Random bytes, 16 each: `message` stays the same however often a request is sent, `nonce` never does."""
 
     __slots__ = ("message", "nonce")
@@ -87,7 +87,7 @@ class Unique:
         self.nonce: Final = nonce
 
 
-UNDRAWN: Final = Unique(b"", b"")
+UNDRAWN: Final = RandomIds(b"", b"")
 """For signers into whose signatures nothing random goes."""
 
 
@@ -111,7 +111,7 @@ class Signer(ABC):
         """The names of the fields that `sign` adds to this request."""
 
     @abstractmethod
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
         """The field lines to add, each after its line end; `now` is in seconds since the epoch.
 
         `body` are the pieces of the whole body, never joined, and empty where the rules do not need it.
@@ -119,7 +119,7 @@ class Signer(ABC):
 
     @abstractmethod
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
     ) -> list[bytes]:
         """The bytes that `sign` signs, one text for each signature; never a key or a signature.
 
@@ -177,7 +177,7 @@ class SigningRules:
         return None
 
 
-class Successive(Signer):
+class ChainedSigner(Signer):
     """Two signers, one after the other: the second signs what the first has written as well."""
 
     def __init__(self, first: Signer, second: Signer) -> None:
@@ -195,13 +195,13 @@ class Successive(Signer):
         """Those of both."""
         return self._first.names(request) + self._second.names(request)
 
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
         """The lines of both."""
         lines = self._first.sign(request, body, now, unique)
         return lines + self._second.sign(request.and_lines(lines), body, now, unique)
 
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
     ) -> list[bytes]:
         """The texts of both; to the second, what the first has written is `[redacted]`."""
         texts = self._first.explain(request, body, now, unique)
@@ -210,7 +210,7 @@ class Successive(Signer):
         return texts + self._second.explain(request.and_lines(lines), body, now, unique)
 
 
-class SuccessiveRules(SigningRules):
+class ChainedSigningRules(SigningRules):
     """The rules of two signers, one after the other."""
 
     def __init__(self, first: SigningRules, second: SigningRules) -> None:

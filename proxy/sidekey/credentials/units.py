@@ -12,17 +12,17 @@ _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_00
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _QUANTITY = re.compile(r"(0|[1-9][0-9]{0,14})([A-Za-z]+)")
 
-LONGEST = 365 * 86_400.0
+MAX_DURATION = 365 * 86_400.0
 """Seconds. A longer duration is a mistake; "no limit" is 0s where a key allows it."""
 
-LONGEST_KEPT = 10 * LONGEST
+MAX_RETENTION = 10 * MAX_DURATION
 """Seconds, of what is kept for a time."""
 
-LARGEST = 1 << 40
+MAX_SIZE = 1 << 40
 """Bytes."""
 
 
-def parse_duration(raw: object, longest: float = LONGEST) -> float:
+def parse_duration(raw: object, longest: float = MAX_DURATION) -> float:
     """Seconds of a text such as `5s` or `250ms`. Raises ValueError, which says what must be true."""
     seconds = _parse(raw, _MILLISECONDS, "a whole number and a unit (ms, s, m, h or d), such as 5s") / 1000
     if seconds > longest:
@@ -33,7 +33,7 @@ def parse_duration(raw: object, longest: float = LONGEST) -> float:
 def parse_size(raw: object) -> int:
     """Bytes of a text such as `64KiB`. Raises ValueError, which says what must be true."""
     size = _parse(raw, _BYTES, "a whole number and a unit (B, KiB, MiB or GiB), such as 64KiB")
-    if size > LARGEST:
+    if size > MAX_SIZE:
         raise ValueError("must be at most 1024GiB")
     return size
 
@@ -78,7 +78,7 @@ Duration = Annotated[
 
 Retention = Annotated[
     float,
-    PlainValidator(partial(parse_duration, longest=LONGEST_KEPT)),
+    PlainValidator(partial(parse_duration, longest=MAX_RETENTION)),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema(_schema(_MILLISECONDS, "Duration")),
 ]

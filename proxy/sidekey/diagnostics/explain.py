@@ -11,10 +11,10 @@ from sidekey.config.addresses import address_refusal
 from sidekey.config.field_types import check_method
 from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import TOKEN
-from sidekey.credentials.signing import OutgoingRequest, Signer, SigningRules, SuccessiveRules, Unique
+from sidekey.credentials.signing import ChainedSigningRules, OutgoingRequest, RandomIds, Signer, SigningRules
 from sidekey.observe.output import printable
 from sidekey.policy.addresses import Address
-from sidekey.policy.decide import Admitted, Denied, IntegrationRules, Unmatched, readmit
+from sidekey.policy.decide import Admitted, Denied, IntegrationRules, PassthroughPolicy, decide_again
 from sidekey.policy.headers import REQUEST_ROLES, Role, classify, normalise
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.redaction import MARK
@@ -22,7 +22,7 @@ from sidekey.policy.targets import Decision, Policy, judge
 from sidekey.policy.urls import DEFAULT_PORTS, InvalidTarget, Origin, Target, parse_target
 from sidekey.proxy.content_coding import acceptable
 from sidekey.proxy.upstream.request_writer import field_lines
-from sidekey.snapshot.snapshot import Integration, Passing, Snapshot
+from sidekey.snapshot.snapshot import Integration, Passthrough, Snapshot
 
 CONNECT_NOTE = (
     "for an https:// URL, set HTTPS_PROXY in the client and let it trust Sidekey's local CA, because Sidekey "
@@ -53,7 +53,7 @@ SIGNED_NOTE = "an ID and a nonce are new for each request: here they are zeros"
 REDACTED_NOTE = "Sidekey replaces the secrets that it adds with [redacted] in response bodies too"
 
 
-_ZEROS: Final = Unique(bytes(16), bytes(16))
+_ZEROS: Final = RandomIds(bytes(16), bytes(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ class _Candidate:
 
 
 def explain(
-    integration: Integration, url: str, passing: Passing | None = None, sample: Sample | None = None
+    integration: Integration, url: str, passing: Passthrough | None = None, sample: Sample | None = None
 ) -> Explanation:
     """Judge `url`: an absolute URL as at the forward proxy, or what follows `/i/ID` at the reverse proxy.
 
@@ -229,9 +229,9 @@ def explain(
     door, as_sent = ("reverse", f"/i/{integration.id}{url}") if reverse else ("forward", url)
     candidate, unmatched = _Candidate(integration), None
     if passing is not None:
-        unmatched = Unmatched(_Candidate(passing.nobody), passing.coverage, passing.unresolved)
+        unmatched = PassthroughPolicy(_Candidate(passing.nobody), passing.coverage, passing.unresolved)
     head = _head(candidate.rules, as_sent, sample)
-    decision = readmit(head, candidate, unmatched)
+    decision = decide_again(head, candidate, unmatched)
     if isinstance(decision, Admitted) and decision.target is None:
         reason = "a value that decides where the credential may go cannot be read"
         return Explanation(integration, door, as_sent, None, Decision(False, "credential_unavailable", reason))
@@ -324,7 +324,7 @@ def _signer(integration: Integration, rules: SigningRules) -> Signer | None:
     if isinstance(credential, FixedCredential):
         return credential.grant.signer
     # Where another signer comes with the token, the supplement's signs what that has written.
-    return None if supplement is None or isinstance(rules, SuccessiveRules) else supplement.signer
+    return None if supplement is None or isinstance(rules, ChainedSigningRules) else supplement.signer
 
 
 def _with_query(target: str, names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sidekey.diagnostics.explain import explain
 from sidekey.errors import Problem
 from sidekey.policy.messages import RequestHead
-from sidekey.presets.preset import OVERSIZED, Filled
+from sidekey.presets.preset import OVERSIZED, FilledRequest
 from sidekey.snapshot.snapshot import Preset, Snapshot
 
 CREDENTIAL: Final = "[credential]"
@@ -71,7 +71,7 @@ def preview(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str =
     return Preview(preset, None, head.method.decode(), judged["sent_on"], headers, found.body, credential)
 
 
-def made(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str = "") -> Filled | Problem:
+def made(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str = "") -> FilledRequest | Problem:
     """What a preset makes of what a caller sends, which has this Content-Type; empty: the one that is asked for."""
     rules, limits = preset.rules, snapshot.limits
     line = f"\r\nContent-Type: {content_type or preset.accepts}".encode()
@@ -80,7 +80,7 @@ def made(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str = ""
     if isinstance(received, Problem):
         return received
     if not rules.has_body:
-        return Filled(received, data)
+        return FilledRequest(received, data)
     if len(data) > limits.preset_parameters:
         return OVERSIZED
     return rules.fill(received, data, most=limits.preset_body, longest=limits.target)

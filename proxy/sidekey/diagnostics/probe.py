@@ -23,12 +23,12 @@ NOT_REQUESTED = "the server did not request a client certificate, so the integra
 REAL = "this was a real request: the upstream may have acted on it"
 _FIRST_FINAL = 200
 _MORE = 64 << 10
-_LONGEST_BODY = 16 << 20
+_MAX_BODY_SIZE = 16 << 20
 """Bytes of a response body that are read before the connection is closed."""
 _BODY_SECONDS = 10.0
 """Seconds for reading these: an event stream never ends."""
 _HEAD_SECONDS = 60.0
-_LONGEST_WAIT = 3600
+_MAX_RETRY_AFTER = 3600
 """Seconds that a `Retry-After` counts for at most."""
 _OK = range(200, 201)
 _SUCCESSFUL = range(200, 300)
@@ -178,7 +178,7 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, a
             None,
             f"{_phrase(status)}, from the upstream",
             request_id=fields["sidekey-request-id"],
-            retry_after=None if seconds is None else min(ceil(seconds), _LONGEST_WAIT),
+            retry_after=None if seconds is None else min(ceil(seconds), _MAX_RETRY_AFTER),
         )
         if "proxy-status" not in fields:
             await _discard_body(reader)
@@ -198,7 +198,7 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, a
 
 async def _discard_body(reader: asyncio.StreamReader) -> None:
     """Read to the end of the connection, so that the data plane does not record a caller who left."""
-    left = _LONGEST_BODY
+    left = _MAX_BODY_SIZE
     with suppress(TimeoutError, OSError):
         async with asyncio.timeout(_BODY_SECONDS):
             while left > 0 and (piece := await reader.read(_MORE)):

@@ -20,9 +20,9 @@ from sidekey.network.happy_eyeballs import connect_problem, first_connected
 from sidekey.network.resolve import Resolver
 from sidekey.network.source_address import local_error, of_family
 from sidekey.network.tls import TlsContexts, prepare_trust, tls_problem
-from sidekey.network.tls_sessions import Personal, Sessions
+from sidekey.network.tls_sessions import IdentityContexts, Sessions
 from sidekey.network.tls_transport import TlsTransport
-from sidekey.policy.addresses import Address, AllowPrivate, Only, is_loopback, literal
+from sidekey.policy.addresses import Address, AllowPrivate, NetworkOverride, is_loopback, literal
 from sidekey.policy.urls import Origin
 from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
 
@@ -42,7 +42,7 @@ class Dialer:
         self._rules = rules
         self._resolver = Resolver(rules) if resolver is None else resolver
         self._contexts = TlsContexts()
-        self._personal = Personal()
+        self._personal = IdentityContexts()
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Get ready to dial by the rules of another snapshot; the result does so from then on.
@@ -130,7 +130,7 @@ class Dialer:
     ) -> tuple[Sequence[Address], ssl.SSLContext | None]:
         """Resolve and judge: at least one address, and the TLS context where the origin is https."""
         # Read before the lookup: its result is judged by the rules that it was found under.
-        if isinstance(allow_private, Only):
+        if isinstance(allow_private, NetworkOverride):
             allowed = allow_private.networks
         else:
             allowed = (*self._rules.allow_private, *allow_private)

@@ -21,7 +21,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from yarl import URL
 
-from sidekey.credentials.base import Call, CallFault, Outcome, Pairs, Reply
+from sidekey.credentials.base import Call, CallError, Outcome, Pairs, Reply
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
@@ -41,13 +41,13 @@ A process that was stopped finds its deadline passed and the response unread, wh
 token.
 """
 
-LARGEST_HEAD = 256 << 10
+MAX_HEAD_SIZE = 256 << 10
 """Bytes of a response beside its body: header fields, interim responses, sizes and extensions of chunks, trailers."""
 
-LARGEST_FIELD = 64 << 10
+MAX_FIELD_SIZE = 64 << 10
 """Bytes of one header field or status line: some platforms send policies and cookies of more than the usual 8 KiB."""
 
-MOST_INTERIM = 16
+MAX_INTERIM_RESPONSES = 16
 """Interim responses that may wait to be skipped: at full speed they would keep the event loop from everything else."""
 
 _OUTCOMES: dict[str, Outcome] = {"dns_timeout": "timeout", "connection_timeout": "timeout"}
@@ -57,7 +57,7 @@ _LINE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 """Text without controls other than tab (RFC 9110 5.5)."""
 
 _NOT_HTTP = "did not return a valid HTTP/1.1 response"
-_LONG_FIELD = f"returned a header field of more than {LARGEST_FIELD >> 10} KiB"
+_LONG_FIELD = f"returned a header field of more than {MAX_FIELD_SIZE >> 10} KiB"
 _CUT = "closed the connection in the middle of its response"
 _NOT_GZIP = "returned a body that is not valid gzip"
 
@@ -131,16 +131,16 @@ class Fetcher:
             if loop.time() > send_by:
                 # The process was stopped meanwhile. Nobody might be there for the response, which may spend a token.
                 protocol.close()
-                raise CallFault("timeout", f"{call.step}: the connection to it took too long", unspent=True)
+                raise CallError("timeout", f"{call.step}: the connection to it took too long", unspent=True)
             return protocol
 
         try:
             async with self._turn(call.step, target.origin, send_by), _until(deadline):
                 return await _send(call, target, largest, _OnlyConnection(connect), identity)
         except TimeoutError:
-            raise CallFault("timeout", f"{call.step} did not respond in time") from None
+            raise CallError("timeout", f"{call.step} did not respond in time") from None
         except _ResponseFault as fault:
-            raise CallFault(fault.outcome, f"{call.step} {fault.reason}") from None
+            raise CallError(fault.outcome, f"{call.step} {fault.reason}") from None
         except ProblemError as raised:
             raise _of_step(call.step, raised.problem) from None
 
@@ -159,7 +159,7 @@ class Fetcher:
                     async with asyncio.timeout_at(deadline):
                         await slots.acquire()
                 except TimeoutError:
-                    raise CallFault("timeout", f"{step} skipped: {reason}", unspent=True) from None
+                    raise CallError("timeout", f"{step} skipped: {reason}", unspent=True) from None
                 taken.append(slots)
             yield
         finally:
@@ -190,7 +190,7 @@ class _Protocol(ResponseHandler):
         self.parse_error: BaseException | None = None
         self.error: BaseException | None = None
         self._body: aiohttp.StreamReader = aiohttp.EMPTY_PAYLOAD
-        self._most = self._left = largest + LARGEST_HEAD
+        self._most = self._left = largest + MAX_HEAD_SIZE
 
     def data_received(self, data: bytes) -> None:
         """Parse what was received, and leave a server that does not stop."""
@@ -199,7 +199,7 @@ class _Protocol(ResponseHandler):
         super().data_received(data)
         if self._left < 0:
             self.excess = f"returned more than {self._most >> 10} KiB with its header fields"
-        elif len(self) > MOST_INTERIM:
+        elif len(self) > MAX_INTERIM_RESPONSES:
             self.excess = "returned too many interim responses"
         if self.excess and self.transport is not None:
             self.transport.abort()
@@ -257,8 +257,8 @@ async def _send(
         auto_decompress=False,
         skip_auto_headers=("Accept", "Content-Type"),
         timeout=aiohttp.ClientTimeout(),
-        max_line_size=LARGEST_FIELD,
-        max_field_size=LARGEST_FIELD,
+        max_line_size=MAX_FIELD_SIZE,
+        max_field_size=MAX_FIELD_SIZE,
     ) as session:
         try:
             response = await session.request(
@@ -368,12 +368,12 @@ def _headers(call: Call, target: Target) -> Pairs:
     return tuple((name, value.encode("latin-1").decode()) for name, value in fields)
 
 
-def _of_step(step: str, problem: Problem, *, unspent: bool = False) -> CallFault:
+def _of_step(step: str, problem: Problem, *, unspent: bool = False) -> CallError:
     """Describe a problem of the upstream as the step's: "token endpoint: its certificate is refused: ..."."""
     detail = problem.detail
     for peer in ("the upstream", "the target"):
         detail = detail.replace(f"{peer}'s", "its").replace(peer, "it")
-    return CallFault(
+    return CallError(
         _OUTCOMES.get(problem.error, "unreachable"),
         f"{step}: {detail}",
         settings=problem.code == "destination_denied" or problem.error == "proxy_configuration_error",

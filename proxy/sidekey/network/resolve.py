@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sidekey.errors import Problem, ProblemError
 from sidekey.policy.addresses import Address, literal
-from sidekey.refresh import Failed, Refresh
+from sidekey.refresh import Failed, SingleFlight
 from sidekey.snapshot.snapshot import NetworkRules
 
 Table = dict[str, tuple[Address, ...]]
@@ -99,7 +99,7 @@ class Resolver:
         self._search = rules.search
         self._hosts_file = HostsFile() if hosts_file is None else hosts_file
         self._lookup = lookup
-        self._lookups: dict[str, Refresh[tuple[Address, ...], str]] = {}
+        self._lookups: dict[str, SingleFlight[tuple[Address, ...], str]] = {}
         self._threads = asyncio.Semaphore(MAX_LOOKUPS)
 
     def renewed(self, rules: NetworkRules) -> Resolver:
@@ -136,10 +136,10 @@ class Resolver:
     async def _join(self, host: str) -> _Outcome:
         lookup = self._lookups.get(host)
         if lookup is None:
-            lookup = self._lookups[host] = Refresh()
+            lookup = self._lookups[host] = SingleFlight()
         return await lookup.join(partial(self._look_up, host, lookup))
 
-    async def _look_up(self, host: str, lookup: Refresh[tuple[Address, ...], str]) -> _Outcome:
+    async def _look_up(self, host: str, lookup: SingleFlight[tuple[Address, ...], str]) -> _Outcome:
         """Wait for a thread and look up in it. What nobody waits for by then is not looked up."""
         try:
             await self._threads.acquire()

@@ -19,12 +19,12 @@ RESUMES = sys.version_info >= (3, 13, 1)
 MAX_AGE = 3600.0
 """Seconds after which a certificate is verified again, however long the tickets of the peer live (up to 7 days)."""
 
-MOST_PERSONAL = 512
+MAX_IDENTITY_CONTEXTS = 512
 """Slots with a client certificate: a context and a session of OpenSSL take 38 KiB, and there may be thousands of
 certificates, most of which are used by one connection that is kept."""
 
 
-class Offer(NamedTuple):
+class ResumableSession(NamedTuple):
     """A session to resume. `until` is when the certificate behind it must be verified again, on the monotonic clock."""
 
     session: ssl.SSLSession
@@ -43,9 +43,9 @@ class Sessions:
 
     def __init__(self) -> None:
         self._context: ssl.SSLContext | None = None
-        self._offer: Offer | None = None
+        self._offer: ResumableSession | None = None
 
-    def offer(self, context: ssl.SSLContext) -> Offer | None:
+    def offer(self, context: ssl.SSLContext) -> ResumableSession | None:
         """What a new connection may resume. A session lives and dies with its context.
 
         The context is held from here on, so that one with a client certificate lives as long as the slot.
@@ -56,7 +56,7 @@ class Sessions:
             self._offer = None
         return self._offer
 
-    def keep(self, context: ssl.SSLContext, tls: ssl.SSLObject, offered: Offer | None) -> None:
+    def keep(self, context: ssl.SSLContext, tls: ssl.SSLObject, offered: ResumableSession | None) -> None:
         """Take the session of a connection whose response has begun; TLS 1.3 sends its tickets before that."""
         if not RESUMES or context is not self._context:
             return
@@ -67,7 +67,7 @@ class Sessions:
         # A resumed session depends on the verification of the first one.
         limit = offered.until if offered is not None and tls.session_reused else now + MAX_AGE
         lifetime = session.ticket_lifetime_hint or session.timeout
-        self._offer = Offer(session, min(now + lifetime, limit))
+        self._offer = ResumableSession(session, min(now + lifetime, limit))
 
     def forget(self) -> None:
         """Drop the session: after a handshake that failed (RFC 8446 6.2)."""
@@ -78,10 +78,10 @@ class Sessions:
         self._context = self._offer = None
 
 
-class Personal:
+class IdentityContexts:
     """The slots that hold a context of their own, for a client certificate: so many at most, those used last."""
 
-    def __init__(self, most: int = MOST_PERSONAL) -> None:
+    def __init__(self, most: int = MAX_IDENTITY_CONTEXTS) -> None:
         self._most = most
         self._slots: WeakKeyDictionary[Sessions, None] = WeakKeyDictionary()
 

@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from typing import Any, cast
 
-from sidekey.network.tls_sessions import Offer, Sessions
+from sidekey.network.tls_sessions import ResumableSession, Sessions
 
 _CHUNK = 64 << 10
 """Bytes taken from or given to TCP at once: bounds what the BIOs hold, since a memory BIO grows but never shrinks."""
@@ -107,7 +107,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._context = context
         self._sessions = sessions
         self._ready: asyncio.Future[None] | None = ready
-        self._offer: Offer | None = None if sessions is None else sessions.offer(context)
+        self._offer: ResumableSession | None = None if sessions is None else sessions.offer(context)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = context.wrap_bio(

@@ -19,7 +19,7 @@ from sidekey.snapshot.snapshot import Snapshot
 
 Source = Literal["files", "store"]
 
-MOST: Final = 100
+MAX_PATHS: Final = 100
 """Paths in each list of a line."""
 
 
@@ -65,8 +65,8 @@ class AuditLog:
             "source": source,
             "by": by,
             "revision": changes.revision,
-            **{key: found[:MOST] for key, found in paths.items()},
-            "omitted": {key: len(found) - MOST for key, found in paths.items() if len(found) > MOST},
+            **{key: found[:MAX_PATHS] for key, found in paths.items()},
+            "omitted": {key: len(found) - MAX_PATHS for key, found in paths.items() if len(found) > MAX_PATHS},
         }
         line = {key: value for key, value in line.items() if value}
         self._put(json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n")

@@ -15,7 +15,7 @@ import click
 
 from sidekey.errors import ProblemError
 
-_LONGEST = 20
+_MAX_ENTRIES = 20
 """Entries of a chain or a traceback that are described; a recursion can make thousands."""
 
 
@@ -33,7 +33,7 @@ def describe(exc: BaseException) -> dict[str, list[str]]:
 def _chain(exc: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     link: BaseException | None = exc
-    while link is not None and id(link) not in seen and len(seen) < _LONGEST:
+    while link is not None and id(link) not in seen and len(seen) < _MAX_ENTRIES:
         seen.add(id(link))
         yield link
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
@@ -45,7 +45,7 @@ def _name(exc: BaseException) -> str:
     if isinstance(exc, ProblemError):
         return f"{name}({exc.problem.code})"
     if isinstance(exc, BaseExceptionGroup):
-        return f"{name}({', '.join(_name(member) for member in exc.exceptions[:_LONGEST])})"
+        return f"{name}({', '.join(_name(member) for member in exc.exceptions[:_MAX_ENTRIES])})"
     if isinstance(exc, OSError) and (word := errno.errorcode.get(exc.errno or 0)):
         return f"{name}({word})"
     return name
@@ -58,7 +58,7 @@ def _places(trace: TracebackType | None) -> list[str]:
         if module.partition(".")[0] == "sidekey" or trace.tb_next is None:
             places.append(f"{module}:{trace.tb_lineno} {trace.tb_frame.f_code.co_qualname}")
         trace = trace.tb_next
-    return places[-_LONGEST:]
+    return places[-_MAX_ENTRIES:]
 
 
 def is_of_output(error: OSError) -> bool:

@@ -29,7 +29,7 @@ _EVERY: Final = 60.0
 _FAILURES_EVERY: Final = 5.0
 """Seconds between two writes of failures."""
 
-_AT_ONCE: Final = 200
+_YIELD_AFTER: Final = 200
 """Counters or states that are looked at before others have the loop again."""
 
 _BATCH: Final = 100
@@ -38,13 +38,13 @@ _BATCH: Final = 100
 _PAUSE: Final = 0.05
 """Seconds between two transactions, for other work of the store."""
 
-_MOST_WAITING: Final = 2000
+_MAX_WAITING: Final = 2000
 """Failures that wait to be written."""
 
-_MOST_KEPT: Final = 200
+_MAX_FAILURES: Final = 200
 """Failures that a process without a store keeps: enough to see what fails now."""
 
-_MOST_HOURS: Final = 10_000
+_MAX_HOURS: Final = 10_000
 """Rows of usage that a process without a store keeps: 3 MB."""
 
 _GRACE: Final = 5.0
@@ -102,7 +102,7 @@ class _Memory:
             key = hour.kind, hour.id, hour.hour
             before = self._hours.pop(key, None)
             self._hours[key] = hour if before is None else hour._replace(counters=_sum(before.counters, hour.counters))
-            if len(self._hours) > _MOST_HOURS:
+            if len(self._hours) > _MAX_HOURS:
                 del self._hours[next(iter(self._hours))]
 
     def usage(self, kind: str, names: Container[str], since: int) -> tuple[list[Hour], dict[str, int]]:
@@ -151,7 +151,7 @@ class History:
         name, at = stats.integration, int(time.time())
         if (name, at) in self._failures or name not in self._metrics.integrations:
             return
-        if len(self._failures) == (_MOST_KEPT if self._store is None else _MOST_WAITING):
+        if len(self._failures) == (_MAX_FAILURES if self._store is None else _MAX_WAITING):
             del self._failures[next(iter(self._failures))]
         preset = self._snapshot().presets.get(line.preset)
         self._failures[name, at] = Failure(
@@ -238,7 +238,7 @@ class History:
                 self._suspects.pop(gone, None)
         for number, (name, state) in enumerate((await store.failing(since)).items(), 1):
             self._note_state(name, state)
-            if number % _AT_ONCE == 0:
+            if number % _YIELD_AFTER == 0:
                 await asyncio.sleep(0)
 
     async def _write_usage(self) -> None:
@@ -256,7 +256,7 @@ class History:
                 hours, counted = [], {}
                 if not self._closing.is_set():
                     await asyncio.sleep(_PAUSE)
-            elif number % _AT_ONCE == 0:
+            elif number % _YIELD_AFTER == 0:
                 await asyncio.sleep(0)
         if hours:
             await self._add(hours, counted)

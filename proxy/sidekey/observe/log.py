@@ -23,7 +23,7 @@ from sidekey.observe.clock import Clock
 from sidekey.observe.exceptions import describe
 from sidekey.observe.output import Output, open_file, open_standard_error
 from sidekey.observe.writer import LineWriter
-from sidekey.publish import Refused
+from sidekey.publish import PublishRefused
 from sidekey.snapshot.snapshot import Log, Snapshot
 
 
@@ -116,7 +116,7 @@ def open_log(log: Log) -> Output:
         return open_file(log.file, log.format)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
-        raise Refused(
+        raise PublishRefused(
             f"log.file: {log.file} cannot be opened for writing: {reason}: change that, or the path"
         ) from None
 

@@ -34,7 +34,7 @@ _WIDTH: Final = 7
 """Of a level, so that events are below one another."""
 
 
-class Text:
+class TextFormatter:
     """Makes text of lines, with `colours` or without."""
 
     def __init__(self, *, colours: bool) -> None:
@@ -136,4 +136,4 @@ def _render(fd: int, format_: Format) -> Render | None:
         return None
     # https://no-color.org: whatever it says, as long as it is not empty.
     colours = on_terminal and not os.environ.get("NO_COLOR", "") and os.environ.get("TERM") != "dumb"
-    return Text(colours=colours).render
+    return TextFormatter(colours=colours).render

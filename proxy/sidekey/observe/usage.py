@@ -100,7 +100,7 @@ def _counters(outcomes: Mapping[str, int], buckets: list[int]) -> Counters:
     return sum(outcomes.values()), sum(columns), *columns, *latency
 
 
-MOST: Final = 1000
+MAX_INTEGRATIONS: Final = 1000
 """Integrations that are remembered."""
 
 _FAILURES: Final = frozenset(
@@ -181,7 +181,7 @@ class Traffic:
     def _record(self, integration: str) -> _Record:
         record = self._records.setdefault(integration, _Record())
         self._records.move_to_end(integration)
-        if len(self._records) > MOST:
+        if len(self._records) > MAX_INTEGRATIONS:
             self._records.popitem(last=False)
         return record
 

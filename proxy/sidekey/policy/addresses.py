@@ -90,13 +90,13 @@ _UNSPECIFIED_AND_LOOPBACK: Final[tuple[IPv6Address, ...]] = (IPv6Address("::"), 
 
 
 @dataclass(frozen=True, slots=True)
-class Only:
+class NetworkOverride:
     """Networks that may be dialled although they are not global, in place of those of the config."""
 
     networks: tuple[Network, ...] = ()
 
 
-AllowPrivate = tuple[Network, ...] | Only
+AllowPrivate = tuple[Network, ...] | NetworkOverride
 """The networks of an integration that may be dialled although they are not global: beside the config's, or `Only`."""
 
 

@@ -10,7 +10,7 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from sidekey.policy.parameters import begins_any
+from sidekey.policy.parameters import contains_prefix
 from sidekey.policy.targets import Prefix
 from sidekey.policy.urls import Target
 
@@ -33,25 +33,25 @@ _OF_QUERIES: Final = str.maketrans(
 )
 
 
-class Spelling(NamedTuple):
+class CanonicalForm(NamedTuple):
     """How targets of an integration are spelled. `reserved` begins names of parameters that no caller may send."""
 
     reserved: str
 
     def spell(self, target: Target) -> Target:
         """The target in its one spelling; nothing is sent of a query without parts."""
-        return target._replace(path=spelled_path(target.path), query=spelled_query(target.query) or None)
+        return target._replace(path=canonical_form(target.path), query=spelled_query(target.query) or None)
 
     def spell_prefix(self, prefix: Prefix) -> Prefix:
         """A prefix as it is in spelled targets."""
-        return Prefix(prefix.origin, spelled_path(prefix.path))
+        return Prefix(prefix.origin, canonical_form(prefix.path))
 
     def reserves_any(self, query: str) -> bool:
         """Return True if the query has a parameter with a reserved name, in any spelling. Raises UnreadableNames."""
-        return begins_any(query, self.reserved)
+        return contains_prefix(query, self.reserved)
 
 
-def spelled_path(path: str) -> str:
+def canonical_form(path: str) -> str:
     """A path with each segment decoded once and encoded once."""
     return _ESCAPE.sub(_spelled_escape, path).translate(_OF_PATHS)
 

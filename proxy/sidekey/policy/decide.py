@@ -17,14 +17,14 @@ from sidekey.errors import Denial, Problem
 from sidekey.policy import naming
 from sidekey.policy import targets as policy
 from sidekey.policy.callers import Caller, find_caller
-from sidekey.policy.canonical import Spelling
+from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.headers import Role
 from sidekey.policy.match import Coverage, Matching, is_under
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.parameters import UnreadableNames, names_any, overrides_method
+from sidekey.policy.parameters import UnreadableNames, contains_parameter, overrides_method
 from sidekey.policy.paths import UnreadablePath
 from sidekey.policy.targets import Policy, Prefix, upgrade
-from sidekey.policy.tunnel import Entry
+from sidekey.policy.tunnel import TunnelEntry
 from sidekey.policy.urls import Authority, InvalidTarget, Origin, Target, parse_authority, parse_target
 
 COMMON_METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
@@ -61,7 +61,7 @@ class IntegrationRules:
     unresolved: bool = False
     stored: bool = False
     kept: frozenset[bytes] = frozenset()
-    spelling: Spelling | None = None
+    spelling: CanonicalForm | None = None
 
     @classmethod
     def of(
@@ -74,7 +74,7 @@ class IntegrationRules:
         unresolved: bool,
         stored: bool = False,
         kept: frozenset[bytes] = frozenset(),
-        spelling: Spelling | None = None,
+        spelling: CanonicalForm | None = None,
     ) -> IntegrationRules:
         """The rules of an integration before a grant has learnt anything."""
         methods = DEFAULT_METHODS
@@ -128,7 +128,7 @@ C = TypeVar("C", bound=Candidate)
 C_co = TypeVar("C_co", bound=Candidate, covariant=True)
 
 
-class Unmatched(Generic[C_co]):
+class PassthroughPolicy(Generic[C_co]):
     """How targets of the forward proxy that no integration covers go on, without a credential.
 
     `candidate` stands where an integration does for other targets. `unresolved` are the integrations of which it is
@@ -193,7 +193,7 @@ class Routes(Protocol[C_co]):
         ...
 
     @property
-    def unmatched(self) -> Unmatched[C_co] | None:
+    def unmatched(self) -> PassthroughPolicy[C_co] | None:
         """How targets that no integration covers go on; None where they are denied."""
         ...
 
@@ -281,7 +281,7 @@ _STORE_DECIDES: Final = frozenset({"token_unknown", "integration_unknown", "pres
 """Denials that a stored caller, integration or preset could turn into an admission. All others are final."""
 
 
-class Named(Generic[C_co]):
+class RequestIdentity(Generic[C_co]):
     """As whose a request goes (None: it named nobody), who sends it, and the name and the token that it gave."""
 
     __slots__ = ("caller", "candidate", "name", "token")
@@ -293,7 +293,7 @@ class Named(Generic[C_co]):
         self.token: Final = token
 
 
-class Tunnelled(Generic[C_co]):
+class TunnelAdmitted(Generic[C_co]):
     """A tunnel to `authority` may be opened: what is known of it, and of who opens it.
 
     `candidate` is the integration that was named; None where each request inside goes to the one that covers it. Where
@@ -320,9 +320,9 @@ class Tunnelled(Generic[C_co]):
         self.token: Final = token
         self.caller: Final = caller
 
-    def entry(self, scheme: str) -> Entry:
+    def entry(self, scheme: str) -> TunnelEntry:
         """How requests of this scheme come in by the tunnel."""
-        return Entry(self.authority.origin(scheme), self.name, self.token)
+        return TunnelEntry(self.authority.origin(scheme), self.name, self.token)
 
 
 def is_forward(target: bytes) -> bool:
@@ -330,7 +330,7 @@ def is_forward(target: bytes) -> bool:
     return not target.startswith(b"/") and target != b"*"
 
 
-def named_id(head: RequestHead, entry: Entry | None = None) -> str:
+def named_id(head: RequestHead, entry: TunnelEntry | None = None) -> str:
     """The ID that a request gives, whatever was decided of it; empty where it gives none, or two."""
     written = head.proxy_authorization
     try:
@@ -360,7 +360,7 @@ def decide(
     head: RequestHead,
     callers: Mapping[bytes, Caller] | None,
     routes: Routes[C],
-    entry: Entry | None = None,
+    entry: TunnelEntry | None = None,
     *,
     awaits_store: bool = False,
 ) -> Admitted[C] | Denied[C]:
@@ -377,7 +377,7 @@ def decide(
 
 
 def _decide(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], entry: Entry | None
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], entry: TunnelEntry | None
 ) -> Admitted[C] | Denied[C]:
     forward = is_forward(head.target)
     if entry is not None and (not forward or head.method == b"CONNECT"):
@@ -395,7 +395,7 @@ def _decide(
 
 
 def _decide_named(
-    head: RequestHead, found: Named[C], routes: Routes[C], entry: Entry | None
+    head: RequestHead, found: RequestIdentity[C], routes: Routes[C], entry: TunnelEntry | None
 ) -> Admitted[C] | Denied[C]:
     """Decide on a request that says whose it is, as far as it does, and who sends it."""
     candidate = found.candidate
@@ -429,7 +429,7 @@ _NOT_ITS_INTEGRATION: Final = replace(_NO_INTEGRATION, denial="integration_unlis
 
 
 def authenticate(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, user: naming.Naming, entry: Entry | None = None
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, user: naming.Naming, entry: TunnelEntry | None = None
 ) -> Caller | Problem | None:
     """Find the caller by the token that the request gives; None if there are no callers. Raises InvalidNaming."""
     if callers is None:
@@ -443,8 +443,12 @@ def authenticate(
 
 
 def _name(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], named: bytes, entry: Entry | None
-) -> Named[C] | Denied[C]:
+    head: RequestHead,
+    callers: Mapping[bytes, Caller] | None,
+    routes: Routes[C],
+    named: bytes,
+    entry: TunnelEntry | None,
+) -> RequestIdentity[C] | Denied[C]:
     """What the request says of itself, or why it may not go on. `named` is the ID in its target.
 
     Raises InvalidNaming.
@@ -465,12 +469,12 @@ def _name(
         if candidate is None:
             denied: Denied[C] = Denied(_NO_INTEGRATION if is_listed else _NOT_ITS_INTEGRATION)
             return denied.of(caller)
-    return Named(candidate, caller, name, token or None)
+    return RequestIdentity(candidate, caller, name, token or None)
 
 
 def decide_connect(
     head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], *, awaits_store: bool = False
-) -> Tunnelled[C] | Denied[C]:
+) -> TunnelAdmitted[C] | Denied[C]:
     """Decide whether a tunnel may be opened. What is decided here counts for nothing that is sent through it.
 
     An unresolved candidate is admitted: this decides again once it is known what its targets are judged by. Sidekey
@@ -482,7 +486,7 @@ def decide_connect(
 
 def _decide_connect(
     head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]
-) -> Tunnelled[C] | Denied[C]:
+) -> TunnelAdmitted[C] | Denied[C]:
     try:
         authority = parse_authority(head.target.decode("latin-1"))
     except InvalidTarget as malformed:
@@ -498,8 +502,8 @@ def _decide_connect(
 
 
 def _decide_tunnel(
-    head: RequestHead, named: Named[C], authority: Authority, routes: Routes[C]
-) -> Tunnelled[C] | Denied[C]:
+    head: RequestHead, named: RequestIdentity[C], authority: Authority, routes: Routes[C]
+) -> TunnelAdmitted[C] | Denied[C]:
     """Decide on a CONNECT that says whose it is, as far as it does, and who sends it."""
     candidate = named.candidate
     problem = may_not_tunnel(candidate, authority.host, routes)
@@ -512,10 +516,10 @@ def _decide_tunnel(
         return Denied(problem, candidate, authority).of(named.caller)
     if passes and routes.unmatched is not None:
         candidate = routes.unmatched.candidate
-    return Tunnelled(authority, candidate, passes=passes, name=named.name, token=named.token, caller=named.caller)
+    return TunnelAdmitted(authority, candidate, passes=passes, name=named.name, token=named.token, caller=named.caller)
 
 
-def _passes(authority: Authority, named: C | None, unmatched: Unmatched[C] | None) -> bool | Problem:
+def _passes(authority: Authority, named: C | None, unmatched: PassthroughPolicy[C] | None) -> bool | Problem:
     """Whether a tunnel's bytes pass untouched, or why there must not be one."""
     if unmatched is None:
         return False
@@ -590,7 +594,7 @@ def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, insid
     return denied or Denied(_UNMATCHED)
 
 
-def readmit(head: RequestHead, candidate: C, unmatched: Unmatched[C] | None) -> Admitted[C] | Denied[C]:
+def decide_again(head: RequestHead, candidate: C, unmatched: PassthroughPolicy[C] | None) -> Admitted[C] | Denied[C]:
     """Decide again once it is known what the candidate's targets are judged by."""
     chosen = _choose(head, candidate, unmatched)
     if chosen is None or (isinstance(chosen, Admitted) and chosen.target is None):
@@ -642,7 +646,7 @@ def _check_query(query: str | None, rules: IntegrationRules) -> Problem | None:
         if rules.own.methods is not None and overrides_method(query, rules.methods):
             detail = "the query must not name a method in _method or _HttpMethod that is not among the integration's"
             return Problem("target_denied", detail, denial="method_not_allowed")
-        if own and names_any(query, own):
+        if own and contains_parameter(query, own):
             detail = "the query must not contain a parameter that Sidekey adds itself"
             return Problem("request_invalid", detail, denial="parameter_injected")
         if spelling is not None and spelling.reserves_any(query):
@@ -689,7 +693,9 @@ def _unnamed(*, inside: bool) -> Problem:
     return Problem("integration_required", detail, headers=(_CHALLENGE,), denial="integration_missing")
 
 
-def _choose(head: RequestHead, named: C | None, unmatched: Unmatched[C] | None) -> Admitted[C] | Denied[C] | None:
+def _choose(
+    head: RequestHead, named: C | None, unmatched: PassthroughPolicy[C] | None
+) -> Admitted[C] | Denied[C] | None:
     """Whose the request is: the named integration's, or it passes, and then its target is known as well.
 
     None where nobody is named and it does not pass.

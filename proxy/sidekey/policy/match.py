@@ -23,7 +23,7 @@ class Matching:
     suffixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, policies: Mapping[str, Policy], narrowed: Narrowed | None = None) -> Matching:
+    def of(cls, policies: Mapping[str, Policy], narrowed: HostRestriction | None = None) -> Matching:
         """By the policies as configured: what a grant learns is not among them."""
         hosts: dict[str, list[str]] = {}
         suffixes: dict[str, list[str]] = {}
@@ -71,7 +71,7 @@ class Claim(NamedTuple):
     wildcard: bool
 
 
-class Narrowed(NamedTuple):
+class HostRestriction(NamedTuple):
     """Integrations that are matched only at some host names and under them."""
 
     integrations: Container[str]
@@ -87,7 +87,7 @@ class Overlap(NamedTuple):
 
 
 def overlaps(
-    policies: Mapping[str, Policy], together: Callable[[str, str], bool], narrowed: Narrowed | None = None
+    policies: Mapping[str, Policy], together: Callable[[str, str], bool], narrowed: HostRestriction | None = None
 ) -> Iterator[Overlap]:
     """Pairs of integrations that cover one target, once each; `together` says whether one caller may use both."""
     at: dict[tuple[str, str, int], list[Claim]] = {}
@@ -131,7 +131,7 @@ def _pairs(claims: list[Claim], wider: Iterable[Claim]) -> Iterator[tuple[Claim,
                 yield claim, other
 
 
-def _counting(name: str, policy: Policy, narrowed: Narrowed | None) -> Iterator[Claim]:
+def _counting(name: str, policy: Policy, narrowed: HostRestriction | None) -> Iterator[Claim]:
     """What the policy covers, as far as it is matched."""
     if narrowed is None or name not in narrowed.integrations:
         yield from _claims(name, policy)

@@ -8,7 +8,7 @@ from typing import Final
 
 from sidekey.policy.addresses import literal
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.tunnel import Entry
+from sidekey.policy.tunnel import TunnelEntry
 
 REVERSE: Final = b"/i/"
 PRESET: Final = b"/p/"
@@ -22,7 +22,7 @@ PLAIN: Final = re.compile(rb"(?:" + _SEGMENT + rb")*+/?(?:" + _QUERY + rb")?")
 empty segment, and no segment that begins with a dot. For such a path the quick reading equals the exact one."""
 
 
-LONGEST_HOST: Final = 260
+MAX_HOST_LENGTH: Final = 260
 """Bytes of a Host field that names a host: a name of 253 and a port."""
 
 
@@ -86,7 +86,7 @@ def proxy_user(value: bytes) -> Naming:
     return Naming(b"" if name == NOBODY else name, password)
 
 
-def read_naming(head: RequestHead, entry: Entry | None) -> Naming | None:
+def read_naming(head: RequestHead, entry: TunnelEntry | None) -> Naming | None:
     """Return the naming of a request if one place gives it, or None if `decide` must compare several places.
 
     A request in a tunnel with an `entry` is named by the CONNECT. A malformed Proxy-Authorization is left to `decide`.
@@ -113,7 +113,7 @@ def agree(*places: bytes | None) -> bytes | None:
 
 def is_own_host(host: bytes, names: frozenset[str]) -> bool:
     """Whether `Host` is this listener's: an IP literal, localhost, or one of `names`; against DNS rebinding."""
-    if len(host) > LONGEST_HOST:
+    if len(host) > MAX_HOST_LENGTH:
         return False
     name, port = _split_host(host.decode("latin-1").lower())
     if port and not (port.isascii() and port.isdigit()):

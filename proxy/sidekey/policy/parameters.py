@@ -45,7 +45,7 @@ _UTF_8: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
 _JSON_SPACE: Final = " \t\r\n"
 
 
-class NamedAlready(ValueError):
+class DuplicateParameter(ValueError):
     """The caller's own request has a parameter with the injected one's name."""
 
 
@@ -53,7 +53,7 @@ class UnreadableNames(ValueError):
     """A query or form is encoded so often that its names cannot be judged; the message says what must be true."""
 
 
-class Unplaceable(ValueError):
+class UnsupportedBody(ValueError):
     """The body has no place for a parameter; the message says why."""
 
 
@@ -66,7 +66,7 @@ def encode(pairs: Iterable[tuple[str, Scalar]]) -> str:
     return "&".join(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in texts)
 
 
-def names_any(encoded: str, names: Iterable[str]) -> bool:
+def contains_parameter(encoded: str, names: Iterable[str]) -> bool:
     """Return True if a query or form (one character per byte) has one of the parameters, in any decoding.
 
     Names are compared as the laxest servers do: as `fold` does, and brackets, and dots or blanks for `_` make no
@@ -84,7 +84,7 @@ def overrides_method(query: str, allowed: frozenset[bytes]) -> bool:
     names = {fold(name) for name in _METHOD_OVERRIDES}
     # A field that every server reads as an allowed method says nothing about the others.
     rest = [field for field in _SEPARATOR.split(query) if not _is_allowed_override(field, names, allowed)]
-    return names_any("&".join(rest), _METHOD_OVERRIDES)
+    return contains_parameter("&".join(rest), _METHOD_OVERRIDES)
 
 
 def may_override_method(query: bytes) -> bool:
@@ -98,7 +98,7 @@ def _is_allowed_override(field: str, names: set[str], allowed: frozenset[bytes])
     return field.isascii() and method.isascii() and method.encode() in allowed and fold(unquote(name)) in names
 
 
-def begins_any(encoded: str, prefix: str) -> bool:
+def contains_prefix(encoded: str, prefix: str) -> bool:
     """Return True if a query or form has a parameter whose name begins with `prefix`, compared as by `names_any`."""
     return _has_field(encoded, _field_shape((prefix,), ""))
 
@@ -197,19 +197,19 @@ def media_type(content_type: str) -> str:
     essence, *parameters = (part.strip().lower() for part in content_type.split(";"))
     form = essence == FORM
     if not form and essence != JSON and not (essence.startswith("application/") and essence.endswith("+json")):
-        raise Unplaceable("Content-Type must be application/x-www-form-urlencoded or JSON")
+        raise UnsupportedBody("Content-Type must be application/x-www-form-urlencoded or JSON")
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip().strip('"') not in (_ASCII_ALIKE if form else _UTF_8):
-            raise Unplaceable("the charset of Content-Type must be UTF-8")
+            raise UnsupportedBody("the charset of Content-Type must be UTF-8")
     return FORM if form else JSON
 
 
 def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
     """Refuse a body to which the parameters cannot be added: raises Unplaceable, NamedAlready or UnreadableNames."""
     if kind == FORM:
-        if names_any(body.decode("latin-1"), names):
-            raise NamedAlready
+        if contains_parameter(body.decode("latin-1"), names):
+            raise DuplicateParameter
         return
     sought = set(map(fold, names))
     # No folding makes a text shorter by more than this: a longer name need not be folded.
@@ -217,7 +217,7 @@ def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
     # A member's name ends at a NUL to servers that are written in C.
     members = {name for each in _object_names(body) if len(name := each.partition("\0")[0]) <= longest}
     if not sought.isdisjoint(map(fold, members)):
-        raise NamedAlready
+        raise DuplicateParameter
 
 
 def _object_names(body: bytes) -> list[str]:
@@ -227,10 +227,10 @@ def _object_names(body: bytes) -> list[str]:
             body.decode(), object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=_no_constant
         )
     except (ValueError, RecursionError):
-        raise Unplaceable("the body must be valid JSON in UTF-8") from None
+        raise UnsupportedBody("the body must be valid JSON in UTF-8") from None
     # An array is a list as well, but not of pairs: the first character tells the two apart.
     if not body.lstrip(_JSON_SPACE.encode()).startswith(b"{"):
-        raise Unplaceable("the body must be a JSON object")
+        raise UnsupportedBody("the body must be a JSON object")
     return [name for name, _ in value]
 
 

@@ -22,7 +22,7 @@ MARK: Final = b"[redacted]"
 SHORTEST: Final = 8
 """Bytes of the shortest secret that is searched: a shorter one may be a word of any response."""
 
-LONGEST: Final = 4096
+MAX_LENGTH: Final = 4096
 """Bytes of a secret that are searched as one text. A longer secret is searched in pieces of at most this length."""
 
 _JSON_UNICODE: Final = ("", "<>&", "<>&'=", "\"<>&'+`")
@@ -83,7 +83,7 @@ def _base64_encoded(secret: bytes) -> Iterator[bytes]:
 
 def _pieces(secret: bytes) -> Iterator[bytes]:
     """Split a long secret into pieces of about the same length."""
-    count = -(-len(secret) // LONGEST)
+    count = -(-len(secret) // MAX_LENGTH)
     for number in range(count):
         yield secret[number * len(secret) // count : (number + 1) * len(secret) // count]
 

@@ -13,7 +13,7 @@ from sidekey.policy.messages import RequestHead
 from sidekey.policy.urls import DEFAULT_PORTS, InvalidTarget, Origin, parse_origin, parse_target
 
 
-class Entry:
+class TunnelEntry:
     """A tunnel's origin, the integration that was named at its CONNECT, and the caller's token, as far as given.
 
     `base` is the origin as it begins an absolute URL, `hosts` are the values of Host that name it as clients mostly do.

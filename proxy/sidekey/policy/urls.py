@@ -18,7 +18,7 @@ _URL: Final = re.compile(
 _NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?")
 _FOREIGN: Final = re.compile(r"[^\x21\x22\x24-\x5b\x5d-\x7e]")
 _WELL_FORMED: Final = re.compile(r"(?:[\x21\x22\x24\x26-\x5b\x5d-\x7e]++|%[0-9A-Fa-f]{2})*+")
-_LONGEST_NAME: Final = 254
+_MAX_NAME_LENGTH: Final = 254
 """Characters of a host name with a dot at its end (RFC 1035 2.3.4), and more than an address has."""
 _NO_HOST: Final = "the target's host must be a host name or an IP address: write an international name in punycode"
 
@@ -123,7 +123,7 @@ def _split_port(authority: str) -> tuple[str, str | None]:
 
 
 def _host(host: str) -> str:
-    if len(host) > _LONGEST_NAME:
+    if len(host) > _MAX_NAME_LENGTH:
         raise InvalidTarget(_NO_HOST)
     if host.startswith("["):
         address = addresses.literal(host[1:-1]) if ":" in host and "%" not in host and host.endswith("]") else None

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from sidekey.errors import Problem
 from sidekey.policy.headers import Role, is_plain, line_values, nominated, normalise
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.parameters import JSON, Unplaceable, media_type
+from sidekey.policy.parameters import JSON, UnsupportedBody, media_type
 from sidekey.presets.template import NAME, Errors, Template, TooLarge, UrlTemplate, Value, essence_of, parameters_of
 
 METHOD: Final = b"POST"
@@ -28,8 +28,8 @@ _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 CONTENT_TYPE: Final = re.compile(rf'{_WORD}/{_WORD}(?: *; *{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*"))*')
 """A media type with its parameters (RFC 9110 8.3.1)."""
 
-_MOST_ERRORS: Final = 64
-_MOST_CHOICES: Final = 200
+_MAX_ERRORS: Final = 64
+_MAX_CHOICES_LENGTH: Final = 200
 """Characters of the values that an error lists."""
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _NAME: Final = re.compile(NAME)
@@ -63,7 +63,7 @@ _DECODER: Final = json.JSONDecoder(
 
 def _join(choices: Sequence[Value]) -> str:
     text = ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)
-    return text if len(text) <= _MOST_CHOICES else "the values that the preset allows"
+    return text if len(text) <= _MAX_CHOICES_LENGTH else "the values that the preset allows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def read_parameters(
         elif isinstance(value, str | bool | Decimal):
             values[name] = value
     for name in sent:
-        if name not in parameters and len(errors) < _MOST_ERRORS:
+        if name not in parameters and len(errors) < _MAX_ERRORS:
             # A name that no parameter can have may be anything, such as a secret: it is not repeated.
             errors.append((f"/{name}" if _NAME.fullmatch(name) else "", "the preset has no such parameter"))
     return values, errors
@@ -130,7 +130,7 @@ class HeaderTemplate(NamedTuple):
     value: Template
 
 
-class Filled(NamedTuple):
+class FilledRequest(NamedTuple):
     """A request with its parameters: a head with an absolute target, and a body."""
 
     head: RequestHead
@@ -253,7 +253,7 @@ class Preset:
         wanted = self._content_line[16:].decode() or "one valid media type, such as application/json"
         return Problem("content_type_denied", f"Content-Type must be {wanted}", denial="content_type")
 
-    def fill(self, head: RequestHead, payload: bytes, *, most: int, longest: int) -> Filled | Problem:
+    def fill(self, head: RequestHead, payload: bytes, *, most: int, longest: int) -> FilledRequest | Problem:
         """Fill URL, headers and body for a received head and its parameters, or return all that is wrong with them.
 
         The body, and the filled headers together, have at most `most` bytes, and the target `longest`.
@@ -304,7 +304,7 @@ class Preset:
             head.http_1_1,
             head.keep_alive,
         )
-        return Filled(filled, data)
+        return FilledRequest(filled, data)
 
 
 def _normal(header: HeaderTemplate) -> bytes:
@@ -323,5 +323,5 @@ def _is_json(head: RequestHead) -> bool:
         return False
     try:
         return media_type(types[0].decode("latin-1")) == JSON
-    except Unplaceable:
+    except UnsupportedBody:
         return False

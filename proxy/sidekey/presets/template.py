@@ -52,7 +52,7 @@ class InvalidTemplate(ValueError):
     """The template cannot be used; the message says what must be true."""
 
 
-class Unwritable(ValueError):
+class InvalidValue(ValueError):
     """A value cannot be written in its place; the message says what must be true, without the value."""
 
 
@@ -60,14 +60,14 @@ class TooLarge(Exception):
     """The filled text is over its limit."""
 
 
-class Text(NamedTuple):
+class ParsedText(NamedTuple):
     """A parsed text: a literal, then for each name the literal that follows its placeholder."""
 
     literals: list[str]
     names: list[str]
 
 
-def parse(text: str, known: Collection[str]) -> Text:
+def parse(text: str, known: Collection[str]) -> ParsedText:
     """Parse a text whose placeholders must name `known` parameters. Raises InvalidTemplate."""
     literals: list[str] = []
     names: list[str] = []
@@ -87,7 +87,7 @@ def parse(text: str, known: Collection[str]) -> Text:
             literals.append(literal)
             names.append(found[2])
             literal = ""
-    return Text([*literals, literal + text[at:]], names)
+    return ParsedText([*literals, literal + text[at:]], names)
 
 
 def as_text(value: Value) -> str:
@@ -112,7 +112,7 @@ def _percent_encoded(value: Value) -> str:
 def _within_xml(value: Value) -> str:
     text = as_text(value)
     if _NOT_XML.search(text):
-        raise Unwritable("must not contain characters that XML does not allow")
+        raise InvalidValue("must not contain characters that XML does not allow")
     return text.translate(_XML_ESCAPES)
 
 
@@ -120,7 +120,7 @@ def as_header(value: Value) -> str:
     """Return a value for a header field (RFC 9110 5.5): UTF-8, one character a byte. Raises Unwritable."""
     text = as_text(value)
     if _CONTROLS.search(text):
-        raise Unwritable("must not contain control characters: it goes into a header")
+        raise InvalidValue("must not contain control characters: it goes into a header")
     return text.encode().decode("latin-1")
 
 
@@ -129,7 +129,7 @@ class Template:
 
     __slots__ = ("_literals", "_writers", "literal", "names")
 
-    def __init__(self, text: Text, writers: Sequence[Write]) -> None:
+    def __init__(self, text: ParsedText, writers: Sequence[Write]) -> None:
         self._literals: Final = text.literals
         self._writers: Final = writers
         self.names: Final = text.names
@@ -137,7 +137,7 @@ class Template:
         """The text if it has no placeholders."""
 
     @classmethod
-    def of(cls, text: Text, write: Write) -> Template:
+    def of(cls, text: ParsedText, write: Write) -> Template:
         """Return a template that writes all values in one way."""
         return cls(text, [write] * len(text.names))
 
@@ -155,7 +155,7 @@ class Template:
                 continue
             try:
                 piece = self._writers[at](value)
-            except Unwritable as reason:
+            except InvalidValue as reason:
                 errors.setdefault(name, str(reason))
                 continue
             after = literals[at + 1]
@@ -215,7 +215,7 @@ def form_template(body: object, known: Collection[str], findings: Findings) -> T
     texts = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in body.items()]
     text = parse("&".join([f"{quote(name, safe='')}={quote(value, safe='{}')}" for name, value in texts]), known)
     literals = [literal.replace("{", "%7B").replace("}", "%7D") for literal in text.literals]
-    return Template.of(Text(literals, text.names), _percent_encoded)
+    return Template.of(ParsedText(literals, text.names), _percent_encoded)
 
 
 def _check_body(node: object, place: Place, known: Collection[str], findings: Findings) -> None:
@@ -247,7 +247,7 @@ def text_template(content_type: str, body: str, known: Collection[str]) -> Templ
     return Template.of(text, as_text)
 
 
-def _xml_template(body: str, text: Text) -> Template:
+def _xml_template(body: str, text: ParsedText) -> Template:
     if "<!DOCTYPE" in body or "<![CDATA[" in body:
         raise InvalidTemplate("must not contain <!DOCTYPE or <![CDATA[")
     if _OTHER_ENCODING.match(body):
@@ -342,4 +342,4 @@ class UrlTemplate:
 
 
 def _literal(text: str) -> Template:
-    return Template.of(Text([text], []), as_text)
+    return Template.of(ParsedText([text], []), as_text)

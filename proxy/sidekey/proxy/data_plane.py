@@ -14,13 +14,13 @@ from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.proxy.downstream.connection import CallerConnection
-from sidekey.proxy.downstream.request_parser import Request
+from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.events import CallerEvents
 from sidekey.proxy.exchange.exchange import Exchange
-from sidekey.proxy.limits import Shares
+from sidekey.proxy.limits import InFlightCounters
 from sidekey.proxy.operators import Operator
-from sidekey.proxy.routing.router import Index
-from sidekey.proxy.tunnel.connect import Negotiation
+from sidekey.proxy.routing.router import Router
+from sidekey.proxy.tunnel.connect import ConnectHandler
 from sidekey.proxy.tunnel.registry import Tunnels
 from sidekey.proxy.upstream.pools import Pools
 from sidekey.proxy.worker import Worker
@@ -56,10 +56,10 @@ class DataPlane:
         self.pools = Pools(self.worker, dialer)
         self._leaves = leaves
         self._tunnels = Tunnels(self.worker)
-        shares = Shares(self.worker)
+        shares = InFlightCounters(self.worker)
         metrics.count_idle = self.pools.idle_count
         metrics.fullness = shares.fullness
-        self.index = Index(
+        self.index = Router(
             snapshot,
             self.worker.instance,
             self.pools,
@@ -73,9 +73,9 @@ class DataPlane:
         """Return the protocol of a new connection: a caller's, or an operator's if this process sends."""
         return CallerConnection(self.worker, self._start, operator)
 
-    def _start(self, connection: CallerConnection, request: Request) -> CallerEvents:
+    def _start(self, connection: CallerConnection, request: CallerRequest) -> CallerEvents:
         if request.head.method == b"CONNECT":
-            return Negotiation(
+            return ConnectHandler(
                 self.worker,
                 self.index,
                 self.pools,

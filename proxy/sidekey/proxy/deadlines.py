@@ -10,7 +10,7 @@ TICK: Final = 0.1
 """Seconds between checks, and so the precision of a deadline."""
 
 
-class Watched(Protocol):
+class HasDeadline(Protocol):
     """An object with a deadline."""
 
     deadline: float
@@ -25,7 +25,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.watched: set[Watched] = set()
+        self.watched: set[HasDeadline] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -39,11 +39,11 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
 
-    def watch(self, watched: Watched) -> None:
+    def watch(self, watched: HasDeadline) -> None:
         """Check the deadline of an object from now on."""
         self.watched.add(watched)
 
-    def forget(self, watched: Watched) -> None:
+    def forget(self, watched: HasDeadline) -> None:
         """Stop checking an object."""
         self.watched.discard(watched)
 

@@ -27,7 +27,7 @@ _FULL: Final = Problem(
 TOO_SLOW: Final = Problem("request_timeout", f"the body is signed and came at less than {SLOWEST >> 10} KiB/s")
 
 
-class HeldBody:
+class BufferedBody:
     """The pieces of one body, and the bytes reserved for it."""
 
     __slots__ = ("_began", "_integration", "_pieces", "_reserved", "_size", "_worker")
@@ -79,7 +79,7 @@ class HeldBody:
 RETRY_AFTER: Final = ("Retry-After", "1")
 
 
-class Shares:
+class InFlightCounters:
     """The requests in flight by origin, or by the ID of an integration.
 
     A key without requests is removed, because a caller may name any number of origins. A reload does not reset the
@@ -101,7 +101,7 @@ class Shares:
             yield count / min(limit, self.worker.in_flight_limit)
 
 
-class Share:
+class InFlightCounter:
     """Counts requests in flight against the limit of an origin (`own` is 0), or of an integration.
 
     Objects with the same key count together. A lowered limit does not end requests that are in flight.
@@ -109,7 +109,7 @@ class Share:
 
     __slots__ = ("_key", "_own", "_shares")
 
-    def __init__(self, shares: Shares, key: str, own: int) -> None:
+    def __init__(self, shares: InFlightCounters, key: str, own: int) -> None:
         self._key: Final = key
         self._shares: Final = shares
         self._own: Final = own

@@ -32,7 +32,7 @@ _RESET: Final = struct.pack("ii", 1, 0)
 _PIECE: Final = 64 << 10
 
 
-def has_arrived(descriptor: int) -> bool:
+def has_input(descriptor: int) -> bool:
     """Return True if the socket has input: bytes, an end of stream, or an error."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
@@ -57,10 +57,10 @@ def address_of(transport: asyncio.BaseTransport | None) -> str:
     return "unknown" if name is None else "unix"
 
 
-def is_quiet(transport: asyncio.BaseTransport | None) -> bool:
+def has_no_input(transport: asyncio.BaseTransport | None) -> bool:
     """Return True if the transport's socket has no input."""
     descriptor = descriptor_of(transport)
-    return descriptor < 0 or not has_arrived(descriptor)
+    return descriptor < 0 or not has_input(descriptor)
 
 
 def half_close(transport: asyncio.BaseTransport) -> None:
@@ -81,7 +81,7 @@ def seal_if_quiet(transport: asyncio.BaseTransport) -> bool:
         return True
     with _borrowed(descriptor) as sock:
         refuse_payload(sock)
-        if has_arrived(descriptor):
+        if has_input(descriptor):
             receive_again(sock)
             return False
         if sock.family == socket.AF_UNIX:
@@ -90,7 +90,7 @@ def seal_if_quiet(transport: asyncio.BaseTransport) -> bool:
         return True
 
 
-def drop_rest(transport: asyncio.BaseTransport) -> None:
+def discard_input(transport: asyncio.BaseTransport) -> None:
     """Refuse further input and discard what has arrived, so that a close resets nothing."""
     descriptor = descriptor_of(transport)
     if descriptor >= 0:

@@ -34,7 +34,7 @@ one core, the loop waited longer than 2 ms in 38 to 51 cases with equal weight, 
 Threads that sign with RSA would starve, and keep equal weight."""
 
 
-class Closable(Protocol):
+class DrainableConnection(Protocol):
     """A caller's connection that the worker can close."""
 
     @property
@@ -134,11 +134,11 @@ class Worker:
         self.descriptors = sys.maxsize
         self._report = report
         # The oldest first: that order decides between connections that became idle in the same tick.
-        self._connections: dict[Closable, None] = {}
+        self._connections: dict[DrainableConnection, None] = {}
         # The tick in which `_make_room` found no further idle connection.
         self._exhausted_at = NEVER
         # Passthrough tunnels, including those that are still connecting.
-        self._passages: set[Closable] = set()
+        self._passages: set[DrainableConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _rules(self, snapshot: Snapshot) -> Rules:
@@ -267,13 +267,13 @@ class Worker:
         """Limit the connections, of callers and to upstreams together."""
         self.descriptors = limit
 
-    def opened(self, connection: Closable) -> bool:
+    def opened(self, connection: DrainableConnection) -> bool:
         """Register a caller's connection. Return False if there is no room for it, so that it must close."""
         self._make_room()
         self._connections[connection] = None
         return self._excess() <= 0
 
-    def enter_passage(self, passage: Closable) -> bool:
+    def enter_passage(self, passage: DrainableConnection) -> bool:
         """Reserve a descriptor for the target of a passthrough tunnel, or return False if there is no room.
 
         Such a tunnel needs two descriptors and never makes room for other connections. So these tunnels get at most
@@ -288,7 +288,7 @@ class Worker:
         self._passages.add(passage)
         return True
 
-    def leave_passage(self, passage: Closable) -> None:
+    def leave_passage(self, passage: DrainableConnection) -> None:
         """Release the descriptor of a passthrough tunnel's target."""
         self._passages.discard(passage)
 
@@ -343,17 +343,17 @@ class Worker:
         """True if no descriptor is left for another connection to an upstream."""
         return self._upstreams() + len(self._connections) >= self.descriptors
 
-    def handed_over(self, previous: Closable, successor: Closable) -> None:
+    def handed_over(self, previous: DrainableConnection, successor: DrainableConnection) -> None:
         """Register the successor that took over a caller's transport."""
         self.closed(previous)
         self._connections[successor] = None
 
-    def closed(self, connection: Closable) -> None:
+    def closed(self, connection: DrainableConnection) -> None:
         """Remove a closed connection."""
         self._connections.pop(connection, None)
 
     @property
-    def connections(self) -> frozenset[Closable]:
+    def connections(self) -> frozenset[DrainableConnection]:
         """The open connections of callers."""
         return frozenset(self._connections)
 
@@ -409,6 +409,6 @@ def _give_way() -> None:
             os.nice(_NICENESS)
 
 
-def _idle_since(connection: Closable) -> float:
+def _idle_since(connection: DrainableConnection) -> float:
     # Rounded to milliseconds: it is computed from a deadline, and one tick must give one value.
     return round(connection.idle_since, 3)

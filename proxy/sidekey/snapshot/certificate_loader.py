@@ -15,7 +15,7 @@ Messages = tuple[tuple[Keys, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CertificateResult:
     """What came of reading a client certificate. There are `errors` where `identity` is None.
 
     `ends_at` is when what was read ends, in seconds since the epoch, valid or not; None where no certificate was read.
@@ -29,7 +29,7 @@ class Reading:
     refused: bool = False
 
 
-Read = Callable[[Mapping[Keys, bytes], float], Reading]
+Read = Callable[[Mapping[Keys, bytes], float], CertificateResult]
 """Reads everything (blocking) and checks it: is passed what was fetched, and the time in seconds since the epoch."""
 
 

@@ -9,7 +9,7 @@ from sidekey.credentials.base import Credential, Grant, Supplemented
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.errors import Problem, ProblemError
-from sidekey.refresh import Failed, Refresh, fixed
+from sidekey.refresh import Failed, SingleFlight, fixed
 
 RETRY_SECONDS = 1.0
 """How long after a failed reading the next may begin: requests come faster than a mounted secret appears."""
@@ -31,7 +31,7 @@ class SecretLoader(SecretHolder):
         self.supplement: Grant | None = None
         self.unreadable: SecretUnreadable | None = None
         self._read = read
-        self._refresh: Refresh[None, str] = Refresh(_PAUSE)
+        self._refresh: SingleFlight[None, str] = SingleFlight(_PAUSE)
 
     def __repr__(self) -> str:
         return f"SecretLoader({self.credential!r})"

@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from sidekey.ca.authorities import CaRules
-from sidekey.credentials.base import Pairs, Traits
+from sidekey.credentials.base import CredentialTraits, Pairs
 from sidekey.credentials.fields import Keys
 from sidekey.policy import addresses, headers
-from sidekey.policy.addresses import AllowPrivate, Network, Only
+from sidekey.policy.addresses import AllowPrivate, Network, NetworkOverride
 from sidekey.policy.callers import Caller
 from sidekey.policy.decide import IntegrationRules
 from sidekey.policy.match import Coverage, Matching, named, several
@@ -48,7 +48,7 @@ class Integration:
     policy: Policy
     base: Prefix | None
     secrets: SecretLoader
-    traits: Traits
+    traits: CredentialTraits
     trust: Trust = field(default_factory=Trust)
     certificate: CertificateLoader | None = None
     """The client certificate, where there is one."""
@@ -170,7 +170,7 @@ NOBODY: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Passing:
+class Passthrough:
     """How targets that no integration covers are forwarded without a credential.
 
     `unresolved` are the integrations whose coverage is not known yet. `nobody` replaces an integration for such
@@ -267,7 +267,7 @@ class Stored:
     problems: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Preset] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
-    allow_private: Only = field(default_factory=Only)
+    allow_private: NetworkOverride = field(default_factory=NetworkOverride)
     read: bool = True
     """Whether the store was read; until then nothing else is known of it."""
     unusable: int = field(init=False, compare=False)
@@ -319,7 +319,7 @@ class Snapshot:
     """Who may use the admin listener where there is a store."""
     stored: Stored | None = None
     """What the store says; None where there is none, or nothing was read yet."""
-    passing: Passing | None = None
+    passing: Passthrough | None = None
     """Set where `forward.unmatched` is pass."""
     matching: Matching | None = None
     """Set where `forward.match_by_host` is true."""

@@ -28,7 +28,7 @@ UNVERIFIED: Final = "something other than Sidekey changed its row: save it again
 """Problem of a stored integration or preset whose MAC does not verify."""
 
 
-class Standing(NamedTuple):
+class IntegrationStatus(NamedTuple):
     """The status of an integration, and for operators its `problem`: why it is not ok, and what to do.
 
     `expires_at` is the end of its client certificate, if known; `failing_since` the first of its last failures. Both
@@ -46,23 +46,23 @@ class Standing(NamedTuple):
         return self.status != "unusable"
 
 
-_OK: Final = Standing("ok")
+_OK: Final = IntegrationStatus("ok")
 
 
-def standing_of(
+def status_of(
     integration: Integration | None,
     now: float,
     failing_since: int | None = None,
     problem: str = "",
     ends_at: float | None = None,
-) -> Standing:
+) -> IntegrationStatus:
     """Judge an integration at `now` (seconds since the epoch). None: it is stored, and not served.
 
     `problem` was found when a stored one was built. `failing_since` is the time since which requests for its ID fail,
     if they do. `ends_at` is the end of a client certificate that only another process holds.
     """
     if integration is None:
-        return Standing("unusable", problem) if problem else _OK
+        return IntegrationStatus("unusable", problem) if problem else _OK
     secrets, certificate = integration.secrets, integration.certificate
     plain = not problem and certificate is None and failing_since is None and ends_at is None
     if plain and secrets.credential is not None:
@@ -70,7 +70,7 @@ def standing_of(
         return _OK
     ends = ends_at if certificate is None else certificate.ends_at
     status, text = _judge(integration, ends, now, failing_since, problem)
-    return Standing(status, text, ends, failing_since)
+    return IntegrationStatus(status, text, ends, failing_since)
 
 
 def _judge(
@@ -111,11 +111,11 @@ def changed_statuses(stored: Stored, now: float, failing: Mapping[str, int]) -> 
     `failing` has the times since which integrations are failing, by ID.
     """
     for name, integration in stored.unsettled.items():
-        yield standing_of(integration, now, failing.get(name)).status
+        yield status_of(integration, now, failing.get(name)).status
     for name, since in failing.items():
         settled = stored.settled(name)
         if settled is not None:
-            yield standing_of(settled, now, since).status
+            yield status_of(settled, now, since).status
 
 
 def _moment(seconds: float) -> str:

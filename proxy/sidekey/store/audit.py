@@ -14,10 +14,10 @@ from sidekey.store.database import Transaction, as_number
 PAGE: Final = 50
 """Maximum number of entries in a page."""
 
-MOST_FIELDS: Final = 100
+MAX_FIELDS: Final = 100
 """Maximum number of field names in an entry."""
 
-LONGEST_FIELD: Final = 200
+MAX_FIELD_LENGTH: Final = 200
 """Maximum length of a field name, because documents limit the length of no key."""
 
 WINDOW: Final = 5000
@@ -106,7 +106,7 @@ async def add(transaction: Transaction, entry: AuditEntry, previous: tuple[int, 
 
 def _text_of(entry: AuditEntry) -> str:
     """Serialize the members that have no column. An array: a search must not find the names of members."""
-    fields = [name[:LONGEST_FIELD] for name in entry.fields[:MOST_FIELDS]]
+    fields = [name[:MAX_FIELD_LENGTH] for name in entry.fields[:MAX_FIELDS]]
     return canonical([entry.action, entry.outcome, entry.source, fields])
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 PATIENCE: Final = 5.0
 """Seconds to wait for a connection, or for the transaction of another process to end."""
 
-_LONGEST: Final = 200
+_MAX_LENGTH: Final = 200
 
 
 def as_text(value: object) -> str:
@@ -28,7 +28,7 @@ def as_number(value: object) -> int:
 
 def shown(text: str) -> str:
     """Escape a text of the database for a terminal or a log: it may hold control characters."""
-    return text if text.isascii() and text.isprintable() and len(text) <= _LONGEST else ascii(text[:_LONGEST])
+    return text if text.isascii() and text.isprintable() and len(text) <= _MAX_LENGTH else ascii(text[:_MAX_LENGTH])
 
 
 class Transaction(ABC):

@@ -9,10 +9,10 @@ from sidekey.store.database import Transaction, as_number, as_text
 
 PAGE: Final = 50
 
-MOST: Final = 1000
+MAX_FAILURES: Final = 1000
 """Failures of each integration that are listed, and that upkeep keeps."""
 
-_MOST_DELETED: Final = 5000
+_MAX_DELETED: Final = 5000
 """Rows that one statement deletes."""
 
 TABLES: Final = (
@@ -61,7 +61,7 @@ async def page(transaction: Transaction, integration: str, before: int) -> list[
         integration,
         before,
         PAGE + 1,
-        MOST,
+        MAX_FAILURES,
     )
     return [_read(*row) for row in found]
 
@@ -92,16 +92,16 @@ async def drop(transaction: Transaction, history: float) -> bool:
         "DELETE FROM sidekey_failures WHERE (integration, at) IN "
         "(SELECT integration, at FROM sidekey_failures WHERE at < $1 LIMIT $2)",
         int(await transaction.now() - history),
-        _MOST_DELETED,
+        _MAX_DELETED,
     )
     crowded = await transaction.fetch(
-        "SELECT integration FROM sidekey_failures GROUP BY integration HAVING count(*) > $1 LIMIT 1", MOST
+        "SELECT integration FROM sidekey_failures GROUP BY integration HAVING count(*) > $1 LIMIT 1", MAX_FAILURES
     )
     for (integration,) in crowded:
         await transaction.execute(
             "DELETE FROM sidekey_failures WHERE integration = $1 AND at <= (SELECT at FROM sidekey_failures "
             "WHERE integration = $1 ORDER BY at DESC LIMIT 1 OFFSET $2)",
             integration,
-            MOST,
+            MAX_FAILURES,
         )
-    return deleted == _MOST_DELETED or bool(crowded)
+    return deleted == _MAX_DELETED or bool(crowded)

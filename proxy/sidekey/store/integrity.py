@@ -26,7 +26,7 @@ _ROW: Final = b"sidekey row v1"
 _KEY: Final = b"sidekey key check v1"
 
 
-class Line(NamedTuple):
+class RowHeader(NamedTuple):
     """A row without its body. `key` is the ID of the key that made `mac`, `revision` the change that wrote the row.
 
     The MAC covers everything but `revision`, which only tells processes what to read again.
@@ -41,7 +41,7 @@ class Line(NamedTuple):
     revision: int
 
     @classmethod
-    def read(cls, columns: Sequence[object]) -> Line:
+    def read(cls, columns: Sequence[object]) -> RowHeader:
         """Parse the columns of a row."""
         kind, row, name, version, key, mac, revision = columns
         return cls(
@@ -60,14 +60,14 @@ class Line(NamedTuple):
         return self.kind, self.id
 
 
-class Held(NamedTuple):
+class VerifiedRow(NamedTuple):
     """A row that was read. `verified` is False if its MAC or its body is not valid.
 
     `record` is None for a tombstone, and for an unverified caller or token. An unverified integration or preset has a
     record without content, if its ID is valid.
     """
 
-    line: Line
+    line: RowHeader
     record: Record | None
     verified: bool = True
 
@@ -77,7 +77,7 @@ class Held(NamedTuple):
         return self.verified and self.record is None
 
 
-class Seals:
+class RowAuthenticator:
     """Makes and verifies MACs for one store with one ring."""
 
     def __init__(self, ring: KeyRing, store: str) -> None:
@@ -85,19 +85,19 @@ class Seals:
         self.store: Final = store
         self._derived: dict[tuple[str, bytes], bytes] = {}
 
-    def line(self, name: tuple[str, str], row: str, version: int, revision: int, body: str) -> Line:
+    def line(self, name: tuple[str, str], row: str, version: int, revision: int, body: str) -> RowHeader:
         """Build the line of a row of this kind and ID with this body, with a MAC by the first key."""
         kind, record_id = name
-        line = Line(kind, row, record_id, version, self.ring.first, "", revision)
+        line = RowHeader(kind, row, record_id, version, self.ring.first, "", revision)
         return line._replace(mac=self._row_mac(line, body))
 
-    def held(self, line: Line, body: str) -> Held:
+    def held(self, line: RowHeader, body: str) -> VerifiedRow:
         """Verify and parse a row."""
         if line.key in self.ring and _equal(self._row_mac(line, body), line.mac):
             if body == TOMBSTONE:
-                return Held(line, None)
+                return VerifiedRow(line, None)
             try:
-                return Held(line, parse_record(line.kind, line.row, line.id, line.version, body))
+                return VerifiedRow(line, parse_record(line.kind, line.row, line.id, line.version, body))
             except (KeyError, TypeError, ValueError):
                 # A newer Sidekey wrote it: it is kept, but cannot be used here.
                 pass
@@ -105,7 +105,7 @@ class Seals:
         record = None
         if kind is not None and issubclass(kind, DocumentRow) and valid_id(line.id):
             record = kind(row=line.row, id=line.id, version=line.version, verified=False)
-        return Held(line, record, verified=False)
+        return VerifiedRow(line, record, verified=False)
 
     def key_check(self, key: str) -> str:
         """Return the proof that a ring has the key of this ID that the store is written with. Raises KeyMissing."""
@@ -122,7 +122,7 @@ class Seals:
             derived = self._derived[key, info] = self.ring.derive(key, self.store.encode(), info)
         return hmac.digest(derived, text.encode(), "sha256").hex()
 
-    def _row_mac(self, line: Line, body: str) -> str:
+    def _row_mac(self, line: RowHeader, body: str) -> str:
         # A line feed ends the first part: JSON contains none.
         header: Json = {
             "id": line.id,

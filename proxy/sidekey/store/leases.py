@@ -34,7 +34,7 @@ from typing import Any, Final, Literal, NamedTuple
 from sidekey.store.canonical_json import canonical
 from sidekey.store.database import Transaction, as_number, as_text
 from sidekey.store.errors import StoreError, StoreRefused
-from sidekey.store.integrity import Seals
+from sidekey.store.integrity import RowAuthenticator
 from sidekey.store.sealing import Binding, NotOpened, open_sealed, seal
 
 _INFO: Final = b"sidekey lease v1"
@@ -50,7 +50,7 @@ class LeaseLost(StoreError):
     """Another process has taken the lease, or the lease is gone."""
 
 
-class Bound(NamedTuple):
+class LeaseBinding(NamedTuple):
     """The lineage of a token, and the destination of its results. Another token must have another `lineage`."""
 
     lineage: str
@@ -73,7 +73,7 @@ class Lease:
     """
 
     name: str
-    bound: Bound
+    bound: LeaseBinding
     fence: int
     now: float
     result: str | None = field(repr=False)
@@ -132,7 +132,7 @@ class _Row:
 
 
 async def take(
-    transaction: Transaction, seals: Seals, name: str, bounds: Sequence[Bound], seconds: int
+    transaction: Transaction, seals: RowAuthenticator, name: str, bounds: Sequence[LeaseBinding], seconds: int
 ) -> Lease | NotLeased:
     """Take the lease of a lineage unless it is held. The result will be for the first of `bounds`."""
     bound = bounds[0]
@@ -153,14 +153,14 @@ async def take(
     return Lease(name, bound, fence, now, result)
 
 
-async def intend(transaction: Transaction, seals: Seals, lease: Lease, seconds: int) -> None:
+async def intend(transaction: Transaction, seals: RowAuthenticator, lease: Lease, seconds: int) -> None:
     """Record that the token will be presented within so many seconds, 0 if it may be spent. Raises LeaseLost."""
     row = await _held_row(transaction, seals, lease)
     until = int(await transaction.now()) + seconds
     await _put(transaction, seals, replace(row, stage="intended", until=until), lease.bound)
 
 
-async def finish(transaction: Transaction, seals: Seals, lease: Lease, result: str, *, spent: bool) -> None:
+async def finish(transaction: Transaction, seals: RowAuthenticator, lease: Lease, result: str, *, spent: bool) -> None:
     """Store the result of a call for all processes, and release the lease. Raises LeaseLost.
 
     `spent` means that the result replaces the first token of the lineage. An expired lease can still be finished, which
@@ -171,13 +171,13 @@ async def finish(transaction: Transaction, seals: Seals, lease: Lease, result: s
     await _put(transaction, seals, free, lease.bound, result)
 
 
-async def release(transaction: Transaction, seals: Seals, lease: Lease) -> None:
+async def release(transaction: Transaction, seals: RowAuthenticator, lease: Lease) -> None:
     """Release the lease of a token that was certainly not presented. Raises LeaseLost."""
     row = await _held_row(transaction, seals, lease)
     await _put(transaction, seals, replace(row, stage="free", until=0), lease.bound)
 
 
-async def seal_again(transaction: Transaction, seals: Seals) -> list[str]:
+async def seal_again(transaction: Transaction, seals: RowAuthenticator) -> list[str]:
     """Re-encrypt with the first key what another key encrypts. Delete altered leases, and return their names."""
     dropped = []
     async for row in _all(transaction):
@@ -190,12 +190,12 @@ async def seal_again(transaction: Transaction, seals: Seals) -> list[str]:
     return dropped
 
 
-async def altered(transaction: Transaction, seals: Seals) -> list[str]:
+async def altered(transaction: Transaction, seals: RowAuthenticator) -> list[str]:
     """Return the names of leases whose MAC is not valid."""
     return [row.name async for row in _all(transaction) if _verified_bound(seals, row) is None]
 
 
-async def _find(transaction: Transaction, seals: Seals, name: str, lineage: str) -> _Row | None:
+async def _find(transaction: Transaction, seals: RowAuthenticator, name: str, lineage: str) -> _Row | None:
     """Find the lease of a lineage. Raises StoreRefused if it may be written with a key that this ring lacks."""
     for key in seals.ring.ids:
         found = await transaction.fetch(
@@ -219,14 +219,16 @@ async def _all(transaction: Transaction) -> AsyncIterator[_Row]:
         yield _Row.read(each)
 
 
-async def _held_row(transaction: Transaction, seals: Seals, lease: Lease) -> _Row:
+async def _held_row(transaction: Transaction, seals: RowAuthenticator, lease: Lease) -> _Row:
     row = await _find(transaction, seals, lease.name, lease.bound.lineage)
     if row is None or row.fence != lease.fence or row.stage == "free" or not _is_intact(seals, row):
         raise LeaseLost(f"the lease of {lease.name} is another's")
     return row
 
 
-async def _put(transaction: Transaction, seals: Seals, row: _Row, bound: Bound, result: str | None = None) -> None:
+async def _put(
+    transaction: Transaction, seals: RowAuthenticator, row: _Row, bound: LeaseBinding, result: str | None = None
+) -> None:
     """Write a whole row with the first key, with this result or else with its present one."""
     first = seals.ring.first
     if row.key != first:
@@ -259,40 +261,40 @@ async def _put(transaction: Transaction, seals: Seals, row: _Row, bound: Bound, 
     )
 
 
-def _is_intact(seals: Seals, row: _Row) -> bool:
+def _is_intact(seals: RowAuthenticator, row: _Row) -> bool:
     return seals.bears(row.key, _INFO, row.text(row.key), row.mac)
 
 
-def _chain(seals: Seals, key: str, name: str, lineage: str) -> str:
+def _chain(seals: RowAuthenticator, key: str, name: str, lineage: str) -> str:
     return seals.mac(key, _CHAIN, canonical([name, lineage]))
 
 
-def _verified_bound(seals: Seals, row: _Row) -> Bound | None:
+def _verified_bound(seals: RowAuthenticator, row: _Row) -> LeaseBinding | None:
     """Return the lineage and destination of a row, or None if its MAC is not valid or the ring lacks its key."""
     return _open_bound(seals, row) if _is_intact(seals, row) else None
 
 
-def _open_bound(seals: Seals, row: _Row) -> Bound | None:
+def _open_bound(seals: RowAuthenticator, row: _Row) -> LeaseBinding | None:
     """Return the lineage and destination of a row without verifying its MAC, or None for a new row."""
     text = _opened(seals, row.lineage, row.name, _LINEAGE, None)
-    return None if text is None else Bound(*json.loads(text))
+    return None if text is None else LeaseBinding(*json.loads(text))
 
 
-def _result(seals: Seals, row: _Row, bound: Bound) -> str | None:
+def _result(seals: RowAuthenticator, row: _Row, bound: LeaseBinding) -> str | None:
     """Open the stored result, which is bound to the lineage and the destination."""
     return _opened(seals, row.result, row.name, _RESULT, _digest(bound))
 
 
-def _sealed(seals: Seals, name: str, field_name: str, to: str | None, text: str) -> str:
+def _sealed(seals: RowAuthenticator, name: str, field_name: str, to: str | None, text: str) -> str:
     return seal(seals.ring, text, Binding(seals.store, name, name, field_name, to))
 
 
-def _opened(seals: Seals, sealed: str, name: str, field_name: str, to: str | None) -> str | None:
+def _opened(seals: RowAuthenticator, sealed: str, name: str, field_name: str, to: str | None) -> str | None:
     try:
         return open_sealed(seals.ring, sealed, Binding(seals.store, name, name, field_name, to)) if sealed else None
     except NotOpened:
         return None
 
 
-def _digest(bound: Bound) -> str:
+def _digest(bound: LeaseBinding) -> str:
     return hashlib.sha256(bound.text().encode()).hexdigest()

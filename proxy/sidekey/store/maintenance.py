@@ -13,9 +13,9 @@ from typing import Final
 from sidekey.store import audit, leases, sessions
 from sidekey.store.audit import AuditEntry
 from sidekey.store.database import Transaction, as_text, shown
-from sidekey.store.integrity import TOMBSTONE, Held, Seals
+from sidekey.store.integrity import TOMBSTONE, RowAuthenticator, VerifiedRow
 from sidekey.store.records import IntegrationRow, Record, SealedField
-from sidekey.store.repository import Keeper, put_row
+from sidekey.store.repository import RowRepository, put_row
 from sidekey.store.sealing import VERSION, Binding, NotOpened, Purpose, open_sealed, seal
 from sidekey.store.state import Name, State
 
@@ -43,7 +43,7 @@ class Verified:
     findings: tuple[str, ...]
 
 
-async def rotate(keeper: Keeper, purpose_of: PurposeOf, who: str) -> Rotated:
+async def rotate(keeper: RowRepository, purpose_of: PurposeOf, who: str) -> Rotated:
     """Write with the first key of the ring what is written with another one, tombstones too; versions stay.
 
     Every step is a transaction of its own, and reads again what is left to do: an interrupted rotation can be started
@@ -68,7 +68,7 @@ async def rotate(keeper: Keeper, purpose_of: PurposeOf, who: str) -> Rotated:
                     body = record.body()
                 line = keeper.seals.line(name, held.line.row, held.line.version, before.revision + 1, body)
                 await put_row(transaction, line, body, line.version)
-                written[name] = Held(line, record)
+                written[name] = VerifiedRow(line, record)
                 done += 1
             if not due:
                 found = [text for texts in stuck.values() for text in texts]
@@ -87,7 +87,7 @@ async def rotate(keeper: Keeper, purpose_of: PurposeOf, who: str) -> Rotated:
             return Rotated(done, tuple(found))
 
 
-async def verify(keeper: Keeper, purpose_of: PurposeOf) -> Verified:
+async def verify(keeper: RowRepository, purpose_of: PurposeOf) -> Verified:
     """Read everything, and list what is wrong. Raises StoreUnavailable, StoreRefused."""
     state = await keeper.read(whole=True)
     damaged = await keeper.damaged()
@@ -104,13 +104,13 @@ async def verify(keeper: Keeper, purpose_of: PurposeOf) -> Verified:
     return Verified(state.revision, _counts(state), keys, tuple(findings))
 
 
-async def _read_others(transaction: Transaction, seals: Seals) -> tuple[list[str], tuple[str, ...]]:
+async def _read_others(transaction: Transaction, seals: RowAuthenticator) -> tuple[list[str], tuple[str, ...]]:
     """Read the names of altered leases, and the keys that the store is written with."""
     found = await transaction.fetch('SELECT "key" FROM sidekey_keys ORDER BY "key"')
     return await leases.altered(transaction, seals), tuple(shown(as_text(key)) for (key,) in found)
 
 
-def _names_another(held: Held, first: str) -> bool:
+def _names_another(held: VerifiedRow, first: str) -> bool:
     """Return True if a row or one of its values was written with another key; an unverified row may be."""
     if not held.verified or held.line.key != first:
         return True
@@ -119,7 +119,9 @@ def _names_another(held: Held, first: str) -> bool:
     )
 
 
-def _resealed(held: Held, seals: Seals, purpose_of: PurposeOf) -> tuple[Record | None, tuple[str, ...]]:
+def _resealed(
+    held: VerifiedRow, seals: RowAuthenticator, purpose_of: PurposeOf
+) -> tuple[Record | None, tuple[str, ...]]:
     """Return the record with its secrets sealed by the first key, or None and why that is not possible."""
     record, line = held.record, held.line
     if record is None or not held.verified:
@@ -141,7 +143,7 @@ def _resealed(held: Held, seals: Seals, purpose_of: PurposeOf) -> tuple[Record |
     return (None, tuple(problems)) if problems else (replace(record, secrets=secrets), ())
 
 
-def _sealed_again(sealed: str, bindings: Sequence[Binding], seals: Seals) -> str | NotOpened:
+def _sealed_again(sealed: str, bindings: Sequence[Binding], seals: RowAuthenticator) -> str | NotOpened:
     """A value sealed by the first key, bound to what it was bound to; or why the first binding does not open it."""
     refused: NotOpened | None = None
     for binding in bindings:

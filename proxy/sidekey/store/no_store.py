@@ -9,21 +9,21 @@ from typing import Final
 
 from sidekey.store import sessions
 from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
-from sidekey.store.integrity import Seals
+from sidekey.store.integrity import RowAuthenticator
 from sidekey.store.sealing import KEY_BYTES, KeyRing
 from sidekey.store.sends import Send, SendPage
-from sidekey.store.sessions import MOST, PAGE, NewCookie, Position, Session, SessionPage
+from sidekey.store.sessions import MAX_SESSIONS, PAGE, NewCookie, Position, Session, SessionPage
 from sidekey.store.state import State
 from sidekey.store.store import Health
 
-_MOST_SESSIONS: Final = 1000
+_MAX_SESSIONS: Final = 1000
 
 
 class AbsentStore:
     """An empty store that keeps sessions only, until the process ends."""
 
     def __init__(self) -> None:
-        self._seals = Seals(KeyRing({"process": secrets.token_bytes(KEY_BYTES)}), "")
+        self._seals = RowAuthenticator(KeyRing({"process": secrets.token_bytes(KEY_BYTES)}), "")
         self._sessions: dict[str, Session] = {}
         self.state: Final = State()
         self.health: Final = Health(up=True)
@@ -89,9 +89,9 @@ class AbsentStore:
         now = time.time()
         self._sessions = {name: each for name, each in self._sessions.items() if each.ends_at > now}
         same = [each.id for each in self._sessions.values() if each.token_sha256 == session.token_sha256]
-        if len(same) >= MOST:
+        if len(same) >= MAX_SESSIONS:
             del self._sessions[same[0]]
-        if len(self._sessions) >= _MOST_SESSIONS:
+        if len(self._sessions) >= _MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         self._sessions[session.id] = session
 

@@ -22,10 +22,10 @@ from sidekey.store import audit
 from sidekey.store.audit import AuditEntry
 from sidekey.store.database import Database, Transaction, as_number, as_text, shown
 from sidekey.store.errors import Changed, CommitUncertain, Exists, StoreRefused, StoreUnavailable
-from sidekey.store.integrity import TOMBSTONE, Held, Line, Seals
+from sidekey.store.integrity import TOMBSTONE, RowAuthenticator, RowHeader, VerifiedRow
 from sidekey.store.schema import create_tables, find_tables
 from sidekey.store.sealing import KeyRing
-from sidekey.store.state import Change, Mark, Name, Put, State
+from sidekey.store.state import Change, Name, Put, State, StateMark
 
 T = TypeVar("T")
 
@@ -37,14 +37,14 @@ _PAUSE: Final = 1e-6
 """Seconds: with 0 this thread would have the interpreter back before another has woken."""
 
 
-class Keeper:
+class RowRepository:
     """The rows of one store, with one ring."""
 
     def __init__(self, database: Database, ring: KeyRing) -> None:
         self._database = database
         self._ring = ring
         self._one = asyncio.Lock()
-        self._seals: Seals | None = None
+        self._seals: RowAuthenticator | None = None
         self._connections = 0
         """Number of connections when all rows were read last."""
         self.state = State()
@@ -52,7 +52,7 @@ class Keeper:
         self.is_open = False
 
     @property
-    def seals(self) -> Seals:
+    def seals(self) -> RowAuthenticator:
         """Makes and verifies MACs. Raises StoreUnavailable until the store is open."""
         if self._seals is None:
             raise StoreUnavailable("the store was not opened yet")
@@ -89,7 +89,7 @@ class Keeper:
                 self._database.connect_by(url)
             self._ring = ring
             if self._seals is not None:
-                self._seals = Seals(ring, self._seals.store)
+                self._seals = RowAuthenticator(ring, self._seals.store)
 
     async def read(self, *, whole: bool = False) -> State:
         """Return the present state. `whole` verifies all rows again.
@@ -107,7 +107,7 @@ class Keeper:
         """
         if not self.is_open:
             return
-        seals = Seals(ring, self.seals.store)
+        seals = RowAuthenticator(ring, self.seals.store)
         async with self._one, self._database.reading() as transaction:
             await check_keys(transaction, seals)
 
@@ -123,7 +123,7 @@ class Keeper:
             after = await self.complete(transaction, before, rows)
         return self.adopt(after)
 
-    async def complete(self, transaction: Transaction, before: State, rows: Mapping[Name, Held]) -> State:
+    async def complete(self, transaction: Transaction, before: State, rows: Mapping[Name, VerifiedRow]) -> State:
         """Wake other processes when this commits, and return the state to adopt then."""
         await self.note_key(transaction)
         await transaction.announce()
@@ -177,13 +177,13 @@ class Keeper:
         if not found:
             # No row verifies without the ID.
             raise StoreRefused("the store has lost its ID: restore a backup that has all tables")
-        self._seals = Seals(self._ring, as_text(found[0][0]))
+        self._seals = RowAuthenticator(self._ring, as_text(found[0][0]))
         await check_keys(transaction, self._seals)
         return True
 
     async def _make(self, transaction: Transaction) -> None:
         await create_tables(transaction)
-        self._seals = Seals(self._ring, secrets.token_hex(16))
+        self._seals = RowAuthenticator(self._ring, secrets.token_hex(16))
         await transaction.execute("INSERT INTO sidekey_store (id) VALUES ($1)", self._seals.store)
         await self.note_key(transaction)
 
@@ -203,13 +203,13 @@ class Keeper:
         whole |= known.mark is None or self._connections != self._database.connections
         if mark == known.mark and not whole:
             return known
-        found: dict[Name, Held] = {}
-        rows: Mapping[Name, Held] = found
+        found: dict[Name, VerifiedRow] = {}
+        rows: Mapping[Name, VerifiedRow] = found
         if not whole:
             found = self._verified(await transaction.fetch(f"{_ROWS} WHERE revision > $1", known.revision))
             rows = {**known.rows, **found}
             # If the mark differs, something other than Sidekey restored or removed rows.
-            whole = Mark.of(rows.values()) != mark
+            whole = StateMark.of(rows.values()) != mark
         if whole:
             rows = found = self._verified(await transaction.fetch(_ROWS))
         if not all(each.verified for each in found.values()):
@@ -218,10 +218,10 @@ class Keeper:
         self._connections = self._database.connections
         return known if mark == known.mark and rows == known.rows else known.following(mark, rows)
 
-    def _verified(self, found: Iterable[tuple[Any, ...]]) -> dict[Name, Held]:
-        rows: dict[Name, Held] = {}
+    def _verified(self, found: Iterable[tuple[Any, ...]]) -> dict[Name, VerifiedRow]:
+        rows: dict[Name, VerifiedRow] = {}
         for number, (*columns, body) in enumerate(found, 1):
-            held = self.seals.held(Line.read(columns), as_text(body))
+            held = self.seals.held(RowHeader.read(columns), as_text(body))
             known = self.state.rows.get(held.line.name)
             # An unchanged row stays the same object, so that nothing is built again.
             rows[held.line.name] = held if known is None or known != held else known
@@ -229,12 +229,14 @@ class Keeper:
                 time.sleep(_PAUSE)
         return rows
 
-    async def _write(self, transaction: Transaction, before: State, changes: Sequence[Change]) -> dict[Name, Held]:
+    async def _write(
+        self, transaction: Transaction, before: State, changes: Sequence[Change]
+    ) -> dict[Name, VerifiedRow]:
         """Write changes, and return all rows with them. Raises Changed, Exists, StoreUnavailable."""
         rows = dict(before.rows)
         revision = before.revision + 1
         # An import brings thousands: they are inserted together, before any change of a present row.
-        new: list[tuple[Line, str]] = []
+        new: list[tuple[RowHeader, str]] = []
         for change in changes:
             record = change.record
             name = record.kind, record.id
@@ -258,7 +260,7 @@ class Keeper:
                 await put_row(transaction, line, body, version)
             if not isinstance(change, Put):
                 await _forget(transaction, record.row)
-            rows[name] = Held(line, written if isinstance(change, Put) else None)
+            rows[name] = VerifiedRow(line, written if isinstance(change, Put) else None)
         await _insert(transaction, new)
         return rows
 
@@ -277,7 +279,7 @@ async def _within(begin: AbstractAsyncContextManager[Transaction], work: Callabl
     return result
 
 
-async def check_keys(transaction: Transaction, seals: Seals) -> None:
+async def check_keys(transaction: Transaction, seals: RowAuthenticator) -> None:
     """Raise StoreRefused for a ring in which a key of the store is missing or differs."""
     for key, proof in await transaction.fetch('SELECT "key", proof FROM sidekey_keys ORDER BY "key"'):
         if key not in seals.ring:
@@ -286,12 +288,12 @@ async def check_keys(transaction: Transaction, seals: Seals) -> None:
             raise StoreRefused(f"store.keys: key {key} is not the key that the store is written with")
 
 
-async def _read_mark(transaction: Transaction) -> Mark:
+async def _read_mark(transaction: Transaction) -> StateMark:
     ((count, revision, total),) = await transaction.fetch(_MARK)
-    return Mark(count, as_number(revision), as_text(total))
+    return StateMark(count, as_number(revision), as_text(total))
 
 
-async def _insert(transaction: Transaction, rows: Sequence[tuple[Line, str]]) -> list[tuple[Line, str]]:
+async def _insert(transaction: Transaction, rows: Sequence[tuple[RowHeader, str]]) -> list[tuple[RowHeader, str]]:
     """Write new rows, and return the empty list of those that are left."""
     if rows:
         await transaction.execute_many(
@@ -302,7 +304,7 @@ async def _insert(transaction: Transaction, rows: Sequence[tuple[Line, str]]) ->
     return []
 
 
-async def put_row(transaction: Transaction, line: Line, body: str, version: int) -> None:
+async def put_row(transaction: Transaction, line: RowHeader, body: str, version: int) -> None:
     """Replace the row of the same kind and ID, which has this version. Raises StoreUnavailable."""
     changed = await transaction.execute(
         'UPDATE sidekey_rows SET row_id = $1, version = $2, "key" = $3, mac = $4, revision = $5, body = $6 '

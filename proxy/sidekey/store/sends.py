@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 from sidekey.store import audit
 from sidekey.store.audit import AuditEntry
 from sidekey.store.database import Transaction, as_number, as_text
-from sidekey.store.integrity import Seals
+from sidekey.store.integrity import RowAuthenticator
 
 TABLES: Final = (
     # `attempt` names the process's attempt that made the row: only that attempt may write the result. `target` is the
@@ -45,13 +45,13 @@ OUTCOMES: Final = (ACCEPTED, "refused", "failed", "not_sent", UNKNOWN, SENDING)
 PAGE: Final = 50
 """Maximum number of sends in a page."""
 
-_MOST_READ: Final = 5_000
+_MAX_READ: Final = 5_000
 """Maximum number of rows that a page reads, and that upkeep changes in one transaction."""
 
 _ABANDONED: Final = 90_000
 """Milliseconds after which the process of a send that is still under way must have died."""
 
-_LONGEST_ROW: Final = 4
+_ROW_DIGITS: Final = 4
 """Digits of the number of a row."""
 
 _MINUTE: Final = 60_000
@@ -124,7 +124,7 @@ class Send:
 def row_in(key: str) -> int:
     """Return the number of the row with which the key of a batch ends, or 0."""
     number = key.rpartition("-")[2]
-    return int(number) if number.isdecimal() and len(number) <= _LONGEST_ROW else 0
+    return int(number) if number.isdecimal() and len(number) <= _ROW_DIGITS else 0
 
 
 class Result(NamedTuple):
@@ -170,7 +170,9 @@ class SendPage:
     next: int | None
 
 
-async def find(transaction: Transaction, seals: Seals, identity: str, key: str, content: str) -> Existing | None:
+async def find(
+    transaction: Transaction, seals: RowAuthenticator, identity: str, key: str, content: str
+) -> Existing | None:
     """Return the send of an identity that has this key, if any."""
     send = await get(transaction, identity, key)
     if send is None:
@@ -186,7 +188,7 @@ async def get(transaction: Transaction, identity: str, key: str) -> Send | None:
 
 
 async def reserve(
-    transaction: Transaction, seals: Seals, new: NewSend, entry: AuditEntry
+    transaction: Transaction, seals: RowAuthenticator, new: NewSend, entry: AuditEntry
 ) -> Reserved | Existing | Limited | OtherBatch:
     """Write the row of a send, unless its key is in use or a limit is reached. The first of a batch is audited.
 
@@ -292,7 +294,7 @@ async def page(
     key, value = ("identity", identity) if identity else ("preset", preset)
     values: list[str | int | None] = [(1 << 62) if before is None else before, *([value] if value else [])]
     narrowed = f"{_SELECT} WHERE seq < $1 {f'AND {key} = $2' if value else ''}"
-    recent = f"{narrowed} ORDER BY seq DESC LIMIT {_MOST_READ}"
+    recent = f"{narrowed} ORDER BY seq DESC LIMIT {_MAX_READ}"
     bounds = f"SELECT count(*), min(seq) FROM ({recent}) AS recent"  # noqa: S608  of constants
     ((count, last),) = await transaction.fetch(bounds, *values)
     wanted = ""
@@ -308,7 +310,7 @@ async def page(
     sends = tuple(_read(row, now) for row in found[:PAGE])
     if len(found) > PAGE:
         return SendPage(sends, sends[-1].seq)
-    return SendPage(sends, as_number(last) if count == _MOST_READ else None)
+    return SendPage(sends, as_number(last) if count == _MAX_READ else None)
 
 
 async def batch(transaction: Transaction, batch: str) -> tuple[Send, ...]:
@@ -327,15 +329,15 @@ async def drop(transaction: Transaction, history: float) -> bool:
     deleted = await transaction.execute(
         "DELETE FROM sidekey_sends WHERE seq IN (SELECT seq FROM sidekey_sends WHERE at < $1 LIMIT $2)",
         now - int(history * 1000),
-        _MOST_READ,
+        _MAX_READ,
     )
     forgotten = await transaction.execute(
         "UPDATE sidekey_sends SET fingerprint = '' WHERE seq IN "
         "(SELECT seq FROM sidekey_sends WHERE at < $1 AND fingerprint <> '' LIMIT $2)",
         now - _DAY,
-        _MOST_READ,
+        _MAX_READ,
     )
-    return _MOST_READ in (deleted, forgotten)
+    return _MAX_READ in (deleted, forgotten)
 
 
 async def _now(transaction: Transaction) -> int:

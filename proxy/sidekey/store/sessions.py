@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from sidekey.store.canonical_json import canonical
 from sidekey.store.database import Transaction, as_number, as_text
-from sidekey.store.integrity import Seals
+from sidekey.store.integrity import RowAuthenticator
 from sidekey.store.records import digest_of
 
 TABLES: Final = (
@@ -24,7 +24,7 @@ TABLES: Final = (
     "CREATE INDEX sidekey_sessions_token ON sidekey_sessions (token_sha256, ends_at)",
 )
 
-MOST: Final = 20
+MAX_SESSIONS: Final = 20
 """Maximum number of sessions of one token. A further login ends the oldest."""
 
 _INFO: Final = b"sidekey session v2"
@@ -85,13 +85,13 @@ class NewCookie(NamedTuple):
     session: str
 
 
-def new_cookie(seals: Seals) -> NewCookie:
+def new_cookie(seals: RowAuthenticator) -> NewCookie:
     """Make a cookie. Its HMAC keeps random cookies away from the database."""
     random, key = secrets.token_urlsafe(32), seals.ring.first
     return NewCookie(f"{random}.{key}.{seals.mac(key, _COOKIE_INFO, random)[:_TAG]}", digest_of(random))
 
 
-def id_in(seals: Seals, cookie: str) -> str | None:
+def id_in(seals: RowAuthenticator, cookie: str) -> str | None:
     """Return the ID of a cookie's session, or None if Sidekey did not make the cookie or lacks its key."""
     found = _COOKIE.fullmatch(cookie)
     if found is None:
@@ -102,24 +102,24 @@ def id_in(seals: Seals, cookie: str) -> str | None:
     return digest_of(random)
 
 
-def digest_of_identity(seals: Seals, identity: str) -> str:
+def digest_of_identity(seals: RowAuthenticator, identity: str) -> str:
     """Return what a session has in place of the SHA-256 of a token."""
     return seals.mac(seals.ring.first, _IDENTITY_INFO, identity)
 
 
-async def begin(transaction: Transaction, seals: Seals, session: Session) -> None:
+async def begin(transaction: Transaction, seals: RowAuthenticator, session: Session) -> None:
     """Store a session. Delete sessions that have ended, and the oldest of its token if there are too many."""
     await transaction.execute("DELETE FROM sidekey_sessions WHERE ends_at <= $1", int(await transaction.now()))
     older = await transaction.fetch(
         "SELECT id FROM sidekey_sessions WHERE token_sha256 = $1 ORDER BY begun_at DESC, ends_at DESC",
         session.token_sha256,
     )
-    for (found,) in older[MOST - 1 :]:
+    for (found,) in older[MAX_SESSIONS - 1 :]:
         await end(transaction, as_text(found))
     await _put(transaction, seals, session)
 
 
-async def find(transaction: Transaction, seals: Seals, session: str) -> Session | None:
+async def find(transaction: Transaction, seals: RowAuthenticator, session: str) -> Session | None:
     """Return the session with this ID, or None if it does not exist, has ended, or was altered."""
     rows = await transaction.fetch(f"{_SELECT} WHERE id = $1", session)
     found = _intact(seals, rows[0]) if rows else None
@@ -131,7 +131,7 @@ async def end(transaction: Transaction, session: str) -> None:
     await transaction.execute("DELETE FROM sidekey_sessions WHERE id = $1", session)
 
 
-async def page(transaction: Transaction, seals: Seals, before: Position) -> SessionPage:
+async def page(transaction: Transaction, seals: RowAuthenticator, before: Position) -> SessionPage:
     """Return the sessions that began before this time and ID, without those that were altered."""
     rows = await transaction.fetch(
         f"{_SELECT} WHERE (begun_at < $1 OR begun_at = $1 AND id < $2) AND ends_at > $3 "
@@ -145,14 +145,14 @@ async def page(transaction: Transaction, seals: Seals, before: Position) -> Sess
     return SessionPage(sessions, None if last is None else (as_number(last[2]), as_text(last[0])))
 
 
-async def find_shown(transaction: Transaction, seals: Seals, shown: str) -> Session | None:
+async def find_shown(transaction: Transaction, seals: RowAuthenticator, shown: str) -> Session | None:
     """Return the session whose ID begins with this, or None if it does not exist, has ended, or was altered."""
     rows = await transaction.fetch("SELECT id FROM sidekey_sessions WHERE id >= $1 ORDER BY id LIMIT 1", shown)
     found = as_text(rows[0][0]) if rows else ""
     return await find(transaction, seals, found) if found.startswith(shown) else None
 
 
-async def sign_again(transaction: Transaction, seals: Seals) -> None:
+async def sign_again(transaction: Transaction, seals: RowAuthenticator) -> None:
     """Make all MACs with the first key, and delete altered sessions."""
     for row in await transaction.fetch(_SELECT):
         found = _intact(seals, row)
@@ -162,7 +162,7 @@ async def sign_again(transaction: Transaction, seals: Seals) -> None:
             await _put(transaction, seals, found)
 
 
-async def _put(transaction: Transaction, seals: Seals, session: Session) -> None:
+async def _put(transaction: Transaction, seals: RowAuthenticator, session: Session) -> None:
     first = seals.ring.first
     await transaction.execute(
         "INSERT INTO sidekey_sessions VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
@@ -173,7 +173,7 @@ async def _put(transaction: Transaction, seals: Seals, session: Session) -> None
     )
 
 
-def _intact(seals: Seals, row: tuple[Any, ...]) -> Session | None:
+def _intact(seals: RowAuthenticator, row: tuple[Any, ...]) -> Session | None:
     """Return the session of a row, or None if its MAC is not valid."""
     name, token, begun_at, auth_at, ends_at, grant, key, mac = row
     found = Session(

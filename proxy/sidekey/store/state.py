@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
-from sidekey.store.integrity import Held
+from sidekey.store.integrity import VerifiedRow
 from sidekey.store.records import RECORDS, CallerRow, IntegrationRow, PresetRow, Record, TokenRow
 
 
@@ -36,7 +36,7 @@ Name = tuple[str, str]
 """The kind and the ID of a row."""
 
 
-class Mark(NamedTuple):
+class StateMark(NamedTuple):
     """The result of one aggregate query over all rows. It changes when a row is written, restored or removed.
 
     `revision` is the highest revision, and `total` the sum of all as text, because it may exceed 64 bits. Whoever
@@ -48,7 +48,7 @@ class Mark(NamedTuple):
     total: str
 
     @classmethod
-    def of(cls, rows: Iterable[Held]) -> Self:
+    def of(cls, rows: Iterable[VerifiedRow]) -> Self:
         """Compute the mark of these rows."""
         revisions = [each.line.revision for each in rows]
         return cls(len(revisions), max(revisions, default=0), str(sum(revisions)))
@@ -65,9 +65,9 @@ class State:
     them; 0: the row is gone. It only grows.
     """
 
-    mark: Mark | None = None
+    mark: StateMark | None = None
     """None: nothing was read yet."""
-    rows: Mapping[Name, Held] = field(default_factory=dict, repr=False)
+    rows: Mapping[Name, VerifiedRow] = field(default_factory=dict, repr=False)
     integrations: Mapping[str, IntegrationRow] = field(default_factory=dict, repr=False)
     presets: Mapping[str, PresetRow] = field(default_factory=dict, repr=False)
     callers: Mapping[str, CallerRow] = field(default_factory=dict, repr=False)
@@ -75,7 +75,7 @@ class State:
     altered: frozenset[Name] = frozenset()
     rolled_back: Mapping[Name, tuple[int, int]] = field(default_factory=dict)
 
-    def following(self, mark: Mark, rows: Mapping[Name, Held]) -> State:
+    def following(self, mark: StateMark, rows: Mapping[Name, VerifiedRow]) -> State:
         """Return the state of these rows, read after those of this one."""
         found: dict[type[Record], dict[str, Any]] = {each: {} for each in RECORDS.values()}
         for each in rows.values():
@@ -98,7 +98,9 @@ class State:
         return 0 if self.mark is None else self.mark.revision
 
 
-def _older(before: Mapping[Name, Held], now: Mapping[Name, Held]) -> Iterator[tuple[Name, tuple[int, int]]]:
+def _older(
+    before: Mapping[Name, VerifiedRow], now: Mapping[Name, VerifiedRow]
+) -> Iterator[tuple[Name, tuple[int, int]]]:
     """Find verified rows that are gone, or have a lower version than before."""
     for name, seen in before.items():
         row = now.get(name)

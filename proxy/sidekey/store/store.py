@@ -18,14 +18,14 @@ from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import StoreDenied, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 from sidekey.store.failures import Failure
-from sidekey.store.leases import Bound, Lease, NotLeased
+from sidekey.store.leases import Lease, LeaseBinding, NotLeased
 from sidekey.store.maintenance import PurposeOf, Rotated, Verified
-from sidekey.store.repository import Keeper
+from sidekey.store.repository import RowRepository
 from sidekey.store.sealing import KeyRing
 from sidekey.store.sends import Existing, Limited, NewSend, OtherBatch, Reserved, Result, Send, SendPage
 from sidekey.store.sessions import NewCookie, Position, Session, SessionPage
 from sidekey.store.state import Change, State
-from sidekey.store.thread import Worker
+from sidekey.store.thread import StoreThread
 from sidekey.store.usage import Failing, Hour
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ _PACE: Final = 0.02
 _START: Final = 2.0
 """Seconds that a start waits for the first attempt to open the store. The attempt continues after that."""
 
-_LONGEST_PAUSE: Final = 10.0
+_MAX_PAUSE: Final = 10.0
 """Maximum seconds between two attempts to open the store."""
 
 _GRACE: Final = 2.0
@@ -72,8 +72,8 @@ class Store:
     def __init__(self, database: Database, ring: KeyRing, *, retention: float, history: float = HISTORY) -> None:
         self._database = database
         self._retention, self._history = retention, history
-        self._worker = Worker()
-        self._keeper = Keeper(database, ring)
+        self._worker = StoreThread()
+        self._keeper = RowRepository(database, ring)
         self._ring = ring
         self._watching: Future[None] | None = None
         opening = "store: the database does not respond yet"
@@ -173,7 +173,7 @@ class Store:
 
         The renewed token may go to the first of the destinations `to`. A stored token for any of them is used.
         """
-        bounds = [Bound(lineage, each) for each in to]
+        bounds = [LeaseBinding(lineage, each) for each in to]
         return await self._write(
             lambda transaction: leases.take(transaction, self._keeper.seals, name, bounds, seconds)
         )
@@ -438,7 +438,7 @@ class Store:
 
 def _pause(failures: int) -> float:
     """Return the seconds until the next attempt to open the store. Processes must not all come back at once."""
-    return min(_LONGEST_PAUSE, 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  spreads load
+    return min(_MAX_PAUSE, 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  spreads load
 
 
 def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:

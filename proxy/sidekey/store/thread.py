@@ -14,7 +14,7 @@ _LINGER: Final = 5.0
 """Seconds that the process waits at its end for a disk or a network that hangs."""
 
 
-class Worker:
+class StoreThread:
     """Run coroutines in one thread, which does not keep the process alive."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ HOUR: Final = 3600
 KEPT: Final = 35 * 24
 """Hours after which usage is deleted."""
 
-_MOST_DELETED: Final = 5000
+_MAX_DELETED: Final = 5000
 """Rows that one statement deletes."""
 
 OUTCOMES: Final = (
@@ -135,6 +135,6 @@ async def drop(transaction: Transaction) -> bool:
         "DELETE FROM sidekey_usage WHERE (kind, id, hour) IN "
         "(SELECT kind, id, hour FROM sidekey_usage WHERE hour < $1 LIMIT $2)",
         int(await transaction.now()) // HOUR - KEPT,
-        _MOST_DELETED,
+        _MAX_DELETED,
     )
-    return deleted == _MOST_DELETED
+    return deleted == _MAX_DELETED

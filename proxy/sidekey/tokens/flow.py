@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from sidekey.credentials.base import Attempt, Call, CallFault, CallingCredential, Issued, Outcome, Reply
+from sidekey.credentials.base import Attempt, Call, CallError, CallingCredential, Issued, Outcome, Reply
 
 WINDOW = 60.0
 
@@ -50,7 +50,7 @@ AuthFlow = Generator[Call, Reply, Issued]
 """Yields the calls it needs, is sent their responses, returns what was issued (as httpx's auth flows)."""
 
 
-class Obtained(NamedTuple):
+class FlowResult(NamedTuple):
     """What was issued, and when the last call for it was sent: its life counts from there."""
 
     issued: Issued
@@ -70,7 +70,7 @@ class FlowRunner:
     count: Callable[[Outcome], None]
     learn: Callable[[str], object]
 
-    async def run(self, flow: AuthFlow) -> Obtained:
+    async def run(self, flow: AuthFlow) -> FlowResult:
         """Make the calls that `flow` asks for, one after the other. Raises CallFault.
 
         Each call made is counted once. One that fails is raised where `flow` yielded it, which may go on with another.
@@ -89,39 +89,39 @@ class FlowRunner:
                     self._admit(step, called)
                     try:
                         reply = await self.fetch(wanted)
-                    except CallFault as error:
+                    except CallError as error:
                         self.count(error.outcome)
                         advance = partial(flow.throw, error)
                     else:
                         uncounted = True
                         advance = partial(flow.send, reply)
             self._check(step, called, wanted)
-        except CallFault as error:
+        except CallError as error:
             if uncounted:
                 self.count(error.outcome)
             raise
         if uncounted:
             self.count("ok")
-        return Obtained(wanted, called)
+        return FlowResult(wanted, called)
 
     def _admit(self, step: str, now: float) -> None:
         wait = self.limit.wait(now)
         if wait:
             reason = f"{step} skipped: limit of {self.limit.most} calls a minute reached"
-            raise CallFault("rate_limited", reason, retry_after=wait, unspent=True)
+            raise CallError("rate_limited", reason, retry_after=wait, unspent=True)
         self.limit.note(now)
 
     def _check(self, step: str, called: float, issued: Issued) -> None:
         if self.clock() >= called + issued.life:
             reason = f"{step} returned a token that had expired on arrival"
-            raise CallFault("invalid", reason, memory=issued.memory, expired=True, unspent=True)
+            raise CallError("invalid", reason, memory=issued.memory, expired=True, unspent=True)
         if issued.grant.base_url is None:
             return
         try:
             self.learn(issued.grant.base_url)
         except ValueError as error:
             reason = f"the base URL that the {step} returned is not allowed: {error}"
-            raise CallFault("invalid", reason, memory=issued.memory, unspent=True) from None
+            raise CallError("invalid", reason, memory=issued.memory, unspent=True) from None
 
 
 def _advance(advance: Callable[[], Call]) -> Call | Issued:
@@ -155,23 +155,23 @@ class Calls:
         self._rejected = rejected
         self._pauses = pauses
 
-    async def run(self, fetch: Fetch) -> Obtained:
+    async def run(self, fetch: Fetch) -> FlowResult:
         """Make the calls. Raises CallFault, and what `fetch` raises."""
         runner = self._make_runner(fetch)
         for pause in self._pauses:
             try:
                 return await self._once(runner)
-            except CallFault as error:
+            except CallError as error:
                 if not error.expired:
                     raise
             await asyncio.sleep(pause)
         return await self._once(runner)
 
-    async def _once(self, runner: FlowRunner) -> Obtained:
+    async def _once(self, runner: FlowRunner) -> FlowResult:
         attempt = Attempt(self._wall(), self.memory, self._rejected)
         try:
             obtained = await runner.run(self._credential.obtain(attempt))
-        except CallFault as error:
+        except CallError as error:
             if error.memory is not None:
                 self.memory = error.memory
             raise

@@ -30,7 +30,7 @@ class Unavailable(Exception):
     """
 
 
-class TurnLost(Exception):
+class TokenLeaseLost(Exception):
     """The turn took too long, and another process has it now."""
 
 
@@ -71,7 +71,7 @@ class SharedToken(SecretHolder):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Left(SecretHolder):
+class TurnState(SecretHolder):
     """What the last turn has left: what the next call may use (`Issued.memory`), and the last token."""
 
     memory: str | None = None
@@ -81,14 +81,14 @@ class Left(SecretHolder):
         return f"Left({self.token!r})"
 
 
-class Turn(ABC):
+class TokenLease(ABC):
     """The right to call for the next token of a chain, for a while. What it may do next raises Unavailable, TurnLost.
 
     `left` is what the turn before has left, `now` what the ledger's clock showed as the turn was taken: in seconds,
     and one for all processes, whose own may differ.
     """
 
-    left: Left
+    left: TurnState
     now: float
 
     @abstractmethod
@@ -96,7 +96,7 @@ class Turn(ABC):
         """Note that a call is made now that may spend what it presents. No call may be made where this raises."""
 
     @abstractmethod
-    async def leave(self, left: Left) -> None:
+    async def leave(self, left: TurnState) -> None:
         """Keep what the call has brought, and end the turn: what was left before is spent.
 
         Where it is Unavailable, it is kept as soon as that is possible, and until then nobody has a turn.
@@ -111,11 +111,11 @@ class Turn(ABC):
         """End the turn, and the chain: nobody knows whether what was left is spent. Raises nothing."""
 
 
-class NoTurn(NamedTuple):
+class LeaseUnavailable(NamedTuple):
     """It is another process's turn; or nobody's any more, since what was left may be `spent`. `now` as in a turn."""
 
     spent: bool
-    left: Left
+    left: TurnState
     now: float
 
 
@@ -123,23 +123,23 @@ class Ledger(ABC):
     """Where turns are taken. A process has one."""
 
     @abstractmethod
-    async def take(self, chain: Chain, *, rotates: bool) -> Turn | NoTurn:
+    async def take(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
         """Take the turn, where it is nobody's. `rotates`: its calls are going to be intended. Raises Unavailable."""
 
 
-class Closed(Ledger):
+class NoLedger(Ledger):
     """The ledger of a process that must not ask for what others share. `reason` says why, and what to do."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    async def take(self, chain: Chain, *, rotates: bool) -> Turn | NoTurn:
+    async def take(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
         """Nobody has a turn here."""
         del chain, rotates
         raise Unavailable(self._reason)
 
 
-class Origin(NamedTuple):
+class TokenOrigin(NamedTuple):
     """`kind` is what the kind says. The others are about its calls, which are the same for every kind.
 
     `trust` is the source of the CAs that vouch for the endpoint, and the digest of their content; `certificate` the
@@ -152,7 +152,7 @@ class Origin(NamedTuple):
     certificate: str
     destinations: tuple[str, ...] = ("",)
 
-    def is_client_of(self, other: Origin) -> bool:
+    def is_client_of(self, other: TokenOrigin) -> bool:
         """Whether it is the same client, of the same endpoint, for where the other's tokens may go.
 
         The client alone is not enough: an editor of stored integrations names any, without a secret of it.
@@ -160,16 +160,16 @@ class Origin(NamedTuple):
         own, others = (self.kind.client, *self[1:3]), (other.kind.client, *other[1:3])
         return own == others and other.destinations[0] in self.destinations
 
-    def has_token_of(self, other: Origin) -> bool:
+    def has_token_of(self, other: TokenOrigin) -> bool:
         """Whether, beside that, the same token is asked for."""
         return self.is_client_of(other) and self.kind.token == other.kind.token
 
-    def proves_like(self, other: Origin) -> bool:
+    def proves_like(self, other: TokenOrigin) -> bool:
         """Whether the client proves itself by the same secret, in the same way."""
         return self.kind.proof == other.kind.proof
 
 
-def origin_of(integration: Integration) -> Origin | None:
+def origin_of(integration: Integration) -> TokenOrigin | None:
     """That of an integration's token; None while a secret, its CAs or its certificate cannot be read."""
     credential, trust, certificate = integration.secrets.credential, integration.trust, integration.certificate
     if credential is None or isinstance(credential, FixedCredential) or not trust.usable:
@@ -180,4 +180,4 @@ def origin_of(integration: Integration) -> Origin | None:
         if identity is None:
             return None
         fingerprint = identity.fingerprint
-    return Origin(credential.lineage, (trust.source, trust.digest), fingerprint, integration.destinations)
+    return TokenOrigin(credential.lineage, (trust.source, trust.digest), fingerprint, integration.destinations)

@@ -15,13 +15,13 @@ from sidekey.observe.metrics import Metrics
 from sidekey.snapshot.snapshot import Integration, Snapshot
 from sidekey.tokens.flow import Fetch
 from sidekey.tokens.ledger import Ledger
-from sidekey.tokens.shared import Turns
+from sidekey.tokens.shared import TokenLeases
 from sidekey.tokens.source import TokenSource
 
 TOKEN_TIMEOUT = 10.0
 """Seconds for one call, from the lookup to the response's last byte."""
 
-LARGEST_RESPONSE = 1 << 20
+MAX_RESPONSE_SIZE = 1 << 20
 """Bytes of a response's body that are read."""
 
 
@@ -47,7 +47,7 @@ class Tokens:
         self._identity_of = identity_of
         self._metrics = metrics
         self._report = report
-        self._turns = None if ledger is None else Turns(ledger)
+        self._turns = None if ledger is None else TokenLeases(ledger)
         self._integrations: Mapping[str, Integration] = MappingProxyType({})
         self._sources: dict[str, TokenSource] = {}
         self._former: dict[str, TokenSource] = {}
@@ -96,7 +96,7 @@ class Tokens:
                 allow_private=integration.allow_private,
                 source_address=integration.source_address,
                 timeout=TOKEN_TIMEOUT,
-                largest=LARGEST_RESPONSE,
+                largest=MAX_RESPONSE_SIZE,
                 # Asked for with each call: it may have been rotated since the last.
                 identity=await _present(certificate),
             )

@@ -12,12 +12,22 @@ from functools import partial
 from secrets import token_hex
 from typing import Any, NamedTuple, TypeVar
 
-from sidekey.credentials.base import Call, CallFault, Issued, Reply
+from sidekey.credentials.base import Call, CallError, Issued, Reply
 from sidekey.errors import ProblemError
 from sidekey.observe.log import get_logger
 from sidekey.snapshot.snapshot import Integration
 from sidekey.tokens.flow import Calls, Fetch
-from sidekey.tokens.ledger import Chain, Ledger, Left, NoTurn, Origin, SharedToken, Turn, TurnLost, Unavailable
+from sidekey.tokens.ledger import (
+    Chain,
+    LeaseUnavailable,
+    Ledger,
+    SharedToken,
+    TokenLease,
+    TokenLeaseLost,
+    TokenOrigin,
+    TurnState,
+    Unavailable,
+)
 
 T = TypeVar("T")
 
@@ -25,7 +35,7 @@ LINGER = 15.0
 """Seconds for which the end of a process waits for its turns: a call that was sent may have spent what it presented."""
 
 
-class Turns:
+class TokenLeases:
     """Where the turns of `ledger` are taken in this process, by all of its token sources."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -70,9 +80,9 @@ class Turns:
 
     def _note(self, error: BaseException | None, report: Callable[[BaseException], object]) -> None:
         """Tell what nobody waits for any more."""
-        if isinstance(error, CallFault):
+        if isinstance(error, CallError):
             self._log.warning("no token could be obtained", outcome=error.outcome, reason=error.reason)
-        elif error is not None and not isinstance(error, (ProblemError, TurnLost, Unavailable)):
+        elif error is not None and not isinstance(error, (ProblemError, TokenLeaseLost, Unavailable)):
             report(error)
 
 
@@ -80,7 +90,7 @@ WAIT = 20.0
 """Seconds for which an attempt waits for another process's turn: longer than one lasts whose process has ended."""
 
 FIRST_LOOK = 0.1
-LONGEST_LOOK = 1.0
+MAX_POLL_INTERVAL = 1.0
 """Seconds between two looks at whether it has ended, which grow from the first to the longest."""
 
 SPENT = (
@@ -89,26 +99,26 @@ SPENT = (
 )
 
 
-class Found(NamedTuple):
+class SharedTokenFound(NamedTuple):
     """A token that processes share, and when the call for it was sent, on the loop's clock."""
 
     token: SharedToken
     called: float
 
 
-Usable = Callable[[Found], bool]
+Usable = Callable[[SharedTokenFound], bool]
 
 
 class Sharing:
     """The part of a token source that is there where an integration's processes must call one at a time."""
 
-    def __init__(self, turns: Turns, integration: Integration, fetch: Fetch) -> None:
+    def __init__(self, turns: TokenLeases, integration: Integration, fetch: Fetch) -> None:
         self._turns = turns
         self._integration = integration
         self._rotates = integration.traits.rotates
         self._fetch = fetch
 
-    async def obtain(self, origin: Origin, usable: Usable, calls: Calls) -> Found:
+    async def obtain(self, origin: TokenOrigin, usable: Usable, calls: Calls) -> SharedTokenFound:
         """The token that another process has left, where it is `usable`, or what `calls` bring.
 
         Raises CallFault, Unavailable, and what `calls` raise.
@@ -118,18 +128,20 @@ class Sharing:
         end, pause = loop.time() + WAIT, FIRST_LOOK
         while True:
             # Where a turn is lost another process has it, and with it the newer token.
-            with suppress(TurnLost):
+            with suppress(TokenLeaseLost):
                 found = await self._turns.run(look)
-                if isinstance(found, Found):
+                if isinstance(found, SharedTokenFound):
                     return found
                 if found.spent:
-                    raise CallFault("refused", SPENT, settings=True)
+                    raise CallError("refused", SPENT, settings=True)
             if loop.time() >= end:
-                raise CallFault("timeout", "another process is obtaining the token, and has not ended yet")
+                raise CallError("timeout", "another process is obtaining the token, and has not ended yet")
             await asyncio.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_LOOK)
+            pause = min(pause * 1.5, MAX_POLL_INTERVAL)
 
-    async def _look(self, chain: Chain, origin: Origin, usable: Usable, calls: Calls) -> Found | NoTurn:
+    async def _look(
+        self, chain: Chain, origin: TokenOrigin, usable: Usable, calls: Calls
+    ) -> SharedTokenFound | LeaseUnavailable:
         """What is there, where it can be used; else what this turn brings, where it is nobody else's."""
         clock = asyncio.get_running_loop().time
         looked, asked = clock(), asked_of(origin)
@@ -137,16 +149,16 @@ class Sharing:
         token = taken.left.token
         if token is not None and token.asked == asked:
             # The clocks are compared so that the token seems older by what that took, and never younger.
-            found = Found(token, looked - max(0.0, taken.now - token.called))
+            found = SharedTokenFound(token, looked - max(0.0, taken.now - token.called))
             if usable(found):
-                if isinstance(taken, Turn):
+                if isinstance(taken, TokenLease):
                     await taken.release()
                 return found
-        if not isinstance(taken, Turn):
+        if not isinstance(taken, TokenLease):
             return taken
         return await self._call(taken, taken.now - clock(), asked, proof_of(origin), calls)
 
-    async def _call(self, turn: Turn, ahead: float, asked: str, proof: str, calls: Calls) -> Found:
+    async def _call(self, turn: TokenLease, ahead: float, asked: str, proof: str, calls: Calls) -> SharedTokenFound:
         """What the calls bring. `ahead` is by how much the ledger's clock is ahead of the loop's."""
         presented = False
         calls.memory = turn.left.memory
@@ -163,7 +175,7 @@ class Sharing:
 
         try:
             obtained = await calls.run(fetch)
-        except CallFault as error:
+        except CallError as error:
             if presented and not error.unspent:
                 await turn.give_up()
             else:
@@ -179,19 +191,19 @@ class Sharing:
             raise
         issued: Issued = obtained.issued
         token = SharedToken(token_hex(8), asked, proof, issued.grant, obtained.called + ahead, issued.life)
-        await turn.leave(Left(issued.memory, token))
-        return Found(token, obtained.called)
+        await turn.leave(TurnState(issued.memory, token))
+        return SharedTokenFound(token, obtained.called)
 
 
-async def _end(turn: Turn, memory: str | None) -> None:
+async def _end(turn: TokenLease, memory: str | None) -> None:
     """End a turn without a token. A response may have brought what is presented next nevertheless."""
     if memory == turn.left.memory:
         await turn.release()
     else:
-        await turn.leave(Left(memory, turn.left.token))
+        await turn.leave(TurnState(memory, turn.left.token))
 
 
-def chain_of(integration: Integration, origin: Origin) -> Chain:
+def chain_of(integration: Integration, origin: TokenOrigin) -> Chain:
     """Whose token it is. What trusts the endpoint, and the client's certificate, are no part of it.
 
     With another of these the refresh token of the config is still as spent as it was; and so it is where a stored
@@ -201,12 +213,12 @@ def chain_of(integration: Integration, origin: Origin) -> Chain:
     return Chain(name, _spelled(origin.kind.client), integration.destinations)
 
 
-def asked_of(origin: Origin) -> str:
+def asked_of(origin: TokenOrigin) -> str:
     """What a token is asked for, in which all must agree who use it."""
     return _spelled((origin.kind.token, origin.trust, origin.certificate))
 
 
-def proof_of(origin: Origin) -> str:
+def proof_of(origin: TokenOrigin) -> str:
     """Return the digest of the secret with which a token is requested, and of how it is presented."""
     return hashlib.sha256(_spelled(origin.kind.proof).encode()).hexdigest()
 

@@ -22,16 +22,16 @@ from random import SystemRandom
 from typing import NamedTuple
 from weakref import WeakSet
 
-from sidekey.credentials.base import CallFault, CallingCredential, FixedCredential, Grant, Verdict
+from sidekey.credentials.base import CallError, CallingCredential, FixedCredential, Grant, Verdict
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.log import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
 from sidekey.policy.targets import Policy, parse_learnt
-from sidekey.refresh import Failed, Refresh, call_weakly_at, growing
+from sidekey.refresh import Failed, SingleFlight, call_weakly_at, growing
 from sidekey.snapshot.snapshot import Integration
-from sidekey.tokens.flow import CallLimit, Calls, Fetch, FlowRunner, Obtained
-from sidekey.tokens.ledger import Origin, Unavailable, origin_of
-from sidekey.tokens.shared import Found, Sharing, Turns, proof_of
+from sidekey.tokens.flow import CallLimit, Calls, Fetch, FlowResult, FlowRunner
+from sidekey.tokens.ledger import TokenOrigin, Unavailable, origin_of
+from sidekey.tokens.shared import SharedTokenFound, Sharing, TokenLeases, proof_of
 
 LEAST_MARGIN = 30.0
 """Seconds before expiry by which a token is refreshed, where its life is long enough."""
@@ -106,7 +106,7 @@ class _Known(NamedTuple):
     rejected: bool
     number: str
     forced_at: float
-    refresh: Refresh[Grant, Problem]
+    refresh: SingleFlight[Grant, Problem]
 
 
 class TokenSource:
@@ -127,7 +127,7 @@ class TokenSource:
         *,
         ready: Callable[[], Awaitable[object]],
         former: TokenSource | None = None,
-        turns: Turns | None = None,
+        turns: TokenLeases | None = None,
         jitter: Callable[[], float] = _RANDOM.random,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -148,7 +148,7 @@ class TokenSource:
         self._loop = asyncio.get_running_loop()
         self._log = get_logger(integration=integration.id)
         self._limit: CallLimit | None = None
-        self._refresh: Refresh[Grant, Problem] = Refresh(growing(jitter))
+        self._refresh: SingleFlight[Grant, Problem] = SingleFlight(growing(jitter))
         self._held: _Held | None = None
         self._stale = False
         """Another secret obtained the last token. It serves only until the present secret has obtained one."""
@@ -404,7 +404,7 @@ class TokenSource:
         self._limit = former.limit
         return True
 
-    def _take_over(self, known: _Known, own: Origin, others: Origin) -> None:
+    def _take_over(self, known: _Known, own: TokenOrigin, others: TokenOrigin) -> None:
         self._memory, self._rejected, self._number = known.memory, known.rejected, known.number
         same_secret = own.proves_like(others)
         self._stale = known.stale or not same_secret
@@ -425,7 +425,7 @@ class TokenSource:
             self._start()
 
     @property
-    def origin(self) -> Origin | None:
+    def origin(self) -> TokenOrigin | None:
         """Whose its token is; None while that cannot be known."""
         return origin_of(self._integration)
 
@@ -508,7 +508,7 @@ class TokenSource:
             if self._sharing is not None:
                 return self._keep_shared(await self._share(self._sharing, credential))
             return self._keep(await self._call(credential))
-        except CallFault as error:
+        except CallError as error:
             return self._failed(error)
         except Unavailable as error:
             reason = f"no token is asked for: {error}"
@@ -526,18 +526,18 @@ class TokenSource:
             raise TypeError("a token source is for kinds whose grants end")
         return credential
 
-    async def _call(self, credential: CallingCredential) -> Obtained:
+    async def _call(self, credential: CallingCredential) -> FlowResult:
         calls = self._calls(credential)
         try:
             return await calls.run(self._fetch)
         finally:
             self._memory = calls.memory
 
-    async def _share(self, sharing: Sharing, credential: CallingCredential) -> Found:
+    async def _share(self, sharing: Sharing, credential: CallingCredential) -> SharedTokenFound:
         await self._ready()
         origin = self.origin
         if origin is None:
-            raise CallFault("unreachable", "no token is asked for: trusted_ca cannot be read", settings=True)
+            raise CallError("unreachable", "no token is asked for: trusted_ca cannot be read", settings=True)
         return await sharing.obtain(origin, partial(self._is_newer, proof_of(origin)), self._calls(credential))
 
     def _calls(self, credential: CallingCredential) -> Calls:
@@ -560,18 +560,18 @@ class TokenSource:
             learn=partial(_learn, self._policy),
         )
 
-    def _keep(self, obtained: Obtained) -> Grant:
+    def _keep(self, obtained: FlowResult) -> Grant:
         issued = obtained.issued
         life = schedule(obtained.called, issued.life, self._jitter(), issued.renewed_after)
         return self._hand_out(self._supplemented(issued.grant, life), issued.life)
 
-    def _keep_shared(self, found: Found) -> Grant:
+    def _keep_shared(self, found: SharedTokenFound) -> Grant:
         token, called = found
         self._number = token.number
         life = schedule(called, token.life, self._jitter())
         return self._hand_out(self._supplemented(token.grant, life), token.life)
 
-    def _is_newer(self, proof: str, found: Found) -> bool:
+    def _is_newer(self, proof: str, found: SharedTokenFound) -> bool:
         """Return True if a token of another process may be used.
 
         The first token of a secret must come of that secret. Later ones may come of another secret. Otherwise
@@ -601,7 +601,7 @@ class TokenSource:
         self._series.expires(self._wall() + held.life.expires_at - self._loop.time())
         self._plan()
 
-    def _failed(self, error: CallFault) -> Failed[Problem]:
+    def _failed(self, error: CallError) -> Failed[Problem]:
         status_error = "proxy_configuration_error" if error.settings else "proxy_internal_error"
         self._log.warning("no token could be obtained", outcome=error.outcome, reason=error.reason)
         return Failed(Problem("credential_unavailable", error.reason, error=status_error), error.retry_after)

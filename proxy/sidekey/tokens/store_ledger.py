@@ -15,7 +15,16 @@ from sidekey.observe.log import get_logger
 from sidekey.store.errors import StoreError
 from sidekey.store.leases import Lease, LeaseLost
 from sidekey.store.store import Store
-from sidekey.tokens.ledger import Chain, Ledger, Left, NoTurn, SharedToken, Turn, TurnLost, Unavailable
+from sidekey.tokens.ledger import (
+    Chain,
+    LeaseUnavailable,
+    Ledger,
+    SharedToken,
+    TokenLease,
+    TokenLeaseLost,
+    TurnState,
+    Unavailable,
+)
 
 HOLD: Final = 30
 """Seconds that a turn may take whose calls spend nothing; then another process calls as well."""
@@ -46,7 +55,7 @@ class StoreLedger(Ledger):
         self._fences: dict[bytes, int] = {}
         """The last fencing number of each chain. One that is not greater comes from an older copy of the database."""
 
-    async def take(self, chain: Chain, *, rotates: bool) -> Turn | NoTurn:
+    async def take(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
         """Take the lease of the chain. Raises Unavailable."""
         if chain in self._unkept:
             raise Unavailable("what the last call has brought is not stored yet")
@@ -60,14 +69,14 @@ class StoreLedger(Ledger):
             raise _unavailable(error) from None
         left = _read(found.result)
         if not isinstance(found, Lease):
-            return NoTurn(found.unknown, left, found.now)
+            return LeaseUnavailable(found.unknown, left, found.now)
         turn = _StoreTurn(self, self._store, chain, found, left)
         key = hashlib.sha256(f"{chain.name} {chain.lineage}".encode()).digest()
         former = self._fences.get(key, 0)
         self._fences[key] = max(former, found.fence)
         if found.fence <= former and rotates:
             await turn.give_up()
-            return NoTurn(spent=True, left=left, now=found.now)
+            return LeaseUnavailable(spent=True, left=left, now=found.now)
         return turn
 
     async def keep(self, chain: Chain, write: Callable[[], Awaitable[None]]) -> None:
@@ -78,7 +87,7 @@ class StoreLedger(Ledger):
         try:
             await write()
         except LeaseLost:
-            raise TurnLost from None
+            raise TokenLeaseLost from None
         except StoreError as error:
             self._log.warning("a token response cannot be stored yet", name=chain.name, reason=str(error))
             self._unkept[chain] = asyncio.get_running_loop().create_task(self._keep_trying(chain, write))
@@ -109,8 +118,8 @@ class StoreLedger(Ledger):
             self._log.error("a token response could not be stored: its refresh token may be lost")
 
 
-class _StoreTurn(Turn):
-    def __init__(self, ledger: StoreLedger, store: Store, chain: Chain, lease: Lease, left: Left) -> None:
+class _StoreTurn(TokenLease):
+    def __init__(self, ledger: StoreLedger, store: Store, chain: Chain, lease: Lease, left: TurnState) -> None:
         self.left = left
         self.now = lease.now
         self._ledger = ledger
@@ -122,17 +131,17 @@ class _StoreTurn(Turn):
         try:
             await self._store.intend(self._lease, PRESENT)
         except LeaseLost:
-            raise TurnLost from None
+            raise TokenLeaseLost from None
         except StoreError as error:
             raise _unavailable(error) from None
 
-    async def leave(self, left: Left) -> None:
+    async def leave(self, left: TurnState) -> None:
         await self._ledger.keep(
             self._chain, partial(self._store.finish, self._lease, _write(left), spent=left.memory is not None)
         )
 
     async def release(self) -> None:
-        with suppress(Unavailable, TurnLost):
+        with suppress(Unavailable, TokenLeaseLost):
             await self._ledger.keep(self._chain, partial(self._store.release, self._lease))
 
     async def give_up(self) -> None:
@@ -145,7 +154,7 @@ def _unavailable(why: object) -> Unavailable:
     return Unavailable(f"the store cannot be used: {why}")
 
 
-def _write(left: Left) -> str:
+def _write(left: TurnState) -> str:
     token = left.token
     written: dict[str, Any] = {"memory": left.memory}
     if token is not None:
@@ -165,16 +174,16 @@ def _write(left: Left) -> str:
     return json.dumps(written)
 
 
-def _read(text: str | None) -> Left:
+def _read(text: str | None) -> TurnState:
     """What was left. It is sealed, so it is as some Sidekey wrote it; of another version's a token may not be read."""
     if text is None:
-        return Left()
+        return TurnState()
     written = json.loads(text)
     try:
         token = _token(written["token"])
     except (KeyError, TypeError, ValueError):
         token = None
-    return Left(written["memory"], token)
+    return TurnState(written["memory"], token)
 
 
 def _token(written: dict[str, Any]) -> SharedToken:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from sidekey.api.auth.operators import Operator, Paces, operator_of
+from sidekey.api.auth.operators import Operator, RateLimiter, operator_of
 from sidekey.snapshot.admin import AdminToken
 from sidekey.store.records import TokenRow, digest_of
 
@@ -29,7 +29,7 @@ def test_operator_of_a_token_is_found_by_its_digest() -> None:
 def test_a_pace_is_each_tokens_own() -> None:
     """And what is long ago is not kept."""
     now = 0.0
-    paces = Paces(1.0, clock=lambda: now)
+    paces = RateLimiter(1.0, clock=lambda: now)
     assert [paces.admit("a"), paces.admit("a"), paces.admit("b")] == [True, False, True]
     now = 1.0
     assert paces.admit("a")

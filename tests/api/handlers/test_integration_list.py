@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sidekey.api.handlers.integrations import INTEGRATIONS, IntegrationFilter
-from sidekey.api.statuses import Standings
+from sidekey.api.statuses import StatusView
 from sidekey.snapshot.snapshot import Snapshot, Stored
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State as StoreState
@@ -19,18 +19,18 @@ ROW = stored(BASIC)
 NOW = 1_800_000_000.0
 
 
-def standings(problem: str = "why") -> Standings:
+def standings(problem: str = "why") -> StatusView:
     """Those of a snapshot in which the row has this problem, and nothing is served."""
-    return Standings(Snapshot({}, stored=Stored(1, problems={"crm": problem})), {}, NOW)
+    return StatusView(Snapshot({}, stored=Stored(1, problems={"crm": problem})), {}, NOW)
 
 
-def whole(row: IntegrationRow, now: Standings) -> dict[str, Any]:
+def whole(row: IntegrationRow, now: StatusView) -> dict[str, Any]:
     """A stored integration in a response."""
     members, document = INTEGRATIONS.shown(row.id, row, now)
     return {**members.model_dump(mode="json"), **document}
 
 
-def page(state: StoreState, now: Standings, **query: str) -> list[dict[str, Any]]:
+def page(state: StoreState, now: StatusView, **query: str) -> list[dict[str, Any]]:
     """The items of a list."""
     found = INTEGRATIONS.page(state, now, IntegrationFilter(**query))
     return [each.model_dump(mode="json") for each in found.items]

@@ -7,7 +7,7 @@ from typing import Any
 
 from sidekey.api.handlers.presets import PRESETS, PresetFilter
 from sidekey.api.integration_rows import is_served
-from sidekey.api.statuses import Standings
+from sidekey.api.statuses import StatusView
 from sidekey.config.stored.presets import build_preset
 from sidekey.snapshot.snapshot import Preset, Snapshot, Stored
 from sidekey.store.records import PresetRow
@@ -32,13 +32,13 @@ def snapshot(row: PresetRow = ROW, of_file: Preset | None = None) -> Snapshot:
 
 
 def items(row: PresetRow, found: Snapshot, **wanted: str) -> list[dict[str, Any]]:
-    listed = PRESETS.page(State(presets={row.id: row}), Standings(found), PresetFilter(**wanted))
+    listed = PRESETS.page(State(presets={row.id: row}), StatusView(found), PresetFilter(**wanted))
     return [each.model_dump(mode="json") for each in listed.items]
 
 
 def whole(row: PresetRow, found: Snapshot) -> dict[str, Any]:
     """A stored preset in a response."""
-    members, document = PRESETS.shown(row.id, row, Standings(found))
+    members, document = PRESETS.shown(row.id, row, StatusView(found))
     return {**members.model_dump(mode="json"), **document}
 
 

@@ -11,7 +11,7 @@ from sidekey.config.build.integration import (
     values_of,
 )
 from sidekey.config.models import IntegrationSettings
-from sidekey.credentials.base import FixedCredential, Grant, Places, Supplemented
+from sidekey.credentials.base import FixedCredential, Grant, InjectionPoints, Supplemented
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Reference
 from sidekey.credentials.injection import AddedSettings
@@ -46,7 +46,7 @@ def test_what_is_known_of_an_integration_is_its_kinds_and_what_is_added() -> Non
     assert traits_of(plain) == plain.auth.traits()
     assert supplements_of(plain) == []
     assert supplements_of(added) == [added.add]
-    places = Places(("X-Tenant", "Authorization"), ("key",))
+    places = InjectionPoints(("X-Tenant", "Authorization"), ("key",))
     assert traits_of(added) == added.auth.traits()._replace(places=places)
     assert (public_headers_of(plain), public_headers_of(added)) == ((), (("X-Tenant", "acme"),))
 

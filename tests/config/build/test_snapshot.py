@@ -14,7 +14,7 @@ from sidekey.config.load import load
 from sidekey.credentials.base import FixedCredential
 from sidekey.errors import ProblemError
 from sidekey.network.tls import client_context
-from sidekey.policy.addresses import Only
+from sidekey.policy.addresses import NetworkOverride
 from sidekey.policy.callers import Caller
 from sidekey.policy.targets import decide
 from sidekey.snapshot.request_rules import Limits, Timeouts
@@ -232,7 +232,7 @@ def built_of_store(document: dict[str, Any]) -> Integration:
     settings = settings_in(row.document)
     reader = reader_of(row)
     trust_of = cache(lambda trust: (trust, None))
-    return build_integration("crm", settings, Trust(), reader, trust_of, stored=Only(()), row=row.row)[0]
+    return build_integration("crm", settings, Trust(), reader, trust_of, stored=NetworkOverride(()), row=row.row)[0]
 
 
 def test_a_stored_integration_knows_its_row_and_what_its_secrets_are_bound_to() -> None:

@@ -15,13 +15,13 @@ import pytest
 from sidekey.config.load import Loader
 from sidekey.config.stored.build import StoredSource, build_draft, build_unserved
 from sidekey.config.stored.rows import shown
-from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.secrets import SealingKeys
 from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import ProblemError
-from sidekey.policy.addresses import Only
+from sidekey.policy.addresses import NetworkOverride
 from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
-from sidekey.snapshot.status import standing_of
+from sidekey.snapshot.status import status_of
 from sidekey.store.records import CallerRow, IntegrationRow, PresetRow
 from sidekey.store.sealing import KeyRing, seal
 from sidekey.store.state import State
@@ -112,7 +112,7 @@ def test_every_kind_is_served(name: str, joined: Joined) -> None:
     crm = snapshot.integrations["crm"]
     assert (joined.states(snapshot), crm.usable) == ({"crm": "ok"}, True)
     assert crm.stored
-    assert crm.allow_private == Only(tuple(said(snapshot).allow_private.networks))
+    assert crm.allow_private == NetworkOverride(tuple(said(snapshot).allow_private.networks))
     assert [str(each) for each in crm.allow_private.networks] == ["10.0.0.0/8"]
     assert snapshot.callers == {}
 
@@ -171,7 +171,7 @@ def test_other_cas_are_never_ignored_because_a_secret_does_not_open_now(joined: 
     bundle.write_bytes(chain().root.pem)
     joined.put(stored(BASIC))
     first = joined.load().integrations["crm"]
-    joined.vault = Vault(VAULT.store, KeyRing({"k2": b"2" * 32}))
+    joined.vault = SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32}))
     assert joined.load().integrations["crm"] is first
     bundle.write_bytes(private_chain().root.pem)
     second = joined.load()
@@ -271,13 +271,13 @@ def test_what_is_written_again_with_another_key_is_the_same_object(name: str, jo
     joined.put(row)
     first = joined.load().integrations["crm"]
     ring = KeyRing({"k2": b"2" * 32, "k1": b"1" * 32})
-    joined.vault = Vault(VAULT.store, ring)
+    joined.vault = SealingKeys(VAULT.store, ring)
     assert joined.load().integrations["crm"] is first
     again = resealed(row, ring)
     assert again != row
     joined.put(again)
     assert joined.load().integrations["crm"] is first
-    joined.vault = Vault(VAULT.store, KeyRing({"k2": b"2" * 32}))
+    joined.vault = SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32}))
     assert joined.load().integrations["crm"] is first
     assert joined.states() == {"crm": "ok"}
     joined.put(stored(documents()[name], before=row))
@@ -288,7 +288,7 @@ def test_what_did_not_open_does_once_it_is_written_with_a_key_that_is_there(join
     """By another process."""
     row, ring = stored(BASIC), KeyRing({"k2": b"2" * 32})
     joined.put(row)
-    joined.vault = Vault(VAULT.store, ring)
+    joined.vault = SealingKeys(VAULT.store, ring)
     assert joined.states() == {"crm": "unusable"}
     joined.put(resealed(row, ring))
     assert joined.states() == {"crm": "ok"}
@@ -341,7 +341,7 @@ async def test_an_error_takes_down_that_integration_alone(joined: Joined) -> Non
     }
     problems = said(snapshot).problems
     assert "auth.type: must be one of" in problems["gone"]
-    assert "enter it again" in standing_of(snapshot.integrations["moved"], PRESENT).problem
+    assert "enter it again" in status_of(snapshot.integrations["moved"], PRESENT).problem
     assert "is not what this version of Sidekey saves: save it again" in problems["torn"]
     assert "something other than Sidekey changed its row: save it again" in problems["changed"]
     assert "allow_private" in problems["private"]
@@ -360,7 +360,7 @@ async def test_an_error_takes_down_that_integration_alone(joined: Joined) -> Non
 def test_an_edit_builds_no_row_again_that_cannot_be_used(joined: Joined) -> None:
     """Until an hour has passed, or a key or the files are others."""
     torn, sealed = replace(stored(BASIC, "torn"), document="{"), stored(BASIC, "sealed")
-    joined.vault = Vault(VAULT.store, KeyRing({"k2": b"2" * 32}))
+    joined.vault = SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32}))
     joined.put(torn, sealed)
     loaded = joined.loader.load(PRESENT)
 
@@ -379,7 +379,7 @@ def test_an_edit_builds_no_row_again_that_cannot_be_used(joined: Joined) -> None
 def test_a_key_that_comes_opens_what_was_sealed(joined: Joined) -> None:
     """Without a change of the row."""
     joined.put(stored(BASIC))
-    joined.vault = Vault(VAULT.store, KeyRing({"k2": b"2" * 32}))
+    joined.vault = SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32}))
     assert joined.states() == {"crm": "unusable"}
     joined.vault = VAULT
     assert joined.states() == {"crm": "ok"}
@@ -398,9 +398,9 @@ def test_what_the_rest_of_the_config_forbids_is_invalid_until_it_allows_it(joine
 def test_changed_store_allow_private_applies_to_stored_integrations(joined: Joined) -> None:
     """A row that was built before must not keep the networks that the operator has removed."""
     joined.put(stored(BASIC))
-    assert joined.load().integrations["crm"].allow_private == Only((ip_network("10.0.0.0/8"),))
+    assert joined.load().integrations["crm"].allow_private == NetworkOverride((ip_network("10.0.0.0/8"),))
     joined.write("", HEAD.replace("10.0.0.0/8", "192.168.0.0/16"))
-    assert joined.load().integrations["crm"].allow_private == Only((ip_network("192.168.0.0/16"),))
+    assert joined.load().integrations["crm"].allow_private == NetworkOverride((ip_network("192.168.0.0/16"),))
 
 
 def test_what_time_or_an_entry_puts_right_is_judged_when_it_is_asked_for(joined: Joined) -> None:
@@ -409,7 +409,7 @@ def test_what_time_or_an_entry_puts_right_is_judged_when_it_is_asked_for(joined:
     joined.put(stored(mtls(), "bank"), replace(stored(BASIC, "bare"), secrets={}))
     snapshot = joined.load(end + 1)
     assert said(snapshot).problems == {"bank": "", "bare": ""}
-    found = {name: standing_of(snapshot.integrations[name], end + 1) for name in ("bank", "bare")}
+    found = {name: status_of(snapshot.integrations[name], end + 1) for name in ("bank", "bare")}
     assert {name: each.status for name, each in found.items()} == {"bank": "unusable", "bare": "unusable"}
     assert "its client certificate expired on" in found["bank"].problem
     reason = "no secret is stored here: enter it"
@@ -422,7 +422,7 @@ def test_a_certificate_that_cannot_be_used_and_has_not_ended_is_invalid(joined: 
     joined.put(stored(mtls()))
     early = joined.load(PRESENT - 30 * 86_400)
     assert joined.states(early) == {"crm": "unusable"}
-    assert "valid only from" in standing_of(early.integrations["crm"], PRESENT).problem
+    assert "valid only from" in status_of(early.integrations["crm"], PRESENT).problem
     assert joined.states() == {"crm": "ok"}
 
 

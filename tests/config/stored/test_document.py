@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.config.stored.document import (
-    LARGEST_INTEGER,
-    MOST_VALUES,
+    MAX_INTEGER,
+    MAX_VALUES,
     MalformedError,
     Saved,
     as_kept,
@@ -33,7 +33,7 @@ from support.stored import PROFILE, chain, stored
 VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers(-LARGEST_INTEGER, LARGEST_INTEGER)
+    | st.integers(-MAX_INTEGER, MAX_INTEGER)
     | st.text(st.characters(exclude_categories=("Cs",))),
     lambda inner: (
         st.lists(inner, max_size=3)
@@ -61,10 +61,10 @@ OBJECTS = st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), VA
         (b'{"\\ud800": 1}', "surrogate"),
         (b'{"a": ' + b"[" * 32 + b"]" * 32 + b"}", "32 levels"),
         (b'{"a": [-1000000000000000000]}', "18 digits"),
-        (b'{"a": [1' + b",1" * MOST_VALUES + b"]}", "20000 values"),
-        (b'{"a": [' + b"{}," * MOST_VALUES + b"{}]}", "20000 values"),
+        (b'{"a": [1' + b",1" * MAX_VALUES + b"]}", "20000 values"),
+        (b'{"a": [' + b"{}," * MAX_VALUES + b"{}]}", "20000 values"),
         # Text that does not end, which a careless look for it would read again and again.
-        (b"," * (MOST_VALUES + 1) + rb"\"" * 200_000, "20000 values"),
+        (b"," * (MAX_VALUES + 1) + rb"\"" * 200_000, "20000 values"),
     ],
 )
 def test_what_is_no_json_object_is_malformed(data: bytes, reason: str) -> None:
@@ -80,8 +80,8 @@ def test_json_is_read() -> None:
 
 def test_only_values_are_counted_and_not_what_texts_hold() -> None:
     """A list of as many as may be, and a text of ten times as many commas, brackets and quotes."""
-    text = r",[{:\"" * MOST_VALUES
-    document = {"a": [1] * (MOST_VALUES - 10), "b": text}
+    text = r",[{:\"" * MAX_VALUES
+    document = {"a": [1] * (MAX_VALUES - 10), "b": text}
     assert parse(json.dumps(document).encode()) == document
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.config.stored.document import LARGEST, MOST_VALUES, MalformedError
+from sidekey.config.stored.document import MAX_SIZE, MAX_VALUES, MalformedError
 from sidekey.config.stored.presets import PresetDraft, build_preset, document_of, integration_in, prepare_preset
 from sidekey.config.stored.validate import Invalid
 from sidekey.snapshot.snapshot import NOBODY
@@ -88,8 +88,8 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 
 def test_what_cannot_be_sent_back_is_not_saved() -> None:
     """A patch makes more of a document than is sent."""
-    assert errors(body={"json": ["x" * 1000] * (LARGEST // 1000)}) == {"": f"must have at most {LARGEST >> 10} KiB"}
-    assert "values" in errors(body={"json": [1] * MOST_VALUES})[""]
+    assert errors(body={"json": ["x" * 1000] * (MAX_SIZE // 1000)}) == {"": f"must have at most {MAX_SIZE >> 10} KiB"}
+    assert "values" in errors(body={"json": [1] * MAX_VALUES})[""]
 
 
 def test_an_integration_whose_secret_is_missing_cannot_be_chosen() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.secrets import SealingKeys
 from sidekey.credentials.fields import Reference
 from sidekey.store.sealing import KeyRing
 from support.stored import (
@@ -62,7 +62,7 @@ def test_a_value_that_the_document_has_twice_opens_nowhere() -> None:
 def test_a_value_opens_in_no_other_store() -> None:
     """Nor after a bit of it was flipped."""
     row = stored(BASIC)
-    assert opened(row, Vault("another", VAULT.ring)).values == {}
+    assert opened(row, SealingKeys("another", VAULT.ring)).values == {}
     password = ids(row)["/auth/password"]
     sealed = row.secrets[password]
     flipped = sealed.sealed[:-2] + ("A" if sealed.sealed[-2] != "A" else "B") + sealed.sealed[-1]
@@ -71,7 +71,7 @@ def test_a_value_opens_in_no_other_store() -> None:
 
 def test_a_key_that_is_missing_is_named() -> None:
     """So that whoever runs it knows what to do."""
-    found = opened(stored(BASIC), Vault(VAULT.store, KeyRing({"k2": b"2" * 32})))
+    found = opened(stored(BASIC), SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32})))
     reason = "the stored secret cannot be opened: key k1 is missing in store.keys"
     assert found.refused == {"/auth/username": reason, "/auth/password": reason}
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sidekey.credentials.aws.sigv4 import (
     AccessKey,
-    Scope,
+    CredentialScope,
     SigningKey,
     SigV4Rules,
     SigV4Signer,
@@ -28,14 +28,14 @@ from sidekey.credentials.aws.sigv4 import (
     string_to_sign,
     time_stamp,
 )
-from sidekey.credentials.signing import OutgoingRequest, Unique
-from sidekey.policy.canonical import Spelling, spelled_path
+from sidekey.credentials.signing import OutgoingRequest, RandomIds
+from sidekey.policy.canonical import CanonicalForm, canonical_form
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.targets import Policy
 from sidekey.policy.urls import Origin, Target
 from support.cases import rows
 
-UNIQUE = Unique(b"m" * 16, b"n" * 16)
+UNIQUE = RandomIds(b"m" * 16, b"n" * 16)
 NOW = datetime(2015, 8, 30, 12, 36, tzinfo=UTC).timestamp()
 KEY = AccessKey(b"AKIDEXAMPLE", b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 TOKEN = b"6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267"
@@ -58,7 +58,7 @@ def suite_request(row: dict[str, Any]) -> tuple[bytes, bytes, bytes, list[tuple[
 @pytest.mark.parametrize("row", SUITE, ids=[row["name"] for row in SUITE])
 def test_aws_test_suite(row: dict[str, Any]) -> None:
     method, path, query, fields, body = suite_request(row)
-    spelled = Spelling("x-amz-").spell(Target(AWS, "/", query.decode("latin-1"))).query or ""
+    spelled = CanonicalForm("x-amz-").spell(Target(AWS, "/", query.decode("latin-1"))).query or ""
     joined: dict[bytes, bytes] = {}
     for name, value in fields:
         add_field(joined, name, value)
@@ -78,7 +78,7 @@ def test_aws_test_suite(row: dict[str, Any]) -> None:
 def comes_so(row: dict[str, Any]) -> bool:
     """Whether it has no fields that are not signed here, and a path that is sent so."""
     _, path, _, fields, _ = suite_request(row)
-    return spelled_path(path.decode("latin-1")).encode() == path and not any(name[:3] == b"my-" for name, _ in fields)
+    return canonical_form(path.decode("latin-1")).encode() == path and not any(name[:3] == b"my-" for name, _ in fields)
 
 
 SENT = [row for row in SUITE if comes_so(row)]
@@ -88,8 +88,8 @@ SENT = [row for row in SUITE if comes_so(row)]
 def test_aws_test_suite_as_it_is_signed(row: dict[str, Any]) -> None:
     method, path, query, fields, body = suite_request(row)
     token = dict(fields).get(b"x-amz-security-token")
-    signer = SigV4Signer(KEY._replace(token=token), Scope("us-east-1", "service"), payload=True)
-    spelled = Spelling("x-amz-").spell(Target(AWS, path.decode(), query.decode("latin-1") or None))
+    signer = SigV4Signer(KEY._replace(token=token), CredentialScope("us-east-1", "service"), payload=True)
+    spelled = CanonicalForm("x-amz-").spell(Target(AWS, path.decode(), query.decode("latin-1") or None))
     lines = [b"\r\n%b: %b" % each for each in fields if each[0] not in (b"x-amz-date", b"x-amz-security-token")]
     request = OutgoingRequest(method, b"https", b"example.amazonaws.com", spelled.request_target.encode(), lines)
     found = signer.sign(request, [body] if body else [], NOW, UNIQUE)
@@ -148,7 +148,7 @@ def test_random_requests_are_signed_as_botocore_signs_them(
 ) -> None:
     query = "&".join(f"{percent(name, '@/')}={percent(value, '=')}" for name, value in parts) if parts else None
     origin = Origin("https" if secure else "http", "bucket.example.com", 8443)
-    target = Spelling("x-amz-").spell(Target(origin, "/" + "/".join(path).replace(" ", "%20"), query))
+    target = CanonicalForm("x-amz-").spell(Target(origin, "/" + "/".join(path).replace(" ", "%20"), query))
     request = AWSRequest(method, f"{target.origin}{target.request_target}", data=b"".join(body))
     for name, value in fields:
         request.headers[name] = value
@@ -157,7 +157,7 @@ def test_random_requests_are_signed_as_botocore_signs_them(
     with patch("botocore.auth.get_current_datetime", return_value=datetime.fromtimestamp(now, UTC)):
         auth.add_auth(request)
     key = KEY._replace(token=None if token is None else token.encode())
-    signer = SigV4Signer(key, Scope("eu-west-1", service), payload=True)
+    signer = SigV4Signer(key, CredentialScope("eu-west-1", service), payload=True)
     lines = [f"\r\n{name}: {value}".encode() for name, value in fields]
     lines += [b"\r\nUser-Agent: x", b"\r\nCache-Control: no-store", b"\r\nX-Forwarded-For: 1"]
     outgoing = OutgoingRequest(
@@ -192,7 +192,7 @@ def test_a_payload_with_an_unsigned_trailer_is_signed_by_its_name() -> None:
         rules = SigV4Rules("s3", payload=payload)
         assert not rules.needs_body(received)
         assert rules.refusal(received, AWS, Policy()) is None
-        signer = SigV4Signer(KEY, Scope("eu-west-1", "s3"), payload=payload)
+        signer = SigV4Signer(KEY, CredentialScope("eu-west-1", "s3"), payload=payload)
         found = signer.sign(outgoing(received=received), (), NOW, UNIQUE)
         assert b"\r\nX-Amz-Content-Sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER" in found
 
@@ -200,7 +200,7 @@ def test_a_payload_with_an_unsigned_trailer_is_signed_by_its_name() -> None:
 def test_an_unsigned_payload_is_not_needed() -> None:
     assert not SigV4Rules("s3", payload=False).needs_body(head())
     assert SigV4Rules("s3", payload=True).needs_body(head(b"x-amz-content-sha256: UNSIGNED-PAYLOAD"))
-    signer = SigV4Signer(KEY, Scope("eu-west-1", "s3"), payload=False)
+    signer = SigV4Signer(KEY, CredentialScope("eu-west-1", "s3"), payload=False)
     found = signer.sign(outgoing(received=head()), (), NOW, UNIQUE)
     assert b"\r\nX-Amz-Content-Sha256: UNSIGNED-PAYLOAD" in found
 
@@ -273,13 +273,13 @@ def test_rules_are_the_same_where_they_say_the_same() -> None:
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_the_names_that_it_writes_are_told_before(service: str, token: bytes | None) -> None:
     """To whoever signs what it has written."""
-    signer = SigV4Signer(KEY._replace(token=token), Scope("us-east-1", service), payload=True)
+    signer = SigV4Signer(KEY._replace(token=token), CredentialScope("us-east-1", service), payload=True)
     lines = signer.sign(outgoing(), [], NOW, UNIQUE)
     assert signer.names(outgoing()) == [line[2 : line.index(b":")].lower() for line in lines]
 
 
 def test_the_key_is_derived_anew_each_day() -> None:
-    signer = SigV4Signer(KEY, Scope("us-east-1", "iam"), payload=True)
+    signer = SigV4Signer(KEY, CredentialScope("us-east-1", "iam"), payload=True)
     request = outgoing(b"\r\nHost: b.s3.amazonaws.com")
     first, same, next_day = (signer.sign(request, (), NOW + each, UNIQUE)[0] for each in (0, 0.9, 86_400))
     assert first == same != next_day
@@ -309,7 +309,7 @@ def test_s3_signs_the_path_as_it_is_sent_and_others_normalise_it_and_encode_it_a
 
 
 def test_explained_is_what_is_signed_without_secrets() -> None:
-    signer = SigV4Signer(KEY, Scope("us-east-1", "sqs"), payload=True)
+    signer = SigV4Signer(KEY, CredentialScope("us-east-1", "sqs"), payload=True)
     request = outgoing(b"\r\nContent-Type: a/b")
     text, signed = signer.explain(request, [b"x", b"y"], NOW, UNIQUE)
     assert text == (
@@ -319,7 +319,7 @@ def test_explained_is_what_is_signed_without_secrets() -> None:
     assert signed == (
         b"AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/sqs/aws4_request\n" + sha256(text).hexdigest().encode()
     )
-    secret = SigV4Signer(KEY._replace(token=TOKEN), Scope("us-east-1", "s3"), payload=True)
+    secret = SigV4Signer(KEY._replace(token=TOKEN), CredentialScope("us-east-1", "s3"), payload=True)
     text, signed = secret.explain(request, None, NOW, UNIQUE)
     assert b"\nx-amz-security-token:[redacted]\n" in text
     assert text.endswith(b"\n[redacted]")
@@ -328,7 +328,7 @@ def test_explained_is_what_is_signed_without_secrets() -> None:
 
 
 def test_keys_are_never_shown_or_pickled() -> None:
-    signer = SigV4Signer(KEY._replace(token=TOKEN), Scope("us-east-1", "s3"), payload=True)
+    signer = SigV4Signer(KEY._replace(token=TOKEN), CredentialScope("us-east-1", "s3"), payload=True)
     assert [repr(signer), repr(KEY)] == ["SigV4Signer(REDACTED)", "AccessKey(REDACTED)"]
     with pytest.raises(TypeError, match="is not pickled"):
         pickle.dumps(signer)

@@ -10,7 +10,7 @@ import pytest
 
 from sidekey.credentials.aws.sigv4 import AccessKey
 from sidekey.credentials.aws.sts import _Leaves, read_key
-from sidekey.credentials.base import CallFault
+from sidekey.credentials.base import CallError
 from support.drive_kinds import NOW, reply
 
 CREDENTIALS = {
@@ -58,7 +58,7 @@ def test_no_key_lives_longer_than_a_session_can() -> None:
 @pytest.mark.parametrize("name", CREDENTIALS)
 @pytest.mark.parametrize("value", [None, "", "a b", "\u00e9", True, ["x"], "canary\n"])
 def test_what_cannot_be_used_is_no_key(name: str, value: object) -> None:
-    with pytest.raises(CallFault) as caught:
+    with pytest.raises(CallError) as caught:
         read_key(reply(answer({**CREDENTIALS, name: value})), NOW)
     assert caught.value.outcome == "invalid"
     assert "did not return" in caught.value.reason
@@ -67,7 +67,7 @@ def test_what_cannot_be_used_is_no_key(name: str, value: object) -> None:
 
 @pytest.mark.parametrize("end", [float("nan"), 10**400])
 def test_an_end_that_is_no_time_is_no_end(end: float) -> None:
-    with pytest.raises(CallFault, match="did not return when"):
+    with pytest.raises(CallError, match="did not return when"):
         read_key(reply(answer({**CREDENTIALS, "Expiration": end})), NOW)
 
 
@@ -86,7 +86,7 @@ def test_an_end_that_is_no_time_is_no_end(end: float) -> None:
     ],
 )
 def test_what_is_no_response_of_sts_is_no_key(body: bytes) -> None:
-    with pytest.raises(CallFault) as caught:
+    with pytest.raises(CallError) as caught:
         read_key(reply(body), NOW)
     assert caught.value.outcome == "invalid"
 
@@ -101,7 +101,7 @@ def test_a_text_of_many_lines_is_read_in_few_pieces() -> None:
 
     sys.setprofile(count)
     try:
-        with pytest.raises(CallFault):
+        with pytest.raises(CallError):
             read_key(reply(b"<Error><Message>%b</Message></Error>" % (b"\n" * 20_000)), NOW)
     finally:
         sys.setprofile(None)
@@ -128,6 +128,6 @@ def error(code: str) -> dict[str, object]:
 def test_an_error_is_told_by_its_code_alone(status: int, code: str, outcome: str, reason: str, settings: bool) -> None:
     xml = f"<ErrorResponse><Error><Code>{code}</Code><Message>canary text</Message></Error></ErrorResponse>"
     for content in (error(code), xml.encode()):
-        with pytest.raises(CallFault) as caught:
+        with pytest.raises(CallError) as caught:
             read_key(reply(content, status), NOW)
         assert (caught.value.outcome, caught.value.reason, caught.value.settings) == (outcome, reason, settings)

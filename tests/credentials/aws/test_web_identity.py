@@ -10,7 +10,7 @@ import pytest
 from sidekey.credentials.aws.settings import AwsSigV4Settings
 from sidekey.credentials.aws.sts import WebIdentityCredential, check_token
 from sidekey.credentials.base import CallingCredential, Verdict
-from sidekey.credentials.signing import OutgoingRequest, Unique
+from sidekey.credentials.signing import OutgoingRequest, RandomIds
 from support.drive_kinds import NOW, issue, reply, settings_of
 
 AUTH: dict[str, Any] = {
@@ -54,7 +54,7 @@ def test_one_call_brings_a_key_that_signs() -> None:
     signer = issued.grant.signer
     assert signer is not None
     request = OutgoingRequest(b"GET", b"https", b"h", b"/", [])
-    lines = signer.sign(request, (), NOW, Unique(b"", b""))
+    lines = signer.sign(request, (), NOW, RandomIds(b"", b""))
     assert lines[0].startswith(b"\r\nAuthorization: AWS4-HMAC-SHA256 Credential=ASIAEXAMPLE/20260921/eu-west-1/sqs/")
     assert lines[-1] == b"\r\nX-Amz-Security-Token: t0ken"
 

@@ -56,7 +56,7 @@ def test_the_likely_leaf_issued_no_other() -> None:
 
 def test_what_is_no_part_of_the_chain_is_reported() -> None:
     """It is not sent: servers need not take it."""
-    assert list(chains.foreign([LEAF], [LEAF, STRANGER])) == [
+    assert list(chains.unrelated_certificates([LEAF], [LEAF, STRANGER])) == [
         "the certificate of CN=stranger.example is not part of the chain and is not sent"
     ]
 
@@ -129,7 +129,7 @@ def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
 )
 def test_what_servers_may_refuse_is_remarked(issued: Issued, found: list[str]) -> None:
     """They are no errors: whether the server looks is its own matter."""
-    remarks = list(chains.remarks([issued.certificate], PRESENT))
+    remarks = list(chains.certificate_warnings([issued.certificate], PRESENT))
     assert len(remarks) == len(found)
     assert all(remark.startswith(each) for remark, each in zip(remarks, found, strict=True))
 
@@ -138,7 +138,7 @@ def test_an_expired_intermediate_is_remarked() -> None:
     """A server may have a newer one."""
     old = issue("Old CA", CHAIN.root, authority=True, life=timedelta(hours=1))
     leaf = issue(issuer=old)
-    assert list(chains.remarks([leaf.certificate, old.certificate], PRESENT)) == [
+    assert list(chains.certificate_warnings([leaf.certificate, old.certificate], PRESENT)) == [
         "the certificate of CN=Old CA, which is in the chain, expired on 2026-05-31 01:00 UTC"
     ]
 
@@ -146,12 +146,12 @@ def test_an_expired_intermediate_is_remarked() -> None:
 def test_every_ca_of_mozillas_bundle_is_trusted() -> None:
     """Whatever its key: it leads to itself."""
     assert len(PUBLIC) > 100
-    assert [root.subject for root in PUBLIC if chains.distrust([root]) is not None] == []
+    assert [root.subject for root in PUBLIC if chains.mozilla_trust_error([root]) is not None] == []
 
 
 def test_a_self_signed_certificate_is_reported() -> None:
     """With its issuer and the line to write."""
-    assert chains.distrust([STRANGER]) == (
+    assert chains.mozilla_trust_error([STRANGER]) == (
         "this certificate is self-signed (its issuer is CN=stranger.example): if that is intended, "
         "write allow_private_ca: true"
     )
@@ -159,7 +159,7 @@ def test_a_self_signed_certificate_is_reported() -> None:
 
 def test_a_private_ca_is_reported() -> None:
     """By its name."""
-    assert chains.distrust([LEAF, INTERMEDIATE, ROOT]) == (
+    assert chains.mozilla_trust_error([LEAF, INTERMEDIATE, ROOT]) == (
         "this certificate leads to CN=Bank Root CA, which is not a CA of Mozilla's bundle: "
         "if that CA is intended (banks have their own), write allow_private_ca: true"
     )
@@ -167,12 +167,12 @@ def test_a_private_ca_is_reported() -> None:
 
 def test_a_missing_intermediate_is_reported_apart() -> None:
     """And where it is to be had, as the certificate says."""
-    told = chains.distrust([LEAF])
+    told = chains.mozilla_trust_error([LEAF])
     assert told is not None
     assert told.startswith("the issuer CN=Bank Client CA is neither in the chain nor a CA of Mozilla's bundle: add the")
     assert "(it is at http://ca.bank.example/client.cer)" in told
     assert told.endswith("write allow_private_ca: true")
-    assert "it is at" not in (chains.distrust([LEAF, INTERMEDIATE]) or "")
+    assert "it is at" not in (chains.mozilla_trust_error([LEAF, INTERMEDIATE]) or "")
 
 
 def test_the_name_of_a_public_ca_is_not_its_signature() -> None:
@@ -180,7 +180,7 @@ def test_the_name_of_a_public_ca_is_not_its_signature() -> None:
     key = rsa.generate_private_key(65537, 2048)
     public = next(each for each in PUBLIC if isinstance(each.public_key(), rsa.RSAPublicKey))
     impostor = Issued(public, key)
-    told = chains.distrust([issue(issuer=impostor).certificate])
+    told = chains.mozilla_trust_error([issue(issuer=impostor).certificate])
     assert told is not None
     assert "has the name of a CA of Mozilla's bundle but another key" in told
 
@@ -189,7 +189,7 @@ def test_the_name_of_a_public_ca_is_not_its_signature() -> None:
 def test_an_odd_address_gets_into_no_message(url: str) -> None:
     """It is not Sidekey's own."""
     leaf = issue(issuer=CHAIN.intermediate, issuers_url=url).certificate
-    assert "it is at" not in (chains.distrust([leaf]) or "")
+    assert "it is at" not in (chains.mozilla_trust_error([leaf]) or "")
 
 
 def test_names_are_printable_and_short() -> None:

@@ -207,8 +207,8 @@ def test_a_pem_is_split_into_certificates_and_keys() -> None:
     encrypted = ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, "hunter2").decode()
     parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
     found = encoding.split(f"words\n{key}{other}{parameters}{certificate}")
-    assert found == encoding.Halves(other + certificate, key, f"words\n\n\n{parameters}\n")
-    assert encoding.split(encrypted + certificate) == encoding.Halves(certificate, encrypted, "\n\n")
-    assert encoding.split(certificate) == encoding.Halves(certificate, "", "\n")
+    assert found == encoding.PemParts(other + certificate, key, f"words\n\n\n{parameters}\n")
+    assert encoding.split(encrypted + certificate) == encoding.PemParts(certificate, encrypted, "\n\n")
+    assert encoding.split(certificate) == encoding.PemParts(certificate, "", "\n")
     for unreadable in ("hunter2", f"{certificate}{key[:-10]}"):
-        assert encoding.split(unreadable) == encoding.Halves("", "", unreadable)
+        assert encoding.split(unreadable) == encoding.PemParts("", "", unreadable)

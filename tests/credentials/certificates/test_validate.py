@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.credentials.certificates import chain as chains
-from sidekey.credentials.certificates.validate import Examined, Material, examine
+from sidekey.credentials.certificates.validate import CertificateCheck, CertificateInput, examine
 from support.certificates import NOW, SERVER_AUTH, issue, private_chain
 
 CHAIN = private_chain()
@@ -20,12 +20,12 @@ OTHER = issue("other.example")
 PRESENT = NOW.timestamp()
 
 
-def judged(certificate: bytes | None, key: bytes | None, passphrase: str | None = None) -> Examined:
-    return examine(Material(certificate, key, passphrase), PRESENT, allow_private_ca=True)
+def judged(certificate: bytes | None, key: bytes | None, passphrase: str | None = None) -> CertificateCheck:
+    return examine(CertificateInput(certificate, key, passphrase), PRESENT, allow_private_ca=True)
 
 
-def joined(pem: bytes, passphrase: str | None = None) -> Examined:
-    return examine(Material(pem, pem, passphrase, joined=True), PRESENT, allow_private_ca=True)
+def joined(pem: bytes, passphrase: str | None = None) -> CertificateCheck:
+    return examine(CertificateInput(pem, pem, passphrase, joined=True), PRESENT, allow_private_ca=True)
 
 
 def test_a_good_pair_becomes_an_identity() -> None:
@@ -130,7 +130,7 @@ def test_every_error_is_reported_at_its_place(
 def test_errors_of_both_halves_are_reported_at_once() -> None:
     """An expired, weak, self-signed certificate of another key."""
     weak = issue(key=rsa.generate_private_key(65537, 1024), life=timedelta(hours=1), usages=[SERVER_AUTH])
-    examined = examine(Material(weak.pem, KEY), PRESENT)
+    examined = examine(CertificateInput(weak.pem, KEY), PRESENT)
     assert [place for place, _ in examined.errors] == ["private_key", "certificate", "certificate", "certificate"]
     text = "\n".join(reason for _, reason in examined.errors)
     assert all(word in text for word in ("does not belong to", "expired on", "RSA with 1024 bits", "self-signed"))
@@ -149,17 +149,17 @@ def test_errors_of_one_pem_stand_at_pem() -> None:
 def test_a_half_that_could_not_be_read_is_passed_over(certificate: bytes | None, key: bytes | None) -> None:
     """Whoever read it says why; the other is judged all the same."""
     found = judged(certificate, key)
-    assert replace(found, ends_at=None) == Examined()
+    assert replace(found, ends_at=None) == CertificateCheck()
     assert (found.ends_at is None) is (certificate is None)
     assert judged(b"", None).errors == (("certificate", "this is empty"),)
 
 
 def test_a_private_ca_needs_consent() -> None:
     """Which skips that and nothing else."""
-    refused = examine(Material(CHAIN.pem, KEY), PRESENT)
+    refused = examine(CertificateInput(CHAIN.pem, KEY), PRESENT)
     assert refused.identity is None
     assert [reason.partition("write allow")[1] for _, reason in refused.errors] == ["write allow"]
-    assert examine(Material(CHAIN.pem, KEY), PRESENT + 1e9, allow_private_ca=True).identity is None
+    assert examine(CertificateInput(CHAIN.pem, KEY), PRESENT + 1e9, allow_private_ca=True).identity is None
 
 
 def test_a_public_ca_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +167,8 @@ def test_a_public_ca_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certifi, "contents", CHAIN.root.pem.decode)
     chains.mozilla.cache_clear()
     try:
-        assert examine(Material(CHAIN.pem, KEY), PRESENT).identity is not None
-        assert examine(Material(LEAF.pem, KEY), PRESENT).identity is None
+        assert examine(CertificateInput(CHAIN.pem, KEY), PRESENT).identity is not None
+        assert examine(CertificateInput(LEAF.pem, KEY), PRESENT).identity is None
     finally:
         monkeypatch.undo()
         chains.mozilla.cache_clear()
@@ -191,7 +191,7 @@ def nearly(draw: st.DrawFn) -> bytes:
 def test_any_bytes_end_in_errors_or_an_identity(certificate: bytes, key: bytes, one: bool, consent: bool) -> None:
     """Never in an exception, and never is there a byte of a key in what is told."""
     examined = examine(
-        Material(certificate, certificate if one else key, joined=one), PRESENT, allow_private_ca=consent
+        CertificateInput(certificate, certificate if one else key, joined=one), PRESENT, allow_private_ca=consent
     )
     assert (examined.identity is None) == bool(examined.errors)
     told = f"{examined!r}"
@@ -202,5 +202,5 @@ def test_the_end_of_a_certificate_is_told_whatever_else_is_wrong_with_it() -> No
     """Without a certificate there is none."""
     end = LEAF.certificate.not_valid_after_utc.timestamp()
     for key, now in ((KEY, PRESENT), (OTHER.key_pem, PRESENT), (KEY, end + 1), (None, PRESENT)):
-        assert examine(Material(LEAF.pem, key), now).ends_at == end
+        assert examine(CertificateInput(LEAF.pem, key), now).ends_at == end
     assert judged(b"not PEM", KEY).ends_at is None

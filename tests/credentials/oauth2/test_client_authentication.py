@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.credentials.oauth2.client_authentication import Client, Method, Proof
+from sidekey.credentials.oauth2.client_authentication import Client, ClientProof, Method
 
 PRINTABLE = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1)
 SECRET = "s3cret/+ &=%:~"
@@ -42,14 +42,14 @@ def test_the_header_may_encode_nothing() -> None:
 @pytest.mark.parametrize(
     ("method", "proof"),
     [
-        ("body", Proof(fields=(("client_id", "c"), ("client_secret", SECRET)))),
-        ("query", Proof(query=(("client_id", "c"), ("client_secret", SECRET)))),
-        ("public", Proof(fields=(("client_id", "c"),))),
-        ("tls_client_auth", Proof(fields=(("client_id", "c"),))),
-        ("none", Proof()),
+        ("body", ClientProof(fields=(("client_id", "c"), ("client_secret", SECRET)))),
+        ("query", ClientProof(query=(("client_id", "c"), ("client_secret", SECRET)))),
+        ("public", ClientProof(fields=(("client_id", "c"),))),
+        ("tls_client_auth", ClientProof(fields=(("client_id", "c"),))),
+        ("none", ClientProof()),
     ],
 )
-def test_exactly_one_method_proves_the_client(method: Method, proof: Proof) -> None:
+def test_exactly_one_method_proves_the_client(method: Method, proof: ClientProof) -> None:
     """RFC 6749 2.3: no Authorization beside parameters, nor the other way round."""
     assert Client(method, "c", SECRET).prove(0.0) == proof
 
@@ -57,7 +57,7 @@ def test_exactly_one_method_proves_the_client(method: Method, proof: Proof) -> N
 def test_a_private_key_proves_by_a_fresh_assertion() -> None:
     """RFC 7523 2.2; the clock is handed to what signs."""
     client = Client("private_key_jwt", "c", sign=lambda now: f"signed at {now:g}")
-    assert client.prove(5.0) == Proof(
+    assert client.prove(5.0) == ClientProof(
         fields=(
             ("client_id", "c"),
             ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),

@@ -5,7 +5,7 @@ import jwt
 import pytest
 
 from sidekey.config.validate import validate
-from sidekey.credentials.base import Destinations, Places
+from sidekey.credentials.base import Destinations, InjectionPoints
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.oauth2.settings import OAuth2Settings
@@ -236,11 +236,11 @@ def test_a_pinned_base_url_takes_the_place_of_the_token_endpoints_host() -> None
 def test_the_traits_tell_where_a_token_goes() -> None:
     """Before any is there."""
     traits = settings_of(AUTH).traits()
-    assert (traits.places, traits.calls, traits.learns) == (Places(headers=("Authorization",)), True, False)
+    assert (traits.places, traits.calls, traits.learns) == (InjectionPoints(headers=("Authorization",)), True, False)
     assert traits.watched == {401}
     learning = {**AUTH, "token_placement": "query", "token_response": {"base_url": "rest_instance_url"}}
     traits = settings_of(learning).traits()
-    assert (traits.places, traits.learns) == (Places(query=("access_token",)), True)
+    assert (traits.places, traits.learns) == (InjectionPoints(query=("access_token",)), True)
 
 
 def test_the_traits_tell_how_the_token_may_be_renewed() -> None:

@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from sidekey.credentials.base import Attempt, CallFault, Lineage, Reply, Verdict
-from sidekey.credentials.oauth2.client_authentication import Proof
+from sidekey.credentials.base import Attempt, CallError, Lineage, Reply, Verdict
+from sidekey.credentials.oauth2.client_authentication import ClientProof
 from sidekey.credentials.oauth2.parameters import Parameters
 from sidekey.credentials.oauth2.token_request import TokenRequest
 from support.drive_kinds import NOW, credential_of, first_call, issue, reply
@@ -83,10 +83,10 @@ def test_without_a_new_refresh_token_the_last_one_stays(rotated: object) -> None
 )
 def test_a_rotated_refresh_token_outlives_a_response_that_is_refused(change: dict[str, object], memory: str) -> None:
     """The one that was sent may have ended with the response."""
-    with pytest.raises(CallFault) as caught:
+    with pytest.raises(CallError) as caught:
         issue(credential_of(REFRESHING), reply({**TOKEN, **change}), attempt=Attempt(NOW, memory="refresh-7"))
     assert caught.value.memory == memory
-    with pytest.raises(CallFault) as caught:
+    with pytest.raises(CallError) as caught:
         issue(credential_of(AUTH), reply({**TOKEN, "expires_in": 0}))
     assert caught.value.memory is None
 
@@ -148,7 +148,7 @@ def test_a_credential_shows_no_secret() -> None:
 )
 def test_a_response_without_a_token_says_whether_the_refresh_token_is_known(answer: Reply, unspent: bool) -> None:
     """The next one is there, or the last one stays (RFC 6749 6); else it may be spent, and its successor lost."""
-    with pytest.raises(CallFault) as failed:
+    with pytest.raises(CallError) as failed:
         issue(credential_of(REFRESHING), answer)
     assert failed.value.unspent is unspent
 
@@ -160,7 +160,7 @@ FURTHER: Parameters = (("scope", "a b"), ("account", 510), ("ratio", 0.5), ("fla
 
 def test_a_form_says_what_it_is_and_what_it_wants() -> None:
     """RFC 6749 4.4.2: a POST of a form; the response is JSON."""
-    call = TokenRequest(URL, body=FURTHER).call(GRANTED, Proof())
+    call = TokenRequest(URL, body=FURTHER).call(GRANTED, ClientProof())
     assert (call.method, call.url) == ("POST", URL)
     assert dict(call.headers) == {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
     assert call.body == b"grant_type=client_credentials&scope=a+b&account=510&ratio=0.5&flag=true"
@@ -168,7 +168,7 @@ def test_a_form_says_what_it_is_and_what_it_wants() -> None:
 
 def test_in_json_numbers_stay_numbers() -> None:
     """Salesforce Marketing Cloud types account_id as a number; true and false stay, too."""
-    call = TokenRequest(URL, format="json", body=FURTHER).call(GRANTED, Proof())
+    call = TokenRequest(URL, format="json", body=FURTHER).call(GRANTED, ClientProof())
     assert dict(call.headers)["Content-Type"] == "application/json"
     assert json.loads(call.body) == {**dict(GRANTED), **dict(FURTHER)}
     assert b'"account": 510' in call.body
@@ -177,7 +177,7 @@ def test_in_json_numbers_stay_numbers() -> None:
 
 def test_a_proof_goes_beside_the_grant_or_into_the_query() -> None:
     """Its fields into the body, its query behind the URL's own."""
-    proof = Proof(
+    proof = ClientProof(
         headers=(("Authorization", "Basic x"),), fields=(("client_id", "c"),), query=(("client_secret", "s/ "),)
     )
     call = TokenRequest(f"{URL}?policy=p", query=(("scope", "a b"),)).call(GRANTED, proof)
@@ -188,7 +188,7 @@ def test_a_proof_goes_beside_the_grant_or_into_the_query() -> None:
 
 def test_with_get_all_goes_into_the_query() -> None:
     """Marketo takes it so: no body, and no header that describes one."""
-    proof = Proof(query=(("client_id", "c"), ("client_secret", "s")))
+    proof = ClientProof(query=(("client_id", "c"), ("client_secret", "s")))
     call = TokenRequest(URL, "GET", query=FURTHER).call(GRANTED, proof)
     assert (call.method, call.body, call.headers) == ("GET", b"", (("Accept", "application/json"),))
     assert parse_qsl(urlsplit(call.url).query) == [
@@ -205,11 +205,11 @@ def test_with_get_all_goes_into_the_query() -> None:
 @pytest.mark.parametrize("url", [f"{URL}?", f"{URL}?a=b&"])
 def test_a_query_that_stands_open_gets_no_second_mark(url: str) -> None:
     """What was configured stays as it is."""
-    assert TokenRequest(url, query=(("x", "y"),)).call(GRANTED, Proof()).url == f"{url}x=y"
+    assert TokenRequest(url, query=(("x", "y"),)).call(GRANTED, ClientProof()).url == f"{url}x=y"
 
 
 def test_a_request_shows_no_secret() -> None:
     """Its further parameters may be secrets, and its URL may hold one."""
     request = TokenRequest(f"{URL}?key=hunter2", body=(("api_key", "hunter2"),))
     assert "hunter2" not in repr(request)
-    assert "hunter2" not in repr(request.call(GRANTED, Proof()))
+    assert "hunter2" not in repr(request.call(GRANTED, ClientProof()))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.credentials.base import CallFault, Reply
+from sidekey.credentials.base import CallError, Reply
 from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, ResponseShape, read_refresh_token, read_response
 from support.drive_kinds import reply
 
@@ -29,8 +29,8 @@ KEYS = st.sampled_from(["access_token", "token_type", "expires_in", "refresh_tok
 STRANGE = st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON) | st.sampled_from(["tok", "bearer", *CODES]))
 
 
-def error_of(answer: Reply, shape: ResponseShape | None = None) -> CallFault:
-    with pytest.raises(CallFault) as caught:
+def error_of(answer: Reply, shape: ResponseShape | None = None) -> CallError:
+    with pytest.raises(CallError) as caught:
         read_response(answer, shape or ResponseShape())
     return caught.value
 
@@ -268,7 +268,7 @@ def test_any_response_is_a_token_or_an_error(body: bytes) -> None:
     for shape in (ResponseShape(), SHAPE, ResponseShape(bearer=False)):
         try:
             token: Any = read_response(reply(body), shape)
-        except CallFault as error:
+        except CallError as error:
             assert error.reason.removeprefix("token endpoint ") in {
                 "did not return a JSON object",
                 "did not return a usable token under access_token",

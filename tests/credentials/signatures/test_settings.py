@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sidekey.credentials.base import FixedCredential, Places
+from sidekey.credentials.base import FixedCredential, InjectionPoints
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Keys, Reference
 from sidekey.credentials.signature import SignatureSettings
 from sidekey.credentials.signatures.schemes import SCHEMES
-from sidekey.credentials.signatures.settings import MOST_SECRETS
+from sidekey.credentials.signatures.settings import MAX_SECRETS
 from sidekey.credentials.signing import OutgoingRequest
 from support.outgoing_requests import NOW, UNIQUE, outgoing, private_key, written
 
@@ -189,7 +189,7 @@ def test_rfc9421_signs_with_the_thumbprint_for_an_id() -> None:
         ),
         ({**CUSTOM, "secret": []}, {("secret",): "too_short"}),
         (
-            {"scheme": "stripe", "secret": [SECRET] * (MOST_SECRETS + 1)},
+            {"scheme": "stripe", "secret": [SECRET] * (MAX_SECRETS + 1)},
             {("secret",): "must have at most 8 entries: each signs"},
         ),
         (
@@ -351,7 +351,7 @@ def test_a_block_that_is_invalid_by_itself_is_left_to_the_model(raw: object) -> 
 @pytest.mark.parametrize("block", [CUSTOM, ED25519, SHARED, {"scheme": "github", "secret": SECRET}])
 def test_the_traits_are_a_signer_and_no_place(block: dict[str, Any]) -> None:
     traits = settings_of(block).traits()
-    assert traits.places == Places()
+    assert traits.places == InjectionPoints()
     assert not traits.calls
     assert traits.signing is not None
     lines = signed(block, outgoing(b"Content-Type: a/b", b"Content-Length: 4"))

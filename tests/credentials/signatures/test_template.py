@@ -14,7 +14,7 @@ from sidekey.credentials.signatures.template import (
     CARRIED,
     KNOWN,
     SENT,
-    Facts,
+    TemplateValues,
     check_signed_name,
     filler,
     in_pieces,
@@ -26,8 +26,8 @@ from support.outgoing_requests import NEW_ID, NONCE, NOW, UNIQUE, outgoing
 NAMES = (*SENT, *KNOWN, BODY)
 
 
-def facts(request: OutgoingRequest, body: Sequence[bytes] | None) -> Facts:
-    return Facts(request, body, NOW, UNIQUE, NEW_ID)
+def facts(request: OutgoingRequest, body: Sequence[bytes] | None) -> TemplateValues:
+    return TemplateValues(request, body, NOW, UNIQUE, NEW_ID)
 
 
 def filled(text: str, body: Sequence[bytes] | None = (), request: OutgoingRequest | None = None) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.errors import Problem, ProblemError
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from support import wire
@@ -339,7 +339,7 @@ async def test_the_reason_is_told_of_what_was_kept_back_behind_a_request_without
 async def test_nothing_is_begun_behind_a_body_that_ended_the_connection(sound: bool) -> None:
     """A long body, which goes past the parser, and the next request arrive in one read."""
     source = FixedSource(Grant(body=(("access_token", "t"),)))
-    body = integration("b", base_url(2), traits=Traits(Places(body=("access_token",))))
+    body = integration("b", base_url(2), traits=CredentialTraits(InjectionPoints(body=("access_token",))))
     sidekey = Scripted(H, body, sources={"b": source}, limits=Limits(replay_body=1 << 20))
     form = b"a=" + b"x" * (200 << 10)
     if not sound:

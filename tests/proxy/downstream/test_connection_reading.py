@@ -13,7 +13,7 @@ from sidekey.proxy.connection import BYPASS
 from sidekey.proxy.deadlines import NEVER, TICK
 from sidekey.proxy.downstream.connection import (
     LINGER,
-    LINGER_AT_MOST,
+    MAX_LINGER,
     PAUSED_BY_BODY,
     PAUSED_BY_CONNECT,
     PAUSED_BY_QUEUE,
@@ -227,12 +227,12 @@ async def test_a_refused_upload_is_dropped_as_long_as_it_comes() -> None:
     caller.feed(REFUSED)
     assert (caller.ended, caller.reading) == (True, True)
     now = 0.0
-    while now + LINGER - 0.5 < LINGER_AT_MOST:
+    while now + LINGER - 0.5 < MAX_LINGER:
         now += LINGER - 0.5
         deadlines.look(now)
         assert not caller.is_closing()
         caller.feed(b"more")
-    deadlines.look(LINGER_AT_MOST)
+    deadlines.look(MAX_LINGER)
     assert caller.is_closing()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidekey.proxy.downstream.connection import SHORT_READ, CallerConnection
-from sidekey.proxy.downstream.request_validation import MOST_MEMBERS
+from sidekey.proxy.downstream.request_validation import MAX_MEMBERS
 from sidekey.snapshot.request_rules import Limits
 from support import wire
 from support.plane import base_url, get, integration, problem, request
@@ -261,7 +261,7 @@ async def test_a_trailer_is_not_merged_into_the_next_head() -> None:
 LISTED = ["Connection: a", "Via: 1.1 a", "Expect: 100-continue", "Upgrade: h2c", "Connection: x"]
 
 
-@pytest.mark.parametrize("count", [MOST_MEMBERS, MOST_MEMBERS + 1])
+@pytest.mark.parametrize("count", [MAX_MEMBERS, MAX_MEMBERS + 1])
 @pytest.mark.parametrize("field", LISTED)
 @pytest.mark.parametrize("lines", ["one", "each its own"])
 async def test_fields_for_the_proxy_have_few_members(count: int, field: str, lines: str) -> None:
@@ -272,7 +272,7 @@ async def test_fields_for_the_proxy_have_few_members(count: int, field: str, lin
     caller = sidekey.caller()
     caller.feed(get("/a", *fields))
     await settle()
-    if count == MOST_MEMBERS and (lines == "one" or name != "Via"):
+    if count == MAX_MEMBERS and (lines == "one" or name != "Via"):
         assert sidekey.upstreams[0].take().startswith(b"GET /api/a HTTP/1.1\r\n")
         return
     assert sidekey.upstreams == []
@@ -285,8 +285,8 @@ async def test_fields_that_are_dropped_are_counted_by_their_lines(name: str) -> 
     """A list in one of them is never looked at."""
     for fields, reached in (
         ([f"{name}: {'a,' * 1000}"], name != "Proxy-Connection"),
-        ([f"{name}: a"] * MOST_MEMBERS, True),
-        ([f"{name}: a"] * (MOST_MEMBERS + 1), False),
+        ([f"{name}: a"] * MAX_MEMBERS, True),
+        ([f"{name}: a"] * (MAX_MEMBERS + 1), False),
     ):
         sidekey = Scripted(H)
         sidekey.caller().feed(get("/a", *fields))

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.errors import KINDS, Problem
 from sidekey.proxy.downstream import response_writer
 from support import wire
@@ -204,7 +204,9 @@ async def test_an_injected_query_is_not_shown_to_the_caller() -> None:
     )
     answer = b"HTTP/1.1 302 Found\r\n" + head + b"Content-Length: 0\r\n\r\n"
     async with Upstream(answering(answer)) as upstream:
-        made = integration("h", base_url(upstream.port), headers=(), traits=Traits(Places(query=("access_token",))))
+        made = integration(
+            "h", base_url(upstream.port), headers=(), traits=CredentialTraits(InjectionPoints(query=("access_token",)))
+        )
         async with running(made, sources={"h": FixedSource(token)}) as sidekey:
             message = await sidekey.ask(get())
     assert message.values(b"location") == [b"https://up.test/b?x=1"]

@@ -7,14 +7,14 @@ import tracemalloc
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from support.memory import Upstream, running
 from support.plane import FixedSource, RenewedSource, base_url, eventually, integration, problem, request
 from support.raw_connection import RawConnection
 from support.upstream import OK, answering
 
-TRAITS = Traits(Places(body=("access_token",)), calls=True, watched=frozenset({401}))
+TRAITS = CredentialTraits(InjectionPoints(body=("access_token",)), calls=True, watched=frozenset({401}))
 TOKEN = "a.b-c/d+e="
 GRANT = Grant(body=(("access_token", TOKEN),), secrets=(TOKEN.encode(),))
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -261,9 +261,9 @@ async def test_a_type_that_connection_takes_away_is_no_type() -> None:
 )
 async def test_the_tokens_name_in_any_spelling_is_refused(target: str, field: str, body: bytes, detail: str) -> None:
     """In query and body alike; nothing reaches the upstream, nor what is encoded too many times to be judged."""
-    places = Places(query=("access_token",), body=("access_token",))
+    places = InjectionPoints(query=("access_token",), body=("access_token",))
     async with Upstream() as upstream:
-        made = integration("h", base_url(upstream.port), headers=(), traits=Traits(places))
+        made = integration("h", base_url(upstream.port), headers=(), traits=CredentialTraits(places))
         async with running(made, sources={"h": FixedSource(GRANT)}) as sidekey:
             answer = await sidekey.ask(request("POST", target, field, body=body))
             assert (answer.status, problem(answer)["code"], problem(answer)["detail"]) == (

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.errors import Problem, ProblemError
 from sidekey.proxy.exchange.exchange import Exchange
 from sidekey.snapshot.request_rules import Timeouts
@@ -22,8 +22,8 @@ from support.wire import first_response
 
 BASE = base_url(1)
 FORM = "Content-Type: application/x-www-form-urlencoded"
-WATCHED = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401}))
-IN_BODY = Traits(Places(headers=("Authorization",), body=("token",)), calls=True)
+WATCHED = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, watched=frozenset({401}))
+IN_BODY = CredentialTraits(InjectionPoints(headers=("Authorization",), body=("token",)), calls=True)
 H, OTHER = integration("h", BASE), integration("o", BASE)
 NEW = Grant(headers=(("Authorization", "Bearer new"),))
 ORDER = request("POST", "/order", FORM, body=b"a=b")

@@ -9,11 +9,11 @@ from itertools import pairwise
 import pytest
 
 from sidekey.build import build
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.policy.messages import ResponseHead
 from sidekey.proxy import states
 from sidekey.proxy.exchange.exchange import Exchange
-from sidekey.proxy.exchange.response_body import MOST
+from sidekey.proxy.exchange.response_body import MAX_BUFFERED
 from sidekey.snapshot.snapshot import Integration
 from support.plane import AUTHORIZATION, base_url, eventually, get, integration, request
 from support.plane import denied as outside
@@ -25,8 +25,8 @@ from support.upstream import OK
 
 BASE = base_url(1)
 FORM = "Content-Type: application/x-www-form-urlencoded"
-WATCHED = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401}))
-IN_BODY = Traits(Places(headers=("Authorization",), body=("token",)), calls=True)
+WATCHED = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, watched=frozenset({401}))
+IN_BODY = CredentialTraits(InjectionPoints(headers=("Authorization",), body=("token",)), calls=True)
 TOKEN = Grant(headers=AUTHORIZATION, body=(("token", "x"),))
 NEW = Grant(headers=(("Authorization", "Bearer new"),))
 REFUSED = b"HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nstop"
@@ -521,7 +521,7 @@ async def no_newer_grant_for_a_long_response() -> None:
     sidekey, source, _ = refused()
     source.go.set()
     upstream = await sidekey.upstream()
-    upstream.feed(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % (MOST + 2) + b"x" * (MOST + 1))
+    upstream.feed(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % (MAX_BUFFERED + 2) + b"x" * (MAX_BUFFERED + 1))
     await settle()
     upstream.feed(b"x")
 

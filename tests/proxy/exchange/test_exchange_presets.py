@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.policy.callers import Caller
 from sidekey.policy.targets import Domain, Policy, parse_prefix
 from sidekey.snapshot.request_rules import Limits
@@ -257,7 +257,7 @@ async def test_what_is_filled_in_is_bounded() -> None:
 
 async def test_a_token_goes_into_the_filled_body() -> None:
     """After filling, so that no parameter takes its place."""
-    traits = Traits(Places(body=("access_token",)), calls=True, watched=frozenset({401}))
+    traits = CredentialTraits(InjectionPoints(body=("access_token",)), calls=True, watched=frozenset({401}))
     grant = Grant(body=(("access_token", "secret-token"),))
     async with Upstream() as upstream:
         made = integration("h", base_url(upstream.port), headers=(), traits=traits)
@@ -276,7 +276,7 @@ async def test_a_token_goes_into_the_filled_body() -> None:
 async def test_a_refused_grant_is_replaced_and_the_filled_body_written_again() -> None:
     """As any other request that can be written a second time (RFC 6750 3.1)."""
     grants = [Grant(headers=(("Authorization", f"Bearer secret-{word}"),)) for word in ("old", "new")]
-    traits = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401}))
+    traits = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, watched=frozenset({401}))
     answers = iter([b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", OK])
 
     async def script(connection: RawConnection) -> None:
@@ -304,7 +304,7 @@ async def test_a_preset_follows_what_a_grant_learns() -> None:
             domains=(Domain(parse_prefix("https://real.test").origin), Domain(login.origin)),
             placeholder_origin=login.origin,
         )
-        traits = Traits(Places(headers=("Authorization",)), calls=True, learns=True)
+        traits = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, learns=True)
         made = replace(integration("h", base_url(upstream.port), traits=traits), policy=policy, base=login)
         grant = Grant(headers=(("Authorization", "Bearer secret"),), base_url="https://real.test")
         keys = {"parameters": USER, "body": BODY}
@@ -326,7 +326,7 @@ async def test_what_another_request_learns_counts_while_parameters_come() -> Non
     login = parse_prefix("https://login.test")
     domains = (Domain(parse_prefix("https://real.test").origin), Domain(login.origin))
     policy = Policy(domains=domains, placeholder_origin=login.origin)
-    traits = Traits(Places(headers=("Authorization",)), calls=True, learns=True)
+    traits = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, learns=True)
     made = replace(integration("h", base_url(1), traits=traits), policy=policy, base=login)
     source = FixedSource(Grant(headers=(("Authorization", "Bearer secret"),), base_url="https://real.test"))
     presets = [preset("hook", "https://login.test/x", parameters=USER, body=BODY)]
@@ -426,7 +426,7 @@ async def test_a_changed_preset_is_not_remembered_as_it_was() -> None:
 
 async def test_a_filled_body_that_is_too_long_to_be_kept_is_not_written_again() -> None:
     """However short its parameters were: the refusal goes to the caller."""
-    traits = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401}))
+    traits = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, watched=frozenset({401}))
     grants = [Grant(headers=(("Authorization", f"Bearer secret-{word}"),)) for word in ("old", "new")]
     refused = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"
     async with Upstream(answering(refused)) as upstream:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-from sidekey.credentials.base import Attempt, FixedCredential, Grant, Places, Reply, Traits
+from sidekey.credentials.base import Attempt, CredentialTraits, FixedCredential, Grant, InjectionPoints, Reply
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.context import Context
 from sidekey.credentials.headers import HeadersSettings
@@ -21,7 +21,7 @@ from sidekey.credentials.placement import Placement
 from sidekey.credentials.responsys import ResponsysCredential
 from sidekey.policy.redaction import MARK
 from sidekey.proxy.content_coding import STEP
-from sidekey.proxy.exchange.response_body import MOST
+from sidekey.proxy.exchange.response_body import MAX_BUFFERED
 from sidekey.snapshot.request_rules import Timeouts
 from support.memory import Upstream, running
 from support.plane import FixedSource, RenewedSource, Running, base_url, eventually, get, integration, problem, request
@@ -92,8 +92,8 @@ def plane(
     **options: object,
 ) -> AbstractAsyncContextManager[Running]:
     """A plane whose integration `h` injects this grant, and redacts `bodies` or not."""
-    places = Places(names(grant.headers), names(grant.query), names(grant.body))
-    made = integration("h", base_url(upstream.port), headers=(), traits=Traits(places, watched=watched))
+    places = InjectionPoints(names(grant.headers), names(grant.query), names(grant.body))
+    made = integration("h", base_url(upstream.port), headers=(), traits=CredentialTraits(places, watched=watched))
     made = replace(made, redact_response=bodies)
     return running(made, sources={"h": source or FixedSource(grant)}, **options)  # type: ignore[arg-type]
 
@@ -467,7 +467,7 @@ async def test_where_no_secret_can_be_searched_bodies_pass_as_they_are() -> None
 
 
 @pytest.mark.parametrize("fields", [b"", b"Content-Encoding: gzip\r\n"])
-@pytest.mark.parametrize("size", [10, MOST, 3 * MOST])
+@pytest.mark.parametrize("size", [10, MAX_BUFFERED, 3 * MAX_BUFFERED])
 async def test_a_refusal_that_passes_is_redacted(fields: bytes, size: int) -> None:
     """Held back or too long for that; it is judged by its decoded body."""
     body = b"x" * (size - len(TOKEN)) + b" " + TOKEN
@@ -480,7 +480,7 @@ async def test_a_refusal_that_passes_is_redacted(fields: bytes, size: int) -> No
                 await caller.send(get())
                 answer = await caller.response()
                 assert (answer.status, answer.body) == (401, body.replace(TOKEN, MARK))
-        assert [judged[1] is None for judged in source.judged] == [size > MOST] * 2
+        assert [judged[1] is None for judged in source.judged] == [size > MAX_BUFFERED] * 2
 
 
 async def test_the_second_response_is_searched_for_the_newer_grant() -> None:
@@ -506,7 +506,7 @@ async def test_the_second_response_is_searched_for_the_newer_grant() -> None:
 
 async def test_a_refusal_that_inflates_waits_for_the_newer_grant() -> None:
     """Meanwhile no more of it is inflated; without a newer grant all of it comes."""
-    body = bytes(8 * MOST)
+    body = bytes(8 * MAX_BUFFERED)
     raw = sized(gzip.compress(body), b"Content-Encoding: gzip\r\n", b"401 Unauthorized")
     source = RenewedSource(BEARER, Placement().grant("another-token", None))
     source.go.clear()
@@ -523,7 +523,8 @@ async def test_a_refusal_that_inflates_waits_for_the_newer_grant() -> None:
 # Backpressure.
 
 REDACTING = replace(
-    integration("h", base_url(1), headers=(), traits=Traits(Places(headers=("Authorization",)))), redact_response=True
+    integration("h", base_url(1), headers=(), traits=CredentialTraits(InjectionPoints(headers=("Authorization",)))),
+    redact_response=True,
 )
 
 

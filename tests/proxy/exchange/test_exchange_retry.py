@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.errors import Problem, ProblemError
 from sidekey.snapshot.request_rules import Limits
 from support.memory import Upstream, running
@@ -16,7 +16,7 @@ from support.raw_connection import DEADLINE, RawConnection
 from support.scripted import Awaited
 from support.upstream import OK
 
-TRAITS = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401}))
+TRAITS = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, watched=frozenset({401}))
 OLD, NEW = (Grant(headers=(("Authorization", f"Bearer {word}"),)) for word in ("old", "new"))
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from support import wire
 from support.memory import Upstream, running
@@ -18,7 +18,7 @@ from support.upstream import OK, Script, answering
 MOST = 64 << 10
 """Bytes of a body that are kept back (docs/decisions/0017)."""
 
-TRAITS = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401, 500}))
+TRAITS = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, watched=frozenset({401, 500}))
 OLD, NEW = (Grant(headers=(("Authorization", f"Bearer {word}"),)) for word in ("old", "new"))
 REFUSED = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 4\r\n\r\nstop"
 

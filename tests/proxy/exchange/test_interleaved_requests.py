@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.observe.access import AccessLog
 from sidekey.observe.writer import LineWriter
 from sidekey.proxy.downstream.connection import SHORT_READ
@@ -20,7 +20,7 @@ from support.unresolved import Missing
 from support.upstream import OK
 
 H = integration("h", base_url(1))
-BODY = integration("b", base_url(1), traits=Traits(Places(body=("access_token",))))
+BODY = integration("b", base_url(1), traits=CredentialTraits(InjectionPoints(body=("access_token",))))
 TOKEN = Grant(body=(("access_token", "t"),))
 FORM = "Content-Type: application/x-www-form-urlencoded"
 UNWRITABLE = Grant(headers=(("Authorization", "\u2603"),))

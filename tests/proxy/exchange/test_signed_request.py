@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidekey.credentials.base import Grant, Places, Traits
-from sidekey.credentials.signing import OutgoingRequest, Unique
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
+from sidekey.credentials.signing import OutgoingRequest, RandomIds
 from sidekey.proxy.exchange.signed_request import INLINE, SignedRequest
 from sidekey.proxy.worker import SIGNING_THREADS
 from sidekey.snapshot.request_rules import Limits
@@ -318,7 +318,7 @@ async def test_slow_signers_leave_threads_to_others() -> None:
     going = threading.Event()
 
     class Blocking(HmacSigner):
-        def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+        def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
             lines = super().sign(request, body, now, unique)
             assert going.wait(30)
             return lines
@@ -346,7 +346,7 @@ async def test_what_a_thread_reads_is_given_up_once_it_is_done_where_the_caller_
     going = threading.Event()
 
     class Blocking(HmacSigner):
-        def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+        def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
             assert going.wait(30)
             return super().sign(request, body, now, unique)
 
@@ -555,7 +555,7 @@ async def test_a_grant_that_is_not_what_its_integration_says_is_a_defect() -> No
     signer = HmacSigner()
     async with Upstream() as upstream:
         made = signing(signer, port=upstream.port)
-        other = replace(made, id="o", traits=Traits(Places(headers=("Authorization",))))
+        other = replace(made, id="o", traits=CredentialTraits(InjectionPoints(headers=("Authorization",))))
         sources = {"h": FixedSource(Grant(headers=AUTHORIZATION)), "o": FixedSource(grant_of(signer))}
         async with running(made, other, sources=sources) as sidekey:
             for name in ("h", "o"):

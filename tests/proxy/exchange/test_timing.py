@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Durations
@@ -19,7 +19,7 @@ from support.plane import base_url, denied, get, integration, request
 from support.scripted import Awaited, Scripted, ScriptedDialer, settle
 from support.upstream import OK
 
-WATCHED = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401}))
+WATCHED = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, watched=frozenset({401}))
 NEWER = Grant(headers=(("Authorization", "Bearer newer"),))
 REFUSED = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"
 UNREACHABLE = Problem("upstream_unreachable", "the upstream refused the connection")

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.policy.headers import TARGET_FIELDS
 from sidekey.policy.targets import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.policy.urls import Origin, Target
-from sidekey.proxy.routing.compiled import CompiledIntegration, quick_base, quick_marks
+from sidekey.proxy.routing.compiled import CompiledIntegration, fast_base, forbidden_segments
 from support.memory import Upstream, running
 from support.plane import FixedSource, base_url, get, integration, request
 from support.scripted import Scripted, settle
@@ -39,7 +39,7 @@ BASE = parse_prefix("https://a.test/api")
 )
 def test_the_quick_reading_serves_plain_bases_only(policy: Policy, base: object, quick: bool) -> None:
     """Where a rule needs the exact reading, there is no quick one."""
-    assert quick_base(policy, base) is quick  # type: ignore[arg-type]
+    assert fast_base(policy, base) is quick  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,15 @@ def test_the_quick_reading_serves_plain_bases_only(policy: Policy, base: object,
 )
 def test_a_plain_path_without_a_mark_is_no_forbidden_one(paths: list[str], marks: object) -> None:
     """The last segment tells, in any case; a forbidden path that is not plain leaves all to the exact reading."""
-    assert quick_marks(Policy(forbidden=tuple(Forbidden(BASE.origin, path) for path in paths))) == marks
+    assert forbidden_segments(Policy(forbidden=tuple(Forbidden(BASE.origin, path) for path in paths))) == marks
 
 
 def test_a_forbidden_path_at_a_host_that_no_target_has_leaves_no_mark() -> None:
     """Unless grants tell the host."""
     policy = Policy(prefixes=(BASE,), forbidden=(Forbidden(Origin("https", "sts.test", 443), "/", below=True),))
-    assert quick_marks(policy) == ()
-    assert quick_marks(replace(policy, placeholder_origin=BASE.origin)) is None
-    assert quick_marks(replace(policy, forbidden=(Forbidden(None, "/"),))) is None
+    assert forbidden_segments(policy) == ()
+    assert forbidden_segments(replace(policy, placeholder_origin=BASE.origin)) is None
+    assert forbidden_segments(replace(policy, forbidden=(Forbidden(None, "/"),))) is None
 
 
 async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:
@@ -183,12 +183,12 @@ ELSEWHERE = Grant(base_url="https://elsewhere.test/api")
 @pytest.mark.parametrize(
     ("traits", "grant", "error"),
     [
-        (Traits(Places(headers=("Authorization",))), UNWRITABLE, UnicodeEncodeError),
-        (Traits(Places(headers=("Authorization",)), learns=True), ELSEWHERE, ValueError),
+        (CredentialTraits(InjectionPoints(headers=("Authorization",))), UNWRITABLE, UnicodeEncodeError),
+        (CredentialTraits(InjectionPoints(headers=("Authorization",)), learns=True), ELSEWHERE, ValueError),
     ],
     ids=["header", "base URL"],
 )
-async def test_it_is_used_by_no_request(traits: Traits, grant: Grant, error: type[Exception]) -> None:
+async def test_it_is_used_by_no_request(traits: CredentialTraits, grant: Grant, error: type[Exception]) -> None:
     """Neither by the first, nor by those that find it noted as the one in use."""
     made = integration("h", base_url(1), traits=traits)
     if traits.learns:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.policy.targets import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.snapshot.snapshot import Integration
 from support.memory import running
@@ -14,7 +14,9 @@ from support.plane import FixedSource, get, problem, secrets_of
 from support.scripted import Awaited, Certificate, Scripted, settle
 from support.upstream import OK
 
-TRAITS = Traits(Places(headers=("Authorization",)), calls=True, learns=True, watched=frozenset({401, 500}))
+TRAITS = CredentialTraits(
+    InjectionPoints(headers=("Authorization",)), calls=True, learns=True, watched=frozenset({401, 500})
+)
 LOGIN = parse_prefix("https://login2.responsys.net/rest/api/v1.3")
 RESPONSYS = Policy(
     domains=tuple(map(parse_domain, ("https://login2.responsys.net", "https://*.responsys.net"))),

@@ -15,7 +15,7 @@ import pytest
 from sidekey.credentials.base import GrantSource
 from sidekey.errors import ProblemError
 from sidekey.policy.targets import Policy
-from sidekey.proxy.routing.router import LONGEST_TARGET, RELEASED_AT_ONCE, TARGETS_LIMIT, _release_gradually
+from sidekey.proxy.routing.router import MAX_TARGET_LENGTH, RELEASE_BATCH, TARGETS_LIMIT, _release_gradually
 from sidekey.snapshot.snapshot import Integration, Listen, NetworkRules, Snapshot
 from support.plane import base_url, get, integration, request, source_of
 from support.presets import post, preset
@@ -33,12 +33,12 @@ async def test_they_are_bounded_in_number_and_in_length() -> None:
     upstream.feed(OK)
     upstream.take()
     short = [f"/{number}" for number in range(TARGETS_LIMIT + 10)]
-    for target in ["/0", *short, "/0", *["/" + "a" * LONGEST_TARGET] * 2]:
+    for target in ["/0", *short, "/0", *["/" + "a" * MAX_TARGET_LENGTH] * 2]:
         caller.feed(get(target))
         assert upstream.take().startswith(b"GET /api%b HTTP/1.1\r\n" % target.encode())
         upstream.feed(OK)
         assert len(sidekey.plane.index._targets) <= TARGETS_LIMIT
-    assert all(len(target) <= LONGEST_TARGET for target in sidekey.plane.index._targets)
+    assert all(len(target) <= MAX_TARGET_LENGTH for target in sidekey.plane.index._targets)
 
 
 async def test_what_is_remembered_holds_for_plain_requests_only() -> None:
@@ -245,10 +245,10 @@ class Object:
 
 async def test_what_is_let_go_is_freed_a_few_at_a_time() -> None:
     """All of it in the end, and nothing else has to happen for that."""
-    objects = [Object() for _ in range(3 * RELEASED_AT_ONCE + 1)]
+    objects = [Object() for _ in range(3 * RELEASE_BATCH + 1)]
     alive = weakref.WeakSet(objects)
     _release_gradually(objects)
-    assert len(alive) == 2 * RELEASED_AT_ONCE + 1
+    assert len(alive) == 2 * RELEASE_BATCH + 1
     await settle()
     assert len(alive) == 0
 

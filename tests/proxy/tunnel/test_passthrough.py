@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from sidekey.policy.decide import Tunnelled
+from sidekey.policy.decide import TunnelAdmitted
 from sidekey.policy.urls import Authority
 from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.transport import WRITE_BUFFER
-from sidekey.proxy.tunnel.passthrough import Passage
+from sidekey.proxy.tunnel.passthrough import PassthroughTunnel
 from sidekey.proxy.tunnel.registry import Tunnels
-from sidekey.proxy.tunnel.tunnel import About, Lifetime
+from sidekey.proxy.tunnel.tunnel import ConnectInfo, TunnelRecord
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from support.blackhole import Blackhole
 from support.plane import Running, eventually, integration, running
@@ -308,12 +308,12 @@ async def test_what_the_target_says_at_once_waits_for_the_callers_end() -> None:
     """The connection to the target is made before the 200 is written."""
     sidekey = Scripted()
     worker = sidekey.plane.worker
-    opened: Tunnelled[Any] = Tunnelled(
+    opened: TunnelAdmitted[Any] = TunnelAdmitted(
         Authority("other.test", 443), None, passes=True, name=None, token=None, caller=None
     )
     tunnels = Tunnels(worker)
     assert tunnels.enter("", worker.rules) is None
-    passage = Passage(worker, Lifetime(worker, tunnels, opened, About("w-1", "", 0.0)), 60)
+    passage = PassthroughTunnel(worker, TunnelRecord(worker, tunnels, opened, ConnectInfo("w-1", "", 0.0)), 60)
     far, near = RecordingTransport(passage.far), RecordingTransport(asyncio.Protocol())
     far.feed(b"220 hello")
     assert not far.reading

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from sidekey.network.tls_transport import TlsTransport
-from sidekey.policy.decide import Tunnelled
+from sidekey.policy.decide import TunnelAdmitted
 from sidekey.policy.urls import Authority as Target
 from sidekey.proxy import states
-from sidekey.proxy.tunnel.connect import Negotiation
+from sidekey.proxy.tunnel.connect import ConnectHandler
 from sidekey.proxy.tunnel.registry import Tunnels
-from sidekey.proxy.tunnel.tunnel import About, Lifetime, Tunnel, TunnelledConnection
+from sidekey.proxy.tunnel.tunnel import ConnectInfo, Tunnel, TunnelledConnection, TunnelRecord
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.snapshot import Integration
 from support.leaves import IssuedLeaves
@@ -347,7 +347,7 @@ async def test_a_request_inside_is_logged_as_the_tunnels(ca: Authority, tmp_path
 
 async def test_tunnels_leave_no_object_behind(ca: Authority) -> None:
     """Nor a snapshot: a kept tunnel knows its integration by name alone."""
-    kinds = (Tunnel, TunnelledConnection, Lifetime, Negotiation, TlsTransport)
+    kinds = (Tunnel, TunnelledConnection, TunnelRecord, ConnectHandler, TlsTransport)
 
     def alive() -> int:
         gc.collect()
@@ -377,13 +377,15 @@ class Readable(RecordingTransport):
         return self.descriptor if name == "socket" else default
 
 
-def waiting_tunnel(sidekey: Scripted) -> tuple[Tunnel, Lifetime, Tunnels]:
+def waiting_tunnel(sidekey: Scripted) -> tuple[Tunnel, TunnelRecord, Tunnels]:
     """A tunnel to up.test without a transport, and what counts it."""
     worker = sidekey.plane.worker
-    opened: Tunnelled[Any] = Tunnelled(Target("up.test", 443), None, passes=False, name=None, token=None, caller=None)
+    opened: TunnelAdmitted[Any] = TunnelAdmitted(
+        Target("up.test", 443), None, passes=False, name=None, token=None, caller=None
+    )
     tunnels = Tunnels(worker)
     assert tunnels.enter("", worker.rules) is None
-    lifetime = Lifetime(worker, tunnels, opened, About("w-1", "", 0.0))
+    lifetime = TunnelRecord(worker, tunnels, opened, ConnectInfo("w-1", "", 0.0))
     return (
         Tunnel(worker, sidekey.plane.index, lifetime, opened, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
         lifetime,

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from sidekey.errors import Problem, ProblemError
-from sidekey.policy.addresses import Only
+from sidekey.policy.addresses import NetworkOverride
 from sidekey.policy.targets import Policy, parse_domain, parse_prefix
 from sidekey.policy.urls import Origin
 from sidekey.proxy.upstream.connection import UpstreamConnection
 from sidekey.proxy.upstream.pool import PROBE_AFTER, key_of, may_use, quiet
-from sidekey.snapshot.certificate_loader import CertificateLoader, Reading
+from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.request_rules import Timeouts
 from sidekey.snapshot.snapshot import Trust
 from support.certificate_files import current, identity_of
@@ -205,7 +205,7 @@ def test_what_an_integration_may_use_is_told_by_its_key_and_its_policy() -> None
     assert not use(1, policy=Policy(domains=(parse_domain("https://*.a.test"),)))
     assert not use(1, trust=Trust("system"))
     assert not use(1, allow_private=LOOPBACK)
-    certificate = CertificateLoader(lambda fetched, now: Reading(identity_of(current())))
+    certificate = CertificateLoader(lambda fetched, now: CertificateResult(identity_of(current())))
     assert use(1, certificate=certificate)
     certificate.load(0)
     assert not use(1, certificate=certificate)
@@ -318,7 +318,7 @@ async def test_a_stored_integration_is_lent_no_connection_that_only_files_may_ma
     """Although both name the same origin, and neither a network of its own."""
     async with Upstream() as upstream:
         url = base_url(upstream.port)
-        stored = integration("o", url, allow_private=Only())
+        stored = integration("o", url, allow_private=NetworkOverride())
         async with running(integration("h", url), stored) as sidekey:
             assert (await sidekey.ask(get())).status == 200
             assert problem(await sidekey.ask(get(name="o")))["code"] == "destination_denied"

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.policy.framing import CHUNKED
 from sidekey.policy.messages import RequestHead
 from sidekey.proxy.upstream.request_writer import field_lines, line_of, request_head
@@ -160,7 +160,7 @@ async def test_an_http_1_0_request_goes_on_as_http_1_1() -> None:
     assert raw == forwarded(port, b"GET", b"/api/a", b"X: 1", word=word)
 
 
-QUERY = Traits(Places(query=("access_token",)), calls=True)
+QUERY = CredentialTraits(InjectionPoints(query=("access_token",)), calls=True)
 TOKEN = Grant(query=(("access_token", "a/b+c="),))
 
 

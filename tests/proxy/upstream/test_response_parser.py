@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidekey.credentials.base import Places, Traits
+from sidekey.credentials.base import CredentialTraits, InjectionPoints
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from support import wire
 from support.plane import base_url, get, integration, problem, request
@@ -227,7 +227,9 @@ async def test_an_upstream_that_closes_too_early_is_told(written: bytes, detail:
 )
 async def test_an_upstream_that_is_too_slow_is_told(choked: bool, written: bytes, detail: str) -> None:
     """What it is late with: taking the request, beginning to respond, or going on (of a response that is held back)."""
-    held = integration("h", base_url(1), traits=Traits(Places(headers=("Authorization",)), watched=frozenset({401})))
+    held = integration(
+        "h", base_url(1), traits=CredentialTraits(InjectionPoints(headers=("Authorization",)), watched=frozenset({401}))
+    )
     sidekey = Scripted(held, timeouts=Timeouts(write=5, response=5, idle=5))
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Content-Length: 9") + b"first")

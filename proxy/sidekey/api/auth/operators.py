@@ -132,7 +132,7 @@ def unknown_token() -> ApiProblem:
     return unauthenticated("the token is not known, or has expired", error="invalid_token")
 
 
-class Paces:
+class RateLimiter:
     """How often each token may do something: once in `seconds`."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:

@@ -15,7 +15,7 @@ from sidekey.store.store import Store
 _CACHE: Final = 1.0
 """Seconds that a session is used without a look into the store."""
 
-_MOST_CACHED: Final = 1000
+_MAX_CACHED: Final = 1000
 
 
 class _Cached(NamedTuple):
@@ -23,7 +23,7 @@ class _Cached(NamedTuple):
     read_at: float
 
 
-class Sessions:
+class SessionCache:
     """Finds sessions by their cookies. While the store is away, cached sessions stay in use."""
 
     def __init__(self, store: Store | AbsentStore) -> None:
@@ -79,7 +79,7 @@ class Sessions:
     def _remember(self, session: Session) -> None:
         self._cached[session.id] = _Cached(session, time.monotonic())
         self._cached.move_to_end(session.id)
-        if len(self._cached) > _MOST_CACHED:
+        if len(self._cached) > _MAX_CACHED:
             self._cached.popitem(last=False)
 
     def _forget(self, name: str) -> None:

@@ -12,13 +12,13 @@ from sidekey.api.errors import not_found
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import Body, Instant, Page
 from sidekey.api.route import Route
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.snapshot.snapshot import Integration, Preset, Snapshot
 from sidekey.store.audit import AuditEntry, AuditFilter, AuditPage
 
-_MOST: Final = 1 << 62
+_MAX_ID: Final = 1 << 62
 
-_LONGEST_SEARCH: Final = 200
+_MAX_SEARCH_LENGTH: Final = 200
 
 
 class Entry(Body):
@@ -57,19 +57,19 @@ class Audit(Page[AuditedEntry]):
 
 
 def _parse_before(raw: object) -> int:
-    if not isinstance(raw, str) or not raw.isascii() or not raw.isdecimal() or not 0 < int(raw) < _MOST:
+    if not isinstance(raw, str) or not raw.isascii() or not raw.isdecimal() or not 0 < int(raw) < _MAX_ID:
         raise ValueError("must be the `next` of the previous page")
     return int(raw)
 
 
 def _check_search(text: str) -> str:
-    if len(text) > _LONGEST_SEARCH or not text.isprintable():
-        raise ValueError(f"must be at most {_LONGEST_SEARCH} characters, none of them a control character")
+    if len(text) > _MAX_SEARCH_LENGTH or not text.isprintable():
+        raise ValueError(f"must be at most {_MAX_SEARCH_LENGTH} characters, none of them a control character")
     return text
 
 
 _Search = Annotated[
-    str, AfterValidator(_check_search), WithJsonSchema({"type": "string", "maxLength": _LONGEST_SEARCH})
+    str, AfterValidator(_check_search), WithJsonSchema({"type": "string", "maxLength": _MAX_SEARCH_LENGTH})
 ]
 
 
@@ -93,7 +93,7 @@ class Search(Before):
 
 
 @partial(Route, "GET", "/audit", "listAudit", permission="admin", query=Search, gives=Audit)
-async def browse(service: Service, request: ApiRequest) -> ApiResult:
+async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List or search the actions of operators, newest first."""
     query: Search = request.query
     wanted = AuditFilter(q=query.q, who=query.who, kind=query.object, id=query.name)
@@ -111,7 +111,7 @@ async def browse(service: Service, request: ApiRequest) -> ApiResult:
     gives=Activity,
     codes=("not_found",),
 )
-async def activity(service: Service, request: ApiRequest) -> ApiResult:
+async def activity(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the actions on one integration, newest first."""
     row = service.store.state.integrations.get(request.names["id"])
     if row is None:

@@ -13,7 +13,7 @@ from sidekey.api.handlers.sends import SendRequest, check_grant, fill_send, find
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import Body, Instant
 from sidekey.api.route import Route
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.snapshot.snapshot import Preset, Snapshot
 from sidekey.store.sends import ACCEPTED
 from sidekey.store.sends import Send as StoredSend
@@ -75,7 +75,7 @@ class Batch(Body):
     exact=True,
     codes=("invalid", "too_many", "stopping"),
 )
-async def check(service: Service, request: ApiRequest) -> ApiResult:
+async def check(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Check rows of parameters for a preset without sending them."""
     sent = await service.read(CheckRequest, request)
     snapshot, operator = service.snapshot, request.operator
@@ -106,7 +106,7 @@ def _errors_of(snapshot: Snapshot, preset: Preset, number: int, sent: SendReques
 
 
 @partial(Route, "GET", "/batches/{id}", "getBatch", permission="sends", gives=Batch, codes=("not_found",))
-async def read(service: Service, request: ApiRequest) -> ApiResult:
+async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read what became of the rows of a CSV file."""
     operator = request.operator
     # A sender reads its own only.

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from sidekey.api.auth.operators import Confirmation, require_confirmation
-from sidekey.api.collection import Collection, Edit, Models, Summaries
+from sidekey.api.collection import Collection, CollectionModels, ResourceChange, RouteSummaries
 from sidekey.api.errors import ApiProblem
 from sidekey.api.messages import JSON, ApiRequest, ApiResult
 from sidekey.api.models import (
@@ -29,14 +29,14 @@ from sidekey.api.models import (
     stored_problem,
 )
 from sidekey.api.route import Route
-from sidekey.api.service import Service, expect
-from sidekey.api.statuses import Standings
+from sidekey.api.service import ApiServices, require_version
+from sidekey.api.statuses import StatusView
 from sidekey.config.field_types import CallerGrants, Name
 from sidekey.config.stored.build import overlap_for
 from sidekey.config.stored.document import merge_patch
 from sidekey.config.stored.rows import NewRow, caller_fields
-from sidekey.config.stored.secrets import Vault
-from sidekey.credentials.fields import AtMost
+from sidekey.config.stored.secrets import SealingKeys
+from sidekey.credentials.fields import MaxEntries
 from sidekey.policy.callers import Caller as ServedCaller
 from sidekey.snapshot.snapshot import Snapshot
 from sidekey.store.records import CallerRow, new_row, new_token
@@ -79,14 +79,14 @@ class CallerDocument(Sent):
 
     read_only = CallerMembers
 
-    integrations: Annotated[CallerGrants, AtMost(10_000)] = Field(description=_INTEGRATIONS)
-    presets: Annotated[CallerGrants, AtMost(10_000)] = Field(default=(), description=_PRESETS)
+    integrations: Annotated[CallerGrants, MaxEntries(10_000)] = Field(description=_INTEGRATIONS)
+    presets: Annotated[CallerGrants, MaxEntries(10_000)] = Field(default=(), description=_PRESETS)
 
 
 class NewCaller(CallerDocument, _NewName):
     """A caller to create."""
 
-    integrations: Annotated[CallerGrants, AtMost(10_000)] = Field(default=(), description=_INTEGRATIONS)
+    integrations: Annotated[CallerGrants, MaxEntries(10_000)] = Field(default=(), description=_INTEGRATIONS)
 
 
 class CallerCollection(Collection[CallerRow]):
@@ -97,8 +97,8 @@ class CallerCollection(Collection[CallerRow]):
     reader = writer = "admin"
     media = (JSON,)
     saving_codes = ("overlaps",)
-    models = Models(CallerMembers, Caller, CallerWithToken, NewCaller, CallerDocument, Callers, After)
-    summaries = Summaries(
+    models = CollectionModels(CallerMembers, Caller, CallerWithToken, NewCaller, CallerDocument, Callers, After)
+    summaries = RouteSummaries(
         "Create a caller. Only this response contains its token.",
         "Read a caller.",
         "Replace the permissions of a caller; without `presets` it may use none. Its token stays. `If-None-Match: *` "
@@ -119,7 +119,7 @@ class CallerCollection(Collection[CallerRow]):
         """Return the names that files have."""
         return _file_callers(snapshot)
 
-    def shown(self, name: str, row: CallerRow | None, standings: Standings) -> Shown:
+    def shown(self, name: str, row: CallerRow | None, standings: StatusView) -> Shown:
         """Show a stored caller, or one of a file."""
         if row is None:
             found = _file_callers(standings.snapshot)[name]
@@ -132,13 +132,13 @@ class CallerCollection(Collection[CallerRow]):
             members |= {"created_at": None, "updated_at": None, "updated_by": None}
         return Shown(CallerMembers(name=name, **members), _document(row.integrations, row.presets))
 
-    def item(self, name: str, row: CallerRow | None, standings: Standings, query: Any) -> Caller:
+    def item(self, name: str, row: CallerRow | None, standings: StatusView, query: Any) -> Caller:
         """Return an item of the list."""
         del query
         shown = self.shown(name, row, standings)
         return Caller(**dict(shown.members), **shown.document)
 
-    def make(self, edit: Edit[CallerRow], snapshot: Snapshot, vault: Vault) -> NewRow[CallerRow]:
+    def make(self, edit: ResourceChange[CallerRow], snapshot: Snapshot, vault: SealingKeys) -> NewRow[CallerRow]:
         """Make the row of a change. Raises ApiProblem with all errors."""
         del vault
         row, now = edit.row, int(time.time())
@@ -181,11 +181,11 @@ class CallerCollection(Collection[CallerRow]):
         )
         return (*super().routes(), rotation)
 
-    async def rotate(self, service: Service, request: ApiRequest) -> ApiResult:
+    async def rotate(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Replace the token of a caller. Only this response contains the new one."""
         require_confirmation(request.operator, await service.read(Confirmation, request))
         row, _ = await self._stored(service, request)
-        version = expect(row, request.condition)
+        version = require_version(row, request.condition)
         if not row.token_sha256:
             raise ApiProblem("read_only", ALTERED)
         token, digest = new_token()

@@ -11,7 +11,7 @@ from sidekey.api.errors import ItemError, invalid
 from sidekey.api.messages import YAML, ApiRequest, ApiResult
 from sidekey.api.models import PAGE, Body
 from sidekey.api.route import Route
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.config.field_types import NAME_PATTERN
 from sidekey.config.stored.transfer import Exported, NotExported, comment_of, config_of, exported_integration
 from sidekey.config.yaml_writer import Inexpressible, write
@@ -46,7 +46,7 @@ class ExportFilter(Body):
     gives_yaml=True,
     codes=("invalid",),
 )
-async def export(service: Service, request: ApiRequest) -> ApiResult:
+async def export(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Export stored integrations as a config file, without secrets."""
     return await service.run(_export, request.query.id, service.store.state)
 

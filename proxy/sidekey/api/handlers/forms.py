@@ -16,12 +16,12 @@ from sidekey.api.errors import FORBIDDEN, ApiProblem, not_found
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import PAGE, Body, Identified, Page, contains
 from sidekey.api.route import Route
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.config.field_types import Name
 from sidekey.config.models import ParameterSettings
 from sidekey.credentials.fields import mapping
 from sidekey.snapshot.snapshot import Preset, Snapshot
-from sidekey.snapshot.status import standing_of
+from sidekey.snapshot.status import status_of
 
 
 class FormParameter(ParameterSettings):
@@ -58,13 +58,13 @@ class FormFilter(Body):
 
 
 @partial(Route, "GET", "/forms", "listForms", permission="sends", query=FormFilter, gives=Forms)
-async def browse(service: Service, request: ApiRequest) -> ApiResult:
+async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the presets that the operator may fill in, by ID."""
     return await service.respond(_page, service.snapshot, request.operator, request.query)
 
 
 @partial(Route, "GET", "/forms/{id}", "getForm", permission="sends", gives=Form, codes=("not_found",))
-async def read(service: Service, request: ApiRequest) -> ApiResult:
+async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read a preset as people fill it in."""
     operator, name = request.operator, request.names["id"]
     if name not in _ids(service.snapshot, operator):
@@ -120,7 +120,7 @@ def _members(snapshot: Snapshot, operator: Operator, name: str) -> dict[str, Any
 def _is_usable(snapshot: Snapshot, preset: Preset) -> bool:
     if preset.invalid:
         return False
-    return standing_of(snapshot.integrations[preset.rules.integration], time.time()).usable
+    return status_of(snapshot.integrations[preset.rules.integration], time.time()).usable
 
 
 ROUTES: Final = (browse, read)

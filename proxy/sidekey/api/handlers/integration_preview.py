@@ -18,13 +18,13 @@ from sidekey.api.integration_rows import enter_again, overlap_in
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.api.models import Body, Instant, document_in, name_in
 from sidekey.api.route import Route
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.api.statuses import served
 from sidekey.api.yaml_bodies import with_lines
-from sidekey.config.errors import MOST_ERRORS
+from sidekey.config.errors import MAX_ERRORS
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.build import build_unserved
-from sidekey.config.stored.rows import former_of
+from sidekey.config.stored.rows import previous_integration
 from sidekey.config.stored.validate import Assessment, assess
 from sidekey.credentials.certificates.chain import extension, name_of
 from sidekey.credentials.certificates.validate import leaf_of
@@ -39,7 +39,7 @@ from sidekey.store.records import IntegrationRow
 _DRAFT: Final = "draft"
 """The ID of a document that has none."""
 
-_MORE_WARNINGS: Final = ItemError("", f"there are more warnings than the first {MOST_ERRORS}")
+_MORE_WARNINGS: Final = ItemError("", f"there are more warnings than the first {MAX_ERRORS}")
 
 OF_A_FILE: Final = "a config file has an integration of this ID: choose another"
 
@@ -86,7 +86,7 @@ class Preview(Body):
     accepts=(JSON, YAML),
     gives=Preview,
 )
-async def preview(service: Service, request: ApiRequest) -> ApiResult:
+async def preview(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Show the result of saving a document, without saving it.
 
     With the `id` of a stored integration, the document replaces it.
@@ -106,7 +106,7 @@ def _preview(
     wrong: Sequence[ItemError],
     snapshot: Snapshot,
 ) -> ApiResult:
-    document, now, former = document_in(request.document, IntegrationMembers), time.time(), former_of(row)
+    document, now, former = document_in(request.document, IntegrationMembers), time.time(), previous_integration(row)
     found = assess(document, former, in_flight=snapshot.limits.in_flight, now=now)
     errors = [*wrong, *(ItemError(*each) for each in found.errors)]
     if found.draft is not None:

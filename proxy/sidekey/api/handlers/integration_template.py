@@ -14,7 +14,7 @@ from sidekey.api.handlers.integrations import NewIntegration
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import Body
 from sidekey.api.route import Route
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.config import profiles
 from sidekey.config.errors import Loc, held
 from sidekey.config.schema import DOCUMENT_VALUES, definitions
@@ -73,7 +73,7 @@ class Template(Body):
     codes=("not_found",),
     needs_store=False,
 )
-async def template(service: Service, request: ApiRequest) -> ApiResult:
+async def template(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the document that a new integration of a kind or provider starts with."""
     kind, provider = request.names["kind"], request.query.provider
     if kind not in KINDS or (provider and provider not in profiles.names_of(kind)):

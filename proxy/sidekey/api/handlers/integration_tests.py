@@ -16,7 +16,7 @@ from sidekey.api.integration_rows import draft_of
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.api.models import Body, document_in
 from sidekey.api.route import Route
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.api.statuses import problem_of
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.build import build_draft
@@ -134,7 +134,7 @@ class Explanation(Body):
     gives=TestResult,
     codes=("not_found", "invalid", "too_many"),
 )
-async def test(service: Service, request: ApiRequest) -> ApiResult:
+async def test(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the saved test request through the data plane, if the saved secrets obtain a token. Only 200 is success."""
     found = _served(service, request.names["id"])
     if found.test is None:
@@ -163,7 +163,7 @@ async def test(service: Service, request: ApiRequest) -> ApiResult:
     gives=Explanation,
     codes=("not_found", "invalid"),
 )
-async def explain(service: Service, request: ApiRequest) -> ApiResult:
+async def explain(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Explain which rule allows a target, or why none does, where the credential would go, and what is signed."""
     sent = await service.read(ExplainRequest, request)
     longest = service.snapshot.limits.target
@@ -199,7 +199,7 @@ def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot,
     gives=TestResult,
     codes=("invalid", "too_many"),
 )
-async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
+async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the test request of an unsaved document, with the secrets in this request only."""
     snapshot, document = service.snapshot, document_in(request.document, IntegrationMembers)
     draft = await service.validate(draft_of, document, None, snapshot)
@@ -213,7 +213,7 @@ async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
     return ApiResult.of(result)
 
 
-def _served(service: Service, name: str) -> Integration:
+def _served(service: ApiServices, name: str) -> Integration:
     """Return the integration that is served under an ID. Raises ApiProblem."""
     snapshot = service.snapshot
     found = snapshot.integrations.get(name)

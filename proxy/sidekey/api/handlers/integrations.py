@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-from sidekey.api.collection import Collection, Edit, Models, Summaries
+from sidekey.api.collection import Collection, CollectionModels, ResourceChange, RouteSummaries
 from sidekey.api.handlers.kinds import search_texts
 from sidekey.api.handlers.usage import DayUsage, day_usage
 from sidekey.api.integration_rows import make_integration, refuse_deletion
@@ -28,29 +28,29 @@ from sidekey.api.models import (
     contains,
     members_of,
 )
-from sidekey.api.service import Service
-from sidekey.api.statuses import Standings, served
+from sidekey.api.service import ApiServices
+from sidekey.api.statuses import StatusView, served
 from sidekey.config import profiles
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.document import MalformedError, Saved
 from sidekey.config.stored.rows import NewRow, shown
-from sidekey.config.stored.secrets import Vault
-from sidekey.config.stored.validate import LONGEST_TITLE
+from sidekey.config.stored.secrets import SealingKeys
+from sidekey.config.stored.validate import MAX_TITLE_LENGTH
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.fields import HIDDEN_FROM_VIEWERS, mapping
 from sidekey.credentials.registry import KINDS
 from sidekey.policy.targets import Policy
 from sidekey.snapshot.snapshot import Integration as ServedIntegration
 from sidekey.snapshot.snapshot import Snapshot
-from sidekey.snapshot.status import EXPIRING, FAILING, STATUSES, Standing, Status
+from sidekey.snapshot.status import EXPIRING, FAILING, STATUSES, IntegrationStatus, Status
 from sidekey.store.errors import StoreError
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
 
-_MOST_HOSTS: Final = 10
+_MAX_HOSTS: Final = 10
 """Hosts of an item of the list."""
 
-_MOST_TAGS: Final = 200
+_MAX_TAGS: Final = 200
 """Tags of a page of the list."""
 
 
@@ -70,7 +70,7 @@ class IntegrationMembers(Members, Identified):
     kind: str | None
     base: str | None = Field(description="The URL to which the reverse proxy appends the path.")
     hosts: list[str] = Field(
-        description=f"The hosts that its credential may go to, `*.` before a suffix; at most {_MOST_HOSTS}."
+        description=f"The hosts that its credential may go to, `*.` before a suffix; at most {_MAX_HOSTS}."
     )
     updated_at: Instant | None
     updated_by: str | None
@@ -89,7 +89,7 @@ class IntegrationDocument(Described, IntegrationSettings, Sent):
 
     read_only = IntegrationMembers
 
-    title: Annotated[str, Field(max_length=LONGEST_TITLE)] = Field(
+    title: Annotated[str, Field(max_length=MAX_TITLE_LENGTH)] = Field(
         default="", description="The name that people see in place of the ID."
     )
 
@@ -110,7 +110,7 @@ class IntegrationItem(IntegrationMembers):
 class Integrations(Page[IntegrationItem]):
     """A page of integrations, and the tags to filter by."""
 
-    tags: list[str] = Field(description=f"The tags of all integrations, sorted; at most {_MOST_TAGS}.")
+    tags: list[str] = Field(description=f"The tags of all integrations, sorted; at most {_MAX_TAGS}.")
 
 
 class IntegrationFilter(After):
@@ -154,7 +154,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
     saving_codes = ("overlaps",)
     update_codes = ("reenter", "in_use")
     delete_codes = ("in_use",)
-    models = Models(
+    models = CollectionModels(
         IntegrationMembers,
         Integration,
         Integration,
@@ -163,7 +163,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
         Integrations,
         IntegrationFilter,
     )
-    summaries = Summaries(
+    summaries = RouteSummaries(
         "Save a new integration, and serve it.",
         "Read an integration of a file or of the store. For a secret, the response says when and by whom it was "
         "entered.",
@@ -181,7 +181,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
         """Return the IDs that files have."""
         return (name for name, each in snapshot.integrations.items() if not each.stored)
 
-    def shown(self, name: str, row: IntegrationRow | None, standings: Standings) -> Shown:
+    def shown(self, name: str, row: IntegrationRow | None, standings: StatusView) -> Shown:
         """Show an integration. Only those who may read a file see the config in it.
 
         A stored one has no document if that cannot be relied upon.
@@ -195,7 +195,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
                 document = shown(row)
         return Shown(IntegrationMembers(**_members(view, standings)), document)
 
-    def item(self, name: str, row: IntegrationRow | None, standings: Standings, query: Any) -> IntegrationItem | None:
+    def item(self, name: str, row: IntegrationRow | None, standings: StatusView, query: Any) -> IntegrationItem | None:
         """Return an item of the list, or None if it does not match the query."""
         # The cheapest filter first: there may be ten thousand integrations, of which a page shows fifty.
         if query.status and _standing(name, row, standings).status != query.status:
@@ -214,7 +214,9 @@ class IntegrationCollection(Collection[IntegrationRow]):
         hidden = hidden_from_viewers(kind, provider).keys
         return {**document, "auth": {key: value for key, value in auth.items() if key not in hidden}}
 
-    def make(self, edit: Edit[IntegrationRow], snapshot: Snapshot, vault: Vault) -> NewRow[IntegrationRow]:
+    def make(
+        self, edit: ResourceChange[IntegrationRow], snapshot: Snapshot, vault: SealingKeys
+    ) -> NewRow[IntegrationRow]:
         """Make the row of a change. Raises ApiProblem with all errors."""
         return make_integration(edit, snapshot, vault)
 
@@ -223,7 +225,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
         if not self.is_in_file(snapshot, row.id):
             refuse_deletion(row.id, state, snapshot)
 
-    async def browse(self, service: Service, request: ApiRequest) -> ApiResult:
+    async def browse(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Respond with a page of the list, with the usage of its items if the query includes it."""
         page = await service.run(self.page, service.store.state, service.standings, request.query)
         if request.query.include:
@@ -240,10 +242,10 @@ class IntegrationCollection(Collection[IntegrationRow]):
         for row in state.integrations.values():
             if served(snapshot, row.id, stored=True) is None:
                 found.update(_texts(_written(row).get("tags")))
-        return {"tags": sorted(found)[:_MOST_TAGS]}
+        return {"tags": sorted(found)[:_MAX_TAGS]}
 
 
-def _members(view: _View, standings: Standings) -> dict[str, Any]:
+def _members(view: _View, standings: StatusView) -> dict[str, Any]:
     standing = _standing(view.id, view.row, standings)
     return {
         **members_of(view.row, standing.problem),
@@ -253,11 +255,11 @@ def _members(view: _View, standings: Standings) -> dict[str, Any]:
         "id": view.id,
         "kind": view.kind,
         "base": view.base,
-        "hosts": list(islice(dict.fromkeys(view.hosts()), _MOST_HOSTS)),
+        "hosts": list(islice(dict.fromkeys(view.hosts()), _MAX_HOSTS)),
     }
 
 
-def _standing(name: str, row: IntegrationRow | None, standings: Standings) -> Standing:
+def _standing(name: str, row: IntegrationRow | None, standings: StatusView) -> IntegrationStatus:
     return standings.of_served(standings.snapshot.integrations[name]) if row is None else standings.of_stored(row)
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import Body, contains
 from sidekey.api.route import Route
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.config import profiles
 from sidekey.config.models import TestSettings
 from sidekey.credentials.registry import KINDS
@@ -107,7 +107,7 @@ class Providers(Body):
 
 
 @partial(Route, "GET", "/kinds", "listKinds", permission="viewer", query=KindFilter, gives=Kinds, needs_store=False)
-async def kinds(service: Service, request: ApiRequest) -> ApiResult:
+async def kinds(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the kinds of credentials, each with the name of its schema."""
     return await service.run(_kinds, request.query.q)
 
@@ -122,7 +122,7 @@ async def kinds(service: Service, request: ApiRequest) -> ApiResult:
     gives=Providers,
     needs_store=False,
 )
-async def providers(service: Service, request: ApiRequest) -> ApiResult:
+async def providers(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the provider profiles, with their parameters and secrets."""
     return await service.run(_providers, request.query.q)
 

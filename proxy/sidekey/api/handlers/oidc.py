@@ -20,7 +20,7 @@ from sidekey.api.handlers.tokens import WhoAmI
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import Body, read_body
 from sidekey.api.route import Route
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.observe.log import get_logger
 from sidekey.snapshot.admin import OidcRules
 from sidekey.store.sessions import Session
@@ -61,7 +61,7 @@ class FinishLogIn(Body):
     sets_cookie=True,
     codes=("invalid", "not_found", "oidc_unavailable"),
 )
-async def start(service: Service, request: ApiRequest) -> ApiResult:
+async def start(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Begin a log-in with the company account."""
     sent = await service.run(read_body, StartLogIn, request.document)
     begun = await _problems(service, service.company.begin(_rules(service), again=sent.again))
@@ -82,7 +82,7 @@ async def start(service: Service, request: ApiRequest) -> ApiResult:
     sets_cookie=True,
     codes=("invalid", "not_found", "oidc_failed", "no_role", "too_many", "oidc_unavailable"),
 )
-async def finish(service: Service, request: ApiRequest) -> ApiResult:
+async def finish(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Exchange the parameters of the issuer's redirect for the cookie of a session."""
     # Whether it succeeds or not, the browser forgets the attempt.
     admin = service.snapshot.admin
@@ -100,7 +100,7 @@ async def finish(service: Service, request: ApiRequest) -> ApiResult:
     return replace(result, cookies=(*result.cookies, forget))
 
 
-async def _begin(service: Service, request: ApiRequest, rules: OidcRules, found: Authenticated) -> ApiResult:
+async def _begin(service: ApiServices, request: ApiRequest, rules: OidcRules, found: Authenticated) -> ApiResult:
     now = int(time.time())
     cookie = service.store.new_cookie()
     session = Session(
@@ -118,14 +118,14 @@ async def _begin(service: Service, request: ApiRequest, rules: OidcRules, found:
     return await begin(service, request, operator, session, cookie.value)
 
 
-def _rules(service: Service) -> OidcRules:
+def _rules(service: ApiServices) -> OidcRules:
     rules = service.snapshot.admin.oidc
     if rules is None:
         raise ApiProblem("not_found", "nobody logs in with a company account here: log in with a token")
     return rules
 
 
-async def _problems(service: Service, work: Awaitable[T]) -> T:
+async def _problems(service: ApiServices, work: Awaitable[T]) -> T:
     """Turn errors of a log-in into problems, and log those that an operator must know of."""
     try:
         return await work
@@ -142,7 +142,7 @@ async def _problems(service: Service, work: Awaitable[T]) -> T:
         raise ApiProblem(_code(error), error.reason) from None
 
 
-def _warn(service: Service, event: str, error: LoginError) -> None:
+def _warn(service: ApiServices, event: str, error: LoginError) -> None:
     """Log an error, each reason at most every ten seconds: anybody could fill the log."""
     if service.login_warnings.admit(error.reason):
         get_logger().warning(event, reason=error.reason)

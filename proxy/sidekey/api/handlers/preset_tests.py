@@ -19,8 +19,8 @@ from sidekey.api.handlers.presets import PresetDocument, PresetMembers
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.api.models import Body, document_in, name_in, read_body
 from sidekey.api.route import Route
-from sidekey.api.sender import Filled, Order, Sent, limits_of, new_send
-from sidekey.api.service import Service
+from sidekey.api.sender import Filled, SendResult, SubmittedSend, limits_of, new_send
+from sidekey.api.service import ApiServices
 from sidekey.config.build.presets import read_preset
 from sidekey.config.field_types import ContentType
 from sidekey.config.stored.presets import PresetDraft, prepare_preset
@@ -88,7 +88,7 @@ class PresetPreview(Body):
     gives=PresetPreview,
     codes=("not_found", "invalid"),
 )
-async def preview(service: Service, request: ApiRequest) -> ApiResult:
+async def preview(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Show the request that a preset makes from parameters or a payload, without sending it."""
     preset = service.snapshot.presets.get(request.names["id"])
     if preset is None:
@@ -109,7 +109,7 @@ async def preview(service: Service, request: ApiRequest) -> ApiResult:
     gives=PresetPreview,
     codes=("invalid",),
 )
-async def preview_draft(service: Service, request: ApiRequest) -> ApiResult:
+async def preview_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Show the request of an unsaved preset, without sending it. Without `sample`, examples are filled in."""
     # One snapshot for both: in the next one its integration may be gone.
     snapshot = service.snapshot
@@ -130,7 +130,7 @@ async def preview_draft(service: Service, request: ApiRequest) -> ApiResult:
     gives=TestResult,
     codes=("invalid", "too_many", "send_limit", "stopping"),
 )
-async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
+async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the request of an unsaved preset, on which the upstream may act, with its integration's credential."""
     snapshot = service.snapshot
     draft = await service.validate(_draft_in, snapshot, request.document)
@@ -149,8 +149,8 @@ async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
     operator = request.operator
     service.admit_test(operator)
     began = time.perf_counter()
-    result = await service.sending.send(Order(operator.identity, limits_of(operator), fill_draft, reserve))
-    assert isinstance(result, Sent)  # noqa: S101  for mypy: no other request has this key
+    result = await service.sending.send(SubmittedSend(operator.identity, limits_of(operator), fill_draft, reserve))
+    assert isinstance(result, SendResult)  # noqa: S101  for mypy: no other request has this key
     return ApiResult.of(TestResult.of(result.outcome, began))
 
 

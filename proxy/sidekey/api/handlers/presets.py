@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-from sidekey.api.collection import Collection, Edit, Models, Summaries
+from sidekey.api.collection import Collection, CollectionModels, ResourceChange, RouteSummaries
 from sidekey.api.errors import ApiProblem, ItemError, invalid
 from sidekey.api.integration_rows import is_served
 from sidekey.api.models import (
@@ -25,13 +25,13 @@ from sidekey.api.models import (
     contains,
     members_of,
 )
-from sidekey.api.statuses import Standings
+from sidekey.api.statuses import StatusView
 from sidekey.config.field_types import Name
 from sidekey.config.models import PresetSettings
 from sidekey.config.stored.document import MalformedError, merge_patch
 from sidekey.config.stored.presets import document_of, prepare_preset
 from sidekey.config.stored.rows import NewRow, saved_preset
-from sidekey.config.stored.secrets import Vault
+from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import Invalid
 from sidekey.snapshot.snapshot import Preset as ServedPreset
 from sidekey.snapshot.snapshot import Snapshot
@@ -99,8 +99,8 @@ class PresetCollection(Collection[PresetRow]):
     """Presets."""
 
     kind = "preset"
-    models = Models(PresetMembers, Preset, Preset, NewPreset, PresetDocument, Presets, PresetFilter)
-    summaries = Summaries(
+    models = CollectionModels(PresetMembers, Preset, Preset, NewPreset, PresetDocument, Presets, PresetFilter)
+    summaries = RouteSummaries(
         "Save a new preset, and serve it.",
         "Read a preset of a file or of the store.",
         "Replace the document, or create it with `If-None-Match: *`.",
@@ -116,13 +116,13 @@ class PresetCollection(Collection[PresetRow]):
         """Return the IDs that files have."""
         return (name for name, each in snapshot.presets.items() if not each.stored)
 
-    def shown(self, name: str, row: PresetRow | None, standings: Standings) -> Shown:
+    def shown(self, name: str, row: PresetRow | None, standings: StatusView) -> Shown:
         """Show a preset of a file, or a stored one, without its document if that cannot be relied upon."""
         snapshot = standings.snapshot
         document = json.loads(snapshot.presets[name].document) if row is None else _written(row)
         return Shown(PresetMembers(id=name, **_members(name, row, document.get("integration"), standings)), document)
 
-    def item(self, name: str, row: PresetRow | None, standings: Standings, query: Any) -> PresetItem | None:
+    def item(self, name: str, row: PresetRow | None, standings: StatusView, query: Any) -> PresetItem | None:
         """Return an item of the list, or None if it does not match the query."""
         snapshot = standings.snapshot
         entry = _of_built(snapshot.presets[name]) if row is None or is_served(row, snapshot) else _of_written(row)
@@ -131,7 +131,7 @@ class PresetCollection(Collection[PresetRow]):
             return None
         return PresetItem(**members, id=name, **entry._asdict())
 
-    def make(self, edit: Edit[PresetRow], snapshot: Snapshot, vault: Vault) -> NewRow[PresetRow]:
+    def make(self, edit: ResourceChange[PresetRow], snapshot: Snapshot, vault: SealingKeys) -> NewRow[PresetRow]:
         """Make the row of a change. Raises ApiProblem with all errors, also if its integration cannot be used now."""
         del vault
         document = edit.sent
@@ -164,7 +164,7 @@ def _problem_of(name: str, row: PresetRow | None, snapshot: Snapshot) -> str:
     return snapshot.preset_problem(row.id) or ("" if row.verified else UNVERIFIED)
 
 
-def _members(name: str, row: PresetRow | None, integration: object, standings: Standings) -> dict[str, Any]:
+def _members(name: str, row: PresetRow | None, integration: object, standings: StatusView) -> dict[str, Any]:
     """Return the read-only members of a preset, whose status depends on its integration."""
     problem = _problem_of(name, row, standings.snapshot)
     found = standings.snapshot.integrations.get(str(integration))

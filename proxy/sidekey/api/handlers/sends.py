@@ -17,8 +17,8 @@ from sidekey.api.handlers.preset_tests import Content, PresetTrial, fill
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import Body, Instant, OneOf, Page
 from sidekey.api.route import Route
-from sidekey.api.sender import Filled, Order, Sent, limits_of, new_send
-from sidekey.api.service import Service
+from sidekey.api.sender import Filled, SendResult, SubmittedSend, limits_of, new_send
+from sidekey.api.service import ApiServices
 from sidekey.config.field_types import Name
 from sidekey.errors import Problem
 from sidekey.snapshot.snapshot import Preset, Snapshot
@@ -27,7 +27,7 @@ from sidekey.store.sends import OUTCOMES, NewSend, SendPage, row_in
 from sidekey.store.sends import Send as StoredSend
 
 _BATCH: Final = "[0-9a-f]{32}"
-_MOST_ROWS: Final = 1000
+_MAX_ROWS: Final = 1000
 
 
 def _check_batch_id(text: str) -> str:
@@ -51,7 +51,7 @@ class NewBatch(Body):
     id: Annotated[
         str, AfterValidator(_check_batch_id), WithJsonSchema({"type": "string", "pattern": f"^{_BATCH}$"})
     ] = Field(description="A random ID: 32 hexadecimal digits.")
-    rows: Annotated[int, Field(ge=1, le=_MOST_ROWS)] = Field(description="The number of the last row to send.")
+    rows: Annotated[int, Field(ge=1, le=_MAX_ROWS)] = Field(description="The number of the last row to send.")
 
 
 class SendRequest(Content):
@@ -118,7 +118,7 @@ class SendFilter(Before):
     exact=True,
     codes=("sending", "invalid", "key_reused", "too_many", "send_limit", "stopping"),
 )
-async def send(service: Service, request: ApiRequest) -> ApiResult:
+async def send(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send a preset, at most once for each key. The response is 200 for every outcome."""
     sent = await service.read(SendRequest, request)
     operator, name, snapshot = request.operator, request.names["id"], service.snapshot
@@ -140,13 +140,13 @@ async def send(service: Service, request: ApiRequest) -> ApiResult:
         new, entry = new_send(request, found, request.key, content)
         return (new, entry) if sent.batch is None else _in_batch(new, entry, sent.batch)
 
-    result = await service.sending.send(Order(operator.identity, limits_of(operator), filled, reserved))
-    if isinstance(result, Sent):
+    result = await service.sending.send(SubmittedSend(operator.identity, limits_of(operator), filled, reserved))
+    if isinstance(result, SendResult):
         return ApiResult.of(shown(result.send, operator, result.outcome.retry_after))
     return ApiResult.of(shown(result, operator))
 
 
-async def find_preset(service: Service, request: ApiRequest, snapshot: Snapshot) -> Preset:
+async def find_preset(service: ApiServices, request: ApiRequest, snapshot: Snapshot) -> Preset:
     """Return the preset of a request. Raises ApiProblem, the same one as `check_grant`."""
     preset = snapshot.presets.get(request.names["id"])
     if preset is None:
@@ -154,14 +154,14 @@ async def find_preset(service: Service, request: ApiRequest, snapshot: Snapshot)
     return preset
 
 
-async def check_grant(service: Service, request: ApiRequest) -> None:
+async def check_grant(service: ApiServices, request: ApiRequest) -> None:
     """Raise ApiProblem for a sender who was not granted the preset."""
     granted = request.operator.presets
     if granted is not None and request.names["id"] not in granted:
         raise await _forbidden(service, request)
 
 
-async def _forbidden(service: Service, request: ApiRequest) -> ApiProblem:
+async def _forbidden(service: ApiServices, request: ApiRequest) -> ApiProblem:
     await service.note_refusal(replace(request, action="send", resource="preset"), "forbidden")
     return ApiProblem("forbidden", FORBIDDEN)
 
@@ -196,7 +196,7 @@ _MISCONFIGURED: Final = "proxy_configuration_error"
 
 
 @partial(Route, "GET", "/sends/{key}", "getSend", permission="sends", gives=Send, codes=("not_found",))
-async def read(service: Service, request: ApiRequest) -> ApiResult:
+async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the operator's own send of a key."""
     found = await service.store.send(request.operator.identity, request.names["key"])
     if found is None:
@@ -205,7 +205,7 @@ async def read(service: Service, request: ApiRequest) -> ApiResult:
 
 
 @partial(Route, "GET", "/sends", "listSends", permission="sends", query=SendFilter, gives=Sends)
-async def browse(service: Service, request: ApiRequest) -> ApiResult:
+async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the operator's own sends, or those of a preset or person, newest first."""
     operator, query = request.operator, request.query
     sees_all = operator.may("viewer")

@@ -16,8 +16,8 @@ from sidekey.api.handlers.tokens import WhoAmI, describe
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import Body, Instant, Page, read_body
 from sidekey.api.route import PREFIX, Route
-from sidekey.api.service import Service
-from sidekey.config.models import LONGEST_SESSION
+from sidekey.api.service import ApiServices
+from sidekey.config.models import MAX_SESSION
 from sidekey.snapshot.admin import AdminRules, Role
 from sidekey.store.audit import AuditEntry
 from sidekey.store.sessions import SHOWN, Session
@@ -74,7 +74,7 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @partial(Route, "GET", _PATH, "getSession", permission="anonymous", gives=SessionState, needs_store=False)
-async def read(service: Service, request: ApiRequest) -> ApiResult:
+async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Describe the operator of this request, if any, and whether the store can be used."""
     who = None if request.known is None else describe(request.known)
     oidc = service.snapshot.admin.oidc is not None
@@ -95,7 +95,7 @@ async def read(service: Service, request: ApiRequest) -> ApiResult:
     sets_cookie=True,
     codes=("invalid",),
 )
-async def log_in(service: Service, request: ApiRequest) -> ApiResult:
+async def log_in(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Exchange an operator's token for the cookie of a session."""
     # Nothing limits attempts: a token of Sidekey has 256 random bits.
     # Not in the thread that validates documents, for which a log-in would wait.
@@ -103,14 +103,16 @@ async def log_in(service: Service, request: ApiRequest) -> ApiResult:
     await service.look_for(token)
     operator = service.authenticate(token)
     now = int(time.time())
-    latest = now + int(LONGEST_SESSION)
+    latest = now + int(MAX_SESSION)
     ends_at = min(latest, operator.expires_at or latest)
     cookie = service.store.new_cookie()
     session = Session(cookie.session, operator.digest, begun_at=now, auth_at=now, ends_at=ends_at)
     return await begin(service, request, replace(operator, session_ends_at=ends_at), session, cookie.value)
 
 
-async def begin(service: Service, request: ApiRequest, operator: Operator, session: Session, value: str) -> ApiResult:
+async def begin(
+    service: ApiServices, request: ApiRequest, operator: Operator, session: Session, value: str
+) -> ApiResult:
     """Begin a session in place of that of the request's cookie. `value` is for the new cookie. Raises StoreError."""
     rules = service.snapshot.admin
     entry = AuditEntry(who=operator.name, label=operator.label, action="login", row=operator.row, source=request.source)
@@ -121,7 +123,7 @@ async def begin(service: Service, request: ApiRequest, operator: Operator, sessi
 
 
 @partial(Route, "DELETE", _PATH, "logOut", permission="self", status=204, sets_cookie=True, codes=("not_found",))
-async def log_out(service: Service, request: ApiRequest) -> ApiResult:
+async def log_out(service: ApiServices, request: ApiRequest) -> ApiResult:
     """End the session of this request."""
     if request.operator.session_ends_at is None:
         raise ApiProblem("not_found", "this request has a token and no session: revoke the token instead")
@@ -133,7 +135,7 @@ async def log_out(service: Service, request: ApiRequest) -> ApiResult:
 
 
 @partial(Route, "GET", "/sessions", "listSessions", permission="admin", query=SessionsAfter, gives=SessionPage)
-async def browse(service: Service, request: ApiRequest) -> ApiResult:
+async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the sessions of the console, newest first."""
     at, _, name = request.query.after.partition(".")
     found = await service.store.session_page((int(at or 1 << 62), name))
@@ -171,7 +173,7 @@ def _shown(session: Session, operator: Operator, *, current: bool) -> ConsoleSes
     writes="session",
     action="end",
 )
-async def end(service: Service, request: ApiRequest) -> ApiResult:
+async def end(service: ApiServices, request: ApiRequest) -> ApiResult:
     """End a session of the console."""
     if not _ID.fullmatch(request.names["id"]):
         raise not_found()

@@ -33,7 +33,7 @@ from sidekey.api.models import (
     stored_problem,
 )
 from sidekey.api.route import MERGE_PATCH, PREFIX, Route
-from sidekey.api.service import Service, expect, not_there
+from sidekey.api.service import ApiServices, missing_problem, require_version
 from sidekey.config.build.admin import grant_errors, preset_errors
 from sidekey.config.field_types import Name
 from sidekey.config.models import OperatorGrants, SenderGrants
@@ -117,7 +117,7 @@ class WhoAmI(Body):
 
 
 @partial(Route, "GET", "/whoami", "whoAmI", permission="self", gives=WhoAmI, needs_store=False)
-async def whoami(service: Service, request: ApiRequest) -> ApiResult:
+async def whoami(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Describe the operator of this request."""
     del service
     return ApiResult.of(describe(request.operator))
@@ -140,7 +140,7 @@ def describe(operator: Operator) -> WhoAmI:
 
 
 @partial(Route, "GET", "/tokens", "listTokens", permission="admin", query=TokenFilter, gives=Tokens)
-async def browse(service: Service, request: ApiRequest) -> ApiResult:
+async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List operators' tokens, by name."""
     uses = await service.store.last_uses()
     return await service.respond(_page, service.snapshot.admin.tokens, service.store.state, uses, request.query)
@@ -159,7 +159,7 @@ async def browse(service: Service, request: ApiRequest) -> ApiResult:
     writes="token",
     action="create",
 )
-async def create(service: Service, request: ApiRequest) -> ApiResult:
+async def create(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Create an operator's token. Only this response contains it."""
     name, wrong = name_in(request.document, "name")
     # Any valid name stands in for a wrong one, so that the grants are checked too.
@@ -203,7 +203,7 @@ def _preset_errors(sent: SenderGrants, snapshot: Snapshot, granted: Collection[s
 
 
 @partial(Route, "GET", "/tokens/{name}", "getToken", permission="admin", gives=Token, codes=("not_found",))
-async def read(service: Service, request: ApiRequest) -> ApiResult:
+async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the description of an operator's token."""
     # If a file and the store have the name, the stored one, as it can be revoked.
     name = request.names["name"]
@@ -230,7 +230,7 @@ async def read(service: Service, request: ApiRequest) -> ApiResult:
     writes="token",
     action="update",
 )
-async def patch(service: Service, request: ApiRequest) -> ApiResult:
+async def patch(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Change the grants of a sender. Omitted keys stay."""
     row = await _stored(service, request)
     sent = await service.read(TokenPatch, request)
@@ -255,7 +255,7 @@ async def patch(service: Service, request: ApiRequest) -> ApiResult:
 
 
 def _result(
-    service: Service, row: TokenRow, uses: Mapping[str, int] | None, token: str = "", status: int = 200
+    service: ApiServices, row: TokenRow, uses: Mapping[str, int] | None, token: str = "", status: int = 200
 ) -> ApiResult:
     """Respond with a stored token. `uses` are the last uses of all, None for a token that is new."""
     shown = _shown(row, row.id in service.snapshot.admin.tokens, None if uses is None else uses.get(row.row))
@@ -281,7 +281,7 @@ def _frozen(value: Any) -> Any:
     writes="token",
     action="rotate",
 )
-async def rotate(service: Service, request: ApiRequest) -> ApiResult:
+async def rotate(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Replace an operator's token. Only this response contains the new one."""
     # The row stays, so limits and history go on. The previous token and its sessions end at once.
     row = await _stored(service, request)
@@ -305,25 +305,25 @@ async def rotate(service: Service, request: ApiRequest) -> ApiResult:
     writes="token",
     action="revoke",
 )
-async def delete(service: Service, request: ApiRequest) -> ApiResult:
+async def delete(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Revoke an operator's token."""
     row = await _stored(service, request, altered=True)
     await service.commit(request, [Delete(row, row.version)])
     return ApiResult(204)
 
 
-async def _stored(service: Service, request: ApiRequest, *, altered: bool = False) -> TokenRow:
+async def _stored(service: ApiServices, request: ApiRequest, *, altered: bool = False) -> TokenRow:
     """Return the row that a change expects. Raises ApiProblem, also for an altered row unless those are allowed."""
     name = request.names["name"]
     row = _rows(await service.store.read()).get(name)
     if row is not None:
-        expect(row, request.condition)
+        require_version(row, request.condition)
         if not row.token_sha256 and not altered:
             raise ApiProblem("read_only", ALTERED)
         return row
     if name in service.snapshot.admin.tokens:
         raise ApiProblem("read_only", "it is written in a config file: change it there")
-    raise not_there(request.condition)
+    raise missing_problem(request.condition)
 
 
 def _rows(state: State) -> dict[str, TokenRow]:

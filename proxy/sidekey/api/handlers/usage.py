@@ -14,7 +14,7 @@ from sidekey.api.handlers.audit import Before
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import Body, Instant, OneOf, Page
 from sidekey.api.route import Route
-from sidekey.api.service import Service
+from sidekey.api.service import ApiServices
 from sidekey.observe.history import Used, sum_of
 from sidekey.store.failures import Failure as StoredFailure
 from sidekey.store.usage import HOUR, OUTCOMES
@@ -110,7 +110,7 @@ class Failures(Page[Failure]):
     gives=Usage,
     codes=("not_found",),
 )
-async def usage_of_integration(service: Service, request: ApiRequest) -> ApiResult:
+async def usage_of_integration(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read how many requests an integration had, how they ended, and how long they took."""
     _require_integration(service, request)
     return await _usage(service, request, "integration")
@@ -126,7 +126,7 @@ async def usage_of_integration(service: Service, request: ApiRequest) -> ApiResu
     gives=Usage,
     codes=("not_found",),
 )
-async def usage_of_preset(service: Service, request: ApiRequest) -> ApiResult:
+async def usage_of_preset(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read how many requests a preset had, and how they ended."""
     name = request.names["id"]
     if name not in service.snapshot.presets and name not in service.store.state.presets:
@@ -144,7 +144,7 @@ async def usage_of_preset(service: Service, request: ApiRequest) -> ApiResult:
     gives=Failures,
     codes=("not_found",),
 )
-async def failures(service: Service, request: ApiRequest) -> ApiResult:
+async def failures(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List failed requests of an integration, newest first: at most one a second."""
     _require_integration(service, request)
     before = request.query.before or int(time.time()) + 1
@@ -152,20 +152,20 @@ async def failures(service: Service, request: ApiRequest) -> ApiResult:
     return ApiResult.of(Failures(items=[_failure(each) for each in found], next=str(found[-1].at) if more else None))
 
 
-def _require_integration(service: Service, request: ApiRequest) -> None:
+def _require_integration(service: ApiServices, request: ApiRequest) -> None:
     name = request.names["id"]
     if name not in service.snapshot.integrations and name not in service.store.state.integrations:
         raise not_found()
 
 
-async def _usage(service: Service, request: ApiRequest, kind: str) -> ApiResult:
+async def _usage(service: ApiServices, request: ApiRequest, kind: str) -> ApiResult:
     period = PERIODS[request.query.period]
     name = request.names["id"]
     used = (await service.history.usage(kind, [name], period.hours))[name]
     return ApiResult.of(_usage_in(used, request.query.period, period, latency=kind == "integration"))
 
 
-async def day_usage(service: Service, names: Sequence[str]) -> dict[str, DayUsage]:
+async def day_usage(service: ApiServices, names: Sequence[str]) -> dict[str, DayUsage]:
     """Return the usage of integrations in the last 24 hours. Raises StoreError."""
     day = PERIODS["24h"]
     found = await service.history.usage("integration", names, day.hours)

@@ -11,7 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
 
-from sidekey.config.build.certificates import LARGEST
+from sidekey.config.build.certificates import MAX_SIZE
 from sidekey.config.build.trust import TrustOf
 from sidekey.config.errors import Reasons
 from sidekey.config.models import AdminSettings, AdminTlsSettings, OidcSettings, OperatorGrants
@@ -162,7 +162,7 @@ def _certificate(settings: AdminTlsSettings, read: SecretReader) -> tuple[Server
     reasons: Reasons = []
     for key, reference in {"certificate": settings.certificate, "private_key": settings.private_key}.items():
         try:
-            data[key] = read.raw(reference, LARGEST)
+            data[key] = read.raw(reference, MAX_SIZE)
         except ValueError as error:
             reasons.append((("admin", "tls", key), str(error)))
     if not reasons:

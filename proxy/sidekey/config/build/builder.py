@@ -11,13 +11,13 @@ from sidekey.config import checks
 from sidekey.config.build.certificates import build_certificate_loader, secret_files
 from sidekey.config.build.integration import build_integration
 from sidekey.config.build.trust import TrustOf
-from sidekey.config.errors import Finding, Kind, Row, Table, placed
-from sidekey.config.file_stamps import Looks
+from sidekey.config.errors import Finding, Kind, LocatedMapping, Row, placed
+from sidekey.config.file_stamps import StampCache
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import NotingReader, ReferenceReader, SecretReader, Stamps
 from sidekey.config.validate import Validated, find_unreadable, validate
 from sidekey.credentials.context import Context
-from sidekey.policy.addresses import Only
+from sidekey.policy.addresses import NetworkOverride
 from sidekey.snapshot.certificate_loader import CertificateLoader
 from sidekey.snapshot.snapshot import Integration, Trust
 
@@ -27,7 +27,7 @@ S = TypeVar("S")
 Found = tuple[Kind, Finding]
 
 
-class Entry(NamedTuple, Generic[S]):
+class BuiltIntegration(NamedTuple, Generic[S]):
     """An integration, everything it was built from, and what was found.
 
     `integration` is None if the document is invalid. `trust` is the global trust, or None if the integration names its
@@ -76,27 +76,27 @@ class Builder(ABC, Generic[S]):
         *,
         now: float,
         noting: NotingReader | None = None,
-        stored: Only | None = None,
+        stored: NetworkOverride | None = None,
     ) -> None:
-        self.certificate_looks = Looks()
+        self.certificate_looks = StampCache()
         """The stamps of the files of client certificates, which their loaders read."""
         self._trust = trust
         self._in_flight = in_flight
         self._trust_of = trust_of
         self._now = now
         self._noting = noting
-        self._looks = Looks() if noting is None else noting.looks
+        self._looks = StampCache() if noting is None else noting.looks
         self._stored = stored
 
     @abstractmethod
-    def is_same(self, entry: Entry[S], source: S) -> bool:
+    def is_same(self, entry: BuiltIntegration[S], source: S) -> bool:
         """Return True if an entry was built from the same document and settings, so that its secrets may be kept."""
 
     @abstractmethod
     def open(self, source: S) -> Opened:
         """Validate the document, and make the reader of its secrets."""
 
-    def build(self, name: str, source: S, previous: Entry[S] | None, row: str = "") -> Entry[S]:
+    def build(self, name: str, source: S, previous: BuiltIntegration[S] | None, row: str = "") -> BuiltIntegration[S]:
         """Build an integration, or return the previous entry if nothing it was built from has changed."""
         if previous is not None and not (self.is_same(previous, source) and self._trusts_same(previous)):
             # Nothing of it may be used: an old credential must never go to a new destination.
@@ -105,23 +105,23 @@ class Builder(ABC, Generic[S]):
             return previous if previous.source is source else previous._replace(source=source)
         return self._build(name, source, previous, row)
 
-    def _trusts_same(self, entry: Entry[S]) -> bool:
+    def _trusts_same(self, entry: BuiltIntegration[S]) -> bool:
         trust = self._trust
         return entry.trust is None or (entry.trust.source, entry.trust.path) == (trust.source, trust.path)
 
-    def _is_current(self, entry: Entry[S]) -> bool:
+    def _is_current(self, entry: BuiltIntegration[S]) -> bool:
         # Every file is looked at, even after one has changed: all of them must be watched.
         changed = [path for path, known in entry.files if self._looks(path) != known]
         in_flight = 0 if entry.integration is None else entry.integration.in_flight
         return not changed and in_flight <= self._in_flight and entry.trust in (None, self._trust)
 
-    def _build(self, name: str, source: S, previous: Entry[S] | None, row: str) -> Entry[S]:
+    def _build(self, name: str, source: S, previous: BuiltIntegration[S] | None, row: str) -> BuiltIntegration[S]:
         (settings, errors, warnings, expansion), read = self.open(source)
         limits = (Finding(*each) for each in checks.limit_errors(expansion.table, self._in_flight))
         wrong = (*_marked("error", errors), *_marked("error", limits))
         findings = (*wrong, *_marked("warning", warnings))
         if settings is None or read is None or (wrong and self._noting is None):
-            return Entry(source, findings=(*findings, *_marked("unreadable", self._unread(source, errors))))
+            return BuiltIntegration(source, findings=(*findings, *_marked("unreadable", self._unread(source, errors))))
         build = partial(
             build_integration,
             *(name, settings, self._trust, read, self._trust_of),
@@ -148,7 +148,9 @@ class Builder(ABC, Generic[S]):
             found = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))
             findings += tuple(_marked("warning", (Finding(*each) for each in found)))
         findings += tuple(_marked("unreadable", unread))
-        return Entry(source, integration, self._trust if settings.trusted_ca is None else None, files, findings)
+        return BuiltIntegration(
+            source, integration, self._trust if settings.trusted_ca is None else None, files, findings
+        )
 
     def _unread(self, source: S, errors: tuple[Finding, ...]) -> Iterable[Finding]:
         """Return the references of an invalid document that cannot be read."""
@@ -161,7 +163,7 @@ class Builder(ABC, Generic[S]):
         return build_certificate_loader(settings, read, self._now, self.certificate_looks)
 
 
-class FileBuilder(Builder[Table]):
+class FileBuilder(Builder[LocatedMapping]):
     """Builds the integrations of config files.
 
     `read` reads secrets whenever they are needed later. `store` is what processes may share.
@@ -183,15 +185,15 @@ class FileBuilder(Builder[Table]):
         self._find_unread = partial(find_unreadable, read=noting)
         self._store = store
 
-    def is_same(self, entry: Entry[Table], source: Table) -> bool:
+    def is_same(self, entry: BuiltIntegration[LocatedMapping], source: LocatedMapping) -> bool:
         """Compare the mappings as they are written."""
         return same(entry.source, source)
 
-    def open(self, source: Table) -> Opened:
+    def open(self, source: LocatedMapping) -> Opened:
         """Validate the mapping in the context of a file. Files and variables are read whatever the settings are."""
         return Opened(validate(source, Context("file"), store=self._store), self._read)
 
-    def _unread(self, source: Table, errors: tuple[Finding, ...]) -> Iterable[Finding]:
+    def _unread(self, source: LocatedMapping, errors: tuple[Finding, ...]) -> Iterable[Finding]:
         return self._find_unread(source, errors)
 
 
@@ -213,7 +215,7 @@ def same(one: Any, other: Any) -> bool:
     kind = one.__class__
     if kind is not other.__class__:
         return False
-    if kind is Table:
+    if kind is LocatedMapping:
         return list(one) == list(other) and all(map(same, one.values(), other.values()))
     if kind is Row:
         return len(one) == len(other) and all(map(same, one, other))

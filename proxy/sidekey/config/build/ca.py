@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from sidekey.ca import trust_folder as trust
-from sidekey.ca.authorities import Authority, CaRules
+from sidekey.ca.authorities import CaRules, LocalAuthority
 from sidekey.ca.operator_ca import examine
 from sidekey.ca.scope import Scope
-from sidekey.config.ca_bundles import LARGEST_BUNDLE, check_bundle
+from sidekey.config.ca_bundles import MAX_BUNDLE_SIZE, check_bundle
 from sidekey.config.errors import Reasons
 from sidekey.config.file_stamps import is_folder
 from sidekey.config.models import CaSettings, GlobalSettings
@@ -82,7 +82,7 @@ def _default_folder(config: Path, environ: Mapping[str, str]) -> Path | None:
     return None if base is None else base / _folder_name(config)
 
 
-_LONGEST_NAME: Final = 100
+_MAX_NAME_LENGTH: Final = 100
 
 
 def _folder_name(config: Path) -> str:
@@ -90,7 +90,7 @@ def _folder_name(config: Path) -> str:
     # Links of folders are resolved: however the path is written, the name is the same. The link of a file is not:
     # Kubernetes replaces its target at each update.
     path = os.path.realpath(config) if is_folder(config) else f"{os.path.realpath(config.parent)}/{config.name}"
-    readable = re.sub(r"[^A-Za-z0-9._]+", "-", path)[-_LONGEST_NAME:].strip("-.")
+    readable = re.sub(r"[^A-Za-z0-9._]+", "-", path)[-_MAX_NAME_LENGTH:].strip("-.")
     return f"{readable}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}".removeprefix("-")
 
 
@@ -120,7 +120,7 @@ def _extra_roots(ca: CaSettings, read: SecretReader) -> tuple[str, Reasons]:
 
 def _roots(reference: Reference, read: SecretReader) -> str:
     # Text between the certificates may be in any encoding.
-    text = read.raw(reference, LARGEST_BUNDLE).decode("latin-1").encode("ascii", "replace").decode()
+    text = read.raw(reference, MAX_BUNDLE_SIZE).decode("latin-1").encode("ascii", "replace").decode()
     try:
         check_bundle(text)
         return trust.certificates_in(text)
@@ -131,7 +131,7 @@ def _roots(reference: Reference, read: SecretReader) -> str:
 
 def _own(
     places: tuple[Reference, Reference], read: SecretReader, rules: CaRules, now: float
-) -> tuple[Authority | None, Reasons, Reasons]:
+) -> tuple[LocalAuthority | None, Reasons, Reasons]:
     """The CA of the operator's, errors and warnings."""
     texts = []
     unreadable: Reasons = []

@@ -10,11 +10,11 @@ from sidekey.config.file_stamps import Stamp, stamp
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import ReferenceReader
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.certificates.validate import Material, examine
+from sidekey.credentials.certificates.validate import CertificateInput, examine
 from sidekey.credentials.fields import Keys, Reference
-from sidekey.snapshot.certificate_loader import CertificateLoader, Messages, Reading
+from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult, Messages
 
-LARGEST = 256 << 10
+MAX_SIZE = 256 << 10
 """Bytes of a certificate with its chain and key."""
 
 
@@ -74,7 +74,7 @@ def _files(references: Iterable[Reference], read: ReferenceReader) -> list[Path]
 
 def _load(
     block: str, given: CertificateSettings, read: ReferenceReader, fetched: Mapping[Keys, bytes], now: float
-) -> Reading:
+) -> CertificateResult:
     data: dict[str, bytes] = {}
     reasons: list[tuple[str, str]] = []
     for key, reference in given.references().items():
@@ -91,7 +91,7 @@ def _load(
             hidden = True
     joined = given.pem is not None
     key_bytes = data.get("pem" if joined else "private_key")
-    material = Material(
+    material = CertificateInput(
         certificate=data.get("pem" if joined else "certificate"),
         # Without its passphrase nothing can be said of a key.
         private_key=None if hidden else key_bytes,
@@ -103,7 +103,7 @@ def _load(
     def placed(found: tuple[tuple[str, str], ...]) -> Messages:
         return tuple(((block, key), text) for key, text in found)
 
-    return Reading(
+    return CertificateResult(
         examined.identity,
         placed((*reasons, *examined.errors)),
         placed(examined.warnings),
@@ -115,7 +115,7 @@ def _load(
 def _bytes(reference: Reference, read: ReferenceReader, fetched: bytes | None) -> bytes:
     """What a reference leads to. Raises ValueError with the reason."""
     if reference.source not in ("url", "stored_url"):
-        return read.raw(reference, LARGEST)
+        return read.raw(reference, MAX_SIZE)
     if fetched is None:
         if reference.source == "stored_url":
             read(reference)

@@ -18,6 +18,7 @@ from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import NotingReader, ReferenceReader
 from sidekey.credentials.base import (
     Credential,
+    CredentialTraits,
     Destinations,
     FixedCredential,
     Grant,
@@ -27,13 +28,12 @@ from sidekey.credentials.base import (
     Reasons,
     Supplemented,
     SupplementSettings,
-    Traits,
 )
 from sidekey.credentials.destination import Json, accepted
 from sidekey.credentials.fields import WRITTEN, Keys, Reference, SecretUnreadable
 from sidekey.credentials.registry import SUPPLEMENTS
-from sidekey.credentials.signing import SigningRules, SuccessiveRules
-from sidekey.policy.addresses import Only
+from sidekey.credentials.signing import ChainedSigningRules, SigningRules
+from sidekey.policy.addresses import NetworkOverride
 from sidekey.policy.headers import normalise
 from sidekey.policy.targets import Domain, Policy, Prefix, parse_prefix
 from sidekey.snapshot.certificate_loader import CertificateLoader
@@ -51,7 +51,7 @@ def parts_of(settings: IntegrationSettings) -> list[PartSettings]:
     return [settings.auth, *supplements_of(settings)]
 
 
-def traits_of(settings: IntegrationSettings) -> Traits:
+def traits_of(settings: IntegrationSettings) -> CredentialTraits:
     """What is known of the credential before anything is read, with all that supplements it."""
     found = settings.auth.traits()
     for part in supplements_of(settings):
@@ -66,7 +66,7 @@ def public_headers_of(settings: IntegrationSettings) -> Pairs:
 
 
 def _successive(first: SigningRules | None, second: SigningRules | None) -> SigningRules | None:
-    return first or second if first is None or second is None else SuccessiveRules(first, second)
+    return first or second if first is None or second is None else ChainedSigningRules(first, second)
 
 
 def read_parts(
@@ -120,7 +120,7 @@ def build_integration(
     filled: Filled = (),
     certificate: CertificateLoader | None = None,
     noting: NotingReader | None = None,
-    stored: Only | None = None,
+    stored: NetworkOverride | None = None,
     row: str = "",
 ) -> Built:
     """Build one integration. `trust` applies if the settings name no CAs.
@@ -180,7 +180,7 @@ _PUBLIC: Final = WRITTEN - {"plain"}
 """Sources of values that are written in the config and are no secrets."""
 
 
-def _digests(settings: IntegrationSettings, where: Where, filled: Filled) -> tuple[tuple[Keys, bytes], ...]:
+def _digests(settings: IntegrationSettings, where: ResolvedPolicy, filled: Filled) -> tuple[tuple[Keys, bytes], ...]:
     """Return a digest of each secret, by which a later load finds those that changed.
 
     The digests say nothing outside this process, which alone has their key.
@@ -194,7 +194,7 @@ def _digests(settings: IntegrationSettings, where: Where, filled: Filled) -> tup
     return tuple(zip(places, (digest.digest() for _, digest in found), strict=True))
 
 
-def _secret_values(settings: IntegrationSettings, where: Where) -> Iterator[tuple[Keys, str]]:
+def _secret_values(settings: IntegrationSettings, where: ResolvedPolicy) -> Iterator[tuple[Keys, str]]:
     """Yield the secrets of the credential that were read, and the prefixes if one of them is a reference."""
     for part in parts_of(settings):
         for key, reference, _ in part.inputs():
@@ -205,7 +205,7 @@ def _secret_values(settings: IntegrationSettings, where: Where) -> Iterator[tupl
         yield ("endpoint_prefix",), "\n".join(map(str, where.policy.prefixes))
 
 
-class Where(NamedTuple):
+class ResolvedPolicy(NamedTuple):
     """The policy and base of a credential, the values that were read for them, and why others were not.
 
     If a value that decides the policy cannot be read, the policy is not `known`, and allows nothing.
@@ -218,7 +218,7 @@ class Where(NamedTuple):
     known: bool
 
 
-def where_of(settings: IntegrationSettings, read: ReferenceReader) -> Where:
+def where_of(settings: IntegrationSettings, read: ReferenceReader) -> ResolvedPolicy:
     """Compute the targets of a credential from the values that can be read."""
     traits = settings.auth.traits()
     prefixes, unread = _prefixes(settings, read)
@@ -228,7 +228,7 @@ def where_of(settings: IntegrationSettings, read: ReferenceReader) -> Where:
     destinations = settings.auth.destinations(values_of(settings.auth, values))
     if unread or destinations is None:
         # A policy without a rule denies everything.
-        return Where(Policy(methods=methods), None, values, reasons, known=False)
+        return ResolvedPolicy(Policy(methods=methods), None, values, reasons, known=False)
     if traits.spelling is not None:
         prefixes = tuple(map(traits.spelling.spell_prefix, prefixes))
     policy = Policy(
@@ -240,7 +240,7 @@ def where_of(settings: IntegrationSettings, read: ReferenceReader) -> Where:
         placeholder_origin=destinations.placeholder_origin,
     )
     base = _base(prefixes, settings.allowed_domains, destinations, learns=traits.learns)
-    return Where(policy, base, values, reasons, known=True)
+    return ResolvedPolicy(policy, base, values, reasons, known=True)
 
 
 def _trust(

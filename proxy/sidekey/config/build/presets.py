@@ -22,8 +22,8 @@ from sidekey.presets.preset import HeaderTemplate, Parameter, Preset
 from sidekey.presets.template import (
     Findings,
     InvalidTemplate,
+    ParsedText,
     Template,
-    Text,
     UrlTemplate,
     as_header,
     form_template,
@@ -33,7 +33,7 @@ from sidekey.presets.template import (
     text_template,
 )
 from sidekey.snapshot import snapshot
-from sidekey.snapshot.status import standing_of
+from sidekey.snapshot.status import status_of
 
 _PAYLOAD_HEADERS = {
     "content-type": "may not be set: write content_type, or a body, which has its own type",
@@ -211,7 +211,7 @@ def _headers(settings: PresetSettings, errors: list[Finding]) -> list[HeaderTemp
         except ValueError as error:
             errors.append(Finding(place, str(error)))
             continue
-        spelled = Text([wire(literal) for literal in text.literals], text.names)
+        spelled = ParsedText([wire(literal) for literal in text.literals], text.names)
         found.append(HeaderTemplate(name, Template.of(spelled, as_header)))
     return found
 
@@ -252,7 +252,7 @@ def choice_errors(
     that fetches certificates sets `require_fetched`; a load and a command see each certificate before its first fetch.
     """
     found = mismatches(preset, integration)
-    standing = standing_of(integration, now)
+    standing = status_of(integration, now)
     ended = standing.expires_at is not None and standing.expires_at <= now
     certificate = integration.certificate
     waits = certificate is not None and certificate.not_fetched and integration.usable and not ended

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sidekey.ca.authorities import CaRules
-from sidekey.config.build.builder import Entry
+from sidekey.config.build.builder import BuiltIntegration
 from sidekey.config.build.callers import Digests
 from sidekey.config.build.presets import PresetJudge
-from sidekey.config.errors import Table
+from sidekey.config.errors import LocatedMapping
 from sidekey.config.models import GlobalSettings
-from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
 from sidekey.policy.callers import Caller
 from sidekey.policy.headers import TARGET_FIELDS
-from sidekey.policy.match import Coverage, Matching, Narrowed
+from sidekey.policy.match import Coverage, HostRestriction, Matching
 from sidekey.policy.targets import Policy
 from sidekey.snapshot import snapshot
 from sidekey.snapshot.admin import AdminRules
@@ -25,7 +25,7 @@ from sidekey.snapshot.store import StoreRules
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FileSide:
+class FileContent:
     """The result of a load without errors, with which the next load compares.
 
     `integrations` are those of `entries`. `callers` are by the SHA-256 of their tokens, `digests` by their names.
@@ -34,7 +34,7 @@ class FileSide:
     """
 
     settings: GlobalSettings
-    entries: Mapping[str, Entry[Table]]
+    entries: Mapping[str, BuiltIntegration[LocatedMapping]]
     integrations: Mapping[str, Integration]
     callers: Mapping[bytes, Caller]
     digests: Digests
@@ -60,7 +60,7 @@ def build_passing(
     *,
     stored_at: frozenset[str] = frozenset(),
     awaits_store: bool = False,
-) -> snapshot.Passing:
+) -> snapshot.Passthrough:
     """How a target that none of these integrations covers is forwarded; `trust` is the network's.
 
     Stored ones cover nothing beyond the host names `stored_at`: their editors must not keep anything else from passing.
@@ -69,19 +69,26 @@ def build_passing(
     known = [each.policy for each in integrations.values() if each.stored and each.rebuild is None]
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     secrets.load()
-    return snapshot.Passing(
+    return snapshot.Passthrough(
         coverage=Coverage.of(each.policy for each in own if each.rebuild is None)
         | Coverage.of(known).within(stored_at),
         unresolved=frozenset(each.id for each in own if each.rebuild is not None),
         nobody=snapshot.Integration(
-            snapshot.NOBODY, "none", Policy(), None, secrets, Traits(Places()), trust, pass_headers=TARGET_FIELDS
+            snapshot.NOBODY,
+            "none",
+            Policy(),
+            None,
+            secrets,
+            CredentialTraits(InjectionPoints()),
+            trust,
+            pass_headers=TARGET_FIELDS,
         ),
         ports=frozenset(ports),
         awaits_store=awaits_store,
     )
 
 
-def build_snapshot(side: FileSide, stored: snapshot.Stored | None, judge: PresetJudge) -> snapshot.Snapshot:
+def build_snapshot(side: FileContent, stored: snapshot.Stored | None, judge: PresetJudge) -> snapshot.Snapshot:
     """Join the content of the files and of the store. `judge` checks each preset beside its integration."""
     settings, store = side.settings, side.store
     network, forward = settings.network, settings.forward
@@ -127,4 +134,4 @@ def build_matching(
     """Match hosts to integrations, without those whose targets are not known yet."""
     known = {each.id: each.policy for each in integrations.values() if each.rebuild is None}
     stored = frozenset(each.id for each in integrations.values() if each.stored)
-    return Matching.of(known, Narrowed(stored, stored_at))
+    return Matching.of(known, HostRestriction(stored, stored_at))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from sidekey.config.ca_bundles import LARGEST_BUNDLE, check_bundle, check_no_local_ca
+from sidekey.config.ca_bundles import MAX_BUNDLE_SIZE, check_bundle, check_no_local_ca
 from sidekey.config.secrets import SecretReader, named
 from sidekey.snapshot.snapshot import Trust
 
@@ -19,7 +19,7 @@ def build_trust(trust: Trust, read: SecretReader) -> tuple[Trust, str | None]:
         return trust, None
     path = str(read.path(trust.path))
     try:
-        data = read.content(trust.path, LARGEST_BUNDLE)
+        data = read.content(trust.path, MAX_BUNDLE_SIZE)
         # Text between the certificates may be in any encoding.
         pem = data.decode("latin-1").encode("ascii", "replace").decode()
         check_bundle(pem)

@@ -7,26 +7,26 @@ from functools import cache, partial
 from typing import Final, NoReturn
 
 from sidekey.config.addresses import ABSENT, is_local
-from sidekey.config.build.builder import Builder, Entry, Opened
+from sidekey.config.build.builder import Builder, BuiltIntegration, Opened
 from sidekey.config.build.certificates import build_certificate_loader
 from sidekey.config.build.integration import build_integration
-from sidekey.config.build.snapshot import FileSide
-from sidekey.config.checks import Known
+from sidekey.config.build.snapshot import FileContent
+from sidekey.config.checks import KnownIds
 from sidekey.config.errors import Finding, show
-from sidekey.config.load import KeysError, StoreSide
+from sidekey.config.load import KeysError, StoreContent
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.profiles import Expansion
 from sidekey.config.stored.document import MalformedError, Saved
 from sidekey.config.stored.presets import build_preset
-from sidekey.config.stored.secrets import StoredReader, Vault, purpose_of
+from sidekey.config.stored.secrets import SealingKeys, StoredReader, purpose_of
 from sidekey.config.stored.validate import Draft, EnteredReader
 from sidekey.config.validate import Validated, validate_saved
-from sidekey.credentials.base import Places, Traits
+from sidekey.credentials.base import CredentialTraits, InjectionPoints
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.policy import match
-from sidekey.policy.addresses import Address, Only
+from sidekey.policy.addresses import Address, NetworkOverride
 from sidekey.policy.callers import Caller
-from sidekey.policy.match import Narrowed, Overlap
+from sidekey.policy.match import HostRestriction, Overlap
 from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Preset, Snapshot, Stored, Trust
@@ -54,7 +54,7 @@ def overlaps(
             return False
         return any(counts(caller, first) and counts(caller, second) for caller in callers)
 
-    yield from match.overlaps(policies, together, Narrowed(stored, stored_at))
+    yield from match.overlaps(policies, together, HostRestriction(stored, stored_at))
 
 
 def losers(found: Iterator[Overlap], age: Mapping[str, tuple[int, str]]) -> dict[str, str]:
@@ -112,13 +112,15 @@ class _RowBuilder(Builder[IntegrationRow]):
     With `retry` it builds rows again that could not be used.
     """
 
-    def __init__(self, vault: Vault, side: FileSide, allow_private: Only, now: float, *, retry: bool) -> None:
+    def __init__(
+        self, vault: SealingKeys, side: FileContent, allow_private: NetworkOverride, now: float, *, retry: bool
+    ) -> None:
         super().__init__(side.trust, side.settings.limits.in_flight, _trust_of, now=now, stored=allow_private)
         self._vault = vault
         self._allow_private = allow_private
         self._retry = retry
 
-    def is_same(self, entry: Entry[IntegrationRow], source: IntegrationRow) -> bool:
+    def is_same(self, entry: BuiltIntegration[IntegrationRow], source: IntegrationRow) -> bool:
         """Compare what two rows say, and not their MACs: a rotation of keys seals a row again and changes no secret.
 
         But a row that could not be used may open with another key.
@@ -159,39 +161,41 @@ def _invalid(problem: str) -> Validated:
     return Validated(None, (Finding((), problem),), (), Expansion({}, [], None))
 
 
-class StoredSource(StoreSide):
+class StoredSource(StoreContent):
     """The rows that a store had when they were taken. One thread at a time. `check` implements `StoreSide.check`."""
 
     def __init__(self, check: Callable[[StoreRules], KeysError | None]) -> None:
         self._check = check
-        self._vault: Vault | None = None
+        self._vault: SealingKeys | None = None
         self._state: State | None = None
-        self._entries: dict[str, Entry[IntegrationRow]] = {}
+        self._entries: dict[str, BuiltIntegration[IntegrationRow]] = {}
         self._presets: dict[str, Preset] = {}
         self._served: Mapping[str, Integration] = {}
         self._circumstances: tuple[object, ...] = ()
         """The keys, the files and the hour with which rows were built that could not be used."""
-        self._refusing: Callable[[str], Integration] = partial(_unusable, Trust(), Only())
+        self._refusing: Callable[[str], Integration] = partial(_unusable, Trust(), NetworkOverride())
         """Makes the integrations in place of those that cannot be used."""
 
-    def take(self, state: State, vault: Vault) -> None:
+    def take(self, state: State, vault: SealingKeys) -> None:
         """Build this state from now on, and open its secrets with this vault."""
         self._state = state
         self._vault = vault
 
     @property
-    def known(self) -> Known:
+    def known(self) -> KnownIds:
         """As `StoreSide.known`."""
-        return Known() if self._state is None else Known(self._state.integrations.keys(), self._state.presets.keys())
+        return (
+            KnownIds() if self._state is None else KnownIds(self._state.integrations.keys(), self._state.presets.keys())
+        )
 
     def check(self, rules: StoreRules) -> KeysError | None:
         """As `StoreSide.check`."""
         return self._check(rules)
 
-    def build(self, side: FileSide, now: float) -> Stored:
+    def build(self, side: FileContent, now: float) -> Stored:
         """Build the state that was taken, as `StoreSide.build`."""
         state, vault = self._state, self._vault
-        allowed = Only(() if side.store is None else side.store.allow_private)
+        allowed = NetworkOverride(() if side.store is None else side.store.allow_private)
         if state is None or vault is None:
             return Stored(trust=side.trust, allow_private=allowed, read=False)
         circumstances = vault.ring, side, now // _RETRY
@@ -224,7 +228,7 @@ class StoredSource(StoreSide):
         return Stored(state.revision, served, callers, problems, self._presets, side.trust, allowed)
 
     def _overlapping(
-        self, side: FileSide, served: Mapping[str, Integration], callers: Mapping[bytes, Caller]
+        self, side: FileContent, served: Mapping[str, Integration], callers: Mapping[bytes, Caller]
     ) -> dict[str, str]:
         if not side.settings.forward.match_by_host:
             return {}
@@ -264,7 +268,9 @@ def build_unserved(
     ).integration
 
 
-def _problem(entry: Entry[IntegrationRow], served: Integration | None, local: Callable[[Address], bool]) -> str:
+def _problem(
+    entry: BuiltIntegration[IntegrationRow], served: Integration | None, local: Callable[[Address], bool]
+) -> str:
     """Return why a row cannot be used, or an empty text.
 
     The source address of an integration that is `served` is not checked again: the machine may have it back at any
@@ -278,7 +284,7 @@ def _problem(entry: Entry[IntegrationRow], served: Integration | None, local: Ca
     return "; ".join(reasons)
 
 
-def _unusable(trust: Trust, allow_private: Only, name: str) -> Integration:
+def _unusable(trust: Trust, allow_private: NetworkOverride, name: str) -> Integration:
     """Build an integration that refuses its requests: without it, callers would read that there is no integration."""
     reason = SecretUnreadable(((("store",), "the integration cannot be used; an operator must look at it"),))
     secrets = SecretLoader(partial(_refuse, reason))
@@ -289,7 +295,7 @@ def _unusable(trust: Trust, allow_private: Only, name: str) -> Integration:
         Policy(),
         None,
         secrets,
-        Traits(Places()),
+        CredentialTraits(InjectionPoints()),
         trust=trust,
         allow_private=allow_private,
         stored=True,
@@ -301,7 +307,7 @@ def _refuse(reason: SecretUnreadable) -> NoReturn:
     raise SecretUnreadable(reason.reasons)
 
 
-def _callers(rows: Mapping[str, CallerRow], side: FileSide) -> Iterator[tuple[bytes, Caller]]:
+def _callers(rows: Mapping[str, CallerRow], side: FileContent) -> Iterator[tuple[bytes, Caller]]:
     """The stored callers by the digests of their tokens; a file's wins, by name and by token."""
     names = {caller.name for caller in side.callers.values()}
     for name, row in rows.items():

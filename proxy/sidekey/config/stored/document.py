@@ -11,24 +11,24 @@ from math import isfinite
 from typing import Any, Final, NamedTuple, NoReturn
 
 from sidekey.config.diff import differences
-from sidekey.config.profiles import Brought
-from sidekey.config.yaml_reader import DEEPEST
+from sidekey.config.profiles import ProfileAdditions
+from sidekey.config.yaml_reader import MAX_DEPTH
 from sidekey.credentials.certificates.encoding import split
 from sidekey.credentials.fields import Entered, is_kept, mentions_private_key
 from sidekey.store.canonical_json import same
 
-LARGEST: Final = 512 << 10
+MAX_SIZE: Final = 512 << 10
 """Bytes of a document that is sent, or saved: what cannot be sent back could not be edited."""
 
-LARGEST_INTEGER: Final = 10**18 - 1
+MAX_INTEGER: Final = 10**18 - 1
 """Longer ones are text in YAML, in which a document is also read and sent."""
 
 _TOO_LONG: Final = "must not have an integer of more than 18 digits"
 
-MOST_VALUES: Final = 20_000
+MAX_VALUES: Final = 20_000
 """Values and keys of a document: reading, judging and dropping them holds the interpreter, which requests need."""
 
-LONGEST_PATH: Final = 1_000
+MAX_PATH_LENGTH: Final = 1_000
 """Characters of the keys above a value. Errors and secrets have them: long keys above many would cost their product."""
 
 _ENTERED_KEYS: Final = ("value", "url")
@@ -56,8 +56,8 @@ def parse(data: bytes, *, exact: bool = False) -> dict[str, Any]:
 
     The result has passed `check`. With `exact`, fractions are decimals, which keep every digit.
     """
-    if _marks(data) > MOST_VALUES and _marks(_TEXT.sub(b"", data)) > MOST_VALUES:
-        raise MalformedError(f"must not have more than {MOST_VALUES} values")
+    if _marks(data) > MAX_VALUES and _marks(_TEXT.sub(b"", data)) > MAX_VALUES:
+        raise MalformedError(f"must not have more than {MAX_VALUES} values")
     try:
         parse_float = Decimal if exact else None
         text = data.decode("utf-8")
@@ -65,7 +65,7 @@ def parse(data: bytes, *, exact: bool = False) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise MalformedError("must be UTF-8") from None
     except RecursionError:
-        raise MalformedError(f"must not be nested deeper than {DEEPEST} levels") from None
+        raise MalformedError(f"must not be nested deeper than {MAX_DEPTH} levels") from None
     except MalformedError:
         raise
     except InvalidOperation:
@@ -98,13 +98,13 @@ def check(value: Any, depth: int = 0, above: int = 0) -> None:
         if not isfinite(value):
             raise MalformedError("must not have a number that no double can hold")
     elif isinstance(value, int):
-        if abs(value) > LARGEST_INTEGER:
+        if abs(value) > MAX_INTEGER:
             raise MalformedError(_TOO_LONG)
     elif isinstance(value, _CONTAINERS):
-        if depth >= DEEPEST:
-            raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
-        if above > LONGEST_PATH:
-            raise MalformedError(f"must not have a value below keys of more than {LONGEST_PATH} characters together")
+        if depth >= MAX_DEPTH:
+            raise MalformedError(f"must not be nested deeper than {MAX_DEPTH} levels")
+        if above > MAX_PATH_LENGTH:
+            raise MalformedError(f"must not have a value below keys of more than {MAX_PATH_LENGTH} characters together")
         if isinstance(value, dict):
             for key, each in value.items():
                 _check_text(key)
@@ -273,7 +273,7 @@ class Saved:
     """A document as it is saved: `{set: true, id}` in place of each secret, and what its profile brought then."""
 
     written: Mapping[str, Any]
-    brought: Brought | None = None
+    brought: ProfileAdditions | None = None
 
     def text(self) -> str:
         """JSON in UTF-8 that `load` reads."""
@@ -301,6 +301,6 @@ class Saved:
             auth, keys = dict(written["auth"]), {**profile["keys"], "auth": dict(profile["keys"]["auth"])}
             parameters = {key: auth[key] for key in profile["parameters"]}
             further = (profile["domains"], profile["prefix"], tuple(profile["secrets"]))
-            return cls(written, Brought(profile["provider"], parameters, keys, *further))
+            return cls(written, ProfileAdditions(profile["provider"], parameters, keys, *further))
         except (AttributeError, KeyError, TypeError, ValueError):
             raise MalformedError("is not what this version of Sidekey saves") from None

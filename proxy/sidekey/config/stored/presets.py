@@ -9,7 +9,7 @@ from typing import Any
 
 from sidekey.config.build.presets import choice_errors, read_preset, written
 from sidekey.config.errors import Finding, show
-from sidekey.config.stored.document import LARGEST, MalformedError, parse
+from sidekey.config.stored.document import MAX_SIZE, MalformedError, parse
 from sidekey.config.stored.validate import DocumentError, Invalid, invalid, text_errors
 from sidekey.policy.naming import valid_id
 from sidekey.presets.preset import Preset as PresetRules
@@ -97,8 +97,8 @@ def prepare_preset(
         parse(text.encode())
     except MalformedError as error:
         return Invalid((DocumentError("", f"{error} once it is saved"),))
-    if len(text.encode()) > LARGEST:
-        return Invalid((DocumentError("", f"must have at most {LARGEST >> 10} KiB"),))
+    if len(text.encode()) > MAX_SIZE:
+        return Invalid((DocumentError("", f"must have at most {MAX_SIZE >> 10} KiB"),))
     return PresetDraft(replace(built.preset, document=text), text)
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from sidekey.config.stored.document import MalformedError, Place, Saved, differing, pointer, replaced, secrets_in
 from sidekey.config.stored.presets import PresetDraft, document_of
-from sidekey.config.stored.secrets import StoredReader, Vault
-from sidekey.config.stored.validate import Draft, Former
+from sidekey.config.stored.secrets import SealingKeys, StoredReader
+from sidekey.config.stored.validate import Draft, PreviousIntegration
 from sidekey.credentials.fields import Reference
 from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, SealedField, new_row
 from sidekey.store.sealing import seal
@@ -19,12 +19,12 @@ R = TypeVar("R", bound=DocumentRow)
 T = TypeVar("T", bound=Record)
 
 
-def former_of(row: IntegrationRow | None) -> Former | None:
+def previous_integration(row: IntegrationRow | None) -> PreviousIntegration | None:
     """What is stored in a row, as a change sees it; None where nothing of it is to be relied upon."""
     if row is None or not row.verified:
         return None
     try:
-        return Former.load(row)
+        return PreviousIntegration.load(row)
     except MalformedError:
         return None
 
@@ -38,11 +38,11 @@ class NewRow(NamedTuple, Generic[T]):
 
 
 def saved_row(
-    vault: Vault,
+    vault: SealingKeys,
     name: str,
     draft: Draft,
     before: IntegrationRow | None,
-    former: Former | None,
+    former: PreviousIntegration | None,
     *,
     by: str,
     now: int,
@@ -59,7 +59,7 @@ def saved_row(
     return _made(replace(row, secrets=secrets), before, _changed(former, draft))
 
 
-def _changed(former: Former | None, draft: Draft) -> set[str]:
+def _changed(former: PreviousIntegration | None, draft: Draft) -> set[str]:
     """Return the pointers of what a draft changes: those of each secret that it has new or no more among them."""
     saved = Saved({}) if former is None else former.saved
     before = _places(saved, frozenset() if former is None else former.secrets)
@@ -76,9 +76,9 @@ def _places(saved: Saved, secrets: Set[str]) -> dict[str, Place]:
     return {each.id: each.place for each in secrets_in(saved.written) if each.id in secrets}
 
 
-def is_saved(vault: Vault, row: IntegrationRow, draft: Draft) -> bool:
+def is_saved(vault: SealingKeys, row: IntegrationRow, draft: Draft) -> bool:
     """Return True if a row has the document and the secrets of a draft, which are all new, under other IDs."""
-    former = former_of(row)
+    former = previous_integration(row)
     if former is None or former.purpose is None:
         return False
     before, after = _places(former.saved, former.secrets), _places(draft.saved, draft.purpose.places.keys())

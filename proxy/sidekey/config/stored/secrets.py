@@ -18,7 +18,7 @@ from sidekey.store.canonical_json import Json, canonical, same
 from sidekey.store.records import IntegrationRow
 from sidekey.store.sealing import KeyRing, NotOpened, Purpose, open_sealed
 
-_MOST_REASONS: Final = 3
+_MAX_REASONS: Final = 3
 
 
 def secret_ids(settings: IntegrationSettings) -> frozenset[str]:
@@ -114,8 +114,8 @@ def changes_of(before: Purpose, after: Purpose, secrets: Iterable[str]) -> dict[
         one, other = before.places[secret], after.places[secret]
         found = moved if same(one, other) else [*(_moves(one, other) or ["its place has changed"]), *moved]
         if found:
-            more = [f"and {len(found) - _MOST_REASONS} more"] if len(found) > _MOST_REASONS else []
-            reasons[secret] = ", ".join((*found[:_MOST_REASONS], *more))
+            more = [f"and {len(found) - _MAX_REASONS} more"] if len(found) > _MAX_REASONS else []
+            reasons[secret] = ", ".join((*found[:_MAX_REASONS], *more))
     return reasons
 
 
@@ -141,7 +141,7 @@ def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return found + [f"{show(each.place)} beside it has changed" for each in beside]
 
 
-class Vault(SecretHolder):
+class SealingKeys(SecretHolder):
     """What a store's values are sealed with: its ID, which is part of what they are bound to, and its ring of keys."""
 
     __slots__ = ("ring", "store")
@@ -163,7 +163,7 @@ class StoredReader(ReferenceReader):
 
     __slots__ = ("_purpose", "_row", "_vault")
 
-    def __init__(self, vault: Vault, row: IntegrationRow, purpose: Purpose) -> None:
+    def __init__(self, vault: SealingKeys, row: IntegrationRow, purpose: Purpose) -> None:
         self._vault = vault
         self._row = row
         self._purpose = purpose

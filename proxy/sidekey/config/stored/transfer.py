@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sidekey.config.build.certificates import LARGEST
+from sidekey.config.build.certificates import MAX_SIZE
 from sidekey.config.build.trust import build_trust
 from sidekey.config.errors import Finding, Loc, held, placed, show
 from sidekey.config.models import IntegrationSettings
-from sidekey.config.profiles import PROVIDER, Brought, expand, merged
+from sidekey.config.profiles import PROVIDER, ProfileAdditions, expand, merged
 from sidekey.config.secrets import SecretReader
 from sidekey.config.stored.document import MalformedError, Saved, parts_of, replaced, secrets_in
 from sidekey.config.stored.presets import build_preset, document_of
@@ -35,7 +35,7 @@ UNKNOWN_URL: Final = "https://fill-in.invalid/"
 MARK: Final = "Written by sidekey export:"
 """The beginning of the first line of every export."""
 
-_LONGEST = 48
+_MAX_NAME_LENGTH = 48
 _OTHER = re.compile("[^A-Za-z0-9_-]")
 
 
@@ -137,7 +137,7 @@ def _granted(ids: tuple[str, ...] | None) -> Any:
     return "*" if ids is None else list(ids)
 
 
-def _is_current(written: Mapping[str, Any], brought: Brought) -> bool:
+def _is_current(written: Mapping[str, Any], brought: ProfileAdditions) -> bool:
     """Whether a profile brings the same today."""
     expansion = expand(written, Context("row"))
     return not expansion.errors and expansion.brought == brought
@@ -150,7 +150,7 @@ def _name(name: str, place: Loc) -> str:
 
 def _word(part: str) -> str:
     """A part of a file's name, whatever the part of the place is: also for a key of a Kubernetes secret."""
-    word = _OTHER.sub("_", part)[:_LONGEST]
+    word = _OTHER.sub("_", part)[:_MAX_NAME_LENGTH]
     return part if word == part else f"{word}-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
 
 
@@ -218,4 +218,4 @@ def _material(settings: IntegrationSettings) -> list[Reference]:
 
 def _pem(reference: Reference, read: SecretReader) -> str:
     """Certificate or key as text. What stands around the blocks may be in any encoding. Raises ValueError."""
-    return read.raw(reference, LARGEST).decode("latin-1").encode("ascii", "replace").decode()
+    return read.raw(reference, MAX_SIZE).decode("latin-1").encode("ascii", "replace").decode()

@@ -14,7 +14,7 @@ from sidekey.config import checks
 from sidekey.config.addresses import ABSENT, is_local
 from sidekey.config.build.certificates import build_certificate_loader
 from sidekey.config.build.integration import read_parts
-from sidekey.config.errors import MORE_ERRORS, MOST_ERRORS, Finding, Loc
+from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS, Finding, Loc
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import ReferenceReader
 from sidekey.config.stored.document import (
@@ -36,10 +36,10 @@ from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.store.records import IntegrationRow
 from sidekey.store.sealing import Purpose
 
-LONGEST_TITLE: Final = 200
-LONGEST_DESCRIPTION: Final = 2000
-MOST_TAGS: Final = 50
-LONGEST_TAG: Final = 100
+MAX_TITLE_LENGTH: Final = 200
+MAX_DESCRIPTION_LENGTH: Final = 2000
+MAX_TAGS: Final = 50
+MAX_TAG_LENGTH: Final = 100
 """Characters and tags of a stored integration or preset: a list shows those of fifty, to whoever may look."""
 
 
@@ -70,7 +70,7 @@ class Draft(SecretHolder):
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
+class PreviousIntegration:
     """The stored integration: its document, the IDs of its secrets, and what they are for.
 
     `purpose` is None if the document is not valid any more.
@@ -81,7 +81,7 @@ class Former:
     purpose: Purpose | None
 
     @classmethod
-    def load(cls, row: IntegrationRow) -> Former:
+    def load(cls, row: IntegrationRow) -> PreviousIntegration:
         """Load a row. Raises MalformedError."""
         saved = Saved.load(row.document)
         settings, errors, _, expansion = validate_saved(saved.written, saved.brought)
@@ -112,7 +112,7 @@ class Assessment(SecretHolder):
     draft: Draft | None = None
 
 
-def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, now: float) -> Assessment:
+def assess(given: Mapping[str, Any], former: PreviousIntegration | None, *, in_flight: int, now: float) -> Assessment:
     """Validate a document that is to replace the stored one, if there is one.
 
     `in_flight` is the process's limit of requests in flight, `now` in seconds since the epoch.
@@ -160,7 +160,7 @@ def _id_errors(secrets: Iterable[SecretAt], stored: frozenset[str]) -> Iterator[
         used.add(each.id)
 
 
-def _changes(former: Former | None, purpose: Purpose, kept: list[str]) -> Mapping[str, str]:
+def _changes(former: PreviousIntegration | None, purpose: Purpose, kept: list[str]) -> Mapping[str, str]:
     """Return why kept secrets must be entered again, by ID."""
     if former is None or not kept:
         return {}
@@ -171,15 +171,15 @@ def _changes(former: Former | None, purpose: Purpose, kept: list[str]) -> Mappin
 
 def text_errors(raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
     """Texts for people that are longer than lists of stored documents can show."""
-    for key, longest in (("title", LONGEST_TITLE), ("description", LONGEST_DESCRIPTION)):
+    for key, longest in (("title", MAX_TITLE_LENGTH), ("description", MAX_DESCRIPTION_LENGTH)):
         text = raw.get(key)
         if isinstance(text, str) and len(text) > longest:
             yield (key,), f"must have at most {longest} characters"
     tags = raw.get("tags")
     if isinstance(tags, list) and (
-        len(tags) > MOST_TAGS or any(isinstance(each, str) and len(each) > LONGEST_TAG for each in tags)
+        len(tags) > MAX_TAGS or any(isinstance(each, str) and len(each) > MAX_TAG_LENGTH for each in tags)
     ):
-        yield ("tags",), f"must be at most {MOST_TAGS} texts, each of at most {LONGEST_TAG} characters"
+        yield ("tags",), f"must be at most {MAX_TAGS} texts, each of at most {MAX_TAG_LENGTH} characters"
 
 
 def _reasons(settings: IntegrationSettings, entered: Mapping[str, str], now: float) -> Iterator[Finding]:
@@ -239,7 +239,7 @@ def _errors(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) 
     found: dict[DocumentError, None] = {}
     for each in chain(_said(findings), further):
         found[each] = None
-        if len(found) > MOST_ERRORS:
+        if len(found) > MAX_ERRORS:
             found.popitem()
             found[_MORE] = None
             break

@@ -16,20 +16,20 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.credentials.aws.sigv4 import S3, AccessKey, Scope, SigV4Rules
+from sidekey.credentials.aws.sigv4 import S3, AccessKey, CredentialScope, SigV4Rules
 from sidekey.credentials.aws.sts import WebIdentity, WebIdentityCredential, check_token, grant_of
 from sidekey.credentials.base import (
     Credential,
+    CredentialTraits,
     Destinations,
     Findings,
     FixedCredential,
+    InjectionPoints,
     KindSettings,
-    Places,
     SecretInput,
-    Traits,
 )
 from sidekey.credentials.context import FileOnly
-from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.endpoint import parse_endpoint
 from sidekey.credentials.fields import (
     REDACT,
@@ -45,7 +45,7 @@ from sidekey.credentials.fields import (
     marker,
     single,
 )
-from sidekey.policy.canonical import Spelling
+from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.targets import Forbidden
 
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
@@ -165,14 +165,14 @@ class AwsSigV4Settings(KindSettings):
     )
     sts_endpoint: Annotated[
         Annotated[Text, literally(_check_sts)] | None,
-        CountsAs(_spelled),
+        ComparedAs(_spelled),
         FileOnly("may be used only with web_identity"),
     ] = Field(
         default=None,
         description="With `web_identity`: the https URL of STS; default: `https://sts.REGION.amazonaws.com`, "
         "`.com.cn` in China. It is never a target.",
     )
-    access_key_id: Annotated[Annotated[Text, literally(_check_identity)] | None, HARMLESS] = Field(
+    access_key_id: Annotated[Annotated[Text, literally(_check_identity)] | None, SAFE_TO_CHANGE] = Field(
         default=None, validate_default=True, description="The access key's ID."
     )
     secret_access_key: Annotated[Secret, literally(_check_secret)] | None = Field(
@@ -181,7 +181,7 @@ class AwsSigV4Settings(KindSettings):
     session_token: Annotated[Secret, literally(_check_secret)] | None = Field(
         default=None, description="The session token of a temporary key, as a reference."
     )
-    payload: Annotated[Literal["signed", "unsigned"], HARMLESS] = Field(
+    payload: Annotated[Literal["signed", "unsigned"], SAFE_TO_CHANGE] = Field(
         default="signed",
         description="Whether Sidekey signs the body, and therefore holds it until it is complete. `unsigned`: the "
         "body streams; only for S3 over https, because TLS then protects the body.",
@@ -222,13 +222,13 @@ class AwsSigV4Settings(KindSettings):
         if plain and mapping(integration.get("auth")).get("payload") == "unsigned":
             yield ("auth", "payload"), "must be signed: by http:// nothing else protects the body"
 
-    def traits(self) -> Traits:
+    def traits(self) -> CredentialTraits:
         """The signer's fields, and the one spelling of targets that it signs."""
-        return Traits(
-            Places(),
+        return CredentialTraits(
+            InjectionPoints(),
             calls=self.web_identity is not None,
             signing=SigV4Rules(self.service, payload=self.payload == "signed"),
-            spelling=Spelling(RESERVED),
+            spelling=CanonicalForm(RESERVED),
             reread=frozenset() if self.web_identity is None else frozenset({_TOKEN}),
         )
 
@@ -271,7 +271,7 @@ class AwsSigV4Settings(KindSettings):
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential with everything read."""
-        scope = Scope(values["region",], self.service)
+        scope = CredentialScope(values["region",], self.service)
         payload = self.payload == "signed"
         if self.web_identity is None:
             token = values.get(("session_token",))

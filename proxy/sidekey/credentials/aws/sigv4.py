@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes
 
 from sidekey.credentials.aws.copy_source import COPY_SOURCE, RENAME_SOURCE, copy_refusal
-from sidekey.credentials.signing import OutgoingRequest, Signer, SigningRules, Unique
+from sidekey.credentials.signing import OutgoingRequest, RandomIds, Signer, SigningRules
 from sidekey.errors import Problem
 from sidekey.policy.headers import line_values
 from sidekey.policy.messages import RequestHead
@@ -149,7 +149,7 @@ def time_stamp(now: float) -> bytes:
     return datetime.fromtimestamp(int(now), UTC).strftime("%Y%m%dT%H%M%SZ").encode()
 
 
-class Scope(NamedTuple):
+class CredentialScope(NamedTuple):
     """What a signature counts for."""
 
     region: str
@@ -182,7 +182,7 @@ class SigV4Signer(Signer):
 
     draws = False
 
-    def __init__(self, key: AccessKey, scope: Scope, *, payload: bool) -> None:
+    def __init__(self, key: AccessKey, scope: CredentialScope, *, payload: bool) -> None:
         self._access_key: Final = key
         self._region: Final = scope.region.encode()
         self._service: Final = scope.service.encode()
@@ -207,7 +207,7 @@ class SigV4Signer(Signer):
         further = ((_PAYLOAD, self._writes_hash), (_TOKEN, self._token is not None))
         return [b"authorization", b"x-amz-date", *(name for name, is_written in further if is_written)]
 
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
         """Authorization, the time, where they are asked for the hash of the payload, and the session token."""
         del unique
         dated = self._dated
@@ -227,7 +227,7 @@ class SigV4Signer(Signer):
         return lines
 
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
     ) -> list[bytes]:
         """The canonical request, and the string to sign, which has its digest."""
         del unique

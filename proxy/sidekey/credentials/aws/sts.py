@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 from xml.parsers import expat
 
-from sidekey.credentials.aws.sigv4 import AccessKey, Scope, SigV4Signer
-from sidekey.credentials.base import Attempt, Call, CallFault, Grant, Issued, Lineage, Reply, Verdict
+from sidekey.credentials.aws.sigv4 import AccessKey, CredentialScope, SigV4Signer
+from sidekey.credentials.base import Attempt, Call, CallError, Grant, Issued, Lineage, Reply, Verdict
 from sidekey.credentials.calls import error_of_status, is_token, json_object, retry_after, sent_at
 from sidekey.credentials.secret_holder import SecretHolder
 
@@ -42,7 +42,7 @@ _ELSEWHERE = frozenset({"IDPCommunicationError"})
 """What may pass without a change: the identity provider could not be reached."""
 
 _IDENTITY = re.compile(r"[A-Za-z0-9]{4,128}")
-_LONGEST_LIFE = 43_200.0
+_MAX_LIFETIME = 43_200.0
 """Seconds: no role session is longer."""
 
 
@@ -56,27 +56,27 @@ def read_key(reply: Reply, now: float) -> tuple[AccessKey, float]:
         raise _error(reply, values)
     identity, secret, token = (values.get(name) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"))
     if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
-        raise CallFault("invalid", f"{STEP} did not return an access key")
+        raise CallError("invalid", f"{STEP} did not return an access key")
     if not isinstance(secret, str) or not is_token(secret) or not isinstance(token, str) or not is_token(token):
-        raise CallFault("invalid", f"{STEP} did not return a secret access key and a session token")
+        raise CallError("invalid", f"{STEP} did not return a secret access key and a session token")
     until = _moment(values.get("Expiration"))
     if until is None:
-        raise CallFault("invalid", f"{STEP} did not return when the access key expires")
+        raise CallError("invalid", f"{STEP} did not return when the access key expires")
     sent = sent_at(reply.headers)
-    life = min(until - (now if sent is None else sent), _LONGEST_LIFE)
+    life = min(until - (now if sent is None else sent), _MAX_LIFETIME)
     return AccessKey(identity.encode(), secret.encode(), token.encode()), life
 
 
-def _error(reply: Reply, values: Mapping[str, Any]) -> CallFault:
+def _error(reply: Reply, values: Mapping[str, Any]) -> CallError:
     code = values.get("Code")
     if not isinstance(code, str) or code not in _CODES:
         return error_of_status(STEP, reply)
     if code in _THROTTLED:
-        return CallFault(
+        return CallError(
             "rate_limited", f"{STEP} returned {reply.status} ({code})", retry_after=retry_after(reply.headers)
         )
     if code in _ELSEWHERE:
-        return CallFault("unreachable", f"{STEP} returned {reply.status} ({code})")
+        return CallError("unreachable", f"{STEP} returned {reply.status} ({code})")
     return error_of_status(STEP, reply, f"({code})", settings=True)
 
 
@@ -176,7 +176,7 @@ class WebIdentityCredential(SecretHolder):
     calls_a_minute: ClassVar[int | None] = None
 
     identity: WebIdentity
-    scope: Scope
+    scope: CredentialScope
     payload: bool
 
     def __repr__(self) -> str:
@@ -213,7 +213,7 @@ class WebIdentityCredential(SecretHolder):
         return Verdict.GOOD
 
 
-def grant_of(key: AccessKey, scope: Scope, *, payload: bool) -> Grant:
+def grant_of(key: AccessKey, scope: CredentialScope, *, payload: bool) -> Grant:
     """A grant that signs; of the key only the session token is ever sent."""
     secrets = () if key.token is None else (key.token,)
     return Grant(secrets=secrets, signer=SigV4Signer(key, scope, payload=payload))

@@ -21,7 +21,7 @@ from sidekey.credentials.certificates.keys import weakness
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
-_LONGEST_NAME = 120
+_MAX_NAME_LENGTH = 120
 _WEAK = (MD5, SHA1)
 _PRIVATE_CA = "write allow_private_ca: true"
 
@@ -104,14 +104,16 @@ def errors(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
             yield f"{which} is too weak: it is signed with {digest.name.upper()}"
 
 
-def foreign(chain: Sequence[x509.Certificate], certificates: Sequence[x509.Certificate]) -> Iterator[str]:
+def unrelated_certificates(
+    chain: Sequence[x509.Certificate], certificates: Sequence[x509.Certificate]
+) -> Iterator[str]:
     """Certificates that are given and not part of the chain."""
     for certificate in certificates:
         if certificate not in chain:
             yield f"the certificate of {name_of(certificate.subject)} is not part of the chain and is not sent"
 
 
-def remarks(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
+def certificate_warnings(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
     """What servers may refuse, and many do not."""
     leaf = chain[0]
     limits = extension(leaf, x509.BasicConstraints)
@@ -135,7 +137,7 @@ def remarks(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
             yield f"the certificate of {name_of(certificate.subject)}, which is in the chain, expired on {end}"
 
 
-def distrust(chain: Sequence[x509.Certificate]) -> str | None:
+def mozilla_trust_error(chain: Sequence[x509.Certificate]) -> str | None:
     """Why a chain leads to no CA of Mozilla's bundle; None where it does."""
     last = chain[-1]
     if last in mozilla().get(last.subject, ()):
@@ -166,7 +168,7 @@ def distrust(chain: Sequence[x509.Certificate]) -> str | None:
 def name_of(name: x509.Name) -> str:
     """A name for people (RFC 4514): printable, not long."""
     text = "".join(each if each.isprintable() else "?" for each in name.rfc4514_string())
-    return f"{text[:_LONGEST_NAME]}..." if len(text) > _LONGEST_NAME else text or "(no name)"
+    return f"{text[:_MAX_NAME_LENGTH]}..." if len(text) > _MAX_NAME_LENGTH else text or "(no name)"
 
 
 @cache

@@ -118,7 +118,7 @@ def _texts(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Halves(SecretHolder):
+class PemParts(SecretHolder):
     """The certificates of a PEM and its private keys, each as PEM, and all other text; empty where there is none."""
 
     certificates: str
@@ -129,7 +129,7 @@ class Halves(SecretHolder):
         return "Halves(REDACTED)"
 
 
-def split(text: str) -> Halves:
+def split(text: str) -> PemParts:
     """Separate certificates, private keys, and other blocks and text, each in their order.
 
     A PEM that is cut off has neither certificates nor keys.
@@ -149,8 +149,8 @@ def split(text: str) -> Halves:
             else:
                 rest.append(whole)
     except ValueError:
-        return Halves("", "", text)
-    return Halves(_joined(certificates), _joined(private_keys), b"".join([*rest, data[at:]]).decode())
+        return PemParts("", "", text)
+    return PemParts(_joined(certificates), _joined(private_keys), b"".join([*rest, data[at:]]).decode())
 
 
 def _joined(wholes: list[bytes]) -> str:

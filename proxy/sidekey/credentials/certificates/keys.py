@@ -22,7 +22,7 @@ from sidekey.credentials.certificates.encoding import Block, items
 
 LEAST_RSA_BITS = 2048
 LEAST_CURVE_BITS = 256
-MOST_ROUNDS = 2_000_000
+MAX_ROUNDS = 2_000_000
 """Rounds by which a passphrase may become a key. The library holds the interpreter meanwhile, so that no request is
 served: those are some 300 ms, and a key can ask for hours."""
 
@@ -50,9 +50,9 @@ def open_key(block: Block, passphrase: str | None) -> PrivateKey:
     if not encrypted and passphrase is not None:
         raise PassphraseError("the private key is not encrypted: remove this key")
     password = None if passphrase is None else passphrase.encode()
-    if block.label == _ENCRYPTED and _rounds(block.der) > MOST_ROUNDS:
+    if block.label == _ENCRYPTED and _rounds(block.der) > MAX_ROUNDS:
         way_out = "encrypt it again with openssl pkcs8 -topk8"
-        raise ValueError(f"this private key must be encrypted with at most {MOST_ROUNDS} rounds: {way_out}")
+        raise ValueError(f"this private key must be encrypted with at most {MAX_ROUNDS} rounds: {way_out}")
     try:
         if block.encrypted:
             key = load_pem_private_key(block.encrypted, password, unsafe_skip_rsa_key_validation=True)

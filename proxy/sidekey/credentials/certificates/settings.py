@@ -10,7 +10,7 @@ from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.context import Context, parsed_by
-from sidekey.credentials.destination import HARMLESS, GoesWith
+from sidekey.credentials.destination import SAFE_TO_CHANGE, TiedToSecret
 from sidekey.credentials.endpoint import check_endpoint
 from sidekey.credentials.fields import (
     REDACT,
@@ -139,7 +139,7 @@ class CertificateSettings(BaseModel):
         default=None,
         description="One PEM with certificate, chain and private key, instead of `certificate` and `private_key`.",
     )
-    certificate: Annotated[CertificateSource | None, HARMLESS, GoesWith("private_key")] = Field(
+    certificate: Annotated[CertificateSource | None, SAFE_TO_CHANGE, TiedToSecret("private_key")] = Field(
         default=None,
         validate_default=True,
         description="The certificate in PEM, with its intermediates in any order.",
@@ -147,15 +147,15 @@ class CertificateSettings(BaseModel):
     private_key: KeySource | None = Field(
         default=None, validate_default=True, description="Its private key in PEM (PKCS#8, PKCS#1 or SEC 1)."
     )
-    key_passphrase: Annotated[Secret | None, GoesWith("private_key"), GoesWith("pem")] = Field(
+    key_passphrase: Annotated[Secret | None, TiedToSecret("private_key"), TiedToSecret("pem")] = Field(
         default=None, description="Passphrase of an encrypted private key, as a reference."
     )
-    allow_private_ca: Annotated[bool, HARMLESS] = Field(
+    allow_private_ca: Annotated[bool, SAFE_TO_CHANGE] = Field(
         default=False,
         description="Whether the certificate may be self-signed or issued by a CA that is not in Mozilla's bundle, "
         "such as a bank's own.",
     )
-    refresh: Annotated[Duration, AfterValidator(_at_least_a_minute), HARMLESS] = Field(
+    refresh: Annotated[Duration, AfterValidator(_at_least_a_minute), SAFE_TO_CHANGE] = Field(
         default=3600.0, description="How often Sidekey fetches a `{url}` again; at least `1m`."
     )
 

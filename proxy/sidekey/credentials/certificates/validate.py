@@ -21,7 +21,7 @@ Found = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Material(SecretHolder):
+class CertificateInput(SecretHolder):
     """What was read for a client certificate. A half is None where it could not be read, and is then ignored.
 
     `joined`: both halves are the same `pem`.
@@ -37,7 +37,7 @@ class Material(SecretHolder):
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class CertificateCheck:
     """An identity where there is no error (and both halves were read); warnings in any case.
 
     `ends_at` is when the certificate ends, in seconds since the epoch; None: there is none that can be read.
@@ -49,7 +49,7 @@ class Examined:
     ends_at: float | None = None
 
 
-def examine(material: Material, now: float, *, allow_private_ca: bool = False) -> Examined:
+def examine(material: CertificateInput, now: float, *, allow_private_ca: bool = False) -> CertificateCheck:
     """Check a client certificate; `now` is in seconds since the epoch."""
     return _Examination(material).result(now, allow_private_ca=allow_private_ca)
 
@@ -64,7 +64,7 @@ class _Examination(SecretHolder):
 
     __slots__ = ("_errors", "_material", "_of_certificate", "_of_key")
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, material: CertificateInput) -> None:
         self._material = material
         self._of_certificate, self._of_key = ("pem", "pem") if material.joined else ("certificate", "private_key")
         self._errors: list[tuple[str, str]] = []
@@ -72,21 +72,21 @@ class _Examination(SecretHolder):
     def __repr__(self) -> str:
         return f"_Examination({self._material!r})"
 
-    def result(self, now: float, *, allow_private_ca: bool) -> Examined:
+    def result(self, now: float, *, allow_private_ca: bool) -> CertificateCheck:
         certificate_blocks, key_blocks = self._blocks()
         certificates = self._certificates(certificate_blocks)
         key = self._key(key_blocks)
         if not certificates:
-            return Examined(None, tuple(self._errors))
+            return CertificateCheck(None, tuple(self._errors))
         chain = self._chain(certificates, key)
         found = list(chains.errors(chain, now))
-        reason = None if allow_private_ca else chains.distrust(chain)
+        reason = None if allow_private_ca else chains.mozilla_trust_error(chain)
         found += [] if reason is None else [reason]
         self._errors += [(self._of_certificate, error) for error in found]
-        found_warnings = (*chains.foreign(chain, certificates), *chains.remarks(chain, now))
+        found_warnings = (*chains.unrelated_certificates(chain, certificates), *chains.certificate_warnings(chain, now))
         warnings = tuple((self._of_certificate, text) for text in found_warnings)
         identity = None if self._errors or key is None else self._identity(chain, key)
-        return Examined(identity, tuple(self._errors), warnings, chain[0].not_valid_after_utc.timestamp())
+        return CertificateCheck(identity, tuple(self._errors), warnings, chain[0].not_valid_after_utc.timestamp())
 
     def _blocks(self) -> tuple[list[Block] | None, list[Block] | None]:
         """The blocks of each half; None where it was not read, or its error is reported already."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from sidekey.credentials.base import SecretInput
-from sidekey.credentials.destination import HARMLESS, GoesWith
+from sidekey.credentials.destination import SAFE_TO_CHANGE, TiedToSecret
 from sidekey.credentials.fields import Keys, PemSecret, PemText, Reference, Section, Text, check_not_empty, literally
 from sidekey.credentials.jose import Algorithm, PairAlgorithm, check_library
 from sidekey.credentials.oauth2.parameters import FurtherClaims, Parameters, filled, references
@@ -62,7 +62,7 @@ class AssertionSettings(Section):
 
     type: str
     algorithm: Algorithm
-    key_id: Annotated[Text | None, HARMLESS] = Field(
+    key_id: Annotated[Text | None, SAFE_TO_CHANGE] = Field(
         default=None, description="The key's identifier: the header `kid`."
     )
     audience: Annotated[Text, literally(check_not_empty)] | None = Field(
@@ -125,7 +125,7 @@ class KeyAssertionSettings(AssertionSettings):
 
     algorithm: PairAlgorithm = Field(default="RS256", description="The signature algorithm (RFC 7518 3.1, RFC 9864).")
     private_key: PemSecret = Field(description="The private key in PEM, without a passphrase, as a reference.")
-    certificate: Annotated[PemText | None, HARMLESS, GoesWith("private_key")] = Field(
+    certificate: Annotated[PemText | None, SAFE_TO_CHANGE, TiedToSecret("private_key")] = Field(
         default=None,
         description="The key's certificate in PEM, for the header `x5t#S256`, which Microsoft Entra requires.",
     )

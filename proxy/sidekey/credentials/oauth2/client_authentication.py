@@ -12,7 +12,7 @@ from urllib.parse import quote
 from pydantic import BeforeValidator, Field
 
 from sidekey.credentials.base import Pairs
-from sidekey.credentials.destination import HARMLESS
+from sidekey.credentials.destination import SAFE_TO_CHANGE
 from sidekey.credentials.fields import Section, expand_tag
 from sidekey.credentials.jose import SecretAlgorithm
 from sidekey.credentials.oauth2.assertion import AssertionSettings, KeyAssertionSettings
@@ -36,7 +36,7 @@ _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Proof(SecretHolder):
+class ClientProof(SecretHolder):
     """What goes with a token request: `fields` where the grant's parameters go, `query` always in the query."""
 
     headers: Pairs = ()
@@ -60,20 +60,20 @@ class Client(SecretHolder):
     def __repr__(self) -> str:
         return f"Client({self.method}, REDACTED)"
 
-    def prove(self, now: float) -> Proof:
+    def prove(self, now: float) -> ClientProof:
         """The proof for one request, made at `now` (seconds since the epoch)."""
         named: Parameters = (("client_id", self.id),)
         if self.method == "header":
-            return Proof(headers=(("Authorization", self._basic()),))
+            return ClientProof(headers=(("Authorization", self._basic()),))
         if self.method in ("body", "query"):
             pair: Parameters = (*named, ("client_secret", self.secret))
-            return Proof(fields=pair) if self.method == "body" else Proof(query=pair)
+            return ClientProof(fields=pair) if self.method == "body" else ClientProof(query=pair)
         if self.sign is not None:
             # RFC 7521 4.2 makes client_id optional; Microsoft Entra asks for it.
             signed: Parameters = (("client_assertion_type", _JWT_BEARER), ("client_assertion", self.sign(now)))
-            return Proof(fields=(*named, *signed))
+            return ClientProof(fields=(*named, *signed))
         # RFC 8705 2: the certificate authenticates the client that the request names by client_id.
-        return Proof(fields=named) if self.method in ("public", "tls_client_auth") else Proof()
+        return ClientProof(fields=named) if self.method in ("public", "tls_client_auth") else ClientProof()
 
     def _basic(self) -> str:
         """RFC 6749 2.3.1: both are form-encoded (appendix B) before they become user name and password.
@@ -91,7 +91,7 @@ class HeaderSettings(Section):
     also_called: ClassVar[frozenset[str]] = frozenset({"client_secret_basic"})
 
     type: Literal["header"]
-    form_encoded: Annotated[bool, HARMLESS] = Field(
+    form_encoded: Annotated[bool, SAFE_TO_CHANGE] = Field(
         default=True,
         description="Whether ID and secret are form-encoded before base64. Set it to `false` for servers that ignore "
         "RFC 6749 2.3.1.",

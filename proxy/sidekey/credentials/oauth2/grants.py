@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Final, Literal, Protocol
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from sidekey.credentials.base import Attempt, SecretInput
-from sidekey.credentials.destination import HARMLESS
+from sidekey.credentials.destination import SAFE_TO_CHANGE
 from sidekey.credentials.fields import (
     Keys,
     Reference,
@@ -148,7 +148,7 @@ class RefreshTokenSettings(Section):
         description="The refresh token, as a reference. If a response contains a new one, Sidekey uses the new one, "
         "without a store only until the next start. See `rotates`."
     )
-    rotates: Annotated[bool, HARMLESS] = Field(
+    rotates: Annotated[bool, SAFE_TO_CHANGE] = Field(
         default=True,
         description="Whether a response may replace the refresh token. If `true`, only one process may use the "
         "refresh token, or processes that share a store. If `false`, Sidekey always uses the one in the config.",

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, WithJsonSchema
 
 from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.fields import NAMES, REDACT, Keys, Reference, check_field_name, marker, parse_scalar
-from sidekey.policy.parameters import Names, Scalar, names_any
+from sidekey.policy.parameters import Names, Scalar, contains_parameter
 
 Parameters = tuple[tuple[str, Scalar], ...]
 """Names and values before any encoding."""
@@ -63,7 +63,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 
 def check_query(query: str, further: Iterable[str] = ()) -> None:
     """Refuse the query of a URL that holds what Sidekey sends itself, an empty scope, or one of the `further` names."""
-    if names_any(query, OWN):
+    if contains_parameter(query, OWN):
         raise ValueError("the query must not contain a parameter that Sidekey sends from the other keys")
     if any(_is_empty_scope(name, value) for name, value in _pairs(query)):
         raise ValueError("the query must not contain an empty scope: remove it")

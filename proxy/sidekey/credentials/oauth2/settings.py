@@ -12,6 +12,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import (
     Credential,
+    CredentialTraits,
     Destinations,
     Findings,
     KindSettings,
@@ -20,10 +21,9 @@ from sidekey.credentials.base import (
     ReadReference,
     Reasons,
     SecretInput,
-    Traits,
 )
 from sidekey.credentials.calls import DEFAULT_LIFE, check_life
-from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.endpoint import parse_endpoint, spelled_endpoint
 from sidekey.credentials.fields import (
     HIDDEN_FROM_VIEWERS,
@@ -143,7 +143,7 @@ class OAuth2Settings(KindSettings):
 
     type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
     provider: Provider = None
-    token_endpoint: Annotated[Text, literally(_check_token_endpoint), CountsAs(spelled_endpoint)] = Field(
+    token_endpoint: Annotated[Text, literally(_check_token_endpoint), ComparedAs(spelled_endpoint)] = Field(
         description="The https URL that issues tokens. Its base URL is an allowed domain; the endpoint itself is "
         "never a target. For a test server at `localhost`, 127.0.0.0/8 or ::1, the URL may be http, as "
         "plain text; it causes a warning."
@@ -153,7 +153,7 @@ class OAuth2Settings(KindSettings):
         description="The grant: `client_credentials` (default), or a mapping with the `type` `refresh_token`, "
         "`password`, `jwt_bearer` or `custom`.",
     )
-    client_id: Annotated[Text, literally(check_not_empty), HARMLESS, HIDDEN_FROM_VIEWERS] = Field(
+    client_id: Annotated[Text, literally(check_not_empty), SAFE_TO_CHANGE, HIDDEN_FROM_VIEWERS] = Field(
         description="The client's identifier."
     )
     client_authentication: ClientAuthenticationSettings = Field(
@@ -171,7 +171,7 @@ class OAuth2Settings(KindSettings):
     token_request: TokenRequestSettings = Field(
         default=TokenRequestSettings(), description="The request to the token endpoint."
     )
-    token_placement: Annotated[TokenPlacement, CountsAs(Placement.spelled)] = Field(
+    token_placement: Annotated[TokenPlacement, ComparedAs(Placement.spelled)] = Field(
         default=Placement(),
         description="Where the token goes in a request (RFC 6750 2): `header`, `body` or `query`, or `{in: header, "
         "name: Authorization, scheme: Bearer}`. In query and body, the default name is `access_token`. "
@@ -182,7 +182,7 @@ class OAuth2Settings(KindSettings):
         default=TokenResponseSettings(),
         description="Where the token endpoint's response contains the token and its lifetime.",
     )
-    token_lifetime: Annotated[Duration, AfterValidator(check_life), HARMLESS] = Field(
+    token_lifetime: Annotated[Duration, AfterValidator(check_life), SAFE_TO_CHANGE] = Field(
         default=DEFAULT_LIFE,
         description="How long Sidekey uses a token if the response has no lifetime; at least `1s`.",
     )
@@ -284,9 +284,9 @@ class OAuth2Settings(KindSettings):
         """Where the field of the response is named."""
         return mapping(auth.get("token_response")).get("base_url") is not None
 
-    def traits(self) -> Traits:
+    def traits(self) -> CredentialTraits:
         """One place; the base URL where it is mapped."""
-        return Traits(
+        return CredentialTraits(
             self.token_placement.places(),
             calls=True,
             learns=self.token_response.base_url is not None,

@@ -10,11 +10,11 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.credentials.base import Attempt, Call, CallFault, Issued, Lineage, Pairs, Reply, Verdict
+from sidekey.credentials.base import Attempt, Call, CallError, Issued, Lineage, Pairs, Reply, Verdict
 from sidekey.credentials.calls import MEDIA_TYPES, Format, accepting, form, with_query
 from sidekey.credentials.fields import Keys, Section, refuse_keys, refuse_places
 from sidekey.credentials.header_values import CallHeaders
-from sidekey.credentials.oauth2.client_authentication import Client, Proof
+from sidekey.credentials.oauth2.client_authentication import Client, ClientProof
 from sidekey.credentials.oauth2.grants import GrantType
 from sidekey.credentials.oauth2.parameters import FurtherParameters, Parameters
 from sidekey.credentials.oauth2.token_response import (
@@ -46,7 +46,7 @@ class TokenRequest(SecretHolder):
     def __repr__(self) -> str:
         return f"TokenRequest({self.method}, {self.format}, REDACTED)"
 
-    def call(self, granted: Parameters, proof: Proof) -> Call:
+    def call(self, granted: Parameters, proof: ClientProof) -> Call:
         """One request with the grant's parameters and the client's proof. GET has everything in the query."""
         fields = (*granted, *proof.fields, *self.body)
         query = (*proof.query, *self.query)
@@ -122,7 +122,7 @@ class OAuth2Credential(SecretHolder):
         memory = (read_refresh_token(reply) or attempt.memory) if self.grant.rotates else None
         try:
             token = read_response(reply, self.response)
-        except CallFault as error:
+        except CallError as error:
             # With the response the refresh token that was sent may have ended, whatever is wrong with the rest.
             error.memory = memory
             error.unspent = error.unspent or names_successor(reply)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from sidekey.credentials.base import CallFault, Reply
+from sidekey.credentials.base import CallError, Reply
 from sidekey.credentials.calls import (
     DEFAULT_LIFE,
     error_of_status,
@@ -19,7 +19,7 @@ from sidekey.credentials.calls import (
     life_of,
     retry_after,
 )
-from sidekey.credentials.destination import HARMLESS
+from sidekey.credentials.destination import SAFE_TO_CHANGE
 from sidekey.credentials.fields import FieldPath, Section, refuse_keys
 from sidekey.credentials.secret_holder import SecretHolder
 
@@ -82,16 +82,16 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
     if not is_success(reply.status):
         raise error_of_status(STEP, reply, said, settings=bool(known))
     if response is None:
-        raise CallFault("invalid", f"{STEP} did not return a JSON object")
+        raise CallError("invalid", f"{STEP} did not return a JSON object")
     token = find(response, shape.access_token)
     if token is None and known:
         # Some return 200 for everything.
         reason = f"{STEP} returned {reply.status} {said}"
-        raise CallFault("refused", reason, retry_after=retry_after(reply.headers), settings=True)
+        raise CallError("refused", reason, retry_after=retry_after(reply.headers), settings=True)
     if not isinstance(token, str) or not is_token(token):
-        raise CallFault("invalid", f"{STEP} did not return a usable token under {shape.access_token}")
+        raise CallError("invalid", f"{STEP} did not return a usable token under {shape.access_token}")
     if shape.bearer and not _is_bearer(response.get("token_type")):
-        raise CallFault("invalid", f"{STEP} returned a token that is not a bearer token")
+        raise CallError("invalid", f"{STEP} returned a token that is not a bearer token")
     return Token(
         token,
         life_of(STEP, find(response, shape.expires_in), shape.lifetime),
@@ -125,7 +125,7 @@ def _is_bearer(token_type: object) -> bool:
 
 def _base_url(value: object, path: str) -> str:
     if not isinstance(value, str) or not value:
-        raise CallFault("invalid", f"{STEP} did not return a base URL under {path}")
+        raise CallError("invalid", f"{STEP} did not return a base URL under {path}")
     return value
 
 
@@ -133,7 +133,7 @@ class TokenResponseSettings(Section):
     """Fields of the token endpoint's response, with dots between the names of nested objects."""
 
     access_token: FieldPath = Field(default="access_token", description="The token.")
-    expires_in: Annotated[FieldPath, HARMLESS] = Field(
+    expires_in: Annotated[FieldPath, SAFE_TO_CHANGE] = Field(
         default="expires_in", description="The token's lifetime in seconds."
     )
     base_url: FieldPath | None = Field(

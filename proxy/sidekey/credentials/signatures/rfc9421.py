@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.signatures.keys import SigningKey
 from sidekey.credentials.signatures.template import REDACTED, check_signed_name
-from sidekey.credentials.signing import OutgoingRequest, Signer, SigningRules, Unique
+from sidekey.credentials.signing import OutgoingRequest, RandomIds, Signer, SigningRules
 from sidekey.errors import Problem
 from sidekey.policy.headers import normalise
 
@@ -155,7 +155,7 @@ class MessageSigner(SecretHolder, Signer):
         names = [b"signature-input", b"signature"]
         return [_DIGEST.encode(), *names] if self._digest and _has_body(request) else names
 
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
         """`Content-Digest` where there is a body, `Signature-Input` and `Signature`."""
         digest, base, parameters = self._base(request, body, now, unique)
         signature = b64encode(self._key.sign([base]))
@@ -164,7 +164,7 @@ class MessageSigner(SecretHolder, Signer):
         return lines
 
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
     ) -> list[bytes]:
         """The signature base (RFC 9421 2.5)."""
         return [self._base(request, body, now, unique)[1]]
@@ -180,7 +180,7 @@ class MessageSigner(SecretHolder, Signer):
         return b"sha-256=:%b:" % b64encode(digest.digest())
 
     def _base(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
     ) -> tuple[bytes | None, bytes, bytes]:
         """Content-Digest where it is written, the signature base, and the parameters that are its last line."""
         has_body = _has_body(request)

@@ -18,13 +18,13 @@ from sidekey.credentials.signatures.template import (
     BODY_SHA256,
     KNOWN,
     SENT,
-    Facts,
     Template,
+    TemplateValues,
     filler,
     in_pieces,
     read,
 )
-from sidekey.credentials.signing import OutgoingRequest, Signer, SigningRules, Unique
+from sidekey.credentials.signing import OutgoingRequest, RandomIds, Signer, SigningRules
 from sidekey.errors import Problem
 from sidekey.policy.headers import normalise
 
@@ -145,10 +145,10 @@ class SchemeSigner(SecretHolder, Signer):
         is_kept = bool(self._id_name) and bool(request.sent(self._normal_id))
         return [name for name in self._names if not (is_kept and normalise(name) == self._normal_id)]
 
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
         """The fields of the scheme; that of the message ID where the caller sends none."""
         kept = request.sent(self._normal_id) if self._id_name else _NONE
-        facts = Facts(request, body, now, unique, kept[0] if kept else self._new_id(unique))
+        facts = TemplateValues(request, body, now, unique, kept[0] if kept else self._new_id(unique))
         pieces = self._signed(facts)
         first, every = b"", b""
         for key, before, after in self._keys:
@@ -161,13 +161,17 @@ class SchemeSigner(SecretHolder, Signer):
         return [fill(facts) for fill in (self._lines_but_id if kept else self._lines)]
 
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
     ) -> list[bytes]:
         """One text: every key signs the same."""
         kept = request.sent(self._normal_id) if self._id_name else _NONE
-        return [b"".join(self._signed(Facts(request, body, now, unique, kept[0] if kept else self._new_id(unique))))]
+        return [
+            b"".join(
+                self._signed(TemplateValues(request, body, now, unique, kept[0] if kept else self._new_id(unique)))
+            )
+        ]
 
-    def _new_id(self, unique: Unique) -> bytes:
+    def _new_id(self, unique: RandomIds) -> bytes:
         return b"msg_" + hexlify(unique.message) if self._needs_id else b""
 
 

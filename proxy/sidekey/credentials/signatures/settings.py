@@ -21,7 +21,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import Findings, Grant, PartSettings, SecretInput, SupplementSettings
 from sidekey.credentials.context import Context, parsed_by
-from sidekey.credentials.destination import HARMLESS
+from sidekey.credentials.destination import SAFE_TO_CHANGE
 from sidekey.credentials.fields import (
     NAMES,
     REDACT,
@@ -92,7 +92,7 @@ _BELONGS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 _NEEDED: Final = frozenset({("secret", ""), ("signed", ""), ("headers", ""), ("key", ""), ("algorithm", "rfc9421")})
 """Keys that may not be left out: with the schemes that they count with, or with one alone."""
 
-MOST_SECRETS: Final = 8
+MAX_SECRETS: Final = 8
 """Each is one more signature over every request."""
 
 _SECRETS: Final = TypeAdapter(Annotated[list[Secret], Field(min_length=1)])
@@ -101,8 +101,8 @@ _SECRETS: Final = TypeAdapter(Annotated[list[Secret], Field(min_length=1)])
 def _parse_secrets(raw: object, context: Context) -> Reference | tuple[Reference, ...]:
     if not isinstance(raw, list):
         return parse_secret(raw, context)
-    if len(raw) > MOST_SECRETS:
-        raise ValueError(f"must have at most {MOST_SECRETS} entries: each signs every request")
+    if len(raw) > MAX_SECRETS:
+        raise ValueError(f"must have at most {MAX_SECRETS} entries: each signs every request")
     return tuple(_SECRETS.validate_python(raw, context=context))
 
 
@@ -193,11 +193,11 @@ class SignatureFields(PartSettings):
 
     filled_later: ClassVar[frozenset[str]] = frozenset({*SENT, *KNOWN, BODY, SIGNATURE, SIGNATURES})
 
-    scheme: Annotated[SchemeName, HARMLESS] = Field(
+    scheme: Annotated[SchemeName, SAFE_TO_CHANGE] = Field(
         description="The signature scheme of a platform ([table](signatures.md#schemes)), or `custom` with the "
         "keys below."
     )
-    algorithm: Annotated[Algorithm | None, HARMLESS] = Field(
+    algorithm: Annotated[Algorithm | None, SAFE_TO_CHANGE] = Field(
         default=None,
         validate_default=True,
         description="With `custom`: the HMAC (RFC 2104), one of `hmac-...`; default: `hmac-sha256`. Required with "
@@ -210,28 +210,28 @@ class SignatureFields(PartSettings):
         "change from one to the next. With `standard-webhooks` and `svix`, the prefixes `whsec_` and "
         "`whsk_` have the meaning of Standard Webhooks. Otherwise the whole text is the key.",
     )
-    secret_encoding: Annotated[SecretEncoding, HARMLESS] = Field(
+    secret_encoding: Annotated[SecretEncoding, SAFE_TO_CHANGE] = Field(
         default="text",
         description="With `custom`, and with `hmac-sha256` of `rfc9421`: the encoding of the key in the secret. "
         "`text`: none.",
     )
-    signed: Annotated[Annotated[str, AfterValidator(_check_signed)] | None, HARMLESS] = Field(
+    signed: Annotated[Annotated[str, AfterValidator(_check_signed)] | None, SAFE_TO_CHANGE] = Field(
         default=None,
         validate_default=True,
         description="With `custom`: the text to sign, with values in braces, such as "
         "`{timestamp}.{method}.{target}.{body}` ([values](signatures.md#values)).",
     )
-    encoding: Annotated[Encoding, HARMLESS] = Field(
+    encoding: Annotated[Encoding, SAFE_TO_CHANGE] = Field(
         default="hex", description="With `custom`: the encoding of a signature. `base64url` has no padding."
     )
-    each: Annotated[str, AfterValidator(_check_each), HARMLESS] = Field(
+    each: Annotated[str, AfterValidator(_check_each), SAFE_TO_CHANGE] = Field(
         default="{signature}",
         description="With `custom`: the format of each signature in `{signatures}`, such as `v1={signature}`.",
     )
-    join: Annotated[str, AfterValidator(_check_join), HARMLESS] = Field(
+    join: Annotated[str, AfterValidator(_check_join), SAFE_TO_CHANGE] = Field(
         default=",", description="With `custom`: the separator in `{signatures}`."
     )
-    headers: Annotated[Annotated[_Headers, AfterValidator(check_unique)] | None, HARMLESS] = Field(
+    headers: Annotated[Annotated[_Headers, AfterValidator(check_unique)] | None, SAFE_TO_CHANGE] = Field(
         default=None,
         min_length=1,
         validate_default=True,
@@ -244,29 +244,29 @@ class SignatureFields(PartSettings):
         description="With `rfc9421`: the private key in PEM, without a passphrase, as a reference; for `hmac-sha256` "
         "the secret.",
     )
-    key_id: Annotated[Annotated[Text, literally(check_string)] | None, HARMLESS] = Field(
+    key_id: Annotated[Annotated[Text, literally(check_string)] | None, SAFE_TO_CHANGE] = Field(
         default=None,
         description="With `rfc9421`: the `keyid` by which the receiver finds the key; default: the key's thumbprint "
         "(RFC 7638). Required with `hmac-sha256`.",
     )
-    components: Annotated[list[_Component], NAMES, HARMLESS] = Field(
+    components: Annotated[list[_Component], NAMES, SAFE_TO_CHANGE] = Field(
         default=[*DEFAULT_COMPONENTS],
         min_length=1,
         description="With `rfc9421`: the components to sign: header names in lower case, and `@method`, "
         "`@target-uri`, `@authority`, `@scheme`, `@request-target`, `@path` and `@query` (RFC 9421 2.2). "
         "Sidekey writes `content-digest` itself. Without a body, it omits all `content-...`.",
     )
-    expires: Annotated[Annotated[Duration, AfterValidator(_check_expires)] | None, HARMLESS] = Field(
+    expires: Annotated[Annotated[Duration, AfterValidator(_check_expires)] | None, SAFE_TO_CHANGE] = Field(
         default=None,
         description="With `rfc9421`: after how long the signature expires, in whole seconds; default: never.",
     )
-    nonce: Annotated[bool, HARMLESS] = Field(
+    nonce: Annotated[bool, SAFE_TO_CHANGE] = Field(
         default=False, description="With `rfc9421`: whether the signature has a random nonce."
     )
-    tag: Annotated[Annotated[str, AfterValidator(_check_string)] | None, HARMLESS] = Field(
+    tag: Annotated[Annotated[str, AfterValidator(_check_string)] | None, SAFE_TO_CHANGE] = Field(
         default=None, description="With `rfc9421`: the application's tag."
     )
-    label: Annotated[str, AfterValidator(_check_label), HARMLESS] = Field(
+    label: Annotated[str, AfterValidator(_check_label), SAFE_TO_CHANGE] = Field(
         default=DEFAULT_LABEL, description="With `rfc9421`: the name of the signature in its two headers."
     )
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from sidekey.credentials.fields import NOT_INJECTED, TOKEN, normal_name
 from sidekey.credentials.secret_holder import SecretHolder
-from sidekey.credentials.signing import OutgoingRequest, Unique
+from sidekey.credentials.signing import OutgoingRequest, RandomIds
 
 REDACTED: Final = b"[redacted]"
 HIDDEN: Final[Sequence[bytes]] = (REDACTED,)
@@ -31,7 +31,7 @@ _SIGNED = frozenset({"host", "content-length"})
 _BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
 
 
-class Facts(SecretHolder):
+class TemplateValues(SecretHolder):
     """What a template is filled with. `body` is `HIDDEN` where it is not to be shown.
 
     `signature` and `signatures` are the first one, and all of them as they stand among several.
@@ -40,7 +40,7 @@ class Facts(SecretHolder):
     __slots__ = ("body", "message_id", "now", "request", "signature", "signatures", "timestamp", "unique")
 
     def __init__(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique, message_id: bytes
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds, message_id: bytes
     ) -> None:
         self.request = request
         self.body = HIDDEN if body is None else body
@@ -61,10 +61,10 @@ class Facts(SecretHolder):
         self.signatures = signatures
 
 
-Value = Callable[[Facts], bytes]
+Value = Callable[[TemplateValues], bytes]
 
 
-def _body_sha256(facts: Facts) -> bytes:
+def _body_sha256(facts: TemplateValues) -> bytes:
     if facts.body is HIDDEN:
         return REDACTED
     digest = hashlib.sha256()
@@ -73,7 +73,7 @@ def _body_sha256(facts: Facts) -> bytes:
     return digest.hexdigest().encode()
 
 
-def _date(facts: Facts) -> bytes:
+def _date(facts: TemplateValues) -> bytes:
     """RFC 9110 5.6.7."""
     return formatdate(int(facts.now), usegmt=True).encode()
 
@@ -175,7 +175,7 @@ def filler(template: Template, *, before: str = "") -> Value:
         (one, two), (between, last) = values, texts
         return lambda facts: first + one(facts) + between + two(facts) + last
 
-    def fill(facts: Facts) -> bytes:
+    def fill(facts: TemplateValues) -> bytes:
         parts = [first]
         for value, text in zip(values, texts, strict=True):
             parts += value(facts), text
@@ -191,7 +191,7 @@ def _value(name: str) -> Value:
     return SENT.get(name) or KNOWN.get(name) or CARRIED[name]
 
 
-def in_pieces(template: Template) -> Callable[[Facts], list[bytes]]:
+def in_pieces(template: Template) -> Callable[[TemplateValues], list[bytes]]:
     """What fills a template that may contain the body, which stays in its pieces."""
     runs: list[Template] = []
     values: list[tuple[str, str]] = []
@@ -206,7 +206,7 @@ def in_pieces(template: Template) -> Callable[[Facts], list[bytes]]:
     if first is not None and behind == [None]:
         return lambda facts: [first(facts), *facts.body]
 
-    def fill(facts: Facts) -> list[bytes]:
+    def fill(facts: TemplateValues) -> list[bytes]:
         pieces = [] if first is None else [first(facts)]
         for text in behind:
             pieces += facts.body

@@ -11,16 +11,16 @@ from httptools import HttpParserError
 from sidekey.errors import Problem
 from sidekey.proxy.connection import BYPASS, PAUSED_FOR_TURN
 from sidekey.proxy.deadlines import NEVER, TICK
-from sidekey.proxy.downstream.request_parser import Request, RequestReader
+from sidekey.proxy.downstream.request_parser import CallerRequest, RequestReader
 from sidekey.proxy.events import CallerEvents
 from sidekey.proxy.operators import Operator
-from sidekey.proxy.transport import drop_rest, half_close, is_quiet, reset, seal_if_quiet
+from sidekey.proxy.transport import discard_input, half_close, has_no_input, reset, seal_if_quiet
 from sidekey.proxy.worker import Worker
 
 SHORT_READ: Final = 4 << 10
 """A read up to this size is parsed at once, because its length bounds the number of requests in it."""
 LINGER: Final = 2.0
-LINGER_AT_MOST: Final = 30.0
+MAX_LINGER: Final = 30.0
 """Seconds after the last byte, and in all, within which a caller must end its side once Sidekey has ended its own (RFC
 9112 9.6). Sidekey reads and discards what still comes, because a reset could overtake the response."""
 
@@ -57,14 +57,14 @@ class CallerConnection(RequestReader):
     def __init__(
         self,
         worker: Worker,
-        start: Callable[[CallerConnection, Request], CallerEvents],
+        start: Callable[[CallerConnection, CallerRequest], CallerEvents],
         operator: Operator | None = None,
     ) -> None:
         super().__init__(worker)
         self.operator: Final = operator
         self.exchange: CallerEvents | None = None
         self._start = start
-        self._request: Request | None = None
+        self._request: CallerRequest | None = None
         self._linger_until = 0.0
         self._head_due = False
         self._pumping = False
@@ -94,7 +94,7 @@ class CallerConnection(RequestReader):
         if not has_room:
             # All other connections are busy. A response before the request needs no descriptor for longer.
             self._refuse(NO_DESCRIPTOR, 0)
-            drop_rest(self.transport)
+            discard_input(self.transport)
             self.transport.close()
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -204,7 +204,7 @@ class CallerConnection(RequestReader):
         if self._request is request:
             self._await_body(request)
 
-    def _await_body(self, request: Request) -> None:
+    def _await_body(self, request: CallerRequest) -> None:
         """Set the deadline for the rest of a body, and let a long rest skip the parser."""
         if request.complete:
             self.deadline = NEVER
@@ -252,7 +252,7 @@ class CallerConnection(RequestReader):
         request = self._request
         return request is None or not (request.complete or self._paused & PAUSED_BY_BODY)
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: CallerRequest) -> None:
         exchange = self._start(self, request)
         self._carry(exchange, request)
         if request.complete:
@@ -266,7 +266,7 @@ class CallerConnection(RequestReader):
         if self._request is request and not self._paused:
             self._await_body(request)
 
-    def _carry(self, exchange: CallerEvents | None, request: Request | None) -> None:
+    def _carry(self, exchange: CallerEvents | None, request: CallerRequest | None) -> None:
         """Make this the current exchange."""
         self.exchange, self._request = exchange, request
 
@@ -365,7 +365,7 @@ class CallerConnection(RequestReader):
         """
         # A new connection has a tick for its first request too.
         is_idle = self.worker.deadlines.now - self.idle_since > TICK
-        if not patient and is_idle and is_quiet(self.transport):
+        if not patient and is_idle and has_no_input(self.transport):
             self.close(unread=True)
 
     def end(self) -> None:
@@ -374,7 +374,7 @@ class CallerConnection(RequestReader):
 
     def _close_now(self, *, cut: bool) -> None:
         if not cut:
-            drop_rest(self.transport)
+            discard_input(self.transport)
         self.close(cut=cut)
 
     def close(self, *, unread: bool = False, cut: bool = False) -> None:
@@ -403,7 +403,7 @@ class CallerConnection(RequestReader):
                 # The caller may have reset the connection.
                 transport.abort()
                 return
-            self._linger_until = now + LINGER_AT_MOST
+            self._linger_until = now + MAX_LINGER
             if not self.full:
                 self.deadline = now + LINGER
             if self._paused:
@@ -430,7 +430,7 @@ class CallerConnection(RequestReader):
             self.close(cut=True)
         elif self._line:
             self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
-        elif not is_quiet(self.transport):
+        elif not has_no_input(self.transport):
             # The loop reads this input in the same turn, so a request that came in time is answered.
             self.deadline = self.worker.deadlines.now + TICK
         else:

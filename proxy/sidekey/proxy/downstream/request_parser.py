@@ -8,7 +8,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from sidekey.errors import Problem
 from sidekey.policy.framing import CHUNKED, KNOWN_LENGTHS
-from sidekey.policy.headers import REQUEST_ROLES, Names, Role, Spelling
+from sidekey.policy.headers import REQUEST_ROLES, FieldName, FieldNames, Role
 from sidekey.policy.messages import RequestHead
 from sidekey.proxy.connection import Connection
 from sidekey.proxy.downstream import request_validation
@@ -17,7 +17,7 @@ from sidekey.proxy.transport import append_piece
 from sidekey.proxy.worker import Worker
 from sidekey.snapshot.request_rules import Rules
 
-NAMES: Final = Names(REQUEST_ROLES)
+NAMES: Final = FieldNames(REQUEST_ROLES)
 _FIRST: Final = NAMES.first
 
 HEAD_END: Final = b"\r\n\r\n"
@@ -35,7 +35,7 @@ _INTEGRATION_ID: Final = Role.INTEGRATION_ID
 _PROXY_AUTHORIZATION: Final = Role.PROXY_AUTHORIZATION
 
 
-class Request:
+class CallerRequest:
     """One request as it arrives: its head, and the pieces of its body that no exchange has taken yet.
 
     A CONNECT has no body. `rules` are those of the request's start. `problem` is set if the request could not be read:
@@ -133,8 +133,8 @@ class RequestReader(Connection):
 
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker)
-        self._queue: list[Request] = []
-        self._reading: Request | None = None
+        self._queue: list[CallerRequest] = []
+        self._reading: CallerRequest | None = None
         self._rules = worker.rules
         self._held = self._line = self._tail = b""
         self._fed = self._bodiless = self._seen = 0
@@ -177,7 +177,7 @@ class RequestReader(Connection):
             return cause.problem
         return request_validation.OTHER_VERSION if self._parser.get_method() == b"PRI" else MALFORMED
 
-    def _unreadable(self) -> Request:
+    def _unreadable(self) -> CallerRequest:
         """Take the request that is being parsed, as far as it was read."""
         reading, self._reading = self._reading, None
         if reading is not None:
@@ -186,7 +186,7 @@ class RequestReader(Connection):
         is_connect = self._parser.get_method() == b"CONNECT"
         method = b"CONNECT" if is_connect else self._method if self._in_head else b""
         target, host = (self._target, self._host) if self._in_head else (b"", None)
-        return Request(RequestHead(method, target, host, [], [], keep_alive=False), self._rules)
+        return CallerRequest(RequestHead(method, target, host, [], [], keep_alive=False), self._rules)
 
     def _feed_one(self, data: bytes) -> bool:
         """Parse a read that contains exactly one request from its first byte, as most reads do.
@@ -368,11 +368,11 @@ class RequestReader(Connection):
         else:
             self._note(spelling, value)
 
-    def _note(self, spelling: Spelling, value: bytes) -> None:
+    def _note(self, spelling: FieldName, value: bytes) -> None:
         """Record a field with a meaning to the proxy. Raises BadRequest."""
         role = spelling.role
         self._noted += 1 if role is _DROP else 1 + value.count(b",")
-        if self._noted > request_validation.MOST_MEMBERS:
+        if self._noted > request_validation.MAX_MEMBERS:
             raise BadRequest(request_validation.TOO_MANY_MEMBERS)
         if role is _CONNECTION:
             self._connection = b"%b,%b" % (self._connection, value) if self._connection else value
@@ -455,7 +455,7 @@ class RequestReader(Connection):
                 request_validation.check_line(self._line, head)
                 self._line = self._tail = b""
         self._in_head = False
-        self._reading = reading = Request(head, rules)
+        self._reading = reading = CallerRequest(head, rules)
         self._queue.append(reading)
 
     def on_body(self, chunk: bytes) -> None:

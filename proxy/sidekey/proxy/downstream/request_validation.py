@@ -14,9 +14,9 @@ OTHER_PROTOCOL: Final = Problem("not_implemented", "the protocol must be HTTP/1.
 OTHER_VERSION: Final = Problem("not_implemented", "the HTTP version must be 1.1 or 1.0", status=505)
 HEAD_TOO_LARGE: Final = Problem("request_too_large", "the head is over limits.request_head", status=431)
 TOO_MANY_FIELDS: Final = Problem("request_too_large", "the head has more fields than limits.headers", status=431)
-MOST_MEMBERS: Final = 256
+MAX_MEMBERS: Final = 256
 TOO_MANY_MEMBERS: Final = Problem(
-    "request_too_large", f"Connection, Via and fields like them have more than {MOST_MEMBERS} members", status=431
+    "request_too_large", f"Connection, Via and fields like them have more than {MAX_MEMBERS} members", status=431
 )
 TARGET_TOO_LARGE: Final = Problem("request_too_large", "the target is over limits.target", status=414)
 MALFORMED: Final = Problem("request_invalid", "the request is malformed")

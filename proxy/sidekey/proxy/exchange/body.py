@@ -11,7 +11,15 @@ from collections.abc import Iterable
 from sidekey.errors import Problem
 from sidekey.policy.headers import BODY_DIGESTS, is_plain, line_values, nominated
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.parameters import NamedAlready, Scalar, Unplaceable, UnreadableNames, check_body, media_type, placed
+from sidekey.policy.parameters import (
+    DuplicateParameter,
+    Scalar,
+    UnreadableNames,
+    UnsupportedBody,
+    check_body,
+    media_type,
+    placed,
+)
 
 
 def refusal(head: RequestHead, size: int, limit: int) -> Problem | None:
@@ -28,7 +36,7 @@ def refusal(head: RequestHead, size: int, limit: int) -> Problem | None:
         return _unplaceable("the body has a content coding, so nothing can be added to it")
     try:
         _kind(head)
-    except Unplaceable as reason:
+    except UnsupportedBody as reason:
         return _unplaceable(str(reason))
     return None
 
@@ -37,12 +45,12 @@ def conflict(head: RequestHead, body: bytes, names: Iterable[str]) -> Problem | 
     """Why a whole body cannot take fields of these names."""
     try:
         check_body(body, _kind(head), names)
-    except NamedAlready:
+    except DuplicateParameter:
         detail = "the body must not contain a field that Sidekey adds itself"
         return Problem("request_invalid", detail, denial="parameter_injected")
     except UnreadableNames as error:
         return Problem("request_invalid", f"the body {error}", denial="parameters_unreadable")
-    except Unplaceable as reason:
+    except UnsupportedBody as reason:
         return _unplaceable(str(reason))
     return None
 
@@ -55,7 +63,7 @@ def filled(head: RequestHead, body: bytes, fields: Iterable[tuple[str, Scalar]])
 def _kind(head: RequestHead) -> str:
     types = line_values(head.fields, b"content-type")
     if len(types) != 1:
-        raise Unplaceable("nothing can be added to the body: one Content-Type must name a form or JSON")
+        raise UnsupportedBody("nothing can be added to the body: one Content-Type must name a form or JSON")
     return media_type(types[0].decode("latin-1"))
 
 

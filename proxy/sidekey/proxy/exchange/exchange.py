@@ -12,13 +12,13 @@ from sidekey.errors import CALLER_GONE, Problem
 from sidekey.observe.access import AccessLine
 from sidekey.observe.metrics import APART, UNKNOWN, IntegrationStats
 from sidekey.policy.callers import Caller, find_caller
-from sidekey.policy.decide import Admitted, Denied, decide, is_forward, judge, named_id, named_origin, readmit
+from sidekey.policy.decide import Admitted, Denied, decide, decide_again, is_forward, judge, named_id, named_origin
 from sidekey.policy.framing import CHUNKED
 from sidekey.policy.headers import is_plain
 from sidekey.policy.messages import RequestHead, ResponseHead, trace_id
 from sidekey.policy.naming import PRESET, preset_id, read_naming
 from sidekey.policy.redaction import Redactor
-from sidekey.policy.tunnel import Entry
+from sidekey.policy.tunnel import TunnelEntry
 from sidekey.policy.urls import Origin
 from sidekey.presets.decide import PresetAdmitted, apply_preset, decide_preset
 from sidekey.presets.preset import OVERSIZED, Preset
@@ -26,17 +26,17 @@ from sidekey.proxy import states
 from sidekey.proxy.content_coding import UnreadableCoding, acceptable
 from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.downstream.connection import CallerConnection
-from sidekey.proxy.downstream.request_parser import Request
+from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.downstream.response_writer import local_reply, options_reply, response_head
 from sidekey.proxy.events import ExchangeEvents
 from sidekey.proxy.exchange import body as bodies
-from sidekey.proxy.exchange.response_body import HeldResponse, RedactedBody, readable_head
+from sidekey.proxy.exchange.response_body import BufferedResponse, RedactedBody, readable_head
 from sidekey.proxy.exchange.signed_request import SignedRequest
-from sidekey.proxy.exchange.timing import Waits
-from sidekey.proxy.limits import RETRY_AFTER, TOO_SLOW, HeldBody, Share
+from sidekey.proxy.exchange.timing import WaitTimes
+from sidekey.proxy.limits import RETRY_AFTER, TOO_SLOW, BufferedBody, InFlightCounter
 from sidekey.proxy.operators import Operator
 from sidekey.proxy.routing.compiled import CompiledIntegration, Destination
-from sidekey.proxy.routing.router import Index
+from sidekey.proxy.routing.router import Router
 from sidekey.proxy.transport import append_piece
 from sidekey.proxy.upstream.connection import UpstreamConnection
 from sidekey.proxy.upstream.request_writer import field_lines, line_of, request_head
@@ -129,10 +129,10 @@ class Exchange(ExchangeEvents):
     def __init__(
         self,
         worker: Worker,
-        index: Index,
+        index: Router,
         caller: CallerConnection,
-        request: Request,
-        entry: Entry | None = None,
+        request: CallerRequest,
+        entry: TunnelEntry | None = None,
     ) -> None:
         self.deadline = NEVER
         self.request_id = worker.next_id()
@@ -145,10 +145,10 @@ class Exchange(ExchangeEvents):
         self._response_phase = states.NONE
         self._integration: CompiledIntegration | None = None
         self._destination: Destination | None = None
-        self._share: Share | None = None
+        self._share: InFlightCounter | None = None
         self._grant: Grant | None = None
         self._upstream: UpstreamConnection | None = None
-        self._held: HeldResponse | None = None
+        self._held: BufferedResponse | None = None
         self._redactor: Redactor | None = None
         self._redacted: RedactedBody | None = None
         self._signature: SignedRequest | None = None
@@ -157,7 +157,7 @@ class Exchange(ExchangeEvents):
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
         self._began = 0.0
-        self._waits: Waits | None = None
+        self._waits: WaitTimes | None = None
         self._sent = self._status = 0
         self._keep_alive = request.head.keep_alive
         self._chunked = False
@@ -177,11 +177,11 @@ class Exchange(ExchangeEvents):
             self._waited().turn(former, phase, self._worker.clock())
         self._request_phase = phase
 
-    def _waited(self) -> Waits:
+    def _waited(self) -> WaitTimes:
         """What was waited for; from now on there is something to be told of it."""
         waits = self._waits
         if waits is None:
-            waits = self._waits = Waits(self._began)
+            waits = self._waits = WaitTimes(self._began)
         return waits
 
     def _enter_response(self, phase: int) -> None:
@@ -387,7 +387,7 @@ class Exchange(ExchangeEvents):
             return None
         # A preset is used with its integration, whatever passes without one.
         unmatched = None if self._preset else self._index.unmatched
-        problem = self._settle(readmit(self._request.head, resolved, unmatched)) or self._occupy()
+        problem = self._settle(decide_again(self._request.head, resolved, unmatched)) or self._occupy()
         if problem is not None:
             return problem
         self._caller.release_body()
@@ -454,7 +454,7 @@ class Exchange(ExchangeEvents):
                 # It came with the head, in one read, or fills a preset. It counts only if it has to wait for its grant.
                 self._body = request.take()
                 return self._acquire(integration, judged=judged)
-            held = HeldBody(self._worker, integration.name)
+            held = BufferedBody(self._worker, integration.name)
             signed.hold(held)
         problem = held.add(request.take(), length)
         if problem is not None:
@@ -478,7 +478,7 @@ class Exchange(ExchangeEvents):
         """Wait for a grant or a client certificate. A signed body counts as held meanwhile, or is refused."""
         signed, body = self._signature, self._body
         if signed is not None and signed.holds_body and signed.held is None and body:
-            held = HeldBody(self._worker, self._admitted().name)
+            held = BufferedBody(self._worker, self._admitted().name)
             signed.hold(held)
             problem = held.add(body, 0)
             if problem is not None:
@@ -769,7 +769,7 @@ class Exchange(ExchangeEvents):
         if self._response_phase != states.NONE:
             self._enter_response(states.NONE)
 
-    def _judge_response(self, held: HeldResponse) -> None:
+    def _judge_response(self, held: BufferedResponse) -> None:
         """Ask whether a response refuses the grant: it stays back while a newer one is fetched, else it goes on.
 
         It goes to the caller unchanged in all cases but one: a newer grant is to be had, and the request can be written
@@ -848,7 +848,7 @@ class Exchange(ExchangeEvents):
             if head.status in self._admitted().watched:
                 self._note_head()
                 self._enter_response(states.HELD)
-                self._held = HeldResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
+                self._held = BufferedResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
             else:
                 out = pieces
                 if body:
@@ -972,7 +972,7 @@ class Exchange(ExchangeEvents):
     def _chunk(body: list[bytes]) -> list[bytes]:
         return [b"%x\r\n" % sum(map(len, body)), *body, b"\r\n"]
 
-    def _keep_back(self, held: HeldResponse, body: list[bytes], *, whole: bool) -> None:
+    def _keep_back(self, held: BufferedResponse, body: list[bytes], *, whole: bool) -> None:
         """Keep back a piece of the body; a response that turns out too long is judged now."""
         held.add(body, whole=whole)
         if whole:
@@ -980,7 +980,7 @@ class Exchange(ExchangeEvents):
         if self._response_phase == states.HELD and (whole or held.is_full):
             self._judge_response(held)
 
-    def _pass_on(self, held: HeldResponse) -> None:
+    def _pass_on(self, held: BufferedResponse) -> None:
         """Give a held response to the caller; more of its body may follow."""
         self._held = None
         if held.whole:

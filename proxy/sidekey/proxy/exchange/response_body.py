@@ -10,11 +10,11 @@ from sidekey.policy.messages import ResponseHead
 from sidekey.policy.redaction import RedactedStream, Redactor
 from sidekey.proxy.content_coding import GzipDecoder, is_gzip
 
-MOST: Final = 64 << 10
+MAX_BUFFERED: Final = 64 << 10
 """Bytes of a response's body that are kept back; a longer one is judged by its status alone."""
 
 
-class HeldResponse:
+class BufferedResponse:
     """The head as it goes to the caller, and what has come of the body, unframed.
 
     `chunked` says that the body goes to the caller in chunks, `readable` that it has no content coding. `whole` is set
@@ -40,7 +40,7 @@ class HeldResponse:
     @property
     def is_full(self) -> bool:
         """Whether the body is longer than what is kept back."""
-        return self._size > MOST
+        return self._size > MAX_BUFFERED
 
     @property
     def content(self) -> bytes | None:

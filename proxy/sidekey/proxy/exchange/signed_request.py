@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from sidekey.credentials.signing import UNDRAWN, OutgoingRequest, Signer, Unique
+from sidekey.credentials.signing import UNDRAWN, OutgoingRequest, RandomIds, Signer
 from sidekey.errors import Problem
-from sidekey.proxy.limits import HeldBody
+from sidekey.proxy.limits import BufferedBody
 
 INLINE: Final = 256 << 10
 """Bytes of a body that is signed at once; a longer one is hashed in a thread, so that nobody waits for it."""
 
-_AT_ONCE: Final = 64 << 10
+_PIECE: Final = 64 << 10
 """Bytes of a body that are written in one piece."""
 _RANDOM: Final = 16
 _NOTHING: Final[list[bytes]] = []
@@ -57,13 +57,13 @@ class SignedRequest:
         self._reads_body: Final = reads_body
         self.holds_body: Final = reads_body and not fills_body
         self.streams_body: Final = not (reads_body or fills_body)
-        self.held: HeldBody | None = None
+        self.held: BufferedBody | None = None
         self.is_written = True
         self.is_due = self._in_thread = self._is_over = False
         self._message = b""
         self._rest = _NOTHING
 
-    def hold(self, held: HeldBody) -> None:
+    def hold(self, held: BufferedBody) -> None:
         """Hold the body from now on."""
         self.held = held
 
@@ -84,12 +84,12 @@ class SignedRequest:
         unique, body = self._unique(signer), self._body if self._reads_body else _NOTHING
         return lambda: signer.sign(outgoing, body, now, unique)
 
-    def _unique(self, signer: Signer) -> Unique:
+    def _unique(self, signer: Signer) -> RandomIds:
         if not signer.draws:
             return UNDRAWN
         drawn = os.urandom(2 * _RANDOM)
         message = self._message = self._message or drawn[_RANDOM:]
-        return Unique(message, drawn[:_RANDOM])
+        return RandomIds(message, drawn[:_RANDOM])
 
     def begin_in_thread(self) -> None:
         """A thread reads the body until `leave_thread`."""
@@ -112,7 +112,7 @@ class SignedRequest:
             signature = signer.sign(outgoing, body if self._reads_body else _NOTHING, wall(), self._unique(signer))
         self._body, self._signature = _NOTHING, None
         pieces = [outgoing.method, b" ", outgoing.target, b" HTTP/1.1", *outgoing.lines, *signature, b"\r\n\r\n"]
-        if self._size <= _AT_ONCE:
+        if self._size <= _PIECE:
             pieces += body
             if self.held is not None:
                 self.held.release(self._size)
@@ -131,7 +131,7 @@ class SignedRequest:
         rest = self._rest
         piece = rest.pop()
         pieces, size = [piece], len(piece)
-        while rest and size + len(rest[-1]) <= _AT_ONCE:
+        while rest and size + len(rest[-1]) <= _PIECE:
             piece = rest.pop()
             pieces.append(piece)
             size += len(piece)

@@ -6,7 +6,7 @@ from sidekey.observe.metrics import Metrics
 from sidekey.proxy.states import ACQUIRING, CONNECTING, OVER, RENEWING
 
 
-class Waits:
+class WaitTimes:
     """Seconds that were waited for grants, for connections, and for the head of the response; 0 where nothing was.
 
     Only of an exchange that waited: of any other, everything but the response came at its beginning, and all of the

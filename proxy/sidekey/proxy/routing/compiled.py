@@ -19,7 +19,7 @@ from sidekey.policy.redaction import Redactor, searchable
 from sidekey.policy.targets import Policy, Prefix, parse_learnt, upgrade
 from sidekey.policy.urls import Origin, Target
 from sidekey.presets.preset import METHOD, Preset
-from sidekey.proxy.limits import Share, Shares
+from sidekey.proxy.limits import InFlightCounter, InFlightCounters
 from sidekey.proxy.upstream.pool import Pool
 from sidekey.proxy.upstream.pools import Pools
 from sidekey.proxy.upstream.request_writer import line_of
@@ -51,7 +51,7 @@ class Route:
         "share",
     )
 
-    def __init__(self, origin: Origin, pool: Pool | None, share: Share) -> None:
+    def __init__(self, origin: Origin, pool: Pool | None, share: InFlightCounter) -> None:
         self.origin: Final = origin
         self.share: Final = share
         self.pool = pool
@@ -158,7 +158,7 @@ class CompiledIntegration:
         certificate: IdentitySource | None,
         *,
         pools: Pools,
-        shares: Shares,
+        shares: InFlightCounters,
         changed: Callable[[CompiledIntegration], None],
     ) -> None:
         places = integration.traits.places
@@ -182,7 +182,7 @@ class CompiledIntegration:
         self._pools = pools
         self._shares = shares
         counts_alone = unresolved or bool(integration.in_flight)
-        self.share: Final = Share(shares, self.name, integration.in_flight) if counts_alone else None
+        self.share: Final = InFlightCounter(shares, self.name, integration.in_flight) if counts_alone else None
         self._changed = changed
         self._learnt: Grant | None = None
         self._redactor: tuple[Grant, Redactor | None] | None = None
@@ -196,13 +196,13 @@ class CompiledIntegration:
         """Apply these rules from now on."""
         self.rules = rules
         base = rules.base
-        marks = quick_marks(rules.policy)
+        marks = forbidden_segments(rules.policy)
         self._marks = marks or ()
         # Only the full parser finds such a parameter, and normalises a spelling.
         self._judges_query = bool(rules.parameters) or rules.spelling is not None
         self._judges_methods = rules.own.methods is not None
         self._plain = _PLAIN if rules.spelling is None else PLAIN.fullmatch
-        self._quick = marks is not None and base is not None and quick_base(rules.policy, base)
+        self._quick = marks is not None and base is not None and fast_base(rules.policy, base)
         if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self._marks):
             # A target at the reverse proxy could be the base itself, or lie just below it.
             self._quick = False
@@ -289,7 +289,7 @@ class CompiledIntegration:
             Prefix(domain.origin, policy.path) for domain in policy.domains if not domain.wildcard
         ]
         for base in reversed(bases):
-            if base.origin != policy.placeholder_origin and quick_base(policy, base):
+            if base.origin != policy.placeholder_origin and fast_base(policy, base):
                 entry = (self._route(base.origin), base.path.encode("latin-1"))
                 entries[str(base.origin).encode()] = entry
                 plain = base.origin._replace(scheme="http", port=80)
@@ -316,7 +316,9 @@ class CompiledIntegration:
         route = self._routes.get(origin)
         if route is None:
             pool = self._pools.find(origin, self.integration, None) if self.certificate is None else None
-            route = self._routes[origin] = Route(origin, pool, self.share or Share(self._shares, str(origin), 0))
+            route = self._routes[origin] = Route(
+                origin, pool, self.share or InFlightCounter(self._shares, str(origin), 0)
+            )
         return route
 
     @property
@@ -365,7 +367,7 @@ def _target(origin: Origin, path: bytes) -> Target:
     return Target(origin, path_text or "/", query if mark else None)
 
 
-def quick_base(policy: Policy, base: Prefix) -> bool:
+def fast_base(policy: Policy, base: Prefix) -> bool:
     """Return True if the base plus any plain rest without a mark is inside the policy.
 
     The path of the base must be plain, and the base an allowed prefix, or in an allowed domain without prefixes.
@@ -382,7 +384,7 @@ def quick_base(policy: Policy, base: Prefix) -> bool:
     return any(prefix.origin == base.origin and prefix.path == base.path for prefix in policy.prefixes)
 
 
-def quick_marks(policy: Policy) -> tuple[bytes, ...] | None:
+def forbidden_segments(policy: Policy) -> tuple[bytes, ...] | None:
     """Return the last segments of the forbidden paths, or None if one of these is not plain itself.
 
     A plain path that has no colon, and none of these segments in any case, is no forbidden path.

@@ -11,23 +11,23 @@ from sidekey.credentials.certificates.identity import IdentitySource
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import IntegrationStats, Metrics
 from sidekey.policy.callers import Caller
-from sidekey.policy.decide import STORE_UNREAD, Unmatched, may_not_tunnel
+from sidekey.policy.decide import STORE_UNREAD, PassthroughPolicy, may_not_tunnel
 from sidekey.policy.match import Coverage, Matching
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.naming import LONGEST_HOST, PRESET, REVERSE, is_own_host, preset_id
-from sidekey.policy.tunnel import Entry
+from sidekey.policy.naming import MAX_HOST_LENGTH, PRESET, REVERSE, is_own_host, preset_id
+from sidekey.policy.tunnel import TunnelEntry
 from sidekey.policy.urls import InvalidTarget, parse_target
 from sidekey.presets.preset import Preset
-from sidekey.proxy.limits import Shares
+from sidekey.proxy.limits import InFlightCounters
 from sidekey.proxy.routing.compiled import CompiledIntegration, Destination
 from sidekey.proxy.upstream.pool import may_use
 from sidekey.proxy.upstream.pools import Pools
-from sidekey.snapshot.snapshot import Integration, Passing, Snapshot
+from sidekey.snapshot.snapshot import Integration, Passthrough, Snapshot
 
 HOSTS_LIMIT: Final = 1024
 TARGETS_LIMIT: Final = 1024
-LONGEST_TARGET: Final = 256
-RELEASED_AT_ONCE: Final = 256
+MAX_TARGET_LENGTH: Final = 256
+RELEASE_BATCH: Final = 256
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ _INVALID: Final = Problem(
 _UNREADABLE: Final = Problem("credential_unavailable", "a value cannot be read", error="proxy_configuration_error")
 
 
-class Index:
+class Router:
     """The integrations of the snapshot in use, as the data plane finds them.
 
     `source_of` makes the grant source of an integration, `identity_of` finds where its client certificate is, if it has
@@ -75,7 +75,7 @@ class Index:
         snapshot: Snapshot,
         instance: bytes,
         pools: Pools,
-        shares: Shares,
+        shares: InFlightCounters,
         metrics: Metrics,
         *,
         source_of: Callable[[Integration], GrantSource],
@@ -95,7 +95,7 @@ class Index:
         self._snapshot = snapshot
         self._own_names = frozenset(snapshot.listen.names)
         self._stored_at = frozenset(snapshot.ca.hosts)
-        self._unmatched: Unmatched[CompiledIntegration] | None = None
+        self._unmatched: PassthroughPolicy[CompiledIntegration] | None = None
         self._unmatched = self._unmatched_by(snapshot.passing)
 
     # What a request asks for.
@@ -106,7 +106,7 @@ class Index:
         return self._instance
 
     @property
-    def unmatched(self) -> Unmatched[CompiledIntegration] | None:
+    def unmatched(self) -> PassthroughPolicy[CompiledIntegration] | None:
         """How targets of the forward proxy that no integration covers go on."""
         return self._unmatched
 
@@ -121,7 +121,7 @@ class Index:
         return self._stored_at
 
     def find_quickly(
-        self, head: RequestHead, integration: bytes, caller: Caller | None, entry: Entry | None
+        self, head: RequestHead, integration: bytes, caller: Caller | None, entry: TunnelEntry | None
     ) -> Destination | None:
         """Find where a plain request goes, or return None if `core.decide` must read it. Never denies.
 
@@ -147,7 +147,7 @@ class Index:
                 self._remember(target, known)
         return known
 
-    def _find_forward(self, head: RequestHead, name: bytes, entry: Entry | None) -> Destination | None:
+    def _find_forward(self, head: RequestHead, name: bytes, entry: TunnelEntry | None) -> Destination | None:
         """Find the destination of an absolute URL, or of the one that a path in a tunnel stands for."""
         url = head.target
         if entry is not None:
@@ -243,7 +243,7 @@ class Index:
             if len(self._hosts) >= HOSTS_LIMIT:
                 self._hosts.clear()
             known = host is None or is_own_host(host.strip(b" \t"), self._own_names)
-            if host is None or len(host) <= LONGEST_HOST:
+            if host is None or len(host) <= MAX_HOST_LENGTH:
                 self._hosts[host] = known
         return known
 
@@ -277,7 +277,7 @@ class Index:
 
     def _remember(self, target: bytes, known: Destination) -> None:
         """Keep the quick reading of a target: most services send to few. What is long or many is read again."""
-        if len(target) <= LONGEST_TARGET:
+        if len(target) <= MAX_TARGET_LENGTH:
             if len(self._targets) >= TARGETS_LIMIT:
                 self._targets.clear()
             self._targets[target] = known
@@ -288,7 +288,7 @@ class Index:
 
     # Targets that no integration covers.
 
-    def _unmatched_by(self, rules: Passing | None) -> Unmatched[CompiledIntegration] | None:
+    def _unmatched_by(self, rules: Passthrough | None) -> PassthroughPolicy[CompiledIntegration] | None:
         """How those go on by the rules of a snapshot.
 
         What stands for their integration outlives a snapshot where the next one trusts the same CAs, and its
@@ -301,7 +301,9 @@ class Index:
             candidate = former.candidate
         else:
             candidate = self._compile(rules.nobody, self._metrics.passed)
-        return Unmatched(candidate, rules.coverage, rules.unresolved, rules.ports, awaits_store=rules.awaits_store)
+        return PassthroughPolicy(
+            candidate, rules.coverage, rules.unresolved, rules.ports, awaits_store=rules.awaits_store
+        )
 
     def _cover_resolved(self) -> None:
         """Take into account what came of integrations that were unresolved when the config was loaded."""
@@ -316,7 +318,7 @@ class Index:
         if known and unmatched is not None:
             coverage = unmatched.coverage | Coverage.of(each.policy for each in known)
             unresolved = unmatched.unresolved - {each.id for each in known}
-            self._unmatched = Unmatched(
+            self._unmatched = PassthroughPolicy(
                 unmatched.candidate, coverage, unresolved, unmatched.ports, awaits_store=unmatched.awaits_store
             )
 
@@ -398,6 +400,6 @@ class Index:
 
 def _release_gradually(objects: list[T]) -> None:
     """Let go of objects a few at a time: ten thousand in one go would hold every request up."""
-    del objects[-RELEASED_AT_ONCE:]
+    del objects[-RELEASE_BATCH:]
     if objects:
         asyncio.get_running_loop().call_soon(_release_gradually, objects)

@@ -11,18 +11,18 @@ from sidekey.ca.leaf_source import LeafSource
 from sidekey.errors import CALLER_GONE, Problem, ProblemError
 from sidekey.observe.access import AccessLine
 from sidekey.observe.metrics import UNKNOWN
-from sidekey.policy.decide import Denied, Tunnelled, decide_connect, named_id
+from sidekey.policy.decide import Denied, TunnelAdmitted, decide_connect, named_id
 from sidekey.policy.messages import trace_id
 from sidekey.policy.urls import Authority
 from sidekey.proxy.downstream.connection import NO_DESCRIPTOR, CallerConnection
-from sidekey.proxy.downstream.request_parser import Request
+from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.downstream.response_writer import REQUEST_ID, local_reply
 from sidekey.proxy.events import CallerEvents
 from sidekey.proxy.routing.compiled import CompiledIntegration
-from sidekey.proxy.routing.router import RELOADED, Index
-from sidekey.proxy.tunnel.passthrough import Passage
+from sidekey.proxy.routing.router import RELOADED, Router
+from sidekey.proxy.tunnel.passthrough import PassthroughTunnel
 from sidekey.proxy.tunnel.registry import RETRY_AFTER, Tunnels
-from sidekey.proxy.tunnel.tunnel import About, Lifetime, Tunnel, caller_name
+from sidekey.proxy.tunnel.tunnel import ConnectInfo, Tunnel, TunnelRecord, caller_name
 from sidekey.proxy.upstream.pools import Pools
 from sidekey.proxy.worker import Worker
 from sidekey.snapshot.snapshot import NOBODY
@@ -35,10 +35,10 @@ _UNSIGNED: Final = Problem(
     "overloaded", "the certificate for the host was not signed within timeouts.connect", headers=(RETRY_AFTER,)
 )
 
-Opened = Tunnelled[CompiledIntegration]
+Opened = TunnelAdmitted[CompiledIntegration]
 
 
-class Negotiation(CallerEvents):
+class ConnectHandler(CallerEvents):
     """What answers one CONNECT. Once it has answered, nothing of it is left but the tunnel.
 
     `_candidate` is the integration that was named, as far as that may be told; `_authority` the target, once it was
@@ -67,13 +67,13 @@ class Negotiation(CallerEvents):
     def __init__(
         self,
         worker: Worker,
-        index: Index,
+        index: Router,
         pools: Pools,
         tunnels: Tunnels,
         leaves: LeafSource,
         *,
         caller: CallerConnection,
-        request: Request,
+        request: CallerRequest,
     ) -> None:
         self._worker = worker
         self._index = index
@@ -88,7 +88,7 @@ class Negotiation(CallerEvents):
         self._is_over = False
         self._authority: Authority | None = None
         self._candidate: CompiledIntegration | None = None
-        self._lifetime: Lifetime | None = None
+        self._lifetime: TunnelRecord | None = None
 
     # Decisions.
 
@@ -115,8 +115,8 @@ class Negotiation(CallerEvents):
         problem = self._tunnels.enter(caller_name(opened), request.rules)
         if problem is not None:
             return problem
-        about = About(self._request_id.decode(), self._caller.address, self._began)
-        self._lifetime = Lifetime(self._worker, self._tunnels, opened, about)
+        about = ConnectInfo(self._request_id.decode(), self._caller.address, self._began)
+        self._lifetime = TunnelRecord(self._worker, self._tunnels, opened, about)
         if opened.candidate is not None and opened.candidate.rules.unresolved:
             self._wait(self._resolve)
             return None
@@ -171,7 +171,7 @@ class Negotiation(CallerEvents):
 
     async def _connect(self, opened: Opened, nobody: CompiledIntegration) -> None:
         worker, timeouts = self._worker, self._request.rules.timeouts
-        passage = Passage(worker, self._admitted(), timeouts.tunnel_idle)
+        passage = PassthroughTunnel(worker, self._admitted(), timeouts.tunnel_idle)
         if not worker.enter_passage(passage):
             raise ProblemError(NO_DESCRIPTOR)
         origin, far = opened.authority.origin("http"), passage.far
@@ -195,7 +195,7 @@ class Negotiation(CallerEvents):
         """The seconds for which a connection has been awaited; 0 where none is."""
         return self._worker.clock() - self._dialled_at if self._dialled_at else 0.0
 
-    def _admitted(self) -> Lifetime:
+    def _admitted(self) -> TunnelRecord:
         lifetime = self._lifetime
         if lifetime is None:
             raise RuntimeError("the tunnel was not admitted")
@@ -203,7 +203,7 @@ class Negotiation(CallerEvents):
 
     # Responses.
 
-    def _grant(self, tunnel: Tunnel | Passage) -> bool:
+    def _grant(self, tunnel: Tunnel | PassthroughTunnel) -> bool:
         """Say that the tunnel begins, and let it; whether it does: the caller may have left, or a drain be further."""
         if not self._is_over and self._worker.finishing:
             self._fail(_STOPPING)

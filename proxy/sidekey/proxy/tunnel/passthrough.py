@@ -8,20 +8,20 @@ from typing import Final, cast
 from sidekey.proxy import states
 from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.transport import WRITE_BUFFER, address_of, reset
-from sidekey.proxy.tunnel.tunnel import Lifetime
+from sidekey.proxy.tunnel.tunnel import TunnelRecord
 from sidekey.proxy.worker import Worker
 
 
-class End(asyncio.Protocol):
+class RelayEnd(asyncio.Protocol):
     """One end of the tunnel. It writes what it receives to the other end, as fast as that takes it."""
 
     __slots__ = ("_passage", "has_ended", "is_lost", "other", "received", "transport")
 
     transport: asyncio.Transport
 
-    def __init__(self, passage: Passage) -> None:
+    def __init__(self, passage: PassthroughTunnel) -> None:
         self._passage = passage
-        self.other: End | None = None
+        self.other: RelayEnd | None = None
         self.received = 0
         self.has_ended = self.is_lost = False
 
@@ -35,7 +35,7 @@ class End(asyncio.Protocol):
         self.transport = transport
         transport.set_write_buffer_limits(WRITE_BUFFER)
 
-    def join(self, other: End) -> None:
+    def join(self, other: RelayEnd) -> None:
         """Forward to this end from now on."""
         self.other = other
 
@@ -88,7 +88,7 @@ class End(asyncio.Protocol):
         self._passage.lost()
 
 
-class Passage:
+class PassthroughTunnel:
     """The tunnel: its two ends, its deadline, and its line in the log.
 
     `seconds` is `timeouts.tunnel_idle` at the CONNECT. A later reload does not change it.
@@ -96,17 +96,17 @@ class Passage:
 
     __slots__ = ("_connecting", "_far", "_lifetime", "_near", "_seconds", "_worker", "deadline")
 
-    def __init__(self, worker: Worker, lifetime: Lifetime, seconds: float) -> None:
+    def __init__(self, worker: Worker, lifetime: TunnelRecord, seconds: float) -> None:
         self.deadline = NEVER
         self._worker: Final = worker
         self._lifetime: Final = lifetime
         self._seconds: Final = seconds
         self._connecting = 0.0
-        self._near = End(self)
-        self._far = End(self)
+        self._near = RelayEnd(self)
+        self._far = RelayEnd(self)
 
     @property
-    def far(self) -> End:
+    def far(self) -> RelayEnd:
         """The end at the target. It is connected first."""
         return self._far
 

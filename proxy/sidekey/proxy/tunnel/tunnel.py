@@ -9,16 +9,16 @@ from typing import Final, NamedTuple, cast
 from sidekey.network.tls_server import handshake_outcome
 from sidekey.network.tls_transport import TlsTransport
 from sidekey.observe.access import AccessLine
-from sidekey.policy.decide import Tunnelled
-from sidekey.policy.tunnel import Entry
+from sidekey.policy.decide import TunnelAdmitted
+from sidekey.policy.tunnel import TunnelEntry
 from sidekey.proxy import states
 from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.downstream.connection import CallerConnection
-from sidekey.proxy.downstream.request_parser import Request
+from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.events import CallerEvents
 from sidekey.proxy.exchange.exchange import Exchange
 from sidekey.proxy.routing.compiled import CompiledIntegration
-from sidekey.proxy.routing.router import Index
+from sidekey.proxy.routing.router import Router
 from sidekey.proxy.transport import seal_if_quiet
 from sidekey.proxy.tunnel.registry import Tunnels
 from sidekey.proxy.worker import Worker
@@ -28,7 +28,7 @@ TLS_HANDSHAKE: Final = 0x16
 """The first byte of TLS (RFC 8446 5.1), with which no HTTP method begins."""
 
 
-class About(NamedTuple):
+class ConnectInfo(NamedTuple):
     """The ID, peer and start of a CONNECT, for the tunnel's line in the log."""
 
     request_id: str
@@ -36,7 +36,7 @@ class About(NamedTuple):
     began: float
 
 
-class Lifetime:
+class TunnelRecord:
     """Bookkeeping of one tunnel: its phase, counters, and line in the log.
 
     `phase` is one of `core.phases`. It keeps only the name of the CONNECT's integration: each request in the tunnel is
@@ -45,7 +45,9 @@ class Lifetime:
 
     __slots__ = ("_about", "_authority", "_caller", "_integration", "_mode", "_tunnels", "_worker", "phase")
 
-    def __init__(self, worker: Worker, tunnels: Tunnels, opened: Tunnelled[CompiledIntegration], about: About) -> None:
+    def __init__(
+        self, worker: Worker, tunnels: Tunnels, opened: TunnelAdmitted[CompiledIntegration], about: ConnectInfo
+    ) -> None:
         candidate = opened.candidate
         self.phase = states.NEGOTIATING
         self._about: Final = about
@@ -120,7 +122,7 @@ class Lifetime:
         return True
 
 
-def caller_name(opened: Tunnelled[CompiledIntegration]) -> str:
+def caller_name(opened: TunnelAdmitted[CompiledIntegration]) -> str:
     """Return the name of the tunnel's caller. It is empty if callers are not checked."""
     return "" if opened.caller is None else opened.caller.name
 
@@ -169,9 +171,9 @@ class Tunnel(asyncio.Protocol):
     def __init__(
         self,
         worker: Worker,
-        index: Index,
-        lifetime: Lifetime,
-        opened: Tunnelled[CompiledIntegration],
+        index: Router,
+        lifetime: TunnelRecord,
+        opened: TunnelAdmitted[CompiledIntegration],
         context: ssl.SSLContext,
     ) -> None:
         self.deadline = NEVER
@@ -179,7 +181,7 @@ class Tunnel(asyncio.Protocol):
         self._index = index
         self._lifetime = lifetime
         self._entry = opened.entry("https")
-        self._plain: Entry | None = opened.entry("http")
+        self._plain: TunnelEntry | None = opened.entry("http")
         self._context: ssl.SSLContext | None = context
         self._tls: TlsTransport | None = None
         self._transport: asyncio.Transport | None = None
@@ -246,7 +248,7 @@ class Tunnel(asyncio.Protocol):
         self._release()
         self._lifetime.open(states.OPEN, mode)
 
-    def start(self, connection: CallerConnection, request: Request) -> CallerEvents:
+    def start(self, connection: CallerConnection, request: CallerRequest) -> CallerEvents:
         """Create the exchange for a request in the tunnel."""
         return Exchange(self._worker, self._index, connection, request, self._entry)
 

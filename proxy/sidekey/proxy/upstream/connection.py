@@ -23,7 +23,7 @@ PAUSED_BY_CALLER: Final = 2
 """The caller does not take more of the response."""
 
 
-class Home(ABC):
+class ConnectionOwner(ABC):
     """The owner of a connection: a pool."""
 
     __slots__ = ()
@@ -65,7 +65,7 @@ class UpstreamConnection(ResponseReader):
         "reused",
     )
 
-    def __init__(self, worker: Worker, home: Home) -> None:
+    def __init__(self, worker: Worker, home: ConnectionOwner) -> None:
         super().__init__(worker)
         self.home = home
         self.exchange: ExchangeEvents | None = None

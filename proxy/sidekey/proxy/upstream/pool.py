@@ -16,8 +16,8 @@ from sidekey.network.tls_sessions import Sessions
 from sidekey.observe.metrics import IntegrationStats
 from sidekey.policy.addresses import Address, AllowPrivate
 from sidekey.policy.urls import Origin
-from sidekey.proxy.transport import descriptor_of, has_arrived
-from sidekey.proxy.upstream.connection import Home, UpstreamConnection
+from sidekey.proxy.transport import descriptor_of, has_input
+from sidekey.proxy.upstream.connection import ConnectionOwner, UpstreamConnection
 from sidekey.proxy.worker import Worker
 from sidekey.snapshot.snapshot import Integration, Trust
 
@@ -25,7 +25,7 @@ PROBE_AFTER: Final = 1.0
 """Seconds of idleness after which the pool probes a connection before its reuse."""
 
 
-class Key(NamedTuple):
+class PoolKey(NamedTuple):
     """The properties that two exchanges must share to use the same connection."""
 
     origin: Origin
@@ -37,13 +37,13 @@ class Key(NamedTuple):
     """Of the client certificate; empty if there is none."""
 
 
-def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Key:
+def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> PoolKey:
     """Return the key for an origin with an integration's trust, dialling rules and client certificate."""
     fingerprint = "" if identity is None else identity.fingerprint
-    return Key(origin, integration.trust, integration.allow_private, integration.source_address, fingerprint)
+    return PoolKey(origin, integration.trust, integration.allow_private, integration.source_address, fingerprint)
 
 
-def may_use(integration: Integration | None, key: Key) -> bool:
+def may_use(integration: Integration | None, key: PoolKey) -> bool:
     """Return True if the integration's policy, trust and certificate allow it to use connections of this key."""
     if integration is None:
         return False
@@ -81,7 +81,7 @@ class Waiter(Protocol):
         ...
 
 
-class Registry(Protocol):
+class PoolRegistry(Protocol):
     """The object that knows all pools, as one pool sees it."""
 
     def in_use(self, pool: Pool) -> None:
@@ -97,7 +97,7 @@ class Registry(Protocol):
         ...
 
 
-class Pool(Home):
+class Pool(ConnectionOwner):
     """The connections of one key, and the exchanges that wait for one.
 
     `take` returns the idle connection that was used last. If there is none, an exchange waits in line (`enqueue`): the
@@ -121,7 +121,7 @@ class Pool(Home):
     )
 
     def __init__(
-        self, worker: Worker, dialer: Dialer, key: Key, identity: ClientIdentity | None, *, registry: Registry
+        self, worker: Worker, dialer: Dialer, key: PoolKey, identity: ClientIdentity | None, *, registry: PoolRegistry
     ) -> None:
         self.worker: Final = worker
         self.key: Final = key
@@ -352,4 +352,4 @@ class Pool(Home):
 def quiet(connection: UpstreamConnection) -> bool:
     """Return True if an idle connection has no input. An end of stream or stray bytes make it unusable."""
     descriptor = descriptor_of(connection.transport)
-    return descriptor >= 0 and not has_arrived(descriptor)
+    return descriptor >= 0 and not has_input(descriptor)

@@ -10,7 +10,7 @@ from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import IntegrationStats
 from sidekey.policy.urls import Origin
-from sidekey.proxy.upstream.pool import Key, Pool, key_of
+from sidekey.proxy.upstream.pool import Pool, PoolKey, key_of
 from sidekey.proxy.worker import Worker
 from sidekey.snapshot.snapshot import Integration
 
@@ -25,7 +25,7 @@ class Pools:
     def __init__(self, worker: Worker, dialer: Dialer) -> None:
         self._worker = worker
         self._dialer = dialer
-        self._by_key: dict[Key, Pool] = {}
+        self._by_key: dict[PoolKey, Pool] = {}
         self._in_use: set[Pool] = set()
 
     def find(self, origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Pool:

@@ -8,13 +8,13 @@ from httptools import HttpParserError, HttpResponseParser
 
 from sidekey.policy import framing
 from sidekey.policy.framing import BODYLESS
-from sidekey.policy.headers import RESPONSE_ROLES, Names, Role, tokens
+from sidekey.policy.headers import RESPONSE_ROLES, FieldNames, Role, tokens
 from sidekey.policy.messages import ResponseHead
 from sidekey.proxy.connection import Connection
 from sidekey.proxy.worker import Worker
 from sidekey.snapshot.request_rules import Limits, Rules
 
-NAMES: Final = Names(RESPONSE_ROLES)
+NAMES: Final = FieldNames(RESPONSE_ROLES)
 _FIRST: Final = NAMES.first
 
 # Looking up a member of an enum is slow, and these are compared for each header field.

@@ -126,7 +126,7 @@ def _header(token: str) -> dict[str, Any]:
 PREFIX: Final = "oidc:"
 """Begins an identity. The name of an operator's token cannot contain a colon."""
 
-_LONGEST_LABEL: Final = 100
+_MAX_LABEL_LENGTH: Final = 100
 _RANKS: Final[tuple[Role, ...]] = ("sender", "viewer", "editor", "admin")
 
 
@@ -191,4 +191,4 @@ def _label(value: object) -> str:
     if not isinstance(value, str):
         return ""
     shown = (char for char in value if unicodedata.category(char)[0] != "C" and char not in "\u2028\u2029")
-    return "".join(shown).strip()[:_LONGEST_LABEL]
+    return "".join(shown).strip()[:_MAX_LABEL_LENGTH]

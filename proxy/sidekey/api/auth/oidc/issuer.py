@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from sidekey.api.auth.oidc.attempt import Attempt
 from sidekey.api.auth.oidc.errors import IssuerUnavailable, LoginRefused
-from sidekey.credentials.base import Call, CallFault, Pairs, Reply
+from sidekey.credentials.base import Call, CallError, Pairs, Reply
 from sidekey.credentials.calls import form, json_object, with_query
 from sidekey.credentials.oauth2.client_authentication import Client
 from sidekey.network.fetch import Fetcher
@@ -17,7 +17,7 @@ from sidekey.policy.urls import InvalidTarget, parse_target
 from sidekey.snapshot.admin import OidcRules
 
 _TIMEOUT: Final = 10.0
-_LARGEST: Final = 256 << 10
+_MAX_RESPONSE_SIZE: Final = 256 << 10
 
 _LIFE: Final = 3600.0
 """Seconds that discovery and keys are cached."""
@@ -150,9 +150,9 @@ class Issuer:
                 allow_private=self.rules.allow_private,
                 source_address=None,
                 timeout=_TIMEOUT,
-                largest=_LARGEST,
+                largest=_MAX_RESPONSE_SIZE,
             )
-        except CallFault as fault:
+        except CallError as fault:
             raise IssuerUnavailable(fault.reason) from None
 
 

@@ -14,19 +14,19 @@ from typing import Final
 from sidekey.api.auth.oidc.errors import TooManyLogins
 from sidekey.policy.addresses import literal, unwrap
 
-_AT_ONCE: Final = 4
+_MAX_PARALLEL: Final = 4
 _IN_A_MINUTE: Final = 10
 _MINUTE: Final = 60.0
 
-_LONGEST_WAIT: Final = 5.0
+_MAX_WAIT: Final = 5.0
 """Seconds that a log-in waits for those of the same address."""
 
-_MOST_ADDRESSES: Final = 1000
+_MAX_ADDRESSES: Final = 1000
 
 
 @dataclass(slots=True)
 class _Address:
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MAX_PARALLEL))
     begun: deque[float] = field(default_factory=deque)
 
 
@@ -42,7 +42,7 @@ class LoginLimits:
         network = _network(address)
         found = self._addresses.setdefault(network, _Address())
         self._addresses.move_to_end(network)
-        if len(self._addresses) > _MOST_ADDRESSES:
+        if len(self._addresses) > _MAX_ADDRESSES:
             self._addresses.popitem(last=False)
         now = time.monotonic()
         while found.begun and now - found.begun[0] >= _MINUTE:
@@ -51,7 +51,7 @@ class LoginLimits:
             raise TooManyLogins(ceil(found.begun[0] + _MINUTE - now))
         found.begun.append(now)
         try:
-            async with asyncio.timeout(_LONGEST_WAIT):
+            async with asyncio.timeout(_MAX_WAIT):
                 await found.turns.acquire()
         except TimeoutError:
             raise TooManyLogins(1) from None
