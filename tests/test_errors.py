@@ -117,7 +117,7 @@ def test_every_place_that_denies_says_why() -> None:
         if isinstance(code, ast.Constant):
             assert (code.value in DENYING) <= ("denial" in named), place
         else:
-            assert "denial" in named or place.startswith("request_rules.py"), place
+            assert "denial" in named or place.startswith("request_validation.py"), place
 
 
 def test_every_reason_is_given_somewhere() -> None:

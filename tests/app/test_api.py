@@ -243,7 +243,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, InjectionPoints, SecretInput, CredentialTraits
 from sidekey.credentials.fields import Keys, Secret
 
 
@@ -257,8 +257,8 @@ class PinnedSettings(KindSettings):
     pin: Secret = Field(description="The pin, as a reference.")
     place: str = Field(default="front", description="Where it is.")
 
-    def traits(self) -> Traits:
-        return Traits(Places(headers=("Authorization",)))
+    def traits(self) -> CredentialTraits:
+        return CredentialTraits(InjectionPoints(headers=("Authorization",)))
 
     def inputs(self) -> Iterator[SecretInput]:
         yield SecretInput(("pin",), self.pin)

@@ -112,5 +112,5 @@ def test_the_reason_why_callers_cannot_be_told_is_that_of_the_folder(
     def fail(*_: object) -> bool:
         raise TrustFolderError("the reason")
 
-    monkeypatch.setattr(maintain.trust, "write", fail)
+    monkeypatch.setattr(maintain.trust_folder, "write", fail)
     assert ensure_authorities(rules_in(tmp_path, A), NOW).untold == "the reason"

@@ -319,7 +319,7 @@ async def test_the_same_rules_change_nothing(rig: Rig, monkeypatch: pytest.Monke
     await rig.use_urls(A)
     leaf = await rig.leaves.obtain("a.test")
     looks: list[object] = []
-    monkeypatch.setattr(module, "settle", lambda *rules: looks.append(rules))
+    monkeypatch.setattr(module, "ensure_authorities", lambda *rules: looks.append(rules))
     await rig.use_urls(A)
     assert looks == []
     assert await rig.leaves.obtain("a.test") is leaf
@@ -411,7 +411,7 @@ async def test_a_defect_is_reported_and_ends_in_a_refusal(tmp_path: Path, monkey
     def fail(*_: object) -> LocalAuthority:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(module, "settle", fail)
+    monkeypatch.setattr(module, "ensure_authorities", fail)
     await rig.use_urls(A)
     assert [type(each) for each in rig.defects] == [ZeroDivisionError]
     with pytest.raises(ProblemError, match="there is no local CA"):

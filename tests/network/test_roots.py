@@ -206,9 +206,9 @@ def test_a_bundle_without_a_certificate_is_not_taken_for_a_folder_without_one(tm
 
 PROGRAM = """
 import os, signal, sys
-from sidekey.network import ca_folder
-ca_folder._PLACES = (sys.argv[1],)
-print(ca_folder.mozilla(), flush=True)
+from sidekey.network import roots
+roots._PLACES = (sys.argv[1],)
+print(roots.mozilla(), flush=True)
 if sys.argv[2] == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -1,7 +1,7 @@
 """Whether a credential may leave for a target: endpoint prefixes, allowed domains, forbidden targets, methods.
 
 There is no default of "allow": a policy without a rule denies everything. The exact reading here is the one that
-decides; `dataplane` may decide faster for plain paths only, and a property test proves the two equal.
+decides; `proxy` may decide faster for plain paths only, and a property test proves the two equal.
 """
 
 from __future__ import annotations
