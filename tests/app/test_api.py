@@ -243,7 +243,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, InjectionPoints, SecretInput, CredentialTraits
+from sidekey.credentials.base import (
+    Credential, CredentialTraits, FixedCredential, Grant, InjectionPoints, KindSettings, SecretInput
+)
 from sidekey.credentials.fields import Keys, Secret
 
 

@@ -46,14 +46,14 @@ def test_every_phase_is_reached_and_comes_to_an_end(
     assert not any(mask & states.NEW for mask in states.AFTER_REQUEST.values())
 
 
-ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
+PAGE = Path(__file__).parents[2] / "docs" / "data-plane.md"
 
 
 def documented(names: Mapping[int, str]) -> dict[int, int]:
-    """The table of docs/architecture.md that has these phases: `A`, `A` to `B`, and itself may follow."""
+    """The table of docs/data-plane.md that has these phases: `A`, `A` to `B`, and itself may follow."""
     phase_of = {name: phase for phase, name in names.items()}
     found = {}
-    for name, followers in re.findall(r"^\| `(\w+)` \| [^|]+ \| ?([^|]*) ?\|$", ARCHITECTURE.read_text("utf-8"), re.M):
+    for name, followers in re.findall(r"^\| `(\w+)` \| [^|]+ \| ?([^|]*) ?\|$", PAGE.read_text("utf-8"), re.M):
         if name not in phase_of:
             continue
         mask = phase_of[name] if "itself" in followers else 0
@@ -68,7 +68,7 @@ def documented(names: Mapping[int, str]) -> dict[int, int]:
 def test_the_documented_table_is_the_one_that_holds(
     table: Mapping[int, int], names: Mapping[int, str], first: int, last: set[int]
 ) -> None:
-    """docs/architecture.md shows each phase with the phases that may follow it."""
+    """docs/data-plane.md shows each phase with the phases that may follow it."""
     assert {names[phase]: bin(mask) for phase, mask in documented(names).items()} == {
         names[phase]: bin(mask) for phase, mask in table.items()
     }
