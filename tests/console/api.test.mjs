@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { get, patch, post, put } from "../../proxy/sidekey/admin/ui/api.js";
-import { match } from "../../proxy/sidekey/admin/ui/router.js";
-import { store } from "../../proxy/sidekey/admin/ui/session.js";
+import { get, patch, post, put } from "../../proxy/sidekey/console/static/api.js";
+import { match } from "../../proxy/sidekey/console/static/router.js";
+import { store } from "../../proxy/sidekey/console/static/session.js";
 
 /** Respond to the next call, and return what it sent. */
 function respond(status, body, headers = {}) {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { heights, summary } from "../../proxy/sidekey/admin/ui/chart.js";
+import { heights, summary } from "../../proxy/sidekey/console/static/chart.js";
 
 test("the summary counts all points", () => {
   assert.equal(summary([{ requests: 1240, failed: 30 }, { requests: 1, failed: 1 }]), "1,241 requests, 31 failed");

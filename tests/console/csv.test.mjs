@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { read, write } from "../../proxy/sidekey/admin/ui/csv.js";
+import { read, write } from "../../proxy/sidekey/console/static/csv.js";
 
 const utf8 = (text) => new TextEncoder().encode(text);
 const cells = (text) => read(utf8(text)).rows.map((each) => each.cells);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Run } from "../../proxy/sidekey/admin/ui/csv_run.js";
+import { Run } from "../../proxy/sidekey/console/static/csv_run.js";
 
 const done = (outcome, more = {}) => ({ send: { outcome, status: 200, host: "api.example.com", retry_after: null, ...more } });
 const problem = (code, status, retryAfter = null) => ({ problem: { code, title: "The title", errors: [] }, status, retryAfter });

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { diff, masked } from "../../proxy/sidekey/admin/ui/diff.js";
-import { merge, withValue } from "../../proxy/sidekey/admin/ui/forms/document.js";
-import { fieldsOf, nextId, suggestedTest } from "../../proxy/sidekey/admin/ui/forms/kinds.js";
-import { EMPTY_ROW, hidden, load, rowErrors, save } from "../../proxy/sidekey/admin/ui/forms/model.js";
-import { keyText } from "../../proxy/sidekey/admin/ui/words.js";
-import { toYaml } from "../../proxy/sidekey/admin/ui/yaml.js";
+import { diff, masked } from "../../proxy/sidekey/console/static/diff.js";
+import { merge, withValue } from "../../proxy/sidekey/console/static/forms/document.js";
+import { fieldsOf, nextId, suggestedTest } from "../../proxy/sidekey/console/static/forms/kinds.js";
+import { EMPTY_ROW, hidden, load, rowErrors, save } from "../../proxy/sidekey/console/static/forms/model.js";
+import { keyText } from "../../proxy/sidekey/console/static/words.js";
+import { toYaml } from "../../proxy/sidekey/console/static/yaml.js";
 
 const STORED = { set: true, id: "s_1", set_at: "2026-05-03T10:00:00Z", set_by: "ann" };
 

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { NEW_DRAFT, NEW_PARAMETER, documentOf, draftOf, formOf, undeclared, wrongIn } from "../../proxy/sidekey/admin/ui/preset_document.js";
-import { Exact, writeExact } from "../../proxy/sidekey/admin/ui/exact.js";
+import { NEW_DRAFT, NEW_PARAMETER, documentOf, draftOf, formOf, undeclared, wrongIn } from "../../proxy/sidekey/console/static/preset_document.js";
+import { Exact, writeExact } from "../../proxy/sidekey/console/static/exact.js";
 
 const MEMBERS = { source: "store", version: 3, status: "ok", problem: null, created_at: "", updated_at: "", updated_by: "ann" };
 const PRESET = {

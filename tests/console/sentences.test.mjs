@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { searchOf, sentenceOf, textOf } from "../../proxy/sidekey/admin/ui/sentences.js";
+import { searchOf, sentenceOf, textOf } from "../../proxy/sidekey/console/static/sentences.js";
 
 const ENTRY = { number: 1, at: "", who: "ben", label: "", action: "update", fields: [], outcome: "ok", object: "integration", name: "criteo" };
 const text = (entry) => textOf({ ...ENTRY, ...entry });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { ago, clock, duration, utc } from "../../proxy/sidekey/admin/ui/time.js";
-import { adviceFor, failureText, idOf, latencyText, logInProblem, outcome, personName, sendProblem, standingReason, testWords, usageNote } from "../../proxy/sidekey/admin/ui/words.js";
+import { ago, clock, duration, utc } from "../../proxy/sidekey/console/static/time.js";
+import { adviceFor, failureText, idOf, latencyText, logInProblem, outcome, personName, sendProblem, standingReason, testWords, usageNote } from "../../proxy/sidekey/console/static/words.js";
 
 const send = { outcome: "accepted", status: 200, code: "", host: "api.example.com", milliseconds: 412 };
 const problem = (code, errors = []) => ({ code, title: "Title", detail: "Detail.", errors });

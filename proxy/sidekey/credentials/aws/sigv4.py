@@ -166,6 +166,9 @@ class AccessKey(NamedTuple):
     def __repr__(self) -> str:
         return "AccessKey(REDACTED)"
 
+    def __reduce__(self) -> str:
+        raise TypeError("AccessKey holds secrets and is not pickled")
+
 
 class _Dated(NamedTuple):
     """What all signatures of one second have in common; the key is that of the day."""
