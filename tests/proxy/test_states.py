@@ -74,12 +74,6 @@ def test_the_documented_table_is_the_one_that_holds(
     }
 
 
-def test_nothing_was_waited_for_in_three_ways() -> None:
-    """A new request is over or sent at once, and one that is sent is over: all else is looked up in the whole table."""
-    at_once = {phase: mask for phase, mask in enumerate(states.AT_ONCE) if mask}
-    assert at_once == {states.NEW: states.SENT | states.OVER, states.SENT: states.OVER}
-
-
 def test_a_defect_names_both_phases() -> None:
     """For whoever reads the log."""
     defect = states.illegal(states.REQUEST_NAMES, states.OVER, states.SENT)

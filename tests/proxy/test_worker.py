@@ -136,42 +136,36 @@ async def test_what_an_attempt_comes_to_is_answered() -> None:
     async def works() -> None:
         """Comes to nothing that is answered."""
 
-    async def returns() -> Problem | None:
-        return problem
-
     async def fails() -> None:
         raise ProblemError(problem)
 
     async def breaks() -> None:
         raise LookupError
 
-    for work in (works, returns, fails, breaks):
+    for work in (works, fails, breaks):
         shared.worker.attempt(work, answers.append, b"w-1")
         await eventually(lambda: not shared.worker.is_waiting)
-    assert answers[0] is answers[1] is problem
-    assert [each.code for each in answers] == ["overloaded", "overloaded", "internal_error"]
-    assert answers[2].detail == "a defect of Sidekey, logged as w-1"
-    assert [type(defect) for defect in shared.defects] == [LookupError]
-
-
-async def test_what_a_step_comes_to_is_answered_at_once_or_once_others_had_their_turn() -> None:
-    """Its problem, or that a defect was reported; never whoever calls."""
-    shared = Shared()
-    answers: list[Problem] = []
-    problem = Problem("overloaded", "why")
-
-    def breaks() -> Problem | None:
-        raise LookupError
-
-    for step in (lambda: None, lambda: problem, breaks):
-        shared.worker.run(step, answers.append, b"w-1")
     assert answers[0] is problem
     assert [each.code for each in answers] == ["overloaded", "internal_error"]
     assert answers[1].detail == "a defect of Sidekey, logged as w-1"
-    shared.worker.soon(lambda: problem, answers.append, b"w-1")
-    assert len(answers) == 2
+    assert [type(defect) for defect in shared.defects] == [LookupError]
+
+
+async def test_a_defect_in_a_later_step_is_reported_and_answered() -> None:
+    """A step that works is not."""
+    shared = Shared()
+    answers: list[Problem] = []
+
+    def breaks() -> None:
+        raise LookupError
+
+    for step in (lambda: None, breaks):
+        shared.worker.soon(step, answers.append, b"w-1")
+    assert not answers
     await asyncio.sleep(0)
-    assert answers[2] is problem
+    (answer,) = answers
+    assert (answer.code, answer.detail) == ("internal_error", "a defect of Sidekey, logged as w-1")
+    assert [type(defect) for defect in shared.defects] == [LookupError]
 
 
 async def test_a_connection_that_is_being_made_is_counted_with_what_comes_of_it() -> None:
@@ -436,7 +430,7 @@ async def test_the_end_waits_for_no_thread_that_signs() -> None:
     """What it signs is for nobody by then."""
     shared = Shared()
     release = threading.Event()
-    signing = asyncio.create_task(shared.worker.in_thread(release.wait, long=True))
+    signing = shared.worker.in_thread(release.wait, long=True)
     await asyncio.sleep(0)
     await shared.worker.close()
     assert not signing.done()

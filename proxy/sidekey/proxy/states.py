@@ -7,21 +7,16 @@ the model).
 The request:
 
     NEW          the head was read, nothing is decided
-    RESOLVING    what the target is judged by is being read
-    BUFFERING    the body is kept until it is whole: it is signed, the token goes into it, or a preset is filled with it
-    ACQUIRING    the grant or the client certificate is not there yet
-    SIGNING      it is signed in a thread
-    CONNECTING   no connection is free
+    PREPARING    something is awaited: a secret, the body, the grant, a certificate, a signature or a connection
     SENDING      the head is written, the body is still coming
-    SENT         the whole request is written; a retry goes back to ACQUIRING, SIGNING or CONNECTING
-    RENEWING     the grant was refused, a newer one is awaited
+    SENT         the whole request is written; to renew the grant or to send it again it goes back to PREPARING
     OVER         nothing more is done about the request
 
 The response, towards the caller:
 
-    NONE         nothing has come that counts
+    NONE         no response has come, or it was discarded to send the request again
     HELD         kept back: its status may refuse the grant
-    JUDGED       kept back until a newer grant is there; a replay goes back to NONE
+    JUDGED       kept back while the grant is renewed; to send the request again it goes back to NONE
     PASSING      the head is delivered, the body follows
     COMPLETE     the caller has all of it
     CUT          the caller left, or sees that something is missing
@@ -48,15 +43,10 @@ def _as_list(table: Mapping[int, int]) -> list[int]:
 
 
 NEW: Final = 1
-RESOLVING: Final = 2
-BUFFERING: Final = 4
-ACQUIRING: Final = 8
-SIGNING: Final = 16
-CONNECTING: Final = 32
-SENDING: Final = 64
-SENT: Final = 128
-RENEWING: Final = 256
-OVER: Final = 512
+PREPARING: Final = 2
+SENDING: Final = 4
+SENT: Final = 8
+OVER: Final = 16
 
 NONE: Final = 1
 HELD: Final = 2
@@ -67,14 +57,9 @@ CUT: Final = 32
 
 REQUEST_NAMES: Final[Mapping[int, str]] = {
     NEW: "NEW",
-    RESOLVING: "RESOLVING",
-    BUFFERING: "BUFFERING",
-    ACQUIRING: "ACQUIRING",
-    SIGNING: "SIGNING",
-    CONNECTING: "CONNECTING",
+    PREPARING: "PREPARING",
     SENDING: "SENDING",
     SENT: "SENT",
-    RENEWING: "RENEWING",
     OVER: "OVER",
 }
 RESPONSE_NAMES: Final[Mapping[int, str]] = {
@@ -87,21 +72,13 @@ RESPONSE_NAMES: Final[Mapping[int, str]] = {
 }
 
 AFTER_REQUEST: Final[dict[int, int]] = {
-    NEW: RESOLVING | BUFFERING | ACQUIRING | SIGNING | CONNECTING | SENDING | SENT | OVER,
-    RESOLVING: BUFFERING | ACQUIRING | SIGNING | CONNECTING | SENDING | SENT | OVER,
-    BUFFERING: RESOLVING | ACQUIRING | SIGNING | CONNECTING | SENDING | SENT | OVER,
-    ACQUIRING: ACQUIRING | SIGNING | CONNECTING | SENDING | SENT | OVER,
-    SIGNING: ACQUIRING | SIGNING | CONNECTING | SENDING | SENT | OVER,
-    CONNECTING: CONNECTING | ACQUIRING | SIGNING | SENDING | SENT | OVER,
+    NEW: PREPARING | SENDING | SENT | OVER,
+    PREPARING: SENDING | SENT | OVER,
     SENDING: SENT | OVER,
-    SENT: ACQUIRING | SIGNING | CONNECTING | RENEWING | OVER,
-    RENEWING: ACQUIRING | SIGNING | CONNECTING | SENT | OVER,
+    SENT: PREPARING | OVER,
     OVER: 0,
 }
-AT_ONCE: Final = _as_list(
-    {phase: AFTER_REQUEST[phase] & (SENT | OVER) if phase in (NEW, SENT) else 0 for phase in AFTER_REQUEST}
-)
-"""Of a request, as above: what follows where nothing was waited for, and nothing is."""
+REQUEST_FOLLOWERS: Final = _as_list(AFTER_REQUEST)
 AFTER_RESPONSE: Final[dict[int, int]] = {
     NONE: HELD | PASSING | COMPLETE | CUT,
     HELD: JUDGED | COMPLETE | CUT,

@@ -204,40 +204,43 @@ class Worker:
 
     # Tasks.
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task until `close`, and report a defect in it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
-    async def in_thread(self, sign: Callable[[], T], *, long: bool) -> T:
+    def in_thread(self, sign: Callable[[], T], *, long: bool) -> asyncio.Future[T]:
         """Run `sign` in a thread. If it takes `long`, the thread has low priority, so that the loop keeps running."""
-        return await asyncio.get_running_loop().run_in_executor(self._long_signers if long else None, sign)
+        return asyncio.get_running_loop().run_in_executor(self._long_signers if long else None, sign)
 
-    def run(self, step: Callable[[], Problem | None], fail: Callable[[Problem], None], request_id: bytes) -> None:
-        """Run a step of a request. Its problem, or the problem for its defect, goes to `fail` and not to the caller."""
+    def end_signing(self, _: asyncio.Future[Any]) -> None:
+        """Let the next request sign in a thread, now that this one is done."""
+        self.signing.release()
+
+    def soon(self, step: Callable[[], None], fail: Callable[[Problem], None], request_id: bytes) -> None:
+        """Run a step of a request at the next turn of the loop. Its problem, or that of its defect, goes to `fail`."""
+        asyncio.get_running_loop().call_soon(self._run, step, fail, request_id)
+
+    def _run(self, step: Callable[[], None], fail: Callable[[Problem], None], request_id: bytes) -> None:
         try:
-            problem = step()
+            step()
         except Exception as error:  # noqa: BLE001  a defect is reported and answered
-            problem = self.defect(error, request_id)
-        if problem is not None:
-            fail(problem)
-
-    def soon(self, step: Callable[[], Problem | None], fail: Callable[[Problem], None], request_id: bytes) -> None:
-        """Run a step as `run` does, at the next turn of the loop."""
-        asyncio.get_running_loop().call_soon(self.run, step, fail, request_id)
+            fail(self.defect(error, request_id))
 
     def attempt(
-        self, work: Callable[[], Awaitable[Problem | None]], fail: Callable[[Problem], None], request_id: bytes
-    ) -> None:
-        """Run a task for a request. The problem that it returns or raises, or that of its defect, goes to `fail`."""
-        self.spawn(self._attempted(work, fail, request_id))
+        self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None], request_id: bytes
+    ) -> asyncio.Task[None]:
+        """Run a task for a request. `fail` answers the problem that it raises, or its defect."""
+        return self.spawn(self._attempted(work, fail, request_id))
 
     async def _attempted(
-        self, work: Callable[[], Awaitable[Problem | None]], fail: Callable[[Problem], None], request_id: bytes
+        self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None], request_id: bytes
     ) -> None:
+        problem: Problem | None = None
         try:
-            problem = await work()
+            await work()
         except ProblemError as raised:
             problem = raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered

@@ -6,6 +6,7 @@ used, so that only the exchange itself holds the request back.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -155,6 +156,7 @@ async def test_the_next_request_is_held_back_whatever_comes_of_the_one_before_it
     sidekey = Scripted(OTHER, missing.integration(), sources={"o": source}, timeouts=TOTAL)
     caller = sidekey.caller()
     caller.feed(get())
+    await asyncio.sleep(0)
     expire(sidekey, caller)
     assert caller.take().startswith(b"HTTP/1.1 504 ")
     caller.feed(request("POST", "/a", "Content-Length: 1000", name="o") + b"first")

@@ -274,8 +274,9 @@ async def resolved_to_a_body() -> None:
     sidekey, resolved = resolving(BODY, sources={"h": Awaited(TOKEN, there=True)})
     caller = sidekey.caller()
     caller.feed(PART)
-    await resolved()
+    await eventually(lambda: caller.reading)
     caller.feed(REST)
+    await resolved()
     (await sidekey.upstream()).feed(OK)
 
 
@@ -296,6 +297,7 @@ async def buffered_warm() -> None:
     sidekey = Scripted(OTHER, BODY, sources={"h": Awaited(TOKEN, there=True)})
     upstream = await warmed(sidekey)
     sidekey.caller().feed(PART, REST)
+    await settle()
     upstream.feed(OK)
 
 
@@ -394,6 +396,7 @@ async def held_for_a_slow_upstream() -> None:
     upstream.choke()
     body = b"x" * 200_000
     sidekey.caller().feed(request("POST", "/a", f"Content-Length: {len(body)}"), body[:99_999], body[99_999:])
+    await settle()
     upstream.relieve()
     await asyncio.sleep(0)
     upstream.feed(OK)
@@ -550,61 +553,61 @@ async def left_while_held() -> None:
 
 CONVERSATIONS: dict[Callable[[], Awaitable[None]], tuple[str, str]] = {
     denied: ("NEW OVER", "NONE COMPLETE"),
-    cold: ("NEW CONNECTING SENT OVER", "NONE PASSING COMPLETE"),
+    cold: ("NEW PREPARING SENT OVER", "NONE PASSING COMPLETE"),
     warm: ("NEW SENT OVER", "NONE COMPLETE"),
     warm_upload: ("NEW SENDING SENT OVER", "NONE COMPLETE"),
-    cold_upload_left: ("NEW CONNECTING SENDING OVER", "NONE CUT"),
-    left_while_connecting: ("NEW CONNECTING OVER", "NONE CUT"),
-    cut_in_the_response: ("NEW CONNECTING SENT OVER", "NONE PASSING CUT"),
-    acquired_cold: ("NEW ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
-    acquired_warm: ("NEW ACQUIRING SENT OVER", "NONE COMPLETE"),
-    acquired_for_an_upload: ("NEW ACQUIRING SENDING SENT OVER", "NONE COMPLETE"),
-    left_while_acquiring: ("NEW ACQUIRING OVER", "NONE CUT"),
-    grant_then_certificate: ("NEW ACQUIRING ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
-    lapsed_while_connecting: ("NEW CONNECTING ACQUIRING SENT OVER", "NONE COMPLETE"),
-    two_renewed_while_connecting: ("NEW CONNECTING CONNECTING SENT OVER", "NONE COMPLETE"),
-    resolved_cold: ("NEW RESOLVING CONNECTING SENT OVER", "NONE COMPLETE"),
-    resolved_warm: ("NEW RESOLVING SENT OVER", "NONE COMPLETE"),
-    resolved_for_an_upload: ("NEW RESOLVING SENDING SENT OVER", "NONE COMPLETE"),
-    resolved_without_a_grant: ("NEW RESOLVING ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
-    resolved_to_a_body: ("NEW RESOLVING BUFFERING CONNECTING SENT OVER", "NONE COMPLETE"),
-    denied_when_resolved: ("NEW RESOLVING OVER", "NONE COMPLETE"),
-    buffered_cold: ("NEW BUFFERING CONNECTING SENT OVER", "NONE COMPLETE"),
-    buffered_warm: ("NEW BUFFERING SENT OVER", "NONE COMPLETE"),
-    buffered_without_a_grant: ("NEW BUFFERING ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
-    filled_then_resolved: ("NEW BUFFERING RESOLVING CONNECTING SENT OVER", "NONE COMPLETE"),
-    left_while_buffering: ("NEW BUFFERING OVER", "NONE CUT"),
-    signed_cold: ("NEW SIGNING CONNECTING SENT OVER", "NONE COMPLETE"),
-    signed_warm: ("NEW SIGNING SENT OVER", "NONE COMPLETE"),
-    signed_for_an_upload: ("NEW SIGNING SENDING SENT OVER", "NONE COMPLETE"),
-    held_then_signed: ("NEW BUFFERING SIGNING SENT OVER", "NONE COMPLETE"),
-    held_for_a_slow_upstream: ("NEW BUFFERING SENDING SENT OVER", "NONE COMPLETE"),
-    left_while_signing: ("NEW SIGNING OVER", "NONE CUT"),
-    lapsed_while_signing: ("NEW SIGNING ACQUIRING SIGNING SENT OVER", "NONE COMPLETE"),
-    renewed_while_signing: ("NEW SIGNING SIGNING SENT OVER", "NONE COMPLETE"),
-    acquired_then_signed: ("NEW ACQUIRING SIGNING SENT OVER", "NONE COMPLETE"),
-    resolved_then_signed: ("NEW RESOLVING SIGNING SENT OVER", "NONE COMPLETE"),
-    renewed_while_connecting_then_signed: ("NEW SIGNING CONNECTING SIGNING SENT OVER", "NONE COMPLETE"),
-    retried_and_signed_again: ("NEW SIGNING SENT SIGNING CONNECTING SENT OVER", "NONE COMPLETE"),
+    cold_upload_left: ("NEW PREPARING SENDING OVER", "NONE CUT"),
+    left_while_connecting: ("NEW PREPARING OVER", "NONE CUT"),
+    cut_in_the_response: ("NEW PREPARING SENT OVER", "NONE PASSING CUT"),
+    acquired_cold: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    acquired_warm: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    acquired_for_an_upload: ("NEW PREPARING SENDING SENT OVER", "NONE COMPLETE"),
+    left_while_acquiring: ("NEW PREPARING OVER", "NONE CUT"),
+    grant_then_certificate: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    lapsed_while_connecting: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    two_renewed_while_connecting: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    resolved_cold: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    resolved_warm: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    resolved_for_an_upload: ("NEW PREPARING SENDING SENT OVER", "NONE COMPLETE"),
+    resolved_without_a_grant: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    resolved_to_a_body: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    denied_when_resolved: ("NEW PREPARING OVER", "NONE COMPLETE"),
+    buffered_cold: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    buffered_warm: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    buffered_without_a_grant: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    filled_then_resolved: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    left_while_buffering: ("NEW PREPARING OVER", "NONE CUT"),
+    signed_cold: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    signed_warm: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    signed_for_an_upload: ("NEW PREPARING SENDING SENT OVER", "NONE COMPLETE"),
+    held_then_signed: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    held_for_a_slow_upstream: ("NEW PREPARING SENDING SENT OVER", "NONE COMPLETE"),
+    left_while_signing: ("NEW PREPARING OVER", "NONE CUT"),
+    lapsed_while_signing: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    renewed_while_signing: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    acquired_then_signed: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    resolved_then_signed: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    renewed_while_connecting_then_signed: ("NEW PREPARING SENT OVER", "NONE COMPLETE"),
+    retried_and_signed_again: ("NEW PREPARING SENT PREPARING SENT OVER", "NONE COMPLETE"),
     replayed_and_signed_again: (
-        "NEW SIGNING CONNECTING SENT RENEWING SIGNING CONNECTING SENT OVER",
+        "NEW PREPARING SENT PREPARING SENT OVER",
         "NONE HELD JUDGED NONE COMPLETE",
     ),
-    retried: ("NEW SENT CONNECTING SENT OVER", "NONE COMPLETE"),
-    retried_without_a_grant: ("NEW SENT ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
-    replayed: ("NEW CONNECTING SENT RENEWING CONNECTING SENT OVER", "NONE HELD JUDGED NONE COMPLETE"),
+    retried: ("NEW SENT PREPARING SENT OVER", "NONE COMPLETE"),
+    retried_without_a_grant: ("NEW SENT PREPARING SENT OVER", "NONE COMPLETE"),
+    replayed: ("NEW PREPARING SENT PREPARING SENT OVER", "NONE HELD JUDGED NONE COMPLETE"),
     replayed_after_a_certificate: (
-        "NEW CONNECTING SENT RENEWING ACQUIRING CONNECTING SENT OVER",
+        "NEW PREPARING SENT PREPARING SENT OVER",
         "NONE HELD JUDGED NONE COMPLETE",
     ),
-    no_newer_grant: ("NEW CONNECTING SENT RENEWING SENT OVER", "NONE HELD JUDGED COMPLETE"),
+    no_newer_grant: ("NEW PREPARING SENT PREPARING SENT OVER", "NONE HELD JUDGED COMPLETE"),
     no_newer_grant_for_a_long_response: (
-        "NEW CONNECTING SENT RENEWING SENT OVER",
+        "NEW PREPARING SENT PREPARING SENT OVER",
         "NONE HELD JUDGED PASSING COMPLETE",
     ),
-    left_while_renewing: ("NEW CONNECTING SENT RENEWING OVER", "NONE HELD JUDGED CUT"),
-    lost_while_held: ("NEW CONNECTING SENT OVER", "NONE HELD COMPLETE"),
-    left_while_held: ("NEW CONNECTING SENT OVER", "NONE HELD CUT"),
+    left_while_renewing: ("NEW PREPARING SENT PREPARING OVER", "NONE HELD JUDGED CUT"),
+    lost_while_held: ("NEW PREPARING SENT OVER", "NONE HELD COMPLETE"),
+    left_while_held: ("NEW PREPARING SENT OVER", "NONE HELD CUT"),
 }
 
 

@@ -187,12 +187,13 @@ async def test_a_caller_that_leaves_while_the_grant_is_renewed_is_not_served() -
     source.go.clear()
     async with Upstream(judging()) as upstream, plane(upstream, source) as sidekey:
         async with sidekey.connect() as caller:
-            await caller.send(get())
+            await caller.send(get("/left"))
             await eventually(lambda: source.judged)
         await sidekey.outcomes("h", caller_gone=1)
         source.go.set()
-        assert (await sidekey.ask(get())).status == 200
-        assert tokens(upstream) == [b"Bearer old", b"Bearer new"]
+        assert (await sidekey.ask(get("/next"))).status == 200
+        targets = [message.target for connection in upstream.received for message in wire.requests(connection)]
+        assert targets.count(b"/api/left") == 1
 
 
 async def test_a_response_that_breaks_while_it_is_held_is_no_response() -> None:

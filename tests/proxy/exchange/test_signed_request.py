@@ -37,7 +37,7 @@ from support.plane import running as running_on_sockets
 from support.presets import post, preset
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
-from support.scripted import Scripted
+from support.scripted import RecordingTransport, Scripted, settle
 from support.signing import DENIED, UNSIGNABLE, HmacSigner, grant_of, signing, verify
 from support.tunnels import tunnel
 from support.upstream import OK, RawUpstream, always_ok, answering
@@ -255,6 +255,7 @@ async def test_a_held_body_is_written_a_piece_a_turn_so_that_others_have_theirs(
     pieces = [b"%d" % number * 50_000 for number in range(5)]
     length = f"Content-Length: {sum(map(len, pieces))}"
     caller.feed(request("POST", "/a", length), *pieces)
+    await until_written(upstream)
     sizes = [len(upstream.written)]
     for _ in pieces:
         await asyncio.sleep(0)
@@ -264,6 +265,12 @@ async def test_a_held_body_is_written_a_piece_a_turn_so_that_others_have_theirs(
     assert message.body == b"".join(pieces)
     upstream.feed(OK)
     assert caller.take().startswith(b"HTTP/1.1 200 OK")
+
+
+async def until_written(upstream: RecordingTransport) -> None:
+    """Wait, a turn of the loop at a time, until the upstream gets the first bytes."""
+    while not upstream.written:
+        await asyncio.sleep(0)
 
 
 async def test_an_upstream_that_drains_while_a_piece_has_its_turn_gets_no_other_one_before() -> None:
@@ -278,6 +285,7 @@ async def test_an_upstream_that_drains_while_a_piece_has_its_turn_gets_no_other_
     upstream.take()
     caller.feed(request("POST", "/a", f"Content-Length: {len(body)}"))
     caller.feed(*(body[at : at + piece] for at in range(0, len(body), piece)))
+    await until_written(upstream)
     for sent in (1, 2):
         assert body[: sent * piece] == bytes(upstream.written).partition(b"\r\n\r\n")[2]
         upstream.protocol.pause_writing()
@@ -365,6 +373,34 @@ async def test_what_a_thread_reads_is_given_up_once_it_is_done_where_the_caller_
         going.set()
     await eventually(lambda: worker.held_bytes == 0)
     assert sidekey.upstreams == []
+
+
+async def test_a_defect_of_a_thread_is_reported_though_the_caller_has_left() -> None:
+    """By the loop, whose handler logs it; the next request may sign."""
+    going, failed = threading.Event(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context["exception"]))
+
+    class Broken(HmacSigner):
+        def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
+            assert going.wait(30)
+            raise LookupError
+
+    sidekey = Scripted(signing(Broken(slow=True)))
+    caller = sidekey.caller()
+    caller.feed(request("POST", body=b"whole"))
+    await settle()
+    caller.lose(ConnectionResetError())
+    await settle()
+    assert sidekey.metrics.stats("h").outcomes == {"caller_gone": 1}
+    going.set()
+    await eventually(lambda: failed)
+    assert [type(error) for error in failed] == [LookupError]
+    again = sidekey.caller()
+    again.feed(get())
+    await eventually(lambda: again.written)
+    assert again.take().startswith(b"HTTP/1.1 500 ")
+    assert [type(error) for error in sidekey.defects] == [LookupError]
+    sidekey.defects.clear()
 
 
 async def test_rules_and_signer_may_refuse_a_request() -> None:

@@ -210,6 +210,7 @@ async def test_a_defect_of_a_newer_grant_concerns_only_the_request_that_takes_it
     source.grant = grant("https://another.example")
     upstream.feed(OK)
     assert first.take().endswith(b"ok")
+    await settle()
     assert waiting.take().startswith(b"HTTP/1.1 500 ")
     assert [each.transport for each in sidekey.pooled()] == [upstream]
     assert sidekey.metrics.in_flight == 0

@@ -1,7 +1,7 @@
-"""Bodies that fields are added to: kept until they are whole, checked, and written again with the fields in them.
+"""Add fields to a request's body, which is held until it is complete.
 
-RFC 6750 2.2: the parameter goes into a form; JSON objects are supported as well. What cannot take it is refused before
-a token is fetched.
+RFC 6750 2.2 puts the token into a form; JSON objects are supported as well. A body that cannot take the fields is
+refused before a token is fetched.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sidekey.policy.parameters import (
 
 
 def refusal(head: RequestHead, size: int, limit: int) -> Problem | None:
-    """Why a body of this head cannot take fields; `size` are its bytes as far as they are known, `limit` the most."""
+    """Return why fields cannot be added to the body of this head, by its `size` so far and the `limit` of its size."""
     if head.connection and b"content-type" in nominated(head.connection):
         return _unplaceable("Connection must not name Content-Type where fields are added to the body")
     if not BODY_DIGESTS.isdisjoint(head.names):
@@ -42,7 +42,7 @@ def refusal(head: RequestHead, size: int, limit: int) -> Problem | None:
 
 
 def conflict(head: RequestHead, body: bytes, names: Iterable[str]) -> Problem | None:
-    """Why a whole body cannot take fields of these names."""
+    """Return why fields of these names cannot be added to a complete body."""
     try:
         check_body(body, _kind(head), names)
     except DuplicateParameter:
@@ -56,7 +56,7 @@ def conflict(head: RequestHead, body: bytes, names: Iterable[str]) -> Problem | 
 
 
 def filled(head: RequestHead, body: bytes, fields: Iterable[tuple[str, Scalar]]) -> bytes:
-    """The body with these fields in it; there is no `conflict`."""
+    """Return the body with these fields, which must not `conflict`."""
     return placed(body, _kind(head), fields)
 
 

@@ -1,25 +1,23 @@
-"""One request and its response, from the parsed head to the last byte: who waits for whom, and how it ends."""
+"""One request and its response, from the parsed head to the last byte."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from sidekey.credentials.base import Grant
 from sidekey.credentials.signing import OutgoingRequest
-from sidekey.errors import CALLER_GONE, Problem
-from sidekey.observe.access import AccessLine
-from sidekey.observe.metrics import APART, UNKNOWN, IntegrationStats
+from sidekey.errors import CALLER_GONE, Problem, ProblemError
 from sidekey.policy.callers import Caller, find_caller
-from sidekey.policy.decide import Admitted, Denied, decide, decide_again, is_forward, judge, named_id, named_origin
+from sidekey.policy.decide import Admitted, Denied, decide, decide_again, judge
 from sidekey.policy.framing import CHUNKED
 from sidekey.policy.headers import is_plain
-from sidekey.policy.messages import RequestHead, ResponseHead, trace_id
-from sidekey.policy.naming import PRESET, preset_id, read_naming
+from sidekey.policy.messages import RequestHead, ResponseHead
+from sidekey.policy.naming import preset_id, read_naming
 from sidekey.policy.redaction import Redactor
 from sidekey.policy.tunnel import TunnelEntry
-from sidekey.policy.urls import Origin
 from sidekey.presets.decide import PresetAdmitted, apply_preset, decide_preset
 from sidekey.presets.preset import OVERSIZED, Preset
 from sidekey.proxy import states
@@ -28,11 +26,11 @@ from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.downstream.response_writer import local_reply, options_reply, response_head
-from sidekey.proxy.events import ExchangeEvents
 from sidekey.proxy.exchange import body as bodies
+from sidekey.proxy.exchange.report import ReportedExchange
 from sidekey.proxy.exchange.response_body import BufferedResponse, RedactedBody, readable_head
 from sidekey.proxy.exchange.signed_request import SignedRequest
-from sidekey.proxy.exchange.timing import WaitTimes
+from sidekey.proxy.exchange.timing import CONNECTION, GRANT, NOTHING
 from sidekey.proxy.limits import RETRY_AFTER, TOO_SLOW, BufferedBody, InFlightCounter
 from sidekey.proxy.operators import Operator
 from sidekey.proxy.routing.compiled import CompiledIntegration, Destination
@@ -43,87 +41,64 @@ from sidekey.proxy.upstream.request_writer import field_lines, line_of, request_
 from sidekey.proxy.worker import Worker
 from sidekey.snapshot.snapshot import NOBODY
 
-IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
-"""RFC 9110 9.2.2, of the methods whose servers are known to keep it."""
+T = TypeVar("T")
 
-_OUTCOMES: Final[tuple[str, ...]] = tuple(
-    str(status) if status in APART else f"{status // 100}xx" for status in range(600)
-)
-"""Of an upstream's response, by its status."""
+IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
+"""Methods that RFC 9110 9.2.2 calls idempotent, and that servers treat so."""
+
 _CLOSING: Final = frozenset(
     {"request_invalid", "request_too_large", "request_timeout", "not_implemented", "door_denied"}
 )
-"""After these responses the connection closes: what a caller means by its next bytes is in doubt."""
+"""Problems after which the connection closes, since the meaning of the caller's next bytes is in doubt."""
 _CLOSING_TUNNEL: Final = _CLOSING | {"caller_denied", "integration_denied", "integration_required"}
-"""And after these a tunnel does: whoever opened it, or the integration they named, is no longer in the config."""
+"""Problems after which a tunnel closes: the config may no longer have its caller or its integration."""
 _CLOSE: Final = b"\r\nConnection: close\r\n\r\n"
 _KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _EXPECT: Final = frozenset({b"expect"})
 _NOTHING: Final[list[bytes]] = []
-"""No piece of a body; nobody adds to it."""
-_ATTEMPTS: Final[dict[tuple[bool, bool], str]] = {
-    (False, False): "",
-    (True, False): "retried",
-    (False, True): "replayed",
-    (True, True): "retried,replayed",
-}
-"""What is logged of a request by whether it was sent again after a stale connection, and after a refused grant."""
+"""An empty body; never changed."""
 _STEPS: Final = 16
-"""Steps of a redacted body, a mebibyte at most, after which other exchanges have their turn."""
+"""Steps of a redacted body, at most a mebibyte, before other exchanges have their turn."""
 
 
-class Exchange(ExchangeEvents):
+class Exchange(ReportedExchange):
     """One exchange. It alone writes its state; both connections, the pool and the credentials only call it.
 
-    `_entry` is the tunnel that it came by. `_request_phase` and `_response_phase` are those of `core.phases`.
-    `_integration` is whose it is, as far as that is known; `_destination` where it goes, once it is admitted; `_share`
-    what it counts against until it is over. `_body` holds what was taken of a body that cannot be written yet;
-    `_replay_body` is the body that was written, while it may be sent again. `_redactor` is that of the grant it
-    was written with, whatever grant is used by now; `_redacted` the body of the response, where secrets are removed
-    from it. `_stepping` says that a task gives it out. `_signature` is what is signed of it, where it is. `_preset` is
-    the ID of the preset that it came by, if any, and `_unfilled` that preset while the parameters that it is to be
-    filled with are still coming. `request_id` names it towards its caller and in the log; `_caller_name` is who that
-    is, where it is asked. `_address` is that of the upstream that it was last written to; `_waits` what was waited for,
-    where anything was but the whole response.
+    `_request_phase` and `_response_phase` are bits of `core.phases`.
+
+    Admission: `_share` is the slot that the request takes, `_unfilled` a preset until it is filled with its parameters.
+
+    Preparation: `_task` runs `prepare`, and `_arrival` ends its wait for the body. `_is_in_line` is True while the
+    request lacks nothing but a connection. `_signature` is there if the request is signed. `_body` was taken and is not
+    written yet, `_replay_body` was written and may be needed again. `_grant` is the last grant.
+
+    Response: `_redactor` removes the secrets of the grant that the request was written with, `_redacted` is a body that
+    it cleans, `_stepping` is True while a task delivers that, `_held` is a response that may refuse the grant.
     """
 
     __slots__ = (
-        "_address",
-        "_began",
+        "_arrival",
         "_body",
-        "_caller",
         "_caller_blocked",
-        "_caller_name",
         "_chunked",
-        "_destination",
-        "_entry",
         "_grant",
         "_held",
-        "_index",
-        "_integration",
+        "_is_in_line",
         "_keep_alive",
-        "_preset",
         "_redacted",
         "_redactor",
         "_replay_body",
-        "_replayed",
-        "_request",
         "_request_phase",
         "_response_phase",
-        "_retried",
-        "_sent",
         "_share",
         "_signature",
-        "_status",
         "_stepping",
+        "_task",
         "_unfilled",
         "_upstream",
-        "_waits",
-        "_worker",
         "deadline",
-        "request_id",
     )
 
     def __init__(
@@ -134,17 +109,10 @@ class Exchange(ExchangeEvents):
         request: CallerRequest,
         entry: TunnelEntry | None = None,
     ) -> None:
+        super().__init__(worker, index, caller, request, entry)
         self.deadline = NEVER
-        self.request_id = worker.next_id()
-        self._worker = worker
-        self._index = index
-        self._caller = caller
-        self._request = request
-        self._entry = entry
         self._request_phase = states.NEW
         self._response_phase = states.NONE
-        self._integration: CompiledIntegration | None = None
-        self._destination: Destination | None = None
         self._share: InFlightCounter | None = None
         self._grant: Grant | None = None
         self._upstream: UpstreamConnection | None = None
@@ -152,54 +120,43 @@ class Exchange(ExchangeEvents):
         self._redactor: Redactor | None = None
         self._redacted: RedactedBody | None = None
         self._signature: SignedRequest | None = None
-        self._preset = self._address = self._caller_name = ""
         self._unfilled: Preset | None = None
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
-        self._began = 0.0
-        self._waits: WaitTimes | None = None
-        self._sent = self._status = 0
+        self._task: asyncio.Task[None] | None = None
+        self._arrival: asyncio.Future[None] | None = None
         self._keep_alive = request.head.keep_alive
         self._chunked = False
         self._caller_blocked = False
-        self._replayed = self._retried = self._stepping = False
+        self._is_in_line = self._stepping = False
 
     def __repr__(self) -> str:
         request, response = states.REQUEST_NAMES[self._request_phase], states.RESPONSE_NAMES[self._response_phase]
         return f"Exchange({request}, {response})"
 
     def _enter(self, phase: int) -> None:
-        """Go to a phase of the request."""
-        former = self._request_phase
-        if not states.AT_ONCE[former] & phase:
-            if not states.AFTER_REQUEST[former] & phase:
-                raise states.illegal(states.REQUEST_NAMES, former, phase)
-            self._waited().turn(former, phase, self._worker.clock())
+        previous = self._request_phase
+        if not states.REQUEST_FOLLOWERS[previous] & phase:
+            raise states.illegal(states.REQUEST_NAMES, previous, phase)
         self._request_phase = phase
-
-    def _waited(self) -> WaitTimes:
-        """What was waited for; from now on there is something to be told of it."""
-        waits = self._waits
-        if waits is None:
-            waits = self._waits = WaitTimes(self._began)
-        return waits
+        if phase != states.OVER and (phase != states.SENT or self._waits is not None):
+            self._wait_times().begin(NOTHING, self._worker.clock())
 
     def _enter_response(self, phase: int) -> None:
-        """Go to a phase of the response."""
-        former = self._response_phase
-        if not states.RESPONSE_FOLLOWERS[former] & phase:
-            raise states.illegal(states.RESPONSE_NAMES, former, phase)
+        previous = self._response_phase
+        if not states.RESPONSE_FOLLOWERS[previous] & phase:
+            raise states.illegal(states.RESPONSE_NAMES, previous, phase)
         self._response_phase = phase
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is done about the request."""
+        """Return True if nothing more is done about the request."""
         return self._request_phase == states.OVER
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for a connection."""
-        return self._request_phase == states.CONNECTING
+        """Return True if the request waits in line for a connection."""
+        return self._is_in_line
 
     # Admission.
 
@@ -207,13 +164,15 @@ class Exchange(ExchangeEvents):
         self._began = self._worker.enter()
         try:
             problem = self._start()
+        except ProblemError as raised:
+            problem = raised.problem
         except Exception as error:  # noqa: BLE001  not the business of whatever ended just before and let this one begin
             problem = self._worker.defect(error, self.request_id)
         if problem is not None:
             self._fail(problem)
 
     def _start(self) -> Problem | None:
-        """Admit the request and set it going, or say why not."""
+        """Admit the request, then send it, or prepare it in a task. Return why it is refused, if it is."""
         worker, request = self._worker, self._request
         problem = request.problem or self._admit()
         if problem is not None:
@@ -223,14 +182,20 @@ class Exchange(ExchangeEvents):
             return None
         if worker.is_full:
             return Problem("overloaded", "limits.in_flight is reached", headers=(RETRY_AFTER,))
-        problem = self._occupy()
+        problem = self._take_slot()
         if problem is not None:
             return problem
         total = request.rules.timeouts.total
         if total:
             self.deadline = worker.deadlines.now + total
             worker.deadlines.watch(self)
-        return self._prepare()
+        integration = self._require_integration()
+        if (self._unfilled is None and not integration.needs_slow_path) or self._take_body():
+            grant = integration.source.grant
+            if grant is not None and self._send_with(grant):
+                return None
+        self._start_preparing()
+        return None
 
     def _admit(self) -> Problem | None:
         """Decide whose the request is and where it goes, or why it may not go on."""
@@ -309,14 +274,14 @@ class Exchange(ExchangeEvents):
         if preset.has_body:
             self._unfilled = preset
 
-    def _occupy(self) -> Problem | None:
-        """Count against where the request goes, and no more against where it was to go before; or say why not."""
-        destination, former = self._destination, self._share
-        share = self._admitted().share if destination is None else destination.route.share
-        if share is former:
+    def _take_slot(self) -> Problem | None:
+        """Take a slot at the destination and release the previous one. Return why there is none, if it is full."""
+        destination, previous = self._destination, self._share
+        share = self._require_integration().share if destination is None else destination.route.share
+        if share is previous:
             return None
-        if former is not None:
-            former.leave()
+        if previous is not None:
+            previous.leave()
             self._share = None
         if share is not None:
             if not share.enter():
@@ -324,212 +289,215 @@ class Exchange(ExchangeEvents):
             self._share = share
         return None
 
-    def _admitted(self) -> CompiledIntegration:
+    def _require_integration(self) -> CompiledIntegration:
         integration = self._integration
         if integration is None:
             raise RuntimeError("the request was not admitted")
         return integration
 
-    def _aim(self) -> Destination:
+    def _require_destination(self) -> Destination:
         destination = self._destination
         if destination is None:
             raise RuntimeError("the request has no destination")
         return destination
 
-    # What a request needs before it is sent: what decides its target, its whole body, its grant, its certificate.
+    # What a request needs before it is sent.
 
-    def _wait(self, work: Callable[[], Awaitable[Problem | None]]) -> None:
-        """Wait in a task, and read no more of the body meanwhile; why the task cannot go on is answered."""
+    def _start_preparing(self, rejected: Grant | None = None) -> None:
+        """Prepare the request in a task."""
+        if self._arrival is None:
+            self._wait_for(NOTHING)
+        else:
+            self._enter(states.PREPARING)
+        self._task = self._worker.attempt(partial(self.prepare, rejected), self._fail, self.request_id)
+
+    async def prepare(self, rejected: Grant | None = None) -> None:
+        """Get what the request lacks, one thing after the other, and send it. Raises ProblemError.
+
+        `rejected` is the grant that the upstream has just refused. The end of the exchange cancels this.
+        """
+        grant: Grant | None = None
+        if rejected is not None:
+            grant = await self._renew(rejected)
+            if grant is None:
+                return
+        while not self._take_body():
+            if self._arrival is not None:
+                await self._arrival
+                continue
+            await self._resolve()
+            # What was held back of the body may turn out to be malformed, which ends the exchange.
+            self._caller.release_body()
+            if self.is_over:
+                return
+        source, certificate = self._require_integration().source, self._require_integration().certificate
+        while True:
+            if grant is None:
+                grant = source.grant
+            if grant is None:
+                grant = await self._obtain(source.obtain)
+            if self._send_with(grant):
+                return
+            if certificate is not None and certificate.identity is None:
+                await self._obtain(certificate.obtain)
+            elif await self._sign():
+                self._send_or_stand_in_line()
+                return
+            # The grant has expired or was renewed, or may have been while the certificate was obtained.
+            grant = None
+
+    def _wait_for(self, kind: int) -> None:
+        """Read no more of the body, and count the time from now on as a wait of this kind."""
+        if self._request_phase != states.PREPARING:
+            self._enter(states.PREPARING)
         if not self._request.complete:
             self._caller.hold_body()
-        self._worker.attempt(work, self._fail, self.request_id)
+        self._wait_times().begin(kind, self._worker.clock())
 
-    # Each of these steps goes on with the next one as soon as it can, and returns why the request cannot go on at all.
+    def _take_body(self) -> bool:
+        """Check and take what must be there of the body before anything is sent. Raises ProblemError.
 
-    def _prepare(self) -> Problem | None:
-        """Set an admitted exchange going: at once where its grant is all that it takes, and is there."""
+        Return False if the rest of the body must come first, or the integration must be resolved.
+        """
         if self._unfilled is not None:
-            return self._fill(self._unfilled)
-        integration = self._admitted()
-        if not integration.needs_slow_path:
-            grant = integration.source.grant
-            if grant is None:
-                return self._acquire(integration, judged=True)
-            self._grant = grant
-            self._dispatch()
-            return None
+            if not self._has_body():
+                return False
+            self._fill(self._unfilled)
+        integration, request = self._require_integration(), self._request
         if integration.rules.unresolved:
-            self._enter(states.RESOLVING)
-            self._wait(self._resolve)
-            return None
-        rules = integration.signing
-        if rules is not None:
-            head = self._request.head
-            problem = rules.refusal(head, self._aim().route.origin, integration.rules.policy)
+            return False
+        rules, signed = integration.signing, self._signature
+        if rules is not None and signed is None:
+            head = request.head
+            problem = rules.refusal(head, self._require_destination().route.origin, integration.rules.policy)
             if problem is not None:
-                return problem
-            self._signature = SignedRequest(rules.needs_body(head), bool(integration.injection_points.body))
-        return self._gather(integration, judged=True)
-
-    def _gather(self, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
-        """Go on once what is needed here of the body is there."""
+                raise ProblemError(problem)
+            signed = self._signature = SignedRequest(rules.needs_body(head), bool(integration.injection_points.body))
+        is_needed = bool(integration.injection_points.body) or (signed is not None and signed.holds_body)
+        if not is_needed or self._body is not None:
+            return True
+        if not self._has_body():
+            return False
+        held = None if signed is None else signed.held
+        self._body = body = request.take() if held is None else held.collect()
         if integration.injection_points.body:
-            return self._buffer(integration, judged=judged)
-        signed = self._signature
-        if signed is not None and signed.holds_body:
-            return self._hold(signed, integration, judged=judged)
-        return self._acquire(integration, judged=judged)
-
-    async def _resolve(self) -> Problem | None:
-        """Judge the target once it is known what by."""
-        resolved = await self._index.resolve(self._admitted())
-        if self.is_over:
-            return None
-        # A preset is used with its integration, whatever passes without one.
-        unmatched = None if self._preset else self._index.unmatched
-        problem = self._settle(decide_again(self._request.head, resolved, unmatched)) or self._occupy()
-        if problem is not None:
-            return problem
-        self._caller.release_body()
-        if not self.is_over:
-            # What was kept back of the body was not malformed.
-            return self._prepare()
-        return None
-
-    def _fill(self, preset: Preset) -> Problem | None:
-        """Keep the body until it is whole, and fill the preset with it."""
-        request = self._request
-        head, limits = request.head, request.rules.limits
-        if max(head.length, request.received) > limits.preset_parameters:
-            return OVERSIZED
-        if not request.complete:
-            self._await_body()
-            return None
-        payload = b"".join(request.take())
-        filled = preset.fill(head, payload, most=limits.preset_body, longest=limits.target)
-        if isinstance(filled, Problem):
-            return filled
-        self._unfilled = None
-        request.replace(filled.head, filled.body)
-        integration = self._admitted()
-        # Where grants tell the base URL, another request may have learnt it while the parameters came.
-        if (self._destination is None or integration.learns) and not integration.rules.unresolved:
-            problem = self._settle(judge(filled.head, integration)) or self._occupy()
+            problem = bodies.conflict(request.head, b"".join(body), integration.injection_points.body)
             if problem is not None:
-                return problem
-        return self._prepare()
+                raise ProblemError(problem)
+        return True
 
-    def _await_body(self) -> None:
-        """Wait for the rest of a body that is needed here, before the upstream is asked."""
-        if self._request_phase != states.BUFFERING:
-            self._enter(states.BUFFERING)
+    def _has_body(self) -> bool:
+        """Return True if a body that is needed is complete. Check the part that has arrived. Raises ProblemError."""
+        problem = self._check_body()
+        if problem is not None:
+            raise ProblemError(problem)
+        if self._request.complete:
+            return True
+        if self._arrival is None:
+            self._arrival = asyncio.get_running_loop().create_future()
             if self._request.head.expects_continue:
                 # So the expectation ends here too (RFC 9110 10.1.1).
                 self._caller.deliver(_CONTINUE)
+        return False
 
-    def _buffer(self, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
-        """Keep a body that something is added to, until it is whole."""
-        request = self._request
-        head = request.head
-        problem = bodies.refusal(head, max(head.length, request.received), request.rules.limits.replay_body)
-        if problem is not None:
-            return problem
-        if not request.complete:
-            self._await_body()
-            return None
-        self._body = body = request.take()
-        problem = bodies.conflict(head, b"".join(body), integration.injection_points.body)
-        return problem or self._acquire(integration, judged=judged)
-
-    def _hold(self, signed: SignedRequest, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
-        """Hold a body that is signed until it is complete."""
-        request = self._request
-        length, most = request.head.length, request.rules.limits.signed_body
-        if length > most or request.received > most:
+    def _check_body(self) -> Problem | None:
+        """Hold a part of a body that is signed. Return the problem if a body that is needed must be refused."""
+        request, signed = self._request, self._signature
+        head, limits = request.head, request.rules.limits
+        size = max(head.length, request.received)
+        if self._unfilled is not None:
+            return OVERSIZED if size > limits.preset_parameters else None
+        if signed is None or not signed.holds_body:
+            return bodies.refusal(head, size, limits.replay_body)
+        if size > limits.signed_body:
             detail = "the body is signed and over limits.signed_body, so it cannot be held"
             return Problem("request_too_large", detail)
         held = signed.held
         if held is None:
             if request.complete:
                 # It came with the head, in one read, or fills a preset. It counts only if it has to wait for its grant.
-                self._body = request.take()
-                return self._acquire(integration, judged=judged)
-            held = BufferedBody(self._worker, integration.name)
+                return None
+            held = BufferedBody(self._worker, self._require_integration().name)
             signed.hold(held)
-        problem = held.add(request.take(), length)
+        problem = held.add(request.take(), head.length)
+        if problem is None and not request.complete:
+            is_too_slow = held.is_too_slow(self._worker.deadlines.now, request.rules.timeouts.idle)
+            return TOO_SLOW if is_too_slow else None
+        return problem
+
+    def _fill(self, preset: Preset) -> None:
+        """Fill the preset with the body. Raises ProblemError."""
+        request = self._request
+        limits = request.rules.limits
+        payload = b"".join(request.take())
+        filled = preset.fill(request.head, payload, most=limits.preset_body, longest=limits.target)
+        if isinstance(filled, Problem):
+            raise ProblemError(filled)
+        self._unfilled = None
+        request.replace(filled.head, filled.body)
+        integration = self._require_integration()
+        # Where grants tell the base URL, another request may have learnt it while the parameters came.
+        if (self._destination is None or integration.learns) and not integration.rules.unresolved:
+            self._settle_again(judge(filled.head, integration))
+
+    async def _resolve(self) -> None:
+        """Decide again once the integration's missing secrets are read, which decide its targets."""
+        resolved = await self._index.resolve(self._require_integration())
+        # A preset is used with its integration, whatever passes without one.
+        unmatched = None if self._preset else self._index.unmatched
+        self._settle_again(decide_again(self._request.head, resolved, unmatched))
+
+    def _settle_again(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> None:
+        """Apply a later decision, and take a slot at its destination. Raises ProblemError."""
+        problem = self._settle(decision) or self._take_slot()
         if problem is not None:
-            return problem
-        if not request.complete:
-            if held.is_too_slow(self._worker.deadlines.now, request.rules.timeouts.idle):
-                return TOO_SLOW
-            self._await_body()
-            return None
-        self._body = held.collect()
-        return self._acquire(integration, judged=judged)
+            raise ProblemError(problem)
 
-    def _acquire(self, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
-        """Take the grant that is there, or wait for one. `judged` says that the target was judged just now."""
-        grant = integration.source.grant
-        if grant is not None:
-            return self._take(grant, integration, judged=judged)
-        return self._await_credential(self._obtain_grant)
-
-    def _await_credential(self, work: Callable[[], Awaitable[Problem | None]]) -> Problem | None:
-        """Wait for a grant or a client certificate. A signed body counts as held meanwhile, or is refused."""
+    async def _obtain(self, obtain: Callable[[], Awaitable[T]]) -> T:
+        """Wait for a grant or a client certificate. A signed body counts as held meanwhile. Raises ProblemError."""
         signed, body = self._signature, self._body
         if signed is not None and signed.holds_body and signed.held is None and body:
-            held = BufferedBody(self._worker, self._admitted().name)
+            held = BufferedBody(self._worker, self._require_integration().name)
             signed.hold(held)
             problem = held.add(body, 0)
             if problem is not None:
-                return problem
+                raise ProblemError(problem)
             self._body = held.collect()
-        self._enter(states.ACQUIRING)
-        self._wait(work)
-        return None
+        self._wait_for(GRANT)
+        return await obtain()
 
-    async def _obtain_grant(self) -> Problem | None:
-        integration = self._admitted()
-        grant = await integration.source.obtain()
-        return None if self.is_over else self._take(grant, integration, judged=False)
+    def _send_with(self, grant: Grant) -> bool:
+        """Send the request with this grant, or wait in line for a connection. Raises ProblemError.
 
-    def _take(self, grant: Grant, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
-        """Go on with this grant. Where grants tell the base URL, a target not `judged` by it is judged again."""
+        Return False if the request needs a client certificate first, or a signature that a thread makes.
+        """
         self._grant = grant
-        if integration.learns and (integration.learn(grant) or not judged):
-            problem = self._settle(judge(self._request.head, integration)) or self._occupy()
-            if problem is not None:
-                return problem
+        integration = self._require_integration()
+        if integration.learns:
+            integration.learn(grant)
+            if self._require_destination().rules is not integration.rules:
+                self._settle_again(judge(self._request.head, integration))
         certificate = integration.certificate
         if certificate is not None:
             identity = certificate.identity
             if identity is None:
-                return self._await_credential(self._obtain_certificate)
-            integration.bind_certificate(self._aim().route, identity)
+                return False
+            integration.bind_certificate(self._require_destination().route, identity)
         signed = self._signature
         if signed is not None:
-            problem = self._state(signed, grant)
+            problem = self._build_signed_request(signed, grant)
             if problem is not None:
-                return problem
+                raise ProblemError(problem)
             if signed.is_slow:
-                self._enter(states.SIGNING)
-                self._wait(self._sign)
-                return None
-        self._dispatch()
-        return None
-
-    async def _obtain_certificate(self) -> Problem | None:
-        """Wait for a client certificate; the grant may have lapsed by then."""
-        integration = self._admitted()
-        if integration.certificate is not None:
-            await integration.certificate.obtain()
-        return None if self.is_over else self._acquire(integration, judged=False)
+                return False
+        self._send_or_stand_in_line()
+        return True
 
     # What is signed.
 
-    def _state(self, signed: SignedRequest, grant: Grant) -> Problem | None:
-        """Say what is written with this grant, or why that cannot be signed."""
-        request, destination, signer = self._request, self._aim(), grant.signer
+    def _build_signed_request(self, signed: SignedRequest, grant: Grant) -> Problem | None:
+        """Build the request to sign with this grant. Return why it cannot be signed, if so."""
+        request, destination, signer = self._request, self._require_destination(), grant.signer
         head, route, integration = request.head, destination.route, destination.integration
         if route.grant is not grant:
             integration.compile(route, grant)
@@ -539,7 +507,7 @@ class Exchange(ExchangeEvents):
         if signed.streams_body:
             body = _NOTHING
         elif integration.injection_points.body or head.marks is not None or len(body) > 1:
-            body, length, stripped = _as_whole(head, body, integration, grant)
+            body, length, stripped = _complete_body(head, body, integration, grant)
         else:
             # Most bodies came in one piece, and nothing is added to them.
             length = len(body[0]) if body else 0
@@ -549,55 +517,49 @@ class Exchange(ExchangeEvents):
         outgoing = OutgoingRequest(head.method, route.scheme, route.authority, path, lines, head)
         return signed.state(outgoing, body, 0 if signed.streams_body else length, signer)
 
-    async def _sign(self) -> Problem | None:
-        """Sign in a thread, then go on; where the grant is another one by then, begin again with that one."""
-        signed, signature, worker = self._signature, None, self._worker
-        async with worker.signing:
-            if signed is None or self.is_over:
-                # It may have ended before this task had its first turn, or while others were signed.
-                return None
-            signed.begin_in_thread()
-            try:
-                signature = await worker.in_thread(signed.signing(worker.wall()), long=signed.is_long)
-            finally:
-                signed.leave_thread(signature)
-        if not self.is_over:
-            integration = self._admitted()
-            if self._grant is not integration.source.grant:
-                return self._acquire(integration, judged=False)
-            self._dispatch()
-        return None
+    async def _sign(self) -> bool:
+        """Sign in a thread if that takes long. Return False if the grant has expired or was renewed meanwhile."""
+        signed, worker = self._signature, self._worker
+        if signed is None or not signed.is_slow:
+            return True
+        self._wait_for(NOTHING)
+        await worker.signing.acquire()
+        signature = signed.sign_in_thread(worker)
+        # A thread cannot be cancelled: it ends before another one may begin, even if the exchange is over.
+        signature.add_done_callback(worker.end_signing)
+        await asyncio.shield(signature)
+        return self._grant is self._require_integration().source.grant
 
     # The way to the upstream.
 
     @staticmethod
     def _injected_path(destination: Destination) -> bytes:
-        """The path (and query) as it is written, with the query that is injected into it."""
+        """Return the path and query, with the query parameters that are injected."""
         path = destination.path
         return path + (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + destination.route.query
 
-    def _dispatch(self) -> None:
-        """Send by a connection that is free, or wait for one."""
-        pool = self._aim().route.pool
+    def _send_or_stand_in_line(self) -> None:
+        """Send the request on an idle connection, or wait for one that is made or becomes free."""
+        integration, pool = self._require_integration(), self._require_destination().route.pool
         if pool is None:
             raise RuntimeError("no client certificate is bound to the route")
-        # What is sent again goes out by a new connection: other kept ones may be stale as well, and a refusal may have
+        # What is sent again goes out on a new connection: other kept ones may be stale as well, and a refusal may have
         # been the last response of its own.
         is_again = self._retried or self._replayed
         connection = None if is_again else pool.take()
         if connection is not None:
             self._send(connection)
             return
-        self._enter(states.CONNECTING)
-        if not self._request.complete:
-            self._caller.hold_body()
+        self._wait_for(CONNECTION)
+        self._is_in_line = True
         connect = pool.connect_for if is_again else pool.enqueue
-        connect(self, self._admitted().stats, self._request.rules.timeouts.connect)
+        connect(self, integration.stats, self._request.rules.timeouts.connect)
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
-        """Use a connection that was made or became free; False where it is declined."""
-        if self._request_phase != states.CONNECTING or self._grant is not self._admitted().source.grant:
+        """Send the request on a connection that was made or became free. Return False to decline it."""
+        if not self._is_in_line or self._grant is not self._require_integration().source.grant:
             return False
+        self._is_in_line = False
         try:
             self._send(connection)
         except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
@@ -609,23 +571,21 @@ class Exchange(ExchangeEvents):
         return taken
 
     def declined(self) -> None:
-        """Go on after a connection was declined: the grant has expired, or was renewed, while the exchange waited."""
-        if self._request_phase == states.CONNECTING:
-            self._worker.run(self._acquire_again, self._fail, self.request_id)
-
-    def _acquire_again(self) -> Problem | None:
-        return self._acquire(self._admitted(), judged=False)
+        """Prepare again once the pool has a declined connection back: the grant expired or was renewed meanwhile."""
+        if self._is_in_line:
+            self._is_in_line = False
+            self._start_preparing()
 
     def connect_failed(self, problem: Problem) -> None:
-        """No connection can be made."""
+        """End the exchange, since no connection can be made."""
         self._fail(problem)
 
     def _send(self, connection: UpstreamConnection) -> None:
-        """Write the head and what has arrived of the body, in one piece."""
+        """Write the head and the part of the body that has arrived, in one piece."""
         if self._signature is not None:
             self._send_signed(connection, self._signature)
             return
-        request, destination, grant = self._request, self._aim(), self._grant
+        request, destination, grant = self._request, self._require_destination(), self._grant
         head, route, integration = request.head, destination.route, destination.integration
         if grant is None:
             raise RuntimeError("the exchange has no grant")
@@ -639,7 +599,7 @@ class Exchange(ExchangeEvents):
         self._keep_for_replay(connection, body)
         length, stripped = head.length, integration.strip
         if integration.injection_points.body:
-            body, length, stripped = _as_whole(head, body, integration, grant)
+            body, length, stripped = _complete_body(head, body, integration, grant)
         line = line_of(self._injected_path(destination)) if route.query else destination.line
         injected = route.injected
         if integration.redacts:
@@ -649,8 +609,8 @@ class Exchange(ExchangeEvents):
         self._write(connection, b"".join(pieces), whole=request.complete)
 
     def _send_signed(self, connection: UpstreamConnection, signed: SignedRequest) -> None:
-        """Write the head, signed now, and the body: what has arrived of it, or all of it as far as there is room."""
-        request, destination = self._request, self._aim()
+        """Write the signed head, and as much of the body as the upstream takes."""
+        request, destination = self._request, self._require_destination()
         self._redactor = destination.route.redactor
         head, whole = request.head, request.complete
         pieces = signed.write(self._worker.wall)
@@ -661,24 +621,24 @@ class Exchange(ExchangeEvents):
         self._keep_for_replay(connection, body)
         self._write(connection, b"".join(pieces), whole=whole and signed.is_written)
         if not signed.is_written:
-            self._pour(signed)
+            self._write_next_chunk(signed)
 
     def _keep_for_replay(self, connection: UpstreamConnection, body: list[bytes]) -> None:
-        """Keep the body if the request may be sent again: after a refused grant, or if a reused connection is stale."""
+        """Keep the body if the request may be sent again: after a refused grant or on a stale reused connection."""
         request = self._request
         head = request.head
         size = max(head.length, request.received)
         if size <= request.rules.limits.replay_body and (
-            self._admitted().watched or (connection.reused and head.method in IDEMPOTENT)
+            self._require_integration().watched or (connection.reused and head.method in IDEMPOTENT)
         ):
             self._replay_body = list(body)
         else:
             self._replay_body = None
 
-    def _pour(self, signed: SignedRequest) -> None:
-        """Write the next piece of a body that was held, if the upstream takes it; others have their turn before more.
+    def _write_next_chunk(self, signed: SignedRequest) -> None:
+        """Write the next piece of a held body if the upstream takes it, and others in later turns of the loop.
 
-        An upstream that is fast enough takes all of it, which is some milliseconds.
+        A fast upstream takes all of it, which would block the loop for some milliseconds.
         """
         connection = self._attached()
         if signed.is_due or signed.is_written or connection is None or connection.full:
@@ -690,20 +650,21 @@ class Exchange(ExchangeEvents):
         connection.send(piece, whole=whole)
         if not whole:
             signed.be_due(True)
-            self._worker.soon(self._pour_on, self._fail, self.request_id)
+            self._worker.soon(self._write_later_chunk, self._fail, self.request_id)
 
-    def _pour_on(self) -> Problem | None:
+    def _write_later_chunk(self) -> None:
         signed = self._signature
         if signed is not None:
             signed.be_due(False)
-            self._pour(signed)
-        return None
+            self._write_next_chunk(signed)
 
     def _write(self, connection: UpstreamConnection, data: bytes, *, whole: bool) -> None:
         request = self._request
         self._enter(states.SENT if whole else states.SENDING)
         self._upstream = connection
         self._address = connection.address
+        # `prepare` only returns from here on. Its task would stay in memory as long as the response is awaited.
+        self._task = None
         if self._caller_blocked:
             # By a 100 that was delivered before.
             connection.hold()
@@ -712,7 +673,7 @@ class Exchange(ExchangeEvents):
             self._caller.release_body()
 
     def _framed(self, body: list[bytes], *, chunked: bool) -> list[bytes]:
-        """Pieces of the request's body as they are written."""
+        """Return pieces of the request's body as they are written."""
         if not chunked:
             return body
         framed = [b"%x\r\n" % sum(map(len, body)), *body, b"\r\n"] if body else []
@@ -721,10 +682,14 @@ class Exchange(ExchangeEvents):
         return framed
 
     def upload(self) -> None:
-        if self._request_phase == states.BUFFERING:
-            problem = self._gather(self._admitted(), judged=False) if self._unfilled is None else self._prepare()
+        arrival = self._arrival
+        if arrival is not None:
+            problem = self._check_body()
             if problem is not None:
                 self._fail(problem)
+            elif self._request.complete:
+                self._arrival = None
+                arrival.set_result(None)
             return
         if self._request_phase != states.SENDING or (connection := self._attached()) is None:
             # It stays where it is until it can be written.
@@ -742,75 +707,71 @@ class Exchange(ExchangeEvents):
         connection.send(pieces[0] if len(pieces) == 1 else b"".join(pieces), whole=request.complete)
 
     def _attached(self) -> UpstreamConnection | None:
-        """The connection that carries this exchange now."""
+        """Return the connection that carries this exchange now."""
         connection = self._upstream
         return connection if connection is not None and connection.exchange is self else None
 
     # Sending a request a second time: on a new connection after a stale one, or with another grant.
 
     def upstream_lost(self, problem: Problem, *, stale: bool) -> None:
-        """Fail, or send an idempotent request once more if its connection was stale (RFC 9112 9.3.1)."""
+        """Fail, or retry an idempotent request once if its connection was stale (RFC 9112 9.3.1)."""
         may_retry = stale and not self._retried and self._request.head.method in IDEMPOTENT
         if may_retry and self._replay_body is not None and self._request_phase == states.SENT:
             self._retried = True
-            self._begin_again()
-            self._worker.run(self._acquire_again, self._fail, self.request_id)
+            self._discard_response()
+            self._start_preparing()
             return
         self._fail(problem)
 
-    def _begin_again(self) -> None:
-        """Forget the response, so that the request may be written again; its body was kept."""
+    def _discard_response(self) -> None:
+        """Discard the response, so that the request can be written again with the body that was kept."""
         self._drop_upstream()
         self._held = self._redacted = None
         self._status = 0
-        self._waited().write_again()
+        self._wait_times().write_again()
         self._chunked = False
         self._body = self._replay_body
         if self._response_phase != states.NONE:
             self._enter_response(states.NONE)
 
     def _judge_response(self, held: BufferedResponse) -> None:
-        """Ask whether a response refuses the grant: it stays back while a newer one is fetched, else it goes on.
+        """Hold the response back if it refuses the grant, a newer one is coming and the request can be sent again.
 
-        It goes to the caller unchanged in all cases but one: a newer grant is to be had, and the request can be written
-        a second time from the first byte to the last.
+        Otherwise it goes to the caller unchanged.
         """
         self._enter_response(states.JUDGED)
         grant = self._grant
-        newer = grant is not None and self._admitted().source.report_rejection(grant, self._status, held.content)
+        newer = grant is not None and self._require_integration().source.report_rejection(
+            grant, self._status, held.content
+        )
         if not newer or self._replay_body is None or self._replayed or self._request_phase != states.SENT:
-            self._pass_on(held)
+            self._deliver_held(held)
             return
         self._replayed = True
-        self._enter(states.RENEWING)
         if (connection := self._attached()) is not None:
             connection.hold()
-        self._wait(self._renew)
+        self._start_preparing(grant)
 
-    async def _renew(self) -> Problem | None:
-        if self.is_over:
-            # It has ended before this task had its first turn.
-            return None
-        grant, held = self._grant, self._held
-        if grant is None or held is None:
-            raise RuntimeError("no response is held back")
-        newer = await self._admitted().source.refreshed_after(grant)
-        if self.is_over:
-            return None
-        if newer is not None:
-            self._begin_again()
-            return self._take(newer, self._admitted(), judged=False)
-        # There is no newer grant after all: the response goes to the caller, with what is still to come of it.
-        self._enter(states.SENT)
-        self._pass_on(held)
-        self._read_on()
-        return None
+    async def _renew(self, rejected: Grant) -> Grant | None:
+        """Return the grant that replaces the one that was refused, and discard the refusal.
+
+        Without a newer grant the refusal goes to the caller, with what is still to come of it. Return None then.
+        """
+        self._wait_for(GRANT)
+        grant = await self._require_integration().source.refreshed_after(rejected)
+        if grant is not None:
+            self._discard_response()
+        elif self._held is not None:
+            self._enter(states.SENT)
+            self._deliver_held(self._held)
+            self._resume_response()
+        return grant
 
     # The way back.
 
     def interim(self) -> None:
         head = self._request.head
-        if not self._admitted().watched:
+        if not self._require_integration().watched:
             # A connection that has brought a byte is not stale.
             self._replay_body = None
         if head.expects_continue and not self._has_answered_expectation:
@@ -818,12 +779,12 @@ class Exchange(ExchangeEvents):
 
     @property
     def _has_answered_expectation(self) -> bool:
-        """Whether an expectation ends here (RFC 9110 10.1.1), since all of the body came before it was sent on."""
+        """Return True if Sidekey itself answered the expectation, to hold the body (RFC 9110 10.1.1)."""
         signed = self._signature
-        return bool(self._admitted().injection_points.body) if signed is None else not signed.streams_body
+        return bool(self._require_integration().injection_points.body) if signed is None else not signed.streams_body
 
     def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
-        if head is not None and self._redactor is not None and self._admitted().redacts:
+        if head is not None and self._redactor is not None and self._require_integration().redacts:
             self._note_head()
             if not self._redact(head, self._redactor):
                 return
@@ -838,14 +799,14 @@ class Exchange(ExchangeEvents):
             self._release_upstream()
             if not self._request.complete:
                 self._caller.hold_body()
-        self._give_out(redacted, head)
+        self._deliver_redacted(redacted, head)
 
     def _respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
-        """Part of the response, as it goes to the caller."""
+        """Handle a part of the response, redacted if need be."""
         out = body
         if head is not None:
             pieces = self._response_head(head)
-            if head.status in self._admitted().watched:
+            if head.status in self._require_integration().watched:
                 self._note_head()
                 self._enter_response(states.HELD)
                 self._held = BufferedResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
@@ -856,7 +817,7 @@ class Exchange(ExchangeEvents):
         elif body and self._chunked and self._held is None:
             out = self._chunk(body)
         if self._held is not None:
-            self._keep_back(self._held, body, whole=whole)
+            self._hold_back(self._held, body, whole=whole)
             return
         if whole:
             if self._chunked:
@@ -873,13 +834,13 @@ class Exchange(ExchangeEvents):
         self._deliver(out[0] if len(out) == 1 else b"".join(out))
 
     def _note_head(self) -> None:
-        """The head of a response has come whose end comes later; of another one the exchange's end tells when."""
-        self._waited().head_came(self._worker.clock())
+        """Count the time to the head of a response whose end comes later. `_report` counts that of a whole response."""
+        self._wait_times().head_came(self._worker.clock())
 
     # Bodies that are redacted.
 
     def _redact(self, head: ResponseHead, redactor: Redactor) -> bool:
-        """Have secrets removed from the body that follows this head; False where it cannot be read, so this fails."""
+        """Redact the body that follows this head. Return False if it cannot be decoded, which ends the exchange."""
         self._status = head.status
         if head.length:
             try:
@@ -890,8 +851,8 @@ class Exchange(ExchangeEvents):
         return True
 
     def _fail_unreadable(self, error: UnreadableCoding) -> None:
-        """End, since a body that cannot be read may hold a secret."""
-        integration, grant = self._admitted(), self._grant
+        """Fail, since a body that cannot be decoded may hold a secret."""
+        integration, grant = self._require_integration(), self._grant
         if grant is not None and self._response_phase != states.PASSING and self._status in integration.watched:
             # The status alone may refuse the grant: the next request is not to be sent with it.
             integration.source.report_rejection(grant, self._status, None)
@@ -899,11 +860,11 @@ class Exchange(ExchangeEvents):
 
     @property
     def _is_stalled(self) -> bool:
-        """Whether nothing more of the response may go on for now."""
+        """Return True if nothing more of the response may be delivered now."""
         return self._caller_blocked or self._response_phase == states.JUDGED
 
-    def _give_out(self, redacted: RedactedBody, head: ResponseHead | None = None) -> None:
-        """Give out what has come of a redacted body, after its head where that is new, a step at a time."""
+    def _deliver_redacted(self, redacted: RedactedBody, head: ResponseHead | None = None) -> None:
+        """Deliver a redacted body as far as it has arrived, in steps, after its head if that is new."""
         for _ in range(_STEPS):
             if head is None and self._is_stalled:
                 return
@@ -921,33 +882,33 @@ class Exchange(ExchangeEvents):
             self._stepping = True
             if (connection := self._attached()) is not None:
                 connection.hold()
-            self._worker.attempt(self._give_out_rest, self._fail, self.request_id)
+            self._worker.attempt(self._deliver_redacted_rest, self._fail, self.request_id)
 
-    async def _give_out_rest(self) -> None:
-        """Go on with what a little input has inflated to, in turns."""
+    async def _deliver_redacted_rest(self) -> None:
+        """Deliver the rest of a body that decompressed to many steps, in turns of the loop."""
         try:
             while True:
                 await asyncio.sleep(0)
                 redacted = self._redacted
                 if self.is_over or self._is_stalled or redacted is None or not redacted.waits:
                     break
-                self._give_out(redacted)
+                self._deliver_redacted(redacted)
         finally:
             self._stepping = False
-        self._read_on()
+        self._resume_response()
 
-    def _read_on(self) -> None:
-        """Go on with the response where nothing stalls it: with what has come of it, then with what is to come."""
+    def _resume_response(self) -> None:
+        """Deliver the response as far as it has arrived, then read on, unless it is stalled."""
         redacted = self._redacted
         if redacted is not None and redacted.waits and not (self.is_over or self._is_stalled or self._stepping):
-            self._give_out(redacted)
+            self._deliver_redacted(redacted)
         if self.is_over or self._is_stalled or (redacted is not None and redacted.waits):
             return
         if (connection := self._attached()) is not None:
             connection.resume()
 
     def _response_head(self, head: ResponseHead) -> list[bytes]:
-        """Decide on the response's framing towards the caller and whether they may go on; its head as it is written."""
+        """Choose the framing towards the caller and whether the connection stays open. Return the head's pieces."""
         request, redactor = self._request, self._redactor
         rules, http_1_1 = request.rules, request.head.http_1_1
         self._status = head.status
@@ -972,16 +933,16 @@ class Exchange(ExchangeEvents):
     def _chunk(body: list[bytes]) -> list[bytes]:
         return [b"%x\r\n" % sum(map(len, body)), *body, b"\r\n"]
 
-    def _keep_back(self, held: BufferedResponse, body: list[bytes], *, whole: bool) -> None:
-        """Keep back a piece of the body; a response that turns out too long is judged now."""
+    def _hold_back(self, held: BufferedResponse, body: list[bytes], *, whole: bool) -> None:
+        """Add to a held response, and judge it once it is complete or too long to hold."""
         held.add(body, whole=whole)
         if whole:
             self._release_upstream()
         if self._response_phase == states.HELD and (whole or held.is_full):
             self._judge_response(held)
 
-    def _pass_on(self, held: BufferedResponse) -> None:
-        """Give a held response to the caller; more of its body may follow."""
+    def _deliver_held(self, held: BufferedResponse) -> None:
+        """Deliver a held response; more of its body may follow."""
         self._held = None
         if held.whole:
             self._finish(held.wire())
@@ -991,14 +952,13 @@ class Exchange(ExchangeEvents):
         self._deliver(held.wire())
 
     def _deliver(self, data: bytes) -> None:
-        """Write a piece of the response to the caller."""
         self._sent += len(data)
         self._caller.deliver(data)
 
     # The end.
 
     def _finish(self, data: bytes, *, is_upstreams: bool = True) -> None:
-        """Deliver the end of the response, the upstream's or our own; with it the exchange is over."""
+        """Deliver the end of the response, the upstream's or our own, and end the exchange."""
         self._enter_response(states.COMPLETE)
         if data:
             self._deliver(data)
@@ -1007,13 +967,13 @@ class Exchange(ExchangeEvents):
         self._caller.exchange_over(keep_alive=self._keep_alive)
 
     def _release_upstream(self) -> None:
-        """Give the connection back; where the response overtook the end of its request, it closes."""
+        """Give the connection back. It closes if the response came before the end of the request."""
         if (connection := self._attached()) is not None:
             connection.release(reusable=self._request.complete and self._request_phase != states.SENDING)
         self._upstream = None
 
     def _drop_upstream(self) -> None:
-        """Part from the upstream; a connection that still carries this exchange is cut."""
+        """Cut the connection if it still carries this exchange."""
         if (connection := self._attached()) is not None:
             connection.abort()
         self._upstream = None
@@ -1022,7 +982,7 @@ class Exchange(ExchangeEvents):
         self._fail(problem)
 
     def _fail(self, problem: Problem) -> None:
-        """End with a response of our own, or cut one that has begun, so that it never looks complete."""
+        """End with a response of our own, or cut one that has begun so that it never looks complete."""
         if self.is_over:
             return
         sent = "maybe" if self._retried or self._upstream is not None else problem.sent
@@ -1054,11 +1014,11 @@ class Exchange(ExchangeEvents):
         self._caller.exchange_over(keep_alive=self._keep_alive)
 
     def _answer_as_last_hop(self) -> None:
-        """Answer an OPTIONS request that may go no further."""
+        """Answer an OPTIONS request whose Max-Forwards is 0."""
         request = self._request
         self._status = 204
         self._keep_alive &= request.complete and request.head.http_1_1 and not self._worker.draining
-        allow = self._admitted().rules.allow.encode()
+        allow = self._require_integration().rules.allow.encode()
         close = not self._keep_alive
         reply = options_reply(request_id=self.request_id, allow=allow, close=close, via=request.rules.via)
         self._finish(reply, is_upstreams=False)
@@ -1072,144 +1032,30 @@ class Exchange(ExchangeEvents):
         self._end(CALLER_GONE)
 
     def expired(self) -> None:
-        """The whole exchange has taken longer than timeouts.total."""
+        """Fail because the whole exchange took longer than timeouts.total."""
         self.deadline = NEVER
         self._fail(Problem("upstream_timeout", "the exchange took longer than timeouts.total", sent="maybe"))
 
     def _end(self, code: str, problem: Problem | None = None, is_answered: bool = False) -> None:
-        """Count the exchange out, once, and tell of it.
+        """Release what the exchange holds and report it, once.
 
-        `problem` is what became of it, where it is one of ours; `is_answered` that all of the upstream's response came.
+        `problem` is the response of our own, if there is one; `is_answered` is True if the upstream's came whole.
         """
         self._enter(states.OVER)
-        worker, integration, status = self._worker, self._integration, self._status
-        stats = worker.metrics.unknown if integration is None else integration.stats
-        outcome = code or _OUTCOMES[status]
-        seconds = worker.leave(self._began)
-        bucket = stats.record(outcome, seconds)
-        if self._waits is not None:
-            self._waits.end(worker.metrics, self._began + seconds, is_answered=is_answered)
-        elif is_answered:
-            worker.metrics.first_bytes.add(bucket, seconds)
-        if code or self._preset or self._caller_name:
-            self._count_apart(stats, code, outcome, problem)
+        self._is_in_line = False
+        task = self._task
+        if task is not None:
+            # The task holds the exchange: a cycle as long as the exchange holds the task.
+            self._task = self._arrival = None
+            task.cancel()
         if self._share is not None:
             self._share.leave()
             self._share = None
         if self._signature is not None:
             self._signature.end()
         if self._request.rules.timeouts.total:
-            worker.deadlines.forget(self)
-        if code or status >= 400:
-            self._report(code, seconds, is_answered, problem, logged=worker.access.errors, failed=stats)
-        elif worker.access.every or worker.audit.uses:
-            self._report(code, seconds, is_answered, problem, logged=worker.access.every)
-
-    def _report(
-        self,
-        code: str,
-        seconds: float,
-        is_answered: bool,
-        problem: Problem | None,
-        *,
-        logged: bool,
-        failed: IntegrationStats | None = None,
-    ) -> None:
-        """Write the line of the access log if `logged`, and of the audit; note a failed request with its counters."""
-        access, audit, note = self._worker.access, self._worker.audit, self._worker.metrics.note_failure
-        used = audit.uses and self._has_used_credential
-        if logged or used or (failed is not None and note is not None):
-            line = self._line(code, seconds, is_answered, problem)
-            if logged:
-                access.write(line)
-            if used:
-                audit.use(line)
-            if failed is not None and note is not None:
-                note(failed, line._replace(caller=self._sender()))
-
-    def _sender(self) -> str:
-        """Return the name of the caller or operator that failures list."""
-        operator = self._caller.operator
-        return self._caller_name if operator is None else operator.name
-
-    def _count_apart(self, stats: IntegrationStats, code: str, outcome: str, problem: Problem | None) -> None:
-        """Count what many requests do not have: a caller who was asked for, a preset, a reason to be denied."""
-        metrics = self._worker.metrics
-        if self._caller_name:
-            metrics.count_caller(self._caller_name, outcome)
-        if self._preset:
-            metrics.count_preset(self._preset, outcome)
-        elif code and self._entry is None and self._request.head.target.startswith(PRESET):
-            metrics.count_preset(UNKNOWN, outcome)
-        if problem is not None and problem.denial is not None:
-            stats.count_denial(problem.denial)
-
-    @property
-    def _has_used_credential(self) -> bool:
-        """Whether it was sent to an upstream with what an integration adds, by a connection with what that has."""
-        integration = self._integration
-        return bool(self._address) and integration is not None and integration.name != NOBODY
-
-    def _line(self, code: str, seconds: float, is_answered: bool, problem: Problem | None) -> AccessLine:
-        """What the log says of it."""
-        request, integration, destination = self._request, self._integration, self._destination
-        entry, head = self._entry, request.head
-        if entry is not None:
-            head = entry.absolute(head)
-        named, base = "", None
-        if integration is not None:
-            named, base = integration.name, integration.rules.base
-        elif request.problem is None:
-            # It may have been denied before anything was looked up, or to be told nothing of it.
-            configured = self._index.configured(named_id(head, entry))
-            if configured is not None:
-                named, base = configured.id, configured.base
-        if destination is not None:
-            origin: Origin | None = destination.route.origin
-        elif entry is not None:
-            origin = entry.origin
-        elif request.problem is None:
-            origin = named_origin(head, base, None if integration is None else integration.rules)
-        else:
-            # What was read of a target may end in the middle of it.
-            origin = None
-        # A request that could not be read has no known door: it counts as the reverse proxy's.
-        door = "forward" if request.problem is None and is_forward(head.target) else "reverse"
-        if self._preset or head.target.startswith(PRESET):
-            door = "preset"
-        # A target that was not read may hold a password where a host belongs, or an unknown ID.
-        shown = integration is not None and (destination is not None or code == "target_denied")
-        waits = self._waits
-        return AccessLine(
-            named or UNKNOWN,
-            self._caller_name,
-            door if entry is None else "tunnel",
-            head.method.decode("latin-1"),
-            "" if origin is None else origin.host,
-            0 if origin is None else origin.port,
-            self._status,
-            code,
-            "" if problem is None else problem.detail,
-            "" if problem is None else problem.error,
-            _ATTEMPTS[self._retried, self._replayed],
-            self.request_id.decode(),
-            trace_id(head),
-            self._peer,
-            self._address,
-            seconds,
-            0.0 if waits is None else waits.grant,
-            0.0 if waits is None else waits.connect,
-            (seconds if is_answered else 0.0) if waits is None else waits.first_byte,
-            request.received,
-            self._sent,
-            self._preset,
-            head.target if shown else None,
-        )
-
-    @property
-    def _peer(self) -> str:
-        """Address of the caller; empty for an operator."""
-        return self._caller.address if self._caller.operator is None else ""
+            self._worker.deadlines.forget(self)
+        self._report(code, problem, is_answered)
 
     # Backpressure, one direction each.
 
@@ -1220,7 +1066,7 @@ class Exchange(ExchangeEvents):
         self._caller.release_body()
         signed = self._signature
         if signed is not None:
-            self._pour(signed)
+            self._write_next_chunk(signed)
 
     def caller_full(self) -> None:
         self._caller_blocked = True
@@ -1229,15 +1075,15 @@ class Exchange(ExchangeEvents):
 
     def caller_drained(self) -> None:
         self._caller_blocked = False
-        self._read_on()
+        self._resume_response()
 
 
-def _as_whole(
+def _complete_body(
     head: RequestHead, body: list[bytes], integration: CompiledIntegration, grant: Grant
 ) -> tuple[list[bytes], int, frozenset[bytes]]:
-    """A body that is whole before anything is written: as it is written, its length, and what is stripped of its head.
+    """Return a complete body as it is written, its length, and the headers to strip.
 
-    The caller's expectation was answered here.
+    Sidekey itself answered an expectation to get the body.
     """
     stripped = integration.strip
     if integration.injection_points.body:

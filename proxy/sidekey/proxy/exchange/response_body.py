@@ -1,4 +1,4 @@
-"""A response that is kept back because its status may refuse the grant."""
+"""A response that is held back because its status may refuse the grant."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sidekey.policy.redaction import RedactedStream, Redactor
 from sidekey.proxy.content_coding import GzipDecoder, is_gzip
 
 MAX_BUFFERED: Final = 64 << 10
-"""Bytes of a response's body that are kept back; a longer one is judged by its status alone."""
+"""Maximum size of a body that is held back. A longer one is judged by its status alone."""
 
 
 class BufferedResponse:
-    """The head as it goes to the caller, and what has come of the body, unframed.
+    """The head as it goes to the caller, and the part of the body that has arrived, unframed.
 
-    `chunked` says that the body goes to the caller in chunks, `readable` that it has no content coding. `whole` is set
-    once all of it has come.
+    `chunked` is True if the body goes to the caller in chunks, `readable` if it has no content coding, `whole` once all
+    of it has arrived.
     """
 
     __slots__ = ("_body", "_head", "_readable", "_size", "chunked", "whole")
@@ -32,23 +32,23 @@ class BufferedResponse:
         self._size = 0
 
     def add(self, pieces: list[bytes], *, whole: bool) -> None:
-        """More of the body has come, or its end."""
+        """Add a part of the body; `whole` says that no more follows."""
         self._body += pieces
         self._size += sum(map(len, pieces))
         self.whole |= whole
 
     @property
     def is_full(self) -> bool:
-        """Whether the body is longer than what is kept back."""
+        """Return True if the body is longer than `MOST`."""
         return self._size > MAX_BUFFERED
 
     @property
     def content(self) -> bytes | None:
-        """The body, or None where it is incomplete or coded."""
+        """Return the body, or None if it is incomplete or has a content coding."""
         return b"".join(self._body) if self.whole and self._readable and not self.is_full else None
 
     def wire(self) -> bytes:
-        """What goes to the caller."""
+        """Serialize head and body for the caller."""
         if not self.chunked:
             return b"".join([*self._head, *self._body])
         body = [b"%x\r\n" % self._size, *self._body, b"\r\n"] if self._size else []

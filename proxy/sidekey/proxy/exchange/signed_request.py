@@ -1,7 +1,8 @@
-"""A request that is signed each time it is written: what of it is signed, and what is held of its body."""
+"""A request that is signed each time it is written, with the body that is held until then."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from typing import Final
@@ -9,28 +10,28 @@ from typing import Final
 from sidekey.credentials.signing import UNDRAWN, OutgoingRequest, RandomIds, Signer
 from sidekey.errors import Problem
 from sidekey.proxy.limits import BufferedBody
+from sidekey.proxy.worker import Worker
 
 INLINE: Final = 256 << 10
-"""Bytes of a body that is signed at once; a longer one is hashed in a thread, so that nobody waits for it."""
+"""Bytes of a body that is signed on the event loop. A longer one is hashed in a thread, to block no other request."""
 
 _PIECE: Final = 64 << 10
 """Bytes of a body that are written in one piece."""
 _RANDOM: Final = 16
 _NOTHING: Final[list[bytes]] = []
-"""No piece of a body; nobody adds to it."""
+"""An empty body; never changed."""
 
 Signing = Callable[[], list[bytes]]
-"""Signs, and gives the field lines to add. It touches nothing that others write."""
+"""Signs and returns the header lines to add. It may run in a thread, since it touches nothing that others write."""
 
 
 class SignedRequest:
-    """One request, while its exchange lasts.
+    """One request, while its exchange lasts. Nothing can be signed or written before `state`.
 
-    `holds_body` says that its body is held to be signed; `held` is that body, unless it came with the head.
-    `streams_body` says that it is written as it comes: neither is it signed nor anything added to it. `is_slow` says
-    that it is signed in a thread, `is_long` that this is since a long body is hashed, `is_written` that nothing of what
-    is held is left to write, and `is_due` that the next piece of it is written in a turn of its own. What is said by
-    `state` is not there before.
+    `holds_body` is True if the body is held to be signed; `held` is that body, unless it came with the head.
+    `streams_body` is True if the body is neither signed nor extended, so that it is written as it arrives. `is_slow` is
+    True if a thread signs, `is_long` if that is because of a long body. `is_written` is False while a held body is left
+    to write, `is_due` is True if its next piece is scheduled.
     """
 
     __slots__ = (
@@ -64,13 +65,13 @@ class SignedRequest:
         self._rest = _NOTHING
 
     def hold(self, held: BufferedBody) -> None:
-        """Hold the body from now on."""
+        """Hold the body in pieces until it is complete."""
         self.held = held
 
     def state(self, outgoing: OutgoingRequest, body: list[bytes], size: int, signer: Signer) -> Problem | None:
-        """Say what is to be written, as far as it is known, and who signs it; or why that cannot be.
+        """Set what is written and who signs it, or return why it cannot be signed.
 
-        `size` is that of `body`, which is empty where the body streams.
+        `size` is the length of `body`, which is empty if the body streams.
         """
         self._outgoing, self._body, self._size, self._signer = outgoing, body, size, signer
         self._signature: list[bytes] | None = None
@@ -79,7 +80,7 @@ class SignedRequest:
         return signer.check(outgoing)
 
     def signing(self, now: float) -> Signing:
-        """What signs it at that time, in seconds since the epoch: with a nonce of its own each time."""
+        """Return a function that signs for the time `now`, in seconds since the epoch, with a new nonce."""
         outgoing, signer = self._outgoing, self._signer
         unique, body = self._unique(signer), self._body if self._reads_body else _NOTHING
         return lambda: signer.sign(outgoing, body, now, unique)
@@ -91,21 +92,26 @@ class SignedRequest:
         message = self._message = self._message or drawn[_RANDOM:]
         return RandomIds(message, drawn[:_RANDOM])
 
-    def begin_in_thread(self) -> None:
-        """A thread reads the body until `leave_thread`."""
+    def sign_in_thread(self, worker: Worker) -> asyncio.Future[list[bytes]]:
+        """Sign in a thread, which reads the body until it is done, even if the request ends before."""
+        signature = worker.in_thread(self.signing(worker.wall()), long=self.is_long)
         self._in_thread = True
+        signature.add_done_callback(self._leave_thread)
+        return signature
 
-    def leave_thread(self, signature: list[bytes] | None) -> None:
-        """Take what the thread made; what it read is given up now where the exchange has ended meanwhile."""
+    def _leave_thread(self, signature: asyncio.Future[list[bytes]]) -> None:
         self._in_thread = False
-        self._signature = signature
         if self._is_over:
             self.end()
+            # Nothing awaits the signature any more: the loop reports an error that is raised here.
+            signature.result()
+        elif signature.exception() is None:
+            self._signature = signature.result()
 
     def write(self, wall: Callable[[], float]) -> list[bytes]:
-        """The pieces of the head with its signature, and of the body as much as goes with it.
+        """Return the pieces of the signed head, and of the body if it is short.
 
-        The signature is the one that was made in a thread, once, or one of now, by the clock `wall`.
+        A signature that a thread made is used once. Without one it signs now, by the clock `wall`.
         """
         outgoing, signer, body, signature = self._outgoing, self._signer, self._body, self._signature
         if signature is None:
@@ -123,11 +129,11 @@ class SignedRequest:
         return pieces
 
     def be_due(self, due: bool) -> None:
-        """Note whether a turn is kept for the next piece."""
+        """Note whether the next piece is scheduled."""
         self.is_due = due
 
     def next_piece(self) -> bytes:
-        """What to write next of the body, which is not empty: one piece, or several short ones in one."""
+        """Return the next bytes of the body, of which some must be left: one piece, or several short ones joined."""
         rest = self._rest
         piece = rest.pop()
         pieces, size = [piece], len(piece)
@@ -141,7 +147,7 @@ class SignedRequest:
         return piece if len(pieces) == 1 else b"".join(pieces)
 
     def end(self) -> None:
-        """Hold nothing any more."""
+        """Release the body, once no thread reads it."""
         if self._in_thread:
             self._is_over = True
             return

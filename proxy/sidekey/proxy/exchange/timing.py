@@ -1,45 +1,54 @@
-"""How long an exchange waited, and for what: told in its line of the log, and counted."""
+"""How long a request waited, and for what, for its line in the log and for the histograms."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidekey.observe.metrics import Metrics
-from sidekey.proxy.states import ACQUIRING, CONNECTING, OVER, RENEWING
+
+NOTHING: Final = 0
+GRANT: Final = 1
+CONNECTION: Final = 2
 
 
 class WaitTimes:
-    """Seconds that were waited for grants, for connections, and for the head of the response; 0 where nothing was.
+    """Seconds that a request waited for grants, for connections, and for the head of the response; 0 if it did not.
 
-    Only of an exchange that waited: of any other, everything but the response came at its beginning, and all of the
-    response at its end. `_since` is when its last phase began, at first the exchange itself.
+    Only a request that waits, or whose body or response comes in parts, has this object. `_since` is when the present
+    wait began, `_kind` what it is for: a client certificate counts as a grant.
     """
 
-    __slots__ = ("_since", "connect", "first_byte", "grant")
+    __slots__ = ("_kind", "_since", "connect", "first_byte", "grant")
 
     def __init__(self, began: float) -> None:
         self._since = began
+        self._kind = NOTHING
         self.grant = 0.0
         self.connect = 0.0
         self.first_byte = 0.0
 
-    def turn(self, former: int, phase: int, now: float) -> None:
-        """One phase of the request has ended and another begun."""
-        if former in (ACQUIRING, RENEWING):
+    def begin(self, kind: int, now: float) -> None:
+        """End the present wait and begin one of this kind."""
+        self._add(now)
+        self._kind, self._since = kind, now
+
+    def _add(self, now: float) -> None:
+        if self._kind == GRANT:
             self.grant += now - self._since
-        elif former == CONNECTING:
+        elif self._kind == CONNECTION:
             self.connect += now - self._since
-        if phase != OVER:
-            self._since = now
 
     def head_came(self, now: float) -> None:
-        """The head of a response has come, at the end of the phase in which the request was written, or in it."""
+        """Count the time from the last write of the request to the head of the response."""
         self.first_byte = now - self._since
 
     def write_again(self) -> None:
-        """The response counts no more."""
+        """Discard the time of a response that is not delivered."""
         self.first_byte = 0.0
 
     def end(self, metrics: Metrics, now: float, *, is_answered: bool) -> None:
-        """Count what was waited for. Where it `is_answered` and nothing was told of the head, all came just now."""
+        """Count all waits in the metrics. A response that came whole (`is_answered`) had its head at the end."""
+        self._add(now)
         if is_answered and not self.first_byte:
             self.head_came(now)
         if self.grant:

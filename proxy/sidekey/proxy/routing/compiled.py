@@ -23,6 +23,7 @@ from sidekey.proxy.limits import InFlightCounter, InFlightCounters
 from sidekey.proxy.upstream.pool import Pool
 from sidekey.proxy.upstream.pools import Pools
 from sidekey.proxy.upstream.request_writer import line_of
+from sidekey.refresh import SingleFlight
 from sidekey.snapshot.snapshot import Integration
 
 _PLAIN: Final = naming.PLAIN.fullmatch
@@ -83,10 +84,10 @@ class Destination:
     """The destination of a request: its integration, route, and path with the query.
 
     `line` is the request line without the method. `methods` are the methods that callers may use. `preset` is the
-    preset that the request came by, if any.
+    preset that the request came by, if any. `rules` are the rules that admitted the target.
     """
 
-    __slots__ = ("integration", "line", "methods", "path", "preset", "route")
+    __slots__ = ("integration", "line", "methods", "path", "preset", "route", "rules")
 
     def __init__(
         self, integration: CompiledIntegration, route: Route, path: bytes, preset: Preset | None = None
@@ -96,7 +97,8 @@ class Destination:
         self.path: Final = path
         self.line: Final = line_of(path)
         self.preset: Final = preset
-        self.methods: Final = integration.rules.methods if preset is None else _BY_PRESET
+        self.rules: Final = integration.rules
+        self.methods: Final = self.rules.methods if preset is None else _BY_PRESET
 
     def permits(self, caller: Caller) -> bool:
         """Return True if the caller may send here: a preset needs no permission for its integration."""
@@ -113,8 +115,8 @@ class CompiledIntegration:
 
     `needs_slow_path` is True if an exchange needs more than a grant. `redacts` is True if secrets are removed from
     bodies of responses. `share` counts the requests if the integration has a limit of its own, or if its origin is not
-    known yet. `signing` are the rules for signatures, if requests are signed. `resolved` replaces this object once a
-    missing part of the integration was read.
+    known yet. `signing` are the rules for signatures, if requests are signed. `resolution` reads the missing secrets
+    of the integration, and `resolved` replaces this object after that.
     """
 
     ROUTES: Final = 256
@@ -140,6 +142,7 @@ class CompiledIntegration:
         "name",
         "needs_slow_path",
         "redacts",
+        "resolution",
         "resolved",
         "rules",
         "share",
@@ -179,6 +182,7 @@ class CompiledIntegration:
             unresolved or self.learns or bool(places.body) or certificate is not None or signing is not None
         )
         self.resolved: CompiledIntegration | None = None
+        self.resolution: Final[SingleFlight[None, None]] = SingleFlight()
         self._pools = pools
         self._shares = shares
         counts_alone = unresolved or bool(integration.in_flight)

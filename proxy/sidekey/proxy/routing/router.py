@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from sidekey.credentials.base import GrantSource
@@ -248,21 +249,29 @@ class Router:
         return known
 
     async def resolve(self, compiled: CompiledIntegration) -> CompiledIntegration:
-        """What comes of an unresolved integration, once the rest of it can be read. Raises ProblemError."""
+        """Return the integration that replaces an unresolved one, once its secrets can be read. Raises ProblemError.
+
+        It is built in a thread, once for all requests that wait.
+        """
         await compiled.integration.secrets.obtain()
-        name, rebuild = compiled.name.encode(), compiled.integration.rebuild
-        if compiled.resolved is None and rebuild is not None:
-            integration = await asyncio.to_thread(rebuild)
-            if self._compiled.get(name) is compiled:
-                successor = self._compiled[name] = self._compile(integration, compiled.stats)
-                compiled.resolve(successor)
-                self._cover(integration)
+        if compiled.resolved is None:
+            await compiled.resolution.join(partial(self._rebuild, compiled))
         latest = compiled.latest
         if latest is compiled:
             raise ProblemError(RELOADED)
         if latest.rules.unresolved:
             raise ProblemError(_UNREADABLE)
         return latest
+
+    async def _rebuild(self, compiled: CompiledIntegration) -> None:
+        rebuild, name = compiled.integration.rebuild, compiled.name.encode()
+        if rebuild is None:
+            return
+        integration = await asyncio.to_thread(rebuild)
+        if self._compiled.get(name) is compiled:
+            successor = self._compiled[name] = self._compile(integration, compiled.stats)
+            compiled.resolve(successor)
+            self._cover(integration)
 
     def _compile(self, integration: Integration, stats: IntegrationStats) -> CompiledIntegration:
         return CompiledIntegration(

@@ -1,9 +1,9 @@
-"""A CONNECT, from its head to its response: refused with the reason in the status line, or a tunnel that begins."""
+"""A CONNECT, from its head to its response: a refusal with the reason in the status line, or a tunnel."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import ssl
 from functools import partial
 from typing import Final
 
@@ -39,11 +39,11 @@ Opened = TunnelAdmitted[CompiledIntegration]
 
 
 class ConnectHandler(CallerEvents):
-    """What answers one CONNECT. Once it has answered, nothing of it is left but the tunnel.
+    """Answers one CONNECT. Once a tunnel has begun, this object is no longer used.
 
-    `_candidate` is the integration that was named, as far as that may be told; `_authority` the target, once it was
-    read; `_lifetime` the tunnel's place among all of them, once it was admitted. `_dialled_at` is when the connection
-    was begun that its bytes are to pass to.
+    `_candidate` is the integration that the CONNECT names, `_authority` its target, as far as both are known.
+    `_lifetime` is the tunnel's entry in `Tunnels`, once it is admitted. `_task` runs `open`, `_dialled_at` is when that
+    began to connect to the target of passed bytes.
     """
 
     __slots__ = (
@@ -60,6 +60,7 @@ class ConnectHandler(CallerEvents):
         "_pools",
         "_request",
         "_request_id",
+        "_task",
         "_tunnels",
         "_worker",
     )
@@ -89,6 +90,7 @@ class ConnectHandler(CallerEvents):
         self._authority: Authority | None = None
         self._candidate: CompiledIntegration | None = None
         self._lifetime: TunnelRecord | None = None
+        self._task: asyncio.Task[None] | None = None
 
     # Decisions.
 
@@ -103,7 +105,7 @@ class ConnectHandler(CallerEvents):
             self._fail(problem)
 
     def _start(self) -> Problem | None:
-        """Admit the tunnel and set it going, or say why not."""
+        """Admit the tunnel, then begin it, or open it in a task. Return why it is refused, if it is."""
         request = self._request
         if request.problem is not None:
             return request.problem
@@ -117,10 +119,8 @@ class ConnectHandler(CallerEvents):
             return problem
         about = ConnectInfo(self._request_id.decode(), self._caller.address, self._began)
         self._lifetime = TunnelRecord(self._worker, self._tunnels, opened, about)
-        if opened.candidate is not None and opened.candidate.rules.unresolved:
-            self._wait(self._resolve)
-            return None
-        self._prepare(opened)
+        if not self._open_at_once(opened):
+            self._task = self._worker.attempt(partial(self.open, opened), self._fail, self._request_id)
         return None
 
     def _decide(self) -> Opened | Problem:
@@ -133,66 +133,75 @@ class ConnectHandler(CallerEvents):
         self._caller_name = caller_name(decision)
         return decision
 
-    async def _resolve(self) -> None:
-        """Decide again once it is known what the named integration's targets are judged by."""
-        candidate = self._candidate
-        if candidate is None:
-            raise RuntimeError("no integration was named")
-        await self._index.resolve(candidate)
-        if self._is_over:
+    # What a tunnel needs before it begins.
+
+    async def open(self, opened: Opened) -> None:
+        """Get what the tunnel lacks, then begin it. Raises ProblemError.
+
+        That is an integration whose secrets were missing, then the connection that bytes pass to, or a certificate.
+        """
+        candidate, timeouts = opened.candidate, self._request.rules.timeouts
+        if candidate is not None and candidate.rules.unresolved:
+            await self._index.resolve(candidate)
+            decided = self._decide()
+            if isinstance(decided, Problem):
+                raise ProblemError(decided)
+            opened, candidate = decided, decided.candidate
+            if candidate is not None and candidate.rules.unresolved:
+                raise ProblemError(RELOADED)
+        if opened.passes and candidate is not None:
+            await self._pass_bytes(opened, candidate)
             return
-        opened = self._decide()
-        if isinstance(opened, Problem):
-            raise ProblemError(opened)
-        if opened.candidate is not None and opened.candidate.rules.unresolved:
-            raise ProblemError(RELOADED)
-        self._prepare(opened)
-
-    # What a tunnel needs before it begins: a certificate, or the connection that its bytes pass to.
-
-    def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._worker.attempt(work, self._fail, self._request_id)
-
-    def _prepare(self, opened: Opened) -> None:
-        if opened.passes and opened.candidate is not None:
-            self._wait(partial(self._connect, opened, opened.candidate))
-        elif (context := self._leaves.context_for(opened.authority.host)) is not None:
-            self._grant(Tunnel(self._worker, self._index, self._admitted(), opened, context))
-        else:
-            self._wait(partial(self._obtain_leaf, opened))
-
-    async def _obtain_leaf(self, opened: Opened) -> None:
+        if self._open_at_once(opened):
+            return
         try:
-            async with asyncio.timeout(self._request.rules.timeouts.connect):
+            async with asyncio.timeout(timeouts.connect):
                 context = await self._leaves.obtain(opened.authority.host)
         except TimeoutError:
             raise ProblemError(_UNSIGNED) from None
+        self._open_with(opened, context)
+
+    def _open_at_once(self, opened: Opened) -> bool:
+        """Begin the tunnel if its certificate is all it needs, and is there. Return False otherwise."""
+        candidate = opened.candidate
+        if candidate is not None and (opened.passes or candidate.rules.unresolved):
+            return False
+        context = self._leaves.context_for(opened.authority.host)
+        if context is None:
+            return False
+        self._open_with(opened, context)
+        return True
+
+    def _open_with(self, opened: Opened, context: ssl.SSLContext) -> None:
         self._grant(Tunnel(self._worker, self._index, self._admitted(), opened, context))
 
-    async def _connect(self, opened: Opened, nobody: CompiledIntegration) -> None:
+    async def _pass_bytes(self, opened: Opened, nobody: CompiledIntegration) -> None:
+        """Connect to the target, then begin a tunnel whose bytes pass. Raises ProblemError."""
         worker, timeouts = self._worker, self._request.rules.timeouts
         passage = PassthroughTunnel(worker, self._admitted(), timeouts.tunnel_idle)
         if not worker.enter_passage(passage):
             raise ProblemError(NO_DESCRIPTOR)
-        origin, far = opened.authority.origin("http"), passage.far
+        origin, upstream_end = opened.authority.origin("http"), passage.far
         begun = False
         self._dialled_at = worker.clock()
         try:
-            await self._pools.connect_bare(lambda: far, origin, nobody.integration, nobody.stats, timeouts.connect)
-            if far.is_lost:
-                far.transport.abort()
+            await self._pools.connect_bare(
+                lambda: upstream_end, origin, nobody.integration, nobody.stats, timeouts.connect
+            )
+            if upstream_end.is_lost:
+                upstream_end.transport.abort()
                 detail = "the upstream closed the connection at once"
                 raise ProblemError(Problem("upstream_unreachable", detail, error="connection_refused"))
             passage.connected(self._connecting())
             begun = self._grant(passage)
             if not begun:
-                far.transport.abort()
+                upstream_end.transport.abort()
         finally:
             if not begun:
                 worker.leave_passage(passage)
 
     def _connecting(self) -> float:
-        """The seconds for which a connection has been awaited; 0 where none is."""
+        """Return the seconds since the connection to the target was begun, or 0 if there is none."""
         return self._worker.clock() - self._dialled_at if self._dialled_at else 0.0
 
     def _admitted(self) -> TunnelRecord:
@@ -204,12 +213,14 @@ class ConnectHandler(CallerEvents):
     # Responses.
 
     def _grant(self, tunnel: Tunnel | PassthroughTunnel) -> bool:
-        """Say that the tunnel begins, and let it; whether it does: the caller may have left, or a drain be further."""
+        """Answer 200 and begin the tunnel. Return False if the caller has left or Sidekey is stopping."""
         if not self._is_over and self._worker.finishing:
             self._fail(_STOPPING)
         if self._is_over:
             return False
         self._is_over = True
+        # A cycle otherwise: the task holds this object.
+        self._task = None
         caller = self._caller
         caller.deliver(b"".join((_ESTABLISHED, REQUEST_ID, self._request_id, _HEAD_END)))
         transport, data, full = caller.hand_over()
@@ -218,7 +229,7 @@ class ConnectHandler(CallerEvents):
         return True
 
     def _fail(self, problem: Problem) -> None:
-        """Refuse; the connection closes, since a caller may have sent on into the tunnel that there is not."""
+        """Refuse the CONNECT and close the connection: the caller may have sent data for the tunnel already."""
         if self._is_over:
             return
         candidate = self._candidate
@@ -237,8 +248,12 @@ class ConnectHandler(CallerEvents):
         self._caller.exchange_over(keep_alive=False)
 
     def _end(self, code: str, sent: int, problem: Problem | None = None) -> None:
-        """Count a CONNECT that comes to nothing, and log it; `problem` is what it was answered with."""
+        """Count and log a CONNECT that began no tunnel; `problem` is the response, if one was sent."""
         self._is_over = True
+        task, self._task = self._task, None
+        if task is not None and not self._dialled_at:
+            # A dial goes on, so that its outcome is counted.
+            task.cancel()
         worker, candidate, authority = self._worker, self._candidate, self._authority
         seconds = worker.clock() - self._began
         stats = worker.metrics.unknown if candidate is None else candidate.stats
@@ -279,7 +294,7 @@ class ConnectHandler(CallerEvents):
             worker.access.write(line)
 
     def _named(self) -> str:
-        """The integration that was named, also where the caller may not know of it."""
+        """Return the integration that the CONNECT named, even if the caller may not use it."""
         if self._candidate is not None:
             return self._candidate.name
         head = self._request.head
@@ -289,19 +304,19 @@ class ConnectHandler(CallerEvents):
     # From the caller's connection.
 
     def upload(self) -> None:
-        """What follows a CONNECT is not read here."""
+        """Do nothing: bytes that follow a CONNECT are for the tunnel."""
 
     def refuse(self, problem: Problem) -> None:
-        """Answer with this."""
+        """Refuse the CONNECT with this problem."""
         self._fail(problem)
 
     def caller_lost(self) -> None:
-        """The caller has left before the response."""
+        """Count a CONNECT whose caller left before the response."""
         if not self._is_over:
             self._end(CALLER_GONE, 0)
 
     def caller_full(self) -> None:
-        """The response is short."""
+        """Do nothing: the response is short."""
 
     def caller_drained(self) -> None:
-        """As above."""
+        """Do nothing, as in `caller_full`."""
