@@ -377,7 +377,7 @@ def test_the_architecture_names_every_part() -> None:
         "__main__.py",
         "__pycache__/",
     }
-    assert {name for name in names if f"`{name}`" not in text} == set()
+    assert {name for name in names if f"{name}`" not in text} == set()
 
 
 def test_nothing_tells_users_to_install_a_name_that_nobody_has_registered() -> None:

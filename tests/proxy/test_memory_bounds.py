@@ -11,10 +11,11 @@ import pytest
 
 from sidekey.credentials.base import Grant
 from sidekey.policy.headers import FieldName, FieldNames
+from sidekey.policy.naming import MAX_HOST_LENGTH
 from sidekey.policy.urls import Origin
 from sidekey.proxy.downstream import request_parser
 from sidekey.proxy.routing.compiled import CompiledIntegration
-from sidekey.proxy.routing.router import HOSTS_LIMIT, LONGEST_HOST
+from sidekey.proxy.routing.router import HOSTS_LIMIT
 from sidekey.proxy.upstream import response_parser
 from sidekey.proxy.upstream.pools import POOLS_LIMIT
 from support.memory import Upstream, running
@@ -83,10 +84,10 @@ async def test_names_are_bounded_in_number() -> None:
 async def test_long_hosts_are_not_remembered() -> None:
     """No name is that long (RFC 1035 2.3.4); the response is what it is for any host that is not ours."""
     async with running(integration("h", base_url(1))) as sidekey:
-        for length in (LONGEST_HOST, LONGEST_HOST + 1, 60_000):
+        for length in (MAX_HOST_LENGTH, MAX_HOST_LENGTH + 1, 60_000):
             answer = await sidekey.ask(b"GET /i/h/a HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"a" * length))
             assert problem(answer)["code"] == "door_denied"
-        assert [len(host or b"") for host in sidekey.plane.index._hosts] == [LONGEST_HOST]
+        assert [len(host or b"") for host in sidekey.plane.index._hosts] == [MAX_HOST_LENGTH]
 
 
 async def test_hosts_are_bounded_in_number() -> None:
