@@ -202,7 +202,7 @@ OF_AUTH = {
     "responsys": st.fixed_dictionaries({"renewal_interval": st.sampled_from(["5s", "1m"])}),
     "jwt": st.fixed_dictionaries({"key_id": TEXT, "lifetime": st.sampled_from(["1m", "20m"]), "jti": st.booleans()}),
     "session": st.fixed_dictionaries(
-        {"rejected": st.just([401, 403]), "logins_a_minute": st.integers(1, 9), "token": st.just({"life": "2h"})}
+        {"rejected": st.just([401, 403]), "logins_a_minute": st.integers(1, 9), "token": st.just({"lifetime": "2h"})}
     ),
     "mtls": st.fixed_dictionaries({"allow_private_ca": st.just(True)}),
     "jwt_bearer": st.fixed_dictionaries({"client_id": TEXT, "token_lifetime": st.sampled_from(["5s", "1m"])}),
