@@ -16,7 +16,7 @@ from benchmarks.probe import PASSWORD, TOKEN, USER
 from benchmarks.processes import MeasureFailed
 from sidekey.config.build.presets import read_preset
 from sidekey.config.stored.presets import PresetDraft
-from sidekey.config.stored.rows import saved_preset, saved_row
+from sidekey.config.stored.rows import build_integration_row, build_preset_row
 from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import assess
 from sidekey.snapshot.store import StoreRules
@@ -111,7 +111,7 @@ def _row(name: str, prefix: str, vault: SealingKeys, now: int) -> IntegrationRow
     }
     draft = assess(document, None, in_flight=_IN_FLIGHT, now=now).draft
     assert draft is not None
-    return saved_row(vault, name, draft, None, None, by=_WHO, now=now).row
+    return build_integration_row(vault, name, draft, None, None, by=_WHO, now=now).row
 
 
 def _preset(number: int, base: str, now: int) -> PresetRow:
@@ -125,7 +125,7 @@ def _preset(number: int, base: str, now: int) -> PresetRow:
     name = f"p{number}"
     preset = read_preset(name, document).preset
     assert preset is not None
-    return saved_preset(name, PresetDraft(preset, json.dumps(document)), None, by=_WHO, now=now).row
+    return build_preset_row(name, PresetDraft(preset, json.dumps(document)), None, by=_WHO, now=now).row
 
 
 class Operator:

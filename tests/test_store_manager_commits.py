@@ -61,7 +61,7 @@ async def test_what_is_committed_here_is_put_in_use_once(tmp_path: Path) -> None
         counting = Counting()
         one.publisher.parts.append(counting)
         for count, name in enumerate(("crm", "sms"), 1):
-            state = await one.managed.commit([Put(record(one.managed.vault, name), None)], ENTRY)
+            state = await one.managed.commit([Put(record(one.managed.sealing_keys, name), None)], ENTRY)
             await eventually(lambda state=state: one.metrics.store == (True, state.revision, False))
             assert counting.count == count
 
@@ -84,7 +84,7 @@ async def test_first_content_of_the_store_that_was_not_put_in_use_is_tried_again
     """Without a change of the store: nothing is served until some content of it is in use."""
     prepare(tmp_path)
     async with process(tmp_path) as one:
-        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+        await one.managed.commit([Put(record(one.managed.sealing_keys, "crm"), None)], ENTRY)
     part = RefusingOnce()
     async with AsyncExitStack() as stack:
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as lock:
@@ -102,11 +102,11 @@ async def test_another_ring_is_in_use_after_a_reload(tmp_path: Path) -> None:
     """A value that the first key does not open is sealed, until the ring has its key."""
     prepare(tmp_path)
     async with process(tmp_path) as one:
-        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+        await one.managed.commit([Put(record(one.managed.sealing_keys, "crm"), None)], ENTRY)
         both = HEAD.replace("[{", "[{id: k2, key: {file: k2}}, {")
         one.write(both)
-        await eventually(lambda: one.managed.vault.ring.ids == ("k2", "k1"))
-        await one.managed.commit([Put(record(one.managed.vault, "sms"), None)], ENTRY)
+        await eventually(lambda: one.managed.sealing_keys.ring.ids == ("k2", "k1"))
+        await one.managed.commit([Put(record(one.managed.sealing_keys, "sms"), None)], ENTRY)
         assert all(each.sealed.startswith("1:k2:") for each in one.row("sms").secrets.values())
         assert one.states() == {"crm": "ok", "sms": "ok"}
 
@@ -146,15 +146,15 @@ async def test_a_ring_that_the_store_is_not_written_with_is_not_reloaded(
     """What it would sign and seal nobody could read with the right one: the ring in use stays, and all goes on."""
     prepare(tmp_path)
     async with process(tmp_path) as one:
-        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
-        ring = one.managed.vault.ring
+        await one.managed.commit([Put(record(one.managed.sealing_keys, "crm"), None)], ENTRY)
+        ring = one.managed.sealing_keys.ring
         one.metrics.config_loaded = True
         (tmp_path / "k1").write_text(key)
         one.write(f"{text}# {reason}\n")
         await logged(capsys, reason)
         assert not one.metrics.config_loaded
-        assert one.managed.vault.ring is ring
-        await one.managed.commit([Put(record(one.managed.vault, "sms"), None)], ENTRY)
+        assert one.managed.sealing_keys.ring is ring
+        await one.managed.commit([Put(record(one.managed.sealing_keys, "sms"), None)], ENTRY)
         assert one.states() == {"crm": "ok", "sms": "ok"}
     prepare(tmp_path)
     async with process(tmp_path) as again:
@@ -175,7 +175,7 @@ async def test_keys_are_not_changed_while_the_store_cannot_be_asked(
         await logged(capsys, "are not changed while the store cannot be asked which are needed")
         (tmp_path / "away.db").rename(tmp_path / "store.db")
         await eventually(lambda: one.metrics.config_loaded)
-        assert one.managed.vault.ring.ids == ("k1", "k2")
+        assert one.managed.sealing_keys.ring.ids == ("k1", "k2")
 
 
 async def test_nothing_is_committed_before_it_can_be_in_use(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ async def test_nothing_is_committed_before_it_can_be_in_use(tmp_path: Path) -> N
         rules = running.snapshot.store
         assert rules is not None
         starting = await StoreManager.open(rules, loader)
-        row = record(starting.vault, "early")
+        row = record(starting.sealing_keys, "early")
         with pytest.raises(StoreUnavailable, match="starting"):
             await starting.commit([Put(row, None)], ENTRY)
         assert "early" not in starting.store.state.integrations
@@ -209,7 +209,7 @@ def test_a_command_knows_what_is_stored(tmp_path: Path) -> None:
 
     async def fill() -> None:
         async with process(tmp_path) as one:
-            await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+            await one.managed.commit([Put(record(one.managed.sealing_keys, "crm"), None)], ENTRY)
 
     asyncio.run(fill())
     loader = Loader(tmp_path / "sidekey.yaml", {})

@@ -1,4 +1,4 @@
-"""The store of a running process: what it says is in use, and what is committed is in use once the call returns."""
+"""Connect the store to the running process: load its changes into snapshots, and serve a commit before it returns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sidekey.tokens.store_ledger import StoreLedger
 
 
 class StoreReport:
-    """The last report on the store of a process. Before the first report it counts as up."""
+    """Reports changes of the store's state in the log and the metrics. The store counts as up at first."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -38,7 +38,7 @@ class StoreReport:
         self._rolled_back: Mapping[Name, tuple[int, int]] = {}
 
     def note(self, health: Health, state: State, *, read: bool = True) -> None:
-        """Report the state of the connection and of the rows. Nothing is in use until the store was `read`."""
+        """Report connection and rows. `read` is False until this process serves the store's content."""
         problem = health.problem
         self._metrics.store = (not problem, state.revision, bool(state.rolled_back))
         self._note_rows(state)
@@ -59,22 +59,22 @@ class StoreReport:
         for kind, name in sorted(state.altered - self._altered):
             self._log.error("a row of the store was altered and is not used", kind=kind, id=name)
         self._altered = state.altered
-        for (kind, name), (seen, found) in sorted(state.rolled_back.items()):
-            if self._rolled_back.get((kind, name)) != (seen, found):
+        for (kind, name), (previous_version, version) in sorted(state.rolled_back.items()):
+            if self._rolled_back.get((kind, name)) != (previous_version, version):
                 self._log.error(
                     "a row of the store is older than before: the present one is used",
                     kind=kind,
                     id=name,
-                    seen=seen,
-                    found=found,
+                    seen=previous_version,
+                    found=version,
                 )
         self._rolled_back = state.rolled_back
 
 
 class StoreManager:
-    """Joins what a store says with the files of a config, from the loader's next load on.
+    """Adds the content of a store to each load of the config, and commits changes.
 
-    As a part of the process (`runtime.publisher.Part`) it goes by the keys of the snapshot in use.
+    It is a `PublishedPart`, which switches the store to the keys and retentions of each new snapshot.
     """
 
     def __init__(self, store: Store, rules: StoreRules, loader: Loader) -> None:
@@ -82,16 +82,16 @@ class StoreManager:
         self.ledger = StoreLedger(store)
         self._rules = rules
         self._source = StoredSource(self._check_keys)
-        self._taken = self._used = State()
-        """What a snapshot was made of last, and what the one in use was made of."""
+        self._loaded_state = self._served_state = State()
+        """The state that the last load received, and the state that is served."""
         self._is_read = False
-        self._take()
+        self._pass_state()
         self._reloader: Reloader | None = None
         self._report: StoreReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._log = get_logger()
-        self._made_noted = False
+        self._creation_logged = False
         loader.follow(self._source)
 
     @classmethod
@@ -105,9 +105,9 @@ class StoreManager:
 
     @classmethod
     async def start(cls, rules: StoreRules, loader: Loader) -> StoreManager:
-        """Open the store of these rules, or begin without it where it cannot be reached: `follow` tries it again.
+        """Open the store of these rules, or leave that to `follow` if the database cannot be reached now.
 
-        Raises StartError with what to do, where trying again would not help.
+        Raises StartError, with what to do, if another attempt would not help.
         """
         try:
             store = await start_store(rules)
@@ -117,41 +117,41 @@ class StoreManager:
 
     @property
     def unread(self) -> str:
-        """Why nothing of the store is in use yet, for anybody to read; empty once its content is in use."""
+        """Why the store's content is not served yet, for unauthenticated readers, or ""."""
         if self._is_read:
             return ""
         return f"the store has not been read yet: {self.store.health.public or 'its content is being loaded'}"
 
     def follow(self, reloader: Reloader, metrics: Metrics) -> None:
-        """Put in use from now on what others change in the store, too, and tell how the store is."""
+        """Serve the changes of other processes from now on, and report the state of the store."""
         self._reloader = reloader
         self._report = StoreReport(metrics)
-        self.store.watch(self._look, report_defect)
-        self._look()
+        self.store.watch(self._follow_state, report_defect)
+        self._follow_state()
 
     @property
-    def vault(self) -> SealingKeys:
-        """Seals and opens the secrets of the store. Raises StoreUnavailable until the store is open."""
+    def sealing_keys(self) -> SealingKeys:
+        """The keys of the store. Raises StoreUnavailable until the store is open."""
         return SealingKeys(self.store.id, self.store.ring)
 
     async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
-        """Do all changes, or none, with their entry in the audit; the state that has them, which is in use here.
+        """Commit all changes, or none, with their audit entry. Return the new state, which this process serves already.
 
-        Raises as `Store.commit`, StoreUnavailable before `follow`, when nothing could put it in use, and ReloadError
-        where it is committed, but a defect keeps it from use.
+        Raises as `Store.commit`, StoreUnavailable before `follow`, and ReloadError if the changes are committed, but a
+        defect keeps this process from serving them.
         """
         if self._reloader is None:
             raise StoreUnavailable("Sidekey is starting: send the change again in a moment")
         state = await self.store.commit(changes, entry)
-        await self._join(entry.who)
+        await self._reload(entry.who)
         return state
 
     def prepare(self, snapshot: Snapshot) -> Commit:
-        """Get ready to go by the store's rules of another snapshot; the result does so from then on."""
+        """Prepare for a new snapshot. The returned commit switches to its store settings."""
         return partial(self._commit, snapshot.store, snapshot.stored)
 
     def _check_keys(self, rules: StoreRules) -> KeysError | None:
-        """Why the store cannot go on with the keys of other rules; in the thread that loads."""
+        """Return why the store cannot use the keys of these rules, or None. Called in the loading thread."""
         try:
             self.store.check(KeyRing(dict(rules.keys)))
         except StoreUnavailable as error:
@@ -161,12 +161,11 @@ class StoreManager:
         return None
 
     def _commit(self, rules: StoreRules | None, stored: Stored | None) -> None:
-        former = self._rules
-        if rules is not None and rules != former:
+        if rules is not None and rules != self._rules:
             self._rules = rules
             self.store.use(KeyRing(dict(rules.keys)), rules.audit, rules.history, rules.url)
-            self._spawn(self._join())
-        self._used = self._taken
+            self._spawn(self._reload())
+        self._served_state = self._loaded_state
         if stored is not None and stored.read:
             self._is_read = True
 
@@ -180,28 +179,28 @@ class StoreManager:
         await self.ledger.close()
         await self.store.close()
 
-    def _look(self) -> None:
-        """Put in use what the store says now."""
-        if self.store.made and not self._made_noted:
-            self._made_noted = True
-            # Where one was expected, it is elsewhere: a volume that is not mounted, or another database.
+    def _follow_state(self) -> None:
+        """Report the store's state, and serve it if it is new."""
+        if self.store.made and not self._creation_logged:
+            self._creation_logged = True
+            # If the operator expected a store, it is elsewhere: on an unmounted volume, or in another database.
             self._log.info("no store was found: an empty one was created", store=self.store.id)
         if self._report is not None:
             self._report.note(self.store.health, self.store.state, read=self._is_read)
-        # What this process commits is in use before anybody looks.
-        if _was_read(self.store.state) and self.store.state is not self._used:
-            self._spawn(self._join())
+        # `commit` has already loaded what this process commits.
+        if _was_read(self.store.state) and self.store.state is not self._served_state:
+            self._spawn(self._reload())
 
-    async def _join(self, by: str = "") -> None:
+    async def _reload(self, by: str = "") -> None:
         if self._reloader is not None:
-            # The state and the keys of when the thread comes to it: two changes need not be joined one by one.
-            await self._reloader.join(self._take, by)
+            # The load reads state and keys when it starts, so that it covers several changes.
+            await self._reloader.join(self._pass_state, by)
 
-    def _take(self) -> None:
+    def _pass_state(self) -> None:
         state = self.store.state
         if _was_read(state):
-            self._taken = state
-            self._source.take(state, self.vault)
+            self._loaded_state = state
+            self._source.take(state, self.sealing_keys)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))
@@ -214,13 +213,13 @@ class StoreManager:
         except ReloadError:
             # The reloader has reported why.
             self._log.error("the store was not reloaded because of a defect in Sidekey")
-            # Later states are put in use when the store changes. Nothing is served before the first one.
+            # A later change of the store loads again. Before the first load, this process serves nothing of the store.
             if not self._is_read and self._retry is None:
-                self._retry = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look_again)
+                self._retry = asyncio.get_running_loop().call_later(LOOK_EVERY, self._retry_reload)
 
-    def _look_again(self) -> None:
+    def _retry_reload(self) -> None:
         self._retry = None
-        self._look()
+        self._follow_state()
 
 
 def _was_read(state: State) -> bool:
@@ -229,11 +228,11 @@ def _was_read(state: State) -> bool:
 
 
 def joined(rules: StoreRules, loader: Loader, loaded: Loaded) -> Snapshot:
-    """What was loaded of the files with what the store says now, for a command. Raises StartError."""
+    """Add the present content of the store to a loaded config, for a command. Raises StartError."""
 
     async def read() -> None:
-        managed = await StoreManager.open(rules, loader, create=False)
-        await managed.close()
+        manager = await StoreManager.open(rules, loader, create=False)
+        await manager.close()
 
     asyncio.run(read())
     return loader.join(loaded)

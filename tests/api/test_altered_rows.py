@@ -29,7 +29,7 @@ def test_altered_integration_is_replaced_whole() -> None:
     with pytest.raises(ApiProblem, match="by PUT"):
         make({"description": "x"}, patch=True)
     with pytest.raises(ApiProblem) as refused:
-        make(former(stored(BASIC)).saved.written)
+        make(former(stored(BASIC)).saved.content)
     assert [each.pointer for each in refused.value.errors] == ["/auth/username", "/auth/password"]
     assert make(BASIC).row.row == row.row
 

@@ -44,7 +44,7 @@ class Editor:
 
     async def put(self, name: str, document: Mapping[str, Any]) -> None:
         """Save a document as the API does."""
-        vault, before = self.managed.vault, self.managed.store.state.integrations.get(name)
+        vault, before = self.managed.sealing_keys, self.managed.store.state.integrations.get(name)
         version = None if before is None else before.version
         await self.managed.commit([Put(saved(vault, name, document, before), version)], ENTRY)
 

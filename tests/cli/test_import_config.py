@@ -18,7 +18,7 @@ import pytest
 from sidekey.cli import import_config
 from sidekey.config.load import Loader
 from sidekey.config.stored.secrets import SealingKeys
-from sidekey.config.stored.transfer import exported_integration
+from sidekey.config.stored.transfer import export_integration
 from sidekey.config.yaml_writer import write
 from sidekey.store.state import Delete, Put, State
 from sidekey.store.store import Store
@@ -152,7 +152,7 @@ def write_sources(kinds: dict[str, dict[str, Any]], folder: Path) -> None:
     text = ""
     for name, document in kinds.items():
         row = stored(document, name)
-        found = exported_integration(row)
+        found = export_integration(row)
         text = write({"version": 1, "integrations": {name: found.config}})
         (folder / f"{name}.yaml").write_text(fill(text, folder, opened(row).values, found.config))
     (folder / "callers.yaml").write_text(
@@ -186,7 +186,7 @@ def test_an_export_is_imported_as_what_it_was(kinds: dict[str, dict[str, Any]], 
     for name, document in kinds.items():
         row = stored(document, name)
         path = tmp_path / "out" / f"integration-{name}.yaml"
-        path.write_text(fill(path.read_text(), tmp_path / "out", opened(row).values, exported_integration(row).config))
+        path.write_text(fill(path.read_text(), tmp_path / "out", opened(row).values, export_integration(row).config))
     (tmp_path / "out" / "secrets" / "callers").mkdir()
     (tmp_path / "out" / "secrets" / "callers" / "billing.txt").write_text(f"{TOKEN}\n")
     assert set(other.outcomes(str(tmp_path / "out")).values()) == {"made"}

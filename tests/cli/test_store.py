@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.cli.store import StoreCommandError, purpose_of, write_key
-from sidekey.config.stored.rows import saved_row
+from sidekey.cli.store import StoreCommandError, build_purpose, write_key
+from sidekey.config.stored.rows import build_integration_row
 from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import assess
 from sidekey.store.errors import StoreUnavailable
@@ -79,7 +79,7 @@ def fill(config: Path) -> None:
 def saved(opened: Store) -> IntegrationRow:
     draft = assess(DOCUMENT, None, in_flight=100, now=0).draft
     assert draft is not None
-    row = saved_row(SealingKeys(opened.id, opened.ring), "crm", draft, None, None, by="ops", now=1).row
+    row = build_integration_row(SealingKeys(opened.id, opened.ring), "crm", draft, None, None, by="ops", now=1).row
     assert row.secrets
     return row
 
@@ -194,7 +194,7 @@ def test_a_config_without_a_store_says_how_to_get_one(config: Path) -> None:
 )
 def test_a_document_that_means_nothing_goes_nowhere(document: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        purpose_of(IntegrationRow(row=new_row(), id="crm", document=document))
+        build_purpose(IntegrationRow(row=new_row(), id="crm", document=document))
 
 
 async def test_a_store_that_is_not_reached_is_told_at_once(config: Path) -> None:

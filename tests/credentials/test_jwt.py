@@ -234,13 +234,13 @@ def test_a_stored_claim_in_a_list_is_kept_wherever_it_stands() -> None:
     """Adding one before it re-enters none; a public one beside it is another destination."""
     document = {**PREFIX, "auth": {**JWT["auth"], "claims": {"keys": [{"value": f"{CANARY}-one"}]}}}
     row = stored(document)
-    (kept,) = former(row).saved.written["auth"]["claims"]["keys"]
+    (kept,) = former(row).saved.content["auth"]["claims"]["keys"]
     assert set(kept) == {"set", "id"}
     moved = {
         **PREFIX,
         "auth": {
             **JWT["auth"],
-            "secret": former(row).saved.written["auth"]["secret"],
+            "secret": former(row).saved.content["auth"]["secret"],
             "claims": {"keys": [{"value": "new"}, kept]},
         },
     }

@@ -15,8 +15,8 @@ from pydantic import BaseModel, create_model
 
 from sidekey.config.models import IntegrationLimits, IntegrationSettings, TestSettings
 from sidekey.config.stored.document import merge_patch, replaced
-from sidekey.config.stored.rows import shown
-from sidekey.config.stored.transfer import place_in
+from sidekey.config.stored.rows import show_document
+from sidekey.config.stored.transfer import locate
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import accepted, destination_of, keys_of
 from sidekey.credentials.injection import AddedSettings
@@ -170,7 +170,7 @@ def test_a_secret_does_not_open_where_what_decides_was_edited(key: str) -> None:
         # Nor in a document that was written whole.
         assert judged(copied(moved), former(row)).again == found.again
     else:
-        assert judged(merge_patch(shown(row), patch), former(row)).draft is None
+        assert judged(merge_patch(show_document(row), patch), former(row)).draft is None
 
 
 TEXT = st.text("abcXYZ 09-_", min_size=1, max_size=8).map(str.strip).filter(bool)
@@ -216,7 +216,7 @@ def test_what_was_got_edited_and_put_keeps_every_secret(name: str, data: st.Data
     row = first = stored(documents()[name])
     for _ in range(2):
         edits = {**data.draw(HARMLESS_EDITS), "auth": data.draw(OF_AUTH[name])}
-        document = merge_patch(shown(row), edits)
+        document = merge_patch(show_document(row), edits)
         if data.draw(st.booleans()):
             document = former(row).patched(edits)
         row = stored(document, before=row)
@@ -269,7 +269,7 @@ def test_what_the_rules_keep_is_what_opens(before: dict[str, Any], after: dict[s
     past = replace(row, document=json.dumps(written))
     same = destination(before) in accepted(settings_in(changed.document))
     assert set(opened(past).values) == (shared if same else set())
-    keeping = replaced(after, {place_in(after, where): {"set": True, "id": ids(row)[where]} for where in shared})
+    keeping = replaced(after, {locate(after, where): {"set": True, "id": ids(row)[where]} for where in shared})
     found = judged(keeping, former(row))
     assert found.errors == ()
     assert (found.draft is not None) is (same or not shared)

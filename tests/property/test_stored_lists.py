@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidekey.config.stored.document import Place, replaced
-from sidekey.config.stored.rows import shown
+from sidekey.config.stored.rows import show_document
 from sidekey.config.stored.validate import Draft
 from support.stored import CANARY, SESSION, copied, former, ids, judged, opened, stored
 
@@ -112,7 +112,7 @@ def test_a_secret_opens_only_where_it_was_entered_for(data: st.DataObject, tree:
     """Saving keeps that alone; nor does more open of a row that was edited past Sidekey, with a valid MAC."""
     row = stored(document(tree))
     values = {secret: opened(row).values[where] for where, secret in ids(row).items()}
-    saved, read = json.loads(row.document), shown(row)
+    saved, read = json.loads(row.document), show_document(row)
     body = saved["integration"]["auth"]["login"]["body"]
     after = body
     for _ in range(edits):
@@ -122,7 +122,7 @@ def test_a_secret_opens_only_where_it_was_entered_for(data: st.DataObject, tree:
     past = replace(row, document=json.dumps(saved))
     before, now = homes(body), homes(after)
     # In a list, what is public beside a secret has a form of its own: it counts as the destination.
-    same = destination_after(read, row) == destination_after(shown(row), row)
+    same = destination_after(read, row) == destination_after(show_document(row), row)
     stay = {secret for secret in now if same and now[secret] == before[secret]}
     found = opened(past)
     assert found.values == {where: values[secret] for where, secret in ids(past).items() if secret in stay}

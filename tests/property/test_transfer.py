@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sidekey.config.stored.document import merge_patch, replaced
 from sidekey.config.stored.presets import PresetDraft, prepare_preset
-from sidekey.config.stored.rows import is_saved
-from sidekey.config.stored.transfer import exported_integration, exported_preset, place_in
+from sidekey.config.stored.rows import has_content_of
+from sidekey.config.stored.transfer import export_integration, export_preset, locate
 from sidekey.config.stored.validate import Invalid
 from sidekey.config.yaml_reader import parse
 from sidekey.config.yaml_writer import Inexpressible, write
@@ -59,7 +59,7 @@ PLACEHOLDERS = st.sampled_from(["{{a}}", "x {{a}} y", "{{{{", "'{{a}}'", "{{a}}:
 def with_secrets(data: st.DataObject, document: dict[str, Any]) -> Any:
     """The document with other secrets, where any text is one."""
     values = {
-        place_in(document, where): {"value": data.draw(SECRETS)}
+        locate(document, where): {"value": data.draw(SECRETS)}
         for where, value in entered(draft(document)).items()
         if CANARY in value
         and not where.endswith(("/url", "/username", "/key_passphrase", "/session_token", "/secret_access_key"))
@@ -73,8 +73,8 @@ def test_an_export_that_is_imported_is_what_was_stored(name: str, edits: dict[st
     row = stored(with_secrets(data, merge_patch(KINDS[name], edits)))
     values = opened(row).values
     assert values.keys() == ids(row).keys()
-    exported = exported_integration(row)
-    assert exported == exported_integration(row)
+    exported = export_integration(row)
+    assert exported == export_integration(row)
     with tempfile.TemporaryDirectory() as folder:
         found = imported(exported, Path(folder), values)
     assert found.errors == found.warnings == ()
@@ -87,7 +87,7 @@ def test_an_export_that_is_imported_is_what_was_stored(name: str, edits: dict[st
     before = former(row).purpose
     assert before is not None
     assert again.purpose.destinations == before.destinations
-    assert is_saved(VAULT, row, again)
+    assert has_content_of(VAULT, row, again)
 
 
 @given(body=VALUES, text=PLACEHOLDERS, description=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
@@ -107,7 +107,7 @@ def test_a_preset_that_is_exported_and_imported_is_what_was_stored(body: Any, te
         return
     row = PresetRow(row="r", id="hook", document=found.text)
     try:
-        text = write({"version": 1, "presets": {"hook": exported_preset(row).config}})
+        text = write({"version": 1, "presets": {"hook": export_preset(row).config}})
     except Inexpressible:
         return
     read, errors = parse("x.yaml", text.encode())

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from sidekey.config.models import IntegrationSettings
-from sidekey.config.stored.document import Saved, merge_patch, pointer, secrets_in
-from sidekey.config.stored.rows import previous_integration, saved_row
-from sidekey.config.stored.secrets import SealingKeys, StoredReader, purpose_of
+from sidekey.config.stored.document import SavedDocument, merge_patch, pointer, secrets_in
+from sidekey.config.stored.rows import build_integration_row, previous_integration
+from sidekey.config.stored.secrets import SealingKeys, StoredReader, build_purpose
 from sidekey.config.stored.validate import Assessment, Draft, PreviousIntegration, assess
 from sidekey.config.validate import validate_saved
 from sidekey.credentials.destination import Json, is_stored, keys_of, references_in
@@ -229,13 +229,13 @@ def reenter(document: Mapping[str, Any], former: PreviousIntegration) -> dict[st
 
 def entered(made: Draft) -> dict[str, str]:
     """The values to seal, by pointer."""
-    found = secrets_in(made.saved.written)
+    found = secrets_in(made.saved.content)
     return {pointer(each.place): made.entered[each.id] for each in found if each.id in made.entered}
 
 
 def kept(made: Draft) -> set[str]:
     """The pointers of the secrets that a draft keeps."""
-    return {pointer(each.place) for each in secrets_in(made.saved.written) if each.id in made.kept}
+    return {pointer(each.place) for each in secrets_in(made.saved.content) if each.id in made.kept}
 
 
 def stored(document: Mapping[str, Any], name: str = "crm", before: IntegrationRow | None = None) -> IntegrationRow:
@@ -249,7 +249,7 @@ def saved(
 ) -> IntegrationRow:
     """The row of a document in any store."""
     found = previous_integration(before)
-    return saved_row(vault, name, draft(document, found), before, found, by="ann", now=1).row
+    return build_integration_row(vault, name, draft(document, found), before, found, by="ann", now=1).row
 
 
 def former(row: IntegrationRow) -> PreviousIntegration:
@@ -259,24 +259,24 @@ def former(row: IntegrationRow) -> PreviousIntegration:
 
 def ids(row: IntegrationRow) -> dict[str, str]:
     """The IDs of a row's secrets, by pointer."""
-    found = secrets_in(Saved.load(row.document).written)
+    found = secrets_in(SavedDocument.load(row.document).content)
     return {pointer(each.place): each.id for each in found if each.id in row.secrets}
 
 
 def settings_in(document: str) -> IntegrationSettings:
     """The settings of a document as it is saved."""
-    saved = Saved.load(document)
-    validated = validate_saved(saved.written, saved.brought)
+    saved = SavedDocument.load(document)
+    validated = validate_saved(saved.content, saved.from_profile)
     assert validated.settings is not None, validated.errors
     return validated.settings
 
 
 def reader_of(row: IntegrationRow, vault: SealingKeys = VAULT) -> StoredReader:
     """What opens a row's secrets for the settings that its document says now."""
-    saved = Saved.load(row.document)
-    validated = validate_saved(saved.written, saved.brought)
+    saved = SavedDocument.load(row.document)
+    validated = validate_saved(saved.content, saved.from_profile)
     assert validated.settings is not None, validated.errors
-    purpose = purpose_of(saved.written, validated.expansion.table, validated.settings)
+    purpose = build_purpose(saved.content, validated.expansion.table, validated.settings)
     return StoredReader(vault, row, purpose)
 
 
@@ -293,7 +293,7 @@ def opened(row: IntegrationRow, vault: SealingKeys = VAULT) -> Opened:
     reader = reader_of(row, vault)
     references = {each.value: each for _, each in references_in(settings_in(row.document)) if is_stored(each)}
     result = Opened({}, {})
-    for each in secrets_in(Saved.load(row.document).written):
+    for each in secrets_in(SavedDocument.load(row.document).content):
         if each.id in references:
             where = pointer(each.place)
             try:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sidekey.config.secrets import SecretReader
-from sidekey.config.stored.document import found_at
-from sidekey.config.stored.transfer import UNKNOWN_URL, Exported, Rewritten, rewritten
+from sidekey.config.stored.document import value_at
+from sidekey.config.stored.transfer import UNKNOWN_URL, Exported, ImportedDocument, read_references
 from sidekey.config.validate import validate
 from sidekey.config.yaml_reader import parse
 from sidekey.config.yaml_writer import write
@@ -75,7 +75,7 @@ def lasting_chain() -> Chain:
 def fill(text: str, folder: Path, values: Mapping[str, str], config: Mapping[str, Any]) -> str:
     """Put secrets, by pointers, where an exported config says; the config's text with its URLs."""
     for where, value in values.items():
-        found = found_at(config, where)
+        found = value_at(config, where)
         if isinstance(found, str):
             assert found.startswith(UNKNOWN_URL)
             text = text.replace(found, value)
@@ -86,7 +86,7 @@ def fill(text: str, folder: Path, values: Mapping[str, str], config: Mapping[str
     return text
 
 
-def imported(exported: Exported, folder: Path, values: Mapping[str, str], name: str = "crm") -> Rewritten:
+def imported(exported: Exported, folder: Path, values: Mapping[str, str], name: str = "crm") -> ImportedDocument:
     """What an import makes of what was exported, once the secrets are in their places."""
     text = write({"version": 1, "integrations": {name: exported.config}})
     assert CANARY not in text
@@ -95,9 +95,9 @@ def imported(exported: Exported, folder: Path, values: Mapping[str, str], name: 
     return rewritten_of(document["integrations"][name], folder)
 
 
-def rewritten_of(raw: Mapping[str, Any], folder: Path, environ: Mapping[str, str] | None = None) -> Rewritten:
+def rewritten_of(raw: Mapping[str, Any], folder: Path, environ: Mapping[str, str] | None = None) -> ImportedDocument:
     """What an import makes of an integration of a file in this folder."""
     validated = validate(raw, Context("file"))
     assert validated.errors == ()
     assert validated.settings is not None
-    return rewritten(raw, validated.settings, SecretReader(folder, environ or {}), validated.expansion.written)
+    return read_references(raw, validated.settings, SecretReader(folder, environ or {}), validated.expansion.written)

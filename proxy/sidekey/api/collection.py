@@ -282,7 +282,7 @@ class Collection(ABC, Generic[R]):
         """Save what was sent, unless nothing changes, and respond with it."""
         sent = document_in(request.document, self.models.members)
         edit = ResourceChange(name, row, sent, patch, wrong, request.operator.name)
-        made = await service.validate(self.make, edit, service.snapshot, service.managed.vault)
+        made = await service.validate(self.make, edit, service.snapshot, service.managed.sealing_keys)
         if row is not None and not made.fields:
             return await service.run(self._result, row, service.standings)
         state = await service.commit(request, [Put(made.row, None if row is None else row.version)], made.fields)

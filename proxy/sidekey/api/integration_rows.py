@@ -14,8 +14,8 @@ from sidekey.config.build.presets import left_behind
 from sidekey.config.errors import MAX_ERRORS
 from sidekey.config.stored.build import build_draft, build_unserved, overlap_of
 from sidekey.config.stored.document import MAX_SIZE, MalformedError
-from sidekey.config.stored.presets import document_of, integration_in
-from sidekey.config.stored.rows import NewRow, previous_integration, saved_row
+from sidekey.config.stored.presets import integration_id, load_document
+from sidekey.config.stored.rows import NewRow, build_integration_row, previous_integration
 from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import DocumentError, Draft, PreviousIntegration, assess
 from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
@@ -59,7 +59,7 @@ def presets_of(integration: str, state: State, snapshot: Snapshot) -> list[str]:
 
 def _names(row: PresetRow, integration: str) -> bool:
     try:
-        return integration_in(document_of(row)) == integration
+        return integration_id(load_document(row)) == integration
     except MalformedError:
         return False
 
@@ -128,4 +128,4 @@ def make_integration(
     if is_used and served(snapshot, edit.name, stored=True) is not None:
         stored = snapshot.stored or Stored()
         refuse_edit(build_unserved(edit.name, draft.settings, draft.entered, stored, now), snapshot)
-    return saved_row(vault, edit.name, draft, edit.row, former, by=edit.by, now=int(now))
+    return build_integration_row(vault, edit.name, draft, edit.row, former, by=edit.by, now=int(now))

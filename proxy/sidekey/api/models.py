@@ -23,7 +23,7 @@ from sidekey.api.errors import ItemError, invalid
 from sidekey.config.field_types import NAME_PATTERN, check_name
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.stored.document import pointer
-from sidekey.config.stored.rows import instant
+from sidekey.config.stored.rows import format_time
 from sidekey.config.stored.validate import MAX_DESCRIPTION_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Section
@@ -43,7 +43,7 @@ ALTERED: Final = "something other than Sidekey changed its row: delete it, and c
 
 Instant = Annotated[
     float,
-    PlainSerializer(instant, return_type=str),
+    PlainSerializer(format_time, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 """A time in seconds since the epoch, written as in RFC 3339."""

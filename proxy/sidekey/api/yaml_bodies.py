@@ -19,7 +19,7 @@ from sidekey.config.errors import (
     mark_at,
     placed,
 )
-from sidekey.config.stored.document import MAX_SIZE, MAX_VALUES, MalformedError, found_at, parse, parts_of
+from sidekey.config.stored.document import MAX_SIZE, MAX_VALUES, MalformedError, parse, pointer_keys, value_at
 
 _LIMITS: Final = yaml_reader.Limits(MAX_VALUES, aliases=False, begin="a key, such as auth")
 
@@ -65,8 +65,8 @@ def _order(error: ItemError) -> tuple[bool, int, int]:
 
 
 def _with_line(error: ItemError, table: LocatedMapping) -> ItemError:
-    place = held(table, placed(table, parts_of(error.pointer)))
+    place = held(table, placed(table, pointer_keys(error.pointer)))
     # The value of a block mapping or list begins on the line after its key.
-    is_block = isinstance(found_at(table, error.pointer), LocatedMapping | Row) or len(place) < error.pointer.count("/")
+    is_block = isinstance(value_at(table, error.pointer), LocatedMapping | Row) or len(place) < error.pointer.count("/")
     mark = mark_at(table, place, key=is_block)
     return error._replace(line=line_of(mark), column=column_of(mark))

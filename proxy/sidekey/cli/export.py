@@ -18,11 +18,11 @@ from sidekey.config.stored.transfer import (
     MARK,
     Exported,
     NotExported,
-    comment_of,
+    build_comment,
     config_of,
-    exported_caller,
-    exported_integration,
-    exported_preset,
+    export_caller,
+    export_integration,
+    export_preset,
 )
 from sidekey.config.yaml_writer import Inexpressible, write
 from sidekey.snapshot.store import StoreRules
@@ -71,13 +71,13 @@ class _Exporting:
         self._left_out: list[str] = []
         self._notes: list[str] = []
         self._texts: dict[str, str] = {}
-        self._integrations = self._documents("integration", state.integrations, exported_integration)
-        self._presets = self._documents("preset", state.presets, exported_preset)
+        self._integrations = self._documents("integration", state.integrations, export_integration)
+        self._presets = self._documents("preset", state.presets, export_preset)
         for name, preset in self._presets.items():
             if preset.config["integration"] not in self._integrations:
                 text = f"its integration {preset.config['integration']} is not in this export"
                 self._notes.append(f"preset {name}: {text}; without a store, that is an error")
-        self._callers = {name: exported_caller(caller) for name, caller in sorted(state.callers.items())}
+        self._callers = {name: export_caller(caller) for name, caller in sorted(state.callers.items())}
         self._left_out += [
             f"caller {name}: its row was altered: delete it" for kind, name in sorted(state.altered) if kind == "caller"
         ]
@@ -94,7 +94,9 @@ class _Exporting:
         for name, row in sorted(rows.items()):
             try:
                 found = exported(row)
-                text = write(config_of(**{f"{kind}s": {name: found.config}}), comment_of(f"{kind} {name}", found.needs))
+                text = write(
+                    config_of(**{f"{kind}s": {name: found.config}}), build_comment(f"{kind} {name}", found.needs)
+                )
             except (NotExported, Inexpressible) as error:
                 self._left_out.append(f"{kind} {name}: {error}")
                 continue
@@ -114,14 +116,14 @@ class _Exporting:
             integrations={name: each.config for name, each in self._integrations.items()},
             presets={name: each.config for name, each in self._presets.items()},
         )
-        return write(document, comment_of("integrations, presets and callers of the store", needs))
+        return write(document, build_comment("integrations, presets and callers of the store", needs))
 
     def _files(self) -> Iterator[tuple[str, str]]:
         yield from self._texts.items()
         if self._callers:
             callers = {name: each.config for name, each in self._callers.items()}
             needs = tuple(need for each in self._callers.values() for need in each.needs)
-            yield "callers.yaml", write(config_of(callers=callers), comment_of("callers of the store", needs))
+            yield "callers.yaml", write(config_of(callers=callers), build_comment("callers of the store", needs))
 
 
 def _next_step(needs: tuple[str, ...], output: str) -> str:

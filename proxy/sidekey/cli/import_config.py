@@ -35,9 +35,15 @@ from sidekey.config.secrets import NotingReader, SecretReader
 from sidekey.config.stored.build import build_draft, build_unserved, overlaps_beside
 from sidekey.config.stored.document import MAX_SIZE, MalformedError, check
 from sidekey.config.stored.presets import PresetDraft, prepare_preset
-from sidekey.config.stored.rows import caller_fields, is_saved, previous_integration, saved_preset, saved_row
+from sidekey.config.stored.rows import (
+    build_integration_row,
+    build_preset_row,
+    caller_fields,
+    has_content_of,
+    previous_integration,
+)
 from sidekey.config.stored.secrets import SealingKeys
-from sidekey.config.stored.transfer import place_in, rewritten
+from sidekey.config.stored.transfer import locate, read_references
 from sidekey.config.stored.validate import Draft, PreviousIntegration, assess, text_errors
 from sidekey.config.validate import validate
 from sidekey.credentials.context import Context, file_only_keys
@@ -118,7 +124,9 @@ def import_config(loader: Loader, loaded: Loaded, wanted: ImportOptions) -> Impo
     async def main() -> ImportResult:
         managed = await StoreManager.open(rules, loader, create=not wanted.dry_run)
         try:
-            return await _import(managed.store, target(managed.store.state, managed.vault), managed.vault, wanted)
+            return await _import(
+                managed.store, target(managed.store.state, managed.sealing_keys), managed.sealing_keys, wanted
+            )
         finally:
             await managed.close()
 
@@ -220,10 +228,10 @@ class _Planning:
             )
 
         for name, saving in self._savings.items():
-            new = saved_row(vault, name, saving.draft, saving.before, saving.former, by=WHO, now=now)
+            new = build_integration_row(vault, name, saving.draft, saving.before, saving.former, by=WHO, now=now)
             put(new.row, saving.before, new.fields)
         for name, (preset, present) in self._presets.items():
-            made = saved_preset(name, preset, present, by=WHO, now=now)
+            made = build_preset_row(name, preset, present, by=WHO, now=now)
             put(made.row, present, made.fields)
         for caller, former in self._callers.values():
             put(caller, former, caller_fields(caller, former))
@@ -304,7 +312,7 @@ class _Planning:
             # What is wrong with an integration beside it is told there.
             refused = self._outcomes.get(("integration", str(raw.get("integration")))) == "refused"
             errors = [each for each in judged.errors if not refused or each.pointer != "/integration"]
-            return [error_at(raw, place_in(raw, each.pointer), each.detail, base=("presets", name)) for each in errors]
+            return [error_at(raw, locate(raw, each.pointer), each.detail, base=("presets", name)) for each in errors]
 
         def is_stored(before: PresetRow, draft: PresetDraft) -> bool:
             return before.verified and before.document == draft.text
@@ -341,7 +349,7 @@ class _Planning:
         settings = validated.settings
         if settings is None:
             return errors
-        document, unread, warnings = rewritten(raw, settings, reader, validated.expansion.written)
+        document, unread, warnings = read_references(raw, settings, reader, validated.expansion.written)
         told = {error.message for error in errors}
         errors += [error_of(raw, each, base=base) for each in unread if each.message not in told]
         if errors:
@@ -354,20 +362,18 @@ class _Planning:
         # All of its secrets are there, so that none must be entered again.
         found = assessed.draft
         if found is None:
-            return [error_at(raw, place_in(raw, each.pointer), each.detail, base=base) for each in assessed.errors]
+            return [error_at(raw, locate(raw, each.pointer), each.detail, base=base) for each in assessed.errors]
         if len(found.saved.text().encode()) > MAX_SIZE:
             text = f"must have at most {MAX_SIZE >> 10} KiB in the store, with its CA and certificates"
             return [error_at(raw, (), text, base=base)]
         self._warnings += [error_of(raw, each, base=base) for each in warnings]
-        self._warnings += [
-            error_at(raw, place_in(raw, each.pointer), each.detail, base=base) for each in found.warnings
-        ]
+        self._warnings += [error_at(raw, locate(raw, each.pointer), each.detail, base=base) for each in found.warnings]
         return found
 
     def _is_stored(self, row: IntegrationRow, draft: Draft) -> bool:
         """Whether a draft is what is stored, to the last secret."""
         vault = self._target.vault
-        return vault is not None and is_saved(vault, row, draft)
+        return vault is not None and has_content_of(vault, row, draft)
 
     def _globals(self, joined: ConfigDocuments) -> None:
         """Other keys: what does not exist is an error, and of what does it is told that it is not imported."""

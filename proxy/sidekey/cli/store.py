@@ -58,7 +58,7 @@ def rotate_key(rules: StoreRules) -> dict[str, Any]:
     """Write with the first key what is written with others. Raises StoreCommandError."""
 
     async def rotate(store: Store) -> dict[str, Any]:
-        done = await store.rotate_key(purpose_of, WHO)
+        done = await store.rotate_key(build_purpose, WHO)
         return {"key": store.ring.first, "rows": done.rows, "findings": list(done.stuck)}
 
     return _in_store(rules, rotate)
@@ -68,14 +68,14 @@ def verify(rules: StoreRules) -> dict[str, Any]:
     """Read everything, and list what is wrong. Raises StoreCommandError."""
 
     async def examine(store: Store) -> dict[str, Any]:
-        found = await store.verify(purpose_of)
+        found = await store.verify(build_purpose)
         counted = {"revision": found.revision, **found.counts}
         return {**counted, "keys": list(found.keys), "findings": list(found.findings)}
 
     return _in_store(rules, examine)
 
 
-def purpose_of(row: IntegrationRow) -> Purpose:
+def build_purpose(row: IntegrationRow) -> Purpose:
     """Return what an integration's secrets may be used for. Raises ValueError."""
     try:
         purpose = PreviousIntegration.load(row).purpose

@@ -14,7 +14,7 @@ from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_result, table, terminal_width
 from sidekey.config.build.admin import preset_errors
 from sidekey.config.field_types import check_name
-from sidekey.config.stored.rows import instant
+from sidekey.config.stored.rows import format_time
 from sidekey.credentials.units import parse_duration
 from sidekey.snapshot.admin import PER_DAY, PER_MINUTE, Role
 from sidekey.snapshot.store import StoreRules
@@ -143,10 +143,10 @@ def _shown(row: TokenRow, used: int | None) -> dict[str, Any]:
         "presets": list(row.presets) if is_sender else None,
         "per_minute": row.per_minute if is_sender else None,
         "per_day": row.per_day if is_sender else None,
-        "expires_at": None if row.expires_at is None else instant(row.expires_at),
-        "created_at": instant(row.created_at),
+        "expires_at": None if row.expires_at is None else format_time(row.expires_at),
+        "created_at": format_time(row.created_at),
         "created_by": row.created_by,
-        "last_used_at": None if used is None else instant(used),
+        "last_used_at": None if used is None else format_time(used),
     }
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from sidekey.config.load import Loader
 from sidekey.config.stored.build import StoredSource, build_draft, build_unserved
-from sidekey.config.stored.rows import shown
+from sidekey.config.stored.rows import show_document
 from sidekey.config.stored.secrets import SealingKeys
 from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import SecretUnreadable
@@ -185,7 +185,7 @@ def test_where_requests_may_go_is_known_without_the_secrets(name: str, joined: J
     row = stored(documents()[name])
     joined.put(row)
     snapshot = joined.load()
-    kept = draft(shown(row), former(row))
+    kept = draft(show_document(row), former(row))
     assert (kept.entered, bool(kept.kept)) == ({}, True)
     sketch = build_unserved("crm", kept.settings, kept.entered, said(snapshot), PRESENT)
     served = snapshot.integrations["crm"]

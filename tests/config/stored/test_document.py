@@ -15,18 +15,18 @@ from sidekey.config.stored.document import (
     MAX_INTEGER,
     MAX_VALUES,
     MalformedError,
-    Saved,
-    as_kept,
+    SavedDocument,
+    changed_pointers,
     check,
-    differing,
-    found_at,
     merge_patch,
     parse,
     pointer,
     replaced,
     secrets_in,
     split_certificates,
+    value_at,
     with_new_ids,
+    with_secret_ids,
 )
 from support.stored import PROFILE, chain, stored
 
@@ -125,7 +125,7 @@ def test_a_place_is_a_json_pointer(place: tuple[str | int, ...], text: str) -> N
 
 def test_nothing_is_found_beside_a_document() -> None:
     """None, whatever the pointer."""
-    assert [found_at({"a": [1]}, where) for where in ("/b", "/a/1", "/a/x", "/a/0/b", "/a/-1")] == [None] * 5
+    assert [value_at({"a": [1]}, where) for where in ("/b", "/a/1", "/a/x", "/a/0/b", "/a/-1")] == [None] * 5
 
 
 # RFC 7396, appendix A.
@@ -165,10 +165,10 @@ def test_what_reads_as_a_secret_is_one_value() -> None:
 
 def test_what_is_saved_is_read_again() -> None:
     """In the order it was written: headers are sent in that."""
-    text = Saved({"b": 1, "a": {"set": True, "id": "s_1"}}).text()
-    assert list(Saved.load(text).written) == ["b", "a"]
+    text = SavedDocument({"b": 1, "a": {"set": True, "id": "s_1"}}).text()
+    assert list(SavedDocument.load(text).content) == ["b", "a"]
     row = stored(PROFILE)
-    assert Saved.load(row.document).text() == row.document
+    assert SavedDocument.load(row.document).text() == row.document
 
 
 _PROFILE = {"provider": "x", "parameters": [], "domains": True}
@@ -190,14 +190,14 @@ _TORN: list[tuple[object, object]] = [(1, {"auth": {}}), ({}, {"auth": 1}), ({},
 def test_what_no_version_saves_is_malformed(text: str) -> None:
     """One row of it must not take anything else along."""
     with pytest.raises(MalformedError):
-        Saved.load(text)
+        SavedDocument.load(text)
 
 
 def test_what_differs_is_told_by_pointers_alone() -> None:
     """As deep as both have objects; a list is one value."""
     before = {"a": 1, "b": {"c": [1], "d": 2}, "same": {"x": 1}}
     after = {"a": 2, "b": {"c": [2], "d": 2, "e/f": 3}, "same": {"x": 1}}
-    assert list(differing(before, after)) == ["/a", "/b/c", "/b/e~1f"]
+    assert list(changed_pointers(before, after)) == ["/a", "/b/c", "/b/e~1f"]
 
 
 KEPT = {"set": True, "id": "s_0123456789abcdef", "set_by": "ann"}
@@ -226,7 +226,7 @@ def test_a_secret_is_saved_by_its_id() -> None:
     """A mapping that is no secret stays as it is."""
     raw = with_new_ids({"a": {"value": "x"}, "b": {"value": "y"}, "c": {"url": "z"}, "d": KEPT})
     one, _, url, kept = (each.id for each in secrets_in(raw))
-    assert as_kept(raw, {one, url, kept}) == {
+    assert with_secret_ids(raw, {one, url, kept}) == {
         "a": {"set": True, "id": one},
         "b": {"value": "y"},
         "c": {"url": {"set": True, "id": url}},

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from sidekey.ca.authorities import CaRules
-from sidekey.config.stored.build import losers, overlap_for, overlap_of, overlaps, overlaps_beside
+from sidekey.config.stored.build import overlap_for, overlap_of, overlaps, overlaps_beside, shadowed_integrations
 from sidekey.policy.callers import Caller
 from sidekey.policy.match import Matching, Overlap
 from sidekey.policy.targets import Policy, parse_prefix
@@ -52,10 +52,10 @@ def test_two_of_files_are_not_judged_here() -> None:
 def test_the_later_one_is_hidden_and_what_it_covered_is_free_again() -> None:
     """A chain of three hides one of them."""
     chain = [Overlap("a", "b", "1"), Overlap("b", "c", "2")]
-    assert list(losers(iter(chain), {"a": (1, "a"), "b": (2, "b"), "c": (3, "c")})) == ["b"]
-    assert list(losers(iter(chain), {"a": (1, "a"), "b": (1, "b"), "c": (0, "c")})) == ["b"]
-    assert list(losers(iter([Overlap("a", "b", "1")]), {"b": (1, "b")})) == ["b"]
-    assert list(losers(iter([Overlap("a", "b", "1")]), {"a": (9, "a")})) == ["a"]
+    assert list(shadowed_integrations(iter(chain), {"a": (1, "a"), "b": (2, "b"), "c": (3, "c")})) == ["b"]
+    assert list(shadowed_integrations(iter(chain), {"a": (1, "a"), "b": (1, "b"), "c": (0, "c")})) == ["b"]
+    assert list(shadowed_integrations(iter([Overlap("a", "b", "1")]), {"b": (1, "b")})) == ["b"]
+    assert list(shadowed_integrations(iter([Overlap("a", "b", "1")]), {"a": (9, "a")})) == ["a"]
 
 
 def test_a_save_is_told_what_it_would_cover() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sidekey.config.stored.document import MAX_SIZE, MAX_VALUES, MalformedError
-from sidekey.config.stored.presets import PresetDraft, build_preset, document_of, integration_in, prepare_preset
+from sidekey.config.stored.presets import PresetDraft, build_preset, integration_id, load_document, prepare_preset
 from sidekey.config.stored.validate import Invalid
 from sidekey.snapshot.snapshot import NOBODY
 from sidekey.store.records import PresetRow
@@ -66,8 +66,8 @@ def test_a_preset_that_cannot_be_used_says_why_its_present_row_cannot() -> None:
 def test_nothing_is_read_of_an_altered_row() -> None:
     """Whatever it says."""
     with pytest.raises(MalformedError):
-        document_of(replace(ROW, verified=False))
-    assert integration_in({"integration": ["h"]}) == integration_in({}) == NOBODY
+        load_document(replace(ROW, verified=False))
+    assert integration_id({"integration": ["h"]}) == integration_id({}) == NOBODY
 
 
 def test_a_draft_is_what_was_sent_as_it_was_sent() -> None:

@@ -104,11 +104,11 @@ def test_what_is_public_is_read_as_it_stands() -> None:
     assert reader.raw(Reference("text", "é"), 100) == "é".encode()
 
 
-def test_neither_vault_nor_reader_shows_or_copies_a_key() -> None:
+def test_keys_and_reader_are_not_shown_or_pickled() -> None:
     """Nor does a draft show what was entered."""
     row = stored(BASIC)
     reader = reader_of(row)
-    assert repr((VAULT, reader)) == "(Vault(store-of-tests, KeyRing(k1)), StoredReader(crm))"
+    assert repr((VAULT, reader)) == "(SealingKeys(store-of-tests, KeyRing(k1)), StoredReader(crm))"
     for each in (VAULT, reader):
         with pytest.raises(TypeError):
             pickle.dumps(each)

@@ -15,10 +15,10 @@ from sidekey.config.stored.document import replaced
 from sidekey.config.stored.transfer import (
     Exported,
     NotExported,
-    exported_caller,
-    exported_integration,
-    exported_preset,
-    place_in,
+    export_caller,
+    export_integration,
+    export_preset,
+    locate,
 )
 from sidekey.config.validate import validate
 from sidekey.config.yaml_writer import write
@@ -48,7 +48,7 @@ KINDS = sorted(every_kind())
 def test_no_kind_exports_a_secret_and_each_is_a_valid_config(name: str, tmp_path: Path) -> None:
     """Once the places it names are filled, a check has nothing to say; what is public is as it was."""
     row = stored(every_kind()[name])
-    found = exported_integration(row)
+    found = export_integration(row)
     text = write({"version": 1, "integrations": {"crm": found.config}})
     assert CANARY not in text
     assert "PRIVATE KEY" not in text
@@ -68,29 +68,29 @@ def test_a_preset_is_exported_whole() -> None:
     """It has no secret; what was altered, or another version wrote, is left out."""
     document = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}
     row = PresetRow(row="r", id="hook", document=json.dumps(document))
-    assert exported_preset(row) == Exported(document, ())
+    assert export_preset(row) == Exported(document, ())
     with pytest.raises(NotExported, match="something other than Sidekey changed its row"):
-        exported_preset(replace(row, verified=False))
+        export_preset(replace(row, verified=False))
     with pytest.raises(NotExported, match="not valid any more: more: "):
-        exported_preset(replace(row, document=json.dumps({**document, "more": 1})))
+        export_preset(replace(row, document=json.dumps({**document, "more": 1})))
 
 
 def test_the_names_of_files_are_of_the_id_and_the_place() -> None:
     """None are the same, and each may be a key of a Kubernetes secret."""
-    assert exported_integration(stored(BASIC)).needs == (
+    assert export_integration(stored(BASIC)).needs == (
         "secrets/crm.auth.username.txt",
         "secrets/crm.auth.password.txt",
     )
-    assert exported_integration(stored(HEADERS)).needs == ("secrets/crm.auth.headers.Authorization.secret.txt",)
-    assert exported_integration(stored(every_kind()["mtls"])).needs == ("secrets/crm.auth.private_key.pem",)
-    _, odd, long = exported_integration(stored(every_kind()["odd"])).needs
+    assert export_integration(stored(HEADERS)).needs == ("secrets/crm.auth.headers.Authorization.secret.txt",)
+    assert export_integration(stored(every_kind()["mtls"])).needs == ("secrets/crm.auth.private_key.pem",)
+    _, odd, long = export_integration(stored(every_kind()["odd"])).needs
     assert odd == "secrets/crm.auth.token_request.body.a_b_c-7dc34f93.txt"
     assert re.fullmatch(r"secrets/crm\.auth\.token_request\.body\._{48}-[0-9a-f]{8}\.txt", long)
 
 
 def test_urls_are_sealed_and_something_stands_in_their_place() -> None:
     """They may give access by themselves."""
-    found = exported_integration(stored(every_kind()["by_url"]))
+    found = export_integration(stored(every_kind()["by_url"]))
     block = found.config["client_certificate"]
     assert block == {
         "certificate": {"url": "https://fill-in.invalid/crm.client_certificate.certificate.url"},
@@ -108,14 +108,14 @@ def test_urls_are_sealed_and_something_stands_in_their_place() -> None:
 def test_a_profile_is_exported_by_name_while_it_brings_what_was_saved() -> None:
     """Else what it brought then, which is what is in use; and that is said."""
     row = stored(PROFILE)
-    found = exported_integration(row)
+    found = export_integration(row)
     assert found.notes == ()
     assert found.config == {
         "auth": {**PROFILE["auth"], "client_secret": {"file": "secrets/crm.auth.client_secret.txt"}}
     }
     saved: Any = json.loads(row.document)
     saved["profile"]["keys"]["auth"]["token_endpoint"] = "https://auth.former.example.com/oauth/token"
-    found = exported_integration(replace(row, document=json.dumps(saved)))
+    found = export_integration(replace(row, document=json.dumps(saved)))
     assert "provider commercetools brings something else now" in found.notes[0]
     assert found.config["auth"] == {
         "type": "oauth2",
@@ -137,16 +137,16 @@ def test_a_profile_is_exported_by_name_while_it_brings_what_was_saved() -> None:
 )
 def test_what_cannot_be_exported_says_why(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(NotExported, match=reason):
-        exported_integration(replace(stored(BASIC), **change))
+        export_integration(replace(stored(BASIC), **change))
 
 
 @pytest.mark.parametrize(("granted", "written"), [(None, "*"), ((), []), (("crm", "sms"), ["crm", "sms"])])
 def test_a_caller_is_exported_without_the_hash_of_its_token(granted: tuple[str, ...] | None, written: Any) -> None:
     row = CallerRow(row="r", id="billing", token_sha256="ab" * 32, integrations=granted)
-    found = exported_caller(row)
+    found = export_caller(row)
     assert found.config == {"token": {"file": "secrets/callers/billing.txt"}, "integrations": written}
     assert found.needs == ("secrets/callers/billing.txt",)
-    presets = exported_caller(replace(row, presets=granted)).config.get("presets", [])
+    presets = export_caller(replace(row, presets=granted)).config.get("presets", [])
     assert presets == written
 
 
@@ -156,7 +156,7 @@ def test_the_secret_of_a_profile_is_a_file_under_its_name(gone: bool) -> None:
     row = stored(PROFILE_KEY)
     if gone:
         row = replace(row, document=row.document.replace("https://a.klaviyo.com", "https://b.klaviyo.com"))
-    found = exported_integration(row)
+    found = export_integration(row)
     reference = {"file": "secrets/crm.auth.key.txt"}
     assert found.needs == ("secrets/crm.auth.key.txt",)
     if gone:
@@ -291,11 +291,11 @@ def test_what_stands_for_a_url_is_refused(folder: Path) -> None:
 
 def test_a_pointer_leads_to_a_place_in_a_file() -> None:
     raw = {"a": [{"b/c": 1}], "d": {}}
-    assert place_in(raw, "") == ()
-    assert place_in(raw, "/a/0/b~1c") == ("a", 0, "b/c")
-    assert place_in(raw, "/a/5/x") == ("a", 5, "x")
-    assert place_in(raw, "/d/secret/value") == ("d", "secret", "value")
-    assert place_in(raw, "/d/0") == ("d", "0")
+    assert locate(raw, "") == ()
+    assert locate(raw, "/a/0/b~1c") == ("a", 0, "b/c")
+    assert locate(raw, "/a/5/x") == ("a", 5, "x")
+    assert locate(raw, "/d/secret/value") == ("d", "secret", "value")
+    assert locate(raw, "/d/0") == ("d", "0")
 
 
 @pytest.mark.parametrize("name", sorted(every_kind()))
@@ -303,7 +303,7 @@ def test_a_pointer_leads_to_a_place_in_a_file() -> None:
 def test_no_file_keeps_a_secret_that_is_stored(name: str, written: dict[str, Any]) -> None:
     """What would be sealed for another destination must come with the file: each place is an error."""
     document = every_kind()[name]
-    secrets = [place_in(document, where) for where in entered(draft(document))]
+    secrets = [locate(document, where) for where in entered(draft(document))]
     errors = validate(replaced(document, dict.fromkeys(secrets, written)), Context("file")).errors
     places = {each.loc for each in errors}
     for place in secrets:

@@ -11,8 +11,8 @@ import pytest
 
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.document import merge_patch
-from sidekey.config.stored.rows import is_saved, shown
-from sidekey.config.stored.transfer import exported_integration
+from sidekey.config.stored.rows import has_content_of, show_document
+from sidekey.config.stored.transfer import export_integration
 from sidekey.config.stored.validate import assess
 from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.fields import Secret, parse_secret
@@ -63,7 +63,7 @@ SECRETS = {
 
 def read(row: IntegrationRow) -> Any:
     """A document as its editor gets it."""
-    return shown(row)
+    return show_document(row)
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -208,7 +208,7 @@ def test_a_value_is_checked_as_one_that_is_read() -> None:
 
 
 def test_a_secret_becomes_public_only_with_a_new_value() -> None:
-    """What is stored is not shown in a header's public text."""
+    """What is stored is not show_document in a header's public text."""
     row = stored(HEADERS)
     document = read(row)
     document["auth"]["headers"]["Authorization"] = document["auth"]["headers"]["Authorization"]["secret"]
@@ -592,19 +592,19 @@ def test_entries_of_a_list_move_as_a_whole() -> None:
 def test_what_is_written_again_is_what_is_stored_in_the_same_order_alone() -> None:
     """A file has no IDs."""
     row = stored(with_keys(OLD, NEW))
-    assert is_saved(VAULT, row, draft(with_keys(OLD, NEW), former(row)))
-    assert not is_saved(VAULT, row, draft(with_keys(NEW, OLD), former(row)))
-    assert not is_saved(VAULT, row, draft(with_keys(OLD), former(row)))
+    assert has_content_of(VAULT, row, draft(with_keys(OLD, NEW), former(row)))
+    assert not has_content_of(VAULT, row, draft(with_keys(NEW, OLD), former(row)))
+    assert not has_content_of(VAULT, row, draft(with_keys(OLD), former(row)))
     alone = stored({**BASIC, "keys": read(row)["keys"][0]}, before=row)
-    assert is_saved(VAULT, alone, draft({**BASIC, "keys": OLD}, former(alone)))
-    assert not is_saved(VAULT, alone, draft({**BASIC, "keys": NEW}, former(alone)))
+    assert has_content_of(VAULT, alone, draft({**BASIC, "keys": OLD}, former(alone)))
+    assert not has_content_of(VAULT, alone, draft({**BASIC, "keys": NEW}, former(alone)))
 
 
 @pytest.mark.usefixtures("listing")
 def test_an_export_names_a_file_for_each_secret_of_a_list() -> None:
     """By its place, so that the same is exported of what was imported elsewhere."""
     row = stored(with_keys(OLD, NEW))
-    exported = exported_integration(row)
+    exported = export_integration(row)
     files = ["secrets/crm.keys.0.txt", "secrets/crm.keys.1.txt"]
     assert exported.config["keys"] == [{"file": each} for each in files]
     assert {*files} < {*exported.needs}

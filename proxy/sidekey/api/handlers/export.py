@@ -13,7 +13,7 @@ from sidekey.api.models import PAGE, Body
 from sidekey.api.route import Route
 from sidekey.api.service import ApiServices
 from sidekey.config.field_types import NAME_PATTERN
-from sidekey.config.stored.transfer import Exported, NotExported, comment_of, config_of, exported_integration
+from sidekey.config.stored.transfer import Exported, NotExported, build_comment, config_of, export_integration
 from sidekey.config.yaml_writer import Inexpressible, write
 from sidekey.policy.naming import valid_id
 from sidekey.store.state import State
@@ -66,14 +66,14 @@ def _export(ids: tuple[str, ...], state: State) -> ApiResult:
     notes = [f"{name}: {note}" for name, each in found.items() for note in each.notes]
     document = config_of(integrations={name: each.config for name, each in found.items()})
     title = f"integration{'s' if len(ids) > 1 else ''} {', '.join(ids)}"
-    return ApiResult(200, write(document, comment_of(title, needs, notes)).encode(), content_type=YAML)
+    return ApiResult(200, write(document, build_comment(title, needs, notes)).encode(), content_type=YAML)
 
 
 def _exported(name: str, state: State) -> Exported:
     row = state.integrations.get(name)
     if row is None:
         raise NotExported("no stored integration has this ID")
-    found = exported_integration(row)
+    found = export_integration(row)
     write({name: found.config})
     return found
 

@@ -32,8 +32,8 @@ from sidekey.api.service import ApiServices
 from sidekey.api.statuses import StatusView, served
 from sidekey.config import profiles
 from sidekey.config.models import IntegrationSettings
-from sidekey.config.stored.document import MalformedError, Saved
-from sidekey.config.stored.rows import NewRow, shown
+from sidekey.config.stored.document import MalformedError, SavedDocument
+from sidekey.config.stored.rows import NewRow, show_document
 from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import MAX_TITLE_LENGTH
 from sidekey.credentials.base import KindSettings
@@ -192,7 +192,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
             document = view.texts()
         elif row.verified:
             with suppress(MalformedError):
-                document = shown(row)
+                document = show_document(row)
         return Shown(IntegrationMembers(**_members(view, standings)), document)
 
     def item(self, name: str, row: IntegrationRow | None, standings: StatusView, query: Any) -> IntegrationItem | None:
@@ -267,7 +267,7 @@ def _written(row: IntegrationRow) -> Mapping[str, Any]:
     if not row.verified:
         return {}
     try:
-        return Saved.load(row.document).written
+        return SavedDocument.load(row.document).content
     except MalformedError:
         return {}
 

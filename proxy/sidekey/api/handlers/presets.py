@@ -29,8 +29,8 @@ from sidekey.api.statuses import StatusView
 from sidekey.config.field_types import Name
 from sidekey.config.models import PresetSettings
 from sidekey.config.stored.document import MalformedError, merge_patch
-from sidekey.config.stored.presets import document_of, prepare_preset
-from sidekey.config.stored.rows import NewRow, saved_preset
+from sidekey.config.stored.presets import load_document, prepare_preset
+from sidekey.config.stored.rows import NewRow, build_preset_row
 from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import Invalid
 from sidekey.snapshot.snapshot import Preset as ServedPreset
@@ -137,7 +137,7 @@ class PresetCollection(Collection[PresetRow]):
         document = edit.sent
         if edit.patch:
             try:
-                before = {} if edit.row is None else document_of(edit.row)
+                before = {} if edit.row is None else load_document(edit.row)
             except MalformedError:
                 raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT") from None
             # A preset has no secrets, which a patch would replace whole.
@@ -147,12 +147,12 @@ class PresetCollection(Collection[PresetRow]):
         errors = [*edit.wrong, *(ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ()))]
         if errors or isinstance(found, Invalid):
             raise invalid(errors)
-        return saved_preset(edit.name, found, edit.row, by=edit.by, now=int(now))
+        return build_preset_row(edit.name, found, edit.row, by=edit.by, now=int(now))
 
 
 def _written(row: PresetRow) -> dict[str, Any]:
     try:
-        return document_of(row)
+        return load_document(row)
     except MalformedError:
         return {}
 

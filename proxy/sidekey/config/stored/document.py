@@ -1,4 +1,4 @@
-"""The JSON of a stored integration: parsed strictly, with IDs for its secrets, and as it is saved."""
+"""The JSON of stored integrations: parse it strictly, give its secrets IDs, edit it, and serialize it for a row."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from sidekey.credentials.fields import Entered, is_kept, mentions_private_key
 from sidekey.store.canonical_json import same
 
 MAX_SIZE: Final = 512 << 10
-"""Bytes of a document that is sent, or saved: what cannot be sent back could not be edited."""
+"""Maximum bytes of a document, received or saved. A larger one could be read, but not sent back after an edit."""
 
 MAX_INTEGER: Final = 10**18 - 1
-"""Longer ones are text in YAML, in which a document is also read and sent."""
+"""The API also accepts and returns YAML, where a longer integer is text."""
 
 _TOO_LONG: Final = "must not have an integer of more than 18 digits"
 
 MAX_VALUES: Final = 20_000
-"""Values and keys of a document: reading, judging and dropping them holds the interpreter, which requests need."""
+"""Maximum values and keys of a document. Parsing, validating and freeing them blocks requests."""
 
 MAX_PATH_LENGTH: Final = 1_000
-"""Characters of the keys above a value. Errors and secrets have them: long keys above many would cost their product."""
+"""Maximum characters of the keys above a value, because each error and each secret repeats them."""
 
 _ENTERED_KEYS: Final = ("value", "url")
 _CONTAINERS: Final = (dict, list)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-"""A text of JSON, also one that does not end: nothing is read twice."""
+"""A JSON string, also an unterminated one. Possessive quantifiers keep the time linear."""
 
 
 Place = tuple[str | int, ...]
@@ -43,25 +43,27 @@ Place = tuple[str | int, ...]
 
 
 class MalformedError(ValueError):
-    """The text is no JSON object that may be an integration. The message repeats nothing of it."""
+    """The text is not a JSON object within the limits. The message never repeats the text."""
 
 
 def pointer(place: Iterable[str | int]) -> str:
-    """The JSON pointer of a place."""
+    """Return the JSON pointer (RFC 6901) of a place."""
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in place)
 
 
 def parse(data: bytes, *, exact: bool = False) -> dict[str, Any]:
-    """Read JSON (RFC 8259) that must be an object. Raises MalformedError, also where a key is given twice.
+    """Parse a JSON object (RFC 8259) and `check` it. Raises MalformedError, also for a duplicate key.
 
-    The result has passed `check`. With `exact`, fractions are decimals, which keep every digit.
+    With `exact`, fractions become `Decimal`, which keeps every digit.
     """
-    if _marks(data) > MAX_VALUES and _marks(_TEXT.sub(b"", data)) > MAX_VALUES:
+    if _count_separators(data) > MAX_VALUES and _count_separators(_TEXT.sub(b"", data)) > MAX_VALUES:
         raise MalformedError(f"must not have more than {MAX_VALUES} values")
     try:
         parse_float = Decimal if exact else None
         text = data.decode("utf-8")
-        found = json.loads(text, object_pairs_hook=_once, parse_float=parse_float, parse_constant=_refuse_constant)
+        document = json.loads(
+            text, object_pairs_hook=_refuse_duplicate_keys, parse_float=parse_float, parse_constant=_refuse_constant
+        )
     except UnicodeDecodeError:
         raise MalformedError("must be UTF-8") from None
     except RecursionError:
@@ -74,16 +76,16 @@ def parse(data: bytes, *, exact: bool = False) -> dict[str, Any]:
         place = f"line {error.lineno}, column {error.colno}"
         raise MalformedError(f"must be JSON (RFC 8259): see {place}") from None
     except ValueError:
-        # Of a number with more digits than Python reads.
+        # A number with more digits than Python reads.
         raise MalformedError(_TOO_LONG) from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise MalformedError("must be a JSON object")
-    check(found)
-    return found
+    check(document)
+    return document
 
 
-def _marks(data: bytes) -> int:
-    """How many characters of JSON begin a value or a key, but for the first of all; texts may have more."""
+def _count_separators(data: bytes) -> int:
+    """Count the characters that precede a value or key. Strings may contain more of them."""
     return sum(map(data.count, (b",", b":", b"[", b"{")))
 
 
@@ -106,12 +108,12 @@ def check(value: Any, depth: int = 0, above: int = 0) -> None:
         if above > MAX_PATH_LENGTH:
             raise MalformedError(f"must not have a value below keys of more than {MAX_PATH_LENGTH} characters together")
         if isinstance(value, dict):
-            for key, each in value.items():
+            for key, item in value.items():
                 _check_text(key)
-                check(each, depth + 1, above + len(key) + 1)
+                check(item, depth + 1, above + len(key) + 1)
         else:
-            for each in value:
-                check(each, depth + 1, above + 1)
+            for item in value:
+                check(item, depth + 1, above + 1)
 
 
 def _check_text(text: str) -> None:
@@ -119,11 +121,11 @@ def _check_text(text: str) -> None:
         raise MalformedError("must not contain a lone surrogate, which is not a character")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         raise MalformedError("must not have a key twice in an object")
-    return found
+    return mapping
 
 
 def _refuse_constant(_: str) -> NoReturn:
@@ -144,7 +146,7 @@ def _with_new_ids(raw: Any) -> Any:
 
 
 class SecretAt(NamedTuple):
-    """A mapping of a body or row that may be a secret: the settings decide if it is one."""
+    """A mapping in a body or row that may be a secret. Only the settings know if it is one."""
 
     place: Place
     id: str
@@ -152,42 +154,44 @@ class SecretAt(NamedTuple):
 
 
 def secrets_in(raw: Any) -> list[SecretAt]:
-    """Return what may be a secret in a document, in its order."""
-    found: list[SecretAt] = []
-    _collect(raw, (), found)
-    return found
+    """Return the mappings that may be secrets, in the order of the document."""
+    secrets: list[SecretAt] = []
+    _collect(raw, (), secrets)
+    return secrets
 
 
-def _collect(raw: Any, place: Place, found: list[SecretAt]) -> None:
+def _collect(raw: Any, place: Place, secrets: list[SecretAt]) -> None:
     if isinstance(raw, Mapping):
         if isinstance(raw, Entered):
-            found.append(SecretAt((*place, "url") if "url" in raw else place, raw.id, raw))
+            secrets.append(SecretAt((*place, "url") if "url" in raw else place, raw.id, raw))
         elif is_kept(raw) and isinstance(raw.get("id"), str):
-            found.append(SecretAt(place, raw["id"], raw))
+            secrets.append(SecretAt(place, raw["id"], raw))
         for key, value in raw.items():
             if isinstance(value, _CONTAINERS):
-                _collect(value, (*place, key), found)
+                _collect(value, (*place, key), secrets)
     elif isinstance(raw, list):
         for index, value in enumerate(raw):
             if isinstance(value, _CONTAINERS):
-                _collect(value, (*place, index), found)
+                _collect(value, (*place, index), secrets)
 
 
-def as_kept(raw: Mapping[str, Any], secrets: Container[str]) -> Any:
-    """Return a copy of a document with `{set: true, id}` for each of its secrets, as it is saved."""
-    return replaced(raw, {each.place: {"set": True, "id": each.id} for each in secrets_in(raw) if each.id in secrets})
+def with_secret_ids(raw: Mapping[str, Any], secrets: Container[str]) -> Any:
+    """Return a copy of a document in which `{set: true, id}` replaces each secret with one of these IDs."""
+    return replaced(
+        raw, {secret.place: {"set": True, "id": secret.id} for secret in secrets_in(raw) if secret.id in secrets}
+    )
 
 
-def merge_patch(target: Any, patch: Any, is_one: Callable[[Mapping[str, Any]], bool] = is_kept) -> Any:
-    """Apply a merge patch (RFC 7396). Replace an object of the target as a whole if it `is_one` value, as a secret."""
+def merge_patch(target: Any, patch: Any, is_atomic: Callable[[Mapping[str, Any]], bool] = is_kept) -> Any:
+    """Apply a merge patch (RFC 7396). Replace objects that are `is_atomic`, such as secrets, as a whole."""
     if not isinstance(patch, Mapping):
         return patch
-    merged = dict(target) if isinstance(target, Mapping) and not is_one(target) else {}
+    merged = dict(target) if isinstance(target, Mapping) and not is_atomic(target) else {}
     for key, value in patch.items():
         if value is None:
             merged.pop(key, None)
         else:
-            merged[key] = merge_patch(merged.get(key), value, is_one)
+            merged[key] = merge_patch(merged.get(key), value, is_atomic)
     return merged
 
 
@@ -202,9 +206,9 @@ def replaced(raw: Any, values: Mapping[Place, Any], place: Place = ()) -> Any:
     return raw
 
 
-def found_at(raw: Any, where: str) -> Any:
-    """The value at a pointer; None where there is none."""
-    for part in parts_of(where):
+def value_at(raw: Any, at: str) -> Any:
+    """Return the value at a JSON pointer, or None."""
+    for part in pointer_keys(at):
         if isinstance(raw, Mapping):
             raw = raw.get(part)
         elif isinstance(raw, list) and part.isdecimal() and int(part) < len(raw):
@@ -214,93 +218,93 @@ def found_at(raw: Any, where: str) -> Any:
     return raw
 
 
-def split_certificates(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Move a private key that was pasted together with its certificate to where keys are sealed.
+def split_certificates(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Move a private key that was pasted with its certificate to `private_key`, where Sidekey seals it.
 
-    Drop other text beside a certificate, such as a key without its BEGIN line. Leave the certificate as it is, so that
-    it is refused, where the document brings another key as well, or where a key is in a block that cannot be parsed.
+    Drop other text around the certificate, such as a key without its BEGIN line. If the document has another key too,
+    or if a block that mentions a private key cannot be parsed, change nothing: validation then refuses the certificate.
     """
-    given = _split_below(given, ("client_certificate", "auth"))
-    auth = given.get("auth")
+    document = _split_below(document, ("client_certificate", "auth"))
+    auth = document.get("auth")
     if not isinstance(auth, Mapping):
-        return given
+        return document
     split_auth = _split_below(auth, auth)
-    return given if split_auth is auth else {**given, "auth": split_auth}
+    return document if split_auth is auth else {**document, "auth": split_auth}
 
 
 def _split_below(section: Mapping[str, Any], keys: Iterable[str]) -> Mapping[str, Any]:
     """Split the certificates of the sections at these keys. Return the same object if there is nothing to split."""
     below = {key: value for key in keys if isinstance(value := section.get(key), Mapping)}
-    split_values = {key: {**value, **halves} for key, value in below.items() if (halves := _halves(value)) is not None}
+    split_values = {key: {**value, **parts} for key, value in below.items() if (parts := _split_pem(value)) is not None}
     return {**section, **split_values} if split_values else section
 
 
-def _halves(section: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _split_pem(section: Mapping[str, Any]) -> Mapping[str, Any] | None:
     certificate, key = section.get("certificate"), section.get("private_key")
     is_inline = isinstance(certificate, Mapping)
     text = certificate.get("inline") if isinstance(certificate, Mapping) and len(certificate) == 1 else certificate
     if not isinstance(text, str):
         return None
-    found = split(text)
-    if not found.certificates or mentions_private_key(found.rest):
+    pem = split(text)
+    if not pem.certificates or mentions_private_key(pem.rest):
         return None
-    public = {"certificate": {"inline": found.certificates} if is_inline else found.certificates}
-    if not found.private_keys:
-        return public if found.rest.strip() else None
-    return {**public, "private_key": {"value": found.private_keys}} if _gives_way(key, found.private_keys) else None
+    public = {"certificate": {"inline": pem.certificates} if is_inline else pem.certificates}
+    if not pem.private_keys:
+        return public if pem.rest.strip() else None
+    return {**public, "private_key": {"value": pem.private_keys}} if _may_replace(key, pem.private_keys) else None
 
 
-def _gives_way(key: Any, pasted: str) -> bool:
-    """Return True if the key of a section gives way to the pasted one: it is missing, kept, or the same."""
+def _may_replace(key: Any, pasted: str) -> bool:
+    """Return True if the pasted key may replace the key of a section: none, a stored one, or the same one."""
     if not isinstance(key, Mapping):
         return key is None
     entered = key.get("value")
     return is_kept(key) or (isinstance(entered, str) and split(entered).private_keys == pasted)
 
 
-def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the pointers of what differs between two documents, as deep as both are objects."""
-    return (pointer(each.place) for each in differences(before, after, same))
+def changed_pointers(previous: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the pointers at which two documents differ. A list counts as one value."""
+    return (pointer(difference.place) for difference in differences(previous, after, same))
 
 
-def parts_of(where: str) -> Iterator[str]:
-    """The keys, and indexes as text, that a pointer names."""
-    return (part.replace("~1", "/").replace("~0", "~") for part in where.split("/")[1:])
+def pointer_keys(at: str) -> Iterator[str]:
+    """Yield the keys of a JSON pointer, list indexes as text."""
+    return (key.replace("~1", "/").replace("~0", "~") for key in at.split("/")[1:])
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """A document as it is saved: `{set: true, id}` in place of each secret, and what its profile brought then."""
+class SavedDocument:
+    """The document of a row: `{set: true, id}` in place of each secret, and the profile's additions at that time."""
 
-    written: Mapping[str, Any]
-    brought: ProfileAdditions | None = None
+    content: Mapping[str, Any]
+    from_profile: ProfileAdditions | None = None
 
     def text(self) -> str:
-        """JSON in UTF-8 that `load` reads."""
-        document: dict[str, Any] = {"integration": self.written}
-        if self.brought is not None:
+        """Serialize the document for a row."""
+        document: dict[str, Any] = {"integration": self.content}
+        if self.from_profile is not None:
             document["profile"] = {
-                "provider": self.brought.provider,
-                "parameters": [*self.brought.parameters],
-                "keys": self.brought.keys,
-                "domains": self.brought.domains,
-                "prefix": self.brought.prefix,
-                "secrets": [*self.brought.secrets],
+                "provider": self.from_profile.provider,
+                "parameters": [*self.from_profile.parameters],
+                "keys": self.from_profile.keys,
+                "domains": self.from_profile.domains,
+                "prefix": self.from_profile.prefix,
+                "secrets": [*self.from_profile.secrets],
             }
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
     @classmethod
-    def load(cls, text: str) -> Saved:
-        """Raises MalformedError."""
+    def load(cls, text: str) -> SavedDocument:
+        """Parse the document of a row. Raises MalformedError."""
         try:
             document = json.loads(text)
-            written = dict(document["integration"])
+            content = dict(document["integration"])
             profile = document.get("profile")
             if profile is None:
-                return cls(written)
-            auth, keys = dict(written["auth"]), {**profile["keys"], "auth": dict(profile["keys"]["auth"])}
+                return cls(content)
+            auth, keys = dict(content["auth"]), {**profile["keys"], "auth": dict(profile["keys"]["auth"])}
             parameters = {key: auth[key] for key in profile["parameters"]}
-            further = (profile["domains"], profile["prefix"], tuple(profile["secrets"]))
-            return cls(written, ProfileAdditions(profile["provider"], parameters, keys, *further))
+            extra = (profile["domains"], profile["prefix"], tuple(profile["secrets"]))
+            return cls(content, ProfileAdditions(profile["provider"], parameters, keys, *extra))
         except (AttributeError, KeyError, TypeError, ValueError):
             raise MalformedError("is not what this version of Sidekey saves") from None

@@ -1,4 +1,4 @@
-"""Stored presets: what is built of their rows, and what becomes of a document that is sent. Pure."""
+"""Stored presets: build them from rows, and validate documents before they are saved. Pure."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from sidekey.store.records import PresetRow
 
 
 def build_preset(row: PresetRow, previous: Preset | None = None) -> Preset:
-    """Build the preset of a row, or return the previous one if it says the same.
+    """Build the preset of a row, or return the `previous` one if nothing changed.
 
-    `invalid` of the preset says why it cannot be used by itself: then it refuses its requests.
+    `Preset.invalid` says why a preset cannot be used. Such a preset refuses its requests.
     """
-    present = row.row, row.document, ""
-    if previous is not None and row.verified and (previous.row, previous.document, previous.invalid) == present:
+    identity = row.row, row.document, ""
+    if previous is not None and row.verified and (previous.row, previous.document, previous.invalid) == identity:
         return previous
     if not row.verified:
         return _unusable(row, {}, UNVERIFIED)
     try:
-        document = document_of(row)
+        document = load_document(row)
     except MalformedError as error:
         return _unusable(row, {}, f"its document {error}: save it again")
     built = read_preset(row.id, document)
     if built.preset is None:
-        reason = "; ".join(f"{show(each.loc)}: {each.message}" for each in built.errors)
+        reason = "; ".join(f"{show(error.loc)}: {error.message}" for error in built.errors)
         return _unusable(row, document, reason)
     return replace(built.preset, document=row.document, stored=True, row=row.row)
 
 
-def document_of(row: PresetRow) -> dict[str, Any]:
-    """The document of a row. Raises MalformedError, also where nothing of it is to be relied upon."""
+def load_document(row: PresetRow) -> dict[str, Any]:
+    """Parse the document of a row. Raises MalformedError, also for an altered row."""
     try:
         document = json.loads(row.document)
     except ValueError:
@@ -51,21 +51,21 @@ def document_of(row: PresetRow) -> dict[str, Any]:
     return document
 
 
-def integration_in(document: Mapping[str, Any]) -> str:
-    """The ID of the integration that a document names; NOBODY where it names none."""
+def integration_id(document: Mapping[str, Any]) -> str:
+    """Return the ID of the integration that a document names, or NOBODY."""
     name = document.get("integration")
     return name if isinstance(name, str) and valid_id(name) else NOBODY
 
 
 def _unusable(row: PresetRow, document: Mapping[str, Any], problem: str) -> Preset:
-    """Build one that refuses its requests: without it, callers would be told that there is no such preset."""
-    rules = PresetRules(row.id, integration_in(document), "POST", UrlTemplate.read("https://host.invalid", ()), "")
+    """Build a preset that refuses its requests. Without it, callers would get "no such preset"."""
+    rules = PresetRules(row.id, integration_id(document), "POST", UrlTemplate.read("https://host.invalid", ()), "")
     return Preset(row.id, rules, "", "", invalid=problem, stored=True, row=row.row)
 
 
 @dataclass(frozen=True, slots=True)
 class PresetDraft:
-    """A preset that may be saved, and its document as it is saved."""
+    """A preset that may be saved, and the document of its row."""
 
     preset: Preset
     text: str
@@ -73,27 +73,28 @@ class PresetDraft:
 
 def prepare_preset(
     name: str,
-    given: Mapping[str, Any],
+    document: Mapping[str, Any],
     integrations: Mapping[str, Integration],
     now: float,
     *,
     require_fetched: bool = False,
 ) -> PresetDraft | Invalid:
-    """Judge a document that is to be saved under an ID, beside the integrations of `now`, seconds since the epoch.
+    """Validate a document to save under an ID, against the integrations at `now` (seconds since the epoch).
 
-    `require_fetched` as for `choice_errors`.
+    `require_fetched` is passed to `choice_errors`.
     """
-    built = read_preset(name, given)
-    findings = [*built.errors, *(Finding(*each) for each in text_errors(given))]
+    built = read_preset(name, document)
+    findings = [*built.errors, *(Finding(*error) for error in text_errors(document))]
     if built.preset is not None:
         findings += (
-            Finding(*each) for each in _choice_errors(built.preset, integrations, now, require_fetched=require_fetched)
+            Finding(*error)
+            for error in _choice_errors(built.preset, integrations, now, require_fetched=require_fetched)
         )
     if findings or built.preset is None:
         return invalid(findings)
-    text = written(given)
+    text = written(document)
     try:
-        # What cannot be sent back could not be edited: a patch may make more of a document than is ever sent.
+        # A client must be able to send the document back, but a patch may have made it larger than any request.
         parse(text.encode())
     except MalformedError as error:
         return Invalid((DocumentError("", f"{error} once it is saved"),))

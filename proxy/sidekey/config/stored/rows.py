@@ -1,4 +1,4 @@
-"""The row that a document is saved in, whoever saves it: the API, or a command."""
+"""Convert between documents and rows: build the rows that the API and commands save, and show stored ones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from sidekey.config.stored.document import MalformedError, Place, Saved, differing, pointer, replaced, secrets_in
-from sidekey.config.stored.presets import PresetDraft, document_of
+from sidekey.config.stored.document import (
+    MalformedError,
+    Place,
+    SavedDocument,
+    changed_pointers,
+    pointer,
+    replaced,
+    secrets_in,
+)
+from sidekey.config.stored.presets import PresetDraft, load_document
 from sidekey.config.stored.secrets import SealingKeys, StoredReader
 from sidekey.config.stored.validate import Draft, PreviousIntegration
 from sidekey.credentials.fields import Reference
@@ -20,7 +28,7 @@ T = TypeVar("T", bound=Record)
 
 
 def previous_integration(row: IntegrationRow | None) -> PreviousIntegration | None:
-    """What is stored in a row, as a change sees it; None where nothing of it is to be relied upon."""
+    """Load the integration that a change replaces, or return None if its row is missing, altered or malformed."""
     if row is None or not row.verified:
         return None
     try:
@@ -30,93 +38,96 @@ def previous_integration(row: IntegrationRow | None) -> PreviousIntegration | No
 
 
 class NewRow(NamedTuple, Generic[T]):
-    """A row to save, and the pointers that it changes: none if it is the same. A new caller has a `token`."""
+    """A row to save, and the JSON pointers that it changes, if any. `token` is the token of a new caller."""
 
     row: T
     fields: tuple[str, ...]
     token: str = ""
 
 
-def saved_row(
-    vault: SealingKeys,
+def build_integration_row(
+    sealing_keys: SealingKeys,
     name: str,
     draft: Draft,
-    before: IntegrationRow | None,
-    former: PreviousIntegration | None,
+    previous_row: IntegrationRow | None,
+    previous: PreviousIntegration | None,
     *,
     by: str,
     now: int,
 ) -> NewRow[IntegrationRow]:
-    """Build the row of a draft, in place of the one before. Seal what was entered.
+    """Build the row of a draft, which replaces `previous_row`, if any. Seal the new secrets.
 
-    `former` is `former_of` the row before. The version is for the store to count.
+    `previous` is the `previous_integration` of that row. The store sets the version.
     """
-    row = _row(IntegrationRow, name, before, draft.saved.text(), by=by, now=now)
-    secrets = {} if before is None else {secret: before.secrets[secret] for secret in draft.kept}
+    row = _build_row(IntegrationRow, name, previous_row, draft.saved.text(), by=by, now=now)
+    secrets = {} if previous_row is None else {secret: previous_row.secrets[secret] for secret in draft.kept}
     for secret, text in draft.entered.items():
-        binding = draft.purpose.bindings(vault.store, row.row, name, secret)[0]
-        secrets[secret] = SealedField(seal(vault.ring, text, binding), now, by)
-    return _made(replace(row, secrets=secrets), before, _changed(former, draft))
+        binding = draft.purpose.bindings(sealing_keys.store, row.row, name, secret)[0]
+        secrets[secret] = SealedField(seal(sealing_keys.ring, text, binding), now, by)
+    return _with_changes(replace(row, secrets=secrets), previous_row, _changed_by(previous, draft))
 
 
-def _changed(former: PreviousIntegration | None, draft: Draft) -> set[str]:
-    """Return the pointers of what a draft changes: those of each secret that it has new or no more among them."""
-    saved = Saved({}) if former is None else former.saved
-    before = _places(saved, frozenset() if former is None else former.secrets)
+def _changed_by(previous: PreviousIntegration | None, draft: Draft) -> set[str]:
+    """Return the pointers that a draft changes, including those of new and removed secrets."""
+    saved = SavedDocument({}) if previous is None else previous.saved
+    before = _places(saved, frozenset() if previous is None else previous.secrets)
     after = _places(draft.saved, draft.purpose.places.keys())
     documents = (
-        replaced(each.written, {place: secret for secret, place in places.items()})
-        for each, places in ((saved, before), (draft.saved, after))
+        replaced(document.content, {place: secret for secret, place in places.items()})
+        for document, places in ((saved, before), (draft.saved, after))
     )
-    exchanged = before.keys() ^ after.keys()
-    return {*differing(*documents), *(pointer(after.get(each) or before[each]) for each in exchanged)}
+    added_or_removed = before.keys() ^ after.keys()
+    secret_pointers = (pointer(after.get(secret) or before[secret]) for secret in added_or_removed)
+    return {*changed_pointers(*documents), *secret_pointers}
 
 
-def _places(saved: Saved, secrets: Set[str]) -> dict[str, Place]:
-    return {each.id: each.place for each in secrets_in(saved.written) if each.id in secrets}
+def _places(saved: SavedDocument, secrets: Set[str]) -> dict[str, Place]:
+    return {secret.id: secret.place for secret in secrets_in(saved.content) if secret.id in secrets}
 
 
-def is_saved(vault: SealingKeys, row: IntegrationRow, draft: Draft) -> bool:
-    """Return True if a row has the document and the secrets of a draft, which are all new, under other IDs."""
-    former = previous_integration(row)
-    if former is None or former.purpose is None:
+def has_content_of(sealing_keys: SealingKeys, row: IntegrationRow, draft: Draft) -> bool:
+    """Return True if a row has the document and secret values of a draft, under other secret IDs."""
+    stored = previous_integration(row)
+    if stored is None or stored.purpose is None:
         return False
-    before, after = _places(former.saved, former.secrets), _places(draft.saved, draft.purpose.places.keys())
-    if _text(former.saved, before) != _text(draft.saved, after):
+    before, after = _places(stored.saved, stored.secrets), _places(draft.saved, draft.purpose.places.keys())
+    if _text(stored.saved, before) != _text(draft.saved, after):
         return False
-    reader = StoredReader(vault, row, former.purpose)
+    reader = StoredReader(sealing_keys, row, stored.purpose)
     try:
         return all(
             reader(Reference("stored", old)) == draft.entered[new] for old, new in zip(before, after, strict=True)
         )
     except ValueError:
-        # One does not open: it is entered again.
+        # A secret that does not open must be saved again.
         return False
 
 
-def _text(saved: Saved, places: Mapping[str, Place]) -> str:
-    """Return the text of a saved document without IDs."""
-    return replace(saved, written=replaced(saved.written, {place: {"set": True} for place in places.values()})).text()
+def _text(saved: SavedDocument, places: Mapping[str, Place]) -> str:
+    """Serialize a saved document without the IDs of its secrets."""
+    return replace(saved, content=replaced(saved.content, {place: {"set": True} for place in places.values()})).text()
 
 
-def saved_preset(name: str, draft: PresetDraft, before: PresetRow | None, *, by: str, now: int) -> NewRow[PresetRow]:
-    """The row of a preset, in place of the one before. The version is for the store to count."""
-    row = _row(PresetRow, name, before, draft.text, by=by, now=now)
+def build_preset_row(
+    name: str, draft: PresetDraft, previous: PresetRow | None, *, by: str, now: int
+) -> NewRow[PresetRow]:
+    """Build the row of a preset, which replaces the `previous` row, if any. The store sets the version."""
+    row = _build_row(PresetRow, name, previous, draft.text, by=by, now=now)
     try:
-        written = {} if before is None else document_of(before)
+        previous_document = {} if previous is None else load_document(previous)
     except MalformedError:
-        written = {}
-    changed = {*differing(written, document_of(row))}
-    if not changed and before is not None and before.document != row.document:
-        # The order of a body's keys, or 1 in place of true: it is sent otherwise.
+        previous_document = {}
+    changed = {*changed_pointers(previous_document, load_document(row))}
+    if not changed and previous is not None and previous.document != row.document:
+        # Pointers do not show the order of keys, but the preset sends its body in this order.
         changed = {""}
-    return _made(row, before, changed)
+    return _with_changes(row, previous, changed)
 
 
-def caller_fields(row: CallerRow, before: CallerRow | None) -> tuple[str, ...]:
-    """Return the pointers of the permissions that a caller's row changes, then `token` if that is another one."""
-    changed = tuple(differing({} if before is None else _permissions(before), _permissions(row)))
-    same_token = before is not None and before.token_sha256 == row.token_sha256
+def caller_fields(row: CallerRow, previous: CallerRow | None) -> tuple[str, ...]:
+    """Return the pointers of the permissions that a caller's row changes, and `token` if its token changes."""
+    changed = tuple(changed_pointers({} if previous is None else _permissions(previous), _permissions(row)))
+    same_token = previous is not None and previous.token_sha256 == row.token_sha256
     return changed if same_token else (*changed, "token")
 
 
@@ -126,40 +137,39 @@ def _permissions(row: CallerRow) -> dict[str, Any]:
     return {"integrations": "*" if row.integrations is None else row.integrations, "presets": presets}
 
 
-def _row(kind: type[R], name: str, before: R | None, document: str, *, by: str, now: int) -> R:
-    """Build the row of a document, in place of the one before."""
+def _build_row(kind: type[R], name: str, previous: R | None, document: str, *, by: str, now: int) -> R:
     return kind(
-        row=new_row() if before is None else before.row,
+        row=new_row() if previous is None else previous.row,
         id=name,
         document=document,
-        created_at=before.created_at if before is not None and before.verified else now,
+        created_at=previous.created_at if previous is not None and previous.verified else now,
         updated_at=now,
         updated_by=by,
     )
 
 
-def _made(row: R, before: R | None, changed: set[str]) -> NewRow[R]:
-    """Pair a row with the pointers of what it changes; an unverified row is written in any case."""
-    if not changed and (before is None or not before.verified):
+def _with_changes(row: R, previous: R | None, changed: set[str]) -> NewRow[R]:
+    """Pair a row with its changed pointers. An altered row always counts as changed, so that it is written again."""
+    if not changed and (previous is None or not previous.verified):
         changed = {""}
     return NewRow(row, tuple(sorted(changed)))
 
 
 _LAST_SECOND: Final = 253_402_300_799
-"""The end of the year 9999."""
+"""The last second of the year 9999, the maximum of `datetime`."""
 
 
-def shown(row: IntegrationRow) -> Any:
-    """Return the document as the API shows it; sent back unchanged, it keeps all. Raises MalformedError."""
-    written = Saved.load(row.document).written
+def show_document(row: IntegrationRow) -> Any:
+    """Return the document as the API shows it. A client can send it back unchanged. Raises MalformedError."""
+    document = SavedDocument.load(row.document).content
     values = {
-        each.place: {"set": True, "id": each.id, "set_at": instant(sealed.set_at), "set_by": sealed.set_by}
-        for each in secrets_in(written)
-        if (sealed := row.secrets.get(each.id)) is not None
+        secret.place: {"set": True, "id": secret.id, "set_at": format_time(sealed.set_at), "set_by": sealed.set_by}
+        for secret in secrets_in(document)
+        if (sealed := row.secrets.get(secret.id)) is not None
     }
-    return replaced(written, values)
+    return replaced(document, values)
 
 
-def instant(seconds: float) -> str:
-    """Format a time as RFC 3339, in seconds and UTC. Others can write any number to the database."""
+def format_time(seconds: float) -> str:
+    """Format a time as RFC 3339, in seconds and UTC. Clamp it, because the database may hold any number."""
     return f"{datetime.fromtimestamp(min(max(0, seconds), _LAST_SECOND), UTC):%Y-%m-%dT%H:%M:%SZ}"

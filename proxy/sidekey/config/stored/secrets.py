@@ -1,4 +1,4 @@
-"""The purpose of the secrets of an integration: the place and the destination that each is sealed for."""
+"""Seal the secrets of an integration for a purpose, their places and destinations, and open them for it alone."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ _MAX_REASONS: Final = 3
 
 def secret_ids(settings: IntegrationSettings) -> frozenset[str]:
     """Return the IDs of the stored secrets that settings refer to."""
-    return frozenset(each.value for _, each in references_in(settings) if is_stored(each))
+    return frozenset(reference.value for _, reference in references_in(settings) if is_stored(reference))
 
 
-def purpose_of(written: Mapping[str, Any], table: Mapping[str, Any], settings: IntegrationSettings) -> Purpose:
-    """Return the purpose of the secrets of a saved document; `table` is the document with its profile filled in.
+def build_purpose(document: Mapping[str, Any], table: Mapping[str, Any], settings: IntegrationSettings) -> Purpose:
+    """Build the purpose of the secrets of a saved document. `table` is the document with its profile expanded.
 
-    A place has the keys that lead to the secret in both, so that neither an edit nor a profile moves it to another
-    field. It also has what the secret goes with, such as the certificate of a key, so that neither is kept alone.
+    A place has the keys that lead to the secret in both, so that neither an edit nor a profile can move it to another
+    field. It also identifies the counterpart of the secret, such as the certificate of a key.
     """
     secrets = secret_ids(settings)
-    names = _names(written, secrets)
-    used = names if table is written else _names(table, secrets)
-    beside = _beside(settings)
+    names = _place_names(document, secrets)
+    used = names if table is document else _place_names(table, secrets)
+    counterparts = _counterparts(settings)
     places: dict[str, Mapping[str, Json]] = {}
     for secret in secrets:
         place: dict[str, Json] = {"written": names.get(secret, [])}
         if used.get(secret) != place["written"]:
             place["used"] = used.get(secret, [])
-        if secret in beside:
-            place["beside"] = beside[secret]
+        if secret in counterparts:
+            place["beside"] = counterparts[secret]
         places[secret] = place
     return Purpose(places, accepted(settings))
 
 
-def _names(raw: Mapping[str, Any], secrets: Collection[str]) -> dict[str, list[list[Json]]]:
-    """Return the names of the places of each secret: its keys, and a digest for each entry of a list above it.
+def _place_names(raw: Mapping[str, Any], secrets: Collection[str]) -> dict[str, list[list[Json]]]:
+    """Return the place names of each secret: its keys, and a digest for each list entry above it.
 
-    Entries that are secrets have no name, so that they may be moved in their list.
+    A list entry that is a secret itself has no digest, so that it can move within its list.
     """
-    places = [(each.place, each.id) for each in secrets_in(raw) if each.id in secrets]
-    at = {place for place, _ in places}
+    places = [(secret.place, secret.id) for secret in secrets_in(raw) if secret.id in secrets]
+    secret_places = {place for place, _ in places}
     digests: dict[Place, Json] = {}
     names: dict[str, list[list[Json]]] = {}
     for place, secret in places:
@@ -64,85 +64,89 @@ def _names(raw: Mapping[str, Any], secrets: Collection[str]) -> dict[str, list[l
             above = place[:length]
             if isinstance(part, str):
                 name.append(part)
-            elif above not in at:
+            elif above not in secret_places:
                 if above not in digests:
-                    public = canonical(_public(node, at, above)).encode()
+                    public = canonical(_public(node, secret_places, above)).encode()
                     digests[above] = [hashlib.sha256(public).hexdigest()]
                 name.append(digests[above])
         names.setdefault(secret, []).append(name)
-    return {secret: sorted(found, key=canonical) for secret, found in names.items()}
+    return {secret: sorted(place_names, key=canonical) for secret, place_names in names.items()}
 
 
 def _public(raw: Any, secrets: Collection[Place], place: Place) -> Any:
-    """Return an entry of a list without its secrets."""
+    """Return a copy of a list entry without its secrets."""
     if isinstance(raw, Mapping):
         below = ((key, value, (*place, key)) for key, value in raw.items())
-        return {key: _public(value, secrets, where) for key, value, where in below if where not in secrets}
+        return {key: _public(value, secrets, at) for key, value, at in below if at not in secrets}
     if isinstance(raw, list):
         entries = ((value, (*place, index)) for index, value in enumerate(raw))
-        return [_public(value, secrets, where) for value, where in entries if where not in secrets]
+        return [_public(value, secrets, at) for value, at in entries if at not in secrets]
     return raw
 
 
-def _beside(settings: IntegrationSettings) -> dict[str, dict[str, Json]]:
-    """Return what each secret goes with: a key with its certificate and passphrase, and both with the key."""
+def _counterparts(settings: IntegrationSettings) -> dict[str, dict[str, Json]]:
+    """Identify the counterparts of each secret: certificate and passphrase of a key, and the key of either."""
     pairs = list(pairs_in(settings))
     references = dict(references_in(settings)) if pairs else {}
-    beside: dict[str, dict[str, Json]] = {}
+    counterparts: dict[str, dict[str, Json]] = {}
     for place, name in pairs:
-        one, other = references[place], references.get((*place[:-1], name))
-        if other is None:
+        reference, counterpart = references[place], references.get((*place[:-1], name))
+        if counterpart is None:
             continue
-        if is_stored(other):
-            beside.setdefault(other.value, {})[str(place[-1])] = _identity(one)
-        if is_stored(one):
-            beside.setdefault(one.value, {})[name] = _identity(other)
-    return beside
+        if is_stored(counterpart):
+            counterparts.setdefault(counterpart.value, {})[str(place[-1])] = _identify(reference)
+        if is_stored(reference):
+            counterparts.setdefault(reference.value, {})[name] = _identify(counterpart)
+    return counterparts
 
 
-def _identity(half: Reference) -> str:
-    return half.value if is_stored(half) else hashlib.sha256(half.value.encode()).hexdigest()
+def _identify(reference: Reference) -> str:
+    return reference.value if is_stored(reference) else hashlib.sha256(reference.value.encode()).hexdigest()
 
 
-def changes_of(before: Purpose, after: Purpose, secrets: Iterable[str]) -> dict[str, str]:
-    """Return why secrets that were sealed for one purpose may not be used for another, by ID. It contains no value."""
-    moved: list[str] = []
-    if not any(same(before.destinations[0], each) for each in after.destinations):
-        moved = [*_changed_keys(before.destinations[0], after)] or ["the destination has changed"]
+def purpose_changes(before: Purpose, after: Purpose, secrets: Iterable[str]) -> dict[str, str]:
+    """Return why secrets sealed for `before` may not be used for `after`, by ID. No reason contains a value."""
+    destination_changes: list[str] = []
+    if not any(same(before.destinations[0], destination) for destination in after.destinations):
+        destination_changes = [*_changed_keys(before.destinations[0], after)] or ["the destination has changed"]
     reasons: dict[str, str] = {}
     for secret in secrets:
-        one, other = before.places[secret], after.places[secret]
-        found = moved if same(one, other) else [*(_moves(one, other) or ["its place has changed"]), *moved]
-        if found:
-            more = [f"and {len(found) - _MAX_REASONS} more"] if len(found) > _MAX_REASONS else []
-            reasons[secret] = ", ".join((*found[:_MAX_REASONS], *more))
+        place, new_place = before.places[secret], after.places[secret]
+        changes = (
+            destination_changes
+            if same(place, new_place)
+            else [*(_moves(place, new_place) or ["its place has changed"]), *destination_changes]
+        )
+        if changes:
+            more = [f"and {len(changes) - _MAX_REASONS} more"] if len(changes) > _MAX_REASONS else []
+            reasons[secret] = ", ".join((*changes[:_MAX_REASONS], *more))
     return reasons
 
 
 def _changed_keys(before: Mapping[str, Json], after: Purpose) -> Iterator[str]:
-    # The last destination is without redaction, which may be switched on.
-    other = after.destinations[0 if "redact_response" in before else -1]
-    return (f"{show(each.place)} has changed" for each in differences(before, other, same))
+    # The last destination is the one without redaction, because redaction may be switched on later.
+    destination = after.destinations[0 if "redact_response" in before else -1]
+    return (f"{show(difference.place)} has changed" for difference in differences(before, destination, same))
 
 
 def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return how the place of a secret has changed."""
-    found: list[str] = []
+    moves: list[str] = []
     if before["written"] != after["written"]:
-        keys, other = (
+        keys, new_keys = (
             [show([part for part in name if isinstance(part, str)]) for name in place["written"]]
             for place in (before, after)
         )
         list_changed = "what is public beside it in a list has changed"
-        found.append(list_changed if keys == other else f"it was in {' and '.join(keys)}")
+        moves.append(list_changed if keys == new_keys else f"it was in {' and '.join(keys)}")
     elif before.get("used") != after.get("used"):
-        found.append("the provider uses it elsewhere")
-    beside = differences(before.get("beside", {}), after.get("beside", {}), same)
-    return found + [f"{show(each.place)} beside it has changed" for each in beside]
+        moves.append("the provider uses it elsewhere")
+    counterparts = differences(before.get("beside", {}), after.get("beside", {}), same)
+    return moves + [f"{show(difference.place)} beside it has changed" for difference in counterparts]
 
 
 class SealingKeys(SecretHolder):
-    """What a store's values are sealed with: its ID, which is part of what they are bound to, and its ring of keys."""
+    """The key ring of a store, and the store's ID, to which sealed values are bound."""
 
     __slots__ = ("ring", "store")
 
@@ -151,20 +155,20 @@ class SealingKeys(SecretHolder):
         self.ring: Final = ring
 
     def __repr__(self) -> str:
-        return f"Vault({self.store}, {self.ring!r})"
+        return f"SealingKeys({self.store}, {self.ring!r})"
 
 
 class StoredReader(ReferenceReader):
-    """Reads the references of one stored integration.
+    """Reads the references of one stored integration. Nothing else opens sealed values.
 
-    It opens sealed values, and nothing else does. `purpose` is made of the settings that are about to be used, so that
-    a value that was entered for another place or destination does not open, whatever changed the document.
+    The caller builds `purpose` from the settings that it is about to use. A value that was entered for another place or
+    destination does not open, whatever changed the document.
     """
 
-    __slots__ = ("_purpose", "_row", "_vault")
+    __slots__ = ("_purpose", "_row", "_sealing_keys")
 
-    def __init__(self, vault: SealingKeys, row: IntegrationRow, purpose: Purpose) -> None:
-        self._vault = vault
+    def __init__(self, sealing_keys: SealingKeys, row: IntegrationRow, purpose: Purpose) -> None:
+        self._sealing_keys = sealing_keys
         self._row = row
         self._purpose = purpose
 
@@ -172,7 +176,7 @@ class StoredReader(ReferenceReader):
         return f"StoredReader({self._row.id})"
 
     def __call__(self, reference: Reference) -> str:
-        """The value. Raises ValueError that says why it is not opened."""
+        """Return the value. Raises ValueError with the reason."""
         if is_stored(reference):
             sealed = self._row.secrets.get(reference.value)
             if sealed is None:
@@ -183,12 +187,12 @@ class StoredReader(ReferenceReader):
         raise ValueError("only a config file may name a file or an environment variable")
 
     def _open(self, secret: str, sealed: str) -> str:
-        vault, row = self._vault, self._row
+        sealing_keys, row = self._sealing_keys, self._row
         reason = ""
-        for binding in self._purpose.bindings(vault.store, row.row, row.id, secret):
+        for binding in self._purpose.bindings(sealing_keys.store, row.row, row.id, secret):
             try:
-                return open_sealed(vault.ring, sealed, binding)
-            except NotOpened as refused:
-                # Why the first one was refused: it is for the destination of now.
-                reason = reason or str(refused)
+                return open_sealed(sealing_keys.ring, sealed, binding)
+            except NotOpened as error:
+                # The first binding has the present destination, so its reason is the useful one.
+                reason = reason or str(error)
         raise ValueError(f"the stored secret cannot be opened: {reason}")

@@ -1,6 +1,6 @@
-"""Validate a document that is sent to be saved. Pure: no secret is opened for it.
+"""Validate documents before they are saved. Pure: opens no stored secret.
 
-A new secret is `{value: ...}`, and a stored one `{set: true, id: ...}`, which keeps it if its purpose is the same.
+A document has a new secret as `{value: ...}`. `{set: true, id: ...}` keeps a stored one if its purpose is unchanged.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS, Finding, Loc
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import ReferenceReader
 from sidekey.config.stored.document import (
-    Saved,
+    SavedDocument,
     SecretAt,
-    as_kept,
     merge_patch,
     pointer,
     secrets_in,
     split_certificates,
     with_new_ids,
+    with_secret_ids,
 )
-from sidekey.config.stored.secrets import changes_of, purpose_of, secret_ids
+from sidekey.config.stored.secrets import build_purpose, purpose_changes, secret_ids
 from sidekey.config.validate import validate, validate_rest, validate_saved
 from sidekey.credentials.context import Context
 from sidekey.credentials.destination import is_stored, references_in
@@ -40,11 +40,11 @@ MAX_TITLE_LENGTH: Final = 200
 MAX_DESCRIPTION_LENGTH: Final = 2000
 MAX_TAGS: Final = 50
 MAX_TAG_LENGTH: Final = 100
-"""Characters and tags of a stored integration or preset: a list shows those of fifty, to whoever may look."""
+"""Limits of a stored integration or preset, because a page of the list shows these texts of fifty."""
 
 
 class DocumentError(NamedTuple):
-    """What must be true of the value at a JSON pointer of the document that was sent. Nothing of it is repeated."""
+    """An error at a JSON pointer of the submitted document. `detail` says what must be true and repeats no value."""
 
     pointer: str
     detail: str
@@ -52,16 +52,19 @@ class DocumentError(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """The document is refused, with every error there is."""
+    """The document is refused. `errors` has up to `MAX_ERRORS`."""
 
     errors: tuple[DocumentError, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Draft(SecretHolder):
-    """A document that may be saved. `entered` are the values to seal, by ID. What is `kept` stays sealed as it is."""
+    """A document that may be saved.
 
-    saved: Saved
+    `entered` has the values to seal, by ID. `kept` has the IDs of stored secrets that stay sealed.
+    """
+
+    saved: SavedDocument
     settings: IntegrationSettings
     purpose: Purpose
     entered: Mapping[str, str] = field(repr=False)
@@ -71,37 +74,37 @@ class Draft(SecretHolder):
 
 @dataclass(frozen=True, slots=True)
 class PreviousIntegration:
-    """The stored integration: its document, the IDs of its secrets, and what they are for.
+    """The stored integration: its document, the IDs of its secrets, and their purpose.
 
-    `purpose` is None if the document is not valid any more.
+    `purpose` is None if the document is no longer valid.
     """
 
-    saved: Saved
+    saved: SavedDocument
     secrets: frozenset[str]
     purpose: Purpose | None
 
     @classmethod
     def load(cls, row: IntegrationRow) -> PreviousIntegration:
         """Load a row. Raises MalformedError."""
-        saved = Saved.load(row.document)
-        settings, errors, _, expansion = validate_saved(saved.written, saved.brought)
+        saved = SavedDocument.load(row.document)
+        settings, errors, _, expansion = validate_saved(saved.content, saved.from_profile)
         if settings is None or errors:
             return cls(saved, frozenset(row.secrets), None)
-        purpose = purpose_of(saved.written, expansion.table, settings)
+        purpose = build_purpose(saved.content, expansion.table, settings)
         return cls(saved, frozenset(row.secrets.keys() & purpose.places.keys()), purpose)
 
     def patched(self, patch: Mapping[str, Any]) -> Any:
         """Return the document after a merge patch (RFC 7396)."""
-        return merge_patch(self.saved.written, patch)
+        return merge_patch(self.saved.content, patch)
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment(SecretHolder):
-    """The result of validating a document that is to replace what is stored.
+    """The result of `assess`.
 
-    `settings` is None if the models refuse the document; if there are errors, nothing may be built from it. `entered`
-    are the values that came with it, by ID. `again` are the secrets to enter again, with the reason. Only a document
-    that may be saved has a `draft`.
+    `settings` is None if the models refuse the document; with `errors`, nothing may be built from the settings.
+    `entered` has the new secret values, by ID, and `again` the stored secrets to enter again, with the reason.
+    Only a document that may be saved has a `draft`.
     """
 
     settings: IntegrationSettings | None
@@ -112,89 +115,99 @@ class Assessment(SecretHolder):
     draft: Draft | None = None
 
 
-def assess(given: Mapping[str, Any], former: PreviousIntegration | None, *, in_flight: int, now: float) -> Assessment:
-    """Validate a document that is to replace the stored one, if there is one.
+def assess(
+    document: Mapping[str, Any], previous: PreviousIntegration | None, *, in_flight: int, now: float
+) -> Assessment:
+    """Validate a document that replaces the `previous` one, if any.
 
     `in_flight` is the process's limit of requests in flight, `now` in seconds since the epoch.
     """
-    raw = with_new_ids(split_certificates(given))
+    raw = with_new_ids(split_certificates(document))
     context = Context("body")
-    validated = validate(raw, context, None if former is None else former.saved.brought)
+    validated = validate(raw, context, None if previous is None else previous.saved.from_profile)
     settings, errors, warnings, expansion = validated
-    findings = [*errors, *(Finding(*each) for each in chain(text_errors(raw), checks.limit_errors(raw, in_flight)))]
-    stored = frozenset[str]() if former is None else former.secrets
+    findings = [*errors, *(Finding(*error) for error in chain(text_errors(raw), checks.limit_errors(raw, in_flight)))]
+    stored = frozenset[str]() if previous is None else previous.secrets
     if settings is None:
         secrets = [*secrets_in(raw)]
         rest = validate_rest(validated, context)
         if rest is not None:
-            entered = _entered(rest, {each.id: each.raw for each in secrets if isinstance(each.raw, Entered)})
-            findings += map(expansion.placed, _reasons(rest, entered, now))
-        return Assessment(None, _errors(findings, _id_errors(secrets, stored)))
+            entered = _entered(rest, {secret.id: secret.raw for secret in secrets if isinstance(secret.raw, Entered)})
+            findings += map(expansion.placed, _secret_errors(rest, entered, now))
+        return Assessment(None, _limit_errors(findings, _id_errors(secrets, stored)))
     ids = secret_ids(settings)
-    found = [each for each in secrets_in(raw) if each.id in ids]
-    entered = _entered(settings, {each.id: each.raw for each in found if isinstance(each.raw, Entered)})
-    findings += map(expansion.placed, _reasons(settings, entered, now))
-    wrong_ids = [*_id_errors(found, stored)]
-    wrong = _errors(findings, wrong_ids)
-    written = as_kept(raw, ids)
-    purpose = purpose_of(written, written if expansion.table is raw else as_kept(expansion.table, ids), settings)
-    # The place of a secret that is used twice is not known.
-    kept = [] if wrong_ids else [each for each in found if each.id in stored]
-    reasons = _changes(former, purpose, [each.id for each in kept])
-    again = tuple(DocumentError(pointer(each.place), reasons[each.id]) for each in kept if each.id in reasons)
-    said = tuple(_said(warnings))
-    if wrong or again:
-        return Assessment(settings, wrong, said, entered, again)
-    draft = Draft(Saved(written, expansion.brought), settings, purpose, entered, tuple(each.id for each in kept), said)
-    return Assessment(settings, (), said, entered, (), draft)
+    used = [secret for secret in secrets_in(raw) if secret.id in ids]
+    entered = _entered(settings, {secret.id: secret.raw for secret in used if isinstance(secret.raw, Entered)})
+    findings += map(expansion.placed, _secret_errors(settings, entered, now))
+    wrong_ids = [*_id_errors(used, stored)]
+    document_errors = _limit_errors(findings, wrong_ids)
+    content = with_secret_ids(raw, ids)
+    purpose = build_purpose(
+        content, content if expansion.table is raw else with_secret_ids(expansion.table, ids), settings
+    )
+    # A secret that is used twice has no single place to compare.
+    kept = [] if wrong_ids else [secret for secret in used if secret.id in stored]
+    reasons = _reentry_reasons(previous, purpose, [secret.id for secret in kept])
+    again = tuple(DocumentError(pointer(secret.place), reasons[secret.id]) for secret in kept if secret.id in reasons)
+    document_warnings = tuple(_document_errors(warnings))
+    if document_errors or again:
+        return Assessment(settings, document_errors, document_warnings, entered, again)
+    draft = Draft(
+        SavedDocument(content, expansion.brought),
+        settings,
+        purpose,
+        entered,
+        tuple(secret.id for secret in kept),
+        document_warnings,
+    )
+    return Assessment(settings, (), document_warnings, entered, (), draft)
 
 
 def _id_errors(secrets: Iterable[SecretAt], stored: frozenset[str]) -> Iterator[DocumentError]:
-    """Find IDs of secrets that are not stored, or used twice. An ID may be any text that was sent: do not repeat it."""
+    """Yield errors for IDs that are not stored, or used twice. An ID may be any text, so no error repeats it."""
     used: set[str] = set()
-    for each in secrets:
-        if each.id in used:
-            yield DocumentError(pointer(each.place), f"a stored secret is used once: {SEND_VALUE}")
-        elif not isinstance(each.raw, Entered) and each.id not in stored:
-            yield DocumentError(pointer(each.place), f"no secret with this id is stored here: {SEND_VALUE}")
-        used.add(each.id)
+    for secret in secrets:
+        if secret.id in used:
+            yield DocumentError(pointer(secret.place), f"a stored secret is used once: {SEND_VALUE}")
+        elif not isinstance(secret.raw, Entered) and secret.id not in stored:
+            yield DocumentError(pointer(secret.place), f"no secret with this id is stored here: {SEND_VALUE}")
+        used.add(secret.id)
 
 
-def _changes(former: PreviousIntegration | None, purpose: Purpose, kept: list[str]) -> Mapping[str, str]:
-    """Return why kept secrets must be entered again, by ID."""
-    if former is None or not kept:
+def _reentry_reasons(previous: PreviousIntegration | None, purpose: Purpose, kept: list[str]) -> Mapping[str, str]:
+    """Return why stored secrets must be entered again, by ID."""
+    if previous is None or not kept:
         return {}
-    if former.purpose is None:
+    if previous.purpose is None:
         return dict.fromkeys(kept, "what is stored is not valid any more")
-    return changes_of(former.purpose, purpose, kept)
+    return purpose_changes(previous.purpose, purpose, kept)
 
 
 def text_errors(raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
-    """Texts for people that are longer than lists of stored documents can show."""
-    for key, longest in (("title", MAX_TITLE_LENGTH), ("description", MAX_DESCRIPTION_LENGTH)):
+    """Yield errors for titles, descriptions and tags that exceed the limits of a list."""
+    for key, max_length in (("title", MAX_TITLE_LENGTH), ("description", MAX_DESCRIPTION_LENGTH)):
         text = raw.get(key)
-        if isinstance(text, str) and len(text) > longest:
-            yield (key,), f"must have at most {longest} characters"
+        if isinstance(text, str) and len(text) > max_length:
+            yield (key,), f"must have at most {max_length} characters"
     tags = raw.get("tags")
     if isinstance(tags, list) and (
-        len(tags) > MAX_TAGS or any(isinstance(each, str) and len(each) > MAX_TAG_LENGTH for each in tags)
+        len(tags) > MAX_TAGS or any(isinstance(tag, str) and len(tag) > MAX_TAG_LENGTH for tag in tags)
     ):
         yield ("tags",), f"must be at most {MAX_TAGS} texts, each of at most {MAX_TAG_LENGTH} characters"
 
 
-def _reasons(settings: IntegrationSettings, entered: Mapping[str, str], now: float) -> Iterator[Finding]:
-    """What is wrong with the values that were entered, as far as those that are kept need not be known."""
+def _secret_errors(settings: IntegrationSettings, entered: Mapping[str, str], now: float) -> Iterator[Finding]:
+    """Yield errors of newly entered secrets. Skip checks that need the stored ones."""
     reader = EnteredReader(entered)
     _, reasons = read_parts(settings, reader, {})
     loader = build_certificate_loader(settings, reader, now)
     if loader is not None and loader.unreadable is not None:
         reasons = (*reasons, *loader.unreadable.reasons)
-    # What is kept is not known here, nor what stands for a secret that is missing, and what a URL leads to only once it
-    # is fetched.
+    # Stored values, the placeholders of missing secrets, and the content behind URLs are not known here.
     unknown = {
         tuple(map(str, place))
-        for place, each in references_in(settings)
-        if each.source not in WRITTEN and (each.source == "stored_url" or each.value not in entered)
+        for place, reference in references_in(settings)
+        if reference.source not in WRITTEN and (reference.source == "stored_url" or reference.value not in entered)
     }
     for place, reason in reasons:
         if place not in unknown:
@@ -204,16 +217,16 @@ def _reasons(settings: IntegrationSettings, entered: Mapping[str, str], now: flo
 
 
 def _entered(settings: IntegrationSettings, secrets: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the values to seal, by ID. They are valid."""
+    """Return the values to seal, by ID. The models have validated them."""
     return {
-        each.value: str(raw["url"]) if each.source == "stored_url" else cleaned(each, raw["value"])
-        for _, each in references_in(settings)
-        if is_stored(each) and (raw := secrets.get(each.value)) is not None
+        reference.value: str(raw["url"]) if reference.source == "stored_url" else cleaned(reference, raw["value"])
+        for _, reference in references_in(settings)
+        if is_stored(reference) and (raw := secrets.get(reference.value)) is not None
     }
 
 
 class EnteredReader(ReferenceReader):
-    """Reads what was entered, by ID; what is kept it does not know."""
+    """Reads newly entered secrets, by ID. Stored ones are not available."""
 
     __slots__ = ("_values",)
 
@@ -221,7 +234,7 @@ class EnteredReader(ReferenceReader):
         self._values = values
 
     def __call__(self, reference: Reference) -> str:
-        """The value. Raises ValueError."""
+        """Return the value. Raises ValueError."""
         if reference.source in WRITTEN:
             return reference.value
         if reference.value not in self._values:
@@ -231,23 +244,23 @@ class EnteredReader(ReferenceReader):
 
 def invalid(findings: Iterable[Finding]) -> Invalid:
     """Refuse a document with these errors."""
-    return Invalid(_errors(findings))
+    return Invalid(_limit_errors(findings))
 
 
-def _errors(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) -> tuple[DocumentError, ...]:
-    """Return the first errors, each once. If there are more, the last one says so."""
-    found: dict[DocumentError, None] = {}
-    for each in chain(_said(findings), further):
-        found[each] = None
-        if len(found) > MAX_ERRORS:
-            found.popitem()
-            found[_MORE] = None
+def _limit_errors(findings: Iterable[Finding], extra: Iterable[DocumentError] = ()) -> tuple[DocumentError, ...]:
+    """Return the first `MAX_ERRORS` errors without duplicates. If there are more, the last one says so."""
+    errors: dict[DocumentError, None] = {}
+    for error in chain(_document_errors(findings), extra):
+        errors[error] = None
+        if len(errors) > MAX_ERRORS:
+            errors.popitem()
+            errors[_MORE] = None
             break
-    return tuple(found)
+    return tuple(errors)
 
 
 _MORE: Final = DocumentError("", MORE_ERRORS)
 
 
-def _said(findings: Iterable[Finding]) -> Iterator[DocumentError]:
-    return (DocumentError(pointer(each.place), each.message) for each in findings)
+def _document_errors(findings: Iterable[Finding]) -> Iterator[DocumentError]:
+    return (DocumentError(pointer(finding.place), finding.message) for finding in findings)
