@@ -1,4 +1,4 @@
-"""Puts a config in use: every part of the process prepares for it, then all of them commit, in one step of the loop."""
+"""Publish a snapshot: every part of the process prepares, then all commit within one step of the event loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from sidekey.snapshot.snapshot import Snapshot
 
 Commit = Callable[[], None]
-"""Puts in use what was prepared. Must not fail, and must not depend on which part commits first."""
+"""Switches a part to the prepared snapshot. Must not fail, and must not depend on the order of commits."""
 
 
 class Changes(NamedTuple):
@@ -21,26 +21,26 @@ class Changes(NamedTuple):
 
 
 class PublishRefused(Exception):
-    """A part cannot serve by a snapshot although it is valid; the message says why, and what to do."""
+    """A part rejects a valid snapshot. The message says why, and what to do."""
 
 
 class PublishedPart(Protocol):
-    """What serves by a snapshot."""
+    """A part of the process that serves a snapshot."""
 
     def prepare(self, snapshot: Snapshot) -> Commit:
-        """Get ready to serve by another snapshot.
+        """Prepare to serve another snapshot. The publisher calls the returned commit at once, or never.
 
-        May fail, with Refused where that is no defect. Must change nothing that anyone else sees, and must not depend
-        on what another part has prepared. The result is called at once, or never.
+        Raises PublishRefused if the part cannot serve the snapshot. Must have no visible effect, and must not depend on
+        the preparation of another part.
         """
         ...
 
 
 class Publisher:
-    """Owns the snapshot in use. Nobody else keeps one: a part keeps what it has made of it.
+    """Owns the snapshot in use. Parts keep only what they derive from it.
 
-    `parts` were made with `first`, which is in use from the start; their order does not matter to the result. What a
-    commit raises is passed to `report`, which must not raise.
+    The caller builds `parts` from `first`, which is in use from the start. Their order does not matter. The publisher
+    passes errors of commits to `report`, which must not raise.
     """
 
     def __init__(
@@ -56,11 +56,10 @@ class Publisher:
         return self._snapshot
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Put a snapshot in use, from the next request on. Must be called on the event loop; nothing runs in between.
+        """Use a snapshot from the next request on. Must be called on the event loop, and does not await.
 
-        What a part raises while it prepares is raised, and then nothing has changed. What parts raise while they commit
-        is a defect: it is reported, the others commit all the same, `snapshot` is the one in use, and CommitError is
-        raised.
+        If a part raises while it prepares, nothing changes and the error propagates. An error while a part commits is a
+        defect: `publish` reports it, commits the remaining parts, and raises CommitError.
         """
         commits = [part.prepare(snapshot) for part in self.parts]
         self._snapshot = snapshot
@@ -69,17 +68,17 @@ class Publisher:
         except ExceptionGroup as defects:
             for defect in defects.exceptions:
                 self._report(defect)
-            # It refers to this frame: the two, and with them the snapshot, would wait for the garbage collector.
+            # Break the cycle between the exception and this frame, which would keep the old snapshot alive.
             del defect
             raise CommitError from None
 
 
 class CommitError(Exception):
-    """A snapshot is in use, but some of the parts still serve by the one before, or by something in between."""
+    """A snapshot is in use, but some parts still serve the previous one, or a mix of both."""
 
 
 def commit_all(commits: Iterable[Commit]) -> None:
-    """Call all of them, also after one has raised. Raises a flat ExceptionGroup of whatever they raised."""
+    """Call all commits, even after an error. Raises a flat ExceptionGroup of all errors."""
     defects: list[Exception] = []
     for commit in commits:
         try:
@@ -92,5 +91,5 @@ def commit_all(commits: Iterable[Commit]) -> None:
         try:
             raise ExceptionGroup("parts failed to commit", defects)
         finally:
-            # As above.
+            # Break the cycle, as in `publish`.
             del defects
