@@ -22,7 +22,7 @@ from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.open import open_store, start_store
 from sidekey.store.sealing import KeyRing
 from sidekey.store.state import Change, Name, State
-from sidekey.store.store import LOOK_EVERY, Health, Store
+from sidekey.store.store import POLL_INTERVAL, Health, Store
 from sidekey.tokens.store_ledger import StoreLedger
 
 
@@ -181,7 +181,7 @@ class StoreManager:
 
     def _follow_state(self) -> None:
         """Report the store's state, and serve it if it is new."""
-        if self.store.made and not self._creation_logged:
+        if self.store.created and not self._creation_logged:
             self._creation_logged = True
             # If the operator expected a store, it is elsewhere: on an unmounted volume, or in another database.
             self._log.info("no store was found: an empty one was created", store=self.store.id)
@@ -215,7 +215,7 @@ class StoreManager:
             self._log.error("the store was not reloaded because of a defect in Sidekey")
             # A later change of the store loads again. Before the first load, this process serves nothing of the store.
             if not self._is_read and self._retry is None:
-                self._retry = asyncio.get_running_loop().call_later(LOOK_EVERY, self._retry_reload)
+                self._retry = asyncio.get_running_loop().call_later(POLL_INTERVAL, self._retry_reload)
 
     def _retry_reload(self) -> None:
         self._retry = None

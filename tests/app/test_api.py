@@ -19,7 +19,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import sidekey
-from sidekey.store.store import LOOK_EVERY
+from sidekey.store.store import POLL_INTERVAL
 from support.api import PREFIX, TOKENS, Api, basic, config, managed
 from support.browsing import Browser
 from support.child import HEAD, Child, run_cli
@@ -133,7 +133,7 @@ def test_the_last_use_of_a_token_is_written_once_a_minute(tmp_path: Path) -> Non
 def test_three_processes_go_by_each_change(tmp_path: Path, postgres: Postgres, upstream: int) -> None:
     """Whichever of them it was sent to; and of two writers with one ETag one is told so."""
     # What is promised is two seconds; the machine may be slow, so only the pause between two looks is held to it.
-    assert LOOK_EVERY <= 1
+    assert POLL_INTERVAL <= 1
     with ExitStack() as stack:
         children = []
         where = in_postgres(postgres, tmp_path)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sidekey.store.state import Change, Delete, Put, State
-from sidekey.store.store import LOOK_EVERY
+from sidekey.store.store import POLL_INTERVAL
 from support import programs
 from support.api import Api, basic, config, managed
 from support.child import Child, run_cli, run_process
@@ -146,7 +146,7 @@ def test_a_process_asks_for_changed_rows_alone_at_intervals_that_differ(postgres
 
             within(lambda: len(statements("max\\(revision\\)")) > 8)
             times = [datetime.fromisoformat(line.partition(" UTC ")[0]) for line in statements("max\\(revision\\)")]
-            assert min(later - former for former, later in pairwise(times[1:])).total_seconds() < 0.95 * LOOK_EVERY
+            assert min(later - former for former, later in pairwise(times[1:])).total_seconds() < 0.95 * POLL_INTERVAL
             asyncio.run(commit(Put(integration("new"), None), Delete(state.integrations["i3"], 1)))
             within(lambda: series(child)["revision"] == 2)
             assert len(statements("body FROM sidekey_rows WHERE revision > ")) == 1

@@ -88,7 +88,7 @@ async def test_a_search_matches_texts_of_entries_and_no_names_of_members(place: 
         await store.audit(other)
 
         async def numbers(**wanted: str) -> list[int]:
-            return [number for number, _ in (await store.audit_page(wanted=AuditFilter(**wanted))).entries]
+            return [number for number, _ in (await store.audit_page(audit_filter=AuditFilter(**wanted))).entries]
 
         assert await numbers() == [4, 3, 2, 1]
         assert await numbers(who="ben") == await numbers(kind="preset") == await numbers(id="crm_1") == [4]
@@ -106,7 +106,7 @@ async def test_a_search_reads_a_bounded_number_of_entries_and_says_where_to_go_o
         await store.commit([], entry(0), *(AuditEntry(who="ben", action="update") for _ in range(5000)))
 
         async def page(before: int | None, **wanted: str) -> AuditPage:
-            return await store.audit_page(before=before, wanted=AuditFilter(**wanted))
+            return await store.audit_page(before=before, audit_filter=AuditFilter(**wanted))
 
         empty = await page(None, q="192.0.2.1")
         assert (empty.entries, empty.next) == ((), 2)

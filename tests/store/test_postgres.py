@@ -61,7 +61,7 @@ async def test_changes_are_seen_although_connections_are_killed_in_between(place
 
 async def test_a_change_wakes_the_others(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without waiting for the next look, and on another connection as well."""
-    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 600.0)
+    monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 600.0)
     async with place.open() as writer, watched(place) as (store, woken):
         await writer.commit([Put(integration("one"), None)], ENTRY)
         await seen(store, woken, {"one"})
@@ -75,17 +75,17 @@ async def test_whoever_tells_of_changes_all_the_time_does_not_keep_it_busy(
     place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Anybody who may connect to the database can."""
-    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 600.0)
-    monkeypatch.setattr("sidekey.store.store._PACE", 0.5)
+    monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 600.0)
+    monkeypatch.setattr("sidekey.store.store._MIN_POLL_INTERVAL", 0.5)
     async with place.open() as writer, watched(place) as (store, woken):
         looks = []
-        look = store._look
+        look = store._poll
 
         async def counted(**depth: bool) -> Any:
             looks.append(depth)
             return await look(**depth)
 
-        monkeypatch.setattr(store, "_look", counted)
+        monkeypatch.setattr(store, "_poll", counted)
         began = time.monotonic()
         connection = await asyncpg.connect(place.postgres.url(place.schema))
         for _ in range(500):
@@ -185,7 +185,7 @@ async def test_a_machine_whose_clock_is_wrong_drops_nothing_of_the_audit(
         await store.audit(AuditEntry(who="ann", action="login"))
         wrong = SimpleNamespace(time=lambda: time.time() + 1e9, monotonic=time.monotonic)
         monkeypatch.setattr("sidekey.store.store.time", wrong)
-        await store._worker.run(store._drop())
+        await store._thread.run(store._delete_old())
         assert [entry.who for _, entry in (await store.audit_page()).entries] == ["ann"]
 
 

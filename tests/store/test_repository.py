@@ -82,7 +82,7 @@ async def test_a_restored_row_is_noticed_and_used_as_it_is_now(
     place: Place, deleted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store goes on, and can be written."""
-    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open() as store:
         await fill(store)
         older = await read_row(place, "billing")
@@ -105,8 +105,8 @@ async def test_a_restored_row_is_noticed_and_used_as_it_is_now(
 
 async def test_an_edited_row_is_found_by_the_next_verification(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until then a running process uses what it has verified."""
-    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
-    monkeypatch.setattr("sidekey.store.store.MAINTAIN_EVERY", 0.05)
+    monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
+    monkeypatch.setattr("sidekey.store.store.MAINTENANCE_INTERVAL", 0.05)
     async with place.open() as store:
         await fill(store)
         await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'one'")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.store.canonical_json import Json
-from sidekey.store.sealing import Binding, KeyRing, NotOpened, associated_data, needs, open_sealed, seal
+from sidekey.store.sealing import Binding, KeyRing, NotOpened, associated_data, key_id, open_sealed, seal
 
 RING = KeyRing({"k1": bytes(range(32))})
 TO = {"kind": "basic", "prefixes": ["https://secure.example.com/api/v1"], "ca": "mozilla"}
@@ -119,8 +119,8 @@ def test_a_key_that_is_missing_is_named() -> None:
 def test_every_key_of_the_ring_opens_and_the_first_seals() -> None:
     ring = KeyRing({"k2": b"2" * 32, "k1": bytes(range(32))})
     assert open_sealed(ring, SEALED, BINDING) == "hunter2 é"
-    assert needs(seal(ring, "x", BINDING)) == "k2"
-    assert needs(SEALED) == "k1"
+    assert key_id(seal(ring, "x", BINDING)) == "k2"
+    assert key_id(SEALED) == "k1"
 
 
 @pytest.mark.parametrize("text", ["", "hunter2", "2:k1:" + "A" * 80, "1:k1:AAAA", "1:k1:é", "1:k1"])

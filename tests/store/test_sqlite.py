@@ -64,7 +64,7 @@ async def test_what_is_committed_is_on_the_disk_and_what_is_deleted_is_overwritt
             names = ("journal_mode", "synchronous", "secure_delete", "trusted_schema")
             return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
-        assert await store._worker.run(settings()) == ["wal", 2, 1, 0]
+        assert await store._thread.run(settings()) == ["wal", 2, 1, 0]
 
 
 async def test_deleted_text_is_gone_from_the_file(place: SqlitePlace) -> None:
@@ -150,11 +150,11 @@ async def test_a_file_that_has_become_read_only_is_served(place: SqlitePlace) ->
             # For root, whom no file mode stops.
             store._database._connection.execute(f"PRAGMA query_only={on}")  # type: ignore[attr-defined]
 
-        await store._worker.run(protect(1))
+        await store._thread.run(protect(1))
         with pytest.raises(StoreUnavailable, match=r"is read-only \(SQLITE_READONLY\)"):
             await store.commit([Put(integration("sms"), None)], ENTRY)
         assert set((await store.read()).integrations) == {"crm"}
-        await store._worker.run(protect(0))
+        await store._thread.run(protect(0))
         await store.commit([Put(integration("sms"), None)], ENTRY)
 
 
@@ -222,7 +222,7 @@ async def test_no_value_of_a_column_is_a_defect(
     place: SqlitePlace, table: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite takes bytes that are no text, and numbers where there should be none; whoever runs goes on."""
-    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.005)
+    monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.005)
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         await store.lease("file:crm", "lineage", ("",), 60)

@@ -14,7 +14,7 @@ def held(name: str, version: int, record: Record | None = None, *, verified: boo
 
 
 def rows(*found: VerifiedRow) -> dict[Name, VerifiedRow]:
-    return {each.line.name: each for each in found}
+    return {each.header.name: each for each in found}
 
 
 def test_rows_that_are_older_than_before_or_gone_are_remembered() -> None:

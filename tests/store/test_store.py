@@ -144,7 +144,7 @@ async def test_others_are_told_of_a_change(place: Place) -> None:
 
 
 async def test_nothing_is_told_where_nothing_changes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         woken = asyncio.Event()
@@ -240,8 +240,8 @@ async def test_a_commit_goes_on_where_its_caller_is_cancelled(place: Place) -> N
 
 
 async def test_entries_of_the_audit_are_dropped_in_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidekey.store.store.MAINTAIN_EVERY", 0.0)
-    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("sidekey.store.store.MAINTENANCE_INTERVAL", 0.0)
+    monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open(retention=1000) as store:
         await store.audit(AuditEntry(who="old", action="login", at=1))
         await store.audit(AuditEntry(who="new", action="login"))
@@ -264,8 +264,8 @@ async def test_the_work_is_done_in_a_thread_that_ends(place: Place) -> None:
 async def test_a_use_does_not_count_as_a_change(place: Place) -> None:
     async with place.open() as store:
         await store.commit([Put(TOKEN, None)], ENTRY)
-        await store.note_use(TOKEN.row)
-        await store.note_use(TOKEN.row)
+        await store.record_use(TOKEN.row)
+        await store.record_use(TOKEN.row)
         assert set(await store.last_uses()) == {TOKEN.row}
         assert (await store.read()).revision == 1
         await store.commit([Delete(TOKEN, 1)], ENTRY)
@@ -273,9 +273,9 @@ async def test_a_use_does_not_count_as_a_change(place: Place) -> None:
 
 
 async def test_a_defect_is_reported_and_the_watch_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open() as store, place.open() as other:
-        read = store._keeper.read
+        read = store._repository.read
         broken = True
 
         async def fail(**depth: bool) -> object:
@@ -283,7 +283,7 @@ async def test_a_defect_is_reported_and_the_watch_goes_on(place: Place, monkeypa
                 raise KeyError("defect")
             return await read(**depth)
 
-        monkeypatch.setattr(store._keeper, "read", fail)
+        monkeypatch.setattr(store._repository, "read", fail)
         reported: list[BaseException] = []
         woken = asyncio.Event()
         store.watch(woken.set, reported.append)

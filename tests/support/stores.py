@@ -12,7 +12,7 @@ from typing import Any, Final
 from sidekey.snapshot.store import StoreRules
 from sidekey.store.audit import AuditEntry
 from sidekey.store.database import Database
-from sidekey.store.open import database_of
+from sidekey.store.open import select_database
 from sidekey.store.records import IntegrationRow, SealedField, new_row
 from sidekey.store.sealing import Binding, KeyRing, Purpose, seal
 from sidekey.store.store import Store
@@ -56,7 +56,7 @@ class Place(ABC):
 
     def database(self) -> Database:
         """The database, not connected to yet."""
-        return database_of(self.rules())
+        return select_database(self.rules())
 
     @asynccontextmanager
     async def open(

@@ -246,7 +246,7 @@ def other_name(document: Mapping[str, Any], key: str, name: str) -> list[ItemErr
 
 def altered_in(state: State, kind: str) -> dict[str, RowHeader]:
     """Return what is left of rows of a kind whose MAC does not verify, by name: enough to delete them."""
-    return {name: state.rows[each, name].line for each, name in state.altered if each == kind and valid_id(name)}
+    return {name: state.rows[each, name].header for each, name in state.altered if each == kind and valid_id(name)}
 
 
 def stored_problem(kind: str, *, altered: bool, file: bool) -> str:

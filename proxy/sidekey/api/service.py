@@ -95,7 +95,7 @@ _NO_STORE = "nothing can be changed or sent without a store: add `store` to the 
 _WARN_EVERY = 10.0
 """Seconds between two warnings of the same reason, for log-ins that anybody may try."""
 
-_LOOK_EVERY = 1.0
+_POLL_INTERVAL = 1.0
 """Seconds between two readings of the store for tokens that are not known."""
 
 
@@ -134,7 +134,7 @@ class ApiServices:
         self._validations = ThreadPoolExecutor(1, thread_name_prefix="admin-validation")
         self._tests = RateLimiter(_TEST_EVERY)
         self._uses = RateLimiter(NOTE_EVERY)
-        self._looks = RateLimiter(_LOOK_EVERY)
+        self._looks = RateLimiter(_POLL_INTERVAL)
         self._looking: asyncio.Task[None] | None = None
         self._refusals = AuditBudget("refused change", MAX_LISTED)
         self.logins: Final = AuditBudget("login", MAX_LISTED)
@@ -255,7 +255,7 @@ class ApiServices:
 
     async def _note_use(self, row: str) -> None:
         try:
-            await self.store.note_use(row)
+            await self.store.record_use(row)
         except StoreError:
             # How the store is, its metrics say; a use that is not noted is noted by a later one.
             return

@@ -120,7 +120,7 @@ def _altered(state: State, name: str) -> TokenRow | None:
     held = state.rows.get((TokenRow.kind, name))
     if held is None or held.verified:
         return None
-    return TokenRow(row=held.line.row, id=name, version=held.line.version, role="viewer", token_sha256="")
+    return TokenRow(row=held.header.row, id=name, version=held.header.version, role="viewer", token_sha256="")
 
 
 def _entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:

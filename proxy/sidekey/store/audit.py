@@ -77,16 +77,16 @@ class AuditPage:
 
 
 async def add(transaction: Transaction, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
-    """Write an entry and return its number; the transaction is the only one that writes.
+    """Write an entry and return its number. The transaction must be the only one that writes.
 
-    The entry replaces the action, outcome, source and fields of the `previous` one of the same operator, unless another
-    entry has that number by now: a database may be restored.
+    The entry replaces action, outcome, source and fields of the `previous` one of the same operator, unless another
+    entry has its number now, as after a restore of the database.
     """
     text = _text_of(entry)
     if previous is not None:
-        number, former = previous
+        number, previous_entry = previous
         statement = "UPDATE sidekey_audit SET entry = $1 WHERE seq = $2 AND who = $3 AND entry = $4"
-        if await transaction.execute(statement, text, number, former.who, _text_of(former)):
+        if await transaction.execute(statement, text, number, previous_entry.who, _text_of(previous_entry)):
             return number
     ((number,),) = await transaction.fetch("SELECT coalesce(max(seq), 0) + 1 FROM sidekey_audit")
     await transaction.execute(
@@ -105,7 +105,7 @@ async def add(transaction: Transaction, entry: AuditEntry, previous: tuple[int, 
 
 
 def _text_of(entry: AuditEntry) -> str:
-    """Serialize the members that have no column. An array: a search must not find the names of members."""
+    """Serialize the members that have no column, as an array, so that a search does not find their names."""
     fields = [name[:MAX_FIELD_LENGTH] for name in entry.fields[:MAX_FIELDS]]
     return canonical([entry.action, entry.outcome, entry.source, fields])
 
@@ -114,29 +114,29 @@ _COLUMNS: Final = "seq, at, kind, id, row_id, who, label, entry"
 
 
 async def page(
-    transaction: Transaction, *, before: int | None = None, row: str | None = None, wanted: AuditFilter = EVERY
+    transaction: Transaction, *, before: int | None = None, row: str | None = None, audit_filter: AuditFilter = EVERY
 ) -> AuditPage:
-    """Return entries before this number (None: the newest): those of one row, or `wanted` ones of the last `WINDOW`."""
+    """Return entries before this number (None: the newest): of one row, or matching ones of `WINDOW`."""
     newest = (1 << 62) if before is None else before
     if row is not None:
         select = f"SELECT {_COLUMNS} FROM sidekey_audit WHERE seq < $1 AND row_id = $2 ORDER BY seq DESC LIMIT $3"  # noqa: S608
         return _page(await transaction.fetch(select, newest, row, PAGE + 1))
-    words = wanted.q.split()
+    words = audit_filter.q.split()
     text = "lower(who || ' ' || label || ' ' || kind || ' ' || id || ' ' || entry)"
     contains = "".join(f"AND {text} LIKE CAST(${index} AS TEXT) ESCAPE '\\' " for index in range(5, 5 + len(words)))
-    found = await transaction.fetch(
+    rows = await transaction.fetch(
         f"SELECT {_COLUMNS} FROM (SELECT * FROM sidekey_audit WHERE seq < $1 ORDER BY seq DESC LIMIT {WINDOW}) "  # noqa: S608
         "AS recent WHERE lower(who || ' ' || label) LIKE CAST($2 AS TEXT) ESCAPE '\\' "
         "AND (CAST($3 AS TEXT) = '' OR kind = CAST($3 AS TEXT)) AND (CAST($4 AS TEXT) = '' OR id = CAST($4 AS TEXT)) "
         f"{contains}ORDER BY seq DESC LIMIT {PAGE + 1}",
         newest,
-        _pattern(wanted.who),
-        wanted.kind,
-        wanted.id,
+        _pattern(audit_filter.who),
+        audit_filter.kind,
+        audit_filter.id,
         *map(_pattern, words),
     )
-    if len(found) > PAGE:
-        return _page(found)
+    if len(rows) > PAGE:
+        return _page(rows)
     # The newest entry that was not read, if there is one.
     ((unread,),) = await transaction.fetch(
         "SELECT max(seq) FROM sidekey_audit WHERE seq < "
@@ -144,7 +144,7 @@ async def page(
         newest,
         WINDOW - 1,
     )
-    return AuditPage(_page(found).entries, None if unread is None else as_number(unread) + 1)
+    return AuditPage(_page(rows).entries, None if unread is None else as_number(unread) + 1)
 
 
 def _pattern(text: str) -> str:
@@ -153,12 +153,12 @@ def _pattern(text: str) -> str:
     return f"%{escaped}%"
 
 
-def _page(found: Sequence[tuple[Any, ...]]) -> AuditPage:
-    entries = tuple((number, _entry(*columns)) for number, *columns in found[:PAGE])
-    return AuditPage(entries, entries[-1][0] if len(found) > PAGE else None)
+def _page(rows: Sequence[tuple[Any, ...]]) -> AuditPage:
+    entries = tuple((number, _entry(*columns)) for number, *columns in rows[:PAGE])
+    return AuditPage(entries, entries[-1][0] if len(rows) > PAGE else None)
 
 
-async def drop(transaction: Transaction, before: int) -> int:
+async def delete_old(transaction: Transaction, before: int) -> int:
     """Delete the entries before this time, and return how many there were."""
     return await transaction.execute("DELETE FROM sidekey_audit WHERE at < $1", before)
 

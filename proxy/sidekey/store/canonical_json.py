@@ -1,4 +1,4 @@
-"""One spelling of a JSON value, whose bytes are authenticated: a change of it would make every store unreadable."""
+"""Canonical JSON, whose bytes are authenticated. A change of the format would make every store unreadable."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure
 
 
 def canonical(value: Json) -> str:
-    """JSON with keys sorted by code point, without spaces, escaping only what RFC 8259 7 says must be.
+    """Serialize with keys sorted by code point, without spaces and with the minimal escapes of RFC 8259 7.
 
-    Raises ValueError for NaN, infinities, and text with a lone surrogate, which UTF-8 cannot hold.
+    Raises ValueError for NaN, infinities, and a lone surrogate, which UTF-8 cannot encode.
     """
     text = _ENCODER.encode(value)
     try:
@@ -25,5 +25,5 @@ def canonical(value: Json) -> str:
 
 
 def same(one: Json, other: Json) -> bool:
-    """Return True if both have the same canonical text: 1, 1.0 and True, which Python holds equal, differ."""
+    """Return True if both have the same canonical text. Unlike in Python, 1, 1.0 and True differ."""
     return canonical(one) == canonical(other)

@@ -17,17 +17,17 @@ _MAX_LENGTH: Final = 200
 
 
 def as_text(value: object) -> str:
-    """Return a column of text as text. Others can write to the database and store any type."""
+    """Return a text column as text. Other programs may write any type to the database."""
     return value if isinstance(value, str) else repr(value)
 
 
 def as_number(value: object) -> int:
-    """Return a column of numbers as a number, -1 if it is of another type."""
+    """Return a number column as a number, or -1 if it has another type."""
     return value if isinstance(value, int) else -1
 
 
-def shown(text: str) -> str:
-    """Escape a text of the database for a terminal or a log: it may hold control characters."""
+def printable(text: str) -> str:
+    """Escape control characters in a text of the database, for a terminal or a log."""
     return text if text.isascii() and text.isprintable() and len(text) <= _MAX_LENGTH else ascii(text[:_MAX_LENGTH])
 
 

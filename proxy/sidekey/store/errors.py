@@ -1,10 +1,10 @@
-"""Errors of the store. Their texts contain no secret and may be shown to operators."""
+"""Errors of the store. Their messages contain no secret, so operators may see them."""
 
 from __future__ import annotations
 
 
 class StoreError(Exception):
-    """The base class. `public` is the text for senders and unauthenticated readers: it names no path."""
+    """The base class. `public` is the message for senders and unauthenticated readers, which names no path."""
 
     def __init__(self, text: str, public: str = "") -> None:
         super().__init__(text)
@@ -16,19 +16,19 @@ class StoreUnavailable(StoreError):
 
 
 class CommitUncertain(StoreUnavailable):
-    """A commit failed, and may have taken effect all the same: a caller must read before it writes again."""
+    """A commit failed, but may have taken effect. The caller must read before it writes again."""
 
 
 class StoreUnusable(StoreUnavailable):
-    """The database is damaged, foreign, or refuses what Sidekey needs. Only an operator can change that."""
+    """The database is damaged, belongs to another program, or refuses a statement. Only an operator can fix that."""
 
 
 class StoreRefused(StoreError):
-    """The database or the ring of keys must not be used. The text says what to do."""
+    """The database or the key ring must not be used. The message says what to do."""
 
 
 class StoreDenied(StoreRefused):
-    """The database user lacks a privilege for this statement. It may have those that other statements need."""
+    """The database user lacks a privilege for this statement. Other statements may succeed."""
 
 
 class Changed(StoreError):

@@ -1,4 +1,4 @@
-"""A sample of failed requests: at most one a second for each integration. No MAC: it grants nothing."""
+"""A sample of failed requests, at most one a second for each integration. Rows have no MAC: they grant nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sidekey.store.database import Transaction, as_number, as_text
 PAGE: Final = 50
 
 MAX_FAILURES: Final = 1000
-"""Failures of each integration that are listed, and that upkeep keeps."""
+"""Failures of each integration that are listed, and that maintenance keeps."""
 
 _MAX_DELETED: Final = 5000
 """Rows that one statement deletes."""
@@ -55,7 +55,7 @@ async def add(transaction: Transaction, failures: Sequence[Failure]) -> None:
 
 async def page(transaction: Transaction, integration: str, before: int) -> list[Failure]:
     """Return the failures before this time, newest first, and one more than a page has if there are more."""
-    found = await transaction.fetch(
+    rows = await transaction.fetch(
         "SELECT * FROM (SELECT * FROM sidekey_failures WHERE integration = $1 ORDER BY at DESC LIMIT $4) AS listed "
         "WHERE at < $2 ORDER BY at DESC LIMIT $3",
         integration,
@@ -63,7 +63,7 @@ async def page(transaction: Transaction, integration: str, before: int) -> list[
         PAGE + 1,
         MAX_FAILURES,
     )
-    return [_read(*row) for row in found]
+    return [_read(*row) for row in rows]
 
 
 def _read(integration: object, at: object, *columns: object) -> Failure:
@@ -83,8 +83,8 @@ def _read(integration: object, at: object, *columns: object) -> Failure:
     )
 
 
-async def drop(transaction: Transaction, history: float) -> bool:
-    """Delete some of the failures that are older than so many seconds, or more than are kept of an integration.
+async def delete_old(transaction: Transaction, history: float) -> bool:
+    """Delete some of the failures that are older than `history` seconds or above the limit of an integration.
 
     Return True if more may be left.
     """

@@ -1,4 +1,4 @@
-"""Authenticate rows: each has an HMAC, bound to its store, kind, row ID, ID and version.
+"""Authenticate rows. Each has an HMAC, bound to its store, kind, row ID, ID and version.
 
 Tests pin the authenticated bytes. Each purpose has its own key, derived from a key of the ring with the store's ID as
 salt, so that a MAC of one store does not verify in another.
@@ -67,13 +67,13 @@ class VerifiedRow(NamedTuple):
     record without content, if its ID is valid.
     """
 
-    line: RowHeader
+    header: RowHeader
     record: Record | None
     verified: bool = True
 
     @property
     def deleted(self) -> bool:
-        """Return True for a verified tombstone."""
+        """Return True if the row is a verified tombstone."""
         return self.verified and self.record is None
 
 
@@ -85,34 +85,34 @@ class RowAuthenticator:
         self.store: Final = store
         self._derived: dict[tuple[str, bytes], bytes] = {}
 
-    def line(self, name: tuple[str, str], row: str, version: int, revision: int, body: str) -> RowHeader:
-        """Build the line of a row of this kind and ID with this body, with a MAC by the first key."""
+    def sign(self, name: tuple[str, str], row: str, version: int, revision: int, body: str) -> RowHeader:
+        """Build the header of a row of this kind and ID with this body, and its MAC with the first key."""
         kind, record_id = name
-        line = RowHeader(kind, row, record_id, version, self.ring.first, "", revision)
-        return line._replace(mac=self._row_mac(line, body))
+        header = RowHeader(kind, row, record_id, version, self.ring.first, "", revision)
+        return header._replace(mac=self._row_mac(header, body))
 
-    def held(self, line: RowHeader, body: str) -> VerifiedRow:
+    def verify(self, header: RowHeader, body: str) -> VerifiedRow:
         """Verify and parse a row."""
-        if line.key in self.ring and _equal(self._row_mac(line, body), line.mac):
+        if header.key in self.ring and _equal(self._row_mac(header, body), header.mac):
             if body == TOMBSTONE:
-                return VerifiedRow(line, None)
+                return VerifiedRow(header, None)
             try:
-                return VerifiedRow(line, parse_record(line.kind, line.row, line.id, line.version, body))
+                return VerifiedRow(header, parse_record(header.kind, header.row, header.id, header.version, body))
             except (KeyError, TypeError, ValueError):
-                # A newer Sidekey wrote it: it is kept, but cannot be used here.
+                # A newer Sidekey wrote the row: keep it, but do not use it.
                 pass
-        kind = RECORDS.get(line.kind)
+        kind = RECORDS.get(header.kind)
         record = None
-        if kind is not None and issubclass(kind, DocumentRow) and valid_id(line.id):
-            record = kind(row=line.row, id=line.id, version=line.version, verified=False)
-        return VerifiedRow(line, record, verified=False)
+        if kind is not None and issubclass(kind, DocumentRow) and valid_id(header.id):
+            record = kind(row=header.row, id=header.id, version=header.version, verified=False)
+        return VerifiedRow(header, record, verified=False)
 
-    def key_check(self, key: str) -> str:
-        """Return the proof that a ring has the key of this ID that the store is written with. Raises KeyMissing."""
+    def key_proof(self, key: str) -> str:
+        """Return the proof that a ring has the same key of this ID as the store's writer. Raises KeyMissing."""
         return self.mac(key, _KEY, canonical({"key": key, "store": self.store, "v": VERSION}))
 
-    def bears(self, key: str, info: bytes, text: str, mac: str) -> bool:
-        """Return True if the ring has the key of this ID, and `mac` is its MAC of the text."""
+    def is_mac(self, key: str, info: bytes, text: str, mac: str) -> bool:
+        """Return True if the ring has this key, and `mac` is its MAC of the text."""
         return key in self.ring and _equal(self.mac(key, info, text), mac)
 
     def mac(self, key: str, info: bytes, text: str) -> str:
@@ -122,18 +122,18 @@ class RowAuthenticator:
             derived = self._derived[key, info] = self.ring.derive(key, self.store.encode(), info)
         return hmac.digest(derived, text.encode(), "sha256").hex()
 
-    def _row_mac(self, line: RowHeader, body: str) -> str:
+    def _row_mac(self, header: RowHeader, body: str) -> str:
         # A line feed ends the first part: JSON contains none.
-        header: Json = {
-            "id": line.id,
-            "key": line.key,
-            "kind": line.kind,
-            "row": line.row,
+        fields: Json = {
+            "id": header.id,
+            "key": header.key,
+            "kind": header.kind,
+            "row": header.row,
             "store": self.store,
             "v": VERSION,
-            "version": line.version,
+            "version": header.version,
         }
-        return self.mac(line.key, _ROW, f"{canonical(header)}\n{body}")
+        return self.mac(header.key, _ROW, f"{canonical(fields)}\n{body}")
 
 
 def _equal(computed: str, stored: str) -> bool:

@@ -1,4 +1,4 @@
-"""The time at which each row was used last. It has no MAC, because it grants nothing."""
+"""The last use of each row. It has no MAC, because it grants nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sidekey.store.database import Transaction, as_number, as_text
 
 
-async def note(transaction: Transaction, row: str) -> None:
+async def record(transaction: Transaction, row: str) -> None:
     """Record that a row is used now."""
     await transaction.execute(
         "INSERT INTO sidekey_uses (row_id, at) VALUES ($1, $2) ON CONFLICT (row_id) DO UPDATE SET at = excluded.at",

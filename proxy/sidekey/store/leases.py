@@ -57,7 +57,7 @@ class LeaseBinding(NamedTuple):
     to: str
 
     def __repr__(self) -> str:
-        return "Bound()"
+        return "LeaseBinding()"
 
     def text(self) -> str:
         """Serialize it for sealing and hashing."""
@@ -73,7 +73,7 @@ class Lease:
     """
 
     name: str
-    bound: LeaseBinding
+    binding: LeaseBinding
     fence: int
     now: float
     result: str | None = field(repr=False)
@@ -97,7 +97,7 @@ class _Row:
     """A stored lease. `chain` is the HMAC of its lineage with the key of the row.
 
     `spent` is 1 if the first token of the lineage is spent, so that only `result` can continue it. `lineage` is a
-    sealed `Bound`. `result` is sealed too, or empty.
+    sealed `LeaseBinding`. `result` is sealed too, or empty.
     """
 
     name: str
@@ -131,82 +131,84 @@ class _Row:
         return canonical([*columns, self.lineage, self.result, key])
 
 
-async def take(
-    transaction: Transaction, seals: RowAuthenticator, name: str, bounds: Sequence[LeaseBinding], seconds: int
+async def acquire(
+    transaction: Transaction, authenticator: RowAuthenticator, name: str, bindings: Sequence[LeaseBinding], seconds: int
 ) -> Lease | NotLeased:
-    """Take the lease of a lineage unless it is held. The result will be for the first of `bounds`."""
-    bound = bounds[0]
-    row = await _find(transaction, seals, name, bound.lineage)
+    """Acquire the lease of a lineage unless it is held. The result will be bound to the first of `bindings`."""
+    binding = bindings[0]
+    row = await _find(transaction, authenticator, name, binding.lineage)
     now = await transaction.now()
     if row is None:
         row, result = _Row(name), None
     else:
-        intact = _is_intact(seals, row)
-        results = (_result(seals, row, each) for each in bounds) if intact else ()
-        result = next((each for each in results if each is not None), None)
+        intact = _is_intact(authenticator, row)
+        opened = (_result(authenticator, row, binding) for binding in bindings) if intact else ()
+        result = next((text for text in opened if text is not None), None)
         lost = not intact or (row.spent and result is None)
         unknown = lost or (row.stage == "intended" and row.until <= now)
         if unknown or (row.stage != "free" and row.until > now):
             return NotLeased(unknown, now, result)
     fence = row.fence + 1
-    await _put(transaction, seals, replace(row, fence=fence, until=int(now) + seconds, stage="held"), bound)
-    return Lease(name, bound, fence, now, result)
+    await _put(transaction, authenticator, replace(row, fence=fence, until=int(now) + seconds, stage="held"), binding)
+    return Lease(name, binding, fence, now, result)
 
 
-async def intend(transaction: Transaction, seals: RowAuthenticator, lease: Lease, seconds: int) -> None:
+async def intend(transaction: Transaction, authenticator: RowAuthenticator, lease: Lease, seconds: int) -> None:
     """Record that the token will be presented within so many seconds, 0 if it may be spent. Raises LeaseLost."""
-    row = await _held_row(transaction, seals, lease)
+    row = await _held_row(transaction, authenticator, lease)
     until = int(await transaction.now()) + seconds
-    await _put(transaction, seals, replace(row, stage="intended", until=until), lease.bound)
+    await _put(transaction, authenticator, replace(row, stage="intended", until=until), lease.binding)
 
 
-async def finish(transaction: Transaction, seals: RowAuthenticator, lease: Lease, result: str, *, spent: bool) -> None:
+async def finish(
+    transaction: Transaction, authenticator: RowAuthenticator, lease: Lease, result: str, *, spent: bool
+) -> None:
     """Store the result of a call for all processes, and release the lease. Raises LeaseLost.
 
     `spent` means that the result replaces the first token of the lineage. An expired lease can still be finished, which
     ends the uncertainty about its token.
     """
-    row = await _held_row(transaction, seals, lease)
+    row = await _held_row(transaction, authenticator, lease)
     free = replace(row, stage="free", until=0, spent=1 if spent else row.spent)
-    await _put(transaction, seals, free, lease.bound, result)
+    await _put(transaction, authenticator, free, lease.binding, result)
 
 
-async def release(transaction: Transaction, seals: RowAuthenticator, lease: Lease) -> None:
+async def release(transaction: Transaction, authenticator: RowAuthenticator, lease: Lease) -> None:
     """Release the lease of a token that was certainly not presented. Raises LeaseLost."""
-    row = await _held_row(transaction, seals, lease)
-    await _put(transaction, seals, replace(row, stage="free", until=0), lease.bound)
+    row = await _held_row(transaction, authenticator, lease)
+    await _put(transaction, authenticator, replace(row, stage="free", until=0), lease.binding)
 
 
-async def seal_again(transaction: Transaction, seals: RowAuthenticator) -> list[str]:
-    """Re-encrypt with the first key what another key encrypts. Delete altered leases, and return their names."""
+async def reencrypt(transaction: Transaction, authenticator: RowAuthenticator) -> list[str]:
+    """Re-encrypt leases of other keys with the first key. Delete altered leases, and return their names."""
     dropped = []
     async for row in _all(transaction):
-        bound = _verified_bound(seals, row)
-        if bound is None:
+        binding = _verified_binding(authenticator, row)
+        if binding is None:
             await _delete(transaction, row)
             dropped.append(row.name)
-        elif row.key != seals.ring.first:
-            await _put(transaction, seals, row, bound)
+        elif row.key != authenticator.ring.first:
+            await _put(transaction, authenticator, row, binding)
     return dropped
 
 
-async def altered(transaction: Transaction, seals: RowAuthenticator) -> list[str]:
+async def altered(transaction: Transaction, authenticator: RowAuthenticator) -> list[str]:
     """Return the names of leases whose MAC is not valid."""
-    return [row.name async for row in _all(transaction) if _verified_bound(seals, row) is None]
+    return [row.name async for row in _all(transaction) if _verified_binding(authenticator, row) is None]
 
 
-async def _find(transaction: Transaction, seals: RowAuthenticator, name: str, lineage: str) -> _Row | None:
+async def _find(transaction: Transaction, authenticator: RowAuthenticator, name: str, lineage: str) -> _Row | None:
     """Find the lease of a lineage. Raises StoreRefused if it may be written with a key that this ring lacks."""
-    for key in seals.ring.ids:
-        found = await transaction.fetch(
-            f"{_SELECT} WHERE name = $1 AND chain = $2", name, _chain(seals, key, name, lineage)
+    for key in authenticator.ring.ids:
+        rows = await transaction.fetch(
+            f"{_SELECT} WHERE name = $1 AND chain = $2", name, _chain(authenticator, key, name, lineage)
         )
-        if found:
-            return _Row.read(found[0])
+        if rows:
+            return _Row.read(rows[0])
     keys = await transaction.fetch('SELECT DISTINCT "key" FROM sidekey_leases WHERE name = $1', name)
-    foreign = next((as_text(key) for (key,) in keys if as_text(key) not in seals.ring), None)
-    if foreign is not None:
-        raise StoreRefused(f"store.keys: key {foreign} is missing: a lease is written with it")
+    missing = next((as_text(key) for (key,) in keys if as_text(key) not in authenticator.ring), None)
+    if missing is not None:
+        raise StoreRefused(f"store.keys: key {missing} is missing: a lease is written with it")
     return None
 
 
@@ -215,36 +217,40 @@ async def _delete(transaction: Transaction, row: _Row) -> None:
 
 
 async def _all(transaction: Transaction) -> AsyncIterator[_Row]:
-    for each in await transaction.fetch(_SELECT):
-        yield _Row.read(each)
+    for columns in await transaction.fetch(_SELECT):
+        yield _Row.read(columns)
 
 
-async def _held_row(transaction: Transaction, seals: RowAuthenticator, lease: Lease) -> _Row:
-    row = await _find(transaction, seals, lease.name, lease.bound.lineage)
-    if row is None or row.fence != lease.fence or row.stage == "free" or not _is_intact(seals, row):
+async def _held_row(transaction: Transaction, authenticator: RowAuthenticator, lease: Lease) -> _Row:
+    row = await _find(transaction, authenticator, lease.name, lease.binding.lineage)
+    if row is None or row.fence != lease.fence or row.stage == "free" or not _is_intact(authenticator, row):
         raise LeaseLost(f"the lease of {lease.name} is another's")
     return row
 
 
 async def _put(
-    transaction: Transaction, seals: RowAuthenticator, row: _Row, bound: LeaseBinding, result: str | None = None
+    transaction: Transaction,
+    authenticator: RowAuthenticator,
+    row: _Row,
+    binding: LeaseBinding,
+    result: str | None = None,
 ) -> None:
-    """Write a whole row with the first key, with this result or else with its present one."""
-    first = seals.ring.first
+    """Write a row with the first key, with a new `result` or with its present one."""
+    first = authenticator.ring.first
     if row.key != first:
-        # Its `chain` is made with the first key from now on. Processes with both keys look for both.
+        # The first key makes `chain` from now on. Processes with both keys search for both.
         await _delete(transaction, row)
         if result is None:
             # The present result keeps its destination.
-            bound = _open_bound(seals, row) or bound
-            result = _result(seals, row, bound)
-        chain = _chain(seals, first, row.name, bound.lineage)
-        row = replace(row, chain=chain, lineage=_sealed(seals, row.name, _LINEAGE, None, bound.text()))
+            binding = _open_binding(authenticator, row) or binding
+            result = _result(authenticator, row, binding)
+        chain = _chain(authenticator, first, row.name, binding.lineage)
+        row = replace(row, chain=chain, lineage=_sealed(authenticator, row.name, _LINEAGE, None, binding.text()))
     if result is not None:
         row = replace(
             row,
-            lineage=_sealed(seals, row.name, _LINEAGE, None, bound.text()),
-            result=_sealed(seals, row.name, _RESULT, _digest(bound), result),
+            lineage=_sealed(authenticator, row.name, _LINEAGE, None, binding.text()),
+            result=_sealed(authenticator, row.name, _RESULT, _digest(binding), result),
         )
     values = (row.fence, row.until, row.stage, row.spent, row.lineage, row.result)
     await transaction.execute(
@@ -257,44 +263,48 @@ async def _put(
         row.chain,
         *values,
         first,
-        seals.mac(first, _INFO, row.text(first)),
+        authenticator.mac(first, _INFO, row.text(first)),
     )
 
 
-def _is_intact(seals: RowAuthenticator, row: _Row) -> bool:
-    return seals.bears(row.key, _INFO, row.text(row.key), row.mac)
+def _is_intact(authenticator: RowAuthenticator, row: _Row) -> bool:
+    return authenticator.is_mac(row.key, _INFO, row.text(row.key), row.mac)
 
 
-def _chain(seals: RowAuthenticator, key: str, name: str, lineage: str) -> str:
-    return seals.mac(key, _CHAIN, canonical([name, lineage]))
+def _chain(authenticator: RowAuthenticator, key: str, name: str, lineage: str) -> str:
+    return authenticator.mac(key, _CHAIN, canonical([name, lineage]))
 
 
-def _verified_bound(seals: RowAuthenticator, row: _Row) -> LeaseBinding | None:
+def _verified_binding(authenticator: RowAuthenticator, row: _Row) -> LeaseBinding | None:
     """Return the lineage and destination of a row, or None if its MAC is not valid or the ring lacks its key."""
-    return _open_bound(seals, row) if _is_intact(seals, row) else None
+    return _open_binding(authenticator, row) if _is_intact(authenticator, row) else None
 
 
-def _open_bound(seals: RowAuthenticator, row: _Row) -> LeaseBinding | None:
+def _open_binding(authenticator: RowAuthenticator, row: _Row) -> LeaseBinding | None:
     """Return the lineage and destination of a row without verifying its MAC, or None for a new row."""
-    text = _opened(seals, row.lineage, row.name, _LINEAGE, None)
+    text = _opened(authenticator, row.lineage, row.name, _LINEAGE, None)
     return None if text is None else LeaseBinding(*json.loads(text))
 
 
-def _result(seals: RowAuthenticator, row: _Row, bound: LeaseBinding) -> str | None:
+def _result(authenticator: RowAuthenticator, row: _Row, binding: LeaseBinding) -> str | None:
     """Open the stored result, which is bound to the lineage and the destination."""
-    return _opened(seals, row.result, row.name, _RESULT, _digest(bound))
+    return _opened(authenticator, row.result, row.name, _RESULT, _digest(binding))
 
 
-def _sealed(seals: RowAuthenticator, name: str, field_name: str, to: str | None, text: str) -> str:
-    return seal(seals.ring, text, Binding(seals.store, name, name, field_name, to))
+def _sealed(authenticator: RowAuthenticator, name: str, field_name: str, to: str | None, text: str) -> str:
+    return seal(authenticator.ring, text, Binding(authenticator.store, name, name, field_name, to))
 
 
-def _opened(seals: RowAuthenticator, sealed: str, name: str, field_name: str, to: str | None) -> str | None:
+def _opened(authenticator: RowAuthenticator, sealed: str, name: str, field_name: str, to: str | None) -> str | None:
     try:
-        return open_sealed(seals.ring, sealed, Binding(seals.store, name, name, field_name, to)) if sealed else None
+        return (
+            open_sealed(authenticator.ring, sealed, Binding(authenticator.store, name, name, field_name, to))
+            if sealed
+            else None
+        )
     except NotOpened:
         return None
 
 
-def _digest(bound: LeaseBinding) -> str:
-    return hashlib.sha256(bound.text().encode()).hexdigest()
+def _digest(binding: LeaseBinding) -> str:
+    return hashlib.sha256(binding.text().encode()).hexdigest()

@@ -1,8 +1,4 @@
-"""Verify a whole store, and write it with another key.
-
-`PurposeOf` returns what an integration's secrets may be used for, by the settings in its document. It raises ValueError
-if the document is not valid any more.
-"""
+"""Verify a whole store, and rotate its key."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from typing import Final
 
 from sidekey.store import audit, leases, sessions
 from sidekey.store.audit import AuditEntry
-from sidekey.store.database import Transaction, as_text, shown
+from sidekey.store.database import Transaction, as_text, printable
 from sidekey.store.integrity import TOMBSTONE, RowAuthenticator, VerifiedRow
 from sidekey.store.records import IntegrationRow, Record, SealedField
 from sidekey.store.repository import RowRepository, put_row
@@ -20,22 +16,23 @@ from sidekey.store.sealing import VERSION, Binding, NotOpened, Purpose, open_sea
 from sidekey.store.state import Name, State
 
 PurposeOf = Callable[[IntegrationRow], Purpose]
+"""Returns the purpose of an integration's secrets. Raises ValueError if its document is no longer valid."""
 
 BATCH: Final = 50
-"""Rows that are written again in one transaction: others write in between."""
+"""Rows that one transaction rewrites, so that other processes can write in between."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rotated:
-    """How many rows were written again, and why others could not be: then the former keys are still needed."""
+class RotationResult:
+    """Number of rewritten rows, and why the others still need a previous key."""
 
     rows: int
     stuck: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """The keys that the store is written with, how many rows of each kind there are, and everything that is wrong."""
+class VerificationResult:
+    """The keys in use, the number of rows of each kind, and all findings."""
 
     revision: int
     counts: Mapping[str, int]
@@ -43,119 +40,123 @@ class Verified:
     findings: tuple[str, ...]
 
 
-async def rotate(keeper: RowRepository, purpose_of: PurposeOf, who: str) -> Rotated:
-    """Write with the first key of the ring what is written with another one, tombstones too; versions stay.
+async def rotate(repository: RowRepository, purpose_of: PurposeOf, who: str) -> RotationResult:
+    """Re-encrypt and re-sign with the first key all rows of other keys, tombstones included. Keep their versions.
 
-    Every step is a transaction of its own, and reads again what is left to do: an interrupted rotation can be started
+    Each step is a separate transaction, which reads what is left to do. An interrupted rotation can be started
     again. Raises StoreUnavailable, StoreRefused.
     """
     done = 0
     stuck: dict[Name, tuple[str, ...]] = {}
     while True:
-        async with keeper.writing() as (transaction, before):
-            first = keeper.seals.ring.first
-            due = [name for name, held in before.rows.items() if name not in stuck and _names_another(held, first)]
+        async with repository.writing() as (transaction, before):
+            first = repository.authenticator.ring.first
+            due = [name for name, row in before.rows.items() if name not in stuck and _needs_rotation(row, first)]
             written = dict(before.rows)
             for name in due[:BATCH]:
-                held = before.rows[name]
+                row = before.rows[name]
                 record: Record | None = None
                 body = TOMBSTONE
-                if not held.deleted:
-                    record, problems = _resealed(held, keeper.seals, purpose_of)
+                if not row.deleted:
+                    record, problems = _reseal_record(row, repository.authenticator, purpose_of)
                     if record is None:
                         stuck[name] = problems
                         continue
                     body = record.body()
-                line = keeper.seals.line(name, held.line.row, held.line.version, before.revision + 1, body)
-                await put_row(transaction, line, body, line.version)
-                written[name] = VerifiedRow(line, record)
+                header = repository.authenticator.sign(
+                    name, row.header.row, row.header.version, before.revision + 1, body
+                )
+                await put_row(transaction, header, body, header.version)
+                written[name] = VerifiedRow(header, record)
                 done += 1
             if not due:
-                found = [text for texts in stuck.values() for text in texts]
-                found += [
-                    f"lease {shown(name)}: it was altered, and is gone: enter the refresh token again"
-                    for name in await leases.seal_again(transaction, keeper.seals)
+                unresolved = [text for texts in stuck.values() for text in texts]
+                unresolved += [
+                    f"lease {printable(name)}: it was altered, and is gone: enter the refresh token again"
+                    for name in await leases.reencrypt(transaction, repository.authenticator)
                 ]
-                await sessions.sign_again(transaction, keeper.seals)
-                if not found:
+                await sessions.renew_macs(transaction, repository.authenticator)
+                if not unresolved:
                     await transaction.execute('DELETE FROM sidekey_keys WHERE "key" <> $1', first)
-                outcome = "stuck" if found else "ok"
+                outcome = "stuck" if unresolved else "ok"
                 await audit.add(transaction, AuditEntry(who=who, action="rotate-key", id=first, outcome=outcome))
-            after = await keeper.complete(transaction, before, written)
-        keeper.adopt(after)
+            after = await repository.complete(transaction, before, written)
+        repository.adopt(after)
         if not due:
-            return Rotated(done, tuple(found))
+            return RotationResult(done, tuple(unresolved))
 
 
-async def verify(keeper: RowRepository, purpose_of: PurposeOf) -> Verified:
-    """Read everything, and list what is wrong. Raises StoreUnavailable, StoreRefused."""
-    state = await keeper.read(whole=True)
-    damaged = await keeper.damaged()
+async def verify(repository: RowRepository, purpose_of: PurposeOf) -> VerificationResult:
+    """Verify all rows, secrets and leases, and list the findings. Raises StoreUnavailable, StoreRefused."""
+    state = await repository.read(verify_all=True)
+    damaged = await repository.damaged()
     findings = [damaged] if damaged else []
-    findings += [_of_altered(*name) for name in sorted(state.altered)]
-    for held in state.rows.values():
-        if isinstance(held.record, IntegrationRow) and held.verified:
-            findings += _resealed(held, keeper.seals, purpose_of)[1]
-    altered, keys = await keeper.query(lambda transaction: _read_others(transaction, keeper.seals))
+    findings += [_altered_message(*name) for name in sorted(state.altered)]
+    for row in state.rows.values():
+        if isinstance(row.record, IntegrationRow) and row.verified:
+            findings += _reseal_record(row, repository.authenticator, purpose_of)[1]
+    altered, keys = await repository.query(lambda transaction: _read_others(transaction, repository.authenticator))
     findings += [
-        f"lease {shown(name)}: it was altered: run sidekey store rotate-key, and enter the refresh token again"
+        f"lease {printable(name)}: it was altered: run sidekey store rotate-key, and enter the refresh token again"
         for name in altered
     ]
-    return Verified(state.revision, _counts(state), keys, tuple(findings))
+    return VerificationResult(state.revision, _counts(state), keys, tuple(findings))
 
 
-async def _read_others(transaction: Transaction, seals: RowAuthenticator) -> tuple[list[str], tuple[str, ...]]:
+async def _read_others(transaction: Transaction, authenticator: RowAuthenticator) -> tuple[list[str], tuple[str, ...]]:
     """Read the names of altered leases, and the keys that the store is written with."""
-    found = await transaction.fetch('SELECT "key" FROM sidekey_keys ORDER BY "key"')
-    return await leases.altered(transaction, seals), tuple(shown(as_text(key)) for (key,) in found)
+    keys = await transaction.fetch('SELECT "key" FROM sidekey_keys ORDER BY "key"')
+    return await leases.altered(transaction, authenticator), tuple(printable(as_text(key)) for (key,) in keys)
 
 
-def _names_another(held: VerifiedRow, first: str) -> bool:
-    """Return True if a row or one of its values was written with another key; an unverified row may be."""
-    if not held.verified or held.line.key != first:
+def _needs_rotation(row: VerifiedRow, first: str) -> bool:
+    """Return True if a row or one of its values uses another key, or if the row does not verify."""
+    if not row.verified or row.header.key != first:
         return True
-    return isinstance(held.record, IntegrationRow) and any(
-        not each.sealed.startswith(f"{VERSION}:{first}:") for each in held.record.secrets.values()
+    return isinstance(row.record, IntegrationRow) and any(
+        not secret.sealed.startswith(f"{VERSION}:{first}:") for secret in row.record.secrets.values()
     )
 
 
-def _resealed(
-    held: VerifiedRow, seals: RowAuthenticator, purpose_of: PurposeOf
+def _reseal_record(
+    row: VerifiedRow, authenticator: RowAuthenticator, purpose_of: PurposeOf
 ) -> tuple[Record | None, tuple[str, ...]]:
-    """Return the record with its secrets sealed by the first key, or None and why that is not possible."""
-    record, line = held.record, held.line
-    if record is None or not held.verified:
-        return None, (_of_altered(*line.name),)
+    """Return the record with its secrets re-encrypted with the first key, or None and the problems."""
+    record, header = row.record, row.header
+    if record is None or not row.verified:
+        return None, (_altered_message(*header.name),)
     if not isinstance(record, IntegrationRow) or not record.secrets:
         return record, ()
     try:
         purpose = purpose_of(record)
     except ValueError as error:
-        return None, (f"{line.kind} {line.id}: {error}",)
+        return None, (f"{header.kind} {header.id}: {error}",)
     problems = []
     secrets: dict[str, SealedField] = {}
-    for secret, each in record.secrets.items():
-        found = _sealed_again(each.sealed, purpose.bindings(seals.store, record.row, record.id, secret), seals)
-        if isinstance(found, NotOpened):
-            problems.append(f"{line.kind} {line.id}: secret {secret} does not open: {found}")
+    for secret, sealed_field in record.secrets.items():
+        resealed = _reseal(
+            sealed_field.sealed, purpose.bindings(authenticator.store, record.row, record.id, secret), authenticator
+        )
+        if isinstance(resealed, NotOpened):
+            problems.append(f"{header.kind} {header.id}: secret {secret} does not open: {resealed}")
         else:
-            secrets[secret] = replace(each, sealed=found)
+            secrets[secret] = replace(sealed_field, sealed=resealed)
     return (None, tuple(problems)) if problems else (replace(record, secrets=secrets), ())
 
 
-def _sealed_again(sealed: str, bindings: Sequence[Binding], seals: RowAuthenticator) -> str | NotOpened:
-    """A value sealed by the first key, bound to what it was bound to; or why the first binding does not open it."""
-    refused: NotOpened | None = None
+def _reseal(sealed: str, bindings: Sequence[Binding], authenticator: RowAuthenticator) -> str | NotOpened:
+    """Re-encrypt a value with the first key, or return why the first binding does not open it."""
+    first_error: NotOpened | None = None
     for binding in bindings:
         try:
-            return seal(seals.ring, open_sealed(seals.ring, sealed, binding), binding)
+            return seal(authenticator.ring, open_sealed(authenticator.ring, sealed, binding), binding)
         except NotOpened as error:
-            refused = refused or error
-    return refused or NotOpened("it may go nowhere")
+            first_error = first_error or error
+    return first_error or NotOpened("it may go nowhere")
 
 
-def _of_altered(kind: str, name: str) -> str:
-    return f"{shown(kind)} {shown(name)}: it was altered: write it again, or delete it"
+def _altered_message(kind: str, name: str) -> str:
+    return f"{printable(kind)} {printable(name)}: it was altered: write it again, or delete it"
 
 
 def _counts(state: State) -> dict[str, int]:

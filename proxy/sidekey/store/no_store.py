@@ -1,4 +1,4 @@
-"""Takes the place of the store in a process without one: it is empty, and only sessions of the console are kept."""
+"""A replacement for the store in a process without one: empty, except for sessions of the console."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AbsentStore:
     """An empty store that keeps sessions only, until the process ends."""
 
     def __init__(self) -> None:
-        self._seals = RowAuthenticator(KeyRing({"process": secrets.token_bytes(KEY_BYTES)}), "")
+        self._authenticator = RowAuthenticator(KeyRing({"process": secrets.token_bytes(KEY_BYTES)}), "")
         self._sessions: dict[str, Session] = {}
         self.state: Final = State()
         self.health: Final = Health(up=True)
@@ -36,7 +36,7 @@ class AbsentStore:
         """Return the last use of no row."""
         return {}
 
-    async def note_use(self, row: str) -> None:
+    async def record_use(self, row: str) -> None:
         """Do nothing: there are no rows."""
         del row
 
@@ -46,10 +46,10 @@ class AbsentStore:
         return 0
 
     async def audit_page(
-        self, *, before: int | None = None, row: str | None = None, wanted: AuditFilter = EVERY
+        self, *, before: int | None = None, row: str | None = None, audit_filter: AuditFilter = EVERY
     ) -> AuditPage:
         """Return an empty page."""
-        del before, row, wanted
+        del before, row, audit_filter
         return AuditPage((), None)
 
     async def send(self, identity: str, key: str) -> Send | None:
@@ -70,47 +70,49 @@ class AbsentStore:
         return ()
 
     def new_cookie(self) -> NewCookie:
-        """Make the cookie of a new session."""
-        return sessions.new_cookie(self._seals)
+        """Generate the cookie of a new session."""
+        return sessions.new_cookie(self._authenticator)
 
     def session_id(self, cookie: str) -> str | None:
         """Return the ID of a cookie's session, or None if this process did not make the cookie."""
-        return sessions.id_in(self._seals, cookie)
+        return sessions.session_id(self._authenticator, cookie)
 
-    def digest_of_identity(self, identity: str) -> str:
+    def identity_digest(self, identity: str) -> str:
         """Return the digest of a company log-in's identity, for its sessions."""
-        return sessions.digest_of_identity(self._seals, identity)
+        return sessions.identity_digest(self._authenticator, identity)
 
     async def log_in(self, session: Session, entry: AuditEntry | None, previous: str | None = None) -> None:
-        """Keep a session, in place of the `previous` one and of the oldest if there are too many."""
+        """Keep a session. It replaces the `previous` one, and the oldest if there are too many."""
         del entry
         if previous is not None:
             self._sessions.pop(previous, None)
         now = time.time()
-        self._sessions = {name: each for name, each in self._sessions.items() if each.ends_at > now}
-        same = [each.id for each in self._sessions.values() if each.token_sha256 == session.token_sha256]
-        if len(same) >= MAX_SESSIONS:
-            del self._sessions[same[0]]
+        self._sessions = {session_id: stored for session_id, stored in self._sessions.items() if stored.ends_at > now}
+        of_token = [stored.id for stored in self._sessions.values() if stored.token_sha256 == session.token_sha256]
+        if len(of_token) >= MAX_SESSIONS:
+            del self._sessions[of_token[0]]
         if len(self._sessions) >= _MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         self._sessions[session.id] = session
 
     async def session(self, session: str) -> Session | None:
         """Return the session with this ID, or None if it does not exist or has ended."""
-        found = self._sessions.get(session)
-        return None if found is None or found.ends_at <= time.time() else found
+        stored = self._sessions.get(session)
+        return None if stored is None or stored.ends_at <= time.time() else stored
 
-    async def session_of(self, shown: str) -> Session | None:
-        """Return the session of whose ID people see this part, or None if it does not exist."""
-        return next((each for name, each in self._sessions.items() if name.startswith(shown)), None)
+    async def find_session(self, prefix: str) -> Session | None:
+        """Return the session whose ID begins with the prefix that the console shows, or None."""
+        return next((session for name, session in self._sessions.items() if name.startswith(prefix)), None)
 
     async def session_page(self, before: Position) -> SessionPage:
         """Return the sessions that began before this time and ID."""
         now = time.time()
-        found = {(each.begun_at, each.id): each for each in self._sessions.values() if each.ends_at > now}
-        positions = sorted((each for each in found if each < before), reverse=True)
+        active = {
+            (session.begun_at, session.id): session for session in self._sessions.values() if session.ends_at > now
+        }
+        positions = sorted((position for position in active if position < before), reverse=True)
         last = positions[PAGE - 1] if len(positions) > PAGE else None
-        return SessionPage(tuple(found[each] for each in positions[:PAGE]), last)
+        return SessionPage(tuple(active[position] for position in positions[:PAGE]), last)
 
     async def log_out(self, session: str, entry: AuditEntry | None = None) -> None:
         """End a session."""

@@ -9,7 +9,7 @@ from sidekey.store.sqlite import SqliteDatabase
 from sidekey.store.store import Store
 
 
-def database_of(rules: StoreRules) -> Database:
+def select_database(rules: StoreRules) -> Database:
     """Return the database, without connecting to it."""
     if rules.path is not None:
         return SqliteDatabase(rules.path)
@@ -22,10 +22,10 @@ def database_of(rules: StoreRules) -> Database:
 async def open_store(rules: StoreRules, *, create: bool = True) -> Store:
     """Open the store; see `Store.open`. Raises StoreUnavailable, StoreRefused."""
     ring = KeyRing(dict(rules.keys))
-    return await Store.open(database_of(rules), ring, retention=rules.audit, history=rules.history, create=create)
+    return await Store.open(select_database(rules), ring, retention=rules.audit, history=rules.history, create=create)
 
 
 async def start_store(rules: StoreRules) -> Store:
     """Open the store of a process that serves; see `Store.start`. Raises StoreUnusable, StoreRefused."""
     ring = KeyRing(dict(rules.keys))
-    return await Store.start(database_of(rules), ring, retention=rules.audit, history=rules.history)
+    return await Store.start(select_database(rules), ring, retention=rules.audit, history=rules.history)

@@ -1,6 +1,6 @@
 """PostgreSQL through asyncpg (the extra `postgres`), on the event loop of the store's own thread.
 
-One connection executes all statements and listens for changes. The next look finds changes that it missed while it was
+One connection executes all statements and listens for changes. The next poll finds changes that it missed while it was
 not connected. No error repeats the server's text, which may name the host or the values of a statement.
 """
 
@@ -25,10 +25,10 @@ _CHANNEL: Final = "sidekey_store"
 _LOCK: Final = 0x5349444B
 """The advisory lock of the transaction that writes: "SIDK"."""
 
-_COMMAND: Final = 15.0
+_COMMAND_TIMEOUT: Final = 15.0
 """Seconds until a statement times out."""
 
-_ENDED: Final = (
+_CONNECTION_ERRORS: Final = (
     OSError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -57,7 +57,7 @@ _DENIED: Final = "42501"
 _TABLE: Final = re.compile(r"\bsidekey_[a-z]+\b")
 """A table of the store, the only part of the server's text that an error may repeat."""
 
-_PASSING: Final = ("08", "25", "28", "40", "53", "55", "57", "58", "XX")
+_TEMPORARY_CLASSES: Final = ("08", "25", "28", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATEs that may be gone at the next attempt. After any other class an operator must act.
 
 A failover raises several of them. A password is rejected (28) during its rotation, because the server and the file
@@ -72,7 +72,7 @@ class PostgresDatabase(Database):
         self._url = url
         self._connection: asyncpg.Connection | None = None
         self._woken = asyncio.Event()
-        self._lax = False
+        self._async_commit = False
 
     async def connect(self, *, create: bool) -> None:  # noqa: ARG002  see below
         """Connect now. An administrator creates the database."""
@@ -88,7 +88,7 @@ class PostgresDatabase(Database):
         """Begin a transaction that reads one snapshot."""
         with self._mapped():
             connection, transaction = await self._begin("repeatable_read", readonly=True)
-            async with _ended(transaction):
+            async with _commit_or_roll_back(transaction):
                 yield _PostgresTransaction(connection)
 
     @asynccontextmanager
@@ -96,9 +96,9 @@ class PostgresDatabase(Database):
         """Begin the only transaction that writes. It sees everything that was committed before."""
         with self._mapped():
             connection, transaction = await self._begin("read_committed", readonly=False)
-            async with _ended(transaction):
+            async with _commit_or_roll_back(transaction):
                 await connection.execute(f"SET LOCAL lock_timeout = {int(PATIENCE * 1000)}")
-                if self._lax:
+                if self._async_commit:
                     # A commit that was acknowledged must survive a crash of the server.
                     await connection.execute("SET LOCAL synchronous_commit = on")
                 await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
@@ -109,7 +109,7 @@ class PostgresDatabase(Database):
         """Begin a transaction without the lock of the one that writes."""
         with self._mapped():
             connection, transaction = await self._begin("read_committed", readonly=False)
-            async with _ended(transaction):
+            async with _commit_or_roll_back(transaction):
                 await connection.execute(f"SET LOCAL lock_timeout = {int(PATIENCE * 1000)}")
                 await connection.execute("SET LOCAL synchronous_commit = off")
                 yield _PostgresTransaction(connection)
@@ -142,7 +142,7 @@ class PostgresDatabase(Database):
             transaction = connection.transaction(isolation=isolation, readonly=readonly)
             try:
                 await transaction.start()
-            except _ENDED:
+            except _CONNECTION_ERRORS:
                 # No statement was sent yet, so another attempt is safe. asyncpg reports a closed connection in
                 # several ways.
                 self._drop()
@@ -159,7 +159,7 @@ class PostgresDatabase(Database):
             connection = await asyncpg.connect(
                 self._url,
                 timeout=PATIENCE,
-                command_timeout=_COMMAND,
+                command_timeout=_COMMAND_TIMEOUT,
                 # A pooler in between may give each transaction another server process.
                 statement_cache_size=0,
                 server_settings={"application_name": "sidekey"},
@@ -176,7 +176,7 @@ class PostgresDatabase(Database):
         try:
             connection.add_termination_listener(self._wake)
             await connection.add_listener(_CHANNEL, self._wake)
-            self._lax = await connection.fetchval("SHOW synchronous_commit") == "off"
+            self._async_commit = await connection.fetchval("SHOW synchronous_commit") == "off"
         except BaseException:
             connection.terminate()
             raise
@@ -194,7 +194,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
-        """Raise StoreUnavailable for errors of the server and the network, and drop a connection that may be broken."""
+        """Raise StoreUnavailable for errors of server and network, and drop a connection that may be broken."""
         try:
             yield
         except asyncpg.DataError:
@@ -211,7 +211,7 @@ class PostgresDatabase(Database):
                     f"store.url: the database user lacks {privilege}: grant it, or use a Sidekey whose user has it "
                     f"(SQLSTATE {state})"
                 ) from None
-            kind = StoreUnavailable if state.startswith(_PASSING) else StoreUnusable
+            kind = StoreUnavailable if state.startswith(_TEMPORARY_CLASSES) else StoreUnusable
             raise kind(f"store.url: the database {reason} (SQLSTATE {state})") from None
         except ssl.SSLCertVerificationError:
             self._drop()
@@ -225,8 +225,8 @@ class PostgresDatabase(Database):
         except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             self._drop()
             name = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
-            why = f" ({name})" if name else ""
-            raise StoreUnavailable(f"store.url: the database cannot be reached{why}") from None
+            code = f" ({name})" if name else ""
+            raise StoreUnavailable(f"store.url: the database cannot be reached{code}") from None
 
 
 class _PostgresTransaction(Transaction):
@@ -260,12 +260,12 @@ class _PostgresTransaction(Transaction):
         )
 
     async def announce(self) -> None:
-        """The server sends it when the transaction commits."""
+        """Notify other processes. The server does so when the transaction commits."""
         await self._connection.execute(f"NOTIFY {_CHANNEL}")
 
 
 @asynccontextmanager
-async def _ended(transaction: ServersTransaction) -> AsyncIterator[None]:
+async def _commit_or_roll_back(transaction: ServersTransaction) -> AsyncIterator[None]:
     """Commit at the end, or roll back if the block raises."""
     try:
         yield

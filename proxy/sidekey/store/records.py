@@ -1,7 +1,7 @@
-"""What the rows of a store say, each a frozen value; how it is written is here as well, and nowhere else.
+"""Records, the content of the store's rows, and their only serialization. Also operators' and callers' tokens.
 
-A row that decides something has a random ID that lasts (`row`), a name that people give it (`id`), and a `version` that
-counts its changes from 1. What it says is its body, canonical JSON.
+A record has a permanent random ID (`row`), a name that people choose (`id`), and a `version` that counts its changes
+from 1. Its other fields are the body of the row, in canonical JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sidekey.store.canonical_json import Json, canonical
 
 
 def new_row() -> str:
-    """A row's ID: 128 random bits, in hexadecimal."""
+    """Generate the permanent ID of a row: 128 random bits, in hexadecimal."""
     return secrets.token_hex(16)
 
 
@@ -32,22 +32,22 @@ class SealedField:
     set_by: str
 
 
-class _Form(NamedTuple):
-    """How a value is written in a body, and read from it; `parse` raises KeyError, TypeError or ValueError."""
+class _Codec(NamedTuple):
+    """Converts a field to JSON and back. `parse` raises KeyError, TypeError or ValueError."""
 
     write: Callable[[Any], Json]
     parse: Callable[[Any], Any]
 
 
-_FORM: Final = "form"
-_AS_IT_IS: Final = _Form(lambda value: value, lambda raw: raw)
-_OUTSIDE: Final = frozenset({"row", "id", "version", "verified"})
-"""Fields that are not in a body: columns, and the result of the verification."""
+_CODEC: Final = "codec"
+_UNCHANGED: Final = _Codec(lambda value: value, lambda raw: raw)
+_NOT_IN_BODY: Final = frozenset({"row", "id", "version", "verified"})
+"""Fields that are columns of their own, or the result of the verification."""
 
 
-def _written(form: _Form) -> Mapping[str, _Form]:
-    """The metadata of a field whose value is not JSON as it is."""
-    return {_FORM: form}
+def _metadata(codec: _Codec) -> Mapping[str, _Codec]:
+    """Build the metadata of a field that needs a codec."""
+    return {_CODEC: codec}
 
 
 def _granted(ids: tuple[str, ...] | None) -> Json:
@@ -60,13 +60,13 @@ def _parse_granted(raw: Any) -> tuple[str, ...] | None:
 
 def _sealed(secrets: Mapping[str, SealedField]) -> Json:
     return {
-        secret: {"sealed": each.sealed, "set_at": each.set_at, "set_by": each.set_by}
-        for secret, each in secrets.items()
+        secret: {"sealed": sealed.sealed, "set_at": sealed.set_at, "set_by": sealed.set_by}
+        for secret, sealed in secrets.items()
     }
 
 
 def _parse_sealed(raw: Any) -> dict[str, SealedField]:
-    return {secret: SealedField(**each) for secret, each in raw.items()}
+    return {secret: SealedField(**fields) for secret, fields in raw.items()}
 
 
 def _parse_role(raw: Any) -> Role:
@@ -75,13 +75,13 @@ def _parse_role(raw: Any) -> Role:
     return cast(Role, raw)
 
 
-_GRANTED: Final = _written(_Form(_granted, _parse_granted))
-_IDS: Final = _written(_Form(list, tuple))
+_GRANTED: Final = _metadata(_Codec(_granted, _parse_granted))
+_IDS: Final = _metadata(_Codec(list, tuple))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A row that decides something. A new one has `version` 0; the store counts. Times are seconds since the epoch."""
+    """The content of a row. The store sets `version`, which is 0 for a new record. Times are epoch seconds."""
 
     kind: ClassVar[str]
 
@@ -91,29 +91,29 @@ class Record:
     created_at: int = 0
 
     def fields(self) -> dict[str, Json]:
-        """What it says, beside its ID and version."""
-        return {name: form.write(getattr(self, name)) for name, form in _forms(self.kind)}
+        """Serialize the fields of the body."""
+        return {name: codec.write(getattr(self, name)) for name, codec in _codecs(self.kind)}
 
     @classmethod
     def parse(cls, row: str, id: str, version: int, fields: Mapping[str, Any]) -> Self:  # noqa: A002  its name
-        """The record of these fields. Raises KeyError, TypeError, ValueError where they are not of this kind."""
-        said = {name: form.parse(fields[name]) for name, form in _forms(cls.kind)}
-        return cls(row=row, id=id, version=version, **said)
+        """Build a record from the fields of a body. Raises KeyError, TypeError or ValueError if they do not match."""
+        values = {name: codec.parse(fields[name]) for name, codec in _codecs(cls.kind)}
+        return cls(row=row, id=id, version=version, **values)
 
     def body(self) -> str:
-        """What it says as it is stored."""
+        """Serialize the body as canonical JSON."""
         return canonical(self.fields())
 
     def at(self, version: int) -> Self:
-        """The same as of another version."""
+        """Return a copy with another version."""
         return replace(self, version=version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentRow(Record):
-    """An integration or a preset, which a file may have under the same ID.
+    """An integration or a preset. A config file may have one of the same ID.
 
-    `document` is JSON without secrets. Unless it is `verified`, only `id` and `version` are known.
+    `document` is JSON without secrets. If `verified` is False, only `id` and `version` are known.
     """
 
     document: str = "{}"
@@ -124,11 +124,11 @@ class DocumentRow(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntegrationRow(DocumentRow):
-    """A stored integration; `secrets` has the sealed values by their IDs, which `document` has in their places."""
+    """A stored integration. `secrets` has its sealed values, by the IDs that replace them in `document`."""
 
     kind: ClassVar[str] = "integration"
 
-    secrets: Mapping[str, SealedField] = field(default_factory=dict, metadata=_written(_Form(_sealed, _parse_sealed)))
+    secrets: Mapping[str, SealedField] = field(default_factory=dict, metadata=_metadata(_Codec(_sealed, _parse_sealed)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ class PresetRow(DocumentRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerRow(Record):
-    """A stored caller: the SHA-256 of its token in hexadecimal, and what it may use (None: all of them)."""
+    """A stored caller: the SHA-256 of its token in hexadecimal, and the IDs that it may use (None: all)."""
 
     kind: ClassVar[str] = "caller"
 
@@ -160,7 +160,7 @@ class TokenRow(Record):
 
     kind: ClassVar[str] = "token"
 
-    role: Role = field(metadata=_written(_Form(_AS_IT_IS.write, _parse_role)))
+    role: Role = field(metadata=_metadata(_Codec(_UNCHANGED.write, _parse_role)))
     token_sha256: str = field(repr=False)
     presets: tuple[str, ...] = field(default=(), metadata=_IDS)
     per_minute: int = PER_MINUTE
@@ -170,28 +170,31 @@ class TokenRow(Record):
 
 
 RECORDS: Final[Mapping[str, type[Record]]] = {
-    each.kind: each for each in (IntegrationRow, PresetRow, CallerRow, TokenRow)
+    record.kind: record for record in (IntegrationRow, PresetRow, CallerRow, TokenRow)
 }
-"""The kinds of records by the word that rows have for them."""
+"""Classes of records by the `kind` column of their rows."""
 
 
 @cache
-def _forms(kind: str) -> tuple[tuple[str, _Form], ...]:
-    """What the body of a record of this kind says, and how."""
-    said = (each for each in fields(RECORDS[kind]) if each.name not in _OUTSIDE)
-    return tuple((each.name, each.metadata.get(_FORM, _AS_IT_IS)) for each in said)
+def _codecs(kind: str) -> tuple[tuple[str, _Codec], ...]:
+    """Return the fields of the body of a kind, with their codecs."""
+    return tuple(
+        (item.name, item.metadata.get(_CODEC, _UNCHANGED))
+        for item in fields(RECORDS[kind])
+        if item.name not in _NOT_IN_BODY
+    )
 
 
 def parse_record(kind: str, row: str, id: str, version: int, body: str) -> Record:  # noqa: A002
-    """The record of a body. Raises KeyError, TypeError, ValueError where it is of no kind that is known."""
-    said = json.loads(body)
-    if not isinstance(said, dict):
+    """Parse a record from a body. Raises KeyError, TypeError or ValueError."""
+    values = json.loads(body)
+    if not isinstance(values, dict):
         raise TypeError("must be an object")
-    return RECORDS[kind].parse(row, id, version, said)
+    return RECORDS[kind].parse(row, id, version, values)
 
 
 PREFIX: Final = "sidekey_"
-"""The prefix by which scanners for leaked secrets recognize them."""
+"""Prefix of tokens, by which scanners for leaked secrets recognize them."""
 
 
 def new_token() -> tuple[str, str]:

@@ -4,8 +4,8 @@ Each change gets the next revision. A writer holds the database's only write loc
 revision until its commit is visible (SQLite's RESERVED lock; in PostgreSQL an advisory lock, which is released after
 the commit). So a reader that sees revision N sees everything below N, and no commit becomes visible late.
 
-A look is one query over the index of revisions. It finds new rows, and rows that were restored or removed by other
-means than a store. If it cannot explain what it sees, the process reads all rows again, as it does after each new
+A poll is one query over the index of revisions. It finds new rows, and rows that something other than Sidekey restored
+or removed. If new rows do not explain the result, the process reads all rows again. It also does so after each new
 connection, which may lead to an older copy.
 """
 
@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 from sidekey.store import audit
 from sidekey.store.audit import AuditEntry
-from sidekey.store.database import Database, Transaction, as_number, as_text, shown
+from sidekey.store.database import Database, Transaction, as_number, as_text, printable
 from sidekey.store.errors import Changed, CommitUncertain, Exists, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import TOMBSTONE, RowAuthenticator, RowHeader, VerifiedRow
 from sidekey.store.schema import create_tables, find_tables
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 _ROWS: Final = 'SELECT kind, row_id, id, version, "key", mac, revision, body FROM sidekey_rows'
 _MARK: Final = "SELECT count(*), coalesce(max(revision), 0), CAST(coalesce(sum(revision), 0) AS TEXT) FROM sidekey_rows"
-_BREATH: Final = 50
-"""Rows that are verified before other threads may run: less than a millisecond's work."""
+_ROWS_BETWEEN_PAUSES: Final = 50
+"""Rows to verify before other threads may run: less than a millisecond of work."""
 _PAUSE: Final = 1e-6
-"""Seconds: with 0 this thread would have the interpreter back before another has woken."""
+"""Seconds to sleep then. With 0, this thread would take the interpreter back before another thread wakes."""
 
 
 class RowRepository:
@@ -43,61 +43,61 @@ class RowRepository:
     def __init__(self, database: Database, ring: KeyRing) -> None:
         self._database = database
         self._ring = ring
-        self._one = asyncio.Lock()
-        self._seals: RowAuthenticator | None = None
+        self._lock = asyncio.Lock()
+        self._authenticator: RowAuthenticator | None = None
         self._connections = 0
         """Number of connections when all rows were read last."""
         self.state = State()
-        self.made = False
+        self.created = False
         self.is_open = False
 
     @property
-    def seals(self) -> RowAuthenticator:
-        """Makes and verifies MACs. Raises StoreUnavailable until the store is open."""
-        if self._seals is None:
+    def authenticator(self) -> RowAuthenticator:
+        """The authenticator of the store. Raises StoreUnavailable until the store is open."""
+        if self._authenticator is None:
             raise StoreUnavailable("the store was not opened yet")
-        return self._seals
+        return self._authenticator
 
     async def open(self, *, create: bool) -> State:
-        """Connect, check the tables and the keys, and read. `create` makes the store if there is none.
+        """Connect, check the tables and the keys, and read. `create` creates the store if there is none.
 
         An existing store is only read: the database user may lack every other privilege.
 
         Raises StoreUnavailable, StoreRefused. It can be called again after an error.
         """
-        async with self._one:
+        async with self._lock:
             await self._database.connect(create=create)
             async with self._database.reading() as transaction:
-                found = await self._find(transaction)
-            if not found:
+                exists = await self._find_store(transaction)
+            if not exists:
                 if not create:
                     raise StoreRefused("there is no store yet: sidekey run makes it")
                 async with self._database.writing() as transaction:
-                    # Another process may have made it before this one had the lock.
-                    found = await self._find(transaction)
-                    if not found:
-                        await self._make(transaction)
-            self.made |= not found
+                    # Another process may have created the store before this one had the lock.
+                    exists = await self._find_store(transaction)
+                    if not exists:
+                        await self._create(transaction)
+            self.created |= not exists
         state = await self.read()
         self.is_open = True
         return state
 
     async def use(self, ring: KeyRing, url: str | None = None) -> None:
         """Use another ring, and another URL of the same database, from the next transaction on."""
-        async with self._one:
+        async with self._lock:
             if url is not None:
                 self._database.connect_by(url)
             self._ring = ring
-            if self._seals is not None:
-                self._seals = RowAuthenticator(ring, self._seals.store)
+            if self._authenticator is not None:
+                self._authenticator = RowAuthenticator(ring, self._authenticator.store)
 
-    async def read(self, *, whole: bool = False) -> State:
-        """Return the present state. `whole` verifies all rows again.
+    async def read(self, *, verify_all: bool = False) -> State:
+        """Return the present state. `verify_all` reads and verifies all rows again.
 
-        Raises StoreUnavailable, StoreRefused (a key is missing, or is another).
+        Raises StoreUnavailable, and StoreRefused if a key is missing or differs.
         """
-        async with self._one, self._database.reading() as transaction:
-            self.state = await self._read(transaction, whole=whole)
+        async with self._lock, self._database.reading() as transaction:
+            self.state = await self._read(transaction, verify_all=verify_all)
         return self.state
 
     async def check(self, ring: KeyRing) -> None:
@@ -107,9 +107,9 @@ class RowRepository:
         """
         if not self.is_open:
             return
-        seals = RowAuthenticator(ring, self.seals.store)
-        async with self._one, self._database.reading() as transaction:
-            await check_keys(transaction, seals)
+        authenticator = RowAuthenticator(ring, self.authenticator.store)
+        async with self._lock, self._database.reading() as transaction:
+            await check_keys(transaction, authenticator)
 
     async def commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry] = ()) -> State:
         """Make all changes, or none, with their audit entries.
@@ -124,29 +124,29 @@ class RowRepository:
         return self.adopt(after)
 
     async def complete(self, transaction: Transaction, before: State, rows: Mapping[Name, VerifiedRow]) -> State:
-        """Wake other processes when this commits, and return the state to adopt then."""
-        await self.note_key(transaction)
+        """Complete a change: wake other processes when it commits, and return the state to `adopt` then."""
+        await self.record_key(transaction)
         await transaction.announce()
         return before.following(await _read_mark(transaction), rows)
 
     def adopt(self, state: State) -> State:
-        """Go on from a state that was committed."""
+        """Use a state after its commit."""
         self.state = state
         return state
 
     async def damaged(self) -> str:
         """Return the first error of the database's own integrity check, or ""."""
-        async with self._one:
+        async with self._lock:
             return await self._database.damaged()
 
     async def query(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Read tables other than the rows."""
-        async with self._one, self._database.reading() as transaction:
+        async with self._lock, self._database.reading() as transaction:
             return await work(transaction)
 
     async def write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Write tables other than the rows. Raises CommitUncertain."""
-        async with self._one:
+        async with self._lock:
             return await _within(self._database.writing(), work)
 
     async def append(self, work: Callable[[Transaction], Awaitable[None]]) -> None:
@@ -155,77 +155,77 @@ class RowRepository:
         An uncertain commit counts as a commit: adding twice is worse than losing a minute.
         """
         with suppress(CommitUncertain):
-            async with self._one:
+            async with self._lock:
                 await _within(self._database.appending(), work)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[tuple[Transaction, State]]:
-        """Begin the only transaction that writes, with the state that it begins with.
+        """Begin the only transaction that writes, and yield it with the state before it.
 
         Raises StoreUnavailable, StoreRefused.
         """
-        async with self._one, self._database.writing() as transaction:
+        async with self._lock, self._database.writing() as transaction:
             # These rows were committed, so they stay valid if this transaction is rolled back.
             self.state = await self._read(transaction)
             yield transaction, self.state
 
-    async def _find(self, transaction: Transaction) -> bool:
+    async def _find_store(self, transaction: Transaction) -> bool:
         """Return True if there is a store that this ring may use, False if there is none. Raises StoreRefused."""
         if not await find_tables(transaction):
             return False
-        found = await transaction.fetch("SELECT id FROM sidekey_store")
-        if not found:
+        ids = await transaction.fetch("SELECT id FROM sidekey_store")
+        if not ids:
             # No row verifies without the ID.
             raise StoreRefused("the store has lost its ID: restore a backup that has all tables")
-        self._seals = RowAuthenticator(self._ring, as_text(found[0][0]))
-        await check_keys(transaction, self._seals)
+        self._authenticator = RowAuthenticator(self._ring, as_text(ids[0][0]))
+        await check_keys(transaction, self._authenticator)
         return True
 
-    async def _make(self, transaction: Transaction) -> None:
+    async def _create(self, transaction: Transaction) -> None:
         await create_tables(transaction)
-        self._seals = RowAuthenticator(self._ring, secrets.token_hex(16))
-        await transaction.execute("INSERT INTO sidekey_store (id) VALUES ($1)", self._seals.store)
-        await self.note_key(transaction)
+        self._authenticator = RowAuthenticator(self._ring, secrets.token_hex(16))
+        await transaction.execute("INSERT INTO sidekey_store (id) VALUES ($1)", self._authenticator.store)
+        await self.record_key(transaction)
 
-    async def note_key(self, transaction: Transaction) -> None:
-        """Note that the store is written with the first key."""
+    async def record_key(self, transaction: Transaction) -> None:
+        """Record that the store is written with the first key."""
         first = self._ring.first
         await transaction.execute(
             'INSERT INTO sidekey_keys ("key", proof) VALUES ($1, $2) ON CONFLICT ("key") DO NOTHING',
             first,
-            self.seals.key_check(first),
+            self.authenticator.key_proof(first),
         )
 
-    async def _read(self, transaction: Transaction, *, whole: bool = False) -> State:
+    async def _read(self, transaction: Transaction, *, verify_all: bool = False) -> State:
         """Return the state as this transaction sees it. Raises StoreRefused."""
         known = self.state
         mark = await _read_mark(transaction)
-        whole |= known.mark is None or self._connections != self._database.connections
-        if mark == known.mark and not whole:
+        verify_all |= known.mark is None or self._connections != self._database.connections
+        if mark == known.mark and not verify_all:
             return known
-        found: dict[Name, VerifiedRow] = {}
-        rows: Mapping[Name, VerifiedRow] = found
-        if not whole:
-            found = self._verified(await transaction.fetch(f"{_ROWS} WHERE revision > $1", known.revision))
-            rows = {**known.rows, **found}
+        changed: dict[Name, VerifiedRow] = {}
+        rows: Mapping[Name, VerifiedRow] = changed
+        if not verify_all:
+            changed = self._verified(await transaction.fetch(f"{_ROWS} WHERE revision > $1", known.revision))
+            rows = {**known.rows, **changed}
             # If the mark differs, something other than Sidekey restored or removed rows.
-            whole = StateMark.of(rows.values()) != mark
-        if whole:
-            rows = found = self._verified(await transaction.fetch(_ROWS))
-        if not all(each.verified for each in found.values()):
-            # This process may lack a key that others write with.
-            await check_keys(transaction, self.seals)
+            verify_all = StateMark.of(rows.values()) != mark
+        if verify_all:
+            rows = changed = self._verified(await transaction.fetch(_ROWS))
+        if not all(row.verified for row in changed.values()):
+            # This process may lack a key that other processes write with.
+            await check_keys(transaction, self.authenticator)
         self._connections = self._database.connections
         return known if mark == known.mark and rows == known.rows else known.following(mark, rows)
 
-    def _verified(self, found: Iterable[tuple[Any, ...]]) -> dict[Name, VerifiedRow]:
+    def _verified(self, selected: Iterable[tuple[Any, ...]]) -> dict[Name, VerifiedRow]:
         rows: dict[Name, VerifiedRow] = {}
-        for number, (*columns, body) in enumerate(found, 1):
-            held = self.seals.held(RowHeader.read(columns), as_text(body))
-            known = self.state.rows.get(held.line.name)
+        for number, (*columns, body) in enumerate(selected, 1):
+            row = self.authenticator.verify(RowHeader.read(columns), as_text(body))
+            known = self.state.rows.get(row.header.name)
             # An unchanged row stays the same object, so that nothing is built again.
-            rows[held.line.name] = held if known is None or known != held else known
-            if number % _BREATH == 0:
+            rows[row.header.name] = row if known is None or known != row else known
+            if number % _ROWS_BETWEEN_PAUSES == 0:
                 time.sleep(_PAUSE)
         return rows
 
@@ -235,38 +235,38 @@ class RowRepository:
         """Write changes, and return all rows with them. Raises Changed, Exists, StoreUnavailable."""
         rows = dict(before.rows)
         revision = before.revision + 1
-        # An import brings thousands: they are inserted together, before any change of a present row.
+        # An import has thousands of new rows: insert them together.
         new: list[tuple[RowHeader, str]] = []
         for change in changes:
             record = change.record
             name = record.kind, record.id
             present = rows.get(name)
             exists = present is not None and not present.deleted
-            version = 0 if present is None else present.line.version
+            version = 0 if present is None else present.header.version
             if isinstance(change, Put) and change.expected is None:
                 if exists:
                     raise Exists(f"{record.id} exists already")
-            elif present is None or not exists or present.line.row != record.row or version != change.expected:
+            elif present is None or not exists or present.header.row != record.row or version != change.expected:
                 raise Changed(
                     f"{record.id} has changed: its version is {version}" if exists else f"{record.id} is gone"
                 )
-            written = record.at(version + 1)
-            body = written.body() if isinstance(change, Put) else TOMBSTONE
-            line = self.seals.line(name, record.row, version + 1, revision, body)
+            new_record = record.at(version + 1)
+            body = new_record.body() if isinstance(change, Put) else TOMBSTONE
+            header = self.authenticator.sign(name, record.row, version + 1, revision, body)
             if present is None:
-                new.append((line, body))
+                new.append((header, body))
             else:
                 new = await _insert(transaction, new)
-                await put_row(transaction, line, body, version)
+                await put_row(transaction, header, body, version)
             if not isinstance(change, Put):
                 await _forget(transaction, record.row)
-            rows[name] = VerifiedRow(line, written if isinstance(change, Put) else None)
+            rows[name] = VerifiedRow(header, new_record if isinstance(change, Put) else None)
         await _insert(transaction, new)
         return rows
 
 
 async def _within(begin: AbstractAsyncContextManager[Transaction], work: Callable[[Transaction], Awaitable[T]]) -> T:
-    """Do work in a transaction. Raises CommitUncertain if only its end failed."""
+    """Do work in a transaction. Raises CommitUncertain if only the commit failed."""
     done = False
     try:
         async with begin as transaction:
@@ -279,12 +279,12 @@ async def _within(begin: AbstractAsyncContextManager[Transaction], work: Callabl
     return result
 
 
-async def check_keys(transaction: Transaction, seals: RowAuthenticator) -> None:
+async def check_keys(transaction: Transaction, authenticator: RowAuthenticator) -> None:
     """Raise StoreRefused for a ring in which a key of the store is missing or differs."""
     for key, proof in await transaction.fetch('SELECT "key", proof FROM sidekey_keys ORDER BY "key"'):
-        if key not in seals.ring:
-            raise StoreRefused(f"store.keys: key {shown(as_text(key))} is missing: the store is written with it")
-        if seals.key_check(key) != proof:
+        if key not in authenticator.ring:
+            raise StoreRefused(f"store.keys: key {printable(as_text(key))} is missing: the store is written with it")
+        if authenticator.key_proof(key) != proof:
             raise StoreRefused(f"store.keys: key {key} is not the key that the store is written with")
 
 
@@ -294,34 +294,34 @@ async def _read_mark(transaction: Transaction) -> StateMark:
 
 
 async def _insert(transaction: Transaction, rows: Sequence[tuple[RowHeader, str]]) -> list[tuple[RowHeader, str]]:
-    """Write new rows, and return the empty list of those that are left."""
+    """Insert new rows, and return an empty list for the next ones."""
     if rows:
         await transaction.execute_many(
             'INSERT INTO sidekey_rows (kind, row_id, id, version, "key", mac, revision, body) '
             "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            [(*line, body) for line, body in rows],
+            [(*header, body) for header, body in rows],
         )
     return []
 
 
-async def put_row(transaction: Transaction, line: RowHeader, body: str, version: int) -> None:
+async def put_row(transaction: Transaction, header: RowHeader, body: str, version: int) -> None:
     """Replace the row of the same kind and ID, which has this version. Raises StoreUnavailable."""
     changed = await transaction.execute(
         'UPDATE sidekey_rows SET row_id = $1, version = $2, "key" = $3, mac = $4, revision = $5, body = $6 '
         "WHERE kind = $7 AND id = $8 AND version = $9",
-        line.row,
-        line.version,
-        line.key,
-        line.mac,
-        line.revision,
+        header.row,
+        header.version,
+        header.key,
+        header.mac,
+        header.revision,
         body,
-        line.kind,
-        line.id,
+        header.kind,
+        header.id,
         version,
     )
     if not changed:
         # No other Sidekey can write during this transaction.
-        raise StoreUnavailable(f"{line.kind} {line.id} was changed by other means than Sidekey's: try again")
+        raise StoreUnavailable(f"{header.kind} {header.id} was changed by other means than Sidekey's: try again")
 
 
 async def _forget(transaction: Transaction, row: str) -> None:

@@ -1,11 +1,11 @@
-"""Seals values: AES-256-GCM, with a key for each value, bound to the place that the value was entered for.
+"""Seal values with AES-256-GCM, with a key for each value, bound to the place that the value was entered for.
 
-What a sealed value looks like: `1:KEY:DATA`, where KEY is the ID of the key of the ring and DATA is base64url without
+A sealed value has the form `1:KEY:DATA`, where KEY is the ID of the key of the ring and DATA is base64url without
 padding of 16 bytes of salt, 12 of nonce, the ciphertext and its tag. The key of the value is HKDF-SHA-256(key of the
 ring, salt, "sidekey value v1").
 
-Its associated data name the value, its place and its destination; tests pin their bytes. Whoever opens it must know all
-of them: a value with another row, ID, place or destination does not open (NIST SP 800-38D 5.2.2).
+The associated data name the value, its place and its destination. Tests pin their bytes. A value does not open for
+another row, ID, place or destination (NIST SP 800-38D 5.2.2).
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ class KeyRing(SecretHolder):
 
     def derive(self, key: str, salt: bytes, info: bytes) -> bytes:
         """Derive 32 bytes from the key of this ID for one purpose (`info`). Raises KeyMissing."""
-        found = self._keys.get(key)
-        if found is None:
+        secret = self._keys.get(key)
+        if secret is None:
             raise KeyMissing(key)
-        return HKDF(SHA256(), KEY_BYTES, salt, info).derive(found)
+        return HKDF(SHA256(), KEY_BYTES, salt, info).derive(secret)
 
 
 VERSION: Final = 1
-"""Of the associated data and of what a sealed value looks like."""
+"""Version of the associated data and of the form of a sealed value."""
 
 _INFO: Final = b"sidekey value v1"
 _SALT: Final = 16
@@ -80,10 +80,10 @@ _TAG: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What a value is bound to.
+    """The associated data of a value.
 
-    `store` is the ID of the store, `row` the lasting ID of the row, `id` the name of what the row is about, `secret`
-    the ID of the value in it, `to` the destination. `place` is where an integration has the value; a lease has none.
+    `store` is the ID of the store, `row` the permanent ID of the row, `id` its name, `secret` the ID of the value in
+    the row, `to` the destination, and `place` the place in an integration. A lease has no place.
     """
 
     store: str
@@ -95,9 +95,9 @@ class Binding:
 
 
 class Purpose(NamedTuple):
-    """What the secrets of an integration may be used for: the place of each, by its ID, and the destinations.
+    """Purpose of an integration's secrets: each secret's place, by ID, and the allowed destinations.
 
-    New secrets are sealed for the first destination. Secrets that were sealed for another of them open as well.
+    New secrets are sealed for the first destination. Secrets open if they were sealed for any of the destinations.
     """
 
     places: Mapping[str, Mapping[str, Json]]
@@ -110,7 +110,7 @@ class Purpose(NamedTuple):
 
 
 class NotOpened(Exception):
-    """A sealed value was not opened. `missing` is the ID of the key that the ring lacks, where that is why."""
+    """A sealed value does not open. `missing` is the ID of the key that the ring lacks, if that is the reason."""
 
     def __init__(self, reason: str, missing: str | None = None) -> None:
         super().__init__(reason)
@@ -118,7 +118,7 @@ class NotOpened(Exception):
 
 
 def associated_data(binding: Binding, key: str) -> bytes:
-    """What is authenticated with a value that the key of this ID seals."""
+    """Build the AEAD associated data of a value that this key seals."""
     return canonical(
         {
             "id": binding.id,
@@ -134,15 +134,15 @@ def associated_data(binding: Binding, key: str) -> bytes:
 
 
 def seal(ring: KeyRing, text: str, binding: Binding) -> str:
-    """Seal a text with the first key. Raises ValueError for what UTF-8 cannot hold."""
+    """Seal a text with the first key. Raises ValueError for a lone surrogate, which UTF-8 cannot encode."""
     salt, nonce = os.urandom(_SALT), os.urandom(_NONCE)
     cipher = AESGCM(ring.derive(ring.first, salt, _INFO))
     ciphertext = cipher.encrypt(nonce, text.encode(), associated_data(binding, ring.first))
-    return f"{VERSION}:{ring.first}:{_spelled(salt + nonce + ciphertext)}"
+    return f"{VERSION}:{ring.first}:{_encode(salt + nonce + ciphertext)}"
 
 
 def open_sealed(ring: KeyRing, sealed: str, binding: Binding) -> str:
-    """The text that was sealed with the same binding. Raises NotOpened."""
+    """Open a value that was sealed with the same binding. Raises NotOpened."""
     key, data = _parse(sealed)
     salt, nonce, ciphertext = data[:_SALT], data[_SALT : _SALT + _NONCE], data[_SALT + _NONCE :]
     try:
@@ -155,8 +155,8 @@ def open_sealed(ring: KeyRing, sealed: str, binding: Binding) -> str:
         raise NotOpened(reason) from None
 
 
-def needs(sealed: str) -> str:
-    """The ID of the key that a sealed value names. Raises NotOpened where it is none."""
+def key_id(sealed: str) -> str:
+    """Return the ID of the key of a sealed value. Raises NotOpened if the value is malformed."""
     return _parse(sealed)[0]
 
 
@@ -167,11 +167,11 @@ def _parse(sealed: str) -> tuple[str, bytes]:
         data = urlsafe_b64decode(f"{text}{'=' * (-len(text) % 4)}".encode("ascii"))
     except ValueError:
         data = b""
-    # Only one spelling: Python ignores characters that are no base64, and bits behind the last byte.
-    if version != str(VERSION) or len(data) < _SALT + _NONCE + _TAG or _spelled(data) != text:
+    # Accept only the canonical encoding. Python ignores characters outside base64, and bits after the last byte.
+    if version != str(VERSION) or len(data) < _SALT + _NONCE + _TAG or _encode(data) != text:
         raise NotOpened("it is not a sealed value of this version of Sidekey")
     return key, data
 
 
-def _spelled(data: bytes) -> str:
+def _encode(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()

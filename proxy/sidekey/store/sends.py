@@ -1,4 +1,4 @@
-"""Sends of presets by people: one row for each key of an identity, by which limits are enforced across processes.
+"""Sends of presets by people, one row for each key of an identity. The rows enforce limits across processes.
 
 A row holds no value that was sent: no parameter, no body and no filled path. Times are milliseconds by the database's
 clock.
@@ -46,10 +46,10 @@ PAGE: Final = 50
 """Maximum number of sends in a page."""
 
 _MAX_READ: Final = 5_000
-"""Maximum number of rows that a page reads, and that upkeep changes in one transaction."""
+"""Maximum number of rows that a page reads, and that maintenance changes in one transaction."""
 
 _ABANDONED: Final = 90_000
-"""Milliseconds after which the process of a send that is still under way must have died."""
+"""Milliseconds after which the process of an unfinished send must have died."""
 
 _ROW_DIGITS: Final = 4
 """Digits of the number of a row."""
@@ -118,10 +118,10 @@ class Send:
     @property
     def row(self) -> int:
         """The number of the row in the CSV file of the batch."""
-        return row_in(self.key)
+        return row_number(self.key)
 
 
-def row_in(key: str) -> int:
+def row_number(key: str) -> int:
     """Return the number of the row with which the key of a batch ends, or 0."""
     number = key.rpartition("-")[2]
     return int(number) if number.isdecimal() and len(number) <= _ROW_DIGITS else 0
@@ -145,21 +145,21 @@ class Existing(NamedTuple):
 
 
 class Reserved(NamedTuple):
-    """A send that may be sent: its row, and its audit entry with its number. Rows of a batch have none."""
+    """A send that may be sent now: its row, and its numbered audit entry, which sends of a batch do not have."""
 
     send: Send
     audited: tuple[int, AuditEntry] | None
 
 
 class Limited(NamedTuple):
-    """A send that is over a limit, and the seconds until there is room."""
+    """The limit that refuses a send, and the seconds after which to try again."""
 
     limit: Literal["per_minute", "per_day"]
     retry_after: int
 
 
 class OtherBatch(NamedTuple):
-    """A send whose batch is of another person, preset or file, began after this row, or began a day ago."""
+    """The batch of a send belongs to another person, preset or file, began after this row, or began a day ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +171,14 @@ class SendPage:
 
 
 async def find(
-    transaction: Transaction, seals: RowAuthenticator, identity: str, key: str, content: str
+    transaction: Transaction, authenticator: RowAuthenticator, identity: str, key: str, content: str
 ) -> Existing | None:
     """Return the send of an identity that has this key, if any."""
     send = await get(transaction, identity, key)
     if send is None:
         return None
     name, _, mac = send.fingerprint.partition(":")
-    return Existing(send, bool(mac) and seals.bears(name, _INFO, content, mac))
+    return Existing(send, bool(mac) and authenticator.is_mac(name, _INFO, content, mac))
 
 
 async def get(transaction: Transaction, identity: str, key: str) -> Send | None:
@@ -188,21 +188,21 @@ async def get(transaction: Transaction, identity: str, key: str) -> Send | None:
 
 
 async def reserve(
-    transaction: Transaction, seals: RowAuthenticator, new: NewSend, entry: AuditEntry
+    transaction: Transaction, authenticator: RowAuthenticator, new: NewSend, entry: AuditEntry
 ) -> Reserved | Existing | Limited | OtherBatch:
     """Write the row of a send, unless its key is in use or a limit is reached. The first of a batch is audited.
 
     The transaction is the only one that writes, so that limits hold across processes.
     """
-    existing = await find(transaction, seals, new.identity, new.key, new.content)
+    existing = await find(transaction, authenticator, new.identity, new.key, new.content)
     if existing is not None:
         return existing
-    name, now = seals.ring.first, await _now(transaction)
-    begins = True
+    name, now = authenticator.ring.first, await _now(transaction)
+    is_first = True
     if new.batch:
-        found = await transaction.fetch(f"{_SELECT} WHERE batch = $1 AND batch <> '' ORDER BY seq LIMIT 1", new.batch)
-        begins = not found
-        if found and not _continues(_read(found[0], now), new, now):
+        rows = await transaction.fetch(f"{_SELECT} WHERE batch = $1 AND batch <> '' ORDER BY seq LIMIT 1", new.batch)
+        is_first = not rows
+        if rows and not _continues(_read(rows[0], now), new, now):
             return OtherBatch()
     inserted = await transaction.execute(
         _RESERVE,
@@ -212,7 +212,7 @@ async def reserve(
         new.who,
         new.label,
         now,
-        f"{name}:{seals.mac(name, _INFO, new.content)}",
+        f"{name}:{authenticator.mac(name, _INFO, new.content)}",
         new.batch,
         new.batch_rows,
         new.integration,
@@ -227,14 +227,14 @@ async def reserve(
         return await _limited(transaction, new, now)
     send = await get(transaction, new.identity, new.key)
     assert send is not None  # noqa: S101  for mypy: it was just inserted
-    audited = (await audit.add(transaction, entry), entry) if begins else None
+    audited = (await audit.add(transaction, entry), entry) if is_first else None
     return Reserved(send, None if new.batch else audited)
 
 
 def _continues(first: Send, new: NewSend, now: int) -> bool:
     """Return True if a send belongs to the batch that began with `first`, whose audit entry then covers it."""
     same = (first.identity, first.preset, first.batch_rows) == (new.identity, new.preset, new.batch_rows)
-    return same and first.row <= row_in(new.key) and now - first.at < _DAY
+    return same and first.row <= row_number(new.key) and now - first.at < _DAY
 
 
 _RESERVE: Final = """
@@ -287,28 +287,28 @@ async def record(
 async def page(
     transaction: Transaction, *, identity: str = "", preset: str = "", who: str = "", before: int | None = None
 ) -> SendPage:
-    """Return the sends of an identity, to a preset or by the person of a name, as far as these are given.
+    """Return the sends that match all of identity, preset and name of the person. An empty value matches every send.
 
-    A page reads a bounded number of rows, so that it may be empty although there is a next one.
+    A page reads a bounded number of rows, so it may be empty and still have a next page.
     """
     key, value = ("identity", identity) if identity else ("preset", preset)
     values: list[str | int | None] = [(1 << 62) if before is None else before, *([value] if value else [])]
-    narrowed = f"{_SELECT} WHERE seq < $1 {f'AND {key} = $2' if value else ''}"
-    recent = f"{narrowed} ORDER BY seq DESC LIMIT {_MAX_READ}"
+    selected = f"{_SELECT} WHERE seq < $1 {f'AND {key} = $2' if value else ''}"
+    recent = f"{selected} ORDER BY seq DESC LIMIT {_MAX_READ}"
     bounds = f"SELECT count(*), min(seq) FROM ({recent}) AS recent"  # noqa: S608  of constants
     ((count, last),) = await transaction.fetch(bounds, *values)
-    wanted = ""
+    conditions = ""
     for column, text in (("preset", preset), ("who", who)):
         if text:
             values.append(text)
-            wanted += f"{column} = ${len(values)} AND "
+            conditions += f"{column} = ${len(values)} AND "
     # A batch is shown by its newest row.
     newest = "SELECT max(newest.seq) FROM sidekey_sends AS newest WHERE newest.batch = recent.batch AND batch <> ''"
-    shown = f"{wanted}(batch = '' OR seq = ({newest})) ORDER BY seq DESC LIMIT {PAGE + 1}"
-    found = await transaction.fetch(f"SELECT * FROM ({recent}) AS recent WHERE {shown}", *values)  # noqa: S608  as above
+    shown = f"{conditions}(batch = '' OR seq = ({newest})) ORDER BY seq DESC LIMIT {PAGE + 1}"
+    rows = await transaction.fetch(f"SELECT * FROM ({recent}) AS recent WHERE {shown}", *values)  # noqa: S608  as above
     now = await _now(transaction)
-    sends = tuple(_read(row, now) for row in found[:PAGE])
-    if len(found) > PAGE:
+    sends = tuple(_read(row, now) for row in rows[:PAGE])
+    if len(rows) > PAGE:
         return SendPage(sends, sends[-1].seq)
     return SendPage(sends, as_number(last) if count == _MAX_READ else None)
 
@@ -320,8 +320,8 @@ async def batch(transaction: Transaction, batch: str) -> tuple[Send, ...]:
     return tuple(_read(row, now) for row in rows)
 
 
-async def drop(transaction: Transaction, history: float) -> bool:
-    """Delete some of the sends that are older than so many seconds, and forget the content of those of yesterday.
+async def delete_old(transaction: Transaction, history: float) -> bool:
+    """Delete some of the sends older than `history` seconds, and the fingerprints of sends older than a day.
 
     Return True if more may be left.
     """
@@ -345,9 +345,9 @@ async def _now(transaction: Transaction) -> int:
 
 
 def _read(row: tuple[Any, ...], now: int) -> Send:
-    names = (each.name for each in fields(Send))
+    names = (column.name for column in fields(Send))
     columns: dict[str, Any] = {
-        name: as_number(each) if name in _NUMBERS else as_text(each) for name, each in zip(names, row, strict=True)
+        name: as_number(value) if name in _NUMBERS else as_text(value) for name, value in zip(names, row, strict=True)
     }
     send = Send(**columns)
     abandoned = send.outcome == SENDING and now - send.at > _ABANDONED

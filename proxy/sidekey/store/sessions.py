@@ -1,7 +1,7 @@
 """Sessions of the console. Each belongs to the operator's token, or the person of the company, that logged in.
 
-A session has an HMAC, so write access to the database is not enough to make one. A restored session ends when it would
-have ended, and at the latest when the operator's token becomes invalid or the rules of the company log-in change.
+A session has an HMAC, so write access to the database is not enough to make one. A restored session keeps its end,
+and ends earlier if the operator's token becomes invalid or the rules of the company log-in change.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PAGE: Final = 50
 """Maximum number of sessions in a page."""
 
 SHOWN: Final = 32
-"""Hexadecimal digits of a session's ID that people see: half of them."""
+"""Hexadecimal digits of a session's ID that the console shows: half of the ID."""
 
 _SELECT: Final = 'SELECT id, token_sha256, begun_at, auth_at, ends_at, grant_text, "key", mac FROM sidekey_sessions'
 
@@ -48,8 +48,8 @@ class Session:
     """One session. `id` is the SHA-256 of the cookie's random part, `token_sha256` that of the operator's token.
 
     Both are in hexadecimal. For a company log-in, `token_sha256` is an HMAC of the identity. `auth_at` is when the
-    operator last proved who they are. Times are in seconds since the epoch. `grant_text` is what the claims of a
-    company log-in gave, and empty if the operator's token decides what the session may do.
+    operator last proved who they are. Times are in seconds since the epoch. `grant_text` has the role and
+    presets from the claims of a company log-in, and is empty if the operator's token decides.
     """
 
     id: str = field(repr=False)
@@ -85,45 +85,47 @@ class NewCookie(NamedTuple):
     session: str
 
 
-def new_cookie(seals: RowAuthenticator) -> NewCookie:
-    """Make a cookie. Its HMAC keeps random cookies away from the database."""
-    random, key = secrets.token_urlsafe(32), seals.ring.first
-    return NewCookie(f"{random}.{key}.{seals.mac(key, _COOKIE_INFO, random)[:_TAG]}", digest_of(random))
+def new_cookie(authenticator: RowAuthenticator) -> NewCookie:
+    """Generate a cookie. Its HMAC keeps random cookies away from the database."""
+    random, key = secrets.token_urlsafe(32), authenticator.ring.first
+    return NewCookie(f"{random}.{key}.{authenticator.mac(key, _COOKIE_INFO, random)[:_TAG]}", digest_of(random))
 
 
-def id_in(seals: RowAuthenticator, cookie: str) -> str | None:
+def session_id(authenticator: RowAuthenticator, cookie: str) -> str | None:
     """Return the ID of a cookie's session, or None if Sidekey did not make the cookie or lacks its key."""
-    found = _COOKIE.fullmatch(cookie)
-    if found is None:
+    match = _COOKIE.fullmatch(cookie)
+    if match is None:
         return None
-    random, key, tag = found.groups()
-    if key not in seals.ring or not hmac.compare_digest(seals.mac(key, _COOKIE_INFO, random)[:_TAG], tag):
+    random, key, tag = match.groups()
+    if key not in authenticator.ring or not hmac.compare_digest(
+        authenticator.mac(key, _COOKIE_INFO, random)[:_TAG], tag
+    ):
         return None
     return digest_of(random)
 
 
-def digest_of_identity(seals: RowAuthenticator, identity: str) -> str:
-    """Return what a session has in place of the SHA-256 of a token."""
-    return seals.mac(seals.ring.first, _IDENTITY_INFO, identity)
+def identity_digest(authenticator: RowAuthenticator, identity: str) -> str:
+    """Return the HMAC of an identity, which replaces the SHA-256 of a token in its sessions."""
+    return authenticator.mac(authenticator.ring.first, _IDENTITY_INFO, identity)
 
 
-async def begin(transaction: Transaction, seals: RowAuthenticator, session: Session) -> None:
+async def begin(transaction: Transaction, authenticator: RowAuthenticator, session: Session) -> None:
     """Store a session. Delete sessions that have ended, and the oldest of its token if there are too many."""
     await transaction.execute("DELETE FROM sidekey_sessions WHERE ends_at <= $1", int(await transaction.now()))
     older = await transaction.fetch(
         "SELECT id FROM sidekey_sessions WHERE token_sha256 = $1 ORDER BY begun_at DESC, ends_at DESC",
         session.token_sha256,
     )
-    for (found,) in older[MAX_SESSIONS - 1 :]:
-        await end(transaction, as_text(found))
-    await _put(transaction, seals, session)
+    for (oldest,) in older[MAX_SESSIONS - 1 :]:
+        await end(transaction, as_text(oldest))
+    await _put(transaction, authenticator, session)
 
 
-async def find(transaction: Transaction, seals: RowAuthenticator, session: str) -> Session | None:
+async def find(transaction: Transaction, authenticator: RowAuthenticator, session: str) -> Session | None:
     """Return the session with this ID, or None if it does not exist, has ended, or was altered."""
     rows = await transaction.fetch(f"{_SELECT} WHERE id = $1", session)
-    found = _intact(seals, rows[0]) if rows else None
-    return None if found is None or found.ends_at <= await transaction.now() else found
+    intact = _intact(authenticator, rows[0]) if rows else None
+    return None if intact is None or intact.ends_at <= await transaction.now() else intact
 
 
 async def end(transaction: Transaction, session: str) -> None:
@@ -131,7 +133,7 @@ async def end(transaction: Transaction, session: str) -> None:
     await transaction.execute("DELETE FROM sidekey_sessions WHERE id = $1", session)
 
 
-async def page(transaction: Transaction, seals: RowAuthenticator, before: Position) -> SessionPage:
+async def page(transaction: Transaction, authenticator: RowAuthenticator, before: Position) -> SessionPage:
     """Return the sessions that began before this time and ID, without those that were altered."""
     rows = await transaction.fetch(
         f"{_SELECT} WHERE (begun_at < $1 OR begun_at = $1 AND id < $2) AND ends_at > $3 "
@@ -140,43 +142,43 @@ async def page(transaction: Transaction, seals: RowAuthenticator, before: Positi
         int(await transaction.now()),
         PAGE + 1,
     )
-    sessions = tuple(found for row in rows[:PAGE] if (found := _intact(seals, row)) is not None)
+    sessions = tuple(session for row in rows[:PAGE] if (session := _intact(authenticator, row)) is not None)
     last = rows[PAGE - 1] if len(rows) > PAGE else None
     return SessionPage(sessions, None if last is None else (as_number(last[2]), as_text(last[0])))
 
 
-async def find_shown(transaction: Transaction, seals: RowAuthenticator, shown: str) -> Session | None:
-    """Return the session whose ID begins with this, or None if it does not exist, has ended, or was altered."""
-    rows = await transaction.fetch("SELECT id FROM sidekey_sessions WHERE id >= $1 ORDER BY id LIMIT 1", shown)
-    found = as_text(rows[0][0]) if rows else ""
-    return await find(transaction, seals, found) if found.startswith(shown) else None
+async def find_by_prefix(transaction: Transaction, authenticator: RowAuthenticator, prefix: str) -> Session | None:
+    """Return the session whose ID begins with a prefix, or None if it does not exist, has ended, or was altered."""
+    rows = await transaction.fetch("SELECT id FROM sidekey_sessions WHERE id >= $1 ORDER BY id LIMIT 1", prefix)
+    name = as_text(rows[0][0]) if rows else ""
+    return await find(transaction, authenticator, name) if name.startswith(prefix) else None
 
 
-async def sign_again(transaction: Transaction, seals: RowAuthenticator) -> None:
-    """Make all MACs with the first key, and delete altered sessions."""
+async def renew_macs(transaction: Transaction, authenticator: RowAuthenticator) -> None:
+    """Renew all MACs with the first key, and delete altered sessions."""
     for row in await transaction.fetch(_SELECT):
-        found = _intact(seals, row)
-        if found is None:
+        session = _intact(authenticator, row)
+        if session is None:
             await end(transaction, as_text(row[0]))
-        elif row[6] != seals.ring.first:
-            await _put(transaction, seals, found)
+        elif row[6] != authenticator.ring.first:
+            await _put(transaction, authenticator, session)
 
 
-async def _put(transaction: Transaction, seals: RowAuthenticator, session: Session) -> None:
-    first = seals.ring.first
+async def _put(transaction: Transaction, authenticator: RowAuthenticator, session: Session) -> None:
+    first = authenticator.ring.first
     await transaction.execute(
         "INSERT INTO sidekey_sessions VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
         'ON CONFLICT (id) DO UPDATE SET "key" = excluded."key", mac = excluded.mac',
         *astuple(session),
         first,
-        seals.mac(first, _INFO, session.text(first)),
+        authenticator.mac(first, _INFO, session.text(first)),
     )
 
 
-def _intact(seals: RowAuthenticator, row: tuple[Any, ...]) -> Session | None:
+def _intact(authenticator: RowAuthenticator, row: tuple[Any, ...]) -> Session | None:
     """Return the session of a row, or None if its MAC is not valid."""
     name, token, begun_at, auth_at, ends_at, grant, key, mac = row
-    found = Session(
+    session = Session(
         as_text(name), as_text(token), as_number(begun_at), as_number(auth_at), as_number(ends_at), as_text(grant)
     )
-    return found if seals.bears(as_text(key), _INFO, found.text(as_text(key)), as_text(mac)) else None
+    return session if authenticator.is_mac(as_text(key), _INFO, session.text(as_text(key)), as_text(mac)) else None

@@ -1,4 +1,4 @@
-"""SQLite, in the store's own thread, which each call blocks.
+"""SQLite, in the store's own thread, which every call blocks.
 
 With WAL and `synchronous=FULL`, a commit is on the disk before it returns. `secure_delete` overwrites deleted content.
 Only the file's owner may read it. SQLite gives its -wal and -shm files the same mode.
@@ -33,7 +33,7 @@ _REASONS: Final = {
     sqlite3.SQLITE_PERM: "cannot be opened: permission denied",
     sqlite3.SQLITE_IOERR: "cannot be read or written",
 }
-_PASSING: Final = frozenset(
+_TEMPORARY_RESULTS: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
@@ -45,12 +45,12 @@ _PASSING: Final = frozenset(
 )
 """Results that may differ at the next attempt. After any other result an operator must act."""
 
-_PASSING_ERRNOS: Final = frozenset(
+_TEMPORARY_ERRNOS: Final = frozenset(
     {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR}
 )
 """Errors of the file system that may be gone at the next attempt."""
 
-_BESIDE: Final = ("-wal", "-shm")
+_COMPANION_SUFFIXES: Final = ("-wal", "-shm")
 """Suffixes of the files that SQLite keeps beside the database."""
 
 E = TypeVar("E", bound=StoreError)
@@ -71,18 +71,18 @@ class SqliteDatabase(Database):
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
-        """A transaction that reads."""
+        """Begin a transaction that reads."""
         async with self._transaction("BEGIN") as transaction:
             yield transaction
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Transaction]:
-        """The transaction that writes."""
+        """Begin the transaction that writes."""
         async with self._transaction("BEGIN IMMEDIATE") as transaction:
             yield transaction
 
     def appending(self) -> AbstractAsyncContextManager[Transaction]:
-        """The transaction that writes: SQLite has only one."""
+        """Begin the transaction that writes, because SQLite has only one."""
         return self.writing()
 
     async def wait(self, seconds: float) -> None:
@@ -92,8 +92,8 @@ class SqliteDatabase(Database):
     async def damaged(self) -> str:
         """Run SQLite's integrity check, and return its first error."""
         with self._mapped():
-            found = self._current().execute("PRAGMA integrity_check(1)").fetchone()[0]
-        return "" if found == "ok" else f"{self._path} is damaged: restore it from a backup"
+            result = self._current().execute("PRAGMA integrity_check(1)").fetchone()[0]
+        return "" if result == "ok" else f"{self._path} is damaged: restore it from a backup"
 
     async def close(self) -> None:
         """Close the file."""
@@ -115,7 +115,7 @@ class SqliteDatabase(Database):
         self._file = _identity(self._path.stat())
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
-        # Others may have written bytes that are not UTF-8: such a row is altered, and must not raise here.
+        # Other programs may write bytes that are not UTF-8. Such a row is altered, and must not raise here.
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         connection.execute("PRAGMA trusted_schema=OFF")
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
@@ -136,22 +136,22 @@ class SqliteDatabase(Database):
         except OSError as error:
             raise self._unavailable("cannot be opened", error) from None
         try:
-            self._take(self._path, os.fstat(descriptor), descriptor)
+            self._secure_file(self._path, os.fstat(descriptor), descriptor)
         finally:
             os.close(descriptor)
-        for name in _BESIDE:
+        for name in _COMPANION_SUFFIXES:
             # A killed process or a backup may have left them. Opening and closing them would drop SQLite's locks.
             path = self._path.with_name(f"{self._path.name}{name}")
             with contextlib.suppress(FileNotFoundError):
-                self._take(path, path.lstat(), path)
+                self._secure_file(path, path.lstat(), path)
 
-    def _take(self, path: Path, found: os.stat_result, file: int | Path) -> None:
+    def _secure_file(self, path: Path, status: os.stat_result, file: int | Path) -> None:
         """Refuse another user's file, and deny other users access to this one."""
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise self._error(StoreRefused, "must be a regular file", path)
-        if found.st_uid != os.geteuid():
+        if status.st_uid != os.geteuid():
             raise self._error(StoreRefused, "must belong to the user that Sidekey runs as", path)
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        if stat.S_IMODE(status.st_mode) & 0o077:
             try:
                 os.chmod(file, 0o600)  # noqa: PTH101 - a descriptor, where there is one
             except OSError as error:
@@ -209,12 +209,12 @@ class SqliteDatabase(Database):
         except sqlite3.DatabaseError as error:
             code = error.sqlite_errorcode & 0xFF
             reason = _REASONS.get(code, "refused a statement")
-            kind = StoreUnavailable if code in _PASSING else StoreUnusable
+            kind = StoreUnavailable if code in _TEMPORARY_RESULTS else StoreUnusable
             # The name is SQLite's constant, such as SQLITE_IOERR_FSYNC. Its text may repeat the values of a statement.
             raise self._error(kind, f"{reason} ({error.sqlite_errorname})") from None
 
     def _unavailable(self, what: str, error: OSError) -> StoreUnavailable:
-        kind = StoreUnavailable if error.errno in _PASSING_ERRNOS else StoreUnusable
+        kind = StoreUnavailable if error.errno in _TEMPORARY_ERRNOS else StoreUnusable
         return self._error(kind, f"{what}: {os.strerror(error.errno or 0)}")
 
     def _error(self, kind: type[E], what: str, path: Path | None = None) -> E:
@@ -241,7 +241,7 @@ class _SqliteTransaction(Transaction):
         return time.time()
 
     async def announce(self) -> None:
-        """Do nothing: other processes look for changes."""
+        """Do nothing: other processes poll for changes."""
 
 
 def _named(values: Sequence[str | int | None]) -> dict[str, str | int | None]:
@@ -249,5 +249,5 @@ def _named(values: Sequence[str | int | None]) -> dict[str, str | int | None]:
     return {str(number): value for number, value in enumerate(values, 1)}
 
 
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

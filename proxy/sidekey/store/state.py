@@ -13,9 +13,9 @@ from sidekey.store.records import RECORDS, CallerRow, IntegrationRow, PresetRow,
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a row: `expected` is the version that it must have now, None: it must not be there.
+    """Write a row that must have the version `expected` now, or must not exist (None).
 
-    The row's own `version` does not matter; its `row` must be that of the present one, or `new_row()`.
+    The `version` of the record does not matter. Its `row` must be that of the present row, or `new_row()`.
     """
 
     record: Record
@@ -24,7 +24,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete a row, which must have the version `expected` now."""
+    """Delete a row that must have the version `expected` now."""
 
     record: Record
     expected: int
@@ -39,8 +39,8 @@ Name = tuple[str, str]
 class StateMark(NamedTuple):
     """The result of one aggregate query over all rows. It changes when a row is written, restored or removed.
 
-    `revision` is the highest revision, and `total` the sum of all as text, because it may exceed 64 bits. Whoever
-    restores a row with its present revision is found by the hourly verification only.
+    `revision` is the highest revision, and `total` the sum of all as text, because it may exceed 64 bits. Only
+    the hourly verification notices a restored row that has its present revision.
     """
 
     rows: int
@@ -50,7 +50,7 @@ class StateMark(NamedTuple):
     @classmethod
     def of(cls, rows: Iterable[VerifiedRow]) -> Self:
         """Compute the mark of these rows."""
-        revisions = [each.line.revision for each in rows]
+        revisions = [row.header.revision for row in rows]
         return cls(len(revisions), max(revisions, default=0), str(sum(revisions)))
 
 
@@ -58,15 +58,15 @@ class StateMark(NamedTuple):
 class State:
     """All rows at one moment. A row that has not changed since another state is the same object in both.
 
-    `rows` are by kind and ID, with tombstones. Integrations, presets, callers and tokens are by ID. `altered` has kind
-    and ID of unverified rows: an integration or preset among them is there with `verified` False, any other is not.
+    `rows` has all rows with tombstones, by kind and ID. Records are by ID. `altered` has kind and ID of unverified
+    rows. Of those, integrations and presets have a record with `verified` False, callers and tokens have none.
 
-    `rolled_back` has the versions, seen before and now, of rows that were older than before when this process read
-    them; 0: the row is gone. It only grows.
+    `rolled_back` has the previous and the present version (0: deleted) of rows that had an older version when this
+    process read them. It only grows.
     """
 
     mark: StateMark | None = None
-    """None: nothing was read yet."""
+    """None until the store was read."""
     rows: Mapping[Name, VerifiedRow] = field(default_factory=dict, repr=False)
     integrations: Mapping[str, IntegrationRow] = field(default_factory=dict, repr=False)
     presets: Mapping[str, PresetRow] = field(default_factory=dict, repr=False)
@@ -76,20 +76,20 @@ class State:
     rolled_back: Mapping[Name, tuple[int, int]] = field(default_factory=dict)
 
     def following(self, mark: StateMark, rows: Mapping[Name, VerifiedRow]) -> State:
-        """Return the state of these rows, read after those of this one."""
-        found: dict[type[Record], dict[str, Any]] = {each: {} for each in RECORDS.values()}
-        for each in rows.values():
-            if each.record is not None:
-                found[type(each.record)][each.record.id] = each.record
+        """Return the state of these rows, which were read after this state."""
+        records: dict[type[Record], dict[str, Any]] = {kind: {} for kind in RECORDS.values()}
+        for row in rows.values():
+            if row.record is not None:
+                records[type(row.record)][row.record.id] = row.record
         return State(
             mark,
             rows,
-            integrations=MappingProxyType(found[IntegrationRow]),
-            presets=MappingProxyType(found[PresetRow]),
-            callers=MappingProxyType(found[CallerRow]),
-            tokens=MappingProxyType(found[TokenRow]),
-            altered=frozenset(name for name, each in rows.items() if not each.verified),
-            rolled_back={**self.rolled_back, **dict(_older(self.rows, rows))},
+            integrations=MappingProxyType(records[IntegrationRow]),
+            presets=MappingProxyType(records[PresetRow]),
+            callers=MappingProxyType(records[CallerRow]),
+            tokens=MappingProxyType(records[TokenRow]),
+            altered=frozenset(name for name, row in rows.items() if not row.verified),
+            rolled_back={**self.rolled_back, **dict(_rolled_back(self.rows, rows))},
         )
 
     @property
@@ -98,14 +98,14 @@ class State:
         return 0 if self.mark is None else self.mark.revision
 
 
-def _older(
-    before: Mapping[Name, VerifiedRow], now: Mapping[Name, VerifiedRow]
+def _rolled_back(
+    previous: Mapping[Name, VerifiedRow], now: Mapping[Name, VerifiedRow]
 ) -> Iterator[tuple[Name, tuple[int, int]]]:
-    """Find verified rows that are gone, or have a lower version than before."""
-    for name, seen in before.items():
+    """Yield verified rows that are gone or have a lower version now."""
+    for name, previous_row in previous.items():
         row = now.get(name)
-        if row is seen or not seen.verified:
+        if row is previous_row or not previous_row.verified:
             continue
-        version = 0 if row is None else row.line.version
-        if version < seen.line.version and (row is None or row.verified):
-            yield name, (seen.line.version, version)
+        version = 0 if row is None else row.header.version
+        if version < previous_row.header.version and (row is None or row.verified):
+            yield name, (previous_row.header.version, version)

@@ -1,4 +1,4 @@
-"""The store for the rest of the process, which calls every method on its own event loop."""
+"""The interface of the store to the rest of the process, which calls it on its own event loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import StoreDenied, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 from sidekey.store.failures import Failure
 from sidekey.store.leases import Lease, LeaseBinding, NotLeased
-from sidekey.store.maintenance import PurposeOf, Rotated, Verified
+from sidekey.store.maintenance import PurposeOf, RotationResult, VerificationResult
 from sidekey.store.repository import RowRepository
 from sidekey.store.sealing import KeyRing
 from sidekey.store.sends import Existing, Limited, NewSend, OtherBatch, Reserved, Result, Send, SendPage
@@ -30,23 +30,23 @@ from sidekey.store.usage import Failing, Hour
 
 T = TypeVar("T")
 
-LOOK_EVERY: Final = 1.0
-"""Maximum seconds between two looks for changes. The minimum is half of it: processes must not all look at once."""
+POLL_INTERVAL: Final = 1.0
+"""Maximum seconds between two polls for changes. The minimum is half of it, so that processes do not poll in step."""
 
-MAINTAIN_EVERY: Final = 3600.0
+MAINTENANCE_INTERVAL: Final = 3600.0
 """Seconds between two verifications of all rows, and between two deletions of old audit entries."""
 
-_PACE: Final = 0.02
-"""Minimum seconds between two looks: anyone who can connect to the database can announce changes at any rate."""
+_MIN_POLL_INTERVAL: Final = 0.02
+"""Minimum seconds between two polls. Any user of the database can announce changes at any rate."""
 
-_START: Final = 2.0
-"""Seconds that a start waits for the first attempt to open the store. The attempt continues after that."""
+_START_TIMEOUT: Final = 2.0
+"""Seconds that `start` waits for the first attempt to open the store. The attempt continues after that."""
 
 _MAX_PAUSE: Final = 10.0
 """Maximum seconds between two attempts to open the store."""
 
-_GRACE: Final = 2.0
-"""Seconds that the end of a process waits for the database to disconnect."""
+_CLOSE_TIMEOUT: Final = 2.0
+"""Seconds that `close` waits for the database to disconnect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class Store:
     def __init__(self, database: Database, ring: KeyRing, *, retention: float, history: float = HISTORY) -> None:
         self._database = database
         self._retention, self._history = retention, history
-        self._worker = StoreThread()
-        self._keeper = RowRepository(database, ring)
+        self._thread = StoreThread()
+        self._repository = RowRepository(database, ring)
         self._ring = ring
         self._watching: Future[None] | None = None
         opening = "store: the database does not respond yet"
@@ -98,7 +98,7 @@ class Store:
         Raises StoreUnusable and StoreRefused, which need an operator. If the database is slow, `watch` finds these too.
         """
         store = cls(database, ring, retention=retention, history=history)
-        error = await store._begin(_START, create=True)
+        error = await store._begin(_START_TIMEOUT, create=True)
         if isinstance(error, StoreUnusable | StoreRefused):
             await store.close()
             raise error
@@ -108,7 +108,7 @@ class Store:
         """Make the first attempt to open the store, and return its error, if any within so many seconds."""
         try:
             async with asyncio.timeout(seconds):
-                return await self._worker.run(self._open(create=create))
+                return await self._thread.run(self._open(create=create))
         except TimeoutError:
             # The attempt continues in the thread.
             return None
@@ -119,7 +119,7 @@ class Store:
     @property
     def id(self) -> str:
         """The random ID of the store, to which sealed values are bound."""
-        return self._keeper.seals.store
+        return self._repository.authenticator.store
 
     @property
     def ring(self) -> KeyRing:
@@ -129,12 +129,12 @@ class Store:
     @property
     def state(self) -> State:
         """The rows that were read last."""
-        return self._keeper.state
+        return self._repository.state
 
     @property
-    def made(self) -> bool:
+    def created(self) -> bool:
         """True if this process created the store."""
-        return self._keeper.made
+        return self._repository.created
 
     @property
     def health(self) -> Health:
@@ -144,43 +144,45 @@ class Store:
     def use(self, ring: KeyRing, retention: float, history: float, url: str | None = None) -> None:
         """Use another ring, other retentions, and another URL of the same database from now on."""
         self._ring, self._retention, self._history = ring, retention, history
-        self._worker.start(self._keeper.use(ring, url))
+        self._thread.start(self._repository.use(ring, url))
 
     def check(self, ring: KeyRing) -> None:
         """Raise StoreRefused for a ring that lacks a key of the store, and StoreUnavailable. Blocks."""
-        self._worker.start(self._keeper.check(ring)).result()
+        self._thread.start(self._repository.check(ring)).result()
 
     async def read(self) -> State:
         """Read the changes since the last read, and return the present state."""
-        return await self._worker.run(self._look())
+        return await self._thread.run(self._poll())
 
     async def commit(self, changes: Sequence[Change], *entries: AuditEntry) -> State:
         """Make all changes, or none, with their audit entries, and return the new state. Raises Changed, Exists."""
-        return await self._worker.run(self._commit(changes, entries))
+        return await self._thread.run(self._commit(changes, entries))
 
     async def audit(self, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
         """Write an audit entry without a change, in place of the `previous` one if any. Return its number."""
         return await self._write(lambda transaction: audit.add(transaction, entry, previous))
 
     async def audit_page(
-        self, *, before: int | None = None, row: str | None = None, wanted: AuditFilter = EVERY
+        self, *, before: int | None = None, row: str | None = None, audit_filter: AuditFilter = EVERY
     ) -> AuditPage:
-        """Return audit entries before this number (None: the newest), of one row or those that are `wanted`."""
-        return await self._query(partial(audit.page, before=before, row=row, wanted=wanted))
+        """Return audit entries before this number (None: the newest), of one row or matching the filter."""
+        return await self._query(partial(audit.page, before=before, row=row, audit_filter=audit_filter))
 
     async def lease(self, name: str, lineage: str, to: Sequence[str], seconds: int) -> Lease | NotLeased:
         """Take the lease for the renewal of a token, unless another process holds it.
 
         The renewed token may go to the first of the destinations `to`. A stored token for any of them is used.
         """
-        bounds = [LeaseBinding(lineage, each) for each in to]
+        bindings = [LeaseBinding(lineage, destination) for destination in to]
         return await self._write(
-            lambda transaction: leases.take(transaction, self._keeper.seals, name, bounds, seconds)
+            lambda transaction: leases.acquire(transaction, self._repository.authenticator, name, bindings, seconds)
         )
 
     async def intend(self, lease: Lease, seconds: int) -> None:
         """Record, before the call, that the token will be presented within so many seconds. Raises LeaseLost."""
-        await self._write(lambda transaction: leases.intend(transaction, self._keeper.seals, lease, seconds))
+        await self._write(
+            lambda transaction: leases.intend(transaction, self._repository.authenticator, lease, seconds)
+        )
 
     async def finish(self, lease: Lease, result: str, *, spent: bool) -> None:
         """Store the sealed result of a call and release the lease. Raises LeaseLost.
@@ -188,16 +190,16 @@ class Store:
         `spent` means that the result replaces the token of the lineage.
         """
         await self._write(
-            lambda transaction: leases.finish(transaction, self._keeper.seals, lease, result, spent=spent)
+            lambda transaction: leases.finish(transaction, self._repository.authenticator, lease, result, spent=spent)
         )
 
     async def release(self, lease: Lease) -> None:
         """Release the lease of a token that was certainly not presented. Raises LeaseLost."""
-        await self._write(lambda transaction: leases.release(transaction, self._keeper.seals, lease))
+        await self._write(lambda transaction: leases.release(transaction, self._repository.authenticator, lease))
 
-    async def note_use(self, row: str) -> None:
+    async def record_use(self, row: str) -> None:
         """Record that a row was used now."""
-        await self._write(partial(last_used.note, row=row))
+        await self._write(partial(last_used.record, row=row))
 
     async def last_uses(self) -> Mapping[str, int]:
         """Return the last use of each row, in seconds since the epoch."""
@@ -205,7 +207,7 @@ class Store:
 
     async def add_usage(self, hours: Sequence[Hour]) -> None:
         """Add sorted usage of this process. Not idempotent: after an uncertain commit it returns as after a commit."""
-        await self._worker.run(self._keeper.append(lambda transaction: usage.add(transaction, hours)))
+        await self._thread.run(self._repository.append(lambda transaction: usage.add(transaction, hours)))
 
     async def usage(self, kind: str, names: Sequence[str], since: int) -> tuple[list[Hour], dict[str, int]]:
         """Return the usage of integrations or presets from this hour on, and their last uses."""
@@ -220,21 +222,21 @@ class Store:
         """Return the state of each integration that was used from this hour on."""
         return await self._query(partial(usage.read_failing, since=since))
 
-    async def add_failures(self, found: Sequence[Failure]) -> None:
+    async def add_failures(self, sample: Sequence[Failure]) -> None:
         """Add failures, one a second for each integration."""
-        await self._worker.run(self._keeper.append(lambda transaction: failures.add(transaction, found)))
+        await self._thread.run(self._repository.append(lambda transaction: failures.add(transaction, sample)))
 
     async def failures(self, integration: str, before: int) -> list[Failure]:
         """Return a page of failures before this time, newest first, with one more if there are more."""
         return await self._query(partial(failures.page, integration=integration, before=before))
 
     def new_cookie(self) -> NewCookie:
-        """Make the cookie of a new session. Raises StoreUnavailable until the store is open."""
-        return sessions.new_cookie(self._keeper.seals)
+        """Generate the cookie of a new session. Raises StoreUnavailable until the store is open."""
+        return sessions.new_cookie(self._repository.authenticator)
 
     def session_id(self, cookie: str) -> str | None:
         """Return the ID of a cookie's session, or None if Sidekey did not make the cookie."""
-        return sessions.id_in(self._keeper.seals, cookie)
+        return sessions.session_id(self._repository.authenticator, cookie)
 
     async def log_in(self, session: Session, entry: AuditEntry | None, previous: str | None = None) -> None:
         """Store a session of the console and its audit entry, if any, in one transaction. End the `previous` one."""
@@ -242,7 +244,7 @@ class Store:
         async def begin(transaction: Transaction) -> None:
             if previous is not None:
                 await sessions.end(transaction, previous)
-            await sessions.begin(transaction, self._keeper.seals, session)
+            await sessions.begin(transaction, self._repository.authenticator, session)
             if entry is not None:
                 await audit.add(transaction, entry)
 
@@ -250,11 +252,15 @@ class Store:
 
     async def session(self, session: str) -> Session | None:
         """Return the session with this ID, or None if it does not exist, has ended, or was altered."""
-        return await self._query(lambda transaction: sessions.find(transaction, self._keeper.seals, session))
+        return await self._query(
+            lambda transaction: sessions.find(transaction, self._repository.authenticator, session)
+        )
 
-    async def session_of(self, shown: str) -> Session | None:
-        """Return the session of whose ID people see this part, or None if it does not exist."""
-        return await self._query(lambda transaction: sessions.find_shown(transaction, self._keeper.seals, shown))
+    async def find_session(self, prefix: str) -> Session | None:
+        """Return the session whose ID begins with the prefix that the console shows, or None."""
+        return await self._query(
+            lambda transaction: sessions.find_by_prefix(transaction, self._repository.authenticator, prefix)
+        )
 
     async def log_out(self, session: str, entry: AuditEntry | None = None) -> None:
         """End a session, with an audit entry, if any."""
@@ -266,23 +272,25 @@ class Store:
 
         await self._write(end)
 
-    def digest_of_identity(self, identity: str) -> str:
+    def identity_digest(self, identity: str) -> str:
         """Return the digest of a company log-in's identity, for its sessions."""
-        return sessions.digest_of_identity(self._keeper.seals, identity)
+        return sessions.identity_digest(self._repository.authenticator, identity)
 
     async def session_page(self, before: Position) -> SessionPage:
         """Return the sessions that began before this time and ID."""
-        return await self._query(lambda transaction: sessions.page(transaction, self._keeper.seals, before))
+        return await self._query(lambda transaction: sessions.page(transaction, self._repository.authenticator, before))
 
     async def find_send(self, identity: str, key: str, content: str) -> Existing | None:
         """Return the send of an identity that has this key, if any, and compare its content."""
         return await self._query(
-            lambda transaction: sends.find(transaction, self._keeper.seals, identity, key, content)
+            lambda transaction: sends.find(transaction, self._repository.authenticator, identity, key, content)
         )
 
     async def reserve_send(self, new: NewSend, entry: AuditEntry) -> Reserved | Existing | Limited | OtherBatch:
         """Write the row of a send and its audit entry, unless its key is in use or a limit is reached."""
-        return await self._write(lambda transaction: sends.reserve(transaction, self._keeper.seals, new, entry))
+        return await self._write(
+            lambda transaction: sends.reserve(transaction, self._repository.authenticator, new, entry)
+        )
 
     async def record_send(self, new: NewSend, result: Result, audited: tuple[int, AuditEntry] | None) -> None:
         """Write the result of an attempt, unless it has one already. It may be repeated."""
@@ -302,13 +310,13 @@ class Store:
         """Return the sends of a batch, in the order in which they were reserved."""
         return await self._query(partial(sends.batch, batch=batch))
 
-    async def rotate_key(self, purpose_of: PurposeOf, who: str) -> Rotated:
+    async def rotate_key(self, purpose_of: PurposeOf, who: str) -> RotationResult:
         """Re-encrypt with the first key everything that another key encrypts."""
-        return await self._worker.run(maintenance.rotate(self._keeper, purpose_of, who))
+        return await self._thread.run(maintenance.rotate(self._repository, purpose_of, who))
 
-    async def verify(self, purpose_of: PurposeOf) -> Verified:
+    async def verify(self, purpose_of: PurposeOf) -> VerificationResult:
         """Verify everything in the store, and list every finding."""
-        return await self._worker.run(maintenance.verify(self._keeper, purpose_of))
+        return await self._thread.run(maintenance.verify(self._repository, purpose_of))
 
     def watch(self, on_change: Callable[[], None], report: Callable[[BaseException], object]) -> None:
         """Open the store if it is not open, and look for changes from now on.
@@ -317,48 +325,48 @@ class Store:
         `report` is called there with each defect, and the watch continues.
         """
         loop = asyncio.get_running_loop()
-        # Read here: the thread may be busy, and a change before it begins to watch must be reported too.
+        # Read on this thread, because a change before the other thread begins to watch must be reported too.
         known = self.state, self._health
-        self._watching = self._worker.start(
+        self._watching = self._thread.start(
             self._watch(known, lambda: _soon(loop, on_change), lambda defect: _soon(loop, partial(report, defect)))
         )
 
     async def _query(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        return await self._worker.run(self._keeper.query(work))
+        return await self._thread.run(self._repository.query(work))
 
     async def _write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        return await self._worker.run(self._do_write(work))
+        return await self._thread.run(self._write_in_thread(work))
 
     async def close(self) -> None:
         """End the watch and disconnect."""
         if self._watching is not None:
             self._watching.cancel()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GRACE):
-                await self._worker.run(self._database.close())
-        await self._worker.close()
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await self._thread.run(self._database.close())
+        await self._thread.close()
 
-    # In the thread from here on.
+    # The methods from here on run in the store's thread.
 
     async def _open(self, *, create: bool) -> StoreError | None:
         """Open the store, and return the error, if any."""
         try:
-            await self._keeper.open(create=create)
+            await self._repository.open(create=create)
         except StoreError as error:
             self._note(error)
             return error
         self._note(None)
         return None
 
-    async def _do_write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        result = await self._keeper.write(work)
-        # Readers of `health` must not wait for the watch: people see the result of their change now.
+    async def _write_in_thread(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        result = await self._repository.write(work)
+        # Update `health` now, because people look at it right after their change.
         self._note(None)
         return result
 
     async def _commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry]) -> State:
         try:
-            state = await self._keeper.commit(changes, entries)
+            state = await self._repository.commit(changes, entries)
         except StoreDenied:
             # The store can still be read, so this process keeps serving.
             raise
@@ -368,9 +376,9 @@ class Store:
         self._note(None)
         return state
 
-    async def _look(self, *, whole: bool = False) -> State:
+    async def _poll(self, *, verify_all: bool = False) -> State:
         try:
-            state = await self._keeper.read(whole=whole)
+            state = await self._repository.read(verify_all=verify_all)
         except StoreError as error:
             self._note(error)
             raise
@@ -381,26 +389,26 @@ class Store:
         self, reported: tuple[State, Health], notify: Callable[[], None], report: Callable[[BaseException], None]
     ) -> None:
         failures = 0
-        verified = time.monotonic()
-        dropped = -MAINTAIN_EVERY
-        looked = 0.0
+        verified_at = time.monotonic()
+        deleted_at = -MAINTENANCE_INTERVAL
+        polled_at = 0.0
         while True:
             try:
-                if not self._keeper.is_open:
+                if not self._repository.is_open:
                     failures += 1
                     await asyncio.sleep(_pause(failures))
                     await self._open(create=True)
                 else:
-                    await self._database.wait(LOOK_EVERY * random.uniform(0.5, 1.0))  # noqa: S311  spreads load
-                    await asyncio.sleep(looked + _PACE - time.monotonic())
-                    now = looked = time.monotonic()
-                    whole = now - verified >= MAINTAIN_EVERY
-                    await self._look(whole=whole)
-                    if whole:
-                        verified = now
-                    if now - dropped >= MAINTAIN_EVERY:
-                        dropped = now
-                        await self._drop()
+                    await self._database.wait(POLL_INTERVAL * random.uniform(0.5, 1.0))  # noqa: S311  spreads load
+                    await asyncio.sleep(polled_at + _MIN_POLL_INTERVAL - time.monotonic())
+                    now = polled_at = time.monotonic()
+                    verify_all = now - verified_at >= MAINTENANCE_INTERVAL
+                    await self._poll(verify_all=verify_all)
+                    if verify_all:
+                        verified_at = now
+                    if now - deleted_at >= MAINTENANCE_INTERVAL:
+                        deleted_at = now
+                        await self._delete_old()
             except StoreError as error:
                 self._note(error)
             except Exception as defect:  # noqa: BLE001  the edge of a task: the next attempt may go well
@@ -409,21 +417,21 @@ class Store:
                 reported = self.state, self._health
                 notify()
 
-    async def _drop(self) -> None:
-        """Delete what is old, or note that the database user may not: then another process does it."""
+    async def _delete_old(self) -> None:
+        """Delete old rows, or record that the database user may not: then another process deletes them."""
 
-        async def drop(transaction: Transaction) -> None:
-            # By the database's clock, because one process with a wrong clock must not delete the entries of all.
-            await audit.drop(transaction, int(await transaction.now() - self._retention))
+        async def delete_old_audit(transaction: Transaction) -> None:
+            # Use the database's clock: one process with a wrong clock must not delete the entries of all.
+            await audit.delete_old(transaction, int(await transaction.now() - self._retention))
 
         try:
-            await self._keeper.write(drop)
-            # Some in each transaction, so that others write in between.
-            while await self._keeper.write(partial(sends.drop, history=self._history)):
+            await self._repository.write(delete_old_audit)
+            # In small transactions, so that other processes can write in between.
+            while await self._repository.write(partial(sends.delete_old, history=self._history)):
                 pass
-            while await self._keeper.write(usage.drop):
+            while await self._repository.write(usage.delete_old):
                 pass
-            while await self._keeper.write(partial(failures.drop, history=self._history)):
+            while await self._repository.write(partial(failures.delete_old, history=self._history)):
                 pass
         except StoreDenied:
             read_only = True
@@ -437,7 +445,7 @@ class Store:
 
 
 def _pause(failures: int) -> float:
-    """Return the seconds until the next attempt to open the store. Processes must not all come back at once."""
+    """Return random seconds until the next attempt to open the store, so that processes do not retry in step."""
     return min(_MAX_PAUSE, 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  spreads load
 
 

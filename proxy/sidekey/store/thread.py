@@ -10,12 +10,12 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-_LINGER: Final = 5.0
-"""Seconds that the process waits at its end for a disk or a network that hangs."""
+_CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that `close` waits for a disk or network that hangs."""
 
 
 class StoreThread:
-    """Run coroutines in one thread, which does not keep the process alive."""
+    """Runs coroutines in one thread, which does not keep the process alive."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -33,15 +33,15 @@ class StoreThread:
     async def close(self) -> None:
         """Cancel the coroutines that still run, and end the thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
-        await asyncio.to_thread(self._thread.join, _LINGER)
+        await asyncio.to_thread(self._thread.join, _CLOSE_TIMEOUT)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
         finally:
-            left = asyncio.all_tasks(self._loop)
-            for task in left:
+            unfinished = asyncio.all_tasks(self._loop)
+            for task in unfinished:
                 task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self._loop.run_until_complete(asyncio.gather(*unfinished, return_exceptions=True))
             self._loop.close()

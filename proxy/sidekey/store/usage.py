@@ -1,4 +1,4 @@
-"""Requests of each integration and preset, counted by hour for all processes together. No MAC: it grants nothing."""
+"""Hourly requests of each integration and preset, for all processes together. Rows have no MAC: they grant nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sidekey.store.database import Transaction, as_number, as_text
 HOUR: Final = 3600
 
 KEPT: Final = 35 * 24
-"""Hours after which usage is deleted."""
+"""Hours after which maintenance deletes usage."""
 
 _MAX_DELETED: Final = 5000
 """Rows that one statement deletes."""
@@ -92,7 +92,7 @@ class Failing(NamedTuple):
 
 async def add(transaction: Transaction, hours: Sequence[Hour]) -> None:
     """Add usage. The rows must be sorted, so that two processes lock them in the same order."""
-    await transaction.execute_many(_ADD, [(*each[:-1], *each.counters) for each in hours])
+    await transaction.execute_many(_ADD, [(*hour[:-1], *hour.counters) for hour in hours])
 
 
 async def read(transaction: Transaction, kind: str, names: Sequence[str], since: int) -> list[Hour]:
@@ -102,8 +102,8 @@ async def read(transaction: Transaction, kind: str, names: Sequence[str], since:
     rows = await transaction.fetch(statement, kind, since, *names) if names else []
     numbers = [tuple(map(as_number, row[2:])) for row in rows]
     return [
-        Hour(kind, as_text(row[1]), each[0], each[1], each[2], each[3:])
-        for row, each in zip(rows, numbers, strict=True)
+        Hour(kind, as_text(row[1]), values[0], values[1], values[2], values[3:])
+        for row, values in zip(rows, numbers, strict=True)
     ]
 
 
@@ -114,8 +114,8 @@ async def last_uses(transaction: Transaction, kind: str, names: Sequence[str]) -
         f"WHERE kind = $1 AND id = ${number + 2} ORDER BY hour DESC LIMIT 1) AS u{number}"
         for number in range(len(names))
     )
-    found = await transaction.fetch(newest, kind, *names) if names else []
-    return {as_text(name): as_number(at) for name, at in found}
+    rows = await transaction.fetch(newest, kind, *names) if names else []
+    return {as_text(name): as_number(at) for name, at in rows}
 
 
 async def read_failing(transaction: Transaction, since: int) -> dict[str, Failing]:
@@ -129,7 +129,7 @@ async def read_failing(transaction: Transaction, since: int) -> dict[str, Failin
     return {as_text(name): Failing(as_number(last_at), as_number(since)) for name, last_at, since in found}
 
 
-async def drop(transaction: Transaction) -> bool:
+async def delete_old(transaction: Transaction) -> bool:
     """Delete some of the old rows. Return True if more may be left."""
     deleted = await transaction.execute(
         "DELETE FROM sidekey_usage WHERE (kind, id, hour) IN "

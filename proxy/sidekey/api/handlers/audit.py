@@ -97,7 +97,7 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List or search the actions of operators, newest first."""
     query: Search = request.query
     wanted = AuditFilter(q=query.q, who=query.who, kind=query.object, id=query.name)
-    page = await service.store.audit_page(before=query.before, wanted=wanted)
+    page = await service.store.audit_page(before=query.before, audit_filter=wanted)
     return await service.respond(_audit, page, service.snapshot)
 
 

@@ -105,7 +105,7 @@ async def _begin(service: ApiServices, request: ApiRequest, rules: OidcRules, fo
     cookie = service.store.new_cookie()
     session = Session(
         cookie.session,
-        service.store.digest_of_identity(found.grant.identity),
+        service.store.identity_digest(found.grant.identity),
         begun_at=now,
         auth_at=found.auth_at,
         ends_at=now + rules.session,

@@ -23,7 +23,7 @@ from sidekey.config.field_types import Name
 from sidekey.errors import Problem
 from sidekey.snapshot.snapshot import Preset, Snapshot
 from sidekey.store.audit import AuditEntry
-from sidekey.store.sends import OUTCOMES, NewSend, SendPage, row_in
+from sidekey.store.sends import OUTCOMES, NewSend, SendPage, row_number
 from sidekey.store.sends import Send as StoredSend
 
 _BATCH: Final = "[0-9a-f]{32}"
@@ -169,14 +169,14 @@ async def _forbidden(service: ApiServices, request: ApiRequest) -> ApiProblem:
 def _check_batch(batch: NewBatch | None, key: str) -> None:
     if batch is None:
         return
-    if not re.fullmatch(f"{batch.id}-[1-9][0-9]{{0,3}}", key) or row_in(key) > batch.rows:
+    if not re.fullmatch(f"{batch.id}-[1-9][0-9]{{0,3}}", key) or row_number(key) > batch.rows:
         text = "the Idempotency-Key must be the ID, `-` and the number of the row, from 1 to `rows`"
         raise invalid([ItemError("/batch", text)])
 
 
 def _in_batch(new: NewSend, entry: AuditEntry, batch: NewBatch) -> tuple[NewSend, AuditEntry]:
     """Make the first send of a batch write the entry of the batch. The entry is not updated: rows have none."""
-    fields = (f"batch:{batch.id}", f"rows:{row_in(new.key)}-{batch.rows}")
+    fields = (f"batch:{batch.id}", f"rows:{row_number(new.key)}-{batch.rows}")
     entry = replace(entry, action="send batch", fields=fields, outcome="started")
     return replace(new, batch=batch.id, batch_rows=batch.rows), entry
 

@@ -177,7 +177,7 @@ async def end(service: ApiServices, request: ApiRequest) -> ApiResult:
     """End a session of the console."""
     if not _ID.fullmatch(request.names["id"]):
         raise not_found()
-    session = await service.store.session_of(request.names["id"])
+    session = await service.store.find_session(request.names["id"])
     if session is None:
         raise not_found()
     operator = service.operator_of(session)
