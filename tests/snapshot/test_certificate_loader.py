@@ -95,15 +95,15 @@ def test_what_was_fetched_is_handed_on() -> None:
 
 def test_the_end_is_that_of_the_one_in_use_else_of_the_one_that_was_read() -> None:
     """One that had ended when it was read is told with its end as well; before any reading there is none."""
-    shelf = Shelf(CertificateResult(GOOD, ends_at=100.0))
+    shelf = Shelf(CertificateResult(GOOD, expires_at=100.0))
     loader = CertificateLoader(shelf)
-    assert loader.ends_at is None
+    assert loader.expires_at is None
     loader.load(1.0)
-    shelf.reading = replace(INVALID, ends_at=50.0)
+    shelf.reading = replace(INVALID, expires_at=50.0)
     loader.load(99.0)
-    assert loader.ends_at == 100.0
+    assert loader.expires_at == 100.0
     loader.load(100.0)
-    assert (loader.identity, loader.ends_at) == (None, 50.0)
+    assert (loader.identity, loader.expires_at) == (None, 50.0)
     shelf.reading = INVALID
     loader.load(101.0)
-    assert loader.ends_at is None
+    assert loader.expires_at is None

@@ -17,9 +17,9 @@ def certified(integration: Integration, ends: float, *, read_at: float = 0.0) ->
     expired = (("auth", "certificate"), "this certificate expired")
     identity = ClientIdentity(b"chain", b"key", "1" * 64, 0.0, ends, "CN=client", "CN=ca")
     reading = (
-        CertificateResult(identity, ends_at=ends)
+        CertificateResult(identity, expires_at=ends)
         if read_at < ends
-        else CertificateResult(None, (expired,), ends_at=ends)
+        else CertificateResult(None, (expired,), expires_at=ends)
     )
     loader = CertificateLoader(lambda *_: reading)
     loader.load(read_at)

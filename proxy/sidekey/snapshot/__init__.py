@@ -1,1 +1,1 @@
-"""The config as the process serves it: immutable, and replaced as a whole by a reload."""
+"""The config as the process serves it: immutable, and replaced as a whole by each reload."""

@@ -28,12 +28,12 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
 
 def roles_with(permission: Permission) -> list[Role]:
     """Return the roles that have a permission."""
-    return [role for role, held in PERMISSIONS.items() if permission in held]
+    return [role for role, permissions in PERMISSIONS.items() if permission in permissions]
 
 
 PER_MINUTE: Final = 60
 PER_DAY: Final = 1000
-"""Default limits of the sends of one operator."""
+"""Default send limits of one operator."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -52,7 +52,7 @@ class AdminToken(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ServerCertificate(SecretHolder):
-    """A certificate with its chain and its private key, in PEM, not encrypted."""
+    """A certificate chain and its unencrypted private key, in PEM."""
 
     chain: bytes
     key: bytes
@@ -63,10 +63,10 @@ class ServerCertificate(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OidcRules(SecretHolder):
-    """How people log in with OpenID Connect. `session` is in seconds.
+    """Rules of the company log-in with OpenID Connect. `session` is in seconds.
 
-    `roles` and `presets` are by the values of the claims `roles_claim` and `presets_claim`. `digest` identifies
-    everything but the client's secret and the CAs: a session ends when it changes.
+    `roles` and `presets` are keyed by values of the claims `roles_claim` and `presets_claim`. `digest` covers
+    everything but the client secret and the CAs. Sessions end when it changes.
     """
 
     issuer: str
@@ -89,11 +89,11 @@ class OidcRules(SecretHolder):
 
 @dataclass(frozen=True, slots=True)
 class AdminRules:
-    """`tokens` are by name; `names` are further host names of the admin listener, in lower case.
+    """Rules of the admin listener. `tokens` are by name.
 
-    `certificate` is what the listener's TLS presents, None for plain HTTP. `behind_tls`: the only client is a proxy.
-    `oidc` is None if people log in with tokens alone. `has_operators` is True if the config names operators, even if it
-    cannot read their tokens now.
+    `names` are additional host names of the listener, in lower case. `certificate` is that of the listener, or None for
+    plain HTTP. `behind_tls` is True if a proxy in front terminates TLS. `oidc` is None without company log-in.
+    `has_operators` is True if the config names operators, even if Sidekey cannot read their tokens now.
     """
 
     tokens: Mapping[str, AdminToken] = field(default_factory=dict)

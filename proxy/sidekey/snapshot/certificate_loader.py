@@ -1,4 +1,4 @@
-"""The client certificate of one integration: read, checked, kept; an invalid one never replaces a valid one."""
+"""Load the client certificate of one integration. An invalid certificate never replaces a valid one."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.credentials.secret_holder import SecretHolder
 
 Messages = tuple[tuple[Keys, str], ...]
-"""Places in the integration, and what there is to say of each."""
+"""Places in the integration, each with a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateResult:
-    """What came of reading a client certificate. There are `errors` where `identity` is None.
+    """The result of reading a client certificate. If `identity` is None, there are `errors`.
 
-    `ends_at` is when what was read ends, in seconds since the epoch, valid or not; None where no certificate was read.
-    `refused`: everything was read, and it is no certificate with its key that may be used.
+    `expires_at` is the end of the certificate, valid or not, in seconds since the epoch, or None if none was read.
+    `refused` is True if everything was read, but certificate and key are not usable.
     """
 
     identity: ClientIdentity | None
     errors: Messages = ()
     warnings: Messages = ()
-    ends_at: float | None = None
+    expires_at: float | None = None
     refused: bool = False
 
 
 Read = Callable[[Mapping[Keys, bytes], float], CertificateResult]
-"""Reads everything (blocking) and checks it: is passed what was fetched, and the time in seconds since the epoch."""
+"""Reads and validates certificate and key, from the fetched bytes and files. Blocks. The float is the epoch time."""
 
 
 class CertificateLoader(SecretHolder):
-    """Keeps the `identity` that `read` makes.
+    """Keeps the `identity` that `read` returns.
 
-    `unreadable` and `warnings` are those of the last reading. `urls` are the places that come by {url}: whoever
-    fetches them passes the bytes to `receive` and calls `load`, at least every `refresh_every` seconds (None: never
-    again); `fetched` is what was received, `fetch_errors` why the last fetch of a place failed. `files` are the paths
-    that were named, whose change asks for a `load`.
+    `unreadable` and `warnings` are those of the last load. `urls` are the places with a URL. A certificate source
+    fetches them, passes the bytes to `receive` and calls `load`, at least every `refresh_every` seconds (None: once).
+    `fetched` has the received bytes, and `fetch_errors` why the last fetch of a place failed. A change of one of
+    `files` requires another `load`.
     """
 
     __slots__ = (
         "_read",
-        "_read_end",
+        "_read_expires_at",
         "_refused",
         "fetch_errors",
         "fetched",
@@ -73,7 +73,7 @@ class CertificateLoader(SecretHolder):
         self.fetched: Mapping[Keys, bytes] = {}
         self.fetch_errors: Mapping[Keys, str] = {}
         self._read = read
-        self._read_end: float | None = None
+        self._read_expires_at: float | None = None
         self._refused = False
 
     def __repr__(self) -> str:
@@ -81,48 +81,49 @@ class CertificateLoader(SecretHolder):
 
     @property
     def pending(self) -> bool:
-        """Whether something must be fetched before anything can be said."""
+        """Return True if a URL was never fetched, so that `load` cannot succeed yet."""
         return any(place not in self.fetched for place, _ in self.urls)
 
     @property
     def not_fetched(self) -> str:
-        """The places that were never fetched, each with the reason; empty where there are none."""
-        waiting = [place for place, _ in self.urls if place not in self.fetched]
+        """The places that were never fetched, with the reasons, or ""."""
+        missing = [place for place, _ in self.urls if place not in self.fetched]
         return str(
-            SecretUnreadable(tuple((each, self.fetch_errors.get(each, "no fetch has ended yet")) for each in waiting))
+            SecretUnreadable(
+                tuple((place, self.fetch_errors.get(place, "no fetch has ended yet")) for place in missing)
+            )
         )
 
     @property
     def refused(self) -> str:
-        """Why the certificate that was read must not be used, where there is no other; else empty."""
+        """Why the certificate is not usable, if no previous one is in use, or ""."""
         return str(self.unreadable) if self._refused and self.identity is None else ""
 
     @property
-    def ends_at(self) -> float | None:
-        """When the certificate in use ends, else the one that was read last; None where none could be read."""
+    def expires_at(self) -> float | None:
+        """The end of the certificate in use, or of the one read last, or None."""
         identity = self.identity
-        return self._read_end if identity is None else identity.not_after
+        return self._read_expires_at if identity is None else identity.not_after
 
     def receive(self, fetched: Mapping[Keys, bytes]) -> None:
-        """Keep what was fetched, by place, beside what was fetched before."""
-        # In one step: a reading in another thread sees all of it or nothing.
+        """Add fetched bytes, by place."""
+        # Assign once, so that a load in another thread sees all of it or nothing.
         self.fetched = {**self.fetched, **fetched}
 
     def load(self, now: float) -> None:
-        """Read and check everything, blocking; `now` is in seconds since the epoch.
+        """Read and validate certificate and key. Blocks. `now` is in seconds since the epoch.
 
-        The former identity stays where the new material is invalid, until it expires, and stays the same object where
-        nothing changed.
+        If they are invalid, the previous identity stays until it expires. If nothing changed, it stays the same object.
         """
-        reading = self._read(self.fetched, now)
-        self.warnings = reading.warnings
-        self._read_end, self._refused = reading.ends_at, reading.refused
-        old, new = self.identity, reading.identity
-        if new is not None:
+        result = self._read(self.fetched, now)
+        self.warnings = result.warnings
+        self._read_expires_at, self._refused = result.expires_at, result.refused
+        previous, identity = self.identity, result.identity
+        if identity is not None:
             self.unreadable = None
-            if old is None or old.fingerprint != new.fingerprint:
-                self.identity = new
+            if previous is None or previous.fingerprint != identity.fingerprint:
+                self.identity = identity
             return
-        self.unreadable = SecretUnreadable(reading.errors)
-        if old is not None and old.not_after <= now:
+        self.unreadable = SecretUnreadable(result.errors)
+        if previous is not None and previous.not_after <= now:
             self.identity = None

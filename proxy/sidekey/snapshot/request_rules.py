@@ -1,4 +1,4 @@
-"""The rules that a request keeps from its start to its end: a reload counts for the requests that begin after it."""
+"""The rules that a request pins at its start. A reload affects only requests that begin after it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sidekey.policy.callers import Caller
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `total` 0 means no limit."""
+    """Timeouts in seconds. `total` 0 means no limit."""
 
     connect: float = 5.0
     request_head: float = 10.0
@@ -27,7 +27,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes, but for `headers`, `in_flight`, `pipelined` and `tunnels`, which are counts."""
+    """Limits in bytes, except `headers`, `in_flight`, `pipelined` and `tunnels`, which are counts."""
 
     request_head: int = 64 << 10
     target: int = 16 << 10
@@ -45,12 +45,12 @@ class Limits:
 
 
 class Rules:
-    """The part of a config that every request pins when its first byte is read.
+    """The part of a config that every request pins when Sidekey reads its first byte.
 
-    `callers` are keyed by the SHA-256 digest of their token; None: nobody is asked who they are. `via` is the Via field
-    that this process sends, after its line end (empty where it sends none); `head_end` ends a head with it.
-    `tunnels_each` is how many tunnels one caller may have.
-    `awaits_store` says that the store was not read yet, so that `callers` are those of files alone.
+    `callers` are keyed by the SHA-256 digest of their token. None means that callers are not authenticated. `via` is
+    the Via field of this process after a line end, or empty; `head_end` ends a head with it. `tunnels_each` limits the
+    tunnels of one caller. `awaits_store` is True until the store was read: until then, `callers` has those of files
+    alone.
     """
 
     __slots__ = (

@@ -1,4 +1,4 @@
-"""The secrets of one integration: reads them, keeps the credential made of them, says why there is none."""
+"""Load the secrets of one integration, and keep the credential or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.refresh import Failed, SingleFlight, fixed
 
 RETRY_SECONDS = 1.0
-"""How long after a failed reading the next may begin: requests come faster than a mounted secret appears."""
+"""Minimum seconds between failed loads, because requests arrive faster than a mounted secret appears."""
 
 _PAUSE = fixed(RETRY_SECONDS)
 
 
 class SecretLoader(SecretHolder):
-    """Reads the secrets with `read` (blocking, raises SecretUnreadable) and keeps the `credential`.
+    """Reads the secrets with `read` (blocks, raises SecretUnreadable) and keeps the `credential`.
 
-    Nothing is read before `load` or `obtain` is called. `unreadable` is the last failure. `supplement` is what the
-    grants of a credential that must call first are supplemented with.
+    It reads nothing before the first `load` or `obtain`. `unreadable` is the last failure. `supplement` is added to the
+    grants of a credential that must call first.
     """
 
     __slots__ = ("_read", "_refresh", "credential", "supplement", "unreadable")
@@ -37,23 +37,23 @@ class SecretLoader(SecretHolder):
         return f"SecretLoader({self.credential!r})"
 
     def load(self) -> None:
-        """Read the secrets now, blocking. A failure is kept in `unreadable`, and a former credential stays."""
+        """Read the secrets now. Blocks. A failure sets `unreadable` and keeps the previous credential."""
         try:
-            found = self._read()
+            result = self._read()
         except SecretUnreadable as error:
-            # A traceback holds frames, and these this loader and the integration: a cycle that outlives a reload.
+            # The traceback refers to this loader through its frames, a cycle that would outlive a reload.
             self.unreadable = error.with_traceback(None)
             return
         self.unreadable = None
-        if isinstance(found, Supplemented):
-            self.credential, self.supplement = found.credential, found.supplement
+        if isinstance(result, Supplemented):
+            self.credential, self.supplement = result.credential, result.supplement
         else:
-            self.credential, self.supplement = found, None
+            self.credential, self.supplement = result, None
 
     async def obtain(self) -> Credential:
-        """The credential; where there is none the secrets are read again, in a thread, once for all who wait.
+        """Return the credential. If there is none, read the secrets in a thread, once for all waiting requests.
 
-        Raises ProblemError (credential_unavailable) that names the key. At most one reading a second.
+        Raises ProblemError (credential_unavailable) that names the key. Reads at most once a second.
         """
         if self.credential is None and not self._refresh.blocked:
             await self._refresh.join(self._load_in_thread)
@@ -62,7 +62,7 @@ class SecretLoader(SecretHolder):
         return self.credential
 
     async def obtain_reread(self) -> Credential:
-        """The credential, with the secrets read now, in a thread; otherwise as `obtain`."""
+        """Read the secrets in a thread even if there is a credential, and return it. Otherwise as `obtain`."""
         if not self._refresh.blocked:
             await self._refresh.join(self._load_in_thread)
         if self.credential is None or self.unreadable is not None:

@@ -1,4 +1,4 @@
-"""The runtime snapshot: what the data plane and the listeners see of a config, frozen, secrets behind sources."""
+"""The snapshot of a config that the process serves: frozen, with loaders in place of secrets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sidekey.snapshot.trust import Trust as Trust  # noqa: PLC0414  exported
 
 @dataclass(frozen=True, slots=True)
 class TestRequest:
-    """The request `sidekey test` sends: `path` is appended to the base, as after `/i/ID`."""
+    """The request that `sidekey test` sends. `path` is appended to the base URL, as after `/i/ID`."""
 
     method: str = "GET"
     path: str = ""
@@ -40,7 +40,7 @@ class TestRequest:
 class Integration:
     """One integration, ready to serve.
 
-    `base` is the base of the reverse proxy as far as it is known before a grant; None where `rebuild` is set.
+    `base` is the base of the reverse proxy before a grant changes it. It is None if `rebuild` is set.
     """
 
     id: str
@@ -51,45 +51,44 @@ class Integration:
     traits: CredentialTraits
     trust: Trust = field(default_factory=Trust)
     certificate: CertificateLoader | None = None
-    """The client certificate, where there is one."""
     allow_private: AllowPrivate = ()
     in_flight: int = 0
-    """The limit of its own of requests in flight; 0: they count against their origin's."""
+    """Limit of requests in flight for this integration. 0: only the limit of the origin applies."""
     source_address: addresses.Address | None = None
-    """What its connections leave from, in place of the network's; None where it names none."""
+    """Local address of its connections, which replaces that of `NetworkRules`."""
     title: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
     test: TestRequest | None = None
     pass_headers: frozenset[bytes] = frozenset()
-    """Normalised names of the `TARGET_FIELDS` that callers may send nevertheless."""
+    """Normalised names of the `TARGET_FIELDS` that callers may send."""
     redact_response: bool = False
-    """Whether secrets are replaced in bodies of responses too."""
+    """True if Sidekey also redacts secrets in response bodies."""
     filled: tuple[tuple[str, str], ...] = ()
-    """What a provider profile filled in: keys and values, as text."""
+    """Keys and values that a provider profile filled in, as text."""
     stored: bool = False
-    """Whether it is the store's: it is used in tunnels only to hosts under `ca.hosts`, and dials what the store may."""
+    """True for an integration of the store. Tunnels use it only for hosts under `ca.hosts`."""
     row: str = ""
-    """The lasting ID of its row, where it is the store's."""
+    """The permanent ID of the row of a stored integration."""
     destinations: tuple[str, ...] = ("",)
-    """All that its secrets may be bound to, where it is the store's and a token is as well, each in one spelling.
+    """Destinations to which the secrets and tokens of a stored integration may be bound, in canonical form.
 
-    Its own is the first.
+    New values are bound to the first.
     """
     public_headers: Pairs = field(default=(), repr=False)
-    """The headers that it brings whose values stand in the document, for operators: one may be a secret by mistake."""
+    """Headers with values in the document. Only operators see them, because one may be a secret by mistake."""
     written: object = field(default=None, repr=False, compare=False)
-    """The settings that it was built of, for comparisons with others. Never shown: a secret may be written there."""
+    """The settings of the integration, for comparisons. Never shown, because they may contain a secret."""
     digests: tuple[tuple[Keys, bytes], ...] = field(default=(), repr=False, compare=False)
-    """The place in the integration of each secret that was read, with a digest under a key of this process alone."""
+    """The place of each secret that was read, with a digest under a key that only this process has."""
     rebuild: Callable[[], Integration] | None = None
-    """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
+    """Builds the integration again. Blocks. Set if an unreadable value decides where the credential may go."""
 
     needs_mozilla: bool = field(init=False, compare=False)
-    """Whether a connection for it may be to an https server that Mozilla's CAs verify."""
+    """True if Mozilla's CAs may verify a server for it."""
 
     def __post_init__(self) -> None:
-        """Look once: each snapshot asks ten thousand."""
+        """Compute `needs_mozilla` once, because a snapshot asks for that of every integration."""
         policy = self.policy
         origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
         https = self.traits.calls or any(origin.scheme == "https" for origin in origins)
@@ -97,7 +96,7 @@ class Integration:
 
     @property
     def rules(self) -> IntegrationRules:
-        """The rules for its targets, before a grant has learnt a base URL."""
+        """The rules for its targets, before a grant sets another base URL."""
         places = self.traits.places
         return IntegrationRules.of(
             self.id,
@@ -112,7 +111,7 @@ class Integration:
 
     @property
     def stripped(self) -> frozenset[bytes]:
-        """The normalised names of what a caller may not send to an upstream."""
+        """Normalised names of the headers that Sidekey removes from callers' requests."""
         names = frozenset(headers.normalise(name.encode("latin-1")) for name in self.traits.places.headers)
         names |= headers.TARGET_FIELDS - self.pass_headers
         if self.policy.methods is not None:
@@ -124,13 +123,13 @@ class Integration:
 
     @property
     def kept(self) -> frozenset[bytes]:
-        """The normalised names of what a caller may send in place of what its signer writes."""
+        """Normalised names of headers that a caller may send and that the signer then keeps."""
         signing = self.traits.signing
         return frozenset() if signing is None else signing.kept
 
     @property
     def usable(self) -> bool:
-        """Whether everything that can be read without a call is there, and may be used."""
+        """Return True if secrets and client certificate are loaded and usable, or only a fetch is missing."""
         certificate = self.certificate
         return self.secrets.credential is not None and (
             certificate is None or certificate.identity is not None or certificate.pending
@@ -139,11 +138,11 @@ class Integration:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A preset, as it belongs to the integrations of the same snapshot. `url` is as written.
+    """A preset, checked against the integrations of the same snapshot.
 
-    `document` is all that is written of it, as JSON: it holds no secret. `title` and `help` are for people who fill it
-    in. `invalid` says why it cannot be used beside them; empty where it can. `stored`: it is the store's, in this
-    `row` (by its lasting ID).
+    `url` is the template from the config. `document` is the whole preset as JSON, which has no secret. `title` and
+    `help` are for people who fill in the form. `invalid` says why the preset cannot be used, or is empty. A `stored`
+    preset has the permanent ID of its `row`.
     """
 
     id: str
@@ -166,16 +165,16 @@ class Preset:
 
 
 NOBODY: Final = "-"
-"""Replaces the ID of an integration where there is none, in metrics and logs; no ID can be this."""
+"""Stands for no integration in metrics and logs. No ID can be equal to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passthrough:
-    """How targets that no integration covers are forwarded without a credential.
+    """Settings for requests that pass without a credential, because no integration covers their target.
 
-    `unresolved` are the integrations whose coverage is not known yet. `nobody` replaces an integration for such
-    targets: its policy allows none, its grant is empty, its trust the network's. `ports` are those to which tunnels
-    may pass. While the process `awaits_store`, nothing passes.
+    `unresolved` are the integrations whose coverage is not known yet. `nobody` is the integration of such requests: its
+    policy allows no target and its grant is empty. Tunnels may pass to `ports`. While the process `awaits_store`,
+    nothing passes.
     """
 
     coverage: Coverage
@@ -187,7 +186,7 @@ class Passthrough:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a listener listens: `host` and `port`, or the path of a unix socket with its file mode."""
+    """The address of a listener: `host` and `port`, or the path of a unix socket with its file mode."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -200,7 +199,7 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def reachable(self) -> Address:
-        """The address by which this machine reaches the listener: its loopback where it listens on all addresses."""
+        """Return the address to connect to from this machine: loopback if the listener has all addresses."""
         if self.path is not None or not ip_address(self.host).is_unspecified:
             return self
         return Address("::1" if ":" in self.host else "127.0.0.1", self.port)
@@ -208,7 +207,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """The listeners. `names` are further host names by which the proxy listener is known."""
+    """Addresses of the listeners. `names` are additional host names of the proxy listener."""
 
     proxy: Address = Address(port=8080)
     admin: Address = Address(port=9090)
@@ -218,10 +217,10 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRules:
-    """How names are resolved and what may be dialled beyond global addresses.
+    """Rules for name resolution, and the networks to which Sidekey may connect besides global addresses.
 
-    `hosts` maps names in lower case to addresses as text; `search` lets DNS search domains apply. Connections leave
-    from `source_address`, or where it is None from what the system chooses.
+    `hosts` maps names in lower case to addresses. `search` enables DNS search domains. `source_address` is the local
+    address of connections; None leaves the choice to the system.
     """
 
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -232,10 +231,7 @@ class NetworkRules:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """`access` is off, errors or all; `path` allows paths and queries in access lines.
-
-    Lines are written to `file`, or where it is None to standard error.
-    """
+    """Log settings. `path` allows paths and queries in access lines. `file` None means standard error."""
 
     level: str = "info"
     access: Literal["off", "errors", "all"] = "errors"
@@ -246,19 +242,18 @@ class Log:
 
 
 def file_wins(kind: str) -> str:
-    """Return the problem of a stored item whose ID, or name, a config file has."""
+    """Build the problem of a stored object whose ID or name is also in a config file."""
     return f"a config file has the same {kind}, and is used instead: remove it there to use this one"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The content of the store at one `revision`, as far as it is used.
+    """The store's content at one `revision`, as this process uses it.
 
-    `problems` has an entry for each stored integration whose ID no file has, by ID: why it cannot be used, as found
-    when it was built; empty: nothing was found. `integrations` are those that are served. Whether `presets` fit their
-    integrations is not judged here. `unsettled` are the integrations without a problem whose status may change with
-    time or with another reading (`runtime.standing`). `trust` is that of stored integrations that name none,
-    `allow_private` what they may dial beyond global addresses.
+    `integrations` are the served ones. `problems` has, for each stored integration whose ID no file has, why it could
+    not be built, or "". `presets` are not checked against their integrations here. `unsettled` are the integrations
+    without a problem whose status may change with time or with another load (`snapshot.status`). `trust` applies to
+    stored integrations that name no CAs. They may connect to `allow_private` besides global addresses.
     """
 
     revision: int = 0
@@ -269,25 +264,30 @@ class Stored:
     trust: Trust = field(default_factory=Trust)
     allow_private: NetworkOverride = field(default_factory=NetworkOverride)
     read: bool = True
-    """Whether the store was read; until then nothing else is known of it."""
+    """False until the store was read. The other attributes are empty until then."""
     unusable: int = field(init=False, compare=False)
-    """How many integrations have a problem."""
+    """Number of integrations with a problem."""
     unsettled: Mapping[str, Integration] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Count here, in the thread of a load."""
+        """Compute the derived attributes here, in the loading thread."""
         object.__setattr__(self, "unusable", sum(map(bool, self.problems.values())))
         unsettled = {
-            name: each
-            for name, each in self.integrations.items()
-            if (each.certificate is not None or each.secrets.credential is None) and self._has_no_problem(name)
+            name: integration
+            for name, integration in self.integrations.items()
+            if (integration.certificate is not None or integration.secrets.credential is None)
+            and self._has_no_problem(name)
         }
         object.__setattr__(self, "unsettled", MappingProxyType(unsettled))
 
     def settled(self, name: str) -> Integration | None:
-        """Return one without a problem, if only requests tell more of it."""
-        found = self.integrations.get(name)
-        return found if found is not None and name not in self.unsettled and self._has_no_problem(name) else None
+        """Return an integration whose status only failing requests can change, or None."""
+        integration = self.integrations.get(name)
+        return (
+            integration
+            if integration is not None and name not in self.unsettled and self._has_no_problem(name)
+            else None
+        )
 
     def _has_no_problem(self, name: str) -> bool:
         return self.problems.get(name) == ""
@@ -297,9 +297,9 @@ class Stored:
 class Snapshot:
     """A whole config at run time.
 
-    `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes; None: callers are not checked.
-    `several_origins` says whether requests go to two origins or more; those that no integration covers count as one.
-    `needs_mozilla`: something of it is verified by Mozilla's CAs.
+    `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes. None means that callers are not authenticated.
+    `several_origins` is True if requests go to at least two origins; passed-through targets count as one.
+    `needs_mozilla` is True if Mozilla's CAs verify any server.
     """
 
     integrations: Mapping[str, Integration]
@@ -312,38 +312,37 @@ class Snapshot:
     log: Log = Log()
     via: bool = True
     ca: CaRules = field(default_factory=CaRules)
-    """Of the local CA that signs for hosts in tunnels."""
+    """Rules of the local CA that issues certificates for hosts in tunnels."""
     store: StoreRules | None = None
-    """Where managed integrations are stored; None: nowhere."""
+    """The store's settings, or None without a store."""
     admin: AdminRules = field(default_factory=AdminRules)
-    """Who may use the admin listener where there is a store."""
     stored: Stored | None = None
-    """What the store says; None where there is none, or nothing was read yet."""
+    """The content of the store. None without a store, or before the first read."""
     passing: Passthrough | None = None
-    """Set where `forward.unmatched` is pass."""
+    """Set if `forward.unmatched` is `pass`."""
     matching: Matching | None = None
-    """Set where `forward.match_by_host` is true."""
+    """Set if `forward.match_by_host` is true."""
     trust: Trust = field(default_factory=Trust)
-    """By which upstreams are verified whose integration names no CAs."""
+    """CAs for upstreams of integrations that name none."""
     awaits_store: bool = False
-    """Whether the process has not read its store yet: what no file covers is refused for now, and not for good."""
+    """True until the process has read its store. Until then, refusals of what no file covers are temporary."""
     written: object = field(default=None, repr=False, compare=False)
-    """The global settings of the files, to compare configs. Never shown: a secret may be written there."""
+    """The global settings of the files, for comparisons. Never shown, because they may contain a secret."""
     several_origins: bool = field(init=False, compare=False)
     needs_mozilla: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Look through all integrations here, where a reload has a thread for it."""
+        """Compute the derived attributes here, in the loading thread."""
         origins = (
             origin
-            for each in self.integrations.values()
-            for origin in named(each.id, each.policy, unresolved=each.rebuild is not None)
+            for integration in self.integrations.values()
+            for origin in named(integration.id, integration.policy, unresolved=integration.rebuild is not None)
         )
         passing = () if self.passing is None else (NOBODY,)
         object.__setattr__(self, "several_origins", several(chain(origins, passing)))
-        passes = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
+        passthrough = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
         oidc = self.admin.oidc is not None and self.admin.oidc.trust.source == "mozilla"
-        needed = passes or oidc or any(each.needs_mozilla for each in self.integrations.values())
+        needed = passthrough or oidc or any(integration.needs_mozilla for integration in self.integrations.values())
         object.__setattr__(self, "needs_mozilla", needed)
 
     @property
@@ -352,7 +351,7 @@ class Snapshot:
         return self.store is not None or self.admin.has_operators
 
     def preset_problem(self, name: str) -> str:
-        """Return why the store's preset of this ID cannot be used; empty: it can."""
+        """Return why the stored preset of this ID cannot be used, or ""."""
         served = self.presets.get(name)
         if served is None:
             return ""

@@ -1,6 +1,6 @@
-"""The status of an integration: the same one in the API, the console, the commands and the metric.
+"""The status of an integration, for the API, the console, the commands and the metric.
 
-Pure: the time and what is known of requests are arguments.
+Pure: time and failures of requests are arguments.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ from typing import Final, Literal, NamedTuple, get_args
 from sidekey.snapshot.snapshot import Integration, Stored
 
 Status = Literal["ok", "expiring", "failing", "unusable"]
-"""`expiring`: its client certificate ends within `EXPIRING`. `failing`: its last `FAILING` requests have failed
-(`observe.traffic` says which count). `unusable`: no request is sent with its credential. The last one that applies.
+"""`expiring`: the client certificate ends within `EXPIRING`. `failing`: the last `FAILING` requests have failed
+(`observe.usage` decides which failures count). `unusable`: Sidekey sends no request with its credential.
+
+If several apply, the last of them is the status.
 """
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
 EXPIRING: Final = 21 * 86_400
-"""Seconds before its end from which on a certificate is `expiring`, as in the alert SidekeyCertificateExpiresSoon."""
+"""Seconds before its end when a certificate becomes `expiring`, as in the alert SidekeyCertificateExpiresSoon."""
 
 FAILING: Final = 3
-"""Failures one after another, from which on an integration is failing."""
+"""Number of consecutive failures that make an integration `failing`."""
 
 UNVERIFIED: Final = "something other than Sidekey changed its row: save it again, or delete it"
 """Problem of a stored integration or preset whose MAC does not verify."""
 
 
 class IntegrationStatus(NamedTuple):
-    """The status of an integration, and for operators its `problem`: why it is not ok, and what to do.
+    """The status of an integration, and for operators the `problem`: why it is not ok, and what to do.
 
-    `expires_at` is the end of its client certificate, if known; `failing_since` the first of its last failures. Both
-    are in seconds since the epoch, whatever its status is.
+    `expires_at` is the end of its client certificate, and `failing_since` the first of its consecutive failures. Both
+    are in seconds since the epoch, and independent of the status.
     """
 
     status: Status
@@ -42,7 +44,7 @@ class IntegrationStatus(NamedTuple):
 
     @property
     def usable(self) -> bool:
-        """Return True if requests are sent with its credential, so that a preset can have it."""
+        """Return True if Sidekey sends requests with its credential, so that a preset can use it."""
         return self.status != "unusable"
 
 
@@ -54,61 +56,61 @@ def status_of(
     now: float,
     failing_since: int | None = None,
     problem: str = "",
-    ends_at: float | None = None,
+    expires_at: float | None = None,
 ) -> IntegrationStatus:
-    """Judge an integration at `now` (seconds since the epoch). None: it is stored, and not served.
+    """Compute the status of an integration, or of a stored one that is not served (None).
 
-    `problem` was found when a stored one was built. `failing_since` is the time since which requests for its ID fail,
-    if they do. `ends_at` is the end of a client certificate that only another process holds.
+    Times are in seconds since the epoch. `problem` is that of building a stored integration. `failing_since` is set if
+    the integration is failing. `expires_at` is the end of a client certificate that only another process has.
     """
     if integration is None:
         return IntegrationStatus("unusable", problem) if problem else _OK
     secrets, certificate = integration.secrets, integration.certificate
-    plain = not problem and certificate is None and failing_since is None and ends_at is None
-    if plain and secrets.credential is not None:
-        # Almost all of ten thousand.
+    is_simple = not problem and certificate is None and failing_since is None and expires_at is None
+    if is_simple and secrets.credential is not None:
+        # The usual case, for almost all of ten thousand integrations.
         return _OK
-    ends = ends_at if certificate is None else certificate.ends_at
-    status, text = _judge(integration, ends, now, failing_since, problem)
-    return IntegrationStatus(status, text, ends, failing_since)
+    end = expires_at if certificate is None else certificate.expires_at
+    status, text = _decide(integration, end, now, failing_since, problem)
+    return IntegrationStatus(status, text, end, failing_since)
 
 
-def _judge(
-    integration: Integration, ends: float | None, now: float, failing_since: int | None, problem: str
+def _decide(
+    integration: Integration, end: float | None, now: float, failing_since: int | None, problem: str
 ) -> tuple[Status, str]:
     certificate = integration.certificate
     if problem:
         return "unusable", problem
-    if ends is not None and ends <= now:
-        return "unusable", f"its client certificate expired on {_moment(ends)}: replace it and its key"
+    if end is not None and end <= now:
+        return "unusable", f"its client certificate expired on {_format_time(end)}: replace it and its key"
     if certificate is not None and certificate.refused:
         return "unusable", certificate.refused
     if not integration.usable:
-        return "unusable", _unreadable(integration)
+        return "unusable", _unreadable_reason(integration)
     if certificate is not None and certificate.not_fetched:
         return "unusable", f"its client certificate was not fetched yet: {certificate.not_fetched}"
     if failing_since is not None:
         return (
             "failing",
-            f"at least its last {FAILING} requests have failed, the first on {_moment(failing_since)}: "
+            f"at least its last {FAILING} requests have failed, the first on {_format_time(failing_since)}: "
             "send its test request, or see the log",
         )
-    if ends is not None and ends - now < EXPIRING:
-        return "expiring", f"its client certificate expires on {_moment(ends)}: replace it and its key"
+    if end is not None and end - now < EXPIRING:
+        return "expiring", f"its client certificate expires on {_format_time(end)}: replace it and its key"
     return "ok", ""
 
 
-def _unreadable(integration: Integration) -> str:
-    """Say which part of one that is not usable cannot be read, and why."""
+def _unreadable_reason(integration: Integration) -> str:
+    """Return why the secrets, or else the client certificate, cannot be read."""
     secrets, certificate = integration.secrets, integration.certificate
-    held = certificate if certificate is not None and secrets.credential is not None else secrets
-    return "its secrets have not been read yet" if held.unreadable is None else str(held.unreadable)
+    loader = certificate if certificate is not None and secrets.credential is not None else secrets
+    return "its secrets have not been read yet" if loader.unreadable is None else str(loader.unreadable)
 
 
 def changed_statuses(stored: Stored, now: float, failing: Mapping[str, int]) -> Iterator[Status]:
-    """Yield the present status of each stored integration without a problem when it was built, unless it is surely ok.
+    """Yield the status of each stored integration that was built without a problem and may have changed since.
 
-    `failing` has the times since which integrations are failing, by ID.
+    `failing` has the first failure of each failing integration, by ID.
     """
     for name, integration in stored.unsettled.items():
         yield status_of(integration, now, failing.get(name)).status
@@ -118,5 +120,5 @@ def changed_statuses(stored: Stored, now: float, failing: Mapping[str, int]) -> 
             yield status_of(settled, now, since).status
 
 
-def _moment(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

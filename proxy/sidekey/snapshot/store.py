@@ -1,4 +1,4 @@
-"""Where the store of managed integrations is, and with which keys it is written."""
+"""The store's settings: its database, its keys and its retention."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.policy.addresses import Network
 
 HISTORY: Final = 7 * 86_400.0
-"""Seconds for which sends are kept by default."""
+"""Default retention of sends in seconds."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StoreRules(SecretHolder):
     """A store at a `path` (SQLite) or a `url` (PostgreSQL, may hold a password).
 
-    `keys` are IDs and 32 bytes each, the one that seals first. `audit` is how many seconds an entry of the audit is
-    kept, `history` that of a send. Stored integrations may dial global addresses and `allow_private`.
+    `keys` are IDs with 32 bytes each, the sealing key first. `audit` and `history` are the retention of audit entries
+    and of sends, in seconds. Stored integrations may connect to global addresses and to `allow_private`.
     """
 
     path: Path | None
@@ -33,16 +33,16 @@ class StoreRules(SecretHolder):
         return f"StoreRules({self.path or 'url REDACTED'}, keys={[name for name, _ in self.keys]})"
 
     def is_at(self, other: StoreRules) -> bool:
-        """Whether it is the same database, by whichever password."""
+        """Return True if both have the same database, regardless of the password."""
         return (self.path, _without_password(self.url)) == (other.path, _without_password(other.url))
 
 
 def _without_password(url: str | None) -> tuple[str, ...]:
-    """What of a URL says where the database is, and who asks for it."""
+    """Split a database URL and drop the password."""
     try:
         parts = urlsplit(url or "")
     except ValueError:
         return (url or "",)
     user, _, host = parts.netloc.rpartition("@")
-    query = [each for each in parts.query.split("&") if not each.startswith("password=")]
+    query = [parameter for parameter in parts.query.split("&") if not parameter.startswith("password=")]
     return parts.scheme, user.partition(":")[0], host, parts.path, *query

@@ -1,4 +1,4 @@
-"""CAs that verify servers."""
+"""The CAs that verify servers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Trust:
-    """Which CAs verify an upstream's certificate: `source` is mozilla, system, file (then with `path`) or inline.
+    """The CAs that verify an upstream. `source` is mozilla, system, file (with `path`) or inline.
 
-    `pem` is what the config or the file held when it was loaded, so that every part uses the same content, and
-    `digest` the SHA-256 of that: other content is another trust. Without `pem` a file's trust verifies nothing.
+    `pem` is the content of the config or the file when it was loaded, so that every part uses the same, and `digest`
+    its SHA-256. If `pem` of a file is None, no certificate verifies.
     """
 
     source: str = "mozilla"
@@ -20,5 +20,5 @@ class Trust:
 
     @property
     def usable(self) -> bool:
-        """Whether there is something to verify with."""
+        """Return True if CA certificates are loaded."""
         return self.source != "file" or self.pem is not None
