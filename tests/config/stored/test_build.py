@@ -1,4 +1,4 @@
-"""What a store says beside the files of a config: one error takes down one integration, and what is the same stays."""
+"""Building the content of the store beside the files of a config."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ HEAD = "version: 1\nstore: {path: store/s.db, keys: [{id: k1, key: {file: k1}}],
 OWN = "{endpoint_prefix: 'https://own.example.com', auth: {type: headers, headers: {X-A: b}}}"
 
 
-class Joined:
-    """A config in a folder, and a store beside it."""
+class ConfigWithStore:
+    """A config in a folder, with a store."""
 
     def __init__(self, folder: Path, text: str = "") -> None:
         self.folder = folder
@@ -81,23 +81,23 @@ class Joined:
 
 
 @pytest.fixture
-def joined(tmp_path: Path) -> Joined:
-    return Joined(tmp_path)
+def joined(tmp_path: Path) -> ConfigWithStore:
+    return ConfigWithStore(tmp_path)
 
 
-def said(snapshot: Snapshot) -> Stored:
+def stored_content(snapshot: Snapshot) -> Stored:
     assert snapshot.stored is not None
     return snapshot.stored
 
 
-def sent(integration: Integration) -> str:
+def first_header(integration: Integration) -> str:
     credential = integration.secrets.credential
     assert isinstance(credential, FixedCredential)
     return credential.grant.headers[0][1]
 
 
 async def refusal(integration: Integration) -> str:
-    """Why there is no credential."""
+    """Return why there is no credential."""
     with pytest.raises(ProblemError) as raised:
         await integration.secrets.obtain()
     assert raised.value.problem.code == "credential_unavailable"
@@ -105,20 +105,20 @@ async def refusal(integration: Integration) -> str:
 
 
 @pytest.mark.parametrize("name", documents())
-def test_every_kind_is_served(name: str, joined: Joined) -> None:
-    """With its secrets opened, and where a store's may go."""
+def test_every_kind_is_served_with_its_secrets(name: str, joined: ConfigWithStore) -> None:
+    """It may connect to `store.allow_private` only."""
     joined.put(stored(documents()[name]))
     snapshot = joined.load()
     crm = snapshot.integrations["crm"]
     assert (joined.states(snapshot), crm.usable) == ({"crm": "ok"}, True)
     assert crm.stored
-    assert crm.allow_private == NetworkOverride(tuple(said(snapshot).allow_private.networks))
-    assert [str(each) for each in crm.allow_private.networks] == ["10.0.0.0/8"]
+    assert crm.allow_private == NetworkOverride(tuple(stored_content(snapshot).allow_private.networks))
+    assert [str(network) for network in crm.allow_private.networks] == ["10.0.0.0/8"]
     assert snapshot.callers == {}
 
 
-def test_what_is_the_same_is_the_same_object_whichever_source_changed(joined: Joined) -> None:
-    """Its connections and tokens go on."""
+def test_unchanged_integration_stays_the_same_object(joined: ConfigWithStore) -> None:
+    """So its connections and tokens stay."""
     joined.write(f"integrations: {{own: {OWN}}}\n")
     joined.put(stored(BASIC, "a"), stored(HEADERS, "b"), stored(PROFILE, "c"))
     first = joined.load().integrations
@@ -134,7 +134,7 @@ def test_what_is_the_same_is_the_same_object_whichever_source_changed(joined: Jo
     assert [fourth[name] is third[name] for name in "abc"] == [False] * 3
 
 
-def test_a_global_setting_rebuilds_the_rows_that_use_it_alone(joined: Joined) -> None:
+def test_global_setting_rebuilds_only_the_rows_that_use_it(joined: ConfigWithStore) -> None:
     joined.put(stored(BASIC, "a"), stored({**BASIC, "trusted_ca": "mozilla"}, "b"))
     first = joined.load().integrations
     joined.write("", f"{HEAD}network: {{allow_private: [10.0.0.0/8]}}\nlimits: {{in_flight: 500}}\n")
@@ -146,10 +146,10 @@ def test_a_global_setting_rebuilds_the_rows_that_use_it_alone(joined: Joined) ->
     assert third["a"].trust.source == "system"
 
 
-def test_a_source_address_that_goes_takes_down_nothing_that_is_served(
-    joined: Joined, monkeypatch: pytest.MonkeyPatch
+def test_lost_source_address_keeps_a_served_integration(
+    joined: ConfigWithStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An edit of another row neither: connections fail while it is away, and succeed once it is back."""
+    """Its connections fail while the address is away, and succeed when it is back."""
     here = {"203.0.113.7"}
     monkeypatch.setattr("sidekey.config.stored.build.is_local", lambda address: str(address) in here)
     monkeypatch.setattr("sidekey.config.stored.validate.is_local", lambda _: True)
@@ -164,7 +164,7 @@ def test_a_source_address_that_goes_takes_down_nothing_that_is_served(
     assert joined.states()["crm"] == "ok"
 
 
-def test_other_cas_are_never_ignored_because_a_secret_does_not_open_now(joined: Joined) -> None:
+def test_changed_ca_file_applies_even_if_a_secret_does_not_open(joined: ConfigWithStore) -> None:
     """The previous integration would trust the previous CAs, and no log line would say so."""
     bundle = joined.folder / "ca.pem"
     joined.write("", f"{HEAD}network: {{trusted_ca: {{file: ca.pem}}}}\n")
@@ -180,18 +180,18 @@ def test_other_cas_are_never_ignored_because_a_secret_does_not_open_now(joined: 
 
 
 @pytest.mark.parametrize("name", documents())
-def test_where_requests_may_go_is_known_without_the_secrets(name: str, joined: Joined) -> None:
-    """So that an edit that keeps all of them is judged, too, for the presets that use it."""
+def test_policy_is_known_without_the_secrets(name: str, joined: ConfigWithStore) -> None:
+    """So the presets of an integration can be checked against an edit that keeps its secrets."""
     row = stored(documents()[name])
     joined.put(row)
     snapshot = joined.load()
-    kept = draft(show_document(row), former(row))
-    assert (kept.entered, bool(kept.kept)) == ({}, True)
-    sketch = build_unserved("crm", kept.settings, kept.entered, said(snapshot), PRESENT)
+    edit = draft(show_document(row), former(row))
+    assert (edit.entered, bool(edit.kept)) == ({}, True)
+    unserved = build_unserved("crm", edit.settings, edit.entered, stored_content(snapshot), PRESENT)
     served = snapshot.integrations["crm"]
-    assert (sketch.policy, sketch.traits, sketch.rebuild) == (served.policy, served.traits, None)
+    assert (unserved.policy, unserved.traits, unserved.rebuild) == (served.policy, served.traits, None)
     with pytest.raises(SecretUnreadable):
-        build_draft("crm", kept, said(snapshot), PRESENT)
+        build_draft("crm", edit, stored_content(snapshot), PRESENT)
 
 
 HOOK = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}
@@ -201,8 +201,8 @@ def hook(name: str = "hook", **keys: Any) -> PresetRow:
     return PresetRow(row=f"row-of-{name}", id=name, version=1, document=json.dumps({**HOOK, **keys}))
 
 
-def test_a_preset_is_used_with_its_integration_wherever_both_are(joined: Joined) -> None:
-    """Stored with a stored one or a file's, a file's with a stored one; one that does not fit is there, and says so."""
+def test_presets_of_files_and_store_use_integrations_of_both(joined: ConfigWithStore) -> None:
+    """A preset that does not fit exists with its problem."""
     own = {"integration": "own", "url": "https://own.example.com/x"}
     joined.write(
         f"integrations: {{own: {OWN}}}\n"
@@ -215,7 +215,7 @@ def test_a_preset_is_used_with_its_integration_wherever_both_are(joined: Joined)
     snapshot = joined.load()
     problems = {name: snapshot.preset_problem(name) for name in joined.presets}
     assert {name for name, problem in problems.items() if problem} == {"outside", "torn", "nobody", "changed"}
-    assert {name for name, each in snapshot.presets.items() if not each.invalid} == {"hook", "by-file", "of-file"}
+    assert {name for name, preset in snapshot.presets.items() if not preset.invalid} == {"hook", "by-file", "of-file"}
     assert problems["nobody"] == "no integration has this ID"
     assert "more: " in problems["torn"]
     assert "something other than Sidekey changed its row" in problems["changed"]
@@ -226,8 +226,8 @@ def test_a_preset_is_used_with_its_integration_wherever_both_are(joined: Joined)
     assert not snapshot.presets["hook"].invalid
 
 
-def test_a_preset_that_is_the_same_is_the_same_object(joined: Joined) -> None:
-    """Only what changed is built: there may be ten thousand."""
+def test_unchanged_preset_stays_the_same_object(joined: ConfigWithStore) -> None:
+    """Only changed presets are built, because there may be ten thousand."""
     joined.put(stored(BASIC))
     joined.presets = {name: hook(name) for name in "abc"}
     first = joined.load().presets
@@ -236,8 +236,8 @@ def test_a_preset_that_is_the_same_is_the_same_object(joined: Joined) -> None:
     assert [second[name] is first[name] for name in "abc"] == [False, True, True]
 
 
-def test_a_preset_of_a_file_is_used_while_it_is_there(joined: Joined) -> None:
-    """As with integrations, each kind by itself."""
+def test_preset_of_a_file_wins_over_a_stored_one(joined: ConfigWithStore) -> None:
+    """An integration of the same ID is independent of it."""
     joined.put(stored(BASIC), stored(BASIC, "hook"))
     joined.presets = {"hook": hook()}
     joined.write("presets: {hook: {integration: crm, url: https://api.example.com/v1/y, content_type: text/plain}}\n")
@@ -251,31 +251,31 @@ def test_a_preset_of_a_file_is_used_while_it_is_there(joined: Joined) -> None:
 
 
 def resealed(row: IntegrationRow, ring: KeyRing) -> IntegrationRow:
-    """A row as a rotation writes it."""
+    """Return a row as a rotation writes it."""
     purpose, values = former(row).purpose, opened(row).values
     assert purpose is not None
     secrets = {
         secret: replace(
             row.secrets[secret],
-            sealed=seal(ring, values[where], purpose.bindings(VAULT.store, row.row, row.id, secret)[0]),
+            sealed=seal(ring, values[at], purpose.bindings(VAULT.store, row.row, row.id, secret)[0]),
         )
-        for where, secret in ids(row).items()
+        for at, secret in ids(row).items()
     }
     return replace(row, secrets=secrets)
 
 
 @pytest.mark.parametrize("name", documents())
-def test_what_is_written_again_with_another_key_is_the_same_object(name: str, joined: Joined) -> None:
-    """While a key is replaced connections and tokens go on."""
+def test_rotated_row_stays_the_same_object(name: str, joined: ConfigWithStore) -> None:
+    """So connections and tokens stay during a key rotation."""
     row = stored(documents()[name])
     joined.put(row)
     first = joined.load().integrations["crm"]
     ring = KeyRing({"k2": b"2" * 32, "k1": b"1" * 32})
     joined.vault = SealingKeys(VAULT.store, ring)
     assert joined.load().integrations["crm"] is first
-    again = resealed(row, ring)
-    assert again != row
-    joined.put(again)
+    rotated = resealed(row, ring)
+    assert rotated != row
+    joined.put(rotated)
     assert joined.load().integrations["crm"] is first
     joined.vault = SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32}))
     assert joined.load().integrations["crm"] is first
@@ -284,8 +284,7 @@ def test_what_is_written_again_with_another_key_is_the_same_object(name: str, jo
     assert joined.load().integrations["crm"] is not first
 
 
-def test_what_did_not_open_does_once_it_is_written_with_a_key_that_is_there(joined: Joined) -> None:
-    """By another process."""
+def test_secret_opens_after_another_process_rotates_the_key(joined: ConfigWithStore) -> None:
     row, ring = stored(BASIC), KeyRing({"k2": b"2" * 32})
     joined.put(row)
     joined.vault = SealingKeys(VAULT.store, ring)
@@ -294,8 +293,7 @@ def test_what_did_not_open_does_once_it_is_written_with_a_key_that_is_there(join
     assert joined.states() == {"crm": "ok"}
 
 
-def test_files_that_are_not_read_again_are_joined_with_another_state(joined: Joined) -> None:
-    """A file that has errors meanwhile keeps no change of the store from use."""
+def test_store_change_applies_while_a_file_has_errors(joined: ConfigWithStore) -> None:
     joined.write(f"integrations: {{own: {OWN}}}\n")
     joined.source.take(State(integrations=joined.rows), VAULT)
     loaded = joined.loader.load(PRESENT)
@@ -308,8 +306,8 @@ def test_files_that_are_not_read_again_are_joined_with_another_state(joined: Joi
     assert snapshot.integrations["own"] is good(loaded).integrations["own"]
 
 
-def test_an_integration_of_a_file_is_used_while_it_is_there(joined: Joined) -> None:
-    """The stored one serves once the file's is gone; nothing is kept of it."""
+def test_integration_of_a_file_wins_over_a_stored_one(joined: ConfigWithStore) -> None:
+    """The stored one is served once the file no longer has it."""
     joined.put(stored(BASIC, "own"))
     joined.write(f"integrations: {{own: {OWN}}}\n")
     snapshot = joined.load()
@@ -319,8 +317,8 @@ def test_an_integration_of_a_file_is_used_while_it_is_there(joined: Joined) -> N
     assert (joined.states(snapshot), snapshot.integrations["own"].stored) == ({"own": "ok"}, True)
 
 
-async def test_an_error_takes_down_that_integration_alone(joined: Joined) -> None:
-    """Its callers are told that it cannot be used, not that there is none; the reason is the operator's."""
+async def test_error_affects_only_its_own_integration(joined: ConfigWithStore) -> None:
+    """Callers get an error about the integration. Only the operator sees the reason."""
     fine, gone, moved, torn = (stored(BASIC, name) for name in ("fine", "gone", "moved", "torn"))
     joined.put(
         fine,
@@ -339,13 +337,13 @@ async def test_an_error_takes_down_that_integration_alone(joined: Joined) -> Non
         "changed": "unusable",
         "private": "unusable",
     }
-    problems = said(snapshot).problems
+    problems = stored_content(snapshot).problems
     assert "auth.type: must be one of" in problems["gone"]
     assert "enter it again" in status_of(snapshot.integrations["moved"], PRESENT).problem
     assert "is not what this version of Sidekey saves: save it again" in problems["torn"]
     assert "something other than Sidekey changed its row: save it again" in problems["changed"]
     assert "allow_private" in problems["private"]
-    assert sent(snapshot.integrations["fine"])
+    assert first_header(snapshot.integrations["fine"])
     for name in ("gone", "torn", "changed", "private"):
         integration = snapshot.integrations[name]
         assert (integration.usable, integration.kind) == (False, "unknown")
@@ -357,8 +355,8 @@ async def test_an_error_takes_down_that_integration_alone(joined: Joined) -> Non
     assert CANARY not in str(problems)
 
 
-def test_an_edit_builds_no_row_again_that_cannot_be_used(joined: Joined) -> None:
-    """Until an hour has passed, or a key or the files are others."""
+def test_unusable_rows_are_not_rebuilt_after_an_edit(joined: ConfigWithStore) -> None:
+    """They are rebuilt after an hour, or if a key or a file changes."""
     torn, sealed = replace(stored(BASIC, "torn"), document="{"), stored(BASIC, "sealed")
     joined.vault = SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32}))
     joined.put(torn, sealed)
@@ -372,12 +370,12 @@ def test_an_edit_builds_no_row_again_that_cannot_be_used(joined: Joined) -> None
         return [snapshot.integrations[name] for name in ("torn", "sealed")]
 
     first, second, later = after_edit(PRESENT), after_edit(PRESENT + 1), after_edit(PRESENT + 3600)
-    assert [one is other for one, other in zip(first, second, strict=True)] == [True, True]
-    assert [one is other for one, other in zip(second, later, strict=True)] == [False, False]
+    assert [before is after for before, after in zip(first, second, strict=True)] == [True, True]
+    assert [before is after for before, after in zip(second, later, strict=True)] == [False, False]
 
 
-def test_a_key_that_comes_opens_what_was_sealed(joined: Joined) -> None:
-    """Without a change of the row."""
+def test_added_key_opens_sealed_secrets(joined: ConfigWithStore) -> None:
+    """The row does not change."""
     joined.put(stored(BASIC))
     joined.vault = SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32}))
     assert joined.states() == {"crm": "unusable"}
@@ -385,40 +383,39 @@ def test_a_key_that_comes_opens_what_was_sealed(joined: Joined) -> None:
     assert joined.states() == {"crm": "ok"}
 
 
-def test_what_the_rest_of_the_config_forbids_is_invalid_until_it_allows_it(joined: Joined) -> None:
-    """The row is the same all the time."""
+def test_limit_of_the_config_applies_to_stored_integrations(joined: ConfigWithStore) -> None:
+    """The row does not change."""
     joined.put(stored({**BASIC, "limits": {"in_flight": 500}}))
     assert joined.states() == {"crm": "ok"}
     joined.write("limits: {in_flight: 100}\n")
-    assert "must be at most" in said(joined.load()).problems["crm"]
+    assert "must be at most" in stored_content(joined.load()).problems["crm"]
     joined.write("")
     assert joined.states() == {"crm": "ok"}
 
 
-def test_changed_store_allow_private_applies_to_stored_integrations(joined: Joined) -> None:
-    """A row that was built before must not keep the networks that the operator has removed."""
+def test_changed_store_allow_private_applies_to_stored_integrations(joined: ConfigWithStore) -> None:
+    """An integration that was built before must not keep networks that the operator has removed."""
     joined.put(stored(BASIC))
     assert joined.load().integrations["crm"].allow_private == NetworkOverride((ip_network("10.0.0.0/8"),))
     joined.write("", HEAD.replace("10.0.0.0/8", "192.168.0.0/16"))
     assert joined.load().integrations["crm"].allow_private == NetworkOverride((ip_network("192.168.0.0/16"),))
 
 
-def test_what_time_or_an_entry_puts_right_is_judged_when_it_is_asked_for(joined: Joined) -> None:
-    """A secret that is not there, and a certificate that has ended."""
+def test_status_of_missing_secret_and_expired_certificate_is_computed_on_demand(joined: ConfigWithStore) -> None:
     end = chain().leaf.certificate.not_valid_after_utc.timestamp()
     joined.put(stored(mtls(), "bank"), replace(stored(BASIC, "bare"), secrets={}))
     snapshot = joined.load(end + 1)
-    assert said(snapshot).problems == {"bank": "", "bare": ""}
-    found = {name: status_of(snapshot.integrations[name], end + 1) for name in ("bank", "bare")}
-    assert {name: each.status for name, each in found.items()} == {"bank": "unusable", "bare": "unusable"}
-    assert "its client certificate expired on" in found["bank"].problem
+    assert stored_content(snapshot).problems == {"bank": "", "bare": ""}
+    statuses = {name: status_of(snapshot.integrations[name], end + 1) for name in ("bank", "bare")}
+    assert {name: status.status for name, status in statuses.items()} == {"bank": "unusable", "bare": "unusable"}
+    assert "its client certificate expired on" in statuses["bank"].problem
     reason = "no secret is stored here: enter it"
-    assert found["bare"].problem == f"auth.username: {reason}; auth.password: {reason}"
-    assert [*said(snapshot).unsettled] == ["bank", "bare"]
+    assert statuses["bare"].problem == f"auth.username: {reason}; auth.password: {reason}"
+    assert [*stored_content(snapshot).unsettled] == ["bank", "bare"]
 
 
-def test_a_certificate_that_cannot_be_used_and_has_not_ended_is_invalid(joined: Joined) -> None:
-    """Here, one that is not valid yet; once it is, it is built again."""
+def test_certificate_that_is_not_valid_yet_is_unusable(joined: ConfigWithStore) -> None:
+    """It is loaded again once it is valid."""
     joined.put(stored(mtls()))
     early = joined.load(PRESENT - 30 * 86_400)
     assert joined.states(early) == {"crm": "unusable"}
@@ -426,8 +423,8 @@ def test_a_certificate_that_cannot_be_used_and_has_not_ended_is_invalid(joined: 
     assert joined.states() == {"crm": "ok"}
 
 
-def test_stored_callers_stand_beside_those_of_files(joined: Joined) -> None:
-    """A file's wins, by name and by token; with a store nobody is let in where there are none."""
+def test_caller_of_a_file_wins_over_a_stored_one(joined: ConfigWithStore) -> None:
+    """By name and by token. With a store and without callers, Sidekey admits nobody."""
     assert joined.load().callers == {}
     digest = {name: sha256(name.encode()).hexdigest() for name in ("a", "b", "c")}
     joined.callers = {
@@ -448,19 +445,19 @@ def test_stored_callers_stand_beside_those_of_files(joined: Joined) -> None:
     assert callers[bytes.fromhex(digest["a"])].lists("crm")
 
 
-def test_a_caller_of_a_file_may_name_what_is_made_later(joined: Joined) -> None:
-    """A warning; without a store it is an error."""
+def test_caller_of_a_file_may_list_an_integration_that_the_store_lacks(joined: ConfigWithStore) -> None:
+    """This is a warning with a store, and an error without one."""
     text = "callers: {billing: {token: {insecure_value: x}, integrations: [later]}}\n"
     joined.write(text)
-    found = joined.loader.load(PRESENT)
-    assert found.errors == []
-    text_of = "no file has an integration of this ID: it must be made in the store"
-    assert text_of in [each.message for each in found.warnings]
+    result = joined.loader.load(PRESENT)
+    assert result.errors == []
+    warning = "no file has an integration of this ID: it must be made in the store"
+    assert warning in [finding.message for finding in result.warnings]
     joined.put(stored(BASIC, "later"))
     joined.load()
-    assert text_of not in [each.message for each in joined.loader.load(PRESENT).warnings]
+    assert warning not in [finding.message for finding in joined.loader.load(PRESENT).warnings]
     joined.write(text, "version: 1\n")
-    assert [each.message for each in Loader(joined.folder / "sidekey.yaml", {}).load().errors] == [
+    assert [finding.message for finding in Loader(joined.folder / "sidekey.yaml", {}).load().errors] == [
         "no integration has this ID: add one, or remove the ID here"
     ]
 
@@ -468,8 +465,8 @@ def test_a_caller_of_a_file_may_name_what_is_made_later(joined: Joined) -> None:
 MATCHED = "forward: {match_by_host: true}\nca: {hosts: [example.com]}\n"
 
 
-def test_of_two_that_cover_a_target_the_older_is_used_and_a_file_wins(joined: Joined) -> None:
-    """Only where a caller lists both, at the hosts of the operator's, and where hosts are matched at all."""
+def test_overlapping_integration_is_shadowed_by_an_older_one_or_a_file(joined: ConfigWithStore) -> None:
+    """Only if a caller lists both, at the operator's hosts, with `match_by_host`."""
     # A later change of the older one makes no difference.
     first = replace(stored(BASIC, "first"), created_at=1, updated_at=9)
     second = replace(stored(BASIC, "second"), created_at=2, updated_at=2)
@@ -480,7 +477,7 @@ def test_of_two_that_cover_a_target_the_older_is_used_and_a_file_wins(joined: Jo
     joined.callers = {"one": CallerRow(row="1", id="one", token_sha256=token, integrations=("first", "second"))}
     snapshot = joined.load()
     assert joined.states(snapshot) == {"first": "ok", "second": "unusable"}
-    assert said(snapshot).problems["second"] == (
+    assert stored_content(snapshot).problems["second"] == (
         "covers https://api.example.com/v1 as integration first does, and one caller lists both: narrow one"
     )
     assert snapshot.matching is not None
@@ -496,8 +493,8 @@ def test_of_two_that_cover_a_target_the_older_is_used_and_a_file_wins(joined: Jo
     assert joined.states() == {"first": "ok", "second": "ok"}
 
 
-def test_what_passes_is_kept_back_only_at_the_operators_hosts(joined: Joined) -> None:
-    """An editor must not stop what is none of theirs."""
+def test_stored_integration_stops_passthrough_only_at_the_operators_hosts(joined: ConfigWithStore) -> None:
+    """An editor must not block requests to other hosts."""
     joined.put(stored(BASIC), stored({**BASIC, "endpoint_prefix": "https://api.other.test"}, "other"))
     joined.write("forward: {unmatched: pass}\nca: {hosts: [example.com]}\n")
     snapshot = joined.load()
@@ -511,30 +508,29 @@ def test_what_passes_is_kept_back_only_at_the_operators_hosts(joined: Joined) ->
     assert passing.unresolved == frozenset()
 
 
-def test_the_local_ca_signs_for_no_host_because_a_stored_integration_names_it(joined: Joined) -> None:
-    """Only for those of files, and of the operator's list."""
+def test_stored_integration_does_not_extend_the_hosts_of_the_local_ca(joined: ConfigWithStore) -> None:
+    """Only integrations of files and `ca.hosts` do."""
     joined.put(stored(BASIC))
     joined.write(f"ca: {{hosts: [in.test]}}\nintegrations: {{own: {OWN}}}\n")
     assert joined.load().ca.scope.hosts() == ["in.test", "own.example.com"]
 
 
-def test_a_draft_is_built_with_what_came_with_it_alone(joined: Joined) -> None:
-    """Never with what is stored."""
+def test_draft_is_built_from_its_new_secrets_only(joined: ConfigWithStore) -> None:
+    """Never with stored secrets."""
     row = stored(BASIC)
     joined.put(row)
     snapshot = joined.load()
-    made = build_draft("crm", draft(BASIC), said(snapshot), PRESENT)
-    assert sent(made) == sent(snapshot.integrations["crm"])
-    assert (made.stored, made.allow_private) == (True, said(snapshot).allow_private)
+    integration = build_draft("crm", draft(BASIC), stored_content(snapshot), PRESENT)
+    assert first_header(integration) == first_header(snapshot.integrations["crm"])
+    assert (integration.stored, integration.allow_private) == (True, stored_content(snapshot).allow_private)
     document: dict[str, Any] = copied(BASIC)
     document["auth"]["password"] = {"set": True, "id": ids(row)["/auth/password"]}
     with pytest.raises(SecretUnreadable, match="send it"):
-        build_draft("crm", draft(document, former(row)), said(snapshot), PRESENT)
+        build_draft("crm", draft(document, former(row)), stored_content(snapshot), PRESENT)
 
 
-def test_before_anything_was_read_nothing_is_served(tmp_path: Path) -> None:
-    """The files' integrations are."""
-    joined = Joined(tmp_path, f"integrations: {{own: {OWN}}}\n")
+def test_only_files_are_served_before_the_store_was_read(tmp_path: Path) -> None:
+    joined = ConfigWithStore(tmp_path, f"integrations: {{own: {OWN}}}\n")
     snapshot = good(joined.loader.load(PRESENT))
-    assert (list(snapshot.integrations), snapshot.callers, said(snapshot).revision) == (["own"], {}, 0)
-    assert said(snapshot).unusable == 0
+    assert (list(snapshot.integrations), snapshot.callers, stored_content(snapshot).revision) == (["own"], {}, 0)
+    assert stored_content(snapshot).unusable == 0

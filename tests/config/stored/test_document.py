@@ -1,4 +1,4 @@
-"""JSON of stored integrations: read strictly, patched, and saved."""
+"""The JSON of stored integrations: parsing, secrets, patches and serialization."""
 
 from __future__ import annotations
 
@@ -67,33 +67,32 @@ OBJECTS = st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), VA
         (b"," * (MAX_VALUES + 1) + rb"\"" * 200_000, "20000 values"),
     ],
 )
-def test_what_is_no_json_object_is_malformed(data: bytes, reason: str) -> None:
-    """The reason repeats nothing of it."""
+def test_invalid_json_is_malformed(data: bytes, reason: str) -> None:
+    """The message repeats nothing of the text."""
     with pytest.raises(MalformedError, match=reason):
         parse(data)
 
 
-def test_json_is_read() -> None:
-    """As it is."""
+def test_valid_json_is_parsed() -> None:
     assert parse('{"a": ["é", 1, null]}'.encode()) == {"a": ["é", 1, None]}
 
 
-def test_only_values_are_counted_and_not_what_texts_hold() -> None:
-    """A list of as many as may be, and a text of ten times as many commas, brackets and quotes."""
+def test_separators_in_strings_do_not_count_as_values() -> None:
+    """The document has as many values as allowed, and a string with ten times as many separators."""
     text = r",[{:\"" * MAX_VALUES
     document = {"a": [1] * (MAX_VALUES - 10), "b": text}
     assert parse(json.dumps(document).encode()) == document
 
 
 @pytest.mark.parametrize("raw", [{"a": "\ud800"}, {"\udfff": 1}, {"a": [{"b": "x\udc00"}]}])
-def test_half_a_character_is_malformed(raw: Any) -> None:
-    """No encoding takes it."""
+def test_lone_surrogate_is_malformed(raw: Any) -> None:
+    """No encoding accepts it."""
     with pytest.raises(MalformedError, match="surrogate"):
         check(raw)
 
 
-def test_a_deep_document_is_malformed() -> None:
-    """As deep as a file may be, and no deeper."""
+def test_deep_document_is_malformed() -> None:
+    """The limit is that of config files."""
     deep: Any = "x"
     for _ in range(31):
         deep = {"a": deep}
@@ -103,29 +102,27 @@ def test_a_deep_document_is_malformed() -> None:
 
 
 def test_long_keys_above_a_value_are_malformed() -> None:
-    """An error or a secret below would repeat all of them."""
+    """Each error and each secret below would repeat the keys."""
     check({"a" * 999: [1]})
     with pytest.raises(MalformedError, match="1000 characters"):
         check({"a" * 500: {"b" * 500: [1]}})
 
 
 @given(OBJECTS)
-def test_new_ids_change_nothing_of_a_document(raw: dict[str, Any]) -> None:
-    """Whatever its keys are."""
+def test_new_ids_do_not_change_a_document(raw: dict[str, Any]) -> None:
     document = with_new_ids(raw)
     assert document == raw
     assert replaced(document, {}) == raw
 
 
 @pytest.mark.parametrize(("place", "text"), [((), ""), (("a", 0, "b"), "/a/0/b"), (("a/b", "m~n", ""), "/a~1b/m~0n/")])
-def test_a_place_is_a_json_pointer(place: tuple[str | int, ...], text: str) -> None:
-    """With RFC 6901's two escapes."""
+def test_pointer_escapes_tilde_and_slash(place: tuple[str | int, ...], text: str) -> None:
+    """RFC 6901 has these two escapes."""
     assert pointer(place) == text
 
 
-def test_nothing_is_found_beside_a_document() -> None:
-    """None, whatever the pointer."""
-    assert [value_at({"a": [1]}, where) for where in ("/b", "/a/1", "/a/x", "/a/0/b", "/a/-1")] == [None] * 5
+def test_pointer_outside_the_document_has_no_value() -> None:
+    assert [value_at({"a": [1]}, at) for at in ("/b", "/a/1", "/a/x", "/a/0/b", "/a/-1")] == [None] * 5
 
 
 # RFC 7396, appendix A.
@@ -149,22 +146,21 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize(("target", "patch", "result"), EXAMPLES)
-def test_a_merge_patch_does_what_its_standard_shows(target: Any, patch: Any, result: Any) -> None:
-    """All examples of the standard."""
+def test_merge_patch_passes_the_examples_of_rfc_7396(target: Any, patch: Any, result: Any) -> None:
     before = json.dumps(target)
     assert merge_patch(target, patch) == result
     assert json.dumps(target) == before
 
 
-def test_what_reads_as_a_secret_is_one_value() -> None:
-    """A patch that sends a new one leaves nothing of the old."""
+def test_patch_replaces_a_stored_secret_as_a_whole() -> None:
+    """Nothing of the stored secret remains."""
     target = {"password": {"set": True, "id": "s_1", "set_at": "2026-01-01T00:00:00Z", "set_by": "ann"}}
     assert merge_patch(target, {"password": {"value": "x"}}) == {"password": {"value": "x"}}
     assert merge_patch(target, {"other": 1})["password"] == target["password"]
 
 
-def test_what_is_saved_is_read_again() -> None:
-    """In the order it was written: headers are sent in that."""
+def test_saved_document_keeps_the_order_of_keys() -> None:
+    """Headers are sent in this order."""
     text = SavedDocument({"b": 1, "a": {"set": True, "id": "s_1"}}).text()
     assert list(SavedDocument.load(text).content) == ["b", "a"]
     row = stored(PROFILE)
@@ -187,14 +183,13 @@ _TORN: list[tuple[object, object]] = [(1, {"auth": {}}), ({}, {"auth": 1}), ({},
         *(json.dumps({"integration": {"auth": auth}, "profile": {**_PROFILE, "keys": keys}}) for auth, keys in _TORN),
     ],
 )
-def test_what_no_version_saves_is_malformed(text: str) -> None:
-    """One row of it must not take anything else along."""
+def test_malformed_saved_document_raises(text: str) -> None:
+    """The error must not affect other rows."""
     with pytest.raises(MalformedError):
         SavedDocument.load(text)
 
 
-def test_what_differs_is_told_by_pointers_alone() -> None:
-    """As deep as both have objects; a list is one value."""
+def test_changed_pointers_descend_into_objects_but_not_lists() -> None:
     before = {"a": 1, "b": {"c": [1], "d": 2}, "same": {"x": 1}}
     after = {"a": 2, "b": {"c": [2], "d": 2, "e/f": 3}, "same": {"x": 1}}
     assert list(changed_pointers(before, after)) == ["/a", "/b/c", "/b/e~1f"]
@@ -203,18 +198,18 @@ def test_what_differs_is_told_by_pointers_alone() -> None:
 KEPT = {"set": True, "id": "s_0123456789abcdef", "set_by": "ann"}
 
 
-def test_secrets_have_ids_wherever_they_stand() -> None:
-    """A new one gets one of its own; what is no secret has none."""
+def test_every_secret_has_an_id_and_a_place() -> None:
+    """A new secret gets a new ID. Other mappings have none."""
     raw = {
         "a": [{"value": "x"}, KEPT, {"c~/": {"url": "https://a.example"}}],
         "b": {"url": KEPT},
         "c": [{"value": "x", "more": 1}, {"set": False, "id": "s_1"}, {"set": True}, {"set": True, "id": 1}],
     }
     new, kept, url, kept_url = secrets_in(with_new_ids(raw))
-    assert [re.fullmatch("s_[0-9a-f]{16}", each.id) is not None for each in (new, url)] == [True, True]
+    assert [re.fullmatch("s_[0-9a-f]{16}", secret.id) is not None for secret in (new, url)] == [True, True]
     assert new.id != url.id
     assert (kept.id, kept_url.id) == (KEPT["id"], KEPT["id"])
-    assert [each.place for each in (new, kept, url, kept_url)] == [
+    assert [secret.place for secret in (new, kept, url, kept_url)] == [
         ("a", 0),
         ("a", 1),
         ("a", 2, "c~/", "url"),
@@ -222,10 +217,10 @@ def test_secrets_have_ids_wherever_they_stand() -> None:
     ]
 
 
-def test_a_secret_is_saved_by_its_id() -> None:
-    """A mapping that is no secret stays as it is."""
+def test_id_replaces_a_secret() -> None:
+    """Mappings that are not secrets stay unchanged."""
     raw = with_new_ids({"a": {"value": "x"}, "b": {"value": "y"}, "c": {"url": "z"}, "d": KEPT})
-    one, _, url, kept = (each.id for each in secrets_in(raw))
+    one, _, url, kept = (secret.id for secret in secrets_in(raw))
     assert with_secret_ids(raw, {one, url, kept}) == {
         "a": {"set": True, "id": one},
         "b": {"value": "y"},
@@ -239,7 +234,7 @@ def test_values_are_replaced_at_their_places() -> None:
 
 
 @given(OBJECTS)
-def test_a_document_without_a_pasted_key_is_left_as_it_is(document: dict[str, Any]) -> None:
+def test_document_without_a_pasted_key_is_unchanged(document: dict[str, Any]) -> None:
     assert split_certificates(document) is document
 
 
@@ -254,20 +249,20 @@ def test_a_document_without_a_pasted_key_is_left_as_it_is(document: dict[str, An
         ("bare", False),
     ],
 )
-def test_a_pasted_key_takes_the_place_of_none_of_a_kept_one_or_of_the_same(key: Any, split: bool) -> None:
-    """Nothing is lost: of two keys the certificate's own is refused."""
+def test_pasted_key_replaces_only_a_missing_kept_or_equal_key(key: Any, split: bool) -> None:
+    """If the document has another key, the certificate stays unchanged, and validation refuses it."""
     leaf = chain().leaf
     both = leaf.key_pem.decode() + leaf.pem.decode()
     section = {"certificate": {"inline": both}, **({} if key is None else {"private_key": key})}
     expected = {"certificate": {"inline": leaf.pem.decode()}, "private_key": {"value": leaf.key_pem.decode()}}
     document = {"auth": {"type": "mtls", **section}, "tags": ["a"]}
-    found = split_certificates(document)
-    assert found == ({**document, "auth": {"type": "mtls", **expected}} if split else document)
+    result = split_certificates(document)
+    assert result == ({**document, "auth": {"type": "mtls", **expected}} if split else document)
     assert document["auth"]["certificate"]["inline"] == both  # type: ignore[index,call-overload]
 
 
-def test_twice_the_pasted_keys_cost_at_most_three_times() -> None:
-    """By CPU time of this thread, the least of several measurements."""
+def test_splitting_pasted_keys_takes_linear_time() -> None:
+    """Measured as the least CPU time of this thread in three runs."""
     blocks = [f"-----BEGIN {label}-----\n-----END {label}-----\n" for label in ("CERTIFICATE", "PRIVATE KEY")]
     pasted = {"certificate": {"inline": "".join(blocks)}}
 
@@ -278,5 +273,5 @@ def test_twice_the_pasted_keys_cost_at_most_three_times() -> None:
         return thread_time() - before
 
     half = min(cost(8_000) for _ in range(3))
-    whole = min(cost(16_000) for _ in range(3))
-    assert whole <= 3 * half, (half, whole)
+    full = min(cost(16_000) for _ in range(3))
+    assert full <= 3 * half, (half, full)

@@ -1,4 +1,4 @@
-"""Whose a target is, where two integrations of a caller cover it."""
+"""Overlapping integrations: which of two is served, and which saves cause an overlap."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BOTH = Caller("both", frozenset({"f", "s", "t"}))
 
 
 @pytest.mark.parametrize(
-    ("callers", "at", "found"),
+    ("callers", "at", "overlapping"),
     [
         ([BOTH], AT, True),
         ([Caller("all", None)], AT, False),
@@ -35,22 +35,22 @@ BOTH = Caller("both", frozenset({"f", "s", "t"}))
         ([BOTH], frozenset({"b.in.test"}), False),
     ],
 )
-def test_two_count_for_a_caller_that_lists_the_stored_one(
-    callers: list[Caller], at: frozenset[str], found: bool
+def test_stored_integration_overlaps_only_for_callers_that_list_it(
+    callers: list[Caller], at: frozenset[str], overlapping: bool
 ) -> None:
-    """At the operator's hosts."""
-    expected = [Overlap("f", "s", "https://a.in.test/x/y")] if found else []
+    """Only at the operator's hosts."""
+    expected = [Overlap("f", "s", "https://a.in.test/x/y")] if overlapping else []
     assert list(overlaps(POLICIES, {"s", "t"}, callers, at)) == expected
 
 
-def test_two_of_files_are_not_judged_here() -> None:
-    """The config's own check has."""
+def test_two_integrations_of_files_are_ignored() -> None:
+    """The check of the config reports them."""
     assert list(overlaps(POLICIES, {"t"}, [BOTH], AT)) == []
     assert list(overlaps(POLICIES, set(), [BOTH], AT)) == []
 
 
-def test_the_later_one_is_hidden_and_what_it_covered_is_free_again() -> None:
-    """A chain of three hides one of them."""
+def test_younger_integration_is_shadowed_and_shadows_no_other() -> None:
+    """In a chain of three, only one is shadowed."""
     chain = [Overlap("a", "b", "1"), Overlap("b", "c", "2")]
     assert list(shadowed_integrations(iter(chain), {"a": (1, "a"), "b": (2, "b"), "c": (3, "c")})) == ["b"]
     assert list(shadowed_integrations(iter(chain), {"a": (1, "a"), "b": (1, "b"), "c": (0, "c")})) == ["b"]
@@ -58,8 +58,7 @@ def test_the_later_one_is_hidden_and_what_it_covered_is_free_again() -> None:
     assert list(shadowed_integrations(iter([Overlap("a", "b", "1")]), {"a": (9, "a")})) == ["a"]
 
 
-def test_a_save_is_told_what_it_would_cover() -> None:
-    """An integration, or a caller that would list two."""
+def test_saving_an_integration_or_a_caller_reports_the_overlap() -> None:
     one = replace(integration("one", "https://a.in.test/x"), stored=True)
     two = replace(integration("two", "https://a.in.test/x/y"), stored=True)
     caller = Caller("c", frozenset({"one", "two"}))
@@ -74,14 +73,14 @@ def test_a_save_is_told_what_it_would_cover() -> None:
     assert overlap_of(snapshot, replace(two, policy=Policy())) is None
     assert overlap_of(replace(snapshot, matching=None), two) is None
     assert overlap_of(replace(snapshot, callers={}), two) is None
-    whole = replace(snapshot, integrations={"one": one, "two": two}, callers=None)
-    assert overlap_for(whole, caller) == Overlap("one", "two", "https://a.in.test/x/y")
-    assert overlap_for(whole, Caller("c", frozenset({"one"}))) is None
-    assert overlap_of(whole, one) is None
+    with_both = replace(snapshot, integrations={"one": one, "two": two}, callers=None)
+    assert overlap_for(with_both, caller) == Overlap("one", "two", "https://a.in.test/x/y")
+    assert overlap_for(with_both, Caller("c", frozenset({"one"}))) is None
+    assert overlap_of(with_both, one) is None
 
 
-def test_what_is_saved_together_is_judged_together() -> None:
-    """New ones against each other and what is there, for callers that are new as well."""
+def test_objects_that_are_saved_together_are_checked_together() -> None:
+    """New integrations are checked against each other and the stored ones, for new callers too."""
     one = replace(integration("one", "https://a.in.test/x"), stored=True)
     two = replace(integration("two", "https://a.in.test/x/y"), stored=True)
     three = replace(integration("three", "https://a.in.test/x/y/z"), stored=True)

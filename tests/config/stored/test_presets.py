@@ -1,4 +1,4 @@
-"""Stored presets: what is built of rows, and which documents may be saved."""
+"""Stored presets: building them from rows, and validating documents."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ROW = PresetRow(row="r", id="hook", version=1, document=json.dumps(DOCUMENT))
 
 
 def errors(**keys: Any) -> dict[str, str]:
-    """What is wrong with a document, by pointer."""
-    found = prepare_preset("hook", {**DOCUMENT, **keys}, INTEGRATIONS, 0.0)
-    assert isinstance(found, Invalid), found
-    return {each.pointer: each.detail for each in found.errors}
+    """Return the errors of an invalid document, by pointer."""
+    result = prepare_preset("hook", {**DOCUMENT, **keys}, INTEGRATIONS, 0.0)
+    assert isinstance(result, Invalid), result
+    return {error.pointer: error.detail for error in result.errors}
 
 
-def test_a_row_is_built_once() -> None:
-    """Also if it is written again, with another key or under a new version."""
+def test_unchanged_row_is_not_built_again() -> None:
+    """A row may be rewritten with another key or version."""
     built = build_preset(ROW)
     assert (built.invalid, built.stored, built.row) == ("", True, "r")
     assert (built.document, built.rules.integration) == (ROW.document, "h")
@@ -50,51 +50,48 @@ def test_a_row_is_built_once() -> None:
         (replace(ROW, document=json.dumps({**DOCUMENT, "of_a_later_version": 1})), "of_a_later_version: ", "h"),
     ],
 )
-def test_what_cannot_be_used_is_there_and_says_why(row: PresetRow, problem: str, of: str) -> None:
-    """Its callers are told that it cannot be used, not that there is none."""
+def test_unusable_preset_exists_with_its_problem(row: PresetRow, problem: str, of: str) -> None:
+    """Callers get an error about the preset instead of "no such preset"."""
     built = build_preset(row)
     assert (built.id, built.rules.integration) == ("hook", of)
     assert problem in built.invalid
 
 
-def test_a_preset_that_cannot_be_used_says_why_its_present_row_cannot() -> None:
-    """Also if its document is the one that stands for a row of which nothing is read."""
+def test_problem_of_an_unusable_preset_follows_its_row() -> None:
+    """Its document may equal the placeholder of an altered row."""
     altered = build_preset(replace(ROW, document="{}", verified=False))
     assert "integration: " in build_preset(replace(ROW, document="{}"), altered).invalid
 
 
-def test_nothing_is_read_of_an_altered_row() -> None:
-    """Whatever it says."""
+def test_altered_row_has_no_document() -> None:
     with pytest.raises(MalformedError):
         load_document(replace(ROW, verified=False))
     assert integration_id({"integration": ["h"]}) == integration_id({}) == NOBODY
 
 
-def test_a_draft_is_what_was_sent_as_it_was_sent() -> None:
-    """The order of keys stays: a body's are sent so."""
-    found = prepare_preset("hook", {**DOCUMENT, "body": {"json": {"b": 1.50, "a": "é"}}}, INTEGRATIONS, 0.0)
-    assert isinstance(found, PresetDraft)
-    assert found.text.endswith('"body":{"json":{"b":1.5,"a":"é"}}}')
-    assert build_preset(replace(ROW, document=found.text)).invalid == ""
+def test_draft_keeps_the_order_of_keys() -> None:
+    """Bodies are sent in this order."""
+    draft = prepare_preset("hook", {**DOCUMENT, "body": {"json": {"b": 1.50, "a": "é"}}}, INTEGRATIONS, 0.0)
+    assert isinstance(draft, PresetDraft)
+    assert draft.text.endswith('"body":{"json":{"b":1.5,"a":"é"}}}')
+    assert build_preset(replace(ROW, document=draft.text)).invalid == ""
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
-    """With the document, its texts, and the integration that it names."""
-    found = errors(url=base_url(1, "/other"), headers={"Host": "x"}, tags=["x" * 101], description="d" * 2001)
-    assert found.keys() == {"/headers/Host", "/tags", "/description"}
+def test_all_errors_of_a_preset_are_reported_together() -> None:
+    reported = errors(url=base_url(1, "/other"), headers={"Host": "x"}, tags=["x" * 101], description="d" * 2001)
+    assert reported.keys() == {"/headers/Host", "/tags", "/description"}
     assert errors(url=base_url(1, "/other"), tags=["x" * 101]).keys() == {"/url", "/tags"}
     assert errors(integration="nobody") == {"/integration": "no integration has this ID, or it is not served"}
 
 
-def test_what_cannot_be_sent_back_is_not_saved() -> None:
-    """A patch makes more of a document than is sent."""
+def test_document_larger_than_a_request_is_refused() -> None:
+    """A patch can make a document larger than any request."""
     assert errors(body={"json": ["x" * 1000] * (MAX_SIZE // 1000)}) == {"": f"must have at most {MAX_SIZE >> 10} KiB"}
     assert "values" in errors(body={"json": [1] * MAX_VALUES})[""]
 
 
-def test_an_integration_whose_secret_is_missing_cannot_be_chosen() -> None:
-    """Until it is there."""
+def test_preset_cannot_use_an_integration_with_a_missing_secret() -> None:
     missing = Missing(INTEGRATIONS["h"])
-    found = prepare_preset("hook", DOCUMENT, {"h": missing.integration()}, 0.0)
-    assert isinstance(found, Invalid)
-    assert [each.pointer for each in found.errors] == ["/integration"]
+    result = prepare_preset("hook", DOCUMENT, {"h": missing.integration()}, 0.0)
+    assert isinstance(result, Invalid)
+    assert [error.pointer for error in result.errors] == ["/integration"]

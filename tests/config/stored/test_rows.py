@@ -1,4 +1,4 @@
-"""What is read of a stored integration."""
+"""The document of a row as the API shows it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from support.stored import CANARY, documents, ids, stored
 
 
 @pytest.mark.parametrize("name", documents())
-def test_no_part_of_a_secret_is_shown(name: str) -> None:
-    """Neither what was entered nor what is sealed."""
+def test_shown_document_has_no_secret(name: str) -> None:
+    """Neither a plain nor a sealed value."""
     row = stored(documents()[name])
     text = json.dumps(show_document(row))
     assert CANARY not in text
     assert "PRIVATE KEY" not in text
-    assert not [each for each in row.secrets.values() if each.sealed in text]
+    assert not [secret for secret in row.secrets.values() if secret.sealed in text]
 
 
-def test_a_secret_reads_as_set_by_whom_and_when() -> None:
-    """And nothing else."""
+def test_secret_is_shown_with_its_author_and_time() -> None:
     row = stored(documents()["basic"])
     assert show_document(row)["auth"]["password"] == {
         "set": True,
@@ -31,15 +30,14 @@ def test_a_secret_reads_as_set_by_whom_and_when() -> None:
     }
 
 
-def test_a_certificate_is_shown_as_it_was_written() -> None:
-    """It is public."""
+def test_certificate_is_shown() -> None:
     row = stored(documents()["mtls"])
     assert show_document(row)["auth"]["certificate"] == documents()["mtls"]["auth"]["certificate"]
 
 
-def test_what_is_public_is_shown_as_it_was_written() -> None:
-    """The parameters of a profile among it."""
+def test_public_values_are_shown() -> None:
+    """Including the parameters of a profile."""
     document = documents()["profile"]
     row = stored(document)
-    read = show_document(row)
-    assert {**read["auth"], "client_secret": 1} == {**document["auth"], "client_secret": 1}
+    shown = show_document(row)
+    assert {**shown["auth"], "client_secret": 1} == {**document["auth"], "client_secret": 1}

@@ -1,4 +1,4 @@
-"""The one function that opens, and for what it does not."""
+"""Opening sealed secrets only for the purpose that they were entered for."""
 
 from __future__ import annotations
 
@@ -29,38 +29,35 @@ from support.stored import (
 
 
 @pytest.mark.parametrize("name", documents())
-def test_what_was_entered_opens(name: str) -> None:
-    """For the settings that it was entered for."""
-    found = opened(stored(documents()[name]))
-    assert found.values
-    assert found.refused == {}
+def test_secrets_open_for_their_own_settings(name: str) -> None:
+    result = opened(stored(documents()[name]))
+    assert result.values
+    assert result.refused == {}
 
 
-def test_a_value_opens_in_no_other_row_or_field() -> None:
-    """Whatever put it there."""
+def test_secret_does_not_open_in_another_row_or_field() -> None:
     row, other = stored(OAUTH2), stored(OAUTH2, "other")
     first, second = row.secrets
     swapped = replace(row, secrets={first: row.secrets[second], second: row.secrets[first]})
-    # Or the IDs in the document.
+    # Or swap the IDs in the document.
     renamed = replace(row, document=row.document.replace(first, "<1>").replace(second, first).replace("<1>", second))
     foreign = replace(row, secrets=dict(zip(row.secrets, other.secrets.values(), strict=True)))
     for moved in (swapped, renamed, foreign, replace(row, id="other"), replace(row, row="r")):
-        found = opened(moved)
-        assert found.values == {}
-        assert all("enter it again" in reason for reason in found.refused.values())
+        result = opened(moved)
+        assert result.values == {}
+        assert all("enter it again" in reason for reason in result.refused.values())
 
 
-def test_a_value_that_the_document_has_twice_opens_nowhere() -> None:
-    """An editor of the database sends one secret in the place of another, too."""
+def test_secret_that_the_document_uses_twice_does_not_open() -> None:
+    """Someone with write access to the database could send one secret in the place of another."""
     row = stored(OAUTH2)
     first, second = row.secrets
-    for one, other in ((first, second), (second, first)):
-        twice = replace(row, document=row.document.replace(other, one))
+    for original, replaced in ((first, second), (second, first)):
+        twice = replace(row, document=row.document.replace(replaced, original))
         assert len(set(opened(twice).refused)) == 2
 
 
-def test_a_value_opens_in_no_other_store() -> None:
-    """Nor after a bit of it was flipped."""
+def test_secret_does_not_open_in_another_store_or_after_a_bit_flip() -> None:
     row = stored(BASIC)
     assert opened(row, SealingKeys("another", VAULT.ring)).values == {}
     password = ids(row)["/auth/password"]
@@ -69,15 +66,13 @@ def test_a_value_opens_in_no_other_store() -> None:
     assert opened(replace(row, secrets={password: replace(sealed, sealed=flipped)})).values == {}
 
 
-def test_a_key_that_is_missing_is_named() -> None:
-    """So that whoever runs it knows what to do."""
-    found = opened(stored(BASIC), SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32})))
+def test_missing_key_is_named() -> None:
+    result = opened(stored(BASIC), SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32})))
     reason = "the stored secret cannot be opened: key k1 is missing in store.keys"
-    assert found.refused == {"/auth/username": reason, "/auth/password": reason}
+    assert result.refused == {"/auth/username": reason, "/auth/password": reason}
 
 
-def test_a_document_that_says_more_is_kept_is_not_believed() -> None:
-    """There is nothing to open."""
+def test_document_cannot_claim_a_secret_that_the_row_lacks() -> None:
     row = stored(HEADERS)
     assert opened(replace(row, secrets={})).refused == {
         "/auth/headers/Authorization/secret": "no secret is stored here: enter it"
@@ -85,8 +80,8 @@ def test_a_document_that_says_more_is_kept_is_not_believed() -> None:
 
 
 @pytest.mark.parametrize("source", ["file", "env", "url", "insecure_value"])
-def test_nothing_of_the_machine_is_read(source: str) -> None:
-    """Even where a document was changed to say so."""
+def test_stored_integration_cannot_read_files_or_the_environment(source: str) -> None:
+    """Even if someone changes the document in the database."""
     row = stored(BASIC)
     reader = reader_of(row)
     with pytest.raises(ValueError, match="only a config file"):
@@ -96,8 +91,7 @@ def test_nothing_of_the_machine_is_read(source: str) -> None:
     assert reader.file(Reference(source, "/etc/hostname")) is None  # type: ignore[arg-type]
 
 
-def test_what_is_public_is_read_as_it_stands() -> None:
-    """Texts, and certificates."""
+def test_public_values_are_read_unchanged() -> None:
     row = stored(BASIC)
     reader = reader_of(row)
     assert [reader(Reference(source, "x")) for source in ("text", "inline")] == ["x", "x"]
@@ -105,18 +99,17 @@ def test_what_is_public_is_read_as_it_stands() -> None:
 
 
 def test_keys_and_reader_are_not_shown_or_pickled() -> None:
-    """Nor does a draft show what was entered."""
     row = stored(BASIC)
     reader = reader_of(row)
     assert repr((VAULT, reader)) == "(SealingKeys(store-of-tests, KeyRing(k1)), StoredReader(crm))"
-    for each in (VAULT, reader):
+    for holder in (VAULT, reader):
         with pytest.raises(TypeError):
-            pickle.dumps(each)
+            pickle.dumps(holder)
     assert CANARY not in json.dumps(row.document)
 
 
-def test_what_a_profile_brought_decides_as_what_is_written() -> None:
-    """An edit of it past Sidekey opens nothing; one of a parameter moves nothing, since that is not read again."""
+def test_saved_profile_values_are_part_of_the_purpose() -> None:
+    """A changed value opens no secret. A changed parameter has no effect, because the profile is not expanded again."""
     row = stored(PROFILE)
     moved = row.document.replace("auth.europe-west1.gcp.commercetools.com", "auth.evil.example.com")
     assert moved != row.document
@@ -127,8 +120,8 @@ def test_what_a_profile_brought_decides_as_what_is_written() -> None:
     assert settings_in(region) == settings_in(row.document)
 
 
-def test_a_secret_of_a_profile_opens_only_where_the_profile_put_it() -> None:
-    """It is sealed under the profile's name for it, so that its place is part of what it is sealed for."""
+def test_secret_of_a_profile_opens_only_at_the_place_of_the_profile() -> None:
+    """It is sealed under the profile's name for it."""
     row = stored(PROFILE_KEY)
     assert list(ids(row)) == ["/auth/key"]
     elsewhere = row.document.replace('"Authorization"', '"X-Debug"')
@@ -139,7 +132,6 @@ def test_a_secret_of_a_profile_opens_only_where_the_profile_put_it() -> None:
     assert opened(replace(row, document=other)).values == {}
 
 
-def test_no_document_that_is_saved_has_a_secret() -> None:
-    """Neither as it was written, nor in what a profile brought."""
+def test_saved_documents_have_no_secret() -> None:
     for document in documents().values():
         assert CANARY not in stored(document).document

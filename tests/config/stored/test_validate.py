@@ -1,4 +1,4 @@
-"""What becomes of a document that is sent, against what is stored."""
+"""Validation of documents against the stored integration."""
 
 from __future__ import annotations
 
@@ -62,32 +62,32 @@ SECRETS = {
 
 
 def read(row: IntegrationRow) -> Any:
-    """A document as its editor gets it."""
+    """Return the document as its editor sees it."""
     return show_document(row)
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_the_secrets_of_every_kind_are_taken_out_and_everything_else_stays(name: str) -> None:
-    """What is saved has none of them; what was entered has each, whole, at its place."""
-    made = draft(documents()[name])
-    assert set(entered(made)) == SECRETS[name]
-    assert made.kept == ()
-    text = made.saved.text()
+def test_saved_document_has_no_secret_of_any_kind(name: str) -> None:
+    """Each new secret is entered unchanged at its place."""
+    result = draft(documents()[name])
+    assert set(entered(result)) == SECRETS[name]
+    assert result.kept == ()
+    text = result.saved.text()
     assert CANARY not in text
     assert "PRIVATE KEY" not in text
-    for where, value in entered(made).items():
-        assert json.dumps(value)[1:-1] in json.dumps(documents()[name]), where
+    for at, value in entered(result).items():
+        assert json.dumps(value)[1:-1] in json.dumps(documents()[name]), at
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_document_that_was_got_and_is_put_keeps_everything(name: str) -> None:
-    """Also where a harmless key was edited in between."""
+def test_document_sent_back_keeps_every_secret(name: str) -> None:
+    """Also if a harmless key was edited."""
     row = stored(documents()[name])
     document = read(row)
     assert CANARY not in json.dumps(document)
     document["description"] = "edited"
-    made = draft(document, former(row))
-    assert (made.entered, kept(made)) == ({}, SECRETS[name])
+    result = draft(document, former(row))
+    assert (result.entered, kept(result)) == ({}, SECRETS[name])
     after = stored(document, before=row)
     assert after.secrets == row.secrets
     assert opened(after).refused == {}
@@ -110,15 +110,15 @@ def test_a_document_that_was_got_and_is_put_keeps_everything(name: str) -> None:
         ("jwt_bearer", {"auth": {"grant": {"claims": {"scope": {"value": "all"}}}}}),
     ],
 )
-def test_another_destination_needs_every_secret_again(name: str, patch: dict[str, Any]) -> None:
-    """Each is named; with all of them entered the document is saved, and sealed for the new destination."""
+def test_new_destination_requires_every_secret_again(name: str, patch: dict[str, Any]) -> None:
+    """Once all are entered, the document is saved, and the secrets are sealed for the new destination."""
     row = stored(documents()[name])
-    left = SECRETS[name] - ({"/auth/token_request/body/key"} if "GET" in str(patch) else set())
-    found = reenter(former(row).patched(patch), former(row))
-    assert found.keys() == left
+    remaining = SECRETS[name] - ({"/auth/token_request/body/key"} if "GET" in str(patch) else set())
+    reasons = reenter(former(row).patched(patch), former(row))
+    assert reasons.keys() == remaining
     key = next(iter(patch.get("auth", patch) if name != "profile" else ["a"]))
-    assert all(key in reason and "has changed" in reason for reason in found.values()), found
-    # What a document says of secrets may also be changed where it lies, by whoever can write to the database.
+    assert all(key in reason and "has changed" in reason for reason in reasons.values()), reasons
+    # Someone with write access to the database may change the document too.
     if name != "profile":
         assert opened(replace(row, document=patched(row.document, patch))).values == {}
 
@@ -134,8 +134,8 @@ def test_another_destination_needs_every_secret_again(name: str, patch: dict[str
         ("responsys", {"auth": {"login_endpoint": "https://login2.responsys.net/"}}),
     ],
 )
-def test_what_moves_no_secret_keeps_all_of_them(name: str, patch: dict[str, Any]) -> None:
-    """They still open."""
+def test_edit_that_moves_no_secret_keeps_all(name: str, patch: dict[str, Any]) -> None:
+    """The kept secrets still open."""
     row = stored(documents()[name])
     after = stored(former(row).patched(patch), before=row)
     assert after.secrets == row.secrets
@@ -143,8 +143,8 @@ def test_what_moves_no_secret_keeps_all_of_them(name: str, patch: dict[str, Any]
 
 
 @pytest.mark.parametrize("name", ["X-Original-URL", "x_rewrite_url", "X-HTTP-Method-Override"])
-def test_what_decides_where_a_server_reads_a_target_is_public(name: str) -> None:
-    """As a secret it would be entered, and the others kept."""
+def test_header_that_overrides_the_target_must_be_public(name: str) -> None:
+    """As a secret, it could be entered while the other secrets are kept."""
     row = stored(HEADERS)
     patch = {"auth": {"headers": {name: {"secret": {"value": "/admin"}}}}}
     assert errors(former(row).patched(patch), former(row)) == {
@@ -155,60 +155,58 @@ def test_what_decides_where_a_server_reads_a_target_is_public(name: str) -> None
     }
 
 
-def test_what_is_left_out_of_a_document_is_removed() -> None:
-    """And what a patch leaves out is kept."""
+def test_secret_missing_from_a_document_is_removed() -> None:
+    """A patch keeps what it does not mention."""
     both: dict[str, Any] = copied(HEADERS)
     both["auth"]["headers"]["X-Key"] = {"secret": {"value": f"{CANARY}-key"}}
     row = stored(both)
     document = read(row)
     del document["auth"]["headers"]["X-Key"]
-    left, removed = "/auth/headers/Authorization/secret", "/auth/headers/X-Key/secret"
-    assert kept(draft(document, former(row))) == {left}
-    assert stored(document, before=row).secrets.keys() == {ids(row)[left]}
-    assert kept(draft(former(row).patched({"description": "x"}), former(row))) == {left, removed}
+    remaining, removed = "/auth/headers/Authorization/secret", "/auth/headers/X-Key/secret"
+    assert kept(draft(document, former(row))) == {remaining}
+    assert stored(document, before=row).secrets.keys() == {ids(row)[remaining]}
+    assert kept(draft(former(row).patched({"description": "x"}), former(row))) == {remaining, removed}
 
 
-def test_a_token_request_with_fewer_parameters_is_another() -> None:
-    """Whether they are secret or not."""
+def test_removed_token_request_parameter_changes_the_destination() -> None:
+    """Whether it is secret or not."""
     row = stored(OAUTH2)
     document = read(row)
     del document["auth"]["token_request"]["body"]["key"]
     assert reenter(document, former(row)) == {"/auth/client_secret": "auth.token_request.body.key has changed"}
 
 
-def test_a_patch_replaces_a_secret_whole() -> None:
-    """Also one that reads as set, and a null removes it."""
+def test_patch_replaces_or_removes_a_secret() -> None:
     row = stored(BASIC)
-    made = draft(former(row).patched({"auth": {"password": {"value": "another"}}}), former(row))
-    assert (entered(made), kept(made)) == ({"/auth/password": "another"}, {"/auth/username"})
-    assert made.entered.keys().isdisjoint(row.secrets)
+    result = draft(former(row).patched({"auth": {"password": {"value": "another"}}}), former(row))
+    assert (entered(result), kept(result)) == ({"/auth/password": "another"}, {"/auth/username"})
+    assert result.entered.keys().isdisjoint(row.secrets)
     assert errors(former(row).patched({"auth": {"username": None}}), former(row)) == {
         "/auth/username": "this key is missing"
     }
 
 
 @pytest.mark.parametrize("text", ["", "*", "********", "••••••", "• • •", "*•"])
-def test_what_forms_show_instead_of_a_secret_is_refused(text: str) -> None:
-    """An editor that sends the whole form back must not overwrite what is stored."""
+def test_mask_of_a_form_is_refused_as_a_secret(text: str) -> None:
+    """An editor that sends the whole form back must not overwrite the stored secret."""
     assert list(
         errors({**PREFIX, "auth": {"type": "basic", "username": {"value": "u"}, "password": {"value": text}}})
     ) == ["/auth/password"]
 
 
-def test_a_value_is_checked_as_one_that_is_read() -> None:
-    """By the rules of its kind; none of it is repeated."""
+def test_entered_secret_is_validated_without_repeating_it() -> None:
     assert errors({**PREFIX, "auth": {"type": "headers", "headers": {"X-Key": {"secret": {"value": "hunter2 "}}}}}) == {
         "/auth/headers/X-Key/secret": "must not begin or end with a space: HTTP drops it"
     }
     document = jwt_bearer()
     document["auth"]["grant"]["private_key"] = {"value": "-----BEGIN PRIVATE KEY-----\nhunter2\n"}
-    (found,) = errors(document).items()
-    assert found[0] == "/auth/grant/private_key"
-    assert "hunter2" not in found[1]
+    (error,) = errors(document).items()
+    assert error[0] == "/auth/grant/private_key"
+    assert "hunter2" not in error[1]
 
 
 def test_a_secret_becomes_public_only_with_a_new_value() -> None:
-    """What is stored is not show_document in a header's public text."""
+    """A stored secret must not appear in a header's public text."""
     row = stored(HEADERS)
     document = read(row)
     document["auth"]["headers"]["Authorization"] = document["auth"]["headers"]["Authorization"]["secret"]
@@ -217,8 +215,7 @@ def test_a_secret_becomes_public_only_with_a_new_value() -> None:
     assert stored(document, before=row).secrets == {}
 
 
-def test_a_secret_does_not_move_to_another_field() -> None:
-    """Whatever the document says is kept there."""
+def test_secret_cannot_move_to_another_field() -> None:
     row = stored(HEADERS)
     document = read(row)
     headers = document["auth"]["headers"]
@@ -228,8 +225,8 @@ def test_a_secret_does_not_move_to_another_field() -> None:
     }
 
 
-def test_secrets_that_change_places_are_entered_again() -> None:
-    """The user name would be sent as the password; and none is used twice."""
+def test_swapped_secrets_are_entered_again() -> None:
+    """Otherwise Sidekey would send the user name as the password. No secret is used twice."""
     row = stored(BASIC)
     auth = read(row)["auth"]
     swapped = {**read(row), "auth": {**auth, "username": auth["password"], "password": auth["username"]}}
@@ -243,8 +240,8 @@ def test_secrets_that_change_places_are_entered_again() -> None:
     }
 
 
-def test_a_reason_names_what_has_changed() -> None:
-    """Several, and no more than a few; no value is in it."""
+def test_reason_names_the_changed_keys() -> None:
+    """It names only a few keys, and no value."""
     row = stored(OAUTH2)
     changed = former(row).patched(
         {
@@ -260,8 +257,7 @@ def test_a_reason_names_what_has_changed() -> None:
     )
 
 
-def test_a_kept_secret_needs_its_id() -> None:
-    """The error says to send it as it was read."""
+def test_kept_secret_needs_its_id() -> None:
     row = stored(BASIC)
     document = read(row)
     del document["auth"]["password"]["id"]
@@ -271,45 +267,45 @@ def test_a_kept_secret_needs_its_id() -> None:
     }
 
 
-def test_certificate_and_key_are_entered_together() -> None:
-    """Another certificate needs its key; another key is that of the certificate."""
+def test_new_certificate_requires_its_key_again() -> None:
+    """A new key must match the stored certificate."""
     row = stored(mtls())
     document = read(row)
     assert document["auth"]["certificate"] == mtls()["auth"]["certificate"]
     other = private_chain("other.example")
     changed = {**document, "auth": {**document["auth"], "certificate": {"inline": other.leaf.pem.decode()}}}
     assert reenter(changed, former(row)) == {"/auth/private_key": "certificate beside it has changed"}
-    past = replace(row, document=patched(row.document, {"auth": {"certificate": changed["auth"]["certificate"]}}))
-    assert opened(past).values == {}
+    altered = replace(row, document=patched(row.document, {"auth": {"certificate": changed["auth"]["certificate"]}}))
+    assert opened(altered).values == {}
     key = {"value": chain().leaf.key_as().decode()}
-    one = {**document, "auth": {**document["auth"], "private_key": key}}
-    assert entered(draft(one, former(row))) == {"/auth/private_key": key["value"]}
+    new_key = {**document, "auth": {**document["auth"], "private_key": key}}
+    assert entered(draft(new_key, former(row))) == {"/auth/private_key": key["value"]}
     assert kept(draft(former(row).patched({"description": "x"}), former(row))) == {"/auth/private_key"}
     swapped = {**changed, "auth": {**changed["auth"], "private_key": key}}
     assert list(errors(swapped, former(row))) == ["/auth/private_key"]
 
 
-def test_the_certificate_of_an_assertion_goes_with_its_key() -> None:
-    """It is a text in the document."""
+def test_new_assertion_certificate_requires_its_key_again() -> None:
+    """This certificate is a text in the document."""
     row = stored(jwt_bearer())
     document = read(row)
     assert document["auth"]["grant"]["certificate"] == jwt_bearer()["auth"]["grant"]["certificate"]
     key = {"value": signer().private_pem.decode()}
-    one = {"auth": {"grant": {"private_key": key}}}
-    assert entered(draft(merge_patch(document, one), former(row))) == {"/auth/grant/private_key": key["value"]}
+    new_key = {"auth": {"grant": {"private_key": key}}}
+    assert entered(draft(merge_patch(document, new_key), former(row))) == {"/auth/grant/private_key": key["value"]}
     for certificate in (stranger().certificate_pem.decode(), None):
         other = {"auth": {"grant": {"certificate": certificate}}}
         assert reenter(merge_patch(document, other), former(row)) == {
             "/auth/grant/private_key": "certificate beside it has changed"
         }
-        past = replace(row, document=patched(row.document, other))
-        assert opened(past).values == {}
+        altered = replace(row, document=patched(row.document, other))
+        assert opened(altered).values == {}
     both = {"auth": {"grant": {"private_key": key, "certificate": stranger().certificate_pem.decode()}}}
     assert list(errors(merge_patch(document, both), former(row))) == ["/auth/grant/certificate"]
 
 
-def test_a_url_of_a_certificate_is_sealed_like_a_secret() -> None:
-    """It may be one that gives access by itself."""
+def test_url_of_a_certificate_is_sealed() -> None:
+    """It may give access by itself."""
     urls = {key: {"url": f"https://vault.example.com/{CANARY}/{key}"} for key in ("certificate", "private_key")}
     row = stored({**PREFIX, "auth": {"type": "mtls", **urls}})
     assert CANARY not in row.document
@@ -323,8 +319,8 @@ def test_a_url_of_a_certificate_is_sealed_like_a_secret() -> None:
         assert reenter(changed, former(row)) == {f"/auth/{other}/url": f"{half} beside it has changed"}
 
 
-def test_a_profile_is_filled_in_when_it_is_saved() -> None:
-    """What is saved has its parameters, and what they brought; the editor sees what they wrote."""
+def test_profile_is_expanded_when_it_is_saved() -> None:
+    """The row has the parameters and the additions. The editor sees only the parameters."""
     row = stored(PROFILE)
     document = read(row)
     assert document["auth"].keys() == PROFILE["auth"].keys()
@@ -335,23 +331,22 @@ def test_a_profile_is_filled_in_when_it_is_saved() -> None:
     assert kept(draft(document, former(row))) == {"/auth/client_secret"}
 
 
-def test_a_profile_that_changed_moves_nothing_that_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor one that is gone; another region is filled in by the one of now."""
+def test_changed_profile_keeps_the_saved_additions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A removed profile does too. A new region is expanded with the present profile."""
     row = stored(PROFILE)
     saved = json.loads(row.document)
     saved["profile"]["keys"]["auth"]["token_endpoint"] = "https://auth.before.example.com/t"
-    before = former(replace(row, document=json.dumps(saved)))
-    made = draft(before.patched({"description": "x"}), before)
-    assert made.purpose.destinations[0]["auth"]["token_endpoint"] == "https://auth.before.example.com/t"  # type: ignore[index,call-overload]
-    assert judged(before.patched({"auth": {"region": "us-central1.gcp"}}), before).errors == ()
+    previous = former(replace(row, document=json.dumps(saved)))
+    result = draft(previous.patched({"description": "x"}), previous)
+    assert result.purpose.destinations[0]["auth"]["token_endpoint"] == "https://auth.before.example.com/t"  # type: ignore[index,call-overload]
+    assert judged(previous.patched({"auth": {"region": "us-central1.gcp"}}), previous).errors == ()
     saved["integration"]["auth"]["provider"] = saved["profile"]["provider"] = "of-another-version"
-    gone = former(replace(row, document=json.dumps(saved)))
-    assert gone.purpose is not None
-    assert kept(draft(gone.patched({"description": "x"}), gone)) == {"/auth/client_secret"}
+    removed = former(replace(row, document=json.dumps(saved)))
+    assert removed.purpose is not None
+    assert kept(draft(removed.patched({"description": "x"}), removed)) == {"/auth/client_secret"}
 
 
-def test_errors_of_a_profile_stand_where_it_is_named() -> None:
-    """Its parameters are keys of the document."""
+def test_errors_of_a_profile_are_at_its_parameters() -> None:
     document = copied(PROFILE)
     document["auth"]["region"] = "nowhere!"
     assert list(errors(document)) == ["/auth/region"]
@@ -359,32 +354,30 @@ def test_errors_of_a_profile_stand_where_it_is_named() -> None:
     assert errors(document)["/auth/provider"] == "no such provider; did you mean commercetools?"
 
 
-def test_what_is_stored_for_a_kind_that_is_gone_must_be_entered_again() -> None:
-    """Where a secret went is not known then."""
+def test_secret_of_a_removed_kind_is_entered_again() -> None:
+    """Its destination is not known."""
     row = stored(RESPONSYS)
-    before = former(replace(row, document=row.document.replace('"responsys"', '"vanished"')))
-    assert before.purpose is None
-    left = {"set": True, "id": ids(row)["/auth/password"]}
-    assert reenter({**RESPONSYS, "auth": {**RESPONSYS["auth"], "password": left}}, before) == {
+    previous = former(replace(row, document=row.document.replace('"responsys"', '"vanished"')))
+    assert previous.purpose is None
+    kept_password = {"set": True, "id": ids(row)["/auth/password"]}
+    assert reenter({**RESPONSYS, "auth": {**RESPONSYS["auth"], "password": kept_password}}, previous) == {
         "/auth/password": "what is stored is not valid any more"
     }
 
 
-def test_another_kind_keeps_no_secret_of_the_same_place() -> None:
-    """The place is that of a password, too, and its destination is another."""
+def test_another_kind_requires_the_secret_again() -> None:
+    """The place is the same, but the destination differs."""
     row = stored(BASIC)
     document = {"auth": {**RESPONSYS["auth"], "password": {"set": True, "id": ids(row)["/auth/password"]}}}
     assert "auth.type has changed" in reenter(document, former(row))["/auth/password"]
 
 
-def test_a_header_of_a_stored_certificate_beside_another_kind_keeps_both() -> None:
-    """Two credentials, each at its place."""
+def test_client_certificate_beside_another_kind_keeps_both_secrets() -> None:
     row = stored(beside())
     assert set(opened(row).values) == SECRETS["beside"]
 
 
-def test_what_lists_show_is_bounded() -> None:
-    """A page has fifty of them, and the interpreter is held until each is written."""
+def test_texts_of_lists_are_limited() -> None:
     longest = {**BASIC, "description": "d" * 2000, "tags": ["t" * 100] * 50}
     assert draft(longest).settings.description == "d" * 2000
     assert errors({**longest, "description": "d" * 2001, "tags": ["t"] * 51}).keys() == {"/description", "/tags"}
@@ -392,34 +385,33 @@ def test_what_lists_show_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1"])
-def test_what_python_takes_for_the_same_is_another_destination(value: object) -> None:
-    """It is sealed for JSON, in which 1 is neither true nor 1.0: what is kept would not open."""
+def test_equal_python_values_of_other_json_types_change_the_destination(value: object) -> None:
+    """Sealing binds to JSON, in which 1 is neither true nor 1.0."""
     document = copied(OAUTH2)
     document["auth"]["token_request"]["body"]["resource"] = 1
-    before = former(stored(document))
-    changed = before.patched({"auth": {"token_request": {"body": {"resource": value}}}})
-    assert "/auth/client_secret" in reenter(changed, before)
+    previous = former(stored(document))
+    changed = previous.patched({"auth": {"token_request": {"body": {"resource": value}}}})
+    assert "/auth/client_secret" in reenter(changed, previous)
 
 
-def test_all_is_told_of_a_document_that_may_not_be_saved() -> None:
-    """Errors, and what must be entered again nevertheless, where the models accept it."""
+def test_errors_and_required_secrets_are_reported_together() -> None:
     row = stored(PROFILE)
     changed = merge_patch(read(row), {"auth": {"region": "us-central1.gcp"}, "description": "x" * 3000})
-    found = assess(changed, former(row), in_flight=10_000, now=PRESENT)
-    assert [each.pointer for each in found.errors] == ["/description"]
-    assert [each.pointer for each in found.again] == ["/auth/client_secret"]
-    assert CANARY not in repr(found)
+    assessment = assess(changed, former(row), in_flight=10_000, now=PRESENT)
+    assert [error.pointer for error in assessment.errors] == ["/description"]
+    assert [error.pointer for error in assessment.again] == ["/auth/client_secret"]
+    assert CANARY not in repr(assessment)
 
 
-def test_every_secret_is_entered_again_if_what_is_stored_is_not_valid_any_more() -> None:
+def test_invalid_stored_document_requires_every_secret_again() -> None:
     row = stored(BASIC)
     invalid = replace(former(row), purpose=None)
-    found = assess(read(row), invalid, in_flight=10_000, now=PRESENT)
-    assert {each.pointer for each in found.again} == {"/auth/password", "/auth/username"}
+    assessment = assess(read(row), invalid, in_flight=10_000, now=PRESENT)
+    assert {error.pointer for error in assessment.again} == {"/auth/password", "/auth/username"}
 
 
-def test_what_is_wrong_with_a_secret_of_a_profile_is_told_at_its_own_name() -> None:
-    """And nothing at the places that the profile puts it in, where nobody has written anything."""
+def test_error_of_a_profile_secret_is_at_its_parameter() -> None:
+    """Not at the places that the profile fills."""
     auth = {"type": "headers", "provider": "klaviyo"}
     assert errors({"auth": {**auth, "key": {"value": " x "}}}).keys() == {"/auth/key"}
     assert "this secret is missing" in errors({"auth": auth})["/auth/key"]
@@ -429,27 +421,27 @@ def test_what_is_wrong_with_a_secret_of_a_profile_is_told_at_its_own_name() -> N
     assert errors({"auth": {**app, **key}}) == {"/auth/app_private_key": "must be a private key in PEM"}
 
 
-def test_a_provider_of_another_kind_is_told_whatever_was_saved() -> None:
-    """What the profile brought is for its own kind."""
+def test_provider_of_another_kind_is_an_error() -> None:
+    """Also if the saved profile belongs to the provider."""
     row = stored({"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}})
     other = {"auth": {"type": "basic", "provider": "klaviyo", "key": read(row)["auth"]["key"]}}
     assert "this provider needs type: headers" in errors(other, former(row))["/auth/provider"]
 
 
-@pytest.mark.parametrize("given", [CANARY, 5, {"x": CANARY}, [CANARY]])
-def test_a_secret_of_a_profile_is_never_saved_as_public_text(given: Any) -> None:
-    """Also where the profile of before is used again, and puts it where a public text may be."""
+@pytest.mark.parametrize("value", [CANARY, 5, {"x": CANARY}, [CANARY]])
+def test_profile_secret_cannot_be_saved_as_public_text(value: Any) -> None:
+    """Also if the saved additions would put it where public text is allowed."""
     auth = {"type": "session", "provider": "yotpo", "store_id": "r" * 40, "api_secret": {"value": "s"}}
     row = stored({"auth": auth})
-    document = {"auth": {**read(row)["auth"], "api_secret": given}}
+    document = {"auth": {**read(row)["auth"], "api_secret": value}}
     assert errors(document, former(row)).keys() == {"/auth/api_secret"}
     assert "send {value: SECRET}" in errors(document, former(row))["/auth/api_secret"]
 
 
 def branch(raw: Any, context: Context) -> Any:
-    """What a document nests, with references in place of its secrets."""
+    """Parse a nested value with references in place of its secrets."""
     if isinstance(raw, list):
-        return [branch(each, context) for each in raw]
+        return [branch(item, context) for item in raw]
     if isinstance(raw, dict):
         return (
             parse_secret(raw, context)
@@ -459,31 +451,31 @@ def branch(raw: Any, context: Context) -> Any:
     return raw
 
 
-class Listing(IntegrationSettings):
-    """An integration with secrets in lists."""
+class ListSettings(IntegrationSettings):
+    """Settings with lists of secrets."""
 
     keys: Secret | list[Secret] | None = None
     tree: Annotated[Any, parsed_by(branch)] = None
 
 
 @pytest.fixture
-def listing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Integrations may have lists of secrets."""
-    monkeypatch.setattr("sidekey.config.validate.IntegrationSettings", Listing)
+def list_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Use settings with lists of secrets."""
+    monkeypatch.setattr("sidekey.config.validate.IntegrationSettings", ListSettings)
     yield
 
 
 def with_keys(*keys: Any, **more: Any) -> dict[str, Any]:
-    """A document with a list of secrets."""
+    """Build a document with a list of secrets."""
     return {**BASIC, "keys": [*keys], **more}
 
 
 OLD, MIDDLE, NEW = ({"value": f"{CANARY}-{name}"} for name in ("old", "middle", "new"))
 
 
-@pytest.mark.usefixtures("listing")
-def test_a_secret_of_a_list_is_kept_wherever_it_stands() -> None:
-    """One is added before them, they change places, one goes: no other is entered again, and each opens."""
+@pytest.mark.usefixtures("list_settings")
+def test_secrets_of_a_list_are_kept_when_it_is_reordered() -> None:
+    """Adding, moving or removing one requires no other again."""
     row = stored(with_keys(OLD, MIDDLE))
     old, middle = read(row)["keys"]
     assert old["id"] != middle["id"]
@@ -499,18 +491,17 @@ def test_a_secret_of_a_list_is_kept_wherever_it_stands() -> None:
     assert CANARY not in row.document
 
 
-@pytest.mark.usefixtures("listing")
-def test_one_secret_becomes_a_list_and_is_one_again() -> None:
-    """It was entered for the same destination."""
+@pytest.mark.usefixtures("list_settings")
+def test_single_secret_and_list_of_one_are_interchangeable() -> None:
     alone = stored({**BASIC, "keys": OLD})
     two = stored({**read(alone), "keys": [NEW, read(alone)["keys"]]}, before=alone)
     assert opened(two).values["/keys/1"] == OLD["value"]
-    one = stored({**read(two), "keys": read(two)["keys"][0]}, before=two)
-    assert opened(one).values == {"/auth/username": "svc", "/auth/password": CANARY, "/keys": NEW["value"]}
-    assert read(one)["keys"] == read(two)["keys"][0]
+    single = stored({**read(two), "keys": read(two)["keys"][0]}, before=two)
+    assert opened(single).values == {"/auth/username": "svc", "/auth/password": CANARY, "/keys": NEW["value"]}
+    assert read(single)["keys"] == read(two)["keys"][0]
 
 
-@pytest.mark.usefixtures("listing")
+@pytest.mark.usefixtures("list_settings")
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
@@ -518,22 +509,22 @@ def test_one_secret_becomes_a_list_and_is_one_again() -> None:
         ("same", {"/keys/1": "is used once"}),
     ],
 )
-def test_an_id_that_is_not_there_or_twice_is_an_error(keys: Any, expected: dict[str, str]) -> None:
-    """At its place, with the way out, and beside all else; nothing of it is repeated."""
+def test_unknown_or_duplicate_id_is_an_error(keys: Any, expected: dict[str, str]) -> None:
+    """The error is at its place, says what to do, and does not repeat the ID."""
     row = stored(with_keys(OLD))
     (old,) = read(row)["keys"]
-    given = {**read(row), "keys": [old, old] if keys == "same" else keys, "source_address": "nonsense"}
-    found = errors(given, former(row))
-    assert found.keys() == {*expected, "/source_address"}
-    for where, text in expected.items():
-        assert text in found[where]
-        assert "{value: SECRET}" in found[where]
-        assert "s_" not in found[where]
+    document = {**read(row), "keys": [old, old] if keys == "same" else keys, "source_address": "nonsense"}
+    reported = errors(document, former(row))
+    assert reported.keys() == {*expected, "/source_address"}
+    for at, text in expected.items():
+        assert text in reported[at]
+        assert "{value: SECRET}" in reported[at]
+        assert "s_" not in reported[at]
 
 
-@pytest.mark.usefixtures("listing")
-def test_secrets_of_a_nested_list_are_kept_as_well() -> None:
-    """Whatever public values stand around them; a change of those needs them again, by where they stand now."""
+@pytest.mark.usefixtures("list_settings")
+def test_secrets_of_a_nested_list_are_kept() -> None:
+    """A change of public values beside them requires them again."""
     tree = {"users": [{"name": "a", "key": OLD}, "x", MIDDLE, [NEW]]}
     row = stored({**BASIC, "tree": tree})
     first, public, middle, nested = read(row)["tree"]["users"]
@@ -541,15 +532,15 @@ def test_secrets_of_a_nested_list_are_kept_as_well() -> None:
     moved = draft({**read(row), "tree": {"users": [middle, first, public, nested]}}, former(row))
     assert (moved.entered, len(moved.kept)) == ({}, 5)
     other = {**read(row), "tree": {"users": [middle, {**first, "name": "b"}, public, nested]}}
-    found = reenter(other, former(row))
-    assert found.keys() == {
+    reasons = reenter(other, former(row))
+    assert reasons.keys() == {
         "/auth/password",
         "/auth/username",
         "/tree/users/0",
         "/tree/users/1/key",
         "/tree/users/3/0",
     }
-    assert found["/tree/users/1/key"] == ("what is public beside it in a list has changed, tree.users has changed")
+    assert reasons["/tree/users/1/key"] == ("what is public beside it in a list has changed, tree.users has changed")
     assert reenter({**read(row), "endpoint_prefix": "https://evil.example.com"}, former(row)).keys() == {
         "/auth/password",
         "/auth/username",
@@ -559,27 +550,26 @@ def test_secrets_of_a_nested_list_are_kept_as_well() -> None:
     }
 
 
-@pytest.mark.usefixtures("listing")
-def test_a_secret_does_not_move_to_another_public_value_of_a_list() -> None:
-    """What is public is the same, and a password would be sent as the comment; so between lists in a list."""
+@pytest.mark.usefixtures("list_settings")
+def test_secret_of_a_list_stays_with_its_public_values() -> None:
+    """Otherwise Sidekey would send the password as the comment."""
     tree = [{"name": "password", "key": OLD}, {"name": "comment", "key": MIDDLE}, [NEW], ["x"]]
     row = stored({**BASIC, "tree": tree})
     first, second, third, fourth = read(row)["tree"]
     swapped = [{**first, "key": second["key"]}, {**second, "key": first["key"]}, third, fourth]
     assert reenter({**read(row), "tree": swapped}, former(row)).keys() == {"/tree/0/key", "/tree/1/key"}
-    one = [{**first, "key": {"value": "mine"}}, {**second, "key": first["key"]}, third, fourth]
-    assert reenter({**read(row), "tree": one}, former(row)).keys() == {"/tree/1/key"}
+    renewed_first = [{**first, "key": {"value": "mine"}}, {**second, "key": first["key"]}, third, fourth]
+    assert reenter({**read(row), "tree": renewed_first}, former(row)).keys() == {"/tree/1/key"}
     other = [first, second, [{"value": "mine"}], ["x", *third]]
     assert reenter({**read(row), "tree": other}, former(row)).keys() == {"/tree/3/1"}
-    past = replace(row, document=patched(row.document, {"tree": swapped}))
-    assert set(opened(past).refused) == {"/tree/0/key", "/tree/1/key"}
+    altered = replace(row, document=patched(row.document, {"tree": swapped}))
+    assert set(opened(altered).refused) == {"/tree/0/key", "/tree/1/key"}
     renewed = draft({**read(row), "tree": [{**first, "key": NEW}, second, third, fourth]}, former(row))
     assert len(renewed.kept) == 4
 
 
-@pytest.mark.usefixtures("listing")
-def test_entries_of_a_list_move_as_a_whole() -> None:
-    """With all of their secrets."""
+@pytest.mark.usefixtures("list_settings")
+def test_list_entries_with_secrets_cannot_be_reordered() -> None:
     tree = [{"name": "a", "key": OLD, "more": [MIDDLE]}, {"name": "b", "key": NEW}]
     row = stored({**BASIC, "tree": tree})
     first, second = read(row)["tree"]
@@ -588,8 +578,8 @@ def test_entries_of_a_list_move_as_a_whole() -> None:
     assert "tree has changed" in reenter({**read(row), "tree": same}, former(row))["/tree/0/key"]
 
 
-@pytest.mark.usefixtures("listing")
-def test_what_is_written_again_is_what_is_stored_in_the_same_order_alone() -> None:
+@pytest.mark.usefixtures("list_settings")
+def test_same_secrets_in_the_same_order_are_the_same_content() -> None:
     """A file has no IDs."""
     row = stored(with_keys(OLD, NEW))
     assert has_content_of(VAULT, row, draft(with_keys(OLD, NEW), former(row)))
@@ -600,11 +590,11 @@ def test_what_is_written_again_is_what_is_stored_in_the_same_order_alone() -> No
     assert not has_content_of(VAULT, alone, draft({**BASIC, "keys": NEW}, former(alone)))
 
 
-@pytest.mark.usefixtures("listing")
-def test_an_export_names_a_file_for_each_secret_of_a_list() -> None:
-    """By its place, so that the same is exported of what was imported elsewhere."""
+@pytest.mark.usefixtures("list_settings")
+def test_export_has_a_file_for_each_secret_of_a_list() -> None:
+    """Files are named by place, so that an export after an import is the same."""
     row = stored(with_keys(OLD, NEW))
     exported = export_integration(row)
     files = ["secrets/crm.keys.0.txt", "secrets/crm.keys.1.txt"]
-    assert exported.config["keys"] == [{"file": each} for each in files]
+    assert exported.config["keys"] == [{"file": file} for file in files]
     assert {*files} < {*exported.needs}
