@@ -1,4 +1,4 @@
-"""A config is put in use whole or not at all: parts of every kind, made to fail at every place, in every order."""
+"""Publishing: all parts use a snapshot or none, with failures in every part and in every order."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FIRST, SECOND, THIRD = (Snapshot(integrations={}) for _ in range(3))
 
 
 @dataclass(slots=True)
-class Keeper:
-    """A part that keeps the snapshot it is to serve by. `asked` counts how often it prepared."""
+class SnapshotPart:
+    """A part that keeps the snapshot that it serves. `prepared` counts its preparations."""
 
     snapshot: Snapshot = FIRST
-    asked: int = 0
+    prepared: int = 0
     fails: Exception | None = None
     fails_to_commit: Exception | None = None
 
     def prepare(self, snapshot: Snapshot) -> Commit:
-        self.asked += 1
+        self.prepared += 1
         if self.fails is not None:
             raise self.fails
 
@@ -42,9 +42,9 @@ class Keeper:
 
 @dataclass(slots=True)
 class Rig:
-    """A publisher of some parts, and what it reported."""
+    """A publisher of some parts, and the defects that it reported."""
 
-    parts: list[Keeper] = field(default_factory=lambda: [Keeper() for _ in range(PARTS)])
+    parts: list[SnapshotPart] = field(default_factory=lambda: [SnapshotPart() for _ in range(PARTS)])
     reported: list[BaseException] = field(default_factory=list)
 
     def publisher(self) -> Publisher:
@@ -54,51 +54,51 @@ class Rig:
         return [part.snapshot for part in self.parts]
 
 
-def is_all(found: list[Snapshot], snapshot: Snapshot) -> bool:
-    """Whether every one of them is this very object: equal ones would hide a mixture."""
-    return all(each is snapshot for each in found)
+def are_all(snapshots: list[Snapshot], snapshot: Snapshot) -> bool:
+    """Return True if every item is this very object: equal ones would hide a mixture."""
+    return all(item is snapshot for item in snapshots)
 
 
-def test_a_snapshot_is_put_in_use_by_every_part() -> None:
-    """Each prepares once, and the publisher says which one it is."""
+def test_every_part_uses_a_published_snapshot() -> None:
+    """Each part prepares once."""
     rig = Rig()
     publisher = rig.publisher()
     assert publisher.snapshot is FIRST
     publisher.publish(SECOND)
     assert publisher.snapshot is SECOND
-    assert is_all(rig.in_use(), SECOND)
-    assert [part.asked for part in rig.parts] == [1] * PARTS
+    assert are_all(rig.in_use(), SECOND)
+    assert [part.prepared for part in rig.parts] == [1] * PARTS
     assert rig.reported == []
 
 
-def test_the_first_snapshot_may_be_published_too() -> None:
-    """So a process starts: parts that begin with the first config do it here."""
+def test_first_snapshot_can_be_published() -> None:
+    """Parts that begin with the first config use this."""
     rig = Rig()
     rig.publisher().publish(FIRST)
-    assert [part.asked for part in rig.parts] == [1] * PARTS
+    assert [part.prepared for part in rig.parts] == [1] * PARTS
 
 
-def test_nothing_is_committed_before_all_are_prepared() -> None:
-    """The last to prepare sees the others as they were."""
+def test_no_part_commits_before_all_are_prepared() -> None:
+    """The last part to prepare sees the others unchanged."""
     rig = Rig()
     seen: list[Snapshot] = []
 
-    class Watcher(Keeper):
+    class Watcher(SnapshotPart):
         def prepare(self, snapshot: Snapshot) -> Commit:
             seen.extend(rig.in_use())
             seen.append(publisher.snapshot)
-            return Keeper.prepare(self, snapshot)
+            return SnapshotPart.prepare(self, snapshot)
 
     rig.parts.append(Watcher())
     publisher = rig.publisher()
     publisher.publish(SECOND)
     assert len(seen) == PARTS + 2
-    assert is_all(seen, FIRST)
+    assert are_all(seen, FIRST)
 
 
 @pytest.mark.parametrize("place", range(PARTS))
-def test_an_error_in_any_part_that_prepares_changes_nothing(place: int) -> None:
-    """It is raised as it is, and the next snapshot is put in use."""
+def test_error_while_preparing_changes_nothing(place: int) -> None:
+    """The error propagates, and the next snapshot can be published."""
     rig = Rig()
     publisher = rig.publisher()
     rig.parts[place].fails = error = ZeroDivisionError()
@@ -106,17 +106,17 @@ def test_an_error_in_any_part_that_prepares_changes_nothing(place: int) -> None:
         publisher.publish(SECOND)
     assert raised.value is error
     assert publisher.snapshot is FIRST
-    assert is_all(rig.in_use(), FIRST)
+    assert are_all(rig.in_use(), FIRST)
     assert rig.reported == []
     rig.parts[place].fails = None
     publisher.publish(THIRD)
     assert publisher.snapshot is THIRD
-    assert is_all(rig.in_use(), THIRD)
+    assert are_all(rig.in_use(), THIRD)
 
 
 @pytest.mark.parametrize("place", range(PARTS))
-def test_an_error_in_any_commit_is_reported_and_the_others_commit(place: int) -> None:
-    """It is never a success: what is in use is the new snapshot, but not everywhere."""
+def test_error_in_a_commit_is_reported_and_other_parts_commit(place: int) -> None:
+    """The call raises although the new snapshot is in use."""
     rig = Rig()
     publisher = rig.publisher()
     rig.parts[place].fails_to_commit = error = ZeroDivisionError()
@@ -125,17 +125,17 @@ def test_an_error_in_any_commit_is_reported_and_the_others_commit(place: int) ->
     assert rig.reported == [error]
     assert publisher.snapshot is SECOND
     assert rig.parts[place].snapshot is FIRST
-    assert is_all([part.snapshot for part in rig.parts if part is not rig.parts[place]], SECOND)
+    assert are_all([part.snapshot for part in rig.parts if part is not rig.parts[place]], SECOND)
 
 
-def test_every_commit_that_fails_is_reported() -> None:
-    """Also those that a part has put together of several."""
+def test_every_failed_commit_is_reported() -> None:
+    """Also those of a part that consists of several."""
     rig = Rig()
-    inner = [Keeper(fails_to_commit=KeyError()), Keeper(), Keeper(fails_to_commit=IndexError())]
+    inner = [SnapshotPart(fails_to_commit=KeyError()), SnapshotPart(), SnapshotPart(fails_to_commit=IndexError())]
 
     class Composed:
         def prepare(self, snapshot: Snapshot) -> Commit:
-            commits = [each.prepare(snapshot) for each in inner]
+            commits = [part.prepare(snapshot) for part in inner]
             return lambda: commit_all(commits)
 
     publisher = rig.publisher()
@@ -144,14 +144,14 @@ def test_every_commit_that_fails_is_reported() -> None:
     with pytest.raises(CommitError):
         publisher.publish(SECOND)
     assert [type(defect) for defect in rig.reported] == [KeyError, IndexError, ZeroDivisionError]
-    assert is_all([inner[1].snapshot, *rig.in_use()[:-1]], SECOND)
+    assert are_all([inner[1].snapshot, *rig.in_use()[:-1]], SECOND)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("failing", [None, 0, 1, 2])
-def test_the_order_of_the_parts_does_not_matter(order: tuple[int, ...], failing: int | None) -> None:
-    """Whether a part fails or not: which of them are on which snapshot is the same."""
-    rig = Rig([Keeper() for _ in range(3)])
+def test_order_of_parts_does_not_matter(order: tuple[int, ...], failing: int | None) -> None:
+    """Whether a part fails or not."""
+    rig = Rig([SnapshotPart() for _ in range(3)])
     if failing is not None:
         rig.parts[failing].fails = ZeroDivisionError()
     publisher = Publisher(FIRST, [rig.parts[place] for place in order], rig.reported.append)
@@ -160,7 +160,7 @@ def test_the_order_of_the_parts_does_not_matter(order: tuple[int, ...], failing:
     else:
         with pytest.raises(ZeroDivisionError):
             publisher.publish(SECOND)
-    assert is_all(rig.in_use(), FIRST if failing is not None else SECOND)
+    assert are_all(rig.in_use(), FIRST if failing is not None else SECOND)
 
 
 @pytest.fixture
@@ -179,8 +179,8 @@ def no_collector() -> Iterator[None]:
         lambda part: None,
     ],
 )
-def test_a_snapshot_that_is_not_in_use_is_freed_without_the_collector(fail: Callable[[Keeper], None]) -> None:
-    """Whatever became of it: the collector never looks at what a config is made of."""
+def test_replaced_snapshot_is_freed_without_the_cyclic_collector(fail: Callable[[SnapshotPart], None]) -> None:
+    """Also after a failure. The collector never visits the objects of a config."""
     rig = Rig()
     publisher = rig.publisher()
     trust = Trust()

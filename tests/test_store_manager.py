@@ -1,4 +1,4 @@
-"""What operators are told of the store: by metrics always, by the log where it changes."""
+"""The report on the store: metrics always, and the log for each change."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ OLDER: dict[Name, tuple[int, int]] = {("caller", "billing"): (7, 3)}
 
 async def page(metrics: Metrics) -> dict[str, float]:
     """Scrape the samples of the store."""
-    found = samples(await scrape(metrics))
-    return {name: value for (name, _), value in found.items() if name.startswith("sidekey_store_")}
+    scraped = samples(await scrape(metrics))
+    return {name: value for (name, _), value in scraped.items() if name.startswith("sidekey_store_")}
 
 
-async def test_without_a_store_there_is_no_series() -> None:
+async def test_process_without_a_store_has_no_series() -> None:
     assert await page(Metrics()) == {}
 
 
-async def test_the_series_say_how_it_was_last() -> None:
+async def test_series_have_the_last_report() -> None:
     metrics = Metrics()
     report = StoreReport(metrics)
     report.note(Health(up=True), State(StateMark(1, 7, "7")))
@@ -42,7 +42,7 @@ def logged() -> Any:
         yield lines
 
 
-def test_the_log_says_what_changes_and_nothing_twice(logged: list[Mapping[str, Any]]) -> None:
+def test_log_has_each_change_once(logged: list[Mapping[str, Any]]) -> None:
     report = StoreReport(Metrics())
     for problem, read in (("", True), ("gone", True), ("", True), ("away", False)):
         for _ in range(2):
@@ -54,7 +54,7 @@ def test_the_log_says_what_changes_and_nothing_twice(logged: list[Mapping[str, A
     ]
 
 
-def test_an_altered_row_is_named_once(logged: list[Mapping[str, Any]]) -> None:
+def test_altered_row_is_logged_once(logged: list[Mapping[str, Any]]) -> None:
     report = StoreReport(Metrics())
     one: Name = ("caller", "b")
     for altered in ({("token", "ops"), one}, {one, ("token", "ops")}, set[Name](), {one}):
@@ -62,7 +62,7 @@ def test_an_altered_row_is_named_once(logged: list[Mapping[str, Any]]) -> None:
     assert [(line["kind"], line["id"]) for line in logged] == [("caller", "b"), ("token", "ops"), ("caller", "b")]
 
 
-def test_an_older_row_is_named_with_its_versions_once(logged: list[Mapping[str, Any]]) -> None:
+def test_older_row_is_logged_once_with_its_versions(logged: list[Mapping[str, Any]]) -> None:
     report = StoreReport(Metrics())
     for rolled_back in ({}, OLDER, OLDER, {**OLDER, ("preset", "hook"): (2, 0)}):
         report.note(Health(up=True), State(rolled_back=rolled_back))

@@ -1,4 +1,4 @@
-"""A store that a process manages: what is committed is in use, and so are the changes of others."""
+"""The store of a running process: it serves its own commits and the changes of other processes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ HEAD = "version: 1\nstore: {path: store.db, keys: [{id: k1, key: {file: k1}}]}\n
 ENTRY = AuditEntry(who="ann", action="create")
 
 
-def record(vault: SealingKeys, name: str) -> IntegrationRow:
-    """A new integration for a store."""
+def integration_row(vault: SealingKeys, name: str) -> IntegrationRow:
+    """Build a new integration for a store."""
     return saved(vault, name, BASIC)
 
 
@@ -41,7 +41,7 @@ def prepare(folder: Path) -> None:
 
 
 class Counting:
-    """A part that counts how often something is put in use."""
+    """A part that counts commits."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -54,20 +54,22 @@ class Counting:
         self.count += 1
 
 
-async def test_what_is_committed_here_is_put_in_use_once(tmp_path: Path) -> None:
-    """The watch finds it as well, and joining ten thousand integrations again would change nothing."""
+async def test_own_commit_is_loaded_once(tmp_path: Path) -> None:
+    """The watch sees the change too, but loading ten thousand integrations again would change nothing."""
     prepare(tmp_path)
-    async with process(tmp_path) as one:
+    async with process(tmp_path) as running:
         counting = Counting()
-        one.publisher.parts.append(counting)
+        running.publisher.parts.append(counting)
         for count, name in enumerate(("crm", "sms"), 1):
-            state = await one.managed.commit([Put(record(one.managed.sealing_keys, name), None)], ENTRY)
-            await eventually(lambda state=state: one.metrics.store == (True, state.revision, False))
+            state = await running.managed.commit(
+                [Put(integration_row(running.managed.sealing_keys, name), None)], ENTRY
+            )
+            await eventually(lambda state=state: running.metrics.store == (True, state.revision, False))
             assert counting.count == count
 
 
 class RefusingOnce:
-    """A part that cannot serve by the first snapshot that it gets."""
+    """A part that refuses the first snapshot."""
 
     def __init__(self) -> None:
         self.refused = False
@@ -80,46 +82,45 @@ class RefusingOnce:
         return lambda: None
 
 
-async def test_first_content_of_the_store_that_was_not_put_in_use_is_tried_again(tmp_path: Path) -> None:
-    """Without a change of the store: nothing is served until some content of it is in use."""
+async def test_refused_first_load_of_the_store_is_retried(tmp_path: Path) -> None:
+    """Without a change of the store, because nothing of it is served until then."""
     prepare(tmp_path)
-    async with process(tmp_path) as one:
-        await one.managed.commit([Put(record(one.managed.sealing_keys, "crm"), None)], ENTRY)
+    async with process(tmp_path) as running:
+        await running.managed.commit([Put(integration_row(running.managed.sealing_keys, "crm"), None)], ENTRY)
     part = RefusingOnce()
     async with AsyncExitStack() as stack:
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as lock:
             lock.execute("PRAGMA locking_mode = EXCLUSIVE")
             lock.execute("BEGIN EXCLUSIVE")
-            one = await stack.enter_async_context(process(tmp_path))
-            assert one.managed.unread
-            one.publisher.parts.append(part)
-        await eventually(lambda: one.managed.unread == "")
+            running = await stack.enter_async_context(process(tmp_path))
+            assert running.managed.unread
+            running.publisher.parts.append(part)
+        await eventually(lambda: running.managed.unread == "")
         assert part.refused
-        assert one.states() == {"crm": "ok"}
+        assert running.states() == {"crm": "ok"}
 
 
-async def test_another_ring_is_in_use_after_a_reload(tmp_path: Path) -> None:
-    """A value that the first key does not open is sealed, until the ring has its key."""
+async def test_reload_changes_the_key_ring(tmp_path: Path) -> None:
     prepare(tmp_path)
-    async with process(tmp_path) as one:
-        await one.managed.commit([Put(record(one.managed.sealing_keys, "crm"), None)], ENTRY)
+    async with process(tmp_path) as running:
+        await running.managed.commit([Put(integration_row(running.managed.sealing_keys, "crm"), None)], ENTRY)
         both = HEAD.replace("[{", "[{id: k2, key: {file: k2}}, {")
-        one.write(both)
-        await eventually(lambda: one.managed.sealing_keys.ring.ids == ("k2", "k1"))
-        await one.managed.commit([Put(record(one.managed.sealing_keys, "sms"), None)], ENTRY)
-        assert all(each.sealed.startswith("1:k2:") for each in one.row("sms").secrets.values())
-        assert one.states() == {"crm": "ok", "sms": "ok"}
+        running.write(both)
+        await eventually(lambda: running.managed.sealing_keys.ring.ids == ("k2", "k1"))
+        await running.managed.commit([Put(integration_row(running.managed.sealing_keys, "sms"), None)], ENTRY)
+        assert all(secret.sealed.startswith("1:k2:") for secret in running.row("sms").secrets.values())
+        assert running.states() == {"crm": "ok", "sms": "ok"}
 
 
-async def logged(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    """Wait until this was logged."""
-    said: list[str] = []
+async def wait_for_log(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """Wait until the log contains a text."""
+    output: list[str] = []
 
-    def was_said() -> bool:
-        said.append(capsys.readouterr().out)
-        return text in "".join(said)
+    def is_logged() -> bool:
+        output.append(capsys.readouterr().out)
+        return text in "".join(output)
 
-    await eventually(was_said)
+    await eventually(is_logged)
 
 
 BAD_RINGS = {
@@ -140,61 +141,60 @@ BAD_RINGS = {
 
 
 @pytest.mark.parametrize(("text", "key", "reason"), BAD_RINGS.values(), ids=BAD_RINGS)
-async def test_a_ring_that_the_store_is_not_written_with_is_not_reloaded(
+async def test_reload_with_a_wrong_key_ring_is_refused(
     text: str, key: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What it would sign and seal nobody could read with the right one: the ring in use stays, and all goes on."""
+    """Rows that it writes would not verify with the right ring. The ring in use stays."""
     prepare(tmp_path)
-    async with process(tmp_path) as one:
-        await one.managed.commit([Put(record(one.managed.sealing_keys, "crm"), None)], ENTRY)
-        ring = one.managed.sealing_keys.ring
-        one.metrics.config_loaded = True
+    async with process(tmp_path) as running:
+        await running.managed.commit([Put(integration_row(running.managed.sealing_keys, "crm"), None)], ENTRY)
+        ring = running.managed.sealing_keys.ring
+        running.metrics.config_loaded = True
         (tmp_path / "k1").write_text(key)
-        one.write(f"{text}# {reason}\n")
-        await logged(capsys, reason)
-        assert not one.metrics.config_loaded
-        assert one.managed.sealing_keys.ring is ring
-        await one.managed.commit([Put(record(one.managed.sealing_keys, "sms"), None)], ENTRY)
-        assert one.states() == {"crm": "ok", "sms": "ok"}
+        running.write(f"{text}# {reason}\n")
+        await wait_for_log(capsys, reason)
+        assert not running.metrics.config_loaded
+        assert running.managed.sealing_keys.ring is ring
+        await running.managed.commit([Put(integration_row(running.managed.sealing_keys, "sms"), None)], ENTRY)
+        assert running.states() == {"crm": "ok", "sms": "ok"}
     prepare(tmp_path)
-    async with process(tmp_path) as again:
-        assert again.states() == {"crm": "ok", "sms": "ok"}
+    async with process(tmp_path) as restarted:
+        assert restarted.states() == {"crm": "ok", "sms": "ok"}
 
 
-async def test_keys_are_not_changed_while_the_store_cannot_be_asked(
+async def test_key_ring_changes_only_while_the_store_is_reachable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is tried again by itself."""
+    """The reload is repeated automatically."""
     monkeypatch.setattr("sidekey.config.reload.CHECK_EVERY", 0.05)
     prepare(tmp_path)
     both = HEAD.replace("}}]", "}}, {id: k2, key: {file: k2}}]")
-    async with process(tmp_path) as one:
-        one.metrics.config_loaded = True
+    async with process(tmp_path) as running:
+        running.metrics.config_loaded = True
         (tmp_path / "store.db").rename(tmp_path / "away.db")
-        one.write(both)
-        await logged(capsys, "are not changed while the store cannot be asked which are needed")
+        running.write(both)
+        await wait_for_log(capsys, "are not changed while the store cannot be asked which are needed")
         (tmp_path / "away.db").rename(tmp_path / "store.db")
-        await eventually(lambda: one.metrics.config_loaded)
-        assert one.managed.sealing_keys.ring.ids == ("k1", "k2")
+        await eventually(lambda: running.metrics.config_loaded)
+        assert running.managed.sealing_keys.ring.ids == ("k1", "k2")
 
 
-async def test_nothing_is_committed_before_it_can_be_in_use(tmp_path: Path) -> None:
-    """The admin listener opens before the store is followed: what it answers must be true."""
+async def test_commit_is_refused_before_follow(tmp_path: Path) -> None:
+    """The admin listener opens earlier, and must not report a change that is not served."""
     prepare(tmp_path)
     async with process(tmp_path) as running:
         loader = Loader(running.folder / "sidekey.yaml", {})
         rules = running.snapshot.store
         assert rules is not None
         starting = await StoreManager.open(rules, loader)
-        row = record(starting.sealing_keys, "early")
+        row = integration_row(starting.sealing_keys, "early")
         with pytest.raises(StoreUnavailable, match="starting"):
             await starting.commit([Put(row, None)], ENTRY)
         assert "early" not in starting.store.state.integrations
         await starting.close()
 
 
-async def test_a_store_that_cannot_be_opened_is_an_error_of_the_start(tmp_path: Path) -> None:
-    """With what to do."""
+async def test_store_that_cannot_be_opened_is_a_start_error(tmp_path: Path) -> None:
     prepare(tmp_path)
     loader = Loader(tmp_path / "sidekey.yaml", {})
     rules = good(loader.load()).store
@@ -203,13 +203,12 @@ async def test_a_store_that_cannot_be_opened_is_an_error_of_the_start(tmp_path: 
         await StoreManager.open(rules, loader, create=False)
 
 
-def test_a_command_knows_what_is_stored(tmp_path: Path) -> None:
-    """Without watching it."""
+def test_command_joins_files_and_store(tmp_path: Path) -> None:
     prepare(tmp_path)
 
     async def fill() -> None:
-        async with process(tmp_path) as one:
-            await one.managed.commit([Put(record(one.managed.sealing_keys, "crm"), None)], ENTRY)
+        async with process(tmp_path) as running:
+            await running.managed.commit([Put(integration_row(running.managed.sealing_keys, "crm"), None)], ENTRY)
 
     asyncio.run(fill())
     loader = Loader(tmp_path / "sidekey.yaml", {})

@@ -1,4 +1,4 @@
-"""Roles, and what holds the secrets of the admin listener."""
+"""Roles and the secrets of the admin listener."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def test_each_permission_has_its_roles() -> None:
     }
 
 
-def test_neither_a_token_nor_a_key_is_shown_or_pickled() -> None:
+def test_token_and_key_are_not_shown_or_pickled() -> None:
     """Not even the token's hash."""
-    for held in (AdminToken(b"canary", "viewer"), ServerCertificate(b"chain", b"canary")):
-        assert "canary" not in repr(held)
+    for holder in (AdminToken(b"canary", "viewer"), ServerCertificate(b"chain", b"canary")):
+        assert "canary" not in repr(holder)
         with pytest.raises(TypeError):
-            pickle.dumps(held)
+            pickle.dumps(holder)

@@ -1,3 +1,5 @@
+"""Loading client certificates: an invalid one never replaces a valid one."""
+
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -7,103 +9,99 @@ from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateRe
 
 GOOD = ClientIdentity(b"chain", b"key", "1" * 64, 0.0, 100.0, "CN=client", "CN=ca")
 PLACE = ("auth", "certificate")
-INVALID = CertificateResult(None, ((PLACE, "this is empty"),), ((PLACE, "a remark"),))
+INVALID = CertificateResult(None, ((PLACE, "this is empty"),), ((PLACE, "a warning"),))
 
 
-class Shelf:
-    """Where the loader's material stands."""
+class Source:
+    """A source of certificates that returns `result` and records its calls."""
 
-    def __init__(self, reading: CertificateResult) -> None:
-        self.reading = reading
-        self.seen: list[tuple[Mapping[Keys, bytes], float]] = []
+    def __init__(self, result: CertificateResult) -> None:
+        self.result = result
+        self.calls: list[tuple[Mapping[Keys, bytes], float]] = []
 
     def __call__(self, fetched: Mapping[Keys, bytes], now: float) -> CertificateResult:
-        self.seen.append((dict(fetched), now))
-        return self.reading
+        self.calls.append((dict(fetched), now))
+        return self.result
 
 
-def test_nothing_is_read_before_it_is_asked_for() -> None:
-    """Making a loader does no I/O."""
-    shelf = Shelf(CertificateResult(GOOD))
-    loader = CertificateLoader(shelf)
-    assert (loader.identity, loader.unreadable, shelf.seen) == (None, None, [])
+def test_new_loader_reads_nothing() -> None:
+    source = Source(CertificateResult(GOOD))
+    loader = CertificateLoader(source)
+    assert (loader.identity, loader.unreadable, source.calls) == (None, None, [])
 
 
-def test_a_good_reading_is_kept() -> None:
-    """With what there is to remark."""
-    loader = CertificateLoader(Shelf(CertificateResult(GOOD, warnings=((PLACE, "a remark"),))))
+def test_valid_certificate_is_kept_with_its_warnings() -> None:
+    loader = CertificateLoader(Source(CertificateResult(GOOD, warnings=((PLACE, "a warning"),))))
     loader.load(1.0)
-    assert (loader.identity, loader.unreadable, loader.warnings) == (GOOD, None, ((PLACE, "a remark"),))
+    assert (loader.identity, loader.unreadable, loader.warnings) == (GOOD, None, ((PLACE, "a warning"),))
 
 
-def test_an_invalid_reading_at_first_gives_nothing() -> None:
-    """The error says why."""
-    loader = CertificateLoader(Shelf(INVALID))
+def test_invalid_first_certificate_has_errors_and_no_identity() -> None:
+    loader = CertificateLoader(Source(INVALID))
     loader.load(1.0)
     assert loader.identity is None
     assert str(loader.unreadable) == "auth.certificate: this is empty"
     assert loader.warnings == INVALID.warnings
 
 
-def test_invalid_material_never_replaces_a_valid_one() -> None:
-    """A rotation that is half done does not stop the traffic."""
-    shelf = Shelf(CertificateResult(GOOD))
-    loader = CertificateLoader(shelf)
+def test_invalid_certificate_does_not_replace_a_valid_one() -> None:
+    """An incomplete rotation does not stop the traffic."""
+    source = Source(CertificateResult(GOOD))
+    loader = CertificateLoader(source)
     loader.load(1.0)
-    shelf.reading = INVALID
+    source.result = INVALID
     loader.load(99.0)
     assert loader.identity is GOOD
     assert loader.unreadable is not None
-    shelf.reading = CertificateResult(GOOD)
+    source.result = CertificateResult(GOOD)
     loader.load(99.0)
     assert loader.unreadable is None
 
 
-def test_an_expired_one_is_let_go() -> None:
-    """It is of no use any more."""
-    shelf = Shelf(CertificateResult(GOOD))
-    loader = CertificateLoader(shelf)
+def test_expired_certificate_is_dropped_if_the_new_one_is_invalid() -> None:
+    source = Source(CertificateResult(GOOD))
+    loader = CertificateLoader(source)
     loader.load(1.0)
-    shelf.reading = INVALID
+    source.result = INVALID
     loader.load(100.0)
     assert loader.identity is None
 
 
-def test_an_unchanged_one_stays_the_same_object() -> None:
-    """So that nothing that depends on it is made again."""
-    shelf = Shelf(CertificateResult(GOOD))
-    loader = CertificateLoader(shelf)
+def test_unchanged_certificate_stays_the_same_object() -> None:
+    """So that nothing that depends on it is built again."""
+    source = Source(CertificateResult(GOOD))
+    loader = CertificateLoader(source)
     loader.load(1.0)
-    shelf.reading = CertificateResult(replace(GOOD))
+    source.result = CertificateResult(replace(GOOD))
     loader.load(2.0)
     assert loader.identity is GOOD
-    shelf.reading = CertificateResult(replace(GOOD, fingerprint="2" * 64))
+    source.result = CertificateResult(replace(GOOD, fingerprint="2" * 64))
     loader.load(3.0)
-    assert loader.identity is shelf.reading.identity
+    assert loader.identity is source.result.identity
 
 
-def test_what_was_fetched_is_handed_on() -> None:
-    """And it is known whether something is still to be fetched."""
-    shelf = Shelf(CertificateResult(GOOD))
-    loader = CertificateLoader(shelf, urls=((PLACE, "https://vault.example/crt"),), refresh_every=60.0)
+def test_fetched_bytes_are_passed_to_read() -> None:
+    """Until then, the loader is pending."""
+    source = Source(CertificateResult(GOOD))
+    loader = CertificateLoader(source, urls=((PLACE, "https://vault.example/crt"),), refresh_every=60.0)
     assert loader.pending
     loader.receive({PLACE: b"pem"})
     assert not loader.pending
     loader.load(5.0)
-    assert shelf.seen == [({PLACE: b"pem"}, 5.0)]
+    assert source.calls == [({PLACE: b"pem"}, 5.0)]
 
 
-def test_the_end_is_that_of_the_one_in_use_else_of_the_one_that_was_read() -> None:
-    """One that had ended when it was read is told with its end as well; before any reading there is none."""
-    shelf = Shelf(CertificateResult(GOOD, expires_at=100.0))
-    loader = CertificateLoader(shelf)
+def test_expiry_is_that_of_the_certificate_in_use_or_of_the_last_one_read() -> None:
+    """An expired certificate has an end too."""
+    source = Source(CertificateResult(GOOD, expires_at=100.0))
+    loader = CertificateLoader(source)
     assert loader.expires_at is None
     loader.load(1.0)
-    shelf.reading = replace(INVALID, expires_at=50.0)
+    source.result = replace(INVALID, expires_at=50.0)
     loader.load(99.0)
     assert loader.expires_at == 100.0
     loader.load(100.0)
     assert (loader.identity, loader.expires_at) == (None, 50.0)
-    shelf.reading = INVALID
+    source.result = INVALID
     loader.load(101.0)
     assert loader.expires_at is None

@@ -1,3 +1,5 @@
+"""Loading secrets: a failed load keeps the previous credential, and concurrent requests share one load."""
+
 import asyncio
 import pickle
 import threading
@@ -22,41 +24,38 @@ UNREADABLE = SecretUnreadable(((("auth", "password"), "the file does not exist")
 
 
 class Secrets:
-    """A place of secrets that can be filled, and counts its readings."""
+    """Secrets that may be missing. Counts its reads."""
 
     def __init__(self, *, there: bool) -> None:
         self.there = there
-        self.readings = 0
+        self.reads = 0
         self.threads: set[int] = set()
 
     def __call__(self) -> Credential:
-        self.readings += 1
+        self.reads += 1
         self.threads.add(threading.get_ident())
         if not self.there:
             raise UNREADABLE
         return CREDENTIAL
 
 
-def test_nothing_is_read_before_it_is_asked_for() -> None:
-    """Making a loader does no I/O."""
+def test_new_loader_reads_nothing() -> None:
     secrets = Secrets(there=True)
     assert SecretLoader(secrets).credential is None
-    assert secrets.readings == 0
+    assert secrets.reads == 0
 
 
-def test_a_load_gets_the_credential() -> None:
-    """Where the secrets are there the credential is, too."""
+def test_load_keeps_the_credential() -> None:
     loader = SecretLoader(Secrets(there=True))
     loader.load()
     assert loader.credential is CREDENTIAL
     assert loader.unreadable is None
 
 
-def test_what_supplements_a_credential_is_kept_beside_it() -> None:
-    """And not longer than the credential that it was read with."""
+def test_supplement_is_kept_as_long_as_its_credential() -> None:
     kind = credential_of(RESPONSYS)
-    found: list[Credential | Supplemented] = [Supplemented(kind, CREDENTIAL.grant), CREDENTIAL]
-    loader = SecretLoader(lambda: found.pop(0))
+    results: list[Credential | Supplemented] = [Supplemented(kind, CREDENTIAL.grant), CREDENTIAL]
+    loader = SecretLoader(lambda: results.pop(0))
     loader.load()
     assert (loader.credential, loader.supplement) == (kind, CREDENTIAL.grant)
     loader.load()
@@ -64,24 +63,23 @@ def test_what_supplements_a_credential_is_kept_beside_it() -> None:
     assert "hunter2" not in repr(loader)
 
 
-def test_a_failed_load_keeps_the_reason() -> None:
-    """The reason is for whoever reports it; there is no credential."""
+def test_failed_load_keeps_the_reason() -> None:
     loader = SecretLoader(Secrets(there=False))
     loader.load()
     assert loader.credential is None
     assert loader.unreadable is UNREADABLE
 
 
-def test_a_kept_reason_holds_no_frames() -> None:
-    """They hold the loader and its integration: after a reload only the cyclic collector could free those."""
+def test_kept_reason_has_no_traceback() -> None:
+    """Its frames refer to the loader and its integration, which would wait for the cyclic collector after a reload."""
     loader = SecretLoader(Secrets(there=False))
     loader.load()
     assert loader.unreadable is not None
     assert loader.unreadable.__traceback__ is None
 
 
-def test_a_failed_load_leaves_the_former_credential() -> None:
-    """A secret that is being swapped does not stop the traffic."""
+def test_failed_load_keeps_the_previous_credential() -> None:
+    """Replacing a secret does not stop the traffic."""
     secrets = Secrets(there=True)
     loader = SecretLoader(secrets)
     loader.load()
@@ -91,8 +89,8 @@ def test_a_failed_load_leaves_the_former_credential() -> None:
     assert loader.unreadable is UNREADABLE
 
 
-async def test_without_its_secret_an_integration_has_no_credential() -> None:
-    """The response is credential_unavailable and names the key and the reason."""
+async def test_missing_secret_is_credential_unavailable() -> None:
+    """The problem names the key and the reason."""
     with pytest.raises(ProblemError) as caught:
         await SecretLoader(Secrets(there=False)).obtain()
     problem = caught.value.problem
@@ -105,8 +103,7 @@ async def test_without_its_secret_an_integration_has_no_credential() -> None:
 
 
 @in_still_time
-async def test_a_secret_that_appears_is_used() -> None:
-    """The next reading finds it; no restart is needed."""
+async def test_secret_that_appears_later_is_used() -> None:
     secrets = Secrets(there=False)
     loader = SecretLoader(secrets)
     with pytest.raises(ProblemError):
@@ -118,8 +115,8 @@ async def test_a_secret_that_appears_is_used() -> None:
 
 
 @in_still_time
-async def test_a_failed_reading_is_not_repeated_at_once() -> None:
-    """Requests that come faster than once a second share the result of the last reading."""
+async def test_failed_load_is_repeated_at_most_once_a_second() -> None:
+    """Requests in between share the result of the last load."""
     secrets = Secrets(there=False)
     loader = SecretLoader(secrets)
     for _ in range(5):
@@ -128,21 +125,21 @@ async def test_a_failed_reading_is_not_repeated_at_once() -> None:
     await advance(RETRY_SECONDS - 0.01)
     with pytest.raises(ProblemError):
         await loader.obtain()
-    assert secrets.readings == 1
+    assert secrets.reads == 1
     await advance(0.01)
     with pytest.raises(ProblemError):
         await loader.obtain()
-    assert secrets.readings == 2
+    assert secrets.reads == 2
 
 
 @in_still_time
-async def test_a_defect_reaches_who_waits_and_is_not_repeated_at_once() -> None:
-    """Whoever answers the request reports it; until the next reading the secrets just cannot be read."""
-    readings = 0
+async def test_defect_reaches_the_waiting_request_and_is_not_repeated() -> None:
+    """Until the next load, the secrets just count as not read."""
+    reads = 0
 
     def read() -> Credential:
-        nonlocal readings
-        readings += 1
+        nonlocal reads
+        reads += 1
         raise ZeroDivisionError
 
     loader = SecretLoader(read)
@@ -150,28 +147,27 @@ async def test_a_defect_reaches_who_waits_and_is_not_repeated_at_once() -> None:
         await loader.obtain()
     with pytest.raises(ProblemError, match="have not been read yet"):
         await loader.obtain()
-    assert readings == 1
+    assert reads == 1
 
 
-async def test_what_was_read_is_not_read_again() -> None:
-    """The credential stays."""
+async def test_loaded_credential_is_not_read_again() -> None:
     secrets = Secrets(there=True)
     loader = SecretLoader(secrets)
     assert {id(await loader.obtain()) for _ in range(3)} == {id(CREDENTIAL)}
-    assert secrets.readings == 1
+    assert secrets.reads == 1
 
 
-async def test_those_who_wait_share_one_reading() -> None:
-    """A burst of requests reads the secret once, and outside the loop's thread."""
+async def test_waiting_requests_share_one_load() -> None:
+    """It runs outside the loop's thread."""
     secrets = Secrets(there=True)
     loader = SecretLoader(secrets)
     assert await asyncio.gather(*(loader.obtain() for _ in range(50))) == [CREDENTIAL] * 50
-    assert secrets.readings == 1
+    assert secrets.reads == 1
     assert threading.get_ident() not in secrets.threads
 
 
-async def test_a_caller_that_leaves_does_not_end_the_reading() -> None:
-    """The others still get the credential."""
+async def test_cancelled_request_does_not_cancel_the_load() -> None:
+    """The other requests still get the credential."""
     begun, release = threading.Event(), threading.Event()
 
     def load() -> Credential:
@@ -190,8 +186,7 @@ async def test_a_caller_that_leaves_does_not_end_the_reading() -> None:
     assert await staying is CREDENTIAL
 
 
-def test_a_loader_shows_no_secret() -> None:
-    """And is not pickled."""
+def test_loader_is_not_shown_or_pickled() -> None:
     loader = SecretLoader(Secrets(there=True))
     loader.load()
     assert repr(loader) == "SecretLoader(FixedCredential(Grant(headers=['Authorization'], REDACTED)))"
@@ -200,21 +195,21 @@ def test_a_loader_shows_no_secret() -> None:
 
 
 @in_still_time
-async def test_what_others_replace_is_read_anew() -> None:
-    """Each time, also where a credential is there; one that cannot be read is not replaced by the former one."""
+async def test_obtain_reread_always_reads() -> None:
+    """If the read fails, the previous credential is not used."""
     secrets = Secrets(there=True)
     loader = SecretLoader(secrets)
     loader.load()
     assert await loader.obtain_reread() is CREDENTIAL
-    assert secrets.readings == 2
+    assert secrets.reads == 2
     secrets.there = False
     with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
         await loader.obtain_reread()
     with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
         await loader.obtain_reread()
-    assert secrets.readings == 3
+    assert secrets.reads == 3
     assert await loader.obtain() is CREDENTIAL
     secrets.there = True
     await advance(RETRY_SECONDS)
     assert await loader.obtain_reread() is CREDENTIAL
-    assert (secrets.readings, loader.unreadable) == (4, None)
+    assert (secrets.reads, loader.unreadable) == (4, None)

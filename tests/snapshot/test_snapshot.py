@@ -1,3 +1,5 @@
+"""The snapshot: it shows no secret, and knows which integrations are usable."""
+
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -38,16 +40,15 @@ def snapshot(tmp_path: Path) -> Snapshot:
 
 
 @pytest.mark.parametrize("show", [repr, str, "{}".format], ids=["repr", "str", "format"])
-def test_a_snapshot_shows_no_secret(snapshot: Snapshot, show: type[str]) -> None:
-    """Neither as it was written nor as it is sent."""
+def test_snapshot_shows_no_secret(snapshot: Snapshot, show: type[str]) -> None:
+    """Neither as written nor as sent."""
     assert "REDACTED" in show(snapshot)
     assert "hunter2" not in show(snapshot)
     assert ENCODED not in show(snapshot)
 
 
 @pytest.mark.parametrize("name", ["crm", "sms"])
-def test_a_source_is_not_pickled(snapshot: Snapshot, name: str) -> None:
-    """Whatever it reaches stops the pickling."""
+def test_secrets_are_not_pickled(snapshot: Snapshot, name: str) -> None:
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(snapshot.integrations[name].secrets)
 
@@ -60,8 +61,8 @@ def test_a_source_is_not_pickled(snapshot: Snapshot, name: str) -> None:
         (Address(path="/run/sidekey.sock"), "unix:/run/sidekey.sock"),
     ],
 )
-def test_an_address_is_shown_as_the_config_writes_it(address: Address, text: str) -> None:
-    """Messages can be pasted back."""
+def test_address_is_shown_as_in_the_config(address: Address, text: str) -> None:
+    """Operators can paste it from messages."""
     assert str(address) == text
 
 
@@ -70,7 +71,7 @@ PLACE = ("client_certificate", "pem")
 
 
 @pytest.mark.parametrize(
-    ("reading", "urls", "usable"),
+    ("result", "urls", "usable"),
     [
         (CertificateResult(IDENTITY), (), True),
         (CertificateResult(None, ((PLACE, "this is empty"),)), (), False),
@@ -82,18 +83,17 @@ PLACE = ("client_certificate", "pem")
     ],
     ids=["good", "invalid", "not fetched yet"],
 )
-def test_a_certificate_decides_whether_an_integration_is_usable(
-    snapshot: Snapshot, reading: CertificateResult, urls: tuple[tuple[Keys, str], ...], usable: bool
+def test_invalid_certificate_makes_an_integration_unusable(
+    snapshot: Snapshot, result: CertificateResult, urls: tuple[tuple[Keys, str], ...], usable: bool
 ) -> None:
-    """Beside its secrets; what must be fetched first is not known to be bad."""
-    certificate = CertificateLoader(lambda *_: reading, urls=urls)
+    """One that must be fetched first is not known to be invalid."""
+    certificate = CertificateLoader(lambda *_: result, urls=urls)
     certificate.load(0.0)
     assert snapshot.integrations["crm"].usable
     assert replace(snapshot.integrations["crm"], certificate=certificate).usable is usable
 
 
-def test_an_integration_without_its_secret_is_not_usable(tmp_path: Path) -> None:
-    """There would be no credential."""
+def test_integration_without_its_secret_is_not_usable(tmp_path: Path) -> None:
     path = tmp_path / "sidekey.yaml"
     path.write_text(CONFIG)
     snapshot = load(path, {}).snapshot
@@ -101,13 +101,13 @@ def test_an_integration_without_its_secret_is_not_usable(tmp_path: Path) -> None
     assert not snapshot.integrations["sms"].usable
 
 
-def test_what_callers_may_not_send_is_told_by_all_that_is_injected() -> None:
-    """Injected headers, a signer's names less those that it keeps, and what moves a target or gets around a rule."""
+def test_injected_and_target_headers_are_stripped() -> None:
+    """Also headers of the signer that it does not keep, and method overrides if methods are restricted."""
     always = {b"authorization", *TARGET_FIELDS}
     assert integration("h", base_url(1)).stripped == always
-    made = signing(HmacSigner(), redact_response=True)
-    assert made.stripped == {*always, *NAMES, *ASKING_FOR_CODED} - {b"x-id"}
-    assert made.kept == {b"x-id"}
+    signed = signing(HmacSigner(), redact_response=True)
+    assert signed.stripped == {*always, *NAMES, *ASKING_FOR_CODED} - {b"x-id"}
+    assert signed.kept == {b"x-id"}
     assert integration("h", base_url(1), methods=("GET",)).stripped == {*always, *METHOD_OVERRIDES}
-    passing = replace(integration("h", base_url(1)), pass_headers=frozenset({b"forwarded"}))
-    assert passing.stripped == always - {b"forwarded"}
+    with_pass_headers = replace(integration("h", base_url(1)), pass_headers=frozenset({b"forwarded"}))
+    assert with_pass_headers.stripped == always - {b"forwarded"}

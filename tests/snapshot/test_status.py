@@ -1,4 +1,4 @@
-"""snapshot/status.py: one status for an integration, whatever is true of it at once."""
+"""The status of an integration, whatever is true of it at the same time."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ CERTIFICATES: Mapping[str, Status] = {
     "not fetched": "unusable",
     "refused": "unusable",
 }
-"""Client certificates, and what is true of an integration because of each."""
+"""Client certificates, and the status that each causes."""
 
 
-class Facts(NamedTuple):
-    """What is true of an integration."""
+class Conditions(NamedTuple):
+    """The conditions of an integration."""
 
     problem: str
     certificate: str
@@ -46,55 +46,55 @@ class Facts(NamedTuple):
     fails: bool
 
     @property
-    def true(self) -> set[Status]:
-        found: set[Status] = {CERTIFICATES[self.certificate]}
-        found |= set() if self.has_secret and not self.problem else {"unusable"}
-        return found | ({"failing"} if self.fails else set())
+    def statuses(self) -> set[Status]:
+        statuses: set[Status] = {CERTIFICATES[self.certificate]}
+        statuses |= set() if self.has_secret and not self.problem else {"unusable"}
+        return statuses | ({"failing"} if self.fails else set())
 
-    def make(self) -> Integration:
-        made = PLAIN if self.has_secret else unread(PLAIN, "auth.password: /run/crm does not exist")
+    def build(self) -> Integration:
+        crm = PLAIN if self.has_secret else unread(PLAIN, "auth.password: /run/crm does not exist")
         match self.certificate:
             case "good":
-                return certified(made, NOW + EXPIRING)
+                return certified(crm, NOW + EXPIRING)
             case "ending":
-                return certified(made, NOW + EXPIRING - 1)
+                return certified(crm, NOW + EXPIRING - 1)
             case "ended":
-                return certified(made, NOW)
+                return certified(crm, NOW)
             case "read after its end":
-                return certified(made, NOW - DAY, read_at=NOW)
+                return certified(crm, NOW - DAY, read_at=NOW)
             case "unread":
-                return without_certificate(made, "/run/tls.crt does not exist")
+                return without_certificate(crm, "/run/tls.crt does not exist")
             case "refused":
-                return without_certificate(made, "is not PEM", refused=True)
+                return without_certificate(crm, "is not PEM", refused=True)
             case "not fetched":
                 urls = ((("auth", "certificate"), "https://vault.test"),)
-                return replace(made, certificate=CertificateLoader(lambda *_: CertificateResult(None), urls=urls))
+                return replace(crm, certificate=CertificateLoader(lambda *_: CertificateResult(None), urls=urls))
             case _:
-                return made
+                return crm
 
 
-FACTS = st.builds(
-    Facts, st.sampled_from(["", "why"]), st.sampled_from(sorted(CERTIFICATES)), st.booleans(), st.booleans()
+CONDITIONS = st.builds(
+    Conditions, st.sampled_from(["", "why"]), st.sampled_from(sorted(CERTIFICATES)), st.booleans(), st.booleans()
 )
 
 
-@given(FACTS)
-def test_of_what_is_true_the_last_of_the_table_is_said(facts: Facts) -> None:
-    """Whatever else is: the words are ordered once, and nothing else decides."""
-    standing = status_of(facts.make(), NOW, SINCE if facts.fails else None, facts.problem)
-    assert standing.status == max(facts.true, key=STATUSES.index)
-    assert standing.usable == (facts.true <= {"ok", "expiring", "failing"})
-    assert bool(standing.problem) == (standing.status != "ok")
+@given(CONDITIONS)
+def test_worst_condition_decides_the_status(conditions: Conditions) -> None:
+    """`STATUSES` is their order."""
+    result = status_of(conditions.build(), NOW, SINCE if conditions.fails else None, conditions.problem)
+    assert result.status == max(conditions.statuses, key=STATUSES.index)
+    assert result.usable == (conditions.statuses <= {"ok", "expiring", "failing"})
+    assert bool(result.problem) == (result.status != "ok")
 
 
-def test_what_is_stored_and_not_served_has_the_problem_that_was_found() -> None:
-    """One without was saved a moment ago."""
+def test_unserved_integration_has_its_problem() -> None:
+    """Without a problem, it was saved a moment ago."""
     assert status_of(None, NOW, problem="why") == IntegrationStatus("unusable", "why")
     assert status_of(None, NOW) == IntegrationStatus("ok")
 
 
 @pytest.mark.parametrize(
-    ("found", "reason"),
+    ("status", "reason"),
     [
         (
             status_of(certified(PLAIN, NOW + DAY), NOW),
@@ -114,33 +114,35 @@ def test_what_is_stored_and_not_served_has_the_problem_that_was_found() -> None:
     ],
     ids=["expiring", "expired", "failing", "no secret", "no certificate"],
 )
-def test_why_it_is_not_ok_is_told_with_what_to_do(found: IntegrationStatus, reason: str) -> None:
-    assert found.problem == reason
+def test_problem_says_what_to_do(status: IntegrationStatus, reason: str) -> None:
+    assert status.problem == reason
     assert FAILING == 3
 
 
-def test_times_are_told_whatever_is_said() -> None:
-    """A certificate that ends later, and failures of one that has expired."""
+def test_times_are_independent_of_the_status() -> None:
     assert status_of(certified(PLAIN, NOW + 400 * DAY), NOW) == IntegrationStatus("ok", expires_at=NOW + 400 * DAY)
-    standing = status_of(certified(PLAIN, NOW - 1), NOW, SINCE)
-    assert (standing.status, standing.expires_at, standing.failing_since) == ("unusable", NOW - 1, SINCE)
+    result = status_of(certified(PLAIN, NOW - 1), NOW, SINCE)
+    assert (result.status, result.expires_at, result.failing_since) == ("unusable", NOW - 1, SINCE)
 
 
-def test_a_secret_that_can_be_read_again_is_no_more_missing() -> None:
-    """In the same object: requests read it again."""
+def test_status_follows_a_secret_that_appears() -> None:
+    """The integration is the same object, because requests load the secret again."""
     missing = unread(PLAIN, "auth.password: is empty")
     assert status_of(missing, NOW).status == "unusable"
     missing.secrets.credential = PLAIN.secrets.credential
     assert status_of(missing, NOW).status == "ok"
 
 
-@given(st.lists(FACTS, max_size=8))
-def test_every_stored_integration_is_counted_once_by_its_word(facts: list[Facts]) -> None:
-    """What is not looked at with each scrape stands as it was judged."""
-    names = [f"i{number}" for number in range(len(facts))]
-    problems = {name: each.problem for name, each in zip(names, facts, strict=True)}
-    served = {name: replace(each.make(), id=name, stored=True) for name, each in zip(names, facts, strict=True)}
-    failing = {name: SINCE for name, each in zip(names, facts, strict=True) if each.fails}
+@given(st.lists(CONDITIONS, max_size=8))
+def test_changed_statuses_complete_the_counts(conditions: list[Conditions]) -> None:
+    """A scrape skips integrations whose status cannot have changed."""
+    names = [f"i{number}" for number in range(len(conditions))]
+    problems = {name: condition.problem for name, condition in zip(names, conditions, strict=True)}
+    served = {
+        name: replace(condition.build(), id=name, stored=True)
+        for name, condition in zip(names, conditions, strict=True)
+    }
+    failing = {name: SINCE for name, condition in zip(names, conditions, strict=True) if condition.fails}
     stored = Stored(problems=problems, integrations=served)
     counts = Counter(ok=len(names) - stored.unusable, unusable=stored.unusable)
     for status in changed_statuses(stored, NOW, {**failing, "of-a-file": SINCE, "unknown": SINCE}):
@@ -150,16 +152,15 @@ def test_every_stored_integration_is_counted_once_by_its_word(facts: list[Facts]
     assert +counts == expected
 
 
-def test_only_what_may_change_is_looked_at() -> None:
-    """Ten thousand with a secret alone cost a scrape nothing."""
+def test_settled_integrations_are_skipped() -> None:
+    """Ten thousand integrations with loaded secrets cost a scrape nothing."""
     served = {f"i{number}": replace(PLAIN, id=f"i{number}") for number in range(100)}
     stored = Stored(problems=dict.fromkeys(served, ""), integrations=served)
     assert list(changed_statuses(stored, NOW, {})) == []
     assert list(changed_statuses(stored, NOW, {"i7": SINCE})) == ["failing"]
 
 
-def test_a_certificate_expires_soon_when_its_alert_says_so() -> None:
-    """One threshold for who looks and who is called."""
+def test_expiring_has_the_threshold_of_its_alert() -> None:
     alerts = (Path(__file__).parents[2] / "helm" / "sidekey" / "files" / "alerts.yaml").read_text("utf-8")
     days = re.findall(r"certificate_expiry_timestamp_seconds:min - time\(\) < (\d+) \* 86400", alerts)
     assert max(map(int, days)) * DAY == EXPIRING

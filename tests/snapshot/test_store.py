@@ -1,4 +1,4 @@
-"""Whether two rules mean one store."""
+"""The store's settings: which of them mean the same database."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from sidekey.snapshot.store import StoreRules
 
 
-def test_a_store_is_where_it_is_whatever_its_keys_are() -> None:
-    one = StoreRules(Path("/var/lib/store.db"), None, (("k1", b"1" * 32),), 1.0)
-    assert one.is_at(replace(one, keys=(("k2", b"2" * 32),), audit=2.0))
-    assert not one.is_at(replace(one, path=Path("/var/lib/other.db")))
-    assert not one.is_at(replace(one, path=None, url="postgresql://h/x"))
+def test_same_path_is_the_same_database_with_other_keys() -> None:
+    rules = StoreRules(Path("/var/lib/store.db"), None, (("k1", b"1" * 32),), 1.0)
+    assert rules.is_at(replace(rules, keys=(("k2", b"2" * 32),), audit=2.0))
+    assert not rules.is_at(replace(rules, path=Path("/var/lib/other.db")))
+    assert not rules.is_at(replace(rules, path=None, url="postgresql://h/x"))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_store_is_where_it_is_whatever_its_keys_are() -> None:
         (None, False),
     ],
 )
-def test_a_password_is_no_part_of_where_a_database_is(other: str | None, same: bool) -> None:
-    """It is changed now and then, and the database stays what it is."""
-    one = StoreRules(None, "postgresql://svc:old@db.test/x?sslmode=verify-full", (), 1.0)
-    assert one.is_at(replace(one, url=other)) is same
+def test_password_does_not_identify_the_database(other: str | None, same: bool) -> None:
+    """It changes from time to time."""
+    rules = StoreRules(None, "postgresql://svc:old@db.test/x?sslmode=verify-full", (), 1.0)
+    assert rules.is_at(replace(rules, url=other)) is same

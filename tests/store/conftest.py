@@ -1,4 +1,4 @@
-"""Every test of the store that takes `place` runs on SQLite and on PostgreSQL."""
+"""Run each test of the store that takes `place` on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from support.stores import Place, PostgresPlace, SqlitePlace
 
 @pytest.fixture
 def sqlite_place(tmp_path: Path) -> SqlitePlace:
-    """A file that is not there yet."""
+    """A file that does not exist yet."""
     return SqlitePlace(tmp_path)
 
 
 @pytest.fixture
 async def postgres_place(postgres: Postgres) -> PostgresPlace:
-    """A schema of its own."""
+    """A new schema."""
     return PostgresPlace(postgres, await postgres.schema())
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def place(request: pytest.FixtureRequest) -> Place:
     """An empty database."""
-    found: Place = request.getfixturevalue(f"{request.param}_place")
-    return found
+    database: Place = request.getfixturevalue(f"{request.param}_place")
+    return database

@@ -30,7 +30,7 @@ def entry(number: int, row: str = "") -> AuditEntry:
     )
 
 
-async def test_entries_come_by_pages_from_the_newest_on(place: Place) -> None:
+async def test_pages_begin_with_the_newest_entry(place: Place) -> None:
     async with place.open() as store:
         await store.commit([], *map(entry, range(100)))
         first = await store.audit_page()
@@ -40,17 +40,17 @@ async def test_entries_come_by_pages_from_the_newest_on(place: Place) -> None:
         assert (await store.audit_page(before=1)).entries == ()
 
 
-async def test_the_entries_of_one_row_are_found(place: Place) -> None:
+async def test_entries_of_one_row_have_pages(place: Place) -> None:
     async with place.open() as store:
         await store.commit([], *(entry(number, ROW if number % 2 else new_row()) for number in range(102)))
         page = await store.audit_page(row=ROW)
-        assert [each.at for _, each in page.entries] == [*range(201, 101, -2)]
-        assert [each.at for _, each in (await store.audit_page(row=ROW, before=page.next)).entries] == [101]
+        assert [entry.at for _, entry in page.entries] == [*range(201, 101, -2)]
+        assert [entry.at for _, entry in (await store.audit_page(row=ROW, before=page.next)).entries] == [101]
         assert (await store.audit_page(row=new_row())).entries == ()
 
 
-async def test_one_commit_may_have_an_entry_for_each_change(place: Place) -> None:
-    """As an import has; in their order, and none of them where it fails."""
+async def test_commit_writes_all_its_entries_or_none(place: Place) -> None:
+    """An import has one entry for each change."""
     async with place.open() as store:
         await store.commit([Put(integration("a"), None), Put(integration("b"), None)], entry(1), entry(2))
         with pytest.raises(Exists):
@@ -59,15 +59,15 @@ async def test_one_commit_may_have_an_entry_for_each_change(place: Place) -> Non
     assert page.entries == ((2, entry(2)), (1, entry(1)))
 
 
-async def test_an_entry_has_a_bounded_number_of_fields(place: Place) -> None:
+async def test_fields_of_an_entry_are_limited(place: Place) -> None:
     async with place.open() as store:
         await store.audit(replace(entry(1), fields=tuple(map(str, range(1000)))))
-        ((_, found),) = (await store.audit_page()).entries
-    assert found.fields == tuple(map(str, range(MAX_FIELDS)))
+        ((_, stored),) = (await store.audit_page()).entries
+    assert stored.fields == tuple(map(str, range(MAX_FIELDS)))
 
 
-async def test_an_entry_replaces_the_one_that_is_named_and_no_other(place: Place) -> None:
-    """A database that was restored may have another entry under that number."""
+async def test_entry_replaces_only_the_previous_one(place: Place) -> None:
+    """A restored database may have another entry with that number."""
     async with place.open() as store:
         first = entry(1), replace(entry(1), outcome="failed")
         number = await store.audit(first[0])
@@ -79,7 +79,7 @@ async def test_an_entry_replaces_the_one_that_is_named_and_no_other(place: Place
         assert len((await store.audit_page()).entries) == 3
 
 
-async def test_a_search_matches_texts_of_entries_and_no_names_of_members(place: Place) -> None:
+async def test_search_matches_values_and_not_member_names(place: Place) -> None:
     async with place.open() as store:
         await store.commit([], *map(entry, range(3)))
         other = AuditEntry(
@@ -87,8 +87,8 @@ async def test_a_search_matches_texts_of_entries_and_no_names_of_members(place: 
         )
         await store.audit(other)
 
-        async def numbers(**wanted: str) -> list[int]:
-            return [number for number, _ in (await store.audit_page(audit_filter=AuditFilter(**wanted))).entries]
+        async def numbers(**values: str) -> list[int]:
+            return [number for number, _ in (await store.audit_page(audit_filter=AuditFilter(**values))).entries]
 
         assert await numbers() == [4, 3, 2, 1]
         assert await numbers(who="ben") == await numbers(kind="preset") == await numbers(id="crm_1") == [4]
@@ -101,12 +101,12 @@ async def test_a_search_matches_texts_of_entries_and_no_names_of_members(place: 
             assert await numbers(q=absent) == []
 
 
-async def test_a_search_reads_a_bounded_number_of_entries_and_says_where_to_go_on(place: Place) -> None:
+async def test_search_reads_a_limited_number_of_entries_and_continues(place: Place) -> None:
     async with place.open() as store:
         await store.commit([], entry(0), *(AuditEntry(who="ben", action="update") for _ in range(5000)))
 
-        async def page(before: int | None, **wanted: str) -> AuditPage:
-            return await store.audit_page(before=before, audit_filter=AuditFilter(**wanted))
+        async def page(before: int | None, **values: str) -> AuditPage:
+            return await store.audit_page(before=before, audit_filter=AuditFilter(**values))
 
         empty = await page(None, q="192.0.2.1")
         assert (empty.entries, empty.next) == ((), 2)

@@ -1,4 +1,4 @@
-"""One spelling of a JSON value."""
+"""Canonical JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sidekey.store.canonical_json import Json, canonical
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8"))
 VALUES = st.recursive(
-    SCALARS, lambda each: st.lists(each) | st.dictionaries(st.text(st.characters(codec="utf-8")), each)
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner)
 )
 
 
@@ -25,12 +25,12 @@ VALUES = st.recursive(
         ({"10": 1, "9": 2, "Z": 3, "a": 4}, '{"10":1,"9":2,"Z":3,"a":4}'),
     ],
 )
-def test_the_spelling_is_pinned(value: Json, text: str) -> None:
+def test_canonical_form_never_changes(value: Json, text: str) -> None:
     assert canonical(value) == text
 
 
 @given(VALUES)
-def test_it_is_the_same_value_and_the_only_spelling(value: Json) -> None:
+def test_canonical_form_is_unique_and_parses_back(value: Json) -> None:
     text = canonical(value)
     assert json.loads(text) == value
     assert canonical(json.loads(text)) == text
@@ -38,6 +38,6 @@ def test_it_is_the_same_value_and_the_only_spelling(value: Json) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", {"\udfff": 1}])
-def test_what_has_no_spelling_is_refused(value: Json) -> None:
+def test_value_outside_json_is_refused(value: Json) -> None:
     with pytest.raises(ValueError, match=r"surrogate|JSON compliant"):
         canonical(value)

@@ -1,4 +1,4 @@
-"""What both databases do in the same way."""
+"""Behaviour that both databases share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.stores import Place
 
 @pytest.fixture
 async def database(place: Place) -> AsyncIterator[Database]:
-    """Connected, with a table."""
+    """A connected database with one table."""
     database = place.database()
     await database.connect(create=True)
     async with database.writing() as transaction:
@@ -23,20 +23,20 @@ async def database(place: Place) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def test_values_come_back_as_they_were_given(database: Database) -> None:
+async def test_values_are_read_back_unchanged(database: Database) -> None:
     async with database.reading() as transaction:
         assert await transaction.fetch("SELECT a, b FROM sidekey_t WHERE b = $1", "é\u0001'") == [(1 << 61, "é\u0001'")]
         assert await transaction.fetch("SELECT a FROM sidekey_t WHERE b = $1", "none") == []
 
 
-async def test_the_number_of_changed_rows_is_told(database: Database) -> None:
+async def test_execute_returns_the_number_of_changed_rows(database: Database) -> None:
     async with database.writing() as transaction:
         assert await transaction.execute("UPDATE sidekey_t SET b = $1", "x") == 1
         assert await transaction.execute("UPDATE sidekey_t SET b = $1 WHERE a = $2", "x", 7) == 0
         assert await transaction.execute("DELETE FROM sidekey_t WHERE a > $1", 0) == 1
 
 
-async def test_a_statement_is_done_for_many_rows_or_for_none(database: Database) -> None:
+async def test_execute_many_inserts_all_rows_or_none(database: Database) -> None:
     insert = "INSERT INTO sidekey_t (a, b) VALUES ($1, $2)"
     async with database.writing() as transaction:
         await transaction.execute_many(insert, [(number, f"n{number}") for number in range(3)])
@@ -51,7 +51,7 @@ async def test_a_statement_is_done_for_many_rows_or_for_none(database: Database)
         ]
 
 
-async def test_what_raises_is_rolled_back(database: Database) -> None:
+async def test_transaction_is_rolled_back_after_an_error(database: Database) -> None:
     with pytest.raises(KeyError):
         async with database.writing() as transaction:
             await transaction.execute("DELETE FROM sidekey_t")
@@ -60,7 +60,7 @@ async def test_what_raises_is_rolled_back(database: Database) -> None:
         assert len(await transaction.fetch("SELECT a FROM sidekey_t")) == 1
 
 
-async def test_a_statement_that_is_refused_shows_no_value(database: Database) -> None:
+async def test_error_of_a_statement_shows_no_value(database: Database) -> None:
     with pytest.raises(StoreUnavailable) as caught:
         async with database.writing() as transaction:
             await transaction.execute("INSERT INTO sidekey_t (a, b) VALUES ($1, $2)", 1 << 61, "canary")
@@ -69,7 +69,7 @@ async def test_a_statement_that_is_refused_shows_no_value(database: Database) ->
     assert caught.value.__suppress_context__
 
 
-async def test_a_reader_sees_one_state(database: Database, place: Place) -> None:
+async def test_reading_transaction_sees_one_snapshot(database: Database, place: Place) -> None:
     async with database.reading() as transaction:
         assert len(await transaction.fetch("SELECT a FROM sidekey_t")) == 1
         await place.sql("INSERT INTO sidekey_t (a, b) VALUES (2, 'two')")
@@ -78,16 +78,16 @@ async def test_a_reader_sees_one_state(database: Database, place: Place) -> None
         assert len(await transaction.fetch("SELECT a FROM sidekey_t")) == 2
 
 
-async def test_the_time_is_in_seconds(database: Database) -> None:
+async def test_clock_is_in_seconds(database: Database) -> None:
     async with database.writing() as transaction:
         assert 1_700_000_000 < await transaction.now() < 10_000_000_000
 
 
-async def test_a_sound_database_has_no_damage(database: Database) -> None:
+async def test_intact_database_has_no_damage(database: Database) -> None:
     assert await database.damaged() == ""
 
 
-async def test_a_closed_one_connects_again_as_needed(database: Database) -> None:
+async def test_closed_database_connects_again(database: Database) -> None:
     await database.close()
     async with database.reading() as transaction:
         assert len(await transaction.fetch("SELECT a FROM sidekey_t")) == 1

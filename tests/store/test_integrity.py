@@ -1,4 +1,4 @@
-"""MACs of rows: the bytes are pinned, and nothing of a row may differ."""
+"""MACs of rows: pinned bytes, and rows that do not verify."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from support.stores import PINNED, RING
 
 AUTHENTICATOR = RowAuthenticator(RING, "0" * 32)
 MAC = "7643621b68b97fb2fd29bf10347948f97ec3220f312ff9b00b5a1391f43ea8bd"
-LINE = RowHeader("integration", "1" * 32, "crm", 3, "k1", MAC, 9)
+HEADER = RowHeader("integration", "1" * 32, "crm", 3, "k1", MAC, 9)
 
 
-def test_what_is_authenticated_is_pinned() -> None:
-    """For good: with other bytes every row would count as altered."""
-    assert AUTHENTICATOR.sign(("integration", "crm"), "1" * 32, 3, 9, PINNED.body()) == LINE
+def test_authenticated_bytes_never_change() -> None:
+    """With other bytes, every existing row would count as altered."""
+    assert AUTHENTICATOR.sign(("integration", "crm"), "1" * 32, 3, 9, PINNED.body()) == HEADER
     assert AUTHENTICATOR.key_proof("k1") == "d406c3e043eb96856fb2ed6d7e8b6bf90b1087f0f8ca807c52058db66efb2310"
 
 
-def test_an_altered_preset_shows_nothing_but_whose_row_it_is() -> None:
-    """Its callers are told that it cannot be used, not that there is none."""
+def test_altered_preset_has_only_its_id_and_version() -> None:
+    """Callers get an error about the preset instead of "no such preset"."""
     row = PresetRow(row="1" * 32, id="hook", version=3, document='{"integration":"crm"}')
-    line = AUTHENTICATOR.sign(("preset", "hook"), row.row, 3, 9, row.body())
-    assert AUTHENTICATOR.verify(line, row.body()).record == row
-    held = AUTHENTICATOR.verify(line, row.body().replace("crm", "sms"))
-    assert (held.record, held.verified) == (PresetRow(row="1" * 32, id="hook", version=3, verified=False), False)
+    header = AUTHENTICATOR.sign(("preset", "hook"), row.row, 3, 9, row.body())
+    assert AUTHENTICATOR.verify(header, row.body()).record == row
+    altered = AUTHENTICATOR.verify(header, row.body().replace("crm", "sms"))
+    assert (altered.record, altered.verified) == (PresetRow(row="1" * 32, id="hook", version=3, verified=False), False)
 
 
-def test_a_row_of_another_store_does_not_count() -> None:
-    assert not RowAuthenticator(RING, "f" * 32).verify(LINE, PINNED.body()).verified
+def test_row_of_another_store_does_not_verify() -> None:
+    assert not RowAuthenticator(RING, "f" * 32).verify(HEADER, PINNED.body()).verified
 
 
-def test_a_row_that_nobody_understands_counts_as_altered() -> None:
-    """Written by a newer Sidekey with the right key."""
+def test_row_of_a_newer_version_counts_as_altered() -> None:
+    """A newer Sidekey wrote it with the right key."""
     for kind, body in (
         ("later", "{}"),
         ("preset", "{}"),
@@ -39,19 +39,18 @@ def test_a_row_that_nobody_understands_counts_as_altered() -> None:
         ("integration", "[]"),
         ("token", '{"role":"root"}'),
     ):
-        line = RowHeader(kind, "1" * 32, "x", 1, "k1", "", 9)
-        signed = line._replace(mac=AUTHENTICATOR._row_mac(line, body))
+        header = RowHeader(kind, "1" * 32, "x", 1, "k1", "", 9)
+        signed = header._replace(mac=AUTHENTICATOR._row_mac(header, body))
         assert not AUTHENTICATOR.verify(signed, body).verified
 
 
-def test_a_tombstone_verifies_for_its_own_row_and_version_alone() -> None:
-    line = AUTHENTICATOR.sign(("integration", "crm"), "1" * 32, 4, 9, TOMBSTONE)
-    assert AUTHENTICATOR.verify(line, TOMBSTONE).deleted
-    for changed in (line._replace(version=5), line._replace(id="sms"), line._replace(row="2" * 32), LINE):
+def test_tombstone_verifies_only_for_its_row_and_version() -> None:
+    header = AUTHENTICATOR.sign(("integration", "crm"), "1" * 32, 4, 9, TOMBSTONE)
+    assert AUTHENTICATOR.verify(header, TOMBSTONE).deleted
+    for changed in (header._replace(version=5), header._replace(id="sms"), header._replace(row="2" * 32), HEADER):
         assert not AUTHENTICATOR.verify(changed, TOMBSTONE).deleted
 
 
-def test_the_parts_of_a_row_cannot_be_shifted() -> None:
-    """A line feed within a name takes nothing of what follows."""
-    one, other = LINE._replace(id="crm\n{}"), LINE._replace(id="crm")
+def test_line_feed_in_an_id_does_not_shift_the_authenticated_parts() -> None:
+    one, other = HEADER._replace(id="crm\n{}"), HEADER._replace(id="crm")
     assert AUTHENTICATOR._row_mac(one, "x") != AUTHENTICATOR._row_mac(other, "{}\nx")

@@ -1,4 +1,4 @@
-"""Leases of a token's renewal, on both databases: never is a token presented that may be spent."""
+"""Leases of token renewals, on both databases: no token that may be spent is presented again."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ RESULT = '{"refresh_token":"canary-refresh"}'
 
 
 async def leased(store: Store, lineage: str = LINEAGE, seconds: int = 60, to: str = "") -> Lease:
-    found = await store.lease(NAME, lineage, (to,), seconds)
-    assert isinstance(found, Lease)
-    return found
+    lease = await store.lease(NAME, lineage, (to,), seconds)
+    assert isinstance(lease, Lease)
+    return lease
 
 
 async def not_leased(store: Store, lineage: str = LINEAGE, to: str = "") -> NotLeased:
-    found = await store.lease(NAME, lineage, (to,), 60)
-    assert isinstance(found, NotLeased)
-    return found
+    lease = await store.lease(NAME, lineage, (to,), 60)
+    assert isinstance(lease, NotLeased)
+    return lease
 
 
-async def left(store: Store, lineage: str = LINEAGE, to: str = "") -> str | None:
-    """What the last holder left; it is nobody's now."""
+async def last_result(store: Store, lineage: str = LINEAGE, to: str = "") -> str | None:
+    """Return the result of the last holder. Leaves the lease free."""
     lease = await leased(store, lineage, to=to)
     await store.release(lease)
     return lease.result
 
 
-async def test_one_renews_and_the_others_take_what_it_got(place: Place) -> None:
+async def test_one_process_renews_and_the_next_gets_its_result(place: Place) -> None:
     async with place.open() as store, place.open() as other:
         lease = await leased(store)
         assert (lease.fence, lease.result) == (1, None)
@@ -48,8 +48,8 @@ async def test_one_renews_and_the_others_take_what_it_got(place: Place) -> None:
         assert (following.fence, following.result) == (2, RESULT)
 
 
-async def test_who_dies_before_the_call_is_followed(place: Place) -> None:
-    """Nothing was presented: another takes the lease once its time is over, and the first is refused."""
+async def test_lease_expires_if_its_holder_dies_before_the_call(place: Place) -> None:
+    """No token was presented, so another process takes the lease. The first holder is refused."""
     async with place.open() as store, place.open() as other:
         lease = await leased(store, seconds=0)
         following = await leased(other)
@@ -58,11 +58,11 @@ async def test_who_dies_before_the_call_is_followed(place: Place) -> None:
             with pytest.raises(LeaseLost):
                 await step
         await other.finish(following, RESULT, spent=True)
-        assert await left(store) == RESULT
+        assert await last_result(store) == RESULT
 
 
-async def test_who_dies_after_the_call_began_leaves_the_token_unknown(place: Place) -> None:
-    """However often it is asked for, and after restarts, until another token is entered."""
+async def test_token_is_unknown_if_its_holder_dies_after_the_call_began(place: Place) -> None:
+    """Also after restarts, until another token is entered."""
     async with place.open() as store:
         lease = await leased(store)
         await store.finish(lease, RESULT, spent=True)
@@ -80,7 +80,7 @@ async def test_who_dies_after_the_call_began_leaves_the_token_unknown(place: Pla
         assert (await leased(store)).result == "late"
 
 
-async def test_who_finishes_late_makes_the_token_known(place: Place) -> None:
+async def test_late_finish_ends_the_uncertainty(place: Place) -> None:
     async with place.open() as store, place.open() as other:
         lease = await leased(store)
         await store.intend(lease, 0)
@@ -89,7 +89,7 @@ async def test_who_finishes_late_makes_the_token_known(place: Place) -> None:
         assert (await leased(other)).result == RESULT
 
 
-async def test_a_call_that_was_certainly_not_made_leaves_what_was_there(place: Place) -> None:
+async def test_release_keeps_the_previous_result(place: Place) -> None:
     async with place.open() as store:
         await store.finish(await leased(store), RESULT, spent=True)
         lease = await leased(store)
@@ -98,8 +98,8 @@ async def test_a_call_that_was_certainly_not_made_leaves_what_was_there(place: P
         assert (await leased(store)).result == RESULT
 
 
-async def test_what_is_left_belongs_to_its_lineage(place: Place) -> None:
-    """A token that was entered since wins, and the former result is not used for it."""
+async def test_result_is_not_used_for_another_lineage(place: Place) -> None:
+    """A token that was entered later wins."""
     async with place.open() as store:
         await store.finish(await leased(store), RESULT, spent=True)
         assert (await leased(store, "another")).result is None
@@ -108,24 +108,24 @@ async def test_what_is_left_belongs_to_its_lineage(place: Place) -> None:
         assert other.result is None
 
 
-async def test_what_is_left_stays_where_it_may_go(place: Place) -> None:
-    """Whoever enters the same first token for another destination has neither what came of it, nor that token.
+async def test_result_is_not_used_for_another_destination(place: Place) -> None:
+    """A process with the same first token for another destination gets neither result nor lease.
 
-    Also after the key was replaced. Where it was before it goes on.
+    Also after a key rotation. The first destination still gets the result.
     """
     async with place.open() as store:
         await store.finish(await leased(store, to="here"), RESULT, spent=True)
-        found = await not_leased(store, to="there")
-        assert (found.unknown, found.result) == (True, None)
+        lease = await not_leased(store, to="there")
+        assert (lease.unknown, lease.result) == (True, None)
     async with place.open({"k2": b"2" * 32, **KEYS}) as store:
         assert (await store.rotate_key(lambda _: (), "ops")).stuck == ()
     async with place.open({"k2": b"2" * 32}) as store:
         assert (await not_leased(store, to="there")).unknown
-        assert await left(store, to="here") == RESULT
+        assert await last_result(store, to="here") == RESULT
 
 
-async def test_a_first_token_that_stays_valid_may_go_elsewhere(place: Place) -> None:
-    """No response has brought another; what came of it goes to one destination at a time."""
+async def test_unspent_first_token_may_go_to_another_destination(place: Place) -> None:
+    """The stored result is for one destination at a time."""
     async with place.open() as store:
         lease = await leased(store, to="here")
         await store.intend(lease, 60)
@@ -133,52 +133,52 @@ async def test_a_first_token_that_stays_valid_may_go_elsewhere(place: Place) -> 
         lease = await leased(store, to="there")
         assert lease.result is None
         await store.finish(lease, "its result", spent=False)
-        assert await left(store, to="here") is None
-        assert await left(store, to="there") == "its result"
+        assert await last_result(store, to="here") is None
+        assert await last_result(store, to="there") == "its result"
         await store.finish(await leased(store, to="there"), "the next", spent=True)
         assert (await not_leased(store, to="here")).unknown
 
 
-async def test_a_lease_that_goes_over_to_another_key_keeps_where_its_result_may_go(place: Place) -> None:
-    """Who takes it for another destination leaves it as it was, until they have one of their own."""
+async def test_rotation_keeps_the_destination_of_a_result(place: Place) -> None:
+    """A lease for another destination keeps the result, until that destination has its own."""
     async with place.open() as store:
         await store.finish(await leased(store, to="here"), RESULT, spent=False)
     async with place.open({"k2": b"2" * 32, **KEYS}) as store:
-        assert await left(store, to="there") is None
+        assert await last_result(store, to="there") is None
         assert (await store.rotate_key(lambda _: (), "ops")).stuck == ()
     async with place.open({"k2": b"2" * 32}) as store:
-        assert await left(store, to="here") == RESULT
+        assert await last_result(store, to="here") == RESULT
 
 
-async def test_a_process_that_has_the_former_token_still_spoils_neither(place: Place) -> None:
-    """A changed file arrives at different moments: each goes on with what is left of its own token."""
+async def test_two_lineages_of_one_name_are_independent(place: Place) -> None:
+    """Processes read a changed file at different moments. Each continues with the result of its own token."""
     async with place.open() as early, place.open() as late:
         await early.finish(await leased(early), RESULT, spent=True)
         await early.finish(await leased(early, "entered since"), "its result", spent=True)
-        former = await leased(late)
-        assert former.result == RESULT
-        await late.finish(former, "the next", spent=True)
+        previous = await leased(late)
+        assert previous.result == RESULT
+        await late.finish(previous, "the next", spent=True)
         assert (await leased(early, "entered since")).result == "its result"
         assert (await leased(early)).result == "the next"
 
 
-async def test_a_ring_without_the_key_presents_nothing_and_keeps_what_was_presented(place: Place) -> None:
-    """It cannot tell whose what is there is; with the key it goes on, also in the middle of a turn."""
+async def test_process_without_the_key_presents_no_token(place: Place) -> None:
+    """With the key, it continues, also in the middle of a call."""
     both = {"k2": b"2" * 32, **KEYS}
-    async with place.open() as former, place.open(both) as store:
-        lease = await leased(former)
-        await former.intend(lease, 60)
+    async with place.open() as previous, place.open(both) as store:
+        lease = await leased(previous)
+        await previous.intend(lease, 60)
         assert (await store.rotate_key(lambda _: (), "ops")).stuck == ()
-        for step in (former.lease(NAME, LINEAGE, ("",), 60), former.finish(lease, RESULT, spent=True)):
+        for step in (previous.lease(NAME, LINEAGE, ("",), 60), previous.finish(lease, RESULT, spent=True)):
             with pytest.raises(StoreRefused, match="key k2 is missing"):
                 await step
-        former.use(KeyRing(both), 1.0, 1.0)
-        await former.finish(lease, RESULT, spent=True)
-        assert await left(store) == RESULT
+        previous.use(KeyRing(both), 1.0, 1.0)
+        await previous.finish(lease, RESULT, spent=True)
+        assert await last_result(store) == RESULT
 
 
-async def test_a_lease_taken_by_another_first_key_goes_over_to_it_whole(place: Place) -> None:
-    """Also where it is not rotated: nothing of it needs the former key afterwards."""
+async def test_lease_is_rewritten_with_the_first_key_of_its_holder(place: Place) -> None:
+    """Afterwards nothing in it needs the previous key."""
     both = {"k2": b"2" * 32, **KEYS}
     async with place.open() as store:
         await store.finish(await leased(store), RESULT, spent=True)
@@ -195,7 +195,7 @@ ALTERED = {
     "the time": "UPDATE sidekey_leases SET until = 1",
     "the fence": "UPDATE sidekey_leases SET fence = 0",
     "the result": "UPDATE sidekey_leases SET result = lineage",
-    "no result": "UPDATE sidekey_leases SET result = ''",
+    "an empty result": "UPDATE sidekey_leases SET result = ''",
     "the lineage": "UPDATE sidekey_leases SET lineage = result",
     "whether it is spent": "UPDATE sidekey_leases SET spent = 0",
     "the MAC": "UPDATE sidekey_leases SET mac = 'x'",
@@ -205,25 +205,25 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("statement", ALTERED.values(), ids=ALTERED)
-async def test_an_altered_lease_presents_nothing(place: Place, statement: str) -> None:
+async def test_altered_lease_presents_no_token(place: Place, statement: str) -> None:
     async with place.open() as store:
         await store.finish(await leased(store), RESULT, spent=True)
         lease = await leased(store)
         await store.intend(lease, 60)
         await place.sql(statement)
-        found = await not_leased(store)
-        assert (found.unknown, found.result) == (True, None)
+        refused = await not_leased(store)
+        assert (refused.unknown, refused.result) == (True, None)
         with pytest.raises(LeaseLost):
             await store.finish(lease, "x", spent=True)
 
 
-async def test_nothing_of_it_is_stored_in_clear(place: Place) -> None:
+async def test_lease_is_not_stored_in_plain_text(place: Place) -> None:
     async with place.open() as store:
         await store.finish(await leased(store), RESULT, spent=True)
         assert "canary" not in str(await place.backup())
 
 
-async def test_a_lease_is_no_change_and_goes_with_its_row(place: Place) -> None:
+async def test_lease_is_not_a_change_and_is_deleted_with_its_row(place: Place) -> None:
     crm = integration("crm")
     async with place.open() as store:
         await store.commit([Put(crm, None)], ENTRY)
@@ -233,7 +233,7 @@ async def test_a_lease_is_no_change_and_goes_with_its_row(place: Place) -> None:
         assert await place.sql("SELECT name FROM sidekey_leases") == []
 
 
-async def test_leases_go_over_to_another_key(place: Place) -> None:
+async def test_rotation_rewrites_leases(place: Place) -> None:
     async with place.open() as store:
         lease = await leased(store)
         await store.finish(lease, RESULT, spent=True)
@@ -241,7 +241,7 @@ async def test_leases_go_over_to_another_key(place: Place) -> None:
     async with place.open({"k2": b"2" * 32, **KEYS}) as store:
         assert (await store.rotate_key(lambda _: (), "ops")).stuck == ()
     async with place.open({"k2": b"2" * 32}) as store:
-        assert await left(store) == RESULT
+        assert await last_result(store) == RESULT
         other = await store.lease("empty", LINEAGE, ("",), 60)
         assert isinstance(other, NotLeased)
         assert (other.unknown, other.result) == (False, None)

@@ -1,4 +1,4 @@
-"""Verifying a whole store, and writing it with another key, on both databases."""
+"""Verification of a whole store and rotation of its key, on both databases."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ PRESET = PresetRow(row=new_row(), id="hook", document='{"integration":"i0"}')
 
 
 async def names(place: Place, key: str) -> bool:
-    """Whether anything names a key: a column, or a sealed value."""
+    """Return True if a column or a sealed value names a key."""
     tables = ("keys", "rows", "leases")
     text = "".join([str(await place.sql(f"SELECT * FROM sidekey_{table}")) for table in tables])
     return f"'{key}'" in text or f":{key}:" in text
 
 
 def opened(store: Store, name: str) -> str:
-    """The secret of an integration, which `sealed` made."""
+    """Open the secret of an integration that `sealed` built."""
     row = store.state.integrations[name]
     binding = Binding(store.id, row.row, name, SECRET, {"to": row.document}, PLACE)
     return open_sealed(store.ring, row.secrets[SECRET].sealed, binding)
 
 
-async def filled(store: Store, count: int = 3) -> None:
-    """Integrations with secrets, one that was deleted, a preset, a caller, and a lease."""
+async def fill(store: Store, count: int = 3) -> None:
+    """Commit integrations with secrets, a tombstone, a preset, a caller and a lease."""
     await store.commit(
         [Put(sealed(store, f"i{number}", f"secret {number}"), None) for number in range(count)]
         + [Put(CALLER, None), Put(integration("bare"), None), Put(PRESET, None)],
@@ -48,13 +48,13 @@ async def filled(store: Store, count: int = 3) -> None:
 
 async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
     async with place.open() as store:
-        await filled(store)
+        await fill(store)
         assert await names(place, "k1")
-        versions = {name: each.version for name, each in store.state.integrations.items()}
+        versions = {name: row.version for name, row in store.state.integrations.items()}
     async with place.open(BOTH) as store:
         done = await store.rotate_key(purpose_of, "ops")
         assert (done.rows, done.stuck) == (7, ())
-        assert {name: each.version for name, each in store.state.integrations.items()} == versions
+        assert {name: row.version for name, row in store.state.integrations.items()} == versions
         again = await store.rotate_key(purpose_of, "ops")
         assert (again.rows, again.stuck) == (0, ())
     assert not await names(place, "k1")
@@ -65,11 +65,11 @@ async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
         assert store.state.presets["hook"] == PRESET.at(1)
 
 
-async def test_others_go_on_while_a_key_is_rotated(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In between they write, with the new key first or last; what they write with the old one is found as well."""
+async def test_other_processes_write_during_a_rotation(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They write with the new key first or last. The rotation also finds what they write with the old key."""
     monkeypatch.setattr("sidekey.store.maintenance.BATCH", 1)
     async with place.open() as store:
-        await filled(store, 6)
+        await fill(store, 6)
     async with place.open(BOTH) as store, place.open({**KEYS, "k2": b"2" * 32}) as other:
         rotating = asyncio.create_task(store.rotate_key(purpose_of, "ops"))
         for number in range(4):
@@ -96,12 +96,12 @@ def no_document(_: IntegrationRow) -> Purpose:
     ],
     ids=["another destination", "no meaning"],
 )
-async def test_nothing_is_sealed_for_another_destination(
+async def test_rotation_seals_nothing_for_another_destination(
     place: Place, to: Callable[[IntegrationRow], Purpose], reason: str
 ) -> None:
-    """The old key stays needed, what does not open is named, and everything else is written with the new one."""
+    """The finding names the secret, the old key is still needed, and everything else is rewritten."""
     async with place.open() as store:
-        await filled(store, 1)
+        await fill(store, 1)
         before = store.state.integrations["i0"]
     async with place.open(BOTH) as store:
         done = await store.rotate_key(to, "ops")
@@ -114,9 +114,9 @@ async def test_nothing_is_sealed_for_another_destination(
             pass
 
 
-async def test_an_altered_row_is_named_and_keeps_the_old_key_needed(place: Place) -> None:
+async def test_altered_row_is_named_and_still_needs_the_old_key(place: Place) -> None:
     async with place.open() as store:
-        await filled(store, 1)
+        await fill(store, 1)
     await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'bare'")
     async with place.open(BOTH) as store:
         done = await store.rotate_key(purpose_of, "ops")
@@ -127,30 +127,34 @@ async def test_an_altered_row_is_named_and_keeps_the_old_key_needed(place: Place
     assert not await names(place, "k1")
 
 
-async def test_a_verified_store_is_described(place: Place) -> None:
+async def test_verification_counts_rows_and_keys(place: Place) -> None:
     async with place.open() as store:
-        await filled(store, 2)
-        found = await store.verify(purpose_of)
-        assert (found.revision, found.keys, found.findings) == (2, ("k1",), ())
-        assert found.counts == {"integrations": 3, "presets": 1, "callers": 1, "tokens": 0}
+        await fill(store, 2)
+        result = await store.verify(purpose_of)
+        assert (result.revision, result.keys, result.findings) == (2, ("k1",), ())
+        assert result.counts == {"integrations": 3, "presets": 1, "callers": 1, "tokens": 0}
 
 
-async def test_all_that_is_wrong_is_found_at_once(place: Place) -> None:
+async def test_verification_lists_every_finding(place: Place) -> None:
     async with place.open() as store:
-        await filled(store, 2)
+        await fill(store, 2)
         row = replace(store.state.integrations["i0"], document='{"to":"elsewhere"}')
         await store.commit([Put(row, 1)], ENTRY)
     await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'bare'")
     await place.sql("UPDATE sidekey_leases SET fence = 9")
     async with place.open() as store:
-        found = (await store.verify(purpose_of)).findings
-        assert [text.partition(": ")[0] for text in found] == ["integration bare", "integration i0", "lease file:crm"]
+        findings = (await store.verify(purpose_of)).findings
+        assert [text.partition(": ")[0] for text in findings] == [
+            "integration bare",
+            "integration i0",
+            "lease file:crm",
+        ]
 
 
-async def test_an_altered_lease_goes_with_a_rotation(place: Place) -> None:
-    """It is named once: its refresh token may have been used."""
+async def test_rotation_deletes_an_altered_lease(place: Place) -> None:
+    """It is named once, because its refresh token may be spent."""
     async with place.open() as store:
-        await filled(store, 1)
+        await fill(store, 1)
     await place.sql("UPDATE sidekey_leases SET fence = 9")
     async with place.open(BOTH) as store:
         (finding,) = (await store.verify(purpose_of)).findings
@@ -161,21 +165,21 @@ async def test_an_altered_lease_goes_with_a_rotation(place: Place) -> None:
     assert not await names(place, "k1")
 
 
-async def test_nothing_of_the_database_reaches_a_terminal_as_it_stands(place: Place) -> None:
-    """Names in it are whoever's who writes to it: they may hold what a terminal obeys, or look like a line of ours."""
+async def test_findings_escape_names_from_the_database(place: Place) -> None:
+    """Someone with write access could add control characters or a line that looks like Sidekey's."""
     async with place.open() as store:
-        await filled(store, 1)
+        await fill(store, 1)
     for table, column in (("leases", "name"), ("rows", "id"), ("rows", "kind")):
         where = "WHERE id = 'bare'" if table == "rows" else ""
         await place.sql(f"UPDATE sidekey_{table} SET {column} = '\x1b[2J\n{column} is fine' {where}")
     async with place.open(BOTH) as store:
-        said = list((await store.verify(purpose_of)).findings)
+        messages = list((await store.verify(purpose_of)).findings)
         assert set(store.state.integrations) == {"i0"}
-        said += (await store.rotate_key(purpose_of, "ops")).stuck
+        messages += (await store.rotate_key(purpose_of, "ops")).stuck
     await place.sql("INSERT INTO sidekey_keys VALUES ('\x1b[2J', '')")
     with pytest.raises(StoreRefused) as refused:
         async with place.open():
             pass
-    said.append(str(refused.value))
-    assert len(said) > 4
-    assert [text for text in said if not text.isprintable()] == []
+    messages.append(str(refused.value))
+    assert len(messages) > 4
+    assert [text for text in messages if not text.isprintable()] == []

@@ -1,4 +1,4 @@
-"""PostgreSQL: connections that end, servers that restart, and what is said of a URL."""
+"""PostgreSQL: broken connections, server restarts, and errors that show nothing of the URL."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from support.stores import ENTRY, RING, PostgresPlace, integration, raised
 
 @pytest.fixture
 async def place(postgres_place: PostgresPlace) -> PostgresPlace:
-    """Here PostgreSQL alone is the subject."""
+    """Restrict these tests to PostgreSQL."""
     return postgres_place
 
 
 @asynccontextmanager
 async def watched(place: PostgresPlace) -> AsyncIterator[tuple[Store, asyncio.Event]]:
-    """A store that looks for changes."""
+    """Open a store that watches for changes."""
     async with place.open() as store:
         woken = asyncio.Event()
         store.watch(woken.set, raised)
         yield store, woken
 
 
-async def seen(store: Store, woken: asyncio.Event, names: set[str]) -> None:
+async def wait_for_integrations(store: Store, woken: asyncio.Event, names: set[str]) -> None:
     """Wait until a store has these integrations."""
     async with asyncio.timeout(DEADLINE):
         while set(store.state.integrations) != names:
@@ -47,43 +47,45 @@ async def seen(store: Store, woken: asyncio.Event, names: set[str]) -> None:
             woken.clear()
 
 
-async def test_changes_are_seen_although_connections_are_killed_in_between(place: PostgresPlace) -> None:
-    """The one that listens, and the one that writes; no commit fails by it."""
+async def test_changes_arrive_although_connections_are_killed(place: PostgresPlace) -> None:
+    """Both listening and writing connections are killed, and no commit fails."""
     async with place.open() as writer, watched(place) as (store, woken):
         names = set()
         for number in range(6):
             names.add(f"i{number}")
             assert await place.postgres.kill_connections() >= 1
             await writer.commit([Put(integration(f"i{number}"), None)], ENTRY)
-            await seen(store, woken, names)
+            await wait_for_integrations(store, woken, names)
         assert store.health.up
 
 
-async def test_a_change_wakes_the_others(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without waiting for the next look, and on another connection as well."""
+async def test_change_wakes_other_processes_before_the_next_poll(
+    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a new connection."""
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 600.0)
     async with place.open() as writer, watched(place) as (store, woken):
         await writer.commit([Put(integration("one"), None)], ENTRY)
-        await seen(store, woken, {"one"})
+        await wait_for_integrations(store, woken, {"one"})
         await place.postgres.kill_connections()
         await writer.commit([Put(integration("two"), None)], ENTRY)
-        await seen(store, woken, {"one", "two"})
+        await wait_for_integrations(store, woken, {"one", "two"})
         assert store.health.up
 
 
-async def test_whoever_tells_of_changes_all_the_time_does_not_keep_it_busy(
+async def test_flood_of_notifications_does_not_increase_the_poll_rate(
     place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Anybody who may connect to the database can."""
+    """Any user of the database can send notifications."""
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 600.0)
     monkeypatch.setattr("sidekey.store.store._MIN_POLL_INTERVAL", 0.5)
     async with place.open() as writer, watched(place) as (store, woken):
-        looks = []
-        look = store._poll
+        polls = []
+        poll = store._poll
 
-        async def counted(**depth: bool) -> Any:
-            looks.append(depth)
-            return await look(**depth)
+        async def counted(**options: bool) -> Any:
+            polls.append(options)
+            return await poll(**options)
 
         monkeypatch.setattr(store, "_poll", counted)
         began = time.monotonic()
@@ -92,12 +94,12 @@ async def test_whoever_tells_of_changes_all_the_time_does_not_keep_it_busy(
             await connection.execute("NOTIFY sidekey_store")
         await connection.close()
         await writer.commit([Put(integration("crm"), None)], ENTRY)
-        await seen(store, woken, {"crm"})
-        assert 0 < len(looks) <= (time.monotonic() - began) / 0.5 + 2
+        await wait_for_integrations(store, woken, {"crm"})
+        assert 0 < len(polls) <= (time.monotonic() - began) / 0.5 + 2
 
 
-async def test_a_server_that_crashes_loses_nothing_that_was_acknowledged(place: PostgresPlace) -> None:
-    """Although its `synchronous_commit` is off. Processes keep what is loaded, and see the changes afterwards."""
+async def test_server_crash_loses_no_acknowledged_commit(place: PostgresPlace) -> None:
+    """Its `synchronous_commit` is off. Processes keep what is loaded, and see later changes."""
     async with place.open() as writer, watched(place) as (store, woken):
         acknowledged: set[str] = set()
         failed: list[StoreUnavailable] = []
@@ -121,17 +123,17 @@ async def test_a_server_that_crashes_loses_nothing_that_was_acknowledged(place: 
                 await asyncio.sleep(0.001)
         writing.cancel()
         await asyncio.wait([writing])
-        found = set((await writer.read()).integrations)
-        await seen(store, woken, found)
-        assert acknowledged <= found
+        stored = set((await writer.read()).integrations)
+        await wait_for_integrations(store, woken, stored)
+        assert acknowledged <= stored
         assert not store.state.rolled_back
     async with place.open() as store:
-        assert set(store.state.integrations) == found
+        assert set(store.state.integrations) == stored
         assert await place.sql("SELECT count(*) FROM sidekey_audit") == [(store.state.revision,)]
 
 
-async def test_another_copy_with_as_many_changes_is_read_whole_after_a_failover(place: PostgresPlace) -> None:
-    """As where a replica lacked a change, and others have written since: only the new connection tells."""
+async def test_copy_with_the_same_revision_is_read_after_a_failover(place: PostgresPlace) -> None:
+    """A replica lacked a change, and others have written since. Only the new connection shows the difference."""
     async with place.open() as store:
         empty = await place.backup()
         await store.commit([Put(integration("two"), None)], ENTRY)
@@ -147,11 +149,11 @@ async def test_another_copy_with_as_many_changes_is_read_whole_after_a_failover(
         assert state.rolled_back == {("integration", "one"): (1, 0)}
 
 
-async def test_another_password_is_used_from_the_next_connection_on(place: PostgresPlace) -> None:
-    """The server asks for it when a connection begins, so that one that is there goes on."""
+async def test_new_password_applies_to_the_next_connection(place: PostgresPlace) -> None:
+    """The server asks for it only when a connection begins."""
     postgres, rules = place.postgres, place.postgres.folder / "data" / "pg_hba.conf"
-    former = rules.read_text()
-    rules.write_text(f"local all app scram-sha-256\n{former}")
+    previous = rules.read_text()
+    rules.write_text(f"local all app scram-sha-256\n{previous}")
     await place.sql("CREATE ROLE app LOGIN PASSWORD 'old'")
     await place.sql(f"GRANT ALL ON SCHEMA {place.schema} TO app")
     await asyncio.to_thread(postgres.restart)
@@ -171,16 +173,14 @@ async def test_another_password_is_used_from_the_next_connection_on(place: Postg
         assert store.health.up
         await store.close()
     finally:
-        rules.write_text(former)
+        rules.write_text(previous)
         await place.sql("DROP OWNED BY app")
         await place.sql("DROP ROLE app")
         await asyncio.to_thread(postgres.restart)
 
 
-async def test_a_machine_whose_clock_is_wrong_drops_nothing_of_the_audit(
-    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The database's time decides, for all."""
+async def test_wrong_local_clock_deletes_no_audit_entry(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database's clock decides."""
     async with place.open(retention=1000) as store:
         await store.audit(AuditEntry(who="ann", action="login"))
         wrong = SimpleNamespace(time=lambda: time.time() + 1e9, monotonic=time.monotonic)
@@ -189,7 +189,9 @@ async def test_a_machine_whose_clock_is_wrong_drops_nothing_of_the_audit(
         assert [entry.who for _, entry in (await store.audit_page()).entries] == ["ann"]
 
 
-async def test_a_writer_that_does_not_end_is_named(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lock_of_another_process_times_out_with_an_error(
+    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sidekey.store.postgres.PATIENCE", 0.2)
     async with place.open() as store:
         connection = await asyncpg.connect(place.postgres.url(place.schema))
@@ -203,8 +205,7 @@ async def test_a_writer_that_does_not_end_is_named(place: PostgresPlace, monkeyp
         await store.commit([Put(integration("crm"), None)], ENTRY)
 
 
-async def test_a_standby_is_named(place: PostgresPlace) -> None:
-    """What it says to a writer."""
+async def test_standby_is_named(place: PostgresPlace) -> None:
     async with place.open() as store:
         await place.sql("ALTER ROLE sidekey SET default_transaction_read_only = on")
         try:
@@ -228,7 +229,7 @@ URLS = {
 
 
 @pytest.mark.parametrize(("url", "reason"), URLS.items(), ids=URLS)
-async def test_what_a_url_is_refused_for_shows_nothing_of_it(postgres: Postgres, url: str, reason: str) -> None:
+async def test_connection_error_shows_nothing_of_the_url(postgres: Postgres, url: str, reason: str) -> None:
     database = PostgresDatabase(url.format(folder=postgres.folder))
     with pytest.raises(StoreUnavailable, match=reason) as caught:
         await Store.open(database, RING, retention=1)
@@ -241,15 +242,15 @@ NO_ROOT = "postgresql://canary@127.0.0.1/x?sslmode=verify-full"
 
 
 @pytest.mark.parametrize("url", ["postgresql://a:b@[canary/x", "postgresql://h:canary/x", "mysql://canary", NO_ROOT])
-async def test_what_is_no_url_shows_nothing_of_it(url: str) -> None:
+async def test_invalid_url_is_not_shown(url: str) -> None:
     with pytest.raises((StoreRefused, StoreUnavailable)) as caught:
         await Store.open(PostgresDatabase(url), RING, retention=1)
     assert "store.url: must be a URL such as" in str(caught.value)
     assert "canary" not in str(caught.value)
 
 
-async def test_a_server_is_verified_as_the_url_says(ca: Authority, tmp_path: Path) -> None:
-    """A certificate that is not its own is no error of the URL, and may be renewed: it is tried again."""
+async def test_server_certificate_is_verified_as_the_url_says(ca: Authority, tmp_path: Path) -> None:
+    """A wrong certificate may be renewed, so the error is temporary."""
     other = tmp_path / "other"
     other.mkdir()
     stranger = Authority(other).bundle
@@ -265,7 +266,7 @@ async def test_a_server_is_verified_as_the_url_says(ca: Authority, tmp_path: Pat
             assert "canary" not in str(caught.value)
 
 
-async def test_tables_that_are_gone_are_named(place: PostgresPlace) -> None:
+async def test_missing_table_is_named(place: PostgresPlace) -> None:
     async with place.open() as store:
         await place.sql("DROP TABLE sidekey_rows")
         with pytest.raises(StoreUnavailable, match=r"lacks a table of the store \(SQLSTATE 42P01\)"):

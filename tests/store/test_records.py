@@ -1,4 +1,4 @@
-"""What rows say: their bytes are pinned, and come back as they were."""
+"""Records: their serialization is pinned, and they show no secret."""
 
 from __future__ import annotations
 
@@ -68,36 +68,36 @@ BODIES = [
 ]
 
 
-@pytest.mark.parametrize(("record", "body"), BODIES, ids=lambda each: getattr(each, "kind", ""))
-def test_what_a_row_says_is_pinned_and_comes_back(record: Record, body: str) -> None:
+@pytest.mark.parametrize(("record", "body"), BODIES, ids=lambda value: getattr(value, "kind", ""))
+def test_body_never_changes_and_parses_back(record: Record, body: str) -> None:
     assert record.body() == body
     assert parse_record(record.kind, record.row, record.id, record.version, body) == record
 
 
 @pytest.mark.parametrize("record", [INTEGRATION, PRESET, CALLER, TOKEN], ids=lambda record: record.kind)
-def test_a_body_that_lacks_something_is_not_understood(record: Record) -> None:
+def test_body_without_a_field_is_refused(record: Record) -> None:
     for key in record.fields():
         fields = {name: value for name, value in record.fields().items() if name != key}
         with pytest.raises(KeyError):
             parse_record(record.kind, record.row, record.id, 1, json.dumps(fields))
 
 
-def test_rows_show_neither_hashes_nor_sealed_values() -> None:
-    shown: Any = repr([INTEGRATION, CALLER, TOKEN])
-    assert "1:k1:AA" not in shown
-    assert "a" * 64 not in shown
-    assert "b" * 64 not in shown
+def test_repr_has_neither_hash_nor_sealed_value() -> None:
+    text: Any = repr([INTEGRATION, CALLER, TOKEN])
+    assert "1:k1:AA" not in text
+    assert "a" * 64 not in text
+    assert "b" * 64 not in text
 
 
-def test_a_token_is_32_random_bytes_behind_a_word_that_scanners_find() -> None:
-    """Only its SHA-256 is kept."""
-    made = {new_token() for _ in range(100)}
-    assert len(made) == 100
-    for token, digest in made:
+def test_token_is_a_prefix_and_32_random_bytes() -> None:
+    """Scanners find the prefix. The store keeps only the SHA-256."""
+    tokens = {new_token() for _ in range(100)}
+    assert len(tokens) == 100
+    for token, digest in tokens:
         assert re.fullmatch("sidekey_[A-Za-z0-9_-]{43}", token)
         assert digest == digest_of(token) == hashlib.sha256(token.encode()).hexdigest()
 
 
-def test_what_is_no_text_has_a_digest_as_well() -> None:
-    """A header may hold any byte."""
+def test_token_that_is_not_utf_8_has_a_digest() -> None:
+    """A header may contain any byte."""
     assert digest_of("\udcff") == hashlib.sha256(b"\xff").hexdigest()

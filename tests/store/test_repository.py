@@ -1,4 +1,4 @@
-"""Rows that were changed, restored or removed by other means than a store, on both databases."""
+"""Rows that something other than Sidekey changed, restored or removed, on both databases."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ EVERYTHING = {"one", "two"}
 
 
 async def fill(store: Store) -> None:
-    """Two integrations, of which one was changed, a caller and a token."""
-    await store.commit([Put(each, None) for each in (ONE, TWO, CALLER, TOKEN)], ENTRY)
+    """Commit two integrations, one of them changed, a caller and a token."""
+    await store.commit([Put(record, None) for record in (ONE, TWO, CALLER, TOKEN)], ENTRY)
     await store.commit([Put(replace(ONE, document='{"one":2}'), 1)], ENTRY)
 
 
@@ -34,15 +34,15 @@ ALTERED = {
     "WHERE id = 'one'",
     "a body that is not JSON": "UPDATE sidekey_rows SET body = 'x' WHERE id = 'one'",
     "no body": "UPDATE sidekey_rows SET body = '' WHERE id = 'one'",
-    "the name of the key": "UPDATE sidekey_rows SET \"key\" = 'k9' WHERE id = 'one'",
+    "the ID of the key": "UPDATE sidekey_rows SET \"key\" = 'k9' WHERE id = 'one'",
     "the MAC of another row": "UPDATE sidekey_rows SET mac = (SELECT mac FROM sidekey_rows WHERE id = 'two') "
     "WHERE id = 'one'",
-    "what is no MAC": "UPDATE sidekey_rows SET mac = 'é' WHERE id = 'one'",
+    "an invalid MAC": "UPDATE sidekey_rows SET mac = 'é' WHERE id = 'one'",
 }
 
 
 @pytest.mark.parametrize("statement", ALTERED.values(), ids=ALTERED)
-async def test_an_altered_row_is_not_used_and_all_others_are(place: Place, statement: str) -> None:
+async def test_altered_row_is_not_used(place: Place, statement: str) -> None:
     async with place.open() as store:
         await fill(store)
     await place.sql(statement)
@@ -51,7 +51,7 @@ async def test_an_altered_row_is_not_used_and_all_others_are(place: Place, state
         assert store.state.integrations["one"] == IntegrationRow(row="1" * 32, id="one", version=2, verified=False)
         assert store.state.integrations["two"] == TWO.at(1)
         assert not store.state.rolled_back
-        # Once it is written again, or deleted, all is well.
+        # A new version repairs it.
         state = await store.commit([Put(ONE, 2)], ENTRY)
         assert state.integrations["one"] == ONE.at(3)
         assert state.altered == frozenset()
@@ -61,7 +61,7 @@ async def test_an_altered_row_is_not_used_and_all_others_are(place: Place, state
 
 
 async def restore_row(place: Place, name: str, older: tuple[object, ...]) -> None:
-    """Write an older row as it was, with the MAC that it had."""
+    """Write an older row with its old MAC."""
     row, version, revision, mac, body = older
     await place.sql(
         f"UPDATE sidekey_rows SET row_id = '{row}', version = {version}, revision = {revision}, mac = '{mac}', "
@@ -70,7 +70,7 @@ async def restore_row(place: Place, name: str, older: tuple[object, ...]) -> Non
 
 
 async def read_row(place: Place, name: str) -> tuple[object, ...]:
-    """Copy a row, as somebody who can read the database."""
+    """Copy a row, as someone with read access to the database can."""
     ((row, version, revision, mac, body),) = await place.sql(
         f"SELECT row_id, version, revision, mac, body FROM sidekey_rows WHERE id = '{name}'"
     )
@@ -78,10 +78,8 @@ async def read_row(place: Place, name: str) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("deleted", [False, True], ids=["changed", "deleted"])
-async def test_a_restored_row_is_noticed_and_used_as_it_is_now(
-    place: Place, deleted: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The store goes on, and can be written."""
+async def test_restored_row_is_noticed_and_used(place: Place, deleted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store can still be written."""
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open() as store:
         await fill(store)
@@ -103,8 +101,8 @@ async def test_a_restored_row_is_noticed_and_used_as_it_is_now(
         assert store.state.rolled_back
 
 
-async def test_an_edited_row_is_found_by_the_next_verification(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until then a running process uses what it has verified."""
+async def test_next_verification_notices_an_edited_row(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then, a running process uses the row that it has verified."""
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     monkeypatch.setattr("sidekey.store.store.MAINTENANCE_INTERVAL", 0.05)
     async with place.open() as store:
@@ -120,7 +118,7 @@ async def test_an_edited_row_is_found_by_the_next_verification(place: Place, mon
         assert store.state.altered == {("integration", "one")}
 
 
-async def test_a_row_that_is_gone_is_noticed(place: Place) -> None:
+async def test_removed_row_is_noticed(place: Place) -> None:
     async with place.open() as store:
         await fill(store)
         await place.sql("DELETE FROM sidekey_rows WHERE id = 'two'")
@@ -128,8 +126,8 @@ async def test_a_row_that_is_gone_is_noticed(place: Place) -> None:
         assert store.state.rolled_back == {("integration", "two"): (1, 0)}
 
 
-async def test_an_older_database_is_noticed_and_used(place: Place) -> None:
-    """Also after it was written to, up to the revision that was known, and past it."""
+async def test_older_database_is_noticed_and_used(place: Place) -> None:
+    """Also after writes up to the known revision, and past it."""
     for later in range(3):
         async with place.open() as store:
             known = await store.read()
@@ -149,8 +147,7 @@ async def test_an_older_database_is_noticed_and_used(place: Place) -> None:
 
 
 @pytest.mark.parametrize("change", [Put(ONE, 2), Delete(ONE, 2)], ids=["put", "delete"])
-async def test_a_row_is_not_written_over_another_version(place: Place, change: Put | Delete) -> None:
-    """As where somebody edits the database in the moment of a change."""
+async def test_row_edited_during_a_commit_is_not_overwritten(place: Place, change: Put | Delete) -> None:
     async with place.open() as store:
         await fill(store)
         await place.sql("UPDATE sidekey_rows SET version = 1 WHERE id = 'one'")
@@ -159,8 +156,8 @@ async def test_a_row_is_not_written_over_another_version(place: Place, change: P
         assert await place.sql("SELECT version FROM sidekey_rows WHERE id = 'one'") == [(1,)]
 
 
-async def test_a_deletion_and_a_new_row_of_the_id_are_seen_by_others(place: Place) -> None:
-    """A tombstone tells of the deletion; the version goes on, so that no ETag of the ID comes twice."""
+async def test_other_processes_see_a_deletion_and_a_new_row_of_the_same_id(place: Place) -> None:
+    """The tombstone shows the deletion. The version continues, so that no ETag of the ID repeats."""
     async with place.open() as store, place.open() as other:
         await fill(store)
         await other.read()

@@ -9,8 +9,7 @@ from sidekey.store.schema import VERSION
 from support.stores import Place
 
 
-async def test_a_newer_schema_is_refused(place: Place) -> None:
-    """With what to do about it."""
+async def test_newer_schema_is_refused(place: Place) -> None:
     async with place.open():
         pass
     await place.sql("INSERT INTO sidekey_schema (version) VALUES (99)")
@@ -19,7 +18,7 @@ async def test_a_newer_schema_is_refused(place: Place) -> None:
             pass
 
 
-async def test_a_database_that_has_lost_its_version_is_left_alone(place: Place) -> None:
+async def test_database_without_its_version_is_not_touched(place: Place) -> None:
     async with place.open():
         pass
     await place.sql("DELETE FROM sidekey_schema")
@@ -30,7 +29,7 @@ async def test_a_database_that_has_lost_its_version_is_left_alone(place: Place) 
     assert await place.backup() == before
 
 
-async def test_nothing_is_made_where_that_was_not_asked_for(place: Place) -> None:
+async def test_store_is_not_created_unless_requested(place: Place) -> None:
     database = place.database()
     await database.connect(create=True)
     await database.close()

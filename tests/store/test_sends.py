@@ -1,4 +1,4 @@
-"""store/sends.py, on both databases: which attempt may write a result, and what upkeep and pages do with many rows."""
+"""Sends, on both databases: attempts, limits, batches, pages and maintenance."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ WELCOME = NewSend(
 
 
 def other(number: int, **keys: object) -> NewSend:
-    """Return another send, with a key and an attempt of its own."""
+    """Build another send with its own key and attempt."""
     return replace(WELCOME, **{"key": f"{number:016}", "attempt": f"{number:032x}", **keys})  # type: ignore[arg-type]
 
 
 async def reserved(store: Store, new: NewSend) -> Reserved:
-    found = await store.reserve_send(new, ENTRY)
-    assert isinstance(found, Reserved), found
-    return found
+    result = await store.reserve_send(new, ENTRY)
+    assert isinstance(result, Reserved), result
+    return result
 
 
 async def insert(place: Place, count: int, **columns: str) -> None:
-    """Insert rows by other means than the store: thousands, or old ones. Columns are SQL over the number `n`."""
+    """Insert many or old rows without the store. Columns are SQL expressions over the number `n`."""
     values = {
         "seq": "n", "identity": "'token:1'", '"key"': "CAST(n AS TEXT)", "attempt": "''", "who": "'mark'",
         "label": "''", "at": "9999999999999", "fingerprint": "'k1:00'", "batch": "''", "batch_rows": "0",
@@ -53,8 +53,8 @@ async def insert(place: Place, count: int, **columns: str) -> None:
     await place.sql(f"INSERT INTO sidekey_sends ({names}) {numbers} SELECT {sources} FROM numbers")
 
 
-async def test_a_result_is_written_only_to_the_row_of_its_own_attempt(place: Place) -> None:
-    """A late result changes neither the send of another process under the same key, nor its audit entry."""
+async def test_result_is_written_only_by_its_own_attempt(place: Place) -> None:
+    """A late result changes neither the send of another process with the same key, nor its audit entry."""
     async with place.open() as store:
         late = replace(WELCOME, attempt="0" * 32)
         first = await reserved(store, WELCOME)
@@ -64,29 +64,29 @@ async def test_a_result_is_written_only_to_the_row_of_its_own_attempt(place: Pla
         for _ in range(2):
             await store.record_send(WELCOME, ACCEPTED, first.audited)
         await store.record_send(WELCOME, Result("unknown", 0, "", 0, ""), first.audited)
-        found = await store.send("token:1", WELCOME.key)
-        assert found is not None
-        assert (found.outcome, found.status, found.ms, found.request_id) == ("accepted", 200, 40, "r-1")
+        send = await store.send("token:1", WELCOME.key)
+        assert send is not None
+        assert (send.outcome, send.status, send.ms, send.request_id) == ("accepted", 200, 40, "r-1")
         assert [entry.outcome for _, entry in (await store.audit_page()).entries] == ["ok"]
 
 
-async def test_content_is_compared_for_24_hours_and_the_key_is_refused_afterwards(place: Place) -> None:
+async def test_content_is_compared_with_the_fingerprint(place: Place) -> None:
     async with place.open(KEYS | {"k2": bytes(32)}) as store:
         await reserved(store, WELCOME)
         for content, same in ((WELCOME.content, True), ("{}", False)):
-            found = await store.find_send("token:1", WELCOME.key, content)
-            assert found is not None and found.same is same
+            existing = await store.find_send("token:1", WELCOME.key, content)
+            assert existing is not None and existing.same is same
         assert await store.find_send("token:2", WELCOME.key, WELCOME.content) is None
     ((fingerprint, content),) = await place.sql("SELECT fingerprint, target FROM sidekey_sends")
     assert fingerprint.startswith("k1:") and len(fingerprint) == 67 and "phone" not in content
     # A rotated ring still compares. A ring without the key does not.
     async with place.open({"k2": bytes(32), **KEYS}) as store:
-        found = await store.find_send("token:1", WELCOME.key, WELCOME.content)
-        assert found is not None and found.same
+        existing = await store.find_send("token:1", WELCOME.key, WELCOME.content)
+        assert existing is not None and existing.same
         assert isinstance(await store.reserve_send(WELCOME, ENTRY), Existing)
 
 
-async def test_limits_say_when_there_is_room(place: Place) -> None:
+async def test_limit_has_a_time_to_retry(place: Place) -> None:
     async with place.open() as store:
         for number in range(3):
             await reserved(store, other(number, per_minute=3))
@@ -95,56 +95,56 @@ async def test_limits_say_when_there_is_room(place: Place) -> None:
             Limited("per_minute", 59),
         )
         await place.sql("UPDATE sidekey_sends SET at = at - 50000")
-        found = await store.reserve_send(other(3, per_minute=3), ENTRY)
-        assert isinstance(found, Limited) and found.limit == "per_minute" and 1 <= found.retry_after <= 10
+        result = await store.reserve_send(other(3, per_minute=3), ENTRY)
+        assert isinstance(result, Limited) and result.limit == "per_minute" and 1 <= result.retry_after <= 10
         await place.sql("UPDATE sidekey_sends SET at = at - 10000")
-        found = await store.reserve_send(other(3, per_day=3), ENTRY)
-        assert isinstance(found, Limited) and found.limit == "per_day" and 86_300 <= found.retry_after <= 86_340
+        result = await store.reserve_send(other(3, per_day=3), ENTRY)
+        assert isinstance(result, Limited) and result.limit == "per_day" and 86_300 <= result.retry_after <= 86_340
         await reserved(store, other(3, per_minute=1, per_day=4))
-        # Another identity has limits of its own.
+        # The limits of identities are independent.
         await reserved(store, other(0, identity="token:2", per_minute=1))
 
 
-async def test_a_batch_is_of_one_person_and_one_preset_and_has_one_audit_entry(place: Place) -> None:
+async def test_batch_has_one_person_one_preset_and_one_audit_entry(place: Place) -> None:
     async with place.open() as store:
         for number in range(1, 4):
-            found = await reserved(store, other(number, key=f"{'b' * 32}-{number}", batch="b" * 32, batch_rows=9))
-            assert found.audited is None
+            result = await reserved(store, other(number, key=f"{'b' * 32}-{number}", batch="b" * 32, batch_rows=9))
+            assert result.audited is None
         for keys in ({"identity": "token:2"}, {"preset": "points"}):
             new = other(9, key=f"{'b' * 32}-9", batch="b" * 32, batch_rows=9, **keys)
             assert await store.reserve_send(new, ENTRY) == OtherBatch()
         assert len((await store.audit_page()).entries) == 1
-        assert [each.row for each in await store.batch("b" * 32)] == [1, 2, 3]
+        assert [send.row for send in await store.batch("b" * 32)] == [1, 2, 3]
         assert await store.batch("") == ()
-        # A list shows the newest row alone.
+        # A page shows only the newest row of a batch.
         await reserved(store, other(8))
-        assert [each.key for each in (await store.send_page(identity="token:1")).sends] == [f"{8:016}", f"{'b' * 32}-3"]
+        assert [send.key for send in (await store.send_page(identity="token:1")).sends] == [f"{8:016}", f"{'b' * 32}-3"]
 
 
-async def test_pages_read_5000_rows_at_most_and_may_be_empty(place: Place) -> None:
+async def test_page_reads_at_most_5000_rows_and_may_be_empty(place: Place) -> None:
     async with place.open() as store:
         await insert(place, 5200, preset="CASE WHEN n <= 100 THEN 'rare' ELSE 'welcome' END")
         first = await store.send_page(identity="token:1", preset="rare")
         assert first == SendPage((), 201)
         second = await store.send_page(identity="token:1", preset="rare", before=first.next)
-        assert ([each.seq for each in second.sends], second.next) == ([*range(100, 50, -1)], 51)
+        assert ([send.seq for send in second.sends], second.next) == ([*range(100, 50, -1)], 51)
         by_preset = await store.send_page(preset="rare")
-        assert [each.seq for each in by_preset.sends] == [*range(100, 50, -1)]
+        assert [send.seq for send in by_preset.sends] == [*range(100, 50, -1)]
         assert (await store.send_page(who="nobody", before=50)) == SendPage((), None)
 
 
-async def test_upkeep_deletes_old_sends_and_forgets_contents_of_yesterday(place: Place) -> None:
-    """In several transactions. What is under way for more than 90 seconds reads as unknown."""
+async def test_maintenance_deletes_old_sends_and_fingerprints(place: Place) -> None:
+    """In several transactions. An unfinished send reads as unknown after 90 seconds."""
     async with place.open() as store:
         # One a minute, for 8 days and 8 hours. Both processes have the same clock.
         now = int(time.time() * 1000)
         await insert(place, 12_000, at=f"{now} - CAST(n AS BIGINT) * 60000", outcome="'sending'", status="0")
         for number, outcome in ((1, "sending"), (2, "unknown")):
-            found = await store.send("token:1", str(number))
-            assert found is not None and found.outcome == outcome
+            row = await store.send("token:1", str(number))
+            assert row is not None and row.outcome == outcome
         store.watch(lambda: None, raised)
         async with asyncio.timeout(20):
             counts = "SELECT count(*), sum(CASE WHEN fingerprint <> '' THEN 1 ELSE 0 END) FROM sidekey_sends"
-            while (found := (await place.sql(counts))[0]) != (10_079, 1439):
-                assert found[0] >= 10_079, found
+            while (row := (await place.sql(counts))[0]) != (10_079, 1439):
+                assert row[0] >= 10_079, row
                 await asyncio.sleep(0.05)

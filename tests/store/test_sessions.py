@@ -1,4 +1,4 @@
-"""Sessions of the console, on both databases: they end, and nobody makes one by the database alone."""
+"""Sessions of the console, on both databases: they end, and the database alone cannot create one."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ LOGIN = AuditEntry(who="ann", action="login")
 HOUR = 3600
 
 
-def session(name: str = "s1", token: str = "t1", life: int = HOUR) -> Session:
+def session(name: str = "s1", token: str = "t1", lifetime: int = HOUR) -> Session:
     now = int(time.time())
-    return Session(name, token, now, now, now + life)
+    return Session(name, token, now, now, now + lifetime)
 
 
-async def test_what_is_over_is_none_and_goes_with_the_next(place: Place) -> None:
+async def test_ended_session_is_none_and_deleted_at_the_next_login(place: Place) -> None:
     async with place.open() as store:
-        await store.log_in(session(life=0), LOGIN)
+        await store.log_in(session(lifetime=0), LOGIN)
         assert await store.session("s1") is None
         await store.log_in(session("s2"), LOGIN)
         assert await place.sql("SELECT id FROM sidekey_sessions") == [("s2",)]
 
 
-async def test_a_token_has_so_many_and_the_oldest_makes_room(place: Place) -> None:
-    """Another token's stay."""
+async def test_login_above_the_limit_ends_the_oldest_session(place: Place) -> None:
+    """Sessions of another token stay."""
     async with place.open() as store:
         await store.log_in(session("other", "t2"), LOGIN)
         for number in range(MAX_SESSIONS + 3):
-            await store.log_in(session(f"s{number}", life=HOUR + number), LOGIN)
+            await store.log_in(session(f"s{number}", lifetime=HOUR + number), LOGIN)
         kept = {name for (name,) in await place.sql("SELECT id FROM sidekey_sessions")}
         assert kept == {f"s{number}" for number in range(3, MAX_SESSIONS + 3)} | {"other"}
 
 
-async def test_the_oldest_makes_room_if_all_end_at_once(place: Place) -> None:
-    """They do if the token expires before them. A longer `session` of the company log-in is no sign of a later one."""
+async def test_oldest_session_is_the_one_that_began_first(place: Place) -> None:
+    """All end together if the token expires first. A longer `session` of the company log-in does not make one newer."""
     now = int(time.time())
     async with place.open() as store:
         for number in (*range(1, MAX_SESSIONS), 0, MAX_SESSIONS):
@@ -49,8 +49,7 @@ async def test_the_oldest_makes_room_if_all_end_at_once(place: Place) -> None:
         assert kept == {f"s{number}" for number in range(1, MAX_SESSIONS + 1)}
 
 
-async def test_altered_sessions_hide_no_others(place: Place) -> None:
-    """A page of altered sessions alone has a next one all the same."""
+async def test_page_of_altered_sessions_has_a_next_page(place: Place) -> None:
     now = int(time.time())
     async with place.open() as store:
         for number in range(PAGE + 1):
@@ -59,7 +58,7 @@ async def test_altered_sessions_hide_no_others(place: Place) -> None:
         first = await store.session_page((now + HOUR, ""))
         assert first == ((), (now + 1, "s1"))
         second = await store.session_page((now + 1, "s1"))
-        assert ([each.id for each in second.sessions], second.next) == (["s0"], None)
+        assert ([item.id for item in second.sessions], second.next) == (["s0"], None)
 
 
 @pytest.mark.parametrize(
@@ -75,16 +74,16 @@ async def test_altered_sessions_hide_no_others(place: Place) -> None:
         "UPDATE sidekey_sessions SET \"key\" = 'k9'",
     ],
 )
-async def test_an_altered_one_is_none(place: Place, change: str) -> None:
-    """Also under another ID: whoever can write to the database cannot log in by that."""
+async def test_altered_session_is_none(place: Place, change: str) -> None:
+    """Write access to the database is not enough to log in."""
     async with place.open() as store:
         await store.log_in(session(), LOGIN)
         await place.sql(change)
         assert [await store.session(name) for name in ("s1", "s2")] == [None, None]
 
 
-async def test_a_rotation_signs_them_again_and_drops_what_was_altered(place: Place) -> None:
-    """So that nothing names the former key."""
+async def test_rotation_renews_macs_and_deletes_altered_sessions(place: Place) -> None:
+    """Afterwards nothing names the previous key."""
     async with place.open() as store:
         await store.log_in(session(), LOGIN)
         await store.log_in(session("s2"), LOGIN)

@@ -1,4 +1,4 @@
-"""SQLite: whose the file is, what becomes of a disk that is full, and of a file that is replaced."""
+"""SQLite: ownership and modes of its files, full disks, and replaced files."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from support.stores import ENTRY, RING, SqlitePlace, integration, raised
 
 @pytest.fixture
 def place(sqlite_place: SqlitePlace) -> SqlitePlace:
-    """Here SQLite alone is the subject."""
+    """Restrict these tests to SQLite."""
     return sqlite_place
 
 
 def modes(folder: Path) -> dict[str, int]:
-    """The file modes of what is in a folder."""
+    """Return the file modes in a folder."""
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
-async def test_the_files_are_this_users_alone(place: SqlitePlace) -> None:
-    """Whatever the umask is; those that SQLite makes beside it too."""
+async def test_only_the_owner_can_read_the_files(place: SqlitePlace) -> None:
+    """Whatever the umask is. SQLite creates its other files with the same mode."""
     before = os.umask(0)
     try:
         async with place.open() as store:
@@ -42,8 +42,8 @@ async def test_the_files_are_this_users_alone(place: SqlitePlace) -> None:
         os.umask(before)
 
 
-async def test_a_file_that_others_may_read_is_taken_from_them(place: SqlitePlace) -> None:
-    """A volume's fsGroup gives it to them at each mount."""
+async def test_access_of_other_users_is_removed(place: SqlitePlace) -> None:
+    """The fsGroup of a volume grants it at each mount."""
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         killed = {path: path.read_bytes() for path in place.path.parent.iterdir()}
@@ -55,8 +55,8 @@ async def test_a_file_that_others_may_read_is_taken_from_them(place: SqlitePlace
         assert set(store.state.integrations) == {"crm"}
 
 
-async def test_what_is_committed_is_on_the_disk_and_what_is_deleted_is_overwritten(place: SqlitePlace) -> None:
-    """WAL, `synchronous=FULL`, `secure_delete`, and nothing that the file's schema could do."""
+async def test_connection_settings_are_durable_and_safe(place: SqlitePlace) -> None:
+    """WAL, `synchronous=FULL`, `secure_delete`, and no trusted schema."""
     async with place.open() as store:
         connection = store._database._connection  # type: ignore[attr-defined]
 
@@ -67,7 +67,7 @@ async def test_what_is_committed_is_on_the_disk_and_what_is_deleted_is_overwritt
         assert await store._thread.run(settings()) == ["wal", 2, 1, 0]
 
 
-async def test_deleted_text_is_gone_from_the_file(place: SqlitePlace) -> None:
+async def test_deleted_text_is_overwritten_in_the_file(place: SqlitePlace) -> None:
     async with place.open() as store:
         crm = integration("crm", '{"d":"canary-8d2f"}')
         await store.commit([Put(crm, None)], ENTRY)
@@ -93,7 +93,7 @@ async def test_only_regular_files_are_opened(place: SqlitePlace, kind: str, name
     assert elsewhere.read_text() == "precious"
 
 
-async def test_another_users_file_is_refused(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_file_of_another_user_is_refused(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
     async with place.open():
         pass
     with monkeypatch.context() as patch:
@@ -104,8 +104,8 @@ async def test_another_users_file_is_refused(place: SqlitePlace, monkeypatch: py
     lstat = Path.lstat
 
     def foreign(path: Path) -> os.stat_result:
-        found = lstat(path)
-        return os.stat_result((*found[:4], 12345, *found[5:]))
+        status = lstat(path)
+        return os.stat_result((*status[:4], 12345, *status[5:]))
 
     beside = place.path.with_name("store.db-wal")
     beside.touch()
@@ -115,14 +115,14 @@ async def test_another_users_file_is_refused(place: SqlitePlace, monkeypatch: py
             pass
 
 
-async def test_a_folder_that_is_not_there_is_named(place: SqlitePlace) -> None:
+async def test_missing_folder_is_named(place: SqlitePlace) -> None:
     database = SqliteDatabase(place.path.parent / "none" / "store.db")
     with pytest.raises(StoreUnavailable, match=r"none/store\.db cannot be opened: No such file or directory"):
         await Store.open(database, RING, retention=1)
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"\x00" * 4096], ids=["text", "zeros"])
-async def test_what_is_no_database_is_left_alone(place: SqlitePlace, content: bytes) -> None:
+async def test_file_that_is_not_a_database_is_not_touched(place: SqlitePlace, content: bytes) -> None:
     place.path.write_bytes(content)
     with pytest.raises(StoreUnavailable, match=r"is not an SQLite database \(SQLITE_NOTADB\)"):
         async with place.open():
@@ -130,7 +130,7 @@ async def test_what_is_no_database_is_left_alone(place: SqlitePlace, content: by
     assert place.path.read_bytes() == content
 
 
-async def test_a_damaged_file_is_found(place: SqlitePlace) -> None:
+async def test_damaged_file_is_reported(place: SqlitePlace) -> None:
     async with place.open() as store:
         await store.commit([Put(integration(f"i{number}", "x" * 5000), None) for number in range(20)], ENTRY)
     with place.path.open("r+b") as file:
@@ -142,12 +142,12 @@ async def test_a_damaged_file_is_found(place: SqlitePlace) -> None:
             raise StoreUnavailable("; ".join(findings))
 
 
-async def test_a_file_that_has_become_read_only_is_served(place: SqlitePlace) -> None:
+async def test_read_only_database_can_still_be_read(place: SqlitePlace) -> None:
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
 
         async def protect(on: int) -> None:
-            # For root, whom no file mode stops.
+            # File modes do not stop root.
             store._database._connection.execute(f"PRAGMA query_only={on}")  # type: ignore[attr-defined]
 
         await store._thread.run(protect(1))
@@ -158,8 +158,10 @@ async def test_a_file_that_has_become_read_only_is_served(place: SqlitePlace) ->
         await store.commit([Put(integration("sms"), None)], ENTRY)
 
 
-async def test_a_writer_that_does_not_end_is_named(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Meanwhile the event loop goes on, and rows are read."""
+async def test_lock_of_another_process_times_out_with_an_error(
+    place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile the event loop runs, and rows can be read."""
     monkeypatch.setattr("sidekey.store.sqlite.PATIENCE", 0.3)
     assert PATIENCE == 5.0
     async with place.open() as store:
@@ -179,8 +181,8 @@ async def test_a_writer_that_does_not_end_is_named(place: SqlitePlace, monkeypat
         await store.commit([Put(integration("sms"), None)], ENTRY)
 
 
-async def test_a_file_that_was_replaced_is_the_one_that_counts(place: SqlitePlace) -> None:
-    """A backup that is put in its place while Sidekey runs is noticed, and used."""
+async def test_replaced_file_is_noticed_and_used(place: SqlitePlace) -> None:
+    """A backup may be restored while Sidekey runs."""
     async with place.open() as store:
         await store.commit([Put(integration("one"), None)], ENTRY)
     backup = place.path.read_bytes()
@@ -197,8 +199,8 @@ async def test_a_file_that_was_replaced_is_the_one_that_counts(place: SqlitePlac
         assert state.rolled_back == {("integration", "two"): (1, 0)}
 
 
-async def test_another_file_with_as_many_changes_is_read_whole(place: SqlitePlace) -> None:
-    """Its revisions are the same: only the new connection tells."""
+async def test_replaced_file_with_the_same_revision_is_read(place: SqlitePlace) -> None:
+    """Only the new connection shows the difference."""
     async with place.open():
         pass
     empty = place.path.read_bytes()
@@ -218,10 +220,10 @@ async def test_another_file_with_as_many_changes_is_read_whole(place: SqlitePlac
 
 @pytest.mark.parametrize("value", ["x'ff00'", "CAST(x'eda080ff' AS TEXT)", "7"])
 @pytest.mark.parametrize("table", ["rows", "keys", "store", "leases", "audit"])
-async def test_no_value_of_a_column_is_a_defect(
+async def test_no_column_value_causes_a_defect(
     place: SqlitePlace, table: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite takes bytes that are no text, and numbers where there should be none; whoever runs goes on."""
+    """SQLite accepts bytes that are not text, and numbers in text columns."""
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.005)
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
@@ -231,9 +233,9 @@ async def test_no_value_of_a_column_is_a_defect(
         for (column,) in await place.sql(f"SELECT name FROM pragma_table_info('sidekey_{table}')"):
             before = await place.backup()
             await place.sql(f'UPDATE sidekey_{table} SET "{column}" = {value}')
-            for ask in (store.read, store.audit_page, lambda: store.lease("file:crm", "lineage", ("",), 60)):
+            for call in (store.read, store.audit_page, lambda: store.lease("file:crm", "lineage", ("",), 60)):
                 with contextlib.suppress(StoreError):
-                    await ask()
+                    await call()
             with contextlib.suppress(StoreError):
                 async with place.open() as other:
                     await other.verify(lambda _: ())

@@ -1,4 +1,4 @@
-"""The store as the rest of the process sees it, on both databases."""
+"""The interface of the store, on both databases."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrati
 TOKEN = TokenRow(row=new_row(), id="ops", role="admin", token_sha256="1" * 64, expires_at=9)
 
 
-async def changed(woken: asyncio.Event, seconds: float = DEADLINE) -> None:
-    """Wait for a watch to tell of a change."""
+async def wait_for_change(woken: asyncio.Event, seconds: float = DEADLINE) -> None:
+    """Wait until a watch reports a change."""
     async with asyncio.timeout(seconds):
         await woken.wait()
     woken.clear()
 
 
-async def test_what_is_written_is_read_after_a_restart(place: Place) -> None:
+async def test_committed_rows_are_read_after_a_restart(place: Place) -> None:
     crm = integration("crm", '{"auth":{"type":"basic"}}', created_at=1, updated_at=2, updated_by="é")
     async with place.open() as store:
         name = store.id
@@ -44,7 +44,7 @@ async def test_what_is_written_is_read_after_a_restart(place: Place) -> None:
         assert (state.revision, state.altered, state.rolled_back) == (1, frozenset(), {})
 
 
-async def test_versions_and_the_revision_count_changes(place: Place) -> None:
+async def test_each_change_increments_version_and_revision(place: Place) -> None:
     crm = integration("crm")
     async with place.open() as store:
         assert (await store.commit([Put(crm, None)], ENTRY)).integrations["crm"].version == 1
@@ -56,8 +56,8 @@ async def test_versions_and_the_revision_count_changes(place: Place) -> None:
         assert state.integrations["crm"].version == 4
 
 
-async def test_a_row_that_did_not_change_is_the_same_object(place: Place) -> None:
-    """In this process and in others, so that they know what to build again."""
+async def test_unchanged_row_stays_the_same_object(place: Place) -> None:
+    """In every process, so that it knows what to build again."""
     one, two = integration("one"), integration("two")
     async with place.open() as store, place.open() as other:
         await store.commit([Put(one, None), Put(two, None)], ENTRY)
@@ -71,26 +71,26 @@ async def test_a_row_that_did_not_change_is_the_same_object(place: Place) -> Non
         assert (await other.read()) is (await other.read())
 
 
-async def test_of_two_writers_with_one_version_one_is_told(place: Place) -> None:
+async def test_concurrent_writers_of_one_version_conflict(place: Place) -> None:
     """Whatever each of them has read before."""
     crm = integration("crm")
     async with place.open() as store, place.open() as other:
         await store.commit([Put(crm, None)], ENTRY)
-        done = await asyncio.gather(
+        results = await asyncio.gather(
             *(
-                each.commit([Put(replace(crm, updated_by=str(number)), 1)], ENTRY)
-                for number, each in enumerate([store, other] * 3)
+                writer.commit([Put(replace(crm, updated_by=str(number)), 1)], ENTRY)
+                for number, writer in enumerate([store, other] * 3)
             ),
             return_exceptions=True,
         )
-        refused = [each for each in done if isinstance(each, Changed)]
-        assert len(refused) == len(done) - 1
-        assert {str(each) for each in refused} == {"crm has changed: its version is 2"}
+        refused = [result for result in results if isinstance(result, Changed)]
+        assert len(refused) == len(results) - 1
+        assert {str(error) for error in refused} == {"crm has changed: its version is 2"}
         assert (await store.read()).integrations == (await other.read()).integrations
 
 
 @pytest.mark.parametrize("version", [0, 1, 3])
-async def test_another_version_is_refused_with_the_present_one(place: Place, version: int) -> None:
+async def test_outdated_version_is_refused_and_the_present_one_named(place: Place, version: int) -> None:
     crm = integration("crm")
     async with place.open() as store:
         await store.commit([Put(crm, None)], ENTRY)
@@ -105,7 +105,7 @@ async def test_another_version_is_refused_with_the_present_one(place: Place, ver
         assert store.state.revision == 2
 
 
-async def test_an_id_is_given_once_to_each_kind(place: Place) -> None:
+async def test_id_is_unique_within_its_kind(place: Place) -> None:
     async with place.open() as store:
         preset = PresetRow(row=new_row(), id="billing")
         await store.commit([Put(integration("billing"), None), Put(preset, None), Put(CALLER, None)], ENTRY)
@@ -114,7 +114,7 @@ async def test_an_id_is_given_once_to_each_kind(place: Place) -> None:
             await store.commit([Put(integration("billing"), None)], ENTRY)
 
 
-async def test_all_changes_are_done_or_none(place: Place) -> None:
+async def test_failed_commit_changes_nothing(place: Place) -> None:
     async with place.open() as store:
         await store.commit([Put(CALLER, None)], ENTRY)
         with pytest.raises(Exists):
@@ -124,7 +124,7 @@ async def test_all_changes_are_done_or_none(place: Place) -> None:
         assert (await store.read()).revision == 1
 
 
-async def test_changes_within_one_commit_follow_each_other(place: Place) -> None:
+async def test_changes_of_one_commit_apply_in_order(place: Place) -> None:
     crm = integration("crm")
     async with place.open() as store:
         state = await store.commit([Put(crm, None), Put(crm, 1), Delete(crm, 2), Put(integration("crm"), None)], ENTRY)
@@ -134,27 +134,27 @@ async def test_changes_within_one_commit_follow_each_other(place: Place) -> None
         assert store.state.integrations["crm"].version == 4
 
 
-async def test_others_are_told_of_a_change(place: Place) -> None:
+async def test_watch_reports_a_change_of_another_process(place: Place) -> None:
     async with place.open() as store, place.open() as other:
         woken = asyncio.Event()
         other.watch(woken.set, raised)
         await store.commit([Put(integration("crm"), None)], ENTRY)
-        await changed(woken)
+        await wait_for_change(woken)
         assert other.state.revision == 1
 
 
-async def test_nothing_is_told_where_nothing_changes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watch_reports_nothing_without_a_change(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         woken = asyncio.Event()
         store.watch(woken.set, raised)
         with pytest.raises(TimeoutError):
-            await changed(woken, 0.2)
+            await wait_for_change(woken, 0.2)
 
 
-async def test_several_processes_may_make_the_store_at_once(place: Place) -> None:
-    """One of them does, under a lock."""
+async def test_processes_that_start_together_create_one_store(place: Place) -> None:
+    """One of them creates it, under a lock."""
     stores = await asyncio.gather(*(Store.start(place.database(), KeyRing(KEYS), retention=1) for _ in range(4)))
     try:
         for store in stores:
@@ -175,7 +175,7 @@ async def test_several_processes_may_make_the_store_at_once(place: Place) -> Non
     ],
     ids=["missing", "another", "another behind the first"],
 )
-async def test_a_key_that_is_needed_is_named(place: Place, keys: dict[str, bytes], reason: str) -> None:
+async def test_missing_or_wrong_key_is_named(place: Place, keys: dict[str, bytes], reason: str) -> None:
     async with place.open():
         pass
     with pytest.raises(StoreRefused, match=reason):
@@ -183,7 +183,7 @@ async def test_a_key_that_is_needed_is_named(place: Place, keys: dict[str, bytes
             pass
 
 
-async def test_a_key_that_the_first_is_put_before_goes_on_to_verify(place: Place) -> None:
+async def test_previous_first_key_still_verifies(place: Place) -> None:
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         async with place.open({"k2": b"2" * 32, **KEYS}) as other:
@@ -196,16 +196,15 @@ async def test_a_key_that_the_first_is_put_before_goes_on_to_verify(place: Place
         assert set((await store.read()).integrations) == {"crm", "sms"}
 
 
-async def test_who_has_another_key_than_the_others_is_told_so(place: Place) -> None:
-    """And does not take what they have written for altered."""
+async def test_wrong_key_is_an_error_and_not_an_altered_row(place: Place) -> None:
     async with place.open() as store, place.open({**KEYS, "k2": b"y" * 32}) as other:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         assert set((await other.read()).integrations) == {"crm"}
         store.use(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0, 1.0)
         await store.commit([Put(integration("sms"), None)], ENTRY)
-        for ask in (other.read(), other.commit([Put(integration("new"), None)], ENTRY)):
+        for call in (other.read(), other.commit([Put(integration("new"), None)], ENTRY)):
             with pytest.raises(StoreRefused, match="key k2 is not the key that the store is written with"):
-                await ask
+                await call
         assert set(other.state.integrations) == {"crm"}
         assert not other.health.up
         other.use(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0, 1.0)
@@ -213,23 +212,23 @@ async def test_who_has_another_key_than_the_others_is_told_so(place: Place) -> N
         assert other.health.up
 
 
-async def test_rows_without_the_id_of_their_store_are_left_alone(place: Place) -> None:
-    """As a backup that lacks a table: a new store in its place would be the end of the old one."""
+async def test_database_without_its_store_id_is_not_touched(place: Place) -> None:
+    """A backup may lack a table. A new store in its place would destroy the old one."""
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
-    whole = await place.backup()
+    complete = await place.backup()
     await place.sql("DELETE FROM sidekey_store")
-    torn = await place.backup()
+    incomplete = await place.backup()
     with pytest.raises(StoreRefused, match="has lost its ID: restore a backup"):
         async with place.open():
             pass
-    assert await place.backup() == torn
-    await place.restore(whole)
+    assert await place.backup() == incomplete
+    await place.restore(complete)
     async with place.open() as store:
         assert set(store.state.integrations) == {"crm"}
 
 
-async def test_a_commit_goes_on_where_its_caller_is_cancelled(place: Place) -> None:
+async def test_commit_continues_if_its_caller_is_cancelled(place: Place) -> None:
     async with place.open() as store:
         task = asyncio.create_task(store.commit([Put(integration("crm"), None)], ENTRY))
         await asyncio.sleep(0)
@@ -239,7 +238,7 @@ async def test_a_commit_goes_on_where_its_caller_is_cancelled(place: Place) -> N
         assert set((await store.read()).integrations) == {"crm"}
 
 
-async def test_entries_of_the_audit_are_dropped_in_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_audit_entries_are_deleted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sidekey.store.store.MAINTENANCE_INTERVAL", 0.0)
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open(retention=1000) as store:
@@ -251,7 +250,7 @@ async def test_entries_of_the_audit_are_dropped_in_time(place: Place, monkeypatc
         assert [entry.who for _, entry in (await store.audit_page()).entries] == ["new"]
 
 
-async def test_the_work_is_done_in_a_thread_that_ends(place: Place) -> None:
+async def test_store_thread_ends_with_the_store(place: Place) -> None:
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         assert "sidekey-store" in {thread.name for thread in threading.enumerate()}
@@ -261,7 +260,7 @@ async def test_the_work_is_done_in_a_thread_that_ends(place: Place) -> None:
     assert "sidekey-store" not in {thread.name for thread in threading.enumerate()}
 
 
-async def test_a_use_does_not_count_as_a_change(place: Place) -> None:
+async def test_recording_a_use_is_not_a_change(place: Place) -> None:
     async with place.open() as store:
         await store.commit([Put(TOKEN, None)], ENTRY)
         await store.record_use(TOKEN.row)
@@ -272,16 +271,16 @@ async def test_a_use_does_not_count_as_a_change(place: Place) -> None:
         assert await store.last_uses() == {}
 
 
-async def test_a_defect_is_reported_and_the_watch_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watch_reports_a_defect_and_continues(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open() as store, place.open() as other:
         read = store._repository.read
         broken = True
 
-        async def fail(**depth: bool) -> object:
+        async def fail(**options: bool) -> object:
             if broken:
                 raise KeyError("defect")
-            return await read(**depth)
+            return await read(**options)
 
         monkeypatch.setattr(store._repository, "read", fail)
         reported: list[BaseException] = []
@@ -290,8 +289,8 @@ async def test_a_defect_is_reported_and_the_watch_goes_on(place: Place, monkeypa
         async with asyncio.timeout(DEADLINE):
             while len(reported) < 2:
                 await asyncio.sleep(0.01)
-        assert {type(each) for each in reported} == {KeyError}
+        assert {type(defect) for defect in reported} == {KeyError}
         broken = False
         await other.commit([Put(integration("crm"), None)], ENTRY)
-        await changed(woken)
+        await wait_for_change(woken)
         assert set(store.state.integrations) == {"crm"}

@@ -1,4 +1,4 @@
-"""No secret is anywhere on a disk in clear: not in the database, its WAL or journal, nor in the server's log."""
+"""No secret is on the disk in plain text: not in the database, its WAL or journal, nor in the log of the server."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace, purpo
 CANARY = "canary-5f0e6a"
 
 
-def found(folder: Path, text: bytes) -> list[Path]:
-    """The files below a folder that hold this text."""
+def files_with(folder: Path, text: bytes) -> list[Path]:
+    """Return the files below a folder that contain this text."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
     return [path for path in files if text in path.read_bytes()]
 
 
-async def test_no_secret_is_on_the_disk_in_clear(place: Place) -> None:
-    """Whatever is done with it: saved, changed, rotated, deleted, left by a lease; by statements that fail, too."""
+async def test_no_secret_is_on_the_disk_in_plain_text(place: Place) -> None:
+    """Whether it is saved, changed, rotated, deleted, part of a lease, or part of a failed statement."""
     with logged(logging.DEBUG) as log:
         await use(place)
     assert CANARY not in log.text
 
 
 async def use(place: Place) -> None:
-    """Do all that, and look for it on the disk."""
+    """Do all that, and search the disk for the secrets."""
     lineage, result = f"{CANARY}-lineage", f"{CANARY}-result"
     async with place.open({"k2": b"2" * 32, **KEYS}) as store:
         one, two = sealed(store, "one", f"{CANARY}-one", "known"), sealed(store, "two", f"{CANARY}-two")
@@ -54,6 +54,6 @@ async def use(place: Place) -> None:
             assert isinstance(place, SqlitePlace)
             folder = place.path.parent
             assert {path.name for path in folder.iterdir()} == {"store.db", "store.db-wal", "store.db-shm"}
-        assert found(folder, CANARY.encode()) == []
-        # What is not secret is there, or this would say nothing.
-        assert found(folder, b"known") != []
+        assert files_with(folder, CANARY.encode()) == []
+        # Public values are there, so the search works.
+        assert files_with(folder, b"known") != []

@@ -1,6 +1,6 @@
-"""Writers that are killed by SIGKILL lose nothing that was acknowledged, and leave nothing half done.
+"""Writers killed by SIGKILL lose no acknowledged commit, and leave no partial one.
 
-`SIDEKEY_KILLS=200` kills as many on each database; in the suite they are fewer.
+`SIDEKEY_KILLS=200` kills as many on each database. The default is lower.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from support.stores import ENTRY, Place, PostgresPlace, SqlitePlace, purpose_of
 KILLS = os.environ.get("SIDEKEY_KILLS", "25")
 
 
-async def test_nothing_acknowledged_is_lost_by_a_kill(place: Place) -> None:
+async def test_kill_loses_no_acknowledged_commit(place: Place) -> None:
     if isinstance(place, SqlitePlace):
-        where = ["--path", str(place.path)]
+        location = ["--path", str(place.path)]
     else:
         assert isinstance(place, PostgresPlace)
-        where = ["--url", place.postgres.url(place.schema)]
+        location = ["--url", place.postgres.url(place.schema)]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "support.store_kills",
-        *where,
+        *location,
         KILLS,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         stdout=asyncio.subprocess.PIPE,
@@ -36,12 +36,12 @@ async def test_nothing_acknowledged_is_lost_by_a_kill(place: Place) -> None:
     acknowledged = set(output.decode().split())
     assert len(acknowledged) >= int(KILLS)
     async with place.open() as store:
-        found = store.state
-        assert acknowledged <= set(found.integrations)
-        assert (dict(found.rolled_back), found.altered) == ({}, frozenset())
-        # Both of a commit, or none of them; and the audit has an entry for each.
-        pairs = [name for name in found.integrations if name.count("-") == 2]
+        state = store.state
+        assert acknowledged <= set(state.integrations)
+        assert (dict(state.rolled_back), state.altered) == ({}, frozenset())
+        # Each commit wrote both rows or none, and the audit has an entry for each commit.
+        pairs = [name for name in state.integrations if name.count("-") == 2]
         assert {name[:-1] for name in pairs if name.endswith("a")} == {name[:-1] for name in pairs if name[-1] == "b"}
         entries = await place.sql(f"SELECT count(*) FROM sidekey_audit WHERE entry LIKE '%\"{ENTRY.action}\"%'")
-        assert entries == [(found.revision,)]
+        assert entries == [(state.revision,)]
         assert (await store.verify(purpose_of)).findings == ()

@@ -25,13 +25,13 @@ def used(name: str, *, at: int = HOUR * 3600, failing: int = 0, counters: Counte
     return Hour("integration", name, at // 3600, at, failing, counters)
 
 
-async def test_two_processes_add_to_the_same_rows(place: Place) -> None:
+async def test_processes_add_to_the_same_rows(place: Place) -> None:
     names = [f"i{number:03}" for number in range(100)]
     async with place.open() as first, place.open() as second:
 
-        async def write(store: Store, each: Counters) -> None:
+        async def write(store: Store, counters: Counters) -> None:
             for _ in range(10):
-                await store.add_usage([used(name, counters=each) for name in names])
+                await store.add_usage([used(name, counters=counters) for name in names])
 
         await asyncio.gather(write(first, ONE), write(second, FAILED))
         hours, last_uses = await first.usage("integration", names, HOUR)
@@ -41,11 +41,11 @@ async def test_two_processes_add_to_the_same_rows(place: Place) -> None:
         assert last_uses == dict.fromkeys(names, HOUR * 3600)
 
 
-async def test_the_newest_row_has_the_state(place: Place) -> None:
+async def test_newest_use_decides_the_state(place: Place) -> None:
     begin = HOUR * 3600
     async with place.open() as first, place.open() as second:
         await first.add_usage([used("crm", at=begin + 50, failing=begin), used("old", at=begin, failing=begin)])
-        # Written later, and older: the clock of the first process was read after that of the second.
+        # This use is older, but was written later.
         await second.add_usage([used("crm", at=begin + 40)])
         assert await second.failing(HOUR) == {"crm": Failing(begin + 50, begin), "old": Failing(begin, begin)}
         await second.add_usage([used("crm", at=begin + 3650)])
@@ -56,21 +56,21 @@ async def test_the_newest_row_has_the_state(place: Place) -> None:
         assert last_uses == {"crm": begin + 3650, "old": begin}
 
 
-async def test_one_failure_of_a_second_is_kept(place: Place) -> None:
+async def test_one_failure_per_second_is_kept(place: Place) -> None:
     def failure(at: int, request_id: str) -> Failure:
         return Failure("crm", at, "billing", "", "host", "GET", 401, "", "", 7, request_id)
 
     async with place.open() as first, place.open() as second:
         await first.add_failures([failure(1, "a"), failure(2, "b")])
         await second.add_failures([failure(2, "c"), failure(3, "d")])
-        assert [each.request_id for each in await first.failures("crm", 9)] == ["d", "b", "a"]
-        assert [each.request_id for each in await first.failures("crm", 3)] == ["b", "a"]
-        # 1,000 are listed, also before upkeep deletes older ones.
+        assert [row.request_id for row in await first.failures("crm", 9)] == ["d", "b", "a"]
+        assert [row.request_id for row in await first.failures("crm", 3)] == ["b", "a"]
+        # 1,000 are listed, also before maintenance deletes older ones.
         await first.add_failures([failure(at, "") for at in range(4, 1100)])
-        assert [each.at for each in await first.failures("crm", 110)] == [*range(109, 99, -1)]
+        assert [row.at for row in await first.failures("crm", 110)] == [*range(109, 99, -1)]
 
 
-async def test_usage_does_not_wait_for_the_transaction_that_writes(postgres_place: PostgresPlace) -> None:
+async def test_usage_does_not_wait_for_the_writing_transaction(postgres_place: PostgresPlace) -> None:
     async with postgres_place.open() as store:
         other = postgres_place.database()
         async with other.writing():
@@ -78,7 +78,7 @@ async def test_usage_does_not_wait_for_the_transaction_that_writes(postgres_plac
         await other.close()
 
 
-async def test_an_uncertain_commit_counts_as_written(place: Place) -> None:
+async def test_uncertain_commit_counts_as_written(place: Place) -> None:
     database = place.database()
     begin = database.appending
 
@@ -89,24 +89,24 @@ async def test_an_uncertain_commit_counts_as_written(place: Place) -> None:
         raise StoreUnavailable("the connection is gone")
 
     database.appending = appending  # type: ignore[method-assign]
-    keeper = RowRepository(database, RING)
-    await keeper.open(create=True)
-    await keeper.append(lambda transaction: add(transaction, [used("crm")]))
+    repository = RowRepository(database, RING)
+    await repository.open(create=True)
+    await repository.append(lambda transaction: add(transaction, [used("crm")]))
     await database.close()
     async with place.open() as store:
         assert (await store.usage("integration", ["crm"], HOUR))[0] == [used("crm")]
 
 
-async def test_a_definite_failure_is_raised_and_nothing_was_written(place: Place) -> None:
+async def test_failed_transaction_raises_and_writes_nothing(place: Place) -> None:
     async def write(transaction: Transaction) -> None:
         await add(transaction, [used("crm")])
         raise StoreUnavailable("the connection is gone")
 
     database = place.database()
-    keeper = RowRepository(database, RING)
-    await keeper.open(create=True)
+    repository = RowRepository(database, RING)
+    await repository.open(create=True)
     with pytest.raises(StoreUnavailable):
-        await keeper.append(write)
+        await repository.append(write)
     await database.close()
     async with place.open() as store:
         assert await store.usage("integration", ["crm"], HOUR) == ([], {})
