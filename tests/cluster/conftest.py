@@ -1,4 +1,4 @@
-"""A cluster for the tests: one that KUBECONFIG names, or a node that is brought up from the binaries in CLUSTER_BIN."""
+"""The cluster of the tests: the one that KUBECONFIG names, or a node started from the binaries in CLUSTER_BIN."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from cluster.node import Node, missing
 from cluster.pki import Authority
 
 HOST = "crm.example.com"
-"""Where the examples of the chart send to; the tests' configs give it the upstream's address."""
+"""The host that the examples of the chart send to. The tests' configs resolve it to the upstream's address."""
 
 PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]
 
 collect_ignore_glob = [] if "CLUSTER_TEST" in os.environ else ["test_*.py"]
-"""`make cluster-test` runs these tests, and no other run does: they take minutes and need a cluster, or root."""
+"""Only `make cluster-test` runs these tests: they take minutes, and need a cluster or root."""
 
 
 _UPSTREAM: Final = "sidekey-upstream"
@@ -34,13 +34,13 @@ _UPSTREAM_NAMESPACE: Final = {"kubernetes.io/metadata.name": _UPSTREAM}
 
 @dataclass(frozen=True)
 class Upstream:
-    """The https server that requests go to, and the CA of its certificate."""
+    """The https server that receives the requests, and the CA of its certificate."""
 
     address: str
     authority: Authority
 
     def config(self) -> dict[str, Any]:
-        """A config with the integration `crm`, which leads there."""
+        """Build a config whose integration `crm` leads to the server."""
         return {
             "network": {
                 "allow_private": PRIVATE,
@@ -60,7 +60,7 @@ class Upstream:
         }
 
     def values(self, cluster: Cluster) -> dict[str, Any]:
-        """Values that every release of the tests has: the image, the CA of the upstream, and the way there."""
+        """Build the values of every release: image, config, network policy, and the CA of the upstream."""
         repository, _, tag = cluster.image.rpartition(":")
         return {
             "image": {"repository": repository, "tag": tag},
@@ -72,22 +72,22 @@ class Upstream:
         }
 
     def prepare(self, namespace: Namespace, password: str) -> None:
-        """Create what those values name."""
+        """Create the ConfigMap and the Secret that the values name."""
         namespace.config_map("company-ca", {"ca.crt": self.authority.certificate.decode()})
         namespace.secret("crm", password=password)
 
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The cluster. What its components logged is printed where a test has failed."""
-    # As Ctrl-C: what the tests have made is removed.
+    """The cluster. If a test fails, the fixture prints the logs of its components."""
+    # SIGTERM must run the teardown, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     tag = sidekey.__version__
     image = os.environ.get("IMAGE", f"{images.SIDEKEY}:{tag}")
     if "CLUSTER_BIN" not in os.environ:
-        given = Cluster(Path(os.environ["KUBECONFIG"]), image)
-        yield given
-        given.wait_until_clean()
+        existing = Cluster(Path(os.environ["KUBECONFIG"]), image)
+        yield existing
+        existing.wait_until_clean()
         return
     binaries = Path(os.environ["CLUSTER_BIN"])
     if absent := missing(binaries):
@@ -104,7 +104,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def upstream(cluster: Cluster) -> Iterator[Upstream]:
-    """An https server in a namespace of its own."""
+    """An https server in its own namespace."""
     authority = Authority("company-ca")
     with cluster.namespace(_UPSTREAM) as namespace, tempfile.TemporaryDirectory() as scratch:
         authority.issue(Path(scratch, "tls"), HOST, names=(HOST,))

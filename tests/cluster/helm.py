@@ -1,4 +1,4 @@
-"""Helm 4 by its own library, as a command, so that it runs in a node's network.
+"""A command that runs Helm 4 as a library, so that it can run in the network of a node.
 
 Usage: helm.py VERB NAME NAMESPACE [CHART], values as JSON on standard input; KUBECONFIG names the cluster.
 """
@@ -15,7 +15,7 @@ _SECONDS = 150
 
 
 def main() -> None:
-    """Run one verb. A failure is one line on standard error, and status 1."""
+    """Run one verb. A failure prints one line to standard error and exits with status 1."""
     verb, name, namespace, *chart = sys.argv[1:]
     try:
         with helm_python.Config(kubeconfig_path=os.environ["KUBECONFIG"], namespace=namespace) as helm:

@@ -15,14 +15,14 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 
 SIDEKEY: Final = "registry.example.com/sidekey"
-"""Where the examples of the chart expect Sidekey's image, without tag."""
+"""The name of Sidekey's image in the examples of the chart, without tag."""
 
 TOOLS: Final = "docker.io/curlimages/curl:8.14.1"
 """The image of the chart's example."""
 
 POSTGRES: Final = "docker.io/library/postgres:17"
 POSTGRES_USER: Final = 999
-"""The user whom that image knows as `postgres`."""
+"""The ID of the user `postgres` in that image."""
 
 _PAUSE: Final = r"""
 #include <signal.h>
@@ -65,7 +65,7 @@ def pause(archive: Path) -> None:
 
 
 def tools(archive: Path) -> None:
-    """Build what runs beside Sidekey in the tests, one image by two names: Debian with curl and PostgreSQL."""
+    """Build the image of the other containers, with two names: Debian with curl and PostgreSQL."""
     with tempfile.TemporaryDirectory() as scratch:
         layer = Path(scratch, "layer.tar")
         user = f'--customize-hook=chroot "$1" usermod --uid {POSTGRES_USER} postgres'
@@ -96,29 +96,29 @@ def sidekey(archive: Path, tag: str) -> None:
 
 
 def build(tag: str) -> Sequence[Path]:
-    """Return the archives in the folder that IMAGE_ARCHIVES names, as they are; build those that are missing.
+    """Return the archives in the folder that IMAGE_ARCHIVES names. Build missing ones.
 
-    Without that variable the folder is a cache of this checkout, in which Sidekey's image is renewed when its sources
-    have changed.
+    Without that variable, the folder is a cache in this checkout, and Sidekey's image is rebuilt after a change of its
+    sources.
     """
     named = os.environ.get("IMAGE_ARCHIVES")
     folder = Path(named) if named else ROOT / ".cache" / "images"
     folder.mkdir(parents=True, exist_ok=True)
     archives = [folder / f"{name}.tar" for name in ("pause", "tools", "sidekey")]
-    if not named and archives[-1].exists() and archives[-1].stat().st_mtime < _changed():
+    if not named and archives[-1].exists() and archives[-1].stat().st_mtime < _last_change():
         archives[-1].unlink()
-    makers: Sequence[Callable[[Path], None]] = (pause, tools, lambda path: sidekey(path, tag))
-    for archive, make in zip(archives, makers, strict=True):
+    builders: Sequence[Callable[[Path], None]] = (pause, tools, lambda path: sidekey(path, tag))
+    for archive, build_image in zip(archives, builders, strict=True):
         if not archive.exists():
             unfinished = archive.with_suffix(".new")
             unfinished.unlink(missing_ok=True)
-            make(unfinished)
+            build_image(unfinished)
             unfinished.rename(archive)
     return archives
 
 
-def _changed() -> float:
-    """Return the time of the last change of a file that the builder of Sidekey's image reads."""
+def _last_change() -> float:
+    """Return the time of the last change of a source of Sidekey's image."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     sources = [ROOT / line.removeprefix("!") for line in lines if line.startswith("!")]
     below = [

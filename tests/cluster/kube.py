@@ -1,4 +1,4 @@
-"""A cluster as its operators use it: kubectl, Helm, and the pods that tests put there."""
+"""A cluster as operators use it: kubectl, Helm, and the pods of the tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHART: Final = ROOT / "helm" / "sidekey"
 EXAMPLES: Final = ROOT / "helm" / "examples"
 
 PYTHON: Final = "/opt/sidekey/bin/python"
-"""Python in Sidekey's image, which has aiohttp: the tests' clients and upstreams run by it."""
+"""Python in Sidekey's image, with aiohttp. It runs the tests' clients and upstreams."""
 
 CLIENT: Final = "client"
 """The pod from which tests send requests to a gateway."""
@@ -38,11 +38,11 @@ Values = Mapping[str, Any]
 
 
 class CommandFailed(AssertionError):
-    """A command ended with an error; the message has what it printed."""
+    """A command failed. The message has its output."""
 
 
 class Cluster:
-    """A cluster by its kubeconfig. `inside` is what commands begin with, where its network is not this machine's."""
+    """A cluster with its kubeconfig. `inside` is a prefix of commands that enters the network of the cluster."""
 
     def __init__(
         self, kubeconfig: Path, image: str, inside: Sequence[str] = (), containerd: Path | None = None
@@ -53,21 +53,21 @@ class Cluster:
         self._inside = list(inside)
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
 
-    def run(self, *command: str | Path, given: str = "") -> str:
-        """Run a command to its end; its standard output. Raises CommandFailed."""
-        done = self.attempt(*command, given=given)
+    def run(self, *command: str | Path, text: str = "") -> str:
+        """Run a command to its end and return its standard output. Raises CommandFailed."""
+        done = self.attempt(*command, text=text)
         if done.returncode:
             raise CommandFailed(f"{' '.join(map(str, command))[:300]}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def attempt(self, *command: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    def attempt(self, *command: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command that may fail."""
         return subprocess.run(
-            [*self._inside, *command], input=given, capture_output=True, text=True, env=self._environment, check=False
+            [*self._inside, *command], input=text, capture_output=True, text=True, env=self._environment, check=False
         )
 
     def start(self, *command: str | Path) -> subprocess.Popen[str]:
-        """Start a command whose output is read later."""
+        """Start a command. `finish` returns its output."""
         return subprocess.Popen(
             [*self._inside, *command],
             stdin=subprocess.DEVNULL,
@@ -78,7 +78,7 @@ class Cluster:
         )
 
     def finish(self, process: subprocess.Popen[str]) -> str:
-        """Wait for the end of a command that was started; all its output. Raises CommandFailed."""
+        """Wait for a started command and return all its output. Raises CommandFailed."""
         assert process.stdout is not None
         with process:
             output = process.stdout.read()
@@ -88,28 +88,28 @@ class Cluster:
 
     def apply(self, *objects: Mapping[str, Any]) -> None:
         """Create or change objects."""
-        # The server merges: kubectl would keep a copy in an annotation, which has no room for large ConfigMaps.
-        self.run("kubectl", "apply", "--server-side", "--filename=-", given=yaml.safe_dump_all(objects))
+        # kubectl itself would keep a copy in an annotation, which is too small for large ConfigMaps.
+        self.run("kubectl", "apply", "--server-side", "--filename=-", text=yaml.safe_dump_all(objects))
 
     def kill(self, namespace: str, pod: str, container: str) -> None:
-        """Send SIGKILL to a container's first process, which only its node can do; skips the test elsewhere."""
+        """Send SIGKILL to a container's first process. Only the node can do so: other clusters skip the test."""
         if self._containerd is None:
             pytest.skip("a container can be killed only on its node, which tests of a foreign cluster do not reach")
         document = json.loads(self.run("kubectl", f"--namespace={namespace}", "get", "pod", pod, "--output=json"))
-        found = [*document["status"].get("initContainerStatuses", ()), *document["status"]["containerStatuses"]]
-        [name] = [each["containerID"].partition("://")[2] for each in found if each["name"] == container]
+        statuses = [*document["status"].get("initContainerStatuses", ()), *document["status"]["containerStatuses"]]
+        [name] = [status["containerID"].partition("://")[2] for status in statuses if status["name"] == container]
         ctr = ("ctr", f"--address={self._containerd}", "--namespace=k8s.io")
         self.run(*ctr, "tasks", "kill", "--signal=SIGKILL", name)
 
     @contextlib.contextmanager
     def namespace(self, name: str) -> Iterator[Namespace]:
-        """A namespace that enforces the pod security standard `restricted`, until the end."""
+        """Create a namespace that enforces the pod security standard `restricted`, and delete it at the end."""
         labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
         described = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-        # It fails where there is one: that is somebody's, or an earlier run's that is still ending.
-        self.run("kubectl", "create", "--filename=-", given=json.dumps(described))
+        # This fails if the namespace exists: it is not ours, or that of an earlier run is still being deleted.
+        self.run("kubectl", "create", "--filename=-", text=json.dumps(described))
         try:
-            # Pods are refused until the controller has made it.
+            # The API refuses pods until the controller has created the service account.
             self.run(
                 "kubectl", f"--namespace={name}", "wait", "--for=create", "serviceaccount/default", "--timeout=60s"
             )
@@ -119,14 +119,14 @@ class Cluster:
             self._deleted.append(name)
 
     def wait_until_clean(self) -> None:
-        """Wait until the namespaces of the tests are gone: a next run uses the same names."""
+        """Wait until the namespaces of the tests are gone, because the next run uses the same names."""
         names = [f"namespace/{name}" for name in self._deleted]
         if names:
             self.run("kubectl", "wait", "--for=delete", *names, "--timeout=180s")
 
 
 class Namespace:
-    """What tests do in one namespace."""
+    """One namespace of the cluster."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster: Final = cluster
@@ -137,13 +137,13 @@ class Namespace:
         return self.cluster.run("kubectl", f"--namespace={self.name}", *arguments)
 
     def get(self, *arguments: str) -> Any:
-        """What `kubectl get` reports."""
+        """Return the JSON of `kubectl get`."""
         return json.loads(self.kubectl("get", *arguments, "--output=json"))
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Create or change objects here."""
-        for each in objects:
-            each["metadata"]["namespace"] = self.name
+        for item in objects:
+            item["metadata"]["namespace"] = self.name
         self.cluster.apply(*objects)
 
     def secret(self, name: str, **entries: str) -> None:
@@ -155,10 +155,10 @@ class Namespace:
         self.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": dict(entries)})
 
     def helm(self, verb: str, name: str, chart: Path | None = None, values: Values | None = None) -> None:
-        """Run a verb of Helm, which waits until all is ready. Raises CommandFailed with Helm's reason."""
+        """Run a verb of Helm and wait until everything is ready. Raises CommandFailed with Helm's reason."""
         command: list[str | Path] = [sys.executable, HERE / "helm.py", verb, name, self.name]
         command += [chart] if chart else []
-        self.cluster.run(*command, given=json.dumps(values or {}))
+        self.cluster.run(*command, text=json.dumps(values or {}))
 
     def execute(self, pod: str, *command: str, container: str = "") -> str:
         """Run a command in a pod and return its standard output. Raises CommandFailed."""
@@ -166,13 +166,13 @@ class Namespace:
         return self.kubectl("exec", pod, *chosen, "--", *command)
 
     def pods(self, selector: str) -> list[Any]:
-        """The pods of a selector that are not ending, the oldest first."""
-        found = self.get("pods", f"--selector={selector}")["items"]
-        alive = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        """Return the pods of a selector that are not being deleted, the oldest first."""
+        items = self.get("pods", f"--selector={selector}")["items"]
+        alive = [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
         return sorted(alive, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
-    def rolled_out(self, deployment: str) -> None:
-        """Wait until a Deployment is as it was last described."""
+    def wait_for_rollout(self, deployment: str) -> None:
+        """Wait until the rollout of a Deployment is complete."""
         self.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=120s")
 
     def start_client(self, trusted: str = "") -> None:
@@ -185,7 +185,7 @@ class Namespace:
         self.kubectl("wait", "--for=condition=Ready", f"pod/{CLIENT}", "--timeout=60s")
 
     def send(self, token: str, *urls: str) -> list[str]:
-        """POST to each URL from CLIENT with a caller's token; the bodies. Raises CommandFailed at the first error."""
+        """POST to each URL from CLIENT with a caller's token, and return the bodies. Raises CommandFailed."""
         return self.execute(CLIENT, PYTHON, "-c", _SEND, token, *urls).splitlines()
 
 
@@ -198,8 +198,8 @@ def pod(
     labels: Mapping[str, str] | None = None,
     user: int = 10001,
 ) -> dict[str, Any]:
-    """Describe a pod of one container as `restricted` demands. `mounts`: ConfigMaps, and where they are mounted."""
-    given = mounts or {}
+    """Describe a pod of one container as `restricted` demands. `mounts` are ConfigMaps with their paths."""
+    volumes = mounts or {}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -221,16 +221,16 @@ def pod(
                     "command": list(command),
                     "env": [{"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}],
                     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                    "volumeMounts": [{"name": source, "mountPath": path} for source, path in given.items()],
+                    "volumeMounts": [{"name": source, "mountPath": path} for source, path in volumes.items()],
                 }
             ],
-            "volumes": [{"name": source, "configMap": {"name": source}} for source in given],
+            "volumes": [{"name": source, "configMap": {"name": source}} for source in volumes],
         },
     }
 
 
-def eventually(what: str, is_so: Callable[[], object], seconds: float = 60) -> float:
-    """Wait until something that only the cluster decides is so; how long it took. Fails with what never was."""
+def eventually(description: str, is_so: Callable[[], object], seconds: float = 60) -> float:
+    """Wait until a condition of the cluster is true, and return the seconds. Fails with the description."""
     begin = time.monotonic()
     last: object = None
     while (passed := time.monotonic() - begin) < seconds:
@@ -242,4 +242,4 @@ def eventually(what: str, is_so: Callable[[], object], seconds: float = 60) -> f
             if last:
                 return passed
         time.sleep(0.5)
-    raise AssertionError(f"not within {seconds:.0f} s: {what}; last: {last}")
+    raise AssertionError(f"not within {seconds:.0f} s: {description}; last: {last}")

@@ -1,7 +1,7 @@
-"""Sends requests and counts which were lost: not answered by 200 with the ID that was sent.
+"""Send requests and count the lost ones, whose response is not 200 with the ID of the request.
 
-Usage: load.py URL SECONDS SENDERS PAUSE keep|new [NAME=VALUE ...]; prints one line of JSON. Proxies are taken from the
-environment: a kept connection is a kept tunnel then.
+Usage: load.py URL SECONDS SENDERS PAUSE keep|new [NAME=VALUE ...]; prints one line of JSON. Proxies come from the
+environment: a kept connection is then a kept tunnel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Load:
         self.lost: list[str] = []
 
     async def send(self, session: aiohttp.ClientSession, sender: int, end: float) -> None:
-        """Send one request after another until the end."""
+        """Send requests one after another until `end`."""
         number = 0
         while time.time() < end:
             number += 1
@@ -43,7 +43,7 @@ class Load:
 
 
 async def main() -> None:
-    """Run, and print what came of it."""
+    """Run the load and print the counts."""
     url, seconds, senders, pause, connections, *fields = sys.argv[1:]
     load = Load(url, float(pause), dict(field.split("=", 1) for field in fields))
     connector = aiohttp.TCPConnector(limit=0, force_close=connections == "new")

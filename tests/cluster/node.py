@@ -1,4 +1,4 @@
-"""A one-node Kubernetes on this machine, in namespaces of its own, that leaves nothing behind.
+"""A one-node Kubernetes on this machine, in its own namespaces, which leaves nothing behind.
 
 Needs root on Linux, the Kubernetes binaries (`hyper`, which is kube-apiserver, kube-controller-manager, kube-scheduler
 and kubelet in one, and `kube-proxy`), and Debian's packages for the programs below. Processes, networks and mounts end
@@ -47,7 +47,7 @@ NETWORK: Final = "10.77.0.0/16"
 
 _API_SERVICE: Final = "10.77.16.1"
 _SYSCTLS: Final = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "vm/panic_on_oom")
-"""What the kubelet sets for the whole machine."""
+"""Settings that the kubelet changes for the whole machine."""
 
 
 _SETUP: Final = f"""
@@ -60,13 +60,13 @@ ip link set node1 up
 ip route add default via 10.77.0.254 dev node0
 echo 1 >/proc/sys/net/ipv4/ip_forward
 """
-"""The API server wants a default route; nothing is behind it. CNI, containerd and the kubelet write to /var."""
+"""The API server needs a default route, which leads nowhere. CNI, containerd and the kubelet write to /var."""
 
 _EVICTION_SIGNALS: Final = ("memory.available", "nodefs.available", "imagefs.available", "nodefs.inodesFree")
 
 
 class NodeError(Exception):
-    """The node did not come up, or left something behind; the message has what the component said."""
+    """The node did not start, or left something behind. The message has the log of the component."""
 
 
 def missing(binaries: Path) -> list[str]:
@@ -78,16 +78,16 @@ def missing(binaries: Path) -> list[str]:
 
 
 class Node:
-    """The node, up while the context lasts. Each step of the way up registers how it is undone."""
+    """A node that runs during its context. Each step of the start registers its undo."""
 
     def __init__(self, binaries: Path, folder: Path, images: Sequence[Path]) -> None:
         self.name: Final = f"sidekey-{secrets.token_hex(3)}"
         self.folder: Final = folder
         self.kubeconfig: Final = folder / "admin.kubeconfig"
         self.socket: Final = folder / "containerd.sock"
-        """containerd's."""
+        """The socket of containerd."""
         self.enter: list[str] = []
-        """The beginning of a command that runs in the node's namespaces."""
+        """The prefix of a command that enters the namespaces of the node."""
         self._binaries = binaries.resolve()
         self._images = images
         self._undo = contextlib.ExitStack()
@@ -125,10 +125,10 @@ class Node:
 
     def logs(self, lines: int = 40) -> str:
         """Return the last lines of each component's log."""
-        found = sorted((self.folder / "log").glob("*.log"))
-        return "\n".join(f"--- {path.stem}\n{_tail(path, lines)}" for path in found)
+        logs = sorted((self.folder / "log").glob("*.log"))
+        return "\n".join(f"--- {path.stem}\n{_tail(path, lines)}" for path in logs)
 
-    # --- the way up
+    # --- starting
 
     def _make_folder(self) -> None:
         for name in ("log", "pki", "cni", "hosts.d", "images"):
@@ -141,7 +141,7 @@ class Node:
             self._undo.callback(path.write_text, path.read_text())
 
     def _make_cgroups(self) -> None:
-        """Make one cgroup for all pods, in each hierarchy: the name tells this node's from another's."""
+        """Create one cgroup for all pods in each hierarchy. Its name is unique to this node."""
         roots = [
             path for path in Path("/sys/fs/cgroup").iterdir() if path.is_dir() and (path / "cgroup.procs").exists()
         ]
@@ -334,7 +334,7 @@ SystemdCgroup = false
             "clusterDNS": [ADDRESS],
             "resolvConf": f"{folder}/resolv.conf",
             "failSwapOn": False,
-            # The machine's disk is not this node's: it evicts nobody for it.
+            # A full disk of the machine must not evict pods.
             "evictionHard": dict.fromkeys(_EVICTION_SIGNALS, "0%"),
             "imageGCHighThresholdPercent": 100,
             "imageMinimumGCAge": "100h",
@@ -343,7 +343,7 @@ SystemdCgroup = false
             "volumePluginDir": f"{folder}/volumeplugins",
             "podLogsDir": f"{folder}/podlogs",
             "seccompDefault": True,
-            # How soon a changed Secret or ConfigMap is in the pods: 60 s by default.
+            # The time until pods have a changed Secret or ConfigMap. The default is 60 s.
             "syncFrequency": "5s",
         }
         (folder / "kubelet.yaml").write_text(yaml.safe_dump(config))
@@ -360,13 +360,13 @@ SystemdCgroup = false
         )
 
     def _start_services(self) -> None:
-        """Start what makes Services reachable: kube-proxy by address, dnsmasq by name."""
+        """Start kube-proxy and dnsmasq, which make Services reachable by address and by name."""
         self._start(
             "kube-proxy",
             self._binaries / "kube-proxy",
             f"--kubeconfig={self.folder}/proxy.kubeconfig",
             "--proxy-mode=nftables",
-            # What follows is for the whole machine, which a root without CAP_SYS_RESOURCE may not change.
+            # The following settings are machine-wide. A root without CAP_SYS_RESOURCE cannot change them.
             "--conntrack-max-per-core=0",
             "--conntrack-tcp-timeout-established=0s",
             "--conntrack-tcp-timeout-close-wait=0s",
@@ -460,7 +460,7 @@ def _tail(path: Path, lines: int) -> str:
 
 
 def _write_names(lines: IO[bytes], folder: Path) -> None:
-    """Write a file for each Service that kubectl reports, which dnsmasq then reads. Deleted Services keep theirs."""
+    """Write a file with the name of each Service for dnsmasq. Files of deleted Services stay."""
     with lines:
         for line in lines:
             address, name, namespace = line.decode().split()

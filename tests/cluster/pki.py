@@ -1,4 +1,4 @@
-"""Certificates for a cluster: its own components', and those of the servers that tests run in it."""
+"""Certificates for the components of a cluster, and for the servers that tests run in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_LIFE: Final = datetime.timedelta(days=2)
+_LIFETIME: Final = datetime.timedelta(days=2)
 
 _SIGNS: Final = x509.KeyUsage(
     digital_signature=False,
@@ -45,7 +45,7 @@ class Authority:
         self.certificate: Final = certificate.public_bytes(serialization.Encoding.PEM)
 
     def save(self, stem: Path) -> None:
-        """Write the CA's own certificate and key."""
+        """Write the certificate and the key of the CA."""
         stem.with_suffix(".crt").write_bytes(self.certificate)
         stem.with_suffix(".key").write_bytes(_pem(self._key))
 
@@ -83,7 +83,7 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(minutes=5))
-            .not_valid_after(now + _LIFE)
+            .not_valid_after(now + _LIFETIME)
         )
 
 

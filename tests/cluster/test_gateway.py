@@ -21,7 +21,7 @@ SECONDS = 70
 
 
 class Gateway:
-    """A release named `sidekey`, and a client beside it."""
+    """A release named `sidekey` with a client."""
 
     def __init__(self, namespace: Namespace, values: dict[str, Any], trusted: str = "") -> None:
         self.namespace = namespace
@@ -30,11 +30,11 @@ class Gateway:
         namespace.start_client(trusted)
 
     def upgrade(self, **changed: Any) -> None:
-        """Upgrade to values that differ."""
+        """Upgrade with changed values."""
         self.namespace.helm("upgrade", "sidekey", CHART, {**self.values, **changed})
 
-    def ask(self) -> Any:
-        """What the upstream received of one request."""
+    def send(self) -> Any:
+        """Send a request and return what the upstream received."""
         [body] = self.namespace.send(TOKEN, f"{self.url}/x")
         return json.loads(body)
 
@@ -66,17 +66,17 @@ class Gateway:
         }
 
     def counts(self, loads: Mapping[str, subprocess.Popen[str]]) -> dict[str, dict[str, Any]]:
-        """Wait for the end of load generators; what each has counted."""
+        """Wait for load generators and return their counts."""
         outputs = {name: self.namespace.cluster.finish(process) for name, process in loads.items()}
         return {name: json.loads(output.splitlines()[-1]) for name, output in outputs.items()}
 
     def roll(self, seconds: float) -> int:
-        """Restart all pods again and again, and return how often."""
+        """Restart all pods repeatedly, and return how often."""
         end = time.monotonic() + seconds
         rolled = 0
         while rolled < ROLLOUTS and time.monotonic() < end:
             self.namespace.kubectl("rollout", "restart", "deployment/sidekey")
-            self.namespace.rolled_out("sidekey")
+            self.namespace.wait_for_rollout("sidekey")
             rolled += 1
         return rolled
 
@@ -117,7 +117,7 @@ def test_helm_test_passes(gateway: Gateway) -> None:
 
 
 def test_request_carries_the_credential(gateway: Gateway) -> None:
-    assert gateway.ask()["sender"] == "webhooks:one"
+    assert gateway.send()["sender"] == "webhooks:one"
 
 
 def test_rolling_updates_lose_no_request(gateway: Gateway) -> None:
@@ -133,7 +133,7 @@ def test_rolling_updates_lose_no_request(gateway: Gateway) -> None:
 
 
 def test_rolling_updates_without_a_drain_delay_lose_requests(gateway: Gateway) -> None:
-    """The control: the load generator notices that a gateway stops listening before its Service leaves it out."""
+    """The control: the load generator notices a gateway that stops listening while its Service still has it."""
     gateway.upgrade(config={**gateway.values["config"], "timeouts": {"drain_delay": "0s"}})
     load = gateway.load(f"{gateway.url}/x", 8, 0.01, "new", seconds=40)
     rolled = gateway.roll(30)
@@ -147,44 +147,44 @@ def test_upgrade_and_rollback_change_the_config_in_use(gateway: Gateway) -> None
     config = json.loads(json.dumps(gateway.values["config"]))
     config["integrations"]["crm"]["auth"]["username"] = "upgraded"
     gateway.upgrade(config=config)
-    eventually("the upgraded user name is used", lambda: gateway.ask()["sender"] == "upgraded:one", 120)
+    eventually("the upgraded user name is used", lambda: gateway.send()["sender"] == "upgraded:one", 120)
     gateway.namespace.helm("rollback", "sidekey")
-    eventually("the former user name is used again", lambda: gateway.ask()["sender"] == "webhooks:one", 120)
+    eventually("the previous user name is used again", lambda: gateway.send()["sender"] == "webhooks:one", 120)
 
 
 def test_changed_secret_is_used_without_a_restart(gateway: Gateway) -> None:
-    before = [each["metadata"]["name"] for each in gateway.namespace.pods(SELECTOR)]
+    before = [pod["metadata"]["name"] for pod in gateway.namespace.pods(SELECTOR)]
     gateway.namespace.secret("crm", password="two")
-    took = eventually("the new password is used", lambda: gateway.ask()["sender"] == "webhooks:two", 120)
+    took = eventually("the new password is used", lambda: gateway.send()["sender"] == "webhooks:two", 120)
     print(f"a changed Secret is in use after {took:.0f} s")
     gateway.namespace.secret("crm", password="one")
-    eventually("the former password is used again", lambda: gateway.ask()["sender"] == "webhooks:one", 120)
+    eventually("the previous password is used again", lambda: gateway.send()["sender"] == "webhooks:one", 120)
     pods = gateway.namespace.pods(SELECTOR)
-    assert [each["metadata"]["name"] for each in pods] == before
-    assert sum(status["restartCount"] for each in pods for status in each["status"]["containerStatuses"]) == 0
+    assert [pod["metadata"]["name"] for pod in pods] == before
+    assert sum(status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"]) == 0
 
 
 def test_invalid_config_is_not_rolled_out(gateway: Gateway) -> None:
-    before = [each["metadata"]["uid"] for each in gateway.namespace.pods(SELECTOR)]
+    before = [pod["metadata"]["uid"] for pod in gateway.namespace.pods(SELECTOR)]
     config = json.loads(json.dumps(gateway.values["config"]))
     config["integrations"]["crm"]["auth"]["password"]["file"] = "/run/secrets/crm/missing"
     with pytest.raises(CommandFailed, match="config-check"):
         gateway.upgrade(config=config)
-    assert [each["metadata"]["uid"] for each in gateway.namespace.pods(SELECTOR)] == before
-    assert gateway.ask()["sender"] == "webhooks:one"
+    assert [pod["metadata"]["uid"] for pod in gateway.namespace.pods(SELECTOR)] == before
+    assert gateway.send()["sender"] == "webhooks:one"
     gateway.upgrade()
 
 
 def test_disruption_budget_lets_one_pod_be_evicted_at_a_time(gateway: Gateway) -> None:
-    gateway.namespace.rolled_out("sidekey")
+    gateway.namespace.wait_for_rollout("sidekey")
     refused = 0
-    for each in gateway.namespace.pods(SELECTOR):
-        name = each["metadata"]["name"]
+    for target in gateway.namespace.pods(SELECTOR):
+        name = target["metadata"]["name"]
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
         path = f"/api/v1/namespaces/{gateway.namespace.name}/pods/{name}/eviction"
         done = gateway.namespace.cluster.attempt(
-            "kubectl", "create", "--raw", path, "--filename=-", given=json.dumps(eviction)
+            "kubectl", "create", "--raw", path, "--filename=-", text=json.dumps(eviction)
         )
         refused += "TooManyRequests" in done.stdout + done.stderr
     assert refused == 1
-    gateway.namespace.rolled_out("sidekey")
+    gateway.namespace.wait_for_rollout("sidekey")

@@ -16,22 +16,22 @@ TOKEN: Final = "billing-caller-token-0001"
 TEAMS: Final = 5
 INTEGRATIONS: Final = 10_000
 LIMIT: Final = "640Mi"
-"""For 10,000 integrations: docs/operations.md."""
+"""The recommendation of docs/operations.md for 10,000 integrations."""
 
 
 def team(number: int, user: str = "webhooks") -> dict[str, str]:
-    """The ConfigMap of one team: its share of the integrations, as `/team-N/M` below the upstream's host."""
+    """Build the ConfigMap of one team: its share of the integrations, at `/team-N/M` of the upstream."""
     auth = {"type": "basic", "username": user, "password": {"file": "/run/secrets/crm/password"}}
     integrations = {
-        f"team-{number}-{each}": {"endpoint_prefix": f"https://{HOST}/team-{number}/{each}", "auth": auth}
-        for each in range(INTEGRATIONS // TEAMS)
+        f"team-{number}-{member}": {"endpoint_prefix": f"https://{HOST}/team-{number}/{member}", "auth": auth}
+        for member in range(INTEGRATIONS // TEAMS)
     }
     return {"sidekey.yaml": json.dumps({"version": 1, "integrations": integrations}, separators=(",", ":"))}
 
 
 @pytest.fixture(scope="module")
 def teams(cluster: Cluster, upstream: Upstream) -> Iterator[Namespace]:
-    """A namespace with the installed gateway, and a client."""
+    """A namespace with an installed gateway and a client."""
     with cluster.namespace("sidekey-teams") as namespace:
         upstream.prepare(namespace, "one")
         namespace.secret("callers", billing=TOKEN)
@@ -51,13 +51,13 @@ def teams(cluster: Cluster, upstream: Upstream) -> Iterator[Namespace]:
 
 
 def send(namespace: Namespace, *names: str) -> list[str]:
-    """Send a request to each integration; the bodies of the responses. Raises CommandFailed at the first error."""
+    """Send a request to each integration, and return the response bodies. Raises CommandFailed."""
     return namespace.send(TOKEN, *(f"http://sidekey:15080/i/{name}/x" for name in names))
 
 
-def test_checks_beside_it_do_not_end_the_process_that_serves(teams: Namespace) -> None:
+def test_checks_in_the_container_do_not_kill_the_serving_process(teams: Namespace) -> None:
     [before] = teams.pods(SELECTOR)
-    names = [f"team-{number}-{each}" for number in range(TEAMS) for each in range(0, INTEGRATIONS // TEAMS, 100)]
+    names = [f"team-{number}-{member}" for number in range(TEAMS) for member in range(0, INTEGRATIONS // TEAMS, 100)]
     send(teams, *names)
     command = ("kubectl", f"--namespace={teams.name}", "exec", before["metadata"]["name"], "--", "sidekey", "check")
     checks = [teams.cluster.start(*command) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The node of these tests: it leaves the machine as it was."""
+"""The node of the tests leaves the machine unchanged."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cluster import images
 from cluster.node import Node
 
 if "CLUSTER_BIN" not in os.environ:
-    pytest.skip("a cluster that exists already is not brought up here", allow_module_level=True)
+    pytest.skip("this run uses an existing cluster", allow_module_level=True)
 
 
-PLACES = ("/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods", "/run/containerd", "/run/netns")
-"""Folders of components that no configuration moves elsewhere."""
+FOLDERS = ("/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods", "/run/containerd", "/run/netns")
+"""Folders of components that no setting can move."""
 
 
 def machine(node: Node) -> dict[str, list[str]]:
-    """What a node could leave behind; the rest of the machine may be busy."""
+    """List what a node could leave behind. Other programs may change the rest of the machine."""
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.is_dir()]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     pattern = r"^(vm\.(overcommit|panic)|kernel\.panic|net\.(ipv4\.ip_forward|netfilter\.nf_conntrack_(max|tcp)))"
@@ -31,7 +31,7 @@ def machine(node: Node) -> dict[str, list[str]]:
         "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{node.name}")],
         "interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir()),
         "sysctls": subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines(),
-        "files": [str(path) for place in (node.folder, *PLACES) for path in sorted(Path(place).glob("**"))],
+        "files": [str(path) for folder in (node.folder, *FOLDERS) for path in sorted(Path(folder).glob("**"))],
     }
 
 

@@ -1,4 +1,4 @@
-"""A sidecar: the chart's own example of a service that sends webhooks by HTTPS_PROXY, and a Job."""
+"""A sidecar: the chart's own example of a service that sends webhooks through HTTPS_PROXY, and a Job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SELECTOR = f"app.kubernetes.io/name={NAME}"
 SEND = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "20", "--json", "{}"]
 AFTER_TERM = 12
 
-# Sends a request each 0.5 s for 6 s after SIGTERM, and says what came of each.
+# Sends a request each 0.5 s for 6 s after SIGTERM, and prints each status.
 LONG_END = f"""
 send() {{ curl --silent --output /dev/null --max-time 20 --write-out '%{{http_code}}\\n' --json '{{}}' \
   "https://{HOST}/hooks/v1/events?ms=$1" || echo "failed: $?"; }}
@@ -33,7 +33,7 @@ while true; do send 50; touch /tmp/alive; sleep 1 & wait $!; done
 
 @pytest.fixture(scope="module")
 def webhooks(cluster: Cluster, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
-    """The example, installed as it is, but for the place of its upstream."""
+    """The example, installed unchanged except for the address of its upstream."""
     folder = tmp_path_factory.mktemp("charts")
     shutil.copytree(CHART, folder / "sidekey")
     chart = folder / "examples" / NAME
@@ -58,13 +58,13 @@ def webhooks(cluster: Cluster, upstream: Upstream, tmp_path_factory: pytest.Temp
 
 
 def send(namespace: Namespace, pod: str) -> Any:
-    """What the upstream received of a request that the service sends, knowing nothing of Sidekey."""
+    """Send a request from the service, which does not know Sidekey, and return what the upstream received."""
     return json.loads(namespace.execute(pod, *SEND, f"https://{HOST}/hooks/v1/events", container=NAME))
 
 
 def newest(namespace: Namespace) -> str:
-    """The newest pod of the service."""
-    namespace.rolled_out(NAME)
+    """Return the newest pod of the service."""
+    namespace.wait_for_rollout(NAME)
     return f"pod/{namespace.pods(SELECTOR)[-1]['metadata']['name']}"
 
 

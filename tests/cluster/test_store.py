@@ -45,7 +45,7 @@ print(json.dumps([response.status, json.loads(response.read() or b"null")]))
 
 @pytest.fixture(scope="module")
 def database(cluster: Cluster, upstream: Upstream) -> Iterator[str]:
-    """Start a PostgreSQL server; its host."""
+    """Start a PostgreSQL server. The value is its host."""
     with cluster.namespace("sidekey-databases") as namespace, tempfile.TemporaryDirectory() as scratch:
         host = "postgres.sidekey-databases.svc"
         upstream.authority.issue(Path(scratch, "tls"), host, names=(host,))
@@ -67,21 +67,21 @@ def database(cluster: Cluster, upstream: Upstream) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def managed(cluster: Cluster, upstream: Upstream, database: str) -> Iterator[Namespace]:
-    """The example, installed as it is, but for the places of its callers, database and upstream."""
+    """The example, installed unchanged except for its callers and the addresses of database and upstream."""
     example = yaml.safe_load((EXAMPLES / "gateway-store" / "values.yaml").read_text())
-    own = upstream.values(cluster)
-    del own["config"]["integrations"], own["secrets"]
-    own["config"]["store"] = {"allow_private": PRIVATE}
+    changed = upstream.values(cluster)
+    del changed["config"]["integrations"], changed["secrets"]
+    changed["config"]["store"] = {"allow_private": PRIVATE}
     database_peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "sidekey-databases"}}}
     values = {
         **example,
-        **own,
+        **changed,
         "networkPolicy": {
-            **own["networkPolicy"],
+            **changed["networkPolicy"],
             "clients": [{"podSelector": {"matchLabels": {"sidekey-client": "true"}}}],
             "database": {"to": [database_peer]},
         },
-        **{name: [*example[name], *own[name]] for name in ("extraVolumes", "extraVolumeMounts")},
+        **{name: [*example[name], *changed[name]] for name in ("extraVolumes", "extraVolumeMounts")},
     }
     with cluster.namespace("sidekey-store") as namespace:
         namespace.config_map("company-ca", {"ca.crt": upstream.authority.certificate.decode()})
@@ -94,14 +94,14 @@ def managed(cluster: Cluster, upstream: Upstream, database: str) -> Iterator[Nam
 
 
 def call(namespace: Namespace, pod: str, method: str, path: str, body: Any = None) -> Any:
-    """The body of the API's response, which must be a success."""
+    """Call the API of a pod, and return the body of its successful response."""
     text = "" if body is None else json.dumps(body)
     status, document = json.loads(namespace.execute(pod, PYTHON, "-c", CALL, method, path, OPERATOR, text))
     assert status < 300, document
     return document
 
 
-def test_what_one_pod_is_told_all_serve(managed: Namespace) -> None:
+def test_all_pods_serve_an_integration_that_one_pod_stored(managed: Namespace) -> None:
     pods = managed.pods(SELECTOR)
     assert len(pods) == 3
     first = pods[0]["metadata"]["name"]
@@ -110,10 +110,10 @@ def test_what_one_pod_is_told_all_serve(managed: Namespace) -> None:
     call(managed, first, "POST", "/integrations", integration)
     token = call(managed, first, "POST", "/callers", {"name": "billing", "integrations": ["crm"]})["token"]
     managed.start_client()
-    for each in pods:
-        url = f"http://{each['status']['podIP']}:15080/i/crm/x"
+    for server in pods:
+        url = f"http://{server['status']['podIP']}:15080/i/crm/x"
         took = eventually(
-            f"{each['metadata']['name']} serves it",
+            f"{server['metadata']['name']} serves it",
             lambda url=url: "webhooks:stored" in managed.send(token, url)[0],
             30,
         )

@@ -1,4 +1,4 @@
-"""An https upstream: tells whom a request was sent as, and its ID. `?ms=` waits.
+"""An https upstream that responds with the sender of the request and its ID, after `?ms=` milliseconds.
 
 Usage: upstream.py PORT CERTIFICATE KEY
 """
@@ -24,7 +24,7 @@ async def respond(request: web.Request) -> web.Response:
 
 
 def main() -> None:
-    """Serve until the end."""
+    """Serve until a signal ends the process."""
     port, certificate, key = sys.argv[1:]
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)

@@ -40,7 +40,7 @@ class Upstream:
     authority: Authority
 
     def config(self, certificate: str) -> dict[str, Any]:
-        """Config that leads to the upstream. `certificate` is the path at which Sidekey finds its CA."""
+        """Build a config that leads to the upstream. `certificate` is the path of the CA for Sidekey."""
         network = {"allow_private": [_SUBNET], "hosts": {HOST: [_ADDRESS]}, "trusted_ca": {"file": certificate}}
         return {"version": 1, "network": network}
 
@@ -52,7 +52,7 @@ class Upstream:
 
 @pytest.fixture(scope="session")
 def archives() -> list[Path]:
-    """The archives of the images, in the folder that IMAGE_ARCHIVES names or built."""
+    """The archives of the images, from the folder that IMAGE_ARCHIVES names, or built."""
     if absent := missing():
         pytest.exit(f"container-test: needs {', '.join(absent)}; on Debian, `make peers` installs programs", 2)
     return list(images.build(sidekey.__version__))
@@ -61,7 +61,7 @@ def archives() -> list[Path]:
 @pytest.fixture(scope="session")
 def engine(archives: list[Path]) -> Iterator[Engine]:
     """podman with the images."""
-    # As Ctrl-C: the teardown runs.
+    # SIGTERM must run the teardown, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="sidekey-podman-") as scratch, Engine(Path(scratch, "engine")) as engine:
         for archive in archives:
@@ -71,16 +71,16 @@ def engine(archives: list[Path]) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def upstream(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Upstream:
-    """The upstream, in a container of its own."""
+    """The upstream, in its own container."""
     folder = tmp_path_factory.mktemp("upstream")
     authority = Authority("company-ca")
     authority.issue(folder / "tls", HOST, names=(HOST,))
     engine.podman("network", "create", f"--subnet={_SUBNET}", NETWORK)
     volumes = [f"--volume={folder}:/tls:ro", f"--volume={ROOT}/tests/cluster/upstream.py:/upstream.py:ro"]
-    # Root, since it listens on port 443.
-    place = ["--user=0:0", f"--network={NETWORK}", f"--ip={_ADDRESS}"]
+    # Root, because it listens on port 443.
+    options = ["--user=0:0", f"--network={NETWORK}", f"--ip={_ADDRESS}"]
     command = [f"--entrypoint={PYTHON}", IMAGE, "/upstream.py", "443", "/tls/tls.crt", "/tls/tls.key"]
-    engine.podman("run", "--detach", "--name=upstream", *place, *volumes, *command)
+    engine.podman("run", "--detach", "--name=upstream", *options, *volumes, *command)
     connect = "import socket; socket.create_connection(('127.0.0.1', 443))"
     eventually("the upstream listens", lambda: engine.podman("exec", "upstream", PYTHON, "-c", connect) == "")
     return Upstream(authority)

@@ -1,8 +1,8 @@
-"""podman in namespaces of its own, so that nothing of a test run outlives it.
+"""podman in its own namespaces, so that nothing of a test run outlives it.
 
 Its storage is on their tmpfs, so the kernel removes the containers, their networks, mounts and files with them. The
 containers' cgroups are the exception: podman removes them first. The namespaces also make every machine alike: no
-systemd, no limit above the one below, no right to exceed it (CAP_SYS_RESOURCE), and no cgroup v2 beside v1, which
+systemd, no higher limit than `NOFILE`, no right to exceed it (CAP_SYS_RESOURCE), and no cgroup v2 beside v1, which
 podman refuses. The runtime is runc, since crun refuses cgroup v1.
 """
 
@@ -58,7 +58,7 @@ def missing() -> list[str]:
 
 
 class Engine:
-    """podman, usable while the context lasts. `folder` holds its configuration, and is removed at the end."""
+    """podman, usable during its context. `folder` has its configuration, and is removed at the end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -120,10 +120,10 @@ class Engine:
     def _enter_namespaces(self) -> None:
         present = set(_cgroups())
         self._undo.callback(lambda: _remove_cgroups(set(_cgroups()) - present))
-        held = self._undo.enter_context(Namespaces(_SETUP))
-        # A command ends with its nsenter, which is the process that the tests know.
+        entered = self._undo.enter_context(Namespaces(_SETUP))
+        # A command must end with its nsenter, the process that the tests start.
         limits = ["prlimit", f"--nofile={NOFILE}:{NOFILE}", "setpriv", "--bounding-set=-sys_resource"]
-        self._enter = [*held.enter, *limits, "--pdeathsig=KILL", "--"]
+        self._enter = [*entered.enter, *limits, "--pdeathsig=KILL", "--"]
         self._undo.callback(self._remove_containers)
 
     def _remove_containers(self) -> None:

@@ -1,4 +1,4 @@
-"""The engine of these tests: it leaves the machine as it was."""
+"""The engine of the tests leaves the machine unchanged."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_engine_leaves_nothing_behind(archives: list[Path], interrupted: bool, t
     def run() -> None:
         engine.podman("load", "--quiet", f"--input={tmp_path}/pause.tar")
         engine.podman("network", "create", "apis")
-        engine.podman("run", "--detach", "--name=left", "--network=apis", "--publish=127.0.0.1:8080:80", "pause:1")
+        engine.podman("run", "--detach", "--name=running", "--network=apis", "--publish=127.0.0.1:8080:80", "pause:1")
         assert machine(folder)["processes"] != before["processes"]
 
     if interrupted:

@@ -95,10 +95,10 @@ def for_podman(upstream: Upstream, trust: Path) -> str:
     Those are projected volumes, sidecars among the init containers, and writing to an emptyDir as any user.
     """
     documents = list(yaml.safe_load_all(PLAIN.read_text()))
-    [entries] = [each["data"] for each in documents if each["kind"] == "ConfigMap"]
+    [entries] = [document["data"] for document in documents if document["kind"] == "ConfigMap"]
     config = {**yaml.safe_load(entries["sidekey.yaml"]), **upstream.config("/etc/sidekey/ca.crt")}
     entries.update({"sidekey.yaml": yaml.safe_dump(config), "ca.crt": upstream.authority.certificate.decode()})
-    [spec] = [each["spec"]["template"]["spec"] for each in documents if each["kind"] == "Deployment"]
+    [spec] = [document["spec"]["template"]["spec"] for document in documents if document["kind"] == "Deployment"]
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     volumes["sidekey-config"].pop("projected")
     volumes["sidekey-config"]["configMap"] = {"name": "webhook-sender-sidekey"}
