@@ -19,7 +19,7 @@ from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import Put
-from sidekey.store_manager import StoreManager, joined
+from sidekey.store_manager import StoreManager, add_stored_content
 from support.loading import good
 from support.managed import process
 from support.plane import eventually
@@ -216,4 +216,4 @@ def test_command_joins_files_and_store(tmp_path: Path) -> None:
     rules = good(loaded).store
     assert rules is not None
     assert good(loaded).integrations == {}
-    assert list(joined(rules, loader, loaded).integrations) == ["crm"]
+    assert list(add_stored_content(rules, loader, loaded).integrations) == ["crm"]

@@ -84,7 +84,7 @@ class StoreManager:
         self._source = StoredSource(self._check_keys)
         self._loaded_state = self._served_state = State()
         """The state that the last load received, and the state that is served."""
-        self._is_read = False
+        self._content_is_served = False
         self._pass_state()
         self._reloader: Reloader | None = None
         self._report: StoreReport | None = None
@@ -118,7 +118,7 @@ class StoreManager:
     @property
     def unread(self) -> str:
         """Why the store's content is not served yet, for unauthenticated readers, or ""."""
-        if self._is_read:
+        if self._content_is_served:
             return ""
         return f"the store has not been read yet: {self.store.health.public or 'its content is being loaded'}"
 
@@ -167,7 +167,7 @@ class StoreManager:
             self._spawn(self._reload())
         self._served_state = self._loaded_state
         if stored is not None and stored.read:
-            self._is_read = True
+            self._content_is_served = True
 
     async def close(self) -> None:
         """End the watch, and disconnect."""
@@ -186,7 +186,7 @@ class StoreManager:
             # If the operator expected a store, it is elsewhere: on an unmounted volume, or in another database.
             self._log.info("no store was found: an empty one was created", store=self.store.id)
         if self._report is not None:
-            self._report.note(self.store.health, self.store.state, read=self._is_read)
+            self._report.note(self.store.health, self.store.state, read=self._content_is_served)
         # `commit` has already loaded what this process commits.
         if _was_read(self.store.state) and self.store.state is not self._served_state:
             self._spawn(self._reload())
@@ -214,7 +214,7 @@ class StoreManager:
             # The reloader has reported why.
             self._log.error("the store was not reloaded because of a defect in Sidekey")
             # A later change of the store loads again. Before the first load, this process serves nothing of the store.
-            if not self._is_read and self._retry is None:
+            if not self._content_is_served and self._retry is None:
                 self._retry = asyncio.get_running_loop().call_later(POLL_INTERVAL, self._retry_reload)
 
     def _retry_reload(self) -> None:
@@ -227,10 +227,11 @@ def _was_read(state: State) -> bool:
     return state.mark is not None
 
 
-def joined(rules: StoreRules, loader: Loader, loaded: Loaded) -> Snapshot:
+def add_stored_content(rules: StoreRules, loader: Loader, loaded: Loaded) -> Snapshot:
     """Add the present content of the store to a loaded config, for a command. Raises StartError."""
 
     async def read() -> None:
+        # The manager passes the state of the store to the loader, which `join` uses.
         manager = await StoreManager.open(rules, loader, create=False)
         await manager.close()
 

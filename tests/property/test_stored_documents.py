@@ -163,12 +163,12 @@ def test_a_secret_does_not_open_where_what_decides_was_edited(key: str) -> None:
         found = judged(moved, former(row))
         assert found.draft is None
         assert found.errors == ()
-        again = {each.pointer for each in found.again}
+        again = {each.pointer for each in found.reenter}
         assert secrets - {"/auth/token_request/body/key"} <= again <= secrets
         assert secrets <= set(opened(past).refused)
         assert opened(past).values == {}
         # Nor in a document that was written whole.
-        assert judged(copied(moved), former(row)).again == found.again
+        assert judged(copied(moved), former(row)).reenter == found.reenter
     else:
         assert judged(merge_patch(show_document(row), patch), former(row)).draft is None
 

@@ -223,8 +223,8 @@ def reenter(document: Mapping[str, Any], former: PreviousIntegration) -> dict[st
     """Why secrets must be entered again, by pointer."""
     found = judged(document, former)
     assert found.errors == ()
-    assert found.again
-    return {each.pointer: each.detail for each in found.again}
+    assert found.reenter
+    return {each.pointer: each.detail for each in found.reenter}
 
 
 def entered(made: Draft) -> dict[str, str]:

@@ -81,7 +81,7 @@ def draft_of(
     """Validate a document. Raises ApiProblem with all errors, and those that are known already (`wrong`)."""
     found = assess(document, former, in_flight=snapshot.limits.in_flight, now=time.time())
     errors = [*wrong, *(ItemError(*each) for each in found.errors)]
-    again = enter_again(found.again)
+    again = enter_again(found.reenter)
     if errors:
         raise invalid([*errors, *again])
     if found.draft is None:

@@ -20,7 +20,7 @@ from sidekey.snapshot.snapshot import Integration, Preset, Snapshot
 from sidekey.snapshot.store import StoreRules
 from sidekey.store.open import open_store
 from sidekey.store.store import Store
-from sidekey.store_manager import joined
+from sidekey.store_manager import add_stored_content
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ def load_snapshot(config: str | None) -> Snapshot:
         fail(*loaded.errors)
     if snapshot.store is not None:
         try:
-            return joined(snapshot.store, loader, loaded)
+            return add_stored_content(snapshot.store, loader, loaded)
         except StartError as error:
             click.echo(f"warning: {error}; only integrations of files are known", err=True)
     return snapshot

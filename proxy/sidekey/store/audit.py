@@ -61,7 +61,7 @@ class AuditFilter:
     id: str = ""
 
 
-EVERY: Final = AuditFilter()
+MATCH_ALL: Final = AuditFilter()
 """The filter that matches every entry."""
 
 
@@ -114,7 +114,11 @@ _COLUMNS: Final = "seq, at, kind, id, row_id, who, label, entry"
 
 
 async def page(
-    transaction: Transaction, *, before: int | None = None, row: str | None = None, audit_filter: AuditFilter = EVERY
+    transaction: Transaction,
+    *,
+    before: int | None = None,
+    row: str | None = None,
+    audit_filter: AuditFilter = MATCH_ALL,
 ) -> AuditPage:
     """Return entries before this number (None: the newest): of one row, or matching ones of `WINDOW`."""
     newest = (1 << 62) if before is None else before

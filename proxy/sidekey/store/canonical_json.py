@@ -24,6 +24,6 @@ def canonical(value: Json) -> str:
     return text
 
 
-def same(one: Json, other: Json) -> bool:
+def same(first: Json, second: Json) -> bool:
     """Return True if both have the same canonical text. Unlike in Python, 1, 1.0 and True differ."""
-    return canonical(one) == canonical(other)
+    return canonical(first) == canonical(second)

@@ -27,7 +27,7 @@ _KEY: Final = b"sidekey key check v1"
 
 
 class RowHeader(NamedTuple):
-    """A row without its body. `key` is the ID of the key that made `mac`, `revision` the change that wrote the row.
+    """A row without its body. `key` is the ID of the key of `mac`, and `revision` the change that wrote the row.
 
     The MAC covers everything but `revision`, which only tells processes what to read again.
     """

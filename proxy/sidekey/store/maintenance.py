@@ -46,15 +46,15 @@ async def rotate(repository: RowRepository, purpose_of: PurposeOf, who: str) -> 
     Each step is a separate transaction, which reads what is left to do. An interrupted rotation can be started
     again. Raises StoreUnavailable, StoreRefused.
     """
-    done = 0
+    rewritten = 0
     stuck: dict[Name, tuple[str, ...]] = {}
     while True:
-        async with repository.writing() as (transaction, before):
+        async with repository.writing() as (transaction, previous):
             first = repository.authenticator.ring.first
-            due = [name for name, row in before.rows.items() if name not in stuck and _needs_rotation(row, first)]
-            written = dict(before.rows)
-            for name in due[:BATCH]:
-                row = before.rows[name]
+            pending = [name for name, row in previous.rows.items() if name not in stuck and _needs_rotation(row, first)]
+            rows = dict(previous.rows)
+            for name in pending[:BATCH]:
+                row = previous.rows[name]
                 record: Record | None = None
                 body = TOMBSTONE
                 if not row.deleted:
@@ -64,12 +64,12 @@ async def rotate(repository: RowRepository, purpose_of: PurposeOf, who: str) -> 
                         continue
                     body = record.body()
                 header = repository.authenticator.sign(
-                    name, row.header.row, row.header.version, before.revision + 1, body
+                    name, row.header.row, row.header.version, previous.revision + 1, body
                 )
                 await put_row(transaction, header, body, header.version)
-                written[name] = VerifiedRow(header, record)
-                done += 1
-            if not due:
+                rows[name] = VerifiedRow(header, record)
+                rewritten += 1
+            if not pending:
                 unresolved = [text for texts in stuck.values() for text in texts]
                 unresolved += [
                     f"lease {printable(name)}: it was altered, and is gone: enter the refresh token again"
@@ -80,10 +80,10 @@ async def rotate(repository: RowRepository, purpose_of: PurposeOf, who: str) -> 
                     await transaction.execute('DELETE FROM sidekey_keys WHERE "key" <> $1', first)
                 outcome = "stuck" if unresolved else "ok"
                 await audit.add(transaction, AuditEntry(who=who, action="rotate-key", id=first, outcome=outcome))
-            after = await repository.complete(transaction, before, written)
-        repository.adopt(after)
-        if not due:
-            return RotationResult(done, tuple(unresolved))
+            state = await repository.complete(transaction, previous, rows)
+        repository.adopt(state)
+        if not pending:
+            return RotationResult(rewritten, tuple(unresolved))
 
 
 async def verify(repository: RowRepository, purpose_of: PurposeOf) -> VerificationResult:

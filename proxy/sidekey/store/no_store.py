@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from sidekey.store import sessions
-from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
+from sidekey.store.audit import MATCH_ALL, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.integrity import RowAuthenticator
 from sidekey.store.sealing import KEY_BYTES, KeyRing
 from sidekey.store.sends import Send, SendPage
@@ -46,7 +46,7 @@ class AbsentStore:
         return 0
 
     async def audit_page(
-        self, *, before: int | None = None, row: str | None = None, audit_filter: AuditFilter = EVERY
+        self, *, before: int | None = None, row: str | None = None, audit_filter: AuditFilter = MATCH_ALL
     ) -> AuditPage:
         """Return an empty page."""
         del before, row, audit_filter

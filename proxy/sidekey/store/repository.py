@@ -116,18 +116,18 @@ class RowRepository:
 
         Raises Changed, Exists, StoreUnavailable, StoreRefused.
         """
-        async with self.writing() as (transaction, before):
-            rows = await self._write(transaction, before, changes)
+        async with self.writing() as (transaction, previous):
+            rows = await self._write(transaction, previous, changes)
             for entry in entries:
                 await audit.add(transaction, entry)
-            after = await self.complete(transaction, before, rows)
-        return self.adopt(after)
+            state = await self.complete(transaction, previous, rows)
+        return self.adopt(state)
 
-    async def complete(self, transaction: Transaction, before: State, rows: Mapping[Name, VerifiedRow]) -> State:
+    async def complete(self, transaction: Transaction, previous: State, rows: Mapping[Name, VerifiedRow]) -> State:
         """Complete a change: wake other processes when it commits, and return the state to `adopt` then."""
         await self.record_key(transaction)
         await transaction.announce()
-        return before.following(await _read_mark(transaction), rows)
+        return previous.following(await _read_mark(transaction), rows)
 
     def adopt(self, state: State) -> State:
         """Use a state after its commit."""
@@ -230,11 +230,11 @@ class RowRepository:
         return rows
 
     async def _write(
-        self, transaction: Transaction, before: State, changes: Sequence[Change]
+        self, transaction: Transaction, previous: State, changes: Sequence[Change]
     ) -> dict[Name, VerifiedRow]:
         """Write changes, and return all rows with them. Raises Changed, Exists, StoreUnavailable."""
-        rows = dict(before.rows)
-        revision = before.revision + 1
+        rows = dict(previous.rows)
+        revision = previous.revision + 1
         # An import has thousands of new rows: insert them together.
         new: list[tuple[RowHeader, str]] = []
         for change in changes:

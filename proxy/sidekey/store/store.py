@@ -14,7 +14,7 @@ from typing import Final, Self, TypeVar
 
 from sidekey.snapshot.store import HISTORY
 from sidekey.store import audit, failures, last_used, leases, maintenance, sends, sessions, usage
-from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
+from sidekey.store.audit import MATCH_ALL, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import StoreDenied, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 from sidekey.store.failures import Failure
@@ -163,7 +163,7 @@ class Store:
         return await self._write(lambda transaction: audit.add(transaction, entry, previous))
 
     async def audit_page(
-        self, *, before: int | None = None, row: str | None = None, audit_filter: AuditFilter = EVERY
+        self, *, before: int | None = None, row: str | None = None, audit_filter: AuditFilter = MATCH_ALL
     ) -> AuditPage:
         """Return audit entries before this number (None: the newest), of one row or matching the filter."""
         return await self._query(partial(audit.page, before=before, row=row, audit_filter=audit_filter))

@@ -120,13 +120,13 @@ async def last_uses(transaction: Transaction, kind: str, names: Sequence[str]) -
 
 async def read_failing(transaction: Transaction, since: int) -> dict[str, Failing]:
     """Return the state of each integration that was used from this hour on, by its newest row."""
-    found = await transaction.fetch(
+    rows = await transaction.fetch(
         "SELECT id, last_at, failing_since FROM sidekey_usage AS u WHERE kind = 'integration' AND hour >= $1 "
         "AND hour = (SELECT max(hour) FROM sidekey_usage AS newest WHERE newest.kind = 'integration' "
         "AND newest.id = u.id)",
         since,
     )
-    return {as_text(name): Failing(as_number(last_at), as_number(since)) for name, last_at, since in found}
+    return {as_text(name): Failing(as_number(last_at), as_number(since)) for name, last_at, since in rows}
 
 
 async def delete_old(transaction: Transaction) -> bool:

@@ -399,7 +399,7 @@ def test_errors_and_required_secrets_are_reported_together() -> None:
     changed = merge_patch(read(row), {"auth": {"region": "us-central1.gcp"}, "description": "x" * 3000})
     assessment = assess(changed, former(row), in_flight=10_000, now=PRESENT)
     assert [error.pointer for error in assessment.errors] == ["/description"]
-    assert [error.pointer for error in assessment.again] == ["/auth/client_secret"]
+    assert [error.pointer for error in assessment.reenter] == ["/auth/client_secret"]
     assert CANARY not in repr(assessment)
 
 
@@ -407,7 +407,7 @@ def test_invalid_stored_document_requires_every_secret_again() -> None:
     row = stored(BASIC)
     invalid = replace(former(row), purpose=None)
     assessment = assess(read(row), invalid, in_flight=10_000, now=PRESENT)
-    assert {error.pointer for error in assessment.again} == {"/auth/password", "/auth/username"}
+    assert {error.pointer for error in assessment.reenter} == {"/auth/password", "/auth/username"}
 
 
 def test_error_of_a_profile_secret_is_at_its_parameter() -> None:

@@ -113,14 +113,14 @@ def _preview(
         overlap = overlap_in(snapshot, name, found.draft)
         errors += [] if overlap is None else [ItemError("", overlap)]
     warnings = listed((ItemError(*each) for each in found.warnings), _MORE_WARNINGS)
-    again = listed(enter_again(found.again))
+    again = listed(enter_again(found.reenter))
 
     def shown(items: Iterable[ItemError]) -> list[ProblemItem]:
         return [each.shown() for each in with_lines(items, request.table)]
 
     return ApiResult.of(
         Preview(
-            valid=not errors and not found.again,
+            valid=not errors and not found.reenter,
             version=None if row is None else row.version,
             errors=shown(listed(errors)),
             warnings=shown(warnings),

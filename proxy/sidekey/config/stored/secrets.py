@@ -1,4 +1,4 @@
-"""Seal the secrets of an integration for a purpose, their places and destinations, and open them for it alone."""
+"""The purpose of an integration's secrets: their places and destinations. Secrets open for no other purpose."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Assessment(SecretHolder):
     """The result of `assess`.
 
     `settings` is None if the models refuse the document; with `errors`, nothing may be built from the settings.
-    `entered` has the new secret values, by ID, and `again` the stored secrets to enter again, with the reason.
+    `entered` has the new secret values, by ID, and `reenter` the stored secrets to enter again, with the reason.
     Only a document that may be saved has a `draft`.
     """
 
@@ -111,7 +111,7 @@ class Assessment(SecretHolder):
     errors: tuple[DocumentError, ...]
     warnings: tuple[DocumentError, ...] = ()
     entered: Mapping[str, str] = field(default_factory=dict, repr=False)
-    again: tuple[DocumentError, ...] = ()
+    reenter: tuple[DocumentError, ...] = ()
     draft: Draft | None = None
 
 
@@ -148,10 +148,10 @@ def assess(
     # A secret that is used twice has no single place to compare.
     kept = [] if wrong_ids else [secret for secret in used if secret.id in stored]
     reasons = _reentry_reasons(previous, purpose, [secret.id for secret in kept])
-    again = tuple(DocumentError(pointer(secret.place), reasons[secret.id]) for secret in kept if secret.id in reasons)
+    reenter = tuple(DocumentError(pointer(secret.place), reasons[secret.id]) for secret in kept if secret.id in reasons)
     document_warnings = tuple(_document_errors(warnings))
-    if document_errors or again:
-        return Assessment(settings, document_errors, document_warnings, entered, again)
+    if document_errors or reenter:
+        return Assessment(settings, document_errors, document_warnings, entered, reenter)
     draft = Draft(
         SavedDocument(content, expansion.brought),
         settings,
@@ -184,7 +184,7 @@ def _reentry_reasons(previous: PreviousIntegration | None, purpose: Purpose, kep
 
 
 def text_errors(raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
-    """Yield errors for titles, descriptions and tags that exceed the limits of a list."""
+    """Yield errors for a title, a description or tags above the limits."""
     for key, max_length in (("title", MAX_TITLE_LENGTH), ("description", MAX_DESCRIPTION_LENGTH)):
         text = raw.get(key)
         if isinstance(text, str) and len(text) > max_length:
