@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.store.canonical_json import Json
-from sidekey.store.sealing import Binding, KeyMissing, KeyRing, NotOpened, associated_data, key_id, open_sealed, seal
+from sidekey.store.sealing import Binding, KeyMissing, KeyRing, NotOpened, associated_data, open_sealed, seal
 
 RING = KeyRing({"k1": bytes(range(32))})
 TO = {"kind": "basic", "prefixes": ["https://secure.example.com/api/v1"], "ca": "mozilla"}
@@ -110,16 +110,14 @@ def test_value_does_not_open_with_another_key_of_the_same_id() -> None:
 
 
 def test_missing_key_of_a_value_is_named() -> None:
-    with pytest.raises(NotOpened, match=r"key k1 is missing in store\.keys") as caught:
+    with pytest.raises(NotOpened, match=r"key k1 is missing in store\.keys"):
         open_sealed(KeyRing({"k2": bytes(range(32))}), SEALED, BINDING)
-    assert caught.value.missing == "k1"
 
 
 def test_every_key_opens_and_the_first_seals() -> None:
     ring = KeyRing({"k2": b"2" * 32, "k1": bytes(range(32))})
     assert open_sealed(ring, SEALED, BINDING) == "hunter2 é"
-    assert key_id(seal(ring, "x", BINDING)) == "k2"
-    assert key_id(SEALED) == "k1"
+    assert seal(ring, "x", BINDING).startswith("1:k2:")
 
 
 @pytest.mark.parametrize("text", ["", "hunter2", "2:k1:" + "A" * 80, "1:k1:AAAA", "1:k1:é", "1:k1"])

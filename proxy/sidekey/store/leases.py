@@ -29,7 +29,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sidekey.store.canonical_json import canonical
 from sidekey.store.database import Transaction, as_number, as_text
@@ -42,8 +42,6 @@ _CHAIN: Final = b"sidekey lineage v1"
 _LINEAGE: Final = "lineage"
 _RESULT: Final = "result"
 _SELECT: Final = 'SELECT name, chain, fence, until, stage, spent, lineage, result, "key", mac FROM sidekey_leases'
-
-Stage = Literal["free", "held", "intended"]
 
 
 class LeaseLost(StoreError):
@@ -96,8 +94,8 @@ class NotLeased:
 class _Row:
     """A stored lease. `chain` is the HMAC of its lineage with the key of the row.
 
-    `spent` is 1 if the first token of the lineage is spent, so that only `result` can continue it. `lineage` is a
-    sealed `LeaseBinding`. `result` is sealed too, or empty.
+    `stage` is free, held or intended. `spent` is 1 if the first token of the lineage is spent, so that only `result`
+    can continue it. `lineage` is a sealed `LeaseBinding`. `result` is sealed too, or empty.
     """
 
     name: str

@@ -110,11 +110,7 @@ class Purpose(NamedTuple):
 
 
 class NotOpened(Exception):
-    """A sealed value does not open. `missing` is the ID of the key that the ring lacks, if that is the reason."""
-
-    def __init__(self, reason: str, missing: str | None = None) -> None:
-        super().__init__(reason)
-        self.missing = missing
+    """A sealed value does not open. The message says why, and contains no value."""
 
 
 def associated_data(binding: Binding, key: str) -> bytes:
@@ -149,15 +145,10 @@ def open_sealed(ring: KeyRing, sealed: str, binding: Binding) -> str:
         cipher = AESGCM(ring.derive(key, salt, _INFO))
         return cipher.decrypt(nonce, ciphertext, associated_data(binding, key)).decode()
     except KeyMissing as error:
-        raise NotOpened(str(error), key) from None
+        raise NotOpened(str(error)) from None
     except InvalidTag:
         reason = "it was entered for another place or destination, or was altered: enter it again"
         raise NotOpened(reason) from None
-
-
-def key_id(sealed: str) -> str:
-    """Return the ID of the key of a sealed value. Raises NotOpened if the value is malformed."""
-    return _parse(sealed)[0]
 
 
 def _parse(sealed: str) -> tuple[str, bytes]:

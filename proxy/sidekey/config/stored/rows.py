@@ -38,7 +38,10 @@ def previous_integration(row: IntegrationRow | None) -> PreviousIntegration | No
 
 
 class NewRow(NamedTuple, Generic[T]):
-    """A row to save, and the JSON pointers that it changes, if any. `token` is the token of a new caller."""
+    """A row to save. `token` is the token of a new caller.
+
+    `fields` are the JSON pointers that the row changes, none if it is the same. "" stands for the whole document.
+    """
 
     row: T
     fields: tuple[str, ...]
