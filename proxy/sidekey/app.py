@@ -241,7 +241,7 @@ class App:
                 await source.prove()
             except ProblemError as failed:
                 # Without a token the data plane reports the same problem, and records it.
-                if source.held is not None:
+                if source.current is not None:
                     problem, request = failed.problem, f"{test.method} {target_of(name, test)}"
                     return Outcome(request, problem.status, problem.code, problem.detail, maybe_sent=False)
         return await probe(self.plane, name, test)

@@ -122,16 +122,16 @@ class World:
         self.readable = True
         self._whose: Whose = (0, 0)
         self._secret = 0
-        self._former: TokenSource | None = None
+        self._previous: TokenSource | None = None
         self._waiting: list[asyncio.Task[None]] = []
         self.change("start", readable=True)
 
     def change(self, what: str, *, readable: bool) -> None:
         """Another config; what differs, and whether its secrets can be read at once."""
         if self.configs and self.configs[-1].source:
-            (former,) = self.configs[-1].source
-            former.retire()
-            self._former = former
+            (previous,) = self.configs[-1].source
+            previous.retire()
+            self._previous = previous
         client, token = self._whose
         # A client that comes back would begin with the refresh token of the config, and none does here.
         self._whose = (client + (what == "client"), token + (what == "token"))
@@ -154,14 +154,14 @@ class World:
         if not config.source and config is self.configs[-1]:
             traits = CredentialTraits(InjectionPoints(("Authorization",)), calls=True)
             integration = Integration("crm", "oauth2", Policy(), None, config.secrets, traits)
-            former, self._former = self._former, None
+            previous, self._previous = self._previous, None
             made = TokenSource(
                 integration,
                 self.provider.fetch,
                 Metrics(),
                 lambda defect: self.provider.broken.append(repr(defect)) or "d1",  # type: ignore[func-returns-value]
                 ready=settle,
-                former=former,
+                previous=previous,
                 jitter=float,
             )
             config.source.append(made)
@@ -201,7 +201,7 @@ class World:
         if not grant.headers[0][1].startswith(f"{config.whose} "):
             self.provider.broken.append(f"{grant.headers[0][1]} for {config.whose}")
         (source,) = config.source
-        if source.grant is not grant and source.held is not None:
+        if source.grant is not grant and source.current is not None:
             # An exchange that waits for a connection would decline it again and again.
             self.provider.broken.append("what was handed out is not active")
 

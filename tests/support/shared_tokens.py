@@ -33,7 +33,7 @@ from support.manual_clock import advance
 from support.tokens import EPOCH, Endpoint, Kind, nothing, token_of
 
 HOLD = 10.0
-"""Seconds of a turn, and of an intent."""
+"""Seconds of a lease, and of an intent."""
 
 
 @dataclass
@@ -41,12 +41,12 @@ class _Entry:
     fence: int = 0
     until: float = 0.0
     stage: str = "free"
-    left: TurnState = field(default_factory=TurnState)
+    state: TurnState = field(default_factory=TurnState)
     to: str = ""
 
 
 class Shared:
-    """What is kept. `events` are all that was done, in order, with the name of the process."""
+    """The state that processes share. `events` are all operations in order, with the name of the process."""
 
     def __init__(self) -> None:
         self.entries: dict[tuple[str, str], _Entry] = {}
@@ -55,9 +55,9 @@ class Shared:
 
 
 class Process(Ledger):
-    """The ledger of one process. It dies where it is told to: before it does the event of `dies_at`.
+    """The ledger of one process.
 
-    At that of `down_at` what is kept cannot be reached, and at that of `loses_at` the turn is lost.
+    The process dies before the event `dies_at`. At `down_at` the ledger is unavailable, at `loses_at` the lease is lost.
     """
 
     def __init__(self, name: str, shared: Shared) -> None:
@@ -70,17 +70,17 @@ class Process(Ledger):
         self.gate = asyncio.Event()
         """What the event of `waits_at` waits for."""
 
-    async def take(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
-        await self.do("take")
+    async def acquire(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
+        await self.do("acquire")
         entry = self.shared.entries.setdefault((chain.name, chain.lineage), _Entry())
         now = asyncio.get_running_loop().time()
-        left = entry.left if entry.to in chain.to else TurnState()
+        state = entry.state if entry.to in chain.to else TurnState()
         spent = entry.stage == "intended" and entry.until <= now
-        spent = spent or (left is not entry.left and entry.left.memory is not None)
+        spent = spent or (state is not entry.state and entry.state.memory is not None)
         if spent or (entry.stage != "free" and entry.until > now):
-            return LeaseUnavailable(spent, left, EPOCH + now)
+            return LeaseUnavailable(spent, state, EPOCH + now)
         entry.fence, entry.until, entry.stage = entry.fence + 1, now + HOLD, "held"
-        return _Turn(self, entry, left, chain.to[0])
+        return _Lease(self, entry, state, chain.to[0])
 
     async def do(self, event: str) -> None:
         """Note an event, unless the process is dead by now or the store down."""
@@ -97,9 +97,9 @@ class Process(Ledger):
         self.shared.events.append(f"{self.name} {event}")
 
 
-class _Turn(TokenLease):
-    def __init__(self, process: Process, entry: _Entry, left: TurnState, to: str) -> None:
-        self.left = left
+class _Lease(TokenLease):
+    def __init__(self, process: Process, entry: _Entry, state: TurnState, to: str) -> None:
+        self.state = state
         self.now = EPOCH + asyncio.get_running_loop().time()
         self._to = to
         self._process = process
@@ -111,18 +111,18 @@ class _Turn(TokenLease):
         self._check()
         self._entry.stage, self._entry.until = "intended", asyncio.get_running_loop().time() + HOLD
 
-    async def leave(self, left: TurnState) -> None:
-        await self._process.do("leave")
+    async def finish(self, state: TurnState) -> None:
+        await self._process.do("finish")
         self._check()
-        self._entry.stage, self._entry.left, self._entry.to = "free", left, self._to
+        self._entry.stage, self._entry.state, self._entry.to = "free", state, self._to
 
     async def release(self) -> None:
         await self._process.do("release")
         if self._entry.fence == self._fence:
             self._entry.stage = "free"
 
-    async def give_up(self) -> None:
-        await self._process.do("give_up")
+    async def abandon(self) -> None:
+        await self._process.do("abandon")
         if self._entry.fence == self._fence:
             self._entry.stage, self._entry.until = "intended", 0.0
 
@@ -197,7 +197,7 @@ class Node:
     ) -> None:
         """`ahead`: of the ledger's clock is its own, by so many seconds. `supplement` is added to each token."""
         self.ledger = Process(name, shared)
-        self.turns = TokenLeases(self.ledger)
+        self.leases = TokenLeases(self.ledger)
         self.metrics = Metrics()
         self.defects: list[BaseException] = []
         self._endpoint = endpoint
@@ -207,7 +207,7 @@ class Node:
         self.sources: list[TokenSource] = []
         self.source = self.make(Rotating(endpoint))
 
-    def make(self, kind: Kind, former: TokenSource | None = None, **integration: Any) -> TokenSource:
+    def make(self, kind: Kind, previous: TokenSource | None = None, **integration: Any) -> TokenSource:
         supplement = self._supplement
         secrets = SecretLoader(lambda: kind if supplement is None else Supplemented(kind, supplement))
         secrets.load()
@@ -219,8 +219,8 @@ class Node:
             self.metrics,
             self._report,
             ready=nothing,
-            former=former,
-            turns=self.turns,
+            previous=previous,
+            leases=self.leases,
             jitter=float,
             wall=lambda: EPOCH + self._ahead + loop.time(),
         )
@@ -229,9 +229,9 @@ class Node:
 
     def change(self, kind: Kind, **integration: Any) -> TokenSource:
         """The source after a change of the config."""
-        former = self.source
-        former.retire()
-        self.source = self.make(kind, former, **integration)
+        previous = self.source
+        previous.retire()
+        self.source = self.make(kind, previous, **integration)
         return self.source
 
     async def token(self) -> str | None:
@@ -253,10 +253,10 @@ class Node:
 
     async def end(self) -> None:
         """End in good order, as `Tokens.close` does."""
-        self.turns.end()
+        self.leases.end()
         for source in self.sources:
             await source.close()
-        await self.turns.close(self._report)
+        await self.leases.close(self._report)
 
     async def close(self) -> None:
         await self.end()

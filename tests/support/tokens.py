@@ -137,7 +137,7 @@ class Rig:
         secrets: SecretLoader,
         *,
         domain: str = "https://*.example.com",
-        former: TokenSource | None = None,
+        previous: TokenSource | None = None,
         ready: Callable[[], Awaitable[object]] | None = None,
         **integration: Any,
     ) -> TokenSource:
@@ -149,7 +149,7 @@ class Rig:
             self.metrics,
             self.report,
             ready=ready or nothing,
-            former=former,
+            previous=previous,
             jitter=self._jitter,
             wall=lambda: EPOCH + self.loop.time(),
         )
@@ -159,9 +159,9 @@ class Rig:
     def change(self, kind: Kind | None = None, **changes: Any) -> TokenSource:
         """The source after a change of the config, which the former one makes way for: of this credential."""
         self.kind = kind or Kind(self.endpoint)
-        former = self.source
-        former.retire()
-        self.source = self.make(changes.pop("secrets", None) or self.loaded(self.kind), former=former, **changes)
+        previous = self.source
+        previous.retire()
+        self.source = self.make(changes.pop("secrets", None) or self.loaded(self.kind), previous=previous, **changes)
         return self.source
 
     async def close(self) -> None:

@@ -83,7 +83,7 @@ async def test_the_reply_reaches_the_kind_and_life_counts_from_before_the_call()
     road = Road([OK])
     fresh = await road.run(one_call())
     assert fresh.issued.grant.headers == (("Authorization", "ok"),)
-    assert (fresh.called, road.now) == (100, 102)
+    assert (fresh.called_at, road.now) == (100, 102)
     assert road.counted == ["ok"]
 
 
@@ -95,7 +95,7 @@ async def test_a_kind_that_needs_no_call_after_all_is_issued_at_once() -> None:
         yield
 
     road = Road([])
-    assert (await road.run(flow())).called == 100
+    assert (await road.run(flow())).called_at == 100
     assert road.counted == []
 
 
@@ -108,7 +108,7 @@ async def test_a_kind_may_go_on_after_a_call_that_failed(first: Reply | CallErro
     fresh = await road.run(refresh_then_login())
     assert road.steps == ["refresh", "login"]
     assert road.counted == [outcome, "ok"]
-    assert fresh.called == 102
+    assert fresh.called_at == 102
 
 
 async def test_an_error_of_the_kind_counts_as_its_call_s_outcome() -> None:
@@ -205,7 +205,7 @@ async def test_a_flow_without_calls_is_counted_and_limited_by_nothing() -> None:
     """What it issues lives from the moment that it was begun."""
     road, ran = Road([], CallLimit(5)), list[str]()
     for _ in range(6):
-        assert (await road.run(no_call(ran))).called == 100.0
+        assert (await road.run(no_call(ran))).called_at == 100.0
     assert (road.counted, road.steps) == ([], [])
     assert set(ran) == {current_thread().name}
 
@@ -215,11 +215,11 @@ def test_the_sixth_call_waits_until_the_first_is_a_minute_old() -> None:
     limit = CallLimit(5)
     for moment in (0.0, 1.0, 2.0, 3.0, 4.0):
         assert limit.wait(moment) == 0
-        limit.note(moment)
+        limit.record(moment)
     assert limit.wait(4.0) == 56
     assert limit.wait(59.5) == 0.5
     assert limit.wait(60.0) == 0
-    limit.note(60.0)
+    limit.record(60.0)
     assert limit.wait(60.0) == 1
 
 
@@ -227,7 +227,7 @@ def test_without_a_limit_nothing_waits() -> None:
     """None lets any number through."""
     limit = CallLimit(None)
     for _ in range(1000):
-        limit.note(0.0)
+        limit.record(0.0)
     assert limit.wait(0.0) == 0
 
 
@@ -235,14 +235,14 @@ def test_another_limit_remembers_the_calls_that_were_made() -> None:
     """A change of the config lets no more through."""
     limit = CallLimit(3)
     for moment in (0.0, 1.0, 2.0):
-        limit.note(moment)
-    assert limit.at_most(3) is limit
-    assert limit.at_most(2).wait(2.0) == 59
-    assert limit.at_most(4).wait(2.0) == 0
-    more = limit.at_most(4)
-    more.note(2.0)
+        limit.record(moment)
+    assert limit.with_maximum(3) is limit
+    assert limit.with_maximum(2).wait(2.0) == 59
+    assert limit.with_maximum(4).wait(2.0) == 0
+    more = limit.with_maximum(4)
+    more.record(2.0)
     assert more.wait(2.0) == 58
-    assert limit.at_most(None).wait(2.0) == 0
+    assert limit.with_maximum(None).wait(2.0) == 0
 
 
 @given(st.integers(1, 6), st.lists(st.floats(0, 30), max_size=60))
@@ -252,7 +252,7 @@ def test_no_minute_holds_more_calls_than_allowed(most: int, gaps: list[float]) -
     for gap in gaps:
         now += gap
         if limit.wait(now) == 0:
-            limit.note(now)
+            limit.record(now)
             made.append(now)
     assert all(later - earlier >= WINDOW for earlier, later in zip(made, made[most:], strict=False))
 

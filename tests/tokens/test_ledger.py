@@ -35,7 +35,7 @@ def test_what_is_shared_is_not_pickled(secret: object) -> None:
 @pytest.mark.parametrize("rotates", [False, True])
 async def test_a_process_that_must_not_ask_has_no_turn(rotates: bool) -> None:
     with pytest.raises(Unavailable, match="ask another"):
-        await NoLedger("ask another").take(CHAIN, rotates=rotates)
+        await NoLedger("ask another").acquire(CHAIN, rotates=rotates)
 
 
 IDENTITY = ClientIdentity(b"chain", b"key", "f" * 64, 0.0, 1e12, "CN=a", "CN=b")
@@ -79,13 +79,13 @@ CRM = Integration("crm", "oauth2", Policy(), None, secrets(Kind(Endpoint())), TR
 )
 def test_change_keeps_client_token_or_secret(other: TokenOrigin, client: bool, token: bool, proof: bool) -> None:
     """The same token needs the same client; the secret is compared by itself."""
-    assert (HERE.is_client_of(other), HERE.has_token_of(other), HERE.proves_like(other)) == (client, token, proof)
+    assert (HERE.same_client(other), HERE.same_token(other), HERE.same_secret(other)) == (client, token, proof)
 
 
 def test_a_token_goes_on_to_every_destination_that_its_own_may_become() -> None:
     """As where redaction is switched on, and not where it is switched off."""
     plain, redacting = HERE._replace(destinations=("plain",)), HERE._replace(destinations=("redacting", "plain"))
-    assert (redacting.is_client_of(plain), plain.is_client_of(redacting)) == (True, False)
+    assert (redacting.same_client(plain), plain.same_client(redacting)) == (True, False)
 
 
 def test_it_is_what_the_kind_says_and_how_its_calls_go() -> None:

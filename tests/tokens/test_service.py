@@ -164,13 +164,13 @@ def serve(tokens: Tokens, *integrations: Integration) -> None:
 async def test_nothing_changes_before_the_commit(tokens: Tokens, metrics: Metrics, ca: Authority) -> None:
     """A config that is prepared and then not used, since another part cannot be, leaves token and metric in place."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
-        former, latter = (integration(ca, upstream.port) for _ in range(2))
-        serve(tokens, former)
-        source = tokens.source(former)
+        previous, latter = (integration(ca, upstream.port) for _ in range(2))
+        serve(tokens, previous)
+        source = tokens.source(previous)
         grant = await source.obtain()
         tasks = asyncio.all_tasks()
         commit = tokens.prepare(Snapshot(integrations={"crm": latter}))
-        assert (tokens.source(former), source.grant, asyncio.all_tasks()) == (source, grant, tasks)
+        assert (tokens.source(previous), source.grant, asyncio.all_tasks()) == (source, grant, tasks)
         assert set(metrics.expiries) == {("crm", "token")}
         commit()
         assert (source.grant, metrics.expiries) == (grant, {})
@@ -247,9 +247,9 @@ async def test_an_integration_that_is_another_client_asks_for_a_token_of_its_own
 ) -> None:
     """Who holds the former source goes on with its token; the series are the new one's."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
-        former, latter = (integration(ca, upstream.port, client) for client in ("one", "two"))
-        serve(tokens, former)
-        old = tokens.source(former)
+        previous, latter = (integration(ca, upstream.port, client) for client in ("one", "two"))
+        serve(tokens, previous)
+        old = tokens.source(previous)
         grant = await old.obtain()
         serve(tokens, latter)
         assert metrics.expiries == {}
@@ -268,9 +268,9 @@ async def test_who_waits_for_a_token_gets_it_though_the_integration_was_changed(
     """What comes of it is told by no metric."""
     upstream = RawUpstream(answering(), ssl_context=ca.server_context("up.test"))
     async with upstream:
-        former = integration(ca, upstream.port)
-        serve(tokens, former)
-        waiting = asyncio.create_task(tokens.source(former).obtain())
+        previous = integration(ca, upstream.port)
+        serve(tokens, previous)
+        waiting = asyncio.create_task(tokens.source(previous).obtain())
         connection = await upstream.connection()
         await connection.request()
         serve(tokens)
@@ -284,9 +284,9 @@ async def test_who_waits_for_a_token_gets_it_though_the_integration_was_changed(
 async def test_the_end_cuts_what_is_under_way_for_a_former_config(tokens: Tokens, ca: Authority) -> None:
     """As any other."""
     async with RawUpstream(answering(), ssl_context=ca.server_context("up.test")) as upstream:
-        former = integration(ca, upstream.port)
-        serve(tokens, former)
-        waiting = asyncio.create_task(tokens.source(former).obtain())
+        previous = integration(ca, upstream.port)
+        serve(tokens, previous)
+        waiting = asyncio.create_task(tokens.source(previous).obtain())
         await (await upstream.connection()).request()
         serve(tokens)
         await tokens.close()
@@ -297,13 +297,13 @@ async def test_the_end_cuts_what_is_under_way_for_a_former_config(tokens: Tokens
 async def test_a_source_of_a_former_config_is_gone_once_nobody_holds_it(tokens: Tokens, ca: Authority) -> None:
     """At once, without the garbage collector: neither its timer nor its flow runner keeps it."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
-        former = integration(ca, upstream.port)
-        serve(tokens, former)
+        previous = integration(ca, upstream.port)
+        serve(tokens, previous)
         gc.collect()
         gc.disable()
         try:
-            await tokens.source(former).obtain()
-            seen = weakref.ref(tokens.source(former))
+            await tokens.source(previous).obtain()
+            seen = weakref.ref(tokens.source(previous))
             serve(tokens)
             # The task that got the token has ended, but not yet let go.
             await asyncio.sleep(0)
@@ -364,12 +364,12 @@ async def test_the_end_waits_for_a_call_that_may_spend_what_is_shared(metrics: M
         await called.wait()
         closing = asyncio.create_task(tokens.close())
         await settle()
-        assert (waiting.cancelled(), closing.done(), shared.events) == (True, False, ["a take", "a intend"])
+        assert (waiting.cancelled(), closing.done(), shared.events) == (True, False, ["a acquire", "a intend"])
         with pytest.raises(ProblemError, match="this process is ending"):
             await tokens.source(replace(rotating, id="other")).obtain()
         answered.set()
         await closing
-    assert shared.events == ["a take", "a intend", "a leave"]
+    assert shared.events == ["a acquire", "a intend", "a finish"]
 
 
 @pytest.mark.parametrize("traits", [{"rotates": True}, {"single_live_token": True}, {}], ids=str)

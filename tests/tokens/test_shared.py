@@ -14,7 +14,7 @@ from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Trust
 from sidekey.tokens.ledger import TokenOrigin
-from sidekey.tokens.shared import FIRST_LOOK, SPENT, WAIT, chain_of
+from sidekey.tokens.shared import MIN_POLL_INTERVAL, SPENT, WAIT, build_chain
 from sidekey.tokens.source import STORE_PAUSE
 from support.manual_clock import advance, settle
 from support.shared_tokens import HOLD, SINGLE_LIVE, Family, Node, Rotating, Shared
@@ -82,8 +82,8 @@ async def test_a_shared_token_gets_what_each_process_adds_itself(world: World) -
     token = ("Authorization", "Bearer t1")
     assert [grant.headers for grant in grants] == [(("X-Tenant", "one"), token), (("X-Tenant", "two"), token), (token,)]
     (entry,) = world.shared.entries.values()
-    assert entry.left.token is not None
-    assert entry.left.token.grant == Grant((token,), secrets=(b"t1",))
+    assert entry.state.token is not None
+    assert entry.state.token.grant == Grant((token,), secrets=(b"t1",))
     # A response that refuses it is about the token that all have.
     assert nodes[1].source.report_rejection(grants[1], 401, b"")
     assert await nodes[1].token() == "t2"
@@ -95,17 +95,17 @@ async def test_the_intent_is_kept_before_the_call_and_the_result_before_it_is_us
     world.endpoint.open.clear()
     waiting = asyncio.create_task(node.token())
     await settle()
-    assert world.shared.events == ["a take", "a intend", "a call"]
+    assert world.shared.events == ["a acquire", "a intend", "a call"]
     world.endpoint.open.set()
     assert await waiting == "t1"
-    assert world.shared.events[3:] == ["a response", "a leave"]
-    assert next(iter(world.shared.entries.values())).left.memory == "r1"
+    assert world.shared.events[3:] == ["a response", "a finish"]
+    assert next(iter(world.shared.entries.values())).state.memory == "r1"
 
 
 async def test_a_restart_uses_the_token_and_then_the_newest_refresh_token(world: World) -> None:
-    former = world.node()
-    assert await former.token() == "t1"
-    await former.die()
+    previous = world.node()
+    assert await previous.token() == "t1"
+    await previous.die()
     node = world.node()
     assert await node.token() == "t1"
     await advance(1000)
@@ -127,7 +127,7 @@ async def test_who_dies_before_the_intent_is_followed(world: World) -> None:
     assert lost.cancelled()
 
 
-@pytest.mark.parametrize(("dies_at", "presented"), [("call", []), ("response", ["r0"]), ("leave", ["r0"])])
+@pytest.mark.parametrize(("dies_at", "presented"), [("call", []), ("response", ["r0"]), ("finish", ["r0"])])
 async def test_who_dies_after_the_intent_leaves_the_token_unknown(
     dies_at: str, presented: list[str], world: World
 ) -> None:
@@ -178,12 +178,12 @@ async def test_a_turn_that_took_too_long_is_lost_and_its_result_not_used(world: 
     """With one live token, whose calls spend nothing: the other's token is the newer one."""
     slow, node = world.node(traits=SINGLE_LIVE), world.node(traits=SINGLE_LIVE)
     world.endpoint.valid = None
-    slow.ledger.waits_at = "leave"
+    slow.ledger.waits_at = "finish"
     waiting = asyncio.create_task(slow.token())
     await advance(HOLD + 1, step=0.5)
     assert await node.token() == "t2"
     slow.ledger.gate.set()
-    await advance(FIRST_LOOK)
+    await advance(MIN_POLL_INTERVAL)
     assert await waiting == "t2"
     assert world.presented == ["r0", "r0"]
 
@@ -196,7 +196,7 @@ async def test_who_was_held_up_before_the_intent_presents_nothing(world: World) 
     await advance(HOLD + 1, step=0.5)
     assert await node.token() == "t1"
     slow.ledger.gate.set()
-    await advance(FIRST_LOOK)
+    await advance(MIN_POLL_INTERVAL)
     assert await waiting == "t1"
     assert world.presented == ["r0"]
     await advance(1000)
@@ -255,10 +255,10 @@ async def test_without_a_kept_intent_no_call_is_made(world: World) -> None:
 
 async def test_a_token_whose_refresh_token_is_not_kept_is_not_used(world: World) -> None:
     node = world.node()
-    node.ledger.down_at = "leave"
+    node.ledger.down_at = "finish"
     assert await node.problem() == UNAVAILABLE
     assert world.presented == ["r0"]
-    assert node.source.held is None
+    assert node.source.current is None
 
 
 async def test_another_token_in_the_file_wins_and_neither_is_spoiled_by_who_still_has_the_former(world: World) -> None:
@@ -431,7 +431,7 @@ async def test_the_end_of_a_process_waits_for_the_call_of_an_integration_that_wa
 async def test_a_turn_that_is_being_taken_at_the_end_of_a_process_is_given_back(world: World) -> None:
     """At once: nobody else waits until it has run out, and nothing is presented."""
     node, other = world.node("a"), world.node("b")
-    node.ledger.waits_at = "take"
+    node.ledger.waits_at = "acquire"
     waiting = asyncio.create_task(node.token())
     await settle()
     closing = asyncio.create_task(node.end())
@@ -439,7 +439,7 @@ async def test_a_turn_that_is_being_taken_at_the_end_of_a_process_is_given_back(
     assert waiting.cancelled()
     node.ledger.gate.set()
     await closing
-    assert world.shared.events == ["a take", "a release"]
+    assert world.shared.events == ["a acquire", "a release"]
     assert await other.token() == "t1"
 
 
@@ -453,7 +453,7 @@ async def test_what_is_intended_as_a_process_ends_is_not_presented(world: World)
     node.ledger.gate.set()
     await closing
     assert waiting.cancelled()
-    assert world.shared.events == ["a take", "a intend", "a release"]
+    assert world.shared.events == ["a acquire", "a intend", "a release"]
     assert world.presented == []
     assert await world.node().token() == "t1"
 
@@ -461,7 +461,7 @@ async def test_what_is_intended_as_a_process_ends_is_not_presented(world: World)
 async def test_once_a_process_ends_no_turn_begins(world: World) -> None:
     """Whoever asks: a request that is still let in, or the source of an integration that had none so far."""
     node = world.node()
-    node.turns.end()
+    node.leases.end()
     assert await node.problem() == "no token is asked for: this process is ending"
     node.change(Rotating(world.endpoint, "new"))
     assert await node.problem() == "no token is asked for: this process is ending"
@@ -481,7 +481,7 @@ async def test_once_a_process_ends_no_further_call_is_made(world: World) -> None
     await advance(5, step=0.5)
     assert (waiting.cancelled(), closing.done()) == (True, True)
     assert world.presented == ["r0"]
-    assert world.shared.events[-1] == "a leave"
+    assert world.shared.events[-1] == "a finish"
     world.endpoint.brings_none = False
     assert await world.node().token() == "t2"
     assert world.presented == ["r0", "r1"]
@@ -546,7 +546,7 @@ async def test_a_turn_that_is_lost_each_time_is_not_tried_for_ever(world: World)
     waiting = asyncio.create_task(node.problem())
     await advance(WAIT + 2, step=0.05)
     assert await waiting == "another process is obtaining the token, and has not ended yet"
-    assert world.shared.events.count("a take") < 2 * WAIT
+    assert world.shared.events.count("a acquire") < 2 * WAIT
     assert world.presented == []
 
 
@@ -555,13 +555,13 @@ def test_a_chain_is_spelled_the_same_for_good() -> None:
     client = ("oauth2", "refresh_token", "https://auth.example.com/token", "id", "r0", None, None, None)
     origin = TokenOrigin(Lineage(client, (), ()), ("file", "digest"), "fingerprint")
     spelled = '["oauth2","refresh_token","https://auth.example.com/token","id","r0",null,null,null]'
-    assert chain_of(CRM, origin) == ("file:crm", spelled, ("",))
+    assert build_chain(CRM, origin) == ("file:crm", spelled, ("",))
     stored = replace(CRM, row="r1", destinations=("a", "b"))
-    assert chain_of(stored, origin) == ("r1", spelled, ("a", "b"))
-    assert "r0" not in repr(chain_of(CRM, origin))
+    assert build_chain(stored, origin) == ("r1", spelled, ("a", "b"))
+    assert "r0" not in repr(build_chain(CRM, origin))
 
 
 def test_a_lineage_of_what_has_no_spelling_is_a_defect() -> None:
     origin = TokenOrigin(Lineage((b"bytes",), (), ()), ("", ""), "")
-    with pytest.raises(TypeError, match="and not of bytes"):
-        chain_of(CRM, origin)
+    with pytest.raises(TypeError, match="but not bytes"):
+        build_chain(CRM, origin)

@@ -18,19 +18,19 @@ class Running:
     """Turns, and work that goes on until it is told how to end."""
 
     def __init__(self) -> None:
-        self.turns = TokenLeases(NoLedger("ask another"))
+        self.leases = TokenLeases(NoLedger("ask another"))
         self.defects: list[BaseException] = []
         self.outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def begin(self) -> asyncio.Task[str]:
         """Begin the work; whoever waits for it."""
-        return asyncio.create_task(self.turns.run(self._work))
+        return asyncio.create_task(self.leases.run(self._work))
 
     async def _work(self) -> str:
         return await self.outcome
 
     async def close(self) -> None:
-        await self.turns.close(self.defects.append)
+        await self.leases.close(self.defects.append)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_a_turn_goes_on_where_nobody_waits_for_it_and_the_end_does(running
 
 
 async def test_after_the_end_none_begins(running: Running) -> None:
-    running.turns.end()
+    running.leases.end()
     with pytest.raises(Unavailable, match="this process is ending"):
         await running.begin()
     await running.close()

@@ -14,7 +14,7 @@ from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import ProblemError
 from sidekey.snapshot.secret_loader import SecretLoader
-from sidekey.tokens.source import schedule
+from sidekey.tokens.source import plan_schedule
 from support.manual_clock import settle
 from support.tokens import LimitedKind, Rig, token_of
 
@@ -39,22 +39,22 @@ def test_the_margin_is_a_tenth_but_at_least_30_s_and_at_most_half_the_life(
     life: float, refresh: float, end: float
 ) -> None:
     """expiry - min(max(30 s, 10 % of the life), half the life); handed out until a second before expiry, or 5 %."""
-    assert schedule(1000.0, life, 0.0) == pytest.approx((1000 + refresh, 1000 + end, 1000 + life))
+    assert plan_schedule(1000.0, life, 0.0) == pytest.approx((1000 + refresh, 1000 + end, 1000 + life))
 
 
 @given(LIVES, JITTERS)
 def test_the_moments_of_a_life_are_in_order(life: float, jitter: float) -> None:
     """A token is used for some time, refreshed while it can be handed out, and never handed out expired."""
-    plan = schedule(0.0, life, jitter)
-    assert 0 < plan.refresh_at < plan.ends_at < plan.expires_at == life
+    plan = plan_schedule(0.0, life, jitter)
+    assert 0 < plan.refresh_at < plan.usable_until < plan.expires_at == life
 
 
 @given(LIVES, JITTERS)
 def test_jitter_only_makes_a_refresh_earlier_by_a_tenth_of_the_margin(life: float, jitter: float) -> None:
     """It moves neither the end nor the refresh beyond that."""
-    plain, moved = schedule(0.0, life, 0.0), schedule(0.0, life, jitter)
+    plain, moved = plan_schedule(0.0, life, 0.0), plan_schedule(0.0, life, jitter)
     margin = life - plain.refresh_at
-    assert moved.ends_at == plain.ends_at
+    assert moved.usable_until == plain.usable_until
     assert plain.refresh_at - margin / 10 <= moved.refresh_at + 1e-6 * life
     assert moved.refresh_at <= plain.refresh_at
 
@@ -62,9 +62,9 @@ def test_jitter_only_makes_a_refresh_earlier_by_a_tenth_of_the_margin(life: floa
 @given(LIVES, JITTERS, st.floats(0.0, 1.0))
 def test_what_costs_no_call_is_renewed_when_it_says(life: float, jitter: float, part: float) -> None:
     """No process waits for another; its end is as that of every token."""
-    plan = schedule(100.0, life, jitter, life * part)
+    plan = plan_schedule(100.0, life, jitter, life * part)
     assert plan.refresh_at == 100.0 + life * part
-    assert plan[1:] == schedule(100.0, life, jitter)[1:]
+    assert plan[1:] == plan_schedule(100.0, life, jitter)[1:]
 
 
 DOWN = {"outcome": "unreachable", "reason": "token endpoint: it refused the connection"}

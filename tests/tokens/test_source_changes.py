@@ -118,7 +118,7 @@ async def test_slow_endpoint_delays_requests_only_shortly_after_a_change_of_the_
 async def test_test_obtains_a_token_unless_the_held_one_is_recent(rig: Rig) -> None:
     """The secret may have been revoked. The old token serves requests nevertheless."""
     await rig.source.prove()
-    old = rig.source.held
+    old = rig.source.current
     await rig.source.prove()
     assert len(rig.endpoint.calls) == 1
     await rig.loop.advance(61)
@@ -126,7 +126,7 @@ async def test_test_obtains_a_token_unless_the_held_one_is_recent(rig: Rig) -> N
     for _ in range(2):
         assert (await failure(rig.source.prove())).detail == "token endpoint returned 401 invalid_client"
     assert len(rig.endpoint.calls) == 2
-    assert rig.source.held is old
+    assert rig.source.current is old
     rig.endpoint.refuses = None
     await rig.loop.advance(2)
     await rig.source.prove()
@@ -159,7 +159,7 @@ async def test_another_client_begins_with_nothing(rig: Rig, change: dict[str, An
         rig.loaded(rig.kind), trust=Trust("file", "/ca.pem", "one", "PEM"), certificate=Certificate("one")
     )
     old = await rig.source.obtain()
-    former = rig.source
+    previous = rig.source
     kind = of(rig, client=change["client"]) if "client" in change else Kind(rig.endpoint)
     source = rig.change(
         kind,
@@ -168,9 +168,9 @@ async def test_another_client_begins_with_nothing(rig: Rig, change: dict[str, An
     )
     assert token_of(await source.obtain()) == "t2"
     assert kind.attempts[0].memory is None
-    assert former.grant is old
-    assert former.report_rejection(old, 401, b"")
-    assert token_of(await former.refreshed_after(old)) == "t3"
+    assert previous.grant is old
+    assert previous.report_rejection(old, 401, b"")
+    assert token_of(await previous.refreshed_after(old)) == "t3"
 
 
 async def test_the_same_ca_and_certificate_in_other_files_are_the_same(rig: Rig) -> None:
@@ -186,15 +186,15 @@ async def test_the_same_ca_and_certificate_in_other_files_are_the_same(rig: Rig)
 async def test_what_the_token_is_for_may_differ_and_the_refresh_token_stays(rig: Rig) -> None:
     """Another scope needs another token; the refresh token of the config may have been spent."""
     old = await rig.source.obtain()
-    former, source = rig.source, rig.change(of(rig, token=("another scope",)))
+    previous, source = rig.source, rig.change(of(rig, token=("another scope",)))
     assert token_of(await source.obtain()) == "t2"
     assert rig.kind.attempts[0].memory == "memory of t1"
     # Requests in flight keep what they had, and nothing is called for them.
-    assert await former.obtain() is former.grant is old
-    assert not former.report_rejection(old, 401, b"")
-    assert await former.refreshed_after(old) is None
+    assert await previous.obtain() is previous.grant is old
+    assert not previous.report_rejection(old, 401, b"")
+    assert await previous.refreshed_after(old) is None
     await rig.loop.advance(999)
-    problem = await failure(former.obtain())
+    problem = await failure(previous.obtain())
     assert (problem.code, problem.detail) == ("credential_unavailable", RELOADED)
     assert len(rig.endpoint.calls) == 2
 
@@ -203,7 +203,7 @@ async def test_a_base_url_that_the_new_policy_denies_is_not_used(rig: Rig) -> No
     """The refresh token stays; what comes of it is judged by the new policy as well."""
     rig.endpoint.base_url = "https://api.example.com/rest"
     old = await rig.source.obtain()
-    former, source = rig.source, rig.change(domain="https://*.example.org")
+    previous, source = rig.source, rig.change(domain="https://*.example.org")
     problem = await failure(source.obtain())
     assert problem.detail.startswith("the base URL that the token endpoint returned is not allowed")
     assert rig.kind.attempts[0].memory == "memory of t1"
@@ -212,18 +212,18 @@ async def test_a_base_url_that_the_new_policy_denies_is_not_used(rig: Rig) -> No
     newer = await source.obtain()
     assert newer.base_url == "https://api.example.org/rest"
     # And the other way round.
-    assert former.grant is old
-    assert former.report_rejection(old, 401, b"")
-    assert await former.refreshed_after(old) is None
+    assert previous.grant is old
+    assert previous.report_rejection(old, 401, b"")
+    assert await previous.refreshed_after(old) is None
     await rig.loop.advance(998)
-    assert (await failure(former.obtain())).detail == RELOADED
+    assert (await failure(previous.obtain())).detail == RELOADED
 
 
 async def test_an_attempt_under_way_is_waited_for_and_what_it_brings_is_taken_over(rig: Rig) -> None:
     """Another secret then obtains the next token; the refresh token is never presented twice."""
     rig.endpoint.open.clear()
-    former = rig.source
-    waiting = [asyncio.create_task(former.obtain()) for _ in range(3)]
+    previous = rig.source
+    waiting = [asyncio.create_task(previous.obtain()) for _ in range(3)]
     await settle()
     source = rig.change(of(rig, proof=("another",)))
     waiting += [asyncio.create_task(source.obtain()) for _ in range(3)]
@@ -267,17 +267,17 @@ async def test_many_changes_during_one_attempt_make_one_call(rig: Rig) -> None:
 
 async def test_a_request_in_flight_keeps_no_source_of_the_changes_since(rig: Rig) -> None:
     """However many there were: it depends on the newest source alone, and asks nobody between."""
-    old, former = await rig.source.obtain(), rig.source
+    old, previous = await rig.source.obtain(), rig.source
     between: list[ref[TokenSource]] = []
     for _ in range(1000):
         await rig.change().obtain()
         between.append(ref(rig.source))
         rig.sources.clear()
     assert [each() for each in between if each() is not None] == [rig.source]
-    assert former.report_rejection(old, 401, b"")
-    assert token_of(await former.refreshed_after(old)) == "t2"
+    assert previous.report_rejection(old, 401, b"")
+    assert token_of(await previous.refreshed_after(old)) == "t2"
     await rig.loop.advance(1000)
-    assert token_of(await former.obtain()) == "t3"
+    assert token_of(await previous.obtain()) == "t3"
 
 
 async def test_a_request_of_a_former_config_gets_no_token_of_another_client(rig: Rig) -> None:
@@ -298,19 +298,19 @@ async def test_a_request_of_a_former_config_gets_no_token_of_another_client(rig:
 async def test_a_refusal_that_reaches_a_former_source_is_its_heirs_business(rig: Rig) -> None:
     """The request in flight is sent once more with the new one's token; both of them count in one interval."""
     old = await rig.source.obtain()
-    former, source = rig.source, rig.change()
+    previous, source = rig.source, rig.change()
     assert await source.obtain() is old
-    assert former.report_rejection(old, 401, b"")
-    newer = await former.refreshed_after(old)
-    assert (token_of(newer), former.grant, source.grant) == ("t2", newer, newer)
+    assert previous.report_rejection(old, 401, b"")
+    newer = await previous.refreshed_after(old)
+    assert (token_of(newer), previous.grant, source.grant) == ("t2", newer, newer)
     assert not source.report_rejection(newer, 401, b"")
-    assert former.report_rejection(old, 401, b"")
+    assert previous.report_rejection(old, 401, b"")
     assert len(rig.endpoint.calls) == 2
     # What was borrowed ends there as well.
     await rig.loop.advance(999)
-    assert former.grant is None
-    assert token_of(await former.obtain()) == token_of(await source.obtain())
-    assert former.grant is source.grant
+    assert previous.grant is None
+    assert token_of(await previous.obtain()) == token_of(await source.obtain())
+    assert previous.grant is source.grant
 
 
 async def test_the_time_of_forced_refreshes_is_taken_over(rig: Rig) -> None:
@@ -388,14 +388,14 @@ async def test_a_former_source_that_can_be_read_only_now_makes_no_call_beside_it
             raise SecretUnreadable(((("auth", "client_secret"), "does not exist"),))
         return Kind(rig.endpoint)
 
-    former = rig.source = rig.make(SecretLoader(read))
-    await failure(former.obtain())
+    previous = rig.source = rig.make(SecretLoader(read))
+    await failure(previous.obtain())
     rig.endpoint.open.clear()
     waiting = [asyncio.create_task(rig.change().obtain())]
     await settle()
     readable = True
     await rig.loop.advance(1)
-    waiting.append(asyncio.create_task(former.obtain()))
+    waiting.append(asyncio.create_task(previous.obtain()))
     await settle()
     rig.endpoint.open.set()
     assert token_of(await waiting[0]) == "t1"
@@ -474,15 +474,15 @@ async def test_a_token_outlives_a_change_of_what_is_added_to_it(rig: Rig) -> Non
 async def test_a_refusal_of_a_token_counts_with_whatever_was_added_to_it(rig: Rig) -> None:
     """A request in flight was sent with what the former config adds: its token is the one that is held."""
     old = await adding(rig, ONE).obtain()
-    former, source = rig.source, adding(rig, TWO)
+    previous, source = rig.source, adding(rig, TWO)
     assert (await source.obtain()).headers[0] == ("X-Tenant", "two")
-    assert former.report_rejection(old, 401, b"")
-    newer = await former.refreshed_after(old)
+    assert previous.report_rejection(old, 401, b"")
+    newer = await previous.refreshed_after(old)
     assert newer is not None
     assert (token_of(newer), newer.headers[0]) == ("t2", ("X-Tenant", "one"))
     assert len(rig.endpoint.calls) == 2
     assert (await source.obtain()).headers == (("X-Tenant", "two"), ("Authorization", "Bearer t2"))
-    assert await former.obtain() is await former.obtain() is newer
+    assert await previous.obtain() is await previous.obtain() is newer
 
 
 async def test_a_response_that_spends_a_token_drops_it_with_whatever_was_added_to_it(rig: Rig) -> None:
@@ -491,8 +491,8 @@ async def test_a_response_that_spends_a_token_drops_it_with_whatever_was_added_t
     source = adding(rig, TWO)
     await source.obtain()
     assert not source.report_rejection(old, 500, b"")
-    assert source.held is None
+    assert source.current is None
     await rig.loop.advance(1000)
     assert token_of(await source.obtain()) == "t2"
     assert not source.report_rejection(old, 500, b"")
-    assert source.held is not None
+    assert source.current is not None

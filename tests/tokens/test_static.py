@@ -59,7 +59,7 @@ def test_a_kind_that_calls_is_not_static() -> None:
     """A defect of ours, not of a config."""
     calling = SecretLoader(lambda: credential_of(CALLING))
     calling.load()
-    with pytest.raises(TypeError, match="do not end"):
+    with pytest.raises(TypeError, match="do not expire"):
         StaticSource(calling)
 
 

@@ -24,7 +24,7 @@ from sidekey.tokens.ledger import (
 )
 from sidekey.tokens.service import TOKEN_TIMEOUT
 from sidekey.tokens.shared import WAIT
-from sidekey.tokens.store_ledger import BEFORE, LINGER, PRESENT, RETRY, StoreLedger
+from sidekey.tokens.store_ledger import CALL_SECONDS, INTENT_SECONDS, LINGER, RETRY_SECONDS, StoreLedger
 from support.manual_clock import StillLoop, advance
 from support.stores import SqlitePlace
 
@@ -48,37 +48,37 @@ async def store(place: SqlitePlace) -> AsyncIterator[Store]:
         yield opened
 
 
-async def turn(ledger: StoreLedger, *, rotates: bool = True) -> TokenLease:
+async def acquire(ledger: StoreLedger, *, rotates: bool = True) -> TokenLease:
     """The turn, which must be nobody's."""
-    taken = await ledger.take(CHAIN, rotates=rotates)
-    assert isinstance(taken, TokenLease)
-    return taken
+    result = await ledger.acquire(CHAIN, rotates=rotates)
+    assert isinstance(result, TokenLease)
+    return result
 
 
-async def no_turn(ledger: StoreLedger) -> LeaseUnavailable:
+async def refused(ledger: StoreLedger) -> LeaseUnavailable:
     """What there is where it is somebody's, or nobody's any more."""
-    taken = await ledger.take(CHAIN, rotates=True)
-    assert isinstance(taken, LeaseUnavailable)
-    return taken
+    result = await ledger.acquire(CHAIN, rotates=True)
+    assert isinstance(result, LeaseUnavailable)
+    return result
 
 
 def test_a_turn_ends_after_the_call_and_before_others_stop_waiting() -> None:
     """Else a call's own turn would run out, or nobody would learn what became of the token."""
-    assert TOKEN_TIMEOUT < PRESENT < WAIT
-    assert BEFORE < WAIT
+    assert TOKEN_TIMEOUT < CALL_SECONDS < WAIT
+    assert INTENT_SECONDS < WAIT
 
 
 async def test_what_is_left_is_read_by_the_next(place: SqlitePlace, store: Store) -> None:
     """All of a grant, and nothing of it in clear."""
-    first = await turn(StoreLedger(store))
-    assert first.left == TurnState()
+    first = await acquire(StoreLedger(store))
+    assert first.state == TurnState()
     await first.intend()
-    await first.leave(TurnState("canary-memory", TOKEN))
+    await first.finish(TurnState("canary-memory", TOKEN))
     async with place.open() as other:
-        second = await turn(StoreLedger(other))
-        assert second.left == TurnState("canary-memory", TOKEN)
-        none = await no_turn(StoreLedger(store))
-        assert (none.spent, none.left) == (False, second.left)
+        second = await acquire(StoreLedger(other))
+        assert second.state == TurnState("canary-memory", TOKEN)
+        none = await refused(StoreLedger(store))
+        assert (none.spent, none.state) == (False, second.state)
         assert abs(none.now - time.time()) < 60
     written = str(await place.backup())
     assert "canary" not in written
@@ -87,37 +87,37 @@ async def test_what_is_left_is_read_by_the_next(place: SqlitePlace, store: Store
 
 async def test_a_turn_that_is_given_up_leaves_nobody_a_turn(store: Store) -> None:
     ledger = StoreLedger(store)
-    first = await turn(ledger)
+    first = await acquire(ledger)
     await first.intend()
-    await first.leave(TurnState("m", TOKEN))
-    second = await turn(ledger)
+    await first.finish(TurnState("m", TOKEN))
+    second = await acquire(ledger)
     await second.intend()
-    await second.give_up()
-    assert (await no_turn(ledger))[:2] == (True, TurnState("m", TOKEN))
+    await second.abandon()
+    assert (await refused(ledger))[:2] == (True, TurnState("m", TOKEN))
 
 
 async def test_a_turn_that_is_released_leaves_what_was_there(store: Store) -> None:
     ledger = StoreLedger(store)
-    await (await turn(ledger)).leave(TurnState("m", TOKEN))
-    second = await turn(ledger)
+    await (await acquire(ledger)).finish(TurnState("m", TOKEN))
+    second = await acquire(ledger)
     await second.intend()
     await second.release()
-    assert (await turn(ledger)).left == TurnState("m", TOKEN)
+    assert (await acquire(ledger)).state == TurnState("m", TOKEN)
 
 
 async def test_a_turn_that_another_has_is_lost(store: Store) -> None:
     ledger = StoreLedger(store)
-    late = await turn(ledger)
+    late = await acquire(ledger)
     # What a time that is over does, without waiting for it.
     await late.release()
-    other = await turn(ledger)
-    for step in (late.intend(), late.leave(TurnState("late"))):
+    other = await acquire(ledger)
+    for step in (late.intend(), late.finish(TurnState("late"))):
         with pytest.raises(TokenLeaseLost):
             await step
     await late.release()
-    await late.give_up()
-    await other.leave(TurnState("m"))
-    assert (await turn(ledger)).left == TurnState("m")
+    await late.abandon()
+    await other.finish(TurnState("m"))
+    assert (await acquire(ledger)).state == TurnState("m")
 
 
 async def test_what_another_version_has_left_is_read_as_far_as_it_can_be(store: Store) -> None:
@@ -125,7 +125,7 @@ async def test_what_another_version_has_left_is_read_as_far_as_it_can_be(store: 
     lease = await store.lease(*CHAIN, 60)
     assert isinstance(lease, Lease)
     await store.finish(lease, '{"memory": "m", "token": {"number": "n1", "more": 1}}', spent=True)
-    assert (await turn(StoreLedger(store))).left == TurnState("m")
+    assert (await acquire(StoreLedger(store))).state == TurnState("m")
 
 
 async def test_an_older_copy_of_the_database_is_noticed_by_who_has_used_the_newer(
@@ -133,13 +133,13 @@ async def test_an_older_copy_of_the_database_is_noticed_by_who_has_used_the_newe
 ) -> None:
     """A fencing number that does not grow: what was left there is spent."""
     ledger = StoreLedger(store)
-    await (await turn(ledger)).leave(TurnState("m1"))
+    await (await acquire(ledger)).finish(TurnState("m1"))
     copy = await place.backup()
-    await (await turn(ledger)).leave(TurnState("m2"))
+    await (await acquire(ledger)).finish(TurnState("m2"))
     await place.restore(copy)
-    assert (await no_turn(ledger))[:2] == (True, TurnState("m1"))
+    assert (await refused(ledger))[:2] == (True, TurnState("m1"))
     # It is so for all, once it was noticed by one.
-    assert (await no_turn(StoreLedger(store))).spent
+    assert (await refused(StoreLedger(store))).spent
 
 
 async def test_an_older_copy_of_the_database_spends_nothing_that_does_not_rotate(
@@ -147,11 +147,11 @@ async def test_an_older_copy_of_the_database_spends_nothing_that_does_not_rotate
 ) -> None:
     """With one live token the turn is taken, and its call ends whatever is left there."""
     ledger = StoreLedger(store)
-    await (await turn(ledger, rotates=False)).leave(TurnState(token=TOKEN))
+    await (await acquire(ledger, rotates=False)).finish(TurnState(token=TOKEN))
     copy = await place.backup()
-    await (await turn(ledger, rotates=False)).leave(TurnState())
+    await (await acquire(ledger, rotates=False)).finish(TurnState())
     await place.restore(copy)
-    assert (await turn(ledger, rotates=False)).left == TurnState(token=TOKEN)
+    assert (await acquire(ledger, rotates=False)).state == TurnState(token=TOKEN)
 
 
 async def test_a_store_that_is_known_to_be_away_is_not_asked(place: SqlitePlace, store: Store) -> None:
@@ -161,11 +161,11 @@ async def test_a_store_that_is_known_to_be_away_is_not_asked(place: SqlitePlace,
     with pytest.raises(StoreUnavailable):
         await store.read()
     with pytest.raises(Unavailable):
-        await turn(ledger)
+        await acquire(ledger)
     await place.sql("ALTER TABLE away RENAME TO sidekey_rows")
     assert await place.sql("SELECT * FROM sidekey_leases") == []
     await store.read()
-    assert isinstance(await turn(ledger), TokenLease)
+    assert isinstance(await acquire(ledger), TokenLease)
 
 
 async def test_what_cannot_be_kept_is_kept_later_and_until_then_nobody_has_a_turn(
@@ -173,30 +173,30 @@ async def test_what_cannot_be_kept_is_kept_later_and_until_then_nobody_has_a_tur
 ) -> None:
     """The table is away, as a database that cannot be reached is."""
     ledger = StoreLedger(store)
-    first = await turn(ledger)
+    first = await acquire(ledger)
     await first.intend()
     await place.sql("ALTER TABLE sidekey_leases RENAME TO away")
     with pytest.raises(Unavailable):
-        await first.leave(TurnState("m", TOKEN))
+        await first.finish(TurnState("m", TOKEN))
     with pytest.raises(Unavailable, match="what the last call has brought is not stored yet"):
-        await turn(ledger)
-    await advance(RETRY)
+        await acquire(ledger)
+    await advance(RETRY_SECONDS)
     await store.read()
     await place.sql("ALTER TABLE away RENAME TO sidekey_leases")
     closing = asyncio.create_task(ledger.close())
-    await advance(RETRY)
+    await advance(RETRY_SECONDS)
     await closing
-    assert (await turn(ledger)).left == TurnState("m", TOKEN)
+    assert (await acquire(ledger)).state == TurnState("m", TOKEN)
 
 
 async def test_a_store_that_cannot_be_reached_gives_no_turn(place: SqlitePlace, store: Store) -> None:
     ledger = StoreLedger(store)
-    first = await turn(ledger)
+    first = await acquire(ledger)
     await place.sql("ALTER TABLE sidekey_leases RENAME TO away")
-    for step in (turn(ledger), first.intend()):
+    for step in (acquire(ledger), first.intend()):
         with pytest.raises(Unavailable):
             await step
-    await first.give_up()
+    await first.abandon()
     await first.release()
     loop = asyncio.get_running_loop()
     assert isinstance(loop, StillLoop)

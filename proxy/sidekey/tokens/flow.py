@@ -1,4 +1,4 @@
-"""Runs the auth flow of a credential whose grants end: makes its calls, counts the outcome of each."""
+"""Run the auth flow of a credential whose grants expire: make its calls, limit their rate, count their outcomes."""
 
 from __future__ import annotations
 
@@ -13,112 +13,113 @@ from typing import NamedTuple
 from sidekey.credentials.base import Attempt, Call, CallError, CallingCredential, Issued, Outcome, Reply
 
 WINDOW = 60.0
+"""Seconds in which `CallLimit` counts calls."""
 
 
 class CallLimit:
-    """Remembers when the last `most` calls were made; None: any number may be."""
+    """Rate limit of `maximum` calls a minute, or None for no limit."""
 
-    __slots__ = ("_made", "most")
+    __slots__ = ("_times", "maximum")
 
-    def __init__(self, most: int | None) -> None:
-        self.most = most
-        self._made: deque[float] = deque(maxlen=most or 0)
+    def __init__(self, maximum: int | None) -> None:
+        self.maximum = maximum
+        self._times: deque[float] = deque(maxlen=maximum or 0)
 
-    def at_most(self, most: int | None) -> CallLimit:
-        """The limit for another number of calls, which remembers those that were made."""
-        if most == self.most:
+    def with_maximum(self, maximum: int | None) -> CallLimit:
+        """Return a limit with another maximum that remembers the calls made so far."""
+        if maximum == self.maximum:
             return self
-        found = CallLimit(most)
-        found._made.extend(self._made)
-        return found
+        limit = CallLimit(maximum)
+        limit._times.extend(self._times)
+        return limit
 
     def wait(self, now: float) -> float:
-        """Seconds until a call may be made, 0 where it may be made now."""
-        if self.most is None or len(self._made) < self.most:
+        """Return the seconds until a call may be made, or 0."""
+        if self.maximum is None or len(self._times) < self.maximum:
             return 0.0
-        return max(0.0, self._made[0] + WINDOW - now) if self._made else WINDOW
+        return max(0.0, self._times[0] + WINDOW - now) if self._times else WINDOW
 
-    def note(self, now: float) -> None:
-        """Remember a call that is made now."""
-        self._made.append(now)
+    def record(self, now: float) -> None:
+        """Record a call that is made now."""
+        self._times.append(now)
 
 
 Fetch = Callable[[Call], Awaitable[Reply]]
-"""Makes a call. Raises CallFault where it brings no response."""
+"""Makes a call. Raises CallError if there is no response."""
 
 AuthFlow = Generator[Call, Reply, Issued]
-"""Yields the calls it needs, is sent their responses, returns what was issued (as httpx's auth flows)."""
+"""Yields calls, receives their responses and returns the issued token, like the auth flows of httpx."""
 
 
 class FlowResult(NamedTuple):
-    """What was issued, and when the last call for it was sent: its life counts from there."""
+    """The issued token, and when the last call for it was sent. The lifetime counts from then."""
 
     issued: Issued
-    called: float
+    called_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class FlowRunner:
-    """What running a flow takes.
+    """Makes the calls of a flow, within `limit`, and passes each outcome to `count`.
 
-    `learn` checks a base URL that came with a grant (ValueError: the rest of a sentence that begins with "it").
+    `check_base_url` checks the base URL of a grant (ValueError: the rest of a sentence that begins with "it").
     """
 
     fetch: Fetch
     limit: CallLimit
     clock: Callable[[], float]
     count: Callable[[Outcome], None]
-    learn: Callable[[str], object]
+    check_base_url: Callable[[str], object]
 
     async def run(self, flow: AuthFlow) -> FlowResult:
-        """Make the calls that `flow` asks for, one after the other. Raises CallFault.
+        """Make the calls that `flow` yields, one after the other. Raises CallError.
 
-        Each call made is counted once. One that fails is raised where `flow` yielded it, which may go on with another.
-        A call over the limit ends the attempt, and is neither made nor counted.
+        Count each call once. Throw a failed call into `flow`, which may yield another call instead. A call over the
+        limit ends the attempt and is not counted.
         """
-        called, step = self.clock(), "token endpoint"
+        called_at, step = self.clock(), "token endpoint"
         uncounted = False
         advance: Callable[[], Call] = partial(next, flow)
         try:
             with closing(flow):
-                while isinstance(wanted := _advance(advance), Call):
+                while isinstance(item := _advance(advance), Call):
                     if uncounted:
-                        self.count(wanted.previous)
+                        self.count(item.previous)
                         uncounted = False
-                    called, step = self.clock(), wanted.step
-                    self._admit(step, called)
+                    called_at, step = self.clock(), item.step
+                    self._admit(step, called_at)
                     try:
-                        reply = await self.fetch(wanted)
+                        reply = await self.fetch(item)
                     except CallError as error:
                         self.count(error.outcome)
                         advance = partial(flow.throw, error)
                     else:
                         uncounted = True
                         advance = partial(flow.send, reply)
-            self._check(step, called, wanted)
+            self._check(step, called_at, item)
         except CallError as error:
             if uncounted:
                 self.count(error.outcome)
             raise
         if uncounted:
             self.count("ok")
-        return FlowResult(wanted, called)
+        return FlowResult(item, called_at)
 
     def _admit(self, step: str, now: float) -> None:
         wait = self.limit.wait(now)
         if wait:
-            reason = f"{step} skipped: limit of {self.limit.most} calls a minute reached"
+            reason = f"{step} skipped: limit of {self.limit.maximum} calls a minute reached"
             raise CallError("rate_limited", reason, retry_after=wait, unspent=True)
-        self.limit.note(now)
+        self.limit.record(now)
 
-    def _check(self, step: str, called: float, issued: Issued) -> None:
-        if self.clock() >= called + issued.life:
+    def _check(self, step: str, called_at: float, issued: Issued) -> None:
+        if self.clock() >= called_at + issued.life:
             reason = f"{step} returned a token that had expired on arrival"
             raise CallError("invalid", reason, memory=issued.memory, expired=True, unspent=True)
         if issued.grant.base_url is None:
             return
         try:
-            self.learn(issued.grant.base_url)
+            self.check_base_url(issued.grant.base_url)
         except ValueError as error:
             reason = f"the base URL that the {step} returned is not allowed: {error}"
             raise CallError("invalid", reason, memory=issued.memory, unspent=True) from None
@@ -133,9 +134,10 @@ def _advance(advance: Callable[[], Call]) -> Call | Issued:
 
 
 class Calls:
-    """One attempt. `memory` is what the next call may use (`Attempt.memory`), also after `run` has raised.
+    """The calls of one attempt to obtain a token, with retries if the endpoint returns an expired one.
 
-    `pauses` are the seconds before each further call, where one brought a token that has ended.
+    `memory` is the input of the next attempt (`Attempt.memory`) and is up to date even if `run` raises. `pauses` are
+    the seconds before each retry.
     """
 
     def __init__(
@@ -156,7 +158,7 @@ class Calls:
         self._pauses = pauses
 
     async def run(self, fetch: Fetch) -> FlowResult:
-        """Make the calls. Raises CallFault, and what `fetch` raises."""
+        """Make the calls. Raises CallError, and what `fetch` raises."""
         runner = self._make_runner(fetch)
         for pause in self._pauses:
             try:
@@ -170,10 +172,10 @@ class Calls:
     async def _once(self, runner: FlowRunner) -> FlowResult:
         attempt = Attempt(self._wall(), self.memory, self._rejected)
         try:
-            obtained = await runner.run(self._credential.obtain(attempt))
+            result = await runner.run(self._credential.obtain(attempt))
         except CallError as error:
             if error.memory is not None:
                 self.memory = error.memory
             raise
-        self.memory = obtained.issued.memory
-        return obtained
+        self.memory = result.issued.memory
+        return result

@@ -1,14 +1,13 @@
-"""What processes that use the same token know together, and whose turn it is to call for the next one.
+"""The ledger of shared tokens: the state that processes share, and the lease to request the next token.
 
-A token source needs no more than this of whatever keeps it. What is kept outlives the processes.
+`StoreLedger` keeps it in the store, so that it outlives the processes.
 
 ```text
-             take                intend                    leave
-   nobody's ──────► a Turn ─────────────► a call may spend ───────► the next may be taken, with what was left
-                      │ release           │      │ release: it was not spent
-                      ▼                   │      ▼
-                   nobody's               │   nobody's
-                                          └─► give_up, or the process ends: spent, nobody has a turn any more
+           acquire               intend                           finish
+   free ─────────────► leased ────────────► a call may use up ─────────────► free, with the new state
+     ▲                   │                  the refresh token
+     ├──── release ──────┘                       │     │
+     └──── release: it was not used ─────────────┘     └─► abandon, or the process ends: spent for good
 ```
 """
 
@@ -24,22 +23,22 @@ from sidekey.snapshot.snapshot import Integration
 
 
 class Unavailable(Exception):
-    """What is kept cannot be read or written now. What may be spent must not be presented.
+    """The ledger cannot be read or written now, so no refresh token may be presented.
 
-    The text says why: it continues "no token is asked for: ".
+    The text is the reason, and continues "no token is asked for: ".
     """
 
 
 class TokenLeaseLost(Exception):
-    """The turn took too long, and another process has it now."""
+    """The lease ran out, and another process holds it now."""
 
 
 class Chain(NamedTuple):
-    """The tokens that come of one another: of the integration that `name` stands for, beginning at a `lineage`.
+    """A chain of rotated tokens of one integration, from one configured refresh token.
 
-    The lineage is text that may hold secrets; what begins with another refresh token is another chain. `to` is where
-    the tokens may go, beside the endpoint: what is left is for the first of these, and what was left for none of them
-    is not handed out; where it took the place of the first refresh token, that one is spent.
+    `lineage` is text that may hold secrets; another configured refresh token begins another chain. `to` are the
+    destinations of the integration: a token is stored for the first one, and read only if it is stored for one of them.
+    A refresh token stored for a destination that is not in `to` makes the configured one spent.
     """
 
     name: str
@@ -52,19 +51,19 @@ class Chain(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SharedToken(SecretHolder):
-    """A token that one process has obtained for all.
+    """A token that one process obtained for all.
 
-    `number` is one that no other token has. `asked` says what it is for, and may hold secrets. `proof` is a digest of
-    the secret that obtained it. `called` is when the call for it was sent, by the ledger's clock, and `life` how many
-    seconds it lives from then on.
+    `number` is unique. `requested` describes the request for the token, and may hold secrets. `proof` is a digest of
+    the secret that obtained it. The token lives `lifetime` seconds from `called_at`, when the call was sent, on the
+    ledger's clock.
     """
 
     number: str
-    asked: str
+    requested: str
     proof: str
     grant: Grant
-    called: float
-    life: float
+    called_at: float
+    lifetime: float
 
     def __repr__(self) -> str:
         return f"SharedToken({self.number})"
@@ -72,78 +71,81 @@ class SharedToken(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TurnState(SecretHolder):
-    """What the last turn has left: what the next call may use (`Issued.memory`), and the last token."""
+    """The state that the last lease left: the input of the next call (`Issued.memory`), and the last token."""
 
     memory: str | None = None
     token: SharedToken | None = None
 
     def __repr__(self) -> str:
-        return f"Left({self.token!r})"
+        return f"TurnState({self.token!r})"
 
 
 class TokenLease(ABC):
-    """The right to call for the next token of a chain, for a while. What it may do next raises Unavailable, TurnLost.
+    """A lease to request the next token of a chain. Its methods raise Unavailable or TokenLeaseLost.
 
-    `left` is what the turn before has left, `now` what the ledger's clock showed as the turn was taken: in seconds,
-    and one for all processes, whose own may differ.
+    `state` is the state that the previous lease left. `now` is when the lease was acquired, in seconds on the ledger's
+    clock, which all processes share.
     """
 
-    left: TurnState
+    state: TurnState
     now: float
 
     @abstractmethod
     async def intend(self) -> None:
-        """Note that a call is made now that may spend what it presents. No call may be made where this raises."""
+        """Record that the next call may use up the refresh token. Do not call if this raises."""
 
     @abstractmethod
-    async def leave(self, left: TurnState) -> None:
-        """Keep what the call has brought, and end the turn: what was left before is spent.
+    async def finish(self, state: TurnState) -> None:
+        """Store the new state and release the lease: the previous refresh token is spent.
 
-        Where it is Unavailable, it is kept as soon as that is possible, and until then nobody has a turn.
+        After Unavailable, the ledger retries in the background, and this process gets no lease until that succeeds.
         """
 
     @abstractmethod
     async def release(self) -> None:
-        """End the turn with what was left before, which was not spent. Raises nothing: it is done once it can be."""
+        """Release the lease and keep the previous refresh token, which was not used. Retry in the background."""
 
     @abstractmethod
-    async def give_up(self) -> None:
-        """End the turn, and the chain: nobody knows whether what was left is spent. Raises nothing."""
+    async def abandon(self) -> None:
+        """End the lease and the chain, because the refresh token may be spent. Raises nothing."""
 
 
 class LeaseUnavailable(NamedTuple):
-    """It is another process's turn; or nobody's any more, since what was left may be `spent`. `now` as in a turn."""
+    """Another process holds the lease, or nobody can acquire it, because the refresh token may be `spent`.
+
+    `state` and `now` are as in `TokenLease`.
+    """
 
     spent: bool
-    left: TurnState
+    state: TurnState
     now: float
 
 
 class Ledger(ABC):
-    """Where turns are taken. A process has one."""
+    """Grants leases. A process has one."""
 
     @abstractmethod
-    async def take(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
-        """Take the turn, where it is nobody's. `rotates`: its calls are going to be intended. Raises Unavailable."""
+    async def acquire(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
+        """Acquire the lease if it is free; `rotates` if its calls may use up a refresh token. Raises Unavailable."""
 
 
 class NoLedger(Ledger):
-    """The ledger of a process that must not ask for what others share. `reason` says why, and what to do."""
+    """Ledger of a process that must not request shared tokens. `reason` names the cause and the remedy."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    async def take(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
-        """Nobody has a turn here."""
+    async def acquire(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
+        """Raise Unavailable."""
         del chain, rotates
         raise Unavailable(self._reason)
 
 
 class TokenOrigin(NamedTuple):
-    """`kind` is what the kind says. The others are about its calls, which are the same for every kind.
+    """The identity of a token: a config change keeps the token if its origin stays the same.
 
-    `trust` is the source of the CAs that vouch for the endpoint, and the digest of their content; `certificate` the
-    fingerprint of the client certificate, empty where there is none (RFC 8705: a token may be bound to it).
+    `kind` is the credential's lineage. `trust` is the source of the endpoint's CAs, and the digest of their content.
+    `certificate` is the fingerprint of the client certificate, or empty (RFC 8705: a token may be bound to it).
     `destinations` are the integration's: a token is bound to the first of them.
     """
 
@@ -152,25 +154,26 @@ class TokenOrigin(NamedTuple):
     certificate: str
     destinations: tuple[str, ...] = ("",)
 
-    def is_client_of(self, other: TokenOrigin) -> bool:
-        """Whether it is the same client, of the same endpoint, for where the other's tokens may go.
+    def same_client(self, other: TokenOrigin) -> bool:
+        """Return True if both are the same client of the same endpoint, and this one keeps the other's destination.
 
-        The client alone is not enough: an editor of stored integrations names any, without a secret of it.
+        The client alone is not enough: an editor of stored integrations can name any client without its secret.
         """
-        own, others = (self.kind.client, *self[1:3]), (other.kind.client, *other[1:3])
-        return own == others and other.destinations[0] in self.destinations
+        client = (self.kind.client, self.trust, self.certificate)
+        other_client = (other.kind.client, other.trust, other.certificate)
+        return client == other_client and other.destinations[0] in self.destinations
 
-    def has_token_of(self, other: TokenOrigin) -> bool:
-        """Whether, beside that, the same token is asked for."""
-        return self.is_client_of(other) and self.kind.token == other.kind.token
+    def same_token(self, other: TokenOrigin) -> bool:
+        """Return True if the same client requests the same token."""
+        return self.same_client(other) and self.kind.token == other.kind.token
 
-    def proves_like(self, other: TokenOrigin) -> bool:
-        """Whether the client proves itself by the same secret, in the same way."""
+    def same_secret(self, other: TokenOrigin) -> bool:
+        """Return True if the client authenticates with the same secret in the same way."""
         return self.kind.proof == other.kind.proof
 
 
 def origin_of(integration: Integration) -> TokenOrigin | None:
-    """That of an integration's token; None while a secret, its CAs or its certificate cannot be read."""
+    """Return the origin of an integration's token, or None while a secret, its CAs or its certificate is unreadable."""
     credential, trust, certificate = integration.secrets.credential, integration.trust, integration.certificate
     if credential is None or isinstance(credential, FixedCredential) or not trust.usable:
         return None

@@ -26,12 +26,12 @@ MAX_RESPONSE_SIZE = 1 << 20
 
 
 class Tokens:
-    """Makes the token source of each integration, whose calls `fetcher` makes under the integration's own rules.
+    """Creates the token source of each integration, whose calls `fetcher` makes under the integration's network rules.
 
-    `identity_of` finds where an integration's client certificate is, if it has one: every call offers it, since it may
-    authenticate the client (RFC 8705 2) or be what the token is bound to (RFC 8705 3). `ledger` is where processes take
-    turns that must call one at a time; None where there is no store. `report` is passed every defect, returns the id
-    under which it is logged, and must not raise.
+    `identity_of` returns the source of an integration's client certificate. Every call offers the certificate: it may
+    authenticate the client (RFC 8705 2), or the token may be bound to it (RFC 8705 3). `ledger` serializes the calls of
+    processes that share a token; None without a store. `report` logs a defect, returns the ID of its log line and must
+    not raise.
     """
 
     def __init__(
@@ -47,46 +47,45 @@ class Tokens:
         self._identity_of = identity_of
         self._metrics = metrics
         self._report = report
-        self._turns = None if ledger is None else TokenLeases(ledger)
+        self._leases = None if ledger is None else TokenLeases(ledger)
         self._integrations: Mapping[str, Integration] = MappingProxyType({})
         self._sources: dict[str, TokenSource] = {}
-        self._former: dict[str, TokenSource] = {}
-        """Of integrations that were changed, until their new source is asked for."""
+        self._previous: dict[str, TokenSource] = {}
+        """Sources of changed integrations, until their new source is created."""
         self._retired: WeakSet[TokenSource] = WeakSet()
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Get ready to serve the integrations of another snapshot; the result does so from then on.
+        """Prepare for a new snapshot. The returned commit retires the sources of changed integrations.
 
-        It retires the sources of integrations that are not the very same objects as before. Their successors are made
-        when they are asked for, and take over what they may: there is nothing here to prepare that could fail.
+        An integration is unchanged only if it is the same object. New sources are created on first use.
         """
         return partial(self._commit, snapshot.integrations)
 
     def _commit(self, integrations: Mapping[str, Integration]) -> None:
-        former, self._integrations = self._integrations, integrations
-        for name in [name for name in self._sources if integrations.get(name) is not former.get(name)]:
-            source = self._former[name] = self._sources.pop(name)
+        previous, self._integrations = self._integrations, integrations
+        for name in [name for name in self._sources if integrations.get(name) is not previous.get(name)]:
+            source = self._previous[name] = self._sources.pop(name)
             source.retire()
             self._retired.add(source)
-        for name in [name for name in self._former if not _has_token(integrations.get(name))]:
-            del self._former[name]
+        for name in [name for name in self._previous if not _uses_tokens(integrations.get(name))]:
+            del self._previous[name]
 
     def source(self, integration: Integration) -> TokenSource:
-        """The source of an integration that is served now, always the same one; on the event loop."""
+        """Return the one source of an integration of the current snapshot. Call it on the event loop."""
         name = integration.id
-        found = self._sources.get(name)
-        if found is None:
+        source = self._sources.get(name)
+        if source is None:
             certificate = self._identity_of(integration)
-            found = self._sources[name] = TokenSource(
+            source = self._sources[name] = TokenSource(
                 integration,
                 self._fetch_for(integration, certificate),
                 self._metrics,
                 self._report,
-                ready=partial(_present, certificate),
-                former=self._former.pop(name, None),
-                turns=self._turns if integration.traits.one_at_a_time else None,
+                ready=partial(_client_identity, certificate),
+                previous=self._previous.pop(name, None),
+                leases=self._leases if integration.traits.one_at_a_time else None,
             )
-        return found
+        return source
 
     def _fetch_for(self, integration: Integration, certificate: IdentitySource | None) -> Fetch:
         async def fetch(call: Call) -> Reply:
@@ -97,29 +96,28 @@ class Tokens:
                 source_address=integration.source_address,
                 timeout=TOKEN_TIMEOUT,
                 largest=MAX_RESPONSE_SIZE,
-                # Asked for with each call: it may have been rotated since the last.
-                identity=await _present(certificate),
+                # Obtained for each call, because it may have been rotated since the last.
+                identity=await _client_identity(certificate),
             )
 
         return fetch
 
     async def close(self) -> None:
-        """Cancel every timer and every call under way, those of retired sources too.
+        """Cancel every timer and running call, also of retired sources.
 
-        A call that may spend what processes share is waited for, and none is begun any more.
+        Begin no call with a shared refresh token any more, and wait for the running ones.
         """
-        if self._turns is not None:
-            self._turns.end()
+        if self._leases is not None:
+            self._leases.end()
         await asyncio.gather(*(source.close() for source in (*self._sources.values(), *self._retired)))
-        if self._turns is not None:
-            await self._turns.close(self._report)
+        if self._leases is not None:
+            await self._leases.close(self._report)
 
 
-def _has_token(integration: Integration | None) -> bool:
-    """Whether it has a token, or will have one."""
+def _uses_tokens(integration: Integration | None) -> bool:
     return integration is not None and integration.traits.ends
 
 
-async def _present(certificate: IdentitySource | None) -> ClientIdentity | None:
-    """The client certificate to present; None where there is none. Raises ProblemError."""
+async def _client_identity(certificate: IdentitySource | None) -> ClientIdentity | None:
+    """Return the client certificate to present, or None without one. Raises ProblemError."""
     return None if certificate is None else certificate.identity or await certificate.obtain()

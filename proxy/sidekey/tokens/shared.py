@@ -1,4 +1,4 @@
-"""Obtains a token that processes share: takes what another has obtained, or, in its turn, makes the calls itself."""
+"""Obtain a token that processes share: use another process's token, or acquire the lease and make the calls."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from sidekey.tokens.ledger import (
 T = TypeVar("T")
 
 LINGER = 15.0
-"""Seconds for which the end of a process waits for its turns: a call that was sent may have spent what it presented."""
+"""Seconds that a shutdown waits for leases: a call that was sent may have used up its refresh token."""
 
 
 class TokenLeases:
-    """Where the turns of `ledger` are taken in this process, by all of its token sources."""
+    """Runs the work of all token sources of this process that need a lease of `ledger`."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -45,14 +45,14 @@ class TokenLeases:
         self._log = get_logger()
 
     def check(self) -> None:
-        """Raise Unavailable once the process ends: what would be presented now, nobody may be left to keep."""
+        """Raise Unavailable once the process shuts down, because it might not live to store the new refresh token."""
         if self._is_ending:
             raise Unavailable("this process is ending")
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What a turn gives, from when it is asked for until it has ended. Raises what it does, and as `check`.
+        """Run `work`, which acquires and ends a lease, in its own task. Raises what `work` raises, and Unavailable.
 
-        Whoever stops waiting must not keep what is taken from being given back, nor what a call brings from being kept.
+        The task survives a cancelled waiter, so that the lease is released and a new refresh token stored.
         """
         self.check()
         task = asyncio.get_running_loop().create_task(work())
@@ -61,25 +61,25 @@ class TokenLeases:
         return await asyncio.shield(task)
 
     def end(self) -> None:
-        """Make no call from now on that is not under way."""
+        """Begin no call any more."""
         self._is_ending = True
 
     async def close(self, report: Callable[[BaseException], object]) -> None:
-        """Wait, for some time, until all turns have ended; `report` is passed the defects of those that fail."""
+        """Wait up to `LINGER` seconds until all leases have ended; pass defects to `report`."""
         self.end()
         tasks = set(self._tasks)
         if not tasks:
             return
-        ended, left = await asyncio.wait(tasks, timeout=LINGER)
-        for task in ended:
-            self._note(task.exception(), report)
-        for task in left:
+        done, pending = await asyncio.wait(tasks, timeout=LINGER)
+        for task in done:
+            self._log_error(task.exception(), report)
+        for task in pending:
             task.cancel()
-        if left:
+        if pending:
             self._log.error("a token request did not finish in time: its refresh token may have been used")
 
-    def _note(self, error: BaseException | None, report: Callable[[BaseException], object]) -> None:
-        """Tell what nobody waits for any more."""
+    def _log_error(self, error: BaseException | None, report: Callable[[BaseException], object]) -> None:
+        """Log the error of a task that nobody may wait for any more."""
         if isinstance(error, CallError):
             self._log.warning("no token could be obtained", outcome=error.outcome, reason=error.reason)
         elif error is not None and not isinstance(error, (ProblemError, TokenLeaseLost, Unavailable)):
@@ -87,11 +87,11 @@ class TokenLeases:
 
 
 WAIT = 20.0
-"""Seconds for which an attempt waits for another process's turn: longer than one lasts whose process has ended."""
+"""Seconds that an attempt waits for another process's lease: longer than the lease of a process that has ended."""
 
-FIRST_LOOK = 0.1
+MIN_POLL_INTERVAL = 0.1
 MAX_POLL_INTERVAL = 1.0
-"""Seconds between two looks at whether it has ended, which grow from the first to the longest."""
+"""Seconds between two attempts to acquire the lease, growing from the minimum to the maximum."""
 
 SPENT = (
     "the refresh token may be spent: a process ended, or had no response, while it presented it; enter a new refresh "
@@ -100,131 +100,134 @@ SPENT = (
 
 
 class SharedTokenFound(NamedTuple):
-    """A token that processes share, and when the call for it was sent, on the loop's clock."""
+    """A shared token, and when the call for it was sent, on the loop's clock."""
 
     token: SharedToken
-    called: float
+    called_at: float
 
 
 Usable = Callable[[SharedTokenFound], bool]
+"""Returns True if the token of another process may be used."""
 
 
 class Sharing:
-    """The part of a token source that is there where an integration's processes must call one at a time."""
+    """The part of a token source whose processes must call the endpoint one at a time."""
 
-    def __init__(self, turns: TokenLeases, integration: Integration, fetch: Fetch) -> None:
-        self._turns = turns
+    def __init__(self, leases: TokenLeases, integration: Integration, fetch: Fetch) -> None:
+        self._leases = leases
         self._integration = integration
         self._rotates = integration.traits.rotates
         self._fetch = fetch
 
     async def obtain(self, origin: TokenOrigin, usable: Usable, calls: Calls) -> SharedTokenFound:
-        """The token that another process has left, where it is `usable`, or what `calls` bring.
+        """Return the token of another process if it is `usable`, or else obtain one with `calls`.
 
-        Raises CallFault, Unavailable, and what `calls` raise.
+        Raises CallError, Unavailable, and what `calls` raise.
         """
-        look = partial(self._look, chain_of(self._integration, origin), origin, usable, calls)
+        acquire_or_read = partial(self._acquire, build_chain(self._integration, origin), origin, usable, calls)
         loop = asyncio.get_running_loop()
-        end, pause = loop.time() + WAIT, FIRST_LOOK
+        end, pause = loop.time() + WAIT, MIN_POLL_INTERVAL
         while True:
-            # Where a turn is lost another process has it, and with it the newer token.
+            # After a lost lease another process has the newer token.
             with suppress(TokenLeaseLost):
-                found = await self._turns.run(look)
-                if isinstance(found, SharedTokenFound):
-                    return found
-                if found.spent:
+                result = await self._leases.run(acquire_or_read)
+                if isinstance(result, SharedTokenFound):
+                    return result
+                if result.spent:
                     raise CallError("refused", SPENT, settings=True)
             if loop.time() >= end:
                 raise CallError("timeout", "another process is obtaining the token, and has not ended yet")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, MAX_POLL_INTERVAL)
 
-    async def _look(
+    async def _acquire(
         self, chain: Chain, origin: TokenOrigin, usable: Usable, calls: Calls
     ) -> SharedTokenFound | LeaseUnavailable:
-        """What is there, where it can be used; else what this turn brings, where it is nobody else's."""
+        """Return the shared token if it is usable, else request one if the lease is free."""
         clock = asyncio.get_running_loop().time
-        looked, asked = clock(), asked_of(origin)
-        taken = await self._turns.ledger.take(chain, rotates=self._rotates)
-        token = taken.left.token
-        if token is not None and token.asked == asked:
-            # The clocks are compared so that the token seems older by what that took, and never younger.
-            found = SharedTokenFound(token, looked - max(0.0, taken.now - token.called))
-            if usable(found):
-                if isinstance(taken, TokenLease):
-                    await taken.release()
-                return found
-        if not isinstance(taken, TokenLease):
-            return taken
-        return await self._call(taken, taken.now - clock(), asked, proof_of(origin), calls)
+        started, requested = clock(), request_of(origin)
+        acquired = await self._leases.ledger.acquire(chain, rotates=self._rotates)
+        token = acquired.state.token
+        if token is not None and token.requested == requested:
+            # `started` precedes the ledger's `now`, so the token may seem older than it is, and never younger.
+            shared = SharedTokenFound(token, started - max(0.0, acquired.now - token.called_at))
+            if usable(shared):
+                if isinstance(acquired, TokenLease):
+                    await acquired.release()
+                return shared
+        if not isinstance(acquired, TokenLease):
+            return acquired
+        return await self._call(acquired, acquired.now - clock(), requested, proof_of(origin), calls)
 
-    async def _call(self, turn: TokenLease, ahead: float, asked: str, proof: str, calls: Calls) -> SharedTokenFound:
-        """What the calls bring. `ahead` is by how much the ledger's clock is ahead of the loop's."""
+    async def _call(
+        self, lease: TokenLease, ahead: float, requested: str, proof: str, calls: Calls
+    ) -> SharedTokenFound:
+        """Obtain a token with `calls` and store it. `ahead` is the ledger's clock minus the loop's."""
         presented = False
-        calls.memory = turn.left.memory
+        calls.memory = lease.state.memory
 
         async def fetch(call: Call) -> Reply:
             nonlocal presented
-            self._turns.check()
+            self._leases.check()
             if self._rotates:
-                await turn.intend()
-                # The end may have begun meanwhile: what is sent now would be waited for from the beginning.
-                self._turns.check()
+                await lease.intend()
+                # A shutdown may have begun meanwhile, and would have to wait for the whole call.
+                self._leases.check()
                 presented = True
             return await self._fetch(call)
 
         try:
-            obtained = await calls.run(fetch)
+            result = await calls.run(fetch)
         except CallError as error:
             if presented and not error.unspent:
-                await turn.give_up()
+                await lease.abandon()
             else:
-                await _end(turn, calls.memory)
+                await _release(lease, calls.memory)
             raise
         except (ProblemError, Unavailable):
-            # Nothing was sent: a certificate could not be read, the intent not be kept, or the process ends.
-            await _end(turn, calls.memory)
+            # Nothing was sent: a certificate is unreadable, the intent was not stored, or the process shuts down.
+            await _release(lease, calls.memory)
             raise
         except Exception:
-            # A defect; or the turn is another's by now, and neither changes anything.
-            await (turn.give_up() if presented else turn.release())
+            # A defect, or another process holds the lease by now: then neither call has an effect.
+            await (lease.abandon() if presented else lease.release())
             raise
-        issued: Issued = obtained.issued
-        token = SharedToken(token_hex(8), asked, proof, issued.grant, obtained.called + ahead, issued.life)
-        await turn.leave(TurnState(issued.memory, token))
-        return SharedTokenFound(token, obtained.called)
+        issued: Issued = result.issued
+        token = SharedToken(token_hex(8), requested, proof, issued.grant, result.called_at + ahead, issued.life)
+        await lease.finish(TurnState(issued.memory, token))
+        return SharedTokenFound(token, result.called_at)
 
 
-async def _end(turn: TokenLease, memory: str | None) -> None:
-    """End a turn without a token. A response may have brought what is presented next nevertheless."""
-    if memory == turn.left.memory:
-        await turn.release()
+async def _release(lease: TokenLease, memory: str | None) -> None:
+    """End a lease without a token. A response may have contained a new refresh token nevertheless."""
+    if memory == lease.state.memory:
+        await lease.release()
     else:
-        await turn.leave(TurnState(memory, turn.left.token))
+        await lease.finish(TurnState(memory, lease.state.token))
 
 
-def chain_of(integration: Integration, origin: TokenOrigin) -> Chain:
-    """Whose token it is. What trusts the endpoint, and the client's certificate, are no part of it.
+def build_chain(integration: Integration, origin: TokenOrigin) -> Chain:
+    """Build the token chain of an integration. Trusted CAs and client certificate do not matter.
 
-    With another of these the refresh token of the config is still as spent as it was; and so it is where a stored
-    integration has another destination, to which all that came of it is bound.
+    With other CAs or another certificate a spent refresh token of the config is still spent. This is also so after a
+    change of destination, because all tokens of the chain are bound to their destination.
     """
     name = integration.row or f"file:{integration.id}"
-    return Chain(name, _spelled(origin.kind.client), integration.destinations)
+    return Chain(name, _serialize(origin.kind.client), integration.destinations)
 
 
-def asked_of(origin: TokenOrigin) -> str:
-    """What a token is asked for, in which all must agree who use it."""
-    return _spelled((origin.kind.token, origin.trust, origin.certificate))
+def request_of(origin: TokenOrigin) -> str:
+    """Describe the request for a token. Integrations use each other's token only if the descriptions are equal."""
+    return _serialize((origin.kind.token, origin.trust, origin.certificate))
 
 
 def proof_of(origin: TokenOrigin) -> str:
-    """Return the digest of the secret with which a token is requested, and of how it is presented."""
-    return hashlib.sha256(_spelled(origin.kind.proof).encode()).hexdigest()
+    """Return a digest of the secret that requests a token, and of how it is presented."""
+    return hashlib.sha256(_serialize(origin.kind.proof).encode()).hexdigest()
 
 
-def _spelled(value: Hashable) -> str:
-    """One spelling of what a lineage is made of, the same in every process."""
+def _serialize(value: Hashable) -> str:
+    """Serialize parts of a lineage identically in every process."""
     return json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -232,7 +235,7 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, tuple):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     if is_dataclass(value):
-        return [_plain(getattr(value, each.name)) for each in fields(value)]
-    raise TypeError(f"a lineage must be made of texts, numbers and tuples, and not of {type(value).__name__}")
+        return [_plain(getattr(value, field.name)) for field in fields(value)]
+    raise TypeError(f"a lineage may contain strings, numbers, tuples and dataclasses, but not {type(value).__name__}")

@@ -1,12 +1,12 @@
-"""The grant source of a kind whose grants end: holds and refreshes one token, says why there is none.
+"""Token source of one integration whose grants expire: keeps and refreshes one token, and the last error.
 
-A token is active once a request has used it: then `grant` is set, and the warm path reads nothing else. One that was
-refreshed in the background becomes active when the next request asks for it, so that only what is used is refreshed
-again. One that the upstream rejected is not active while another is fetched: requests wait for that, a little.
+A token is active once a request has used it: then `grant` is set, and the warm path reads nothing else. A token that
+was refreshed in the background becomes active when the next request obtains it, so that unused tokens are not refreshed
+again. After an upstream rejected a token, requests wait briefly for its replacement.
 
-A source whose integration was changed or removed is retired: it serves the requests in flight that hold it, and is
-freed with the last of them. Where the changed integration is still the same client of the same endpoint, its source
-takes over what the retired one knows, and alone makes calls from then on.
+A source whose integration was changed or removed is retired: it serves the requests in flight that use it, and is
+freed with the last of them. If the changed integration is still the same client of the same endpoint, its source
+takes over the state of the retired source, and from then on only the new source calls the endpoint.
 """
 
 from __future__ import annotations
@@ -33,36 +33,36 @@ from sidekey.tokens.flow import CallLimit, Calls, Fetch, FlowResult, FlowRunner
 from sidekey.tokens.ledger import TokenOrigin, Unavailable, origin_of
 from sidekey.tokens.shared import SharedTokenFound, Sharing, TokenLeases, proof_of
 
-LEAST_MARGIN = 30.0
-"""Seconds before expiry by which a token is refreshed, where its life is long enough."""
+MIN_MARGIN = 30.0
+"""Seconds before expiry at which a token is refreshed, if its lifetime is long enough."""
 
 JITTER = 0.1
-"""The part of the margin by which a refresh may come earlier, so that many processes do not call at once."""
+"""The share of the margin by which a refresh may come earlier, so that many processes do not call at once."""
 
 
 class Schedule(NamedTuple):
-    """Moments of one token's life: `refresh_at` < `ends_at` < `expires_at`.
+    """When to refresh and stop using a token: `refresh_at` < `usable_until` < `expires_at`.
 
-    From `ends_at` on it is not handed out: a request takes some time to the upstream, and must not arrive expired.
+    A token is not handed out after `usable_until`, because the request must reach the upstream before it expires.
     """
 
     refresh_at: float
-    ends_at: float
+    usable_until: float
     expires_at: float
 
 
-def schedule(called: float, life: float, jitter: float, renewed_after: float | None = None) -> Schedule:
-    """The schedule of a token that lives `life` seconds and whose call was sent at `called`; `jitter` is 0 to 1.
+def plan_schedule(called_at: float, lifetime: float, jitter: float, renewed_after: float | None = None) -> Schedule:
+    """Schedule a token that lives `lifetime` seconds from when its call was sent; `jitter` is 0 to 1.
 
-    `renewed_after` is for one that costs no call: no process waits for another, and nothing is to be spared.
+    `renewed_after` replaces the margin for a token that Sidekey makes without a call.
     """
-    expiry = called + life
+    expiry = called_at + lifetime
     if renewed_after is None:
-        margin = min(max(LEAST_MARGIN, life / 10), life / 2)
+        margin = min(max(MIN_MARGIN, lifetime / 10), lifetime / 2)
         refresh_at = expiry - margin * (1 + JITTER * jitter)
     else:
-        refresh_at = called + renewed_after
-    return Schedule(refresh_at, expiry - min(1.0, life / 20), expiry)
+        refresh_at = called_at + renewed_after
+    return Schedule(refresh_at, expiry - min(1.0, lifetime / 20), expiry)
 
 
 _RANDOM = SystemRandom()
@@ -71,16 +71,16 @@ _GRAIN = 0.002
 """Seconds by which a timer may come early: uvloop counts in whole milliseconds."""
 
 PATIENCE = 2.0
-"""Seconds that requests wait for the successor of a token that was rejected: one resource may reject every token."""
+"""Seconds that requests wait for the replacement of a rejected token: one resource may reject every token."""
 
 PAUSES = (0.5, 0.5, 1.0)
-"""Seconds before each further call of an attempt whose call brought a token that has ended.
+"""Seconds before each retry within an attempt, if the endpoint returned an expired token.
 
-Platforms that return one token for its whole life say in its last second that it lives 0 seconds.
+Platforms that return the same token until it expires report a lifetime of 0 in its last second.
 """
 
 STORE_PAUSE = 1.0
-"""Seconds until the next attempt, where no token is asked for: no endpoint is to be spared."""
+"""Seconds until the next attempt if the ledger is unavailable. No endpoint was called, so the pause does not grow."""
 
 _RELOADED = Problem(
     "credential_unavailable",
@@ -89,18 +89,18 @@ _RELOADED = Problem(
 )
 
 
-class _Held(NamedTuple):
-    """A token, what requests are sent with (`SecretLoader.supplement`), and how long."""
+class _CurrentToken(NamedTuple):
+    """A token, the grant with the supplement that requests are sent with (`SecretLoader.supplement`), and its times."""
 
     token: Grant
     grant: Grant
-    life: Schedule
+    schedule: Schedule
 
 
-class _Known(NamedTuple):
-    """What one source leaves to the next. Of `refresh` only the last error and the pause after it count."""
+class _TokenState(NamedTuple):
+    """The state that a source transfers to its successor, which uses only the error and the pause of `refresh`."""
 
-    held: _Held | None
+    current: _CurrentToken | None
     stale: bool
     memory: str | None
     rejected: bool
@@ -110,12 +110,12 @@ class _Known(NamedTuple):
 
 
 class TokenSource:
-    """Hands out the token of one integration. To be made on the event loop it lives on.
+    """Hands out the token of one integration. Create it on the event loop that it lives on.
 
-    `fetch` makes its calls, `ready` waits until a client certificate is there where one is needed (ProblemError: there
-    is none); `report` is passed defects, returns the id under which one is logged and must not raise. `former` is the
-    source of what the integration was before, to be retired by then. With `turns` the token is shared with other
-    processes, which call one at a time.
+    `fetch` makes its calls. `ready` waits for the client certificate, if the integration has one (ProblemError: it
+    cannot be loaded). `report` logs a defect, returns the ID of its log line and must not raise. `previous` is the
+    retired source of the integration before its change. With `leases` the token is shared with other processes, which
+    call one at a time.
     """
 
     def __init__(
@@ -126,8 +126,8 @@ class TokenSource:
         report: Callable[[BaseException], str],
         *,
         ready: Callable[[], Awaitable[object]],
-        former: TokenSource | None = None,
-        turns: TokenLeases | None = None,
+        previous: TokenSource | None = None,
+        leases: TokenLeases | None = None,
         jitter: Callable[[], float] = _RANDOM.random,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -149,365 +149,370 @@ class TokenSource:
         self._log = get_logger(integration=integration.id)
         self._limit: CallLimit | None = None
         self._refresh: SingleFlight[Grant, Problem] = SingleFlight(growing(jitter))
-        self._held: _Held | None = None
+        self._current: _CurrentToken | None = None
         self._stale = False
-        """Another secret obtained the last token. It serves only until the present secret has obtained one."""
+        """The last token was obtained with another secret, and is used only until the current secret obtains one."""
         self._obtained_at = -math.inf
         self._memory: str | None = None
         self._rejected = False
-        self._sharing = None if turns is None else Sharing(turns, integration, fetch)
+        self._sharing = None if leases is None else Sharing(leases, integration, fetch)
         self._number = ""
-        """That of the last shared token; another is newer."""
-        self._doubted_until = -math.inf
-        """Until when requests wait for an attempt under way, although a token is held."""
+        """Number of the last shared token. A token with another number is newer."""
+        self._withheld_until = -math.inf
+        """Until when requests wait for the running attempt, although there is a current token."""
         self._timer: asyncio.TimerHandle | None = None
         self._forced_at = -math.inf
-        self._former: TokenSource | None = None
-        """The source whose knowledge may be taken over; it is not known yet whether it may."""
-        self._heir: TokenSource | None = None
-        """The source that has taken over what this one knew."""
+        self._previous: TokenSource | None = None
+        """The source whose state may be taken over, until that is decided."""
+        self._successor: TokenSource | None = None
+        """The source that has taken over this source's state."""
         self.followers: WeakSet[TokenSource] = WeakSet()
-        """Those whose heir this one is."""
-        if former is not None:
-            self._former = former.make_way_for(self)
+        """The sources whose successor this one is."""
+        if previous is not None:
+            self._previous = previous.predecessor_for(self)
             self._inherit()
 
     def __repr__(self) -> str:
         return f"TokenSource({self._integration.id})"
 
     async def obtain(self) -> Grant:
-        """The token that is held, at once; else that of the attempt under way or of a new one.
+        """Return the current token, or else the token of the running attempt or of a new one.
 
-        A token that was rejected is handed out once the attempt under way has failed, or after `PATIENCE`.
+        A rejected token is handed out again once the running attempt has failed, or after `PATIENCE`.
 
-        Raises ProblemError: credential_unavailable, with Retry-After where no attempt is made before, or
-        internal_error.
+        Raises ProblemError: credential_unavailable, with Retry-After if attempts are paused, or internal_error.
         """
-        if self._former is not None:
-            await self._settle()
-        held = self.held
-        if held is not None and self._is_doubted:
-            await self._wait_in_doubt()
-            held = self.held
-        if held is not None:
-            return self._activate(held)
-        if self._heir is not None:
-            return await self._obtain_by(self._heir)
+        if self._previous is not None:
+            await self._wait_for_previous()
+        current = self.current
+        if current is not None and self._is_withheld:
+            await self._wait_while_withheld()
+            current = self.current
+        if current is not None:
+            return self._activate(current)
+        if self._successor is not None:
+            return await self._obtain_from(self._successor)
         return await self._renew()
 
     async def _renew(self) -> Grant:
-        """Return the token of the attempt under way or of a new one. Raises ProblemError."""
+        """Return the token of the running attempt or of a new one. Raises ProblemError."""
         problem = self._refresh.error
         if problem is not None and self._refresh.blocked:
-            raise ProblemError(self._until_retry(problem))
+            raise ProblemError(self._with_retry_after(problem))
         if not self._refresh.running:
             self._start()
         outcome = await self._refresh.wait()
         if isinstance(outcome, Failed):
-            raise ProblemError(self._until_retry(outcome.error))
+            raise ProblemError(self._with_retry_after(outcome.error))
         return outcome
 
     async def prove(self) -> None:
-        """Fetch a token for a test of the integration, unless its secrets have obtained the held one just now.
+        """Fetch a token for a test of the integration, unless its secrets obtained the current token just now.
 
-        If a new token could end another one, the held token suffices, however old it is. Raises ProblemError.
+        If a new token could revoke another one, the current token suffices, however old it is. Raises ProblemError.
         """
-        if self._former is not None:
-            await self._settle()
+        if self._previous is not None:
+            await self._wait_for_previous()
         suffices = self._one_at_a_time or self._loop.time() < self._obtained_at + self._interval
-        if suffices and self.held is not None and not self._stale and self._refresh.error is None:
+        if suffices and self.current is not None and not self._stale and self._refresh.error is None:
             return
-        if self._heir is not None:
+        if self._successor is not None:
             raise ProblemError(_RELOADED)
         await self._renew()
 
     def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
-        """Take note of an upstream's response of a watched status to a request with `grant`.
+        """Handle a response with a watched status to a request with `grant`; return True if a retry is worthwhile.
 
-        A refresh is forced only where the response is about the token that is held, and once in a renewal interval.
+        A response forces a refresh only if it is about the current token, and once in a renewal interval.
         """
         credential = self._secrets.credential
         if credential is None or isinstance(credential, FixedCredential):
             return False
-        if self._heir is not None:
-            return self._is_one_with(self._heir) and self._heir.report_rejection(grant, status, body)
+        if self._successor is not None:
+            return self._shares_token_with(self._successor) and self._successor.report_rejection(grant, status, body)
         verdict = credential.verdict(status, body)
         if verdict is Verdict.GOOD:
             return False
-        held = self.held
+        current = self.current
         if verdict is Verdict.SPENT:
-            if held is not None and held.token == _token(grant) and self._may_force():
-                self._force("the upstream invalidated the token; it is dropped")
+            if current is not None and current.token == _without_supplement(grant) and self._may_force():
+                self._note_forced_refresh("the upstream invalidated the token; it is dropped")
                 self._drop()
             return False
-        if held is not None and held.token != _token(grant):
+        if current is not None and current.token != _without_supplement(grant):
             return True
         if self._refresh.running:
-            if held is not None and self._may_force():
-                self._force("the upstream rejected the token, which is being refreshed")
-                self._doubt()
+            if current is not None and self._may_force():
+                self._note_forced_refresh("the upstream rejected the token, which is being refreshed")
+                self._withhold()
             return True
         if not self._may_force() or not self._may_call():
             return False
-        self._force("the upstream rejected the token; it is refreshed")
-        self._doubt()
+        self._note_forced_refresh("the upstream rejected the token; it is refreshed")
+        self._withhold()
         self._start()
         return True
 
     async def refreshed_after(self, grant: Grant) -> Grant | None:
-        """The token that replaced `grant`, after the attempt under way, if there is one; None where none did."""
-        heir = self._heir
-        if heir is not None:
-            newer = await heir.refreshed_after(grant) if self._is_one_with(heir) else None
-            return None if newer is None else self._borrow(heir)
-        held, token = self.held, _token(grant)
-        if self._refresh.running and (held is None or held.token == token):
+        """Wait for a running attempt, then return the token that replaced `grant`, or None."""
+        successor = self._successor
+        if successor is not None:
+            newer = await successor.refreshed_after(grant) if self._shares_token_with(successor) else None
+            return None if newer is None else self._borrow(successor)
+        current, token = self.current, _without_supplement(grant)
+        if self._refresh.running and (current is None or current.token == token):
             await self._refresh.wait()
-            held = self.held
-        if held is None or held.token == token:
+            current = self.current
+        if current is None or current.token == token:
             return None
-        return self._activate(held)
+        return self._activate(current)
 
     def retire(self) -> None:
-        """Refresh nothing ahead of its end any more, and write no metric. An attempt under way goes on."""
+        """Stop refreshing ahead of expiry and writing metrics. A running attempt continues."""
         self._series.retire()
-        self._plan()
+        self._set_timer()
 
     async def close(self) -> None:
-        """Forget the token and cancel the attempt under way, with everyone who waits for it.
+        """Forget the token and cancel the running attempt and its waiters.
 
-        A call that may spend what is shared goes on: it is one of the `turns`.
+        A call that may use up a shared refresh token continues: it is a task of `leases`.
         """
         await self._refresh.close()
         self._drop()
 
-    def _activate(self, held: _Held) -> Grant:
-        if self.grant is not held.grant:
-            self.grant = held.grant
-            self._plan()
-        return held.grant
+    def _activate(self, current: _CurrentToken) -> Grant:
+        if self.grant is not current.grant:
+            self.grant = current.grant
+            self._set_timer()
+        return current.grant
 
     def _drop(self) -> None:
-        self._held = self.grant = None
+        self._current = self.grant = None
         self._series.expires(None)
-        self._plan()
+        self._set_timer()
 
-    def _allows(self, grant: Grant) -> bool:
-        """Whether the policy allows the base URL that came with a token, if one did."""
+    def _allows_base_url(self, grant: Grant) -> bool:
+        """Return True if the policy allows the base URL of a grant, or the grant has none."""
         try:
             if grant.base_url is not None:
-                _learn(self._policy, grant.base_url)
+                _check_base_url(self._policy, grant.base_url)
         except ValueError:
             return False
         return True
 
-    # A token that was rejected.
+    # Rejected tokens.
 
     def _may_force(self) -> bool:
         return self._loop.time() >= self._forced_at + self._interval
 
     def _may_call(self) -> bool:
-        """Whether neither the back-off nor the limit of calls forbids an attempt now."""
+        """Return True if neither the back-off nor the rate limit forbids an attempt now."""
         return not self._refresh.blocked and (self._limit is None or not self._limit.wait(self._loop.time()))
 
-    def _force(self, event: str) -> None:
+    def _note_forced_refresh(self, event: str) -> None:
         self._forced_at = self._loop.time()
         self._rejected = True
         self._log.info(event)
 
-    def _doubt(self) -> None:
-        """Hand out what is held only after the attempt under way, or some time.
+    def _withhold(self) -> None:
+        """Withhold the current token until the refresh ends or `PATIENCE` is over.
 
-        Where a new token ends the one before, what is held is worth nothing until the attempt has failed.
+        If a new token revokes the previous one, the current token is useless unless the refresh fails.
         """
-        self._doubted_until = math.inf if self._single_live else self._loop.time() + PATIENCE
+        self._withheld_until = math.inf if self._single_live else self._loop.time() + PATIENCE
         self.grant = None
 
     @property
-    def _is_doubted(self) -> bool:
-        return self._refresh.running and self._loop.time() < self._doubted_until
+    def _is_withheld(self) -> bool:
+        return self._refresh.running and self._loop.time() < self._withheld_until
 
-    async def _wait_in_doubt(self) -> None:
-        until = self._doubted_until
+    async def _wait_while_withheld(self) -> None:
+        until = self._withheld_until
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until if math.isfinite(until) else None):
                 await self._refresh.wait()
 
-    # What a source takes over from the one before, and what that one borrows for its last requests.
+    # A source takes over the state of the previous one, which borrows the successor's token for its last requests.
 
-    def make_way_for(self, heir: TokenSource) -> TokenSource:
-        """The source whose knowledge `heir` may take over: this one, or the one that this one would have taken it from.
+    def predecessor_for(self, successor: TokenSource) -> TokenSource:
+        """Return the source whose state `successor` may take over.
 
-        In the second case this one has none, and depends on `heir` from now on.
+        If this source still waits to take over another source's state, return that source, and follow `successor`.
         """
-        former = self._former
-        if former is None:
+        previous = self._previous
+        if previous is None:
             return self
-        self._former = None
-        self.follow(heir)
-        return former
+        self._previous = None
+        self.follow(successor)
+        return previous
 
-    def hand_over(self, heir: TokenSource) -> _Known:
-        """What is known so far, for `heir`, which alone makes calls from now on. What is held serves here as well."""
-        known = _Known(
-            self._held, self._stale, self._memory, self._rejected, self._number, self._forced_at, self._refresh
+    def transfer_to(self, successor: TokenSource) -> _TokenState:
+        """Return the state to `successor`, which makes all calls from now on. The current token stays usable here."""
+        state = _TokenState(
+            self._current, self._stale, self._memory, self._rejected, self._number, self._forced_at, self._refresh
         )
         self._memory = None
-        self.follow(heir)
-        return known
+        self.follow(successor)
+        return state
 
-    def follow(self, heir: TokenSource) -> None:
-        """Depend on `heir` from now on, with all that depended on this one.
+    def follow(self, successor: TokenSource) -> None:
+        """Depend on `successor` from now on, and make the sources that depended on this one depend on it, too.
 
-        If they still depended on this one, the oldest request in flight would keep a source for each reload since.
+        Otherwise the oldest request in flight would keep one source alive for each reload since.
         """
-        self._heir = heir
+        self._successor = successor
         for follower in tuple(self.followers):
-            follower.follow(heir)
+            follower.follow(successor)
         self.followers.clear()
-        heir.followers.add(self)
+        successor.followers.add(self)
 
-    async def _settle(self) -> None:
-        """Wait until it is known what may be taken over, then for an attempt under way, which may spend a token.
+    async def _wait_for_previous(self) -> None:
+        """Wait until the state of the previous source is taken over or refused, and for its running attempt.
 
-        Raises ProblemError where a secret or certificate that decides it cannot be had.
+        Raises ProblemError if a secret or certificate that decides this cannot be loaded.
         """
         try:
             await self._secrets.obtain()
             await self._ready()
         except ProblemError as raised:
             raise ProblemError(replace(raised.problem, headers=())) from None
-        while (former := self._former) is not None and self.origin is not None and not self._inherit():
-            await former.wait_for_attempt()
+        while (previous := self._previous) is not None and self.origin is not None and not self._inherit():
+            await previous.wait_for_attempt()
 
     async def wait_for_attempt(self) -> None:
-        """Wait until the attempt under way has ended, if there is one."""
+        """Wait for the running attempt, if there is one."""
         if self._refresh.running:
             await self._refresh.wait()
 
     def _inherit(self) -> bool:
-        """Take over what may be taken over; False while that is not known, or an attempt is under way."""
-        former, own = self._former, self.origin
-        if former is None:
+        """Take over the previous state if it is the same client's; return False if that cannot be decided yet."""
+        previous, origin = self._previous, self.origin
+        if previous is None:
             return True
-        if own is None:
+        if origin is None:
             return False
-        others = former.origin
-        if others is None or own.is_client_of(others):
-            if former.is_calling:
+        previous_origin = previous.origin
+        if previous_origin is None or origin.same_client(previous_origin):
+            if previous.is_calling:
                 return False
-            # One that could not be read so far may be the same client's: from now on it makes no calls either.
-            known = former.hand_over(self)
-            if others is not None:
-                self._take_over(known, own, others)
-        self._former = None
-        self._limit = former.limit
+            # A previous source without an origin may be the same client's: from now on it makes no calls either.
+            state = previous.transfer_to(self)
+            if previous_origin is not None:
+                self._take_over(state, origin, previous_origin)
+        self._previous = None
+        self._limit = previous.limit
         return True
 
-    def _take_over(self, known: _Known, own: TokenOrigin, others: TokenOrigin) -> None:
-        self._memory, self._rejected, self._number = known.memory, known.rejected, known.number
-        same_secret = own.proves_like(others)
-        self._stale = known.stale or not same_secret
-        if same_secret:
-            # Another secret may be what the last renewal has failed for want of.
-            self._forced_at = known.forced_at
-        if not own.has_token_of(others):
+    def _take_over(self, state: _TokenState, origin: TokenOrigin, previous_origin: TokenOrigin) -> None:
+        self._memory, self._rejected, self._number = state.memory, state.rejected, state.number
+        secret_unchanged = origin.same_secret(previous_origin)
+        self._stale = state.stale or not secret_unchanged
+        if secret_unchanged:
+            # A new secret may be what the last refresh lacked, so it need not wait for the renewal interval.
+            self._forced_at = state.forced_at
+        if not origin.same_token(previous_origin):
             return
-        if same_secret:
-            self._refresh.go_on(known.refresh)
-        held = known.held
-        if held is None or self._loop.time() >= held.life.ends_at or not self._allows(held.token):
+        if secret_unchanged:
+            self._refresh.go_on(state.refresh)
+        current = state.current
+        if (
+            current is None
+            or self._loop.time() >= current.schedule.usable_until
+            or not self._allows_base_url(current.token)
+        ):
             return
-        self._hold(self._supplemented(held.token, held.life))
+        self._set_current(self._build_current(current.token, current.schedule))
         self._log.debug("the token is kept after a change of its integration")
-        if not same_secret:
-            self._doubt()
+        if not secret_unchanged:
+            self._withhold()
             self._start()
 
     @property
     def origin(self) -> TokenOrigin | None:
-        """Whose its token is; None while that cannot be known."""
+        """Identity of the token, or None while it cannot be determined."""
         return origin_of(self._integration)
 
     @property
     def limit(self) -> CallLimit | None:
-        """How many calls may be made; None before the first."""
+        """Rate limit of the calls, or None before the first call."""
         return self._limit
 
     @property
     def is_calling(self) -> bool:
-        """Whether an attempt is under way."""
+        """True while an attempt is running."""
         return self._refresh.running
 
     @property
-    def held(self) -> _Held | None:
+    def current(self) -> _CurrentToken | None:
         """The token that may be handed out now."""
-        held = self._held
-        return held if held is not None and self._loop.time() < held.life.ends_at else None
+        current = self._current
+        return current if current is not None and self._loop.time() < current.schedule.usable_until else None
 
-    def _is_one_with(self, heir: TokenSource) -> bool:
-        """Whether the heir's token is what a request by this source's config may have."""
-        own, others = self.origin, heir.origin
-        return own is not None and others is not None and own.has_token_of(others)
+    def _shares_token_with(self, successor: TokenSource) -> bool:
+        """Return True if the successor's token is valid for this source's config."""
+        origin, successor_origin = self.origin, successor.origin
+        return origin is not None and successor_origin is not None and origin.same_token(successor_origin)
 
-    def _borrow(self, heir: TokenSource) -> Grant | None:
-        """Hand out the heir's token, where the policy of this source's config allows that as well."""
-        held, own = heir.held, self._held
-        if held is None or not self._is_one_with(heir) or not self._allows(held.token):
+    def _borrow(self, successor: TokenSource) -> Grant | None:
+        """Hand out the successor's token if the policy of this source's config allows it as well."""
+        borrowed, current = successor.current, self._current
+        if borrowed is None or not self._shares_token_with(successor) or not self._allows_base_url(borrowed.token):
             return None
-        if own is None or own.token is not held.token:
-            own = self._held = self._supplemented(held.token, held.life)
-        return self._activate(own)
+        if current is None or current.token is not borrowed.token:
+            current = self._current = self._build_current(borrowed.token, borrowed.schedule)
+        return self._activate(current)
 
-    async def _obtain_by(self, heir: TokenSource) -> Grant:
-        if self._is_one_with(heir):
-            await heir.obtain()
-        grant = self._borrow(heir)
+    async def _obtain_from(self, successor: TokenSource) -> Grant:
+        if self._shares_token_with(successor):
+            await successor.obtain()
+        grant = self._borrow(successor)
         if grant is None:
             raise ProblemError(_RELOADED)
         return grant
 
-    # The timer: where the token is used, at its refresh point or at the next attempt after a failure; else at its end.
+    # One timer: for an active token the next refresh or retry, for an inactive one the end of its use.
 
-    def _plan(self) -> None:
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._held is not None:
-            self._timer = call_weakly_at(self._loop, min(self._held.life.ends_at, self._due()), self._tick)
+        if self._current is not None:
+            self._timer = call_weakly_at(
+                self._loop, min(self._current.schedule.usable_until, self._refresh_due()), self._on_timer
+            )
 
-    def _due(self) -> float:
-        """When to refresh in the background."""
-        if self._held is None or self.grant is None or self._refresh.running or self._series.retired:
+    def _refresh_due(self) -> float:
+        """Return when to refresh in the background."""
+        if self._current is None or self.grant is None or self._refresh.running or self._series.retired:
             return math.inf
         if self._stale:
             return self._refresh.not_before
         if self._single_live:
-            # It would end the token that requests have just been sent with.
+            # A new token would revoke the token of requests in flight.
             return math.inf
-        return max(self._held.life.refresh_at, self._refresh.not_before)
+        return max(self._current.schedule.refresh_at, self._refresh.not_before)
 
-    def _tick(self) -> None:
+    def _on_timer(self) -> None:
         now = self._loop.time() + _GRAIN
-        if self._held is None or now >= self._held.life.ends_at:
+        if self._current is None or now >= self._current.schedule.usable_until:
             self._drop()
-        elif now >= self._due():
+        elif now >= self._refresh_due():
             self._start()
         else:
-            self._plan()
+            self._set_timer()
 
-    # The attempts.
+    # Attempts to obtain a token.
 
     def _start(self) -> None:
-        self._refresh.start(self._attempt, then=self._plan)
-        self._plan()
+        self._refresh.start(self._attempt, then=self._set_timer)
+        self._set_timer()
 
     async def _attempt(self) -> Grant | Failed[Problem]:
         try:
             credential = await self._calling_credential()
             if self._sharing is not None:
-                return self._keep_shared(await self._share(self._sharing, credential))
-            return self._keep(await self._call(credential))
+                return self._accept_shared(await self._share(self._sharing, credential))
+            return self._accept(await self._call(credential))
         except CallError as error:
             return self._failed(error)
         except Unavailable as error:
@@ -515,9 +520,9 @@ class TokenSource:
             self._log.warning("no token could be obtained", outcome="unreachable", reason=reason)
             return Failed(Problem("credential_unavailable", reason), STORE_PAUSE, counts=False)
         except ProblemError as raised:
-            # A secret or certificate: whoever reads it knows when to read it again.
+            # A secret or certificate cannot be loaded. Its loader decides when to retry.
             return Failed(replace(raised.problem, headers=()), counts=False)
-        except Exception as defect:  # noqa: BLE001  an attempt may have nobody who waits: a defect is reported here
+        except Exception as defect:  # noqa: BLE001  nobody may wait for the attempt: report the defect here
             return Failed(Problem("internal_error", f"a defect of Sidekey, logged as {self._report(defect)}"))
 
     async def _calling_credential(self) -> CallingCredential:
@@ -551,71 +556,72 @@ class TokenSource:
         )
 
     def _make_runner(self, credential: CallingCredential, fetch: Fetch) -> FlowRunner:
-        limit = self._limit = (self._limit or CallLimit(None)).at_most(credential.calls_a_minute)
+        limit = self._limit = (self._limit or CallLimit(None)).with_maximum(credential.calls_a_minute)
         return FlowRunner(
             fetch=fetch,
             limit=limit,
             clock=self._loop.time,
             count=self._series.count_call,
-            learn=partial(_learn, self._policy),
+            check_base_url=partial(_check_base_url, self._policy),
         )
 
-    def _keep(self, obtained: FlowResult) -> Grant:
-        issued = obtained.issued
-        life = schedule(obtained.called, issued.life, self._jitter(), issued.renewed_after)
-        return self._hand_out(self._supplemented(issued.grant, life), issued.life)
+    def _accept(self, result: FlowResult) -> Grant:
+        issued = result.issued
+        schedule = plan_schedule(result.called_at, issued.life, self._jitter(), issued.renewed_after)
+        return self._install(self._build_current(issued.grant, schedule), issued.life)
 
-    def _keep_shared(self, found: SharedTokenFound) -> Grant:
-        token, called = found
+    def _accept_shared(self, shared: SharedTokenFound) -> Grant:
+        token, called_at = shared
         self._number = token.number
-        life = schedule(called, token.life, self._jitter())
-        return self._hand_out(self._supplemented(token.grant, life), token.life)
+        schedule = plan_schedule(called_at, token.lifetime, self._jitter())
+        return self._install(self._build_current(token.grant, schedule), token.lifetime)
 
-    def _is_newer(self, proof: str, found: SharedTokenFound) -> bool:
+    def _is_newer(self, proof: str, shared: SharedTokenFound) -> bool:
         """Return True if a token of another process may be used.
 
-        The first token of a secret must come of that secret. Later ones may come of another secret. Otherwise
-        processes that have read a new secret, and those that have not yet, would end each other's tokens.
+        The first token after a change of the secret must be obtained with the new secret. Later tokens may come from
+        either: otherwise processes with the new secret and processes with the old one would revoke each other's tokens.
         """
-        token, called = found
+        token, called_at = shared
         is_first = self._stale or not self._number
         is_newer = token.proof == proof if is_first else token.number != self._number
-        return is_newer and self._loop.time() < schedule(called, token.life, 0.0).ends_at and self._allows(token.grant)
+        usable_until = plan_schedule(called_at, token.lifetime, 0.0).usable_until
+        return is_newer and self._loop.time() < usable_until and self._allows_base_url(token.grant)
 
-    def _supplemented(self, token: Grant, life: Schedule) -> _Held:
+    def _build_current(self, token: Grant, schedule: Schedule) -> _CurrentToken:
         supplement = self._secrets.supplement
-        return _Held(token, token if supplement is None else token.supplemented(supplement), life)
+        return _CurrentToken(token, token if supplement is None else token.supplemented(supplement), schedule)
 
-    def _hand_out(self, held: _Held, seconds: float) -> Grant:
+    def _install(self, current: _CurrentToken, lifetime: float) -> Grant:
         self._rejected = self._stale = False
         self._obtained_at = self._loop.time()
-        self.grant = held.grant if self._refresh.waiting else None
-        self._hold(held)
+        self.grant = current.grant if self._refresh.waiting else None
+        self._set_current(current)
         if self._refresh.error is not None:
             self._log.info("tokens can be obtained again", failures=self._refresh.failures)
-        self._log.debug("a token was issued", lifetime=round(seconds, 3))
-        return held.grant
+        self._log.debug("a token was issued", lifetime=round(lifetime, 3))
+        return current.grant
 
-    def _hold(self, held: _Held) -> None:
-        self._held = held
-        self._series.expires(self._wall() + held.life.expires_at - self._loop.time())
-        self._plan()
+    def _set_current(self, current: _CurrentToken) -> None:
+        self._current = current
+        self._series.expires(self._wall() + current.schedule.expires_at - self._loop.time())
+        self._set_timer()
 
     def _failed(self, error: CallError) -> Failed[Problem]:
         status_error = "proxy_configuration_error" if error.settings else "proxy_internal_error"
         self._log.warning("no token could be obtained", outcome=error.outcome, reason=error.reason)
         return Failed(Problem("credential_unavailable", error.reason, error=status_error), error.retry_after)
 
-    def _until_retry(self, problem: Problem) -> Problem:
-        """The problem, with Retry-After where no attempt is made before."""
+    def _with_retry_after(self, problem: Problem) -> Problem:
+        """Add Retry-After to the problem if attempts are paused."""
         wait = self._refresh.not_before - self._loop.time()
         return replace(problem, headers=(("Retry-After", str(math.ceil(wait))),)) if wait > 0 else problem
 
 
-def _token(grant: Grant) -> Grant:
-    """The token that is in what a request was sent with."""
+def _without_supplement(grant: Grant) -> Grant:
+    """Return the issued token of the grant that a request was sent with."""
     return grant if grant.issued is None else grant.issued
 
 
-def _learn(policy: Policy, base_url: str) -> object:
+def _check_base_url(policy: Policy, base_url: str) -> object:
     return policy.learn(parse_learnt(base_url))

@@ -1,4 +1,4 @@
-"""The grant source of kinds whose grants do not end: their grant is there as soon as their secrets can be read."""
+"""Grant source of an integration whose grants do not expire."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ class StaticSource:
         return f"StaticSource({self.grant!r})"
 
     async def obtain(self) -> Grant:
-        """The grant, after reading the secrets again. Raises ProblemError (credential_unavailable)."""
+        """Read the secrets again and return the grant. Raises ProblemError (credential_unavailable)."""
         self.grant = _grant(await self._secrets.obtain())
         return self.grant
 
     def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
-        """False: a fixed grant has no successor."""
+        """Return False: a fixed grant has no replacement."""
         del grant, status, body
         return False
 
     async def refreshed_after(self, grant: Grant) -> Grant | None:
-        """None, for the same reason."""
+        """Return None: a fixed grant has no replacement."""
         del grant
         return None
 
 
 def _grant(credential: object) -> Grant:
     if not isinstance(credential, FixedCredential):
-        raise TypeError("a static source is for kinds whose grants do not end")
+        raise TypeError("a static source is for kinds whose grants do not expire")
     return credential.grant

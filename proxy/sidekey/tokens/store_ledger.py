@@ -1,4 +1,4 @@
-"""The ledger in the store: a turn is a lease there, and what it leaves is sealed."""
+"""The ledger in the store: its leases are leases of the store, and the state between leases is sealed."""
 
 from __future__ import annotations
 
@@ -26,63 +26,63 @@ from sidekey.tokens.ledger import (
     Unavailable,
 )
 
-HOLD: Final = 30
-"""Seconds that a turn may take whose calls spend nothing; then another process calls as well."""
+LEASE_SECONDS: Final = 30
+"""Seconds until a lease runs out whose calls use up no refresh token; then another process calls as well."""
 
-BEFORE: Final = 10
-"""Seconds from the beginning of a turn to the first intent, where calls may spend what they present."""
+INTENT_SECONDS: Final = 10
+"""Seconds from acquiring a lease to its first intent, if calls may use up the refresh token."""
 
-PRESENT: Final = 15
-"""Seconds from an intent to the end of the turn, or to the next: longer than a call may take.
+CALL_SECONDS: Final = 15
+"""Seconds from an intent to the next one, or to the end of the lease: longer than a call may take.
 
-A process that has ended by then leaves what it presented as spent.
+If the process has ended by then, its refresh token counts as spent.
 """
 
-RETRY: Final = 1.0
-"""Seconds between two attempts to keep what could not be kept."""
+RETRY_SECONDS: Final = 1.0
+"""Seconds between two attempts to store a state."""
 
 LINGER: Final = 5.0
-"""Seconds for which the end of the process waits for the store, where something could not be kept."""
+"""Seconds that a shutdown waits for the store while a state is not stored."""
 
 
 class StoreLedger(Ledger):
-    """To be closed before its store is."""
+    """The ledger of processes with a store. Close it before the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._log = get_logger()
-        self._unkept: dict[Chain, asyncio.Task[None]] = {}
+        self._unstored: dict[Chain, asyncio.Task[None]] = {}
         self._fences: dict[bytes, int] = {}
-        """The last fencing number of each chain. One that is not greater comes from an older copy of the database."""
+        """The last fencing token of each chain. A lower or equal one comes from an older copy of the database."""
 
-    async def take(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
-        """Take the lease of the chain. Raises Unavailable."""
-        if chain in self._unkept:
+    async def acquire(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
+        """Acquire the lease of the chain in the store. Raises Unavailable."""
+        if chain in self._unstored:
             raise Unavailable("what the last call has brought is not stored yet")
         health = self._store.health
         if not health.up:
-            # The store looks for itself each second: many integrations need not each wait for a database that is away.
+            # The store checks its health each second, so integrations need not wait for an unreachable database.
             raise _unavailable(health.problem)
         try:
-            found = await self._store.lease(*chain, BEFORE if rotates else HOLD)
+            lease = await self._store.lease(*chain, INTENT_SECONDS if rotates else LEASE_SECONDS)
         except StoreError as error:
             raise _unavailable(error) from None
-        left = _read(found.result)
-        if not isinstance(found, Lease):
-            return LeaseUnavailable(found.unknown, left, found.now)
-        turn = _StoreTurn(self, self._store, chain, found, left)
+        state = _read(lease.result)
+        if not isinstance(lease, Lease):
+            return LeaseUnavailable(lease.unknown, state, lease.now)
+        token_lease = _StoreLease(self, self._store, chain, lease, state)
         key = hashlib.sha256(f"{chain.name} {chain.lineage}".encode()).digest()
-        former = self._fences.get(key, 0)
-        self._fences[key] = max(former, found.fence)
-        if found.fence <= former and rotates:
-            await turn.give_up()
-            return LeaseUnavailable(spent=True, left=left, now=found.now)
-        return turn
+        last_fence = self._fences.get(key, 0)
+        self._fences[key] = max(last_fence, lease.fence)
+        if lease.fence <= last_fence and rotates:
+            await token_lease.abandon()
+            return LeaseUnavailable(spent=True, state=state, now=lease.now)
+        return token_lease
 
-    async def keep(self, chain: Chain, write: Callable[[], Awaitable[None]]) -> None:
-        """Write what must be kept; where that is impossible now, nobody has a turn here until it is done.
+    async def store(self, chain: Chain, write: Callable[[], Awaitable[None]]) -> None:
+        """Run `write`. If the store fails, retry in the background, and grant no lease of the chain until it succeeds.
 
-        Raises Unavailable, TurnLost.
+        Raises Unavailable, TokenLeaseLost.
         """
         try:
             await write()
@@ -90,37 +90,37 @@ class StoreLedger(Ledger):
             raise TokenLeaseLost from None
         except StoreError as error:
             self._log.warning("a token response cannot be stored yet", name=chain.name, reason=str(error))
-            self._unkept[chain] = asyncio.get_running_loop().create_task(self._keep_trying(chain, write))
+            self._unstored[chain] = asyncio.get_running_loop().create_task(self._retry(chain, write))
             raise _unavailable(error) from None
 
-    async def _keep_trying(self, chain: Chain, write: Callable[[], Awaitable[None]]) -> None:
+    async def _retry(self, chain: Chain, write: Callable[[], Awaitable[None]]) -> None:
         try:
             while True:
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(RETRY_SECONDS)
                 with suppress(StoreError):
-                    # A lease that is lost may have been given back by an attempt whose outcome nobody was told.
+                    # A lost lease may have been released by an earlier attempt whose outcome was lost.
                     with suppress(LeaseLost):
                         await write()
                     self._log.info("a token response was stored", name=chain.name)
                     return
         finally:
-            del self._unkept[chain]
+            del self._unstored[chain]
 
     async def close(self) -> None:
-        """Wait, for some time, until everything is kept."""
-        tasks = list(self._unkept.values())
+        """Wait up to `LINGER` seconds until every state is stored."""
+        tasks = list(self._unstored.values())
         if not tasks:
             return
-        _, left = await asyncio.wait(tasks, timeout=LINGER)
-        for task in left:
+        _, pending = await asyncio.wait(tasks, timeout=LINGER)
+        for task in pending:
             task.cancel()
-        if left:
+        if pending:
             self._log.error("a token response could not be stored: its refresh token may be lost")
 
 
-class _StoreTurn(TokenLease):
-    def __init__(self, ledger: StoreLedger, store: Store, chain: Chain, lease: Lease, left: TurnState) -> None:
-        self.left = left
+class _StoreLease(TokenLease):
+    def __init__(self, ledger: StoreLedger, store: Store, chain: Chain, lease: Lease, state: TurnState) -> None:
+        self.state = state
         self.now = lease.now
         self._ledger = ledger
         self._store = store
@@ -129,53 +129,53 @@ class _StoreTurn(TokenLease):
 
     async def intend(self) -> None:
         try:
-            await self._store.intend(self._lease, PRESENT)
+            await self._store.intend(self._lease, CALL_SECONDS)
         except LeaseLost:
             raise TokenLeaseLost from None
         except StoreError as error:
             raise _unavailable(error) from None
 
-    async def leave(self, left: TurnState) -> None:
-        await self._ledger.keep(
-            self._chain, partial(self._store.finish, self._lease, _write(left), spent=left.memory is not None)
+    async def finish(self, state: TurnState) -> None:
+        await self._ledger.store(
+            self._chain, partial(self._store.finish, self._lease, _write(state), spent=state.memory is not None)
         )
 
     async def release(self) -> None:
         with suppress(Unavailable, TokenLeaseLost):
-            await self._ledger.keep(self._chain, partial(self._store.release, self._lease))
+            await self._ledger.store(self._chain, partial(self._store.release, self._lease))
 
-    async def give_up(self) -> None:
-        # Where this cannot be written the intent runs out, which says the same.
+    async def abandon(self) -> None:
+        # If this cannot be written, the intent runs out, which has the same effect.
         with suppress(StoreError):
             await self._store.intend(self._lease, 0)
 
 
-def _unavailable(why: object) -> Unavailable:
-    return Unavailable(f"the store cannot be used: {why}")
+def _unavailable(reason: object) -> Unavailable:
+    return Unavailable(f"the store cannot be used: {reason}")
 
 
-def _write(left: TurnState) -> str:
-    token = left.token
-    written: dict[str, Any] = {"memory": left.memory}
+def _write(state: TurnState) -> str:
+    token = state.token
+    written: dict[str, Any] = {"memory": state.memory}
     if token is not None:
         grant = token.grant
         written["token"] = {
-            "asked": token.asked,
+            "asked": token.requested,
             "base_url": grant.base_url,
             "body": grant.body,
-            "called": token.called,
+            "called": token.called_at,
             "headers": grant.headers,
-            "life": token.life,
+            "life": token.lifetime,
             "number": token.number,
             "proof": token.proof,
             "query": grant.query,
-            "secrets": [each.decode("latin-1") for each in grant.secrets],
+            "secrets": [secret.decode("latin-1") for secret in grant.secrets],
         }
     return json.dumps(written)
 
 
 def _read(text: str | None) -> TurnState:
-    """What was left. It is sealed, so it is as some Sidekey wrote it; of another version's a token may not be read."""
+    """Parse a state. It was sealed, so a Sidekey wrote it, but perhaps another version, whose token is then dropped."""
     if text is None:
         return TurnState()
     written = json.loads(text)
@@ -190,7 +190,7 @@ def _token(written: dict[str, Any]) -> SharedToken:
     def pairs(key: str) -> tuple[tuple[str, str], ...]:
         return tuple((name, value) for name, value in written[key])
 
-    secrets = tuple(each.encode("latin-1") for each in written["secrets"])
+    secrets = tuple(secret.encode("latin-1") for secret in written["secrets"])
     grant = Grant(pairs("headers"), pairs("query"), pairs("body"), written["base_url"], secrets)
     return SharedToken(
         written["number"], written["asked"], written["proof"], grant, float(written["called"]), float(written["life"])
