@@ -175,7 +175,7 @@ class App:
         try:
             self.publisher.publish(self.snapshot)
             # Callers that start once Sidekey is ready read what they must trust.
-            await self.leaves.settled()
+            await self.leaves.ready()
             self.metrics.config_loaded = True
             self.metrics.config_loaded_at = time.time()
             self.plane.worker.deadlines.start(asyncio.get_running_loop())

@@ -31,17 +31,17 @@ def one(*urls: str) -> Authorities:
 def test_one_ca_is_made_for_all() -> None:
     """And none where they are covered."""
     found = one(A, B)
-    assert len(found.every) == 1
+    assert len(found.members) == 1
     assert found.ensure(scope_of(B), NOW, never) is found
     signer = found.signer("a.test", NOW)
-    assert signer is found.every[0]
+    assert signer is found.members[0]
     assert found.signer("c.test", NOW) is None
 
 
 def test_there_is_one_without_a_host_too() -> None:
     """What callers read is there from the start, and permits nothing."""
     found = Authorities().ensure(Scope(), NOW, make)
-    assert len(found.every) == 1
+    assert len(found.members) == 1
     assert found.signer("a.test", NOW) is None
     assert found.ensure(Scope(), NOW, never) is found
 
@@ -50,23 +50,23 @@ def test_a_host_more_gets_a_ca_of_its_own_and_the_others_keep_theirs() -> None:
     """Callers that have not restarted still trust what signs for the others."""
     before = one(A, B)
     after = before.ensure(scope_of(A, B, C), NOW, make)
-    assert after.every[0] is before.every[0]
-    assert len(after.every) == 2
-    assert after.every[1].permits("c.test")
-    assert not after.every[1].permits("a.test")
-    assert after.signer("a.test", NOW) is before.every[0]
-    assert after.signer("c.test", NOW) is after.every[1]
+    assert after.members[0] is before.members[0]
+    assert len(after.members) == 2
+    assert after.members[1].permits("c.test")
+    assert not after.members[1].permits("a.test")
+    assert after.signer("a.test", NOW) is before.members[0]
+    assert after.signer("c.test", NOW) is after.members[1]
 
 
 def test_what_has_expired_signs_no_more_and_is_replaced() -> None:
     """At a start as while it runs."""
     before = one(A)
-    end = before.every[0].not_after
+    end = before.members[0].not_after
     assert before.signer("a.test", end - 1) is not None
     assert before.signer("a.test", end) is None
     after = before.ensure(scope_of(A), end, lambda scope, generation: make_authority(scope, generation, end))
-    assert len(after.every) == 1
-    assert after.every[0] is not before.every[0]
+    assert len(after.members) == 1
+    assert after.members[0] is not before.members[0]
 
 
 def test_there_are_never_too_many() -> None:
@@ -76,7 +76,7 @@ def test_there_are_never_too_many() -> None:
         found = found.ensure(scope_of(f"https://h{number}.test"), NOW, make)
     with pytest.raises(RotationError, match="sidekey ca rotate"):
         found.ensure(scope_of(A), NOW, make)
-    assert found.expires == found.every[0].not_after
+    assert found.expires == found.members[0].not_after
 
 
 def test_a_rotation_takes_three_steps() -> None:
@@ -84,22 +84,22 @@ def test_a_rotation_takes_three_steps() -> None:
     before = one(A, B).ensure(scope_of(A, B, C), NOW, make)
     scope = scope_of(A, C)
     added = before.add_next(scope, make)
-    assert added.signers == before.every
-    assert added.every[2].permits("a.test")
-    assert added.every[2].permits("c.test")
-    assert not added.every[2].permits("b.test")
+    assert added.signers == before.members
+    assert added.members[2].permits("a.test")
+    assert added.members[2].permits("c.test")
+    assert not added.members[2].permits("b.test")
     active = added.activate()
-    assert active.every == added.every
-    assert active.signer("a.test", NOW) is added.every[2]
+    assert active.members == added.members
+    assert active.signer("a.test", NOW) is added.members[2]
     retired = active.retire()
-    assert retired.every == (added.every[2],)
-    assert retired.signer("c.test", NOW) is added.every[2]
+    assert retired.members == (added.members[2],)
+    assert retired.signer("c.test", NOW) is added.members[2]
 
 
 def test_a_host_that_comes_during_a_rotation_is_covered_now_and_afterwards() -> None:
     """Of the one that signs and of the next."""
     during = one(A).add_next(scope_of(A), make).ensure(scope_of(A, B), NOW, make)
-    assert len(during.every) == 4
+    assert len(during.members) == 4
     for found in (during, during.activate(), during.activate().retire()):
         signer = found.signer("b.test", NOW)
         assert signer is not None
@@ -124,7 +124,7 @@ def test_what_is_kept_is_what_was_written() -> None:
     found = one(A, "https://10.0.0.1", "https://[fd00::2]").add_next(scope_of("https://*.b.test"), make)
     again = Authorities.from_json(found.to_json())
     assert again == found
-    assert again.every[0].bounds == found.every[0].bounds
+    assert again.members[0].bounds == found.members[0].bounds
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_what_was_not_written_by_sidekey_is_refused(text: str) -> None:
 
 def test_keys_are_neither_shown_nor_pickled() -> None:
     found = one(A)
-    key = found.every[0].key
+    key = found.members[0].key
     assert "PRIVATE KEY" in key
-    for value in (found, found.every[0]):
+    for value in (found, found.members[0]):
         assert "PRIVATE" not in repr(value)
         assert "BEGIN" not in repr(value)
         with pytest.raises(TypeError, match="holds secrets"):
@@ -158,8 +158,8 @@ def test_the_nearest_end_of_those_that_sign_counts() -> None:
 
 def test_nothing_of_a_key_is_shown() -> None:
     """In a traceback, say."""
-    own = authority_of("https://a.test")
-    assert "BEGIN" not in repr(CaRules(brought=True, own=own, extra_roots=own.trusted))
+    operator_ca = authority_of("https://a.test")
+    assert "BEGIN" not in repr(CaRules(uses_operator_ca=True, operator_ca=operator_ca, extra_roots=operator_ca.trusted))
 
 
 def test_equal_configs_make_equal_rules(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_ca_without_constraints_may_sign_for_all() -> None:
 
 def test_an_extension_permits_something() -> None:
     """X.509 knows no constraint without a subtree."""
-    found = constraints(Bounds.only(scope_of()))
+    found = constraints(Bounds.exactly(scope_of()))
     assert found.permitted_subtrees == [x509.DNSName("invalid")]
     assert len(found.excluded_subtrees or ()) == 2
 

@@ -9,7 +9,7 @@ import pytest
 
 from sidekey.ca import maintain
 from sidekey.ca.authorities import CaRules, RotationError
-from sidekey.ca.maintain import ensure_authorities, rotate, trusted
+from sidekey.ca.maintain import ensure_authorities, rotate, trusted_pem
 from sidekey.ca.storage import read, state_file
 from sidekey.ca.trust_folder import TrustFolderError
 from support.local_cas import NOW, authority_of, rules_in, scope_of
@@ -19,10 +19,10 @@ A, B = "https://a.test", "https://b.test"
 
 def test_the_first_makes_it_and_the_next_finds_it(tmp_path: Path) -> None:
     first = ensure_authorities(rules_in(tmp_path, A), NOW)
-    assert (first.first, len(first.made), first.problem, first.untold) == (True, 1, "", "")
+    assert (first.first, len(first.created), first.problem, first.trust_problem) == (True, 1, "", "")
     again = ensure_authorities(rules_in(tmp_path, A), NOW)
-    assert (again.first, again.made, again.authorities) == (False, (), first.authorities)
-    assert (tmp_path / "trust" / "ca.pem").read_text() == first.made[0].certificate
+    assert (again.first, again.created, again.authorities) == (False, (), first.authorities)
+    assert (tmp_path / "trust" / "ca.pem").read_text() == first.created[0].certificate
 
 
 def test_a_trust_folder_that_lost_a_file_is_written_again(tmp_path: Path) -> None:
@@ -31,16 +31,16 @@ def test_a_trust_folder_that_lost_a_file_is_written_again(tmp_path: Path) -> Non
     whole = bundle.read_bytes()
     bundle.unlink()
     again = ensure_authorities(rules_in(tmp_path, A), NOW)
-    assert (again.made, again.authorities) == ((), first.authorities)
+    assert (again.created, again.authorities) == ((), first.authorities)
     assert bundle.read_bytes() == whole
 
 
 def test_a_host_more_adds_a_ca_which_callers_must_trust_beside_the_first(tmp_path: Path) -> None:
     first = ensure_authorities(rules_in(tmp_path, A), NOW)
     more = ensure_authorities(rules_in(tmp_path, A, B), NOW)
-    assert (more.first, len(more.made)) == (False, 1)
-    assert more.authorities.every == (*first.made, *more.made)
-    assert (tmp_path / "trust" / "ca.pem").read_text() == trusted(more.authorities)
+    assert (more.first, len(more.created)) == (False, 1)
+    assert more.authorities.members == (*first.created, *more.created)
+    assert (tmp_path / "trust" / "ca.pem").read_text() == trusted_pem(more.authorities)
 
 
 def test_a_folder_that_cannot_be_written_leaves_what_is_there_in_use(tmp_path: Path) -> None:
@@ -59,35 +59,36 @@ def test_why_there_is_none_is_said_with_the_way_out(tmp_path: Path) -> None:
     for rules, reason in (
         (rules_in(tmp_path / "file", A), "Not a directory; set ca.folder"),
         (CaRules(scope=scope_of(A)), "set ca.folder: neither $STATE_DIRECTORY"),
-        (CaRules(brought=True), "ca.certificate and ca.private_key cannot be used: run sidekey check"),
+        (CaRules(uses_operator_ca=True), "ca.certificate and ca.private_key cannot be used: run sidekey check"),
     ):
         found = ensure_authorities(rules, NOW)
         assert reason in found.problem
-        assert found.authorities.every == ()
+        assert found.authorities.members == ()
 
 
 def test_a_trust_folder_that_cannot_be_written_is_no_reason_not_to_sign(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = ensure_authorities(replace(rules_in(tmp_path, A), trust_folder=tmp_path / "file"), NOW)
-    assert len(found.authorities.every) == 1
-    assert "set ca.trust_folder" in found.untold
-    assert "set ca.trust_folder" in ensure_authorities(replace(rules_in(tmp_path, A), trust_folder=None), NOW).untold
+    assert len(found.authorities.members) == 1
+    assert "set ca.trust_folder" in found.trust_problem
+    again = ensure_authorities(replace(rules_in(tmp_path, A), trust_folder=None), NOW)
+    assert "set ca.trust_folder" in again.trust_problem
 
 
 def test_a_ca_of_the_operators_is_shown_and_not_kept(tmp_path: Path) -> None:
-    own = authority_of(A, generation=0)
-    found = ensure_authorities(replace(rules_in(tmp_path, A), brought=True, own=own), NOW)
-    assert found.authorities.signer("a.test", NOW) is own
-    assert (tmp_path / "trust" / "ca.pem").read_text() == own.trusted
+    operator_ca = authority_of(A, generation=0)
+    found = ensure_authorities(replace(rules_in(tmp_path, A), uses_operator_ca=True, operator_ca=operator_ca), NOW)
+    assert found.authorities.signer("a.test", NOW) is operator_ca
+    assert (tmp_path / "trust" / "ca.pem").read_text() == operator_ca.trusted
     assert read(tmp_path) is None
 
 
 def test_a_rotation_is_kept_and_shown_step_by_step(tmp_path: Path) -> None:
     rules = rules_in(tmp_path, A)
-    (old,) = ensure_authorities(rules, NOW).made
+    (old,) = ensure_authorities(rules, NOW).created
     shown = tmp_path / "trust" / "ca.pem"
     added = rotate(rules, NOW, "next").authorities
-    new = added.every[1]
+    new = added.members[1]
     assert shown.read_text() == old.trusted + new.trusted
     assert ensure_authorities(rules, NOW).authorities.signer("a.test", NOW) == old
     rotate(rules, NOW, "activate")
@@ -101,7 +102,7 @@ def test_a_rotation_is_kept_and_shown_step_by_step(tmp_path: Path) -> None:
 
 def test_a_ca_of_the_operators_is_not_rotated_by_sidekey(tmp_path: Path) -> None:
     with pytest.raises(RotationError, match="replace its files, which Sidekey watches"):
-        rotate(replace(rules_in(tmp_path, A), brought=True), NOW, "next")
+        rotate(replace(rules_in(tmp_path, A), uses_operator_ca=True), NOW, "next")
     with pytest.raises(RotationError, match=r"set ca\.folder"):
         rotate(CaRules(), NOW, "next")
 
@@ -113,4 +114,4 @@ def test_the_reason_why_callers_cannot_be_told_is_that_of_the_folder(
         raise TrustFolderError("the reason")
 
     monkeypatch.setattr(maintain.trust_folder, "write", fail)
-    assert ensure_authorities(rules_in(tmp_path, A), NOW).untold == "the reason"
+    assert ensure_authorities(rules_in(tmp_path, A), NOW).trust_problem == "the reason"

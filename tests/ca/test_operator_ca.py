@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from sidekey.ca.certificates import Signer, make_key
-from sidekey.ca.operator_ca import Examined, examine
+from sidekey.ca.operator_ca import OperatorCaCheck, examine
 from sidekey.ca.scope import Scope
 from sidekey.network.tls_server import server_context
 from support.certificates import NOW as MOMENT
@@ -23,7 +23,7 @@ SCOPE = scope_of("https://api.example.com")
 PRESENT = time.time()
 
 
-def examined(certificate: bytes, key: bytes, scope: Scope = SCOPE, now: float = NOW) -> Examined:
+def examined(certificate: bytes, key: bytes, scope: Scope = SCOPE, now: float = NOW) -> OperatorCaCheck:
     return examine(certificate.decode(), key.decode(), scope, now)
 
 

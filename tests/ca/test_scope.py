@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.ca.scope import NO_NAME, Bounds, Scope, under
+from sidekey.ca.scope import NO_NAME, Bounds, Scope, is_under
 from sidekey.policy.targets import Policy, parse_domain, parse_prefix
 from sidekey.policy.urls import Origin
 from support.local_cas import scope_of
@@ -67,7 +67,7 @@ def test_of_each_family_either_addresses_are_permitted_or_the_whole_of_it_is_exc
     urls: tuple[str, ...], families: set[int]
 ) -> None:
     """Never both, which OpenSSL, Go and GnuTLS take for a contradiction."""
-    bounds = Bounds.only(scope_of(*urls))
+    bounds = Bounds.exactly(scope_of(*urls))
     assert {each.version for each in bounds.excluded_networks} == families
     assert all(each.prefixlen == 0 for each in bounds.excluded_networks)
     assert {each.version for each in bounds.networks or ()}.isdisjoint(families)
@@ -75,7 +75,7 @@ def test_of_each_family_either_addresses_are_permitted_or_the_whole_of_it_is_exc
 
 def test_without_a_host_name_none_is_permitted() -> None:
     """An absent list would permit every name."""
-    bounds = Bounds.only(scope_of("https://10.0.0.1"))
+    bounds = Bounds.exactly(scope_of("https://10.0.0.1"))
     assert bounds.names == {NO_NAME}
     assert not bounds.permits("example.com")
     assert bounds.permits("10.0.0.1")
@@ -121,18 +121,18 @@ def test_a_name_with_all_that_is_under_it() -> None:
 def test_what_is_outside() -> None:
     """Of several CAs, each may cover a part."""
     scope = scope_of("https://a.test", "https://*.b.test", "https://10.0.0.1")
-    first, second = Bounds.only(scope_of("https://a.test")), Bounds.only(scope_of("https://10.0.0.1"))
+    first, second = Bounds.exactly(scope_of("https://a.test")), Bounds.exactly(scope_of("https://10.0.0.1"))
     assert scope.outside([first]).hosts() == ["b.test", "10.0.0.1"]
     assert scope.outside([first, second]).hosts() == ["b.test"]
-    assert not scope.outside([Bounds.only(scope)])
+    assert not scope.outside([Bounds.exactly(scope)])
     # A CA for one host below the suffix is none for the suffix.
-    assert scope_of("https://*.b.test").outside([Bounds.only(scope_of("https://x.b.test"))]).hosts() == ["b.test"]
+    assert scope_of("https://*.b.test").outside([Bounds.exactly(scope_of("https://x.b.test"))]).hosts() == ["b.test"]
 
 
 @given(name=LABELS, suffixes=st.frozensets(LABELS, max_size=4))
 def test_under_is_equal_to_comparing_ends(name: str, suffixes: frozenset[str]) -> None:
     """The look-up of each parent is only a quicker way."""
-    assert under(name, suffixes) is any(name == each or name.endswith(f".{each}") for each in suffixes)
+    assert is_under(name, suffixes) is any(name == each or name.endswith(f".{each}") for each in suffixes)
 
 
 @given(names=st.frozensets(LABELS, max_size=6), host=LABELS)
@@ -140,8 +140,8 @@ def test_a_ca_for_a_scope_permits_its_hosts_and_no_others(names: frozenset[str],
     """Also once names under others were left out."""
     scope = Scope.of([], names)
     covered = any(host == each or host.endswith(f".{each}") for each in names)
-    assert Bounds.only(scope).permits(host) is (covered or (not names and host == NO_NAME))
-    assert all(Bounds.only(scope).permits_below(each) for each in names)
+    assert Bounds.exactly(scope).permits(host) is (covered or (not names and host == NO_NAME))
+    assert all(Bounds.exactly(scope).permits_below(each) for each in names)
 
 
 def test_a_scope_with_nothing_is_false() -> None:

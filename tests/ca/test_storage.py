@@ -136,7 +136,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
         assert (output, process.returncode) == ("", 0)
     found = read(tmp_path)
     assert found is not None
-    assert len(found.every) == 1
+    assert len(found.members) == 1
 
 
 def test_a_lock_that_is_never_released_is_not_waited_for_for_ever(

@@ -20,7 +20,7 @@ from sidekey.ca import maintain
 from sidekey.ca.authorities import CaRules, LocalAuthority
 from sidekey.ca.storage import state_file
 from sidekey.certificates import leaves as module
-from sidekey.certificates.leaves import KEPT, WAITING, Leaves
+from sidekey.certificates.leaves import MAX_LEAVES, MAX_PENDING, Leaves
 from sidekey.errors import ProblemError
 from sidekey.network.tls_server import server_context
 from sidekey.observe.metrics import Metrics
@@ -50,7 +50,7 @@ class Rig:
     async def use(self, rules: CaRules) -> None:
         """Put rules in use, as the publisher does, and wait for what follows."""
         self.leaves.prepare(Snapshot({}, ca=rules))()
-        await self.leaves.settled()
+        await self.leaves.ready()
 
     async def use_urls(self, *urls: str, **others: Any) -> None:
         await self.use(rules_in(self.folder, *urls, **others))
@@ -78,16 +78,16 @@ def _chain(context: ssl.SSLContext, host: str, trusted: str) -> bool:
 
 @asynccontextmanager
 async def rig_in(folder: Path) -> AsyncIterator[Rig]:
-    made = Rig(folder)
-    yield made
-    await made.leaves.close()
-    assert made.defects == []
+    created = Rig(folder)
+    yield created
+    await created.leaves.close()
+    assert created.defects == []
 
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with rig_in(tmp_path) as made:
-        yield made
+    async with rig_in(tmp_path) as created:
+        yield created
 
 
 def refusal(error: pytest.ExceptionInfo[ProblemError]) -> tuple[str, int]:
@@ -148,7 +148,7 @@ async def test_at_most_so_many_leaves_wait(rig: Rig, monkeypatch: pytest.MonkeyP
     known = await rig.leaves.obtain("a.test")
     go_on = threading.Event()
     monkeypatch.setattr(module, "server_context", _held(go_on))
-    asking = [asyncio.create_task(rig.leaves.obtain(f"h{number}.b.test")) for number in range(WAITING + 1)]
+    asking = [asyncio.create_task(rig.leaves.obtain(f"h{number}.b.test")) for number in range(MAX_PENDING + 1)]
     await asyncio.sleep(0)
     with pytest.raises(ProblemError) as refused:
         await rig.leaves.obtain("more.b.test")
@@ -162,14 +162,14 @@ async def test_at_most_so_many_leaves_wait(rig: Rig, monkeypatch: pytest.MonkeyP
 
 
 async def test_those_that_were_used_last_are_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 3)
+    monkeypatch.setattr(module, "MAX_LEAVES", 3)
     await rig.use_urls(B)
     contexts = {each: await rig.leaves.obtain(f"{each}.b.test") for each in "xyz"}
     assert rig.leaves.context_for("x.b.test") is contexts["x"]
     await rig.leaves.obtain("w.b.test")
     assert rig.leaves.context_for("y.b.test") is None
     assert rig.leaves.context_for("x.b.test") is contexts["x"]
-    assert KEPT == 256
+    assert MAX_LEAVES == 256
 
 
 async def test_a_leaf_is_made_again_at_half_of_its_life(rig: Rig) -> None:
@@ -187,7 +187,7 @@ async def test_a_leaf_is_made_again_at_half_of_its_life(rig: Rig) -> None:
 
 async def test_a_context_holds_few_sessions(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of callers with TLS 1.2 and without tickets OpenSSL remembers each; of others nothing."""
-    monkeypatch.setattr(module, "SESSIONS", 3)
+    monkeypatch.setattr(module, "MAX_SESSIONS_PER_CONTEXT", 3)
     await rig.use_urls(A)
     context = await rig.leaves.obtain("a.test")
     client = ssl.create_default_context(cafile=str(rig.folder / "trust" / "ca.pem"))
@@ -207,7 +207,7 @@ async def test_a_context_holds_few_sessions(rig: Rig, monkeypatch: pytest.Monkey
 
 def test_the_sessions_of_all_leaves_fit_into_a_sidecars_memory() -> None:
     """Each takes 1 KiB (measured with OpenSSL 3.5), and nothing else bounds how many hosts a caller may name."""
-    assert module.KEPT * module.SESSIONS <= 32 << 10
+    assert module.MAX_LEAVES * module.MAX_SESSIONS_PER_CONTEXT <= 32 << 10
 
 
 async def test_a_leaf_that_ends_with_its_ca_is_made_again_in_time(rig: Rig) -> None:
@@ -288,7 +288,7 @@ async def test_a_rotation_while_a_leaf_is_made_keeps_none_of_the_old_ca(
 ) -> None:
     rules = rules_in(rig.folder, A)
     await rig.use(rules)
-    made = maintain.rotate(rules, NOW, "next").authorities.activate()
+    created = maintain.rotate(rules, NOW, "next").authorities.activate()
     go_on = threading.Event()
     with monkeypatch.context() as patched:
         patched.setattr(module, "server_context", _held(go_on))
@@ -296,7 +296,7 @@ async def test_a_rotation_while_a_leaf_is_made_keeps_none_of_the_old_ca(
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         rig.leaves._adopt(
-            rules, maintain.MaintenanceResult(made)
+            rules, maintain.MaintenanceResult(created)
         )  # as a look at the files would, which has the same thread
         go_on.set()
         assert await asking
@@ -305,11 +305,11 @@ async def test_a_rotation_while_a_leaf_is_made_keeps_none_of_the_old_ca(
 
 async def test_the_operators_ca_takes_effect_with_a_reload(rig: Rig) -> None:
     own = [authority_of(A, generation=0, now=NOW + number) for number in range(2)]
-    await rig.use_urls(A, brought=True, own=own[0])
+    await rig.use_urls(A, uses_operator_ca=True, operator_ca=own[0])
     assert rig.leaves.files() == set()
     first = await rig.leaves.obtain("a.test")
     assert rig.issuer(first, "a.test") == own[0].trusted
-    await rig.use_urls(A, brought=True, own=own[1])
+    await rig.use_urls(A, uses_operator_ca=True, operator_ca=own[1])
     assert rig.leaves.context_for("a.test") is None
     assert rig.issuer(await rig.leaves.obtain("a.test"), "a.test") == own[1].trusted
 
@@ -357,7 +357,7 @@ async def test_the_end_of_a_ca_is_a_metric_and_is_warned_of(rig: Rig) -> None:
 async def test_the_warning_of_a_ca_in_the_config_says_to_renew_it(rig: Rig) -> None:
     """`sidekey ca rotate` refuses to replace it."""
     own = authority_of(A, generation=0)
-    await rig.use_urls(A, brought=True, own=own)
+    await rig.use_urls(A, uses_operator_ca=True, operator_ca=own)
     with structlog.testing.capture_logs() as logs:
         rig.now = own.not_after - 20 * DAY
         await advance(60)
@@ -373,7 +373,7 @@ async def test_after_its_end_another_is_made(rig: Rig) -> None:
     rig.now = NOW + 731 * DAY
     with structlog.testing.capture_logs() as logs:
         await advance(60)
-        await rig.leaves.settled()
+        await rig.leaves.ready()
     assert [line["log_level"] for line in logs] == ["error", "warning"]
     assert "callers must restart" in logs[1]["event"]
     assert await rig.leaves.obtain("a.test")
@@ -382,13 +382,13 @@ async def test_after_its_end_another_is_made(rig: Rig) -> None:
 
 async def test_an_expired_ca_of_the_operators_signs_nothing_and_is_said_once(rig: Rig) -> None:
     own = authority_of(A, generation=0)
-    await rig.use_urls(A, brought=True, own=own)
+    await rig.use_urls(A, uses_operator_ca=True, operator_ca=own)
     await rig.leaves.obtain("a.test")
     rig.now = own.not_after + 1
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
             await advance(60)
-            await rig.leaves.settled()
+            await rig.leaves.ready()
     assert [line["log_level"] for line in logs] == ["error"]
     with pytest.raises(ProblemError, match="the local CA for this host has expired"):
         await rig.leaves.obtain("a.test")
@@ -397,7 +397,7 @@ async def test_an_expired_ca_of_the_operators_signs_nothing_and_is_said_once(rig
 async def test_a_ca_that_tls_cannot_use_is_unavailable(rig: Rig) -> None:
     """Without a word of the library's."""
     broken = replace(authority_of(A, generation=0), served="nonsense", key="nonsense")
-    await rig.use_urls(A, brought=True, own=broken)
+    await rig.use_urls(A, uses_operator_ca=True, operator_ca=broken)
     for _ in range(2):
         with pytest.raises(ProblemError, match="cannot be used for TLS") as refused:
             await rig.leaves.obtain("a.test")

@@ -47,7 +47,7 @@ def test_the_ca_is_made_by_the_command_and_shown(config: Path) -> None:
     assert (authority["role"], authority["names"], authority["networks"]) == ("signs", ["a.test"], ["10.1.2.3/32"])
     kept = read(config.parent / "state")
     assert kept is not None
-    assert kept.every[0].fingerprint == authority["fingerprint"]
+    assert kept.members[0].fingerprint == authority["fingerprint"]
     text = ca(config, "show")
     assert f"signs: SHA-256 {authority['fingerprint']}" in text
     assert "for a.test, 10.1.2.3/32" in text

@@ -35,7 +35,7 @@ class Site:
 
     def __init__(self, folder: Path, compiled: Path) -> None:
         found = ensure_authorities(rules_in(folder, *(f"https://{host}" for host in HOSTS)), time.time())
-        self.authority: LocalAuthority = found.made[0]
+        self.authority: LocalAuthority = found.created[0]
         self.trust = folder / "trust"
         self.compiled = compiled
         self._signer = Signer(self.authority, make_key())

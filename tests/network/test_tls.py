@@ -393,7 +393,7 @@ def test_a_dialer_denies_the_ca_that_signs_for_callers(tmp_path: Path) -> None:
     """By the config, and no longer than it says so."""
     own, _ = local_server("up.test")
     dialer = Dialer(NetworkRules())
-    dialer.prepare(Snapshot({}, ca=rules_in(tmp_path, brought=True, own=own)))()
+    dialer.prepare(Snapshot({}, ca=rules_in(tmp_path, uses_operator_ca=True, operator_ca=own)))()
     assert dialer._contexts._denied == {public_key(ssl.PEM_cert_to_DER_cert(own.certificate))}
     dialer.prepare(Snapshot({}))()
     assert dialer._contexts._denied == frozenset()

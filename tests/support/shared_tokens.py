@@ -57,7 +57,7 @@ class Shared:
 class Process(Ledger):
     """The ledger of one process.
 
-    The process dies before the event `dies_at`. At `down_at` the ledger is unavailable, at `loses_at` the lease is lost.
+    The process dies before the event `dies_at`. The ledger is unavailable at `down_at`, its lease lost at `loses_at`.
     """
 
     def __init__(self, name: str, shared: Shared) -> None:

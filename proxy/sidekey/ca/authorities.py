@@ -1,4 +1,4 @@
-"""The local CAs as values: which sign, which are only trusted yet, and how that changes. Pure: no I/O, no clock."""
+"""The local CAs as values: which sign, which are only trusted, and how a rotation changes that. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sidekey.ca.scope import Bounds, Scope
 from sidekey.credentials.secret_holder import SecretHolder
 
 MARK = "Sidekey local CA"
-"""The organisation that a CA of ours names in its subject: it is known by that wherever it turns up."""
+"""The organisation in the subject of every CA that Sidekey creates, by which `roots` recognises them."""
 
 MAX_AUTHORITIES = 64
-"""CAs at the same time: what callers trust must not grow for ever."""
+"""CAs at the same time, so that the bundle that callers trust does not grow for ever."""
 
 
 class RotationError(ValueError):
-    """The step of a rotation is not possible now; the message says why and the way out."""
+    """A rotation step is not possible now. The message names the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LocalAuthority(SecretHolder):
-    """A CA with its key, both in PEM. It may sign what all of `bounds` permit, until `not_after`.
+    """A CA with its key, both in PEM. It may sign for hosts that all of `bounds` permit, until `not_after`.
 
-    `served` is what a TLS server sends after the leaf (RFC 8446 4.4.2), `trusted` what callers must trust: of a CA that
-    is a root nothing and itself. `fingerprint` is the SHA-256 of its certificate, in hex.
+    `served` are the certificates that a TLS server sends after the leaf (RFC 8446 4.4.2), none for a root. `trusted` is
+    the certificate that callers must trust. `fingerprint` is the SHA-256 of the CA's certificate, in hex.
     """
 
     generation: int
@@ -41,118 +41,111 @@ class LocalAuthority(SecretHolder):
     served: str = ""
 
     def __repr__(self) -> str:
-        return f"Authority({self.fingerprint[:12]}, REDACTED)"
+        return f"LocalAuthority({self.fingerprint[:12]}, REDACTED)"
 
     def permits(self, host: str) -> bool:
-        """Whether it may sign for this host."""
-        return all(each.permits(host) for each in self.bounds)
+        """Return True if the CA may sign for this host."""
+        return all(bounds.permits(host) for bounds in self.bounds)
 
 
-Make = Callable[[Scope, int], LocalAuthority]
-"""Makes a CA for a scope, of a generation."""
+CreateAuthority = Callable[[Scope, int], LocalAuthority]
+"""Creates a CA for a scope and a generation."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Authorities(SecretHolder):
-    """All local CAs, the oldest first. Those of the generation `signing` sign.
+    """All local CAs, the oldest first. The CAs of the generation `signing` sign.
 
-    Newer ones are trusted by callers that start from now on, older ones by those that have not restarted yet. A
-    generation has several CAs where hosts were added to the config after the first was made.
+    Callers that start now trust newer CAs, too. Callers that have not restarted yet may trust only older ones. A
+    generation has several CAs if hosts were added to the config after its first CA was created.
     """
 
     signing: int = 1
-    every: tuple[LocalAuthority, ...] = ()
+    members: tuple[LocalAuthority, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Authorities({self.signing}, {self.every!r})"
+        return f"Authorities({self.signing}, {self.members!r})"
 
     def signer(self, host: str, now: float) -> LocalAuthority | None:
-        """The CA that signs for this host."""
-        return next(
-            (
-                each
-                for each in self.every
-                if each.generation == self.signing and now < each.not_after and each.permits(host)
-            ),
-            None,
-        )
+        """Return the valid CA that signs for this host, or None."""
+        return next((ca for ca in self.signers if now < ca.not_after and ca.permits(host)), None)
 
     @property
     def signers(self) -> tuple[LocalAuthority, ...]:
-        """Those that sign."""
-        return tuple(each for each in self.every if each.generation == self.signing)
+        """The CAs that sign, expired ones included."""
+        return tuple(ca for ca in self.members if ca.generation == self.signing)
 
     @property
     def expires(self) -> float | None:
-        """When the first of those that sign expires; None where none does."""
-        return min((each.not_after for each in self.signers), default=None)
+        """When the first signing CA expires, or None without one."""
+        return min((ca.not_after for ca in self.signers), default=None)
 
     def missing(self, scope: Scope, now: float) -> dict[int, Scope]:
-        """What of the scope no valid CA may sign for, by generation: of the one that signs, and of the next."""
-        valid = [each for each in self.every if now < each.not_after]
-        found = {}
-        for generation in sorted(
-            {self.signing, *(each.generation for each in valid if each.generation > self.signing)}
-        ):
-            bounds = [bound for each in valid if each.generation == generation for bound in each.bounds]
+        """Return the hosts that no valid CA covers, for the signing generation and the next one."""
+        valid = [ca for ca in self.members if now < ca.not_after]
+        missing = {}
+        for generation in sorted({self.signing, *(ca.generation for ca in valid if ca.generation > self.signing)}):
+            bounds = [bound for ca in valid if ca.generation == generation for bound in ca.bounds]
             outside = scope.outside(bounds)
             if outside or not bounds:
-                found[generation] = outside
-        return found
+                missing[generation] = outside
+        return missing
 
-    def ensure(self, scope: Scope, now: float, make: Make) -> Authorities:
-        """With a CA more for each part that is missing; the very same where nothing is.
+    def ensure(self, scope: Scope, now: float, create: CreateAuthority) -> Authorities:
+        """Add a CA for each missing part and drop expired ones; return the same object if nothing is missing.
 
-        Those that have expired are dropped then. Raises RotationError where there would be too many.
+        Raises RotationError if there would be too many CAs.
         """
         missing = self.missing(scope, now)
         if not missing:
             return self
-        kept = tuple(each for each in self.every if now < each.not_after)
-        if len(kept) + len(missing) > MAX_AUTHORITIES:
+        valid = tuple(ca for ca in self.members if now < ca.not_after)
+        if len(valid) + len(missing) > MAX_AUTHORITIES:
             raise RotationError(
-                f"there are {len(kept)} local CAs, at most {MAX_AUTHORITIES} may be: join them with sidekey ca rotate"
+                f"there are {len(valid)} local CAs, at most {MAX_AUTHORITIES} may be: join them with sidekey ca rotate"
             )
-        return replace(self, every=(*kept, *(make(part, generation) for generation, part in missing.items())))
+        return replace(self, members=(*valid, *(create(part, generation) for generation, part in missing.items())))
 
-    def add_next(self, scope: Scope, make: Make) -> Authorities:
-        """With the CA that will sign next, one for all."""
-        newest = max((each.generation for each in self.every), default=self.signing)
-        if newest > self.signing:
-            way_out = "restart the callers, then run sidekey ca rotate --activate"
-            raise RotationError(f"the next CA is there already: {way_out}")
-        return replace(self, every=(*self.every, make(scope, newest + 1)))
+    def add_next(self, scope: Scope, create: CreateAuthority) -> Authorities:
+        """Add the CA that will sign next, one for the whole scope."""
+        if self._newest > self.signing:
+            remedy = "restart the callers, then run sidekey ca rotate --activate"
+            raise RotationError(f"the next CA is there already: {remedy}")
+        return replace(self, members=(*self.members, create(scope, self._newest + 1)))
 
     def activate(self) -> Authorities:
         """Sign with the next CA from now on."""
-        newest = max((each.generation for each in self.every), default=self.signing)
-        if newest == self.signing:
+        if self._newest == self.signing:
             raise RotationError("there is no next CA: run sidekey ca rotate, then restart the callers")
-        return replace(self, signing=newest)
+        return replace(self, signing=self._newest)
+
+    @property
+    def _newest(self) -> int:
+        return max((ca.generation for ca in self.members), default=self.signing)
 
     def retire(self) -> Authorities:
-        """Drop those that signed before."""
-        kept = tuple(each for each in self.every if each.generation >= self.signing)
-        if kept == self.every:
+        """Drop the CAs of older generations."""
+        remaining = tuple(ca for ca in self.members if ca.generation >= self.signing)
+        if remaining == self.members:
             raise RotationError("there is no old CA: the one that signs was never replaced")
-        return replace(self, every=kept)
+        return replace(self, members=remaining)
 
     def to_json(self) -> str:
-        """As it is kept, keys included."""
-        document = {"signing": self.signing, "authorities": [_written(each) for each in self.every]}
+        """Serialize to JSON, with private keys."""
+        document = {"signing": self.signing, "authorities": [_to_dict(ca) for ca in self.members]}
         return json.dumps(document, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Authorities:
-        """As it was kept. Raises ValueError."""
+        """Parse the result of `to_json`. Raises ValueError."""
         try:
             document = json.loads(text)
-            return cls(int(document["signing"]), tuple(map(_read, document["authorities"])))
+            return cls(int(document["signing"]), tuple(map(_from_dict, document["authorities"])))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             raise ValueError("is not what Sidekey has written") from None
 
 
-def _written(authority: LocalAuthority) -> dict[str, Any]:
+def _to_dict(authority: LocalAuthority) -> dict[str, Any]:
     (bounds,) = authority.bounds
     return {
         "generation": authority.generation,
@@ -166,7 +159,7 @@ def _written(authority: LocalAuthority) -> dict[str, Any]:
     }
 
 
-def _read(raw: Mapping[str, Any]) -> LocalAuthority:
+def _from_dict(raw: Mapping[str, Any]) -> LocalAuthority:
     networks = frozenset(map(ip_network, raw["networks"]))
     bounds = Bounds(
         names=frozenset(map(str, raw["names"])),
@@ -186,12 +179,12 @@ def _read(raw: Mapping[str, Any]) -> LocalAuthority:
 
 @dataclass(frozen=True, slots=True)
 class CaRules:
-    """Where the local CA is kept and shown, and which hosts it must cover.
+    """Where the local CA is stored and published, and which hosts it must cover.
 
-    `folder` is None where neither config nor environment names one; nothing is made then. `configured` says that the
-    operator counts on the CA, so that it is worth a warning where it cannot be made. `extra_roots` are certificates in
-    PEM that callers trust beside it. `brought` says that the config names a CA of the operator's; it is `own`, None
-    while that cannot be used.
+    `folder` is None if neither config nor environment names one; then no CA is created. If `configured`, the operator
+    relies on the CA, so a CA that cannot be created is worth a warning. `extra_roots` are certificates in PEM that
+    callers trust in addition. If `brought`, the config names a CA of the operator's: `own`, or None while it is
+    unusable.
     """
 
     folder: Path | None = None
@@ -200,5 +193,5 @@ class CaRules:
     hosts: tuple[str, ...] = ()
     extra_roots: str = field(default="", repr=False)
     configured: bool = False
-    brought: bool = False
-    own: LocalAuthority | None = None
+    uses_operator_ca: bool = False
+    operator_ca: LocalAuthority | None = None

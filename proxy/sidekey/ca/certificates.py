@@ -1,4 +1,4 @@
-"""Makes and reads the certificates of a CA and its leaves (RFC 5280). Pure: keys and the time are arguments."""
+"""Create and read the certificates of a CA and its leaves (RFC 5280). Pure: keys and the time are arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sidekey.credentials.certificates.keys import PrivateKey, open_key
 from sidekey.policy.addresses import Network, literal
 
 BACKDATED = timedelta(days=1)
-"""How long before it is made a certificate is valid, for callers whose clock is behind."""
+"""How far validity begins in the past, for callers whose clock is behind."""
 CA_LIFE = timedelta(days=730)
 LEAF_LIFE = timedelta(days=7)
 
@@ -40,23 +40,23 @@ _USAGES = (
 
 
 def make_key() -> ec.EllipticCurvePrivateKey:
-    """A new key, on P-256."""
+    """Create a key on P-256."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def key_pem(key: PrivateKey) -> str:
-    """A key as PEM without a passphrase (PKCS#8)."""
+    """Serialize a key to PEM without a passphrase (PKCS#8)."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def make_authority(scope: Scope, generation: int, now: float) -> LocalAuthority:
-    """A new CA, self-signed, that may sign for this scope alone; `now` is in seconds since the epoch."""
+    """Create a self-signed CA that may sign for this scope only; `now` is in seconds since the epoch."""
     key = make_key()
-    bounds = Bounds.only(scope)
+    bounds = Bounds.exactly(scope)
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, MARK),
-            # Another name for each: a verifier finds the issuer by it.
+            # A unique name, because a verifier finds the issuer by it.
             x509.NameAttribute(NameOID.COMMON_NAME, f"{MARK} {secrets.token_hex(8)}"),
         ]
     )
@@ -70,7 +70,7 @@ def make_authority(scope: Scope, generation: int, now: float) -> LocalAuthority:
         .not_valid_before(moment - BACKDATED)
         .not_valid_after(moment + CA_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
+        .add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(constraints(bounds), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -89,7 +89,7 @@ def make_authority(scope: Scope, generation: int, now: float) -> LocalAuthority:
 
 
 class Signer:
-    """Signs leaves with a CA's key, which it has read once. `leaf_key` is the one of every leaf."""
+    """Signs leaves with a CA's key, which it parses once. All leaves have the key `leaf_key`."""
 
     def __init__(self, authority: LocalAuthority, leaf_key: ec.EllipticCurvePrivateKey) -> None:
         self._authority = authority
@@ -98,14 +98,14 @@ class Signer:
         self._key = open_key(block, None)
         self._leaf_key_pem = key_pem(leaf_key)
         issuer, public = self._certificate, leaf_key.public_key()
-        # All that is the same in each leaf: a third of what one costs.
+        # The parts that all leaves share, which are a third of the cost of a leaf.
         self._template = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
             .issuer_name(issuer.subject)
             .public_key(public)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage("digital_signature"), critical=True)
+            .add_extension(_key_usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .add_extension(_issuer_key(issuer), critical=False)
@@ -115,9 +115,9 @@ class Signer:
         return f"Signer({self._authority!r})"
 
     def leaf(self, host: str, now: float) -> tuple[str, float]:
-        """A leaf for this host with its chain and key, in PEM, and until when it is valid.
+        """Issue a leaf for this host; return leaf, chain and key in PEM, and when the leaf expires.
 
-        Its end is that of the CA, where that is nearer.
+        A leaf does not outlive its CA.
         """
         moment = _moment(now)
         address = literal(host)
@@ -137,21 +137,21 @@ class Signer:
 
 
 def _digest(key: PrivateKey) -> hashes.HashAlgorithm | None:
-    """The digest of a signature; Edwards curves bring their own (RFC 8410)."""
+    """Return the digest of a signature, or None for Edwards curves, which have their own (RFC 8410)."""
     return None if isinstance(key, (Ed25519PrivateKey, Ed448PrivateKey)) else hashes.SHA256()
 
 
 def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """As the issuer names its own key (RFC 5280 4.2.1.1)."""
+    """Return the authority key identifier (RFC 5280 4.2.1.1)."""
     try:
-        known = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        key_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())  # type: ignore[arg-type]
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(known)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id)
 
 
-def _usage(*names: str) -> x509.KeyUsage:
-    return x509.KeyUsage(**{each: each in names for each in _USAGES})
+def _key_usage(*names: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{usage: usage in names for usage in _USAGES})
 
 
 def _moment(now: float) -> datetime:
@@ -175,12 +175,12 @@ def _subtrees(names: Collection[str], networks: Collection[Network]) -> list[x50
 
 
 def bounds_of(certificate: x509.Certificate) -> Bounds:
-    """What a CA's certificate permits; constraints of other kinds of names do not matter here."""
+    """Read the name constraints of a CA's certificate for DNS names and IP addresses."""
     try:
-        found = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+        extension = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
     except x509.ExtensionNotFound:
         return Bounds()
-    permitted, excluded = found.permitted_subtrees or [], found.excluded_subtrees or []
+    permitted, excluded = extension.permitted_subtrees or [], extension.excluded_subtrees or []
     return Bounds(
         names=_names(permitted) or None,
         networks=_networks(permitted) or None,
@@ -190,12 +190,12 @@ def bounds_of(certificate: x509.Certificate) -> Bounds:
 
 
 def _names(subtrees: Sequence[x509.GeneralName]) -> frozenset[str]:
-    return frozenset(each.value.lower() for each in subtrees if isinstance(each, x509.DNSName))
+    return frozenset(name.value.lower() for name in subtrees if isinstance(name, x509.DNSName))
 
 
 def _networks(subtrees: Sequence[x509.GeneralName]) -> frozenset[Network]:
     return frozenset(
-        each.value
-        for each in subtrees
-        if isinstance(each, x509.IPAddress) and isinstance(each.value, (IPv4Network, IPv6Network))
+        name.value
+        for name in subtrees
+        if isinstance(name, x509.IPAddress) and isinstance(name.value, (IPv4Network, IPv6Network))
     )

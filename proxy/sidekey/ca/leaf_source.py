@@ -1,4 +1,4 @@
-"""Where a tunnel gets the TLS context from that presents a certificate for its host."""
+"""The protocol by which a tunnel obtains the TLS context with a certificate for its host."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Protocol
 
 
 class LeafSource(Protocol):
-    """Makes and keeps leaves: certificates of the local CA, each for one host, ready in a context of a TLS server.
+    """Issues and caches leaves: certificates of the local CA for one host, each in a server-side TLS context.
 
-    A `host` is spelled as in an `Origin`: lower case, an IPv6 address compressed and without brackets. A context
-    allows TLS 1.2 or newer with the ALPN protocol http/1.1, and goes on without ALPN. It ends a handshake whose server
-    name (SNI) is not its host with the alert unrecognized_name; ssl.SSLError then has the reason CALLBACK_FAILED. It is
-    shared by every tunnel to its host: nothing may be set on it.
+    A `host` is written as in an `Origin`: lower case, an IPv6 address compressed and without brackets. A context
+    requires TLS 1.2 or newer and offers the ALPN protocol http/1.1, which clients may omit. It ends a handshake for
+    another server name (SNI) with the alert unrecognized_name, and ssl.SSLError has the reason CALLBACK_FAILED. All
+    tunnels to a host share its context: do not change it.
     """
 
     def context_for(self, host: str) -> ssl.SSLContext | None:
-        """The context of a leaf that is there and fresh; None where there is none, and `obtain` must be asked."""
+        """Return the cached context if its leaf is fresh, or None: then call `obtain`."""
         ...
 
     async def obtain(self, host: str) -> ssl.SSLContext:
-        """The context, once its leaf is there: it is made in a thread, one at a time for a host.
+        """Return the context after issuing the leaf in a thread, once for all callers of a host.
 
-        Raises ProblemError: ca_unavailable (502) where no valid CA may sign for the host, overloaded (503, with
-        Retry-After) where too many leaves wait to be made.
+        Raises ProblemError: ca_unavailable (502) if no valid CA may sign for the host, overloaded (503, with
+        Retry-After) if too many leaves are waiting to be issued.
         """
         ...

@@ -1,7 +1,7 @@
-"""Which certificates of a store may verify upstreams: all but local CAs of Sidekey, whatever brought them there.
+"""Filter the roots that may verify upstreams: never a local CA of Sidekey.
 
-A store that callers use may contain one: `$SSL_CERT_FILE` names the bundle of a trust folder, or an operator has added
-the CA to the system's. Whoever reads the CA's key could then pose as an upstream, and be sent credentials.
+A root store of callers may contain one: `$SSL_CERT_FILE` names the bundle of a trust folder, or an operator added the
+CA to the system's roots. Then anybody with the CA's key could pose as an upstream and receive credentials.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _PEM = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----\s(.*?)-----END (?:X50
 
 
 def is_local(der: bytes) -> bool:
-    """Whether this is the certificate of a local CA that Sidekey has made, or was signed by one."""
+    """Return True for the certificate of a local CA that Sidekey created, or one that such a CA signed."""
     return _MARK in der
 
 
 def certificates(pem: bytes) -> Iterator[bytes]:
-    """The certificates of a PEM, as DER; like OpenSSL's, this reading passes over what it does not understand."""
+    """Yield the certificates of a PEM as DER, and skip malformed blocks as OpenSSL does."""
     for text in _PEM.findall(pem):
-        # binascii.Error is one.
+        # binascii.Error is a ValueError.
         with contextlib.suppress(ValueError):
             yield base64.b64decode(text)
 
 
 def usable(pem: bytes) -> dict[bytes, None]:
-    """Those that may verify upstreams, each once."""
+    """Return the certificates of a PEM that may verify upstreams, each once."""
     return dict.fromkeys(der for der in certificates(pem) if not is_local(der))

@@ -1,8 +1,8 @@
-"""Where the local CAs are kept: one file with their keys, mode 0600, in a folder of mode 0700.
+"""Store the local CAs: one file with certificates and keys, mode 0600, in a folder of mode 0700.
 
-One file, so that a certificate never meets the key of another and a rotation is one step. It is replaced as a whole
-(rename), under a lock (flock) that a second process waits for. Everything goes by the descriptor of a folder that is
-this user's and nobody else's to enter, so nothing another user does to the path can move or replace it.
+One file, so that certificates and keys always match and a rotation is atomic. Sidekey replaces it by rename, under a
+flock that other processes wait for. All operations use the descriptor of the folder, which only this user may enter,
+so no other user can move or replace the file through its path.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from pathlib import Path
 from sidekey.ca.authorities import Authorities
 
 SUBFOLDER = "ca"
-"""Below the configured folder, which may be a mount with a mode of its own, or hold more than this."""
+"""Below the configured folder, which may be a mount with its own mode, or contain other files."""
 NAME = "authorities.json"
 
-_LOCK = "lock"
-_MAX_FOLDER_SIZE = 64 << 20
+_LOCK_FILE = "lock"
+_MAX_FILE_SIZE = 64 << 20
 _PATIENCE = 10.0
 _PAUSE = 0.05
 
 
 class FolderError(Exception):
-    """The local CAs cannot be read or written; the message says where, why, and the way out."""
+    """The local CAs cannot be read or written. The message names the path, the reason and the remedy."""
 
 
 def state_file(folder: Path) -> Path:
-    """The file of the CAs that are kept in this folder."""
+    """Return the path of the file with the CAs."""
     return folder / SUBFOLDER / NAME
 
 
 def read(folder: Path) -> Authorities | None:
-    """The CAs that are kept; None where there are none yet. Raises FolderError."""
+    """Return the stored CAs, or None if there are none yet. Raises FolderError."""
     path = folder / SUBFOLDER
     try:
         descriptor = _open_folder(path)
@@ -53,9 +53,9 @@ def read(folder: Path) -> Authorities | None:
 
 
 def update(folder: Path, change: Callable[[Authorities | None], Authorities]) -> Authorities:
-    """Change what is kept while no other process does, and return the result.
+    """Store and return the result of `change`, which gets the stored CAs, under the lock.
 
-    `change` gets what is kept now; what it raises is raised, and nothing is changed. Raises FolderError.
+    If `change` raises, nothing is stored. Raises FolderError, and what `change` raises.
     """
     path = folder / SUBFOLDER
     try:
@@ -64,32 +64,32 @@ def update(folder: Path, change: Callable[[Authorities | None], Authorities]) ->
     except OSError as error:
         raise _failed(path, "cannot be made or entered", error) from None
     try:
-        with _locked(descriptor, path):
-            before = _read(descriptor, path)
-            after = change(before)
-            if after is not before:
-                _write(descriptor, path, after)
-            return after
+        with _lock(descriptor, path):
+            previous = _read(descriptor, path)
+            authorities = change(previous)
+            if authorities is not previous:
+                _write(descriptor, path, authorities)
+            return authorities
     finally:
         os.close(descriptor)
 
 
 def make_folder(path: Path, mode: int) -> None:
-    """Make a folder, and those above it that are missing, each with this mode whatever the umask. Raises OSError."""
+    """Create a folder and its missing parents, each with this mode despite the umask. Raises OSError."""
     missing = []
-    for each in (path, *path.parents):
-        if each.exists():
+    for folder in (path, *path.parents):
+        if folder.exists():
             break
-        missing.append(each)
-    for each in reversed(missing):
-        # Another process may have made it meanwhile.
+        missing.append(folder)
+    for folder in reversed(missing):
+        # Another process may have created it meanwhile.
         with contextlib.suppress(FileExistsError):
-            each.mkdir(mode)
-            each.chmod(mode)
+            folder.mkdir(mode)
+            folder.chmod(mode)
 
 
 def _open_folder(path: Path) -> int:
-    """Its descriptor, once nobody else may enter it. Raises OSError, FolderError."""
+    """Open the folder and close it to other users. Raises OSError, FolderError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _make_private(descriptor, path, 0o700)
@@ -100,11 +100,11 @@ def _open_folder(path: Path) -> int:
 
 
 def _make_private(descriptor: int, path: Path, mode: int) -> None:
-    """Take from others what they may do; a volume's fsGroup gives it to them at each mount. Raises FolderError."""
-    found = os.fstat(descriptor)
-    if found.st_uid != os.geteuid():
+    """Remove group and other permissions, which fsGroup sets at each mount. Raises FolderError."""
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid():
         raise FolderError(f"{path} must belong to the user that Sidekey runs as: set ca.folder to a folder of its own")
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    if stat.S_IMODE(status.st_mode) & 0o077:
         try:
             os.fchmod(descriptor, mode)
         except OSError as error:
@@ -112,9 +112,9 @@ def _make_private(descriptor: int, path: Path, mode: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(descriptor: int, path: Path) -> Iterator[None]:
+def _lock(descriptor: int, path: Path) -> Iterator[None]:
     try:
-        lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=descriptor)
+        lock = os.open(_LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=descriptor)
     except OSError as error:
         raise _failed(path, "cannot be written", error) from None
     try:
@@ -144,25 +144,25 @@ def _read(descriptor: int, path: Path) -> Authorities | None:
     with os.fdopen(file, "rb") as opened:
         _make_private(file, path / NAME, 0o600)
         try:
-            # A read reserves its whole size, which fails where memory is limited.
-            data = opened.read(min(os.fstat(file).st_size, _MAX_FOLDER_SIZE))
+            # `read` allocates its whole argument, which fails if memory is limited.
+            data = opened.read(min(os.fstat(file).st_size, _MAX_FILE_SIZE))
             return Authorities.from_json(data.decode())
         except OSError as error:
             raise _failed(path / NAME, "cannot be read", error) from None
         except ValueError as error:
             reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-            way_out = "remove it, and callers must trust a new CA"
-            raise FolderError(f"{path / NAME} {reason}: restore it from a backup, or {way_out}") from None
+            remedy = "remove it, and callers must trust a new CA"
+            raise FolderError(f"{path / NAME} {reason}: restore it from a backup, or {remedy}") from None
 
 
 def _write(descriptor: int, path: Path, authorities: Authorities) -> None:
     name = f".{NAME}.{secrets.token_hex(4)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        # Under the lock nobody else writes: what is left of one that was killed goes.
-        for each in os.listdir(descriptor):
-            if each.startswith(f".{NAME}."):
-                os.unlink(each, dir_fd=descriptor)
+        # Remove temporary files of killed processes. No other process writes while this one has the lock.
+        for entry in os.listdir(descriptor):
+            if entry.startswith(f".{NAME}."):
+                os.unlink(entry, dir_fd=descriptor)
         file = os.open(name, flags, 0o600, dir_fd=descriptor)
         try:
             with os.fdopen(file, "wb") as opened:
@@ -179,6 +179,6 @@ def _write(descriptor: int, path: Path, authorities: Authorities) -> None:
         raise _failed(path / NAME, "cannot be written", error) from None
 
 
-def _failed(path: Path, what: str, error: OSError) -> FolderError:
+def _failed(path: Path, problem: str, error: OSError) -> FolderError:
     reason = os.strerror(error.errno or 0)
-    return FolderError(f"{path} {what}: {reason}; set ca.folder to a folder that Sidekey may write to")
+    return FolderError(f"{path} {problem}: {reason}; set ca.folder to a folder that Sidekey may write to")

@@ -1,4 +1,4 @@
-"""Fetches what a certificate's URLs lead to, under the network rules of its integration."""
+"""Fetch certificates from URLs, under the network rules of their integration."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_BODY_SIZE = 256 << 10
 """Bytes of a response's body that are read."""
 
 MAX_PARALLEL = 16
-"""Calls for certificates at the same time, of all integrations: at the start there may be a thousand of them."""
+"""Concurrent calls for the certificates of all integrations: at startup there may be a thousand."""
 
 
 class UrlFetch:
-    """The URLs of one integration's certificate. `slots` bounds the calls of all integrations together."""
+    """Fetches the URLs of one integration's certificate. `slots` bounds the calls of all integrations together."""
 
     def __init__(
         self, integration: Integration, loader: CertificateLoader, fetcher: Fetcher, slots: asyncio.Semaphore
@@ -30,21 +30,21 @@ class UrlFetch:
         self._loader = loader
         self._fetcher = fetcher
         self._slots = slots
-        self._tags: dict[Keys, str] = {}
+        self._etags: dict[Keys, str] = {}
 
     async def fetch(self) -> bool:
-        """Call every URL at once, and pass what has changed to the loader; whether anything has.
+        """Fetch all URLs concurrently and pass changed content to the loader. Return True if any content changed.
 
-        Raises SecretUnreadable with the reason of each that failed, after what the others brought was passed on.
+        Raises SecretUnreadable with the reason for each failed URL, after passing on the content of the other URLs.
         """
-        responses = await asyncio.gather(*(self._one(place, url) for place, url in self._loader.urls))
+        results = await asyncio.gather(*(self._fetch_url(keys, url) for keys, url in self._loader.urls))
         changed: dict[Keys, bytes] = {}
         reasons: list[tuple[Keys, str]] = []
-        for (place, _), response in zip(self._loader.urls, responses, strict=True):
-            if isinstance(response, str):
-                reasons.append((place, response))
-            elif response is not None and response != self._loader.fetched.get(place):
-                changed[place] = response
+        for (keys, _), result in zip(self._loader.urls, results, strict=True):
+            if isinstance(result, str):
+                reasons.append((keys, result))
+            elif result is not None and result != self._loader.fetched.get(keys):
+                changed[keys] = result
         self._loader.fetch_errors = dict(reasons)
         if changed:
             self._loader.receive(changed)
@@ -52,10 +52,10 @@ class UrlFetch:
             raise SecretUnreadable(tuple(reasons))
         return bool(changed)
 
-    async def _one(self, place: Keys, url: str) -> bytes | str | None:
-        """The body; None where it is the one that is there (RFC 9110 13.1.2), a reason where it failed."""
-        tag = self._tags.get(place)
-        headers = () if tag is None else (("If-None-Match", tag),)
+    async def _fetch_url(self, keys: Keys, url: str) -> bytes | str | None:
+        """Return the body, None if it has not changed (RFC 9110 13.1.2), or the reason for a failure."""
+        etag = self._etags.get(keys)
+        headers = () if etag is None else (("If-None-Match", etag),)
         try:
             async with self._slots:
                 reply = await self._fetcher.fetch(
@@ -68,14 +68,14 @@ class UrlFetch:
                 )
         except CallError as error:
             return error.reason
-        if reply.status == 304 and tag is not None:
+        if reply.status == 304 and etag is not None:
             return None
         if reply.status != 200:
             redirect = ": redirects are not followed" if 300 <= reply.status < 400 else ""
             return f"the server returned {reply.status}{redirect}"
-        # aiohttp sends text as UTF-8, which another tag need not be.
-        if (tag := reply.headers.get("etag", "")) and tag.isascii():
-            self._tags[place] = tag
+        # aiohttp would send other characters as UTF-8, which may not be the bytes of the ETag.
+        if (etag := reply.headers.get("etag", "")) and etag.isascii():
+            self._etags[keys] = etag
         else:
-            self._tags.pop(place, None)
+            self._etags.pop(keys, None)
         return reply.body

@@ -1,4 +1,4 @@
-"""The certificate sources of a process, and the tasks that keep them fresh."""
+"""The certificate sources of a process, and the tasks that fetch certificates again."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from sidekey.snapshot.snapshot import Integration, Snapshot
 
 
 class Certificates:
-    """Makes the certificate source of each integration; `fetcher` makes their calls.
+    """Creates the certificate source of each integration, whose calls `fetcher` makes.
 
-    `report` is passed every defect, returns the id under which it is logged, and must not raise. A source of an
-    integration that was never committed still reads and fetches what it lacks when it is asked.
+    `report` logs a defect, returns the ID of its log line and must not raise. The source of an integration that is not
+    committed, such as a draft, loads its certificate only in `obtain`.
     """
 
     def __init__(self, fetcher: Fetcher, metrics: Metrics, report: Callable[[BaseException], str]) -> None:
@@ -33,21 +33,21 @@ class Certificates:
         self._integrations: Mapping[str, Integration] = MappingProxyType({})
         self._sources: dict[str, CertificateSource] = {}
         self._retired: WeakSet[CertificateSource] = WeakSet()
-        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._renewals: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def source(self, integration: Integration) -> CertificateSource | None:
-        """The source of an integration that is served now, always the same one; None where it has no certificate.
+        """Return the one source of an integration of the current snapshot, or None if it has no certificate.
 
-        To be asked on the event loop.
+        Call it on the event loop.
         """
-        found = self._sources.get(integration.id)
-        if found is None and (found := self._make(integration)) is not None:
-            self._sources[integration.id] = found
-            found.activate()
-        return found
+        source = self._sources.get(integration.id)
+        if source is None and (source := self._create_source(integration)) is not None:
+            self._sources[integration.id] = source
+            source.activate()
+        return source
 
-    def _make(self, integration: Integration) -> CertificateSource | None:
+    def _create_source(self, integration: Integration) -> CertificateSource | None:
         loader = integration.certificate
         if loader is None:
             return None
@@ -55,26 +55,28 @@ class Certificates:
         return CertificateSource(integration.id, loader, self._metrics, urls)
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Make the sources that its integrations need beside those that are there; on the event loop.
+        """Create the sources of new and changed integrations. Call it on the event loop.
 
-        Nothing changes before the function that is returned is called. It retires the sources of integrations that are
-        not the very same objects as before, and begins to report every certificate by metric and log and to keep it
-        fresh.
+        The returned commit retires the sources of changed integrations and activates the new sources. An integration is
+        unchanged only if it is the same object.
         """
-        former, integrations = self._integrations, snapshot.integrations
-        changed = (each for name, each in integrations.items() if each is not former.get(name))
-        made = {each.id: source for each in changed if (source := self._make(each)) is not None}
-        return partial(self._commit, integrations, made)
+        previous, integrations = self._integrations, snapshot.integrations
+        created = {
+            name: source
+            for name, integration in integrations.items()
+            if integration is not previous.get(name) and (source := self._create_source(integration)) is not None
+        }
+        return partial(self._commit, integrations, created)
 
-    def _commit(self, integrations: Mapping[str, Integration], made: Mapping[str, CertificateSource]) -> None:
-        former, self._integrations = self._integrations, integrations
-        for name in [name for name in self._sources if integrations.get(name) is not former.get(name)]:
+    def _commit(self, integrations: Mapping[str, Integration], created: Mapping[str, CertificateSource]) -> None:
+        previous, self._integrations = self._integrations, integrations
+        for name in [name for name in self._sources if integrations.get(name) is not previous.get(name)]:
             self._retire(name, integrations.get(name))
-        for name, source in made.items():
+        for name, source in created.items():
             self._sources[name] = source
             source.activate()
             if source.loader.urls:
-                task = self._keepers[name] = asyncio.get_running_loop().create_task(self._keep(source))
+                task = self._renewals[name] = asyncio.get_running_loop().create_task(self._keep_fresh(source))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -84,26 +86,26 @@ class Certificates:
         self._retired.add(source)
         if successor is None or successor.certificate is None:
             self._metrics.reload_failures.pop((name, "certificate"), None)
-        if (keeper := self._keepers.pop(name, None)) is not None:
-            # A call under way goes on for who waits for it: only this task's waiting ends.
-            keeper.cancel()
+        if (renewal := self._renewals.pop(name, None)) is not None:
+            # A running call continues for its other waiters: cancelling ends only this task's wait.
+            renewal.cancel()
 
     def files(self) -> set[Path]:
-        """Every file whose change asks for `changed`."""
+        """Files to watch."""
         return {path for source in self._sources.values() for path in source.loader.files}
 
     async def changed(self, paths: Collection[Path]) -> None:
-        """Read again what is in these files, one source after the other, each in its own way."""
-        asked = set(paths)
+        """Reload the certificates that use these files, one after the other."""
+        changed_paths = set(paths)
         for source in list(self._sources.values()):
-            if not asked.isdisjoint(source.loader.files):
+            if not changed_paths.isdisjoint(source.loader.files):
                 try:
                     await source.reload()
-                except Exception as defect:  # noqa: BLE001  a defect of one leaves the others fresh
+                except Exception as defect:  # noqa: BLE001  a defect must not keep other sources from reloading
                     self._report(defect)
 
-    async def _keep(self, source: CertificateSource) -> None:
-        """Fetch it now and whenever it is due; the old one serves meanwhile."""
+    async def _keep_fresh(self, source: CertificateSource) -> None:
+        """Fetch the certificate now and whenever it is due. The previous one stays in use meanwhile."""
         pause = 0.0
         while math.isfinite(pause):
             await asyncio.sleep(pause)
@@ -114,9 +116,9 @@ class Certificates:
                 pause = MAX_PAUSE
 
     async def close(self) -> None:
-        """Cancel every task, timer and call under way, those of retired sources too."""
+        """Cancel every task, timer and running call, also of retired sources."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         sources = (*self._sources.values(), *self._retired)
-        await asyncio.gather(*tasks, *(each.close() for each in sources), return_exceptions=True)
+        await asyncio.gather(*tasks, *(source.close() for source in sources), return_exceptions=True)

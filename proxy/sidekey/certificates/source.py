@@ -1,10 +1,10 @@
-"""The identity source of one integration: holds its client certificate while it is valid, says why there is none.
+"""Client certificate of one integration: current identity, expiry, and last error.
 
-What is read again replaces it here, on the event loop; new connections use it from then on. The clock that counts is
-the wall's, which may be set: it is looked at every `CHECK_EVERY` seconds at the latest.
+A reloaded certificate replaces the current one on the event loop, and new connections use it. Validity follows the wall
+clock, which may be set: the source checks it at least every `CHECK_EVERY` seconds.
 
-A source whose integration was changed or removed is retired: it serves the requests in flight that hold it, and is
-freed with the last of them.
+A source whose integration was changed or removed is retired: it serves the requests in flight that use it, and is
+freed with the last one.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from sidekey.snapshot.certificate_loader import CertificateLoader
 
 DAY = 86_400.0
 WARN_DAYS = (21, 7, 1)
-"""Days before a certificate expires at which a warning is logged, once each.
+"""Days before a certificate expires at which Sidekey logs a warning, once each.
 
-cert-manager renews a certificate of 90 days when 30 are left, so a renewal on time is never warned of.
+cert-manager renews a certificate of 90 days when 30 remain, so a renewal on time causes no warning.
 """
 
 CHECK_EVERY = 60.0
 RETRY_SECONDS = 1.0
-"""How long after a reading that brought nothing the next may begin: requests come faster than a file is mounted."""
+"""Seconds between two attempts to read a missing certificate, because requests come faster than a file is mounted."""
 
 _RANDOM = SystemRandom()
 
 
 class CertificateSource:
-    """Hands out the client certificate of one integration. To be made on the event loop it lives on.
+    """Hands out the client certificate of one integration. Create it on the event loop that it lives on.
 
-    `urls` fetches what comes by URL, None where nothing does. Until `activate` is called it has no certificate, writes
-    nothing and runs no timer.
+    `urls` fetches the parts that have a URL, or is None. Before `activate` the source has no certificate, writes no
+    metric or log line and runs no timer.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class CertificateSource:
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._log = get_logger(integration=integration)
-        self._held: ClientIdentity | None = None
+        self._current: ClientIdentity | None = None
         self._read_fetched = loader.fetched
-        """What was fetched, as of the last reading."""
+        """The fetched content at the last reading."""
         self._fetch_failed = False
         self._error = "" if loader.unreadable is None else str(loader.unreadable)
-        # What the load of the config has found is logged by whoever loads it.
+        # The load of the config has logged the errors and warnings that the loader has now.
         self._logged_error = "" if loader.pending else self._error
         self._logged_warnings = loader.warnings
-        self._warned = math.inf
-        """Days of the warning that was logged; 0 once the end was."""
+        self._warned_days = math.inf
+        """Days of the last warning, or 0 once the expiry was logged."""
         self._reading = asyncio.Lock()
         self._refresh: SingleFlight[None, str] = SingleFlight(fixed(RETRY_SECONDS) if urls is None else growing(jitter))
         self._timer: asyncio.TimerHandle | None = None
@@ -82,14 +82,14 @@ class CertificateSource:
         return f"CertificateSource({self._id})"
 
     def activate(self) -> None:
-        """Begin to hand out what the loader has read, to write metrics and to warn."""
+        """Hand out the certificate that the loader has read, and begin to write metrics and warnings."""
         self._series.count_failures(0)
-        self._hold(self.loader.identity)
+        self._set_current(self.loader.identity)
 
     async def obtain(self) -> ClientIdentity:
-        """The certificate; where there is none it is read, or fetched, again, once for all who wait.
+        """Return the certificate; if there is none, read or fetch it again, once for all callers.
 
-        Raises ProblemError (credential_unavailable) with the reason, and Retry-After where it is not fetched before.
+        Raises ProblemError (credential_unavailable) with the reason, and with Retry-After if fetches are paused.
         """
         if self.identity is None and not self._refresh.blocked:
             await self._refresh.join(self._attempt)
@@ -98,7 +98,7 @@ class CertificateSource:
         return self.identity
 
     async def reload(self) -> bool:
-        """Read it after a change of its files, in a thread: True where it is valid. An invalid one replaces nothing."""
+        """Read changed files in a thread. Return True if the certificate is valid; an invalid one replaces nothing."""
         return await self._read(changed=True)
 
     async def _read(self, *, changed: bool) -> bool:
@@ -112,8 +112,8 @@ class CertificateSource:
                 self._failed(error, counts=changed)
                 return False
             self._recovered()
-            if self._hold(self.loader.identity) and self._held is not None:
-                self._log.info("a client certificate was loaded", not_after=moment(self._held.not_after))
+            if self._set_current(self.loader.identity) and self._current is not None:
+                self._log.info("a client certificate was loaded", not_after=moment(self._current.not_after))
             for place, text in self.loader.warnings:
                 if (place, text) not in self._logged_warnings:
                     self._log.warning("the client certificate has a warning", place=".".join(place), warning=text)
@@ -121,24 +121,24 @@ class CertificateSource:
             return True
 
     async def renew(self) -> float:
-        """Read or fetch it now, by the attempt under way where there is one; the seconds until it is due again."""
+        """Read or fetch the certificate now, or join the running attempt. Return the seconds until it is due again."""
         outcome = await self._refresh.join(self._attempt)
         if isinstance(outcome, Failed):
             return max(0.0, self._refresh.not_before - self._loop.time())
         return math.inf if self.loader.refresh_every is None else self.loader.refresh_every
 
     def retire(self) -> None:
-        """Write no metric and no warning any more."""
+        """Stop writing metrics and warnings."""
         self._series.retire()
 
     async def close(self) -> None:
-        """Cancel the timer and the attempt under way."""
+        """Cancel the timer and the running attempt."""
         if self._timer is not None:
             self._timer.cancel()
         await self._refresh.close()
 
     async def _attempt(self) -> Failed[str] | None:
-        """Read it, after fetching what comes by URL. It must be usable by then, or the attempt has failed."""
+        """Fetch the URLs and read the certificate. The attempt fails unless it is usable now."""
         if self._urls is not None:
             try:
                 changed = await self._urls.fetch()
@@ -152,7 +152,7 @@ class CertificateSource:
         return None if await self._read(changed=False) and self.identity is not None else Failed(self._error)
 
     def _failed(self, error: SecretUnreadable, *, counts: bool) -> None:
-        """Log a failure unless the last one was the same. One of a retry `counts` for nothing: nothing has changed."""
+        """Log a failure unless it repeats the last one. A retry without a change does not count in the metric."""
         self._error = str(error)
         if counts:
             self._series.count_failures(1)
@@ -167,61 +167,62 @@ class CertificateSource:
             self._log.info("the client certificate is valid again")
         self._error = self._logged_error = ""
 
-    # What is held, and whether it may be used now.
+    # The current certificate, and whether it may be used now.
 
-    def _hold(self, found: ClientIdentity | None) -> bool:
-        """Hold what was read, and begin to use it; whether it is another than before."""
-        old = self._held
-        another = found is not None and (old is None or found.fingerprint != old.fingerprint)
-        if found is not None and another:
-            self._held, self._warned = found, math.inf
-            self._series.expires(found.not_after)
-        self._check()
-        return another
+    def _set_current(self, identity: ClientIdentity | None) -> bool:
+        """Use the loaded certificate. Return True if it is a new one."""
+        previous = self._current
+        is_new = identity is not None and (previous is None or identity.fingerprint != previous.fingerprint)
+        if identity is not None and is_new:
+            self._current, self._warned_days = identity, math.inf
+            self._series.expires(identity.not_after)
+        self._apply_validity()
+        return is_new
 
-    def _check(self) -> None:
-        """Use what is held while it is valid and not a moment longer; warn ahead of its end."""
-        held, now = self._held, self._wall()
+    def _apply_validity(self) -> None:
+        """Enable or disable the certificate by its validity, and warn before it expires."""
+        current, now = self._current, self._wall()
         if self._timer is not None:
             self._timer.cancel()
-        if held is None:
+        if current is None:
             return
-        if held.not_before <= now < held.not_after:
-            self.identity = held
-            self._warn(held, held.not_after - now)
+        if current.not_before <= now < current.not_after:
+            self.identity = current
+            self._warn(current, current.not_after - now)
         else:
             self.identity = None
-            if now >= held.not_after and self._warned:
-                self._warned = 0
-                # Whoever asks next has it fetched, also while an attempt would not be due.
+            if now >= current.not_after and self._warned_days:
+                self._warned_days = 0
+                # Let the next request fetch a new one at once, despite the pause after a failure.
                 self._refresh.allow()
                 if not self._series.retired:
-                    end = moment(held.not_after)
+                    end = moment(current.not_after)
                     self._log.error("the client certificate has expired and is not used", not_after=end)
-        due = min((each - now for each in (held.not_before, held.not_after) if each > now), default=CHECK_EVERY)
-        self._timer = call_weakly_at(self._loop, self._loop.time() + min(due, CHECK_EVERY), self._check)
+        due = min((end - now for end in (current.not_before, current.not_after) if end > now), default=CHECK_EVERY)
+        self._timer = call_weakly_at(self._loop, self._loop.time() + min(due, CHECK_EVERY), self._apply_validity)
 
-    def _warn(self, held: ClientIdentity, left: float) -> None:
-        due = min((days for days in WARN_DAYS if left <= days * DAY), default=math.inf)
-        if due < self._warned and not self._series.retired:
-            self._warned = due
-            self._log.warning("the client certificate expires soon", not_after=moment(held.not_after), days=left // DAY)
+    def _warn(self, current: ClientIdentity, remaining: float) -> None:
+        due = min((days for days in WARN_DAYS if remaining <= days * DAY), default=math.inf)
+        if due < self._warned_days and not self._series.retired:
+            self._warned_days = due
+            end = moment(current.not_after)
+            self._log.warning("the client certificate expires soon", not_after=end, days=remaining // DAY)
 
     def _problem(self) -> Problem:
-        """Why there is none; where it is fetched, also when that is tried again."""
-        held, now = self._held, self._wall()
+        """Build the problem for a missing certificate, with Retry-After if fetches are paused."""
+        current, now = self._current, self._wall()
         wait = self._refresh.not_before - self._loop.time() if self._urls is not None else 0.0
         headers = (("Retry-After", str(math.ceil(wait))),) if wait > 0 else ()
         detail = self._error or "the client certificate has not been read yet"
-        if held is not None and now >= held.not_after:
-            # Read again it is said to be expired a second time, unless something else is there by now.
-            further = "" if not self._error or " expired on " in self._error else f"; {self._error}"
-            detail = f"{expired(held).detail}{further}"
-        elif held is not None and now < held.not_before:
-            detail = f"the client certificate is not valid before {moment(held.not_before)}"
+        if current is not None and now >= current.not_after:
+            # The error of a reload may only repeat the expiry.
+            addition = "" if not self._error or " expired on " in self._error else f"; {self._error}"
+            detail = f"{expired(current).detail}{addition}"
+        elif current is not None and now < current.not_before:
+            detail = f"the client certificate is not valid before {moment(current.not_before)}"
         return Problem("credential_unavailable", detail, error="proxy_configuration_error", headers=headers)
 
 
 def moment(seconds: float) -> str:
-    """A moment in UTC, as people write it (RFC 3339)."""
+    """Format seconds since the epoch as UTC (RFC 3339)."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -44,7 +44,7 @@ def _check_user(rules: CaRules) -> None:
     Root could replace it by what callers cannot use, or make what Sidekey then may not read.
     """
     user = os.geteuid()
-    files = [] if rules.brought or rules.folder is None else [state_file(rules.folder)]
+    files = [] if rules.uses_operator_ca or rules.folder is None else [state_file(rules.folder)]
     files += [] if rules.trust_folder is None else [rules.trust_folder / trust.BUNDLE]
     for file in files:
         found = next(each for each in (file, *file.parents) if os.path.exists(each))  # noqa: PTH110 - asks, raises not
@@ -57,11 +57,11 @@ def _check_user(rules: CaRules) -> None:
 def described(rules: CaRules) -> dict[str, Any]:
     """What `ca show` prints, for machines. Raises CaError."""
     found = made(rules)
-    kept = None if rules.brought or rules.folder is None else str(state_file(rules.folder))
+    kept = None if rules.uses_operator_ca or rules.folder is None else str(state_file(rules.folder))
     return {
         "kept_in": kept,
-        "trust_folder": None if found.untold else str(rules.trust_folder),
-        "authorities": [_described(each, found.authorities) for each in found.authorities.every],
+        "trust_folder": None if found.trust_problem else str(rules.trust_folder),
+        "authorities": [_described(each, found.authorities) for each in found.authorities.members],
     }
 
 
@@ -101,8 +101,8 @@ def lines(description: dict[str, Any]) -> list[str]:
 def paths(rules: CaRules) -> dict[str, str]:
     """The files of the trust folder by their names, written where they were not. Raises CaError."""
     found = made(rules)
-    if found.untold or rules.trust_folder is None:
-        raise CaError(found.untold)
+    if found.trust_problem or rules.trust_folder is None:
+        raise CaError(found.trust_problem)
     return {name: str(path) for name, path in trust.paths(rules.trust_folder).items()}
 
 
@@ -118,7 +118,7 @@ def trust_folder(rules: CaRules) -> Path:
         return folder
     _check_user(rules)
     found = maintain.ensure_authorities(rules, time.time())
-    reason = found.problem or found.untold
+    reason = found.problem or found.trust_problem
     if folder is None or (reason and not there):
         raise CaError(reason)
     return folder
@@ -126,7 +126,7 @@ def trust_folder(rules: CaRules) -> Path:
 
 def bundle(rules: CaRules) -> str:
     """What replaces the roots of a client, in PEM. Raises CaError."""
-    return trust.bundle(maintain.trusted(made(rules).authorities), rules.extra_roots, trust.mozilla())
+    return trust.bundle(maintain.trusted_pem(made(rules).authorities), rules.extra_roots, trust.mozilla())
 
 
 _DONE = {
@@ -146,8 +146,8 @@ def rotate(rules: CaRules, step: str) -> str:
         found = maintain.rotate(rules, time.time(), step)
     except (RotationError, FolderError) as error:
         raise CaError(str(error)) from None
-    if found.untold:
-        raise CaError(found.untold)
+    if found.trust_problem:
+        raise CaError(found.trust_problem)
     return _DONE[step]
 
 

@@ -97,7 +97,7 @@ def _document(snapshot: Snapshot, other: Snapshot) -> dict[str, Any]:
 
 def _globals(snapshot: Snapshot) -> dict[str, Any]:
     """Build the global keys: the settings, and in place of references what was read from them."""
-    settings, admin, store = _fields(snapshot.written), snapshot.admin, snapshot.store
+    settings, admin, ca, store = _fields(snapshot.written), snapshot.admin, snapshot.ca, snapshot.store
     tokens = {name: _token(each) for name, each in admin.tokens.items()}
     oidc = settings["admin"].oidc
     if oidc is not None and admin.oidc is not None:
@@ -106,7 +106,7 @@ def _globals(snapshot: Snapshot) -> dict[str, Any]:
     return {
         **settings,
         "admin": {**_fields(settings["admin"]), "tokens": tokens, "tls": admin.certificate, "oidc": oidc},
-        "ca": {**_fields(settings["ca"]), "certificate": snapshot.ca.own, "extra_roots": snapshot.ca.extra_roots},
+        "ca": {**_fields(settings["ca"]), "certificate": ca.operator_ca, "extra_roots": ca.extra_roots},
         "network": {**_fields(settings["network"]), "trusted_ca": snapshot.trust},
         "store": None if store is None else {**_fields(settings["store"]), "keys": store.keys, "url": store.url},
     }

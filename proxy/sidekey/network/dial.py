@@ -52,8 +52,8 @@ class Dialer:
         prepare_trust(snapshot)
         rules = snapshot.network
         # A CA of the operator's that signs for callers must not sign for upstreams as well.
-        own = snapshot.ca.own
-        denied = frozenset() if own is None else frozenset((public_key(ssl.PEM_cert_to_DER_cert(own.certificate)),))
+        ca = snapshot.ca.operator_ca
+        denied = frozenset() if ca is None else frozenset((public_key(ssl.PEM_cert_to_DER_cert(ca.certificate)),))
         resolver = self._resolver if rules == self._rules else self._resolver.renewed(rules)
 
         def commit() -> None:

@@ -89,18 +89,18 @@ def test_an_own_ca_is_read_and_its_files_are_watched(tmp_path: Path) -> None:
     first = loader.load()
     assert first.of("unreadable") == []
     rules = good(first).ca
-    assert rules.own is not None
-    assert (rules.brought, rules.own.fingerprint) == (True, own.fingerprint)
+    assert rules.operator_ca is not None
+    assert (rules.uses_operator_ca, rules.operator_ca.fingerprint) == (True, own.fingerprint)
     assert {tmp_path / "ca.pem", tmp_path / "ca.key"} <= set(first.stamps)
     assert good(loader.load()).ca == rules
     (tmp_path / "ca.key").write_text("nonsense")
     broken = loader.load()
     assert [each.path for each in broken.of("unreadable")] == ["ca.private_key"]
-    assert good(broken).ca.own == rules.own
+    assert good(broken).ca.operator_ca == rules.operator_ca
     renewed = authority_of("https://a.test", now=time.time())
     (tmp_path / "ca.pem").write_text(renewed.certificate)
     (tmp_path / "ca.key").write_text(renewed.key)
-    found = good(loader.load()).ca.own
+    found = good(loader.load()).ca.operator_ca
     assert found is not None
     assert found.fingerprint == renewed.fingerprint
 
@@ -113,10 +113,10 @@ def test_an_own_ca_that_cannot_be_used_is_an_error_of_check_and_no_reason_not_to
     (error,) = found.of("unreadable")
     assert (error.path, error.line) == ("ca.certificate", 2)
     assert "the name constraints of this CA must permit a.test" in error.message
-    assert good(found).ca.own is not None
+    assert good(found).ca.operator_ca is not None
     (tmp_path / "ca.pem").write_bytes(issue("no CA").pem)
     rules = good(loaded(tmp_path, OWN)).ca
-    assert (rules.brought, rules.own) == (True, None)
+    assert (rules.uses_operator_ca, rules.operator_ca) == (True, None)
     (tmp_path / "ca.pem").unlink()
     assert "ca.pem does not exist" in loaded(tmp_path, OWN).of("unreadable")[0].message
 
@@ -132,7 +132,7 @@ def test_extra_roots_complete_the_chain_of_an_own_ca(tmp_path: Path) -> None:
     write(tmp_path, A, top=f"{OWN.removesuffix('}')}, extra_roots: [{{file: roots.pem}}]}}\n")
     for _ in range(2):
         found = loader.load()
-        own = good(found).ca.own
+        own = good(found).ca.operator_ca
         assert own is not None
         assert own.trusted == top.pem.decode()
         assert not [text for text in map(str, found.warnings) if "does not end in a root" in text]

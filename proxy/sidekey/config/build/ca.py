@@ -62,7 +62,7 @@ def build_ca(
         hosts=tuple(ca.hosts),
         extra_roots=extra_roots,
         configured="ca" in settings.model_fields_set or settings.forward.match_by_host,
-        brought=ca.certificate is not None and ca.private_key is not None,
+        uses_operator_ca=ca.certificate is not None and ca.private_key is not None,
     )
     if former is not None and unreadable and former[0].extra_roots == ca.extra_roots:
         rules = replace(rules, extra_roots=former[1].extra_roots)
@@ -72,8 +72,8 @@ def build_ca(
     if own is None and former is not None:
         written, found = former
         if (written.certificate, written.private_key) == (ca.certificate, ca.private_key):
-            own = found.own
-    return BuiltCa(replace(rules, own=own), [*unreadable, *errors], warnings)
+            own = found.operator_ca
+    return BuiltCa(replace(rules, operator_ca=own), [*unreadable, *errors], warnings)
 
 
 def _default_folder(config: Path, environ: Mapping[str, str]) -> Path | None:
