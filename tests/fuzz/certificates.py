@@ -19,12 +19,12 @@ def parse(data: bytes) -> CertificateCheck:
 
     An encrypted key is not decrypted: deriving its key is slow on purpose, within a bound of its own on the rounds.
     """
-    return examine(CertificateInput(data, data, joined=True), _NOW)
+    return examine(CertificateInput(data, data, combined=True), _NOW)
 
 
 def check(data: bytes) -> None:
     """Require an identity or an error, and that a certificate alone is read or refused with ValueError."""
-    for found in (parse(data), examine(CertificateInput(data, data, "passphrase", joined=True), _NOW)):
+    for found in (parse(data), examine(CertificateInput(data, data, "passphrase", combined=True), _NOW)):
         assert (found.identity is None) is bool(found.errors)
     try:
         encoding.blocks(data)

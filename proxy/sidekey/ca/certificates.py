@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sidekey.ca.authorities import MARK, LocalAuthority
 from sidekey.ca.scope import Bounds, Scope
 from sidekey.credentials.certificates.encoding import blocks
-from sidekey.credentials.certificates.keys import PrivateKey, open_key
+from sidekey.credentials.certificates.keys import PrivateKey, open_key, to_pem
 from sidekey.policy.addresses import Network, literal
 
 BACKDATED = timedelta(days=1)
@@ -42,11 +42,6 @@ _USAGES = (
 def make_key() -> ec.EllipticCurvePrivateKey:
     """Create a key on P-256."""
     return ec.generate_private_key(ec.SECP256R1())
-
-
-def key_pem(key: PrivateKey) -> str:
-    """Serialize a key to PEM without a passphrase (PKCS#8)."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def make_authority(scope: Scope, generation: int, now: float) -> LocalAuthority:
@@ -83,7 +78,7 @@ def make_authority(scope: Scope, generation: int, now: float) -> LocalAuthority:
         not_after=certificate.not_valid_after_utc.timestamp(),
         fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
         certificate=pem,
-        key=key_pem(key),
+        key=to_pem(key).decode(),
         trusted=pem,
     )
 
@@ -96,7 +91,7 @@ class Signer:
         self._certificate = x509.load_pem_x509_certificate(authority.certificate.encode())
         (block,) = blocks(authority.key.encode())
         self._key = open_key(block, None)
-        self._leaf_key_pem = key_pem(leaf_key)
+        self._leaf_key_pem = to_pem(leaf_key).decode()
         issuer, public = self._certificate, leaf_key.public_key()
         # The parts that all leaves share, which are a third of the cost of a leaf.
         self._template = (

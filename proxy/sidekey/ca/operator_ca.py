@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sidekey.ca.authorities import LocalAuthority
-from sidekey.ca.certificates import bounds_of, key_pem
+from sidekey.ca.certificates import bounds_of
 from sidekey.ca.scope import Scope
 from sidekey.credentials.certificates import chain, encoding, keys
 
@@ -47,7 +47,7 @@ def examine(certificate: str, private_key: str, scope: Scope, now: float, extra_
         return OperatorCaCheck(None, errors, [])
     issuer = max(matching, key=lambda certificate: certificate.not_valid_after_utc)
     others = [certificate for certificate in certificates if certificate is not issuer]
-    path = chain.ordered(issuer, [*others, *_readable(extra_roots)])
+    path = chain.build_chain(issuer, [*others, *_readable(extra_roots)])
     errors += [("certificate", text) for text in _errors(path, now)]
     if errors:
         return OperatorCaCheck(None, errors, [])
@@ -79,7 +79,7 @@ def _certificates(text: str, errors: Messages) -> list[x509.Certificate]:
                 errors.append(("certificate", f"certificate {len(certificates) + 1} of this PEM {error}"))
                 return []
     if not certificates:
-        content = next(filter(None, (encoding.other(block.label) for block in blocks)), None)
+        content = next(filter(None, (encoding.describe_block(block.label) for block in blocks)), None)
         errors.append(("certificate", "this PEM contains no certificate" if content is None else f"this is {content}"))
     return certificates
 
@@ -106,7 +106,7 @@ def _key(text: str, errors: Messages) -> keys.PrivateKey | None:
         return None
     try:
         key = keys.open_key(key_blocks[0], None)
-        keys.written(key)
+        keys.to_pem(key)
     except ValueError as error:
         errors.append(("private_key", str(error)))
         return None
@@ -114,7 +114,7 @@ def _key(text: str, errors: Messages) -> keys.PrivateKey | None:
 
 
 def _errors(path: list[x509.Certificate], now: float) -> Iterator[str]:
-    yield from chain.errors(path, now)
+    yield from chain.chain_errors(path, now)
     issuer = path[0]
     basic = chain.extension(issuer, x509.BasicConstraints)
     usage = chain.extension(issuer, x509.KeyUsage)
@@ -135,7 +135,7 @@ def _errors(path: list[x509.Certificate], now: float) -> Iterator[str]:
 
 def _warnings(path: list[x509.Certificate]) -> Iterator[str]:
     issuer = path[0]
-    if not chain.self_issued(path[-1]):
+    if not chain.is_self_issued(path[-1]):
         yield "the chain does not end in a root: add it, since clients as a rule trust nothing else"
     if chain.extension(issuer, x509.KeyUsage) is None:
         yield "this CA has no key usage, so Python 3.13 and other strict clients refuse it"
@@ -153,8 +153,8 @@ def _authority(path: list[x509.Certificate], key: keys.PrivateKey) -> LocalAutho
         not_after=min(certificate.not_valid_after_utc for certificate in path).timestamp(),
         fingerprint=path[0].fingerprint(hashes.SHA256()).hex(),
         certificate=pems[0],
-        key=key_pem(key),
+        key=keys.to_pem(key).decode(),
         trusted=pems[-1],
         # Callers have the root. If the chain has no root, they may have it from elsewhere.
-        served="".join(pems[:-1] if chain.self_issued(path[-1]) else pems),
+        served="".join(pems[:-1] if chain.is_self_issued(path[-1]) else pems),
     )

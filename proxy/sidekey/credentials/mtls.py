@@ -39,18 +39,18 @@ class MtlsSettings(CertificateSettings, KindSettings):
     type: Literal["mtls"] = Field(description="The kind: a client certificate (mutual TLS).")
 
     def certificate_settings(self) -> CertificateSettings:
-        """The block itself."""
+        """Return itself."""
         return self
 
     def traits(self) -> CredentialTraits:
-        """Nothing is put into a request."""
+        """Describe a credential that adds nothing to a request."""
         return CredentialTraits(InjectionPoints())
 
     def inputs(self) -> Iterator[SecretInput]:
-        """None: the certificate is bytes, and is read by its loader."""
+        """Yield nothing: the certificate loader reads certificate and key."""
         return iter(())
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """A grant that adds nothing."""
+        """Build a grant that adds nothing."""
         del values
         return FixedCredential(Grant())

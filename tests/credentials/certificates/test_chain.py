@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from sidekey.credentials.certificates import chain as chains
+from sidekey.credentials.certificates import chain
 from sidekey.credentials.certificates.encoding import blocks
 from support.certificates import CLIENT_AUTH, NOW, SERVER_AUTH, Issued, issue, private_chain, signed_with
 
@@ -17,32 +17,32 @@ CHAIN = private_chain(issuers_url="http://ca.bank.example/client.cer")
 ROOT, INTERMEDIATE, LEAF = (each.certificate for each in (CHAIN.root, CHAIN.intermediate, CHAIN.leaf))
 STRANGER = issue("stranger.example").certificate
 PRESENT = NOW.timestamp()
-PUBLIC = [chains.read_certificate(block.der) for block in blocks(certifi.contents().encode())]
+PUBLIC = [chain.read_certificate(block.der) for block in blocks(certifi.contents().encode())]
 
 
 @pytest.mark.parametrize("others", [[ROOT, INTERMEDIATE], [INTERMEDIATE, STRANGER, ROOT]], ids=count())
 def test_a_chain_is_put_in_order(others: list[x509.Certificate]) -> None:
     """Leaf first, each certified by the next (RFC 8446 4.4.2)."""
-    assert chains.ordered(LEAF, others) == [LEAF, INTERMEDIATE, ROOT]
+    assert chain.build_chain(LEAF, others) == [LEAF, INTERMEDIATE, ROOT]
 
 
 def test_a_chain_ends_where_no_issuer_is() -> None:
     """What follows is not guessed."""
-    assert chains.ordered(LEAF, [ROOT]) == [LEAF]
+    assert chain.build_chain(LEAF, [ROOT]) == [LEAF]
 
 
 def test_the_name_of_an_issuer_does_not_suffice() -> None:
     """It must have signed, too."""
     impostor = issue("Bank Client CA", authority=True).certificate
-    assert chains.ordered(LEAF, [impostor, INTERMEDIATE]) == [LEAF, INTERMEDIATE]
-    assert not chains.issued_by(LEAF, impostor)
+    assert chain.build_chain(LEAF, [impostor, INTERMEDIATE]) == [LEAF, INTERMEDIATE]
+    assert not chain.is_issued_by(LEAF, impostor)
 
 
 def test_certificates_that_name_each_other_end_the_search() -> None:
     """Cross-certificates may."""
     first = issue("one", issue("two", authority=True), authority=True)
     second = issue("two", first, authority=True)
-    assert chains.ordered(second.certificate, [first.certificate, second.certificate])[:2] == [
+    assert chain.build_chain(second.certificate, [first.certificate, second.certificate])[:2] == [
         second.certificate,
         first.certificate,
     ]
@@ -50,13 +50,13 @@ def test_certificates_that_name_each_other_end_the_search() -> None:
 
 def test_the_likely_leaf_issued_no_other() -> None:
     """In whatever order they stand."""
-    assert chains.likely_leaf([ROOT, INTERMEDIATE, LEAF]) is LEAF
-    assert chains.likely_leaf([STRANGER]) is STRANGER
+    assert chain.likely_leaf([ROOT, INTERMEDIATE, LEAF]) is LEAF
+    assert chain.likely_leaf([STRANGER]) is STRANGER
 
 
 def test_what_is_no_part_of_the_chain_is_reported() -> None:
     """It is not sent: servers need not take it."""
-    assert list(chains.unrelated_certificates([LEAF], [LEAF, STRANGER])) == [
+    assert list(chain.unrelated_certificates([LEAF], [LEAF, STRANGER])) == [
         "the certificate of CN=stranger.example is not part of the chain and is not sent"
     ]
 
@@ -71,8 +71,8 @@ def test_what_is_no_part_of_the_chain_is_reported() -> None:
 )
 def test_a_certificate_is_good_for_its_time(days: int, found: list[str]) -> None:
     """To the second of its end; the message has the date."""
-    assert list(chains.errors([LEAF, INTERMEDIATE], PRESENT + days * 86400)) == found
-    assert list(chains.errors([LEAF, INTERMEDIATE], LEAF.not_valid_after_utc.timestamp() - 1)) == []
+    assert list(chain.chain_errors([LEAF, INTERMEDIATE], PRESENT + days * 86400)) == found
+    assert list(chain.chain_errors([LEAF, INTERMEDIATE], LEAF.not_valid_after_utc.timestamp() - 1)) == []
 
 
 def test_a_weak_key_anywhere_in_the_chain_is_an_error() -> None:
@@ -80,7 +80,7 @@ def test_a_weak_key_anywhere_in_the_chain_is_an_error() -> None:
     weak = issue("Weak CA", authority=True, key=rsa.generate_private_key(65537, 1024))
     leaf = issue(issuer=weak, key=rsa.generate_private_key(65537, 1024))
     reason = "is too weak: its key is RSA with 1024 bits: at least 2048 are needed"
-    assert list(chains.errors([leaf.certificate, weak.certificate], PRESENT)) == [
+    assert list(chain.chain_errors([leaf.certificate, weak.certificate], PRESENT)) == [
         f"this certificate {reason}",
         f"the certificate of CN=Weak CA {reason}",
     ]
@@ -90,10 +90,12 @@ def test_a_weak_key_anywhere_in_the_chain_is_an_error() -> None:
 def test_a_weak_signature_is_an_error_but_for_a_roots(digest: str, tmp_path: Path) -> None:
     """Nobody looks at how a root signed itself."""
     (block,) = blocks(signed_with(digest, tmp_path)[0])
-    weak = chains.read_certificate(block.der)
+    weak = chain.read_certificate(block.der)
     now = weak.not_valid_before_utc.timestamp() + 1
-    assert list(chains.errors([weak], now)) == [f"this certificate is too weak: it is signed with {digest.upper()}"]
-    assert list(chains.errors([LEAF, weak], PRESENT)) == []
+    assert list(chain.chain_errors([weak], now)) == [
+        f"this certificate is too weak: it is signed with {digest.upper()}"
+    ]
+    assert list(chain.chain_errors([LEAF, weak], PRESENT)) == []
 
 
 def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
@@ -106,11 +108,11 @@ def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
         command = ["openssl", "req", "-x509", "-sha1", *key, *issuer, "-out", f"{name}.crt"]
         subprocess.run(command, check=True, capture_output=True)
     authority, weak = (
-        chains.read_certificate(blocks(name.with_suffix(".crt").read_bytes())[0].der) for name in (ca, leaf)
+        chain.read_certificate(blocks(name.with_suffix(".crt").read_bytes())[0].der) for name in (ca, leaf)
     )
-    assert chains.ordered(weak, [authority]) == [weak, authority]
+    assert chain.build_chain(weak, [authority]) == [weak, authority]
     now = weak.not_valid_before_utc.timestamp() + 1
-    assert list(chains.errors([weak, authority], now)) == ["this certificate is too weak: it is signed with SHA1"]
+    assert list(chain.chain_errors([weak, authority], now)) == ["this certificate is too weak: it is signed with SHA1"]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
 )
 def test_what_servers_may_refuse_is_remarked(issued: Issued, found: list[str]) -> None:
     """They are no errors: whether the server looks is its own matter."""
-    remarks = list(chains.certificate_warnings([issued.certificate], PRESENT))
+    remarks = list(chain.certificate_warnings([issued.certificate], PRESENT))
     assert len(remarks) == len(found)
     assert all(remark.startswith(each) for remark, each in zip(remarks, found, strict=True))
 
@@ -138,7 +140,7 @@ def test_an_expired_intermediate_is_remarked() -> None:
     """A server may have a newer one."""
     old = issue("Old CA", CHAIN.root, authority=True, life=timedelta(hours=1))
     leaf = issue(issuer=old)
-    assert list(chains.certificate_warnings([leaf.certificate, old.certificate], PRESENT)) == [
+    assert list(chain.certificate_warnings([leaf.certificate, old.certificate], PRESENT)) == [
         "the certificate of CN=Old CA, which is in the chain, expired on 2026-05-31 01:00 UTC"
     ]
 
@@ -146,12 +148,12 @@ def test_an_expired_intermediate_is_remarked() -> None:
 def test_every_ca_of_mozillas_bundle_is_trusted() -> None:
     """Whatever its key: it leads to itself."""
     assert len(PUBLIC) > 100
-    assert [root.subject for root in PUBLIC if chains.mozilla_trust_error([root]) is not None] == []
+    assert [root.subject for root in PUBLIC if chain.mozilla_trust_error([root]) is not None] == []
 
 
 def test_a_self_signed_certificate_is_reported() -> None:
     """With its issuer and the line to write."""
-    assert chains.mozilla_trust_error([STRANGER]) == (
+    assert chain.mozilla_trust_error([STRANGER]) == (
         "this certificate is self-signed (its issuer is CN=stranger.example): if that is intended, "
         "write allow_private_ca: true"
     )
@@ -159,7 +161,7 @@ def test_a_self_signed_certificate_is_reported() -> None:
 
 def test_a_private_ca_is_reported() -> None:
     """By its name."""
-    assert chains.mozilla_trust_error([LEAF, INTERMEDIATE, ROOT]) == (
+    assert chain.mozilla_trust_error([LEAF, INTERMEDIATE, ROOT]) == (
         "this certificate leads to CN=Bank Root CA, which is not a CA of Mozilla's bundle: "
         "if that CA is intended (banks have their own), write allow_private_ca: true"
     )
@@ -167,12 +169,12 @@ def test_a_private_ca_is_reported() -> None:
 
 def test_a_missing_intermediate_is_reported_apart() -> None:
     """And where it is to be had, as the certificate says."""
-    told = chains.mozilla_trust_error([LEAF])
+    told = chain.mozilla_trust_error([LEAF])
     assert told is not None
     assert told.startswith("the issuer CN=Bank Client CA is neither in the chain nor a CA of Mozilla's bundle: add the")
     assert "(it is at http://ca.bank.example/client.cer)" in told
     assert told.endswith("write allow_private_ca: true")
-    assert "it is at" not in (chains.mozilla_trust_error([LEAF, INTERMEDIATE]) or "")
+    assert "it is at" not in (chain.mozilla_trust_error([LEAF, INTERMEDIATE]) or "")
 
 
 def test_the_name_of_a_public_ca_is_not_its_signature() -> None:
@@ -180,7 +182,7 @@ def test_the_name_of_a_public_ca_is_not_its_signature() -> None:
     key = rsa.generate_private_key(65537, 2048)
     public = next(each for each in PUBLIC if isinstance(each.public_key(), rsa.RSAPublicKey))
     impostor = Issued(public, key)
-    told = chains.mozilla_trust_error([issue(issuer=impostor).certificate])
+    told = chain.mozilla_trust_error([issue(issuer=impostor).certificate])
     assert told is not None
     assert "has the name of a CA of Mozilla's bundle but another key" in told
 
@@ -189,20 +191,20 @@ def test_the_name_of_a_public_ca_is_not_its_signature() -> None:
 def test_an_odd_address_gets_into_no_message(url: str) -> None:
     """It is not Sidekey's own."""
     leaf = issue(issuer=CHAIN.intermediate, issuers_url=url).certificate
-    assert "it is at" not in (chains.mozilla_trust_error([leaf]) or "")
+    assert "it is at" not in (chain.mozilla_trust_error([leaf]) or "")
 
 
 def test_names_are_printable_and_short() -> None:
     """They come from a file, and go into logs."""
     odd = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a\n\x1b[31m")])
     long = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "b" * 60)] * 3)
-    assert chains.name_of(odd) == "CN=a??[31m"
-    assert len(chains.name_of(long)) == 123
-    assert chains.name_of(x509.Name([])) == "(no name)"
+    assert chain.name_of(odd) == "CN=a??[31m"
+    assert len(chain.name_of(long)) == 123
+    assert chain.name_of(x509.Name([])) == "(no name)"
 
 
 @pytest.mark.parametrize("der", [b"", b"hunter2", CHAIN.leaf.der[:-1], CHAIN.leaf.der + b"\0"], ids=count())
 def test_a_damaged_certificate_is_reported(der: bytes) -> None:
     """Without a word of the library's."""
     with pytest.raises(ValueError, match=r"^is damaged$"):
-        chains.read_certificate(der)
+        chain.read_certificate(der)

@@ -160,12 +160,12 @@ def test_what_is_no_pem_is_called_by_its_name(data: bytes, reason: str) -> None:
 def test_what_is_pem_of_another_sort_has_words(data: bytes, words: str) -> None:
     """They follow "this is"."""
     (block,) = encoding.blocks(data)
-    assert (encoding.other(block.label) or "").startswith(words)
+    assert (encoding.describe_block(block.label) or "").startswith(words)
 
 
 def test_parameters_say_nothing() -> None:
     """openssl ecparam -genkey writes them before the key."""
-    assert encoding.other("EC PARAMETERS") is None
+    assert encoding.describe_block("EC PARAMETERS") is None
 
 
 @given(st.binary(max_size=200) | st.text("-BEGIN CERT\n", max_size=80).map(str.encode))
@@ -180,12 +180,12 @@ def test_any_bytes_are_blocks_or_a_reason(data: bytes) -> None:
 @given(st.binary(max_size=40).map(lambda tail: b"\x30\x82" + tail))
 def test_any_der_is_called_something(data: bytes) -> None:
     """However it goes on."""
-    assert encoding.what_it_is(data)
+    assert encoding.describe_data(data)
 
 
 def test_nested_json_is_no_trap() -> None:
     """Deeper than the parser goes."""
-    assert encoding.what_it_is(b"[" * 100_000) == "not PEM: no line begins with -----BEGIN"
+    assert encoding.describe_data(b"[" * 100_000) == "not PEM: no line begins with -----BEGIN"
 
 
 def test_encryption_needs_no_words() -> None:

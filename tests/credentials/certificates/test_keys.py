@@ -46,7 +46,7 @@ def integers(*values: int) -> bytes:
 def test_every_form_of_a_key_is_opened(data: bytes, passphrase: str | None) -> None:
     """It is written again as PKCS#8 without a passphrase."""
     key = keys.open_key(block(data), passphrase)
-    assert keys.written(key) in (ISSUED.key_pem, PKCS1.key_pem)
+    assert keys.to_pem(key) in (ISSUED.key_pem, PKCS1.key_pem)
 
 
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, TRADITIONAL])
@@ -91,7 +91,7 @@ def test_a_key_does_not_say_how_long_everybody_waits(
     ]
     data = block(subprocess.run(command, check=True, capture_output=True).stdout)
     if more is None:
-        assert keys.written(keys.open_key(data, "hunter2")) == ISSUED.key_pem
+        assert keys.to_pem(keys.open_key(data, "hunter2")) == ISSUED.key_pem
         return
     assert data.der.count(more[0]) == 1
     data = Block(data.label, data.der.replace(*more))

@@ -24,8 +24,8 @@ def judged(certificate: bytes | None, key: bytes | None, passphrase: str | None 
     return examine(CertificateInput(certificate, key, passphrase), PRESENT, allow_private_ca=True)
 
 
-def joined(pem: bytes, passphrase: str | None = None) -> CertificateCheck:
-    return examine(CertificateInput(pem, pem, passphrase, joined=True), PRESENT, allow_private_ca=True)
+def combined(pem: bytes, passphrase: str | None = None) -> CertificateCheck:
+    return examine(CertificateInput(pem, pem, passphrase, combined=True), PRESENT, allow_private_ca=True)
 
 
 def test_a_good_pair_becomes_an_identity() -> None:
@@ -52,7 +52,7 @@ def test_a_good_pair_becomes_an_identity() -> None:
 )
 def test_the_same_material_is_the_same_identity(pem: bytes) -> None:
     """However it is written: pools are told apart by it."""
-    assert joined(pem) == judged(CHAIN.pem, KEY)
+    assert combined(pem) == judged(CHAIN.pem, KEY)
 
 
 def test_the_root_is_kept_where_it_stands() -> None:
@@ -139,18 +139,18 @@ def test_errors_of_both_halves_are_reported_at_once() -> None:
 
 def test_errors_of_one_pem_stand_at_pem() -> None:
     """There is no other place."""
-    assert [place for place, _ in joined(OTHER.pem + KEY).errors] == ["pem"]
-    assert [place for place, _ in joined(b"hunter2").errors] == ["pem"]
-    assert [place for place, _ in joined(CHAIN.pem).errors] == ["pem"]
-    assert [place for place, _ in joined(KEY).errors] == ["pem"]
+    assert [place for place, _ in combined(OTHER.pem + KEY).errors] == ["pem"]
+    assert [place for place, _ in combined(b"hunter2").errors] == ["pem"]
+    assert [place for place, _ in combined(CHAIN.pem).errors] == ["pem"]
+    assert [place for place, _ in combined(KEY).errors] == ["pem"]
 
 
 @pytest.mark.parametrize(("certificate", "key"), [(CHAIN.pem, None), (None, KEY), (None, None)], ids=count())
 def test_a_half_that_could_not_be_read_is_passed_over(certificate: bytes | None, key: bytes | None) -> None:
     """Whoever read it says why; the other is judged all the same."""
     found = judged(certificate, key)
-    assert replace(found, ends_at=None) == CertificateCheck()
-    assert (found.ends_at is None) is (certificate is None)
+    assert replace(found, not_after=None) == CertificateCheck()
+    assert (found.not_after is None) is (certificate is None)
     assert judged(b"", None).errors == (("certificate", "this is empty"),)
 
 
@@ -191,7 +191,7 @@ def nearly(draw: st.DrawFn) -> bytes:
 def test_any_bytes_end_in_errors_or_an_identity(certificate: bytes, key: bytes, one: bool, consent: bool) -> None:
     """Never in an exception, and never is there a byte of a key in what is told."""
     examined = examine(
-        CertificateInput(certificate, certificate if one else key, joined=one), PRESENT, allow_private_ca=consent
+        CertificateInput(certificate, certificate if one else key, combined=one), PRESENT, allow_private_ca=consent
     )
     assert (examined.identity is None) == bool(examined.errors)
     told = f"{examined!r}"
@@ -202,5 +202,5 @@ def test_the_end_of_a_certificate_is_told_whatever_else_is_wrong_with_it() -> No
     """Without a certificate there is none."""
     end = LEAF.certificate.not_valid_after_utc.timestamp()
     for key, now in ((KEY, PRESENT), (OTHER.key_pem, PRESENT), (KEY, end + 1), (None, PRESENT)):
-        assert examine(CertificateInput(LEAF.pem, key), now).ends_at == end
-    assert judged(b"not PEM", KEY).ends_at is None
+        assert examine(CertificateInput(LEAF.pem, key), now).not_after == end
+    assert judged(b"not PEM", KEY).not_after is None

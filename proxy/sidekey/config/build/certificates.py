@@ -96,7 +96,7 @@ def _load(
         # Without its passphrase nothing can be said of a key.
         private_key=None if hidden else key_bytes,
         passphrase=passphrase,
-        joined=joined,
+        combined=joined,
     )
     examined = examine(material, now, allow_private_ca=given.allow_private_ca)
 
@@ -107,7 +107,7 @@ def _load(
         examined.identity,
         placed((*reasons, *examined.errors)),
         placed(examined.warnings),
-        examined.ends_at,
+        examined.not_after,
         refused=not reasons and bool(examined.errors),
     )
 

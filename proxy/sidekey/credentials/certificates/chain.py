@@ -1,4 +1,4 @@
-"""Certificates: reads them, puts a chain in order, leaf first, and checks it."""
+"""Parse certificates, order a chain from the leaf, and check it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _PRIVATE_CA = "write allow_private_ca: true"
 
 
 def read_certificate(der: bytes) -> x509.Certificate:
-    """A certificate of which every part that is checked here can be read. Raises ValueError."""
+    """Parse a certificate and every part that is checked here. Raises ValueError."""
     with warnings.catch_warnings():
-        # Serial number 0, which RFC 5280 4.1.2.2 forbids and old CAs have, is no matter for who shows a certificate.
+        # The library warns of serial number 0, which RFC 5280 4.1.2.2 forbids and old CAs have. It does no harm here.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         try:
             certificate = x509.load_der_x509_certificate(der)
@@ -45,31 +45,31 @@ def read_certificate(der: bytes) -> x509.Certificate:
     return certificate
 
 
-def ordered(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-    """The chain from the leaf on, as far as `others` lead."""
-    chain, left = [leaf], list(others)
-    while not self_issued(chain[-1]):
-        issuer = next((each for each in left if _follows(chain[-1], each)), None)
+def build_chain(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """Build the chain from the leaf up to the last issuer in `others`."""
+    chain, remaining = [leaf], list(others)
+    while not is_self_issued(chain[-1]):
+        issuer = next((certificate for certificate in remaining if _may_be_issued_by(chain[-1], certificate)), None)
         if issuer is None:
             break
-        left.remove(issuer)
+        remaining.remove(issuer)
         chain.append(issuer)
     return chain
 
 
 def likely_leaf(certificates: Sequence[x509.Certificate]) -> x509.Certificate:
-    """The first that issued no other; where the key is unknown that is all there is to go by."""
-    issuers = {each.issuer for each in certificates if not self_issued(each)}
-    return next((each for each in certificates if each.subject not in issuers), certificates[0])
+    """Guess the leaf: the first certificate that issued none of the other certificates."""
+    issuers = {certificate.issuer for certificate in certificates if not is_self_issued(certificate)}
+    return next((certificate for certificate in certificates if certificate.subject not in issuers), certificates[0])
 
 
-def self_issued(certificate: x509.Certificate) -> bool:
-    """Whether it names itself as its issuer, as roots do."""
+def is_self_issued(certificate: x509.Certificate) -> bool:
+    """Return True if the certificate names itself as its issuer, as roots do."""
     return certificate.issuer == certificate.subject
 
 
-def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """By name and by signature."""
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Return True if `issuer` issued the certificate, by name and signature."""
     if certificate.issuer != issuer.subject:
         return False
     try:
@@ -79,46 +79,46 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _follows(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """As `issued_by`; of a signature that is too weak to be looked at, which is an error anyway, by name alone."""
-    return issued_by(certificate, issuer) or (
+def _may_be_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Return True if `issuer` issued the certificate. For a weak signature, compare only the names."""
+    return is_issued_by(certificate, issuer) or (
         certificate.issuer == issuer.subject and isinstance(certificate.signature_hash_algorithm, _WEAK)
     )
 
 
-def errors(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
-    """What keeps a chain from being used: the leaf's time, weak keys, weak signatures."""
+def chain_errors(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
+    """Yield the errors of a chain: the leaf's validity, weak keys and weak signatures."""
     leaf = chain[0]
     if leaf.not_valid_after_utc.timestamp() <= now:
         yield f"this certificate expired on {_day(leaf.not_valid_after_utc)}"
     if leaf.not_valid_before_utc.timestamp() > now:
         yield f"this certificate is valid only from {_day(leaf.not_valid_before_utc)} on"
     for certificate in chain:
-        which = "this certificate" if certificate is leaf else f"the certificate of {name_of(certificate.subject)}"
+        name = "this certificate" if certificate is leaf else f"the certificate of {name_of(certificate.subject)}"
         weak = weakness(certificate.public_key())
         if weak is not None:
-            yield f"{which} is too weak: its key is {weak}"
+            yield f"{name} is too weak: its key is {weak}"
         digest = certificate.signature_hash_algorithm
-        # A root is trusted for what it is: nobody looks at its signature.
-        if isinstance(digest, _WEAK) and (certificate is leaf or not self_issued(certificate)):
-            yield f"{which} is too weak: it is signed with {digest.name.upper()}"
+        # Nobody verifies the signature of a root.
+        if isinstance(digest, _WEAK) and (certificate is leaf or not is_self_issued(certificate)):
+            yield f"{name} is too weak: it is signed with {digest.name.upper()}"
 
 
 def unrelated_certificates(
     chain: Sequence[x509.Certificate], certificates: Sequence[x509.Certificate]
 ) -> Iterator[str]:
-    """Certificates that are given and not part of the chain."""
+    """Yield a warning for each certificate that is not part of the chain."""
     for certificate in certificates:
         if certificate not in chain:
             yield f"the certificate of {name_of(certificate.subject)} is not part of the chain and is not sent"
 
 
 def certificate_warnings(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
-    """What servers may refuse, and many do not."""
+    """Yield warnings for properties that some servers refuse."""
     leaf = chain[0]
-    limits = extension(leaf, x509.BasicConstraints)
-    # What signs itself may say so by default, as `openssl req -x509` does.
-    if limits is not None and limits.ca and not self_issued(leaf):
+    constraints = extension(leaf, x509.BasicConstraints)
+    # `openssl req -x509` makes every self-signed certificate a CA by default.
+    if constraints is not None and constraints.ca and not is_self_issued(leaf):
         yield "this is the certificate of a CA, not of a client, so many servers refuse it"
     usages = extension(leaf, x509.ExtendedKeyUsage)
     if usages is not None and not {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {
@@ -138,14 +138,14 @@ def certificate_warnings(chain: Sequence[x509.Certificate], now: float) -> Itera
 
 
 def mozilla_trust_error(chain: Sequence[x509.Certificate]) -> str | None:
-    """Why a chain leads to no CA of Mozilla's bundle; None where it does."""
+    """Return why the chain leads to no CA of Mozilla's bundle, or None if it leads to one."""
     last = chain[-1]
     if last in mozilla().get(last.subject, ()):
         return None
-    if any(issued_by(each, root) for each in chain for root in mozilla().get(each.issuer, ())):
+    if any(is_issued_by(certificate, root) for certificate in chain for root in mozilla().get(certificate.issuer, ())):
         return None
     issuer = name_of(last.issuer)
-    if self_issued(last):
+    if is_self_issued(last):
         if len(chain) == 1:
             return f"this certificate is self-signed (its issuer is {issuer}): if that is intended, {_PRIVATE_CA}"
         return (
@@ -157,26 +157,26 @@ def mozilla_trust_error(chain: Sequence[x509.Certificate]) -> str | None:
             f"the issuer {issuer} has the name of a CA of Mozilla's bundle but another key: "
             f"if that issuer is intended, {_PRIVATE_CA}"
         )
-    where = _issuers_url(last)
+    url = _issuer_url(last)
     return (
         f"the issuer {issuer} is neither in the chain nor a CA of Mozilla's bundle: add the missing intermediate "
-        f"certificate after this one{f' (it is at {where})' if where else ''}, "
+        f"certificate after this one{f' (it is at {url})' if url else ''}, "
         f"or if the issuer is a private CA (banks have their own), {_PRIVATE_CA}"
     )
 
 
 def name_of(name: x509.Name) -> str:
-    """A name for people (RFC 4514): printable, not long."""
-    text = "".join(each if each.isprintable() else "?" for each in name.rfc4514_string())
+    """Format a name for display (RFC 4514), printable and shortened."""
+    text = "".join(character if character.isprintable() else "?" for character in name.rfc4514_string())
     return f"{text[:_MAX_NAME_LENGTH]}..." if len(text) > _MAX_NAME_LENGTH else text or "(no name)"
 
 
 @cache
 def mozilla() -> dict[x509.Name, list[x509.Certificate]]:
-    """Mozilla's CAs by their names; read where a chain must lead to one."""
+    """Return Mozilla's CAs by name, parsed on first use."""
     roots: dict[x509.Name, list[x509.Certificate]] = {}
     for block in blocks(certifi.contents().encode("ascii")):
-        # One that the library does not read is none that it could find a signature good for.
+        # The library cannot verify signatures of a CA that it cannot parse.
         with suppress(ValueError):
             certificate = read_certificate(block.der)
             roots.setdefault(certificate.subject, []).append(certificate)
@@ -184,15 +184,15 @@ def mozilla() -> dict[x509.Name, list[x509.Certificate]]:
 
 
 def extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
-    """The extension of this kind; None where the certificate has none."""
+    """Return the extension of this type, or None."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
 
 
-def _issuers_url(certificate: x509.Certificate) -> str | None:
-    """Where the issuer's certificate is, as the certificate itself says (RFC 5280 4.2.2.1)."""
+def _issuer_url(certificate: x509.Certificate) -> str | None:
+    """Return the URL of the issuer's certificate from the authority information access (RFC 5280 4.2.2.1)."""
     for access in extension(certificate, x509.AuthorityInformationAccess) or ():
         location = access.access_location
         if access.access_method == AuthorityInformationAccessOID.CA_ISSUERS and isinstance(

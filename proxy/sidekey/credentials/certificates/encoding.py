@@ -1,4 +1,7 @@
-"""Reads DER (X.690), such as parts of a certificate, where importing cryptography would cost more than all the rest."""
+"""Read DER (X.690) and PEM (RFC 7468), and describe data that is neither.
+
+Nothing here imports cryptography, whose import would cost more than all the rest.
+"""
 
 from __future__ import annotations
 
@@ -17,43 +20,43 @@ _VERSION = 0xA0
 
 
 def items(der: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """The DER values in a row: tag, whole and content. Raises ValueError where the last one is cut."""
-    at = 0
-    while at < len(der):
-        start, tag, length = at, der[at], int.from_bytes(der[at + 1 : at + 2])
-        at += 2
+    """Yield the tag, the encoding and the content of each DER value. Raises ValueError if the last one is cut."""
+    position = 0
+    while position < len(der):
+        start, tag, length = position, der[position], int.from_bytes(der[position + 1 : position + 2])
+        position += 2
         if length & 0x80:
             size = length & 0x7F
-            length = int.from_bytes(der[at : at + size], "big")
-            at += size
-        if at + length > len(der):
+            length = int.from_bytes(der[position : position + size], "big")
+            position += size
+        if position + length > len(der):
             raise ValueError("a value of DER is cut")
-        yield tag, der[start : at + length], der[at : at + length]
-        at += length
+        yield tag, der[start : position + length], der[position : position + length]
+        position += length
 
 
 def subject(certificate: bytes) -> bytes:
-    """The content of its subject. Raises ValueError where this is no certificate."""
+    """Return the content of the subject. Raises ValueError if the data is not a certificate."""
     return _field(certificate, 4)
 
 
 def public_key(certificate: bytes) -> bytes:
-    """Its public key, without the algorithm: that of one RSA key can be written in several ways (RFC 4055 1.2).
+    """Return the public key without its algorithm, which has several encodings for RSA (RFC 4055 1.2).
 
-    Raises ValueError where this is no certificate.
+    Raises ValueError if the data is not a certificate.
     """
     _, (_, _, key) = items(_field(certificate, 5))
     return key
 
 
 def _field(certificate: bytes, number: int) -> bytes:
-    """The content of a field (RFC 5280 4.1): serial number, signature, issuer, validity, subject, public key."""
+    """Return a field (RFC 5280 4.1) by index: serial number, signature, issuer, validity, subject, public key."""
     ((_, _, body),) = items(certificate)
     (_, _, fields), *_ = items(body)
-    found = list(islice((content for tag, _, content in items(fields) if tag != _VERSION), number + 1))
-    if len(found) <= number:
+    contents = list(islice((content for tag, _, content in items(fields) if tag != _VERSION), number + 1))
+    if len(contents) <= number:
         raise ValueError("a certificate has more fields")
-    return found[number]
+    return contents[number]
 
 
 CERTIFICATES = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
@@ -63,7 +66,7 @@ _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9][A-Z0-9 ]{0,63})-----")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
 _SSH_PUBLIC = (b"ssh-", b"ecdsa-sha2-", b"sk-ssh-", b"sk-ecdsa-", b"---- BEGIN SSH2 PUBLIC KEY")
 
-_OTHERS = {
+_BLOCK_DESCRIPTIONS = {
     "OPENSSH PRIVATE KEY": "an SSH key (OpenSSH's own format), not a key for TLS",
     "CERTIFICATE REQUEST": "a certificate request, not the certificate that was issued for it",
     "NEW CERTIFICATE REQUEST": "a certificate request, not the certificate that was issued for it",
@@ -83,9 +86,9 @@ _PKCS12 = "PKCS#12 (.p12, .pfx), not PEM: convert it with openssl pkcs12 -noenc"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Block(SecretHolder):
-    """One block: its label, what is inside as bytes, and the whole text where that is encrypted by headers (RFC 1421).
+    """A PEM block: its label and its decoded content.
 
-    `der` is empty where `encrypted` is set.
+    For a block that is encrypted by headers (RFC 1421), `encrypted` is the whole block and `der` is empty.
     """
 
     label: str
@@ -97,84 +100,84 @@ class Block(SecretHolder):
 
 
 def blocks(data: bytes) -> list[Block]:
-    """Every block, in order; words around them do not count. Raises ValueError that says what the data is instead."""
-    found = [_block(label, body, whole) for label, body, whole in _texts(data)]
-    if not found:
-        raise ValueError(f"this is {what_it_is(data)}")
-    return found
+    """Parse every PEM block and skip the text around them. Raises ValueError that describes data without any block."""
+    result = [_block(label, body, encoded) for label, body, encoded in _split_blocks(data)]
+    if not result:
+        raise ValueError(f"this is {describe_data(data)}")
+    return result
 
 
-def _texts(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield the label of each block, what is inside, and the whole block. Raises ValueError if one is cut off."""
-    at = 0
-    while (begin := _BEGIN.search(data, at)) is not None:
+def _split_blocks(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield the label, the body and the whole text of each block. Raises ValueError if one is cut off."""
+    position = 0
+    while (begin := _BEGIN.search(data, position)) is not None:
         end_line = b"-----END " + begin[1] + b"-----"
         end = data.find(end_line, begin.end())
         body = data[begin.end() : end]
         if end < 0 or b"-----BEGIN" in body:
             raise ValueError("this PEM is cut off: a block has no -----END line")
-        at = end + len(end_line)
-        yield begin[1].decode("ascii"), body, data[begin.start() : at]
+        position = end + len(end_line)
+        yield begin[1].decode("ascii"), body, data[begin.start() : position]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PemParts(SecretHolder):
-    """The certificates of a PEM and its private keys, each as PEM, and all other text; empty where there is none."""
+    """The certificates and the private keys of a PEM, and all other text. Each may be empty."""
 
     certificates: str
     private_keys: str
     rest: str
 
     def __repr__(self) -> str:
-        return "Halves(REDACTED)"
+        return "PemParts(REDACTED)"
 
 
 def split(text: str) -> PemParts:
-    """Separate certificates, private keys, and other blocks and text, each in their order.
+    """Separate certificates, private keys and the rest, each in their order.
 
-    A PEM that is cut off has neither certificates nor keys.
+    If the PEM is cut off, all of it is the rest.
     """
     certificates, private_keys, rest = [], [], []
     data = text.encode("utf-8", "replace")
-    at = 0
+    position = 0
     try:
-        for label, _, whole in _texts(data):
-            begin = data.index(whole, at)
-            rest.append(data[at:begin])
-            at = begin + len(whole)
+        for label, _, encoded in _split_blocks(data):
+            begin = data.index(encoded, position)
+            rest.append(data[position:begin])
+            position = begin + len(encoded)
             if label in CERTIFICATES:
-                certificates.append(whole)
+                certificates.append(encoded)
             elif label.endswith("PRIVATE KEY"):
-                private_keys.append(whole)
+                private_keys.append(encoded)
             else:
-                rest.append(whole)
+                rest.append(encoded)
     except ValueError:
         return PemParts("", "", text)
-    return PemParts(_joined(certificates), _joined(private_keys), b"".join([*rest, data[at:]]).decode())
+    return PemParts(_concatenate(certificates), _concatenate(private_keys), b"".join([*rest, data[position:]]).decode())
 
 
-def _joined(wholes: list[bytes]) -> str:
-    return b"".join(b"%b\n" % whole for whole in wholes).decode()
+def _concatenate(encoded_blocks: list[bytes]) -> str:
+    return b"".join(b"%b\n" % encoded for encoded in encoded_blocks).decode()
 
 
-def _block(label: str, body: bytes, whole: bytes) -> Block:
+def _block(label: str, body: bytes, encoded: bytes) -> Block:
     if b"\\n" in body:
         raise ValueError("this PEM has the two characters \\n where lines end: write line breaks")
     if b"Proc-Type:" in body:
-        return Block(label, b"", whole + b"\n")
+        return Block(label, b"", encoded + b"\n")
     try:
         return Block(label, base64.b64decode(b"".join(body.split()), validate=True))
     except binascii.Error:
         raise ValueError("this PEM is damaged: a block contains what is not base64") from None
 
 
-def other(label: str) -> str | None:
-    """What a block is in words that is neither certificate nor key; None where it says nothing, as EC PARAMETERS."""
-    return _OTHERS.get(label)
+def describe_block(label: str) -> str | None:
+    """Describe a block that is neither certificate nor key, or return None for labels such as EC PARAMETERS."""
+    return _BLOCK_DESCRIPTIONS.get(label)
 
 
-def what_it_is(data: bytes) -> str:
-    """Data that is not PEM, in words that follow "this is"."""
+def describe_data(data: bytes) -> str:
+    """Describe data that is not PEM, in words that follow "this is"."""
     text = data.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not text:
         return "empty"
@@ -188,10 +191,15 @@ def what_it_is(data: bytes) -> str:
         return "the public half of an SSH key, not PEM"
     if text.startswith(b"<"):
         return "an HTML or XML page, not PEM: a download may have failed"
-    return _json(text) or _encoded(text) or _der(data) or "not PEM: no line begins with -----BEGIN"
+    return (
+        _describe_json(text)
+        or _describe_base64(text)
+        or _describe_der(data)
+        or "not PEM: no line begins with -----BEGIN"
+    )
 
 
-def _json(text: bytes) -> str | None:
+def _describe_json(text: bytes) -> str | None:
     if not text.startswith((b"{", b"[")):
         return None
     try:
@@ -203,8 +211,8 @@ def _json(text: bytes) -> str | None:
     return "JSON, not PEM"
 
 
-def _encoded(text: bytes) -> str | None:
-    """Base64 without its lines around it, or of the whole PEM, as a Kubernetes secret's manifest has it."""
+def _describe_base64(text: bytes) -> str | None:
+    """Describe base64 without BEGIN and END lines, or of a whole PEM, as in the manifest of a Kubernetes secret."""
     if not _BASE64.fullmatch(text):
         return None
     try:
@@ -213,13 +221,13 @@ def _encoded(text: bytes) -> str | None:
         return None
     if inner.lstrip().startswith(b"-----BEGIN "):
         return "PEM encoded in base64 again: decode it"
-    if _der(inner) is not None:
+    if _describe_der(inner) is not None:
         return "base64 without the lines -----BEGIN and -----END around it"
     return None
 
 
-def _der(data: bytes) -> str | None:
-    """By the first elements of its outer SEQUENCE (X.690): each of these begins differently."""
+def _describe_der(data: bytes) -> str | None:
+    """Describe DER by the first elements of its outer SEQUENCE (X.690), which differ for each format."""
     content = _sequence(data)
     if content is None:
         return None
@@ -242,15 +250,15 @@ def _der(data: bytes) -> str | None:
 
 
 def _sequence(data: bytes) -> bytes | None:
-    """What an ASN.1 SEQUENCE at the beginning holds; None where there is none, or it is longer than the data."""
+    """Return the content of an ASN.1 SEQUENCE at the start, or None if there is none or it exceeds the data."""
     if len(data) < 2 or data[0] != 0x30:
         return None
-    length, at = data[1], 2
-    if length == 0x80:  # indefinite (X.690 8.1.3.6), as some PKCS#12 have it
-        return data[at:]
+    length, position = data[1], 2
+    if length == 0x80:  # indefinite length (X.690 8.1.3.6), as in some PKCS#12 files
+        return data[position:]
     if length > 0x80:
         count = length & 0x7F
-        length, at = int.from_bytes(data[2 : 2 + count], "big"), 2 + count
+        length, position = int.from_bytes(data[2 : 2 + count], "big"), 2 + count
         if count > 4:
             return None
-    return data[at : at + length] if at + length <= len(data) else None
+    return data[position : position + length] if position + length <= len(data) else None

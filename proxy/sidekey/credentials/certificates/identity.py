@@ -1,4 +1,4 @@
-"""A client certificate with its key, ready for TLS, and where the data plane gets it from."""
+"""A client certificate with its key, ready for TLS, and the protocol of its source."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from sidekey.errors import Problem
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ClientIdentity(SecretHolder):
-    """What authenticates a client in a TLS handshake.
+    """A client certificate and its private key.
 
-    `chain` is PEM, leaf first; `key` is PEM without a passphrase. `fingerprint` tells identities apart: the SHA-256 of
-    both, in hex. `not_before` and `not_after` are the leaf's, in seconds since the epoch. `subject` and `issuer` are
-    for people.
+    `chain` is PEM, leaf first; `key` is PEM without a passphrase. `fingerprint` is the SHA-256 of both, in hex.
+    `not_before` and `not_after` are the leaf's, in seconds since the epoch. `subject` and `issuer` are for display.
     """
 
     chain: bytes
@@ -32,7 +31,7 @@ class ClientIdentity(SecretHolder):
 
 
 def expired(identity: ClientIdentity) -> Problem:
-    """The response where a certificate has expired: it is never used then."""
+    """Build the problem for an expired certificate, which is never used."""
     end = datetime.fromtimestamp(identity.not_after, UTC)
     return Problem(
         "credential_unavailable",
@@ -42,13 +41,14 @@ def expired(identity: ClientIdentity) -> Problem:
 
 
 class IdentitySource(Protocol):
-    """Where an integration's client certificate is. The warm path is a plain attribute read of `identity`.
+    """Holds the client certificate of one integration.
 
-    `identity` is None while there is none that may be used: unreadable, invalid, expired, or not fetched yet.
+    `identity` is a plain attribute, because every request reads it. It is None while the certificate is unreadable,
+    invalid, expired, or not fetched yet.
     """
 
     identity: ClientIdentity | None
 
     async def obtain(self) -> ClientIdentity:
-        """Get it where `identity` is None. Raises ProblemError (credential_unavailable) that says why there is none."""
+        """Load the certificate if `identity` is None. Raises ProblemError (credential_unavailable) with the reason."""
         ...

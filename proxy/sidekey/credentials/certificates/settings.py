@@ -1,4 +1,4 @@
-"""The config of a client certificate: `client_certificate`, and the keys of kinds that have it under `auth`."""
+"""The config of a client certificate: `client_certificate`, or keys of `auth` in kinds such as mtls."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from sidekey.credentials.units import Duration
 MATERIAL = ("pem", "certificate", "private_key")
 """The keys that hold a certificate, a private key, or both."""
 
-_CERTIFICATE_WAY_OUT = "use {file: PATH}, {env: NAME}, {url: URL} or {inline: PEM}"
-_KEY_WAY_OUT = "use {file: PATH}, {env: NAME} or {url: URL}"
+_CERTIFICATE_REMEDY = "use {file: PATH}, {env: NAME}, {url: URL} or {inline: PEM}"
+_KEY_REMEDY = "use {file: PATH}, {env: NAME} or {url: URL}"
 _SEND_PEM = "send {inline: PEM} or {url: URL}"
 _SEND_KEY = "send {value: PEM} or {url: URL}, which are sealed"
 
@@ -42,7 +42,7 @@ _SEND_KEY = "send {value: PEM} or {url: URL}, which are sealed"
 def parse_certificate(raw: object, context: Context) -> Reference:
     """Parse the reference to a certificate: {url} or {inline}; in a file also {file} or {env}."""
     if not isinstance(raw, Mapping):
-        reason = f"a certificate must be a reference: {_CERTIFICATE_WAY_OUT}"
+        reason = f"a certificate must be a reference: {_CERTIFICATE_REMEDY}"
         raise ValueError(reason if context.is_file else f"must not be a bare text: {_SEND_PEM}")  # noqa: TRY004
     if not context.is_file:
         refuse_elsewhere(raw, _SEND_PEM)
@@ -52,7 +52,7 @@ def parse_certificate(raw: object, context: Context) -> Reference:
             raise ValueError(f"a certificate is public, and not sealed: {_SEND_PEM}")
         if list(raw) != ["inline"]:
             raise ValueError(f"must have one key: {_SEND_PEM}")
-    source, value = single(raw, ("file", "env", "url", "inline"), _CERTIFICATE_WAY_OUT)
+    source, value = single(raw, ("file", "env", "url", "inline"), _CERTIFICATE_REMEDY)
     if source != "inline":
         return _elsewhere(source, value, "inline")
     refuse_key(value, "write it under private_key or pem")
@@ -62,11 +62,11 @@ def parse_certificate(raw: object, context: Context) -> Reference:
 def parse_key(raw: object, context: Context) -> Reference:
     """Parse the reference to a private key, or to a PEM with both: {url}, or a secret."""
     if not isinstance(raw, Mapping):
-        reason = f"a secret may not be written inline: {_KEY_WAY_OUT}"
+        reason = f"a secret may not be written inline: {_KEY_REMEDY}"
         raise ValueError(reason if context.is_file else f"must not be a bare text: {_SEND_KEY}")  # noqa: TRY004
     if not context.is_file:
         return _stored_url(raw, context) if "url" in raw else stored_secret(raw, context, pem=True)
-    source, value = single(raw, ("file", "env", "url", "insecure_value"), _KEY_WAY_OUT)
+    source, value = single(raw, ("file", "env", "url", "insecure_value"), _KEY_REMEDY)
     if source != "insecure_value":
         return _elsewhere(source, value)
     return Reference("insecure_value", _pasted(value))
@@ -96,7 +96,7 @@ def _elsewhere(source: str, value: str, form: Form = "value") -> Reference:
 
 
 def _pasted(text: str) -> str:
-    """A literal value is checked like one that is read: when it is used, and then with all its errors."""
+    # The certificate loader checks the content, with all its errors, as for a file.
     if not text.strip():
         raise ValueError("must not be empty")
     return text
@@ -125,7 +125,7 @@ KeySource = Annotated[
 class CertificateSettings(BaseModel):
     """The certificate that Sidekey sends to the upstream in the TLS handshake, in addition to what `auth` adds."""
 
-    # The order counts: each check sees the keys above its own.
+    # The order matters: each check sees the fields above its own.
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
@@ -161,25 +161,25 @@ class CertificateSettings(BaseModel):
 
     @field_validator("certificate", "private_key")
     @classmethod
-    def _check_halves(cls, half: Reference | None, info: ValidationInfo) -> Reference | None:
+    def _check_parts(cls, reference: Reference | None, info: ValidationInfo) -> Reference | None:
         if "pem" in info.data:
-            joined = info.data["pem"] is not None
-            if joined and half is not None:
+            has_pem = info.data["pem"] is not None
+            if has_pem and reference is not None:
                 raise ValueError("may not be used with pem, which contains both certificate and key: remove one")
-            if not joined and half is None:
+            if not has_pem and reference is None:
                 raise PydanticKnownError("missing")
-        return half
+        return reference
 
     @field_validator("refresh")
     @classmethod
     def _check_refresh(cls, seconds: float, info: ValidationInfo) -> float:
-        given = [info.data[key] for key in MATERIAL if key in info.data]
-        if len(given) == len(MATERIAL) and not any(
-            each is not None and each.source in ("url", "stored_url") for each in given
+        references = [info.data[key] for key in MATERIAL if key in info.data]
+        if len(references) == len(MATERIAL) and not any(
+            reference is not None and reference.source in ("url", "stored_url") for reference in references
         ):
             raise ValueError("may be used only with {url}: files are watched")
         return seconds
 
     def references(self) -> dict[str, Reference]:
-        """What is given of `pem`, `certificate` and `private_key`, by key."""
+        """Return the configured references of `pem`, `certificate` and `private_key`, by key."""
         return {key: reference for key in MATERIAL if (reference := getattr(self, key)) is not None}

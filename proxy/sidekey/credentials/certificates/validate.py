@@ -1,4 +1,4 @@
-"""Makes a `ClientIdentity` of bytes, or reports all their errors. Pure: the time is an argument."""
+"""Build a `ClientIdentity` from bytes, or report all their errors. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -9,44 +9,53 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sidekey.credentials.certificates import chain as chains
 from sidekey.credentials.certificates import encoding, keys
+from sidekey.credentials.certificates.chain import (
+    build_chain,
+    certificate_warnings,
+    chain_errors,
+    likely_leaf,
+    mozilla_trust_error,
+    name_of,
+    read_certificate,
+    unrelated_certificates,
+)
 from sidekey.credentials.certificates.encoding import Block
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.certificates.keys import PrivateKey
 from sidekey.credentials.secret_holder import SecretHolder
 
-Found = tuple[tuple[str, str], ...]
-"""Keys of the config's block, with a message for each."""
+Messages = tuple[tuple[str, str], ...]
+"""Pairs of a key of the config section and a message about it."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CertificateInput(SecretHolder):
-    """What was read for a client certificate. A half is None where it could not be read, and is then ignored.
+    """The content that was read for a client certificate. An unreadable part is None, and is ignored.
 
-    `joined`: both halves are the same `pem`.
+    If `joined`, both parts are the same `pem`.
     """
 
     certificate: bytes | None
     private_key: bytes | None
     passphrase: str | None = None
-    joined: bool = False
+    combined: bool = False
 
     def __repr__(self) -> str:
-        return "Material(REDACTED)"
+        return "CertificateInput(REDACTED)"
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateCheck:
-    """An identity where there is no error (and both halves were read); warnings in any case.
+    """Result of `examine`: an identity if both parts were read and have no error, with warnings.
 
-    `ends_at` is when the certificate ends, in seconds since the epoch; None: there is none that can be read.
+    `ends_at` is when the certificate expires, in seconds since the epoch, or None without a readable certificate.
     """
 
     identity: ClientIdentity | None = None
-    errors: Found = ()
-    warnings: Found = ()
-    ends_at: float | None = None
+    errors: Messages = ()
+    warnings: Messages = ()
+    not_after: float | None = None
 
 
 def examine(material: CertificateInput, now: float, *, allow_private_ca: bool = False) -> CertificateCheck:
@@ -55,18 +64,21 @@ def examine(material: CertificateInput, now: float, *, allow_private_ca: bool = 
 
 
 def leaf_of(data: bytes) -> x509.Certificate:
-    """The certificate that a valid PEM with its chain is about; without its key the likeliest."""
-    return chains.likely_leaf([chains.read_certificate(each.der) for each in encoding.blocks(data)])
+    """Return the likely leaf of a valid PEM with a chain."""
+    return likely_leaf([read_certificate(block.der) for block in encoding.blocks(data)])
 
 
 class _Examination(SecretHolder):
-    """One material under examination, and the errors found so far."""
+    """One check, with the errors so far."""
 
-    __slots__ = ("_errors", "_material", "_of_certificate", "_of_key")
+    __slots__ = ("_certificate_field", "_errors", "_key_field", "_material")
 
     def __init__(self, material: CertificateInput) -> None:
         self._material = material
-        self._of_certificate, self._of_key = ("pem", "pem") if material.joined else ("certificate", "private_key")
+        # The fields of the config that errors name.
+        self._certificate_field, self._key_field = (
+            ("pem", "pem") if material.combined else ("certificate", "private_key")
+        )
         self._errors: list[tuple[str, str]] = []
 
     def __repr__(self) -> str:
@@ -79,120 +91,121 @@ class _Examination(SecretHolder):
         if not certificates:
             return CertificateCheck(None, tuple(self._errors))
         chain = self._chain(certificates, key)
-        found = list(chains.errors(chain, now))
-        reason = None if allow_private_ca else chains.mozilla_trust_error(chain)
-        found += [] if reason is None else [reason]
-        self._errors += [(self._of_certificate, error) for error in found]
-        found_warnings = (*chains.unrelated_certificates(chain, certificates), *chains.certificate_warnings(chain, now))
-        warnings = tuple((self._of_certificate, text) for text in found_warnings)
+        for error in chain_errors(chain, now):
+            self._error(self._certificate_field, error)
+        trust_error = None if allow_private_ca else mozilla_trust_error(chain)
+        if trust_error is not None:
+            self._error(self._certificate_field, trust_error)
+        warning_texts = (*unrelated_certificates(chain, certificates), *certificate_warnings(chain, now))
+        warnings = tuple((self._certificate_field, text) for text in warning_texts)
         identity = None if self._errors or key is None else self._identity(chain, key)
         return CertificateCheck(identity, tuple(self._errors), warnings, chain[0].not_valid_after_utc.timestamp())
 
     def _blocks(self) -> tuple[list[Block] | None, list[Block] | None]:
-        """The blocks of each half; None where it was not read, or its error is reported already."""
+        """Parse the blocks of certificate and key. A part is None if it was not read, or its error is reported."""
         material = self._material
-        if material.joined:
-            both = self._split(material.certificate, self._of_certificate)
+        if material.combined:
+            both = self._split(material.certificate, self._certificate_field)
             return both, None if material.private_key is None else both
-        certificate = self._split(material.certificate, self._of_certificate)
-        key = self._split(material.private_key, self._of_key)
+        certificate = self._split(material.certificate, self._certificate_field)
+        key = self._split(material.private_key, self._key_field)
         kinds = _kinds(certificate or ()), _kinds(key or ())
         swapped = ": certificate and private_key are swapped" if kinds == ({"key"}, {"certificate"}) else ""
         if "key" in kinds[0]:
             beside = "this contains a private key beside the certificate: write pem, which takes both"
             alone = f"must be a certificate, but is a private key{swapped}"
-            self._error(self._of_certificate, beside if "certificate" in kinds[0] else alone)
+            self._error(self._certificate_field, beside if "certificate" in kinds[0] else alone)
             certificate = None
         if "certificate" in kinds[1]:
             beside = "this contains a certificate beside the private key: write pem, which takes both"
             alone = f"must be a private key, but is a certificate{swapped}"
-            self._error(self._of_key, beside if "key" in kinds[1] else alone)
+            self._error(self._key_field, beside if "key" in kinds[1] else alone)
             key = None
         return certificate, key
 
-    def _split(self, data: bytes | None, place: str) -> list[Block] | None:
+    def _split(self, data: bytes | None, field: str) -> list[Block] | None:
         if data is None:
             return None
         try:
             return encoding.blocks(data)
         except ValueError as error:
-            self._error(place, str(error))
+            self._error(field, str(error))
             return None
 
     def _certificates(self, blocks: list[Block] | None) -> list[x509.Certificate]:
-        """Each certificate once; none where one of them cannot be read."""
+        """Parse each certificate once. Return none if one is unreadable."""
         if blocks is None:
             return []
-        wanted = dict.fromkeys(block.der for block in blocks if block.label in encoding.CERTIFICATES)
-        if not wanted:
-            self._error(self._of_certificate, _instead(blocks, "this PEM contains no certificate"))
+        ders = dict.fromkeys(block.der for block in blocks if block.label in encoding.CERTIFICATES)
+        if not ders:
+            self._error(self._certificate_field, _describe_content(blocks, "this PEM contains no certificate"))
         certificates = []
-        for number, der in enumerate(wanted, 1):
+        for number, der in enumerate(ders, 1):
             try:
-                certificates.append(chains.read_certificate(der))
+                certificates.append(read_certificate(der))
             except ValueError as error:
-                which = "this certificate" if len(wanted) == 1 else f"certificate {number} of this PEM"
-                self._error(self._of_certificate, f"{which} {error}")
-        return certificates if len(certificates) == len(wanted) else []
+                name = "this certificate" if len(ders) == 1 else f"certificate {number} of this PEM"
+                self._error(self._certificate_field, f"{name} {error}")
+        return certificates if len(certificates) == len(ders) else []
 
     def _key(self, blocks: list[Block] | None) -> PrivateKey | None:
         if blocks is None:
             return None
-        wanted = [block for block in blocks if block.label in encoding.KEYS]
-        if len(wanted) != 1:
-            none = _instead(blocks, "this PEM contains no private key")
-            self._error(self._of_key, "this PEM must contain only one private key" if wanted else none)
+        key_blocks = [block for block in blocks if block.label in encoding.KEYS]
+        if len(key_blocks) != 1:
+            missing = _describe_content(blocks, "this PEM contains no private key")
+            self._error(self._key_field, "this PEM must contain only one private key" if key_blocks else missing)
             return None
         try:
-            key = keys.open_key(wanted[0], self._material.passphrase)
-            keys.written(key)
+            key = keys.open_key(key_blocks[0], self._material.passphrase)
+            keys.to_pem(key)
         except keys.PassphraseError as error:
             self._error("key_passphrase", str(error))
         except ValueError as error:
-            self._error(self._of_key, str(error))
+            self._error(self._key_field, str(error))
         else:
             return key
         return None
 
     def _chain(self, certificates: list[x509.Certificate], key: PrivateKey | None) -> list[x509.Certificate]:
-        """The chain from the certificate of this key on; of the likeliest, where none is."""
-        leaf = chains.likely_leaf(certificates)
+        """Build the chain from the certificate of this key, or from the likely leaf if no certificate matches."""
+        leaf = likely_leaf(certificates)
         if key is not None:
             public = key.public_key()
-            fitting = [each for each in certificates if each.public_key() == public]
-            if fitting:
-                # A renewed certificate of the same key may be beside the old one.
-                leaf = max(fitting, key=lambda each: each.not_valid_after_utc)
+            matching = [certificate for certificate in certificates if certificate.public_key() == public]
+            if matching:
+                # The PEM may contain a renewed certificate and the old one, for the same key.
+                leaf = max(matching, key=lambda certificate: certificate.not_valid_after_utc)
             else:
-                reason = f"this private key does not belong to the certificate of {chains.name_of(leaf.subject)}"
-                self._error(self._of_key, reason)
-        return chains.ordered(leaf, [each for each in certificates if each is not leaf])
+                reason = f"this private key does not belong to the certificate of {name_of(leaf.subject)}"
+                self._error(self._key_field, reason)
+        return build_chain(leaf, [certificate for certificate in certificates if certificate is not leaf])
 
     def _identity(self, chain: Sequence[x509.Certificate], key: PrivateKey) -> ClientIdentity:
         leaf = chain[0]
-        certificates = b"".join(each.public_bytes(Encoding.PEM) for each in chain)
-        private = keys.written(key)
+        certificates = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+        private = keys.to_pem(key)
         return ClientIdentity(
             chain=certificates,
             key=private,
             fingerprint=hashlib.sha256(certificates + private).hexdigest(),
             not_before=leaf.not_valid_before_utc.timestamp(),
             not_after=leaf.not_valid_after_utc.timestamp(),
-            subject=chains.name_of(leaf.subject),
-            issuer=chains.name_of(leaf.issuer),
+            subject=name_of(leaf.subject),
+            issuer=name_of(leaf.issuer),
         )
 
-    def _error(self, place: str, reason: str) -> None:
-        self._errors.append((place, reason))
+    def _error(self, field: str, reason: str) -> None:
+        self._errors.append((field, reason))
 
 
 def _kinds(blocks: Sequence[Block]) -> set[str]:
-    """Which of certificate and key are among the blocks."""
+    """Return "certificate" and "key", as far as the blocks contain them."""
     labels = {block.label for block in blocks}
-    return {kind for kind, known in (("certificate", encoding.CERTIFICATES), ("key", encoding.KEYS)) if labels & known}
+    return {kind for kind, names in (("certificate", encoding.CERTIFICATES), ("key", encoding.KEYS)) if labels & names}
 
 
-def _instead(blocks: Sequence[Block], otherwise: str) -> str:
-    """What is there instead of what is missing."""
-    known = next(filter(None, (encoding.other(block.label) for block in blocks)), None)
-    return otherwise if known is None else f"this is {known}"
+def _describe_content(blocks: Sequence[Block], default: str) -> str:
+    """Describe the first block that is neither certificate nor key, or return the default."""
+    content = next(filter(None, (encoding.describe_block(block.label) for block in blocks)), None)
+    return default if content is None else f"this is {content}"
