@@ -135,7 +135,7 @@ def aws() -> Iterator[object]:
     identity = WebIdentity("https://sts.example.com/", "arn:aws:iam::1:role/x", "sidekey", "hunter2")
     yield from (identity, WebIdentityCredential(identity, CredentialScope("eu-west-1", "sqs"), True))
     leaves = _Leaves()
-    leaves.found["SessionToken"] = "hunter2"
+    leaves.texts["SessionToken"] = "hunter2"
     yield leaves
     scope = {"type": "aws_sigv4", "region": "eu-west-1", "service": "sqs"}
     yield settings_of({**scope, "access_key_id": "AKIA", "secret_access_key": SECRET, "session_token": SECRET})

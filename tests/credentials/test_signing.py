@@ -33,11 +33,11 @@ class Stamp(Signer):
     def names(self, request: OutgoingRequest) -> list[bytes]:
         return [self.name]
 
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, random_ids: RandomIds) -> list[bytes]:
         return [b"\r\n%b: %d/%d" % (self.name, len(request.lines), sum(map(len, body)))]
 
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, random_ids: RandomIds
     ) -> list[bytes]:
         return [b"".join(request.lines) + b"|" + (b"[redacted]" if body is None else b"".join(body))]
 
@@ -97,8 +97,8 @@ def test_what_only_callers_send_is_known_from_their_head() -> None:
         ([b"x-id"], [], []),
     ):
         head = RequestHead(b"POST", b"/", b"h", there, names)
-        assert list(OutgoingRequest(b"POST", b"https", b"h", b"/", there, head).sent(b"x-id")) == values
-    assert list(OutgoingRequest(b"POST", b"https", b"h", b"/", lines).sent(b"x-id")) == [b"one", b"two"]
+        assert list(OutgoingRequest(b"POST", b"https", b"h", b"/", there, head).caller_values(b"x-id")) == values
+    assert list(OutgoingRequest(b"POST", b"https", b"h", b"/", lines).caller_values(b"x-id")) == [b"one", b"two"]
 
 
 def test_one_slow_signer_makes_both_slow() -> None:
@@ -111,10 +111,10 @@ def test_one_slow_signer_makes_both_slow() -> None:
 
 def test_random_bytes_are_drawn_where_one_of_two_signers_takes_them() -> None:
     still = Stamp(b"One")
-    still.draws = False
-    assert ChainedSigner(still, Stamp(b"Two")).draws
-    assert ChainedSigner(Stamp(b"Two"), still).draws
-    assert not ChainedSigner(still, still).draws
+    still.uses_random_ids = False
+    assert ChainedSigner(still, Stamp(b"Two")).uses_random_ids
+    assert ChainedSigner(Stamp(b"Two"), still).uses_random_ids
+    assert not ChainedSigner(still, still).uses_random_ids
 
 
 def test_rules_that_say_the_same_are_equal() -> None:

@@ -17,7 +17,12 @@ from sidekey.credentials.base import (
     KindSettings,
 )
 from sidekey.credentials.fields import Keys, mapping
-from sidekey.credentials.signatures.settings import SignatureFields, below, errors_between, warnings_of
+from sidekey.credentials.signatures.settings import (
+    SignatureFields,
+    prefix_findings,
+    signature_errors,
+    signature_warnings,
+)
 
 
 class SignatureSettings(SignatureFields, KindSettings):
@@ -38,18 +43,18 @@ class SignatureSettings(SignatureFields, KindSettings):
 
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
-        """Of the signature."""
-        yield from below(errors_between(mapping(integration.get("auth"))), "auth")
+        """Yield errors between the keys of the signature."""
+        yield from prefix_findings(signature_errors(mapping(integration.get("auth"))), "auth")
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """Of the signature."""
-        yield from below(warnings_of(mapping(integration.get("auth"))), "auth")
+        """Yield warnings about the signature."""
+        yield from prefix_findings(signature_warnings(mapping(integration.get("auth"))), "auth")
 
     def traits(self) -> CredentialTraits:
-        """No place but the signer's headers."""
+        """Describe a credential that only writes the signer's headers."""
         return CredentialTraits(InjectionPoints(), signing=self.rules())
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """Nothing but a signer."""
+        """Build a grant with a signer only."""
         return FixedCredential(Grant(signer=self.signer(values)))

@@ -1,7 +1,7 @@
-"""What signs a request: pure, by the bytes that are about to be written, the time and random bytes that it is given.
+"""The interface of signers. Pure: the request's bytes, the time and random bytes are arguments.
 
-A signer is part of a grant (`credentials.base.Grant.signer`); what is known of it before any secret is read are its
-rules (`credentials.base.Traits.signing`).
+A signer is part of a grant (`credentials.base.Grant.signer`). Its rules are known before any secret is read
+(`credentials.base.CredentialTraits.signing`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _COLON: Final = ord(":")
 
 
 class OutgoingRequest:
-    r"""A request as it will be written, but for what its signers add.
+    r"""A request as it will be written, without the fields that its signers add.
 
-    `target` is the request target with every injected parameter, `lines` are all field lines, each after its line end
-    (`\r\nName: value`): Host first, what is injected, what the caller sent less what is stripped, then the framing.
-    `received` is the head that it came of: what was stripped of it may say how the caller has framed the body.
-    `_values` is what `values` has found: what is checked is signed as well.
+    `target` is the request target with every injected parameter. `lines` are all field lines, each after a line end
+    (`\r\nName: value`): Host, injected fields, the caller's fields that are not stripped, then the framing. `received`
+    is the caller's head: its stripped fields may describe the framing of the body. `_values` caches the results of
+    `values`, because the fields that `check` reads are also signed.
     """
 
     __slots__ = ("_values", "authority", "lines", "method", "received", "scheme", "target")
@@ -48,37 +48,37 @@ class OutgoingRequest:
         self._values: dict[bytes, list[bytes]] | None = None
 
     def values(self, name: bytes) -> list[bytes]:
-        """The values of every field of this normalised name, in their order, without whitespace around them."""
-        known = self._values
-        if known is None:
-            known = self._values = {}
-        found = known.get(name)
-        if found is None:
-            found = known[name] = self._find(name)
-        return found
+        """Return the trimmed values of every field with this normalised name, in their order."""
+        cache = self._values
+        if cache is None:
+            cache = self._values = {}
+        values = cache.get(name)
+        if values is None:
+            values = cache[name] = self._find(name)
+        return values
 
     def _find(self, name: bytes) -> list[bytes]:
-        found = []
-        # Most lines are told by the place of their colon: there is no space before it.
+        values = []
+        # There is no space before a colon, so its position rules out most lines.
         end = 2 + len(name)
         for line in self.lines:
             if len(line) > end and line[end] == _COLON and normalise(line[2:end]) == name:
-                found.append(line[end + 1 :].strip(b" \t"))
-        return found
+                values.append(line[end + 1 :].strip(b" \t"))
+        return values
 
-    def sent(self, name: bytes) -> Sequence[bytes]:
-        """The same of a name that nobody but the caller writes: where their head has none, no line is looked at."""
+    def caller_values(self, name: bytes) -> Sequence[bytes]:
+        """Return `values` of a name that only callers send. The lines are not searched if their head lacks it."""
         received = self.received
         return () if received is not None and name not in received.names else self.values(name)
 
-    def and_lines(self, lines: Sequence[bytes]) -> OutgoingRequest:
-        """The same request with these lines behind its own."""
+    def with_lines(self, lines: Sequence[bytes]) -> OutgoingRequest:
+        """Return the request with further lines at its end."""
         lines = (*self.lines, *lines)
         return OutgoingRequest(self.method, self.scheme, self.authority, self.target, lines, self.received)
 
 
 class RandomIds:
-    """Random bytes, 16 each: `message` stays the same however often a request is sent, `nonce` never does."""
+    """Random bytes, 16 each: `message` stays the same when a request is sent again, `nonce` does not."""
 
     __slots__ = ("message", "nonce")
 
@@ -87,53 +87,52 @@ class RandomIds:
         self.nonce: Final = nonce
 
 
-UNDRAWN: Final = RandomIds(b"", b"")
-"""For signers into whose signatures nothing random goes."""
+NO_RANDOM_IDS: Final = RandomIds(b"", b"")
+"""For signers that use no random bytes."""
 
 
 class Signer(ABC):
-    """Signs requests with the keys that it holds. It does no I/O, reads no clock and draws nothing at random.
+    """Signs requests with its keys, without I/O, clock or random numbers.
 
-    `slow` says that one signature costs so much that it is made in a thread (RSA), `draws` that random bytes may go
-    into it: else those that it is given are empty.
+    The worker runs a `slow` signer (RSA) in a thread. A signer that does not set `draws` gets empty random bytes.
     """
 
     slow = False
-    draws = True
+    uses_random_ids = True
 
     def check(self, request: OutgoingRequest) -> Problem | None:
-        """Why this request cannot be signed: asked once its grant is known, before a connection is asked for."""
+        """Return why this request cannot be signed, before the exchange takes a connection."""
         del request
         return None
 
     @abstractmethod
     def names(self, request: OutgoingRequest) -> list[bytes]:
-        """The names of the fields that `sign` adds to this request."""
+        """Return the names of the fields that `sign` adds to this request."""
 
     @abstractmethod
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
-        """The field lines to add, each after its line end; `now` is in seconds since the epoch.
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, random_ids: RandomIds) -> list[bytes]:
+        """Return the field lines to add, each after a line end; `now` is in seconds since the epoch.
 
-        `body` are the pieces of the whole body, never joined, and empty where the rules do not need it.
+        `body` are the pieces of the complete body, empty if the rules do not need it.
         """
 
     @abstractmethod
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, random_ids: RandomIds
     ) -> list[bytes]:
-        """The bytes that `sign` signs, one text for each signature; never a key or a signature.
+        """Return the bytes that `sign` signs, one text for each signature; never a key or a signature.
 
-        In `request` every secret that is injected has been replaced by `[redacted]`. `body` is None where it contains
-        one: the text then has `[redacted]` for it, and for each digest over it.
+        In `request`, injected secrets are replaced by `[redacted]`. `body` is None if it contains a secret: the text
+        then has `[redacted]` for the body and for its digests.
         """
 
 
 class SigningRules:
-    """What is known of a signer before its keys are read.
+    """The properties of a signer that are known before its keys are read.
 
-    `names` are the normalised names that it writes: they are stripped from callers, and no one else may inject them.
-    `kept` are those that it writes only where the caller sends none. `signed` are those whose value it signs, so that
-    nobody else may write them. `body` says whether it may need the whole body.
+    `names` are the normalised names that it writes: they are stripped from callers, and nothing else may inject them.
+    `kept` are the names that it writes only if the caller sends none. `signed` are the names whose value it signs, so
+    nothing may write them after it. `body` is true if it may need the complete body.
     """
 
     def __init__(
@@ -156,58 +155,57 @@ class SigningRules:
         return hash(self._compared())
 
     def _compared(self) -> tuple[object, ...]:
-        """All that two rules differ by."""
         return (type(self), self.names, self.kept, self.signed, self.body)
 
     def signs(self, name: bytes) -> bool:
-        """Whether it signs the fields of this normalised name: one of `signed`, or more than can be listed."""
+        """Return True if it signs fields of this normalised name. Subclasses may sign more than `signed` lists."""
         return name in self.signed
 
     def needs_body(self, head: RequestHead) -> bool:
-        """Whether a request with this head is signed with its body, which is then held until it is whole."""
+        """Return True if the signature of this request covers its body, which Sidekey then buffers completely."""
         del head
         return self.body
 
     def refusal(self, head: RequestHead, origin: Origin, policy: Policy) -> Problem | None:
-        """Why a request with this head is refused, whatever its grant: asked once its target is admitted.
+        """Return why a request with this head is refused after its target at `origin` was admitted.
 
-        That is at `origin`; what else the request names is judged by `policy` as its target was.
+        `policy` also decides about further objects that the request names.
         """
         del head, origin, policy
         return None
 
 
 class ChainedSigner(Signer):
-    """Two signers, one after the other: the second signs what the first has written as well."""
+    """Two signers, one after the other: the second one also signs the fields of the first."""
 
     def __init__(self, first: Signer, second: Signer) -> None:
         self._first: Final = first
         self._second: Final = second
         self.slow = first.slow or second.slow
-        self.draws = first.draws or second.draws
+        self.uses_random_ids = first.uses_random_ids or second.uses_random_ids
 
     def check(self, request: OutgoingRequest) -> Problem | None:
-        """The first reason of the two; to the second, the fields of the first are there."""
+        """Check both; the second one sees placeholder fields of the first."""
         lines = [b"\r\n%b: -" % name for name in self._first.names(request)]
-        return self._first.check(request) or self._second.check(request.and_lines(lines))
+        return self._first.check(request) or self._second.check(request.with_lines(lines))
 
     def names(self, request: OutgoingRequest) -> list[bytes]:
-        """Those of both."""
+        """Return the names of both."""
         return self._first.names(request) + self._second.names(request)
 
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
-        """The lines of both."""
-        lines = self._first.sign(request, body, now, unique)
-        return lines + self._second.sign(request.and_lines(lines), body, now, unique)
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, random_ids: RandomIds) -> list[bytes]:
+        """Return the lines of both."""
+        lines = self._first.sign(request, body, now, random_ids)
+        return lines + self._second.sign(request.with_lines(lines), body, now, random_ids)
 
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, random_ids: RandomIds
     ) -> list[bytes]:
-        """The texts of both; to the second, what the first has written is `[redacted]`."""
-        texts = self._first.explain(request, body, now, unique)
-        signed = self._first.sign(request, body or (), now, unique)
+        """Return the texts of both; in the second one, the fields of the first are `[redacted]`."""
+        texts = self._first.explain(request, body, now, random_ids)
+        signed = self._first.sign(request, body or (), now, random_ids)
         lines = [line[: line.index(b":")] + b": [redacted]" for line in signed]
-        return texts + self._second.explain(request.and_lines(lines), body, now, unique)
+        return texts + self._second.explain(request.with_lines(lines), body, now, random_ids)
 
 
 class ChainedSigningRules(SigningRules):
@@ -227,13 +225,13 @@ class ChainedSigningRules(SigningRules):
         return (self._first, self._second)
 
     def signs(self, name: bytes) -> bool:
-        """Where one of them does."""
+        """Return True if either signs the name."""
         return self._first.signs(name) or self._second.signs(name)
 
     def needs_body(self, head: RequestHead) -> bool:
-        """Where one of them does."""
+        """Return True if either needs the body."""
         return self._first.needs_body(head) or self._second.needs_body(head)
 
     def refusal(self, head: RequestHead, origin: Origin, policy: Policy) -> Problem | None:
-        """The first reason of the two."""
+        """Return the problem of the first one that refuses."""
         return self._first.refusal(head, origin, policy) or self._second.refusal(head, origin, policy)

@@ -25,8 +25,8 @@ from sidekey.credentials.aws.sigv4 import (
     canonical_path,
     canonical_query,
     canonical_request,
+    format_time,
     string_to_sign,
-    time_stamp,
 )
 from sidekey.credentials.signing import OutgoingRequest, RandomIds
 from sidekey.policy.canonical import CanonicalForm, canonical_form
@@ -71,7 +71,7 @@ def test_aws_test_suite(row: dict[str, Any]) -> None:
     )
     assert text.decode("latin-1") == row["canonical_request"]
     scope = b"20150830/us-east-1/service/aws4_request"
-    assert string_to_sign(time_stamp(NOW), scope, text).decode() == row["string_to_sign"]
+    assert string_to_sign(format_time(NOW), scope, text).decode() == row["string_to_sign"]
     assert f"SignedHeaders={signed.decode()}, " in row["authorization"]
 
 

@@ -9,7 +9,7 @@ from types import FrameType
 import pytest
 
 from sidekey.credentials.aws.sigv4 import AccessKey
-from sidekey.credentials.aws.sts import _Leaves, read_key
+from sidekey.credentials.aws.sts import _Leaves, parse_response
 from sidekey.credentials.base import CallError
 from support.drive_kinds import NOW, reply
 
@@ -39,27 +39,27 @@ def answer(credentials: dict[str, object]) -> dict[str, object]:
 
 
 def test_a_key_in_json() -> None:
-    assert read_key(reply(answer(CREDENTIALS)), NOW) == (KEY, 3600)
+    assert parse_response(reply(answer(CREDENTIALS)), NOW) == (KEY, 3600)
 
 
 def test_a_key_in_xml() -> None:
-    assert read_key(reply(XML.encode()), NOW) == (KEY, 3600)
+    assert parse_response(reply(XML.encode()), NOW) == (KEY, 3600)
 
 
 def test_its_end_counts_from_the_date_of_the_response() -> None:
     headers = {"date": "Mon, 21 Sep 2026 15:03:20 GMT"}
-    assert read_key(reply(answer(CREDENTIALS), headers=headers), NOW - 1e6)[1] == 600
+    assert parse_response(reply(answer(CREDENTIALS), headers=headers), NOW - 1e6)[1] == 600
 
 
 def test_no_key_lives_longer_than_a_session_can() -> None:
-    assert read_key(reply(answer({**CREDENTIALS, "Expiration": 1e12})), NOW)[1] == 43_200
+    assert parse_response(reply(answer({**CREDENTIALS, "Expiration": 1e12})), NOW)[1] == 43_200
 
 
 @pytest.mark.parametrize("name", CREDENTIALS)
 @pytest.mark.parametrize("value", [None, "", "a b", "\u00e9", True, ["x"], "canary\n"])
 def test_what_cannot_be_used_is_no_key(name: str, value: object) -> None:
     with pytest.raises(CallError) as caught:
-        read_key(reply(answer({**CREDENTIALS, name: value})), NOW)
+        parse_response(reply(answer({**CREDENTIALS, name: value})), NOW)
     assert caught.value.outcome == "invalid"
     assert "did not return" in caught.value.reason
     assert "canary" not in caught.value.reason
@@ -68,7 +68,7 @@ def test_what_cannot_be_used_is_no_key(name: str, value: object) -> None:
 @pytest.mark.parametrize("end", [float("nan"), 10**400])
 def test_an_end_that_is_no_time_is_no_end(end: float) -> None:
     with pytest.raises(CallError, match="did not return when"):
-        read_key(reply(answer({**CREDENTIALS, "Expiration": end})), NOW)
+        parse_response(reply(answer({**CREDENTIALS, "Expiration": end})), NOW)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_an_end_that_is_no_time_is_no_end(end: float) -> None:
 )
 def test_what_is_no_response_of_sts_is_no_key(body: bytes) -> None:
     with pytest.raises(CallError) as caught:
-        read_key(reply(body), NOW)
+        parse_response(reply(body), NOW)
     assert caught.value.outcome == "invalid"
 
 
@@ -102,7 +102,7 @@ def test_a_text_of_many_lines_is_read_in_few_pieces() -> None:
     sys.setprofile(count)
     try:
         with pytest.raises(CallError):
-            read_key(reply(b"<Error><Message>%b</Message></Error>" % (b"\n" * 20_000)), NOW)
+            parse_response(reply(b"<Error><Message>%b</Message></Error>" % (b"\n" * 20_000)), NOW)
     finally:
         sys.setprofile(None)
     assert 0 < pieces < 20
@@ -129,5 +129,5 @@ def test_an_error_is_told_by_its_code_alone(status: int, code: str, outcome: str
     xml = f"<ErrorResponse><Error><Code>{code}</Code><Message>canary text</Message></Error></ErrorResponse>"
     for content in (error(code), xml.encode()):
         with pytest.raises(CallError) as caught:
-            read_key(reply(content, status), NOW)
+            parse_response(reply(content, status), NOW)
         assert (caught.value.outcome, caught.value.reason, caught.value.settings) == (outcome, reason, settings)

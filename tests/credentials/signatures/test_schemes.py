@@ -18,7 +18,7 @@ from svix.webhooks import Webhook as SvixWebhook
 
 from sidekey.credentials.signatures.keys import Hmac, webhook_key
 from sidekey.credentials.signatures.schemes import SCHEMES
-from sidekey.credentials.signatures.settings import errors_between
+from sidekey.credentials.signatures.settings import signature_errors
 from sidekey.policy.headers import normalise
 from support.outgoing_requests import NEW_ID, NOW, UNIQUE, outgoing, pieces, written
 
@@ -156,10 +156,10 @@ def test_a_named_scheme_is_a_custom_one_with_a_source(name: str) -> None:
         "scheme": "custom",
         "signed": scheme.signed,
         "headers": dict(scheme.headers),
-        "secret": [{}, {}] if scheme.several else {},
-        **({"each": scheme.each, "join": scheme.join} if scheme.several else {}),
+        "secret": [{}, {}] if scheme.allows_several else {},
+        **({"each": scheme.each, "join": scheme.join} if scheme.allows_several else {}),
     }
-    assert not list(errors_between(raw))
+    assert not list(signature_errors(raw))
     assert scheme.source.startswith("https://")
     assert scheme.rules().body
 
@@ -173,7 +173,7 @@ def test_the_page_says_what_a_scheme_signs_and_writes(name: str) -> None:
     _, _, signed, headers, secrets, source, _ = (cell.strip() for cell in row.split("|"))
     assert signed == f"`{scheme.signed}`"
     assert headers == ", ".join(f"`{header}`" for header in scheme.headers)
-    assert secrets.partition(",")[0] == ("several" if scheme.several else "one")
+    assert secrets.partition(",")[0] == ("several" if scheme.allows_several else "one")
     assert f"({scheme.source})" in source
 
 

@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 
 from sidekey.credentials.signatures.template import (
     BODY,
-    CARRIED,
-    KNOWN,
-    SENT,
+    FROM_REQUEST,
+    GENERATED,
+    RESULTS,
     TemplateValues,
     check_signed_name,
-    filler,
-    in_pieces,
+    compile_pieces,
+    compile_text,
     read,
 )
 from sidekey.credentials.signing import OutgoingRequest
 from support.outgoing_requests import NEW_ID, NONCE, NOW, UNIQUE, outgoing
 
-NAMES = (*SENT, *KNOWN, BODY)
+NAMES = (*GENERATED, *FROM_REQUEST, BODY)
 
 
 def facts(request: OutgoingRequest, body: Sequence[bytes] | None) -> TemplateValues:
@@ -31,7 +31,9 @@ def facts(request: OutgoingRequest, body: Sequence[bytes] | None) -> TemplateVal
 
 
 def filled(text: str, body: Sequence[bytes] | None = (), request: OutgoingRequest | None = None) -> bytes:
-    return b"".join(in_pieces(read(text, NAMES, fields=True))(facts(request or outgoing(b"X-Tenant:  acme\t"), body)))
+    return b"".join(
+        compile_pieces(read(text, NAMES, fields=True))(facts(request or outgoing(b"X-Tenant:  acme\t"), body))
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_a_target_without_a_query_has_an_empty_one() -> None:
 def test_a_body_stays_in_its_pieces() -> None:
     """The very objects: they are hashed one behind the other, and never joined."""
     body = [b"x" * 100, b"y" * 100]
-    found = in_pieces(read("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
+    found = compile_pieces(read("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
     assert found == [NEW_ID + b".", *body, b".", *body]
     assert all(found[index] is body[index % 3 - 1] for index in (1, 2, 4, 5))
 
@@ -136,17 +138,17 @@ def test_a_filled_template_is_its_text_with_each_value_replaced_once(
 ) -> None:
     """Whatever the values and the text around them hold: braces and percent signs too."""
     request = outgoing(target=b"/{body}" + query)
-    values = {name: value(facts(request, body)) for name, value in (SENT | KNOWN).items()}
+    values = {name: value(facts(request, body)) for name, value in (GENERATED | FROM_REQUEST).items()}
     values[BODY] = b"".join(body)
     template = read("".join(f"{text}{{{name}}}" for text, name in parts) + end, NAMES)
     expected = b"".join(text.encode() + values[name] for text, name in parts) + end.encode()
-    assert b"".join(in_pieces(template)(facts(request, body))) == expected
+    assert b"".join(compile_pieces(template)(facts(request, body))) == expected
 
 
 def test_a_text_may_stand_before_a_template_and_signatures_are_values() -> None:
     given = facts(outgoing(), ())
-    given.carry(b"%b", b"{id}")
-    names = [*SENT, *CARRIED]
+    given.set_signatures(b"%b", b"{id}")
+    names = [*GENERATED, *RESULTS]
     for text, expected in (
         ("", b""),
         ("%d", b"%d"),
@@ -154,4 +156,4 @@ def test_a_text_may_stand_before_a_template_and_signatures_are_values() -> None:
         ("{signature},{signatures}%", b"%b,{id}%"),
         ("{signatures}{timestamp}{signature}%", b"{id}1614265330%b%"),
     ):
-        assert filler(read(text, names), before="\r\nX: ")(given) == b"\r\nX: " + expected
+        assert compile_text(read(text, names), before="\r\nX: ")(given) == b"\r\nX: " + expected

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sidekey.credentials.signatures.keys import Hmac
 from sidekey.credentials.signatures.schemes import Scheme, read_each, read_field, read_signed
-from sidekey.credentials.signing import UNDRAWN, OutgoingRequest
+from sidekey.credentials.signing import NO_RANDOM_IDS, OutgoingRequest
 from support.outgoing_requests import NEW_ID, NONCE, NOW, UNIQUE, outgoing, pieces, written
 
 KEY = b"hunter2"
@@ -53,8 +53,8 @@ def test_several_signatures_stand_as_the_scheme_says() -> None:
     one, two = (hmac.new(key, b"1614265330750.POST", "sha256").hexdigest() for key in (b"one", b"two"))
     assert signed(scheme, keys=[b"one", b"two"]) == {"X-Signature": f"t=1614265330;%v1={one}% | %v1={two}%;end%"}
     assert signed(scheme, keys=[b"two"]) == {"X-Signature": f"t=1614265330;%v1={two}%;end%"}
-    assert scheme.several
-    assert not Scheme("{body}", {**headers, **PLAIN}).several
+    assert scheme.allows_several
+    assert not Scheme("{body}", {**headers, **PLAIN}).allows_several
 
 
 def test_every_value_of_our_own_may_be_in_a_header() -> None:
@@ -142,7 +142,7 @@ def test_the_names_that_it_writes_are_told_before(request_: OutgoingRequest) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "headers", "draws"),
+    ("text", "headers", "uses_random_ids"),
     [
         ("{timestamp}.{body}", {**PLAIN, "X-Time": "{timestamp}"}, False),
         ("{body}", WITH_ID, True),
@@ -152,11 +152,11 @@ def test_the_names_that_it_writes_are_told_before(request_: OutgoingRequest) -> 
     ],
 )
 def test_random_bytes_go_into_what_draws_them_and_into_nothing_else(
-    text: str, headers: dict[str, str], draws: bool
+    text: str, headers: dict[str, str], uses_random_ids: bool
 ) -> None:
     signer = Scheme(text, headers).signer([Hmac(KEY, "hmac-sha256")])
-    one, other = (signer.sign(outgoing(), [b"body"], NOW, unique) for unique in (UNIQUE, UNDRAWN))
-    assert signer.draws is draws is (one != other)
+    one, other = (signer.sign(outgoing(), [b"body"], NOW, unique) for unique in (UNIQUE, NO_RANDOM_IDS))
+    assert signer.uses_random_ids is uses_random_ids is (one != other)
 
 
 def test_the_rules_say_what_is_written_kept_signed_and_whether_a_body_is_needed() -> None:

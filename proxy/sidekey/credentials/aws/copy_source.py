@@ -1,7 +1,7 @@
-"""The source of a copy in S3: a second object that a request names, in `x-amz-copy-source`.
+"""Check the source of a copy in S3: a second object that a request names, in `x-amz-copy-source`.
 
-The key that signs may read more than the policy allows, so the source is judged as a target of its own, at the place
-where it would be asked for: with the bucket in the path, or as the first label of the host.
+The signing key may read more than the policy allows, so the policy decides about the source as about a target: with
+the bucket in the path, or as the first label of the host.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ import re
 from typing import Final
 
 from sidekey.errors import Problem
-from sidekey.policy import targets as policies
 from sidekey.policy.addresses import literal
 from sidekey.policy.canonical import encoded_path
 from sidekey.policy.decoding import decode
 from sidekey.policy.headers import line_values
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.paths import UnreadablePath
-from sidekey.policy.targets import Policy
+from sidekey.policy.targets import Policy, judge
 from sidekey.policy.urls import InvalidTarget, Origin, Target, check_characters, parse_origin
 
 COPY_SOURCE: Final = b"x-amz-copy-source"
 RENAME_SOURCE: Final = b"x-amz-rename-source"
 _SUFFIX: Final = b"-copy-source"
-"""How vendors whose servers speak S3 call the same field in their own dialect: `x-goog-`, `x-oss-`, `x-cos-`."""
+"""Suffix of the same field at other vendors with the API of S3: `x-goog-`, `x-oss-` and `x-cos-copy-source`."""
 
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _REGION: Final = r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]+"
@@ -31,7 +30,7 @@ _ENDPOINT: Final = re.compile(
     rf"s3(?:-fips|-external-1|-{_REGION})?(?:\.dualstack)?(?:\.{_REGION})?\.amazonaws\.com(?:\.cn)?"
     rf"|bucket\.vpce-[a-z0-9-]+\.s3\.{_REGION}\.vpce\.amazonaws\.com(?:\.cn)?"
 )
-"""The hosts of AWS at which the bucket is in the path, and behind a bucket and a dot at which it is in the host."""
+"""The hosts of AWS with the bucket in the path. With the bucket and a dot before them, the bucket is in the host."""
 _AWS: Final = re.compile(r"(?:.+\.)?amazonaws\.com(?:\.cn)?")
 
 _OUTSIDE: Final = Problem(
@@ -45,7 +44,7 @@ _ARN: Final = Problem(
 _RENAME: Final = Problem(
     "target_denied", "X-Amz-Rename-Source is not supported: its source cannot be judged", denial="copy_source"
 )
-_OF_A_VENDOR: Final = Problem(
+_VENDOR_FIELD: Final = Problem(
     "target_denied", "the source of a copy must be in X-Amz-Copy-Source, where it is judged", denial="copy_source"
 )
 _REPEATED: Final = Problem("request_invalid", "X-Amz-Copy-Source must not be repeated", denial="copy_source")
@@ -55,73 +54,73 @@ _MALFORMED: Final = Problem(
 
 
 def copy_refusal(head: RequestHead, origin: Origin, policy: Policy) -> Problem | None:
-    """Why the source that a request to this origin names may not be read."""
+    """Return why a request to this origin may not read the source that it names, or None."""
     if RENAME_SOURCE in head.names:
         return _RENAME
     # Most requests copy nothing.
     if _SUFFIX not in b" ".join(head.names):
         return None
     if any(name.endswith(_SUFFIX) and name != COPY_SOURCE for name in head.names):
-        return _OF_A_VENDOR
+        return _VENDOR_FIELD
     if COPY_SOURCE not in head.names:
         return None
     values = line_values(head.fields, COPY_SOURCE)
     if len(values) != 1:
         return _REPEATED
-    source = values[0].decode("latin-1")
-    # A version of the object may be named behind it.
-    written = source.partition("?")[0]
-    if decode(written).lstrip("/").lower().startswith("arn:"):
+    value = values[0].decode("latin-1")
+    # The query may name a version of the object.
+    source = value.partition("?")[0]
+    if decode(source).lstrip("/").lower().startswith("arn:"):
         return _ARN
     try:
-        # Servers differ in whether a `+` is a space here.
-        allowed = all(_is_inside(each, origin, policy) for each in {written, written.replace("+", "%20")})
+        # Servers disagree whether `+` is a space here, so both readings must be allowed.
+        allowed = all(_is_allowed(path, origin, policy) for path in {source, source.replace("+", "%20")})
     except (InvalidTarget, UnreadablePath):
         return _MALFORMED
     return None if allowed else _OUTSIDE
 
 
-def _is_inside(written: str, origin: Origin, policy: Policy) -> bool:
-    """Whether a source is a target that the policy allows. Raises InvalidTarget, UnreadablePath."""
-    check_characters(written)
-    bucket, _, key = decode(written).removeprefix("/").partition("/")
+def _is_allowed(source: str, origin: Origin, policy: Policy) -> bool:
+    """Return True if the policy allows a source at any of its targets. Raises InvalidTarget, UnreadablePath."""
+    check_characters(source)
+    bucket, _, key = decode(source).removeprefix("/").partition("/")
     if not bucket or not key:
         raise InvalidTarget
-    return any(policies.judge(policy, target).allowed for target in _places(bucket, encoded_path(key), origin, policy))
+    targets = _source_targets(bucket, encoded_path(key), origin, policy)
+    return any(judge(policy, target).allowed for target in targets)
 
 
-def _places(bucket: str, key: str, origin: Origin, policy: Policy) -> list[Target]:
-    """Where the object may be asked for at the server that this origin is of; nowhere, where that is not known.
-
-    `key` is encoded.
-    """
+def _source_targets(bucket: str, key: str, origin: Origin, policy: Policy) -> list[Target]:
+    """Return the targets of an object at the server of this origin, or none if they are unknown; `key` is encoded."""
     in_path = Target(origin, f"/{encoded_path(bucket)}/{key}", None)
     host = origin.host
     if _ENDPOINT.fullmatch(host) or "." not in host or literal(host) is not None:
         return [in_path]
-    named = _BUCKET.fullmatch(bucket) is not None
+    may_be_label = _BUCKET.fullmatch(bucket) is not None
     if _AWS.fullmatch(host):
         endpoint = _endpoint(host)
-        return [Target(_at(origin, f"{bucket}.{endpoint}"), f"/{key}", None)] if named and endpoint else []
-    # At AWS a bucket may have a name that begins so.
+        return (
+            [Target(_origin_at(origin, f"{bucket}.{endpoint}"), f"/{key}", None)] if may_be_label and endpoint else []
+        )
+    # Only after AWS, where the name of a bucket may begin with `s3`.
     if host.startswith("s3."):
         return [in_path]
-    # Nothing tells whose server it is: a prefix that has a path is taken to name the bucket in it.
-    found = [in_path] if any(prefix.path and prefix.origin == origin for prefix in policy.prefixes) else []
-    if named and host.partition(".")[0] == bucket:
-        found.append(Target(origin, f"/{key}", None))
-    return found
+    # The vendor is unknown. If a prefix of the policy has a path, assume that it begins with the bucket.
+    candidates = [in_path] if any(prefix.path and prefix.origin == origin for prefix in policy.prefixes) else []
+    if may_be_label and host.partition(".")[0] == bucket:
+        candidates.append(Target(origin, f"/{key}", None))
+    return candidates
 
 
 def _endpoint(host: str) -> str:
-    """What is behind the bucket in a host of AWS; empty where no bucket is, such as in an access point's."""
-    at = host.find(".")
-    while at >= 0:
-        if _ENDPOINT.fullmatch(host, at + 1):
-            return host[at + 1 :]
-        at = host.find(".", at + 1)
+    """Return the part of an AWS host after the bucket, or an empty text for hosts without one, as of access points."""
+    dot = host.find(".")
+    while dot >= 0:
+        if _ENDPOINT.fullmatch(host, dot + 1):
+            return host[dot + 1 :]
+        dot = host.find(".", dot + 1)
     return ""
 
 
-def _at(origin: Origin, host: str) -> Origin:
+def _origin_at(origin: Origin, host: str) -> Origin:
     return parse_origin(origin.scheme, f"{host}:{origin.port}")

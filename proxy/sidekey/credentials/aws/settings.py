@@ -1,4 +1,4 @@
-"""The config of the AWS kind, and the credential made of it."""
+"""The config of the AWS kind, and how it becomes a credential."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.aws.sigv4 import S3, AccessKey, CredentialScope, SigV4Rules
-from sidekey.credentials.aws.sts import WebIdentity, WebIdentityCredential, check_token, grant_of
+from sidekey.credentials.aws.sts import WebIdentity, WebIdentityCredential, check_token, signing_grant
 from sidekey.credentials.base import (
     Credential,
     CredentialTraits,
@@ -59,7 +59,7 @@ _AWS = re.compile(r".+\.amazonaws\.com(?:\.cn)?")
 _TOKEN: Keys = ("web_identity", "token")
 
 RESERVED = "x-amz-"
-"""Query parameters that begin so sign a URL (presigned URLs), or change what is signed."""
+"""Prefix of query parameters that sign a URL (presigned URLs), or change the signed content."""
 
 
 def _check_region(text: str) -> None:
@@ -98,8 +98,8 @@ def _check_sts(text: str) -> None:
         raise ValueError("must not contain a query")
 
 
-def _spelled(endpoint: Reference | None) -> str | None:
-    """The URL of the endpoint in the one spelling that targets have."""
+def _canonical_url(endpoint: Reference | None) -> str | None:
+    """Return the URL of the endpoint in the form of targets, to compare it."""
     if endpoint is None:
         return None
     target = parse_endpoint(endpoint.value)
@@ -107,14 +107,10 @@ def _spelled(endpoint: Reference | None) -> str | None:
 
 
 def _parse_file(raw: object) -> Reference:
-    way_out = "write {file: PATH}: the token is read again for each call"
+    remedy = "write {file: PATH}: the token is read again for each call"
     if not isinstance(raw, Mapping):
-        raise ValueError(f"must be a file: {way_out}")  # noqa: TRY004 - a reason to show, as the others
-    return elsewhere(*single(raw, ("file",), way_out))
-
-
-def _missing() -> None:
-    raise PydanticKnownError("missing")
+        raise ValueError(f"must be a file: {remedy}")  # noqa: TRY004 - a reason to show, as the others
+    return elsewhere(*single(raw, ("file",), remedy))
 
 
 TokenFile = Annotated[Reference, PlainValidator(_parse_file), REDACT, WithJsonSchema(marker("token_file"))]
@@ -145,7 +141,7 @@ class AwsSigV4Settings(KindSettings):
     )
     also_called: ClassVar[frozenset[str]] = frozenset({"aws", "sigv4"})
 
-    # The order counts: each check sees the keys above its own.
+    # The order matters: each check sees the fields above its own.
     type: Literal["aws_sigv4"] = Field(description="The kind: AWS Signature Version 4.")
     region: Annotated[Text, literally(_check_region)] = Field(
         description="The region in the signature, such as `eu-west-1`."
@@ -165,7 +161,7 @@ class AwsSigV4Settings(KindSettings):
     )
     sts_endpoint: Annotated[
         Annotated[Text, literally(_check_sts)] | None,
-        ComparedAs(_spelled),
+        ComparedAs(_canonical_url),
         FileOnly("may be used only with web_identity"),
     ] = Field(
         default=None,
@@ -199,11 +195,11 @@ class AwsSigV4Settings(KindSettings):
     def _check_keys(cls, key: Reference | None, info: ValidationInfo) -> Reference | None:
         if "web_identity" not in info.data:
             return key
-        by_identity = info.data["web_identity"] is not None
-        if by_identity and key is not None:
+        uses_web_identity = info.data["web_identity"] is not None
+        if uses_web_identity and key is not None:
             raise ValueError("may not be used with web_identity, which brings the keys: remove one")
-        if not by_identity and key is None and info.field_name != "session_token":
-            _missing()
+        if not uses_web_identity and key is None and info.field_name != "session_token":
+            raise PydanticKnownError("missing")
         return key
 
     @field_validator("payload")
@@ -215,15 +211,15 @@ class AwsSigV4Settings(KindSettings):
 
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
-        """An unsigned payload that would travel in the clear."""
-        written = integration.get("endpoint_prefix")
-        prefixes = written if isinstance(written, list) else [written]
-        plain = any(isinstance(each, str) and each.lower().startswith("http://") for each in prefixes)
-        if plain and mapping(integration.get("auth")).get("payload") == "unsigned":
+        """Refuse an unsigned payload over http."""
+        value = integration.get("endpoint_prefix")
+        prefixes = value if isinstance(value, list) else [value]
+        uses_http = any(isinstance(prefix, str) and prefix.lower().startswith("http://") for prefix in prefixes)
+        if uses_http and mapping(integration.get("auth")).get("payload") == "unsigned":
             yield ("auth", "payload"), "must be signed: by http:// nothing else protects the body"
 
     def traits(self) -> CredentialTraits:
-        """The signer's fields, and the one spelling of targets that it signs."""
+        """Describe a signer whose targets must be in canonical form."""
         return CredentialTraits(
             InjectionPoints(),
             calls=self.web_identity is not None,
@@ -233,7 +229,7 @@ class AwsSigV4Settings(KindSettings):
         )
 
     def inputs(self) -> Iterator[SecretInput]:
-        """Every text and secret that is given."""
+        """Yield every configured text and secret."""
         yield SecretInput(("region",), self.region, _check_region)
         for name, reference, check in (
             ("sts_endpoint", self.sts_endpoint, _check_sts),
@@ -250,18 +246,18 @@ class AwsSigV4Settings(KindSettings):
             yield SecretInput(_TOKEN, identity.token, check_token)
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
-        """The endpoint of STS is no target: it returns keys. At AWS's own hosts nothing else is."""
+        """Forbid the endpoint of STS as a target, because it returns keys; at AWS forbid its whole host."""
         if self.web_identity is None:
             return Destinations()
         endpoint = self._sts(values)
         if endpoint is None:
             return None
         target = parse_endpoint(endpoint)
-        whole = _AWS.fullmatch(target.origin.host) is not None
-        return Destinations(forbidden=(Forbidden(target.origin, "/" if whole else target.path, below=whole),))
+        is_aws = _AWS.fullmatch(target.origin.host) is not None
+        return Destinations(forbidden=(Forbidden(target.origin, "/" if is_aws else target.path, below=is_aws),))
 
     def _sts(self, values: Mapping[Keys, str]) -> str | None:
-        """The URL of STS; None where it is not known."""
+        """Return the URL of STS, or None while a value is unknown."""
         if self.sts_endpoint is not None:
             return values.get(("sts_endpoint",))
         region = values.get(("region",))
@@ -270,7 +266,7 @@ class AwsSigV4Settings(KindSettings):
         return f"https://sts.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}/"
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """The credential with everything read."""
+        """Build the credential from the values of `inputs`."""
         scope = CredentialScope(values["region",], self.service)
         payload = self.payload == "signed"
         if self.web_identity is None:
@@ -280,7 +276,7 @@ class AwsSigV4Settings(KindSettings):
                 values["secret_access_key",].encode(),
                 None if token is None else token.encode(),
             )
-            return FixedCredential(grant_of(key, scope, payload=payload))
+            return FixedCredential(signing_grant(key, scope, payload=payload))
         role, session, token = (values["web_identity", name] for name in ("role_arn", "session_name", "token"))
         identity = WebIdentity(self._sts(values) or "", role, session, token)
         return WebIdentityCredential(identity, scope, payload)

@@ -1,4 +1,4 @@
-"""Temporary access keys by web identity: one call to STS (AssumeRoleWithWebIdentity) for each."""
+"""Temporary access keys from a web identity, one call of AssumeRoleWithWebIdentity to AWS STS for each key."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ _CODES = frozenset(
         "ValidationError",
     }
 )
-"""Its error codes, which are all that is ever repeated of a response."""
+"""Error codes of STS that error messages may repeat; nothing else of a response is."""
 
 _THROTTLED = frozenset({"Throttling", "ThrottlingException"})
-_ELSEWHERE = frozenset({"IDPCommunicationError"})
-"""What may pass without a change: the identity provider could not be reached."""
+_TEMPORARY = frozenset({"IDPCommunicationError"})
+"""Errors that may go away by themselves, such as an unreachable identity provider."""
 
 _IDENTITY = re.compile(r"[A-Za-z0-9]{4,128}")
 _MAX_LIFETIME = 43_200.0
-"""Seconds: no role session is longer."""
+"""The longest role session that AWS allows, in seconds."""
 
 
-def read_key(reply: Reply, now: float) -> tuple[AccessKey, float]:
-    """The key, and how many seconds it lives. Raises CallFault.
+def parse_response(reply: Reply, now: float) -> tuple[AccessKey, float]:
+    """Parse the access key and its lifetime in seconds. Raises CallError.
 
-    Its end is compared with the response's own Date: two readings of one clock, whatever the time here.
+    The lifetime counts from the response's Date, which is of the same clock as the expiry.
     """
     values = _values(reply.body)
     if reply.status != 200:
@@ -59,12 +59,12 @@ def read_key(reply: Reply, now: float) -> tuple[AccessKey, float]:
         raise CallError("invalid", f"{STEP} did not return an access key")
     if not isinstance(secret, str) or not is_token(secret) or not isinstance(token, str) or not is_token(token):
         raise CallError("invalid", f"{STEP} did not return a secret access key and a session token")
-    until = _moment(values.get("Expiration"))
+    until = _parse_time(values.get("Expiration"))
     if until is None:
         raise CallError("invalid", f"{STEP} did not return when the access key expires")
     sent = sent_at(reply.headers)
-    life = min(until - (now if sent is None else sent), _MAX_LIFETIME)
-    return AccessKey(identity.encode(), secret.encode(), token.encode()), life
+    lifetime = min(until - (now if sent is None else sent), _MAX_LIFETIME)
+    return AccessKey(identity.encode(), secret.encode(), token.encode()), lifetime
 
 
 def _error(reply: Reply, values: Mapping[str, Any]) -> CallError:
@@ -75,13 +75,13 @@ def _error(reply: Reply, values: Mapping[str, Any]) -> CallError:
         return CallError(
             "rate_limited", f"{STEP} returned {reply.status} ({code})", retry_after=retry_after(reply.headers)
         )
-    if code in _ELSEWHERE:
+    if code in _TEMPORARY:
         return CallError("unreachable", f"{STEP} returned {reply.status} ({code})")
     return error_of_status(STEP, reply, f"({code})", settings=True)
 
 
-def _moment(value: object) -> float | None:
-    """Seconds since the epoch: JSON has a number, XML a date in ISO 8601."""
+def _parse_time(value: object) -> float | None:
+    """Parse seconds since the epoch from a number (JSON) or a date in ISO 8601 (XML)."""
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return None if math.isnan(value) else float(value)
@@ -91,25 +91,25 @@ def _moment(value: object) -> float | None:
 
 
 def _values(body: bytes) -> Mapping[str, Any]:
-    """The members of `Credentials`, or of `Error`; none where it is neither."""
+    """Return the members of `Credentials` or `Error`, or none if the body has neither."""
     document = json_object(body)
     if document is None:
-        return _of_xml(body)
-    found: Any = document
+        return _xml_values(body)
+    value: Any = document
     for name in ("AssumeRoleWithWebIdentityResponse", "AssumeRoleWithWebIdentityResult", "Credentials"):
-        found = found.get(name) if isinstance(found, dict) else None
-    if not isinstance(found, dict):
-        found = document.get("Error")
-    return found if isinstance(found, dict) else {}
+        value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        value = document.get("Error")
+    return value if isinstance(value, dict) else {}
 
 
 class _Leaves(SecretHolder):
-    """Collects the texts of the elements directly in `Credentials` or `Error`, whatever their namespace."""
+    """Collects the texts of the elements directly in `Credentials` or `Error`, in any namespace."""
 
-    __slots__ = ("_open", "found")
+    __slots__ = ("_open", "texts")
 
     def __init__(self) -> None:
-        self.found: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
         self._open: list[str] = []
 
     def __repr__(self) -> str:
@@ -124,17 +124,17 @@ class _Leaves(SecretHolder):
     def text(self, text: str) -> None:
         if len(self._open) > 1 and self._open[-2] in ("Credentials", "Error"):
             name = self._open[-1]
-            self.found[name] = self.found.get(name, "") + text
+            self.texts[name] = self.texts.get(name, "") + text
 
     def refuse(self, *_: object) -> None:
-        """Refuse a document type: with it would come entities."""
+        """Refuse a document type, because it may define entities."""
         raise ValueError("a response has no document type")
 
 
-def _of_xml(body: bytes) -> Mapping[str, Any]:
+def _xml_values(body: bytes) -> Mapping[str, Any]:
     leaves = _Leaves()
     parser = expat.ParserCreate("utf-8")
-    # Else each line end is a text of its own, and joining them one by one takes the square of their number.
+    # Without the buffer, each line end is a separate text, and joining them takes quadratic time.
     parser.buffer_text = True
     parser.StartElementHandler = leaves.begin
     parser.EndElementHandler = leaves.end
@@ -144,21 +144,21 @@ def _of_xml(body: bytes) -> Mapping[str, Any]:
         parser.Parse(body, True)
     except (expat.ExpatError, ValueError):
         return {}
-    return {name: text.strip() for name, text in leaves.found.items()}
+    return {name: text.strip() for name, text in leaves.texts.items()}
 
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 def check_token(text: str) -> None:
-    """Refuse what is no token: JWTs and SAML assertions are visible ASCII."""
+    """Raise ValueError unless the text is visible ASCII, as JWTs and SAML assertions are."""
     if not _TOKEN.fullmatch(text):
         raise ValueError("must be a token: visible ASCII characters only")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WebIdentity(SecretHolder):
-    """Who asks for which role, and where."""
+    """A request for keys of a role, with the token that proves the identity."""
 
     endpoint: str
     role_arn: str
@@ -171,7 +171,7 @@ class WebIdentity(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WebIdentityCredential(SecretHolder):
-    """Obtains an access key and signs with it; `payload`: whether the body is signed."""
+    """Obtains an access key and signs with it, and with the body if `payload` is true."""
 
     calls_a_minute: ClassVar[int | None] = None
 
@@ -184,13 +184,13 @@ class WebIdentityCredential(SecretHolder):
 
     @property
     def lineage(self) -> Lineage:
-        """A key is the role's; a new token of the same identity only proves it again."""
+        """The role identifies the key; a token of the identity is only its proof."""
         identity = self.identity
         client = ("aws_sigv4", identity.endpoint, identity.role_arn, identity.session_name)
         return Lineage(client, (*self.scope, self.payload), (identity.token,))
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """One call. Raises CallFault."""
+        """Make one call. Raises CallError."""
         identity = self.identity
         fields = {
             "Action": "AssumeRoleWithWebIdentity",
@@ -201,19 +201,16 @@ class WebIdentityCredential(SecretHolder):
         }
         headers = (("Accept", "application/json"), ("Content-Type", "application/x-www-form-urlencoded"))
         reply = yield Call(STEP, "POST", identity.endpoint, headers, urlencode(fields).encode("ascii"))
-        return self._issued(read_key(reply, attempt.now))
-
-    def _issued(self, found: tuple[AccessKey, float]) -> Issued:
-        key, life = found
-        return Issued(grant_of(key, self.scope, payload=self.payload), life)
+        key, lifetime = parse_response(reply, attempt.now)
+        return Issued(signing_grant(key, self.scope, payload=self.payload), lifetime)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
-        """Nothing is watched: AWS refuses an expired key by 400 or 403, as it refuses much else."""
+        """Accept every response: AWS refuses an expired key with 400 or 403, as it refuses other requests."""
         del status, body
         return Verdict.GOOD
 
 
-def grant_of(key: AccessKey, scope: CredentialScope, *, payload: bool) -> Grant:
-    """A grant that signs; of the key only the session token is ever sent."""
+def signing_grant(key: AccessKey, scope: CredentialScope, *, payload: bool) -> Grant:
+    """Build a grant that signs. Only the session token of the key is ever sent."""
     secrets = () if key.token is None else (key.token,)
     return Grant(secrets=secrets, signer=SigV4Signer(key, scope, payload=payload))

@@ -1,4 +1,4 @@
-"""What signs a text, which it takes in pieces; here by a keyed hash."""
+"""Keys that sign a text in pieces: HMAC, Ed25519, ECDSA and RSA, and how secrets and PEM encode them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class SigningKey(SecretHolder, ABC):
-    """A key that signs. It is not shown.
+    """A key that signs; its representation is redacted.
 
-    `asymmetric` says that whoever verifies has another one, and `slow` that a signature takes long.
+    `asymmetric`: the receiver verifies with a public key. `slow`: sign in a thread.
     """
 
     __slots__ = ()
@@ -50,13 +50,13 @@ class SigningKey(SecretHolder, ABC):
 
     @abstractmethod
     def sign(self, pieces: Sequence[bytes]) -> bytes:
-        """The signature over the pieces, one behind the other."""
+        """Return the signature over the concatenated pieces."""
 
 
 class Hmac(SigningKey):
-    """HMAC (RFC 2104) by one of `HmacAlgorithm`.
+    """HMAC (RFC 2104) with one of `HmacAlgorithm`.
 
-    What the key alone decides is computed once (section 4), which halves what a short text costs.
+    Both padded keys are hashed once (section 4), which halves the cost of a short text.
     """
 
     __slots__ = ("_inner", "_outer")
@@ -69,7 +69,7 @@ class Hmac(SigningKey):
         self._outer = new(padded.translate(_OUTER))
 
     def sign(self, pieces: Sequence[bytes]) -> bytes:
-        """The code, whole."""
+        """Return the code, not truncated."""
         inner, outer = self._inner.copy(), self._outer.copy()
         for piece in pieces:
             inner.update(piece)
@@ -78,7 +78,7 @@ class Hmac(SigningKey):
 
 
 class Ed25519(SigningKey):
-    """Ed25519 (RFC 8032), which needs the text in one piece."""
+    """Ed25519 (RFC 8032). It needs the text in one piece."""
 
     __slots__ = ("_key",)
 
@@ -88,12 +88,12 @@ class Ed25519(SigningKey):
         self._key = key
 
     def sign(self, pieces: Sequence[bytes]) -> bytes:
-        """64 bytes."""
+        """Return 64 bytes."""
         return self._key.sign(b"".join(pieces))
 
 
 class EcdsaP256(SigningKey):
-    """ECDSA on P-256 with SHA-256 (RFC 9421 3.3.4): the two numbers, 32 bytes each."""
+    """ECDSA on P-256 with SHA-256 (RFC 9421 3.3.4)."""
 
     __slots__ = ("_key",)
 
@@ -103,9 +103,9 @@ class EcdsaP256(SigningKey):
         self._key = key
 
     def sign(self, pieces: Sequence[bytes]) -> bytes:
-        """64 bytes."""
-        one, other = decode_dss_signature(self._key.sign(b"".join(pieces), ECDSA(SHA256())))
-        return one.to_bytes(32, "big") + other.to_bytes(32, "big")
+        """Return the numbers r and s, 32 bytes each."""
+        r, s = decode_dss_signature(self._key.sign(b"".join(pieces), ECDSA(SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 class RsaPss(SigningKey):
@@ -120,15 +120,12 @@ class RsaPss(SigningKey):
         self._key = key
 
     def sign(self, pieces: Sequence[bytes]) -> bytes:
-        """As long as the key's modulus."""
+        """Return a signature as long as the key's modulus."""
         return self._key.sign(b"".join(pieces), PSS(MGF1(SHA512()), SHA512.digest_size), SHA512())
 
 
-def from_pair(pair: bytes) -> SigningKey:
-    """An Ed25519 key of Standard Webhooks. Raises ValueError.
-
-    Svix has the public key behind the private one there; others have the private one alone.
-    """
+def ed25519_from_pair(pair: bytes) -> SigningKey:
+    """Parse an Ed25519 key of Standard Webhooks: 32 bytes, or 64 with the public key (Svix). Raises ValueError."""
     if len(pair) not in (32, 64):
         raise ValueError("must be an Ed25519 key in base64 behind whsk_: 32 bytes, or 64 with the public key")
     private = Ed25519PrivateKey.from_private_bytes(pair[:32])
@@ -138,7 +135,7 @@ def from_pair(pair: bytes) -> SigningKey:
 
 
 def load_key(pem: str, algorithm: str | None) -> tuple[SigningKey, str]:
-    """The private key in `pem` for one of the asymmetric algorithms, and its thumbprint. Raises ValueError."""
+    """Parse the private key of an asymmetric algorithm from PEM. Return it and its thumbprint. Raises ValueError."""
     key = read_private_key(pem)
     if algorithm == "ed25519":
         if not isinstance(key, Ed25519PrivateKey):
@@ -158,7 +155,7 @@ def load_key(pem: str, algorithm: str | None) -> tuple[SigningKey, str]:
 
 
 def _thumbprint(**members: str | bytes) -> str:
-    """RFC 7638 3: of the members that a public key must have, in the order of their names."""
+    """Hash the required members of a public key, sorted by name (RFC 7638 3)."""
     key = {name: value if isinstance(value, str) else _base64url(value) for name, value in members.items()}
     text = json.dumps(key, sort_keys=True, separators=(",", ":"))
     return _base64url(hashlib.sha256(text.encode()).digest())
@@ -169,7 +166,7 @@ def _base64url(data: bytes) -> str:
 
 
 def hmac_key(secret: str, encoding: SecretEncoding, algorithm: str) -> SigningKey:
-    """A key for a keyed hash."""
+    """Decode a key for HMAC. Raises ValueError."""
     key = decoded(secret, encoding)
     if not key:
         raise ValueError("must not be an empty key")
@@ -177,19 +174,16 @@ def hmac_key(secret: str, encoding: SecretEncoding, algorithm: str) -> SigningKe
 
 
 def webhook_key(secret: str) -> SigningKey:
-    """A key as Standard Webhooks writes it: `whsec_`, or `whsk_` for Ed25519.
-
-    What is behind `whsk_` the specification calls a standard key pair: `from_pair`.
-    """
-    prefix, _, rest = secret.partition("_")
+    """Parse a key of Standard Webhooks: `whsec_` for HMAC, `whsk_` for Ed25519. Raises ValueError."""
+    prefix, _, encoded = secret.partition("_")
     if prefix == "whsec":
-        key = _from_base64(rest, "whsec_")
+        key = _from_base64(encoded, "whsec_")
         if not 24 <= len(key) <= 64:
             raise ValueError("must be 24 to 64 bytes in base64 behind whsec_ (Standard Webhooks)")
         return Hmac(key, "hmac-sha256")
     if prefix != "whsk":
         raise ValueError("must begin with whsec_, or with whsk_ for an Ed25519 key (Standard Webhooks)")
-    return from_pair(_from_base64(rest, "whsk_"))
+    return ed25519_from_pair(_from_base64(encoded, "whsk_"))
 
 
 def _from_base64(text: str, prefix: str) -> bytes:

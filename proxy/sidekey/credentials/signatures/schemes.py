@@ -1,4 +1,4 @@
-"""The schemes that have a name, each with the page that says so."""
+"""Signature schemes as templates, those of platforms by name, and the signer that uses them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sidekey.credentials.signatures.keys import SigningKey
 from sidekey.credentials.signatures.template import (
     BODY,
     BODY_SHA256,
-    KNOWN,
-    SENT,
+    FROM_REQUEST,
+    GENERATED,
     Template,
     TemplateValues,
-    filler,
-    in_pieces,
+    compile_pieces,
+    compile_text,
     read,
 )
 from sidekey.credentials.signing import OutgoingRequest, RandomIds, Signer, SigningRules
@@ -36,8 +36,6 @@ ID: Final = "{id}"
 SIGNATURE: Final = "signature"
 SIGNATURES: Final = "signatures"
 
-_NONE: Final[Sequence[bytes]] = ()
-
 _ENCODE: Mapping[Encoding, Callable[[bytes], bytes]] = {
     "hex": hexlify,
     "base64": partial(b2a_base64, newline=False),
@@ -48,10 +46,10 @@ _ID_VALUE = re.compile(rb"[A-Za-z0-9_-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A scheme as data: templates of what is signed, and of the fields that are written, by their names.
+    """A signature scheme: templates of the text to sign and of the fields to write, by name.
 
-    `each` is how a signature stands among several, which `join` separates. Where a scheme has `asymmetric`, how one by
-    an Ed25519 key does, its keys are written as Standard Webhooks says. `source` is where all of this is said.
+    `{signatures}` formats each signature with `each`, or `asymmetric` for Ed25519, and separates them with `join`. A
+    scheme with `asymmetric` encodes its keys as in Standard Webhooks. `source` is the URL of the documentation.
     """
 
     signed: str
@@ -64,12 +62,12 @@ class Scheme:
     source: str = ""
 
     @property
-    def several(self) -> bool:
-        """Whether it carries more than one signature."""
+    def allows_several(self) -> bool:
+        """Return True if its fields can carry more than one signature."""
         return all(SIGNATURE not in read_field(text).names for text in self.headers.values())
 
     def rules(self) -> SigningRules:
-        """What is known of its signer before any key is read."""
+        """Return the rules of its signer."""
         signed = read_signed(self.signed)
         return SigningRules(
             frozenset(normalise(name.encode()) for name in self.headers),
@@ -79,17 +77,17 @@ class Scheme:
         )
 
     def signer(self, keys: Sequence[SigningKey]) -> Signer:
-        """What signs with these keys, once with each."""
+        """Return a signer that makes one signature with each key."""
         return SchemeSigner(self, keys)
 
 
 def read_signed(text: str) -> Template:
-    """Read what is signed. Raises ValueError."""
-    return read(text, (*SENT, *KNOWN, BODY), fields=True)
+    """Parse the template of the text to sign. Raises ValueError."""
+    return read(text, (*GENERATED, *FROM_REQUEST, BODY), fields=True)
 
 
 def read_each(text: str) -> tuple[str, str]:
-    """Read how one signature stands among several: the texts around it. Raises ValueError."""
+    """Parse the format of one signature; return the texts around it. Raises ValueError."""
     template = read(text, (SIGNATURE,))
     if len(template.values) != 1:
         raise ValueError("must contain {signature}, once")
@@ -97,12 +95,12 @@ def read_each(text: str) -> tuple[str, str]:
 
 
 def read_field(text: str) -> Template:
-    """Read the value of a field that is written. Raises ValueError."""
-    return read(text, (SIGNATURE, SIGNATURES, *SENT))
+    """Parse the template of a field. Raises ValueError."""
+    return read(text, (SIGNATURE, SIGNATURES, *GENERATED))
 
 
 class SchemeSigner(SecretHolder, Signer):
-    """Signs by the templates of a scheme."""
+    """Signs requests with the templates of a scheme."""
 
     def __init__(self, scheme: Scheme, keys: Sequence[SigningKey]) -> None:
         signed = read_signed(scheme.signed)
@@ -110,25 +108,27 @@ class SchemeSigner(SecretHolder, Signer):
         self._id_name = next((name for name, text in scheme.headers.items() if text == ID), "")
         names = signed.names.union(*(template.names for template in headers.values()))
         self._needs_id = "id" in names
-        self.draws = self._needs_id or "nonce" in names
+        self.uses_random_ids = self._needs_id or "nonce" in names
         self._normal_id = normalise(self._id_name.encode())
         self._required = tuple((name, name.encode()) for name in sorted(signed.fields))
-        self._signed = in_pieces(signed)
+        self._signed = compile_pieces(signed)
         self._encode = _ENCODE[scheme.encoding]
-        self._keys = tuple((key, *_around(scheme.asymmetric if key.asymmetric else scheme.each)) for key in keys)
+        self._keys = tuple(
+            (key, *_split_around_signature(scheme.asymmetric if key.asymmetric else scheme.each)) for key in keys
+        )
         self._join = scheme.join.encode()
-        fillers = {name: filler(template, before=f"\r\n{name}: ") for name, template in headers.items()}
+        fillers = {name: compile_text(template, before=f"\r\n{name}: ") for name, template in headers.items()}
         self._names = [name.encode() for name in fillers]
         self._lines = tuple(fillers.values())
-        self._lines_but_id = tuple(fill for name, fill in fillers.items() if name != self._id_name)
+        self._lines_without_id = tuple(fill for name, fill in fillers.items() if name != self._id_name)
 
     def __repr__(self) -> str:
         return f"SchemeSigner({self._normal_id!r}, REDACTED)"
 
     def check(self, request: OutgoingRequest) -> Problem | None:
-        """A message ID that could stand for another text, and a field that is signed and not there once."""
+        """Require a valid message ID, which cannot change the meaning of the text, and each signed field once."""
         if self._id_name:
-            values = request.sent(self._normal_id)
+            values = request.caller_values(self._normal_id)
             if values and (len(values) > 1 or not _ID_VALUE.fullmatch(values[0])):
                 return Problem(
                     "request_invalid",
@@ -141,47 +141,49 @@ class SchemeSigner(SecretHolder, Signer):
         return None
 
     def names(self, request: OutgoingRequest) -> list[bytes]:
-        """Those of the scheme, but that of the message ID where the caller sends one."""
-        is_kept = bool(self._id_name) and bool(request.sent(self._normal_id))
-        return [name for name in self._names if not (is_kept and normalise(name) == self._normal_id)]
+        """Return the fields of the scheme, without the message ID if the caller sends one."""
+        keeps_id = self._caller_id(request) is not None
+        return [name for name in self._names if not (keeps_id and normalise(name) == self._normal_id)]
 
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
-        """The fields of the scheme; that of the message ID where the caller sends none."""
-        kept = request.sent(self._normal_id) if self._id_name else _NONE
-        facts = TemplateValues(request, body, now, unique, kept[0] if kept else self._new_id(unique))
-        pieces = self._signed(facts)
-        first, every = b"", b""
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, random_ids: RandomIds) -> list[bytes]:
+        """Return the fields of the scheme, without the message ID if the caller sends one."""
+        caller_id = self._caller_id(request)
+        message_id = self._new_id(random_ids) if caller_id is None else caller_id
+        values = TemplateValues(request, body, now, random_ids, message_id)
+        pieces = self._signed(values)
+        first, signatures = b"", b""
         for key, before, after in self._keys:
             signature = self._encode(key.sign(pieces))
             if first:
-                every += self._join + before + signature + after
+                signatures += self._join + before + signature + after
             else:
-                first, every = signature, before + signature + after
-        facts.carry(first, every)
-        return [fill(facts) for fill in (self._lines_but_id if kept else self._lines)]
+                first, signatures = signature, before + signature + after
+        values.set_signatures(first, signatures)
+        return [fill(values) for fill in (self._lines if caller_id is None else self._lines_without_id)]
 
     def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, random_ids: RandomIds
     ) -> list[bytes]:
-        """One text: every key signs the same."""
-        kept = request.sent(self._normal_id) if self._id_name else _NONE
-        return [
-            b"".join(
-                self._signed(TemplateValues(request, body, now, unique, kept[0] if kept else self._new_id(unique)))
-            )
-        ]
+        """Return one text, because every key signs the same."""
+        caller_id = self._caller_id(request)
+        message_id = self._new_id(random_ids) if caller_id is None else caller_id
+        return [b"".join(self._signed(TemplateValues(request, body, now, random_ids, message_id)))]
 
-    def _new_id(self, unique: RandomIds) -> bytes:
-        return b"msg_" + hexlify(unique.message) if self._needs_id else b""
+    def _caller_id(self, request: OutgoingRequest) -> bytes | None:
+        values = request.caller_values(self._normal_id) if self._id_name else ()
+        return values[0] if values else None
+
+    def _new_id(self, random_ids: RandomIds) -> bytes:
+        return b"msg_" + hexlify(random_ids.message) if self._needs_id else b""
 
 
-def _around(each: str) -> tuple[bytes, bytes]:
+def _split_around_signature(each: str) -> tuple[bytes, bytes]:
     before, after = read_each(each)
     return before.encode(), after.encode()
 
 
 def _standard(prefix: str, source: str) -> Scheme:
-    """Standard Webhooks, which came of Svix: the two differ by the names of their headers."""
+    """Build the scheme of Standard Webhooks or Svix, which differ only in the names of their headers."""
     return Scheme(
         source=source,
         signed="{id}.{timestamp}.{body}",
@@ -236,4 +238,4 @@ SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
         ),
     }
 )
-"""By the name that `scheme` has in a config."""
+"""The schemes by the value of `scheme` in the config."""

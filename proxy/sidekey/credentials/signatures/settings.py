@@ -1,4 +1,4 @@
-"""The config of signatures, and the checks of what its keys say together; and signatures beside any credential."""
+"""The config of signatures, as a kind's keys and as the section `signature`, and the checks between its keys."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ from sidekey.credentials.fields import (
 )
 from sidekey.credentials.header_values import check_unique
 from sidekey.credentials.key_formats import SecretEncoding
-from sidekey.credentials.signatures import keys as private_keys
-from sidekey.credentials.signatures.keys import HmacAlgorithm, SigningKey, hmac_key, webhook_key
+from sidekey.credentials.signatures.keys import HmacAlgorithm, SigningKey, hmac_key, load_key, webhook_key
 from sidekey.credentials.signatures.rfc9421 import (
     DEFAULT_COMPONENTS,
     DEFAULT_LABEL,
@@ -63,7 +62,7 @@ from sidekey.credentials.signatures.schemes import (
     read_field,
     read_signed,
 )
-from sidekey.credentials.signatures.template import BODY, BODY_SHA256, KNOWN, SENT, Template
+from sidekey.credentials.signatures.template import BODY, BODY_SHA256, FROM_REQUEST, GENERATED, Template
 from sidekey.credentials.signing import Signer, SigningRules
 from sidekey.credentials.units import Duration
 from sidekey.policy.headers import decides
@@ -74,11 +73,11 @@ Algorithm = Literal[HmacAlgorithm, Asymmetric]
 _ALGORITHMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"custom": get_args(HmacAlgorithm), "rfc9421": ("hmac-sha256", *get_args(Asymmetric))}
 )
-"""Those of the schemes that have no own one."""
+"""The algorithms of schemes that do not imply one."""
 
 _ASYMMETRIC: Final = frozenset(get_args(Asymmetric))
 
-_BELONGS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+_SCHEMES_OF_KEY: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "algorithm": frozenset(_ALGORITHMS),
         "secret": frozenset({*SCHEMES, "custom"}),
@@ -87,13 +86,13 @@ _BELONGS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         **dict.fromkeys(("key", "key_id", "components", "expires", "nonce", "tag", "label"), frozenset({"rfc9421"})),
     }
 )
-"""The schemes that a key counts with."""
+"""The schemes with which a key may be used."""
 
-_NEEDED: Final = frozenset({("secret", ""), ("signed", ""), ("headers", ""), ("key", ""), ("algorithm", "rfc9421")})
-"""Keys that may not be left out: with the schemes that they count with, or with one alone."""
+_REQUIRED: Final = frozenset({("secret", ""), ("signed", ""), ("headers", ""), ("key", ""), ("algorithm", "rfc9421")})
+"""Required keys, each with a scheme, or with an empty text for all schemes of `_SCHEMES_OF_KEY`."""
 
 MAX_SECRETS: Final = 8
-"""Each is one more signature over every request."""
+"""Limited because every request is signed with each secret."""
 
 _SECRETS: Final = TypeAdapter(Annotated[list[Secret], Field(min_length=1)])
 
@@ -132,19 +131,19 @@ def _check_join(text: str) -> str:
 
 
 def check_field_text(text: str) -> None:
-    """Raise ValueError for a text that may not be in the value of a field that is written."""
+    """Raise ValueError for a text that may not be part of a field's value."""
     if not text.isascii() or not text.isprintable():
         raise ValueError("must consist of printable ASCII characters: it is part of a header")
     check_header_value(text)
 
 
-def _read_written(text: str) -> Template:
+def _parse_field(text: str) -> Template:
     check_field_text(text)
     return read_field(text)
 
 
-def _check_written(text: str) -> str:
-    _read_written(text)
+def _check_field(text: str) -> str:
+    _parse_field(text)
     return text
 
 
@@ -155,7 +154,7 @@ def _check_name(name: str) -> str:
 
 
 _Headers = Annotated[
-    dict[Annotated[HeaderName, AfterValidator(_check_name)], Annotated[str, AfterValidator(_check_written)]], NAMES
+    dict[Annotated[HeaderName, AfterValidator(_check_name)], Annotated[str, AfterValidator(_check_field)]], NAMES
 ]
 
 
@@ -168,7 +167,7 @@ _Component = Annotated[str, AfterValidator(_check_component)]
 
 
 def _parse_key(raw: object, info: ValidationInfo) -> Reference:
-    """A shared secret has one line, a private key has those of PEM."""
+    """Parse a shared secret of one line, or a private key in PEM."""
     return parse_secret(raw, Context.of(info), pem=info.data.get("algorithm") != "hmac-sha256")
 
 
@@ -191,7 +190,7 @@ def _check_label(label: str) -> str:
 class SignatureFields(PartSettings):
     """The keys of a signature, wherever it is."""
 
-    filled_later: ClassVar[frozenset[str]] = frozenset({*SENT, *KNOWN, BODY, SIGNATURE, SIGNATURES})
+    filled_later: ClassVar[frozenset[str]] = frozenset({*GENERATED, *FROM_REQUEST, BODY, SIGNATURE, SIGNATURES})
 
     scheme: Annotated[SchemeName, SAFE_TO_CHANGE] = Field(
         description="The signature scheme of a platform ([table](signatures.md#schemes)), or `custom` with the "
@@ -273,15 +272,15 @@ class SignatureFields(PartSettings):
     @field_validator("*")
     @classmethod
     def _check_scheme(cls, value: Any, info: ValidationInfo) -> Any:
-        """A key is written with the schemes that it counts with, and with no other."""
+        """Require a key with its schemes, and refuse it with others."""
         key = str(info.field_name)
-        scheme, schemes = info.data.get("scheme"), _BELONGS.get(key)
+        scheme, schemes = info.data.get("scheme"), _SCHEMES_OF_KEY.get(key)
         if scheme is None or schemes is None:
             return value
         if scheme not in schemes:
             if value != cls.model_fields[key].default:
                 raise ValueError(f"may be used only with scheme {_any_of(sorted(schemes))}")
-        elif value is None and not _NEEDED.isdisjoint(((key, ""), (key, scheme))):
+        elif value is None and not _REQUIRED.isdisjoint(((key, ""), (key, scheme))):
             raise PydanticKnownError("missing")
         return value
 
@@ -302,39 +301,39 @@ class SignatureFields(PartSettings):
         return algorithm
 
     def inputs(self) -> Iterator[SecretInput]:
-        """Every value that is a reference."""
+        """Yield every value that is a reference."""
         yield from (SecretInput(place, reference, self._check_key) for place, reference in self._keys())
         if self.key_id is not None:
             yield SecretInput(("key_id",), self.key_id, check_string)
 
     def rules(self) -> SigningRules:
-        """What is known of the signer before any secret is read."""
-        return self._parameters().rules() if self.scheme == "rfc9421" else self._templates().rules()
+        """Return the rules of the signer, which depend on no secret."""
+        return self._parameters().rules() if self.scheme == "rfc9421" else self._scheme().rules()
 
     def signer(self, values: Mapping[Keys, str]) -> Signer:
-        """What signs, with the values of `inputs`."""
+        """Build the signer from the values of `inputs`."""
         keys = [self._read_key(values[place]) for place, _ in self._keys()]
         if self.scheme == "rfc9421":
             ((key, thumbprint),) = keys
             return MessageSigner(key, values.get(("key_id",), thumbprint), self._parameters())
-        return self._templates().signer([key for key, _ in keys])
+        return self._scheme().signer([key for key, _ in keys])
 
     def _keys(self) -> Iterator[tuple[Keys, Reference]]:
-        """Every key, with its place."""
+        """Yield every key with its location."""
         if self.key is not None:
             yield ("key",), self.key
         elif isinstance(self.secret, Reference):
             yield ("secret",), self.secret
         elif self.secret is not None:
-            yield from ((("secret", str(index)), each) for index, each in enumerate(self.secret))
+            yield from ((("secret", str(index)), reference) for index, reference in enumerate(self.secret))
 
     def _read_key(self, secret: str) -> tuple[SigningKey, str]:
-        """A key, and its thumbprint where it has one. Raises ValueError."""
+        """Parse a key. Return it and its thumbprint, empty for a secret. Raises ValueError."""
         if self.scheme == "rfc9421":
             if self.algorithm in _ASYMMETRIC:
-                return private_keys.load_key(secret, self.algorithm)
+                return load_key(secret, self.algorithm)
             return hmac_key(secret, self.secret_encoding, "hmac-sha256"), ""
-        scheme = self._templates()
+        scheme = self._scheme()
         if scheme.asymmetric:
             return webhook_key(secret), ""
         return hmac_key(secret, self.secret_encoding, scheme.algorithm), ""
@@ -342,10 +341,10 @@ class SignatureFields(PartSettings):
     def _check_key(self, secret: str) -> None:
         self._read_key(secret)
 
-    def _templates(self) -> Scheme:
-        named = SCHEMES.get(self.scheme)
-        if named is not None:
-            return named
+    def _scheme(self) -> Scheme:
+        scheme = SCHEMES.get(self.scheme)
+        if scheme is not None:
+            return scheme
         return Scheme(
             signed=self.signed or "",
             headers=self.headers or {},
@@ -364,27 +363,27 @@ def _any_of(names: Sequence[str]) -> str:
     return f"{', '.join(rest)} or {last}" if rest else last
 
 
-def errors_between(raw: Mapping[str, Any]) -> Findings:
-    """Errors between the keys of a signature, by plain values: places are in it."""
-    named = SCHEMES.get(str(raw.get("scheme")))
+def signature_errors(raw: Mapping[str, Any]) -> Findings:
+    """Yield errors between the raw keys of a signature, with locations inside it."""
+    scheme = SCHEMES.get(str(raw.get("scheme")))
     secrets = raw.get("secret")
-    several = len(secrets) if isinstance(secrets, list) else 1
-    if named is not None:
-        if several > 1 and not named.several:
+    secret_count = len(secrets) if isinstance(secrets, list) else 1
+    if scheme is not None:
+        if secret_count > 1 and not scheme.allows_several:
             yield ("secret",), f"{raw['scheme']} carries one signature: give one secret"
         return
     if raw.get("scheme") == "rfc9421":
-        yield from _errors_of_message(raw)
+        yield from _rfc9421_errors(raw)
     if raw.get("scheme") != "custom":
         return
-    signed, headers = _readable(raw.get("signed"), read_signed), _headers(raw.get("headers"))
+    signed, headers = _parse_or_none(raw.get("signed"), read_signed), _parse_headers(raw.get("headers"))
     if headers is None:
         return
-    written = {name: template.names for name, template in headers.items()}
-    names = frozenset(chain.from_iterable(written.values()))
+    header_values = {name: template.names for name, template in headers.items()}
+    names = frozenset(chain.from_iterable(header_values.values()))
     if names.isdisjoint((SIGNATURE, SIGNATURES)):
         yield ("headers",), "one must contain {signature}, or {signatures} for one of each secret"
-    if several > 1 and SIGNATURE in names:
+    if secret_count > 1 and SIGNATURE in names:
         yield ("secret",), "{signature} is one signature: give one secret, or write {signatures} in headers"
     for key in ("each", "join"):
         if raw.get(key) is not None and SIGNATURES not in names:
@@ -396,19 +395,19 @@ def errors_between(raw: Mapping[str, Any]) -> Findings:
     for name in ids[1:]:
         yield ("headers", name), f"{ids[0]} is the header of the ID already: remove one"
     if signed is not None:
-        yield from _errors_of_signed(signed, names, headers)
+        yield from _template_errors(signed, names, headers)
 
 
-def _errors_of_signed(signed: Template, written: frozenset[str], headers: Mapping[str, Template]) -> Findings:
-    for name in SENT:
-        if name in signed.names and written.isdisjoint(_TELLS.get(name, (name,))):
+def _template_errors(signed: Template, header_values: frozenset[str], headers: Mapping[str, Template]) -> Findings:
+    for name in GENERATED:
+        if name in signed.names and header_values.isdisjoint(_EQUIVALENT.get(name, (name,))):
             yield ("signed",), f"{{{name}}} is signed but in no header, so no receiver can know it: write it in headers"
-    own = {normal_name(name) for name in headers}
-    for name in sorted(signed.fields & own):
+    header_names = {normal_name(name) for name in headers}
+    for name in sorted(signed.fields & header_names):
         yield ("signed",), f"{{header:{name}}} is a header that this signature writes: no signature can cover itself"
 
 
-def _errors_of_message(raw: Mapping[str, Any]) -> Findings:
+def _rfc9421_errors(raw: Mapping[str, Any]) -> Findings:
     if raw.get("algorithm") == "hmac-sha256":
         if raw.get("key_id") is None:
             text = "needs key_id: a thumbprint, which others have by default, would tell of the secret (RFC 7638 7)"
@@ -417,32 +416,32 @@ def _errors_of_message(raw: Mapping[str, Any]) -> Findings:
         yield ("secret_encoding",), "may be used only with hmac-sha256: a private key is PEM"
 
 
-_TELLS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+_EQUIVALENT: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "timestamp": ("timestamp", "timestamp_ms", "date"),
         "date": ("timestamp", "timestamp_ms", "date"),
     }
 )
-"""From which values a receiver learns one, where that is not this one alone."""
+"""The values from which a receiver can derive a value, if there are several."""
 
 
-def _headers(raw: Any) -> dict[str, Template] | None:
-    """Those that can be read; None where there are none, or one cannot."""
-    found = {name: _readable(text, _read_written) for name, text in mapping(raw).items()}
-    readable = {name: template for name, template in found.items() if template is not None}
-    return readable if readable and len(readable) == len(found) else None
+def _parse_headers(raw: Any) -> dict[str, Template] | None:
+    """Parse the templates of all headers. Return None if there are none or one is invalid."""
+    templates = {name: _parse_or_none(text, _parse_field) for name, text in mapping(raw).items()}
+    valid = {name: template for name, template in templates.items() if template is not None}
+    return valid if valid and len(valid) == len(templates) else None
 
 
-def _readable(raw: Any, read: Callable[[str], Template]) -> Template | None:
+def _parse_or_none(raw: Any, read: Callable[[str], Template]) -> Template | None:
     try:
         return read(raw) if isinstance(raw, str) else None
     except ValueError:
         return None
 
 
-def warnings_of(raw: Mapping[str, Any]) -> Findings:
-    """What loads but should be known, by plain values: places are in it."""
-    signed, components = _readable(raw.get("signed"), read_signed), raw.get("components")
+def signature_warnings(raw: Mapping[str, Any]) -> Findings:
+    """Yield warnings about the raw keys of a signature, with locations inside it."""
+    signed, components = _parse_or_none(raw.get("signed"), read_signed), raw.get("components")
     if raw.get("scheme") == "custom" and signed is not None and signed.names.isdisjoint((BODY, BODY_SHA256)):
         yield ("signed",), f"{_NOT_SIGNED}: add {{body}} or {{body_sha256}}"
     if signed is not None and any(map(_KEY.search, signed.texts)):
@@ -454,14 +453,14 @@ def warnings_of(raw: Mapping[str, Any]) -> Findings:
 _NOT_SIGNED: Final = "the body is not signed, so that a change of it on the way is not seen"
 
 _KEY: Final = re.compile(r"(?<![A-Za-z0-9+])(?=[A-Za-z+]*[0-9])(?=[0-9+]*[A-Za-z])[A-Za-z0-9+]{16,}")
-"""Letters and digits mixed, without a break: as a key has them, in hex or base64, and words and paths do not.
+"""A run of mixed letters and digits, as in a key in hex or base64, but not in words and paths.
 
-It begins where such characters begin: tried at each of them, it would read a long text of letters as often.
+The lookbehind lets it match only at the start of a run, so that a long run is scanned once.
 """
 
 
-def below(findings: Findings, place: str) -> Findings:
-    """The findings with their places below one of the integration."""
+def prefix_findings(findings: Findings, place: str) -> Findings:
+    """Prefix the locations of findings with a key of the integration."""
     return (((place, *keys), text) for keys, text in findings)
 
 
@@ -472,22 +471,23 @@ class SignatureBesideSettings(SignatureFields, SupplementSettings):
 
     @classmethod
     def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
-        """Of the signature."""
-        yield from below(errors_between(raw), cls.SECTION)
+        """Yield errors between the keys of the signature."""
+        yield from prefix_findings(signature_errors(raw), cls.SECTION)
 
     @classmethod
     def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:
-        """Of the signature."""
-        yield from below(warnings_of(raw), cls.SECTION)
+        """Yield warnings about the signature."""
+        yield from prefix_findings(signature_warnings(raw), cls.SECTION)
 
     def signing(self) -> SigningRules:
-        """The rules of the signature."""
+        """Return the rules of the signer."""
         return self.rules()
 
     def place_of(self, name: str) -> Keys:
-        """The header of `custom`, else the scheme."""
-        return next((("headers", each) for each in self.headers or () if normal_name(each) == name), ("scheme",))
+        """Return the location of a header of `custom`, or else of the scheme."""
+        headers = self.headers or ()
+        return next((("headers", header) for header in headers if normal_name(header) == name), ("scheme",))
 
     def supplement(self, values: Mapping[Keys, str]) -> Grant:
-        """Nothing but a signer."""
+        """Build a grant with a signer only."""
         return Grant(signer=self.signer(values))

@@ -1,6 +1,6 @@
-"""Templates of what is signed and of the fields that carry it: a text with the names of values in braces.
+"""Templates of the text to sign and of the fields with the signature: text with the names of values in braces.
 
-A template is compiled once. Filling it puts each value in its place, as it is: what a value holds is not read again.
+A template is compiled once. Braces inside a value have no meaning.
 """
 
 from __future__ import annotations
@@ -19,44 +19,49 @@ from sidekey.credentials.signing import OutgoingRequest, RandomIds
 
 REDACTED: Final = b"[redacted]"
 HIDDEN: Final[Sequence[bytes]] = (REDACTED,)
-"""What stands for the pieces of a body that is not to be shown."""
+"""Replaces the pieces of a body that must not be shown."""
 
 BODY: Final = "body"
 BODY_SHA256: Final = "body_sha256"
 HEADER: Final = "header:"
 
-_SIGNED = frozenset({"host", "content-length"})
-"""What no integration may write, and yet reaches the receiver."""
+_SIGNABLE = frozenset({"host", "content-length"})
+"""Fields that no integration may inject, but that reach the receiver unchanged."""
 
 _BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
 
 
 class TemplateValues(SecretHolder):
-    """What a template is filled with. `body` is `HIDDEN` where it is not to be shown.
+    """The values of one request. `body` is `HIDDEN` if it must not be shown.
 
-    `signature` and `signatures` are the first one, and all of them as they stand among several.
+    `signature` is the first signature, `signatures` are all of them, formatted and joined.
     """
 
-    __slots__ = ("body", "message_id", "now", "request", "signature", "signatures", "timestamp", "unique")
+    __slots__ = ("body", "message_id", "now", "random_ids", "request", "signature", "signatures", "timestamp")
 
     def __init__(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds, message_id: bytes
+        self,
+        request: OutgoingRequest,
+        body: Sequence[bytes] | None,
+        now: float,
+        random_ids: RandomIds,
+        message_id: bytes,
     ) -> None:
         self.request = request
         self.body = HIDDEN if body is None else body
         self.now = now
-        # Most schemes sign it and send it.
+        # Computed once, because most schemes sign it and send it.
         self.timestamp = b"%d" % now
-        self.unique = unique
+        self.random_ids = random_ids
         self.message_id = message_id
         self.signature = b""
         self.signatures = b""
 
     def __repr__(self) -> str:
-        return "Facts(REDACTED)"
+        return "TemplateValues(REDACTED)"
 
-    def carry(self, signature: bytes, signatures: bytes) -> None:
-        """Take note of what the signing has given."""
+    def set_signatures(self, signature: bytes, signatures: bytes) -> None:
+        """Set the results of signing."""
         self.signature = signature
         self.signatures = signatures
 
@@ -64,47 +69,47 @@ class TemplateValues(SecretHolder):
 Value = Callable[[TemplateValues], bytes]
 
 
-def _body_sha256(facts: TemplateValues) -> bytes:
-    if facts.body is HIDDEN:
+def _body_sha256(context: TemplateValues) -> bytes:
+    if context.body is HIDDEN:
         return REDACTED
     digest = hashlib.sha256()
-    for piece in facts.body:
+    for piece in context.body:
         digest.update(piece)
     return digest.hexdigest().encode()
 
 
-def _date(facts: TemplateValues) -> bytes:
-    """RFC 9110 5.6.7."""
-    return formatdate(int(facts.now), usegmt=True).encode()
+def _date(context: TemplateValues) -> bytes:
+    """Format the time as in the Date field (RFC 9110 5.6.7)."""
+    return formatdate(int(context.now), usegmt=True).encode()
 
 
-SENT: Final[dict[str, Value]] = {
+GENERATED: Final[dict[str, Value]] = {
     "id": attrgetter("message_id"),
     "timestamp": attrgetter("timestamp"),
-    "timestamp_ms": lambda facts: b"%d" % (facts.now * 1000),
+    "timestamp_ms": lambda context: b"%d" % (context.now * 1000),
     "date": _date,
-    "nonce": lambda facts: hexlify(facts.unique.nonce),
+    "nonce": lambda context: hexlify(context.random_ids.nonce),
 }
-"""What is Sidekey's own, and so must be in a field: nobody else knows it."""
+"""Values that Sidekey generates. Receivers know them only from a field."""
 
-CARRIED: Final[dict[str, Value]] = {"signature": attrgetter("signature"), "signatures": attrgetter("signatures")}
-"""What the signing gives."""
+RESULTS: Final[dict[str, Value]] = {"signature": attrgetter("signature"), "signatures": attrgetter("signatures")}
+"""Values that signing produces."""
 
-KNOWN: Final[dict[str, Value]] = {
-    "method": lambda facts: facts.request.method,
-    "scheme": lambda facts: facts.request.scheme,
-    "host": lambda facts: facts.request.authority,
-    "path": lambda facts: facts.request.target.partition(b"?")[0],
-    "query": lambda facts: facts.request.target.partition(b"?")[2],
-    "target": lambda facts: facts.request.target,
-    "url": lambda facts: b"%b://%b%b" % (facts.request.scheme, facts.request.authority, facts.request.target),
+FROM_REQUEST: Final[dict[str, Value]] = {
+    "method": lambda context: context.request.method,
+    "scheme": lambda context: context.request.scheme,
+    "host": lambda context: context.request.authority,
+    "path": lambda context: context.request.target.partition(b"?")[0],
+    "query": lambda context: context.request.target.partition(b"?")[2],
+    "target": lambda context: context.request.target,
+    "url": lambda context: b"%b://%b%b" % (context.request.scheme, context.request.authority, context.request.target),
     BODY_SHA256: _body_sha256,
 }
-"""What whoever receives the request has as well. The body is put there in its pieces."""
+"""Values that receivers know from the request. `body` is missing here, because it is filled in by pieces."""
 
 
 class Template(NamedTuple):
-    """A template that was read: each value's name with the text before it, and the text behind the last."""
+    """A parsed template: pairs of a text and the value name after it, and the text at the end."""
 
     values: tuple[tuple[str, str], ...]
     end: str
@@ -116,17 +121,17 @@ class Template(NamedTuple):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What stands between its values, before them and behind."""
+        """The texts before, between and after its values."""
         return (*(text for text, _ in self.values), self.end)
 
     @property
     def fields(self) -> frozenset[str]:
-        """The normalised names of the fields whose values it takes."""
+        """The normalised names of the header fields that it contains."""
         return frozenset(_field(name) for name in self.names if name.startswith(HEADER))
 
 
 def read(text: str, names: Collection[str], *, fields: bool = False) -> Template:
-    """Read a template that may have these values, and those of fields if `fields`. Raises ValueError."""
+    """Parse a template with these values, and header fields if `fields` is true. Raises ValueError."""
     values: list[tuple[str, str]] = []
     end = 0
     for match in _BRACES.finditer(text):
@@ -144,11 +149,11 @@ def read(text: str, names: Collection[str], *, fields: bool = False) -> Template
 
 
 def check_signed_name(name: str) -> None:
-    """Raise ValueError for the name of a field that cannot be signed, since it is not what the receiver gets."""
+    """Raise ValueError for a field that cannot be signed, because the receiver may not get it unchanged."""
     if not TOKEN.fullmatch(name):
         raise ValueError("header: needs the name of a header behind it, such as {header:Content-Type} (RFC 9110 5.6.2)")
     normal = normal_name(name)
-    if (normal in NOT_INJECTED and normal not in _SIGNED) or normal.startswith(("proxy-", "sidekey-")):
+    if (normal in NOT_INJECTED and normal not in _SIGNABLE) or normal.startswith(("proxy-", "sidekey-")):
         raise ValueError(f"the header {name} cannot be signed: it ends at the next hop, or belongs to Sidekey")
 
 
@@ -161,8 +166,8 @@ def _field(name: str) -> str:
     return normal_name(name.removeprefix(HEADER))
 
 
-def filler(template: Template, *, before: str = "") -> Value:
-    """What fills a template at one go, with a text before it."""
+def compile_text(template: Template, *, before: str = "") -> Value:
+    """Compile a template without `body` to a function that fills it, with a text before it."""
     first, *texts = (text.encode() for text in template.texts)
     first = before.encode() + first
     values = [_value(name) for _, name in template.values]
@@ -170,15 +175,15 @@ def filler(template: Template, *, before: str = "") -> Value:
         return lambda _: first
     if len(values) == 1:
         (value,), (end,) = values, texts
-        return (lambda facts: first + value(facts) + end) if end else lambda facts: first + value(facts)
+        return (lambda context: first + value(context) + end) if end else lambda context: first + value(context)
     if len(values) == 2:
-        (one, two), (between, last) = values, texts
-        return lambda facts: first + one(facts) + between + two(facts) + last
+        (value, second), (between, last) = values, texts
+        return lambda context: first + value(context) + between + second(context) + last
 
-    def fill(facts: TemplateValues) -> bytes:
+    def fill(context: TemplateValues) -> bytes:
         parts = [first]
         for value, text in zip(values, texts, strict=True):
-            parts += value(facts), text
+            parts += value(context), text
         return b"".join(parts)
 
     return fill
@@ -187,31 +192,31 @@ def filler(template: Template, *, before: str = "") -> Value:
 def _value(name: str) -> Value:
     if name.startswith(HEADER):
         normal = _field(name).encode()
-        return lambda facts: facts.request.values(normal)[0]
-    return SENT.get(name) or KNOWN.get(name) or CARRIED[name]
+        return lambda context: context.request.values(normal)[0]
+    return GENERATED.get(name) or FROM_REQUEST.get(name) or RESULTS[name]
 
 
-def in_pieces(template: Template) -> Callable[[TemplateValues], list[bytes]]:
-    """What fills a template that may contain the body, which stays in its pieces."""
-    runs: list[Template] = []
+def compile_pieces(template: Template) -> Callable[[TemplateValues], list[bytes]]:
+    """Compile a template that may contain `body` to a function that fills it, and keeps the body in pieces."""
+    texts_between: list[Template] = []
     values: list[tuple[str, str]] = []
     for text, name in template.values:
         if name == BODY:
-            runs.append(Template(tuple(values), text))
+            texts_between.append(Template(tuple(values), text))
             values = []
         else:
             values.append((text, name))
-    runs.append(Template(tuple(values), template.end))
-    first, *behind = (filler(run) if run.values or run.end else None for run in runs)
-    if first is not None and behind == [None]:
-        return lambda facts: [first(facts), *facts.body]
+    texts_between.append(Template(tuple(values), template.end))
+    first, *following = (compile_text(run) if run.values or run.end else None for run in texts_between)
+    if first is not None and following == [None]:
+        return lambda context: [first(context), *context.body]
 
-    def fill(facts: TemplateValues) -> list[bytes]:
-        pieces = [] if first is None else [first(facts)]
-        for text in behind:
-            pieces += facts.body
+    def fill(context: TemplateValues) -> list[bytes]:
+        pieces = [] if first is None else [first(context)]
+        for text in following:
+            pieces += context.body
             if text is not None:
-                pieces.append(text(facts))
+                pieces.append(text(context))
         return pieces
 
     return fill

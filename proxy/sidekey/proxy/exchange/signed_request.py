@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from sidekey.credentials.signing import UNDRAWN, OutgoingRequest, RandomIds, Signer
+from sidekey.credentials.signing import NO_RANDOM_IDS, OutgoingRequest, RandomIds, Signer
 from sidekey.errors import Problem
 from sidekey.proxy.limits import BufferedBody
 from sidekey.proxy.worker import Worker
@@ -86,8 +86,8 @@ class SignedRequest:
         return lambda: signer.sign(outgoing, body, now, unique)
 
     def _unique(self, signer: Signer) -> RandomIds:
-        if not signer.draws:
-            return UNDRAWN
+        if not signer.uses_random_ids:
+            return NO_RANDOM_IDS
         drawn = os.urandom(2 * _RANDOM)
         message = self._message = self._message or drawn[_RANDOM:]
         return RandomIds(message, drawn[:_RANDOM])
