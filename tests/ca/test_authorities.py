@@ -1,4 +1,4 @@
-"""Which CAs there are, which sign, and the steps of a rotation."""
+"""The local CAs: which of them sign, and the steps of a rotation."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def one(*urls: str) -> Authorities:
     return Authorities().ensure(scope_of(*urls), NOW, make)
 
 
-def test_one_ca_is_made_for_all() -> None:
-    """And none where they are covered."""
+def test_one_ca_covers_the_whole_scope() -> None:
+    """Covered hosts need no other CA."""
     found = one(A, B)
     assert len(found.members) == 1
     assert found.ensure(scope_of(B), NOW, never) is found
@@ -38,16 +38,16 @@ def test_one_ca_is_made_for_all() -> None:
     assert found.signer("c.test", NOW) is None
 
 
-def test_there_is_one_without_a_host_too() -> None:
-    """What callers read is there from the start, and permits nothing."""
+def test_empty_scope_gets_a_ca() -> None:
+    """Callers can trust it from the start; it permits nothing."""
     found = Authorities().ensure(Scope(), NOW, make)
     assert len(found.members) == 1
     assert found.signer("a.test", NOW) is None
     assert found.ensure(Scope(), NOW, never) is found
 
 
-def test_a_host_more_gets_a_ca_of_its_own_and_the_others_keep_theirs() -> None:
-    """Callers that have not restarted still trust what signs for the others."""
+def test_new_host_gets_a_ca_and_other_hosts_keep_theirs() -> None:
+    """Callers that have not restarted still trust the CA of the other hosts."""
     before = one(A, B)
     after = before.ensure(scope_of(A, B, C), NOW, make)
     assert after.members[0] is before.members[0]
@@ -58,8 +58,7 @@ def test_a_host_more_gets_a_ca_of_its_own_and_the_others_keep_theirs() -> None:
     assert after.signer("c.test", NOW) is after.members[1]
 
 
-def test_what_has_expired_signs_no_more_and_is_replaced() -> None:
-    """At a start as while it runs."""
+def test_expired_ca_does_not_sign_and_is_replaced() -> None:
     before = one(A)
     end = before.members[0].not_after
     assert before.signer("a.test", end - 1) is not None
@@ -69,8 +68,8 @@ def test_what_has_expired_signs_no_more_and_is_replaced() -> None:
     assert after.members[0] is not before.members[0]
 
 
-def test_there_are_never_too_many() -> None:
-    """What callers read must not grow for ever; a rotation joins them."""
+def test_number_of_cas_is_limited() -> None:
+    """A rotation joins them."""
     found = one("https://h0.test")
     for number in range(1, MAX_AUTHORITIES):
         found = found.ensure(scope_of(f"https://h{number}.test"), NOW, make)
@@ -79,8 +78,8 @@ def test_there_are_never_too_many() -> None:
     assert found.expires == found.members[0].not_after
 
 
-def test_a_rotation_takes_three_steps() -> None:
-    """The next CA is trusted before it signs, the old one as long as a caller may need it."""
+def test_rotation_takes_three_steps() -> None:
+    """Callers trust the next CA before it signs, and the old one until it is retired."""
     before = one(A, B).ensure(scope_of(A, B, C), NOW, make)
     scope = scope_of(A, C)
     added = before.add_next(scope, make)
@@ -96,8 +95,7 @@ def test_a_rotation_takes_three_steps() -> None:
     assert retired.signer("c.test", NOW) is added.members[2]
 
 
-def test_a_host_that_comes_during_a_rotation_is_covered_now_and_afterwards() -> None:
-    """Of the one that signs and of the next."""
+def test_new_host_during_a_rotation_is_covered_by_both_generations() -> None:
     during = one(A).add_next(scope_of(A), make).ensure(scope_of(A, B), NOW, make)
     assert len(during.members) == 4
     for found in (during, during.activate(), during.activate().retire()):
@@ -114,13 +112,13 @@ def test_a_host_that_comes_during_a_rotation_is_covered_now_and_afterwards() -> 
         (lambda found: found.add_next(scope_of(A), make).add_next(scope_of(A), make), "is there already"),
     ],
 )
-def test_a_step_that_is_not_due_says_what_is(step: object, reason: str) -> None:
+def test_rotation_step_out_of_order_names_the_right_step(step: object, reason: str) -> None:
     with pytest.raises(RotationError, match=reason):
         step(one(A))  # type: ignore[operator]
 
 
-def test_what_is_kept_is_what_was_written() -> None:
-    """The constraints are not read out of the certificate again, which costs a library."""
+def test_json_round_trip() -> None:
+    """The constraints are in the JSON, because parsing certificates would import a library."""
     found = one(A, "https://10.0.0.1", "https://[fd00::2]").add_next(scope_of("https://*.b.test"), make)
     again = Authorities.from_json(found.to_json())
     assert again == found
@@ -130,12 +128,12 @@ def test_what_is_kept_is_what_was_written() -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"signing": 1, "authorities": [{}]}', '{"signing": 1e999}', "nonsense", "[" * 9999]
 )
-def test_what_was_not_written_by_sidekey_is_refused(text: str) -> None:
+def test_invalid_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not what Sidekey has written"):
         Authorities.from_json(text)
 
 
-def test_keys_are_neither_shown_nor_pickled() -> None:
+def test_cas_are_redacted_and_not_pickled() -> None:
     found = one(A)
     key = found.members[0].key
     assert "PRIVATE KEY" in key
@@ -147,7 +145,7 @@ def test_keys_are_neither_shown_nor_pickled() -> None:
     assert json.loads(found.to_json())["authorities"][0]["key"] == key
 
 
-def test_the_nearest_end_of_those_that_sign_counts() -> None:
+def test_expiry_is_that_of_the_first_signing_ca() -> None:
     first = authority_of(A, now=NOW)
     found = Authorities(
         1, (first, authority_of(B, now=NOW - 9 * DAY), authority_of(A, generation=0, now=NOW - 99 * DAY))
@@ -156,14 +154,13 @@ def test_the_nearest_end_of_those_that_sign_counts() -> None:
     assert Authorities().expires is None
 
 
-def test_nothing_of_a_key_is_shown() -> None:
-    """In a traceback, say."""
+def test_rules_show_no_key() -> None:
     operator_ca = authority_of("https://a.test")
     assert "BEGIN" not in repr(CaRules(uses_operator_ca=True, operator_ca=operator_ca, extra_roots=operator_ca.trusted))
 
 
-def test_equal_configs_make_equal_rules(tmp_path: Path) -> None:
-    """Then a reload leaves the CA alone."""
+def test_equal_configs_have_equal_rules(tmp_path: Path) -> None:
+    """A reload then leaves the CA alone."""
     urls = ("https://a.test", "https://10.0.0.1")
     assert rules_in(tmp_path, *urls) == rules_in(tmp_path, *reversed(urls))
     assert rules_in(tmp_path, *urls) != rules_in(tmp_path, urls[0])

@@ -1,4 +1,4 @@
-"""The certificates of CA and leaves, as verifiers that are not ours read them."""
+"""Certificates of CAs and leaves, as OpenSSL verifies them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def certificate_of(pem: str) -> x509.Certificate:
 
 
 def openssl_verify(authority: LocalAuthority, host: str, folder: Path) -> str:
-    """What `openssl verify` says of a leaf for this host, strictly, at the moment it was made."""
+    """Return the output of `openssl verify -x509_strict` for a leaf of this host at its issue time."""
     pem, _ = Signer(authority, make_key()).leaf(host, NOW)
     (folder / "leaf.pem").write_text(pem)
     (folder / "ca.pem").write_text(authority.trusted)
@@ -45,8 +45,7 @@ def openssl_verify(authority: LocalAuthority, host: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("host", ["api.example.com", "a.b.wild.example.org", "10.0.0.1", "fd00::1"])
-def test_openssl_verifies_a_leaf_of_each_sort(host: str, tmp_path: Path) -> None:
-    """With every rule of RFC 5280 that it knows."""
+def test_openssl_verifies_leaves_for_names_and_addresses(host: str, tmp_path: Path) -> None:
     assert openssl_verify(authority_of(*EVERYTHING), host, tmp_path).endswith("leaf.pem: OK\n")
 
 
@@ -62,15 +61,15 @@ def test_openssl_verifies_a_leaf_of_each_sort(host: str, tmp_path: Path) -> None
         (("https://10.0.0.1",), "fd00::1", "permitted subtree violation"),
     ],
 )
-def test_openssl_refuses_what_the_constraints_do_not_permit(
+def test_openssl_refuses_leaves_outside_the_name_constraints(
     urls: tuple[str, ...], host: str, reason: str, tmp_path: Path
 ) -> None:
-    """A thief of the key gets no further than the policies do."""
+    """With a stolen key, an attacker can pose only as the hosts of the policies."""
     assert reason in openssl_verify(authority_of(*urls), host, tmp_path)
 
 
-def test_a_ca_is_limited_in_every_way_there_is() -> None:
-    """Critical constraints, no CA below it, servers only; of its own name, which tells it apart everywhere."""
+def test_ca_has_constraints_path_length_and_server_usage() -> None:
+    """Its constraints are critical, and its subject marks it as a CA of Sidekey."""
     one, other = (certificate_of(authority_of("https://a.test").certificate) for _ in range(2))
     extensions = {each.oid: each for each in one.extensions}
     basic = extensions[x509.BasicConstraints.oid]
@@ -87,7 +86,7 @@ def test_a_ca_is_limited_in_every_way_there_is() -> None:
     assert one.not_valid_before_utc.timestamp() == NOW - DAY
 
 
-def test_a_leaf_is_for_one_host_and_a_week() -> None:
+def test_leaf_is_for_one_host_and_a_week() -> None:
     """Its subject is empty, so the alternative name is critical (RFC 5280 4.2.1.6)."""
     authority = authority_of("https://a.test")
     pem, end = Signer(authority, make_key()).leaf("a.test", NOW)
@@ -103,8 +102,8 @@ def test_a_leaf_is_for_one_host_and_a_week() -> None:
     assert pem.count("BEGIN CERTIFICATE") == 1
 
 
-def test_no_leaf_outlives_its_ca() -> None:
-    """Nor was it valid before: verifiers judge each certificate by itself."""
+def test_leaf_is_valid_only_within_the_validity_of_its_ca() -> None:
+    """Verifiers check the validity of each certificate separately."""
     authority = authority_of("https://a.test")
     late = authority.not_after - DAY
     pem, end = Signer(authority, make_key()).leaf("a.test", late)
@@ -115,14 +114,14 @@ def test_no_leaf_outlives_its_ca() -> None:
 
 
 @pytest.mark.parametrize("urls", [EVERYTHING, ("https://a.test",), ("https://10.0.0.1",), ()])
-def test_constraints_are_read_as_they_were_written(urls: tuple[str, ...]) -> None:
-    """What is kept beside the certificate says the same as the certificate."""
+def test_constraints_round_trip(urls: tuple[str, ...]) -> None:
+    """The stored bounds equal those of the certificate."""
     authority = authority_of(*urls)
     assert (bounds_of(certificate_of(authority.certificate)),) == authority.bounds
 
 
-def test_a_ca_without_constraints_may_sign_for_all() -> None:
-    """As one of the operator's may be."""
+def test_ca_without_constraints_permits_every_host() -> None:
+    """An operator's CA may have none."""
     key = make_key()
     name = x509.Name([])
     now = certificate_of(authority_of("https://a.test").certificate).not_valid_before_utc
@@ -130,21 +129,20 @@ def test_a_ca_without_constraints_may_sign_for_all() -> None:
     assert bounds_of(builder.sign(key, SHA256())) == Bounds()
 
 
-def test_an_extension_permits_something() -> None:
-    """X.509 knows no constraint without a subtree."""
+def test_empty_constraints_are_refused() -> None:
+    """X.509 has no constraint without a subtree."""
     found = constraints(Bounds.exactly(scope_of()))
     assert found.permitted_subtrees == [x509.DNSName("invalid")]
     assert len(found.excluded_subtrees or ()) == 2
 
 
-def test_a_signer_shows_nothing_of_its_key() -> None:
-    """In a traceback, say."""
+def test_signer_is_redacted() -> None:
     signer = Signer(authority_of("https://a.test"), make_key())
     assert "REDACTED" in repr(signer)
     assert "BEGIN" not in repr(signer)
 
 
-def test_each_ca_and_leaf_has_a_serial_number_of_its_own() -> None:
+def test_serial_numbers_are_unique() -> None:
     """RFC 5280 4.1.2.2."""
     signer = Signer(make_authority(scope_of("https://a.test"), 1, NOW), make_key())
     numbers = {certificate_of(signer.leaf("a.test", NOW)[0]).serial_number for _ in range(3)}

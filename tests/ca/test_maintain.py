@@ -1,4 +1,4 @@
-"""What a start, a reload and a command make of the folder."""
+"""Creation, rotation and publication of the CAs in their folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.local_cas import NOW, authority_of, rules_in, scope_of
 A, B = "https://a.test", "https://b.test"
 
 
-def test_the_first_makes_it_and_the_next_finds_it(tmp_path: Path) -> None:
+def test_first_call_creates_the_ca_and_the_next_reads_it(tmp_path: Path) -> None:
     first = ensure_authorities(rules_in(tmp_path, A), NOW)
     assert (first.first, len(first.created), first.problem, first.trust_problem) == (True, 1, "", "")
     again = ensure_authorities(rules_in(tmp_path, A), NOW)
@@ -25,7 +25,7 @@ def test_the_first_makes_it_and_the_next_finds_it(tmp_path: Path) -> None:
     assert (tmp_path / "trust" / "ca.pem").read_text() == first.created[0].certificate
 
 
-def test_a_trust_folder_that_lost_a_file_is_written_again(tmp_path: Path) -> None:
+def test_missing_file_of_the_trust_folder_is_written_again(tmp_path: Path) -> None:
     first = ensure_authorities(rules_in(tmp_path, A), NOW)
     bundle = tmp_path / "trust" / "bundle.pem"
     whole = bundle.read_bytes()
@@ -35,7 +35,7 @@ def test_a_trust_folder_that_lost_a_file_is_written_again(tmp_path: Path) -> Non
     assert bundle.read_bytes() == whole
 
 
-def test_a_host_more_adds_a_ca_which_callers_must_trust_beside_the_first(tmp_path: Path) -> None:
+def test_new_host_adds_a_ca_to_the_trust_folder(tmp_path: Path) -> None:
     first = ensure_authorities(rules_in(tmp_path, A), NOW)
     more = ensure_authorities(rules_in(tmp_path, A, B), NOW)
     assert (more.first, len(more.created)) == (False, 1)
@@ -43,8 +43,8 @@ def test_a_host_more_adds_a_ca_which_callers_must_trust_beside_the_first(tmp_pat
     assert (tmp_path / "trust" / "ca.pem").read_text() == trusted_pem(more.authorities)
 
 
-def test_a_folder_that_cannot_be_written_leaves_what_is_there_in_use(tmp_path: Path) -> None:
-    """A read-only mount, say; what it does not cover cannot be signed for."""
+def test_stored_ca_stays_in_use_if_its_folder_is_read_only(tmp_path: Path) -> None:
+    """Hosts that it does not cover have no CA."""
     first = ensure_authorities(rules_in(tmp_path, A), NOW)
     state_file(tmp_path).with_name("lock").unlink()
     state_file(tmp_path).with_name("lock").mkdir()
@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_written_leaves_what_is_there_in_use(tmp_path: P
     assert ensure_authorities(rules_in(tmp_path, A), NOW).problem == ""
 
 
-def test_why_there_is_none_is_said_with_the_way_out(tmp_path: Path) -> None:
+def test_missing_ca_has_a_reason_and_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for rules, reason in (
         (rules_in(tmp_path / "file", A), "Not a directory; set ca.folder"),
@@ -66,7 +66,7 @@ def test_why_there_is_none_is_said_with_the_way_out(tmp_path: Path) -> None:
         assert found.authorities.members == ()
 
 
-def test_a_trust_folder_that_cannot_be_written_is_no_reason_not_to_sign(tmp_path: Path) -> None:
+def test_ca_signs_although_the_trust_folder_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = ensure_authorities(replace(rules_in(tmp_path, A), trust_folder=tmp_path / "file"), NOW)
     assert len(found.authorities.members) == 1
@@ -75,7 +75,7 @@ def test_a_trust_folder_that_cannot_be_written_is_no_reason_not_to_sign(tmp_path
     assert "set ca.trust_folder" in again.trust_problem
 
 
-def test_a_ca_of_the_operators_is_shown_and_not_kept(tmp_path: Path) -> None:
+def test_operator_ca_is_published_and_not_stored(tmp_path: Path) -> None:
     operator_ca = authority_of(A, generation=0)
     found = ensure_authorities(replace(rules_in(tmp_path, A), uses_operator_ca=True, operator_ca=operator_ca), NOW)
     assert found.authorities.signer("a.test", NOW) is operator_ca
@@ -83,7 +83,7 @@ def test_a_ca_of_the_operators_is_shown_and_not_kept(tmp_path: Path) -> None:
     assert read(tmp_path) is None
 
 
-def test_a_rotation_is_kept_and_shown_step_by_step(tmp_path: Path) -> None:
+def test_each_rotation_step_is_stored_and_published(tmp_path: Path) -> None:
     rules = rules_in(tmp_path, A)
     (old,) = ensure_authorities(rules, NOW).created
     shown = tmp_path / "trust" / "ca.pem"
@@ -100,16 +100,14 @@ def test_a_rotation_is_kept_and_shown_step_by_step(tmp_path: Path) -> None:
         rotate(rules, NOW, "retire")
 
 
-def test_a_ca_of_the_operators_is_not_rotated_by_sidekey(tmp_path: Path) -> None:
+def test_operator_ca_is_not_rotated(tmp_path: Path) -> None:
     with pytest.raises(RotationError, match="replace its files, which Sidekey watches"):
         rotate(replace(rules_in(tmp_path, A), uses_operator_ca=True), NOW, "next")
     with pytest.raises(RotationError, match=r"set ca\.folder"):
         rotate(CaRules(), NOW, "next")
 
 
-def test_the_reason_why_callers_cannot_be_told_is_that_of_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trust_problem_is_the_error_of_the_trust_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> bool:
         raise TrustFolderError("the reason")
 

@@ -1,4 +1,4 @@
-"""A CA of the operator's: what makes it unusable is said with its place, and what it may sign is read in its chain."""
+"""Validation of an operator's own CA: errors with their key, name constraints of the whole chain, warnings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def intermediate(
     key: Key | None = None,
     subject: str = "Sidekey at corporate",
 ) -> Issued:
-    """One that strict verifiers take, with name constraints where names are given."""
+    """Issue an intermediate that strict verifiers accept, with name constraints if there are names."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     start = issuer.certificate.not_valid_before_utc
     builder = (
@@ -59,7 +59,7 @@ def intermediate(
     return Issued(builder.sign(issuer.key, SHA256()), key)  # type: ignore[arg-type]
 
 
-def test_a_root_is_what_callers_trust_and_is_not_served() -> None:
+def test_root_is_trusted_and_not_served() -> None:
     found = examined(root().pem, (one := root()).key_pem)
     assert found.authority is None
     found = examined(one.pem, one.key_pem)
@@ -69,8 +69,8 @@ def test_a_root_is_what_callers_trust_and_is_not_served() -> None:
     assert found.authority.permits("anything.example")
 
 
-def test_an_intermediate_is_served_and_callers_trust_the_lasting_root() -> None:
-    """In whatever order they are."""
+def test_intermediate_is_served_and_its_root_is_trusted() -> None:
+    """In any order of the PEM."""
     top = root()
     below = intermediate(top, "example.com")
     for pem in (below.pem + top.pem, top.pem + below.pem):
@@ -83,8 +83,8 @@ def test_an_intermediate_is_served_and_callers_trust_the_lasting_root() -> None:
 
 
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA"])
-def test_python_verifies_strictly_what_an_intermediate_signs(kind: str) -> None:
-    """Whatever its key is; the chain is served with the leaf."""
+def test_python_strictly_verifies_a_leaf_of_an_intermediate(kind: str) -> None:
+    """With every type of key."""
     key: Key = {
         "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
         "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
@@ -102,7 +102,7 @@ def test_python_verifies_strictly_what_an_intermediate_signs(kind: str) -> None:
 
 
 def authority_root() -> Issued:
-    """A root of the present that strict verifiers take."""
+    """Issue a currently valid root that strict verifiers accept."""
     key = ec.generate_private_key(ec.SECP256R1())
     start = datetime.fromtimestamp(int(PRESENT - DAY), UTC)
     usage = root().certificate.extensions.get_extension_for_class(x509.KeyUsage).value
@@ -117,8 +117,8 @@ def authority_root() -> Issued:
     return Issued(builder.sign(key, SHA256()), key)
 
 
-def test_without_its_root_the_whole_chain_is_served() -> None:
-    """Callers may have the root from elsewhere; that is worth a warning."""
+def test_chain_without_root_is_served_completely_with_a_warning() -> None:
+    """Callers may have the root from elsewhere."""
     below = intermediate(root(), "example.com")
     found = examined(below.pem, below.key_pem)
     assert found.authority is not None
@@ -127,7 +127,7 @@ def test_without_its_root_the_whole_chain_is_served() -> None:
 
 
 def test_extra_roots_complete_the_chain() -> None:
-    """cert-manager keeps the root apart; whatever else callers trust is neither served nor a reason to warn."""
+    """cert-manager delivers the root separately. Other extra roots are not served and cause no warning."""
     top, middle = root(), intermediate(other := root(), "example.com", subject="Between")
     below = intermediate(top, "example.com")
     extra = (issue("Another root", authority=True).pem + top.pem).decode()
@@ -141,7 +141,7 @@ def test_extra_roots_complete_the_chain() -> None:
     assert any("the chain does not end in a root: add it" in text for _, text in found.warnings)
 
 
-def test_a_ca_without_constraints_is_worth_a_warning() -> None:
+def test_ca_without_constraints_causes_a_warning() -> None:
     one = root()
     warnings = dict(reversed(examined(one.pem, one.key_pem).warnings))
     texts = [text for _, text in examined(one.pem, one.key_pem).warnings]
@@ -183,7 +183,7 @@ _LEAF = issue("a leaf", _ROOT)
         ),
     ],
 )
-def test_what_is_no_ca_with_its_key_is_said(certificate: bytes, key: bytes, place: str, reason: str) -> None:
+def test_invalid_ca_or_key_is_reported(certificate: bytes, key: bytes, place: str, reason: str) -> None:
     found = examined(certificate, key)
     assert found.authority is None
     ((where, text),) = found.errors
@@ -191,7 +191,7 @@ def test_what_is_no_ca_with_its_key_is_said(certificate: bytes, key: bytes, plac
     assert reason in text
 
 
-def test_an_expired_ca_is_not_used() -> None:
+def test_expired_ca_is_refused() -> None:
     found = examined(_ROOT.pem, _ROOT.key_pem, now=NOW + 4000 * DAY)
     assert found.authority is None
     assert [place for place, _ in found.errors] == ["certificate"]
@@ -202,8 +202,8 @@ def test_an_expired_ca_is_not_used() -> None:
     assert "which is in the chain, has expired" in late.errors[0][1]
 
 
-def test_a_ca_that_a_ca_above_forbids_is_said() -> None:
-    """Every verifier would refuse what it signs."""
+def test_ca_beyond_the_path_length_of_its_issuer_is_refused() -> None:
+    """Every verifier would refuse its leaves."""
     top = root()
     middle = intermediate(top)
     below = intermediate(middle, subject="below")
@@ -220,10 +220,10 @@ def test_a_ca_that_a_ca_above_forbids_is_said() -> None:
         (("b.test", "c.test"), (), "a.test, api.example.com, d.test and 1 more"),
     ],
 )
-def test_a_host_that_the_constraints_keep_out_is_named(
+def test_host_outside_the_constraints_is_reported(
     permitted: tuple[str, ...], excluded: tuple[str, ...], hosts: str
 ) -> None:
-    """The others are signed for all the same."""
+    """The CA still signs for the other hosts."""
     wanted = [f"https://{each}" for each in ("api.example.com", "a.test", "d.test", "e.test")]
     scope = scope_of(*wanted) if "more" in hosts else SCOPE
     top = root()

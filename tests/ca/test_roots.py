@@ -1,4 +1,4 @@
-"""Which certificates may verify upstreams."""
+"""Roots that may verify upstreams."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ LOCAL = authority_of("https://a.test")
 OTHER = issue("Public root", authority=True)
 
 
-def test_a_local_ca_is_known_wherever_it_is() -> None:
-    """Also that of another Sidekey, and what it signs."""
+def test_local_ca_and_its_leaves_are_recognised() -> None:
+    """Also those of another Sidekey."""
     assert is_local(ssl.PEM_cert_to_DER_cert(LOCAL.certificate))
     leaf, _ = Signer(LOCAL, make_key()).leaf("a.test", NOW)
     assert all(map(is_local, certificates(leaf.encode())))
     assert not is_local(OTHER.der)
 
 
-def test_it_is_left_out() -> None:
+def test_local_ca_is_not_usable() -> None:
     pem = LOCAL.certificate.encode() + OTHER.pem
     assert list(usable(pem)) == [OTHER.der]
     assert list(usable(pem + OTHER.pem)) == [OTHER.der]
 
 
-def test_a_store_is_read_as_openssl_reads_it() -> None:
-    """Words between, old labels, CRLF; what is damaged is passed over."""
+def test_pem_is_read_like_openssl() -> None:
+    """Text between blocks, old labels and CRLF are accepted, and damaged blocks skipped."""
     old = OTHER.pem.replace(b"CERTIFICATE", b"X509 CERTIFICATE").replace(b"\n", b"\r\n")
     damaged = b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n"
     assert list(usable(b"# \xfc\n" + damaged + old + b"\n")) == [OTHER.der]

@@ -1,4 +1,4 @@
-"""Which hosts need a certificate, and which a CA's constraints permit."""
+"""Hosts that need a certificate, and hosts that the constraints of a CA permit."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from support.local_cas import scope_of
 LABELS = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4).map(".".join)
 
 
-def test_a_scope_is_what_the_policies_name() -> None:
-    """Hosts of prefixes and domains, wildcards by their suffix; ports and paths make no difference."""
+def test_scope_has_the_hosts_of_prefixes_and_domains() -> None:
+    """Wildcards count by their suffix; ports and paths do not matter."""
     found = scope_of(
         "https://api.example.com:8443/v1", "http://10.1.2.3", "https://[fd00::1]/x", "https://*.example.org"
     )
     assert found.hosts() == ["api.example.com", "example.org", "10.1.2.3", "fd00::1"]
 
 
-def test_where_prefixes_and_domains_must_both_allow_only_what_both_name_is_in_it() -> None:
-    """A narrower constraint is the better one."""
+def test_scope_has_only_hosts_that_prefixes_and_domains_allow() -> None:
+    """A narrow constraint is better."""
     policy = Policy(
         prefixes=(parse_prefix("https://a.example.com/v1"), parse_prefix("https://b.example.net/v1")),
         domains=(parse_domain("https://*.example.com"), parse_domain("https://c.example.org")),
@@ -35,8 +35,8 @@ def test_where_prefixes_and_domains_must_both_allow_only_what_both_name_is_in_it
     assert Scope.of([policy]).hosts() == ["a.example.com"]
 
 
-def test_a_placeholder_counts_and_so_do_the_domains_that_may_be_learnt() -> None:
-    """Callers name either."""
+def test_scope_has_the_placeholder_and_the_domains_of_base_urls() -> None:
+    """Callers use either."""
     policy = Policy(
         prefixes=(parse_prefix("https://base-url.invalid/v1"),),
         domains=(parse_domain("https://*.my.example.com"),),
@@ -45,8 +45,8 @@ def test_a_placeholder_counts_and_so_do_the_domains_that_may_be_learnt() -> None
     assert Scope.of([policy]).hosts() == ["base-url.invalid", "my.example.com"]
 
 
-def test_a_name_under_another_is_not_kept() -> None:
-    """A constraint permits all that is under its name."""
+def test_subdomain_of_another_name_is_omitted() -> None:
+    """A constraint permits all subdomains."""
     assert scope_of("https://a.example.com", "https://*.example.com", "https://b.example.org").hosts() == [
         "b.example.org",
         "example.com",
@@ -63,17 +63,15 @@ def test_a_name_under_another_is_not_kept() -> None:
         (("https://10.0.0.1", "https://[fd00::1]"), set()),
     ],
 )
-def test_of_each_family_either_addresses_are_permitted_or_the_whole_of_it_is_excluded(
-    urls: tuple[str, ...], families: set[int]
-) -> None:
-    """Never both, which OpenSSL, Go and GnuTLS take for a contradiction."""
+def test_address_family_is_permitted_in_part_or_excluded(urls: tuple[str, ...], families: set[int]) -> None:
+    """OpenSSL, Go and GnuTLS refuse an address that is permitted and excluded."""
     bounds = Bounds.exactly(scope_of(*urls))
     assert {each.version for each in bounds.excluded_networks} == families
     assert all(each.prefixlen == 0 for each in bounds.excluded_networks)
     assert {each.version for each in bounds.networks or ()}.isdisjoint(families)
 
 
-def test_without_a_host_name_none_is_permitted() -> None:
+def test_bounds_without_a_host_name_permit_none() -> None:
     """An absent list would permit every name."""
     bounds = Bounds.exactly(scope_of("https://10.0.0.1"))
     assert bounds.names == {NO_NAME}
@@ -105,21 +103,20 @@ def test_without_a_host_name_none_is_permitted() -> None:
         (Bounds(excluded_networks=frozenset({ip_network("0.0.0.0/0")})), "fd00::1", True),
     ],
 )
-def test_what_constraints_permit(bounds: Bounds, host: str, permitted: bool) -> None:
-    """RFC 5280 4.2.1.10, with OpenSSL's dot, and addresses of the other family refused."""
+def test_bounds_permit_hosts_by_rfc_5280(bounds: Bounds, host: str, permitted: bool) -> None:
+    """RFC 5280 4.2.1.10, with OpenSSL's leading dot. Addresses of the other family are refused."""
     assert bounds.permits(host) is permitted
 
 
-def test_a_name_with_all_that_is_under_it() -> None:
-    """Something excluded below it is enough for a no."""
+def test_name_with_an_excluded_subdomain_is_not_permitted_below() -> None:
     bounds = Bounds(names=frozenset({"com"}), excluded_names=frozenset({"x.example.com"}))
     assert bounds.permits("example.com")
     assert not bounds.permits_below("example.com")
     assert bounds.permits_below("example2.com")
 
 
-def test_what_is_outside() -> None:
-    """Of several CAs, each may cover a part."""
+def test_outside_returns_the_hosts_that_no_ca_covers() -> None:
+    """Each of several CAs may cover a part."""
     scope = scope_of("https://a.test", "https://*.b.test", "https://10.0.0.1")
     first, second = Bounds.exactly(scope_of("https://a.test")), Bounds.exactly(scope_of("https://10.0.0.1"))
     assert scope.outside([first]).hosts() == ["b.test", "10.0.0.1"]
@@ -130,28 +127,27 @@ def test_what_is_outside() -> None:
 
 
 @given(name=LABELS, suffixes=st.frozensets(LABELS, max_size=4))
-def test_under_is_equal_to_comparing_ends(name: str, suffixes: frozenset[str]) -> None:
-    """The look-up of each parent is only a quicker way."""
+def test_is_under_agrees_with_a_comparison_of_suffixes(name: str, suffixes: frozenset[str]) -> None:
     assert is_under(name, suffixes) is any(name == each or name.endswith(f".{each}") for each in suffixes)
 
 
 @given(names=st.frozensets(LABELS, max_size=6), host=LABELS)
-def test_a_ca_for_a_scope_permits_its_hosts_and_no_others(names: frozenset[str], host: str) -> None:
-    """Also once names under others were left out."""
+def test_bounds_of_a_scope_permit_its_hosts_and_no_others(names: frozenset[str], host: str) -> None:
+    """Even after subdomains of other names were omitted."""
     scope = Scope.of([], names)
     covered = any(host == each or host.endswith(f".{each}") for each in names)
     assert Bounds.exactly(scope).permits(host) is (covered or (not names and host == NO_NAME))
     assert all(Bounds.exactly(scope).permits_below(each) for each in names)
 
 
-def test_a_scope_with_nothing_is_false() -> None:
-    """An address alone is something."""
+def test_empty_scope_is_false() -> None:
+    """A scope with only an address is true."""
     assert not Scope()
     assert replace(Scope(), addresses=frozenset({ip_address("10.0.0.1")}))
 
 
-def test_scope_of_thousands_of_hosts_takes_time_in_proportion_to_them() -> None:
-    """A copy of all names for each of them took ten seconds."""
+def test_scope_of_thousands_of_hosts_takes_linear_time() -> None:
+    """Copying all names for each name took ten seconds."""
     began = time.perf_counter()
     scope = Scope.of([], [f"{number}.test" for number in range(20_000)])
     assert time.perf_counter() - began < 2

@@ -1,4 +1,4 @@
-"""What is kept: modes, one step, one writer, and what others may have done to the path."""
+"""Storage of the CAs: modes, atomic replacement, locking, and attacks on the path."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_the_key_is_0600_in_a_0700_folder_whatever_the_umask(tmp_path: Path) -> None:
+def test_file_is_0600_in_a_0700_folder_despite_the_umask(tmp_path: Path) -> None:
     former = os.umask(0)
     try:
         update(tmp_path / "deep" / "state", lambda _: keep(A))
@@ -46,8 +46,8 @@ def test_the_key_is_0600_in_a_0700_folder_whatever_the_umask(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o777])
-def test_the_folders_above_are_made_for_this_user_alone(tmp_path: Path, umask: int) -> None:
-    """As the XDG base directory specification has it. Those that are there stay as they are."""
+def test_missing_parents_are_created_for_this_user_only(tmp_path: Path, umask: int) -> None:
+    """As in the XDG base directory specification. Existing folders keep their mode."""
     (tmp_path / "there").mkdir()
     (tmp_path / "there").chmod(0o751)
     former = os.umask(umask)
@@ -59,14 +59,14 @@ def test_the_folders_above_are_made_for_this_user_alone(tmp_path: Path, umask: i
     assert found == [0o751, 0o700, 0o700, 0o700]
 
 
-def test_nothing_is_there_before_it_is_made(tmp_path: Path) -> None:
+def test_read_returns_none_before_the_first_update(tmp_path: Path) -> None:
     assert read(tmp_path) is None
     assert read(tmp_path / "absent") is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_others_may_do_is_taken_from_them(tmp_path: Path) -> None:
-    """A volume's fsGroup opens all files to a group at each mount."""
+def test_group_and_other_permissions_are_removed(tmp_path: Path) -> None:
+    """fsGroup opens all files to a group at each mount."""
     update(tmp_path, lambda _: keep(A))
     path = state_file(tmp_path)
     path.chmod(0o664)
@@ -75,8 +75,8 @@ def test_what_others_may_do_is_taken_from_them(tmp_path: Path) -> None:
     assert (mode(path), mode(path.parent)) == (0o600, 0o700)
 
 
-def test_what_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a change that raises nor a full disk; nothing is left of what was begun."""
+def test_failed_update_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a change that raises nor a full disk leaves a file behind."""
     update(tmp_path, lambda _: keep(A))
 
     def fail(_: Authorities | None) -> Authorities:
@@ -96,8 +96,8 @@ def test_what_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(each.name for each in state_file(tmp_path).parent.iterdir()) == ["authorities.json", "lock"]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    """A key must not lie about."""
+def test_temporary_file_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    """It contains keys."""
     update(tmp_path, lambda _: keep(A))
     left = state_file(tmp_path).with_name(".authorities.json.0123abcd")
     left.write_text("a key")
@@ -105,8 +105,8 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-def test_what_is_unchanged_is_not_written(tmp_path: Path) -> None:
-    """So that nobody is notified of nothing."""
+def test_unchanged_cas_are_not_written(tmp_path: Path) -> None:
+    """So no watcher is notified."""
     update(tmp_path, lambda _: keep(A))
     before = state_file(tmp_path).stat()
 
@@ -118,8 +118,8 @@ def test_what_is_unchanged_is_not_written(tmp_path: Path) -> None:
     assert state_file(tmp_path).stat().st_ino == before.st_ino
 
 
-def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
-    """Of two that begin at once, one makes the CA and the other finds it."""
+def test_concurrent_processes_create_one_ca(tmp_path: Path) -> None:
+    """The others wait for the lock, then read it."""
     code = (
         "import sys; from pathlib import Path; from sidekey.ca.storage import update\n"
         "from sidekey.ca.authorities import Authorities; from sidekey.ca.certificates import make_authority\n"
@@ -139,9 +139,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     assert len(found.members) == 1
 
 
-def test_a_lock_that_is_never_released_is_not_waited_for_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lock_that_is_never_released_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     update(tmp_path, lambda _: keep(A))
     monkeypatch.setattr(state, "_PATIENCE", 0.0)
     with state_file(tmp_path).with_name("lock").open() as lock:
@@ -151,7 +149,7 @@ def test_a_lock_that_is_never_released_is_not_waited_for_for_ever(
         assert read(tmp_path) == keep(A)
 
 
-def test_a_writer_that_waits_sees_what_the_other_wrote(tmp_path: Path) -> None:
+def test_waiting_writer_reads_again_under_the_lock(tmp_path: Path) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
     def slowly(_: Authorities | None) -> Authorities:
@@ -177,8 +175,8 @@ def test_a_writer_that_waits_sees_what_the_other_wrote(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])
-def test_a_link_is_never_followed(what: str, tmp_path: Path) -> None:
-    """Whoever may write to the folder above could otherwise choose where the key goes, or which one is used."""
+def test_symbolic_link_is_refused(what: str, tmp_path: Path) -> None:
+    """A user who may write to the parent folder could otherwise choose where keys go, or which key is used."""
     update(tmp_path / "elsewhere", lambda _: keep(A))
     theirs = state_file(tmp_path / "elsewhere")
     if what == "folder":
@@ -196,14 +194,14 @@ def test_a_link_is_never_followed(what: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
-def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     update(tmp_path, lambda _: keep(A))
     os.chown(state_file(tmp_path).parent, 12345, 12345)
     with pytest.raises(FolderError, match=r"must belong to the user that Sidekey runs as: set ca\.folder"):
         read(tmp_path)
 
 
-def test_what_cannot_be_understood_is_not_overwritten(tmp_path: Path) -> None:
+def test_unreadable_file_is_not_overwritten(tmp_path: Path) -> None:
     """It may be the only copy of a key that callers trust."""
     update(tmp_path, lambda _: keep(A))
     for content in (b"nonsense", b"\xff\xfe", b""):
@@ -213,7 +211,7 @@ def test_what_cannot_be_understood_is_not_overwritten(tmp_path: Path) -> None:
         assert state_file(tmp_path).read_bytes() == content
 
 
-def test_a_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
+def test_path_that_is_not_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderError, match=r"file/ca cannot be made or entered: Not a directory; set ca\.folder"):
         update(tmp_path / "file", lambda _: keep(A))
@@ -221,8 +219,7 @@ def test_a_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
         read(tmp_path / "file")
 
 
-def test_an_expected_scope(tmp_path: Path) -> None:
-    """What is read again covers what it covered."""
+def test_stored_ca_covers_its_scope_after_reading(tmp_path: Path) -> None:
     update(tmp_path, lambda _: keep(A))
     found = read(tmp_path)
     assert found is not None

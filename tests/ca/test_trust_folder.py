@@ -1,4 +1,4 @@
-"""What callers are given to trust: complete, public, never a key, replaced in one step."""
+"""The trust folder: complete, public, without keys, and replaced atomically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOCAL = authority_of("https://a.test")
 ROOTS = certifi.contents().count("BEGIN CERTIFICATE")
 
 
-def test_the_files_are_public_and_hold_no_key_whatever_the_umask(tmp_path: Path) -> None:
+def test_files_are_public_and_without_keys_despite_the_umask(tmp_path: Path) -> None:
     extra = issue("Corporate root", authority=True)
     former = os.umask(0o077)
     try:
@@ -42,8 +42,7 @@ def test_the_files_are_public_and_hold_no_key_whatever_the_umask(tmp_path: Path)
     assert found["wgetrc"].read_text() == f"ca_certificate={folder}/bundle.pem\n"
 
 
-def test_what_is_current_is_not_written(tmp_path: Path) -> None:
-    """A start that finds all in place costs nothing."""
+def test_current_files_are_not_written(tmp_path: Path) -> None:
     assert write(tmp_path, LOCAL.trusted, "")
     before = {each.name: each.stat().st_ino for each in tmp_path.iterdir()}
     assert not write(tmp_path, LOCAL.trusted, "")
@@ -52,7 +51,7 @@ def test_what_is_current_is_not_written(tmp_path: Path) -> None:
     assert write(tmp_path, LOCAL.trusted, "")
 
 
-def test_a_bundle_that_was_changed_is_written_again(tmp_path: Path) -> None:
+def test_changed_bundle_is_written_again(tmp_path: Path) -> None:
     write(tmp_path, LOCAL.trusted, "")
     whole = (tmp_path / "bundle.pem").read_bytes()
     (tmp_path / "bundle.pem").write_bytes(b"#" + whole[1:])
@@ -60,7 +59,7 @@ def test_a_bundle_that_was_changed_is_written_again(tmp_path: Path) -> None:
     assert (tmp_path / "bundle.pem").read_bytes() == whole
 
 
-def test_another_ca_is_added_to_all_of_them(tmp_path: Path) -> None:
+def test_new_ca_is_in_every_file(tmp_path: Path) -> None:
     write(tmp_path, LOCAL.trusted, "")
     p12 = (tmp_path / "truststore.p12").read_bytes()
     both = LOCAL.trusted + authority_of("https://b.test").trusted
@@ -70,14 +69,14 @@ def test_another_ca_is_added_to_all_of_them(tmp_path: Path) -> None:
     assert (tmp_path / "truststore.p12").read_bytes() != p12
 
 
-def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_named_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     expected = re.escape(f"{tmp_path}/file cannot be written: Not a directory; set ca.trust_folder")
     with pytest.raises(TrustFolderError, match=expected):
         write(tmp_path / "file", LOCAL.trusted, "")
 
 
-def test_nothing_is_left_of_a_file_that_was_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise PermissionError(1, "no")
 
@@ -87,15 +86,14 @@ def test_nothing_is_left_of_a_file_that_was_not_finished(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_certificates_alone_are_kept_each_once() -> None:
-    """Words, keys and copies are left out."""
+def test_certificates_in_drops_text_keys_and_duplicates() -> None:
     one = issue("one", authority=True)
     text = f"words\n{one.pem.decode()}{one.key_pem.decode()}# \xfc\n{one.pem.decode()}"
     assert certificates_in(text) == one.pem.decode()
 
 
 def test_java_reads_the_trust_store(tmp_path: Path) -> None:
-    """Every entry is a trusted one, and no password is asked for."""
+    """Java reads every entry as trusted, without a password."""
     keytool = programs.require("keytool")
     write(tmp_path, LOCAL.trusted, "")
     command = [keytool, "-J-Duser.language=en", "-list", "-keystore", str(tmp_path / "truststore.p12")]
@@ -104,7 +102,7 @@ def test_java_reads_the_trust_store(tmp_path: Path) -> None:
     assert ":".join(re.findall("..", LOCAL.fingerprint.upper())) in listed
 
 
-def test_paths_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that read them run elsewhere."""
+def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that read them may run in another folder."""
     monkeypatch.chdir(tmp_path)
     assert trust_folder.paths(Path("trust"))["ca.pem"] == tmp_path / "trust" / "ca.pem"

@@ -1,4 +1,4 @@
-"""certificates/fetch.py: calls to a real https server, what the loader receives, each failure's words."""
+"""Fetching certificates from a real https server: the content for the loader, and the reason for each failure."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def loader_at(port: int, *places: Keys) -> CertificateLoader:
 
 
 def fetching(integration: Integration, loader: CertificateLoader) -> UrlFetch:
-    """Under rules that allow nothing private by themselves."""
+    """Build a fetch whose global rules allow no private address."""
     return UrlFetch(integration, loader, Fetcher(Dialer(NetworkRules(hosts=HOSTS)), 16), asyncio.Semaphore(2))
 
 
@@ -65,8 +65,8 @@ async def failure(made: UrlFetch) -> dict[Keys, str]:
     return dict(failed.value.reasons)
 
 
-async def test_every_url_is_called_and_its_body_handed_over(integration: Integration, tls: ssl.SSLContext) -> None:
-    """By GET, with the query of the URL, and under the integration's own trust and allowance."""
+async def test_every_url_is_fetched_for_the_loader(integration: Integration, tls: ssl.SSLContext) -> None:
+    """With GET and the URL's query, and under the integration's trust and private addresses."""
 
     async def script(connection: RawConnection) -> None:
         request = await connection.request()
@@ -80,8 +80,8 @@ async def test_every_url_is_called_and_its_body_handed_over(integration: Integra
     assert not loader.pending
 
 
-async def test_what_has_not_changed_is_not_sent_again(integration: Integration, tls: ssl.SSLContext) -> None:
-    """RFC 9110 13.1.2: the last ETag goes along, and 304 keeps what is there."""
+async def test_etag_is_sent_and_304_keeps_the_content(integration: Integration, tls: ssl.SSLContext) -> None:
+    """RFC 9110 13.1.2."""
     answers = iter([answer(b"one", b'ETag: "1"'), answer(b"", status=b"304 Not Modified"), answer(b"two")])
 
     async def script(connection: RawConnection) -> None:
@@ -98,8 +98,8 @@ async def test_what_has_not_changed_is_not_sent_again(integration: Integration, 
     assert tags == [[], [b'"1"'], [b'"1"'], []]
 
 
-async def test_a_failure_of_one_does_not_hold_back_the_other(integration: Integration, tls: ssl.SSLContext) -> None:
-    """Its reason stands at its own place; a former body stays."""
+async def test_failed_url_does_not_affect_the_other(integration: Integration, tls: ssl.SSLContext) -> None:
+    """Its reason names its key, and its previous body stays."""
 
     async def script(connection: RawConnection) -> None:
         request = await connection.request()
@@ -124,10 +124,10 @@ async def test_a_failure_of_one_does_not_hold_back_the_other(integration: Integr
     ],
     ids=["redirect", "not found", "304 unasked", "too large", "no HTTP"],
 )
-async def test_a_response_that_is_no_file_is_a_reason(
+async def test_unusable_response_is_a_failure(
     integration: Integration, tls: ssl.SSLContext, script: Script, reason: str
 ) -> None:
-    """In words of ours; the URL may hold a secret and is not among them."""
+    """The reason does not contain the URL, which may hold a secret."""
     async with RawUpstream(script, ssl_context=tls) as upstream:
         loader = loader_at(upstream.port, CERTIFICATE)
         found = await failure(fetching(integration, loader))
@@ -136,8 +136,8 @@ async def test_a_response_that_is_no_file_is_a_reason(
     assert loader.fetched == {}
 
 
-async def test_the_server_is_verified_and_its_address_judged(integration: Integration, tls: ssl.SSLContext) -> None:
-    """By the integration's trust and allowance alone."""
+async def test_server_certificate_and_address_are_checked(integration: Integration, tls: ssl.SSLContext) -> None:
+    """Under the integration's trust and private addresses only."""
     async with RawUpstream(ssl_context=tls) as upstream:
         loader = loader_at(upstream.port, CERTIFICATE)
         assert await failure(fetching(replace(integration, trust=Trust()), loader)) == {

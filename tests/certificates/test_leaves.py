@@ -1,4 +1,4 @@
-"""Leaves: made in a thread, once for a host, bounded, kept while they are fresh, and signed by the CA of the moment."""
+"""Leaves: issued in a thread, once for a host, in limited number, cached while fresh, by the signing CA."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ A, B = "https://a.test", "https://*.b.test"
 
 
 class Rig:
-    """Leaves by rules that a test sets, at a time that it sets."""
+    """Leaves with rules and a clock that the test sets."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -95,7 +95,7 @@ def refusal(error: pytest.ExceptionInfo[ProblemError]) -> tuple[str, int]:
     return problem.code, problem.status
 
 
-async def test_a_leaf_is_made_when_it_is_asked_for_and_then_kept(rig: Rig) -> None:
+async def test_leaf_is_issued_on_demand_and_cached(rig: Rig) -> None:
     await rig.use_urls(A, B)
     assert rig.leaves.context_for("a.test") is None
     context = await rig.leaves.obtain("a.test")
@@ -107,8 +107,8 @@ async def test_a_leaf_is_made_when_it_is_asked_for_and_then_kept(rig: Rig) -> No
     assert rig.issuer(other, "x.y.b.test") is not None
 
 
-async def test_python_verifies_what_is_made_now(tmp_path: Path) -> None:
-    """Strictly, by the file that callers read."""
+async def test_python_strictly_verifies_a_leaf(tmp_path: Path) -> None:
+    """With the bundle of the trust folder."""
     async with rig_in(tmp_path) as rig:
         rig.now = time.time()
         await rig.use_urls(A, "https://10.0.0.1", "https://[fd00::1]")
@@ -117,9 +117,7 @@ async def test_python_verifies_what_is_made_now(tmp_path: Path) -> None:
             assert verified(await rig.leaves.obtain(host), host, trusted) is None
 
 
-async def test_the_loop_goes_on_while_a_leaf_is_made_and_all_who_ask_get_the_one(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_leaf_is_issued_in_a_thread_once_for_all_callers(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     await rig.use_urls(A)
     go_on = threading.Event()
     makes = _held(go_on)
@@ -142,8 +140,8 @@ def _held(go_on: threading.Event) -> Callable[[str, bytes], ssl.SSLContext]:
     return make
 
 
-async def test_at_most_so_many_leaves_wait(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of new hosts is refused, and those that are there or under way are not."""
+async def test_number_of_pending_leaves_is_limited(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cached and pending leaves are still served."""
     await rig.use_urls(A, B)
     known = await rig.leaves.obtain("a.test")
     go_on = threading.Event()
@@ -161,7 +159,7 @@ async def test_at_most_so_many_leaves_wait(rig: Rig, monkeypatch: pytest.MonkeyP
     assert await rig.leaves.obtain("more.b.test")
 
 
-async def test_those_that_were_used_last_are_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_least_recently_used_leaf_is_evicted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LEAVES", 3)
     await rig.use_urls(B)
     contexts = {each: await rig.leaves.obtain(f"{each}.b.test") for each in "xyz"}
@@ -172,8 +170,8 @@ async def test_those_that_were_used_last_are_kept(rig: Rig, monkeypatch: pytest.
     assert MAX_LEAVES == 256
 
 
-async def test_a_leaf_is_made_again_at_half_of_its_life(rig: Rig) -> None:
-    """Nobody is shown one that is about to expire; nor, after the clock was set, one that is not valid yet."""
+async def test_leaf_is_reissued_after_half_of_its_lifetime(rig: Rig) -> None:
+    """Also after the clock was set back, because the leaf might not be valid yet."""
     await rig.use_urls(A)
     first = await rig.leaves.obtain("a.test")
     rig.now = NOW + 3.4 * DAY
@@ -185,8 +183,8 @@ async def test_a_leaf_is_made_again_at_half_of_its_life(rig: Rig) -> None:
     assert rig.leaves.context_for("a.test") is None
 
 
-async def test_a_context_holds_few_sessions(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of callers with TLS 1.2 and without tickets OpenSSL remembers each; of others nothing."""
+async def test_context_with_many_sessions_is_replaced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL keeps a session for each TLS 1.2 client without tickets."""
     monkeypatch.setattr(module, "MAX_SESSIONS_PER_CONTEXT", 3)
     await rig.use_urls(A)
     context = await rig.leaves.obtain("a.test")
@@ -205,13 +203,12 @@ async def test_a_context_holds_few_sessions(rig: Rig, monkeypatch: pytest.Monkey
     assert rig.metrics.leaves_issued == 2
 
 
-def test_the_sessions_of_all_leaves_fit_into_a_sidecars_memory() -> None:
-    """Each takes 1 KiB (measured with OpenSSL 3.5), and nothing else bounds how many hosts a caller may name."""
+def test_sessions_of_all_leaves_take_at_most_32_mib() -> None:
+    """A session takes 1 KiB (measured with OpenSSL 3.5), and callers may name any number of hosts."""
     assert module.MAX_LEAVES * module.MAX_SESSIONS_PER_CONTEXT <= 32 << 10
 
 
-async def test_a_leaf_that_ends_with_its_ca_is_made_again_in_time(rig: Rig) -> None:
-    """Half of what is left is left."""
+async def test_leaf_that_expires_with_its_ca_is_reissued_in_time(rig: Rig) -> None:
     await rig.use_urls(A)
     end = NOW + 730 * DAY
     rig.now = end - DAY
@@ -223,7 +220,7 @@ async def test_a_leaf_that_ends_with_its_ca_is_made_again_in_time(rig: Rig) -> N
 
 
 @pytest.mark.parametrize("host", ["c.test", "10.0.0.1", "a.test.evil.example", "b.test."])
-async def test_a_host_that_no_ca_covers_is_refused(host: str, rig: Rig) -> None:
+async def test_host_without_a_ca_is_refused(host: str, rig: Rig) -> None:
     await rig.use_urls(A, B)
     with pytest.raises(ProblemError, match="no local CA may sign for this host") as refused:
         await rig.leaves.obtain(host)
@@ -231,7 +228,7 @@ async def test_a_host_that_no_ca_covers_is_refused(host: str, rig: Rig) -> None:
 
 
 async def test_all_leaves_of_a_process_have_one_key(rig: Rig) -> None:
-    """A key takes longer to make than all the rest."""
+    """Creating a key takes longer than signing."""
     await rig.use_urls(A, B)
     keys = set()
     for host in ("a.test", "x.b.test"):
@@ -244,13 +241,13 @@ async def test_all_leaves_of_a_process_have_one_key(rig: Rig) -> None:
     assert len(keys) == 1
 
 
-async def test_who_asks_while_the_ca_is_made_waits_for_it(rig: Rig) -> None:
+async def test_requests_wait_for_the_creation_of_the_ca(rig: Rig) -> None:
     rig.leaves.prepare(Snapshot({}, ca=rules_in(rig.folder, A)))()
     assert await rig.leaves.obtain("a.test")
 
 
-async def test_a_host_more_gets_a_ca_and_the_leaves_of_the_others_stay(rig: Rig) -> None:
-    """The log says that callers must restart, and names the host."""
+async def test_new_host_gets_a_ca_and_other_leaves_stay_cached(rig: Rig) -> None:
+    """The log names the host and says that callers must restart."""
     await rig.use_urls(A)
     first = await rig.leaves.obtain("a.test")
     with structlog.testing.capture_logs() as logs:
@@ -263,8 +260,8 @@ async def test_a_host_more_gets_a_ca_and_the_leaves_of_the_others_stay(rig: Rig)
     assert rig.issuer(context, "new.test") != rig.issuer(first, "a.test")
 
 
-async def test_a_rotation_by_another_process_is_seen_by_its_file(rig: Rig) -> None:
-    """What was signed goes on for those that have it; who comes next gets a leaf of the new CA."""
+async def test_rotation_by_another_process_takes_effect(rig: Rig) -> None:
+    """Existing connections keep their leaf, and new ones get a leaf of the new CA."""
     rules = rules_in(rig.folder, A)
     await rig.use(rules)
     assert rig.leaves.files() == {state_file(rig.folder)}
@@ -283,9 +280,7 @@ async def test_a_rotation_by_another_process_is_seen_by_its_file(rig: Rig) -> No
     assert rig.issuer(second, "a.test") != rig.issuer(first, "a.test")
 
 
-async def test_a_rotation_while_a_leaf_is_made_keeps_none_of_the_old_ca(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_leaf_issued_during_a_rotation_is_not_cached(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = rules_in(rig.folder, A)
     await rig.use(rules)
     created = maintain.rotate(rules, NOW, "next").authorities.activate()
@@ -303,7 +298,7 @@ async def test_a_rotation_while_a_leaf_is_made_keeps_none_of_the_old_ca(
     assert rig.leaves.context_for("a.test") is None
 
 
-async def test_the_operators_ca_takes_effect_with_a_reload(rig: Rig) -> None:
+async def test_operator_ca_takes_effect_with_a_reload(rig: Rig) -> None:
     own = [authority_of(A, generation=0, now=NOW + number) for number in range(2)]
     await rig.use_urls(A, uses_operator_ca=True, operator_ca=own[0])
     assert rig.leaves.files() == set()
@@ -314,8 +309,7 @@ async def test_the_operators_ca_takes_effect_with_a_reload(rig: Rig) -> None:
     assert rig.issuer(await rig.leaves.obtain("a.test"), "a.test") == own[1].trusted
 
 
-async def test_the_same_rules_change_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files are not even looked at, and who has been signed for stays so."""
+async def test_unchanged_rules_start_no_maintenance(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     await rig.use_urls(A)
     leaf = await rig.leaves.obtain("a.test")
     looks: list[object] = []
@@ -326,8 +320,8 @@ async def test_the_same_rules_change_nothing(rig: Rig, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(("configured", "level"), [(False, "info"), (True, "warning")])
-async def test_why_there_is_no_ca_is_said_once(configured: bool, level: str, rig: Rig) -> None:
-    """Most have no use for it: to them it is no warning."""
+async def test_missing_ca_is_logged_once(configured: bool, level: str, rig: Rig) -> None:
+    """As a warning only if the operator relies on tunnels."""
     (rig.folder / "file").write_text("")
     rules = replace(rules_in(rig.folder / "file", A), configured=configured)
     with structlog.testing.capture_logs() as logs:
@@ -342,7 +336,7 @@ async def test_why_there_is_no_ca_is_said_once(configured: bool, level: str, rig
     assert rig.metrics.ca_expires is None
 
 
-async def test_the_end_of_a_ca_is_a_metric_and_is_warned_of(rig: Rig) -> None:
+async def test_expiry_of_the_ca_is_a_metric_and_a_warning(rig: Rig) -> None:
     await rig.use_urls(A)
     end = NOW + 730 * DAY
     assert rig.metrics.ca_expires == end
@@ -354,7 +348,7 @@ async def test_the_end_of_a_ca_is_a_metric_and_is_warned_of(rig: Rig) -> None:
     assert {line["event"] for line in logs} == {"a local CA expires soon: replace it (sidekey ca rotate)"}
 
 
-async def test_the_warning_of_a_ca_in_the_config_says_to_renew_it(rig: Rig) -> None:
+async def test_expiry_warning_of_an_operator_ca_says_to_renew_it(rig: Rig) -> None:
     """`sidekey ca rotate` refuses to replace it."""
     own = authority_of(A, generation=0)
     await rig.use_urls(A, uses_operator_ca=True, operator_ca=own)
@@ -366,8 +360,8 @@ async def test_the_warning_of_a_ca_in_the_config_says_to_renew_it(rig: Rig) -> N
     assert line["event"] == "the CA of ca.certificate expires soon: renew it where it was issued"
 
 
-async def test_after_its_end_another_is_made(rig: Rig) -> None:
-    """Nobody could use the old one: callers must restart either way, and the log says so."""
+async def test_expired_ca_is_replaced(rig: Rig) -> None:
+    """Callers must restart, and the log says so."""
     await rig.use_urls(A)
     await rig.leaves.obtain("a.test")
     rig.now = NOW + 731 * DAY
@@ -380,7 +374,7 @@ async def test_after_its_end_another_is_made(rig: Rig) -> None:
     assert rig.metrics.ca_expires == rig.now + 730 * DAY
 
 
-async def test_an_expired_ca_of_the_operators_signs_nothing_and_is_said_once(rig: Rig) -> None:
+async def test_expired_operator_ca_signs_nothing_and_is_logged_once(rig: Rig) -> None:
     own = authority_of(A, generation=0)
     await rig.use_urls(A, uses_operator_ca=True, operator_ca=own)
     await rig.leaves.obtain("a.test")
@@ -394,8 +388,8 @@ async def test_an_expired_ca_of_the_operators_signs_nothing_and_is_said_once(rig
         await rig.leaves.obtain("a.test")
 
 
-async def test_a_ca_that_tls_cannot_use_is_unavailable(rig: Rig) -> None:
-    """Without a word of the library's."""
+async def test_ca_that_tls_cannot_use_is_unavailable(rig: Rig) -> None:
+    """The problem does not repeat the library's message."""
     broken = replace(authority_of(A, generation=0), served="nonsense", key="nonsense")
     await rig.use_urls(A, uses_operator_ca=True, operator_ca=broken)
     for _ in range(2):
@@ -405,7 +399,7 @@ async def test_a_ca_that_tls_cannot_use_is_unavailable(rig: Rig) -> None:
     assert refused.value.__cause__ is None
 
 
-async def test_a_defect_is_reported_and_ends_in_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_defect_is_reported_and_the_host_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(tmp_path)
 
     def fail(*_: object) -> LocalAuthority:
@@ -419,8 +413,7 @@ async def test_a_defect_is_reported_and_ends_in_a_refusal(tmp_path: Path, monkey
     await rig.leaves.close()
 
 
-async def test_the_end_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits then is cancelled."""
+async def test_close_cancels_pending_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     async with rig_in(tmp_path) as rig:
         await rig.use_urls(A)
@@ -433,7 +426,7 @@ async def test_the_end_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest
         assert asking.cancelled() or asking.done() or await asyncio.wait([asking])
 
 
-async def test_the_key_of_leaves_is_not_shown(rig: Rig) -> None:
+async def test_key_of_leaves_is_redacted(rig: Rig) -> None:
     await rig.use_urls(A)
     await rig.leaves.obtain("a.test")
     assert "PRIVATE" not in repr(vars(rig.leaves))

@@ -1,4 +1,4 @@
-"""certificates/service.py: sources that read and fetch, for one config and the next."""
+"""The certificate sources of a process: reading, fetching, reloading, and changes of the config."""
 
 from __future__ import annotations
 
@@ -101,7 +101,6 @@ def kept(certificates: Certificates, integration: Integration) -> CertificateSou
 
 
 async def test_each_integration_has_one_source_or_none(certificates: Certificates, tmp_path: Path) -> None:
-    """Without a certificate there is nothing to ask for."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     source = kept(certificates, integration)
@@ -115,10 +114,9 @@ def adopt(certificates: Certificates, *integrations: Integration) -> None:
     certificates.prepare(Snapshot(integrations={each.id: each for each in integrations}))()
 
 
-async def test_from_the_start_on_every_certificate_is_told(
+async def test_expiry_metric_exists_from_the_start(
     certificates: Certificates, metrics: Metrics, tmp_path: Path
 ) -> None:
-    """Its end by metric, before any request."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration, replace(integration, id="none", certificate=None))
@@ -134,10 +132,10 @@ class Unprepared(CertificateLoader):
         raise ZeroDivisionError
 
 
-async def test_an_error_while_preparing_changes_nothing(
+async def test_error_in_prepare_changes_nothing(
     certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """No source, metric, task or log line, although other sources of the same config were made before."""
+    """No source, metric, task or log line is left of the sources created before the error."""
     mount(tmp_path, current())
     former, latter = (bank(configured(tmp_path, now=time.time())) for _ in range(2))
     adopt(certificates, former)
@@ -155,10 +153,10 @@ async def test_an_error_while_preparing_changes_nothing(
     assert shelf[0].statuses == []
 
 
-async def test_nothing_changes_before_the_commit_and_everything_with_it(
+async def test_commit_switches_all_sources_at_once(
     certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """The former source retires; the new ones have their metrics, and are fetched where they come by URL."""
+    """The previous source retires; new ones have metrics, and are fetched if they have a URL."""
     mount(tmp_path, current())
     former = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, former)
@@ -182,8 +180,9 @@ async def test_nothing_changes_before_the_commit_and_everything_with_it(
     assert metrics.reload_failures[SERIES] == 0
 
 
-async def test_a_rotated_pair_is_picked_up(certificates: Certificates, metrics: Metrics, tmp_path: Path) -> None:
-    """Where one of its files is among those that have changed."""
+async def test_rotated_certificate_and_key_are_loaded(
+    certificates: Certificates, metrics: Metrics, tmp_path: Path
+) -> None:
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
@@ -196,8 +195,10 @@ async def test_a_rotated_pair_is_picked_up(certificates: Certificates, metrics: 
     assert metrics.reload_failures[SERIES] == 0
 
 
-async def test_half_a_rotation_is_not_picked_up(certificates: Certificates, metrics: Metrics, tmp_path: Path) -> None:
-    """The certificate came, its key not yet: the old pair goes on until both match. One error, once."""
+async def test_new_certificate_without_its_key_is_not_loaded(
+    certificates: Certificates, metrics: Metrics, tmp_path: Path
+) -> None:
+    """The previous pair stays in use until both match. The error is logged once."""
     mount(tmp_path, current())
     integration, new = bank(configured(tmp_path, now=time.time())), current("rotated")
     with structlog.testing.capture_logs() as lines:
@@ -214,8 +215,7 @@ async def test_half_a_rotation_is_not_picked_up(certificates: Certificates, metr
     assert events(lines, "info") == ["the client certificate is valid again", "a client certificate was loaded"]
 
 
-async def test_a_defect_in_one_leaves_the_others_fresh(metrics: Metrics, tmp_path: Path) -> None:
-    """It is reported."""
+async def test_defect_in_one_source_does_not_stop_the_others(metrics: Metrics, tmp_path: Path) -> None:
     defects: list[BaseException] = []
 
     def report(defect: BaseException) -> str:
@@ -237,8 +237,8 @@ async def test_a_defect_in_one_leaves_the_others_fresh(metrics: Metrics, tmp_pat
     await certificates.close()
 
 
-async def test_what_is_unchanged_keeps_its_source(certificates: Certificates, tmp_path: Path) -> None:
-    """The very same; it is not told of again."""
+async def test_unchanged_integration_keeps_its_source(certificates: Certificates, tmp_path: Path) -> None:
+    """Its certificate is not logged again."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
@@ -247,10 +247,10 @@ async def test_what_is_unchanged_keeps_its_source(certificates: Certificates, tm
     assert kept(certificates, integration) is source
 
 
-async def test_what_is_changed_has_another_source_at_once(
+async def test_changed_integration_gets_a_new_source(
     certificates: Certificates, metrics: Metrics, tmp_path: Path
 ) -> None:
-    """The series are its own; the count of failures goes on."""
+    """The new source has its own series, and the counter of failures continues."""
     mount(tmp_path, current())
     former = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, former)
@@ -270,10 +270,10 @@ async def test_what_is_changed_has_another_source_at_once(
 
 
 @pytest.mark.parametrize("stays", [True, False])
-async def test_what_has_no_certificate_any_more_is_told_of_no_more(
+async def test_removed_certificate_has_no_metrics(
     certificates: Certificates, metrics: Metrics, tmp_path: Path, stays: bool
 ) -> None:
-    """Whether the integration stays without one, or has gone."""
+    """With or without its integration."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
@@ -281,10 +281,10 @@ async def test_what_has_no_certificate_any_more_is_told_of_no_more(
     assert (metrics.expiries, metrics.reload_failures, certificates.files()) == ({}, {}, set())
 
 
-async def test_a_retired_source_serves_who_holds_it_and_warns_no_more(
+async def test_retired_source_serves_requests_in_flight_without_warnings(
     certificates: Certificates, tmp_path: Path
 ) -> None:
-    """Within the certificate's time."""
+    """Until its certificate expires."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
@@ -297,8 +297,8 @@ async def test_a_retired_source_serves_who_holds_it_and_warns_no_more(
     assert lines == []
 
 
-async def test_a_retired_source_is_gone_once_nobody_holds_it(certificates: Certificates, tmp_path: Path) -> None:
-    """At once, without the garbage collector: its timer does not keep it."""
+async def test_retired_source_is_freed_with_its_last_user(certificates: Certificates, tmp_path: Path) -> None:
+    """Without the garbage collector: its timer does not keep it alive."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
@@ -311,10 +311,10 @@ async def test_a_retired_source_is_gone_once_nobody_holds_it(certificates: Certi
         gc.enable()
 
 
-async def test_a_fetch_under_way_goes_on_though_its_integration_was_changed(
+async def test_running_fetch_continues_after_a_change(
     certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """For who waits; nothing is fetched for it again, but for the one that follows."""
+    """For its waiters; only the new source fetches again."""
     server, port = shelf
     server.open.clear()
     former, latter = by_url(tmp_path, ca, port), by_url(tmp_path, ca, port)
@@ -335,10 +335,9 @@ async def test_a_fetch_under_way_goes_on_though_its_integration_was_changed(
     assert not is_of(old.identity, server.issued)
 
 
-async def test_the_end_cuts_a_call_of_a_retired_source(
+async def test_close_cancels_the_call_of_a_retired_source(
     certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """As any other."""
     server, port = shelf
     server.open.clear()
     integration = by_url(tmp_path, ca, port)
@@ -351,10 +350,10 @@ async def test_the_end_cuts_a_call_of_a_retired_source(
         await waiting
 
 
-async def test_what_lies_behind_a_url_is_fetched_at_the_start(
+async def test_url_is_fetched_at_the_start(
     certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """In the background; a request that comes before waits for that very call."""
+    """In the background; an early request waits for the same call."""
     server, port = shelf
     integration = by_url(tmp_path, ca, port)
     server.open.clear()
@@ -368,19 +367,19 @@ async def test_what_lies_behind_a_url_is_fetched_at_the_start(
     assert metrics.expiries[SERIES] == server.issued.certificate.not_valid_after_utc.timestamp()
 
 
-async def test_without_a_start_the_first_request_fetches(
+async def test_first_request_of_a_draft_fetches(
     certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """As for `sidekey test`."""
+    """As in `sidekey test`."""
     server, port = shelf
     source = kept(certificates, by_url(tmp_path, ca, port))
     assert is_of(await source.obtain(), server.issued)
 
 
-async def test_it_is_fetched_again_when_due(
+async def test_url_is_fetched_again_when_due(
     certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """The same answers 304 and stays the same object; another replaces it."""
+    """After 304 the object stays the same; another certificate replaces it."""
     server, port = shelf
     integration = by_url(tmp_path, ca, port)
     adopt(certificates, integration)
@@ -397,10 +396,10 @@ async def test_it_is_fetched_again_when_due(
     assert metrics.reload_failures[SERIES] == 0
 
 
-async def test_a_failed_call_keeps_the_old_one_and_is_tried_again_soon(
+async def test_failed_fetch_keeps_the_certificate_and_is_retried_soon(
     certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """Logged and counted once; 1, 2, 4 seconds later instead of an hour."""
+    """It is logged and counted once, and retried after 1, 2 and 4 seconds."""
     server, port = shelf
     integration = by_url(tmp_path, ca, port)
     with structlog.testing.capture_logs() as lines:
@@ -422,10 +421,10 @@ async def test_a_failed_call_keeps_the_old_one_and_is_tried_again_soon(
     assert events(lines, "info")[-2:] == ["the client certificate is valid again", "a client certificate was loaded"]
 
 
-async def test_an_unchanged_one_after_a_failed_call_ends_the_failure(
+async def test_304_after_a_failed_fetch_ends_the_failure(
     certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """304 after 503: it is checked again and said to be valid."""
+    """The certificate is checked again and reported as valid."""
     server, port = shelf
     integration = by_url(tmp_path, ca, port)
     with structlog.testing.capture_logs() as lines:
@@ -442,10 +441,10 @@ async def test_an_unchanged_one_after_a_failed_call_ends_the_failure(
     assert source.identity is first
 
 
-async def test_while_there_is_none_the_response_says_when_it_is_fetched_again(
+async def test_problem_of_a_missing_certificate_has_retry_after(
     certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """Requests in between call nobody."""
+    """Requests in the meantime cause no call."""
     server, port = shelf
     server.status = 404
     source = kept(certificates, by_url(tmp_path, ca, port))
@@ -460,7 +459,7 @@ async def test_while_there_is_none_the_response_says_when_it_is_fetched_again(
     assert is_of(await source.obtain(), server.issued)
 
 
-async def test_what_is_fetched_is_judged_like_a_file(
+async def test_fetched_certificate_is_checked_like_a_file(
     certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
     """A key of another certificate is an error."""
@@ -472,10 +471,10 @@ async def test_what_is_fetched_is_judged_like_a_file(
     assert metrics.reload_failures[SERIES] == 1
 
 
-async def test_the_end_cuts_a_call_under_way(
+async def test_close_cancels_a_running_call(
     certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """With everyone who waits for it."""
+    """Its waiters are cancelled, too."""
     server, port = shelf
     server.open.clear()
     integration = by_url(tmp_path, ca, port)
@@ -487,10 +486,9 @@ async def test_the_end_cuts_a_call_under_way(
         await waiting
 
 
-async def test_a_server_that_hangs_is_a_timeout(
+async def test_fetch_times_out_after_ten_seconds(
     certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """After ten seconds."""
     server, port = shelf
     server.open.clear()
     waiting = asyncio.create_task(kept(certificates, by_url(tmp_path, ca, port)).obtain())

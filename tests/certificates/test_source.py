@@ -1,4 +1,4 @@
-"""certificates/source.py: when a certificate is handed out, and what is said where none is."""
+"""The client certificate of one integration: when it is handed out, and the problem without one."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ async def refusal(source: CertificateSource) -> Problem:
     return problem
 
 
-async def test_what_the_config_has_read_is_there_at_once(make: Make, metrics: Metrics, tmp_path: Path) -> None:
-    """A plain attribute; its end is a metric from then on, and the counter of failures begins at 0."""
+async def test_loaded_certificate_is_available_at_once(make: Make, metrics: Metrics, tmp_path: Path) -> None:
+    """Its expiry is a metric, and the counter of failures begins at 0."""
     issued = mount(tmp_path, lasting(60))
     with structlog.testing.capture_logs() as lines:
         source = make()
@@ -62,8 +62,8 @@ async def test_what_the_config_has_read_is_there_at_once(make: Make, metrics: Me
     assert repr(source) == "CertificateSource(bank)"
 
 
-async def test_what_cannot_be_read_is_told_with_the_ring_s_reasons(make: Make, metrics: Metrics) -> None:
-    """No certificate, no metric of its end."""
+async def test_unreadable_certificate_is_reported_with_all_reasons(make: Make, metrics: Metrics) -> None:
+    """There is no expiry metric."""
     source = make()
     assert source.identity is None
     assert (await refusal(source)).detail.split("; ") == [
@@ -73,10 +73,8 @@ async def test_what_cannot_be_read_is_told_with_the_ring_s_reasons(make: Make, m
     assert metrics.expiries == {}
 
 
-async def test_a_certificate_that_appears_is_read_by_the_next_request(
-    make: Make, metrics: Metrics, tmp_path: Path
-) -> None:
-    """At most one reading a second, for all who ask; a caller who leaves ends it for nobody."""
+async def test_next_request_reads_a_new_certificate(make: Make, metrics: Metrics, tmp_path: Path) -> None:
+    """At most once a second for all requests; a cancelled caller cancels it for nobody else."""
     source = make()
     await refusal(source)
     issued = mount(tmp_path, lasting(60))
@@ -90,8 +88,8 @@ async def test_a_certificate_that_appears_is_read_by_the_next_request(
     assert source.identity is not None
 
 
-async def test_an_expired_certificate_is_never_handed_out(make: Make, metrics: Metrics, tmp_path: Path) -> None:
-    """It is dropped at its end, once for all told in the log; the metric goes on telling the moment."""
+async def test_expired_certificate_is_not_offered(make: Make, metrics: Metrics, tmp_path: Path) -> None:
+    """Its expiry is logged once, and the metric keeps the time."""
     issued = mount(tmp_path, lasting(0.5))
     source = make()
     with structlog.testing.capture_logs() as lines:
@@ -108,8 +106,8 @@ async def test_an_expired_certificate_is_never_handed_out(make: Make, metrics: M
     assert metrics.expiries["bank", "certificate"] == NOW.timestamp() + DAY / 2
 
 
-async def test_after_its_end_the_next_one_is_read_by_whoever_asks(make: Make, tmp_path: Path) -> None:
-    """Also where no watch has seen it."""
+async def test_request_after_expiry_reads_the_next_certificate(make: Make, tmp_path: Path) -> None:
+    """Even if no watcher noticed the change."""
     mount(tmp_path, lasting(0.5))
     source = make()
     await advance(DAY, step=60)
@@ -117,8 +115,8 @@ async def test_after_its_end_the_next_one_is_read_by_whoever_asks(make: Make, tm
     assert is_of(await source.obtain(), issued)
 
 
-async def test_its_end_waits_for_no_back_off(make: Make, tmp_path: Path) -> None:
-    """An attempt has just failed when it expires: whoever asks then has the next one read at once."""
+async def test_expiry_ends_the_back_off(make: Make, tmp_path: Path) -> None:
+    """The next request reads at once, although an attempt has just failed."""
     old = mount(tmp_path, lasting(0.5))
     source = make()
     await advance(DAY / 2 - 0.5, step=60)
@@ -131,8 +129,8 @@ async def test_its_end_waits_for_no_back_off(make: Make, tmp_path: Path) -> None
     assert is_of(await source.obtain(), issued)
 
 
-async def test_what_else_is_wrong_stands_beside_the_end(make: Make, tmp_path: Path) -> None:
-    """A pair that did not match replaced nothing, and then the old one has expired."""
+async def test_problem_names_expiry_and_reload_error(make: Make, tmp_path: Path) -> None:
+    """A pair that did not match replaced nothing, then the old one expired."""
     issued = mount(tmp_path, lasting(0.5))
     source = make()
     (tmp_path / "tls.crt").write_bytes(lasting(90, "other.example").pem)
@@ -144,8 +142,8 @@ async def test_what_else_is_wrong_stands_beside_the_end(make: Make, tmp_path: Pa
     )
 
 
-async def test_one_that_is_not_valid_yet_is_not_handed_out_before(make: Make, tmp_path: Path) -> None:
-    """From its day on it is, without a restart."""
+async def test_certificate_is_not_offered_before_its_validity(make: Make, tmp_path: Path) -> None:
+    """It is offered from then on, without a restart."""
     issued = mount(tmp_path, starting(1))
     source = make()
     detail = "auth.certificate: this certificate is valid only from 2026-06-02 00:00 UTC on"
@@ -154,8 +152,8 @@ async def test_one_that_is_not_valid_yet_is_not_handed_out_before(make: Make, tm
     assert is_of(await source.obtain(), issued)
 
 
-async def test_a_clock_that_is_set_counts_within_a_minute(tmp_path: Path, metrics: Metrics) -> None:
-    """Back before its beginning, forth beyond its end: the wall's clock decides."""
+async def test_change_of_the_clock_takes_effect_within_a_minute(tmp_path: Path, metrics: Metrics) -> None:
+    """In both directions."""
     mount(tmp_path, lasting(60))
     shift = 0.0
     source = CertificateSource("bank", loader_of(configured(tmp_path)), metrics, wall=lambda: wall() + shift)
@@ -173,8 +171,8 @@ async def test_a_clock_that_is_set_counts_within_a_minute(tmp_path: Path, metric
     ("left", "told"),
     [(60, []), (30, []), (21, [20.0]), (12, [11.0]), (7, [6.0]), (3, [2.0]), (1, [0.0]), (0.25, [0.0])],
 )
-async def test_the_start_warns_of_what_ends_soon(make: Make, left: float, told: list[float], tmp_path: Path) -> None:
-    """Once, with the whole days that are left."""
+async def test_activation_warns_of_a_near_expiry(make: Make, left: float, told: list[float], tmp_path: Path) -> None:
+    """Once, with the remaining whole days."""
     mount(tmp_path, lasting(left - 0.001))
     with structlog.testing.capture_logs() as lines:
         make()
@@ -183,8 +181,8 @@ async def test_the_start_warns_of_what_ends_soon(make: Make, left: float, told: 
     assert events(lines, "warning") == ["the client certificate expires soon"] * len(told)
 
 
-async def test_warnings_come_at_twenty_one_seven_and_one_days(make: Make, tmp_path: Path) -> None:
-    """Once each, within a minute of their moment, with the end in UTC."""
+async def test_warnings_at_twenty_one_seven_and_one_days(make: Make, tmp_path: Path) -> None:
+    """Once each, within a minute, with the expiry in UTC."""
     mount(tmp_path, lasting(40))
     make()
     moments: list[float] = []
@@ -197,8 +195,10 @@ async def test_warnings_come_at_twenty_one_seven_and_one_days(make: Make, tmp_pa
     assert (events(lines, "warning"), len(events(lines, "error"))) == (["the client certificate expires soon"] * 3, 1)
 
 
-async def test_a_new_one_replaces_the_old_and_is_warned_of_again(make: Make, metrics: Metrics, tmp_path: Path) -> None:
-    """The log and the metric tell its end, and its remarks; the same again is no news."""
+async def test_new_certificate_replaces_the_old_and_has_its_own_warnings(
+    make: Make, metrics: Metrics, tmp_path: Path
+) -> None:
+    """Log and metric report its expiry. Loading the same one again logs nothing."""
     mount(tmp_path, lasting(20))
     source = make()
     issued = mount(tmp_path, lasting(10))
@@ -214,8 +214,8 @@ async def test_a_new_one_replaces_the_old_and_is_warned_of_again(make: Make, met
     assert metrics.reload_failures["bank", "certificate"] == 0
 
 
-async def test_an_invalid_one_replaces_nothing(make: Make, metrics: Metrics, tmp_path: Path) -> None:
-    """The old one goes on; the error is counted for each change, logged once, and its end is told."""
+async def test_invalid_certificate_replaces_nothing(make: Make, metrics: Metrics, tmp_path: Path) -> None:
+    """The error is counted for each change and logged once."""
     old = mount(tmp_path, lasting(60))
     source = make()
     with structlog.testing.capture_logs() as lines:

@@ -183,8 +183,8 @@ class CaRules:
 
     `folder` is None if neither config nor environment names one; then no CA is created. If `configured`, the operator
     relies on the CA, so a CA that cannot be created is worth a warning. `extra_roots` are certificates in PEM that
-    callers trust in addition. If `brought`, the config names a CA of the operator's: `own`, or None while it is
-    unusable.
+    callers trust in addition. If `uses_operator_ca` is true, the config names a CA of the operator's: `operator_ca`,
+    or None while it is unusable.
     """
 
     folder: Path | None = None

@@ -162,11 +162,10 @@ def constraints(bounds: Bounds) -> x509.NameConstraints:
 
 
 def _subtrees(names: Collection[str], networks: Collection[Network]) -> list[x509.GeneralName] | None:
-    found: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(names)]
-    found += [
-        x509.IPAddress(each) for each in sorted(networks, key=lambda each: (each.version, int(each.network_address)))
-    ]
-    return found or None
+    subtrees: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(names)]
+    by_address = sorted(networks, key=lambda network: (network.version, int(network.network_address)))
+    subtrees += [x509.IPAddress(network) for network in by_address]
+    return subtrees or None
 
 
 def bounds_of(certificate: x509.Certificate) -> Bounds:

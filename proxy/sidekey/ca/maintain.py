@@ -25,8 +25,8 @@ _UNUSABLE_CA = "ca.certificate and ca.private_key cannot be used: run sidekey ch
 class MaintenanceResult:
     """Result of `ensure_authorities` and `rotate`.
 
-    `problem` is why there is no CA, or none for some hosts, `untold` why the trust folder was not written. `made` are
-    the new CAs; `first` is true if there was none before.
+    `problem` is why there is no CA, or none for some hosts; `trust_problem` is why the trust folder was not written.
+    `created` are the new CAs; `first` is true if there was none before.
     """
 
     authorities: Authorities = NONE

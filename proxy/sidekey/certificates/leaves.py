@@ -152,13 +152,13 @@ class Leaves:
             if signer is None or signer.fingerprint != leaf.authority:
                 del self._leaves[host]
         if result.created and result.first:
-            self._log.info("the local CA was created", **_describe(result.created[0], rules))
+            self._log.info("the local CA was created", **_ca_fields(result.created[0], rules))
         elif result.created:
             hosts = [host for ca in result.created for bounds in ca.bounds for host in sorted(bounds.names or ())]
             self._log.warning(
                 "another local CA was created for hosts that no CA covered: callers must restart to trust it",
                 hosts=hosts[:_MAX_SHOWN],
-                **_describe(result.created[-1], rules),
+                **_ca_fields(result.created[-1], rules),
             )
         elif signed and {ca.fingerprint for ca in signed} != {ca.fingerprint for ca in signing}:
             self._log.info(
@@ -279,7 +279,7 @@ _OVERLOADED: Final = Problem(
 )
 
 
-def _describe(authority: LocalAuthority, rules: CaRules) -> dict[str, str]:
+def _ca_fields(authority: LocalAuthority, rules: CaRules) -> dict[str, str]:
     return {
         "fingerprint": authority.fingerprint,
         "not_after": moment(authority.not_after),

@@ -22,7 +22,7 @@ class Certificates:
     """Creates the certificate source of each integration, whose calls `fetcher` makes.
 
     `report` logs a defect, returns the ID of its log line and must not raise. The source of an integration that is not
-    committed, such as a draft, loads its certificate only in `obtain`.
+    committed, such as a draft, loads its certificate only when a request obtains it.
     """
 
     def __init__(self, fetcher: Fetcher, metrics: Metrics, report: Callable[[BaseException], str]) -> None:

@@ -94,7 +94,7 @@ NO_RANDOM_IDS: Final = RandomIds(b"", b"")
 class Signer(ABC):
     """Signs requests with its keys, without I/O, clock or random numbers.
 
-    The worker runs a `slow` signer (RSA) in a thread. A signer that does not set `draws` gets empty random bytes.
+    The worker runs a `slow` signer (RSA) in a thread. Without `uses_random_ids`, a signer gets empty random bytes.
     """
 
     slow = False

@@ -33,7 +33,7 @@ Messages = tuple[tuple[str, str], ...]
 class CertificateInput(SecretHolder):
     """The content that was read for a client certificate. An unreadable part is None, and is ignored.
 
-    If `joined`, both parts are the same `pem`.
+    If `combined` is true, both parts are the same `pem`.
     """
 
     certificate: bytes | None
@@ -49,7 +49,7 @@ class CertificateInput(SecretHolder):
 class CertificateCheck:
     """Result of `examine`: an identity if both parts were read and have no error, with warnings.
 
-    `ends_at` is when the certificate expires, in seconds since the epoch, or None without a readable certificate.
+    `not_after` is when the certificate expires, in seconds since the epoch, or None without a readable certificate.
     """
 
     identity: ClientIdentity | None = None
