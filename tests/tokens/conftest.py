@@ -1,4 +1,4 @@
-"""The loop of these tests: its time moves by hand."""
+"""An event loop whose time tests move by hand."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from support.tokens import Rig
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Every async test of this folder runs in its own time."""
+    """Run every async test of this folder on a loop with its own time."""
     return {"still": StillLoop}
 
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
-    """A token source of a plain kind, which ends without a task or a timer left."""
+    """A token source that must end without a task or timer."""
     made = Rig()
     unhandled: list[dict[str, Any]] = []
     made.loop.set_exception_handler(lambda _, context: unhandled.append(context))

@@ -1,4 +1,4 @@
-"""tokens/flow.py: a generator's calls are made, and each is counted once."""
+"""Running an auth flow: calls, outcomes, and the rate limit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def call(step: str, previous: Outcome = "ok") -> Call:
 
 @dataclass
 class Road:
-    """A runner whose calls take two seconds each and bring what `answers` holds, one after the other."""
+    """A runner whose calls take two seconds each and return `answers` one after the other."""
 
     answers: list[Reply | CallError]
     limit: CallLimit = field(default_factory=lambda: CallLimit(None))
@@ -56,7 +56,7 @@ def one_call() -> AuthFlow:
 
 
 def refresh_then_login() -> AuthFlow:
-    """Goes on to a login whether the refresh brought no response or a bad one."""
+    """Yield a login after a refresh without a good response."""
     try:
         reply = yield call("refresh")
         previous: Outcome = "refused"
@@ -78,8 +78,8 @@ def learning(base_url: str) -> AuthFlow:
     return Issued(Grant(base_url=base_url), 60, memory="refresh-2")
 
 
-async def test_the_reply_reaches_the_kind_and_life_counts_from_before_the_call() -> None:
-    """The token was made some time after the call was sent, never before."""
+async def test_reply_reaches_the_flow_and_the_lifetime_counts_from_the_call() -> None:
+    """The token was issued after the call was sent, never before."""
     road = Road([OK])
     fresh = await road.run(one_call())
     assert fresh.issued.grant.headers == (("Authorization", "ok"),)
@@ -87,8 +87,7 @@ async def test_the_reply_reaches_the_kind_and_life_counts_from_before_the_call()
     assert road.counted == ["ok"]
 
 
-async def test_a_kind_that_needs_no_call_after_all_is_issued_at_once() -> None:
-    """Nothing is counted."""
+async def test_flow_without_a_call_counts_nothing() -> None:
 
     def flow() -> AuthFlow:
         return Issued(Grant(), 60)
@@ -102,8 +101,8 @@ async def test_a_kind_that_needs_no_call_after_all_is_issued_at_once() -> None:
 @pytest.mark.parametrize(
     ("first", "outcome"), [(Reply(500, {}, b""), "refused"), (CallError("timeout", "refresh did not"), "timeout")]
 )
-async def test_a_kind_may_go_on_after_a_call_that_failed(first: Reply | CallError, outcome: Outcome) -> None:
-    """Both calls are counted by what came of them, and life counts from the last."""
+async def test_flow_may_continue_after_a_failed_call(first: Reply | CallError, outcome: Outcome) -> None:
+    """Both calls are counted by their outcome, and the lifetime counts from the last one."""
     road = Road([first, OK])
     fresh = await road.run(refresh_then_login())
     assert road.steps == ["refresh", "login"]
@@ -111,24 +110,22 @@ async def test_a_kind_may_go_on_after_a_call_that_failed(first: Reply | CallErro
     assert fresh.called_at == 102
 
 
-async def test_an_error_of_the_kind_counts_as_its_call_s_outcome() -> None:
-    """The response came, but it refuses."""
+async def test_error_of_the_flow_is_the_outcome_of_its_call() -> None:
     road = Road([OK])
     with pytest.raises(CallError, match="invalid_client"):
         await road.run(refusing())
     assert road.counted == ["refused"]
 
 
-async def test_a_call_without_a_response_is_counted_once_and_ends_the_attempt() -> None:
-    """A kind that has no other way lets the error through."""
+async def test_call_without_a_response_is_counted_once() -> None:
     road = Road([CallError("unreachable", "token endpoint: it refused the connection")])
     with pytest.raises(CallError, match="refused the connection"):
         await road.run(one_call())
     assert road.counted == ["unreachable"]
 
 
-async def test_a_call_over_the_limit_is_neither_made_nor_counted() -> None:
-    """The reason says so, and how long to wait; the kind is not asked for another way."""
+async def test_call_over_the_limit_ends_the_attempt_uncounted() -> None:
+    """The reason names the limit, and Retry-After the wait."""
     road = Road([Reply(500, {}, b"")], limit=CallLimit(1))
     with pytest.raises(CallError) as failed:
         await road.run(refresh_then_login())
@@ -146,8 +143,8 @@ async def test_a_call_over_the_limit_is_neither_made_nor_counted() -> None:
         ("https://user:pw@api.example.com", "it must be an absolute URL without userinfo, query and dot segments"),
     ],
 )
-async def test_a_learnt_base_url_that_the_policy_does_not_allow_fails_the_attempt(base_url: str, words: str) -> None:
-    """It is counted as invalid, and the URL is not repeated."""
+async def test_denied_base_url_fails_the_attempt(base_url: str, words: str) -> None:
+    """The outcome is invalid, and the reason does not repeat the URL."""
     road = Road([OK])
     with pytest.raises(CallError) as failed:
         await road.run(learning(base_url))
@@ -157,15 +154,14 @@ async def test_a_learnt_base_url_that_the_policy_does_not_allow_fails_the_attemp
     assert failed.value.memory == "refresh-2"
 
 
-async def test_a_learnt_base_url_within_the_policy_is_kept() -> None:
-    """One of the allowed domains."""
+async def test_allowed_base_url_is_accepted() -> None:
     road = Road([OK])
     fresh = await road.run(learning("https://t1.example.com"))
     assert (fresh.issued.grant.base_url, road.counted) == ("https://t1.example.com", ["ok"])
 
 
-async def test_a_token_that_has_expired_on_arrival_is_an_error() -> None:
-    """Its call took longer than it lives."""
+async def test_token_expired_on_arrival_is_an_error() -> None:
+    """Its call took longer than its lifetime."""
 
     def flow() -> AuthFlow:
         yield call("token endpoint")
@@ -177,8 +173,8 @@ async def test_a_token_that_has_expired_on_arrival_is_an_error() -> None:
     assert (road.counted, failed.value.memory, failed.value.expired) == (["invalid"], "refresh-2", True)
 
 
-async def test_a_defect_is_let_through_and_closes_the_flow() -> None:
-    """Nothing of it is counted, and the generator does not linger."""
+async def test_defect_is_raised_and_closes_the_flow() -> None:
+    """No call is counted."""
     closed = []
 
     def flow() -> AuthFlow:
@@ -201,8 +197,8 @@ def no_call(ran: list[str]) -> AuthFlow:
     return Issued(Grant(), 60)
 
 
-async def test_a_flow_without_calls_is_counted_and_limited_by_nothing() -> None:
-    """What it issues lives from the moment that it was begun."""
+async def test_flow_without_calls_is_not_limited() -> None:
+    """Its lifetime counts from its start."""
     road, ran = Road([], CallLimit(5)), list[str]()
     for _ in range(6):
         assert (await road.run(no_call(ran))).called_at == 100.0
@@ -211,7 +207,7 @@ async def test_a_flow_without_calls_is_counted_and_limited_by_nothing() -> None:
 
 
 def test_the_sixth_call_waits_until_the_first_is_a_minute_old() -> None:
-    """Five at once are allowed, and after them one for each that leaves the window."""
+    """Each call that leaves the window permits another one."""
     limit = CallLimit(5)
     for moment in (0.0, 1.0, 2.0, 3.0, 4.0):
         assert limit.wait(moment) == 0
@@ -223,16 +219,15 @@ def test_the_sixth_call_waits_until_the_first_is_a_minute_old() -> None:
     assert limit.wait(60.0) == 1
 
 
-def test_without_a_limit_nothing_waits() -> None:
-    """None lets any number through."""
+def test_no_limit_never_waits() -> None:
     limit = CallLimit(None)
     for _ in range(1000):
         limit.record(0.0)
     assert limit.wait(0.0) == 0
 
 
-def test_another_limit_remembers_the_calls_that_were_made() -> None:
-    """A change of the config lets no more through."""
+def test_new_limit_remembers_previous_calls() -> None:
+    """A change of the config permits no additional calls."""
     limit = CallLimit(3)
     for moment in (0.0, 1.0, 2.0):
         limit.record(moment)
@@ -246,8 +241,7 @@ def test_another_limit_remembers_the_calls_that_were_made() -> None:
 
 
 @given(st.integers(1, 6), st.lists(st.floats(0, 30), max_size=60))
-def test_no_minute_holds_more_calls_than_allowed(most: int, gaps: list[float]) -> None:
-    """Whenever somebody asks and keeps to what it says."""
+def test_no_minute_has_more_calls_than_the_limit(most: int, gaps: list[float]) -> None:
     limit, made, now = CallLimit(most), [], 0.0
     for gap in gaps:
         now += gap
@@ -267,7 +261,7 @@ def calls_of(endpoint: Family, memory: str | None = None) -> Calls:
     return Calls(Rotating(endpoint), runner, lambda: 0.0, memory, rejected=False, pauses=(0.5, 0.5))
 
 
-async def test_what_a_call_brought_is_known_afterwards() -> None:
+async def test_memory_is_that_of_the_last_token() -> None:
     endpoint = Family()
     calls = calls_of(endpoint)
     obtained = await calls.run(endpoint.fetch)
@@ -275,8 +269,8 @@ async def test_what_a_call_brought_is_known_afterwards() -> None:
     assert [call.body for call in endpoint.calls] == [b"r0"]
 
 
-async def test_a_token_that_has_ended_is_asked_for_again_with_what_came_with_it() -> None:
-    """After each pause, and once more; the last error is raised."""
+async def test_expired_token_is_requested_again_with_its_memory() -> None:
+    """After each pause and once more; then the last error is raised."""
     endpoint = Family()
     endpoint.brings_none = True
     calls = calls_of(endpoint)
@@ -289,7 +283,7 @@ async def test_a_token_that_has_ended_is_asked_for_again_with_what_came_with_it(
 
 
 @pytest.mark.parametrize("memory", [None, "r0"])
-async def test_a_call_that_brought_nothing_leaves_what_was_known(memory: str | None) -> None:
+async def test_failed_call_keeps_the_memory(memory: str | None) -> None:
     endpoint = Family()
     endpoint.down = {"outcome": "timeout", "reason": "no response"}
     calls = calls_of(endpoint, memory)
@@ -298,8 +292,8 @@ async def test_a_call_that_brought_nothing_leaves_what_was_known(memory: str | N
     assert (calls.memory, len(endpoint.calls)) == (memory, 1)
 
 
-async def test_what_a_fetch_raises_is_raised() -> None:
-    """Whatever it is; nothing is tried again."""
+async def test_exception_of_fetch_is_raised() -> None:
+    """Without a retry."""
 
     async def fetch(call: Call, calls: list[Call]) -> Reply:
         calls.append(call)

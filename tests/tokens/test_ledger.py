@@ -1,4 +1,4 @@
-"""tokens/ledger.py: what is shared shows no secret, and a process that must not ask has no turn."""
+"""The origin of tokens, and the ledger of a process that must not request shared tokens."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ TOKEN = SharedToken("n1", "canary", "canary", Grant((("Authorization", "canary")
 
 
 @pytest.mark.parametrize("secret", [CHAIN, TOKEN, TurnState("canary", TOKEN)], ids=["chain", "token", "left"])
-def test_what_is_shared_shows_no_secret(secret: object) -> None:
+def test_shared_state_is_redacted(secret: object) -> None:
     assert "canary" not in repr(secret)
 
 
 @pytest.mark.parametrize("secret", [TOKEN, TurnState("canary", TOKEN)], ids=["token", "left"])
-def test_what_is_shared_is_not_pickled(secret: object) -> None:
+def test_shared_state_is_not_pickled(secret: object) -> None:
     with pytest.raises(TypeError, match="holds secrets"):
         pickle.dumps(secret)
 
 
 @pytest.mark.parametrize("rotates", [False, True])
-async def test_a_process_that_must_not_ask_has_no_turn(rotates: bool) -> None:
+async def test_no_ledger_grants_no_lease(rotates: bool) -> None:
     with pytest.raises(Unavailable, match="ask another"):
         await NoLedger("ask another").acquire(CHAIN, rotates=rotates)
 
@@ -43,7 +43,7 @@ HERE = TokenOrigin(LINEAGE, ("mozilla", ""), "")
 
 
 def secrets(credential: Credential | None) -> SecretLoader:
-    """What is read of an integration's secrets; None: nothing can be."""
+    """Load a credential, or unreadable secrets."""
 
     def read() -> Credential:
         if credential is None:
@@ -56,7 +56,7 @@ def secrets(credential: Credential | None) -> SecretLoader:
 
 
 def certificate(identity: ClientIdentity | None) -> CertificateLoader:
-    """The loader of a client certificate, after its first reading."""
+    """Return a loader after its first reading."""
     made = CertificateLoader(lambda _, __: CertificateResult(identity))
     made.load(1.0)
     return made
@@ -78,18 +78,18 @@ CRM = Integration("crm", "oauth2", Policy(), None, secrets(Kind(Endpoint())), TR
     ],
 )
 def test_change_keeps_client_token_or_secret(other: TokenOrigin, client: bool, token: bool, proof: bool) -> None:
-    """The same token needs the same client; the secret is compared by itself."""
+    """The same token requires the same client; the secret is compared separately."""
     assert (HERE.same_client(other), HERE.same_token(other), HERE.same_secret(other)) == (client, token, proof)
 
 
-def test_a_token_goes_on_to_every_destination_that_its_own_may_become() -> None:
-    """As where redaction is switched on, and not where it is switched off."""
+def test_token_stays_valid_for_a_stricter_destination() -> None:
+    """Switching redaction on keeps the token, switching it off does not."""
     plain, redacting = HERE._replace(destinations=("plain",)), HERE._replace(destinations=("redacting", "plain"))
     assert (redacting.same_client(plain), plain.same_client(redacting)) == (True, False)
 
 
-def test_it_is_what_the_kind_says_and_how_its_calls_go() -> None:
-    """Content counts, not where it is."""
+def test_origin_has_lineage_trust_certificate_and_destinations() -> None:
+    """The content of CAs and certificate counts, not their path."""
     trust = Trust("file", "/ca.pem", "digest", "PEM")
     assert origin_of(CRM) == TokenOrigin(LINEAGE, ("mozilla", ""), "")
     found = origin_of(replace(CRM, trust=trust, certificate=certificate(IDENTITY)))
@@ -108,11 +108,10 @@ def test_it_is_what_the_kind_says_and_how_its_calls_go() -> None:
     ],
     ids=["secret", "kind", "ca", "certificate"],
 )
-def test_it_is_not_known_while_something_cannot_be_read(changed: Integration) -> None:
-    """Nor has a kind that needs no call one."""
+def test_origin_is_unknown_while_something_is_unreadable(changed: Integration) -> None:
+    """A fixed credential has none, either."""
     assert origin_of(changed) is None
 
 
-def test_it_shows_no_secret() -> None:
-    """Whatever the kind compares."""
+def test_origin_is_redacted() -> None:
     assert "hunter2" not in repr(TokenOrigin(Lineage(("hunter2",), ("hunter2",), ("hunter2",)), ("mozilla", ""), ""))

@@ -1,4 +1,4 @@
-"""tokens/service.py: sources whose calls go to a real endpoint, under the integration's own rules."""
+"""The token sources of a process, with calls to a real endpoint and changes of the config."""
 
 from __future__ import annotations
 
@@ -88,10 +88,9 @@ class Certificate:
         return self.identity
 
 
-async def test_a_call_goes_out_under_the_integration_s_trust_and_allowance(
+async def test_call_uses_the_integrations_trust_and_private_addresses(
     tokens: Tokens, metrics: Metrics, ca: Authority
 ) -> None:
-    """And the source is the same whoever asks for it."""
     async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
         crm = integration(ca, upstream.port)
         source = tokens.source(crm)
@@ -102,8 +101,7 @@ async def test_a_call_goes_out_under_the_integration_s_trust_and_allowance(
     assert metrics.expiries == {}
 
 
-async def test_another_trust_is_another_outcome(tokens: Tokens, ca: Authority) -> None:
-    """Without the integration's own CA the endpoint is not trusted."""
+async def test_endpoint_is_not_trusted_without_the_integrations_ca(tokens: Tokens, ca: Authority) -> None:
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         source = tokens.source(replace(integration(ca, upstream.port), trust=Trust()))
         with pytest.raises(ProblemError) as failed:
@@ -112,8 +110,7 @@ async def test_another_trust_is_another_outcome(tokens: Tokens, ca: Authority) -
     await tokens.close()
 
 
-async def test_the_end_cuts_what_is_under_way(tokens: Tokens, ca: Authority) -> None:
-    """No call, task or timer outlives it."""
+async def test_close_cancels_calls_tasks_and_timers(tokens: Tokens, ca: Authority) -> None:
 
     async def silent(connection: RawConnection) -> None:
         await connection.request()
@@ -127,8 +124,8 @@ async def test_the_end_cuts_what_is_under_way(tokens: Tokens, ca: Authority) -> 
         await connection.until_lost()
 
 
-async def test_the_endpoint_sees_the_integration_s_client_certificate(metrics: Metrics, ca: Authority) -> None:
-    """RFC 8705 2 and 3: the one of the moment, fetched where it is not there yet."""
+async def test_endpoint_receives_the_client_certificate(metrics: Metrics, ca: Authority) -> None:
+    """RFC 8705 2 and 3: the current certificate, fetched if necessary."""
     first, second = current("first"), current("second")
     context = asking(ca.server_context("up.test"), first, second)
     certificate = Certificate(first)
@@ -143,8 +140,8 @@ async def test_the_endpoint_sees_the_integration_s_client_certificate(metrics: M
     await tokens.close()
 
 
-async def test_without_the_certificate_the_endpoint_is_not_called(metrics: Metrics, ca: Authority) -> None:
-    """The reason is the certificate's; when that is tried again is not when the token is, which nothing delays."""
+async def test_missing_certificate_prevents_the_call(metrics: Metrics, ca: Authority) -> None:
+    """The problem is the certificate's, without its Retry-After."""
     tokens = made(metrics, Certificate(None))
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         with pytest.raises(ProblemError) as failed:
@@ -161,8 +158,8 @@ def serve(tokens: Tokens, *integrations: Integration) -> None:
     tokens.prepare(Snapshot(integrations={each.id: each for each in integrations}))()
 
 
-async def test_nothing_changes_before_the_commit(tokens: Tokens, metrics: Metrics, ca: Authority) -> None:
-    """A config that is prepared and then not used, since another part cannot be, leaves token and metric in place."""
+async def test_prepare_changes_nothing_before_the_commit(tokens: Tokens, metrics: Metrics, ca: Authority) -> None:
+    """Another part may refuse the config after `prepare`."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         previous, latter = (integration(ca, upstream.port) for _ in range(2))
         serve(tokens, previous)
@@ -178,10 +175,7 @@ async def test_nothing_changes_before_the_commit(tokens: Tokens, metrics: Metric
     await tokens.close()
 
 
-async def test_an_integration_that_is_unchanged_keeps_its_token(
-    tokens: Tokens, metrics: Metrics, ca: Authority
-) -> None:
-    """No second call."""
+async def test_unchanged_integration_keeps_its_token(tokens: Tokens, metrics: Metrics, ca: Authority) -> None:
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         crm, other = integration(ca, upstream.port), replace(integration(ca, upstream.port), id="other")
         serve(tokens, crm)
@@ -194,8 +188,8 @@ async def test_an_integration_that_is_unchanged_keeps_its_token(
     await tokens.close()
 
 
-async def test_one_that_is_built_whole_later_keeps_its_token_too(tokens: Tokens, ca: Authority) -> None:
-    """Its source is made for what came of it, which is not the object that the config was loaded as."""
+async def test_integration_that_is_built_later_keeps_its_token(tokens: Tokens, ca: Authority) -> None:
+    """The resolved integration is another object than the loaded one."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         loaded = integration(ca, upstream.port)
         serve(tokens, loaded)
@@ -206,10 +200,10 @@ async def test_one_that_is_built_whole_later_keeps_its_token_too(tokens: Tokens,
     await tokens.close()
 
 
-async def test_an_integration_that_is_changed_keeps_its_token_where_it_is_the_same_client(
+async def test_changed_integration_of_the_same_client_keeps_its_token(
     tokens: Tokens, metrics: Metrics, ca: Authority
 ) -> None:
-    """Over several changes, also where nobody asks in between; another integration never gets it."""
+    """Over several changes, also without requests in between; another integration never gets the token."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         first, second, third, fourth = (integration(ca, upstream.port) for _ in range(4))
         serve(tokens, first)
@@ -227,7 +221,7 @@ async def test_an_integration_that_is_changed_keeps_its_token_where_it_is_the_sa
 
 
 async def test_a_token_does_not_outlive_its_integration(tokens: Tokens, ca: Authority) -> None:
-    """One that was removed, or needs no token any more, begins without one when it comes back."""
+    """An integration that was removed, or needed no token for a while, starts without one."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         first, second, third = (integration(ca, upstream.port) for _ in range(3))
         serve(tokens, first)
@@ -242,10 +236,8 @@ async def test_a_token_does_not_outlive_its_integration(tokens: Tokens, ca: Auth
     await tokens.close()
 
 
-async def test_an_integration_that_is_another_client_asks_for_a_token_of_its_own(
-    tokens: Tokens, metrics: Metrics, ca: Authority
-) -> None:
-    """Who holds the former source goes on with its token; the series are the new one's."""
+async def test_changed_client_requests_its_own_token(tokens: Tokens, metrics: Metrics, ca: Authority) -> None:
+    """Requests in flight keep the previous token."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         previous, latter = (integration(ca, upstream.port, client) for client in ("one", "two"))
         serve(tokens, previous)
@@ -262,10 +254,8 @@ async def test_an_integration_that_is_another_client_asks_for_a_token_of_its_own
     await tokens.close()
 
 
-async def test_who_waits_for_a_token_gets_it_though_the_integration_was_changed(
-    tokens: Tokens, metrics: Metrics, ca: Authority
-) -> None:
-    """What comes of it is told by no metric."""
+async def test_waiting_request_gets_its_token_despite_a_change(tokens: Tokens, metrics: Metrics, ca: Authority) -> None:
+    """No metric reports it."""
     upstream = RawUpstream(answering(), ssl_context=ca.server_context("up.test"))
     async with upstream:
         previous = integration(ca, upstream.port)
@@ -281,8 +271,7 @@ async def test_who_waits_for_a_token_gets_it_though_the_integration_was_changed(
     await tokens.close()
 
 
-async def test_the_end_cuts_what_is_under_way_for_a_former_config(tokens: Tokens, ca: Authority) -> None:
-    """As any other."""
+async def test_close_cancels_calls_of_retired_sources(tokens: Tokens, ca: Authority) -> None:
     async with RawUpstream(answering(), ssl_context=ca.server_context("up.test")) as upstream:
         previous = integration(ca, upstream.port)
         serve(tokens, previous)
@@ -294,8 +283,8 @@ async def test_the_end_cuts_what_is_under_way_for_a_former_config(tokens: Tokens
             await waiting
 
 
-async def test_a_source_of_a_former_config_is_gone_once_nobody_holds_it(tokens: Tokens, ca: Authority) -> None:
-    """At once, without the garbage collector: neither its timer nor its flow runner keeps it."""
+async def test_retired_source_is_freed_with_its_last_user(tokens: Tokens, ca: Authority) -> None:
+    """Without the garbage collector."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         previous = integration(ca, upstream.port)
         serve(tokens, previous)
@@ -313,8 +302,8 @@ async def test_a_source_of_a_former_config_is_gone_once_nobody_holds_it(tokens: 
     await tokens.close()
 
 
-async def test_a_source_that_was_taken_over_is_gone_once_nobody_holds_it(tokens: Tokens, ca: Authority) -> None:
-    """With all of the former config, while the token lives on; also where an attempt was under way."""
+async def test_source_whose_state_was_taken_over_is_freed_with_its_last_user(tokens: Tokens, ca: Authority) -> None:
+    """Also after a change during an attempt."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         serve(tokens, integration(ca, upstream.port))
         gc.collect()
@@ -345,8 +334,8 @@ async def test_a_source_that_was_taken_over_is_gone_once_nobody_holds_it(tokens:
     await tokens.close()
 
 
-async def test_the_end_waits_for_a_call_that_may_spend_what_is_shared(metrics: Metrics, ca: Authority) -> None:
-    """Its request is cut, its call is not, and what that brings is kept. No other begins."""
+async def test_close_waits_for_a_call_with_a_shared_refresh_token(metrics: Metrics, ca: Authority) -> None:
+    """The waiting request is cancelled, the call is not, and its result is stored."""
     called, answered = asyncio.Event(), asyncio.Event()
 
     async def slow(connection: RawConnection) -> None:
@@ -373,10 +362,10 @@ async def test_the_end_waits_for_a_call_that_may_spend_what_is_shared(metrics: M
 
 
 @pytest.mark.parametrize("traits", [{"rotates": True}, {"single_live_token": True}, {}], ids=str)
-async def test_only_what_processes_end_for_one_another_is_shared(
+async def test_only_kinds_that_revoke_each_others_tokens_share_them(
     traits: dict[str, bool], metrics: Metrics, ca: Authority
 ) -> None:
-    """All else is called for as ever, whatever the ledger says."""
+    """Other kinds never use the ledger."""
     tokens = made(metrics, None, NoLedger("ask another"))
     async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
         found = integration(ca, upstream.port)

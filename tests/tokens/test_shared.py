@@ -1,4 +1,4 @@
-"""tokens/shared.py: processes that share a token, in every order of events. No refresh token comes twice."""
+"""Processes that share a token, in every order of events. No refresh token is presented twice."""
 
 from __future__ import annotations
 
@@ -58,8 +58,7 @@ async def world() -> AsyncIterator[World]:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_one_process_calls_and_the_others_take_its_token(world: World) -> None:
-    """The access token included; and so on at each of its ends."""
+async def test_other_processes_use_the_token_of_the_first(world: World) -> None:
     nodes = [world.node() for _ in range(3)]
     world.endpoint.open.clear()
     waiting = [asyncio.create_task(node.token()) for node in nodes]
@@ -73,8 +72,8 @@ async def test_one_process_calls_and_the_others_take_its_token(world: World) -> 
     assert world.presented == ["r0", "r1", "r2", "r3"]
 
 
-async def test_a_shared_token_gets_what_each_process_adds_itself(world: World) -> None:
-    """What one adds is nobody else's, and is not kept."""
+async def test_shared_token_gets_the_supplement_of_each_process(world: World) -> None:
+    """Supplements are not stored."""
     one, two = (Grant(headers=(("X-Tenant", word),), secrets=(word.encode(),)) for word in ("one", "two"))
     nodes = [world.node(supplement=one), world.node(supplement=two), world.node()]
     grants = [await node.source.obtain() for node in nodes]
@@ -90,7 +89,7 @@ async def test_a_shared_token_gets_what_each_process_adds_itself(world: World) -
     assert world.presented == ["r0", "r1"]
 
 
-async def test_the_intent_is_kept_before_the_call_and_the_result_before_it_is_used(world: World) -> None:
+async def test_intent_is_stored_before_the_call_and_the_result_before_its_use(world: World) -> None:
     node = world.node("a")
     world.endpoint.open.clear()
     waiting = asyncio.create_task(node.token())
@@ -113,7 +112,7 @@ async def test_a_restart_uses_the_token_and_then_the_newest_refresh_token(world:
     assert world.presented == ["r0", "r1"]
 
 
-async def test_who_dies_before_the_intent_is_followed(world: World) -> None:
+async def test_process_that_dies_before_the_intent_is_succeeded(world: World) -> None:
     dead, node = world.node(), world.node()
     dead.ledger.dies_at = "intend"
     lost = asyncio.create_task(dead.token())
@@ -128,10 +127,10 @@ async def test_who_dies_before_the_intent_is_followed(world: World) -> None:
 
 
 @pytest.mark.parametrize(("dies_at", "presented"), [("call", []), ("response", ["r0"]), ("finish", ["r0"])])
-async def test_who_dies_after_the_intent_leaves_the_token_unknown(
+async def test_process_that_dies_after_the_intent_makes_the_token_spent(
     dies_at: str, presented: list[str], world: World
 ) -> None:
-    """Whether it was sent, and whatever the response was. After restarts, too, until another one is entered."""
+    """Until a new refresh token is entered, also after restarts."""
     dead, node = world.node(), world.node()
     dead.ledger.dies_at = dies_at
     lost = asyncio.create_task(dead.token())
@@ -150,8 +149,8 @@ async def test_who_dies_after_the_intent_leaves_the_token_unknown(
     assert await node.token() == f"t{len(presented) + 1}"
 
 
-async def test_a_token_that_is_valid_serves_while_the_refresh_token_is_unknown(world: World) -> None:
-    """Of those who had it, and of those who begin."""
+async def test_valid_token_is_used_while_the_refresh_token_is_spent(world: World) -> None:
+    """By running and by new processes."""
     node, dead = world.node(), world.node()
     assert [await node.token(), await dead.token()] == ["t1", "t1"]
     await advance(900 - 1)
@@ -167,15 +166,15 @@ async def test_a_token_that_is_valid_serves_while_the_refresh_token_is_unknown(w
     await dead.die()
 
 
-async def test_who_dies_after_the_result_is_kept_has_served_the_others(world: World) -> None:
+async def test_process_that_dies_after_storing_leaves_its_token(world: World) -> None:
     dead, node = world.node(), world.node()
     assert await dead.token() == "t1"
     await dead.die()
     assert await node.token() == "t1"
 
 
-async def test_a_turn_that_took_too_long_is_lost_and_its_result_not_used(world: World) -> None:
-    """With one live token, whose calls spend nothing: the other's token is the newer one."""
+async def test_lost_lease_discards_its_token(world: World) -> None:
+    """With one live token, the token of the other process is newer."""
     slow, node = world.node(traits=SINGLE_LIVE), world.node(traits=SINGLE_LIVE)
     world.endpoint.valid = None
     slow.ledger.waits_at = "finish"
@@ -188,8 +187,8 @@ async def test_a_turn_that_took_too_long_is_lost_and_its_result_not_used(world: 
     assert world.presented == ["r0", "r0"]
 
 
-async def test_who_was_held_up_before_the_intent_presents_nothing(world: World) -> None:
-    """Another has had the turn since: its number is the greater one, and its token is taken."""
+async def test_process_that_lost_its_lease_before_the_intent_makes_no_call(world: World) -> None:
+    """It uses the token of the other process."""
     slow, node = world.node(), world.node()
     slow.ledger.waits_at = "intend"
     waiting = asyncio.create_task(slow.token())
@@ -203,7 +202,7 @@ async def test_who_was_held_up_before_the_intent_presents_nothing(world: World) 
     assert await slow.token() == "t2"
 
 
-async def test_a_defect_after_the_intent_leaves_the_token_unknown(world: World) -> None:
+async def test_defect_after_the_intent_makes_the_token_spent(world: World) -> None:
     node = world.node()
     world.endpoint.defect = True
     assert "a defect of Sidekey" in await node.problem()
@@ -213,8 +212,8 @@ async def test_a_defect_after_the_intent_leaves_the_token_unknown(world: World) 
     assert await world.node().problem() == SPENT
 
 
-async def test_who_dies_with_a_call_that_spends_nothing_is_followed(world: World) -> None:
-    """One live token, of a client that proves itself by its secret."""
+async def test_process_that_dies_without_rotation_is_succeeded(world: World) -> None:
+    """One live token, of a client that authenticates with its secret."""
     world.endpoint.valid = None
     dead, node = world.node(traits=SINGLE_LIVE), world.node(traits=SINGLE_LIVE)
     dead.ledger.dies_at = "call"
@@ -228,7 +227,7 @@ async def test_who_dies_with_a_call_that_spends_nothing_is_followed(world: World
     assert lost.cancelled()
 
 
-async def test_while_the_store_is_down_nothing_is_presented_and_a_valid_token_serves(world: World) -> None:
+async def test_valid_token_is_used_while_the_store_is_down(world: World) -> None:
     node = world.node()
     assert await node.token() == "t1"
     world.shared.is_down = True
@@ -243,7 +242,7 @@ async def test_while_the_store_is_down_nothing_is_presented_and_a_valid_token_se
     assert await node.token() == "t2"
 
 
-async def test_without_a_kept_intent_no_call_is_made(world: World) -> None:
+async def test_intent_that_cannot_be_stored_prevents_the_call(world: World) -> None:
     node = world.node()
     node.ledger.down_at = "intend"
     assert await node.problem() == UNAVAILABLE
@@ -253,7 +252,7 @@ async def test_without_a_kept_intent_no_call_is_made(world: World) -> None:
     assert await node.token() == "t1"
 
 
-async def test_a_token_whose_refresh_token_is_not_kept_is_not_used(world: World) -> None:
+async def test_token_that_cannot_be_stored_is_not_used(world: World) -> None:
     node = world.node()
     node.ledger.down_at = "finish"
     assert await node.problem() == UNAVAILABLE
@@ -261,8 +260,8 @@ async def test_a_token_whose_refresh_token_is_not_kept_is_not_used(world: World)
     assert node.source.current is None
 
 
-async def test_another_token_in_the_file_wins_and_neither_is_spoiled_by_who_still_has_the_former(world: World) -> None:
-    """A file reaches processes at different moments, and it may be put back."""
+async def test_new_configured_refresh_token_begins_another_chain(world: World) -> None:
+    """A file reaches processes at different times, and may be reverted."""
     early, late = world.node(), world.node()
     assert [await early.token(), await late.token()] == ["t1", "t1"]
     of_former, world.endpoint.valid = world.endpoint.valid, "new"
@@ -287,8 +286,8 @@ async def test_the_edit_of_another_field_keeps_the_token(world: World) -> None:
     assert world.presented == ["r0"]
 
 
-async def test_a_token_that_was_found_invalid_is_not_taken_again_after_an_edit(world: World) -> None:
-    """It is still the one in the store."""
+async def test_rejected_token_is_not_used_again_after_a_change(world: World) -> None:
+    """It is still in the store."""
     node = world.node()
     grant = await node.source.obtain()
     assert not node.source.report_rejection(grant, 500, None)
@@ -299,8 +298,8 @@ async def test_a_token_that_was_found_invalid_is_not_taken_again_after_an_edit(w
 @pytest.mark.parametrize(
     "changes", [{"scope": "more"}, {"trust": Trust("file", "ca.pem", "digest", "pem")}], ids=["scope", "CA"]
 )
-async def test_another_token_is_asked_for_by_the_newest_refresh_token(changes: dict[str, Any], world: World) -> None:
-    """Also after a change of the CA: the refresh token of the config is spent, whoever vouches for the endpoint."""
+async def test_another_token_is_requested_with_the_newest_refresh_token(changes: dict[str, Any], world: World) -> None:
+    """Also after a change of the CA: the configured refresh token is spent."""
     node = world.node()
     assert await node.token() == "t1"
     trust = {key: value for key, value in changes.items() if key == "trust"}
@@ -314,7 +313,7 @@ async def test_another_token_is_asked_for_by_the_newest_refresh_token(changes: d
     assert world.presented == ["r0", "r1"]
 
 
-async def test_with_another_destination_what_was_entered_again_is_not_presented_again(world: World) -> None:
+async def test_refresh_token_entered_again_for_another_destination_is_spent(world: World) -> None:
     """An editor who moves an integration enters its secrets again: the refresh token that was entered first is spent.
 
     And what came of it is not theirs to move; where it was before it goes on.
@@ -333,7 +332,7 @@ async def test_with_another_destination_what_was_entered_again_is_not_presented_
 
 
 async def test_the_clocks_of_processes_may_differ(world: World) -> None:
-    """By hours: how old a token is, the ledger's clock says."""
+    """By hours: the ledger's clock determines the age of a token."""
     nodes = [world.node(ahead=ahead) for ahead in (-7200.0, 7200.0, 0.0)]
     assert [await node.token() for node in nodes[:2]] == ["t1"] * 2
     await advance(890, step=10)
@@ -344,8 +343,8 @@ async def test_the_clocks_of_processes_may_differ(world: World) -> None:
 
 
 @pytest.mark.parametrize("is_sent", [False, True])
-async def test_what_was_certainly_not_spent_is_presented_again(is_sent: bool, world: World) -> None:
-    """Nothing was sent, or the endpoint has refused it."""
+async def test_unspent_refresh_token_is_presented_again(is_sent: bool, world: World) -> None:
+    """Nothing was sent, or the endpoint refused it."""
     node = world.node()
     if is_sent:
         world.endpoint.answer = lambda _: Reply(429, {}, b"")
@@ -359,8 +358,8 @@ async def test_what_was_certainly_not_spent_is_presented_again(is_sent: bool, wo
     assert await node.token() == "t1"
 
 
-async def test_without_a_response_the_token_may_be_spent(world: World) -> None:
-    """At once, for all: nobody waits for the turn to run out."""
+async def test_call_without_a_response_makes_the_token_spent(world: World) -> None:
+    """At once: no process waits for the lease to run out."""
     node, other = world.node(), world.node()
     world.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not respond in time"}
     assert await node.problem() == "token endpoint did not respond in time"
@@ -371,8 +370,7 @@ async def test_without_a_response_the_token_may_be_spent(world: World) -> None:
     assert world.presented == ["r0"]
 
 
-async def test_a_refresh_token_of_a_response_that_brings_no_token_is_kept(world: World) -> None:
-    """Each further call presents the newest, and whoever comes later as well."""
+async def test_refresh_token_of_a_response_without_a_token_is_stored(world: World) -> None:
     node = world.node()
     world.endpoint.brings_none = True
     waiting = asyncio.create_task(node.problem())
@@ -383,8 +381,8 @@ async def test_a_refresh_token_of_a_response_that_brings_no_token_is_kept(world:
     assert await world.node().token() == "t5"
 
 
-async def test_the_newest_refresh_token_is_kept_where_the_next_call_is_not_made(world: World) -> None:
-    """The store goes down between two calls of one attempt, and what was left before it is spent."""
+async def test_newest_refresh_token_is_stored_although_the_next_call_fails(world: World) -> None:
+    """The store goes down between two calls of one attempt."""
     node = world.node()
     world.endpoint.brings_none = True
     waiting = asyncio.create_task(node.problem())
@@ -396,7 +394,7 @@ async def test_the_newest_refresh_token_is_kept_where_the_next_call_is_not_made(
     assert await world.node().token() == "t2"
 
 
-async def test_the_end_of_a_process_waits_for_what_a_call_brings(world: World) -> None:
+async def test_shutdown_waits_for_a_running_call(world: World) -> None:
     node = world.node()
     world.endpoint.open.clear()
     waiting = asyncio.create_task(node.token())
@@ -410,8 +408,7 @@ async def test_the_end_of_a_process_waits_for_what_a_call_brings(world: World) -
     assert world.presented == ["r0"]
 
 
-async def test_the_end_of_a_process_waits_for_the_call_of_an_integration_that_was_changed(world: World) -> None:
-    """Also where the one before it is the only one that has called."""
+async def test_shutdown_waits_for_the_call_of_a_retired_source(world: World) -> None:
     node = world.node()
     world.endpoint.open.clear()
     waiting = asyncio.create_task(node.token())
@@ -428,8 +425,8 @@ async def test_the_end_of_a_process_waits_for_the_call_of_an_integration_that_wa
     assert world.presented == ["r0"]
 
 
-async def test_a_turn_that_is_being_taken_at_the_end_of_a_process_is_given_back(world: World) -> None:
-    """At once: nobody else waits until it has run out, and nothing is presented."""
+async def test_lease_acquired_during_a_shutdown_is_released(world: World) -> None:
+    """Without a call."""
     node, other = world.node("a"), world.node("b")
     node.ledger.waits_at = "acquire"
     waiting = asyncio.create_task(node.token())
@@ -443,7 +440,7 @@ async def test_a_turn_that_is_being_taken_at_the_end_of_a_process_is_given_back(
     assert await other.token() == "t1"
 
 
-async def test_what_is_intended_as_a_process_ends_is_not_presented(world: World) -> None:
+async def test_intent_stored_during_a_shutdown_causes_no_call(world: World) -> None:
     node = world.node("a")
     node.ledger.waits_at = "intend"
     waiting = asyncio.create_task(node.token())
@@ -458,8 +455,8 @@ async def test_what_is_intended_as_a_process_ends_is_not_presented(world: World)
     assert await world.node().token() == "t1"
 
 
-async def test_once_a_process_ends_no_turn_begins(world: World) -> None:
-    """Whoever asks: a request that is still let in, or the source of an integration that had none so far."""
+async def test_shutdown_begins_no_lease(world: World) -> None:
+    """Neither for a late request nor for a new source."""
     node = world.node()
     node.leases.end()
     assert await node.problem() == "no token is asked for: this process is ending"
@@ -468,8 +465,8 @@ async def test_once_a_process_ends_no_turn_begins(world: World) -> None:
     assert world.shared.events == []
 
 
-async def test_once_a_process_ends_no_further_call_is_made(world: World) -> None:
-    """The response of the one under way brings a token that has ended, and the refresh token that counts from now."""
+async def test_shutdown_makes_no_further_call(world: World) -> None:
+    """The running call returns an expired token and the next refresh token."""
     node = world.node("a")
     world.endpoint.open.clear()
     world.endpoint.brings_none = True
@@ -487,7 +484,7 @@ async def test_once_a_process_ends_no_further_call_is_made(world: World) -> None
     assert world.presented == ["r0", "r1"]
 
 
-async def test_a_token_that_was_rejected_is_refreshed_once_for_all(world: World) -> None:
+async def test_rejected_token_is_refreshed_once_for_all_processes(world: World) -> None:
     nodes = [world.node() for _ in range(3)]
     tokens = [await node.source.obtain() for node in nodes]
     assert all(node.source.report_rejection(token, 401, None) for node, token in zip(nodes, tokens, strict=True))
@@ -500,7 +497,7 @@ async def test_a_token_that_was_rejected_is_refreshed_once_for_all(world: World)
 
 
 async def test_new_secret_obtains_a_new_token_that_processes_with_the_old_secret_may_use(world: World) -> None:
-    """While a new secret reaches the processes, they do not end each other's tokens."""
+    """So processes do not revoke each other's tokens while a new secret reaches them."""
     world.endpoint.valid = None
     first, second = world.node(traits=SINGLE_LIVE), world.node(traits=SINGLE_LIVE)
     assert [await first.token(), await second.token()] == ["t1", "t1"]
@@ -514,7 +511,7 @@ async def test_new_secret_obtains_a_new_token_that_processes_with_the_old_secret
 
 
 async def test_wrong_secret_gets_no_token_that_another_secret_obtained(world: World) -> None:
-    """After a restart it has none, and does not take the one in the store."""
+    """After a restart it does not use the stored token."""
     world.endpoint.valid = None
     node = world.node(traits=SINGLE_LIVE)
     assert await node.token() == "t1"
@@ -525,8 +522,8 @@ async def test_wrong_secret_gets_no_token_that_another_secret_obtained(world: Wo
     assert await node.token() == "t1"
 
 
-async def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(world: World) -> None:
-    """Requests are told, and the next attempt waits again."""
+async def test_waiting_for_another_lease_times_out(world: World) -> None:
+    """The next attempt waits again."""
     slow, node = world.node(), world.node()
     world.endpoint.open.clear()
     lost = asyncio.create_task(slow.token())
@@ -539,8 +536,8 @@ async def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(world: World)
     assert await lost == "t1"
 
 
-async def test_a_turn_that_is_lost_each_time_is_not_tried_for_ever(world: World) -> None:
-    """Nor without a pause: something takes leases away, which is not another process's turn."""
+async def test_lease_that_is_always_lost_times_out(world: World) -> None:
+    """With pauses between the attempts."""
     node = world.node("a")
     node.ledger.loses_at = "intend"
     waiting = asyncio.create_task(node.problem())
@@ -550,8 +547,8 @@ async def test_a_turn_that_is_lost_each_time_is_not_tried_for_ever(world: World)
     assert world.presented == []
 
 
-def test_a_chain_is_spelled_the_same_for_good() -> None:
-    """Another spelling would be another chain: the config's refresh token would be presented again."""
+def test_serialization_of_a_chain_never_changes() -> None:
+    """Another serialization would be another chain and present the configured refresh token again."""
     client = ("oauth2", "refresh_token", "https://auth.example.com/token", "id", "r0", None, None, None)
     origin = TokenOrigin(Lineage(client, (), ()), ("file", "digest"), "fingerprint")
     spelled = '["oauth2","refresh_token","https://auth.example.com/token","id","r0",null,null,null]'
@@ -561,7 +558,7 @@ def test_a_chain_is_spelled_the_same_for_good() -> None:
     assert "r0" not in repr(build_chain(CRM, origin))
 
 
-def test_a_lineage_of_what_has_no_spelling_is_a_defect() -> None:
+def test_lineage_with_an_unsupported_type_is_a_defect() -> None:
     origin = TokenOrigin(Lineage((b"bytes",), (), ()), ("", ""), "")
     with pytest.raises(TypeError, match="but not bytes"):
         build_chain(CRM, origin)

@@ -1,4 +1,4 @@
-"""tokens/shared.py: what is under way at the end of a process; whose turns they are is test_sharing's."""
+"""The shutdown of token leases. Races between processes are in test_shared.py."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sidekey.tokens.shared import LINGER, TokenLeases
 from support.manual_clock import advance, settle
 
 
-class Running:
-    """Turns, and work that goes on until it is told how to end."""
+class RunningLeases:
+    """Leases, and work that runs until the test ends it."""
 
     def __init__(self) -> None:
         self.leases = TokenLeases(NoLedger("ask another"))
@@ -34,12 +34,12 @@ class Running:
 
 
 @pytest.fixture
-async def running() -> Running:
-    return Running()
+async def running() -> RunningLeases:
+    return RunningLeases()
 
 
-async def test_what_a_turn_gives_or_raises_reaches_who_waits(running: Running) -> None:
-    given, failed = running.begin(), Running()
+async def test_result_or_error_of_the_work_reaches_the_waiter(running: RunningLeases) -> None:
+    given, failed = running.begin(), RunningLeases()
     running.outcome.set_result("token")
     assert await given == "token"
     lost = failed.begin()
@@ -51,7 +51,7 @@ async def test_what_a_turn_gives_or_raises_reaches_who_waits(running: Running) -
     assert running.defects == failed.defects == []
 
 
-async def test_a_turn_goes_on_where_nobody_waits_for_it_and_the_end_does(running: Running) -> None:
+async def test_work_survives_its_cancelled_waiter_and_close_waits_for_it(running: RunningLeases) -> None:
     waiting = running.begin()
     await settle()
     waiting.cancel()
@@ -62,14 +62,14 @@ async def test_a_turn_goes_on_where_nobody_waits_for_it_and_the_end_does(running
     await closing
 
 
-async def test_after_the_end_none_begins(running: Running) -> None:
+async def test_no_work_begins_after_the_end(running: RunningLeases) -> None:
     running.leases.end()
     with pytest.raises(Unavailable, match="this process is ending"):
         await running.begin()
     await running.close()
 
 
-async def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(running: Running) -> None:
+async def test_close_times_out(running: RunningLeases) -> None:
     waiting = running.begin()
     await settle()
     with capture_logs() as lines:
@@ -94,8 +94,10 @@ async def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(running: Runn
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_what_fails_at_the_end_is_told_as_ever(running: Running, error: Exception, told: str | None) -> None:
-    """Nobody waits for it any more. A defect is reported; whatever is not told here is told by the store's ledger."""
+async def test_error_of_work_without_a_waiter_is_logged(
+    running: RunningLeases, error: Exception, told: str | None
+) -> None:
+    """A defect is reported. The ledger has logged the other errors."""
     waiting = running.begin()
     await settle()
     waiting.cancel()

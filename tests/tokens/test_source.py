@@ -1,4 +1,4 @@
-"""tokens/source.py: refreshed ahead of the end, ended ahead of expiry."""
+"""One token source: schedule, single flight, refresh, back-off and failures."""
 
 from __future__ import annotations
 
@@ -35,23 +35,19 @@ JITTERS = st.floats(0, 1)
         (86400, 77760, 86399),
     ],
 )
-def test_the_margin_is_a_tenth_but_at_least_30_s_and_at_most_half_the_life(
-    life: float, refresh: float, end: float
-) -> None:
-    """expiry - min(max(30 s, 10 % of the life), half the life); handed out until a second before expiry, or 5 %."""
+def test_margin_is_a_tenth_of_the_lifetime_within_30_s_and_half(life: float, refresh: float, end: float) -> None:
+    """The token is usable until a second, or 5 % of its lifetime, before expiry."""
     assert plan_schedule(1000.0, life, 0.0) == pytest.approx((1000 + refresh, 1000 + end, 1000 + life))
 
 
 @given(LIVES, JITTERS)
-def test_the_moments_of_a_life_are_in_order(life: float, jitter: float) -> None:
-    """A token is used for some time, refreshed while it can be handed out, and never handed out expired."""
+def test_schedule_is_in_order(life: float, jitter: float) -> None:
     plan = plan_schedule(0.0, life, jitter)
     assert 0 < plan.refresh_at < plan.usable_until < plan.expires_at == life
 
 
 @given(LIVES, JITTERS)
-def test_jitter_only_makes_a_refresh_earlier_by_a_tenth_of_the_margin(life: float, jitter: float) -> None:
-    """It moves neither the end nor the refresh beyond that."""
+def test_jitter_moves_the_refresh_earlier_by_at_most_a_tenth_of_the_margin(life: float, jitter: float) -> None:
     plain, moved = plan_schedule(0.0, life, 0.0), plan_schedule(0.0, life, jitter)
     margin = life - plain.refresh_at
     assert moved.usable_until == plain.usable_until
@@ -60,8 +56,7 @@ def test_jitter_only_makes_a_refresh_earlier_by_a_tenth_of_the_margin(life: floa
 
 
 @given(LIVES, JITTERS, st.floats(0.0, 1.0))
-def test_what_costs_no_call_is_renewed_when_it_says(life: float, jitter: float, part: float) -> None:
-    """No process waits for another; its end is as that of every token."""
+def test_token_without_a_call_has_its_own_refresh_time(life: float, jitter: float, part: float) -> None:
     plan = plan_schedule(100.0, life, jitter, life * part)
     assert plan.refresh_at == 100.0 + life * part
     assert plan[1:] == plan_schedule(100.0, life, jitter)[1:]
@@ -78,7 +73,6 @@ async def failure(rig: Rig) -> tuple[str, str, str | None]:
 
 
 async def test_five_hundred_requests_on_a_cold_cache_make_one_call(rig: Rig) -> None:
-    """All of them get the token that comes of it."""
     rig.endpoint.open.clear()
     waiting = [asyncio.create_task(rig.source.obtain()) for _ in range(500)]
     await settle()
@@ -88,8 +82,7 @@ async def test_five_hundred_requests_on_a_cold_cache_make_one_call(rig: Rig) -> 
     assert (len(rig.endpoint.calls), rig.outcomes()) == (1, {"ok": 1})
 
 
-async def test_a_leader_that_leaves_still_serves_those_who_wait(rig: Rig) -> None:
-    """The call is nobody's own."""
+async def test_cancelled_request_does_not_cancel_the_call(rig: Rig) -> None:
     rig.endpoint.open.clear()
     leader, follower = asyncio.create_task(rig.source.obtain()), asyncio.create_task(rig.source.obtain())
     await settle()
@@ -102,7 +95,7 @@ async def test_a_leader_that_leaves_still_serves_those_who_wait(rig: Rig) -> Non
 
 
 async def test_a_token_that_was_waited_for_is_active(rig: Rig) -> None:
-    """From then on the warm path reads `grant` and nothing else, until shortly before expiry."""
+    """Requests then read `grant` only, until shortly before expiry."""
     assert rig.source.grant is None
     grant = await rig.source.obtain()
     assert rig.source.grant is grant
@@ -111,8 +104,7 @@ async def test_a_token_that_was_waited_for_is_active(rig: Rig) -> None:
     assert len(rig.endpoint.calls) == 1
 
 
-async def test_life_counts_from_before_the_call(rig: Rig) -> None:
-    """An endpoint that takes long to answer has used up a part of it."""
+async def test_lifetime_counts_from_the_call(rig: Rig) -> None:
     rig.endpoint.open.clear()
     waiting = asyncio.create_task(rig.source.obtain())
     await rig.loop.advance(40)
@@ -121,8 +113,8 @@ async def test_life_counts_from_before_the_call(rig: Rig) -> None:
     assert rig.expiry == 1000
 
 
-async def test_a_used_token_is_refreshed_in_the_background_and_the_new_one_waits_for_a_request(rig: Rig) -> None:
-    """The first request after it activates it, without a call and without waiting."""
+async def test_active_token_is_refreshed_in_the_background(rig: Rig) -> None:
+    """The next request activates the new token without waiting."""
     old = await rig.source.obtain()
     await rig.loop.advance(899)
     assert rig.source.grant is old
@@ -141,7 +133,7 @@ async def test_a_used_token_is_refreshed_in_the_background_and_the_new_one_waits
 
 
 async def test_jitter_moves_the_refresh_earlier_and_shortens_the_pauses() -> None:
-    """Many processes neither renew nor retry at once."""
+    """So that many processes neither refresh nor retry at once."""
     rig = Rig(jitter=lambda: 1.0)
     await rig.source.obtain()
     rig.endpoint.down = DOWN
@@ -150,8 +142,7 @@ async def test_jitter_moves_the_refresh_earlier_and_shortens_the_pauses() -> Non
     await rig.source.close()
 
 
-async def test_an_idle_token_lapses_without_a_further_call(rig: Rig) -> None:
-    """It was refreshed once after its last use; then it is dropped, and the gauge with it."""
+async def test_idle_token_is_refreshed_once_and_expires(rig: Rig) -> None:
     await rig.source.obtain()
     await rig.loop.advance(900)
     assert rig.expiry == 1900
@@ -164,8 +155,8 @@ async def test_an_idle_token_lapses_without_a_further_call(rig: Rig) -> None:
     assert token_of(await rig.source.obtain()) == "t3"
 
 
-async def test_a_token_used_again_after_its_refresh_point_is_refreshed_at_once(rig: Rig) -> None:
-    """It was idle when the timer came by; the request that wakes it does not wait."""
+async def test_idle_token_is_refreshed_when_it_is_used_again(rig: Rig) -> None:
+    """The request does not wait."""
     await rig.source.obtain()
     await rig.loop.advance(900)
     await rig.loop.advance(950)
@@ -176,7 +167,7 @@ async def test_a_token_used_again_after_its_refresh_point_is_refreshed_at_once(r
     assert token_of(await rig.source.obtain()) == "t3"
 
 
-async def test_under_constant_load_no_request_ever_waits_or_sees_an_expired_token(rig: Rig) -> None:
+async def test_constant_load_never_waits_or_gets_an_expired_token(rig: Rig) -> None:
     """Two-second tokens for twenty seconds: after the first call every `obtain` is answered without one to wait for."""
     rig.endpoint.life = 2.0
     born = {token_of(await rig.source.obtain()): 0.0}
@@ -193,8 +184,8 @@ async def test_under_constant_load_no_request_ever_waits_or_sees_an_expired_toke
     assert len(rig.endpoint.calls) <= 21
 
 
-async def test_the_old_token_serves_while_the_endpoint_is_down(rig: Rig) -> None:
-    """F72: the refresh is tried again with growing pauses, until the token ends."""
+async def test_current_token_is_used_while_the_endpoint_is_down(rig: Rig) -> None:
+    """F72: the refresh is retried with growing pauses until the token expires."""
     old = await rig.source.obtain()
     rig.endpoint.down = DOWN
     await rig.loop.advance(998, step=0.5)
@@ -209,8 +200,8 @@ async def test_the_old_token_serves_while_the_endpoint_is_down(rig: Rig) -> None
     assert rig.outcomes() == {"ok": 2, "unreachable": 7}
 
 
-async def test_a_refresh_that_works_again_ends_the_back_off(rig: Rig) -> None:
-    """The next failure begins at one second once more."""
+async def test_successful_refresh_ends_the_back_off(rig: Rig) -> None:
+    """The next failure starts at one second again."""
     await rig.source.obtain()
     rig.endpoint.down = DOWN
     await rig.loop.advance(904, step=0.5)
@@ -222,8 +213,8 @@ async def test_a_refresh_that_works_again_ends_the_back_off(rig: Rig) -> None:
     assert [round(moment) for moment in rig.endpoint.moments[4:]] == [907, 1807, 1808]
 
 
-async def test_without_a_token_a_failure_is_kept_for_a_while(rig: Rig) -> None:
-    """F73: 502 with the reason and Retry-After, no call before its time, then one for all who ask."""
+async def test_failure_without_a_token_is_repeated_during_the_pause(rig: Rig) -> None:
+    """F73: 502 with the reason and Retry-After, then one call for all requests."""
     rig.endpoint.down = DOWN
     assert await failure(rig) == ("credential_unavailable", DOWN["reason"], "1")
     assert await failure(rig) == ("credential_unavailable", DOWN["reason"], "1")
@@ -239,7 +230,7 @@ async def test_without_a_token_a_failure_is_kept_for_a_while(rig: Rig) -> None:
 
 @pytest.mark.parametrize(("asked", "told"), [(0.0, "1"), (17.5, "18"), (3600.0, "3600"), (86_400.0, "3600")])
 async def test_retry_after_of_the_endpoint_is_respected(rig: Rig, asked: float, told: str) -> None:
-    """O20: up to an hour, and told on to the caller in whole seconds."""
+    """O20: up to an hour, and sent to the caller in whole seconds."""
     rig.endpoint.refuses = {"outcome": "rate_limited", "reason": "token endpoint answered 429", "retry_after": asked}
     assert await failure(rig) == ("credential_unavailable", "token endpoint answered 429", told)
     await rig.loop.advance(float(told) - 0.6)
@@ -248,16 +239,15 @@ async def test_retry_after_of_the_endpoint_is_respected(rig: Rig, asked: float, 
 
 
 @pytest.mark.parametrize(("settings", "error"), [(False, "proxy_internal_error"), (True, "proxy_configuration_error")])
-async def test_an_error_that_only_the_config_can_correct_says_so(rig: Rig, settings: bool, error: str) -> None:
-    """RFC 9209: the operator's to correct."""
+async def test_error_of_the_settings_is_a_configuration_error(rig: Rig, settings: bool, error: str) -> None:
+    """RFC 9209."""
     rig.endpoint.refuses = {"outcome": "refused", "reason": "token endpoint answered 401", "settings": settings}
     with pytest.raises(ProblemError) as failed:
         await rig.source.obtain()
     assert (failed.value.problem.error, failed.value.problem.status) == (error, 502)
 
 
-async def test_secrets_that_cannot_be_read_are_reported_as_such_and_delay_nothing_after() -> None:
-    """No call is made or counted, and the token comes as soon as they can be read."""
+async def test_unreadable_secrets_cause_no_call_and_no_pause() -> None:
     missing = True
 
     def load() -> Credential:
@@ -284,8 +274,8 @@ async def test_secrets_that_cannot_be_read_are_reported_as_such_and_delay_nothin
     await rig.source.close()
 
 
-async def test_over_the_limit_of_calls_nothing_is_called() -> None:
-    """Five calls in any minute, whatever happens; the response says so and for how long."""
+async def test_rate_limit_of_calls() -> None:
+    """At most five calls in any minute; the problem has the limit and Retry-After."""
     rig = Rig(LimitedKind)
     rig.endpoint.life = 2.0
     for _ in range(5):
@@ -302,7 +292,7 @@ async def test_over_the_limit_of_calls_nothing_is_called() -> None:
 
 
 async def test_a_defect_is_reported_and_the_source_recovers(rig: Rig) -> None:
-    """The response names the id under which it is logged and nothing else."""
+    """The problem contains only the ID of the log line."""
     rig.endpoint.defect = True
     assert await failure(rig) == ("internal_error", "a defect of Sidekey, logged as d1", "1")
     assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
@@ -311,8 +301,7 @@ async def test_a_defect_is_reported_and_the_source_recovers(rig: Rig) -> None:
     assert token_of(await rig.source.obtain()) == "t2"
 
 
-async def test_a_credential_that_needs_no_call_is_a_defect() -> None:
-    """Such an integration has a static source."""
+async def test_fixed_credential_is_a_defect() -> None:
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     secrets.load()
     rig = Rig(secrets=secrets)
@@ -321,8 +310,8 @@ async def test_a_credential_that_needs_no_call_is_a_defect() -> None:
     assert not rig.source.report_rejection(Grant(), 401, b"")
 
 
-async def test_a_learnt_base_url_outside_the_policy_leaves_no_token(rig: Rig) -> None:
-    """O25: refused, and said so."""
+async def test_token_with_a_denied_base_url_is_refused(rig: Rig) -> None:
+    """O25."""
     rig.endpoint.base_url = "https://api.example.org"
     code, detail, _ = await failure(rig)
     assert code == "credential_unavailable"
@@ -330,8 +319,8 @@ async def test_a_learnt_base_url_outside_the_policy_leaves_no_token(rig: Rig) ->
     assert (rig.source.grant, rig.outcomes()) == (None, {"invalid": 1})
 
 
-async def test_what_a_refused_response_leaves_is_what_the_next_attempt_gets(rig: Rig) -> None:
-    """A refresh token that was rotated is the only one that is valid; an error that leaves nothing changes nothing."""
+async def test_memory_of_a_refused_response_is_used_by_the_next_attempt(rig: Rig) -> None:
+    """It may contain the only valid refresh token. Without memory in the error, the previous memory stays."""
     rig.endpoint.base_url = "https://api.example.org"
     await failure(rig)
     rig.endpoint.base_url = ""
@@ -344,8 +333,7 @@ async def test_what_a_refused_response_leaves_is_what_the_next_attempt_gets(rig:
     assert [attempt.memory for attempt in rig.kind.attempts] == [None, "memory of t1", "memory of t1"]
 
 
-async def test_an_attempt_gets_the_wall_clock_and_what_the_last_one_left(rig: Rig) -> None:
-    """For signed claims, and for kinds that renew by the former token."""
+async def test_attempt_gets_the_wall_clock_and_the_memory(rig: Rig) -> None:
     await rig.source.obtain()
     await rig.loop.advance(900)
     assert [(attempt.now, attempt.memory, attempt.rejected) for attempt in rig.kind.attempts] == [
@@ -354,8 +342,8 @@ async def test_an_attempt_gets_the_wall_clock_and_what_the_last_one_left(rig: Ri
     ]
 
 
-async def test_the_end_cuts_the_call_under_way_and_forgets_the_token(rig: Rig) -> None:
-    """No timer and no task stays, those who wait are ended, and the gauge goes."""
+async def test_close_cancels_the_call_and_drops_the_token(rig: Rig) -> None:
+    """No timer, task or gauge is left."""
     await rig.source.obtain()
     rig.endpoint.open.clear()
     await rig.loop.advance(900)
@@ -370,7 +358,7 @@ async def test_the_end_cuts_the_call_under_way_and_forgets_the_token(rig: Rig) -
 
 
 async def test_failures_and_recovery_are_logged_without_a_secret(rig: Rig) -> None:
-    """A warning for each failed attempt, one line when calls work again, a debug line for each token."""
+    """A warning for each failed attempt, one line on recovery, and a debug line for each token."""
     with structlog.testing.capture_logs() as lines:
         rig.endpoint.down = DOWN
         await failure(rig)
@@ -386,8 +374,8 @@ async def test_failures_and_recovery_are_logged_without_a_secret(rig: Rig) -> No
     assert "t1" not in repr(rig.source)
 
 
-async def test_what_others_replace_is_read_anew_for_each_attempt() -> None:
-    """And where it cannot be read nothing is called, until it can."""
+async def test_reread_secrets_are_read_for_each_attempt() -> None:
+    """An unreadable secret prevents the call."""
     readings = 0
     there = True
 

@@ -1,4 +1,4 @@
-"""tokens/source.py: what a source takes over from the one before it, after a change of the config."""
+"""The state that a token source takes over from the previous one after a change of the config."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ RELOADED = "the config was reloaded while the request waited for a token: send t
 
 
 async def failure(waiting: Any) -> Problem:
-    """The problem that what is awaited must raise."""
+    """Return the problem of a failing awaitable."""
     with pytest.raises(ProblemError) as failed:
         await waiting
     return failed.value.problem
 
 
 def of(rig: Rig, **changes: tuple[str, ...]) -> Kind:
-    """A credential whose lineage differs in these parts."""
+    """Build a credential whose lineage differs in these parts."""
     return Kind(rig.endpoint, replace(LINEAGE, **changes))
 
 
 class Certificate:
-    """A client certificate's loader, as far as a source knows it."""
+    """The parts of a certificate loader that a source uses."""
 
     def __init__(self, fingerprint: str | None) -> None:
         self.identity: ClientIdentity | None = None
@@ -48,8 +48,8 @@ class Certificate:
         self.identity = ClientIdentity(b"", b"", fingerprint, 0, 1e12, "", "")
 
 
-async def test_a_token_outlives_a_change_with_its_end_and_its_refresh(rig: Rig) -> None:
-    """No call is made for it, also while the endpoint is down; it is refreshed when it would have been."""
+async def test_token_keeps_its_schedule_over_a_change(rig: Rig) -> None:
+    """Without a call, even while the endpoint is down."""
     old = await rig.source.obtain()
     await rig.loop.advance(500)
     rig.endpoint.down = DOWN
@@ -69,8 +69,8 @@ REFUSED = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_
 
 
 @pytest.mark.parametrize("traits", [{}, {"single_live_token": True}], ids=str)
-async def test_another_secret_obtains_a_new_token_at_once(traits: dict[str, Any]) -> None:
-    """While the endpoint refuses it, the old token serves to its end, also over further changes."""
+async def test_new_secret_obtains_a_token_at_once(traits: dict[str, Any]) -> None:
+    """While the endpoint refuses it, the old token serves until it expires, also over further changes."""
     rig = Rig(traits=traits)
     old = await rig.source.obtain()
     rig.endpoint.refuses = REFUSED
@@ -100,7 +100,7 @@ async def test_another_secret_obtains_a_new_token_at_once(traits: dict[str, Any]
 
 
 async def test_slow_endpoint_delays_requests_only_shortly_after_a_change_of_the_secret(rig: Rig) -> None:
-    """They use the old token then, and the new one as soon as it is there."""
+    """Then they use the old token until the new one arrives."""
     old = await rig.source.obtain()
     rig.endpoint.open.clear()
     source = rig.change(of(rig, proof=("another",)))
@@ -115,8 +115,8 @@ async def test_slow_endpoint_delays_requests_only_shortly_after_a_change_of_the_
     assert len(rig.endpoint.calls) == 2
 
 
-async def test_test_obtains_a_token_unless_the_held_one_is_recent(rig: Rig) -> None:
-    """The secret may have been revoked. The old token serves requests nevertheless."""
+async def test_prove_obtains_a_token_unless_the_current_one_is_recent(rig: Rig) -> None:
+    """The secret may have been revoked. Requests can still use the current token."""
     await rig.source.prove()
     old = rig.source.current
     await rig.source.prove()
@@ -134,7 +134,7 @@ async def test_test_obtains_a_token_unless_the_held_one_is_recent(rig: Rig) -> N
 
 
 @pytest.mark.parametrize("trait", ["single_live_token", "rotates"])
-async def test_test_spends_nothing_that_a_new_token_would_end(trait: str) -> None:
+async def test_prove_keeps_a_token_that_a_new_one_would_revoke(trait: str) -> None:
     rig = Rig(traits={trait: True})
     await rig.source.prove()
     await rig.loop.advance(800)
@@ -153,8 +153,8 @@ async def test_test_spends_nothing_that_a_new_token_would_end(trait: str) -> Non
     ],
     ids=str,
 )
-async def test_another_client_begins_with_nothing(rig: Rig, change: dict[str, Any]) -> None:
-    """Or the same one, whose calls go to whom another CA vouches for, or present another certificate."""
+async def test_another_client_takes_over_nothing(rig: Rig, change: dict[str, Any]) -> None:
+    """Nor the same client with another CA or client certificate."""
     rig.source = rig.make(
         rig.loaded(rig.kind), trust=Trust("file", "/ca.pem", "one", "PEM"), certificate=Certificate("one")
     )
@@ -173,8 +173,7 @@ async def test_another_client_begins_with_nothing(rig: Rig, change: dict[str, An
     assert token_of(await previous.refreshed_after(old)) == "t3"
 
 
-async def test_the_same_ca_and_certificate_in_other_files_are_the_same(rig: Rig) -> None:
-    """Their content counts."""
+async def test_moved_ca_and_certificate_files_change_nothing(rig: Rig) -> None:
     rig.source = rig.make(
         rig.loaded(rig.kind), trust=Trust("file", "/ca.pem", "one", "PEM"), certificate=Certificate("one")
     )
@@ -183,8 +182,8 @@ async def test_the_same_ca_and_certificate_in_other_files_are_the_same(rig: Rig)
     assert await source.obtain() is old
 
 
-async def test_what_the_token_is_for_may_differ_and_the_refresh_token_stays(rig: Rig) -> None:
-    """Another scope needs another token; the refresh token of the config may have been spent."""
+async def test_another_scope_keeps_the_refresh_token(rig: Rig) -> None:
+    """The refresh token of the config may be spent."""
     old = await rig.source.obtain()
     previous, source = rig.source, rig.change(of(rig, token=("another scope",)))
     assert token_of(await source.obtain()) == "t2"
@@ -199,8 +198,8 @@ async def test_what_the_token_is_for_may_differ_and_the_refresh_token_stays(rig:
     assert len(rig.endpoint.calls) == 2
 
 
-async def test_a_base_url_that_the_new_policy_denies_is_not_used(rig: Rig) -> None:
-    """The refresh token stays; what comes of it is judged by the new policy as well."""
+async def test_token_with_a_base_url_that_the_new_policy_denies_is_dropped(rig: Rig) -> None:
+    """The refresh token stays."""
     rig.endpoint.base_url = "https://api.example.com/rest"
     old = await rig.source.obtain()
     previous, source = rig.source, rig.change(domain="https://*.example.org")
@@ -219,8 +218,8 @@ async def test_a_base_url_that_the_new_policy_denies_is_not_used(rig: Rig) -> No
     assert (await failure(previous.obtain())).detail == RELOADED
 
 
-async def test_an_attempt_under_way_is_waited_for_and_what_it_brings_is_taken_over(rig: Rig) -> None:
-    """Another secret then obtains the next token; the refresh token is never presented twice."""
+async def test_result_of_a_running_attempt_is_taken_over(rig: Rig) -> None:
+    """The refresh token is never presented twice."""
     rig.endpoint.open.clear()
     previous = rig.source
     waiting = [asyncio.create_task(previous.obtain()) for _ in range(3)]
@@ -235,8 +234,8 @@ async def test_an_attempt_under_way_is_waited_for_and_what_it_brings_is_taken_ov
     assert [attempt.memory for attempt in rig.kind.attempts] == ["memory of t1"]
 
 
-async def test_what_a_failed_attempt_left_is_taken_over(rig: Rig) -> None:
-    """A response without a usable token may have brought the only refresh token that is still valid."""
+async def test_memory_of_a_failed_attempt_is_taken_over(rig: Rig) -> None:
+    """It may contain the only valid refresh token."""
     rig.endpoint.base_url = "https://api.example.org"
     rig.endpoint.open.clear()
     waiting = asyncio.create_task(rig.source.obtain())
@@ -249,7 +248,6 @@ async def test_what_a_failed_attempt_left_is_taken_over(rig: Rig) -> None:
 
 
 async def test_many_changes_during_one_attempt_make_one_call(rig: Rig) -> None:
-    """Whoever waits, by whichever config, gets what comes of it."""
     rig.endpoint.open.clear()
     waiting = [asyncio.create_task(rig.source.obtain())]
     for number in range(6):
@@ -265,8 +263,8 @@ async def test_many_changes_during_one_attempt_make_one_call(rig: Rig) -> None:
     assert all(source.grant is not None for source in rig.sources[::2])
 
 
-async def test_a_request_in_flight_keeps_no_source_of_the_changes_since(rig: Rig) -> None:
-    """However many there were: it depends on the newest source alone, and asks nobody between."""
+async def test_request_in_flight_keeps_no_intermediate_sources_alive(rig: Rig) -> None:
+    """It depends on the newest source only."""
     old, previous = await rig.source.obtain(), rig.source
     between: list[ref[TokenSource]] = []
     for _ in range(1000):
@@ -280,8 +278,8 @@ async def test_a_request_in_flight_keeps_no_source_of_the_changes_since(rig: Rig
     assert token_of(await previous.obtain()) == "t3"
 
 
-async def test_a_request_of_a_former_config_gets_no_token_of_another_client(rig: Rig) -> None:
-    """Nor one of another scope; it waited for an attempt that never came to it."""
+async def test_request_of_a_previous_config_gets_no_token_of_another_client(rig: Rig) -> None:
+    """Nor a token of another scope."""
     rig.endpoint.open.clear()
     first = asyncio.create_task(rig.source.obtain())
     await settle()
@@ -295,8 +293,8 @@ async def test_a_request_of_a_former_config_gets_no_token_of_another_client(rig:
     assert token_of(await third) == "t2"
 
 
-async def test_a_refusal_that_reaches_a_former_source_is_its_heirs_business(rig: Rig) -> None:
-    """The request in flight is sent once more with the new one's token; both of them count in one interval."""
+async def test_retired_source_passes_rejections_to_its_successor(rig: Rig) -> None:
+    """The request in flight is sent again with the new token. Both sources share one renewal interval."""
     old = await rig.source.obtain()
     previous, source = rig.source, rig.change()
     assert await source.obtain() is old
@@ -314,7 +312,7 @@ async def test_a_refusal_that_reaches_a_former_source_is_its_heirs_business(rig:
 
 
 async def test_the_time_of_forced_refreshes_is_taken_over(rig: Rig) -> None:
-    """A storm of refusals makes one call a minute, however often the config changes."""
+    """Rejections cause one call a minute, however often the config changes."""
     grant = await rig.source.obtain()
     for _ in range(119):
         source = rig.change()
@@ -325,8 +323,8 @@ async def test_the_time_of_forced_refreshes_is_taken_over(rig: Rig) -> None:
     assert rig.endpoint.moments == [0, 0, 60]
 
 
-async def test_that_the_upstream_refused_the_token_is_taken_over(rig: Rig) -> None:
-    """A kind may renew otherwise then."""
+async def test_rejection_of_the_token_is_taken_over(rig: Rig) -> None:
+    """A kind may use another flow then."""
     old = await rig.source.obtain()
     rig.source.report_rejection(old, 500, b"")
     source = rig.change()
@@ -334,8 +332,8 @@ async def test_that_the_upstream_refused_the_token_is_taken_over(rig: Rig) -> No
     assert [attempt.rejected for attempt in rig.kind.attempts] == [True]
 
 
-async def test_an_endpoint_that_asked_for_time_gets_it_over_a_change(rig: Rig) -> None:
-    """And a change of the secret ends the wait; so does one of the client, or of what is asked for."""
+async def test_pause_of_the_endpoint_is_taken_over(rig: Rig) -> None:
+    """A change of secret, client or scope ends it."""
     rig.endpoint.refuses = {"outcome": "rate_limited", "reason": "token endpoint returned 429", "retry_after": 3600}
     await failure(rig.source.obtain())
     await rig.loop.advance(600)
@@ -347,8 +345,8 @@ async def test_an_endpoint_that_asked_for_time_gets_it_over_a_change(rig: Rig) -
         assert len(rig.endpoint.calls) == calls
 
 
-async def test_the_limit_of_calls_is_taken_over_whatever_changes() -> None:
-    """The platform counts the account's, and would lock it."""
+async def test_rate_limit_is_taken_over_by_another_client() -> None:
+    """The platform limits the account."""
     rig = Rig(LimitedKind)
     rig.endpoint.refuses = {"outcome": "refused", "reason": "login returned 400"}
     for number in range(20):
@@ -360,8 +358,8 @@ async def test_the_limit_of_calls_is_taken_over_whatever_changes() -> None:
     await rig.close()
 
 
-async def test_what_cannot_be_read_yet_takes_over_once_it_can(rig: Rig) -> None:
-    """No call is made before: it could present a refresh token that is spent."""
+async def test_source_with_unreadable_secrets_takes_over_later(rig: Rig) -> None:
+    """It makes no call before: the refresh token may be spent."""
     old = await rig.source.obtain()
     readable = False
 
@@ -379,8 +377,8 @@ async def test_what_cannot_be_read_yet_takes_over_once_it_can(rig: Rig) -> None:
     assert len(rig.endpoint.calls) == 1
 
 
-async def test_a_former_source_that_can_be_read_only_now_makes_no_call_beside_its_heir(rig: Rig) -> None:
-    """Both would present the refresh token of the config: its late request must be sent again."""
+async def test_previous_source_without_secrets_makes_no_call_later(rig: Rig) -> None:
+    """Otherwise both sources would present the same refresh token."""
     readable = False
 
     def read() -> Credential:
@@ -403,8 +401,7 @@ async def test_a_former_source_that_can_be_read_only_now_makes_no_call_beside_it
     assert len(rig.endpoint.calls) == 1
 
 
-async def test_a_certificate_that_must_be_fetched_first_is_waited_for(rig: Rig) -> None:
-    """Only then it is known whether it is the same."""
+async def test_source_waits_for_its_certificate_before_it_takes_over(rig: Rig) -> None:
     rig.source = rig.make(rig.loaded(rig.kind), certificate=Certificate("one"))
     old = await rig.source.obtain()
     pending = Certificate(None)
@@ -422,8 +419,7 @@ async def test_a_certificate_that_must_be_fetched_first_is_waited_for(rig: Rig) 
     assert await source.obtain() is old
 
 
-async def test_a_ca_file_that_cannot_be_read_leaves_it_to_the_next_change(rig: Rig) -> None:
-    """Nothing can be called meanwhile; with the file the token is there again."""
+async def test_unreadable_ca_file_keeps_the_state_for_the_next_change(rig: Rig) -> None:
     trust = Trust("file", "/ca.pem", "one", "PEM")
     rig.source = rig.make(rig.loaded(rig.kind), trust=trust)
     old = await rig.source.obtain()
@@ -432,8 +428,8 @@ async def test_a_ca_file_that_cannot_be_read_leaves_it_to_the_next_change(rig: R
     assert await rig.change(trust=trust).obtain() is old
 
 
-async def test_a_token_that_has_ended_is_not_taken_over(rig: Rig) -> None:
-    """What is left for the next call is."""
+async def test_expired_token_is_not_taken_over(rig: Rig) -> None:
+    """Its memory is."""
     await rig.source.obtain()
     await rig.loop.advance(899)
     rig.source.retire()
@@ -449,12 +445,12 @@ TWO = Grant(headers=(("X-Tenant", "two"),))
 
 
 def adding(rig: Rig, supplement: Grant | None) -> TokenSource:
-    """The source after a change of what is added, and of nothing else."""
+    """Return the source after a change of the supplement only."""
     return rig.change(rig.kind, secrets=rig.loaded(rig.kind, supplement))
 
 
-async def test_a_token_outlives_a_change_of_what_is_added_to_it(rig: Rig) -> None:
-    """Requests have the new one at once, and the token as it was: no call is made for it."""
+async def test_token_is_kept_after_a_change_of_its_supplement(rig: Rig) -> None:
+    """Requests get the token with the new supplement at once."""
     bare = await rig.source.obtain()
     for supplement in (ONE, TWO):
         grant = await adding(rig, supplement).obtain()
@@ -471,7 +467,7 @@ async def test_a_token_outlives_a_change_of_what_is_added_to_it(rig: Rig) -> Non
     assert [attempt.memory for attempt in rig.kind.attempts] == [None, "memory of t1"]
 
 
-async def test_a_refusal_of_a_token_counts_with_whatever_was_added_to_it(rig: Rig) -> None:
+async def test_rejection_counts_for_a_token_with_another_supplement(rig: Rig) -> None:
     """A request in flight was sent with what the former config adds: its token is the one that is held."""
     old = await adding(rig, ONE).obtain()
     previous, source = rig.source, adding(rig, TWO)
@@ -485,8 +481,8 @@ async def test_a_refusal_of_a_token_counts_with_whatever_was_added_to_it(rig: Ri
     assert await previous.obtain() is await previous.obtain() is newer
 
 
-async def test_a_response_that_spends_a_token_drops_it_with_whatever_was_added_to_it(rig: Rig) -> None:
-    """And one to a request with a token of before does not."""
+async def test_spent_token_is_dropped_with_another_supplement(rig: Rig) -> None:
+    """A response to a previous token does not drop it."""
     old = await adding(rig, ONE).obtain()
     source = adding(rig, TWO)
     await source.obtain()

@@ -1,4 +1,4 @@
-"""tokens/source.py: what an upstream's refusal sets off, and how often."""
+"""Rejections by an upstream: when they force a refresh, and how often."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ AUTH = {
 }
 
 
-async def test_a_refusal_of_the_current_token_refreshes_it_once(rig: Rig) -> None:
-    """The old one is not handed out any more: all who ask get the newer one, and the kind knows why it is asked."""
+async def test_rejection_of_the_current_token_refreshes_it_once(rig: Rig) -> None:
+    """All requests get the new token, and the attempt is marked as rejected."""
     old = await rig.source.obtain()
     rig.endpoint.open.clear()
     assert rig.source.report_rejection(old, 401, b"")
@@ -42,8 +42,8 @@ async def test_a_refusal_of_the_current_token_refreshes_it_once(rig: Rig) -> Non
     assert [attempt.rejected for attempt in rig.kind.attempts] == [False, True]
 
 
-async def test_requests_wait_two_seconds_for_the_successor_of_a_refused_token(rig: Rig) -> None:
-    """The refusal may be the resource's own: then the old one serves, and the next refusal makes nobody wait again."""
+async def test_requests_wait_two_seconds_for_the_replacement(rig: Rig) -> None:
+    """The resource may reject every token: then requests use the old one, and the next rejection causes no wait."""
     old = await rig.source.obtain()
     rig.endpoint.open.clear()
     assert rig.source.report_rejection(old, 401, b"")
@@ -62,8 +62,7 @@ async def test_requests_wait_two_seconds_for_the_successor_of_a_refused_token(ri
     assert len(rig.endpoint.calls) == 2
 
 
-async def test_a_refresh_that_fails_ends_the_wait(rig: Rig) -> None:
-    """A token that has not expired is used rather than none."""
+async def test_failed_refresh_ends_the_wait(rig: Rig) -> None:
     old = await rig.source.obtain()
     rig.endpoint.open.clear()
     assert rig.source.report_rejection(old, 401, b"")
@@ -76,8 +75,8 @@ async def test_a_refresh_that_fails_ends_the_wait(rig: Rig) -> None:
     assert rig.source.grant is old
 
 
-async def test_a_refusal_during_a_background_refresh_makes_requests_wait_for_that(rig: Rig) -> None:
-    """Once in a renewal interval, as for any other."""
+async def test_rejection_during_a_refresh_withholds_the_token(rig: Rig) -> None:
+    """Once in a renewal interval."""
     old = await rig.source.obtain()
     rig.endpoint.open.clear()
     await rig.loop.advance(900)
@@ -93,8 +92,7 @@ async def test_a_refusal_during_a_background_refresh_makes_requests_wait_for_tha
 
 
 @pytest.mark.parametrize("interval", [1.0, 300.0])
-async def test_the_config_says_how_often_a_refusal_may_force_a_refresh(interval: float) -> None:
-    """`renewal_interval`, from one forced refresh to the next."""
+async def test_renewal_interval_limits_forced_refreshes(interval: float) -> None:
     rig = Rig(traits={"renewal_interval": interval})
     grant = await rig.source.obtain()
     for _ in range(3):
@@ -107,8 +105,8 @@ async def test_the_config_says_how_often_a_refusal_may_force_a_refresh(interval:
     await rig.source.close()
 
 
-async def test_the_one_live_token_is_refreshed_when_it_ends_and_not_before() -> None:
-    """A new one would end the one that requests have just been sent with."""
+async def test_single_live_token_is_refreshed_at_its_end() -> None:
+    """A new token would revoke the token of requests in flight."""
     rig = Rig(traits={"single_live_token": True})
     await rig.source.obtain()
     for _ in range(998):
@@ -125,8 +123,8 @@ async def test_the_one_live_token_is_refreshed_when_it_ends_and_not_before() -> 
     await rig.source.close()
 
 
-async def test_the_one_live_token_is_not_handed_out_while_another_is_fetched() -> None:
-    """However long that takes; where it fails the old one is tried again."""
+async def test_single_live_token_is_withheld_during_a_refresh() -> None:
+    """If the refresh fails, the old token is used again."""
     rig = Rig(traits={"single_live_token": True})
     old = await rig.source.obtain()
     rig.endpoint.open.clear()
@@ -140,8 +138,7 @@ async def test_the_one_live_token_is_not_handed_out_while_another_is_fetched() -
     await rig.source.close()
 
 
-async def test_a_storm_of_refusals_makes_one_call_a_minute(rig: Rig) -> None:
-    """An upstream that refuses every token does not drive the endpoint."""
+async def test_many_rejections_make_one_call_a_minute(rig: Rig) -> None:
     grant = await rig.source.obtain()
     replays = 0
     for _ in range(180):
@@ -154,8 +151,7 @@ async def test_a_storm_of_refusals_makes_one_call_a_minute(rig: Rig) -> None:
     assert rig.endpoint.moments == [0, 0, 60, 120]
 
 
-async def test_a_refusal_of_an_older_token_calls_nobody(rig: Rig) -> None:
-    """The newer one is there already, active or not."""
+async def test_rejection_of_an_older_token_makes_no_call(rig: Rig) -> None:
     old = await rig.source.obtain()
     await rig.loop.advance(900)
     assert rig.source.grant is None
@@ -166,8 +162,7 @@ async def test_a_refusal_of_an_older_token_calls_nobody(rig: Rig) -> None:
     assert len(rig.endpoint.calls) == 2
 
 
-async def test_a_refusal_during_a_background_refresh_waits_for_that(rig: Rig) -> None:
-    """One call at a time; the newer token is on its way."""
+async def test_rejection_during_a_refresh_waits_for_its_token(rig: Rig) -> None:
     old = await rig.source.obtain()
     rig.endpoint.open.clear()
     await rig.loop.advance(900)
@@ -180,8 +175,8 @@ async def test_a_refusal_during_a_background_refresh_waits_for_that(rig: Rig) ->
     assert len(rig.endpoint.calls) == 2
 
 
-async def test_a_refresh_that_fails_leaves_the_old_token_and_is_not_tried_again_for_a_minute(rig: Rig) -> None:
-    """`refreshed_after` has none and raises nothing."""
+async def test_failed_forced_refresh_keeps_the_token_for_a_minute(rig: Rig) -> None:
+    """`refreshed_after` returns None."""
     old = await rig.source.obtain()
     rig.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not respond in time"}
     assert rig.source.report_rejection(old, 401, b"")
@@ -197,8 +192,8 @@ async def test_a_refresh_that_fails_leaves_the_old_token_and_is_not_tried_again_
     assert [attempt.rejected for attempt in rig.kind.attempts] == [False, True, True]
 
 
-async def test_a_defect_in_a_refresh_is_no_reason_to_fail_the_caller(rig: Rig) -> None:
-    """It is reported, and the response that was held goes to the caller."""
+async def test_defect_in_a_refresh_does_not_fail_the_request(rig: Rig) -> None:
+    """It is reported."""
     old = await rig.source.obtain()
     rig.endpoint.defect = True
     assert rig.source.report_rejection(old, 401, b"")
@@ -206,8 +201,7 @@ async def test_a_defect_in_a_refresh_is_no_reason_to_fail_the_caller(rig: Rig) -
     assert len(rig.defects) == 1
 
 
-async def test_the_back_off_stands_above_a_refusal(rig: Rig) -> None:
-    """An endpoint that asked for time gets it."""
+async def test_rejection_does_not_end_the_back_off(rig: Rig) -> None:
     old = await rig.source.obtain()
     rig.endpoint.down = {"outcome": "rate_limited", "reason": "token endpoint answered 429", "retry_after": 50}
     await rig.loop.advance(900)
@@ -215,8 +209,8 @@ async def test_the_back_off_stands_above_a_refusal(rig: Rig) -> None:
     assert len(rig.endpoint.calls) == 2
 
 
-async def test_the_same_token_again_is_none_that_is_newer(rig: Rig) -> None:
-    """Some endpoints answer the token they gave before until it expires: a replay with it would be refused again."""
+async def test_refresh_with_the_same_token_has_no_replacement(rig: Rig) -> None:
+    """Some endpoints return the same token until it expires."""
     rig.endpoint.token = "same"
     old = await rig.source.obtain()
     assert rig.source.report_rejection(old, 401, b"")
@@ -226,8 +220,8 @@ async def test_the_same_token_again_is_none_that_is_newer(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.3, 0.5, 0.8, 0.99])
-async def test_one_token_that_is_answered_with_what_is_left_of_it_is_never_sent_expired(jitter: float) -> None:
-    """As Marketo does, in whole seconds, down to 0: few calls, and no caller fails, or waits for more than a second."""
+async def test_repeated_token_with_its_remaining_lifetime_is_never_sent_expired(jitter: float) -> None:
+    """As from Marketo, in whole seconds down to 0. No request fails, or waits longer than a second."""
     life = 3600
     secrets = SecretLoader(lambda: credential_of(AUTH))
     secrets.load()
@@ -260,8 +254,8 @@ async def test_one_token_that_is_answered_with_what_is_left_of_it_is_never_sent_
     await rig.source.close()
 
 
-async def test_an_endpoint_that_returns_nothing_but_ended_tokens_gets_few_calls() -> None:
-    """Four in two seconds while the callers wait; after that one an attempt, by back-off."""
+async def test_endpoint_that_returns_only_expired_tokens_gets_few_calls() -> None:
+    """Four in two seconds, then one for each attempt."""
     secrets = SecretLoader(lambda: credential_of(AUTH))
     secrets.load()
     rig = Rig(secrets=secrets)
@@ -282,8 +276,7 @@ async def test_an_endpoint_that_returns_nothing_but_ended_tokens_gets_few_calls(
     await rig.source.close()
 
 
-async def test_a_refresh_token_that_came_with_an_ended_token_is_the_one_that_is_used_next() -> None:
-    """It has replaced the one before, whatever came with it."""
+async def test_refresh_token_of_an_expired_token_is_used_next() -> None:
     auth = {**AUTH, "grant": {"type": "refresh_token", "refresh_token": {"env": "SECRET"}}}
     secrets = SecretLoader(lambda: credential_of(auth))
     secrets.load()
@@ -302,8 +295,7 @@ async def test_a_refresh_token_that_came_with_an_ended_token_is_the_one_that_is_
     await rig.source.close()
 
 
-async def test_a_refusal_of_a_token_that_has_ended_since_fetches_another(rig: Rig) -> None:
-    """The request was under way when it ended."""
+async def test_rejection_of_an_expired_token_fetches_another(rig: Rig) -> None:
     old = await rig.source.obtain()
     rig.endpoint.life = 100.0
     await rig.loop.advance(900)
@@ -313,23 +305,21 @@ async def test_a_refusal_of_a_token_that_has_ended_since_fetches_another(rig: Ri
     assert token_of(await rig.source.refreshed_after(old)) == "t3"
 
 
-async def test_without_a_refresh_there_is_nothing_newer(rig: Rig) -> None:
-    """Asked about the token that is held."""
+async def test_token_without_a_refresh_has_no_replacement(rig: Rig) -> None:
     grant = await rig.source.obtain()
     assert await rig.source.refreshed_after(grant) is None
     assert len(rig.endpoint.calls) == 1
 
 
 @pytest.mark.parametrize("status", [200, 403])
-async def test_a_response_that_says_nothing_of_the_token_changes_nothing(rig: Rig, status: int) -> None:
-    """The kind's verdict decides."""
+async def test_response_with_a_good_verdict_changes_nothing(rig: Rig, status: int) -> None:
     grant = await rig.source.obtain()
     assert not rig.source.report_rejection(grant, status, b"")
     assert rig.source.grant is grant
 
 
-async def test_a_spent_token_is_dropped_without_a_replay(rig: Rig) -> None:
-    """The next request fetches another, and the kind knows why."""
+async def test_spent_token_is_dropped_without_a_retry(rig: Rig) -> None:
+    """The next request fetches another one."""
     grant = await rig.source.obtain()
     assert not rig.source.report_rejection(grant, 500, b"")
     assert (rig.source.grant, rig.expiry) == (None, None)
@@ -338,8 +328,7 @@ async def test_a_spent_token_is_dropped_without_a_replay(rig: Rig) -> None:
     assert rig.kind.attempts[1].rejected
 
 
-async def test_tokens_are_dropped_once_a_minute_at_most(rig: Rig) -> None:
-    """An upstream that answers 500 to everything does not drive the endpoint either."""
+async def test_tokens_are_dropped_at_most_once_a_minute(rig: Rig) -> None:
     for _ in range(120):
         grant = await rig.source.obtain()
         rig.source.report_rejection(grant, 500, b"")
@@ -347,16 +336,14 @@ async def test_tokens_are_dropped_once_a_minute_at_most(rig: Rig) -> None:
     assert rig.endpoint.moments == [0, 1, 61]
 
 
-async def test_an_older_token_that_is_spent_leaves_the_current_one(rig: Rig) -> None:
-    """A late response."""
+async def test_spent_older_token_keeps_the_current_one(rig: Rig) -> None:
     old = await rig.source.obtain()
     await rig.loop.advance(900)
     assert not rig.source.report_rejection(old, 500, b"")
     assert token_of(await rig.source.obtain()) == "t2"
 
 
-async def test_the_limit_of_calls_stands_above_a_refusal() -> None:
-    """With none left in this minute the response passes."""
+async def test_rejection_does_not_exceed_the_rate_limit() -> None:
     rig = Rig(LimitedKind)
     rig.endpoint.life = 2.0
     grant = await rig.source.obtain()
@@ -370,7 +357,6 @@ async def test_the_limit_of_calls_stands_above_a_refusal() -> None:
 
 
 async def test_a_forced_refresh_is_logged(rig: Rig) -> None:
-    """An operator sees why there are more calls than the tokens' lives ask for."""
     grant = await rig.source.obtain()
     with structlog.testing.capture_logs() as lines:
         rig.source.report_rejection(grant, 401, b"")
@@ -381,8 +367,8 @@ async def test_a_forced_refresh_is_logged(rig: Rig) -> None:
     ]
 
 
-async def test_a_retired_source_refreshes_nothing_ahead_of_its_end(rig: Rig) -> None:
-    """It hands the token out to the end; who asks then has another one called for."""
+async def test_retired_source_does_not_refresh_ahead_of_expiry(rig: Rig) -> None:
+    """The next request after expiry fetches another token."""
     grant = await rig.source.obtain()
     rig.source.retire()
     await rig.loop.advance(998)
@@ -393,8 +379,7 @@ async def test_a_retired_source_refreshes_nothing_ahead_of_its_end(rig: Rig) -> 
     assert rig.expiry is None
 
 
-async def test_a_retired_source_refreshes_what_an_upstream_refused(rig: Rig) -> None:
-    """The request in flight is sent once more, as it would have been."""
+async def test_retired_source_refreshes_a_rejected_token(rig: Rig) -> None:
     grant = await rig.source.obtain()
     rig.source.retire()
     assert rig.source.report_rejection(grant, 401, b"")
@@ -402,8 +387,8 @@ async def test_a_retired_source_refreshes_what_an_upstream_refused(rig: Rig) -> 
     assert rig.outcomes() == {"ok": 1}
 
 
-async def test_a_refresh_under_way_ends_in_a_retired_source(rig: Rig) -> None:
-    """Nothing of it is told, and none follows."""
+async def test_running_refresh_ends_in_a_retired_source(rig: Rig) -> None:
+    """Without a metric or another refresh."""
     await rig.source.obtain()
     rig.endpoint.open.clear()
     await rig.loop.advance(900)

@@ -1,3 +1,5 @@
+"""The grant source of fixed credentials."""
+
 import pickle
 
 import pytest
@@ -29,42 +31,38 @@ def unreadable() -> Credential:
     raise SecretUnreadable(((("auth", "password"), "the file does not exist"),))
 
 
-def test_the_grant_is_there_as_soon_as_the_secrets_are() -> None:
-    """The warm path is a plain attribute read."""
+def test_grant_is_available_with_its_secrets() -> None:
     assert StaticSource(secrets(read=True)).grant is GRANT
     assert StaticSource(secrets(read=False)).grant is None
 
 
-async def test_a_secret_that_appears_is_used() -> None:
-    """The next request reads it; no restart is needed, and later ones find the grant."""
+async def test_new_secret_is_read_by_the_next_request() -> None:
+    """No restart is needed."""
     source = StaticSource(secrets(read=False))
     assert await source.obtain() is GRANT
     assert source.grant is GRANT
 
 
-async def test_without_its_secret_there_is_no_grant() -> None:
-    """The response names the key and the reason."""
+async def test_missing_secret_is_a_problem() -> None:
+    """It names the key and the reason."""
     with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
         await StaticSource(SecretLoader(unreadable)).obtain()
 
 
-async def test_a_refused_grant_has_no_successor() -> None:
-    """The response goes to the caller."""
+async def test_rejected_grant_has_no_replacement() -> None:
     source = StaticSource(secrets(read=True))
     assert source.report_rejection(GRANT, 401, b"") is False
     assert await source.refreshed_after(GRANT) is None
 
 
-def test_a_kind_that_calls_is_not_static() -> None:
-    """A defect of ours, not of a config."""
+def test_calling_credential_is_a_defect() -> None:
     calling = SecretLoader(lambda: credential_of(CALLING))
     calling.load()
     with pytest.raises(TypeError, match="do not expire"):
         StaticSource(calling)
 
 
-def test_a_source_shows_no_secret() -> None:
-    """Only the names of the headers; and it is not pickled."""
+def test_source_is_redacted_and_not_pickled() -> None:
     source = StaticSource(secrets(read=True))
     for shown in (repr(source), str(source), f"{source}"):
         assert shown == "StaticSource(Grant(headers=['Authorization'], REDACTED))"

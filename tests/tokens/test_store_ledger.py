@@ -1,4 +1,4 @@
-"""tokens/store_ledger.py: turns are leases of a store, here SQLite's; how leases behave is tests/store's."""
+"""The ledger in a SQLite store. The leases of the store are tested in tests/store."""
 
 from __future__ import annotations
 
@@ -37,39 +37,37 @@ TOKEN = SharedToken("n1", "asked", "proof", GRANT, 1_700_000_000.25, 900.5)
 
 @pytest.fixture
 def place(tmp_path: Path) -> SqlitePlace:
-    """A database that is not there yet."""
+    """A database that does not exist yet."""
     return SqlitePlace(tmp_path)
 
 
 @pytest.fixture
 async def store(place: SqlitePlace) -> AsyncIterator[Store]:
-    """A store in it."""
     async with place.open() as opened:
         yield opened
 
 
 async def acquire(ledger: StoreLedger, *, rotates: bool = True) -> TokenLease:
-    """The turn, which must be nobody's."""
+    """Acquire the lease, which must be free."""
     result = await ledger.acquire(CHAIN, rotates=rotates)
     assert isinstance(result, TokenLease)
     return result
 
 
 async def refused(ledger: StoreLedger) -> LeaseUnavailable:
-    """What there is where it is somebody's, or nobody's any more."""
+    """Fail to acquire the lease."""
     result = await ledger.acquire(CHAIN, rotates=True)
     assert isinstance(result, LeaseUnavailable)
     return result
 
 
-def test_a_turn_ends_after_the_call_and_before_others_stop_waiting() -> None:
-    """Else a call's own turn would run out, or nobody would learn what became of the token."""
+def test_lease_outlives_a_call_and_ends_before_others_stop_waiting() -> None:
     assert TOKEN_TIMEOUT < CALL_SECONDS < WAIT
     assert INTENT_SECONDS < WAIT
 
 
-async def test_what_is_left_is_read_by_the_next(place: SqlitePlace, store: Store) -> None:
-    """All of a grant, and nothing of it in clear."""
+async def test_state_is_read_by_the_next_lease(place: SqlitePlace, store: Store) -> None:
+    """The grant is complete, and sealed in the database."""
     first = await acquire(StoreLedger(store))
     assert first.state == TurnState()
     await first.intend()
@@ -85,7 +83,7 @@ async def test_what_is_left_is_read_by_the_next(place: SqlitePlace, store: Store
     assert "Bearer" not in written
 
 
-async def test_a_turn_that_is_given_up_leaves_nobody_a_turn(store: Store) -> None:
+async def test_abandoned_lease_makes_the_refresh_token_spent(store: Store) -> None:
     ledger = StoreLedger(store)
     first = await acquire(ledger)
     await first.intend()
@@ -96,7 +94,7 @@ async def test_a_turn_that_is_given_up_leaves_nobody_a_turn(store: Store) -> Non
     assert (await refused(ledger))[:2] == (True, TurnState("m", TOKEN))
 
 
-async def test_a_turn_that_is_released_leaves_what_was_there(store: Store) -> None:
+async def test_released_lease_keeps_the_previous_state(store: Store) -> None:
     ledger = StoreLedger(store)
     await (await acquire(ledger)).finish(TurnState("m", TOKEN))
     second = await acquire(ledger)
@@ -105,7 +103,7 @@ async def test_a_turn_that_is_released_leaves_what_was_there(store: Store) -> No
     assert (await acquire(ledger)).state == TurnState("m", TOKEN)
 
 
-async def test_a_turn_that_another_has_is_lost(store: Store) -> None:
+async def test_lease_of_another_process_is_lost(store: Store) -> None:
     ledger = StoreLedger(store)
     late = await acquire(ledger)
     # What a time that is over does, without waiting for it.
@@ -120,18 +118,16 @@ async def test_a_turn_that_another_has_is_lost(store: Store) -> None:
     assert (await acquire(ledger)).state == TurnState("m")
 
 
-async def test_what_another_version_has_left_is_read_as_far_as_it_can_be(store: Store) -> None:
-    """The refresh token counts, whatever a token looks like there."""
+async def test_token_of_another_version_is_dropped(store: Store) -> None:
+    """Its refresh token is used."""
     lease = await store.lease(*CHAIN, 60)
     assert isinstance(lease, Lease)
     await store.finish(lease, '{"memory": "m", "token": {"number": "n1", "more": 1}}', spent=True)
     assert (await acquire(StoreLedger(store))).state == TurnState("m")
 
 
-async def test_an_older_copy_of_the_database_is_noticed_by_who_has_used_the_newer(
-    place: SqlitePlace, store: Store
-) -> None:
-    """A fencing number that does not grow: what was left there is spent."""
+async def test_restored_backup_makes_the_refresh_token_spent(place: SqlitePlace, store: Store) -> None:
+    """A fencing token that does not grow reveals the backup."""
     ledger = StoreLedger(store)
     await (await acquire(ledger)).finish(TurnState("m1"))
     copy = await place.backup()
@@ -142,10 +138,8 @@ async def test_an_older_copy_of_the_database_is_noticed_by_who_has_used_the_newe
     assert (await refused(StoreLedger(store))).spent
 
 
-async def test_an_older_copy_of_the_database_spends_nothing_that_does_not_rotate(
-    place: SqlitePlace, store: Store
-) -> None:
-    """With one live token the turn is taken, and its call ends whatever is left there."""
+async def test_restored_backup_is_used_without_rotation(place: SqlitePlace, store: Store) -> None:
+    """The call of the next lease revokes the restored token."""
     ledger = StoreLedger(store)
     await (await acquire(ledger, rotates=False)).finish(TurnState(token=TOKEN))
     copy = await place.backup()
@@ -154,8 +148,8 @@ async def test_an_older_copy_of_the_database_spends_nothing_that_does_not_rotate
     assert (await acquire(ledger, rotates=False)).state == TurnState(token=TOKEN)
 
 
-async def test_a_store_that_is_known_to_be_away_is_not_asked(place: SqlitePlace, store: Store) -> None:
-    """Until it has found by itself that the database is back."""
+async def test_unhealthy_store_is_not_called(place: SqlitePlace, store: Store) -> None:
+    """Until its own health check succeeds."""
     ledger = StoreLedger(store)
     await place.sql("ALTER TABLE sidekey_rows RENAME TO away")
     with pytest.raises(StoreUnavailable):
@@ -168,10 +162,8 @@ async def test_a_store_that_is_known_to_be_away_is_not_asked(place: SqlitePlace,
     assert isinstance(await acquire(ledger), TokenLease)
 
 
-async def test_what_cannot_be_kept_is_kept_later_and_until_then_nobody_has_a_turn(
-    place: SqlitePlace, store: Store
-) -> None:
-    """The table is away, as a database that cannot be reached is."""
+async def test_state_is_stored_later_and_blocks_leases_until_then(place: SqlitePlace, store: Store) -> None:
+    """A missing table stands for an unreachable database."""
     ledger = StoreLedger(store)
     first = await acquire(ledger)
     await first.intend()
@@ -189,7 +181,7 @@ async def test_what_cannot_be_kept_is_kept_later_and_until_then_nobody_has_a_tur
     assert (await acquire(ledger)).state == TurnState("m", TOKEN)
 
 
-async def test_a_store_that_cannot_be_reached_gives_no_turn(place: SqlitePlace, store: Store) -> None:
+async def test_unreachable_store_grants_no_lease(place: SqlitePlace, store: Store) -> None:
     ledger = StoreLedger(store)
     first = await acquire(ledger)
     await place.sql("ALTER TABLE sidekey_leases RENAME TO away")
