@@ -9,8 +9,8 @@ from support.stored import destination, harmless, mtls
 KEYS = {"type": "mtls", "certificate": {"file": "tls.crt"}, "private_key": {"file": "tls.key"}}
 
 
-def test_the_certificate_is_the_whole_credential() -> None:
-    """Nothing is put into a request, and no value is read as text."""
+def test_certificate_is_the_only_credential() -> None:
+    """The grant is empty, and there are no inputs."""
     settings = MtlsSettings.model_validate(KEYS, context=Context("file"))
     assert settings.traits() == CredentialTraits(InjectionPoints())
     assert settings.read(lambda _: "hunter2", {}) == ({}, ())
@@ -18,22 +18,20 @@ def test_the_certificate_is_the_whole_credential() -> None:
     assert settings.needs_prefix
 
 
-def test_the_block_is_the_certificate() -> None:
-    """Whoever reads certificates finds it there."""
+def test_section_is_its_own_certificate_settings() -> None:
     settings = MtlsSettings.model_validate(KEYS, context=Context("file"))
     assert settings.brings_certificate
     assert settings.certificate_settings() is settings
 
 
-def test_it_takes_the_keys_of_a_certificate() -> None:
-    """And no others."""
+def test_section_accepts_only_the_keys_of_a_certificate() -> None:
     with pytest.raises(ValidationError):
         MtlsSettings.model_validate({**KEYS, "username": "svc"}, context=Context("file"))
     with pytest.raises(ValidationError):
         MtlsSettings.model_validate({"type": "mtls"}, context=Context("file"))
 
 
-def test_a_stored_key_goes_with_its_certificate_and_to_its_prefix() -> None:
+def test_stored_key_is_tied_to_its_certificate_and_prefix() -> None:
     """How the certificate is checked and fetched moves nothing; that the two go together is judged when one is sent."""
     assert harmless(MtlsSettings) == {"certificate", "allow_private_ca", "refresh"}
     assert destination(mtls())["auth"] == {"type": "mtls"}

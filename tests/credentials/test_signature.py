@@ -1,4 +1,4 @@
-"""The kind whose whole credential is a signature, and the same keys beside another one."""
+"""Signatures as a credential of their own, and as a supplement of another credential."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ def signed(signer: Signer | None) -> list[bytes]:
     return signer.sign(outgoing(), [b"body"], NOW, UNIQUE)
 
 
-def test_both_have_the_same_keys_and_sign_alike() -> None:
-    """One is a credential, the other supplements one: with the signer, and nothing else."""
+def test_credential_and_supplement_sign_alike() -> None:
     kind = SignatureSettings.model_validate({"type": "signature", **CUSTOM}, context=Context("file"))
     beside = SignatureBesideSettings.model_validate(CUSTOM, context=Context("file"))
     assert {*SignatureSettings.model_fields} == {*SignatureBesideSettings.model_fields, "type"}
@@ -51,7 +50,7 @@ def test_both_have_the_same_keys_and_sign_alike() -> None:
     assert kind.traits().signing == beside.signing()
 
 
-def test_the_kind_needs_a_prefix() -> None:
+def test_kind_requires_a_prefix() -> None:
     auth = {"type": "signature", **CUSTOM}
     assert errors({"auth": auth}) == {}
     found = validate({"auth": auth}, Context("file")).errors
@@ -117,12 +116,12 @@ BASIC = {"auth": {"type": "basic", "username": "svc", "password": SECRET}}
         ),
     ],
 )
-def test_no_two_parts_write_one_header(document: dict[str, Any], place: Keys, reason: str) -> None:
-    """Nor one that an earlier signature covers."""
+def test_header_of_another_part_is_refused(document: dict[str, Any], place: Keys, reason: str) -> None:
+    """Also a header that an earlier signature covers."""
     assert errors(document)[place] == reason
 
 
-def test_a_named_scheme_is_named_where_its_header_is_another_parts() -> None:
+def test_conflict_of_a_platforms_header_names_the_scheme() -> None:
     document = {**BASIC, "add": {"headers": {"Webhook-Id": "a"}}}
     signature = {"scheme": "standard-webhooks", "secret": SECRET}
     assert errors({**document, "signature": signature}) == {
@@ -130,13 +129,13 @@ def test_a_named_scheme_is_named_where_its_header_is_another_parts() -> None:
     }
 
 
-def test_a_header_that_another_part_brings_may_be_signed() -> None:
-    """It covers what is added and the credential, whatever its kind."""
+def test_injected_header_may_be_signed() -> None:
+    """Of `add` or of the credential."""
     signature = {**CUSTOM, "signed": "{header:Authorization}{header:X-Tenant}{body}"}
     assert errors({**BASIC, "add": {"headers": {"X-Tenant": "acme"}}, "signature": signature}) == {}
 
 
-def test_errors_and_warnings_of_one_beside_have_its_place() -> None:
+def test_findings_of_the_supplement_have_its_location() -> None:
     found = errors({**BASIC, "signature": {**CUSTOM, "secret": [SECRET, SECRET], "signed": "{nonce}"}})
     assert {*found} == {("signature", "secret"), ("signature", "signed")}
     warned = validate({**PREFIX, **BASIC, "signature": {**CUSTOM, "signed": "{target}"}}, Context("file")).warnings
@@ -144,8 +143,7 @@ def test_errors_and_warnings_of_one_beside_have_its_place() -> None:
     assert ("signature", "secret", "insecure_value") in [each.loc for each in warned]
 
 
-def test_schemes_and_components_move_no_stored_secret() -> None:
-    """Not one that is there, and not by being added or removed."""
+def test_scheme_and_components_are_no_destination_of_stored_secrets() -> None:
     public = {*SignatureBesideSettings.model_fields} - {"secret", "key"}
     assert harmless(SignatureSettings) == harmless(SignatureBesideSettings) == public
     assert destination(SIGNATURE) == {"endpoint_prefix": ["https://api.example.com/v1"], "auth": {"type": "signature"}}
@@ -153,8 +151,7 @@ def test_schemes_and_components_move_no_stored_secret() -> None:
     assert destination(SIGNED) == destination(without)
 
 
-def test_a_stored_secret_stays_when_another_is_put_before_it_and_the_scheme_is_another() -> None:
-    """None of them is entered again, and each is where it is said to be."""
+def test_stored_secret_is_kept_when_its_position_and_scheme_change() -> None:
     row = stored(SIGNATURE)
     document = json.loads(row.document)["integration"]
     document["auth"] |= {"scheme": "convoy", "secret": [{"value": "newest"}, *reversed(document["auth"]["secret"])]}

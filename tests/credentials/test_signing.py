@@ -1,4 +1,4 @@
-"""Signers one after the other, and the request that they see."""
+"""Chained signers, and the request that they see."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def outgoing(*lines: bytes) -> OutgoingRequest:
     return OutgoingRequest(b"POST", b"https", b"api.example.com", b"/v1", lines)
 
 
-def test_values_of_a_field_are_found_whatever_its_spelling() -> None:
+def test_values_normalise_field_names() -> None:
     request = outgoing(b"\r\nHost: api.example.com", b"\r\nX_Sent:  one ", b"\r\nx-sent:two\t")
     assert request.values(b"x-sent") == [b"one", b"two"]
     assert request.values(b"x-other") == []
 
 
-def test_the_second_signer_sees_what_the_first_has_written() -> None:
+def test_second_signer_sees_the_fields_of_the_first() -> None:
     signer = ChainedSigner(Stamp(b"One"), Stamp(b"Two"))
     assert signer.sign(outgoing(b"\r\nHost: h"), [b"ab", b"c"], 0.0, UNIQUE) == [b"\r\nOne: 1/3", b"\r\nTwo: 2/3"]
 
 
-def test_what_the_first_has_written_is_not_shown_in_the_text_of_the_second() -> None:
+def test_explained_text_of_the_second_signer_redacts_the_first() -> None:
     signer = ChainedSigner(Stamp(b"One"), Stamp(b"Two"))
     assert signer.explain(outgoing(b"\r\nHost: h"), None, 0.0, UNIQUE) == [
         b"\r\nHost: h|[redacted]",
@@ -65,15 +65,15 @@ def test_what_the_first_has_written_is_not_shown_in_the_text_of_the_second() -> 
     ]
 
 
-def test_the_first_reason_of_two_is_said() -> None:
+def test_check_returns_the_first_problem() -> None:
     one, two = Problem("request_invalid", "one"), Problem("request_invalid", "two")
     assert ChainedSigner(Stamp(b"One", one), Stamp(b"Two", two)).check(outgoing()) is one
     assert ChainedSigner(Stamp(b"One"), Stamp(b"Two", two)).check(outgoing()) is two
     assert ChainedSigner(Stamp(b"One"), Stamp(b"Two")).check(outgoing()) is None
 
 
-def test_the_second_is_asked_with_what_the_first_will_write() -> None:
-    """So that it may sign a field that is not there yet, whatever the first one signs it by."""
+def test_check_of_the_second_signer_sees_the_names_of_the_first() -> None:
+    """So that it may sign a field of the first signer."""
 
     class Needy(Stamp):
         """Signs the field One."""
@@ -88,8 +88,8 @@ def test_the_second_is_asked_with_what_the_first_will_write() -> None:
     assert ChainedSigner(Stamp(b"Other"), Needy(b"Two")).check(outgoing()) is not None
 
 
-def test_what_only_callers_send_is_known_from_their_head() -> None:
-    """Where there is none, as in what is explained, the lines tell; so they do of what was stripped since."""
+def test_caller_values_need_the_callers_head() -> None:
+    """Without a head, as in an explanation, the lines are searched."""
     lines = [b"\r\nX-Id: one", b"\r\nx_id: two"]
     for names, there, values in (
         ([b"x-other"], lines, []),
@@ -109,7 +109,7 @@ def test_one_slow_signer_makes_both_slow() -> None:
     assert not ChainedSigner(Stamp(b"One"), Stamp(b"Two")).slow
 
 
-def test_random_bytes_are_drawn_where_one_of_two_signers_takes_them() -> None:
+def test_chain_uses_random_ids_if_either_signer_does() -> None:
     still = Stamp(b"One")
     still.uses_random_ids = False
     assert ChainedSigner(still, Stamp(b"Two")).uses_random_ids
@@ -117,8 +117,8 @@ def test_random_bytes_are_drawn_where_one_of_two_signers_takes_them() -> None:
     assert not ChainedSigner(still, still).uses_random_ids
 
 
-def test_rules_that_say_the_same_are_equal() -> None:
-    """However often they are made: an integration that is built again is known by them."""
+def test_rules_are_equal_by_value() -> None:
+    """So that a rebuilt integration counts as unchanged."""
     names = frozenset({b"x-one"})
     one, same, other = SigningRules(names, body=True), SigningRules(names, body=True), SigningRules(names, body=False)
     assert one == same
@@ -130,7 +130,7 @@ def test_rules_that_say_the_same_are_equal() -> None:
     assert ChainedSigningRules(one, one) != one
 
 
-def test_rules_of_two_signers() -> None:
+def test_chained_rules() -> None:
     head = RequestHead(b"POST", b"/", b"h", [], [])
     one = SigningRules(frozenset({b"x-one"}), kept=frozenset({b"x-id"}), body=False)
     two = SigningRules(frozenset({b"x-two"}), signed=frozenset({b"x-tenant"}), body=True)

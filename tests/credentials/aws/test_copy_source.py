@@ -1,4 +1,4 @@
-"""The source of a copy in S3 is judged where it would be asked for."""
+"""The source of a copy in S3 must be a target that the policy allows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ IN_HOST = "https://mine.s3.eu-west-1.amazonaws.com"
         "http://[::1]:5000/mine",
     ],
 )
-def test_a_source_inside_is_allowed(prefix: str, value: str) -> None:
+def test_source_inside_the_policy_is_allowed(prefix: str, value: str) -> None:
     assert source(prefix, value) is None
 
 
@@ -76,21 +76,21 @@ def test_a_source_inside_is_allowed(prefix: str, value: str) -> None:
         ("https://minio.example.com", "/mine/key"),
     ],
 )
-def test_a_source_outside_is_not(prefix: str, value: str) -> None:
+def test_source_outside_the_policy_is_refused(prefix: str, value: str) -> None:
     assert source(prefix, value) == "target_denied"
 
 
 @pytest.mark.parametrize("prefix", [IN_PATH, IN_HOST, "https://mine.storage.example.com"])
-def test_a_prefix_may_be_the_object_itself(prefix: str) -> None:
+def test_prefix_may_be_the_object_itself(prefix: str) -> None:
     assert source(f"{prefix}/key", "/mine/key") is None
     assert source(f"{prefix}/key", "/mine/keys") == "target_denied"
 
 
-def test_a_dotted_bucket_of_its_own_is_inside() -> None:
+def test_bucket_with_dots_in_the_host_is_allowed() -> None:
     assert source("https://my.bucket.s3.amazonaws.com", "/my.bucket/key") is None
 
 
-def test_root_prefixes_where_the_bucket_is_in_the_path_allow_any() -> None:
+def test_root_prefix_with_the_bucket_in_the_path_allows_every_source() -> None:
     assert source("https://s3.eu-west-1.amazonaws.com", "/any/key") is None
     assert source("http://127.0.0.1:5000", "/any/key") is None
 
@@ -104,7 +104,7 @@ def test_root_prefixes_where_the_bucket_is_in_the_path_allow_any() -> None:
         "%61rn:aws:s3:::mine/key",
     ],
 )
-def test_an_arn_does_not_tell_the_bucket(value: str) -> None:
+def test_arn_is_refused(value: str) -> None:
     assert source(IN_PATH, value) == "target_denied"
 
 
@@ -115,29 +115,29 @@ def test_an_arn_does_not_tell_the_bucket(value: str) -> None:
         *("/mine/../other/key", "/mine/%2e%2e/other/key", "/mine/..%2fother/key", "/mine/%252e%252e/other"),
     ],
 )
-def test_what_is_no_source_is_malformed(value: str) -> None:
+def test_malformed_source_is_refused(value: str) -> None:
     assert source(IN_PATH, value) == "request_invalid"
 
 
-def test_another_spelling_of_the_field_counts_as_well() -> None:
+def test_field_name_is_normalised() -> None:
     assert refusal(IN_PATH, "X_Amz_Copy_Source: /other/key") == "target_denied"
     assert refusal(IN_PATH, "x-amz-copy-source: /mine/a", "X-Amz-Copy-Source: /mine/b") == "request_invalid"
 
 
-def test_a_bucket_whose_name_begins_as_an_endpoint_is_in_the_host() -> None:
+def test_bucket_named_like_an_endpoint_is_in_the_host() -> None:
     prefix = "http://s3.example.com.s3.eu-west-1.amazonaws.com"
     assert source(prefix, "/s3.example.com/key") is None
     assert source(prefix, "/other/key") == "target_denied"
 
 
 @pytest.mark.parametrize("name", ["X-Goog-Copy-Source", "x-oss-copy-source", "x_cos_copy_source"])
-def test_a_source_in_the_dialect_of_a_vendor_is_refused(name: str) -> None:
-    """Nothing judges it, and a server that speaks both would read it."""
+def test_source_field_of_another_vendor_is_refused(name: str) -> None:
+    """The policy does not check it, and a server may read it."""
     assert refusal(IN_PATH, f"{name}: /mine/key") == "target_denied"
     assert refusal(IN_PATH, "x-amz-copy-source: /mine/key", f"{name}: /other/key") == "target_denied"
 
 
-def test_a_rename_is_refused_and_other_fields_pass() -> None:
+def test_rename_is_refused() -> None:
     assert refusal(IN_PATH, "x-amz-rename-source: /mine/key") == "target_denied"
     assert refusal(IN_PATH, "x-amz-meta-a: 1", "x-amz-copy-source-if-match: x") is None
 
@@ -159,7 +159,7 @@ def test_a_rename_is_refused_and_other_fields_pass() -> None:
         (["x-amz-copy-source: mine"], "X-Amz-Copy-Source must be /bucket/key, percent-encoded"),
     ],
 )
-def test_a_refusal_says_what_must_be_true(fields: list[str], detail: str) -> None:
+def test_refusal_names_the_valid_form(fields: list[str], detail: str) -> None:
     problem = problem_of(IN_PATH, *fields)
     assert problem is not None
     assert (problem.detail, problem.denial) == (detail, "copy_source")

@@ -58,7 +58,7 @@ def made(auth: dict[str, Any]) -> AwsSigV4Settings:
         ({**BY_IDENTITY, "sts_endpoint": "https://sts.example.com?a"}, "sts_endpoint", "must not contain a query"),
     ],
 )
-def test_errors_of_keys(changes: dict[str, Any], place: str, message: str) -> None:
+def test_errors_of_access_keys(changes: dict[str, Any], place: str, message: str) -> None:
     assert message in errors({**AUTH, **changes})[place,]
 
 
@@ -78,7 +78,7 @@ def test_errors_of_a_web_identity(changes: dict[str, Any], place: str, message: 
     assert message in errors({**BY_IDENTITY, "web_identity": {**IDENTITY, **changes}})["web_identity", place]
 
 
-def test_values_that_are_read_are_checked() -> None:
+def test_values_of_references_are_checked() -> None:
     values = {
         "id": "a/b",
         "key": "a b",
@@ -100,7 +100,7 @@ def test_values_that_are_read_are_checked() -> None:
         assert {place[-1] for place, _ in reasons} == places
 
 
-def test_an_unsigned_payload_does_not_travel_in_the_clear() -> None:
+def test_unsigned_payload_over_http_is_an_error() -> None:
     auth = {**AUTH, "payload": "unsigned"}
     plain = {"endpoint_prefix": ["https://a.example.com", "http://b.example.com"], "auth": auth}
     assert dict(AwsSigV4Settings.find_errors(plain)) == {
@@ -110,7 +110,7 @@ def test_an_unsigned_payload_does_not_travel_in_the_clear() -> None:
     assert not list(AwsSigV4Settings.find_errors({"endpoint_prefix": "http://a.example.com", "auth": AUTH}))
 
 
-def test_fixed_keys_need_no_call() -> None:
+def test_access_key_needs_no_call() -> None:
     settings = made({**AUTH, "session_token": {"file": "token"}})
     values = {("region",): "eu-west-1", ("access_key_id",): "AKIA", ("secret_access_key",): "s"}
     found = settings.credential({**values, ("session_token",): "t0ken"})
@@ -128,7 +128,7 @@ def test_fixed_keys_need_no_call() -> None:
     assert not unsigned.body
 
 
-def test_sts_is_never_a_target() -> None:
+def test_endpoint_of_sts_is_a_forbidden_target() -> None:
     settings = made(BY_IDENTITY)
     values = {("region",): "eu-west-1"}
     sts = Origin("https", "sts.eu-west-1.amazonaws.com", 443)
@@ -140,12 +140,12 @@ def test_sts_is_never_a_target() -> None:
     assert own.destinations(values) is None
 
 
-def test_the_token_is_read_anew() -> None:
+def test_token_file_is_read_again_for_each_call() -> None:
     assert made(BY_IDENTITY).traits().reread == {("web_identity", "token")}
 
 
-def test_a_stored_integration_takes_keys_alone() -> None:
-    """Web identity reads a file of the machine."""
+def test_stored_integration_may_not_use_web_identity() -> None:
+    """It would read a file of Sidekey's machine."""
     auth = {"type": "aws_sigv4", "region": "eu-west-1", "service": "sqs", "web_identity": IDENTITY}
     (said,) = [
         each.detail for each in judged({**AWS_SIGV4, "auth": auth}).errors if each.pointer == "/auth/web_identity"
@@ -153,7 +153,7 @@ def test_a_stored_integration_takes_keys_alone() -> None:
     assert "give access_key_id and secret_access_key" in said
 
 
-def test_region_and_service_decide_where_a_stored_secret_goes() -> None:
+def test_region_and_service_are_destinations_of_stored_secrets() -> None:
     auth = AWS_SIGV4["auth"]
     assert destination(AWS_SIGV4) == {
         "endpoint_prefix": ["https://sqs.eu-west-1.amazonaws.com"],

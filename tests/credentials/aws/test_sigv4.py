@@ -1,4 +1,4 @@
-"""AWS Signature Version 4: AWS's own test suite, botocore's signatures of random requests, and what is never shown."""
+"""AWS Signature Version 4: AWS's test suite, random requests compared with botocore, and redaction."""
 
 from __future__ import annotations
 
@@ -75,17 +75,17 @@ def test_aws_test_suite(row: dict[str, Any]) -> None:
     assert f"SignedHeaders={signed.decode()}, " in row["authorization"]
 
 
-def comes_so(row: dict[str, Any]) -> bool:
-    """Whether it has no fields that are not signed here, and a path that is sent so."""
+def has_signable_form(row: dict[str, Any]) -> bool:
+    """Return True if the request has only fields that Sidekey signs, and a canonical path."""
     _, path, _, fields, _ = suite_request(row)
     return canonical_form(path.decode("latin-1")).encode() == path and not any(name[:3] == b"my-" for name, _ in fields)
 
 
-SENT = [row for row in SUITE if comes_so(row)]
+SENT = [row for row in SUITE if has_signable_form(row)]
 
 
 @pytest.mark.parametrize("row", SENT, ids=[row["name"] for row in SENT])
-def test_aws_test_suite_as_it_is_signed(row: dict[str, Any]) -> None:
+def test_aws_test_suite_with_the_signer(row: dict[str, Any]) -> None:
     method, path, query, fields, body = suite_request(row)
     token = dict(fields).get(b"x-amz-security-token")
     signer = SigV4Signer(KEY._replace(token=token), CredentialScope("us-east-1", "service"), payload=True)
@@ -135,7 +135,7 @@ def percent(text: str, also: str = "") -> str:
     token=st.none() | st.text("abcXYZ019/+=", min_size=1, max_size=20),
     now=st.integers(0, 4_000_000_000),
 )
-def test_random_requests_are_signed_as_botocore_signs_them(
+def test_random_requests_are_signed_like_botocore(
     service: str,
     method: str,
     secure: bool,
@@ -186,7 +186,7 @@ def outgoing(*lines: bytes, received: RequestHead | None = None, target: bytes =
 TRAILER = b"x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 
 
-def test_a_payload_with_an_unsigned_trailer_is_signed_by_its_name() -> None:
+def test_payload_with_an_unsigned_trailer_is_signed_by_name() -> None:
     received = head(TRAILER, b"x-amz-trailer: x-amz-checksum-crc32")
     for payload in (True, False):
         rules = SigV4Rules("s3", payload=payload)
@@ -197,7 +197,7 @@ def test_a_payload_with_an_unsigned_trailer_is_signed_by_its_name() -> None:
         assert b"\r\nX-Amz-Content-Sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER" in found
 
 
-def test_an_unsigned_payload_is_not_needed() -> None:
+def test_unsigned_payload_needs_no_body() -> None:
     assert not SigV4Rules("s3", payload=False).needs_body(head())
     assert SigV4Rules("s3", payload=True).needs_body(head(b"x-amz-content-sha256: UNSIGNED-PAYLOAD"))
     signer = SigV4Signer(KEY, CredentialScope("eu-west-1", "s3"), payload=False)
@@ -205,7 +205,7 @@ def test_an_unsigned_payload_is_not_needed() -> None:
     assert b"\r\nX-Amz-Content-Sha256: UNSIGNED-PAYLOAD" in found
 
 
-def test_an_unsigned_payload_goes_by_https_alone() -> None:
+def test_unsigned_payload_requires_https() -> None:
     problem = SigV4Rules("s3", payload=False).refusal(head(), HTTP, Policy())
     assert problem is not None
     assert problem.code == "body_unsupported"
@@ -236,7 +236,7 @@ REPEATED = "X-Amz-Content-Sha256 must not be repeated"
         ("s3", AWS, [TRAILER, TRAILER], 400, REPEATED),
     ],
 )
-def test_payloads_that_cannot_be_signed(
+def test_payload_that_cannot_be_signed_is_refused(
     service: str, origin: Origin, fields: list[bytes], status: int, detail: str
 ) -> None:
     problem = SigV4Rules(service, payload=True).refusal(head(*fields), origin, Policy())
@@ -245,14 +245,14 @@ def test_payloads_that_cannot_be_signed(
 
 
 @pytest.mark.parametrize("service", ["s3", "s3express", "storage", "execute-api"])
-def test_the_source_of_a_copy_is_judged_whatever_the_service_is_called(service: str) -> None:
+def test_copy_source_is_checked_for_every_service(service: str) -> None:
     copy = head(b"x-amz-copy-source: /other/key")
     problem = SigV4Rules(service, payload=True).refusal(copy, AWS, Policy())
     assert problem is not None
     assert problem.code == "target_denied"
 
 
-def test_what_it_signs_and_writes_is_known_before() -> None:
+def test_rules_list_signed_and_written_fields() -> None:
     rules = SigV4Rules("sqs", payload=True)
     assert {b"authorization", b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256", b"date"} == rules.names
     assert [rules.signs(name) for name in (b"host", b"content-type", b"x-amz-meta-a", b"x-amz")] == [
@@ -263,7 +263,7 @@ def test_what_it_signs_and_writes_is_known_before() -> None:
     ]
 
 
-def test_rules_are_the_same_where_they_say_the_same() -> None:
+def test_equal_rules() -> None:
     assert SigV4Rules("sqs", payload=True) == SigV4Rules("sns", payload=True)
     others = (SigV4Rules("s3", payload=True), SigV4Rules("s3", payload=False))
     assert len({SigV4Rules("sqs", payload=True), *others}) == 3
@@ -271,14 +271,14 @@ def test_rules_are_the_same_where_they_say_the_same() -> None:
 
 @pytest.mark.parametrize("service", ["s3", "sqs"])
 @pytest.mark.parametrize("token", [None, TOKEN])
-def test_the_names_that_it_writes_are_told_before(service: str, token: bytes | None) -> None:
-    """To whoever signs what it has written."""
+def test_names_are_those_that_sign_writes(service: str, token: bytes | None) -> None:
+    """A second signer needs them."""
     signer = SigV4Signer(KEY._replace(token=token), CredentialScope("us-east-1", service), payload=True)
     lines = signer.sign(outgoing(), [], NOW, UNIQUE)
     assert signer.names(outgoing()) == [line[2 : line.index(b":")].lower() for line in lines]
 
 
-def test_the_key_is_derived_anew_each_day() -> None:
+def test_key_is_derived_each_day() -> None:
     signer = SigV4Signer(KEY, CredentialScope("us-east-1", "iam"), payload=True)
     request = outgoing(b"\r\nHost: b.s3.amazonaws.com")
     first, same, next_day = (signer.sign(request, (), NOW + each, UNIQUE)[0] for each in (0, 0.9, 86_400))
@@ -287,20 +287,20 @@ def test_the_key_is_derived_anew_each_day() -> None:
     assert signer.sign(request, (), NOW, UNIQUE)[0] == first
 
 
-def test_a_key_signs_as_in_the_example_of_the_documentation() -> None:
+def test_signing_key_of_the_documentation() -> None:
     text = b"AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/iam/aws4_request\n"
     text += b"f536975d06c0309214f805bb90ccff089219ecd68b2577efef23edd43b7e1a59"
     key = SigningKey(KEY.secret, b"20150830", b"us-east-1", b"iam")
     assert key.sign(text) == b"5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
 
 
-def test_names_are_sorted_whole_and_values_in_their_order() -> None:
+def test_query_is_sorted_by_name_then_value() -> None:
     assert canonical_query(b"a=2&a-b=1&a=1&b&A=3") == b"A=3&a=1&a=2&a-b=1&b="
     assert canonical_query(b"uploads") == b"uploads="
     assert canonical_query(b"") == b""
 
 
-def test_s3_signs_the_path_as_it_is_sent_and_others_normalise_it_and_encode_it_again() -> None:
+def test_path_is_signed_as_sent_for_s3_and_normalised_for_others() -> None:
     path = b"/a//b/./c%20d/../e%2Ff/"
     assert canonical_path(path, s3=True) == path
     assert canonical_path(path, s3=False) == b"/a/b/e%252Ff/"
@@ -308,7 +308,7 @@ def test_s3_signs_the_path_as_it_is_sent_and_others_normalise_it_and_encode_it_a
     assert canonical_path(b"/../..", s3=False) == b"/"
 
 
-def test_explained_is_what_is_signed_without_secrets() -> None:
+def test_explain_shows_the_signed_text_without_secrets() -> None:
     signer = SigV4Signer(KEY, CredentialScope("us-east-1", "sqs"), payload=True)
     request = outgoing(b"\r\nContent-Type: a/b")
     text, signed = signer.explain(request, [b"x", b"y"], NOW, UNIQUE)
@@ -327,7 +327,7 @@ def test_explained_is_what_is_signed_without_secrets() -> None:
     assert TOKEN not in text
 
 
-def test_keys_are_never_shown_or_pickled() -> None:
+def test_keys_are_redacted_and_not_pickled() -> None:
     signer = SigV4Signer(KEY._replace(token=TOKEN), CredentialScope("us-east-1", "s3"), payload=True)
     assert [repr(signer), repr(KEY)] == ["SigV4Signer(REDACTED)", "AccessKey(REDACTED)"]
     with pytest.raises(TypeError, match="is not pickled"):

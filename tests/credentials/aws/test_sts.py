@@ -1,4 +1,4 @@
-"""What STS returned, in JSON and XML; no text of it is ever repeated."""
+"""Parsing responses of STS in JSON and XML. Errors never repeat their text."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def test_a_key_in_xml() -> None:
     assert parse_response(reply(XML.encode()), NOW) == (KEY, 3600)
 
 
-def test_its_end_counts_from_the_date_of_the_response() -> None:
+def test_lifetime_counts_from_the_date_of_the_response() -> None:
     headers = {"date": "Mon, 21 Sep 2026 15:03:20 GMT"}
     assert parse_response(reply(answer(CREDENTIALS), headers=headers), NOW - 1e6)[1] == 600
 
 
-def test_no_key_lives_longer_than_a_session_can() -> None:
+def test_lifetime_is_limited_to_that_of_a_session() -> None:
     assert parse_response(reply(answer({**CREDENTIALS, "Expiration": 1e12})), NOW)[1] == 43_200
 
 
 @pytest.mark.parametrize("name", CREDENTIALS)
 @pytest.mark.parametrize("value", [None, "", "a b", "\u00e9", True, ["x"], "canary\n"])
-def test_what_cannot_be_used_is_no_key(name: str, value: object) -> None:
+def test_unusable_key_is_an_error(name: str, value: object) -> None:
     with pytest.raises(CallError) as caught:
         parse_response(reply(answer({**CREDENTIALS, name: value})), NOW)
     assert caught.value.outcome == "invalid"
@@ -66,7 +66,7 @@ def test_what_cannot_be_used_is_no_key(name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("end", [float("nan"), 10**400])
-def test_an_end_that_is_no_time_is_no_end(end: float) -> None:
+def test_invalid_expiration_is_an_error(end: float) -> None:
     with pytest.raises(CallError, match="did not return when"):
         parse_response(reply(answer({**CREDENTIALS, "Expiration": end})), NOW)
 
@@ -85,14 +85,14 @@ def test_an_end_that_is_no_time_is_no_end(end: float) -> None:
         XML.replace("AccessKeyId>", "x:AccessKeyId>").encode(),
     ],
 )
-def test_what_is_no_response_of_sts_is_no_key(body: bytes) -> None:
+def test_other_response_is_an_error(body: bytes) -> None:
     with pytest.raises(CallError) as caught:
         parse_response(reply(body), NOW)
     assert caught.value.outcome == "invalid"
 
 
-def test_a_text_of_many_lines_is_read_in_few_pieces() -> None:
-    """What joins them would else take the square of their number, on the event loop."""
+def test_text_of_many_lines_is_parsed_in_few_pieces() -> None:
+    """Otherwise joining them takes quadratic time on the event loop."""
     pieces = 0
 
     def count(frame: FrameType, event: str, _: object) -> None:
@@ -125,7 +125,7 @@ def error(code: str) -> dict[str, object]:
         (302, "Canary", "invalid", "AWS STS returned 302", False),
     ],
 )
-def test_an_error_is_told_by_its_code_alone(status: int, code: str, outcome: str, reason: str, settings: bool) -> None:
+def test_error_repeats_only_its_code(status: int, code: str, outcome: str, reason: str, settings: bool) -> None:
     xml = f"<ErrorResponse><Error><Code>{code}</Code><Message>canary text</Message></Error></ErrorResponse>"
     for content in (error(code), xml.encode()):
         with pytest.raises(CallError) as caught:

@@ -1,4 +1,4 @@
-"""Temporary keys by web identity: one call, and a signer that ends with its key."""
+"""Access keys by web identity: one call, and a signer that expires with its key."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def credential(changes: dict[str, Any] | None = None, **values: str) -> CallingC
     return found
 
 
-def test_one_call_brings_a_key_that_signs() -> None:
+def test_one_call_obtains_a_signing_key() -> None:
     issued, calls = issue(credential(), reply(RESPONSE))
     (call,) = calls
     assert (call.step, call.method, call.url) == ("AWS STS", "POST", "https://sts.eu-west-1.amazonaws.com/")
@@ -59,7 +59,7 @@ def test_one_call_brings_a_key_that_signs() -> None:
     assert lines[-1] == b"\r\nX-Amz-Security-Token: t0ken"
 
 
-def test_sts_is_that_of_the_region_or_of_the_config() -> None:
+def test_endpoint_of_sts_is_that_of_the_region_or_the_config() -> None:
     def url(found: CallingCredential) -> str:
         return issue(found, reply(RESPONSE))[1][0].url
 
@@ -68,7 +68,7 @@ def test_sts_is_that_of_the_region_or_of_the_config() -> None:
     assert url(credential(own, sts_endpoint="https://sts.example.com/x")) == "https://sts.example.com/x"
 
 
-def test_a_new_token_of_the_same_identity_goes_on_with_its_key() -> None:
+def test_new_token_of_the_same_identity_keeps_the_key() -> None:
     first, renewed = credential().lineage, credential().lineage
     assert first == renewed
     after = settings_of(AUTH).credential({**VALUES, ("web_identity", "token"): "another"})
@@ -80,15 +80,15 @@ def test_a_new_token_of_the_same_identity_goes_on_with_its_key() -> None:
     assert other.token != first.token
 
 
-def test_no_response_of_the_upstream_is_judged() -> None:
+def test_every_response_of_the_upstream_has_a_good_verdict() -> None:
     assert credential().verdict(403, b"ExpiredToken") is Verdict.GOOD
 
 
-def test_nothing_shows_the_token() -> None:
+def test_token_is_redacted() -> None:
     assert "canary" not in repr(credential())
 
 
 @pytest.mark.parametrize("text", ["", "a b", "a\u00e9", "a\tb"])
-def test_what_is_no_token_is_refused(text: str) -> None:
+def test_invalid_token_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a token"):
         check_token(text)

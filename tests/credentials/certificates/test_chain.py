@@ -1,3 +1,5 @@
+"""Certificate chains: order, errors, warnings, and trust in Mozilla's bundle."""
+
 import subprocess
 from datetime import timedelta
 from itertools import count
@@ -21,25 +23,22 @@ PUBLIC = [chain.read_certificate(block.der) for block in blocks(certifi.contents
 
 
 @pytest.mark.parametrize("others", [[ROOT, INTERMEDIATE], [INTERMEDIATE, STRANGER, ROOT]], ids=count())
-def test_a_chain_is_put_in_order(others: list[x509.Certificate]) -> None:
-    """Leaf first, each certified by the next (RFC 8446 4.4.2)."""
+def test_chain_is_ordered(others: list[x509.Certificate]) -> None:
+    """Leaf first, each certified by the next one (RFC 8446 4.4.2)."""
     assert chain.build_chain(LEAF, others) == [LEAF, INTERMEDIATE, ROOT]
 
 
-def test_a_chain_ends_where_no_issuer_is() -> None:
-    """What follows is not guessed."""
+def test_chain_ends_at_a_missing_issuer() -> None:
     assert chain.build_chain(LEAF, [ROOT]) == [LEAF]
 
 
-def test_the_name_of_an_issuer_does_not_suffice() -> None:
-    """It must have signed, too."""
+def test_issuer_must_match_by_signature() -> None:
     impostor = issue("Bank Client CA", authority=True).certificate
     assert chain.build_chain(LEAF, [impostor, INTERMEDIATE]) == [LEAF, INTERMEDIATE]
     assert not chain.is_issued_by(LEAF, impostor)
 
 
-def test_certificates_that_name_each_other_end_the_search() -> None:
-    """Cross-certificates may."""
+def test_cross_certificates_end_the_chain() -> None:
     first = issue("one", issue("two", authority=True), authority=True)
     second = issue("two", first, authority=True)
     assert chain.build_chain(second.certificate, [first.certificate, second.certificate])[:2] == [
@@ -48,14 +47,14 @@ def test_certificates_that_name_each_other_end_the_search() -> None:
     ]
 
 
-def test_the_likely_leaf_issued_no_other() -> None:
-    """In whatever order they stand."""
+def test_likely_leaf_issued_no_other_certificate() -> None:
+    """In any order."""
     assert chain.likely_leaf([ROOT, INTERMEDIATE, LEAF]) is LEAF
     assert chain.likely_leaf([STRANGER]) is STRANGER
 
 
-def test_what_is_no_part_of_the_chain_is_reported() -> None:
-    """It is not sent: servers need not take it."""
+def test_unrelated_certificate_causes_a_warning() -> None:
+    """Sidekey does not send it."""
     assert list(chain.unrelated_certificates([LEAF], [LEAF, STRANGER])) == [
         "the certificate of CN=stranger.example is not part of the chain and is not sent"
     ]
@@ -69,14 +68,14 @@ def test_what_is_no_part_of_the_chain_is_reported() -> None:
         (-2, ["this certificate is valid only from 2026-05-31 00:00 UTC on"]),
     ],
 )
-def test_a_certificate_is_good_for_its_time(days: int, found: list[str]) -> None:
-    """To the second of its end; the message has the date."""
+def test_validity_of_a_leaf(days: int, found: list[str]) -> None:
+    """To the second; the message has the date."""
     assert list(chain.chain_errors([LEAF, INTERMEDIATE], PRESENT + days * 86400)) == found
     assert list(chain.chain_errors([LEAF, INTERMEDIATE], LEAF.not_valid_after_utc.timestamp() - 1)) == []
 
 
-def test_a_weak_key_anywhere_in_the_chain_is_an_error() -> None:
-    """OpenSSL refuses to show such a chain."""
+def test_weak_key_in_the_chain_is_an_error() -> None:
+    """OpenSSL refuses to send such a chain."""
     weak = issue("Weak CA", authority=True, key=rsa.generate_private_key(65537, 1024))
     leaf = issue(issuer=weak, key=rsa.generate_private_key(65537, 1024))
     reason = "is too weak: its key is RSA with 1024 bits: at least 2048 are needed"
@@ -87,8 +86,8 @@ def test_a_weak_key_anywhere_in_the_chain_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("digest", ["sha1", "md5"])
-def test_a_weak_signature_is_an_error_but_for_a_roots(digest: str, tmp_path: Path) -> None:
-    """Nobody looks at how a root signed itself."""
+def test_weak_signature_is_an_error_except_of_a_root(digest: str, tmp_path: Path) -> None:
+    """Nobody verifies the signature of a root."""
     (block,) = blocks(signed_with(digest, tmp_path)[0])
     weak = chain.read_certificate(block.der)
     now = weak.not_valid_before_utc.timestamp() + 1
@@ -98,8 +97,8 @@ def test_a_weak_signature_is_an_error_but_for_a_roots(digest: str, tmp_path: Pat
     assert list(chain.chain_errors([LEAF, weak], PRESENT)) == []
 
 
-def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
-    """The signature is the error, and no stranger or missing issuer is told beside it."""
+def test_weak_signature_does_not_end_the_chain(tmp_path: Path) -> None:
+    """It is the only error, without a missing issuer."""
     ca, leaf = tmp_path / "ca", tmp_path / "leaf"
     for name in (ca, leaf):
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
@@ -129,14 +128,13 @@ def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
     ],
     ids=count(),
 )
-def test_what_servers_may_refuse_is_remarked(issued: Issued, found: list[str]) -> None:
-    """They are no errors: whether the server looks is its own matter."""
+def test_properties_that_servers_refuse_cause_warnings(issued: Issued, found: list[str]) -> None:
     remarks = list(chain.certificate_warnings([issued.certificate], PRESENT))
     assert len(remarks) == len(found)
     assert all(remark.startswith(each) for remark, each in zip(remarks, found, strict=True))
 
 
-def test_an_expired_intermediate_is_remarked() -> None:
+def test_expired_intermediate_causes_a_warning() -> None:
     """A server may have a newer one."""
     old = issue("Old CA", CHAIN.root, authority=True, life=timedelta(hours=1))
     leaf = issue(issuer=old)
@@ -146,12 +144,11 @@ def test_an_expired_intermediate_is_remarked() -> None:
 
 
 def test_every_ca_of_mozillas_bundle_is_trusted() -> None:
-    """Whatever its key: it leads to itself."""
     assert len(PUBLIC) > 100
     assert [root.subject for root in PUBLIC if chain.mozilla_trust_error([root]) is not None] == []
 
 
-def test_a_self_signed_certificate_is_reported() -> None:
+def test_self_signed_certificate_is_reported() -> None:
     """With its issuer and the line to write."""
     assert chain.mozilla_trust_error([STRANGER]) == (
         "this certificate is self-signed (its issuer is CN=stranger.example): if that is intended, "
@@ -159,16 +156,15 @@ def test_a_self_signed_certificate_is_reported() -> None:
     )
 
 
-def test_a_private_ca_is_reported() -> None:
-    """By its name."""
+def test_private_ca_is_reported() -> None:
     assert chain.mozilla_trust_error([LEAF, INTERMEDIATE, ROOT]) == (
         "this certificate leads to CN=Bank Root CA, which is not a CA of Mozilla's bundle: "
         "if that CA is intended (banks have their own), write allow_private_ca: true"
     )
 
 
-def test_a_missing_intermediate_is_reported_apart() -> None:
-    """And where it is to be had, as the certificate says."""
+def test_missing_intermediate_is_reported_with_its_url() -> None:
+    """The URL is in the certificate."""
     told = chain.mozilla_trust_error([LEAF])
     assert told is not None
     assert told.startswith("the issuer CN=Bank Client CA is neither in the chain nor a CA of Mozilla's bundle: add the")
@@ -177,8 +173,7 @@ def test_a_missing_intermediate_is_reported_apart() -> None:
     assert "it is at" not in (chain.mozilla_trust_error([LEAF, INTERMEDIATE]) or "")
 
 
-def test_the_name_of_a_public_ca_is_not_its_signature() -> None:
-    """Whoever takes its name is told."""
+def test_issuer_with_the_name_of_a_public_ca_is_reported() -> None:
     key = rsa.generate_private_key(65537, 2048)
     public = next(each for each in PUBLIC if isinstance(each.public_key(), rsa.RSAPublicKey))
     impostor = Issued(public, key)
@@ -188,14 +183,13 @@ def test_the_name_of_a_public_ca_is_not_its_signature() -> None:
 
 
 @pytest.mark.parametrize("url", ["ldap://ca/ cn", "http://ca.example/\x07", "http://ca.example/" + "a" * 200])
-def test_an_odd_address_gets_into_no_message(url: str) -> None:
-    """It is not Sidekey's own."""
+def test_unprintable_url_is_not_in_the_message(url: str) -> None:
     leaf = issue(issuer=CHAIN.intermediate, issuers_url=url).certificate
     assert "it is at" not in (chain.mozilla_trust_error([leaf]) or "")
 
 
-def test_names_are_printable_and_short() -> None:
-    """They come from a file, and go into logs."""
+def test_names_are_printable_and_shortened() -> None:
+    """They come from a file and go into logs."""
     odd = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a\n\x1b[31m")])
     long = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "b" * 60)] * 3)
     assert chain.name_of(odd) == "CN=a??[31m"
@@ -204,7 +198,7 @@ def test_names_are_printable_and_short() -> None:
 
 
 @pytest.mark.parametrize("der", [b"", b"hunter2", CHAIN.leaf.der[:-1], CHAIN.leaf.der + b"\0"], ids=count())
-def test_a_damaged_certificate_is_reported(der: bytes) -> None:
-    """Without a word of the library's."""
+def test_damaged_certificate_is_reported(der: bytes) -> None:
+    """Without the library's message."""
     with pytest.raises(ValueError, match=r"^is damaged$"):
         chain.read_certificate(der)

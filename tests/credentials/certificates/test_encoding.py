@@ -1,4 +1,4 @@
-"""Subject and key of certificates, as cryptography reads them."""
+"""DER and PEM: fields of certificates as cryptography reads them, blocks, and descriptions of other data."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ KEYS: dict[str, Key] = {
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_the_key_of_a_certificate_is_read(kind: str) -> None:
-    """It is the same in every certificate of the key, and in no other."""
+def test_public_key_of_a_certificate(kind: str) -> None:
+    """It is equal for all certificates of a key, and for no others."""
     key = KEYS[kind]
     whole = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     one, other = issue("one", key=key), issue("other", key=key, authority=True)
@@ -44,14 +44,13 @@ def test_the_key_of_a_certificate_is_read(kind: str) -> None:
     assert len({encoding.public_key(issue(key=each).der) for each in KEYS.values()}) == len(KEYS)
 
 
-def test_the_subject_is_read() -> None:
-    """The content of the name, which begins with its first part."""
+def test_subject_of_a_certificate() -> None:
     certificate = issue("a subject").certificate
     assert encoding.subject(certificate.public_bytes(Encoding.DER)) == certificate.subject.public_bytes()[2:]
 
 
 @pytest.mark.parametrize("text", [b"", b"\x30", b"\x30\x05\x01", b"\x30\x00", b"\x30\x02\x30\x00", b"\x30\x82"])
-def test_what_is_no_certificate_is_refused(text: bytes) -> None:
+def test_data_without_a_certificate_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError):
         encoding.public_key(text)
 
@@ -64,15 +63,15 @@ BAG = pkcs7.serialize_certificates([ISSUED.certificate], Encoding.DER)
 OPENSSH = PrivateFormat.OpenSSH
 
 
-def told(data: bytes) -> str:
-    """Why nothing can be taken out of it."""
+def reason_for(data: bytes) -> str:
+    """Return why the data has no block."""
     with pytest.raises(ValueError, match=r"^(?:this|in this) ") as caught:
         encoding.blocks(data)
     return str(caught.value)
 
 
-def test_every_block_is_taken_out_in_order() -> None:
-    """With words around them, as openssl pkcs12 writes them."""
+def test_blocks_are_parsed_in_order() -> None:
+    """Without the text around them, as from openssl pkcs12."""
     data = b"Bag Attributes\n    localKeyID: 01\n" + ISSUED.pem + b"Key Attributes: <No Attributes>\n" + ISSUED.key_pem
     found = encoding.blocks(data)
     assert [block.label for block in found] == ["CERTIFICATE", "PRIVATE KEY"]
@@ -80,13 +79,13 @@ def test_every_block_is_taken_out_in_order() -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"\n", b"\r\n"), (b"\n", b" "), (b"\n", b""), (b"\n", b"\n\n  ")])
-def test_how_lines_end_is_no_matter(old: bytes, new: bytes) -> None:
-    """Windows, and variables whose line ends became spaces."""
+def test_line_endings_do_not_matter(old: bytes, new: bytes) -> None:
+    """As on Windows, or in variables with spaces instead of line endings."""
     assert [block.der for block in encoding.blocks(b"\xef\xbb\xbf" + ISSUED.pem.replace(old, new))] == [ISSUED.der]
 
 
-def test_what_is_encrypted_by_headers_keeps_its_text() -> None:
-    """RFC 1421: the headers say how."""
+def test_block_encrypted_by_headers_keeps_its_text() -> None:
+    """RFC 1421."""
     data = ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, "hunter2")
     (block,) = encoding.blocks(b"words\n" + data)
     assert (block.label, block.der, block.encrypted) == ("EC PRIVATE KEY", b"", data)
@@ -102,9 +101,8 @@ def test_what_is_encrypted_by_headers_keeps_its_text() -> None:
     ],
     ids=["cut off", "cut into", "damaged", "escaped"],
 )
-def test_damage_is_reported(data: bytes, reason: str) -> None:
-    """It is PEM, and yet unusable."""
-    assert told(data) == reason
+def test_damaged_pem_is_reported(data: bytes, reason: str) -> None:
+    assert reason_for(data) == reason
 
 
 NO_PEM = [
@@ -142,9 +140,9 @@ NO_PEM = [
 
 
 @pytest.mark.parametrize(("data", "reason"), NO_PEM, ids=[reason for _, reason in NO_PEM])
-def test_what_is_no_pem_is_called_by_its_name(data: bytes, reason: str) -> None:
-    """The message says how to convert it, where one can."""
-    assert told(data).startswith(f"this is {reason}")
+def test_other_data_is_described(data: bytes, reason: str) -> None:
+    """The message says how to convert it, if that is possible."""
+    assert reason_for(data).startswith(f"this is {reason}")
 
 
 @pytest.mark.parametrize(
@@ -157,8 +155,8 @@ def test_what_is_no_pem_is_called_by_its_name(data: bytes, reason: str) -> None:
     ],
     ids=["OpenSSH", "a request", "a public key", "PKCS#7"],
 )
-def test_what_is_pem_of_another_sort_has_words(data: bytes, words: str) -> None:
-    """They follow "this is"."""
+def test_other_blocks_are_described(data: bytes, words: str) -> None:
+    """The words follow "this is"."""
     (block,) = encoding.blocks(data)
     assert (encoding.describe_block(block.label) or "").startswith(words)
 
@@ -197,7 +195,7 @@ def test_encryption_needs_no_words() -> None:
         [],
         BestAvailableEncryption(b"hunter2"),
     )
-    assert told(locked).startswith("this is PKCS#12")
+    assert reason_for(locked).startswith("this is PKCS#12")
 
 
 def test_a_pem_is_split_into_certificates_and_keys() -> None:

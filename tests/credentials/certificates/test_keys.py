@@ -50,8 +50,8 @@ def test_every_form_of_a_key_is_opened(data: bytes, passphrase: str | None) -> N
 
 
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, TRADITIONAL])
-def test_an_encrypted_key_asks_for_its_passphrase(form: PrivateFormat) -> None:
-    """A clear refusal that names the key of the config."""
+def test_encrypted_key_requires_its_passphrase(form: PrivateFormat) -> None:
+    """The error names the key of the config."""
     data = block(ISSUED.key_as(form, "hunter2"))
     with pytest.raises(ValueError, match=r"^this private key is encrypted: write its passphrase as key_passphrase$"):
         keys.open_key(data, None)
@@ -71,7 +71,7 @@ def test_an_encrypted_key_asks_for_its_passphrase(form: PrivateFormat) -> None:
     ],
     ids=count(),
 )
-def test_a_key_does_not_say_how_long_everybody_waits(
+def test_rounds_of_an_encrypted_key_are_limited(
     tmp_path: Path, options: list[str], more: tuple[bytes, bytes] | None
 ) -> None:
     """What derives a key of a passphrase holds the interpreter: whoever sends one may stop all requests for hours.
@@ -104,34 +104,34 @@ def test_a_key_does_not_say_how_long_everybody_waits(
     [b"", b"hunter2", b"\x30\x00", b"\x30\x14" + b"\x30\x12" + bytes.fromhex("3010300e300c300a30083006300430023000")],
     ids=count(),
 )
-def test_a_damaged_encrypted_key_is_reported(der: bytes) -> None:
-    """Also one that is nested deeper than any."""
+def test_damaged_encrypted_key_is_reported(der: bytes) -> None:
+    """Also with too deep nesting."""
     with pytest.raises(ValueError, match=r"^this private key is damaged$"):
         keys.open_key(Block("ENCRYPTED PRIVATE KEY", der), "hunter2")
 
 
-def test_a_passphrase_that_is_not_needed_is_a_mistake() -> None:
-    """The key may be another than was meant."""
+def test_unnecessary_passphrase_is_an_error() -> None:
+    """It may be the wrong key."""
     with pytest.raises(keys.PassphraseError, match=r"^the private key is not encrypted: remove this key$"):
         keys.open_key(block(ISSUED.key_pem), "hunter2")
 
 
 @pytest.mark.parametrize("der", [b"", b"hunter2", ISSUED.der, b"\x30\x03\x02\x01\x00"], ids=count())
-def test_a_damaged_key_is_reported(der: bytes) -> None:
-    """Without a word of the library's."""
+def test_damaged_key_is_reported(der: bytes) -> None:
+    """Without the library's message."""
     with pytest.raises(ValueError, match=r"^this private key is damaged$"):
         keys.open_key(Block("PRIVATE KEY", der), None)
 
 
-def test_a_key_that_only_agrees_is_unusable() -> None:
+def test_key_agreement_key_is_refused() -> None:
     """TLS needs a signature."""
     data = x25519.X25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(ValueError, match=r"^this private key cannot sign"):
         keys.open_key(Block("PRIVATE KEY", data), None)
 
 
-def test_a_way_of_encrypting_that_is_not_known_is_reported() -> None:
-    """openssl knows more of them, and writes the key again."""
+def test_unsupported_encryption_is_reported() -> None:
+    """openssl can convert it."""
     command: list[str | Path] = ["openssl", "pkcs8", "-topk8", "-v2", "aria-256-cbc", "-passout", "pass:a"]
     locked = subprocess.run(command, input=ISSUED.key_pem, capture_output=True, check=True).stdout
     with pytest.raises(ValueError, match=r"openssl pkcs8 -topk8"):
@@ -148,8 +148,8 @@ def test_a_way_of_encrypting_that_is_not_known_is_reported() -> None:
         (x25519.X25519PrivateKey.generate(), "of a type that TLS cannot use"),
     ],
 )
-def test_weak_keys_are_named(key: rsa.RSAPrivateKey, reason: str) -> None:
-    """With what would be strong enough."""
+def test_weak_key_is_reported(key: rsa.RSAPrivateKey, reason: str) -> None:
+    """With the required strength."""
     assert (keys.weakness(key.public_key()) or "").startswith(reason)
 
 
@@ -164,6 +164,6 @@ def test_weak_keys_are_named(key: rsa.RSAPrivateKey, reason: str) -> None:
         ed448.Ed448PrivateKey.generate(),
     ],
 )
-def test_strong_keys_are_good(key: rsa.RSAPrivateKey) -> None:
-    """All that TLS 1.2 and 1.3 sign with."""
+def test_strong_key_is_accepted(key: rsa.RSAPrivateKey) -> None:
+    """All types that sign in TLS 1.2 and 1.3."""
     assert keys.weakness(key.public_key()) is None

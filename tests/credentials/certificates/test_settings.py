@@ -16,8 +16,7 @@ def errors(keys: dict[str, object]) -> dict[str, str]:
     return {str(each["loc"][0]): each["msg"].removeprefix("Value error, ") for each in caught.value.errors()}
 
 
-def test_two_halves_make_a_certificate() -> None:
-    """Each stands where the config says."""
+def test_certificate_and_private_key() -> None:
     settings = CertificateSettings.model_validate(FILES, context=Context("file"))
     assert settings.references() == {
         "certificate": Reference("file", "tls.crt"),
@@ -27,8 +26,7 @@ def test_two_halves_make_a_certificate() -> None:
     assert settings.refresh == 3600.0
 
 
-def test_one_pem_stands_for_both() -> None:
-    """Certificate, chain and key in one."""
+def test_one_pem_replaces_certificate_and_key() -> None:
     settings = CertificateSettings.model_validate(
         {"pem": {"env": "PEM"}, "key_passphrase": {"env": "PASS"}}, context=Context("file")
     )
@@ -52,19 +50,17 @@ def test_one_pem_stands_for_both() -> None:
     ],
     ids=["nothing", "no key", "no certificate", "both ways", "an invalid pem"],
 )
-def test_each_missing_half_is_reported(keys: dict[str, object], found: dict[str, str]) -> None:
-    """Both at once, and where they stand twice."""
+def test_missing_or_duplicate_part_is_reported(keys: dict[str, object], found: dict[str, str]) -> None:
     assert errors(keys) == found
 
 
-def test_a_url_is_fetched_again() -> None:
-    """As often as the config says."""
+def test_refresh_interval_of_a_url() -> None:
     halves = {"certificate": {"url": "https://vault.example/crt"}, "private_key": {"file": "tls.key"}}
     assert CertificateSettings.model_validate({**halves, "refresh": "5m"}, context=Context("file")).refresh == 300.0
     assert errors({**halves, "refresh": "59s"}) == {"refresh": "must be at least 1m"}
 
 
-def test_what_is_not_fetched_is_not_fetched_again() -> None:
+def test_refresh_without_a_url_is_an_error() -> None:
     """Files are watched."""
     assert errors({**FILES, "refresh": "5m"}) == {"refresh": "may be used only with {url}: files are watched"}
 
@@ -81,21 +77,21 @@ def test_what_is_not_fetched_is_not_fetched_again() -> None:
     ],
 )
 @pytest.mark.parametrize("parse", [parse_certificate, parse_key])
-def test_a_url_is_exact(parse: type[Reference], url: str, reason: str) -> None:
-    """https, and nothing that does not belong there; it may hold a query."""
+def test_url_must_be_https(parse: type[Reference], url: str, reason: str) -> None:
+    """It may have a query."""
     with pytest.raises(ValueError, match=reason) as caught:
         parse({"url": url}, Context("file"))
     assert "hunter2" not in str(caught.value)
     assert parse({"url": "https://vault.example/crt?version=2"}, Context("file")).source == "url"
 
 
-def test_a_certificate_may_be_pasted() -> None:
+def test_certificate_may_be_inline() -> None:
     """It is public."""
     assert parse_certificate({"inline": "-----BEGIN"}, Context("file")) == Reference("inline", "-----BEGIN")
 
 
-def test_a_key_is_not_pasted_as_if_it_were_public() -> None:
-    """The error names the way out."""
+def test_inline_private_key_is_refused() -> None:
+    """The error names the remedy."""
     with pytest.raises(ValueError, match="must not contain a private key, which is a secret"):
         parse_certificate({"inline": KEY}, Context("file"))
     with pytest.raises(ValueError, match=r"use \{file: PATH\}, \{env: NAME\} or \{url: URL\}"):
@@ -104,8 +100,8 @@ def test_a_key_is_not_pasted_as_if_it_were_public() -> None:
 
 
 @pytest.mark.parametrize("raw", [None, "tls.crt", [], {}, {"file": ""}, {"env": "A-B"}, {"inline": " "}, {"text": "a"}])
-def test_other_shapes_are_errors(raw: object) -> None:
-    """For either half."""
+def test_other_references_are_refused(raw: object) -> None:
+    """For certificate and key."""
     for parse in (parse_certificate, parse_key):
         with pytest.raises(ValueError, match=r"."):
             parse(raw, Context("file"))
@@ -113,8 +109,7 @@ def test_other_shapes_are_errors(raw: object) -> None:
         parse_key({"insecure_value": "\n"}, Context("file"))
 
 
-def test_a_certificate_is_public_in_a_store_and_a_key_is_not() -> None:
-    """Whatever a file has it in."""
+def test_stored_certificate_is_public_and_its_key_is_not() -> None:
     for source in ("file", "env"):
         assert parse_certificate({source: "NAME"}, Context("file")).form == "inline"
         assert parse_key({source: "NAME"}, Context("file")).form == "value"

@@ -28,8 +28,7 @@ def combined(pem: bytes, passphrase: str | None = None) -> CertificateCheck:
     return examine(CertificateInput(pem, pem, passphrase, combined=True), PRESENT, allow_private_ca=True)
 
 
-def test_a_good_pair_becomes_an_identity() -> None:
-    """All that TLS and people need of it."""
+def test_valid_pair_becomes_an_identity() -> None:
     examined = judged(CHAIN.pem, KEY)
     identity = examined.identity
     assert identity is not None
@@ -50,35 +49,34 @@ def test_a_good_pair_becomes_an_identity() -> None:
     ],
     ids=["key first", "intermediate first", "the leaf twice, another form"],
 )
-def test_the_same_material_is_the_same_identity(pem: bytes) -> None:
-    """However it is written: pools are told apart by it."""
+def test_equal_content_has_an_equal_fingerprint(pem: bytes) -> None:
+    """In any order of the blocks: connection pools compare it."""
     assert combined(pem) == judged(CHAIN.pem, KEY)
 
 
-def test_the_root_is_kept_where_it_stands() -> None:
-    """Chains are kept."""
+def test_root_of_a_chain_is_kept() -> None:
     identity = judged(CHAIN.root.pem + CHAIN.pem, KEY).identity
     assert identity is not None
     assert identity.chain == CHAIN.pem + CHAIN.root.pem
 
 
-def test_the_certificate_of_the_key_is_the_leaf() -> None:
-    """A stranger before it is told, and not sent."""
+def test_certificate_of_the_key_is_the_leaf() -> None:
+    """An unrelated certificate before it causes a warning, and is not sent."""
     examined = judged(OTHER.pem + CHAIN.pem, KEY)
     assert examined.identity == judged(CHAIN.pem, KEY).identity
     assert [place for place, _ in examined.warnings] == ["certificate"]
 
 
-def test_of_two_certificates_of_one_key_the_newer_is_the_leaf() -> None:
-    """The old one was left in the file when it was renewed."""
+def test_newer_certificate_of_the_key_is_the_leaf() -> None:
+    """The old one may have stayed in the file after a renewal."""
     renewed = issue(issuer=CHAIN.intermediate, key=LEAF.key, life=timedelta(days=365))
     identity = judged(CHAIN.pem + renewed.pem, KEY).identity
     assert identity is not None
     assert identity.not_after == (NOW + timedelta(days=364)).timestamp()
 
 
-def test_an_encrypted_key_is_opened() -> None:
-    """The identity holds it without its passphrase; it is never written anywhere."""
+def test_encrypted_key_is_decrypted() -> None:
+    """The identity has the key without a passphrase, and Sidekey writes it nowhere."""
     assert judged(CHAIN.pem, LEAF.key_as(passphrase="hunter2"), "hunter2") == judged(CHAIN.pem, KEY)
 
 
@@ -116,10 +114,8 @@ SWAPPED = "certificate and private_key are swapped"
         ),
     ],
 )
-def test_every_error_is_reported_at_its_place(
-    certificate: bytes, key: bytes, passphrase: str | None, found: dict[str, str]
-) -> None:
-    """All at once, and then there is no identity."""
+def test_errors_have_a_location(certificate: bytes, key: bytes, passphrase: str | None, found: dict[str, str]) -> None:
+    """All errors at once, and no identity."""
     examined = judged(certificate, key, passphrase)
     assert examined.identity is None
     told = dict(examined.errors)
@@ -127,7 +123,7 @@ def test_every_error_is_reported_at_its_place(
     assert [place for place, reason in found.items() if reason not in told[place]] == []
 
 
-def test_errors_of_both_halves_are_reported_at_once() -> None:
+def test_errors_of_certificate_and_key_are_reported_at_once() -> None:
     """An expired, weak, self-signed certificate of another key."""
     weak = issue(key=rsa.generate_private_key(65537, 1024), life=timedelta(hours=1), usages=[SERVER_AUTH])
     examined = examine(CertificateInput(weak.pem, KEY), PRESENT)
@@ -137,8 +133,7 @@ def test_errors_of_both_halves_are_reported_at_once() -> None:
     assert len(examined.warnings) == 1
 
 
-def test_errors_of_one_pem_stand_at_pem() -> None:
-    """There is no other place."""
+def test_errors_of_a_combined_pem_are_located_at_pem() -> None:
     assert [place for place, _ in combined(OTHER.pem + KEY).errors] == ["pem"]
     assert [place for place, _ in combined(b"hunter2").errors] == ["pem"]
     assert [place for place, _ in combined(CHAIN.pem).errors] == ["pem"]
@@ -146,24 +141,24 @@ def test_errors_of_one_pem_stand_at_pem() -> None:
 
 
 @pytest.mark.parametrize(("certificate", "key"), [(CHAIN.pem, None), (None, KEY), (None, None)], ids=count())
-def test_a_half_that_could_not_be_read_is_passed_over(certificate: bytes | None, key: bytes | None) -> None:
-    """Whoever read it says why; the other is judged all the same."""
+def test_unread_part_is_ignored(certificate: bytes | None, key: bytes | None) -> None:
+    """Its reader reports it, and the other part is checked."""
     found = judged(certificate, key)
     assert replace(found, not_after=None) == CertificateCheck()
     assert (found.not_after is None) is (certificate is None)
     assert judged(b"", None).errors == (("certificate", "this is empty"),)
 
 
-def test_a_private_ca_needs_consent() -> None:
-    """Which skips that and nothing else."""
+def test_private_ca_requires_consent() -> None:
+    """Consent skips no other check."""
     refused = examine(CertificateInput(CHAIN.pem, KEY), PRESENT)
     assert refused.identity is None
     assert [reason.partition("write allow")[1] for _, reason in refused.errors] == ["write allow"]
     assert examine(CertificateInput(CHAIN.pem, KEY), PRESENT + 1e9, allow_private_ca=True).identity is None
 
 
-def test_a_public_ca_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here the test's CA stands in the bundle."""
+def test_public_ca_requires_no_consent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundle contains the test's CA here."""
     monkeypatch.setattr(certifi, "contents", CHAIN.root.pem.decode)
     chains.mozilla.cache_clear()
     try:
@@ -179,7 +174,7 @@ PIECES = st.sampled_from([LEAF.pem, KEY, OTHER.pem, OTHER.key_pem, LEAF.key_as(P
 
 @st.composite
 def nearly(draw: st.DrawFn) -> bytes:
-    """Good pieces, some bytes of them changed."""
+    """Generate valid pieces with some changed bytes."""
     data = bytearray(b"".join(draw(st.lists(PIECES, min_size=1, max_size=3))))
     for _ in range(draw(st.integers(0, 3))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.sampled_from(b"AQMg/+=- \nz9") | st.integers(0, 255))
@@ -188,8 +183,8 @@ def nearly(draw: st.DrawFn) -> bytes:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @given(nearly() | st.binary(max_size=100), nearly() | st.binary(max_size=100), st.booleans(), st.booleans())
-def test_any_bytes_end_in_errors_or_an_identity(certificate: bytes, key: bytes, one: bool, consent: bool) -> None:
-    """Never in an exception, and never is there a byte of a key in what is told."""
+def test_any_bytes_result_in_errors_or_an_identity(certificate: bytes, key: bytes, one: bool, consent: bool) -> None:
+    """Never in an exception, and no message repeats bytes of a key."""
     examined = examine(
         CertificateInput(certificate, certificate if one else key, combined=one), PRESENT, allow_private_ca=consent
     )
@@ -198,8 +193,7 @@ def test_any_bytes_end_in_errors_or_an_identity(certificate: bytes, key: bytes, 
     assert not any(line in told for line in KEY.decode().splitlines()[1:-1])
 
 
-def test_the_end_of_a_certificate_is_told_whatever_else_is_wrong_with_it() -> None:
-    """Without a certificate there is none."""
+def test_expiry_is_reported_despite_other_errors() -> None:
     end = LEAF.certificate.not_valid_after_utc.timestamp()
     for key, now in ((KEY, PRESENT), (OTHER.key_pem, PRESENT), (KEY, end + 1), (None, PRESENT)):
         assert examine(CertificateInput(LEAF.pem, key), now).not_after == end

@@ -1,4 +1,4 @@
-"""Keyed hashes: they are those of the standard library, and are not shown."""
+"""HMAC keys, compared with the standard library."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ HASHES: dict[HmacAlgorithm, str] = {
     body=st.lists(st.binary(max_size=200), max_size=5),
     algorithm=st.sampled_from(sorted(HASHES)),
 )
-def test_a_keyed_hash_is_that_of_the_standard_library(key: bytes, body: list[bytes], algorithm: HmacAlgorithm) -> None:
-    """With keys shorter than a block, as long and longer, and whatever the pieces; and a second time as the first."""
+def test_hmac_equals_the_standard_library(key: bytes, body: list[bytes], algorithm: HmacAlgorithm) -> None:
+    """For keys shorter and longer than a block, any pieces, and the second use of a key."""
     signer = Hmac(key, algorithm)
     expected = hmac.digest(key, b"".join(body), HASHES[algorithm])
     assert signer.sign(body) == signer.sign(body) == expected
@@ -33,13 +33,13 @@ def test_a_keyed_hash_is_that_of_the_standard_library(key: bytes, body: list[byt
 
 @pytest.mark.parametrize("size", [63, 64, 65, 127, 128, 129])
 @pytest.mark.parametrize("algorithm", HASHES)
-def test_keys_about_the_size_of_a_block(size: int, algorithm: HmacAlgorithm) -> None:
-    """RFC 2104 2: longer ones are hashed first."""
+def test_hmac_with_keys_of_about_a_block(size: int, algorithm: HmacAlgorithm) -> None:
+    """RFC 2104 2: longer keys are hashed first."""
     key = bytes(range(size))
     assert Hmac(key, algorithm).sign([b"x"]) == hmac.new(key, b"x", HASHES[algorithm]).digest()
 
 
-def test_a_key_is_not_shown_and_not_pickled() -> None:
+def test_key_is_redacted_and_not_pickled() -> None:
     key = Hmac(b"hunter2", "hmac-sha256")
     assert repr(key) == str(key) == "Hmac(REDACTED)"
     assert not key.asymmetric

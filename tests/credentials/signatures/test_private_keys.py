@@ -1,4 +1,4 @@
-"""Private keys: which are taken for an algorithm, their thumbprints, and that they are not shown."""
+"""Private keys: which algorithm accepts them, thumbprints, and redaction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pem_of(key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSA
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-def test_the_thumbprint_of_the_rfc() -> None:
+def test_thumbprint_of_the_rfc() -> None:
     """RFC 8037 A.3."""
     seed = urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
     pem = pem_of(ed25519.Ed25519PrivateKey.from_private_bytes(seed))
@@ -35,14 +35,14 @@ def test_the_thumbprint_of_the_rfc() -> None:
 @pytest.mark.parametrize(
     ("algorithm", "library"), [("ed25519", OKPKey), ("ecdsa-p256-sha256", ECKey), ("rsa-pss-sha512", RSAKey)]
 )
-def test_a_thumbprint_is_the_one_that_a_library_makes(algorithm: str, library: type[OKPKey | ECKey | RSAKey]) -> None:
-    """RFC 7638, by joserfc."""
+def test_thumbprint_equals_joserfc(algorithm: str, library: type[OKPKey | ECKey | RSAKey]) -> None:
+    """RFC 7638."""
     pem, _ = private_key(algorithm)
     assert load_key(pem, algorithm)[1] == library.import_key(pem).thumbprint()
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_key_of_another_algorithm_is_refused(algorithm: str) -> None:
+def test_key_of_another_algorithm_is_refused(algorithm: str) -> None:
     others = [private_key(other)[0] for other in ALGORITHMS if other != algorithm]
     for pem in (*others, pem_of(ec.generate_private_key(ec.SECP384R1()))):
         with pytest.raises(ValueError, match=r"^must be .* as algorithm says$") as caught:
@@ -51,8 +51,8 @@ def test_a_key_of_another_algorithm_is_refused(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_is_no_private_key_is_refused(algorithm: str) -> None:
-    """Without a word of the library, or of the key."""
+def test_invalid_private_key_is_refused(algorithm: str) -> None:
+    """Without the library's message or the key."""
     pem, public = private_key(algorithm)
     for text in ("-----BEGIN PRIVATE KEY-----\naGk=\n-----END PRIVATE KEY-----\n", public.decode()):
         with pytest.raises(ValueError, match=r"^must be a private key in PEM$"):
@@ -64,13 +64,13 @@ def test_what_is_no_private_key_is_refused(algorithm: str) -> None:
     assert load_key(pem, algorithm)
 
 
-def test_a_short_rsa_key_is_refused() -> None:
+def test_short_rsa_key_is_refused() -> None:
     with pytest.raises(ValueError, match="2048 to 4096 bits"):
         load_key(pem_of(rsa.generate_private_key(65537, 1024)), "rsa-pss-sha512")
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_key_is_not_shown_and_not_pickled(algorithm: str) -> None:
+def test_key_is_redacted_and_not_pickled(algorithm: str) -> None:
     key, _ = load_key(private_key(algorithm)[0], algorithm)
     assert repr(key) == str(key) == f"{type(key).__name__}(REDACTED)"
     assert key.asymmetric

@@ -1,4 +1,4 @@
-"""RFC 9421: its own vectors, what a library of receivers accepts, and what must be there."""
+"""HTTP Message Signatures: the vectors of the RFC, acceptance by a library of receivers, and errors."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ LIBRARY: dict[str, Any] = {
 }
 
 
-def of_the_rfc() -> OutgoingRequest:
-    """The request of B.2, as far as it is signed."""
+def rfc_request() -> OutgoingRequest:
+    """Build the request of B.2 with its signed fields."""
     lines = [
         b"\r\nHost: example.com",
         b"\r\nDate: Tue, 20 Apr 2021 02:07:55 GMT",
@@ -82,14 +82,14 @@ def of_the_rfc() -> OutgoingRequest:
         ),
     ],
 )
-def test_the_vectors_of_the_rfc(
+def test_vectors_of_the_rfc(
     label: str, key: SigningKey, key_id: str, components: tuple[str, ...], signature: str
 ) -> None:
-    """B.2.5 and B.2.6, the two that are the same each time."""
+    """B.2.5 and B.2.6, the deterministic ones."""
     signer = MessageSigner(key, key_id, Parameters(components, label))
     names = " ".join(f'"{name}"' for name in components)
-    assert signer.check(of_the_rfc()) is None
-    assert written(signer.sign(of_the_rfc(), (), 1618884473.9, UNIQUE)) == {
+    assert signer.check(rfc_request()) is None
+    assert written(signer.sign(rfc_request(), (), 1618884473.9, UNIQUE)) == {
         "Signature-Input": f'{label}=({names});created=1618884473;keyid="{key_id}"',
         "Signature": f"{label}=:{signature}:",
     }
@@ -118,7 +118,7 @@ class Lines:
 def verified(
     request: OutgoingRequest, lines: Sequence[bytes], algorithm: str, key: Any, *, body: bytes | None = None
 ) -> VerifyResult:
-    """What the library makes of a request with what was added to it."""
+    """Verify a signed request with the library."""
     url = f"{request.scheme.decode()}://{request.authority.decode()}{request.target.decode()}"
     message = SimpleNamespace(method=request.method.decode(), url=url, headers=Lines((*request.lines, *lines)))
     verifier = HTTPMessageVerifier(signature_algorithm=LIBRARY[algorithm], key_resolver=Receiver(key))
@@ -127,7 +127,7 @@ def verified(
 
 
 def signer_of(algorithm: str, **parameters: Any) -> tuple[Signer, Any]:
-    """A signer, and what a receiver verifies it by."""
+    """Return a signer, and the key that a receiver verifies with."""
     if algorithm == "hmac-sha256":
         return MessageSigner(Hmac(SHARED, algorithm), "shared", Parameters(**parameters)), SHARED
     pem, public = private_key(algorithm)
@@ -138,8 +138,8 @@ WITH_BODY = (b"Content-Type: application/json", b"Content-Length: 18")
 
 
 @pytest.mark.parametrize("algorithm", LIBRARY)
-def test_a_library_of_receivers_accepts_every_algorithm(algorithm: str) -> None:
-    """With everything that may be said of a signature; and by the names of everything that may be signed."""
+def test_library_accepts_every_algorithm(algorithm: str) -> None:
+    """With all parameters and all components."""
     derived = ("@method", "@target-uri", "@authority", "@scheme", "@request-target", "@path", "@query")
     parameters = {"expires": 60, "nonce": True, "tag": 'a "tag" of \\ours', "label": "mine"}
     for components in (DEFAULT_COMPONENTS, (*derived, "x-tenant", "content-digest")):
@@ -157,8 +157,8 @@ def test_a_library_of_receivers_accepts_every_algorithm(algorithm: str) -> None:
         assert signer.slow is (algorithm == "rsa-pss-sha512")
 
 
-def test_what_is_signed_is_the_base_of_the_rfc() -> None:
-    """2.5, by hand. A field that is there twice is joined."""
+def test_signature_base() -> None:
+    """2.5, by hand. The values of a repeated field are joined."""
     components = (*DEFAULT_COMPONENTS, "x-tenant", "@query")
     signer, _ = signer_of("hmac-sha256", components=components)
     request = outgoing(*WITH_BODY, b"X-Tenant: one\t", b"x-tenant:two")
@@ -185,7 +185,7 @@ def test_what_is_signed_is_the_base_of_the_rfc() -> None:
         (b"http", b"[2001:DB8::1]:8080", b"[2001:db8::1]:8080"),
     ],
 )
-def test_an_authority_is_signed_in_its_normal_form(scheme: bytes, authority: bytes, signed: bytes) -> None:
+def test_authority_is_signed_in_normal_form(scheme: bytes, authority: bytes, signed: bytes) -> None:
     """2.2.3."""
     signer, _ = signer_of("hmac-sha256", components=("@authority", "@target-uri", "@query"))
     request = OutgoingRequest(b"GET", scheme, authority, b"/v1", [b"\r\nHost: " + authority])
@@ -196,8 +196,8 @@ def test_an_authority_is_signed_in_its_normal_form(scheme: bytes, authority: byt
 
 
 @pytest.mark.parametrize("lines", [(), (b"Content-Length: 0",), (b"Content-Type: text/plain", b"Content-Length: 0")])
-def test_without_a_body_nothing_of_one_is_signed(lines: tuple[bytes, ...]) -> None:
-    """Fields that begin with `content-`; and no digest is written."""
+def test_request_without_a_body_omits_content_fields(lines: tuple[bytes, ...]) -> None:
+    """There is no digest, either."""
     signer, public = signer_of("ed25519", components=(*DEFAULT_COMPONENTS, "content-language"))
     request = outgoing(*lines, method=b"GET")
     assert signer.check(request) is None
@@ -216,9 +216,7 @@ def test_without_a_body_nothing_of_one_is_signed(lines: tuple[bytes, ...]) -> No
         (("date", "x-tenant"), (b"Date: now",), "x-tenant"),
     ],
 )
-def test_a_field_that_is_signed_must_be_there(
-    components: tuple[str, ...], lines: tuple[bytes, ...], missing: str
-) -> None:
+def test_signed_field_is_required(components: tuple[str, ...], lines: tuple[bytes, ...], missing: str) -> None:
     signer, _ = signer_of("hmac-sha256", components=components)
     problem = signer.check(outgoing(*lines))
     assert problem is not None
@@ -228,22 +226,22 @@ def test_a_field_that_is_signed_must_be_there(
 
 @pytest.mark.parametrize("lines", [(), (b"Content-Length: 18",)], ids=["without a body", "with one"])
 @pytest.mark.parametrize("components", [DEFAULT_COMPONENTS, ("@method",)])
-def test_the_names_that_it_writes_are_told_before(components: tuple[str, ...], lines: tuple[bytes, ...]) -> None:
-    """To whoever signs what it has written."""
+def test_names_are_those_that_sign_writes(components: tuple[str, ...], lines: tuple[bytes, ...]) -> None:
+    """A second signer needs them."""
     signer, _ = signer_of("hmac-sha256", components=components)
     request = outgoing(*lines)
     found = written(signer.sign(request, [BODY] if lines else [], NOW, UNIQUE))
     assert [name.decode() for name in signer.names(request)] == [name.lower() for name in found]
 
 
-def test_an_empty_field_is_there() -> None:
+def test_empty_field_is_signed() -> None:
     signer, _ = signer_of("hmac-sha256", components=("x-tenant",))
     assert signer.check(outgoing(b"X-Tenant:")) is None
     assert signer.explain(outgoing(b"X-Tenant: "), (), NOW, UNIQUE)[0].startswith(b'"x-tenant": \n')
 
 
-def test_the_rules_are_those_of_what_is_signed() -> None:
-    """A body is needed where its digest is signed; and a digest is stripped where one is written."""
+def test_rules_follow_the_components() -> None:
+    """A signed digest needs the body, and callers may not send one."""
     rules = Parameters().rules()
     assert rules.names == {b"signature", b"signature-input", b"content-digest"}
     assert rules.signed == {b"content-type", b"content-digest"}
@@ -273,13 +271,13 @@ def test_the_rules_are_those_of_what_is_signed() -> None:
         ("signature_input", "cover itself"),
     ],
 )
-def test_a_component_that_cannot_be_is_refused(name: str, reason: str) -> None:
+def test_invalid_component_is_refused(name: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         check_component(name)
 
 
 @pytest.mark.parametrize("label", ["", "A", "1a", "a b", "é", "-a", "a;b"])
-def test_a_label_is_a_key(label: str) -> None:
+def test_invalid_label_is_refused(label: str) -> None:
     with pytest.raises(ValueError, match="RFC 8941"):
         check_label(label)
     for good in ("a", "*a", "sig1", "a_-.*"):
@@ -287,7 +285,7 @@ def test_a_label_is_a_key(label: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "é", "a\nb", "\x7f"])
-def test_a_string_is_of_ascii(text: str) -> None:
+def test_string_must_be_ascii(text: str) -> None:
     with pytest.raises(ValueError, match="RFC 8941"):
         check_string(text)
     check_string('a "b" \\c')
@@ -303,10 +301,9 @@ VALUES = st.text("abc ,;=()\"\\'0?", max_size=8).map(str.strip)
     target=st.from_regex(r"/([a-z./-]|%2f){0,8}(\?[a-z=&?/]{0,8})?", fullmatch=True),
     body=st.binary(max_size=20),
 )
-def test_a_receiver_accepts_whatever_may_be_signed(
+def test_library_accepts_every_signable_request(
     components: list[str], fields: list[tuple[str, str]], target: str, body: bytes
 ) -> None:
-    """What is not refused, the library verifies."""
     lines = [f"{name}: {value}".encode() for name, value in fields]
     request = outgoing(*lines, b"Content-Length: %d" % len(body), target=target.encode())
     signer, public = signer_of("ed25519", components=tuple(components))

@@ -1,4 +1,4 @@
-"""The named schemes: vectors of those who made them, and what the data must be."""
+"""The schemes of platforms: vectors of their authors, and consistency of their definitions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BODY = b'{"test": 2432232314}'
 def signed(
     scheme: str, *keys: str, body: bytes = BODY, at: float = NOW, fields: tuple[bytes, ...] = ()
 ) -> dict[str, str]:
-    """What a scheme writes; to the secrets of Standard Webhooks belong the schemes that have them."""
+    """Sign with a scheme, and with Standard Webhooks secrets if it uses them."""
     found = SCHEMES[scheme]
     read = [webhook_key(key) if found.asymmetric else Hmac(key.encode(), found.algorithm) for key in keys]
     signer, request = found.signer(read), outgoing(*fields)
@@ -40,8 +40,8 @@ def signed(
 
 
 @pytest.mark.parametrize("prefix", ["webhook", "svix"])
-def test_the_vectors_of_standard_webhooks_and_svix(prefix: str) -> None:
-    """Those of their libraries: standardwebhooks' test_sign_function, and svix-server's worker.rs for Ed25519."""
+def test_vectors_of_standard_webhooks_and_svix(prefix: str) -> None:
+    """From their libraries: test_sign_function of standardwebhooks, and worker.rs of svix-server for Ed25519."""
     scheme = {"webhook": "standard-webhooks", "svix": "svix"}[prefix]
     sent = f"{prefix}-id: msg_p5jXN8AQM9LWM0D4loKWxJek".encode()
     assert signed(scheme, WHSEC, WHSK, at=1614265330.9, fields=(sent,)) == {
@@ -51,14 +51,14 @@ def test_the_vectors_of_standard_webhooks_and_svix(prefix: str) -> None:
     }
 
 
-def test_the_vector_of_github() -> None:
-    """Of "Testing the webhook payload validation" on its page."""
+def test_vector_of_github() -> None:
+    """From "Testing the webhook payload validation" in its documentation."""
     assert signed("github", SECRET, body=b"Hello, World!") == {
         "X-Hub-Signature-256": "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
     }
 
 
-def test_the_vector_of_convoy() -> None:
+def test_vector_of_convoy() -> None:
     """`advanced_sha256_hex_valid` of pkg/signature/testdata in frain-dev/convoy."""
     body = b'{"event":"charge.success","amount":1000,"currency":"NGN"}'
     assert signed("convoy", "convoy-webhook-secret", body=body, at=1700000000.0) == {
@@ -66,8 +66,8 @@ def test_the_vector_of_convoy() -> None:
     }
 
 
-def test_the_vector_of_slack() -> None:
-    """The example of its page."""
+def test_vector_of_slack() -> None:
+    """From its documentation."""
     body = (
         b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&channel_name="
         b"foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2F"
@@ -81,23 +81,23 @@ def test_the_vector_of_slack() -> None:
 
 
 def test_shopify_signs_the_body_in_base64() -> None:
-    """As its page computes it."""
+    """As its documentation computes it."""
     assert signed("shopify", "hunter2") == {
         "X-Shopify-Hmac-Sha256": b64encode(new(b"hunter2", BODY, sha256).digest()).decode()
     }
 
 
 @pytest.mark.parametrize(("scheme", "keys"), [("convoy", 3), ("stripe", 3), ("standard-webhooks", 3), ("svix", 3)])
-def test_every_secret_signs_in_its_turn(scheme: str, keys: int) -> None:
-    """So that receivers can change from one to the next; each signature is what its key alone gives."""
+def test_each_secret_makes_a_signature(scheme: str, keys: int) -> None:
+    """So that receivers can rotate secrets. Each signature depends on its secret only."""
     secrets = [f"whsec_{b64encode(bytes([index]) * 32).decode()}" for index in range(keys)]
     (name,) = (name for name in SCHEMES[scheme].headers if "signature" in name.lower())
     each = [signed(scheme, secret)[name].rpartition(SCHEMES[scheme].join)[2] for secret in secrets]
     assert signed(scheme, *secrets)[name].removeprefix("t=1614265330,") == SCHEMES[scheme].join.join(each)
 
 
-def test_libraries_of_receivers_accept_what_is_signed() -> None:
-    """With the first of two secrets, and with the second."""
+def test_libraries_of_receivers_accept_the_signatures() -> None:
+    """With either of two secrets."""
     secrets = [WHSEC, f"whsec_{b64encode(b'k' * 24).decode()}"]
     now = datetime.now(UTC).timestamp()
     for secret in secrets:
@@ -115,7 +115,7 @@ def test_libraries_of_receivers_accept_what_is_signed() -> None:
     assert not SignatureVerifier("hunter3", Stopped()).is_valid_request(BODY, found)
 
 
-def test_a_caller_cannot_choose_an_id_that_makes_two_messages_one() -> None:
+def test_message_id_cannot_make_two_messages_equal() -> None:
     """With a dot, ID `a.1700000000` with body `x` and ID `a` with body `1700000000.x` had one signature."""
     scheme = SCHEMES["standard-webhooks"]
     signer = scheme.signer([webhook_key(WHSEC)])
@@ -134,10 +134,8 @@ BODIES = st.binary(max_size=20) | st.from_regex(rb"[0-9.]{0,20}", fullmatch=True
 
 
 @given(first=st.tuples(IDS, BODIES), second=st.tuples(IDS, BODIES), at=st.tuples(*[st.integers(1, 2**33)] * 2))
-def test_two_messages_are_signed_as_one_text_only_if_they_are_one(
-    first: tuple[str, bytes], second: tuple[str, bytes], at: tuple[int, int]
-) -> None:
-    """For every ID that is let through: what is signed can be taken apart in one way."""
+def test_signed_text_is_unambiguous(first: tuple[str, bytes], second: tuple[str, bytes], at: tuple[int, int]) -> None:
+    """For every accepted ID."""
     signer = SCHEMES["standard-webhooks"].signer([webhook_key(WHSEC)])
 
     def text(message: tuple[str, bytes], now: int) -> list[bytes]:
@@ -149,8 +147,8 @@ def test_two_messages_are_signed_as_one_text_only_if_they_are_one(
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_a_named_scheme_is_a_custom_one_with_a_source(name: str) -> None:
-    """It may say nothing that the checks of `custom` refuse, but that its Ed25519 signatures are written otherwise."""
+def test_scheme_of_a_platform_is_a_valid_custom_scheme(name: str) -> None:
+    """Except for its format of Ed25519 signatures."""
     scheme = SCHEMES[name]
     raw = {
         "scheme": "custom",
@@ -165,8 +163,8 @@ def test_a_named_scheme_is_a_custom_one_with_a_source(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_the_page_says_what_a_scheme_signs_and_writes(name: str) -> None:
-    """In its table: docs/signatures.md."""
+def test_documentation_of_each_scheme(name: str) -> None:
+    """The table in docs/signatures.md."""
     scheme = SCHEMES[name]
     page = (Path(__file__).parents[3] / "docs" / "signatures.md").read_text("utf-8")
     (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
@@ -178,7 +176,7 @@ def test_the_page_says_what_a_scheme_signs_and_writes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_the_rules_name_every_header_that_is_written(name: str) -> None:
+def test_rules_list_every_written_header(name: str) -> None:
     scheme = SCHEMES[name]
     key = WHSEC if scheme.asymmetric else "k"
     lines = signed(name, key)

@@ -1,4 +1,4 @@
-"""The config of signatures: what each scheme takes, every error with its place, and the signer that comes of it."""
+"""The config of signatures: the keys of each scheme, every error with its location, and the resulting signer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(reference: Reference) -> str:
 
 
 def signed(block: Mapping[str, Any], request: OutgoingRequest | None = None) -> dict[str, str]:
-    """What is written by the signer of a config."""
+    """Sign with the signer of a config."""
     settings = settings_of(block)
     values, reasons = settings.read(read, {})
     assert reasons == ()
@@ -59,7 +59,7 @@ def signed(block: Mapping[str, Any], request: OutgoingRequest | None = None) -> 
 
 
 def errors(block: Mapping[str, Any]) -> dict[tuple[Any, ...], str]:
-    """Every error of a block, by its place there, whoever finds it."""
+    """Return every error of a section by its location."""
     auth = {"type": "signature", **block}
     found: dict[tuple[Any, ...], str] = {}
     try:
@@ -84,7 +84,7 @@ def code(text: bytes, algorithm: str = "sha256", key: bytes = b"hunter2") -> str
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_named_scheme_takes_a_secret_and_nothing_else(scheme: str) -> None:
+def test_scheme_of_a_platform_accepts_only_a_secret(scheme: str) -> None:
     secret = {"insecure_value": WHSEC} if SCHEMES[scheme].asymmetric else SECRET
     assert errors({"scheme": scheme, "secret": secret}) == {}
     assert warnings({"scheme": scheme, "secret": secret}) == []
@@ -101,7 +101,7 @@ def test_a_named_scheme_takes_a_secret_and_nothing_else(scheme: str) -> None:
     }
 
 
-def test_custom_says_everything_itself() -> None:
+def test_custom_scheme_with_all_keys() -> None:
     block = {
         "scheme": "custom",
         "secret": [{"insecure_value": "68756e74657232"}, {"insecure_value": "00ff"}],
@@ -119,8 +119,8 @@ def test_custom_says_everything_itself() -> None:
     assert signed(block) == {"X-Signature": f"t=1614265330,v1={one},v1={two}"}
 
 
-def test_what_custom_leaves_out() -> None:
-    """Text, HMAC-SHA-256 in hexadecimal, with commas between."""
+def test_custom_scheme_with_defaults() -> None:
+    """Text, HMAC-SHA-256 in hexadecimal, commas as separator."""
     assert errors(CUSTOM) == {}
     assert signed(CUSTOM) == {"X-Signature": f"t=1614265330,{code(b'1614265330.body')}"}
     several = {**CUSTOM, "secret": [SECRET, {"insecure_value": "b"}], "headers": {"X": "{signatures}-{timestamp}"}}
@@ -128,8 +128,8 @@ def test_what_custom_leaves_out() -> None:
     assert found == f"{code(b'1614265330.body')},{code(b'1614265330.body', key=b'b')}-1614265330"
 
 
-def test_a_secret_of_standard_webhooks_is_text_elsewhere() -> None:
-    """Whole, as Stripe and others hand it out."""
+def test_secret_with_whsec_is_text_in_other_schemes() -> None:
+    """The prefix is part of the key, as with Stripe."""
     block = {"scheme": "stripe", "secret": {"insecure_value": WHSEC}}
     assert signed(block)["Stripe-Signature"] == f"t=1614265330,v1={code(b'1614265330.body', key=WHSEC.encode())}"
 
@@ -147,8 +147,8 @@ def test_a_secret_of_standard_webhooks_is_text_elsewhere() -> None:
         ({**SHARED, "key_id": {"env": "NO"}}, ("key_id",), "environment variable NO is not set"),
     ],
 )
-def test_a_key_is_checked_when_it_is_read(block: dict[str, Any], place: Keys, reason: str) -> None:
-    """Every one, each with its place, and none repeated."""
+def test_keys_are_checked_when_they_are_read(block: dict[str, Any], place: Keys, reason: str) -> None:
+    """Each error names its location, and repeats no key."""
     values, reasons = settings_of(block).read(read, {})
     ((found, text),) = reasons
     assert found == ("auth", *place)
@@ -156,7 +156,7 @@ def test_a_key_is_checked_when_it_is_read(block: dict[str, Any], place: Keys, re
     assert place not in values
 
 
-def test_rfc9421_signs_with_the_thumbprint_for_an_id() -> None:
+def test_rfc9421_uses_the_thumbprint_as_default_key_id() -> None:
     found = signed(ED25519, outgoing(b"Content-Type: a/b", b"Content-Length: 4"))
     assert found.keys() == {"Content-Digest", "Signature-Input", "Signature"}
     parameters = '=("@method" "@target-uri" "content-type" "content-digest");created=1614265330;keyid="'
@@ -270,14 +270,14 @@ def test_rfc9421_signs_with_the_thumbprint_for_an_id() -> None:
         ({**ED25519, "key_id": "é"}, {("key_id",): "must consist of printable ASCII"}),
     ],
 )
-def test_every_error_has_its_place_and_a_way_out(block: dict[str, Any], expected: dict[tuple[Any, ...], str]) -> None:
+def test_errors_have_a_location_and_a_remedy(block: dict[str, Any], expected: dict[tuple[Any, ...], str]) -> None:
     found = errors(block)
     assert found.keys() == expected.keys()
     for place, text in expected.items():
         assert found[place].startswith(text)
 
 
-def test_all_errors_are_found_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     block = {
         **CUSTOM,
         "secret": TWO,
@@ -302,7 +302,7 @@ def test_all_errors_are_found_at_once() -> None:
         ({**ED25519, "components": ["@method", "@target-uri"]}, "components"),
     ],
 )
-def test_a_body_that_is_not_signed_is_a_warning(block: dict[str, Any], place: str) -> None:
+def test_unsigned_body_causes_a_warning(block: dict[str, Any], place: str) -> None:
     assert errors(block) == {}
     ((found, text),) = warnings(block)
     assert found == ("auth", place)
@@ -313,16 +313,16 @@ def test_a_body_that_is_not_signed_is_a_warning(block: dict[str, Any], place: st
 
 @pytest.mark.parametrize("key", ["0123456789abcdef", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "a1" * 8, "1a" * 16])
 @pytest.mark.parametrize("signed", ["KEY{timestamp}.{body}", "{timestamp}:KEY:{body}", "{timestamp}.{body}.KEY"])
-def test_a_key_in_the_text_that_is_signed_is_a_warning(signed: str, key: str) -> None:
-    """Whoever may explain a target sees it. The warning does not repeat it."""
+def test_key_in_the_template_causes_a_warning(signed: str, key: str) -> None:
+    """Users who may explain a target see the template. The warning does not repeat the key."""
     ((place, text),) = warnings({**CUSTOM, "signed": signed.replace("KEY", key)})
     assert place == ("auth", "signed")
     assert text.startswith("has what looks like a key")
     assert key not in text
 
 
-def test_a_long_text_that_is_signed_is_read_once() -> None:
-    """Were it searched again from each of its letters, it would hold the interpreter for a quarter of an hour."""
+def test_long_template_is_scanned_in_linear_time() -> None:
+    """Otherwise the search would hold the interpreter for a quarter of an hour."""
     assert warnings({**CUSTOM, "signed": "a" * 500_000 + "{timestamp}.{body}"}) == []
 
 
@@ -338,18 +338,18 @@ def test_a_long_text_that_is_signed_is_read_once() -> None:
         "57246542-96fe-1a63-e053-0824d011072a",
     ],
 )
-def test_words_and_numbers_in_the_text_that_is_signed_are_none(text: str) -> None:
+def test_words_and_numbers_in_the_template_cause_no_warning(text: str) -> None:
     assert warnings({**CUSTOM, "signed": f"{{timestamp}}:{text}:{{body}}"}) == []
 
 
 @pytest.mark.parametrize("raw", [None, [], "x", {"scheme": 1}, {"scheme": []}, {"scheme": "custom", "headers": []}])
-def test_a_block_that_is_invalid_by_itself_is_left_to_the_model(raw: object) -> None:
+def test_invalid_section_is_reported_by_the_model_only(raw: object) -> None:
     assert not list(SignatureSettings.find_errors({"auth": raw}))
     assert not list(SignatureSettings.find_warnings({"auth": raw}))
 
 
 @pytest.mark.parametrize("block", [CUSTOM, ED25519, SHARED, {"scheme": "github", "secret": SECRET}])
-def test_the_traits_are_a_signer_and_no_place(block: dict[str, Any]) -> None:
+def test_traits_have_a_signer_and_no_injection_points(block: dict[str, Any]) -> None:
     traits = settings_of(block).traits()
     assert traits.places == InjectionPoints()
     assert not traits.calls
@@ -358,7 +358,7 @@ def test_the_traits_are_a_signer_and_no_place(block: dict[str, Any]) -> None:
     assert traits.signing.names == {name.lower().encode() for name in lines}
 
 
-def test_settings_show_no_secret() -> None:
+def test_settings_are_redacted() -> None:
     for block in (CUSTOM, {**CUSTOM, "secret": [SECRET]}, SHARED, ED25519):
         settings = settings_of(block)
         for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump())):

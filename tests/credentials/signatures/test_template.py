@@ -1,4 +1,4 @@
-"""Templates: which values they have, and that each is filled once, in its place."""
+"""Templates: their values, errors, and filling."""
 
 from __future__ import annotations
 
@@ -58,25 +58,25 @@ def filled(text: str, body: Sequence[bytes] | None = (), request: OutgoingReques
         ("header:host", b"api.example.com"),
     ],
 )
-def test_each_value(name: str, value: bytes) -> None:
+def test_value(name: str, value: bytes) -> None:
     assert filled(f"a%{{{name}}}%b", [b"one", b"", b" two"]) == b"a%" + value + b"%b"
 
 
-def test_a_target_without_a_query_has_an_empty_one() -> None:
+def test_query_of_a_target_without_one_is_empty() -> None:
     assert filled("{path}|{query}|{target}", request=outgoing(target=b"/v1")) == b"/v1||/v1"
     assert filled("{path}|{query}", request=outgoing(target=b"/v1?")) == b"/v1|"
     assert filled("{path}|{query}", request=outgoing(target=b"/v1?a?b")) == b"/v1|a?b"
 
 
-def test_a_body_stays_in_its_pieces() -> None:
-    """The very objects: they are hashed one behind the other, and never joined."""
+def test_body_stays_in_pieces() -> None:
+    """The same objects, which are hashed one after the other."""
     body = [b"x" * 100, b"y" * 100]
     found = compile_pieces(read("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
     assert found == [NEW_ID + b".", *body, b".", *body]
     assert all(found[index] is body[index % 3 - 1] for index in (1, 2, 4, 5))
 
 
-def test_a_body_that_is_not_shown_is_redacted_and_so_is_its_digest() -> None:
+def test_hidden_body_and_its_digest_are_redacted() -> None:
     assert filled("{timestamp}.{body}|{body_sha256}", None) == b"1614265330.[redacted]|[redacted]"
 
 
@@ -95,12 +95,12 @@ def test_a_body_that_is_not_shown_is_redacted_and_so_is_its_digest() -> None:
         ("{header:Via}", "the header Via cannot be signed"),
     ],
 )
-def test_an_unknown_value_is_an_error_that_names_the_known(text: str, reason: str) -> None:
+def test_unknown_value_is_an_error_that_lists_the_values(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         read(text, NAMES, fields=True)
 
 
-def test_fields_are_values_only_where_they_may_be() -> None:
+def test_header_fields_are_allowed_only_in_the_signed_text() -> None:
     with pytest.raises(ValueError, match=r"use \{id\}$"):
         read("{header:X-Tenant}", ["id"])
     assert read("{header:X_Tenant}{header:x-tenant}{id}", NAMES, fields=True).fields == {"x-tenant"}
@@ -113,13 +113,13 @@ def test_fields_are_values_only_where_they_may_be() -> None:
         *("Expect", "Sidekey-Token", "X-Integration-Id", "HTTP2-Settings", "proxy_connection"),
     ],
 )
-def test_what_ends_at_the_next_hop_is_not_signed(name: str) -> None:
+def test_hop_by_hop_field_cannot_be_signed(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be signed"):
         check_signed_name(name)
 
 
 @pytest.mark.parametrize("name", ["Host", "Content-Length", "Content-Type", "X_Tenant", "Authorization", "Date"])
-def test_what_reaches_the_receiver_is_signed(name: str) -> None:
+def test_end_to_end_field_can_be_signed(name: str) -> None:
     check_signed_name(name)
 
 
@@ -133,10 +133,10 @@ TEXTS = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]
     body=st.lists(st.binary(max_size=10) | st.just(b"{id}%b%%"), max_size=3),
     query=st.sampled_from([b"", b"?", b"?{id}={body}", b"?%7Bid%7D=%25b"]),
 )
-def test_a_filled_template_is_its_text_with_each_value_replaced_once(
+def test_filling_replaces_each_value_once(
     parts: list[tuple[str, str]], end: str, body: list[bytes], query: bytes
 ) -> None:
-    """Whatever the values and the text around them hold: braces and percent signs too."""
+    """Braces and percent signs in values and texts have no meaning."""
     request = outgoing(target=b"/{body}" + query)
     values = {name: value(facts(request, body)) for name, value in (GENERATED | FROM_REQUEST).items()}
     values[BODY] = b"".join(body)
@@ -145,7 +145,7 @@ def test_a_filled_template_is_its_text_with_each_value_replaced_once(
     assert b"".join(compile_pieces(template)(facts(request, body))) == expected
 
 
-def test_a_text_may_stand_before_a_template_and_signatures_are_values() -> None:
+def test_prefix_text_and_signatures() -> None:
     given = facts(outgoing(), ())
     given.set_signatures(b"%b", b"{id}")
     names = [*GENERATED, *RESULTS]

@@ -1,4 +1,4 @@
-"""Schemes by templates: what is written, which IDs are kept, what must be there, and what is shown."""
+"""Signing with a template scheme: fields, message IDs, required fields, and the explained text."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def signed(scheme: Scheme, request: OutgoingRequest | None = None, keys: Sequenc
         ("base64url", b64encode(OF_BODY.digest(), b"-_").decode().rstrip("=")),
     ],
 )
-def test_a_signature_is_written_in_its_encoding(encoding: Any, value: str) -> None:
-    """Of this one base64 has a plus, a slash and padding."""
+def test_encoding_of_a_signature(encoding: Any, value: str) -> None:
+    """This signature has a plus, a slash and padding in base64."""
     assert signed(Scheme("{body}", PLAIN, encoding=encoding)) == {"X-Signature": value}
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha384", "sha512"])
-def test_the_keyed_hash_is_that_of_the_scheme(algorithm: str) -> None:
+def test_algorithm_of_the_scheme(algorithm: str) -> None:
     expected = hmac.new(KEY, b"body", algorithm).hexdigest()
     assert signed(Scheme("{body}", PLAIN, algorithm=f"hmac-{algorithm}")) == {"X-Signature": expected}
 
 
-def test_several_signatures_stand_as_the_scheme_says() -> None:
+def test_format_of_several_signatures() -> None:
     headers = {"X-Signature": "t={timestamp};{signatures};end%"}
     scheme = Scheme("{timestamp_ms}.{method}", headers, each="%v1={signature}%", join=" | ")
     one, two = (hmac.new(key, b"1614265330750.POST", "sha256").hexdigest() for key in (b"one", b"two"))
@@ -57,7 +57,7 @@ def test_several_signatures_stand_as_the_scheme_says() -> None:
     assert not Scheme("{body}", {**headers, **PLAIN}).allows_several
 
 
-def test_every_value_of_our_own_may_be_in_a_header() -> None:
+def test_generated_values_may_be_in_a_header() -> None:
     headers = {"Date": "{date}", "X-Id": "i={id}", "X-Nonce": "{nonce}", "X-Ms": "{timestamp_ms}", **PLAIN}
     found = signed(Scheme("{body}", headers))
     assert [*found] == [*headers]
@@ -71,15 +71,14 @@ def test_every_value_of_our_own_may_be_in_a_header() -> None:
 
 
 @pytest.mark.parametrize("sent", ["a", "msg_1-2", "x" * 128, "_", "-"])
-def test_an_id_of_the_caller_is_kept(sent: str) -> None:
-    """It is signed, and its field is not written again."""
+def test_message_id_of_the_caller_is_signed_and_kept(sent: str) -> None:
     scheme, request = Scheme("{id}", WITH_ID), outgoing(f"x-message-id:  {sent}".encode())
     signer = scheme.signer([Hmac(KEY, scheme.algorithm)])
     assert signer.check(request) is None
     assert signed(scheme, request) == {"X-Signature": hmac.new(KEY, sent.encode(), "sha256").hexdigest()}
 
 
-def test_without_one_a_message_gets_an_id() -> None:
+def test_message_without_an_id_gets_one() -> None:
     found = signed(Scheme("{id}", WITH_ID))
     assert found == {
         "X-Message-Id": NEW_ID.decode(),
@@ -91,7 +90,7 @@ def test_without_one_a_message_gets_an_id() -> None:
     "sent",
     [[b""], [b"a.b"], [b"a b"], [b"x" * 129], [b"\xc3\xa9"], [b"a\n"], [b"a,b"], [b"a", b"a"], [b"a", b"b"]],
 )
-def test_an_id_that_is_no_word_or_is_repeated_is_refused(sent: list[bytes]) -> None:
+def test_invalid_or_repeated_message_id_is_refused(sent: list[bytes]) -> None:
     scheme = Scheme("{id}", WITH_ID)
     signer = scheme.signer([Hmac(KEY, scheme.algorithm)])
     problem = signer.check(outgoing(*(b"X_Message_Id: " + value for value in sent)))
@@ -104,7 +103,7 @@ def test_an_id_that_is_no_word_or_is_repeated_is_refused(sent: list[bytes]) -> N
 
 
 @pytest.mark.parametrize("lines", [(), (b"X-Tenant: a", b"x_tenant: a")])
-def test_a_field_that_is_signed_must_be_there_once(lines: tuple[bytes, ...]) -> None:
+def test_signed_field_must_occur_once(lines: tuple[bytes, ...]) -> None:
     scheme = Scheme("{header:X-Tenant}.{body}", PLAIN)
     problem = scheme.signer([Hmac(KEY, scheme.algorithm)]).check(outgoing(*lines))
     assert problem is not None
@@ -112,7 +111,7 @@ def test_a_field_that_is_signed_must_be_there_once(lines: tuple[bytes, ...]) -> 
     assert problem.detail == "the header x-tenant must be sent once: the signature covers it"
 
 
-def test_a_field_that_is_there_once_is_signed_also_if_it_is_empty() -> None:
+def test_empty_field_is_signed() -> None:
     scheme = Scheme("{header:X-Tenant}.{body}", PLAIN)
     signer = scheme.signer([Hmac(KEY, scheme.algorithm)])
     for line, value in ((b"X-Tenant:", b""), (b"x_tenant: a b ", b"a b")):
@@ -120,7 +119,7 @@ def test_a_field_that_is_there_once_is_signed_also_if_it_is_empty() -> None:
         assert signer.explain(outgoing(line), [b"x"], NOW, UNIQUE) == [value + b".x"]
 
 
-def test_what_is_shown_is_what_is_signed_once_for_all_keys() -> None:
+def test_explain_shows_one_text_for_all_keys() -> None:
     scheme = Scheme(
         "{id}.{timestamp}.{nonce}.{body}.{body_sha256}", {**WITH_ID, "X-N": "{nonce}", "X-T": "{timestamp}"}
     )
@@ -134,8 +133,8 @@ def test_what_is_shown_is_what_is_signed_once_for_all_keys() -> None:
 
 
 @pytest.mark.parametrize("request_", [outgoing(), outgoing(b"X_Message_Id: mine")], ids=["without an ID", "with one"])
-def test_the_names_that_it_writes_are_told_before(request_: OutgoingRequest) -> None:
-    """To whoever signs what it has written."""
+def test_names_are_those_that_sign_writes(request_: OutgoingRequest) -> None:
+    """A second signer needs them."""
     scheme = Scheme("{id}", WITH_ID)
     signer = scheme.signer([Hmac(KEY, scheme.algorithm)])
     assert signer.names(request_) == [name.encode() for name in signed(scheme, request_)]
@@ -151,7 +150,7 @@ def test_the_names_that_it_writes_are_told_before(request_: OutgoingRequest) -> 
         ("{body}", {"X-Signature": "n={nonce},{signature}"}, True),
     ],
 )
-def test_random_bytes_go_into_what_draws_them_and_into_nothing_else(
+def test_random_ids_affect_only_signers_that_use_them(
     text: str, headers: dict[str, str], uses_random_ids: bool
 ) -> None:
     signer = Scheme(text, headers).signer([Hmac(KEY, "hmac-sha256")])
@@ -159,7 +158,7 @@ def test_random_bytes_go_into_what_draws_them_and_into_nothing_else(
     assert signer.uses_random_ids is uses_random_ids is (one != other)
 
 
-def test_the_rules_say_what_is_written_kept_signed_and_whether_a_body_is_needed() -> None:
+def test_rules_of_a_scheme() -> None:
     rules = Scheme("{id}{header:X_Tenant}{body_sha256}", {**WITH_ID, "X_Time": "{timestamp}"}).rules()
     assert rules.names == {b"x-message-id", b"x-signature", b"x-time"}
     assert rules.kept == {b"x-message-id"}
@@ -171,7 +170,7 @@ def test_the_rules_say_what_is_written_kept_signed_and_whether_a_body_is_needed(
     assert streamed.kept == frozenset()
 
 
-def test_each_place_has_its_values() -> None:
+def test_values_allowed_in_each_template() -> None:
     assert read_signed("{body}{header:x}{id}").names == {"body", "header:x", "id"}
     assert read_field("{id}{signature}{signatures}").names == {"id", "signature", "signatures"}
     assert read_each("v1={signature}.") == ("v1=", ".")
@@ -199,10 +198,10 @@ TEXTS = st.text("aZ09.,:;=-_% ", max_size=4)
     body=st.binary(max_size=30),
     size=st.integers(1, 9),
 )
-def test_a_scheme_signs_as_one_would_by_hand(
+def test_signature_equals_one_by_the_standard_library(
     keys: list[bytes], names: list[str], between: str, each: tuple[str, str], join: str, body: bytes, size: int
 ) -> None:
-    """Joined, with the standard library, whatever the pieces."""
+    """For any pieces of the body."""
     text = between.join(f"{{{name}}}" for name in names)
     scheme = Scheme(
         text, {"X-I": "{id}", "X-T": "{timestamp}", "X-S": "={signatures}."}, each="{signature}".join(each), join=join

@@ -1,4 +1,4 @@
-"""How keys are written in secrets: what is taken, and what is refused without being repeated."""
+"""Encodings of shared secrets and of the keys of Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ def whsec(key: bytes) -> str:
         ("+/8", "base64", b"\xfb\xff"),
     ],
 )
-def test_a_key_is_written_as_text_hex_or_base64(secret: str, encoding: SecretEncoding, key: bytes) -> None:
-    """Text is the key, whole; padding may be missing."""
+def test_secret_is_decoded_from_text_hex_or_base64(secret: str, encoding: SecretEncoding, key: bytes) -> None:
+    """Text is the key itself. Padding is optional."""
     found = hmac_key(secret, encoding, "hmac-sha512")
     assert found.sign([b"a", b"b"]) == hmac.digest(key, b"ab", "sha512")
 
 
 @pytest.mark.parametrize(("secret", "encoding"), [("hunter2", "hex"), ("hunter2!", "base64"), ("=", "base64")])
-def test_a_key_that_is_not_written_so_is_refused(secret: str, encoding: SecretEncoding) -> None:
+def test_secret_in_another_encoding_is_refused(secret: str, encoding: SecretEncoding) -> None:
     with pytest.raises(ValueError, match=r"^must ") as caught:
         hmac_key(secret, encoding, "hmac-sha256")
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("size", [24, 25, 32, 64])
-def test_a_key_of_standard_webhooks_has_24_to_64_bytes(size: int) -> None:
+def test_webhook_key_has_24_to_64_bytes(size: int) -> None:
     key = hashlib.sha512(b"key").digest()[:size]
     for secret in (whsec(key), whsec(key).rstrip("=")):
         assert webhook_key(secret).sign([b"a", b"b"]) == hmac.digest(key, b"ab", "sha256")
 
 
 @pytest.mark.parametrize("secret", [SEED, SEED + PUBLIC.public_bytes_raw()], ids=["alone", "pair"])
-def test_an_ed25519_key_may_stand_before_its_public_one(secret: bytes) -> None:
-    """Svix writes the pair."""
+def test_ed25519_key_may_be_followed_by_its_public_key(secret: bytes) -> None:
+    """As Svix encodes it."""
     key = webhook_key(f"whsk_{b64encode(secret).decode()}")
     assert isinstance(key, Ed25519)
     PUBLIC.verify(key.sign([b"a", b"b"]), b"ab")
@@ -73,14 +73,14 @@ def test_an_ed25519_key_may_stand_before_its_public_one(secret: bytes) -> None:
         (f"whsk_{b64encode(SEED * 2).decode()}", "public key that goes with"),
     ],
 )
-def test_a_key_that_is_none_of_standard_webhooks_is_refused(secret: str, reason: str) -> None:
+def test_invalid_webhook_key_is_refused(secret: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         webhook_key(secret)
     assert secret.partition("_")[2] not in str(caught.value) or secret in ("whsec_", "whsk_")
 
 
 @pytest.mark.parametrize("secret", [whsec(b"k" * 32), f"whsk_{b64encode(SEED).decode()}"])
-def test_a_key_is_not_shown_and_not_pickled(secret: str) -> None:
+def test_key_is_redacted_and_not_pickled(secret: str) -> None:
     key = webhook_key(secret)
     assert repr(key) == str(key) == f"{type(key).__name__}(REDACTED)"
     with pytest.raises(TypeError, match="not pickled"):
