@@ -18,12 +18,6 @@ def test_certificate_is_the_only_credential() -> None:
     assert settings.needs_prefix
 
 
-def test_section_is_its_own_certificate_settings() -> None:
-    settings = MtlsSettings.model_validate(KEYS, context=Context("file"))
-    assert settings.brings_certificate
-    assert settings.certificate_settings() is settings
-
-
 def test_section_accepts_only_the_keys_of_a_certificate() -> None:
     with pytest.raises(ValidationError):
         MtlsSettings.model_validate({**KEYS, "username": "svc"}, context=Context("file"))

@@ -1,4 +1,4 @@
-"""What is added beside a credential, as it arrives at an upstream, byte for byte."""
+"""Headers, query parameters and body fields of `add`, as they arrive at an upstream, byte for byte."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ def without_via(data: bytes) -> bytes:
     ("path", "target"),
     [("/a", b"/v1/a?"), ("/a?x=%20y", b"/v1/a?x=%20y&"), ("/a?", b"/v1/a?"), ("/%61?key2=1&", b"/v1/%61?key2=1&")],
 )
-async def test_headers_and_query_go_beside_the_credential(
+async def test_headers_and_query_are_added_with_the_credential(
     path: str, target: bytes, ca: Authority, tmp_path: Path
 ) -> None:
-    """By the reverse proxy, by the forward proxy, and in a tunnel: what is added first, then the grant."""
+    """Through the reverse proxy, the forward proxy and a tunnel: the additions first, then the grant."""
     async with added(tmp_path, ca) as (sidekey, upstream):
         port = upstream.port
         assert (await sidekey.reverse(path)).status == 200
@@ -105,7 +105,7 @@ async def test_headers_and_query_go_beside_the_credential(
 async def test_fields_are_added_to_a_body(
     kind: str, body: bytes, arrived: bytes, chunked: bool, ca: Authority, tmp_path: Path
 ) -> None:
-    """To what was sent, which stays as it is; with its new length, and beside the credential."""
+    """The caller's fields stay, the length is updated, and the credential is added."""
     add = "body: {key: {secret: {file: key}}, async: true, n: 5, t: x}, headers: {X-Tenant: acme}"
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
     sent_body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
@@ -126,10 +126,10 @@ async def test_fields_are_added_to_a_body(
         ("POST", (), b"a", "nothing can be added to the body: one Content-Type must name a form or JSON"),
     ],
 )
-async def test_a_request_whose_body_takes_no_field_is_refused(
+async def test_body_that_cannot_take_a_field_is_refused(
     method: str, fields: tuple[str, ...], body: bytes, said: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """415, and nothing is sent."""
+    """With 415; nothing is sent."""
     async with added(tmp_path, ca, "body: {key: {secret: {file: key}}}") as (sidekey, upstream):
         answer = await sidekey.reverse("/a", *fields, method=method, body=body)
         assert answer.status == 415
@@ -148,10 +148,10 @@ async def test_a_request_whose_body_takes_no_field_is_refused(
         ("/a?mode=1", "Content-Type: application/json", b"{}"),
     ],
 )
-async def test_a_caller_cannot_give_a_parameter_that_is_added(
+async def test_caller_may_not_send_an_added_parameter(
     path: str, field: str, body: bytes, ca: Authority, tmp_path: Path
 ) -> None:
-    """It would be for the server to say which one counts."""
+    """The server would decide which of the two counts."""
     add = "query: {key: {secret: {file: key}}}, body: {mode: live}"
     async with added(tmp_path, ca, add) as (sidekey, upstream):
         answer = await sidekey.reverse(path, field, method="POST", body=body)
@@ -160,8 +160,8 @@ async def test_a_caller_cannot_give_a_parameter_that_is_added(
         assert upstream.connections == []
 
 
-async def test_a_callers_own_header_does_not_reach_the_upstream(ca: Authority, tmp_path: Path) -> None:
-    """Nor can Connection take away what is added."""
+async def test_added_header_replaces_the_callers(ca: Authority, tmp_path: Path) -> None:
+    """Connection cannot remove an added header, either."""
     async with added(tmp_path, ca) as (sidekey, upstream):
         fields = (
             "x_tenant: evil",
@@ -175,8 +175,8 @@ async def test_a_callers_own_header_does_not_reach_the_upstream(ca: Authority, t
         assert arrived == sent(upstream.port, b"/v1/a?" + QUERY, b"", b"X-Other: mine")
 
 
-async def test_a_preset_is_sent_with_what_is_added(ca: Authority, tmp_path: Path) -> None:
-    """In its URL, its headers and its filled body."""
+async def test_preset_request_gets_the_additions(ca: Authority, tmp_path: Path) -> None:
+    """In its URL, its headers and its body."""
     more = (
         "\npresets:\n  welcome: {{integration: it, url: 'http://127.0.0.1:{port}/v1/users/{{{{user}}}}?lang=en', "
         "headers: {{X-Source: sidekey}}, parameters: {{user: {{type: text}}}}, "
@@ -205,8 +205,8 @@ async def test_a_preset_is_sent_with_what_is_added(ca: Authority, tmp_path: Path
         assert without_via(upstream.received[0]) == expected
 
 
-async def test_a_secret_that_is_added_is_not_shown_to_the_caller(ca: Authority, tmp_path: Path) -> None:
-    """In a redirect that repeats the URL; what is public stays."""
+async def test_added_secret_is_redacted_in_a_redirect(ca: Authority, tmp_path: Path) -> None:
+    """Public values stay."""
     (tmp_path / "key").write_text("canary-of-a-query")
     (tmp_path / "password").write_text("hunter2")
     location = b"/v1/b?v=3&key=canary-of-a-query&w=4"
@@ -231,8 +231,8 @@ def shown(arrived: Arrived) -> tuple[Any, ...]:
     return arrived.values("x-tenant"), arrived.query, arrived.values("authorization")
 
 
-async def test_a_token_is_kept_while_what_is_added_changes(ca: Authority, tmp_path: Path) -> None:
-    """By the reload of the config, and of a secret's file: the next request has the new values, and the old token."""
+async def test_token_is_kept_when_additions_change(ca: Authority, tmp_path: Path) -> None:
+    """After a reload of the config or of a secret's file, the next request has the new values and the same token."""
     key = tmp_path / "key"
     key.write_text("k1")
     async with AuthlibServer(ca) as server:
@@ -273,8 +273,8 @@ async def test_a_token_is_kept_while_what_is_added_changes(ca: Authority, tmp_pa
         assert [arrived.path for arrived in server.received].count("/token") == 2
 
 
-async def test_what_is_added_goes_where_the_token_leads(ca: Authority, tmp_path: Path) -> None:
-    """To the API that the login names, and not to the login itself."""
+async def test_additions_go_to_the_base_url_of_the_token(ca: Authority, tmp_path: Path) -> None:
+    """And not to the login."""
     auth = (
         "  it: {auth: {type: responsys, login_endpoint: 'https://login2.responsys.net', username: api_user, "
         "password: {env: PASSWORD}}, add: {headers: {X-Tenant: acme}, query: {key: {secret: {env: KEY}}}}}\n"
@@ -288,8 +288,8 @@ async def test_what_is_added_goes_where_the_token_leads(ca: Authority, tmp_path:
         assert shown(call) == (["acme"], "a=b&key=k1", platform.issued)
 
 
-async def test_what_is_added_and_cannot_be_read_is_named(ca: Authority, tmp_path: Path) -> None:
-    """Until it can be, nothing is sent."""
+async def test_unreadable_addition_is_named(ca: Authority, tmp_path: Path) -> None:
+    """Nothing is sent until it is readable."""
     async with RawUpstream() as upstream:
         (tmp_path / "password").write_text("hunter2")
         text = beside(upstream.port, "query: {key: {secret: {file: key}}}")
@@ -300,8 +300,8 @@ async def test_what_is_added_and_cannot_be_read_is_named(ca: Authority, tmp_path
             assert upstream.connections == []
 
 
-def test_what_is_added_to_a_stored_integration_is_sealed_and_sent(tmp_path: Path) -> None:
-    """It reads without its secrets, which are kept with the document that is sent back, and entered again elsewhere."""
+def test_additions_of_a_stored_integration_are_sealed_and_sent(tmp_path: Path) -> None:
+    """The API returns it without secrets. They are required again for another destination."""
     add = {
         "headers": {"X-Tenant": "acme", "X-Key": {"prefix": "Key ", "secret": {"value": "canary-header"}}},
         "query": {"key": {"secret": {"value": "canary-query"}}},

@@ -1,4 +1,4 @@
-"""AWS end to end: boto3 as services use it, with keys that are none, against a server that verifies signatures."""
+"""AWS end to end: boto3 with dummy keys through Sidekey, against a server that verifies signatures."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def boto(services: tuple[str, ...], **variables: str) -> dict[str, Any]:
     return found
 
 
-async def test_by_a_tunnel(moto: Moto, ca: Authority, tmp_path: Path) -> None:
-    """HTTPS_PROXY and a bundle are all that there is; bodies by https have a trailer that is not signed."""
+async def test_boto3_through_a_tunnel(moto: Moto, ca: Authority, tmp_path: Path) -> None:
+    """Only HTTPS_PROXY and a bundle are set. Over https, boto3 sends bodies with an unsigned trailer."""
     async with moto.by_https(ca, *HOSTS) as address:
         hosts = {host: [address] for host in HOSTS}
         async with serving(EACH, tmp_path, ca, hosts=hosts, head=WITH_CA) as sidekey:
@@ -112,8 +112,8 @@ async def test_by_a_tunnel(moto: Moto, ca: Authority, tmp_path: Path) -> None:
             assert await asyncio.to_thread(boto, tuple(DONE), **variables) == expected
 
 
-async def test_by_http_that_becomes_https(moto: Moto, ca: Authority, tmp_path: Path) -> None:
-    """HTTP_PROXY and endpoints by http; bodies are signed by their hash."""
+async def test_boto3_through_the_forward_proxy(moto: Moto, ca: Authority, tmp_path: Path) -> None:
+    """HTTP_PROXY and http endpoints; bodies are signed by their hash."""
     async with moto.by_https(ca, *HOSTS) as address:
         hosts = {host: [address] for host in HOSTS}
         async with serving(EACH, tmp_path, ca, hosts=hosts, head=WITH_CA) as sidekey:
@@ -122,8 +122,8 @@ async def test_by_http_that_becomes_https(moto: Moto, ca: Authority, tmp_path: P
             assert await asyncio.to_thread(boto, tuple(DONE), HTTP_PROXY=proxy, **endpoints) == DONE
 
 
-async def test_a_wrong_key_is_refused(moto: Moto, ca: Authority, tmp_path: Path) -> None:
-    """So the server does verify, and it is not the caller's key that it sees."""
+async def test_wrong_key_is_refused(moto: Moto, ca: Authority, tmp_path: Path) -> None:
+    """So the server verifies, and sees Sidekey's key."""
     text = integration("sqs", url("sqs"), key="wrong") + integration("dynamodb", url("dynamodb"), key="wrong")
     async with moto.by_https(ca, *HOSTS) as address:
         hosts = {host: [address] for host in HOSTS}

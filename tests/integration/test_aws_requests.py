@@ -1,4 +1,4 @@
-"""Requests signed by AWS Signature Version 4 as they arrive, byte for byte, and those that are refused."""
+"""Requests signed by AWS Signature Version 4 as they arrive, byte for byte, and refused requests."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ async def front(
             yield sidekey, upstream
 
 
-async def test_what_the_callers_key_has_signed_is_replaced(ca: Authority, tmp_path: Path) -> None:
-    """And everything else is as it was, the session token of the config behind it."""
+async def test_signature_of_the_callers_key_is_replaced(ca: Authority, tmp_path: Path) -> None:
+    """The rest stays the same, and the session token of the config is added."""
     async with front(tmp_path, ca, "sqs", f", session_token: {{insecure_value: {TOKEN}}}") as (sidekey, upstream):
         fields = ("X-Amz-Target: AmazonSQS.SendMessage", "Content-Type: application/x-amz-json-1.0", "X-Own:  a  b")
         answer = await sidekey.reverse("/q", *THEIRS, *fields, method="POST", body=b'{"a": 1}')
@@ -102,8 +102,8 @@ async def test_what_the_callers_key_has_signed_is_replaced(ca: Authority, tmp_pa
         assert not {b"date", b"x-amz-content-sha256", b"x_amz_security-token"} & set(names)
 
 
-async def test_a_callers_session_token_goes_where_there_is_none(ca: Authority, tmp_path: Path) -> None:
-    """It would be taken for that of our key."""
+async def test_session_token_of_the_caller_is_removed(ca: Authority, tmp_path: Path) -> None:
+    """Otherwise AWS would take it for the token of Sidekey's key."""
     async with front(tmp_path, ca, "s3") as (sidekey, upstream):
         assert (await sidekey.reverse("/a", *THEIRS)).status == 200
         (arrived,) = upstream.requests
@@ -115,8 +115,8 @@ async def test_a_callers_session_token_goes_where_there_is_none(ca: Authority, t
 
 
 @pytest.mark.parametrize("service", ["s3", "execute-api"])
-async def test_targets_arrive_in_one_spelling(service: str, ca: Authority, tmp_path: Path) -> None:
-    """By both doors, chunked or not; the query keeps its order."""
+async def test_targets_arrive_in_canonical_form(service: str, ca: Authority, tmp_path: Path) -> None:
+    """Through both proxies, chunked or not; the query keeps its order."""
     async with front(tmp_path, ca, service, prefix="/v1@x") as (sidekey, upstream):
         rest = "/a@b/c+d;e=1/%7euser/%2f?b=x+y&a=@&uploads&c=%41"
         origin = f"http://s3.aws.test:{upstream.port}"
@@ -132,8 +132,8 @@ async def test_targets_arrive_in_one_spelling(service: str, ca: Authority, tmp_p
         assert others[-1].body == b"abc"
 
 
-async def test_a_body_is_signed_however_it_comes(ca: Authority, tmp_path: Path) -> None:
-    """A byte at a time, after 100, in chunks, empty, and so long that it is signed in a thread."""
+async def test_body_is_signed_for_every_framing(ca: Authority, tmp_path: Path) -> None:
+    """By single bytes, after 100, chunked, empty, and so long that a thread signs it."""
     head = b"PUT /i/it/mine/k HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     large = b"0123456789abcdef" * (20 << 10)
     sent = (
@@ -158,8 +158,8 @@ async def test_a_body_is_signed_however_it_comes(ca: Authority, tmp_path: Path) 
             verify(arrived, "http", "s3")
 
 
-async def test_an_added_parameter_is_signed_as_it_is_sent(ca: Authority, tmp_path: Path) -> None:
-    """In the one spelling too."""
+async def test_added_parameter_is_signed(ca: Authority, tmp_path: Path) -> None:
+    """In canonical form."""
     beside = ", add: {query: {k~y: 'a+b@c d'}, headers: {X-Amz-Meta-Own: 'a  b'}}"
     async with front(tmp_path, ca, "s3", beside=beside) as (sidekey, upstream):
         assert (await sidekey.reverse("/a?b=1")).status == 200
@@ -174,8 +174,8 @@ CHUNKED = ("Content-Encoding: aws-chunked", "X-Amz-Decoded-Content-Length: 3")
 
 
 @pytest.mark.parametrize("payload", ["STREAMING-UNSIGNED-PAYLOAD-TRAILER", "UNSIGNED-PAYLOAD"])
-async def test_a_payload_that_is_not_signed_streams(payload: str, ca: Authority, tmp_path: Path) -> None:
-    """The upstream has the beginning while the caller has not sent the end."""
+async def test_unsigned_payload_streams(payload: str, ca: Authority, tmp_path: Path) -> None:
+    """The upstream gets the beginning before the caller sends the end."""
     trailer = payload.startswith("STREAMING")
     more = "" if trailer else ", payload: unsigned"
     async with front(tmp_path, ca, "s3", more, tls=True) as (sidekey, upstream):
@@ -223,8 +223,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_what_is_refused_is_not_sent(case: str, ca: Authority, tmp_path: Path) -> None:
-    """At both doors."""
+async def test_refused_request_is_not_sent(case: str, ca: Authority, tmp_path: Path) -> None:
+    """Through both proxies."""
     service, path, fields, status, code = REFUSED[case]
     async with front(tmp_path, ca, service, prefix="/mine") as (sidekey, upstream):
         by_reverse = await sidekey.reverse(path.removeprefix("/mine"), *fields, method="PUT", body=b"x")
@@ -235,8 +235,8 @@ async def test_what_is_refused_is_not_sent(case: str, ca: Authority, tmp_path: P
         assert upstream.connections == []
 
 
-async def test_a_copy_inside_is_sent(ca: Authority, tmp_path: Path) -> None:
-    """With the field signed as it came."""
+async def test_copy_from_an_allowed_source_is_sent(ca: Authority, tmp_path: Path) -> None:
+    """With the field signed as the caller sent it."""
     async with front(tmp_path, ca, "s3", prefix="/mine") as (sidekey, upstream):
         answer = await sidekey.reverse("/k", "X-Amz-Copy-Source: mine/a%20b?versionId=1", method="PUT")
         assert answer.status == 200
@@ -245,8 +245,8 @@ async def test_a_copy_inside_is_sent(ca: Authority, tmp_path: Path) -> None:
         verify(arrived, "http", "s3")
 
 
-async def test_a_session_token_that_is_repeated_is_not_shown(ca: Authority, tmp_path: Path) -> None:
-    """AWS repeats what was signed where it refuses a signature; here a field does."""
+async def test_repeated_session_token_is_redacted(ca: Authority, tmp_path: Path) -> None:
+    """AWS repeats the signed text when it refuses a signature; a field does so here."""
     echo = f"HTTP/1.1 403 Forbidden\r\nX-Echo: {TOKEN}\r\nContent-Length: 0\r\n\r\n".encode()
     async with RawUpstream(answering(echo)) as upstream:
         more = f", session_token: {{insecure_value: {TOKEN}}}"
@@ -261,10 +261,9 @@ async def test_a_session_token_that_is_repeated_is_not_shown(ca: Authority, tmp_
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["s3", "sqs"]), soup(), st.binary(max_size=64))
-def test_whatever_arrives_is_signed_as_it_arrives(
+def test_any_admitted_request_is_signed_as_it_arrives(
     ca: Authority, tmp_path: Path, service: str, rest: str, body: bytes
 ) -> None:
-    """Any path and query that is admitted."""
 
     async def main() -> None:
         async with front(tmp_path, ca, service, prefix="/api") as (sidekey, upstream):

@@ -1,4 +1,4 @@
-"""Keys of AWS by web identity: one call to STS, a token file that changes, and what is never a target."""
+"""AWS keys by web identity: one call to STS, a token file that changes, and forbidden targets."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def config(more: str = "", prefix: str = f"https://{API}") -> str:
 
 @pytest.mark.parametrize("xml", [False, True])
 async def test_one_call_serves_many_requests(xml: bool, ca: Authority, tmp_path: Path) -> None:
-    """By a signed request with the session token; nothing of the key is shown or logged."""
+    """Requests are signed and have the session token; the key is neither shown nor logged."""
     (tmp_path / "token").write_text("canary-token\n")
     async with Aws(ca) as aws, serving(config(), tmp_path, ca, hosts=aws.hosts) as sidekey:
         aws.xml = xml
@@ -83,8 +83,8 @@ async def test_one_call_serves_many_requests(xml: bool, ca: Authority, tmp_path:
     assert "canary" not in (tmp_path / "sidekey.log").read_text()
 
 
-async def test_the_token_file_is_read_anew_for_each_call(ca: Authority, tmp_path: Path) -> None:
-    """Whether or not a reload has picked it up; the key is renewed ahead of its end."""
+async def test_token_file_is_read_for_each_call(ca: Authority, tmp_path: Path) -> None:
+    """With or without a reload; the key is renewed before it expires."""
     token = tmp_path / "token"
     token.write_text("first")
     async with Aws(ca) as aws, serving(config(), tmp_path, ca, hosts=aws.hosts) as sidekey:
@@ -99,8 +99,8 @@ async def test_the_token_file_is_read_anew_for_each_call(ca: Authority, tmp_path
         assert aws.tokens[:2] == ["first", "second"]
 
 
-async def test_a_token_that_cannot_be_read_is_named_by_its_place(ca: Authority, tmp_path: Path) -> None:
-    """And used as soon as it is there."""
+async def test_unreadable_token_is_named_by_its_location(ca: Authority, tmp_path: Path) -> None:
+    """It is used as soon as it is readable."""
     async with Aws(ca) as aws, serving(config(), tmp_path, ca, hosts=aws.hosts, whole=False) as sidekey:
         answer = await sidekey.reverse("/")
         assert (answer.status, problem(answer)["code"]) == (502, "credential_unavailable")
@@ -113,7 +113,7 @@ async def test_a_token_that_cannot_be_read_is_named_by_its_place(ca: Authority, 
         assert aws.tokens == ["late"]
 
 
-async def test_an_error_of_sts_is_told_by_its_code(ca: Authority, tmp_path: Path) -> None:
+async def test_error_of_sts_is_reported_by_its_code(ca: Authority, tmp_path: Path) -> None:
     """Never by its text."""
     (tmp_path / "token").write_text("canary-token")
     error = {"Error": {"Code": "ExpiredTokenException", "Message": "canary text"}, "RequestId": "1"}
@@ -126,7 +126,7 @@ async def test_an_error_of_sts_is_told_by_its_code(ca: Authority, tmp_path: Path
 
 
 async def test_sts_is_never_a_target(ca: Authority, tmp_path: Path) -> None:
-    """Not even where a prefix names it: it would return keys to the caller."""
+    """Even if a prefix names it: it would return keys to the caller."""
     (tmp_path / "token").write_text("t")
     prefixes = f"['https://{API}', 'https://{STS}', 'https://sts.example.com']"
     async with Aws(ca) as aws, serving(config(prefix=prefixes), tmp_path, ca, hosts=aws.hosts) as sidekey:
@@ -136,8 +136,8 @@ async def test_sts_is_never_a_target(ca: Authority, tmp_path: Path) -> None:
         assert not aws.sts.received
 
 
-async def test_another_endpoint_of_sts(ca: Authority, tmp_path: Path) -> None:
-    """Its own path is no target, and the rest of its host may be."""
+async def test_configured_endpoint_of_sts(ca: Authority, tmp_path: Path) -> None:
+    """Its path is no target; the rest of its host may be."""
     (tmp_path / "token").write_text("t")
     more = ", sts_endpoint: https://sts.example.com/sts"
     prefixes = f"['https://{API}', 'https://sts.example.com']"
@@ -150,7 +150,7 @@ async def test_another_endpoint_of_sts(ca: Authority, tmp_path: Path) -> None:
 
 
 async def test_metadata_addresses_stay_forbidden(ca: Authority, tmp_path: Path) -> None:
-    """Where STS is said to be at one, nothing is called."""
+    """If the endpoint of STS is one, nothing is called."""
     (tmp_path / "token").write_text("t")
     async with serving(config(), tmp_path, ca, hosts={STS: ["169.254.169.254"]}) as sidekey:
         answer = await sidekey.reverse("/")

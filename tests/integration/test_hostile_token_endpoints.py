@@ -1,4 +1,4 @@
-"""Token endpoints that mean harm, seen from outside: the response, the log, the metrics and the memory of a process."""
+"""Hostile token endpoints, seen from outside: the response, the log, the metrics and the memory of the process."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def memory(pid: int) -> int:
 
 
 @pytest.mark.parametrize("code", [None, WITHOUT_UVLOOP], ids=["uvloop", "asyncio"])
-def test_hostile_token_endpoints_are_told_and_bounded(tmp_path: Path, code: str | None) -> None:
-    """Each call is sent once, though by GET; what goes wrong is told without the secret, which is in its URL."""
+def test_hostile_token_endpoint_is_reported_and_bounded(tmp_path: Path, code: str | None) -> None:
+    """Each call is sent once, although it is a GET. The report does not contain the secret, which is in the URL."""
     with endpoints() as found:
         text = "log: {level: debug, path: true, access: all}\nintegrations:\n" + "".join(
             f"  {name}:\n"

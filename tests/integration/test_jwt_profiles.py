@@ -1,4 +1,4 @@
-"""Profiles of signed tokens end to end: a key and its parameters alone, against fakes that verify each request."""
+"""Profiles of signed tokens end to end: only a key and its parameters, against fakes that verify each request."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_key_alone_opens_the_api(name: str, ca: Authority, tmp_path: Path) -> None:
-    """By both doors, with one token, and no call for it."""
+async def test_key_gives_access_to_the_api(name: str, ca: Authority, tmp_path: Path) -> None:
+    """Through both proxies, with one token and no token call."""
     case = CASES[name]
     text = f"  it: {{auth: {{type: jwt, provider: {name}, {case.auth}}}}}\n"
     async with (
@@ -98,8 +98,8 @@ async def test_a_key_alone_opens_the_api(name: str, ca: Authority, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_wrong_key_gets_the_error_of_the_platform(name: str, ca: Authority, tmp_path: Path) -> None:
-    """After one more try with a token of its own."""
+async def test_wrong_key_gets_the_error_of_the_platform(name: str, ca: Authority, tmp_path: Path) -> None:
+    """After one retry with a new token."""
     case = CASES[name]
     text = f"  it: {{auth: {{type: jwt, provider: {name}, {case.auth}, jti: true}}}}\n"
     async with (

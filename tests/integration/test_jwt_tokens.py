@@ -1,4 +1,4 @@
-"""Tokens that Sidekey signs, verified at a raw upstream by PyJWT as platforms verify them."""
+"""Tokens that Sidekey signs, verified at a raw upstream by PyJWT as platforms do."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def verifier() -> jwt.PyJWT:
     "algorithm",
     [*OF_PAIRS, *OF_SECRETS],
 )
-async def test_a_token_of_each_algorithm_is_verified(algorithm: str, ca: Authority, tmp_path: Path) -> None:
-    """Its times count from 30 s back, and what the claims say arrives as it was written."""
+async def test_token_of_each_algorithm_is_verified(algorithm: str, ca: Authority, tmp_path: Path) -> None:
+    """Its times count from 30 s back, and the claims arrive as configured."""
     if algorithm[:2] == "HS":
         auth, key = f"secret: {{env: KEY}}, algorithm: {algorithm}", SECRET
     else:
@@ -98,7 +98,7 @@ async def test_a_token_of_each_algorithm_is_verified(algorithm: str, ca: Authori
     )
 
 
-async def test_as_ghost_verifies_it(ca: Authority, tmp_path: Path) -> None:
+async def test_token_for_ghost(ca: Authority, tmp_path: Path) -> None:
     """The secret is hex, the scheme `Ghost`, and no token is older than five minutes."""
     secret = SECRET
     auth = (
@@ -116,8 +116,8 @@ async def test_as_ghost_verifies_it(ca: Authority, tmp_path: Path) -> None:
     assert jwt.get_unverified_header(token)["kid"] == "6489d2"
 
 
-async def test_as_snowflake_verifies_it(ca: Authority, tmp_path: Path) -> None:
-    """The issuer has the fingerprint of the public key, which the server knows of the user."""
+async def test_token_for_snowflake(ca: Authority, tmp_path: Path) -> None:
+    """The issuer has the fingerprint of the public key that the server knows."""
     private = private_key("RS256")
     der = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     fingerprint = f"SHA256:{base64.b64encode(hashlib.sha256(der).digest()).decode()}"
@@ -132,7 +132,7 @@ async def test_as_snowflake_verifies_it(ca: Authority, tmp_path: Path) -> None:
     assert (found["sub"], found["exp"] - found["iat"]) == ("ACME-ORG.SVC", 3600)
 
 
-async def test_as_app_store_connect_verifies_it(ca: Authority, tmp_path: Path) -> None:
+async def test_token_for_app_store_connect(ca: Authority, tmp_path: Path) -> None:
     """A .p8 file as Apple issues it, and at most twenty minutes."""
     private = private_key("ES256")
     auth = (
@@ -148,8 +148,8 @@ async def test_as_app_store_connect_verifies_it(ca: Authority, tmp_path: Path) -
     assert jwt.get_unverified_header(token) == {"alg": "ES256", "typ": "JWT", "kid": "2X9R4HXF34"}
 
 
-async def test_as_github_verifies_it(ca: Authority, tmp_path: Path) -> None:
-    """A PKCS #1 file as GitHub issues it, in a variable of the environment."""
+async def test_token_for_github(ca: Authority, tmp_path: Path) -> None:
+    """A PKCS #1 file as GitHub issues it, in an environment variable."""
     private = private_key("RS256")
     pem = written(private, tmp_path, PrivateFormat.TraditionalOpenSSL).read_text()
     auth = "algorithm: RS256, private_key: {env: KEY}, lifetime: 10m, claims: {iss: Iv1.8a61f9b3a7aba766}"
@@ -160,8 +160,8 @@ async def test_as_github_verifies_it(ca: Authority, tmp_path: Path) -> None:
     assert found["exp"] - time.time() < 600
 
 
-async def test_a_refused_token_is_signed_anew_once(ca: Authority, tmp_path: Path) -> None:
-    """And the request is sent once more; within the renewal interval a 401 passes. None of it counts as a call."""
+async def test_rejected_token_is_replaced_once(ca: Authority, tmp_path: Path) -> None:
+    """The request is retried once. Within the renewal interval a 401 passes. No token call is counted."""
     auth = "algorithm: HS256, secret: {env: KEY}, jti: true"
 
     answers = iter((REFUSED, OK, REFUSED))
@@ -186,8 +186,8 @@ async def test_a_refused_token_is_signed_anew_once(ca: Authority, tmp_path: Path
     assert len(set(ids)) == 2
 
 
-async def test_a_changed_key_signs_from_the_reload_on(ca: Authority, tmp_path: Path) -> None:
-    """Whoever rotates a key ends the tokens of the old one; a change that concerns no token leaves it what it is."""
+async def test_changed_key_signs_after_the_reload(ca: Authority, tmp_path: Path) -> None:
+    """A rotated key replaces the token at once; an unrelated change keeps it."""
     old, new = private_key("PS256"), rsa.generate_private_key(65537, 2048)
     auth = f"algorithm: PS256, private_key: {{file: {written(old, tmp_path)}}}, jti: true"
     async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca) as sidekey:
@@ -209,8 +209,8 @@ async def reloaded(sidekey: Serving, times: int) -> None:
     await eventually(lambda: [line["event"] for line in sidekey.lines()].count("config reloaded") >= times)
 
 
-async def test_a_token_goes_where_the_placement_says(ca: Authority, tmp_path: Path) -> None:
-    """Into a header of any name after any text, or into the query."""
+async def test_placement_of_the_token(ca: Authority, tmp_path: Path) -> None:
+    """In any header after any text, or in the query."""
     placements = {
         "{in: header, name: X-Session, prefix: 'Token token='}": (b"x-session", b"Token token="),
         "{in: header, name: X-Session, scheme: ''}": (b"x-session", b""),
@@ -235,8 +235,8 @@ async def test_a_token_goes_where_the_placement_says(ca: Authority, tmp_path: Pa
         assert jwt.decode(target.removeprefix(b"/x?a=b&access_token=").decode(), SECRET, algorithms=["HS256"])
 
 
-async def test_a_secret_claim_that_is_repeated_is_not_shown(ca: Authority, tmp_path: Path) -> None:
-    """As it is, or as base64 has it: in a header always, in a body where the integration asks for that."""
+async def test_repeated_secret_claim_is_redacted(ca: Authority, tmp_path: Path) -> None:
+    """As plain text and as base64: always in headers, and in bodies if the integration redacts them."""
     auth = "algorithm: HS256, secret: {env: KEY}, claims: {iss: public-issuer, team: {env: TEAM}}"
     team = "team-of-4711/zoë"
     told = team.encode() + b" " + base64.b64encode(b"a" + team.encode()) + b" public-issuer"

@@ -1,4 +1,4 @@
-"""Profiles of static keys end to end: one key and nothing else, and the platform gets what its page asks for."""
+"""Profiles of static keys end to end: only a key, and the request that the platform documents."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ JSON = ("Content-Type: application/json", "Authorization: Bearer of-the-caller",
 
 
 @pytest.mark.parametrize("name", PROFILES)
-async def test_one_key_opens_the_api(name: str, ca: Authority, tmp_path: Path) -> None:
-    """By both doors, whatever the caller sends; neither response nor log has the key."""
+async def test_key_gives_access_to_the_api(name: str, ca: Authority, tmp_path: Path) -> None:
+    """Through both proxies, with any caller headers; response and log do not contain the key."""
     keyed = KEYED[name]
     key = "writekey" if name == "segment" else KEY
     async with (
@@ -49,8 +49,7 @@ async def test_one_key_opens_the_api(name: str, ca: Authority, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", PROFILES)
-async def test_a_wrong_key_gets_the_error_of_the_platform(name: str, ca: Authority, tmp_path: Path) -> None:
-    """As the platform says it."""
+async def test_wrong_key_gets_the_error_of_the_platform(name: str, ca: Authority, tmp_path: Path) -> None:
     keyed = KEYED[name]
     text = f"  it: {{auth: {PROFILES[name]}}}\n"
     async with (
@@ -62,8 +61,8 @@ async def test_a_wrong_key_gets_the_error_of_the_platform(name: str, ca: Authori
         assert answer.values(b"proxy-status") == []
 
 
-async def test_a_key_goes_to_no_other_store_of_a_shared_host(ca: Authority, tmp_path: Path) -> None:
-    """The prefix of BigCommerce keeps to one store."""
+async def test_key_goes_to_no_other_store_of_a_shared_host(ca: Authority, tmp_path: Path) -> None:
+    """The prefix of BigCommerce contains the store."""
     keyed = KEYED["bigcommerce"]
     text = f"  it: {{auth: {PROFILES['bigcommerce']}}}\n"
     async with (

@@ -1,4 +1,4 @@
-"""Clients that are not ours, against a TLS server with leaves of the local CA, by the files of the trust folder."""
+"""Clients such as curl and Go verify leaves of the local CA with the files of the trust folder."""
 
 from __future__ import annotations
 
@@ -115,22 +115,22 @@ async def java(site: Site, host: str, port: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("client", [curl, wget, node, java], ids=lambda client: client.__name__)
-async def test_clients_trust_a_leaf_by_the_file_that_is_made_for_them(client: object, host: str, site: Site) -> None:
+async def test_clients_trust_a_leaf_with_their_file_of_the_trust_folder(client: object, host: str, site: Site) -> None:
     """Curl with OpenSSL, Debian's wget with GnuTLS, Node, Java."""
     assert await client(site, host, await site.serve(host)) == (0, "200\n")  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("host", ["evil.test", "127.0.0.2"])
 @pytest.mark.parametrize("client", [curl, node], ids=lambda client: client.__name__)
-async def test_clients_refuse_what_the_constraints_keep_out(client: object, host: str, site: Site) -> None:
-    """Whoever has read the key can sign for it, and nobody believes it; Java alone would."""
+async def test_clients_refuse_hosts_outside_the_constraints(client: object, host: str, site: Site) -> None:
+    """With a stolen key nobody could pose as such a host; only Java ignores the constraints."""
     status, text = await client(site, host, await site.serve(host))  # type: ignore[operator]
     assert status != 0
     assert "permitted subtree violation" in text
 
 
-async def test_gnutls_refuses_it_too(site: Site) -> None:
-    """Wget says no reason; another address of the loopback is one that it reaches."""
+async def test_gnutls_refuses_hosts_outside_the_constraints(site: Site) -> None:
+    """Wget gives no reason. It can reach the other loopback address."""
     status, text = await wget(site, "127.0.0.2", await site.serve("127.0.0.2"))
     assert (status, text) != (0, "200\n")
 

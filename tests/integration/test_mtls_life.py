@@ -1,4 +1,4 @@
-"""Client certificates over time, before a real nginx: kept connections of two of them, and rotated files."""
+"""Client certificates over time at a real nginx: connections with two certificates, and rotated files."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ async def until_answered(answers: list[Message], count: int) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_two_certificates_alternate_over_kept_connections_of_their_own(ca: Authority, tmp_path: Path) -> None:
-    """One host, two integrations: never a request over the other's connection, nor its TLS session."""
+async def test_two_certificates_use_separate_connections(ca: Authority, tmp_path: Path) -> None:
+    """One host, two integrations: no request uses the other's connection or TLS session."""
     clients = ClientAuthority(tmp_path)
     ours = {name: clients.client(name) for name in ("ann", "bob")}
     with Nginx(tmp_path, asking(clients), leaf=ca.leaf("127.0.0.1")) as nginx:
@@ -86,10 +86,10 @@ async def test_two_certificates_alternate_over_kept_connections_of_their_own(ca:
 
 
 @pytest.mark.parametrize("protocol", ["TLSv1.2", "TLSv1.3"])
-async def test_new_connections_of_two_certificates_resume_none_but_their_own_sessions(
+async def test_new_connections_resume_only_sessions_of_their_certificate(
     protocol: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """Every request on a connection of its own: in a resumed one nginx sees the certificate of the session."""
+    """Each request has a new connection. In a resumed one, nginx sees the certificate of the session."""
     clients = ClientAuthority(tmp_path)
     ours = {name: clients.client(name) for name in ("ann", "bob")}
     snippet = f"keepalive_timeout 0; ssl_protocols {protocol}; {asking(clients)}"
@@ -105,8 +105,8 @@ async def test_new_connections_of_two_certificates_resume_none_but_their_own_ses
     assert len({line["connection"] for line in arrived}) == 10
 
 
-async def test_a_rotated_pair_is_loaded_under_requests(ca: Authority, tmp_path: Path) -> None:
-    """Certificate first, key after it: in between they do not match, and no request fails."""
+async def test_rotated_pair_is_loaded_under_load(ca: Authority, tmp_path: Path) -> None:
+    """Certificate first, then the key: in between they do not match, and no request fails."""
     clients = ClientAuthority(tmp_path)
     old = clients.client("ann")
     with Nginx(tmp_path, asking(clients), leaf=ca.leaf("127.0.0.1")) as nginx:
@@ -123,8 +123,8 @@ async def test_a_rotated_pair_is_loaded_under_requests(ca: Authority, tmp_path: 
     assert seen[-1] == new.sha1
 
 
-async def test_a_swap_of_mounted_files_is_loaded(ca: Authority, tmp_path: Path) -> None:
-    """As Kubernetes does it: the files are links into `..data`, which is a link that is replaced."""
+async def test_swap_of_mounted_files_is_loaded(ca: Authority, tmp_path: Path) -> None:
+    """As in Kubernetes: the files are links into `..data`, a link that is replaced."""
     clients = ClientAuthority(tmp_path)
     pairs = [clients.client(name) for name in ("first", "second")]
     for client in pairs:
@@ -148,8 +148,8 @@ async def test_a_swap_of_mounted_files_is_loaded(ca: Authority, tmp_path: Path) 
         assert set(certificates(nginx)) == {client.sha1 for client in pairs}
 
 
-async def test_a_pair_that_does_not_match_is_not_loaded(ca: Authority, tmp_path: Path) -> None:
-    """The old one goes on, the error is logged and counted; with the key that belongs to it the new one serves."""
+async def test_mismatched_pair_is_not_loaded(ca: Authority, tmp_path: Path) -> None:
+    """The previous one stays in use, and the error is logged and counted. With its key, the new one is used."""
     clients = ClientAuthority(tmp_path)
     old = clients.client("ann")
     issued = clients.issue("ann")

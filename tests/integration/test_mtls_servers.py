@@ -1,4 +1,4 @@
-"""Client certificates before real servers that ask for one: nginx, Caddy, openssl s_server, by TLS 1.2 and 1.3."""
+"""Client certificates at real servers that request one: nginx, Caddy and openssl s_server, with TLS 1.2 and 1.3."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def beside_basic(port: int, client: ClientFiles) -> str:
 
 @pytest.mark.parametrize("protocol", ["TLSv1.2", "TLSv1.3"])
 @pytest.mark.parametrize("kind", [alone, beside_basic])
-async def test_nginx_sees_the_certificate_by_both_doors(
+async def test_nginx_receives_the_certificate_through_both_proxies(
     kind: Kind, protocol: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """With the credential of the kind beside it, and without one where the kind is `mtls`."""
+    """With the credential of the kind, and without one for `mtls`."""
     clients = ClientAuthority(tmp_path)
     client = clients.client("ann")
     with Nginx(tmp_path, asking(clients, protocol), leaf=ca.leaf("127.0.0.1")) as nginx:
@@ -74,10 +74,10 @@ async def test_nginx_sees_the_certificate_by_both_doors(
 
 @pytest.mark.parametrize("version", ["tls1.2", "tls1.3"])
 @pytest.mark.parametrize("kind", [alone, beside_basic])
-async def test_caddy_sees_the_certificate_by_both_doors(
+async def test_caddy_receives_the_certificate_through_both_proxies(
     kind: Kind, version: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """Go's TLS, of either version."""
+    """Go's TLS, in both versions."""
     clients = ClientAuthority(tmp_path)
     client = clients.client("ann")
     credential = BASIC if kind is beside_basic else ""
@@ -100,8 +100,8 @@ async def test_caddy_sees_the_certificate_by_both_doors(
 
 @pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
 @pytest.mark.parametrize("kind", [alone, beside_basic])
-async def test_openssl_sees_the_certificate(kind: Kind, version: str, ca: Authority, tmp_path: Path) -> None:
-    """Two requests, and as many connections: `-www` closes each."""
+async def test_openssl_receives_the_certificate(kind: Kind, version: str, ca: Authority, tmp_path: Path) -> None:
+    """Two requests on two connections, because `-www` closes each."""
     clients = ClientAuthority(tmp_path)
     client = clients.client("ann")
     with OpensslServer(tmp_path, ca.leaf("127.0.0.1"), clients=clients.bundle, version=version) as server:
@@ -114,8 +114,8 @@ async def test_openssl_sees_the_certificate(kind: Kind, version: str, ca: Author
     assert [shown(page.body) for page in pages] == [client.issued.pem] * 2
 
 
-async def test_a_chain_arrives_leaf_first_at_a_server_that_knows_the_root_alone(ca: Authority, tmp_path: Path) -> None:
-    """Also where the file has it the other way round."""
+async def test_chain_arrives_leaf_first(ca: Authority, tmp_path: Path) -> None:
+    """At a server that knows only the root, for any order in the file."""
     clients = ClientAuthority(tmp_path)
     issued = clients.issue("ann", chained=True)
     client = clients.write("ann", issued, chain=clients.intermediate.pem + issued.pem)
@@ -138,8 +138,7 @@ async def test_a_chain_arrives_leaf_first_at_a_server_that_knows_the_root_alone(
     assert (arrived["certificate"], arrived["verified"]) == (client.sha1, "SUCCESS")
 
 
-async def test_an_encrypted_key_is_used_with_its_passphrase(ca: Authority, tmp_path: Path) -> None:
-    """Whoever reads the file alone cannot."""
+async def test_encrypted_key_is_used_with_its_passphrase(ca: Authority, tmp_path: Path) -> None:
     clients = ClientAuthority(tmp_path)
     client = clients.write("ann", clients.issue("ann"), passphrase=ENVIRON["PASSPHRASE"])
     assert b"ENCRYPTED PRIVATE KEY" in client.key.read_bytes()
@@ -150,10 +149,8 @@ async def test_an_encrypted_key_is_used_with_its_passphrase(ca: Authority, tmp_p
     assert answer.values(b"x-client-certificate") == [client.sha256.encode()]
 
 
-async def test_a_certificate_of_a_ca_that_the_server_did_not_name_is_sent_all_the_same(
-    ca: Authority, tmp_path: Path
-) -> None:
-    """RFC 8446 4.2.4 lets a server name CAs; what it makes of another one is its own affair."""
+async def test_certificate_of_a_ca_that_the_server_did_not_name_is_sent(ca: Authority, tmp_path: Path) -> None:
+    """RFC 8446 4.2.4 lets a server name CAs. The server decides about certificates of other CAs."""
     clients, strangers = ClientAuthority(tmp_path), ClientAuthority(tmp_path, "Stranger")
     client = strangers.client("eve")
     with Nginx(tmp_path, asking(clients, mode="optional_no_ca"), leaf=ca.leaf("127.0.0.1")) as nginx:
@@ -164,8 +161,8 @@ async def test_a_certificate_of_a_ca_that_the_server_did_not_name_is_sent_all_th
     assert arrived["verified"].startswith("FAILED:")
 
 
-async def test_nginx_refuses_by_a_response_which_is_passed_on(ca: Authority, tmp_path: Path) -> None:
-    """It finishes the handshake and says 400; SidekeyCredentialRejected needs both metrics."""
+async def test_refusal_by_nginx_is_passed_on(ca: Authority, tmp_path: Path) -> None:
+    """nginx finishes the handshake and returns 400; SidekeyCredentialRejected needs both metrics."""
     clients, strangers = ClientAuthority(tmp_path), ClientAuthority(tmp_path, "Stranger")
     with Nginx(tmp_path, asking(clients), leaf=ca.leaf("127.0.0.1")) as nginx:
         async with serving(alone(nginx.tls_port, strangers.client("eve")), tmp_path, ca) as sidekey:
@@ -179,10 +176,10 @@ async def test_nginx_refuses_by_a_response_which_is_passed_on(ca: Authority, tmp
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("version", ["tls1.2", "tls1.3"])
-async def test_a_certificate_that_caddy_refuses_is_shown_once(
+async def test_certificate_that_caddy_refuses_is_sent_once(
     version: str, method: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """Under TLS 1.3 the refusal comes after the request may have been written; either way it is not retried."""
+    """With TLS 1.3 the refusal may come after the request was written. Sidekey does not retry."""
     clients, strangers = ClientAuthority(tmp_path), ClientAuthority(tmp_path, "Stranger")
     with Caddy(tmp_path, ca.leaf("127.0.0.1"), clients=clients.bundle, version=version) as caddy:
         async with serving(alone(caddy.port, strangers.client("eve")), tmp_path, ca) as sidekey:
@@ -196,8 +193,8 @@ async def test_a_certificate_that_caddy_refuses_is_shown_once(
 
 
 @pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
-async def test_a_certificate_that_openssl_refuses_is_shown_once(version: str, ca: Authority, tmp_path: Path) -> None:
-    """The server's own words are in its log, once."""
+async def test_certificate_that_openssl_refuses_is_sent_once(version: str, ca: Authority, tmp_path: Path) -> None:
+    """The server logs its error once."""
     clients, strangers = ClientAuthority(tmp_path), ClientAuthority(tmp_path, "Stranger")
     with OpensslServer(tmp_path, ca.leaf("127.0.0.1"), clients=clients.bundle, version=version) as server:
         async with serving(alone(server.port, strangers.client("eve")), tmp_path, ca) as sidekey:
@@ -212,10 +209,8 @@ UPLOAD = bytes(300_000)
 
 
 @pytest.mark.parametrize("name", ["caddy", "openssl"])
-async def test_a_server_that_wants_a_certificate_ends_every_upload_by_its_alert(
-    name: str, ca: Authority, tmp_path: Path
-) -> None:
-    """Also where the reset behind the alert meets a write of the body first, which is so in one of ten."""
+async def test_missing_certificate_is_reported_during_an_upload(name: str, ca: Authority, tmp_path: Path) -> None:
+    """Also if a write of the body meets the reset after the alert first, as in one of ten runs."""
     clients, leaf = ClientAuthority(tmp_path), ca.leaf("127.0.0.1")
     caddy = Caddy(tmp_path, leaf, clients=clients.bundle)
     openssl = OpensslServer(tmp_path, leaf, clients=clients.bundle)
@@ -242,8 +237,8 @@ async def sidekey_test(integration: str, ca: Authority, folder: Path) -> Complet
     return await asyncio.to_thread(run_process, "test", "it", "--config", str(path))
 
 
-async def test_the_test_command_says_that_a_server_did_not_ask(ca: Authority, tmp_path: Path) -> None:
-    """Such a server answers as if all were well, and knows nobody."""
+async def test_test_command_reports_that_the_server_requested_no_certificate(ca: Authority, tmp_path: Path) -> None:
+    """Such a server responds normally to unknown clients."""
     client = ClientAuthority(tmp_path).client("ann")
     with Nginx(tmp_path, leaf=ca.leaf("127.0.0.1")) as nginx:
         result = await sidekey_test(alone(nginx.tls_port, client), ca, tmp_path)
@@ -251,8 +246,9 @@ async def test_the_test_command_says_that_a_server_did_not_ask(ca: Authority, tm
     assert "the server did not request a client certificate" in result.stdout
 
 
-async def test_the_test_command_is_silent_where_a_server_asked(ca: Authority, tmp_path: Path) -> None:
-    """The certificate was seen, and nothing needs saying."""
+async def test_test_command_reports_nothing_if_the_server_requested_the_certificate(
+    ca: Authority, tmp_path: Path
+) -> None:
     clients = ClientAuthority(tmp_path)
     client = clients.client("ann")
     with Nginx(tmp_path, asking(clients), leaf=ca.leaf("127.0.0.1")) as nginx:

@@ -1,4 +1,4 @@
-"""Client certificates beside OAuth2: token endpoint and API behind an nginx that demands one (RFC 8705)."""
+"""Client certificates with OAuth2: token endpoint and API behind an nginx that requires one (RFC 8705)."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def integration(nginx: Nginx, client: ClientFiles, more: str) -> str:
 @pytest.mark.parametrize(
     "more", ["client_id: basic, client_secret: {env: SECRET}", "client_id: tls, client_authentication: tls_client_auth"]
 )
-async def test_token_endpoint_and_api_see_the_certificate(more: str, ca: Authority, tmp_path: Path) -> None:
-    """With a secret beside it, and as what the client proves itself with; by both doors, for one token."""
+async def test_token_endpoint_and_api_receive_the_certificate(more: str, ca: Authority, tmp_path: Path) -> None:
+    """With a client secret, and as client authentication; through both proxies, with one token."""
     clients = ClientAuthority(tmp_path)
     client = clients.client("ann")
     async with AuthlibServer(ca) as server:
@@ -67,8 +67,8 @@ async def test_token_endpoint_and_api_see_the_certificate(more: str, ca: Authori
     assert fields.get("client_id") == ("tls" if by_certificate else None)
 
 
-async def test_a_certificate_of_another_client_gets_no_token(ca: Authority, tmp_path: Path) -> None:
-    """Of the right CA, but not the one that is registered: `invalid_client`, and the API is not asked."""
+async def test_certificate_of_another_client_gets_no_token(ca: Authority, tmp_path: Path) -> None:
+    """From the right CA, but not registered: `invalid_client`, and the API is not called."""
     clients = ClientAuthority(tmp_path)
     async with AuthlibServer(ca) as server:
         server.register_certificate(clients.client("ann").sha1)

@@ -1,4 +1,4 @@
-"""Each platform end to end: from a caller's plain request to the platform's API answering 200, by both doors."""
+"""Each platform end to end: a caller's plain request reaches the API through both proxies."""
 
 from __future__ import annotations
 
@@ -191,8 +191,8 @@ def served(
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_plain_request_reaches_the_platform_with_a_token(name: str, ca: Authority, tmp_path: Path) -> None:
-    """One token serves both doors; the caller sends none, sees none, and the log holds none."""
+async def test_plain_request_reaches_the_platform_with_a_token(name: str, ca: Authority, tmp_path: Path) -> None:
+    """One token serves both proxies. Caller and log never see it."""
     case = CASES[name]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
         body = b"{}" if case.method == "POST" else b""
@@ -215,8 +215,8 @@ async def test_a_plain_request_reaches_the_platform_with_a_token(name: str, ca: 
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_token_that_the_platform_ended_is_replaced(name: str, ca: Authority, tmp_path: Path) -> None:
-    """Revoked before its time: the refusal leads to one new token and one replay; the caller sees 200."""
+async def test_revoked_token_is_replaced(name: str, ca: Authority, tmp_path: Path) -> None:
+    """The rejection causes one new token and one retry, and the caller gets 200."""
     case = CASES[name]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
         assert (await sidekey.reverse(case.path, method=case.method)).status == 200
@@ -228,8 +228,8 @@ async def test_a_token_that_the_platform_ended_is_replaced(name: str, ca: Author
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_wrong_secret_is_said_without_it(name: str, ca: Authority, tmp_path: Path) -> None:
-    """credential_unavailable names the step and the platform's code; the API is not asked, nor the endpoint again."""
+async def test_wrong_secret_is_reported_without_it(name: str, ca: Authority, tmp_path: Path) -> None:
+    """credential_unavailable names the step and the platform's code. Neither API nor endpoint is called again."""
     case = CASES[name]
     wrong = dict.fromkeys(SECRETS, "not-it-at-all")
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, wrong) as sidekey:
@@ -244,8 +244,8 @@ async def test_a_wrong_secret_is_said_without_it(name: str, ca: Authority, tmp_p
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_the_token_endpoint_is_never_a_target(name: str, ca: Authority, tmp_path: Path) -> None:
-    """By neither door and in no spelling; nothing is called for it."""
+async def test_token_endpoint_is_never_a_target(name: str, ca: Authority, tmp_path: Path) -> None:
+    """Through neither proxy, in no form of the path; the endpoint is not called."""
     case = CASES[name]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
         for host, path in ENDPOINTS[name]:
@@ -295,8 +295,8 @@ ENDPOINTS = {
 }
 
 
-async def test_an_entra_token_goes_to_no_host_that_its_scope_is_not_for(ca: Authority, tmp_path: Path) -> None:
-    """Not to Graph or Azure Resource Manager with a vault's token, nor to the other of the two with one's."""
+async def test_entra_token_goes_only_to_the_hosts_of_its_scope(ca: Authority, tmp_path: Path) -> None:
+    """A token for a vault does not go to Graph or Azure Resource Manager, for example."""
     vault, graph = CASES["microsoft-entra-vault"], CASES["microsoft-entra"]
     for case, others in (
         (vault, (entra.GRAPH, entra.MANAGEMENT)),
@@ -309,8 +309,8 @@ async def test_an_entra_token_goes_to_no_host_that_its_scope_is_not_for(ca: Auth
             assert platform.received == []
 
 
-async def test_a_contentsquare_token_goes_to_the_learnt_endpoint_alone(ca: Authority, tmp_path: Path) -> None:
-    """Whether it was learnt before or by this request; targets at the token endpoint's host go there as well."""
+async def test_contentsquare_token_goes_only_to_its_base_url(ca: Authority, tmp_path: Path) -> None:
+    """Discovered before or by this request. Requests to the host of the token endpoint go there, too."""
     case = CASES["contentsquare"]
     async with contentsquare.Contentsquare(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
         for _ in range(2):
@@ -322,8 +322,8 @@ async def test_a_contentsquare_token_goes_to_the_learnt_endpoint_alone(ca: Autho
 
 
 @pytest.mark.parametrize("endpoint", ["https://api.evil.example", "https://contentsquare.com.evil.example", ""])
-async def test_an_endpoint_of_somebody_else_is_not_learnt(endpoint: str, ca: Authority, tmp_path: Path) -> None:
-    """Whoever answers for the token endpoint cannot send the token elsewhere."""
+async def test_foreign_base_url_is_refused(endpoint: str, ca: Authority, tmp_path: Path) -> None:
+    """A forged token response cannot send the token elsewhere."""
     case = CASES["contentsquare"]
     async with (
         contentsquare.Contentsquare(ca, endpoint=endpoint) as platform,
@@ -334,7 +334,7 @@ async def test_an_endpoint_of_somebody_else_is_not_learnt(endpoint: str, ca: Aut
 
 
 async def test_the_soap_host_of_marketing_cloud_gets_no_token(ca: Authority, tmp_path: Path) -> None:
-    """It reads one in the envelope only."""
+    """It reads a token only in the envelope."""
     case = CASES["salesforce-marketing-cloud"]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
         url = f"http://{salesforce_marketing_cloud.SUBDOMAIN}.soap.marketingcloudapis.com/Service.asmx"
@@ -342,8 +342,8 @@ async def test_the_soap_host_of_marketing_cloud_gets_no_token(ca: Authority, tmp
         assert platform.received == []
 
 
-async def test_a_salesforce_token_is_used_as_long_as_a_session_lives_at_least(ca: Authority, tmp_path: Path) -> None:
-    """Its answer does not say how long that is."""
+async def test_salesforce_token_is_used_for_the_shortest_session(ca: Authority, tmp_path: Path) -> None:
+    """The response has no lifetime."""
     case = CASES["salesforce"]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
         before = time.time()
@@ -353,7 +353,7 @@ async def test_a_salesforce_token_is_used_as_long_as_a_session_lives_at_least(ca
 
 
 async def test_marketo_gets_its_secret_in_the_body(ca: Authority, tmp_path: Path) -> None:
-    """A URL is what proxies and servers log. By both doors the token then opens the API."""
+    """Proxies and servers log URLs. The token then works through both proxies."""
     case = Case(
         marketo.Marketo,
         oauth2("marketo", f"munchkin_id: {marketo.MUNCHKIN_ID}, "),
@@ -373,7 +373,7 @@ async def test_marketo_gets_its_secret_in_the_body(ca: Authority, tmp_path: Path
 
 
 async def test_every_host_of_a_serving_test_is_a_fake(ca: Authority) -> None:
-    """No test of this file can reach a real platform: each name has a loopback address."""
+    """No test of this file can reach a real platform, because each name has a loopback address."""
     for case in CASES.values():
         async with case.make(ca) as platform:
             assert all(address.startswith("127.") for found in platform.hosts.values() for address in found)

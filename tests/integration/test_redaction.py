@@ -1,4 +1,4 @@
-"""Real servers that repeat the credential, real clients that read the response: events one by one, and gzip."""
+"""Real servers that repeat the credential, and real clients that read the response: events one by one, and gzip."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def events() -> Iterator[tuple[int, Queue[str]]]:
         server.server_close()
 
 
-def test_curl_sees_each_event_before_the_next_is_sent(tmp_path: Path) -> None:
-    """Nothing waits for what follows it, and the credential is in none."""
+def test_curl_receives_each_event_before_the_next_is_sent(tmp_path: Path) -> None:
+    """No event contains the credential."""
     curl = programs.require("curl")
     with events() as (port, told), Child(config(port), tmp_path) as child:
         command = [curl, "--silent", "--no-buffer", f"http://127.0.0.1:{child.proxy_port}/i/crm/events"]
@@ -99,8 +99,8 @@ ECHO = """
 
 
 @pytest.mark.parametrize("codings", ["gzip, deflate, br, zstd", "gzip", "br", "identity"])
-def test_requests_reads_what_nginx_compressed(codings: str, tmp_path: Path) -> None:
-    """Decoded by Sidekey, and read as any other body of unknown length."""
+def test_requests_reads_a_response_compressed_by_nginx(codings: str, tmp_path: Path) -> None:
+    """Sidekey decodes it and sends it with unknown length."""
     with (
         Nginx(tmp_path, ECHO % ("x" * 3000)) as upstream,
         Child(config(upstream.port), tmp_path) as child,

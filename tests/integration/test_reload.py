@@ -1,4 +1,4 @@
-"""Reload under load: a real Sidekey, a real nginx behind it that shows what arrived, steady callers (F88)."""
+"""Reload under load: a real Sidekey, a real nginx that shows the received request, and steady callers (F88)."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def running(tmp_path: Path) -> Iterator[Scene]:
 
 
 def test_many_reloads_fail_no_request_and_mix_no_credentials(running: Scene) -> None:
-    """Good configs, bad ones, and rotated secrets in turn; what is sent after a rotation was loaded carries it."""
+    """Valid and invalid configs, and rotated secrets. A request after a rotation has the new secret."""
     rotated = 0
     with Load(running.child.proxy_port) as load:
         # The last one is good.
@@ -215,7 +215,7 @@ def test_an_emptied_secret_leaves_the_former_in_use_and_is_counted(running: Scen
 
 
 def test_unusable_secret_is_counted_once_for_each_change_of_its_file(running: Scene) -> None:
-    """Also while the config has an error, so that each load reads the secret again."""
+    """Although each load reads the secret again while the config has an error."""
     failures = 'sidekey_credential_reload_failures_total{integration="a",credential="secret"}'
     running.write("bogus: 1\n" + running.config("first"))
     running.happens(REFUSED)

@@ -1,4 +1,4 @@
-"""Responsys beyond the first 200: refusals that are none of the token's, refreshes, and the limit of logins."""
+"""Responsys beyond the first 200: refusals that do not concern the token, refreshes, and the limit of logins."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def logins(responsys: Responsys) -> list[Arrived]:
     return [arrived for arrived in responsys.login.received if b"auth_type=password" in arrived.body]
 
 
-async def test_the_token_goes_without_a_scheme_word_to_the_endpoint_alone(ca: Authority, tmp_path: Path) -> None:
-    """The login host sees the login and nothing else."""
+async def test_token_goes_without_a_scheme_to_the_endpoint_only(ca: Authority, tmp_path: Path) -> None:
+    """The login host receives only the login."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         assert (await sidekey.forward("http://login2.responsys.net/rest/api/v1.3/campaigns")).status == 200
         assert [arrived.path for arrived in responsys.login.received] == ["/rest/api/v1.3/auth/token"]
@@ -38,8 +38,8 @@ async def test_the_token_goes_without_a_scheme_word_to_the_endpoint_alone(ca: Au
 @pytest.mark.parametrize(
     "code", ["API_LIMIT_EXCEEDED", "INSUFFICIENT_ACCESS", "API_DISABLED_FOR_USER", "ACCOUNT_SUSPENDED"]
 )
-async def test_a_refusal_that_is_none_of_the_tokens_passes(code: str, ca: Authority, tmp_path: Path) -> None:
-    """Unchanged, however often it comes, and without a login: 401 is overloaded there."""
+async def test_other_refusal_passes_without_a_login(code: str, ca: Authority, tmp_path: Path) -> None:
+    """Responsys uses 401 for several errors."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         responsys.refuses_calls_with = code
         for _ in range(20):
@@ -50,8 +50,8 @@ async def test_a_refusal_that_is_none_of_the_tokens_passes(code: str, ca: Author
         assert len(responsys.api.received) == 20
 
 
-async def test_the_recorded_500_drops_the_token_without_a_replay(ca: Authority, tmp_path: Path) -> None:
-    """The caller sees it, since the request may have been acted on; the next request logs in."""
+async def test_recorded_500_drops_the_token_without_a_retry(ca: Authority, tmp_path: Path) -> None:
+    """The platform may have processed the request. The next request logs in."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         responsys.complains_with_500 = True
         assert (await sidekey.reverse("/campaigns")).status == 200
@@ -63,8 +63,8 @@ async def test_the_recorded_500_drops_the_token_without_a_replay(ca: Authority, 
         assert len(logins(responsys)) == 2
 
 
-async def test_at_most_five_logins_a_minute_whatever_happens(ca: Authority, tmp_path: Path) -> None:
-    """Tokens that never work, by 401 and by 500 in turn: the platform's own limit is never reached."""
+async def test_at_most_five_logins_a_minute(ca: Authority, tmp_path: Path) -> None:
+    """For tokens that never work, with 401 and 500 in turn, the platform's limit is never reached."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         responsys.lifetime = 0
         for number in range(40):
@@ -86,8 +86,8 @@ async def test_at_most_five_logins_a_minute_whatever_happens(ca: Authority, tmp_
         "",
     ],
 )
-async def test_an_endpoint_elsewhere_is_refused_and_said_so(end_point: str, ca: Authority, tmp_path: Path) -> None:
-    """Neither the token nor the request leaves."""
+async def test_endpoint_outside_the_allowed_domains_is_refused(end_point: str, ca: Authority, tmp_path: Path) -> None:
+    """Neither the token nor the request is sent."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         responsys.end_point = end_point
         answer = await sidekey.reverse("/campaigns")
@@ -100,22 +100,21 @@ async def test_an_endpoint_elsewhere_is_refused_and_said_so(end_point: str, ca: 
 
 
 @pytest.mark.parametrize("end_point", ["api2-009.responsys.net", "https://api2-009.responsys.net/"])
-async def test_an_endpoint_may_be_a_bare_host(end_point: str, ca: Authority, tmp_path: Path) -> None:
+async def test_endpoint_may_be_a_bare_host(end_point: str, ca: Authority, tmp_path: Path) -> None:
     """It means https."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         responsys.end_point = end_point
         assert (await sidekey.reverse("/campaigns")).status == 200
 
 
-async def test_another_domain_may_be_listed_for_the_endpoint(ca: Authority, tmp_path: Path) -> None:
-    """As the integration's allowed domains."""
+async def test_configured_domain_of_the_endpoint_is_allowed(ca: Authority, tmp_path: Path) -> None:
     auth = AUTH.replace("{auth:", "{allow_other_domains: true, allowed_domains: ['https://*.partner.example'], auth:")
     async with Responsys(ca, api="rsys.partner.example") as responsys, served(responsys, tmp_path, ca, auth) as sidekey:
         assert (await sidekey.reverse("/campaigns")).status == 200
 
 
-async def test_targets_elsewhere_are_denied(ca: Authority, tmp_path: Path) -> None:
-    """Another host of the platform, another version, and what lies under auth in any spelling."""
+async def test_other_targets_are_denied(ca: Authority, tmp_path: Path) -> None:
+    """Another host of the platform, another version, and paths under auth in any form."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         for url in (
             "http://api2-010.responsys.net/rest/api/v1.3/campaigns",

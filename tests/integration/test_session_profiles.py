@@ -1,4 +1,4 @@
-"""Profiles of logins end to end: their parameters and secrets alone, against the platforms' fakes."""
+"""Profiles of logins end to end: only their parameters and secrets, against the platforms' fakes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_login_by_a_profile_opens_the_api(name: str, ca: Authority, tmp_path: Path) -> None:
+async def test_login_of_a_profile_gives_access_to_the_api(name: str, ca: Authority, tmp_path: Path) -> None:
     """One login for two calls."""
     case = CASES[name]
     async with (
@@ -81,8 +81,8 @@ async def test_a_login_by_a_profile_opens_the_api(name: str, ca: Authority, tmp_
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_wrong_secret_is_refused_by_the_login(name: str, ca: Authority, tmp_path: Path) -> None:
-    """And nothing reaches the API."""
+async def test_login_with_a_wrong_secret_is_refused(name: str, ca: Authority, tmp_path: Path) -> None:
+    """Nothing reaches the API."""
     case = CASES[name]
     async with (
         case.make(ca) as fake,

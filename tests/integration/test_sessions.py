@@ -1,4 +1,4 @@
-"""Logins of platforms end to end: what arrives at the login and at the API, and what becomes of tokens."""
+"""Logins of platforms end to end: what the login and the API receive, and how tokens are replaced."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def served(case: Case, platform: Platform, folder: Path, ca: Authority) -> Abstr
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_plain_request_reaches_the_platform_with_a_token(name: str, ca: Authority, tmp_path: Path) -> None:
-    """One login serves both doors; the caller sends no token that arrives, and the log holds none."""
+async def test_plain_request_reaches_the_platform_with_a_token(name: str, ca: Authority, tmp_path: Path) -> None:
+    """One login serves both proxies. No token of the caller arrives, and the log has none."""
     case = CASES[name]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca) as sidekey:
         answers = [
@@ -142,8 +142,8 @@ async def test_a_plain_request_reaches_the_platform_with_a_token(name: str, ca: 
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_token_that_the_platform_ended_is_replaced(name: str, ca: Authority, tmp_path: Path) -> None:
-    """The 401 leads to one login and one replay; the caller sees 200."""
+async def test_revoked_token_is_replaced(name: str, ca: Authority, tmp_path: Path) -> None:
+    """The 401 causes one login and one retry, and the caller gets 200."""
     case = CASES[name]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca) as sidekey:
         assert (await sidekey.reverse(case.path, *case.fields)).status == 200
@@ -153,8 +153,8 @@ async def test_a_token_that_the_platform_ended_is_replaced(name: str, ca: Author
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_the_login_is_never_a_target(name: str, ca: Authority, tmp_path: Path) -> None:
-    """By no spelling; nothing is called for it."""
+async def test_login_is_never_a_target(name: str, ca: Authority, tmp_path: Path) -> None:
+    """In no form of the path; the login is not called."""
     case = CASES[name]
     host, _, path = case.login.partition("/")
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca) as sidekey:
@@ -164,8 +164,8 @@ async def test_the_login_is_never_a_target(name: str, ca: Authority, tmp_path: P
         assert platform.received == []
 
 
-async def test_a_github_app_logs_in_by_a_jwt_of_its_own(ca: Authority, tmp_path: Path) -> None:
-    """POST without a body, and with the headers of the config; another token is signed for another login."""
+async def test_github_app_logs_in_with_a_new_jwt(ca: Authority, tmp_path: Path) -> None:
+    """POST without a body, with the headers of the config. Each login has a new JWT."""
     case = CASES["github-app"]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca) as sidekey:
         assert (await sidekey.reverse(case.path, *case.fields)).status == 200
@@ -225,8 +225,8 @@ def sent(arrived: Arrived) -> dict[str, str]:
 URL = "url: 'https://127.0.0.1:{port}/login'"
 
 
-async def test_a_token_may_come_in_a_header_and_go_into_the_query(ca: Authority, tmp_path: Path) -> None:
-    """A login by a form and the query, whose response has no body."""
+async def test_token_from_a_header_goes_into_the_query(ca: Authority, tmp_path: Path) -> None:
+    """The login has a form and a query, and its response no body."""
     answer = Answer(204, (("X-Auth-Token", "tok-1"),))
     login = Login(answer, lambda arrived: arrived.query == "a=b&session=tok-1")
     auth = (
@@ -244,8 +244,8 @@ async def test_a_token_may_come_in_a_header_and_go_into_the_query(ca: Authority,
 
 
 @pytest.mark.parametrize("body", [b"tok-1", b'"tok-1"', b" tok-1\r\n", b'\xef\xbb\xbf"tok-1"'])
-async def test_a_token_may_be_the_whole_body_and_go_into_the_body(body: bytes, ca: Authority, tmp_path: Path) -> None:
-    """A login by GET and HTTP Basic: text, or a JSON string."""
+async def test_token_from_a_whole_body_goes_into_the_body(body: bytes, ca: Authority, tmp_path: Path) -> None:
+    """The login uses GET and HTTP Basic. The token is text, or a JSON string."""
     login = Login(
         Answer(200, (("Content-Type", "text/plain"),), body), lambda each: each.body == b'{"a":1,"key":"tok-1"}'
     )
@@ -266,8 +266,8 @@ async def test_a_token_may_be_the_whole_body_and_go_into_the_body(body: bytes, c
 
 
 @pytest.mark.parametrize("status", [401, 403, 419, 440, 498])
-async def test_the_statuses_of_the_config_reject_a_token(status: int, ca: Authority, tmp_path: Path) -> None:
-    """One login and one replay, with the same body; another status passes, and logs nobody in."""
+async def test_configured_statuses_reject_a_token(status: int, ca: Authority, tmp_path: Path) -> None:
+    """One login and one retry with the same body. Another status passes without a login."""
     login = Login(Answer.json(200, {"t": "tok-1"}), lambda each: each.value("x-s") == "Token tok-2", refusal=status)
     auth = (
         f"login: {{{URL}}}, token: {{from: t}}, placement: {{in: header, name: X-S, prefix: 'Token '}}, "
@@ -294,10 +294,10 @@ async def test_the_statuses_of_the_config_reject_a_token(status: int, ca: Author
         (Answer(200, (), b"hunter2"), "login did not return a JSON object"),
     ],
 )
-async def test_a_login_that_fails_is_told_without_its_text(
+async def test_failed_login_is_reported_without_its_text(
     answer: Answer, reason: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """Nothing is sent to the API, and the login waits."""
+    """Nothing is sent to the API, and the next login is delayed."""
     login = Login(answer, lambda _: True)
     async with logging_in(login, f"login: {{{URL}}}, token: {{from: t}}", ca, tmp_path) as sidekey:
         response = await sidekey.reverse("/orders")
@@ -314,8 +314,8 @@ async def test_a_login_that_fails_is_told_without_its_text(
         assert "hunter2" not in sidekey.log.read_text()
 
 
-async def test_logins_have_a_limit_that_a_reload_does_not_lift(ca: Authority, tmp_path: Path) -> None:
-    """Each token is rejected at once; after two logins in a minute none is made, whatever the config says then."""
+async def test_reload_does_not_lift_the_limit_of_logins(ca: Authority, tmp_path: Path) -> None:
+    """Each token is rejected at once; after two logins in a minute there are no more."""
     login = Login(Answer.json(200, {"t": "tok"}), lambda _: False)
     auth = f"login: {{{URL}}}, token: {{from: t, lifetime: 1s}}, renewal_interval: 1s, logins_a_minute: 2"
     async with logging_in(login, auth, ca, tmp_path) as sidekey:
@@ -332,8 +332,8 @@ async def test_logins_have_a_limit_that_a_reload_does_not_lift(ca: Authority, tm
         assert len(login.logins) == 2
 
 
-async def test_a_session_outlives_a_reload_that_does_not_concern_it(ca: Authority, tmp_path: Path) -> None:
-    """A description and a status are nothing to it; another user of the body is, and logs in."""
+async def test_session_is_kept_over_an_unrelated_reload(ca: Authority, tmp_path: Path) -> None:
+    """Over a change of description and status. Another user in the body logs in."""
     login = Login(Answer.json(200, {"t": "tok-1"}), lambda each: each.value("authorization") == "Bearer tok-1")
     auth = f"login: {{{URL}, body: {{user: ann}}}}, token: {{from: t, lifetime: 1h}}"
     async with logging_in(login, auth, ca, tmp_path) as sidekey:
@@ -355,7 +355,6 @@ async def test_a_session_outlives_a_reload_that_does_not_concern_it(ca: Authorit
 
 
 async def test_many_cold_requests_make_one_login(ca: Authority, tmp_path: Path) -> None:
-    """They wait for the same one."""
     login = Login(Answer.json(201, {"t": "tok-1"}), lambda each: each.value("authorization") == "Bearer tok-1")
     async with logging_in(login, f"login: {{{URL}}}, token: {{from: 'json:t'}}", ca, tmp_path) as sidekey:
         answers = await asyncio.gather(*(sidekey.reverse("/orders") for _ in range(50)))
@@ -363,8 +362,8 @@ async def test_many_cold_requests_make_one_login(ca: Authority, tmp_path: Path) 
         assert len(login.logins) == 1
 
 
-async def test_processes_share_the_one_session_of_a_user(ca: Authority, tmp_path: Path) -> None:
-    """On one store the second takes what the first has, and neither ends the session of the other."""
+async def test_processes_share_the_session_of_a_user(ca: Authority, tmp_path: Path) -> None:
+    """On one store the second process uses the session of the first, and neither ends the other's."""
     (tmp_path / "key").write_text(b64encode(bytes(range(32))).decode())
     async with tableau.Tableau(ca) as fake:
         network = {"allow_private": ["127.0.0.0/8"], "hosts": fake.hosts, "trusted_ca": {"file": str(ca.bundle)}}

@@ -1,4 +1,4 @@
-"""Processes on one store with an OAuth server that revokes everything when a refresh token comes twice."""
+"""Processes on one store with an OAuth server that revokes everything if a refresh token comes twice."""
 
 from __future__ import annotations
 
@@ -240,10 +240,10 @@ def miss(world: World) -> None:
     assert world.families()["revoked"] == 0
 
 
-def test_three_processes_on_one_postgresql_revoke_no_family(
+def test_three_processes_on_one_postgresql_never_repeat_a_refresh_token(
     ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:
-    """Twenty renewals and more, while the turn lasts of one who is lost in a call."""
+    """More than twenty refreshes during the lease of a process that was killed in a call."""
     with Postgres() as postgres:
         (tmp_path / "url").write_text(postgres.url())
         world = World(tmp_path, ca, provider, f"url: {{file: {tmp_path}/url}}", 3)
@@ -259,10 +259,10 @@ def test_three_processes_on_one_postgresql_revoke_no_family(
             world.close()
 
 
-def test_two_processes_on_one_sqlite_file_revoke_no_family(
+def test_two_processes_on_one_sqlite_file_never_repeat_a_refresh_token(
     ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:
-    """Fewer renewals, and none that is lost."""
+    """Fewer refreshes, without a kill."""
     (tmp_path / "db").mkdir()
     world = World(tmp_path, ca, provider, f"path: {tmp_path}/db/store.db", 2)
     try:

@@ -146,8 +146,8 @@ async def send(sidekey: Serving, parts: list[bytes]) -> Message:
 
 
 @pytest.mark.parametrize("scheme", LIBRARIES)
-async def test_receivers_accept_however_a_body_comes(scheme: str, ca: Authority, tmp_path: Path) -> None:
-    """With each of two secrets, over the bytes that arrive, of which none is changed."""
+async def test_receivers_accept_every_framing_of_a_body(scheme: str, ca: Authority, tmp_path: Path) -> None:
+    """With each of two secrets, over the unchanged bytes."""
     secret, verify = LIBRARIES[scheme]
     auth = f"auth: {{type: signature, scheme: {scheme}, secret: {secret}}}, add: {{query: {{tenant: acme}}}}"
     async with (
@@ -167,8 +167,8 @@ async def test_receivers_accept_however_a_body_comes(scheme: str, ca: Authority,
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-async def test_a_receiver_of_message_signatures_accepts(algorithm: str, ca: Authority, tmp_path: Path) -> None:
-    """RFC 9421, with the digest of what arrives; and not another digest of a caller."""
+async def test_receiver_accepts_message_signatures(algorithm: str, ca: Authority, tmp_path: Path) -> None:
+    """RFC 9421, with the digest of the received body; a caller's digest is replaced."""
     if algorithm == "hmac-sha256":
         key, verified_by = "key: {env: SHARED}, key_id: shared", SHARED.encode()
     else:
@@ -206,8 +206,8 @@ async def test_a_receiver_of_message_signatures_accepts(algorithm: str, ca: Auth
             by_message_signatures(other, algorithm, verified_by, port=port)
 
 
-async def test_a_signature_covers_what_every_other_part_brings(ca: Authority, tmp_path: Path) -> None:
-    """In their order: what is added, the credential, the signature; whose header is not the caller's."""
+async def test_signature_covers_additions_and_credential(ca: Authority, tmp_path: Path) -> None:
+    """In their order; the caller's signature header is removed."""
     rest = (
         "auth: {type: basic, username: svc, password: {env: SHARED}}, "
         "add: {headers: {X-Tenant: acme}, query: {key: {secret: {env: OLD}}}}, "
@@ -228,7 +228,7 @@ async def test_a_signature_covers_what_every_other_part_brings(ca: Authority, tm
     assert not message.values(b"x_signature")
 
 
-async def test_a_request_that_is_sent_again_keeps_its_id_and_nothing_else(ca: Authority, tmp_path: Path) -> None:
+async def test_retried_request_keeps_only_its_message_id(ca: Authority, tmp_path: Path) -> None:
     """After a 401, with a new token: another nonce, another signature."""
     rest = (
         "auth: {type: jwt, algorithm: HS256, secret: {env: NEW}, jti: true}, "
@@ -256,8 +256,8 @@ async def test_a_request_that_is_sent_again_keeps_its_id_and_nothing_else(ca: Au
         assert found["x-signature"] == hmac.new(SHARED.encode(), text, "sha256").hexdigest()
 
 
-async def test_an_id_of_the_caller_is_kept_or_refused(ca: Authority, tmp_path: Path) -> None:
-    """Retries of a caller have the ID of the first; timestamps are never the caller's."""
+async def test_message_id_of_the_caller_is_kept_or_refused(ca: Authority, tmp_path: Path) -> None:
+    """Retries of a caller have the same ID; timestamps are always Sidekey's."""
     auth = "auth: {type: signature, scheme: standard-webhooks, secret: {env: NEW}}"
     async with (
         RawUpstream() as upstream,
@@ -279,8 +279,8 @@ async def test_an_id_of_the_caller_is_kept_or_refused(ca: Authority, tmp_path: P
     assert all(by_standard_webhooks(message, NEW) for message in arrived)
 
 
-async def test_a_changed_secret_signs_from_the_reload_on(ca: Authority, tmp_path: Path) -> None:
-    """Under load: each request is signed with the one secret or with the other, none with both or neither."""
+async def test_changed_secret_signs_after_the_reload(ca: Authority, tmp_path: Path) -> None:
+    """Under load: each request is signed with exactly one of the two secrets."""
     path = tmp_path / "secret"
     path.write_text(OLD)
     auth = f"auth: {{type: signature, scheme: standard-webhooks, secret: {{file: {path}}}}}"
@@ -312,8 +312,8 @@ async def test_a_changed_secret_signs_from_the_reload_on(ca: Authority, tmp_path
     assert all(one is not other for one, other in zip(old, new, strict=True))
 
 
-async def test_what_is_signed_is_explained_and_no_secret_is_logged(ca: Authority, tmp_path: Path) -> None:
-    """At every level: no key, and no signature."""
+async def test_signed_text_is_explained_and_no_secret_is_logged(ca: Authority, tmp_path: Path) -> None:
+    """At every log level: no key and no signature."""
     auth = "auth: {type: signature, scheme: slack, secret: {env: SHARED}}"
     async with (
         RawUpstream() as upstream,

@@ -1,4 +1,4 @@
-"""What bodies that are signed take of the memory of a process."""
+"""Memory of a process that signs bodies."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 @pytest.mark.parametrize("expects", [True, False])
-async def test_two_hundred_uploads_of_a_mebibyte_at_once_take_little(tmp_path: Path, *, expects: bool) -> None:
+async def test_two_hundred_parallel_uploads_of_a_mebibyte_take_little_memory(tmp_path: Path, *, expects: bool) -> None:
     """The process grows by 48 MiB at most: one integration may hold 32 MiB, buffers are the rest.
 
     A caller that does not wait for a 100 (RFC 9110 10.1.1) may have sent a first read before it is refused.

@@ -1,4 +1,4 @@
-"""Where Sidekey's connections come from, as servers see it: requests, calls for tokens and certificates by URL."""
+"""The source address of Sidekey's connections, as servers see it: requests, token calls, and certificates by URL."""
 
 from __future__ import annotations
 
@@ -66,10 +66,8 @@ def head(source: str) -> str:
 
 
 @pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_every_connection_leaves_from_the_address_that_is_configured(
-    loop: Factory, ca: Authority, tmp_path: Path
-) -> None:
-    """The integration's own, else the network's; no connection serves two of them."""
+def test_every_connection_uses_the_configured_source_address(loop: Factory, ca: Authority, tmp_path: Path) -> None:
+    """The integration's, else the network's. Connections are not shared between addresses."""
     platform = Platform(ca)
 
     async def play() -> None:
@@ -95,8 +93,8 @@ def test_every_connection_leaves_from_the_address_that_is_configured(
     }
 
 
-async def test_another_address_is_used_from_the_reload_on(ca: Authority, tmp_path: Path) -> None:
-    """A pool that was made under the former one is given up; one that is not of this machine changes nothing."""
+async def test_new_source_address_is_used_after_the_reload(ca: Authority, tmp_path: Path) -> None:
+    """The previous pool is dropped. An address that is not of this machine changes nothing."""
     platform = Platform(ca)
 
     def write(source: str) -> None:
@@ -120,8 +118,8 @@ async def test_another_address_is_used_from_the_reload_on(ca: Authority, tmp_pat
     assert place.endswith(f": network.source_address: {MESSAGE}")
 
 
-async def test_an_address_that_is_lost_later_is_named_in_the_response(ca: Authority, tmp_path: Path) -> None:
-    """Without telling which it is."""
+async def test_lost_source_address_is_reported_in_the_response(ca: Authority, tmp_path: Path) -> None:
+    """Without the address itself."""
     async with serving(keyed("it", 1), tmp_path, ca, hosts=HOSTS, head=head(ABSENT)) as sidekey:
         said = problem(await sidekey.reverse("/a"))
         await eventually(lambda: sidekey.app.metrics.stats("it").connects == {"destination_unavailable": 1})
@@ -146,7 +144,7 @@ PLACES = [(3, 27, "network.source_address"), (7, 21, "integrations.crm.source_ad
 
 
 def test_run_does_not_start_without_its_source_address(tmp_path: Path) -> None:
-    """All of them are named, each with its place; nothing is left to chance by leaving from another address."""
+    """Every missing address is reported with its location."""
     path = tmp_path / "sidekey.yaml"
     path.write_text(ELSEWHERE)
     result = run_process("run", "--config", str(path))
@@ -155,8 +153,8 @@ def test_run_does_not_start_without_its_source_address(tmp_path: Path) -> None:
     assert found == [f"{path}:{line}:{column}: {key}: {MESSAGE}" for line, column, key in PLACES]
 
 
-def test_check_warns_of_it(tmp_path: Path) -> None:
-    """It may run on another machine. A certificate that would be fetched from there is not."""
+def test_check_warns_of_a_missing_source_address(tmp_path: Path) -> None:
+    """The config may be for another machine. A certificate that would be fetched from there is not."""
     path = tmp_path / "sidekey.yaml"
     path.write_text(ELSEWHERE)
     result = run_cli("check", "--config", str(path))

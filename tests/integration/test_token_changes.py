@@ -1,4 +1,4 @@
-"""Tokens over changes of the config: what arrives at the platforms while files are edited under a running Sidekey."""
+"""Tokens over changes of the config: requests that platforms receive while a running Sidekey reloads edited files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def asked(server: AuthlibServer) -> list[Arrived]:
 
 
 async def test_edits_of_an_integration_make_no_login(ca: Authority, tmp_path: Path) -> None:
-    """Seven of them within seconds made seven: a description, and a secret's file that is written again."""
+    """Seven edits within seconds: descriptions, and a secret's file that is written again."""
     password = tmp_path / "password"
     password.write_text(responsys.PASSWORD)
     text = RESPONSYS.format(text="0", password=password, more="")
@@ -83,8 +83,7 @@ async def test_edits_of_an_integration_make_no_login(ca: Authority, tmp_path: Pa
         assert [b"auth_type=token" in each.body for each in platform.login.received] == [False, True]
 
 
-async def test_an_edit_while_the_token_endpoint_is_down_loses_no_token(ca: Authority, tmp_path: Path) -> None:
-    """It answered 502 until the endpoint was back."""
+async def test_edit_while_the_token_endpoint_is_down_keeps_the_token(ca: Authority, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text(responsys.PASSWORD)
     text = RESPONSYS.format(text="before", password=password, more="")
@@ -101,7 +100,7 @@ async def test_an_edit_while_the_token_endpoint_is_down_loses_no_token(ca: Autho
 
 
 async def test_one_changed_key_of_a_secret_volume_refetches_one_token(ca: Authority, tmp_path: Path) -> None:
-    """Every file of a mounted Secret is another with each swap. A wrong secret leaves the old token in use."""
+    """Each swap replaces every file of a mounted Secret. A wrong secret leaves the old token in use."""
     names = [f"crm{number}" for number in range(11)]
     keys = dict.fromkeys(names, authlib_server.SECRET)
     secret = Projected(tmp_path / "secret", keys)
@@ -131,8 +130,8 @@ async def test_one_changed_key_of_a_secret_volume_refetches_one_token(ca: Author
             assert sidekey.calls("ok", "crm3") == 2
 
 
-async def test_a_rotating_refresh_token_outlives_changes(ca: Authority, tmp_path: Path) -> None:
-    """The one of the config was spent with the first use: presented again, it would end the whole grant."""
+async def test_rotating_refresh_token_is_kept_over_changes(ca: Authority, tmp_path: Path) -> None:
+    """The configured one was spent with its first use; presented again, it would revoke the whole grant."""
     async with AuthlibServer(ca) as server:
         spent = tmp_path / "refresh"
         spent.write_text(server.refresh_token(rotates=True))
@@ -167,8 +166,7 @@ async def test_a_rotating_refresh_token_outlives_changes(ca: Authority, tmp_path
             assert used[-1] == new
 
 
-async def test_a_call_under_way_at_a_reload_serves_both_configs(ca: Authority, tmp_path: Path) -> None:
-    """Who waited before and who comes after get the same token, by one call."""
+async def test_running_call_serves_requests_of_both_configs(ca: Authority, tmp_path: Path) -> None:
     async with AuthlibServer(ca) as server:
         auth = (
             "  it: {{description: '{text}', auth: {{type: oauth2, token_endpoint: '{endpoint}', client_id: basic, "
@@ -190,8 +188,7 @@ async def test_a_call_under_way_at_a_reload_serves_both_configs(ca: Authority, t
             assert first == second
 
 
-async def test_a_learnt_base_url_is_judged_by_the_new_policy(ca: Authority, tmp_path: Path) -> None:
-    """What the former one allowed goes nowhere any more."""
+async def test_base_url_is_checked_by_the_new_policy(ca: Authority, tmp_path: Path) -> None:
     text = (
         "  it: {{auth: {{type: oauth2, provider: salesforce-marketing-cloud, subdomain: {subdomain}, client_id: "
         "'{client}', client_secret: {{env: SECRET}}}}{more}}}\n"
@@ -215,10 +212,8 @@ async def test_a_learnt_base_url_is_judged_by_the_new_policy(ca: Authority, tmp_
 
 
 @pytest.mark.parametrize("secret", [True, False], ids=["secret", "description"])
-async def test_a_changed_secret_ends_the_wait_that_the_endpoint_asked_for(
-    secret: bool, ca: Authority, tmp_path: Path
-) -> None:
-    """An hour, of which callers are told; a changed description leaves it."""
+async def test_changed_secret_ends_the_pause_of_the_endpoint(secret: bool, ca: Authority, tmp_path: Path) -> None:
+    """An hour, as callers see in Retry-After; a changed description keeps it."""
     async with AuthlibServer(ca) as server:
         file = tmp_path / "client"
         file.write_text("wrong")

@@ -1,4 +1,4 @@
-"""Real token endpoints: npm oidc-provider and Authlib's server, by every way of authentication and every grant."""
+"""Real token endpoints: npm oidc-provider and Authlib's server, with every client authentication and every grant."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ OIDC_METHODS = {
 }
 
 
-async def test_oidc_provider_issues_a_token_to_each_method(ca: Authority, tmp_path: Path) -> None:
-    """The request goes through with the token, by both doors; the endpoint, which is one for all, issued one."""
+async def test_oidc_provider_accepts_each_client_authentication(ca: Authority, tmp_path: Path) -> None:
+    """Requests succeed through both proxies, with one token."""
     with OidcProvider(tmp_path, ca.leaf("127.0.0.1")) as provider:
         for number, (method, more) in enumerate(OIDC_METHODS.items(), 1):
             client = more.replace("{KEY}", signed_by_key(tmp_path))
@@ -76,8 +76,8 @@ async def test_oidc_provider_issues_a_token_to_each_method(ca: Authority, tmp_pa
                 assert counts == {"issued": number, "accepted": 2 * number, "refused": 0}, method
 
 
-async def test_short_lives_under_load_send_no_expired_token(ca: Authority, tmp_path: Path) -> None:
-    """Tokens of two seconds, several lives long: renewed in the background, and never refused."""
+async def test_short_lifetimes_under_load_send_no_expired_token(ca: Authority, tmp_path: Path) -> None:
+    """Tokens of two seconds over several lifetimes, refreshed in the background."""
     with OidcProvider(tmp_path, ca.leaf("127.0.0.1"), lifetime=2) as provider:
         text = auth(provider.token_endpoint, OIDC_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -102,10 +102,8 @@ AUTHLIB_METHODS = {
 
 
 @pytest.mark.parametrize("method", AUTHLIB_METHODS)
-async def test_authlib_issues_a_token_to_each_method_and_to_no_other(
-    method: str, ca: Authority, tmp_path: Path
-) -> None:
-    """Exactly one method in one request: Authlib refuses a client that comes by another."""
+async def test_authlib_accepts_each_client_authentication(method: str, ca: Authority, tmp_path: Path) -> None:
+    """Exactly one method in one request: Authlib refuses a client with another method."""
     more = AUTHLIB_METHODS[method].replace("{KEY}", signed_by_key(tmp_path))
     async with AuthlibServer(ca) as server:
         async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -120,8 +118,8 @@ async def test_authlib_issues_a_token_to_each_method_and_to_no_other(
         assert ("client_assertion" in fields) is ("jwt" in method)
 
 
-async def test_the_wrong_method_is_told_by_its_code(ca: Authority, tmp_path: Path) -> None:
-    """`invalid_client`, of RFC 6749 5.2, and nothing else of the response."""
+async def test_wrong_client_authentication_is_reported_by_its_code(ca: Authority, tmp_path: Path) -> None:
+    """`invalid_client` (RFC 6749 5.2), and nothing else of the response."""
     more = AUTHLIB_METHODS["header"] + ", client_authentication: body"
     async with (
         AuthlibServer(ca) as server,
@@ -133,8 +131,8 @@ async def test_the_wrong_method_is_told_by_its_code(ca: Authority, tmp_path: Pat
         assert answer.values(b"proxy-status") == [b"sidekey; error=proxy_configuration_error"]
 
 
-async def test_each_assertion_is_used_once_and_lives_minutes_at_most(ca: Authority, tmp_path: Path) -> None:
-    """RFC 7523 3, RFC 9700 2.5: jti, exp and aud; Authlib refuses a jti it has seen."""
+async def test_assertion_is_used_once_and_expires_within_minutes(ca: Authority, tmp_path: Path) -> None:
+    """RFC 7523 3, RFC 9700 2.5: jti, exp and aud. Authlib refuses a repeated jti."""
     more = AUTHLIB_METHODS["private_key_jwt"].replace("{KEY}", signed_by_key(tmp_path))
     async with AuthlibServer(ca, lifetime=2) as server:
         async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -153,8 +151,8 @@ def assertion_claims(token: str) -> dict[str, object]:
     return claims
 
 
-async def test_a_signed_grant_needs_no_client_secret(ca: Authority, tmp_path: Path) -> None:
-    """RFC 7523 2.1, as Google service accounts and Salesforce use it."""
+async def test_jwt_bearer_grant_needs_no_client_secret(ca: Authority, tmp_path: Path) -> None:
+    """RFC 7523 2.1, as for Google service accounts and Salesforce."""
     more = f"client_id: jwt, grant: {{type: jwt_bearer, {key(tmp_path)}, subject: ann, claims: {{scope: orders}}}}"
     async with AuthlibServer(ca) as server:
         async with serving(auth(server.token_endpoint, more), tmp_path, ca) as sidekey:
@@ -166,8 +164,8 @@ async def test_a_signed_grant_needs_no_client_secret(ca: Authority, tmp_path: Pa
 
 
 @pytest.mark.parametrize("rotates", [False, True])
-async def test_a_refresh_token_is_used_and_follows_its_rotation(rotates: bool, ca: Authority, tmp_path: Path) -> None:
-    """RFC 6749 6: a new refresh token in the response is the one that counts from then on."""
+async def test_rotated_refresh_token_is_used(rotates: bool, ca: Authority, tmp_path: Path) -> None:
+    """RFC 6749 6."""
     async with AuthlibServer(ca, lifetime=2) as server:
         environ = ENVIRON | {"REFRESH": server.refresh_token(rotates=rotates)}
         more = AUTHLIB_METHODS["header"] + ", grant: {type: refresh_token, refresh_token: {env: REFRESH}}"
@@ -184,7 +182,7 @@ async def test_a_refresh_token_is_used_and_follows_its_rotation(rotates: bool, c
 async def test_five_hundred_cold_requests_make_one_call(
     ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They wait for one attempt, however long it takes until all of them have come."""
+    """They all wait for one attempt."""
     monkeypatch.setattr(service, "TOKEN_TIMEOUT", DEADLINE)
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
@@ -203,8 +201,7 @@ async def flying(sidekey: Serving, count: int) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_leader_that_leaves_still_serves_the_others(ca: Authority, tmp_path: Path) -> None:
-    """The call is nobody's own: whoever was first may hang up."""
+async def test_first_caller_that_disconnects_does_not_cancel_the_call(ca: Authority, tmp_path: Path) -> None:
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -221,8 +218,8 @@ async def test_a_leader_that_leaves_still_serves_the_others(ca: Authority, tmp_p
             assert [arrived.path for arrived in server.received] == ["/token", "/api/second"]
 
 
-async def test_an_endpoint_that_is_down_matters_only_without_a_valid_token(ca: Authority, tmp_path: Path) -> None:
-    """F72 and F73: requests go on with the cached one; without one the upstream is not contacted, nor hammered."""
+async def test_endpoint_that_is_down_matters_only_without_a_valid_token(ca: Authority, tmp_path: Path) -> None:
+    """F72 and F73: requests use the current token. Without one, the upstream is not contacted."""
     async with AuthlibServer(ca) as server, AuthlibServer(ca) as api:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"]).replace(
             "{auth:", f"{{allow_other_domains: true, allowed_domains: ['https://127.0.0.1:{api.port}'], auth:"
@@ -244,7 +241,7 @@ async def test_an_endpoint_that_is_down_matters_only_without_a_valid_token(ca: A
 
 @pytest.mark.parametrize(("status", "outcome"), [(429, "rate_limited"), (503, "unreachable")])
 async def test_retry_after_is_honoured(status: int, outcome: str, ca: Authority, tmp_path: Path) -> None:
-    """O20: no further call before; callers are told how long."""
+    """O20: no call before, and callers get Retry-After."""
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -256,8 +253,8 @@ async def test_retry_after_is_honoured(status: int, outcome: str, ca: Authority,
             assert (sidekey.calls(outcome), len(server.received)) == (1, 1)
 
 
-async def test_a_token_that_is_created_and_packed_is_taken(ca: Authority, tmp_path: Path) -> None:
-    """201 and gzip, which Sidekey did not ask for; the upstream gets the token, and refuses it: it did not issue it."""
+async def test_response_with_201_and_gzip_is_accepted(ca: Authority, tmp_path: Path) -> None:
+    """Although Sidekey did not request gzip. The upstream refuses the token, which it did not issue."""
     async with AuthlibServer(ca) as server:
         token = {"access_token": "tok-created", "token_type": "Bearer", "expires_in": 3600}
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
@@ -278,10 +275,10 @@ async def test_a_token_that_is_created_and_packed_is_taken(ca: Authority, tmp_pa
     ],
     ids=["br", "no gzip", "bomb"],
 )
-async def test_a_coded_answer_that_cannot_be_read_is_told(
+async def test_undecodable_response_is_reported(
     coding: str, body: bytes, said: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """Nothing is sent to the upstream, and a bomb is decoded no further than the limit."""
+    """Nothing is sent to the upstream, and decoding stops at the size limit."""
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -290,8 +287,8 @@ async def test_a_coded_answer_that_cannot_be_read_is_told(
             assert (sidekey.calls("invalid"), len(server.received)) == (1, 1)
 
 
-async def test_a_providers_number_is_shown_in_the_answer_and_the_log(ca: Authority, tmp_path: Path) -> None:
-    """With the code of RFC 6749, and nothing else of what the provider says."""
+async def test_error_number_of_the_provider_is_in_response_and_log(ca: Authority, tmp_path: Path) -> None:
+    """With the code of RFC 6749, and nothing else of the provider's text."""
     body = {"error": "invalid_client", "error_description": "AADSTS7000222: hunter2 keys expired", "error_codes": [1]}
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
@@ -305,8 +302,8 @@ async def test_a_providers_number_is_shown_in_the_answer_and_the_log(ca: Authori
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_of_the_token_endpoint_is_not_followed(status: int, ca: Authority, tmp_path: Path) -> None:
-    """The secret would go with it."""
+async def test_redirect_of_the_token_endpoint_is_not_followed(status: int, ca: Authority, tmp_path: Path) -> None:
+    """It would receive the secret."""
     async with AuthlibServer(ca) as server, AuthlibServer(ca) as other:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -315,8 +312,8 @@ async def test_a_redirect_of_the_token_endpoint_is_not_followed(status: int, ca:
             assert (other.received, sidekey.calls("invalid")) == ([], 1)
 
 
-async def test_a_storm_of_refusals_makes_one_call(ca: Authority, tmp_path: Path) -> None:
-    """An upstream that takes no token at all: the first refusal renews, the others pass until a minute is over."""
+async def test_many_rejections_make_one_call(ca: Authority, tmp_path: Path) -> None:
+    """The first rejection refreshes the token; the others pass for a minute."""
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -331,8 +328,8 @@ async def test_a_storm_of_refusals_makes_one_call(ca: Authority, tmp_path: Path)
             assert sidekey.calls("ok") == 2
 
 
-async def test_a_token_endpoint_that_is_read_later_serves_then(ca: Authority, tmp_path: Path) -> None:
-    """It stands in a file that is mounted late: until then the response names the key."""
+async def test_token_endpoint_in_a_late_file_is_used(ca: Authority, tmp_path: Path) -> None:
+    """Until the file is mounted, the problem names the key."""
     async with AuthlibServer(ca) as server:
         late = tmp_path / "endpoint"
         text = auth("LATE", AUTHLIB_METHODS["header"]).replace("'LATE'", f"{{file: {late}}}")
@@ -350,8 +347,8 @@ async def test_a_token_endpoint_that_is_read_later_serves_then(ca: Authority, tm
             assert problem(await sidekey.reverse("/token", method="POST"))["code"] == "target_denied"
 
 
-async def test_a_refused_token_is_not_sent_again_while_another_is_fetched(ca: Authority, tmp_path: Path) -> None:
-    """Who comes meanwhile waits for it: five 401s in a row became one, which no caller sees."""
+async def test_rejected_token_is_withheld_during_the_refresh(ca: Authority, tmp_path: Path) -> None:
+    """Requests wait for the new token."""
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -390,8 +387,8 @@ class OneToken:
         return Answer.json(200 if is_valid else 401, {})
 
 
-async def test_no_caller_fails_where_one_token_is_returned_until_it_dies(ca: Authority, tmp_path: Path) -> None:
-    """For up to a second the endpoint says 0: they wait for the next one. It was 502 at each end."""
+async def test_endpoint_that_repeats_a_token_until_it_expires_fails_no_request(ca: Authority, tmp_path: Path) -> None:
+    """In the last second the endpoint reports a lifetime of 0, and requests wait for the next token."""
     server = OneToken(2.5)
     await server.host.open(ca)
     more = "client_id: basic, client_secret: {env: AUTHLIB_SECRET}, renewal_interval: 1s"
@@ -427,8 +424,8 @@ class OneLiveToken(Host):
         return response
 
 
-async def test_the_one_live_token_is_not_sent_once_another_was_asked_for(ca: Authority, tmp_path: Path) -> None:
-    """`single_live_token`: renewed at its end, not ahead of it, while requests go out with it."""
+async def test_single_live_token_is_not_sent_during_a_refresh(ca: Authority, tmp_path: Path) -> None:
+    """`single_live_token`: refreshed at its end, while requests use it."""
     server = OneLiveToken()
     await server.open(ca)
     more = "client_id: basic, client_secret: {env: AUTHLIB_SECRET}, single_live_token: true"
@@ -480,8 +477,8 @@ async def asked(
 FORM = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
 
 
-async def test_a_grant_of_a_platforms_own_arrives_by_its_name(ca: Authority, tmp_path: Path) -> None:
-    """As Zoom takes it: with the client's secret, and what the platform asks for besides."""
+async def test_custom_grant_arrives_with_its_name(ca: Authority, tmp_path: Path) -> None:
+    """As for Zoom: with the client secret and further parameters."""
     more = (
         "grant: {type: custom, grant_type: account_credentials}, client_id: id, client_secret: {env: SECRET}, "
         "token_request: {body: {account_id: abc}, headers: {apiKey: {secret: {env: KEY}}, X-Tenant: {env: TENANT}}}"
@@ -493,8 +490,8 @@ async def test_a_grant_of_a_platforms_own_arrives_by_its_name(ca: Authority, tmp
     assert headers == {**FORM, "Authorization": basic, "apiKey": "k\u00e9y-of-mine", "X-Tenant": "acme"}
 
 
-async def test_a_user_of_a_public_client_arrives_in_json(ca: Authority, tmp_path: Path) -> None:
-    """RFC 6749 4.3.2, in the format of Akeneo; an Authorization of the operator's own is sent beside it."""
+async def test_password_grant_of_a_public_client_in_json(ca: Authority, tmp_path: Path) -> None:
+    """RFC 6749 4.3.2, in the format of Akeneo, with an Authorization of the operator's."""
     more = (
         "grant: {type: password, username: svc, password: {env: PASSWORD}}, client_id: id, "
         "token_request: {format: json, headers: {accept: application/vnd.x+json, "
@@ -525,10 +522,10 @@ async def test_a_user_of_a_public_client_arrives_in_json(ca: Authority, tmp_path
     ],
     ids=["CrowdStrike", "any success", "Trustpilot", "Shopify"],
 )
-async def test_a_response_that_is_a_little_different_brings_a_token(
+async def test_tolerated_deviations_of_a_token_response(
     status: int, response: dict[str, object], ca: Authority, tmp_path: Path
 ) -> None:
-    """Another success, a life as a text, and no type."""
+    """Another 2xx status, a lifetime as text, and no token type."""
     more = "client_id: id, client_secret: {env: SECRET}"
     call, _ = await asked(Scripted(status, **response), more, ca, tmp_path, {"SECRET": "hunter2"})
     assert call.body == b"grant_type=client_credentials"
