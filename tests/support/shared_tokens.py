@@ -26,7 +26,7 @@ from sidekey.observe.metrics import Metrics
 from sidekey.policy.targets import Policy, parse_domain
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration
-from sidekey.tokens.ledger import Chain, LeaseUnavailable, Ledger, TokenLease, TokenLeaseLost, TurnState, Unavailable
+from sidekey.tokens.ledger import Chain, ChainState, LeaseUnavailable, Ledger, TokenLease, TokenLeaseLost, Unavailable
 from sidekey.tokens.shared import LINGER, TokenLeases
 from sidekey.tokens.source import TokenSource
 from support.manual_clock import advance
@@ -41,7 +41,7 @@ class _Entry:
     fence: int = 0
     until: float = 0.0
     stage: str = "free"
-    state: TurnState = field(default_factory=TurnState)
+    state: ChainState = field(default_factory=ChainState)
     to: str = ""
 
 
@@ -74,7 +74,7 @@ class Process(Ledger):
         await self.do("acquire")
         entry = self.shared.entries.setdefault((chain.name, chain.lineage), _Entry())
         now = asyncio.get_running_loop().time()
-        state = entry.state if entry.to in chain.to else TurnState()
+        state = entry.state if entry.to in chain.to else ChainState()
         spent = entry.stage == "intended" and entry.until <= now
         spent = spent or (state is not entry.state and entry.state.memory is not None)
         if spent or (entry.stage != "free" and entry.until > now):
@@ -98,7 +98,7 @@ class Process(Ledger):
 
 
 class _Lease(TokenLease):
-    def __init__(self, process: Process, entry: _Entry, state: TurnState, to: str) -> None:
+    def __init__(self, process: Process, entry: _Entry, state: ChainState, to: str) -> None:
         self.state = state
         self.now = EPOCH + asyncio.get_running_loop().time()
         self._to = to
@@ -111,7 +111,7 @@ class _Lease(TokenLease):
         self._check()
         self._entry.stage, self._entry.until = "intended", asyncio.get_running_loop().time() + HOLD
 
-    async def finish(self, state: TurnState) -> None:
+    async def finish(self, state: ChainState) -> None:
         await self._process.do("finish")
         self._check()
         self._entry.stage, self._entry.state, self._entry.to = "free", state, self._to

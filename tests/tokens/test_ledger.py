@@ -14,19 +14,19 @@ from sidekey.policy.targets import Policy
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Trust
-from sidekey.tokens.ledger import Chain, NoLedger, SharedToken, TokenOrigin, TurnState, Unavailable, origin_of
+from sidekey.tokens.ledger import Chain, ChainState, NoLedger, SharedToken, TokenOrigin, Unavailable, origin_of
 from support.tokens import LINEAGE, TRAITS, Endpoint, Kind
 
 CHAIN = Chain("file:crm", "canary")
 TOKEN = SharedToken("n1", "canary", "canary", Grant((("Authorization", "canary"),)), 1.0, 2.0)
 
 
-@pytest.mark.parametrize("secret", [CHAIN, TOKEN, TurnState("canary", TOKEN)], ids=["chain", "token", "left"])
+@pytest.mark.parametrize("secret", [CHAIN, TOKEN, ChainState("canary", TOKEN)], ids=["chain", "token", "left"])
 def test_shared_state_is_redacted(secret: object) -> None:
     assert "canary" not in repr(secret)
 
 
-@pytest.mark.parametrize("secret", [TOKEN, TurnState("canary", TOKEN)], ids=["token", "left"])
+@pytest.mark.parametrize("secret", [TOKEN, ChainState("canary", TOKEN)], ids=["token", "left"])
 def test_shared_state_is_not_pickled(secret: object) -> None:
     with pytest.raises(TypeError, match="holds secrets"):
         pickle.dumps(secret)

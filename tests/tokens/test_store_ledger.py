@@ -15,11 +15,11 @@ from sidekey.store.leases import Lease
 from sidekey.store.store import Store
 from sidekey.tokens.ledger import (
     Chain,
+    ChainState,
     LeaseUnavailable,
     SharedToken,
     TokenLease,
     TokenLeaseLost,
-    TurnState,
     Unavailable,
 )
 from sidekey.tokens.service import TOKEN_TIMEOUT
@@ -69,12 +69,12 @@ def test_lease_outlives_a_call_and_ends_before_others_stop_waiting() -> None:
 async def test_state_is_read_by_the_next_lease(place: SqlitePlace, store: Store) -> None:
     """The grant is complete, and sealed in the database."""
     first = await acquire(StoreLedger(store))
-    assert first.state == TurnState()
+    assert first.state == ChainState()
     await first.intend()
-    await first.finish(TurnState("canary-memory", TOKEN))
+    await first.finish(ChainState("canary-memory", TOKEN))
     async with place.open() as other:
         second = await acquire(StoreLedger(other))
-        assert second.state == TurnState("canary-memory", TOKEN)
+        assert second.state == ChainState("canary-memory", TOKEN)
         none = await refused(StoreLedger(store))
         assert (none.spent, none.state) == (False, second.state)
         assert abs(none.now - time.time()) < 60
@@ -87,20 +87,20 @@ async def test_abandoned_lease_makes_the_refresh_token_spent(store: Store) -> No
     ledger = StoreLedger(store)
     first = await acquire(ledger)
     await first.intend()
-    await first.finish(TurnState("m", TOKEN))
+    await first.finish(ChainState("m", TOKEN))
     second = await acquire(ledger)
     await second.intend()
     await second.abandon()
-    assert (await refused(ledger))[:2] == (True, TurnState("m", TOKEN))
+    assert (await refused(ledger))[:2] == (True, ChainState("m", TOKEN))
 
 
 async def test_released_lease_keeps_the_previous_state(store: Store) -> None:
     ledger = StoreLedger(store)
-    await (await acquire(ledger)).finish(TurnState("m", TOKEN))
+    await (await acquire(ledger)).finish(ChainState("m", TOKEN))
     second = await acquire(ledger)
     await second.intend()
     await second.release()
-    assert (await acquire(ledger)).state == TurnState("m", TOKEN)
+    assert (await acquire(ledger)).state == ChainState("m", TOKEN)
 
 
 async def test_lease_of_another_process_is_lost(store: Store) -> None:
@@ -109,13 +109,13 @@ async def test_lease_of_another_process_is_lost(store: Store) -> None:
     # What a time that is over does, without waiting for it.
     await late.release()
     other = await acquire(ledger)
-    for step in (late.intend(), late.finish(TurnState("late"))):
+    for step in (late.intend(), late.finish(ChainState("late"))):
         with pytest.raises(TokenLeaseLost):
             await step
     await late.release()
     await late.abandon()
-    await other.finish(TurnState("m"))
-    assert (await acquire(ledger)).state == TurnState("m")
+    await other.finish(ChainState("m"))
+    assert (await acquire(ledger)).state == ChainState("m")
 
 
 async def test_token_of_another_version_is_dropped(store: Store) -> None:
@@ -123,17 +123,17 @@ async def test_token_of_another_version_is_dropped(store: Store) -> None:
     lease = await store.lease(*CHAIN, 60)
     assert isinstance(lease, Lease)
     await store.finish(lease, '{"memory": "m", "token": {"number": "n1", "more": 1}}', spent=True)
-    assert (await acquire(StoreLedger(store))).state == TurnState("m")
+    assert (await acquire(StoreLedger(store))).state == ChainState("m")
 
 
 async def test_restored_backup_makes_the_refresh_token_spent(place: SqlitePlace, store: Store) -> None:
     """A fencing token that does not grow reveals the backup."""
     ledger = StoreLedger(store)
-    await (await acquire(ledger)).finish(TurnState("m1"))
+    await (await acquire(ledger)).finish(ChainState("m1"))
     copy = await place.backup()
-    await (await acquire(ledger)).finish(TurnState("m2"))
+    await (await acquire(ledger)).finish(ChainState("m2"))
     await place.restore(copy)
-    assert (await refused(ledger))[:2] == (True, TurnState("m1"))
+    assert (await refused(ledger))[:2] == (True, ChainState("m1"))
     # It is so for all, once it was noticed by one.
     assert (await refused(StoreLedger(store))).spent
 
@@ -141,11 +141,11 @@ async def test_restored_backup_makes_the_refresh_token_spent(place: SqlitePlace,
 async def test_restored_backup_is_used_without_rotation(place: SqlitePlace, store: Store) -> None:
     """The call of the next lease revokes the restored token."""
     ledger = StoreLedger(store)
-    await (await acquire(ledger, rotates=False)).finish(TurnState(token=TOKEN))
+    await (await acquire(ledger, rotates=False)).finish(ChainState(token=TOKEN))
     copy = await place.backup()
-    await (await acquire(ledger, rotates=False)).finish(TurnState())
+    await (await acquire(ledger, rotates=False)).finish(ChainState())
     await place.restore(copy)
-    assert (await acquire(ledger, rotates=False)).state == TurnState(token=TOKEN)
+    assert (await acquire(ledger, rotates=False)).state == ChainState(token=TOKEN)
 
 
 async def test_unhealthy_store_is_not_called(place: SqlitePlace, store: Store) -> None:
@@ -169,7 +169,7 @@ async def test_state_is_stored_later_and_blocks_leases_until_then(place: SqliteP
     await first.intend()
     await place.sql("ALTER TABLE sidekey_leases RENAME TO away")
     with pytest.raises(Unavailable):
-        await first.finish(TurnState("m", TOKEN))
+        await first.finish(ChainState("m", TOKEN))
     with pytest.raises(Unavailable, match="what the last call has brought is not stored yet"):
         await acquire(ledger)
     await advance(RETRY_SECONDS)
@@ -178,7 +178,7 @@ async def test_state_is_stored_later_and_blocks_leases_until_then(place: SqliteP
     closing = asyncio.create_task(ledger.close())
     await advance(RETRY_SECONDS)
     await closing
-    assert (await acquire(ledger)).state == TurnState("m", TOKEN)
+    assert (await acquire(ledger)).state == ChainState("m", TOKEN)
 
 
 async def test_unreachable_store_grants_no_lease(place: SqlitePlace, store: Store) -> None:

@@ -1,6 +1,7 @@
 """Issue leaves on demand: certificates for the hosts of tunnels, signed by the local CA.
 
-One thread issues leaves, maintains the CAs and writes the trust folder. Requests for a leaf wait for that maintenance.
+Tunnels obtain the TLS contexts. One thread issues leaves, maintains the CAs and writes the trust folder. Requests for a
+leaf wait for that maintenance.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The interface of signers. Pure: the request's bytes, the time and random bytes are arguments.
 
 A signer is part of a grant (`credentials.base.Grant.signer`). Its rules are known before any secret is read
-(`credentials.base.CredentialTraits.signing`).
+(`credentials.base.CredentialTraits.signing`). The exchange asks the rules when it admits a request, and signs it before
+it is written. Kinds of signatures are in `signatures` and `aws`.
 """
 
 from __future__ import annotations

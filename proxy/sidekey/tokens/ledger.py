@@ -70,14 +70,14 @@ class SharedToken(SecretHolder):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class TurnState(SecretHolder):
+class ChainState(SecretHolder):
     """The state that the last lease left: the input of the next call (`Issued.memory`), and the last token."""
 
     memory: str | None = None
     token: SharedToken | None = None
 
     def __repr__(self) -> str:
-        return f"TurnState({self.token!r})"
+        return f"ChainState({self.token!r})"
 
 
 class TokenLease(ABC):
@@ -87,7 +87,7 @@ class TokenLease(ABC):
     clock, which all processes share.
     """
 
-    state: TurnState
+    state: ChainState
     now: float
 
     @abstractmethod
@@ -95,7 +95,7 @@ class TokenLease(ABC):
         """Record that the next call may use up the refresh token. Do not call if this raises."""
 
     @abstractmethod
-    async def finish(self, state: TurnState) -> None:
+    async def finish(self, state: ChainState) -> None:
         """Store the new state and release the lease: the previous refresh token is spent.
 
         After Unavailable, the ledger retries in the background, and this process gets no lease until that succeeds.
@@ -117,7 +117,7 @@ class LeaseUnavailable(NamedTuple):
     """
 
     spent: bool
-    state: TurnState
+    state: ChainState
     now: float
 
 

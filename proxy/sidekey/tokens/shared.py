@@ -19,13 +19,13 @@ from sidekey.snapshot.snapshot import Integration
 from sidekey.tokens.flow import Calls, Fetch
 from sidekey.tokens.ledger import (
     Chain,
+    ChainState,
     LeaseUnavailable,
     Ledger,
     SharedToken,
     TokenLease,
     TokenLeaseLost,
     TokenOrigin,
-    TurnState,
     Unavailable,
 )
 
@@ -194,7 +194,7 @@ class Sharing:
             raise
         issued: Issued = result.issued
         token = SharedToken(token_hex(8), requested, proof, issued.grant, result.called_at + ahead, issued.life)
-        await lease.finish(TurnState(issued.memory, token))
+        await lease.finish(ChainState(issued.memory, token))
         return SharedTokenFound(token, result.called_at)
 
 
@@ -203,7 +203,7 @@ async def _release(lease: TokenLease, memory: str | None) -> None:
     if memory == lease.state.memory:
         await lease.release()
     else:
-        await lease.finish(TurnState(memory, lease.state.token))
+        await lease.finish(ChainState(memory, lease.state.token))
 
 
 def build_chain(integration: Integration, origin: TokenOrigin) -> Chain:

@@ -4,6 +4,9 @@ A token is active once a request has used it: then `grant` is set, and the warm 
 was refreshed in the background becomes active when the next request obtains it, so that unused tokens are not refreshed
 again. After an upstream rejected a token, requests wait briefly for its replacement.
 
+`Tokens` creates and retires sources. The exchange obtains a grant before it sends a request, and reports the responses
+that may reject it.
+
 A source whose integration was changed or removed is retired: it serves the requests in flight that use it, and is
 freed with the last of them. If the changed integration is still the same client of the same endpoint, its source
 takes over the state of the retired source, and from then on only the new source calls the endpoint.
@@ -154,6 +157,7 @@ class TokenSource:
         """The last token was obtained with another secret, and is used only until the current secret obtains one."""
         self._obtained_at = -math.inf
         self._memory: str | None = None
+        """Input of the next attempt, such as a rotated refresh token (`Attempt.memory`)."""
         self._rejected = False
         self._sharing = None if leases is None else Sharing(leases, integration, fetch)
         self._number = ""

@@ -17,12 +17,12 @@ from sidekey.store.leases import Lease, LeaseLost
 from sidekey.store.store import Store
 from sidekey.tokens.ledger import (
     Chain,
+    ChainState,
     LeaseUnavailable,
     Ledger,
     SharedToken,
     TokenLease,
     TokenLeaseLost,
-    TurnState,
     Unavailable,
 )
 
@@ -119,7 +119,7 @@ class StoreLedger(Ledger):
 
 
 class _StoreLease(TokenLease):
-    def __init__(self, ledger: StoreLedger, store: Store, chain: Chain, lease: Lease, state: TurnState) -> None:
+    def __init__(self, ledger: StoreLedger, store: Store, chain: Chain, lease: Lease, state: ChainState) -> None:
         self.state = state
         self.now = lease.now
         self._ledger = ledger
@@ -135,7 +135,7 @@ class _StoreLease(TokenLease):
         except StoreError as error:
             raise _unavailable(error) from None
 
-    async def finish(self, state: TurnState) -> None:
+    async def finish(self, state: ChainState) -> None:
         await self._ledger.store(
             self._chain, partial(self._store.finish, self._lease, _write(state), spent=state.memory is not None)
         )
@@ -154,7 +154,7 @@ def _unavailable(reason: object) -> Unavailable:
     return Unavailable(f"the store cannot be used: {reason}")
 
 
-def _write(state: TurnState) -> str:
+def _write(state: ChainState) -> str:
     token = state.token
     written: dict[str, Any] = {"memory": state.memory}
     if token is not None:
@@ -174,16 +174,16 @@ def _write(state: TurnState) -> str:
     return json.dumps(written)
 
 
-def _read(text: str | None) -> TurnState:
+def _read(text: str | None) -> ChainState:
     """Parse a state. It was sealed, so a Sidekey wrote it, but perhaps another version, whose token is then dropped."""
     if text is None:
-        return TurnState()
+        return ChainState()
     written = json.loads(text)
     try:
         token = _token(written["token"])
     except (KeyError, TypeError, ValueError):
         token = None
-    return TurnState(written["memory"], token)
+    return ChainState(written["memory"], token)
 
 
 def _token(written: dict[str, Any]) -> SharedToken:
