@@ -18,7 +18,7 @@ from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SHAPE
 from sidekey.credentials.refresh_settings import ONE_PROCESS
 from sidekey.credentials.registry import KINDS
-from sidekey.policy.targets import decide, parse_domain, parse_learnt
+from sidekey.policy.targets import decide, parse_discovered_base, parse_domain
 from sidekey.policy.urls import parse_target
 from support.drive_kinds import first_call, settings_of
 from support.profiles import auth_of, environment
@@ -499,7 +499,7 @@ def test_a_dropped_host_is_allowed_where_a_line_restores_it(name: str, restored:
     assert loaded.errors == []
     assert loaded.snapshot is not None
     policy = loaded.snapshot.integrations["it"].policy
-    policy = policy.learn(parse_learnt(case.learnt)) if case.learnt else policy
+    policy = policy.with_base(parse_discovered_base(case.learnt)) if case.learnt else policy
     assert decide(policy, "GET", case.url).allowed is restored
 
 
@@ -980,7 +980,7 @@ def test_a_profile_reaches_its_api_and_no_neighbour_of_it(name: str, tmp_path: P
     url, neighbour = API[name]
     host, target = url.split("/")[2], url.split("/", 3)[3]
     if loaded.snapshot.integrations["it"].traits.learns:
-        policy = policy.learn(parse_learnt(f"https://{host}"))
+        policy = policy.with_base(parse_discovered_base(f"https://{host}"))
     assert decide(policy, "POST", url).allowed
     for other in (
         neighbour,

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from fuzz.target import Target
-from sidekey.policy.paths import UnreadablePath, final_form, meets, under
+from sidekey.policy.paths import UnreadablePath, final_form, matches_any, under
 
 _PREFIX: Final = "/v1"
 _PATTERNS: Final = (("/v1/token", False), ("/v1/admin/*", True))
@@ -18,7 +18,7 @@ def parse(data: bytes) -> str | None:
     path = "/" + data.decode("latin-1")
     try:
         final = final_form(path)
-        if meets(final, _PATTERNS) or not under(path, _PREFIX):
+        if matches_any(final, _PATTERNS) or not under(path, _PREFIX):
             return None
     except UnreadablePath:
         return None

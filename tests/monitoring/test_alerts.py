@@ -11,7 +11,7 @@ import pytest
 
 from sidekey.credentials.base import Outcome
 from sidekey.errors import KINDS, REASONS
-from sidekey.observe.metrics import APART
+from sidekey.observe.metrics import SEPARATE_STATUSES
 from sidekey.snapshot.status import STATUSES
 from support import libyaml
 from support.prometheus import (
@@ -105,7 +105,7 @@ def test_every_metric_of_the_rules_exists() -> None:
 
 def test_every_outcome_of_the_rules_exists() -> None:
     """It is a class of status, a code of ours, or what comes of a call for a token."""
-    known = {"2xx", "3xx", "4xx", "5xx", *map(str, APART), *KINDS, *get_args(Outcome)}
+    known = {"2xx", "3xx", "4xx", "5xx", *map(str, SEPARATE_STATUSES), *KINDS, *get_args(Outcome)}
     assert {value for rule in RULES for value in values_of(rule["expr"], "outcome")} - known == set()
 
 
@@ -135,7 +135,7 @@ def test_whoever_asks_for_all_responses_of_upstreams_asks_for_those_that_are_cou
     patterns = [found for text in expressions for found in re.findall(r'\boutcome\s*[=!]~\s*"([^"]*)"', text)]
     general = [pattern for pattern in patterns if re.fullmatch(pattern, "4xx")]
     assert len(general) >= 2
-    assert [each for each in general if not all(re.fullmatch(each, str(status)) for status in APART)] == []
+    assert [each for each in general if not all(re.fullmatch(each, str(status)) for status in SEPARATE_STATUSES)] == []
 
 
 def test_every_denial_and_every_failure_of_an_upstream_is_in_an_alert() -> None:

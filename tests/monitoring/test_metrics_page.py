@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from sidekey.errors import CALLER_GONE, KINDS, REASONS
-from sidekey.observe.metrics import APART
+from sidekey.observe.metrics import SEPARATE_STATUSES
 from sidekey.snapshot.status import STATUSES
 from support.prometheus import METRICS_PAGE, documented, examples_of, promtool
 
@@ -17,7 +17,7 @@ def test_the_page_names_every_outcome_of_a_request() -> None:
     """The classes of status, every code of ours, and the caller who left."""
     section = PAGE.partition("\n## Outcomes\n")[2].partition("\n## ")[0]
     named = set(re.findall(r"`(\w+)`", section))
-    assert {"2xx", "3xx", "4xx", "5xx", *map(str, APART), CALLER_GONE, *KINDS} - named == set()
+    assert {"2xx", "3xx", "4xx", "5xx", *map(str, SEPARATE_STATUSES), CALLER_GONE, *KINDS} - named == set()
 
 
 def test_the_page_has_a_row_for_every_reason_of_a_denial() -> None:

@@ -52,7 +52,7 @@ def busy() -> Metrics:
     metrics.stats("crm").record("upstream_timeout", 30.0)
     metrics.unknown.record("integration_denied", 0.0002)
     metrics.in_flight, metrics.in_flight_limit = 3, 10_000
-    metrics.fullness = lambda: (0.5, 0.75, 0.0)
+    metrics.utilization = lambda: (0.5, 0.75, 0.0)
     metrics.upstream_open, metrics.count_idle, metrics.upstream_connecting = 7, lambda: 4, 1
     for outcome in ["ok"] * 5 + ["connection_refused"]:
         metrics.stats("crm").count_connect(outcome)

@@ -397,10 +397,10 @@ def test_a_learnt_base_moves_targets() -> None:
 
     before = ["https://login.a.test/rest/x"] * 2 + ["https://api5.a.test/rest/x", "https://api6.a.test/rest/x"]
     assert outcomes(first) == before
-    learnt = first.learnt(parse_prefix("https://api5.a.test/rest"))
+    learnt = first.with_base(parse_prefix("https://api5.a.test/rest"))
     assert outcomes(learnt) == ["https://api5.a.test/rest/x"] * 3 + ["target_denied"]
-    assert learnt.own is LEARNING
-    again = learnt.learnt(parse_prefix("https://api6.a.test/rest"))
+    assert learnt.configured is LEARNING
+    again = learnt.with_base(parse_prefix("https://api6.a.test/rest"))
     assert outcomes(again) == ["https://api6.a.test/rest/x"] * 2 + ["target_denied", "https://api6.a.test/rest/x"]
     assert outcomes(first) == before
 
@@ -408,7 +408,7 @@ def test_a_learnt_base_moves_targets() -> None:
 def test_a_base_outside_the_policy_is_not_learnt() -> None:
     """The grant's word is judged like a target."""
     with pytest.raises(ValueError, match="not under any allowed domain"):
-        IntegrationRules.of("h", LEARNING, PLACEHOLDER, (), unresolved=False).learnt(
+        IntegrationRules.of("h", LEARNING, PLACEHOLDER, (), unresolved=False).with_base(
             parse_prefix("https://evil.test/rest")
         )
 
@@ -417,11 +417,11 @@ def test_a_learnt_base_keeps_the_rest_of_the_rules() -> None:
     """Name, methods, parameters and whether it is resolved."""
     policy = Policy(domains=(parse_domain("https://*.a.test"),), methods=frozenset({"GET"}))
     given = IntegrationRules.of("h", policy, None, ("token",), unresolved=True)
-    learnt = given.learnt(parse_prefix("https://b.a.test/v1"))
+    learnt = given.with_base(parse_prefix("https://b.a.test/v1"))
     assert (learnt.name, learnt.methods, learnt.parameters, learnt.unresolved) == ("h", {b"GET"}, ("token",), True)
     assert str(learnt.base) == "https://b.a.test/v1"
     target = parse_target("https://c.a.test/x")
-    assert learnt.aimed(target) == target
+    assert learnt.resolve_target(target) == target
 
 
 # Targets that no integration covers.
@@ -474,13 +474,13 @@ def test_nothing_passes_while_an_integration_is_unresolved() -> None:
         )
     assert outcome(decide(head("http://up.test/", integration_id="o"), None, routes)) == "unresolved"
     assert outcome(decide(head("https://a.test/api/x", integration_id="h"), None, routes)) == "https://a.test/api/x"
-    unmatched = known(H, passing=True).unmatched
+    passthrough = known(H, passing=True).passthrough
     resolved = Known(rules("o", Policy(prefixes=(parse_prefix("https://o.test"),))))
-    passed = decide_again(head("http://up.test/"), resolved, unmatched)
+    passed = decide_again(head("http://up.test/"), resolved, passthrough)
     assert isinstance(passed, Admitted)
     assert (outcome(passed), passed.candidate.rules) == ("http://up.test/", PASSING)
-    assert outcome(decide_again(head("https://o.test/x"), resolved, unmatched)) == "https://o.test/x"
-    assert outcome(decide_again(head("http://up.test./"), resolved, unmatched)) == "target_denied"
+    assert outcome(decide_again(head("https://o.test/x"), resolved, passthrough)) == "https://o.test/x"
+    assert outcome(decide_again(head("http://up.test./"), resolved, passthrough)) == "target_denied"
 
 
 def test_the_quick_reading_spares_covered_targets_the_exact_one() -> None:
@@ -494,10 +494,10 @@ def test_the_quick_reading_spares_covered_targets_the_exact_one() -> None:
 
 def test_what_a_former_config_covered_does_not_pass() -> None:
     """A request that names an integration which has gone was to carry a credential."""
-    unmatched = known(passing=True).unmatched
-    assert unmatched is not None
-    assert unmatched.target(b"https://a.test:8443/x", H.rules) is None
-    assert isinstance(unmatched.target(b"https://a.test:8443/x", None), Target)
+    passthrough = known(passing=True).passthrough
+    assert passthrough is not None
+    assert passthrough.target(b"https://a.test:8443/x", H.rules) is None
+    assert isinstance(passthrough.target(b"https://a.test:8443/x", None), Target)
 
 
 # Tunnels.
@@ -581,7 +581,7 @@ def test_a_learnt_base_is_what_is_reached() -> None:
         domains=(parse_domain("https://auth.test"), parse_domain("https://*.inst.test")),
         placeholder_origin=Origin("https", "auth.test", 443),
     )
-    learnt = Known(rules(policy=policy).learnt(parse_prefix("https://x.inst.test")))
+    learnt = Known(rules(policy=policy).with_base(parse_prefix("https://x.inst.test")))
     for target, reached in (("auth.test:443", True), ("x.inst.test:443", True), ("y.inst.test:443", False)):
         found = decide_connect(connect(target, integration_id="h"), None, known(learnt))
         assert isinstance(found, TunnelAdmitted) is reached
@@ -639,7 +639,7 @@ def test_a_tunnel_passes_where_nothing_covers_its_host(target: str, name: str, w
 def by_host(*integrations: Known) -> Integrations:
     """These integrations, which requests need not name."""
     routes = known(*integrations)
-    routes.matching = Matching.of({each.rules.name: each.rules.own for each in integrations})
+    routes.matching = Matching.of({each.rules.name: each.rules.configured for each in integrations})
     return routes
 
 
@@ -962,7 +962,7 @@ def test_where_a_denied_request_was_to_go_is_told_as_far_as_it_can_be_read(
 
 def test_where_a_denied_request_was_to_go_is_told_with_the_upgrade_of_its_integration() -> None:
     assert (
-        named_origin(head("http://a.test/x"), BASE, replace(PASSING, own=POLICY, policy=POLICY, base=BASE))
+        named_origin(head("http://a.test/x"), BASE, replace(PASSING, configured=POLICY, policy=POLICY, base=BASE))
         == BASE.origin
     )
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.policy.match import Coverage, HostRestriction, Matching, Overlap, is_under, overlaps
-from sidekey.policy.targets import Domain, Forbidden, Policy, Prefix, parse_domain, parse_learnt, parse_prefix
+from sidekey.policy.targets import Domain, Forbidden, Policy, Prefix, parse_discovered_base, parse_domain, parse_prefix
 from sidekey.policy.urls import Origin, parse_target
 
 POLICY = Policy(
@@ -102,7 +102,7 @@ POLICIES = st.builds(
 def test_what_a_policy_allows_once_it_has_learnt_was_covered_before(policy: Policy, host: str) -> None:
     """So that coverage never changes with the response of a token endpoint."""
     try:
-        learnt = policy.learn(parse_learnt(f"https://{host}/v1"))
+        learnt = policy.with_base(parse_discovered_base(f"https://{host}/v1"))
     except ValueError:
         return
     before = Coverage.of([policy])

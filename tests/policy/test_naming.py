@@ -49,14 +49,14 @@ def test_the_reverse_door_reads_the_id_raw(target: bytes, parts: tuple[bytes, by
 def test_a_proxy_user_is_read_byte_for_byte(name: bytes, password: bytes) -> None:
     """The first colon parts the two (RFC 7617); `-` is the name of none."""
     value = b"Basic " + base64.b64encode(name + b":" + password)
-    user = naming.proxy_user(value)
+    user = naming.parse_proxy_authorization(value)
     assert (user.integration, user.token) == (b"" if name == b"-" else name, password)
 
 
 @pytest.mark.parametrize("value", [b"Basic YTpi", b"BASIC YTpi", b" \tbasic  YTpi \t"])
 def test_the_scheme_is_compared_without_case_and_spaces_do_not_count(value: bytes) -> None:
     """RFC 9110 11.1, 5.6.3."""
-    user = naming.proxy_user(value)
+    user = naming.parse_proxy_authorization(value)
     assert (user.integration, user.token) == (b"a", b"b")
 
 
@@ -77,16 +77,16 @@ def test_the_scheme_is_compared_without_case_and_spaces_do_not_count(value: byte
 def test_a_value_that_is_not_a_basic_credential_is_refused(value: bytes, reason: str) -> None:
     """Another scheme, not base64, or no colon inside; the reason repeats nothing of it."""
     with pytest.raises(naming.InvalidNaming) as refused:
-        naming.proxy_user(value)
+        naming.parse_proxy_authorization(value)
     assert str(refused.value) == reason
 
 
 def test_places_that_name_the_same_agree() -> None:
     """A place that names none does not count."""
-    assert naming.agree(None, b"", b"crm", b"crm") == b"crm"
-    assert naming.agree(None, b"") is None
+    assert naming.single_value(None, b"", b"crm", b"crm") == b"crm"
+    assert naming.single_value(None, b"") is None
     with pytest.raises(naming.InvalidNaming, match=r"\Athe request must not name two integrations or two callers\Z"):
-        naming.agree(b"crm", None, b"sms")
+        naming.single_value(b"crm", None, b"sms")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_other_hosts_are_foreign(host: bytes) -> None:
 )
 def test_a_loop_is_recognised_by_via(via: bytes, loops: bool) -> None:
     """Our own word, or more than five Sidekeys (RFC 9110 7.6.3)."""
-    assert naming.passed_through(via, b"beef") is loops
+    assert naming.is_loop(via, b"beef") is loops
 
 
 @given(st.from_regex(naming.PLAIN, fullmatch=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidekey.policy.match import named, several
+from sidekey.policy.match import has_several, target_origins
 from sidekey.policy.targets import Policy, parse_domain, parse_prefix
 
 A, B = "https://a.test", "https://b.test"
@@ -41,11 +41,15 @@ def policy(*prefixes: str, domains: tuple[str, ...] = (), learnt: bool = False) 
 )
 def test_origins_that_are_named(policies: list[Policy], expected: bool) -> None:
     """Those of the prefixes, which narrow the domains; what is learnt is an integration's own."""
-    found = [each for number, one in enumerate(policies) for each in named(f"i{number}", one, unresolved=False)]
-    assert several(found) is expected
+    found = [
+        each for number, one in enumerate(policies) for each in target_origins(f"i{number}", one, unresolved=False)
+    ]
+    assert has_several(found) is expected
 
 
 def test_what_cannot_be_read_yet_may_be_anywhere() -> None:
     """Whatever the policy says meanwhile."""
-    assert [*named("h", Policy(), unresolved=True)] == ["h"]
-    assert several([*named("h", Policy(), unresolved=True), *named("i", Policy(), unresolved=True)])
+    assert [*target_origins("h", Policy(), unresolved=True)] == ["h"]
+    assert has_several(
+        [*target_origins("h", Policy(), unresolved=True), *target_origins("i", Policy(), unresolved=True)]
+    )

@@ -47,7 +47,7 @@ def test_what_is_no_text_is_written_as_json_has_it() -> None:
     """In a form as its text, in JSON as itself."""
     pairs = (("a", True), ("b", 5), ("c", -1.5), ("d", "M\u00fcller"))
     assert parameters.encode(pairs) == "a=true&b=5&c=-1.5&d=M%C3%BCller"
-    written = json.loads(parameters.placed(b"{}", JSON, pairs))
+    written = json.loads(parameters.add_parameters(b"{}", JSON, pairs))
     assert list(written.items()) == [*pairs]
     assert written["a"] is True
 
@@ -197,7 +197,7 @@ def test_other_charsets_do_not(content_type: str) -> None:
 def test_the_parameter_is_appended_to_the_body_that_was_sent(body: bytes, kind: str, sent: bytes) -> None:
     """Nothing else is rewritten: numbers, white space and order stay."""
     parameters.check_body(body, kind, ["access_token"])
-    assert parameters.placed(body, kind, PAIRS) == sent
+    assert parameters.add_parameters(body, kind, PAIRS) == sent
 
 
 JSON_VALUES = st.recursive(
@@ -212,7 +212,7 @@ def test_any_json_object_keeps_its_members_and_gains_one(members: dict[str, obje
     """A parser sees what the caller wrote, and then the token."""
     body = json.dumps(members, ensure_ascii=False).encode()
     parameters.check_body(body, JSON, ["access_token"])
-    assert json.loads(parameters.placed(body, JSON, PAIRS)) == members | {"access_token": TOKEN}
+    assert json.loads(parameters.add_parameters(body, JSON, PAIRS)) == members | {"access_token": TOKEN}
 
 
 @pytest.mark.parametrize("body", [b"[]", b'[["access_token", 1]]', b" [1]", b"1", b"null", b'"{"'])

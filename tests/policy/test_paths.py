@@ -122,7 +122,7 @@ def is_allowed(path: str) -> bool:
 def is_forbidden(path: str, pattern: str, *, below: bool = False) -> bool:
     """Return True if the path may lead to the pattern, or cannot be judged."""
     try:
-        return paths.meets(paths.final_form(path), ((pattern, below),))
+        return paths.matches_any(paths.final_form(path), ((pattern, below),))
     except paths.UnreadablePath:
         return True
 
@@ -385,4 +385,4 @@ def test_forbidden_path_is_found_in_any_spelling(path: str, pattern: str, below:
 
 def test_semicolons_are_allowed_where_nothing_is_forbidden() -> None:
     """Only the host of a token endpoint or login refuses them."""
-    assert not paths.meets(paths.final_form("/a;b::c"), ())
+    assert not paths.matches_any(paths.final_form("/a;b::c"), ())

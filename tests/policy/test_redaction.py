@@ -23,7 +23,7 @@ SECRETS = [PLAIN, HARD, "Zm9vYmFyL2Jhei8rPz8/Pw==", "~%2F%2f%~", "12345678"]
 
 def redact(redactor: Redactor, text: bytes) -> bytes:
     """Redact a text that arrives at once."""
-    return redactor.split(text, whole=True)[0]
+    return redactor.split(text, is_last=True)[0]
 
 
 def with_lower_case_hex(text: str) -> str:
@@ -159,7 +159,7 @@ def test_however_a_body_is_cut_the_same_comes_out(
     for piece in pieces(body, at):
         fed += len(piece)
         out += stream.feed(piece)
-        assert len(redactor.split(body[:fed], whole=False)[1]) < longest
+        assert len(redactor.split(body[:fed], is_last=False)[1]) < longest
     assert bytes(out) + stream.finish() == redact(redactor, body)
 
 

@@ -15,8 +15,8 @@ from sidekey.policy.targets import (
     Policy,
     decide,
     method_allowed,
+    parse_discovered_base,
     parse_domain,
-    parse_learnt,
     parse_prefix,
     upgrade,
 )
@@ -317,8 +317,8 @@ def test_every_target_must_be_under_the_path_whatever_its_origin(url: str, verdi
 
 def test_what_a_grant_learns_is_the_only_origin_then() -> None:
     """Targets at the login host move there; the other hosts that it might have been are denied."""
-    learnt = parse_learnt("https://api5-009.responsys.net/rest/api/v1.3")
-    policy = RESPONSYS.learn(learnt)
+    learnt = parse_discovered_base("https://api5-009.responsys.net/rest/api/v1.3")
+    policy = RESPONSYS.with_base(learnt)
     login = parse_target("https://login2.responsys.net/rest/api/v1.3/campaigns?a=1")
     moved = policy.move(login, learnt.origin)
     assert (str(moved.origin), moved.request_target) == (str(learnt.origin), "/rest/api/v1.3/campaigns?a=1")
@@ -338,7 +338,7 @@ def test_a_prefix_narrows_what_is_learnt(written: str) -> None:
     login = "https://login2.responsys.net/rest/api/v1.3"
     assert decide(policy, "GET", f"{login}/campaigns/1").allowed
     assert not decide(policy, "GET", f"{login}/lists").allowed
-    learnt = policy.learn(parse_learnt("https://api5-009.responsys.net/rest/api/v1.3"))
+    learnt = policy.with_base(parse_discovered_base("https://api5-009.responsys.net/rest/api/v1.3"))
     assert decide(learnt, "GET", "https://api5-009.responsys.net/rest/api/v1.3/campaigns/1").allowed
     assert not decide(learnt, "GET", "https://api5-009.responsys.net/rest/api/v1.3/lists").allowed
 
@@ -356,9 +356,9 @@ def test_a_forbidden_target_is_one_on_every_port(url: str) -> None:
 def test_a_learnt_base_does_not_widen_a_policy() -> None:
     """Where no origin stands for it, the policy stays as it is."""
     policy = Policy(domains=(parse_domain("https://a.example"),))
-    assert policy.learn(parse_learnt("https://a.example/v1")) is policy
-    assert POLICY.learn(parse_learnt("https://a.example/v2")) is POLICY
-    assert Policy().learn(parse_learnt("https://a.example/v2")) == Policy()
+    assert policy.with_base(parse_discovered_base("https://a.example/v1")) is policy
+    assert POLICY.with_base(parse_discovered_base("https://a.example/v2")) is POLICY
+    assert Policy().with_base(parse_discovered_base("https://a.example/v2")) == Policy()
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_a_learnt_base_does_not_widen_a_policy() -> None:
 def test_a_learnt_base_that_is_not_allowed_is_refused(policy: Policy, reason: str) -> None:
     """A token response cannot send the credential elsewhere."""
     with pytest.raises(ValueError, match=rf"\A{reason}\Z"):
-        policy.learn(parse_learnt("https://x.evil.example"))
+        policy.with_base(parse_discovered_base("https://x.evil.example"))
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_a_learnt_base_that_is_not_allowed_is_refused(policy: Policy, reason: st
 )
 def test_a_learnt_base_is_https_on_its_port(text: str) -> None:
     """With or without a path and its trailing slash."""
-    assert parse_learnt(text).origin == Origin("https", "a.example", 443)
+    assert parse_discovered_base(text).origin == Origin("https", "a.example", 443)
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_a_learnt_base_that_is_anything_else_is_refused(text: str) -> None:
     """The reason repeats nothing of it."""
     url, https = "it must be an absolute URL without userinfo, query and dot segments", "it must be https on port 443"
     with pytest.raises(ValueError, match=rf"\A({url}|{https})\Z"):
-        parse_learnt(text)
+        parse_discovered_base(text)
 
 
 @pytest.mark.parametrize(

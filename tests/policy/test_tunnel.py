@@ -71,4 +71,4 @@ def test_an_origin_form_becomes_absolute(origin: Origin, target: str, absolute: 
 def test_another_authority_is_misdirected(origin: Origin, host: bytes | None, target: str, misdirected: bool) -> None:
     """Case and the default port apart; a target that cannot be read is for the policy to refuse."""
     entry = TunnelEntry(origin, None, None)
-    assert entry.misdirects(entry.absolute(head(target, host))) is misdirected
+    assert entry.is_misdirected(entry.absolute(head(target, host))) is misdirected

@@ -29,11 +29,11 @@ def passes(target: str, named: str | None) -> bool:
 
     async def main() -> bool:
         sidekey = Scripted(*INTEGRATIONS, passing=True)
-        unmatched = sidekey.plane.index.unmatched
-        assert unmatched is not None
+        passthrough = sidekey.plane.index.passthrough
+        assert passthrough is not None
         integration_id = None if named is None else named.encode()
         found = admission(sidekey.plane, head_of(target, host=b"any", integration_id=integration_id))
-        return not isinstance(found, Problem) and found.integration is unmatched.candidate
+        return not isinstance(found, Problem) and found.integration is passthrough.candidate
 
     return asyncio.run(main())
 

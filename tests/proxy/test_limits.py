@@ -60,7 +60,7 @@ def publish(sidekey: Scripted, *integrations: Integration, limit: int | None = N
 
 def fullest(sidekey: Scripted) -> float:
     """Return the value of the gauge."""
-    return max(sidekey.metrics.fullness(), default=0.0)
+    return max(sidekey.metrics.utilization(), default=0.0)
 
 
 async def end_all(sidekey: Scripted) -> None:
@@ -71,7 +71,7 @@ async def end_all(sidekey: Scripted) -> None:
             upstream.feed(OK)
     await settle()
     assert sidekey.metrics.in_flight == 0
-    assert set(sidekey.metrics.fullness()) <= {0.0}, "each request that was counted in must be counted out, once"
+    assert set(sidekey.metrics.utilization()) <= {0.0}, "each request that was counted in must be counted out, once"
     assert sidekey.defects == []
 
 
@@ -292,4 +292,4 @@ async def test_hosts_without_requests_are_forgotten() -> None:
         await settle()
         sidekey.upstreams[-1].feed(OK)
         caller.take()
-    assert [*sidekey.metrics.fullness()] == []
+    assert [*sidekey.metrics.utilization()] == []

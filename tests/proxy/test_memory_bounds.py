@@ -23,8 +23,8 @@ from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, in
 from support.plane import running as running_on_sockets
 from support.upstream import OK, answering
 
-SHORT = b"X-%b" % (b"s" * (FieldNames.LONGEST - 2))
-LONG = b"X-%b" % (b"l" * (FieldNames.LONGEST - 1))
+SHORT = b"X-%b" % (b"s" * (FieldNames.MAX_LENGTH - 2))
+LONG = b"X-%b" % (b"l" * (FieldNames.MAX_LENGTH - 1))
 
 
 async def test_long_names_of_a_request_are_passed_on_and_not_remembered() -> None:
@@ -35,7 +35,7 @@ async def test_long_names_of_a_request_are_passed_on_and_not_remembered() -> Non
         for name in (SHORT, LONG, huge):
             assert b"\r\n" + name + b": 1\r\n" in upstream.received[0]
     assert SHORT in request_parser.NAMES.known
-    assert max(map(len, request_parser.NAMES.known)) <= FieldNames.LONGEST
+    assert max(map(len, request_parser.NAMES.known)) <= FieldNames.MAX_LENGTH
 
 
 async def test_long_names_of_a_response_are_passed_on_and_not_remembered() -> None:
@@ -48,7 +48,7 @@ async def test_long_names_of_a_response_are_passed_on_and_not_remembered() -> No
         reply = await sidekey.ask(get())
         assert [reply.values(name.lower()) for name in (SHORT, LONG)] == [[b"1"], [b"1"]]
     assert SHORT in response_parser.NAMES.known
-    assert max(map(len, response_parser.NAMES.known)) <= FieldNames.LONGEST
+    assert max(map(len, response_parser.NAMES.known)) <= FieldNames.MAX_LENGTH
 
 
 async def test_an_idle_connection_keeps_no_long_name() -> None:
@@ -62,7 +62,7 @@ async def test_an_idle_connection_keeps_no_long_name() -> None:
         await caller.send(get("/a", f"{LONG.decode()}: 1"))
         assert (await caller.response()).status == 200
         held = [each.raw for each in gc.get_objects() if isinstance(each, FieldName)]
-    assert max(map(len, held)) <= FieldNames.LONGEST
+    assert max(map(len, held)) <= FieldNames.MAX_LENGTH
 
 
 async def test_names_are_bounded_in_number() -> None:

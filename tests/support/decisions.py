@@ -34,7 +34,7 @@ class Known:
     def __repr__(self) -> str:
         return self.rules.name
 
-    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
+    def match_fast(self, url: bytes, *, forward: bool) -> Target | None:
         return self._quick.get(url)
 
 
@@ -43,7 +43,7 @@ class Integrations:
     """What is known of the integrations; `asked` are the IDs that were looked for."""
 
     integrations: dict[bytes, Known]
-    unmatched: PassthroughPolicy[Known] | None = None
+    passthrough: PassthroughPolicy[Known] | None = None
     instance: bytes = b"word"
     asked: list[bytes] = field(default_factory=list)
     matching: Matching | None = None
@@ -72,7 +72,7 @@ def rules(
 ) -> IntegrationRules:
     """The rules of an integration whose base is its first prefix."""
     base = policy.prefixes[0] if policy.prefixes else None
-    return IntegrationRules.of(name, policy, base, parameters, unresolved=unresolved, stored=stored, spelling=spelling)
+    return IntegrationRules.of(name, policy, base, parameters, unresolved=unresolved, stored=stored, canonical=spelling)
 
 
 def known(*integrations: Known, passing: bool = False, unresolved: tuple[str, ...] = ()) -> Integrations:

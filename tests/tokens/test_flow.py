@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.credentials.base import Call, CallError, Grant, Issued, Outcome, Reply
-from sidekey.policy.targets import Policy, parse_domain, parse_learnt
+from sidekey.policy.targets import Policy, parse_discovered_base, parse_domain
 from sidekey.tokens.flow import WINDOW, AuthFlow, CallLimit, Calls, Fetch, FlowResult, FlowRunner
 from support.manual_clock import advance
 from support.shared_tokens import Family, Rotating
@@ -43,7 +43,7 @@ class Road:
         return answer
 
     def learn(self, base_url: str) -> Policy:
-        return Policy(domains=(parse_domain("https://*.example.com"),)).learn(parse_learnt(base_url))
+        return Policy(domains=(parse_domain("https://*.example.com"),)).with_base(parse_discovered_base(base_url))
 
     async def run(self, flow: AuthFlow) -> FlowResult:
         runner = FlowRunner(self.fetch, self.limit, lambda: self.now, self.counted.append, self.learn)

@@ -29,7 +29,7 @@ from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.headers import normalise
 from sidekey.policy.match import overlaps
 from sidekey.policy.parameters import Names
-from sidekey.policy.redaction import SHORTEST, searchable
+from sidekey.policy.redaction import MIN_LENGTH, searchable
 from sidekey.policy.targets import Policy, decide, parse_prefix
 from sidekey.snapshot.request_rules import Limits
 from sidekey.snapshot.snapshot import Address, Integration, Listen
@@ -144,7 +144,7 @@ def _twice(first: _Writes, second: _Writes) -> Found:
 def _reserved(spelling: CanonicalForm, writes: _Writes) -> Found:
     """The parameters of a part that no query may have."""
     for name in writes.places.query:
-        if spelling.reserves_any(quote(name, safe="")):
+        if spelling.contains_reserved(quote(name, safe="")):
             yield (writes.key, "query", name), f"must not begin with {spelling.reserved}: such parameters sign a URL"
 
 
@@ -435,7 +435,7 @@ def redaction_warnings(integration: Integration) -> Found:
     if not integration.redact_response or not isinstance(credential, FixedCredential):
         return
     if not searchable(credential.grant.secrets):
-        text = f"does nothing: no secret of {SHORTEST} bytes or more is put into requests; remove this key"
+        text = f"does nothing: no secret of {MIN_LENGTH} bytes or more is put into requests; remove this key"
         yield ("redact_response",), text
 
 

@@ -31,7 +31,7 @@ from sidekey.credentials.fields import (
     refuse_places,
     wire,
 )
-from sidekey.policy.headers import decides
+from sidekey.policy.headers import may_change_request
 
 NOTHING = Reference("text", "")
 _KEYS: Final = ("prefix", "secret")
@@ -123,7 +123,7 @@ _OF_PROXIES: Final = "proxy-authorization"
 def _decides(name: str) -> bool:
     """Whether a server may take a request for one of another target by this header: no caller may send it."""
     normal = normal_name(name)
-    return normal != _OF_PROXIES and decides(normal.encode())
+    return normal != _OF_PROXIES and may_change_request(normal.encode())
 
 
 def check_public(headers: dict[str, WrittenHeader]) -> dict[str, WrittenHeader]:

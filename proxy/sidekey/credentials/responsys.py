@@ -295,7 +295,7 @@ class ResponsysSettings(KindSettings):
             return None
         origin, path = _login(login).origin, _path(prefix)
         forbidden = [Forbidden(None, _LOGIN_PATHS, below=True)]
-        if not paths.meets(paths.final_form(f"{path}/auth"), ((_LOGIN_PATHS, False),)):
+        if not paths.matches_any(paths.final_form(f"{path}/auth"), ((_LOGIN_PATHS, False),)):
             forbidden.append(Forbidden(None, f"{path}/auth", below=True))
         return Destinations(
             domains=(Domain(origin), *_HOSTS),

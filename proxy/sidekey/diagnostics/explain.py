@@ -208,7 +208,7 @@ class _Candidate:
     def __init__(self, integration: Integration) -> None:
         self.rules: Final = integration.rules
 
-    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
+    def match_fast(self, url: bytes, *, forward: bool) -> Target | None:
         """Leave each target to the exact reading."""
         del url, forward
         return None
@@ -227,11 +227,11 @@ def explain(
         url = f"/{url}"
     reverse = url.startswith(("/", "?")) or not url
     door, as_sent = ("reverse", f"/i/{integration.id}{url}") if reverse else ("forward", url)
-    candidate, unmatched = _Candidate(integration), None
+    candidate, passthrough = _Candidate(integration), None
     if passing is not None:
-        unmatched = PassthroughPolicy(_Candidate(passing.nobody), passing.coverage, passing.unresolved)
+        passthrough = PassthroughPolicy(_Candidate(passing.nobody), passing.coverage, passing.unresolved)
     head = _head(candidate.rules, as_sent, sample)
-    decision = decide_again(head, candidate, unmatched)
+    decision = decide_again(head, candidate, passthrough)
     if isinstance(decision, Admitted) and decision.target is None:
         reason = "a value that decides where the credential may go cannot be read"
         return Explanation(integration, door, as_sent, None, Decision(False, "credential_unavailable", reason))
@@ -349,8 +349,8 @@ def _targets(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Targe
         sent = parse_target(f"{rules.base}{url}" if reverse else url)
     except InvalidTarget:
         return None, None
-    judged = sent if reverse else rules.aimed(sent)
-    return sent, judged if rules.spelling is None else rules.spelling.spell(judged)
+    judged = sent if reverse else rules.resolve_target(sent)
+    return sent, judged if rules.canonical is None else rules.canonical.canonicalize(judged)
 
 
 def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> tuple[str, ...]:

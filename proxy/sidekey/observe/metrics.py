@@ -1,7 +1,7 @@
 """The counters of the process: plain integers that the data plane writes and a scrape reads.
 
-Nothing here locks: everything is written on the event loop, and read there between two steps of requests.
-Names, labels and bounds of the series are in `exposition`.
+Only the event loop reads and writes them, so they need no lock. `observe.prometheus` has the names and labels of the
+series.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from sidekey.observe.access import AccessLine
 from sidekey.snapshot.snapshot import NOBODY, Integration, Snapshot, Stored
 
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Upper bounds of the duration histogram in seconds, inclusive; one more bucket takes what is longer."""
+"""Inclusive upper bounds of the duration histogram in seconds. One more bucket counts longer durations."""
 
-APART: Final[tuple[int, ...]] = (400, 401, 403, 429)
-"""Statuses with an outcome of their own: a rejected credential (400: a client certificate), and a rate limit."""
+SEPARATE_STATUSES: Final[tuple[int, ...]] = (400, 401, 403, 429)
+"""Statuses that count as outcomes of their own: rejected credentials (400: client certificates) and rate limits."""
 
 UNKNOWN: Final = "unknown"
-"""The `integration` label of requests that name none we know; no ID may be this word."""
+"""The `integration` label of requests that name no known integration. It is not a valid ID."""
 
 
 def bucket_of(seconds: float) -> int:
-    """In which bucket a duration is. Most are in one of the first: looking there costs less than a binary search."""
+    """Return the index of a duration's bucket. Most are among the first, so this is faster than a binary search."""
     bucket = 0
     for bound in BOUNDS:
         if seconds <= bound:
@@ -36,16 +36,16 @@ def bucket_of(seconds: float) -> int:
 
 
 TUNNEL_MODES: Final[tuple[str, ...]] = ("terminated", "plain", "passed")
-"""What is in a tunnel: TLS that ends in Sidekey, HTTP without TLS, or bytes that pass untouched."""
+"""Sidekey terminates the tunnel's TLS, reads plain HTTP, or passes the bytes unchanged."""
 
 
 class IntegrationStats:
-    """The results of one integration's requests.
+    """Counters of one integration's requests.
 
-    `outcomes` counts by outcome: `2xx` to `5xx`, or a status `APART`, for an upstream's response, else a code of ours
-    (`errors.KINDS`, `errors.CALLER_GONE`). `buckets` are not cumulative and correspond to `BOUNDS`; `seconds` is the
-    sum of durations. `connects` counts attempts to connect upstream that were begun for its requests: `ok`, or a
-    Proxy-Status error type (RFC 9209 2.3). `denials` counts its requests that were denied, by reason
+    `outcomes` counts requests by outcome. For an upstream's response this is `2xx` to `5xx` or one of
+    `SEPARATE_STATUSES`, otherwise a code of Sidekey (`errors.KINDS`, `errors.CALLER_GONE`). `buckets` are not
+    cumulative and correspond to `BOUNDS`. `seconds` is the sum of durations. `connects` counts connection attempts for
+    its requests: `ok`, or a Proxy-Status error type (RFC 9209 2.3). `denials` counts denied requests by reason
     (`errors.REASONS`).
     """
 
@@ -60,7 +60,7 @@ class IntegrationStats:
         self.seconds = 0.0
 
     def record(self, outcome: str, seconds: float) -> int:
-        """Count one finished request of this duration; in which of the buckets it is."""
+        """Count a finished request. Return the index of its bucket."""
         outcomes = self.outcomes
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
         bucket = bucket_of(seconds)
@@ -69,16 +69,16 @@ class IntegrationStats:
         return bucket
 
     def count_connect(self, outcome: str) -> None:
-        """Count an attempt to connect by what came of it."""
+        """Count a connection attempt by its outcome."""
         self.connects[outcome] = self.connects.get(outcome, 0) + 1
 
     def count_denial(self, denial: Denial) -> None:
-        """Count a denied request by why."""
+        """Count a denied request by its reason."""
         self.denials[denial] = self.denials.get(denial, 0) + 1
 
 
 class Durations:
-    """A histogram of durations: `buckets` are not cumulative and correspond to `BOUNDS`, `seconds` is their sum."""
+    """A histogram of durations. `buckets` are not cumulative and correspond to `BOUNDS`. `seconds` is the sum."""
 
     __slots__ = ("buckets", "seconds")
 
@@ -87,39 +87,45 @@ class Durations:
         self.seconds = 0.0
 
     def record(self, seconds: float) -> None:
-        """Count one."""
+        """Count a duration."""
         self.add(bucket_of(seconds), seconds)
 
     def add(self, bucket: int, seconds: float) -> None:
-        """Count one whose bucket is known."""
+        """Count a duration in its bucket."""
         self.buckets[bucket] += 1
         self.seconds += seconds
 
 
 class Metrics:
-    """Every number of the process. The public attributes are written in place by the part they describe.
+    """All metrics of the process. Each part of Sidekey writes its public attributes in place. Times are Unix time.
 
-    `upstream_open` counts connections; which of them are idle is asked of `count_idle` at a scrape, since a
-    connection changes between idle and active with every request. `fullness` tells of each origin, and each integration
-    with a limit of its own, which part of its limit of requests in flight is used.
-    `integrations` is the snapshot in use, for the kind of each; `config_loaded` says whether the last (re)load worked
-    and `config_loaded_at` when one last did, in seconds since the epoch.
-    `calls` counts calls for tokens by integration and outcome (`credentials.base.Outcome`); `expiries` says until when
-    what is held is valid, in seconds since the epoch, by integration and what it is: "token" or "certificate".
-    `reload_failures` counts, by the same, what was read again and could not be used. `tunnels` are those that are open,
-    by mode; `tunnel_outcomes` counts by the integration that was named (`NOBODY` for none) what became of those that
-    were answered 200. `ca_expires` is when the first of the local CAs that sign does; None where none does. `store` is
-    whether the store can be reached, its revision, and whether older rows than before were seen; None without one.
-    `stored` is what the store of the snapshot in use says; None where there is none. `failing` says of which
-    integrations the last requests have failed, and since when (`history.History`).
-    `callers` counts requests by caller and outcome, of callers that the config has and that have sent one.
-    `grants`, `connections` and `first_bytes` are how long requests waited for a grant, for a connection, and for the
-    head of the response once they were written.
-    `presets` counts requests by preset (`UNKNOWN` for none that the caller may use) and outcome.
-    `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
-    by what of and by outcome: "ok", or a code of the API. An exchange that ends in a code of Sidekey's own or in a
-    status of 400 or more calls `note_failure` with its line of the access log (`history.History`), unless it is None.
-    `count_dropped` returns the number of lost log lines.
+    Requests:
+    - `grants`, `connections` and `first_bytes`: durations of the waits for a grant, for a connection, and for the
+      response head after the request was written.
+    - `callers` and `presets`: requests by name and outcome (`UNKNOWN` for a preset that the caller may not use).
+    - `utilization`: yields the used share of each limit on requests in flight, of origins and of integrations.
+    - `note_failure`: called with the access log line of a request that failed or has a status of 400 or more.
+    - `failing`: integrations whose last requests failed, and since when (`history.History`).
+
+    Connections:
+    - `upstream_open`: open connections. A scrape calls `count_idle`, since every request changes the number.
+    - `tunnels`: open tunnels by mode. `tunnel_outcomes`: tunnels that got status 200, by integration (`NOBODY` for
+      none) and outcome.
+
+    Credentials, by integration:
+    - `calls`: token requests by outcome (`credentials.base.Outcome`).
+    - `expiries` and `reload_failures`: by credential, "token" or "certificate".
+    - `ca_expires`: expiry of the first local CA that signs, or None.
+
+    Config and store:
+    - `integrations` and `stored`: those of the snapshot in use. `stored` is None without a store.
+    - `config_loaded`: whether the last load worked. `config_loaded_at`: time of the last one that did.
+    - `store`: whether the store is reachable, its revision, and whether it was rolled back. None without a store.
+
+    Operators and log:
+    - `admin_logins`: requests by the validity of their token.
+    - `admin_changes`: changes by resource and outcome, "ok" or an API error code.
+    - `count_dropped`: returns the number of lost log lines.
     """
 
     __slots__ = (
@@ -139,7 +145,6 @@ class Metrics:
         "expiries",
         "failing",
         "first_bytes",
-        "fullness",
         "grants",
         "in_flight",
         "in_flight_limit",
@@ -156,6 +161,7 @@ class Metrics:
         "unknown",
         "upstream_connecting",
         "upstream_open",
+        "utilization",
     )
 
     def __init__(self) -> None:
@@ -173,7 +179,7 @@ class Metrics:
         self.upstream_connecting = 0
         self.count_idle: Callable[[], int] = int
         self.count_dropped: Callable[[], int] = int
-        self.fullness: Callable[[], Iterable[float]] = tuple
+        self.utilization: Callable[[], Iterable[float]] = tuple
         self.calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.expiries: dict[tuple[str, str], float] = {}
         self.reload_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -195,24 +201,22 @@ class Metrics:
 
     @property
     def upstream_idle(self) -> int:
-        """Upstream connections that carry nothing now."""
+        """Upstream connections without an exchange."""
         return self.count_idle()
 
     @property
     def upstream_active(self) -> int:
-        """Upstream connections that carry an exchange."""
+        """Upstream connections with an exchange."""
         return self.upstream_open - self.count_idle()
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Get ready to show the integrations and callers of another snapshot; the result does so, and shows no others.
+        """Prepare for a new snapshot. The returned commit drops the series of IDs that it does not have.
 
-        Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
+        Requests in flight may still write to dropped counters, which nothing reads.
         """
         integrations, stored = snapshot.integrations, snapshot.stored
         presets = frozenset((*snapshot.presets, UNKNOWN))
-        callers = (
-            frozenset() if snapshot.callers is None else frozenset(each.name for each in snapshot.callers.values())
-        )
+        callers = frozenset(caller.name for caller in (snapshot.callers or {}).values())
 
         def commit() -> None:
             self.integrations = integrations
@@ -222,14 +226,14 @@ class Metrics:
                 for key in [key for key in series if key[0] not in integrations and key[0] != NOBODY]:
                     del series[key]
             self._caller_names = callers
-            self.callers = {name: each for name, each in self.callers.items() if name in callers}
+            self.callers = {name: outcomes for name, outcomes in self.callers.items() if name in callers}
             self._preset_names = presets
-            self.presets = {name: each for name, each in self.presets.items() if name in presets}
+            self.presets = {name: outcomes for name, outcomes in self.presets.items() if name in presets}
 
         return commit
 
     def count_preset(self, preset: str, outcome: str) -> None:
-        """Count one finished request by a preset, as `count_caller` does."""
+        """Count a finished request of a preset, unless the config has no such preset any more."""
         outcomes = self.presets.get(preset)
         if outcomes is None:
             if preset not in self._preset_names:
@@ -238,7 +242,7 @@ class Metrics:
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     def count_caller(self, caller: str, outcome: str) -> None:
-        """Count one finished request of a caller; of one that has gone meanwhile it is not shown any more."""
+        """Count a finished request of a caller, unless the config has no such caller any more."""
         outcomes = self.callers.get(caller)
         if outcomes is None:
             if caller not in self._caller_names:
@@ -247,33 +251,32 @@ class Metrics:
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     def stats(self, integration: str) -> IntegrationStats:
-        """Find the counters of a configured integration; they are made at its first request."""
-        found = self._stats.get(integration)
-        if found is None:
-            found = self._stats[integration] = IntegrationStats(integration)
-        return found
+        """Return the counters of a configured integration. They are created at its first request."""
+        stats = self._stats.get(integration)
+        if stats is None:
+            stats = self._stats[integration] = IntegrationStats(integration)
+        return stats
 
     def counted(self, integration: str) -> IntegrationStats | None:
-        """The counters of an integration that has had a request by now."""
+        """Return the counters of an integration, or None before its first request."""
         return self._stats.get(integration)
 
     def all_stats(self) -> tuple[IntegrationStats, ...]:
-        """The counters of the integrations that were asked for by now, `passed` and `unknown` last."""
+        """Return the counters of all integrations with a request, then `passed` and `unknown`."""
         return (*self._stats.values(), self.passed, self.unknown)
 
     def recorded(self) -> Iterator[IntegrationStats]:
-        """Yield those of integrations that have had a request by now, in the same order."""
+        """Yield the counters that have counted a finished request, in the order of `all_stats`."""
         for stats in self.all_stats():
             if stats.outcomes:
                 yield stats
 
 
 class CredentialSeries:
-    """What the source of one credential writes: `credential` is "token" or "certificate".
+    """Metrics of one credential's source. `credential` is "token" or "certificate".
 
-    A source whose integration has gone, or was changed, may go on for requests in flight. It is `retired` then and
-    only counts its calls, as long as there is an integration of that name: the other series are its successor's, or
-    nobody's.
+    A source may outlive its integration for requests in flight. It is then `retired` and only counts token requests, if
+    an integration of its name still exists. The other series belong to its successor, if there is one.
     """
 
     __slots__ = ("_key", "_metrics", "retired")
@@ -284,13 +287,13 @@ class CredentialSeries:
         self._key = (integration, credential)
 
     def count_call(self, outcome: str) -> None:
-        """Count one call for a token."""
+        """Count a token request."""
         integration = self._key[0]
         if not self.retired or integration in self._metrics.integrations:
             self._metrics.calls[integration, outcome] += 1
 
     def expires(self, moment: float | None) -> None:
-        """Note until when what is held is valid, in seconds since the epoch; None where nothing is held."""
+        """Record the expiry of the current credential (Unix time), or None without a credential."""
         if self.retired:
             return
         if moment is None:
@@ -299,11 +302,11 @@ class CredentialSeries:
             self._metrics.expiries[self._key] = moment
 
     def count_failures(self, more: int) -> None:
-        """Count what was read again and could not be used; with 0 the series begins."""
+        """Count failed reloads of the credential. Pass 0 to create the series."""
         if not self.retired:
             self._metrics.reload_failures[self._key] += more
 
     def retire(self) -> None:
-        """Leave the series to a successor. The counts stay, for it to go on with."""
+        """Leave the series to a successor, which continues the counts."""
         self.expires(None)
         self.retired = True

@@ -239,8 +239,8 @@ def _info(metrics: Metrics) -> Iterator[_Row]:
 def _fullest(metrics: Metrics) -> Iterator[_Row | None]:
     """Find the highest share, of which there may be one for each of thousands of integrations."""
     fullest = 0.0
-    for fullness in metrics.fullness():
-        fullest = max(fullest, fullness)
+    for utilization in metrics.utilization():
+        fullest = max(fullest, utilization)
         yield None
     yield (), fullest
 

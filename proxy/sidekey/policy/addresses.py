@@ -1,7 +1,7 @@
-"""Address classes: which IP addresses may be dialled.
+"""Decide which IP addresses Sidekey may dial.
 
-The table follows the IANA special-purpose registries (RFC 6890 and its updates); the standard library's `is_global`
-is wrong on several rows. Embedded IPv4 is unwrapped first and judged as IPv4.
+The tables follow the IANA special-purpose registries (RFC 6890 and its updates). The standard library's `is_global`
+is wrong on several rows. An IPv4 address embedded in IPv6 is checked as IPv4.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 CLOUD_METADATA: Final = "cloud metadata"
-"""Why an address of `METADATA` may not be dialled."""
+"""The reason why Sidekey does not dial an address of `METADATA`."""
 
 METADATA: Final = frozenset(
     map(
@@ -38,7 +38,7 @@ METADATA: Final = frozenset(
         ),
     )
 )
-"""Cloud metadata services: they hand out credentials, so no allowance ever opens them."""
+"""Cloud metadata services. They hand out credentials, so no setting allows them."""
 
 _SPECIAL_V4: Final = tuple(
     (IPv4Network(network), reason)
@@ -91,17 +91,17 @@ _UNSPECIFIED_AND_LOOPBACK: Final[tuple[IPv6Address, ...]] = (IPv6Address("::"), 
 
 @dataclass(frozen=True, slots=True)
 class NetworkOverride:
-    """Networks that may be dialled although they are not global, in place of those of the config."""
+    """Non-global networks that Sidekey may dial, in place of those of the config."""
 
     networks: tuple[Network, ...] = ()
 
 
 AllowPrivate = tuple[Network, ...] | NetworkOverride
-"""The networks of an integration that may be dialled although they are not global: beside the config's, or `Only`."""
+"""Non-global networks of an integration that Sidekey may dial: in addition to the config's, or as an override."""
 
 
 def unwrap(address: Address) -> Address:
-    """The IPv4 address inside an IPv4-mapped or NAT64 one (RFC 4291 2.5.5.2, RFC 6052), else the address itself."""
+    """Unwrap the IPv4 address in an IPv4-mapped or NAT64 one (RFC 4291 2.5.5.2, RFC 6052), else return `address`."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -111,7 +111,7 @@ def unwrap(address: Address) -> Address:
 
 
 def refusal(address: Address, allowed: Sequence[Network] = ()) -> str | None:
-    """Why `address` may not be dialled, or None where it may. `allowed` opens addresses that are not global."""
+    """Return why Sidekey may not dial an address, or None if it may. `allowed` lists non-global networks."""
     address = unwrap(address)
     if address in METADATA:
         return CLOUD_METADATA
@@ -144,10 +144,10 @@ def is_loopback_host(host: str) -> bool:
 
 
 def literal(host: str) -> Address | None:
-    """The address that `host` spells, or None where it is a name.
+    """Parse an address, or return None if `host` is a name.
 
-    Accepts what the C library accepts (inet_aton): one to four parts, each decimal, octal or hexadecimal, the last one
-    filling the rest. IPv6 is written without brackets.
+    Accepts the forms of the C library (inet_aton): one to four parts, each decimal, octal or hexadecimal, of which the
+    last one fills the rest. IPv6 is written without brackets.
     """
     if ":" in host:
         try:

@@ -1,4 +1,4 @@
-"""Callers: the integrations and presets that each may use."""
+"""Callers and their permissions to use integrations and presets."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Caller:
         return self.integrations is not None and integration in self.integrations
 
     def may_send(self, preset: str) -> bool:
-        """Return True if the caller may use this preset, with whatever integration it needs."""
+        """Return True if the caller may use this preset. It needs no permission for the preset's integration."""
         return self.presets is None or preset in self.presets
 
 
 def find_caller(callers: Mapping[bytes, Caller], token: bytes) -> Caller | None:
     """Find a caller by the SHA-256 digest of its token.
 
-    The time of the look-up depends on the digest, which does not help to guess a token.
+    The look-up time depends on the digest and reveals nothing that helps to guess a token.
     """
     return callers.get(hashlib.sha256(token).digest())

@@ -1,10 +1,10 @@
-"""The one admission: may a request take a credential, or pass without one, and where does it go.
+"""Decide whether a request gets a credential or passes without one, and where it goes.
 
-Pure: functions over a frozen head, the callers and what is known of the integrations. The data plane and `explain`
-both decide here. There is no default of "allow", and every denial is a value with its reason.
+Pure functions of a frozen request head, the callers and the integrations. The data plane and `explain` decide here.
+Nothing is allowed by default, and every denial is a value with its reason.
 
-The caller is judged before the ID, so that whoever is not known learns nothing about which IDs exist; an unknown ID and
-one that is not this caller's are answered alike.
+The caller is authenticated before its integration ID is looked up, so that an unknown caller cannot find out which IDs
+exist. An unknown ID and the ID of another caller's integration get the same response.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DEFAULT_METHODS: Final = frozenset(
     b" PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE UNBIND UNLINK UNLOCK"
     b" UNSUBSCRIBE".split()
 )
-"""What llhttp parses, without TRACE and CONNECT."""
+"""The methods that llhttp parses, except TRACE and CONNECT."""
 
 _CHALLENGE = ("Proxy-Authenticate", 'Basic realm="sidekey"')
 _TOKEN_CHALLENGE = ("WWW-Authenticate", 'Sidekey-Token realm="sidekey"')
@@ -42,69 +42,69 @@ _TOKEN_CHALLENGE = ("WWW-Authenticate", 'Sidekey-Token realm="sidekey"')
 
 @dataclass(frozen=True, slots=True)
 class IntegrationRules:
-    """What the targets of one integration are judged by.
+    """Rules that admit or deny the targets of one integration.
 
-    `own` is the integration's policy as configured; `policy` and `base` are what counts now, after a grant may have
-    `learnt` more. `parameters` are those that Sidekey adds itself, so that a caller may not name them. `unresolved`
-    says that a value that decides where the credential may go cannot be read yet. A `stored` one, which the operator
-    has not written, is used in tunnels, and without being named, only where the operator lets it. `kept` are the fields
-    that callers may send by a preset too. Where there is a `spelling`, targets are brought into it first; policy and
-    base are in it already.
+    `configured` is the policy of the config. `policy` and `base` are in force: they differ from the config once a grant
+    has discovered its base URL. Sidekey adds the `parameters` itself, so the caller may not send them. `unresolved`
+    means that a value that decides where the credential may go cannot be read yet. An operator allows the hosts at
+    which a `stored` integration serves tunnels and requests that name no integration. Presets forward the caller's
+    headers in `caller_fields`. Targets are brought into `canonical` form before they are checked, if there is one.
     """
 
     name: str
-    own: Policy
+    configured: Policy
     policy: Policy
     base: Prefix | None
     methods: frozenset[bytes] = DEFAULT_METHODS
     parameters: tuple[str, ...] = ()
     unresolved: bool = False
     stored: bool = False
-    kept: frozenset[bytes] = frozenset()
-    spelling: CanonicalForm | None = None
+    caller_fields: frozenset[bytes] = frozenset()
+    canonical: CanonicalForm | None = None
 
     @classmethod
     def of(
         cls,
         name: str,
-        own: Policy,
+        configured: Policy,
         base: Prefix | None,
         parameters: tuple[str, ...],
         *,
         unresolved: bool,
         stored: bool = False,
-        kept: frozenset[bytes] = frozenset(),
-        spelling: CanonicalForm | None = None,
+        caller_fields: frozenset[bytes] = frozenset(),
+        canonical: CanonicalForm | None = None,
     ) -> IntegrationRules:
-        """The rules of an integration before a grant has learnt anything."""
+        """Build the rules of an integration before a grant discovers its base URL."""
         methods = DEFAULT_METHODS
-        if own.methods is not None:
-            methods = frozenset(method.encode() for method in own.methods) & DEFAULT_METHODS
-        return cls(name, own, own, base, methods, parameters, unresolved, stored, kept, spelling)
+        if configured.methods is not None:
+            methods = frozenset(method.encode() for method in configured.methods) & DEFAULT_METHODS
+        return cls(
+            name, configured, configured, base, methods, parameters, unresolved, stored, caller_fields, canonical
+        )
 
-    def learnt(self, base: Prefix) -> IntegrationRules:
-        """The rules once a grant has told the base URL. Raises ValueError where the policy does not allow it."""
-        learnt = self.own.learn(base)
-        return replace(self, policy=learnt, base=base)
+    def with_base(self, base: Prefix) -> IntegrationRules:
+        """Return the rules after a grant discovered its base URL. Raises ValueError if the policy denies that URL."""
+        return replace(self, policy=self.configured.with_base(base), base=base)
 
-    def aimed(self, target: Target) -> Target:
-        """A target of the forward proxy as it is judged: upgraded, and moved to the origin that a grant learnt."""
-        target = upgrade(self.own, target)
-        if self.policy is self.own or self.base is None:
+    def resolve_target(self, target: Target) -> Target:
+        """Resolve a forward-proxy target: upgrade http to https, and move a placeholder to the discovered origin."""
+        target = upgrade(self.configured, target)
+        if self.policy is self.configured or self.base is None:
             return target
-        return self.own.move(target, self.base.origin)
+        return self.configured.move(target, self.base.origin)
 
-    def reach(self, authority: Authority) -> bool:
-        """Whether something in a tunnel to this authority may be inside the policy: https, or http as it is aimed."""
+    def may_reach(self, authority: Authority) -> bool:
+        """Return True if the policy may allow an https or http request in a tunnel to this authority."""
         return any(
-            self.policy.reaches(self.aimed(Target(authority.origin(scheme), "/", None)).origin)
+            self.policy.reaches(self.resolve_target(Target(authority.origin(scheme), "/", None)).origin)
             for scheme in ("https", "http")
         )
 
     @property
     def allow(self) -> str:
-        """What stands in Allow (RFC 9110 10.2.1)."""
-        methods = self.own.methods
+        """Value of the Allow header (RFC 9110 10.2.1)."""
+        methods = self.configured.methods
         return COMMON_METHODS if methods is None else ", ".join(sorted(methods - policy.SAFE_METHODS_NEVER))
 
 
@@ -113,13 +113,13 @@ class Candidate(Protocol):
 
     @property
     def rules(self) -> IntegrationRules:
-        """What its targets are judged by now."""
+        """The rules in force."""
         ...
 
-    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
-        """The target where a quick reading may judge it and allows it; None leaves it to the exact one.
+    def match_fast(self, url: bytes, *, forward: bool) -> Target | None:
+        """Return the target if the fast parser can read and allow it, or None to leave it to the exact parser.
 
-        `url` is absolute at the forward proxy, else what follows the ID.
+        `url` is absolute at the forward proxy. At the reverse proxy it is the part after the ID.
         """
         ...
 
@@ -129,11 +129,11 @@ C_co = TypeVar("C_co", bound=Candidate, covariant=True)
 
 
 class PassthroughPolicy(Generic[C_co]):
-    """How targets of the forward proxy that no integration covers go on, without a credential.
+    """Policy for forward-proxy targets that no integration covers: they pass without a credential.
 
-    `candidate` stands where an integration does for other targets. `unresolved` are the integrations of which it is
-    not known yet what they cover: until then nothing passes. `ports` are those to which a tunnel may pass. While
-    Sidekey `awaits_store`, nothing passes either: a stored integration may cover the target.
+    `candidate` takes the place of an integration. `coverage` holds the hosts that integrations cover. Nothing passes
+    while the coverage of an integration is `unresolved`, or while Sidekey `awaits_store`, since a stored integration
+    may cover the target. Tunnels pass to `ports` only.
     """
 
     __slots__ = ("awaits_store", "candidate", "coverage", "ports", "unresolved")
@@ -154,19 +154,19 @@ class PassthroughPolicy(Generic[C_co]):
         self.awaits_store: Final = awaits_store
 
     def target(self, url: bytes, named: IntegrationRules | None) -> Target | Problem | None:
-        """Where a target passes to, or why it is refused; None where it is the named integration's to judge."""
+        """Return the target if it passes, None if the named integration must check it, or a Problem."""
         try:
             target = parse_target(url.decode("latin-1"))
         except InvalidTarget as error:
             return None if named is not None else _malformed(error)
-        verdict = self.passes(target.origin.host, named)
-        if isinstance(verdict, Problem):
-            return verdict
-        return target if verdict else None
+        passes = self.passes(target.origin.host, named)
+        if isinstance(passes, Problem):
+            return passes
+        return target if passes else None
 
     def passes(self, host: str, named: IntegrationRules | None) -> bool | Problem:
-        """Whether what goes to a host passes, or why it is refused; False where it is the named integration's."""
-        # The rules of before a reload may cover what the integrations of now do not.
+        """Return True if requests to this host pass, False if an integration covers it, or a Problem."""
+        # The request may name an integration whose rules are older than the last reload and cover more.
         if self.coverage.covers(host) or (named is not None and Coverage.of((named.policy,)).covers(host)):
             return False
         if (self.unresolved or self.awaits_store) and named is not None and named.unresolved:
@@ -182,45 +182,42 @@ class PassthroughPolicy(Generic[C_co]):
 
 
 class Routes(Protocol[C_co]):
-    """What is known of the integrations, and of this listener.
-
-    `instance` is the random word by which this process knows its own Via.
-    """
+    """Integrations and proxy listener of this process."""
 
     @property
     def instance(self) -> bytes:
-        """The word in this process's Via."""
+        """Random word in the Via header of this process, which detects loops."""
         ...
 
     @property
-    def unmatched(self) -> PassthroughPolicy[C_co] | None:
-        """How targets that no integration covers go on; None where they are denied."""
+    def passthrough(self) -> PassthroughPolicy[C_co] | None:
+        """Policy for targets that no integration covers, or None if they are denied."""
         ...
 
     @property
     def matching(self) -> Matching | None:
-        """Which integrations a target belongs to where the request names none; None where it must name one."""
+        """Integrations by host, for requests that name none, or None if every request must name its integration."""
         ...
 
     @property
     def stored_at(self) -> frozenset[str]:
-        """The host names at and under which stored integrations may be used in tunnels, and without being named."""
+        """Host names at and under which stored integrations serve tunnels and requests that name no integration."""
         ...
 
     def find(self, name: bytes) -> C_co | None:
-        """The integration of this ID."""
+        """Find the integration of this ID."""
         ...
 
     def is_own_host(self, host: bytes | None) -> bool:
-        """Whether a Host field is the proxy listener's own; an HTTP/1.0 request may leave it out."""
+        """Return True if Host names the proxy listener. An HTTP/1.0 request may omit it."""
         ...
 
 
 class Admitted(Generic[C_co]):
-    """The integration `candidate` may serve the request at `target`. `rule` names the policy's rule that allows it.
+    """An admitted request: the integration `candidate` serves it at `target`. `rule` is the policy rule that allows it.
 
-    `target` is None while the integration is unresolved: `readmit` judges it later. `rule` is empty after the quick
-    reading. `caller` is the caller's name, empty if there are no callers.
+    `target` is None while the integration is unresolved: `decide_again` checks it later. `rule` is empty if the fast
+    parser read the target. `caller` is the caller's name, empty if there are no callers.
     """
 
     __slots__ = ("caller", "candidate", "rule", "target")
@@ -237,10 +234,10 @@ class Admitted(Generic[C_co]):
 
 
 class Denied(Generic[C_co]):
-    """The request must not go on because of `problem`.
+    """A denied request and its `problem`.
 
-    `candidate` and `preset` (an ID) are set once the caller may know that they exist, `caller` (a name) once it is
-    known. `authority` is the target of a CONNECT.
+    `candidate` and `preset` (an ID) are set if the caller may know that they exist, `caller` (a name) if it is
+    authenticated. `authority` is the target of a CONNECT.
     """
 
     __slots__ = ("authority", "caller", "candidate", "preset", "problem")
@@ -260,12 +257,12 @@ class Denied(Generic[C_co]):
         self.caller: Final = caller
 
     def of(self, caller: Caller | None, authority: Authority | None = None) -> Denied[C_co]:
-        """The same denial, of a request of this caller, or of a CONNECT to this authority."""
+        """Return this denial for a request of a caller, or for a CONNECT to an authority."""
         name = self.caller if caller is None else caller.name
         return Denied(self.problem, self.candidate, authority or self.authority, self.preset, name)
 
     def until_store_read(self) -> Denied[C_co]:
-        """The denial while the store was not read: 503 where a stored row could admit the request."""
+        """Return the denial for a process that has not read its store: 503 if a stored row could admit the request."""
         if self.problem.denial not in _STORE_DECIDES:
             return self
         return Denied(STORE_UNREAD, self.candidate, self.authority, self.preset, self.caller)
@@ -282,7 +279,7 @@ _STORE_DECIDES: Final = frozenset({"token_unknown", "integration_unknown", "pres
 
 
 class RequestIdentity(Generic[C_co]):
-    """As whose a request goes (None: it named nobody), who sends it, and the name and the token that it gave."""
+    """Integration (None if the request names none) and caller, with the integration ID and the token that it sent."""
 
     __slots__ = ("caller", "candidate", "name", "token")
 
@@ -294,11 +291,11 @@ class RequestIdentity(Generic[C_co]):
 
 
 class TunnelAdmitted(Generic[C_co]):
-    """A tunnel to `authority` may be opened: what is known of it, and of who opens it.
+    """An admitted CONNECT: the caller may open a tunnel to `authority`.
 
-    `candidate` is the integration that was named; None where each request inside goes to the one that covers it. Where
-    it `passes`, the tunnel's bytes do, untouched and without a credential, and `candidate` is what stands for an
-    integration there. `name` and `token` are what was given.
+    If the tunnel `passes`, Sidekey forwards its bytes unchanged and without a credential, and `candidate` is that of
+    the `PassthroughPolicy`. Otherwise `candidate` is the integration that the CONNECT names, or None to find one for
+    each request. `name` and `token` are those of the CONNECT.
     """
 
     __slots__ = ("authority", "caller", "candidate", "name", "passes", "token")
@@ -321,31 +318,31 @@ class TunnelAdmitted(Generic[C_co]):
         self.caller: Final = caller
 
     def entry(self, scheme: str) -> TunnelEntry:
-        """How requests of this scheme come in by the tunnel."""
+        """Build the entry for requests of this scheme in the tunnel."""
         return TunnelEntry(self.authority.origin(scheme), self.name, self.token)
 
 
 def is_forward(target: bytes) -> bool:
-    """Whether a request target came by the forward proxy; `*` and other origin-forms are no way in at all."""
+    """Return True if a request target is for the forward proxy: neither a path nor `*`."""
     return not target.startswith(b"/") and target != b"*"
 
 
 def named_id(head: RequestHead, entry: TunnelEntry | None = None) -> str:
-    """The ID that a request gives, whatever was decided of it; empty where it gives none, or two."""
+    """Return the integration ID in a request, admitted or not. It is empty without an ID, or with several."""
     written = head.proxy_authorization
     try:
-        user = naming.NO_NAMING if written is None else naming.proxy_user(written)
+        user = naming.NO_NAMING if written is None else naming.parse_proxy_authorization(written)
         tunnelled = None if entry is None else entry.name
-        name = naming.agree(naming.reverse_id(head.target), head.integration_id, user.integration, tunnelled)
+        name = naming.single_value(naming.reverse_id(head.target), head.integration_id, user.integration, tunnelled)
     except naming.InvalidNaming:
         return ""
     return "" if name is None else name.decode("latin-1")
 
 
 def named_origin(head: RequestHead, base: Prefix | None, rules: IntegrationRules | None) -> Origin | None:
-    """Where a request was to go, whatever was decided of it: `base` and `rules` are those of the integration it names.
+    """Return the origin a request was meant for, even if it was denied, or None if the target is malformed.
 
-    None where that is not known: of a target that cannot be read nothing is told.
+    `base` and `rules` belong to the integration that the request names.
     """
     if not is_forward(head.target):
         return base.origin if base is not None and head.target.startswith(naming.REVERSE) else None
@@ -353,7 +350,7 @@ def named_origin(head: RequestHead, base: Prefix | None, rules: IntegrationRules
         target = parse_target(head.target.decode("latin-1"))
     except InvalidTarget:
         return None
-    return (target if rules is None else rules.aimed(target)).origin
+    return (target if rules is None else rules.resolve_target(target)).origin
 
 
 def decide(
@@ -364,10 +361,10 @@ def decide(
     *,
     awaits_store: bool = False,
 ) -> Admitted[C] | Denied[C]:
-    """Decide on one request that names no preset. `callers` are keyed by the SHA-256 digest of their token.
+    """Decide on a request that names no preset. `callers` are keyed by the SHA-256 digest of their token.
 
-    No token is needed if `callers` is None. A request in a tunnel has an `entry`, and its target is already absolute.
-    Sidekey `awaits_store` until it has read its store once.
+    Requests need no token if `callers` is None. A request in a tunnel has an `entry` and an absolute target. Sidekey
+    `awaits_store` until it has read its store once.
     """
     try:
         decision = _decide(head, callers, routes, entry)
@@ -383,33 +380,34 @@ def _decide(
     if entry is not None and (not forward or head.method == b"CONNECT"):
         detail = "a request in a tunnel must have a path or an absolute URL as its target, and must not be a CONNECT"
         return Denied(Problem("request_invalid", detail, denial="target_malformed"))
-    named = naming.reverse_id(head.target)
-    if not forward and not named:
+    id_ = naming.reverse_id(head.target)
+    if not forward and not id_:
         return Denied(_NO_DOOR)
     if head.method == b"TRACE":
         return Denied(_TRACE)
     if not forward and (problem := check_browser(head, callers, routes)) is not None:
         return Denied(problem)
-    found = _name(head, callers, routes, named, entry)
-    return found if isinstance(found, Denied) else _decide_named(head, found, routes, entry).of(found.caller)
+    identity = _identify(head, callers, routes, id_, entry)
+    if isinstance(identity, Denied):
+        return identity
+    return _decide_identified(head, identity, routes, entry).of(identity.caller)
 
 
-def _decide_named(
-    head: RequestHead, found: RequestIdentity[C], routes: Routes[C], entry: TunnelEntry | None
+def _decide_identified(
+    head: RequestHead, identity: RequestIdentity[C], routes: Routes[C], entry: TunnelEntry | None
 ) -> Admitted[C] | Denied[C]:
-    """Decide on a request that says whose it is, as far as it does, and who sends it."""
-    candidate = found.candidate
-    if entry is not None and entry.misdirects(head):
+    candidate = identity.candidate
+    if entry is not None and entry.is_misdirected(head):
         detail = "Host, and a target that is absolute, must name the authority that the tunnel was opened to"
         return Denied(Problem("misdirected", detail, denial="other_host"), candidate)
     if entry is not None and (problem := may_not_tunnel(candidate, entry.origin.host, routes)) is not None:
         return Denied(problem, candidate)
-    chosen = _choose(head, candidate, routes.unmatched)
+    chosen = _choose(head, candidate, routes.passthrough)
     if chosen is None:
-        chosen = _match(head, found.caller, routes, inside=entry is not None)
+        chosen = _match(head, identity.caller, routes, inside=entry is not None)
     if isinstance(chosen, Denied):
         return chosen
-    if naming.passed_through(head.mark(Role.VIA) or b"", routes.instance):
+    if naming.is_loop(head.mark(Role.VIA) or b"", routes.instance):
         return Denied(LOOP, chosen.candidate)
     return judge(head, chosen.candidate) if chosen.target is None else chosen
 
@@ -424,17 +422,17 @@ LOOP: Final = Problem("loop_detected", "Via shows that the request has already p
 _NO_INTEGRATION: Final = Problem(
     "integration_denied", "there is no such integration for this caller", denial="integration_unknown"
 )
-# Chosen by the caller's list alone, so that metrics do not tell whether an ID exists that others use.
+# Depends on the caller's permissions alone, so that metrics do not reveal IDs of other callers' integrations.
 _NOT_ITS_INTEGRATION: Final = replace(_NO_INTEGRATION, denial="integration_unlisted")
 
 
 def authenticate(
     head: RequestHead, callers: Mapping[bytes, Caller] | None, user: naming.Naming, entry: TunnelEntry | None = None
 ) -> Caller | Problem | None:
-    """Find the caller by the token that the request gives; None if there are no callers. Raises InvalidNaming."""
+    """Find the caller by its token. Return None if there are no callers. Raises InvalidNaming."""
     if callers is None:
         return None
-    token = naming.agree(user.token, head.token, None if entry is None else entry.token)
+    token = naming.single_value(user.token, head.token, None if entry is None else entry.token)
     caller = None if token is None else find_caller(callers, token)
     if caller is None:
         denial: Denial = "token_missing" if token is None else "token_unknown"
@@ -442,20 +440,18 @@ def authenticate(
     return caller
 
 
-def _name(
+def _identify(
     head: RequestHead,
     callers: Mapping[bytes, Caller] | None,
     routes: Routes[C],
-    named: bytes,
+    target_id: bytes,
     entry: TunnelEntry | None,
 ) -> RequestIdentity[C] | Denied[C]:
-    """What the request says of itself, or why it may not go on. `named` is the ID in its target.
-
-    Raises InvalidNaming.
-    """
+    """Authenticate the caller and find the integration that the request names. Raises InvalidNaming."""
     written = head.proxy_authorization
-    user = naming.NO_NAMING if written is None else naming.proxy_user(written)
-    name = naming.agree(named, head.integration_id, user.integration, None if entry is None else entry.name)
+    user = naming.NO_NAMING if written is None else naming.parse_proxy_authorization(written)
+    tunnelled = None if entry is None else entry.name
+    name = naming.single_value(target_id, head.integration_id, user.integration, tunnelled)
     caller = authenticate(head, callers, user, entry)
     if isinstance(caller, Problem):
         return Denied(caller)
@@ -464,10 +460,10 @@ def _name(
         token = token or entry.token
     candidate: C | None = None
     if name is not None:
-        is_listed = caller is None or caller.may_use(name.decode("latin-1"))
-        candidate = routes.find(name) if is_listed else None
+        is_permitted = caller is None or caller.may_use(name.decode("latin-1"))
+        candidate = routes.find(name) if is_permitted else None
         if candidate is None:
-            denied: Denied[C] = Denied(_NO_INTEGRATION if is_listed else _NOT_ITS_INTEGRATION)
+            denied: Denied[C] = Denied(_NO_INTEGRATION if is_permitted else _NOT_ITS_INTEGRATION)
             return denied.of(caller)
     return RequestIdentity(candidate, caller, name, token or None)
 
@@ -475,10 +471,9 @@ def _name(
 def decide_connect(
     head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], *, awaits_store: bool = False
 ) -> TunnelAdmitted[C] | Denied[C]:
-    """Decide whether a tunnel may be opened. What is decided here counts for nothing that is sent through it.
+    """Decide whether the caller may open a tunnel. This admits no request that the caller sends through the tunnel.
 
-    An unresolved candidate is admitted: this decides again once it is known what its targets are judged by. Sidekey
-    `awaits_store` until it has read its store once.
+    An unresolved candidate is admitted: the caller of this function decides again once the candidate is resolved.
     """
     decision = _decide_connect(head, callers, routes)
     return decision.until_store_read() if awaits_store and isinstance(decision, Denied) else decision
@@ -492,65 +487,64 @@ def _decide_connect(
     except InvalidTarget as malformed:
         return Denied(_malformed(malformed))
     try:
-        named = _name(head, callers, routes, b"", None)
+        identity = _identify(head, callers, routes, b"", None)
     except naming.InvalidNaming as ambiguous:
-        # A name of its own: compiled, one name would have the type of the first.
-        named = Denied(Problem("request_invalid", str(ambiguous), denial="names_differ"))
-    if isinstance(named, Denied):
-        return named.of(None, authority)
-    return _decide_tunnel(head, named, authority, routes)
+        # mypyc types `error` once per function, so this exception needs another name than `malformed`.
+        identity = Denied(Problem("request_invalid", str(ambiguous), denial="names_differ"))
+    if isinstance(identity, Denied):
+        return identity.of(None, authority)
+    return _decide_tunnel(head, identity, authority, routes)
 
 
 def _decide_tunnel(
-    head: RequestHead, named: RequestIdentity[C], authority: Authority, routes: Routes[C]
+    head: RequestHead, identity: RequestIdentity[C], authority: Authority, routes: Routes[C]
 ) -> TunnelAdmitted[C] | Denied[C]:
-    """Decide on a CONNECT that says whose it is, as far as it does, and who sends it."""
-    candidate = named.candidate
+    candidate, caller = identity.candidate, identity.caller
     problem = may_not_tunnel(candidate, authority.host, routes)
-    if problem is None and naming.passed_through(head.mark(Role.VIA) or b"", routes.instance):
+    if problem is None and naming.is_loop(head.mark(Role.VIA) or b"", routes.instance):
         problem = LOOP
-    passes = _passes(authority, candidate, routes.unmatched) if problem is None else problem
+    passes = _passes(authority, candidate, routes.passthrough) if problem is None else problem
     if isinstance(passes, Problem):
-        return Denied(passes, candidate, authority).of(named.caller)
-    if not passes and (problem := _out_of_reach(authority, candidate, named.caller, routes)) is not None:
-        return Denied(problem, candidate, authority).of(named.caller)
-    if passes and routes.unmatched is not None:
-        candidate = routes.unmatched.candidate
-    return TunnelAdmitted(authority, candidate, passes=passes, name=named.name, token=named.token, caller=named.caller)
+        return Denied(passes, candidate, authority).of(caller)
+    if not passes and (problem := _check_reach(authority, candidate, caller, routes)) is not None:
+        return Denied(problem, candidate, authority).of(caller)
+    if passes and routes.passthrough is not None:
+        candidate = routes.passthrough.candidate
+    return TunnelAdmitted(authority, candidate, passes=passes, name=identity.name, token=identity.token, caller=caller)
 
 
-def _passes(authority: Authority, named: C | None, unmatched: PassthroughPolicy[C] | None) -> bool | Problem:
-    """Whether a tunnel's bytes pass untouched, or why there must not be one."""
-    if unmatched is None:
+def _passes(authority: Authority, named: C | None, passthrough: PassthroughPolicy[C] | None) -> bool | Problem:
+    """Return True if the tunnel's bytes pass unchanged, False if Sidekey terminates the tunnel, or a Problem."""
+    if passthrough is None:
         return False
-    passes = unmatched.passes(authority.host, None if named is None else named.rules)
-    if passes is True and authority.port not in unmatched.ports:
+    passes = passthrough.passes(authority.host, None if named is None else named.rules)
+    if passes is True and authority.port not in passthrough.ports:
         return Problem("target_denied", "the port of the target is not in forward.pass_ports", denial="pass_ports")
     return passes
 
 
-def _out_of_reach(authority: Authority, named: C | None, caller: Caller | None, routes: Routes[C]) -> Problem | None:
-    """Why nothing that a tunnel could be used for may be inside a policy."""
+def _check_reach(authority: Authority, named: C | None, caller: Caller | None, routes: Routes[C]) -> Problem | None:
+    """Return a Problem if every request in a tunnel to this authority would be outside the policies."""
     if named is not None:
-        if named.rules.unresolved or named.rules.reach(authority):
+        if named.rules.unresolved or named.rules.may_reach(authority):
             return None
         detail = "no target at this host and port is inside the integration's policy"
         return Problem("target_denied", detail, denial="outside_policy")
     if routes.matching is None:
         return _unnamed(inside=False)
-    reached = any(each.rules.reach(authority) for each in _matching(authority.host, caller, routes))
-    return None if reached else _UNMATCHED
+    is_covered = any(candidate.rules.may_reach(authority) for candidate in _matching(authority.host, caller, routes))
+    return None if is_covered else _NOT_COVERED
 
 
-_UNMATCHED: Final = Problem(
+_NOT_COVERED: Final = Problem(
     "target_denied", "no integration of this caller covers the target: name one, or see policies", denial="not_covered"
 )
 
 
 def _matching(host: str, caller: Caller | None, routes: Routes[C]) -> list[C]:
-    """The integrations of this caller that name a host; what they cover is known."""
+    """Return the caller's integrations that name a host. Skip unresolved ones."""
     matching = routes.matching
-    found = []
+    candidates = []
     for name in () if matching is None else matching.at(host):
         if caller is None or caller.may_use(name):
             candidate = routes.find(name.encode())
@@ -558,17 +552,17 @@ def _matching(host: str, caller: Caller | None, routes: Routes[C]) -> list[C]:
                 continue
             if candidate.rules.stored and not _may_match(name, host, caller, routes):
                 continue
-            found.append(candidate)
-    return found
+            candidates.append(candidate)
+    return candidates
 
 
 def _may_match(name: str, host: str, caller: Caller | None, routes: Routes[C]) -> bool:
-    """Whether a stored integration may be matched by a host: the operator says where, and who lists it."""
+    """Return True if a host may select this stored integration: the operator allows the host, the caller lists it."""
     return caller is not None and caller.lists(name) and is_under(host, routes.stored_at)
 
 
 def may_not_tunnel(candidate: C | None, host: str, routes: Routes[C]) -> Problem | None:
-    """Return why a stored integration may not be used in a tunnel to a host. `ca.hosts` lists where it may."""
+    """Return a Problem for a stored integration in a tunnel to a host that `ca.hosts` does not cover."""
     if candidate is None or not candidate.rules.stored or is_under(host, routes.stored_at):
         return None
     detail = "in a tunnel a stored integration may be used only at hosts under ca.hosts"
@@ -576,7 +570,7 @@ def may_not_tunnel(candidate: C | None, host: str, routes: Routes[C]) -> Problem
 
 
 def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, inside: bool) -> Admitted[C] | Denied[C]:
-    """Whose a request is that names no integration: the one's that covers its whole target."""
+    """Find the integration that covers the target of a request that names none."""
     if routes.matching is None:
         return Denied(_unnamed(inside=inside))
     try:
@@ -585,25 +579,25 @@ def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, insid
         return Denied(_malformed(error))
     denied: Denied[C] | None = None
     for candidate in _matching(host, caller, routes):
-        found = _judge_target(head, candidate)
-        if isinstance(found, Admitted):
+        decision = _judge_target(head, candidate)
+        if isinstance(decision, Admitted):
             return Admitted(candidate, None)
-        # A target outside the policy is another integration's matter. A query that names a method is this one's.
-        if found.problem.code != "target_denied" or found.problem.denial == "method_not_allowed":
-            denied = found
-    return denied or Denied(_UNMATCHED)
+        # A target outside this policy may be covered by another one. Any other denial is reported if none admits it.
+        if decision.problem.code != "target_denied" or decision.problem.denial == "method_not_allowed":
+            denied = decision
+    return denied or Denied(_NOT_COVERED)
 
 
-def decide_again(head: RequestHead, candidate: C, unmatched: PassthroughPolicy[C] | None) -> Admitted[C] | Denied[C]:
-    """Decide again once it is known what the candidate's targets are judged by."""
-    chosen = _choose(head, candidate, unmatched)
+def decide_again(head: RequestHead, candidate: C, passthrough: PassthroughPolicy[C] | None) -> Admitted[C] | Denied[C]:
+    """Decide again on an admitted request once its candidate is resolved."""
+    chosen = _choose(head, candidate, passthrough)
     if chosen is None or (isinstance(chosen, Admitted) and chosen.target is None):
         return judge(head, candidate)
     return chosen
 
 
 def judge(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
-    """Judge method and target alone, by the rules of now."""
+    """Check method and target of a request against the candidate's current rules."""
     rules = candidate.rules
     if head.method not in rules.methods:
         method = head.method.decode("latin-1")
@@ -619,16 +613,16 @@ def _judge_target(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
         return Admitted(candidate, None)
     forward = is_forward(head.target)
     url = head.target if forward else naming.split_reverse(head.target)[1]
-    quick = candidate.read_quickly(url, forward=forward)
-    if quick is not None:
-        return Admitted(candidate, quick)
+    matched = candidate.match_fast(url, forward=forward)
+    if matched is not None:
+        return Admitted(candidate, matched)
     try:
         if forward:
-            target = rules.aimed(parse_target(url.decode("latin-1")))
+            target = rules.resolve_target(parse_target(url.decode("latin-1")))
         else:
             target = parse_target(f"{rules.base}{url.decode('latin-1')}")
-        if rules.spelling is not None:
-            target = rules.spelling.spell(target)
+        if rules.canonical is not None:
+            target = rules.canonical.canonicalize(target)
         decision = policy.judge(rules.policy, target)
     except (InvalidTarget, UnreadablePath) as error:
         decision = policy.unreadable(error)
@@ -639,18 +633,18 @@ def _judge_target(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
 
 
 def _check_query(query: str | None, rules: IntegrationRules) -> Problem | None:
-    own, spelling = rules.parameters, rules.spelling
+    canonical = rules.canonical
     if not query:
         return None
     try:
-        if rules.own.methods is not None and overrides_method(query, rules.methods):
+        if rules.configured.methods is not None and overrides_method(query, rules.methods):
             detail = "the query must not name a method in _method or _HttpMethod that is not among the integration's"
             return Problem("target_denied", detail, denial="method_not_allowed")
-        if own and contains_parameter(query, own):
+        if rules.parameters and contains_parameter(query, rules.parameters):
             detail = "the query must not contain a parameter that Sidekey adds itself"
             return Problem("request_invalid", detail, denial="parameter_injected")
-        if spelling is not None and spelling.reserves_any(query):
-            detail = f"the query must not contain a parameter whose name begins with {spelling.reserved}"
+        if canonical is not None and canonical.contains_reserved(query):
+            detail = f"the query must not contain a parameter whose name begins with {canonical.reserved}"
             return Problem("request_invalid", detail, denial="parameter_injected")
     except UnreadableNames as error:
         return Problem("request_invalid", f"the query {error}", denial="parameters_unreadable")
@@ -658,7 +652,7 @@ def _check_query(query: str | None, rules: IntegrationRules) -> Problem | None:
 
 
 def check_browser(head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]) -> Problem | None:
-    """Keep browsers out of the reverse proxy: a page must not reach it, not even by DNS rebinding."""
+    """Refuse requests of web pages to the reverse proxy, including those by DNS rebinding."""
     if head.mark(Role.SEC_FETCH_SITE) not in (None, b"none"):
         return Problem("door_denied", "requests from web pages are refused (Sec-Fetch-Site)", denial="browser")
     if head.mark(Role.ORIGIN) is not None and callers is None:
@@ -677,7 +671,7 @@ def _malformed(error: InvalidTarget) -> Problem:
 def _unknown_caller(denial: Denial, *, forward: bool, inside: bool) -> Problem:
     detail = "send the caller's token in Sidekey-Token or as the proxy user's password"
     if inside:
-        # No challenge: the caller has its answer to one behind it, and the server it believes to talk to sends none.
+        # No challenge: the CONNECT was authenticated, and the server that the client talks to would send none.
         detail = "the caller that opened the tunnel is no longer in the config: open another one with a valid token"
         return Problem("caller_denied", detail, status=403, denial=denial)
     if forward:
@@ -688,26 +682,23 @@ def _unknown_caller(denial: Denial, *, forward: bool, inside: bool) -> Problem:
 def _unnamed(*, inside: bool) -> Problem:
     detail = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
     if inside:
-        # No challenge here either; a CONNECT gets one.
+        # No challenge: a CONNECT gets one.
         return Problem("integration_required", detail, status=403, denial="integration_missing")
     return Problem("integration_required", detail, headers=(_CHALLENGE,), denial="integration_missing")
 
 
 def _choose(
-    head: RequestHead, named: C | None, unmatched: PassthroughPolicy[C] | None
+    head: RequestHead, named: C | None, passthrough: PassthroughPolicy[C] | None
 ) -> Admitted[C] | Denied[C] | None:
-    """Whose the request is: the named integration's, or it passes, and then its target is known as well.
-
-    None where nobody is named and it does not pass.
-    """
-    if unmatched is not None and is_forward(head.target) and not _covered_quickly(head, named):
-        target = unmatched.target(head.target, None if named is None else named.rules)
+    """Choose passthrough, with its target, or the named integration. Return None if neither applies."""
+    if passthrough is not None and is_forward(head.target) and not _is_matched_fast(head, named):
+        target = passthrough.target(head.target, None if named is None else named.rules)
         if isinstance(target, Problem):
             return Denied(target, named)
         if target is not None:
-            return Admitted(unmatched.candidate, target)
+            return Admitted(passthrough.candidate, target)
     return None if named is None else Admitted(named, None)
 
 
-def _covered_quickly(head: RequestHead, named: C | None) -> bool:
-    return named is not None and named.read_quickly(head.target, forward=True) is not None
+def _is_matched_fast(head: RequestHead, named: C | None) -> bool:
+    return named is not None and named.match_fast(head.target, forward=True) is not None

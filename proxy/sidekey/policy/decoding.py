@@ -1,6 +1,6 @@
 """Decode and fold text as lenient servers do: escapes, `%uXXXX`, compatibility characters.
 
-Text has one character per byte (latin-1), as it arrived.
+Text has one character per byte (Latin-1).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import unicodedata
 from typing import Final
 
 ROUNDS: Final = 8
-"""Text that still changes after so many rounds of decoding and folding is refused. No server decodes that often."""
+"""Maximum rounds of decoding and folding. Text that still changes is refused: no server decodes that often."""
 
 _ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _WIDE_ESCAPES: Final = re.compile(r"(?:%[Uu][0-9A-Fa-f]{4})+")
@@ -21,23 +21,23 @@ _COMPATIBLE: Final = {
     and (folded := unicodedata.normalize("NFKC", character)) != character
     and (len(folded) <= 3 or "!" <= min(folded) <= "~")
 }
-"""What each compatibility character stands for; planes above 2 have none. Characters are folded one by one and never
-composed: a combining character would join the `a` of `%0a`, or the `=` behind a name, and hide it. Characters that
-stand for a whole word or sentence, without ASCII, stay: a text of them would grow up to sixfold."""
+"""NFKC form of each compatibility character (planes above 2 have none). Characters are folded one by one and never
+composed: a combining character would join the `a` of `%0a`, or the `=` after a name, and hide it. Characters that stand
+for a word or sentence without ASCII are not folded, because such text would grow up to sixfold."""
 
 _FOLDABLE: Final = re.compile("[" + "".join(filter("\uffff".__ge__, _COMPATIBLE)) + "\U00010000-\U0010ffff]")
-"""The characters of `_COMPATIBLE`, and any beyond U+FFFF: a class of single ones there takes microseconds."""
+"""The characters of `_COMPATIBLE`, and the whole range beyond U+FFFF, where single characters would match slowly."""
 
 
 def decode_strictly(text: str) -> str:
     """Percent-decode once. Raises UnicodeDecodeError for an invalid escape."""
-    # `\xNN` of Python's own escapes is decoded in C, in an eighth of the time of `unquote_to_bytes`.
+    # CPython decodes its own escape `\xNN` in an eighth of the time of `unquote_to_bytes`.
     escaped = text.replace("\\", "\\\\").replace("%", "\\x")
     return escaped.encode("latin-1").decode("unicode_escape")
 
 
 def decode(text: str) -> str:
-    """Percent-decode once. An invalid escape stays as it is."""
+    """Percent-decode once. Keep invalid escapes."""
     if "%" not in text:
         return text
     try:
@@ -51,35 +51,35 @@ def _decode_escapes(escapes: re.Match[str]) -> str:
 
 
 def decode_all(text: str) -> str:
-    """Decode every `%XX` and every `%uXXXX` once, the latter to UTF-8; two of them may be a surrogate pair."""
+    """Decode every `%XX` and every `%uXXXX` once. The latter becomes UTF-8; two may form a surrogate pair."""
     if "%u" in text or "%U" in text:
         text = _WIDE_ESCAPES.sub(_decode_wide, text)
     return decode(text)
 
 
 def to_characters(octets: str) -> str:
-    """Read text as UTF-8. Bytes that are not valid become lone surrogates, as `surrogateescape` has it."""
+    """Decode UTF-8. Invalid bytes become lone surrogates (`surrogateescape`)."""
     return octets if octets.isascii() else octets.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def to_octets(characters: str) -> str:
-    """Write characters as UTF-8 again, one character per byte."""
+    """Encode characters as UTF-8, one character per byte."""
     return characters if characters.isascii() else characters.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def fold(characters: str) -> str:
-    """Replace compatibility characters (NFKC), each by itself."""
+    """Replace each compatibility character by its NFKC form, without composing characters."""
     return characters if characters.isascii() else _FOLDABLE.sub(_fold_character, characters)
 
 
-def _fold_character(found: re.Match[str]) -> str:
-    return _COMPATIBLE.get(found[0], found[0])
+def _fold_character(character: re.Match[str]) -> str:
+    return _COMPATIBLE.get(character[0], character[0])
 
 
 def fold_case(characters: str) -> str:
-    """Return characters in the form in which servers compare them without case, whichever way they do it.
+    """Fold case so that two texts are equal if any server ignores the difference in their case.
 
-    `\u0131` and `\u0130` are an i, since that is what the one is in upper case and the other in lower case.
+    `\u0131` and `\u0130` become an i: the former is an I in upper case, the latter an i in lower case.
     """
     return characters.lower() if characters.isascii() else characters.upper().casefold().replace("i\u0307", "i")
 

@@ -1,4 +1,4 @@
-"""How a message body is framed, where llhttp leaves room (RFC 9112 6). What is ambiguous is refused, never repaired."""
+"""Find the length of message bodies where llhttp leaves it to its user (RFC 9112 6). Refuse ambiguous framing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KNOWN_LIMIT: Final = 1024
 
 
 class BadFraming(ValueError):
-    """The framing is ambiguous. `unknown_coding`: it is a coding that is not implemented (501), not an error (400)."""
+    """The framing is ambiguous (400), or with `unknown_coding` uses a coding that is not implemented (501)."""
 
     def __init__(self, reason: str, *, unknown_coding: bool = False) -> None:
         super().__init__(reason)
@@ -37,7 +37,7 @@ class BadFraming(ValueError):
 
 
 def content_length(value: bytes) -> int:
-    """Read Content-Length (1*DIGIT, RFC 9110 8.6). Raises BadFraming."""
+    """Parse Content-Length (1*DIGIT, RFC 9110 8.6). Raises BadFraming."""
     if not value.isdigit():
         value = value.strip(b" \t")
     if not value.isdigit() or len(value) >= DIGITS:
@@ -49,7 +49,7 @@ def content_length(value: bytes) -> int:
 
 
 def transfer_encoding(value: bytes) -> int:
-    """CHUNKED, the only coding that is forwarded. Raises BadFraming for every other value."""
+    """Return CHUNKED, the only supported coding. Raises BadFraming for every other value."""
     codings = [part.strip(b" \t") for part in value.lower().split(b",")]
     if codings == [b"chunked"]:
         return CHUNKED
@@ -59,7 +59,7 @@ def transfer_encoding(value: bytes) -> int:
 
 
 def length_line(length: int) -> bytes:
-    """The Content-Length field, after the line end before it."""
+    """Return the Content-Length line, which begins with the preceding CRLF."""
     if length >= _SHORT:
         return b"\r\nContent-Length: %d" % length
     line = _SHORT_LINES[length]
@@ -69,7 +69,7 @@ def length_line(length: int) -> bytes:
 
 
 def coded_length(encoding: bytes, *, length_given: bool, http_1_1: bool) -> int:
-    """The length of a request body with Transfer-Encoding: CHUNKED. Raises BadFraming (RFC 9112 6.1)."""
+    """Return CHUNKED for a request with Transfer-Encoding. Raises BadFraming (RFC 9112 6.1)."""
     if length_given:
         raise BadFraming("Content-Length and Transfer-Encoding must not both be given")
     if not http_1_1:
@@ -78,7 +78,7 @@ def coded_length(encoding: bytes, *, length_given: bool, http_1_1: bool) -> int:
 
 
 def response_length(status: int, length: int | None, encoding: bytes | None, *, head: bool) -> int:
-    """The length of a response body as it comes from the upstream (RFC 9112 6.3). Raises BadFraming."""
+    """Return the length of a response body that the upstream sends (RFC 9112 6.3). Raises BadFraming."""
     if encoding is not None:
         if length is not None:
             raise BadFraming("Content-Length and Transfer-Encoding must not both be given")

@@ -1,7 +1,7 @@
-"""What happens to a header field on its way: the rules of RFC 9110 7.6.1 and of Sidekey's doors, as tables.
+"""Which headers Sidekey reads, forwards or drops (RFC 9110 7.6.1), as tables.
 
-Names are compared in lower case with `_` read as `-`, since CGI-like servers cannot tell the two apart. A name that
-only becomes special that way (`Content_Length`) is dropped: it must not frame a message, nor be read as if it did.
+Names are compared in lower case with `-` for `_`, since CGI-like servers cannot tell these apart. A name that has a
+role only after this change (`Content_Length`) is dropped, so that no server reads it as the real header.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class Role(IntEnum):
-    """What a field means to the proxy."""
+    """The proxy's use of a header."""
 
     FORWARD = 0
     DROP = auto()
@@ -67,7 +67,7 @@ RESPONSE_ROLES: Final = {
 }
 
 METHOD_OVERRIDES: Final = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
-"""Fields by which some servers let a request have another method; they must not get around `methods`."""
+"""Headers that override the method at some servers. Callers must not bypass `methods` with them."""
 
 TARGET_HEADERS: Final = (
     "Forwarded",
@@ -80,36 +80,35 @@ TARGET_HEADERS: Final = (
     "X-Waws-Unencoded-Url",
     "X-Envoy-Original-Path",
 )
-"""Headers by which common servers and frameworks take a request for another host or path than it was judged by.
+"""Headers that override the host or path at common servers and frameworks.
 
-They are not sent beside a credential unless the integration passes them. `X-Original-URL` and `X-Rewrite-URL`, which
-replace the whole target, are always dropped.
+They are not sent with a credential unless the integration passes them. `X-Original-URL` and `X-Rewrite-URL` replace
+the complete target and are always dropped.
 """
 
 TARGET_FIELDS: Final = frozenset(name.lower().encode() for name in TARGET_HEADERS)
-"""Their normalised names."""
+"""Normalized names of `TARGET_HEADERS`."""
 
 HOLD_URLS: Final = frozenset({b"location", b"content-location", b"link", b"refresh"})
-"""Fields of a response that may repeat the URL of the request."""
+"""Response headers that may repeat the URL of the request."""
 
 BODY_DIGESTS: Final = frozenset({b"digest", b"content-digest", b"repr-digest", b"content-md5"})
-"""Digests of a body's bytes (RFC 9530): nothing may be added to a body with one of them."""
+"""Digests of a body (RFC 9530). Sidekey adds no parameter to a body with a digest."""
 
 ASKING_FOR_CODED: Final = frozenset({b"accept-encoding", b"range", b"if-range"})
-"""Fields of a request by which a body may come coded, or in part."""
+"""Request headers that allow a coded or partial response body."""
 
 OF_EXACT_BODY: Final = BODY_DIGESTS | {b"etag", b"accept-ranges", b"content-encoding"}
-"""Fields of a response that are true of its body as it came: not of one that was decoded or changed."""
+"""Response headers that describe the exact bytes of the body, and are wrong once Sidekey decodes or changes it."""
 
 _DROPPED_FAMILIES: Final[tuple[bytes, ...]] = (b"proxy-", b"sidekey-")
 
 
 class FieldName:
-    """One spelling of a field name.
+    """A header name in one spelling.
 
-    `role` is its meaning to the proxy, and `normal` the name in lower case with `-` for `_`. `start` is the start of
-    the field's line, after the line end before it, so that one piece is one field. `follower` is the field that came
-    after it last.
+    `normal` is the normalized name. `start` is the beginning of the header's line, after the preceding CRLF.
+    `follower` is the header that came next in the last message.
     """
 
     __slots__ = ("follower", "normal", "raw", "role", "start")
@@ -122,18 +121,18 @@ class FieldName:
         self.follower: FieldName | None = None
 
     def expect(self, follower: FieldName | None) -> None:
-        """Set the field that probably comes next."""
+        """Set the header that probably comes next."""
         self.follower = follower
 
 
 class FieldNames:
-    """The known spellings of field names. Their number is limited, so that invented names cannot fill the memory.
+    """Cache of header names. It is limited in size, since peers may invent names.
 
-    `first` stands for the start of a head.
+    `first` precedes the first header of a message.
     """
 
     LIMIT: Final = 2048
-    LONGEST: Final = 64
+    MAX_LENGTH: Final = 64
 
     __slots__ = ("_roles", "first", "known")
 
@@ -142,44 +141,44 @@ class FieldNames:
         self._roles = roles
         self.known: dict[bytes, FieldName] = {}
 
-    def read(self, name: bytes, before: FieldName) -> FieldName:
-        """Return the spelling of a field that came after `before`.
+    def read(self, name: bytes, previous: FieldName) -> FieldName:
+        """Return the header name that came after `previous`.
 
-        Most peers repeat the order of their fields. Comparing with the previous follower instead of hashing saves 5 %
-        of an exchange (compiled, without sockets).
+        Most peers repeat the order of their headers. A comparison with the last follower instead of a hash look-up
+        saves 5 % of an exchange (compiled, without sockets).
         """
-        spelling = before.follower
-        if spelling is None or spelling.raw != name:
-            spelling = self._find(name, before)
-        return spelling
+        field_name = previous.follower
+        if field_name is None or field_name.raw != name:
+            field_name = self._find(name, previous)
+        return field_name
 
-    def _find(self, name: bytes, before: FieldName) -> FieldName:
-        spelling = self.known.get(name)
-        if spelling is None:
-            spelling = classify(name, self._roles)
-            if len(name) > self.LONGEST:
-                return spelling
+    def _find(self, name: bytes, previous: FieldName) -> FieldName:
+        field_name = self.known.get(name)
+        if field_name is None:
+            field_name = classify(name, self._roles)
+            if len(name) > self.MAX_LENGTH:
+                return field_name
             if len(self.known) >= self.LIMIT:
-                self._forget()
-            self.known[name] = spelling
-        before.expect(spelling)
-        return spelling
+                self._clear()
+            self.known[name] = field_name
+        previous.expect(field_name)
+        return field_name
 
-    def _forget(self) -> None:
-        """Forget all spellings, and the links between them, since a connection may still hold one."""
-        for spelling in self.known.values():
-            spelling.expect(None)
+    def _clear(self) -> None:
+        """Clear the cache. Break the follower links too, because a connection may still hold one name."""
+        for field_name in self.known.values():
+            field_name.expect(None)
         self.first.expect(None)
         self.known.clear()
 
 
 def normalise(name: bytes) -> bytes:
-    """The form in which two field names are compared."""
+    """Return a header name in lower case with `-` for `_`."""
     return name.lower().replace(b"_", b"-")
 
 
 def classify(name: bytes, roles: dict[bytes, Role]) -> FieldName:
-    """What one spelling of a field name means."""
+    """Find the role of a header name."""
     normal = normalise(name)
     role = roles.get(normal)
     if role is None:
@@ -189,38 +188,38 @@ def classify(name: bytes, roles: dict[bytes, Role]) -> FieldName:
     return FieldName(name, normal, role)
 
 
-def decides(normal: bytes) -> bool:
-    """Return True if a server may take a request for another one by the field of this normalised name."""
+def may_change_request(normal: bytes) -> bool:
+    """Return True if the header of this normalized name may change how a server reads the request."""
     return (
         REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES or normal in TARGET_FIELDS
     )
 
 
 def tokens(value: bytes) -> list[bytes]:
-    """The members of a comma-separated list of tokens, in lower case (RFC 9110 5.6.1)."""
+    """Split a comma-separated list of tokens, in lower case (RFC 9110 5.6.1)."""
     return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
 
 
 def nominated(connection: bytes) -> frozenset[bytes]:
-    """The fields that `Connection` names as hop-by-hop, normalised; the options close and keep-alive name none."""
+    """Return the normalized names of the hop-by-hop headers that `Connection` lists."""
     return frozenset(map(normalise, tokens(connection))) - {b"close", b"keep-alive"}
 
 
 def line_name(line: bytes) -> bytes:
-    """The normalised name of a field's line, which begins with the line end before it."""
+    """Return the normalized header name of a line that begins with the preceding CRLF."""
     return normalise(line[2 : line.index(b":")])
 
 
-def without(lines: list[bytes], dropped: frozenset[bytes]) -> list[bytes]:
-    """The lines (each after its line end) whose normalised names are not among `dropped`."""
+def drop_fields(lines: list[bytes], dropped: frozenset[bytes]) -> list[bytes]:
+    """Remove the lines of headers whose normalized name is in `dropped`."""
     return [line for line in lines if line_name(line) not in dropped]
 
 
 def line_values(lines: Iterable[bytes], name: bytes) -> list[bytes]:
-    """The values of the fields of this normalised name."""
+    """Return the values of the headers with this normalized name."""
     return [line.partition(b":")[2].strip(b" \t") for line in lines if line_name(line) == name]
 
 
 def is_plain(lines: Iterable[bytes]) -> bool:
-    """Whether the message's body has no content coding but `identity` (RFC 9110 8.4.1)."""
+    """Return True if the body has no content coding other than `identity` (RFC 9110 8.4.1)."""
     return all(coding.lower() in (b"", b"identity") for coding in line_values(lines, b"content-encoding"))

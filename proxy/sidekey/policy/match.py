@@ -1,6 +1,7 @@
-"""Which integrations name a host, for requests that name no integration: `forward.match_by_host`.
+"""Hosts that integrations cover: find integrations by host, find overlaps, and compare origins.
 
-No two integrations of one caller may cover the same target, so that whose a target is can be told from it alone.
+`forward.match_by_host` lets a request name no integration. This requires that no two integrations of one caller cover
+the same target.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from sidekey.policy.urls import Origin, Target
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """The IDs of the integrations that name a host, and of those that name every host under a suffix."""
+    """IDs of integrations by the hosts, and by the suffixes of wildcards, that they name."""
 
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     suffixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policies: Mapping[str, Policy], narrowed: HostRestriction | None = None) -> Matching:
-        """By the policies as configured: what a grant learns is not among them."""
+        """Index the policies of the config. Base URLs that grants discover do not count."""
         hosts: dict[str, list[str]] = {}
         suffixes: dict[str, list[str]] = {}
         for name, policy in policies.items():
-            for claim in dict.fromkeys(_counting(name, policy, narrowed)):
+            for claim in dict.fromkeys(_matched_claims(name, policy, narrowed)):
                 names = (suffixes if claim.wildcard else hosts).setdefault(claim.host, [])
                 # The claims of one integration follow one another.
                 if names[-1:] != [name]:
@@ -36,19 +37,19 @@ class Matching:
         return cls(_frozen(hosts), _frozen(suffixes))
 
     def at(self, host: str) -> list[str]:
-        """The IDs of those that may cover a target at this host."""
-        found = list(self.hosts.get(host, ()))
+        """Return the IDs of integrations that may cover a target at this host."""
+        ids = list(self.hosts.get(host, ()))
         for suffix in above(host):
-            found += (name for name in self.suffixes.get(suffix, ()) if name not in found)
-        return found
+            ids += (name for name in self.suffixes.get(suffix, ()) if name not in ids)
+        return ids
 
 
 def _frozen(names: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    return {host: tuple(each) for host, each in names.items()}
+    return {host: tuple(ids) for host, ids in names.items()}
 
 
 def above(host: str) -> Iterator[str]:
-    """Every name above a host's."""
+    """Yield the parent domains of a host."""
     _, _, rest = host.partition(".")
     while rest:
         yield rest
@@ -56,12 +57,12 @@ def above(host: str) -> Iterator[str]:
 
 
 def is_under(host: str, suffixes: Container[str]) -> bool:
-    """Whether a host is one of these names, or is under one."""
+    """Return True if a host equals one of these names or is under it."""
     return host in suffixes or any(name in suffixes for name in above(host))
 
 
 class Claim(NamedTuple):
-    """Targets that an integration covers: those under `path` at a host, or with `wildcard` at every one below it."""
+    """Targets that an integration covers: those under `path` at a host, or with `wildcard` at every host below it."""
 
     integration: str
     scheme: str
@@ -72,14 +73,14 @@ class Claim(NamedTuple):
 
 
 class HostRestriction(NamedTuple):
-    """Integrations that are matched only at some host names and under them."""
+    """Integrations that requests may leave unnamed only at these hosts and under them."""
 
     integrations: Container[str]
     hosts: frozenset[str]
 
 
 class Overlap(NamedTuple):
-    """Two integrations that cover one target."""
+    """Two integrations that cover a target, and the URL of that target."""
 
     first: str
     second: str
@@ -89,17 +90,17 @@ class Overlap(NamedTuple):
 def overlaps(
     policies: Mapping[str, Policy], together: Callable[[str, str], bool], narrowed: HostRestriction | None = None
 ) -> Iterator[Overlap]:
-    """Pairs of integrations that cover one target, once each; `together` says whether one caller may use both."""
+    """Yield each pair of integrations that cover the same target, if one caller may use both (`together`)."""
     at: dict[tuple[str, str, int], list[Claim]] = {}
     under_suffix: dict[tuple[str, str, int], list[Claim]] = {}
     for name, policy in policies.items():
-        for claim in dict.fromkeys(_counting(name, policy, narrowed)):
-            kept = under_suffix if claim.wildcard else at
-            kept.setdefault((claim.scheme, claim.host, claim.port), []).append(claim)
+        for claim in dict.fromkeys(_matched_claims(name, policy, narrowed)):
+            index = under_suffix if claim.wildcard else at
+            index.setdefault((claim.scheme, claim.host, claim.port), []).append(claim)
     seen: set[tuple[str, str]] = set()
     for claims in (*at.values(), *under_suffix.values()):
         scheme, host, port = claims[0].scheme, claims[0].host, claims[0].port
-        wider = [each for suffix in above(host) for each in under_suffix.get((scheme, suffix, port), ())]
+        wider = [claim for suffix in above(host) for claim in under_suffix.get((scheme, suffix, port), ())]
         for first, second in _pairs(claims, wider):
             pair = min(first.integration, second.integration), max(first.integration, second.integration)
             if pair[0] != pair[1] and pair not in seen and together(*pair):
@@ -111,7 +112,7 @@ def overlaps(
 
 
 def _pairs(claims: list[Claim], wider: Iterable[Claim]) -> Iterator[tuple[Claim, Claim]]:
-    """Those that share a target: of one host by their paths, in time that grows with the pairs that are found."""
+    """Yield pairs of claims on one host that share a target. The time grows with the number of pairs."""
     by_path: dict[str, list[Claim]] = {}
     for claim in claims:
         by_path.setdefault(claim.path, []).append(claim)
@@ -131,8 +132,8 @@ def _pairs(claims: list[Claim], wider: Iterable[Claim]) -> Iterator[tuple[Claim,
                 yield claim, other
 
 
-def _counting(name: str, policy: Policy, narrowed: HostRestriction | None) -> Iterator[Claim]:
-    """What the policy covers, as far as it is matched."""
+def _matched_claims(name: str, policy: Policy, narrowed: HostRestriction | None) -> Iterator[Claim]:
+    """Yield the policy's claims, limited to the hosts of the restriction if it applies to this integration."""
     if narrowed is None or name not in narrowed.integrations:
         yield from _claims(name, policy)
         return
@@ -147,7 +148,7 @@ def _counting(name: str, policy: Policy, narrowed: HostRestriction | None) -> It
 
 
 def _claims(name: str, policy: Policy) -> Iterator[Claim]:
-    """What the policy covers as callers write it at the forward proxy, http where it is upgraded included."""
+    """Yield the targets that a policy covers as callers write them, including http targets that are upgraded."""
     for origin, path, wildcard in _bases(policy):
         yield Claim(name, origin.scheme, origin.host, origin.port, path, wildcard)
         if (origin.scheme, origin.port) == ("https", 443):
@@ -157,9 +158,9 @@ def _claims(name: str, policy: Policy) -> Iterator[Claim]:
 
 
 def _bases(policy: Policy) -> Iterator[tuple[Origin, str, bool]]:
-    """Origins and paths by prefixes and domains together, both of which must allow; see `policy.judge`."""
+    """Yield origin, path and wildcard of the targets that both prefixes and domains allow (see `targets.judge`)."""
     if policy.placeholder_origin is not None and not policy.prefixes:
-        # The other domains are those that may be learnt.
+        # The domains only bound the base URL that a grant may discover.
         yield policy.placeholder_origin, policy.path, False
         return
     if not policy.prefixes:
@@ -175,16 +176,14 @@ def _bases(policy: Policy) -> Iterator[tuple[Origin, str, bool]]:
                 yield origin, path, False
 
 
-Named = Origin | Domain | str
-"""What counts as one origin: an origin, a wildcard domain, or by its ID an integration that sends to one that is not
-known yet."""
+OriginKey = Origin | Domain | str
+"""Key of one destination: an origin, a wildcard domain, or the ID of an integration whose origin is not known yet."""
 
 
-def named(integration: str, policy: Policy, *, unresolved: bool) -> Iterator[Named]:
-    """The origins that an integration names as those its requests go to.
+def target_origins(integration: str, policy: Policy, *, unresolved: bool) -> Iterator[OriginKey]:
+    """Yield the origins of an integration's requests: those of its prefixes if it has any, else of its domains.
 
-    Its prefixes' where it has any, else its domains'. Where the base URL is `unresolved`, or is learnt, it is one that
-    nobody else is known to have.
+    An `unresolved` or discovered base URL counts as an origin that differs from all others.
     """
     if unresolved or policy.placeholder_origin is not None:
         yield integration
@@ -196,8 +195,8 @@ def named(integration: str, policy: Policy, *, unresolved: bool) -> Iterator[Nam
             yield domain if domain.wildcard else domain.origin
 
 
-def several(origins: Iterable[Named]) -> bool:
-    """Whether these are two or more."""
+def has_several(origins: Iterable[OriginKey]) -> bool:
+    """Return True if at least two of the origins differ."""
     remaining = iter(origins)
     first = next(remaining, None)
     return any(origin != first for origin in remaining)
@@ -205,37 +204,36 @@ def several(origins: Iterable[Named]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Hosts in one spelling each, and the suffixes of wildcards, which cover themselves and every host below them."""
+    """Normalized hosts, and suffixes of wildcards, which cover themselves and every host below."""
 
     hosts: frozenset[str] = frozenset()
     suffixes: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, policies: Iterable[Policy]) -> Coverage:
-        """The hosts that these policies name: in prefixes, domains and forbidden targets, and as a placeholder.
+        """Collect the hosts of prefixes, domains, forbidden targets and placeholders.
 
-        What a grant learns is among them: `Policy.learn` refuses a base URL that none of these covers.
+        They include every base URL that a grant may discover, since `Policy.with_base` refuses any other.
         """
         hosts: set[str] = set()
         suffixes: set[str] = set()
         for policy in policies:
-            hosts.update(map(_spelling, _hosts(policy)))
+            hosts.update(map(_normalize, _hosts(policy)))
             suffixes.update(domain.origin.host for domain in policy.domains if domain.wildcard)
         return cls(frozenset(hosts), frozenset(suffixes))
 
     def within(self, hosts: frozenset[str]) -> Coverage:
-        """What of it is at these host names, or under them."""
+        """Return the part at or under these host names."""
         narrower = frozenset(suffix for suffix in self.suffixes if is_under(suffix, hosts))
         wider = frozenset(host for host in hosts if any(suffix in self.suffixes for suffix in _suffixes(host)))
         return Coverage(frozenset(host for host in self.hosts if is_under(host, hosts)), narrower | wider)
 
     def __or__(self, other: Coverage) -> Coverage:
-        """What either covers."""
         return Coverage(self.hosts | other.hosts, self.suffixes | other.suffixes)
 
     def covers(self, host: str) -> bool:
-        """Whether an origin's host is covered, also with a dot at its end, and however it spells an address."""
-        name = _spelling(host)
+        """Return True if a host is covered, also with a trailing dot or in another spelling of an IP address."""
+        name = _normalize(host)
         return name in self.hosts or any(suffix in self.suffixes for suffix in _suffixes(name))
 
 
@@ -252,15 +250,15 @@ def _hosts(policy: Policy) -> Iterator[str]:
         yield policy.placeholder_origin.host
 
 
-def _spelling(host: str) -> str:
-    """The one spelling of a host: addresses as the C library reads them, IPv4 unwrapped from IPv6."""
+def _normalize(host: str) -> str:
+    """Remove a trailing dot, parse addresses as the C library does, and unwrap IPv4 from IPv6."""
     name = host.removesuffix(".")
     address = literal(name)
     return name if address is None else str(unwrap(address))
 
 
 def _suffixes(name: str) -> Iterator[str]:
-    """The name and every name above it."""
+    """Yield the name and its parent domains."""
     while name:
         yield name
         _, _, name = name.partition(".")

@@ -1,4 +1,7 @@
-"""The head of a request as it was read: frozen, so that whoever decides or forwards sees the same one."""
+"""Parsed heads of requests and responses, and the trace ID of a request (W3C Trace Context).
+
+Heads are immutable: the code that decides and the code that forwards read the same values.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ NO_MARKS: Final[dict[Role, bytes]] = {}
 
 
 class RequestHead:
-    """The parsed head of one request. Everything is bytes as the caller sent them.
+    """The parsed head of a request, in bytes as the caller sent them.
 
-    `fields` are the lines that may be forwarded, each after its line end, and `names` their normalised names in the
-    same order. `token`, `integration_id` and `proxy_authorization` are the values of the headers that say who sends the
-    request, and for which integration. `marks` holds the values of other headers that mean something to the proxy,
-    `connection` those of every Connection header, joined. All of these are None if the request has none. `length` is
-    the body's: a number of bytes, or `framing.CHUNKED`; `length_given` tells a Content-Length of 0 from none.
+    `fields` are the lines that may be forwarded, each after the preceding CRLF, and `names` their normalized names.
+    `token`, `integration_id` and `proxy_authorization` are values of the headers that identify caller and integration.
+    `marks` holds the values of other headers that the proxy acts on, `connection` all Connection values, joined. Each
+    of these is None if the request lacks it. `length` of the body is a number of bytes or `framing.CHUNKED`, and
+    `length_given` is True if the request has a Content-Length.
     """
 
     __slots__ = (
@@ -70,11 +73,11 @@ class RequestHead:
         self.proxy_authorization: Final = proxy_authorization
 
     def mark(self, role: Role) -> bytes | None:
-        """The value of a field that means something to the proxy."""
+        """Return the value of a header that the proxy acts on."""
         return (self.marks or NO_MARKS).get(role)
 
     def at(self, target: bytes) -> RequestHead:
-        """The same head with another target."""
+        """Return a copy of the head with another target."""
         return RequestHead(
             self.method,
             target,
@@ -94,38 +97,38 @@ class RequestHead:
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the caller waits for 100 before it sends the body (RFC 9110 10.1.1); HTTP/1.0 cannot."""
+        """Whether the caller waits for 100 before it sends the body (RFC 9110 10.1.1). HTTP/1.0 has no 100."""
         expected = self.mark(Role.EXPECT)
         return expected is not None and self.http_1_1 and b"100-continue" in tokens(expected)
 
     @property
     def is_last_hop(self) -> bool:
-        """Whether this proxy must answer itself: an OPTIONS request with Max-Forwards 0 (RFC 9110 7.6.2)."""
+        """Whether Sidekey must respond itself: an OPTIONS request with Max-Forwards 0 (RFC 9110 7.6.2)."""
         hops = self.mark(Role.MAX_FORWARDS)
         return hops is not None and self.method == b"OPTIONS" and hops.isdigit() and not int(hops[:6])
 
     def hop_fields(self) -> list[tuple[bytes, bytes]]:
-        """The fields that are forwarded after this hop has had its part in them: names, and lines after a line end.
+        """Return name and line of each header that Sidekey forwards with its own value.
 
-        Expect goes on where the caller speaks HTTP/1.1 (RFC 9110 10.1.1); Max-Forwards is counted down on OPTIONS.
+        Expect is forwarded for HTTP/1.1 only (RFC 9110 10.1.1). Max-Forwards of an OPTIONS request is decremented.
         """
-        found = []
+        fields = []
         expected, hops = self.mark(Role.EXPECT), self.mark(Role.MAX_FORWARDS)
         if expected is not None and self.http_1_1:
-            found.append((b"expect", b"\r\nExpect: " + expected))
+            fields.append((b"expect", b"\r\nExpect: " + expected))
         if hops is not None:
             if self.method == b"OPTIONS" and hops.isdigit():
                 hops = b"%d" % max(0, int(hops[:6]) - 1)
-            found.append((b"max-forwards", b"\r\nMax-Forwards: " + hops))
-        return found
+            fields.append((b"max-forwards", b"\r\nMax-Forwards: " + hops))
+        return fields
 
 
 class ResponseHead:
-    """The parsed head of one final response.
+    """The parsed head of a final response.
 
-    `fields` are the lines that may be passed on, each after its line end. `connection` holds the values of Connection
-    that name further fields, joined, or None. `length` is the body's as it comes: a number of bytes,
-    `framing.CHUNKED` or `framing.UNTIL_CLOSE`; `content_length` is what the field of that name said, or None.
+    `fields` are the lines that may be forwarded, each after the preceding CRLF. `connection` holds the Connection
+    values that name other headers, joined, or None. `length` of the body is a number of bytes, `framing.CHUNKED` or
+    `framing.UNTIL_CLOSE`. `content_length` is the value of Content-Length, or None.
     """
 
     __slots__ = ("connection", "content_length", "fields", "length", "status")
@@ -145,14 +148,14 @@ _TRACEPARENT: Final = re.compile(
     rb"(?!ff)(?:00(?=.{53}\Z)|(?!00)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?",
     re.S,
 )
-"""Version 00 ends after the flags; what a later one adds begins with a dash (3.2.2, 4)."""
+"""Version 00 ends after the flags. Later versions may add text that begins with a dash (3.2.2, 4)."""
 
 
 def trace_id(head: RequestHead) -> str:
-    """The trace ID, 32 hexadecimal digits; empty where the request gives none that is valid, or more than one."""
+    """Return the trace ID, 32 hexadecimal digits. It is empty unless the request has one valid `traceparent`."""
     names = head.names
     if _NAME not in names or names.count(_NAME) > 1:
         return ""
     value = head.fields[names.index(_NAME)].partition(b":")[2].strip(b" \t")
-    found = _TRACEPARENT.fullmatch(value)
-    return "" if found is None else found[1].decode()
+    match = _TRACEPARENT.fullmatch(value)
+    return "" if match is None else match[1].decode()

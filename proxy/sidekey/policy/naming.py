@@ -1,4 +1,7 @@
-"""Doors and names: what a request target and the naming headers say, before any integration is looked up."""
+"""Read the integration ID and the caller's token from a request's target and headers.
+
+Also tells the forward proxy's targets from those of the reverse proxy (`/i/ID`) and of presets (`/p/ID`).
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ _SEGMENT: Final = rb"/[" + _CHARACTER + rb"][." + _CHARACTER + rb"]*+"
 _QUERY: Final = rb"\?(?:[!\"$&-\[\]-~]++|%[0-9A-Fa-f]{2})*+"
 PLAIN: Final = re.compile(rb"(?:" + _SEGMENT + rb")*+/?(?:" + _QUERY + rb")?")
 """A path that every server reads the same way, with any query of URI characters: no escape, backslash, parameter or
-empty segment, and no segment that begins with a dot. For such a path the quick reading equals the exact one."""
+empty segment, and no segment that begins with a dot. On such paths the fast parser agrees with the exact one."""
 
 
 MAX_HOST_LENGTH: Final = 260
-"""Bytes of a Host field that names a host: a name of 253 and a port."""
+"""Bytes of a Host field: a name of 253 and a port."""
 
 
 class InvalidNaming(ValueError):
@@ -31,7 +34,7 @@ class InvalidNaming(ValueError):
 
 
 class Naming:
-    """The integration ID and the caller's token that a request gives, each empty if it gives none."""
+    """The integration ID and the caller's token in a request, or empty bytes."""
 
     __slots__ = ("integration", "token")
 
@@ -47,29 +50,29 @@ NOBODY: Final = b"-"
 
 
 def valid_id(text: str) -> bool:
-    """Whether `text` may be an integration ID; `unknown` is the metrics' word for none."""
+    """Return True if `text` may be an integration ID. Metrics use `unknown` for requests without one."""
     return _ID.fullmatch(text) is not None
 
 
 def split_reverse(target: bytes) -> tuple[bytes, bytes]:
-    """The ID and the rest (empty, or beginning with `/` or `?`) of a target at the reverse door."""
+    """Split a reverse-proxy target into the ID and the rest, which is empty or begins with `/` or `?`."""
     cut = min((at for at in (target.find(b"/", 3), target.find(b"?", 3)) if at >= 0), default=len(target))
     return target[3:cut], target[cut:]
 
 
 def preset_id(target: bytes) -> bytes:
-    """The ID in a target at the presets' door, which has nothing behind it; empty where this is none."""
+    """Return the ID in the target `/p/ID`, or empty bytes for any other target."""
     name = target[3:] if target.startswith(PRESET) else b""
     return b"" if b"/" in name or b"?" in name else name
 
 
 def reverse_id(target: bytes) -> bytes:
-    """The ID in a target at the reverse door; empty where this is none."""
+    """Return the ID in a reverse-proxy target, or empty bytes for any other target."""
     return split_reverse(target)[0] if target.startswith(REVERSE) else b""
 
 
-def proxy_user(value: bytes) -> Naming:
-    """Read `Proxy-Authorization: Basic ...` (RFC 7617): the user is the integration, the password the token.
+def parse_proxy_authorization(value: bytes) -> Naming:
+    """Parse `Proxy-Authorization: Basic ...` (RFC 7617): the user is the integration, the password the token.
 
     Raises InvalidNaming for another scheme or malformed text.
     """
@@ -87,32 +90,32 @@ def proxy_user(value: bytes) -> Naming:
 
 
 def read_naming(head: RequestHead, entry: TunnelEntry | None) -> Naming | None:
-    """Return the naming of a request if one place gives it, or None if `decide` must compare several places.
+    """Return ID and token of a request if one source has them, or None if `decide` must compare several sources.
 
-    A request in a tunnel with an `entry` is named by the CONNECT. A malformed Proxy-Authorization is left to `decide`.
+    In a tunnel the `entry` has those of the CONNECT. A malformed Proxy-Authorization is left to `decide`.
     """
     written = head.proxy_authorization
-    has_own = head.token is not None or head.integration_id is not None
+    has_fields = head.token is not None or head.integration_id is not None
     if entry is not None:
-        return None if has_own or written is not None else Naming(entry.name or b"", entry.token or b"")
+        return None if has_fields or written is not None else Naming(entry.name or b"", entry.token or b"")
     if written is None:
-        return Naming(head.integration_id or b"", head.token or b"") if has_own else NO_NAMING
+        return Naming(head.integration_id or b"", head.token or b"") if has_fields else NO_NAMING
     try:
-        return None if has_own else proxy_user(written)
+        return None if has_fields else parse_proxy_authorization(written)
     except InvalidNaming:
         return None
 
 
-def agree(*places: bytes | None) -> bytes | None:
-    """The one value that the places give, None where none gives one. Raises InvalidNaming where two differ."""
-    given = {place for place in places if place}
-    if len(given) > 1:
+def single_value(*values: bytes | None) -> bytes | None:
+    """Return the value that all sources agree on, or None if there is none. Raises InvalidNaming if two differ."""
+    distinct = {value for value in values if value}
+    if len(distinct) > 1:
         raise InvalidNaming("the request must not name two integrations or two callers")
-    return given.pop() if given else None
+    return distinct.pop() if distinct else None
 
 
 def is_own_host(host: bytes, names: frozenset[str]) -> bool:
-    """Whether `Host` is this listener's: an IP literal, localhost, or one of `names`; against DNS rebinding."""
+    """Return True if `Host` is an IP literal, localhost or one of the listener's `names`. Prevents DNS rebinding."""
     if len(host) > MAX_HOST_LENGTH:
         return False
     name, port = _split_host(host.decode("latin-1").lower())
@@ -129,6 +132,6 @@ def _split_host(host: str) -> tuple[str, str]:
     return name, port
 
 
-def passed_through(via: bytes, word: bytes) -> bool:
-    """Whether `Via` (all of its lines, joined by commas) contains our own word, or more than five Sidekeys."""
+def is_loop(via: bytes, word: bytes) -> bool:
+    """Return True if `Via` (all lines, joined by commas) contains this process's word, or more than five Sidekeys."""
     return word in via or via.lower().count(b"sidekey") > 5

@@ -1,7 +1,7 @@
-"""Injected parameters: where they go in a query or a body, and whether the caller named one too.
+"""Add parameters to a query or body, find them in what callers send, and remove them from responses.
 
-A grant may be placed in the query or the body of a request (RFC 6750 2.2, 2.3). What was judged stays as it is, byte
-for byte; the parameter is appended to it.
+A credential may go into the query or the body of a request (RFC 6750 2.2, 2.3). Parameters are appended: the bytes that
+the policy has checked do not change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sidekey.policy.decoding import ROUNDS, decode_all, fold_case, to_characters
 from sidekey.policy.decoding import fold as fold_compatible
 
 Scalar = str | int | float | bool
-"""The value of a parameter before any encoding."""
+"""The value of a parameter before it is encoded."""
 
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
@@ -34,10 +34,10 @@ _TRAILING: Final = r"[\s+]*+(?=[=&;\[\]\0]|\Z)"
 _END: Final = re.compile(r"[=\[\]\0]|\Z")
 
 _METHOD_OVERRIDES: Final = ("_method", "_HttpMethod")
-"""Parameters of a query by which some frameworks let a request have another method."""
+"""Query parameters that override the method in some frameworks."""
 
 _ASCII_ALIKE: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
-"""Charsets in which a form's own characters are what they are in ASCII."""
+"""Charsets that agree with ASCII on the characters of a form."""
 
 _HEX: Final = re.compile("%..")
 
@@ -46,22 +46,19 @@ _JSON_SPACE: Final = " \t\r\n"
 
 
 class DuplicateParameter(ValueError):
-    """The caller's own request has a parameter with the injected one's name."""
+    """The caller sent a parameter that Sidekey adds."""
 
 
 class UnreadableNames(ValueError):
-    """A query or form is encoded so often that its names cannot be judged; the message says what must be true."""
+    """A query or form is encoded too many times to read its names. The message says what must be true."""
 
 
 class UnsupportedBody(ValueError):
-    """The body has no place for a parameter; the message says why."""
+    """Sidekey cannot add a parameter to this body. The message says why."""
 
 
 def encode(pairs: Iterable[tuple[str, Scalar]]) -> str:
-    """Write pairs as a query or a form (application/x-www-form-urlencoded), all but unreserved characters encoded.
-
-    What is no text is written as in JSON.
-    """
+    """Encode pairs as a query or form. Numbers and booleans are written as in JSON."""
     texts = ((name, value if isinstance(value, str) else json.dumps(value)) for name, value in pairs)
     return "&".join(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in texts)
 
@@ -69,11 +66,11 @@ def encode(pairs: Iterable[tuple[str, Scalar]]) -> str:
 def contains_parameter(encoded: str, names: Iterable[str]) -> bool:
     """Return True if a query or form (one character per byte) has one of the parameters, in any decoding.
 
-    Names are compared as the laxest servers do: as `fold` does, and brackets, and dots or blanks for `_` make no
-    difference, and a name ends at a NUL. Raises UnreadableNames for text that is encoded too many times.
+    Names are compared as the laxest servers do: they fold text (`fold`), ignore brackets, read dots and blanks as `_`,
+    and end a name at a NUL. Raises UnreadableNames.
     """
-    sought = tuple(names)
-    return bool(sought) and _has_field(encoded, _field_shape(sought, _TRAILING))
+    parameters = tuple(names)
+    return bool(parameters) and _has_field(encoded, _field_shape(parameters, _TRAILING))
 
 
 def overrides_method(query: str, allowed: frozenset[bytes]) -> bool:
@@ -82,13 +79,13 @@ def overrides_method(query: str, allowed: frozenset[bytes]) -> bool:
     Raises UnreadableNames.
     """
     names = {fold(name) for name in _METHOD_OVERRIDES}
-    # A field that every server reads as an allowed method says nothing about the others.
+    # Skip fields that every server reads as an allowed method.
     rest = [field for field in _SEPARATOR.split(query) if not _is_allowed_override(field, names, allowed)]
     return contains_parameter("&".join(rest), _METHOD_OVERRIDES)
 
 
 def may_override_method(query: bytes) -> bool:
-    """Return True if `overrides_method` must read this query, which is plain ASCII."""
+    """Return True unless this ASCII query certainly overrides no method. A cheap test before `overrides_method`."""
     return b"%" in query or b"method" in query.lower()
 
 
@@ -99,16 +96,15 @@ def _is_allowed_override(field: str, names: set[str], allowed: frozenset[bytes])
 
 
 def contains_prefix(encoded: str, prefix: str) -> bool:
-    """Return True if a query or form has a parameter whose name begins with `prefix`, compared as by `names_any`."""
+    """Return True if a parameter's name begins with `prefix`, compared as in `contains_parameter`."""
     return _has_field(encoded, _field_shape((prefix,), ""))
 
 
 def fold(name: str) -> str:
-    """The form in which names are compared: compatibility characters are what they stand for, case makes no difference.
+    """Fold a name for comparison: replace compatibility characters (NFKC) and ignore case.
 
-    `accessToken` is not `access_token`, though the JSON mapping of protobuf reads both as one field: given twice that
-    is an error there, or the last one counts, which is ours; and an API may well have a parameter of its own by that
-    name.
+    `accessToken` differs from `access_token`, although protobuf's JSON mapping reads both as one field. Given both,
+    protobuf fails or uses the last one, which is Sidekey's. Other APIs may have two parameters of these names.
     """
     return fold_case(unicodedata.normalize("NFKC", name))
 
@@ -116,7 +112,7 @@ def fold(name: str) -> str:
 def _rounds(text: str) -> Iterator[str]:
     """Yield text (one character per byte) as characters, after each round of decoding and folding that changes it.
 
-    Raises UnreadableNames where `ROUNDS` are not enough.
+    Raises UnreadableNames if the text changes in each of `ROUNDS` rounds.
     """
     characters = to_characters(text)
     for _ in range(ROUNDS):
@@ -134,7 +130,7 @@ def _has_field(encoded: str, shape: re.Pattern[str]) -> bool:
 
 @lru_cache(maxsize=256)
 def _field_shape(names: tuple[str, ...], end: str) -> re.Pattern[str]:
-    """Compile what finds a field with one of these names. They are the config's or fixed: no caller fills the cache."""
+    """Compile a pattern for a field with one of these names. No caller can fill the cache."""
     spelled = [
         "".join("[_. +\\[]" if character in _UNDERSCORES else re.escape(character) for character in fold(name))
         for name in names
@@ -143,10 +139,7 @@ def _field_shape(names: tuple[str, ...], end: str) -> re.Pattern[str]:
 
 
 class Names:
-    """Names of parameters in a config: tells whether a lenient server takes a further name for one of them.
-
-    `client_id[]` and `Client.ID` are `client_id`.
-    """
+    """Parameter names in a config, to find duplicates: a lenient server reads `client_id[]` as `client_id`."""
 
     __slots__ = ("_names", "_parts")
 
@@ -158,24 +151,23 @@ class Names:
 
     def add(self, name: str) -> None:
         """Add a name. Raises UnreadableNames for a name that is encoded too many times."""
-        whole, parts = _canonical(name)
-        self._names.setdefault(whole, name)
-        for each in parts:
-            self._parts.setdefault(each, name)
+        canonical, parts = _canonical(name)
+        self._names.setdefault(canonical, name)
+        for part in parts:
+            self._parts.setdefault(part, name)
 
     def find(self, name: str) -> str | None:
-        """Return one of the names that a lenient server may take for this name. Raises UnreadableNames."""
-        whole, parts = _canonical(name)
-        if whole in self._parts:
-            return self._parts[whole]
-        return next((self._names[each] for each in parts if each in self._names), None)
+        """Find a known name that a lenient server may not distinguish from this one. Raises UnreadableNames."""
+        canonical, parts = _canonical(name)
+        if canonical in self._parts:
+            return self._parts[canonical]
+        return next((self._names[part] for part in parts if part in self._names), None)
 
 
 def _canonical(name: str) -> tuple[str, list[str]]:
-    """Decode and fold a name. Return it, and every part of it that a server may take for the name, itself included.
+    """Decode and fold a name. Return it, and every part of it that a server may read as the complete name.
 
-    A server may end it at a bracket or NUL, and begin it behind a separator. An underscore stands for each character
-    that servers replace by one.
+    A server may end a name at a bracket or NUL, begin it after a separator, and replace some characters by `_`.
     """
     *_, decoded = _rounds(name.encode().decode("latin-1"))
     folded = fold_case(decoded)
@@ -193,7 +185,7 @@ def append(encoded: str, addition: str) -> str:
 
 
 def media_type(content_type: str) -> str:
-    """`FORM` or `JSON`, as Content-Type says. Raises Unplaceable for other types, and for charsets other than UTF-8."""
+    """Return `FORM` or `JSON`. Raises UnsupportedBody for any other media type or charset."""
     essence, *parameters = (part.strip().lower() for part in content_type.split(";"))
     form = essence == FORM
     if not form and essence != JSON and not (essence.startswith("application/") and essence.endswith("+json")):
@@ -206,29 +198,29 @@ def media_type(content_type: str) -> str:
 
 
 def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
-    """Refuse a body to which the parameters cannot be added: raises Unplaceable, NamedAlready or UnreadableNames."""
+    """Check that parameters can be added to a body. Raises UnsupportedBody, DuplicateParameter or UnreadableNames."""
     if kind == FORM:
         if contains_parameter(body.decode("latin-1"), names):
             raise DuplicateParameter
         return
-    sought = set(map(fold, names))
-    # No folding makes a text shorter by more than this: a longer name need not be folded.
-    longest = 4 * max(map(len, sought), default=0)
-    # A member's name ends at a NUL to servers that are written in C.
-    members = {name for each in _object_names(body) if len(name := each.partition("\0")[0]) <= longest}
-    if not sought.isdisjoint(map(fold, members)):
+    added = set(map(fold, names))
+    # Folding shortens a text at most fourfold, so a longer name cannot match.
+    max_length = 4 * max(map(len, added), default=0)
+    # Servers written in C end a member's name at a NUL.
+    members = {name for member in _object_names(body) if len(name := member.partition("\0")[0]) <= max_length}
+    if not added.isdisjoint(map(fold, members)):
         raise DuplicateParameter
 
 
 def _object_names(body: bytes) -> list[str]:
-    """The names of a JSON object's members, the outermost only, each as often as it occurs."""
+    """Return the names of the members of a JSON object, duplicates included. Ignore nested objects."""
     try:
         value = json.loads(
             body.decode(), object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=_no_constant
         )
     except (ValueError, RecursionError):
         raise UnsupportedBody("the body must be valid JSON in UTF-8") from None
-    # An array is a list as well, but not of pairs: the first character tells the two apart.
+    # An array is decoded to a list, too.
     if not body.lstrip(_JSON_SPACE.encode()).startswith(b"{"):
         raise UnsupportedBody("the body must be a JSON object")
     return [name for name, _ in value]
@@ -238,8 +230,8 @@ def _no_constant(_: str) -> Any:
     raise ValueError("NaN and Infinity are not JSON (RFC 8259 6)")
 
 
-def placed(body: bytes, kind: str, pairs: Iterable[tuple[str, Scalar]]) -> bytes:
-    """The body with the parameters appended; it has passed `check_body`."""
+def add_parameters(body: bytes, kind: str, pairs: Iterable[tuple[str, Scalar]]) -> bytes:
+    """Append parameters to a body that has passed `check_body`."""
     if kind == FORM:
         return append(body.decode("latin-1"), encode(pairs)).encode("latin-1")
     head, _, tail = body.rpartition(b"}")
@@ -249,11 +241,11 @@ def placed(body: bytes, kind: str, pairs: Iterable[tuple[str, Scalar]]) -> bytes
 
 
 _DEPTH: Final = 3
-"""Times that a URL may be percent-encoded in which `Scrubber` finds a parameter."""
+"""`Scrubber` finds parameters in URLs that were percent-encoded up to so many times."""
 
 
 UNENCODED: Final = ("", "/", "*", "!'()*", "!$&'()*+,;=:@", "!$&'()*+,;=:@/?")
-"""Characters that encoders leave as they are, besides the unreserved ones: Sidekey itself, Python's `quote`, forms,
+"""Characters, besides the unreserved ones, that encoders leave unencoded: Sidekey, Python's `quote`, forms,
 `encodeURIComponent`, and encoders of path segments and of queries (RFC 3986 3.3 and 3.4)."""
 
 
@@ -286,14 +278,13 @@ class Scrubber:
             (_encodings(name, lower=lower), encodings, delimiters)
             for name, value in pairs
             for lower, delimiters in _DELIMITERS.items()
-            for encodings in {_encodings(value, lower=lower, unencoded=each) for each in UNENCODED}
+            for encodings in {_encodings(value, lower=lower, unencoded=unencoded) for unencoded in UNENCODED}
         ]
-        # An encoding may begin with another one, which is shorter.
-        every = {value for _, values, _ in self._pairs for value in values}
-        self._values: Final = sorted(every, key=len, reverse=True)
+        # Longest first, since an encoding may begin with a shorter one.
+        self._values: Final = sorted({value for _, values, _ in self._pairs for value in values}, key=len, reverse=True)
 
     def __call__(self, line: bytes) -> bytes | None:
-        """Return the line without the injected values, or None if one is left even then: drop such a header."""
+        """Return the line without the injected values, or None if one remains: drop such a header."""
         if not self.finds_value(line):
             return line
         for names, values, delimiters in self._pairs:

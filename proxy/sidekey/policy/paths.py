@@ -1,11 +1,11 @@
-"""The path rule: a path has no dot segment in any spelling, and is under its prefix as it is written.
+"""Check paths: a path has no dot segment in any spelling, and its bytes begin with those of its prefix.
 
 A server may decode a path several times, fold compatibility characters, read a backslash as a slash, drop
-`;parameters`, merge slashes, or cut blanks off a segment, and several servers on the way may each do some of it. All of
-that changes segments, but only a dot segment (RFC 3986 5.2.4) leads out of the segments before it. So it is enough to
-decode and fold a path until nothing changes, to look for dot segments at each round, and to compare the path with the
-prefix byte for byte. A dot segment that one server reads is in the last round as well: decoding and folding only add
-slashes, and leave dots and blanks what they are.
+`;parameters`, merge slashes, or trim blanks, and several servers in a row may each do so. All of this changes segments,
+but only a dot segment (RFC 3986 5.2.4) leads out of the preceding segments. So it is enough to decode and fold a path
+until nothing changes, to look for dot segments in each round, and to compare the path with the prefix byte for byte.
+The last round contains every dot segment that any server reads: decoding and folding only add slashes, and keep dots
+and blanks.
 """
 
 from __future__ import annotations
@@ -25,31 +25,30 @@ _BEYOND_UTF_8: Final = re.compile(
     r"(?:(?<=[\udcc0\udcc1])|(?<=\udce0)(?:[\udc80-\udc9f]|[@-_][\udc80-\udcbf])|(?<=\udcf0)[\udc80-\udc8f]"
     r"|(?<=\udcf4)[\udc90-\udcbf][\udc80-\udcbf]{2}|(?<=[\udcf5-\udcff])[\udc80-\udcbf]{3})"
 )
-"""Overlong UTF-8, and bytes beyond U+10FFFF (RFC 3629 3): lax decoders make a dot or a slash of them. C0 and C1 begin
-nothing else. The other lead bytes are letters in Latin-1, so they count only with the bytes that follow; some decoders
+"""Overlong UTF-8, and bytes beyond U+10FFFF (RFC 3629 3). Lax decoders turn them into a dot or a slash. C0 and C1 begin
+nothing else. The other lead bytes are letters in Latin-1, so they count only with the bytes that follow. Some decoders
 do not even require continuation bytes. U+DCxx stands for the byte xx, which is not part of valid UTF-8."""
 
 _BLANKS: Final = " +\x85\xa0\u1680\u2028\u2029\u202f\u205f\u2060\u3000\ufeff" + "".join(
     map(chr, [0xDC85, 0xDCA0, *range(0x2000, 0x2010), *range(0x202A, 0x202F)])
 )
-"""Characters that a server may trim as white space, or decode to it: those of Unicode, invisible ones, the Latin-1
-bytes 85 and A0, and `+`."""
+"""Characters that a server may trim as white space or decode to it: Unicode white space, invisible characters, the
+Latin-1 bytes 85 and A0, and `+`."""
 
 _DOT_SEGMENT: Final = re.compile(rf"/[{_BLANKS}]*+\.[.{_BLANKS}]*+(?:[/;?#:]|\Z)")
-"""A segment of dots and blanks, up to what a server may cut off: `;parameters`, an NTFS stream (`::$DATA`), or a query
-or fragment that decoding uncovers."""
+"""A segment of dots and blanks, up to the part that a server may cut off: `;parameters`, an NTFS stream (`::$DATA`), or
+a query or fragment that decoding uncovers."""
 
 _SLASHES: Final = "\\\u2044\u2215\u2216\u20a9\u00a5"
-"""Characters that servers read as a slash, or that Windows turns into a slash or backslash where it converts text to a
-code page: U+2044 (NFKC makes it of fractions), U+2215, U+2216, and the signs of won and yen, which are the backslash of
-Korea and Japan."""
+"""Characters that servers read as a slash, or that Windows converts to a slash or backslash in some code page: U+2044
+(NFKC writes fractions with it), U+2215, U+2216, and the signs of won and yen (the backslash in Korea and Japan)."""
 
 Patterns = tuple[tuple[str, bool], ...]
-"""Forbidden paths. A segment `*` stands for any one segment; the flag says that paths below count as well."""
+"""Forbidden paths. A segment `*` matches any single segment. The flag includes the paths below."""
 
 
 class UnreadablePath(ValueError):
-    """The path cannot be judged. The message says why and repeats nothing of the path."""
+    """The path is ambiguous. The message says why and repeats nothing of the path."""
 
 
 def under(path: str, prefix: str) -> bool:
@@ -75,11 +74,11 @@ def final_form(path: str) -> str:
     raise UnreadablePath("the path must not be encoded so many times")
 
 
-def meets(final: str, patterns: Patterns) -> bool:
+def matches_any(final: str, patterns: Patterns) -> bool:
     """Return True if the final form of a path may lead to one of the patterns. Raises UnreadablePath.
 
     Servers disagree on where `;parameters` end and on NTFS streams, so the path may contain neither. Case, empty
-    segments, an encoded query or fragment, and what a server may cut off a segment make no difference.
+    segments, an encoded query or fragment, and blanks and dots at the ends of a segment are ignored.
     """
     if not patterns:
         return False
@@ -105,9 +104,9 @@ def _check(path: str) -> None:
 
 
 def _segments(final: str) -> Iterator[tuple[str, bool]]:
-    """Yield the segments of a final form as they are compared: without what a server may trim.
+    """Yield the segments of a final form for comparison, trimmed as a server may do. The first segment is empty.
 
-    The first one is empty. The flag says that a server may cut off what follows.
+    The flag is True if a server may cut off the rest of the path.
     """
     previous, cut = "", False
     for segment in fold_case(final).replace("?", ":").replace("#", ":").split("/"):
@@ -122,7 +121,7 @@ def _segments(final: str) -> Iterator[tuple[str, bool]]:
 
 @lru_cache(maxsize=4096)
 def _parse(patterns: Patterns) -> list[tuple[list[str], bool]]:
-    """Split patterns into segments. They come from the config alone, so the cache keeps nothing that a caller sends."""
+    """Split patterns into segments. They come from the config alone, so callers cannot fill the cache."""
     return [
         ([name for name, _ in _segments(re.sub(";[^/]*", "", final_form(pattern)))], below)
         for pattern, below in patterns
@@ -130,13 +129,13 @@ def _parse(patterns: Patterns) -> list[tuple[list[str], bool]]:
 
 
 def _covers(shape: list[str], below: bool, segments: list[tuple[str, bool]]) -> bool:
-    """Return True if the segments may be those of the shape.
+    """Return True if a server may read the segments as those of the shape.
 
     Servers disagree on how much of a path a cut drops, so a path matches if it agrees with the shape up to its first
     cut.
     """
-    for wanted, (name, cut) in zip(shape, segments, strict=False):
-        if wanted not in ("*", name):
+    for expected, (name, cut) in zip(shape, segments, strict=False):
+        if expected not in ("*", name):
             return False
         if cut:
             return True

@@ -1,7 +1,7 @@
-"""Find the secrets of a grant in responses and replace them by `[redacted]`.
+"""Replace the secrets of a grant in responses by `[redacted]`.
 
-A secret is searched in the spellings in which upstreams repeat one: plain, percent-encoded (RFC 3986 2.1), escaped in
-JSON (RFC 8259 7), and inside base64 (RFC 4648 4 and 5). Each spelling is a literal, so `bytes.find` searches it in
+Sidekey searches for each spelling that upstreams use to repeat a secret: plain, percent-encoded (RFC 3986 2.1), escaped
+in JSON (RFC 8259 7), and inside base64 (RFC 4648 4 and 5). Each spelling is a literal, which `bytes.find` finds in
 linear time, whatever an upstream sends. A regular expression would not.
 """
 
@@ -19,32 +19,32 @@ from sidekey.policy.parameters import UNENCODED, Scrubber
 
 MARK: Final = b"[redacted]"
 
-SHORTEST: Final = 8
-"""Bytes of the shortest secret that is searched: a shorter one may be a word of any response."""
+MIN_LENGTH: Final = 8
+"""Bytes of the shortest secret that is searched for. A shorter one may be a word of any response."""
 
 MAX_LENGTH: Final = 4096
-"""Bytes of a secret that are searched as one text. A longer secret is searched in pieces of at most this length."""
+"""Maximum bytes of a literal. A longer secret is split into pieces of at most this length."""
 
 _JSON_UNICODE: Final = ("", "<>&", "<>&'=", "\"<>&'+`")
-"""ASCII characters that JSON serializers write as \\uXXXX: most of them none, then those of Go, Gson and .NET."""
+"""ASCII characters that JSON serializers write as \\uXXXX: none (most serializers), and those of Go, Gson and .NET."""
 
 _HEX: Final = re.compile(r"(?<=%)[0-9A-F]{2}|(?<=\\u)[0-9a-f]{4}")
 
 _BASE64_URL: Final = bytes.maketrans(b"+/", b"-_")
 _BASE64_SKIPPED: Final = (0, 2, 3)
-"""Characters of base64 that also depend on the bytes before the secret, for 0, 1 and 2 of these."""
+"""Base64 characters that also depend on preceding bytes, by the number of preceding bytes (0, 1 or 2)."""
 
 _INITIAL: Final = 8
-"""Bytes by which the beginning of a spelling is searched."""
+"""Bytes of a spelling's beginning that are searched for first."""
 
 
 def searchable(secrets: Iterable[bytes]) -> list[bytes]:
-    """Return the secrets that are long enough to be searched."""
-    return [secret for secret in secrets if len(secret) >= SHORTEST]
+    """Return the secrets that are long enough to search for."""
+    return [secret for secret in secrets if len(secret) >= MIN_LENGTH]
 
 
 def spellings(secret: bytes) -> set[bytes]:
-    """Return every literal by which a secret is searched."""
+    """Return every literal that stands for a secret."""
     escaped = {*_percent_encoded(secret), *_json_escaped(secret)}
     # Upper case and lower case digits.
     escaped |= {_HEX.sub(lambda digits: digits[0].swapcase(), text) for text in escaped}
@@ -67,7 +67,7 @@ def _json_escaped(secret: bytes) -> Iterator[str]:
             escaped = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
             if '"' in characters:
                 escaped = escaped.replace('\\"', '"')
-            escaped = escaped.translate({ord(each): f"\\u{ord(each):04x}" for each in characters})
+            escaped = escaped.translate({ord(character): f"\\u{ord(character):04x}" for character in characters})
             yield escaped
             yield escaped.replace("/", "\\/")
 
@@ -102,12 +102,12 @@ class Redactor:
     __slots__ = ("_beginnings", "_initials", "_scrubber", "_spellings")
 
     def __init__(self, secrets: Iterable[bytes], pairs: tuple[tuple[str, str], ...] = ()) -> None:
-        every = {text for secret in searchable(secrets) for piece in _pieces(secret) for text in spellings(piece)}
+        literals = {text for secret in searchable(secrets) for piece in _pieces(secret) for text in spellings(piece)}
         # Most texts contain no escape, and need no search for the spellings that have one.
         self._spellings: Final = tuple(
-            (escape, tuple(text for text in every if _escape_in(text) == escape)) for escape in (b"", b"%", b"\\")
+            (escape, tuple(text for text in literals if _escape_in(text) == escape)) for escape in (b"", b"%", b"\\")
         )
-        self._initials: Final = tuple({text[:_INITIAL] for text in every})
+        self._initials: Final = tuple({text[:_INITIAL] for text in literals})
         # One text takes far less memory than a set of beginnings, and each grant has its own.
         self._beginnings: Final = b"".join(b"\0" + initial[:-1] for initial in self._initials)
         self._scrubber: Final = Scrubber(pairs) if pairs else None
@@ -131,17 +131,17 @@ class Redactor:
             return fields
         if not self._matches(text):
             return fields
-        cleaned = [(line[: line.index(b":") + 1], self.split(line, whole=True)[0]) for line in fields]
+        cleaned = [(line[: line.index(b":") + 1], self.split(line, is_last=True)[0]) for line in fields]
         return [line for name, line in cleaned if line.startswith(name)]
 
-    def split(self, text: bytes, *, whole: bool) -> tuple[bytes, bytes]:
-        """Return the text without the secrets, and its end if that may begin a secret (never for a `whole` text).
+    def split(self, text: bytes, *, is_last: bool) -> tuple[bytes, bytes]:
+        """Return the text without the secrets, and its end if that may begin a secret (empty for the last piece).
 
-        If spellings overlap, the first one is replaced. If they begin together, the longest one is.
+        Of overlapping spellings the first one is replaced, and of those that begin together the longest one.
         """
         end = len(text)
         starts = {spelling: text.find(spelling) for spelling in sorted(self._matches(text), key=len, reverse=True)}
-        hold = end if whole else self._partial(text, 0)
+        hold = end if is_last else self._partial(text, 0)
         out = []
         at = 0
         while starts:
@@ -192,21 +192,21 @@ class Redactor:
 class RedactedStream:
     """Redacts a text that arrives in pieces. The output does not depend on where the text is cut.
 
-    It holds back only an end that may begin a secret, which is shorter than the longest spelling.
+    It buffers only an end that may begin a secret, which is shorter than the longest spelling.
     """
 
-    __slots__ = ("_held", "_redactor")
+    __slots__ = ("_buffered", "_redactor")
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor: Final = redactor
-        self._held = b""
+        self._buffered = b""
 
     def feed(self, piece: bytes) -> bytes:
         """Return the bytes that can be sent after the next piece of the text."""
-        out, self._held = self._redactor.split(self._held + piece, whole=False)
+        out, self._buffered = self._redactor.split(self._buffered + piece, is_last=False)
         return out
 
     def finish(self) -> bytes:
-        """Return the bytes that were held back, at the end of the text."""
-        held, self._held = self._held, b""
-        return self._redactor.split(held, whole=True)[0]
+        """Return the buffered bytes, at the end of the text."""
+        rest, self._buffered = self._buffered, b""
+        return self._redactor.split(rest, is_last=True)[0]

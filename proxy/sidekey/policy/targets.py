@@ -1,7 +1,7 @@
-"""Whether a credential may leave for a target: endpoint prefixes, allowed domains, forbidden targets, methods.
+"""Decide whether a credential may be sent to a target: endpoint prefixes, domains, forbidden targets and methods.
 
-There is no default of "allow": a policy without a rule denies everything. The exact reading here is the one that
-decides; `proxy` may decide faster for plain paths only, and a property test proves the two equal.
+A policy without a rule denies everything. `proxy.routing` decides on plain paths with a faster parser, and a property
+test proves that both agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sidekey.policy.addresses import literal
 from sidekey.policy.urls import InvalidTarget, Origin, Target, check_characters, parse_origin, parse_target
 
 SAFE_METHODS_NEVER: Final = frozenset({"TRACE", "CONNECT"})
-"""Never forwarded: TRACE reflects credentials (RFC 9110 9.3.8), CONNECT is a door of its own."""
+"""Never forwarded: TRACE reflects credentials (RFC 9110 9.3.8), and CONNECT opens a tunnel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Domain:
         return f"{self.origin.scheme}://*.{self.origin.host}" if self.wildcard else str(self.origin)
 
     def covers(self, origin: Origin) -> bool:
-        """Whether `origin` is this base URL, or is under the suffix with the same scheme and port."""
+        """Return True if `origin` is this base URL, or is under the wildcard's suffix with its scheme and port."""
         if not self.wildcard:
             return origin == self.origin
         return (
@@ -53,10 +53,10 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Forbidden:
-    """A target that no caller may name, in any spelling: a token endpoint or a login URL.
+    """A target that no caller may request, in any spelling: a token endpoint or a login URL.
 
-    Scheme and port make no difference. `origin` None means every host, a segment `*` of the path any one segment;
-    `below` includes what is under it.
+    Scheme and port are not compared. `origin` None means every host. A path segment `*` matches any single segment.
+    `below` includes the paths under `path`.
     """
 
     origin: Origin | None
@@ -66,18 +66,17 @@ class Forbidden:
     def __str__(self) -> str:
         return f"{self.origin or ''}{self.path}{'/...' if self.below else ''}"
 
-    def concerns(self, origin: Origin) -> bool:
-        """Whether a target at this origin may be this one."""
+    def applies_to(self, origin: Origin) -> bool:
+        """Return True if a target at this origin may be forbidden."""
         return self.origin is None or origin.host == self.origin.host
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What an integration may reach. Where both prefixes and domains are given, both must allow.
+    """The targets of an integration. If it has both prefixes and domains, both must allow a target.
 
-    Every target must be under `path`, whatever its origin. Targets at `placeholder_origin` move to the origin that a
-    grant learns (`learn`, `move`), which then is the only one allowed: until then `domains` are those that it may turn
-    out to be.
+    Every target must be under `path`. Targets at `placeholder_origin` move to the origin that a grant discovers
+    (`with_base`, `move`). Before that, `domains` bounds this origin. Afterwards, it is the only domain.
     """
 
     prefixes: tuple[Prefix, ...] = ()
@@ -87,10 +86,10 @@ class Policy:
     path: str = ""
     placeholder_origin: Origin | None = None
 
-    def learn(self, base: Prefix) -> Policy:
-        """The policy once a grant has learnt its base URL. Raises ValueError where the policy does not allow that."""
-        judged = self.domains or self.placeholder_origin is not None
-        if judged and not any(domain.covers(base.origin) for domain in self.domains):
+    def with_base(self, base: Prefix) -> Policy:
+        """Return the policy after a grant discovered its base URL. Raises ValueError if the policy denies that URL."""
+        is_bounded = self.domains or self.placeholder_origin is not None
+        if is_bounded and not any(domain.covers(base.origin) for domain in self.domains):
             raise ValueError("it is not under any allowed domain")
         prefixes = tuple(
             Prefix(base.origin, prefix.path) if prefix.origin == self.placeholder_origin else prefix
@@ -104,39 +103,38 @@ class Policy:
             else replace(self, prefixes=prefixes, domains=(Domain(base.origin),))
         )
 
-    def covering(self, target: Target) -> Prefix | None:
-        """Return the shortest prefix that the target is under; at `placeholder_origin` its path alone counts."""
-        placeholder = target.origin == self.placeholder_origin
-        found = None
+    def find_prefix(self, target: Target) -> Prefix | None:
+        """Return the shortest prefix that the target is under. At `placeholder_origin`, compare the path alone."""
+        is_placeholder = target.origin == self.placeholder_origin
+        shortest = None
         for prefix in self.prefixes:
             if (
                 paths.under(target.path, prefix.path)
-                and (placeholder or prefix.origin == target.origin)
-                and (found is None or len(prefix.path) < len(found.path))
+                and (is_placeholder or prefix.origin == target.origin)
+                and (shortest is None or len(prefix.path) < len(shortest.path))
             ):
-                found = prefix
-        return found
+                shortest = prefix
+        return shortest
 
     def reaches(self, origin: Origin) -> bool:
-        """Whether some target at this origin may be allowed, as far as scheme, host and port tell; as in `judge`."""
+        """Return True if scheme, host and port do not exclude every target at this origin, by the rules of `judge`."""
         if origin.host.endswith("."):
             return False
-        prefixed = any(prefix.origin == origin for prefix in self.prefixes)
-        if self.prefixes and not prefixed and origin != self.placeholder_origin:
+        has_prefix = any(prefix.origin == origin for prefix in self.prefixes)
+        if self.prefixes and not has_prefix and origin != self.placeholder_origin:
             return False
-        covered = any(domain.covers(origin) for domain in self.domains)
-        return covered if self.domains else bool(self.prefixes)
+        return any(domain.covers(origin) for domain in self.domains) if self.domains else bool(self.prefixes)
 
-    def move(self, target: Target, learnt: Origin) -> Target:
-        """The target with its origin replaced, where that is only a placeholder for the learnt one."""
-        return target._replace(origin=learnt) if target.origin == self.placeholder_origin else target
+    def move(self, target: Target, origin: Origin) -> Target:
+        """Move a target at the placeholder to the discovered origin. Return any other target unchanged."""
+        return target._replace(origin=origin) if target.origin == self.placeholder_origin else target
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict with its reason. `code` is one of our own responses, empty where allowed; `rule` is what matched.
+    """A verdict with its reason. `rule` names the rule that allows the target.
 
-    `denial` is the reason in a word, as `errors.REASONS` has it.
+    A denial has the `code` of Sidekey's response, and in `denial` one of `errors.REASONS`.
     """
 
     allowed: bool
@@ -148,9 +146,9 @@ class Decision:
 
 
 def decide(policy: Policy, method: str, url: str, spell: Callable[[Target], Target] | None = None) -> Decision:
-    """Judge an absolute URL, one character per byte; the forward door's upgrade comes before.
+    """Decide on a method and an absolute URL (one character per byte), already upgraded (`upgrade`).
 
-    It is judged as written, or as `spell` spells it.
+    `spell` brings the target into its canonical form.
     """
     if not method_allowed(policy, method):
         return Decision(False, "method_denied", f"the method {method} is not allowed", denial="method_not_allowed")
@@ -162,29 +160,29 @@ def decide(policy: Policy, method: str, url: str, spell: Callable[[Target], Targ
 
 
 def unreadable(error: InvalidTarget | paths.UnreadablePath) -> Decision:
-    """The verdict on what cannot be judged."""
+    """Return the denial of a target that cannot be parsed."""
     denial: Denial = "path_ambiguous" if isinstance(error, paths.UnreadablePath) else "target_malformed"
     return Decision(False, "request_invalid", str(error), denial=denial)
 
 
 def judge(policy: Policy, target: Target) -> Decision:
-    """Judge a parsed target. Raises paths.UnreadablePath."""
+    """Decide on a parsed target. Raises paths.UnreadablePath."""
     host = target.origin.host
     if host.endswith("."):
         return _outside("trailing_dot", "the target's host must not end in a dot", target)
     final = paths.final_form(target.path)
-    forbidden = tuple([(each.path, each.below) for each in policy.forbidden if each.concerns(target.origin)])
-    if paths.meets(final, forbidden):
+    forbidden = tuple([(rule.path, rule.below) for rule in policy.forbidden if rule.applies_to(target.origin)])
+    if paths.matches_any(final, forbidden):
         return _outside("token_endpoint", "the target is a token or login endpoint of the integration", target)
     if not paths.under(target.path, policy.path):
         return _outside("outside_path", f"the target is not under {policy.path}", target)
-    prefix = policy.covering(target)
+    prefix = policy.find_prefix(target)
     domain = next((domain for domain in policy.domains if domain.covers(target.origin)), None)
     if policy.prefixes and prefix is None:
         return _outside("outside_prefix", "the target is not under any endpoint prefix", target)
     if policy.domains and domain is None:
         return _outside("outside_domains", "the target is not under any allowed domain", target)
-    rules = [str(found) for found in (prefix, domain) if found is not None]
+    rules = [str(rule) for rule in (prefix, domain) if rule is not None]
     if not rules:
         return _outside("nothing_allowed", "the integration allows no target", target)
     return Decision(True, "", "the target is allowed", target, " and ".join(rules))
@@ -195,14 +193,14 @@ def _outside(denial: Denial, reason: str, target: Target) -> Decision:
 
 
 def method_allowed(policy: Policy, method: str) -> bool:
-    """Whether the policy lets this method through."""
+    """Return True if the policy allows this method."""
     return method not in SAFE_METHODS_NEVER and (policy.methods is None or method in policy.methods)
 
 
 def upgrade(policy: Policy, target: Target) -> Target:
-    """The forward door's https form of an http target on port 80.
+    """Upgrade a forward-proxy target from http on port 80 to https.
 
-    Only where no http rule of the policy names that host and an https one (on the default port) does.
+    This requires a rule of the policy that names the host with https on port 443, and none that names it with http.
     """
     origin = target.origin
     if origin.scheme != "http" or origin.port != 80:
@@ -221,7 +219,7 @@ def _names(rule: Domain, host: str) -> bool:
 
 
 def parse_prefix(text: str) -> Prefix:
-    """Read an endpoint prefix. Raises ValueError with what must be true and the way out."""
+    """Parse an endpoint prefix. Raises ValueError with a config error message."""
     prefix = _parse_base_url(text)
     if any(character in prefix.path for character in "*{}"):
         raise ValueError(
@@ -232,7 +230,7 @@ def parse_prefix(text: str) -> Prefix:
 
 
 def _parse_base_url(text: str) -> Prefix:
-    """Read a base URL. Raises ValueError with what must be true and the way out."""
+    """Parse a base URL. Raises ValueError with a config error message."""
     origin, rest = _base(text)
     if "?" in rest:
         raise ValueError("must not contain a query")
@@ -243,8 +241,8 @@ def _parse_base_url(text: str) -> Prefix:
     return Prefix(origin, path)
 
 
-def parse_learnt(text: str) -> Prefix:
-    """Read a base URL that a grant learnt. Raises ValueError with the rest of a sentence that begins with "it"."""
+def parse_discovered_base(text: str) -> Prefix:
+    """Parse the base URL in a token response. Raises ValueError with a message that continues "the base URL"."""
     try:
         base = _parse_base_url(text)
     except ValueError:
@@ -255,7 +253,7 @@ def parse_learnt(text: str) -> Prefix:
 
 
 def parse_domain(text: str) -> Domain:
-    """Read an allowed domain: a base URL or `https://*.suffix`. Raises ValueError with the way out."""
+    """Parse an allowed domain: a base URL or `https://*.suffix`. Raises ValueError with a config error message."""
     scheme, _, rest = text.partition("://")
     wildcard = rest.startswith("*.")
     origin, path = _base(f"{scheme}://{rest[2:]}" if wildcard else text)
@@ -267,7 +265,7 @@ def parse_domain(text: str) -> Domain:
 
 
 def _base(text: str) -> tuple[Origin, str]:
-    """Origin and the rest of a URL in a config file. Raises ValueError in the words of a config error."""
+    """Split a URL of the config into its origin and the rest. Raises ValueError with a config error message."""
     if not text.isascii():
         raise ValueError(
             "must be ASCII: write an international host name in punycode (xn--...) and percent-encode a path"

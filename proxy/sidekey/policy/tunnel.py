@@ -1,8 +1,7 @@
-"""How requests come in by a tunnel: what of the CONNECT counts for each of them.
+"""Requests in a tunnel: they inherit origin, integration and token from the CONNECT, and nothing else.
 
-Nothing else of the CONNECT does. A request in a tunnel is the request for the absolute URL it stands for, with the
-names that were given at the CONNECT beside its own: `core.decide` judges it as it does at the forward proxy, by the
-rules of the request's own start.
+Sidekey reads a request in a tunnel as a forward-proxy request for the absolute URL that it stands for. `policy.decide`
+checks it against the rules in force when the request begins.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from sidekey.policy.urls import DEFAULT_PORTS, InvalidTarget, Origin, parse_orig
 
 
 class TunnelEntry:
-    """A tunnel's origin, the integration that was named at its CONNECT, and the caller's token, as far as given.
+    """A tunnel's origin, and the integration ID and token of its CONNECT, each None if missing.
 
-    `base` is the origin as it begins an absolute URL, `hosts` are the values of Host that name it as clients mostly do.
+    `base` is the beginning of absolute URLs at the origin. `hosts` are the usual values of Host for it.
     """
 
     __slots__ = ("base", "hosts", "name", "origin", "token")
@@ -31,17 +30,17 @@ class TunnelEntry:
         self.hosts: Final = (authority, default)
 
     def absolute(self, head: RequestHead) -> RequestHead:
-        """The head with the absolute URL that an origin-form stands for here (RFC 9112 3.3)."""
+        """Return the head with an absolute target instead of an origin-form (RFC 9112 3.3)."""
         target = head.target
         return head.at(self.base + target) if target.startswith(b"/") else head
 
-    def misdirects(self, head: RequestHead) -> bool:
-        """Whether Host, or a target that came absolute, names another authority than the tunnel's (RFC 9110 7.4).
+    def is_misdirected(self, head: RequestHead) -> bool:
+        """Return True if Host or an absolute target names another origin than the tunnel's (RFC 9110 7.4).
 
-        A target that is malformed is not judged here.
+        A malformed target does not count: `decide` refuses it.
         """
         host = head.host
-        if host is not None and host not in self.hosts and not self._is_own(host):
+        if host is not None and host not in self.hosts and not self._is_host(host):
             return True
         if head.target.startswith(self.base + b"/"):
             return False
@@ -50,7 +49,7 @@ class TunnelEntry:
         except InvalidTarget:
             return False
 
-    def _is_own(self, host: bytes) -> bool:
+    def _is_host(self, host: bytes) -> bool:
         try:
             return parse_origin(self.origin.scheme, host.strip(b" \t").decode("latin-1")) == self.origin
         except InvalidTarget:

@@ -1,6 +1,6 @@
-"""The exact reading of a target: the parts of an absolute http(s) URL (RFC 3986, RFC 9110 4.2).
+"""The exact parser of targets: absolute http and https URLs (RFC 3986, RFC 9110 4.2).
 
-Nothing is repaired. What is not a URI character is refused rather than encoded, and what is judged is what is sent.
+It repairs nothing and refuses characters that are not allowed in a URI, so that Sidekey sends the target it checked.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63
 _FOREIGN: Final = re.compile(r"[^\x21\x22\x24-\x5b\x5d-\x7e]")
 _WELL_FORMED: Final = re.compile(r"(?:[\x21\x22\x24\x26-\x5b\x5d-\x7e]++|%[0-9A-Fa-f]{2})*+")
 _MAX_NAME_LENGTH: Final = 254
-"""Characters of a host name with a dot at its end (RFC 1035 2.3.4), and more than an address has."""
+"""Characters of a host name with a trailing dot (RFC 1035 2.3.4). Every IP address is shorter."""
 _NO_HOST: Final = "the target's host must be a host name or an IP address: write an international name in punycode"
 
 
 class InvalidTarget(ValueError):
-    """The target is malformed or ambiguous; the message says why and repeats nothing of it."""
+    """The target is malformed or ambiguous. The message says why and repeats nothing of the target."""
 
 
 class Origin(NamedTuple):
-    """Scheme, host and port, normalised: lower case, the port always given, IPv6 compressed and without brackets."""
+    """Normalized scheme, host and port: lower case, with the default port, IPv6 compressed and without brackets."""
 
     scheme: str
     host: str
@@ -36,7 +36,7 @@ class Origin(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """The value of `Host` (RFC 9110 7.2): the default port is left out."""
+        """Value of `Host` (RFC 9110 7.2), without the default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -45,7 +45,7 @@ class Origin(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A target as it is judged and sent. `path` begins with a slash; `query` is None without a question mark."""
+    """A parsed target. `path` begins with a slash. `query` is None if the target has no question mark."""
 
     origin: Origin
     path: str
@@ -53,12 +53,12 @@ class Target(NamedTuple):
 
     @property
     def request_target(self) -> str:
-        """The origin-form that goes to the upstream (RFC 9112 3.2.1), byte for byte what was judged."""
+        """The origin-form that Sidekey sends to the upstream (RFC 9112 3.2.1)."""
         return self.path if self.query is None else f"{self.path}?{self.query}"
 
 
 def check_characters(text: str) -> None:
-    """Raise InvalidTarget where `text` contains what no URI contains (RFC 3986 2), or an invalid percent-encoding."""
+    """Raise InvalidTarget for a character that no URI contains (RFC 3986 2), or an invalid percent-encoding."""
     if _WELL_FORMED.fullmatch(text):
         return
     if _FOREIGN.search(text):
@@ -67,7 +67,7 @@ def check_characters(text: str) -> None:
 
 
 def parse_target(url: str) -> Target:
-    """Read an absolute URL exactly. `url` has one character per byte (latin-1). Raises InvalidTarget."""
+    """Parse an absolute URL with one character per byte (Latin-1). Raises InvalidTarget."""
     check_characters(url)
     match = _URL.fullmatch(url)
     if match is None:
@@ -77,7 +77,7 @@ def parse_target(url: str) -> Target:
 
 
 def parse_origin(scheme: str, authority: str) -> Origin:
-    """Normalise scheme and authority. Raises InvalidTarget; userinfo is refused (RFC 9110 4.2.4)."""
+    """Normalize scheme and authority. Raises InvalidTarget, also for userinfo (RFC 9110 4.2.4)."""
     scheme = scheme.lower()
     if scheme not in DEFAULT_PORTS:
         raise InvalidTarget("the target's scheme must be http or https")
@@ -93,18 +93,18 @@ def parse_origin(scheme: str, authority: str) -> Origin:
 
 
 class Authority(NamedTuple):
-    """What a CONNECT names: host and port, spelled as in an `Origin`."""
+    """Target of a CONNECT: host and port, normalized as in an `Origin`."""
 
     host: str
     port: int
 
     def origin(self, scheme: str) -> Origin:
-        """The origin of what is asked for by this scheme in a tunnel there."""
+        """Return the origin of requests with this scheme in the tunnel."""
         return Origin(scheme, self.host, self.port)
 
 
 def parse_authority(text: str) -> Authority:
-    """Read the target of a CONNECT: host and port, nothing else (RFC 9110 9.3.6). Raises InvalidTarget."""
+    """Parse the target of a CONNECT: host and port only (RFC 9110 9.3.6). Raises InvalidTarget."""
     check_characters(text)
     if "/" in text or "?" in text:
         raise InvalidTarget("the target of CONNECT must be host:port, without scheme, path and query")

@@ -75,7 +75,7 @@ def _decide(
     if (problem := check_browser(head, callers, routes)) is not None:
         return Denied(problem)
     written = head.proxy_authorization
-    user = naming.NO_NAMING if written is None else naming.proxy_user(written)
+    user = naming.NO_NAMING if written is None else naming.parse_proxy_authorization(written)
     caller = authenticate(head, callers, user)
     if isinstance(caller, Problem):
         return Denied(caller)
@@ -91,7 +91,7 @@ def _decide(
     if isinstance(preset, Problem):
         return Denied(preset, preset=known, caller=sender)
     # Whoever names an integration as well must name the preset's.
-    naming.agree(preset.integration.encode(), head.integration_id, user.integration)
+    naming.single_value(preset.integration.encode(), head.integration_id, user.integration)
     if head.method != METHOD:
         return Denied(_POST_ALONE, preset=known, caller=sender)
     return apply_preset(preset, head, routes, sender)
@@ -104,9 +104,9 @@ def apply_preset(
     candidate = routes.find(preset.integration.encode())
     if candidate is None:
         return Denied(_NO_PRESET, caller=caller)
-    if naming.passed_through(head.mark(Role.VIA) or b"", routes.instance):
+    if naming.is_loop(head.mark(Role.VIA) or b"", routes.instance):
         return Denied(LOOP, candidate, preset=preset.id, caller=caller)
-    received = preset.receive(head, candidate.rules.kept)
+    received = preset.receive(head, candidate.rules.caller_fields)
     if isinstance(received, Problem):
         return Denied(received, candidate, preset=preset.id, caller=caller)
     if preset.url is None:

@@ -58,7 +58,7 @@ class DataPlane:
         self._tunnels = Tunnels(self.worker)
         shares = InFlightCounters(self.worker)
         metrics.count_idle = self.pools.idle_count
-        metrics.fullness = shares.fullness
+        metrics.utilization = shares.utilization
         self.index = Router(
             snapshot,
             self.worker.instance,

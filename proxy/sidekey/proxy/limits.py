@@ -94,7 +94,7 @@ class InFlightCounters:
         self.limits: dict[str, int] = {}
         """The limits of integrations that have their own."""
 
-    def fullness(self) -> Iterator[float]:
+    def utilization(self) -> Iterator[float]:
         """Yield the requests in flight as a fraction of the limit, for each key."""
         for key, count in [*self.counts.items()]:
             limit = self.limits.get(key, self.worker.origin_limit)

@@ -16,7 +16,7 @@ from sidekey.policy import addresses, headers
 from sidekey.policy.addresses import AllowPrivate, Network, NetworkOverride
 from sidekey.policy.callers import Caller
 from sidekey.policy.decide import IntegrationRules
-from sidekey.policy.match import Coverage, Matching, named, several
+from sidekey.policy.match import Coverage, Matching, has_several, target_origins
 from sidekey.policy.parameters import JSON
 from sidekey.policy.targets import Policy, Prefix
 from sidekey.presets.preset import Preset as PresetRules
@@ -105,8 +105,8 @@ class Integration:
             places.query + places.body,
             unresolved=self.rebuild is not None,
             stored=self.stored,
-            spelling=self.traits.spelling,
-            kept=self.kept,
+            canonical=self.traits.spelling,
+            caller_fields=self.kept,
         )
 
     @property
@@ -336,10 +336,10 @@ class Snapshot:
         origins = (
             origin
             for integration in self.integrations.values()
-            for origin in named(integration.id, integration.policy, unresolved=integration.rebuild is not None)
+            for origin in target_origins(integration.id, integration.policy, unresolved=integration.rebuild is not None)
         )
         passing = () if self.passing is None else (NOBODY,)
-        object.__setattr__(self, "several_origins", several(chain(origins, passing)))
+        object.__setattr__(self, "several_origins", has_several(chain(origins, passing)))
         passthrough = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
         oidc = self.admin.oidc is not None and self.admin.oidc.trust.source == "mozilla"
         needed = passthrough or oidc or any(integration.needs_mozilla for integration in self.integrations.values())

@@ -29,7 +29,7 @@ from sidekey.credentials.base import CallError, CallingCredential, FixedCredenti
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.log import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
-from sidekey.policy.targets import Policy, parse_learnt
+from sidekey.policy.targets import Policy, parse_discovered_base
 from sidekey.refresh import Failed, SingleFlight, call_weakly_at, growing
 from sidekey.snapshot.snapshot import Integration
 from sidekey.tokens.flow import CallLimit, Calls, Fetch, FlowResult, FlowRunner
@@ -628,4 +628,4 @@ def _without_supplement(grant: Grant) -> Grant:
 
 
 def _check_base_url(policy: Policy, base_url: str) -> object:
-    return policy.learn(parse_learnt(base_url))
+    return policy.with_base(parse_discovered_base(base_url))

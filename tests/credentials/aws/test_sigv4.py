@@ -58,7 +58,7 @@ def suite_request(row: dict[str, Any]) -> tuple[bytes, bytes, bytes, list[tuple[
 @pytest.mark.parametrize("row", SUITE, ids=[row["name"] for row in SUITE])
 def test_aws_test_suite(row: dict[str, Any]) -> None:
     method, path, query, fields, body = suite_request(row)
-    spelled = CanonicalForm("x-amz-").spell(Target(AWS, "/", query.decode("latin-1"))).query or ""
+    spelled = CanonicalForm("x-amz-").canonicalize(Target(AWS, "/", query.decode("latin-1"))).query or ""
     joined: dict[bytes, bytes] = {}
     for name, value in fields:
         add_field(joined, name, value)
@@ -89,7 +89,7 @@ def test_aws_test_suite_with_the_signer(row: dict[str, Any]) -> None:
     method, path, query, fields, body = suite_request(row)
     token = dict(fields).get(b"x-amz-security-token")
     signer = SigV4Signer(KEY._replace(token=token), CredentialScope("us-east-1", "service"), payload=True)
-    spelled = CanonicalForm("x-amz-").spell(Target(AWS, path.decode(), query.decode("latin-1") or None))
+    spelled = CanonicalForm("x-amz-").canonicalize(Target(AWS, path.decode(), query.decode("latin-1") or None))
     lines = [b"\r\n%b: %b" % each for each in fields if each[0] not in (b"x-amz-date", b"x-amz-security-token")]
     request = OutgoingRequest(method, b"https", b"example.amazonaws.com", spelled.request_target.encode(), lines)
     found = signer.sign(request, [body] if body else [], NOW, UNIQUE)
@@ -148,7 +148,7 @@ def test_random_requests_are_signed_like_botocore(
 ) -> None:
     query = "&".join(f"{percent(name, '@/')}={percent(value, '=')}" for name, value in parts) if parts else None
     origin = Origin("https" if secure else "http", "bucket.example.com", 8443)
-    target = CanonicalForm("x-amz-").spell(Target(origin, "/" + "/".join(path).replace(" ", "%20"), query))
+    target = CanonicalForm("x-amz-").canonicalize(Target(origin, "/" + "/".join(path).replace(" ", "%20"), query))
     request = AWSRequest(method, f"{target.origin}{target.request_target}", data=b"".join(body))
     for name, value in fields:
         request.headers[name] = value

@@ -157,7 +157,7 @@ class Play:
         assert sidekey.defects == []
         assert sidekey.metrics.in_flight == 0
         assert sidekey.metrics.upstream_connecting == 0
-        assert not any(sidekey.metrics.fullness())
+        assert not any(sidekey.metrics.utilization())
         assert not self.busy()
         assert asyncio.all_tasks() == {asyncio.current_task()}
         for _ in range(SIGNING_THREADS):

@@ -148,7 +148,7 @@ async def test_targets_of_the_forward_proxy_are_read_quickly_as_callers_write_th
     async with running(integration("h", prefix)) as sidekey:
         served = sidekey.plane.index.find(b"h")
         assert served is not None
-        target = served.read_quickly(authority.encode() + b"/api/x?y", forward=True)
+        target = served.match_fast(authority.encode() + b"/api/x?y", forward=True)
         origin = parse_prefix(prefix).origin
         assert target == (Target(origin, "/api/x", "y") if quick else None)
 
@@ -170,7 +170,7 @@ async def test_targets_under_an_allowed_domain_are_read_quickly_where_it_is_one_
     async with running(integration("h", domains=[domain])) as sidekey:
         served = sidekey.plane.index.find(b"h")
         assert served is not None
-        target = served.read_quickly(authority.encode() + b"/x", forward=True)
+        target = served.match_fast(authority.encode() + b"/x", forward=True)
         assert target == (Target(Origin("https", "a.test", 443), "/x", None) if quick else None)
 
 

@@ -363,11 +363,11 @@ async def test_an_integration_of_a_former_config_does_not_let_its_own_host_pass(
     async with running(H, passing=True) as sidekey:
         former = sidekey.plane.index.find(b"h")
         adopt(sidekey)
-        unmatched = sidekey.plane.index.unmatched
+        passthrough = sidekey.plane.index.passthrough
         assert former is not None
-        assert unmatched is not None
-        assert unmatched.target(b"http://covered.test:8080/x", former.rules) is None
-        assert unmatched.target(b"http://covered.test:8080/x", None) is not None
+        assert passthrough is not None
+        assert passthrough.target(b"http://covered.test:8080/x", former.rules) is None
+        assert passthrough.target(b"http://covered.test:8080/x", None) is not None
 
 
 async def test_the_quick_reading_serves_covered_targets() -> None:

@@ -230,7 +230,7 @@ def where_of(settings: IntegrationSettings, read: ReferenceReader) -> ResolvedPo
         # A policy without a rule denies everything.
         return ResolvedPolicy(Policy(methods=methods), None, values, reasons, known=False)
     if traits.spelling is not None:
-        prefixes = tuple(map(traits.spelling.spell_prefix, prefixes))
+        prefixes = tuple(map(traits.spelling.canonicalize_prefix, prefixes))
     policy = Policy(
         prefixes=prefixes,
         domains=(*settings.allowed_domains, *destinations.domains),

@@ -223,7 +223,7 @@ def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None
     found: list[tuple[Loc, str]] = []
     if integration.rebuild is None:
         spelling = integration.traits.spelling
-        spell = None if spelling is None else spelling.spell
+        spell = None if spelling is None else spelling.canonicalize
         decision = decide(integration.policy, preset.rules.method.decode(), preset.rules.sample, spell)
         if not decision.allowed:
             key = "method" if decision.code == "method_denied" else "url"

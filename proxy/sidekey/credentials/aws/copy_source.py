@@ -11,7 +11,7 @@ from typing import Final
 
 from sidekey.errors import Problem
 from sidekey.policy.addresses import literal
-from sidekey.policy.canonical import encoded_path
+from sidekey.policy.canonical import encode_path
 from sidekey.policy.decoding import decode
 from sidekey.policy.headers import line_values
 from sidekey.policy.messages import RequestHead
@@ -86,13 +86,13 @@ def _is_allowed(source: str, origin: Origin, policy: Policy) -> bool:
     bucket, _, key = decode(source).removeprefix("/").partition("/")
     if not bucket or not key:
         raise InvalidTarget
-    targets = _source_targets(bucket, encoded_path(key), origin, policy)
+    targets = _source_targets(bucket, encode_path(key), origin, policy)
     return any(judge(policy, target).allowed for target in targets)
 
 
 def _source_targets(bucket: str, key: str, origin: Origin, policy: Policy) -> list[Target]:
     """Return the targets of an object at the server of this origin, or none if they are unknown; `key` is encoded."""
-    in_path = Target(origin, f"/{encoded_path(bucket)}/{key}", None)
+    in_path = Target(origin, f"/{encode_path(bucket)}/{key}", None)
     host = origin.host
     if _ENDPOINT.fullmatch(host) or "." not in host or literal(host) is not None:
         return [in_path]

@@ -65,7 +65,7 @@ from sidekey.credentials.signatures.schemes import (
 from sidekey.credentials.signatures.template import BODY, BODY_SHA256, FROM_REQUEST, GENERATED, Template
 from sidekey.credentials.signing import Signer, SigningRules
 from sidekey.credentials.units import Duration
-from sidekey.policy.headers import decides
+from sidekey.policy.headers import may_change_request
 
 SchemeName = Literal["standard-webhooks", "svix", "convoy", "github", "slack", "stripe", "shopify", "custom", "rfc9421"]
 Algorithm = Literal[HmacAlgorithm, Asymmetric]
@@ -148,7 +148,7 @@ def _check_field(text: str) -> str:
 
 
 def _check_name(name: str) -> str:
-    if decides(normal_name(name).encode()):
+    if may_change_request(normal_name(name).encode()):
         raise ValueError("must not be a header by which a server may take the request for another")
     return name
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from sidekey.errors import Problem
 from sidekey.policy.framing import BODYLESS, length_line
-from sidekey.policy.headers import nominated, without
+from sidekey.policy.headers import drop_fields, nominated
 from sidekey.policy.messages import ResponseHead
 
 REQUEST_ID: Final = b"\r\nSidekey-Request-Id: "
@@ -84,7 +84,7 @@ def response_head(
     request.
     """
     if head.connection is not None:
-        fields = without(fields, nominated(head.connection))
+        fields = drop_fields(fields, nominated(head.connection))
     length = head.length
     framing = length_line(length) if length > 0 else _framing(head, chunked=chunked, to_head=to_head)
     return [_STATUS_LINES[head.status], *fields, framing, REQUEST_ID, request_id, ending]

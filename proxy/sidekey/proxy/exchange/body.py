@@ -16,9 +16,9 @@ from sidekey.policy.parameters import (
     Scalar,
     UnreadableNames,
     UnsupportedBody,
+    add_parameters,
     check_body,
     media_type,
-    placed,
 )
 
 
@@ -57,7 +57,7 @@ def conflict(head: RequestHead, body: bytes, names: Iterable[str]) -> Problem | 
 
 def filled(head: RequestHead, body: bytes, fields: Iterable[tuple[str, Scalar]]) -> bytes:
     """Return the body with these fields, which must not `conflict`."""
-    return placed(body, _kind(head), fields)
+    return add_parameters(body, _kind(head), fields)
 
 
 def _kind(head: RequestHead) -> str:

@@ -207,7 +207,7 @@ class Exchange(ReportedExchange):
             return self._admit_in_full()
         preset = destination.preset
         if preset is not None:
-            received = preset.receive(self._request.head, destination.integration.rules.kept)
+            received = preset.receive(self._request.head, destination.integration.rules.caller_fields)
             if isinstance(received, Problem):
                 return self._admit_in_full()
             self._go_by(preset, received)
@@ -444,8 +444,8 @@ class Exchange(ReportedExchange):
         """Decide again once the integration's missing secrets are read, which decide its targets."""
         resolved = await self._index.resolve(self._require_integration())
         # A preset is used with its integration, whatever passes without one.
-        unmatched = None if self._preset else self._index.unmatched
-        self._settle_again(decide_again(self._request.head, resolved, unmatched))
+        passthrough = None if self._preset else self._index.passthrough
+        self._settle_again(decide_again(self._request.head, resolved, passthrough))
 
     def _settle_again(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> None:
         """Apply a later decision, and take a slot at its destination. Raises ProblemError."""

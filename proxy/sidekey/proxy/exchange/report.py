@@ -6,7 +6,7 @@ from typing import Final
 
 from sidekey.errors import Problem
 from sidekey.observe.access import AccessLine
-from sidekey.observe.metrics import APART, UNKNOWN, IntegrationStats
+from sidekey.observe.metrics import SEPARATE_STATUSES, UNKNOWN, IntegrationStats
 from sidekey.policy.decide import is_forward, named_id, named_origin
 from sidekey.policy.messages import trace_id
 from sidekey.policy.naming import PRESET
@@ -22,7 +22,7 @@ from sidekey.proxy.worker import Worker
 from sidekey.snapshot.snapshot import NOBODY
 
 _OUTCOMES: Final[tuple[str, ...]] = tuple(
-    str(status) if status in APART else f"{status // 100}xx" for status in range(600)
+    str(status) if status in SEPARATE_STATUSES else f"{status // 100}xx" for status in range(600)
 )
 """Metric outcome for each upstream status."""
 _ATTEMPTS: Final[dict[tuple[bool, bool], str]] = {

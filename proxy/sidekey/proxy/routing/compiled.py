@@ -16,7 +16,7 @@ from sidekey.policy.decide import IntegrationRules
 from sidekey.policy.parameters import may_override_method
 from sidekey.policy.paths import under
 from sidekey.policy.redaction import Redactor, searchable
-from sidekey.policy.targets import Policy, Prefix, parse_learnt, upgrade
+from sidekey.policy.targets import Policy, Prefix, parse_discovered_base, upgrade
 from sidekey.policy.urls import Origin, Target
 from sidekey.presets.preset import METHOD, Preset
 from sidekey.proxy.limits import InFlightCounter, InFlightCounters
@@ -203,9 +203,9 @@ class CompiledIntegration:
         marks = forbidden_segments(rules.policy)
         self._marks = marks or ()
         # Only the full parser finds such a parameter, and normalises a spelling.
-        self._judges_query = bool(rules.parameters) or rules.spelling is not None
-        self._judges_methods = rules.own.methods is not None
-        self._plain = _PLAIN if rules.spelling is None else PLAIN.fullmatch
+        self._judges_query = bool(rules.parameters) or rules.canonical is not None
+        self._judges_methods = rules.configured.methods is not None
+        self._plain = _PLAIN if rules.canonical is None else PLAIN.fullmatch
         self._quick = marks is not None and base is not None and fast_base(rules.policy, base)
         if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self._marks):
             # A target at the reverse proxy could be the base itself, or lie just below it.
@@ -236,7 +236,7 @@ class CompiledIntegration:
         if grant.base_url is None or (previous is not None and previous.base_url == grant.base_url):
             self._learnt = grant
             return False
-        self._apply_rules(self.rules.learnt(parse_learnt(grant.base_url)))
+        self._apply_rules(self.rules.with_base(parse_discovered_base(grant.base_url)))
         # Last: a grant whose base URL is not allowed raises every time.
         self._learnt = grant
         self._changed(self)
@@ -253,7 +253,7 @@ class CompiledIntegration:
         """Return the destination of a target that the policy allows."""
         return Destination(self, self.route(target.origin), target.request_target.encode("latin-1"), preset)
 
-    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
+    def match_fast(self, url: bytes, *, forward: bool) -> Target | None:
         """Return the target if the fast parser admits it; see `core.decide.Candidate`."""
         if not forward:
             destination = self.quick(url)
@@ -397,7 +397,7 @@ def forbidden_segments(policy: Policy) -> tuple[bytes, ...] | None:
     for forbidden in policy.forbidden:
         # Unless grants contain the base URL, the host of a target is that of a prefix.
         known = policy.prefixes and policy.placeholder_origin is None
-        if known and not any(forbidden.concerns(prefix.origin) for prefix in policy.prefixes):
+        if known and not any(forbidden.applies_to(prefix.origin) for prefix in policy.prefixes):
             continue
         path = forbidden.path.rstrip("/").lower().encode("latin-1")
         last = path[path.rfind(b"/") :]

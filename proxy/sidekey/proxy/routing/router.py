@@ -62,13 +62,13 @@ class Router:
         "_last_host",
         "_metrics",
         "_own_names",
+        "_passthrough",
         "_pools",
         "_shares",
         "_snapshot",
         "_source_of",
         "_stored_at",
         "_targets",
-        "_unmatched",
     )
 
     def __init__(
@@ -96,8 +96,8 @@ class Router:
         self._snapshot = snapshot
         self._own_names = frozenset(snapshot.listen.names)
         self._stored_at = frozenset(snapshot.ca.hosts)
-        self._unmatched: PassthroughPolicy[CompiledIntegration] | None = None
-        self._unmatched = self._unmatched_by(snapshot.passing)
+        self._passthrough: PassthroughPolicy[CompiledIntegration] | None = None
+        self._passthrough = self._passthrough_by(snapshot.passing)
 
     # What a request asks for.
 
@@ -107,9 +107,9 @@ class Router:
         return self._instance
 
     @property
-    def unmatched(self) -> PassthroughPolicy[CompiledIntegration] | None:
+    def passthrough(self) -> PassthroughPolicy[CompiledIntegration] | None:
         """How targets of the forward proxy that no integration covers go on."""
-        return self._unmatched
+        return self._passthrough
 
     @property
     def matching(self) -> Matching | None:
@@ -162,7 +162,7 @@ class Router:
             integration = self._compiled.get(name) if name else self._match(url)
             if integration is None or integration.rules.unresolved:
                 return None
-            target = integration.read_quickly(url, forward=True)
+            target = integration.match_fast(url, forward=True)
             if target is None:
                 return None
             known = integration.destination(target)
@@ -178,7 +178,7 @@ class Router:
         and if targets may pass without a credential.
         """
         matching = self._snapshot.matching
-        if matching is None or self._unmatched is not None:
+        if matching is None or self._passthrough is not None:
             return None
         try:
             names = matching.at(parse_target(url.decode("latin-1")).origin.host)
@@ -210,7 +210,7 @@ class Router:
         integration = self._compiled.get(preset.integration.encode())
         if integration is None or integration.rules.unresolved or preset.method not in integration.rules.methods:
             return None
-        found = integration.read_quickly(preset.url, forward=True)
+        found = integration.match_fast(preset.url, forward=True)
         return None if found is None else integration.destination(found, preset)
 
     def find(self, name: bytes) -> CompiledIntegration | None:
@@ -297,13 +297,13 @@ class Router:
 
     # Targets that no integration covers.
 
-    def _unmatched_by(self, rules: Passthrough | None) -> PassthroughPolicy[CompiledIntegration] | None:
+    def _passthrough_by(self, rules: Passthrough | None) -> PassthroughPolicy[CompiledIntegration] | None:
         """How those go on by the rules of a snapshot.
 
         What stands for their integration outlives a snapshot where the next one trusts the same CAs, and its
         connections with it.
         """
-        former = self._unmatched
+        former = self._passthrough
         if rules is None:
             return None
         if former is not None and former.candidate.integration.trust == rules.nobody.trust:
@@ -316,19 +316,19 @@ class Router:
 
     def _cover_resolved(self) -> None:
         """Take into account what came of integrations that were unresolved when the config was loaded."""
-        unresolved = frozenset() if self._unmatched is None else self._unmatched.unresolved
+        unresolved = frozenset() if self._passthrough is None else self._passthrough.unresolved
         compiled = [self._compiled.get(name.encode()) for name in unresolved]
         self._cover(*(each.integration for each in compiled if each is not None))
 
     def _cover(self, *integrations: Integration) -> None:
         """Hear what came of integrations that were unresolved."""
         known = [each for each in integrations if each.rebuild is None]
-        unmatched = self._unmatched
-        if known and unmatched is not None:
-            coverage = unmatched.coverage | Coverage.of(each.policy for each in known)
-            unresolved = unmatched.unresolved - {each.id for each in known}
-            self._unmatched = PassthroughPolicy(
-                unmatched.candidate, coverage, unresolved, unmatched.ports, awaits_store=unmatched.awaits_store
+        passthrough = self._passthrough
+        if known and passthrough is not None:
+            coverage = passthrough.coverage | Coverage.of(each.policy for each in known)
+            unresolved = passthrough.unresolved - {each.id for each in known}
+            self._passthrough = PassthroughPolicy(
+                passthrough.candidate, coverage, unresolved, passthrough.ports, awaits_store=passthrough.awaits_store
             )
 
     # Another config.
@@ -339,14 +339,14 @@ class Router:
         Where an integration is not the very same object as before it is compiled again. A request in flight holds what
         it began with, and with it policy, credential and connections: it ends as it began.
         """
-        unmatched = self._unmatched_by(snapshot.passing)
+        passthrough = self._passthrough_by(snapshot.passing)
         own_names = frozenset(snapshot.listen.names)
         stored_at = frozenset(snapshot.ca.hosts)
 
         def commit() -> None:
             former, self._snapshot = self._snapshot, snapshot
-            left = set() if self._unmatched is None else {self._unmatched.candidate}
-            self._unmatched, self._own_names, self._stored_at = unmatched, own_names, stored_at
+            left = set() if self._passthrough is None else {self._passthrough.candidate}
+            self._passthrough, self._own_names, self._stored_at = passthrough, own_names, stored_at
             self._hosts.clear()
             self._last_host = None
             self._leave(former, left)
@@ -381,7 +381,7 @@ class Router:
     def _in_use(self) -> list[CompiledIntegration]:
         """Those of the snapshot."""
         compiled = [*self._compiled.values()]
-        return compiled if self._unmatched is None else [*compiled, self._unmatched.candidate]
+        return compiled if self._passthrough is None else [*compiled, self._passthrough.candidate]
 
     def _reconnect(self) -> None:
         """Let no request to come use a connection of now: its address may not be dialled any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sidekey.policy.framing import CHUNKED, length_line
-from sidekey.policy.headers import nominated, without
+from sidekey.policy.headers import drop_fields, nominated
 from sidekey.policy.messages import RequestHead
 
 
@@ -33,7 +33,7 @@ def request_head(
         stripped |= nominated(head.connection)
     for name in head.names:
         if name in stripped:
-            fields = without(fields, stripped)
+            fields = drop_fields(fields, stripped)
             break
     if head.marks is not None:
         fields = [*fields, *(line for name, line in head.hop_fields() if name not in stripped)]
