@@ -31,7 +31,7 @@ from sidekey.network.listen import Listener, listen
 from sidekey.network.tls import prepare_trust
 from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
-from sidekey.observe.exceptions import describe, is_of_output
+from sidekey.observe.exceptions import describe, is_output_error
 from sidekey.observe.history import History
 from sidekey.observe.hooks import install_safe_hooks
 from sidekey.observe.log import LogLevel, LogOutput, configure, get_logger, open_log, report_defect
@@ -482,7 +482,7 @@ def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -
     except StartError:
         raise
     except Exception as defect:
-        if not (isinstance(defect, OSError) and is_of_output(defect)):
+        if not (isinstance(defect, OSError) and is_output_error(defect)):
             get_logger().critical("uncaught exception", **describe(defect))
         raise
     finally:

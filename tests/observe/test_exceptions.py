@@ -10,21 +10,21 @@ import click
 import pytest
 
 from sidekey.errors import Problem, ProblemError
-from sidekey.observe.exceptions import describe, is_of_output
+from sidekey.observe.exceptions import describe, is_output_error
 from sidekey.policy.targets import parse_prefix
 
 
 def test_an_error_is_of_the_output_where_click_has_raised_it() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError, match="No space left") as caught:
         click.echo(b"text", file=full)
-    assert is_of_output(caught.value)
+    assert is_output_error(caught.value)
 
 
 def test_any_other_is_not() -> None:
     """Although it is one of the system, too."""
     with pytest.raises(FileNotFoundError) as caught:
         Path("/none/of/it").read_text()
-    assert not is_of_output(caught.value)
+    assert not is_output_error(caught.value)
 
 
 SECRET = "hunter2-s3cret"

@@ -71,11 +71,11 @@ def test_opened_again_it_is_the_file_that_has_the_path_now(tmp_path: Path) -> No
     path = tmp_path / "log"
     former = open_file(str(path), "text")
     path.rename(tmp_path / "log.1")
-    output = former.reopened()
+    output = former.reopen()
     os.write(output.fd, b"new\n")
     assert (path.read_bytes(), (tmp_path / "log.1").read_bytes(), form_of(output)) == (b"new\n", b"", "text")
     standard = open_standard_error("auto")
-    assert standard.reopened() is standard
+    assert standard.reopen() is standard
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:

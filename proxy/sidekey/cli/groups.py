@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from sidekey.observe.exceptions import is_of_output
+from sidekey.observe.exceptions import is_output_error
 
 _OUT_OF_MEMORY: Final = (
     "Not enough memory for this command. In a container, raise the memory limit, or run the command elsewhere with the "
@@ -82,7 +82,7 @@ class LazyGroup(Group):
             # Print it below: here, the exception's frames still hold the memory.
             message = _OUT_OF_MEMORY
         except OSError as error:
-            if not is_of_output(error):
+            if not is_output_error(error):
                 raise
             message = f"the output cannot be written: {os.strerror(error.errno or 0)}"
             # What could not be written would be tried once more at the end.

@@ -1,4 +1,4 @@
-"""The access log: one JSON line a request, in the shape of every other log line, built by hand because it is hot."""
+"""The access log: one JSON line per request. String formatting builds the line, since this code is hot."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sidekey.snapshot.snapshot import Snapshot
 
 _WAITED_FOR_NOTHING: Final = ',"grant":null,"connect":null,"first_byte":'
 
-_KNOWN: Final = 1024
-"""How many spellings of what lines have in common are kept."""
+_MAX_PARTS: Final = 1024
+"""Maximum cached constant parts of log lines."""
 
 
 class AccessLine(NamedTuple):
-    """Values of one line, whose keys docs/logs.md lists. An empty value, 0 or None is logged as null.
+    """Values of one line. docs/logs.md lists its keys.
 
-    But for `method` and `status`, which are logged as they are. `preset` and `target` are left out where they are
-    empty, and `target` where the config does not ask for it. What many lines have in common is first. A tuple is made
-    in a quarter of the time that an object of as many attributes takes, if its values are given by position.
+    An empty value, 0 or None is logged as null, except in `method` and `status`. An empty `preset` or `target` is
+    omitted, and `target` also unless the config enables it. The fields before `request_id` have the same values in many
+    lines. A tuple, created with positional arguments, takes a quarter of the time of an object with attributes.
     """
 
     integration: str
@@ -51,22 +51,22 @@ class AccessLine(NamedTuple):
 
 
 _COMMON: Final = AccessLine._fields.index("request_id")
-"""How many values of a line are those that many have in common."""
+"""Number of leading fields that make up the cached parts of a line."""
 
 
 class AccessLog:
-    """Writes the result of each request, as `log.access` (off, errors, all) of the config asks, whatever `log.level`.
+    """Writes a line for each request that `log.access` (off, errors, all) selects. `log.level` does not matter.
 
-    The caller of `write` branches on `every` and `errors` first: `every` asks for all requests, `errors` for those
-    whose status is 400 or more or that ended in a code of ours (errors.KINDS, CALLER_GONE).
+    The caller of `write` checks `every` and `errors` first. `every` selects all requests, `errors` those with a status
+    of 400 or more or a code of Sidekey (`errors.KINDS`, `CALLER_GONE`).
     """
 
-    __slots__ = ("_clock", "_known", "_path", "_put", "errors", "every")
+    __slots__ = ("_clock", "_parts", "_path", "_put", "errors", "every")
 
     def __init__(self, writer: LineWriter, mode: str, path: bool) -> None:
         self._put = writer.write
         self._clock = Clock()
-        self._known: dict[tuple[object, ...], tuple[str, str]] = {}
+        self._parts: dict[tuple[object, ...], tuple[str, str]] = {}
         self._set(mode, path)
 
     def _set(self, mode: str, path: bool) -> None:
@@ -75,20 +75,20 @@ class AccessLog:
         self._path = path
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Get ready to write as another snapshot asks; the result does so from then on."""
+        """Prepare for a new snapshot. The returned commit switches to its settings."""
         return partial(self._set, snapshot.log.access, snapshot.log.path)
 
     def write(self, line: AccessLine) -> None:
-        """Log one finished exchange, or CONNECT."""
-        common = line[:_COMMON]
-        known = self._known.get(common)
-        if known is None:
-            known = _spell(line)
-            if len(self._known) >= _KNOWN:
+        """Log a finished exchange or CONNECT."""
+        key = line[:_COMMON]
+        parts = self._parts.get(key)
+        if parts is None:
+            parts = _constant_parts(line)
+            if len(self._parts) >= _MAX_PARTS:
                 # A caller may send each request to another host.
-                self._known.clear()
-            self._known[common] = known
-        before, behind = known
+                self._parts.clear()
+            self._parts[key] = parts
+        start, middle = parts
         seconds, first, trace, peer, upstream = line.duration, line.first_byte, line.trace_id, line.peer, line.upstream
         duration = "%.6f" % seconds  # noqa: UP031 - an f-string's format is half as fast once it is compiled
         waits = _WAITED_FOR_NOTHING
@@ -101,18 +101,18 @@ class AccessLog:
             end += f',"target":{quote(line.target.decode("latin-1"))}'
         self._put(
             (
-                f'{{"timestamp":"{self._clock.stamp()}{before}{quote(line.request_id)}{behind}'
+                f'{{"timestamp":"{self._clock.stamp()}{start}{quote(line.request_id)}{middle}'
                 f'{quote(trace) if trace else "null"},"peer":{quote(peer) if peer else "null"}'
                 f',"upstream":{quote(upstream) if upstream else "null"},"duration":{duration}{waits}'
-                # Equal where nothing but the response was waited for, and all of it came at once.
+                # Both are equal if the request waited for the response alone and the response arrived at once.
                 f"{duration if first == seconds != 0.0 else _seconds(first)}"
                 f',"bytes_in":{line.bytes_in},"bytes_out":{line.bytes_out}{end}}}\n'
             ).encode("ascii")
         )
 
 
-def _spell(line: AccessLine) -> tuple[str, str]:
-    """What lines of the same key have in common: between the timestamp and the request's id, and from there on."""
+def _constant_parts(line: AccessLine) -> tuple[str, str]:
+    """Build the constant parts of a line: before and after the request ID."""
     level = "info" if line.status < 400 and not (line.code or line.reason) else "warning"
     return (
         f'","level":"{level}","event":"request","request_id":',
@@ -124,7 +124,7 @@ def _spell(line: AccessLine) -> tuple[str, str]:
 
 
 def quoted(value: str) -> str:
-    """A text as JSON; null where it is empty."""
+    """Return a text as JSON, or null if it is empty."""
     return quote(value) if value else "null"
 
 

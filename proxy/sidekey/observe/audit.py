@@ -1,6 +1,6 @@
-"""The audit in the log: which credential was used by whom, where the config asks for it, and each change of the config.
+"""The audit log: each use of a credential, if the config enables it, and each change of the config.
 
-Lines are written whatever `log.level` says, and are lost like all others where nobody reads them (decision 0012).
+`log.level` does not apply to these lines. Like all log lines they are dropped if the output stalls (decision 0012).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sidekey.snapshot.snapshot import Snapshot
 Source = Literal["files", "store"]
 
 MAX_PATHS: Final = 100
-"""Paths in each list of a line."""
+"""Maximum paths in each list of a line."""
 
 
 class AuditLog:
-    """Writes the audit. The caller of `use` branches on `uses` first, which is what `log.audit` asks for."""
+    """Writes audit lines. The caller of `use` checks `uses` first, which `log.audit` sets."""
 
     __slots__ = ("_clock", "_put", "uses")
 
@@ -37,11 +37,11 @@ class AuditLog:
         self.uses = mode == "uses"
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Get ready to write as another snapshot asks; the result does so from then on."""
+        """Prepare for a new snapshot. The returned commit switches to its setting."""
         return partial(self._set, snapshot.log.audit)
 
     def use(self, line: AccessLine) -> None:
-        """Log that a request was sent with a credential; `line` is what the access log says of it."""
+        """Log that a request was sent with a credential. `line` is its access log line."""
         by = "caller" if line.peer else "operator"
         self._put(
             (
@@ -54,7 +54,7 @@ class AuditLog:
         )
 
     def change(self, changes: Changes, source: Source, by: tuple[str, ...] = ()) -> None:
-        """Log which keys of the config have changed, if any. Of each list the first `MOST` paths are logged."""
+        """Log the changed keys of the config, if any: at most `MAX_PATHS` in each list."""
         paths = {f"{key}_keys": getattr(changes, key) for key in ("added", "removed", "changed")}
         if not any(paths.values()):
             return
@@ -65,8 +65,8 @@ class AuditLog:
             "source": source,
             "by": by,
             "revision": changes.revision,
-            **{key: found[:MAX_PATHS] for key, found in paths.items()},
-            "omitted": {key: len(found) - MAX_PATHS for key, found in paths.items() if len(found) > MAX_PATHS},
+            **{key: keys[:MAX_PATHS] for key, keys in paths.items()},
+            "omitted": {key: len(keys) - MAX_PATHS for key, keys in paths.items() if len(keys) > MAX_PATHS},
         }
         line = {key: value for key, value in line.items() if value}
         self._put(json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n")

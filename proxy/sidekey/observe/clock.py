@@ -1,4 +1,4 @@
-"""Timestamps of log lines: ISO 8601, UTC, microseconds. Everything but the fraction is formatted once a second."""
+"""Timestamps of log lines: ISO 8601, UTC, microseconds. Only the fraction is formatted for each line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from time import gmtime, strftime, time_ns
 
 
 class Clock:
-    """Formats the present moment, such as `2026-01-31T23:59:59.000001Z`. Threads may share it."""
+    """Formats the current time, such as `2026-01-31T23:59:59.000001Z`. Thread-safe."""
 
     __slots__ = ("_cached",)
 
@@ -14,11 +14,11 @@ class Clock:
         self._cached = (-1, "")
 
     def stamp(self) -> str:
-        """Format the present moment."""
+        """Format the current time."""
         return self.format(time_ns())
 
     def format(self, nanoseconds: int) -> str:
-        """Format the moment that many nanoseconds after the epoch."""
+        """Format a Unix time in nanoseconds."""
         second = nanoseconds // 1_000_000_000
         cached, prefix = self._cached
         if second != cached:

@@ -1,7 +1,7 @@
-"""Describe an exception by type and place, without its message, arguments or locals.
+"""Describe exceptions without their messages, and tell output errors from defects.
 
-Messages of libraries contain URLs, headers and bodies, and with them secrets. So a defect is described by the types of
-its chain and by the places of Sidekey's own code in its traceback.
+Messages of libraries contain URLs, headers and bodies, and with them secrets. So a description has the types of the
+exception chain, and the places in Sidekey's code from the traceback.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import click
 from sidekey.errors import ProblemError
 
 _MAX_ENTRIES = 20
-"""Entries of a chain or a traceback that are described; a recursion can make thousands."""
+"""Maximum entries of a chain or a traceback. A recursion can make thousands."""
 
 
 def describe(exc: BaseException) -> dict[str, list[str]]:
-    """Describe an exception without a word of its message.
+    """Describe an exception without its message.
 
-    `error` names the types from the raised one to its root cause, `at` the places of our own code from the outermost
-    to the innermost, and the place of the raise itself, as `module:line function`.
+    `error` lists the types from the raised exception to its root cause. `at` lists places as `module:line function`:
+    those of Sidekey's code from the outermost to the innermost, and the place of the raise.
     """
     chain = list(_chain(exc))
     places = list(_places(chain[-1].__traceback__)) if len(chain) > 1 else []
@@ -40,7 +40,7 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 
 
 def _name(exc: BaseException) -> str:
-    """Name the type, with what of the exception is a word from a closed set: errno, code, members of a group."""
+    """Name the type, with its errno, problem code or group members, none of which can contain a secret."""
     name = type(exc).__name__
     if isinstance(exc, ProblemError):
         return f"{name}({exc.problem.code})"
@@ -61,7 +61,7 @@ def _places(trace: TracebackType | None) -> list[str]:
     return places[-_MAX_ENTRIES:]
 
 
-def is_of_output(error: OSError) -> bool:
-    """Whether it was raised where commands print, as on a disk that is full, and so is of nothing else."""
+def is_output_error(error: OSError) -> bool:
+    """Return True if the error was raised while a command printed, for example because the disk is full."""
     *_, (innermost, _) = walk_tb(error.__traceback__)
     return innermost.f_code is click.echo.__code__

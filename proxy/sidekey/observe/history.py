@@ -1,4 +1,8 @@
-"""Usage, failures and status of integrations and presets: of all processes that share a store, or of this one alone."""
+"""Usage and failures of integrations and presets, and which integrations are failing.
+
+Processes that share a store write their counts there and read those of the whole fleet. Without a store, a process
+keeps its own counts in memory.
+"""
 
 from __future__ import annotations
 
@@ -24,39 +28,39 @@ from sidekey.store.store import Store
 from sidekey.store.usage import HOUR, NONE, Counters, Failing, Hour, count_good
 
 _EVERY: Final = 60.0
-"""Seconds between two exchanges of usage and status with the store."""
+"""Seconds between two writes of usage, and between two reads of states."""
 
 _FAILURES_EVERY: Final = 5.0
 """Seconds between two writes of failures."""
 
 _YIELD_AFTER: Final = 200
-"""Counters or states that are looked at before others have the loop again."""
+"""Counters or states to process before the event loop gets a turn."""
 
 _BATCH: Final = 100
 """Rows of usage in one transaction."""
 
 _PAUSE: Final = 0.05
-"""Seconds between two transactions, for other work of the store."""
+"""Seconds between two transactions, so that the store can do other work."""
 
 _MAX_WAITING: Final = 2000
-"""Failures that wait to be written."""
+"""Maximum failures that wait for the next write."""
 
 _MAX_FAILURES: Final = 200
-"""Failures that a process without a store keeps: enough to see what fails now."""
+"""Maximum failures that a process without a store keeps."""
 
 _MAX_HOURS: Final = 10_000
-"""Rows of usage that a process without a store keeps: 3 MB."""
+"""Maximum rows of usage that a process without a store keeps (3 MB)."""
 
 _GRACE: Final = 5.0
-"""Seconds that the end of a process waits for the last write."""
+"""Seconds that a shutdown waits for the last write."""
 
 _DAY: Final = 24
-"""Hours whose status a process reads when it starts."""
+"""Hours of states that a process reads when it starts."""
 
 
 @dataclass(slots=True)
 class _Suspect:
-    """Since when an integration fails by the store, and the object that was in use when this process heard of it."""
+    """An integration that fails according to the store: since when, and the object in use when this process read it."""
 
     since: int
     integration: ref[Integration] | None
@@ -64,14 +68,14 @@ class _Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """Usage by hour, in no order, and the last use in seconds since the epoch (0: none)."""
+    """Usage by hour, unordered, and the Unix time of the last use (0 if never used)."""
 
     hours: list[Hour]
     last_at: int
 
 
 class _FailingIntegrations(Mapping[str, int]):
-    """Since when integrations are failing. Each is judged when it is read, since there may be ten thousand."""
+    """Failing integrations, and since when they fail. Values are computed on access: there may be ten thousand."""
 
     def __init__(self, candidates: Callable[[], Iterable[str]], since: Callable[[str], int]) -> None:
         self._candidates = candidates
@@ -97,23 +101,23 @@ class _Memory:
         self._hours: dict[tuple[str, str, int], Hour] = {}
 
     def add(self, hours: Iterable[Hour]) -> None:
-        """Add usage, and forget what was added to longest ago."""
+        """Add usage, and evict the least recently updated row."""
         for hour in hours:
             key = hour.kind, hour.id, hour.hour
-            before = self._hours.pop(key, None)
-            self._hours[key] = hour if before is None else hour._replace(counters=_sum(before.counters, hour.counters))
+            row = self._hours.pop(key, None)
+            self._hours[key] = hour if row is None else hour._replace(counters=_sum(row.counters, hour.counters))
             if len(self._hours) > _MAX_HOURS:
                 del self._hours[next(iter(self._hours))]
 
     def usage(self, kind: str, names: Container[str], since: int) -> tuple[list[Hour], dict[str, int]]:
-        """Return usage from this hour on, and the last uses."""
-        found = [hour for hour in self._hours.values() if hour.kind == kind and hour.id in names]
-        found.sort(key=lambda hour: hour.last_at)
-        return [hour for hour in found if hour.hour >= since], {hour.id: hour.last_at for hour in found}
+        """Return usage from the hour `since` on, and the time of the last use of each name."""
+        hours = [hour for hour in self._hours.values() if hour.kind == kind and hour.id in names]
+        hours.sort(key=lambda hour: hour.last_at)
+        return [hour for hour in hours if hour.hour >= since], {hour.id: hour.last_at for hour in hours}
 
 
 class History:
-    """Exchanges with the store what the processes of a fleet count. Without a store, keeps what this one counts."""
+    """Usage and failures of the fleet, through the store, or of this process without one."""
 
     def __init__(self, metrics: Metrics, snapshot: Callable[[], Snapshot]) -> None:
         self._metrics = metrics
@@ -123,9 +127,9 @@ class History:
         self._store: Store | None = None
         self._memory = _Memory()
         self._last_at: dict[str, int] = {}
-        """The time of the last state by the store."""
+        """Time of the last known state of each integration."""
         self._suspects: dict[str, _Suspect] = {}
-        """Integrations that fail by the store."""
+        """Integrations that fail according to the store."""
         self._failures: dict[tuple[str, int], Failure] = {}
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -133,12 +137,12 @@ class History:
         metrics.failing = self.failing
 
     def start(self, store: Store | None, report: Callable[[BaseException], object]) -> None:
-        """Exchange with this store from now on, if there is one. `report` is called with each defect."""
+        """Start to write to the store, if there is one, and to read from it. `report` is called with each defect."""
         self._store = store
         self._task = asyncio.get_running_loop().create_task(self._run(report))
 
     async def close(self) -> None:
-        """Write the rest."""
+        """Write the remaining usage and failures, for at most `_GRACE` seconds."""
         self._closing.set()
         if self._task is not None:
             with contextlib.suppress(TimeoutError):
@@ -146,7 +150,7 @@ class History:
                     await self._task
 
     def note_failure(self, stats: IntegrationStats, line: AccessLine) -> None:
-        """Note a request that failed; its outcome was counted already."""
+        """Record a failed request, after its outcome was counted. Keep one failure a second for each integration."""
         self._traffic.failed(stats, line.code, line.status)
         name, at = stats.integration, int(time.time())
         if (name, at) in self._failures or name not in self._metrics.integrations:
@@ -169,20 +173,20 @@ class History:
         )
 
     def failing(self) -> Mapping[str, int]:
-        """Return since when integrations are failing, in seconds since the epoch. Threads may read it."""
+        """Return the Unix time since when each failing integration fails. Threads may read it."""
         return _FailingIntegrations(lambda: self._suspects.keys() | self._traffic.failing().keys(), self._failing_since)
 
     async def usage(self, kind: str, names: Sequence[str], hours: int) -> dict[str, Used]:
-        """Return the usage of integrations or presets in so many hours until now. Raises StoreError."""
+        """Return the usage of integrations or presets in the last `hours`. Raises StoreError."""
         now = int(time.time())
         since = now // HOUR - hours + 1
         if self._store is None:
-            found, last_uses = self._memory.usage(kind, names, since)
+            rows, last_uses = self._memory.usage(kind, names, since)
         else:
-            found, last_uses = await self._store.usage(kind, names, since)
+            rows, last_uses = await self._store.usage(kind, names, since)
         used = {name: Used([], last_uses.get(name, 0)) for name in names}
-        for hour in found:
-            used[hour.id].hours.append(hour)
+        for row in rows:
+            used[row.id].hours.append(row)
         for name in names:
             new, _ = self._usage.unwritten(kind, name)
             if new[0]:
@@ -192,13 +196,15 @@ class History:
     async def failures(self, integration: str, before: int) -> tuple[list[Failure], bool]:
         """Return a page of failures before this time, newest first, and True if there are more. Raises StoreError."""
         stored = [] if self._store is None else await self._store.failures(integration, before)
-        found = {each.at: each for (name, at), each in self._failures.items() if name == integration and at < before}
-        found |= {each.at: each for each in stored}
-        page = [found[at] for at in sorted(found, reverse=True)]
+        failures = {
+            at: failure for (name, at), failure in self._failures.items() if name == integration and at < before
+        }
+        failures |= {failure.at: failure for failure in stored}
+        page = [failures[at] for at in sorted(failures, reverse=True)]
         return page[:PAGE], len(page) > PAGE
 
     async def _run(self, report: Callable[[BaseException], object]) -> None:
-        # Processes that start together must not write together.
+        # Random, so that processes that start together do not write together.
         due = time.monotonic() + random.uniform(0, _EVERY)  # noqa: S311
         since = int(time.time()) // HOUR - _DAY
         is_read = is_ended = False
@@ -220,7 +226,7 @@ class History:
                 get_logger().warning("usage and failures stay in this process", reason=str(error))
                 return
             except StoreError as error:
-                # A later attempt writes what this one did not.
+                # The next attempt writes the rest.
                 if problem != str(error):
                     problem = str(error)
                     get_logger().warning("usage and failures wait for the store", reason=problem)
@@ -233,9 +239,9 @@ class History:
 
     async def _read(self, store: Store, since: int) -> None:
         if not self._snapshot().awaits_store:
-            for gone in self._last_at.keys() - self._metrics.integrations.keys():
-                del self._last_at[gone]
-                self._suspects.pop(gone, None)
+            for name in self._last_at.keys() - self._metrics.integrations.keys():
+                del self._last_at[name]
+                self._suspects.pop(name, None)
         for number, (name, state) in enumerate((await store.failing(since)).items(), 1):
             self._note_state(name, state)
             if number % _YIELD_AFTER == 0:
@@ -265,7 +271,7 @@ class History:
         if self._store is None:
             self._memory.add(hours)
         else:
-            # In order, so that two processes do not wait for each other's rows.
+            # Sorted, so that two processes do not deadlock on each other's rows.
             await self._store.add_usage(sorted(hours))
         for hour in hours:
             self._usage.note_written(hour.kind, hour.id, counted[hour.kind, hour.id])
@@ -280,23 +286,23 @@ class History:
                 self._failures.pop(key, None)
 
     def _note_state(self, name: str, state: Failing) -> None:
-        """Go on from a state of the store, or from one that this process has written."""
+        """Apply a state from the store, or one that this process has written, unless a newer one is known."""
         if self._last_at.get(name, 0) > state.last_at:
             return
         self._last_at[name] = state.last_at
         if not state.since:
             self._suspects.pop(name, None)
             return
-        known = self._suspects.get(name)
-        if known is None or known.since != state.since:
+        suspect = self._suspects.get(name)
+        if suspect is None or suspect.since != state.since:
             integration = self._metrics.integrations.get(name)
             self._suspects[name] = _Suspect(state.since, None if integration is None else ref(integration))
 
     def _state(self, name: str, now: int) -> Failing:
         """Return the state to write for an integration that was used since the last write.
 
-        The time of a failure is known, that of a success only to the minute. So a failing state has the time of its
-        last failure, and does not replace that of a process that saw a success later.
+        This process knows the second of a failure, but only the minute of a success. So a failing state carries the
+        time of its last failure, and does not replace the state of a process that had a later success.
         """
         since = self._failing_since(name)
         if not since:
@@ -304,21 +310,21 @@ class History:
         return Failing(max(self._traffic.failures_of(name)[1], self._last_at.get(name, 0)), since)
 
     def _failing_since(self, name: str) -> int:
-        """Return since when an integration is failing, or 0: by this process or the store, whichever is newer."""
-        own, failed_at = self._traffic.failures_of(name)
+        """Return since when an integration is failing, according to this process or the store, or 0 if it is not."""
+        local, failed_at = self._traffic.failures_of(name)
         suspect = self._suspects.get(name)
-        shared = suspect.since if suspect is not None and self._counts(name, suspect) else 0
-        if own and (suspect is not None or failed_at >= self._last_at.get(name, 0)):
-            return min(own, shared or own)
+        shared = suspect.since if suspect is not None and self._is_failing(name, suspect) else 0
+        if local and (suspect is not None or failed_at >= self._last_at.get(name, 0)):
+            return min(local, shared or local)
         return shared
 
-    def _counts(self, name: str, suspect: _Suspect) -> bool:
-        """Return True if the failures are of the integration in use, and no request succeeded here since then."""
+    def _is_failing(self, name: str, suspect: _Suspect) -> bool:
+        """Return True if the failures are those of the integration in use, and this process had no success since."""
         integration = self._metrics.integrations.get(name)
         if integration is None:
             return False
         if suspect.integration is None:
-            # The store told of its failures before it told of the integration.
+            # This process read the state before the integration.
             suspect.integration = ref(integration)
         if suspect.integration() is not integration or count_good(self._usage.unwritten("integration", name)[0]):
             return False
@@ -331,5 +337,5 @@ def sum_of(hours: Iterable[Hour]) -> Counters:
     return reduce(_sum, (hour.counters for hour in hours), NONE)
 
 
-def _sum(one: Counters, other: Counters) -> Counters:
-    return tuple(map(add, one, other))
+def _sum(first: Counters, second: Counters) -> Counters:
+    return tuple(map(add, first, second))

@@ -1,6 +1,6 @@
-"""Makes safe what others would print: uncaught exceptions, warnings, asyncio's errors and the libraries' loggers.
+"""Log uncaught exceptions, warnings, asyncio's errors and library logs without their messages.
 
-Each of them, left alone, writes a traceback or a message to standard error, and either may hold a secret.
+By default each of these writes a traceback or a message to standard error, and either may contain a secret.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ _ASYNCIO = (
     "socket.accept() out of system resource",
     "unhandled exception during asyncio.run() shutdown",
 )
-"""How asyncio's, uvloop's and aiohttp's messages to the loop's exception handler begin. What follows may be a repr."""
+"""Fixed beginnings of the messages that asyncio, uvloop and aiohttp pass to the loop's exception handler. The rest may
+be a repr."""
 
 
 def install_safe_hooks(loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Route everything of the process, and of this loop, to the log without its text."""
+    """Install hooks that log without messages, for the process and for this event loop."""
     sys.excepthook = _uncaught
     sys.unraisablehook = _unraisable
     threading.excepthook = _thread
@@ -51,9 +52,9 @@ def install_safe_hooks(loop: asyncio.AbstractEventLoop | None = None) -> None:
 
 
 class SafeHandler(logging.Handler):
-    """Passes a library's log record on as where it came from and its exception's description.
+    """Logs a library's record as its source and the description of its exception.
 
-    The text is kept only where it is a template: a record without arguments may have been formatted before.
+    It logs the text only if that is a template with arguments. Other text may be formatted already.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

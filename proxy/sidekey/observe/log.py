@@ -1,8 +1,8 @@
-"""The log of events: structlog, one JSON object a line, through the same writer as the access log.
+"""The event log: structlog, one JSON object per line, through the same writer as the access log.
 
-A line begins with `timestamp`, `level` and `event`; what the event holds follows in the order given. `event` is a fixed
-text, what varies is under keys. No line holds a traceback or a library's message: exceptions are logged by `describe`,
-and an exception under any key shows its type alone.
+A line begins with `timestamp`, `level` and `event`, followed by the event's keys. `event` is a fixed text, and the keys
+hold what varies. No line contains a traceback or a library's message: `describe` formats exceptions, and any other
+object that is not JSON is logged as its type.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from sidekey.snapshot.snapshot import Log, Snapshot
 
 
 class _Lines:
-    """What structlog hands a rendered line to, by a method named as the level is."""
+    """Logger object for structlog: one method per level."""
 
     def __init__(self, writer: LineWriter) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = writer.write
 
 
 class _Renderer:
-    """A structlog processor: renders the event as a JSON line, in the shape of the access log's."""
+    """A structlog processor that renders the event as a JSON line."""
 
     def __init__(self) -> None:
         self._clock = Clock()
 
     def __call__(self, _: object, level: str, event: MutableMapping[str, Any]) -> bytes:
         line = {"timestamp": self._clock.stamp(), "level": level, "event": event.pop("event", None), **event}
-        # An object that JSON does not know shows its type only: its text may hold anything.
+        # The text of an object that is not JSON may contain a secret.
         return json.dumps(line, separators=(",", ":"), default=_type_name).encode("ascii") + b"\n"
 
 
@@ -51,7 +51,7 @@ def _type_name(value: object) -> str:
 
 
 def configure(level: str, writer: LineWriter) -> None:
-    """Send events of this level (debug, info, warning, error) and above to the writer, from now on."""
+    """Log events of this level (debug, info, warning, error) and above to the writer."""
     structlog.configure(
         processors=[_Renderer()],
         wrapper_class=_logger_of(level),
@@ -64,15 +64,15 @@ def _logger_of(level: str) -> type[FilteringBoundLogger]:
 
 
 class LogLevel:
-    """Keeps the log, which was configured before with `level`, at the level of the snapshot in use."""
+    """Switches the log to the level of each new snapshot. `level` is the one that `configure` has set."""
 
     def __init__(self, level: str) -> None:
         self._level = level
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Get ready to log by the level of another snapshot; the result does so from the next step of the loop on.
+        """Prepare for a new snapshot. The returned commit switches to its level in the next step of the event loop.
 
-        What is logged in the same step goes by the former level, whichever part commits first.
+        So the order of commits does not matter: all that log in the current step use the previous level.
         """
         level = snapshot.log.level
         change = partial(structlog.configure, wrapper_class=_logger_of(level))
@@ -86,30 +86,27 @@ class LogLevel:
 
 
 class LogOutput:
-    """Keeps the lines of a writer where the snapshot in use wants them, and in the form that it wants.
-
-    `log` is what the writer's output was opened for (`open_log`).
-    """
+    """Switches a writer to the log file and format of each new snapshot. `log` has the current ones (`open_log`)."""
 
     def __init__(self, writer: LineWriter, log: Log) -> None:
         self._writer = writer
         self._log = log
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Open what another snapshot wants; the result writes there from then on. Raises Refused."""
-        log, former = snapshot.log, self._log
-        if (log.file, log.format) == (former.file, former.format):
+        """Open the output of a new snapshot. The returned commit switches to it. Raises PublishRefused."""
+        log, previous = snapshot.log, self._log
+        if (log.file, log.format) == (previous.file, previous.format):
             return partial(self._commit, log, None)
         return partial(self._commit, log, open_log(log))
 
     def _commit(self, log: Log, output: Output | None) -> None:
         self._log = log
         if output is not None:
-            self._writer.use(output, tell=True)
+            self._writer.use(output, announce=True)
 
 
 def open_log(log: Log) -> Output:
-    """Open where lines go. Raises Refused."""
+    """Open the output of the log. Raises PublishRefused."""
     if log.file is None:
         return open_standard_error(log.format)
     try:
@@ -122,16 +119,13 @@ def open_log(log: Log) -> Output:
 
 
 def get_logger(**context: object) -> FilteringBoundLogger:
-    """Make a logger that adds `context` to each event. It follows a later `configure`."""
+    """Return a logger that adds `context` to each event. It follows a later `configure`."""
     return cast(FilteringBoundLogger, structlog.get_logger(**context))
 
 
 def report_defect(exc: BaseException, request_id: str = "") -> str:
-    """Log a defect of ours without its message; returns the id to find it by, which may be shown.
-
-    It is the id of the request that the defect is of, where there is one.
-    """
-    found_by = {"request_id": request_id} if request_id else {"id": secrets.token_hex(6)}
-    get_logger().error("defect", **found_by, **describe(exc))
-    (defect,) = found_by.values()
+    """Log a defect in Sidekey without its message. Return the request ID or a random ID, to find the line by."""
+    identifier = {"request_id": request_id} if request_id else {"id": secrets.token_hex(6)}
+    get_logger().error("defect", **identifier, **describe(exc))
+    (defect,) = identifier.values()
     return defect

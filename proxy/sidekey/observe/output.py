@@ -1,4 +1,4 @@
-"""Where log lines go, standard error or a file, and in which form."""
+"""Outputs of log lines: standard error or a file, as JSON or text, and text that is safe for a terminal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any, Final, Literal
 _UNSAFE: Final = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
-"""Controls, which command a terminal (ECMA-48); separators of lines; marks that turn the direction of what follows, so
-that it reads as something else (Unicode TR 36, 2.1); and what UTF-8 cannot write."""
+"""Control characters, which a terminal executes (ECMA-48), line separators, bidirectional marks, which make text read
+differently (Unicode TR 36, 2.1), and surrogates, which UTF-8 cannot encode."""
 
 
 def printable(text: str) -> str:
-    """A text for a terminal: what would command it, or would turn its direction, is written as an escape."""
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """Escape characters that would control a terminal or change the direction of the text."""
+    return _UNSAFE.sub(lambda character: character[0].encode("unicode_escape").decode(), text)
 
 
 _WORD: Final = re.compile(r"[!#-<>-~]+")
@@ -31,20 +31,20 @@ _BOLD: Final = "1"
 _LEVELS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 """Colours by SGR (ECMA-48 8.3.117): green, yellow, red."""
 _WIDTH: Final = 7
-"""Of a level, so that events are below one another."""
+"""Width of the level column."""
 
 
 class TextFormatter:
-    """Makes text of lines, with `colours` or without."""
+    """Formats JSON lines as text."""
 
     def __init__(self, *, colours: bool) -> None:
         self._colours = colours
 
     def render(self, line: bytes) -> bytes:
-        """What a line of JSON says. Keys whose value is null are left out."""
-        said: dict[str, Any] = json.loads(line)
-        stamp, level, event = (str(said.pop(key, "")) for key in ("timestamp", "level", "event"))
-        # Milliseconds are enough to read, and the date is easier without a letter in it.
+        """Format a JSON line as text. Keys whose value is null are omitted."""
+        values: dict[str, Any] = json.loads(line)
+        stamp, level, event = (str(values.pop(key, "")) for key in ("timestamp", "level", "event"))
+        # For readers: milliseconds, and a space instead of the T.
         moment = f"{stamp[:10]} {stamp[11:23]}Z" if len(stamp) == len("2026-01-31T23:59:59.000001Z") else stamp
         parts = [
             self._in(_DIM, printable(moment)),
@@ -52,18 +52,18 @@ class TextFormatter:
             self._in(_BOLD, printable(event)),
         ]
         if event == "request":
-            parts += self._request(said)
+            parts += self._request(values)
         parts += [
-            f"{self._in(_DIM, f'{_value(key)}=')}{_value(value)}" for key, value in said.items() if value is not None
+            f"{self._in(_DIM, f'{_value(key)}=')}{_value(value)}" for key, value in values.items() if value is not None
         ]
         return f"{' '.join(parts)}\n".encode()
 
-    def _request(self, said: dict[str, Any]) -> list[str]:
-        """The status, method, integration, host, code and duration of an access line, which are taken out of it."""
-        status, seconds = said.pop("status", 0), said.pop("duration", None)
-        found = [said.pop(key, None) for key in ("method", "integration", "host", "code")]
-        colour = _LEVELS["error" if status >= 500 else "warning" if status >= 400 or found[-1] else "info"]
-        parts = [self._in(colour, str(status or "-")), *(_value(each) for each in found if each is not None)]
+    def _request(self, values: dict[str, Any]) -> list[str]:
+        """Remove and format the leading columns of an access line, from the status to the duration."""
+        status, seconds = values.pop("status", 0), values.pop("duration", None)
+        columns = [values.pop(key, None) for key in ("method", "integration", "host", "code")]
+        colour = _LEVELS["error" if status >= 500 else "warning" if status >= 400 or columns[-1] else "info"]
+        parts = [self._in(colour, str(status or "-")), *(_value(column) for column in columns if column is not None)]
         return parts if seconds is None else [*parts, f"{seconds * 1000:.1f}ms"]
 
     def _in(self, colour: str, text: str) -> str:
@@ -81,9 +81,9 @@ Render = Callable[[bytes], bytes]
 
 
 class Output:
-    """A descriptor that lines are written to, which it owns; `render` makes what is written of a line of JSON.
+    """A file descriptor for log lines. The object owns it, and closes it when it is garbage collected.
 
-    `path` is set where it is a file that can be opened again. Whatever was opened and is not used closes by itself.
+    `render` formats a JSON line, or is None to write it unchanged. `path` is set if the file can be reopened.
     """
 
     __slots__ = ("_format", "fd", "path", "render")
@@ -97,21 +97,21 @@ class Output:
     def __del__(self) -> None:
         self.close()
 
-    def reopened(self) -> Output:
-        """The file that has its path now; itself where it has none. Raises OSError."""
+    def reopen(self) -> Output:
+        """Open the file that is at the path now. Return this output if it has no path. Raises OSError."""
         return self if self.path is None else open_file(self.path, self._format)
 
     def close(self) -> None:
-        """Close it."""
+        """Close the descriptor."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
 
 
 def open_standard_error(format_: Format) -> Output:
-    """A duplicate of standard error, or nowhere where the process was started without one.
+    """Open a duplicate of standard error, or /dev/null if the process has none.
 
-    Descriptor 2 itself is not written to: where it was closed, its number may now be that of a connection.
+    Writing to descriptor 2 would be unsafe: if it was closed, a connection may have its number.
     """
     if sys.stderr is None:
         return Output(os.open(os.devnull, os.O_WRONLY))
@@ -119,7 +119,7 @@ def open_standard_error(format_: Format) -> Output:
 
 
 def open_file(path: str, format_: Format) -> Output:
-    """A file that lines are appended to; where there is none, it is made for its owner alone. Raises OSError."""
+    """Open a file to append lines. Create it, with mode 0600, if it does not exist. Raises OSError."""
     # Without O_NONBLOCK, opening a pipe would wait for its reader.
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_NONBLOCK, 0o600)
     output = Output(fd, path, format_)
@@ -130,10 +130,10 @@ def open_file(path: str, format_: Format) -> Output:
 
 
 def _render(fd: int, format_: Format) -> Render | None:
-    """What makes text of lines, where they are for people; None where they are written as they are."""
+    """Return the function that formats lines as text, or None to write JSON."""
     on_terminal = os.isatty(fd)
     if format_ == "json" or (format_ == "auto" and not on_terminal):
         return None
-    # https://no-color.org: whatever it says, as long as it is not empty.
+    # https://no-color.org: any value that is not empty.
     colours = on_terminal and not os.environ.get("NO_COLOR", "") and os.environ.get("TERM") != "dumb"
     return TextFormatter(colours=colours).render

@@ -1,7 +1,7 @@
-"""The metrics page: a copy of the counters, made on the event loop and rendered by prometheus_client in a thread.
+"""The metrics page: the event loop copies the counters, and a thread renders them with prometheus_client.
 
-The copy is made in slices, so that it never holds the loop. Each integration is copied in one step, so that a histogram
-always agrees with its own count and sum.
+The loop copies in slices, with turns for other tasks between them. It copies each histogram in one step, so that
+buckets, count and sum agree.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from sidekey.process import COLLECTOR
 from sidekey.snapshot.status import STATUSES, changed_statuses
 
 _SLICE = 0.0005
-"""Seconds of copying before the event loop gets its turn."""
+"""Seconds of copying before other tasks get a turn."""
 
 _BATCH = 200
-"""Samples that are rendered in one step, in some 0.7 ms."""
+"""Samples that are rendered in one step, which takes about 0.7 ms."""
 
 _PAUSE = 0.00001
 """Seconds, to which Linux adds 0.05 ms."""
@@ -47,24 +47,24 @@ class Format(NamedTuple):
 
 
 _TEXT = Format(CONTENT_TYPE_PLAIN_0_0_4, generate_latest)
-# No name of ours needs escaping, and prometheus_client's default for OpenMetrics looks at each character of each name.
+# Sidekey's names need no escaping, and prometheus_client's default for OpenMetrics checks each character of each name.
 _OPENMETRICS = Format(
     openmetrics.CONTENT_TYPE_LATEST, partial(openmetrics.generate_latest, escaping=openmetrics.ALLOWUTF8)
 )
 
 
 def choose_format(accept: str) -> Format:
-    """Choose OpenMetrics where an Accept field names it, as Prometheus' does, else the text format 0.0.4.
+    """Choose OpenMetrics if the Accept header lists it, as Prometheus does, else the text format 0.0.4.
 
-    prometheus_client's choose_encoder raises TypeError where the field has a version that is not a number, and copies
-    the version into its Content-Type.
+    prometheus_client's choose_encoder raises TypeError for a version that is not a number, and copies the version into
+    its Content-Type.
     """
     types = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
     return _OPENMETRICS if "application/openmetrics-text" in types else _TEXT
 
 
 class Exposition:
-    """Renders the page, one at a time: ten scrapers do not take ten times the memory of one."""
+    """Renders one page at a time, so that many scrapers take no more memory than one."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -73,25 +73,25 @@ class Exposition:
     async def page(self, form: Format) -> bytes:
         """Render a page, compressed by gzip."""
         async with self._rendering:
-            # The copies are many and hold no cycles: for those of 10,000 integrations the garbage collector would look
-            # through the whole heap, which held the loop for 80 ms.
+            # The copies have no reference cycles. With 10,000 integrations they would trigger full collections, which
+            # blocked the loop for 80 ms.
             with COLLECTOR.paused():
                 return await asyncio.to_thread(_render, form, await _copy(self._metrics))
 
 
 class _Histogram(NamedTuple):
-    """A copy of a histogram; `buckets` are not cumulative."""
+    """A copy of a histogram. `buckets` are not cumulative."""
 
     buckets: tuple[int, ...]
     seconds: float
 
 
 _Row = tuple[tuple[str, ...], float | _Histogram]
-"""Label values and what they count."""
+"""Label values, and the value of the series."""
 
 
 class _Family(NamedTuple):
-    """A metric family. `read` copies its rows on the event loop; None among them is a place to pause at."""
+    """A metric family. `read` copies its rows on the event loop, and may yield None to let the copy pause."""
 
     name: str
     type: Literal["counter", "gauge", "histogram"]
@@ -100,7 +100,7 @@ class _Family(NamedTuple):
     read: Callable[[Metrics], Iterable[_Row | None]]
 
     def samples(self, rows: Iterable[_Row]) -> Iterator[Sample]:
-        """Make the samples of these rows."""
+        """Yield the samples of these rows."""
         for values, value in rows:
             labels = dict(zip(self.labels, values, strict=True))
             if not isinstance(value, _Histogram):
@@ -119,7 +119,7 @@ _BOUNDS = (*map(str, BOUNDS), "+Inf")
 
 
 async def _copy(metrics: Metrics) -> _Copies:
-    """Copy what is counted, giving the loop a turn after each slice."""
+    """Copy all families, and let other tasks run after each slice."""
     copies: _Copies = []
     end = perf_counter() + _SLICE
     for family in _FAMILIES:
@@ -142,16 +142,16 @@ class _Batch(Collector):
         self._metric.samples = samples
 
     def collect(self) -> Iterable[Metric]:
-        """Return the family."""
+        """Return the family with these samples."""
         return (self._metric,)
 
 
 def _render(form: Format, copies: _Copies) -> bytes:
     """Render the page and compress it by gzip, in a thread.
 
-    prometheus_client joins what it renders in one step, which holds the interpreter, and takes 70 MB where there are
-    10,000 integrations. In batches it takes next to nothing. The thread sleeps after each, so that the event loop need
-    not wait for the switch interval, nor for the scheduler of a single processor. It frees the copies as it goes: all
+    prometheus_client renders a collector in one step, which holds the interpreter lock and takes 70 MB for 10,000
+    integrations, so this passes small batches. The thread sleeps after each batch, so that the event loop waits neither
+    for the switch interval nor for the scheduler of a single processor. It frees each copy after use, since freeing all
     at once takes 4 ms.
     """
     packer = zlib.compressobj(wbits=_GZIP)
@@ -161,7 +161,7 @@ def _render(form: Format, copies: _Copies) -> bytes:
         samples, begun = family.samples(rows), False
         while batch := list(islice(samples, _BATCH)):
             text = form.generate(_Batch(family, batch)).removesuffix(b"# EOF\n")
-            # Only the first batch of a family needs its HELP and its TYPE.
+            # Only the first batch of a family has HELP and TYPE lines.
             page += packer.compress(text.split(b"\n", 2)[2] if begun else text)
             begun = True
             sleep(_PAUSE)
@@ -169,7 +169,7 @@ def _render(form: Format, copies: _Copies) -> bytes:
 
 
 def _by_integration(read: Callable[[IntegrationStats], Mapping[str, int]]) -> Callable[[Metrics], Iterator[_Row]]:
-    """Read what is counted of each integration by a second label."""
+    """Read counters of each integration by a second label."""
 
     def rows(metrics: Metrics) -> Iterator[_Row]:
         for stats in metrics.all_stats():
@@ -179,7 +179,7 @@ def _by_integration(read: Callable[[IntegrationStats], Mapping[str, int]]) -> Ca
 
 
 def _by_outcome(read: Callable[[Metrics], Mapping[str, Mapping[str, int]]]) -> Callable[[Metrics], Iterator[_Row]]:
-    """Read requests by another label than the integration, and by outcome."""
+    """Read requests by a label and by outcome."""
 
     def rows(metrics: Metrics) -> Iterator[_Row]:
         for value, outcomes in list(read(metrics).items()):
@@ -189,17 +189,17 @@ def _by_outcome(read: Callable[[Metrics], Mapping[str, Mapping[str, int]]]) -> C
 
 
 def _by_labels(read: Callable[[Metrics], Mapping[tuple[str, str], float]]) -> Callable[[Metrics], Iterable[_Row]]:
-    """Read what is kept by its labels."""
+    """Read values that are stored by two labels."""
     return lambda metrics: list(read(metrics).items())
 
 
 def _by_label(read: Callable[[Metrics], Mapping[str, float]]) -> Callable[[Metrics], Iterable[_Row]]:
-    """Read what is kept by its only label."""
+    """Read values that are stored by one label."""
     return lambda metrics: [((value,), count) for value, count in read(metrics).items()]
 
 
 def _single(read: Callable[[Metrics], float | None]) -> Callable[[Metrics], Iterable[_Row]]:
-    """Read a value without labels; None is absent."""
+    """Read a value without labels. None omits the series."""
 
     def rows(metrics: Metrics) -> Iterable[_Row]:
         value = read(metrics)
@@ -208,9 +208,9 @@ def _single(read: Callable[[Metrics], float | None]) -> Callable[[Metrics], Iter
     return rows
 
 
-def _of_store(place: int) -> Callable[[Metrics], Iterable[_Row]]:
-    """Read one of the values that describe the store."""
-    return _single(lambda metrics: None if metrics.store is None else metrics.store[place])
+def _of_store(index: int) -> Callable[[Metrics], Iterable[_Row]]:
+    """Read one of the values in `Metrics.store`."""
+    return _single(lambda metrics: None if metrics.store is None else metrics.store[index])
 
 
 def _copied(durations: IntegrationStats | Durations) -> _Histogram:
@@ -237,7 +237,7 @@ def _info(metrics: Metrics) -> Iterator[_Row]:
 
 
 def _fullest(metrics: Metrics) -> Iterator[_Row | None]:
-    """Find the highest share, of which there may be one for each of thousands of integrations."""
+    """Find the highest utilization, which may take a while for thousands of integrations."""
     fullest = 0.0
     for utilization in metrics.utilization():
         fullest = max(fullest, utilization)
@@ -254,7 +254,7 @@ def _upstream_connections(metrics: Metrics) -> Mapping[str, int]:
 
 
 def _stored(metrics: Metrics) -> Iterator[_Row | None]:
-    """Count by status. Of ten thousand, look only at those whose status may have changed since they were built."""
+    """Count stored integrations by status. Recompute only those whose status can have changed."""
     stored = metrics.stored
     if stored is None:
         return
@@ -432,7 +432,7 @@ _FAMILIES = (
         "gauge",
         "When a failing integration began to fail, in seconds since the epoch.",
         ("integration",),
-        # One by one: each is judged when it is read.
+        # Lazily, because each value is computed on access.
         lambda metrics: (((name,), since) for name, since in metrics.failing().items()),
     ),
     _Family("sidekey_store_up", "gauge", "Whether the last use of the store succeeded.", (), _of_store(0)),
@@ -467,4 +467,4 @@ _FAMILIES = (
         _build,
     ),
 )
-"""Every family of ours, in the order of the page. A new one is one entry here and one row of docs/metrics.md."""
+"""All metric families, in the order of the page. To add one, add an entry here and a row to docs/metrics.md."""

@@ -1,4 +1,8 @@
-"""The counters of this process, as usage that is added to that of other processes."""
+"""Usage of this process, and integrations whose requests fail.
+
+`Usage` computes how much each counter grew since it was last written, so that the processes of a fleet can add up their
+usage. `Traffic` counts failures in a row for each integration.
+"""
 
 from __future__ import annotations
 
@@ -31,27 +35,27 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "upstream_timeout": "timeout",
     "credential_unavailable": "credential",
 }
-"""Column of each outcome of a failed request. Others, such as a denied request, are in the column `other`."""
+"""Column of each outcome of a failed request. Other outcomes, such as a denied request, count in column `other`."""
 
-_PLACES: Final = {outcome: OUTCOMES.index(column) for outcome, column in _COLUMNS.items()}
+_COLUMN_INDEXES: Final = {outcome: OUTCOMES.index(column) for outcome, column in _COLUMNS.items()}
 _OTHER: Final = OUTCOMES.index("other")
 
 LIMITS: Final = (0.05, 0.1, 0.25, 1.0, 5.0)
-"""Upper bounds of the columns of durations, in seconds."""
+"""Upper bounds of the duration columns, in seconds."""
 
 _BUCKETS: Final = tuple(bisect_left(LIMITS, bound) for bound in (*BOUNDS, inf))
-"""Column of each bucket of the metrics."""
+"""Duration column of each bucket of the metrics."""
 
 
 class Usage:
-    """Compares the counters of this process with those that were written last."""
+    """Growth of the counters of this process since they were last written."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._written: dict[tuple[str, str], Counters] = {}
 
     def keys(self) -> Iterator[tuple[str, str]]:
-        """Yield kind and ID of all that has counters, in no order. Others may count between two steps."""
+        """Yield kind and ID of integrations and presets with counters. Requests may count between two steps."""
         number = 0
         for stats in self._metrics.recorded():
             if stats.integration not in (NOBODY, UNKNOWN):
@@ -62,23 +66,23 @@ class Usage:
                 number += 1
                 yield "preset", name
         if len(self._written) > number:
-            # Some are gone.
-            self._written = {key: each for key, each in self._written.items() if self._counted(*key)[0]}
+            # The config lost some IDs.
+            self._written = {key: counters for key, counters in self._written.items() if self._counted(*key)[0]}
 
     def unwritten(self, kind: str, name: str) -> tuple[Counters, Counters]:
-        """Return the counters that were not written yet, and those to write with `note_written`."""
-        before = self._written.get((kind, name), NONE)
+        """Return the growth since the last write, and the counters to pass to `note_written` after the next write."""
+        written = self._written.get((kind, name), NONE)
         outcomes, buckets = self._counted(kind, name)
-        if sum(outcomes.values()) == before[0]:
-            return NONE, before
+        if sum(outcomes.values()) == written[0]:
+            return NONE, written
         counters = _counters(outcomes, buckets)
-        if counters[0] < before[0]:
-            # The counters began again: the integration was away for a while.
+        if counters[0] < written[0]:
+            # The config lost the ID for a while, so the counters restarted.
             return counters, counters
-        return tuple(map(sub, counters, before)), counters
+        return tuple(map(sub, counters, written)), counters
 
     def note_written(self, kind: str, name: str, counters: Counters) -> None:
-        """Note that these counters were written."""
+        """Record that these counters were written."""
         self._written[kind, name] = counters
 
     def _counted(self, kind: str, name: str) -> tuple[Mapping[str, int], list[int]]:
@@ -93,15 +97,15 @@ def _counters(outcomes: Mapping[str, int], buckets: list[int]) -> Counters:
     # A copy: the API reads it in a thread.
     for outcome, count in list(outcomes.items()):
         if outcome not in _GOOD:
-            columns[_PLACES.get(outcome, _OTHER)] += count
+            columns[_COLUMN_INDEXES.get(outcome, _OTHER)] += count
     latency = [0] * len(LATENCY)
-    for place, count in zip(_BUCKETS, buckets, strict=False):
-        latency[place] += count
+    for column, count in zip(_BUCKETS, buckets, strict=False):
+        latency[column] += count
     return sum(outcomes.values()), sum(columns), *columns, *latency
 
 
 MAX_INTEGRATIONS: Final = 1000
-"""Integrations that are remembered."""
+"""Integrations whose failures are remembered."""
 
 _FAILURES: Final = frozenset(
     {
@@ -112,8 +116,8 @@ _FAILURES: Final = frozenset(
         "upstream_timeout",
     }
 )
-"""Codes of Sidekey's own that blame the upstream, the network or the credential. All others blame the caller, the
-policy or Sidekey, and say nothing about the integration."""
+"""Sidekey's codes that blame the upstream, the network or the credential. Other codes blame the caller, the policy or
+Sidekey, and do not count against the integration."""
 
 _REJECTED: Final = (401, 403)
 """Statuses below 500 that blame the credential."""
@@ -126,16 +130,16 @@ class _Record:
 
     def __init__(self) -> None:
         self.good = 0
-        """Requests that did not fail, as of the last failure."""
+        """Number of good requests at the last failure."""
         self.streak = 0
         self.since = 0
         self.failed_at = 0
         self.of: ref[Integration] | None = None
-        """The integration that failed last. Once it is changed, it is another object, and the failures do not count."""
+        """The integration at the last failure. A changed integration is a new object, and its failures start at 0."""
 
 
 class Traffic:
-    """Counts failures in a row. `wall` returns seconds since the epoch."""
+    """Failures in a row, by integration. `wall` returns the Unix time."""
 
     def __init__(self, metrics: Metrics, wall: Callable[[], float] = time.time) -> None:
         self._metrics = metrics
@@ -143,7 +147,7 @@ class Traffic:
         self._records: OrderedDict[str, _Record] = OrderedDict()
 
     def failed(self, stats: IntegrationStats, code: str, status: int) -> None:
-        """Note a request that failed; its outcome was counted already."""
+        """Record a failed request, after its outcome was counted."""
         if not (code in _FAILURES if code else status >= 500 or status in _REJECTED):
             return
         now = int(self._wall())
@@ -159,7 +163,7 @@ class Traffic:
         record.streak += 1
 
     def failing(self) -> dict[str, int]:
-        """Return since when integrations are failing, in seconds since the epoch: at most `MOST`."""
+        """Return the Unix time since when each failing integration fails, for at most `MAX_INTEGRATIONS`."""
         return {name: since for name in self._records if (since := self.failures_of(name)[0])}
 
     def failures_of(self, name: str) -> tuple[int, int]:
@@ -167,11 +171,11 @@ class Traffic:
         record = self._records.get(name)
         if record is None:
             return 0, 0
-        failing = record.streak >= FAILING and self._goes_on(name, record)
+        failing = record.streak >= FAILING and self._is_current(name, record)
         return record.since if failing else 0, record.failed_at
 
-    def _goes_on(self, name: str, record: _Record) -> bool:
-        """Whether nothing has succeeded since the last failure, and it is what it was then."""
+    def _is_current(self, name: str, record: _Record) -> bool:
+        """Return True if the integration is unchanged and had no good request since its last failure."""
         stats = self._metrics.counted(name)
         return stats is not None and _good(stats) == record.good and self._is_of_now(name, record)
 
@@ -187,9 +191,6 @@ class Traffic:
 
 
 def _good(stats: IntegrationStats) -> int:
-    """How many requests did not fail in a way that tells of the integration.
-
-    An upstream that responds with 404 or 429 was reached, and did not reject the credential.
-    """
+    """Count requests that reached the upstream and whose credential was not rejected, such as 404 and 429."""
     outcomes = stats.outcomes
     return sum(outcomes.get(outcome, 0) for outcome in ("1xx", "2xx", "3xx", "4xx", "400", "429"))

@@ -1,12 +1,12 @@
-"""Log lines on their way to an output, without the event loop ever waiting for it.
+"""Write log lines in a background thread, so that the event loop never waits for an output.
 
-`write` appends to a backlog; a background thread joins what has gathered and writes it, as text where the output asks
-for that. The backlog is bounded: where the reader of a pipe stalls or a disk is full, lines are dropped and counted,
-and what gets through next says how many. Nothing that happens to the output stops the process.
+`write` appends to a backlog, and the thread writes what has gathered. The backlog is bounded: if the reader of a pipe
+stalls or a disk is full, lines are dropped and counted, and the next line that is written reports their number. An
+output error never stops the process.
 
-There is no lock: one could deadlock, as the garbage collector may run a finaliser that logs at any point. A deque's
-append and popleft are atomic, and no counter is written by both sides. Two threads that write at the same moment may
-lose a few bytes of the backlog's estimate, which an emptied backlog sets right.
+There is no lock, which could deadlock: the garbage collector may run a finalizer that logs at any point. A deque's
+append and popleft are atomic, and each counter is written by one side only. Two threads that write at the same moment
+may make the backlog's estimated size wrong by a few bytes, until the backlog is empty.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ from sidekey.observe.clock import Clock
 from sidekey.observe.output import Output, open_standard_error
 
 BACKLOG = 4 << 20
-"""Bytes of lines that may wait; at full load with every request logged this is some 0.2 seconds' worth."""
+"""Maximum bytes of waiting lines. At full load, with every request logged, this is about 0.2 seconds."""
 
 GATHER = 0.05
-"""Seconds between the first waiting line and the write, in which more lines gather."""
+"""Seconds from the first waiting line to the write, in which more lines gather."""
 
 BATCH = 512
-"""Lines that one write joins at most, which bounds how long the thread holds the interpreter."""
+"""Maximum lines of one write, which bounds how long the thread holds the interpreter lock."""
 
 
 class LineWriter:
-    """Writes whole lines to an output that it owns.
+    """Writes lines to an output that it owns.
 
-    Until `start` every line is written at once, by whoever writes it (a command line wants no thread); from then on by
-    a background thread. `write`, `use` and `reopen` may be called from any thread. The first output stays open: what is
-    wrong with a later one is said there.
+    Before `start`, `write` writes each line itself, so that commands need no thread. Afterwards a background thread
+    does. Any thread may call `write`, `use` and `reopen`. The first output stays open to report errors of later ones.
     """
 
     def __init__(self, first: Output | int, *, backlog: int = BACKLOG) -> None:
@@ -44,48 +43,48 @@ class LineWriter:
         self._backlog = backlog
         self._lines: deque[bytes] = deque()
         self._changes: deque[tuple[Output | None, bool]] = deque()
-        """Outputs to be used from now on, and whether the present one is told; None: that is to be opened again."""
+        """Outputs to switch to (None: reopen the current one), and whether the current one announces the switch."""
         self._clock = Clock()
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._woken = False
         self._closing = threading.Event()
-        # Written by `write` alone: bytes accepted, lines refused.
+        # Set by `write` alone: bytes accepted, lines refused.
         self._accepted = 0
         self._refused = 0
-        # Written by the draining thread alone: bytes gone, lines that failed, drops that were reported, a cut line,
-        # and whether the first output was told that this one fails.
-        self._gone = 0
+        # Set by the draining thread alone: bytes taken from the backlog, lines that failed, drops that were reported,
+        # whether the last line is incomplete, and whether the first output has reported the error of the current one.
+        self._taken = 0
         self._failed = 0
         self._reported = 0
         self._torn = False
-        self._told = False
+        self._error_reported = False
 
     @classmethod
     def stderr(cls) -> LineWriter:
-        """Make a writer to standard error."""
+        """Create a writer to standard error."""
         return cls(open_standard_error("auto"))
 
     def count_dropped(self) -> int:
-        """How many lines were dropped since the start."""
+        """Return the number of lines that were dropped since the start."""
         return self._refused + self._failed
 
     @property
     def unreported(self) -> int:
-        """Lines dropped that no line has reported yet."""
+        """Dropped lines that no log line has reported yet."""
         return self.count_dropped() - self._reported
 
     def start(self) -> None:
-        """Leave the writing to a background thread from now on."""
+        """Start the background thread, which writes all later lines."""
         self._thread = threading.Thread(target=self._run, name="sidekey-log", daemon=True)
         self._thread.start()
 
     def write(self, line: bytes) -> None:
         """Accept a line, which ends in its only line feed.
 
-        Never blocks once started, and a descriptor that fails never raises.
+        It never blocks after `start`, and never raises for an output error.
         """
-        if self._accepted - self._gone >= self._backlog:
+        if self._accepted - self._taken >= self._backlog:
             self._refused += 1
             return
         self._lines.append(line)
@@ -93,24 +92,26 @@ class LineWriter:
         if not self._woken:
             self._notify()
 
-    def use(self, output: Output, *, tell: bool = False) -> None:
-        """Write to another output from now on; the present one closes, but for the first.
+    def use(self, output: Output, *, announce: bool = False) -> None:
+        """Switch to another output, and close the current one unless it is the first.
 
-        With `tell` its last line says where further ones are: nobody can lead the log away without a trace.
+        With `announce`, the last line in the current output says where the log continues, so that nobody can redirect
+        the log unnoticed.
         """
-        self._changes.append((output, tell))
+        self._changes.append((output, announce))
         self._notify()
 
     def reopen(self) -> None:
-        """Open the file of the present output again, which was renamed: what is written from now on goes to a new one.
+        """Reopen the file of the current output after a log rotation renamed it.
 
-        Without a file nothing happens. Where it cannot be opened, the present one stays in use, and that is said.
+        Nothing happens if the output has no file. If the file cannot be opened, the current one stays in use and the
+        first output reports the error.
         """
         self._changes.append((None, False))
         self._notify()
 
     def close(self, timeout: float = 2.0) -> None:
-        """Write what waits, for at most `timeout` seconds, and close the outputs. Later lines are refused."""
+        """Write the waiting lines, for at most `timeout` seconds, and close the outputs. Refuse later lines."""
         self._closing.set()
         if self._thread is not None:
             self._wake.set()
@@ -133,47 +134,47 @@ class LineWriter:
         closing = False
         while not closing:
             self._wake.wait()
-            # Before the look at `_closing`: a close after that look wakes this thread again.
+            # Clear before reading `_closing`: a later `close` wakes this thread again.
             self._wake.clear()
             closing = self._closing.wait(GATHER)
-            # Before the drain: whoever appends after it finds `_woken` false and wakes this thread again.
+            # Reset before the drain: a `write` after the drain then wakes this thread again.
             self._woken = False
             self._drain()
 
     def _drain(self) -> None:
-        self._change()
+        self._switch_output()
         while self._lines:
             lines = [self._lines.popleft() for _ in range(min(len(self._lines), BATCH))]
             self._put(lines)
-            self._gone += sum(map(len, lines))
+            self._taken += sum(map(len, lines))
         if self.unreported:
-            # The next line may be long in coming.
+            # Report now, since the next line may come late.
             self._put([])
-        self._gone = self._accepted
+        self._taken = self._accepted
 
-    def _change(self) -> None:
-        """Go on with the output that is asked for."""
+    def _switch_output(self) -> None:
+        """Apply the requested changes of the output."""
         while self._changes:
-            output, tell = self._changes.popleft()
-            if tell and output is not None and output.path != self._output.path:
-                self._lead(output.path)
+            output, announce = self._changes.popleft()
+            if announce and output is not None and output.path != self._output.path:
+                self._announce(output.path)
             if output is None:
                 try:
-                    output = self._output.reopened()
+                    output = self._output.reopen()
                 except OSError as error:
                     event = "the log file cannot be opened again; the one that was renamed stays in use"
-                    self._tell(self._output, event, error)
+                    self._report(self._output, event, error)
                     continue
             if output is not self._output:
-                former, self._output = self._output, output
-                # The same file where nobody has renamed it.
-                self._torn = self._torn and os.path.sameopenfile(former.fd, output.fd)
-                self._told = False
-                if former is not self._first:
-                    former.close()
+                previous, self._output = self._output, output
+                # Both are the same file if it was not renamed.
+                self._torn = self._torn and os.path.sameopenfile(previous.fd, output.fd)
+                self._error_reported = False
+                if previous is not self._first:
+                    previous.close()
 
-    def _lead(self, path: str | None) -> None:
-        """Say in the present output where further lines are."""
+    def _announce(self, path: str | None) -> None:
+        """Write to the current output where the log continues."""
         if path is None:
             line = self._notice("log lines go to standard error", "info")
         else:
@@ -182,51 +183,51 @@ class LineWriter:
         self._write((b"\n" if self._torn else b"") + (line if render is None else render(line)))
 
     def _put(self, lines: list[bytes]) -> None:
-        """Write the lines, after a notice of those dropped before, and account for what was not written."""
+        """Write the lines, after a notice of dropped lines, and count those that were not written completely."""
         dropped = self.unreported
         render = self._output.render
-        ahead = [b"\n"] if self._torn else []
+        prefix = [b"\n"] if self._torn else []
         if dropped:
-            lines_dropped = self._notice("log lines were dropped", lines=dropped)
-            ahead.append(lines_dropped if render is None else render(lines_dropped))
-        block = b"".join(ahead + (lines if render is None else list(map(render, lines))))
+            notice = self._notice("log lines were dropped", lines=dropped)
+            prefix.append(notice if render is None else render(notice))
+        block = b"".join(prefix + (lines if render is None else list(map(render, lines))))
         written = self._write(block)
-        whole = block.count(b"\n", 0, written) - len(ahead)
-        if dropped and whole >= 0:
+        complete = block.count(b"\n", 0, written) - len(prefix)
+        if dropped and complete >= 0:
             self._reported += dropped
-        self._failed += len(lines) - max(whole, 0)
+        self._failed += len(lines) - max(complete, 0)
         if written:
             self._torn = block[written - 1] != ord("\n")
 
     def _write(self, block: bytes) -> int:
-        """Write the block; returns how much of it was written before the output failed."""
+        """Write the block. Return the number of bytes that were written before the output failed."""
         view = memoryview(block)
         written = 0
         while written < len(block):
             try:
                 written += os.write(self._output.fd, view[written:])
             except BlockingIOError:
-                # Whoever shares the descriptor made it non-blocking; this thread may wait.
+                # Another process that shares the descriptor made it non-blocking. This thread may wait.
                 poll = select.poll()
                 poll.register(self._output.fd, select.POLLOUT)
                 poll.poll()
             except OSError as error:
-                # A full disk, a closed pipe: the lines are lost and counted, the process goes on.
-                if not self._told:
-                    self._told = True
-                    self._tell(self._output, "the log file cannot be written to; log lines are dropped", error)
+                # A full disk or a closed pipe: the lines are lost and counted.
+                if not self._error_reported:
+                    self._error_reported = True
+                    self._report(self._output, "the log file cannot be written to; log lines are dropped", error)
                 return written
-        self._told = False
+        self._error_reported = False
         return written
 
-    def _tell(self, output: Output, event: str, error: OSError) -> None:
-        """Say in the first output what is wrong with another one; what is wrong with that cannot be said."""
+    def _report(self, output: Output, event: str, error: OSError) -> None:
+        """Report an output error on the first output. An error of the first output itself cannot be reported."""
         if output is self._first:
             return
         line = self._notice(event, "error", file=output.path, reason=os.strerror(error.errno or 0))
         with suppress(OSError):
             os.write(self._first.fd, line if self._first.render is None else self._first.render(line))
 
-    def _notice(self, event: str, level: str = "warning", **what: object) -> bytes:
-        line = {"timestamp": self._clock.stamp(), "level": level, "event": event, **what}
+    def _notice(self, event: str, level: str = "warning", **values: object) -> bytes:
+        line = {"timestamp": self._clock.stamp(), "level": level, "event": event, **values}
         return json.dumps(line, separators=(",", ":")).encode() + b"\n"
