@@ -15,7 +15,7 @@ from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.diagnostics.explain import (
     BODY_NOTE,
     CONNECT_NOTE,
-    LEARNT_NOTE,
+    DISCOVERED_NOTE,
     PASSED_CONNECT_NOTE,
     PLACEHOLDER_NOTE,
     REDACTED_NOTE,
@@ -256,8 +256,8 @@ def test_what_a_profile_filled_in_is_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("auth", "url", "sent_on", "note"),
     [
-        (MARKETING_CLOUD, "/x", "https://mc-acme.rest.marketingcloudapis.com/x", LEARNT_NOTE),
-        (RESPONSYS, "/campaigns", "https://login2.responsys.net/rest/api/v1.3/campaigns", LEARNT_NOTE),
+        (MARKETING_CLOUD, "/x", "https://mc-acme.rest.marketingcloudapis.com/x", DISCOVERED_NOTE),
+        (RESPONSYS, "/campaigns", "https://login2.responsys.net/rest/api/v1.3/campaigns", DISCOVERED_NOTE),
         (
             RESPONSYS,
             "http://login2.responsys.net/rest/api/v1.3/campaigns",

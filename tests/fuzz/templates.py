@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from fuzz.target import Target
 from sidekey.config.build.presets import read_preset
-from sidekey.diagnostics.preview import made
+from sidekey.diagnostics.preview import fill_preset
 from sidekey.errors import Problem
 from sidekey.presets.preset import FilledRequest
 from sidekey.snapshot.snapshot import Snapshot
@@ -46,7 +46,7 @@ def parse(data: bytes) -> FilledRequest | Problem | None:
         "body": body,
     }
     preset = read_preset("hook", document).preset
-    return None if preset is None else made(_SNAPSHOT, preset, json.dumps(_VALUES).encode())
+    return None if preset is None else fill_preset(_SNAPSHOT, preset, json.dumps(_VALUES).encode())
 
 
 def check(data: bytes) -> None:

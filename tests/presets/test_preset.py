@@ -46,8 +46,12 @@ def received(rules: Preset, *lines: str, **more: object) -> RequestHead:
     return found
 
 
-def fill(payload: bytes, rules: Preset = FILLED, *, most: int = 1000, longest: int = 1000) -> FilledRequest | Problem:
-    return rules.fill(received(rules, "Content-Type: application/json"), payload, most=most, longest=longest)
+def fill(
+    payload: bytes, rules: Preset = FILLED, *, max_body: int = 1000, max_target: int = 1000
+) -> FilledRequest | Problem:
+    return rules.fill(
+        received(rules, "Content-Type: application/json"), payload, max_body=max_body, max_target=max_target
+    )
 
 
 def filled(payload: bytes, rules: Preset = FILLED) -> FilledRequest:
@@ -105,7 +109,7 @@ def test_an_expectation_is_kept_and_what_else_is_for_proxies_is_not() -> None:
     marks = {Role.EXPECT: b"100-continue", Role.MAX_FORWARDS: b"1"}
     assert received(PLAIN, "Content-Type: application/json", marks=marks).marks == {Role.EXPECT: b"100-continue"}
     found = FILLED.fill(
-        received(FILLED, "Content-Type: application/json", marks=marks), b'{"user":"x"}', most=99, longest=99
+        received(FILLED, "Content-Type: application/json", marks=marks), b'{"user":"x"}', max_body=99, max_target=99
     )
     assert isinstance(found, FilledRequest)
     assert found.head.marks is None
@@ -212,25 +216,25 @@ def test_a_control_does_not_get_into_a_header() -> None:
 def test_a_body_is_as_long_as_it_may_be_and_not_a_byte_longer() -> None:
     """Counted in bytes."""
     rules = preset(parameters={"a": {"type": "text"}}, body=text_body("{{a}}{{a}}")).rules
-    whole = fill(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, most=40)
+    whole = fill(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, max_body=40)
     assert isinstance(whole, FilledRequest)
     assert len(whole.body) == 40
     reason = "what they are filled in to must not be over limits.preset_body (39 bytes)"
-    assert errors(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, most=39) == (("", reason),)
+    assert errors(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, max_body=39) == (("", reason),)
 
 
 def test_headers_are_bounded_together() -> None:
     """Each may repeat a value: a thousand of them would be a thousand times as much memory."""
     rules = preset(headers={"X-A": "{{a}}", "X-B": "{{a}}"}, parameters={"a": {"type": "text"}}, body={"json": 1}).rules
-    assert isinstance(fill(b'{"a": "1234567890"}', rules, most=20), FilledRequest)
+    assert isinstance(fill(b'{"a": "1234567890"}', rules, max_body=20), FilledRequest)
     reason = "what they are filled in to must not be over limits.preset_body (19 bytes)"
-    assert errors(b'{"a": "1234567890"}', rules, most=19) == (("", reason),)
+    assert errors(b'{"a": "1234567890"}', rules, max_body=19) == (("", reason),)
 
 
 def test_a_target_is_no_longer_than_callers_may_write_one() -> None:
     """Upstreams have their limits, too."""
     reason = "the URL that they are filled in to must not be over limits.target (40 bytes)"
-    assert errors(b'{"user": "%b"}' % (b"x" * 40), longest=40) == (("", reason),)
+    assert errors(b'{"user": "%b"}' % (b"x" * 40), max_target=40) == (("", reason),)
 
 
 @pytest.mark.parametrize(("method", "announced"), [("GET", False), ("DELETE", False), ("POST", True), ("PUT", True)])
@@ -245,7 +249,7 @@ def test_a_preset_without_a_body_takes_no_parameters() -> None:
     """Its payload is not read."""
     assert not PLAIN.has_body
     with pytest.raises(ValueError, match="has no parameters"):
-        PLAIN.fill(head(), b"{}", most=1, longest=1)
+        PLAIN.fill(head(), b"{}", max_body=1, max_target=1)
 
 
 def test_what_a_signer_keeps_goes_on_but_for_the_preset_s_own() -> None:
@@ -290,7 +294,7 @@ def test_parameters_are_strict_json(payload: bytes, reason: str) -> None:
 @pytest.mark.parametrize("digits", ["0.12345678901234567890123456789", "9007199254740993", "1" * 60_000, "1.50", "-0"])
 def test_a_number_keeps_its_digits(digits: str) -> None:
     rules = preset(parameters={"n": {"type": "number"}}, body={"json": ["{{n}}", "{{n}}!"]}).rules
-    found = fill(b'{"n": %b}' % digits.encode(), rules, most=1 << 20)
+    found = fill(b'{"n": %b}' % digits.encode(), rules, max_body=1 << 20)
     assert isinstance(found, FilledRequest)
     assert found.body.decode() == f'[{digits},"{digits}!"]'
 

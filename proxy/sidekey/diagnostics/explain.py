@@ -1,4 +1,4 @@
-"""What the data plane would decide on one target, where the credential would go, and what is signed."""
+"""Explain a decision of the data plane: whether a target is allowed, where the credential goes, and what is signed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STORED_NOTE = (
     "below them"
 )
 
-LEARNT_NOTE = (
+DISCOVERED_NOTE = (
     "the base URL here is a placeholder: the token response brings the real one, and targets are judged again by that"
 )
 PLACEHOLDER_NOTE = (
@@ -58,10 +58,7 @@ _ZEROS: Final = RandomIds(bytes(16), bytes(16))
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A request of which it is shown what is signed, at a time in seconds since the epoch.
-
-    Without a `method` it has one that the integration allows.
-    """
+    """A sample request to sign, at the Unix time `at`. Without a `method` it gets one that the integration allows."""
 
     at: float
     method: str = ""
@@ -70,13 +67,13 @@ class Sample:
 
 
 def parse_moment(written: object) -> float:
-    """A time with its offset (ISO 8601), or seconds since the epoch, as the latter. Raises ValueError."""
+    """Parse a time with its offset (ISO 8601) or a Unix time. Return the Unix time. Raises ValueError."""
     try:
         written = str(written)
         is_number = written.isascii() and written.isdigit()
-        found = datetime.fromtimestamp(int(written), UTC) if is_number else datetime.fromisoformat(written)
-        # What is before the year 1 or behind 9999 in UTC is no date that could be signed.
-        moment = None if found.tzinfo is None else found.astimezone(UTC)
+        parsed = datetime.fromtimestamp(int(written), UTC) if is_number else datetime.fromisoformat(written)
+        # Raises OverflowError before the year 1 and after 9999 in UTC.
+        moment = None if parsed.tzinfo is None else parsed.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         moment = None
     if moment is None:
@@ -90,7 +87,7 @@ def parse_method(written: object) -> str:
 
 
 def parse_header(name: str, value: str) -> tuple[str, str]:
-    """A header that a caller may send on, without spaces around it. Raises ValueError."""
+    """Strip a header and check that Sidekey forwards it. Raises ValueError."""
     name, value = name.strip(), value.strip()
     if not (TOKEN.fullmatch(name) and value.isascii() and (value.isprintable() or not value)):
         raise ValueError("must be a name and a value of ASCII, such as 'Content-Type: text/plain'")
@@ -101,10 +98,10 @@ def parse_header(name: str, value: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The decision on one target. `sent_on` is the target the upstream would get; None where it cannot be read.
+    """The decision on one target. `sent_on` is the target that the upstream would get, or None if it is malformed.
 
-    `upgraded` says that it became https at the forward proxy, `passes` that it is forwarded without a credential.
-    `signed` are the texts that are signed, escaped; where there is none, `unsigned` says why.
+    `upgraded` is True if the forward proxy changes it to https, `passes` if it goes without a credential. `signed` has
+    the escaped texts to sign. `unsigned` is the reason if there are none.
     """
 
     integration: Integration
@@ -120,11 +117,11 @@ class Explanation:
 
     @property
     def allowed(self) -> bool:
-        """Whether the credential would leave for this target."""
+        """Whether Sidekey would send the credential to this target."""
         return self.decision.allowed
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
+        """Return JSON-serializable members."""
         decision = self.decision
         signed: dict[str, Any] = {}
         if self.signed or self.unsigned:
@@ -161,18 +158,18 @@ class Explanation:
             return _table(rows)
         if decision.allowed:
             rows.append(("allowed", f"by {decision.rule}: {decision.reason}"))
-            where = "; ".join(
+            places = "; ".join(
                 f"{place}: {', '.join(names)}" for place, names in credential_places(self.integration).items() if names
             )
-            rows.append(("credential", f"goes to {self._origin or 'the base URL in the token response'} in {where}"))
+            rows.append(("credential", f"goes to {self._origin or 'the base URL in the token response'} in {places}"))
         else:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
             rows.append(("credential", "is not sent"))
             if decision.code != "destination_denied":
                 rows += [("rule", rule) for rule in _rules(self.integration.policy)]
-        for held in (self.integration.secrets, self.integration.certificate):
-            if held is not None and held.unreadable is not None:
-                rows.append(("unreadable", f"{held.unreadable}; until then the response is credential_unavailable"))
+        for source in (self.integration.secrets, self.integration.certificate):
+            if source is not None and source.unreadable is not None:
+                rows.append(("unreadable", f"{source.unreadable}; until then the response is credential_unavailable"))
         if self.integration.policy.methods is not None:
             rows.append(("methods", ", ".join(sorted(self.integration.policy.methods))))
         rows += [("profile", f"{key}: {value}") for key, value in self.integration.filled]
@@ -183,33 +180,33 @@ class Explanation:
 
     @property
     def dialled_host(self) -> str | None:
-        """The host to which a connection would be made; None where there would be none, or the response tells it."""
+        """The host that Sidekey would dial. None if it dials none, or if only the token response has the host."""
         target = self.decision.target
-        if target is None or self.has_learnt_origin or not (self.allowed or self.passes):
+        if target is None or self.has_unknown_origin or not (self.allowed or self.passes):
             return None
         return target.origin.host
 
     @property
     def _origin(self) -> str | None:
-        """Where the credential would go; None where only the response that brings it says so."""
+        """The origin that would receive the credential, or None if only the token response determines it."""
         target = self.decision.target
-        return None if target is None or self.has_learnt_origin else str(target.origin)
+        return None if target is None or self.has_unknown_origin else str(target.origin)
 
     @property
-    def has_learnt_origin(self) -> bool:
-        """Whether only the response that brings the credential says where it goes."""
+    def has_unknown_origin(self) -> bool:
+        """Whether only the token response determines the origin."""
         target, placeholder = self.decision.target, self.integration.policy.placeholder_origin
-        return LEARNT_NOTE in self.notes or (target is not None and target.origin == placeholder)
+        return DISCOVERED_NOTE in self.notes or (target is not None and target.origin == placeholder)
 
 
 class _Candidate:
-    """An integration for the decision. Without a fast reading, the exact one also names the rule that allows."""
+    """An integration for `policy.decide`. The exact parser reads all targets, since its decision names the rule."""
 
     def __init__(self, integration: Integration) -> None:
         self.rules: Final = integration.rules
 
     def match_fast(self, url: bytes, *, forward: bool) -> Target | None:
-        """Leave each target to the exact reading."""
+        """Leave each target to the exact parser."""
         del url, forward
         return None
 
@@ -217,10 +214,10 @@ class _Candidate:
 def explain(
     integration: Integration, url: str, passing: Passthrough | None = None, sample: Sample | None = None
 ) -> Explanation:
-    """Judge `url`: an absolute URL as at the forward proxy, or what follows `/i/ID` at the reverse proxy.
+    """Explain the decision on `url`: an absolute URL (forward proxy), or the part after `/i/ID` (reverse proxy).
 
-    The decision is the data plane's own (`core.decide`), for a caller who may use the integration. `passing` is the
-    snapshot's. With a `sample`, the explanation has the bytes that are signed for this request.
+    `policy.decide` decides as in the data plane, for a caller who may use the integration. `passing` is the snapshot's.
+    With a `sample`, the explanation has the texts that are signed for this request.
     """
     if url and "://" not in url and not url.startswith(("/", "?")):
         # Some shells rewrite arguments that begin with a slash, so users may omit it.
@@ -239,10 +236,10 @@ def explain(
     upgraded = target is not None and sent is not None and target.origin != sent.origin
     notes = _notes(integration, sent, reverse=reverse)
     if isinstance(decision, Denied):
-        problem, remark = decision.problem, ""
+        problem, hint = decision.problem, ""
         if problem.code == "target_denied" and target is not None:
-            remark = _scheme_mismatch(integration.policy, target)
-        verdict = Decision(False, problem.code, problem.detail + remark, target, denial=problem.denial)
+            hint = _scheme_hint(integration.policy, target)
+        verdict = Decision(False, problem.code, problem.detail + hint, target, denial=problem.denial)
     elif decision.candidate is candidate:
         verdict = Decision(True, "", "the target is allowed", decision.target, decision.rule)
     else:
@@ -261,7 +258,7 @@ def explain(
 
 
 def with_addresses(explanation: Explanation, snapshot: Snapshot, looked_up: Sequence[Address] = ()) -> Explanation:
-    """Deny the target if no connection to its host is allowed, by the config and the addresses that were looked up."""
+    """Deny the target if the config forbids its host, or all addresses in `looked_up`."""
     host, integration = explanation.dialled_host, explanation.integration
     if host is None:
         return explanation
@@ -274,9 +271,9 @@ def with_addresses(explanation: Explanation, snapshot: Snapshot, looked_up: Sequ
 
 
 def _head(rules: IntegrationRules, target: str, sample: Sample | None) -> RequestHead:
-    """Build a request for this target, with a method that the integration allows unless the sample has one."""
+    """Build a request head for the target. Its method is the sample's, or one that the integration allows."""
     method = b"GET" if b"GET" in rules.methods else min(rules.methods)
-    # An argument of a command may be no text of its locale (PEP 383).
+    # A command's argument may contain surrogates for bytes that its locale cannot decode (PEP 383).
     sent = target.encode("utf-8", "surrogateescape")
     if sample is None:
         return RequestHead(method, sent, b"localhost", [], [])
@@ -289,9 +286,9 @@ def _head(rules: IntegrationRules, target: str, sample: Sample | None) -> Reques
 def _signed(
     explanation: Explanation, rules: SigningRules, policy: Policy, head: RequestHead, sample: Sample
 ) -> tuple[str, ...] | str:
-    """The texts that are signed of a request, escaped; or why there are none."""
+    """Return the escaped texts that a request's signature covers, or why there are none."""
     integration, target = explanation.integration, explanation.decision.target
-    if target is None or explanation.has_learnt_origin:
+    if target is None or explanation.has_unknown_origin:
         return "the base URL comes with the token, so what is signed is not known here"
     signer = _signer(integration, rules)
     if signer is None:
@@ -319,11 +316,11 @@ def _signed(
 
 
 def _signer(integration: Integration, rules: SigningRules) -> Signer | None:
-    """What signs, as far as it is known without a call."""
+    """Return the signer if it is known without a token request."""
     credential, supplement = integration.secrets.credential, integration.secrets.supplement
     if isinstance(credential, FixedCredential):
         return credential.grant.signer
-    # Where another signer comes with the token, the supplement's signs what that has written.
+    # In a chain, the supplement signs after the signer that comes with the token.
     return None if supplement is None or isinstance(rules, ChainedSigningRules) else supplement.signer
 
 
@@ -339,27 +336,27 @@ _ESCAPES: Final = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r", ord("\
 
 
 def _escaped(text: bytes) -> str:
-    r"""Bytes as text of printable ASCII: what is none is `\n`, `\r`, `\t` or `\xhh`, and a backslash is two."""
+    r"""Write bytes in printable ASCII. Escape other bytes as `\n`, `\r`, `\t` or `\xhh`, and a backslash as two."""
     return "".join(_ESCAPES.get(byte) or (chr(byte) if " " <= chr(byte) <= "~" else f"\\x{byte:02x}") for byte in text)
 
 
 def _targets(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Target | None, Target | None]:
-    """The target as it is sent, and as it is judged; None where it cannot be read."""
+    """Return the target that the caller sends and the one that Sidekey checks, or None for both if it is malformed."""
     try:
         sent = parse_target(f"{rules.base}{url}" if reverse else url)
     except InvalidTarget:
         return None, None
-    judged = sent if reverse else rules.resolve_target(sent)
-    return sent, judged if rules.canonical is None else rules.canonical.canonicalize(judged)
+    resolved = sent if reverse else rules.resolve_target(sent)
+    return sent, resolved if rules.canonical is None else rules.canonical.canonicalize(resolved)
 
 
 def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> tuple[str, ...]:
-    """What a reader must know besides the decision."""
+    """Return notes on what the decision does not show."""
     if sent is None:
         return ()
     notes = []
     if reverse:
-        notes += [LEARNT_NOTE] if integration.traits.learns else []
+        notes += [DISCOVERED_NOTE] if integration.traits.learns else []
     else:
         notes += [CONNECT_NOTE] if sent.origin.scheme == "https" else []
         notes += [STORED_NOTE] if integration.stored else []
@@ -369,8 +366,8 @@ def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> t
     return tuple(notes)
 
 
-def _scheme_mismatch(policy: Policy, target: Target) -> str:
-    """Return a remark for a denied target that the policy allows with the other scheme, else an empty text."""
+def _scheme_hint(policy: Policy, target: Target) -> str:
+    """Return a hint if the policy allows the denied target with the other scheme, else an empty text."""
     scheme, host, port = target.origin
     other = "http" if scheme == "https" else "https"
     if port == DEFAULT_PORTS[scheme]:
@@ -388,13 +385,13 @@ def _show(target: Target | None) -> str | None:
 
 
 def credential_places(integration: Integration) -> dict[str, list[str]]:
-    """Return the names of the places that contain the credential in a request."""
+    """Return the names of headers and parameters that contain the credential, by their place in a request."""
     places = integration.traits.places
-    found = {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
+    names = {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
     signing = integration.traits.signing
     if signing is not None:
-        found["signature"] = sorted(name.decode() for name in signing.names)
-    return found if integration.certificate is None else {**found, "handshake": ["client certificate"]}
+        names["signature"] = sorted(name.decode() for name in signing.names)
+    return names if integration.certificate is None else {**names, "handshake": ["client certificate"]}
 
 
 def _rules(policy: Policy) -> list[str]:

@@ -1,4 +1,4 @@
-"""The request that a preset makes of what a caller sends, with the credential named and nothing sent."""
+"""Preview the request that a preset sends, without sending it. The credential is replaced by `[credential]`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sidekey.presets.preset import OVERSIZED, FilledRequest
 from sidekey.snapshot.snapshot import Preset, Snapshot
 
 CREDENTIAL: Final = "[credential]"
-"""Stands where the credential goes."""
+"""Takes the place of the credential."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The request that a preset makes of what a caller sends, or why it makes none. The credential is named alone."""
+    """The request that a preset sends for a payload, or the problem. `credential` has the places of the credential."""
 
     preset: Preset
     problem: Problem | None
@@ -29,18 +29,18 @@ class Preview:
     credential: Mapping[str, list[str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
-        found: dict[str, Any] = {"preset": self.preset.id, "integration": self.preset.rules.integration}
+        """Return JSON-serializable members."""
+        subject: dict[str, Any] = {"preset": self.preset.id, "integration": self.preset.rules.integration}
         if self.problem is not None:
             errors = [{"pointer": pointer, "detail": detail} for pointer, detail in self.problem.errors]
-            return {**found, "code": self.problem.code, "reason": self.problem.detail, "errors": errors}
+            return {**subject, "code": self.problem.code, "reason": self.problem.detail, "errors": errors}
         request = {
             "method": self.method,
             "url": self.url,
             "headers": [list(header) for header in self.headers],
             "body": self.body.decode("utf-8", "replace"),
         }
-        return {**found, "request": request, "credential": dict(self.credential)}
+        return {**subject, "request": request, "credential": dict(self.credential)}
 
     def __str__(self) -> str:
         if self.problem is not None:
@@ -53,26 +53,26 @@ class Preview:
 
 
 def preview(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str = "") -> Preview:
-    """Fill a preset as a request would, and judge where it goes; nothing is sent. The arguments are those of `made`."""
+    """Fill a preset and check its target, without sending the request. The parameters are those of `fill_preset`."""
     if preset.invalid:
         return Preview(preset, Problem("credential_unavailable", preset.invalid, error="proxy_configuration_error"))
-    found = made(snapshot, preset, data, content_type)
-    if isinstance(found, Problem):
-        return Preview(preset, found)
-    head = found.head
+    request = fill_preset(snapshot, preset, data, content_type)
+    if isinstance(request, Problem):
+        return Preview(preset, request)
+    head = request.head
     explanation = explain(snapshot.integrations[preset.rules.integration], head.target.decode())
-    judged, decision = explanation.as_json(), explanation.decision
+    members, decision = explanation.as_json(), explanation.decision
     if not decision.allowed:
         return Preview(preset, Problem(decision.code, decision.reason, denial=decision.denial))
-    credential = {place: names for place, names in judged["credential"].items() if place != "origin" and names}
-    own = [line[2:].decode().partition(": ") for line in head.fields]
+    credential = {place: names for place, names in members["credential"].items() if place != "origin" and names}
+    fields = [line[2:].decode().partition(": ") for line in head.fields]
     injected = [(name, CREDENTIAL) for name in credential.get("headers", ())]
-    headers = (*injected, *((name, value) for name, _, value in own))
-    return Preview(preset, None, head.method.decode(), judged["sent_on"], headers, found.body, credential)
+    headers = (*injected, *((name, value) for name, _, value in fields))
+    return Preview(preset, None, head.method.decode(), members["sent_on"], headers, request.body, credential)
 
 
-def made(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str = "") -> FilledRequest | Problem:
-    """What a preset makes of what a caller sends, which has this Content-Type; empty: the one that is asked for."""
+def fill_preset(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str = "") -> FilledRequest | Problem:
+    """Build the request that a preset sends for a payload. `content_type` defaults to the one that it requires."""
     rules, limits = preset.rules, snapshot.limits
     line = f"\r\nContent-Type: {content_type or preset.accepts}".encode()
     head = RequestHead(b"POST", b"", b"localhost", [line], [b"content-type"], length=len(data), length_given=True)
@@ -83,4 +83,4 @@ def made(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str = ""
         return FilledRequest(received, data)
     if len(data) > limits.preset_parameters:
         return OVERSIZED
-    return rules.fill(received, data, most=limits.preset_body, longest=limits.target)
+    return rules.fill(received, data, max_body=limits.preset_body, max_target=limits.target)

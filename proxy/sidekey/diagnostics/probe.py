@@ -1,4 +1,4 @@
-"""Sends requests of operators through a data plane of this process, without a listener or a caller's token."""
+"""Send an operator's test requests through this process's data plane, without a listener or a caller's token."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ REAL = "this was a real request: the upstream may have acted on it"
 _FIRST_FINAL = 200
 _MORE = 64 << 10
 _MAX_BODY_SIZE = 16 << 20
-"""Bytes of a response body that are read before the connection is closed."""
+"""Maximum bytes of a response body to read before the connection is closed."""
 _BODY_SECONDS = 10.0
-"""Seconds for reading these: an event stream never ends."""
+"""Maximum seconds to read them, since an event stream never ends."""
 _HEAD_SECONDS = 60.0
 _MAX_RETRY_AFTER = 3600
-"""Seconds that a `Retry-After` counts for at most."""
+"""Maximum seconds of `Retry-After`."""
 _OK = range(200, 201)
 _SUCCESSFUL = range(200, 300)
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-"""Methods whose requests have a body, so that an empty one must be said (RFC 9110 8.6)."""
+"""Methods whose requests need a Content-Length even for an empty body (RFC 9110 8.6)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of the test request. `status` is 0 without a response; `note` is what else should be known.
+    """The result of a test request. `status` is 0 without a response.
 
-    `code` and `reason` are Sidekey's own; of an upstream's response only the status is repeated. `maybe_sent` says
-    whether the upstream may have seen the request, `good` which of its statuses are success. `retry_after` is the
-    whole number of seconds that the response asks to wait, at most an hour.
+    `code` and `reason` are Sidekey's: of an upstream's response only the status is repeated. `maybe_sent` is True if
+    the upstream may have received the request. `good` are the statuses that count as success. `retry_after` is the
+    response's value in whole seconds, at most an hour.
     """
 
     request: str
@@ -57,11 +57,11 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether the upstream returned a status of success."""
+        """Whether the upstream's status counts as success."""
         return self.status in self.good and self.code is None
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
+        """Return JSON-serializable members."""
         status = self.status or None
         return {
             "ok": self.ok,
@@ -74,19 +74,18 @@ class Outcome:
 
     def __str__(self) -> str:
         verdict = "ok" if self.ok else "failed"
-        said = f"{self.status} {self.code}: " if self.code else f"{self.status} " if self.status else ""
+        status = f"{self.status} {self.code}: " if self.code else f"{self.status} " if self.status else ""
         note = "" if self.note is None else f"\nnote: {self.note}"
-        return f"{verdict}: {self.request}: {said}{self.reason}{note}"
+        return f"{verdict}: {self.request}: {status}{self.reason}{note}"
 
 
 async def probe(plane: DataPlane, name: str, test: TestRequest, asking: set[str] | None = None) -> Outcome:
-    """Send the test request of an integration with an empty body, as at the reverse proxy.
+    """Send an integration's test request, without a body, to the reverse proxy.
 
-    `asking` are the names of servers that request a client certificate, where they are noted. However many of them wait
-    for their upstreams, no thread does: there are few, which others need.
+    `asking` collects the names of servers that request a client certificate. Waiting for the upstream takes no thread.
     """
-    outcome = await _ask(plane, _Asked(test.method, target_of(name, test)))
-    if asking is not None and outcome.code is None and _not_requested(plane, name, asking):
+    outcome = await _send(plane, _TestRequest(test.method, target_of(name, test)))
+    if asking is not None and outcome.code is None and _is_certificate_unused(plane, name, asking):
         return replace(outcome, note=NOT_REQUESTED)
     return outcome
 
@@ -94,28 +93,25 @@ async def probe(plane: DataPlane, name: str, test: TestRequest, asking: set[str]
 async def probe_preset(
     plane: DataPlane, preset: Preset, data: bytes, content_type: str = "", *, draft: bool = False, who: str = ""
 ) -> Outcome:
-    """Send a preset with what a caller would send, which has this Content-Type, by default the one it asks for.
+    """Send a payload to a preset. `content_type` defaults to the one that the preset requires.
 
-    A `draft` is sent as it is, also if no preset, or another one, has its ID: its integration is the one that is
-    served. The head of the response must come within a minute. `who` is the operator who sends it.
+    A `draft` need not be saved: Sidekey uses it in place of any preset with its ID, with the integration that it
+    serves now. The response head must arrive within a minute. `who` is the operator.
     """
-    asked = _Asked("POST", path_of(preset), data, content_type or preset.accepts)
+    request = _TestRequest("POST", path_of(preset), data, content_type or preset.accepts)
     if draft:
-        asked = asked._replace(operator=Operator(who, preset.rules), seconds=_HEAD_SECONDS)
-    outcome = await _ask(plane, asked)
+        request = request._replace(operator=Operator(who, preset.rules), seconds=_HEAD_SECONDS)
+    outcome = await _send(plane, request)
     return replace(outcome, note=REAL if outcome.maybe_sent else None, good=_SUCCESSFUL)
 
 
 def path_of(preset: Preset) -> str:
-    """Return the path of a request to a preset; one that is not saved has the ID UNKNOWN."""
+    """Return the path of a preset. An unsaved preset has the ID UNKNOWN."""
     return "/p/draft" if preset.id == UNKNOWN else f"/p/{preset.id}"
 
 
-class _Asked(NamedTuple):
-    """A request of an operator.
-
-    The head of the response must come within so many `seconds`; None: the time limits of the config suffice.
-    """
+class _TestRequest(NamedTuple):
+    """A request of an operator. `seconds` limits the wait for the response head, in addition to the config's limits."""
 
     method: str
     target: str
@@ -125,55 +121,55 @@ class _Asked(NamedTuple):
     seconds: float | None = None
 
 
-async def _ask(plane: DataPlane, asked: _Asked) -> Outcome:
+async def _send(plane: DataPlane, request: _TestRequest) -> Outcome:
     try:
         ours, theirs = socket.socketpair()
     except OSError as error:
         reason = f"no connection could be opened: {os.strerror(error.errno or 0)}"
-        return Outcome(f"{asked.method} {asked.target}", 503, "overloaded", reason, maybe_sent=False)
+        return Outcome(f"{request.method} {request.target}", 503, "overloaded", reason, maybe_sent=False)
     theirs.setblocking(False)
     try:
-        await asyncio.get_running_loop().connect_accepted_socket(partial(plane.connection, asked.operator), theirs)
-        # A line is part of a head that the data plane let pass; what it wrote itself is in it as well.
-        longest = _MORE + plane.worker.rules.limits.response_head
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=longest)
+        await asyncio.get_running_loop().connect_accepted_socket(partial(plane.connection, request.operator), theirs)
+        # The data plane limits the upstream's response head, and adds headers of its own.
+        max_head = _MORE + plane.worker.rules.limits.response_head
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=max_head)
     except BaseException:
         ours.close()
         raise
     try:
-        return await _request(reader, writer, asked)
+        return await _exchange(reader, writer, request)
     finally:
         writer.close()
 
 
 def target_of(name: str, test: TestRequest) -> str:
-    """Where the test request of an integration goes, at the reverse proxy."""
+    """Return the reverse-proxy path of an integration's test request."""
     return f"/i/{name}{test.path}"
 
 
-def _not_requested(plane: DataPlane, name: str, asking: set[str]) -> bool:
-    """Whether the integration has a client certificate that no upstream requested."""
+def _is_certificate_unused(plane: DataPlane, name: str, asking: set[str]) -> bool:
+    """Return True if the integration has a client certificate that no upstream requested."""
     compiled = plane.index.find(name.encode())
     if compiled is None or compiled.certificate is None:
         return False
     return asking.isdisjoint(route.origin.host for route in compiled.routes)
 
 
-async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: _Asked) -> Outcome:
-    """Send the request and read the response. The data plane's own time limits end the wait for its head."""
-    request = f"{asked.method} {asked.target}"
-    lines = [f"{request} HTTP/1.1", "Host: localhost", "Connection: close", "Accept-Encoding: identity"]
-    lines += [f"Content-Type: {asked.content_type}"] if asked.content_type else []
-    lines += [f"Content-Length: {len(asked.body)}"] if asked.body or asked.method in _WITH_BODY else []
+async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _TestRequest) -> Outcome:
+    """Send the request and read the response. The data plane's time limits bound the wait for its head."""
+    line = f"{request.method} {request.target}"
+    lines = [f"{line} HTTP/1.1", "Host: localhost", "Connection: close", "Accept-Encoding: identity"]
+    lines += [f"Content-Type: {request.content_type}"] if request.content_type else []
+    lines += [f"Content-Length: {len(request.body)}"] if request.body or request.method in _WITH_BODY else []
     try:
-        writer.write("\r\n".join((*lines, "", "")).encode("ascii") + asked.body)
-        async with asyncio.timeout(asked.seconds):
+        writer.write("\r\n".join((*lines, "", "")).encode("ascii") + request.body)
+        async with asyncio.timeout(request.seconds):
             status, fields = await _head(reader)
             while status < _FIRST_FINAL:
                 status, fields = await _head(reader)
         seconds = retry_after(fields)
         outcome = Outcome(
-            request,
+            line,
             status,
             None,
             f"{_phrase(status)}, from the upstream",
@@ -183,42 +179,42 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, a
         if "proxy-status" not in fields:
             await _discard_body(reader)
             return outcome
-        # A response of Sidekey's own, the only ones that have this field. To HEAD it has no body.
-        if asked.method == "HEAD":
+        # Only responses of Sidekey itself have this header. A response to HEAD has no body.
+        if request.method == "HEAD":
             return replace(outcome, code="sidekey", reason=fields["proxy-status"])
-        said = json.loads(await reader.readexactly(int(fields["content-length"])))
+        problem = json.loads(await reader.readexactly(int(fields["content-length"])))
     except TimeoutError:
         # Before OSError, of which it is a subclass.
-        return Outcome(request, 0, None, f"no response within {asked.seconds:g} seconds")
+        return Outcome(line, 0, None, f"no response within {request.seconds:g} seconds")
     except (OSError, asyncio.IncompleteReadError):
-        return Outcome(request, 0, None, "the connection ended without a response")
-    reasons = [said["detail"], *(f"{each['pointer']}: {each['detail']}" for each in said.get("errors", ()))]
-    return replace(outcome, code=said["code"], reason="; ".join(reasons), maybe_sent=said["sent"] != "no")
+        return Outcome(line, 0, None, "the connection ended without a response")
+    reasons = [problem["detail"], *(f"{error['pointer']}: {error['detail']}" for error in problem.get("errors", ()))]
+    return replace(outcome, code=problem["code"], reason="; ".join(reasons), maybe_sent=problem["sent"] != "no")
 
 
 async def _discard_body(reader: asyncio.StreamReader) -> None:
-    """Read to the end of the connection, so that the data plane does not record a caller who left."""
-    left = _MAX_BODY_SIZE
+    """Read to the end of the connection, so that the data plane does not record a caller who disconnected."""
+    remaining = _MAX_BODY_SIZE
     with suppress(TimeoutError, OSError):
         async with asyncio.timeout(_BODY_SECONDS):
-            while left > 0 and (piece := await reader.read(_MORE)):
-                left -= len(piece)
+            while remaining > 0 and (piece := await reader.read(_MORE)):
+                remaining -= len(piece)
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
-    """The status and the fields of the next head, as the data plane writes it. Raises IncompleteReadError at its end.
+    """Read status and headers of the next head from the data plane. Raises IncompleteReadError.
 
-    Where a field is repeated, it is the last one: of those that are read here there is one.
+    The last one of repeated headers counts. Those used here are never repeated.
     """
     lines = []
     while (line := await reader.readline()) not in (b"\r\n", b""):
         lines.append(line.decode("latin-1"))
     if not line:
         raise asyncio.IncompleteReadError(b"", None)
-    pairs = (each.partition(":") for each in lines[1:])
+    pairs = (field.partition(":") for field in lines[1:])
     return int(lines[0].split(" ", 2)[1]), {name.lower(): value.strip() for name, _, value in pairs}
 
 
 def _phrase(status: int) -> str:
-    """The phrase of RFC 9110; the upstream's own may repeat anything."""
+    """Return the phrase of RFC 9110. The upstream's may repeat a secret."""
     return PHRASES.get(status, b"a status without a name").decode()

@@ -1,7 +1,7 @@
 """Decide on requests that use a preset: `POST /p/ID`.
 
-A caller needs the permission for the preset only. The preset names the integration, the method and the target, and
-`core.decide` judges these as it judges any request.
+A caller needs permission for the preset only. The preset has the integration, the method and the target, which
+`policy.decide` checks like those of any request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ C = TypeVar("C", bound=Candidate)
 C_co = TypeVar("C_co", bound=Candidate, covariant=True)
 
 _NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller", denial="preset_unknown")
-# Chosen by the caller's list alone, so that metrics do not tell whether an ID exists that others use.
+# Depends on the caller's permissions alone, so that metrics do not reveal IDs of other callers' presets.
 _NOT_ITS_PRESET: Final = replace(_NO_PRESET, denial="preset_unlisted")
 _POST_ALONE: Final = Problem(
     "method_denied", "presets are used by POST", headers=(("Allow", METHOD.decode()),), denial="method_of_preset"
@@ -34,14 +34,14 @@ class PresetRoutes(Routes[C_co], Protocol[C_co]):
     """The integrations and presets of this process."""
 
     def find_preset(self, name: bytes) -> Preset | Problem | None:
-        """Return the preset of this ID, or why it cannot be used now."""
+        """Return the preset of this ID, or a Problem if it cannot be used now."""
         ...
 
 
 class PresetAdmitted(Admitted[C_co]):
-    """The request may go on as `preset` says. `head` is the head to send.
+    """An admitted request to a preset. `head` is the head to send.
 
-    `target` is None until the preset is filled, if its URL has placeholders.
+    If the preset's URL has placeholders, `target` is None until they are filled.
     """
 
     __slots__ = ("head", "preset")
@@ -61,7 +61,7 @@ def decide_preset(
     *,
     awaits_store: bool = False,
 ) -> PresetAdmitted[C] | Denied[C]:
-    """Decide on a request whose target names a preset. The parameters are those of `core.decide.decide`."""
+    """Decide on a request to a preset. The parameters are those of `policy.decide.decide`."""
     try:
         decision = _decide(head, callers, routes)
     except naming.InvalidNaming as error:
@@ -100,7 +100,7 @@ def _decide(
 def apply_preset(
     preset: Preset, head: RequestHead, routes: PresetRoutes[C], caller: str = ""
 ) -> PresetAdmitted[C] | Denied[C]:
-    """Decide on the request that a preset makes of this one, for a caller who may use the preset."""
+    """Apply a preset to the request of a permitted caller, and decide on the resulting request."""
     candidate = routes.find(preset.integration.encode())
     if candidate is None:
         return Denied(_NO_PRESET, caller=caller)

@@ -1,7 +1,7 @@
-"""Presets: the request that `POST /p/ID` sends for a caller's payload or parameters.
+"""Presets: build the request that `POST /p/ID` sends for a caller's payload or parameters.
 
-A preset has method, URL and headers. Without a body of its own it passes the caller's payload on. With one it fills
-the body, and placeholders in URL and headers, with the caller's parameters.
+A preset has a method, a URL and headers. A preset without a body forwards the caller's payload. A preset with a body
+fills it, and placeholders in URL and headers, with the caller's parameters.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _BODILESS: Final = frozenset({b"GET", b"DELETE", b"OPTIONS"})
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        # Parsers disagree about which of the two counts (RFC 8259 4).
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        # Parsers disagree about which of two equal keys counts (RFC 8259 4).
         raise KeyError
-    return found
+    return members
 
 
-# A Decimal keeps every digit, and its cost grows with its length alone.
+# A Decimal keeps every digit, and parsing one takes time in proportion to its length.
 _DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=Decimal, parse_float=Decimal, parse_constant=Decimal
 )
@@ -68,7 +68,7 @@ def _join(choices: Sequence[Value]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a preset. Callers must send it if it has no default; `max_length` 0 and no `enum`: any value."""
+    """A parameter of a preset. It is required if it has no default. `max_length` 0 means no limit."""
 
     type: str
     default: Value | None = None
@@ -76,7 +76,7 @@ class Parameter:
     enum: Sequence[Value] = ()
 
     def error(self, value: object) -> str | None:
-        """Return what must be true of a value and is not."""
+        """Return why a value is invalid, or None if it is valid."""
         kind, text = _TYPES[self.type]
         if not isinstance(value, kind) or (isinstance(value, Decimal) and not value.is_finite()):
             return text
@@ -93,7 +93,7 @@ class Parameter:
 def read_parameters(
     parameters: Mapping[str, Parameter], payload: bytes
 ) -> tuple[dict[str, Value], list[tuple[str, str]]]:
-    """Return the valid values of a caller's JSON object with defaults, and every error by its JSON pointer."""
+    """Parse a caller's JSON object. Return the valid values, with defaults, and the errors by JSON pointer."""
     try:
         sent = _DECODER.decode(payload.decode())
     except KeyError:
@@ -118,27 +118,27 @@ def read_parameters(
             values[name] = value
     for name in sent:
         if name not in parameters and len(errors) < _MAX_ERRORS:
-            # A name that no parameter can have may be anything, such as a secret: it is not repeated.
+            # Repeat only names that a parameter could have: others may be secrets.
             errors.append((f"/{name}" if _NAME.fullmatch(name) else "", "the preset has no such parameter"))
     return values, errors
 
 
 class HeaderTemplate(NamedTuple):
-    """A header of a preset."""
+    """A preset's header."""
 
     name: str
     value: Template
 
 
 class FilledRequest(NamedTuple):
-    """A request with its parameters: a head with an absolute target, and a body."""
+    """A request to send: a head with an absolute target, and a body."""
 
     head: RequestHead
     body: bytes
 
 
 class Preset:
-    """The rules by which a caller's request becomes a preset's. `url` is None if it has placeholders."""
+    """Builds requests from those of callers. `url` is None if it has placeholders."""
 
     __slots__ = (
         "_body",
@@ -146,11 +146,11 @@ class Preset:
         "_content_parameters",
         "_content_type",
         "_filled",
+        "_forwarded",
         "_lines",
         "_names",
-        "_own",
         "_parameters",
-        "_passing",
+        "_preset_headers",
         "_url",
         "has_body",
         "header_names",
@@ -177,7 +177,7 @@ class Preset:
         self.method: Final = method.encode()
         self.url: Final = None if url.literal is None else url.literal.encode()
         self.sample: Final = url.sample()
-        """The URL with a plain value for each placeholder, for a policy to judge."""
+        """The URL with a plain value for each placeholder, to check it against a policy."""
         self.header_names: Final = [header.name for header in headers]
         self.has_body: Final = body is not None
         self._url: Final = url
@@ -186,39 +186,38 @@ class Preset:
         self._content_type: Final = essence_of(content_type)
         self._content_parameters: Final = parameters_of(content_type)
         self._content_line: Final = b"\r\nContent-Type: " + content_type.encode()
-        self._own: Final = frozenset([_normal(header) for header in headers])
-        self._passing: Final = (_ALWAYS if body is not None else _ALWAYS | _OF_PAYLOAD) - self._own
+        self._preset_headers: Final = frozenset([_normal(header) for header in headers])
+        self._forwarded: Final = (_ALWAYS if body is not None else _ALWAYS | _OF_PAYLOAD) - self._preset_headers
         literal = [header for header in headers if header.value.literal is not None]
         self._names: Final = [_normal(header) for header in literal]
         self._lines: Final = [_line(header.name, header.value.literal or "") for header in literal]
         self._filled: Final = [header for header in headers if header.value.literal is None]
 
-    def receive(self, head: RequestHead, kept: frozenset[bytes] = frozenset()) -> RequestHead | Problem:
-        """Return the head to send, as far as it is known without the caller's body, or why it is refused.
+    def receive(self, head: RequestHead, caller_fields: frozenset[bytes] = frozenset()) -> RequestHead | Problem:
+        """Build the head to send before the body is known, or return why the request is refused.
 
-        Headers of the caller that the integration keeps (`kept`, normalized names) are forwarded too, except those
-        that the preset sets.
+        The caller's headers in `caller_fields` (normalized names) are forwarded too, unless the preset sets them.
         """
-        passing = self._passing
-        if kept:
-            passing |= kept - self._own
+        forwarded = self._forwarded
+        if caller_fields:
+            forwarded |= caller_fields - self._preset_headers
         if head.connection:
-            passing -= nominated(head.connection)
+            forwarded -= nominated(head.connection)
         payload = self._body is None
         names: list[bytes] = []
         fields: list[bytes] = []
-        typed = False
+        has_type = False
         for at, name in enumerate(head.names):
-            if name not in passing:
+            if name not in forwarded:
                 continue
             line = head.fields[at]
             if payload and name == _CONTENT_TYPE:
-                if typed or (line != self._content_line and not self._is_of_type(line)):
+                if has_type or (line != self._content_line and not self._is_of_type(line)):
                     return self._type_denied()
-                typed = True
+                has_type = True
             names.append(name)
             fields.append(line)
-        if payload and not typed:
+        if payload and not has_type:
             return self._type_denied()
         if not payload and not _is_json(head):
             detail = "send the parameters as a JSON object: Content-Type must be application/json, without a coding"
@@ -226,7 +225,7 @@ class Preset:
         if self._lines:
             names += self._names
             fields += self._lines
-        # This is the warm path, and looking up a member of an enum is slow.
+        # On the warm path, avoid the slow look-up of an enum member.
         expected = None if head.marks is None else head.mark(Role.EXPECT)
         return RequestHead(
             self.method,
@@ -243,54 +242,56 @@ class Preset:
         )
 
     def _is_of_type(self, line: bytes) -> bool:
-        """Return True if the preset accepts a line of Content-Type, also with more parameters such as a boundary."""
+        """Return True if the preset accepts a Content-Type line. It may have more parameters, such as a boundary."""
         value = line.partition(b":")[2].strip(b" \t").decode("latin-1")
         if not self._content_type:
             return CONTENT_TYPE.fullmatch(value) is not None
         return essence_of(value) == self._content_type and self._content_parameters <= parameters_of(value)
 
     def _type_denied(self) -> Problem:
-        wanted = self._content_line[16:].decode() or "one valid media type, such as application/json"
-        return Problem("content_type_denied", f"Content-Type must be {wanted}", denial="content_type")
+        expected = self._content_line[16:].decode() or "one valid media type, such as application/json"
+        return Problem("content_type_denied", f"Content-Type must be {expected}", denial="content_type")
 
-    def fill(self, head: RequestHead, payload: bytes, *, most: int, longest: int) -> FilledRequest | Problem:
-        """Fill URL, headers and body for a received head and its parameters, or return all that is wrong with them.
+    def fill(self, head: RequestHead, payload: bytes, *, max_body: int, max_target: int) -> FilledRequest | Problem:
+        """Fill URL, headers and body with a caller's parameters, or return all errors.
 
-        The body, and the filled headers together, have at most `most` bytes, and the target `longest`.
+        `max_body` limits the bytes of the body, and of all filled headers together.
         """
         if self._body is None:
             raise ValueError("a preset without a body has no parameters")
-        values, found = read_parameters(self._parameters, payload)
+        values, problems = read_parameters(self._parameters, payload)
         errors: Errors = {}
         names, fields = head.names.copy(), head.fields.copy()
         data = target = b""
         is_long = is_large = False
         try:
-            target = self.url or self._url.fill(values, errors, longest).encode()
+            target = self.url or self._url.fill(values, errors, max_target).encode()
         except TooLarge:
             is_long = True
-        if is_long or len(target) > longest:
-            found.append(("", f"the URL that they are filled in to must not be over limits.target ({longest} bytes)"))
+        if is_long or len(target) > max_target:
+            detail = f"the URL that they are filled in to must not be over limits.target ({max_target} bytes)"
+            problems.append(("", detail))
         try:
-            left = most
+            remaining = max_body
             for header in self._filled:
-                value = header.value.fill(values, errors, left)
-                left -= len(value)
+                value = header.value.fill(values, errors, remaining)
+                remaining -= len(value)
                 names.append(_normal(header))
                 fields.append(_line(header.name, value))
-            data = self._body.fill(values, errors, most).encode()
+            data = self._body.fill(values, errors, max_body).encode()
         except TooLarge:
             is_large = True
-        if is_large or len(data) > most:
-            found.append(("", f"what they are filled in to must not be over limits.preset_body ({most} bytes)"))
-        found += [(f"/{name}", reason) for name, reason in errors.items()]
-        if found:
+        if is_large or len(data) > max_body:
+            detail = f"what they are filled in to must not be over limits.preset_body ({max_body} bytes)"
+            problems.append(("", detail))
+        problems += [(f"/{name}", reason) for name, reason in errors.items()]
+        if problems:
             detail = "the parameters are not valid for the preset"
-            return Problem("parameters_invalid", detail, errors=tuple(found))
+            return Problem("parameters_invalid", detail, errors=tuple(problems))
         if data:
             names.append(_CONTENT_TYPE)
             fields.append(self._content_line)
-        given = bool(data) or self.method not in _BODILESS
+        length_given = bool(data) or self.method not in _BODILESS
         filled = RequestHead(
             self.method,
             target,
@@ -300,7 +301,7 @@ class Preset:
             None,
             None,
             len(data),
-            given,
+            length_given,
             head.http_1_1,
             head.keep_alive,
         )

@@ -1,7 +1,7 @@
-"""Templates of presets: text in which `{{name}}` is replaced by a parameter's value, and `{{{{` writes `{{`.
+"""Templates of presets: `{{name}}` stands for a parameter's value, and `{{{{` for `{{`.
 
-A template is parsed once, when its preset is loaded. Each placeholder has a function that escapes the value for its
-place, so that no value can leave it. There are no expressions.
+Sidekey parses a template when it loads the preset. Each placeholder has a function that escapes values for its context,
+so that no value can break out of it. There are no expressions.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ Place = tuple[str | int, ...]
 """The keys and indexes that lead to a place in a body."""
 Findings = list[tuple[Place, str]]
 Errors = dict[str, str]
-"""Why the value of a parameter cannot be written, by the parameter's name."""
+"""Why a parameter's value cannot be written, by the parameter's name."""
 Write = Callable[[Value], str]
 
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_-]{0,62}"
 _OPENING: Final = re.compile(rf"\{{\{{(?:(\{{\{{)|({NAME})\}}\}})?")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_~!$&'()*+,=:@.-]*")
-"""Characters that may stand beside a placeholder in a path segment: every server reads them alike."""
+"""Text that may surround a placeholder in a path segment: every server reads these characters the same way."""
 _LEAVES_SEGMENT: Final = re.compile("[/;?#]")
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML does not allow, not even as references (XML 1.0, 2.2)."""
 _OTHER_ENCODING: Final = re.compile(r"""<\?xml\s[^>]*encoding\s*=\s*["'](?!utf-8["'])""", re.IGNORECASE)
-_XML_ESCAPES: Final = {ord(each): f"&#{ord(each)};" for each in "&<>]\"'\t\n\r"}
-"""The characters of markup, and blanks that a parser changes unless they are references (XML 1.0, 2.11 and 3.3.3)."""
+_XML_ESCAPES: Final = {ord(character): f"&#{ord(character)};" for character in "&<>]\"'\t\n\r"}
+"""References for markup, and for white space that a parser would normalize (XML 1.0, 2.11 and 3.3.3)."""
 _LEAVES: Final = (
     "must not leave its segment of the path: / \\ ; ? # and controls are not allowed there, encoded or not, and the "
     "segment must not be empty, . or .."
@@ -49,11 +49,11 @@ _LEAVES: Final = (
 
 
 class InvalidTemplate(ValueError):
-    """The template cannot be used; the message says what must be true."""
+    """Invalid template. The message says how to fix it."""
 
 
 class InvalidValue(ValueError):
-    """A value cannot be written in its place; the message says what must be true, without the value."""
+    """A value is not allowed at its placeholder. The message says what must be true and never repeats the value."""
 
 
 class TooLarge(Exception):
@@ -61,31 +61,31 @@ class TooLarge(Exception):
 
 
 class ParsedText(NamedTuple):
-    """A parsed text: a literal, then for each name the literal that follows its placeholder."""
+    """A parsed text: the names of its placeholders, and the literals before, between and after them."""
 
     literals: list[str]
     names: list[str]
 
 
-def parse(text: str, known: Collection[str]) -> ParsedText:
-    """Parse a text whose placeholders must name `known` parameters. Raises InvalidTemplate."""
+def parse(text: str, parameters: Collection[str]) -> ParsedText:
+    """Parse a text and check that every placeholder is in `parameters`. Raises InvalidTemplate."""
     literals: list[str] = []
     names: list[str] = []
     literal = ""
     at = 0
-    for found in _OPENING.finditer(text):
-        literal += text[at : found.start()]
-        at = found.end()
-        if found[1] is not None:
+    for opening in _OPENING.finditer(text):
+        literal += text[at : opening.start()]
+        at = opening.end()
+        if opening[1] is not None:
             literal += "{{"
-        elif found[2] is None:
+        elif opening[2] is None:
             raise InvalidTemplate("{{ must begin a placeholder such as {{name}}: write {{{{ for {{ itself")
-        elif found[2] not in known:
+        elif opening[2] not in parameters:
             advice = "add the parameter, or remove the placeholder"
-            raise InvalidTemplate(f"{{{{{found[2]}}}}} must name a parameter: {advice}")
+            raise InvalidTemplate(f"{{{{{opening[2]}}}}} must name a parameter: {advice}")
         else:
             literals.append(literal)
-            names.append(found[2])
+            names.append(opening[2])
             literal = ""
     return ParsedText([*literals, literal + text[at:]], names)
 
@@ -117,7 +117,7 @@ def _within_xml(value: Value) -> str:
 
 
 def as_header(value: Value) -> str:
-    """Return a value for a header field (RFC 9110 5.5): UTF-8, one character a byte. Raises Unwritable."""
+    """Encode a value for a header (RFC 9110 5.5): UTF-8, one character per byte. Raises InvalidValue."""
     text = as_text(value)
     if _CONTROLS.search(text):
         raise InvalidValue("must not contain control characters: it goes into a header")
@@ -125,7 +125,7 @@ def as_header(value: Value) -> str:
 
 
 class Template:
-    """A parsed text with the function that writes the value of each placeholder."""
+    """A parsed text, with the function that escapes the value of each placeholder."""
 
     __slots__ = ("_literals", "_writers", "literal", "names")
 
@@ -138,13 +138,13 @@ class Template:
 
     @classmethod
     def of(cls, text: ParsedText, write: Write) -> Template:
-        """Return a template that writes all values in one way."""
+        """Build a template that escapes all values the same way."""
         return cls(text, [write] * len(text.names))
 
-    def fill(self, values: Values, errors: Errors, most: int) -> str:
-        """Write the values in their places, skip missing ones, and add those that cannot be written to `errors`.
+    def fill(self, values: Values, errors: Errors, max_length: int) -> str:
+        """Fill in the values. Skip missing ones, and add invalid ones to `errors`.
 
-        Raises TooLarge if the text has more than `most` characters.
+        Raises TooLarge if the text has more than `max_length` characters.
         """
         literals = self._literals
         pieces = [literals[0]]
@@ -158,12 +158,12 @@ class Template:
             except InvalidValue as reason:
                 errors.setdefault(name, str(reason))
                 continue
-            after = literals[at + 1]
-            size += len(piece) + len(after)
-            if size > most:
+            literal = literals[at + 1]
+            size += len(piece) + len(literal)
+            if size > max_length:
                 raise TooLarge
             pieces.append(piece)
-            pieces.append(after)
+            pieces.append(literal)
         return "".join(pieces)
 
 
@@ -173,22 +173,22 @@ def essence_of(content_type: str) -> str:
 
 
 def parameters_of(content_type: str) -> frozenset[str]:
-    """Return the parameters of a Content-Type: names, and the value of `charset`, in lower case (RFC 9110 8.3.1)."""
-    found = set()
+    """Return the parameters of a Content-Type, with names and the `charset` in lower case (RFC 9110 8.3.1)."""
+    parameters = set()
     for part in content_type.split(";")[1:]:
         name, _, value = part.strip(" \t").partition("=")
         name, value = name.lower(), value.strip('"')
-        found.add(f"{name}={value.lower() if name == 'charset' else value}")
-    return frozenset(found)
+        parameters.add(f"{name}={value.lower() if name == 'charset' else value}")
+    return frozenset(parameters)
 
 
-def json_template(document: object, known: Collection[str], findings: Findings) -> Template | None:
-    """Return the template of a JSON body, or None and add to the empty `findings` all that is wrong with it."""
-    _check_body(document, (), known, findings)
+def json_template(document: object, parameters: Collection[str], findings: Findings) -> Template | None:
+    """Parse a JSON body. If it is invalid, add its errors to `findings`, which is empty, and return None."""
+    _check_body(document, (), parameters, findings)
     if findings:
         return None
-    # In JSON, {{ stands only inside strings, which leave it unescaped: the serialized document is the template.
-    text = parse(json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False), known)
+    # In JSON, {{ occurs only inside strings, which do not escape it, so the serialized document is the template.
+    text = parse(json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False), parameters)
     literals = text.literals
     writers: list[Write] = []
     for at in range(len(text.names)):
@@ -201,44 +201,45 @@ def json_template(document: object, known: Collection[str], findings: Findings) 
     return Template(text, writers)
 
 
-def form_template(body: object, known: Collection[str], findings: Findings) -> Template | None:
-    """Return the template of a form body, or None and add to the empty `findings` all that is wrong with it."""
+def form_template(body: object, parameters: Collection[str], findings: Findings) -> Template | None:
+    """Parse a form body. If it is invalid, add its errors to `findings`, which is empty, and return None."""
     if not isinstance(body, dict):
         findings.append(((), "must be a mapping of fields to texts, numbers, true or false"))
         return None
     for name, value in body.items():
         if not isinstance(value, str | int | float):
             findings.append(((name,), "must be a text, a number, true or false"))
-    _check_body(body, (), known, findings)
+    _check_body(body, (), parameters, findings)
     if findings:
         return None
-    texts = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in body.items()]
-    text = parse("&".join([f"{quote(name, safe='')}={quote(value, safe='{}')}" for name, value in texts]), known)
+    fields = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in body.items()]
+    encoded = "&".join([f"{quote(name, safe='')}={quote(value, safe='{}')}" for name, value in fields])
+    text = parse(encoded, parameters)
     literals = [literal.replace("{", "%7B").replace("}", "%7D") for literal in text.literals]
     return Template.of(ParsedText(literals, text.names), _percent_encoded)
 
 
-def _check_body(node: object, place: Place, known: Collection[str], findings: Findings) -> None:
+def _check_body(node: object, place: Place, parameters: Collection[str], findings: Findings) -> None:
     if isinstance(node, str):
         try:
-            parse(node, known)
+            parse(node, parameters)
         except InvalidTemplate as error:
             findings.append((place, str(error)))
     elif isinstance(node, float) and not isfinite(node):
         findings.append((place, "must be a number that JSON has"))
     elif isinstance(node, list):
         for index, item in enumerate(node):
-            _check_body(item, (*place, index), known, findings)
+            _check_body(item, (*place, index), parameters, findings)
     elif isinstance(node, dict):
         for key, item in node.items():
             if "{{" in key:
                 findings.append(((*place, key), "a key must not contain {{"))
-            _check_body(item, (*place, key), known, findings)
+            _check_body(item, (*place, key), parameters, findings)
 
 
-def text_template(content_type: str, body: str, known: Collection[str]) -> Template:
-    """Return the template of a text body: XML is escaped, any other text is not. Raises InvalidTemplate."""
-    text = parse(body, known)
+def text_template(content_type: str, body: str, parameters: Collection[str]) -> Template:
+    """Parse a text body. Values are escaped in XML only. Raises InvalidTemplate."""
+    text = parse(body, parameters)
     essence = essence_of(content_type)
     if "xml" in essence:
         return _xml_template(body, text)
@@ -252,9 +253,9 @@ def _xml_template(body: str, text: ParsedText) -> Template:
         raise InvalidTemplate("must not contain <!DOCTYPE or <![CDATA[")
     if _OTHER_ENCODING.match(body):
         raise InvalidTemplate("the encoding must be UTF-8")
-    # No document contains its own digest, so only placeholders are found.
+    # No document contains its own digest, so only placeholders match.
     digest = sha256(body.encode()).hexdigest()
-    marked = text.literals[0] + "".join([f"p{digest}n{at}e{after}" for at, after in enumerate(text.literals[1:])])
+    marked = text.literals[0] + "".join([f"p{digest}n{at}e{literal}" for at, literal in enumerate(text.literals[1:])])
     try:
         root = ET.fromstring(marked)  # noqa: S314 - without a document type no entity can expand
     except ET.ParseError:
@@ -285,14 +286,14 @@ class UrlTemplate:
 
     def __init__(self, pieces: Sequence[tuple[Template, bool]], literal: str | None) -> None:
         self._pieces: Final = pieces
-        """Templates, and whether each is one path segment with placeholders."""
+        """Templates, and True for a path segment with placeholders."""
         self.literal: Final = literal
         """The URL if it has no placeholders."""
 
     @classmethod
-    def read(cls, url: str, known: Collection[str]) -> UrlTemplate:
+    def read(cls, url: str, parameters: Collection[str]) -> UrlTemplate:
         """Parse a URL. Raises InvalidTemplate."""
-        text = parse(url, known)
+        text = parse(url, parameters)
         try:
             check_characters("x".join(text.literals))
         except InvalidTarget as error:
@@ -308,13 +309,13 @@ class UrlTemplate:
         for index, segment in enumerate(path.split("/")):
             if index:
                 pieces.append((_literal("/"), False))
-            parsed = parse(segment, known)
+            parsed = parse(segment, parameters)
             if parsed.names and not _SEGMENT.fullmatch("".join(parsed.literals)):
                 raise InvalidTemplate("beside a placeholder a path segment must not contain escapes, ; or other marks")
             pieces.append((Template.of(parsed, _percent_encoded), bool(parsed.names)))
-        if any(parse(pair.partition("=")[0], known).names for pair in query.split("&")):
+        if any(parse(pair.partition("=")[0], parameters).names for pair in query.split("&")):
             raise InvalidTemplate("in the query a placeholder may stand only in a value, behind name=")
-        pieces.append((Template.of(parse(mark + query, known), _percent_encoded), False))
+        pieces.append((Template.of(parse(mark + query, parameters), _percent_encoded), False))
         return cls(pieces, None if text.names else text.literals[0])
 
     def sample(self) -> str:
@@ -322,17 +323,18 @@ class UrlTemplate:
         values = {name: "x" for template, _ in self._pieces for name in template.names}
         return self.fill(values, {}, 1 << 30)
 
-    def fill(self, values: Values, errors: Errors, most: int) -> str:
-        """Fill the URL, and add the names of values that leave their segment to `errors`.
+    def fill(self, values: Values, errors: Errors, max_length: int) -> str:
+        """Fill in the values, and add the names of values that leave their path segment to `errors`.
 
-        Raises TooLarge if it has more than `most` characters, before it is complete: a value may stand in it
-        thousands of times.
+        Raises TooLarge as soon as the URL has more than `max_length` characters: it may repeat a value thousands of
+        times.
         """
         pieces: list[str] = []
+        remaining = max_length
         for template, is_segment in self._pieces:
-            piece = template.fill(values, errors, most)
-            most -= len(piece)
-            if most < 0:
+            piece = template.fill(values, errors, remaining)
+            remaining -= len(piece)
+            if remaining < 0:
                 raise TooLarge
             if is_segment and all(name in values for name in template.names) and not stays_in_segment(piece):
                 for name in template.names:

@@ -26,7 +26,7 @@ from sidekey.config.field_types import ContentType
 from sidekey.config.stored.presets import PresetDraft, prepare_preset
 from sidekey.config.stored.validate import Invalid
 from sidekey.credentials.fields import mapping
-from sidekey.diagnostics.preview import Preview, made
+from sidekey.diagnostics.preview import Preview, fill_preset
 from sidekey.diagnostics.preview import preview as preview_of
 from sidekey.errors import Problem
 from sidekey.observe.metrics import UNKNOWN
@@ -184,7 +184,7 @@ def _draft_in(snapshot: Snapshot, sent: Mapping[str, Any]) -> _Draft:
     if preset is not None and sample is not None:
         # A document that is valid by itself decides what the sample may be.
         data, more = _sent(sample, preset)
-        wrong += more or _parameter_errors(made(snapshot, preset, *data))
+        wrong += more or _parameter_errors(fill_preset(snapshot, preset, *data))
     raise invalid([*errors, *_below("/sample", wrong)])
 
 

@@ -430,7 +430,7 @@ class Exchange(ReportedExchange):
         request = self._request
         limits = request.rules.limits
         payload = b"".join(request.take())
-        filled = preset.fill(request.head, payload, most=limits.preset_body, longest=limits.target)
+        filled = preset.fill(request.head, payload, max_body=limits.preset_body, max_target=limits.target)
         if isinstance(filled, Problem):
             raise ProblemError(filled)
         self._unfilled = None
