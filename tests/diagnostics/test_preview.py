@@ -1,4 +1,4 @@
-"""What a preset makes of what callers send, with the credential named. More: test_preset_command.py, admin/api."""
+"""Previews of presets: limits, content types, and the places of the credential."""
 
 from __future__ import annotations
 
@@ -14,34 +14,33 @@ from support.presets import preset
 
 
 def snapshot(*presets: Preset, traits: CredentialTraits | None = None, limits: Limits | None = None) -> Snapshot:
-    """One integration, and presets of it."""
+    """Build a snapshot of one integration and its presets."""
     served = integration("h", base_url(1)) if traits is None else integration("h", base_url(1), traits=traits)
     return Snapshot({"h": served}, presets={each.id: each for each in presets}, limits=limits or Limits())
 
 
-def test_every_place_of_a_credential_is_named() -> None:
-    """Headers, parameters of the query and of the body."""
-    made = preset(url=base_url(1, "/api/hook?a=1"), content_type="text/x")
+def test_all_places_of_the_credential_are_named() -> None:
+    """Headers, query and body parameters."""
+    draft = preset(url=base_url(1, "/api/hook?a=1"), content_type="text/x")
     places = InjectionPoints(headers=("X-Key",), query=("key",), body=("token",))
-    shown = preview(snapshot(made, traits=CredentialTraits(places)), made, b"x")
+    shown = preview(snapshot(draft, traits=CredentialTraits(places)), draft, b"x")
     assert shown.credential == {"headers": ["X-Key"], "query": ["key"], "body": ["token"]}
     assert shown.headers == (("X-Key", "[credential]"), ("Content-Type", "text/x"))
     assert (shown.url, shown.body) == (base_url(1, "/api/hook?a=1"), b"x")
 
 
-def test_what_the_limits_do_not_let_in_is_not_filled() -> None:
-    """As the data plane has it, before anything is read."""
-    made = preset(parameters={"a": {"type": "text"}}, body={"json": "{{a}}"})
-    small = snapshot(made, limits=Limits(preset_parameters=16))
-    assert preview(small, made, b'{"a": "0123456"}').problem is None
-    assert preview(small, made, b'{"a": "01234567"}').problem == OVERSIZED
+def test_oversized_parameters_are_not_parsed() -> None:
+    """As in the data plane."""
+    draft = preset(parameters={"a": {"type": "text"}}, body={"json": "{{a}}"})
+    small = snapshot(draft, limits=Limits(preset_parameters=16))
+    assert preview(small, draft, b'{"a": "0123456"}').problem is None
+    assert preview(small, draft, b'{"a": "01234567"}').problem == OVERSIZED
 
 
 @pytest.mark.parametrize(("sent", "code"), [("", None), ("text/x; a=b", None), ("text/y", "content_type_denied")])
-def test_the_content_type_is_judged_as_a_callers(sent: str, code: str | None) -> None:
-    """It may bring what the preset leaves open."""
-    made = preset(content_type="text/x")
-    shown = preview(snapshot(made), made, b"", sent)
+def test_content_type_is_checked_like_a_callers(sent: str, code: str | None) -> None:
+    draft = preset(content_type="text/x")
+    shown = preview(snapshot(draft), draft, b"", sent)
     assert (None if shown.problem is None else shown.problem.code) == code
     if code is None:
         assert shown.headers[-1] == ("Content-Type", sent or "text/x")

@@ -1,4 +1,4 @@
-"""What is told of the response to a test request: a status, and codes of Sidekey's own. More: test_test_command.py."""
+"""Outcomes of test requests: the upstream's status, and Sidekey's own codes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ONE = {"a": {"type": "text"}}
 
 
 async def silent(connection: RawConnection) -> None:
-    """Take a request, and never respond."""
+    """Read a request and never respond."""
     await connection.request()
 
 
@@ -30,8 +30,8 @@ ECHO = b"HTTP/1.1 %d canary-phrase\r\nX-Canary: canary\r\nContent-Length: 6\r\n\
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 404, 500, 599])
-async def test_only_the_status_of_an_upstream_is_told(status: int) -> None:
-    """No phrase, header or body of it; and only 200 is success."""
+async def test_outcome_has_only_the_status_of_the_upstream(status: int) -> None:
+    """No phrase, header or body. Only 200 is success."""
     response = ECHO % status if status != 204 else b"HTTP/1.1 204 canary\r\n\r\n"
     async with (
         RawUpstream(answering(response)) as upstream,
@@ -43,8 +43,8 @@ async def test_only_the_status_of_an_upstream_is_told(status: int) -> None:
 
 
 @pytest.mark.parametrize("pieces", [1, 20])
-async def test_endless_response_body_is_not_waited_for(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither for a stream that pauses, nor for one that is longer than the bound of 16 MiB."""
+async def test_endless_response_body_is_not_awaited(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a stream that pauses nor one of more than 16 MiB."""
     monkeypatch.setattr(sidekey.diagnostics.probe, "_BODY_SECONDS", 0.1 if pieces == 1 else DEADLINE)
 
     async def stream(connection: RawConnection) -> None:
@@ -62,7 +62,7 @@ async def test_endless_response_body_is_not_waited_for(pieces: int, monkeypatch:
 
 
 async def test_an_interim_response_is_not_the_outcome() -> None:
-    """What comes before it says nothing of the test (RFC 9110 15.2)."""
+    """RFC 9110 15.2."""
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + ECHO % 200
     async with (
         RawUpstream(answering(hints)) as upstream,
@@ -71,8 +71,8 @@ async def test_an_interim_response_is_not_the_outcome() -> None:
         assert (await probe(plane.plane, "h", Request())).status == 200
 
 
-async def test_a_head_may_be_as_long_as_the_config_allows() -> None:
-    """One line of it, too."""
+async def test_head_may_have_the_configured_size() -> None:
+    """Even in a single line."""
     response = b"HTTP/1.1 200 OK\r\nX-Long: %s\r\nContent-Length: 0\r\n\r\n" % (b"x" * 200_000)
     async with (
         RawUpstream(answering(response)) as upstream,
@@ -81,8 +81,8 @@ async def test_a_head_may_be_as_long_as_the_config_allows() -> None:
         assert (await probe(plane.plane, "h", Request())).ok
 
 
-async def test_tests_that_wait_for_their_upstreams_hold_no_thread() -> None:
-    """There are few threads, and scrapes and certificates need them."""
+async def test_waiting_tests_block_no_thread() -> None:
+    """Scrapes and certificates need the few threads."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     async with (
         RawUpstream(silent) as upstream,
@@ -97,7 +97,7 @@ async def test_tests_that_wait_for_their_upstreams_hold_no_thread() -> None:
         await asyncio.wait(waiting)
 
 
-async def test_a_draft_is_sent_as_it_is_although_another_preset_has_its_id() -> None:
+async def test_draft_replaces_the_preset_with_its_id() -> None:
     async with RawUpstream(answering(OK)) as upstream:
         url = base_url(upstream.port)
         served, draft = preset(url=url, content_type="text/x"), preset(url=f"{url}/before", content_type="text/x")
@@ -107,8 +107,8 @@ async def test_a_draft_is_sent_as_it_is_although_another_preset_has_its_id() -> 
     assert request.target == b"/api/before"
 
 
-async def test_a_draft_whose_response_does_not_come_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No status and no code of Sidekey's own: the upstream has the request."""
+async def test_draft_without_a_response_has_no_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no code, since the upstream has the request."""
     monkeypatch.setattr(sidekey.diagnostics.probe, "_HEAD_SECONDS", 0.2)
     async with RawUpstream(silent) as upstream:
         draft = preset(url=base_url(upstream.port), content_type="text/x")
@@ -121,7 +121,7 @@ async def test_a_draft_whose_response_does_not_come_is_unknown(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("field", "seconds"), [(b"7", 7), (b"1.5", None), (b"86400", 3600), (b"Wed, 21 Oct 2026 07:28:30 GMT", 30)]
 )
-async def test_request_id_and_retry_after_are_told(field: bytes, seconds: int | None) -> None:
+async def test_outcome_has_request_id_and_retry_after(field: bytes, seconds: int | None) -> None:
     response = b"HTTP/1.1 429 X\r\nDate: Wed, 21 Oct 2026 07:28:00 GMT\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n"
     async with (
         RawUpstream(answering(response % field)) as upstream,
@@ -133,44 +133,42 @@ async def test_request_id_and_retry_after_are_told(field: bytes, seconds: int | 
 
 
 @pytest.mark.parametrize(("status", "ok"), [(200, True), (202, True), (204, True), (302, False), (404, False)])
-async def test_a_preset_is_sent_as_a_caller_would(status: int, ok: bool) -> None:
-    """A real request: of its responses each 2xx is success, and it is said that it was sent."""
+async def test_preset_is_sent_like_a_callers_request(status: int, ok: bool) -> None:
+    """Every 2xx is success, and a note says that it was a real request."""
     response = ECHO % status if status != 204 else b"HTTP/1.1 204 canary\r\n\r\n"
     async with RawUpstream(answering(response)) as upstream:
-        made = preset(url=base_url(upstream.port), content_type="text/x")
-        async with running(integration("h", base_url(upstream.port)), presets=[made]) as plane:
-            outcome = await probe_preset(plane.plane, made, b"payload")
+        used = preset(url=base_url(upstream.port), content_type="text/x")
+        async with running(integration("h", base_url(upstream.port)), presets=[used]) as plane:
+            outcome = await probe_preset(plane.plane, used, b"payload")
             assert plane.metrics.presets == {"hook": {f"{status // 100}xx": 1}}
         (request,) = upstream.requests
     assert (outcome.status, outcome.ok, outcome.note) == (status, ok, REAL)
     assert (request.body, request.values(b"content-type")) == (b"payload", [b"text/x"])
 
 
-async def test_a_preset_that_is_refused_was_not_sent() -> None:
-    """And every reason is told."""
-    made = preset(parameters={"a": {"type": "text"}}, body={"json": "{{a}}"})
-    async with running(integration("h", base_url(1)), presets=[made]) as plane:
-        outcome = await probe_preset(plane.plane, made, b'{"a": 1}')
+async def test_refused_preset_was_not_sent() -> None:
+    """The outcome has all reasons."""
+    used = preset(parameters={"a": {"type": "text"}}, body={"json": "{{a}}"})
+    async with running(integration("h", base_url(1)), presets=[used]) as plane:
+        outcome = await probe_preset(plane.plane, used, b'{"a": 1}')
     assert (outcome.code, outcome.note) == ("parameters_invalid", None)
     assert outcome.reason == "the parameters are not valid for the preset; /a: must be a text"
 
 
-async def test_a_refusal_of_our_own_is_told_by_its_code() -> None:
-    """To HEAD as well, which has no body to read it from."""
+async def test_sidekeys_own_denial_has_its_code() -> None:
+    """Also for HEAD, whose response has no body."""
     async with running(integration("h", "https://up.test/api")) as plane:
         outcome = await probe(plane.plane, "h", Request("HEAD", "/../x"))
         assert (outcome.status, outcome.code) == (400, "sidekey")
         assert "http_request_error" in outcome.reason
 
 
-def test_an_outcome_for_people_says_what_happened() -> None:
-    """In a line, and a note below it."""
+def test_outcome_as_text() -> None:
     assert str(Outcome("GET /i/a", 200, None, "OK", "a note")) == "ok: GET /i/a: 200 OK\nnote: a note"
     assert str(Outcome("GET /i/a", 0, None, "gone")) == "failed: GET /i/a: gone"
 
 
-async def test_a_draft_is_sent_by_the_integration_in_use_and_leaves_no_series() -> None:
-    """No request finds it, and what counts presets has no ID of it."""
+async def test_draft_leaves_no_metric_series() -> None:
     async with RawUpstream(answering(OK, OK)) as upstream:
         url = base_url(upstream.port)
         served, draft = (
@@ -189,8 +187,8 @@ async def test_a_draft_is_sent_by_the_integration_in_use_and_leaves_no_series() 
     assert (refused.code, refused.note, "/a: is required" in refused.reason) == ("parameters_invalid", None, True)
 
 
-async def test_a_draft_is_judged_as_what_is_saved_is() -> None:
-    """Its integration must be there, and its target inside."""
+async def test_draft_is_checked_like_a_saved_preset() -> None:
+    """Its integration must exist, and the policy must allow its target."""
     async with running(integration("h", base_url(1)), presets=[]) as plane:
         for draft, code in (
             (preset(UNKNOWN, base_url(1, "/other"), content_type="text/x"), "target_denied"),

@@ -1,4 +1,4 @@
-"""observe/access.py: a hand-built line that is nothing but JSON."""
+"""The access log: lines are valid JSON, and the config selects them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LINE: dict[str, Any] = {
 
 
 class Pipe:
-    """A line writer and what it wrote."""
+    """A line writer and its output."""
 
     def __init__(self) -> None:
         self.end, fd = os.pipe()
@@ -74,7 +74,7 @@ DURATIONS = ("duration", "grant", "connect", "first_byte")
     ),
     seconds=st.fixed_dictionaries(dict.fromkeys(DURATIONS, st.floats(0, 1e6))),
 )
-def test_a_line_is_what_json_dumps_would_write_for_any_text(
+def test_line_equals_json_dumps(
     texts: dict[str, str],
     target: bytes | None,
     preset: str,
@@ -82,17 +82,17 @@ def test_a_line_is_what_json_dumps_would_write_for_any_text(
     numbers: dict[str, int],
     seconds: dict[str, float],
 ) -> None:
-    """Quotes, controls and lone surrogates are escaped as json.dumps escapes them; the keys are `REQUEST_FIELDS`."""
+    """For any text. The keys are `REQUEST_FIELDS`."""
     pipe = Pipe()
-    given = {**texts, **numbers, **seconds, "status": status, "preset": preset, "target": target}
-    AccessLog(pipe.writer, "all", path=True).write(AccessLine(**given))  # type: ignore[arg-type]
+    values = {**texts, **numbers, **seconds, "status": status, "preset": preset, "target": target}
+    AccessLog(pipe.writer, "all", path=True).write(AccessLine(**values))  # type: ignore[arg-type]
     line = pipe.line()
     pipe.close()
     is_bad = status >= 400 or texts["code"] or texts["reason"]
-    given |= {"timestamp": json.loads(line)["timestamp"], "level": "warning" if is_bad else "info", "event": "request"}
+    values |= {"timestamp": json.loads(line)["timestamp"], "level": "warning" if is_bad else "info", "event": "request"}
     expected: dict[str, Any] = {}
     for name, _ in REQUEST_FIELDS:
-        value = target.decode("latin-1") if target is not None and name == "target" else given[name]
+        value = target.decode("latin-1") if target is not None and name == "target" else values[name]
         if name in DURATIONS:
             expected[name] = f"SECONDS{value:.6f}SECONDS" if value or name == "duration" else None
         elif value or name in SHOWN_AS_THEY_ARE:
@@ -109,24 +109,23 @@ def write(log: AccessLog, status: int, code: str = "", target: bytes | None = No
     log.write(AccessLine(**{**LINE, "status": status, "code": code, "target": target, **more}))
 
 
-def test_the_keys_are_those_of_the_reference(pipe: Pipe) -> None:
-    """A line begins as every log line does, and seconds have six digits."""
+def test_keys_equal_the_reference(pipe: Pipe) -> None:
+    """Seconds have six digits."""
     write(AccessLog(pipe.writer, "all", path=False), 200)
     line = pipe.line()
     assert list(json.loads(line)) == KEYS
     assert b'"duration":0.001230,' in line
 
 
-def test_a_target_is_logged_only_where_the_config_asks_for_it(pipe: Pipe) -> None:
-    """Paths and queries may hold secrets, so log.path is off unless set."""
+def test_target_is_logged_only_with_log_path(pipe: Pipe) -> None:
+    """Paths and queries may contain secrets."""
     write(AccessLog(pipe.writer, "all", path=False), 200, target=b"/send?key=s3cret")
     assert b"s3cret" not in pipe.line()
     write(AccessLog(pipe.writer, "all", path=True), 200, target=b"/send?key=s3cret")
     assert json.loads(pipe.line())["target"] == "/send?key=s3cret"
 
 
-def test_a_preset_is_named_where_a_request_came_by_one(pipe: Pipe) -> None:
-    """Before the target, which is there only where the config asks for it."""
+def test_preset_is_logged_before_the_target(pipe: Pipe) -> None:
     for path, keys in ((False, ["preset"]), (True, ["preset", "target"])):
         write(AccessLog(pipe.writer, "all", path=path), 200, target=b"/x", preset='wel"come')
         line = json.loads(pipe.line())
@@ -144,8 +143,7 @@ def test_a_preset_is_named_where_a_request_came_by_one(pipe: Pipe) -> None:
         (0, "caller_gone", "warning"),
     ],
 )
-def test_the_level_says_whether_the_exchange_went_well(pipe: Pipe, status: int, code: str, level: str) -> None:
-    """A response below 400 is info; an error, and a caller who left, is a warning."""
+def test_errors_and_disconnected_callers_are_warnings(pipe: Pipe, status: int, code: str, level: str) -> None:
     write(AccessLog(pipe.writer, "errors", path=False), status, code)
     assert json.loads(pipe.line())["level"] == level
 
@@ -153,14 +151,12 @@ def test_the_level_says_whether_the_exchange_went_well(pipe: Pipe, status: int, 
 @pytest.mark.parametrize(
     ("mode", "every", "errors"), [("off", False, False), ("errors", False, True), ("all", True, True)]
 )
-def test_the_mode_says_what_to_write(pipe: Pipe, mode: str, every: bool, errors: bool) -> None:
-    """The hot path branches on two booleans."""
+def test_mode_sets_every_and_errors(pipe: Pipe, mode: str, every: bool, errors: bool) -> None:
     log = AccessLog(pipe.writer, mode, path=False)
     assert (log.every, log.errors) == (every, errors)
 
 
-def test_another_mode_holds_from_the_next_request_on(pipe: Pipe) -> None:
-    """As another config asks."""
+def test_new_mode_applies_to_the_next_request(pipe: Pipe) -> None:
     log = AccessLog(pipe.writer, "off", path=False)
     log.prepare(Snapshot(integrations={}, log=Log(access="all", path=True)))()
     assert (log.every, log.errors) == (True, True)
@@ -172,8 +168,7 @@ def test_another_mode_holds_from_the_next_request_on(pipe: Pipe) -> None:
     assert "target" not in json.loads(pipe.line())
 
 
-def test_lines_that_differ_in_one_part_are_each_their_own(pipe: Pipe) -> None:
-    """What lines have in common is spelled once for all of the same parts, and for no others."""
+def test_lines_with_different_constant_parts_are_not_confused(pipe: Pipe) -> None:
     log = AccessLog(pipe.writer, "all", path=False)
     others = {
         "integration": "sms",
@@ -197,8 +192,8 @@ def test_lines_that_differ_in_one_part_are_each_their_own(pipe: Pipe) -> None:
             assert read["level"] == ("info" if is_good else "warning")
 
 
-def test_any_number_of_hosts_is_logged(pipe: Pipe) -> None:
-    """With targets that pass, callers choose them: what is kept of them is bounded."""
+def test_cache_of_constant_parts_is_bounded(pipe: Pipe) -> None:
+    """Callers may choose any number of hosts."""
     log = AccessLog(pipe.writer, "all", path=False)
     for number in (*range(3000), 0):
         write(log, 200, host=f"h{number}.test")

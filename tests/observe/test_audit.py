@@ -1,4 +1,4 @@
-"""observe/audit.py: a line for each change of a config, and for each use of a credential where it is asked for."""
+"""The audit log: changes of the config, and uses of credentials."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tools.log_page import CHANGE_FIELDS
 
 
 class Pipe:
-    """A line writer and what it wrote."""
+    """A line writer and its output."""
 
     def __init__(self) -> None:
         self.end, fd = os.pipe()
         self.writer = LineWriter(fd)
 
     def line(self) -> dict[str, Any]:
-        said: dict[str, Any] = json.loads(os.read(self.end, 1 << 20))
-        return said
+        line: dict[str, Any] = json.loads(os.read(self.end, 1 << 20))
+        return line
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_revision_of_the_store_alone_is_not_logged(pipe: Pipe) -> None:
     assert line["changed_keys"] == ["via"]
 
 
-def test_uses_are_written_as_the_snapshot_in_use_asks(pipe: Pipe) -> None:
+def test_uses_are_logged_if_the_snapshot_enables_them(pipe: Pipe) -> None:
     """From its commit on."""
     audit = AuditLog(pipe.writer, "off")
     commit = audit.prepare(Snapshot({}, log=Log(audit="uses")))

@@ -1,4 +1,4 @@
-"""observe/clock.py: timestamps that equal datetime's."""
+"""Timestamps equal those of datetime."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @given(st.lists(st.integers(0, 4_000_000_000_000_000), min_size=1))
-def test_any_moments_in_any_order_read_as_datetime_says(microseconds: list[int]) -> None:
-    """The cached second is never used for another one."""
+def test_any_times_in_any_order_equal_datetime(microseconds: list[int]) -> None:
+    """The cached second is used for this second only."""
     clock = Clock()
     for moment in microseconds:
         expected = (EPOCH + timedelta(microseconds=moment)).isoformat(timespec="microseconds").replace("+00:00", "Z")
         assert clock.format(moment * 1000 + 999) == expected
 
 
-def test_the_stamp_is_the_present() -> None:
-    """A stamp lies between the moments before and after it."""
+def test_stamp_is_the_current_time() -> None:
     before = datetime.now(UTC)
     stamp = datetime.fromisoformat(Clock().stamp())
     assert before <= stamp <= datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""observe/exceptions.py: an error of printing is told from any other."""
+"""Descriptions of exceptions without their messages, and output errors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from sidekey.observe.exceptions import describe, is_output_error
 from sidekey.policy.targets import parse_prefix
 
 
-def test_an_error_is_of_the_output_where_click_has_raised_it() -> None:
+def test_error_raised_by_click_echo_is_an_output_error() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError, match="No space left") as caught:
         click.echo(b"text", file=full)
     assert is_output_error(caught.value)
 
 
-def test_any_other_is_not() -> None:
-    """Although it is one of the system, too."""
+def test_other_os_errors_are_not_output_errors() -> None:
     with pytest.raises(FileNotFoundError) as caught:
         Path("/none/of/it").read_text()
     assert not is_output_error(caught.value)
@@ -31,7 +30,7 @@ SECRET = "hunter2-s3cret"
 
 
 def fail(exc: Exception, cause: Exception | None = None) -> NoReturn:
-    """Raise the exception, because of the other one, from a frame whose locals hold a secret."""
+    """Raise `exc` from `cause`, in a frame whose locals contain a secret."""
     local = SECRET
     if cause is None:
         raise exc
@@ -42,22 +41,21 @@ def fail(exc: Exception, cause: Exception | None = None) -> NoReturn:
 
 
 def caught(exc: Exception, cause: Exception | None = None) -> Exception:
-    """The exception, raised once so that it has a traceback."""
+    """Raise an exception once, so that it has a traceback."""
     with pytest.raises(type(exc)) as raised:
         fail(exc, cause)
     return raised.value
 
 
-def test_a_description_names_the_types_of_the_chain_and_no_message() -> None:
-    """From the raised exception to its root, by name alone."""
+def test_description_has_the_types_of_the_chain_without_messages() -> None:
     exc = caught(RuntimeError(f"outer {SECRET}"), KeyError(SECRET))
-    said = describe(exc)
-    assert said["error"] == ["RuntimeError", "KeyError"]
-    assert SECRET not in json.dumps(said)
+    description = describe(exc)
+    assert description["error"] == ["RuntimeError", "KeyError"]
+    assert SECRET not in json.dumps(description)
 
 
-def test_a_suppressed_context_is_not_described() -> None:
-    """`raise ... from None` hides what went before, here too; without it the context is described."""
+def test_suppressed_context_is_not_described() -> None:
+    """`raise ... from None`. Without it the context is described."""
     exc = ValueError(SECRET)
     exc.__context__ = KeyError(SECRET)
     assert describe(exc)["error"] == ["ValueError", "KeyError"]
@@ -77,13 +75,12 @@ def test_a_suppressed_context_is_not_described() -> None:
         ),
     ],
 )
-def test_words_of_closed_sets_are_kept(exc: BaseException, name: str) -> None:
-    """An errno, a code of ours and the members of a group say much and hold nothing."""
+def test_description_has_errno_code_and_group_members(exc: BaseException, name: str) -> None:
+    """None of these can contain a secret."""
     assert describe(exc)["error"] == [name]
 
 
-def test_places_of_our_own_code_and_of_the_raise_are_named() -> None:
-    """A defect can be found from the log: module, line and function."""
+def test_description_has_places_in_sidekey_and_of_the_raise() -> None:
     with pytest.raises(ValueError, match="absolute URL") as raised:
         parse_prefix("nothing")
     module, _, function = describe(raised.value)["at"][-1].partition(":")
@@ -91,8 +88,7 @@ def test_places_of_our_own_code_and_of_the_raise_are_named() -> None:
     assert function.endswith(" _base")
 
 
-def test_a_chain_that_loops_or_never_ends_is_cut() -> None:
-    """A description is bounded whatever the exception."""
+def test_endless_chain_is_cut() -> None:
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
     assert describe(first)["error"] == ["ValueError", "KeyError"]
@@ -104,9 +100,7 @@ def test_a_chain_that_loops_or_never_ends_is_cut() -> None:
     assert len(describe(last)["error"]) == 20
 
 
-def test_a_deep_recursion_is_cut() -> None:
-    """Thousands of frames become a few places."""
-
+def test_deep_recursion_is_cut() -> None:
     def deeper() -> None:
         deeper()
 

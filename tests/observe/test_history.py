@@ -1,4 +1,4 @@
-"""history.py in a process without a store: it keeps what it has counted itself."""
+"""The history of a process without a store: it keeps its own counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.plane import integration
 
 
 class Process:
-    """Counters as the data plane writes them, and their history."""
+    """Counters as the data plane writes them, with their history."""
 
     def __init__(self, *names: str) -> None:
         self.snapshot = Snapshot({name: integration(name, f"https://{name}.test") for name in names})

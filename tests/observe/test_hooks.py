@@ -1,4 +1,4 @@
-"""observe/hooks.py: nothing prints a message behind the log's back. Each case is a process of its own."""
+"""Hooks: no message reaches standard error. Each case runs in its own process."""
 
 from __future__ import annotations
 
@@ -90,20 +90,19 @@ Ran = tuple[int, list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
-    """The exit status of each case, and the lines of its standard error."""
+    """Return the exit status of each case, and the lines of its standard error."""
     folder = tmp_path_factory.mktemp("hooks")
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(
         command, cwd=folder, input=json.dumps(CASES), capture_output=True, text=True, timeout=30, check=True
     )
-    said = {name: (folder / f"{name}.err").read_text() for name in CASES}
-    assert SECRET not in "".join([*said.values(), *((folder / f"{name}.out").read_text() for name in CASES)])
+    outputs = {name: (folder / f"{name}.err").read_text() for name in CASES}
+    assert SECRET not in "".join([*outputs.values(), *((folder / f"{name}.out").read_text() for name in CASES)])
     statuses = json.loads(done.stdout)
-    return {name: (statuses[name], [json.loads(line) for line in text.splitlines()]) for name, text in said.items()}
+    return {name: (statuses[name], [json.loads(line) for line in text.splitlines()]) for name, text in outputs.items()}
 
 
-def test_an_uncaught_exception_ends_the_process_without_its_message(ran: dict[str, Ran]) -> None:
-    """The interpreter's traceback is replaced by a line."""
+def test_uncaught_exception_is_logged_without_its_message(ran: dict[str, Ran]) -> None:
     status, (line,) = ran["an exception"]
     assert (status, line["level"], line["event"], line["error"]) == (
         1,
@@ -113,28 +112,28 @@ def test_an_uncaught_exception_ends_the_process_without_its_message(ran: dict[st
     )
 
 
-def test_an_uncaught_exception_of_a_thread_is_described(ran: dict[str, Ran]) -> None:
+def test_uncaught_exception_in_a_thread_is_logged(ran: dict[str, Ran]) -> None:
     """With the thread's name."""
     _, (line,) = ran["a thread"]
     assert (line["event"], line["thread"], line["error"]) == ("uncaught exception in a thread", "dns-1", ["ValueError"])
 
 
-def test_an_exception_of_a_finaliser_is_described(ran: dict[str, Ran]) -> None:
-    """What Python would print as `Exception ignored in` is a line."""
+def test_exception_in_a_finalizer_is_logged(ran: dict[str, Ran]) -> None:
+    """Python would print `Exception ignored in`."""
     _, (line,) = ran["a finaliser"]
     assert (line["event"], line["error"]) == ("exception that could not be raised", ["ValueError"])
 
 
-def test_a_warning_shows_its_category_and_place(ran: dict[str, Ran]) -> None:
-    """A warning's text may hold a repr."""
+def test_warning_is_logged_by_category_and_place(ran: dict[str, Ran]) -> None:
+    """Its text may contain a repr."""
     _, (line,) = ran["a warning"]
     assert (line["event"], line["category"]) == ("a library warned", "UserWarning")
     assert line["where"].startswith("<string>:")
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_what_the_loop_complains_of_is_described(loop: str, ran: dict[str, Ran]) -> None:
-    """A callback that raises and a task whose exception nobody took are lines, without reprs."""
+def test_errors_of_the_event_loop_are_logged(loop: str, ran: dict[str, Ran]) -> None:
+    """A callback that raises, and a task whose exception nobody retrieved."""
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     _, lines = ran[loop]
@@ -144,13 +143,12 @@ def test_what_the_loop_complains_of_is_described(loop: str, ran: dict[str, Ran])
     ]
 
 
-def test_a_message_of_the_loop_that_is_not_known_is_left_out(ran: dict[str, Ran]) -> None:
-    """Only what stands in the table is repeated."""
+def test_unknown_message_of_the_event_loop_is_not_logged(ran: dict[str, Ran]) -> None:
     _, (line,) = ran["another message"]
     assert line["message"] is None
 
 
-def test_a_library_s_record_keeps_its_template_and_loses_its_arguments(ran: dict[str, Ran]) -> None:
+def test_library_record_is_logged_without_its_arguments(ran: dict[str, Ran]) -> None:
     """aiohttp and asyncio log URLs and requests as arguments."""
     _, lines = ran["records"]
     assert [(line["level"], line["logger"], line["message"], line.get("error")) for line in lines] == [
@@ -160,6 +158,5 @@ def test_a_library_s_record_keeps_its_template_and_loses_its_arguments(ran: dict
 
 
 def test_installing_twice_logs_once(ran: dict[str, Ran]) -> None:
-    """The hooks replace what was there."""
     _, lines = ran["installed twice"]
     assert len(lines) == 1

@@ -1,4 +1,4 @@
-"""observe/log.py: each event is one JSON line."""
+"""The event log: one JSON line per event, at the configured level and output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = "hunter2-s3cret"
 
 
 class Log:
-    """A configured log and the lines that came out."""
+    """A configured log and its lines."""
 
     def __init__(self, level: str) -> None:
         self.end, fd = os.pipe()
@@ -41,8 +41,8 @@ def _defaults() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_a_line_begins_with_time_level_and_event() -> None:
-    """What varies follows under keys, in the order given."""
+def test_line_begins_with_time_level_and_event() -> None:
+    """The keys follow in order."""
     log = Log("info")
     get_logger(part="pool").warning("listening", address="127.0.0.1:8080", count=2)
     (line,) = log.lines()
@@ -67,8 +67,7 @@ def test_a_line_begins_with_time_level_and_event() -> None:
         ("error", ["error"]),
     ],
 )
-def test_a_level_lets_itself_and_what_is_graver_through(level: str, expected: list[str]) -> None:
-    """The config's log.level is the lowest that is written."""
+def test_level_logs_itself_and_higher_levels(level: str, expected: list[str]) -> None:
     log = Log(level)
     logger = get_logger()
     for name in ("debug", "info", "warning", "error"):
@@ -76,16 +75,15 @@ def test_a_level_lets_itself_and_what_is_graver_through(level: str, expected: li
     assert [line["level"] for line in log.lines()] == expected
 
 
-def test_a_logger_made_before_the_configuration_follows_it() -> None:
-    """Modules make their loggers when they are imported."""
+def test_existing_logger_follows_a_later_configuration() -> None:
+    """Modules create their loggers on import."""
     logger = get_logger()
     log = Log("info")
     logger.info("event")
     assert len(log.lines()) == 1
 
 
-def test_an_exception_is_logged_without_its_message() -> None:
-    """However it is passed to the logger."""
+def test_exception_is_logged_without_its_message() -> None:
     log = Log("info")
     try:
         int(SECRET)
@@ -100,39 +98,37 @@ def test_an_exception_is_logged_without_its_message() -> None:
     assert "Traceback" not in json.dumps(lines)
 
 
-def test_an_object_that_json_does_not_know_shows_its_type_only() -> None:
-    """A repr may hold anything."""
+def test_object_that_is_not_json_is_logged_as_its_type() -> None:
+    """Its repr may contain a secret."""
     log = Log("info")
     get_logger().info("event", value=SECRET.encode(), path={1, 2})
     (line,) = log.lines()
     assert (line["value"], line["path"]) == ("bytes", "set")
 
 
-def test_text_cannot_begin_a_line_of_its_own() -> None:
-    """Line feeds in a value are escaped, so no value forges a line."""
+def test_value_cannot_forge_a_line() -> None:
     log = Log("info")
     get_logger().info("event", reason='x\n{"level":"error"}')
     (line,) = log.lines()
     assert line["reason"] == 'x\n{"level":"error"}'
 
 
-def test_a_defect_is_found_by_the_id_that_its_caller_was_reported() -> None:
-    """The response names the id, the log says the rest."""
+def test_defect_is_logged_with_the_id_in_the_response() -> None:
     log = Log("info")
     defect = report_defect(ValueError(SECRET))
     (line,) = log.lines()
     assert (line["event"], line["id"], line["error"]) == ("defect", defect, ["ValueError"])
 
 
-def test_lines_go_where_another_snapshot_wants_them_once_it_is_in_use(tmp_path: Path) -> None:
-    """The file is opened before that; what is prepared and never used is closed."""
+def test_output_of_a_new_snapshot_is_used_after_its_commit(tmp_path: Path) -> None:
+    """It is opened before, and closed if it is never committed."""
     log = Log("info")
     file = tmp_path / "log"
     output = LogOutput(log.writer, LogSettings())
     logger = get_logger()
 
-    def prepared(wanted: LogSettings) -> Callable[[], None]:
-        return output.prepare(Snapshot(integrations={}, log=wanted))
+    def prepared(expected: LogSettings) -> Callable[[], None]:
+        return output.prepare(Snapshot(integrations={}, log=expected))
 
     to_file = prepared(LogSettings(file=str(file)))
     assert file.exists()
@@ -148,8 +144,8 @@ def test_lines_go_where_another_snapshot_wants_them_once_it_is_in_use(tmp_path: 
     assert second.endswith(" info    as text")
 
 
-def test_a_file_that_cannot_be_opened_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    """And the lines go on where they went."""
+def test_snapshot_with_an_unwritable_file_is_refused(tmp_path: Path) -> None:
+    """The current output stays in use."""
     log = Log("info")
     output = LogOutput(log.writer, LogSettings())
     path = tmp_path / "none" / "log"
@@ -161,8 +157,8 @@ def test_a_file_that_cannot_be_opened_is_refused_with_the_way_out(tmp_path: Path
     assert [line["event"] for line in log.lines()] == ["event"]
 
 
-async def test_the_level_of_another_snapshot_counts_from_the_next_step_of_the_loop_on() -> None:
-    """So that it does not matter whether what another part logs while it commits comes before or after."""
+async def test_new_level_applies_from_the_next_step_of_the_event_loop() -> None:
+    """So the order of commits does not matter."""
     log = Log("info")
     logger = get_logger()
     level = LogLevel("info")

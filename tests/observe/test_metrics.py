@@ -1,4 +1,4 @@
-"""observe/metrics.py: counters that a request costs next to nothing."""
+"""Counters of requests, credentials, callers and presets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from support.plane import callers_of, integration
 from support.presets import preset
 
 
-def test_a_request_counts_once_by_outcome_and_once_by_duration() -> None:
-    """A finished request adds one to its outcome and one to its bucket."""
+def test_request_counts_by_outcome_and_by_duration() -> None:
     stats = IntegrationStats("crm")
     stats.record("2xx", 0.004)
     stats.record("2xx", 0.004)
@@ -26,15 +25,13 @@ def test_a_request_counts_once_by_outcome_and_once_by_duration() -> None:
     ("seconds", "bucket"),
     [(0.0, 0), (0.001, 0), (0.0010001, 1), (1.0, BOUNDS.index(1.0)), (30.0, len(BOUNDS) - 1), (30.1, len(BOUNDS))],
 )
-def test_an_upper_bound_is_inclusive(seconds: float, bucket: int) -> None:
-    """A duration equal to a bound falls into its bucket, as `le` says; what is over the last bound into +Inf."""
+def test_upper_bound_is_inclusive(seconds: float, bucket: int) -> None:
     stats = IntegrationStats("crm")
     stats.record("2xx", seconds)
     assert [index for index, count in enumerate(stats.buckets) if count] == [bucket]
 
 
-def test_an_integration_is_recorded_from_its_first_request() -> None:
-    """Looking an integration up makes no series; a request does."""
+def test_integration_is_recorded_from_its_first_request() -> None:
     metrics = Metrics()
     stats = metrics.stats("crm")
     assert metrics.stats("crm") is stats
@@ -44,21 +41,18 @@ def test_an_integration_is_recorded_from_its_first_request() -> None:
 
 
 def test_requests_of_no_known_integration_count_as_unknown() -> None:
-    """`unknown` is a series of its own that no ID can name."""
     metrics = Metrics()
     metrics.unknown.record("integration_denied", 0.001)
     assert [stats.integration for stats in metrics.recorded()] == ["unknown"]
 
 
-def test_requests_that_pass_without_an_integration_count_as_such() -> None:
-    """Under a label that no ID can be."""
+def test_passed_requests_have_a_label_of_their_own() -> None:
     metrics = Metrics()
     metrics.passed.record("2xx", 0.001)
     assert [stats.integration for stats in metrics.recorded()] == ["-"]
 
 
-def test_calls_for_tokens_count_by_integration_and_outcome() -> None:
-    """A series begins with its first call."""
+def test_token_requests_count_by_integration_and_outcome() -> None:
     metrics = Metrics()
     series = CredentialSeries(metrics, "crm", "token")
     assert metrics.calls == {}
@@ -67,8 +61,8 @@ def test_calls_for_tokens_count_by_integration_and_outcome() -> None:
     assert metrics.calls == {("crm", "ok"): 2, ("crm", "refused"): 1}
 
 
-def test_a_credential_tells_its_end_while_it_is_held() -> None:
-    """The failures to replace it are told from 0 on."""
+def test_credential_has_an_expiry_series() -> None:
+    """Reload failures begin at 0."""
     metrics = Metrics()
     series = CredentialSeries(metrics, "crm", "certificate")
     series.count_failures(0)
@@ -79,8 +73,7 @@ def test_a_credential_tells_its_end_while_it_is_held() -> None:
     assert metrics.expiries == {}
 
 
-def test_what_is_retired_writes_nothing_into_its_successor_s_series() -> None:
-    """Its end goes at once; counts go on where they were."""
+def test_retired_source_does_not_write_to_the_series_of_its_successor() -> None:
     metrics = Metrics()
     old, new = (CredentialSeries(metrics, "crm", "token") for _ in range(2))
     old.expires(5.0)
@@ -98,8 +91,7 @@ def test_what_is_retired_writes_nothing_into_its_successor_s_series() -> None:
     assert (metrics.calls["crm", "ok"], metrics.reload_failures["crm", "token"]) == (2, 1)
 
 
-def test_a_retired_source_still_counts_its_calls_while_there_is_an_integration_of_its_name() -> None:
-    """The provider counts them too; a series of one that has gone does not come back."""
+def test_retired_source_counts_token_requests_if_its_integration_exists() -> None:
     metrics = Metrics()
     old = CredentialSeries(metrics, "crm", "token")
     metrics.prepare(Snapshot(integrations={"crm": integration("crm", "https://a.test/api")}))()
@@ -111,8 +103,8 @@ def test_a_retired_source_still_counts_its_calls_while_there_is_an_integration_o
     assert metrics.calls == {}
 
 
-def test_integrations_that_have_gone_are_reported_no_more() -> None:
-    """Nor is what a request in flight still records for one; the others go on where they were."""
+def test_removed_integration_has_no_series() -> None:
+    """Nor have its requests in flight. Other series continue."""
     metrics = Metrics()
     stays, goes = metrics.stats("stays"), metrics.stats("goes")
     for stats in (stays, goes, metrics.unknown, metrics.passed):
@@ -133,8 +125,7 @@ def test_integrations_that_have_gone_are_reported_no_more() -> None:
     assert metrics.stats("goes").outcomes == {}
 
 
-def test_attempts_to_connect_and_denials_go_with_their_integration() -> None:
-    """Also what a request in flight still counts for one that has gone."""
+def test_connects_and_denials_are_removed_with_their_integration() -> None:
     metrics = Metrics()
     stays, goes = metrics.stats("stays"), metrics.stats("goes")
     for stats in (stays, goes, metrics.unknown):
@@ -151,8 +142,7 @@ def test_attempts_to_connect_and_denials_go_with_their_integration() -> None:
     }
 
 
-def test_callers_are_those_of_the_config() -> None:
-    """One that has gone is reported no more, nor what its requests in flight still come to; the others go on."""
+def test_removed_caller_has_no_series() -> None:
     metrics = Metrics()
     known = callers_of({"a": None, "b": None})
     metrics.prepare(Snapshot(integrations={}, callers=known))()
@@ -167,8 +157,8 @@ def test_callers_are_those_of_the_config() -> None:
     assert metrics.callers == {}
 
 
-def test_presets_that_have_gone_are_reported_no_more() -> None:
-    """Not by a request either that was under way meanwhile. What was refused before a preset was known stays."""
+def test_removed_preset_has_no_series() -> None:
+    """Requests that were denied before the preset was known still count."""
     metrics = Metrics()
     metrics.prepare(Snapshot(integrations={}, presets={name: preset(name) for name in ("stays", "goes")}))()
     for name in ("stays", "goes", "unknown"):

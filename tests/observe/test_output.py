@@ -1,4 +1,4 @@
-"""observe/output.py: a file for its owner alone, a terminal with its colours, and JSON everywhere else."""
+"""Outputs of log lines: files, terminals and text, and escapes for terminals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINE = json.dumps({"timestamp": "", "level": "info", "event": "e", "key": 1}).en
 
 
 def form_of(output: Output) -> str:
-    """How a line is written to it: json, text or colours."""
+    """Return the form of a line: json, text or colours."""
     if output.render is None:
         return "json"
     return "colours" if b"\x1b[" in output.render(LINE) else "text"
@@ -39,10 +39,10 @@ def form_of(output: Output) -> str:
         ("text", True, {}, "colours"),
     ],
 )
-def test_text_is_for_terminals_and_colours_for_those_that_have_them(
+def test_terminals_get_text_and_colours(
     format_: Format, terminal: bool, environment: dict[str, str], form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unless the config asks for the one or the other."""
+    """Unless the config sets the format."""
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -54,8 +54,7 @@ def test_text_is_for_terminals_and_colours_for_those_that_have_them(
     os.close(other)
 
 
-def test_a_file_is_made_for_its_owner_alone_and_appended_to(tmp_path: Path) -> None:
-    """It tells who asked whom; what was in it stays."""
+def test_file_is_private_and_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "log"
     for line in (b"one\n", b"two\n"):
         output = open_file(str(path), "auto")
@@ -66,20 +65,18 @@ def test_a_file_is_made_for_its_owner_alone_and_appended_to(tmp_path: Path) -> N
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_opened_again_it_is_the_file_that_has_the_path_now(tmp_path: Path) -> None:
-    """With the form of before; what has no path is the same."""
+def test_reopen_opens_the_file_now_at_the_path(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    former = open_file(str(path), "text")
+    previous = open_file(str(path), "text")
     path.rename(tmp_path / "log.1")
-    output = former.reopen()
+    output = previous.reopen()
     os.write(output.fd, b"new\n")
     assert (path.read_bytes(), (tmp_path / "log.1").read_bytes(), form_of(output)) == (b"new\n", b"", "text")
     standard = open_standard_error("auto")
     assert standard.reopen() is standard
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
-    """A pipe without a reader would wait for one, and one with a reader stalls with it."""
+def test_pipe_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="No such device"):
         open_file(str(tmp_path / "pipe"), "auto")
@@ -91,8 +88,8 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
         open_file(str(tmp_path), "auto")
 
 
-def test_what_was_opened_and_is_not_used_closes_by_itself(tmp_path: Path) -> None:
-    """As where another part refuses the same config."""
+def test_unused_output_is_closed_when_collected(tmp_path: Path) -> None:
+    """For example if another part refuses the config."""
     fd = open_file(str(tmp_path / "log"), "auto").fd
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
@@ -110,12 +107,12 @@ def test_what_was_opened_and_is_not_used_closes_by_itself(tmp_path: Path) -> Non
         ("Bestellungen für Zürich, 注文, הזמנות", "Bestellungen für Zürich, 注文, הזמנות"),
     ],
 )
-def test_controls_and_turning_marks_are_escaped_and_nothing_else(text: str, shown: str) -> None:
+def test_only_control_and_bidirectional_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
 @given(st.text(st.characters()))
-def test_whatever_is_printed_is_one_line_that_says_its_own_direction(text: str) -> None:
+def test_printable_text_is_one_line_without_direction_marks(text: str) -> None:
     shown = printable(text)
     assert shown.splitlines() in ([shown], [])
     assert not {unicodedata.category(each) for each in shown} & {"Cc", "Cs", "Zl", "Zp"}
@@ -146,14 +143,14 @@ JSON = st.recursive(
 )
 
 
-def rendered(said: dict[str, Any], text: TextFormatter = PLAIN) -> str:
-    return text.render(json.dumps(said).encode() + b"\n").decode()
+def rendered(event: dict[str, Any], text: TextFormatter = PLAIN) -> str:
+    return text.render(json.dumps(event).encode() + b"\n").decode()
 
 
-def test_an_event_is_time_level_event_and_keys_with_their_values() -> None:
-    """Values of more than one word are quoted, and null is not worth a word."""
-    said = {**STAMP, "level": "info", "event": "config reloaded", "by": "a b", "count": 2, "none": None, "list": ["x"]}
-    assert rendered(said) == ('2026-01-31 23:59:59.012Z info    config reloaded by="a b" count=2 list=["x"]\n')
+def test_event_as_text() -> None:
+    """Values with spaces are quoted, and null is omitted."""
+    event = {**STAMP, "level": "info", "event": "config reloaded", "by": "a b", "count": 2, "none": None, "list": ["x"]}
+    assert rendered(event) == ('2026-01-31 23:59:59.012Z info    config reloaded by="a b" count=2 list=["x"]\n')
 
 
 @pytest.mark.parametrize(
@@ -167,36 +164,35 @@ def test_an_event_is_time_level_event_and_keys_with_their_values() -> None:
         ),
     ],
 )
-def test_what_became_of_a_request_comes_first(change: dict[str, Any], shown: str) -> None:
-    """So that it is read in one glance."""
+def test_request_as_text_begins_with_its_result(change: dict[str, Any], shown: str) -> None:
     assert rendered(REQUEST | change) == f"2026-01-31 23:59:59.012Z warning request {shown}\n"
 
 
 @pytest.mark.parametrize(("status", "colour"), [(200, 32), (404, 33), (502, 31)])
-def test_colours_tell_levels_and_statuses(status: int, colour: int) -> None:
-    """They are all that differs from the text without them."""
-    said = REQUEST | {"status": status, "code": None}
-    coloured = rendered(said, TextFormatter(colours=True))
+def test_colours_show_levels_and_statuses(status: int, colour: int) -> None:
+    """The text itself is the same without colours."""
+    event = REQUEST | {"status": status, "code": None}
+    coloured = rendered(event, TextFormatter(colours=True))
     assert f"\x1b[{colour}m{status}\x1b[0m" in coloured
-    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == rendered(said)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == rendered(event)
 
 
 @given(
-    said=st.dictionaries(
+    event=st.dictionaries(
         st.text() | st.sampled_from(["method", "host", "code", "caller", "request_id"]), JSON, max_size=8
     )
 )
-def test_nothing_in_a_line_commands_a_terminal_or_begins_another_line(said: dict[str, Any]) -> None:
-    """Neither in a key nor in a value; lone surrogates do not keep a line from being written."""
-    shown = rendered({**STAMP, "level": "info", "event": "request", **said, "status": 200})
+def test_line_cannot_control_a_terminal_or_forge_a_line(event: dict[str, Any]) -> None:
+    """In keys and values. Lone surrogates are escaped."""
+    shown = rendered({**STAMP, "level": "info", "event": "request", **event, "status": 200})
     assert shown.endswith("\n")
     assert shown[:-1].splitlines() == [shown[:-1]]
     assert not {unicodedata.category(each) for each in shown[:-1]} & {"Cc", "Cs", "Zl", "Zp"}
 
 
 @given(value=st.text())
-def test_a_value_is_not_taken_for_another_key(value: str) -> None:
-    """What holds a space or an equals sign is quoted, as JSON is."""
+def test_value_cannot_forge_a_key(value: str) -> None:
+    """Values with a space or an equals sign are quoted."""
     shown = rendered({**STAMP, "level": "info", "event": "e", "key": value}).removesuffix("\n").partition("key=")[2]
     if shown.startswith('"'):
         assert re.fullmatch(r'"(?:[^"\\]|\\.)*"', shown)

@@ -1,4 +1,4 @@
-"""The metrics page, by scrapes of a listener: every series, valid for Prometheus' own parser and linter."""
+"""The metrics page: every series, valid for Prometheus' parser and linter."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PROMETHEUS_3 = (
 
 
 def busy() -> Metrics:
-    """Metrics of a process in which something of every kind has happened."""
+    """Build metrics of a process in which something of every kind has happened."""
     metrics = Metrics()
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     metrics.integrations = {
@@ -74,9 +74,9 @@ def busy() -> Metrics:
     return metrics
 
 
-async def test_every_series_of_ours_reads_back_with_its_value() -> None:
-    """Prometheus' own parser finds each series that design and docs name, with the value that was written."""
-    found = samples(await scrape(busy()))
+async def test_every_series_reads_back_with_its_value() -> None:
+    """Read by Prometheus' own parser."""
+    result = samples(await scrape(busy()))
     crm = ("integration", "crm")
     expected = {
         ("sidekey_requests_total", (crm, ("outcome", "2xx"))): 2,
@@ -111,18 +111,17 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
         ("sidekey_config_last_reload_successful", ()): 1,
         ("sidekey_config_last_reload_success_timestamp_seconds", ()): 1_700_000_000.25,
     }
-    assert {key: found.get(key) for key in expected} == pytest.approx(expected)
-    said = {("version", sidekey.__version__), ("python", platform.python_version()), ("build", build())}
-    assert [set(labels) for name, labels in found if name == "sidekey_build_info"] == [said]
-    assert any(name == "process_cpu_seconds_total" for name, _ in found)
+    assert {key: result.get(key) for key in expected} == pytest.approx(expected)
+    build_labels = {("version", sidekey.__version__), ("python", platform.python_version()), ("build", build())}
+    assert [set(labels) for name, labels in result if name == "sidekey_build_info"] == [build_labels]
+    assert any(name == "process_cpu_seconds_total" for name, _ in result)
 
 
 async def test_buckets_are_cumulative_and_agree_with_the_count() -> None:
-    """Each `le` counts all shorter requests, and +Inf counts all."""
-    found = samples(await scrape(busy()))
+    result = samples(await scrape(busy()))
     buckets = {
         float(dict(labels)["le"]): value
-        for (name, labels), value in found.items()
+        for (name, labels), value in result.items()
         if name == "sidekey_request_duration_seconds_bucket" and ("integration", "crm") in labels
     }
     assert sorted(buckets) == [*BOUNDS, math.inf]
@@ -135,12 +134,12 @@ async def test_openmetrics_has_the_same_samples_as_the_text_format() -> None:
         text = await scraper.page()
         page = await scraper.page({"Accept": OPENMETRICS})
     ours = {key: value for key, value in samples(text).items() if not key[0].startswith("process_")}
-    found = {
+    result = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in openmetrics(page)
         for sample in family.samples
     }
-    assert {key: value for key, value in found.items() if not key[0].startswith("process_")} == ours
+    assert {key: value for key, value in result.items() if not key[0].startswith("process_")} == ours
     assert page.endswith("\n# EOF\n")
 
 
@@ -158,8 +157,8 @@ async def test_openmetrics_has_the_same_samples_as_the_text_format() -> None:
         (PROMETHEUS_3, OPENMETRICS_TYPE),
     ],
 )
-async def test_the_format_is_openmetrics_where_the_scraper_names_it(accept: str | None, content_type: str) -> None:
-    """Whatever version it names: nothing of the field comes back."""
+async def test_scraper_selects_openmetrics(accept: str | None, content_type: str) -> None:
+    """With any version. The page repeats nothing of the header."""
     fields = {} if accept is None else {"Accept": accept}
     async with (
         listening(busy()) as scraper,
@@ -174,8 +173,8 @@ async def test_the_format_is_openmetrics_where_the_scraper_names_it(accept: str 
 @pytest.mark.parametrize(
     ("accepted", "coding"), [("gzip", "gzip"), ("deflate, GZIP;q=0.5, br", "gzip"), ("identity", None), ("br", None)]
 )
-async def test_a_page_is_compressed_where_the_scraper_accepts_gzip(accepted: str, coding: str | None) -> None:
-    """To less than a tenth, where there are many integrations."""
+async def test_page_is_compressed_if_the_scraper_accepts_gzip(accepted: str, coding: str | None) -> None:
+    """To less than a tenth for many integrations."""
     metrics = Metrics()
     for number in range(200):
         metrics.stats(f"i{number}").record("2xx", 0.1)
@@ -192,12 +191,11 @@ async def test_a_page_is_compressed_where_the_scraper_accepts_gzip(accepted: str
 
 
 def lines_of(page: str) -> list[str]:
-    """List the lines of our own families: those of the process change meanwhile."""
+    """Return the lines of Sidekey's families: those of the process change all the time."""
     return [line for line in page.splitlines() if "process_" not in line]
 
 
-async def test_scrapes_at_the_same_time_are_all_served() -> None:
-    """One after the other, each with what was counted by then."""
+async def test_concurrent_scrapes_are_all_served() -> None:
     metrics = busy()
     async with listening(metrics) as scraper:
         before = metrics.leaves_issued
@@ -209,8 +207,7 @@ async def test_scrapes_at_the_same_time_are_all_served() -> None:
     assert all(before <= count <= metrics.leaves_issued for count in counts)
 
 
-async def test_a_series_appears_with_its_first_request() -> None:
-    """A process that served nothing names no integration, but tells how much is in flight."""
+async def test_series_begins_with_its_first_request() -> None:
     metrics = busy()
     idle = Metrics()
     idle.integrations = metrics.integrations
@@ -219,14 +216,13 @@ async def test_a_series_appears_with_its_first_request() -> None:
     assert "sidekey_upstream_connects_total" not in text
     assert "sidekey_token_requests_total" not in text
     assert "sidekey_credential_" not in text
-    found = samples(text)
-    assert found["sidekey_requests_in_flight", ()] == 0
-    assert found["sidekey_in_flight_share", ()] == 0
-    assert found["sidekey_upstream_connections", (("state", "idle"),)] == 0
+    result = samples(text)
+    assert result["sidekey_requests_in_flight", ()] == 0
+    assert result["sidekey_in_flight_share", ()] == 0
+    assert result["sidekey_upstream_connections", (("state", "idle"),)] == 0
 
 
-async def test_a_family_stands_together_under_one_head() -> None:
-    """All samples of a family follow its only TYPE line, as the format demands."""
+async def test_samples_of_a_family_follow_its_type_line() -> None:
     metrics = busy()
     for number in range(300):
         metrics.stats(f"i{number}").record("2xx", 0.1)
@@ -235,8 +231,7 @@ async def test_a_family_stands_together_under_one_head() -> None:
     assert len(samples(await scrape(metrics))) > 300 * 18
 
 
-async def test_promtool_finds_nothing_to_say() -> None:
-    """`promtool check metrics` accepts the page and lints nothing in it."""
+async def test_promtool_has_no_findings() -> None:
     promtool = require("promtool")
     text = await scrape(busy())
     run = await asyncio.to_thread(
@@ -245,8 +240,8 @@ async def test_promtool_finds_nothing_to_say() -> None:
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
 
 
-async def test_the_loop_goes_on_during_a_scrape() -> None:
-    """In short steps, where a page that is made at once would hold it for half a second of processor time."""
+async def test_scrape_does_not_block_the_event_loop() -> None:
+    """Rendering at once would block it for half a second of processor time."""
     metrics = Metrics()
     for number in range(5000):
         metrics.stats(f"i{number}").record("2xx", 0.1)
@@ -261,8 +256,8 @@ async def test_the_loop_goes_on_during_a_scrape() -> None:
     assert longest < 0.05
 
 
-async def test_requests_that_arrive_during_a_scrape_leave_the_page_valid() -> None:
-    """New integrations and outcomes meanwhile break neither the scrape nor the agreement within a histogram."""
+async def test_requests_during_a_scrape_do_not_break_the_page() -> None:
+    """Nor does a histogram disagree with its count."""
     metrics = Metrics()
     for number in range(2000):
         metrics.stats(f"i{number}").record("2xx", 1.0)
@@ -276,31 +271,30 @@ async def test_requests_that_arrive_during_a_scrape_leave_the_page_valid() -> No
                 stats.record(f"late{number}", 1.0)
                 stats.count_connect(f"late{number}")
             await asyncio.sleep(0)
-        found = samples(await scraping)
+        result = samples(await scraping)
     assert number > 3
     name = "sidekey_request_duration_seconds"
-    for series_name, labels in list(found):
+    for series_name, labels in list(result):
         if series_name == f"{name}_count":
-            count = found[series_name, labels]
+            count = result[series_name, labels]
             # Each request took a second.
-            assert found[f"{name}_sum", labels] == count
-            assert found[f"{name}_bucket", (*labels, ("le", "+Inf"))] == count
+            assert result[f"{name}_sum", labels] == count
+            assert result[f"{name}_bucket", (*labels, ("le", "+Inf"))] == count
 
 
 async def test_the_local_ca_has_two_families() -> None:
-    """The end of the CA is there once there is one."""
     metrics = Metrics()
-    found = samples(await scrape(metrics))
-    assert found["sidekey_leaves_issued_total", ()] == 0
-    assert ("sidekey_ca_expiry_timestamp_seconds", ()) not in found
+    result = samples(await scrape(metrics))
+    assert result["sidekey_leaves_issued_total", ()] == 0
+    assert ("sidekey_ca_expiry_timestamp_seconds", ()) not in result
     metrics.leaves_issued, metrics.ca_expires = 3, 1_790_000_000.0
-    found = samples(await scrape(metrics))
-    assert found["sidekey_leaves_issued_total", ()] == 3
-    assert found["sidekey_ca_expiry_timestamp_seconds", ()] == 1_790_000_000
+    result = samples(await scrape(metrics))
+    assert result["sidekey_leaves_issued_total", ()] == 3
+    assert result["sidekey_ca_expiry_timestamp_seconds", ()] == 1_790_000_000
 
 
 async def test_stored_integrations_are_counted_by_status() -> None:
-    """Every status of them; without a store there is no series."""
+    """Without a store there is no series."""
     metrics = Metrics()
     assert "sidekey_store_integrations" not in await scrape(metrics)
     names = ("a", "ended", "ending", "fails", "unread")

@@ -1,4 +1,4 @@
-"""observe/usage.py: failures one after another, and a bound on what is remembered."""
+"""Failures in a row, and bounds on memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.plane import integration
 
 
 class Day:
-    """Counters, a clock, and what is remembered of them."""
+    """Counters, a clock, and their traffic."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000
@@ -23,11 +23,11 @@ class Day:
         self.traffic = Traffic(self.metrics, lambda: self.now)
 
     def serve(self, *integrations: Integration) -> None:
-        """Put a snapshot of these in use."""
+        """Use a snapshot of these integrations."""
         self.metrics.prepare(Snapshot({each.id: each for each in integrations}))()
 
     def request(self, outcome: str = "2xx", name: str = "crm", *, code: str = "", status: int = 200) -> None:
-        """One request, as the data plane counts it."""
+        """Count a request as the data plane does."""
         stats = self.metrics.stats(name)
         stats.record(outcome, 0.001)
         if code or status >= 400:
@@ -50,8 +50,8 @@ def day() -> Day:
         ("credential_unavailable", "credential_unavailable", 502),
     ],
 )
-def test_three_failures_one_after_another_are_failing(day: Day, outcome: str, code: str, status: int) -> None:
-    """Since the first of them; one that succeeds ends it, without anything being noted of it."""
+def test_three_failures_in_a_row_are_failing(day: Day, outcome: str, code: str, status: int) -> None:
+    """Since the first. A success ends the row."""
     day.request()
     began = day.now
     for _ in range(2):
@@ -72,8 +72,8 @@ def _since(day: Day) -> int | None:
     return day.traffic.failing().get("crm")
 
 
-def test_failures_of_what_it_was_tell_nothing_of_what_it_is(day: Day) -> None:
-    """A change, such as of its secret, is another object; a reload that changes nothing of it is not."""
+def test_changed_integration_is_not_failing(day: Day) -> None:
+    """A reload that does not change the integration keeps its failures."""
     day.serve(before := integration("crm", "https://crm.test"))
     for _ in range(3):
         day.request("401", status=401)
@@ -92,7 +92,7 @@ def test_failures_of_what_it_was_tell_nothing_of_what_it_is(day: Day) -> None:
     assert _since(day) == began
 
 
-def test_what_was_changed_is_not_kept_for_its_failures(day: Day) -> None:
+def test_replaced_integration_is_not_kept_alive(day: Day) -> None:
     """It holds secrets."""
     day.serve(before := integration("crm", "https://crm.test"))
     day.request("401", status=401)
@@ -103,8 +103,8 @@ def test_what_was_changed_is_not_kept_for_its_failures(day: Day) -> None:
     assert gone() is None
 
 
-def test_callers_who_leave_do_not_make_it_fail(day: Day) -> None:
-    """They count neither as a failure nor as a success."""
+def test_disconnected_callers_are_no_failures(day: Day) -> None:
+    """Nor are they successes."""
     for _ in range(3):
         day.request(CALLER_GONE, code=CALLER_GONE, status=0)
     assert _since(day) is None
@@ -115,7 +115,7 @@ def test_callers_who_leave_do_not_make_it_fail(day: Day) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "status"), [("4xx", 404), ("400", 400), ("429", 429)])
-def test_what_tells_nothing_of_the_integration_ends_a_row_of_failures(day: Day, outcome: str, status: int) -> None:
+def test_response_that_accepts_the_credential_ends_a_row_of_failures(day: Day, outcome: str, status: int) -> None:
     for _ in range(2):
         day.request("5xx", status=500)
     day.request(outcome, status=status)
@@ -123,8 +123,7 @@ def test_what_tells_nothing_of_the_integration_ends_a_row_of_failures(day: Day, 
     assert _since(day) is None
 
 
-def test_so_many_integrations_are_remembered(day: Day) -> None:
-    """Those that failed last."""
+def test_number_of_remembered_integrations_is_limited(day: Day) -> None:
     for number in range(MAX_INTEGRATIONS + 10):
         for _ in range(3):
             day.request("5xx", f"i{number}", status=500)

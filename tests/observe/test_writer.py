@@ -1,4 +1,4 @@
-"""observe/writer.py: lines get out whole, and nothing that happens to the descriptor stops the process."""
+"""The line writer: lines stay complete, and no output error stops the process."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from sidekey.observe.writer import LineWriter
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """Both ends of a pipe; a test gives the writing end to a LineWriter, which owns it."""
+    """Both ends of a pipe. The LineWriter owns the writing end."""
     end, fd = os.pipe()
     yield end, fd
     os.close(end)
 
 
 def read_to_end(end: int) -> bytes:
-    """All that is written until the writing end closes."""
+    """Read until the writing end closes."""
     return b"".join(iter(lambda: os.read(end, 1 << 16), b""))
 
 
-def test_a_line_is_out_at_once_before_the_thread_starts(pipe: tuple[int, int]) -> None:
-    """A command line needs no thread and no loop."""
+def test_line_is_written_at_once_before_start(pipe: tuple[int, int]) -> None:
     end, fd = pipe
     writer = LineWriter(fd)
     writer.write(b"one\n")
@@ -39,8 +38,8 @@ def test_a_line_is_out_at_once_before_the_thread_starts(pipe: tuple[int, int]) -
     writer.close()
 
 
-def test_closing_writes_what_waits(pipe: tuple[int, int]) -> None:
-    """Lines of the last moments before an exit are not lost, and come in order."""
+def test_close_writes_waiting_lines(pipe: tuple[int, int]) -> None:
+    """In order."""
     end, fd = pipe
     writer = LineWriter(fd)
     writer.start()
@@ -51,8 +50,7 @@ def test_closing_writes_what_waits(pipe: tuple[int, int]) -> None:
     assert read_to_end(end) == b"".join(lines)
 
 
-def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
-    """Any thread may write; each line arrives once and undivided."""
+def test_lines_of_many_threads_stay_complete(tmp_path: Path) -> None:
     path = tmp_path / "log"
     writer = LineWriter(os.open(path, os.O_WRONLY | os.O_CREAT))
     writer.start()
@@ -71,8 +69,7 @@ def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
     assert sorted(path.read_bytes().splitlines()) == expected
 
 
-def test_a_reader_that_stalls_costs_lines_and_is_reported_how_many(pipe: tuple[int, int]) -> None:
-    """Where nobody reads, `write` goes on within a bounded backlog; what gets through first says what is missing."""
+def test_lines_dropped_for_a_stalled_reader_are_reported(pipe: tuple[int, int]) -> None:
     end, fd = pipe
     writer = LineWriter(fd, backlog=100_000)
     writer.start()
@@ -98,8 +95,7 @@ def test_a_reader_that_stalls_costs_lines_and_is_reported_how_many(pipe: tuple[i
     assert set(lines) <= {line.rstrip(), b"last", *(text for text in lines if text.startswith(b"{"))}
 
 
-def test_a_pipe_that_nobody_reads_does_not_hold_up_the_exit() -> None:
-    """A process whose log is stuck ends all the same."""
+def test_unread_pipe_does_not_block_the_exit() -> None:
     code = (
         "import os\nfrom sidekey.observe.writer import LineWriter\n"
         "end, fd = os.pipe()\nwriter = LineWriter(fd)\nwriter.start()\n"
@@ -110,8 +106,7 @@ def test_a_pipe_that_nobody_reads_does_not_hold_up_the_exit() -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, "ended\n", "")
 
 
-def test_a_full_disk_costs_lines_and_nothing_else() -> None:
-    """Every write to a full device fails; the lines are counted."""
+def test_full_disk_only_drops_lines() -> None:
     writer = LineWriter(os.open("/dev/full", os.O_WRONLY))
     for _ in range(3):
         writer.write(b"lost\n")
@@ -119,8 +114,8 @@ def test_a_full_disk_costs_lines_and_nothing_else() -> None:
     writer.close()
 
 
-def test_a_closed_pipe_costs_lines_and_nothing_else() -> None:
-    """Where the reader has gone, no signal and no exception reaches the process."""
+def test_closed_pipe_only_drops_lines() -> None:
+    """No signal and no exception reaches the process."""
     end, fd = os.pipe()
     os.close(end)
     writer = LineWriter(fd)
@@ -131,8 +126,7 @@ def test_a_closed_pipe_costs_lines_and_nothing_else() -> None:
     assert writer.unreported == 2
 
 
-def test_a_line_cut_short_is_ended_before_the_next(tmp_path: Path) -> None:
-    """A disk that fills up within a line leaves its beginning; what comes later starts on a line of its own."""
+def test_incomplete_line_is_ended_before_the_next(tmp_path: Path) -> None:
     path = tmp_path / "log"
     code = (
         "import os, resource, signal, sys\nfrom sidekey.observe.writer import LineWriter\n"
@@ -152,8 +146,8 @@ def test_a_line_cut_short_is_ended_before_the_next(tmp_path: Path) -> None:
     assert json.loads(notice)["lines"] == 2
 
 
-def test_a_line_cut_short_is_ended_although_its_file_was_opened_again(tmp_path: Path) -> None:
-    """SIGUSR1 without a rename, once the disk has room again."""
+def test_incomplete_line_is_ended_after_a_reopen(tmp_path: Path) -> None:
+    """SIGUSR1 without a rename, after the disk was full."""
     path = tmp_path / "log"
     code = (
         "import os, resource, signal, sys\nfrom sidekey.observe.writer import LineWriter\n"
@@ -176,20 +170,19 @@ def test_a_line_cut_short_is_ended_although_its_file_was_opened_again(tmp_path: 
     assert path.read_text() == "fourth\n"
 
 
-def test_a_close_just_after_the_thread_has_looked_for_one_ends_it(pipe: tuple[int, int]) -> None:
-    """It is not left waiting for a line that never comes, which would hold up the exit."""
+def test_close_between_two_checks_ends_the_thread(pipe: tuple[int, int]) -> None:
     end, fd = pipe
     writer = LineWriter(fd)
 
     class Late(threading.Event):
-        """Set, with all that `close` does before it waits, at the moment after a look that found it unset."""
+        """Reports that it is unset, and is then set by a `close`."""
 
         def wait(self, timeout: float | None = None) -> bool:
-            found = super().wait(timeout)
-            if not found:
+            result = super().wait(timeout)
+            if not result:
                 self.set()
                 writer._wake.set()
-            return found
+            return result
 
     writer._closing = Late()
     writer.start()
@@ -201,8 +194,8 @@ def test_a_close_just_after_the_thread_has_looked_for_one_ends_it(pipe: tuple[in
     assert read_to_end(end) == b"line\n"
 
 
-def test_a_descriptor_that_others_made_non_blocking_is_waited_for(pipe: tuple[int, int]) -> None:
-    """A parent that shares standard error may have set O_NONBLOCK; no line is lost to EAGAIN."""
+def test_non_blocking_descriptor_loses_no_line(pipe: tuple[int, int]) -> None:
+    """A parent that shares standard error may have set O_NONBLOCK."""
     end, fd = pipe
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
     writer = LineWriter(fd)
@@ -219,8 +212,8 @@ def test_a_descriptor_that_others_made_non_blocking_is_waited_for(pipe: tuple[in
 
 
 @pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full"])
-def test_standard_error_that_is_closed_or_full_is_survived(redirect: str) -> None:
-    """Without standard error lines go nowhere, and never to whatever got its number."""
+def test_closed_or_full_standard_error_does_not_stop_the_process(redirect: str) -> None:
+    """Lines never go to another file with its descriptor number."""
     code = (
         "import socket\na, b = socket.socketpair()\n"
         "from sidekey.observe.writer import LineWriter\nwriter = LineWriter.stderr()\nwriter.start()\n"
@@ -236,8 +229,8 @@ def test_standard_error_that_is_closed_or_full_is_survived(redirect: str) -> Non
     assert (run.returncode, run.stdout) == (0, "b''\n")
 
 
-def test_a_file_that_was_renamed_is_opened_again_and_no_line_is_lost(tmp_path: Path) -> None:
-    """As logrotate does it, while others write all the time."""
+def test_log_rotation_loses_no_line(tmp_path: Path) -> None:
+    """As logrotate does it, while others write."""
     path = tmp_path / "log"
     writer = LineWriter(os.open(os.devnull, os.O_WRONLY))
     writer.use(open_file(str(path), "auto"))
@@ -257,10 +250,8 @@ def test_a_file_that_was_renamed_is_opened_again_and_no_line_is_lost(tmp_path: P
     assert files[-1].read_bytes().endswith(b"last\n")
 
 
-def test_a_file_that_cannot_be_opened_again_stays_in_use_and_the_first_output_tells(
-    tmp_path: Path, pipe: tuple[int, int]
-) -> None:
-    """Its folder is gone, say; the first output is standard error."""
+def test_failed_reopen_keeps_the_file_and_is_reported(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    """On the first output, standard error."""
     end, fd = pipe
     folder = tmp_path / "logs"
     folder.mkdir()
@@ -270,14 +261,17 @@ def test_a_file_that_cannot_be_opened_again_stays_in_use_and_the_first_output_te
     writer.reopen()
     writer.write(b"line\n")
     writer.close()
-    said = json.loads(read_to_end(end))
-    assert (said["level"], said["file"], said["reason"]) == ("error", str(folder / "log"), "No such file or directory")
-    assert said["event"] == "the log file cannot be opened again; the one that was renamed stays in use"
+    notice = json.loads(read_to_end(end))
+    assert (notice["level"], notice["file"], notice["reason"]) == (
+        "error",
+        str(folder / "log"),
+        "No such file or directory",
+    )
+    assert notice["event"] == "the log file cannot be opened again; the one that was renamed stays in use"
     assert (tmp_path / "moved" / "log").read_bytes() == b"line\n"
 
 
-def test_a_file_on_a_full_disk_is_told_of_once(pipe: tuple[int, int]) -> None:
-    """The lines are counted, and nothing raises."""
+def test_full_disk_is_reported_once(pipe: tuple[int, int]) -> None:
     end, fd = pipe
     writer = LineWriter(fd)
     writer.use(open_file("/dev/full", "auto"))
@@ -285,13 +279,12 @@ def test_a_file_on_a_full_disk_is_told_of_once(pipe: tuple[int, int]) -> None:
         writer.write(b"lost\n")
     assert writer.count_dropped() == 3
     writer.close()
-    said = json.loads(read_to_end(end))
-    assert said["event"] == "the log file cannot be written to; log lines are dropped"
-    assert said["reason"] == "No space left on device"
+    notice = json.loads(read_to_end(end))
+    assert notice["event"] == "the log file cannot be written to; log lines are dropped"
+    assert notice["reason"] == "No space left on device"
 
 
-def test_what_was_dropped_is_told_although_no_line_follows(pipe: tuple[int, int]) -> None:
-    """The next request may come tomorrow."""
+def test_dropped_lines_are_reported_without_another_line(pipe: tuple[int, int]) -> None:
     end, fd = pipe
     writer = LineWriter(fd, backlog=10)
     writer.start()
@@ -304,8 +297,8 @@ def test_what_was_dropped_is_told_although_no_line_follows(pipe: tuple[int, int]
     assert sum(notice["lines"] for notice in notices) == dropped
 
 
-def test_an_output_that_is_left_says_where_lines_go_on(tmp_path: Path, pipe: tuple[int, int]) -> None:
-    """Else who changes `log.file` leaves no trace where the log was read until then."""
+def test_previous_output_says_where_the_log_continues(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    """So that nobody can redirect the log unnoticed."""
     end, fd = pipe
     one, other = tmp_path / "one", tmp_path / "other"
     writer = LineWriter(fd)
@@ -316,16 +309,16 @@ def test_an_output_that_is_left_says_where_lines_go_on(tmp_path: Path, pipe: tup
     writer.use(Output(os.dup(fd)), announce=True)
     writer.write(b"last\n")
     writer.close()
-    line, told = one.read_text().splitlines()
+    line, notice = one.read_text().splitlines()
     assert line == "line"
-    assert (json.loads(told)["event"], json.loads(told)["file"]) == ("log lines go to a file", str(other))
-    (told,) = other.read_text().splitlines()
-    assert json.loads(told)["event"] == "log lines go to standard error"
+    assert (json.loads(notice)["event"], json.loads(notice)["file"]) == ("log lines go to a file", str(other))
+    (notice,) = other.read_text().splitlines()
+    assert json.loads(notice)["event"] == "log lines go to standard error"
     assert read_to_end(end) == b"last\n"
 
 
-def test_another_output_has_its_own_form(tmp_path: Path, pipe: tuple[int, int]) -> None:
-    """What waits when it is changed goes to the next one; notices are in its form, too."""
+def test_new_output_has_its_own_form(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    """Also for lines and notices that waited during the change."""
     end, fd = pipe
     writer = LineWriter(fd)
     line = b'{"timestamp":"","level":"info","event":"e"}\n'

@@ -1,4 +1,4 @@
-"""Which addresses may be dialled, and which hosts spell an address."""
+"""Addresses that Sidekey may dial, and hosts that spell an address."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ MAPPED = int(IPv6Address("::ffff:0:0"))
 
 
 @pytest.mark.parametrize("row", cases.rows("ip_classes"), ids=lambda row: f"{row['ip']} {row['why']}")
-def test_each_row_of_the_table_of_addresses_is_judged_as_it_says(row: dict[str, Any]) -> None:
-    """An address of the table may be dialled exactly where its row allows it."""
+def test_address_table(row: dict[str, Any]) -> None:
     assert (refusal(ip_address(row["ip"])) is None) is row["allowed"]
 
 
@@ -59,14 +58,13 @@ def test_each_row_of_the_table_of_addresses_is_judged_as_it_says(row: dict[str, 
         ("fe80::1", "not global unicast"),
     ],
 )
-def test_a_refusal_names_the_class_of_the_address(text: str, reason: str) -> None:
-    """In the words of the IANA registries: an operator who reads the log knows which row of the table it was."""
+def test_refusal_names_the_iana_class(text: str, reason: str) -> None:
     assert refusal(ip_address(text)) == reason
 
 
 @given(st.ip_addresses(v=4), st.lists(st.sampled_from(["127.0.0.0/8", "10.0.0.0/8", "0.0.0.0/0"])))
-def test_an_embedded_ipv4_address_is_judged_as_that_address(address: IPv4Address, allowed: list[str]) -> None:
-    """Mapped and NAT64 forms of any IPv4 address get its verdict, and unwrap to it."""
+def test_embedded_ipv4_address_is_checked_as_ipv4(address: IPv4Address, allowed: list[str]) -> None:
+    """IPv4-mapped and NAT64 addresses."""
     networks = [ip_network(network) for network in allowed]
     for base in (MAPPED, NAT64):
         embedded = IPv6Address(base + int(address))
@@ -75,8 +73,8 @@ def test_an_embedded_ipv4_address_is_judged_as_that_address(address: IPv4Address
 
 
 @given(st.ip_addresses(v=4))
-def test_a_form_that_a_tunnel_would_unwrap_is_refused_whatever_is_allowed(address: IPv4Address) -> None:
-    """6to4, Teredo, IPv4-compatible and local NAT64 forms cannot be judged by what they carry."""
+def test_tunnel_address_is_never_allowed(address: IPv4Address) -> None:
+    """6to4, Teredo, IPv4-compatible and local NAT64."""
     number = int(address)
     forms = [
         int(IPv6Address("2002::")) + (number << 80),
@@ -91,14 +89,13 @@ def test_a_form_that_a_tunnel_would_unwrap_is_refused_whatever_is_allowed(addres
 
 
 @pytest.mark.parametrize("address", sorted(METADATA, key=str), ids=str)
-def test_a_metadata_address_is_refused_whatever_is_allowed(address: IPv4Address | IPv6Address) -> None:
-    """Metadata services hand out credentials, so no allowance opens them."""
+def test_metadata_address_is_never_allowed(address: IPv4Address | IPv6Address) -> None:
     assert refusal(address, EVERYTHING) == "cloud metadata"
 
 
 @pytest.mark.parametrize("text", ["fe80::1%lo", "2606:4700::1111%eth0", "fd00:ec2::254%eth0"])
-def test_an_address_with_a_scope_is_refused_whatever_is_allowed(text: str) -> None:
-    """A scope picks an interface, which no caller may do."""
+def test_scoped_address_is_never_allowed(text: str) -> None:
+    """A scope selects a network interface."""
     assert refusal(ip_address(text), EVERYTHING) == "scoped address"
 
 
@@ -112,8 +109,7 @@ def test_an_address_with_a_scope_is_refused_whatever_is_allowed(text: str) -> No
         ("::ffff:10.1.2.3", "10.0.0.0/8"),
     ],
 )
-def test_an_allowance_opens_only_its_network(text: str, network: str) -> None:
-    """`allow_private` opens the addresses in it and no others."""
+def test_allowed_network_opens_no_other_address(text: str, network: str) -> None:
     assert refusal(ip_address(text), [ip_network(network)]) is None
     assert refusal(ip_address("192.168.7.7"), [ip_network(network)]) is not None
 
@@ -146,8 +142,8 @@ def test_an_allowance_opens_only_its_network(text: str, network: str) -> None:
         ("1.131844", "1.2.3.4"),
     ],
 )
-def test_every_spelling_of_an_address_is_read_as_that_address(text: str, address: str) -> None:
-    """What the C library would dial without DNS is a literal here too."""
+def test_every_spelling_of_an_address_is_parsed(text: str, address: str) -> None:
+    """The C library would dial these without DNS."""
     assert literal(text) == ip_address(address)
 
 
@@ -179,8 +175,7 @@ def test_every_spelling_of_an_address_is_read_as_that_address(text: str, address
         "1:2",
     ],
 )
-def test_a_host_that_the_c_library_would_look_up_is_not_a_literal(text: str) -> None:
-    """A host that is not an address is a name, and goes to DNS."""
+def test_host_that_the_c_library_resolves_is_not_a_literal(text: str) -> None:
     assert literal(text) is None
 
 
@@ -190,7 +185,6 @@ PARTS = st.builds(str.__add__, st.sampled_from(["", "0", "0x", "0X"]), st.text("
 
 @given(st.lists(PARTS, min_size=1, max_size=5).map(".".join))
 def test_ipv4_literals_are_those_of_inet_aton(text: str) -> None:
-    """The C library's spellings, neither more nor fewer."""
     try:
         expected: IPv4Address | None = IPv4Address(socket.inet_aton(text))
     except OSError:

@@ -1,4 +1,4 @@
-"""policy/callers.py: permissions of callers, and how their tokens find them."""
+"""Permissions of callers, and the look-up by token."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from sidekey.policy.callers import Caller, find_caller
         (frozenset(), False, False),
     ],
 )
-def test_none_permits_all_and_lists_nothing(granted: frozenset[str] | None, may_use: bool, lists: bool) -> None:
+def test_caller_without_a_list_may_use_everything_and_lists_nothing(
+    granted: frozenset[str] | None, may_use: bool, lists: bool
+) -> None:
     caller = Caller("c", granted, granted)
     assert (caller.may_use("crm"), caller.may_send("crm"), caller.lists("crm")) == (may_use, may_use, lists)
 
 
-def test_token_finds_its_caller_alone() -> None:
+def test_token_finds_only_its_caller() -> None:
     caller = Caller("c", None)
     callers = {hashlib.sha256(b"token").digest(): caller}
     assert find_caller(callers, b"token") is caller

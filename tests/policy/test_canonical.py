@@ -1,4 +1,4 @@
-"""The one spelling of targets: what it keeps of them, and that it is one."""
+"""The canonical form of targets: it keeps their meaning, and there is only one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WRITTEN = st.lists(
         ("/%00", "/%00"),
     ],
 )
-def test_segments_are_decoded_once_and_encoded_once(path: str, spelled: str) -> None:
+def test_path_segments_are_decoded_and_encoded_once(path: str, spelled: str) -> None:
     assert canonical_form(path) == spelled
     assert canonical_form(spelled) == spelled
 
@@ -63,14 +63,14 @@ def test_segments_are_decoded_once_and_encoded_once(path: str, spelled: str) -> 
         ("%70refix=%61%26b", "prefix=a%26b"),
     ],
 )
-def test_parts_are_decoded_once_and_encoded_once_in_their_order(query: str | None, spelled: str) -> None:
+def test_query_parts_are_decoded_and_encoded_once_in_order(query: str | None, spelled: str) -> None:
     assert canonical_query(query) == spelled
     assert canonical_query(spelled) == spelled
 
 
 @pytest.mark.parametrize("part", ["a&", "%41&", "+&", "a==&", "%C3%A9=@&"])
-def test_no_part_of_a_query_takes_steps_of_its_own(part: str) -> None:
-    """A long one would hold up the event loop: what is done for each escape, or second equals sign, is bounded."""
+def test_work_for_each_part_of_a_query_is_bounded(part: str) -> None:
+    """A long query must not block the event loop."""
     steps = 0
 
     def count(_: FrameType, event: str, __: object) -> None:
@@ -87,15 +87,15 @@ def test_no_part_of_a_query_takes_steps_of_its_own(part: str) -> None:
 
 
 @given(st.lists(WRITTEN, max_size=4), st.lists(st.tuples(WRITTEN, WRITTEN), max_size=4))
-def test_a_target_and_its_spelling_mean_the_same(segments: list[str], parts: list[tuple[str, str]]) -> None:
+def test_canonical_form_keeps_the_meaning_of_a_target(segments: list[str], parts: list[tuple[str, str]]) -> None:
     path = "/" + "/".join(segments)
     query = "&".join(f"{name}={value}" for name, value in parts)
     target = SPELLING.canonicalize(parse_target(f"https://h.test{path}?{query}"))
     assert re.fullmatch(rf"/(?:[{UNRESERVED}/]|%[0-9A-F]{{2}})*", target.path)
     assert re.fullmatch(rf"(?:[{UNRESERVED}=&]|%[0-9A-F]{{2}})*", target.query or "")
     assert SPELLING.canonicalize(target) == target
-    found = [unquote(each, "latin-1") for each in target.path[1:].split("/")]
-    assert found == [unquote(each, "latin-1") for each in path[1:].split("/")]
+    result = [unquote(each, "latin-1") for each in target.path[1:].split("/")]
+    assert result == [unquote(each, "latin-1") for each in path[1:].split("/")]
     pairs = [part.partition("=")[::2] for part in (target.query or "").split("&") if part]
     expected = [part.partition("=")[::2] for part in query.split("&") if part]
     assert [tuple(unquote(each, "latin-1") for each in pair) for pair in pairs] == [
@@ -104,13 +104,13 @@ def test_a_target_and_its_spelling_mean_the_same(segments: list[str], parts: lis
 
 
 @given(soup())
-def test_a_plain_path_is_in_its_spelling_and_read_in_one_way(path: str) -> None:
+def test_plain_path_is_canonical_and_unambiguous(path: str) -> None:
     if PLAIN.fullmatch(path.encode("latin-1")):
         assert canonical_form(path) == path
         assert naming.PLAIN.fullmatch(path.encode("latin-1"))
 
 
-def test_a_prefix_is_spelled_as_targets_are() -> None:
+def test_prefix_has_the_canonical_form_of_targets() -> None:
     assert str(SPELLING.canonicalize_prefix(parse_prefix("https://h.test/a@b/c%20d"))) == "https://h.test/a%40b/c%20d"
 
 
@@ -130,7 +130,7 @@ def test_a_prefix_is_spelled_as_targets_are() -> None:
         "[x-amz-date]=1",
     ],
 )
-def test_a_reserved_name_is_found_in_any_reading(query: str) -> None:
+def test_reserved_name_is_detected_in_any_encoding(query: str) -> None:
     assert SPELLING.contains_reserved(canonical_query(query))
     assert SPELLING.contains_reserved(query)
 
@@ -138,7 +138,7 @@ def test_a_reserved_name_is_found_in_any_reading(query: str) -> None:
 @pytest.mark.parametrize(
     "query", ["x-am-z=1", "ax-amz-date=1", "a=x-amz-date", "x-id=PutObject", "xamz=1&x_amz_=1", ""]
 )
-def test_any_other_name_is_not(query: str) -> None:
+def test_other_names_are_not_reserved(query: str) -> None:
     assert not SPELLING.contains_reserved(query)
 
 

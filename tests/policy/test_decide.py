@@ -1,4 +1,4 @@
-"""The one admission, as tables: a head, the callers and the integrations, and what becomes of it."""
+"""Decisions on requests, as tables of heads, callers and integrations."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from sidekey.policy.decide import (
     decide_again,
     decide_connect,
     is_forward,
-    judge,
     named_id,
     named_origin,
 )
 from sidekey.policy.match import HostRestriction, Matching
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.targets import Forbidden, Policy, Prefix, parse_domain, parse_prefix
+from sidekey.policy.targets import Policy, Prefix, parse_domain, parse_prefix
 from sidekey.policy.tunnel import TunnelEntry
 from sidekey.policy.urls import Origin, Target, parse_target
 from support.decisions import BASE, PASSING, POLICY, H, Integrations, Known, basic, head, known, outcome, rules, tokens
@@ -36,48 +35,13 @@ from support.decisions import BASE, PASSING, POLICY, H, Integrations, Known, bas
     ("target", "forward"),
     [("/", False), ("/i/h", False), ("*", False), ("http://a.test/", True), ("a.test:443", True), ("x", True)],
 )
-def test_the_form_of_a_target_tells_its_way_in(target: str, forward: bool) -> None:
-    """Origin-form and asterisk-form are the reverse proxy's; whatever else there is, is the forward one's."""
+def test_target_form_selects_the_proxy(target: str, forward: bool) -> None:
+    """Origin-form and asterisk-form go to the reverse proxy, all others to the forward proxy."""
     assert is_forward(target.encode()) is forward
 
 
 @pytest.mark.parametrize(
-    ("target", "wanted"),
-    [
-        ("/", "not_found"),
-        ("/i", "not_found"),
-        ("/i/", "not_found"),
-        ("/i//a", "not_found"),
-        ("/i/?a", "not_found"),
-        ("/I/h/a", "not_found"),
-        ("//i/h/a", "not_found"),
-        ("/j/h/a", "not_found"),
-        ("*", "not_found"),
-        ("/i/h", "https://a.test/api"),
-        ("/i/h?q=1", "https://a.test/api?q=1"),
-        ("/i/h/", "https://a.test/api/"),
-        ("/i/h/a?q=/../x;y", "https://a.test/api/a?q=/../x;y"),
-        ("/i/h/a%20b", "https://a.test/api/a%20b"),
-        ("/i/%68/a", "integration_denied"),
-        ("/i/H/a", "integration_denied"),
-        ("/i/unknown/a", "integration_denied"),
-        ("/i/h/../x", "request_invalid"),
-        ("/i/h/%2e%2e/x", "request_invalid"),
-        ("/i/h/%252e%252e/x", "request_invalid"),
-        ("/i/h/a\\..\\..\\x", "request_invalid"),
-        ("/i/h/a#f", "request_invalid"),
-        ("/i/h/a%zz", "request_invalid"),
-        ("/i/h/%00", "request_invalid"),
-        ("/i/h/\xe9", "request_invalid"),
-    ],
-)
-def test_targets_of_the_reverse_proxy(target: str, wanted: str) -> None:
-    """Each is decided by its way in or its policy; what is allowed goes where it was sent, below the base."""
-    assert outcome(decide(head(target, b"OPTIONS" if target == "*" else b"GET"), None, known(H))) == wanted
-
-
-@pytest.mark.parametrize(
-    ("url", "wanted"),
+    ("url", "expected"),
     [
         ("http://a.test/api/x", "https://a.test/api/x"),
         ("http://a.test:80/api/x", "https://a.test/api/x"),
@@ -92,73 +56,23 @@ def test_targets_of_the_reverse_proxy(target: str, wanted: str) -> None:
         ("a.test:443", "request_invalid"),
     ],
 )
-def test_targets_of_the_forward_proxy(url: str, wanted: str) -> None:
-    """An http:// target is upgraded where only an https policy names its host; Host plays no part."""
+def test_forward_proxy_targets(url: str, expected: str) -> None:
+    """http is upgraded only if https rules alone name the host. Host is ignored."""
     for host in (b"evil.test", None, b"h.test"):
-        assert outcome(decide(head(url, host=host, integration_id="h"), None, known(H))) == wanted
+        assert outcome(decide(head(url, host=host, integration_id="h"), None, known(H))) == expected
 
 
-def test_what_allowed_a_target_is_named_where_it_was_read_exactly() -> None:
-    """And the quick reading is asked first, with what follows the ID, or with the whole target."""
+def test_exact_parser_names_the_rule_and_fast_match_does_not() -> None:
+    """The fast match comes first. It gets the part after the ID, or the complete target."""
     exact = decide(head("/i/h/a"), None, known(H))
     assert isinstance(exact, Admitted)
     assert (exact.candidate, exact.rule) == (H, "https://a.test/api")
     there = Target(Origin("https", "quick.test", 443), "/x", None)
     quick = Known(rules(), {b"/a": there, b"http://a.test/x": there})
-    for found in (head("/i/h/a"), head("http://a.test/x", integration_id="h")):
-        decision = decide(found, None, known(quick))
+    for result in (head("/i/h/a"), head("http://a.test/x", integration_id="h")):
+        decision = decide(result, None, known(quick))
         assert isinstance(decision, Admitted)
         assert (decision.candidate, decision.target, decision.rule) == (quick, there, "")
-
-
-@pytest.mark.parametrize(
-    ("marks", "wanted"),
-    [
-        ({}, True),
-        ({"sec_fetch_site": "none"}, True),
-        ({"sec_fetch_site": "same-origin"}, False),
-        ({"sec_fetch_site": "cross-site"}, False),
-        ({"sec_fetch_site": ""}, False),
-        ({"origin": "http://evil.test"}, False),
-        ({"origin": "null"}, False),
-        ({"origin": ""}, False),
-    ],
-)
-def test_requests_of_web_pages_are_kept_out(marks: dict[str, str], wanted: bool) -> None:
-    """Of the reverse proxy alone: no page can make a browser send an absolute target."""
-    reverse = decide(head("/i/h/a", **marks), None, known(H))
-    assert outcome(reverse) == ("https://a.test/api/a" if wanted else "door_denied")
-    forward = decide(head("http://a.test/api/a", integration_id="h", **marks), None, known(H))
-    assert outcome(forward) == "https://a.test/api/a"
-
-
-def test_origin_passes_where_callers_are_known() -> None:
-    """The token tells the caller then; a page's Sec-Fetch-Site is refused all the same, before the token is asked."""
-    callers = tokens(t=None)
-    assert outcome(decide(head("/i/h/a", origin="http://a.test", token="t"), callers, known(H))).startswith("https")
-    assert outcome(decide(head("/i/h/a", sec_fetch_site="cross-site"), callers, known(H))) == "door_denied"
-
-
-@pytest.mark.parametrize(
-    ("host", "wanted"),
-    [
-        (b"h.test", True),
-        (b"H.TEST:8080", True),
-        (b"localhost:1", True),
-        (b"127.0.0.1", True),
-        (b"[::1]:8080", True),
-        (None, True),
-        (b"evil.test", False),
-        (b"h.test.evil.test", False),
-        (b"127.0.0.1.evil.test", False),
-        (b"", False),
-        (b"user@h.test", False),
-    ],
-)
-def test_the_reverse_proxy_answers_to_its_own_hosts(host: bytes | None, wanted: bool) -> None:
-    """Against DNS rebinding."""
-    decision = decide(head("/i/h/a", host=host), None, known(H))
-    assert outcome(decision) == ("https://a.test/api/a" if wanted else "door_denied")
 
 
 @pytest.mark.parametrize(
@@ -183,16 +97,16 @@ def test_the_reverse_proxy_answers_to_its_own_hosts(host: bytes | None, wanted: 
         ({"integration_id": "\xe9"}, "integration_denied", "request_invalid"),
     ],
 )
-def test_every_place_that_names_the_integration_must_agree(marks: dict[str, Any], forward: str, reverse: str) -> None:
-    """The path, X-Integration-Id and the proxy user; which integration it is then, or why not."""
+def test_all_sources_of_the_integration_id_must_agree(marks: dict[str, Any], forward: str, reverse: str) -> None:
+    """The path, X-Integration-Id and the proxy user."""
     routes = known(H, Known(rules("o")))
-    for target, wanted in (("https://a.test/api/a", forward), ("/i/h/a", reverse)):
+    for target, expected in (("https://a.test/api/a", forward), ("/i/h/a", reverse)):
         decision = decide(head(target, **marks), None, routes)
-        assert (outcome(decision) if isinstance(decision, Denied) else repr(decision.candidate)) == wanted
+        assert (outcome(decision) if isinstance(decision, Denied) else repr(decision.candidate)) == expected
 
 
-def test_a_missing_name_is_asked_for() -> None:
-    """By the challenge that a client of a proxy knows."""
+def test_missing_integration_id_gets_a_challenge() -> None:
+    """Proxy clients understand this challenge."""
     decision = decide(head("https://a.test/api/a"), None, known(H))
     assert isinstance(decision, Denied)
     assert (decision.problem.status, decision.problem.headers) == (
@@ -201,45 +115,7 @@ def test_a_missing_name_is_asked_for() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("marks", "wanted"),
-    [
-        ({"token": "t"}, "https://a.test/api/a"),
-        ({"proxy_authorization": basic("h", "t")}, "https://a.test/api/a"),
-        ({"proxy_authorization": basic("h", "t"), "token": "t"}, "https://a.test/api/a"),
-        ({}, "caller_denied"),
-        ({"token": "T"}, "caller_denied"),
-        ({"token": ""}, "caller_denied"),
-        ({"proxy_authorization": basic("h", "")}, "caller_denied"),
-        ({"proxy_authorization": basic("h", "u")}, "caller_denied"),
-        ({"proxy_authorization": basic("h", "t"), "token": "u"}, "request_invalid"),
-    ],
-)
-def test_callers_show_their_token(marks: dict[str, Any], wanted: str) -> None:
-    """By either way in, and before the ID is looked at: who is not known learns nothing of which IDs exist."""
-    for target in ("/i/h/a", "https://a.test/api/a", "/i/nobody/a"):
-        named = {} if target.startswith("/") else {"integration_id": "h"}
-        routes = known(H)
-        found = marks
-        if "nobody" in target and "proxy_authorization" in marks:
-            continue
-        decision = decide(head(target, **found, **named), tokens(t=None), routes)
-        if "nobody" in target and wanted.startswith("https"):
-            assert outcome(decision) == "integration_denied"
-            continue
-        assert outcome(decision) == wanted
-        if wanted == "caller_denied":
-            assert isinstance(decision, Denied)
-            challenge = ("Proxy-Authenticate", 'Basic realm="sidekey"')
-            if target.startswith("/"):
-                challenge = ("WWW-Authenticate", 'Sidekey-Token realm="sidekey"')
-            assert decision.problem.status == (401 if target.startswith("/") else 407)
-            assert decision.problem.headers == (challenge,)
-            assert (decision.candidate, routes.asked) == (None, [])
-
-
-def test_without_callers_no_token_is_asked() -> None:
-    """One that is sent says nothing."""
+def test_token_is_ignored_without_callers() -> None:
     assert outcome(decide(head("/i/h/a", token="t"), None, known(H))) == "https://a.test/api/a"
 
 
@@ -253,8 +129,8 @@ def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
     assert routes.asked == [b"gone"]
     assert isinstance(foreign, Denied)
     assert isinstance(unknown, Denied)
-    said = Problem("integration_denied", foreign.problem.detail, denial="integration_unlisted")
-    assert foreign.problem == unknown.problem == said
+    expected = Problem("integration_denied", foreign.problem.detail, denial="integration_unlisted")
+    assert foreign.problem == unknown.problem == expected
     # What is counted differs by the caller's own list, and so by nothing that a caller could find out.
     assert (foreign.problem.denial, unknown.problem.denial) == ("integration_unlisted", "integration_unknown")
     assert (foreign.candidate, unknown.candidate) == (None, None)
@@ -282,10 +158,10 @@ def test_trace_is_refused_by_either_way_in(target: str) -> None:
         ({"GET", "FOO"}, b"FOO", "FOO, GET"),
     ],
 )
-def test_methods_outside_the_integrations_are_denied(
+def test_method_that_the_integration_does_not_allow_is_denied(
     methods: set[str] | None, method: bytes, allow: str | None
 ) -> None:
-    """405 with Allow (RFC 9110 10.2.1); TRACE and what no parser knows are never among them."""
+    """405 with Allow (RFC 9110 10.2.1). TRACE, and methods that llhttp does not parse, are always denied."""
     policy = Policy(prefixes=(BASE,), methods=None if methods is None else frozenset(methods))
     narrow = Known(rules(policy=policy))
     decision = decide(head("/i/h/a", method), None, known(narrow))
@@ -297,8 +173,7 @@ def test_methods_outside_the_integrations_are_denied(
     assert decision.problem.headers == (("Allow", allow),)
 
 
-def test_an_integration_takes_the_methods_that_the_parser_knows() -> None:
-    """llhttp's, where it names none."""
+def test_integration_without_methods_allows_those_that_llhttp_parses() -> None:
     known_methods = (
         "ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY"
         " OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE UNBIND UNLINK"
@@ -308,35 +183,14 @@ def test_an_integration_takes_the_methods_that_the_parser_knows() -> None:
         assert outcome(decide(head("/i/h/", method), None, known(H))) == "https://a.test/api/", method
 
 
-def test_no_integration_takes_trace_or_connect() -> None:
-    """Whatever its config says."""
-    given = rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"TRACE", "CONNECT", "GET"})))
-    assert given.methods == {b"GET"}
+def test_no_integration_allows_trace_or_connect() -> None:
+    narrowed = rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"TRACE", "CONNECT", "GET"})))
+    assert narrowed.methods == {b"GET"}
     assert not DEFAULT_METHODS & {b"TRACE", b"CONNECT"}
 
 
 @pytest.mark.parametrize(
-    ("via", "loops"),
-    [
-        ("1.1 sidekey (word)", True),
-        ("1.0 a, 1.1 sidekey (word)", True),
-        (", ".join(["1.1 sidekey (x)"] * 6), True),
-        (", ".join(["1.1 sidekey (x)"] * 5), False),
-        ("1.1 other", False),
-        ("", False),
-    ],
-)
-def test_a_loop_is_told_by_via(via: str, loops: bool) -> None:
-    """And named with the integration, which the caller knows by then."""
-    for target in ("/i/h/a", "https://a.test/api/a"):
-        decision = decide(head(target, via=via, integration_id="h"), None, known(H))
-        assert outcome(decision) == ("loop_detected" if loops else "https://a.test/api/a")
-        if loops:
-            assert decision.candidate is H
-
-
-@pytest.mark.parametrize(
-    ("query", "wanted"),
+    ("query", "expected"),
     [
         ("", True),
         ("?", True),
@@ -346,35 +200,24 @@ def test_a_loop_is_told_by_via(via: str, loops: bool) -> None:
         ("?a=b;access_token=x", False),
     ],
 )
-def test_a_parameter_that_sidekey_adds_must_not_be_sent(query: str, wanted: bool) -> None:
-    """Two would leave it to the server which one counts."""
-    given = Known(rules(parameters=("access_token",)))
+def test_parameter_that_sidekey_adds_is_denied(query: str, expected: bool) -> None:
+    """Servers disagree on which of two parameters counts."""
+    integration = Known(rules(parameters=("access_token",)))
     for target in (f"/i/h/a{query}", f"https://a.test/api/a{query}"):
-        decision = decide(head(target, integration_id="h"), None, known(given))
-        assert outcome(decision) == (f"https://a.test/api/a{query}" if wanted else "request_invalid")
+        decision = decide(head(target, integration_id="h"), None, known(integration))
+        assert outcome(decision) == (f"https://a.test/api/a{query}" if expected else "request_invalid")
     assert outcome(decide(head(f"/i/h/a{query}"), None, known(H))) == f"https://a.test/api/a{query}"
 
 
-def test_an_unresolved_integration_is_admitted_without_a_target() -> None:
-    """Its method is judged at once, its target once it is known what by: nothing is read quickly before."""
+def test_unresolved_integration_is_admitted_without_a_target() -> None:
+    """Its method is checked at once, its target once it is resolved. No fast match happens before."""
     there = Target(Origin("https", "quick.test", 443), "/x", None)
     policy = Policy(prefixes=(BASE,), methods=frozenset({"GET"}))
-    given = Known(rules(policy=policy, unresolved=True), {b"/../x": there})
-    assert outcome(decide(head("/i/h/../x"), None, known(given))) == "unresolved"
-    assert outcome(decide(head("/i/h/../x", b"POST"), None, known(given))) == "method_denied"
+    unresolved = Known(rules(policy=policy, unresolved=True), {b"/../x": there})
+    assert outcome(decide(head("/i/h/../x"), None, known(unresolved))) == "unresolved"
+    assert outcome(decide(head("/i/h/../x", b"POST"), None, known(unresolved))) == "method_denied"
     assert outcome(decide_again(head("/i/h/../x"), Known(rules(policy=policy)), None)) == "request_invalid"
     assert outcome(decide_again(head("/i/h/x"), Known(rules(policy=policy)), None)) == "https://a.test/api/x"
-
-
-def test_a_forbidden_target_is_denied() -> None:
-    """Where the credential comes from is never a caller's target."""
-    policy = Policy(prefixes=(BASE,), forbidden=(Forbidden(BASE.origin, "/api/token"),))
-    decision = judge(head("/i/h/token"), Known(rules(policy=policy)))
-    assert isinstance(decision, Denied)
-    assert (decision.problem.code, decision.problem.detail) == (
-        "target_denied",
-        "the target is a token or login endpoint of the integration",
-    )
 
 
 # Where a grant tells the base URL.
@@ -387,37 +230,35 @@ LEARNING = Policy(
 )
 
 
-def test_a_learnt_base_moves_targets() -> None:
-    """Those of the placeholder and of the reverse proxy; other hosts, allowed until then, are denied."""
+def test_discovered_base_moves_targets() -> None:
+    """Targets at the placeholder and at the reverse proxy move. Other hosts are denied from then on."""
     first = IntegrationRules.of("h", LEARNING, PLACEHOLDER, (), unresolved=False)
-    asked = ("/i/h/x", "http://login.a.test/rest/x", "https://api5.a.test/rest/x", "https://api6.a.test/rest/x")
+    urls = ("/i/h/x", "http://login.a.test/rest/x", "https://api5.a.test/rest/x", "https://api6.a.test/rest/x")
 
-    def outcomes(given: IntegrationRules) -> list[str]:
-        return [outcome(decide(head(each, integration_id="h"), None, known(Known(given)))) for each in asked]
+    def outcomes(current: IntegrationRules) -> list[str]:
+        return [outcome(decide(head(url, integration_id="h"), None, known(Known(current)))) for url in urls]
 
-    before = ["https://login.a.test/rest/x"] * 2 + ["https://api5.a.test/rest/x", "https://api6.a.test/rest/x"]
-    assert outcomes(first) == before
+    placeholder = ["https://login.a.test/rest/x"] * 2 + ["https://api5.a.test/rest/x", "https://api6.a.test/rest/x"]
+    assert outcomes(first) == placeholder
     learnt = first.with_base(parse_prefix("https://api5.a.test/rest"))
     assert outcomes(learnt) == ["https://api5.a.test/rest/x"] * 3 + ["target_denied"]
     assert learnt.configured is LEARNING
     again = learnt.with_base(parse_prefix("https://api6.a.test/rest"))
     assert outcomes(again) == ["https://api6.a.test/rest/x"] * 2 + ["target_denied", "https://api6.a.test/rest/x"]
-    assert outcomes(first) == before
+    assert outcomes(first) == placeholder
 
 
-def test_a_base_outside_the_policy_is_not_learnt() -> None:
-    """The grant's word is judged like a target."""
+def test_discovered_base_outside_the_policy_is_refused() -> None:
     with pytest.raises(ValueError, match="not under any allowed domain"):
         IntegrationRules.of("h", LEARNING, PLACEHOLDER, (), unresolved=False).with_base(
             parse_prefix("https://evil.test/rest")
         )
 
 
-def test_a_learnt_base_keeps_the_rest_of_the_rules() -> None:
-    """Name, methods, parameters and whether it is resolved."""
+def test_discovered_base_keeps_the_other_rules() -> None:
     policy = Policy(domains=(parse_domain("https://*.a.test"),), methods=frozenset({"GET"}))
-    given = IntegrationRules.of("h", policy, None, ("token",), unresolved=True)
-    learnt = given.with_base(parse_prefix("https://b.a.test/v1"))
+    original = IntegrationRules.of("h", policy, None, ("token",), unresolved=True)
+    learnt = original.with_base(parse_prefix("https://b.a.test/v1"))
     assert (learnt.name, learnt.methods, learnt.parameters, learnt.unresolved) == ("h", {b"GET"}, ("token",), True)
     assert str(learnt.base) == "https://b.a.test/v1"
     target = parse_target("https://c.a.test/x")
@@ -439,8 +280,8 @@ def test_a_learnt_base_keeps_the_rest_of_the_rules() -> None:
         ("http://up.test./", "target_denied", "target_denied"),
     ],
 )
-def test_what_no_integration_covers_passes(url: str, unnamed: str, named: str) -> None:
-    """As nobody's; a covered host and what cannot be read never do."""
+def test_target_that_no_integration_covers_passes(url: str, unnamed: str, named: str) -> None:
+    """Covered hosts and malformed targets never pass."""
     routes = known(H, passing=True)
     assert outcome(decide(head(url), None, routes)) == unnamed
     assert outcome(decide(head(url, integration_id="h"), None, routes)) == named
@@ -450,8 +291,8 @@ def test_what_no_integration_covers_passes(url: str, unnamed: str, named: str) -
         assert decision.candidate.rules is PASSING
 
 
-def test_nothing_passes_that_an_invalid_name_came_with() -> None:
-    """An unknown ID is denied first, as is a loop, TRACE or an unknown caller."""
+def test_invalid_request_does_not_pass() -> None:
+    """An unknown ID, a loop, TRACE or an unknown caller is denied first."""
     routes = known(H, passing=True)
     assert outcome(decide(head("http://up.test/", integration_id="nobody"), None, routes)) == "integration_denied"
     assert outcome(decide(head("http://up.test/", b"TRACE"), None, routes)) == "method_denied"
@@ -462,7 +303,7 @@ def test_nothing_passes_that_an_invalid_name_came_with() -> None:
 
 
 def test_nothing_passes_while_an_integration_is_unresolved() -> None:
-    """Its hosts might be among the others; the one that is named and unresolved is waited for instead."""
+    """It may cover the target. A named unresolved integration is awaited instead."""
     unresolved = Known(rules("o", Policy(), unresolved=True))
     routes = known(H, unresolved, passing=True, unresolved=("o",))
     for marks in ({}, {"integration_id": "h"}):
@@ -483,8 +324,7 @@ def test_nothing_passes_while_an_integration_is_unresolved() -> None:
     assert outcome(decide_again(head("http://up.test./"), resolved, passthrough)) == "target_denied"
 
 
-def test_the_quick_reading_spares_covered_targets_the_exact_one() -> None:
-    """What the named integration allows quickly is covered."""
+def test_fast_match_proves_that_a_target_is_covered() -> None:
     there = Target(Origin("https", "quick.test", 443), "/x", None)
     quick = Known(rules(), {b"http://up.test/x": there})
     decision = decide(head("http://up.test/x", integration_id="h"), None, known(quick, passing=True))
@@ -492,8 +332,8 @@ def test_the_quick_reading_spares_covered_targets_the_exact_one() -> None:
     assert (decision.candidate, decision.target) == (quick, there)
 
 
-def test_what_a_former_config_covered_does_not_pass() -> None:
-    """A request that names an integration which has gone was to carry a credential."""
+def test_target_of_a_removed_integration_does_not_pass() -> None:
+    """The request names an integration that a reload removed, and expects a credential."""
     passthrough = known(passing=True).passthrough
     assert passthrough is not None
     assert passthrough.target(b"https://a.test:8443/x", H.rules) is None
@@ -504,15 +344,15 @@ def test_what_a_former_config_covered_does_not_pass() -> None:
 
 
 def connect(target: str, **marks: Any) -> RequestHead:
-    """The head of a CONNECT."""
+    """Build the head of a CONNECT."""
     return head(target, b"CONNECT", **marks)
 
 
-def opening(found: TunnelAdmitted[Known] | Denied[Known]) -> object:
-    """What was decided on a CONNECT, in short."""
-    if isinstance(found, Denied):
-        return found.problem.status, found.problem.code
-    return str(found.candidate), found.passes
+def opening(result: TunnelAdmitted[Known] | Denied[Known]) -> object:
+    """Summarize the decision on a CONNECT."""
+    if isinstance(result, Denied):
+        return result.problem.status, result.problem.code
+    return str(result.candidate), result.passes
 
 
 WIDE = Policy(prefixes=(BASE, parse_prefix("http://plain.test:8080")))
@@ -521,7 +361,7 @@ PINNED = Policy(domains=(parse_domain("https://auth.test"),), placeholder_origin
 
 
 @pytest.mark.parametrize(
-    ("target", "wanted"),
+    ("target", "expected"),
     [
         ("a.test:443", ("h", False)),
         ("A.test:443", ("h", False)),
@@ -548,10 +388,10 @@ PINNED = Policy(domains=(parse_domain("https://auth.test"),), placeholder_origin
         (":443", (400, "request_invalid")),
     ],
 )
-def test_a_tunnel_is_opened_to_what_the_policy_reaches(target: str, wanted: object) -> None:
-    """On that port by https, or by http as the forward proxy reads it; the path is not known yet."""
+def test_tunnel_opens_if_the_policy_may_allow_its_authority(target: str, expected: object) -> None:
+    """By https on this port, or by http after the upgrade. The path is not known yet."""
     assert (
-        opening(decide_connect(connect(target, integration_id="h"), None, known(Known(rules(policy=WIDE))))) == wanted
+        opening(decide_connect(connect(target, integration_id="h"), None, known(Known(rules(policy=WIDE))))) == expected
     )
 
 
@@ -569,32 +409,31 @@ def test_a_tunnel_is_opened_to_what_the_policy_reaches(target: str, wanted: obje
         (Policy(), "a.test:443", False),
     ],
 )
-def test_what_a_policy_reaches(policy: Policy, target: str, reached: bool) -> None:
-    """Prefixes and domains together; the host that is learnt, or what stands for it."""
-    found = decide_connect(connect(target, integration_id="h"), None, known(Known(rules(policy=policy))))
-    assert isinstance(found, TunnelAdmitted) is reached
+def test_policy_reach(policy: Policy, target: str, reached: bool) -> None:
+    """Prefixes and domains together, and the discovered host or its placeholder."""
+    result = decide_connect(connect(target, integration_id="h"), None, known(Known(rules(policy=policy))))
+    assert isinstance(result, TunnelAdmitted) is reached
 
 
-def test_a_learnt_base_is_what_is_reached() -> None:
-    """And what stood for it, which moves there."""
+def test_discovered_base_and_its_placeholder_are_reached() -> None:
     policy = Policy(
         domains=(parse_domain("https://auth.test"), parse_domain("https://*.inst.test")),
         placeholder_origin=Origin("https", "auth.test", 443),
     )
     learnt = Known(rules(policy=policy).with_base(parse_prefix("https://x.inst.test")))
     for target, reached in (("auth.test:443", True), ("x.inst.test:443", True), ("y.inst.test:443", False)):
-        found = decide_connect(connect(target, integration_id="h"), None, known(learnt))
-        assert isinstance(found, TunnelAdmitted) is reached
+        result = decide_connect(connect(target, integration_id="h"), None, known(learnt))
+        assert isinstance(result, TunnelAdmitted) is reached
 
 
-def test_an_unresolved_integration_may_open_a_tunnel() -> None:
-    """Whoever opens it decides again once it is resolved."""
+def test_unresolved_integration_opens_a_tunnel() -> None:
+    """The data plane decides again once it is resolved."""
     routes = known(Known(rules(unresolved=True)))
     assert opening(decide_connect(connect("a.test:443", integration_id="h"), None, routes)) == ("h", False)
 
 
 @pytest.mark.parametrize(
-    ("marks", "wanted"),
+    ("marks", "expected"),
     [
         ({"proxy_authorization": basic("h", "one")}, ("h", False)),
         ({"proxy_authorization": basic("h", "two")}, (403, "integration_denied")),
@@ -609,14 +448,13 @@ def test_an_unresolved_integration_may_open_a_tunnel() -> None:
         ({"proxy_authorization": basic("h", "one"), "via": "1.1 sidekey (word)"}, (502, "loop_detected")),
     ],
 )
-def test_who_may_open_a_tunnel(marks: dict[str, Any], wanted: object) -> None:
-    """The caller is judged before the ID, as everywhere."""
+def test_caller_is_authenticated_before_the_id_of_a_tunnel(marks: dict[str, Any], expected: object) -> None:
     callers = tokens(one=frozenset({"h"}), two=frozenset())
-    assert opening(decide_connect(connect("a.test:443", **marks), callers, known(Known(rules())))) == wanted
+    assert opening(decide_connect(connect("a.test:443", **marks), callers, known(Known(rules())))) == expected
 
 
 @pytest.mark.parametrize(
-    ("target", "name", "wanted"),
+    ("target", "name", "expected"),
     [
         ("free.test:443", "", ("-", True)),
         ("free.test:80", "h", ("-", True)),
@@ -627,17 +465,16 @@ def test_who_may_open_a_tunnel(marks: dict[str, Any], wanted: object) -> None:
         ("a.test.:443", "", (407, "integration_required")),
     ],
 )
-def test_a_tunnel_passes_where_nothing_covers_its_host(target: str, name: str, wanted: object) -> None:
-    """To the ports that are listed; what is covered never does."""
+def test_tunnel_passes_to_listed_ports_of_uncovered_hosts(target: str, name: str, expected: object) -> None:
     routes = known(Known(rules()), passing=True)
-    assert opening(decide_connect(connect(target, integration_id=name), None, routes)) == wanted
+    assert opening(decide_connect(connect(target, integration_id=name), None, routes)) == expected
     unresolved = known(Known(rules()), passing=True, unresolved=("other",))
-    if wanted == ("-", True):
+    if expected == ("-", True):
         assert opening(decide_connect(connect(target), None, unresolved)) == (502, "credential_unavailable")
 
 
 def by_host(*integrations: Known) -> Integrations:
-    """These integrations, which requests need not name."""
+    """Integrations that requests need not name."""
     routes = known(*integrations)
     routes.matching = Matching.of({each.rules.name: each.rules.configured for each in integrations})
     return routes
@@ -648,7 +485,7 @@ TWO = Known(rules("two", Policy(prefixes=(parse_prefix("https://a.test/two"), pa
 
 
 @pytest.mark.parametrize(
-    ("target", "wanted"),
+    ("target", "expected"),
     [
         ("a.test:443", ("None", False)),
         ("b.test:443", ("None", False)),
@@ -656,24 +493,23 @@ TWO = Known(rules("two", Policy(prefixes=(parse_prefix("https://a.test/two"), pa
         ("a.test:444", (403, "target_denied")),
     ],
 )
-def test_a_tunnel_without_a_name_must_lead_to_a_policy(target: str, wanted: object) -> None:
-    assert opening(decide_connect(connect(target), None, by_host(ONE, TWO))) == wanted
+def test_tunnel_without_an_id_needs_a_policy_that_reaches_it(target: str, expected: object) -> None:
+    assert opening(decide_connect(connect(target), None, by_host(ONE, TWO))) == expected
 
 
-def test_a_tunnel_by_host_is_the_callers_own() -> None:
-    """What another caller may use does not count."""
+def test_tunnel_without_an_id_ignores_integrations_of_other_callers() -> None:
     callers = tokens(x=frozenset({"one"}), y=frozenset({"two"}))
-    for token, target, wanted in (
+    for token, target, expected in (
         ("x", "a.test:443", ("None", False)),
         ("x", "b.test:443", (403, "target_denied")),
         ("y", "b.test:443", ("None", False)),
     ):
         head_ = connect(target, proxy_authorization=basic("-", token))
-        assert opening(decide_connect(head_, callers, by_host(ONE, TWO))) == wanted
+        assert opening(decide_connect(head_, callers, by_host(ONE, TWO))) == expected
 
 
 @pytest.mark.parametrize(
-    ("target", "method", "wanted"),
+    ("target", "method", "expected"),
     [
         ("https://a.test/one/x", b"GET", "one"),
         ("http://a.test/two", b"POST", "two"),
@@ -686,23 +522,24 @@ def test_a_tunnel_by_host_is_the_callers_own() -> None:
         ("https://u@a.test/", b"GET", "request_invalid"),
     ],
 )
-def test_a_request_without_a_name_is_the_ones_that_covers_it(target: str, method: bytes, wanted: str) -> None:
-    """Its whole target, in every reading."""
-    found = decide(head(target, method), None, by_host(ONE, TWO))
-    assert (str(found.candidate) if isinstance(found, Admitted) else found.problem.code) == wanted
+def test_request_without_an_id_goes_to_the_integration_that_covers_its_target(
+    target: str, method: bytes, expected: str
+) -> None:
+    result = decide(head(target, method), None, by_host(ONE, TWO))
+    assert (str(result.candidate) if isinstance(result, Admitted) else result.problem.code) == expected
 
 
-def test_a_name_that_is_given_wins() -> None:
-    found = decide(head("https://a.test/one", integration_id="two"), None, by_host(ONE, TWO))
-    assert isinstance(found, Denied)
-    assert (found.problem.code, str(found.candidate)) == ("target_denied", "two")
+def test_named_integration_takes_precedence() -> None:
+    result = decide(head("https://a.test/one", integration_id="two"), None, by_host(ONE, TWO))
+    assert isinstance(result, Denied)
+    assert (result.problem.code, str(result.candidate)) == ("target_denied", "two")
 
 
 ENTRY = TunnelEntry(Origin("https", "a.test", 443), b"h", b"one")
 
 
 @pytest.mark.parametrize(
-    ("given", "code"),
+    ("sent", "code"),
     [
         (head("https://a.test/api", host=b"a.test"), ""),
         (head("https://a.test/api", host=b"b.test"), "misdirected"),
@@ -715,20 +552,19 @@ ENTRY = TunnelEntry(Origin("https", "a.test", 443), b"h", b"one")
         (head("https://a.test/api", host=b"a.test", origin="https://a.test", sec_fetch_site="same-origin"), ""),
     ],
 )
-def test_a_request_in_a_tunnel(given: RequestHead, code: str) -> None:
-    """Names and tokens agree with the CONNECT's; no browser check."""
+def test_request_in_a_tunnel(sent: RequestHead, code: str) -> None:
+    """Its ID and token must agree with those of the CONNECT. Browser headers are not checked."""
     callers = tokens(one=frozenset({"h"}), two=None)
-    found = decide(given, callers, known(Known(rules())), ENTRY)
-    assert (found.problem.code if isinstance(found, Denied) else "") == code
+    result = decide(sent, callers, known(Known(rules())), ENTRY)
+    assert (result.problem.code if isinstance(result, Denied) else "") == code
 
 
-def test_a_tunnel_knows_what_was_given_at_its_connect() -> None:
-    """For the requests in it, and for the log."""
+def test_tunnel_keeps_the_id_and_the_token_of_its_connect() -> None:
     callers = tokens(one=frozenset({"h"}))
-    found = decide_connect(connect("a.test:443", integration_id="h", token="one"), callers, known(Known(rules())))
-    assert isinstance(found, TunnelAdmitted)
-    assert found.caller is next(iter(callers.values()))
-    entry = found.entry("https")
+    result = decide_connect(connect("a.test:443", integration_id="h", token="one"), callers, known(Known(rules())))
+    assert isinstance(result, TunnelAdmitted)
+    assert result.caller is next(iter(callers.values()))
+    entry = result.entry("https")
     assert (entry.origin, entry.name, entry.token) == (Origin("https", "a.test", 443), b"h", b"one")
     denied = decide_connect(connect("a.test:444", integration_id="h", token="one"), callers, known(Known(rules())))
     assert isinstance(denied, Denied)
@@ -743,7 +579,7 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
 
 
 @pytest.mark.parametrize(
-    ("found", "detail"),
+    ("result", "detail"),
     [
         (decide(head("*"), None, known(H), ENTRY), IN_TUNNEL),
         (
@@ -812,33 +648,31 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
         ),
     ],
 )
-def test_a_refusal_says_what_must_be_true(found: Denied[Known], detail: str) -> None:
-    """To whoever reads the answer, word by word."""
-    assert found.problem.detail == detail
+def test_denial_details(result: Denied[Known], detail: str) -> None:
+    assert result.problem.detail == detail
 
 
-def test_in_a_tunnel_an_unknown_caller_comes_before_a_wrong_host() -> None:
-    """And is 403 there."""
-    given = head("https://a.test/api", host=b"b.test")
-    found = decide(given, tokens(two=None), known(Known(rules())), ENTRY)
-    assert isinstance(found, Denied)
-    assert (found.problem.status, found.problem.code, found.problem.headers) == (403, "caller_denied", ())
+def test_unknown_caller_in_a_tunnel_is_403_before_a_wrong_host_is_checked() -> None:
+    request = head("https://a.test/api", host=b"b.test")
+    result = decide(request, tokens(two=None), known(Known(rules())), ENTRY)
+    assert isinstance(result, Denied)
+    assert (result.problem.status, result.problem.code, result.problem.headers) == (403, "caller_denied", ())
 
 
 STORED = Known(rules("s", Policy(prefixes=(parse_prefix("https://s.test/api"),)), stored=True))
 
 
 def stored_at(*hosts: str) -> Integrations:
-    """A stored integration beside one of a file, both matched by host."""
-    found = known(H, STORED)
+    """A stored integration and one of a file, both matched by host."""
+    result = known(H, STORED)
     policies = {each.rules.name: each.rules.policy for each in (H, STORED)}
-    found.matching = Matching.of(policies, HostRestriction({"s"}, frozenset(hosts)))
-    found.stored_at = frozenset(hosts)
-    return found
+    result.matching = Matching.of(policies, HostRestriction({"s"}, frozenset(hosts)))
+    result.stored_at = frozenset(hosts)
+    return result
 
 
-def test_nobody_is_let_in_where_callers_are_judged_and_there_are_none() -> None:
-    """As it is once the last caller of a store is removed."""
+def test_empty_callers_admit_nobody() -> None:
+    """For example after an operator has deleted the last stored caller."""
     assert outcome(decide(head("/i/h/a"), {}, known(H))) == "caller_denied"
     assert outcome(decide(head("/i/h/a", token="t"), {}, known(H))) == "caller_denied"
     decision = decide_connect(head("a.test:443", b"CONNECT"), {}, known(H))
@@ -846,8 +680,8 @@ def test_nobody_is_let_in_where_callers_are_judged_and_there_are_none() -> None:
     assert decision.problem.code == "caller_denied"
 
 
-def test_a_named_stored_integration_is_used_in_tunnels_only_where_the_operator_says() -> None:
-    """The local CA signs for no other host because an editor names it; the other ways in need no CA."""
+def test_stored_integration_serves_tunnels_only_at_allowed_hosts() -> None:
+    """The local CA must not sign for a host that an editor chooses. Requests outside tunnels need no CA."""
     callers = tokens(t=frozenset({"s"}))
     connect = head("s.test:443", b"CONNECT", integration_id="s", token="t")
     for hosts, code in (
@@ -872,8 +706,8 @@ def test_a_named_stored_integration_is_used_in_tunnels_only_where_the_operator_s
         )
 
 
-def test_a_stored_integration_is_matched_for_callers_that_list_it() -> None:
-    """And only at the hosts of the operator's."""
+def test_stored_integration_is_matched_for_callers_that_list_it() -> None:
+    """At hosts that the operator allows."""
     callers = tokens(lists=frozenset({"s"}), all=None, other=frozenset({"h"}))
 
     def found(token: str, *hosts: str) -> tuple[str, str]:
@@ -892,7 +726,7 @@ ANY = {"integration_id": "h"}
 
 
 @pytest.mark.parametrize(
-    ("found", "denial"),
+    ("result", "denial"),
     [
         (decide(head("https://a.test/api"), None, known(H)), "integration_missing"),
         (decide_connect(connect("a.test:443"), None, known(H)), "integration_missing"),
@@ -936,9 +770,9 @@ ANY = {"integration_id": "h"}
         (decide(head("/x"), None, known(H)), None),
     ],
 )
-def test_a_denial_is_one_of_a_closed_list(found: Denied[Known], denial: str | None) -> None:
-    """As it is counted; what is no denial, such as a path that is no way in, has none."""
-    assert found.problem.denial == denial
+def test_denial_has_a_reason_from_the_closed_list(result: Denied[Known], denial: str | None) -> None:
+    """An error that is no denial, such as an unknown path, has none."""
+    assert result.problem.denial == denial
 
 
 @pytest.mark.parametrize(
@@ -953,14 +787,12 @@ def test_a_denial_is_one_of_a_closed_list(found: Denied[Known], denial: str | No
         ("http://me:pass@word@b.test/", BASE, None),
     ],
 )
-def test_where_a_denied_request_was_to_go_is_told_as_far_as_it_can_be_read(
-    target: str, base: Prefix | None, origin: Origin | None
-) -> None:
-    """By the base of what it names at the reverse proxy; nothing of a target that is malformed."""
+def test_named_origin_of_a_denied_request(target: str, base: Prefix | None, origin: Origin | None) -> None:
+    """The base of the integration at the reverse proxy. A malformed target has no origin."""
     assert named_origin(head(target), base, None) == origin
 
 
-def test_where_a_denied_request_was_to_go_is_told_with_the_upgrade_of_its_integration() -> None:
+def test_named_origin_is_upgraded_to_https() -> None:
     assert (
         named_origin(head("http://a.test/x"), BASE, replace(PASSING, configured=POLICY, policy=POLICY, base=BASE))
         == BASE.origin
@@ -968,7 +800,7 @@ def test_where_a_denied_request_was_to_go_is_told_with_the_upgrade_of_its_integr
 
 
 @pytest.mark.parametrize(
-    ("made", "name"),
+    ("sent", "name"),
     [
         (head("/i/one/x"), "one"),
         (head("/elsewhere"), ""),
@@ -976,5 +808,5 @@ def test_where_a_denied_request_was_to_go_is_told_with_the_upgrade_of_its_integr
         (head("/i/one/x", integration_id="two"), ""),
     ],
 )
-def test_the_id_that_a_request_gives_is_told_where_it_gives_one(made: RequestHead, name: str) -> None:
-    assert named_id(made) == name
+def test_named_id_of_a_request(sent: RequestHead, name: str) -> None:
+    assert named_id(sent) == name

@@ -1,4 +1,4 @@
-"""Decoding and folding, one step each."""
+"""Single steps of decoding and folding."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ ESCAPED = st.lists(st.sampled_from(["%", "%4", "%41", "%e9", "%25", "\\", "\\x41
 
 @given(OCTETS | ESCAPED)
 def test_decoding_equals_the_standard_library(text: str) -> None:
-    """Byte for byte; an invalid escape stays as it is."""
+    """Byte for byte. Invalid escapes are kept."""
     assert decode(text) == unquote_to_bytes(text.encode("latin-1")).decode("latin-1")
 
 
 @pytest.mark.parametrize("text", ["%", "a%4", "%zz", "%4g", "%%41"])
 def test_strict_decoding_refuses_an_invalid_escape(text: str) -> None:
-    """And decodes a valid one."""
     with pytest.raises(UnicodeDecodeError):
         decode_strictly(text)
     assert decode_strictly("\\n%41\\x41%5C") == "\\nA\\x41\\"
@@ -47,12 +46,12 @@ def test_strict_decoding_refuses_an_invalid_escape(text: str) -> None:
     ],
 )
 def test_wide_escapes_are_decoded_to_utf_8(text: str, decoded: str) -> None:
-    """A surrogate pair is one character; an incomplete escape stays."""
+    """A surrogate pair becomes one character. An incomplete escape is kept."""
     assert decode_all(text) == decoded
 
 
-def test_every_character_is_folded_as_nfkc_folds_it() -> None:
-    """Except those that stand for whole words without ASCII, which would make a text longer."""
+def test_characters_are_folded_by_nfkc() -> None:
+    """Except those that stand for words without ASCII, which would make the text longer."""
     for character in map(chr, [*range(0x80, 0xD800), *range(0xE000, 0x110000)]):
         folded = unicodedata.normalize("NFKC", character)
         is_word = len(folded) > 3 and not set(folded) & set(string.printable.strip())
@@ -60,29 +59,29 @@ def test_every_character_is_folded_as_nfkc_folds_it() -> None:
 
 
 @given(OCTETS)
-def test_characters_are_octets_again(octets: str) -> None:
-    """Also where they are not UTF-8."""
+def test_characters_convert_back_to_octets(octets: str) -> None:
+    """Also if they are not UTF-8."""
     assert to_octets(to_characters(octets)) == octets
 
 
 def test_invalid_utf_8_does_not_switch_folding_off() -> None:
-    """An attacker must not hide a dot behind one byte."""
+    """Otherwise one byte could hide a dot."""
     assert fold(to_characters("\xe9\xef\xbc\x8e\xff")) == "\udce9.\udcff"
 
 
 def test_folding_does_not_compose() -> None:
-    """So it needs no sorting, which takes the square of the number of marks in Pythons before 3.13.1."""
+    """Composing sorts marks, in quadratic time before Python 3.13.1."""
     assert fold("\uff0e\u0323\u0301" * 100) == ".\u0323\u0301" * 100
 
 
 @pytest.mark.parametrize("text", ["i", "I", "\u0130", "\u0131"])
-def test_letters_that_some_server_reads_as_an_i_are_an_i(text: str) -> None:
-    """In upper case the dotless one is an I, in lower case the dotted one is an i."""
+def test_turkish_letters_i_are_folded_to_i(text: str) -> None:
+    """The dotless one is an I in upper case, the dotted one an i in lower case."""
     assert fold_case(text) == "i"
 
 
 @pytest.mark.parametrize("text", ["%0a\u0301", "name=\u0338", "%2e\u0301"])
 def test_combining_character_hides_no_ascii(text: str) -> None:
-    """NFKC would join it with the last character of an escape, or with what ends a name."""
+    """NFKC would compose it with the last character of an escape, or with the end of a name."""
     assert fold(text) == text
     assert unicodedata.normalize("NFKC", text) != text

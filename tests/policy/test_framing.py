@@ -1,4 +1,4 @@
-"""The rules of body framing that llhttp leaves to us (RFC 9112 6)."""
+"""Body framing that llhttp leaves to its user (RFC 9112 6)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sidekey.policy import framing
 
 
 @given(st.integers(0, 10 ** (framing.DIGITS - 1) - 1))
-def test_a_length_of_up_to_18_digits_is_read(length: int) -> None:
-    """With white space around it or not."""
+def test_content_length_of_up_to_18_digits_is_parsed(length: int) -> None:
+    """With or without white space."""
     assert framing.content_length(b"%d" % length) == length
     assert framing.content_length(b" %d\t" % length) == length
 
@@ -35,22 +35,20 @@ def test_a_length_of_up_to_18_digits_is_read(length: int) -> None:
         b"9" * framing.DIGITS,
     ],
 )
-def test_a_content_length_that_is_not_a_number_of_bytes_is_refused(value: bytes) -> None:
-    """Content-Length is 1*DIGIT (RFC 9110 8.6); what else Python's int() would accept is not."""
+def test_invalid_content_length_is_refused(value: bytes) -> None:
+    """Content-Length is 1*DIGIT (RFC 9110 8.6). Python's int() accepts more."""
     with pytest.raises(framing.BadFraming, match=r"\AContent-Length must be a number of bytes\Z"):
         framing.content_length(value)
 
 
-def test_a_length_in_the_head_is_never_mistaken_for_another_framing() -> None:
-    """Another framing is not a length, and the two others differ."""
+def test_no_length_equals_another_framing() -> None:
     assert framing.CHUNKED < 0
     assert framing.UNTIL_CLOSE < 0
     assert framing.CHUNKED != framing.UNTIL_CLOSE
 
 
 @given(st.binary(max_size=30))
-def test_a_length_is_digits_or_refused(value: bytes) -> None:
-    """Whatever the field's value is."""
+def test_any_content_length_is_digits_or_refused(value: bytes) -> None:
     try:
         length = framing.content_length(value)
     except framing.BadFraming:
@@ -66,8 +64,8 @@ def test_chunked_is_the_only_coding_that_is_forwarded(value: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [b"gzip, chunked", b"deflate,chunked"])
-def test_a_coding_before_chunked_is_not_implemented(value: bytes) -> None:
-    """It could be decoded, so it is not an error of the request: 501 (RFC 9112 6.1)."""
+def test_coding_before_chunked_is_not_implemented(value: bytes) -> None:
+    """501, since it is no error of the request (RFC 9112 6.1)."""
     with pytest.raises(framing.BadFraming) as refused:
         framing.transfer_encoding(value)
     assert refused.value.unknown_coding
@@ -78,8 +76,8 @@ def test_a_coding_before_chunked_is_not_implemented(value: bytes) -> None:
     "value",
     [b"", b"gzip", b"chunked, gzip", b"chunked, chunked", b"xchunked", b'"chunked"', b"\x0bchunked", b"chunked\xa0"],
 )
-def test_a_coding_that_does_not_end_in_chunked_once_is_an_error(value: bytes) -> None:
-    """The end of such a request cannot be known: 400 (RFC 9112 6.3)."""
+def test_coding_that_does_not_end_in_chunked_is_refused(value: bytes) -> None:
+    """400, since the end of the request is unknown (RFC 9112 6.3)."""
     with pytest.raises(framing.BadFraming) as refused:
         framing.transfer_encoding(value)
     assert not refused.value.unknown_coding
@@ -97,20 +95,20 @@ BOTH = "Content-Length and Transfer-Encoding must not both be given"
         (False, False, "Transfer-Encoding must not be given in an HTTP/1.0 request"),
     ],
 )
-def test_a_coding_with_a_length_or_in_http_1_0_is_refused(length_given: bool, http_1_1: bool, reason: str) -> None:
-    """Both are how requests are smuggled (RFC 9112 6.1); neither is a coding that could be implemented."""
+def test_coding_with_a_content_length_or_in_http_1_0_is_refused(
+    length_given: bool, http_1_1: bool, reason: str
+) -> None:
+    """Both allow request smuggling (RFC 9112 6.1)."""
     with pytest.raises(framing.BadFraming) as refused:
         framing.coded_length(b"chunked", length_given=length_given, http_1_1=http_1_1)
     assert (str(refused.value), refused.value.unknown_coding) == (reason, False)
 
 
-def test_a_chunked_request_has_no_length_in_its_head() -> None:
-    """The one coding that is forwarded."""
+def test_chunked_request_is_accepted() -> None:
     assert framing.coded_length(b"chunked", length_given=False, http_1_1=True) == framing.CHUNKED
 
 
-def test_a_length_is_written_as_a_field() -> None:
-    """With the line end before it, as every field is written."""
+def test_length_line_begins_with_a_line_end() -> None:
     assert framing.length_line(1024) == b"\r\nContent-Length: 1024"
 
 
@@ -129,10 +127,10 @@ def test_a_length_is_written_as_a_field() -> None:
         (199, 5, None, False, 0),
     ],
 )
-def test_the_length_of_a_response_body(
+def test_length_of_a_response_body(
     status: int, length: int | None, encoding: bytes | None, head: bool, expected: int
 ) -> None:
-    """RFC 9112 6.3, in its order."""
+    """In the order of RFC 9112 6.3."""
     assert framing.response_length(status, length, encoding, head=head) == expected
 
 
@@ -145,10 +143,9 @@ def test_the_length_of_a_response_body(
     ],
 )
 @pytest.mark.parametrize("head", [False, True])
-def test_a_response_with_ambiguous_framing_is_refused(
+def test_response_with_ambiguous_framing_is_refused(
     length: int | None, encoding: bytes, reason: str, head: bool
 ) -> None:
-    """Where such a response ends is unknown, whatever the method of the request."""
     with pytest.raises(framing.BadFraming) as refused:
         framing.response_length(200, length, encoding, head=head)
     assert str(refused.value) == reason

@@ -1,4 +1,4 @@
-"""What the name of a header field means to the proxy."""
+"""Roles of headers, and the cache of their names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOKEN = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_si
 
 
 @pytest.mark.parametrize("name", [b"Host", b"HOST", b"host", b"hOsT"])
-def test_field_names_are_compared_without_case(name: bytes) -> None:
+def test_names_are_compared_without_case(name: bytes) -> None:
     """RFC 9110 5.1."""
     assert headers.classify(name, REQUEST_ROLES).role is Role.HOST
 
@@ -40,8 +40,7 @@ SPECIAL = {
 
 
 @pytest.mark.parametrize(("name", "role"), SPECIAL.items(), ids=str)
-def test_a_request_field_that_the_proxy_reads_has_a_role_of_its_own(name: bytes, role: Role) -> None:
-    """The roles are how the readers recognise framing, naming and the fields that a browser adds."""
+def test_roles_of_request_headers(name: bytes, role: Role) -> None:
     assert headers.classify(name, REQUEST_ROLES).role is role
 
 
@@ -54,27 +53,26 @@ def test_a_request_field_that_the_proxy_reads_has_a_role_of_its_own(name: bytes,
         (b"Keep-Alive", Role.KEEP_ALIVE),
     ],
 )
-def test_a_response_field_that_the_proxy_reads_has_a_role_of_its_own(name: bytes, role: Role) -> None:
-    """Framing, and whether the upstream's connection may be used again."""
+def test_roles_of_response_headers(name: bytes, role: Role) -> None:
     assert headers.classify(name, RESPONSE_ROLES).role is role
 
 
-def test_forward_alone_is_false() -> None:
-    """Readers ask of each field whether it has another role by its truth."""
+def test_forward_is_the_only_falsy_role() -> None:
+    """Parsers test the truth value of a role."""
     assert [role for role in Role if not role] == [Role.FORWARD]
 
 
-def test_fields_that_steer_around_a_rule_are_known() -> None:
-    """Those that override the method, repeat the request's URL, or are digests of a body."""
+def test_headers_that_bypass_rules() -> None:
+    """Overrides of the method, headers that repeat the URL, and digests of the body."""
     names = [b"X-HTTP-Method-Override", b"X-HTTP-Method", b"X-Method-Override"]
     assert set(map(headers.normalise, names)) == headers.METHOD_OVERRIDES
-    assert {b"location", b"content-location", b"link", b"refresh"} == headers.HOLD_URLS
+    assert {b"location", b"content-location", b"link", b"refresh"} == headers.URL_FIELDS
     assert {b"digest", b"content-digest", b"repr-digest", b"content-md5"} == headers.BODY_DIGESTS
 
 
 @pytest.mark.parametrize("name", [b"Content_Length", b"transfer_encoding", b"X_Integration_Id", b"Proxy_Authorization"])
-def test_a_name_that_is_special_only_with_underscores_is_dropped(name: bytes) -> None:
-    """A CGI-like server cannot tell the two apart, so it must not arrive; but it frames and names nothing here."""
+def test_name_that_has_a_role_only_with_underscores_is_dropped(name: bytes) -> None:
+    """CGI-like servers cannot tell it from the real header."""
     assert headers.classify(name, REQUEST_ROLES).role is Role.DROP
 
 
@@ -93,54 +91,53 @@ def test_a_name_that_is_special_only_with_underscores_is_dropped(name: bytes) ->
         b"HTTP2-Settings",
     ],
 )
-def test_hop_by_hop_and_steering_fields_are_dropped_from_requests(name: bytes) -> None:
-    """RFC 9110 7.6.1, and what would let a caller steer another server's routing."""
+def test_hop_by_hop_and_routing_headers_are_dropped_from_requests(name: bytes) -> None:
+    """RFC 9110 7.6.1, and headers that would replace the target at the upstream."""
     assert headers.classify(name, REQUEST_ROLES).role is Role.DROP
 
 
 @pytest.mark.parametrize(
     "name", [b"Authorization", b"Cookie", b"X-Forwarded-For", b"Forwarded", b"Accept", b"X-Request-Id"]
 )
-def test_other_fields_are_forwarded(name: bytes) -> None:
-    """End-to-end fields do not concern the proxy."""
+def test_other_headers_are_forwarded(name: bytes) -> None:
     spelling = headers.classify(name, REQUEST_ROLES)
     role, normal, start = spelling.role, spelling.normal, spelling.start
     assert (role, normal, start) == (Role.FORWARD, name.lower(), b"\r\n" + name + b": ")
 
 
 @pytest.mark.parametrize("name", [b"Proxy-Status", b"Proxy-Authenticate", b"Upgrade", b"TE", b"Trailer"])
-def test_hop_by_hop_fields_are_dropped_from_responses(name: bytes) -> None:
-    """Only our own responses have Proxy-Status."""
+def test_hop_by_hop_headers_are_dropped_from_responses(name: bytes) -> None:
+    """Only Sidekey's own responses have Proxy-Status."""
     assert headers.classify(name, RESPONSE_ROLES).role is Role.DROP
 
 
 def means(spelling: FieldName) -> tuple[bytes, Role, bytes, bytes]:
-    """All that is said of a spelling."""
+    """Return all attributes of a name except its follower."""
     return spelling.raw, spelling.role, spelling.normal, spelling.start
 
 
 def read_head(names: FieldNames, fields: list[bytes]) -> list[FieldName]:
-    """The spellings of a head, as a reader asks for them."""
-    found: list[FieldName] = []
+    """Read the names of a head as a parser does."""
+    result: list[FieldName] = []
     for name in fields:
-        found.append(names.read(name, found[-1] if found else names.first))
-    return found
+        result.append(names.read(name, result[-1] if result else names.first))
+    return result
 
 
 FIELDS = st.lists(st.sampled_from([*SPECIAL, b"Accept", b"accept", b"X-A", b"x" * 70]) | TOKEN, max_size=8)
 
 
 @given(st.lists(FIELDS, max_size=6))
-def test_a_spelling_means_the_same_wherever_it_stands(heads: list[list[bytes]]) -> None:
-    """Whatever came before it, in this head and in those before: what is remembered saves work and decides nothing."""
+def test_cache_never_changes_the_role_of_a_name(heads: list[list[bytes]]) -> None:
+    """Whatever preceded it in this head and in others."""
     names = FieldNames(REQUEST_ROLES)
     for fields in heads * 2:
-        found = read_head(names, fields)
-        assert list(map(means, found)) == [means(headers.classify(name, REQUEST_ROLES)) for name in fields]
+        result = read_head(names, fields)
+        assert list(map(means, result)) == [means(headers.classify(name, REQUEST_ROLES)) for name in fields]
 
 
-def test_a_spelling_is_remembered() -> None:
-    """It is one object, in the place that it had the last time and in every other."""
+def test_name_is_cached() -> None:
+    """It is one object at any position."""
     names = FieldNames(REQUEST_ROLES)
     host, accept = read_head(names, [b"Host", b"Accept"])
     assert host.follower is accept
@@ -149,17 +146,14 @@ def test_a_spelling_is_remembered() -> None:
 
 
 def alive() -> int:
-    """How many spellings there are, in all of the process."""
+    """Count the names in the process."""
     gc.collect()
     return sum(isinstance(each, FieldName) for each in gc.get_objects())
 
 
 @pytest.mark.parametrize("size", [6, 62], ids=["short", "long"])
-def test_the_spellings_that_are_remembered_are_bounded(size: int) -> None:
-    """Invented names cannot fill memory: by their number, by their length, or by one that leads to the next.
-
-    A connection that is in the middle of a head holds its last one.
-    """
+def test_cache_is_bounded(size: int) -> None:
+    """By number, by length and by follower links. A connection in the middle of a head keeps its last name."""
     names, before = FieldNames(REQUEST_ROLES), alive()
     held = spelling = names.read(b"X-First", names.first)
     for number in range(3 * FieldNames.LIMIT):
@@ -168,31 +162,31 @@ def test_the_spellings_that_are_remembered_are_bounded(size: int) -> None:
     assert means(held)[0] == b"X-First"
 
 
-def test_a_spelling_of_up_to_64_bytes_is_remembered() -> None:
-    """A longer one is read again each time."""
+def test_name_of_up_to_64_bytes_is_cached() -> None:
+    """Longer names are classified again each time."""
     names = FieldNames(REQUEST_ROLES)
-    for size, kept in ((64, True), (65, False)):
+    for size, is_cached in ((64, True), (65, False)):
         name = b"X" * size
-        assert (names.read(name, names.first) is names.read(name, names.first)) is kept
-        assert (name in names.known) is kept
+        assert (names.read(name, names.first) is names.read(name, names.first)) is is_cached
+        assert (name in names.known) is is_cached
 
 
 @given(st.lists(TOKEN), st.sampled_from([b",", b", ", b" ,\t", b",,"]))
-def test_a_list_is_split_into_its_members(members: list[bytes], separator: bytes) -> None:
-    """RFC 9110 5.6.1: empty members do not count."""
+def test_list_is_split_into_members(members: list[bytes], separator: bytes) -> None:
+    """RFC 9110 5.6.1: empty members are ignored."""
     assert headers.tokens(separator.join(members)) == [member.lower() for member in members]
 
 
-def test_the_options_of_connection_name_no_fields() -> None:
-    """RFC 9110 7.6.1: `close` and `keep-alive` are not fields; everything else is."""
+def test_connection_options_are_not_headers() -> None:
+    """RFC 9110 7.6.1: `close` and `keep-alive` are options, all others are header names."""
     assert headers.nominated(b"close, X_Secret, keep-alive,Upgrade") == {b"x-secret", b"upgrade"}
 
 
 LINES = [b"\r\nContent-Type: text/plain", b"\r\nContent_Encoding:  Identity ", b"\r\nX-A: 1", b"\r\nx-a:2"]
 
 
-def test_a_line_is_read_by_its_normalised_name() -> None:
-    """Values lose the white space around them, and keep their order."""
+def test_lines_are_selected_by_normalized_name() -> None:
+    """Values are stripped and keep their order."""
     assert [headers.line_name(line) for line in LINES] == [b"content-type", b"content-encoding", b"x-a", b"x-a"]
     assert headers.line_values(LINES, b"x-a") == [b"1", b"2"]
 
@@ -201,7 +195,7 @@ def test_a_line_is_read_by_its_normalised_name() -> None:
     ("codings", "plain"),
     [([], True), ([b"identity"], True), ([b""], True), ([b"gzip"], False), ([b"identity", b"br"], False)],
 )
-def test_a_body_is_plain_without_a_content_coding(codings: list[bytes], plain: bool) -> None:
+def test_body_without_a_content_coding_is_plain(codings: list[bytes], plain: bool) -> None:
     """`identity` is not a coding (RFC 9110 8.4.1)."""
     assert headers.is_plain([b"\r\nContent-Encoding: " + coding for coding in codings]) is plain
 
@@ -210,7 +204,7 @@ def test_a_body_is_plain_without_a_content_coding(codings: list[bytes], plain: b
     "name",
     ["ETag", "Accept-Ranges", "Content-Encoding", "Digest", "Content-Digest", "Repr-Digest", "Content-MD5"],
 )
-def test_a_field_that_is_true_of_an_exact_body_goes_where_the_body_changes(name: str) -> None:
-    """RFC 9110 8.8.3, 14.3 and 8.4, RFC 9530; other fields stay."""
-    kept = [b"\r\nContent-Type: text/plain", b"\r\nLast-Modified: Tue, 24 Nov 2026 12:00:00 GMT"]
-    assert headers.drop_fields([*kept, f"\r\n{name}: x".encode()], headers.OF_EXACT_BODY) == kept
+def test_headers_of_the_exact_body_are_dropped(name: str) -> None:
+    """RFC 9110 8.8.3, 14.3 and 8.4, RFC 9530."""
+    is_cached = [b"\r\nContent-Type: text/plain", b"\r\nLast-Modified: Tue, 24 Nov 2026 12:00:00 GMT"]
+    assert headers.drop_fields([*is_cached, f"\r\n{name}: x".encode()], headers.EXACT_BODY_FIELDS) == is_cached

@@ -1,4 +1,4 @@
-"""Which hosts integrations cover."""
+"""Hosts that integrations cover, and overlaps between integrations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COVERAGE = Coverage.of([POLICY, Policy(prefixes=(parse_prefix("https://[2001:db8
 
 
 def host_of(authority: str) -> str:
-    """The host of an authority as a request names it."""
+    """Return the host of an authority."""
     return parse_target(f"http://{authority}/").origin.host
 
 
@@ -49,8 +49,8 @@ def host_of(authority: str) -> str:
         "[2001:0DB8:0::0:1]",
     ],
 )
-def test_a_host_that_a_policy_names_is_covered(authority: str) -> None:
-    """A prefix's, a domain's, one under or at a wildcard's suffix, a token endpoint's; in every spelling."""
+def test_host_in_a_policy_is_covered(authority: str) -> None:
+    """In prefixes, domains, wildcards and forbidden targets, in every spelling."""
     assert COVERAGE.covers(host_of(authority))
 
 
@@ -58,32 +58,30 @@ def test_a_host_that_a_policy_names_is_covered(authority: str) -> None:
     "authority", ["test", "x.a.test", "xa.test", "a.test.evil.test", "xc.test", "127.0.0.2", "[::1]", "[2001:db8::2]"]
 )
 def test_other_hosts_are_not_covered(authority: str) -> None:
-    """Not those above or below one, nor those that only end the same way."""
+    """Such as parents, subdomains, and hosts with the same ending."""
     assert not COVERAGE.covers(host_of(authority))
 
 
 def test_without_a_policy_nothing_is_covered() -> None:
-    """Nor by one without rules."""
     assert Coverage.of([]) == Coverage.of([Policy()]) == Coverage()
     assert not Coverage().covers("a.test")
     assert not Coverage().covers("")
 
 
-def test_a_wildcard_does_not_cover_an_address() -> None:
+def test_wildcard_does_not_cover_an_address() -> None:
     """Nor is what it covers a name among the exact ones: the two are kept apart."""
-    found = Coverage.of([Policy(domains=(parse_domain("https://*.c.test"), parse_domain("https://b.test")))])
-    assert (found.hosts, found.suffixes) == ({"b.test"}, {"c.test"})
+    result = Coverage.of([Policy(domains=(parse_domain("https://*.c.test"), parse_domain("https://b.test")))])
+    assert (result.hosts, result.suffixes) == ({"b.test"}, {"c.test"})
 
 
-def test_a_coverage_cannot_be_changed() -> None:
-    """Every worker shares it."""
+def test_coverage_is_immutable() -> None:
+    """All workers share it."""
     with pytest.raises(FrozenInstanceError):
         COVERAGE.hosts = frozenset()  # type: ignore[misc]
     assert not hasattr(COVERAGE, "__dict__")
 
 
-def test_two_coverages_cover_what_either_does() -> None:
-    """What becomes known later is added."""
+def test_union_of_two_coverages() -> None:
     both = Coverage.of([Policy(domains=(parse_domain("https://*.d.test"),))]) | COVERAGE
     assert [both.covers(host) for host in ("x.d.test", "a.test", "x.c.test", "e.test")] == [True, True, True, False]
 
@@ -99,8 +97,8 @@ POLICIES = st.builds(
 
 
 @given(POLICIES, HOSTS)
-def test_what_a_policy_allows_once_it_has_learnt_was_covered_before(policy: Policy, host: str) -> None:
-    """So that coverage never changes with the response of a token endpoint."""
+def test_discovered_base_was_covered_before(policy: Policy, host: str) -> None:
+    """So a token response never changes the coverage."""
     try:
         learnt = policy.with_base(parse_discovered_base(f"https://{host}/v1"))
     except ValueError:
@@ -112,29 +110,28 @@ def test_what_a_policy_allows_once_it_has_learnt_was_covered_before(policy: Poli
         assert before.covers(host)
 
 
-def test_what_is_covered_within_some_hosts() -> None:
-    """Of a wildcard that is wider, what is under both; nothing else of it."""
+def test_coverage_within_some_hosts() -> None:
+    """A wider wildcard keeps only the part under these hosts."""
     policies = [
         Policy(prefixes=(Prefix(Origin("https", host, 443), ""),))
         for host in ("a.in.test", "in.test", "out.test", "127.0.0.1")
     ] + [Policy(domains=(parse_domain("https://*.co.test"), parse_domain("https://*.x.in.test")))]
-    found = Coverage.of(policies).within(frozenset({"in.test", "deep.co.test"}))
+    result = Coverage.of(policies).within(frozenset({"in.test", "deep.co.test"}))
     covered = ("a.in.test", "in.test", "y.x.in.test", "deep.co.test", "z.deep.co.test")
-    assert [host for host in covered if not found.covers(host)] == []
+    assert [host for host in covered if not result.covers(host)] == []
     others = ("b.in.test", "out.test", "127.0.0.1", "other.co.test", "co.test")
-    assert [host for host in others if found.covers(host)] == []
+    assert [host for host in others if result.covers(host)] == []
     assert Coverage.of(policies).within(frozenset()) == Coverage()
 
 
 @given(policies=st.lists(POLICIES, max_size=4), hosts=st.frozensets(HOSTS, max_size=2), host=HOSTS)
-def test_within_is_what_both_cover(policies: list[Policy], hosts: frozenset[str], host: str) -> None:
-    """Host by host."""
-    whole = Coverage.of(policies)
-    assert whole.within(hosts).covers(host) == (whole.covers(host) and is_under(host, hosts))
+def test_within_is_the_intersection(policies: list[Policy], hosts: frozenset[str], host: str) -> None:
+    coverage = Coverage.of(policies)
+    assert coverage.within(hosts).covers(host) == (coverage.covers(host) and is_under(host, hosts))
 
 
 def policy(*prefixes: str, domains: tuple[str, ...] = (), path: str = "", placeholder_origin: str = "") -> Policy:
-    """A policy by its texts."""
+    """Build a policy from texts."""
     return Policy(
         tuple(map(parse_prefix, prefixes)),
         tuple(map(parse_domain, domains)),
@@ -143,7 +140,7 @@ def policy(*prefixes: str, domains: tuple[str, ...] = (), path: str = "", placeh
     )
 
 
-def test_hosts_and_suffixes_are_found() -> None:
+def test_integrations_by_host_and_suffix() -> None:
     matching = Matching.of(
         {
             "a": policy("https://x.test/a", "https://x.test/b", "https://y.test"),
@@ -189,28 +186,28 @@ ROOT, SEGMENT = "https://x.test", "https://x.test/a"
         (policy(domains=("https://x.test",), placeholder_origin="x.test"), policy(SEGMENT), "https://x.test/a"),
     ],
 )
-def test_two_policies_that_cover_one_target(one: Policy, other: Policy, where: str | None) -> None:
-    """In either order; http is the same target where it is upgraded."""
-    wanted = [] if where is None else [Overlap("a", "b", where)]
+def test_overlapping_policies(one: Policy, other: Policy, where: str | None) -> None:
+    """In either order. An http target that is upgraded overlaps, too."""
+    expected = [] if where is None else [Overlap("a", "b", where)]
     for policies in ({"a": one, "b": other}, {"b": other, "a": one}):
-        found = list(overlaps(policies, lambda *_: True))
-        assert [(each.first, each.second) for each in found] == [(each.first, each.second) for each in wanted]
-        assert all(each.where.split("://")[1] == str(where).split("://")[1] for each in found)
+        result = list(overlaps(policies, lambda *_: True))
+        assert [overlap[:2] for overlap in result] == [overlap[:2] for overlap in expected]
+        assert all(overlap.where.split("://")[1] == str(where).split("://")[1] for overlap in result)
         assert list(overlaps(policies, lambda *_: False)) == []
 
 
-def test_many_integrations_at_one_host_are_compared_quickly() -> None:
-    """By what they share, not each with each: ten thousand would be fifty million pairs."""
-    asked = 0
+def test_many_integrations_at_one_host_are_compared_fast() -> None:
+    """Ten thousand integrations would have fifty million pairs."""
+    comparisons = 0
 
     def together(_: str, __: str) -> bool:
-        nonlocal asked
-        asked += 1
+        nonlocal comparisons
+        comparisons += 1
         return True
 
     policies = {f"i{number}": policy(f"https://x.test/{number}/v1") for number in range(2000)}
     assert list(overlaps(policies, together)) == []
-    assert asked == 0
+    assert comparisons == 0
 
 
 @pytest.mark.parametrize(
@@ -224,13 +221,11 @@ def test_many_integrations_at_one_host_are_compared_quickly() -> None:
         ("a.test", set(), False),
     ],
 )
-def test_a_host_is_under_a_name(host: str, hosts: set[str], under: bool) -> None:
-    """At label boundaries."""
+def test_host_is_under_a_name_at_label_boundaries(host: str, hosts: set[str], under: bool) -> None:
     assert is_under(host, hosts) is under
 
 
-def test_what_is_narrowed_is_matched_at_some_hosts_alone() -> None:
-    """Exact hosts, and of a wildcard what is under both."""
+def test_restricted_integration_is_matched_only_at_allowed_hosts() -> None:
     policies = {
         "file": policy("https://x.test"),
         "exact": policy("https://x.test/a", "https://y.in.test/b"),
@@ -243,5 +238,5 @@ def test_what_is_narrowed_is_matched_at_some_hosts_alone() -> None:
     assert matching.at("y.in.test") == ["exact", "wide"]
     assert matching.at("a.out.test") == matching.at("other.co.test") == []
     assert matching.at("deep.co.test") == matching.at("z.deep.co.test") == ["wider"]
-    found = overlaps(policies, lambda *_: True, narrowed)
-    assert list(found) == [Overlap("exact", "wide", "https://y.in.test/b")]
+    result = overlaps(policies, lambda *_: True, narrowed)
+    assert list(result) == [Overlap("exact", "wide", "https://y.in.test/b")]

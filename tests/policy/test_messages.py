@@ -1,4 +1,4 @@
-"""The head of a request: what its marks say."""
+"""Headers of a request that Sidekey acts on."""
 
 from __future__ import annotations
 
@@ -9,23 +9,9 @@ from sidekey.policy.messages import RequestHead
 
 
 def head(method: bytes = b"GET", *, http_1_1: bool = True, **marks: bytes) -> RequestHead:
-    """A head with these marks, by the names of their roles."""
-    found = {Role[name.upper()]: value for name, value in marks.items()} or None
-    return RequestHead(method, b"/i/h/a", b"h.test", [], [], found, http_1_1=http_1_1)
-
-
-def test_a_plain_head_has_no_marks() -> None:
-    """And is that of an HTTP/1.1 request without a body, whose connection persists."""
-    plain = head()
-    assert (plain.marks, plain.mark(Role.VIA), plain.hop_fields()) == (None, None, [])
-    assert (plain.expects_continue, plain.is_last_hop, head(b"OPTIONS").is_last_hop) == (False, False, False)
-    assert (plain.length, plain.length_given, plain.http_1_1, plain.keep_alive) == (0, False, True, True)
-
-
-def test_a_mark_is_found_by_its_role() -> None:
-    """And is None where the field was not sent."""
-    marked = head(via=b"1.0 a")
-    assert (marked.mark(Role.VIA), marked.mark(Role.ORIGIN)) == (b"1.0 a", None)
+    """Build a head with marks by the names of their roles."""
+    result = {Role[name.upper()]: value for name, value in marks.items()} or None
+    return RequestHead(method, b"/i/h/a", b"h.test", [], [], result, http_1_1=http_1_1)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +25,8 @@ def test_a_mark_is_found_by_its_role() -> None:
         (b"", True, False),
     ],
 )
-def test_a_caller_waits_for_100_where_it_may(expected: bytes, http_1_1: bool, waits: bool) -> None:
-    """RFC 9110 10.1.1: an HTTP/1.0 caller cannot; the field goes on only for one that can."""
+def test_expect_continue_needs_http_1_1(expected: bytes, http_1_1: bool, waits: bool) -> None:
+    """RFC 9110 10.1.1. Expect is forwarded for HTTP/1.1 only."""
     waiting = head(http_1_1=http_1_1, expect=expected)
     assert waiting.expects_continue is waits
     assert waiting.hop_fields() == ([(b"expect", b"\r\nExpect: " + expected)] if http_1_1 else [])
@@ -61,14 +47,13 @@ def test_a_caller_waits_for_100_where_it_may(expected: bytes, http_1_1: bool, wa
         (b"GET", b"5", False, b"5"),
     ],
 )
-def test_max_forwards_counts_hops_of_options(method: bytes, hops: bytes, last: bool, forwarded: bytes) -> None:
-    """RFC 9110 7.6.2: of no other method, and only where it is a number; however long, it costs nothing to read."""
+def test_max_forwards_is_decremented_on_options(method: bytes, hops: bytes, last: bool, forwarded: bytes) -> None:
+    """RFC 9110 7.6.2. A huge number costs no time."""
     counted = head(method, max_forwards=hops)
     assert counted.is_last_hop is last
     assert counted.hop_fields() == [(b"max-forwards", b"\r\nMax-Forwards: " + forwarded)]
 
 
-def test_both_fields_of_a_hop_go_on() -> None:
-    """In one order."""
+def test_expect_and_max_forwards_are_forwarded_in_order() -> None:
     names = [name for name, _ in head(b"OPTIONS", expect=b"100-continue", max_forwards=b"2").hop_fields()]
     assert names == [b"expect", b"max-forwards"]

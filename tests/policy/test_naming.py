@@ -1,4 +1,4 @@
-"""Doors and names: what a target and the naming headers say."""
+"""The integration ID and the token in targets and headers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sidekey.policy.urls import check_characters
 
 
 @pytest.mark.parametrize("text", ["crm", "a", "0", "a-b_c", "x" * 63, "unknown2"])
-def test_an_id_is_lower_case_letters_digits_dash_and_underscore(text: str) -> None:
-    """Up to 63 characters, a letter or digit first."""
+def test_valid_ids(text: str) -> None:
+    """Up to 63 characters, of which the first is a letter or digit."""
     assert naming.valid_id(text)
 
 
 @pytest.mark.parametrize("text", ["", "unknown", "CRM", "-a", "_a", "a.b", "a b", "a\n", "é", "x" * 64, "a%62"])
-def test_anything_else_is_not_an_id(text: str) -> None:
-    """`unknown` is the metrics' word for none."""
+def test_invalid_ids(text: str) -> None:
+    """Metrics use `unknown` for requests without an integration."""
     assert not naming.valid_id(text)
 
 
@@ -39,22 +39,22 @@ def test_anything_else_is_not_an_id(text: str) -> None:
         (b"/i/crm?", (b"crm", b"?")),
     ],
 )
-def test_the_reverse_door_reads_the_id_raw(target: bytes, parts: tuple[bytes, bytes]) -> None:
-    """Up to the next slash or question mark, and never decoded."""
+def test_reverse_proxy_does_not_decode_the_id(target: bytes, parts: tuple[bytes, bytes]) -> None:
+    """It ends at the next slash or question mark."""
     assert naming.split_reverse(target) == parts
 
 
 @given(st.binary(max_size=40).filter(lambda name: b":" not in name), st.binary(max_size=40))
 @example(b"-", b"token")
-def test_a_proxy_user_is_read_byte_for_byte(name: bytes, password: bytes) -> None:
-    """The first colon parts the two (RFC 7617); `-` is the name of none."""
+def test_proxy_authorization_is_parsed(name: bytes, password: bytes) -> None:
+    """The first colon separates user and password (RFC 7617). `-` names no integration."""
     value = b"Basic " + base64.b64encode(name + b":" + password)
     user = naming.parse_proxy_authorization(value)
     assert (user.integration, user.token) == (b"" if name == b"-" else name, password)
 
 
 @pytest.mark.parametrize("value", [b"Basic YTpi", b"BASIC YTpi", b" \tbasic  YTpi \t"])
-def test_the_scheme_is_compared_without_case_and_spaces_do_not_count(value: bytes) -> None:
+def test_scheme_ignores_case_and_spaces(value: bytes) -> None:
     """RFC 9110 11.1, 5.6.3."""
     user = naming.parse_proxy_authorization(value)
     assert (user.integration, user.token) == (b"a", b"b")
@@ -74,15 +74,14 @@ def test_the_scheme_is_compared_without_case_and_spaces_do_not_count(value: byte
         (b"Basic YWI=", "Proxy-Authorization must have a colon between user name and password"),
     ],
 )
-def test_a_value_that_is_not_a_basic_credential_is_refused(value: bytes, reason: str) -> None:
-    """Another scheme, not base64, or no colon inside; the reason repeats nothing of it."""
+def test_invalid_proxy_authorization_is_refused(value: bytes, reason: str) -> None:
+    """The reason repeats nothing of the value."""
     with pytest.raises(naming.InvalidNaming) as refused:
         naming.parse_proxy_authorization(value)
     assert str(refused.value) == reason
 
 
-def test_places_that_name_the_same_agree() -> None:
-    """A place that names none does not count."""
+def test_single_value_ignores_missing_sources() -> None:
     assert naming.single_value(None, b"", b"crm", b"crm") == b"crm"
     assert naming.single_value(None, b"") is None
     with pytest.raises(naming.InvalidNaming, match=r"\Athe request must not name two integrations or two callers\Z"):
@@ -104,8 +103,8 @@ def test_places_that_name_the_same_agree() -> None:
         b"side.svc:80",
     ],
 )
-def test_the_listener_is_known_by_addresses_and_its_names(host: bytes) -> None:
-    """No page can be made to send an IP literal as Host for a name it controls."""
+def test_listener_hosts(host: bytes) -> None:
+    """A page cannot send an IP literal as Host for a name that it controls."""
     assert naming.is_own_host(host, frozenset({"side.svc"}))
 
 
@@ -129,8 +128,8 @@ def test_the_listener_is_known_by_addresses_and_its_names(host: bytes) -> None:
         b"side.svc.",
     ],
 )
-def test_other_hosts_are_foreign(host: bytes) -> None:
-    """A name that resolves to the listener is how DNS rebinding looks."""
+def test_other_hosts_are_not_the_listener(host: bytes) -> None:
+    """DNS rebinding sends another name."""
     assert not naming.is_own_host(host, frozenset({"side.svc"}))
 
 
@@ -146,14 +145,14 @@ def test_other_hosts_are_foreign(host: bytes) -> None:
         (b",".join([b"1.1 Sidekey (a)"] * 6), True),
     ],
 )
-def test_a_loop_is_recognised_by_via(via: bytes, loops: bool) -> None:
-    """Our own word, or more than five Sidekeys (RFC 9110 7.6.3)."""
+def test_loop_is_detected_by_via(via: bytes, loops: bool) -> None:
+    """This process's word, or more than five Sidekeys (RFC 9110 7.6.3)."""
     assert naming.is_loop(via, b"beef") is loops
 
 
 @given(st.from_regex(naming.PLAIN, fullmatch=True))
-def test_a_plain_path_is_its_own_final_form(target: bytes) -> None:
-    """So the fast reading equals the exact one."""
+def test_plain_path_is_its_own_final_form(target: bytes) -> None:
+    """So the fast parser agrees with the exact one."""
     path = re.split(rb"\?", target, maxsplit=1)[0].decode() or "/"
     check_characters(target.decode())
     assert paths.final_form(path) == path
@@ -162,13 +161,12 @@ def test_a_plain_path_is_its_own_final_form(target: bytes) -> None:
 @pytest.mark.parametrize(
     "host", [b"1" * 5000, b"0x" + b"f" * 60_000, b"a" * 261, b"[" + b":" * 300 + b"]", b"0" * 260 + b"1"]
 )
-def test_a_host_of_many_characters_is_nobodys(host: bytes) -> None:
-    """Nothing is made of them, however they read as a number."""
+def test_too_long_host_is_not_the_listener(host: bytes) -> None:
+    """Even if it reads as an address."""
     assert not naming.is_own_host(host, frozenset({"a" * 261}))
 
 
-def test_a_host_may_be_as_long_as_a_name_and_a_port() -> None:
-    """The longest name of DNS with the longest port, and a number of that length."""
+def test_host_of_the_maximum_length_is_accepted() -> None:
     longest = b"a" * (naming.MAX_HOST_LENGTH - 6) + b":65535"
     assert naming.is_own_host(longest, frozenset({"a" * (naming.MAX_HOST_LENGTH - 6)}))
     assert naming.is_own_host(b"0" * (naming.MAX_HOST_LENGTH - 1) + b"1", frozenset())
@@ -190,6 +188,6 @@ def test_a_host_may_be_as_long_as_a_name_and_a_port() -> None:
         (b"*", b"", b""),
     ],
 )
-def test_a_target_names_a_preset_or_an_integration(target: bytes, preset: bytes, reverse: bytes) -> None:
-    """Nothing is behind a preset's ID."""
+def test_target_names_a_preset_or_an_integration(target: bytes, preset: bytes, reverse: bytes) -> None:
+    """Nothing follows a preset's ID."""
     assert (naming.preset_id(target), naming.reverse_id(target)) == (preset, reverse)

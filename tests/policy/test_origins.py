@@ -1,4 +1,4 @@
-"""Which origins integrations name, and whether they are several."""
+"""Origins of integrations, and whether they differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ A, B = "https://a.test", "https://b.test"
 
 
 def policy(*prefixes: str, domains: tuple[str, ...] = (), learnt: bool = False) -> Policy:
-    """A policy of these rules; where its base URL is `learnt`, the first domain stands in for it."""
+    """Build a policy. With `learnt`, its first domain is a placeholder."""
     allowed = tuple(map(parse_domain, domains))
     placeholder_origin = allowed[0].origin if learnt else None
     return Policy(prefixes=tuple(map(parse_prefix, prefixes)), domains=allowed, placeholder_origin=placeholder_origin)
@@ -39,16 +39,15 @@ def policy(*prefixes: str, domains: tuple[str, ...] = (), learnt: bool = False) 
         ([policy(domains=(A,), learnt=True), policy(domains=(A,), learnt=True)], True),
     ],
 )
-def test_origins_that_are_named(policies: list[Policy], expected: bool) -> None:
-    """Those of the prefixes, which narrow the domains; what is learnt is an integration's own."""
-    found = [
+def test_target_origins(policies: list[Policy], expected: bool) -> None:
+    """Prefixes narrow the domains. A discovered base is an origin of its own."""
+    result = [
         each for number, one in enumerate(policies) for each in target_origins(f"i{number}", one, unresolved=False)
     ]
-    assert has_several(found) is expected
+    assert has_several(result) is expected
 
 
-def test_what_cannot_be_read_yet_may_be_anywhere() -> None:
-    """Whatever the policy says meanwhile."""
+def test_unresolved_origin_differs_from_all_others() -> None:
     assert [*target_origins("h", Policy(), unresolved=True)] == ["h"]
     assert has_several(
         [*target_origins("h", Policy(), unresolved=True), *target_origins("i", Policy(), unresolved=True)]

@@ -128,7 +128,7 @@ ROWS = cases.rows("endpoint_policy")
 
 
 async def reached(prefix: str, request: bytes) -> bytes | None:
-    """The head that reached the upstream with the credential, None where the request was refused before."""
+    """Return the head that reached the upstream with the credential, or None if Sidekey refused the request."""
     sidekey = Scripted(integration("h", prefix))
     caller = sidekey.caller()
     caller.feed(request)
@@ -142,13 +142,13 @@ async def reached(prefix: str, request: bytes) -> bytes | None:
 
 
 def forward(url: str) -> bytes:
-    """A request for an absolute URL at the forward proxy."""
+    """Build a forward-proxy request for an absolute URL."""
     return f"GET {url} HTTP/1.1\r\nHost: any\r\nX-Integration-Id: h\r\n\r\n".encode()
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['why']}: {row['url']!r}")
-async def test_each_row_of_the_table_of_targets_holds_at_the_upstream(row: dict[str, Any]) -> None:
-    """By the forward proxy and, where the URL is written with the prefix, by the reverse proxy."""
+async def test_target_table_holds_at_the_upstream(row: dict[str, Any]) -> None:
+    """By the forward proxy and, if the URL begins with the prefix, by the reverse proxy."""
     requests = []
     if not row["url"].startswith("http://"):
         # Such a target is upgraded to https first: that has tests of its own.
@@ -165,8 +165,8 @@ async def test_each_row_of_the_table_of_targets_holds_at_the_upstream(row: dict[
 
 
 @pytest.mark.parametrize("shape", ["/{}/v2", "/{}", "/{}/{}/v2?q=1"])
-async def test_no_credential_leaves_for_a_path_that_leads_out_somewhere(shape: str) -> None:
-    """By either proxy, whatever else the path has."""
+async def test_path_that_some_server_resolves_outside_gets_no_credential(shape: str) -> None:
+    """By either proxy."""
     paths = [shape.format(spelling, spelling) for spelling in CLIMBING]
     requests = [request for path in paths for request in (get(path), forward(PREFIX + path))]
     heads = {request: await reached(PREFIX, request) for request in requests}
@@ -174,8 +174,8 @@ async def test_no_credential_leaves_for_a_path_that_leads_out_somewhere(shape: s
 
 
 @pytest.mark.parametrize("shape", ["/{}/v2", "/{}", "/x/{}?q={}"])
-async def test_ordinary_text_reaches_the_upstream_as_it_was_written(shape: str) -> None:
-    """By either proxy, byte for byte."""
+async def test_ordinary_text_reaches_the_upstream_unchanged(shape: str) -> None:
+    """By either proxy."""
     paths = [shape.format(spelling, spelling) for spelling in ORDINARY]
     written = {
         request: f"GET /api/v1{path} HTTP/1.1\r\nHost: secure.example.com".encode()
@@ -218,12 +218,12 @@ async def test_ordinary_text_reaches_the_upstream_as_it_was_written(shape: str) 
         *("/oauth2/token;x", "/oauth2//token", "/oauth2/token%c2%a0/", "/oauth2%5ctoken", "/oauth2/token%c0%af"),
     ],
 )
-async def test_a_token_endpoint_is_not_reached_by_any_spelling(path: str) -> None:
-    """The caller would read the token."""
+async def test_token_endpoint_is_unreachable_in_any_spelling(path: str) -> None:
+    """The caller would get the token."""
     base = "https://a.test"
-    made = integration("h", domains=[base], forbidden=[(base, "/oauth2/token")])
+    target_integration = integration("h", domains=[base], forbidden=[(base, "/oauth2/token")])
     for request in (get(path), forward(base + path)):
-        sidekey = Scripted(made)
+        sidekey = Scripted(target_integration)
         caller = sidekey.caller()
         caller.feed(request)
         await settle()

@@ -1,4 +1,4 @@
-"""The path rule: no dot segment in any spelling, and under the prefix as written."""
+"""Paths: no dot segment in any spelling, and under the prefix byte for byte."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ SEGMENT = st.text(string.ascii_letters + string.digits + "-_~.", min_size=1).fil
 
 
 def add_dots(draw: st.DrawFn, path: str) -> str:
-    """Put detours before some segments, which removing dots removes again."""
+    """Insert detours before some segments, which removing dot segments undoes."""
     detours = ["", "/.", "/x/..", "/v1/y/../..", "/api/v1/../.."]
     segments = path.split("/")[1:]
     return "".join(draw(st.sampled_from(detours)) + "/" + segment for segment in segments)
 
 
 def double_slashes(draw: st.DrawFn, path: str) -> str:
-    """Write some slashes as several. Of a path without empty segments merging makes the same one again."""
+    """Repeat some slashes. Merging slashes undoes this."""
     return "".join("/" * draw(st.integers(1, 3)) if char == "/" else char for char in path)
 
 
@@ -71,7 +71,7 @@ ALIKE = {
 
 
 def spell(draw: st.DrawFn, path: str) -> str:
-    """Write some characters, except the first slash, as others that stand for them, in UTF-8 or as `%uXXXX`."""
+    """Replace some characters, except the first slash, by equivalents in UTF-8 or as `%uXXXX`."""
     spelled = path[0]
     for char in path[1:]:
         alike = draw(st.sampled_from([char, char, *ALIKE.get(char, "")]))
@@ -120,7 +120,7 @@ def is_allowed(path: str) -> bool:
 
 
 def is_forbidden(path: str, pattern: str, *, below: bool = False) -> bool:
-    """Return True if the path may lead to the pattern, or cannot be judged."""
+    """Return True if the path may lead to the pattern, or is ambiguous."""
     try:
         return paths.matches_any(paths.final_form(path), ((pattern, below),))
     except paths.UnreadablePath:
@@ -128,14 +128,14 @@ def is_forbidden(path: str, pattern: str, *, below: bool = False) -> bool:
 
 
 @given(disguised() | climbing())
-def test_no_disguise_of_a_path_outside_is_allowed(path: str) -> None:
-    """Whatever combination of transformations the servers on the way apply."""
+def test_disguised_path_outside_is_denied(path: str) -> None:
+    """In any combination of transformations by servers."""
     assert not is_allowed(path)
 
 
 @given(st.lists(SEGMENT))
-def test_a_plain_path_below_the_prefix_is_allowed(segments: list[str]) -> None:
-    """And is its own final form."""
+def test_plain_path_under_the_prefix_is_allowed(segments: list[str]) -> None:
+    """It is its own final form."""
     path = "/".join([PREFIX, *segments])
     assert is_allowed(path)
     assert paths.final_form(path) == path
@@ -171,7 +171,7 @@ def test_a_plain_path_below_the_prefix_is_allowed(segments: list[str]) -> None:
     ],
 )
 def test_unusual_names_are_allowed(path: str) -> None:
-    """Encoded slashes, empty segments, parameters, signs of money, and dots and blanks within names are data."""
+    """Encoded slashes, empty segments, parameters, currency signs, and dots and blanks within names."""
     assert is_allowed(path.partition("?")[0])
 
 
@@ -179,7 +179,7 @@ def test_unusual_names_are_allowed(path: str) -> None:
     "path", ["/api/v1;x", "/api/v1%2fx", "/api%2fv1/x", "//api/v1/x", "/api/v1x", "/api/V1/x", "/api/v1\\x", "/api"]
 )
 def test_the_path_as_written_must_be_under_the_prefix(path: str) -> None:
-    """At a slash that is written as one."""
+    """At an unencoded slash."""
     assert not paths.under(path, PREFIX)
 
 
@@ -221,7 +221,7 @@ DOTS = [
 
 @pytest.mark.parametrize("path", DOTS)
 def test_dot_segment_is_refused_in_any_spelling(path: str) -> None:
-    """Even where it stays below the prefix: servers disagree on where it leads."""
+    """Even below the prefix, since servers disagree on where it leads."""
     with pytest.raises(paths.UnreadablePath, match=r"\Athe path must not contain a dot segment "):
         paths.final_form(PREFIX + path)
 
@@ -257,7 +257,7 @@ def test_dot_segment_is_refused_in_any_spelling(path: str) -> None:
     ],
 )
 def test_dot_segment_with_blanks_is_refused(blank: str) -> None:
-    """Servers trim blanks before and after a segment, and what follows `;`, `:`, `?` and `#`."""
+    """Servers trim blanks around a segment, and cut it at `;`, `:`, `?` and `#`."""
     for segment in (f"{blank}.", f"{blank}..", f"..{blank}", f".{blank}.", f"{blank}..{blank}", f"%2e%2e{blank}"):
         for tail in ("", ";a", ":x", "::$DATA", "%3fa", "%23a", "/v2"):
             with pytest.raises(paths.UnreadablePath, match=r"\Athe path must not contain a dot segment "):
@@ -268,7 +268,6 @@ def test_dot_segment_with_blanks_is_refused(blank: str) -> None:
     "path", ["/a%00", "/a%0d%0ab", "/a%2500", "/a%257f", "/a%252500", "/a%25u000a", "/a\tb", "/a\x7f", "/%1f"]
 )
 def test_control_character_is_refused_in_any_encoding(path: str) -> None:
-    """However often it is encoded."""
     with pytest.raises(paths.UnreadablePath, match=r"\Athe path must not contain control characters, encoded or not\Z"):
         paths.final_form(path)
 
@@ -281,7 +280,7 @@ def test_control_character_is_refused_in_any_encoding(path: str) -> None:
     ],
 )
 def test_overlong_utf_8_is_refused(octets: str) -> None:
-    """And what is beyond U+10FFFF (RFC 3629 3): also encoded twice, alone or beside other text."""
+    """Also code points beyond U+10FFFF (RFC 3629 3), encoded twice, alone or beside other text."""
     reason = "the path must not contain overlong UTF-8, what is beyond U+10FFFF, or the bytes C0 and C1, encoded or not"
     for sign in ("%", "%25"):
         spelled = "".join(f"{sign}{octets[at : at + 2]}" for at in range(0, len(octets), 2))
@@ -293,13 +292,13 @@ def test_overlong_utf_8_is_refused(octets: str) -> None:
 
 @pytest.mark.parametrize("octets", ["e0a080", "ef", "f0908080", "f48fbfbf", "f04180", "f49080", "f58080", "e0"])
 def test_other_lead_bytes_are_letters_of_latin_1(octets: str) -> None:
-    """Or begin characters of UTF-8."""
+    """Or they begin characters in UTF-8."""
     spelled = "".join(f"%{octets[at : at + 2]}" for at in range(0, len(octets), 2))
     assert is_allowed(f"/api/v1/{spelled}/x")
 
 
 def test_path_encoded_eight_times_is_refused() -> None:
-    """Seven times is more than any chain of servers decodes."""
+    """No chain of servers decodes more than seven times."""
     assert paths.final_form("/%" + "25" * 6 + "41") == "/A"
     with pytest.raises(paths.UnreadablePath, match=r"\Athe path must not be encoded so many times\Z"):
         paths.final_form("/%" + "25" * 7 + "41")
@@ -307,7 +306,7 @@ def test_path_encoded_eight_times_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ORDINARY.values(), ids=ORDINARY)
 def test_ordinary_text_is_allowed_in_a_segment(text: str) -> None:
-    """In any script, encoded once or twice, up to the longest target."""
+    """In any script, encoded once or twice, up to the maximum length of a target."""
     once = quote(text, safe="")
     for encoded in (once, quote(once, safe="")):
         assert is_allowed(f"{PREFIX}/{encoded * (16_000 // len(encoded))}")
@@ -378,11 +377,10 @@ def test_ordinary_text_is_allowed_in_a_segment(text: str) -> None:
         ("/%25", "/%25", False, True),
     ],
 )
-def test_forbidden_path_is_found_in_any_spelling(path: str, pattern: str, below: bool, forbidden: bool) -> None:
-    """And no other path is."""
+def test_forbidden_path_is_detected_in_any_spelling(path: str, pattern: str, below: bool, forbidden: bool) -> None:
     assert is_forbidden(path, pattern, below=below) is forbidden
 
 
-def test_semicolons_are_allowed_where_nothing_is_forbidden() -> None:
+def test_semicolons_are_allowed_without_forbidden_paths() -> None:
     """Only the host of a token endpoint or login refuses them."""
     assert not paths.matches_any(paths.final_form("/a;b::c"), ())

@@ -1,4 +1,4 @@
-"""Redaction of secrets that a response repeats: the spellings, response heads, and bodies that arrive in pieces."""
+"""Redaction of secrets that a response repeats: spellings, heads, and bodies in pieces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRETS = [PLAIN, HARD, "Zm9vYmFyL2Jhei8rPz8/Pw==", "~%2F%2f%~", "12345678"]
 
 
 def redact(redactor: Redactor, text: bytes) -> bytes:
-    """Redact a text that arrives at once."""
+    """Redact a complete text."""
     return redactor.split(text, is_last=True)[0]
 
 
@@ -61,7 +61,7 @@ def encode(secret: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_a_secret_is_found_in_every_usual_spelling(secret: str) -> None:
+def test_secret_is_redacted_in_every_usual_spelling(secret: str) -> None:
     """Alone, and within other text."""
     redactor = Redactor((secret.encode(),))
     for name, spelled in encode(secret).items():
@@ -73,10 +73,8 @@ def test_a_secret_is_found_in_every_usual_spelling(secret: str) -> None:
 @pytest.mark.parametrize("url_safe", [False, True])
 @pytest.mark.parametrize("secret", SECRETS)
 @given(before=st.binary(max_size=9), after=st.binary(max_size=9))
-def test_a_secret_is_found_in_base64_wherever_it_begins(
-    url_safe: bool, secret: str, before: bytes, after: bytes
-) -> None:
-    """Only characters that other bytes have a part in are left: at most 4 bits of the secret at each end."""
+def test_secret_is_redacted_in_base64_at_any_offset(url_safe: bool, secret: str, before: bytes, after: bytes) -> None:
+    """At most 4 bits of the secret remain at each end."""
     text = (urlsafe_b64encode if url_safe else b64encode)(before + secret.encode() + after)
     start, end = divmod(len(before) * 8, 6), (len(before) + len(secret.encode())) * 8 // 6
     first = start[0] + (start[1] > 0)
@@ -84,27 +82,26 @@ def test_a_secret_is_found_in_base64_wherever_it_begins(
 
 
 @given(secret=st.text(min_size=8).map(str.encode), before=st.text(max_size=5), after=st.text(max_size=5))
-def test_any_secret_is_found(secret: bytes, before: str, after: str) -> None:
-    """Also one that other code would take for a pattern, or for an escape."""
+def test_any_secret_is_redacted(secret: bytes, before: str, after: str) -> None:
+    """Even one that reads as a pattern or an escape."""
     out = redact(Redactor((secret,)), before.encode() + secret + after.encode())
     assert secret not in out or secret in MARK
 
 
-def test_a_secret_that_is_not_utf_8_is_found() -> None:
+def test_secret_that_is_not_utf_8_is_redacted() -> None:
     secret = b"\xff\xfe\x80secret"
     for spelled in (secret, quote(secret).encode(), b64encode(secret)):
         assert redact(Redactor((secret,)), b"<" + spelled + b">") == b"<" + MARK + b">"
 
 
-def test_short_secrets_are_left_alone() -> None:
+def test_short_secrets_are_not_redacted() -> None:
     """They may be words of any response."""
     assert searchable((b"1234567", b"12345678", b"")) == [b"12345678"]
     assert redact(Redactor((b"1234567",)), b"1234567") == b"1234567"
     assert redact(Redactor((b"12345678",)), b"12345678") == MARK
 
 
-def test_secrets_are_not_shown() -> None:
-    """Not by what searches them."""
+def test_repr_does_not_show_secrets() -> None:
     assert repr(Redactor((PLAIN.encode(),))) == "Redactor(REDACTED)"
 
 
@@ -121,7 +118,7 @@ def test_secrets_are_not_shown() -> None:
         ((b"abcdefgh",), b"ABCDEFGH abcdefg", b"ABCDEFGH abcdefg"),
     ],
 )
-def test_which_of_several_counts(secrets: tuple[bytes, ...], text: bytes, out: bytes) -> None:
+def test_overlapping_secrets(secrets: tuple[bytes, ...], text: bytes, out: bytes) -> None:
     assert redact(Redactor(secrets), text) == out
 
 
@@ -137,17 +134,17 @@ DRAWN = st.sampled_from(ALPHABETS).flatmap(
 
 
 def body_of(secrets: list[bytes], parts: list[bytes | int]) -> bytes:
-    """Text with secrets and their spellings in it; some begin only."""
+    """Build a text with secrets in several spellings, some of them cut off."""
     spelled = sorted(text for secret in secrets for text in spellings(secret))
     chosen = [part if isinstance(part, bytes) else spelled[part % len(spelled)] if spelled else b"" for part in parts]
     return b"".join(text[: len(text) - (len(text) % 3 == 2)] for text in chosen)
 
 
 @given(drawn=DRAWN, data=st.data())
-def test_however_a_body_is_cut_the_same_comes_out(
+def test_cuts_of_a_body_do_not_change_the_output(
     drawn: tuple[list[bytes], list[bytes | int]], data: st.DataObject
 ) -> None:
-    """Meanwhile less is held back than the longest spelling has."""
+    """Fewer bytes are buffered than the longest spelling has."""
     secrets, parts = drawn
     redactor = Redactor(secrets)
     longest = max(len(text) for secret in secrets for text in spellings(secret))
@@ -164,7 +161,7 @@ def test_however_a_body_is_cut_the_same_comes_out(
 
 
 @given(drawn=DRAWN)
-def test_no_spelling_is_left(drawn: tuple[list[bytes], list[bytes | int]]) -> None:
+def test_no_spelling_remains(drawn: tuple[list[bytes], list[bytes | int]]) -> None:
     secrets, parts = drawn
     out = redact(Redactor(secrets), body_of(secrets, parts))
     for secret in secrets:
@@ -173,15 +170,15 @@ def test_no_spelling_is_left(drawn: tuple[list[bytes], list[bytes | int]]) -> No
 
 
 @pytest.mark.parametrize("extra", [0, 1, 7, MAX_LENGTH - 1, MAX_LENGTH])
-def test_a_very_long_secret_is_searched_in_pieces(extra: int) -> None:
-    """No byte of it is left."""
+def test_very_long_secret_is_redacted_in_pieces(extra: int) -> None:
+    """No byte of it remains."""
     secret = bytes(33 + (number * number) % 89 for number in range(MAX_LENGTH + extra))
     assert redact(Redactor((secret,)), b"<" + secret + b">").replace(MARK, b"") == b"<>"
 
 
 @pytest.mark.parametrize("text", [b"a" * 200_000, b"ab" * 100_000, (b"a" * 63 + b"b") * 3000, b"%61" * 60_000])
-def test_the_work_grows_with_the_text_alone(text: bytes) -> None:
-    """Counted in calls: a body of beginnings of secrets is no worse than any other."""
+def test_work_is_linear_in_the_text(text: bytes) -> None:
+    """Counted in calls: beginnings of secrets cost no more than other text."""
     if build() == "compiled":
         pytest.skip("sys.setprofile does not see calls of compiled methods")
     redactor = Redactor((b"a" * 64, b"a" * 63 + b"c"))
@@ -205,8 +202,8 @@ def test_the_work_grows_with_the_text_alone(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("first", range(1, len(HARD.encode())))
-def test_only_what_may_begin_a_secret_is_kept_back(first: int) -> None:
-    """An event that ends otherwise is complete at once."""
+def test_only_the_beginning_of_a_secret_is_buffered(first: int) -> None:
+    """An event with another end is complete at once."""
     secret = HARD.encode()
     stream = RedactedStream(Redactor((secret,)))
     assert stream.feed(b"data: 1\n\n") == b"data: 1\n\n"
@@ -222,8 +219,8 @@ def test_only_what_may_begin_a_secret_is_kept_back(first: int) -> None:
     [(b"abcdefghXX", b"bcdefghYYYYYY"), (b"abcdefghXXXXXX", b"bcdefghYY")],
     ids=["the shorter begins first", "the longer begins first"],
 )
-def test_the_first_of_several_beginnings_is_kept_back(secrets: tuple[bytes, bytes]) -> None:
-    """Also where one begins just behind another."""
+def test_first_of_several_beginnings_is_buffered(secrets: tuple[bytes, bytes]) -> None:
+    """Also if one follows directly after another."""
     stream = RedactedStream(Redactor(secrets))
     first, second = secrets
     assert stream.feed(b"- " + first[:8]) == b"- "
@@ -232,15 +229,14 @@ def test_the_first_of_several_beginnings_is_kept_back(secrets: tuple[bytes, byte
     assert stream.feed(second[7:] + b".") == b"a" + MARK + b"."
 
 
-def test_a_beginning_is_found_right_behind_what_only_looks_like_one() -> None:
-    """Of eight characters the last seven begin the secret."""
+def test_beginning_after_a_false_beginning_is_buffered() -> None:
+    """The last seven of eight characters begin the secret."""
     stream = RedactedStream(Redactor((b"aaaaaaabcdef",)))
     assert stream.feed(b"aaaaaaaa") == b"a"
     assert stream.feed(b"bcdef") == MARK
 
 
-def test_what_is_kept_back_comes_at_the_end() -> None:
-    """It began a secret and was none."""
+def test_buffered_bytes_are_returned_at_the_end() -> None:
     stream = RedactedStream(Redactor((b"12345678",)))
     assert stream.feed(b"a 1234567") == b"a "
     assert stream.finish() == b"1234567"
@@ -261,23 +257,22 @@ LINES = [b"\r\nServer: a", b"\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT", b"\r\nX-E
         b"\r\nX-Id: " + PLAIN[:-1].encode(),
     ],
 )
-def test_fields_without_a_secret_stay(line: bytes) -> None:
+def test_headers_without_a_secret_are_unchanged(line: bytes) -> None:
     redactor = Redactor((PLAIN.encode(),))
     assert redactor.clean([*LINES, line]) == [*LINES, line]
     assert redactor.clean([]) == []
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_the_value_of_a_field_is_redacted(secret: str) -> None:
-    """Nothing but the secret is replaced."""
+def test_header_value_is_redacted(secret: str) -> None:
     redactor = Redactor((secret.encode(),))
     for spelled in encode(secret).values():
         echo = b"\r\nX-Echo: Bearer " + spelled.encode()
         assert redactor.clean([*LINES, echo]) == [*LINES, b"\r\nX-Echo: Bearer [redacted]"]
 
 
-def test_a_field_whose_name_has_a_secret_is_left_out() -> None:
-    """`[` stands in no name."""
+def test_header_with_a_secret_in_its_name_is_dropped() -> None:
+    """`[` is not allowed in a name."""
     redactor = Redactor((PLAIN.encode(),))
     assert redactor.clean([b"\r\nX-" + PLAIN.encode() + b": 1", *LINES]) == LINES
     assert redactor.clean([b"\r\n" + PLAIN.encode() + b": " + PLAIN.encode()]) == []
@@ -286,13 +281,12 @@ def test_a_field_whose_name_has_a_secret_is_left_out() -> None:
     assert Redactor((b": 12345678",)).clean([b"\r\nX: 12345678"]) == []
 
 
-def test_a_field_whose_value_has_a_secret_from_its_blank_on_stays() -> None:
-    """What ends its name is the colon."""
+def test_header_with_a_secret_after_the_colon_is_kept() -> None:
     assert Redactor((b" 12345678",)).clean([b"\r\nX: 12345678"]) == [b"\r\nX:" + MARK]
 
 
-def test_parameters_go_with_their_names_from_urls_and_are_redacted_elsewhere() -> None:
-    """What is left of a URL may be followed."""
+def test_parameters_are_removed_from_urls_and_redacted_elsewhere() -> None:
+    """A client can follow the remaining URL."""
     redactor = Redactor((b"s3cr3t/token",), (("access_token", "s3cr3t/token"),))
     assert redactor.clean(
         [
@@ -309,8 +303,8 @@ def test_parameters_go_with_their_names_from_urls_and_are_redacted_elsewhere() -
     ]
 
 
-def test_a_short_parameter_is_removed_from_urls_all_the_same() -> None:
-    """There its name tells it from a word."""
+def test_short_parameter_is_removed_from_urls() -> None:
+    """Its name identifies it there."""
     redactor = Redactor((b"abc",), (("t", "abc"),))
     assert redactor.clean([b"\r\nLocation: /?t=abc", b"\r\nX-Url: /?t=abc"]) == [
         b"\r\nLocation: /",

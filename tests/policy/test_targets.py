@@ -1,4 +1,4 @@
-"""Decisions of a policy, and reading the rules that make one."""
+"""Decisions of a policy, and the parsers of its rules."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ POLICY = Policy(prefixes=(PREFIX,))
 
 
 def allowed(policy: Policy, url: str) -> bool:
-    """Whether a GET of the URL is allowed."""
+    """Return True if a GET of the URL is allowed."""
     return decide(policy, "GET", url).allowed
 
 
 @pytest.mark.parametrize("row", cases.rows("endpoint_policy"), ids=lambda row: f"{row['why']}: {row['url']!r}")
-def test_each_row_of_the_table_of_targets_is_judged_as_it_says(row: dict[str, Any]) -> None:
-    """A target of the table is allowed exactly where its row allows it, and then sent as it says."""
+def test_target_table(row: dict[str, Any]) -> None:
     policy = Policy(prefixes=(parse_prefix(row["prefix"]),))
     decision = decide(policy, "GET", row["url"])
     assert decision.allowed is row["allowed"]
@@ -45,8 +44,7 @@ def test_each_row_of_the_table_of_targets_is_judged_as_it_says(row: dict[str, An
         assert decision.code in ("target_denied", "request_invalid")
 
 
-def test_a_policy_without_rules_denies_everything() -> None:
-    """There is no default of "allow"."""
+def test_policy_without_rules_denies_everything() -> None:
     target = parse_target("https://a.example/")
     denied = Decision(False, "target_denied", "the integration allows no target", target, denial="nothing_allowed")
     assert decide(Policy(), "GET", "https://a.example/") == denied
@@ -114,10 +112,8 @@ def test_a_policy_without_rules_denies_everything() -> None:
         ),
     ],
 )
-def test_a_denial_says_which_rule_it_follows_from(
-    policy: Policy, method: str, url: str, code: str, reason: str, denial: str
-) -> None:
-    """The caller reads it as the response's detail, the operator in `sidekey explain`, and the word is counted."""
+def test_denial_names_its_rule(policy: Policy, method: str, url: str, code: str, reason: str, denial: str) -> None:
+    """The response and `sidekey explain` show the reason, and a metric counts the denial."""
     decision = decide(policy, method, url)
     assert (decision.allowed, decision.code, decision.reason, decision.rule) == (False, code, reason, "")
     assert decision.denial == denial
@@ -132,23 +128,22 @@ def test_a_denial_says_which_rule_it_follows_from(
         (Domain(Origin("https", "a.example", 443), wildcard=True), "https://*.a.example"),
     ],
 )
-def test_a_rule_reads_as_it_is_written(rule: Forbidden | Domain, text: str) -> None:
-    """`sidekey explain` names rules so."""
+def test_rule_is_printed_as_in_the_config(rule: Forbidden | Domain, text: str) -> None:
+    """`sidekey explain` prints rules."""
     assert str(rule) == text
 
 
 @pytest.mark.parametrize(
     "rule", [PREFIX, Domain(PREFIX.origin), Forbidden(None, "/"), POLICY, decide(POLICY, "GET", "/")], ids=repr
 )
-def test_a_rule_cannot_be_changed(rule: Any) -> None:
-    """Every request of an integration shares it, so nothing may widen it later, by no attribute it has or has not."""
+def test_rules_are_immutable(rule: Any) -> None:
+    """All requests of an integration share them."""
     with pytest.raises(FrozenInstanceError):
         setattr(rule, next(iter(rule.__dataclass_fields__)), None)
     assert not hasattr(rule, "__dict__")
 
 
-def test_an_allowed_target_names_the_rule_that_matched() -> None:
-    """A decision tells which rules let the target through."""
+def test_decision_names_the_matching_rules() -> None:
     policy = Policy(
         prefixes=(parse_prefix("https://b.example"), PREFIX), domains=(parse_domain("https://*.a.example"),)
     )
@@ -161,16 +156,14 @@ def test_an_allowed_target_names_the_rule_that_matched() -> None:
     assert decide(wider, "GET", "https://a.example/api/v1/x").rule == "https://a.example/api/v1 and https://a.example"
 
 
-def test_one_of_several_prefixes_is_enough() -> None:
-    """A target under any of the prefixes is allowed."""
+def test_any_prefix_allows_a_target() -> None:
     policy = Policy(prefixes=(PREFIX, parse_prefix("https://b.example:8443/x")))
     assert allowed(policy, "https://b.example:8443/x/y")
     assert allowed(policy, "https://a.example/api/v1/y")
     assert not allowed(policy, "https://b.example/x/y")
 
 
-def test_prefixes_narrow_allowed_domains() -> None:
-    """Where an integration has both, both must allow."""
+def test_prefixes_and_domains_must_both_allow() -> None:
     policy = Policy(prefixes=(PREFIX,), domains=(parse_domain("https://a.example"), parse_domain("https://b.example")))
     assert allowed(policy, "https://a.example/api/v1/x")
     assert not allowed(policy, "https://a.example/other")
@@ -192,29 +185,28 @@ def test_prefixes_narrow_allowed_domains() -> None:
         ("https://.shop.example/p", False),
     ],
 )
-def test_a_wildcard_domain_covers_labels_under_its_suffix(url: str, verdict: bool) -> None:
-    """`https://*.suffix` means one or more labels below the suffix, with https and its default port."""
+def test_wildcard_covers_labels_under_its_suffix(url: str, verdict: bool) -> None:
+    """One or more labels, with https on port 443."""
     assert allowed(Policy(domains=(parse_domain("https://*.shop.example"),)), url) is verdict
 
 
 @pytest.mark.parametrize(
     "path", ["/oauth2/token", "/oauth2/token/", "/OAuth2/token.", "/oauth2/t%6fken", "/oauth2//token"]
 )
-def test_a_token_endpoint_is_never_a_target(path: str) -> None:
-    """In no spelling."""
+def test_token_endpoint_is_denied_in_any_spelling(path: str) -> None:
     origin = Origin("https", "a.example", 443)
     policy = Policy(domains=(parse_domain("https://a.example"),), forbidden=(Forbidden(origin, "/oauth2/token"),))
     assert decide(policy, "POST", "https://a.example" + path).code == "target_denied"
     assert allowed(policy, "https://a.example/oauth2/tokens")
 
 
-def test_a_host_with_a_trailing_dot_is_denied() -> None:
-    """`a.example.` is another host to certificates and to servers."""
+def test_host_with_a_trailing_dot_is_denied() -> None:
+    """To certificates and servers it is another host."""
     assert decide(POLICY, "GET", "https://a.example./api/v1/x").code == "target_denied"
 
 
-def test_a_path_with_a_hidden_control_character_is_an_invalid_request() -> None:
-    """Where a decoding uncovers one, whichever rules there are."""
+def test_encoded_control_character_is_an_invalid_request() -> None:
+    """Whatever the rules are."""
     elsewhere = Policy(prefixes=(parse_prefix("https://b.example/api"),))
     for policy in (POLICY, Policy(), Policy(domains=(parse_domain("https://a.example"),)), elsewhere):
         assert decide(policy, "GET", "https://a.example/api/v1/%2500").code == "request_invalid"
@@ -236,7 +228,7 @@ def test_a_path_with_a_hidden_control_character_is_an_invalid_request() -> None:
 def test_methods_are_those_listed_and_never_trace_or_connect(
     methods: frozenset[str] | None, method: str, verdict: bool
 ) -> None:
-    """Without a list every method is allowed but TRACE and CONNECT, which no list can open."""
+    """Without a list all methods but these two are allowed."""
     policy = Policy(prefixes=(PREFIX,), methods=methods)
     assert method_allowed(policy, method) is verdict
     assert decide(policy, method, "https://a.example/api/v1").code == ("" if verdict else "method_denied")
@@ -276,10 +268,8 @@ def test_methods_are_those_listed_and_never_trace_or_connect(
         ),
     ],
 )
-def test_http_is_upgraded_only_where_https_alone_is_named_for_the_host(
-    policy: Policy, url: str, upgraded: bool
-) -> None:
-    """Port 80 becomes https where an https rule names the host and no http rule does; path and query stay."""
+def test_http_is_upgraded_if_only_https_rules_name_the_host(policy: Policy, url: str, upgraded: bool) -> None:
+    """Path and query do not change."""
     target = parse_target(url)
     expected = target._replace(origin=Origin("https", target.origin.host, 443)) if upgraded else target
     assert upgrade(policy, target) == expected
@@ -310,13 +300,13 @@ RESPONSYS = Policy(
         ("http://api5-009.responsys.net/rest/api/v1.3/x", False),
     ],
 )
-def test_every_target_must_be_under_the_path_whatever_its_origin(url: str, verdict: bool) -> None:
-    """Inside it in every reading, and never where the credential comes from."""
+def test_targets_at_any_origin_must_be_under_the_path(url: str, verdict: bool) -> None:
+    """In every spelling, and never at the token endpoint."""
     assert decide(RESPONSYS, "GET", url).allowed is verdict
 
 
-def test_what_a_grant_learns_is_the_only_origin_then() -> None:
-    """Targets at the login host move there; the other hosts that it might have been are denied."""
+def test_discovered_origin_replaces_all_others() -> None:
+    """Targets at the login host move there. Other possible hosts are denied."""
     learnt = parse_discovered_base("https://api5-009.responsys.net/rest/api/v1.3")
     policy = RESPONSYS.with_base(learnt)
     login = parse_target("https://login2.responsys.net/rest/api/v1.3/campaigns?a=1")
@@ -332,8 +322,8 @@ def test_what_a_grant_learns_is_the_only_origin_then() -> None:
 
 
 @pytest.mark.parametrize("written", ["https://login2.responsys.net", "https://api5-009.responsys.net"])
-def test_a_prefix_narrows_what_is_learnt(written: str) -> None:
-    """Written with the login's host or the endpoint's; before the grant a target at the login is judged by its path."""
+def test_prefix_narrows_the_discovered_base(written: str) -> None:
+    """With the host of the login or of the endpoint. Before discovery, only the path counts at the login host."""
     policy = replace(RESPONSYS, prefixes=(parse_prefix(f"{written}/rest/api/v1.3/campaigns"),))
     login = "https://login2.responsys.net/rest/api/v1.3"
     assert decide(policy, "GET", f"{login}/campaigns/1").allowed
@@ -344,8 +334,8 @@ def test_a_prefix_narrows_what_is_learnt(written: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["https://a.example/token", "http://a.example/token", "https://a.example:8443/TOKEN/"])
-def test_a_forbidden_target_is_one_on_every_port(url: str) -> None:
-    """Where an allowed domain names another port of the token endpoint's host."""
+def test_forbidden_target_is_denied_on_every_port(url: str) -> None:
+    """A domain may allow another port of the token endpoint's host."""
     policy = Policy(
         domains=tuple(map(parse_domain, ("https://a.example", "http://a.example", "https://a.example:8443"))),
         forbidden=(Forbidden(Origin("https", "a.example", 443), "/token"),),
@@ -353,8 +343,7 @@ def test_a_forbidden_target_is_one_on_every_port(url: str) -> None:
     assert decide(policy, "POST", url).code == "target_denied"
 
 
-def test_a_learnt_base_does_not_widen_a_policy() -> None:
-    """Where no origin stands for it, the policy stays as it is."""
+def test_discovered_base_does_not_widen_a_policy() -> None:
     policy = Policy(domains=(parse_domain("https://a.example"),))
     assert policy.with_base(parse_discovered_base("https://a.example/v1")) is policy
     assert POLICY.with_base(parse_discovered_base("https://a.example/v2")) is POLICY
@@ -373,7 +362,7 @@ def test_a_learnt_base_does_not_widen_a_policy() -> None:
         ),
     ],
 )
-def test_a_learnt_base_that_is_not_allowed_is_refused(policy: Policy, reason: str) -> None:
+def test_discovered_base_outside_the_policy_is_refused(policy: Policy, reason: str) -> None:
     """A token response cannot send the credential elsewhere."""
     with pytest.raises(ValueError, match=rf"\A{reason}\Z"):
         policy.with_base(parse_discovered_base("https://x.evil.example"))
@@ -382,8 +371,8 @@ def test_a_learnt_base_that_is_not_allowed_is_refused(policy: Policy, reason: st
 @pytest.mark.parametrize(
     "text", ["https://a.example", "https://a.example/", "https://a.example/v1/", "https://a.example:443"]
 )
-def test_a_learnt_base_is_https_on_its_port(text: str) -> None:
-    """With or without a path and its trailing slash."""
+def test_discovered_base_is_https_on_port_443(text: str) -> None:
+    """With or without a path and a trailing slash."""
     assert parse_discovered_base(text).origin == Origin("https", "a.example", 443)
 
 
@@ -406,7 +395,7 @@ def test_a_learnt_base_is_https_on_its_port(text: str) -> None:
         "https://*.a.example",
     ],
 )
-def test_a_learnt_base_that_is_anything_else_is_refused(text: str) -> None:
+def test_invalid_discovered_base_is_refused(text: str) -> None:
     """The reason repeats nothing of it."""
     url, https = "it must be an absolute URL without userinfo, query and dot segments", "it must be https on port 443"
     with pytest.raises(ValueError, match=rf"\A({url}|{https})\Z"):
@@ -425,8 +414,8 @@ def test_a_learnt_base_that_is_anything_else_is_refused(text: str) -> None:
         ("https://127.0.0.1/x", "https://127.0.0.1/x"),
     ],
 )
-def test_a_prefix_loses_its_trailing_slash_and_its_case(text: str, written: str) -> None:
-    """A prefix is normalised as a target's origin is; its path keeps its case."""
+def test_prefix_is_normalized(text: str, written: str) -> None:
+    """Its path keeps its case."""
     assert str(parse_prefix(text)) == written
 
 
@@ -481,15 +470,14 @@ NO_PATH = "must not contain a path: narrow it with endpoint_prefix"
         ("https:///x", HOST),
     ],
 )
-def test_an_invalid_prefix_is_refused_with_what_must_be_true(text: str, reason: str) -> None:
-    """The message says what is wrong, and repeats no password."""
+def test_invalid_prefix_is_refused(text: str, reason: str) -> None:
+    """The message repeats no password."""
     with pytest.raises(ValueError, match=rf"\A{re.escape(reason)}\Z"):
         parse_prefix(text)
 
 
 @pytest.mark.parametrize("text", ["https://a.example/@b", "https://a.example/%2A", "https://[2001:db8::1]/x"])
-def test_a_mark_that_matters_in_a_host_may_be_in_a_path(text: str) -> None:
-    """Userinfo is looked for before the path only; an IPv6 address has one spelling."""
+def test_path_may_contain_characters_that_a_host_may_not(text: str) -> None:
     assert str(parse_prefix(text)) == text
 
 
@@ -502,8 +490,7 @@ def test_a_mark_that_matters_in_a_host_may_be_in_a_path(text: str) -> None:
         ("https://*.Shop.example", "https://*.shop.example"),
     ],
 )
-def test_a_domain_is_a_base_url_or_a_wildcard(text: str, written: str) -> None:
-    """An allowed domain names scheme, host and port."""
+def test_domain_is_a_base_url_or_a_wildcard(text: str, written: str) -> None:
     assert str(parse_domain(text)) == written
 
 
@@ -523,7 +510,6 @@ def test_a_domain_is_a_base_url_or_a_wildcard(text: str, written: str) -> None:
         ("b.example", ABSOLUTE),
     ],
 )
-def test_an_invalid_domain_is_refused_with_what_must_be_true(text: str, reason: str) -> None:
-    """The message says what is wrong."""
+def test_invalid_domain_is_refused(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=rf"\A{re.escape(reason)}\Z"):
         parse_domain(text)

@@ -1,4 +1,4 @@
-"""The trace that a caller's request belongs to."""
+"""The trace ID of a request."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PARENT = "00f067aa0ba902b7"
 
 
 def head(*values: bytes, name: bytes = b"Traceparent") -> RequestHead:
-    """A request with these fields among others."""
+    """Build a request with these headers among others."""
     lines = [b"\r\nAccept: */*", *(b"\r\n%b: %b" % (name, value) for value in values), b"\r\nX-A: 1"]
     names = [b"accept", *[name.lower().replace(b"_", b"-")] * len(values), b"x-a"]
     return RequestHead(b"GET", b"/", b"h", lines, names)
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "result"),
     [
         (f"00-{TRACE}-{PARENT}-01", TRACE),
         (f"00-{TRACE}-{PARENT}-00", TRACE),
@@ -44,13 +44,12 @@ def head(*values: bytes, name: bytes = b"Traceparent") -> RequestHead:
         ("", ""),
     ],
 )
-def test_a_trace_id_is_that_of_a_valid_traceparent(value: str, found: str) -> None:
-    """Version 00 is exact; of a later one what follows a dash is not known (W3C Trace Context 3.2.2, 4)."""
-    assert trace_id(head(value.encode())) == found
+def test_trace_id_of_a_valid_traceparent(value: str, result: str) -> None:
+    """Version 00 is exact. Later versions may add text after a dash (W3C Trace Context 3.2.2, 4)."""
+    assert trace_id(head(value.encode())) == result
 
 
-def test_without_or_with_two_of_them_there_is_none() -> None:
-    """Nor is a field that only looks like it."""
+def test_no_trace_id_without_exactly_one_traceparent() -> None:
     valid = f"00-{TRACE}-{PARENT}-01".encode()
     assert trace_id(head()) == ""
     assert trace_id(head(valid, valid)) == ""
@@ -59,7 +58,7 @@ def test_without_or_with_two_of_them_there_is_none() -> None:
 
 
 @given(st.binary(max_size=80) | st.from_regex(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}.{0,9}"))
-def test_nothing_else_is_ever_told(value: bytes) -> None:
-    """Whatever a caller sends there: 32 hexadecimal digits that are not all 0, or nothing."""
-    found = trace_id(head(value))
-    assert found == "" or (re.fullmatch(r"[0-9a-f]{32}", found) and int(found, 16))
+def test_any_other_value_has_no_trace_id(value: bytes) -> None:
+    """The ID is 32 hexadecimal digits that are not all 0, or empty."""
+    result = trace_id(head(value))
+    assert result == "" or (re.fullmatch(r"[0-9a-f]{32}", result) and int(result, 16))

@@ -1,4 +1,4 @@
-"""What a request in a tunnel stands for, and what contradicts its tunnel."""
+"""Requests in a tunnel: their absolute targets, and contradictions with the tunnel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HTTPS = Origin("https", "a.test", 443)
 
 
 def head(target: str, host: bytes | None = b"a.test") -> RequestHead:
-    """A head with this target."""
+    """Build a head with this target."""
     return RequestHead(b"GET", target.encode(), host, [b"\r\nX: 1"], [b"x"], length=3, http_1_1=False)
 
 
@@ -31,13 +31,12 @@ def head(target: str, host: bytes | None = b"a.test") -> RequestHead:
         (HTTPS, "*", b"*"),
     ],
 )
-def test_an_origin_form_becomes_absolute(origin: Origin, target: str, absolute: bytes) -> None:
-    """All else of the head stays what it is."""
-    given = head(target)
-    made = TunnelEntry(origin, None, None).absolute(given)
-    assert made.target == absolute
+def test_origin_form_becomes_absolute(origin: Origin, target: str, absolute: bytes) -> None:
+    original = head(target)
+    result = TunnelEntry(origin, None, None).absolute(original)
+    assert result.target == absolute
     for name in PARTS:
-        assert getattr(made, name) == getattr(given, name)
+        assert getattr(result, name) == getattr(original, name)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +68,6 @@ def test_an_origin_form_becomes_absolute(origin: Origin, target: str, absolute: 
     ],
 )
 def test_another_authority_is_misdirected(origin: Origin, host: bytes | None, target: str, misdirected: bool) -> None:
-    """Case and the default port apart; a target that cannot be read is for the policy to refuse."""
+    """Case and the default port are ignored. The policy refuses malformed targets."""
     entry = TunnelEntry(origin, None, None)
     assert entry.is_misdirected(entry.absolute(head(target, host))) is misdirected

@@ -1,4 +1,4 @@
-"""The exact reading of a target."""
+"""The exact parser of targets."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ HTTPS = Origin("https", "a.example", 443)
         ("https://" + "a." * 127 + "/p", Target(Origin("https", "a." * 127, 443), "/p", None)),
     ],
 )
-def test_a_target_is_split_and_its_origin_normalised(url: str, target: Target) -> None:
-    """Scheme and host lose their case and the port is spelt out; path and query stay as they are."""
+def test_target_is_split_and_its_origin_normalized(url: str, target: Target) -> None:
+    """Path and query do not change."""
     assert parse_target(url) == target
 
 
@@ -117,7 +117,7 @@ REFUSED = {
 
 
 def refusal(url: str) -> str | None:
-    """Why this URL is no target; None where it is one."""
+    """Return why a URL is no target, or None if it is one."""
     try:
         parse_target(url)
     except InvalidTarget as refused:
@@ -125,8 +125,7 @@ def refusal(url: str) -> str | None:
     return None
 
 
-def test_a_malformed_or_ambiguous_target_is_refused_without_repeating_it() -> None:
-    """What is not exactly one http(s) URL is refused, in words that repeat nothing of it."""
+def test_malformed_target_is_refused_without_repeating_it() -> None:
     reasons = {url: reason for reason, urls in REFUSED.items() for url in urls} | {"https://[::1/p": NOT_A_PORT}
     assert {url: refusal(url) for url in reasons} == reasons
 
@@ -141,35 +140,32 @@ def test_a_malformed_or_ambiguous_target_is_refused_without_repeating_it() -> No
         (Origin("https", "::1", 9), "[::1]:9"),
     ],
 )
-def test_an_authority_leaves_out_the_default_port(origin: Origin, authority: str) -> None:
-    """`Host` names the port only where it is not the scheme's own (RFC 9110 7.2)."""
+def test_authority_omits_the_default_port(origin: Origin, authority: str) -> None:
+    """RFC 9110 7.2."""
     assert origin.authority == authority
     assert str(origin) == f"{origin.scheme}://{authority}"
 
 
 @pytest.mark.parametrize("rest", ["/", "/p", "/p?", "/p?x=1&y=%20", "//p/%2e?a/b?c"])
-def test_what_is_sent_is_what_was_judged(rest: str) -> None:
-    """The request target is the URL's path and query, byte for byte."""
+def test_request_target_equals_the_parsed_url(rest: str) -> None:
     assert parse_target("https://a.example" + rest).request_target == rest
 
 
 @pytest.mark.parametrize("host", ["a" * 63 + ".", "1", "0x1", "-", "a."])
-def test_a_host_longer_than_any_name_is_refused_before_it_is_looked_at(host: str) -> None:
-    """At 254 characters, a dot at its end included."""
+def test_too_long_host_is_refused_before_it_is_parsed(host: str) -> None:
+    """More than 254 characters, including a trailing dot."""
     with pytest.raises(InvalidTarget, match="must be a host name or an IP address"):
         parse_target(f"https://{(host * 300)[:255]}/")
 
 
-def test_a_host_may_have_254_characters() -> None:
-    """The longest name of DNS, with a dot at its end."""
+def test_host_of_254_characters_is_accepted() -> None:
     longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61]) + "."
     assert len(longest) == 254
     assert parse_target(f"https://{longest}/").origin.host == longest
 
 
 @pytest.mark.parametrize("text", ["a.example:443/", "a.example:443?", "/", "https://a.example:443"])
-def test_the_target_of_a_connect_has_neither_scheme_nor_path_nor_query(text: str) -> None:
-    """Said of each of them alone."""
+def test_connect_target_has_no_scheme_path_or_query(text: str) -> None:
     with pytest.raises(InvalidTarget) as refused:
         parse_authority(text)
     assert str(refused.value) == "the target of CONNECT must be host:port, without scheme, path and query"

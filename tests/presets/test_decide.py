@@ -1,4 +1,4 @@
-"""presets/decide.py: who may use a preset, and the request that it makes."""
+"""Permission to use a preset, and decisions on the request that it builds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOOK = Preset("hook", "h", "PUT", UrlTemplate.read("https://a.test/api/hook", ()
 
 
 def by_preset(*integrations: Known) -> Integrations:
-    """These integrations, and presets: of `h`, invalid, of an integration that is not there, and outside the policy."""
+    """Build routes with presets of `h`, an invalid one, one without its integration, and one outside the policy."""
     routes = known(*integrations)
     outside = UrlTemplate.read("https://a.test/other", ())
     gone = UrlTemplate.read("https://a.test/api/hook", ())
@@ -36,17 +36,17 @@ def by_preset(*integrations: Known) -> Integrations:
 
 
 def posted(target: str, method: bytes = b"POST", *, kind: str = "text/plain", **fields: Any) -> RequestHead:
-    """Build a head with this Content-Type."""
+    """Build a POST with this Content-Type."""
     return head(target, method, fields=[f"\r\nContent-Type: {kind}".encode()], names=[b"content-type"], **fields)
 
 
 def allowed_presets(*names: str) -> dict[bytes, Caller]:
-    """One caller, `c`, that may use these presets and no integration."""
+    """Build one caller, `c`, that may use these presets and no integration."""
     return {hashlib.sha256(b"c").digest(): Caller("one", frozenset(), frozenset(names))}
 
 
 @pytest.mark.parametrize(
-    ("request_head", "callers", "wanted"),
+    ("request_head", "callers", "expected"),
     [
         (posted("/p/hook"), None, "https://a.test/api/hook"),
         (posted("/p/hook", token="c"), allowed_presets("hook"), "https://a.test/api/hook"),
@@ -73,11 +73,11 @@ def allowed_presets(*names: str) -> dict[bytes, Caller]:
         (posted("/p/hook", kind="text/html"), None, "content_type_denied"),
     ],
 )
-def test_caller_of_a_preset_needs_its_permission_alone(
-    request_head: RequestHead, callers: dict[bytes, Caller] | None, wanted: str
+def test_caller_needs_permission_for_the_preset_only(
+    request_head: RequestHead, callers: dict[bytes, Caller] | None, expected: str
 ) -> None:
-    """The request is a POST and no browser's."""
-    assert outcome(decide_preset(request_head, callers, by_preset(H))) == wanted
+    """The request must be a POST and not from a browser."""
+    assert outcome(decide_preset(request_head, callers, by_preset(H))) == expected
 
 
 @pytest.mark.parametrize("target", ["/p/", "/p/hook/", "/p/hook?x=1"])
@@ -86,7 +86,7 @@ def test_nothing_follows_the_id_of_a_preset(target: str) -> None:
 
 
 def test_unknown_preset_and_unlisted_preset_have_the_same_response() -> None:
-    """A caller does not learn which presets exist."""
+    """A caller cannot find out which presets exist."""
     answers = [
         decide_preset(posted(f"/p/{name}", token="c"), allowed_presets("outside"), by_preset(H))
         for name in ("hook", "none")
@@ -95,30 +95,28 @@ def test_unknown_preset_and_unlisted_preset_have_the_same_response() -> None:
     assert all(isinstance(each, Denied) and each.candidate is None and each.preset == "" for each in answers)
 
 
-def test_an_admitted_preset_says_what_is_sent() -> None:
-    """By the preset's method and target, whatever the caller's were."""
-    found = decide_preset(posted("/p/hook"), None, by_preset(H))
-    assert isinstance(found, PresetAdmitted)
-    assert found.preset is HOOK
-    assert (found.head.method, found.head.target) == (b"PUT", b"https://a.test/api/hook")
+def test_admitted_preset_sends_its_method_and_target() -> None:
+    result = decide_preset(posted("/p/hook"), None, by_preset(H))
+    assert isinstance(result, PresetAdmitted)
+    assert result.preset is HOOK
+    assert (result.head.method, result.head.target) == (b"PUT", b"https://a.test/api/hook")
 
 
-def test_a_target_that_takes_parameters_is_judged_when_they_are_there() -> None:
-    """Until then it is admitted without one."""
+def test_target_with_placeholders_is_checked_after_they_are_filled() -> None:
+    """Until then the request is admitted without a target."""
     parameters = {"a": Parameter("text")}
     template = text_template("text/plain", "{{a}}", parameters)
     url = UrlTemplate.read("https://a.test/api/{{a}}", parameters)
     preset = Preset("each", "h", "POST", url, "text/plain", (), parameters, template)
     routes = by_preset(H)
     routes.presets[b"each"] = preset
-    found = decide_preset(posted("/p/each", kind="application/json"), None, routes)
-    assert isinstance(found, PresetAdmitted)
-    assert found.target is None
-    assert found.preset is preset
+    result = decide_preset(posted("/p/each", kind="application/json"), None, routes)
+    assert isinstance(result, PresetAdmitted)
+    assert result.target is None
+    assert result.preset is preset
 
 
-def test_a_method_that_the_integration_does_not_allow_is_not_got_around() -> None:
-    """By a preset no more than otherwise."""
+def test_preset_cannot_use_a_method_that_the_integration_denies() -> None:
     narrow = Known(rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"POST"}))))
     assert outcome(decide_preset(posted("/p/hook"), None, by_preset(narrow))) == "method_denied"
 

@@ -1,4 +1,4 @@
-"""Presets: the caller's headers that are forwarded, strict parameters, and the request that they become."""
+"""Presets: forwarded headers, strict parameters, and the request that is built."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def text_body(text: str) -> dict[str, str]:
 
 
 def head(*lines: str, marks: dict[Role, bytes] | None = None, connection: bytes | None = None) -> RequestHead:
-    """A POST with these fields."""
+    """Build a POST with these headers."""
     fields = [f"\r\n{line}".encode() for line in lines]
     names = [normalise(line.partition(":")[0].encode()) for line in lines]
     return RequestHead(b"POST", b"/p/hook", b"h.test", fields, names, marks, connection, 5, length_given=True)
 
 
 def received(rules: Preset, *lines: str, **more: object) -> RequestHead:
-    found = rules.receive(head(*lines, **more))  # type: ignore[arg-type]
-    assert isinstance(found, RequestHead)
-    return found
+    result = rules.receive(head(*lines, **more))  # type: ignore[arg-type]
+    assert isinstance(result, RequestHead)
+    return result
 
 
 def fill(
@@ -55,21 +55,21 @@ def fill(
 
 
 def filled(payload: bytes, rules: Preset = FILLED) -> FilledRequest:
-    found = fill(payload, rules)
-    assert isinstance(found, FilledRequest)
-    return found
+    result = fill(payload, rules)
+    assert isinstance(result, FilledRequest)
+    return result
 
 
 def errors(payload: bytes, rules: Preset = FILLED, **limits: int) -> tuple[tuple[str, str], ...]:
-    found = fill(payload, rules, **limits)
-    assert isinstance(found, Problem)
-    assert found.code == "parameters_invalid"
-    return found.errors
+    result = fill(payload, rules, **limits)
+    assert isinstance(result, Problem)
+    assert result.code == "parameters_invalid"
+    return result.errors
 
 
-def test_few_fields_go_on_and_the_preset_wins() -> None:
-    """Names are kept as the caller spells them; Via stays, by which loops are found."""
-    found = received(
+def test_few_headers_are_forwarded_and_the_preset_overrides_them() -> None:
+    """Names keep their spelling. Via is kept to detect loops."""
+    result = received(
         PLAIN,
         "Content-Type: application/json",
         "content-encoding: gzip",
@@ -84,7 +84,7 @@ def test_few_fields_go_on_and_the_preset_wins() -> None:
         "User-Agent: x",
         "Via: 1.1 a",
     )
-    assert found.fields == [
+    assert result.fields == [
         b"\r\nContent-Type: application/json",
         b"\r\ncontent-encoding: gzip",
         b"\r\nIdempotency-Key: 1",
@@ -94,25 +94,25 @@ def test_few_fields_go_on_and_the_preset_wins() -> None:
         b"\r\nX-Source: sidekey",
         b"\r\nAccept: text/x",
     ]
-    assert found.names == [normalise(line[2:].partition(b":")[0]) for line in found.fields]
+    assert result.names == [normalise(line[2:].partition(b":")[0]) for line in result.fields]
 
 
-def test_what_connection_names_ends_here() -> None:
-    """Also of what would go on (RFC 9110 7.6.1)."""
-    found = received(PLAIN, "Content-Type: application/json", "tracestate: 1", connection=b"tracestate")
-    assert b"tracestate" not in found.names
-    assert found.connection is None
+def test_headers_in_connection_are_dropped() -> None:
+    """RFC 9110 7.6.1."""
+    result = received(PLAIN, "Content-Type: application/json", "tracestate: 1", connection=b"tracestate")
+    assert b"tracestate" not in result.names
+    assert result.connection is None
 
 
-def test_an_expectation_is_kept_and_what_else_is_for_proxies_is_not() -> None:
-    """Until the body is needed here."""
+def test_only_the_expect_mark_is_kept() -> None:
+    """Until the preset needs the body."""
     marks = {Role.EXPECT: b"100-continue", Role.MAX_FORWARDS: b"1"}
     assert received(PLAIN, "Content-Type: application/json", marks=marks).marks == {Role.EXPECT: b"100-continue"}
-    found = FILLED.fill(
+    result = FILLED.fill(
         received(FILLED, "Content-Type: application/json", marks=marks), b'{"user":"x"}', max_body=99, max_target=99
     )
-    assert isinstance(found, FilledRequest)
-    assert found.head.marks is None
+    assert isinstance(result, FilledRequest)
+    assert result.head.marks is None
 
 
 @pytest.mark.parametrize(
@@ -139,20 +139,22 @@ def test_an_expectation_is_kept_and_what_else_is_for_proxies_is_not() -> None:
         (None, (), False),
     ],
 )
-def test_a_payload_has_the_preset_s_type(content_type: str | None, lines: tuple[str, ...], accepted: bool) -> None:
-    """Parameters that the preset omits are the caller's. Without a type, any single valid one passes."""
-    found = preset(content_type=content_type).rules.receive(head(*lines))
+def test_payload_has_the_content_type_of_the_preset(
+    content_type: str | None, lines: tuple[str, ...], accepted: bool
+) -> None:
+    """The caller may add parameters. A preset without a type accepts any valid one."""
+    result = preset(content_type=content_type).rules.receive(head(*lines))
     if accepted:
-        assert isinstance(found, RequestHead)
+        assert isinstance(result, RequestHead)
     else:
-        assert isinstance(found, Problem)
-        assert (found.code, found.status) == ("content_type_denied", 415)
+        assert isinstance(result, Problem)
+        assert (result.code, result.status) == ("content_type_denied", 415)
 
 
-def test_a_type_that_ends_here_is_none() -> None:
-    """The upstream would not see it."""
-    found = PLAIN.receive(head("Content-Type: application/json", connection=b"Content-Type"))
-    assert isinstance(found, Problem)
+def test_content_type_in_connection_does_not_count() -> None:
+    """The upstream would not get it."""
+    result = PLAIN.receive(head("Content-Type: application/json", connection=b"Content-Type"))
+    assert isinstance(result, Problem)
 
 
 @pytest.mark.parametrize(
@@ -172,27 +174,26 @@ def test_a_type_that_ends_here_is_none() -> None:
 )
 def test_parameters_are_json_without_a_coding(lines: tuple[str, ...], connection: bytes | None, accepted: bool) -> None:
     """Whatever the preset's own type is."""
-    found = FILLED.receive(head(*lines, connection=connection))
+    result = FILLED.receive(head(*lines, connection=connection))
     if accepted:
-        assert isinstance(found, RequestHead)
-        assert not {b"content-type", b"content-encoding"} & set(found.names)
+        assert isinstance(result, RequestHead)
+        assert not {b"content-type", b"content-encoding"} & set(result.names)
     else:
-        assert isinstance(found, Problem)
-        assert found.code == "content_type_denied"
+        assert isinstance(result, Problem)
+        assert result.code == "content_type_denied"
 
 
-def test_parameters_go_to_their_places() -> None:
-    """In URL, headers and body; the length is what the body has now."""
-    found = filled(b'{"user": "a b\xc3\xa9", "n": 12}')
-    assert found.head.target == b"https://h.test/u/a%20b%C3%A9"
-    assert found.head.fields == [b"\r\nX-User: u-a b\xc3\xa9", b"\r\nContent-Type: application/json"]
-    assert found.head.names == [b"x-user", b"content-type"]
-    assert found.body == b'{"n":12}'
-    assert (found.head.length, found.head.length_given) == (8, True)
+def test_parameters_fill_url_headers_and_body() -> None:
+    result = filled(b'{"user": "a b\xc3\xa9", "n": 12}')
+    assert result.head.target == b"https://h.test/u/a%20b%C3%A9"
+    assert result.head.fields == [b"\r\nX-User: u-a b\xc3\xa9", b"\r\nContent-Type: application/json"]
+    assert result.head.names == [b"x-user", b"content-type"]
+    assert result.body == b'{"n":12}'
+    assert (result.head.length, result.head.length_given) == (8, True)
 
 
-def test_every_error_is_named_at_once_wherever_it_is_found() -> None:
-    """What a parameter must be, and what its place asks of it."""
+def test_all_errors_are_reported_together() -> None:
+    """Those of the parameter, and those of its place."""
     assert errors(b'{"user": "a/b\\n", "n": "x", "zz": 1}') == (
         ("/n", "must be a number, such as 12.50"),
         ("/zz", "the preset has no such parameter"),
@@ -204,66 +205,62 @@ def test_every_error_is_named_at_once_wherever_it_is_found() -> None:
     )
 
 
-def test_a_control_does_not_get_into_a_header() -> None:
-    """Whatever else the value is good for."""
+def test_control_character_is_refused_in_a_header() -> None:
     rules = preset(
         headers={"X-User": "{{user}}"}, parameters={"user": {"type": "text"}}, body={"json": "{{user}}"}
     ).rules
-    (found,) = errors(b'{"user": "a\\r\\nX-Evil: 1"}', rules)
-    assert found == ("/user", "must not contain control characters: it goes into a header")
+    (result,) = errors(b'{"user": "a\\r\\nX-Evil: 1"}', rules)
+    assert result == ("/user", "must not contain control characters: it goes into a header")
 
 
-def test_a_body_is_as_long_as_it_may_be_and_not_a_byte_longer() -> None:
-    """Counted in bytes."""
+def test_body_limit_counts_bytes() -> None:
     rules = preset(parameters={"a": {"type": "text"}}, body=text_body("{{a}}{{a}}")).rules
-    whole = fill(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, max_body=40)
-    assert isinstance(whole, FilledRequest)
-    assert len(whole.body) == 40
+    longest = fill(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, max_body=40)
+    assert isinstance(longest, FilledRequest)
+    assert len(longest.body) == 40
     reason = "what they are filled in to must not be over limits.preset_body (39 bytes)"
     assert errors(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, max_body=39) == (("", reason),)
 
 
-def test_headers_are_bounded_together() -> None:
-    """Each may repeat a value: a thousand of them would be a thousand times as much memory."""
+def test_limit_applies_to_all_headers_together() -> None:
+    """A thousand headers could repeat one value."""
     rules = preset(headers={"X-A": "{{a}}", "X-B": "{{a}}"}, parameters={"a": {"type": "text"}}, body={"json": 1}).rules
     assert isinstance(fill(b'{"a": "1234567890"}', rules, max_body=20), FilledRequest)
     reason = "what they are filled in to must not be over limits.preset_body (19 bytes)"
     assert errors(b'{"a": "1234567890"}', rules, max_body=19) == (("", reason),)
 
 
-def test_a_target_is_no_longer_than_callers_may_write_one() -> None:
-    """Upstreams have their limits, too."""
+def test_target_has_the_limit_of_callers_targets() -> None:
     reason = "the URL that they are filled in to must not be over limits.target (40 bytes)"
     assert errors(b'{"user": "%b"}' % (b"x" * 40), max_target=40) == (("", reason),)
 
 
 @pytest.mark.parametrize(("method", "announced"), [("GET", False), ("DELETE", False), ("POST", True), ("PUT", True)])
-def test_an_empty_body_is_announced_where_one_is_expected(method: str, announced: bool) -> None:
+def test_empty_body_has_a_length_if_the_method_expects_a_body(method: str, announced: bool) -> None:
     """RFC 9110 8.6."""
     rules = preset(method=method, parameters={"a": {"type": "text"}}, body=text_body("{{a}}")).rules
-    found = filled(b'{"a": ""}', rules)
-    assert (found.head.length, found.head.length_given, found.head.names) == (0, announced, [])
+    result = filled(b'{"a": ""}', rules)
+    assert (result.head.length, result.head.length_given, result.head.names) == (0, announced, [])
 
 
-def test_a_preset_without_a_body_takes_no_parameters() -> None:
-    """Its payload is not read."""
+def test_preset_without_a_body_accepts_no_parameters() -> None:
     assert not PLAIN.has_body
     with pytest.raises(ValueError, match="has no parameters"):
         PLAIN.fill(head(), b"{}", max_body=1, max_target=1)
 
 
-def test_what_a_signer_keeps_goes_on_but_for_the_preset_s_own() -> None:
-    """The caller's ID of a message, under the integration's rules; and not where Connection names it."""
-    kept = frozenset({b"webhook-id", b"x-source"})
+def test_caller_fields_are_forwarded_unless_the_preset_sets_them() -> None:
+    """For example the caller's message ID, unless Connection names it."""
+    caller_fields = frozenset({b"webhook-id", b"x-source"})
     lines = ("Content-Type: application/json", "Webhook_Id: m1", "X-Source: forged", "X-Other: 1")
-    found = PLAIN.receive(head(*lines), kept)
-    assert isinstance(found, RequestHead)
-    assert found.names == [b"content-type", b"webhook-id", b"x-source", b"accept"]
-    assert b"\r\nX-Source: sidekey" in found.fields
+    result = PLAIN.receive(head(*lines), caller_fields)
+    assert isinstance(result, RequestHead)
+    assert result.names == [b"content-type", b"webhook-id", b"x-source", b"accept"]
+    assert b"\r\nX-Source: sidekey" in result.fields
     assert b"webhook-id" not in received(PLAIN, *lines).names
-    left = PLAIN.receive(head(*lines, connection=b"webhook-id"), kept)
-    assert isinstance(left, RequestHead)
-    assert b"webhook-id" not in left.names
+    rest = PLAIN.receive(head(*lines, connection=b"webhook-id"), caller_fields)
+    assert isinstance(rest, RequestHead)
+    assert b"webhook-id" not in rest.names
 
 
 @pytest.mark.parametrize(
@@ -294,9 +291,9 @@ def test_parameters_are_strict_json(payload: bytes, reason: str) -> None:
 @pytest.mark.parametrize("digits", ["0.12345678901234567890123456789", "9007199254740993", "1" * 60_000, "1.50", "-0"])
 def test_a_number_keeps_its_digits(digits: str) -> None:
     rules = preset(parameters={"n": {"type": "number"}}, body={"json": ["{{n}}", "{{n}}!"]}).rules
-    found = fill(b'{"n": %b}' % digits.encode(), rules, max_body=1 << 20)
-    assert isinstance(found, FilledRequest)
-    assert found.body.decode() == f'[{digits},"{digits}!"]'
+    result = fill(b'{"n": %b}' % digits.encode(), rules, max_body=1 << 20)
+    assert isinstance(result, FilledRequest)
+    assert result.body.decode() == f'[{digits},"{digits}!"]'
 
 
 @pytest.mark.parametrize("number", ["1e400", "1.50e+07", "-1E-7", "1e999999999999999999"])
@@ -342,12 +339,12 @@ def test_many_choices_are_not_listed() -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "0.0", "-0", "1.50", "1e1", str(2**80)])
-def test_an_allowed_number_has_any_spelling(number: str) -> None:
+def test_allowed_number_may_be_written_differently(number: str) -> None:
     assert read_parameters(PARAMETERS, b'{"user": "ann", "points": %b}' % number.encode())[1] == []
 
 
 def test_an_unknown_name_is_repeated_only_if_a_parameter_may_have_it() -> None:
-    """It may be a secret in the wrong place."""
+    """It may be a misplaced secret."""
     payload = json.dumps({"user": "ann", "a b": 1, "x" * 64: 1, "ok_name": 1}).encode()
     assert read_parameters(PARAMETERS, payload)[1] == [
         ("", "the preset has no such parameter"),

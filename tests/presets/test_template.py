@@ -1,4 +1,4 @@
-"""Templates: each value is in its place, escaped for it, and no value leaves its place."""
+"""Templates: values are escaped for their context and cannot break out of it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_json_value_keeps_its_type() -> None:
 )
 @pytest.mark.parametrize("value", ['"', "\\", '","x":"', "{{b}}", "é\u2028\x00", ""])
 def test_json_strings_contain_values_as_text(text: str, value: str) -> None:
-    """Whatever stands beside the placeholder, or in the value."""
+    """Whatever surrounds the placeholder."""
     expected = text.replace("{{{{", "\ue000").replace("{{a}}", value).replace("\ue000", "{{")
     key = text.replace("{{", "")
     filled = filled_json({"k": [text, "{{n}}"], key: 1}, a=value)
@@ -103,7 +103,7 @@ def test_json_document_may_be_one_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "result"),
     [
         ({"{{a}}": 1}, [(("{{a}}",), "a key must not contain {{")]),
         ({"k": {"x{{{{": 1}}, [(("k", "x{{{{"), "a key must not contain {{")]),
@@ -112,10 +112,10 @@ def test_json_document_may_be_one_value() -> None:
         ({"k": [1, float("inf")]}, [(("k", 1), "must be a number that JSON has")]),
     ],
 )
-def test_each_error_of_a_json_body_has_its_place(body: object, found: Findings) -> None:
+def test_each_error_of_a_json_body_has_its_place(body: object, result: Findings) -> None:
     findings: Findings = []
     assert json_template(body, NAMES, findings) is None
-    assert findings == found
+    assert findings == result
 
 
 def test_form_fields_are_percent_encoded() -> None:
@@ -136,7 +136,7 @@ def test_form_fields_are_percent_encoded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "result"),
     [
         ("a=b", [((), "must be a mapping of fields to texts, numbers, true or false")]),
         ({"{{a}}": "x"}, [(("{{a}}",), "a key must not contain {{")]),
@@ -145,10 +145,10 @@ def test_form_fields_are_percent_encoded() -> None:
         ({"x": "{{zz}}"}, [(("x",), "{{zz}} must name a parameter: add the parameter, or remove the placeholder")]),
     ],
 )
-def test_form_contains_scalars_only(body: object, found: Findings) -> None:
+def test_form_contains_scalars_only(body: object, result: Findings) -> None:
     findings: Findings = []
     assert form_template(body, NAMES, findings) is None
-    assert findings == found
+    assert findings == result
 
 
 @pytest.mark.parametrize("content_type", ["text/xml", "application/xml; charset=utf-8", "application/soap+xml"])
@@ -224,13 +224,13 @@ def test_other_text_contains_values_unchanged() -> None:
     ],
 )
 def test_text_must_not_be_json_or_a_form(content_type: str) -> None:
-    """A value could add members, fields or parts to it."""
+    """A value could add members, fields or parts."""
     with pytest.raises(InvalidTemplate, match="use json or form"):
         filled_text(content_type, "{{a}}")
 
 
 def test_filled_text_is_limited_before_it_is_complete() -> None:
-    """A value may stand in a thousand places."""
+    """A value may be repeated a thousand times."""
     template = text_template("text/plain", "{{a}}" * 1000, NAMES)
     assert template.fill({"a": "x" * 10}, {}, 10_000) == "x" * 10_000
     with pytest.raises(TooLarge):
@@ -307,9 +307,9 @@ def test_url_is_sound_whatever_the_values_are(text: str, reason: str) -> None:
     ],
 )  # fmt: skip
 def test_a_value_that_leaves_its_segment_in_some_reading_is_refused(value: str) -> None:
-    found = url("https://h.example/v1/{{a}}/mails", a=value)
-    assert isinstance(found, dict)
-    assert found["a"].startswith("must not leave its segment of the path")
+    result = url("https://h.example/v1/{{a}}/mails", a=value)
+    assert isinstance(result, dict)
+    assert result["a"].startswith("must not leave its segment of the path")
 
 
 @pytest.mark.parametrize(
@@ -320,16 +320,16 @@ def test_any_other_value_stays_in_its_segment(value: str) -> None:
 
 
 def test_content_type_parameters_are_compared_without_quotes() -> None:
-    """Names in any case, and a charset's value too."""
+    """Names and the charset are compared without case."""
     assert parameters_of('a/b; Boundary="xAx" ;CHARSET="UTF-8"') == {"boundary=xAx", "charset=utf-8"}
     assert parameters_of("a/b") == frozenset()
 
 
-def test_a_segment_is_checked_as_a_whole() -> None:
-    """Two values, or a value and a literal, may leave it together."""
-    found = url("https://h.example/{{a}}{{b}}", a=".", b=".")
-    assert isinstance(found, dict)
-    assert set(found) == {"a", "b"}
+def test_segment_is_checked_with_all_its_values() -> None:
+    """Two values together may leave it."""
+    result = url("https://h.example/{{a}}{{b}}", a=".", b=".")
+    assert isinstance(result, dict)
+    assert set(result) == {"a", "b"}
     assert isinstance(url("https://h.example/{{a}}{{b}}", a="%2", b="f"), dict)
     assert isinstance(url("https://h.example/.{{a}}", a="."), dict)
     assert isinstance(url("https://h.example/x{{a}}", a=""), str)
@@ -342,15 +342,15 @@ def test_a_segment_is_one_segment_in_each_reading() -> None:
         assert not stays_in_segment(segment), segment
 
 
-def test_a_segment_without_its_value_is_not_checked() -> None:
+def test_segment_with_a_missing_value_is_not_checked() -> None:
     """Its parameter has an error already."""
     errors: Errors = {}
     UrlTemplate.read("https://h.example/{{a}}/{{b}}", NAMES).fill({"b": ".."}, errors, 1000)
     assert errors.keys() == {"b"}
 
 
-def test_a_url_is_limited_before_it_is_complete() -> None:
-    """A value may stand in it thousands of times: the whole URL would have gigabytes."""
+def test_url_is_limited_before_it_is_complete() -> None:
+    """A value may be repeated thousands of times, which would be gigabytes."""
     template = UrlTemplate.read(f"https://x.test/{'a' * 50}{{{{a}}}}", NAMES)
     assert len(template.fill({"a": "b"}, {}, 66)) == 66
     with pytest.raises(TooLarge):

@@ -9,7 +9,7 @@ import pytest
 from sidekey.config.load import load
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.fields import Keys
-from sidekey.policy.headers import ASKING_FOR_CODED, METHOD_OVERRIDES, TARGET_FIELDS
+from sidekey.policy.headers import CODED_BODY_FIELDS, METHOD_OVERRIDES, TARGET_FIELDS
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.snapshot import Address, Snapshot
 from support.plane import base_url, integration
@@ -106,7 +106,7 @@ def test_injected_and_target_headers_are_stripped() -> None:
     always = {b"authorization", *TARGET_FIELDS}
     assert integration("h", base_url(1)).stripped == always
     signed = signing(HmacSigner(), redact_response=True)
-    assert signed.stripped == {*always, *NAMES, *ASKING_FOR_CODED} - {b"x-id"}
+    assert signed.stripped == {*always, *NAMES, *CODED_BODY_FIELDS} - {b"x-id"}
     assert signed.kept == {b"x-id"}
     assert integration("h", base_url(1), methods=("GET",)).stripped == {*always, *METHOD_OVERRIDES}
     with_pass_headers = replace(integration("h", base_url(1)), pass_headers=frozenset({b"forwarded"}))

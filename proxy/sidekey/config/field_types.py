@@ -19,7 +19,7 @@ from sidekey.credentials.fields import Reference, marker, parse_text, refuse, re
 from sidekey.policy import addresses
 from sidekey.policy.decide import DEFAULT_METHODS
 from sidekey.policy.headers import TARGET_HEADERS
-from sidekey.policy.targets import SAFE_METHODS_NEVER, Domain, Prefix, parse_domain, parse_prefix
+from sidekey.policy.targets import NEVER_FORWARDED, Domain, Prefix, parse_domain, parse_prefix
 from sidekey.policy.urls import check_characters, parse_origin
 from sidekey.presets.preset import CONTENT_TYPE
 from sidekey.presets.template import NAME as PARAMETER_NAME
@@ -190,7 +190,7 @@ def parse_grants(raw: object) -> tuple[str, ...] | None:
 
 def check_method(text: str) -> str:
     """Check a method, with its case (RFC 9110 9.1)."""
-    if text in SAFE_METHODS_NEVER:
+    if text in NEVER_FORWARDED:
         raise ValueError("must not be TRACE or CONNECT, which are never forwarded")
     if text not in _METHODS:
         raise ValueError("must be a known method in capitals, such as POST")

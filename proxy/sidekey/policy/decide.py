@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from sidekey.errors import Denial, Problem
-from sidekey.policy import naming
-from sidekey.policy import targets as policy
+from sidekey.policy import naming, targets
 from sidekey.policy.callers import Caller, find_caller
 from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.headers import Role
@@ -105,7 +104,7 @@ class IntegrationRules:
     def allow(self) -> str:
         """Value of the Allow header (RFC 9110 10.2.1)."""
         methods = self.configured.methods
-        return COMMON_METHODS if methods is None else ", ".join(sorted(methods - policy.SAFE_METHODS_NEVER))
+        return COMMON_METHODS if methods is None else ", ".join(sorted(methods - targets.NEVER_FORWARDED))
 
 
 class Candidate(Protocol):
@@ -382,7 +381,7 @@ def _decide(
         return Denied(Problem("request_invalid", detail, denial="target_malformed"))
     id_ = naming.reverse_id(head.target)
     if not forward and not id_:
-        return Denied(_NO_DOOR)
+        return Denied(_NO_PATH)
     if head.method == b"TRACE":
         return Denied(_TRACE)
     if not forward and (problem := check_browser(head, callers, routes)) is not None:
@@ -412,7 +411,7 @@ def _decide_identified(
     return judge(head, chosen.candidate) if chosen.target is None else chosen
 
 
-_NO_DOOR: Final = Problem(
+_NO_PATH: Final = Problem(
     "not_found", "no such path: use /i/{id}/..., or /p/{id} of a preset, or configure Sidekey as HTTP_PROXY"
 )
 _TRACE: Final = Problem(
@@ -623,9 +622,9 @@ def _judge_target(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
             target = parse_target(f"{rules.base}{url.decode('latin-1')}")
         if rules.canonical is not None:
             target = rules.canonical.canonicalize(target)
-        decision = policy.judge(rules.policy, target)
+        decision = targets.judge(rules.policy, target)
     except (InvalidTarget, UnreadablePath) as error:
-        decision = policy.unreadable(error)
+        decision = targets.unreadable(error)
     if not decision.allowed:
         return Denied(Problem(decision.code, decision.reason, denial=decision.denial), candidate)
     problem = _check_query(target.query, rules)

@@ -89,16 +89,16 @@ the complete target and are always dropped.
 TARGET_FIELDS: Final = frozenset(name.lower().encode() for name in TARGET_HEADERS)
 """Normalized names of `TARGET_HEADERS`."""
 
-HOLD_URLS: Final = frozenset({b"location", b"content-location", b"link", b"refresh"})
+URL_FIELDS: Final = frozenset({b"location", b"content-location", b"link", b"refresh"})
 """Response headers that may repeat the URL of the request."""
 
 BODY_DIGESTS: Final = frozenset({b"digest", b"content-digest", b"repr-digest", b"content-md5"})
 """Digests of a body (RFC 9530). Sidekey adds no parameter to a body with a digest."""
 
-ASKING_FOR_CODED: Final = frozenset({b"accept-encoding", b"range", b"if-range"})
+CODED_BODY_FIELDS: Final = frozenset({b"accept-encoding", b"range", b"if-range"})
 """Request headers that allow a coded or partial response body."""
 
-OF_EXACT_BODY: Final = BODY_DIGESTS | {b"etag", b"accept-ranges", b"content-encoding"}
+EXACT_BODY_FIELDS: Final = BODY_DIGESTS | {b"etag", b"accept-ranges", b"content-encoding"}
 """Response headers that describe the exact bytes of the body, and are wrong once Sidekey decodes or changes it."""
 
 _DROPPED_FAMILIES: Final[tuple[bytes, ...]] = (b"proxy-", b"sidekey-")

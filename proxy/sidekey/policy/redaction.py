@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import quote
 
-from sidekey.policy.headers import HOLD_URLS, line_name
+from sidekey.policy.headers import URL_FIELDS, line_name
 from sidekey.policy.parameters import UNENCODED, Scrubber
 
 MARK: Final = b"[redacted]"
@@ -120,7 +120,7 @@ class Redactor:
         text = b"".join(fields)
         scrubber = self._scrubber
         if scrubber is not None and scrubber.finds_value(text):
-            lines = [scrubber(line) if line_name(line) in HOLD_URLS else line for line in fields]
+            lines = [scrubber(line) if line_name(line) in URL_FIELDS else line for line in fields]
             fields = [line for line in lines if line is not None]
             text = b"".join(fields)
         # In a text as short as a head, `find` is faster with few bytes.

@@ -15,7 +15,7 @@ from sidekey.policy import paths
 from sidekey.policy.addresses import literal
 from sidekey.policy.urls import InvalidTarget, Origin, Target, check_characters, parse_origin, parse_target
 
-SAFE_METHODS_NEVER: Final = frozenset({"TRACE", "CONNECT"})
+NEVER_FORWARDED: Final = frozenset({"TRACE", "CONNECT"})
 """Never forwarded: TRACE reflects credentials (RFC 9110 9.3.8), and CONNECT opens a tunnel."""
 
 
@@ -194,7 +194,7 @@ def _outside(denial: Denial, reason: str, target: Target) -> Decision:
 
 def method_allowed(policy: Policy, method: str) -> bool:
     """Return True if the policy allows this method."""
-    return method not in SAFE_METHODS_NEVER and (policy.methods is None or method in policy.methods)
+    return method not in NEVER_FORWARDED and (policy.methods is None or method in policy.methods)
 
 
 def upgrade(policy: Policy, target: Target) -> Target:

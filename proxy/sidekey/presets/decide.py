@@ -25,7 +25,7 @@ C_co = TypeVar("C_co", bound=Candidate, covariant=True)
 _NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller", denial="preset_unknown")
 # Depends on the caller's permissions alone, so that metrics do not reveal IDs of other callers' presets.
 _NOT_ITS_PRESET: Final = replace(_NO_PRESET, denial="preset_unlisted")
-_POST_ALONE: Final = Problem(
+_POST_ONLY: Final = Problem(
     "method_denied", "presets are used by POST", headers=(("Allow", METHOD.decode()),), denial="method_of_preset"
 )
 
@@ -93,7 +93,7 @@ def _decide(
     # Whoever names an integration as well must name the preset's.
     naming.single_value(preset.integration.encode(), head.integration_id, user.integration)
     if head.method != METHOD:
-        return Denied(_POST_ALONE, preset=known, caller=sender)
+        return Denied(_POST_ONLY, preset=known, caller=sender)
     return apply_preset(preset, head, routes, sender)
 
 

@@ -117,7 +117,7 @@ class Integration:
         if self.policy.methods is not None:
             names |= headers.METHOD_OVERRIDES
         if self.redact_response:
-            names |= headers.ASKING_FOR_CODED
+            names |= headers.CODED_BODY_FIELDS
         signing = self.traits.signing
         return names if signing is None else names | (signing.names - signing.kept)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sidekey.policy.framing import UNTIL_CLOSE
-from sidekey.policy.headers import OF_EXACT_BODY, drop_fields
+from sidekey.policy.headers import EXACT_BODY_FIELDS, drop_fields
 from sidekey.policy.messages import ResponseHead
 from sidekey.policy.redaction import RedactedStream, Redactor
 from sidekey.proxy.content_coding import GzipDecoder, is_gzip
@@ -103,4 +103,4 @@ class RedactedBody:
 def readable_head(head: ResponseHead) -> ResponseHead:
     """Return the head without the length of the body and the headers that hold for its exact bytes alone."""
     length = UNTIL_CLOSE if head.length else 0
-    return ResponseHead(head.status, drop_fields(head.fields, OF_EXACT_BODY), head.connection, length, None)
+    return ResponseHead(head.status, drop_fields(head.fields, EXACT_BODY_FIELDS), head.connection, length, None)
