@@ -22,7 +22,7 @@ _EXECUTIONS = re.compile(r"^stat::number_of_executed_units:\s*(\d+)$", re.M)
 
 
 def run(name: str, seconds: int) -> bool:
-    """Run one target in a process of its own, and print what came of it. Return True if it found nothing."""
+    """Run one target in its own process and print the result. Return True if it found nothing."""
     kept = KEPT / name
     kept.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "fuzz.guided", name, str(kept), str(seconds)]
@@ -52,8 +52,8 @@ def main() -> int:
     given = parser.parse_args()
     if given.file is not None:
         return replay(given.name, given.file)
-    found = [run(name, given.seconds) for name in NAMES if given.name in (None, name)]
-    return int(not all(found))
+    result = [run(name, given.seconds) for name in NAMES if given.name in (None, name)]
+    return int(not all(result))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ def parse(data: bytes) -> CertificateCheck:
 
 
 def check(data: bytes) -> None:
-    """Require an identity or an error, and that a certificate alone is read or refused with ValueError."""
-    for found in (parse(data), examine(CertificateInput(data, data, "passphrase", combined=True), _NOW)):
-        assert (found.identity is None) is bool(found.errors)
+    """Require an identity or an error, and that a certificate alone is parsed or refused with ValueError."""
+    for result in (parse(data), examine(CertificateInput(data, data, "passphrase", combined=True), _NOW)):
+        assert (result.identity is None) is bool(result.errors)
     try:
         encoding.blocks(data)
         leaf_of(data)

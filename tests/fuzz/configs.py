@@ -1,4 +1,4 @@
-"""Config files: YAML as an operator writes it, up to the snapshot or the errors."""
+"""Config files: YAML of an operator, up to the snapshot or the errors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _EXAMPLE: Final = Path(__file__).parents[2] / "config" / "example.yaml"
 
 
 def parse(data: bytes) -> Loaded:
-    """Load a config of these bytes."""
+    """Load a config from these bytes."""
     _PATH.write_bytes(data)
     return load(_PATH, {}, 0.0)
 
 
 def check(data: bytes) -> None:
-    """Require either a snapshot or errors, each at a place of the file, and that a second load says the same."""
+    """Require a snapshot, or errors that each have a place in the file. A second load must have the same result."""
     loaded = parse(data)
     errors = [str(each) for each in loaded.errors]
     assert (loaded.snapshot is None) is bool(errors)

@@ -13,7 +13,7 @@ from sidekey.presets.preset import Parameter, read_parameters
 
 
 def parse(data: bytes) -> tuple[dict[str, Any] | None, bool]:
-    """Read the bytes as a body of the API, as parameters, and as a body that credentials are added to."""
+    """Read the bytes as a body of the API, as parameters, and as a body to which credentials are added."""
     try:
         document = read_document(data)
     except MalformedError:
@@ -28,7 +28,7 @@ def parse(data: bytes) -> tuple[dict[str, Any] | None, bool]:
 
 
 def check(data: bytes) -> None:
-    """Require that what is accepted is what the standard library reads, with each key once."""
+    """Require that the standard library reads accepted bytes the same way, with each key once."""
     document, is_read = parse(data)
     if document is not None:
         assert document == json.loads(data)

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import atheris
 
-from fuzz.judge import Judge
+from fuzz.meter import Meter
 from fuzz.target import BUDGET, LONGEST, cost_of, load
 
 
 def main(name: str, folder: str, seconds: str) -> None:
-    """Begin with the seeds and with what earlier runs kept in the folder. Never returns."""
+    """Start with the seeds and the inputs of earlier runs. Never returns."""
     with atheris.instrument_imports(include=["sidekey"]):
         target = load(name)
-    judge = Judge(name)
+    meter = Meter(name)
 
     def try_input(data: bytes) -> None:
         target.check(data)
         if cost_of(target, data) > BUDGET:
-            cost = judge.cost_of(data)
+            cost = meter.cost_of(data)
             assert cost <= BUDGET, f"{len(data)} bytes cost {cost * 1000:.1f} ms"
 
     kept = Path(folder, "inputs")

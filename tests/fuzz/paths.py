@@ -1,4 +1,4 @@
-"""Paths: the path rule, judged beside a few plain servers."""
+"""Paths: the path rule compared with a few plain servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PATTERNS: Final = (("/v1/token", False), ("/v1/admin/*", True))
 
 
 def parse(data: bytes) -> str | None:
-    """Return the path that a caller sends if the rule allows it under the prefix, else None."""
+    """Return the path that a caller sends if it is allowed under the prefix, else None."""
     path = "/" + data.decode("latin-1")
     try:
         final = final_form(path)
@@ -26,7 +26,7 @@ def parse(data: bytes) -> str | None:
 
 
 def check(data: bytes) -> None:
-    """Require that no plain server reads an allowed path as one outside the prefix, or as a forbidden one."""
+    """Require that no plain server reads an allowed path as one outside the prefix or as a forbidden one."""
     path = parse(data)
     if path is None:
         return

@@ -1,4 +1,4 @@
-"""The request reader: bytes of a caller go into a data plane without sockets, and h11 reads the same bytes."""
+"""The request parser: a data plane without sockets gets a caller's bytes, and h11 parses the same bytes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SEEDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One request as it was read: end-to-end fields alone."""
+    """A parsed request, with its end-to-end headers."""
 
     method: bytes
     target: bytes
@@ -63,14 +63,14 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The caller's responses by status and sender, and what arrived at the upstream."""
+    """The caller's responses by status and sender, and the upstream's requests."""
 
     responses: tuple[tuple[int, bool], ...]
     arrived: tuple[Read, ...]
 
 
 async def _converse(pieces: Sequence[bytes]) -> Outcome:
-    """Let the pieces arrive, each in a read of its own, and close in an orderly way."""
+    """Deliver each piece in a read of its own, then close the connection in an orderly way."""
     sidekey = Scripted(integration("h", base_url(1)))
     caller = sidekey.caller()
     arrived: list[Read] = []
@@ -88,7 +88,7 @@ async def _converse(pieces: Sequence[bytes]) -> Outcome:
 
 
 async def _answer(sidekey: Scripted, answered: dict[int, int], arrived: list[Read]) -> None:
-    """Respond to every request that is whole at an upstream, until nothing more comes."""
+    """Respond to each complete request of an upstream connection, until nothing more arrives."""
     while True:
         await settle()
         fresh = [pair for pair in enumerate(sidekey.upstreams) if _next(*pair, answered, arrived)]
@@ -97,7 +97,7 @@ async def _answer(sidekey: Scripted, answered: dict[int, int], arrived: list[Rea
 
 
 def _next(number: int, upstream: RecordingTransport, answered: dict[int, int], arrived: list[Read]) -> bool:
-    """Respond to the next request of an upstream connection. Raises Unclean where its bytes are ambiguous."""
+    """Respond to the next request of an upstream connection. Raises Unclean for ambiguous bytes."""
     at = answered.get(number, 0)
     message = wire.first_request(bytes(upstream.written[at:]))
     if message is None:
@@ -124,12 +124,12 @@ def _responses(data: bytes) -> Iterator[tuple[int, bool]]:
 
 
 def converse(*pieces: bytes) -> Outcome:
-    """Return what comes of these reads."""
+    """Return the outcome of these reads."""
     return _LOOP.run_until_complete(_converse(pieces))
 
 
 def parse(data: bytes) -> None:
-    """Read the bytes and begin the first exchange: further requests cost what they are, and wait for its end."""
+    """Parse the bytes and begin the first exchange. Further requests wait for its end."""
     _LOOP.run_until_complete(_begin(data))
 
 
@@ -145,7 +145,7 @@ def read_by_h11(data: bytes) -> list[Read]:
 
     h11 is stricter than RFC 9112 in two ways, which are evened out here.
     """
-    found: list[Read] = []
+    result: list[Read] = []
     while True:
         # RFC 9112 2.2: empty lines before a request line are ignored; h11 refuses them.
         data = data.lstrip(b"\r\n")
@@ -156,19 +156,19 @@ def read_by_h11(data: bytes) -> list[Read]:
         try:
             head = connection.next_event()
             if not isinstance(head, h11.Request):
-                return found
+                return result
             while not isinstance(event := connection.next_event(), h11.EndOfMessage):
                 if not isinstance(event, h11.Data):
-                    return found
+                    return result
                 body += event.data
         except h11.RemoteProtocolError:
-            return found
+            return result
         fields = tuple((name, value) for name, value in head.headers if name not in _REWRITTEN)
-        found.append(Read(head.method, head.target, fields, bytes(body)))
+        result.append(Read(head.method, head.target, fields, bytes(body)))
         # RFC 9112 9.3: with keep-alive HTTP/1.0 persists, too; h11 reads nothing after it.
         persists = (b"connection", b"keep-alive") in [(name, value.lower()) for name, value in head.headers]
         if connection.their_state is h11.MUST_CLOSE and not (persists and head.http_version == b"1.0"):
-            return found
+            return result
         data = connection.trailing_data[0]
 
 
@@ -205,7 +205,7 @@ def _first_refusal(outcome: Outcome) -> int | None:
 
 
 def compare(outcome: Outcome, expected: Sequence[Read]) -> None:
-    """Raise AssertionError where a request arrived that h11 reads otherwise, or refuses."""
+    """Raise AssertionError for a request at the upstream that h11 reads differently or refuses."""
     arrived = iter(outcome.arrived)
     for number, (_, from_upstream) in enumerate(outcome.responses):
         if not from_upstream:

@@ -1,4 +1,4 @@
-"""What a fuzz target is, and the cost that no input may exceed."""
+"""Fuzz targets, and the cost limit of an input."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Target:
 
 
 def load(name: str) -> Target:
-    """Import a target alone: instrumenting what the others need takes seconds."""
-    found = importlib.import_module(f"fuzz.{name}").TARGET
-    assert isinstance(found, Target)
-    return found
+    """Import only this target, since instrumenting all of them takes seconds."""
+    result = importlib.import_module(f"fuzz.{name}").TARGET
+    assert isinstance(result, Target)
+    return result
 
 
 def cost_of(target: Target, data: bytes) -> float:
-    """Return the thread CPU time of one run, the best of at most three: a run within the budget ends the search."""
+    """Return the thread CPU time of an input, the best of at most three runs. A run within the budget suffices."""
     best = float("inf")
     for _ in range(3):
         began = time.thread_time()

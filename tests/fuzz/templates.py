@@ -29,7 +29,7 @@ _SNAPSHOT: Final = Snapshot(integrations={"h": integration("h", base_url(1))})
 
 
 def parse(data: bytes) -> FilledRequest | Problem | None:
-    """Read a preset and fill it. The first lines are its kind, path and header, the rest is its body."""
+    """Parse a preset and fill it. The first lines are its kind, path and header, the rest is its body."""
     kind, path, header, text = [*data.decode("utf-8", "replace").split("\n", 3), "", "", "", ""][:4]
     which = _KINDS[len(kind) % len(_KINDS)]
     body: dict[str, object] = {"text": text, "content_type": f"text/{which}"}
@@ -50,7 +50,7 @@ def parse(data: bytes) -> FilledRequest | Problem | None:
 
 
 def check(data: bytes) -> None:
-    """Require that what is filled in is well-formed, and stays below the prefix."""
+    """Require that the filled text is well-formed, and the URL under the prefix."""
     filled = parse(data)
     if not isinstance(filled, FilledRequest):
         return

@@ -1,4 +1,4 @@
-"""The fuzz targets without a fuzzer: their own seeds, every cut of a request in two, and what an oracle notices."""
+"""The fuzz targets without a fuzzer: their seeds, requests cut in two, and the checks themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MALFORMED = b"GET /i/h/1  HTTP/1.1\r\nHost: h.test\r\n\r\n"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_seed_is_read_rightly_and_cheaply(name: str) -> None:
+def test_seeds_are_parsed_correctly_within_the_budget(name: str) -> None:
     target = load(name)
     for seed in target.seeds:
         target.check(seed)
@@ -22,13 +22,13 @@ def test_each_seed_is_read_rightly_and_cheaply(name: str) -> None:
 
 
 @pytest.mark.parametrize("seed", requests.SEEDS, ids=range(len(requests.SEEDS)))
-def test_a_request_in_two_reads_is_the_request_in_one(seed: bytes) -> None:
+def test_request_in_two_reads_equals_one_read(seed: bytes) -> None:
     whole = converse(seed)
     for at in range(1, len(seed)):
         assert requests.agree(whole, converse(seed[:at], seed[at:])), at
 
 
-def test_requests_are_compared_with_what_h11_reads() -> None:
+def test_requests_are_compared_with_h11() -> None:
     """Also those that h11 refuses."""
     arrived = Read(b"GET", b"/api/1", ((b"x", b"1"),), b"")
     expected = Read(b"GET", b"/i/h/1", ((b"accept", b"*/*"), (b"x", b"1")), b"")
@@ -61,8 +61,8 @@ def test_a_difference_between_reads_counts_until_sidekey_refuses() -> None:
     assert requests.agree(refused, Outcome(((431, False),), ()))
 
 
-def test_an_input_that_always_costs_too_much_is_noticed() -> None:
-    """One slow run is none: the best of three counts."""
+def test_slow_input_is_reported() -> None:
+    """A single slow run is not enough: the best of three counts."""
     runs: list[int] = []
 
     def burn(seconds: float) -> None:

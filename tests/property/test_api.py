@@ -1,4 +1,4 @@
-"""The API against its own OpenAPI document: whatever operators of each role send, a response is one of those in it."""
+"""The API and its OpenAPI document: each response to requests of any role is one of those in the document."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ presets:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A process for all examples: what one leaves behind, the next one finds."""
+    """One process for all examples, so that later ones see the results of earlier ones."""
     with managed(tmp_path_factory.mktemp("property"), more=MORE) as child:
         yield Api(child.admin_port)
         assert child.stop() == 0
@@ -114,7 +114,7 @@ GOOD["Patch"] = [
 
 
 def _edited(node: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """A copy with another value somewhere."""
+    """Copy a document and change a value somewhere."""
     if not path:
         return value
     key, *rest = path
@@ -132,15 +132,15 @@ def _paths(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @st.composite
 def bodies(draw: st.DrawFn, of: str) -> Any:
-    """A good document with up to two changes, or anything."""
+    """Draw a valid document with up to two changes, or anything."""
     if draw(st.integers(0, 9)) == 0:
         return draw(VALUES)
-    found: Any = draw(st.sampled_from(GOOD[of]))
+    result: Any = draw(st.sampled_from(GOOD[of]))
     for _ in range(draw(st.integers(0, 2))):
-        found = _edited(found, draw(st.sampled_from(list(_paths(found)))), draw(VALUES | SECRETS))
-        if not isinstance(found, dict):
+        result = _edited(result, draw(st.sampled_from(list(_paths(result)))), draw(VALUES | SECRETS))
+        if not isinstance(result, dict):
             break
-    return found
+    return result
 
 
 def _plain(text: str) -> bytes:
@@ -184,7 +184,7 @@ ODD_FIELDS: list[dict[str, str]] = [
 
 
 class Sent(NamedTuple):
-    """One request. `match` "current" is the ETag that there is now."""
+    """A request. `match` "current" stands for the current ETag."""
 
     route: Route
     method: str
@@ -197,7 +197,7 @@ class Sent(NamedTuple):
 
 @st.composite
 def requests(draw: st.DrawFn) -> Sent:
-    """A request of a route of the table, of any role or nobody, with at most a few odd things."""
+    """Draw a request of a route, of any role or none, with at most a few odd parts."""
 
     def rarely(usual: Any, odd: Any) -> Any:
         return draw(st.sampled_from(odd)) if draw(st.integers(0, 9)) == 0 else usual
@@ -216,10 +216,10 @@ def requests(draw: st.DrawFn) -> Sent:
     path += "?" + "&".join(map("=".join, query)) if query else ""
     body = None
     if route.body:
-        found = draw(bodies(route.body.__name__))
-        if isinstance(found, dict) and "{" in route.path and draw(st.integers(0, 9)):
-            found = {key: value for key, value in found.items() if key not in ("id", "name")}
-        body = rarely(_plain, ODD)(json.dumps(found))
+        result = draw(bodies(route.body.__name__))
+        if isinstance(result, dict) and "{" in route.path and draw(st.integers(0, 9)):
+            result = {key: value for key, value in result.items() if key not in ("id", "name")}
+        body = rarely(_plain, ODD)(json.dumps(result))
     match = draw(
         st.sampled_from(["current", "current", "current", None, '"1"', "*", 'W/"1"', '"99999999999999999999"'])
     )
@@ -256,60 +256,60 @@ PATHS = {re.compile(re.sub(r"\{\w+\}", "[^/]+", path)): each for path, each in D
 
 
 def _operation(sent: Sent) -> Any:
-    """What the document says of a request; HEAD is GET without a body (RFC 9110 9.3.2)."""
+    """Return the document's operation of a request. HEAD is GET without a body (RFC 9110 9.3.2)."""
     path = PREFIX + sent.path.partition("?")[0]
-    found = [each for pattern, each in PATHS.items() if pattern.fullmatch(path)]
-    return found[0].get("get" if sent.method == "HEAD" else sent.method.lower()) if found else None
+    result = [each for pattern, each in PATHS.items() if pattern.fullmatch(path)]
+    return result[0].get("get" if sent.method == "HEAD" else sent.method.lower()) if result else None
 
 
-def _check(said: Said, responses: Mapping[str, Any], *, body: bool) -> None:
-    """Status, media type, fields and body are those of the document."""
-    assert str(said.status) in responses, said
-    found = responses[str(said.status)]
-    headers = {name.lower(): each for name, each in found.get("headers", {}).items()}
-    own = {name.lower() for name in said.headers} - ALWAYS - {"connection"}
+def _check(response: Said, responses: Mapping[str, Any], *, body: bool) -> None:
+    """Check status, media type, headers and body against the document."""
+    assert str(response.status) in responses, response
+    result = responses[str(response.status)]
+    headers = {name.lower(): each for name, each in result.get("headers", {}).items()}
+    own = {name.lower() for name in response.headers} - ALWAYS - {"connection"}
     # What refuses a method says which there are (RFC 9110 15.5.6).
-    assert own <= headers.keys() | ({"allow"} if said.status == 405 else set()), said
-    assert {name for name, each in headers.items() if each["required"]} <= own, said
-    assert said.headers["Cache-Control"] == "no-store"
-    assert said.headers["X-Content-Type-Options"] == "nosniff"
-    content = found.get("content")
+    assert own <= headers.keys() | ({"allow"} if response.status == 405 else set()), response
+    assert {name for name, each in headers.items() if each["required"]} <= own, response
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    content = result.get("content")
     if content is None:
-        assert (said.body, said.headers["Content-Type"]) == (b"", None)
+        assert (response.body, response.headers["Content-Type"]) == (b"", None)
         return
-    each = content[said.headers["Content-Type"]]
+    each = content[response.headers["Content-Type"]]
     if not body:
-        assert said.body == b""
+        assert response.body == b""
         return
-    value = yaml.safe_load(said.body) if said.headers["Content-Type"] == YAML else said.json
+    value = yaml.safe_load(response.body) if response.headers["Content-Type"] == YAML else response.json
     errors = list(Draft202012Validator({"components": DOCUMENT["components"], **each["schema"]}).iter_errors(value))
-    assert errors == [], (errors[0].message, said)
+    assert errors == [], (errors[0].message, response)
 
 
 @given(sent=requests())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.data_too_large])
 def test_every_response_is_in_the_document(api: Api, sent: Sent) -> None:
-    """Its status, media type, fields and body; never a 500, a secret, or more than the role's table."""
+    """Never a 500 or a secret, and never more than the role permits."""
     route, match = sent.route, sent.match
     if match == "current":
         match = api.ask("GET", sent.path.partition("?")[0]).headers.get("ETag")
     media = MERGE_PATCH if route.method == "PATCH" else JSON
     fields = {"Content-Type": media, **sent.fields} if sent.body is not None else sent.fields
-    said = api.by(TOKENS.get(sent.role, sent.role)).ask(
+    response = api.by(TOKENS.get(sent.role, sent.role)).ask(
         sent.method, sent.path, sent.body, match=match, headers=fields if sent.role else {**fields, "Authorization": ""}
     )
-    assert said.status < 500, (said, sent)
-    assert CANARY.encode() not in said.body
+    assert response.status < 500, (response, sent)
+    assert CANARY.encode() not in response.body
     operation = _operation(sent)
-    _check(said, ELSEWHERE if operation is None else operation["responses"], body=sent.method != "HEAD")
+    _check(response, ELSEWHERE if operation is None else operation["responses"], body=sent.method != "HEAD")
     anonymous = operation is not None and operation["x-sidekey-permission"] == "anonymous"
     if sent.role not in TOKENS and not anonymous:
-        assert said.status in (401, 403, 421), (said, sent)
+        assert response.status in (401, 403, 421), (response, sent)
     elif anonymous:
         # Only pages of the console send the header that a log-in needs.
-        assert said.status == 403 or sent.method != "POST", (said, sent)
+        assert response.status == 403 or sent.method != "POST", (response, sent)
     elif operation is not None and operation["x-sidekey-permission"] not in PERMISSIONS[sent.role]:  # type: ignore[index]
-        assert said.status in (403, 421), (said, sent)
-    elif said.status == 403:
-        refused = any(text in str(said.body) for text in ("own_token", FORBIDDEN, "leave `who` out"))
-        assert refused or "Sec-Fetch-Site" in sent.fields, (said, sent)
+        assert response.status in (403, 421), (response, sent)
+    elif response.status == 403:
+        refused = any(text in str(response.body) for text in ("own_token", FORBIDDEN, "leave `who` out"))
+        assert refused or "Sec-Fetch-Site" in sent.fields, (response, sent)

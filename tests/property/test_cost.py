@@ -1,4 +1,4 @@
-"""The cost of the most dangerous documents grows with their size: twice as much costs at most 2.5 times as much."""
+"""The cost of the most dangerous documents is linear: twice the size costs at most 2.5 times as much."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOISE: Final = 0.03
 
 
 def signature(size: int) -> dict[str, Any]:
-    """Build an integration whose signed text is one long word, in which Sidekey looks for a key."""
+    """Build an integration whose signed text is one long word, in which Sidekey searches for a key."""
     auth = {
         "type": "signature",
         "scheme": "custom",
@@ -58,7 +58,7 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
 def test_twice_the_document_costs_at_most_two_and_a_half_times(
     path: str, build: Callable[[int], dict[str, Any]], size: int, child: Child
 ) -> None:
-    """By CPU time of the whole process; the least of several measurements counts."""
+    """In CPU time of the process. The smallest of several measurements counts."""
     api = Api(child.admin_port)
 
     def cost(count: int) -> float:

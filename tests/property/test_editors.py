@@ -1,4 +1,4 @@
-"""An editor never learns a stored secret, and never has it sent elsewhere: whatever they change, in whichever order."""
+"""Editors never read a stored secret and never redirect it, by any sequence of changes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOKEN = {"Sidekey-Token": "the-token-of-a-file"}
 
 @dataclass(frozen=True)
 class Running:
-    """A process, and an upstream that says what it was sent: what is under /theirs the editor may read."""
+    """A process, and an upstream that returns each request. The editor may read what is under /theirs."""
 
     child: Child
     upstream: int
@@ -46,14 +46,14 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One for all examples, each of which has an integration of its own."""
+    """One process for all examples, each with its own integration."""
     folder = tmp_path_factory.mktemp("editors")
     with Nginx(folder) as nginx, managed(folder, more=MORE) as child:
         yield Running(child, nginx.port)
 
 
 def documents(at: Running) -> list[dict[str, Any]]:
-    """What an admin has entered."""
+    """Draw a document that an admin has entered."""
     header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": SECRET}}}
     body = {"client_secret": {"value": SECRET}, "token_request": {"body": {"k": {"value": SECRET}}}}
     oauth2 = {"type": "oauth2", "token_endpoint": f"https://127.0.0.1:{at.upstream}/ours", "client_id": "id", **body}
@@ -108,16 +108,16 @@ EDITS: list[dict[str, Any]] = [
 
 
 def merged(target: Any, patch: Any) -> Any:
-    """RFC 7396, as the RFC writes it."""
+    """JSON merge patch, as in RFC 7396."""
     if not isinstance(patch, dict):
         return patch
-    found = dict(target) if isinstance(target, dict) else {}
+    result = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:
-            found.pop(key, None)
+            result.pop(key, None)
         else:
-            found[key] = merged(found.get(key), value)
-    return found
+            result[key] = merged(result.get(key), value)
+    return result
 
 
 STEPS = st.lists(
@@ -132,10 +132,10 @@ _NUMBERS = count()
 
 @given(which=st.integers(0, 3), steps=STEPS)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_order_of_changes_shows_or_moves_a_secret(
+def test_no_sequence_of_changes_reveals_or_redirects_a_secret(
     running: Running, which: int, steps: list[tuple[str, dict[str, Any], int]]
 ) -> None:
-    """By PATCH, PUT, making it again, or as a draft; what the editor has entered themselves may go anywhere."""
+    """By PATCH, PUT, recreation or a draft. Secrets that the editor entered may go anywhere."""
     admin = Api(running.child.admin_port)
     editor = admin.by(TOKENS["editor"])
     name = f"wanted-{next(_NUMBERS)}"
@@ -148,17 +148,17 @@ def test_no_order_of_changes_shows_or_moves_a_secret(
         patch = json.loads(text.replace("{port}", str(running.upstream)))
         whole = merged(shown.json, patch)
         if way == "PATCH":
-            said = editor.ask("PATCH", f"/integrations/{name}", patch, match=shown.etag)
+            response = editor.ask("PATCH", f"/integrations/{name}", patch, match=shown.etag)
         elif way == "PUT":
-            said = editor.ask("PUT", f"/integrations/{name}", whole, match=shown.etag)
+            response = editor.ask("PUT", f"/integrations/{name}", whole, match=shown.etag)
         elif way == "POST":
             assert editor.ask("DELETE", f"/integrations/{name}", match=shown.etag).status == 204
-            said = editor.ask("POST", "/integrations", whole)
-            assert said.status == 201 or said.code in ("invalid", "reenter")
+            response = editor.ask("POST", "/integrations", whole)
+            assert response.status == 201 or response.code in ("invalid", "reenter")
         else:
-            said = editor.ask("POST", "/drafts/integration/test", whole)
+            response = editor.ask("POST", "/drafts/integration/test", whole)
         answers = [
-            said,
+            response,
             editor.ask("GET", f"/integrations/{name}"),
             editor.ask("GET", f"/integrations/{name}/activity"),
         ]

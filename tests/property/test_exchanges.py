@@ -1,4 +1,4 @@
-"""Whatever a caller sends, and however an upstream responds: what leaves Sidekey is sound, or visibly cut."""
+"""Exchanges: whatever callers and upstreams send, Sidekey writes valid messages or visibly truncates them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ H = integration("h", base_url(1))
 
 
 async def serve(sidekey: Scripted) -> dict[RecordingTransport, list[bytes]]:
-    """Respond to every complete request, until nothing more happens; the bytes of each, and at last of the rest."""
+    """Respond to each complete request until nothing more arrives. Return the bytes of each, and the rest."""
     seen: dict[RecordingTransport, list[bytes]] = {}
     busy = True
     while busy:
@@ -37,7 +37,7 @@ async def serve(sidekey: Scripted) -> dict[RecordingTransport, list[bytes]]:
 
 
 def check_request(data: bytes) -> None:
-    """h11, which knows nothing of Sidekey, reads one request: under the prefix, with the credential exactly once."""
+    """Check with h11 that a request is valid, under the prefix, and has the credential exactly once."""
     server = h11.Connection(h11.SERVER)
     server.receive_data(data)
     request = server.next_event()
@@ -55,8 +55,8 @@ def check_request(data: bytes) -> None:
 
 
 @given(st.data())
-def test_whatever_a_caller_sends_the_upstream_gets_sound_requests(data: st.DataObject) -> None:
-    """Each request is whole and clean, or its connection was cut in the middle of it."""
+def test_upstream_gets_valid_requests_for_any_input(data: st.DataObject) -> None:
+    """Each request is valid and complete, or its connection was cut in the middle of it."""
     raw = data.draw(st.lists(damaged(requests()), min_size=1, max_size=3).map(b"".join))
     at = data.draw(cuts(len(raw)))
 
@@ -79,8 +79,8 @@ def test_whatever_a_caller_sends_the_upstream_gets_sound_requests(data: st.DataO
 
 
 @given(st.data())
-def test_no_cut_into_reads_changes_what_the_upstream_receives(data: st.DataObject) -> None:
-    """Except for the sizes of chunks: the head is the same byte for byte, and so is the body."""
+def test_cuts_between_reads_do_not_change_the_request(data: st.DataObject) -> None:
+    """Except for the sizes of chunks."""
     raw = data.draw(requests())
     at = data.draw(cuts(len(raw)))
 
@@ -115,21 +115,21 @@ def as_client(method: str, data: bytes, *, ended: bool) -> tuple[int, bytes] | N
         client.receive_data(b"")
     status, body = 0, b""
     while True:
-        found = client.next_event()
-        if isinstance(found, h11.Response):
-            status = found.status_code
-        elif isinstance(found, h11.Data):
-            body += found.data
-        elif isinstance(found, h11.EndOfMessage):
+        result = client.next_event()
+        if isinstance(result, h11.Response):
+            status = result.status_code
+        elif isinstance(result, h11.Data):
+            body += result.data
+        elif isinstance(result, h11.EndOfMessage):
             return status, body
-        elif not isinstance(found, h11.InformationalResponse):
+        elif not isinstance(result, h11.InformationalResponse):
             return None
 
 
 @given(st.data())
 @example(None)
-def test_whatever_an_upstream_sends_the_caller_gets_it_whole_or_visibly_cut(data: st.DataObject | None) -> None:
-    """Never 4: no truncated response looks complete, and none is malformed, whatever the caller's version."""
+def test_caller_gets_complete_or_visibly_truncated_responses(data: st.DataObject | None) -> None:
+    """No truncated response looks complete, and none is malformed."""
     if data is None:
         raw, at, version, method, end = (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -184,7 +184,7 @@ def test_whatever_an_upstream_sends_the_caller_gets_it_whole_or_visibly_cut(data
 
 @given(st.data())
 def test_bytes_of_one_exchange_never_reach_another(data: st.DataObject) -> None:
-    """Whatever follows or precedes, the next request of another caller gets its own response, or 502."""
+    """The next request of another caller gets its own response, or 502."""
     raw = data.draw(damaged(answers())) + data.draw(st.sampled_from([b"", OK, b"HTTP/1.1 200 OK\r\n\r\nevil", b"evil"]))
     at = data.draw(cuts(len(raw)))
     mine = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine"

@@ -1,4 +1,4 @@
-"""Judging by many prefixes at once is judging by each: the shortest one is named, and none is forgotten."""
+"""A check against many prefixes equals the checks against each of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TARGETS = st.tuples(st.sampled_from(["", "/a", "/a/b", "/api", "/a%20b", "/a;v=1
 
 
 def covers(prefix: Prefix, origin: str, path: str) -> bool:
-    """Return True if the path is readable and under this prefix."""
+    """Return True if the path is unambiguous and under this prefix."""
     try:
         paths.final_form(path)
     except paths.UnreadablePath:
@@ -45,10 +45,8 @@ def covers(prefix: Prefix, origin: str, path: str) -> bool:
 @example([("https://a.test", "/a/b"), ("https://b.test", "/a")], "https://a.test", "/a/b/c")
 @example([("https://a.test", "/a/b"), ("https://a.test", "/a")], "https://a.test", "/a/b/../c")
 @example([("https://a.test", "/a/b"), ("https://a.test", "")], "https://a.test", "/x")
-def test_a_target_is_allowed_where_one_prefix_alone_allows_it(
-    written: list[tuple[str, str]], origin: str, target: str
-) -> None:
-    """And the rule that is named is one that allows it."""
+def test_target_is_allowed_if_any_prefix_allows_it(written: list[tuple[str, str]], origin: str, target: str) -> None:
+    """The decision names a prefix that allows it."""
     prefixes = [parse_prefix(origin + path) for origin, path in written]
     path = target.partition("?")[0]
     decision = decide(Policy(prefixes=tuple(prefixes)), "GET", origin + target)
@@ -63,8 +61,7 @@ def test_a_target_is_allowed_where_one_prefix_alone_allows_it(
 
 
 @given(PREFIXES, TARGETS)
-def test_a_target_at_a_placeholder_is_judged_by_its_path_alone(written: list[tuple[str, str]], target: str) -> None:
-    """Whatever origins the prefixes have."""
+def test_target_at_a_placeholder_is_checked_by_its_path_alone(written: list[tuple[str, str]], target: str) -> None:
     prefixes = tuple(parse_prefix(origin + path) for origin, path in written)
     placeholder = parse_prefix("https://c.test").origin
     here = tuple(Prefix(placeholder, prefix.path) for prefix in prefixes)

@@ -1,4 +1,4 @@
-"""Whatever the parameters are: a filled body is its template with the values in place; a URL keeps its shape."""
+"""Presets with any parameters: a filled body has the structure of its template, and a URL keeps its segments."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ LITERALS = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_charac
 
 
 def written(value: object) -> str:
-    """Return the text of a value: a number as a Decimal writes it."""
+    """Return the text of a value."""
     if isinstance(value, str):
         return value
     return json.dumps(value) if isinstance(value, bool) else str(Decimal(json.dumps(value)))
@@ -72,7 +72,7 @@ def written(value: object) -> str:
 
 @st.composite
 def texts(draw: st.DrawFn) -> tuple[str, list[str]]:
-    """A text with placeholders, and its pieces: literals, and names in between."""
+    """Draw a text with placeholders, and its pieces: literals, and names in between."""
     pieces = [draw(LITERALS)]
     for _ in range(draw(st.integers(0, 3))):
         pieces += [draw(st.sampled_from(sorted(PARAMETERS))), draw(LITERALS)]
@@ -86,18 +86,18 @@ def filled_text(pieces: list[str], values: dict[str, Any]) -> str:
 
 @st.composite
 def documents(draw: st.DrawFn) -> tuple[object, object]:
-    """A JSON document with placeholders, and the same with a pair (kind, what) in place of each text."""
+    """Draw a JSON document with placeholders, and its structure with a pair (kind, text) for each text."""
     exact = st.sampled_from(sorted(PARAMETERS)).map(lambda name: (f"{{{{{name}}}}}", ("exact", name)))
-    text = texts().map(lambda found: (found[0], ("text", found[1])))
+    text = texts().map(lambda result: (result[0], ("text", result[1])))
     plain = (st.none() | st.booleans() | st.integers(-9, 9)).map(lambda value: (value, ("plain", value)))
 
     def lists(inner: st.SearchStrategy[tuple[object, object]]) -> st.SearchStrategy[tuple[object, object]]:
         many = st.lists(inner, max_size=4)
         keys = st.dictionaries(LITERALS, inner, max_size=4)
-        return many.map(lambda found: ([each for each, _ in found], [each for _, each in found])) | keys.map(
-            lambda found: (
-                {key: each for key, (each, _) in found.items()},
-                {key: each for key, (_, each) in found.items()},
+        return many.map(lambda result: ([each for each, _ in result], [each for _, each in result])) | keys.map(
+            lambda result: (
+                {key: each for key, (each, _) in result.items()},
+                {key: each for key, (_, each) in result.items()},
             )
         )
 
@@ -105,7 +105,7 @@ def documents(draw: st.DrawFn) -> tuple[object, object]:
 
 
 def expected(shape: object, values: dict[str, Any]) -> object:
-    """What a document stands for with these values."""
+    """Return the document with these values."""
     if isinstance(shape, list):
         return [expected(each, values) for each in shape]
     if isinstance(shape, dict):
@@ -120,18 +120,18 @@ def expected(shape: object, values: dict[str, Any]) -> object:
     return values[what] if kind == "exact" else what
 
 
-def arrived(made: Preset, payload: dict[str, Any]) -> wire.Message | bytes:
-    """The request that the upstream receives for these parameters, or the answer where it receives none."""
-    return sent_for(made, post(json.dumps(payload, ensure_ascii=False).encode()))
+def arrived(preset_: Preset, payload: dict[str, Any]) -> wire.Message | bytes:
+    """Return the request that the upstream receives for these parameters, or the response without one."""
+    return sent_for(preset_, post(json.dumps(payload, ensure_ascii=False).encode()))
 
 
-def sent_for(made: Preset, asked: bytes) -> wire.Message | bytes:
-    """The request that the upstream receives for a caller's, or the answer where it receives none."""
+def sent_for(preset_: Preset, raw: bytes) -> wire.Message | bytes:
+    """Return the request that the upstream receives for a caller's, or the response without one."""
 
     async def main() -> wire.Message | bytes:
-        sidekey = Scripted(H, presets=[made])
+        sidekey = Scripted(H, presets=[preset_])
         caller = sidekey.caller()
-        caller.feed(asked)
+        caller.feed(raw)
         for _ in range(8):
             await asyncio.sleep(0)
         assert sidekey.defects == []
@@ -144,11 +144,9 @@ def sent_for(made: Preset, asked: bytes) -> wire.Message | bytes:
 
 
 @given(documents(), VALUES)
-def test_a_json_body_is_its_template_with_the_values_in_their_places(
-    found: tuple[object, object], values: dict[str, Any]
-) -> None:
-    """With their types where a text is a placeholder alone, else as text."""
-    document, shape = found
+def test_json_body_has_the_structure_of_its_template(result: tuple[object, object], values: dict[str, Any]) -> None:
+    """Values keep their types if a text is only a placeholder."""
+    document, shape = result
     message = arrived(preset(parameters=PARAMETERS, body={"json": document}), values)
     assert isinstance(message, wire.Message)
     assert json.loads(message.body) == expected(shape, values)
@@ -156,10 +154,7 @@ def test_a_json_body_is_its_template_with_the_values_in_their_places(
 
 
 @given(st.dictionaries(LITERALS, texts(), min_size=1, max_size=4), VALUES)
-def test_a_form_is_its_template_with_the_values_in_their_places(
-    fields: dict[str, tuple[str, list[str]]], values: dict[str, Any]
-) -> None:
-    """As many fields as there were, by their names."""
+def test_form_has_the_fields_of_its_template(fields: dict[str, tuple[str, list[str]]], values: dict[str, Any]) -> None:
     body = {name: text for name, (text, _) in fields.items()}
     message = arrived(preset(parameters=PARAMETERS, body={"form": body}), values)
     assert isinstance(message, wire.Message)
@@ -170,12 +165,11 @@ def test_a_form_is_its_template_with_the_values_in_their_places(
 
 @given(XML_TEXTS | MARKUP, XML_TEXTS)
 @example("\r\n\t'\"]]>&lt;", "--><b/>")
-def test_xml_is_its_template_with_the_values_in_their_places(first: str, second: str) -> None:
-    """The same elements and attributes, whatever the values are."""
+def test_xml_has_the_elements_and_attributes_of_its_template(first: str, second: str) -> None:
     body = "<?xml version='1.0'?><r a='{{a}}' b=\"x{{b}}y\"><!-- c --><c>{{b}}</c>t{{a}}<d e='{{b}}{{a}}'/></r>"
     parameters = {"a": {"type": "text"}, "b": {"type": "text"}}
-    made = preset(parameters=parameters, body={"text": body, "content_type": "application/xml"})
-    message = arrived(made, {"a": first, "b": second})
+    preset_ = preset(parameters=parameters, body={"text": body, "content_type": "application/xml"})
+    message = arrived(preset_, {"a": first, "b": second})
     assert isinstance(message, wire.Message)
     root = ET.fromstring(message.body)
     assert root.attrib == {"a": first, "b": f"x{second}y"}
@@ -185,12 +179,11 @@ def test_xml_is_its_template_with_the_values_in_their_places(first: str, second:
 
 
 @given(TEXTS)
-def test_a_text_that_xml_does_not_allow_is_refused(value: str) -> None:
-    """And any other is not."""
-    made = preset(parameters={"a": {"type": "text"}}, body={"text": "<r>{{a}}</r>", "content_type": "text/xml"})
-    found = arrived(made, {"a": value})
+def test_characters_that_xml_does_not_allow_are_refused(value: str) -> None:
+    preset_ = preset(parameters={"a": {"type": "text"}}, body={"text": "<r>{{a}}</r>", "content_type": "text/xml"})
+    result = arrived(preset_, {"a": value})
     allowed = all(each in "\t\n\r" or (each >= " " and each not in "\ufffe\uffff") for each in value)
-    assert isinstance(found, wire.Message) is allowed
+    assert isinstance(result, wire.Message) is allowed
 
 
 ODD_PIECES = [
@@ -206,8 +199,8 @@ ODD = st.lists(st.sampled_from(ODD_PIECES) | TEXTS, max_size=5).map("".join)
 @example("%25", "2f")
 @example(".", ".")
 @example("%u", "002f")
-def test_a_filled_url_never_leaves_its_segment_in_any_decoding(first: str, second: str) -> None:
-    """One segment where there was one, inside the policy of its place, with the same query and its value."""
+def test_filled_url_keeps_its_segments_in_any_decoding(first: str, second: str) -> None:
+    """It stays inside the policy, with the same query and its value."""
     template = UrlTemplate.read("https://h.test/api/{{a}}.{{b}}/{{b}}/mails?to={{a}}&x=1", ("a", "b"))
     errors: Errors = {}
     url = template.fill({"a": first, "b": second}, errors, 1 << 20)
@@ -233,19 +226,19 @@ def test_a_filled_url_never_leaves_its_segment_in_any_decoding(first: str, secon
 
 @given(st.integers(0, 3), st.booleans())
 @settings(max_examples=8)
-def test_a_body_at_its_limit_goes_out_and_one_above_it_does_not(short: int, over: bool) -> None:
-    """256 KiB, counted in bytes of UTF-8."""
+def test_body_limit_is_exact(short: int, over: bool) -> None:
+    """256 KiB, in bytes of UTF-8."""
     size = (256 << 10) // 8 - short
     body = {"text": "{{a}}" * 8 + "x" * (8 * short + over), "content_type": "text/plain"}
-    made = preset(parameters={"a": {"type": "text"}}, body=body)
+    preset_ = preset(parameters={"a": {"type": "text"}}, body=body)
     assume(size % 2 == 0)
-    found = arrived(made, {"a": "é" * (size // 2)})
+    result = arrived(preset_, {"a": "é" * (size // 2)})
     if over:
-        assert isinstance(found, bytes)
-        assert found.startswith(b"HTTP/1.1 422 ")
+        assert isinstance(result, bytes)
+        assert result.startswith(b"HTTP/1.1 422 ")
     else:
-        assert isinstance(found, wire.Message)
-        assert len(found.body) == 256 << 10
+        assert isinstance(result, wire.Message)
+        assert len(result.body) == 256 << 10
 
 
 FRAGMENTS = st.sampled_from(
@@ -275,17 +268,17 @@ FRAGMENTS = st.sampled_from(
 
 @given(st.lists(FRAGMENTS | st.binary(max_size=3), max_size=12).map(b"".join), st.booleans())
 @example(b'{"user": "x", "points": 1}', False)
-def test_whatever_bytes_parameters_are_there_is_an_answer(payload: bytes, chunked: bool) -> None:
-    """A request that is whole, or 422; never a defect, and never a cut connection."""
+def test_any_parameters_get_a_response(payload: bytes, chunked: bool) -> None:
+    """A complete request, or 422. Never a defect or a cut connection."""
     parameters = {"user": {"type": "text"}, "points": {"type": "number", "default": 1}}
-    made = preset(url=base_url(1, "/api/{{user}}"), parameters=parameters, body={"json": ["{{points}}", "{{user}}"]})
-    asked = post(payload)
+    preset_ = preset(url=base_url(1, "/api/{{user}}"), parameters=parameters, body={"json": ["{{points}}", "{{user}}"]})
+    raw = post(payload)
     if chunked and payload:
-        asked = post(b"%x\r\n%b\r\n0\r\n\r\n" % (len(payload), payload), framing="Transfer-Encoding: chunked")
-    found = sent_for(made, asked)
-    if isinstance(found, wire.Message):
-        points, user = json.loads(found.body)
+        raw = post(b"%x\r\n%b\r\n0\r\n\r\n" % (len(payload), payload), framing="Transfer-Encoding: chunked")
+    result = sent_for(preset_, raw)
+    if isinstance(result, wire.Message):
+        points, user = json.loads(result.body)
         assert isinstance(user, str)
         assert isinstance(points, int | float)
     else:
-        assert found.startswith(b"HTTP/1.1 422 ")
+        assert result.startswith(b"HTTP/1.1 422 ")

@@ -1,4 +1,4 @@
-"""A stored secret opens for what it was entered for, and for nothing else, whichever way a document was changed."""
+"""A stored secret opens only for the destination that it was entered for, whatever changes in its document."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ UNIONS: dict[str, tuple[type[BaseModel], ...]] = {
 
 
 def kinds() -> Iterator[tuple[type[BaseModel], str]]:
-    """Every model that a stored document is read by, and a key of the destination that is its mapping."""
+    """Return each model of stored documents, with its key in the destination."""
     yield IntegrationSettings, ""
     yield from ((kind, "auth") for kind in KINDS.values())
     yield from ((model, path) for path, model in NESTED.items())
@@ -84,29 +84,29 @@ def kinds() -> Iterator[tuple[type[BaseModel], str]]:
 
 
 @pytest.mark.parametrize(("model", "where"), tuple(kinds()), ids=lambda each: getattr(each, "__name__", each))
-def test_a_key_that_is_added_counts_and_changes_nothing_of_what_is_sealed(model: type[BaseModel], where: str) -> None:
-    """To every kind and section, by whoever has not thought of stored secrets."""
+def test_added_key_changes_the_destination_only_if_it_is_set(model: type[BaseModel], where: str) -> None:
+    """In any kind and section, even if its author did not think of stored secrets."""
     later = create_model(f"Later{model.__name__}", __base__=model, added=(str, "as before"))
     before = {key.name for key in keys_of(model) if not key.harmless}
     assert {key.name for key in keys_of(later) if not key.harmless} == {*before, "added"}
-    found = [made for settings in settings_of_documents() if (made := at(settings, where))]
+    result = [instance for settings in settings_of_documents() if (instance := at(settings, where))]
     required = dict.fromkeys(name for name, field in model.model_fields.items() if field.is_required())
-    found = [made for made in found if type(made) is model] or [model.model_construct(**required)]
-    for made in found:
-        values = {name: getattr(made, name) for name in type(made).model_fields}
-        assert destination_of(later.model_construct(**values)) == destination_of(made)
+    result = [instance for instance in result if type(instance) is model] or [model.model_construct(**required)]
+    for instance in result:
+        values = {name: getattr(instance, name) for name in type(instance).model_fields}
+        assert destination_of(later.model_construct(**values)) == destination_of(instance)
         other = destination_of(later.model_construct(**values, added="elsewhere"))
-        assert other == {**destination_of(made), "added": "elsewhere"}
+        assert other == {**destination_of(instance), "added": "elsewhere"}
 
 
 @cache
 def settings_of_documents() -> tuple[IntegrationSettings, ...]:
-    """One of every kind as it is read from its saved document; nobody changes them."""
+    """Return one document of each kind as it is read after it was saved. Nobody changes them."""
     return tuple(settings_in(draft(document).saved.text()) for document in documents().values())
 
 
 def at(model: Any, where: str) -> Any:
-    """What is at dotted keys of settings."""
+    """Return the value at dotted keys."""
     for name in filter(None, where.split(".")):
         model = getattr(model, name, None)
     return model
@@ -139,36 +139,36 @@ DEFAULTS: dict[str, Any] = {
 """What decides where a document says nothing."""
 
 
-def test_no_default_of_what_decides_changes() -> None:
-    """For good: what a document leaves out is no part of what is sealed, so another default would move its secrets."""
-    found: dict[str, Any] = {}
+def test_no_default_in_a_destination_changes() -> None:
+    """Ever: omitted keys are not sealed, so another default would redirect secrets."""
+    result: dict[str, Any] = {}
     for model, where in kinds():
         for key in keys_of(model):
             if not key.harmless and key.default not in (None, {}):
                 place = f"{where}.{model.__name__}" if where in UNIONS else where
                 name = f"{place}.{key.name}".removeprefix(".")
-                assert found.setdefault(name, key.default) == key.default
-    assert found == DEFAULTS
+                assert result.setdefault(name, key.default) == key.default
+    assert result == DEFAULTS
 
 
 @pytest.mark.parametrize("key", EDITS)
-def test_a_secret_does_not_open_where_what_decides_was_edited(key: str) -> None:
-    """By no change through the rules, and by none past them: each secret must be entered again."""
+def test_secret_does_not_open_after_its_destination_was_edited(key: str) -> None:
+    """Through the rules or past them. Each secret must be entered again."""
     document, patch = EDITS[key]
     row = stored(document)
     moved = former(row).patched(patch)
     past = replace(row, document=patched(row.document, patch))
     if not key.endswith(".type"):
         secrets = set(ids(row))
-        found = judged(moved, former(row))
-        assert found.draft is None
-        assert found.errors == ()
-        again = {each.pointer for each in found.reenter}
+        result = judged(moved, former(row))
+        assert result.draft is None
+        assert result.errors == ()
+        again = {each.pointer for each in result.reenter}
         assert secrets - {"/auth/token_request/body/key"} <= again <= secrets
         assert secrets <= set(opened(past).refused)
         assert opened(past).values == {}
         # Nor in a document that was written whole.
-        assert judged(copied(moved), former(row)).reenter == found.reenter
+        assert judged(copied(moved), former(row)).reenter == result.reenter
     else:
         assert judged(merge_patch(show_document(row), patch), former(row)).draft is None
 
@@ -211,8 +211,8 @@ OF_AUTH = {
 
 @settings(max_examples=60)
 @given(data=st.data(), name=st.sampled_from(sorted(OF_AUTH)))
-def test_what_was_got_edited_and_put_keeps_every_secret(name: str, data: st.DataObject) -> None:
-    """Twice in a row, and each still opens; so does what is patched."""
+def test_document_that_is_read_and_written_keeps_all_secrets(name: str, data: st.DataObject) -> None:
+    """Twice in a row, and with a patch."""
     row = first = stored(documents()[name])
     for _ in range(2):
         edits = {**data.draw(HARMLESS_EDITS), "auth": data.draw(OF_AUTH[name])}
@@ -256,8 +256,8 @@ DOCUMENTS = st.builds(
 
 
 @given(before=DOCUMENTS, after=DOCUMENTS)
-def test_what_the_rules_keep_is_what_opens(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """The two agree on any pair of documents: neither asks for too much, and nothing opens past the rules."""
+def test_rules_keep_exactly_the_secrets_that_open(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """For any pair of documents."""
     row = stored(before)
     changed = stored(after)
     past = replace(row, document=changed.document)
@@ -270,13 +270,13 @@ def test_what_the_rules_keep_is_what_opens(before: dict[str, Any], after: dict[s
     same = destination(before) in accepted(settings_in(changed.document))
     assert set(opened(past).values) == (shared if same else set())
     keeping = replaced(after, {locate(after, where): {"set": True, "id": ids(row)[where]} for where in shared})
-    found = judged(keeping, former(row))
-    assert found.errors == ()
-    assert (found.draft is not None) is (same or not shared)
+    result = judged(keeping, former(row))
+    assert result.errors == ()
+    assert (result.draft is not None) is (same or not shared)
 
 
 def respelled(data: st.DataObject, document: dict[str, Any]) -> dict[str, Any]:
-    """The same document in other words."""
+    """Write the same document differently."""
     other = copied(document)
     prefixes = [
         prefix.replace("https://", data.draw(st.sampled_from(["https://", "HTTPS://"]))).replace(
@@ -305,16 +305,15 @@ def respelled(data: st.DataObject, document: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(data=st.data(), document=DOCUMENTS)
-def test_documents_that_mean_the_same_have_one_destination(data: st.DataObject, document: dict[str, Any]) -> None:
-    """However they are spelled; so a secret is kept."""
+def test_equivalent_documents_have_one_destination(data: st.DataObject, document: dict[str, Any]) -> None:
+    """So they keep their secrets."""
     row = stored(document)
     other = respelled(data, document)
     assert destination(other) == destination(document)
     assert ids(stored(former(row).patched(json.loads(json.dumps(other))), before=row)).keys() == ids(row).keys()
 
 
-def test_a_certificate_beside_another_kind_needs_no_other_secret_again() -> None:
-    """It is added to what is sent, and moves nothing."""
+def test_added_client_certificate_needs_no_other_secret_again() -> None:
     row = stored(BASIC)
     block = beside()["client_certificate"]
     assert kept(draft(former(row).patched({"client_certificate": block}), former(row))) == {

@@ -1,4 +1,4 @@
-"""Secrets in lists and mappings, edited at random: each opens only where it was entered for."""
+"""Secrets in lists and mappings open only at the entry that they were entered for, after random edits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ URLS = st.sampled_from([URL, URL, URL, "https://evil.example.com/login"])
 
 
 def document(tree: Any) -> Any:
-    """A login with this body, in which each secret has a value of its own."""
+    """Build a login with this body, in which each secret has its own value."""
     numbers = count()
 
     def entered(node: Any) -> Any:
@@ -41,9 +41,9 @@ def document(tree: Any) -> Any:
             return {key: entered(value) for key, value in node.items()}
         return [*map(entered, node)] if isinstance(node, list) else node
 
-    found = copied(SESSION)
-    found["auth"]["login"]["body"] = {"fixed": entered(SECRET), "tree": entered(tree)}
-    return found
+    result = copied(SESSION)
+    result["auth"]["login"]["body"] = {"fixed": entered(SECRET), "tree": entered(tree)}
+    return result
 
 
 def is_secret(node: Any) -> bool:
@@ -51,7 +51,7 @@ def is_secret(node: Any) -> bool:
 
 
 def nodes(node: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """Every value of a document but what is in a secret."""
+    """Yield every value of a document, except those within a secret."""
     yield place, node
     below = enumerate(node) if isinstance(node, list) else node.items() if isinstance(node, dict) else ()
     for key, value in () if is_secret(node) else below:
@@ -65,8 +65,8 @@ def public(node: Any) -> Any:
 
 
 def homes(root: Any) -> dict[str, list[str]]:
-    """Where each secret is, by ID: the keys, and for an entry of a list what is public in it."""
-    found: dict[str, list[str]] = {}
+    """Return the position of each secret by ID: its keys, and the public values of its list entry."""
+    result: dict[str, list[str]] = {}
     for place, node in nodes(root):
         if is_secret(node):
             way: list[Any] = []
@@ -77,22 +77,22 @@ def homes(root: Any) -> dict[str, list[str]]:
                     way.append(key)
                 elif above is not node:
                     way.append([public(above)])
-            found.setdefault(node["id"], []).append(json.dumps(way, sort_keys=True))
-    return {secret: sorted(ways) for secret, ways in found.items()}
+            result.setdefault(node["id"], []).append(json.dumps(way, sort_keys=True))
+    return {secret: sorted(ways) for secret, ways in result.items()}
 
 
 def edited(data: st.DataObject, body: Any) -> Any:
-    """The body after one edit: two values change places, one is copied over another, or goes, or is another."""
+    """Edit the body once: swap two values, copy, remove or replace one."""
     every = [(place, node) for place, node in nodes(body) if place]
     secrets = [each for each in every if is_secret(each[1])]
     some = data.draw(st.sampled_from([every, secrets, secrets])) if secrets else every
     place, node = data.draw(st.sampled_from(some))
     other, with_it = data.draw(st.sampled_from(some))
-    apart = place[: len(other)] != other and other[: len(place)] != place
+    separate = place[: len(other)] != other and other[: len(place)] != place
     match data.draw(st.sampled_from(["swap", "swap", "copy", "remove", "change"])):
-        case "swap" if apart:
+        case "swap" if separate:
             return replaced(body, {place: with_it, other: node})
-        case "copy" if apart:
+        case "copy" if separate:
             return replaced(body, {place: with_it})
         case "remove" if len(place) > 1:
             rest = copied(body)
@@ -108,8 +108,8 @@ def edited(data: st.DataObject, body: Any) -> Any:
 
 @settings(max_examples=200)
 @given(data=st.data(), tree=ENTRIES | TREES, url=URLS, edits=st.integers(1, 2))
-def test_a_secret_opens_only_where_it_was_entered_for(data: st.DataObject, tree: Any, url: str, edits: int) -> None:
-    """Saving keeps that alone; nor does more open of a row that was edited past Sidekey, with a valid MAC."""
+def test_secret_opens_only_where_it_was_entered(data: st.DataObject, tree: Any, url: str, edits: int) -> None:
+    """Saving keeps exactly these secrets. A row that was edited past Sidekey with a valid MAC opens no more."""
     row = stored(document(tree))
     values = {secret: opened(row).values[where] for where, secret in ids(row).items()}
     saved, read = json.loads(row.document), show_document(row)
@@ -124,21 +124,21 @@ def test_a_secret_opens_only_where_it_was_entered_for(data: st.DataObject, tree:
     # In a list, what is public beside a secret has a form of its own: it counts as the destination.
     same = destination_after(read, row) == destination_after(show_document(row), row)
     stay = {secret for secret in now if same and now[secret] == before[secret]}
-    found = opened(past)
-    assert found.values == {where: values[secret] for where, secret in ids(past).items() if secret in stay}
+    result = opened(past)
+    assert result.values == {where: values[secret] for where, secret in ids(past).items() if secret in stay}
     once = all(len(ways) == 1 for ways in now.values())
     judgement = judged(read, former(row))
     assert (judgement.draft is not None) is (once and stay == now.keys())
     if judgement.draft is not None:
-        assert opened(stored(read, before=row)).values == found.values
+        assert opened(stored(read, before=row)).values == result.values
     else:
         assert (judgement.errors == ()) is once
         assert not isinstance(judgement, Draft)
-    assert CANARY not in repr((judgement, found.refused))
+    assert CANARY not in repr((judgement, result.refused))
 
 
 def destination_after(read: Any, row: Any) -> Any:
-    """The destination of a document in which every secret is entered again."""
+    """Return the destination of a document in which all secrets are entered again."""
 
     def again(node: Any) -> Any:
         if is_secret(node):
@@ -147,6 +147,6 @@ def destination_after(read: Any, row: Any) -> Any:
             return {key: again(value) for key, value in node.items()}
         return [*map(again, node)] if isinstance(node, list) else node
 
-    found = judged(again(read), former(row)).draft
-    assert found is not None
-    return found.purpose.destinations[0]
+    result = judged(again(read), former(row)).draft
+    assert result is not None
+    return result.purpose.destinations[0]

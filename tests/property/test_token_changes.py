@@ -40,7 +40,7 @@ Whose = tuple[int, int]
 
 
 class Provider:
-    """Answers when it is `open`. `broken` are what went against its rules, or ours."""
+    """A token endpoint that responds while it is `open`. `broken` collects violated rules."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -70,7 +70,7 @@ class Provider:
 
 
 class Rotating:
-    """A kind that asks by the newest refresh token; what it grants says whose it is."""
+    """A kind that presents the newest refresh token. Its grants name their owner."""
 
     calls_a_minute: ClassVar[int | None] = None
 
@@ -96,7 +96,7 @@ class Rotating:
 
 
 class AtOnce(ThreadPoolExecutor):
-    """Runs what is for a thread where it is submitted, so that each example takes the same course again."""
+    """Runs thread work on submission, so that each example is deterministic."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()
@@ -105,7 +105,7 @@ class AtOnce(ThreadPoolExecutor):
 
 
 class Config(NamedTuple):
-    """One config and its source, which is made when it is asked for."""
+    """A config and its source, which is created on demand."""
 
     whose: Whose
     secrets: SecretLoader
@@ -114,7 +114,7 @@ class Config(NamedTuple):
 
 
 class World:
-    """Every config that there was; the last is in use."""
+    """All configs so far. The last one is in use."""
 
     def __init__(self) -> None:
         self.provider = Provider()
@@ -127,7 +127,7 @@ class World:
         self.change("start", readable=True)
 
     def change(self, what: str, *, readable: bool) -> None:
-        """Another config; what differs, and whether its secrets can be read at once."""
+        """Switch to another config, whose secrets may be unreadable at first."""
         if self.configs and self.configs[-1].source:
             (previous,) = self.configs[-1].source
             previous.retire()
@@ -150,7 +150,7 @@ class World:
         self.configs.append(Config(self._whose, secrets, [], []))
 
     def source(self, config: Config) -> TokenSource | None:
-        """Its source; none of a former config is made any more."""
+        """Return the config's source. Create it only if the config is in use."""
         if not config.source and config is self.configs[-1]:
             traits = CredentialTraits(InjectionPoints(("Authorization",)), calls=True)
             integration = Integration("crm", "oauth2", Policy(), None, config.secrets, traits)
@@ -168,7 +168,7 @@ class World:
         return config.source[0] if config.source else None
 
     def ask(self, back: int) -> None:
-        """A request by the config in use, or by one before it."""
+        """Send a request by the config in use, or by a previous one."""
         config = self.configs[-1 - back % len(self.configs)]
         source = self.source(config)
         if source is not None:
@@ -182,7 +182,7 @@ class World:
                 self.provider.broken.append(raised.problem.code)
 
     def reject(self, back: int, status: int) -> None:
-        """The upstream's response to the last request of a config."""
+        """Let the upstream reject the last grant of a config."""
         config = self.configs[-1 - back % len(self.configs)]
         if config.source and config.grants:
             grant = config.grants[-1]
@@ -206,12 +206,12 @@ class World:
             self.provider.broken.append("what was handed out is not active")
 
     def leave(self, which: int) -> None:
-        """A caller goes away."""
+        """Cancel a request."""
         if self._waiting:
             self._waiting[which % len(self._waiting)].cancel()
 
     async def end(self, loop: StillLoop) -> None:
-        """Everything is well again: the config in use has a token, and nobody waits."""
+        """Recover: the config in use gets a token, and no request waits."""
         self.provider.open.set()
         self.provider.down = self.provider.odd = False
         self.readable = True
@@ -240,14 +240,16 @@ ACTIONS = st.one_of(
 
 
 @given(actions=st.lists(ACTIONS, min_size=5, max_size=30))
-def test_no_refresh_token_is_presented_twice_and_no_token_goes_astray(actions: list[tuple[object, ...]]) -> None:
-    """Whoever asks gets a token of the config that they were judged by, or is told why there is none."""
+def test_no_refresh_token_is_presented_twice_and_no_token_goes_to_another_config(
+    actions: list[tuple[object, ...]],
+) -> None:
+    """Each request gets a token of its own config, or the reason why there is none."""
     with asyncio.Runner(loop_factory=StillLoop) as runner:
         runner.run(play(actions))
 
 
 async def play(actions: list[tuple[object, ...]]) -> None:
-    """Do all of it, each while the one before is under way."""
+    """Run all steps, each while the previous one is still in progress."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, StillLoop)
     loop.set_default_executor(AtOnce(1))

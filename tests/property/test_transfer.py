@@ -1,4 +1,4 @@
-"""What is exported and imported again, with its secrets in their places, is what was stored."""
+"""An export with its secrets in place can be imported without a difference."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PLACEHOLDERS = st.sampled_from(["{{a}}", "x {{a}} y", "{{{{", "'{{a}}'", "{{a}}:
 
 
 def with_secrets(data: st.DataObject, document: dict[str, Any]) -> Any:
-    """The document with other secrets, where any text is one."""
+    """Replace the secrets of a document, if any text is one."""
     values = {
         locate(document, where): {"value": data.draw(SECRETS)}
         for where, value in entered(draft(document)).items()
@@ -68,21 +68,21 @@ def with_secrets(data: st.DataObject, document: dict[str, Any]) -> Any:
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(KINDS)), edits=EDITS)
-def test_an_export_that_is_imported_is_what_was_stored(name: str, edits: dict[str, Any], data: st.DataObject) -> None:
-    """Every kind, whatever its secrets and public values are; so is the profile, and where each secret may go."""
+def test_imported_export_equals_the_stored_integration(name: str, edits: dict[str, Any], data: st.DataObject) -> None:
+    """Every kind, with any secrets and values, its profile and its destinations."""
     row = stored(with_secrets(data, merge_patch(KINDS[name], edits)))
     values = opened(row).values
     assert values.keys() == ids(row).keys()
     exported = export_integration(row)
     assert exported == export_integration(row)
     with tempfile.TemporaryDirectory() as folder:
-        found = imported(exported, Path(folder), values)
-    assert found.errors == found.warnings == ()
-    again = draft(found.document)
+        result = imported(exported, Path(folder), values)
+    assert result.errors == result.warnings == ()
+    again = draft(result.document)
     text = again.saved.text()
     # Secrets have new IDs, in the order of the former ones.
     new = dict(zip(ID.findall(text), ID.findall(row.document), strict=True))
-    assert ID.sub(lambda found: new[found[0]], text) == row.document
+    assert ID.sub(lambda result: new[result[0]], text) == row.document
     assert entered(again) == values
     before = former(row).purpose
     assert before is not None
@@ -91,8 +91,8 @@ def test_an_export_that_is_imported_is_what_was_stored(name: str, edits: dict[st
 
 
 @given(body=VALUES, text=PLACEHOLDERS, description=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-def test_a_preset_that_is_exported_and_imported_is_what_was_stored(body: Any, text: str, description: str) -> None:
-    """Every value of a body, with its type and the order of its keys, or it says that a file cannot have it."""
+def test_imported_export_equals_the_stored_preset(body: Any, text: str, description: str) -> None:
+    """Every value of a body, with its type and the order of its keys, unless the export reports it."""
     document = {
         "description": description,
         "integration": "crm",
@@ -100,12 +100,12 @@ def test_a_preset_that_is_exported_and_imported_is_what_was_stored(body: Any, te
         "parameters": {"a": {"type": "text", "default": text}},
         "body": {"json": {"text": text, "more": body}},
     }
-    found = prepare_preset("hook", document, {"crm": integration("crm", "https://api.example.com/v1")}, 0.0)
-    if isinstance(found, Invalid):
+    result = prepare_preset("hook", document, {"crm": integration("crm", "https://api.example.com/v1")}, 0.0)
+    if isinstance(result, Invalid):
         # Texts in it may hold {{ by chance.
-        assert {each.pointer.split("/")[1] for each in found.errors if each.pointer} <= {"body", "parameters"}
+        assert {each.pointer.split("/")[1] for each in result.errors if each.pointer} <= {"body", "parameters"}
         return
-    row = PresetRow(row="r", id="hook", document=found.text)
+    row = PresetRow(row="r", id="hook", document=result.text)
     try:
         text = write({"version": 1, "presets": {"hook": export_preset(row).config}})
     except Inexpressible:

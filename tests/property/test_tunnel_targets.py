@@ -1,4 +1,4 @@
-"""A target in a tunnel is judged as the absolute URL that it stands for, whoever is named and wherever it leads."""
+"""A target in a tunnel is decided like the absolute URL that it stands for."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ ORIGINS = [
 
 
 def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, entry: TunnelEntry | None) -> object:
-    """Where the request would go and as whose, or why not."""
+    """Return target and integration of the request, or the problem."""
     integration_id = None if name is None else name.encode()
     host = b"any" if entry is None else entry.origin.authority.encode()
     head = head_of(target, method=method, host=host, integration_id=integration_id)
-    found = admission(sidekey.plane, head, entry)
-    if isinstance(found, Problem):
-        return found.code, found.detail
-    return found.integration.name, found.route.origin, found.path
+    result = admission(sidekey.plane, head, entry)
+    if isinstance(result, Problem):
+        return result.code, result.detail
+    return result.integration.name, result.route.origin, result.path
 
 
 @pytest.mark.parametrize(("passing", "matching"), [(False, False), (True, False), (False, True), (True, True)])
@@ -61,15 +61,15 @@ def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, ent
 @example(ORIGINS[1], "/api/a", "h", True, b"GET")
 @example(ORIGINS[0], "/other/a", None, True, b"GET")
 @example(ORIGINS[1], "/api/%2e%2e/other", None, True, b"GET")
-def test_a_target_in_a_tunnel_is_judged_as_its_absolute_form(
+def test_target_in_a_tunnel_equals_its_absolute_form(
     passing: bool, matching: bool, origin: Origin, path: str, name: str | None, at_connect: bool, method: bytes
 ) -> None:
-    """The name counts the same, whether it was given at the CONNECT or inside; and so does none, by host."""
+    """With an ID in the CONNECT, in the request, or in neither."""
 
     async def main() -> None:
         sidekey = Scripted(*INTEGRATIONS, passing=passing, matching=matching)
-        given_name = None if name is None else name.encode()
-        entry = TunnelEntry(origin, given_name if at_connect else None, None)
+        sent_name = None if name is None else name.encode()
+        entry = TunnelEntry(origin, sent_name if at_connect else None, None)
         own = None if at_connect else name
         inside = outcome(sidekey, path, own, method, entry)
         assert inside == outcome(sidekey, path, own, method, entry), "once it is known, the quick reading says the same"

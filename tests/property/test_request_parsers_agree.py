@@ -56,7 +56,7 @@ Result = tuple[bytes, bytes, Counter[tuple[str, str]]]
 
 
 class Leaves:
-    """The contexts of tunnels to any host; no request here begins TLS."""
+    """Issues certificates for tunnels to any host. No request here begins TLS."""
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
@@ -93,7 +93,7 @@ def user(name: str | None, token: str | None) -> str:
 
 @st.composite
 def namings(draw: st.DrawFn) -> tuple[str, ...]:
-    """Draw the headers that name an integration and give a token, in no, one or two places."""
+    """Draw the headers with an integration ID and a token, in no, one or two places."""
     name, token = draw(st.sampled_from(IDS)), draw(st.sampled_from(TOKENS))
     named = [] if name is None else [f"X-Integration-Id: {name}"]
     given = [] if token is None else [f"Sidekey-Token: {token}"]
@@ -161,7 +161,7 @@ FORWARD = Request("http://m.test/api/a", fields=(user(None, "some"),))
 
 
 def by_token(target: str) -> list[Request]:
-    """Return the request of one who may send it, then of one who may not."""
+    """Return a request with the token of a permitted caller, then one of another."""
     return [Request(target, fields=(f"Sidekey-Token: {each}",)) for each in ("some", "none")]
 
 
@@ -184,7 +184,7 @@ def by_token(target: str) -> list[Request]:
 @example(BY_HOST, Config(), [UNNAMED, FORWARD, replace(FORWARD, fields=(user(None, "none"),))])
 @example(BY_HOST, replace(BY_HOST, passing=True, sharing=True), [UNNAMED, FORWARD])
 @example(BY_HOST, BY_HOST, [replace(FORWARD, target="http://s.test/api/a", fields=(user(None, "all"),))])
-def test_quick_and_full_reading_agree(config: Config, reloaded: Config, sent: list[Request]) -> None:
+def test_fast_and_full_parser_agree(config: Config, reloaded: Config, sent: list[Request]) -> None:
     """Before and after a reload, also in tunnels that were opened before it."""
     first = config.snapshot()
 
@@ -196,7 +196,7 @@ def test_quick_and_full_reading_agree(config: Config, reloaded: Config, sent: li
             sidekey.plane.prepare(snapshot)()
             use(sidekey)
             for request, pair in zip(sent, connections, strict=True):
-                expected = await read_in_full(first, snapshot, request)
+                expected = await parse_in_full(first, snapshot, request)
                 assert [await result(sidekey, each, request) for each in pair] == [expected] * 2
         assert sidekey.defects == []
 
@@ -211,14 +211,14 @@ def serving(snapshot: Snapshot) -> Scripted:
 
 
 def use(sidekey: Scripted) -> None:
-    """Let the quick reading know the integrations and the listener's host, as earlier requests do."""
+    """Send earlier requests, so that the fast parser knows the integrations and the listener's host."""
     for each in INTEGRATIONS:
         sidekey.plane.index.find(each.id.encode())
     sidekey.plane.index.is_own_host(b"h.test")
 
 
-async def read_in_full(first: Snapshot, snapshot: Snapshot, request: Request) -> Result:
-    """Return the result of a plane that has used no integration of its snapshot."""
+async def parse_in_full(first: Snapshot, snapshot: Snapshot, request: Request) -> Result:
+    """Return the result of a data plane that has served no integration of its snapshot yet."""
     sidekey = serving(first)
     caller = await opened(sidekey, request)
     unknown = {name: replace(each) for name, each in snapshot.integrations.items()}
@@ -227,7 +227,7 @@ async def read_in_full(first: Snapshot, snapshot: Snapshot, request: Request) ->
 
 
 async def opened(sidekey: Scripted, request: Request) -> RecordingTransport:
-    """Connect as a caller, and open the request's tunnel if it has one."""
+    """Connect as a caller, and open the request's tunnel, if it has one."""
     caller = sidekey.caller()
     if request.tunnel:
         caller.feed(head(f"CONNECT {request.tunnel}", request.tunnel, request.connect))
@@ -238,7 +238,7 @@ async def opened(sidekey: Scripted, request: Request) -> RecordingTransport:
 
 
 async def result(sidekey: Scripted, caller: RecordingTransport, request: Request) -> Result:
-    """Send a request and return the response, the bytes at the upstream, both without IDs, and what was counted."""
+    """Send a request. Return the response and the upstream's bytes, both without IDs, and the counters."""
     counted = counts(sidekey)
     caller.feed(request.written())
     await settle()
@@ -254,7 +254,7 @@ async def result(sidekey: Scripted, caller: RecordingTransport, request: Request
 
 
 def counts(sidekey: Scripted) -> Counter[tuple[str, str]]:
-    """Return the requests of callers and by presets, by name and outcome."""
+    """Return the requests of callers and presets, by name and outcome."""
     metrics = sidekey.metrics
     series = [*metrics.callers.items(), *metrics.presets.items()]
     return Counter({(name, outcome): number for name, each in series for outcome, number in each.items()})

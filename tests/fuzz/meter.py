@@ -1,4 +1,4 @@
-"""A process without instrumentation that measures inputs: `python -m fuzz.judge NAME` reads them from its input."""
+"""A process without instrumentation that measures inputs: `python -m fuzz.meter NAME` reads them from its input."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import sys
 from fuzz.target import cost_of, load
 
 
-class Judge:
-    """Measures inputs of one target in a process of its own, which ends with its standard input."""
+class Meter:
+    """Measures inputs of one target in its own process, which ends when its standard input does."""
 
     def __init__(self, name: str) -> None:
-        command = [sys.executable, "-m", "fuzz.judge", name]
+        command = [sys.executable, "-m", "fuzz.meter", name]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def cost_of(self, data: bytes) -> float:
         """Return the thread CPU time of an input in seconds, the best of three runs."""
-        asked, told = self._process.stdin, self._process.stdout
-        assert asked is not None
-        assert told is not None
-        asked.write(struct.pack(">I", len(data)) + data)
-        asked.flush()
-        (cost,) = struct.unpack(">d", told.read(8))
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(struct.pack(">I", len(data)) + data)
+        stdin.flush()
+        (cost,) = struct.unpack(">d", stdout.read(8))
         return float(cost)
 
 
 def main(name: str) -> None:
-    """Respond to each input with its cost."""
+    """Write the cost of each input."""
 
     target = load(name)
     while head := sys.stdin.buffer.read(4):

@@ -1,4 +1,4 @@
-"""What passes without a credential: never a covered host in any spelling, and only the caller's own fields."""
+"""Requests that pass without a credential: never to a covered host, and only with the caller's headers."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ COVERED = ["up.test", "b.test", "wild.test", "a.wild.test", "x.y.wild.test", "au
 
 
 def passes(target: str, named: str | None) -> bool:
-    """Whether a request would go out without a credential."""
+    """Return True if a request would pass without a credential."""
 
     async def main() -> bool:
         sidekey = Scripted(*INTEGRATIONS, passing=True)
         passthrough = sidekey.plane.index.passthrough
         assert passthrough is not None
         integration_id = None if named is None else named.encode()
-        found = admission(sidekey.plane, head_of(target, host=b"any", integration_id=integration_id))
-        return not isinstance(found, Problem) and found.integration is passthrough.candidate
+        result = admission(sidekey.plane, head_of(target, host=b"any", integration_id=integration_id))
+        return not isinstance(result, Problem) and result.integration is passthrough.candidate
 
     return asyncio.run(main())
 
 
 def spelled_addresses(host: str) -> list[str]:
-    """The ways to write an address that lead to it."""
+    """Return the spellings of an address."""
     address = ip_address(host)
     if address.version == 6:
         return [f"[{address.compressed}]", f"[{address.exploded}]", f"[{address.compressed.upper()}]"]
@@ -51,7 +51,7 @@ def spelled_addresses(host: str) -> list[str]:
 
 @st.composite
 def spellings(draw: st.DrawFn, hosts: list[str]) -> str:
-    """An authority that leads to one of these hosts, or tries to."""
+    """Draw an authority that leads to one of these hosts, or seems to."""
     host = draw(st.sampled_from(hosts))
     if ":" in host or host[0].isdigit():
         host = draw(st.sampled_from(spelled_addresses(host)))
@@ -75,8 +75,8 @@ def spellings(draw: st.DrawFn, hosts: list[str]) -> str:
 @example("http", "127.1", "/", None)
 @example("http", "UP.test.", "", "h")
 @example("https", "[::FFFF:7f00:1]:8080", "/v1", "k")
-def test_a_covered_host_is_never_passed(scheme: str, authority: str, path: str, named: str | None) -> None:
-    """Whoever covers it and whoever is named; whatever is written around the host, and however it is spelled."""
+def test_covered_host_never_passes(scheme: str, authority: str, path: str, named: str | None) -> None:
+    """In any spelling, with any named integration."""
     assert not passes(f"{scheme}://{authority}{path}", named)
 
 
@@ -86,14 +86,14 @@ def test_a_covered_host_is_never_passed(scheme: str, authority: str, path: str, 
     st.sampled_from(["", ":80", ":8080"]),
     st.sampled_from([None, "h", "k", "v6"]),
 )
-def test_every_other_host_is_passed(scheme: str, host: str, port: str, named: str | None) -> None:
-    """Also those that look alike: what is covered is known exactly."""
+def test_other_hosts_pass(scheme: str, host: str, port: str, named: str | None) -> None:
+    """Also look-alikes of covered hosts."""
     assert passes(f"{scheme}://{host}{port}/api", named)
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Fields of a request: what was sent, and what of it goes on, in order."""
+    """Headers of a request, and those that Sidekey forwards, in order."""
 
     sent: list[str]
     kept: list[tuple[bytes, bytes]]
@@ -101,7 +101,7 @@ class Fields:
 
 @st.composite
 def fields(draw: st.DrawFn) -> Fields:
-    """Fields of the caller's own among those that end at Sidekey."""
+    """Draw the caller's own headers among those that Sidekey drops."""
     token = st.text("abcXYZ019-", min_size=1, max_size=6)
     own = st.one_of(
         st.sampled_from(["Authorization", "Cookie", "authorization", "X-Token", "X-HTTP-Method-Override", "Origin"]),
@@ -142,8 +142,8 @@ def fields(draw: st.DrawFn) -> Fields:
 
 
 @given(fields(), st.binary(max_size=20))
-def test_what_passes_has_all_of_the_callers_fields_and_none_of_sidekeys(given: Fields, body: bytes) -> None:
-    """Every field of their own, in order and byte for byte; Via is all that is added."""
+def test_passed_request_has_only_the_callers_headers(given: Fields, body: bytes) -> None:
+    """In order and byte for byte. Only Via is added."""
 
     async def main() -> bytes:
         sidekey = Scripted(*INTEGRATIONS, passing=True)

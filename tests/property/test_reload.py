@@ -1,4 +1,4 @@
-"""A load that builds only what differs gives what a load from nothing gives."""
+"""A load that rebuilds only changed integrations has the result of a first load."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FIRST_INVALID = 7
 
 
 class Written(NamedTuple):
-    """An integration: its file, what it says, and which key it reads."""
+    """An integration: its file, its text, and the key that it reads."""
 
     file: str
     variant: int
@@ -43,12 +43,12 @@ class Written(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Its mapping."""
+        """Write the integration's mapping."""
         return VARIANTS[self.variant].replace("KEY", self.key)
 
 
 class Edit(NamedTuple):
-    """A config as a whole, and which keys are rotated before it is loaded."""
+    """A complete config, and the keys that are rotated before it is loaded."""
 
     integrations: Mapping[str, Written]
     rotated: frozenset[str]
@@ -68,15 +68,15 @@ WRITTEN = st.builds(
 
 @st.composite
 def edits(draw: st.DrawFn) -> list[Edit]:
-    """Each differs from the one before in a few integrations."""
-    found: dict[str, Written] = {}
+    """Draw configs that each differ from the previous one in a few integrations."""
+    result: dict[str, Written] = {}
     listed: list[Edit] = []
     for _ in range(draw(st.integers(2, 6))):
         changes = draw(st.dictionaries(st.sampled_from(NAMES), st.none() | WRITTEN, max_size=2))
-        found = {name: written for name, written in {**found, **changes}.items() if written is not None}
+        result = {name: written for name, written in {**result, **changes}.items() if written is not None}
         listed.append(
             Edit(
-                integrations=found,
+                integrations=result,
                 rotated=draw(st.frozensets(st.sampled_from(KEYS), max_size=1)),
                 trust=draw(st.sampled_from(["mozilla", "mozilla", "system"])),
                 comment=draw(st.booleans()),
@@ -97,7 +97,7 @@ def write(folder: Path, edit: Edit) -> None:
 
 
 def granted(integration: Integration) -> Grant | str:
-    """What goes out, or why nothing does."""
+    """Return the grant, or why there is none."""
     credential = integration.secrets.credential
     if credential is None:
         return str(integration.secrets.unreadable)
@@ -105,27 +105,27 @@ def granted(integration: Integration) -> Grant | str:
 
 
 def outcome(loaded: Loaded) -> tuple[object, ...]:
-    """All that a load says."""
+    """Return everything that a load reports."""
     return loaded.findings, loaded.kept, loaded.stamps
 
 
-def made(loaded: Loaded) -> object:
-    """All that a load makes, in its order, without the objects that are never equal."""
-    found = loaded.snapshot
-    if found is None:
+def built(loaded: Loaded) -> object:
+    """Return everything that a load builds, in order, except objects that are never equal."""
+    result = loaded.snapshot
+    if result is None:
         return None
-    return found.network, [
+    return result.network, [
         (
             *(each.id, each.kind, each.policy, each.base, each.traits, each.trust, each.allow_private, each.filled),
             *(granted(each), each.rebuild is None),
         )
-        for each in found.integrations.values()
+        for each in result.integrations.values()
     ]
 
 
 @given(edits())
-def test_a_later_load_gives_what_a_first_one_gives(tmp_path_factory: pytest.TempPathFactory, steps: list[Edit]) -> None:
-    """And what did not change since the last good load is the same object."""
+def test_later_load_equals_a_first_load(tmp_path_factory: pytest.TempPathFactory, steps: list[Edit]) -> None:
+    """Parts that did not change since the last good load are the same objects."""
     folder = tmp_path_factory.mktemp("config")
     loader = Loader(folder, {})
     versions = dict.fromkeys(KEYS, 1)
@@ -140,7 +140,7 @@ def test_a_later_load_gives_what_a_first_one_gives(tmp_path_factory: pytest.Temp
         write(folder, step)
         loaded, fresh = loader.load(0.0), load(folder, {}, 0.0)
         assert outcome(loaded) == outcome(fresh)
-        assert made(loaded) == made(fresh)
+        assert built(loaded) == built(fresh)
         if loaded.snapshot is None:
             continue
         now: dict[str, tuple[Integration, object]] = {}

@@ -1,4 +1,4 @@
-"""Whatever a caller sends, what is added arrives at the upstream once, with its own value; or nothing does."""
+"""Added headers and parameters reach the upstream once, with their own values, or Sidekey refuses the request."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ BODIES = st.one_of(
 
 
 def lax(name: str) -> str:
-    """A name as lax servers have it."""
+    """Return a name as lax servers read it."""
     return name.partition("[")[0].partition("\0")[0].strip().replace(".", "_").replace(" ", "_").casefold()
 
 
 def check(data: bytes, kind: str) -> None:
-    """h11 and the standard library's parsers read one request, with all that is added exactly once."""
+    """Check with h11 and the standard library that a request has all added values exactly once."""
     server = h11.Connection(h11.SERVER)
     server.receive_data(data)
     request = server.next_event()
@@ -88,20 +88,20 @@ def check(data: bytes, kind: str) -> None:
         body += part.data
     assert isinstance(part, h11.EndOfMessage)
     assert server.trailing_data == (b"", False)
-    found: list[tuple[str, object]]
+    result: list[tuple[str, object]]
     if kind == FORM:
-        found = [*parse_qsl(body.decode(), keep_blank_values=True)]
+        result = [*parse_qsl(body.decode(), keep_blank_values=True)]
     else:
-        found = json.loads(body, object_pairs_hook=lambda pairs: pairs)
-    own = [(name, value) for name, value in found if lax(name) in ("mode", "deep")]
+        result = json.loads(body, object_pairs_hook=lambda pairs: pairs)
+    own = [(name, value) for name, value in result if lax(name) in ("mode", "deep")]
     assert own == [("mode", "ours"), ("deep", "true" if kind == FORM else True)]
 
 
 @given(HEADERS, PAIRS, BODIES, st.booleans())
-def test_nothing_a_caller_sends_doubles_or_removes_what_is_added(
+def test_callers_cannot_duplicate_or_remove_added_values(
     headers: list[str], pairs: list[tuple[str, str]], body: tuple[str, bytes], chunked: bool
 ) -> None:
-    """Headers of its names are not passed on; parameters of its names, in any reading, are refused."""
+    """Their headers of these names are dropped, and parameters of these names are refused in any spelling."""
     kind, content = body
     query = f"?{encoded(pairs)}" if pairs else ""
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(content)}"

@@ -1,4 +1,4 @@
-"""The quick reading of a target equals the exact one, and neither lets out what some server would read as outside."""
+"""The fast parser of targets agrees with the exact one, and neither admits a path that a server reads as outside."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from support.plane import integration
 from support.scripted import Scripted
 
 
-def under(made: Integration, path: str) -> Integration:
-    """The integration with a path over every target, and everything under /api/*/a forbidden."""
-    policy = replace(made.policy, path=path, forbidden=(Forbidden(None, "/api/*/a", below=True),))
-    return replace(made, policy=policy, base=Prefix(policy.domains[0].origin, path))
+def under(base: Integration, path: str) -> Integration:
+    """Build the integration with a path over all targets, and everything under /api/*/a forbidden."""
+    policy = replace(base.policy, path=path, forbidden=(Forbidden(None, "/api/*/a", below=True),))
+    return replace(base, policy=policy, base=Prefix(policy.domains[0].origin, path))
 
 
 INTEGRATIONS = [
@@ -49,15 +49,15 @@ INTEGRATIONS = [
 
 
 def admitted(served: Integration, rest: str) -> bytes | None:
-    """The path that would go to the upstream, or None where the request is refused."""
+    """Return the path that would go to the upstream, or None if the request is refused."""
 
     async def main() -> bytes | None:
         sidekey = Scripted(served)
         # The integration and the host are known from an earlier request: what the quick reading asks for.
         sidekey.plane.index.find(b"h")
         sidekey.plane.index.is_own_host(b"h.test")
-        found = admission(sidekey.plane, head_of(f"/i/h{rest}"))
-        return None if isinstance(found, Problem) else found.path
+        result = admission(sidekey.plane, head_of(f"/i/h{rest}"))
+        return None if isinstance(result, Problem) else result.path
 
     return asyncio.run(main())
 
@@ -76,8 +76,8 @@ def admitted(served: Integration, rest: str) -> bytes | None:
 @example(INTEGRATIONS[13], "/")
 @example(INTEGRATIONS[13], "/?b")
 @example(INTEGRATIONS[13], "")
-def test_admission_equals_the_policys_decision(served: Integration, rest: str) -> None:
-    """Admitted or refused, by whichever reading, as `core.policy.decide` says; and the bytes are equal."""
+def test_admission_equals_the_decision_of_the_policy(served: Integration, rest: str) -> None:
+    """By either parser, with equal bytes."""
     base = served.base
     assert base is not None
     verdict = decide(served.policy, "GET", f"{base}{rest}")
@@ -106,8 +106,8 @@ SPELLED = [
 @example(SPELLED[1], "/a?x-amz-date=1")
 @example(SPELLED[2], "/c=d")
 @example(SPELLED[3], "")
-def test_targets_that_are_spelled_are_admitted_as_they_are_spelled(served: Integration, rest: str) -> None:
-    """At both doors: the spelled target is judged, and its bytes are what goes to the upstream."""
+def test_canonical_targets_are_admitted_in_canonical_form(served: Integration, rest: str) -> None:
+    """At both proxies, byte for byte."""
     base = served.base
     assert base is not None
     verdict = decide(served.policy, "GET", f"{base}{rest}", SPELLING.canonicalize)
@@ -115,8 +115,8 @@ def test_targets_that_are_spelled_are_admitted_as_they_are_spelled(served: Integ
     if verdict.allowed and verdict.target is not None and not SPELLING.contains_reserved(verdict.target.query or ""):
         expected = verdict.target.request_target.encode("latin-1")
     assert admitted(served, rest) == expected
-    found = forwarded(served, f"{base}{rest}")
-    assert (None if found is None else found[1]) == expected
+    result = forwarded(served, f"{base}{rest}")
+    assert (None if result is None else result[1]) == expected
 
 
 AUTHORITIES = [
@@ -133,12 +133,12 @@ AUTHORITIES = [
 
 
 def forwarded(served: Integration, target: str) -> tuple[Origin, bytes] | None:
-    """Where a request at the forward door would go, or None where it is refused."""
+    """Return the URL that a forward-proxy request would go to, or None if it is refused."""
 
     async def main() -> tuple[Origin, bytes] | None:
         sidekey = Scripted(served)
-        found = admission(sidekey.plane, head_of(target, host=b"any", integration_id=b"h"))
-        return None if isinstance(found, Problem) else (found.route.origin, found.path)
+        result = admission(sidekey.plane, head_of(target, host=b"any", integration_id=b"h"))
+        return None if isinstance(result, Problem) else (result.route.origin, result.path)
 
     return asyncio.run(main())
 
@@ -152,8 +152,8 @@ def forwarded(served: Integration, target: str) -> tuple[Origin, bytes] | None:
 @example(INTEGRATIONS[8], "http://up.test", "/b/a")
 @example(INTEGRATIONS[11], "https://a.up.test", "/api/v1/x")
 @example(INTEGRATIONS[11], "https://up.test", "/api/v1/a")
-def test_the_forward_door_admits_as_the_policy_decides(served: Integration, authority: str, rest: str) -> None:
-    """The upgrade to https first, then the exact reading: origin and bytes are equal."""
+def test_forward_proxy_admits_as_the_policy_decides(served: Integration, authority: str, rest: str) -> None:
+    """After the upgrade to https, with equal origins and bytes."""
     try:
         target = upgrade(served.policy, parse_target(authority + rest))
         verdict = judge(served.policy, target)
@@ -165,7 +165,7 @@ def test_the_forward_door_admits_as_the_policy_decides(served: Integration, auth
 
 
 def rewrite(path: str, way: int) -> str:
-    """What a server may make of a path before or after it decodes it; `way` has a bit for each habit."""
+    """Rewrite a path as a server may do before or after it decodes. Each bit of `way` is a habit."""
     if way & 1:
         path = path.replace("\\", "/")
     if way & 2:
@@ -184,7 +184,7 @@ def rewrite(path: str, way: int) -> str:
 
 
 def read(path: str, ways: list[int]) -> str:
-    """The path after one way of rewriting, and a decoding and a further way for each of the others."""
+    """Rewrite the path, then decode and rewrite it again for each further way."""
     path = rewrite(path, ways[0])
     for way in ways[1:]:
         path = rewrite(unquote_to_bytes(path.encode("latin-1")).decode("latin-1"), way)
@@ -192,8 +192,8 @@ def read(path: str, ways: list[int]) -> str:
 
 
 @given(soup(), st.lists(st.integers(0, 15), min_size=1, max_size=3))
-def test_no_target_outside_in_some_reading_is_admitted(rest: str, ways: list[int]) -> None:
-    """An independent reading of the path that was admitted stays under the prefix."""
+def test_target_that_some_server_reads_as_outside_is_never_admitted(rest: str, ways: list[int]) -> None:
+    """An independent parser keeps each admitted path under the prefix."""
     path = admitted(INTEGRATIONS[0], rest)
     if path is not None:
         seen = read(path.decode("latin-1").partition("?")[0], ways)
