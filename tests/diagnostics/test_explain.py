@@ -374,7 +374,7 @@ def test_nothing_passes_while_an_integration_is_unresolved() -> None:
     unresolved = replace(integration(), id="sms", rebuild=lambda: CRM)
     result = explain(CRM, "http://other.example/", build_passing({"crm": CRM, "sms": unresolved}, Trust(), (443, 80)))
     assert (result.passes, result.upgraded, result.decision.code) == (False, False, "credential_unavailable")
-    assert result.decision.reason.endswith("cannot be read; until then nothing passes without a credential")
+    assert result.decision.reason.endswith("cannot be read: until then nothing passes without a credential")
 
 
 def test_stored_integration_has_a_note_on_tunnels() -> None:
@@ -471,12 +471,12 @@ def test_no_token_is_requested_for_a_signing_key(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("a.b.c")
     served = loaded(tmp_path, f"type: aws_sigv4, region: eu-west-1, service: sqs, {identity}", sqs)
     result = explain(served, "/", None, Sample(0))
-    assert result.unsigned == "the key that signs cannot be read, or comes by a call: what is signed is not known here"
+    assert result.unsigned == "the signing key cannot be read, or comes with the token: the signed text is unknown"
     learnt = loaded(
         tmp_path, RESPONSYS, "    signature: {scheme: github, secret: {insecure_value: a-secret-of-github}}\n"
     )
     result = explain(learnt, "/rest/api", None, Sample(0))
-    assert result.unsigned == "the base URL comes with the token, so what is signed is not known here"
+    assert result.unsigned == "the base URL comes with the token: the signed text is unknown"
 
 
 AWS = "type: aws_sigv4, region: eu-west-1, service: s3, access_key_id: AKIA, secret_access_key: {insecure_value: key}"

@@ -634,7 +634,7 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
         (decide(head("https://c.test./"), None, known(H, passing=True)), "the target's host must not end in a dot"),
         (
             decide(head("https://c.test/"), None, known(H, passing=True, unresolved=("k",))),
-            "what an integration covers cannot be read; until then nothing passes without a credential",
+            "the targets of an integration cannot be read: until then nothing passes without a credential",
         ),
         (decide_connect(connect("a.test:443", via="1.1 sidekey (word)"), None, known(H)), LOOP),
         (decide_connect(connect("a.test:443"), None, known(H)), UNNAMED),

@@ -281,7 +281,9 @@ def test_control_character_is_refused_in_any_encoding(path: str) -> None:
 )
 def test_overlong_utf_8_is_refused(octets: str) -> None:
     """Also code points beyond U+10FFFF (RFC 3629 3), encoded twice, alone or beside other text."""
-    reason = "the path must not contain overlong UTF-8, what is beyond U+10FFFF, or the bytes C0 and C1, encoded or not"
+    reason = (
+        "the path must not contain overlong UTF-8, code points beyond U+10FFFF, or the bytes C0 and C1, encoded or not"
+    )
     for sign in ("%", "%25"):
         spelled = "".join(f"{sign}{octets[at : at + 2]}" for at in range(0, len(octets), 2))
         for path in (f"/{spelled}", f"/a{spelled}b", f"/%ef%bc%8ea{spelled}/%e9"):

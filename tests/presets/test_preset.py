@@ -218,7 +218,7 @@ def test_body_limit_counts_bytes() -> None:
     longest = fill(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, max_body=40)
     assert isinstance(longest, FilledRequest)
     assert len(longest.body) == 40
-    reason = "what they are filled in to must not be over limits.preset_body (39 bytes)"
+    reason = "the filled body or the filled headers must not be over limits.preset_body (39 bytes)"
     assert errors(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, max_body=39) == (("", reason),)
 
 
@@ -226,12 +226,12 @@ def test_limit_applies_to_all_headers_together() -> None:
     """A thousand headers could repeat one value."""
     rules = preset(headers={"X-A": "{{a}}", "X-B": "{{a}}"}, parameters={"a": {"type": "text"}}, body={"json": 1}).rules
     assert isinstance(fill(b'{"a": "1234567890"}', rules, max_body=20), FilledRequest)
-    reason = "what they are filled in to must not be over limits.preset_body (19 bytes)"
+    reason = "the filled body or the filled headers must not be over limits.preset_body (19 bytes)"
     assert errors(b'{"a": "1234567890"}', rules, max_body=19) == (("", reason),)
 
 
 def test_target_has_the_limit_of_callers_targets() -> None:
-    reason = "the URL that they are filled in to must not be over limits.target (40 bytes)"
+    reason = "the filled URL must not be over limits.target (40 bytes)"
     assert errors(b'{"user": "%b"}' % (b"x" * 40), max_target=40) == (("", reason),)
 
 

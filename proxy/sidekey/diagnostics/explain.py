@@ -30,8 +30,8 @@ CONNECT_NOTE = (
 )
 
 PASSED_CONNECT_NOTE = (
-    "clients send an https:// URL by CONNECT (HTTPS_PROXY): its bytes pass untouched, to the ports in "
-    "forward.pass_ports, and their TLS ends at the host itself"
+    "clients send an https:// URL through CONNECT (HTTPS_PROXY): Sidekey passes its bytes unchanged, to the ports in "
+    "forward.pass_ports, and the host itself terminates TLS"
 )
 
 STORED_NOTE = (
@@ -40,13 +40,13 @@ STORED_NOTE = (
 )
 
 DISCOVERED_NOTE = (
-    "the base URL here is a placeholder: the token response brings the real one, and targets are judged again by that"
+    "the base URL here is a placeholder: the token response has the real one, and Sidekey checks targets again with it"
 )
 PLACEHOLDER_NOTE = (
-    "the response to the login or token request names the one host that is allowed; targets at the host of that "
-    "request are sent there instead, and judged again"
+    "the response to the login or token request names the only allowed host: Sidekey sends targets at the host of that "
+    "request there instead, and checks them again"
 )
-BODY_NOTE = "the body must be a form or a JSON object, to which fields are added: any other is body_unsupported"
+BODY_NOTE = "Sidekey adds fields to the body, which must be a form or a JSON object: any other is body_unsupported"
 
 SIGNED_NOTE = "an ID and a nonce are new for each request: here they are zeros"
 
@@ -289,10 +289,10 @@ def _signed(
     """Return the escaped texts that a request's signature covers, or why there are none."""
     integration, target = explanation.integration, explanation.decision.target
     if target is None or explanation.has_unknown_origin:
-        return "the base URL comes with the token, so what is signed is not known here"
+        return "the base URL comes with the token: the signed text is unknown"
     signer = _signer(integration, rules)
     if signer is None:
-        return "the key that signs cannot be read, or comes by a call: what is signed is not known here"
+        return "the signing key cannot be read, or comes with the token: the signed text is unknown"
     places = integration.traits.places
     lines = [b"\r\nHost: " + target.origin.authority.encode()]
     lines += [b"\r\n%b: %b" % (name.encode("latin-1"), MARK) for name in places.headers]

@@ -173,7 +173,7 @@ class PassthroughPolicy(Generic[C_co]):
         if self.awaits_store:
             return STORE_UNREAD
         if self.unresolved:
-            detail = "what an integration covers cannot be read; until then nothing passes without a credential"
+            detail = "the targets of an integration cannot be read: until then nothing passes without a credential"
             return Problem("credential_unavailable", detail, error="proxy_configuration_error")
         if host.endswith("."):
             return Problem("target_denied", "the target's host must not end in a dot", denial="trailing_dot")

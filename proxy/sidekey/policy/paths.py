@@ -99,7 +99,7 @@ def _check(path: str) -> None:
             "the path must not contain a dot segment (. or ..), encoded or not, also with blanks, ;, :, ? or # after it"
         )
     if not path.isascii() and _BEYOND_UTF_8.search(path):
-        detail = "the path must not contain overlong UTF-8, what is beyond U+10FFFF, or the bytes C0 and C1"
+        detail = "the path must not contain overlong UTF-8, code points beyond U+10FFFF, or the bytes C0 and C1"
         raise UnreadablePath(f"{detail}, encoded or not")
 
 

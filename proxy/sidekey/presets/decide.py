@@ -26,7 +26,7 @@ _NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this c
 # Depends on the caller's permissions alone, so that metrics do not reveal IDs of other callers' presets.
 _NOT_ITS_PRESET: Final = replace(_NO_PRESET, denial="preset_unlisted")
 _POST_ONLY: Final = Problem(
-    "method_denied", "presets are used by POST", headers=(("Allow", METHOD.decode()),), denial="method_of_preset"
+    "method_denied", "use POST for presets", headers=(("Allow", METHOD.decode()),), denial="method_of_preset"
 )
 
 

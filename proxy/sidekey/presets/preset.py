@@ -269,7 +269,7 @@ class Preset:
         except TooLarge:
             is_long = True
         if is_long or len(target) > max_target:
-            detail = f"the URL that they are filled in to must not be over limits.target ({max_target} bytes)"
+            detail = f"the filled URL must not be over limits.target ({max_target} bytes)"
             problems.append(("", detail))
         try:
             remaining = max_body
@@ -282,7 +282,7 @@ class Preset:
         except TooLarge:
             is_large = True
         if is_large or len(data) > max_body:
-            detail = f"what they are filled in to must not be over limits.preset_body ({max_body} bytes)"
+            detail = f"the filled body or the filled headers must not be over limits.preset_body ({max_body} bytes)"
             problems.append(("", detail))
         problems += [(f"/{name}", reason) for name, reason in errors.items()]
         if problems:

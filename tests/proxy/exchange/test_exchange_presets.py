@@ -250,7 +250,7 @@ async def test_what_is_filled_in_is_bounded() -> None:
         assert message.body == quarter * 4
         response = await sidekey.ask(post(b'{"a": "%b", "b": "x"}' % quarter))
         assert response.status == 422
-        reason = "what they are filled in to must not be over limits.preset_body (262144 bytes)"
+        reason = "the filled body or the filled headers must not be over limits.preset_body (262144 bytes)"
         assert problem(response)["errors"] == [{"pointer": "", "detail": reason}]
         assert len(upstream.requests) == 1
 

@@ -269,7 +269,7 @@ async def test_nothing_passes_while_an_integration_is_unresolved() -> None:
                 "proxy_configuration_error",
             )
             assert said["detail"] == (
-                "what an integration covers cannot be read; until then nothing passes without a credential"
+                "the targets of an integration cannot be read: until then nothing passes without a credential"
             )
         assert upstream.connections == []
 
