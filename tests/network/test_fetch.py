@@ -60,7 +60,7 @@ class Calls:
             allow_private=allow_private,
             source_address=source_address,
             timeout=timeout,
-            largest=LARGEST,
+            max_size=LARGEST,
         )
 
     async def failure(

@@ -54,7 +54,7 @@ class Calls:
             allow_private=(),
             source_address=None,
             timeout=timeout,
-            largest=1 << 10,
+            max_size=1 << 10,
         )
 
     async def failure(self, url: str, *, method: str = "POST", timeout: float = DEADLINE) -> CallError:
@@ -178,7 +178,7 @@ async def test_target_is_sent_byte_for_byte(ca: Authority, target: str) -> None:
     async with RawUpstream() as upstream:
         call = Call("login", "GET", f"http://127.0.0.1:{upstream.port}{target}")
         await Fetcher(Dialer(RULES), 1).fetch(
-            call, trust=ca.trust, allow_private=(), source_address=None, timeout=DEADLINE, largest=9
+            call, trust=ca.trust, allow_private=(), source_address=None, timeout=DEADLINE, max_size=9
         )
     assert upstream.requests[0].start == f"GET {target} HTTP/1.1".encode()
 
@@ -188,7 +188,7 @@ async def test_header_values_are_sent_as_their_bytes(ca: Authority) -> None:
     async with RawUpstream() as upstream:
         call = Call("login", "POST", f"http://127.0.0.1:{upstream.port}/", (("X-Name", "\xc3\xa9t\xc3\xa9"),))
         await Fetcher(Dialer(RULES), 1).fetch(
-            call, trust=ca.trust, allow_private=(), source_address=None, timeout=DEADLINE, largest=9
+            call, trust=ca.trust, allow_private=(), source_address=None, timeout=DEADLINE, max_size=9
         )
     assert upstream.requests[0].values(b"x-name") == ["été".encode()]
 
@@ -296,7 +296,7 @@ async def test_request_that_the_server_does_not_read_is_dropped_with_its_connect
             allow_private=(),
             source_address=None,
             timeout=DEADLINE if answer else 0.8,
-            largest=9,
+            max_size=9,
         )
 
     async with RawUpstream(script, ssl_context=tls if scheme == "https" else None) as upstream:

@@ -36,7 +36,7 @@ class Calls:
             allow_private=(),
             source_address=None,
             timeout=DEADLINE,
-            largest=1 << 10,
+            max_size=1 << 10,
             identity=identity,
         )
 

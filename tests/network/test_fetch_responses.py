@@ -36,7 +36,7 @@ async def reply_to(script: Script) -> Reply:
             allow_private=(),
             source_address=None,
             timeout=DEADLINE,
-            largest=LARGEST,
+            max_size=LARGEST,
         )
 
 

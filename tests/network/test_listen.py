@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from sidekey.network.listen import AddressInUse, ListenError, listen
-from sidekey.network.socket_filter import receive_again, refuse_everything
+from sidekey.network.socket_filter import refuse_everything, remove_filter
 from sidekey.snapshot.snapshot import Address
 from support.raw_connection import DEADLINE
 
@@ -198,7 +198,7 @@ def half_connected(address: tuple[str, int]) -> socket.socket:
     refuse_everything(caller)
     caller.setblocking(False)
     assert caller.connect_ex(address) == errno.EINPROGRESS
-    receive_again(caller)
+    remove_filter(caller)
     return caller
 
 

@@ -337,7 +337,7 @@ async def test_one_for_other_rules_looks_up_in_the_same_way(tmp_path: Path) -> N
     hosts.write_text("10.0.0.2 b.test\n")
     dns = Dns()
     former = resolver(dns, NetworkRules(hosts={"a.test": ("10.0.0.1",)}), hosts)
-    names = former.renewed(NetworkRules(hosts={"c.test": ("10.0.0.3",)}, search=True))
+    names = former.with_rules(NetworkRules(hosts={"c.test": ("10.0.0.3",)}, search=True))
     assert await ask(names, "a.test") == ANSWER
     assert await ask(names, "b.test") == (ip_address("10.0.0.2"),)
     assert await ask(names, "c.test") == (ip_address("10.0.0.3"),)
@@ -353,7 +353,7 @@ async def test_one_for_other_rules_does_not_wait_for_a_lookup_of_before() -> Non
     waiting = asyncio.create_task(ask(former, "a.test"))
     while not dns.asked:
         await asyncio.sleep(0)
-    assert await ask(former.renewed(NetworkRules(search=True)), "a.test") == ANSWER
+    assert await ask(former.with_rules(NetworkRules(search=True)), "a.test") == ANSWER
     assert not waiting.done()
     release.set()
     assert await waiting == ANSWER

@@ -39,7 +39,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the folders of these tests are made."""
     place = tmp_path / "places"
     place.mkdir()
-    monkeypatch.setattr(roots, "_PLACES", (str(place),))
+    monkeypatch.setattr(roots, "_PARENTS", (str(place),))
     return place
 
 
@@ -185,7 +185,7 @@ def test_a_folder_that_was_touched_is_made_again(loss: str, places: Path, ca: Au
 
 def test_without_a_place_the_bundle_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ca: Authority) -> None:
     """In a container whose file systems are read-only, say."""
-    monkeypatch.setattr(roots, "_PLACES", (str(tmp_path / "absent"),))
+    monkeypatch.setattr(roots, "_PARENTS", (str(tmp_path / "absent"),))
     assert CaFolder(str(ca.bundle)).path() is None
 
 
@@ -207,7 +207,7 @@ def test_a_bundle_without_a_certificate_is_not_taken_for_a_folder_without_one(tm
 PROGRAM = """
 import os, signal, sys
 from sidekey.network import roots
-roots._PLACES = (sys.argv[1],)
+roots._PARENTS = (sys.argv[1],)
 print(roots.mozilla(), flush=True)
 if sys.argv[2] == "killed":
     os.kill(os.getpid(), signal.SIGKILL)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sidekey.network.listen import accept_waiting
-from sidekey.network.socket_filter import receive_again, refuse_everything, refuse_new, refuse_payload
+from sidekey.network.listen import accept_pending
+from sidekey.network.socket_filter import refuse_everything, refuse_new, refuse_payload, remove_filter
 from support.raw_connection import DEADLINE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
@@ -46,12 +46,12 @@ def test_nobody_new_can_connect(server: socket.socket, refuse: type[refuse_new])
         with socket.socket(server.family) as late:
             late.setblocking(False)
             assert late.connect_ex(where(server)) == errno.EINPROGRESS
-            (accepted,) = accept_waiting(server)
+            (accepted,) = accept_pending(server)
             with accepted:
                 early.sendall(b"early")
                 accepted.settimeout(DEADLINE)
                 assert accepted.recv(16) == b"early"
-            assert accept_waiting(server) == []
+            assert accept_pending(server) == []
 
 
 @pytest.mark.parametrize(("refuse", "ends"), [(refuse_new, True), (refuse_everything, False)])
@@ -62,7 +62,7 @@ def test_who_had_begun_to_connect(server: socket.socket, refuse: type[refuse_new
         refuse_everything(caller)
         assert caller.connect_ex(where(server)) == errno.EINPROGRESS
         refuse(server)
-        receive_again(caller)
+        remove_filter(caller)
         assert readable(server, within=10 if ends else 1.5) is ends
 
 
@@ -70,14 +70,14 @@ def test_a_stream_without_payload_still_ends(server: socket.socket) -> None:
     """The peer learns of the end, and we of theirs; a byte is received only once everything is again."""
     with socket.create_connection(where(server)) as peer:
         assert readable(server, within=10)
-        (ours,) = accept_waiting(server)
+        (ours,) = accept_pending(server)
         with ours:
             refuse_payload(ours)
             peer.sendall(b"x")
             assert not readable(ours, within=0.05)
             ours.sendall(b"to the peer")
             assert peer.recv(16) == b"to the peer"
-            receive_again(ours)
+            remove_filter(ours)
             ours.settimeout(DEADLINE)
             assert ours.recv(16) == b"x"
             refuse_payload(ours)
@@ -93,4 +93,4 @@ def test_a_unix_socket_has_no_packets() -> None:
         refuse_everything(one)
         other.sendall(b"x")
         assert one.recv(16) == b"x"
-        receive_again(one)
+        remove_filter(one)

@@ -118,7 +118,7 @@ def test_a_folder_that_was_renewed_is_used_from_the_next_connection_on(
     """A context holds the path of its folder."""
     folder = roots.CaFolder(str(ca.bundle))
     monkeypatch.setattr(roots, "_mozilla", folder)
-    monkeypatch.setattr(roots, "_PLACES", (str(tmp_path),))
+    monkeypatch.setattr(roots, "_PARENTS", (str(tmp_path),))
     contexts = TlsContexts()
     first = contexts.get(Trust())
     shutil.rmtree(next(tmp_path.iterdir()))

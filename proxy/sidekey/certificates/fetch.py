@@ -64,7 +64,7 @@ class UrlFetch:
                     allow_private=self._integration.allow_private,
                     source_address=self._integration.source_address,
                     timeout=TIMEOUT,
-                    largest=MAX_BODY_SIZE,
+                    max_size=MAX_BODY_SIZE,
                 )
         except CallError as error:
             return error.reason

@@ -1,6 +1,6 @@
-"""Dialling an upstream: resolve, judge, connect, TLS. The one place that says where an outgoing connection may go.
+"""Dial an upstream: resolve, check the addresses, connect, start TLS. Every outgoing connection is made here.
 
-The proxy variables of the environment (`HTTPS_PROXY` and the like) are ignored.
+Environment variables such as `HTTPS_PROXY` are ignored.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ P = TypeVar("P", bound=asyncio.Protocol)
 class Dialer:
     """Connects to origins under the network rules of a config.
 
-    `own_listeners` are refused whatever the rules allow: set it once they are bound. `rules_version` changes with the
-    rules: a connection that was made under other ones must not be used again.
+    Connections to `own_listeners` are always refused: set it once they are bound. `rules_version` increases when the
+    rules change: do not reuse a connection that was made under an earlier version.
     """
 
     def __init__(self, rules: NetworkRules, *, resolver: Resolver | None = None) -> None:
@@ -42,19 +42,19 @@ class Dialer:
         self._rules = rules
         self._resolver = Resolver(rules) if resolver is None else resolver
         self._contexts = TlsContexts()
-        self._personal = IdentityContexts()
+        self._identity_contexts = IdentityContexts()
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Get ready to dial by the rules of another snapshot; the result does so from then on.
+        """Prepare the rules of another snapshot, and return a function that applies them.
 
-        What has begun ends by the previous ones, in the lookup and in judging.
+        A connection attempt that has started keeps the previous rules.
         """
         prepare_trust(snapshot)
         rules = snapshot.network
-        # A CA of the operator's that signs for callers must not sign for upstreams as well.
+        # The operator's CA signs certificates for callers, so it must not vouch for upstreams as well.
         ca = snapshot.ca.operator_ca
         denied = frozenset() if ca is None else frozenset((public_key(ssl.PEM_cert_to_DER_cert(ca.certificate)),))
-        resolver = self._resolver if rules == self._rules else self._resolver.renewed(rules)
+        resolver = self._resolver if rules == self._rules else self._resolver.with_rules(rules)
 
         def commit() -> None:
             if rules != self._rules:
@@ -65,10 +65,10 @@ class Dialer:
         return commit
 
     def note_certificate_requests(self) -> set[str]:
-        """The names of servers that ask for a client certificate from now on."""
-        asking: set[str] = set()
-        self._contexts.note = asking.add
-        return asking
+        """Collect the names of servers that request a client certificate from now on."""
+        servers: set[str] = set()
+        self._contexts.note = servers.add
+        return servers
 
     async def connect(
         self,
@@ -83,18 +83,18 @@ class Dialer:
         sessions: Sessions | None = None,
         loopback_only: bool = False,
     ) -> P:
-        """Connect a protocol made by `factory` to an address that was judged; for https the handshake is done.
+        """Connect a protocol made by `factory` to a permitted address. For https, the TLS handshake is complete.
 
-        `timeout` bounds lookup, TCP and TLS together, in seconds. `allow_private` is the integration's; so is
-        `source_address`, which replaces the config's. `identity` is
-        presented where the upstream asks for it. `sessions` must be those of this origin, trust and identity and of no
-        others; without them nothing is resumed. With `loopback_only` only loopback addresses are dialled.
+        `timeout` covers lookup, TCP and TLS together, in seconds. `allow_private` and `source_address` come from the
+        integration; `source_address` replaces the config's. The connection presents `identity` if the upstream requests
+        a certificate. `sessions` must belong to this origin, trust and identity only; without it, no session is
+        resumed. With `loopback_only`, only loopback addresses are dialled.
 
         Raises ProblemError: upstream_unreachable, upstream_timeout, upstream_tls_failed, destination_denied,
-        credential_unavailable (trusted_ca, identity) or overloaded; none of them has sent a request.
+        credential_unavailable (trusted_ca, identity) or overloaded. No request was sent in any of these cases.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        # Read before the lookup, as the rules that the addresses are judged by.
+        # Read before the lookup: `_find` checks the addresses by the same rules.
         source = self._rules.source_address if source_address is None else source_address
         addresses, context = await self._find(origin, trust, allow_private, deadline, identity)
         if loopback_only:
@@ -108,7 +108,7 @@ class Dialer:
                     await _connect(protocol, addresses, origin.port, source)
                 else:
                     if identity is not None and sessions is not None:
-                        self._personal.use(sessions)
+                        self._identity_contexts.use(sessions)
                     await _connect_tls(protocol, addresses, origin, context, source=source, sessions=sessions)
         except TimeoutError:
             raise ProblemError(
@@ -128,21 +128,21 @@ class Dialer:
         deadline: float,
         identity: ClientIdentity | None,
     ) -> tuple[Sequence[Address], ssl.SSLContext | None]:
-        """Resolve and judge: at least one address, and the TLS context where the origin is https."""
-        # Read before the lookup: its result is judged by the rules that it was found under.
+        """Return at least one permitted address, and the TLS context if the origin is https."""
+        # Read before the lookup: the rules may change meanwhile, and its result belongs to the earlier ones.
         if isinstance(allow_private, NetworkOverride):
             allowed = allow_private.networks
         else:
             allowed = (*self._rules.allow_private, *allow_private)
         addresses = await self._resolver.resolve(origin.host, deadline)
-        judged = permitted(addresses, origin.port, allowed, self.own_listeners)
-        return judged, self._contexts.get(trust, identity) if origin.scheme == "https" else None
+        dialable = permitted(addresses, origin.port, allowed, self.own_listeners)
+        return dialable, self._contexts.get(trust, identity) if origin.scheme == "https" else None
 
 
 def _loopback(addresses: Sequence[Address]) -> Sequence[Address]:
-    """Return the loopback addresses. Raises ProblemError (destination_denied) where there is none."""
-    found = [address for address in addresses if is_loopback(address)]
-    if not found:
+    """Return the loopback addresses. Raises ProblemError (destination_denied) if there is none."""
+    loopback = [address for address in addresses if is_loopback(address)]
+    if not loopback:
         raise ProblemError(
             Problem(
                 "destination_denied",
@@ -150,34 +150,34 @@ def _loopback(addresses: Sequence[Address]) -> Sequence[Address]:
                 denial="private_address",
             )
         )
-    return found
+    return loopback
 
 
 async def _connect(
     protocol: asyncio.BaseProtocol, addresses: Sequence[Address], port: int, source: Address | None
 ) -> None:
-    """Connect a protocol by TCP to one of the addresses. Raises ProblemError, with nothing left open."""
+    """Connect a protocol by TCP to one of the addresses. Raises ProblemError and leaves no socket open."""
     loop = asyncio.get_running_loop()
     if len(addresses) == 1 and source is None:
         try:
-            # The loop connects by itself and looks nothing up: of an address that was judged no lookup makes another.
+            # Without AI_NUMERICHOST a second lookup could return an address that nobody has checked.
             await loop.create_connection(lambda: protocol, str(addresses[0]), port, flags=socket.AI_NUMERICHOST)
         except OSError as error:
             raise ProblemError(connect_problem((local_error(error, addresses[0], None),))) from None
         return
     connection = await first_connected(addresses, port, source)
-    owned = False
+    has_transport = False
 
-    def own() -> asyncio.BaseProtocol:
-        nonlocal owned
-        # From here on a transport closes the socket; closing it below as well would pull it from under the loop.
-        owned = True
+    def take_over() -> asyncio.BaseProtocol:
+        nonlocal has_transport
+        # From here on the transport closes the socket: closing it below would break the transport.
+        has_transport = True
         return protocol
 
     try:
-        await loop.create_connection(own, sock=connection)
+        await loop.create_connection(take_over, sock=connection)
     finally:
-        if not owned:
+        if not has_transport:
             connection.close()
 
 
@@ -190,27 +190,27 @@ async def _connect_tls(
     source: Address | None,
     sessions: Sessions | None,
 ) -> None:
-    """Connect a protocol by TLS over TCP. Raises ProblemError, with nothing left open."""
+    """Connect a protocol by TLS over TCP. Raises ProblemError and leaves no socket open."""
     ready = asyncio.get_running_loop().create_future()
-    layer = TlsTransport(protocol, context, _server_name(origin.host), sessions, ready)
+    transport = TlsTransport(protocol, context, _server_name(origin.host), sessions, ready)
     try:
-        await _connect(layer, addresses, origin.port, source)
+        await _connect(transport, addresses, origin.port, source)
         try:
             await ready
         except OSError as error:
             raise ProblemError(tls_problem(error)) from None
         except BaseException:
-            layer.abort()
+            transport.abort()
             raise
     finally:
-        # After a cancellation nobody looks at the result of the handshake.
+        # After a cancellation nobody retrieves the result of the handshake.
         ready.cancel()
-        # An error that it holds refers to this frame: the two would wait for the garbage collector.
-        del ready, layer
+        # An exception in `ready` refers to this frame: only the garbage collector could free that cycle.
+        del ready, transport
 
 
 @lru_cache(maxsize=1024)
 def _server_name(host: str) -> str:
-    """What the certificate must be for: a name, or an address in its usual spelling."""
+    """Return the name to verify in the certificate: the host name, or the address in canonical form."""
     address = literal(host)
     return host if address is None else str(address)

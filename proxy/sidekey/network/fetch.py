@@ -1,7 +1,7 @@
-"""Sidekey's own calls, for a token, a login or a certificate: aiohttp's client over Sidekey's dialer.
+"""HTTP calls that Sidekey makes itself, for a token, a login or a certificate: aiohttp's client over the dialer.
 
-aiohttp writes the request and reads the response. It resolves no name and opens no socket: the dialer does, and judges
-the address that it dials. Each call has its own session and its only connection, and is sent once.
+aiohttp writes the request and reads the response. The dialer resolves the name, checks the address and opens the
+socket. Each call has its own session with a single connection, and is sent once.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from sidekey.policy.urls import Origin, Target, parse_target
 from sidekey.snapshot.snapshot import Trust
 
 RESERVED = 0.1
-"""Part of a call's time that is reserved for the response: with less left, the request is not sent."""
+"""Share of a call's timeout that is reserved for the response. With less time left, the request is not sent."""
 
 LAST_LOOK = 0.05
-"""Seconds after the deadline in which Sidekey still reads what has arrived by then.
+"""Seconds after the deadline in which Sidekey still reads bytes that arrived before it.
 
-A process that was stopped finds its deadline passed and the response unread, which may hold the only valid refresh
+When a stopped process continues, its deadline has passed, and the unread response may hold the only valid refresh
 token.
 """
 
 MAX_HEAD_SIZE = 256 << 10
-"""Bytes of a response beside its body: header fields, interim responses, sizes and extensions of chunks, trailers."""
+"""Bytes of a response outside its body: header fields, interim responses, chunk sizes and extensions, trailers."""
 
 MAX_FIELD_SIZE = 64 << 10
-"""Bytes of one header field or status line: some platforms send policies and cookies of more than the usual 8 KiB."""
+"""Bytes of one header field or status line. Some platforms send policies and cookies above the usual 8 KiB."""
 
 MAX_INTERIM_RESPONSES = 16
-"""Interim responses that may wait to be skipped: at full speed they would keep the event loop from everything else."""
+"""Unread interim responses. A server that sends more of them could block the event loop."""
 
 _OUTCOMES: dict[str, Outcome] = {"dns_timeout": "timeout", "connection_timeout": "timeout"}
-"""Outcomes of a Problem's errors that are not "unreachable"."""
+"""Call outcomes by the `error` of a Problem; default: "unreachable"."""
 
 _LINE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
-"""Text without controls other than tab (RFC 9110 5.5)."""
+"""Text without control characters except tab (RFC 9110 5.5)."""
 
 _NOT_HTTP = "did not return a valid HTTP/1.1 response"
 _LONG_FIELD = f"returned a header field of more than {MAX_FIELD_SIZE >> 10} KiB"
@@ -62,8 +62,8 @@ _CUT = "closed the connection in the middle of its response"
 _NOT_GZIP = "returned a body that is not valid gzip"
 
 
-class _ResponseFault(Exception):
-    """There is no usable response. `reason` continues a sentence about the server and repeats none of its bytes."""
+class _ResponseError(Exception):
+    """The server sent no usable response. `reason` follows the name of the step and repeats no byte of the response."""
 
     def __init__(self, reason: str, outcome: Outcome = "invalid") -> None:
         super().__init__(reason, outcome)
@@ -72,22 +72,22 @@ class _ResponseFault(Exception):
 
 
 class Fetcher:
-    """Makes calls under the network rules of a dialer: at most `most` at a time, and half of them to one endpoint.
+    """Makes HTTP calls: at most `max_calls` at a time, and half of them to one endpoint.
 
-    An endpoint that hangs holds a file descriptor for as long as each call may take. Without its own limit it would
-    soon have all of them. Other calls wait for their turn in the order in which they came.
+    Each call to an endpoint that hangs holds a file descriptor until its timeout. Without a limit for each endpoint,
+    one endpoint would soon hold all descriptors. Other calls wait in order of arrival.
     """
 
-    def __init__(self, dialer: Dialer, most: int) -> None:
+    def __init__(self, dialer: Dialer, max_calls: int) -> None:
         self._dialer = dialer
-        self.limit(most)
+        self.limit(max_calls)
 
-    def limit(self, most: int) -> None:
-        """Set the limit anew, before the first call."""
-        self._most, self._most_each = most, (most + 1) // 2
-        self._all = asyncio.Semaphore(most)
-        # The semaphores of endpoints without a call are freed.
-        self._each: WeakValueDictionary[Origin, asyncio.Semaphore] = WeakValueDictionary()
+    def limit(self, max_calls: int) -> None:
+        """Replace the limit. Call it before the first `fetch`."""
+        self._max_calls, self._max_calls_per_origin = max_calls, (max_calls + 1) // 2
+        self._all_slots = asyncio.Semaphore(max_calls)
+        # The semaphore of an origin lives while a call uses it.
+        self._origin_slots: WeakValueDictionary[Origin, asyncio.Semaphore] = WeakValueDictionary()
 
     async def fetch(
         self,
@@ -97,16 +97,17 @@ class Fetcher:
         allow_private: AllowPrivate,
         source_address: Address | None,
         timeout: float,  # noqa: ASYNC109 - one budget, which the lookup and the rest share
-        largest: int,
+        max_size: int,
         identity: ClientIdentity | None = None,
     ) -> Reply:
-        """Make the call: to https, or to http at a loopback address only.
+        """Send the request of a call and return the response, whatever its status.
 
-        `timeout` bounds the whole call in seconds, `largest` the response's body in bytes, also once it is decoded.
-        `allow_private` and `source_address` are the integration's, as for `Dialer.connect`. `identity` is the client
-        certificate for a server that requests one.
-        Raises CallFault (timeout, unreachable or invalid) with a reason that names the call's step and no address,
-        URL or byte of the response; `unspent` if nothing of the request was sent. A response of any status is returned.
+        An http URL is fetched from a loopback address only. `timeout` is in seconds and covers the whole call.
+        `max_size` limits the response's body in bytes, encoded and decoded. `allow_private` and `source_address` come
+        from the integration. `identity` is the client certificate for a server that requests one.
+
+        Raises CallError (timeout, unreachable or invalid). Its reason names the step, and no address, URL or byte of
+        the response; `unspent` is set if no byte of the request was sent.
         """
         target = parse_target(call.url)
         loop = asyncio.get_running_loop()
@@ -116,7 +117,7 @@ class Fetcher:
         async def connect() -> _Protocol:
             try:
                 protocol = await self._dialer.connect(
-                    partial(_Protocol, loop, largest),
+                    partial(_Protocol, loop, max_size),
                     target.origin,
                     # Whatever `localhost` resolves to, the secret must not leave this machine in the clear.
                     loopback_only=target.origin.scheme != "https",
@@ -129,30 +130,31 @@ class Fetcher:
             except ProblemError as raised:
                 raise _of_step(call.step, raised.problem, unspent=True) from None
             if loop.time() > send_by:
-                # The process was stopped meanwhile. Nobody might be there for the response, which may spend a token.
+                # The process was stopped meanwhile. The request may use up a token, and no time is left for the
+                # response.
                 protocol.close()
                 raise CallError("timeout", f"{call.step}: the connection to it took too long", unspent=True)
             return protocol
 
         try:
-            async with self._turn(call.step, target.origin, send_by), _until(deadline):
-                return await _send(call, target, largest, _OnlyConnection(connect), identity)
+            async with self._slots(call.step, target.origin, send_by), _until(deadline):
+                return await _send(call, target, max_size, _OnlyConnection(connect), identity)
         except TimeoutError:
             raise CallError("timeout", f"{call.step} did not respond in time") from None
-        except _ResponseFault as fault:
-            raise CallError(fault.outcome, f"{call.step} {fault.reason}") from None
+        except _ResponseError as error:
+            raise CallError(error.outcome, f"{call.step} {error.reason}") from None
         except ProblemError as raised:
             raise _of_step(call.step, raised.problem) from None
 
     @asynccontextmanager
-    async def _turn(self, step: str, origin: Origin, deadline: float) -> AsyncIterator[None]:
-        """Wait for a turn to call `origin`. Raises CallFault at the deadline."""
-        each = self._each.setdefault(origin, asyncio.Semaphore(self._most_each))
+    async def _slots(self, step: str, origin: Origin, deadline: float) -> AsyncIterator[None]:
+        """Wait for a slot of `origin` and one of all calls, and hold both. Raises CallError at the deadline."""
+        origin_slots = self._origin_slots.setdefault(origin, asyncio.Semaphore(self._max_calls_per_origin))
         limits = (
-            (each, f"limit of {self._most_each} calls to it at a time reached"),
-            (self._all, f"limit of {self._most} calls at a time reached, which NOFILE allows"),
+            (origin_slots, f"limit of {self._max_calls_per_origin} calls to it at a time reached"),
+            (self._all_slots, f"limit of {self._max_calls} calls at a time reached, which NOFILE allows"),
         )
-        taken: list[asyncio.Semaphore] = []
+        acquired: list[asyncio.Semaphore] = []
         try:
             for slots, reason in limits:
                 try:
@@ -160,10 +162,10 @@ class Fetcher:
                         await slots.acquire()
                 except TimeoutError:
                     raise CallError("timeout", f"{step} skipped: {reason}", unspent=True) from None
-                taken.append(slots)
+                acquired.append(slots)
             yield
         finally:
-            for slots in taken:
+            for slots in acquired:
                 slots.release()
 
 
@@ -172,7 +174,7 @@ async def _until(deadline: float) -> AsyncIterator[None]:
     """Raise TimeoutError soon after the deadline, once the loop has read what arrived before it."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
-        # A loop may look at its timers before its sockets: between these two it has looked at both.
+        # A loop may run timers before it polls sockets: LAST_LOOK later it has done both.
         timer = loop.call_at(deadline, lambda: limit.reschedule(loop.time() + LAST_LOOK))
         try:
             yield
@@ -181,47 +183,47 @@ async def _until(deadline: float) -> AsyncIterator[None]:
 
 
 class _Protocol(ResponseHandler):
-    """Reads one response, bounds what it takes in, and notes how the connection ended."""
+    """Reads one response of limited size, and records how the connection ended."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, largest: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_size: int) -> None:
         super().__init__(loop)
-        self.begun = self.closed_in_order = False
-        self.excess = ""
+        self.response_started = self.closed_in_order = False
+        self.limit_error = ""
         self.parse_error: BaseException | None = None
         self.error: BaseException | None = None
         self._body: aiohttp.StreamReader = aiohttp.EMPTY_PAYLOAD
-        self._most = self._left = largest + MAX_HEAD_SIZE
+        self._limit = self._remaining = max_size + MAX_HEAD_SIZE
 
     def data_received(self, data: bytes) -> None:
-        """Parse what was received, and leave a server that does not stop."""
-        self.begun = True
-        self._left -= len(data)
+        """Parse the received bytes. Abort when the server exceeds a limit."""
+        self.response_started = True
+        self._remaining -= len(data)
         super().data_received(data)
-        if self._left < 0:
-            self.excess = f"returned more than {self._most >> 10} KiB with its header fields"
+        if self._remaining < 0:
+            self.limit_error = f"returned more than {self._limit >> 10} KiB with its header fields"
         elif len(self) > MAX_INTERIM_RESPONSES:
-            self.excess = "returned too many interim responses"
-        if self.excess and self.transport is not None:
+            self.limit_error = "returned too many interim responses"
+        if self.limit_error and self.transport is not None:
             self.transport.abort()
 
     def close(self) -> None:
-        """Close in order, or at once if that would wait for a server that does not read the request."""
+        """Close in order, or abort if the server has not read the whole request: closing would wait for it."""
         if self.transport is not None and self.transport.get_write_buffer_size():
             self.transport.abort()
         super().close()
 
     def eof_received(self) -> None:
-        """Note close_notify. Over TLS a bare end of TCP, which anyone on the path can forge, is not reported here."""
+        """Record close_notify. TlsTransport never calls this for a bare end of TCP, which can be forged."""
         self.closed_in_order = True
         super().eof_received()
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """Keep the body of the response, the second of the two."""
+        """Keep the response's body; aiohttp passes the message and its body."""
         self._body = data[1]
         super().feed_data(data, size)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Keep the errors, which aiohttp replaces by its own, and end the body."""
+        """Keep the errors, which aiohttp replaces with its own, and end the body."""
         self.parse_error, self.error = self.exception(), exc
         super().connection_lost(exc)
         if not self._body.is_eof():
@@ -230,7 +232,7 @@ class _Protocol(ResponseHandler):
 
 
 class _OnlyConnection(aiohttp.BaseConnector):
-    """Connects once: aiohttp sends an idempotent request again if its connection ends, even a new one."""
+    """Connects once. aiohttp would resend an idempotent request if its connection ended, even a new one."""
 
     def __init__(self, connect: Callable[[], Awaitable[_Protocol]]) -> None:
         super().__init__(force_close=True)
@@ -245,11 +247,11 @@ class _OnlyConnection(aiohttp.BaseConnector):
 
 
 async def _send(
-    call: Call, target: Target, largest: int, connector: _OnlyConnection, identity: ClientIdentity | None
+    call: Call, target: Target, max_size: int, connector: _OnlyConnection, identity: ClientIdentity | None
 ) -> Reply:
-    """Send the request and read its response. Raises CallFault, _ResponseFault or ProblemError."""
+    """Send the request and read its response. Raises CallError, _ResponseError or ProblemError."""
     origin, headers = target.origin, _headers(call, target)
-    # All of it as the path: yarl would drop a question mark with nothing behind it.
+    # Path and query go in as the path: yarl would drop the question mark of an empty query.
     url = URL.build(scheme=origin.scheme, authority=origin.authority, path=target.request_target, encoded=True)
     async with aiohttp.ClientSession(
         connector=connector,
@@ -265,67 +267,67 @@ async def _send(
                 call.method, url, data=call.body or None, headers=headers, allow_redirects=False
             )
             try:
-                return await _read(response, largest, cast(_Protocol, connector.protocol))
+                return await _read(response, max_size, cast(_Protocol, connector.protocol))
             finally:
                 response.close()
         except aiohttp.ClientError as error:
-            raise _fault(error, cast(_Protocol, connector.protocol), identity) from None
+            raise _translate(error, cast(_Protocol, connector.protocol), identity) from None
 
 
-def _fault(error: aiohttp.ClientError, protocol: _Protocol, identity: ClientIdentity | None) -> Exception:
-    """Return what happened after the connection was made. aiohttp's texts hold URLs and bytes of the response."""
-    if protocol.excess:
-        return _ResponseFault(protocol.excess)
+def _translate(error: aiohttp.ClientError, protocol: _Protocol, identity: ClientIdentity | None) -> Exception:
+    """Translate an error of aiohttp, whose text may contain URLs and bytes of the response."""
+    if protocol.limit_error:
+        return _ResponseError(protocol.limit_error)
     malformed = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else protocol.parse_error
     if isinstance(malformed, HttpProcessingError):
-        return _ResponseFault(_LONG_FIELD if isinstance(malformed.__cause__, LineTooLong) else _NOT_HTTP)
-    if protocol.begun:
-        return _ResponseFault(_CUT)
+        return _ResponseError(_LONG_FIELD if isinstance(malformed.__cause__, LineTooLong) else _NOT_HTTP)
+    if protocol.response_started:
+        return _ResponseError(_CUT)
     if isinstance(protocol.error, ssl.SSLError):
         # In TLS 1.3 a server refuses a client certificate after the handshake (RFC 8446 4.4.2.4).
         return ProblemError(tls_problem(protocol.error))
     if identity is not None:
         return ProblemError(certificate_refused())
-    return _ResponseFault("closed the connection before it responded", "unreachable")
+    return _ResponseError("closed the connection before it responded", "unreachable")
 
 
-async def _read(response: aiohttp.ClientResponse, largest: int, protocol: _Protocol) -> Reply:
-    """Read the body of a response that can be used. Raises _ResponseFault."""
+async def _read(response: aiohttp.ClientResponse, max_size: int, protocol: _Protocol) -> Reply:
+    """Validate the head of a response and read its body. Raises _ResponseError."""
     if response.version not in (aiohttp.HttpVersion10, aiohttp.HttpVersion11) or not 200 <= response.status < 600:
-        raise _ResponseFault(_NOT_HTTP)
+        raise _ResponseError(_NOT_HTTP)
     headers = _fields(response.raw_headers)
     length = _length(response.status, headers)
     coding = headers.get("content-encoding", "identity").lower()
     if coding not in ("identity", "gzip", "x-gzip"):
-        raise _ResponseFault("returned a content coding other than gzip, which was not requested")
-    if length > largest:
-        raise _too_large(largest)
+        raise _ResponseError("returned a content coding other than gzip, which was not requested")
+    if length > max_size:
+        raise _too_large(max_size)
     body = bytearray()
     async for piece in response.content.iter_any():
         body += piece
-        if len(body) > largest:
-            raise _too_large(largest)
+        if len(body) > max_size:
+            raise _too_large(max_size)
     if length == framing.UNTIL_CLOSE and not protocol.closed_in_order:
-        raise _ResponseFault(_CUT)
-    # A body of no bytes, as with 204, is not coded, whatever the field says.
-    coded = coding != "identity" and body
-    return Reply(response.status, headers, _gunzip(body, largest) if coded else bytes(body))
+        raise _ResponseError(_CUT)
+    # An empty body, as with 204, is not encoded, whatever Content-Encoding says.
+    is_gzip = coding != "identity" and body
+    return Reply(response.status, headers, _gunzip(body, max_size) if is_gzip else bytes(body))
 
 
 def _fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the header fields by their names in lower case. Raises _ResponseFault for control characters."""
+    """Return the header fields by lower-case name. Raises _ResponseError for control characters."""
     fields: dict[str, str] = {}
     for raw_name, raw_value in raw:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         if not _LINE.fullmatch(value):
-            raise _ResponseFault(_NOT_HTTP)
-        # A field that is repeated is one list (RFC 9110 5.3).
+            raise _ResponseError(_NOT_HTTP)
+        # A repeated field is one list (RFC 9110 5.3).
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
 
 
 def _length(status: int, headers: Mapping[str, str]) -> int:
-    """Return the length of the body as `framing.response_length` does. Raises _ResponseFault if it is ambiguous."""
+    """Return the length of the body as `framing.response_length` does. Raises _ResponseError if it is ambiguous."""
     length, coding = (headers.get(name) for name in ("content-length", "transfer-encoding"))
     try:
         return framing.response_length(
@@ -335,41 +337,41 @@ def _length(status: int, headers: Mapping[str, str]) -> int:
             head=False,
         )
     except framing.BadFraming:
-        raise _ResponseFault("returned a response whose length is ambiguous") from None
+        raise _ResponseError("returned a response whose length is ambiguous") from None
 
 
-def _gunzip(body: bytearray, largest: int) -> bytes:
-    """Decode one member of gzip (RFC 1952), to at most `largest` bytes and one. Raises _ResponseFault."""
+def _gunzip(body: bytearray, max_size: int) -> bytes:
+    """Decode a single gzip member (RFC 1952). Raises _ResponseError, also for more than `max_size` bytes."""
     decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        decoded = decoder.decompress(body, largest + 1)
+        decoded = decoder.decompress(body, max_size + 1)
     except zlib.error:
-        raise _ResponseFault(_NOT_GZIP) from None
-    if len(decoded) > largest:
-        raise _too_large(largest)
+        raise _ResponseError(_NOT_GZIP) from None
+    if len(decoded) > max_size:
+        raise _too_large(max_size)
     if not decoder.eof or decoder.unused_data:
-        raise _ResponseFault(_NOT_GZIP)
+        raise _ResponseError(_NOT_GZIP)
     return decoded
 
 
-def _too_large(largest: int) -> _ResponseFault:
-    return _ResponseFault(f"returned more than {largest >> 10} KiB")
+def _too_large(max_size: int) -> _ResponseError:
+    return _ResponseError(f"returned more than {max_size >> 10} KiB")
 
 
 def _headers(call: Call, target: Target) -> Pairs:
-    """Return the headers as they are sent. Raises ValueError for one that would break out of its line."""
-    given = {name.lower() for name, _ in call.headers}
-    ours = (("Accept-Encoding", "identity"), ("User-Agent", "sidekey"))
+    """Build the headers of the request. Raises ValueError for a control character, which could start another line."""
+    names = {name.lower() for name, _ in call.headers}
+    defaults = (("Accept-Encoding", "identity"), ("User-Agent", "sidekey"))
     fields = [("Host", target.origin.authority), *call.headers]
-    fields += [pair for pair in ours if pair[0].lower() not in given]
+    fields += [pair for pair in defaults if pair[0].lower() not in names]
     if not all(_LINE.fullmatch(text) for pair in fields for text in pair):
         raise ValueError("a call for a credential must not hold control characters in its head")
-    # aiohttp writes text as UTF-8, and these characters stand for bytes.
+    # aiohttp encodes text as UTF-8, but each of these characters is one byte.
     return tuple((name, value.encode("latin-1").decode()) for name, value in fields)
 
 
 def _of_step(step: str, problem: Problem, *, unspent: bool = False) -> CallError:
-    """Describe a problem of the upstream as the step's: "token endpoint: its certificate is refused: ..."."""
+    """Turn a problem of the upstream into an error of the step: "token endpoint: its certificate is refused: ..."."""
     detail = problem.detail
     for peer in ("the upstream", "the target"):
         detail = detail.replace(f"{peer}'s", "its").replace(peer, "it")

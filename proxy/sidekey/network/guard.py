@@ -1,6 +1,6 @@
-"""The guard before every dial: of the addresses found, those that may be dialled.
+"""The guard before every dial: drop resolved addresses that Sidekey may not dial.
 
-It stands where sockets are made and not in the resolver, which address literals go past.
+The dialer calls it, not the resolver, because address literals bypass the resolver.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OWN: Final = "a listener of Sidekey itself"
 
 
 class Listener(NamedTuple):
-    """Where Sidekey itself listens; an unspecified address stands for every address of this machine."""
+    """A listener of Sidekey, which must not be dialled. An unspecified address means every local address."""
 
     address: Address
     port: int
@@ -27,23 +27,23 @@ def permitted(
     addresses: Sequence[Address],
     port: int,
     allowed: Sequence[Network],
-    own: Sequence[Listener],
+    own_listeners: Sequence[Listener],
 ) -> list[Address]:
-    """Keep the addresses that may be dialled on `port`, in order.
+    """Return the addresses that may be dialled on `port`, in order.
 
-    Raises ProblemError (destination_denied) where none may.
+    Raises ProblemError (destination_denied) if there is none.
     """
     reasons = []
-    passed = []
+    dialable = []
     for address in addresses:
         reason = refusal(address, allowed)
-        if reason is None and _is_own(address, port, own):
+        if reason is None and _is_own(address, port, own_listeners):
             reason = OWN
         if reason is None:
-            passed.append(address)
+            dialable.append(address)
         else:
             reasons.append(reason)
-    if not passed:
+    if not dialable:
         classes = ", ".join(dict.fromkeys(reasons))
         raise ProblemError(
             Problem(
@@ -52,18 +52,18 @@ def permitted(
                 denial=_denial(reasons),
             )
         )
-    return passed
+    return dialable
 
 
 def _denial(reasons: Sequence[str]) -> Denial:
-    """The gravest of the reasons."""
+    """Return the most serious of the reasons."""
     if CLOUD_METADATA in reasons:
         return "metadata_address"
     return "own_listener" if OWN in reasons else "private_address"
 
 
-def _is_own(address: Address, port: int, own: Sequence[Listener]) -> bool:
-    same_port = [listener for listener in own if listener.port == port]
+def _is_own(address: Address, port: int, own_listeners: Sequence[Listener]) -> bool:
+    same_port = [listener for listener in own_listeners if listener.port == port]
     if not same_port:
         return False
     address = unwrap(address)
@@ -77,10 +77,10 @@ def _is_own(address: Address, port: int, own: Sequence[Listener]) -> bool:
 
 
 def _is_local(address: Address) -> bool:
-    """Whether an address is one of this machine's, by what the kernel says.
+    """Return True if the address belongs to this machine.
 
-    Connecting a UDP socket sends nothing, it only picks a route and a source; for an address of its own the kernel
-    picks that same address, and for any of 127.0.0.0/8 a loopback one.
+    Connecting a UDP socket sends nothing: the kernel only picks a route and a source address. For a local destination
+    it picks the destination itself.
     """
     if address.is_loopback:
         return True
@@ -90,5 +90,5 @@ def _is_local(address: Address) -> bool:
             probe.connect((str(address), 9))
             return ip_address(probe.getsockname()[0]) == address
     except OSError:
-        # It is unreachable, so it is not this machine's.
+        # An unreachable address is not local.
         return False

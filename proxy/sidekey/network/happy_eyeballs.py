@@ -1,4 +1,4 @@
-"""TCP to the first of several addresses that accepts ("Happy Eyeballs", RFC 8305), and what a failure of TCP means."""
+"""Connect by TCP to the first of several addresses that accepts ("Happy Eyeballs", RFC 8305)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sidekey.network.source_address import AbsentSource, NoPort, bind, local_err
 from sidekey.policy.addresses import Address
 
 ATTEMPT_DELAY = 0.25
-"""Seconds until the next attempt starts beside one without a result (RFC 8305 5, "Connection Attempt Delay")."""
+"""Seconds to wait for an attempt before the next one starts (RFC 8305 5, "Connection Attempt Delay")."""
 
 _NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -23,10 +23,9 @@ _NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOM
 async def first_connected(addresses: Sequence[Address], port: int, source: Address | None = None) -> socket.socket:
     """Connect a non-blocking socket to one of the addresses, of which there must be at least one.
 
-    It leaves from `source` where that is given: all addresses must be of its family.
-    The caller must close the socket; every other socket is closed on return. Raises ProblemError: upstream_unreachable
-    (connection_refused, destination_unavailable), upstream_timeout where the kernel gave up, or overloaded where this
-    process has no sockets left, or the machine no port.
+    If `source` is set, it becomes the local address, and all addresses must be of its family. The caller must close the
+    socket. Raises ProblemError: upstream_unreachable (connection_refused, destination_unavailable), upstream_timeout if
+    the kernel gave up, or overloaded if the process has no sockets left or the machine no port.
     """
     attempts = _Attempts(addresses, port, source)
     try:
@@ -41,7 +40,7 @@ async def first_connected(addresses: Sequence[Address], port: int, source: Addre
 
 
 def interleave(addresses: Iterable[Address]) -> list[Address]:
-    """Alternate the families, beginning with that of the first address (RFC 8305 4)."""
+    """Alternate IPv4 and IPv6, starting with the family of the first address (RFC 8305 4)."""
     families: dict[int, list[Address]] = {}
     for address in addresses:
         families.setdefault(address.version, []).append(address)
@@ -49,10 +48,10 @@ def interleave(addresses: Iterable[Address]) -> list[Address]:
 
 
 class _Attempts:
-    """Attempts as sockets that the loop watches. `done` is resolved when one has connected, or all have failed.
+    """The connection attempts, each a socket that the loop watches. `done` resolves when one connects or all fail.
 
-    There are no tasks, and no `sock_connect`: uvloop's resolves the address in a thread, which costs more than all the
-    rest.
+    It needs no tasks, and avoids `sock_connect`: uvloop's resolves the address in a thread, which costs more than all
+    the rest.
     """
 
     def __init__(self, addresses: Sequence[Address], port: int, source: Address | None) -> None:
@@ -67,7 +66,7 @@ class _Attempts:
         self._timer: asyncio.TimerHandle | None = None
 
     def start_next(self) -> None:
-        """Start the next attempt, and where it fails at once the one after it."""
+        """Start the next attempt. If it fails at once, start the one after it."""
         self._stop_timer()
         while self._waiting and not self.done.done():
             address = self._waiting.popleft()
@@ -95,16 +94,16 @@ class _Attempts:
             attempt.close()
             raise
         self._pending.add(attempt)
-        self._loop.add_writer(attempt, self._finished, attempt)
+        self._loop.add_writer(attempt, self._finish, attempt)
 
-    def _finished(self, attempt: socket.socket) -> None:
-        """The kernel has a result for this attempt."""
+    def _finish(self, attempt: socket.socket) -> None:
+        """Read the result of an attempt from the kernel."""
         self._loop.remove_writer(attempt)
         self._pending.remove(attempt)
-        number = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number or self.done.done():
+        error_number = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error_number or self.done.done():
             attempt.close()
-            self.errors.append(OSError(number, "an attempt to connect has failed"))
+            self.errors.append(OSError(error_number, "an attempt to connect has failed"))
             self.start_next()
         else:
             self.connected = attempt
@@ -116,7 +115,7 @@ class _Attempts:
             self._timer = None
 
     def close(self) -> None:
-        """Close every socket that is left, also a connected one that nobody has taken."""
+        """Close every remaining socket, including a connected one that the caller has not taken."""
         self._stop_timer()
         for attempt in self._pending:
             self._loop.remove_writer(attempt)
@@ -126,9 +125,10 @@ class _Attempts:
 
 
 def connect_problem(errors: Sequence[OSError]) -> Problem:
-    """One problem for the failures of all addresses, the most specific first.
+    """Return one problem for the errors of all addresses.
 
-    That is: no resources of our own, then a refusal (the host is up), then a timeout of the kernel, then anything else.
+    The most specific wins: no local resources, then a refused connection (the host is up), then a timeout, then the
+    rest.
     """
     numbers = {error.errno for error in errors}
     if any(isinstance(error, AbsentSource) for error in errors):

@@ -1,6 +1,6 @@
-"""Listening sockets of every listener: TCP or a unix socket, with errors that name the config key and what to do.
+"""Listening sockets, TCP or unix, with errors that name the config key and the remedy.
 
-See docs/decisions/0034 for how one ends.
+docs/decisions/0034 describes how a listener stops.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from sidekey.snapshot.snapshot import Address
 
 Factory = Callable[[], asyncio.BaseProtocol]
 _Info = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
-"""What getaddrinfo returns for an address: family, type, protocol, canonical name, socket address."""
+"""An entry of getaddrinfo: family, type, protocol, canonical name, socket address."""
 
 GRACE = 0.1
-"""Seconds that a handshake has to end which was under way when its listening socket was to be closed."""
+"""Seconds for TCP handshakes that are under way when a listener stops."""
 
 _TURNS = 3
-"""Turns of the loop until what asyncio has accepted is with its protocol; a server that is closed takes nothing in."""
+"""Loop iterations until asyncio has connected accepted sockets to their protocols. A closed server no longer does."""
 
 _REASONS = {
     errno.EACCES: "may not be used by this user: ports below 1024 and other users' folders need a privilege",
@@ -37,21 +37,21 @@ _REASONS = {
 
 
 class ListenError(StartError):
-    """A listener cannot be opened. The message is `key: address reason`."""
+    """A listener that cannot be opened. The message is `key: address reason`."""
 
     def __init__(self, key: str, address: Address, reason: str) -> None:
         super().__init__(f"{key}: {address} {reason}")
 
 
 class AddressInUse(ListenError):
-    """Another process, or another listener of this one, has the address."""
+    """An address that another process or listener uses."""
 
     def __init__(self, key: str, address: Address) -> None:
         super().__init__(key, address, f"is in use; stop what listens there or give {key} another address")
 
 
 class Listener:
-    """An open listener. `addresses` are those bound, with the port that the system chose where the config says 0."""
+    """An open listener. `addresses` contain the port that the system chose if the config says 0."""
 
     def __init__(
         self,
@@ -67,30 +67,30 @@ class Listener:
         self._files = [(path, _identity(path)) for address in addresses if (path := address.path) is not None]
 
     def close(self) -> None:
-        """Stop accepting; connections stay. A unix socket's file goes, unless another process has replaced it."""
+        """Stop accepting; connections stay open. Remove a unix socket's file unless another process has replaced it."""
         for server in self._servers:
             server.close()
         self._remove_files()
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Stop accepting once everybody has been accepted who has connected: `close` resets who waits for it.
+        """Stop listening, but first accept pending connections, because `close` would reset them.
 
-        Nobody can begin to connect any more, and who had begun has `grace` seconds for the rest of the handshake: a
-        caller believes that it is connected before the last packet of it is here, and sends its request with that.
+        New connections are refused at once. A handshake that has started has `grace` seconds to complete: the caller
+        considers itself connected before its last packet arrives, and sends its request with that packet.
         """
         self._remove_files()
         for sock in self._sockets:
             refuse_new(sock)
         await asyncio.sleep(grace)
         for sock in self._sockets:
-            # Else one more could come between the last accept(2) and close(2).
+            # Otherwise a connection could arrive between the last accept(2) and close(2).
             refuse_everything(sock)
         loop = asyncio.get_running_loop()
-        for connection in [each for sock in self._sockets for each in accept_waiting(sock)]:
+        for connection in [pending for sock in self._sockets for pending in accept_pending(sock)]:
             try:
                 await loop.connect_accepted_socket(self._factory, connection)
             except OSError:
-                # They have left again.
+                # The caller has already disconnected.
                 connection.close()
         for _ in range(_TURNS):
             await asyncio.sleep(0)
@@ -103,8 +103,8 @@ class Listener:
                     Path(path).unlink()
 
 
-def accept_waiting(sock: socket.socket) -> list[socket.socket]:
-    """Accept everybody who waits at a listening socket, as far as there are descriptors."""
+def accept_pending(sock: socket.socket) -> list[socket.socket]:
+    """Accept all pending connections while descriptors last."""
     accepted: list[socket.socket] = []
     while True:
         try:
@@ -118,7 +118,7 @@ def accept_waiting(sock: socket.socket) -> list[socket.socket]:
 
 
 async def listen(factory: Factory, address: Address, key: str, backlog: int = 1024) -> Listener:
-    """Open the listener that `key` of the config names. Raises ListenError, or AddressInUse where that is why."""
+    """Open the listener that the config key `key` describes. Raises ListenError, or its subclass AddressInUse."""
     loop = asyncio.get_running_loop()
     try:
         if address.path is not None:
@@ -136,11 +136,11 @@ async def listen(factory: Factory, address: Address, key: str, backlog: int = 10
 
 
 def _bind_tcp(infos: Sequence[_Info], backlog: int) -> list[socket.socket]:
-    """Bind every address of a name that this machine has: `localhost` means ::1 also where there is no IPv6."""
+    """Bind the addresses that this machine has: `localhost` also resolves to ::1 on machines without IPv6."""
     sockets: list[socket.socket] = []
-    for family, _, _, _, where in dict.fromkeys(infos):
+    for family, _, _, _, sockaddr in dict.fromkeys(infos):
         try:
-            sockets.append(socket.create_server(where, family=family, backlog=backlog))
+            sockets.append(socket.create_server(sockaddr, family=family, backlog=backlog))
         except OSError as error:
             if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 continue
@@ -153,7 +153,7 @@ def _bind_tcp(infos: Sequence[_Info], backlog: int) -> list[socket.socket]:
 
 
 def _bind_unix(address: Address, key: str) -> socket.socket:
-    """Bind the path. The mode is set before anyone can connect: until listen(2) connections are refused."""
+    """Bind the path and set its mode. Until listen(2), the kernel refuses connections."""
     path = str(address.path)
     if len(os.fsencode(path)) > 107:
         raise ListenError(key, address, "is too long for a unix socket: a path must have at most 107 bytes")
@@ -170,7 +170,7 @@ def _bind_unix(address: Address, key: str) -> socket.socket:
 
 
 def _remove_stale(path: str, address: Address, key: str) -> None:
-    """Remove the socket that a dead process left; one that accepts connections is in use."""
+    """Remove the socket of a dead process. Raises AddressInUse if it accepts connections."""
     try:
         mode = Path(path).lstat().st_mode
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Names to addresses: literals, `network.hosts`, the hosts file, then DNS as an absolute name.
+"""Resolve host names: literals, `network.hosts`, the hosts file, then DNS as an absolute name.
 
-The addresses are not judged here: whoever dials must do that (`guard`), so that literals cannot bypass it.
+The resolver does not check the addresses. The dialer does (`guard`), so literals cannot bypass the check.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Table = dict[str, tuple[Address, ...]]
 
 
 class HostsFile:
-    """Answers from one hosts file. One that is absent or cannot be read counts as empty, as for the C library."""
+    """A hosts file. If it is absent or unreadable, it counts as empty, as for the C library."""
 
     def __init__(self, path: Path = Path("/etc/hosts")) -> None:
         self._path = path
@@ -31,7 +31,7 @@ class HostsFile:
         self._table: Table = {}
 
     def addresses(self, name: str) -> tuple[Address, ...]:
-        """Look up a name (lower case): its addresses in the file's order, none where the file does not know it."""
+        """Return the addresses of a name (lower case) in the order of the file."""
         try:
             status = self._path.stat()
             stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
@@ -44,9 +44,9 @@ class HostsFile:
 
 
 def parse_hosts(text: str) -> Table:
-    """Read the lines `ADDRESS NAME...`; `#` begins a comment, and a line without an address is skipped.
+    """Parse lines of the form `ADDRESS NAME...`. `#` starts a comment; a line without a valid address is skipped.
 
-    A name on several lines has all their addresses.
+    A name on several lines has the addresses of all of them.
     """
     table: Table = {}
     for line in text.splitlines():
@@ -61,20 +61,20 @@ def parse_hosts(text: str) -> Table:
 
 
 MAX_LOOKUPS = 32
-"""DNS lookups at a time. One name takes one of them, so that it takes as many hanging names to delay the rest."""
+"""Parallel DNS lookups. Each name uses one, so only that many hanging names delay other names."""
 
 Lookup = Callable[[str], tuple[Address, ...]]
-"""Blocking: the addresses of a name, raising OSError (socket.gaierror) where there are none."""
+"""A blocking lookup. It returns the addresses of a name, or raises OSError (socket.gaierror)."""
 
 
 def system_lookup(name: str) -> tuple[Address, ...]:
-    """Ask the C library's resolver: operators expect names to resolve as everywhere else on the machine."""
-    found = socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return tuple(dict.fromkeys(ip_address(str(sockaddr[0])) for *_, sockaddr in found))
+    """Use the C library's resolver, so that names resolve as in every other program on the machine."""
+    infos = socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return tuple(dict.fromkeys(ip_address(str(sockaddr[0])) for *_, sockaddr in infos))
 
 
 _Outcome = tuple[Address, ...] | Failed[str]
-"""The addresses of a name, or what is said where there are none."""
+"""The addresses of a name, or why there are none."""
 
 _ABSENT = Failed("the target's host name has no address in DNS")
 _FAILED = Failed("the lookup of the target's host name failed")
@@ -84,8 +84,8 @@ _NO_THREAD = Failed("the lookup of the target's host name could not start: the p
 class Resolver:
     """Resolves names for one event loop.
 
-    getaddrinfo cannot be cancelled: it runs in daemon threads of our own, so that a DNS server that hangs delays
-    neither the loop's default executor nor the end of the process. All who look up one name wait for one lookup.
+    getaddrinfo cannot be cancelled. It runs in daemon threads of the resolver, so a DNS server that hangs delays
+    neither the loop's default executor nor the end of the process. Concurrent requests for a name share one lookup.
     """
 
     def __init__(
@@ -102,21 +102,21 @@ class Resolver:
         self._lookups: dict[str, SingleFlight[tuple[Address, ...], str]] = {}
         self._threads = asyncio.Semaphore(MAX_LOOKUPS)
 
-    def renewed(self, rules: NetworkRules) -> Resolver:
-        """One for other rules, which shares no lookup with this one but looks names up in the same way."""
+    def with_rules(self, rules: NetworkRules) -> Resolver:
+        """Return a resolver for other rules, with the same hosts file and lookup function but no pending lookup."""
         return Resolver(rules, hosts_file=self._hosts_file, lookup=self._lookup)
 
     async def resolve(self, host: str, deadline: float) -> tuple[Address, ...]:
-        """Find the addresses of `host` (lower case): at least one, in order of preference.
+        """Return the addresses of `host` (lower case): at least one, in order of preference.
 
-        `deadline` is on the running loop's clock. Raises ProblemError upstream_unreachable: dns_error, or dns_timeout.
+        `deadline` is on the running loop's clock. Raises ProblemError upstream_unreachable (dns_error or dns_timeout).
         """
-        spelled = literal(host)
-        if spelled is not None:
-            return (spelled,)
-        known = self._static.get(host) or self._hosts_file.addresses(host)
-        if known:
-            return known
+        address = literal(host)
+        if address is not None:
+            return (address,)
+        addresses = self._static.get(host) or self._hosts_file.addresses(host)
+        if addresses:
+            return addresses
         try:
             async with asyncio.timeout_at(deadline):
                 outcome = await self._join(host)
@@ -140,7 +140,7 @@ class Resolver:
         return await lookup.join(partial(self._look_up, host, lookup))
 
     async def _look_up(self, host: str, lookup: SingleFlight[tuple[Address, ...], str]) -> _Outcome:
-        """Wait for a thread and look up in it. What nobody waits for by then is not looked up."""
+        """Wait for a free thread and look the name up in it, unless every waiter has gone by then."""
         try:
             await self._threads.acquire()
             if lookup.waiting:
@@ -148,7 +148,7 @@ class Resolver:
             self._threads.release()
             return _FAILED
         finally:
-            # Nothing is remembered: the next who asks has it looked up again.
+            # Results are not cached: the next request for the name starts another lookup.
             del self._lookups[host]
 
     async def _in_thread(self, host: str) -> _Outcome:
@@ -171,12 +171,12 @@ class Resolver:
             if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
                 outcome = _ABSENT
         finally:
-            # A loop that was closed meanwhile has nobody who waits.
+            # RuntimeError: the loop was closed meanwhile, so no task waits.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._finish, result, outcome)
 
     def _finish(self, result: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
         self._threads.release()
-        # The task that waits for it is cancelled when the loop ends.
+        # The loop cancels the waiting task when it ends.
         if not result.cancelled():
             result.set_result(outcome)

@@ -1,7 +1,7 @@
-"""Mozilla's CA certificates as a folder that OpenSSL looks into when it verifies (`capath`), one file for each.
+"""Public CA certificates: Mozilla's, as a folder for OpenSSL's `capath`, and the system's, as PEM text.
 
-A context that has loaded certifi's bundle whole holds 670 KiB; one with a folder 19 KiB, and what it has looked up. The
-folder is made once in a process (some 20 ms), in memory where there is /dev/shm, and removed when the process ends.
+A context that loads certifi's bundle takes 670 KiB. One with a folder takes 19 KiB, plus the certificates that it has
+looked up. The process writes the folder once (about 20 ms), to /dev/shm if possible, and removes it at its end.
 """
 
 from __future__ import annotations
@@ -27,97 +27,100 @@ from sidekey.ca.roots import is_local, usable
 from sidekey.credentials.certificates import encoding as der
 
 PREFIX = "sidekey-ca-"
-"""How the folders' names begin."""
+"""Prefix of the folders' names."""
 
-_PLACES = ("/dev/shm", None)  # noqa: S108 - made below it by mkdtemp; None is $TMPDIR or what stands in for it
+_PARENTS = ("/dev/shm", None)  # noqa: S108 - only mkdtemp writes there; None is the default temporary folder
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----", re.DOTALL)
 
 _UTF8 = 12
 _ENCODINGS = {_UTF8: "utf-8", **dict.fromkeys((19, 20, 22), "latin-1"), 28: "utf-32-be", 30: "utf-16-be"}
-"""ASN.1's types of text that OpenSSL brings to a canonical form, by tag; the rest is hashed as it is."""
+"""Encodings of ASN.1's text types, by tag, that OpenSSL canonicalizes. It hashes other types unchanged."""
 
 _BLANKS = " \t\n\v\f\r"
 
+_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+"""A file name in OpenSSL's form, HASH.N."""
+
 
 class CaFolder:
-    """The folder of one bundle. It holds public certificates only, but nobody else may write to it: mode 0700.
+    """The folder of one bundle. Its certificates are public, but only this user may write to it: mode 0700.
 
-    It is locked (flock) while the process lives: systemd-tmpfiles leaves it alone, and the next process knows by that
-    which folders nobody holds any more.
+    The process locks it (flock). systemd-tmpfiles leaves locked folders alone, and other processes remove unlocked
+    ones.
     """
 
     def __init__(self, bundle: str) -> None:
         self._bundle = bundle
         self._path: str | None = None
-        self._written = 0
+        self._modified_at = 0
         self._descriptor = -1
         self._failed = False
 
     def path(self) -> str | None:
-        """The folder, whole; it is made again where something was removed from it. None where none can be made.
+        """Return the complete folder, rewritten if files were added or removed. None if it cannot be written.
 
-        One call of the kernel where all is well: a folder's time of change tells of every file that comes or goes.
+        The usual case is one system call: a folder's modification time changes with each file added or removed.
         """
         if self._path is not None:
             with contextlib.suppress(OSError):
-                if os.stat(self._path).st_mtime_ns == self._written:  # noqa: PTH116 - on the way of every connection
+                if os.stat(self._path).st_mtime_ns == self._modified_at:  # noqa: PTH116 - runs for every connection
                     return self._path
             self.remove()
         if not self._failed:
-            self._make()
+            self._create()
         return self._path
 
     def remove(self) -> None:
-        """Remove the folder and what is in it."""
+        """Remove the folder and its files."""
         if self._path is not None:
             shutil.rmtree(self._path, ignore_errors=True)
             os.close(self._descriptor)
             self._path = None
 
-    def _make(self) -> None:
-        for place in _PLACES:
-            made = None
+    def _create(self) -> None:
+        for parent in _PARENTS:
+            path = None
             self._descriptor = -1
             try:
-                made = tempfile.mkdtemp(prefix=PREFIX, dir=place)
-                self._descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
+                self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _fill(Path(made), Path(self._bundle).read_bytes())
-                self._written = os.stat(made).st_mtime_ns  # noqa: PTH116 - as above
+                _fill(Path(path), Path(self._bundle).read_bytes())
+                self._modified_at = os.stat(path).st_mtime_ns  # noqa: PTH116 - as above
             except (OSError, ValueError):
-                if made is not None:
-                    shutil.rmtree(made, ignore_errors=True)
+                if path is not None:
+                    shutil.rmtree(path, ignore_errors=True)
                 if self._descriptor >= 0:
                     os.close(self._descriptor)
                 continue
-            self._path = made
-            _sweep(Path(made).parent)
+            self._path = path
+            _sweep(Path(path).parent)
             return
-        # Tried once: a file system that is read-only stays so.
+        # Do not try again: a read-only file system stays so.
         self._failed = True
 
 
 def _fill(folder: Path, bundle: bytes) -> None:
-    """Write each certificate to the file that OpenSSL looks for: HASH.N, counted where hashes are equal."""
-    taken: Counter[str] = Counter()
+    """Write each certificate to the file that OpenSSL looks for: HASH.N, where N counts equal hashes."""
+    counts: Counter[str] = Counter()
     for pem in _PEM.findall(bundle):
         certificate = base64.b64decode(b"".join(pem.splitlines()[1:-1]))
         if is_local(certificate):
-            continue  # a distribution may have the system's store in the place of certifi's
+            continue  # a distribution may replace certifi's bundle with the system's store
         name = subject_hash(certificate)
-        (folder / f"{name}.{taken[name]}").write_bytes(pem + b"\n")
-        taken[name] += 1
-    if not taken:
+        (folder / f"{name}.{counts[name]}").write_bytes(pem + b"\n")
+        counts[name] += 1
+    if not counts:
         raise ValueError("no certificate is in the bundle")
 
 
-def _sweep(place: Path) -> None:
+def _sweep(parent: Path) -> None:
     """Remove the folders of processes that were killed."""
-    for folder in place.glob(f"{PREFIX}*"):
+    for folder in parent.glob(f"{PREFIX}*"):
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
-            continue  # another user's, or just removed
+            continue  # it belongs to another user, or was just removed
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -129,25 +132,25 @@ def _sweep(place: Path) -> None:
 
 
 def subject_hash(certificate: bytes) -> str:
-    """OpenSSL's X509_NAME_hash of a certificate's subject (DER), in hex.
+    """Return OpenSSL's X509_NAME_hash of a certificate's subject (DER), in hex.
 
-    The SHA-1 of the name in canonical form: text in UTF-8, lower case (ASCII's alone), blanks trimmed and joined.
-    Raises ValueError where this is no certificate.
+    It is the SHA-1 of the canonical name: text in UTF-8, ASCII in lower case, blanks trimmed and collapsed. Raises
+    ValueError for anything but a certificate.
     """
     canonical = b""
     for _, _, relative in der.items(der.subject(certificate)):
         pairs = []
         for _, _, pair in der.items(relative):
-            (_, kind, _), (tag, whole, value) = der.items(pair)
-            pairs.append(_wrap(0x30, kind + _canonical(tag, whole, value)))
+            (_, kind, _), (tag, encoded, value) = der.items(pair)
+            pairs.append(_wrap(0x30, kind + _canonical(tag, encoded, value)))
         canonical += _wrap(0x31, b"".join(sorted(pairs)))
     return f"{int.from_bytes(hashlib.sha1(canonical, usedforsecurity=False).digest()[:4], 'little'):08x}"
 
 
-def _canonical(tag: int, whole: bytes, value: bytes) -> bytes:
+def _canonical(tag: int, encoded: bytes, value: bytes) -> bytes:
     encoding = _ENCODINGS.get(tag)
     if encoding is None:
-        return whole
+        return encoded
     words = re.sub(f"[{_BLANKS}]+", " ", value.decode(encoding).strip(_BLANKS))
     return _wrap(_UTF8, words.encode().lower())
 
@@ -165,8 +168,8 @@ _lock = threading.Lock()
 
 
 def mozilla() -> str | None:
-    """The folder of certifi's bundle, or None where none can be made and the bundle itself must be loaded."""
-    global _mozilla  # noqa: PLW0603 - one in a process, whatever its number of loops, threads and dialers
+    """Return the folder of certifi's bundle, or None if it cannot be written: then load the bundle itself."""
+    global _mozilla  # noqa: PLW0603 - one folder for all loops, threads and dialers of a process
     with _lock:
         if _mozilla is None:
             _mozilla = CaFolder(bundle())
@@ -175,31 +178,28 @@ def mozilla() -> str | None:
 
 
 def bundle() -> str:
-    """The path of certifi's bundle."""
+    """Return the path of certifi's bundle."""
     return certifi.where()
 
 
-_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
-
-
 def system() -> str:
-    """What OpenSSL would read, `$SSL_CERT_FILE` and `$SSL_CERT_DIR` included, in PEM.
+    """Read the system's CA certificates as OpenSSL would, in PEM. `$SSL_CERT_FILE` and `$SSL_CERT_DIR` count.
 
-    It is read whole: OpenSSL looks into a folder when it verifies, and would find what was added to it meanwhile.
+    All files are read now: OpenSSL itself reads a folder while it verifies, and would find files added meanwhile.
     """
-    found: dict[bytes, None] = {}
+    certificates: dict[bytes, None] = {}
     for path in _files():
-        # What cannot be read is passed over, as OpenSSL does.
+        # OpenSSL skips unreadable files as well.
         with contextlib.suppress(OSError):
-            found |= usable(path.read_bytes())
-    return "".join(map(ssl.DER_cert_to_PEM_cert, found))
+            certificates |= usable(path.read_bytes())
+    return "".join(map(ssl.DER_cert_to_PEM_cert, certificates))
 
 
 def _files() -> Iterator[Path]:
-    # The paths are None where there is no such file or folder.
+    # The paths are None if there is no such file or folder.
     paths = ssl.get_default_verify_paths()
     if paths.cafile is not None:
         yield Path(paths.cafile)
     if paths.capath is not None:
         with contextlib.suppress(OSError):
-            yield from sorted(each for each in Path(paths.capath).iterdir() if _HASHED.fullmatch(each.name))
+            yield from sorted(path for path in Path(paths.capath).iterdir() if _HASHED.fullmatch(path.name))

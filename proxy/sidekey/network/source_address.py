@@ -1,4 +1,4 @@
-"""The local address of outgoing connections, where the config names one (`source_address`)."""
+"""The local address of outgoing connections (config key `source_address`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sidekey.policy.addresses import Address
 
 
 class AbsentSource(OSError):
-    """The source address is not one of this machine's, or not any more."""
+    """The source address does not, or no longer, belong to this machine."""
 
 
 class NoPort(OSError):
@@ -21,12 +21,12 @@ class NoPort(OSError):
 
 
 def of_family(addresses: Sequence[Address], source: Address) -> list[Address]:
-    """Keep the destinations that can be reached from the source address.
+    """Return the destinations of the source address's family.
 
-    Raises ProblemError (upstream_unreachable) where there is none.
+    Raises ProblemError (upstream_unreachable) if there is none.
     """
-    reached = [address for address in addresses if address.version == source.version]
-    if not reached:
+    reachable = [address for address in addresses if address.version == source.version]
+    if not reachable:
         family = f"IPv{source.version}"
         raise ProblemError(
             Problem(
@@ -35,14 +35,14 @@ def of_family(addresses: Sequence[Address], source: Address) -> list[Address]:
                 error="destination_unavailable",
             )
         )
-    return reached
+    return reachable
 
 
 def bind(connection: socket.socket, source: Address) -> None:
-    """Let a socket that is not connected leave from the source address. Raises OSError."""
+    """Bind an unconnected socket to the source address. Raises AbsentSource or NoPort."""
     if sys.platform == "linux":
-        # The port is chosen when the socket connects, so that one serves for many destinations (ip(7)). What does not
-        # know the option, as some sandboxes, chooses it here.
+        # The kernel then chooses the port on connect, so one port serves many destinations (ip(7)). Some sandboxes do
+        # not know the option; bind chooses the port there.
         with suppress(OSError):
             connection.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
     try:
@@ -52,9 +52,9 @@ def bind(connection: socket.socket, source: Address) -> None:
 
 
 def local_error(error: OSError, destination: Address, source: Address | None) -> OSError:
-    """What the error of an attempt to connect says: NoPort where the local end has an address, but no port.
+    """Return NoPort if the machine has no free local port, else the error.
 
-    Without a source address IPv6 has the same number for a machine that has no IPv6 address.
+    IPv6 without a source address is ambiguous: EADDRNOTAVAIL may also mean that the machine has no IPv6 address.
     """
     if error.errno == errno.EADDRNOTAVAIL and (source is not None or destination.version == 4):
         return NoPort()

@@ -1,7 +1,7 @@
-"""A certificate and its key into a TLS context, without the key ever being on a disk.
+"""Load a certificate and its key into a TLS context.
 
-The ssl module takes keys from files only. On Linux the file is a memfd, which no other process of another user can
-open and which is gone with its descriptor; elsewhere it is a temporary file of mode 0600 that is removed at once.
+The ssl module loads keys from files only. On Linux that file is a memfd: it is never on a disk, other users cannot open
+it, and it ends with its descriptor. Elsewhere it is a temporary file of mode 0600, removed at once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from sidekey.errors import Problem, ProblemError
 
 
 def present(context: ssl.SSLContext, identity: ClientIdentity) -> None:
-    """Let a context present this certificate, in handshakes and when it is asked later (RFC 8446 4.6.2).
+    """Let a context present the client certificate, in the handshake or later (RFC 8446 4.6.2).
 
-    Raises ProblemError credential_unavailable, with nothing of the library's text.
+    Raises ProblemError (credential_unavailable) without the library's text.
     """
     context.post_handshake_auth = True
     try:
-        # A line's end between the two, whatever the first one ends with.
+        # The chain may end without a newline.
         load_chain(context, b"\n".join((identity.chain, identity.key)))
     except (OSError, ValueError):
         raise ProblemError(
@@ -36,19 +36,19 @@ def present(context: ssl.SSLContext, identity: ClientIdentity) -> None:
 
 
 def load_chain(context: ssl.SSLContext, pem: bytes) -> None:
-    """Load a certificate with its chain and its key, which has no passphrase. Raises OSError or ValueError."""
-    with _in_memory(pem) or _removed_at_once(pem) as path:
-        # A passphrase, if only an empty one: without any, OpenSSL asks for it at the terminal.
+    """Load a certificate with its chain and its key (without passphrase). Raises OSError or ValueError."""
+    with _memory_file(pem) or _temporary_file(pem) as path:
+        # The password is empty, not absent: without one, OpenSSL would ask at the terminal.
         context.load_cert_chain(path, password=b"")
 
 
-def _in_memory(pem: bytes) -> AbstractContextManager[str] | None:
-    """A memfd; None where this system has none, forbids it, or has no /proc to name it by."""
+def _memory_file(pem: bytes) -> AbstractContextManager[str] | None:
+    """Return a memfd, or None if the system has none, forbids it, or has no /proc to name it."""
     try:
         descriptor = os.memfd_create("sidekey", os.MFD_CLOEXEC)
     except (AttributeError, OSError):
         return None
-    if not os.path.exists(f"/proc/self/fd/{descriptor}"):  # noqa: PTH110 - no path of a user's
+    if not os.path.exists(f"/proc/self/fd/{descriptor}"):  # noqa: PTH110 - not a path of a user
         os.close(descriptor)
         return None
     return _written(descriptor, pem)
@@ -62,7 +62,7 @@ def _written(descriptor: int, pem: bytes) -> Iterator[str]:
 
 
 @contextmanager
-def _removed_at_once(pem: bytes) -> Iterator[str]:
+def _temporary_file(pem: bytes) -> Iterator[str]:
     with tempfile.NamedTemporaryFile(buffering=0) as file:
         file.write(pem)
         yield file.name

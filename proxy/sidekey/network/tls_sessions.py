@@ -1,7 +1,6 @@
-"""TLS sessions to resume (RFC 8446 2.2, RFC 5077): one slot for each TLS identity.
+"""TLS sessions to resume (RFC 8446 2.2, RFC 5077): one slot for each origin, trust and client certificate.
 
-A resumed handshake verifies neither chain nor host name again, so that a slot must never serve two identities: origin,
-trust and client certificate.
+A resumed handshake verifies neither chain nor host name again. A slot must therefore never serve two such combinations.
 """
 
 from __future__ import annotations
@@ -13,30 +12,29 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 RESUMES = sys.version_info >= (3, 13, 1)
-"""Whether this Python keeps a session without a leak: before, each reading of `SSLObject.session` lost a copy of it,
-6.5 KiB (CPython's gh-116810, which 3.11 and 3.12 keep)."""
+"""True if this Python can read `SSLObject.session` without a leak. Older ones leak 6.5 KiB with each read (CPython's
+gh-116810, not fixed in 3.11 and 3.12)."""
 
 MAX_AGE = 3600.0
-"""Seconds after which a certificate is verified again, however long the tickets of the peer live (up to 7 days)."""
+"""Seconds after which a certificate is verified again, even if the peer's tickets live longer (up to 7 days)."""
 
 MAX_IDENTITY_CONTEXTS = 512
-"""Slots with a client certificate: a context and a session of OpenSSL take 38 KiB, and there may be thousands of
-certificates, most of which are used by one connection that is kept."""
+"""Slots with a client certificate. An OpenSSL context and session take 38 KiB, and there may be thousands of
+certificates, most of them used by one long-lived connection."""
 
 
 class ResumableSession(NamedTuple):
-    """A session to resume. `until` is when the certificate behind it must be verified again, on the monotonic clock."""
+    """A session to resume. From `expires_at` (monotonic clock) on, the peer's certificate must be verified again."""
 
     session: ssl.SSLSession
-    until: float
+    expires_at: float
 
 
 class Sessions:
-    """The slot of one TLS identity.
+    """The slot of one origin, trust and client certificate.
 
-    It offers the newest ticket, also to several connections at once and to a peer that did not take the last one: the
-    peer then falls back to a full handshake. RFC 8446 C.4 advises against that only for the privacy of clients that
-    move.
+    It offers the newest ticket to several connections at once, and again after a peer declined it: the peer then falls
+    back to a full handshake. RFC 8446 C.4 advises against that only for the privacy of clients that move.
     """
 
     __slots__ = ("__weakref__", "_context", "_offer")
@@ -46,50 +44,50 @@ class Sessions:
         self._offer: ResumableSession | None = None
 
     def offer(self, context: ssl.SSLContext) -> ResumableSession | None:
-        """What a new connection may resume. A session lives and dies with its context.
+        """Return the session that a new connection may resume.
 
-        The context is held from here on, so that one with a client certificate lives as long as the slot.
+        A session is valid only in its context. The slot keeps that context alive, also one with a client certificate.
         """
         if context is not self._context:
             self._context, self._offer = context, None
-        elif self._offer is not None and time.monotonic() >= self._offer.until:
+        elif self._offer is not None and time.monotonic() >= self._offer.expires_at:
             self._offer = None
         return self._offer
 
     def keep(self, context: ssl.SSLContext, tls: ssl.SSLObject, offered: ResumableSession | None) -> None:
-        """Take the session of a connection whose response has begun; TLS 1.3 sends its tickets before that."""
+        """Store the TLS session once the response has begun. By then, TLS 1.3 tickets have arrived."""
         if not RESUMES or context is not self._context:
             return
         session = tls.session
         if session is None or not (session.has_ticket or session.id):
             return
         now = time.monotonic()
-        # A resumed session depends on the verification of the first one.
-        limit = offered.until if offered is not None and tls.session_reused else now + MAX_AGE
+        # The certificate was verified in the first handshake of this chain of sessions.
+        verify_at = offered.expires_at if offered is not None and tls.session_reused else now + MAX_AGE
         lifetime = session.ticket_lifetime_hint or session.timeout
-        self._offer = ResumableSession(session, min(now + lifetime, limit))
+        self._offer = ResumableSession(session, min(now + lifetime, verify_at))
 
     def forget(self) -> None:
-        """Drop the session: after a handshake that failed (RFC 8446 6.2)."""
+        """Drop the session after a failed handshake (RFC 8446 6.2)."""
         self._offer = None
 
     def release(self) -> None:
-        """Drop the context as well, which is gone with its last connection."""
+        """Drop session and context. The context is freed with its last connection."""
         self._context = self._offer = None
 
 
 class IdentityContexts:
-    """The slots that hold a context of their own, for a client certificate: so many at most, those used last."""
+    """The most recently used slots with a client certificate, which limits the number of their contexts."""
 
-    def __init__(self, most: int = MAX_IDENTITY_CONTEXTS) -> None:
-        self._most = most
+    def __init__(self, max_slots: int = MAX_IDENTITY_CONTEXTS) -> None:
+        self._max_slots = max_slots
         self._slots: WeakKeyDictionary[Sessions, None] = WeakKeyDictionary()
 
     def use(self, sessions: Sessions) -> None:
-        """Note that a slot is about to be used. One too many releases the one that was not used for longest."""
+        """Mark a slot as used. If there are too many, release the least recently used one."""
         self._slots.pop(sessions, None)
         self._slots[sessions] = None
-        if len(self._slots) > self._most:
+        if len(self._slots) > self._max_slots:
             oldest = next(iter(self._slots))
             del self._slots[oldest]
             oldest.release()

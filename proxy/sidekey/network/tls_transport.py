@@ -1,8 +1,8 @@
-"""TLS between the loop's TCP transport and a protocol, for either end: `ssl.SSLObject` over two memory BIOs.
+"""TLS between the loop's TCP transport and a protocol, for clients and servers: `ssl.SSLObject` over memory BIOs.
 
-Why not the loop's own: it takes no session to resume, decodes the peer's certificate at every handshake, holds 20 KiB
-more for each connection, and reports a forged end of TCP differently in asyncio and uvloop. Here `eof_received` means
-close_notify (RFC 8446 6.1) and nothing else; a cut is told by `connection_lost` alone.
+The loop's own TLS cannot resume a session, decodes the peer's certificate at every handshake, takes 20 KiB more for
+each connection, and reports a forged end of TCP differently in asyncio and uvloop. Here `eof_received` always means
+close_notify (RFC 8446 6.1). A cut connection causes `connection_lost` only.
 """
 
 from __future__ import annotations
@@ -17,40 +17,39 @@ from typing import Any, cast
 from sidekey.network.tls_sessions import ResumableSession, Sessions
 
 _CHUNK = 64 << 10
-"""Bytes taken from or given to TCP at once: bounds what the BIOs hold, since a memory BIO grows but never shrinks."""
+"""Bytes read from or written to TCP at once. It bounds the memory BIOs, which grow but never shrink."""
 
 _RECORD = 16 << 10
-"""The plaintext of one TLS record, at most (RFC 8446 5.1)."""
+"""Maximum plaintext of one TLS record (RFC 8446 5.1)."""
 
+MAX_EMPTY_RECORDS = 64
+"""Records without data that a client may send: the handshake, key updates, attempts to renegotiate.
 
-BARE_RECORDS = 64
-"""How many records without data a client may send: the few of a handshake, key updates, attempts to renegotiate.
-
-OpenSSL takes any number of them, at 20 us each where one is asked for in return: 0.8 s of CPU for a mebibyte. Real
-clients send one in some millions of records (RFC 8446 5.5).
+OpenSSL accepts any number of them. A key update that requests another takes 20 us: 0.8 s of CPU for a mebibyte. Real
+clients send one in millions of records (RFC 8446 5.5).
 """
 
 _PIECE = 1472
-"""Bytes that are decrypted at once where a read holds many records: no more than `BARE_RECORDS` of them."""
+"""Bytes to decrypt at once if a read contains many records: few enough for `MAX_EMPTY_RECORDS`."""
 
 _HEADER = 5
-"""Bytes of a record's header, the last two of which are the length of the rest (RFC 8446 5.1)."""
+"""Bytes of a record's header. The last two are the length of its content (RFC 8446 5.1)."""
 
 
 class FloodError(ssl.SSLError):
-    """A client sent more records without data than any client needs to."""
+    """The client sent too many records without data."""
 
 
 class _Scratch(threading.local):
-    """Where bytes are for the length of one callback: shared by the connections of a loop, which is a thread's.
+    """Buffers that all connections of a thread's loop share.
 
-    Loops call get_buffer, receive and call buffer_updated in one go, and nothing in between reads from a socket. What
-    was decrypted stays here until the next read overwrites it, as it does in buffers of the loop's own.
+    A loop calls get_buffer, receives and calls buffer_updated without reading another socket in between. Decrypted
+    bytes stay here until the next read overwrites them, as in the loop's own buffers.
     """
 
     def __init__(self) -> None:
         self.cipher = memoryview(bytearray(_CHUNK))
-        # At most what was received, and a record that was begun before; each is read into the room of a whole one.
+        # One read plus the start of an earlier record; `_read` needs space for a whole record at its end.
         self.plain = memoryview(bytearray(_CHUNK + 2 * _RECORD))
 
 
@@ -58,25 +57,25 @@ _SCRATCH = _Scratch()
 
 
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
-    """The protocol of a TCP transport, and the transport of `protocol`, which is connected once the handshake is done.
+    """The protocol of a TCP transport, and the transport of `protocol`, which connects after the handshake.
 
-    `ready` is resolved then, or with the OSError (ssl.SSLError) that ended the handshake; whoever passes it must
-    retrieve the exception. `server_hostname` is verified and, where it is not an address, sent (SNI); None makes this
-    the server's end.
+    After the handshake `ready` resolves, or gets the OSError (ssl.SSLError) that ended it; the caller must retrieve
+    that exception. `server_hostname` is verified, and sent as SNI unless it is an address. None makes this the server.
     """
 
     __slots__ = (
         "_backlog",
-        "_bare",
         "_cipher",
         "_closing",
         "_context",
+        "_empty_records",
         "_ended",
         "_error",
         "_half_closed",
         "_handshake_done",
         "_header",
         "_incoming",
+        "_next_record",
         "_not_reusable",
         "_offer",
         "_outgoing",
@@ -84,7 +83,6 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         "_protocol",
         "_reading",
         "_ready",
-        "_record",
         "_server",
         "_sessions",
         "_tcp",
@@ -113,7 +111,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._tls: ssl.SSLObject | None = context.wrap_bio(
             self._incoming,
             self._outgoing,
-            # Bytes: a str would go through Python's IDNA codec, which the names of an Origin have behind them.
+            # Bytes: a str would pass Python's IDNA codec, but the names of an Origin are already encoded.
             server_hostname=None if server_hostname is None else server_hostname.encode("ascii"),
             server_side=server_hostname is None,
             session=None if self._offer is None else self._offer.session,
@@ -122,71 +120,72 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._server = server_hostname is None
         self._handshake_done = self._not_reusable = self._ended = self._closing = self._half_closed = False
         self.has_spoken = False
-        """Whether something was sent in the handshake: a server's certificate, once the client has begun."""
+        """True once the handshake has sent bytes. A server has then sent its certificate."""
         self._backlog = bytearray()
-        # Of a server's end: records that have brought nothing, where the next one begins in what is received next, and
-        # what has come of its header.
-        self._bare = self._record = 0
+        # For a server: the number of records without data, the offset of the next record in the bytes to come, and the
+        # part of its header that has arrived.
+        self._empty_records = self._next_record = 0
         self._header = b""
         self._reading = True
         self._error: Exception | None = None
 
-    # The protocol of TCP.
+    # As the protocol of TCP.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
         self._tcp = cast(asyncio.Transport, transport)
         self._handshake()
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's guess is not asked for
-        """Where the loop receives."""
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's hint is not needed
+        """Return the buffer that the loop receives into."""
         return self._cipher
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was received; once this end has closed, nothing of it matters."""
-        self._take(self._cipher[:nbytes])
+        """Process the received bytes."""
+        self._process(self._cipher[:nbytes])
 
     def received(self, data: bytes) -> None:
-        """Take what was received before this was the protocol of TCP."""
-        rest = memoryview(data)
-        while rest:
-            self._take(rest[:_CHUNK])
-            rest = rest[_CHUNK:]
+        """Process bytes that arrived before this became the protocol of TCP."""
+        remaining = memoryview(data)
+        while remaining:
+            self._process(remaining[:_CHUNK])
+            remaining = remaining[_CHUNK:]
 
-    def _take(self, data: memoryview) -> None:
+    def _process(self, data: memoryview) -> None:
         if self._tls is None or self._closing:
             return
         if self._half_closed:
-            # Dropped undecrypted; that it came is all the protocol is told.
+            # Dropped undecrypted: the protocol only learns that bytes arrived.
             cast(asyncio.Protocol, self._protocol).data_received(b"")
             return
-        if self._server and not self._note_records(data):
+        if self._server and not self._count_records(data):
             return
         self._incoming.write(data)
         if self._handshake_done or (self._handshake() and self._incoming.pending):
             self._read()
 
-    def _note_records(self, data: memoryview) -> bool:
-        """Count the records that begin in what a client sent; False where they are many, and were taken in pieces."""
+    def _count_records(self, data: memoryview) -> bool:
+        """Count the records that start in the client's bytes. False if they were many, and processed in pieces."""
         size = len(data)
-        if self._record or self._header or size < _HEADER or size != _HEADER + (data[3] << 8 | data[4]):
-            whole = self._header + bytes(data) if self._header else data
-            count, at, header = _records(whole, self._record)
-            if count > BARE_RECORDS and size > _PIECE:
+        if self._next_record or self._header or size < _HEADER or size != _HEADER + (data[3] << 8 | data[4]):
+            stream = self._header + bytes(data) if self._header else data
+            count, next_record, header = _scan_records(stream, self._next_record)
+            if count > MAX_EMPTY_RECORDS and size > _PIECE:
                 for start in range(0, size, _PIECE):
                     if not self._is_closed():
-                        self._take(data[start : start + _PIECE])
+                        self._process(data[start : start + _PIECE])
                 return False
-            self._record, self._header = at, header
+            self._next_record, self._header = next_record, header
         else:
             count = 1
-        self._bare += count
+        # `_read` subtracts the records with data.
+        self._empty_records += count
         return True
 
     def _handshake(self) -> bool:
-        """Take the handshake further; whether it is done and the connection open."""
+        """Continue the handshake. Return True if it is complete and the connection open."""
         tls = self._tls
-        assert tls is not None  # noqa: S101 - for the type checker: callers have looked
+        assert tls is not None  # noqa: S101 - for the type checker: callers have checked
         try:
             tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -203,70 +202,70 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         ready, self._ready = self._ready, None
         if ready is not None and not ready.done():
             ready.set_result(None)
-        # After whoever waits has run: a request that is written at once leaves in one segment with our Finished.
+        # Flush after the waiter of `ready` has run: its request then leaves in one segment with our Finished.
         asyncio.get_running_loop().call_soon(self._flush)
         return not self.is_closing()
 
     def _read(self) -> None:
-        """Decrypt all that was received, and hand it over in one piece."""
+        """Decrypt all received records and pass their data to the protocol in one piece."""
         tls = self._tls
-        assert tls is not None  # noqa: S101 - for the type checker: callers have looked
+        assert tls is not None  # noqa: S101 - for the type checker: callers have checked
         incoming, plain = self._incoming, self._plain
-        have = records = 0
+        size = records = 0
         failure: ssl.SSLError | None = None
-        end = False
+        has_ended = False
         try:
-            # A record is read whole, so that nothing is left where the BIO is empty.
+            # Each read takes a whole record, so OpenSSL buffers no data once the BIO is empty.
             while incoming.pending:
-                # typeshed knows only bytearray; any writable buffer does.
-                count = cast(int, tls.read(_RECORD, cast(bytearray, plain[have:])))
+                # typeshed allows only bytearray, but any writable buffer works.
+                count = cast(int, tls.read(_RECORD, cast(bytearray, plain[size:])))
                 if not count:
-                    end = True
+                    has_ended = True
                     break
-                have += count
+                size += count
                 records += 1
         except ssl.SSLWantReadError:
-            pass  # part of a record, or a message of the handshake protocol: tickets, a key update, a request to sign
+            pass  # a partial record, or a handshake message: a ticket, a key update, a certificate request
         except ssl.SSLError as error:
             failure = error
         if self._server:
-            failure = failure or self._flood(records)
+            failure = failure or self._check_flood(records)
         if self._backlog:
             self._write_backlog(tls)
         if self._outgoing.pending:
-            self._flush()  # what waited, the answer to a key update or to a request for the certificate (RFC 8446 4.6)
-        # Whoever gets the end of a response must not find out by the next request that the peer has closed.
-        self._not_reusable = end or failure is not None
-        if have:
+            self._flush()  # the backlog, or the reply to a key update or certificate request (RFC 8446 4.6)
+        # Set before data_received: its caller may put the connection back into the pool at the end of a response.
+        self._not_reusable = has_ended or failure is not None
+        if size:
             if self._sessions is not None:
                 self._sessions.keep(self._context, tls, self._offer)
                 self._sessions = self._offer = None
-            cast(asyncio.Protocol, self._protocol).data_received(bytes(plain[:have]))
+            cast(asyncio.Protocol, self._protocol).data_received(bytes(plain[:size]))
         if failure is not None:
             self._fail(failure)
-        elif end:
+        elif has_ended:
             self._end()
 
-    def _flood(self, records: int) -> FloodError | None:
-        """What a client is refused for that has sent too much without data; so many records have given some."""
-        self._bare = max(0, self._bare - records)
-        return None if self._bare <= BARE_RECORDS else FloodError("too many records without data")
+    def _check_flood(self, data_records: int) -> FloodError | None:
+        """Return FloodError if the client sent too many records without data."""
+        self._empty_records = max(0, self._empty_records - data_records)
+        return None if self._empty_records <= MAX_EMPTY_RECORDS else FloodError("too many records without data")
 
     def _end(self) -> None:
-        """The peer sent close_notify; a protocol that has paused learns of it when it reads on."""
+        """Handle close_notify. A protocol that has paused reading learns of it when it resumes."""
         self._ended = True
         if self._reading and self._protocol is not None and not self._is_closed():
             self._protocol.eof_received()
             self.close()
 
     def eof_received(self) -> bool:
-        """TCP ended: it is closed, and `connection_lost` tells."""
+        """Let TCP close: `connection_lost` reports its end."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the protocol, or whoever waits for the handshake; an error of TLS comes before one of TCP."""
+        """Notify the protocol, and the waiter of the handshake. A TLS error takes precedence over one of TCP."""
         if exc is not None and self._handshake_done and self._reading:
-            self._read_rest()
+            self._read_last_bytes()
         protocol, self._protocol = self._protocol, None
         ready, self._ready = self._ready, None
         error, self._error = self._error or exc, None
@@ -276,12 +275,12 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._handshake_done:
             cast(asyncio.Protocol, protocol).connection_lost(error)
 
-    def _read_rest(self) -> None:
-        """Take what TCP had received when it was lost, at most what is read at once.
+    def _read_last_bytes(self) -> None:
+        """Read what TCP received before it failed, up to one chunk, because it may be an alert.
 
-        A server that refuses our certificate, or wants one, sends an alert (RFC 8446 4.4.2.4) and closes; with bytes of
-        ours unread that is a reset (RFC 9293 3.6.1), and a write of ours learns of it before the loop has read the
-        alert. The loop closes the socket only after it has told us.
+        A server that rejects or misses our certificate sends an alert (RFC 8446 4.4.2.4) and closes. If it has unread
+        bytes, the close is a reset (RFC 9293 3.6.1), and our write fails before the loop has read the alert. The loop
+        closes the socket after this callback.
         """
         tcp = self._tcp.get_extra_info("socket")
         if tcp is None or tcp.fileno() < 0:
@@ -289,16 +288,16 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         try:
             count = os.readv(tcp.fileno(), [self._cipher])
         except OSError:
-            return  # a read that failed has left nothing
+            return  # no bytes are left
         self.buffer_updated(count)
 
     def pause_writing(self) -> None:
-        """TCP has taken all it wants for now."""
+        """Pass on that TCP's write buffer is full."""
         if self._handshake_done and self._protocol is not None:
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """TCP takes more."""
+        """Pass on that TCP's write buffer has space."""
         if self._handshake_done and self._protocol is not None:
             self._protocol.resume_writing()
 
@@ -308,20 +307,20 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._tcp.write(data)
 
     def _fail(self, error: ssl.SSLError) -> None:
-        """Send the alert, which OpenSSL has written, and close."""
-        # Without its frames, which refer to this object.
+        """Send the alert that OpenSSL has written, and close."""
+        # Without the traceback, whose frames refer to this object.
         self._error = self._error or error.with_traceback(None)
         self._flush()
         if self._tcp.get_write_buffer_size():
-            # A peer that refuses takes no more of a request.
+            # A peer that has rejected the connection does not read the rest of a request.
             self._tcp.abort()
         else:
             self._tcp.close()
 
-    # The transport of the protocol.
+    # As the transport of the protocol.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt and send; flow control is that of TCP, by pause_writing and resume_writing."""
+        """Encrypt and send. TCP's pause_writing and resume_writing control the flow."""
         tls = self._tls
         size = len(data)
         if self._closing or self._half_closed or tls is None or not size:
@@ -335,27 +334,27 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             else:
                 self._write_records(tls, memoryview(data))
         except ssl.SSLWantReadError:
-            # Only the small write: OpenSSL writes nothing while a message to it, such as a request for the
-            # certificate with many names of CAs, has come in part.
-            self._wait(data)
+            # OpenSSL writes nothing while an incoming handshake message is incomplete, such as a certificate request
+            # with many CA names.
+            self._queue(data)
         except ssl.SSLError as error:
             self._fail(error)
         else:
             self._flush()
 
-    def _write_records(self, tls: ssl.SSLObject, rest: memoryview) -> None:
-        """Write piece by piece: the ssl module sets SSL_MODE_ENABLE_PARTIAL_WRITE, so that a call makes one record."""
-        while rest:
+    def _write_records(self, tls: ssl.SSLObject, remaining: memoryview) -> None:
+        """Write record by record: with SSL_MODE_ENABLE_PARTIAL_WRITE, which the ssl module sets, a call writes one."""
+        while remaining:
             try:
-                rest = rest[tls.write(rest) :]
+                remaining = remaining[tls.write(remaining) :]
             except ssl.SSLWantReadError:
-                self._wait(rest)
+                self._queue(remaining)
                 return
             if self._outgoing.pending >= _CHUNK:
                 self._flush()
 
-    def _wait(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep what cannot be written yet, and ask for no more of it."""
+    def _queue(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue data that OpenSSL cannot encrypt yet, and pause the protocol."""
         self._backlog += data
         cast(asyncio.Protocol, self._protocol).pause_writing()
 
@@ -370,11 +369,11 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._protocol.resume_writing()
 
     def close(self) -> None:
-        """Send close_notify, let what was written go, and close without waiting for the peer's close_notify.
+        """Send close_notify and close once all bytes are sent, without waiting for the peer's close_notify.
 
-        While bytes are unsent, TCP is closed by halves: closing it whole with something unread, such as a ticket,
-        resets it (RFC 9293 3.6.1), and the peer loses the end of what it was sent. The caller must bound that
-        wait by `abort`.
+        While bytes are unsent, only the sending side of TCP is closed: a full close with unread bytes, such as a
+        ticket, resets the connection (RFC 9293 3.6.1), and the peer loses the last bytes. The caller must limit that
+        wait with `abort`.
         """
         if self._is_closed():
             return
@@ -383,7 +382,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._tcp.close()
             return
         if self._backlog:
-            # Its end could not be told from a cut, so it is one.
+            # The peer could not tell this end from a cut.
             self.abort()
             return
         self._closing = True
@@ -397,16 +396,16 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._tcp.write_eof()
 
     def _notify_close(self) -> None:
-        # It wants the peer's close_notify; after an error there is nothing to be said.
+        # SSLWantReadError: the peer's close_notify is missing. After any other error OpenSSL sends none.
         with suppress(ssl.SSLError):
             cast(ssl.SSLObject, self._tls).unwrap()
         self._flush()
 
     def write_eof(self) -> None:
-        """Send close_notify after what was written, and the end of TCP's stream after that.
+        """Send close_notify after the written bytes, then end TCP's stream.
 
-        What still arrives is dropped, and the protocol receives an empty piece for it: as long as something comes, a
-        reset could overtake what was sent (RFC 9112 9.6). It must `close` in the end, or `abort`.
+        Bytes that still arrive are dropped, and the protocol receives an empty piece for them: while they arrive, a
+        reset could overtake the sent bytes (RFC 9112 9.6). The protocol must call `close` or `abort` in the end.
         """
         if self._is_closed() or self._half_closed:
             return
@@ -418,24 +417,24 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._tcp.write_eof()
 
     def abort(self) -> None:
-        """Close at once; the peer sees a cut."""
+        """Close at once. The peer sees a cut connection."""
         self._tcp.abort()
 
     def is_closing(self) -> bool:
-        """Whether either end has closed, or the connection is lost: it is good for nothing new."""
+        """Return True if either end has closed or the connection is lost, so it must not be reused."""
         return self._not_reusable or self._is_closed()
 
     def _is_closed(self) -> bool:
         return self._closing or self._tls is None or self._tcp.is_closing()
 
     def pause_reading(self) -> None:
-        """Take nothing more from TCP; what was received has been handed over."""
+        """Stop reading from TCP. All received data has been passed on."""
         if self._reading and not self._is_closed():
             self._reading = False
             self._tcp.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Continue reading from TCP."""
         if self._reading or self._is_closed():
             return
         self._reading = True
@@ -445,7 +444,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._tcp.resume_reading()
 
     def is_reading(self) -> bool:
-        """Whether more may be handed over."""
+        """Return True if the protocol may receive more data."""
         return self._reading and not self._is_closed()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -453,29 +452,28 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._tcp.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that TCP has not taken, nearly all of them ciphertext."""
+        """Return the number of unsent bytes, nearly all of them ciphertext."""
         return len(self._backlog) + self._tcp.get_write_buffer_size()
 
     def can_write_eof(self) -> bool:
-        """Whether one direction can be closed alone.
+        """Return True for a server, which may close its sending side after the response.
 
-        A client cannot: in TLS 1.2 the other end answers close_notify by closing (RFC 5246 7.2.1). A server has said
-        all that it will, and lets the client find that out.
+        A client may not: in TLS 1.2 the server replies to close_notify by closing (RFC 5246 7.2.1).
         """
         return self._server
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`ssl_object` is TLS's own; the rest is TCP's."""
+        """Return the TLS object for `ssl_object`, else TCP's information."""
         return self._tls if name == "ssl_object" else self._tcp.get_extra_info(name, default)
 
 
-def _records(data: bytes | memoryview, at: int) -> tuple[int, int, bytes]:
-    """How many records have their header in these bytes, the first one at `at`.
+def _scan_records(data: bytes | memoryview, offset: int) -> tuple[int, int, bytes]:
+    """Count the records whose header is in the data; the first one starts at `offset`.
 
-    With it how far behind them the next one begins, or what has come of its header.
+    Return the count, the offset of the next record in the bytes after the data, and the part of its header in the data.
     """
     count, size = 0, len(data)
-    while at + _HEADER <= size:
-        at += _HEADER + (data[at + 3] << 8 | data[at + 4])
+    while offset + _HEADER <= size:
+        offset += _HEADER + (data[offset + 3] << 8 | data[offset + 4])
         count += 1
-    return (count, 0, bytes(data[at:])) if at < size else (count, at - size, b"")
+    return (count, 0, bytes(data[offset:])) if offset < size else (count, offset - size, b"")

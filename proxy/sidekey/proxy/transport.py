@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from sidekey.network.socket_filter import receive_again, refuse_payload
+from sidekey.network.socket_filter import refuse_payload, remove_filter
 
 WRITE_BUFFER: Final = 512 << 10
 """Unsent bytes of a connection above which Sidekey pauses reading for it. With one more read, a slow receiver costs at
@@ -82,7 +82,7 @@ def seal_if_quiet(transport: asyncio.BaseTransport) -> bool:
     with _borrowed(descriptor) as sock:
         refuse_payload(sock)
         if has_input(descriptor):
-            receive_again(sock)
+            remove_filter(sock)
             return False
         if sock.family == socket.AF_UNIX:
             # `refuse_payload` does not work for these.

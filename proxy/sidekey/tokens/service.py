@@ -95,7 +95,7 @@ class Tokens:
                 allow_private=integration.allow_private,
                 source_address=integration.source_address,
                 timeout=TOKEN_TIMEOUT,
-                largest=MAX_RESPONSE_SIZE,
+                max_size=MAX_RESPONSE_SIZE,
                 # Obtained for each call, because it may have been rotated since the last.
                 identity=await _client_identity(certificate),
             )

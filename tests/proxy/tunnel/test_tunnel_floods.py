@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.network.tls_transport import BARE_RECORDS
+from sidekey.network.tls_transport import MAX_EMPTY_RECORDS
 from support.leaves import IssuedLeaves
 from support.plane import UPSTREAM, Running, eventually, integration, running
 from support.private_ca import Authority
@@ -57,11 +57,11 @@ async def test_a_caller_may_update_its_keys_now_and_then(
         records = Records13(tmp_path / "keys")
         sent = []
         # Some are those of the handshake.
-        for _ in range(BARE_RECORDS - 8):
+        for _ in range(MAX_EMPTY_RECORDS - 8):
             sent += [records.key_update(asking=asking), records.data(DENIED)]
         for piece in [b"".join(sent)] if together else sent:
             await caller.raw.send(piece)
-        for _ in range(BARE_RECORDS - 8):
+        for _ in range(MAX_EMPTY_RECORDS - 8):
             assert (await caller.response()).status == 403
         await caller.raw.send(b"".join(records.key_update(asking=asking) for _ in range(8)))
         await until_lost(sidekey, caller)
@@ -77,7 +77,7 @@ async def test_a_flood_of_key_updates_ends_the_tunnel_before_it_is_read(
         before = len(caller.raw.received)
         await caller.raw.send(b"".join(records.key_update(asking=asking) for _ in range(20_000)))
         await until_lost(sidekey, caller)
-        assert len(caller.raw.received) - before < 3 * BARE_RECORDS * 27
+        assert len(caller.raw.received) - before < 3 * MAX_EMPTY_RECORDS * 27
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 1473])
@@ -106,5 +106,5 @@ async def test_attempts_to_renegotiate_are_refused_and_at_most_so_many(ca: Autho
         before = len(caller.raw.received)
         await caller.raw.send(b"".join(records.hello() for _ in range(1000)))
         await until_lost(sidekey, caller)
-        assert len(caller.raw.received) - before < 3 * BARE_RECORDS * 31
+        assert len(caller.raw.received) - before < 3 * MAX_EMPTY_RECORDS * 31
         assert sidekey.metrics.stats("h").outcomes == {"target_denied": 2}

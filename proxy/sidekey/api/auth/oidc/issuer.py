@@ -150,7 +150,7 @@ class Issuer:
                 allow_private=self.rules.allow_private,
                 source_address=None,
                 timeout=_TIMEOUT,
-                largest=_MAX_RESPONSE_SIZE,
+                max_size=_MAX_RESPONSE_SIZE,
             )
         except CallError as fault:
             raise IssuerUnavailable(fault.reason) from None
