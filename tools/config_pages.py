@@ -472,7 +472,7 @@ def _harmless(model: type[BaseModel], above: str = "") -> list[str]:
     found = []
     for key in keys_of(model):
         field = model.model_fields[key.attribute]
-        if key.harmless:
+        if key.safe_to_change:
             found.append(f"{above}{key.name}")
         elif key.name not in ("auth", "add", "signature", "client_certificate"):
             members = filter(_is_model, (field.annotation, *get_args(field.annotation)))

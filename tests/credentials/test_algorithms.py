@@ -2,12 +2,12 @@ import sys
 
 import pytest
 
-from sidekey.credentials.jose import OF_SECRETS, check_library, least_bytes
+from sidekey.credentials.jose import SECRET_ALGORITHMS, check_library, min_secret_size
 
 
 def test_a_secret_is_as_long_as_the_hash() -> None:
     """RFC 7518 3.2."""
-    assert {name: least_bytes(name) for name in OF_SECRETS} == {"HS256": 32, "HS384": 48, "HS512": 64}
+    assert {name: min_secret_size(name) for name in SECRET_ALGORITHMS} == {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

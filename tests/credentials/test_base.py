@@ -97,11 +97,11 @@ AUTHENTICATIONS = (
     {"type": "headers", "headers": API_KEY},
     {"type": "jwt", "algorithm": "HS256", "secret": SECRET},
 )
-"""Each way to authenticate a login that has a secret."""
+"""Every way to authenticate a login with a secret."""
 
 
 def models() -> Iterator[BaseModel]:
-    """The settings of each kind, and those inside them."""
+    """Yield the settings of each kind, and the sections inside them."""
     signing = settings_of(SIGNING)
     assert isinstance(signing, OAuth2Settings)
     headers = settings_of({"type": "headers", "headers": API_KEY, "query": API_KEY, "body": API_KEY})
@@ -131,9 +131,10 @@ def models() -> Iterator[BaseModel]:
 
 
 def aws() -> Iterator[object]:
-    """Whoever asks STS, what it returned, and the settings of fixed keys and of these."""
+    """Yield the identity for STS, its response, the signer, and the settings of both kinds of keys."""
     identity = WebIdentity("https://sts.example.com/", "arn:aws:iam::1:role/x", "sidekey", "hunter2")
-    yield from (identity, WebIdentityCredential(identity, CredentialScope("eu-west-1", "sqs"), True))
+    region = CredentialScope("eu-west-1", "sqs")
+    yield from (identity, WebIdentityCredential(identity, region, True))
     leaves = _Leaves()
     leaves.texts["SessionToken"] = "hunter2"
     yield leaves
@@ -160,12 +161,12 @@ def certificates() -> CertificateLoader:
 
 
 def entered() -> Entered:
-    """A secret on its way into the store."""
+    """Return a secret on its way into the store."""
     return Entered({"value": "hunter2"})
 
 
 def signing() -> Iterator[object]:
-    """Keys of signatures, what signs with them, and what it signs."""
+    """Yield signature keys, their signers, and their settings."""
     key = Hmac(b"hunter2", "hmac-sha256")
     yield key
     yield from (load_key(private_key(name)[0], name)[0] for name in ("ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512"))
@@ -220,7 +221,7 @@ SECRETS = [
     ACCESS_KEY,
     SigV4Signer(ACCESS_KEY, CredentialScope("eu-west-1", "s3"), payload=True),
 ]
-"""One of every class that may hold a secret, with the secret wherever one may stand."""
+"""An instance of every class that may hold a secret, with the secret in every field that may contain one."""
 
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "InjectionPoints", "CredentialTraits"}
 HARMLESS |= {"PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
@@ -228,27 +229,18 @@ HARMLESS |= {"DocumentType", "WrittenPlacement", "_Component", "_Covered"}
 HARMLESS |= {"MaxEntries", "Context", "FileOnly", "ProvidedText"}
 HARMLESS |= {"ClientCredentialsSettings", "CustomGrantSettings", "HeaderSettings", "PlainSettings"}
 HARMLESS |= {"Parameters", "Scheme", "SignatureFields", "SigningKey", "Template"}
-HARMLESS |= {
-    "ComparedAs",
-    "TiedToSecret",
-    "SafeToChange",
-    "HiddenFromViewers",
-    "FieldKey",
-    "_Registry",
-    "_Proven",
-    "_Schema",
-}
-HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication"}
+HARMLESS |= {"ComparedAs", "TiedToSecret", "SafeToChange", "HiddenFromViewers", "FieldKey", "_Registry", "_ProvenKeys"}
+HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication", "_Schema"}
 HARMLESS |= {"ChainedSigner", "ChainedSigningRules", "CredentialScope", "OutgoingRequest", "RandomIds", "SigV4Rules"}
 HARMLESS |= {"Signer", "SigningRules", "_Dated"}
-"""What holds names, places and reasons alone."""
+"""Classes that show no secret of the config."""
 
 BASES = (InjectedSettings, KindSettings, PartSettings, Section, SupplementSettings)
 BASES += (AssertionSettings, KeyAssertionSettings)
 
 
 class Pair(KindSettings):
-    """A kind of two secrets, of which the second is short."""
+    """A kind with two secrets, the second of at most three characters."""
 
     type: Literal["pair"]
     one: Secret
@@ -275,8 +267,7 @@ def pair() -> Pair:
     return Pair.model_validate({"type": "pair", "one": {"env": "ONE"}, "two": {"env": "TWO"}}, context=Context("file"))
 
 
-def test_a_kind_is_made_of_its_parts(pair: Pair) -> None:
-    """What the reader gives for each reference becomes the credential."""
+def test_values_of_all_references_become_the_credential(pair: Pair) -> None:
     values, reasons = pair.read(lambda reference: {"ONE": "a", "TWO": "b"}[reference.value], {})
     assert reasons == ()
     credential = pair.credential(values)
@@ -284,8 +275,7 @@ def test_a_kind_is_made_of_its_parts(pair: Pair) -> None:
     assert credential.grant == Grant(query=(("one", "a"), ("two", "b")))
 
 
-def test_all_unreadable_parts_are_named_at_once(pair: Pair) -> None:
-    """A part that cannot be read does not hide one that may not be used."""
+def test_all_unreadable_and_invalid_values_are_reported_at_once(pair: Pair) -> None:
 
     def read(reference: Reference) -> str:
         if reference.value == "ONE":
@@ -300,8 +290,8 @@ def test_all_unreadable_parts_are_named_at_once(pair: Pair) -> None:
     )
 
 
-def test_what_is_known_is_not_read_again(pair: Pair) -> None:
-    """The policy was made of it, and the two belong together."""
+def test_known_values_are_not_read_again(pair: Pair) -> None:
+    """The policy was built from these values, so policy and credential must not differ."""
     read: list[str] = []
 
     def reader(reference: Reference) -> str:
@@ -314,31 +304,30 @@ def test_what_is_known_is_not_read_again(pair: Pair) -> None:
     assert known == {("one",): "old"}
 
 
-def test_a_kind_goes_nowhere_by_itself(pair: Pair) -> None:
-    """Unless it says otherwise, the integration alone names what may be reached."""
+def test_kind_adds_no_destination_by_default(pair: Pair) -> None:
     assert pair.destinations({}) == Destinations()
     assert pair.needs_prefix
 
 
-def test_every_class_of_the_package_is_known_to_hold_secrets_or_none() -> None:
-    """A new one is put into one of the two lists above."""
+def test_every_class_is_listed_by_whether_it_holds_secrets() -> None:
+    """A new class must go into one of the lists above."""
     package = credentials.__path__
     modules = [import_module(module.name) for module in walk_packages(package, f"{credentials.__name__}.")]
-    found = {
+    classes = {
         name
         for module in modules
         for name, kind in vars(module).items()
         if isinstance(kind, type) and kind.__module__ == module.__name__ and not issubclass(kind, Enum)
-        # What is no value: protocols, and the classes that others are made of.
+        # Protocols and base classes have no instances of their own.
         if not getattr(kind, "_is_protocol", False) and kind not in (SecretHolder, *BASES, CallError)
     }
     assert len(modules) > 15
-    classes = {type(secret) for secret in SECRETS if type(secret).__module__.startswith(credentials.__name__)}
-    assert found == {kind.__name__ for kind in classes} | HARMLESS
+    holders = {type(secret) for secret in SECRETS if type(secret).__module__.startswith(credentials.__name__)}
+    assert classes == {kind.__name__ for kind in holders} | HARMLESS
 
 
-def test_an_error_shows_its_reason_and_not_what_it_leaves() -> None:
-    """It goes into logs."""
+def test_error_shows_its_reason_but_not_its_memory() -> None:
+    """Errors go into logs."""
     error = CallError("invalid", "token endpoint answered nothing", memory="hunter2")
     assert "hunter2" not in repr(error) + str(error) + f"{error.args}"
     with pytest.raises(TypeError, match="not pickled"):
@@ -346,27 +335,25 @@ def test_an_error_shows_its_reason_and_not_what_it_leaves() -> None:
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: type(secret).__name__)
-def test_what_holds_secrets_shows_none(secret: object) -> None:
-    """repr, str and format say REDACTED where the secret stands."""
-    for shown in (repr(secret), str(secret), f"{secret}"):
-        assert "hunter2" not in shown
-        assert "REDACTED" in shown
+def test_text_of_an_object_redacts_its_secrets(secret: object) -> None:
+    for text in (repr(secret), str(secret), f"{secret}"):
+        assert "hunter2" not in text
+        assert "REDACTED" in text
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: type(secret).__name__)
-def test_what_holds_secrets_is_not_pickled(secret: object) -> None:
-    """Pickling fails instead of writing the secret out."""
+def test_object_with_secrets_cannot_be_pickled(secret: object) -> None:
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(secret)
 
 
-def test_a_grant_is_supplemented_and_still_known() -> None:
-    """Values before its own, a signer after its own; it brings the base URL, and is what was issued."""
+def test_supplement_precedes_the_values_of_a_grant() -> None:
+    """The grant keeps its base URL, and the supplemented grant refers to it as `issued`."""
     supplement = Grant((("X-Tenant", "a"),), (("q", "b"),), (("f", 5),), "https://elsewhere.example.com", (b"b",))
     own = Grant((("X-Key", "k"),), (("p", "c"),), (("g", "d"),), "https://api.example.com", (b"k",))
-    found = own.supplemented(supplement)
-    assert found.issued is own
-    assert found == Grant(
+    supplemented = own.supplemented(supplement)
+    assert supplemented.issued is own
+    assert supplemented == Grant(
         (("X-Tenant", "a"), ("X-Key", "k")),
         (("q", "b"), ("p", "c")),
         (("f", 5), ("g", "d")),
@@ -377,8 +364,8 @@ def test_a_grant_is_supplemented_and_still_known() -> None:
 
 
 @pytest.mark.parametrize(("own", "further"), [(True, False), (False, True), (True, True), (False, False)])
-def test_the_signer_of_a_supplement_signs_last(own: bool, further: bool) -> None:
-    """What the grant's own has written as well."""
+def test_signer_of_a_supplement_signs_last(own: bool, further: bool) -> None:
+    """It also signs the header that the grant's own signer has added."""
     first, second = (Signing(b"X-First"), Signing(b"X-Second"))
     grant = Grant(signer=first if own else None).supplemented(Grant(signer=second if further else None))
     request = OutgoingRequest(b"GET", b"https", b"a.example", b"/", [b"\r\nHost: a.example"])

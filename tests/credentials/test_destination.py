@@ -19,8 +19,8 @@ from sidekey.credentials.destination import (
     TiedToSecret,
     destination_of,
     keys_of,
-    pairs_in,
     references_in,
+    tied_secrets,
 )
 from sidekey.credentials.fields import Reference
 from sidekey.credentials.registry import KINDS, AuthSettings
@@ -75,7 +75,7 @@ def test_references_and_halves_are_found_by_their_places() -> None:
     """As the document has them."""
     settings = Outer(kind="a", inner=Inner(public="x", secret=STORED), many={"y": TEXT})
     assert dict(references_in(settings)) == {("inner", "secret"): STORED, ("many", "y"): TEXT}
-    assert list(pairs_in(settings)) == [(("inner", "public"), "secret")]
+    assert list(tied_secrets(settings)) == [(("inner", "public"), "secret")]
     assert [key.name for key in keys_of(Outer)] == ["kind", "where", "inner", "many", "count", "further", "off"]
 
 
@@ -198,10 +198,10 @@ def defaults(model: type[BaseModel], found: dict[str, Json]) -> dict[str, Json]:
     """Return the default of every key that counts, of the models below as well."""
     for key in keys_of(model):
         field = model.model_fields[key.attribute]
-        if not key.harmless:
+        if not key.safe_to_change:
             name = f"{model.__name__}.{key.name}"
             if name not in found:
-                found[name] = key.default
+                found[name] = key.default_form
                 for each in models_of(field.annotation):
                     defaults(each, found)
     return found

@@ -66,7 +66,7 @@ def test_what_is_no_pem_is_an_error(text: str, reason: str) -> None:
 
 def test_what_is_written_in_the_file_is_judged_at_once() -> None:
     """What stands elsewhere is judged when it is read."""
-    judge = fields.literally(fields.check_not_empty).func
+    judge = fields.literal_check(fields.check_not_empty).func
     for reference in (Reference("text", ""), Reference("insecure_value", "")):
         with pytest.raises(ValueError, match="must not be empty"):
             judge(reference)  # type: ignore[call-arg]
@@ -199,7 +199,7 @@ def test_what_is_no_mapping_is_taken_for_an_empty_one(raw: object) -> None:
 )
 def test_each_form_of_a_reference_has_one_in_the_store(form: fields.Form, stored: object) -> None:
     """Secrets are sealed there, texts and certificates are public. Two references to one place are the same."""
-    assert fields.as_stored(form, "x") == stored
+    assert fields.stored_form(form, "x") == stored
     assert fields.parse_secret({"file": "f"}, Context("file")).form == "value"
     assert fields.parse_text({"file": "f"}, Context("file")).form == "text"
     assert fields.parse_text({"file": "f"}, Context("file")) == fields.parse_secret({"file": "f"}, Context("file"))

@@ -10,9 +10,9 @@ from sidekey.credentials.fields import Keys
 from sidekey.credentials.header_values import (
     CallHeaders,
     WrittenHeader,
-    compared_headers,
-    deciding,
-    filled_headers,
+    build_headers,
+    comparable_headers,
+    deciding_headers,
     inputs_of,
 )
 from sidekey.credentials.oauth2.token_request import TokenRequestSettings
@@ -40,7 +40,7 @@ def test_headers_are_read_and_joined_at_any_place() -> None:
         ("login", "headers", "api_key", "prefix"),
         ("login", "headers", "api_key", "secret"),
     ]
-    joined = filled_headers(headers, values, "login", "headers")
+    joined = build_headers(headers, values, "login", "headers")
     assert joined == (("X-Tenant", "acme"), ("api_key", "Key hunter2"))
     assert "hunter2" not in repr(headers)
 
@@ -48,7 +48,7 @@ def test_headers_are_read_and_joined_at_any_place() -> None:
 def test_headers_are_compared_whatever_their_order_and_case() -> None:
     """RFC 9110 5.1, and CGI-like servers take _ for -."""
     other = {"API-Key": WRITTEN["api_key"], "x_tenant": "acme"}
-    compared = [compared_headers(headers_of(each), values_of(headers_of(each))) for each in (WRITTEN, other)]
+    compared = [comparable_headers(headers_of(each), values_of(headers_of(each))) for each in (WRITTEN, other)]
     assert compared[0] == compared[1] == (("api-key", "Key hunter2"), ("x-tenant", "acme"))
 
 
@@ -81,8 +81,8 @@ def test_a_value_cannot_leave_its_line(value: object) -> None:
 
 def test_only_public_texts_that_decide_are_told() -> None:
     """Any other a caller could send as well."""
-    assert deciding(headers_of({"X_Rewrite_URL": "/a", **WRITTEN})) == {"x-rewrite-url": "/a"}
-    assert deciding(headers_of(WRITTEN)) is None
+    assert deciding_headers(headers_of({"X_Rewrite_URL": "/a", **WRITTEN})) == {"x-rewrite-url": "/a"}
+    assert deciding_headers(headers_of(WRITTEN)) is None
 
 
 def test_every_header_of_a_call_decides_where_a_secret_goes() -> None:

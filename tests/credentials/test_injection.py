@@ -30,7 +30,7 @@ def test_what_is_added_is_a_grant_of_its_own() -> None:
         ("query", "key", "secret"): "hunter2",
     }
     assert settings.supplement(values) == Grant((("X-Tenant", "acme"),), (("key", "hunter2"),), secrets=(b"hunter2",))
-    assert settings.places() == InjectionPoints(("X-Tenant",), ("key",))
+    assert settings.injection_points() == InjectionPoints(("X-Tenant",), ("key",))
     assert settings.signing() is None
 
 
@@ -119,7 +119,7 @@ def test_values_keep_the_order_and_spelling_of_the_file() -> None:
     """Some servers count on both."""
     names = ["X-Tenant", "authorization", "a.b", "X_Region"]
     assert [name for name, _ in grant_of(headers=dict.fromkeys(names, "a")).headers] == names
-    assert settings_of(headers={"X-A": "a"}, query={"b": "b"}, body={"C": "c"}).places() == InjectionPoints(
+    assert settings_of(headers={"X-A": "a"}, query={"b": "b"}, body={"C": "c"}).injection_points() == InjectionPoints(
         ("X-A",), ("b",), ("C",)
     )
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sidekey.credentials import jose
-from sidekey.credentials.jose import OF_PAIRS, OF_SECRETS
+from sidekey.credentials.jose import KEY_PAIR_ALGORITHMS, SECRET_ALGORITHMS
 from sidekey.credentials.key_formats import SecretEncoding
 from support.keys import private_key
 
@@ -93,13 +93,15 @@ def test_a_secret_signs_by_its_bytes() -> None:
     assert jwt.decode(token, ("\u00fc" * 16).encode(), algorithms=["HS256"]) == {"a": 1}
 
 
-@pytest.mark.parametrize("algorithm", [each for each in (*OF_PAIRS, *OF_SECRETS) if each != "Ed25519"])
+@pytest.mark.parametrize(
+    "algorithm", [name for name in (*KEY_PAIR_ALGORITHMS, *SECRET_ALGORITHMS) if name != "Ed25519"]
+)
 def test_another_library_verifies_what_is_signed(algorithm: str) -> None:
     """The header has what is known, and nothing empty; EdDSA is signed without a warning."""
-    key = "s" * 64 if algorithm in OF_SECRETS else private_key(algorithm).public_key()
+    key = "s" * 64 if algorithm in SECRET_ALGORITHMS else private_key(algorithm).public_key()
     loaded = (
         jose.load_secret("s" * 64, "text", algorithm)
-        if algorithm in OF_SECRETS
+        if algorithm in SECRET_ALGORITHMS
         else jose.load_key(pem(private_key(algorithm)), algorithm)
     )
     token = jose.TokenSigner(loaded, algorithm, "k", "t").sign({"a": ["\u00fc", 1, {"b": True}]})

@@ -16,8 +16,8 @@ from sidekey.credentials.json_values import (
     MAX_DEPTH,
     MAX_VALUES,
     WrittenTree,
-    filled,
-    form_of,
+    destination_form,
+    fill_secrets,
     parse_tree,
     references,
     texts,
@@ -66,7 +66,7 @@ def test_secrets_are_told_by_their_places() -> None:
 def test_what_was_read_is_filled_in() -> None:
     """Everything else stays what it is, and of its type."""
     values = {("user", "key"): "hunter2", ("scopes", "1"): "write"}
-    found = filled(parse_tree(BODY, Context("file")), values, text=str.upper)
+    found = fill_secrets(parse_tree(BODY, Context("file")), values, text=str.upper)
     assert json.dumps(found) == json.dumps(
         {
             "user": {"name": "SVC", "key": "hunter2"},
@@ -197,7 +197,7 @@ def said(node: Any) -> Any:
 
 def form(raw: dict[str, Any]) -> str | None:
     try:
-        return json.dumps(form_of(parse_tree(with_new_ids(raw), Context("body"))), sort_keys=True)
+        return json.dumps(destination_form(parse_tree(with_new_ids(raw), Context("body"))), sort_keys=True)
     except ValidationError:
         return None
 

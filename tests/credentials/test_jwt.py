@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sidekey.credentials import jose
 from sidekey.credentials.base import Attempt, CallingCredential, Destinations, InjectionPoints, Issued, Lineage, Verdict
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.jwt import BACK
+from sidekey.credentials.jwt import BACKDATING
 from support.drive_kinds import NOW, credential_of, settings_of
 from support.oauth import signer
 from support.stored import CANARY, JWT, PREFIX, draft, former, judged, opened, stored
@@ -58,10 +58,10 @@ def errors(auth: dict[str, Any]) -> dict[tuple[int | str, ...], str]:
 def test_times_count_from_half_a_minute_ago() -> None:
     """And a grant lives as long as its token does, of which half is used before another is signed."""
     found = claims_of(made({**AUTH, "lifetime": "20m"}))
-    assert found == {"iat": int(NOW) - BACK, "exp": int(NOW) - BACK + 1200}
+    assert found == {"iat": int(NOW) - BACKDATING, "exp": int(NOW) - BACKDATING + 1200}
     grant = issued(made({**AUTH, "lifetime": "20m"}), NOW + 0.75)
-    assert grant.life == pytest.approx(1200 - BACK - 0.75)
-    assert grant.renewed_after == grant.life / 2
+    assert grant.lifetime == pytest.approx(1200 - BACKDATING - 0.75)
+    assert grant.renewed_after == grant.lifetime / 2
     assert grant.memory is None
     assert grant.grant.secrets == (token_of(made({**AUTH, "lifetime": "20m"})).encode(),)
 
@@ -178,7 +178,7 @@ def test_what_is_known_before_a_key_is_read() -> None:
     """It calls nowhere, and goes nowhere by itself."""
     settings = settings_of({**AUTH, "renewal_interval": "5s", "token_placement": {"in": "header", "name": "X-T"}})
     traits = settings.traits()
-    assert (traits.places, traits.calls, traits.signs, traits.ends) == (
+    assert (traits.injection_points, traits.calls, traits.signs, traits.ends) == (
         InjectionPoints(headers=("X-T",)),
         False,
         True,

@@ -100,7 +100,7 @@ def test_an_error_is_at_its_key(raw: object, key: str) -> None:
 def test_the_grant_is_where_the_places_say(placement: Placement, grant: Grant, places: InjectionPoints) -> None:
     """What is known before a token agrees with what comes of one."""
     assert placement.grant("tok", "u") == grant
-    assert placement.places() == places
+    assert placement.injection_points() == places
 
 
 @pytest.mark.parametrize(
@@ -123,15 +123,15 @@ def test_only_a_scheme_of_its_own_is_no_bearer_use(placement: Placement, bearer:
 def test_a_placement_has_one_spelling() -> None:
     """Case counts in a parameter's name, and not in a header's or in a scheme."""
     header = parse_placement({"in": "header", "name": "AUTHORIZATION", "scheme": "bearer"})
-    assert header.spelled() == Placement().spelled() == ["header", "authorization", "bearer"]
-    assert parse_placement({"in": "query", "name": "Token"}).spelled() == ["query", "Token", ""]
+    assert header.canonical() == Placement().canonical() == ["header", "authorization", "bearer"]
+    assert parse_placement({"in": "query", "name": "Token"}).canonical() == ["query", "Token", ""]
 
 
 def test_a_prefix_that_is_a_scheme_has_the_spelling_of_one() -> None:
     """Any other has one that no scheme has, and its case counts."""
 
     def spelled(**written: str) -> object:
-        return parse_placement({"in": "header", **written}).spelled()[2]
+        return parse_placement({"in": "header", **written}).canonical()[2]
 
     assert spelled(prefix="Token ") == spelled(scheme="token") == "token"
     assert spelled(scheme="") == ""

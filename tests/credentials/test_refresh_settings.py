@@ -25,5 +25,5 @@ def test_less_than_a_second_would_let_each_response_make_a_call(written: object)
 
 def test_how_a_token_is_renewed_moves_no_stored_secret() -> None:
     """In whichever kind has these keys."""
-    keys = {key.name: key.harmless for kind in KINDS.values() for key in keys_of(kind)}
+    keys = {key.name: key.safe_to_change for kind in KINDS.values() for key in keys_of(kind)}
     assert (keys["renewal_interval"], keys["single_live_token"]) == (True, True)

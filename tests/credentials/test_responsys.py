@@ -53,7 +53,7 @@ def test_the_token_goes_without_a_scheme_word_to_where_the_login_said() -> None:
         base_url="https://api5-009.responsys.net/rest/api/v1.3",
         secrets=(b"E1vz!_.Q=",),
     )
-    assert issued.life == 90 * 60
+    assert issued.lifetime == 90 * 60
     assert issued.memory == "E1vz!_.Q="
 
 
@@ -292,7 +292,11 @@ def test_a_login_is_never_a_target(prefix: str, path: str, allowed: bool) -> Non
 def test_the_traits_tell_what_is_watched() -> None:
     """A 500 may speak of the token, too."""
     traits = settings_of(AUTH).traits()
-    assert (traits.places.headers, traits.calls, traits.learns) == (("Authorization",), True, True)
+    assert (traits.injection_points.headers, traits.calls, traits.discovers_base_url) == (
+        ("Authorization",),
+        True,
+        True,
+    )
     assert traits.watched == {401, 500}
     assert (traits.renewal_interval, traits.single_live_token) == (60.0, False)
     changed = settings_of({**AUTH, "renewal_interval": "5m", "single_live_token": True}).traits()
@@ -341,7 +345,7 @@ def test_a_credential_shows_no_secret() -> None:
 
 def test_the_base_url_is_always_learnt() -> None:
     """Known before the block is valid."""
-    assert ResponsysSettings.learns_base_url({})
+    assert ResponsysSettings.discovers_base_url({})
 
 
 def test_one_live_token_is_a_warning() -> None:

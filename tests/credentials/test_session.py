@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from sidekey.credentials.base import Attempt, CallError, Destinations, InjectionPoints, Lineage, Reply, Verdict
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.session import SessionSettings, TokenField, parse_token_field, seconds_of
+from sidekey.credentials.session import SessionSettings, TokenField, parse_time, parse_token_field
 from sidekey.policy.targets import Domain, Forbidden, Prefix
 from sidekey.policy.urls import Origin
 from support.drive_kinds import NOW, credential_of, first_call, issue, reply, settings_of
@@ -176,7 +176,7 @@ def test_a_success_brings_the_token_from_its_place(source: str, answer: Reply) -
     issued, _ = issue(credential_of(auth(token={"from": source})), answer)
     assert issued.grant.headers == (("Authorization", "Bearer tok-1"),)
     assert issued.grant.secrets == (b"tok-1",)
-    assert (issued.life, issued.memory) == (300.0, None)
+    assert (issued.lifetime, issued.memory) == (300.0, None)
 
 
 @pytest.mark.parametrize(
@@ -262,14 +262,14 @@ def test_the_response_may_say_how_long_the_token_lives(
     """In seconds, or by the time of its end; what cannot be read counts as left out."""
     answer = reply({"t": "tok-1", **said})
     issued, _ = issue(credential_of(auth(token=token)), answer, attempt=Attempt(NOW))
-    assert issued.life == pytest.approx(life, abs=1e-3)
+    assert issued.lifetime == pytest.approx(life, abs=1e-3)
 
 
 def test_an_end_counts_by_the_clock_that_set_it() -> None:
     """The response's own Date, where there is one: ours may differ."""
     answer = reply({"t": "tok-1", "e": NOW + 60}, headers=DATE)
     issued, _ = issue(credential_of(auth(token={"expires_at": "e"})), answer, attempt=Attempt(NOW - 900))
-    assert issued.life == 60
+    assert issued.lifetime == 60
 
 
 @pytest.mark.parametrize("token", [{"expires_in": "e"}, {"expires_at": "e"}])
@@ -283,15 +283,15 @@ def test_a_token_that_has_ended_is_none(token: dict[str, str]) -> None:
 @given(st.integers(0, 2**36))
 def test_seconds_and_milliseconds_are_told_by_their_size(seconds: int) -> None:
     """From 1973 on, and up to the year 4147."""
-    assert seconds_of(seconds) == seconds
+    assert parse_time(seconds) == seconds
     if seconds * 1000 >= 1e11:
-        assert seconds_of(seconds * 1000) == seconds_of(str(seconds * 1000)) == seconds
+        assert parse_time(seconds * 1000) == parse_time(str(seconds * 1000)) == seconds
 
 
 @given(st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.integers()))
 def test_no_time_is_an_error(value: object) -> None:
     """A response may say anything."""
-    found = seconds_of(value)
+    found = parse_time(value)
     assert found is None or isinstance(found, float)
 
 
@@ -307,7 +307,7 @@ def test_the_statuses_of_the_config_reject_the_token() -> None:
 def test_the_traits_say_what_the_config_says() -> None:
     """Before any secret is read."""
     traits = settings_of(auth(placement={"in": "query", "name": "s"}, single_live_token=True)).traits()
-    assert (traits.places, traits.calls, traits.one_at_a_time) == (InjectionPoints(query=("s",)), True, True)
+    assert (traits.injection_points, traits.calls, traits.one_at_a_time) == (InjectionPoints(query=("s",)), True, True)
     assert credential_of(AUTH).calls_a_minute == 5
     assert credential_of(auth(logins_a_minute=9)).calls_a_minute == 9
 

@@ -46,7 +46,7 @@ def test_credential_and_supplement_sign_alike() -> None:
     assert credential.grant == Grant(signer=credential.grant.signer)
     assert supplement == Grant(signer=supplement.signer)
     assert signed(credential.grant.signer) == signed(supplement.signer)
-    assert kind.traits().places == beside.places() == InjectionPoints()
+    assert kind.traits().injection_points == beside.injection_points() == InjectionPoints()
     assert kind.traits().signing == beside.signing()
 
 

@@ -5,11 +5,11 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Entered
-from sidekey.credentials.header_values import WrittenValue, shape, written_schema
+from sidekey.credentials.header_values import WrittenValue, normalize_value, written_schema
 
 SECRET = {"insecure_value": "hunter2"}
 ADAPTER: TypeAdapter[WrittenValue] = TypeAdapter(
-    Annotated[WrittenValue, BeforeValidator(shape), written_schema("Title", {"type": "number"})]
+    Annotated[WrittenValue, BeforeValidator(normalize_value), written_schema("Title", {"type": "number"})]
 )
 
 

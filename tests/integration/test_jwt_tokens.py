@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import OKPAlgorithm
 
-from sidekey.credentials.jose import OF_PAIRS, OF_SECRETS
+from sidekey.credentials.jose import KEY_PAIR_ALGORITHMS, SECRET_ALGORITHMS
 from support.files import replace
 from support.keys import private_key
 from support.plane import eventually
@@ -61,7 +61,7 @@ def verifier() -> jwt.PyJWT:
 
 @pytest.mark.parametrize(
     "algorithm",
-    [*OF_PAIRS, *OF_SECRETS],
+    [*KEY_PAIR_ALGORITHMS, *SECRET_ALGORITHMS],
 )
 async def test_token_of_each_algorithm_is_verified(algorithm: str, ca: Authority, tmp_path: Path) -> None:
     """Its times count from 30 s back, and the claims arrive as configured."""

@@ -18,7 +18,7 @@ from sidekey.config.stored.document import merge_patch, replaced
 from sidekey.config.stored.rows import show_document
 from sidekey.config.stored.transfer import locate
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.destination import accepted, destination_of, keys_of
+from sidekey.credentials.destination import accepted_destinations, destination_of, keys_of
 from sidekey.credentials.injection import AddedSettings
 from sidekey.credentials.oauth2.client_authentication import (
     ClientSecretJwtSettings,
@@ -144,7 +144,7 @@ def test_no_default_in_a_destination_changes() -> None:
     result: dict[str, Any] = {}
     for model, where in kinds():
         for key in keys_of(model):
-            if not key.harmless and key.default not in (None, {}):
+            if not key.safe_to_change and key.default_form not in (None, {}):
                 place = f"{where}.{model.__name__}" if where in UNIONS else where
                 name = f"{place}.{key.name}".removeprefix(".")
                 assert result.setdefault(name, key.default) == key.default
@@ -267,7 +267,7 @@ def test_rules_keep_exactly_the_secrets_that_open(before: dict[str, Any], after:
     for where in shared:
         written = json.loads(json.dumps(written).replace(ids(changed)[where], ids(row)[where]))
     past = replace(row, document=json.dumps(written))
-    same = destination(before) in accepted(settings_in(changed.document))
+    same = destination(before) in accepted_destinations(settings_in(changed.document))
     assert set(opened(past).values) == (shared if same else set())
     keeping = replaced(after, {locate(after, where): {"set": True, "id": ids(row)[where]} for where in shared})
     result = judged(keeping, former(row))

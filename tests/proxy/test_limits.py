@@ -210,7 +210,7 @@ async def test_a_second_origin_halves_the_limit_while_it_exists() -> None:
     await end_all(sidekey)
 
 
-LEARNS = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, learns=True)
+LEARNS = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, discovers_base_url=True)
 
 
 def learning(name: str) -> Integration:

@@ -310,4 +310,4 @@ def destination(document: Mapping[str, Any]) -> Mapping[str, Json]:
 
 def harmless(model: type[BaseModel]) -> set[str]:
     """The keys of a model that are declared harmless."""
-    return {key.name for key in keys_of(model) if key.harmless}
+    return {key.name for key in keys_of(model) if key.safe_to_change}

@@ -66,7 +66,9 @@ class Endpoint:
         return Reply(200, {}, f"{token} {self.life} {self.base_url}".encode())
 
 
-TRAITS = CredentialTraits(InjectionPoints(("Authorization",)), calls=True, learns=True, watched=frozenset((401, 500)))
+TRAITS = CredentialTraits(
+    InjectionPoints(("Authorization",)), calls=True, discovers_base_url=True, watched=frozenset((401, 500))
+)
 LINEAGE = Lineage(("client",), ("token",), ("proof",))
 
 

@@ -82,7 +82,7 @@ def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context
     earlier = []
     if auth is not None:
         traits = auth.traits()
-        earlier.append(_Writes("auth", traits.places, traits.signing, spelling=traits.spelling))
+        earlier.append(_Writes("auth", traits.injection_points, traits.signing, spelling=traits.spelling))
     for model in SUPPLEMENTS:
         written = raw.get(model.SECTION)
         if written is not None and kind.brings_added and model is AddedSettings:
@@ -93,7 +93,7 @@ def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context
             yield from model.find_errors_in(written)
         part = _valid(model, written, context)
         if part is not None:
-            writes = _Writes(part.SECTION, part.places(), part.signing(), part.place_of)
+            writes = _Writes(part.SECTION, part.injection_points(), part.signing(), part.place_of)
             for other in earlier:
                 yield from _twice(other, writes)
             earlier.append(writes)
@@ -206,7 +206,7 @@ _ANYWHERE = parse_prefix("https://host.invalid")
 def _learns(raw: Mapping[str, Any]) -> bool:
     """Whether the base URL comes with the token, so that a path cannot be checked before."""
     kind = kind_of(raw)
-    return kind is not None and kind.learns_base_url(mapping(raw.get("auth")))
+    return kind is not None and kind.discovers_base_url(mapping(raw.get("auth")))
 
 
 def _is_valid(check: Callable[[str], str], text: str) -> bool:

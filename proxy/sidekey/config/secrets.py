@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sidekey.config.file_stamps import UNREAD, Stamp, StampCache, stamp
-from sidekey.credentials.fields import Reference, Source, cleaned
+from sidekey.credentials.fields import Reference, Source, clean_value
 from sidekey.credentials.secret_holder import SecretHolder
 
 MAX_FILE_SIZE = 64 << 10
@@ -129,7 +129,7 @@ class SecretReader(ReferenceReader):
     def _file(self, reference: Reference) -> str:
         name = reference.value
         try:
-            return cleaned(reference, self.content(name, MAX_FILE_SIZE).decode())
+            return clean_value(reference, self.content(name, MAX_FILE_SIZE).decode())
         except UnicodeDecodeError:
             raise ValueError(f"{named('file', name)} must be UTF-8") from None
         except ValueError as error:
@@ -143,7 +143,7 @@ class SecretReader(ReferenceReader):
         try:
             # Bytes that are not UTF-8 come as lone surrogates (PEP 383).
             value.encode()
-            return cleaned(reference, value)
+            return clean_value(reference, value)
         except UnicodeEncodeError:
             raise ValueError(f"{named('env', name)} must be UTF-8") from None
         except ValueError as error:

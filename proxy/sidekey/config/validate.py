@@ -15,7 +15,7 @@ from sidekey.config.profiles import Expansion, ProfileAdditions, expand, merged
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.secrets import NotingReader
 from sidekey.credentials.context import Context
-from sidekey.credentials.fields import elsewhere, mapping
+from sidekey.credentials.fields import external_reference, mapping
 from sidekey.credentials.registry import KINDS
 
 
@@ -94,7 +94,7 @@ def find_unreadable(document: Mapping[str, Any], errors: Sequence[Finding], read
             continue
         try:
             # Bytes, since a certificate may be DER. What is in them is judged once the part is valid.
-            read.raw(elsewhere(source, value), MAX_BUNDLE_SIZE)
+            read.raw(external_reference(source, value), MAX_BUNDLE_SIZE)
         except ValueError as error:
             yield Finding(loc, str(error))
     # Nothing was built of these files that would have to be built again when they change.

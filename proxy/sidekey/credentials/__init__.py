@@ -1,1 +1,1 @@
-"""Kinds of credential: their config, and how each becomes a grant for a request. No I/O."""
+"""Kinds of credentials: their config keys, and the grants that they add to requests. No I/O."""

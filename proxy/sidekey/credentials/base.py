@@ -1,9 +1,9 @@
-"""What a kind of credential is: a settings model, a resolved credential, and how it becomes a grant.
+"""Base classes of credential kinds: the settings model, the credential with its secrets, and the grant for a request.
 
-A kind does no I/O and reads no clock. Some have their grant as soon as their secrets are read (`FixedCredential`);
-those of others end. Their generator yields a `Call` for each request it needs made, is sent the `Reply` (httpx's auth
-flow is the model), and returns what was `Issued`; one that signs its tokens itself yields none. `sources.tokens` drives
-it.
+A kind does no I/O and reads no clock. A `FixedCredential` has its grant once its secrets are read. A
+`CallingCredential` obtains grants that expire: its generator yields a `Call` for each HTTP request, receives the
+`Reply`, and returns `Issued`, like httpx's auth flow. A kind that signs its tokens itself yields no call.
+`sidekey.tokens` runs the generator.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from sidekey.policy.urls import Origin
 Pairs = tuple[tuple[str, str], ...]
 
 Fields = tuple[tuple[str, Scalar], ...]
-"""Of a body: what is no text is a number, true or false in JSON."""
+"""Names and values of body fields. Numbers and booleans become those of JSON."""
 
 Outcome = Literal["ok", "refused", "rate_limited", "timeout", "unreachable", "invalid"]
-"""The outcome of a call for a token; the metric's label."""
+"""The outcome of a call for a token, and the label of the metric."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Grant(SecretHolder):
-    """What a kind hands over for one request. Text holds one character a byte (latin-1).
+    """The credential for one request: headers, query and body fields.
 
-    `query` and `body` are names and values before any encoding, as characters; `base_url` is one the kind learnt.
-    `secrets` are those of the values that must not be shown, as they are sent: without a public word before them, such
-    as `Bearer`. `signer` signs each request that has all of this in it. `issued` is what a `supplemented` one was
-    before that: two with the same are for the same token.
+    Header values are Latin-1 text, one character a byte; `query` and `body` are not encoded yet. `base_url` comes from
+    a token response. `secrets` are the values that must not be shown, as they are sent, without a public prefix such as
+    `Bearer`. `signer` signs the request after all values are in it. `issued` is the grant before `supplemented`: two
+    grants with the same `issued` carry the same token.
     """
 
     headers: Pairs = ()
@@ -59,30 +59,30 @@ class Grant(SecretHolder):
         return f"Grant(headers={[name for name, _ in self.headers]}, REDACTED)"
 
     def secret_pairs(self) -> Pairs:
-        """The parameters, of the query and of the body, whose values are a secret, or end in one."""
+        """Return the query parameters and body fields whose value ends with a secret."""
         secrets = tuple(secret.decode() for secret in self.secrets)
-        every = self.query + self.body
-        return tuple((name, value) for name, value in every if isinstance(value, str) and value.endswith(secrets))
+        pairs = self.query + self.body
+        return tuple((name, value) for name, value in pairs if isinstance(value, str) and value.endswith(secrets))
 
     def supplemented(self, supplement: Grant) -> Grant:
-        """The same grant with another's values before its own, and the other's signer after its own."""
-        own, further = self.signer, supplement.signer
+        """Return this grant with the supplement's values before its own, and the supplement's signer after its own."""
+        first, second = self.signer, supplement.signer
         return Grant(
             headers=supplement.headers + self.headers,
             query=supplement.query + self.query,
             body=supplement.body + self.body,
             base_url=self.base_url,
             secrets=supplement.secrets + self.secrets,
-            signer=own or further if own is None or further is None else ChainedSigner(own, further),
+            signer=first or second if first is None or second is None else ChainedSigner(first, second),
             issued=self,
         )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Call(SecretHolder):
-    """A request that a kind needs made before it can grant. `step` names it for people, such as "token endpoint".
+    """An HTTP request for a grant. `step` is its name in messages, such as "token endpoint".
 
-    `previous` is the outcome of the call before it, where the kind continues although that one failed.
+    `previous` is the outcome of the previous call if that call failed and the kind continues.
     """
 
     step: str
@@ -98,7 +98,7 @@ class Call(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reply(SecretHolder):
-    """The response to a `Call`. Header names are lower case; the body is decoded."""
+    """The response to a `Call`. Header names are in lower case, and the body's content coding is removed."""
 
     status: int
     headers: Mapping[str, str]
@@ -109,13 +109,13 @@ class Reply(SecretHolder):
 
 
 class CallError(SecretHolder, Exception):
-    """A call brought no grant. `reason` names the step and is shown to callers: no secret, no text of a response.
+    """A call that brought no grant. Callers see `reason`: it names the step, and contains no secret or response text.
 
-    `retry_after` is in seconds, as the response asked for; `settings` says that only a change of the config helps.
-    `memory` is what the next attempt may use nevertheless, None where that does not change. `expired` says that the
-    response brought a token, but one that has ended: the endpoint may return the next one at any moment.
-    `unspent` says that it is known what may be presented next: nothing was sent, the endpoint refused what was, or
-    `memory` has taken its place. It counts where what was presented may end with its use (`Traits.rotates`).
+    `retry_after` is the response's, in seconds. `settings`: only a change of the config helps. `memory` replaces
+    `Attempt.memory` for the next attempt; None keeps it. `expired`: the response contained an expired token, and the
+    endpoint may return the next one at any moment. `unspent`: the next attempt may present the current refresh token,
+    or `memory`, because nothing was sent, the endpoint refused it, or `memory` replaced it. It matters if the kind
+    `rotates`.
     """
 
     def __init__(
@@ -141,10 +141,10 @@ class CallError(SecretHolder, Exception):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Attempt(SecretHolder):
-    """Under what a credential is asked for a grant.
+    """The input for obtaining a grant.
 
-    `now` is the wall clock, in seconds since the epoch, for claims that are signed. `memory` is what the last `Issued`
-    or `CallFault` left, None at first. `rejected` says that the upstream refused the last grant.
+    `now` is the wall clock for signed claims, in seconds since the epoch. `memory` is that of the last `Issued` or
+    `CallError`, None at first. `rejected`: the upstream rejected the last grant.
     """
 
     now: float
@@ -157,34 +157,35 @@ class Attempt(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Issued(SecretHolder):
-    """A grant, how long it lives from the moment of the (last) call in seconds, and what the next attempt may use.
+    """A new grant.
 
-    In use, another is obtained `renewed_after` seconds from then; None: shortly before its end.
+    `lifetime` and `renewed_after` are in seconds from the last call. Sidekey renews a grant in use after
+    `renewed_after`; None: shortly before it expires. The next attempt may use `memory`.
     """
 
     grant: Grant
-    life: float
+    lifetime: float
     memory: str | None = None
     renewed_after: float | None = None
 
     def __repr__(self) -> str:
-        return f"Issued({self.grant!r}, {self.life:g} s)"
+        return f"Issued({self.grant!r}, {self.lifetime:g} s)"
 
 
 class Verdict(Enum):
-    """What an upstream's response says about the grant of its request."""
+    """The meaning of an upstream response for the grant of its request."""
 
     GOOD = "good"
-    """Nothing: the response is for the caller."""
+    """The grant is not rejected: pass the response to the caller."""
     REJECTED = "rejected"
-    """The grant was rejected and the request not processed: a newer grant may be tried."""
+    """The grant was rejected and the request not processed: try a newer grant."""
     SPENT = "spent"
     """The grant is no longer valid, but the request may have been processed: it must not be sent again."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FixedCredential(SecretHolder):
-    """The credential of a kind that needs no call: its grant is known once the secrets are read."""
+    """A credential that needs no call: its grant is known once the secrets are read."""
 
     grant: Grant
 
@@ -194,11 +195,11 @@ class FixedCredential(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Lineage(SecretHolder):
-    """The client, the scope and the secret of a token, which decide what a change of the config keeps.
+    """Identity of a token: its client, its content and its proof. It decides what a config change keeps.
 
-    It may hold secrets, is never shown, and is only compared. With the same `client`, a source keeps what the last call
-    left for the next (`Issued.memory`). With the same `token` as well, it keeps the token. If `proof` differs, it
-    replaces that token at once; otherwise it calls the endpoint no earlier than the endpoint allows.
+    It may hold secrets, is never shown, and is only compared. With an equal `client`, a source keeps `Issued.memory`.
+    With an equal `token` as well, it keeps the token. If `proof` differs, it replaces that token at once; otherwise it
+    calls the endpoint no earlier than the endpoint allows.
     """
 
     client: tuple[Hashable, ...]
@@ -210,27 +211,27 @@ class Lineage(SecretHolder):
 
 
 class CallingCredential(Protocol):
-    """The credential of a kind whose grants end."""
+    """A credential whose grants expire."""
 
     @property
     def calls_a_minute(self) -> int | None:
-        """How many calls may be made in a minute, whatever happens; None: any number."""
+        """The maximum number of calls in a minute; None: no limit."""
         ...
 
     @property
     def lineage(self) -> Lineage:
-        """What a token that it obtains belongs to. How calls are made (CAs, client certificate) is no part of it."""
+        """The identity of the tokens that it obtains. CAs and client certificate of the calls are not part of it."""
         ...
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """Yield the calls it needs, if any, return what was issued. Raises CallFault.
+        """Yield the calls, if any, and return the new grant. Raises CallError.
 
-        Where a call has no response, its CallFault is raised at the yield: it may be caught to make another call.
+        If a call fails, its CallError is raised at the yield. The credential may catch it and yield another call.
         """
         ...
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
-        """Judge an upstream's response of a watched status; `body` is None where it could not be read whole."""
+        """Interpret an upstream response with a watched status. `body` is None if it is too long or incomplete."""
         ...
 
 
@@ -239,9 +240,9 @@ Credential = FixedCredential | CallingCredential
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Supplemented(SecretHolder):
-    """A credential that must call first, and what each of its grants is supplemented with.
+    """A calling credential, and the supplement for each of its grants.
 
-    What it obtains is the token alone: that is held, handed over and shared, and outlives a change of the supplement.
+    Only the token itself is kept and shared between processes, so it survives a change of the supplement.
     """
 
     credential: CallingCredential
@@ -252,55 +253,53 @@ class Supplemented(SecretHolder):
 
 
 class GrantSource(Protocol):
-    """Where the data plane gets a grant. The warm path is a plain attribute read of `grant`."""
+    """Provides the data plane with grants. A warm request only reads the attribute `grant`."""
 
     grant: Grant | None
 
     async def obtain(self) -> Grant:
-        """Get a grant where `grant` is None. Raises ProblemError (credential_unavailable)."""
+        """Obtain a grant if `grant` is None. Raises ProblemError (credential_unavailable)."""
         ...
 
     def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
-        """Take note of an upstream's response of a watched status to a request with `grant`.
+        """Record an upstream response with a watched status to a request with `grant`.
 
-        `body` is None where it was not read whole. True where the response rejects the grant and a newer one is there
-        or on its way (`refreshed_after`).
+        `body` is None if it was not read completely. Return True if the response rejects the grant and
+        `refreshed_after` can return a newer one.
         """
         ...
 
     async def refreshed_after(self, grant: Grant) -> Grant | None:
-        """The grant that replaced `grant`, after the refresh under way, if there is one; None where none did."""
+        """Wait for a refresh under way. Return the grant that replaced `grant`, or None."""
         ...
 
 
 class InjectionPoints(NamedTuple):
-    """Where a grant goes in a request: names of headers, query parameters and body fields."""
+    """The names of the headers, query parameters and body fields that a grant sets."""
 
     headers: tuple[str, ...] = ()
     query: tuple[str, ...] = ()
     body: tuple[str, ...] = ()
 
-    def beside(self, others: InjectionPoints) -> InjectionPoints:
-        """These, before others."""
-        return InjectionPoints(self.headers + others.headers, self.query + others.query, self.body + others.body)
+    def joined_with(self, other: InjectionPoints) -> InjectionPoints:
+        """Return these names, then those of `other`."""
+        return InjectionPoints(self.headers + other.headers, self.query + other.query, self.body + other.body)
 
 
 class CredentialTraits(NamedTuple):
-    """What is known about an integration's credential before any secret is read.
+    """Properties of a credential that the config alone determines.
 
-    `calls`: it must call somewhere first. `signs`: it makes its grants itself, each for a time, and calls nowhere.
-    `learns`: its grants bring the base URL. `watched` are the statuses of
-    upstream responses that may say something about the grant. `renewal_interval` is in seconds: how much time is
-    between two renewals that such responses force. `single_live_token`: a new token ends the one before.
-    `rotates`: a call may end what it presents, which then must never be presented again, and bring what the next one
-    presents. `signing` are the rules of the signer that its grants have. `spelling`: targets are brought into one
-    spelling before they are judged and sent. `reread` are the keys of inputs that others replace meanwhile, which are
-    read again before each attempt to obtain a grant.
+    `calls`: it obtains grants by HTTP calls. `signs`: it signs grants that expire, without a call.
+    `discovers_base_url`: its grants contain the base URL. `watched`: statuses of upstream responses to pass to
+    `verdict`. `renewal_interval`: seconds between two renewals that upstream responses cause. `single_live_token`: a
+    new token revokes the previous one. `rotates`: a call may use up its refresh token, which must then never be sent
+    again, and return the next one. `signing`: the rules of its signer. `spelling`: the canonical form of targets before
+    they are checked and sent. `reread`: keys of inputs that other programs replace; they are read before each attempt.
     """
 
-    places: InjectionPoints
+    injection_points: InjectionPoints
     calls: bool = False
-    learns: bool = False
+    discovers_base_url: bool = False
     watched: frozenset[int] = frozenset()
     renewal_interval: float = RENEWAL_INTERVAL
     single_live_token: bool = False
@@ -312,21 +311,21 @@ class CredentialTraits(NamedTuple):
 
     @property
     def ends(self) -> bool:
-        """Whether its grants end, and others take their places."""
+        """Return True if its grants expire."""
         return self.calls or self.signs
 
     @property
     def one_at_a_time(self) -> bool:
-        """Whether processes that call with the same credential end what the others have."""
+        """Return True if a new token revokes the one that another process holds."""
         return self.rotates or self.single_live_token
 
 
 class Destinations(NamedTuple):
-    """Where a kind's credential may go by itself, beside what the integration names.
+    """The destinations that a kind adds to those of the integration.
 
-    `base` is the base of the reverse proxy where the integration names none; every target must be under `path`,
-    whatever its origin. Targets at `placeholder_origin` move to the origin that the grant learns, which then is the
-    only one allowed.
+    `base` is the reverse proxy's base URL if the integration sets none. Every target, on any origin, must be under
+    `path`. Targets at `placeholder_origin` move to the origin in the grant's base URL, which is then the only allowed
+    one.
     """
 
     domains: tuple[Domain, ...] = ()
@@ -337,7 +336,7 @@ class Destinations(NamedTuple):
 
 
 class SecretInput(NamedTuple):
-    """A value that a part needs. `key` is its place in the part, `check` raises ValueError for an invalid value."""
+    """A value that a part reads. `key` is its location in the part; `check` raises ValueError for an invalid value."""
 
     key: Keys
     reference: Reference
@@ -345,13 +344,13 @@ class SecretInput(NamedTuple):
 
 
 Reasons = tuple[tuple[Keys, str], ...]
-"""Why values could not be read: the place of each in the integration, and the reason."""
+"""The location in the integration, and the reason, of each value that could not be read."""
 
 ReadReference = Callable[[Reference], str]
-"""Reads a reference; raises ValueError, whose text says why and never what."""
+"""Reads the value of a reference. Raises ValueError with the reason, never with the value."""
 
 Findings = Iterator[tuple[Keys, str]]
-"""Places in the mapping of an integration, with a message for each."""
+"""Locations in the mapping of an integration, each with a message."""
 
 
 Provider = Annotated[
@@ -359,28 +358,28 @@ Provider = Annotated[
     SAFE_TO_CHANGE,
     Field(description="Name of the provider profile that fills in the other keys; its parameters are keys here."),
 ]
-"""The key by which an integration names a profile. What the profile brings decides where a secret may go."""
+"""The key `provider`. It may change safely, because the profile's own keys decide where a secret may go."""
 
 
 class PartSettings(Section, ABC):
-    """A part of an integration that brings something into its requests: `auth`, or what supplements it."""
+    """A part of an integration that changes its requests: `auth`, or a supplement."""
 
     SECTION: ClassVar[str]
-    """Its key in the integration."""
+    """The part's key in the integration."""
 
     filled_later: ClassVar[frozenset[str]] = frozenset()
-    """What `{name}` may stand for in its texts that is known only when a token is made, or a request signed."""
+    """Names of `{name}` placeholders in its texts that are filled in when a token is issued or a request is signed."""
 
     @abstractmethod
     def inputs(self) -> Iterator[SecretInput]:
-        """Every value that is a reference."""
+        """Yield every value that is a reference."""
 
     def public_headers(self) -> Pairs:
-        """The headers that it brings whose values stand in the document, and may be shown."""
+        """Return the headers whose values are public text in the document."""
         return ()
 
     def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
-        """Read every input that is not known yet: what could be read, by keys, and why the others could not."""
+        """Read every input that is not `known`. Return the values by key, and the reasons for the missing ones."""
         values = dict(known)
         reasons: list[tuple[Keys, str]] = []
         for key, reference, check in self.inputs():
@@ -397,43 +396,42 @@ class PartSettings(Section, ABC):
 
 
 class SupplementSettings(PartSettings):
-    """A part beside `auth`, whatever the kind: what it makes of its values supplements each grant."""
+    """A part besides `auth` that supplements each grant of any kind."""
 
     @classmethod
     def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
-        """Errors between the keys of the part, by the file's plain values; places are in the integration."""
+        """Yield errors between keys, from the document's plain values. Locations are in the integration."""
         del raw
         yield from ()
 
     @classmethod
     def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:
-        """What loads but should be known, likewise."""
+        """Yield warnings, from the document's plain values."""
         del raw
         yield from ()
 
-    def places(self) -> InjectionPoints:
-        """Where the values go."""
+    def injection_points(self) -> InjectionPoints:
+        """Return where the values go in a request."""
         return InjectionPoints()
 
     def signing(self) -> SigningRules | None:
-        """The rules of the signer that it brings, if it brings one."""
+        """Return the rules of the part's signer, if it has one."""
         return None
 
     def place_of(self, name: str) -> Keys:
-        """The keys in the part that say that its signer writes the header of this normalised name."""
+        """Return the key that makes the signer write the header with this normalised name."""
         del name
         return ()
 
     @abstractmethod
     def supplement(self, values: Mapping[Keys, str]) -> Grant:
-        """What is made of the values of `inputs`, by key. It brings no base URL."""
+        """Build the supplement from the values of `inputs`. It has no base URL."""
 
 
 class KindSettings(PartSettings):
-    """The `auth:` block of a kind. `type` is declared by each kind as a Literal.
+    """The `auth:` block of a kind. Each kind declares `type` as a Literal.
 
-    All that is special to a kind is overridden in its own file: code that reads a config asks the registry and knows no
-    kind by its name.
+    A kind overrides everything special in its own file. Other code finds kinds in the registry and never by name.
     """
 
     SECTION: ClassVar[str] = "auth"
@@ -441,87 +439,87 @@ class KindSettings(PartSettings):
     type: str
 
     title: ClassVar[str]
-    """What people call the kind."""
+    """The kind's name in the console."""
 
     summary: ClassVar[str]
-    """The credential of the kind, in a few words for people who choose one."""
+    """The credential in a few words, for operators who choose a kind."""
 
     aliases: ClassVar[tuple[str, ...]] = ()
-    """Other words by which people search for the kind."""
+    """Search terms for the kind."""
 
     also_called: ClassVar[frozenset[str]] = frozenset()
-    """Other words for the kind that people write as its `type`, in lower case."""
+    """Words that operators write as `type` for this kind by mistake, in lower case."""
 
     needs_prefix: ClassVar[bool] = True
-    """Whether the integration must write an `endpoint_prefix` itself."""
+    """True if the integration must set `endpoint_prefix` itself."""
 
     starts_with: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """Optional keys that a new document of the kind starts with in the console."""
+    """Optional keys of a new document in the console."""
 
     plain_secrets: ClassVar[frozenset[str]] = frozenset()
-    """Keys of secrets that a provider profile may fill in, and a file may also write as plain text."""
+    """Keys of secrets that a provider profile or a file may write as plain text."""
 
     brings_certificate: ClassVar[bool] = False
-    """Whether the block contains the client certificate, which then has no own block (`certificate_settings`)."""
+    """True if the block contains the client certificate, so `client_certificate` is not allowed."""
 
     brings_added: ClassVar[bool] = False
-    """Whether the block contains the keys of `add`, which then has no own block."""
+    """True if the block contains the keys of `add`, so `add` is not allowed."""
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """What is filled in for an unknown provider, so that the rest is still checked. `{name}` stands for a secret.
+    """Values for an unknown provider, so that the other keys are still checked. `{name}` is a secret.
 
-    Empty for a kind that takes no profiles; the others declare the key `provider` (`Provider`).
+    It is empty for a kind without profiles. Every other kind declares the key `provider` (`Provider`).
     """
 
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
-        """Errors between the keys of an integration of this kind, by the file's plain values.
+        """Yield errors between the keys of an integration, from the document's plain values.
 
-        A value that is invalid by itself is ignored here: the model reports it.
+        Ignore a value that is invalid by itself: the model reports it.
         """
         del integration
         yield from ()
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """What loads but should be known, likewise."""
+        """Yield warnings, from the document's plain values."""
         del integration
         yield from ()
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
-        """What only one process may use where processes share no store, likewise (`Traits.one_at_a_time`)."""
+        """Yield the values that only one process may use without a store (`CredentialTraits.one_at_a_time`)."""
         del integration
         yield from ()
 
     @classmethod
     def hint(cls, key: str) -> str:
-        """Where a key that this kind does not have belongs, where only the kind knows that; else empty."""
+        """Return a hint for an unknown key if the kind knows where it belongs, else an empty string."""
         del key
         return ""
 
     @classmethod
-    def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:
-        """What `Traits.learns` will say, by the plain values of the block."""
+    def discovers_base_url(cls, auth: Mapping[str, Any]) -> bool:
+        """Return `CredentialTraits.discovers_base_url` from the block's plain values."""
         del auth
         return False
 
     def certificate_settings(self) -> CertificateSettings | None:
-        """The client certificate that the block itself contains."""
+        """Return the client certificate in the block itself, if any."""
         return None
 
     @abstractmethod
     def traits(self) -> CredentialTraits:
-        """What is known before anything is read."""
+        """Return what the config alone determines."""
 
     @abstractmethod
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """The credential made of the values of `inputs`, by key."""
+        """Build the credential from the values of `inputs`."""
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
-        """Where the credential may go by itself; `values` are those of the `inputs` that can be read.
+        """Return the destinations that the credential adds. `values` are the readable `inputs`.
 
-        None where one is missing that decides it: the credential then goes nowhere.
+        None if a value that decides them is missing: the credential may then go nowhere.
         """
         del values
         return Destinations()

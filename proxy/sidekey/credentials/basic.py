@@ -20,17 +20,17 @@ from sidekey.credentials.base import (
     Provider,
     SecretInput,
 )
-from sidekey.credentials.fields import Keys, Reference, Secret, SecretOrText, literally, missing
+from sidekey.credentials.fields import Keys, Reference, Secret, SecretOrText, literal_check, missing
 
 
 def check_user_name(text: str) -> None:
-    """Refuse a colon: the server would take the rest for the password (RFC 7617 2)."""
+    """Raise ValueError for a colon: the server would read the rest as the password (RFC 7617 2)."""
     if ":" in text:
         raise ValueError("must not contain a colon (RFC 7617 2)")
 
 
 def basic(username: str, password: str) -> str:
-    """The value of `Authorization`, in UTF-8."""
+    """Build the value of `Authorization`, in UTF-8."""
     return f"Basic {b64encode(f'{username}:{password}'.encode()).decode('ascii')}"
 
 
@@ -55,7 +55,7 @@ class BasicSettings(KindSettings):
     # The order counts: each check sees the keys above its own.
     type: Literal["basic"] = Field(description="The kind: HTTP Basic (RFC 7617).")
     provider: Provider = None
-    username: Annotated[SecretOrText, literally(check_user_name)] = Field(
+    username: Annotated[SecretOrText, literal_check(check_user_name)] = Field(
         description="User name, without a colon: a secret, or in a file also plain text."
     )
     password: Secret | None = Field(
@@ -75,27 +75,28 @@ class BasicSettings(KindSettings):
 
     @classmethod
     def hint(cls, key: str) -> str:
-        """The key that has taken the place of `secret_username`."""
+        """Return a hint for `secret_username`, which `username` replaced."""
         return "write this secret as username, which then needs no password" if key == "secret_username" else ""
 
     def traits(self) -> CredentialTraits:
-        """One header."""
+        """Return the header `Authorization`."""
         return CredentialTraits(InjectionPoints(headers=("Authorization",)))
 
     def inputs(self) -> Iterator[SecretInput]:
-        """User name and password."""
+        """Yield user name and password."""
         yield SecretInput(("username",), self.username, check_user_name)
         if self.password is not None:
             yield SecretInput(("password",), self.password)
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """One `Authorization` header; each half that is secret is one alone as well: an upstream decodes the pair.
+        """Build a grant with one `Authorization` header.
 
-        A user name in plain text may be a word of any response, and is not searched for there.
+        User name and password are secrets of their own too, because an upstream decodes the pair and may repeat them. A
+        plain-text user name may be a word in any response, so it is not one.
         """
         name, password = values["username",], values.get(("password",), "")
         value = basic(name, password)
         pair = value.removeprefix("Basic ").encode("ascii")
-        secret = (password,) if self.username.source == "plain" else (name, password)
-        halves = (each.encode() for each in secret if each)
-        return FixedCredential(Grant(headers=(("Authorization", value),), secrets=(*halves, pair)))
+        texts = (password,) if self.username.source == "plain" else (name, password)
+        secrets = (text.encode() for text in texts if text)
+        return FixedCredential(Grant(headers=(("Authorization", value),), secrets=(*secrets, pair)))

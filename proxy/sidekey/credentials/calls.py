@@ -1,4 +1,4 @@
-"""How what a config says is written into a call of Sidekey's own: into its query, a form, and its headers."""
+"""Write query, form and headers of a token call, and read its response: JSON, lifetimes, Retry-After, errors."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ MEDIA_TYPES: Mapping[Format, str] = MappingProxyType(
 
 
 def accepting(headers: Pairs, media_type: str) -> Pairs:
-    """Headers of a call, with `Accept` where they do not have it."""
+    """Add `Accept` to the headers of a call if it is missing."""
     return headers if any(name.lower() == "accept" for name, _ in headers) else (("Accept", media_type), *headers)
 
 
 def with_query(url: str, parameters: Parameters) -> str:
-    """A URL with further parameters behind its own query."""
+    """Append parameters to the query of a URL."""
     pairs = _texts(parameters)
     if not pairs:
         return url
-    mark = "?" if "?" not in url else "" if url[-1] in "?&" else "&"
+    separator = "?" if "?" not in url else "" if url[-1] in "?&" else "&"
     # %20, not "+": only forms read a plus as a space.
-    return f"{url}{mark}{urlencode(pairs, quote_via=quote)}"
+    return f"{url}{separator}{urlencode(pairs, quote_via=quote)}"
 
 
 def form(parameters: Parameters) -> str:
-    """Parameters as a form, in US-ASCII."""
+    """Encode parameters as a form, in US-ASCII."""
     return urlencode(_texts(parameters))
 
 
@@ -49,30 +49,30 @@ def _texts(parameters: Parameters) -> list[tuple[str, str]]:
 
 
 def _text(value: Scalar) -> str:
-    """A value in a form or query: true and false as the config writes them."""
+    """Write a value for a form or query: booleans as `true` and `false`."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-# Visible US-ASCII: RFC 6749 A.12 allows a space as well, but a server reads that as the end of the token, or drops it
-# (RFC 9110 5.5, 11.4); b64token (RFC 6750 2.1) would shut out what is in use, such as the `!` of Salesforce.
+# Visible US-ASCII. RFC 6749 A.12 also allows a space, but servers end the token there or drop it (RFC 9110 5.5, 11.4).
+# The b64token of RFC 6750 2.1 would exclude tokens in use, such as Salesforce's with a `!`.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _SECONDS = re.compile(r"[0-9]{1,9}")
-_WHOLE = re.compile(r"-?[0-9]{1,9}")
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
 
-DEFAULT_LIFE = 300.0
-"""Seconds a token is used that does not say, or says absurdly, how long it lives, where the config does not say it."""
+DEFAULT_LIFETIME = 300.0
+"""Seconds to use a token if neither its response nor the config has a usable lifetime."""
 
 MAX_LIFETIME = 366 * 86400
 
-LEAST_LIFE = 1.0
-"""Seconds: with less left a token has expired. Platforms that return one token for its whole life say 0 at its end,
-and another one after that."""
+MIN_LIFETIME = 1.0
+"""Seconds. A token with less has expired. Platforms that return one token until it expires send 0 at its end, and
+then another token."""
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object that `body` is, None where it is anything else."""
+    """Parse a JSON object. Return None for anything else."""
     try:
-        # RFC 8259 8.1: UTF-8 it is, and a byte order mark may be passed over.
+        # RFC 8259 8.1: JSON is UTF-8, and a parser may ignore a byte order mark.
         value = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
@@ -80,54 +80,54 @@ def json_object(body: bytes) -> dict[str, Any] | None:
 
 
 def find(response: Mapping[str, Any], path: str) -> object:
-    """The value at a path (`FieldPath`) of a JSON object; None where there is none."""
-    found: object = response
+    """Return the value at a path (`FieldPath`) of a JSON object, or None."""
+    value: object = response
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def is_token(value: object) -> bool:
-    """Whether `value` is a token that may be put in a header."""
+    """Return True if `value` is a token that is valid in a header."""
     return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
 
 
-def life_of(step: str, value: object, default: float) -> float:
-    """Seconds that a token lives; digits may be text, as in Microsoft Entra's first version. Raises CallFault.
+def read_lifetime(step: str, value: object, default: float) -> float:
+    """Return a token's lifetime in seconds. A string of digits counts, as in Microsoft Entra v1.
 
-    `default` where `value` is no number, or an absurd one. A life below zero is over as well.
+    Return `default` if `value` is not a number or too large. Raises CallError if the token has expired.
     """
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value <= MAX_LIFETIME:
         return default
-    if value < LEAST_LIFE:
-        raise CallError("invalid", f"{step} returned a token that has expired", retry_after=LEAST_LIFE, expired=True)
+    if value < MIN_LIFETIME:
+        raise CallError("invalid", f"{step} returned a token that has expired", retry_after=MIN_LIFETIME, expired=True)
     return float(value)
 
 
-def check_life(seconds: float) -> float:
-    """Refuse a life that is over as soon as it begins."""
-    if seconds < LEAST_LIFE:
+def check_lifetime(seconds: float) -> float:
+    """Raise ValueError for a lifetime below `MIN_LIFETIME`."""
+    if seconds < MIN_LIFETIME:
         raise ValueError("must be at least 1s: with less left, a token counts as expired")
     return seconds
 
 
 def sent_at(headers: Mapping[str, str]) -> float | None:
-    """The response's own `Date` (RFC 9110 6.6.1), in seconds since the epoch; None where it cannot be read."""
+    """Parse `Date` (RFC 9110 6.6.1) into seconds since the epoch. Return None if it is missing or invalid."""
     return _date(headers.get("date", ""))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in seconds (RFC 9110 10.2.3), None where there is none that can be read.
+    """Parse `Retry-After` into seconds (RFC 9110 10.2.3). Return None if it is missing or invalid.
 
-    A date counts from the response's own `Date`: two readings of one clock, whatever its time.
+    A date counts from the response's `Date`, so the server's clock may be wrong.
     """
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
         return float(value)
-    until, sent = _date(value), sent_at(headers)
-    return None if until is None or sent is None else max(0.0, until - sent)
+    retry_at, sent = _date(value), sent_at(headers)
+    return None if retry_at is None or sent is None else max(0.0, retry_at - sent)
 
 
 def _date(text: str) -> float | None:
@@ -141,12 +141,12 @@ def _date(text: str) -> float | None:
 
 
 def is_success(status: int) -> bool:
-    """RFC 9110 15.3: who does not know a status takes it by its first digit."""
+    """Return True for 2xx: the first digit decides for an unknown status (RFC 9110 15)."""
     return 200 <= status < 300
 
 
-def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool = False) -> CallError:
-    """The error of a response that is not a success. `word` is our own remark on it."""
+def error_of_status(step: str, reply: Reply, remark: str = "", *, settings: bool = False) -> CallError:
+    """Build the error for an unsuccessful response. `remark` follows its status in the reason."""
     status = reply.status
     outcome: Outcome = "invalid"
     if status == 429:
@@ -155,9 +155,9 @@ def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool =
         outcome = "unreachable"
     elif status >= 400:
         outcome = "refused"
-        # These say that what was sent is not what the server knows.
+        # The server rejects the configured credential or request.
         settings = settings or status in (400, 401, 403)
-    reason = f"{step} returned {status} {word}".rstrip()
-    # RFC 9110 15.6: of errors of the server only 503 says that it did not begin; what is behind a gateway may have.
+    reason = f"{step} returned {status} {remark}".rstrip()
+    # RFC 9110 15.6: of 5xx only 503 means that nothing was processed. Behind a gateway, a server may have acted.
     unspent = not is_success(status) and (status < 500 or status == 503)
     return CallError(outcome, reason, retry_after=retry_after(reply.headers), settings=settings, unspent=unspent)

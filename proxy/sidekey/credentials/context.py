@@ -1,4 +1,4 @@
-"""The context of a validation: where the document is kept decides what its values may say."""
+"""Validation context: what a document may contain depends on where it is stored."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where a document is kept. Each validation needs it as pydantic's context.
+    """The location of a document. Each validation needs one as pydantic's context.
 
-    A `file` is a config file of the operator: it may refer to files and variables of Sidekey's machine. A `body` is
-    sent to the API, with secrets in it. A `row` is what the store keeps: it has `{set: true}` in place of each secret.
-    If a body or row could refer to files, its editor could have Sidekey send them anywhere.
+    A `file` is the operator's config file: it may refer to files and variables of Sidekey's machine. A `body` is sent
+    to the API and contains secrets. A `row` is in the store and has `{set: true}` in place of each secret. If a body or
+    row could refer to files, its editor could make Sidekey send them anywhere.
     """
 
     where: Literal["file", "body", "row"]

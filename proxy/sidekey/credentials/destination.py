@@ -1,7 +1,8 @@
-"""Where a stored secret may go, as far as the settings decide it: what it is sealed for, in one form for each meaning.
+"""Destination of stored secrets: the settings that decide where a secret may go, in canonical form.
 
-A key of the settings counts unless it is declared harmless, where it is defined. So a key that is added later counts,
-until somebody has thought about it; what it leaves out has the form of before.
+The store seals a secret with its destination. Every key of the settings is part of it unless its definition says
+`SAFE_TO_CHANGE`, so a new key is safe by default. A key with its default value is left out, so new keys change no
+existing destination.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ from pydantic import BaseModel
 from sidekey.credentials.fields import Reference
 
 Place = tuple[str | int, ...]
-"""The keys and list indexes that lead to a value."""
+"""The keys and list indexes on the path to a value."""
 
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
 
 
 @dataclass(frozen=True, slots=True)
 class SafeToChange:
-    """Marks a key whose change cannot move a stored secret elsewhere: no secret need be entered again for it."""
+    """Marks a key whose change cannot redirect a stored secret, so the editor need not enter the secret again."""
 
 
 SAFE_TO_CHANGE: Final = SafeToChange()
 
 _PLAIN: Final = (str, int, float, bool)
-"""Types of values that hold no reference."""
+"""Types of values that contain no reference."""
 
 _LISTS: Final = (list, tuple)
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedAs:
-    """Marks a key that decides by what `form` makes of its value; None where the value decides nothing."""
+    """Marks a key with its own canonical form. `form` returns None for a value that does not affect the destination."""
 
     form: Callable[[Any], Json]
 
@@ -52,66 +53,66 @@ class TiedToSecret:
 
 
 class FieldKey(NamedTuple):
-    """A key of a model: its attribute, its name in documents, and what was declared about it.
+    """A key of a model: its attribute, its name in documents, and its markers.
 
-    `made` is its value where a document leaves it out, and `default` the form of that.
+    `default` is its value if a document omits it, and `default_form` the canonical form of that value.
     """
 
     attribute: str
     name: str
-    harmless: bool
+    safe_to_change: bool
     form: Callable[[Any], Json] | None
-    goes_with: tuple[str, ...]
-    made: Any
-    default: Json
+    tied_to: tuple[str, ...]
+    default: Any
+    default_form: Json
 
 
 @cache
 def keys_of(model: type[BaseModel]) -> tuple[FieldKey, ...]:
-    """The keys of a model."""
+    """Return the keys of a model."""
     return tuple(_keys(model))
 
 
 def _keys(model: type[BaseModel]) -> Iterator[FieldKey]:
     for attribute, field in model.model_fields.items():
-        form = next((each.form for each in field.metadata if isinstance(each, ComparedAs)), None)
-        # Not by `get_default`, which copies: a reference is not copied.
-        made = field.default if field.default_factory is None else field.default_factory()  # type: ignore[call-arg]
-        default = None if field.is_required() else _form(made, form)
+        form = next((mark.form for mark in field.metadata if isinstance(mark, ComparedAs)), None)
+        # `get_default` would copy the value, and a reference cannot be copied.
+        default = field.default if field.default_factory is None else field.default_factory()  # type: ignore[call-arg]
+        default_form = None if field.is_required() else _form(default, form)
         yield FieldKey(
             attribute,
             field.alias or attribute,
             SAFE_TO_CHANGE in field.metadata,
             form,
-            tuple(each.secret for each in field.metadata if isinstance(each, TiedToSecret)),
-            made,
+            tuple(mark.secret for mark in field.metadata if isinstance(mark, TiedToSecret)),
             default,
+            default_form,
         )
 
 
 def destination_of(settings: BaseModel) -> dict[str, Json]:
-    """Return where secrets that are entered for these settings may go, without the secrets themselves."""
-    found: dict[str, Json] = {}
+    """Return the destination of secrets entered for these settings, without the secrets."""
+    destination: dict[str, Json] = {}
     for key in keys_of(type(settings)):
         value = getattr(settings, key.attribute)
-        # There are more keys than documents have: what is left out is mostly the very object.
-        if not key.harmless and value is not key.made:
+        # Most keys are omitted: comparing identities is faster than comparing their forms.
+        if not key.safe_to_change and value is not key.default:
             form = _form(value, key.form)
-            # A section that says nothing is as one that is left out.
-            if form != key.default and (key.default is not None or form != {}):
-                found[key.name] = form
-    return found
+            # An empty section equals an omitted one.
+            if form != key.default_form and (key.default_form is not None or form != {}):
+                destination[key.name] = form
+    return destination
 
 
-def accepted(settings: BaseModel) -> tuple[dict[str, Json], ...]:
-    """The destinations that a secret may have been entered for, to be used by these settings; the first is their own.
+def accepted_destinations(settings: BaseModel) -> tuple[dict[str, Json], ...]:
+    """Return the destinations of secrets that these settings may use. The first is the settings' own.
 
-    Redaction of responses may be switched on for a secret that was entered without it, and not off.
+    Redaction of responses may be enabled for a secret that was entered without it, but not disabled.
     """
-    own = destination_of(settings)
-    if "redact_response" not in own:
-        return (own,)
-    return (own, {key: value for key, value in own.items() if key != "redact_response"})
+    destination = destination_of(settings)
+    if "redact_response" not in destination:
+        return (destination,)
+    return (destination, {key: value for key, value in destination.items() if key != "redact_response"})
 
 
 def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
@@ -124,58 +125,58 @@ def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
     if isinstance(value, Reference):
         return None if is_stored(value) else value.value
     if isinstance(value, dict):
-        return {name: _named(each) for name, each in value.items()}
+        return {name: _named_form(item) for name, item in value.items()}
     if isinstance(value, _LISTS):
-        # A list of secrets counts as one of them: each may be added, moved and removed without the others.
-        public = [each for each in value if not is_stored(each)]
-        return [_form(each, None) for each in public] if public or not value else None
+        # A list of secrets counts as one secret: an editor may add, move and remove each one alone.
+        public = [item for item in value if not is_stored(item)]
+        return [_form(item, None) for item in public] if public or not value else None
     return value if isinstance(value, _PLAIN) else str(value)
 
 
 def is_stored(value: Any) -> bool:
-    """Return True for a reference to a secret that the store keeps."""
+    """Return True for a reference to a secret in the store."""
     return isinstance(value, Reference) and value.source in ("stored", "stored_url")
 
 
-def _named(value: Any) -> Json:
-    """The form of what has a name that the document chose: of a secret that it is there, by what stands for no value.
+def _named_form(value: Any) -> Json:
+    """Return the canonical form of a named entry. A secret counts by its presence, never by its value.
 
-    What is sent by another name may decide as well, and whoever names it may not know the other secrets.
+    The presence counts because a value under another name may change the destination of the remaining secrets.
     """
     form = _form(value, None)
     return {} if form is None else form
 
 
 def references_in(settings: BaseModel, place: Place = ()) -> list[tuple[Place, Reference]]:
-    """Return every reference of the settings, with its place in the document."""
-    found: list[tuple[Place, Reference]] = []
-    _collect(settings, place, found)
-    return found
+    """Return every reference of the settings, with its location in the document."""
+    references: list[tuple[Place, Reference]] = []
+    _collect(settings, place, references)
+    return references
 
 
-def _collect(value: Any, place: Place, found: list[tuple[Place, Reference]]) -> None:
+def _collect(value: Any, place: Place, references: list[tuple[Place, Reference]]) -> None:
     if isinstance(value, Reference):
-        found.append((place, value))
+        references.append((place, value))
     elif isinstance(value, BaseModel):
         for key in keys_of(type(value)):
             inner = getattr(value, key.attribute)
-            # Most keys are left out, or plain: of ten thousand documents each look into a value counts.
+            # Most keys are omitted or plain. Skipping them matters for ten thousand documents.
             if inner and not isinstance(inner, _PLAIN):
-                _collect(inner, (*place, key.name), found)
+                _collect(inner, (*place, key.name), references)
     elif isinstance(value, dict):
         for name, inner in value.items():
-            _collect(inner, (*place, name), found)
+            _collect(inner, (*place, name), references)
     elif type(value) in _LISTS:
-        # Not in a prefix or a domain, which are tuples with names.
+        # Exact types: a prefix or a domain is a named tuple and contains no reference.
         for index, inner in enumerate(value):
-            _collect(inner, (*place, index), found)
+            _collect(inner, (*place, index), references)
 
 
-def pairs_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Yield the place of each value that goes with a secret, and the name of that secret beside it."""
+def tied_secrets(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Yield the location of each value that is tied to a secret, and the name of that secret."""
     for key in keys_of(type(settings)):
         value = getattr(settings, key.attribute)
         if value is not None:
-            yield from (((*place, key.name), secret) for secret in key.goes_with)
+            yield from (((*place, key.name), secret) for secret in key.tied_to)
         if isinstance(value, BaseModel):
-            yield from pairs_in(value, (*place, key.name))
+            yield from tied_secrets(value, (*place, key.name))

@@ -1,4 +1,4 @@
-"""The URLs that kinds call for a credential: token endpoints and logins."""
+"""URLs that kinds call to obtain a credential: token endpoints and logins."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sidekey.policy.addresses import is_loopback_host, literal
 from sidekey.policy.urls import InvalidTarget, Target, parse_target
 
 MAX_URL_LENGTH: Final = 8_000
-"""Characters of a URL: what every server is asked to accept (RFC 9110 4.1)."""
+"""Characters of a URL. Every server should accept that many (RFC 9110 4.1)."""
 
 
 def parse_endpoint(text: str, *, allow_loopback_http: bool = False) -> Target:
-    """Read the https URL of an endpoint; a query is allowed. Raises ValueError with the reason.
+    """Parse the https URL of an endpoint. A query is allowed. Raises ValueError with the reason.
 
-    With `allow_loopback_http` the URL may be http where its host is a loopback address or `localhost`. The caller must
-    then dial loopback addresses only.
+    With `allow_loopback_http`, the URL of a loopback address or `localhost` may be http. The caller must then dial
+    loopback addresses only.
     """
     if len(text) > MAX_URL_LENGTH:
         raise ValueError(f"must have at most {MAX_URL_LENGTH} characters (RFC 9110 4.1)")
@@ -27,7 +27,7 @@ def parse_endpoint(text: str, *, allow_loopback_http: bool = False) -> Target:
 
 @lru_cache(maxsize=64)
 def _parse(text: str, allow_loopback_http: bool) -> Target:
-    """Read a URL. Cached: a config names few endpoints and many integrations that use them."""
+    """Parse a URL. It is cached because many integrations share few endpoints."""
     if "#" in text:
         raise ValueError("must not contain a fragment")
     try:
@@ -48,12 +48,12 @@ def _parse(text: str, allow_loopback_http: bool) -> Target:
     return target
 
 
-def spelled_endpoint(endpoint: Reference) -> str:
-    """The URL of an endpoint in the one spelling that targets have."""
+def canonical_endpoint(endpoint: Reference) -> str:
+    """Return the URL of an endpoint in canonical form, as for targets."""
     target = parse_endpoint(endpoint.value, allow_loopback_http=True)
     return f"{target.origin}{target.request_target}"
 
 
 def check_endpoint(text: str) -> None:
-    """Raise ValueError for what `parse_endpoint` refuses."""
+    """Raise ValueError if `parse_endpoint` refuses the URL."""
     parse_endpoint(text)

@@ -1,6 +1,6 @@
-"""Field types that kinds share: references to secrets and texts, and the rules for injected header names and values.
+"""Field types that kinds share: references to secrets and texts, and rules for injected names and values.
 
-Every check here raises ValueError with a reason that is safe to show: it never repeats the value.
+Every check raises ValueError with a reason that is safe to show: it never repeats the value.
 """
 
 from __future__ import annotations
@@ -32,27 +32,26 @@ from sidekey.credentials.context import Context, parsed_by
 Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "plain", "stored", "stored_url"]
 
 WRITTEN: Final = frozenset({"text", "inline", "plain"})
-"""Sources of values that the document itself holds, open to read. `plain` is a secret that a file writes as text."""
+"""Sources of values that are readable in the document. `plain` is a secret that a file writes as text."""
 
 Form = Literal["value", "text", "inline", "secret"]
-"""How a stored document says itself what a file refers to: `{value}`, the text, `{inline}`, `{secret: {value}}`."""
+"""The form of a file's reference in a stored document: `{value}`, the text, `{inline}`, or `{secret: {value}}`."""
 
 Keys = tuple[str, ...]
-"""The keys that lead to a value."""
+"""The keys on the path to a value."""
 
 REDACTED = "REDACTED"
-WAY_OUT = "use {file: PATH} or {env: NAME}"
+REMEDY = "use {file: PATH} or {env: NAME}"
 READ_KEYS = frozenset({"set", "id", "set_at", "set_by"})
-"""The keys of a stored secret as the API shows it."""
-
+"""The keys of a stored secret in the API."""
 
 HIDDEN: Final = "x-sidekey-hidden-from-viewers"
-"""Marks such a key in a JSON schema."""
+"""Marks a `HiddenFromViewers` key in a JSON schema."""
 
 
 @dataclass(frozen=True, slots=True)
 class HiddenFromViewers:
-    """Marks a public key of a stored integration that operators with the role `viewer` do not see."""
+    """Marks a public key of a stored integration that is hidden from operators with the role `viewer`."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), HIDDEN: True}
@@ -68,7 +67,7 @@ _REFUSED = {
     "secrets": "secrets of a store are not supported yet",
     "url": "{url} may be used only for client certificates and their keys",
 }
-_OF_FILES = {
+_FILE_ONLY = {
     "file": "no file of Sidekey's machine may be read",
     "env": "no environment variable may be read",
     "insecure_value": "a secret may not be written in the open",
@@ -85,10 +84,10 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 NOT_INJECTED = frozenset(
     {
         "host",
-        # Framing is Sidekey's own (RFC 9112 6).
+        # Sidekey frames the request itself (RFC 9112 6).
         "content-length",
         "transfer-encoding",
-        # Hop-by-hop (RFC 9110 7.6.1), with the names that older peers treat so.
+        # Hop-by-hop (RFC 9110 7.6.1), including names that older peers treat as such.
         "connection",
         "http2-settings",
         "keep-alive",
@@ -98,17 +97,17 @@ NOT_INJECTED = frozenset(
         "te",
         "trailer",
         "upgrade",
-        # The exchange's own: between the caller and Sidekey, or written by Sidekey.
+        # Between the caller and Sidekey, or written by Sidekey.
         "expect",
         "via",
         "x-integration-id",
     }
 )
-"""Header names that no integration may inject, as `normal_name` spells them; `Sidekey-*` beside them."""
+"""Header names, in normal form, that no integration may inject. `Sidekey-*` is refused as well."""
 
 
 class Entered(dict[str, Any]):
-    """A mapping of a body that may be a new secret, `{value}` or `{url}`, with the ID that it is stored under if so."""
+    """A mapping of a body that may be a new secret, `{value}` or `{url}`. `id` becomes the ID of that secret."""
 
     __slots__ = ("id",)
 
@@ -124,13 +123,13 @@ class Entered(dict[str, Any]):
 
 
 class ProvidedText(str):
-    """A text that a provider profile brings in place of a secret, such as a fixed user name."""
+    """A text that a provider profile sets in place of a secret, such as a fixed user name."""
 
     __slots__ = ()
 
 
 class SecretUnreadable(Exception):
-    """Values of an integration cannot be read: the place of each in the integration, and why. Never the content."""
+    """Unreadable values of an integration. `reasons` has the location and reason of each, never its content."""
 
     def __init__(self, reasons: tuple[tuple[Keys, str], ...]) -> None:
         super().__init__(reasons)
@@ -142,57 +141,57 @@ class SecretUnreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DocumentType:
-    """Marks a key whose value has another type than the model that reads the config's mapping for it."""
+    """Names the model of a key's mapping in the document if the parsed value has another type."""
 
     model: type[BaseModel]
 
 
 @dataclass(frozen=True, slots=True)
 class MaxEntries:
-    """Limits the entries of a mapping or list. Counts them before any of them is validated."""
+    """Limits the entries of a mapping or list, and counts them before it validates any."""
 
     entries: int
 
     def admits(self, raw: object) -> bool:
-        """Return True if `raw` has no more entries than that."""
+        """Return True if `raw` is within the limit."""
         return not isinstance(raw, Mapping | list) or len(raw) <= self.entries
 
     def _check(self, raw: object) -> object:
         if not self.admits(raw):
-            things = "names" if isinstance(raw, Mapping) else "entries"
-            raise ValueError(f"must have at most {self.entries} {things}: remove some")
+            noun = "names" if isinstance(raw, Mapping) else "entries"
+            raise ValueError(f"must have at most {self.entries} {noun}: remove some")
         return raw
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        # A schema that an annotation brings is one object for all keys that have it.
-        found: dict[str, Any] = deepcopy(handler(schema))
-        for each in (found, *found.get("oneOf", ()), *found.get("anyOf", ())):
-            limit = {"array": "maxItems", "object": "maxProperties"}.get(each.get("type"))
+        # Keys with the same annotation share one schema object.
+        result: dict[str, Any] = deepcopy(handler(schema))
+        for variant in (result, *result.get("oneOf", ()), *result.get("anyOf", ())):
+            limit = {"array": "maxItems", "object": "maxProperties"}.get(variant.get("type"))
             if limit is not None:
-                each[limit] = self.entries
-        return found
+                variant[limit] = self.entries
+        return result
 
 
 class Section(BaseModel):
     """A mapping of the config: no unknown keys, no conversions, and no input in an error."""
 
-    # `defer_build`: one validator is built at the first use of the whole config, instead of one for each class.
+    # `defer_build`: pydantic builds one validator at the first use of the whole config, not one for each class.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
 
 def expand_tag(raw: object) -> object:
-    """Return `{type: NAME}` for the bare name of a union's member, and every other value unchanged."""
+    """Turn the bare name of a union's member into `{type: NAME}`; return other values unchanged."""
     return {"type": raw} if isinstance(raw, str) else raw
 
 
 NAMES: Final = MaxEntries(64)
-"""The names of a section. Each is folded and compared with all others, also in each request."""
+"""The limit of names in a section. Each request compares all of them."""
 
 ENTRIES: Final = MaxEntries(256)
-"""The entries of a list that is compared with another, such as prefixes with domains."""
+"""The limit of entries in a list that is compared with another list, such as prefixes with domains."""
 
 MAX_NAME_LENGTH: Final = 256
 """Characters of a name."""
@@ -200,21 +199,21 @@ MAX_NAME_LENGTH: Final = 256
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reference:
-    """Where a value is read from. `value` is a path, a variable's name, a URL, or the text; it is never shown.
+    """The source of a value. `value` is a path, a variable's name, a URL, the text, or the ID of a stored secret.
 
-    Of a stored secret it is the ID.
+    It is never shown.
     """
 
     source: Source
     value: str
     pem: bool = False
-    """Whether what is read is PEM, which has more than one line."""
+    """True if the value is PEM, which has several lines."""
     form: Form = field(default="value", compare=False)
-    """What becomes of it in the store, where it refers to something else."""
+    """The form of the value in the store, if a file refers to it."""
 
     @property
     def is_secret(self) -> bool:
-        """Return True if the value is a secret, and no text or certificate."""
+        """Return True if the value is a secret, not a public text or certificate."""
         return self.form in ("value", "secret")
 
     def __repr__(self) -> str:
@@ -225,24 +224,24 @@ class Reference:
 
 
 def clean(text: str) -> str:
-    """Drop one trailing newline. Raises ValueError where other controls (C0, DEL, C1) remain.
+    """Drop one trailing newline. Raises ValueError if other control characters (C0, DEL, C1) remain.
 
-    The reason is the rest of a sentence that begins with the name of what was read.
+    The reason continues a sentence that starts with the name of the value.
     """
     if text.isprintable():
-        # No control and no surrogate, as most texts of ten thousand integrations.
+        # The fast path, which matters for ten thousand integrations: no control character and no surrogate.
         return text
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     if _CONTROL.search(text):
         raise ValueError("must not contain a control character")
     if _SURROGATE.search(text):
-        # YAML's \uD800 to \uDFFF: half a character, which no encoding takes.
+        # YAML allows \uD800 to \uDFFF: half a character, which cannot be encoded.
         raise ValueError("must not contain a lone surrogate, which is not a character")
     return text
 
 
 def clean_secret(text: str) -> str:
-    """`clean`, and nothing empty."""
+    """Clean a text that must not be empty."""
     text = clean(text)
     if not text:
         raise ValueError("must not be empty")
@@ -250,7 +249,7 @@ def clean_secret(text: str) -> str:
 
 
 def clean_pem(text: str) -> str:
-    """`clean_secret` for PEM (RFC 7468): it has lines, and may have words before the first block."""
+    """Clean PEM (RFC 7468), which has several lines, and possibly text before the first block."""
     lines = text.replace("\r\n", "\n").split("\n")
     if not any(lines):
         raise ValueError("must not be empty")
@@ -261,27 +260,27 @@ def clean_pem(text: str) -> str:
     return "\n".join(lines)
 
 
-def cleaned(reference: Reference, text: str) -> str:
-    """What counts of a text that was read for a reference to a secret. Raises ValueError."""
+def clean_value(reference: Reference, text: str) -> str:
+    """Clean the text that was read for a reference to a secret. Raises ValueError."""
     return clean_pem(text) if reference.pem else clean_secret(text)
 
 
 def parse_secret(raw: object, context: Context, *, pem: bool = False) -> Reference:
-    """Parse the reference to a secret: one of {file}, {env}, {insecure_value} in a file, else as `stored_secret`."""
+    """Parse the reference to a secret: {file}, {env} or {insecure_value} in a file, else a `stored_secret`."""
     if not isinstance(raw, Mapping):
-        reason = f"a secret may not be written inline: {WAY_OUT}"
+        reason = f"a secret may not be written inline: {REMEDY}"
         # pydantic reports ValueError.
         raise ValueError(reason if context.is_file else f"must not be a bare text: {SEND_VALUE}")  # noqa: TRY004
     if not context.is_file:
         return stored_secret(raw, context, pem=pem)
-    source, value = single(raw, ("file", "env", "insecure_value"), WAY_OUT)
+    source, value = single_source(raw, ("file", "env", "insecure_value"), REMEDY)
     if source == "insecure_value":
         return Reference("insecure_value", _literal(value, clean_pem if pem else clean_secret), pem)
-    return elsewhere(source, value, pem)
+    return external_reference(source, value, pem)
 
 
 def parse_secret_or_text(raw: object, context: Context) -> Reference:
-    """Parse a secret that a config file may also write as plain text, and a provider profile may bring as one."""
+    """Parse a secret that a config file or a provider profile may also write as plain text."""
     if isinstance(raw, str) and (context.is_file or isinstance(raw, ProvidedText) or not raw):
         return Reference("plain", _literal(raw, clean))
     if not isinstance(raw, Mapping):
@@ -290,16 +289,16 @@ def parse_secret_or_text(raw: object, context: Context) -> Reference:
 
 
 def parse_secret_elsewhere(raw: object) -> Reference:
-    """Read the reference to a secret that may not be in the config even for trials: {file} or {env}."""
+    """Parse the reference to a secret that is never allowed in the config, even for trials: {file} or {env}."""
     if not isinstance(raw, Mapping):
-        raise ValueError(f"a secret may not be written inline: {WAY_OUT}")  # noqa: TRY004 - as above
+        raise ValueError(f"a secret may not be written inline: {REMEDY}")  # noqa: TRY004 - as above
     if "insecure_value" in raw:
-        raise ValueError(f"this secret may not be in the config file, even for trials: {WAY_OUT}")
-    return elsewhere(*single(raw, ("file", "env"), WAY_OUT))
+        raise ValueError(f"this secret may not be in the config file, even for trials: {REMEDY}")
+    return external_reference(*single_source(raw, ("file", "env"), REMEDY))
 
 
 def parse_text(raw: object, context: Context, *, pem: bool = False, form: Form = "text") -> Reference:
-    """Parse a text that is not a secret: the text itself; in a file also {file} or {env}."""
+    """Parse a public text: the text itself, or in a file also {file} or {env}."""
     if isinstance(raw, str):
         if pem:
             refuse_key(raw, "write it under private_key")
@@ -309,11 +308,12 @@ def parse_text(raw: object, context: Context, *, pem: bool = False, form: Form =
     if not context.is_file:
         refuse_elsewhere(raw, "send the text itself")
         raise ValueError("must be a text, which is public here: send the text itself")
-    return elsewhere(*single(raw, ("file", "env"), "use a text, {file: PATH} or {env: NAME}"), pem, form)
+    source, value = single_source(raw, ("file", "env"), "use a text, {file: PATH} or {env: NAME}")
+    return external_reference(source, value, pem, form)
 
 
 def parse_scalar(raw: object, context: Context, reason: str) -> Reference | int | float | bool:
-    """Parse a text, a number, true, false, or the reference to a secret. Raises ValueError: else with this `reason`."""
+    """Parse a text, a number, a boolean, or the reference to a secret; else raise ValueError with `reason`."""
     if isinstance(raw, Mapping):
         return parse_secret(raw, context)
     if isinstance(raw, str):
@@ -323,20 +323,20 @@ def parse_scalar(raw: object, context: Context, reason: str) -> Reference | int 
     raise ValueError(reason)
 
 
-def _literal(text: str, cleaned: Callable[[str], str]) -> str:
+def _literal(text: str, clean: Callable[[str], str]) -> str:
     try:
-        return cleaned(text)
+        return clean(text)
     except ValueError as error:
         raise ValueError(f"the value {error}") from None
 
 
-def single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tuple[str, str]:
-    """Source and value of a reference, which has one of the keys `sources`. Raises ValueError with the `way_out`."""
+def single_source(raw: Mapping[Any, Any], sources: tuple[str, ...], remedy: str) -> tuple[str, str]:
+    """Return source and value of a reference whose only key is in `sources`. Raises ValueError with the `remedy`."""
     refused = next((reason for key, reason in _REFUSED.items() if key in raw and key not in sources), None)
     if refused is not None:
-        raise ValueError(f"{refused}; {way_out}")
+        raise ValueError(f"{refused}; {remedy}")
     if len(raw) != 1 or next(iter(raw)) not in sources:
-        raise ValueError(f"a reference must have exactly one key: {way_out}")
+        raise ValueError(f"a reference must have exactly one key: {remedy}")
     source, value = next(iter(raw.items()))
     if not isinstance(value, str):
         raise ValueError(f"{source} must be a text: put it in quotes")  # noqa: TRY004 - as above
@@ -348,14 +348,14 @@ def mentions_private_key(pem: str) -> bool:
     return _PRIVATE_KEY.search(pem) is not None
 
 
-def refuse_key(pem: str, way_out: str) -> None:
-    """Raise ValueError for a private key in a text that is public."""
+def refuse_key(pem: str, remedy: str) -> None:
+    """Raise ValueError for a private key in a public text."""
     if mentions_private_key(pem):
-        raise ValueError(f"must not contain a private key, which is a secret: {way_out}")
+        raise ValueError(f"must not contain a private key, which is a secret: {remedy}")
 
 
-def elsewhere(source: str, value: str, pem: bool = False, form: Form = "value") -> Reference:
-    """The reference to a file or a variable. Raises ValueError."""
+def external_reference(source: str, value: str, pem: bool = False, form: Form = "value") -> Reference:
+    """Build the reference to a file or a variable. Raises ValueError."""
     if source == "env":
         if not _ENV_NAME.fullmatch(value):
             raise ValueError("env must be the name of an environment variable: letters, digits and _")
@@ -365,8 +365,8 @@ def elsewhere(source: str, value: str, pem: bool = False, form: Form = "value") 
     return Reference("file", value, pem, form)
 
 
-def as_stored(form: Form, text: str) -> Any:
-    """How a stored document says a text itself that was read for a reference of this form."""
+def stored_form(form: Form, text: str) -> Any:
+    """Return a text, read for a reference of this form, as a stored document writes it."""
     if form == "text":
         return text
     if form == "secret":
@@ -393,7 +393,7 @@ def stored_secret(raw: Mapping[str, Any], context: Context, *, pem: bool) -> Ref
 
 
 def is_kept(raw: Mapping[str, Any]) -> bool:
-    """Return True for a mapping that keeps a stored secret: what the API shows of it, or a part of that."""
+    """Return True for a mapping that keeps a stored secret: the one that the API returned, or a part of it."""
     return raw.get("set") is True and raw.keys() <= READ_KEYS
 
 
@@ -407,7 +407,7 @@ def kept_id(raw: Mapping[str, Any]) -> str:
 
 
 def refuse_entered(context: Context) -> None:
-    """Raise ValueError for a secret in the open in a row."""
+    """Raise ValueError for a readable secret in a row."""
     if context.where == "row":
         raise ValueError("must be {set: true, id: ID}: a row contains no secret in the open")
 
@@ -419,15 +419,15 @@ def entered_id(raw: Mapping[str, Any]) -> str:
     return raw.id
 
 
-def refuse_elsewhere(raw: Mapping[str, Any], way_out: str) -> None:
+def refuse_elsewhere(raw: Mapping[str, Any], remedy: str) -> None:
     """Raise ValueError for a reference that only a config file may write."""
-    for key, reason in _OF_FILES.items():
+    for key, reason in _FILE_ONLY.items():
         if key in raw:
-            raise ValueError(f"{reason} in a stored integration: {way_out}")
+            raise ValueError(f"{reason} in a stored integration: {remedy}")
 
 
-def literally(check: Callable[[str], None]) -> AfterValidator:
-    """Checks a value that is written in the file; any other is checked when it is read (`SecretInput.check`)."""
+def literal_check(check: Callable[[str], None]) -> AfterValidator:
+    """Validate a value in the document itself. `SecretInput.check` validates other values once they are read."""
 
     def check_literal(reference: Reference) -> Reference:
         if reference.source in ("text", "plain", "insecure_value"):
@@ -444,12 +444,12 @@ def check_not_empty(text: str) -> None:
 
 
 def mapping(raw: Any) -> Mapping[str, Any]:
-    """`raw` where it is a mapping, else an empty one: for checks of values that are not valid yet."""
+    """Return `raw` if it is a mapping, else an empty one, for checks of values that may be invalid."""
     return raw if isinstance(raw, Mapping) else {}
 
 
 def check_field_name(name: str) -> str:
-    """The name of a field, a parameter or a claim."""
+    """Return the name of a field, a parameter or a claim. Raises ValueError."""
     if not name or _CONTROL.search(name) or _SURROGATE.search(name):
         raise ValueError("the name must not be empty or contain a control character")
     _check_length(name)
@@ -461,45 +461,45 @@ def _check_length(name: str) -> None:
         raise ValueError(f"the name must have at most {MAX_NAME_LENGTH} characters")
 
 
-def refuse(found: Iterable[tuple[tuple[str | int, ...], ValueError]]) -> None:
-    """Raise pydantic's error with these errors, if there are any; their places are below the value that is checked."""
-    errors = [
-        InitErrorDetails(type="value_error", loc=place, input=None, ctx={"error": error}) for place, error in found
+def refuse(errors: Iterable[tuple[tuple[str | int, ...], ValueError]]) -> None:
+    """Raise pydantic's error for these errors, if any. Their locations are relative to the validated value."""
+    details = [
+        InitErrorDetails(type="value_error", loc=place, input=None, ctx={"error": error}) for place, error in errors
     ]
-    if errors:
-        raise ValidationError.from_exception_data("config", errors, hide_input=True)
+    if details:
+        raise ValidationError.from_exception_data("config", details, hide_input=True)
 
 
 def refuse_places(places: Iterable[Keys], reason: str) -> None:
-    """`refuse` each of `places` for one reason."""
+    """Raise pydantic's error for several locations with the same reason."""
     refuse((place, ValueError(reason)) for place in places)
 
 
 def refuse_keys(section: BaseModel, keys: Iterable[str], reason: str) -> None:
-    """`refuse_places` for each of `keys` that the config sets."""
+    """Raise pydantic's error for each of `keys` that the config sets."""
     refuse_places(((key,) for key in keys if key in section.model_fields_set), reason)
 
 
 def missing() -> NoReturn:
-    """Raise pydantic's error for a key that is needed, and left out."""
+    """Raise pydantic's error for a missing key."""
     raise PydanticKnownError("missing")
 
 
-def check_both_ways(given: object, needed: bool, whose: str) -> None:
-    """A key that must be given where it is needed, and nowhere else."""
-    if needed and given is None:
+def require_exactly_if(value: object, needed: bool, partner: str) -> None:
+    """Raise for a value that is needed and missing, or set without its `partner`."""
+    if needed and value is None:
         missing()
-    if not needed and given is not None:
-        raise ValueError(f"may be used only with {whose}")
+    if not needed and value is not None:
+        raise ValueError(f"may be used only with {partner}")
 
 
 def normal_name(name: str) -> str:
-    """A header name as it is compared: lower case, `_` as `-` (CGI-like upstreams take the two for one)."""
+    """Return a header name in comparable form: lower case, `_` as `-`, which CGI-like upstreams do not distinguish."""
     return name.lower().replace("_", "-")
 
 
 def check_header_name(name: str) -> str:
-    """A field name that may be injected (RFC 9110 5.1)."""
+    """Return a header name that may be injected (RFC 9110 5.1). Raises ValueError."""
     if not TOKEN.fullmatch(name):
         raise ValueError("must be a header name: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110 5.6.2)")
     normal = normal_name(name)
@@ -515,7 +515,7 @@ def is_parameter_name(name: str) -> bool:
 
 
 def check_parameter_name(name: str) -> str:
-    """The name of an injected parameter of a query or body: one that is known again however a caller spells it."""
+    """Return the name of an injected parameter. Raises ValueError for a name that callers could encode differently."""
     if not _PARAMETER.fullmatch(name):
         raise ValueError("the name of a parameter must consist of ASCII letters, digits, _ . ~ and -")
     _check_length(name)
@@ -523,27 +523,27 @@ def check_parameter_name(name: str) -> str:
 
 
 def check_header_value(value: str) -> None:
-    """Raise ValueError for spaces at the ends, which recipients drop (RFC 9110 5.5): the secret would be changed."""
+    """Raise ValueError for spaces at the ends: recipients drop them (RFC 9110 5.5), which changes the secret."""
     if value != value.strip(" "):
         raise ValueError("must not begin or end with a space: HTTP drops it")
 
 
 def check_prefix(text: str) -> None:
-    """Raise ValueError for a space at the beginning of what stands before a secret in a header."""
+    """Raise ValueError for a prefix that starts with a space."""
     if text.startswith(" "):
         raise ValueError("must not begin with a space: HTTP drops it")
 
 
 def wire(value: str) -> str:
-    """A header value as it travels: its UTF-8 bytes, one character a byte.
+    """Return a header value as it is sent: its UTF-8 bytes, one Latin-1 character a byte.
 
-    RFC 9110 5.5 leaves bytes above 127 opaque; UTF-8 is what RFC 7617 and today's servers read there.
+    RFC 9110 5.5 leaves bytes above 127 opaque. RFC 7617 and current servers expect UTF-8.
     """
     return value.encode().decode("latin-1")
 
 
 SHAPE: Final = "x-sidekey-shape"
-"""Marks a value in a JSON schema whose form depends on where the document is kept."""
+"""Marks a value in a JSON schema whose form depends on where the document is stored."""
 
 Shape = Literal[
     "certificate_source",
@@ -558,22 +558,22 @@ Shape = Literal[
     "tree",
     "trusted_ca",
 ]
-"""The values that a JSON schema marks so; `settings.schema` has the form of each."""
+"""The names of these values. `sidekey.config.schema` has the forms of each."""
 
 
 def marker(name: Shape) -> dict[str, Any]:
-    """Return the marker that stands for a value in a JSON schema: a schema knows no validation context."""
+    """Return the marker for a value in a JSON schema, which has no validation context."""
     return {SHAPE: name}
 
 
 REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
-"""Keeps a reference's value out of every dump of a model."""
+"""Redacts a reference in every dump of a model."""
 
 Secret = Annotated[Reference, parsed_by(parse_secret), REDACT, WithJsonSchema(marker("secret"))]
 """A secret: {file}, {env} or {insecure_value}."""
 
 SecretOrText = Annotated[Reference, parsed_by(parse_secret_or_text), REDACT, WithJsonSchema(marker("secret_or_text"))]
-"""A secret that a file may also write as plain text, such as a user name; in the store it is sealed."""
+"""A secret that a file may also write as plain text, such as a user name. The store encrypts it."""
 
 SecretElsewhere = Annotated[
     Reference,
@@ -592,7 +592,7 @@ PublicText = Annotated[
     PlainSerializer(lambda reference: reference.value if reference.source == "text" else REDACTED, return_type=str),
     WithJsonSchema(marker("text")),
 ]
-"""A text that the reference of the config may show, where it is a default."""
+"""A text whose default the config reference shows."""
 
 PemSecret = Annotated[
     Reference, parsed_by(partial(parse_secret, pem=True)), REDACT, WithJsonSchema(marker("pem_secret"))
@@ -610,10 +610,10 @@ def _check_path(path: str) -> str:
 
 
 FieldPath = Annotated[str, AfterValidator(_check_path)]
-"""Where a response contains a value: names, joined by dots where objects are nested."""
+"""The path of a value in a response: names, with dots between nested objects."""
 
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
-"""The name of a header that is injected."""
+"""The name of an injected header."""
 
 ParameterName = Annotated[str, AfterValidator(check_parameter_name)]
-"""The name of a parameter of a query or body that is injected."""
+"""The name of an injected query parameter or body field."""

@@ -1,6 +1,6 @@
-"""Values of headers as a config writes them: public texts, and secrets with a public word before them.
+"""Header values in a config: a public text, or a secret with a public prefix.
 
-What is injected into requests and what a kind's own calls are sent with is written in the same way.
+Injected headers and the headers of token calls have the same form.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sidekey.credentials.fields import (
     check_header_name,
     check_header_value,
     check_prefix,
-    literally,
+    literal_check,
     marker,
     normal_name,
     parse_secret,
@@ -33,12 +33,12 @@ from sidekey.credentials.fields import (
 )
 from sidekey.policy.headers import may_change_request
 
-NOTHING = Reference("text", "")
+_EMPTY = Reference("text", "")
 _KEYS: Final = ("prefix", "secret")
 
 
-def shape(raw: Any, info: ValidationInfo) -> Any:
-    """Turn both spellings of a value into one: what is not {prefix, secret} is a public text."""
+def normalize_value(raw: Any, info: ValidationInfo) -> Any:
+    """Turn a public text into `{text: raw}`, and leave `{prefix, secret}` unchanged. Raises ValueError."""
     if isinstance(raw, Mapping):
         is_file = Context.of(info).is_file
         if "insecure_value" in raw or (not is_file and ("value" in raw or "set" in raw)):
@@ -53,19 +53,19 @@ def shape(raw: Any, info: ValidationInfo) -> Any:
     return {"text": raw}
 
 
-# A text that a config has elsewhere becomes a secret in the store, where public ones can be read: it may be one.
+# A text from a file or variable may be a secret, so it becomes one in the store, where public texts are readable.
 parse_public = partial(parse_text, form="secret")
 
 
 class WrittenValue(Section):
-    """A value: `text` where it is public, else `prefix` and `secret`."""
+    """A value: `text` if it is public, else `prefix` and `secret`."""
 
     text: Annotated[Reference | None, parsed_by(parse_public), REDACT] = None
-    prefix: Annotated[Reference, parsed_by(parse_text), REDACT] = NOTHING
+    prefix: Annotated[Reference, parsed_by(parse_text), REDACT] = _EMPTY
     secret: Annotated[Reference | None, parsed_by(parse_secret), REDACT] = None
 
     def inputs(self, *key: str) -> Iterator[tuple[Keys, Reference]]:
-        """What must be read: the public text, or the prefix and the secret; `key` is the place of the value."""
+        """Yield the references of a value: public text, or prefix and secret. `key` is the value's location."""
         if self.text is not None:
             yield key, self.text
         if self.secret is not None:
@@ -73,29 +73,29 @@ class WrittenValue(Section):
             yield (*key, "secret"), self.secret
 
     def joined(self, values: Mapping[Keys, str], *key: str) -> str:
-        """What was read of it, joined."""
-        return "".join(values[each] for each, _ in self.inputs(*key))
+        """Join the values that were read for its references."""
+        return "".join(values[part] for part, _ in self.inputs(*key))
 
 
-def written_schema(title: str, *further: dict[str, Any]) -> WithJsonSchema:
-    """The JSON schema of a value that may be `further` things as well."""
+def written_schema(title: str, *variants: dict[str, Any]) -> WithJsonSchema:
+    """Build the JSON schema of a value with additional `variants`."""
     properties = {
         "prefix": {**marker("text"), "description": "Public text before the secret, such as 'Bearer '"},
         "secret": marker("secret"),
     }
     secret = {"type": "object", "properties": properties, "required": ["secret"], "additionalProperties": False}
-    return WithJsonSchema({"title": title, "oneOf": [marker("text"), *further, secret]})
+    return WithJsonSchema({"title": title, "oneOf": [marker("text"), *variants, secret]})
 
 
 class WrittenHeader(WrittenValue):
-    """One header's value, of which HTTP drops spaces at the ends."""
+    """A header value, which must not start or end with a space."""
 
-    text: Annotated[Reference | None, parsed_by(parse_public), literally(check_header_value), REDACT] = None
-    prefix: Annotated[Reference, parsed_by(parse_text), literally(check_prefix), REDACT] = NOTHING
-    secret: Annotated[Reference | None, parsed_by(parse_secret), literally(check_header_value), REDACT] = None
+    text: Annotated[Reference | None, parsed_by(parse_public), literal_check(check_header_value), REDACT] = None
+    prefix: Annotated[Reference, parsed_by(parse_text), literal_check(check_prefix), REDACT] = _EMPTY
+    secret: Annotated[Reference | None, parsed_by(parse_secret), literal_check(check_header_value), REDACT] = None
 
 
-HeaderValue = Annotated[WrittenHeader, BeforeValidator(shape), written_schema("HeaderValue")]
+HeaderValue = Annotated[WrittenHeader, BeforeValidator(normalize_value), written_schema("HeaderValue")]
 """A public text, or {prefix, secret}."""
 
 
@@ -105,7 +105,7 @@ SAME_HEADER: Final = "{} and {} are the same header (case does not count, _ coun
 
 
 def check_unique(headers: dict[str, T]) -> dict[str, T]:
-    """Refuse the same header in two spellings."""
+    """Raise ValueError for the same header in two spellings."""
     seen: dict[str, str] = {}
     for name in headers:
         other = seen.setdefault(normal_name(name), name)
@@ -116,74 +116,74 @@ def check_unique(headers: dict[str, T]) -> dict[str, T]:
 
 _COOKIE: Final = "cookie"
 
-_OF_PROXIES: Final = "proxy-authorization"
-"""The caller's own is for Sidekey and never passed on (RFC 9110 11.7.1), but it says nothing of the target."""
+_PROXY_AUTHORIZATION: Final = "proxy-authorization"
+"""Sidekey consumes the caller's own (RFC 9110 11.7.1), but it does not change the target."""
 
 
 def _decides(name: str) -> bool:
-    """Whether a server may take a request for one of another target by this header: no caller may send it."""
+    """Return True for a header that may change the target at the server. Callers may not send it."""
     normal = normal_name(name)
-    return normal != _OF_PROXIES and may_change_request(normal.encode())
+    return normal != _PROXY_AUTHORIZATION and may_change_request(normal.encode())
 
 
 def check_public(headers: dict[str, WrittenHeader]) -> dict[str, WrittenHeader]:
-    """Refuse as secrets of a store what decides: nobody would be asked for the other secrets again.
+    """Raise ValueError for a stored secret in a header that decides the target, and for a public Proxy-Authorization.
 
-    And refuse as public text what is always a credential.
+    A hidden header that decides the target could change without the other secrets being entered again.
     """
     for name, value in headers.items():
-        if value.text is not None and value.text.source == "text" and normal_name(name) == _OF_PROXIES:
+        if value.text is not None and value.text.source == "text" and normal_name(name) == _PROXY_AUTHORIZATION:
             raise ValueError(f"{name} must be a secret: write {{prefix: TEXT, secret: ...}}")
         if value.secret is not None and value.secret.source == "stored" and _decides(name):
             raise ValueError(f"{name} must be a public text: a server may take the request for another by it")
     return headers
 
 
-def deciding(headers: dict[str, WrittenHeader]) -> dict[str, Any] | None:
-    """Return public headers that decide, by their normal names. Any other public text a caller could send as well.
+def deciding_headers(headers: dict[str, WrittenHeader]) -> dict[str, Any] | None:
+    """Return the public headers that decide where secrets go, by normal name. A caller may send any other one itself.
 
-    The names of secret headers are in the places of their values, which are sealed with them. The name of a secret
-    cookie is in its prefix: a server may show a cookie of another name, such as one for a language.
+    The name of a secret header is part of its location, which is sealed with the value. The name of a secret cookie is
+    in its prefix: a server may show a cookie of another name, such as one for a language.
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name, value in headers.items():
         normal = normal_name(name)
         if value.text is not None and _decides(name):
-            found[normal] = value.text.value
+            result[normal] = value.text.value
         elif value.secret is not None and normal == _COOKIE and value.prefix.value:
-            found[normal] = {"prefix": value.prefix.value}
-    return found or None
+            result[normal] = {"prefix": value.prefix.value}
+    return result or None
 
 
 def inputs_of(headers: Mapping[str, WrittenHeader], *place: str) -> Iterator[SecretInput]:
-    """Each header's public text, or its prefix and secret; `place` is that of the headers under `auth`."""
+    """Yield the inputs of each header. `place` is the location of the headers under `auth`."""
     for name, value in headers.items():
         for key, reference in value.inputs(*place, name):
             yield SecretInput(key, reference, check_prefix if reference is value.prefix else check_header_value)
 
 
-def filled_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
-    """The headers in the order of the document, each value's prefix and secret joined, as they travel."""
+def build_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
+    """Build the headers as they are sent, in the order of the document."""
     return tuple((name, wire(value.joined(values, *place, name))) for name, value in headers.items())
 
 
-def compared_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
-    """The headers as they are compared: whatever their order, and the case of their names."""
-    return tuple(sorted((normal_name(name), value) for name, value in filled_headers(headers, values, *place)))
+def comparable_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
+    """Return the headers in comparable form, regardless of their order and the case of their names."""
+    return tuple(sorted((normal_name(name), value) for name, value in build_headers(headers, values, *place)))
 
 
-_OF_CALLS = frozenset({"accept-encoding", "content-encoding", "content-type"})
-"""Headers of a call that say how it is written and how its response is read."""
+_SET_BY_SIDEKEY = frozenset({"accept-encoding", "content-encoding", "content-type"})
+"""Headers of a call that describe its encoding, and that of its response."""
 
 
 def _check_call_name(name: str) -> str:
-    if normal_name(check_header_name(name)) in _OF_CALLS:
+    if normal_name(check_header_name(name)) in _SET_BY_SIDEKEY:
         raise ValueError("this header may not be set: Sidekey sends it, by how it writes and reads the body")
     return name
 
 
 def _destination(headers: dict[str, WrittenHeader]) -> dict[str, Any] | None:
-    """Every header of a call: no caller could send one."""
+    """Return every header of a call, since no caller sends headers there."""
     return {normal_name(name): destination_of(value) for name, value in headers.items()} or None
 
 
@@ -194,4 +194,4 @@ CallHeaders = Annotated[
     NAMES,
     ComparedAs(_destination),
 ]
-"""Further headers of a call that a kind makes itself."""
+"""Additional headers of a token call."""

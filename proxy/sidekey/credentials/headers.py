@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from sidekey.credentials.base import Credential, CredentialTraits, Findings, FixedCredential, KindSettings, Provider
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.fields import Keys, mapping
-from sidekey.credentials.header_values import deciding
+from sidekey.credentials.header_values import deciding_headers
 from sidekey.credentials.injection import Body, Headers, InjectedSettings, Query
 
 
@@ -41,24 +41,24 @@ class HeadersSettings(InjectedSettings, KindSettings):
 
     type: Literal["headers"] = Field(description="The kind: headers, query parameters or body fields.")
     provider: Provider = None
-    headers: Annotated[Headers, ComparedAs(deciding)] = Field(default={})
+    headers: Annotated[Headers, ComparedAs(deciding_headers)] = Field(default={})
     query: Annotated[Query, SAFE_TO_CHANGE] = Field(default={})
     body: Annotated[Body, SAFE_TO_CHANGE] = Field(default={})
 
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
-        """No value at all, or one twice."""
+        """Yield an error if there is no value, or a parameter in both query and body."""
         yield from cls.find_errors_in(mapping(integration.get(cls.SECTION)))
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """A secret that is written in the file as public text."""
+        """Yield a warning for each secret that is written as public text."""
         yield from cls.find_public(mapping(integration.get(cls.SECTION)))
 
     def traits(self) -> CredentialTraits:
-        """The places of the file."""
-        return CredentialTraits(self.places())
+        """Return the configured injection points."""
+        return CredentialTraits(self.injection_points())
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """The values in the order of the file."""
+        """Build a fixed grant with the values in the order of the document."""
         return FixedCredential(self.grant(values))

@@ -1,4 +1,4 @@
-"""Values that an integration writes itself, public or secret, and their places: headers, query and body."""
+"""Fixed values, public or secret, that an integration injects into headers, query and body."""
 
 from __future__ import annotations
 
@@ -21,37 +21,39 @@ from sidekey.credentials.fields import NAMES, HeaderName, Keys, ParameterName, i
 from sidekey.credentials.header_values import (
     HeaderValue,
     WrittenValue,
+    build_headers,
     check_public,
     check_unique,
-    filled_headers,
     inputs_of,
-    shape,
+    normalize_value,
     written_schema,
 )
 from sidekey.policy.parameters import Names
 
 MAPS: Final = ("headers", "query", "body")
-"""The keys of the maps, which are the places."""
+"""The keys of the maps: the places of the values."""
 
 _SECRET_NAMES = frozenset({"access-token", "api-key", "apikey", "authorization", "cookie", "x-api-key"})
 
 
-def _field_shape(raw: Any, info: ValidationInfo) -> Any:
-    """`shape` of the field of a body, which may be a number, true or false as well."""
+def _normalize_field(raw: Any, info: ValidationInfo) -> Any:
+    """Turn a number or boolean into `{scalar: raw}`, and normalize every other value."""
     if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
         return {"scalar": raw}
-    return shape(raw, info)
+    return normalize_value(raw, info)
 
 
 class WrittenField(WrittenValue):
-    """The value of a field of a body, which may be a `scalar` that is no text."""
+    """The value of a body field, which may also be a number or boolean (`scalar`)."""
 
     scalar: int | float | bool | None = None
 
 
-ParameterValue = Annotated[WrittenValue, BeforeValidator(shape), written_schema("ParameterValue")]
+ParameterValue = Annotated[WrittenValue, BeforeValidator(normalize_value), written_schema("ParameterValue")]
 FieldValue = Annotated[
-    WrittenField, BeforeValidator(_field_shape), written_schema("FieldValue", {"type": "number"}, {"type": "boolean"})
+    WrittenField,
+    BeforeValidator(_normalize_field),
+    written_schema("FieldValue", {"type": "number"}, {"type": "boolean"}),
 ]
 
 
@@ -102,7 +104,7 @@ Body = Annotated[
 
 
 class InjectedSettings(PartSettings):
-    """Values with fixed places, at least one."""
+    """At least one fixed value in headers, query or body."""
 
     headers: Headers = Field(default={})
     query: Query = Field(default={})
@@ -110,7 +112,7 @@ class InjectedSettings(PartSettings):
 
     @classmethod
     def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
-        """No place at all, and one parameter in two, by the plain values of the part."""
+        """Yield an error if there is no map, or a parameter in both query and body."""
         if not any(key in raw for key in MAPS):
             yield (cls.SECTION,), "needs headers, query or body: names to values"
         query, body = (
@@ -121,23 +123,23 @@ class InjectedSettings(PartSettings):
         for name in body:
             other = names.find(name)
             if other is not None:
-                said = SAME_PARAMETER.format(f"{other} of the query", f"{name} of the body")
-                yield (cls.SECTION, "body", name), f"{said}: remove one"
+                conflict = SAME_PARAMETER.format(f"{other} of the query", f"{name} of the body")
+                yield (cls.SECTION, "body", name), f"{conflict}: remove one"
 
     @classmethod
     def find_public(cls, raw: Mapping[str, Any]) -> Findings:
-        """Secrets that are written as public text, by the names that carry secrets."""
+        """Yield a warning for each public text under a name that usually carries a secret."""
         for key in MAPS:
             for name, value in mapping(raw.get(key)).items():
                 if isinstance(value, str) and normal_name(name) in _SECRET_NAMES:
                     yield (cls.SECTION, key, name), "this is public text: write a secret as {prefix: TEXT, secret: ...}"
 
-    def places(self) -> InjectionPoints:
-        """Every name, in its spelling."""
+    def injection_points(self) -> InjectionPoints:
+        """Return every name as it is written."""
         return InjectionPoints(tuple(self.headers), tuple(self.query), tuple(self.body))
 
     def public_headers(self) -> Pairs:
-        """Texts of the document itself; but not by names that carry secrets, as one may be written there by mistake."""
+        """Return public texts of the document, except under names that usually carry a secret."""
         return tuple(
             (name, value.text.value)
             for name, value in self.headers.items()
@@ -145,7 +147,7 @@ class InjectedSettings(PartSettings):
         )
 
     def inputs(self) -> Iterator[SecretInput]:
-        """Each value's public text, or its prefix and secret."""
+        """Yield each value's public text, or its prefix and secret."""
         yield from inputs_of(self.headers, "headers")
         for place, parameters in (("query", self.query), ("body", self.body)):
             for name, value in parameters.items():
@@ -153,17 +155,17 @@ class InjectedSettings(PartSettings):
                     yield SecretInput(key, reference)
 
     def grant(self, values: Mapping[Keys, str]) -> Grant:
-        """The values in the order of the file, each one's prefix and secret joined."""
-        every: list[tuple[str, Mapping[str, WrittenValue]]]
-        every = [("headers", self.headers), ("query", self.query), ("body", self.body)]
+        """Build the grant, with the values in the order of the document."""
+        maps: list[tuple[str, Mapping[str, WrittenValue]]]
+        maps = [("headers", self.headers), ("query", self.query), ("body", self.body)]
         secrets = [
             values[place, name, "secret"]
-            for place, written in every
+            for place, written in maps
             for name, value in written.items()
             if value.secret is not None
         ]
         return Grant(
-            headers=filled_headers(self.headers, values, "headers"),
+            headers=build_headers(self.headers, values, "headers"),
             query=tuple((name, value.joined(values, "query", name)) for name, value in self.query.items()),
             body=tuple(
                 (name, value.joined(values, "body", name) if value.scalar is None else value.scalar)
@@ -182,9 +184,9 @@ class AddedSettings(InjectedSettings, SupplementSettings):
 
     @classmethod
     def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:
-        """Secrets that are written as public text."""
+        """Yield a warning for each secret that is written as public text."""
         yield from cls.find_public(raw)
 
     def supplement(self, values: Mapping[Keys, str]) -> Grant:
-        """The values in the order of the file."""
+        """Build the supplement, with the values in the order of the document."""
         return self.grant(values)

@@ -1,6 +1,6 @@
-"""Keys, and JSON Web Tokens that are signed by them (RFC 7515, RFC 7519).
+"""Keys for JSON Web Tokens, and the signing of tokens (RFC 7515, RFC 7519).
 
-Importing this module fails without joserfc, which is an extra.
+The import of this module fails without joserfc, which the extra `jwt` installs.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from sidekey.credentials.key_formats import SecretEncoding, decoded, read_private_key
+from sidekey.credentials.key_formats import SecretEncoding, decode_secret, read_private_key
 from sidekey.credentials.secret_holder import SecretHolder
 
 PairAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
 ]
-"""Those that sign by a private key."""
+"""Algorithms that sign with a private key."""
 
 SecretAlgorithm = Literal["HS256", "HS384", "HS512"]
-"""Those that sign by a secret that both sides have."""
+"""Algorithms that sign with a shared secret."""
 
 Algorithm = Literal[PairAlgorithm, SecretAlgorithm]
 
-OF_PAIRS: tuple[str, ...] = get_args(PairAlgorithm)
-OF_SECRETS: tuple[str, ...] = get_args(SecretAlgorithm)
+KEY_PAIR_ALGORITHMS: tuple[str, ...] = get_args(PairAlgorithm)
+SECRET_ALGORITHMS: tuple[str, ...] = get_args(SecretAlgorithm)
 
 
-def least_bytes(algorithm: str) -> int:
-    """How long the secret of an algorithm must be: as long as its hash (RFC 7518 3.2)."""
+def min_secret_size(algorithm: str) -> int:
+    """Return the minimum secret size of an algorithm in bytes: the size of its hash (RFC 7518 3.2)."""
     return int(algorithm[2:]) // 8
 
 
-def check_library(what: str) -> None:
-    """Raise ValueError where the extra that signs is not installed."""
+def check_library(feature: str) -> None:
+    """Raise ValueError if the extra `jwt` is not installed."""
     try:
         import_module("joserfc")
     except ImportError:
-        raise ValueError(f"{what} need joserfc: install from the checkout with the extra jwt") from None
+        raise ValueError(f"{feature} need joserfc: install from the checkout with the extra jwt") from None
 
 
 Key: TypeAlias = RSAKey | ECKey | OKPKey | OctKey
 
 _CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
-"""RFC 7518 3.4: each of these algorithms has one curve."""
+"""The curve of each algorithm (RFC 7518 3.4)."""
 
 
 def load_key(pem: str, algorithm: str) -> Key:
-    """The private key in `pem`. Raises ValueError where it is none, or none for the algorithm."""
+    """Load a private key from PEM. Raises ValueError if it is invalid or does not fit the algorithm."""
     key = read_private_key(pem)
     curve = _CURVES.get(algorithm)
     if curve is not None:
@@ -77,24 +77,24 @@ def load_key(pem: str, algorithm: str) -> Key:
 
 
 def load_secret(text: str, encoding: SecretEncoding, algorithm: str) -> Key:
-    """The key that a secret is. Raises ValueError where it is none, or too short for the algorithm."""
-    key, least = decoded(text, encoding), least_bytes(algorithm)
-    if len(key) < least:
+    """Load a secret as a key. Raises ValueError if it is invalid or too short for the algorithm."""
+    key, min_size = decode_secret(text, encoding), min_secret_size(algorithm)
+    if len(key) < min_size:
         raise ValueError(
-            f"must have at least {least} bytes for {algorithm} (RFC 7518 3.2): a shorter one can be guessed from a "
+            f"must have at least {min_size} bytes for {algorithm} (RFC 7518 3.2): a shorter one can be guessed from a "
             "token; have a longer one issued"
         )
     return OctKey.import_key(key)
 
 
 def public_key_sha256(pem: str) -> str:
-    """Base64 of the SHA-256 over the public key's DER (SubjectPublicKeyInfo); `pem` has passed its checks."""
+    """Return the base64 of the SHA-256 of the public key's DER (SubjectPublicKeyInfo). `pem` must be a valid key."""
     public = read_private_key(pem).public_key()
     return b64encode(sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()).decode()
 
 
 def thumbprint(pem: str) -> str:
-    """The `x5t#S256` of a certificate (RFC 7515 4.1.8); the first, where there are more. Raises ValueError."""
+    """Return the `x5t#S256` of the first certificate in `pem` (RFC 7515 4.1.8). Raises ValueError."""
     try:
         certificate = load_pem_x509_certificate(pem.encode())
     except ValueError:
@@ -103,14 +103,14 @@ def thumbprint(pem: str) -> str:
 
 
 def check_certificate(pem: str) -> None:
-    """Refuse what has no thumbprint."""
+    """Raise ValueError for an invalid certificate."""
     thumbprint(pem)
 
 
 def check_pair(certificate: str, private_key: str) -> None:
-    """Refuse a certificate of another key: the server would look for the signature of that one.
+    """Raise ValueError if the certificate belongs to another key: the server would verify with that key.
 
-    Both have passed their own checks.
+    Both arguments have passed their own checks.
     """
     try:
         public = load_pem_x509_certificate(certificate.encode()).public_key()
@@ -121,7 +121,7 @@ def check_pair(certificate: str, private_key: str) -> None:
 
 
 class _Registry(JWSRegistry):
-    """The algorithm is the config's: joserfc would warn of EdDSA, the only name that some servers know Ed25519 by."""
+    """A registry without joserfc's warning about EdDSA, the only name for Ed25519 that some servers know."""
 
     def get_alg(self, name: str) -> Any:
         return self.algorithms[name]
@@ -132,7 +132,7 @@ _REGISTRY = _Registry()
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TokenSigner(SecretHolder):
-    """Signs claims as a compact JWS; what is empty is left out of the header."""
+    """Signs claims as a compact JWS. Empty attributes are left out of its header."""
 
     key: Key
     algorithm: str
@@ -143,7 +143,7 @@ class TokenSigner(SecretHolder):
         return f"TokenSigner({self.algorithm}, REDACTED)"
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """A token with these claims."""
+        """Return a token with these claims."""
         header: dict[str, Any] = {"alg": self.algorithm}
         if self.key_id:
             header["kid"] = self.key_id

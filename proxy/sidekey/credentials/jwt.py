@@ -1,4 +1,4 @@
-"""Tokens that are signed here: JSON Web Tokens (RFC 7519) that an upstream knows by their signature alone."""
+"""The kind `jwt`: JSON Web Tokens (RFC 7519) that Sidekey signs itself."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from sidekey.credentials.fields import (
     Reference,
     Secret,
     Text,
-    check_both_ways,
     check_not_empty,
-    literally,
+    literal_check,
     refuse,
+    require_exactly_if,
 )
-from sidekey.credentials.jose import OF_PAIRS, OF_SECRETS, Algorithm, check_library
-from sidekey.credentials.json_values import Place, Plain, Tree, WrittenTree, filled, references, texts
+from sidekey.credentials.jose import KEY_PAIR_ALGORITHMS, SECRET_ALGORITHMS, Algorithm, check_library
+from sidekey.credentials.json_values import Place, Plain, Tree, WrittenTree, fill_secrets, references, texts
 from sidekey.credentials.key_formats import SecretEncoding
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.refresh_settings import RENEWAL_INTERVAL, RenewalInterval
@@ -51,45 +51,45 @@ from sidekey.credentials.units import Duration
 with suppress(ImportError):
     from sidekey.credentials import jose
 
-BACK = 30
-"""Seconds by which `iat` is in the past: an upstream whose clock is behind would not accept what is issued later."""
+BACKDATING = 30
+"""Seconds by which `iat` is in the past. An upstream whose clock is slow would reject a token from the future."""
 
-LIFE, LEAST_LIFE, LONGEST_LIFE = 300.0, 60.0, 86_400.0
-"""Seconds. Ghost takes no token of more than 5 minutes, GitHub of 10, App Store Connect of 20, Snowflake of an hour."""
+DEFAULT_LIFETIME, MIN_LIFETIME, MAX_LIFETIME = 300.0, 60.0, 86_400.0
+"""Seconds. The maximum is 5 minutes at Ghost, 10 at GitHub, 20 at App Store Connect, and an hour at Snowflake."""
 
-_OWN = frozenset({"exp", "iat", "jti", "nbf"})
-_OFTEN_CLAIMS = frozenset({"aud", "audience", "iss", "issuer", "scope", "sub", "subject"})
+_RESERVED_CLAIMS = frozenset({"exp", "iat", "jti", "nbf"})
+_COMMON_CLAIMS = frozenset({"aud", "audience", "iss", "issuer", "scope", "sub", "subject"})
 _FINGERPRINT = "{public_key_sha256}"
 
 
-def _check_life(seconds: float) -> float:
-    if not LEAST_LIFE <= seconds <= LONGEST_LIFE:
+def _check_lifetime(seconds: float) -> float:
+    if not MIN_LIFETIME <= seconds <= MAX_LIFETIME:
         raise ValueError("must be 1m to 24h: another token is signed in time, and costs no call")
     return seconds
 
 
 def _claim_errors(claims: Tree, algorithm: str | None) -> Iterator[tuple[Place, ValueError]]:
     for name in claims:
-        if name in _OWN:
-            way_out = "for a random one write jti: true beside claims" if name == "jti" else "lifetime decides them"
-            yield (name,), ValueError(f"this claim may not be set, since Sidekey sets iat and exp, or jti: {way_out}")
+        if name in _RESERVED_CLAIMS:
+            remedy = "for a random one write jti: true beside claims" if name == "jti" else "lifetime decides them"
+            yield (name,), ValueError(f"this claim may not be set, since Sidekey sets iat and exp, or jti: {remedy}")
     for place, text in texts(claims):
         rest = text.replace(_FINGERPRINT, "")
         if "{" in rest or "}" in rest:
             yield place, ValueError(f"must not contain braces, but in {_FINGERPRINT}")
-        elif rest != text and algorithm in OF_SECRETS:
+        elif rest != text and algorithm in SECRET_ALGORITHMS:
             yield place, ValueError(f"{_FINGERPRINT} needs a private key: {algorithm} has a secret")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class JwtCredential(SecretHolder):
-    """What is signed each time, and by whom. `claimed` are the secrets among the claims, which each token tells."""
+    """Signs a token for each attempt. `claim_secrets` are secrets among the claims, which every token contains."""
 
     calls_a_minute: ClassVar[int | None] = None
 
     signer: jose.TokenSigner
     claims: Mapping[str, Plain]
-    claimed: tuple[bytes, ...]
+    claim_secrets: tuple[bytes, ...]
     lifetime: int
     random_id: bool
     placement: Placement
@@ -99,20 +99,20 @@ class JwtCredential(SecretHolder):
         return f"JwtCredential({self.signer!r})"
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """No call: a token is signed."""
+        """Sign a token, without a call."""
         yield from ()
-        issued_at = int(attempt.now) - BACK
+        issued_at = int(attempt.now) - BACKDATING
         expires_at = issued_at + self.lifetime
-        own: dict[str, Plain] = {"iat": issued_at, "exp": expires_at}
+        claims: dict[str, Plain] = {**self.claims, "iat": issued_at, "exp": expires_at}
         if self.random_id:
-            own["jti"] = secrets.token_urlsafe(16)
-        token = self.signer.sign({**self.claims, **own})
-        left = expires_at - attempt.now
+            claims["jti"] = secrets.token_urlsafe(16)
+        token = self.signer.sign(claims)
+        lifetime = expires_at - attempt.now
         grant = self.placement.grant(token)
-        return Issued(replace(grant, secrets=grant.secrets + self.claimed), left, renewed_after=left / 2)
+        return Issued(replace(grant, secrets=grant.secrets + self.claim_secrets), lifetime, renewed_after=lifetime / 2)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
-        """RFC 6750 3.1, also under other schemes: another token has other times, and another ID."""
+        """Reject on 401 (RFC 6750 3.1), under any scheme: a new token has other times and another ID."""
         del body
         return Verdict.REJECTED if status == 401 else Verdict.GOOD
 
@@ -149,11 +149,11 @@ class JwtSettings(KindSettings):
         description="The secret, as a reference; at least as long as the hash (RFC 7518 3.2).",
     )
     secret_encoding: SecretEncoding = Field(default="text", description="The encoding of the secret. `text`: none.")
-    key_id: Annotated[Annotated[Text, literally(check_not_empty)] | None, SAFE_TO_CHANGE] = Field(
+    key_id: Annotated[Annotated[Text, literal_check(check_not_empty)] | None, SAFE_TO_CHANGE] = Field(
         default=None, description="The key's identifier: the header `kid`."
     )
-    lifetime: Annotated[Duration, AfterValidator(_check_life), SAFE_TO_CHANGE] = Field(
-        default=LIFE,
+    lifetime: Annotated[Duration, AfterValidator(_check_lifetime), SAFE_TO_CHANGE] = Field(
+        default=DEFAULT_LIFETIME,
         description="From `iat` to `exp`, `1m` to `24h`. `iat` is 30 seconds in the past, to allow for clock "
         "differences. Sidekey signs another token after half of the lifetime.",
     )
@@ -166,7 +166,7 @@ class JwtSettings(KindSettings):
     jti: Annotated[bool, SAFE_TO_CHANGE] = Field(
         default=False, description="Whether each token has a random identifier, the claim `jti`."
     )
-    token_placement: Annotated[TokenPlacement, ComparedAs(Placement.spelled)] = Field(
+    token_placement: Annotated[TokenPlacement, ComparedAs(Placement.canonical)] = Field(
         default=Placement(),
         description="Where the token goes in a request: `header`, `body` or `query`, or `{in: header, name: "
         "Authorization, scheme: Bearer}`. `prefix` instead of `scheme` is any text.",
@@ -178,7 +178,9 @@ class JwtSettings(KindSettings):
     def _check_private_key(cls, key: Reference | None, info: ValidationInfo) -> Reference | None:
         algorithm = info.data.get("algorithm")
         if algorithm is not None:
-            check_both_ways(key, algorithm in OF_PAIRS, f"another algorithm: {algorithm} signs by a secret")
+            require_exactly_if(
+                key, algorithm in KEY_PAIR_ALGORITHMS, f"another algorithm: {algorithm} signs by a secret"
+            )
         return key
 
     @field_validator("secret")
@@ -186,13 +188,15 @@ class JwtSettings(KindSettings):
     def _check_secret(cls, secret: Reference | None, info: ValidationInfo) -> Reference | None:
         algorithm = info.data.get("algorithm")
         if algorithm is not None:
-            check_both_ways(secret, algorithm in OF_SECRETS, f"another algorithm: {algorithm} signs by a private_key")
+            require_exactly_if(
+                secret, algorithm in SECRET_ALGORITHMS, f"another algorithm: {algorithm} signs by a private_key"
+            )
         return secret
 
     @field_validator("secret_encoding")
     @classmethod
     def _check_encoding(cls, encoding: SecretEncoding, info: ValidationInfo) -> SecretEncoding:
-        if encoding != "text" and info.data.get("algorithm") in OF_PAIRS:
+        if encoding != "text" and info.data.get("algorithm") in KEY_PAIR_ALGORITHMS:
             raise ValueError("may be used only with secret")
         return encoding
 
@@ -209,26 +213,26 @@ class JwtSettings(KindSettings):
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """A placement of the token that has disadvantages."""
+        """Yield a warning for a token placement with disadvantages."""
         yield from placement_warnings(integration, "token_placement")
 
     @classmethod
     def hint(cls, key: str) -> str:
-        """A claim that many libraries take as a parameter."""
+        """Return a hint for a claim that many libraries take as a parameter."""
         names = {"issuer": "iss", "audience": "aud", "subject": "sub"}
-        return f"this is a claim: write claims: {{{names.get(key, key)}: ...}}" if key in _OFTEN_CLAIMS else ""
+        return f"this is a claim: write claims: {{{names.get(key, key)}: ...}}" if key in _COMMON_CLAIMS else ""
 
     def traits(self) -> CredentialTraits:
-        """One place; it calls nowhere."""
+        """Return the token's placement."""
         return CredentialTraits(
-            self.token_placement.places(),
+            self.token_placement.injection_points(),
             watched=frozenset({401}),
             renewal_interval=self.renewal_interval,
             signs=True,
         )
 
     def inputs(self) -> Iterator[SecretInput]:
-        """The key, its identifier, and the secrets among the claims."""
+        """Yield the key, its identifier, and the secrets among the claims."""
 
         def check_key(pem: str) -> None:
             jose.load_key(pem, self.algorithm)
@@ -242,24 +246,24 @@ class JwtSettings(KindSettings):
             yield SecretInput(("secret",), self.secret, check_secret)
         if self.key_id is not None:
             yield SecretInput(("key_id",), self.key_id, check_not_empty)
-        yield from (SecretInput(*each) for each in references(self.claims, "claims"))
+        yield from (SecretInput(key, reference) for key, reference in references(self.claims, "claims"))
 
     def credential(self, values: Mapping[Keys, str]) -> JwtCredential:
-        """The credential with everything read."""
+        """Build the credential."""
         key_id = values.get(("key_id",), "")
         if self.secret is not None:
             key = jose.load_secret(values["secret",], self.secret_encoding, self.algorithm)
-            fill = filled
+            fill = fill_secrets
         else:
             pem = values["private_key",]
             key = jose.load_key(pem, self.algorithm)
             fingerprint = jose.public_key_sha256(pem)
-            fill = partial(filled, text=lambda text: text.replace(_FINGERPRINT, fingerprint))
+            fill = partial(fill_secrets, text=lambda text: text.replace(_FINGERPRINT, fingerprint))
         claims = fill(self.claims, values, "claims")
         return JwtCredential(
             signer=jose.TokenSigner(key, self.algorithm, key_id),
             claims=claims,
-            claimed=tuple(values[key].encode() for key, _ in references(self.claims, "claims")),
+            claim_secrets=tuple(values[key].encode() for key, _ in references(self.claims, "claims")),
             lifetime=int(self.lifetime),
             random_id=self.jti,
             placement=self.token_placement,
@@ -267,7 +271,7 @@ class JwtSettings(KindSettings):
         )
 
     def _lineage(self, values: Mapping[Keys, str], claims: Mapping[str, Plain]) -> Lineage:
-        """One that costs nothing is not worth keeping where anything of it has changed."""
+        """Return the token's identity. Any change replaces the token, because a new one costs no call."""
         key = (values.get(("private_key",)), values.get(("secret",)), self.secret_encoding, values.get(("key_id",)))
-        said = (json.dumps(claims, sort_keys=True), self.jti, self.lifetime, self.token_placement)
-        return Lineage(client=("jwt", self.algorithm, *key), token=said, proof=())
+        content = (json.dumps(claims, sort_keys=True), self.jti, self.lifetime, self.token_placement)
+        return Lineage(client=("jwt", self.algorithm, *key), token=content, proof=())

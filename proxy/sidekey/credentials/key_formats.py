@@ -1,4 +1,4 @@
-"""How a secret that is a key is written: as the text itself, or in base64 or hex."""
+"""Keys in a config: secrets as text, base64 or hex, and private keys in PEM."""
 
 from __future__ import annotations
 
@@ -18,39 +18,38 @@ _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 _URL_SAFE = str.maketrans("-_", "+/")
 
 
-def decoded(text: str, encoding: SecretEncoding) -> bytes:
-    """The bytes of a secret. Raises ValueError, which repeats nothing of it."""
+def decode_secret(text: str, encoding: SecretEncoding) -> bytes:
+    """Decode a secret. Raises ValueError, which never repeats it."""
     if encoding == "text":
         return text.encode()
     if encoding == "hex":
         if not _HEX.fullmatch(text):
             raise ValueError("must be hex, as secret_encoding says: two digits a byte")
         return bytes.fromhex(text)
-    # RFC 4648 4 and 5: no text is valid in both alphabets and means something else; padding tells nothing more.
-    bare = text.rstrip("=").translate(_URL_SAFE)
+    # RFC 4648 4 and 5: a text that is valid in both alphabets has the same value, and padding is redundant.
+    unpadded = text.rstrip("=").translate(_URL_SAFE)
     try:
-        return b64decode(f"{bare}{'=' * (-len(bare) % 4)}", validate=True)
+        return b64decode(f"{unpadded}{'=' * (-len(unpadded) % 4)}", validate=True)
     except ValueError:
         raise ValueError("must be base64, as secret_encoding says (RFC 4648)") from None
 
 
 PrivateKey: TypeAlias = PrivateKeyTypes
 
-LEAST_RSA_BITS: Final = 2048
-"""RFC 7518 3.3 and 3.5 for JWTs; no signature of ours is made with less."""
+MIN_RSA_BITS: Final = 2048
+"""RFC 7518 3.3 and 3.5 require it for JWTs. Sidekey applies it to every signature."""
 
 MAX_RSA_BITS: Final = 4096
-"""Tokens are signed on the event loop: with 4096 bits in 2 ms, with 8192 in 36."""
+"""Sidekey signs on the event loop, which takes 2 ms with 4096 bits and 36 ms with 8192."""
 
 
-class _Proven:
-    """Which texts are RSA keys whose numbers were proven prime, which takes 36 ms a key.
+class _ProvenKeys:
+    """Digests of RSA keys whose numbers were proven prime, which takes 36 ms a key.
 
-    A load of the config reads each key several times, and a reload reads all of them. Known are digests alone: a key
-    that is no longer in use is not kept.
+    A config load reads each key several times, and a reload reads all keys again. The cache holds no key itself.
     """
 
-    _MOST: Final = 10_000
+    _MAX_DIGESTS: Final = 10_000
 
     def __init__(self) -> None:
         self._digests: set[bytes] = set()
@@ -59,17 +58,17 @@ class _Proven:
         return digest in self._digests
 
     def add(self, digest: bytes) -> None:
-        """Know another; where there are too many, begin again."""
-        if len(self._digests) >= self._MOST:
+        """Add a digest. Clear the cache first if it is full."""
+        if len(self._digests) >= self._MAX_DIGESTS:
             self._digests.clear()
         self._digests.add(digest)
 
 
-_PROVEN: Final = _Proven()
+_PROVEN: Final = _ProvenKeys()
 
 
 def read_private_key(pem: str) -> PrivateKey:
-    """The private key in `pem`, of any type. Raises ValueError where there is none, or one that is too short."""
+    """Load a private key of any type from PEM. Raises ValueError if it is invalid, encrypted or of a bad size."""
     try:
         data = pem.encode()
         digest = sha256(data).digest()
@@ -80,8 +79,8 @@ def read_private_key(pem: str) -> PrivateKey:
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError("must be a private key in PEM") from None
     if isinstance(key, RSAPrivateKey):
-        if not LEAST_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
-            raise ValueError(f"an RSA key must have {LEAST_RSA_BITS} to {MAX_RSA_BITS} bits")
+        if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+            raise ValueError(f"an RSA key must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
         if not proven:
             _PROVEN.add(digest)
     return key

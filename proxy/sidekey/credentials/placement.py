@@ -1,4 +1,4 @@
-"""Where a token goes in a request (RFC 6750 2.1 to 2.3)."""
+"""Placement of a token in a request (RFC 6750 2.1 to 2.3)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`name` is a header, a query parameter or a body field; `prefix` is what precedes the token in a header."""
+    """The location of a token. `name` is a header, query parameter or body field; `prefix` precedes it in a header."""
 
     place: Place = "header"
     name: str = "Authorization"
@@ -39,20 +39,20 @@ class Placement:
 
     @property
     def bearer(self) -> bool:
-        """Whether the token is used as RFC 6750 says; after a word of its own only the config knows how."""
+        """Return True if the token must be a bearer token (RFC 6750). Another prefix means another token type."""
         return self.place != "header" or self.prefix.lower() == "bearer "
 
-    def places(self) -> InjectionPoints:
-        """The place by its kind."""
+    def injection_points(self) -> InjectionPoints:
+        """Return the place as an injection point."""
         names = (self.name,)
         if self.place == "header":
             return InjectionPoints(headers=names)
         return InjectionPoints(query=names) if self.place == "query" else InjectionPoints(body=names)
 
-    def spelled(self) -> list[Json]:
-        """Place, name and what precedes the token; of a header and its scheme case does not count (RFC 9110 5.1, 11.1).
+    def canonical(self) -> list[Json]:
+        """Return place, name and prefix in canonical form. Names and schemes ignore case (RFC 9110 5.1, 11.1).
 
-        A prefix that is a scheme is one, however it is written; any other has a form that no scheme has.
+        A prefix that is a scheme is equal to that scheme. Any other prefix becomes a mapping, which equals no scheme.
         """
         if self.place != "header":
             return [self.place, self.name, ""]
@@ -61,7 +61,7 @@ class Placement:
         return [self.place, normal_name(self.name), scheme.lower() if is_scheme else {"prefix": self.prefix}]
 
     def grant(self, token: str, base_url: str | None = None) -> Grant:
-        """The grant of a token."""
+        """Build the grant for a token."""
         pair = ((self.name, f"{wire(self.prefix)}{token}" if self.place == "header" else token),)
         secrets = (token.encode("latin-1"),)
         if self.place == "header":
@@ -72,7 +72,7 @@ class Placement:
 
 
 class WrittenPlacement(Section):
-    """The mapping that `token_placement` may be."""
+    """The mapping form of `token_placement`."""
 
     place: Place = Field(alias="in")
     name: str | None = None
@@ -114,7 +114,7 @@ class WrittenPlacement(Section):
         return prefix
 
     def placement(self) -> Placement:
-        """With the defaults of RFC 6750."""
+        """Build the placement with the defaults of RFC 6750."""
         if self.place != "header":
             return Placement(self.place, self.name or "access_token", "")
         scheme = "Bearer" if self.scheme is None else self.scheme
@@ -123,7 +123,7 @@ class WrittenPlacement(Section):
 
 
 def parse_placement(raw: object) -> Placement:
-    """Read where the token goes. Raises ValueError (pydantic's, where a key of a mapping is wrong)."""
+    """Parse a placement. Raises ValueError (pydantic's for a wrong key of a mapping)."""
     if isinstance(raw, Placement):
         return raw
     if raw not in ("header", "body", "query") and not isinstance(raw, dict):
@@ -132,7 +132,7 @@ def parse_placement(raw: object) -> Placement:
 
 
 def placement_warnings(integration: Mapping[str, Any], key: str) -> Findings:
-    """What loads but should be known of the placement at `key` of `auth`, by the plain values of an integration."""
+    """Yield warnings about the placement at `key` of `auth`, from the document's plain values."""
     written = mapping(integration.get("auth")).get(key)
     place = mapping(written).get("in", written)
     if place == "query":

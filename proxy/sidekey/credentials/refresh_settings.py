@@ -1,4 +1,4 @@
-"""The keys by which a config says how a kind that calls for its tokens may renew them."""
+"""Config keys for the renewal of tokens, shared by kinds that call for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sidekey.credentials.destination import SAFE_TO_CHANGE
 from sidekey.credentials.units import Duration
 
 RENEWAL_INTERVAL = 60.0
-"""Seconds between two renewals that upstream responses force: a storm of 401s makes one call a minute."""
+"""Seconds between two renewals that upstream responses cause: a storm of 401s makes one call a minute."""
 
 
 def _at_least_a_second(seconds: float) -> float:
@@ -39,4 +39,4 @@ ONE_PROCESS = (
     "only one process may use this client: without a store processes do not share tokens, and each new one ends that "
     "of the other; run one replica, or add store"
 )
-"""The warning where a token is a single live one."""
+"""The warning for `single_live_token`."""

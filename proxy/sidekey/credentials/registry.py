@@ -1,4 +1,4 @@
-"""The registered kinds, and the parts beside `auth`. The config's union of kinds and its schema follow from it."""
+"""The registered kinds, and the parts besides `auth`. The config's union of kinds and its schema derive from them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KINDS: Final[dict[str, type[KindSettings]]] = {
 """The kinds, in the order in which the console offers them."""
 
 SUPPLEMENTS: tuple[type[SupplementSettings], ...] = (AddedSettings, SignatureBesideSettings)
-"""The parts beside `auth`, in the order in which they supplement a grant."""
+"""The parts besides `auth`, in the order in which they supplement a grant."""
 
 if TYPE_CHECKING:
     AuthSettings = KindSettings

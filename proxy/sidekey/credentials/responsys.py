@@ -1,4 +1,4 @@
-"""Oracle Responsys (REST API v1.3): a login gives a token, and the host that all further requests go to."""
+"""Oracle Responsys (REST API v1.3): a login returns a token, and the host for all further requests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from sidekey.credentials.fields import (
     SecretOrText,
     Text,
     check_not_empty,
-    literally,
+    literal_check,
     mapping,
 )
 from sidekey.credentials.refresh_settings import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
@@ -50,11 +50,12 @@ from sidekey.policy import paths
 from sidekey.policy.targets import Domain, Forbidden, Prefix, parse_domain, parse_prefix
 from sidekey.policy.urls import Target
 
-LIFE = 5400.0
-"""Seconds a token is used. The response does not say how long it lives; Oracle's pages say two hours, and three."""
+LIFETIME = 5400.0
+"""Seconds to use a token. The response has no lifetime; Oracle's documentation says two hours in one place, three in
+another."""
 
 _LIMIT_WINDOW = 60.0
-"""Seconds after which Responsys, which counts calls by the minute, accepts logins again where it does not say when."""
+"""Seconds until Responsys, which counts calls by the minute, accepts logins again if it sends no Retry-After."""
 
 _LOGIN, _REFRESH = "login", "token refresh"
 
@@ -69,16 +70,16 @@ _HOSTS = tuple(
         ),
     )
 )
-"""Domains that an `endPoint` may be in without being in the config."""
+"""Domains that an `endPoint` may use without being in the config."""
 
 _DEFAULT_PATH = "/rest/api/v1.3"
 _VERSION = re.compile(r"/rest/api/v[0-9]+(?:\.[0-9]+)*(?=/|$)")
-"""The path that the login is under, however far the path prefix narrows the API."""
+"""The path above the login. The path prefix of an integration may be longer."""
 
 _LOGIN_PATHS = "/rest/api/*/auth"
 
 _BAD_TOKEN = frozenset({"INVALID_TOKEN", "TOKEN_EXPIRED"})
-"""The codes of a 401 that a new token resolves; many other codes come with 401 as well."""
+"""The codes of a 401 that a new token resolves. Many other codes have the status 401 as well."""
 
 _REASONS = {
     "ACCOUNT_SUSPENDED": "the account is suspended",
@@ -86,15 +87,15 @@ _REASONS = {
     "INSUFFICIENT_ACCESS": "the user lacks the access",
     "INVALID_USER_NAME_PASSWORD": "wrong user name or password",
 }
-"""What a refused login means, in our own words."""
+"""Meanings of the codes of a refused login, in our own words."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ResponsysCredential(SecretHolder):
-    """User name and password, and where they go."""
+    """Logs in with user name and password, and refreshes the token."""
 
     calls_a_minute: ClassVar[int | None] = 5
-    """Responsys allows about ten logins a minute; a refused one must not use them up for others of the account."""
+    """Responsys allows about ten logins a minute for an account. Refused ones must not use up all of them."""
 
     url: str
     path_prefix: str
@@ -106,13 +107,13 @@ class ResponsysCredential(SecretHolder):
 
     @property
     def lineage(self) -> Lineage:
-        """A token is the user's; the grant contains the path prefix."""
+        """Return the token's identity. The path prefix is part of the grant."""
         return Lineage(("responsys", self.url, self.username), (self.path_prefix,), (self.password,))
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """Refresh the last token where there is one that was not refused, else log in. Raises CallFault.
+        """Refresh the last token, or log in if there is none or the upstream rejected it. Raises CallError.
 
-        A login follows a refresh that fails, with or without a response, unless there were too many calls.
+        If the refresh fails for another reason than the rate limit, log in.
         """
         previous: Outcome = "ok"
         if attempt.memory is not None and not attempt.rejected:
@@ -129,7 +130,7 @@ class ResponsysCredential(SecretHolder):
         return self._issued(_LOGIN, reply)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
-        """By the code in the body: most 401s do not concern the token, and a login after each would pass the limit."""
+        """Decide by the code in the body. Most 401s do not concern the token, and logins are limited."""
         response = None if body is None else json_object(body)
         if response is None:
             return Verdict.GOOD
@@ -160,28 +161,28 @@ class ResponsysCredential(SecretHolder):
         if response is None or not isinstance(token, str) or not is_token(token):
             raise CallError("invalid", f"{step} did not return a usable authToken")
         base_url = f"{_end_point(step, response.get('endPoint'))}{self.path_prefix}"
-        # There is no scheme before the token.
+        # Responsys expects the token without a scheme.
         grant = Grant(headers=(("Authorization", token),), base_url=base_url, secrets=(token.encode("latin-1"),))
-        return Issued(grant, LIFE, memory=token)
+        return Issued(grant, LIFETIME, memory=token)
 
 
 def _says_bad_token(response: Mapping[str, Any]) -> bool:
-    said = (response.get("title"), response.get("detail"))
-    return any(isinstance(text, str) and "not a valid authentication token" in text.lower() for text in said)
+    texts = (response.get("title"), response.get("detail"))
+    return any(isinstance(text, str) and "not a valid authentication token" in text.lower() for text in texts)
 
 
 def _error(step: str, reply: Reply, response: Mapping[str, Any]) -> CallError:
     code = response.get("errorCode")
     if code == "API_LIMIT_EXCEEDED" and 400 <= reply.status < 500:
         reason = f"{step} returned {reply.status}: too many calls"
-        asked = retry_after(reply.headers)
-        return CallError("rate_limited", reason, retry_after=_LIMIT_WINDOW if asked is None else asked)
+        seconds = retry_after(reply.headers)
+        return CallError("rate_limited", reason, retry_after=_LIMIT_WINDOW if seconds is None else seconds)
     meaning = _REASONS.get(code) if isinstance(code, str) else None
     return error_of_status(step, reply, "" if meaning is None else f"({meaning})", settings=meaning is not None)
 
 
 def _end_point(step: str, value: object) -> str:
-    """The origin that the response names; a bare host means https. Raises CallFault."""
+    """Return the origin in the response. A bare host means https. Raises CallError."""
     if not isinstance(value, str) or not value:
         raise CallError("invalid", f"{step} did not return an endPoint")
     try:
@@ -193,8 +194,8 @@ def _end_point(step: str, value: object) -> str:
     return str(target.origin)
 
 
-def _login(text: str) -> Target:
-    """Read the login's base URL. Raises ValueError."""
+def _parse_login(text: str) -> Target:
+    """Parse the login's base URL. Raises ValueError."""
     target = parse_endpoint(text)
     if target.path != "/" or target.query is not None:
         raise ValueError("must be a base URL without path and query: write the path as path_prefix")
@@ -202,12 +203,12 @@ def _login(text: str) -> Target:
 
 
 def _check_login(text: str) -> None:
-    _login(text)
+    _parse_login(text)
 
 
 @lru_cache(maxsize=64)
-def _path(text: str) -> str:
-    """Read the path prefix, without its trailing slash. Raises ValueError."""
+def _parse_path(text: str) -> str:
+    """Parse the path prefix, and drop its trailing slash. Raises ValueError."""
     if not text.startswith("/") or "?" in text:
         raise ValueError("must be a path that begins with a slash, such as /rest/api/v1.3")
     path = parse_prefix(f"https://host.invalid{text}").path
@@ -217,15 +218,15 @@ def _path(text: str) -> str:
 
 
 def _check_path(text: str) -> None:
-    _path(text)
+    _parse_path(text)
 
 
-def _origin(login: Reference) -> str:
-    return str(_login(login.value).origin)
+def _login_origin(login: Reference) -> str:
+    return str(_parse_login(login.value).origin)
 
 
-def _below(prefix: Reference) -> str:
-    return _path(prefix.value)
+def _canonical_path(prefix: Reference) -> str:
+    return _parse_path(prefix.value)
 
 
 class ResponsysSettings(KindSettings):
@@ -241,14 +242,14 @@ class ResponsysSettings(KindSettings):
     needs_prefix = False
 
     type: Literal["responsys"] = Field(description="The kind: Oracle Responsys.")
-    login_endpoint: Annotated[Text, literally(_check_login), ComparedAs(_origin)] = Field(
+    login_endpoint: Annotated[Text, literal_check(_check_login), ComparedAs(_login_origin)] = Field(
         description="The https base URL of the account's login host, such as `https://login2.responsys.net`."
     )
-    username: Annotated[SecretOrText, literally(check_not_empty)] = Field(
+    username: Annotated[SecretOrText, literal_check(check_not_empty)] = Field(
         description="Name of the API user: a secret, or in a file also plain text."
     )
     password: Secret = Field(description="The user's password, as a reference.")
-    path_prefix: Annotated[PublicText, literally(_check_path), ComparedAs(_below)] = Field(
+    path_prefix: Annotated[PublicText, literal_check(_check_path), ComparedAs(_canonical_path)] = Field(
         default_factory=lambda: Reference("text", _DEFAULT_PATH),
         description="Path of the API. Every target must be under this path, and Sidekey appends the path after "
         "`/i/ID` to it. The login is at `/auth/token` below the `/rest/api/vN` of this path, or below "
@@ -258,42 +259,42 @@ class ResponsysSettings(KindSettings):
     single_live_token: SingleLiveToken = False
 
     @classmethod
-    def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:
-        """Always: a login returns it."""
+    def discovers_base_url(cls, auth: Mapping[str, Any]) -> bool:
+        """Return True: every login returns it."""
         del auth
         return True
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
-        """A client of which one token is live."""
+        """Yield a client with a single live token."""
         if mapping(integration.get("auth")).get("single_live_token") is True:
             yield ("auth", "single_live_token"), ONE_PROCESS
 
     def traits(self) -> CredentialTraits:
-        """One header, and the base URL. A 500 may concern the token as well."""
+        """Return one header, and the statuses that may reject the token: 401, and 500."""
         places = InjectionPoints(headers=("Authorization",))
         return CredentialTraits(
             places,
             calls=True,
-            learns=True,
+            discovers_base_url=True,
             watched=frozenset({401, 500}),
             renewal_interval=self.renewal_interval,
             single_live_token=self.single_live_token,
         )
 
     def inputs(self) -> Iterator[SecretInput]:
-        """Every key."""
+        """Yield every text and secret."""
         yield SecretInput(("login_endpoint",), self.login_endpoint, _check_login)
         yield SecretInput(("username",), self.username, check_not_empty)
         yield SecretInput(("password",), self.password)
         yield SecretInput(("path_prefix",), self.path_prefix, _check_path)
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
-        """The login's host until an `endPoint` is learnt; the login itself never."""
+        """Allow the hosts of Responsys, and the login's host, but never the login itself."""
         login, prefix = values.get(("login_endpoint",)), values.get(("path_prefix",))
         if login is None or prefix is None:
             return None
-        origin, path = _login(login).origin, _path(prefix)
+        origin, path = _parse_login(login).origin, _parse_path(prefix)
         forbidden = [Forbidden(None, _LOGIN_PATHS, below=True)]
         if not paths.matches_any(paths.final_form(f"{path}/auth"), ((_LOGIN_PATHS, False),)):
             forbidden.append(Forbidden(None, f"{path}/auth", below=True))
@@ -306,9 +307,9 @@ class ResponsysSettings(KindSettings):
         )
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """The credential with everything read."""
-        path = _path(values["path_prefix",])
+        """Build the credential."""
+        path = _parse_path(values["path_prefix",])
         version = _VERSION.match(path)
         root = _DEFAULT_PATH if version is None else version[0]
-        url = f"{_login(values['login_endpoint',]).origin}{root}/auth/token"
+        url = f"{_parse_login(values['login_endpoint',]).origin}{root}/auth/token"
         return ResponsysCredential(url, path, values["username",], values["password",])

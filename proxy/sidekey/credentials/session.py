@@ -1,4 +1,4 @@
-"""A login of a platform's own: one call brings a token, which goes with each request until it ends or is rejected."""
+"""Platform-specific logins: one call returns a token, which Sidekey sends until it expires or is rejected."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from sidekey.credentials.base import (
 )
 from sidekey.credentials.basic import basic, check_user_name
 from sidekey.credentials.calls import (
-    DEFAULT_LIFE,
+    DEFAULT_LIFETIME,
     MEDIA_TYPES,
     Format,
     Scalar,
     accepting,
-    check_life,
+    check_lifetime,
     error_of_status,
     find,
     form,
     is_success,
     is_token,
     json_object,
-    life_of,
+    read_lifetime,
     sent_at,
     with_query,
 )
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
-from sidekey.credentials.endpoint import check_endpoint, parse_endpoint, spelled_endpoint
+from sidekey.credentials.endpoint import canonical_endpoint, check_endpoint, parse_endpoint
 from sidekey.credentials.fields import (
     FieldPath,
     Keys,
@@ -60,13 +60,13 @@ from sidekey.credentials.fields import (
     Text,
     check_field_name,
     check_header_name,
-    literally,
+    literal_check,
     mapping,
     normal_name,
     refuse_places,
 )
-from sidekey.credentials.header_values import CallHeaders, compared_headers, filled_headers, inputs_of
-from sidekey.credentials.json_values import WrittenTree, filled, references
+from sidekey.credentials.header_values import CallHeaders, build_headers, comparable_headers, inputs_of
+from sidekey.credentials.json_values import WrittenTree, fill_secrets, references
 from sidekey.credentials.jwt import JwtCredential, JwtSettings
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.refresh_settings import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
@@ -78,22 +78,22 @@ STEP = "login"
 
 _AUTH = ("login", "auth")
 
-_REFUSALS = frozenset({401, 403, 419, 440, 498})
-"""Statuses by which an upstream may say that it did nothing for want of a valid token: of RFC 9110 (15.5.2, 15.5.4),
-Laravel (419), Microsoft (440) and Esri (498). With any other the request may have been processed."""
+_REJECTION_STATUSES = frozenset({401, 403, 419, 440, 498})
+"""Statuses with which an upstream may reject a token without processing the request: those of RFC 9110 (15.5.2,
+15.5.4), Laravel (419), Microsoft (440) and Esri (498). With any other status it may have processed the request."""
 
 _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
-_MILLISECONDS = 1e11
-"""From here on a time is in milliseconds: in seconds it would be the year 5138, and the other way round it is 1973."""
+_MIN_MILLISECONDS = 1e11
+"""A larger number is a time in milliseconds. As seconds it is the year 5138, as milliseconds 1973."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenField:
-    """Where the response has the token: at a path of its JSON (`json`), in a header, or as its whole body."""
+    """The location of the token in the response: a path in its JSON (`json`), a header, or the whole body."""
 
     part: Literal["json", "header", "body"]
     name: str = ""
@@ -105,15 +105,15 @@ class TokenField:
 
 
 def parse_token_field(text: str) -> TokenField:
-    """Read `path`, `json:path`, `header:NAME` or `body`. Raises ValueError."""
+    """Parse `path`, `json:path`, `header:NAME` or `body`. Raises ValueError."""
     if text == "body":
         return TokenField("body")
     part, colon, name = text.partition(":")
     if colon and part == "header":
         return TokenField("header", check_header_name(name).lower())
     path = name if colon and part == "json" else text
-    for each in path.split("."):
-        check_field_name(each)
+    for segment in path.split("."):
+        check_field_name(segment)
     return TokenField("json", path)
 
 
@@ -122,63 +122,63 @@ def _check_token_field(text: str) -> str:
     return text
 
 
-def _spelled_field(text: str) -> list[str]:
-    found = parse_token_field(text)
-    return [found.part, found.name]
+def _canonical_field(text: str) -> list[str]:
+    field = parse_token_field(text)
+    return [field.part, field.name]
 
 
 @dataclass(frozen=True, slots=True)
 class LoginResponse:
-    """Where the response contains what. `lifetime` is in seconds, where it does not say how long the token lives."""
+    """The fields of a login response. `lifetime` is the default, in seconds."""
 
     token: TokenField
     expires_in: str | None = None
     expires_at: str | None = None
-    lifetime: float = DEFAULT_LIFE
+    lifetime: float = DEFAULT_LIFETIME
 
     def read(self, reply: Reply, now: float) -> tuple[str, float]:
-        """The token and the seconds that it lives, of a response at `now`. Raises CallFault: nothing is repeated."""
+        """Return the token and its lifetime in seconds. Raises CallError, which repeats nothing of the response."""
         if not is_success(reply.status):
             raise error_of_status(STEP, reply)
         response = json_object(reply.body)
-        token = _text_of(reply.body) if self.token.part == "body" else self._found(reply, response)
+        token = _text_of(reply.body) if self.token.part == "body" else self._find_token(reply, response)
         if not isinstance(token, str) or not is_token(token):
             raise CallError("invalid", f"{STEP} did not return a usable token {self.token}")
-        return token, self._life(response or {}, sent_at(reply.headers) or now)
+        return token, self._lifetime(response or {}, sent_at(reply.headers) or now)
 
-    def _found(self, reply: Reply, response: Mapping[str, Any] | None) -> object:
+    def _find_token(self, reply: Reply, response: Mapping[str, Any] | None) -> object:
         if self.token.part == "header":
             return reply.headers.get(self.token.name, "").strip(" \t")
         if response is None:
             raise CallError("invalid", f"{STEP} did not return a JSON object")
         return find(response, self.token.name)
 
-    def _life(self, response: Mapping[str, Any], sent: float) -> float:
-        """`sent` is the response's own time, where it says it: two readings of one clock, whatever its time."""
+    def _lifetime(self, response: Mapping[str, Any], sent: float) -> float:
+        """Read the lifetime. `sent` is the server's time if known, so its clock may be wrong."""
         value: object = None
         if self.expires_in is not None:
             value = find(response, self.expires_in)
         elif self.expires_at is not None:
-            end = seconds_of(find(response, self.expires_at))
-            value = None if end is None else end - sent
-        return life_of(STEP, value, self.lifetime)
+            expires_at = parse_time(find(response, self.expires_at))
+            value = None if expires_at is None else expires_at - sent
+        return read_lifetime(STEP, value, self.lifetime)
 
 
 def _text_of(body: bytes) -> object:
-    """The token that a whole body is: a JSON string without its quotes, else the text."""
+    """Read the whole body as a token: a JSON string without its quotes, else the text."""
     try:
         text = body.decode("utf-8-sig").strip(" \t\r\n")
         value = json.loads(text)
     except UnicodeDecodeError:
         return None
     except (ValueError, RecursionError):
-        # A page that says what is wrong is no token either.
+        # An error page or broken JSON is not a token.
         return None if text[:1] in ("<", "{", "[", '"') else text
     return text if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def seconds_of(value: object) -> float | None:
-    """A time in seconds since the epoch: of Unix seconds or milliseconds, or RFC 3339; None where it is none."""
+def parse_time(value: object) -> float | None:
+    """Parse Unix seconds, Unix milliseconds or RFC 3339 into seconds since the epoch. Return None for anything else."""
     if isinstance(value, str):
         if _RFC_3339.fullmatch(value):
             try:
@@ -196,12 +196,12 @@ def seconds_of(value: object) -> float | None:
         return None
     if not math.isfinite(seconds):
         return None
-    return seconds / 1000 if seconds >= _MILLISECONDS else seconds
+    return seconds / 1000 if seconds >= _MIN_MILLISECONDS else seconds
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LoginRequest(SecretHolder):
-    """The login as it is sent, beside what authenticates it."""
+    """The login request without its authentication."""
 
     url: str
     method: str
@@ -214,7 +214,7 @@ class LoginRequest(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SessionCredential(SecretHolder):
-    """What a login is made of, how its response is read, and which statuses reject the token."""
+    """Logs in to obtain a token. Upstream responses with a status in `rejected` reject it."""
 
     request: LoginRequest
     proof: Pairs | JwtCredential
@@ -228,26 +228,26 @@ class SessionCredential(SecretHolder):
         return f"SessionCredential({self.request!r})"
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """One login, by headers or a token that is signed for it. Raises CallFault."""
+        """Log in, with fixed headers or a token signed for this login. Raises CallError."""
         request, proof = self.request, self.proof
         if not isinstance(proof, tuple):
             proof = (yield from proof.obtain(attempt)).grant.headers
         headers = (*proof, *request.headers)
         reply = yield Call(STEP, request.method, request.url, headers, request.body)
-        token, life = self.response.read(reply, attempt.now)
-        return Issued(self.placement.grant(token), life)
+        token, lifetime = self.response.read(reply, attempt.now)
+        return Issued(self.placement.grant(token), lifetime)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
-        """By the status alone: what a platform says besides is its own."""
+        """Decide by the status alone, because each platform has its own body."""
         del body
         return Verdict.REJECTED if status in self.rejected else Verdict.GOOD
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Identity(SecretHolder):
-    """Who logs in, and by what that is proven, as far as the two can be told apart; both may be secret."""
+    """The user of a login and its proof, as far as they are separate values. Both may be secret."""
 
-    who: tuple[Hashable, ...]
+    subject: tuple[Hashable, ...]
     proof: tuple[Hashable, ...]
 
     def __repr__(self) -> str:
@@ -261,20 +261,20 @@ class NoAuthentication(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """There are none."""
+        """Return no header."""
         return ()
 
     def inputs(self) -> Iterator[SecretInput]:
-        """There are none."""
+        """Yield no input."""
         yield from ()
 
     def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
-        """There is none."""
+        """Return no header."""
         del values
         return ()
 
     def identity(self, values: Mapping[Keys, str]) -> Identity:
-        """Nobody is named here."""
+        """Return an empty identity."""
         del values
         return Identity((), ())
 
@@ -283,27 +283,27 @@ class BasicAuthentication(Section):
     """HTTP Basic (RFC 7617)."""
 
     type: Literal["basic"]
-    username: Annotated[SecretOrText, literally(check_user_name)] = Field(
+    username: Annotated[SecretOrText, literal_check(check_user_name)] = Field(
         description="User name, without a colon: a secret, or in a file also plain text."
     )
     password: Secret = Field(description="Password, as a reference.")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One header."""
+        """Return the header that it sets."""
         return ("Authorization",)
 
     def inputs(self) -> Iterator[SecretInput]:
-        """User name and password."""
+        """Yield user name and password."""
         yield SecretInput(("username",), self.username, check_user_name)
         yield SecretInput(("password",), self.password)
 
     def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
-        """One header."""
+        """Build the header."""
         return (("Authorization", basic(values["username",], values["password",])),)
 
     def identity(self, values: Mapping[Keys, str]) -> Identity:
-        """The password says nothing of who logs in."""
+        """Return the user name as the subject, and the password as its proof."""
         return Identity((values["username",],), (values["password",],))
 
 
@@ -315,28 +315,28 @@ class HeadersAuthentication(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
+        """Return the names of the headers."""
         return tuple(self.headers)
 
     def inputs(self) -> Iterator[SecretInput]:
-        """Those of the headers."""
+        """Yield the inputs of the headers."""
         yield from inputs_of(self.headers, "headers")
 
     def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
-        """All of them."""
-        return filled_headers(self.headers, values, "headers")
+        """Build the headers."""
+        return build_headers(self.headers, values, "headers")
 
     def identity(self, values: Mapping[Keys, str]) -> Identity:
-        """A key may be the only thing that says who logs in."""
-        return Identity(compared_headers(self.headers, values, "headers"), ())
+        """Return all headers as the subject, because a key may be the only name of the user."""
+        return Identity(comparable_headers(self.headers, values, "headers"), ())
 
 
-_NOT_OF_LOGINS = ("provider", "renewal_interval")
-"""Keys of the kind that a login has no use for."""
+_UNUSED_KEYS = ("provider", "renewal_interval")
+"""Keys of the kind `jwt` that a login does not use."""
 
 
 def _leave_out(schema: dict[str, Any]) -> None:
-    for key in _NOT_OF_LOGINS:
+    for key in _UNUSED_KEYS:
         del schema["properties"][key]
 
 
@@ -352,7 +352,7 @@ class JwtAuthentication(JwtSettings):
             raise ValueError("must be in a header: write the token of a login there")
         return placement
 
-    @field_validator(*_NOT_OF_LOGINS)
+    @field_validator(*_UNUSED_KEYS)
     @classmethod
     def _check_unused(cls, value: object) -> object:
         del value
@@ -360,15 +360,15 @@ class JwtAuthentication(JwtSettings):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One header."""
-        return self.token_placement.places().headers
+        """Return the header of the token."""
+        return self.token_placement.injection_points().headers
 
     def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
-        """What signs."""
+        """Return the credential that signs a token for each login."""
         return self.credential(values)
 
     def identity(self, values: Mapping[Keys, str]) -> Identity:
-        """Any of the claims may say who logs in, or what for; a key says neither."""
+        """Return the claims as the subject, because any of them may name the user, and the key as its proof."""
         lineage = self.credential(values).lineage
         return Identity(lineage.token, lineage.client)
 
@@ -381,7 +381,7 @@ Authentication = Annotated[
 class LoginSettings(Section):
     """The login."""
 
-    url: Annotated[Text, literally(check_endpoint), ComparedAs(spelled_endpoint)] = Field(
+    url: Annotated[Text, literal_check(check_endpoint), ComparedAs(canonical_endpoint)] = Field(
         description="The https URL of the login. Its base URL is an allowed domain; the login itself is never a target."
     )
     method: Literal["POST", "PUT", "GET"] = Field(default="POST", description="Method; `GET` has no body.")
@@ -429,50 +429,50 @@ class LoginSettings(Section):
         return auth
 
     def inputs(self) -> Iterator[SecretInput]:
-        """Every text and secret of the login."""
+        """Yield every text and secret of the login."""
         yield SecretInput(("login", "url"), self.url, check_endpoint)
         yield from inputs_of(self.headers, "login", "headers")
         for name, tree in (("query", self.query), ("body", self.body)):
             for key, reference in references(tree, "login", name):
                 yield SecretInput(key, reference)
-        yield from (each._replace(key=(*_AUTH, *each.key)) for each in self.auth.inputs())
+        yield from (auth_input._replace(key=(*_AUTH, *auth_input.key)) for auth_input in self.auth.inputs())
 
     def request(self, values: Mapping[Keys, str], accept: str) -> LoginRequest:
-        """The login with everything read."""
-        further = filled_headers(self.headers, values, "login", "headers")
-        headers = accepting(further, accept)
+        """Build the login request from the values of `inputs`."""
+        headers = accepting(build_headers(self.headers, values, "login", "headers"), accept)
         body = b""
         if self.body:
-            tree = filled(self.body, values, "login", "body")
+            tree = fill_secrets(self.body, values, "login", "body")
             text = json.dumps(tree) if self.format == "json" else form(_flat(tree))
             body = text.encode("ascii")
             headers = (*headers, ("Content-Type", MEDIA_TYPES[self.format]))
-        url = with_query(values["login", "url"], _flat(filled(self.query, values, "login", "query")))
+        url = with_query(values["login", "url"], _flat(fill_secrets(self.query, values, "login", "query")))
         return LoginRequest(url, self.method, headers, body)
 
-    def asked(self, values: Mapping[Keys, str]) -> tuple[Hashable, ...]:
-        """What is said in the login, as it is compared: whose token it is cannot be told from what proves it."""
-        said = {
-            name: filled(tree, values, "login", name) for name, tree in (("query", self.query), ("body", self.body))
+    def comparable(self, values: Mapping[Keys, str]) -> tuple[Hashable, ...]:
+        """Return the login in comparable form. Its secrets count, because one of them may name the user."""
+        content = {
+            name: fill_secrets(tree, values, "login", name)
+            for name, tree in (("query", self.query), ("body", self.body))
         }
-        headers = compared_headers(self.headers, values, "login", "headers")
-        return (self.method, self.format, headers, json.dumps(said, sort_keys=True))
+        headers = comparable_headers(self.headers, values, "login", "headers")
+        return (self.method, self.format, headers, json.dumps(content, sort_keys=True))
 
 
-def _refuse_nested(tree: Mapping[str, Any], what: str) -> None:
+def _refuse_nested(tree: Mapping[str, Any], format_name: str) -> None:
     nested = [(name,) for name, node in tree.items() if isinstance(node, dict | list)]
-    refuse_places(nested, f"must be a text, a number, true, false or a secret: {what} has no lists and mappings")
+    refuse_places(nested, f"must be a text, a number, true, false or a secret: {format_name} has no lists and mappings")
 
 
 def _flat(tree: Mapping[str, Any]) -> list[tuple[str, Scalar]]:
-    """The parameters of a document that has passed `_refuse_nested`."""
+    """Return the parameters of a document that has passed `_refuse_nested`."""
     return [*tree.items()]
 
 
 class SessionTokenSettings(Section):
     """Where the login's response contains the token and its lifetime."""
 
-    source: Annotated[str, AfterValidator(_check_token_field), ComparedAs(_spelled_field)] = Field(
+    source: Annotated[str, AfterValidator(_check_token_field), ComparedAs(_canonical_field)] = Field(
         alias="from",
         description="A field of the JSON response, with dots between the names of nested objects; `header:NAME`; or "
         "`body` for the whole body (text or a JSON string). For a field named `body`, write `json:body`.",
@@ -485,8 +485,8 @@ class SessionTokenSettings(Section):
         description="Instead of `expires_in`: where the response contains the token's expiry, in Unix seconds, Unix "
         "milliseconds or as RFC 3339.",
     )
-    lifetime: Annotated[Duration, AfterValidator(check_life), SAFE_TO_CHANGE] = Field(
-        default=DEFAULT_LIFE,
+    lifetime: Annotated[Duration, AfterValidator(check_lifetime), SAFE_TO_CHANGE] = Field(
+        default=DEFAULT_LIFETIME,
         description="How long Sidekey uses a token if the response has no lifetime; at least `1s`.",
     )
 
@@ -499,8 +499,8 @@ class SessionTokenSettings(Section):
 
 
 def _check_rejected(statuses: list[int]) -> list[int]:
-    if not statuses or len({*statuses}) < len(statuses) or not _REFUSALS.issuperset(statuses):
-        known = ", ".join(map(str, sorted(_REFUSALS)))
+    if not statuses or len({*statuses}) < len(statuses) or not _REJECTION_STATUSES.issuperset(statuses):
+        known = ", ".join(map(str, sorted(_REJECTION_STATUSES)))
         raise ValueError(
             f"must be a list of {known}, each once: a request with any other status may have been processed, and must "
             "not be sent again"
@@ -529,7 +529,7 @@ class SessionSettings(KindSettings):
     provider: Provider = None
     login: LoginSettings = Field(description="The login.")
     token: SessionTokenSettings = Field(description="Where the login's response contains the token.")
-    placement: Annotated[TokenPlacement, ComparedAs(Placement.spelled)] = Field(
+    placement: Annotated[TokenPlacement, ComparedAs(Placement.canonical)] = Field(
         default=Placement(),
         description="Where the token goes in a request: `header`, `body` or `query`, or `{in: header, name: "
         'X-Session, scheme: ""}`. Default: `Authorization: Bearer`. In query and body, the default name '
@@ -548,19 +548,19 @@ class SessionSettings(KindSettings):
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """A placement of the token that has disadvantages."""
+        """Yield a warning for a token placement with disadvantages."""
         yield from placement_warnings(integration, "placement")
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
-        """A user of whom one token is live."""
+        """Yield a user with a single live token."""
         if mapping(integration.get("auth")).get("single_live_token") is True:
             yield ("auth", "single_live_token"), ONE_PROCESS
 
     def traits(self) -> CredentialTraits:
-        """One place, and the statuses of the config."""
+        """Return the token's placement, and the statuses that reject a token."""
         return CredentialTraits(
-            self.placement.places(),
+            self.placement.injection_points(),
             calls=True,
             watched=frozenset(self.rejected),
             renewal_interval=self.renewal_interval,
@@ -568,11 +568,11 @@ class SessionSettings(KindSettings):
         )
 
     def inputs(self) -> Iterator[SecretInput]:
-        """Those of the login."""
+        """Yield the inputs of the login."""
         yield from self.login.inputs()
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
-        """The login's base URL, without the login."""
+        """Allow the origin of the login, but not the login itself."""
         text = values.get(("login", "url"))
         if text is None:
             return None
@@ -584,24 +584,24 @@ class SessionSettings(KindSettings):
         )
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """The credential with everything read."""
+        """Build the credential."""
         token = self.token
-        of_auth = {key[len(_AUTH) :]: value for key, value in values.items() if key[: len(_AUTH)] == _AUTH}
+        auth_values = {key[len(_AUTH) :]: value for key, value in values.items() if key[: len(_AUTH)] == _AUTH}
         field = parse_token_field(token.source)
         return SessionCredential(
             request=self.login.request(values, "application/json" if field.part == "json" else "*/*"),
-            proof=self.login.auth.proof(of_auth),
+            proof=self.login.auth.proof(auth_values),
             response=LoginResponse(field, token.expires_in, token.expires_at, token.lifetime),
             placement=self.placement,
             rejected=frozenset(self.rejected),
             calls_a_minute=self.logins_a_minute,
-            lineage=self._lineage(values, self.login.auth.identity(of_auth), field),
+            lineage=self._lineage(values, self.login.auth.identity(auth_values), field),
         )
 
     def _lineage(self, values: Mapping[Keys, str], identity: Identity, field: TokenField) -> Lineage:
-        """A secret of the login may say who logs in, so that a token is kept where all of them are the same."""
+        """Return the token's identity. Any secret of the login may name the user, so all of them count."""
         return Lineage(
-            client=("session", values["login", "url"], self.login.auth.type, *identity.who),
-            token=(self.login.asked(values), (field.part, field.name), self.placement),
+            client=("session", values["login", "url"], self.login.auth.type, *identity.subject),
+            token=(self.login.comparable(values), (field.part, field.name), self.placement),
             proof=identity.proof,
         )

@@ -293,7 +293,7 @@ def _signed(
     signer = _signer(integration, rules)
     if signer is None:
         return "the signing key cannot be read, or comes with the token: the signed text is unknown"
-    places = integration.traits.places
+    places = integration.traits.injection_points
     lines = [b"\r\nHost: " + target.origin.authority.encode()]
     lines += [b"\r\n%b: %b" % (name.encode("latin-1"), MARK) for name in places.headers]
     if integration.redact_response:
@@ -356,12 +356,12 @@ def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> t
         return ()
     notes = []
     if reverse:
-        notes += [DISCOVERED_NOTE] if integration.traits.learns else []
+        notes += [DISCOVERED_NOTE] if integration.traits.discovers_base_url else []
     else:
         notes += [CONNECT_NOTE] if sent.origin.scheme == "https" else []
         notes += [STORED_NOTE] if integration.stored else []
         notes += [PLACEHOLDER_NOTE] if integration.policy.placeholder_origin is not None else []
-    notes += [BODY_NOTE] if integration.traits.places.body else []
+    notes += [BODY_NOTE] if integration.traits.injection_points.body else []
     notes += [REDACTED_NOTE] if integration.redact_response else []
     return tuple(notes)
 
@@ -386,7 +386,7 @@ def _show(target: Target | None) -> str | None:
 
 def credential_places(integration: Integration) -> dict[str, list[str]]:
     """Return the names of headers and parameters that contain the credential, by their place in a request."""
-    places = integration.traits.places
+    places = integration.traits.injection_points
     names = {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
     signing = integration.traits.signing
     if signing is not None:

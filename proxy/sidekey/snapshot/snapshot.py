@@ -97,7 +97,7 @@ class Integration:
     @property
     def rules(self) -> IntegrationRules:
         """The rules for its targets, before a grant sets another base URL."""
-        places = self.traits.places
+        places = self.traits.injection_points
         return IntegrationRules.of(
             self.id,
             self.policy,
@@ -112,7 +112,7 @@ class Integration:
     @property
     def stripped(self) -> frozenset[bytes]:
         """Normalised names of the headers that Sidekey removes from callers' requests."""
-        names = frozenset(headers.normalise(name.encode("latin-1")) for name in self.traits.places.headers)
+        names = frozenset(headers.normalise(name.encode("latin-1")) for name in self.traits.injection_points.headers)
         names |= headers.TARGET_FIELDS - self.pass_headers
         if self.policy.methods is not None:
             names |= headers.METHOD_OVERRIDES

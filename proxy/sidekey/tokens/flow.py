@@ -113,7 +113,7 @@ class FlowRunner:
         self.limit.record(now)
 
     def _check(self, step: str, called_at: float, issued: Issued) -> None:
-        if self.clock() >= called_at + issued.life:
+        if self.clock() >= called_at + issued.lifetime:
             reason = f"{step} returned a token that had expired on arrival"
             raise CallError("invalid", reason, memory=issued.memory, expired=True, unspent=True)
         if issued.grant.base_url is None:

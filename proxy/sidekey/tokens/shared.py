@@ -193,7 +193,7 @@ class Sharing:
             await (lease.abandon() if presented else lease.release())
             raise
         issued: Issued = result.issued
-        token = SharedToken(token_hex(8), requested, proof, issued.grant, result.called_at + ahead, issued.life)
+        token = SharedToken(token_hex(8), requested, proof, issued.grant, result.called_at + ahead, issued.lifetime)
         await lease.finish(ChainState(issued.memory, token))
         return SharedTokenFound(token, result.called_at)
 

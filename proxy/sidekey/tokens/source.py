@@ -571,8 +571,8 @@ class TokenSource:
 
     def _accept(self, result: FlowResult) -> Grant:
         issued = result.issued
-        schedule = plan_schedule(result.called_at, issued.life, self._jitter(), issued.renewed_after)
-        return self._install(self._build_current(issued.grant, schedule), issued.life)
+        schedule = plan_schedule(result.called_at, issued.lifetime, self._jitter(), issued.renewed_after)
+        return self._install(self._build_current(issued.grant, schedule), issued.lifetime)
 
     def _accept_shared(self, shared: SharedTokenFound) -> Grant:
         token, called_at = shared

@@ -35,9 +35,9 @@ def test_each_key_of_each_kind_is_edited_below() -> None:
     `provider` is what a profile is named by: what the profile fills in decides. A certificate goes with its key.
     """
     found = [key for key in keys_of_integrations() if not key.secret and key.name not in NOT_OF_LOGINS]
-    harmless = {key.name for key in found if key.harmless and not key.certificate}
+    harmless = {key.name for key in found if key.safe_to_change and not key.certificate}
     assert {name for name in harmless if not name.endswith(".provider")} == HARMLESS_EDITS.keys()
-    assert {key.name for key in found if not key.harmless} == EDITS.keys()
+    assert {key.name for key in found if not key.safe_to_change} == EDITS.keys()
 
 
 def kept_in(document: Any, where: str = "") -> set[str]:

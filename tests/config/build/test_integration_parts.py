@@ -47,7 +47,7 @@ def test_what_is_known_of_an_integration_is_its_kinds_and_what_is_added() -> Non
     assert supplements_of(plain) == []
     assert supplements_of(added) == [added.add]
     places = InjectionPoints(("X-Tenant", "Authorization"), ("key",))
-    assert traits_of(added) == added.auth.traits()._replace(places=places)
+    assert traits_of(added) == added.auth.traits()._replace(injection_points=places)
     assert (public_headers_of(plain), public_headers_of(added)) == ((), (("X-Tenant", "acme"),))
 
 

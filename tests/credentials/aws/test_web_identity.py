@@ -49,7 +49,7 @@ def test_one_call_obtains_a_signing_key() -> None:
         "WebIdentityToken": ["canary-token"],
     }
     assert ("Accept", "application/json") in call.headers
-    assert issued.life == 900
+    assert issued.lifetime == 900
     assert issued.grant.secrets == (b"t0ken",)
     signer = issued.grant.signer
     assert signer is not None

@@ -70,9 +70,9 @@ def test_a_client_proves_itself_by_its_key(algorithm: str) -> None:
         "sub": "client-1",
         "aud": "https://auth.example.com/oauth2/token",
         "iat": int(NOW),
-        "exp": int(NOW) + assertion.LIFE,
+        "exp": int(NOW) + assertion.LIFETIME,
     }
-    assert 0 < assertion.LIFE <= 300
+    assert 0 < assertion.LIFETIME <= 300
 
 
 def test_no_two_assertions_have_one_identifier() -> None:

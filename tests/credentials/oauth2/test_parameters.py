@@ -58,7 +58,7 @@ def test_what_sidekey_sends_cannot_be_overridden(spelling: str) -> None:
     assert [name for name in names if "may not be set" not in said(parameters.check_parameter_name, name)] == []
     queries = [f"a=b&{written}=c" for name in names for written in (name, quote(name, safe=""))]
     assert [query for query in queries if "Sidekey sends" not in said(parameters.check_query, query)] == []
-    assert set(OWN) == parameters.OWN
+    assert set(OWN) == parameters.RESERVED
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,11 @@ def test_what_was_read_is_filled_in() -> None:
         ("x", "body", "key"),
     ]
     values = {("x", "body", "scope"): "a", ("x", "body", "key"): "hunter2"}
-    assert parameters.filled(written, values, "x", "body") == (("scope", "a"), ("account", 5), ("key", "hunter2"))
+    assert parameters.fill_parameters(written, values, "x", "body") == (
+        ("scope", "a"),
+        ("account", 5),
+        ("key", "hunter2"),
+    )
 
 
 @pytest.mark.parametrize("name", ["scope", "Scope", "SCOPE", "scope[]"])
@@ -124,4 +128,4 @@ def test_what_was_read_is_filled_in() -> None:
 def test_an_empty_scope_is_left_out(scope: str, name: str) -> None:
     """Salesforce Marketing Cloud issues a token without any permission for it."""
     written = {name: Reference("text", scope), "resource": Reference("text", "")}
-    assert parameters.filled(written, {(name,): scope, ("resource",): ""}) == (("resource", ""),)
+    assert parameters.fill_parameters(written, {(name,): scope, ("resource",): ""}) == (("resource", ""),)

@@ -236,11 +236,15 @@ def test_a_pinned_base_url_takes_the_place_of_the_token_endpoints_host() -> None
 def test_the_traits_tell_where_a_token_goes() -> None:
     """Before any is there."""
     traits = settings_of(AUTH).traits()
-    assert (traits.places, traits.calls, traits.learns) == (InjectionPoints(headers=("Authorization",)), True, False)
+    assert (traits.injection_points, traits.calls, traits.discovers_base_url) == (
+        InjectionPoints(headers=("Authorization",)),
+        True,
+        False,
+    )
     assert traits.watched == {401}
     learning = {**AUTH, "token_placement": "query", "token_response": {"base_url": "rest_instance_url"}}
     traits = settings_of(learning).traits()
-    assert (traits.places, traits.learns) == (InjectionPoints(query=("access_token",)), True)
+    assert (traits.injection_points, traits.discovers_base_url) == (InjectionPoints(query=("access_token",)), True)
 
 
 def test_the_traits_tell_how_the_token_may_be_renewed() -> None:
@@ -378,7 +382,7 @@ def test_a_parameter_of_the_token_request_is_reported_where_it_belongs() -> None
 )
 def test_a_base_url_is_learnt_where_the_response_names_it(response: object, learns: bool) -> None:
     """Known before the block is valid."""
-    assert OAuth2Settings.learns_base_url({"token_response": response}) is learns
+    assert OAuth2Settings.discovers_base_url({"token_response": response}) is learns
 
 
 def test_what_may_change_without_the_stored_secrets_again() -> None:

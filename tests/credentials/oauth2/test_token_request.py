@@ -30,7 +30,7 @@ def test_a_token_becomes_a_grant() -> None:
     """One call, and the token stands behind the word Bearer whatever the case of its type (RFC 6749 5.1)."""
     issued, calls = issue(credential_of(AUTH), reply({**TOKEN, "token_type": "BEARER"}))
     assert issued.grant.headers == (("Authorization", "Bearer tok-1"),)
-    assert issued.life == 3600
+    assert issued.lifetime == 3600
     assert [call.step for call in calls] == ["token endpoint"]
 
 
@@ -60,8 +60,8 @@ def test_a_refresh_token_that_does_not_rotate_stays_that_of_the_config() -> None
 def test_a_life_that_no_response_tells_is_that_of_the_config() -> None:
     """Salesforce tells none."""
     answer = {key: value for key, value in TOKEN.items() if key != "expires_in"}
-    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(answer))[0].life == 900
-    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(TOKEN))[0].life == 3600
+    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(answer))[0].lifetime == 900
+    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(TOKEN))[0].lifetime == 3600
 
 
 @pytest.mark.parametrize("rotated", [None, "", 5, "a b", "\ud800"])

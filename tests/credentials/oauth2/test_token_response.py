@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.credentials.base import CallError, Reply
-from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, ResponseShape, read_refresh_token, read_response
+from sidekey.credentials.oauth2.token_response import DEFAULT_LIFETIME, ResponseShape, read_refresh_token, read_response
 from support.drive_kinds import reply
 
 GOOD = {"access_token": "tok-1", "token_type": "Bearer", "expires_in": 3600}
@@ -187,7 +187,7 @@ def test_a_token_of_another_type_is_not_used(token_type: object) -> None:
 )
 def test_a_life_is_a_number_or_digits(expires_in: object, life: float) -> None:
     """Microsoft Entra's first version answers a text."""
-    assert read_response(reply({**GOOD, "expires_in": expires_in}), ResponseShape()).life == life
+    assert read_response(reply({**GOOD, "expires_in": expires_in}), ResponseShape()).lifetime == life
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_a_life_is_a_number_or_digits(expires_in: object, life: float) -> None:
 def test_an_absurd_life_is_replaced(expires_in: object) -> None:
     """By five minutes, as where there is none, or by what the config says."""
     answer = reply({**GOOD, "expires_in": expires_in})
-    assert read_response(answer, ResponseShape()).life == DEFAULT_LIFE
-    assert read_response(answer, ResponseShape(lifetime=900.0)).life == 900
+    assert read_response(answer, ResponseShape()).lifetime == DEFAULT_LIFETIME
+    assert read_response(answer, ResponseShape(lifetime=900.0)).lifetime == 900
 
 
 @pytest.mark.parametrize("expires_in", [0, "0", "00", 0.0, -0.0, 0.999, -1, -5, "-5", -0.5, -(10**400)])
@@ -251,7 +251,7 @@ def test_names_of_fields_are_paths() -> None:
     """Objects may be nested."""
     answer = {"data": {"accessToken": "tok-2", "meta": {"life": 60}}, "api": {"url": "https://x.example.com"}}
     token = read_response(reply(answer), ResponseShape("data.accessToken", "data.meta.life", "api.url"))
-    assert (token.value, token.life, token.base_url) == ("tok-2", 60, "https://x.example.com")
+    assert (token.value, token.lifetime, token.base_url) == ("tok-2", 60, "https://x.example.com")
     assert "tok-2" not in repr(token)
 
 
@@ -279,7 +279,7 @@ def test_any_response_is_a_token_or_an_error(body: bytes) -> None:
             }
         else:
             assert token.value.isascii()
-            assert 1 <= token.life <= 366 * 86400
+            assert 1 <= token.lifetime <= 366 * 86400
 
 
 @given(st.text(st.characters(), max_size=40) | st.from_regex(r"AADSTS[0-9]{0,12}.?", fullmatch=True))

@@ -351,7 +351,7 @@ def test_invalid_section_is_reported_by_the_model_only(raw: object) -> None:
 @pytest.mark.parametrize("block", [CUSTOM, ED25519, SHARED, {"scheme": "github", "secret": SECRET}])
 def test_traits_have_a_signer_and_no_injection_points(block: dict[str, Any]) -> None:
     traits = settings_of(block).traits()
-    assert traits.places == InjectionPoints()
+    assert traits.injection_points == InjectionPoints()
     assert not traits.calls
     assert traits.signing is not None
     lines = signed(block, outgoing(b"Content-Type: a/b", b"Content-Length: 4"))

@@ -304,7 +304,7 @@ async def test_a_preset_follows_what_a_grant_learns() -> None:
             domains=(Domain(parse_prefix("https://real.test").origin), Domain(login.origin)),
             placeholder_origin=login.origin,
         )
-        traits = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, learns=True)
+        traits = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, discovers_base_url=True)
         made = replace(integration("h", base_url(upstream.port), traits=traits), policy=policy, base=login)
         grant = Grant(headers=(("Authorization", "Bearer secret"),), base_url="https://real.test")
         keys = {"parameters": USER, "body": BODY}
@@ -326,7 +326,7 @@ async def test_what_another_request_learns_counts_while_parameters_come() -> Non
     login = parse_prefix("https://login.test")
     domains = (Domain(parse_prefix("https://real.test").origin), Domain(login.origin))
     policy = Policy(domains=domains, placeholder_origin=login.origin)
-    traits = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, learns=True)
+    traits = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, discovers_base_url=True)
     made = replace(integration("h", base_url(1), traits=traits), policy=policy, base=login)
     source = FixedSource(Grant(headers=(("Authorization", "Bearer secret"),), base_url="https://real.test"))
     presets = [preset("hook", "https://login.test/x", parameters=USER, body=BODY)]

@@ -184,14 +184,14 @@ ELSEWHERE = Grant(base_url="https://elsewhere.test/api")
     ("traits", "grant", "error"),
     [
         (CredentialTraits(InjectionPoints(headers=("Authorization",))), UNWRITABLE, UnicodeEncodeError),
-        (CredentialTraits(InjectionPoints(headers=("Authorization",)), learns=True), ELSEWHERE, ValueError),
+        (CredentialTraits(InjectionPoints(headers=("Authorization",)), discovers_base_url=True), ELSEWHERE, ValueError),
     ],
     ids=["header", "base URL"],
 )
 async def test_it_is_used_by_no_request(traits: CredentialTraits, grant: Grant, error: type[Exception]) -> None:
     """Neither by the first, nor by those that find it noted as the one in use."""
     made = integration("h", base_url(1), traits=traits)
-    if traits.learns:
+    if traits.discovers_base_url:
         made = integration("h", domains=("https://up.test",), traits=traits)
     sidekey = Scripted(made, sources={"h": FixedSource(grant)})
     for _ in range(3):

@@ -15,7 +15,7 @@ from support.scripted import Awaited, Certificate, Scripted, settle
 from support.upstream import OK
 
 TRAITS = CredentialTraits(
-    InjectionPoints(headers=("Authorization",)), calls=True, learns=True, watched=frozenset({401, 500})
+    InjectionPoints(headers=("Authorization",)), calls=True, discovers_base_url=True, watched=frozenset({401, 500})
 )
 LOGIN = parse_prefix("https://login2.responsys.net/rest/api/v1.3")
 RESPONSYS = Policy(

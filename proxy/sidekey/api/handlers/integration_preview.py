@@ -28,7 +28,7 @@ from sidekey.config.stored.rows import previous_integration
 from sidekey.config.stored.validate import Assessment, assess
 from sidekey.credentials.certificates.chain import extension, name_of
 from sidekey.credentials.certificates.validate import leaf_of
-from sidekey.credentials.destination import pairs_in, references_in
+from sidekey.credentials.destination import references_in, tied_secrets
 from sidekey.credentials.fields import WRITTEN, mapping
 from sidekey.diagnostics.explain import credential_places
 from sidekey.policy.paths import under
@@ -139,9 +139,9 @@ def _targets(name: str, found: Assessment, snapshot: Snapshot, now: float) -> Ta
     public = dict(built.public_headers)
     places["headers"] = [name for name in places["headers"] if name not in public]
     return Targets(
-        base=None if built.base is None or built.traits.learns else str(built.base),
+        base=None if built.base is None or built.traits.discovers_base_url else str(built.base),
         allowed=[*dict.fromkeys(_allowed(built.policy))],
-        learns=built.traits.learns,
+        learns=built.traits.discovers_base_url,
         places=Places(**places),
     )
 
@@ -186,7 +186,7 @@ def _certificates(document: Mapping[str, Any], settings: IntegrationSettings | N
                 yield inline
         return
     references = dict(references_in(settings))
-    for place, _ in pairs_in(settings):
+    for place, _ in tied_secrets(settings):
         if references[place].source in WRITTEN:
             yield references[place].value
 

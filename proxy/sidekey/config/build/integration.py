@@ -29,7 +29,7 @@ from sidekey.credentials.base import (
     Supplemented,
     SupplementSettings,
 )
-from sidekey.credentials.destination import Json, accepted
+from sidekey.credentials.destination import Json, accepted_destinations
 from sidekey.credentials.fields import WRITTEN, Keys, Reference, SecretUnreadable
 from sidekey.credentials.registry import SUPPLEMENTS
 from sidekey.credentials.signing import ChainedSigningRules, SigningRules
@@ -56,7 +56,9 @@ def traits_of(settings: IntegrationSettings) -> CredentialTraits:
     found = settings.auth.traits()
     for part in supplements_of(settings):
         signing = _successive(found.signing, part.signing())
-        found = found._replace(places=part.places().beside(found.places), signing=signing)
+        found = found._replace(
+            injection_points=part.injection_points().joined_with(found.injection_points), signing=signing
+        )
     return found
 
 
@@ -169,7 +171,9 @@ def build_integration(
         row=row,
         written=settings,
         digests=_digests(settings, where, filled),
-        destinations=("",) if stored is None or not traits.ends else tuple(map(_spelled, accepted(settings))),
+        destinations=("",)
+        if stored is None or not traits.ends
+        else tuple(map(_spelled, accepted_destinations(settings))),
         rebuild=None if where.known else lambda: rebuild().integration,
     )
     return Built(integration, [*where.unreadable, *unusable])
@@ -239,7 +243,7 @@ def where_of(settings: IntegrationSettings, read: ReferenceReader) -> ResolvedPo
         path=destinations.path,
         placeholder_origin=destinations.placeholder_origin,
     )
-    base = _base(prefixes, settings.allowed_domains, destinations, learns=traits.learns)
+    base = _base(prefixes, settings.allowed_domains, destinations, learns=traits.discovers_base_url)
     return ResolvedPolicy(policy, base, values, reasons, known=True)
 
 

@@ -228,7 +228,7 @@ def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None
         if not decision.allowed:
             key = "method" if decision.code == "method_denied" else "url"
             found.append(((key,), f"must be allowed by integration {integration.id}: {decision.reason}"))
-    injected = {normal_name(name) for name in integration.traits.places.headers}
+    injected = {normal_name(name) for name in integration.traits.injection_points.headers}
     signing = integration.traits.signing
     if signing is not None:
         injected |= {name.decode() for name in signing.names - signing.kept}

@@ -11,7 +11,7 @@ from sidekey.config.errors import show
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import ReferenceReader
 from sidekey.config.stored.document import Place, secrets_in
-from sidekey.credentials.destination import accepted, is_stored, pairs_in, references_in
+from sidekey.credentials.destination import accepted_destinations, is_stored, references_in, tied_secrets
 from sidekey.credentials.fields import WRITTEN, Reference
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.store.canonical_json import Json, canonical, same
@@ -44,7 +44,7 @@ def build_purpose(document: Mapping[str, Any], table: Mapping[str, Any], setting
         if secret in counterparts:
             place["beside"] = counterparts[secret]
         places[secret] = place
-    return Purpose(places, accepted(settings))
+    return Purpose(places, accepted_destinations(settings))
 
 
 def _place_names(raw: Mapping[str, Any], secrets: Collection[str]) -> dict[str, list[list[Json]]]:
@@ -86,7 +86,7 @@ def _public(raw: Any, secrets: Collection[Place], place: Place) -> Any:
 
 def _counterparts(settings: IntegrationSettings) -> dict[str, dict[str, Json]]:
     """Identify the counterparts of each secret: certificate and passphrase of a key, and the key of either."""
-    pairs = list(pairs_in(settings))
+    pairs = list(tied_secrets(settings))
     references = dict(references_in(settings)) if pairs else {}
     counterparts: dict[str, dict[str, Json]] = {}
     for place, name in pairs:

@@ -31,7 +31,7 @@ from sidekey.config.stored.secrets import build_purpose, purpose_changes, secret
 from sidekey.config.validate import validate, validate_rest, validate_saved
 from sidekey.credentials.context import Context
 from sidekey.credentials.destination import is_stored, references_in
-from sidekey.credentials.fields import SEND_VALUE, WRITTEN, Entered, Reference, cleaned
+from sidekey.credentials.fields import SEND_VALUE, WRITTEN, Entered, Reference, clean_value
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.store.records import IntegrationRow
 from sidekey.store.sealing import Purpose
@@ -219,7 +219,7 @@ def _secret_errors(settings: IntegrationSettings, entered: Mapping[str, str], no
 def _entered(settings: IntegrationSettings, secrets: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the values to seal, by ID. The models have validated them."""
     return {
-        reference.value: str(raw["url"]) if reference.source == "stored_url" else cleaned(reference, raw["value"])
+        reference.value: str(raw["url"]) if reference.source == "stored_url" else clean_value(reference, raw["value"])
         for _, reference in references_in(settings)
         if is_stored(reference) and (raw := secrets.get(reference.value)) is not None
     }

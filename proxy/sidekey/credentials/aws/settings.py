@@ -39,11 +39,11 @@ from sidekey.credentials.fields import (
     Secret,
     Section,
     Text,
-    elsewhere,
-    literally,
+    external_reference,
+    literal_check,
     mapping,
     marker,
-    single,
+    single_source,
 )
 from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.targets import Forbidden
@@ -110,7 +110,7 @@ def _parse_file(raw: object) -> Reference:
     remedy = "write {file: PATH}: the token is read again for each call"
     if not isinstance(raw, Mapping):
         raise ValueError(f"must be a file: {remedy}")  # noqa: TRY004 - a reason to show, as the others
-    return elsewhere(*single(raw, ("file",), remedy))
+    return external_reference(*single_source(raw, ("file",), remedy))
 
 
 TokenFile = Annotated[Reference, PlainValidator(_parse_file), REDACT, WithJsonSchema(marker("token_file"))]
@@ -119,11 +119,11 @@ TokenFile = Annotated[Reference, PlainValidator(_parse_file), REDACT, WithJsonSc
 class WebIdentitySettings(Section):
     """Keys of a role, which STS returns for a token of an identity provider, such as a pod's."""
 
-    role_arn: Annotated[Text, literally(_check_role)] = Field(description="The role's ARN.")
+    role_arn: Annotated[Text, literal_check(_check_role)] = Field(description="The role's ARN.")
     token: TokenFile = Field(
         description="The file with the identity provider's token, as `{file: PATH}`; it is read again for each call."
     )
-    session_name: Annotated[PublicText, literally(_check_session)] = Field(
+    session_name: Annotated[PublicText, literal_check(_check_session)] = Field(
         default_factory=lambda: Reference("text", "sidekey"), description="The session's name, which AWS logs."
     )
 
@@ -143,7 +143,7 @@ class AwsSigV4Settings(KindSettings):
 
     # The order matters: each check sees the fields above its own.
     type: Literal["aws_sigv4"] = Field(description="The kind: AWS Signature Version 4.")
-    region: Annotated[Text, literally(_check_region)] = Field(
+    region: Annotated[Text, literal_check(_check_region)] = Field(
         description="The region in the signature, such as `eu-west-1`."
     )
     service: Annotated[str, AfterValidator(_check_service)] = Field(
@@ -160,7 +160,7 @@ class AwsSigV4Settings(KindSettings):
         description="Instead of keys: a role whose keys Sidekey gets from STS and renews before they expire.",
     )
     sts_endpoint: Annotated[
-        Annotated[Text, literally(_check_sts)] | None,
+        Annotated[Text, literal_check(_check_sts)] | None,
         ComparedAs(_canonical_url),
         FileOnly("may be used only with web_identity"),
     ] = Field(
@@ -168,13 +168,13 @@ class AwsSigV4Settings(KindSettings):
         description="With `web_identity`: the https URL of STS; default: `https://sts.REGION.amazonaws.com`, "
         "`.com.cn` in China. It is never a target.",
     )
-    access_key_id: Annotated[Annotated[Text, literally(_check_identity)] | None, SAFE_TO_CHANGE] = Field(
+    access_key_id: Annotated[Annotated[Text, literal_check(_check_identity)] | None, SAFE_TO_CHANGE] = Field(
         default=None, validate_default=True, description="The access key's ID."
     )
-    secret_access_key: Annotated[Secret, literally(_check_secret)] | None = Field(
+    secret_access_key: Annotated[Secret, literal_check(_check_secret)] | None = Field(
         default=None, validate_default=True, description="The secret access key, as a reference."
     )
-    session_token: Annotated[Secret, literally(_check_secret)] | None = Field(
+    session_token: Annotated[Secret, literal_check(_check_secret)] | None = Field(
         default=None, description="The session token of a temporary key, as a reference."
     )
     payload: Annotated[Literal["signed", "unsigned"], SAFE_TO_CHANGE] = Field(

@@ -17,15 +17,15 @@ from sidekey.credentials.fields import (
     Form,
     Reference,
     Secret,
-    elsewhere,
     entered_id,
+    external_reference,
     is_kept,
     kept_id,
     marker,
     refuse_elsewhere,
     refuse_entered,
     refuse_key,
-    single,
+    single_source,
     stored_secret,
 )
 from sidekey.credentials.units import Duration
@@ -52,7 +52,7 @@ def parse_certificate(raw: object, context: Context) -> Reference:
             raise ValueError(f"a certificate is public, and not sealed: {_SEND_PEM}")
         if list(raw) != ["inline"]:
             raise ValueError(f"must have one key: {_SEND_PEM}")
-    source, value = single(raw, ("file", "env", "url", "inline"), _CERTIFICATE_REMEDY)
+    source, value = single_source(raw, ("file", "env", "url", "inline"), _CERTIFICATE_REMEDY)
     if source != "inline":
         return _elsewhere(source, value, "inline")
     refuse_key(value, "write it under private_key or pem")
@@ -66,7 +66,7 @@ def parse_key(raw: object, context: Context) -> Reference:
         raise ValueError(reason if context.is_file else f"must not be a bare text: {_SEND_KEY}")  # noqa: TRY004
     if not context.is_file:
         return _stored_url(raw, context) if "url" in raw else stored_secret(raw, context, pem=True)
-    source, value = single(raw, ("file", "env", "url", "insecure_value"), _KEY_REMEDY)
+    source, value = single_source(raw, ("file", "env", "url", "insecure_value"), _KEY_REMEDY)
     if source != "insecure_value":
         return _elsewhere(source, value)
     return Reference("insecure_value", _pasted(value))
@@ -88,7 +88,7 @@ def _stored_url(raw: Mapping[str, Any], context: Context) -> Reference:
 
 def _elsewhere(source: str, value: str, form: Form = "value") -> Reference:
     if source != "url":
-        return elsewhere(source, value, form=form)
+        return external_reference(source, value, form=form)
     if not value.lower().startswith("https://"):
         raise ValueError("must be an https URL: http does not prove where a certificate or key comes from")
     check_endpoint(value)

@@ -1,1 +1,1 @@
-"""OAuth 2.0: access tokens that a token endpoint issues (RFC 6749, RFC 6750, RFC 7523)."""
+"""OAuth 2.0: access tokens from a token endpoint (RFC 6749, RFC 6750, RFC 7523)."""

@@ -1,4 +1,4 @@
-"""Signed assertions (RFC 7523): they authenticate a client, or are the grant."""
+"""Signed assertions (RFC 7523), which authenticate a client or are the grant."""
 
 from __future__ import annotations
 
@@ -12,22 +12,31 @@ from pydantic import Field, model_validator
 
 from sidekey.credentials.base import SecretInput
 from sidekey.credentials.destination import SAFE_TO_CHANGE, TiedToSecret
-from sidekey.credentials.fields import Keys, PemSecret, PemText, Reference, Section, Text, check_not_empty, literally
+from sidekey.credentials.fields import (
+    Keys,
+    PemSecret,
+    PemText,
+    Reference,
+    Section,
+    Text,
+    check_not_empty,
+    literal_check,
+)
 from sidekey.credentials.jose import Algorithm, PairAlgorithm, check_library
-from sidekey.credentials.oauth2.parameters import FurtherClaims, Parameters, filled, references
+from sidekey.credentials.oauth2.parameters import FurtherClaims, Parameters, fill_parameters, references
 from sidekey.credentials.secret_holder import SecretHolder
 
 # joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
 with suppress(ImportError):
     from sidekey.credentials import jose
 
-LIFE = 120
-"""Seconds an assertion is good for: well under the five minutes that servers accept, whose clock may differ."""
+LIFETIME = 120
+"""Seconds. Servers accept five minutes, but their clock may differ."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Assertion(SecretHolder):
-    """Signs the same claims for each request. An empty `subject` is left out."""
+    """Signs a new assertion with the same claims for each request. It omits an empty `subject`."""
 
     signer: jose.TokenSigner
     issuer: str
@@ -39,13 +48,13 @@ class Assertion(SecretHolder):
         return f"Assertion({self.signer!r})"
 
     def sign(self, now: float) -> str:
-        """A new assertion as a compact JWS; `now` is in seconds since the epoch."""
+        """Return a new assertion as a compact JWS. `now` is in seconds since the epoch."""
         claims: dict[str, Any] = {
             "iss": self.issuer,
             "aud": self.audience,
             "iat": int(now),
-            "exp": int(now) + LIFE,
-            # RFC 7523 3: a server may refuse one it saw before.
+            "exp": int(now) + LIFETIME,
+            # RFC 7523 3: a server may refuse an assertion that it has seen before.
             "jti": secrets.token_urlsafe(16),
             **dict(self.claims),
         }
@@ -58,14 +67,14 @@ class AssertionSettings(Section):
     """The keys that every assertion has. Needs the extra `jwt`."""
 
     SECTION: ClassVar[str]
-    """Its key under `auth`."""
+    """The section's key under `auth`."""
 
     type: str
     algorithm: Algorithm
     key_id: Annotated[Text | None, SAFE_TO_CHANGE] = Field(
         default=None, description="The key's identifier: the header `kid`."
     )
-    audience: Annotated[Text, literally(check_not_empty)] | None = Field(
+    audience: Annotated[Text, literal_check(check_not_empty)] | None = Field(
         default=None, description="The audience (claim `aud`); default: the token endpoint."
     )
     claims: FurtherClaims = Field(default={}, description="Further claims, such as `scope`.")
@@ -76,11 +85,11 @@ class AssertionSettings(Section):
         return self
 
     def texts(self) -> dict[str, Reference | None]:
-        """The public texts by their keys."""
+        """Return the public texts by key."""
         return {"key_id": self.key_id, "audience": self.audience}
 
     def inputs(self) -> Iterator[SecretInput]:
-        """Every text and secret that is set."""
+        """Yield every text and secret that is set."""
         for name, text in self.texts().items():
             if text is not None:
                 yield SecretInput((self.SECTION, name), text, check_not_empty)
@@ -99,7 +108,7 @@ class AssertionSettings(Section):
         return None
 
     def assertion(self, values: Mapping[Keys, str], subject: str) -> Assertion:
-        """Build the assertion. `subject` is the default of its subject, and may be empty."""
+        """Build the assertion. `subject` is the default for the claim `sub`, and may be empty."""
 
         def value(name: str, default: str = "") -> str:
             return values.get((self.SECTION, name), default)
@@ -116,7 +125,7 @@ class AssertionSettings(Section):
             issuer=value("issuer", values["client_id",]),
             subject=value("subject", subject),
             audience=value("audience", values["token_endpoint",].partition("?")[0]),
-            claims=filled(self.claims, values, self.SECTION, "claims"),
+            claims=fill_parameters(self.claims, values, self.SECTION, "claims"),
         )
 
 
@@ -131,7 +140,7 @@ class KeyAssertionSettings(AssertionSettings):
     )
 
     def inputs(self) -> Iterator[SecretInput]:
-        """The key and its certificate as well."""
+        """Yield the key, its certificate, and the texts and secrets of every assertion."""
 
         def check_key(pem: str) -> None:
             jose.load_key(pem, self.algorithm)

@@ -1,4 +1,4 @@
-"""Client authentication: the keys of `client_authentication`, and what proves the client (RFC 6749 2.3)."""
+"""Client authentication (RFC 6749 2.3): the keys of `client_authentication`, and the proof in a token request."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ with suppress(ImportError):
     from sidekey.credentials import jose
 
 Method = Literal["header", "body", "query", "client_secret_jwt", "private_key_jwt", "tls_client_auth", "public", "none"]
-"""`public` names the client without a proof (RFC 6749 3.2.1); `none` leaves it out, as grants allow that name it.
+"""The method. `public` sends only the `client_id` (RFC 6749 3.2.1). `none` omits it, if the grant names the client.
 
-With `tls_client_auth` the proof is the certificate of the connection.
+With `tls_client_auth`, the connection's certificate is the proof.
 """
 
 Sign = Callable[[float], str]
-"""Makes a signed assertion, given the wall clock."""
+"""Returns a signed assertion for a wall clock time."""
 
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ClientProof(SecretHolder):
-    """What goes with a token request: `fields` where the grant's parameters go, `query` always in the query."""
+    """The client's part of a token request. `fields` join the grant's parameters; `query` stays in the query."""
 
     headers: Pairs = ()
     fields: Parameters = ()
     query: Parameters = ()
 
     def __repr__(self) -> str:
-        return "Proof(REDACTED)"
+        return "ClientProof(REDACTED)"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Client(SecretHolder):
-    """A client and its method. `secret` and `sign` are what the method needs."""
+    """A client and its authentication method, which uses `secret` or `sign`."""
 
     method: Method
     id: str
@@ -61,24 +61,24 @@ class Client(SecretHolder):
         return f"Client({self.method}, REDACTED)"
 
     def prove(self, now: float) -> ClientProof:
-        """The proof for one request, made at `now` (seconds since the epoch)."""
-        named: Parameters = (("client_id", self.id),)
+        """Build the proof for a request at `now` (seconds since the epoch)."""
+        client_id: Parameters = (("client_id", self.id),)
         if self.method == "header":
             return ClientProof(headers=(("Authorization", self._basic()),))
         if self.method in ("body", "query"):
-            pair: Parameters = (*named, ("client_secret", self.secret))
+            pair: Parameters = (*client_id, ("client_secret", self.secret))
             return ClientProof(fields=pair) if self.method == "body" else ClientProof(query=pair)
         if self.sign is not None:
-            # RFC 7521 4.2 makes client_id optional; Microsoft Entra asks for it.
+            # RFC 7521 4.2 makes client_id optional, but Microsoft Entra requires it.
             signed: Parameters = (("client_assertion_type", _JWT_BEARER), ("client_assertion", self.sign(now)))
-            return ClientProof(fields=(*named, *signed))
-        # RFC 8705 2: the certificate authenticates the client that the request names by client_id.
-        return ClientProof(fields=named) if self.method in ("public", "tls_client_auth") else ClientProof()
+            return ClientProof(fields=(*client_id, *signed))
+        # RFC 8705 2: the certificate authenticates the client in client_id.
+        return ClientProof(fields=client_id) if self.method in ("public", "tls_client_auth") else ClientProof()
 
     def _basic(self) -> str:
-        """RFC 6749 2.3.1: both are form-encoded (appendix B) before they become user name and password.
+        """Build the value of `Authorization`. RFC 6749 2.3.1 form-encodes ID and secret first (appendix B).
 
-        A space becomes %20: servers that decode forms read it like a plus, and all other servers read only %20.
+        A space becomes %20, not a plus: servers that do not decode forms understand only %20.
         """
         pair = (quote(self.id, safe=""), quote(self.secret, safe="")) if self.form_encoded else (self.id, self.secret)
         return f"Basic {b64encode(':'.join(pair).encode()).decode('ascii')}"
@@ -87,7 +87,7 @@ class Client(SecretHolder):
 class HeaderSettings(Section):
     """ID and secret as HTTP Basic (RFC 6749 2.3.1)."""
 
-    # Here and below: its name in OAuth 2.0's registry (RFC 7591 2).
+    # The name in OAuth 2.0's registry (RFC 7591 2), here and below.
     also_called: ClassVar[frozenset[str]] = frozenset({"client_secret_basic"})
 
     type: Literal["header"]

@@ -1,4 +1,4 @@
-"""The grants: the keys of `grant` in the config, and the parameters of a token request for each grant type."""
+"""Grant types: the keys of `grant` in the config, and the parameters of their token requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sidekey.credentials.fields import (
     Text,
     check_not_empty,
     expand_tag,
-    literally,
+    literal_check,
 )
 from sidekey.credentials.oauth2.assertion import KeyAssertionSettings
 from sidekey.credentials.oauth2.client_authentication import Sign
@@ -31,23 +31,23 @@ JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
 class GrantType(Protocol):
-    """A grant type."""
+    """A grant type with its values."""
 
     @property
     def rotates(self) -> bool:
-        """Whether the refresh token of a response is what the next request presents (RFC 6749 6)."""
+        """Return True if the next request sends the refresh token of the response (RFC 6749 6)."""
         ...
 
     def parameters(self, attempt: Attempt) -> Parameters:
-        """The parameters of the request; `grant_type` goes first."""
+        """Return the parameters of the request, starting with `grant_type`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """RFC 6749 4.4, or by the same request a `grant_type` of the platform's own (4.5).
+    """The client's own credentials (RFC 6749 4.4), or a platform-specific `grant_type` (4.5).
 
-    A refresh token in the response is ignored (4.4.3): the same request brings the next token.
+    It ignores a refresh token in the response (4.4.3): the same request returns the next token.
     """
 
     rotates: ClassVar[bool] = False
@@ -55,14 +55,14 @@ class ClientCredentials:
     grant_type: str = "client_credentials"
 
     def parameters(self, attempt: Attempt) -> Parameters:
-        """Nothing but the type: what else the platform takes is in the config."""
+        """Return the type alone: `token_request` has any other parameters."""
         del attempt
         return (("grant_type", self.grant_type),)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Password(SecretHolder):
-    """RFC 6749 4.3. A refresh token in the response is ignored: the password brings the next token."""
+    """Resource owner's password (RFC 6749 4.3). It ignores a refresh token in the response."""
 
     rotates: ClassVar[bool] = False
 
@@ -73,14 +73,14 @@ class Password(SecretHolder):
         return "Password(REDACTED)"
 
     def parameters(self, attempt: Attempt) -> Parameters:
-        """User name and password of the resource owner."""
+        """Return user name and password of the resource owner."""
         del attempt
         return (("grant_type", "password"), ("username", self.username), ("password", self.password))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RefreshToken(SecretHolder):
-    """RFC 6749 6, with the config's `token`: where it `rotates`, until a response brings another."""
+    """Refresh token (RFC 6749 6). With `rotates`, the newest refresh token of a response replaces `token`."""
 
     token: str
     rotates: bool = True
@@ -89,14 +89,14 @@ class RefreshToken(SecretHolder):
         return "RefreshToken(REDACTED)"
 
     def parameters(self, attempt: Attempt) -> Parameters:
-        """The newest refresh token."""
+        """Return the newest refresh token."""
         newest = attempt.memory if self.rotates else None
         return (("grant_type", "refresh_token"), ("refresh_token", newest or self.token))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class JwtBearer(SecretHolder):
-    """RFC 7523 2.1: a signed assertion says who asks for whom."""
+    """Signed assertion as the grant (RFC 7523 2.1)."""
 
     rotates: ClassVar[bool] = False
 
@@ -106,7 +106,7 @@ class JwtBearer(SecretHolder):
         return "JwtBearer(REDACTED)"
 
     def parameters(self, attempt: Attempt) -> Parameters:
-        """A fresh assertion."""
+        """Return a new assertion."""
         return (
             ("grant_type", JWT_BEARER),
             ("assertion", self.sign(attempt.now)),
@@ -131,10 +131,10 @@ class ClientCredentialsSettings(Section):
     type: Literal["client_credentials"]
 
     def inputs(self) -> Iterator[SecretInput]:
-        """There are none."""
+        """Yield no input."""
         yield from ()
 
-    def make(self, values: Mapping[Keys, str]) -> GrantType:
+    def grant_type_with(self, values: Mapping[Keys, str]) -> GrantType:
         """Build the grant."""
         del values
         return ClientCredentials()
@@ -155,10 +155,10 @@ class RefreshTokenSettings(Section):
     )
 
     def inputs(self) -> Iterator[SecretInput]:
-        """The refresh token."""
+        """Yield the refresh token."""
         yield SecretInput(("grant", "refresh_token"), self.refresh_token)
 
-    def make(self, values: Mapping[Keys, str]) -> GrantType:
+    def grant_type_with(self, values: Mapping[Keys, str]) -> GrantType:
         """Build the grant."""
         return RefreshToken(values["grant", "refresh_token"], self.rotates)
 
@@ -167,17 +167,17 @@ class PasswordSettings(Section):
     """User name and password of the resource owner (RFC 6749 4.3)."""
 
     type: Literal["password"]
-    username: Annotated[SecretOrText, literally(check_not_empty)] = Field(
+    username: Annotated[SecretOrText, literal_check(check_not_empty)] = Field(
         description="The user name: a secret, or in a file also plain text."
     )
     password: Secret = Field(description="The user's password, as a reference.")
 
     def inputs(self) -> Iterator[SecretInput]:
-        """User name and password."""
+        """Yield user name and password."""
         yield SecretInput(("grant", "username"), self.username, check_not_empty)
         yield SecretInput(("grant", "password"), self.password)
 
-    def make(self, values: Mapping[Keys, str]) -> GrantType:
+    def grant_type_with(self, values: Mapping[Keys, str]) -> GrantType:
         """Build the grant."""
         return Password(values["grant", "username"], values["grant", "password"])
 
@@ -188,18 +188,18 @@ class JwtBearerSettings(KeyAssertionSettings):
     SECTION: ClassVar[str] = "grant"
 
     type: Literal["jwt_bearer"]
-    issuer: Annotated[Text, literally(check_not_empty)] | None = Field(
+    issuer: Annotated[Text, literal_check(check_not_empty)] | None = Field(
         default=None, description="The issuer (claim `iss`); default: the `client_id`."
     )
-    subject: Annotated[Text, literally(check_not_empty)] | None = Field(
+    subject: Annotated[Text, literal_check(check_not_empty)] | None = Field(
         default=None, description="The subject (claim `sub`)."
     )
 
     def texts(self) -> dict[str, Reference | None]:
-        """Issuer and subject as well."""
+        """Return the public texts by key, including issuer and subject."""
         return {**super().texts(), "issuer": self.issuer, "subject": self.subject}
 
-    def make(self, values: Mapping[Keys, str]) -> GrantType:
+    def grant_type_with(self, values: Mapping[Keys, str]) -> GrantType:
         """Build the grant."""
         return JwtBearer(self.assertion(values, "").sign)
 
@@ -213,10 +213,10 @@ class CustomGrantSettings(Section):
     )
 
     def inputs(self) -> Iterator[SecretInput]:
-        """There are none."""
+        """Yield no input."""
         yield from ()
 
-    def make(self, values: Mapping[Keys, str]) -> GrantType:
+    def grant_type_with(self, values: Mapping[Keys, str]) -> GrantType:
         """Build the grant."""
         del values
         return ClientCredentials(self.grant_type)

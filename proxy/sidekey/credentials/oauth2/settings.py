@@ -22,9 +22,9 @@ from sidekey.credentials.base import (
     Reasons,
     SecretInput,
 )
-from sidekey.credentials.calls import DEFAULT_LIFE, check_life
+from sidekey.credentials.calls import DEFAULT_LIFETIME, check_lifetime
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
-from sidekey.credentials.endpoint import parse_endpoint, spelled_endpoint
+from sidekey.credentials.endpoint import canonical_endpoint, parse_endpoint
 from sidekey.credentials.fields import (
     HIDDEN_FROM_VIEWERS,
     NAMES,
@@ -33,12 +33,12 @@ from sidekey.credentials.fields import (
     Text,
     check_not_empty,
     expand_tag,
-    literally,
+    literal_check,
     mapping,
     normal_name,
     refuse_places,
 )
-from sidekey.credentials.header_values import compared_headers, filled_headers, inputs_of
+from sidekey.credentials.header_values import build_headers, comparable_headers, inputs_of
 from sidekey.credentials.oauth2.assertion import AssertionSettings
 from sidekey.credentials.oauth2.client_authentication import (
     Client,
@@ -55,7 +55,7 @@ from sidekey.credentials.oauth2.grants import (
     PasswordSettings,
     RefreshTokenSettings,
 )
-from sidekey.credentials.oauth2.parameters import check_query, compared, filled, names_in, references
+from sidekey.credentials.oauth2.parameters import check_query, comparable, fill_parameters, names_in, references
 from sidekey.credentials.oauth2.token_request import OAuth2Credential, TokenRequest, TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import ResponseShape, TokenResponseSettings
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
@@ -64,16 +64,16 @@ from sidekey.credentials.units import Duration
 from sidekey.policy.parameters import Names
 from sidekey.policy.targets import Domain, Forbidden, Prefix
 
-_OF_THE_OWNER = ("username", "password")
+_OWNER_PARAMETERS = ("username", "password")
 """The parameters of `grant: password` (RFC 6749 4.3.2)."""
 
-_OWNER_NAMES = Names(_OF_THE_OWNER)
+_OWNER_NAMES = Names(_OWNER_PARAMETERS)
 
-_OF_TOKEN_REQUESTS = frozenset({"audience", "resource", "scope"})
-"""RFC 6749 4.4.2, RFC 8693 2.1 and RFC 8707 2: what many clients take beside the client's ID."""
+_REQUEST_PARAMETERS = frozenset({"audience", "resource", "scope"})
+"""Parameters (RFC 6749 4.4.2, RFC 8693 2.1, RFC 8707 2) that many clients configure next to the client's ID."""
 
 _OWNER_HINT: Final = "this key belongs to the grant: write grant: {type: password, username: ..., password: ...}"
-_BELONGS: Final[Mapping[str, str]] = MappingProxyType(
+_HINTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "assertion": "write these keys under grant, type jwt_bearer, or under client_authentication, type "
         "private_key_jwt or client_secret_jwt",
@@ -83,15 +83,15 @@ _BELONGS: Final[Mapping[str, str]] = MappingProxyType(
         "username": _OWNER_HINT,
     }
 )
-"""Keys of the grant and of client authentication that people write beside them, with the place of each."""
+"""Hints for keys of grant and client authentication that operators write directly under `auth`."""
 
 _TOKEN_ENDPOINT_SYNONYMS = frozenset({"access_token_uri", "access_token_url", "token_uri", "token_url"})
 """Names of the token endpoint in other products' configs."""
 
 
-def _check_token_endpoint(text: str, further: Iterable[str] = (), *, allow_loopback_http: bool = True) -> None:
+def _check_token_endpoint(text: str, other_names: Iterable[str] = (), *, allow_loopback_http: bool = True) -> None:
     parse_endpoint(text, allow_loopback_http=allow_loopback_http)
-    check_query(text.partition("?")[2], further)
+    check_query(text.partition("?")[2], other_names)
 
 
 def _is_loopback_http(url: object) -> bool:
@@ -103,7 +103,7 @@ def _is_loopback_http(url: object) -> bool:
 
 
 def _check_raw_id(text: str) -> None:
-    """Refuse a colon where nothing encodes it: the server would take the rest for the secret (RFC 7617 2)."""
+    """Raise ValueError for an unencoded colon: the server would read the rest as the secret (RFC 7617 2)."""
     check_not_empty(text)
     if ":" in text:
         raise ValueError(_COLON)
@@ -112,13 +112,13 @@ def _check_raw_id(text: str) -> None:
 _COLON: Final = "must not contain a colon with form_encoded: false (RFC 7617 2)"
 
 
-def _chosen(raw: Any, default: str) -> Mapping[str, Any]:
-    """The mapping of a union's member, by the plain values."""
+def _union_member(raw: Any, default: str) -> Mapping[str, Any]:
+    """Return the plain values of a union's member as a mapping."""
     return mapping(expand_tag(default if raw is None else raw))
 
 
 def _names(raw: Any) -> Iterable[str]:
-    """The names of a section, unless it has more than the model allows."""
+    """Return the names of a section, or none if there are more than the model allows."""
     return mapping(raw) if NAMES.admits(raw) else ()
 
 
@@ -137,13 +137,13 @@ class OAuth2Settings(KindSettings):
     )
     also_called: ClassVar[frozenset[str]] = frozenset({"client_credentials", "oauth", "oidc"})
 
-    # The order counts: each check sees the keys above its own.
     needs_prefix = False
     placeholder_profile: ClassVar[Mapping[str, Any]] = {"token_endpoint": "https://provider.invalid/"}
 
+    # The order counts: each check sees the keys above its own.
     type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
     provider: Provider = None
-    token_endpoint: Annotated[Text, literally(_check_token_endpoint), ComparedAs(spelled_endpoint)] = Field(
+    token_endpoint: Annotated[Text, literal_check(_check_token_endpoint), ComparedAs(canonical_endpoint)] = Field(
         description="The https URL that issues tokens. Its base URL is an allowed domain; the endpoint itself is "
         "never a target. For a test server at `localhost`, 127.0.0.0/8 or ::1, the URL may be http, as "
         "plain text; it causes a warning."
@@ -153,7 +153,7 @@ class OAuth2Settings(KindSettings):
         description="The grant: `client_credentials` (default), or a mapping with the `type` `refresh_token`, "
         "`password`, `jwt_bearer` or `custom`.",
     )
-    client_id: Annotated[Text, literally(check_not_empty), SAFE_TO_CHANGE, HIDDEN_FROM_VIEWERS] = Field(
+    client_id: Annotated[Text, literal_check(check_not_empty), SAFE_TO_CHANGE, HIDDEN_FROM_VIEWERS] = Field(
         description="The client's identifier."
     )
     client_authentication: ClientAuthenticationSettings = Field(
@@ -171,7 +171,7 @@ class OAuth2Settings(KindSettings):
     token_request: TokenRequestSettings = Field(
         default=TokenRequestSettings(), description="The request to the token endpoint."
     )
-    token_placement: Annotated[TokenPlacement, ComparedAs(Placement.spelled)] = Field(
+    token_placement: Annotated[TokenPlacement, ComparedAs(Placement.canonical)] = Field(
         default=Placement(),
         description="Where the token goes in a request (RFC 6750 2): `header`, `body` or `query`, or `{in: header, "
         "name: Authorization, scheme: Bearer}`. In query and body, the default name is `access_token`. "
@@ -182,8 +182,8 @@ class OAuth2Settings(KindSettings):
         default=TokenResponseSettings(),
         description="Where the token endpoint's response contains the token and its lifetime.",
     )
-    token_lifetime: Annotated[Duration, AfterValidator(check_life), SAFE_TO_CHANGE] = Field(
-        default=DEFAULT_LIFE,
+    token_lifetime: Annotated[Duration, AfterValidator(check_lifetime), SAFE_TO_CHANGE] = Field(
+        default=DEFAULT_LIFETIME,
         description="How long Sidekey uses a token if the response has no lifetime; at least `1s`.",
     )
     renewal_interval: RenewalInterval = RENEWAL_INTERVAL
@@ -195,16 +195,16 @@ class OAuth2Settings(KindSettings):
         endpoint = info.data.get("token_endpoint")
         if endpoint is not None and endpoint.source == "text":
             names = names_in(endpoint.value.partition("?")[2])
-            twice = [place for place in request.places() if names.find(place[-1]) is not None]
-            refuse_places(twice, "this parameter is also in the query of token_endpoint: remove one")
+            duplicates = [keys for keys in request.parameter_keys() if names.find(keys[-1]) is not None]
+            refuse_places(duplicates, "this parameter is also in the query of token_endpoint: remove one")
         return request
 
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
-        """Keys that contradict the grant or the client authentication."""
+        """Yield errors for keys that contradict the grant or the client authentication."""
         auth = mapping(integration.get("auth"))
-        grant = _chosen(auth.get("grant"), "client_credentials").get("type")
-        authentication = _chosen(auth.get("client_authentication"), "header")
+        grant = _union_member(auth.get("grant"), "client_credentials").get("type")
+        authentication = _union_member(auth.get("client_authentication"), "header")
         method, secret, client_id = authentication.get("type"), auth.get("client_secret"), auth.get("client_id")
         place = ("auth", "client_authentication")
         if grant == "jwt_bearer" and method in ("private_key_jwt", "client_secret_jwt"):
@@ -249,7 +249,7 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """A placement of the token that has disadvantages, and a token endpoint without TLS."""
+        """Yield warnings for a token endpoint without TLS, and a token placement with disadvantages."""
         endpoint = mapping(integration.get("auth")).get("token_endpoint")
         if _is_loopback_http(endpoint):
             yield ("auth", "token_endpoint"), "the client's secret and the token travel in the clear: for tests only"
@@ -257,9 +257,9 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
-        """A refresh token that ends with its use, and a client of which one token is live."""
+        """Yield a rotating refresh token, and a client with a single live token."""
         auth = mapping(integration.get("auth"))
-        grant = _chosen(auth.get("grant"), "client_credentials")
+        grant = _union_member(auth.get("grant"), "client_credentials")
         if grant.get("type") == "refresh_token" and grant.get("rotates") is not False:
             yield (
                 ("auth", "grant", "refresh_token"),
@@ -272,24 +272,24 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def hint(cls, key: str) -> str:
-        """Keys that belong to the grant, client authentication or token request, and synonyms of the endpoint."""
+        """Return a hint for a key of grant, client authentication or token request, or a synonym of the endpoint."""
         if key in _TOKEN_ENDPOINT_SYNONYMS:
             return "unknown key; did you mean token_endpoint?"
-        if key not in _OF_TOKEN_REQUESTS:
-            return _BELONGS.get(key, "")
+        if key not in _REQUEST_PARAMETERS:
+            return _HINTS.get(key, "")
         return f"this is a parameter of the token request: write token_request: {{body: {{{key}: ...}}}}"
 
     @classmethod
-    def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:
-        """Where the field of the response is named."""
+    def discovers_base_url(cls, auth: Mapping[str, Any]) -> bool:
+        """Return True if `token_response` names the field of the base URL."""
         return mapping(auth.get("token_response")).get("base_url") is not None
 
     def traits(self) -> CredentialTraits:
-        """One place; the base URL where it is mapped."""
+        """Return the token's placement, and the properties of the grant."""
         return CredentialTraits(
-            self.token_placement.places(),
+            self.token_placement.injection_points(),
             calls=True,
-            learns=self.token_response.base_url is not None,
+            discovers_base_url=self.token_response.base_url is not None,
             watched=frozenset({401}),
             renewal_interval=self.renewal_interval,
             single_live_token=self.single_live_token,
@@ -297,13 +297,13 @@ class OAuth2Settings(KindSettings):
         )
 
     def inputs(self) -> Iterator[SecretInput]:
-        """Every text and secret that is given."""
-        further = [place[-1] for place in self.token_request.places()]
+        """Yield every text and secret that is set."""
+        names = [keys[-1] for keys in self.token_request.parameter_keys()]
         if isinstance(self.grant, PasswordSettings):
-            further += _OF_THE_OWNER
-        # A value that is read from elsewhere must be https: no warning could name it before it is used.
+            names += _OWNER_PARAMETERS
+        # A URL from a file or variable must be https, because no warning could appear before its use.
         literal = self.token_endpoint.source == "text"
-        check = partial(_check_token_endpoint, further=further, allow_loopback_http=literal)
+        check = partial(_check_token_endpoint, other_names=names, allow_loopback_http=literal)
         yield SecretInput(("token_endpoint",), self.token_endpoint, check)
         yield SecretInput(("client_id",), self.client_id, check_not_empty if self._form_encoded else _check_raw_id)
         if self.client_secret is not None:
@@ -319,18 +319,18 @@ class OAuth2Settings(KindSettings):
         yield from inputs_of(self.token_request.headers, "token_request", "headers")
 
     def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
-        """As for every kind; and a key and its certificate go together: if they do not, neither counts as read."""
+        """Read every input. If a private key and its certificate do not match, report that and drop both."""
         values, reasons = super().read(read, known)
         assertion = self._assertion
         reason = None if assertion is None else assertion.mismatch(values)
         if assertion is None or reason is None:
             return values, reasons
         pair = ((assertion.SECTION, "private_key"), (assertion.SECTION, "certificate"))
-        rest = {key: value for key, value in values.items() if key not in pair}
-        return rest, (*reasons, (("auth", *pair[1]), reason))
+        remaining = {key: value for key, value in values.items() if key not in pair}
+        return remaining, (*reasons, (("auth", *pair[1]), reason))
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
-        """The token endpoint's base URL, without the token endpoint."""
+        """Allow the origin of the token endpoint, but not the endpoint itself."""
         text = values.get(("token_endpoint",))
         if text is None:
             return None
@@ -338,25 +338,25 @@ class OAuth2Settings(KindSettings):
         pinned = self.token_response.pin_base_url
         return Destinations(
             domains=(Domain(endpoint.origin),),
-            # Targets at the token endpoint's host move to the learnt one, where the same path may issue tokens too.
+            # Pinned targets move to the response's base URL, where the same path may issue tokens too.
             forbidden=(Forbidden(None if pinned else endpoint.origin, endpoint.path),),
             base=Prefix(endpoint.origin, ""),
             placeholder_origin=endpoint.origin if pinned else None,
         )
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """The credential with everything read."""
+        """Build the credential."""
         request, response = self.token_request, self.token_response
         return OAuth2Credential(
             request=TokenRequest(
                 values["token_endpoint",],
                 request.method,
                 request.format,
-                filled(request.body, values, "token_request", "body"),
-                filled(request.query, values, "token_request", "query"),
-                filled_headers(request.headers, values, "token_request", "headers"),
+                fill_parameters(request.body, values, "token_request", "body"),
+                fill_parameters(request.query, values, "token_request", "query"),
+                build_headers(request.headers, values, "token_request", "headers"),
             ),
-            grant=self.grant.make(values),
+            grant=self.grant.grant_type_with(values),
             client=self._client(values),
             response=ResponseShape(
                 response.access_token,
@@ -371,16 +371,16 @@ class OAuth2Settings(KindSettings):
 
     @property
     def _assertion(self) -> AssertionSettings | None:
-        """The assertion: at most one of grant and client authentication is one."""
+        """Return the assertion. At most one of grant and client authentication is an assertion."""
         members = (self.grant, self.client_authentication)
-        return next((each for each in members if isinstance(each, AssertionSettings)), None)
+        return next((member for member in members if isinstance(member, AssertionSettings)), None)
 
     @property
     def _form_encoded(self) -> bool:
         return not isinstance(self.client_authentication, HeaderSettings) or self.client_authentication.form_encoded
 
     def _lineage(self, values: Mapping[Keys, str]) -> Lineage:
-        """A refresh token of the config that is another one begins a lineage: it wins over what was returned since."""
+        """Return the token's identity. A new refresh token in the config replaces the newest one of a response."""
         request, response, assertion = self.token_request, self.token_response, self._assertion
         section = "" if assertion is None else assertion.SECTION
 
@@ -389,7 +389,7 @@ class OAuth2Settings(KindSettings):
 
         by_password = isinstance(self.grant, PasswordSettings)
         return Lineage(
-            # By the spelling of a client with a refresh token a store knows the refresh tokens that came of it.
+            # The store finds the newest refresh token by this tuple: a change of its form would lose stored tokens.
             client=(
                 "oauth2",
                 self.grant.grant_type if isinstance(self.grant, CustomGrantSettings) else self.grant.type,
@@ -400,12 +400,12 @@ class OAuth2Settings(KindSettings):
                 *(of("grant", "username") if by_password else ()),
             ),
             token=(
-                compared(filled(request.body, values, "token_request", "body")),
-                compared(filled(request.query, values, "token_request", "query")),
-                () if assertion is None else compared(filled(assertion.claims, values, section, "claims")),
+                comparable(fill_parameters(request.body, values, "token_request", "body")),
+                comparable(fill_parameters(request.query, values, "token_request", "query")),
+                () if assertion is None else comparable(fill_parameters(assertion.claims, values, section, "claims")),
                 (response.access_token, response.base_url),
                 self.token_placement,
-                *compared_headers(request.headers, values, "token_request", "headers"),
+                *comparable_headers(request.headers, values, "token_request", "headers"),
             ),
             proof=(
                 self.client_authentication.type,
@@ -426,6 +426,6 @@ class OAuth2Settings(KindSettings):
         if method.type == "tls_client_auth":
             return Client("tls_client_auth", client_id)
         if secret is None:
-            # RFC 6749 3.2.1: a client that does not authenticate names itself. An assertion names it already.
+            # RFC 6749 3.2.1: an unauthenticated client sends its client_id, unless the assertion contains it.
             return Client("none" if isinstance(self.grant, JwtBearerSettings) else "public", client_id)
         return Client(method.type, client_id, secret, self._form_encoded)

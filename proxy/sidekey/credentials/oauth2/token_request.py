@@ -1,4 +1,4 @@
-"""The credential of the OAuth 2.0 kind: one request to the token endpoint for each token."""
+"""Token requests of the OAuth 2.0 kind: their config keys, and the credential that sends one for each token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sidekey.credentials.oauth2.parameters import FurtherParameters, Parameters
 from sidekey.credentials.oauth2.token_response import (
     STEP,
     ResponseShape,
-    names_successor,
+    determines_next_token,
     read_refresh_token,
     read_response,
 )
@@ -31,9 +31,9 @@ from sidekey.policy.parameters import Names
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TokenRequest(SecretHolder):
-    """What all token requests of an integration have in common; `body` and `query` are its further parameters.
+    """The common part of an integration's token requests: `body`, `query` and `headers` are the additional ones.
 
-    `headers` are further ones, none of which client authentication sets.
+    Client authentication sets none of these headers.
     """
 
     url: str
@@ -46,9 +46,9 @@ class TokenRequest(SecretHolder):
     def __repr__(self) -> str:
         return f"TokenRequest({self.method}, {self.format}, REDACTED)"
 
-    def call(self, granted: Parameters, proof: ClientProof) -> Call:
-        """One request with the grant's parameters and the client's proof. GET has everything in the query."""
-        fields = (*granted, *proof.fields, *self.body)
+    def call(self, grant: Parameters, proof: ClientProof) -> Call:
+        """Build a request with the grant's parameters and the client's proof. GET sends all of them in the query."""
+        fields = (*grant, *proof.fields, *self.body)
         query = (*proof.query, *self.query)
         headers: Pairs = (*proof.headers, *accepting(self.headers, "application/json"))
         if self.method == "GET":
@@ -83,12 +83,12 @@ class TokenRequestSettings(Section):
     @classmethod
     def _check_once(cls, query: FurtherParameters, info: ValidationInfo) -> FurtherParameters:
         body = Names(info.data.get("body", ()))
-        twice = ((name,) for name in query if body.find(name) is not None)
-        refuse_places(twice, "this parameter is also in the body: remove one")
+        duplicates = ((name,) for name in query if body.find(name) is not None)
+        refuse_places(duplicates, "this parameter is also in the body: remove one")
         return query
 
-    def places(self) -> Iterator[Keys]:
-        """The place of each further parameter."""
+    def parameter_keys(self) -> Iterator[Keys]:
+        """Yield the location of each additional parameter."""
         yield from (("body", name) for name in self.body)
         yield from (("query", name) for name in self.query)
 
@@ -102,7 +102,7 @@ class TokenRequestSettings(Section):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OAuth2Credential(SecretHolder):
-    """What a token request is made of, and how its response is read."""
+    """Obtains tokens from a token endpoint, with one call for each."""
 
     calls_a_minute: ClassVar[int | None] = None
 
@@ -117,19 +117,19 @@ class OAuth2Credential(SecretHolder):
         return f"OAuth2Credential({self.grant!r}, {self.client!r})"
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """One call. Raises CallFault."""
+        """Call the token endpoint. Raises CallError."""
         reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now))
         memory = (read_refresh_token(reply) or attempt.memory) if self.grant.rotates else None
         try:
             token = read_response(reply, self.response)
         except CallError as error:
-            # With the response the refresh token that was sent may have ended, whatever is wrong with the rest.
+            # Even an unusable response may have used up the refresh token, or contain the next one.
             error.memory = memory
-            error.unspent = error.unspent or names_successor(reply)
+            error.unspent = error.unspent or determines_next_token(reply)
             raise
-        return Issued(self.placement.grant(token.value, token.base_url), token.life, memory)
+        return Issued(self.placement.grant(token.value, token.base_url), token.lifetime, memory)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
-        """RFC 6750 3.1: 401 says that the token is expired, revoked or otherwise invalid."""
+        """Reject on 401, which means an expired, revoked or otherwise invalid token (RFC 6750 3.1)."""
         del body
         return Verdict.REJECTED if status == 401 else Verdict.GOOD

@@ -10,13 +10,13 @@ from pydantic import Field, model_validator
 
 from sidekey.credentials.base import CallError, Reply
 from sidekey.credentials.calls import (
-    DEFAULT_LIFE,
+    DEFAULT_LIFETIME,
     error_of_status,
     find,
     is_success,
     is_token,
     json_object,
-    life_of,
+    read_lifetime,
     retry_after,
 )
 from sidekey.credentials.destination import SAFE_TO_CHANGE
@@ -35,58 +35,57 @@ _CODES = frozenset(
         "unsupported_grant_type",
     }
 )
-"""The error codes of RFC 6749 5.2, each of which says that the config is wrong."""
+"""The error codes of RFC 6749 5.2. Each means that the config is wrong."""
 
 _NUMBER = re.compile(r"(AADSTS[0-9]{1,9})(?!\w)")
-"""The number that Microsoft Entra's `error_description` begins with, in every cloud: it tells a wrong secret (7000215)
-from an expired one (7000222). With the codes above it is all that is ever repeated of a response."""
+"""The number at the start of Microsoft Entra's `error_description`. It distinguishes a wrong secret (7000215) from an
+expired one (7000222). Messages repeat only this number and the codes above."""
 
 _BEARER = ("bearer", "bearertoken", "application access token", "user access token")
-"""Token types in lower case: RFC 6749 5.1 and 7.1, and what Apigee and eBay say."""
+"""Bearer token types in lower case: of RFC 6749 5.1 and 7.1, Apigee and eBay."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Token(SecretHolder):
-    """What was issued. `life` is in seconds; `base_url` is as it was returned, None where none is asked for."""
+    """A new access token. `lifetime` is in seconds; `base_url` is the response's, None if not configured."""
 
     value: str
-    life: float
+    lifetime: float
     base_url: str | None = None
 
     def __repr__(self) -> str:
-        return f"Token({self.life:g} s, REDACTED)"
+        return f"Token({self.lifetime:g} s, REDACTED)"
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseShape:
-    """Where the response contains what is needed: names, joined by dots where objects are nested.
+    """The fields of a token response: names, with dots between nested objects.
 
-    `bearer`: the token must be one of RFC 6750. `lifetime` is in seconds, where the response says none.
+    `bearer`: the token must be a bearer token (RFC 6750). `lifetime` is the default, in seconds.
     """
 
     access_token: str = "access_token"  # noqa: S105 - the name of a field
     expires_in: str = "expires_in"
     base_url: str | None = None
     bearer: bool = True
-    lifetime: float = DEFAULT_LIFE
+    lifetime: float = DEFAULT_LIFETIME
 
 
 def read_response(reply: Reply, shape: ResponseShape) -> Token:
-    """The token of a response. Raises CallFault, whose reason repeats at most an error code and a number."""
+    """Read the token of a response. Raises CallError, whose reason repeats at most an error code and a number."""
     response = json_object(reply.body)
     code = None if response is None else response.get("error")
-    known = code if isinstance(code, str) and code in _CODES else ""
-    said = f"{known} {_number(response or {})}".strip()
-    # RFC 6749 5.1 asks for 200; CrowdStrike, Harvest and Ostrom create tokens (RFC 9110 15.3.2). Whatever the success
-    # is called, it counts by the token in it.
+    known_code = code if isinstance(code, str) and code in _CODES else ""
+    remark = f"{known_code} {_entra_number(response or {})}".strip()
+    # RFC 6749 5.1 requires 200, but CrowdStrike, Harvest and Ostrom return 201. Any 2xx with a token is a success.
     if not is_success(reply.status):
-        raise error_of_status(STEP, reply, said, settings=bool(known))
+        raise error_of_status(STEP, reply, remark, settings=bool(known_code))
     if response is None:
         raise CallError("invalid", f"{STEP} did not return a JSON object")
     token = find(response, shape.access_token)
-    if token is None and known:
-        # Some return 200 for everything.
-        reason = f"{STEP} returned {reply.status} {said}"
+    if token is None and known_code:
+        # Some servers return 200 for errors.
+        reason = f"{STEP} returned {reply.status} {remark}"
         raise CallError("refused", reason, retry_after=retry_after(reply.headers), settings=True)
     if not isinstance(token, str) or not is_token(token):
         raise CallError("invalid", f"{STEP} did not return a usable token under {shape.access_token}")
@@ -94,32 +93,35 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
         raise CallError("invalid", f"{STEP} returned a token that is not a bearer token")
     return Token(
         token,
-        life_of(STEP, find(response, shape.expires_in), shape.lifetime),
+        read_lifetime(STEP, find(response, shape.expires_in), shape.lifetime),
         None if shape.base_url is None else _base_url(find(response, shape.base_url), shape.base_url),
     )
 
 
 def read_refresh_token(reply: Reply) -> str | None:
-    """The refresh token of a response (RFC 6749 5.1), whatever the rest; None where there is none."""
+    """Return the refresh token of a response (RFC 6749 5.1), even if the rest is unusable. None if there is none."""
     response = json_object(reply.body) if is_success(reply.status) else None
-    found = None if response is None else response.get("refresh_token")
-    return found if isinstance(found, str) and is_token(found) else None
+    token = None if response is None else response.get("refresh_token")
+    return token if isinstance(token, str) and is_token(token) else None
 
 
-def names_successor(reply: Reply) -> bool:
-    """Whether a response tells what to present next: a refresh token, or by naming none the same (RFC 6749 6)."""
+def determines_next_token(reply: Reply) -> bool:
+    """Return True if the response determines the next refresh token: a new one, or none, which keeps the current one.
+
+    See RFC 6749 6.
+    """
     response = json_object(reply.body) if is_success(reply.status) else None
     return response is not None and ("refresh_token" not in response or read_refresh_token(reply) is not None)
 
 
-def _number(response: dict[str, Any]) -> str:
+def _entra_number(response: dict[str, Any]) -> str:
     description = response.get("error_description")
-    found = _NUMBER.match(description) if isinstance(description, str) else None
-    return "" if found is None else found[1]
+    match = _NUMBER.match(description) if isinstance(description, str) else None
+    return "" if match is None else match[1]
 
 
 def _is_bearer(token_type: object) -> bool:
-    """RFC 6749 7.1: a token of an unknown type is not used. The type is often left out, although it must not be."""
+    """Return True for a bearer token. RFC 6749 7.1 forbids unknown types; many servers omit the required type."""
     return token_type is None or (isinstance(token_type, str) and token_type.lower() in _BEARER)
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA512
 
-from sidekey.credentials.key_formats import SecretEncoding, decoded, read_private_key
+from sidekey.credentials.key_formats import SecretEncoding, decode_secret, read_private_key
 from sidekey.credentials.secret_holder import SecretHolder
 
 HmacAlgorithm = Literal["hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512"]
@@ -167,7 +167,7 @@ def _base64url(data: bytes) -> str:
 
 def hmac_key(secret: str, encoding: SecretEncoding, algorithm: str) -> SigningKey:
     """Decode a key for HMAC. Raises ValueError."""
-    key = decoded(secret, encoding)
+    key = decode_secret(secret, encoding)
     if not key:
         raise ValueError("must not be an empty key")
     return Hmac(key, algorithm)
@@ -188,6 +188,6 @@ def webhook_key(secret: str) -> SigningKey:
 
 def _from_base64(text: str, prefix: str) -> bytes:
     try:
-        return decoded(text, "base64")
+        return decode_secret(text, "base64")
     except ValueError:
         raise ValueError(f"must be base64 behind {prefix} (Standard Webhooks)") from None

@@ -31,7 +31,7 @@ from sidekey.credentials.fields import (
     Secret,
     Text,
     check_header_value,
-    literally,
+    literal_check,
     mapping,
     marker,
     normal_name,
@@ -243,7 +243,7 @@ class SignatureFields(PartSettings):
         description="With `rfc9421`: the private key in PEM, without a passphrase, as a reference; for `hmac-sha256` "
         "the secret.",
     )
-    key_id: Annotated[Annotated[Text, literally(check_string)] | None, SAFE_TO_CHANGE] = Field(
+    key_id: Annotated[Annotated[Text, literal_check(check_string)] | None, SAFE_TO_CHANGE] = Field(
         default=None,
         description="With `rfc9421`: the `keyid` by which the receiver finds the key; default: the key's thumbprint "
         "(RFC 7638). Required with `hmac-sha256`.",

@@ -164,7 +164,7 @@ class CompiledIntegration:
         shares: InFlightCounters,
         changed: Callable[[CompiledIntegration], None],
     ) -> None:
-        places = integration.traits.places
+        places = integration.traits.injection_points
         self.integration: Final = integration
         self.name: Final = integration.id
         self.stats: Final = stats
@@ -172,7 +172,7 @@ class CompiledIntegration:
         self.certificate: Final = certificate
         self.injection_points: Final = places
         self.watched: Final = integration.traits.watched
-        self.learns: Final = integration.traits.learns
+        self.learns: Final = integration.traits.discovers_base_url
         self.redacts: Final = integration.redact_response
         self.strip: Final = integration.stripped
         signing = integration.traits.signing
