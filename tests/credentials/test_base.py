@@ -1,3 +1,5 @@
+"""Base classes of kinds: reading inputs, keeping secrets out of texts and pickles, supplementing grants."""
+
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -376,7 +378,7 @@ def test_signer_of_a_supplement_signs_last(own: bool, further: bool) -> None:
 
 
 class Signing(Signer):
-    """Signs by the number of lines that are there."""
+    """Adds one header with the number of lines in the request."""
 
     def __init__(self, name: bytes) -> None:
         self._name = name

@@ -1,3 +1,5 @@
+"""The kind `basic`: encoding, secrets, and the rules for user names."""
+
 from base64 import b64decode
 
 import pytest
@@ -35,60 +37,56 @@ def grant_of(username: object, password: str) -> Grant:
         ("test", "123\u00a3", "Basic dGVzdDoxMjPCow=="),
     ],
 )
-def test_the_examples_of_the_rfc_come_out(username: str, password: str, value: str) -> None:
-    """User name and password are joined by a colon, in UTF-8, then base64."""
+def test_examples_of_rfc_7617_match(username: str, password: str, value: str) -> None:
     assert grant_of(username, password).headers == (("Authorization", value),)
 
 
 @given(PRINTABLE.filter(lambda name: ":" not in name), PRINTABLE)
-def test_a_server_reads_back_what_was_written(username: str, password: str) -> None:
-    """Splitting at the first colon gives the two again, colons of the password and all."""
+def test_server_decodes_the_same_name_and_password(username: str, password: str) -> None:
+    """It splits at the first colon, so the password may contain colons."""
     ((_, value),) = grant_of(username, password).headers
     assert b64decode(value.removeprefix("Basic ")).decode().partition(":")[::2] == (username, password)
 
 
-def test_the_password_and_the_pair_are_secrets() -> None:
-    """A plain user name is none; an upstream decodes the pair, and may show what it read."""
+def test_password_and_encoded_pair_are_secrets() -> None:
+    """An upstream decodes the pair, and may repeat the password. A plain user name is public."""
     assert grant_of("Aladdin", "open s\u00e9same").secrets == (
         b"open s\xc3\xa9same",
         b"QWxhZGRpbjpvcGVuIHPDqXNhbWU=",
     )
 
 
-def test_a_colon_in_a_written_user_name_is_an_error_of_the_config() -> None:
-    """The server would take what follows for the password (RFC 7617 2)."""
+def test_colon_in_a_plain_user_name_is_a_config_error() -> None:
     with pytest.raises(ValidationError, match="must not contain a colon"):
         grant_of("tenant:svc", "hunter2")
 
 
-def test_a_colon_in_a_user_name_that_is_read_makes_it_unusable() -> None:
-    """The same rule holds for what stands in a file or a variable."""
+def test_colon_in_a_user_name_from_a_variable_makes_it_unreadable() -> None:
     with pytest.raises(SecretUnreadable, match=r"auth\.username: must not contain a colon"):
         grant_of({"env": "USER"}, "hunter2")
 
 
-def test_the_traits_name_one_header() -> None:
-    """And nothing is called or watched."""
+def test_traits_have_one_header() -> None:
+    """It makes no call and watches no status."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "PASSWORD"}}
     assert BasicSettings.model_validate(auth, context=Context("file")).traits() == CredentialTraits(
         InjectionPoints(headers=("Authorization",))
     )
 
 
-def test_stored_user_name_and_password_belong_to_one_destination() -> None:
-    """They are sealed apart, and neither is part of where the other may go."""
+def test_user_name_and_password_do_not_change_the_destination() -> None:
     assert harmless(BasicSettings) == {"provider"}
     assert destination(BASIC)["auth"] == {"type": "basic"}
 
 
 def named(secret: str, **more: object) -> BasicSettings:
-    """Of a user name that is a secret."""
+    """Build settings with a secret user name."""
     name = {"insecure_value": secret}
     return BasicSettings.model_validate({"type": "basic", "username": name, **more}, context=Context("file"))
 
 
-def test_a_secret_user_name_needs_no_password() -> None:
-    """As with API keys that are user names: what is behind the colon is empty, and the key alone is a secret too."""
+def test_secret_user_name_needs_no_password() -> None:
+    """APIs that accept their key as user name: the key and the encoded pair are secrets."""
     settings = named("sk_live")
     read, reasons = settings.read(lambda ref: ref.value, {})
     credential = settings.credential(read)
@@ -98,8 +96,7 @@ def test_a_secret_user_name_needs_no_password() -> None:
     assert credential.grant.secrets == (b"sk_live", b"c2tfbGl2ZTo=")
 
 
-def test_a_secret_user_name_may_have_a_password() -> None:
-    """Both are secrets then."""
+def test_secret_user_name_may_have_a_password() -> None:
     settings = named("sk", password={"insecure_value": "pw"})
     read, _ = settings.read(lambda ref: ref.value, {})
     credential = settings.credential(read)
@@ -118,8 +115,9 @@ def test_a_secret_user_name_may_have_a_password() -> None:
         ({"secret_username": {"env": "K"}, "username": {"env": "K"}}, {("secret_username",): "extra_forbidden"}),
     ],
 )
-def test_there_is_exactly_one_user_name(auth: dict[str, object], places: dict[tuple[str, ...], str]) -> None:
-    """And a password, unless the name is the secret."""
+def test_user_name_is_required_and_plain_one_needs_a_password(
+    auth: dict[str, object], places: dict[tuple[str, ...], str]
+) -> None:
     found: dict[tuple[int | str, ...], str] = {}
     try:
         BasicSettings.model_validate({"type": "basic", **auth}, context=Context("file"))

@@ -1,4 +1,4 @@
-""""""
+"""Writing calls and reading their responses: forms, queries, JSON objects, lifetimes, Retry-After, errors."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PAIRS: list[tuple[str, Scalar]] = [("a b", "c&d"), ("n", 5), ("r", 0.5), ("t", T
 READ = [("a b", "c&d"), ("n", "5"), ("r", "0.5"), ("t", "true"), ("f", "false"), ("é", "+/=")]
 
 
-def test_a_form_and_a_query_say_the_same() -> None:
-    """True and false as the config writes them; a space is + in forms alone."""
+def test_form_and_query_encode_the_same_values() -> None:
+    """Booleans as the config writes them. Only a form encodes a space as a plus."""
     assert parse_qsl(form(PAIRS), strict_parsing=True) == READ
     query = with_query("https://a.example/b", PAIRS).partition("?")[2]
     assert parse_qsl(query, strict_parsing=True) == READ
@@ -33,28 +33,25 @@ def test_a_form_and_a_query_say_the_same() -> None:
         *(("https://a.example/?a=b", "&x=y"), ("https://a.example/?a=b&", "x=y")),
     ],
 )
-def test_parameters_follow_the_query_that_is_there(url: str, whole: str) -> None:
-    """With one mark between them; without parameters the URL is what it is."""
+def test_parameters_are_appended_to_an_existing_query(url: str, whole: str) -> None:
     assert with_query(url, [("x", "y")]) == url + whole
     assert with_query(url, []) == url
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.text() | st.integers()), min_size=1))
-def test_what_is_written_is_in_ascii_and_read_again(pairs: list[tuple[str, Scalar]]) -> None:
-    """By whoever reads forms."""
+def test_encoded_parameters_are_ascii_and_decode_to_the_same_values(pairs: list[tuple[str, Scalar]]) -> None:
     found = form(pairs)
     assert found.isascii()
     assert parse_qsl(found, keep_blank_values=True) == [(name, str(value)) for name, value in pairs]
 
 
-def test_accept_is_sent_once() -> None:
-    """Another in the config replaces ours, however it is spelled."""
+def test_configured_accept_replaces_the_default() -> None:
     assert accepting((("X-A", "b"),), "*/*") == (("Accept", "*/*"), ("X-A", "b"))
     assert accepting((("aCCept", "text/xml"),), "*/*") == (("aCCept", "text/xml"),)
 
 
 @pytest.mark.parametrize("body", [b'{"a": 1}', b'\xef\xbb\xbf{"a": 1}', b' {"a": 1}\r\n', b'{"a": 0, "a": 1}'])
-def test_an_object_is_read(body: bytes) -> None:
+def test_json_object_is_read(body: bytes) -> None:
     """With a byte order mark, too (RFC 8259 8.1)."""
     assert calls.json_object(body) == {"a": 1}
 
@@ -62,29 +59,25 @@ def test_an_object_is_read(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"5", b'"{}"', b"{}}", b"{'a': 1}", b"\xff", b'{"a": ' + b"9" * 5000 + b"}", b"[" * 100_000]
 )
-def test_anything_else_is_none(body: bytes) -> None:
-    """Also numbers and nestings that Python refuses."""
+def test_anything_but_an_object_is_none(body: bytes) -> None:
     assert calls.json_object(body) is None
 
 
 @given(st.binary())
 @example('{"a": 1}'.encode("utf-16"))
-def test_reading_never_fails(body: bytes) -> None:
-    """Any bytes give an object or None."""
+def test_any_bytes_give_an_object_or_none(body: bytes) -> None:
     found = calls.json_object(body)
     assert found is None or json.loads(body.decode("utf-8-sig")) == found
 
 
 @given(st.text())
-def test_a_token_has_visible_characters_of_ascii(text: str) -> None:
-    """And at least one of them."""
+def test_token_consists_of_visible_ascii(text: str) -> None:
     visible = set(string.ascii_letters + string.digits + string.punctuation)
     assert calls.is_token(text) is (text != "" and set(text) <= visible)
 
 
 @pytest.mark.parametrize("value", [None, 5, b"tok", ["tok"]])
-def test_only_a_text_is_a_token(value: object) -> None:
-    """JSON has other things."""
+def test_only_a_string_is_a_token(value: object) -> None:
     assert not calls.is_token(value)
 
 
@@ -112,7 +105,7 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
     ],
 )
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
-    """RFC 9110 10.2.3; a date counts from the response's own, so that no clock of ours is asked."""
+    """RFC 9110 10.2.3. A date counts from the response's `Date`, so Sidekey's clock does not matter."""
     assert calls.retry_after(headers) == seconds
 
 
@@ -120,8 +113,7 @@ def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: floa
 @example("Sun, 06 Nov 99999999999999999999 08:49:37 GMT", DATE)
 @example("Sun, 06 Nov 1994 08:49:37 +9999999999", DATE)
 @example("Sun, 06 Nov 1994 99:99:99 GMT", DATE)
-def test_no_header_makes_the_reading_fail(value: str, date: str) -> None:
-    """Nothing, or seconds that may be waited."""
+def test_any_retry_after_gives_seconds_or_none(value: str, date: str) -> None:
     seconds = calls.retry_after({"retry-after": value, "date": date})
     assert seconds is None or 0 <= seconds < float("inf")
 
@@ -141,8 +133,8 @@ def test_no_header_makes_the_reading_fail(value: str, date: str) -> None:
         (502, "", "unreachable", False),
     ],
 )
-def test_a_status_becomes_an_error(status: int, word: str, outcome: str, settings: bool) -> None:
-    """400, 401 and 403 say that the config is wrong, whatever else is said."""
+def test_status_determines_the_error(status: int, word: str, outcome: str, settings: bool) -> None:
+    """400, 401 and 403 mean that the config is wrong."""
     error = calls.error_of_status("login", Reply(status, {"retry-after": "7"}, b"hunter2"), word)
     assert (error.outcome, error.settings, error.retry_after) == (outcome, settings, 7)
     assert error.reason == f"login returned {status} {word}".strip()
@@ -155,6 +147,6 @@ def test_a_status_becomes_an_error(status: int, word: str, outcome: str, setting
         *((status, True) for status in (302, 400, 401, 429, 503)),
     ],
 )
-def test_an_error_says_whether_what_was_presented_may_be_used_up(status: int, unspent: bool) -> None:
-    """Behind a gateway, or in the middle of its work, a server may have done what it was asked for."""
+def test_error_tells_if_the_refresh_token_may_be_used_up(status: int, unspent: bool) -> None:
+    """After a 5xx other than 503, a server may have processed the request."""
     assert calls.error_of_status("token endpoint", Reply(status, {}, b"")).unspent is unspent

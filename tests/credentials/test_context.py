@@ -1,4 +1,4 @@
-"""Contexts: which values a file, a body and a row may have."""
+"""Validation contexts: values that a file, a body and a row may contain."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILE_ONLY: Final = {
 
 
 def places_in(annotation: Any, place: Loc, tags: Tags) -> Iterator[tuple[Loc, Tags]]:
-    """Yield the place of each value that a document may have, at any depth; not that of a mapping from names."""
+    """Yield the location of each value that a document may have, except inside mappings with free names."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is dict:
         yield from places_in(arguments[1], (*place, "x-name"), tags)
@@ -68,7 +68,7 @@ PLACES: Final = [each for each in places_in(IntegrationSettings, (), {}) if each
 
 
 def document(place: Loc, value: Any, tags: Tags) -> dict[str, Any]:
-    """Build a document with one value at a place, and the tags on the way."""
+    """Build a document with one value at a location, and the tags on the way."""
     root: dict[str, Any] = {"auth": dict(BASIC)} if place[0] != "auth" else {}
     for where, written in (*(((*each, "type"), tag) for each, tag in tags.items()), (place, value)):
         node: Any = root
@@ -90,7 +90,7 @@ def document(place: Loc, value: Any, tags: Tags) -> dict[str, Any]:
 
 
 def errors_at(place: Loc, raw: Mapping[str, Any], context: Context) -> list[str]:
-    """Validate a document. Return the errors at a place and below it, and those of a key above that only files have."""
+    """Validate a document. Return the errors at or below a location, and those of a file-only key above it."""
     # Errors below `login.auth`, a union inside the union of kinds, are placed there or have its type in their location.
     above = (*FILE_ONLY, ("auth", "login", "auth"))
 
@@ -103,8 +103,8 @@ def errors_at(place: Loc, raw: Mapping[str, Any], context: Context) -> list[str]
 
 @pytest.mark.parametrize("source", SOURCES, ids=("file", "env"))
 @pytest.mark.parametrize("where", ["body", "row"])
-def test_no_value_of_a_body_or_row_names_a_file_or_variable(source: Any, where: Literal["body", "row"]) -> None:
-    """Wherever a file may: a secret, a public text, in a list, in a tree, and in what only files have."""
+def test_body_and_row_cannot_refer_to_files_or_variables(source: Any, where: Literal["body", "row"]) -> None:
+    """At every location where a file may."""
     accepting = set()
     for place, tags in PLACES:
         found = errors_at(place, with_new_ids(document(place, source, tags)), Context(where))
@@ -124,8 +124,7 @@ def test_no_value_of_a_body_or_row_names_a_file_or_variable(source: Any, where: 
 
 
 @pytest.mark.parametrize("where", ["body", "row"])
-def test_keys_that_only_a_file_sets_are_refused_at_once(where: Literal["body", "row"]) -> None:
-    """With their reasons, at their places, whatever their values are."""
+def test_file_only_keys_are_refused_with_their_reasons(where: Literal["body", "row"]) -> None:
     for value in ([], None):
         found = {
             each.loc: each.message
@@ -150,21 +149,20 @@ def test_keys_that_only_a_file_sets_are_refused_at_once(where: Literal["body", "
         {"type": "mtls", "pem": {"url": "https://vault.example/hunter2"}},
     ],
 )
-def test_a_row_has_no_secret_in_the_open(auth: dict[str, Any]) -> None:
-    """A body has, until it is sealed."""
+def test_row_cannot_contain_a_readable_secret(auth: dict[str, Any]) -> None:
+    """A body may, until the store encrypts it."""
     raw = with_new_ids({"endpoint_prefix": "https://a.example", "auth": auth})
     assert validate(raw, Context("body")).errors == ()
     (error,) = validate(raw, Context("row")).errors
     assert error.message == "must be {set: true, id: ID}: a row contains no secret in the open"
 
 
-def test_a_validation_without_a_context_is_a_mistake() -> None:
-    """Nothing is validated by accident as a file."""
+def test_validation_without_a_context_raises() -> None:
+    """Otherwise a body could be validated as a file by accident."""
     with pytest.raises(TypeError, match="pass a Context"):
         BasicSettings.model_validate(BASIC)
 
 
-def test_a_secret_of_a_body_has_an_id_before_it_is_validated() -> None:
-    """A secret without one could not be stored."""
+def test_secret_of_a_body_needs_an_id_before_validation() -> None:
     with pytest.raises(TypeError, match="their IDs before you validate"):
         BasicSettings.model_validate({"type": "basic", "username": {"value": "a"}}, context=Context("body"))

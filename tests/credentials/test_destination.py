@@ -1,4 +1,4 @@
-"""What decides where a stored secret may go: everything that is not declared harmless, in one form for each meaning."""
+"""Destinations of stored secrets: the keys that count, and their canonical form."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Listing(BaseModel):
     tree: Any = None
 
 
-def test_a_key_counts_unless_it_is_declared_harmless() -> None:
-    """Secrets are no part of it; what is left out is not, either, so that a later key changes nothing."""
+def test_key_counts_unless_it_is_safe_to_change() -> None:
+    """Secrets do not count. An omitted key is not part of the destination, so a new key changes none."""
     assert destination_of(Outer(kind="a")) == {"kind": "a"}
     settings = Outer(kind="a", inner=Inner(public="x", secret=STORED), count=2, further=["b"], where="THERE")
     assert destination_of(settings) == {"kind": "a", "count": 2, "further": ["b"]}
@@ -71,16 +71,15 @@ def test_a_key_counts_unless_it_is_declared_harmless() -> None:
     assert destination_of(Outer(kind="a", off=None)) == {"kind": "a", "off": None}
 
 
-def test_references_and_halves_are_found_by_their_places() -> None:
-    """As the document has them."""
+def test_references_and_tied_values_have_their_locations() -> None:
     settings = Outer(kind="a", inner=Inner(public="x", secret=STORED), many={"y": TEXT})
     assert dict(references_in(settings)) == {("inner", "secret"): STORED, ("many", "y"): TEXT}
     assert list(tied_secrets(settings)) == [(("inner", "public"), "secret")]
     assert [key.name for key in keys_of(Outer)] == ["kind", "where", "inner", "many", "count", "further", "off"]
 
 
-def test_a_list_of_secrets_counts_as_one() -> None:
-    """So that one may be added, moved and removed; what is public in it counts in its order."""
+def test_list_of_secrets_counts_as_one() -> None:
+    """An editor may add, move and remove each secret. Public values in the list count in their order."""
     other = Reference("stored", "s_2")
     for secrets in ([STORED], [STORED, other], [other, STORED], (STORED, other)):
         assert destination_of(Listing(keys=secrets)) == destination_of(Listing(keys=STORED)) == {}
@@ -92,16 +91,16 @@ def test_a_list_of_secrets_counts_as_one() -> None:
     assert dict(references_in(Listing(keys=(STORED, other)))) == {("keys", 0): STORED, ("keys", 1): other}
 
 
-def test_what_every_integration_may_change_freely() -> None:
-    """All else needs the secrets again."""
+def test_keys_that_every_integration_may_change_freely() -> None:
+    """After any other change, the editor must enter the secrets again."""
     assert harmless(IntegrationSettings) == {"title", "description", "tags", "methods"}
     assert harmless(IntegrationLimits) == {"in_flight"}
     assert harmless(TestSettings) == {"method", "path"}
     assert harmless(CertificateSettings) == {"certificate", "allow_private_ca", "refresh"}
 
 
-def test_the_forms_stay_what_they_are() -> None:
-    """They are authenticated with every secret that is stored: another spelling would make all of them unreadable."""
+def test_canonical_forms_do_not_change() -> None:
+    """The store authenticates them with every secret: another form would make all of them unreadable."""
     assert destination(BASIC) == {"endpoint_prefix": ["https://api.example.com/v1"], "auth": {"type": "basic"}}
     assert destination(HEADERS) == {"endpoint_prefix": ["https://api.example.com/v1"], "auth": {"type": "headers"}}
     assert destination(OAUTH2) == {
@@ -160,7 +159,7 @@ Member = tuple[type[BaseModel], str]
 
 
 def unions(model: type[BaseModel], found: dict[str, list[Member]]) -> dict[str, list[Member]]:
-    """The members of every union that a stored document may have."""
+    """Return the members of every union in a stored document."""
     for name, field in model.model_fields.items():
         key, members = f"{model.__name__}.{name}", sorted(models_of(field.annotation), key=lambda each: each.__name__)
         if key not in found:
@@ -171,7 +170,7 @@ def unions(model: type[BaseModel], found: dict[str, list[Member]]) -> dict[str, 
 
 
 def models_of(annotation: Any) -> set[type[BaseModel]]:
-    """The models in a type."""
+    """Return the models in a type."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {annotation}
     return set().union(*map(models_of, get_args(annotation)))
@@ -184,7 +183,7 @@ def tags_of(model: type[BaseModel]) -> list[str]:
 UNIONS = {key: members for key, members in unions(IntegrationSettings, {}).items() if members}
 
 
-def test_the_unions_of_all_kinds_are_tried() -> None:
+def test_every_union_is_covered() -> None:
     assert UNIONS.keys() == {
         "IntegrationSettings.auth",
         "LoginSettings.auth",
@@ -195,7 +194,7 @@ def test_the_unions_of_all_kinds_are_tried() -> None:
 
 
 def defaults(model: type[BaseModel], found: dict[str, Json]) -> dict[str, Json]:
-    """Return the default of every key that counts, of the models below as well."""
+    """Collect the default of every key that counts, including those of nested models."""
     for key in keys_of(model):
         field = model.model_fields[key.attribute]
         if not key.safe_to_change:
@@ -237,15 +236,15 @@ DEFAULTS: dict[str, Json] = {
 """The defaults of keys that count, but for those that are nothing."""
 
 
-def test_defaults_of_keys_that_count_stay() -> None:
-    """A destination omits defaults: after a change, stored secrets that rely on one would be sent in another way."""
+def test_defaults_of_keys_that_count_do_not_change() -> None:
+    """A destination omits defaults: after a change, stored secrets would be sent in another way."""
     found = defaults(IntegrationSettings, {})
     assert {name: default for name, default in found.items() if default not in (None, {}, [])} == DEFAULTS
 
 
 @pytest.mark.parametrize("key", UNIONS)
-def test_each_pair_of_members_of_a_union_has_different_destinations(key: str) -> None:
-    """A secret that was entered for one way to send it is not sent in another, even if all other keys are equal."""
+def test_two_members_of_a_union_have_different_destinations(key: str) -> None:
+    """A secret entered for one member is not sent by another one, even if all other keys are equal."""
 
     def form(model: type[BaseModel], tag: str) -> Json:
         # Of the tag alone: other keys could only make a difference.
@@ -276,9 +275,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("key", "members"), [("grant", GRANTS), ("client_authentication", METHODS)])
-def test_each_member_of_a_union_has_a_form_of_its_own(key: str, members: dict[str, dict[str, Any]]) -> None:
-    """A secret that was entered for one way to send it is not sent in another."""
-
+def test_each_member_of_a_union_has_its_own_canonical_form(key: str, members: dict[str, dict[str, Any]]) -> None:
     def form(member: object) -> str:
         adapter: TypeAdapter[Any] = TypeAdapter(AuthSettings)
         auth = {**OAUTH2["auth"], key: member}

@@ -1,3 +1,5 @@
+"""URLs of token endpoints and logins."""
+
 import pytest
 
 from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
@@ -13,8 +15,8 @@ from sidekey.policy.urls import Origin, Target
         ("https://127.0.0.1/a%20b/", Target(Origin("https", "127.0.0.1", 443), "/a%20b/", None)),
     ],
 )
-def test_an_endpoint_is_an_absolute_https_url(text: str, target: Target) -> None:
-    """A query may stand there: some platforms tell tenants apart by it."""
+def test_endpoint_is_an_absolute_https_url(text: str, target: Target) -> None:
+    """It may have a query: some platforms select the tenant with it."""
     assert parse_endpoint(text) == target
 
 
@@ -37,8 +39,7 @@ def test_an_endpoint_is_an_absolute_https_url(text: str, target: Target) -> None
         ("https://m\u00fcller.example/t", "must be percent-encoded"),
     ],
 )
-def test_anything_else_is_an_error(text: str, reason: str) -> None:
-    """It speaks of the URL and repeats nothing of it."""
+def test_other_urls_are_refused_without_repeating_them(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         check_endpoint(text)
     assert "hunter2" not in str(caught.value)

@@ -1,3 +1,5 @@
+"""References to secrets and texts, and the rules for injected names and values."""
+
 import pickle
 import string
 
@@ -15,12 +17,12 @@ CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 
 @pytest.mark.parametrize("text", ["hunter2", "hunter2\n", "hunter2\r\n"])
 def test_one_trailing_newline_of_a_secret_is_dropped(text: str) -> None:
-    """Editors and `echo` end a file with a newline that is no part of the secret."""
+    """Editors and `echo` end a file with a newline."""
     assert fields.clean_secret(text) == "hunter2"
 
 
-def test_a_control_character_inside_a_secret_is_an_error() -> None:
-    """CR, LF and NUL would end a header early; no other control belongs into one."""
+def test_control_character_in_a_secret_is_an_error() -> None:
+    """CR, LF and NUL would end a header early."""
     for control in CONTROLS:
         with pytest.raises(ValueError, match="control character") as caught:
             fields.clean_secret(f"hunter{control}2")
@@ -28,8 +30,8 @@ def test_a_control_character_inside_a_secret_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("text", ["hunter2\ud800", "\udc00"])
-def test_half_a_character_is_an_error(text: str) -> None:
-    """YAML can write it, and nothing can send it."""
+def test_lone_surrogate_is_an_error(text: str) -> None:
+    """YAML can write one, but nothing can send it."""
     with pytest.raises(ValueError, match="lone surrogate"):
         fields.clean(text)
 
@@ -38,8 +40,8 @@ PEM = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
 
 
 @pytest.mark.parametrize("text", [PEM, PEM.replace("\n", "\r\n"), PEM.rstrip(), f"Key of crm\n{PEM}\n"])
-def test_pem_has_lines(text: str) -> None:
-    """However they end, and whatever words stand before them (RFC 7468 2)."""
+def test_pem_keeps_its_lines_and_leading_text(text: str) -> None:
+    """RFC 7468 2."""
     assert fields.clean_pem(text).strip() == text.replace("\r\n", "\n").strip()
     assert fields.parse_secret({"insecure_value": text}, Context("file"), pem=True).pem
     assert fields.parse_text(text.replace("PRIVATE KEY", "CERTIFICATE"), Context("file"), pem=True).pem
@@ -57,15 +59,14 @@ def test_pem_has_lines(text: str) -> None:
         (f"\t{PEM}", "control"),
     ],
 )
-def test_what_is_no_pem_is_an_error(text: str, reason: str) -> None:
-    """Controls other than line ends stay errors; nothing of a key is repeated."""
+def test_invalid_pem_is_an_error_that_repeats_nothing(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         fields.clean_pem(text)
     assert "hunter2" not in str(caught.value)
 
 
-def test_what_is_written_in_the_file_is_judged_at_once() -> None:
-    """What stands elsewhere is judged when it is read."""
+def test_literal_value_is_checked_at_once() -> None:
+    """Other values are checked when they are read."""
     judge = fields.literal_check(fields.check_not_empty).func
     for reference in (Reference("text", ""), Reference("insecure_value", "")):
         with pytest.raises(ValueError, match="must not be empty"):
@@ -75,20 +76,19 @@ def test_what_is_written_in_the_file_is_judged_at_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["hunter2\n\n", "\nhunter2", "hunter2\r"])
-def test_a_further_newline_is_an_error(text: str) -> None:
-    """Only one newline at the very end is taken for the file's, not the secret's."""
+def test_second_trailing_newline_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="control character"):
         fields.clean_secret(text)
 
 
 @pytest.mark.parametrize("text", ["", "\n", "\r\n"])
-def test_an_empty_secret_is_an_error(text: str) -> None:
-    """An empty file is a secret that was not mounted yet."""
+def test_empty_secret_is_an_error(text: str) -> None:
+    """An empty file may be a secret that is not mounted yet."""
     with pytest.raises(ValueError, match="must not be empty"):
         fields.clean_secret(text)
 
 
-def test_a_text_may_be_empty() -> None:
+def test_text_may_be_empty() -> None:
     """RFC 7617 allows an empty user name."""
     assert fields.parse_text("", Context("file")) == Reference("text", "")
 
@@ -101,18 +101,16 @@ def test_a_text_may_be_empty() -> None:
         ({"insecure_value": "hunter2\n"}, Reference("insecure_value", "hunter2")),
     ],
 )
-def test_a_secret_is_one_of_three_references(raw: object, reference: Reference) -> None:
-    """Each form of a secret is read into its reference."""
+def test_secret_is_one_of_three_references(raw: object, reference: Reference) -> None:
     assert fields.parse_secret(raw, Context("file")) == reference
 
 
-def test_a_reference_shows_its_source_only() -> None:
-    """Neither repr nor str nor format gives what a reference holds."""
+def test_text_of_a_reference_shows_only_its_source() -> None:
     reference = Reference("insecure_value", "hunter2")
     assert {repr(reference), str(reference), f"{reference}"} == {"Reference(insecure_value, REDACTED)"}
 
 
-def test_a_reference_is_not_pickled() -> None:
+def test_reference_cannot_be_pickled() -> None:
     """A pickle would carry the secret into files and other processes."""
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(Reference("insecure_value", "hunter2"))
@@ -121,14 +119,13 @@ def test_a_reference_is_not_pickled() -> None:
 @pytest.mark.parametrize(
     "name", ["X-Api-Key", "authorization", "Proxy-Authorization", "x_tenant", "!#$%&'*+-.^_`|~0aZ"]
 )
-def test_tokens_are_header_names(name: str) -> None:
-    """Every character of RFC 9110 5.6.2 may stand in a name, and Proxy-Authorization may be injected."""
+def test_every_token_is_a_header_name(name: str) -> None:
+    """RFC 9110 5.6.2. Proxy-Authorization may be injected."""
     assert fields.check_header_name(name) == name
 
 
 @given(st.text())
-def test_a_header_name_is_a_token_or_an_error(name: str) -> None:
-    """No text with another character passes as a name."""
+def test_header_name_is_a_token_or_an_error(name: str) -> None:
     allowed = set(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
     try:
         fields.check_header_name(name)
@@ -139,23 +136,23 @@ def test_a_header_name_is_a_token_or_an_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*sorted(fields.NOT_INJECTED), "sidekey-token", "sidekey-anything"])
-def test_names_of_the_connection_are_refused_in_every_spelling(name: str) -> None:
-    """Case does not count, and an underscore counts as a hyphen."""
+def test_connection_header_names_are_refused_in_every_spelling(name: str) -> None:
+    """Case is ignored, and an underscore counts as a hyphen."""
     for spelled in (name, name.upper(), name.title(), name.replace("-", "_")):
         with pytest.raises(ValueError, match="may not be injected"):
             fields.check_header_name(spelled)
 
 
 @pytest.mark.parametrize("value", [" a", "a ", " "])
-def test_spaces_at_the_edges_of_a_value_are_an_error(value: str) -> None:
-    """A recipient drops them, so the secret would arrive changed."""
+def test_spaces_at_the_ends_of_a_header_value_are_an_error(value: str) -> None:
+    """Recipients drop them, which would change the secret."""
     with pytest.raises(ValueError, match="a space"):
         fields.check_header_value(value)
 
 
 @given(st.text())
-def test_a_value_travels_as_its_utf8_bytes(value: str) -> None:
-    """One character a byte, and the bytes are UTF-8."""
+def test_header_value_is_sent_as_utf_8(value: str) -> None:
+    """One Latin-1 character a byte."""
     try:
         value = fields.clean(value)
         value.encode()
@@ -167,14 +164,13 @@ def test_a_value_travels_as_its_utf8_bytes(value: str) -> None:
 
 
 @pytest.mark.parametrize(("source", "shown"), [("text", "/rest"), ("env", "REDACTED"), ("file", "REDACTED")])
-def test_a_public_text_is_shown_where_it_stands_in_the_file(source: fields.Source, shown: str) -> None:
-    """The reference of the config names defaults so; names of files and variables stay out of it."""
+def test_literal_public_text_is_shown(source: fields.Source, shown: str) -> None:
+    """Names of files and variables are redacted."""
     adapter = TypeAdapter(fields.PublicText)
     assert adapter.dump_python(Reference(source, "/rest")) == shown
 
 
-def test_an_unreadable_secret_says_where_and_why() -> None:
-    """All places of one integration stand in one message."""
+def test_unreadable_secrets_are_listed_in_one_message() -> None:
     error = SecretUnreadable(
         ((("auth", "username"), "the file must not be empty"), (("auth", "password"), "it is not set"))
     )
@@ -182,8 +178,7 @@ def test_an_unreadable_secret_says_where_and_why() -> None:
 
 
 @pytest.mark.parametrize("raw", [None, 1, "text", ["key"]])
-def test_what_is_no_mapping_is_taken_for_an_empty_one(raw: object) -> None:
-    """Checks that read a config before it is valid pass it over."""
+def test_value_that_is_not_a_mapping_counts_as_an_empty_one(raw: object) -> None:
     assert fields.mapping(raw) == {}
     assert fields.mapping({"key": raw}) == {"key": raw}
 
@@ -197,8 +192,7 @@ def test_what_is_no_mapping_is_taken_for_an_empty_one(raw: object) -> None:
         ("secret", {"secret": {"value": "x"}}),
     ],
 )
-def test_each_form_of_a_reference_has_one_in_the_store(form: fields.Form, stored: object) -> None:
-    """Secrets are sealed there, texts and certificates are public. Two references to one place are the same."""
+def test_each_form_of_a_reference_has_a_stored_form(form: fields.Form, stored: object) -> None:
     assert fields.stored_form(form, "x") == stored
     assert fields.parse_secret({"file": "f"}, Context("file")).form == "value"
     assert fields.parse_text({"file": "f"}, Context("file")).form == "text"

@@ -1,3 +1,5 @@
+"""Header values: public texts, and secrets with a prefix."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -31,8 +33,7 @@ def values_of(headers: dict[str, WrittenHeader], *place: str) -> dict[Keys, str]
     return {key: reference.value for key, reference, _ in inputs_of(headers, *place)}
 
 
-def test_headers_are_read_and_joined_at_any_place() -> None:
-    """A public text as it is, a secret behind its prefix; in the order and spelling of the document."""
+def test_headers_are_built_in_the_order_and_spelling_of_the_document() -> None:
     headers = headers_of(WRITTEN)
     values = values_of(headers, "login", "headers")
     assert list(values) == [
@@ -45,8 +46,8 @@ def test_headers_are_read_and_joined_at_any_place() -> None:
     assert "hunter2" not in repr(headers)
 
 
-def test_headers_are_compared_whatever_their_order_and_case() -> None:
-    """RFC 9110 5.1, and CGI-like servers take _ for -."""
+def test_comparable_headers_ignore_order_and_case() -> None:
+    """RFC 9110 5.1, and CGI-like servers read _ as -."""
     other = {"API-Key": WRITTEN["api_key"], "x_tenant": "acme"}
     compared = [comparable_headers(headers_of(each), values_of(headers_of(each))) for each in (WRITTEN, other)]
     assert compared[0] == compared[1] == (("api-key", "Key hunter2"), ("x-tenant", "acme"))
@@ -60,33 +61,30 @@ def test_headers_are_compared_whatever_their_order_and_case() -> None:
         *("X-Integration-Id", "Sidekey-A", "a b"),
     ],
 )
-def test_a_call_keeps_what_frames_and_describes_it(name: str) -> None:
-    """Framing, hop-by-hop and the body's own."""
+def test_call_cannot_set_framing_or_body_headers(name: str) -> None:
     with pytest.raises(ValidationError):
         headers_of({name: "x"})
 
 
 @pytest.mark.parametrize("name", ["Accept", "User-Agent", "Authorization", "X-HTTP-Method-Override", "Cookie"])
-def test_a_call_may_have_any_other_header(name: str) -> None:
-    """It is the operator's own call."""
+def test_call_may_set_any_other_header(name: str) -> None:
     assert list(headers_of({name: "x"})) == [name]
 
 
 @pytest.mark.parametrize("value", ["a\r\nX: c", " a", {"prefix": " a", **SECRET}, {"secret": {"insecure_value": "a "}}])
-def test_a_value_cannot_leave_its_line(value: object) -> None:
-    """Nor be changed by whoever drops spaces."""
+def test_header_value_cannot_contain_controls_or_outer_spaces(value: object) -> None:
     with pytest.raises(ValidationError):
         headers_of({"X-A": value})
 
 
-def test_only_public_texts_that_decide_are_told() -> None:
-    """Any other a caller could send as well."""
+def test_only_public_headers_that_decide_count() -> None:
+    """A caller could send any other one itself."""
     assert deciding_headers(headers_of({"X_Rewrite_URL": "/a", **WRITTEN})) == {"x-rewrite-url": "/a"}
     assert deciding_headers(headers_of(WRITTEN)) is None
 
 
-def test_every_header_of_a_call_decides_where_a_secret_goes() -> None:
-    """Its name and public text; a secret's name, and the word before it."""
+def test_every_header_of_a_call_is_part_of_the_destination() -> None:
+    """Its name and public text, or the name and prefix of a secret."""
     document = copied(OAUTH2)
 
     def having(headers: dict[str, Any]) -> Any:

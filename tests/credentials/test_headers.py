@@ -1,3 +1,5 @@
+"""The kind `headers`: fixed values in headers, query and body."""
+
 from typing import Any
 
 import pytest
@@ -19,15 +21,14 @@ def settings_of(**written: object) -> HeadersSettings:
     return HeadersSettings.model_validate({"type": "headers", **written}, context=Context("file"))
 
 
-def test_the_traits_name_every_place() -> None:
+def test_traits_have_every_injection_point() -> None:
     """In the spelling of the file."""
     assert settings_of(**WRITTEN).traits() == CredentialTraits(
         InjectionPoints(("X-Tenant", "x_key"), ("key",), ("on",))
     )
 
 
-def test_the_values_are_the_grant() -> None:
-    """No call is needed for them."""
+def test_values_become_a_fixed_grant() -> None:
     settings = settings_of(**WRITTEN)
     values, reasons = settings.read(lambda reference: reference.value, {})
     assert reasons == ()
@@ -44,15 +45,13 @@ def test_the_values_are_the_grant() -> None:
         ({"query": {"key": "a"}, "body": {"Key": "b"}}, ("auth", "body", "Key"), "are the same parameter"),
     ],
 )
-def test_errors_of_several_places_are_found(written: dict[str, Any], place: tuple[str, ...], reason: str) -> None:
-    """With the place in the integration."""
+def test_missing_or_duplicate_values_are_errors(written: dict[str, Any], place: tuple[str, ...], reason: str) -> None:
     ((found, said),) = HeadersSettings.find_errors({"auth": {"type": "headers", **written}})
     assert found == place
     assert reason in said
 
 
-def test_a_secret_in_public_text_is_a_warning() -> None:
-    """By the names that carry secrets."""
+def test_secret_in_public_text_is_a_warning() -> None:
     integration = {"auth": {"type": "headers", "headers": {"Authorization": "Bearer hunter2", "X-Tenant": "acme"}}}
     assert [place for place, _ in HeadersSettings.find_warnings(integration)] == [("auth", "headers", "Authorization")]
 
@@ -62,16 +61,15 @@ def test_a_secret_in_public_text_is_a_warning() -> None:
     [repr, str, lambda settings: settings.model_dump_json(), lambda settings: repr(settings.model_dump())],
     ids=["repr", "str", "json", "dump"],
 )
-def test_settings_show_no_secret(dump: type[str]) -> None:
-    """A dump of the settings holds REDACTED where values stand."""
+def test_dump_of_settings_redacts_secrets(dump: type[str]) -> None:
     secret = {"X-Api-Key": {"prefix": "Key ", **SECRET}}
     shown = dump(settings_of(headers=secret, query={"key": SECRET}, body={"key": SECRET}))
     assert "hunter2" not in shown
     assert "REDACTED" in shown
 
 
-def test_public_values_move_no_stored_secret_unless_they_name_another_target() -> None:
-    """Those that no caller may send count, since a server may go by them; the names of secrets are in their places."""
+def test_only_public_values_that_decide_the_target_change_the_destination() -> None:
+    """A server may choose the target by headers that no caller may send."""
     assert harmless(HeadersSettings) == {"provider", "query", "body"}
     document = copied(HEADERS)
     document["auth"] |= {"query": {"a": "b"}, "body": {"c": 5}}

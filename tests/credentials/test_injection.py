@@ -1,4 +1,4 @@
-""""""
+"""Fixed values in headers, query and body, and the supplement `add`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from support.stored import BASIC, destination, harmless
 SECRET = {"secret": {"insecure_value": "hunter2"}}
 
 
-def test_what_is_added_is_a_grant_of_its_own() -> None:
-    """It is put before the grant of the kind, and signs nothing."""
+def test_added_values_become_a_supplement_without_a_signer() -> None:
     settings = AddedSettings.model_validate(
         {"headers": {"X-Tenant": "acme"}, "query": {"key": SECRET}}, context=Context("file")
     )
@@ -34,9 +33,7 @@ def test_what_is_added_is_a_grant_of_its_own() -> None:
     assert settings.signing() is None
 
 
-def test_a_value_that_cannot_be_read_is_named_by_its_place_in_the_integration() -> None:
-    """As `sidekey check` and the response of a request say it."""
-
+def test_unreadable_value_is_named_by_its_location_in_the_integration() -> None:
     def read(_: object) -> str:
         raise ValueError("it is not set")
 
@@ -47,8 +44,8 @@ def test_a_value_that_cannot_be_read_is_named_by_its_place_in_the_integration() 
     assert reasons == ((("add", "query", "key", "secret"), "it is not set"),)
 
 
-def test_all_that_is_added_moves_stored_secrets_but_the_secrets_themselves() -> None:
-    """Whoever adds a secret value need not know the password; so its name counts."""
+def test_added_public_values_and_names_of_secrets_change_the_destination() -> None:
+    """An editor who adds a secret need not know the password, so the name of the secret counts."""
     assert harmless(AddedSettings) == set()
     add: dict[str, Any] = {
         "headers": {"X-Tenant": "acme"},
@@ -91,16 +88,15 @@ def grant_of(**written: object) -> Grant:
         ({"env": "NAME"}, "M\u00fcller"),
     ],
 )
-def test_a_value_is_public_or_a_secret_behind_a_prefix(value: object, sent: str) -> None:
-    """Each way to write a value, in each place: a header has one character a byte of UTF-8, parameters characters."""
+def test_value_is_public_or_a_secret_with_a_prefix(value: object, sent: str) -> None:
+    """A header has one Latin-1 character a byte of UTF-8; a parameter has characters."""
     assert grant_of(headers={"X-Key": value}).headers == (("X-Key", sent.encode().decode("latin-1")),)
     assert grant_of(query={"key": value}).query == (("key", sent),)
     assert grant_of(body={"key": value}).body == (("key", sent),)
 
 
 @pytest.mark.parametrize("value", [True, False, 0, -5, 1.5])
-def test_a_field_of_a_body_may_be_no_text(value: object) -> None:
-    """JSON has numbers, true and false; a header or a query has text alone."""
+def test_only_a_body_field_may_be_a_number_or_boolean(value: object) -> None:
     ((name, found),) = grant_of(body={"async": value}).body
     assert (name, found, type(found)) == ("async", value, type(value))
     for place in ("headers", "query"):
@@ -109,14 +105,13 @@ def test_a_field_of_a_body_may_be_no_text(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, [1], {"a": 1}])
-def test_what_json_does_not_have_is_no_field(value: object) -> None:
-    """Nor what is not one value."""
+def test_body_field_must_be_a_json_scalar(value: object) -> None:
     with pytest.raises(ValidationError):
         settings_of(body={"a": value})
 
 
 def test_values_keep_the_order_and_spelling_of_the_file() -> None:
-    """Some servers count on both."""
+    """Some servers depend on both."""
     names = ["X-Tenant", "authorization", "a.b", "X_Region"]
     assert [name for name, _ in grant_of(headers=dict.fromkeys(names, "a")).headers] == names
     assert settings_of(headers={"X-A": "a"}, query={"b": "b"}, body={"C": "c"}).injection_points() == InjectionPoints(
@@ -124,8 +119,8 @@ def test_values_keep_the_order_and_spelling_of_the_file() -> None:
     )
 
 
-def test_only_secrets_without_their_prefix_are_secrets() -> None:
-    """As they are sent: in UTF-8. Of parameters those pairs are scrubbed that have one."""
+def test_secrets_of_a_grant_exclude_the_prefix() -> None:
+    """They are UTF-8, as sent. `secret_pairs` has the parameters that contain one."""
     key, name = {"prefix": "Key ", "secret": {"env": "KEY"}}, {"secret": {"env": "NAME"}}
     grant = grant_of(
         headers={"X-Tenant": "acme", "X-A": name}, query={"v": "3", "key": key}, body={"on": True, "name": name}
@@ -135,23 +130,22 @@ def test_only_secrets_without_their_prefix_are_secrets() -> None:
 
 
 @pytest.mark.parametrize("other", ["x-api-key", "X_Api_Key", "X-API_KEY"])
-def test_one_header_is_given_once_whatever_its_spelling(other: str) -> None:
-    """Case does not count, and an underscore counts as a hyphen."""
+def test_header_in_two_spellings_is_an_error(other: str) -> None:
+    """Case is ignored, and an underscore counts as a hyphen."""
     with pytest.raises(ValidationError, match=f"X-Api-Key and {other} are the same header"):
         settings_of(headers={"X-Api-Key": "a", other: "b"})
 
 
 @pytest.mark.parametrize("place", ["query", "body"])
 @pytest.mark.parametrize("other", ["API_KEY", "api.key", "Api.Key"])
-def test_one_parameter_is_given_once_whatever_its_spelling(place: str, other: str) -> None:
-    """As the laxest of servers read them."""
+def test_parameter_in_two_spellings_is_an_error(place: str, other: str) -> None:
+    """As the most lenient servers read them."""
     with pytest.raises(ValidationError, match=f"api_key and {other} are the same parameter"):
         settings_of(**{place: {"api_key": "a", "version": "2", other: "b"}})
     assert settings_of(**{place: {"api_key": "a", "apikey": "b", "api-key": "c"}})
 
 
-def test_a_parameter_is_given_in_one_place() -> None:
-    """Servers that read both would take either."""
+def test_parameter_in_query_and_body_is_an_error() -> None:
     ((place, reason),) = AddedSettings.find_errors_in(
         {"query": {"api_key": "a", "\u00fc": "b"}, "body": {"API_KEY": "b"}}
     )
@@ -161,27 +155,24 @@ def test_a_parameter_is_given_in_one_place() -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a[b]", "a&b", "a=b", "a\x00", "\u00fc", "+a"])
 @pytest.mark.parametrize("place", ["query", "body"])
-def test_a_parameter_has_a_name_that_is_known_again(place: str, name: str) -> None:
-    """However a caller spells it."""
+def test_parameter_name_that_callers_could_encode_differently_is_an_error(place: str, name: str) -> None:
     with pytest.raises(ValidationError, match="the name of a parameter must consist of"):
         settings_of(**{place: {name: "a"}})
 
 
 @pytest.mark.parametrize("place", MAPS)
-def test_a_map_that_is_written_has_an_entry(place: str) -> None:
-    """One that is empty says nothing."""
+def test_empty_map_is_an_error(place: str) -> None:
     with pytest.raises(ValidationError, match="at least 1 item"):
         settings_of(**{place: {}})
     assert list(AddedSettings.find_errors_in({place: {"a": "b"}})) == []
 
 
-def test_one_place_at_least_is_written() -> None:
-    """Else nothing is injected."""
+def test_at_least_one_map_is_required() -> None:
     assert list(AddedSettings.find_errors_in({})) == [(("add",), "needs headers, query or body: names to values")]
 
 
-def test_a_header_that_ends_in_a_space_is_unusable() -> None:
-    """The recipient would drop the space, and the key would be wrong without anybody seeing why; not so a parameter."""
+def test_header_that_ends_in_a_space_is_unusable() -> None:
+    """The recipient would drop the space, and the key would be wrong. A parameter keeps it."""
     with pytest.raises(SecretUnreadable) as caught:
         grant_of(headers={"X-Api-Key": {"secret": {"env": "SPACED"}}})
     ((place, reason),) = caught.value.reasons
@@ -200,13 +191,12 @@ def test_a_header_that_ends_in_a_space_is_unusable() -> None:
         ({"headers": {"Authorization": {"secret": {"env": "KEY"}}}, "query": ["api_key"]}, []),
     ],
 )
-def test_a_secret_in_public_text_is_a_warning(written: Mapping[str, Any], warned: list[tuple[str, str]]) -> None:
-    """By the names that carry secrets."""
+def test_secret_in_public_text_is_a_warning(written: Mapping[str, Any], warned: list[tuple[str, str]]) -> None:
     assert [place for place, _ in AddedSettings.find_public(written)] == [("add", *place) for place in warned]
 
 
-def test_what_a_file_has_elsewhere_is_sealed_in_a_store() -> None:
-    """A public text that is written stays public."""
+def test_text_from_a_file_or_variable_becomes_a_secret_in_the_store() -> None:
+    """A literal public text stays public."""
     written = {"a": {"file": "a"}, "b": "b", "c": {"prefix": {"env": "P"}, "secret": {"file": "c"}}}
     for values in (settings_of(headers=written).headers, settings_of(query=written).query):
         text, prefix, secret = values["a"].text, values["c"].prefix, values["c"].secret
@@ -215,8 +205,8 @@ def test_what_a_file_has_elsewhere_is_sealed_in_a_store() -> None:
         assert (text.form, prefix.form, secret.form) == ("secret", "text", "value")
 
 
-def test_only_texts_of_the_document_may_be_shown() -> None:
-    """Neither what is read elsewhere, nor what stands by the name of a secret, where one may be written by mistake."""
+def test_only_literal_public_texts_are_shown() -> None:
+    """Not a value from a file or variable, and not one under a name that usually carries a secret."""
     written = {
         "X-Tenant": "acme",
         "X-Region": {"env": "REGION"},

@@ -1,4 +1,4 @@
-"""credentials/jose.py: keys of each algorithm, and what is signed by them."""
+"""Keys of each algorithm, and the tokens that they sign."""
 
 import hashlib
 from base64 import b64encode
@@ -39,14 +39,12 @@ def pem(
         ("Ed25519", "Ed448", "an Ed25519 key for Ed25519"),
     ],
 )
-def test_a_key_of_another_kind_is_unusable(algorithm: str, key: str, reason: str) -> None:
-    """It is said when the key is read, not when a token is needed."""
+def test_key_of_another_type_is_refused_when_it_is_loaded(algorithm: str, key: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         jose.load_key(pem(private_key(key)), algorithm)
 
 
-def test_what_is_no_plain_private_key_is_unusable() -> None:
-    """Encrypted ones have no place for their passphrase; nothing of a key is repeated."""
+def test_encrypted_or_invalid_key_is_refused_without_repeating_it() -> None:
     encrypted = pem(private_key("RS256"), BestAvailableEncryption(b"hunter2"))
     with pytest.raises(ValueError, match="must not be encrypted"):
         jose.load_key(encrypted, "RS256")
@@ -56,8 +54,7 @@ def test_what_is_no_plain_private_key_is_unusable() -> None:
         jose.check_certificate(pem(private_key("RS256")))
 
 
-def test_older_forms_of_keys_are_read() -> None:
-    """PKCS #1 and SEC 1, as openssl wrote them for years."""
+def test_pkcs_1_and_sec_1_keys_are_loaded() -> None:
     for algorithm in ("RS256", "ES256"):
         older = pem(private_key(algorithm), form=PrivateFormat.TraditionalOpenSSL)
         assert "PRIVATE KEY" in older
@@ -75,15 +72,15 @@ def test_older_forms_of_keys_are_read() -> None:
         ("YWJj" * 10, "base64", "HS256"),
     ],
 )
-def test_a_secret_is_as_long_as_the_hash(text: str, encoding: SecretEncoding, algorithm: str) -> None:
-    """RFC 7518 3.2; it is counted in bytes of the key, and neither it nor its length is repeated."""
+def test_short_secret_is_refused(text: str, encoding: SecretEncoding, algorithm: str) -> None:
+    """RFC 7518 3.2. The error repeats neither the secret nor its length."""
     with pytest.raises(ValueError, match=rf"at least [0-9]+ bytes for {algorithm} \(RFC 7518 3\.2\)") as caught:
         jose.load_secret(text, encoding, algorithm)
     assert text not in str(caught.value)
 
 
-def test_a_secret_signs_by_its_bytes() -> None:
-    """However it is written, and where it is not ASCII by UTF-8."""
+def test_secret_signs_with_its_decoded_bytes() -> None:
+    """A text that is not ASCII is UTF-8."""
     key = bytes(range(200, 248))
     spelled: dict[SecretEncoding, str] = {"hex": key.hex(), "base64": b64encode(key).decode()}
     for encoding, text in spelled.items():
@@ -96,8 +93,8 @@ def test_a_secret_signs_by_its_bytes() -> None:
 @pytest.mark.parametrize(
     "algorithm", [name for name in (*KEY_PAIR_ALGORITHMS, *SECRET_ALGORITHMS) if name != "Ed25519"]
 )
-def test_another_library_verifies_what_is_signed(algorithm: str) -> None:
-    """The header has what is known, and nothing empty; EdDSA is signed without a warning."""
+def test_another_library_verifies_the_token(algorithm: str) -> None:
+    """The header omits empty attributes, and EdDSA causes no warning."""
     key = "s" * 64 if algorithm in SECRET_ALGORITHMS else private_key(algorithm).public_key()
     loaded = (
         jose.load_secret("s" * 64, "text", algorithm)
@@ -111,7 +108,7 @@ def test_another_library_verifies_what_is_signed(algorithm: str) -> None:
     assert jwt.get_unverified_header(bare) == {"typ": "JWT", "alg": algorithm}
 
 
-def test_the_two_names_of_eddsa_sign_the_same_key() -> None:
+def test_eddsa_and_ed25519_use_the_same_key() -> None:
     """RFC 8037 and RFC 9864."""
     key = pem(private_key("EdDSA"))
     for algorithm in ("EdDSA", "Ed25519"):
@@ -120,8 +117,8 @@ def test_the_two_names_of_eddsa_sign_the_same_key() -> None:
         private_key("EdDSA").public_key().verify(jwt.utils.base64url_decode(signature), message.encode())
 
 
-def test_a_public_key_has_a_fingerprint() -> None:
-    """As `openssl rsa -pubout -outform DER | openssl dgst -sha256 -binary | openssl enc -base64` prints it."""
+def test_fingerprint_of_a_public_key_matches_openssl() -> None:
+    """`openssl rsa -pubout -outform DER | openssl dgst -sha256 -binary | openssl enc -base64`"""
     public = private_key("RS256").public_key()
     der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert jose.public_key_sha256(pem(private_key("RS256"))) == b64encode(hashlib.sha256(der).digest()).decode()

@@ -1,4 +1,4 @@
-"""Documents with secrets at their leaves."""
+"""JSON documents with secrets at their leaves."""
 
 import json
 from typing import Any, Literal
@@ -48,8 +48,8 @@ def errors_of(raw: object, where: Literal["file", "body"] = "file") -> dict[tupl
     return {error["loc"]: error["msg"].removeprefix("Value error, ") for error in caught.value.errors()}
 
 
-def test_secrets_are_told_by_their_places() -> None:
-    """An index is a decimal text."""
+def test_secrets_and_texts_have_their_locations() -> None:
+    """A list index is a decimal text."""
     tree = parse_tree(BODY, Context("file"))
     assert dict(references(tree, "login", "body")) == {
         ("login", "body", "user", "key"): Reference("file", "k"),
@@ -63,8 +63,8 @@ def test_secrets_are_told_by_their_places() -> None:
     }
 
 
-def test_what_was_read_is_filled_in() -> None:
-    """Everything else stays what it is, and of its type."""
+def test_secrets_are_filled_in() -> None:
+    """All other values keep their type."""
     values = {("user", "key"): "hunter2", ("scopes", "1"): "write"}
     found = fill_secrets(parse_tree(BODY, Context("file")), values, text=str.upper)
     assert json.dumps(found) == json.dumps(
@@ -79,13 +79,12 @@ def test_what_was_read_is_filled_in() -> None:
 
 
 @pytest.mark.parametrize("raw", [None, "text", ["list"], 5])
-def test_a_document_is_a_mapping(raw: object) -> None:
-    """And nothing else, at its top."""
+def test_document_is_a_mapping(raw: object) -> None:
     assert errors_of(raw) == {("body",): "must be a mapping"}
 
 
-def test_every_error_is_told_at_its_place() -> None:
-    """At once, and none repeats a value."""
+def test_all_errors_are_reported_at_their_locations() -> None:
+    """None repeats a value."""
     raw = {
         "": 1,
         "a": [None, {"b\n": "x"}],
@@ -116,8 +115,7 @@ def test_every_error_is_told_at_its_place() -> None:
     assert found["body", "c"] == "a reference must have exactly one key: use {file: PATH} or {env: NAME}"
 
 
-def test_depth_and_size_have_bounds() -> None:
-    """An attacker's document costs little."""
+def test_depth_and_size_are_limited() -> None:
     deep: Any = "x"
     for _ in range(MAX_DEPTH - 1):
         deep = [deep]
@@ -129,14 +127,14 @@ def test_depth_and_size_have_bounds() -> None:
 
 
 @pytest.mark.parametrize("written", [{"value": "hunter2"}, {"set": True, "id": "s_1", "set_by": "eve"}])
-def test_what_is_a_secret_in_a_store_is_no_mapping_in_a_file(written: dict[str, Any]) -> None:
-    """Else a file would be sent otherwise once it is imported."""
+def test_reference_keys_are_the_same_in_files_and_store(written: dict[str, Any]) -> None:
+    """Otherwise the import of a file could change the document that is sent."""
     found = errors_of({"a": written, "b": {"value": 1, "name": "x"}})
     assert set(found) == {("body", "a")}
 
 
-def test_in_a_stored_document_secrets_are_values_or_kept() -> None:
-    """With other names beside it, `value` is the name of a field; no file is read."""
+def test_stored_document_has_new_or_kept_secrets() -> None:
+    """With other keys next to it, `value` is a field name."""
     raw = with_new_ids(
         {"a": {"value": "hunter2"}, "b": [{"set": True, "id": "s_1", "set_by": "eve"}], "c": {"value": 1, "name": "x"}}
     )
@@ -149,15 +147,14 @@ def test_in_a_stored_document_secrets_are_values_or_kept() -> None:
     assert set(found) == {("body", "a"), ("body", "b"), ("body", "c")}
 
 
-def test_nothing_shows_what_is_in_it() -> None:
-    """Public texts as well: somebody may have pasted a secret."""
+def test_dump_redacts_public_texts_too() -> None:
+    """Someone may have pasted a secret."""
     made = model_of({"a": "hunter2", "b": [{"c": {"insecure_value": "hunter2"}}]}, Context("file"))
     assert "hunter2" not in repr(made)
     assert made.model_dump() == {"body": {"a": "REDACTED", "b": [{"c": "REDACTED"}]}}
 
 
-def test_the_destination_is_all_that_is_public_and_the_places_of_secrets() -> None:
-    """Whatever a document that says nothing was sealed for stays as it is."""
+def test_destination_is_public_values_and_names_of_secrets() -> None:
     assert destination_of(Model()) == {}
     raw = with_new_ids(BODY | {"user": {"value": "x"}, "scopes": ["a", {"value": "y"}]})
     assert destination_of(model_of(raw, Context("body"))) == {
@@ -183,14 +180,14 @@ def is_secret(node: Any) -> bool:
     return isinstance(node, dict) and [*node] == ["value"] and isinstance(node["value"], str) and node["value"] != ""
 
 
-def said(node: Any) -> Any:
-    """A document without its secrets, in a form of the test's own; a list of them is as one."""
+def without_secrets(node: Any) -> Any:
+    """Return a document without its secrets, in a form of this test. A list of secrets becomes one entry."""
     if is_secret(node):
         return "secret"
     if isinstance(node, dict):
-        return ["mapping", sorted((name, said(each)) for name, each in node.items())]
+        return ["mapping", sorted((name, without_secrets(each)) for name, each in node.items())]
     if isinstance(node, list):
-        public = [said(each) for each in node if not is_secret(each)]
+        public = [without_secrets(each) for each in node if not is_secret(each)]
         return ["list", public, len(public) < len(node)] if public or not node else "secret"
     return ["value", type(node).__name__, node]
 
@@ -203,15 +200,14 @@ def form(raw: dict[str, Any]) -> str | None:
 
 
 @given(one=DOCUMENTS, other=DOCUMENTS)
-def test_two_documents_have_one_form_only_if_they_say_the_same(one: dict[str, Any], other: dict[str, Any]) -> None:
-    """Whatever a secret may be: what is sealed for one must not open for the other."""
+def test_documents_with_the_same_form_have_the_same_public_content(one: dict[str, Any], other: dict[str, Any]) -> None:
     forms = form(one), form(other)
     if None not in forms:
-        assert (forms[0] == forms[1]) is (json.dumps(said(one)) == json.dumps(said(other)))
+        assert (forms[0] == forms[1]) is (json.dumps(without_secrets(one)) == json.dumps(without_secrets(other)))
 
 
-def test_a_secret_that_is_added_to_public_values_counts() -> None:
-    """It may be one more audience of a token; beside other secrets it may be added and moved."""
+def test_secret_added_to_public_values_changes_the_destination() -> None:
+    """It may be one more audience of a token. In a list of secrets it changes nothing."""
     secret = {"value": "s"}
     assert form({"aud": ["x"]}) != form({"aud": ["x", secret]})
     assert form({"aud": ["x", secret]}) == form({"aud": [secret, "x", secret]})

@@ -1,4 +1,4 @@
-"""credentials/jwt.py: what a config may say, and what is signed of it."""
+"""The kind `jwt`: validation of its keys, and the tokens that it signs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ AUTH: dict[str, Any] = {"type": "jwt", "algorithm": "HS256", "secret": {"env": "
 SIGNED: dict[str, Any] = {"type": "jwt", "algorithm": "RS256", "private_key": {"env": "KEY"}}
 
 
-def made(auth: dict[str, Any], key: str | None = None) -> CallingCredential:
-    """The credential of an `auth` block."""
+def credential_from(auth: dict[str, Any], key: str | None = None) -> CallingCredential:
+    """Build the credential of an `auth` block."""
     pem = signer().private_pem.decode()
     return credential_of(auth, {"KEY": key or (SECRET if auth["algorithm"][:2] == "HS" else pem)})
 
 
-def issued(credential: CallingCredential, now: float = NOW) -> Issued:
-    """What is issued; no call is yielded."""
+def issue(credential: CallingCredential, now: float = NOW) -> Issued:
+    """Return the issued grant; no call may be yielded."""
     with pytest.raises(StopIteration) as done:
         next(credential.obtain(Attempt(now)))
     found: Issued = done.value.value
@@ -38,12 +38,12 @@ def issued(credential: CallingCredential, now: float = NOW) -> Issued:
 
 
 def token_of(credential: CallingCredential, now: float = NOW) -> str:
-    ((_, value),) = issued(credential, now).grant.headers
+    ((_, value),) = issue(credential, now).grant.headers
     return value.removeprefix("Bearer ")
 
 
 def claims_of(credential: CallingCredential, key: str = SECRET) -> dict[str, Any]:
-    """The claims, at whatever time."""
+    """Return the claims, without checking their times."""
     algorithms = ["HS256", "HS384", "HS512"]
     options: Any = {"verify_exp": False, "verify_aud": False, "verify_iat": False}
     return jwt.decode(token_of(credential), key, algorithms=algorithms, options=options)
@@ -55,43 +55,45 @@ def errors(auth: dict[str, Any]) -> dict[tuple[int | str, ...], str]:
     return {error["loc"][1:]: error["msg"].removeprefix("Value error, ") for error in caught.value.errors()}
 
 
-def test_times_count_from_half_a_minute_ago() -> None:
-    """And a grant lives as long as its token does, of which half is used before another is signed."""
-    found = claims_of(made({**AUTH, "lifetime": "20m"}))
+def test_token_is_backdated_by_half_a_minute() -> None:
+    """A grant lives as long as its token. Sidekey renews it after half of that."""
+    found = claims_of(credential_from({**AUTH, "lifetime": "20m"}))
     assert found == {"iat": int(NOW) - BACKDATING, "exp": int(NOW) - BACKDATING + 1200}
-    grant = issued(made({**AUTH, "lifetime": "20m"}), NOW + 0.75)
+    grant = issue(credential_from({**AUTH, "lifetime": "20m"}), NOW + 0.75)
     assert grant.lifetime == pytest.approx(1200 - BACKDATING - 0.75)
     assert grant.renewed_after == grant.lifetime / 2
     assert grant.memory is None
-    assert grant.grant.secrets == (token_of(made({**AUTH, "lifetime": "20m"})).encode(),)
+    assert grant.grant.secrets == (token_of(credential_from({**AUTH, "lifetime": "20m"})).encode(),)
 
 
-def test_claims_arrive_as_they_are_written() -> None:
-    """Lists, numbers and mappings, in their order; secrets among them are read."""
+def test_claims_keep_their_types_and_order() -> None:
+    """Secrets among them are read."""
     claims = {"iss": "me", "sub": "you", "aud": ["a", "b"], "list": [1, 1.5, True, {"deep": {"env": "KEY"}}]}
-    found = claims_of(made({**AUTH, "claims": claims, "jti": True}))
+    found = claims_of(credential_from({**AUTH, "claims": claims, "jti": True}))
     assert found.pop("jti")
     assert [*found] == ["iss", "sub", "aud", "list", "iat", "exp"]
     assert found["list"] == [1, 1.5, True, {"deep": SECRET}]
     assert found["aud"] == ["a", "b"]
 
 
-def test_a_secret_among_the_claims_is_one_of_the_grant() -> None:
-    """Whoever has the token reads it there, and may repeat it without the token."""
+def test_secret_claim_is_a_secret_of_the_grant() -> None:
+    """The upstream can read it in the token, and may repeat it without the token."""
     made_of = {**AUTH, "claims": {"iss": "me", "list": [{"deep": {"env": "KEY"}}]}}
-    token = token_of(made(made_of))
-    assert issued(made(made_of)).grant.secrets == (token.encode(), SECRET.encode())
-    assert issued(made({**made_of, "token_placement": "query"})).grant.secret_pairs() == (("access_token", token),)
+    token = token_of(credential_from(made_of))
+    assert issue(credential_from(made_of)).grant.secrets == (token.encode(), SECRET.encode())
+    assert issue(credential_from({**made_of, "token_placement": "query"})).grant.secret_pairs() == (
+        ("access_token", token),
+    )
 
 
-def test_each_token_has_an_id_of_its_own_where_it_has_one() -> None:
-    """Without `jti` two of one second are the same."""
-    assert token_of(made(AUTH)) == token_of(made(AUTH))
-    assert len({claims_of(made({**AUTH, "jti": True}))["jti"] for _ in range(5)}) == 5
+def test_jti_makes_every_token_unique() -> None:
+    """Without `jti`, two tokens of one second are equal."""
+    assert token_of(credential_from(AUTH)) == token_of(credential_from(AUTH))
+    assert len({claims_of(credential_from({**AUTH, "jti": True}))["jti"] for _ in range(5)}) == 5
 
 
-def test_the_fingerprint_stands_where_a_text_has_its_place() -> None:
-    """In lists and mappings too; a secret that looks so stays what it is."""
+def test_fingerprint_replaces_its_placeholder_in_texts() -> None:
+    """In lists and mappings too, but not in a secret."""
     claims = {"iss": "A.SHA256:{public_key_sha256}", "deep": [{"a": "{public_key_sha256}{public_key_sha256}"}]}
     secret = {"env": "BRACES"}
     credential = credential_of(
@@ -129,53 +131,50 @@ def test_the_fingerprint_stands_where_a_text_has_its_place() -> None:
         ({"token_placement": "cookie"}, "token_placement", "must be header, body, query"),
     ],
 )
-def test_an_error_is_at_its_key(changes: dict[str, Any], place: str, reason: str) -> None:
-    """And says what must be true."""
+def test_error_has_its_key_and_the_rule(changes: dict[str, Any], place: str, reason: str) -> None:
     auth = {key: value for key, value in {**AUTH, **changes}.items() if value is not None}
     found = {".".join(map(str, key)): text for key, text in errors(auth).items()}
     assert reason in found[place]
 
 
-def test_an_encoding_is_a_secrets() -> None:
+def test_secret_encoding_needs_a_secret() -> None:
     assert errors({**SIGNED, "secret_encoding": "hex"}) == {("secret_encoding",): "may be used only with secret"}
 
 
-def test_all_errors_of_claims_come_at_once() -> None:
-    """Those of the claims themselves."""
+def test_all_errors_of_claims_are_reported_at_once() -> None:
     found = errors({**AUTH, "claims": {"exp": 5, "jti": "x", "a": "{", "b": ["}"]}})
     assert set(found) == {("claims", "exp"), ("claims", "jti"), ("claims", "a"), ("claims", "b", 0)}
 
 
 def test_keys_are_checked_when_they_are_read() -> None:
-    """Each at its place, with those of claims."""
+    """Each error has its location."""
     claims = {"a": [{"env": "ABSENT"}]}
     with pytest.raises(SecretUnreadable) as caught:
-        made({**SIGNED, "algorithm": "ES256", "claims": claims})
+        credential_from({**SIGNED, "algorithm": "ES256", "claims": claims})
     assert dict(caught.value.reasons) == {
         ("auth", "private_key"): "must be a key on the curve secp256r1 for ES256",
         ("auth", "claims", "a", "0"): "environment variable ABSENT is not set",
     }
     with pytest.raises(SecretUnreadable) as caught:
-        made({**AUTH, "secret_encoding": "hex"}, "abcdef")
+        credential_from({**AUTH, "secret_encoding": "hex"}, "abcdef")
     ((place, reason),) = caught.value.reasons
     assert place == ("auth", "secret")
     assert reason.startswith("must have at least 32 bytes for HS256 (RFC 7518 3.2)")
 
 
-def test_without_the_extra_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "joserfc", None)
     (message,) = errors(AUTH).values()
     assert message == "signed tokens need joserfc: install from the checkout with the extra jwt"
 
 
-def test_only_a_401_is_about_the_token() -> None:
-    """Another one has other times, and another ID."""
-    found = {status: made(AUTH).verdict(status, None) for status in (200, 401, 403, 500)}
+def test_only_a_401_rejects_the_token() -> None:
+    found = {status: credential_from(AUTH).verdict(status, None) for status in (200, 401, 403, 500)}
     assert found == {200: Verdict.GOOD, 401: Verdict.REJECTED, 403: Verdict.GOOD, 500: Verdict.GOOD}
 
 
-def test_what_is_known_before_a_key_is_read() -> None:
-    """It calls nowhere, and goes nowhere by itself."""
+def test_traits_need_no_key() -> None:
+    """It makes no call and adds no destination."""
     settings = settings_of({**AUTH, "renewal_interval": "5s", "token_placement": {"in": "header", "name": "X-T"}})
     traits = settings.traits()
     assert (traits.injection_points, traits.calls, traits.signs, traits.ends) == (
@@ -191,11 +190,11 @@ def test_what_is_known_before_a_key_is_read() -> None:
 
 
 def lineage(**changes: Any) -> Lineage:
-    return made({**AUTH, "claims": {"a": 1, "b": 2}, **changes}).lineage
+    return credential_from({**AUTH, "claims": {"a": 1, "b": 2}, **changes}).lineage
 
 
-def test_a_change_of_a_token_begins_another() -> None:
-    """Whatever is no part of one leaves it what it is."""
+def test_change_of_any_token_key_changes_the_lineage() -> None:
+    """Other keys leave it unchanged."""
     same = ({"renewal_interval": "5s"}, {"claims": {"b": 2, "a": 1}}, {"secret": {"insecure_value": SECRET}})
     assert [lineage(**each) == lineage() for each in same] == [True] * len(same)
     other: tuple[dict[str, Any], ...] = (
@@ -212,26 +211,24 @@ def test_a_change_of_a_token_begins_another() -> None:
 
 
 @pytest.mark.parametrize("key", ["iss", "aud", "sub", "issuer", "audience", "subject", "scope"])
-def test_a_claim_beside_the_claims_is_told_where_it_belongs(key: str) -> None:
-    """By the name that it has there."""
+def test_claim_outside_of_claims_gets_a_hint(key: str) -> None:
     name = {"issuer": "iss", "audience": "aud", "subject": "sub"}.get(key, key)
     assert type(settings_of(AUTH)).hint(key) == f"this is a claim: write claims: {{{name}: ...}}"
 
 
-def test_another_key_is_no_claim() -> None:
+def test_other_unknown_key_gets_no_hint() -> None:
     assert type(settings_of(AUTH)).hint("exp") == ""
 
 
-def test_a_placement_with_disadvantages_is_told() -> None:
-    """As of every token."""
+def test_placement_with_disadvantages_is_a_warning() -> None:
     kind = type(settings_of(AUTH))
     (found,) = kind.find_warnings({"auth": {**AUTH, "token_placement": "query"}})
     assert found[0] == ("auth", "token_placement")
     assert [*kind.find_warnings({"auth": AUTH})] == []
 
 
-def test_a_stored_claim_in_a_list_is_kept_wherever_it_stands() -> None:
-    """Adding one before it re-enters none; a public one beside it is another destination."""
+def test_stored_claim_in_a_list_is_kept_at_any_position() -> None:
+    """A public value next to it changes the destination."""
     document = {**PREFIX, "auth": {**JWT["auth"], "claims": {"keys": [{"value": f"{CANARY}-one"}]}}}
     row = stored(document)
     (kept,) = former(row).saved.content["auth"]["claims"]["keys"]

@@ -1,4 +1,4 @@
-""""""
+"""Encodings of secrets, and private keys in PEM."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from support import oauth
 
 
 @given(key=st.binary(min_size=1, max_size=70))
-def test_every_spelling_of_a_key_is_read(key: bytes) -> None:
-    """Hex in either case; base64 of both alphabets, with its padding or without."""
+def test_every_spelling_of_an_encoded_secret_is_decoded(key: bytes) -> None:
+    """Hex in either case; base64 in both alphabets, with or without padding."""
     assert decode_secret(key.hex(), "hex") == decode_secret(key.hex().upper(), "hex") == key
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         text = encode(key).decode()
         assert decode_secret(text, "base64") == decode_secret(text.rstrip("="), "base64") == key
 
 
-def test_a_text_is_its_own_bytes() -> None:
-    """In UTF-8, also where it looks like hex."""
+def test_text_is_encoded_as_utf_8() -> None:
+    """Also if it looks like hex."""
     assert decode_secret("00ff\u00fc", "text") == b"00ff\xc3\xbc"
 
 
@@ -50,8 +50,7 @@ NO_KEYS: dict[SecretEncoding, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("encoding", NO_KEYS)
-def test_what_is_none_is_an_error(encoding: SecretEncoding) -> None:
-    """Which says what was expected, and repeats nothing."""
+def test_invalid_encoding_is_an_error_that_repeats_nothing(encoding: SecretEncoding) -> None:
     for text in NO_KEYS[encoding]:
         with pytest.raises(ValueError, match=rf"^must be {encoding}, as secret_encoding says") as caught:
             decode_secret(text, encoding)
@@ -62,14 +61,14 @@ def pem(key: PrivateKey, encryption: KeySerializationEncryption | None = None) -
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()).decode()
 
 
-def test_a_key_of_any_type_is_read() -> None:
+def test_private_key_of_any_type_is_loaded() -> None:
     key = Ed25519PrivateKey.generate()
     found = read_private_key(pem(key))
     assert isinstance(found, Ed25519PrivateKey)
     assert found.private_bytes_raw() == key.private_bytes_raw()
 
 
-def test_what_is_no_key_that_signs_is_refused_by_what_must_be_true() -> None:
+def test_unusable_private_key_is_refused_with_the_rule() -> None:
     """No reason repeats the key."""
     encrypted = pem(Ed25519PrivateKey.generate(), BestAvailableEncryption(b"hunter2"))
     short, long = (pem(generate_private_key(65537, bits)) for bits in (1024, 4104))
@@ -87,8 +86,7 @@ def test_what_is_no_key_that_signs_is_refused_by_what_must_be_true() -> None:
         assert str(refused.value) == reason
 
 
-def test_an_rsa_key_is_the_same_whenever_it_is_read() -> None:
-    """That its numbers are prime is proven once."""
+def test_rsa_key_is_proven_prime_once() -> None:
     text = oauth.signer().private_pem.decode()
     for _ in range(3):
         found = read_private_key(text)
@@ -96,8 +94,8 @@ def test_an_rsa_key_is_the_same_whenever_it_is_read() -> None:
         assert pem(found) == text
 
 
-def test_an_rsa_key_whose_numbers_are_not_prime_is_refused_whenever_it_is_read() -> None:
-    """Its signatures could tell what the key is."""
+def test_rsa_key_with_a_composite_factor_is_refused_every_time() -> None:
+    """Its signatures could reveal the key."""
     e, p, q = 65537, 3 * (2**1026 + 1), 2**1024 + 643
     d = pow(e, -1, (p - 1) * (q - 1))
     numbers = RSAPrivateNumbers(

@@ -1,3 +1,5 @@
+"""Placement of a token in header, query or body."""
+
 import pytest
 from pydantic import ValidationError
 
@@ -19,14 +21,13 @@ from sidekey.credentials.placement import Placement, parse_placement
         ({"in": "query", "name": "token"}, Placement("query", "token", "")),
     ],
 )
-def test_a_place_is_a_word_or_a_mapping(raw: object, placement: Placement) -> None:
+def test_placement_is_a_word_or_a_mapping(raw: object, placement: Placement) -> None:
     """The defaults are those of RFC 6750."""
     assert parse_placement(raw) == placement
 
 
 @pytest.mark.parametrize("raw", ["cookie", None, 5, ["header"], True])
-def test_another_place_is_an_error(raw: object) -> None:
-    """It says what there is."""
+def test_other_values_are_an_error_that_lists_the_valid_ones(raw: object) -> None:
     with pytest.raises(ValueError, match="must be header, body, query"):
         parse_placement(raw)
 
@@ -55,8 +56,7 @@ def test_another_place_is_an_error(raw: object) -> None:
         ({"in": "header", "scheme": "", "prefix": "Token "}, "prefix"),
     ],
 )
-def test_an_error_is_at_its_key(raw: object, key: str) -> None:
-    """Header names follow the rules of all injected headers."""
+def test_error_of_a_mapping_has_its_key(raw: object, key: str) -> None:
     with pytest.raises(ValidationError) as caught:
         parse_placement(raw)
     assert [error["loc"] for error in caught.value.errors()] == [(key,)]
@@ -97,8 +97,7 @@ def test_an_error_is_at_its_key(raw: object, key: str) -> None:
         ),
     ],
 )
-def test_the_grant_is_where_the_places_say(placement: Placement, grant: Grant, places: InjectionPoints) -> None:
-    """What is known before a token agrees with what comes of one."""
+def test_grant_uses_the_injection_points(placement: Placement, grant: Grant, places: InjectionPoints) -> None:
     assert placement.grant("tok", "u") == grant
     assert placement.injection_points() == places
 
@@ -115,20 +114,19 @@ def test_the_grant_is_where_the_places_say(placement: Placement, grant: Grant, p
         (Placement("header", "Authorization", "MAC "), False),
     ],
 )
-def test_only_a_scheme_of_its_own_is_no_bearer_use(placement: Placement, bearer: bool) -> None:
-    """RFC 6750 has the other two places as well."""
+def test_only_another_header_prefix_is_not_bearer(placement: Placement, bearer: bool) -> None:
     assert placement.bearer is bearer
 
 
-def test_a_placement_has_one_spelling() -> None:
-    """Case counts in a parameter's name, and not in a header's or in a scheme."""
+def test_canonical_placement_ignores_case_of_header_and_scheme() -> None:
+    """The case of a parameter's name counts."""
     header = parse_placement({"in": "header", "name": "AUTHORIZATION", "scheme": "bearer"})
     assert header.canonical() == Placement().canonical() == ["header", "authorization", "bearer"]
     assert parse_placement({"in": "query", "name": "Token"}).canonical() == ["query", "Token", ""]
 
 
-def test_a_prefix_that_is_a_scheme_has_the_spelling_of_one() -> None:
-    """Any other has one that no scheme has, and its case counts."""
+def test_prefix_that_is_a_scheme_equals_that_scheme() -> None:
+    """Any other prefix is compared with its case."""
 
     def spelled(**written: str) -> object:
         return parse_placement({"in": "header", **written}).canonical()[2]

@@ -1,4 +1,4 @@
-"""The registry of kinds, and the union that the config makes of it."""
+"""The registry of kinds, and the config's union of them."""
 
 from __future__ import annotations
 
@@ -15,27 +15,25 @@ from support.stored import copied, documents
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_kind_is_registered_under_its_type(name: str) -> None:
-    """The table's key is what `type` says in a config."""
+def test_kind_is_registered_under_its_type(name: str) -> None:
     assert get_args(KINDS[name].model_fields["type"].annotation) == (name,)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_key_of_a_kind_is_described(name: str) -> None:
-    """The reference is made of the descriptions."""
+def test_every_key_of_a_kind_has_a_description(name: str) -> None:
+    """The config reference shows it."""
     assert all(field.description for field in KINDS[name].model_fields.values())
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_kind_that_takes_profiles_has_a_key_for_the_provider(name: str) -> None:
-    """And the keys that its profiles must bring are its own."""
+def test_kind_with_profiles_has_the_key_provider(name: str) -> None:
+    """Its placeholder profile uses only keys of the kind."""
     kind = KINDS[name]
     assert ("provider" in kind.model_fields) is bool(kind.placeholder_profile)
     assert kind.placeholder_profile.keys() <= kind.model_fields.keys()
 
 
-def test_the_union_picks_the_kind_by_its_type() -> None:
-    """`type` alone decides which model reads an auth block."""
+def test_union_selects_the_kind_by_its_type() -> None:
     auth = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
     assert type(TypeAdapter(AuthSettings).validate_python(auth, context=Context("file"))) is KINDS["basic"]
 
@@ -46,8 +44,8 @@ BLOCKS: Final = [
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[*documents()])
-def test_settings_are_those_that_were_validated(block: dict[str, Any]) -> None:
-    """The same object, not an equal one: parts of the process compare by identity."""
+def test_validated_settings_are_returned_unchanged(block: dict[str, Any]) -> None:
+    """The same object: parts of the process compare by identity."""
     adapter: TypeAdapter[Any] = TypeAdapter(AuthSettings)
     found = adapter.validate_python(block, context=Context("body"))
     assert adapter.validate_python(found, context=Context("body")) is found

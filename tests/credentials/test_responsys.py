@@ -1,3 +1,5 @@
+"""The kind `responsys`: login, refresh, verdicts and destinations."""
+
 import json
 from typing import Any
 
@@ -37,16 +39,15 @@ def error_of(*replies: Reply, attempt: Attempt | None = None) -> CallError:
     return caught.value
 
 
-def test_a_login_is_a_form_and_no_secret_is_in_its_url() -> None:
-    """User name and password go into the body."""
+def test_login_is_a_form_without_secrets_in_its_url() -> None:
     call = first_call(credential_of(AUTH))
     assert (call.step, call.method, call.url) == ("login", "POST", URL)
     assert dict(call.headers) == {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
     assert call.body == b"user_name=api+user&password=s3cret%2F%2B+%26%3D%25%3A~&auth_type=password"
 
 
-def test_the_token_goes_without_a_scheme_word_to_where_the_login_said() -> None:
-    """The base is `endPoint` and the path prefix; the life stays well under two hours."""
+def test_token_is_sent_without_a_scheme_to_the_end_point() -> None:
+    """The base URL is `endPoint` and the path prefix. The lifetime is well under two hours."""
     issued, _ = issue(credential_of(AUTH), reply(TOKEN))
     assert issued.grant == Grant(
         headers=(("Authorization", "E1vz!_.Q="),),
@@ -67,8 +68,7 @@ def test_the_token_goes_without_a_scheme_word_to_where_the_login_said() -> None:
         ("https://api.example.com:8443", "https://api.example.com:8443"),
     ],
 )
-def test_a_bare_host_means_https(end_point: str, base: str) -> None:
-    """Both forms are in use."""
+def test_bare_host_means_https(end_point: str, base: str) -> None:
     issued, _ = issue(credential_of(AUTH), reply({**TOKEN, "endPoint": end_point}))
     assert issued.grant.base_url == f"{base}/rest/api/v1.3"
 
@@ -89,21 +89,21 @@ def test_a_bare_host_means_https(end_point: str, base: str) -> None:
         ({"endPoint": "https://api5-009.responsys.net?x"}, "returned an endPoint with a path or query"),
     ],
 )
-def test_a_response_that_is_unusable_is_an_error(change: dict[str, object], reason: str) -> None:
-    """It says which field, and nothing of what it held."""
+def test_unusable_response_is_an_error(change: dict[str, object], reason: str) -> None:
+    """It names the field, and repeats nothing of its value."""
     error = error_of(reply({**TOKEN, **change}))
     assert (error.outcome, error.reason) == ("invalid", f"login {reason}")
 
 
-def test_the_last_token_is_refreshed() -> None:
-    """Same URL, the token in Authorization, without user name and password."""
+def test_last_token_is_refreshed() -> None:
+    """At the same URL, with the token in Authorization, without user name and password."""
     issued, (call,) = issue(credential_of(AUTH), reply({**TOKEN, "authToken": "new"}), attempt=AGAIN)
     assert (call.step, call.url, call.body) == ("token refresh", URL, b"auth_type=token")
     assert dict(call.headers)["Authorization"] == "old-token"
     assert issued.memory == "new"
 
 
-def test_a_token_that_was_refused_is_not_refreshed() -> None:
+def test_rejected_token_is_not_refreshed() -> None:
     """The first call is a login."""
     call = first_call(credential_of(AUTH), Attempt(NOW, memory="old-token", rejected=True))
     assert call.step == "login"
@@ -119,15 +119,15 @@ def test_a_token_that_was_refused_is_not_refreshed() -> None:
         (reply(b"<html>", 200), "invalid"),
     ],
 )
-def test_where_the_refresh_fails_a_login_follows(answer: Reply, previous: str) -> None:
-    """And what came of the refresh is told with it."""
+def test_login_follows_a_refused_refresh(answer: Reply, previous: str) -> None:
+    """The login has the outcome of the refresh."""
     issued, calls = issue(credential_of(AUTH), answer, reply(TOKEN), attempt=AGAIN)
     assert [(call.step, call.previous) for call in calls] == [("token refresh", "ok"), ("login", previous)]
     assert issued.memory == TOKEN["authToken"]
 
 
-def test_where_the_refresh_brings_no_response_a_login_follows() -> None:
-    """A time-out or a reset says nothing of the login; too many calls do."""
+def test_login_follows_a_refresh_without_a_response() -> None:
+    """Unless the refresh exceeded the rate limit."""
     flow = credential_of(AUTH).obtain(AGAIN)
     assert next(flow).step == "token refresh"
     login = flow.throw(CallError("timeout", "token refresh did not respond in time"))
@@ -152,8 +152,8 @@ def test_where_the_refresh_brings_no_response_a_login_follows() -> None:
         ("/x/rest/api/v2", "/rest/api/v1.3/auth/token"),
     ],
 )
-def test_the_login_is_below_the_version_of_the_api(prefix: str, path: str) -> None:
-    """A prefix that narrows the API down does not move it; the base is the prefix all the same."""
+def test_login_is_below_the_version_of_the_api(prefix: str, path: str) -> None:
+    """A longer path prefix changes the base URL, not the login."""
     credential = credential_of({**AUTH, "path_prefix": prefix})
     issued, (call,) = issue(credential, reply(TOKEN))
     assert call.url == f"https://login2.responsys.net{path}"
@@ -161,8 +161,7 @@ def test_the_login_is_below_the_version_of_the_api(prefix: str, path: str) -> No
 
 
 @pytest.mark.parametrize("answer", [reply({}, 429), reply(error("API_LIMIT_EXCEEDED"), 401)])
-def test_where_the_refresh_is_too_much_no_login_follows(answer: Reply) -> None:
-    """It would be one more."""
+def test_no_login_follows_a_rate_limited_refresh(answer: Reply) -> None:
     assert error_of(answer, attempt=AGAIN).outcome == "rate_limited"
 
 
@@ -186,20 +185,21 @@ def test_where_the_refresh_is_too_much_no_login_follows(answer: Reply) -> None:
         (reply([TOKEN]), "invalid", "login did not return a usable authToken", False),
     ],
 )
-def test_a_failed_login_is_reported_in_words_of_ours(answer: Reply, outcome: str, reason: str, settings: bool) -> None:
-    """Nothing of what the server wrote is repeated."""
+def test_failed_login_is_reported_without_the_servers_text(
+    answer: Reply, outcome: str, reason: str, settings: bool
+) -> None:
     error = error_of(answer)
     assert (error.outcome, error.reason, error.settings) == (outcome, reason, settings)
 
 
-def test_retry_after_is_handed_on() -> None:
-    """With either sign of too many calls."""
+def test_retry_after_of_a_rate_limit_is_kept() -> None:
+    """With the status 429 and with Responsys' own code."""
     for content, status in (({}, 429), (error("API_LIMIT_EXCEEDED"), 401)):
         assert error_of(reply(content, status, {"retry-after": "30"})).retry_after == 30
 
 
-def test_too_many_logins_wait_a_minute_where_the_response_does_not_say() -> None:
-    """They are counted by the minute: each one before that would count as well."""
+def test_rate_limit_without_retry_after_waits_a_minute() -> None:
+    """Responsys counts logins by the minute, and would count earlier ones as well."""
     assert error_of(reply(error("API_LIMIT_EXCEEDED"), 401)).retry_after == 60
     assert error_of(reply(error("API_LIMIT_EXCEEDED"), 401, {"retry-after": "0"})).retry_after == 0
 
@@ -226,14 +226,14 @@ def test_too_many_logins_wait_a_minute_where_the_response_does_not_say() -> None
         (500, None, Verdict.GOOD),
     ],
 )
-def test_the_code_decides_what_a_response_says_of_the_token(status: int, body: bytes | None, verdict: Verdict) -> None:
-    """A login on every 401 would use up the limit; the 500 may have been acted on."""
+def test_code_in_the_body_decides_the_verdict(status: int, body: bytes | None, verdict: Verdict) -> None:
+    """A login for each 401 would exceed the limit. After a 500 the request may have been processed."""
     assert credential_of(AUTH).verdict(status, body) is verdict
 
 
 @given(st.sampled_from([200, 400, 401, 429, 500]), st.binary(), st.sampled_from([None, AGAIN]))
 def test_any_response_is_a_token_or_an_error(status: int, body: bytes, attempt: Attempt | None) -> None:
-    """And a verdict is given on anything."""
+    """And any response has a verdict."""
     credential = credential_of(AUTH)
     assert credential.verdict(status, body) is Verdict.GOOD
     flow = credential.obtain(attempt or Attempt(NOW))
@@ -250,8 +250,8 @@ def places(**changes: Any) -> Destinations:
     return found
 
 
-def test_targets_at_the_login_stand_for_those_that_are_learnt() -> None:
-    """The base is the login's host under the path prefix, until an `endPoint` takes its place."""
+def test_login_origin_is_the_placeholder_of_the_end_point() -> None:
+    """The base URL is the login's host and the path prefix, until an `endPoint` replaces the host."""
     found = places()
     origin = Origin("https", "login2.responsys.net", 443)
     assert (found.placeholder_origin, found.path, found.base) == (
@@ -281,16 +281,16 @@ def test_targets_at_the_login_stand_for_those_that_are_learnt() -> None:
         ("/proxy/rsys/", "/proxy/rsys/campaigns", True),
     ],
 )
-def test_a_login_is_never_a_target(prefix: str, path: str, allowed: bool) -> None:
-    """Under any host, in any reading."""
+def test_login_is_never_a_target(prefix: str, path: str, allowed: bool) -> None:
+    """On any host, in any spelling."""
     found = places(path_prefix=prefix)
     policy = Policy(domains=found.domains, forbidden=found.forbidden, path=found.path)
     for host in ("login2.responsys.net", "api5-009.responsys.net"):
         assert decide(policy, "GET", f"https://{host}{path}").allowed is allowed
 
 
-def test_the_traits_tell_what_is_watched() -> None:
-    """A 500 may speak of the token, too."""
+def test_traits_watch_401_and_500() -> None:
+    """A 500 may reject the token, too."""
     traits = settings_of(AUTH).traits()
     assert (traits.injection_points.headers, traits.calls, traits.discovers_base_url) == (
         ("Authorization",),
@@ -320,8 +320,8 @@ def test_the_traits_tell_what_is_watched() -> None:
         ("path_prefix", "/rest#api", "must not contain a fragment"),
     ],
 )
-def test_an_error_is_at_its_key(key: str, value: str, message: str) -> None:
-    """What stands in a variable instead makes the integration unusable."""
+def test_error_has_its_key(key: str, value: str, message: str) -> None:
+    """An invalid value from a variable makes the integration unusable."""
     with pytest.raises(ValidationError, match=message) as caught:
         settings_of({**AUTH, key: value})
     assert [error["loc"] for error in caught.value.errors()] == [("responsys", key)]
@@ -330,26 +330,24 @@ def test_an_error_is_at_its_key(key: str, value: str, message: str) -> None:
             credential_of({**AUTH, key: {"env": "VALUE"}}, {"VALUE": value})
 
 
-def test_without_a_key_that_decides_there_is_no_destination() -> None:
-    """The credential then goes nowhere."""
+def test_missing_login_or_path_means_no_destination() -> None:
     settings = settings_of(AUTH)
     assert settings.destinations({("login_endpoint",): "https://login2.responsys.net"}) is None
     assert settings.destinations({("path_prefix",): "/rest"}) is None
 
 
-def test_a_credential_shows_no_secret() -> None:
-    """Nor does the call it makes."""
+def test_credential_and_call_show_no_secret() -> None:
     credential = credential_of(AUTH)
     assert "s3cret" not in repr(credential) + repr(first_call(credential))
 
 
-def test_the_base_url_is_always_learnt() -> None:
+def test_base_url_is_always_discovered() -> None:
     """Known before the block is valid."""
     assert ResponsysSettings.discovers_base_url({})
 
 
-def test_one_live_token_is_a_warning() -> None:
-    """A second process would end it."""
+def test_single_live_token_is_a_warning() -> None:
+    """A second process would revoke it."""
     (found,) = ResponsysSettings.find_single_process({"auth": {"type": "responsys", "single_live_token": True}})
     assert found == (("auth", "single_live_token"), ONE_PROCESS)
     assert (
@@ -368,14 +366,13 @@ def test_one_live_token_is_a_warning() -> None:
         ({"login_endpoint": "https://login5.responsys.net"}, {"client"}),
     ],
 )
-def test_a_token_is_the_users_whatever_their_password(changes: dict[str, Any], parts: set[str]) -> None:
-    """A narrower path needs another base URL, which a refresh brings without a login."""
+def test_password_is_the_proof_in_the_lineage(changes: dict[str, Any], parts: set[str]) -> None:
+    """Another path prefix needs another base URL, which a refresh returns without a login."""
     one, other = credential_of(AUTH).lineage, credential_of({**AUTH, **changes}).lineage
     assert {part for part in ("client", "token", "proof") if getattr(one, part) != getattr(other, part)} == parts
 
 
-def test_a_stored_password_goes_to_one_login_and_below_one_path() -> None:
-    """In one spelling each."""
+def test_login_and_path_are_the_destination_in_canonical_form() -> None:
     assert harmless(ResponsysSettings) == {"renewal_interval", "single_live_token"}
     document = copied(RESPONSYS)
     document["auth"] |= {"login_endpoint": "https://LOGIN2.responsys.net:443/", "path_prefix": "/rest/api/v1.3/"}

@@ -1,3 +1,5 @@
+"""The kind `session`: the login, its response, and the identity of the token."""
+
 from __future__ import annotations
 
 import json
@@ -25,12 +27,12 @@ JWT = {"type": "jwt", "algorithm": "RS256", "private_key": {"env": "KEY"}, "clai
 
 
 def auth(login: dict[str, Any] | None = None, token: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    """The block with further keys."""
+    """Build the block with additional keys."""
     return {**AUTH, "login": {**AUTH["login"], **(login or {})}, "token": {**AUTH["token"], **(token or {})}, **more}
 
 
 def errors(block: dict[str, Any]) -> dict[str, str]:
-    """Places and messages."""
+    """Return the locations and messages of errors."""
     with pytest.raises(ValidationError) as caught:
         settings_of(block)
     found = caught.value.errors()
@@ -71,15 +73,14 @@ def errors(block: dict[str, Any]) -> dict[str, str]:
         (auth(renewal_interval="5ms"), "renewal_interval", "must be at least 1s"),
     ],
 )
-def test_an_error_is_at_its_key(block: dict[str, Any], place: str, message: str) -> None:
-    """Alone: one error brings no others."""
+def test_error_has_its_key(block: dict[str, Any], place: str, message: str) -> None:
+    """One error causes no other."""
     found = errors(block)
     assert list(found) == [place]
     assert message in found[place]
 
 
-def test_all_errors_are_told_at_once() -> None:
-    """Of the login, the token and the rest."""
+def test_all_errors_are_reported_at_once() -> None:
     block = auth({"url": "x", "method": "X"}, {"from": "", "lifetime": "0s"}, rejected=[200], placement="cookie")
     assert set(errors(block)) == {"login.url", "login.method", "token.from", "token.lifetime", "rejected", "placement"}
 
@@ -96,13 +97,13 @@ def test_all_errors_are_told_at_once() -> None:
         ("ns:token", TokenField("json", "ns:token")),
     ],
 )
-def test_the_token_has_a_place(written: str, field: TokenField) -> None:
-    """`body` is all of it, and a field of that name is named by `json:`."""
+def test_token_field_is_parsed(written: str, field: TokenField) -> None:
+    """`body` is the whole body; `json:body` is a field of that name."""
     assert parse_token_field(written) == field
 
 
-def test_a_login_is_sent_as_it_is_written() -> None:
-    """Nested, with numbers as numbers, and its secrets in their places."""
+def test_login_is_sent_as_written() -> None:
+    """Nested, with numbers as numbers, and its secrets filled in."""
     login = {
         "query": {"a b": "c", "n": 5, "key": {"env": "SECRET"}},
         "headers": {"X-App": {"prefix": "App ", "secret": {"env": "P"}}},
@@ -117,8 +118,8 @@ def test_a_login_is_sent_as_it_is_written() -> None:
 
 
 @pytest.mark.parametrize("source", ["body", "header:x-t"])
-def test_any_media_type_is_accepted_where_the_token_is_not_in_json(source: str) -> None:
-    """A server that has only text/plain would answer 406; an Accept of the config counts."""
+def test_accept_is_any_type_unless_the_token_is_in_json(source: str) -> None:
+    """A server with text/plain only would return 406. A configured Accept is kept."""
     call = first_call(credential_of(auth(token={"from": source})))
     assert call.headers == (("Accept", "*/*"),)
     call = first_call(credential_of(auth({"headers": {"accept": "text/plain"}}, {"from": source})))
@@ -133,22 +134,20 @@ def test_any_media_type_is_accepted_where_the_token_is_not_in_json(source: str) 
         ({"type": "headers", "headers": {"X-A": "b", "X-K": {"secret": {"env": "P"}}}}, (("X-A", "b"), ("X-K", "x"))),
     ],
 )
-def test_a_login_may_be_authenticated_beside_what_it_says(how: dict[str, Any], headers: tuple[Any, ...]) -> None:
-    """Before its other headers."""
+def test_authentication_headers_precede_other_headers(how: dict[str, Any], headers: tuple[Any, ...]) -> None:
     call = first_call(credential_of(auth({"auth": how, "headers": {"X-B": "c"}}), KEYS))
     assert call.headers == (*headers, ("Accept", "application/json"), ("X-B", "c"))
 
 
-def test_each_login_has_a_jwt_of_its_own() -> None:
-    """A server may know a `jti` again."""
+def test_each_login_has_a_new_jwt() -> None:
+    """A server may refuse a `jti` that it has seen."""
     credential = credential_of(auth({"auth": {**JWT, "jti": True}}), KEYS)
     calls = [first_call(credential) for _ in range(2)]
     assert len({dict(call.headers)["Authorization"] for call in calls}) == 2
     assert all(call.headers[0][1].startswith("Bearer ey") for call in calls)
 
 
-def test_a_value_that_cannot_be_used_is_named() -> None:
-    """Where it is read."""
+def test_unusable_value_is_named_when_it_is_read() -> None:
     block = auth({"url": {"env": "U"}, "auth": BASIC | {"username": {"env": "N"}}, "body": {"a": {"env": "NO"}}})
     with pytest.raises(SecretUnreadable) as caught:
         credential_of(block, {"U": "http://a.example/", "N": "a:b"})
@@ -171,8 +170,7 @@ def test_a_value_that_cannot_be_used_is_named() -> None:
         ("body", reply(b'"tok\\u002d1"\n')),
     ],
 )
-def test_a_success_brings_the_token_from_its_place(source: str, answer: Reply) -> None:
-    """Whatever the success is called."""
+def test_any_success_returns_the_token(source: str, answer: Reply) -> None:
     issued, _ = issue(credential_of(auth(token={"from": source})), answer)
     assert issued.grant.headers == (("Authorization", "Bearer tok-1"),)
     assert issued.grant.secrets == (b"tok-1",)
@@ -213,16 +211,15 @@ def test_a_success_brings_the_token_from_its_place(source: str, answer: Reply) -
         ("t", reply({"t": "tok-1"}, 500), "returned 500"),
     ],
 )
-def test_anything_else_brings_none_and_is_not_repeated(source: str, answer: Reply, reason: str) -> None:
-    """Tokens are what may be put in a header."""
+def test_unusable_response_is_an_error_that_repeats_nothing(source: str, answer: Reply, reason: str) -> None:
     with pytest.raises(CallError) as caught:
         issue(credential_of(auth(token={"from": source})), answer)
     assert caught.value.reason == f"login {reason}"
 
 
 @pytest.mark.parametrize("number", ["123456789012", "1.5"])
-def test_a_number_as_the_whole_body_is_a_text(number: str) -> None:
-    """Its digits are what the platform gave out, whatever JSON makes of them."""
+def test_number_as_the_whole_body_is_a_token(number: str) -> None:
+    """With its digits unchanged."""
     issued, _ = issue(credential_of(auth(token={"from": "body"})), reply(number.encode()))
     assert issued.grant.secrets == (number.encode(),)
 
@@ -256,47 +253,43 @@ THERE = 1_790_000_000
         ({"expires_at": "e", "lifetime": "1h"}, {"e": float("nan")}, 3600),
     ],
 )
-def test_the_response_may_say_how_long_the_token_lives(
-    token: dict[str, str], said: dict[str, Any], life: float
-) -> None:
-    """In seconds, or by the time of its end; what cannot be read counts as left out."""
+def test_response_may_have_lifetime_or_expiry(token: dict[str, str], said: dict[str, Any], life: float) -> None:
+    """An invalid one counts as missing."""
     answer = reply({"t": "tok-1", **said})
     issued, _ = issue(credential_of(auth(token=token)), answer, attempt=Attempt(NOW))
     assert issued.lifetime == pytest.approx(life, abs=1e-3)
 
 
-def test_an_end_counts_by_the_clock_that_set_it() -> None:
-    """The response's own Date, where there is one: ours may differ."""
+def test_expiry_is_relative_to_the_responses_date() -> None:
+    """Sidekey's clock may differ."""
     answer = reply({"t": "tok-1", "e": NOW + 60}, headers=DATE)
     issued, _ = issue(credential_of(auth(token={"expires_at": "e"})), answer, attempt=Attempt(NOW - 900))
     assert issued.lifetime == 60
 
 
 @pytest.mark.parametrize("token", [{"expires_in": "e"}, {"expires_at": "e"}])
-def test_a_token_that_has_ended_is_none(token: dict[str, str]) -> None:
-    """The next login may bring another."""
+def test_expired_token_is_an_error(token: dict[str, str]) -> None:
+    """The next login may return another one."""
     with pytest.raises(CallError, match="has expired") as caught:
         issue(credential_of(auth(token=token)), reply({"t": "tok-1", "e": 0}))
     assert caught.value.expired
 
 
 @given(st.integers(0, 2**36))
-def test_seconds_and_milliseconds_are_told_by_their_size(seconds: int) -> None:
-    """From 1973 on, and up to the year 4147."""
+def test_seconds_and_milliseconds_differ_by_their_size(seconds: int) -> None:
+    """From 1973 until the year 4147."""
     assert parse_time(seconds) == seconds
     if seconds * 1000 >= 1e11:
         assert parse_time(seconds * 1000) == parse_time(str(seconds * 1000)) == seconds
 
 
 @given(st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.integers()))
-def test_no_time_is_an_error(value: object) -> None:
-    """A response may say anything."""
+def test_any_time_is_a_number_or_none(value: object) -> None:
     found = parse_time(value)
     assert found is None or isinstance(found, float)
 
 
-def test_the_statuses_of_the_config_reject_the_token() -> None:
-    """All others are for the caller."""
+def test_only_configured_statuses_reject_the_token() -> None:
     credential = credential_of(auth(rejected=[403, 440]))
     verdicts = {status: credential.verdict(status, b"") for status in (200, 401, 403, 440, 500)}
     assert {status for status, verdict in verdicts.items() if verdict is Verdict.REJECTED} == {403, 440}
@@ -304,16 +297,15 @@ def test_the_statuses_of_the_config_reject_the_token() -> None:
     assert settings_of(auth(rejected=[403, 440])).traits().watched == {403, 440}
 
 
-def test_the_traits_say_what_the_config_says() -> None:
-    """Before any secret is read."""
+def test_traits_follow_the_config() -> None:
     traits = settings_of(auth(placement={"in": "query", "name": "s"}, single_live_token=True)).traits()
     assert (traits.injection_points, traits.calls, traits.one_at_a_time) == (InjectionPoints(query=("s",)), True, True)
     assert credential_of(AUTH).calls_a_minute == 5
     assert credential_of(auth(logins_a_minute=9)).calls_a_minute == 9
 
 
-def test_the_login_itself_is_never_a_target() -> None:
-    """Its base URL is allowed."""
+def test_login_is_never_a_target() -> None:
+    """Its origin is an allowed domain."""
     origin = Origin("https", "ws.example.com", 443)
     settings = settings_of(AUTH)
     assert settings.destinations({("login", "url"): URL}) == Destinations(
@@ -323,8 +315,7 @@ def test_the_login_itself_is_never_a_target() -> None:
     assert not settings.needs_prefix
 
 
-def test_what_loads_but_should_be_known_is_told() -> None:
-    """As of other tokens."""
+def test_placement_with_disadvantages_is_a_warning() -> None:
     block = auth(placement="query", single_live_token=True)
     assert [place for place, _ in SessionSettings.find_warnings({"auth": block})] == [("auth", "placement")]
     assert [place for place, _ in SessionSettings.find_single_process({"auth": block})] == [
@@ -358,14 +349,14 @@ WHOLE = auth({"body": {"user": "ann", "key": {"env": "P"}}, "headers": {"X-A": "
         ({**WHOLE, "placement": "query"}, {"token"}),
     ],
 )
-def test_a_change_counts_where_it_may_be_another_session(block: dict[str, Any], parts: set[str]) -> None:
-    """A secret of the body may be the name of who logs in; a password of its own is not."""
+def test_change_that_may_name_another_user_changes_the_lineage(block: dict[str, Any], parts: set[str]) -> None:
+    """A secret of the body may be a user name. A separate password is not."""
     one, other = credential_of(WHOLE, KEYS).lineage, credential_of(block, KEYS).lineage
     assert {name for name in ("client", "token", "proof") if getattr(one, name) != getattr(other, name)} == parts
 
 
-def test_a_lineage_can_be_written() -> None:
-    """Processes that share a token compare what it is asked for."""
+def test_lineage_can_be_serialized() -> None:
+    """Processes that share a token compare it in the store."""
     for how in (BASIC, JWT, {"type": "none"}, {"type": "headers", "headers": {"X-K": {"secret": {"env": "P"}}}}):
         lineage = credential_of(auth({"auth": how}), KEYS).lineage
         assert isinstance(lineage, Lineage)
@@ -373,8 +364,8 @@ def test_a_lineage_can_be_written() -> None:
         hash((lineage.client, lineage.token, lineage.proof))
 
 
-def test_the_whole_login_decides_where_a_stored_secret_goes() -> None:
-    """But its secrets; and in one form for each meaning."""
+def test_login_is_the_destination_in_canonical_form() -> None:
+    """Without its secrets."""
 
     def having(**login: Any) -> Any:
         document = copied(SESSION)

@@ -1,3 +1,5 @@
+"""Validation of a value that is a public text or {prefix, secret}."""
+
 from typing import Annotated, Any
 
 import pytest
@@ -26,8 +28,7 @@ def value_of(raw: Any) -> WrittenValue:
         ({"prefix": "Key ", "secret": SECRET}, ["place.prefix", "place.secret"], "Key hunter2"),
     ],
 )
-def test_a_value_is_a_public_text_or_a_secret_behind_a_prefix(raw: Any, inputs: list[str], joined: str) -> None:
-    """What must be read of it has places below its own, and is joined in their order."""
+def test_value_is_a_public_text_or_a_secret_with_a_prefix(raw: Any, inputs: list[str], joined: str) -> None:
     value = value_of(raw)
     values = {key: reference.value for key, reference in value.inputs("place")}
     assert [".".join(key) for key in values] == inputs
@@ -44,7 +45,7 @@ def test_a_value_is_a_public_text_or_a_secret_behind_a_prefix(raw: Any, inputs: 
         ({"secret": "hunter2"}, "a secret may not be written inline"),
     ],
 )
-def test_what_is_neither_is_refused_with_the_way_out(raw: Any, reason: str) -> None:
+def test_other_mapping_is_refused_with_the_remedy(raw: Any, reason: str) -> None:
     """Nothing of it is repeated."""
     with pytest.raises(ValidationError) as caught:
         value_of(raw)
@@ -54,7 +55,6 @@ def test_what_is_neither_is_refused_with_the_way_out(raw: Any, reason: str) -> N
 
 
 @pytest.mark.parametrize("key", ["value", "set"])
-def test_a_secret_of_a_store_is_not_put_in_place_of_a_public_text(key: str) -> None:
-    """As a file's would be."""
+def test_stored_secret_cannot_replace_a_public_text(key: str) -> None:
     with pytest.raises(ValidationError, match=r"secret: \{value: TEXT\}"):
         ADAPTER.validate_python(Entered({key: "hunter2"}), context=Context("body"))

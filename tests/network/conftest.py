@@ -1,4 +1,4 @@
-"""What the tests of dialling share."""
+"""Fixtures for the tests of the network package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 @pytest.fixture
 def release() -> Iterator[threading.Event]:
-    """What a lookup that hangs waits for; set at the end at the latest."""
+    """Return the event that a hanging lookup waits for. It is set at the end of the test."""
     event = threading.Event()
     yield event
     event.set()
@@ -28,5 +28,5 @@ def release() -> Iterator[threading.Event]:
 
 @pytest.fixture
 def dial(ca: Authority) -> Dial:
-    """A dialer that knows the hosts of `support.dialling` and may dial loopback."""
+    """Build a dialer that knows the hosts of `support.dialling` and may dial loopback."""
     return Dial(ca)

@@ -1,4 +1,4 @@
-"""Dialling real sockets: what connects, what each error is called, and that nothing is left behind."""
+"""Dialling real sockets: connections, errors, and the absence of leaks."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from support.raw_connection import DEADLINE
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """The port of a listener that accepts connections and never says a word."""
+    """Yield the port of a listener that accepts connections and never sends a byte."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
-async def test_an_http_origin_is_connected_without_nagle(dial: Dial, silent: int) -> None:
-    """The protocol made by the factory comes back connected, to the address that was judged."""
+async def test_http_origin_is_connected_without_nagle(dial: Dial, silent: int) -> None:
+    """To the address that was checked."""
     async with nothing_left():
         connection = await dial.connect("http://up.test", silent)
         assert connection.transport.get_extra_info("peername") == ("127.0.0.1", silent)
@@ -43,8 +43,8 @@ async def test_an_http_origin_is_connected_without_nagle(dial: Dial, silent: int
 
 
 @pytest.mark.parametrize("host", ["up.test", "127.0.0.1", "0x7f.1", "2130706433"])
-async def test_an_https_origin_is_verified_by_its_name_or_address(dial: Dial, ca: Authority, host: str) -> None:
-    """The certificate must be for the host, where a literal in any spelling stands for its address."""
+async def test_https_origin_is_verified_by_its_name_or_address(dial: Dial, ca: Authority, host: str) -> None:
+    """A literal in any spelling stands for its address."""
     async with upstream(ca.server_context("up.test", "127.0.0.1")) as port:
         connection = await dial.connect(f"https://{host}", port)
         tls = connection.transport.get_extra_info("ssl_object")
@@ -53,8 +53,7 @@ async def test_an_https_origin_is_verified_by_its_name_or_address(dial: Dial, ca
         connection.transport.abort()
 
 
-async def test_a_certificate_for_another_host_is_refused(dial: Dial, ca: Authority) -> None:
-    """Verification covers the host name."""
+async def test_certificate_for_another_host_is_refused(dial: Dial, ca: Authority) -> None:
     async with upstream(ca.server_context("other.test")) as port:
         problem = await dial.failure("https://up.test", port)
         assert told(problem) == ("upstream_tls_failed", 502, "tls_certificate_error")
@@ -63,22 +62,22 @@ async def test_a_certificate_for_another_host_is_refused(dial: Dial, ca: Authori
         assert "another IP address" in by_address.detail
 
 
-async def test_an_upstream_that_refuses_is_unreachable(dial: Dial) -> None:
+async def test_refused_connection_is_unreachable(dial: Dial) -> None:
     """F01: a closed port is 502 connection_refused."""
     problem = await dial.failure("http://up.test", free_port())
     assert told(problem) == ("upstream_unreachable", 502, "connection_refused")
 
 
 @pytest.mark.parametrize("url", ["http://up.test", "https://up.test"])
-async def test_an_upstream_that_drops_every_packet_times_out(dial: Dial, url: str) -> None:
-    """F02: a SYN without an answer is 504 at the connect timeout."""
+async def test_dropped_packets_time_out(dial: Dial, url: str) -> None:
+    """F02: a SYN without a reply is 504 at the connect timeout."""
     with Blackhole("127.0.0.1") as hole:
         problem = await dial.failure(url, hole.port, 0.1)
     assert told(problem) == ("upstream_timeout", 504, "connection_timeout")
 
 
-async def test_a_name_that_does_not_exist_is_unreachable(ca: Authority) -> None:
-    """F03: NXDOMAIN is 502 dns_error, and no TLS or TCP is tried."""
+async def test_unknown_name_is_unreachable(ca: Authority) -> None:
+    """F03: NXDOMAIN is 502 dns_error, and neither TCP nor TLS starts."""
 
     def absent(name: str) -> tuple[()]:
         raise socket.gaierror(socket.EAI_NONAME, "secret text")
@@ -88,8 +87,8 @@ async def test_a_name_that_does_not_exist_is_unreachable(ca: Authority) -> None:
     assert told(problem) == ("upstream_unreachable", 502, "dns_error")
 
 
-async def test_a_lookup_that_hangs_uses_up_the_same_timeout(ca: Authority, release: threading.Event) -> None:
-    """F03: DNS that does not answer is 504 dns_timeout within the connect timeout."""
+async def test_hanging_lookup_uses_the_connect_timeout(ca: Authority, release: threading.Event) -> None:
+    """F03: DNS without a response is 504 dns_timeout within the connect timeout."""
 
     def hang(name: str) -> tuple[()]:
         release.wait(DEADLINE)
@@ -102,22 +101,22 @@ async def test_a_lookup_that_hangs_uses_up_the_same_timeout(ca: Authority, relea
     assert told(problem) == ("upstream_unreachable", 504, "dns_timeout")
 
 
-async def test_the_second_address_serves_where_the_first_is_dead(dial: Dial, silent: int) -> None:
-    """F06: happy eyeballs goes past an address that refuses."""
+async def test_second_address_is_used_if_the_first_refuses(dial: Dial, silent: int) -> None:
+    """F06: happy eyeballs."""
     async with nothing_left():
         connection = await dial.connect("http://dead-first.test", silent)
         assert connection.transport.get_extra_info("peername")[0] == "127.0.0.1"
         connection.transport.abort()
 
 
-async def test_a_handshake_that_stalls_times_out(dial: Dial, silent: int) -> None:
-    """F13: an upstream that is silent after the ClientHello is 504 at the connect timeout."""
+async def test_stalled_handshake_times_out(dial: Dial, silent: int) -> None:
+    """F13: silence after the ClientHello is 504 at the connect timeout."""
     problem = await dial.failure("https://up.test", silent, 0.1)
     assert told(problem) == ("upstream_timeout", 504, "connection_timeout")
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", b"220 mail ESMTP\r\n"])
-async def test_an_upstream_that_speaks_no_tls_is_told(dial: Dial, greeting: bytes) -> None:
+async def test_upstream_without_tls_is_a_protocol_error(dial: Dial, greeting: bytes) -> None:
     """An https origin on a port without TLS is 502 tls_protocol_error."""
     async with upstream(greeting=greeting) as port:
         problem = await dial.failure("https://up.test", port)
@@ -126,7 +125,7 @@ async def test_an_upstream_that_speaks_no_tls_is_told(dial: Dial, greeting: byte
 
 
 @pytest.mark.parametrize("end", ["close", "abort"])
-async def test_an_upstream_that_hangs_up_in_the_handshake_is_told(dial: Dial, end: str) -> None:
+async def test_closed_handshake_is_a_protocol_error(dial: Dial, end: str) -> None:
     """A FIN or a reset instead of a ServerHello is 502 tls_protocol_error."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(methodcaller(end)), "127.0.0.1", 0)
@@ -135,8 +134,8 @@ async def test_an_upstream_that_hangs_up_in_the_handshake_is_told(dial: Dial, en
     assert told(problem) == ("upstream_tls_failed", 502, "tls_protocol_error")
 
 
-async def test_refused_addresses_of_a_mixed_answer_are_passed_over(dial: Dial, silent: int) -> None:
-    """The one address that may be dialled is dialled, the others never are."""
+async def test_forbidden_addresses_of_a_name_are_skipped(dial: Dial, silent: int) -> None:
+    """Only the permitted address is dialled."""
     connection = await dial.connect("http://mixed.test", silent)
     assert connection.transport.get_extra_info("peername")[0] == "127.0.0.1"
     connection.transport.abort()
@@ -145,14 +144,14 @@ async def test_refused_addresses_of_a_mixed_answer_are_passed_over(dial: Dial, s
 @pytest.mark.parametrize(
     "url", ["https://private.test", "http://10.0.0.1", "http://0xa.1", "http://::1", "http://::ffff:a00:1"]
 )
-async def test_a_destination_that_may_not_be_dialled_is_denied(dial: Dial, url: str) -> None:
-    """Names and literals in every spelling meet the same guard, with 403."""
+async def test_forbidden_destination_is_denied(dial: Dial, url: str) -> None:
+    """With 403, for names and for literals in every spelling."""
     problem = await dial.failure(url, 80)
     assert told(problem) == ("destination_denied", 403, "destination_ip_prohibited")
 
 
-async def test_an_integration_adds_its_own_allowance_to_that_of_the_config(ca: Authority, silent: int) -> None:
-    """`allow_private` holds globally or for one integration; metadata stays closed to both."""
+async def test_allow_private_of_an_integration_adds_to_the_configs(ca: Authority, silent: int) -> None:
+    """Metadata addresses stay forbidden."""
     everything = (ip_network("0.0.0.0/0"),)
     dial = Dial(ca, NetworkRules(hosts=HOSTS))
     assert told(await dial.failure("http://up.test", silent)) == (
@@ -166,16 +165,18 @@ async def test_an_integration_adds_its_own_allowance_to_that_of_the_config(ca: A
         await dial.connect("http://metadata.test", 80, allow_private=everything)
 
 
-async def test_sidekey_never_dials_itself(dial: Dial) -> None:
-    """Its own listeners are refused once they are known, whatever is allowed."""
+async def test_own_listener_is_never_dialled(dial: Dial) -> None:
+    """Whatever the rules allow."""
     with socket.create_server(("127.0.0.1", 0)) as own:
         dial.dialer.own_listeners = (Listener(ip_address("127.0.0.1"), own.getsockname()[1]),)
         problem = await dial.failure("http://up.test", own.getsockname()[1])
     assert told(problem) == ("destination_denied", 403, "destination_ip_prohibited")
 
 
-async def test_proxies_of_the_environment_are_ignored(dial: Dial, silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy between would see the credential."""
+async def test_proxy_variables_of_the_environment_are_ignored(
+    dial: Dial, silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy in between would see the credential."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
         monkeypatch.setenv(name.upper(), f"http://127.0.0.1:{free_port()}")
@@ -184,8 +185,7 @@ async def test_proxies_of_the_environment_are_ignored(dial: Dial, silent: int, m
     connection.transport.abort()
 
 
-async def test_an_unusable_ca_file_fails_https_only(dial: Dial, silent: int, ca: Authority) -> None:
-    """`trusted_ca` is read where an https upstream needs it."""
+async def test_unusable_ca_file_fails_https_only(dial: Dial, silent: int, ca: Authority) -> None:
     dial.trust = Trust("file", str(ca.bundle.with_name("absent.pem")))
     problem = await dial.failure("https://up.test", silent)
     assert told(problem) == ("credential_unavailable", 502, "proxy_configuration_error")
@@ -193,9 +193,7 @@ async def test_an_unusable_ca_file_fails_https_only(dial: Dial, silent: int, ca:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_factory_that_fails_leaves_no_socket(dial: Dial, silent: int, scheme: str) -> None:
-    """A defect of the caller's is not hidden, and costs no socket."""
-
+async def test_failing_factory_leaves_no_socket_open(dial: Dial, silent: int, scheme: str) -> None:
     def fail() -> Connection:
         raise ZeroDivisionError
 
@@ -214,8 +212,8 @@ async def test_a_factory_that_fails_leaves_no_socket(dial: Dial, silent: int, sc
 @pytest.mark.parametrize(
     "url", ["http://up.test", "https://up.test", "http://dead-first.test", "https://dead-first.test"]
 )
-async def test_a_dial_cancelled_at_any_turn_leaves_nothing_behind(dial: Dial, ca: Authority, url: str) -> None:
-    """Wherever in lookup, TCP or TLS a dial is cancelled, its sockets and tasks end."""
+async def test_dial_cancelled_at_any_point_leaves_no_socket_or_task(dial: Dial, ca: Authority, url: str) -> None:
+    """In lookup, TCP or TLS."""
     context = ca.server_context("up.test", "dead-first.test") if url.startswith("https") else None
     async with upstream(context) as port:
         for turns in range(40):
@@ -230,8 +228,7 @@ async def test_a_dial_cancelled_at_any_turn_leaves_nothing_behind(dial: Dial, ca
                     await task
 
 
-async def test_many_dials_at_once_all_end(dial: Dial, ca: Authority) -> None:
-    """Connections and failures side by side do not disturb each other's sockets."""
+async def test_parallel_dials_do_not_disturb_each_other(dial: Dial, ca: Authority) -> None:
     async with (
         upstream(ca.server_context("up.test")) as good,
         upstream(ca.server_context("other.test")) as bad,
@@ -248,8 +245,8 @@ async def test_many_dials_at_once_all_end(dial: Dial, ca: Authority) -> None:
                 assert result.problem.error == "tls_certificate_error"
 
 
-def test_the_address_judged_is_the_address_dialled() -> None:
-    """An IPv4-mapped address is judged as IPv4, and reaches that same host."""
+def test_checked_address_is_the_dialled_one() -> None:
+    """An IPv4-mapped address is checked as IPv4."""
     rules = NetworkRules(hosts={"mapped.test": ("::ffff:127.0.0.1",)}, allow_private=LOOPBACK)
 
     async def peer(port: int) -> str:
@@ -270,12 +267,11 @@ def test_the_address_judged_is_the_address_dialled() -> None:
 
 
 def adopt(dial: Dial, rules: NetworkRules) -> None:
-    """Put these rules in use."""
+    """Apply these rules."""
     dial.dialer.prepare(Snapshot(integrations={}, network=rules))()
 
 
-async def test_other_rules_hold_from_the_next_dial_on(dial: Dial, silent: int) -> None:
-    """What may be dialled, and where names lead."""
+async def test_new_rules_apply_to_the_next_dial(dial: Dial, silent: int) -> None:
     (await dial.connect("http://up.test", silent)).transport.abort()
     adopt(dial, NetworkRules(hosts=HOSTS))
     assert told(await dial.failure("http://up.test", silent))[0] == "destination_denied"
@@ -283,10 +279,8 @@ async def test_other_rules_hold_from_the_next_dial_on(dial: Dial, silent: int) -
     (await dial.connect("http://else.test", silent)).transport.abort()
 
 
-async def test_a_dial_that_has_begun_goes_on_by_the_rules_it_began_with(
-    ca: Authority, silent: int, release: threading.Event
-) -> None:
-    """The answer is judged by the rules it was found under."""
+async def test_dial_under_way_keeps_its_rules(ca: Authority, silent: int, release: threading.Event) -> None:
+    """They check the result of its lookup."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
 
@@ -304,8 +298,8 @@ async def test_a_dial_that_has_begun_goes_on_by_the_rules_it_began_with(
     assert told(await dial.failure("http://slow.test", silent))[0] == "destination_denied"
 
 
-async def test_equal_rules_disturb_no_lookup(ca: Authority, silent: int, release: threading.Event) -> None:
-    """Who asks afterwards waits for the one under way."""
+async def test_equal_rules_keep_a_lookup_under_way(ca: Authority, silent: int, release: threading.Event) -> None:
+    """The next request for the name waits for it."""
     asked: list[str] = []
 
     def slow(name: str) -> tuple[Address, ...]:
@@ -326,8 +320,8 @@ async def test_equal_rules_disturb_no_lookup(ca: Authority, silent: int, release
     assert asked == ["slow.test."]
 
 
-async def test_what_an_integration_allows_alone_takes_the_place_of_the_configs(ca: Authority, silent: int) -> None:
-    """A stored one must not reach what the operator opened for files."""
+async def test_network_override_replaces_the_rules_of_the_config(ca: Authority, silent: int) -> None:
+    """A stored integration must not reach what the operator allowed for files."""
     loopback = (ip_network("127.0.0.0/8"),)
     dial = Dial(ca, NetworkRules(hosts=HOSTS, allow_private=loopback))
     connection = await dial.connect("http://up.test", silent)

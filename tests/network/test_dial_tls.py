@@ -1,4 +1,4 @@
-"""TLS with real peers: certificates that must be refused, old versions, alerts, and how a connection ends."""
+"""TLS with real peers: refused certificates, old versions, alerts, and the end of a connection."""
 
 from __future__ import annotations
 
@@ -31,46 +31,45 @@ DAY = datetime.timedelta(days=1)
 
 
 def server_context(issued: trustme.LeafCert) -> ssl.SSLContext:
-    """For a server that presents this certificate."""
+    """Build the context of a server that presents this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     issued.configure_cert(context)
     return context
 
 
 async def certificate_error(dial: Dial, context: ssl.SSLContext) -> str:
-    """The detail of the refusal of a server's certificate."""
+    """Return the detail of the problem for a server's certificate."""
     async with upstream(context) as port:
         problem = await dial.failure("https://up.test", port)
     assert told(problem) == ("upstream_tls_failed", 502, "tls_certificate_error")
     return problem.detail
 
 
-async def test_an_expired_certificate_is_refused(dial: Dial, ca: Authority) -> None:
-    """F08: a trusted issuer does not make up for a validity that is over."""
+async def test_expired_certificate_is_refused(dial: Dial, ca: Authority) -> None:
+    """F08: even from a trusted issuer."""
     issued = ca.ca.issue_cert("up.test", not_before=NOW - 3 * DAY, not_after=NOW - DAY)
     assert "it has expired" in await certificate_error(dial, server_context(issued))
 
 
-async def test_a_certificate_of_the_future_is_refused(dial: Dial, ca: Authority) -> None:
-    """F08: nor for one that has not begun."""
+async def test_certificate_that_is_not_valid_yet_is_refused(dial: Dial, ca: Authority) -> None:
+    """F08."""
     issued = ca.ca.issue_cert("up.test", not_before=NOW + DAY, not_after=NOW + 3 * DAY)
     assert "not valid yet" in await certificate_error(dial, server_context(issued))
 
 
-async def test_a_certificate_of_an_unknown_issuer_is_refused(dial: Dial) -> None:
-    """F08: only the trusted authorities count."""
+async def test_certificate_of_an_unknown_issuer_is_refused(dial: Dial) -> None:
+    """F08."""
     issued = trustme.CA().issue_cert("up.test")
     assert "issuer is not trusted" in await certificate_error(dial, server_context(issued))
 
 
-async def test_a_certificate_of_the_ca_that_signs_for_callers_is_refused(dial: Dial, ca: Authority) -> None:
-    """Whatever is trusted."""
+async def test_certificate_of_the_ca_that_signs_for_callers_is_refused(dial: Dial, ca: Authority) -> None:
     dial.dialer._contexts.deny(frozenset({public_key(ssl.PEM_cert_to_DER_cert(ca.bundle.read_text()))}))
     assert "which signs for callers" in await certificate_error(dial, ca.server_context("up.test"))
 
 
-async def test_a_self_signed_certificate_is_refused(dial: Dial, tmp_path: Path) -> None:
-    """F08: a certificate cannot vouch for itself."""
+async def test_self_signed_certificate_is_refused(dial: Dial, tmp_path: Path) -> None:
+    """F08."""
     certificate, key = tmp_path / "self.crt", tmp_path / "self.key"
     subject = ["-subj", "/CN=up.test", "-addext", "subjectAltName=DNS:up.test"]
     command = [programs.require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
@@ -82,8 +81,8 @@ async def test_a_self_signed_certificate_is_refused(dial: Dial, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
-async def test_an_upstream_with_old_versions_only_is_refused(dial: Dial, ca: Authority, version: str) -> None:
-    """F12: TLS 1.0 and 1.1 are not spoken (RFC 8996)."""
+async def test_upstream_with_old_tls_versions_only_is_refused(dial: Dial, ca: Authority, version: str) -> None:
+    """F12: Sidekey does not use TLS 1.0 and 1.1 (RFC 8996)."""
     with s_server(ca, version, "-cipher", "ALL:@SECLEVEL=0") as server:
         problem = await dial.failure("https://up.test", server.port)
     assert told(problem) in {
@@ -93,8 +92,7 @@ async def test_an_upstream_with_old_versions_only_is_refused(dial: Dial, ca: Aut
     assert "version" in problem.detail
 
 
-async def test_an_upstream_with_tls_1_2_alone_is_served(dial: Dial, ca: Authority) -> None:
-    """TLS 1.2 is the oldest version that is."""
+async def test_upstream_with_tls_1_2_only_is_connected(dial: Dial, ca: Authority) -> None:
     with s_server(ca, "-tls1_2") as server:
         connection = await dial.connect("https://up.test", server.port)
         assert connection.transport.get_extra_info("ssl_object").version() == "TLSv1.2"
@@ -105,16 +103,16 @@ async def test_an_upstream_with_tls_1_2_alone_is_served(dial: Dial, ca: Authorit
 MUTUAL = ("-Verify", "1", "-verify_return_error")
 
 
-async def test_a_missing_client_certificate_is_told_within_a_tls_1_2_handshake(dial: Dial, ca: Authority) -> None:
-    """A TLS 1.2 server that wants a client certificate ends the handshake with an alert."""
+async def test_missing_client_certificate_is_an_alert_in_tls_1_2(dial: Dial, ca: Authority) -> None:
+    """The server ends the handshake with it."""
     with s_server(ca, "-tls1_2", *MUTUAL) as server:
         problem = await dial.failure("https://up.test", server.port)
     assert told(problem) == ("upstream_tls_failed", 502, "tls_alert_received")
     assert "handshake failure" in problem.detail
 
 
-async def test_a_missing_client_certificate_is_told_after_a_tls_1_3_handshake(dial: Dial, ca: Authority) -> None:
-    """A TLS 1.3 server tells by an alert that comes when the handshake is done, and means the same."""
+async def test_missing_client_certificate_is_a_late_alert_in_tls_1_3(dial: Dial, ca: Authority) -> None:
+    """It arrives after the handshake, and causes the same problem."""
     with s_server(ca, "-tls1_3", *MUTUAL) as server:
         connection = await dial.connect("https://up.test", server.port)
         async with asyncio.timeout(DEADLINE):
@@ -126,7 +124,7 @@ async def test_a_missing_client_certificate_is_told_after_a_tls_1_3_handshake(di
 
 
 class Ending(Connection):
-    """Notes whether the stream was ended, which over TLS means close_notify."""
+    """Records whether the stream ended, which over TLS means close_notify."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,10 +140,10 @@ class Ending(Connection):
 
 @pytest.mark.parametrize("maximum", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("clean", [True, False], ids=["close_notify", "bare FIN"])
-async def test_a_connection_that_is_cut_is_told_from_one_that_ends(
+async def test_cut_connection_differs_from_an_ended_one(
     dial: Dial, ca: Authority, clean: bool, maximum: ssl.TLSVersion
 ) -> None:
-    """Only close_notify ends a body that is delimited by the end of the connection (RFC 9112 9.8)."""
+    """Only close_notify ends a body that is delimited by the connection's end (RFC 9112 9.8)."""
     context = ca.server_context("up.test")
     context.maximum_version = maximum
 
@@ -171,16 +169,15 @@ async def test_a_connection_that_is_cut_is_told_from_one_that_ends(
     assert connection.clean is clean
 
 
-async def test_a_problem_of_tls_is_no_secret_carrier(dial: Dial, ca: Authority) -> None:
-    """What is shown of a failed handshake has no trace of the exception it came from."""
+async def test_tls_problem_has_no_trace_of_the_exception(dial: Dial, ca: Authority) -> None:
     async with upstream(ca.server_context("other.test")) as port:
         problem = await dial.failure("https://up.test", port)
     assert isinstance(problem, Problem)
     assert "other.test" not in repr(problem)
 
 
-async def test_a_dial_that_is_given_up_is_no_defect(dial: Dial, ca: Authority) -> None:
-    """A handshake that comes to its end when nobody waits any more is not reported."""
+async def test_abandoned_dial_logs_no_error(dial: Dial, ca: Authority) -> None:
+    """Its handshake may end when no task waits any more."""
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, report: reported.append(report))
     async with upstream(ca.server_context("other.test")) as port:
@@ -199,8 +196,9 @@ async def test_a_dial_that_is_given_up_is_no_defect(dial: Dial, ca: Authority) -
 
 @pytest.mark.skipif(not RESUMES, reason="this Python leaks memory for each session that is read")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_connection_resumes_the_session_of_its_slot(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
-    """And of no other."""
+async def test_connection_resumes_only_the_session_of_its_slot(
+    dial: Dial, ca: Authority, version: ssl.TLSVersion
+) -> None:
     context = ca.server_context("up.test")
     context.maximum_version = version
 

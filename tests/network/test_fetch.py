@@ -1,4 +1,4 @@
-"""Calls of Sidekey's own over real sockets: what is sent, what is read, and what each failure is called."""
+"""Sidekey's own calls over real sockets: requests, responses and errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LARGEST = 4 << 10
 
 
 class Calls:
-    """A fetcher, and what most tests say when they call."""
+    """A fetcher with the usual arguments of these tests."""
 
     def __init__(self, ca: Authority, rules: NetworkRules = RULES, resolver: Resolver | None = None) -> None:
         self.dialer = Dialer(rules, resolver=resolver)
@@ -53,7 +53,7 @@ class Calls:
         allow_private: tuple[Network, ...] = (),
         source_address: Address | None = None,
     ) -> Reply:
-        """Make one call whose step is the token endpoint."""
+        """Make a call with the step "token endpoint"."""
         return await self.fetcher.fetch(
             Call("token endpoint", method, url, headers, body),
             trust=self.trust,
@@ -66,10 +66,7 @@ class Calls:
     async def failure(
         self, url: str, timeout: float = DEADLINE, *, then: Callable[[], None] = lambda: None
     ) -> tuple[str, str, bool]:
-        """Outcome, reason and `settings` of a call that must fail, leave nothing behind and show nothing foreign.
-
-        `then` is called once it has failed: it lets go of what the call was held up by.
-        """
+        """Return outcome, reason and `settings` of a call that must fail without leaks. `then` releases the server."""
         async with nothing_left():
             with pytest.raises(CallError) as failed:
                 await self.fetch(url, timeout=timeout)
@@ -85,18 +82,18 @@ class Calls:
 
 @pytest.fixture
 def calls(ca: Authority) -> Calls:
-    """Calls to the hosts of `support.dialling`, which may go to loopback."""
+    """Build calls to the hosts of `support.dialling`, which may go to loopback."""
     return Calls(ca)
 
 
 @pytest.fixture
 def tls(ca: Authority) -> ssl.SSLContext:
-    """The context of a server that is up.test and this machine."""
+    """Return the context of a server for up.test and this machine."""
     return ca.server_context("up.test", "dead-first.test", "127.0.0.1")
 
 
-async def test_a_call_is_sent_with_its_own_headers_and_little_else(calls: Calls, tls: ssl.SSLContext) -> None:
-    """Its URL byte for byte, its headers in order, its length, and no name of a library."""
+async def test_call_is_sent_with_its_headers_and_few_defaults(calls: Calls, tls: ssl.SSLContext) -> None:
+    """Its URL unchanged, its headers in order, its length, and no name of a library."""
     async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
         url = f"https://up.test:{upstream.port}/a%2Fb/token?x=%7e+1"
         headers = (("Authorization", "Basic eDp5"), ("Content-Type", "application/json"))
@@ -117,8 +114,8 @@ async def test_a_call_is_sent_with_its_own_headers_and_little_else(calls: Calls,
     ]
 
 
-async def test_a_call_may_write_the_headers_that_are_ours_else(calls: Calls, tls: ssl.SSLContext) -> None:
-    """A kind that sets User-Agent or Accept-Encoding is sent with that alone."""
+async def test_call_may_replace_the_default_headers(calls: Calls, tls: ssl.SSLContext) -> None:
+    """User-Agent and Accept-Encoding."""
     async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
         headers = (("user-agent", "kind"), ("ACCEPT-ENCODING", "identity;q=1"), ("Accept", "application/json"))
         await calls.fetch(f"https://up.test:{upstream.port}", method="GET", headers=headers)
@@ -131,10 +128,9 @@ async def test_a_call_may_write_the_headers_that_are_ours_else(calls: Calls, tls
     assert b"content-length" not in fields
 
 
-async def test_proxy_variables_and_netrc_play_no_part(
+async def test_proxy_variables_and_netrc_are_ignored(
     calls: Calls, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The call goes to its host directly, without a credential of somebody's home."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine up.test login a password b\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -145,8 +141,7 @@ async def test_proxy_variables_and_netrc_play_no_part(
     assert b"authorization" not in upstream.received[0].lower()
 
 
-async def test_no_cookie_of_one_call_reaches_the_next(calls: Calls, tls: ssl.SSLContext) -> None:
-    """Each has its own session."""
+async def test_cookies_are_not_kept_between_calls(calls: Calls, tls: ssl.SSLContext) -> None:
     answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"
     async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
         for _ in range(2):
@@ -155,8 +150,8 @@ async def test_no_cookie_of_one_call_reaches_the_next(calls: Calls, tls: ssl.SSL
     assert b"cookie" not in b"".join(upstream.received).lower()
 
 
-async def test_a_call_without_a_body_says_so(calls: Calls, tls: ssl.SSLContext) -> None:
-    """RFC 9110 8.6: a POST has a length, though it is 0."""
+async def test_post_without_a_body_has_a_length_of_0(calls: Calls, tls: ssl.SSLContext) -> None:
+    """RFC 9110 8.6."""
     async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
         await calls.fetch(f"https://up.test:{upstream.port}/")
     (request,) = upstream.requests
@@ -164,16 +159,16 @@ async def test_a_call_without_a_body_says_so(calls: Calls, tls: ssl.SSLContext) 
 
 
 @pytest.mark.parametrize("value", ["a\r\nX: y", "a\nb", "a\0b"])
-async def test_a_field_that_would_break_out_of_its_line_is_a_defect(calls: Calls, value: str) -> None:
-    """Nothing is connected, and the reason does not repeat it."""
+async def test_header_with_a_line_break_raises(calls: Calls, value: str) -> None:
+    """Before the connection, and the error does not repeat it."""
     with pytest.raises(ValueError, match="control characters") as failed:
         await calls.fetch("https://up.test/", headers=(("X-Any", value),))
     assert value not in str(failed.value)
 
 
 @pytest.mark.parametrize("status", [301, 307, 401, 503])
-async def test_a_response_of_any_status_comes_back_as_it_is(calls: Calls, tls: ssl.SSLContext, status: int) -> None:
-    """Redirects are not followed, and what a status means is for the kind to say."""
+async def test_response_of_any_status_is_returned(calls: Calls, tls: ssl.SSLContext, status: int) -> None:
+    """Redirects are not followed."""
     answer = b"HTTP/1.1 %d X\r\nLocation: https://up.test/\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n" % status
     async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
         reply = await calls.fetch(f"https://up.test:{upstream.port}/")
@@ -182,28 +177,25 @@ async def test_a_response_of_any_status_comes_back_as_it_is(calls: Calls, tls: s
     assert reply.headers["retry-after"] == "7"
 
 
-async def test_a_field_that_is_repeated_is_one_list(calls: Calls, tls: ssl.SSLContext) -> None:
-    """Names are lower case, values joined by commas (RFC 9110 5.3)."""
+async def test_repeated_header_is_one_list(calls: Calls, tls: ssl.SSLContext) -> None:
+    """RFC 9110 5.3."""
     answer = b"HTTP/1.1 401 X\r\nWWW-Authenticate: Basic\r\nwww-authenticate: Bearer\r\nContent-Length: 0\r\n\r\n"
     async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
         reply = await calls.fetch(f"https://up.test:{upstream.port}/")
     assert reply.headers["www-authenticate"] == "Basic, Bearer"
 
 
-async def test_the_second_address_serves_where_the_first_is_dead(calls: Calls, tls: ssl.SSLContext) -> None:
-    """All judged addresses are tried."""
+async def test_second_address_is_used_if_the_first_refuses(calls: Calls, tls: ssl.SSLContext) -> None:
     async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
         assert (await calls.fetch(f"https://dead-first.test:{upstream.port}/")).status == 200
 
 
-async def test_addresses_that_were_not_permitted_are_left_out(ca: Authority) -> None:
-    """Of a host with a private and a permitted address only the second is dialled."""
+async def test_forbidden_addresses_of_a_name_are_skipped(ca: Authority) -> None:
     async with RawUpstream(answering(OK), ssl_context=ca.server_context("mixed.test")) as upstream:
         assert (await Calls(ca).fetch(f"https://mixed.test:{upstream.port}/")).status == 200
 
 
-async def test_the_integration_s_own_allowance_counts(ca: Authority, tls: ssl.SSLContext) -> None:
-    """`allow_private` of the integration is added to the config's."""
+async def test_allow_private_of_the_integration_applies(ca: Authority, tls: ssl.SSLContext) -> None:
     calls = Calls(ca, NetworkRules(hosts=HOSTS))
     async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
         url = f"https://up.test:{upstream.port}/"
@@ -217,27 +209,25 @@ async def test_the_integration_s_own_allowance_counts(ca: Authority, tls: ssl.SS
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "[::1]", "169.254.169.254"])
-async def test_an_address_literal_is_judged_as_well(calls: Calls, host: str) -> None:
-    """No resolver is asked for literals."""
+async def test_address_literal_is_checked(calls: Calls, host: str) -> None:
     outcome, reason, settings = await calls.failure(f"https://{host}/token")
     assert (outcome, settings) == ("unreachable", True)
     assert "may not be dialled" in reason
 
 
-async def test_a_permitted_literal_is_verified_by_its_address(calls: Calls, tls: ssl.SSLContext) -> None:
-    """The certificate must name the address."""
+async def test_permitted_literal_is_verified_by_its_address(calls: Calls, tls: ssl.SSLContext) -> None:
     async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
         assert (await calls.fetch(f"https://127.0.0.1:{upstream.port}/")).status == 200
 
 
-async def test_a_listener_of_sidekey_itself_is_not_called(calls: Calls) -> None:
-    """An allowance for loopback opens no way back in."""
+async def test_own_listener_is_not_called(calls: Calls) -> None:
+    """Even if loopback is allowed."""
     calls.dialer.own_listeners = (Listener(ip_address("127.0.0.1"), 8080),)
     assert (await calls.failure("https://up.test:8080/"))[1].endswith("(a listener of Sidekey itself)")
 
 
-async def test_a_call_without_tls_reaches_loopback_only(ca: Authority) -> None:
-    """RFC 6749 3.2: whatever the name resolves to, and whatever the rules allow, the secret stays on this machine."""
+async def test_call_without_tls_reaches_loopback_only(ca: Authority) -> None:
+    """RFC 6749 3.2: whatever the name resolves to and the rules allow, the secret stays on this machine."""
     hosts = {"localhost": ("10.0.0.1", "127.0.0.1"), "private.test": ("10.0.0.1",)}
     rules = NetworkRules(hosts=hosts, allow_private=(*RULES.allow_private, ip_network("10.0.0.0/8")))
     calls = Calls(ca, rules)
@@ -261,15 +251,13 @@ def broken(name: str) -> tuple[()]:
     ("lookup", "words"),
     [(absent, "its host name has no address in DNS"), (broken, "the lookup of its host name failed")],
 )
-async def test_a_name_without_an_address_is_unreachable(ca: Authority, lookup: object, words: str) -> None:
-    """NXDOMAIN and a failing resolver are told apart."""
+async def test_unknown_name_is_unreachable(ca: Authority, lookup: object, words: str) -> None:
+    """NXDOMAIN and a failing resolver have different reasons."""
     calls = Calls(ca, resolver=Resolver(RULES, hosts_file=HostsFile(), lookup=lookup))
     assert await calls.failure("https://absent.test/") == ("unreachable", f"token endpoint: {words}", False)
 
 
-async def test_a_lookup_that_hangs_is_a_timeout(ca: Authority, release: threading.Event) -> None:
-    """The one budget covers DNS."""
-
+async def test_hanging_lookup_is_a_timeout(ca: Authority, release: threading.Event) -> None:
     def hang(name: str) -> tuple[()]:
         release.wait(DEADLINE)
         return ()
@@ -279,35 +267,31 @@ async def test_a_lookup_that_hangs_is_a_timeout(ca: Authority, release: threadin
     assert (outcome, reason) == ("timeout", "token endpoint: the lookup of its host name took too long")
 
 
-async def test_a_closed_port_is_unreachable(calls: Calls) -> None:
-    """A refusal is told as one."""
+async def test_closed_port_is_unreachable(calls: Calls) -> None:
     url = f"https://up.test:{free_port()}/"
     assert await calls.failure(url) == ("unreachable", "token endpoint: it refused the connection", False)
     assert calls.unspent
 
 
-async def test_an_endpoint_that_drops_every_packet_is_a_timeout(calls: Calls) -> None:
-    """A SYN without an answer."""
+async def test_dropped_packets_are_a_timeout(calls: Calls) -> None:
     with Blackhole("127.0.0.1") as hole:
         outcome, reason, _ = await calls.failure(f"https://up.test:{hole.port}/", 0.1)
     assert (outcome, reason, calls.unspent) == ("timeout", "token endpoint: the connection to it took too long", True)
 
 
 async def silent(connection: RawConnection) -> None:
-    """Take the request and say nothing."""
+    """Read the request and send nothing."""
 
 
 async def slow(connection: RawConnection) -> None:
-    """Begin a response and never end it."""
+    """Start a response and never end it."""
     await connection.request()
     await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome")
 
 
 @pytest.mark.parametrize("script", [silent, slow])
-async def test_a_response_that_does_not_come_whole_in_time_is_a_timeout(
-    calls: Calls, tls: ssl.SSLContext, script: Script
-) -> None:
-    """The budget covers head and body."""
+async def test_incomplete_response_is_a_timeout(calls: Calls, tls: ssl.SSLContext, script: Script) -> None:
+    """The timeout covers head and body."""
     async with RawUpstream(script, ssl_context=tls) as upstream:
         outcome, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/", 2)
     assert not calls.unspent
@@ -315,7 +299,7 @@ async def test_a_response_that_does_not_come_whole_in_time_is_a_timeout(
 
 
 class StoppedDialer(Dialer):
-    """The process is stopped as it has connected, for longer than the call may take."""
+    """Stops the process right after the connection, for longer than the timeout."""
 
     async def connect(self, *arguments: Any, **named: Any) -> Any:
         connection = await super().connect(*arguments, **named)
@@ -323,8 +307,8 @@ class StoppedDialer(Dialer):
         return connection
 
 
-async def test_a_request_for_whose_response_no_time_is_left_is_not_sent(ca: Authority, tls: ssl.SSLContext) -> None:
-    """What it would spend may be presented again; a response would find nobody."""
+async def test_request_is_not_sent_without_time_for_its_response(ca: Authority, tls: ssl.SSLContext) -> None:
+    """It could use up a refresh token."""
     calls = Calls(ca)
     calls.fetcher = Fetcher(StoppedDialer(RULES), 16)
     async with RawUpstream(ssl_context=tls) as upstream:
@@ -333,8 +317,8 @@ async def test_a_request_for_whose_response_no_time_is_left_is_not_sent(ca: Auth
     assert (outcome, reason, calls.unspent) == ("timeout", "token endpoint: the connection to it took too long", True)
 
 
-async def test_a_call_that_has_no_turn_in_time_is_a_timeout(ca: Authority) -> None:
-    """It says that it was not made; once another has ended, the next has its turn."""
+async def test_call_without_a_free_slot_is_a_timeout(ca: Authority) -> None:
+    """It was not sent. Once another call ends, the next one starts."""
     calls = Calls(ca)
     calls.fetcher = Fetcher(calls.dialer, 1)
     async with RawUpstream(answering(), ssl_context=ca.server_context("up.test")) as upstream:
@@ -355,8 +339,7 @@ async def test_a_call_that_has_no_turn_in_time_is_a_timeout(ca: Authority) -> No
         assert len(upstream.connections) == 2
 
 
-async def test_a_certificate_that_is_not_trusted_is_told(ca: Authority, tls: ssl.SSLContext) -> None:
-    """With the public authorities a private one is unknown."""
+async def test_untrusted_certificate_is_named(ca: Authority, tls: ssl.SSLContext) -> None:
     calls = Calls(ca)
     calls.trust = Trust()
     async with RawUpstream(ssl_context=tls) as upstream:
@@ -365,24 +348,21 @@ async def test_a_certificate_that_is_not_trusted_is_told(ca: Authority, tls: ssl
     assert reason == "token endpoint: its certificate is refused: its issuer is not trusted"
 
 
-async def test_a_certificate_for_another_host_is_refused(calls: Calls, ca: Authority) -> None:
-    """Verification covers the host name."""
+async def test_certificate_for_another_host_is_refused(calls: Calls, ca: Authority) -> None:
     async with RawUpstream(ssl_context=ca.server_context("other.test")) as upstream:
         _, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/")
     assert reason == "token endpoint: its certificate is refused: it is for another host name"
 
 
-async def test_a_ca_file_that_cannot_be_used_asks_for_a_change_of_the_config(calls: Calls) -> None:
-    """`trusted_ca` is named, not its path."""
+async def test_unusable_ca_file_needs_a_config_change(calls: Calls) -> None:
+    """The reason names `trusted_ca`, not its path."""
     calls.trust = Trust("file", "/nonexistent/ca.pem")
     _, reason, settings = await calls.failure("https://up.test/")
     assert reason == "token endpoint: trusted_ca must name a file that can be read and holds a PEM certificate"
     assert settings
 
 
-async def test_an_endpoint_that_speaks_no_tls_is_told(calls: Calls) -> None:
-    """A port of plain HTTP."""
-
+async def test_endpoint_without_tls_is_named(calls: Calls) -> None:
     async def plain(connection: RawConnection) -> None:
         await connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
         connection.transport.close()
@@ -392,8 +372,8 @@ async def test_an_endpoint_that_speaks_no_tls_is_told(calls: Calls) -> None:
     assert (outcome, reason) == ("unreachable", "token endpoint: it does not speak TLS on this port")
 
 
-async def test_an_endpoint_that_leaves_in_the_handshake_is_told(calls: Calls) -> None:
-    """An end of TCP after the ClientHello, which a load balancer without a backend answers with."""
+async def test_closed_handshake_is_named(calls: Calls) -> None:
+    """A load balancer without a backend closes after the ClientHello."""
 
     async def leave(connection: RawConnection) -> None:
         connection.transport.close()
@@ -425,11 +405,9 @@ async def test_an_endpoint_that_leaves_in_the_handshake_is_told(calls: Calls) ->
     ],
     ids=["nothing", "cut", "no HTTP", "a long field", "coded", "too large", "endless"],
 )
-async def test_a_response_that_cannot_be_used_is_told(
+async def test_unusable_response_has_an_outcome_and_a_reason(
     calls: Calls, tls: ssl.SSLContext, answer: bytes, outcome: str, words: str
 ) -> None:
-    """Each is one outcome and one reason."""
-
     async def script(connection: RawConnection) -> None:
         await connection.request()
         await connection.send(answer)
@@ -442,16 +420,15 @@ async def test_a_response_that_cannot_be_used_is_told(
     assert reason.endswith(words)
 
 
-async def test_a_response_of_exactly_the_largest_size_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
-    """The bound is inclusive. Beside it there may be a header field of 60 KiB: some platforms' policies are long."""
+async def test_response_of_exactly_the_maximum_size_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
+    """With a header field of 60 KiB: some platforms send long policies."""
     head = b"HTTP/1.1 200 %b\r\nX: %b\r\nContent-Length: %d\r\n\r\n" % (b"O" * 60_000, b"x" * 60_000, LARGEST)
     async with RawUpstream(answering(head + bytes(LARGEST)), ssl_context=tls) as upstream:
         reply = await calls.fetch(f"https://up.test:{upstream.port}/")
         assert (len(reply.body), len(reply.headers["x"])) == (LARGEST, 60_000)
 
 
-async def test_a_call_that_is_cancelled_leaves_nothing(calls: Calls, tls: ssl.SSLContext) -> None:
-    """The end of the process cuts what is under way."""
+async def test_cancelled_call_leaves_no_socket_or_task(calls: Calls, tls: ssl.SSLContext) -> None:
     async with RawUpstream(silent, ssl_context=tls) as upstream, nothing_left():
         task = asyncio.create_task(calls.fetch(f"https://up.test:{upstream.port}/"))
         connection = await upstream.connection()

@@ -1,4 +1,4 @@
-"""Sidekey's own calls against servers that mean harm: what they reach, how often they are sent, and when they end."""
+"""Sidekey's own calls to hostile servers: reachable addresses, a single send, and their end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Calls:
         )
 
     async def failure(self, url: str, *, method: str = "POST", timeout: float = DEADLINE) -> CallError:
-        """Return the error of a call that fails, leaves nothing behind and tells nobody its secret."""
+        """Return the error of a call that must fail without leaks and without showing its secret."""
         reported: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
         async with nothing_left():
@@ -84,8 +84,8 @@ def tls(ca: Authority) -> ssl.SSLContext:
     ["127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]", "up.test", "localhost"],
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_private_address_is_not_called_however_it_is_spelled(ca: Authority, scheme: str, host: str) -> None:
-    """A literal passes no resolver, and inet_aton reads more spellings than one."""
+async def test_private_address_is_not_called_in_any_spelling(ca: Authority, scheme: str, host: str) -> None:
+    """A literal bypasses the resolver, and inet_aton accepts many spellings."""
     calls = Calls(ca, NetworkRules(hosts=HOSTS | {"localhost": ("127.0.0.1",)}))
     async with RawUpstream() as upstream:
         error = await calls.failure(f"{scheme}://{host}:{upstream.port}/")
@@ -97,22 +97,22 @@ async def test_private_address_is_not_called_however_it_is_spelled(ca: Authority
 
 @pytest.mark.parametrize("host", ["[::1]", "[::]", "10.0.0.1", "[fe80::1]", "169.254.169.254", "[64:ff9b::a9fe:a9fe]"])
 async def test_other_private_literals_are_not_called(ca: Authority, host: str) -> None:
-    """Nor those of a cloud's metadata, which no rule opens."""
+    """Nor metadata addresses, which no rule allows."""
     calls = Calls(ca, NetworkRules(allow_private=(ip_network("169.254.0.0/16"),)))
     for scheme in ("http", "https"):
         assert "may not be dialled" in (await calls.failure(f"{scheme}://{host}/")).reason
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1"])
-async def test_permitted_address_is_called_however_it_is_spelled(calls: Calls, host: str) -> None:
-    """`Host` is as the URL has it."""
+async def test_permitted_address_is_called_in_any_spelling(calls: Calls, host: str) -> None:
+    """`Host` keeps the URL's spelling."""
     async with RawUpstream() as upstream:
         assert (await calls.fetch(f"http://{host}:{upstream.port}/")).status == 200
     assert upstream.requests[0].values(b"host") == [f"{host}:{upstream.port}".encode()]
 
 
 async def test_ipv6_literal_is_called_and_named_in_brackets(ca: Authority) -> None:
-    """As RFC 9110 7.2 has it."""
+    """RFC 9110 7.2."""
     calls = Calls(ca, NetworkRules(allow_private=(ip_network("::1/128"),)))
     loop = asyncio.get_running_loop()
     upstream = RawUpstream()
@@ -125,7 +125,7 @@ async def test_ipv6_literal_is_called_and_named_in_brackets(ca: Authority) -> No
 
 
 async def test_name_is_resolved_once_for_a_call(ca: Authority) -> None:
-    """The address that was judged is dialled: a name that resolves to another one next time leads nowhere else."""
+    """The checked address is dialled, so DNS rebinding has no effect."""
     answers = iter([(ip_address("127.0.0.2"),), (ip_address("127.0.0.1"),)])
 
     def lookup(name: str) -> tuple[Address, ...]:
@@ -140,8 +140,8 @@ async def test_name_is_resolved_once_for_a_call(ca: Authority) -> None:
         assert upstream.connections == []
 
 
-async def test_each_call_is_judged_by_the_rules_of_its_moment(calls: Calls, tls: ssl.SSLContext) -> None:
-    """No connection is left from an earlier one."""
+async def test_each_call_uses_the_current_rules(calls: Calls, tls: ssl.SSLContext) -> None:
+    """No connection of an earlier call is reused."""
     async with RawUpstream(always_ok, ssl_context=tls) as upstream:
         url = f"https://up.test:{upstream.port}/"
         for _ in range(2):
@@ -156,7 +156,7 @@ async def test_each_call_is_judged_by_the_rules_of_its_moment(calls: Calls, tls:
 async def test_call_is_sent_once(
     calls: Calls, tls: ssl.SSLContext, method: str, end: Callable[[RawConnection], None]
 ) -> None:
-    """Although GET and PUT are idempotent, which aiohttp would repeat: what a call presents may count once."""
+    """aiohttp would repeat GET and PUT, but a call may use up a refresh token."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -184,7 +184,7 @@ async def test_target_is_sent_byte_for_byte(ca: Authority, target: str) -> None:
 
 
 async def test_header_values_are_sent_as_their_bytes(ca: Authority) -> None:
-    """Each of their characters stands for a byte of UTF-8."""
+    """Each character is one byte of UTF-8."""
     async with RawUpstream() as upstream:
         call = Call("login", "POST", f"http://127.0.0.1:{upstream.port}/", (("X-Name", "\xc3\xa9t\xc3\xa9"),))
         await Fetcher(Dialer(RULES), 1).fetch(
@@ -194,8 +194,8 @@ async def test_header_values_are_sent_as_their_bytes(ca: Authority) -> None:
 
 
 @pytest.mark.parametrize("pieces", [[b"\x16\x03\x03\x00"], [b"\x15\x03\x03\x00\x02\x02\x28"], [b"nonsense" * 9], []])
-async def test_handshake_that_ends_early_is_told(calls: Calls, pieces: list[bytes]) -> None:
-    """By a cut, an alert, nonsense or a reset: nothing was sent that could be spent."""
+async def test_failed_handshake_is_unspent(calls: Calls, pieces: list[bytes]) -> None:
+    """By a cut, an alert, garbage or a reset: no byte of the request was sent."""
 
     async def script(connection: RawConnection) -> None:
         await connection.until_received(1)
@@ -215,7 +215,7 @@ async def test_handshake_that_ends_early_is_told(calls: Calls, pieces: list[byte
 
 
 def dripping(begin: bytes, piece: bytes) -> Script:
-    """A server that keeps sending a little."""
+    """A server that keeps sending a few bytes."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -239,18 +239,18 @@ def dripping(begin: bytes, piece: bytes) -> Script:
     ],
     ids=["interim responses", "status line", "field", "body", "chunks", "trailer"],
 )
-async def test_slow_bytes_end_with_the_time_of_the_call(
+async def test_slow_bytes_end_at_the_timeout_of_the_call(
     calls: Calls, tls: ssl.SSLContext, begin: bytes, piece: bytes
 ) -> None:
-    """The limit is that of the whole call, and not of the pause between two bytes."""
+    """The timeout covers the whole call, not the pause between two bytes."""
     async with RawUpstream(dripping(begin, piece), ssl_context=tls) as upstream:
         error = await calls.failure(f"https://up.test:{upstream.port}/", timeout=0.8)
     assert (error.outcome, error.reason) == ("timeout", "login did not respond in time")
     assert not error.unspent
 
 
-async def test_response_that_came_while_the_process_was_stopped_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
-    """Its time is over by then; what it brings may be the only refresh token that counts."""
+async def test_response_that_arrived_while_the_process_was_stopped_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
+    """It may contain the only valid refresh token."""
     loop = asyncio.get_running_loop()
     answered = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -279,10 +279,10 @@ async def test_response_that_came_while_the_process_was_stopped_is_read(calls: C
 @pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 @pytest.mark.parametrize("answer", [b"", OK], ids=["silent", "answering at once"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_request_that_the_server_does_not_read_is_dropped_with_its_connection(
+async def test_unread_request_is_dropped_with_its_connection(
     ca: Authority, tls: ssl.SSLContext, scheme: str, answer: bytes
 ) -> None:
-    """A body that is larger than the buffers of both ends: closing in order would wait for the server."""
+    """An orderly close would wait for the server."""
     body = bytes(16 << 20)
 
     async def script(connection: RawConnection) -> None:
@@ -330,8 +330,8 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-async def test_flood_ends_the_call_long_before_its_time(calls: Calls, tls: ssl.SSLContext, flood: str) -> None:
-    """At full speed, by a thread of its own: the loop has other requests to serve."""
+async def test_flood_ends_the_call_before_its_timeout(calls: Calls, tls: ssl.SSLContext, flood: str) -> None:
+    """At full speed: the loop has other requests to serve."""
     begin, piece, reason = FLOODS[flood]
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -351,25 +351,25 @@ async def test_flood_ends_the_call_long_before_its_time(calls: Calls, tls: ssl.S
     assert (failed.value.outcome, failed.value.reason) == ("invalid", reason)
 
 
-async def begun(calls: Calls, upstream: RawUpstream, host: str, number: int) -> asyncio.Task[Reply]:
-    """Start a call that hangs, once its connection is the server's `number`th."""
+async def start_call(calls: Calls, upstream: RawUpstream, host: str, number: int) -> asyncio.Task[Reply]:
+    """Start a call that hangs, once it is the server's connection number `number`."""
     task = asyncio.create_task(calls.fetch(f"https://{host}:{upstream.port}/"))
     await (await upstream.connection(number)).request()
     return task
 
 
-async def test_endpoint_that_hangs_takes_half_of_the_calls(ca: Authority, tls: ssl.SSLContext) -> None:
-    """Another endpoint is called meanwhile, until there are too many calls in all; a call that ends makes room."""
+async def test_hanging_endpoint_uses_at_most_half_of_the_slots(ca: Authority, tls: ssl.SSLContext) -> None:
+    """Another endpoint is called meanwhile, until all slots are used."""
     calls = Calls(
         ca, NetworkRules(hosts=HOSTS | {"other.test": ("127.0.0.1",)}, allow_private=RULES.allow_private), most=3
     )
     async with RawUpstream(answering(), ssl_context=tls) as upstream, nothing_left():
         up, other = (f"https://{host}:{upstream.port}/" for host in ("up.test", "other.test"))
-        hanging = [await begun(calls, upstream, "up.test", number) for number in range(2)]
+        hanging = [await start_call(calls, upstream, "up.test", number) for number in range(2)]
         error = await calls.failure(up, timeout=0.05)
         assert (error.outcome, error.unspent) == ("timeout", True)
         assert error.reason == "login skipped: limit of 2 calls to it at a time reached"
-        hanging.append(await begun(calls, upstream, "other.test", 2))
+        hanging.append(await start_call(calls, upstream, "other.test", 2))
         error = await calls.failure(other, timeout=0.05)
         assert error.reason == "login skipped: limit of 3 calls at a time reached, which NOFILE allows"
         assert len(upstream.connections) == 3

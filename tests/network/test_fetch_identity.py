@@ -1,4 +1,4 @@
-"""Calls of Sidekey's own with a client certificate: which one the server sees, and what its refusal is called."""
+"""Sidekey's own calls with a client certificate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from support.upstream import OK, RawUpstream, always_ok, answering
 
 
 class Calls:
-    """One fetcher for calls under different identities."""
+    """A fetcher for calls with different identities."""
 
     def __init__(self, ca: Authority) -> None:
         self._fetcher = Fetcher(Dialer(RULES), 16)
@@ -48,12 +48,11 @@ def calls(ca: Authority) -> Calls:
 
 @pytest.fixture
 def tls(ca: Authority) -> ssl.SSLContext:
-    """The context of a server that is up.test."""
+    """Return the context of a server for up.test."""
     return ca.server_context("up.test")
 
 
-async def test_a_server_that_asks_sees_the_client_certificate(calls: Calls, tls: ssl.SSLContext) -> None:
-    """The one of this call."""
+async def test_server_that_requests_a_certificate_sees_the_calls_own(calls: Calls, tls: ssl.SSLContext) -> None:
     first, second = current("first"), current("second")
     async with RawUpstream(always_ok, ssl_context=asking(tls, first, second)) as upstream:
         for issued in (first, second, first):
@@ -61,8 +60,8 @@ async def test_a_server_that_asks_sees_the_client_certificate(calls: Calls, tls:
         assert [shown(connection) for connection in upstream.connections] == [first.der, second.der, first.der]
 
 
-async def test_a_call_without_one_shows_none(calls: Calls, tls: ssl.SSLContext) -> None:
-    """Not even where another call to the same server had one just before."""
+async def test_call_without_a_certificate_presents_none(calls: Calls, tls: ssl.SSLContext) -> None:
+    """Even right after a call with one to the same server."""
     issued = current()
     asking(tls, issued).verify_mode = ssl.CERT_OPTIONAL
     async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
@@ -71,8 +70,7 @@ async def test_a_call_without_one_shows_none(calls: Calls, tls: ssl.SSLContext) 
         assert [shown(connection) for connection in upstream.connections] == [issued.der, None]
 
 
-async def test_a_server_that_does_not_ask_sees_none(calls: Calls, tls: ssl.SSLContext) -> None:
-    """And the call goes on without."""
+async def test_server_without_a_request_sees_no_certificate(calls: Calls, tls: ssl.SSLContext) -> None:
     async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
         assert (await calls.fetch(upstream.port, identity_of(current()))).status == 200
         assert shown(upstream.connections[0]) is None
@@ -80,7 +78,7 @@ async def test_a_server_that_does_not_ask_sees_none(calls: Calls, tls: ssl.SSLCo
 
 @contextmanager
 def refusing(context: ssl.SSLContext, *, reset: bool = False) -> Iterator[int]:
-    """A server whose handshakes fail; its port. It blocks in a thread: asyncio's servers send no alert then."""
+    """Yield the port of a server whose handshakes fail. It runs in a thread: asyncio's servers send no alert."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -111,10 +109,10 @@ def refusing(context: ssl.SSLContext, *, reset: bool = False) -> Iterator[int]:
     [(ssl.TLSVersion.TLSv1_2, "handshake failure"), (ssl.TLSVersion.TLSv1_3, "certificate required")],
     ids=["1.2", "1.3"],
 )
-async def test_a_server_that_refuses_the_client_certificate_is_told_by_its_alert(
+async def test_rejected_client_certificate_is_reported_from_the_alert(
     calls: Calls, tls: ssl.SSLContext, version: ssl.TLSVersion, without: str
 ) -> None:
-    """Under TLS 1.3 the handshake is over for the client by then (RFC 8446 4.4.2.4)."""
+    """In TLS 1.3 the client's handshake is over by then (RFC 8446 4.4.2.4)."""
     tls.minimum_version = tls.maximum_version = version
     with refusing(asking(tls, current())) as port:
         for identity, alert in ((identity_of(current("unknown")), "unknown ca"), (None, without)):
@@ -124,8 +122,8 @@ async def test_a_server_that_refuses_the_client_certificate_is_told_by_its_alert
             assert failed.value.reason == f"token endpoint: it ended TLS with the alert: {alert}"
 
 
-async def test_a_bare_reset_after_the_certificate_is_taken_for_a_refusal(calls: Calls, tls: ssl.SSLContext) -> None:
-    """Many servers close with the request unread; where no certificate was at hand it is a connection that ended."""
+async def test_reset_after_the_certificate_counts_as_its_rejection(calls: Calls, tls: ssl.SSLContext) -> None:
+    """Many servers close without reading the request. Without a certificate, it is a closed connection."""
     tls.minimum_version = ssl.TLSVersion.TLSv1_3
     with refusing(asking(tls, current()), reset=True) as port:
         reasons = []

@@ -1,4 +1,4 @@
-"""Responses to Sidekey's own calls: how they are framed and decoded, and which are refused."""
+"""Responses to Sidekey's own calls: framing, decoding and refusals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOO_LARGE = "returned more than 1 KiB"
 
 
 async def reply_to(script: Script) -> Reply:
-    """Call a server on this machine that plays the script, without TLS; nothing may be left behind."""
+    """Call a local server that follows the script, without TLS. Nothing may be left open."""
     async with nothing_left(), RawUpstream(script) as upstream:
         return await Fetcher(Dialer(RULES), 16).fetch(
             Call("login", "GET", f"http://127.0.0.1:{upstream.port}/token"),
@@ -41,7 +41,7 @@ async def reply_to(script: Script) -> Reply:
 
 
 async def failure_of(script: Script) -> tuple[str, str]:
-    """Return outcome and reason, which begins with the step."""
+    """Return outcome and reason, which starts with the step."""
     with pytest.raises(CallError) as failed:
         await reply_to(script)
     assert not failed.value.unspent
@@ -94,7 +94,7 @@ RESPONSES = pytest.mark.parametrize(
 @RESPONSES
 @CUTS
 async def test_every_framing_is_read(answer: bytes, status: int, body: bytes, cut: Cut) -> None:
-    """RFC 9112 6.3, however it is cut into segments."""
+    """RFC 9112 6.3, in any segmentation."""
     reply = await reply_to(closing(answer, cut))
     assert (reply.status, reply.body) == (status, body)
     assert "link" not in reply.headers
@@ -102,8 +102,8 @@ async def test_every_framing_is_read(answer: bytes, status: int, body: bytes, cu
 
 
 @RESPONSES
-async def test_a_response_that_is_cut_is_never_whole(answer: bytes, status: int, body: bytes) -> None:
-    """Wherever it is cut, but for a body whose end is that of the connection."""
+async def test_cut_response_is_never_complete(answer: bytes, status: int, body: bytes) -> None:
+    """Except a body that the connection's end delimits."""
     for end in range(1, len(answer)):
         if answer.endswith(b"until the end") and b"\r\n\r\n" in answer[:end]:
             break
@@ -111,8 +111,8 @@ async def test_a_response_that_is_cut_is_never_whole(answer: bytes, status: int,
 
 
 @pytest.mark.parametrize("answer", [b"", HEAD, HEAD + b"\r\nuntil", HEAD + b"Content-Length: 9\r\n\r\nsome", CHUNKED])
-async def test_a_reset_is_no_end(answer: bytes) -> None:
-    """At no stage, not even of a body that ends with the connection."""
+async def test_reset_never_ends_a_response(answer: bytes) -> None:
+    """Not even a body that the connection's end delimits."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -137,7 +137,7 @@ ZIPPED = gzip.compress(b'{"access_token": "tok-1"}', mtime=0)
     ],
     ids=["length", "chunked", "until the end"],
 )
-async def test_gzip_is_decoded_though_it_was_not_asked_for(framed: bytes, coding: bytes, cut: Cut) -> None:
+async def test_unrequested_gzip_is_decoded(framed: bytes, coding: bytes, cut: Cut) -> None:
     """RFC 9110 8.4.1.3, in every framing."""
     answer = HEAD + b"Content-Encoding: %b\r\n%b" % (coding, framed)
     assert (await reply_to(closing(answer, cut))).body == b'{"access_token": "tok-1"}'
@@ -151,14 +151,12 @@ async def test_gzip_is_decoded_though_it_was_not_asked_for(framed: bytes, coding
         (HEAD + b"Content-Encoding: identity\r\nContent-Length: 2\r\n\r\nok", b"ok"),
     ],
 )
-async def test_a_body_of_no_bytes_is_not_coded(answer: bytes, body: bytes) -> None:
-    """Whatever the field says."""
+async def test_empty_body_is_not_decoded(answer: bytes, body: bytes) -> None:
     assert (await reply_to(closing(answer))).body == body
 
 
 @pytest.mark.parametrize("coding", [b"br", b"deflate", b"zstd", b"gzip, gzip", b"identity, gzip", b""])
-async def test_any_other_coding_is_an_error(coding: bytes) -> None:
-    """It was not asked for, and is not guessed."""
+async def test_other_content_coding_is_an_error(coding: bytes) -> None:
     answer = HEAD + b"Content-Encoding: %b\r\nContent-Length: 2\r\n\r\nok" % coding
     reason = "returned a content coding other than gzip, which was not requested"
     assert await failure_of(closing(answer)) == ("invalid", reason)
@@ -180,8 +178,8 @@ async def test_any_other_coding_is_an_error(coding: bytes) -> None:
     ids=["plain", "cut", "no trailer", "checksum", "tail", "two members", "as large as allowed", "larger", "bomb"],
 )
 @pytest.mark.parametrize("framed", [True, False])
-async def test_a_coded_body_is_whole_and_within_the_limit(body: bytes, reason: str, framed: bool) -> None:
-    """The limit is that of the decoded bytes."""
+async def test_gzip_body_is_complete_and_within_the_limit(body: bytes, reason: str, framed: bool) -> None:
+    """The limit applies to the decoded bytes."""
     length = b"Content-Length: %d\r\n" % len(body) if framed else b""
     answer = closing(HEAD + b"Content-Encoding: gzip\r\n%b\r\n%b" % (length, body))
     if reason:
@@ -209,8 +207,8 @@ async def test_a_coded_body_is_whole_and_within_the_limit(body: bytes, reason: s
         (CHUNKED + b"401\r\n%b\r\n" % bytes(1025), TOO_LARGE),
     ],
 )
-async def test_what_is_no_clear_response_is_an_error(answer: bytes, reason: str) -> None:
-    """The connection stays open: too long a body is not waited for."""
+async def test_ambiguous_or_invalid_response_is_an_error(answer: bytes, reason: str) -> None:
+    """The call does not wait for the rest of a long body."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -231,8 +229,8 @@ async def test_what_is_no_clear_response_is_an_error(answer: bytes, reason: str)
         (HEAD, b"\0\0\r\n"),
     ],
 )
-async def test_a_response_that_becomes_malformed_is_told_at_once(begin: bytes, rest: bytes) -> None:
-    """The caller does not wait for the end of the call's time."""
+async def test_malformed_rest_of_a_response_fails_at_once(begin: bytes, rest: bytes) -> None:
+    """Not only at the timeout."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -245,9 +243,7 @@ async def test_a_response_that_becomes_malformed_is_told_at_once(begin: bytes, r
         assert await failure_of(script) == ("invalid", NOT_HTTP)
 
 
-async def test_a_response_without_a_request_is_for_this_call_alone() -> None:
-    """A server may speak first; what it says is at most the response of the one call of its connection."""
-
+async def test_early_response_belongs_to_its_connections_only_call() -> None:
     async def script(connection: RawConnection) -> None:
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly" + OK)
 

@@ -1,4 +1,4 @@
-"""Which of the addresses found may be dialled."""
+"""The guard: addresses that may be dialled."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 PORT = 8080
 
 
-def denied(text: str, *own: Listener) -> str:
-    """The detail of the refusal to dial an address on PORT, where everything private is allowed."""
+def refusal_detail(text: str, *own: Listener) -> str:
+    """Return the detail of the refusal to dial an address on PORT. Private addresses are allowed."""
     with pytest.raises(ProblemError) as refused:
         permitted([ip_address(text)], PORT, EVERYTHING, own)
     assert (refused.value.problem.code, refused.value.problem.error) == (
@@ -26,21 +26,19 @@ def denied(text: str, *own: Listener) -> str:
     return refused.value.problem.detail
 
 
-def denial(*texts: str, own: tuple[Listener, ...] = (), allowed: tuple[Network, ...] = ()) -> str | None:
-    """As what the refusal to dial any of these counts."""
+def denial_of(*texts: str, own: tuple[Listener, ...] = (), allowed: tuple[Network, ...] = ()) -> str | None:
+    """Return the denial for these addresses."""
     with pytest.raises(ProblemError) as refused:
         permitted([ip_address(text) for text in texts], PORT, allowed, own)
     return refused.value.problem.denial
 
 
-def test_refused_addresses_of_a_mixed_answer_are_dropped() -> None:
-    """What is left keeps its order."""
+def test_forbidden_addresses_are_dropped_in_order() -> None:
     answer = [ip_address(text) for text in ("10.0.0.1", "8.8.8.8", "::1", "2606:4700::1111", "169.254.169.254")]
     assert permitted(answer, 443, (), ()) == [ip_address("8.8.8.8"), ip_address("2606:4700::1111")]
 
 
-def test_an_answer_with_refused_addresses_only_is_denied_without_naming_them() -> None:
-    """The caller learns the classes, never the addresses."""
+def test_denial_names_the_classes_and_not_the_addresses() -> None:
     with pytest.raises(ProblemError) as refused:
         permitted([ip_address("10.20.30.40"), ip_address("127.9.9.9"), ip_address("10.0.0.2")], 443, (), ())
     assert refused.value.problem.code == "destination_denied"
@@ -51,54 +49,52 @@ def test_an_answer_with_refused_addresses_only_is_denied_without_naming_them() -
 
 
 @pytest.mark.parametrize("address", sorted(map(str, METADATA)))
-def test_metadata_is_denied_whatever_is_allowed(address: str) -> None:
-    """No allowance opens a metadata service, nor a form that embeds its address."""
-    assert "metadata" in denied(address)
-    assert denial(address, "10.0.0.1", "127.0.0.1") == "metadata_address"
+def test_metadata_address_is_always_denied(address: str) -> None:
+    """In every form that embeds it."""
+    assert "metadata" in refusal_detail(address)
+    assert denial_of(address, "10.0.0.1", "127.0.0.1") == "metadata_address"
     if "." in address:
-        assert "metadata" in denied(f"::ffff:{address}")
+        assert "metadata" in refusal_detail(f"::ffff:{address}")
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "0.0.0.0"])
-def test_a_listener_of_our_own_is_denied_whatever_is_allowed(text: str) -> None:
-    """A request that comes back to Sidekey is refused, whichever form of the address it uses."""
+def test_own_listener_is_always_denied(text: str) -> None:
+    """In every form of its address."""
     own = Listener(ip_address("127.0.0.1"), PORT)
-    assert "Sidekey itself" in denied(text, own)
-    assert denial("10.0.0.1", "127.0.0.1", own=(own,), allowed=(ip_network("127.0.0.0/8"),)) == ("own_listener")
+    assert "Sidekey itself" in refusal_detail(text, own)
+    assert denial_of("10.0.0.1", "127.0.0.1", own=(own,), allowed=(ip_network("127.0.0.0/8"),)) == ("own_listener")
 
 
-def test_a_listener_bound_to_a_mapped_address_is_denied() -> None:
-    """A dual-stack socket that is bound to an IPv4-mapped address listens on that IPv4 address."""
-    assert "Sidekey itself" in denied("127.0.0.1", Listener(ip_address("::ffff:127.0.0.1"), PORT))
+def test_listener_on_a_mapped_address_is_denied() -> None:
+    """A dual-stack socket on an IPv4-mapped address listens on that IPv4 address."""
+    assert "Sidekey itself" in refusal_detail("127.0.0.1", Listener(ip_address("::ffff:127.0.0.1"), PORT))
 
 
-def test_an_ipv6_listener_of_our_own_is_denied() -> None:
-    """The unspecified IPv6 address reaches the loopback one."""
+def test_own_ipv6_listener_is_denied() -> None:
+    """The unspecified IPv6 address reaches loopback."""
     own = Listener(ip_address("::1"), PORT)
-    assert "Sidekey itself" in denied("::1", own)
-    assert "Sidekey itself" in denied("::", own)
+    assert "Sidekey itself" in refusal_detail("::1", own)
+    assert "Sidekey itself" in refusal_detail("::", own)
 
 
 @pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
 @pytest.mark.parametrize("text", ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::ffff:127.0.0.1", "::1", "::"])
-def test_a_listener_on_every_address_is_denied_by_any_of_them(wildcard: str, text: str) -> None:
-    """Where Sidekey listens on all addresses, each local one is its own."""
-    assert "Sidekey itself" in denied(text, Listener(ip_address(wildcard), PORT))
+def test_listener_on_every_address_is_denied_at_each_local_address(wildcard: str, text: str) -> None:
+    assert "Sidekey itself" in refusal_detail(text, Listener(ip_address(wildcard), PORT))
 
 
-def test_a_listener_on_every_address_is_denied_by_this_machines_name() -> None:
-    """An address of a network card is local too."""
+def test_listener_on_every_address_is_denied_at_the_machines_addresses() -> None:
+    """The address of a network card is local too."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("8.8.8.8", 9))
         except OSError:
             pytest.skip("this machine has no address but loopback ones")
         outward = probe.getsockname()[0]
-    assert "Sidekey itself" in denied(outward, Listener(ip_address("0.0.0.0"), PORT))
+    assert "Sidekey itself" in refusal_detail(outward, Listener(ip_address("0.0.0.0"), PORT))
 
 
-def test_other_ports_and_other_addresses_are_not_our_own() -> None:
-    """The port must be the listener's, and the address its own or, for all addresses, a local one."""
+def test_other_ports_and_addresses_are_not_denied() -> None:
     exact, wildcard = Listener(ip_address("127.0.0.1"), PORT), Listener(ip_address("0.0.0.0"), PORT)
     local, other, remote = ip_address("127.0.0.1"), ip_address("127.0.0.2"), ip_address("8.8.8.8")
     assert permitted([local], PORT + 1, EVERYTHING, (exact, wildcard)) == [local]

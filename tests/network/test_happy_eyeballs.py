@@ -1,4 +1,4 @@
-"""TCP to the first of several addresses that accepts."""
+"""TCP to the first of several addresses that accepts (RFC 8305)."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ DEAD, ALIVE = ip_address("127.0.0.2"), ip_address("127.0.0.3")
 
 @pytest.fixture
 def alive() -> Iterator[int]:
-    """The port of a listener on ALIVE alone."""
+    """Yield the port of a listener on ALIVE only."""
     with socket.create_server((str(ALIVE), 0)) as listener:
         yield listener.getsockname()[1]
 
 
 async def peer_of(addresses: list[Address], port: int) -> str:
-    """The address that won; the connection is closed again."""
+    """Return the connected address, and close the connection."""
     async with nothing_left():
         with await first_connected(addresses, port) as connection:
             assert not connection.getblocking()
@@ -40,7 +40,7 @@ async def peer_of(addresses: list[Address], port: int) -> str:
 
 
 async def failure(addresses: list[Address], port: int) -> tuple[str, int, str]:
-    """Code, status and error of the failure of all addresses."""
+    """Return code, status and error of the failure of all addresses."""
     async with nothing_left():
         with pytest.raises(ProblemError) as failed:
             await first_connected(addresses, port)
@@ -57,8 +57,8 @@ async def failure(addresses: list[Address], port: int) -> tuple[str, int, str]:
         ("6a", "6a"),
     ],
 )
-def test_families_alternate_from_that_of_the_first_address(given: str, tried: str) -> None:
-    """RFC 8305 4: the order within a family stays."""
+def test_families_alternate_starting_with_the_first(given: str, tried: str) -> None:
+    """RFC 8305 4. The order within a family stays."""
 
     def addresses(names: str) -> list[Address]:
         return [ip_address(f"::{name[1]}" if name[0] == "6" else f"10.0.0.{ord(name[1])}") for name in names.split()]
@@ -66,48 +66,45 @@ def test_families_alternate_from_that_of_the_first_address(given: str, tried: st
     assert interleave(addresses(given)) == addresses(tried)
 
 
-async def test_a_single_address_is_connected(alive: int) -> None:
-    """The usual case."""
+async def test_single_address_is_connected(alive: int) -> None:
     assert await peer_of([ALIVE], alive) == str(ALIVE)
 
 
-async def test_an_address_that_refuses_gives_way_to_the_next(alive: int) -> None:
-    """F06: the next attempt follows a failure at once."""
+async def test_next_attempt_follows_a_refusal_at_once(alive: int) -> None:
+    """F06."""
     assert await peer_of([DEAD, ALIVE], alive) == str(ALIVE)
 
 
-async def test_an_address_that_is_silent_is_overtaken_by_the_next() -> None:
-    """F06: the second attempt starts while the first one hangs, and the loser's socket is closed."""
+async def test_second_attempt_overtakes_a_silent_address() -> None:
+    """F06: the socket of the first attempt is closed."""
     with Blackhole(str(DEAD)) as hole, socket.create_server((str(ALIVE), hole.port)):
         assert await peer_of([DEAD, ALIVE], hole.port) == str(ALIVE)
 
 
-async def test_an_ipv6_address_is_connected() -> None:
-    """Both families are dialled."""
+async def test_ipv6_address_is_connected() -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
         assert await peer_of([ip_address("::1")], listener.getsockname()[1]) == "::1"
 
 
-async def test_a_refused_connection_is_told() -> None:
-    """F01: a closed port is connection_refused."""
+async def test_refused_connection_is_connection_refused() -> None:
+    """F01."""
     assert await failure([DEAD], free_port()) == ("upstream_unreachable", 502, "connection_refused")
 
 
-async def test_an_address_without_a_way_to_it_is_told() -> None:
-    """A network that cannot be reached is destination_unavailable."""
+async def test_unreachable_network_is_destination_unavailable() -> None:
     assert await failure([NOWHERE], 9) == ("upstream_unreachable", 502, "destination_unavailable")
 
 
 @pytest.mark.parametrize("addresses", [[NOWHERE, DEAD], [DEAD, NOWHERE], [ip_address("::ffff:ffff:ffff"), DEAD]])
-async def test_of_several_failures_a_refusal_tells_most(addresses: list[Address]) -> None:
-    """The host that refuses is alive, which says more than one without a way to it."""
+async def test_refusal_wins_over_an_unreachable_network(addresses: list[Address]) -> None:
+    """The host that refuses is up."""
     assert await failure(addresses, free_port()) == ("upstream_unreachable", 502, "connection_refused")
 
 
-async def test_a_process_without_sockets_left_is_overloaded(alive: int) -> None:
-    """EMFILE is our own lack and says so, with Retry-After; nothing is blamed on the upstream."""
+async def test_process_without_sockets_is_overloaded(alive: int) -> None:
+    """EMFILE has Retry-After, and does not blame the upstream."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
@@ -130,15 +127,14 @@ async def test_a_process_without_sockets_left_is_overloaded(alive: int) -> None:
         ([errno.EAFNOSUPPORT, errno.EACCES], "upstream_unreachable", "destination_unavailable"),
     ],
 )
-def test_failures_are_ranked_by_what_they_tell(numbers: list[int], code: str, error: str) -> None:
-    """Our own lack comes first, then a refusal, then a timeout of the kernel, then the rest."""
+def test_errors_are_ranked_by_how_specific_they_are(numbers: list[int], code: str, error: str) -> None:
+    """Local resources, then a refusal, then a timeout of the kernel, then the rest."""
     problem = connect_problem([OSError(number, "secret text") for number in numbers])
     assert (problem.code, problem.error) == (code, error)
     assert "secret" not in problem.detail
 
 
-async def test_a_cancelled_connect_leaves_nothing_behind() -> None:
-    """All attempts end with it."""
+async def test_cancelled_connect_leaves_no_socket_open() -> None:
     with Blackhole(str(DEAD)) as one, Blackhole(str(ALIVE), one.port):
         async with nothing_left():
             before = open_sockets()

@@ -1,4 +1,4 @@
-"""network/listen.py: listeners open safely, and an error names the config key and the way out."""
+"""Listeners: safe opening and stopping, and errors with config key and remedy."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ def factory() -> asyncio.Protocol:
     return asyncio.Protocol()
 
 
-async def test_port_0_is_told_as_the_port_that_was_bound() -> None:
-    """Tests and demos listen on any free port."""
+async def test_port_0_is_reported_as_the_bound_port() -> None:
     listener = await listen(factory, Address(), KEY)
     (address,) = listener.addresses
     _, writer = await asyncio.open_connection(address.host, address.port)
@@ -35,8 +34,7 @@ async def test_port_0_is_told_as_the_port_that_was_bound() -> None:
     assert address.port > 0
 
 
-async def test_a_port_in_use_names_the_key_and_the_way_out() -> None:
-    """The message is all an operator sees."""
+async def test_port_in_use_names_the_key_and_the_remedy() -> None:
     listener = await listen(factory, Address(), KEY)
     address = listener.addresses[0]
     with pytest.raises(AddressInUse) as raised:
@@ -56,16 +54,16 @@ async def test_a_port_in_use_names_the_key_and_the_way_out() -> None:
         (Address(path="/tmp/" + "x" * 110), "is too long for a unix socket: a path must have at most 107 bytes"),
     ],
 )
-async def test_an_address_that_cannot_be_listened_at_is_explained(address: Address, reason: str) -> None:
-    """In words, with the key and the address as written."""
+async def test_address_that_cannot_be_opened_is_explained(address: Address, reason: str) -> None:
+    """With the key and the address as written."""
     with pytest.raises(ListenError) as raised:
         await listen(factory, address, KEY)
     assert str(raised.value) == f"{KEY}: {address} {reason}"
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
-async def test_a_unix_socket_has_its_mode_whatever_the_umask(tmp_path: Path, mode: int) -> None:
-    """0600 unless the config says otherwise."""
+async def test_unix_socket_has_its_mode_with_any_umask(tmp_path: Path, mode: int) -> None:
+    """0600 by default."""
     path = tmp_path / "sock"
     listener = await listen(factory, Address(path=str(path), mode=mode), KEY)
     _, writer = await asyncio.open_unix_connection(str(path))
@@ -77,8 +75,7 @@ async def test_a_unix_socket_has_its_mode_whatever_the_umask(tmp_path: Path, mod
     assert not path.exists()
 
 
-async def test_the_socket_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
-    """A process that was killed leaves its file behind."""
+async def test_socket_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -91,8 +88,8 @@ async def test_the_socket_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-async def test_the_socket_of_a_living_process_is_in_use(tmp_path: Path) -> None:
-    """Also of one that is too busy to accept."""
+async def test_socket_of_a_running_process_is_in_use(tmp_path: Path) -> None:
+    """Also if it is too busy to accept."""
     path = tmp_path / "sock"
     with socket.socket(socket.AF_UNIX) as living:
         living.bind(str(path))
@@ -102,8 +99,7 @@ async def test_the_socket_of_a_living_process_is_in_use(tmp_path: Path) -> None:
     assert path.exists()
 
 
-async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
-    """A path given by mistake costs no data."""
+async def test_file_that_is_not_a_socket_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_text("precious")
     with pytest.raises(ListenError, match="exists and is not a socket"):
@@ -111,7 +107,7 @@ async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
-async def test_a_socket_that_another_process_put_there_is_not_removed(tmp_path: Path) -> None:
+async def test_socket_of_another_process_is_not_removed(tmp_path: Path) -> None:
     """At a rolling restart the new process may own the path before the old one ends."""
     path = tmp_path / "sock"
     first = await listen(factory, Address(path=str(path)), KEY)
@@ -122,8 +118,8 @@ async def test_a_socket_that_another_process_put_there_is_not_removed(tmp_path: 
     second.close()
 
 
-async def test_a_name_is_listened_at_by_each_of_its_addresses() -> None:
-    """`localhost` is 127.0.0.1, and ::1 where the machine has it."""
+async def test_each_address_of_a_name_is_opened() -> None:
+    """`localhost` is 127.0.0.1, and ::1 if the machine has it."""
     listener = await listen(factory, Address("localhost", 0), KEY)
     hosts = {address.host for address in listener.addresses}
     for address in listener.addresses:
@@ -136,7 +132,7 @@ async def test_a_name_is_listened_at_by_each_of_its_addresses() -> None:
 
 
 class Received(asyncio.Protocol):
-    """A connection that was accepted, and what came on it."""
+    """An accepted connection and its bytes."""
 
     def __init__(self, known: list[Received]) -> None:
         self.data = b""
@@ -147,13 +143,13 @@ class Received(asyncio.Protocol):
 
 
 def loop_of(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes a loop of this name."""
+    """Return the factory of a loop by its name."""
     made = pytest.importorskip("uvloop").new_event_loop if name == "uvloop" else asyncio.new_event_loop
     return cast(Callable[[], asyncio.AbstractEventLoop], made)
 
 
 def connected(address: Address) -> socket.socket:
-    """A connection that the kernel has made and nobody has accepted."""
+    """Open a connection that the kernel has completed and no one has accepted."""
     if address.path is None:
         return socket.create_connection((address.host, address.port))
     sock = socket.socket(socket.AF_UNIX)
@@ -163,8 +159,8 @@ def connected(address: Address) -> socket.socket:
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_who_has_connected_is_accepted_before_the_end(kind: str, loop: str, tmp_path: Path) -> None:
-    """Closing the socket would reset those connections, and the bytes on them; nobody else gets in meanwhile."""
+def test_pending_connections_are_accepted_before_the_stop(kind: str, loop: str, tmp_path: Path) -> None:
+    """Closing the socket would reset them. New ones are refused meanwhile."""
     where = Address() if kind == "tcp" else Address(path=str(tmp_path / "sock"))
 
     async def scenario() -> None:
@@ -193,7 +189,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are L
 
 
 def half_connected(address: tuple[str, int]) -> socket.socket:
-    """A caller that has not received the answer to its SYN; the kernel sends that again after a second."""
+    """Open a connection whose SYN is unanswered. The kernel sends its reply again after a second."""
     caller = socket.socket()
     refuse_everything(caller)
     caller.setblocking(False)
@@ -203,8 +199,8 @@ def half_connected(address: tuple[str, int]) -> socket.socket:
 
 
 @linux
-async def test_a_handshake_that_is_under_way_may_end() -> None:
-    """Its caller believes that it is connected before we know, and sends its request at once."""
+async def test_handshake_under_way_completes_before_the_stop() -> None:
+    """Its caller considers itself connected early, and sends its request at once."""
     known: list[Received] = []
     listener = await listen(lambda: Received(known), Address(), KEY)
     where = listener.addresses[0]

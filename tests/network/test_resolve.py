@@ -1,4 +1,4 @@
-"""Names to addresses: the order of sources, one lookup for all who wait, and what failures are called."""
+"""Resolving names: the order of sources, shared lookups, and errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANSWER = (ip_address("192.0.2.7"),)
 
 
 class Dns:
-    """A scripted lookup that records the names it is asked for, and may hang for some."""
+    """A scripted lookup that records the names, and may hang for some of them."""
 
     def __init__(
         self,
@@ -54,51 +54,49 @@ class Dns:
 
 
 def resolver(dns: Dns, rules: NetworkRules | None = None, hosts: Path = Path("/nonexistent")) -> Resolver:
-    """A resolver whose DNS is scripted and whose hosts file is the given one."""
+    """Build a resolver with scripted DNS and the given hosts file."""
     return Resolver(rules or NetworkRules(), hosts_file=HostsFile(hosts), lookup=dns)
 
 
-async def ask(names: Resolver, host: str, patience: float = DEADLINE) -> tuple[Address, ...]:
-    """Resolve within so many seconds."""
+async def resolve_name(names: Resolver, host: str, patience: float = DEADLINE) -> tuple[Address, ...]:
+    """Resolve a name within a timeout."""
     return await names.resolve(host, asyncio.get_running_loop().time() + patience)
 
 
-async def fault_of(names: Resolver, host: str, patience: float = DEADLINE) -> tuple[str, int, str]:
-    """Code, status and error of the failure to resolve."""
+async def problem_of(names: Resolver, host: str, patience: float = DEADLINE) -> tuple[str, int, str]:
+    """Return code, status and error of the failure to resolve."""
     with pytest.raises(ProblemError) as failed:
-        await ask(names, host, patience)
+        await resolve_name(names, host, patience)
     assert failed.value.__suppress_context__ or failed.value.__context__ is None
     problem = failed.value.problem
     return problem.code, problem.status, problem.error
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0x7f.1", "017700000001", "2130706433", "::1", "::ffff:127.0.0.1"])
-async def test_a_literal_in_any_spelling_never_reaches_dns(host: str) -> None:
-    """An address is its own answer."""
+async def test_literal_in_any_spelling_needs_no_dns(host: str) -> None:
     dns = Dns()
-    (address,) = await ask(resolver(dns), host)
+    (address,) = await resolve_name(resolver(dns), host)
     assert address.is_loopback or address == ip_address("::ffff:127.0.0.1")
     assert dns.asked == []
 
 
-async def test_static_hosts_come_before_the_hosts_file_and_that_before_dns(tmp_path: Path) -> None:
-    """Each source is asked only for what the ones before it do not know."""
+async def test_static_hosts_precede_the_hosts_file_and_dns(tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("10.0.0.2 a.test b.test\n")
     dns = Dns()
     names = resolver(dns, NetworkRules(hosts={"a.test": ("10.0.0.1", "fd00::1")}), hosts)
-    assert await ask(names, "a.test") == (ip_address("10.0.0.1"), ip_address("fd00::1"))
-    assert await ask(names, "b.test") == (ip_address("10.0.0.2"),)
+    assert await resolve_name(names, "a.test") == (ip_address("10.0.0.1"), ip_address("fd00::1"))
+    assert await resolve_name(names, "b.test") == (ip_address("10.0.0.2"),)
     assert dns.asked == []
-    assert await ask(names, "c.test") == ANSWER
+    assert await resolve_name(names, "c.test") == ANSWER
     assert dns.asked == ["c.test."]
 
 
-async def test_dns_is_asked_for_the_absolute_name_unless_search_is_on() -> None:
-    """The trailing dot keeps search domains out; `network.search` lets them in."""
+async def test_dns_gets_the_absolute_name_unless_search_is_on() -> None:
+    """The trailing dot disables search domains."""
     absolute, searching = Dns(), Dns()
-    await ask(resolver(absolute), "up")
-    await ask(resolver(searching, NetworkRules(search=True)), "up")
+    await resolve_name(resolver(absolute), "up")
+    await resolve_name(resolver(searching, NetworkRules(search=True)), "up")
     assert (absolute.asked, searching.asked) == (["up."], ["up"])
 
 
@@ -113,67 +111,67 @@ async def test_dns_is_asked_for_the_absolute_name_unless_search_is_on() -> None:
     ],
     ids=lambda error: str(error.errno),
 )
-async def test_a_failed_lookup_is_a_dns_error(error: OSError) -> None:
-    """NXDOMAIN, SERVFAIL and trouble of our own are 502, without the library's text."""
+async def test_failed_lookup_is_a_dns_error(error: OSError) -> None:
+    """NXDOMAIN, SERVFAIL and local errors are 502, without the library's text."""
     names = resolver(Dns(error))
-    assert await fault_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
+    assert await problem_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
     with pytest.raises(ProblemError) as failed:
-        await ask(names, "a.test")
+        await resolve_name(names, "a.test")
     assert "secret" not in failed.value.problem.detail
 
 
-async def test_a_lookup_that_hangs_is_a_dns_timeout(release: threading.Event) -> None:
-    """The caller is answered 504 at its deadline, whatever the thread does."""
+async def test_hanging_lookup_is_a_dns_timeout(release: threading.Event) -> None:
+    """The caller gets 504 at its deadline, while the thread still hangs."""
     dns = Dns(hang=lambda _: True, until=release)
-    assert await fault_of(resolver(dns), "a.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+    assert await problem_of(resolver(dns), "a.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
 
 
-async def test_callers_of_one_name_share_one_lookup(release: threading.Event) -> None:
-    """Also a caller that comes after others have left joins the lookup in progress."""
+async def test_requests_for_a_name_share_one_lookup(release: threading.Event) -> None:
+    """Also one that arrives after other waiters have left."""
     dns = Dns(hang=lambda _: True, until=release)
     names = resolver(dns)
-    assert await fault_of(names, "a.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
-    crowd = [asyncio.create_task(ask(names, "a.test")) for _ in range(20)]
+    assert await problem_of(names, "a.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+    crowd = [asyncio.create_task(resolve_name(names, "a.test")) for _ in range(20)]
     await asyncio.sleep(0)
     release.set()
     assert await asyncio.gather(*crowd) == [ANSWER] * 20
     assert dns.asked == ["a.test."]
-    assert await ask(names, "a.test") == ANSWER
+    assert await resolve_name(names, "a.test") == ANSWER
     assert dns.asked == ["a.test.", "a.test."]
 
 
-async def test_a_name_that_hangs_does_not_hold_up_another(release: threading.Event) -> None:
-    """However many callers wait for the one, the other has a thread of its own."""
+async def test_hanging_name_does_not_delay_another(release: threading.Event) -> None:
     dns = Dns(hang=lambda name: name == "slow.test.", until=release)
     names = resolver(dns)
-    crowd = [asyncio.create_task(ask(names, "slow.test")) for _ in range(2 * resolve.MAX_LOOKUPS)]
+    crowd = [asyncio.create_task(resolve_name(names, "slow.test")) for _ in range(2 * resolve.MAX_LOOKUPS)]
     await asyncio.sleep(0)
-    assert await ask(names, "quick.test") == ANSWER
+    assert await resolve_name(names, "quick.test") == ANSWER
     release.set()
     await asyncio.gather(*crowd)
 
 
-async def test_a_queued_lookup_that_nobody_waits_for_is_never_made(release: threading.Event) -> None:
-    """When all lookups hang, those that gave up in the queue are not made up for later."""
+async def test_queued_lookup_without_waiters_is_skipped(release: threading.Event) -> None:
     dns = Dns(hang=lambda name: name.startswith("slow"), until=release)
     names = resolver(dns)
-    slow = [asyncio.create_task(ask(names, f"slow{number}.test")) for number in range(resolve.MAX_LOOKUPS)]
+    slow = [asyncio.create_task(resolve_name(names, f"slow{number}.test")) for number in range(resolve.MAX_LOOKUPS)]
     await asyncio.sleep(0)
-    assert await fault_of(names, "given-up.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
-    last = asyncio.create_task(ask(names, "last.test"))
+    assert await problem_of(names, "given-up.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+    last = asyncio.create_task(resolve_name(names, "last.test"))
     await asyncio.sleep(0)
     release.set()
     assert await last == ANSWER
     await asyncio.gather(*slow)
     assert "given-up.test." not in dns.asked
-    assert await ask(names, "given-up.test") == ANSWER
+    assert await resolve_name(names, "given-up.test") == ANSWER
 
 
-async def test_no_more_than_so_many_names_are_looked_up_at_a_time(release: threading.Event) -> None:
-    """The others wait in order, and each lookup that ends lets the next begin."""
+async def test_parallel_lookups_are_limited(release: threading.Event) -> None:
+    """Other names wait in order."""
     dns = Dns(hang=lambda _: True, until=release)
     names = resolver(dns)
-    crowd = [asyncio.create_task(ask(names, f"host{number}.test")) for number in range(resolve.MAX_LOOKUPS + 2)]
+    crowd = [
+        asyncio.create_task(resolve_name(names, f"host{number}.test")) for number in range(resolve.MAX_LOOKUPS + 2)
+    ]
     while len(dns.asked) < resolve.MAX_LOOKUPS:
         await asyncio.sleep(0)
     for _ in range(10):
@@ -184,23 +182,23 @@ async def test_no_more_than_so_many_names_are_looked_up_at_a_time(release: threa
     assert len(dns.asked) == len(set(dns.asked)) == len(crowd)
 
 
-async def test_a_lookup_that_nobody_waits_for_keeps_its_thread(release: threading.Event) -> None:
-    """It cannot be ended: as many threads as are allowed may all be with names that nobody asks for any more."""
+async def test_running_lookup_without_waiters_keeps_its_thread(release: threading.Event) -> None:
+    """It cannot be cancelled."""
     dns = Dns(hang=lambda name: name.startswith("slow"), until=release)
     names = resolver(dns)
-    left = [asyncio.create_task(ask(names, f"slow{number}.test")) for number in range(resolve.MAX_LOOKUPS)]
+    left = [asyncio.create_task(resolve_name(names, f"slow{number}.test")) for number in range(resolve.MAX_LOOKUPS)]
     while len(dns.asked) < resolve.MAX_LOOKUPS:
         await asyncio.sleep(0)
     for task in left:
         task.cancel()
     await asyncio.wait(left)
-    assert await fault_of(names, "quick.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+    assert await problem_of(names, "quick.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
     release.set()
-    assert await ask(names, "quick.test") == ANSWER
+    assert await resolve_name(names, "quick.test") == ANSWER
 
 
-async def test_a_process_without_threads_left_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lookup fails at once instead of hanging, and the next one is tried again."""
+async def test_process_without_threads_fails_the_lookup_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next lookup is tried again."""
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -210,31 +208,30 @@ async def test_a_process_without_threads_left_says_so(monkeypatch: pytest.Monkey
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         for _ in range(resolve.MAX_LOOKUPS + 1):
-            assert await fault_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
-    assert await ask(names, "a.test") == ANSWER
+            assert await problem_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
+    assert await resolve_name(names, "a.test") == ANSWER
 
 
-async def test_nothing_is_remembered_of_a_name(release: threading.Event) -> None:
-    """Whether its lookup succeeded, failed, or was never made: callers may name any number of hosts."""
+async def test_lookups_are_not_cached(release: threading.Event) -> None:
+    """Callers may name any number of hosts."""
     dns = Dns(hang=lambda name: name.startswith("slow"), until=release)
     names = resolver(dns)
-    assert await ask(names, "a.test") == ANSWER
-    slow = [asyncio.create_task(ask(names, f"slow{number}.test")) for number in range(resolve.MAX_LOOKUPS)]
+    assert await resolve_name(names, "a.test") == ANSWER
+    slow = [asyncio.create_task(resolve_name(names, f"slow{number}.test")) for number in range(resolve.MAX_LOOKUPS)]
     while len(dns.asked) <= resolve.MAX_LOOKUPS:
         await asyncio.sleep(0)
-    assert await fault_of(names, "left.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+    assert await problem_of(names, "left.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
     release.set()
     await asyncio.gather(*slow)
-    assert await ask(names, "b.test") == ANSWER
+    assert await resolve_name(names, "b.test") == ANSWER
     assert names._lookups == {}
 
 
-async def test_a_lookup_that_ends_after_its_task_was_cancelled_ends_quietly(release: threading.Event) -> None:
-    """While the loop ends: it cancels every task, and runs on for a moment."""
+async def test_lookup_of_a_cancelled_task_ends_without_an_error(release: threading.Event) -> None:
     unhandled: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     dns = Dns(hang=lambda _: True, until=release)
-    waiting = asyncio.create_task(ask(resolver(dns), "a.test"))
+    waiting = asyncio.create_task(resolve_name(resolver(dns), "a.test"))
     while dns.thread is None:
         await asyncio.sleep(0)
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -249,10 +246,10 @@ async def test_a_lookup_that_ends_after_its_task_was_cancelled_ends_quietly(rele
     assert unhandled == []
 
 
-def test_a_lookup_that_outlives_the_loop_ends_quietly(release: threading.Event) -> None:
-    """A thread that comes back after the end has nobody to tell, and the process does not wait for it."""
+def test_lookup_that_outlives_the_loop_ends_without_an_error(release: threading.Event) -> None:
+    """The process does not wait for its thread."""
     dns = Dns(hang=lambda _: True, until=release)
-    assert asyncio.run(fault_of(resolver(dns), "a.test", 0.05)) == ("upstream_unreachable", 504, "dns_timeout")
+    assert asyncio.run(problem_of(resolver(dns), "a.test", 0.05)) == ("upstream_unreachable", 504, "dns_timeout")
     thread = dns.thread
     assert thread is not None
     assert thread.daemon
@@ -285,7 +282,7 @@ with socket.socket(type=socket.SOCK_DGRAM) as silent:
 
 
 def ask_dnsmasq(questions: list[tuple[bool, str, float]], folder: Path) -> list[Any]:
-    """The answers of the C library's resolver in a namespace whose only DNS server is dnsmasq, in order."""
+    """Return the C library's results in a namespace whose only DNS server is dnsmasq, in order."""
     unshare, dnsmasq, ip = (programs.require(name) for name in ("unshare", "dnsmasq", "ip"))
     isolate = [unshare, "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"]
     if subprocess.run([*isolate, "true"], capture_output=True, check=False).returncode:
@@ -306,8 +303,8 @@ def ask_dnsmasq(questions: list[tuple[bool, str, float]], folder: Path) -> list[
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
 
-def test_a_real_dns_server_is_asked_for_the_absolute_name_only(tmp_path: Path) -> None:
-    """Both families are found; NXDOMAIN, a refusal and silence differ; a search domain is used only on demand."""
+def test_real_dns_server_gets_the_absolute_name_only(tmp_path: Path) -> None:
+    """Both families are found; NXDOMAIN, a refusal and silence differ."""
     answers = ask_dnsmasq(
         [
             (False, "both.test", 10),
@@ -331,29 +328,29 @@ def test_a_real_dns_server_is_asked_for_the_absolute_name_only(tmp_path: Path) -
     ]
 
 
-async def test_one_for_other_rules_looks_up_in_the_same_way(tmp_path: Path) -> None:
-    """Static answers and search are the new rules'; the hosts file and DNS are the same."""
+async def test_resolver_with_other_rules_keeps_hosts_file_and_lookup(tmp_path: Path) -> None:
+    """Static hosts and search are the new rules'."""
     hosts = tmp_path / "hosts"
     hosts.write_text("10.0.0.2 b.test\n")
     dns = Dns()
     former = resolver(dns, NetworkRules(hosts={"a.test": ("10.0.0.1",)}), hosts)
     names = former.with_rules(NetworkRules(hosts={"c.test": ("10.0.0.3",)}, search=True))
-    assert await ask(names, "a.test") == ANSWER
-    assert await ask(names, "b.test") == (ip_address("10.0.0.2"),)
-    assert await ask(names, "c.test") == (ip_address("10.0.0.3"),)
+    assert await resolve_name(names, "a.test") == ANSWER
+    assert await resolve_name(names, "b.test") == (ip_address("10.0.0.2"),)
+    assert await resolve_name(names, "c.test") == (ip_address("10.0.0.3"),)
     assert dns.asked == ["a.test"]
-    assert await ask(former, "a.test") == (ip_address("10.0.0.1"),)
+    assert await resolve_name(former, "a.test") == (ip_address("10.0.0.1"),)
 
 
-async def test_one_for_other_rules_does_not_wait_for_a_lookup_of_before() -> None:
-    """Which was asked by another name, or hangs; who waits for it goes on waiting."""
+async def test_resolver_with_other_rules_shares_no_pending_lookup() -> None:
+    """A waiter of the old one keeps waiting."""
     release = threading.Event()
     dns = Dns(hang=lambda name: name.endswith("."), until=release)
     former = resolver(dns)
-    waiting = asyncio.create_task(ask(former, "a.test"))
+    waiting = asyncio.create_task(resolve_name(former, "a.test"))
     while not dns.asked:
         await asyncio.sleep(0)
-    assert await ask(former.with_rules(NetworkRules(search=True)), "a.test") == ANSWER
+    assert await resolve_name(former.with_rules(NetworkRules(search=True)), "a.test") == ANSWER
     assert not waiting.done()
     release.set()
     assert await waiting == ANSWER
@@ -362,24 +359,23 @@ async def test_one_for_other_rules_does_not_wait_for_a_lookup_of_before() -> Non
 V4, V6 = ip_address("10.0.0.1"), ip_address("fd00::1")
 
 
-def test_a_line_gives_its_address_to_each_of_its_names() -> None:
-    """Names are separated by blanks or tabs and lose their case."""
+def test_line_gives_its_address_to_each_of_its_names() -> None:
+    """Blanks or tabs separate names; case is ignored."""
     assert parse_hosts("10.0.0.1\tA.test  b.test") == {"a.test": (V4,), "b.test": (V4,)}
 
 
-def test_a_name_on_several_lines_has_all_their_addresses_in_order() -> None:
-    """The file may give a name addresses of both families; a repeated one counts once."""
+def test_name_on_several_lines_has_all_addresses_in_order() -> None:
+    """A repeated one counts once."""
     assert parse_hosts("fd00::1 a.test\n10.0.0.1 a.test\nfd00::1 a.test\n") == {"a.test": (V6, V4)}
 
 
-def test_comments_blank_lines_and_lines_without_an_address_are_skipped() -> None:
-    """What the C library skips is skipped."""
+def test_comments_and_lines_without_an_address_are_skipped() -> None:
     text = "# all\n\n10.0.0.1 a.test # b.test\n#10.0.0.1 c.test\nnonsense d.test\n10.0.0.300 e.test\n10.0.0.1\n"
     assert parse_hosts(text) == {"a.test": (V4,)}
 
 
-def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
-    """An edit, also one that replaces the file, is seen at the next question."""
+def test_changed_file_is_read_again(tmp_path: Path) -> None:
+    """Also after a replacement of the file."""
     file = tmp_path / "hosts"
     file.write_text("10.0.0.1 a.test\n")
     hosts = HostsFile(file)
@@ -395,8 +391,8 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert hosts.addresses("b.test") == (V6,)
 
 
-def test_an_absent_file_counts_as_empty(tmp_path: Path) -> None:
-    """Minimal images have no hosts file; one that vanishes takes its names along."""
+def test_absent_file_counts_as_empty(tmp_path: Path) -> None:
+    """Minimal images have no hosts file."""
     file = tmp_path / "hosts"
     hosts = HostsFile(file)
     assert hosts.addresses("a.test") == ()

@@ -373,7 +373,7 @@ def certificate(ca: Authority) -> ClientIdentity:
 @pytest.mark.skipif(not RESUMES, reason="this Python leaks memory for each session that is read")
 async def test_few_slots_with_a_client_certificate_resume(dial: Dial, ca: Authority) -> None:
     """Those used last; and one without a certificate is none of them, since it shares its context."""
-    dial.dialer._personal = IdentityContexts(1)
+    dial.dialer._identity_contexts = IdentityContexts(1)
     identity, plain, one, other = certificate(ca), Sessions(), Sessions(), Sessions()
     uses = ((plain, None), (one, identity), (one, identity), (other, identity), (one, identity), (plain, None))
     resumed = []

@@ -1,3 +1,5 @@
+"""Signed assertions for client authentication and as the grant (RFC 7523)."""
+
 import hashlib
 from base64 import urlsafe_b64encode
 from pathlib import Path
@@ -38,8 +40,8 @@ def pem(
     return str(key.private_bytes(Encoding.PEM, form, encryption or NoEncryption()).decode())
 
 
-def opened(token: str, algorithm: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and claims of an assertion, its signature verified."""
+def verify(token: str, algorithm: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return header and claims of an assertion after verifying its signature."""
     public = private_key(algorithm).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     key = ECKey.import_key(public) if algorithm in CURVES else RSAKey.import_key(public)
     decoded = jwt.decode(token, key, algorithms=[algorithm])
@@ -57,12 +59,12 @@ def sent(credential: CallingCredential) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"])
-def test_a_client_proves_itself_by_its_key(algorithm: str) -> None:
-    """RFC 7523 3: issuer and subject are the client, the audience is the token endpoint, the life is short."""
+def test_private_key_authenticates_the_client(algorithm: str) -> None:
+    """RFC 7523 3: issuer and subject are the client, the audience is the token endpoint, the lifetime is short."""
     parameters = sent(signing(algorithm))
     assert parameters["client_id"] == "client-1"
     assert "client_secret" not in parameters
-    header, claims = opened(parameters["client_assertion"], algorithm)
+    header, claims = verify(parameters["client_assertion"], algorithm)
     assert header == {"typ": "JWT", "alg": algorithm}
     assert claims.pop("jti")
     assert claims == {
@@ -75,15 +77,15 @@ def test_a_client_proves_itself_by_its_key(algorithm: str) -> None:
     assert 0 < assertion.LIFETIME <= 300
 
 
-def test_no_two_assertions_have_one_identifier() -> None:
-    """RFC 7523 3: a server may refuse one it saw before."""
+def test_every_assertion_has_its_own_identifier() -> None:
+    """RFC 7523 3: a server may refuse one that it has seen."""
     credential = signing()
-    identifiers = {opened(sent(credential)["client_assertion"], "RS256")[1]["jti"] for _ in range(5)}
+    identifiers = {verify(sent(credential)["client_assertion"], "RS256")[1]["jti"] for _ in range(5)}
     assert len(identifiers) == 5
 
 
-def test_the_header_names_key_and_certificate() -> None:
-    """RFC 7515 4.1.4 and 4.1.8; Microsoft Entra finds the key by its certificate."""
+def test_header_has_key_id_and_certificate_thumbprint() -> None:
+    """RFC 7515 4.1.4 and 4.1.8. Microsoft Entra finds the key by its certificate."""
     signer = oauth.signer()
     digest = hashlib.sha256(PEM_cert_to_DER_cert(signer.certificate_pem.decode())).digest()
     credential = certified(signer.private_pem)
@@ -93,7 +95,7 @@ def test_the_header_names_key_and_certificate() -> None:
 
 
 def certified(private_pem: bytes, algorithm: str = "RS256") -> CallingCredential:
-    """A client with the certificate of `oauth.signer`."""
+    """Build a client with the certificate of `oauth.signer`."""
     certificate = oauth.signer().certificate_pem.decode()
     settings = {
         "type": "private_key_jwt",
@@ -107,8 +109,8 @@ def certified(private_pem: bytes, algorithm: str = "RS256") -> CallingCredential
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
-def test_a_certificate_of_another_key_is_unusable(algorithm: str) -> None:
-    """The server would look for a signature of that one, and say no more than invalid_client."""
+def test_certificate_of_another_key_is_unusable(algorithm: str) -> None:
+    """The server would only return invalid_client."""
     with pytest.raises(SecretUnreadable) as caught:
         certified(pem(private_key(algorithm)).encode(), algorithm)
     assert caught.value.reasons == (
@@ -119,8 +121,8 @@ def test_a_certificate_of_another_key_is_unusable(algorithm: str) -> None:
     )
 
 
-def test_a_key_and_its_certificate_are_both_read_again_where_they_do_not_match() -> None:
-    """Files are rotated one after the other; what was read of the rest stays."""
+def test_mismatched_key_and_certificate_are_both_read_again() -> None:
+    """Files are rotated one after the other. Other values stay."""
     certificate = {"env": "CERTIFICATE"}
     settings = {"type": "private_key_jwt", "private_key": {"env": "KEY"}, "certificate": certificate}
     auth = settings_of({**AUTH, "client_authentication": settings})
@@ -133,8 +135,8 @@ def test_a_key_and_its_certificate_are_both_read_again_where_they_do_not_match()
     assert (len(values), reasons) == (4, ())
 
 
-def test_an_assertion_may_stand_for_the_grant() -> None:
-    """RFC 7523 2.1, as Google's service accounts do: claims of the config, and no proof of the client beside it."""
+def test_assertion_may_be_the_grant() -> None:
+    """RFC 7523 2.1, as for Google service accounts: with configured claims, and without client authentication."""
     auth = {
         **AUTH,
         "grant": {
@@ -149,7 +151,7 @@ def test_an_assertion_may_stand_for_the_grant() -> None:
     parameters = sent(credential_of(auth, {"KEY": pem(private_key("RS256"))}))
     assert set(parameters) == {"grant_type", "assertion"}
     assert parameters["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
-    _, claims = opened(parameters["assertion"], "RS256")
+    _, claims = verify(parameters["assertion"], "RS256")
     expected = {
         "iss": "issuer-1",
         "sub": "user@example.com",
@@ -161,16 +163,14 @@ def test_an_assertion_may_stand_for_the_grant() -> None:
     assert {name: claims[name] for name in expected} == expected
 
 
-def test_a_grant_without_subject_names_the_client_as_issuer() -> None:
-    """A Google service account asks for itself so."""
+def test_assertion_grant_without_subject_has_the_client_as_issuer() -> None:
     auth = {**AUTH, "grant": {"type": "jwt_bearer", "private_key": {"env": "KEY"}}}
-    _, claims = opened(sent(credential_of(auth, {"KEY": pem(private_key("RS256"))}))["assertion"], "RS256")
+    _, claims = verify(sent(credential_of(auth, {"KEY": pem(private_key("RS256"))}))["assertion"], "RS256")
     assert claims["iss"] == "client-1"
     assert "sub" not in claims
 
 
-def test_an_unusable_key_is_named_by_its_place() -> None:
-    """As every value that cannot be used."""
+def test_unusable_key_is_named_by_its_location() -> None:
     settings = {"type": "private_key_jwt", "private_key": {"env": "KEY"}, "certificate": {"env": "KEY"}}
     auth = {**AUTH, "client_authentication": settings}
     with pytest.raises(SecretUnreadable) as caught:
@@ -181,7 +181,6 @@ def test_an_unusable_key_is_named_by_its_place() -> None:
     }
 
 
-def test_an_assertion_shows_no_key() -> None:
-    """Only its algorithm."""
+def test_text_of_an_assertion_shows_only_its_algorithm() -> None:
     signer = jose.TokenSigner(jose.load_key(pem(private_key("ES256")), "ES256"), "ES256")
     assert repr(assertion.Assertion(signer, "i", "s", "a")) == "Assertion(TokenSigner(ES256, REDACTED))"

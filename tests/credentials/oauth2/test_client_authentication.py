@@ -1,3 +1,5 @@
+"""Client authentication methods (RFC 6749 2.3)."""
+
 import string
 from base64 import b64decode
 from urllib.parse import unquote, unquote_plus
@@ -20,22 +22,22 @@ def basic(client: Client) -> str:
     return b64decode(coded).decode()
 
 
-def test_the_header_form_encodes_both_before_base64() -> None:
-    """RFC 6749 2.3.1 and appendix B: colons, spaces and further characters of the two cannot be taken for others."""
+def test_header_form_encodes_id_and_secret() -> None:
+    """RFC 6749 2.3.1 and appendix B: colons and spaces stay unambiguous."""
     assert basic(Client("header", "my client", SECRET)) == "my%20client:s3cret%2F%2B%20%26%3D%25%3A~"
 
 
 @given(PRINTABLE, PRINTABLE)
-def test_a_server_reads_back_id_and_secret(client_id: str, secret: str) -> None:
-    """Split at the colon, then decoded as a form is, or as a URL."""
+def test_server_decodes_the_same_id_and_secret(client_id: str, secret: str) -> None:
+    """It decodes them as a form or as a URL."""
     first, _, second = basic(Client("header", client_id, secret)).partition(":")
     assert set(first + second) <= set(string.ascii_letters + string.digits + "%-._~")
     for decode in (unquote_plus, unquote):
         assert (decode(first), decode(second)) == (client_id, secret)
 
 
-def test_the_header_may_encode_nothing() -> None:
-    """For servers that get RFC 6749 2.3.1 wrong."""
+def test_form_encoding_can_be_disabled() -> None:
+    """For servers that ignore RFC 6749 2.3.1."""
     assert basic(Client("header", "my client", SECRET, form_encoded=False)) == f"my client:{SECRET}"
 
 
@@ -49,13 +51,13 @@ def test_the_header_may_encode_nothing() -> None:
         ("none", ClientProof()),
     ],
 )
-def test_exactly_one_method_proves_the_client(method: Method, proof: ClientProof) -> None:
-    """RFC 6749 2.3: no Authorization beside parameters, nor the other way round."""
+def test_exactly_one_method_authenticates_the_client(method: Method, proof: ClientProof) -> None:
+    """RFC 6749 2.3."""
     assert Client(method, "c", SECRET).prove(0.0) == proof
 
 
-def test_a_private_key_proves_by_a_fresh_assertion() -> None:
-    """RFC 7523 2.2; the clock is handed to what signs."""
+def test_private_key_method_signs_a_new_assertion() -> None:
+    """RFC 7523 2.2, at the time of the request."""
     client = Client("private_key_jwt", "c", sign=lambda now: f"signed at {now:g}")
     assert client.prove(5.0) == ClientProof(
         fields=(
@@ -66,6 +68,5 @@ def test_a_private_key_proves_by_a_fresh_assertion() -> None:
     )
 
 
-def test_a_client_shows_no_secret() -> None:
-    """Only its method."""
+def test_text_of_a_client_shows_only_its_method() -> None:
     assert repr(Client("body", "c", "hunter2")) == "Client(body, REDACTED)"

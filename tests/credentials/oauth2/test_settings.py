@@ -1,3 +1,5 @@
+"""The kind `oauth2`: validation, traits, destinations, and the requests of its grants."""
+
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -31,12 +33,12 @@ SIGNED = {"client_authentication": BY_KEY, "client_secret": None}
 
 
 def custom(name: str) -> dict[str, Any]:
-    """A grant of a platform's own."""
+    """Build a platform-specific grant."""
     return {"grant": {"type": "custom", "grant_type": name}}
 
 
 def errors(**changes: Any) -> dict[str, str]:
-    """Places and messages of the errors in a file; a key that is None is left out."""
+    """Return locations and messages of the errors in a file. A key that is None is omitted."""
     auth = {key: value for key, value in {**AUTH, **changes}.items() if value is not None}
     found = validate({"client_certificate": {"pem": {"env": "PEM"}}, "auth": auth}, Context("file")).errors
     return {".".join(map(str, error.loc[1:])): error.message for error in found}
@@ -160,15 +162,14 @@ def errors(**changes: Any) -> dict[str, str]:
         ({"scope": "x"}, "scope", "this is a parameter of the token request"),
     ],
 )
-def test_an_error_is_at_its_key(changes: dict[str, Any], place: str, message: str) -> None:
-    """Also where two keys do not go together, and alone: one error brings no others."""
+def test_error_has_its_key(changes: dict[str, Any], place: str, message: str) -> None:
+    """Also if two keys contradict each other. One error causes no other."""
     found = errors(**changes)
     assert list(found) == [place]
     assert all(message in said for said in found.values())
 
 
-def test_one_error_hides_no_other() -> None:
-    """All of them are reported at once."""
+def test_all_errors_are_reported_at_once() -> None:
     found = errors(
         token_endpoint="http://a.example/t",
         client_id="",
@@ -197,8 +198,8 @@ def test_one_error_hides_no_other() -> None:
         ({"ID": ""}, "client_id", "must not be empty"),
     ],
 )
-def test_what_is_read_is_held_to_the_same_rules(environ: dict[str, str], place: str, reason: str) -> None:
-    """It makes the integration unusable."""
+def test_values_from_variables_follow_the_same_rules(environ: dict[str, str], place: str, reason: str) -> None:
+    """A bad one makes the integration unusable."""
     auth = {**AUTH, "token_endpoint": {"env": "URL"}, "client_id": {"env": "ID"}}
     auth["client_authentication"] = {"type": "header", "form_encoded": False}
     auth["token_request"] = {"query": {"account": "2"}}
@@ -207,8 +208,8 @@ def test_what_is_read_is_held_to_the_same_rules(environ: dict[str, str], place: 
     assert [keys for keys, _ in caught.value.reasons] == [("auth", place)]
 
 
-def test_the_token_endpoint_itself_is_never_a_target() -> None:
-    """Its base URL is allowed, and is the reverse proxy's base where nothing else is."""
+def test_token_endpoint_is_never_a_target() -> None:
+    """Its origin is allowed, and is the default base of the reverse proxy."""
     settings = settings_of({**AUTH, "token_endpoint": "https://auth.example.com:8443/oauth2/token?p=q"})
     origin = Origin("https", "auth.example.com", 8443)
     values = {("token_endpoint",): "https://auth.example.com:8443/oauth2/token?p=q"}
@@ -221,8 +222,8 @@ def test_the_token_endpoint_itself_is_never_a_target() -> None:
     assert not settings.needs_prefix
 
 
-def test_a_pinned_base_url_takes_the_place_of_the_token_endpoints_host() -> None:
-    """The path that issues tokens is then no target on any host."""
+def test_pinned_base_url_replaces_the_token_endpoints_host() -> None:
+    """The path of the token endpoint is then forbidden on every host."""
     settings = settings_of({**AUTH, "token_response": {"base_url": "endpoint", "pin_base_url": True}})
     origin = Origin("https", "auth.example.com", 443)
     assert settings.destinations({("token_endpoint",): "https://auth.example.com/oauth2/token"}) == Destinations(
@@ -233,8 +234,7 @@ def test_a_pinned_base_url_takes_the_place_of_the_token_endpoints_host() -> None
     )
 
 
-def test_the_traits_tell_where_a_token_goes() -> None:
-    """Before any is there."""
+def test_traits_have_the_token_placement() -> None:
     traits = settings_of(AUTH).traits()
     assert (traits.injection_points, traits.calls, traits.discovers_base_url) == (
         InjectionPoints(headers=("Authorization",)),
@@ -247,21 +247,20 @@ def test_the_traits_tell_where_a_token_goes() -> None:
     assert (traits.injection_points, traits.discovers_base_url) == (InjectionPoints(query=("access_token",)), True)
 
 
-def test_the_traits_tell_how_the_token_may_be_renewed() -> None:
-    """What the config says is known before any secret is read."""
+def test_traits_have_the_renewal_keys() -> None:
     traits = settings_of({**AUTH, "renewal_interval": "1s", "single_live_token": True}).traits()
     assert (traits.renewal_interval, traits.single_live_token) == (1.0, True)
 
 
 @pytest.mark.parametrize("scope", [{"body": {"scope": ""}}, {"query": {"Scope": " "}}, {}])
-def test_an_empty_scope_is_never_sent(scope: dict[str, Any]) -> None:
+def test_empty_scope_is_never_sent(scope: dict[str, Any]) -> None:
     """Neither in the body nor in the query."""
     call = first_call(credential_of({**AUTH, "token_request": scope}))
     assert call.body == b"grant_type=client_credentials"
     assert call.url == AUTH["token_endpoint"]
 
 
-def test_further_parameters_may_be_secrets() -> None:
+def test_additional_parameters_may_be_secrets() -> None:
     """In body and query."""
     request = {"body": {"key": {"env": "SECRET"}}, "query": {"k": {"insecure_value": "q/"}}}
     call = first_call(credential_of({**AUTH, "token_request": request}))
@@ -270,8 +269,8 @@ def test_further_parameters_may_be_secrets() -> None:
 
 
 @pytest.mark.parametrize("place", ["body", "query"])
-def test_id_and_secret_go_one_way_only(place: str) -> None:
-    """O02: no Authorization beside them."""
+def test_id_and_secret_are_sent_once(place: str) -> None:
+    """O02: without an additional Authorization."""
     call = first_call(credential_of({**AUTH, "client_authentication": place}))
     assert "Authorization" not in dict(call.headers)
     assert ("client_secret=" in call.url) is (place == "query")
@@ -279,8 +278,8 @@ def test_id_and_secret_go_one_way_only(place: str) -> None:
 
 
 @pytest.mark.parametrize("grant", [{}, REFRESHING], ids=["client", "refresh"])
-def test_a_client_with_a_certificate_names_itself(grant: dict[str, Any]) -> None:
-    """RFC 8705 2: the request holds its client_id, and no other proof than the connection's certificate."""
+def test_client_with_a_certificate_sends_its_id(grant: dict[str, Any]) -> None:
+    """RFC 8705 2: the connection's certificate is the only proof."""
     auth = {key: value for key, value in {**AUTH, **BY_CERTIFICATE, **grant}.items() if value is not None}
     call = first_call(credential_of(auth))
     assert "Authorization" not in dict(call.headers)
@@ -288,7 +287,7 @@ def test_a_client_with_a_certificate_names_itself(grant: dict[str, Any]) -> None
     assert b"client_secret" not in call.body
 
 
-def test_a_client_without_a_secret_names_itself_to_refresh() -> None:
+def test_client_without_a_secret_sends_its_id_to_refresh() -> None:
     """RFC 6749 3.2.1."""
     auth = {**AUTH, **REFRESHING}
     del auth["client_secret"]
@@ -298,8 +297,7 @@ def test_a_client_without_a_secret_names_itself_to_refresh() -> None:
 
 
 @pytest.mark.parametrize("dump", [repr, str, lambda settings: settings.model_dump_json()], ids=["repr", "str", "json"])
-def test_settings_show_no_secret(dump: type[str]) -> None:
-    """Wherever one stands."""
+def test_dump_of_settings_redacts_secrets(dump: type[str]) -> None:
     secret = {"insecure_value": "hunter2"}
     request = {"body": {"a": secret, "b": "hunter2"}, "query": {"c": secret}}
     auth = {
@@ -326,8 +324,8 @@ def test_settings_show_no_secret(dump: type[str]) -> None:
         ({}, []),
     ],
 )
-def test_what_only_one_process_may_use_is_a_warning(auth: dict[str, object], keys: list[str]) -> None:
-    """Without a store processes do not share tokens: with a second, each ends what the other has."""
+def test_single_process_values_are_warnings(auth: dict[str, object], keys: list[str]) -> None:
+    """Without a store, a second process would revoke the tokens of the first."""
     found = list(OAuth2Settings.find_single_process({"auth": {"type": "oauth2", **auth}}))
     assert [".".join(place) for place, _ in found] == [f"auth.{key}" for key in keys]
     assert all(text.startswith("only one process may use this") and "run one replica" in text for _, text in found)
@@ -351,8 +349,8 @@ BODY = (("test",), "the test request has an empty body, into which no token can 
         (["query"], {}, []),
     ],
 )
-def test_where_a_token_goes_may_be_a_warning(placement: object, test: object, warnings: list[object]) -> None:
-    """A query is logged on its way; a token in the body needs a body."""
+def test_placement_with_disadvantages_is_a_warning(placement: object, test: object, warnings: list[object]) -> None:
+    """Servers log queries, and a token in the body needs a body."""
     raw = {"auth": {"type": "oauth2", "token_placement": placement}, "test": test}
     assert list(OAuth2Settings.find_warnings(raw)) == warnings
 
@@ -366,13 +364,11 @@ def test_where_a_token_goes_may_be_a_warning(placement: object, test: object, wa
         ({"auth": {"client_authentication": "header", "client_secret": {}}}, []),
     ],
 )
-def test_a_client_that_a_certificate_proves_needs_one(raw: dict[str, object], places: list[object]) -> None:
-    """It stands beside auth."""
+def test_tls_client_auth_needs_a_client_certificate(raw: dict[str, object], places: list[object]) -> None:
     assert [place for place, _ in OAuth2Settings.find_errors(raw)] == places
 
 
-def test_a_parameter_of_the_token_request_is_reported_where_it_belongs() -> None:
-    """Many clients take it beside the client's ID."""
+def test_token_request_parameter_under_auth_gets_a_hint() -> None:
     assert OAuth2Settings.hint("scope").endswith("write token_request: {body: {scope: ...}}")
     assert OAuth2Settings.hint("colour") == ""
 
@@ -380,13 +376,13 @@ def test_a_parameter_of_the_token_request_is_reported_where_it_belongs() -> None
 @pytest.mark.parametrize(
     ("response", "learns"), [({"base_url": "url"}, True), ({}, False), ({"base_url": None}, False), (None, False)]
 )
-def test_a_base_url_is_learnt_where_the_response_names_it(response: object, learns: bool) -> None:
+def test_base_url_is_discovered_if_a_field_is_named(response: object, learns: bool) -> None:
     """Known before the block is valid."""
     assert OAuth2Settings.discovers_base_url({"token_response": response}) is learns
 
 
-def test_what_may_change_without_the_stored_secrets_again() -> None:
-    """How the client authenticates, the token request and the token's place could put a secret into a URL."""
+def test_safe_keys_do_not_change_the_destination() -> None:
+    """Client authentication, token request and placement count: they could put a secret into a URL."""
     assert harmless(OAuth2Settings) == {
         "provider",
         "client_id",
@@ -408,16 +404,18 @@ def test_what_may_change_without_the_stored_secrets_again() -> None:
         ({"grant": {**REFRESHING["grant"], "rotates": False}}, False, False),
     ],
 )
-def test_a_refresh_token_that_rotates_is_a_trait(auth: dict[str, object], rotates: bool, one_at_a_time: bool) -> None:
-    """And with one live token, too, processes call one at a time."""
+def test_rotating_refresh_token_is_used_one_at_a_time(
+    auth: dict[str, object], rotates: bool, one_at_a_time: bool
+) -> None:
+    """As is a single live token."""
     base = {"type": "oauth2", "token_endpoint": "https://a.example.com/t", "client_id": "c"}
     traits = settings_of({**base, "client_secret": {"env": "SECRET"}, **auth}).traits()
     assert (traits.rotates, traits.one_at_a_time) == (rotates, one_at_a_time)
 
 
 @pytest.mark.parametrize("secret", [True, False])
-def test_a_grant_of_the_platforms_own_is_sent_by_its_name(secret: bool) -> None:
-    """RFC 6749 4.5: its parameters are the config's, and a client without a secret names itself (3.2.1)."""
+def test_custom_grant_is_sent_with_its_name(secret: bool) -> None:
+    """RFC 6749 4.5. A client without a secret sends its ID (3.2.1)."""
     further = {"token_request": {"body": {"account_id": "abc"}}}
     auth = {**AUTH, **custom("account_credentials"), **further}
     call = first_call(credential_of(auth if secret else {k: v for k, v in auth.items() if k != "client_secret"}))
@@ -426,8 +424,8 @@ def test_a_grant_of_the_platforms_own_is_sent_by_its_name(secret: bool) -> None:
     assert ("Authorization" in dict(call.headers)) is secret
 
 
-def test_a_refresh_token_is_ignored_where_the_grant_can_be_repeated() -> None:
-    """It would be another secret to keep, and the same request brings the next token."""
+def test_refresh_token_of_a_repeatable_grant_is_ignored() -> None:
+    """The same request returns the next token."""
     response = reply({"access_token": "tok-1", "refresh_token": "r-1", "expires_in": 60})
     for more in (custom("openapi_2lo"), OWNER):
         issued, _ = issue(credential_of({**AUTH, **more}, {"PASSWORD": "x"}), response)
@@ -436,15 +434,15 @@ def test_a_refresh_token_is_ignored_where_the_grant_can_be_repeated() -> None:
 
 
 @pytest.mark.parametrize("client", [b"", b"&client_id=client-1"])
-def test_a_user_may_be_presented_with_a_client_or_a_public_one(client: bytes) -> None:
-    """RFC 6749 4.3.2, with what forms encode."""
+def test_password_grant_works_with_and_without_a_client_secret(client: bytes) -> None:
+    """RFC 6749 4.3.2, with characters that forms encode."""
     auth = {key: value for key, value in {**AUTH, **OWNER}.items() if key != "client_secret" or not client}
     call = first_call(credential_of(auth, {"PASSWORD": "pa ss&=\u00e9"}))
     assert call.body == b"grant_type=password&username=svc&password=pa+ss%26%3D%C3%A9" + client
 
 
-def test_further_headers_go_with_the_token_request() -> None:
-    """Public ones and secrets; Accept may be another, and is sent once."""
+def test_additional_headers_are_sent_with_the_token_request() -> None:
+    """A configured Accept replaces the default."""
     headers = {"X-Tenant": "acme", "apiKey": {"prefix": "k ", "secret": {"env": "KEY"}}, "accept": "text/json"}
     call = first_call(credential_of({**AUTH, "token_request": {"headers": headers}}, {"KEY": "hunter2"}))
     assert call.headers[1:] == (
@@ -456,8 +454,8 @@ def test_further_headers_go_with_the_token_request() -> None:
     assert call.headers[0][0] == "Authorization"
 
 
-def test_a_client_that_does_not_authenticate_by_a_header_may_have_an_authorization() -> None:
-    """Such as a fixed one that a platform asks for beside a grant of its own."""
+def test_authorization_header_is_allowed_with_other_client_authentication() -> None:
+    """Some platforms require a fixed one for their own grant."""
     key = {"Authorization": {"prefix": "Basic ", "secret": {"env": "KEY"}}}
     own = {**custom("own"), "client_secret": None}
     for more in ({"client_authentication": "body"}, own):
@@ -467,8 +465,7 @@ def test_a_client_that_does_not_authenticate_by_a_header_may_have_an_authorizati
         assert [value for name, value in call.headers if name == "Authorization"] == ["Basic YQ=="]
 
 
-def test_a_header_of_the_token_request_that_cannot_be_sent_is_named() -> None:
-    """Where it is read."""
+def test_unusable_header_is_named_when_it_is_read() -> None:
     headers = {"X-A": {"secret": {"env": "KEY"}}}
     with pytest.raises(SecretUnreadable, match="must not begin or end with a space") as caught:
         credential_of({**AUTH, "token_request": {"headers": headers}}, {"KEY": " x"})
@@ -479,7 +476,7 @@ BY_SECRET: dict[str, Any] = {"client_authentication": "client_secret_jwt", "clie
 
 
 def by_secret(**more: object) -> dict[str, Any]:
-    """A client that signs with its secret, with these keys of the assertion."""
+    """Build a client that signs with its secret."""
     return {**BY_SECRET, "client_authentication": {"type": "client_secret_jwt", **more}} if more else BY_SECRET
 
 
@@ -487,8 +484,8 @@ LONG = "a secret of 64 characters, which signs by any of the algorithms!"
 
 
 @pytest.mark.parametrize("algorithm", [None, "HS256", "HS384", "HS512"])
-def test_a_secret_may_sign_what_proves_the_client(algorithm: str | None) -> None:
-    """RFC 7523 2.2: the secret itself is not sent, and the assertion need not be written."""
+def test_secret_signs_the_client_assertion(algorithm: str | None) -> None:
+    """RFC 7523 2.2: the secret itself is not sent."""
     more = {} if algorithm is None else {"algorithm": algorithm, "key_id": "k", "claims": {"a": 1}}
     credential = credential_of({**AUTH, **by_secret(**more)}, {"LONG": LONG})
     call = first_call(credential)
@@ -518,15 +515,14 @@ def test_a_secret_may_sign_what_proves_the_client(algorithm: str | None) -> None
         (by_secret(issuer="x"), "client_authentication.issuer", "unknown key"),
     ],
 )
-def test_a_secret_that_signs_has_rules_of_its_own(changes: dict[str, Any], place: str, message: str) -> None:
-    """It is the only proof."""
+def test_client_secret_jwt_has_its_own_rules(changes: dict[str, Any], place: str, message: str) -> None:
     found = errors(**{**BY_SECRET, **changes})
     assert list(found) == [place]
     assert message in found[place]
 
 
-def test_a_secret_that_signs_is_long_enough() -> None:
-    """Whoever has one assertion could else guess it; it is said when it is read."""
+def test_short_signing_secret_is_unusable() -> None:
+    """An assertion would let its reader guess the secret."""
     with pytest.raises(SecretUnreadable) as caught:
         credential_of({**AUTH, **by_secret(algorithm="HS512")}, {"LONG": LONG[:63]})
     ((place, reason),) = caught.value.reasons

@@ -1,4 +1,4 @@
-"""credentials/oauth2/settings.py: which changes of the config leave a token what it is."""
+"""Identity of OAuth 2.0 tokens: config changes that keep or replace a token."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ OWNER = {"type": "password", "username": "ann", "password": {"insecure_value": "
 
 
 def lineage(auth: dict[str, Any], **changes: Any) -> Lineage:
-    """That of an `auth` block with these keys; one that is None is left out."""
+    """Return the lineage of an `auth` block. A key that is None is omitted."""
     written = {key: value for key, value in {**auth, **changes}.items() if value is not None}
     return credential_of(written, {"KEY": signer().private_pem.decode()}).lineage
 
 
 def differing(auth: dict[str, Any], **changes: Any) -> set[str]:
-    """The parts of the lineage by which a change differs."""
+    """Return the parts of the lineage that a change affects."""
     one, other = lineage(auth), lineage(auth, **changes)
     return {part for part in ("client", "token", "proof") if getattr(one, part) != getattr(other, part)}
 
@@ -59,8 +59,8 @@ def differing(auth: dict[str, Any], **changes: Any) -> set[str]:
         ({"token_endpoint": "https://auth.example.com/oauth2/v2/token"}, {"client"}),
     ],
 )
-def test_a_change_counts_where_it_makes_another_token(changes: dict[str, Any], parts: set[str]) -> None:
-    """The secret is no part of whose a token is, nor is how it is sent; scope, audience and parameters are."""
+def test_change_affects_its_part_of_the_lineage(changes: dict[str, Any], parts: set[str]) -> None:
+    """Scope, audience and parameters belong to the token; the secret and the request's form do not."""
     assert differing(AUTH, **changes) == parts
 
 
@@ -74,14 +74,13 @@ def test_a_change_counts_where_it_makes_another_token(changes: dict[str, Any], p
         ({"token_request": {"headers": {"X-A": "b", "X-Key": {"secret": {"insecure_value": "j"}}}}}, {"token"}),
     ],
 )
-def test_a_user_and_further_headers_count_by_what_they_decide(changes: dict[str, Any], parts: set[str]) -> None:
-    """Whose the token is, how that is proven, and what is asked for."""
+def test_user_password_and_headers_affect_their_part_of_the_lineage(changes: dict[str, Any], parts: set[str]) -> None:
     headers = {"X-A": "b", "X-Key": {"secret": {"insecure_value": "k"}}}
     assert differing({**AUTH, "grant": OWNER, "token_request": {"headers": headers}}, **changes) == parts
 
 
-def test_a_store_knows_the_refresh_tokens_that_it_had() -> None:
-    """It keeps them by the spelling of the lineage, which no version changes."""
+def test_serialized_lineage_stays_the_same() -> None:
+    """A store finds refresh tokens by it, across versions."""
     assert lineage(REFRESHING).client == (
         "oauth2",
         "refresh_token",
@@ -94,8 +93,8 @@ def test_a_store_knows_the_refresh_tokens_that_it_had() -> None:
     )
 
 
-def test_another_refresh_token_in_the_config_begins_a_lineage_of_its_own() -> None:
-    """It wins over the one that the provider returned for the one before."""
+def test_new_refresh_token_in_the_config_changes_the_lineage() -> None:
+    """It replaces the last one that the provider returned."""
     assert differing(REFRESHING) == set()
     assert differing(REFRESHING, grant={"type": "refresh_token", "refresh_token": {"insecure_value": "refresh-2"}}) == {
         "client"
@@ -115,19 +114,19 @@ def test_another_refresh_token_in_the_config_begins_a_lineage_of_its_own() -> No
         ({"audience": "https://auth.example.com"}, {"client"}),
     ],
 )
-def test_what_is_asserted_is_whose_the_token_is_and_the_key_is_not(changes: dict[str, Any], parts: set[str]) -> None:
-    """A key that was rotated belongs to the same client."""
+def test_assertion_claims_belong_to_the_client_and_its_key_does_not(changes: dict[str, Any], parts: set[str]) -> None:
+    """A rotated key belongs to the same client."""
     assert differing(SIGNED, grant={**KEY, **changes}) == parts
 
 
-def test_a_secret_parameter_counts_like_any_other() -> None:
-    """Nobody knows what it says of the client."""
+def test_secret_parameter_affects_the_lineage() -> None:
+    """It may name the client."""
     body = {"body": {"api_key": {"insecure_value": "hunter2"}}}
     assert lineage(AUTH, token_request=body).token != lineage(AUTH).token
     assert "hunter2" not in repr(lineage(AUTH, token_request=body))
 
 
-def test_whose_a_refresh_token_is_stays_spelled_as_it_is() -> None:
-    """It is what processes find in the store: one that spelled it in another way would present what is spent."""
+def test_lineage_of_a_refresh_token_stays_the_same() -> None:
+    """With another form, a process would not find the token in the store, and would send one that is used up."""
     client = ("oauth2", "refresh_token", AUTH["token_endpoint"], "client-1", "refresh-1", None, None, None)
     assert lineage(REFRESHING).client == client

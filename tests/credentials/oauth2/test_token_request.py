@@ -1,4 +1,4 @@
-""""""
+"""Token requests, and the credential that sends them."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ BY_TOKEN = {"type": "refresh_token", "refresh_token": {"insecure_value": "refres
 REFRESHING = {**AUTH, "grant": BY_TOKEN}
 
 
-def test_a_token_becomes_a_grant() -> None:
-    """One call, and the token stands behind the word Bearer whatever the case of its type (RFC 6749 5.1)."""
+def test_token_becomes_a_grant() -> None:
+    """With the prefix Bearer, in any case of the token type (RFC 6749 5.1)."""
     issued, calls = issue(credential_of(AUTH), reply({**TOKEN, "token_type": "BEARER"}))
     assert issued.grant.headers == (("Authorization", "Bearer tok-1"),)
     assert issued.lifetime == 3600
     assert [call.step for call in calls] == ["token endpoint"]
 
 
-def test_a_refresh_token_that_was_not_asked_for_is_ignored() -> None:
-    """RFC 6749 4.4.3: client credentials need none."""
+def test_client_credentials_ignore_a_refresh_token() -> None:
+    """RFC 6749 4.4.3."""
     issued, _ = issue(credential_of(AUTH), reply(TOKEN))
     assert issued.memory is None
 
 
-def test_a_rotated_refresh_token_is_presented_next() -> None:
-    """RFC 6749 6: the response's refresh token replaces the one that was sent."""
+def test_rotated_refresh_token_is_sent_next() -> None:
+    """RFC 6749 6."""
     credential = credential_of(REFRESHING)
     issued, calls = issue(credential, reply(TOKEN))
     assert b"refresh_token=refresh-1" in calls[0].body
@@ -49,24 +49,23 @@ def test_a_rotated_refresh_token_is_presented_next() -> None:
     assert b"refresh_token=refresh-2" in first_call(credential, Attempt(NOW, memory=issued.memory)).body
 
 
-def test_a_refresh_token_that_does_not_rotate_stays_that_of_the_config() -> None:
-    """So that any number of processes may use it."""
+def test_refresh_token_without_rotation_is_always_the_configs() -> None:
+    """Any number of processes may use it."""
     credential = credential_of({**AUTH, "grant": {**BY_TOKEN, "rotates": False}})
     issued, calls = issue(credential, reply(TOKEN), attempt=Attempt(NOW, memory="refresh-7"))
     assert b"refresh_token=refresh-1" in calls[0].body
     assert issued.memory is None
 
 
-def test_a_life_that_no_response_tells_is_that_of_the_config() -> None:
-    """Salesforce tells none."""
+def test_configured_lifetime_is_the_default() -> None:
+    """Salesforce returns none."""
     answer = {key: value for key, value in TOKEN.items() if key != "expires_in"}
     assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(answer))[0].lifetime == 900
     assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(TOKEN))[0].lifetime == 3600
 
 
 @pytest.mark.parametrize("rotated", [None, "", 5, "a b", "\ud800"])
-def test_without_a_new_refresh_token_the_last_one_stays(rotated: object) -> None:
-    """A response that brings none, or none that can be sent, changes nothing."""
+def test_refresh_token_stays_if_the_response_has_no_usable_one(rotated: object) -> None:
     answer = {**TOKEN, "refresh_token": rotated}
     issued, _ = issue(credential_of(REFRESHING), reply(answer), attempt=Attempt(NOW, memory="refresh-7"))
     assert issued.memory == "refresh-7"
@@ -81,8 +80,8 @@ def test_without_a_new_refresh_token_the_last_one_stays(rotated: object) -> None
         ({"token_type": "mac", "refresh_token": None}, "refresh-7"),
     ],
 )
-def test_a_rotated_refresh_token_outlives_a_response_that_is_refused(change: dict[str, object], memory: str) -> None:
-    """The one that was sent may have ended with the response."""
+def test_refresh_token_of_an_unusable_response_is_kept(change: dict[str, object], memory: str) -> None:
+    """The previous one may be used up."""
     with pytest.raises(CallError) as caught:
         issue(credential_of(REFRESHING), reply({**TOKEN, **change}), attempt=Attempt(NOW, memory="refresh-7"))
     assert caught.value.memory == memory
@@ -91,8 +90,8 @@ def test_a_rotated_refresh_token_outlives_a_response_that_is_refused(change: dic
     assert caught.value.memory is None
 
 
-def test_a_base_url_is_learnt_as_it_was_answered() -> None:
-    """Whether it may be used is for the policy to say."""
+def test_base_url_is_unchanged_from_the_response() -> None:
+    """The policy validates it."""
     auth = {**AUTH, "token_response": {"base_url": "rest_instance_url"}}
     issued, _ = issue(credential_of(auth), reply({**TOKEN, "rest_instance_url": "https://x.example.com/"}))
     assert issued.grant.base_url == "https://x.example.com/"
@@ -106,23 +105,22 @@ def test_a_base_url_is_learnt_as_it_was_answered() -> None:
         ({"in": "header", "name": "X-Token", "scheme": ""}, {"headers": (("X-Token", "tok-1"),)}),
     ],
 )
-def test_a_token_goes_where_the_config_says(placement: object, expected: dict[str, object]) -> None:
-    """RFC 6750 2.1 to 2.3, and headers of other names."""
+def test_token_is_in_the_configured_place(placement: object, expected: dict[str, object]) -> None:
+    """RFC 6750 2.1 to 2.3, and other headers."""
     issued, _ = issue(credential_of({**AUTH, "token_placement": placement}), reply(TOKEN))
     found = {place: getattr(issued.grant, place) for place in ("headers", "query", "body")}
     assert {place: pairs for place, pairs in found.items() if pairs} == expected
 
 
 @pytest.mark.parametrize("body", [None, b"", b'{"error":"invalid_token"}'])
-def test_a_401_rejects_the_token_and_nothing_else_does(body: bytes | None) -> None:
+def test_only_a_401_rejects_the_token(body: bytes | None) -> None:
     """RFC 6750 3.1."""
     credential = credential_of(AUTH)
     assert credential.verdict(401, body) is Verdict.REJECTED
     assert credential.verdict(403, body) is Verdict.GOOD
 
 
-def test_a_credential_shows_no_secret() -> None:
-    """Neither do its parts."""
+def test_credential_shows_no_secret() -> None:
     credential = credential_of({**REFRESHING, "client_secret": {"insecure_value": "hunter2"}})
     shown = repr(credential)
     assert "hunter2" not in shown
@@ -146,8 +144,8 @@ def test_a_credential_shows_no_secret() -> None:
     ],
     ids=["next", "ended", "none", "said in 200", "400", "503", "unusable", "null", "no JSON", "500", "502"],
 )
-def test_a_response_without_a_token_says_whether_the_refresh_token_is_known(answer: Reply, unspent: bool) -> None:
-    """The next one is there, or the last one stays (RFC 6749 6); else it may be spent, and its successor lost."""
+def test_error_is_unspent_if_the_next_refresh_token_is_known(answer: Reply, unspent: bool) -> None:
+    """Otherwise the current one may be used up, and its successor lost (RFC 6749 6)."""
     with pytest.raises(CallError) as failed:
         issue(credential_of(REFRESHING), answer)
     assert failed.value.unspent is unspent
@@ -158,16 +156,16 @@ GRANTED: Parameters = (("grant_type", "client_credentials"),)
 FURTHER: Parameters = (("scope", "a b"), ("account", 510), ("ratio", 0.5), ("flag", True))
 
 
-def test_a_form_says_what_it_is_and_what_it_wants() -> None:
-    """RFC 6749 4.4.2: a POST of a form; the response is JSON."""
+def test_form_request_has_content_type_and_accept() -> None:
+    """RFC 6749 4.4.2."""
     call = TokenRequest(URL, body=FURTHER).call(GRANTED, ClientProof())
     assert (call.method, call.url) == ("POST", URL)
     assert dict(call.headers) == {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
     assert call.body == b"grant_type=client_credentials&scope=a+b&account=510&ratio=0.5&flag=true"
 
 
-def test_in_json_numbers_stay_numbers() -> None:
-    """Salesforce Marketing Cloud types account_id as a number; true and false stay, too."""
+def test_json_request_keeps_numbers_and_booleans() -> None:
+    """Salesforce Marketing Cloud's account_id is a number."""
     call = TokenRequest(URL, format="json", body=FURTHER).call(GRANTED, ClientProof())
     assert dict(call.headers)["Content-Type"] == "application/json"
     assert json.loads(call.body) == {**dict(GRANTED), **dict(FURTHER)}
@@ -175,8 +173,7 @@ def test_in_json_numbers_stay_numbers() -> None:
     assert b'"flag": true' in call.body
 
 
-def test_a_proof_goes_beside_the_grant_or_into_the_query() -> None:
-    """Its fields into the body, its query behind the URL's own."""
+def test_proof_is_in_the_body_or_in_the_query() -> None:
     proof = ClientProof(
         headers=(("Authorization", "Basic x"),), fields=(("client_id", "c"),), query=(("client_secret", "s/ "),)
     )
@@ -186,8 +183,8 @@ def test_a_proof_goes_beside_the_grant_or_into_the_query() -> None:
     assert call.headers[0] == ("Authorization", "Basic x")
 
 
-def test_with_get_all_goes_into_the_query() -> None:
-    """Marketo takes it so: no body, and no header that describes one."""
+def test_get_sends_all_parameters_in_the_query() -> None:
+    """As Marketo requires: without a body and its headers."""
     proof = ClientProof(query=(("client_id", "c"), ("client_secret", "s")))
     call = TokenRequest(URL, "GET", query=FURTHER).call(GRANTED, proof)
     assert (call.method, call.body, call.headers) == ("GET", b"", (("Accept", "application/json"),))
@@ -203,13 +200,11 @@ def test_with_get_all_goes_into_the_query() -> None:
 
 
 @pytest.mark.parametrize("url", [f"{URL}?", f"{URL}?a=b&"])
-def test_a_query_that_stands_open_gets_no_second_mark(url: str) -> None:
-    """What was configured stays as it is."""
+def test_open_query_gets_no_second_separator(url: str) -> None:
     assert TokenRequest(url, query=(("x", "y"),)).call(GRANTED, ClientProof()).url == f"{url}x=y"
 
 
-def test_a_request_shows_no_secret() -> None:
-    """Its further parameters may be secrets, and its URL may hold one."""
+def test_text_of_a_request_shows_no_secret() -> None:
     request = TokenRequest(f"{URL}?key=hunter2", body=(("api_key", "hunter2"),))
     assert "hunter2" not in repr(request)
     assert "hunter2" not in repr(request.call(GRANTED, ClientProof()))

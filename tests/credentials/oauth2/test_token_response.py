@@ -1,3 +1,5 @@
+"""Responses of token endpoints: tokens, errors and lifetimes."""
+
 import json
 import re
 from typing import Any
@@ -37,8 +39,8 @@ def error_of(answer: Reply, shape: ResponseShape | None = None) -> CallError:
 
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("status", [400, 401])
-def test_the_codes_of_the_rfc_are_repeated_and_call_for_a_change(status: int, code: str) -> None:
-    """RFC 6749 5.2; the description beside the code is not."""
+def test_error_code_of_the_rfc_is_repeated(status: int, code: str) -> None:
+    """RFC 6749 5.2. The description is not repeated. Only a config change helps."""
     error = error_of(reply({"error": code, "error_description": "hunter2"}, status))
     assert (error.outcome, error.reason) == ("refused", f"token endpoint returned {status} {code}")
     assert error.settings
@@ -53,8 +55,8 @@ def test_the_codes_of_the_rfc_are_repeated_and_call_for_a_change(status: int, co
         ("AADSTS123456789 hunter2", "AADSTS123456789"),
     ],
 )
-def test_the_number_of_a_providers_error_is_shown_beside_the_code(description: str, number: str) -> None:
-    """Digits, and no word of the text: one code stands for a wrong secret and for an expired one."""
+def test_entra_error_number_is_repeated(description: str, number: str) -> None:
+    """It distinguishes a wrong secret from an expired one."""
     error = error_of(reply({"error": "invalid_client", "error_description": description}, 401))
     assert (error.reason, error.settings) == (f"token endpoint returned 401 invalid_client {number}", True)
     error = error_of(reply({"error": "hunter2", "error_description": description}, 400))
@@ -80,8 +82,7 @@ def test_the_number_of_a_providers_error_is_shown_beside_the_code(description: s
     ],
     ids=ascii,
 )
-def test_what_is_no_number_is_not_shown(description: object) -> None:
-    """ASCII digits alone, few, and at the text's begin."""
+def test_other_descriptions_are_not_repeated(description: object) -> None:
     error = error_of(reply({"error": "invalid_client", "error_description": description}, 401))
     assert error.reason == "token endpoint returned 401 invalid_client"
 
@@ -89,8 +90,7 @@ def test_what_is_no_number_is_not_shown(description: object) -> None:
 @pytest.mark.parametrize(
     "error", ["hunter2", "invalid_client hunter2", ["invalid_client"], {"code": "hunter2"}, 5, None]
 )
-def test_nothing_else_of_a_response_is_repeated(error: object) -> None:
-    """Whatever stands where the code should."""
+def test_unknown_code_is_not_repeated(error: object) -> None:
     error = error_of(reply({"error": error}, 401))
     assert (error.reason, error.settings) == ("token endpoint returned 401", True)
 
@@ -107,34 +107,33 @@ def test_nothing_else_of_a_response_is_repeated(error: object) -> None:
         (503, "unreachable", False),
     ],
 )
-def test_the_status_decides_what_came_of_the_call(status: int, outcome: str, settings: bool) -> None:
-    """Only a success can bring a token: redirects are not followed."""
+def test_status_determines_the_outcome(status: int, outcome: str, settings: bool) -> None:
+    """Redirects are not followed."""
     error = error_of(reply(GOOD, status))
     assert (error.outcome, error.settings) == (outcome, settings)
     assert error.reason == f"token endpoint returned {status}"
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 203, 206, 299])
-def test_any_success_may_bring_a_token(status: int) -> None:
-    """RFC 6749 5.1 asks for 200; with it comes a refresh token, and an error is none the less one."""
+def test_any_success_may_return_a_token(status: int) -> None:
+    """RFC 6749 5.1 requires 200. An error in it is still an error."""
     assert read_response(reply(GOOD, status), ResponseShape()).value == "tok-1"
     assert read_refresh_token(reply({**GOOD, "refresh_token": "r-2"}, status)) == "r-2"
     error = error_of(reply({"error": "invalid_client"}, status))
     assert (error.outcome, error.reason) == ("refused", f"token endpoint returned {status} invalid_client")
 
 
-def test_a_success_without_a_body_brings_none() -> None:
+def test_success_without_a_body_is_an_error() -> None:
     """RFC 9110 15.3.5."""
     assert error_of(Reply(204, {}, b"")).reason == "token endpoint did not return a JSON object"
 
 
-def test_retry_after_is_handed_on() -> None:
+def test_retry_after_is_kept() -> None:
     """RFC 9110 10.2.3, in seconds."""
     assert error_of(reply({}, 503, {"retry-after": "17"})).retry_after == 17
 
 
-def test_an_error_under_200_is_a_refusal() -> None:
-    """Some endpoints answer 200 to everything."""
+def test_error_code_with_status_200_is_a_refusal() -> None:
     error = error_of(reply({"error": "invalid_client"}))
     assert (error.outcome, error.reason, error.settings) == (
         "refused",
@@ -144,13 +143,12 @@ def test_an_error_under_200_is_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"tok", b"{", b"\xff{}", b"[" * 100_000, b'{"a":' * 100_000])
-def test_what_is_no_json_object_brings_no_token(body: bytes) -> None:
-    """However deep it is nested."""
+def test_anything_but_a_json_object_is_an_error(body: bytes) -> None:
     assert error_of(reply(body)).reason == "token endpoint did not return a JSON object"
 
 
 @pytest.mark.parametrize("token", [None, "", 5, True, ["tok"], "a b", "tok\r\nX: y", "t\u00f6k", "tok\x7f", " tok"])
-def test_a_token_that_may_not_stand_in_a_header_is_refused(token: object) -> None:
+def test_token_that_is_invalid_in_a_header_is_refused(token: object) -> None:
     """RFC 6749 A.12, without the space."""
     error = error_of(reply({**GOOD, "access_token": token}))
     assert (error.outcome, error.reason) == (
@@ -160,22 +158,22 @@ def test_a_token_that_may_not_stand_in_a_header_is_refused(token: object) -> Non
 
 
 @pytest.mark.parametrize("token", ["00D50!AQ4.~+/=", "eyJ.x-_.y", "123|abc"])
-def test_the_tokens_of_real_platforms_pass(token: str) -> None:
-    """b64token (RFC 6750 2.1) would shut some of them out."""
+def test_tokens_of_real_platforms_are_accepted(token: str) -> None:
+    """b64token (RFC 6750 2.1) would exclude some of them."""
     assert read_response(reply({**GOOD, "access_token": token}), ResponseShape()).value == token
 
 
 @pytest.mark.parametrize(
     "token_type", ["bearer", "BEARER", "Bearer", "BearerToken", "Application Access Token", "User Access Token", None]
 )
-def test_the_case_of_the_type_does_not_count(token_type: object) -> None:
-    """RFC 6749 5.1; Apigee says BearerToken, and eBay whose token it is."""
+def test_case_of_the_token_type_is_ignored(token_type: object) -> None:
+    """RFC 6749 5.1. Apigee and eBay have types of their own."""
     assert read_response(reply({**GOOD, "token_type": token_type}), ResponseShape()).value == "tok-1"
 
 
 @pytest.mark.parametrize("token_type", ["mac", "DPoP", "", 5, ["bearer"]])
-def test_a_token_of_another_type_is_not_used(token_type: object) -> None:
-    """RFC 6749 7.1; unless the config gives a scheme of its own."""
+def test_token_of_another_type_is_refused(token_type: object) -> None:
+    """RFC 6749 7.1, unless the config sets another scheme."""
     answer = reply({**GOOD, "token_type": token_type})
     assert error_of(answer).reason == "token endpoint returned a token that is not a bearer token"
     assert read_response(answer, ResponseShape(bearer=False)).value == "tok-1"
@@ -185,8 +183,8 @@ def test_a_token_of_another_type_is_not_used(token_type: object) -> None:
     ("expires_in", "life"),
     [(3600, 3600), ("3599", 3599), (1, 1), (1.5, 1.5), (366 * 86400, 366 * 86400)],
 )
-def test_a_life_is_a_number_or_digits(expires_in: object, life: float) -> None:
-    """Microsoft Entra's first version answers a text."""
+def test_lifetime_is_a_number_or_digits(expires_in: object, life: float) -> None:
+    """Microsoft Entra v1 returns a string."""
     assert read_response(reply({**GOOD, "expires_in": expires_in}), ResponseShape()).lifetime == life
 
 
@@ -211,19 +209,15 @@ def test_a_life_is_a_number_or_digits(expires_in: object, life: float) -> None:
         {},
     ],
 )
-def test_an_absurd_life_is_replaced(expires_in: object) -> None:
-    """By five minutes, as where there is none, or by what the config says."""
+def test_invalid_lifetime_is_replaced_by_the_default(expires_in: object) -> None:
     answer = reply({**GOOD, "expires_in": expires_in})
     assert read_response(answer, ResponseShape()).lifetime == DEFAULT_LIFETIME
     assert read_response(answer, ResponseShape(lifetime=900.0)).lifetime == 900
 
 
 @pytest.mark.parametrize("expires_in", [0, "0", "00", 0.0, -0.0, 0.999, -1, -5, "-5", -0.5, -(10**400)])
-def test_a_token_with_less_than_a_second_left_has_expired(expires_in: object) -> None:
-    """A platform that answers one token for all of its life says so at its end, and has another a second later.
-
-    Where its clock goes on, the life may be below zero.
-    """
+def test_token_with_less_than_a_second_has_expired(expires_in: object) -> None:
+    """A platform that returns one token until it expires sends 0 or less at its end, and then another token."""
     error = error_of(reply({**GOOD, "expires_in": expires_in}))
     assert (error.outcome, error.reason) == ("invalid", "token endpoint returned a token that has expired")
     assert error.expired
@@ -242,13 +236,12 @@ def test_a_token_with_less_than_a_second_left_has_expired(expires_in: object) ->
         (reply(b"r-2"), None),
     ],
 )
-def test_a_refresh_token_is_read_whatever_the_rest_is(answer: Reply, found: str | None) -> None:
-    """Of a success only, and only one that can be sent."""
+def test_refresh_token_is_read_from_any_success(answer: Reply, found: str | None) -> None:
+    """Only if it can be sent."""
     assert read_refresh_token(answer) == found
 
 
-def test_names_of_fields_are_paths() -> None:
-    """Objects may be nested."""
+def test_field_names_are_paths() -> None:
     answer = {"data": {"accessToken": "tok-2", "meta": {"life": 60}}, "api": {"url": "https://x.example.com"}}
     token = read_response(reply(answer), ResponseShape("data.accessToken", "data.meta.life", "api.url"))
     assert (token.value, token.lifetime, token.base_url) == ("tok-2", 60, "https://x.example.com")
@@ -256,15 +249,14 @@ def test_names_of_fields_are_paths() -> None:
 
 
 @pytest.mark.parametrize("url", [None, "", 5, ["https://x.example.com"], {"url": "https://x.example.com"}])
-def test_a_base_url_that_is_missing_is_named_by_its_place(url: object) -> None:
-    """The place is the config's, not the response's."""
+def test_missing_base_url_is_named_by_the_configured_path(url: object) -> None:
     error = error_of(reply({**GOOD, "api": {"url": url}}), SHAPE)
     assert (error.outcome, error.reason) == ("invalid", "token endpoint did not return a base URL under api.url")
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()) | STRANGE.map(lambda v: json.dumps(v).encode()))
-def test_any_response_is_a_token_or_an_error(body: bytes) -> None:
-    """No other exception comes of what a server sends, and no word of it gets into a reason."""
+def test_any_response_is_a_token_or_a_call_error(body: bytes) -> None:
+    """No word of the response gets into a reason."""
     for shape in (ResponseShape(), SHAPE, ResponseShape(bearer=False)):
         try:
             token: Any = read_response(reply(body), shape)
@@ -283,8 +275,7 @@ def test_any_response_is_a_token_or_an_error(body: bytes) -> None:
 
 
 @given(st.text(st.characters(), max_size=40) | st.from_regex(r"AADSTS[0-9]{0,12}.?", fullmatch=True))
-def test_no_text_but_a_number_is_ever_repeated(description: str) -> None:
-    """Of an error's description."""
+def test_only_the_number_of_a_description_is_repeated(description: str) -> None:
     error = error_of(reply({"error": "invalid_client", "error_description": description}, 401))
     rest = error.reason.removeprefix("token endpoint returned 401 invalid_client")
     assert re.fullmatch(r"(?: AADSTS[0-9]{1,9})?", rest, re.ASCII)
@@ -292,7 +283,6 @@ def test_no_text_but_a_number_is_ever_repeated(description: str) -> None:
 
 @given(st.integers(300, 599), st.binary(), st.dictionaries(st.sampled_from(["retry-after", "date"]), st.text()))
 def test_any_other_status_is_an_error(status: int, body: bytes, headers: dict[str, str]) -> None:
-    """Whatever its headers say."""
     error = error_of(Reply(status, headers, body))
     assert error.reason == f"token endpoint returned {status}"
     assert error.retry_after is None or error.retry_after >= 0
