@@ -1,4 +1,4 @@
-"""Mozilla's certificates as a folder: the same verdicts as the bundle, whole for as long as the process lives."""
+"""Mozilla's certificates as a folder, and the system's certificates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from support.tls_peer import shake
 
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the folders of these tests are made."""
+    """Return the parent of the folders in these tests."""
     place = tmp_path / "places"
     place.mkdir()
     monkeypatch.setattr(roots, "_PARENTS", (str(place),))
@@ -44,14 +44,13 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(folder: CaFolder) -> Path:
-    """The folder, which must be there."""
+    """Return the folder, which must exist."""
     path = folder.path()
     assert path is not None
     return Path(path)
 
 
-def test_every_certificate_of_the_bundle_has_the_same_verdict(tmp_path: Path) -> None:
-    """OpenSSL finds each of them in the folder as it does in the bundle."""
+def test_every_certificate_of_the_bundle_verifies_with_the_folder(tmp_path: Path) -> None:
     openssl = programs.require("openssl")
     bundle = Path(roots.bundle())
     folder = made(CaFolder(str(bundle)))
@@ -87,8 +86,8 @@ def test_every_certificate_of_the_bundle_has_the_same_verdict(tmp_path: Path) ->
     ],
     ids=["plain", "blanks", "letters", "BMP", "universal", "numeric", "set", "long", "empty"],
 )
-def test_a_hash_is_that_of_openssl(attributes: list[list[tuple[str, _ASN1Type]]], tmp_path: Path) -> None:
-    """For names of every type of text, with blanks and capitals, and several attributes in one part."""
+def test_hash_equals_that_of_openssl(attributes: list[list[tuple[str, _ASN1Type]]], tmp_path: Path) -> None:
+    """For names of every text type, with blanks and capitals, and several attributes in one part."""
     kinds = (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
     parts = [
         x509.RelativeDistinguishedName(
@@ -109,14 +108,12 @@ def test_a_hash_is_that_of_openssl(attributes: list[list[tuple[str, _ASN1Type]]]
 @pytest.mark.parametrize(
     "der", [b"", b"\x30", b"\x30\x05\x30", b"\x30\x02\x30\x00", b"\x30\x82\xff\xff\x00", b"x" * 40]
 )
-def test_what_is_no_certificate_is_refused(der: bytes) -> None:
-    """With an error of one kind."""
+def test_anything_but_a_certificate_raises_value_error(der: bytes) -> None:
     with pytest.raises(ValueError):
         subject_hash(der)
 
 
-def test_a_server_is_verified_by_the_folder_alone(ca: Authority) -> None:
-    """One of a CA in it is served, one of an unknown CA is refused."""
+def test_server_is_verified_by_the_folder_only(ca: Authority) -> None:
     context = client_context(Trust(), str(made(CaFolder(str(ca.bundle)))))
     shake(context, ca.server_context("up.test"))
     stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -126,8 +123,8 @@ def test_a_server_is_verified_by_the_folder_alone(ca: Authority) -> None:
     assert refused.value.verify_code == 20
 
 
-def test_the_folder_is_private_and_made_once(places: Path, ca: Authority) -> None:
-    """Nobody else may put a certificate into it."""
+def test_folder_is_private_and_created_once(places: Path, ca: Authority) -> None:
+    """Other users cannot add a certificate."""
     folder = CaFolder(str(ca.bundle))
     path = made(folder)
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -154,10 +151,9 @@ OAUTH2 = (
     ],
     ids=["https", "http", "other CAs", "a token endpoint", "unmatched targets"],
 )
-def test_the_folder_is_made_ahead_where_it_will_be_used(
+def test_folder_is_created_before_the_first_connection(
     stanza: str, top: str, wanted: bool, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that the first connection need not wait for it."""
     monkeypatch.setattr(roots, "_mozilla", None)
     config = tmp_path / "sidekey.yaml"
     config.write_text(f"version: 1\n{top}integrations:\n  one: {{{stanza}}}\n")
@@ -168,8 +164,8 @@ def test_the_folder_is_made_ahead_where_it_will_be_used(
 
 
 @pytest.mark.parametrize("loss", ["a file", "the folder", "a foreign file"])
-def test_a_folder_that_was_touched_is_made_again(loss: str, places: Path, ca: Authority) -> None:
-    """Cleaners of temporary files would otherwise make every server unknown."""
+def test_changed_folder_is_created_again(loss: str, places: Path, ca: Authority) -> None:
+    """Otherwise a cleaner of temporary files would make every server untrusted."""
     folder = CaFolder(str(ca.bundle))
     path = made(folder)
     if loss == "the folder":
@@ -183,22 +179,24 @@ def test_a_folder_that_was_touched_is_made_again(loss: str, places: Path, ca: Au
     assert [entry.name for entry in places.iterdir()] == [renewed.name]
 
 
-def test_without_a_place_the_bundle_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ca: Authority) -> None:
-    """In a container whose file systems are read-only, say."""
+def test_bundle_is_loaded_if_no_folder_can_be_created(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ca: Authority
+) -> None:
+    """As in a container with read-only file systems."""
     monkeypatch.setattr(roots, "_PARENTS", (str(tmp_path / "absent"),))
     assert CaFolder(str(ca.bundle)).path() is None
 
 
-def test_a_bundle_that_is_not_understood_is_loaded_whole(places: Path, tmp_path: Path) -> None:
-    """Distributions put bundles of their own in the place of certifi's."""
+def test_bundle_with_an_unreadable_certificate_is_loaded_itself(places: Path, tmp_path: Path) -> None:
+    """Distributions replace certifi's bundle."""
     odd = tmp_path / "odd.pem"
     odd.write_text("-----BEGIN CERTIFICATE-----\nMAIwAA==\n-----END CERTIFICATE-----\n")
     assert CaFolder(str(odd)).path() is None
     assert list(places.iterdir()) == []
 
 
-def test_a_bundle_without_a_certificate_is_not_taken_for_a_folder_without_one(tmp_path: Path) -> None:
-    """An empty folder would refuse every server without a word about the reason."""
+def test_empty_bundle_gives_no_folder(tmp_path: Path) -> None:
+    """An empty folder would refuse every server without a reason."""
     empty = tmp_path / "empty.pem"
     empty.write_text("")
     assert CaFolder(str(empty)).path() is None
@@ -215,7 +213,7 @@ if sys.argv[2] == "killed":
 
 
 def run(places: Path, end: str) -> tuple[int, Path]:
-    """A process that has made the folder of certifi's bundle: its status, and where the folder was."""
+    """Run a process that creates the folder. Return its status and the folder's path."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", PROGRAM, str(places), end]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -223,8 +221,7 @@ def run(places: Path, end: str) -> tuple[int, Path]:
     return ran.returncode, Path(ran.stdout.strip())
 
 
-def test_the_folder_goes_with_the_process(places: Path) -> None:
-    """At an orderly end."""
+def test_process_removes_its_folder(places: Path) -> None:
     status, path = run(places, "ended")
     assert status == 0
     assert path.parent == places
@@ -232,8 +229,8 @@ def test_the_folder_goes_with_the_process(places: Path) -> None:
     assert not path.exists()
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next(places: Path, ca: Authority) -> None:
-    """And what a living one holds is not."""
+def test_folder_of_a_killed_process_is_removed_by_the_next(places: Path, ca: Authority) -> None:
+    """The folder of a running process stays."""
     living = CaFolder(str(ca.bundle))
     status, path = run(places, "killed")
     assert status == -signal.SIGKILL
@@ -250,14 +247,14 @@ ANOTHER = issue("Another root", authority=True).pem.decode()
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file and a folder, as the environment may name them."""
+    """Return a file and a folder, as the environment may name them."""
     (tmp_path / "certs").mkdir()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "certs"))
     return tmp_path
 
 
-def test_the_bundle_of_a_trust_folder_counts_without_the_local_ca(store: Path) -> None:
+def test_local_ca_in_the_system_store_is_ignored(store: Path) -> None:
     (store / "bundle.pem").write_text(trust_folder.bundle(LOCAL, PUBLIC))
     (store / "certs" / "0a1b2c3d.0").write_text(LOCAL)
     (store / "certs" / "0a1b2c3d.1").write_text(ANOTHER)
@@ -265,8 +262,7 @@ def test_the_bundle_of_a_trust_folder_counts_without_the_local_ca(store: Path) -
     assert system() == PUBLIC + ANOTHER
 
 
-def test_a_store_without_anything_is_empty(store: Path) -> None:
-    """A folder in the place of the file, an absent folder: as OpenSSL passes over them."""
+def test_missing_file_and_folder_are_an_empty_store(store: Path) -> None:
     assert system() == ""
     (store / "certs").rmdir()
     assert system() == ""

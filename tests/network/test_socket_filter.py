@@ -1,4 +1,4 @@
-"""network/socket_filter.py: what a socket does not receive any more, and what it still does."""
+"""Kernel filters: dropped and received packets."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ FAMILIES = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 @pytest.fixture(params=FAMILIES, ids=["IPv4", "IPv6"])
 def server(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
-    """One that listens, without blocking."""
+    """Yield a listening socket that does not block."""
     with socket.create_server((FAMILIES[request.param], 0), family=request.param) as listening:
         listening.setblocking(False)
         yield listening
 
 
 def where(server: socket.socket) -> tuple[str, int]:
-    """The address of a server."""
+    """Return the address of a server."""
     host, port = server.getsockname()[:2]
     return host, port
 
 
 def readable(sock: socket.socket, *, within: float) -> bool:
-    """Whether something arrives within so many seconds."""
+    """Return True if bytes arrive within so many seconds."""
     return bool(select.select([sock], [], [], within)[0])
 
 
 @pytest.mark.parametrize("refuse", [refuse_new, refuse_everything])
-def test_nobody_new_can_connect(server: socket.socket, refuse: type[refuse_new]) -> None:
-    """Though the socket listens; who had connected can still be accepted, and is heard."""
+def test_new_connections_are_dropped(server: socket.socket, refuse: type[refuse_new]) -> None:
+    """The socket still accepts earlier ones, and receives their bytes."""
     with socket.create_connection(where(server)) as early:
         refuse(server)
         with socket.socket(server.family) as late:
@@ -55,8 +55,8 @@ def test_nobody_new_can_connect(server: socket.socket, refuse: type[refuse_new])
 
 
 @pytest.mark.parametrize(("refuse", "ends"), [(refuse_new, True), (refuse_everything, False)])
-def test_who_had_begun_to_connect(server: socket.socket, refuse: type[refuse_new], *, ends: bool) -> None:
-    """May end the handshake, where only those who begin are refused. The kernel sends its part again after a second."""
+def test_handshake_under_way_completes(server: socket.socket, refuse: type[refuse_new], *, ends: bool) -> None:
+    """If only new connections are dropped. The kernel sends its reply again after a second."""
     with socket.socket(server.family) as caller:
         caller.setblocking(False)
         refuse_everything(caller)
@@ -66,8 +66,8 @@ def test_who_had_begun_to_connect(server: socket.socket, refuse: type[refuse_new
         assert readable(server, within=10 if ends else 1.5) is ends
 
 
-def test_a_stream_without_payload_still_ends(server: socket.socket) -> None:
-    """The peer learns of the end, and we of theirs; a byte is received only once everything is again."""
+def test_close_passes_a_payload_filter(server: socket.socket) -> None:
+    """A byte is received only after the filter is removed."""
     with socket.create_connection(where(server)) as peer:
         assert readable(server, within=10)
         (ours,) = accept_pending(server)
@@ -86,8 +86,7 @@ def test_a_stream_without_payload_still_ends(server: socket.socket) -> None:
             assert ours.recv(16) == b""
 
 
-def test_a_unix_socket_has_no_packets() -> None:
-    """Nothing is done to it, and nothing is an error."""
+def test_unix_socket_gets_no_filter() -> None:
     one, other = socket.socketpair()
     with one, other:
         refuse_everything(one)

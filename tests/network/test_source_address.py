@@ -1,4 +1,4 @@
-"""Connections that leave from an address that the config names."""
+"""The source address of outgoing connections."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SIX = ip_address("2001:db8::1")
 
 
 def leaving(ca: Authority, source: Address | None) -> Dial:
-    """A dialer whose config names this source address."""
+    """Build a dialer whose config has this source address."""
     return Dial(ca, NetworkRules(hosts=HOSTS, allow_private=LOOPBACK, source_address=source))
 
 
 async def seen(dial: Dial, url: str, upstream: RawUpstream, *sources: Address | None) -> list[str]:
-    """What the server sees of a connection for each of these own addresses of integrations."""
+    """Return the peer address that the server sees, for each of these addresses of integrations."""
     peers_seen = []
     for number, source in enumerate(sources):
         ours = await dial.connect_as(Connection, url, upstream.port, source_address=source)
@@ -44,31 +44,29 @@ async def seen(dial: Dial, url: str, upstream: RawUpstream, *sources: Address | 
 
 @pytest.mark.parametrize("host", ["up.test", "dead-first.test", "127.0.0.1"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_connection_leaves_from_the_address_of_the_config(scheme: str, host: str, ca: Authority) -> None:
-    """Of a host with one address, with several, and of a literal; the integration's own replaces it."""
+async def test_connection_has_the_configured_source_address(scheme: str, host: str, ca: Authority) -> None:
+    """The address of an integration replaces the config's."""
     context = ca.server_context("up.test", "dead-first.test", "127.0.0.1") if scheme == "https" else None
     dial = leaving(ca, FIRST)
     async with RawUpstream(ssl_context=context) as upstream:
         assert await seen(dial, f"{scheme}://{host}", upstream, None, SECOND) == [str(FIRST), str(SECOND)]
 
 
-async def test_without_one_the_system_chooses(ca: Authority) -> None:
-    """Towards 127.0.0.1 that is 127.0.0.1."""
+async def test_system_chooses_the_source_address_by_default(ca: Authority) -> None:
     dial = leaving(ca, None)
     async with RawUpstream() as upstream:
         assert await seen(dial, "http://up.test", upstream, None, FIRST) == ["127.0.0.1", str(FIRST)]
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_an_address_that_is_gone_is_named_by_its_key(scheme: str, ca: Authority) -> None:
-    """It was there when the config was loaded; the upstream is not to blame."""
+async def test_missing_source_address_is_named_by_its_key(scheme: str, ca: Authority) -> None:
     problem = await leaving(ca, ABSENT).failure(f"{scheme}://up.test", 1)
     assert told(problem) == ("upstream_unreachable", 502, "destination_unavailable")
     assert problem.detail == "source_address is not an address of this machine"
 
 
-async def test_a_host_without_an_address_of_the_family_is_not_reached(ca: Authority) -> None:
-    """And no other address is used in its place."""
+async def test_host_without_an_address_of_the_family_is_unreachable(ca: Authority) -> None:
+    """No other source address is used."""
     problem = await leaving(ca, SIX).failure("http://up.test", 1)
     assert told(problem) == ("upstream_unreachable", 502, "destination_unavailable")
     assert problem.detail == (
@@ -76,14 +74,12 @@ async def test_a_host_without_an_address_of_the_family_is_not_reached(ca: Author
     )
 
 
-async def test_addresses_that_may_not_be_dialled_are_denied_as_ever(ca: Authority) -> None:
-    """What may not be dialled is said before what cannot."""
+async def test_forbidden_address_is_denied_before_the_family_is_checked(ca: Authority) -> None:
     problem = await leaving(ca, SIX).failure("http://private.test", 1)
     assert problem.code == "destination_denied"
 
 
-def test_addresses_of_the_other_family_are_dropped() -> None:
-    """In order."""
+def test_addresses_of_the_other_family_are_dropped_in_order() -> None:
     mixed = [SIX, FIRST, ip_address("2001:db8::2"), SECOND]
     assert of_family(mixed, ip_address("127.0.0.9")) == [FIRST, SECOND]
     assert of_family(mixed, ip_address("::1")) == [SIX, mixed[2]]
@@ -102,15 +98,13 @@ def test_addresses_of_the_other_family_are_dropped() -> None:
         (errno.ECONNREFUSED, FIRST, SECOND, False),
     ],
 )
-def test_what_is_not_available_is_a_port_where_the_address_is_there(
+def test_eaddrnotavail_means_no_port_if_there_is_an_address(
     number: int, destination: Address, source: Address | None, *, lacks_port: bool
 ) -> None:
-    """One number of the kernel's means both."""
     assert isinstance(local_error(OSError(number, "text"), destination, source), NoPort) is lacks_port
 
 
-def test_the_local_end_is_told_of_before_the_others() -> None:
-    """Whatever other addresses have said."""
+def test_local_errors_win_over_errors_of_other_addresses() -> None:
     refused = OSError(errno.ECONNREFUSED, "text")
     lacking = connect_problem([refused, NoPort()])
     assert (lacking.code, lacking.headers) == ("overloaded", (("Retry-After", "1"),))
@@ -143,8 +137,8 @@ asyncio.run(main())
 """
 
 
-def test_ports_are_counted_by_destination_and_their_end_is_overload() -> None:
-    """In a network whose machine has four: each of two servers gets four connections from one address, and no more."""
+def test_exhausted_ports_of_a_destination_are_overload() -> None:
+    """On a machine with four ports, each of two servers gets four connections."""
     unshare, ip = programs.require("unshare"), programs.require("ip")
     script = f'{ip} link set lo up && echo "40000 40003" >/proc/sys/net/ipv4/ip_local_port_range && exec "$@"'
     command = [unshare, "-rn", "sh", "-c", script, "-", sys.executable, "-c", FILL]

@@ -1,4 +1,4 @@
-"""TLS contexts, and what a failure of TLS is called."""
+"""TLS contexts for upstreams, and the problems of TLS failures."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from support.tls_peer import TlsPeer, shake
 
 
 @pytest.mark.parametrize("trust", [Trust(), Trust("system"), Trust("file", "FILE")], ids=lambda trust: trust.source)
-def test_every_context_verifies_and_begins_at_tls_1_2(trust: Trust, ca: Authority) -> None:
-    """Chain and host name are verified whatever is trusted, and old versions are off (RFC 8996)."""
+def test_every_context_verifies_and_needs_tls_1_2(trust: Trust, ca: Authority) -> None:
+    """RFC 8996."""
     context = client_context(ca.trust if trust.path else trust)
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -46,39 +46,37 @@ def test_every_context_verifies_and_begins_at_tls_1_2(trust: Trust, ca: Authorit
     assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
-def test_the_mozilla_bundle_holds_roots() -> None:
-    """The default trust knows public certificate authorities."""
+def test_default_trust_has_public_authorities() -> None:
     assert len(client_context(Trust()).get_ca_certs()) > 50
 
 
 def identity(ca: Authority, name: str) -> ClientIdentity:
-    """A client certificate; a name stands for one certificate."""
+    """Build a client certificate for a name."""
     leaf = ca.leaf(f"{name}@clients.test")
     return ClientIdentity(leaf.certificate.read_bytes(), leaf.key.read_bytes(), name, 0.0, 0.0, name, "test CA")
 
 
-def test_a_file_is_trusted_alone(ca: Authority) -> None:
-    """`trusted_ca: {file}` replaces the public authorities."""
+def test_ca_file_replaces_the_public_authorities(ca: Authority) -> None:
     assert len(client_context(ca.trust).get_ca_certs()) == 1
 
 
 def test_session_keys_are_never_written(ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """$SSLKEYLOGFILE would let whoever reads it decrypt the credentials."""
+    """$SSLKEYLOGFILE would let its reader decrypt the credentials."""
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     assert client_context(ca.trust).keylog_filename is None
     assert not (tmp_path / "keys").exists()
 
 
 def test_equal_trust_shares_a_context(ca: Authority) -> None:
-    """Ten thousand integrations with the same trust hold one bundle."""
+    """Ten thousand integrations with equal trust need one bundle."""
     contexts = TlsContexts()
     first = contexts.get(ca.trust)
     assert contexts.get(ca.trust) is first
     assert contexts.get(Trust("system")) is not first
 
 
-def test_each_client_certificate_has_a_context_for_as_long_as_it_is_used(ca: Authority) -> None:
-    """Handshakes of one never present another, and those of rotated certificates are not kept."""
+def test_client_certificate_has_its_own_context_while_in_use(ca: Authority) -> None:
+    """Contexts of rotated certificates are freed."""
     contexts, trust = TlsContexts(), ca.trust
     plain = contexts.get(trust)
     alice, bob = (contexts.get(trust, identity(ca, name)) for name in ("alice", "bob"))
@@ -95,8 +93,7 @@ def test_each_client_certificate_has_a_context_for_as_long_as_it_is_used(ca: Aut
     assert contexts.get(trust) is plain
 
 
-def test_a_certificate_that_cannot_be_used_is_tried_again(ca: Authority) -> None:
-    """No half-made context is kept."""
+def test_context_of_an_unusable_certificate_is_not_kept(ca: Authority) -> None:
     contexts, trust = TlsContexts(), ca.trust
     good = identity(ca, "alice")
     for _ in range(2):
@@ -105,17 +102,16 @@ def test_a_certificate_that_cannot_be_used_is_tried_again(ca: Authority) -> None
     assert contexts.get(trust, good)
 
 
-def test_public_authorities_are_looked_up_when_they_are_needed() -> None:
-    """A context for Mozilla's bundle has read none of it; the folder it looks into is the process's own."""
+def test_public_authorities_are_read_during_verification() -> None:
+    """The context has the folder, and no certificate of it."""
     context = TlsContexts().get(Trust())
     assert context.get_ca_certs() == []
     assert roots.mozilla() is not None
 
 
-def test_a_folder_that_was_renewed_is_used_from_the_next_connection_on(
+def test_new_folder_is_used_from_the_next_connection(
     ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A context holds the path of its folder."""
     folder = roots.CaFolder(str(ca.bundle))
     monkeypatch.setattr(roots, "_mozilla", folder)
     monkeypatch.setattr(roots, "_PARENTS", (str(tmp_path),))
@@ -129,8 +125,8 @@ def test_a_folder_that_was_renewed_is_used_from_the_next_connection_on(
     folder.remove()
 
 
-def test_a_bare_end_of_tcp_is_no_close_notify(ca: Authority) -> None:
-    """On every Python alike: what is cut on the way never looks complete (RFC 8446 6.1)."""
+def test_bare_end_of_tcp_is_not_close_notify(ca: Authority) -> None:
+    """On every Python: a cut response never looks complete (RFC 8446 6.1)."""
 
     def cut(tls: ssl.SSLSocket) -> None:
         tls.sendall(b"half")
@@ -144,8 +140,8 @@ def test_a_bare_end_of_tcp_is_no_close_notify(ca: Authority) -> None:
                 tls.recv(4)
 
 
-def test_a_private_ca_need_not_follow_every_rule_of_rfc_5280(tmp_path: Path) -> None:
-    """On every Python alike: contexts of ours are not strict where `ssl.create_default_context` is, from 3.13 on."""
+def test_private_ca_need_not_pass_strict_verification(tmp_path: Path) -> None:
+    """On every Python: `ssl.create_default_context` is strict since 3.13."""
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in ("old CA", "up.test")]
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in names]
     now = datetime.now(UTC)
@@ -169,8 +165,8 @@ def test_a_private_ca_need_not_follow_every_rule_of_rfc_5280(tmp_path: Path) -> 
     assert "breaks a rule of RFC 5280" in tls_problem(refused.value).detail
 
 
-def test_a_ca_file_that_was_unreadable_verifies_nothing(tmp_path: Path, ca: Authority) -> None:
-    """The response names `trusted_ca` and not the path, whatever the file holds by now: a reload reads it again."""
+def test_unreadable_ca_file_is_a_problem(tmp_path: Path, ca: Authority) -> None:
+    """It names `trusted_ca` and not the path. Only a reload reads the file again."""
     contexts, path = TlsContexts(), tmp_path / "ca.pem"
     path.write_bytes(ca.bundle.read_bytes())
     with pytest.raises(ProblemError) as failed:
@@ -181,8 +177,8 @@ def test_a_ca_file_that_was_unreadable_verifies_nothing(tmp_path: Path, ca: Auth
     assert str(tmp_path) not in problem.detail
 
 
-def test_a_ca_file_is_not_read_behind_the_trust(tmp_path: Path, ca: Authority) -> None:
-    """Other content is another trust, and so another context."""
+def test_context_uses_the_content_of_its_trust(tmp_path: Path, ca: Authority) -> None:
+    """New content is a new trust with a new context."""
     path = tmp_path / "ca.pem"
     path.write_bytes(ca.bundle.read_bytes())
     before = file_trust(path)
@@ -196,8 +192,7 @@ def test_a_ca_file_is_not_read_behind_the_trust(tmp_path: Path, ca: Authority) -
     assert contexts.get(after).get_ca_certs() != first.get_ca_certs()
 
 
-def test_the_context_of_a_ca_file_is_gone_with_its_trust(tmp_path: Path, ca: Authority) -> None:
-    """Those of rotated files do not pile up over reloads."""
+def test_context_of_a_ca_file_is_freed_with_its_trust(tmp_path: Path, ca: Authority) -> None:
     contexts, trust = TlsContexts(), file_trust(ca.bundle)
     gone = weakref.ref(contexts.get(trust))
     assert gone() is not None
@@ -206,14 +201,14 @@ def test_the_context_of_a_ca_file_is_gone_with_its_trust(tmp_path: Path, ca: Aut
 
 
 def verification_error(code: int) -> ssl.SSLCertVerificationError:
-    """What OpenSSL reports, with a text that must not be shown."""
+    """Build OpenSSL's error, with a text that must not be shown."""
     error = ssl.SSLCertVerificationError(1, "secret text")
     error.verify_code = code
     return error
 
 
 def ssl_error(reason: str | None) -> ssl.SSLError:
-    """An error of the ssl module with OpenSSL's symbol."""
+    """Build an error of the ssl module with OpenSSL's symbol."""
     error = ssl.SSLError(1, "secret text")
     if reason is not None:
         error.reason = reason
@@ -244,33 +239,33 @@ def ssl_error(reason: str | None) -> ssl.SSLError:
     ],
     ids=lambda value: getattr(value, "reason", None) or repr(value)[:40] if isinstance(value, Exception) else "",
 )
-def test_a_failure_of_tls_is_told_in_our_own_words(raised: OSError, error: str, words: str) -> None:
-    """Certificate, alert and protocol are told apart, and the library's text is left out."""
+def test_tls_problem_omits_the_librarys_text(raised: OSError, error: str, words: str) -> None:
+    """Certificate, alert and protocol errors differ."""
     problem = tls_problem(raised)
     assert (problem.code, problem.status, problem.error) == ("upstream_tls_failed", 502, error)
     assert words in problem.detail
     assert "secret" not in problem.detail
 
 
-def test_a_cut_after_the_certificate_was_shown_is_a_failure_of_tls() -> None:
-    """Some servers that refuse it say nothing."""
+def test_cut_after_the_client_certificate_is_a_tls_problem() -> None:
+    """Some servers reject it without an alert."""
     problem = certificate_refused()
     assert (problem.code, problem.status, problem.error) == ("upstream_tls_failed", 502, "tls_protocol_error")
     assert "reject the client certificate" in problem.detail
 
 
 def local_server(host: str) -> tuple[LocalAuthority, ssl.SSLContext]:
-    """A local CA of the present and a server with a leaf of it."""
+    """Yield a local CA and a server with its certificate."""
     authority = authority_of(f"https://{host}", now=time.time())
     pem, _ = Signer(authority, make_key()).leaf(host, time.time())
     return authority, server_context(host, pem.encode())
 
 
 @pytest.mark.parametrize("where", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
-def test_a_local_ca_is_never_trusted_for_upstreams(
+def test_local_ca_is_never_trusted_for_upstreams(
     where: str, ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the system's store is the bundle of a trust folder: its key would open every upstream's name."""
+    """Even in the system's store: its key could impersonate every upstream."""
     authority, server = local_server("up.test")
     bundle = tmp_path / "bundle.pem"
     bundle.write_text(authority.trusted + ca.bundle.read_text())
@@ -288,10 +283,9 @@ def test_a_local_ca_is_never_trusted_for_upstreams(
     shake(ours, ca.server_context("up.test"))
 
 
-def test_a_broken_certificate_of_the_system_takes_no_other_along(
+def test_broken_certificate_in_the_system_store_is_skipped(
     ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As OpenSSL, which looks into the files of a folder one by one."""
     broken = ssl.DER_cert_to_PEM_cert(b"\x30\x03\x02\x01\x00")
     (tmp_path / "0a1b2c3d.0").write_text(broken)
     (tmp_path / "1a1b2c3d.0").write_text(ca.bundle.read_text())
@@ -301,8 +295,8 @@ def test_a_broken_certificate_of_the_system_takes_no_other_along(
     assert context.get_ca_certs(binary_form=True) == [ssl.PEM_cert_to_DER_cert(ca.bundle.read_text())]
 
 
-def test_nor_is_it_in_mozillas_folder(ca: Authority, tmp_path: Path) -> None:
-    """Distributions put the system's store in the place of certifi's."""
+def test_local_ca_is_not_in_mozillas_folder(ca: Authority, tmp_path: Path) -> None:
+    """Distributions replace certifi's bundle with the system's store."""
     authority, server = local_server("up.test")
     bundle = tmp_path / "bundle.pem"
     bundle.write_text(authority.trusted + ca.bundle.read_text())
@@ -332,17 +326,15 @@ def operators(*, again: bool = False) -> tuple[Issued, Issued, ssl.SSLContext]:
 
 
 def trust_in(root: Issued, folder: Path) -> Trust:
-    """The trust in a file with this certificate."""
+    """Return the trust in a file with this certificate."""
     (folder / "root.pem").write_bytes(root.pem)
     return file_trust(folder / "root.pem")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 @pytest.mark.parametrize("again", [False, True])
-def test_a_chain_through_the_ca_that_signs_for_callers_is_denied(
-    tmp_path: Path, version: ssl.TLSVersion, *, again: bool
-) -> None:
-    """An intermediate whose root is trusted, by its key: from then on, in contexts that are there, and no longer."""
+def test_chain_with_a_denied_key_is_refused(tmp_path: Path, version: ssl.TLSVersion, *, again: bool) -> None:
+    """Also in existing contexts, until the key is no longer denied."""
     root, own, server = operators(again=again)
     server.maximum_version = version
     contexts, trust = TlsContexts(), trust_in(root, tmp_path)
@@ -356,8 +348,7 @@ def test_a_chain_through_the_ca_that_signs_for_callers_is_denied(
     shake(contexts.get(trust), server)
 
 
-def test_other_chains_of_the_same_root_are_not_denied(tmp_path: Path) -> None:
-    """The root may go on to verify upstreams."""
+def test_other_chain_of_the_same_root_is_accepted(tmp_path: Path) -> None:
     root, own, _ = operators()
     start = datetime.now(UTC) - timedelta(days=1)
     other = issue("Other CA", root, authority=True, start=start, life=timedelta(days=30))
@@ -368,16 +359,16 @@ def test_other_chains_of_the_same_root_are_not_denied(tmp_path: Path) -> None:
     shake(contexts.get(trust_in(root, tmp_path)), server_context("up.test", pem.encode()))
 
 
-def test_a_root_of_the_operators_is_denied_too(ca: Authority, tmp_path: Path) -> None:
-    """Whatever store it is in, also the system's where that is the bundle of a trust folder."""
+def test_denied_root_is_refused_in_every_store(ca: Authority, tmp_path: Path) -> None:
     contexts, server = TlsContexts(), ca.server_context("up.test")
     contexts.deny(frozenset({public_key(ssl.PEM_cert_to_DER_cert(ca.bundle.read_text()))}))
     with pytest.raises(ChainDenied):
         shake(contexts.get(ca.trust), server)
 
 
-def test_the_system_s_store_may_be_our_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What SSL_CERT_FILE names then has the operator's root in it."""
+def test_system_store_with_the_operators_root_verifies_upstreams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, own, server = operators()
     (tmp_path / "bundle.pem").write_text(bundle(root.pem.decode()))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.pem"))
@@ -389,8 +380,8 @@ def test_the_system_s_store_may_be_our_bundle(tmp_path: Path, monkeypatch: pytes
         shake(contexts.get(Trust("system")), server)
 
 
-def test_a_dialer_denies_the_ca_that_signs_for_callers(tmp_path: Path) -> None:
-    """By the config, and no longer than it says so."""
+def test_dialer_denies_the_configured_ca_that_signs_for_callers(tmp_path: Path) -> None:
+    """Until another config is applied."""
     own, _ = local_server("up.test")
     dialer = Dialer(NetworkRules())
     dialer.prepare(Snapshot({}, ca=rules_in(tmp_path, uses_operator_ca=True, operator_ca=own)))()

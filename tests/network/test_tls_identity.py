@@ -1,4 +1,4 @@
-"""Client certificates in contexts: presented, and never on a disk."""
+"""Client certificates in TLS contexts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from support.tls_peer import shake
 
 
 def identity(leaf: trustme.LeafCert, key: bytes | None = None) -> ClientIdentity:
-    """What the config makes of a certificate and a key."""
+    """Build the identity of a certificate and a key."""
     chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
     return ClientIdentity(chain, key or leaf.private_key_pem.bytes(), "00", 0.0, 0.0, "client", "test CA")
 
 
 def subject_seen(ca: Authority, context: ssl.SSLContext) -> str:
-    """Whose certificate a server sees that asks for one."""
+    """Return the subject of the certificate that a server receives."""
     server = ca.server_context("up.test")
     server.verify_mode = ssl.CERT_REQUIRED
     server.load_verify_locations(ca.bundle)
@@ -36,27 +36,27 @@ def subject_seen(ca: Authority, context: ssl.SSLContext) -> str:
 
 @pytest.fixture
 def context(ca: Authority) -> ssl.SSLContext:
-    """A client's context without a certificate."""
+    """Build a client's context without a certificate."""
     return client_context(ca.trust)
 
 
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder where temporary files would be."""
+    """Return an empty folder for temporary files."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
 
 @pytest.mark.parametrize("kind", list(trustme.KeyType))
-def test_the_certificate_is_presented(ca: Authority, context: ssl.SSLContext, kind: trustme.KeyType) -> None:
-    """RSA and ECDSA keys alike."""
+def test_certificate_is_presented(ca: Authority, context: ssl.SSLContext, kind: trustme.KeyType) -> None:
+    """With RSA and ECDSA keys."""
     present(context, identity(ca.ca.issue_cert("c@clients.test", common_name="alice", key_type=kind)))
     assert subject_seen(ca, context) == "alice"
     assert context.post_handshake_auth
 
 
-def test_a_key_never_touches_a_disk(ca: Authority, context: ssl.SSLContext, disk: Path) -> None:
-    """It is loaded from memory: nothing came into the folder of temporary files, and no descriptor is left."""
+def test_key_is_never_on_a_disk(ca: Authority, context: ssl.SSLContext, disk: Path) -> None:
+    """It is loaded from memory, and no descriptor stays open."""
     before = disk.stat().st_mtime_ns
     present(context, identity(ca.ca.issue_cert("c@clients.test", common_name="alice")))
     assert disk.stat().st_mtime_ns == before
@@ -66,7 +66,7 @@ def test_a_key_never_touches_a_disk(ca: Authority, context: ssl.SSLContext, disk
 
 
 class Watching(ssl.SSLContext):
-    """Notes the files it loads from, and their modes."""
+    """Records the files it loads from, and their modes."""
 
     def load_cert_chain(self, certfile: Any, keyfile: Any = None, password: Any = None) -> None:
         self.loaded = certfile
@@ -74,10 +74,8 @@ class Watching(ssl.SSLContext):
         super().load_cert_chain(certfile, keyfile, password)
 
 
-def test_without_memfd_a_private_file_is_there_for_a_moment(
-    ca: Authority, disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Mode 0600, and gone when the context has it."""
+def test_private_temporary_file_replaces_memfd(ca: Authority, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mode 0600, and removed once it is loaded."""
     monkeypatch.delattr("os.memfd_create")
     context = Watching(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(ca.bundle)
@@ -90,10 +88,10 @@ def test_without_memfd_a_private_file_is_there_for_a_moment(
 
 @pytest.mark.parametrize("memory", [True, False], ids=["memfd", "file"])
 @pytest.mark.parametrize("flaw", ["another key", "no key", "encrypted key"])
-def test_a_pair_that_cannot_be_used_is_told_without_a_trace_of_it(
+def test_unusable_pair_is_a_problem_without_its_content(
     ca: Authority, context: ssl.SSLContext, disk: Path, monkeypatch: pytest.MonkeyPatch, flaw: str, memory: bool
 ) -> None:
-    """Nothing is asked at a terminal, and nothing of the library's text is shown."""
+    """OpenSSL asks nothing at a terminal."""
     if not memory:
         monkeypatch.delattr("os.memfd_create")
     key = {

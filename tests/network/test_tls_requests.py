@@ -1,4 +1,4 @@
-"""Noticing that a server asked for a client certificate."""
+"""Recording servers that request a client certificate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.private_ca import Authority
 
 
 def shake(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
-    """One handshake in memory, from both ends in turn."""
+    """Do one handshake in memory."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = client.wrap_bio(to_client, to_server, server_hostname="up.test")
     theirs = server.wrap_bio(to_server, to_client, server_side=True)
@@ -25,8 +25,8 @@ def shake(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("asks", [True, False])
-def test_a_server_that_asks_is_named(ca: Authority, version: ssl.TLSVersion, asks: bool) -> None:
-    """In either version, and only where it does."""
+def test_server_that_requests_a_certificate_is_recorded(ca: Authority, version: ssl.TLSVersion, asks: bool) -> None:
+    """In TLS 1.2 and 1.3."""
     named: list[str] = []
     client, server = ca.client_context(), ca.server_context("up.test")
     client.maximum_version = version

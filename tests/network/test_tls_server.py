@@ -1,4 +1,4 @@
-"""Contexts of TLS servers for callers: versions, ALPN, server names."""
+"""TLS contexts for callers: versions, ALPN, server names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def client(**options: object) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_both_versions_are_spoken_with_http_1_1(version: ssl.TLSVersion) -> None:
+def test_both_tls_versions_negotiate_http_1_1(version: ssl.TLSVersion) -> None:
     context = client(minimum_version=version, maximum_version=version)
     context.set_alpn_protocols(["h2", "http/1.1"])
     ours, _ = shake(context, server_context("up.test", PEM))
@@ -31,8 +31,8 @@ def test_both_versions_are_spoken_with_http_1_1(version: ssl.TLSVersion) -> None
     assert ours.selected_alpn_protocol() == "http/1.1"
 
 
-def test_a_client_without_that_protocol_goes_on_without_any() -> None:
-    """gRPC then says itself that it needs h2."""
+def test_client_without_http_1_1_continues_without_alpn() -> None:
+    """gRPC then reports that it needs h2."""
     context = client()
     context.set_alpn_protocols(["h2"])
     ours, _ = shake(context, server_context("up.test", PEM))
@@ -40,7 +40,7 @@ def test_a_client_without_that_protocol_goes_on_without_any() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-def test_old_versions_are_refused() -> None:
+def test_old_tls_versions_are_refused() -> None:
     """RFC 8996."""
     context = client(minimum_version=ssl.TLSVersion.TLSv1_1, maximum_version=ssl.TLSVersion.TLSv1_1)
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -49,7 +49,7 @@ def test_old_versions_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["up.test", "UP.TEST", None])
-def test_the_name_is_the_hosts_or_absent(name: str | None) -> None:
+def test_server_name_is_the_host_or_absent(name: str | None) -> None:
     """An address is never sent as a server name (RFC 6066 3)."""
     ours, _ = shake(client(), server_context("up.test", PEM), name=name)
     shown = ours.getpeercert(binary_form=True)
@@ -58,20 +58,19 @@ def test_the_name_is_the_hosts_or_absent(name: str | None) -> None:
 
 
 @pytest.mark.parametrize("name", ["other.test", "a.up.test", "test"])
-def test_another_name_is_refused_with_its_alert(name: str) -> None:
-    """What the server raises tells this from other failures."""
+def test_other_server_name_is_refused_with_its_alert(name: str) -> None:
     with pytest.raises(ssl.SSLError) as refused:
         shake(client(), server_context("up.test", PEM), name=name)
     assert refused.value.reason == "CALLBACK_FAILED"
 
 
-def test_a_key_that_does_not_fit_is_refused() -> None:
+def test_key_of_another_certificate_is_refused() -> None:
     with pytest.raises((OSError, ValueError)):
         server_context("up.test", b"nonsense")
 
 
 class Alerted(ssl.SSLError):
-    """An error of OpenSSL's with this symbol."""
+    """An OpenSSL error with this symbol."""
 
     def __init__(self, reason: str | None) -> None:
         super().__init__()
@@ -93,6 +92,6 @@ class Alerted(ssl.SSLError):
         (ConnectionResetError(), False, "caller_gone"),
     ],
 )
-def test_what_a_failed_handshake_is_called(error: OSError, sent: bool, outcome: str) -> None:
-    """Many clients that do not trust the CA just close."""
+def test_failed_handshake_has_its_metric_outcome(error: OSError, sent: bool, outcome: str) -> None:
+    """Many clients that do not trust the CA close without an alert."""
     assert handshake_outcome(error, certificate_sent=sent) == outcome

@@ -1,4 +1,4 @@
-"""TLS sessions: what is offered to whom, and for how long."""
+"""TLS sessions: slots, offers and expiry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ needs_resumption = pytest.mark.skipif(not RESUMES, reason="this Python leaks mem
 
 
 class Clock:
-    """Time that a test moves."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -29,7 +29,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock that sessions age by."""
+    """Replace the clock of the sessions."""
     moved = Clock()
     monkeypatch.setattr("sidekey.network.tls_sessions.time", moved)
     return moved
@@ -37,18 +37,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def client(ca: Authority) -> ssl.SSLContext:
-    """A client's context that trusts the test's CA."""
+    """Build a client's context that trusts the test's CA."""
     return client_context(ca.trust)
 
 
 @pytest.fixture
 def server(ca: Authority) -> ssl.SSLContext:
-    """A server's context that gives tickets and takes them back."""
+    """Build a server's context with session tickets."""
     return ca.server_context("up.test")
 
 
 def connect(sessions: Sessions, client: ssl.SSLContext, server: ssl.SSLContext) -> bool:
-    """Make a connection as the transport does; whether it resumed."""
+    """Connect as the transport does. Return True if the session was resumed."""
     offer = sessions.offer(client)
     tls, _ = shake(client, server, None if offer is None else offer.session)
     sessions.keep(client, tls, offer)
@@ -56,16 +56,16 @@ def connect(sessions: Sessions, client: ssl.SSLContext, server: ssl.SSLContext) 
 
 
 @pytest.mark.skipif(RESUMES, reason="this Python keeps sessions without a leak")
-def test_a_python_that_leaks_sessions_resumes_none(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
-    """CPython's gh-116810 loses 6.5 KiB each time a session is read."""
+def test_python_that_leaks_sessions_resumes_none(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    """CPython's gh-116810: 6.5 KiB for each read of a session."""
     sessions = Sessions()
     assert [connect(sessions, client, server) for _ in range(3)] == [False, False, False]
 
 
 @needs_resumption
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_the_second_connection_resumes(client: ssl.SSLContext, server: ssl.SSLContext, version: ssl.TLSVersion) -> None:
-    """And every later one, with the newest ticket."""
+def test_second_connection_resumes(client: ssl.SSLContext, server: ssl.SSLContext, version: ssl.TLSVersion) -> None:
+    """As does every later one, with the newest ticket."""
     server.maximum_version = version
     sessions = Sessions()
     assert sessions.offer(client) is None
@@ -73,15 +73,15 @@ def test_the_second_connection_resumes(client: ssl.SSLContext, server: ssl.SSLCo
 
 
 @needs_resumption
-def test_slots_share_nothing(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
-    """A resumed handshake verifies nothing: a session stays with the identity that earned it."""
+def test_slots_share_no_session(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    """A resumed handshake verifies nothing."""
     connect(Sessions(), client, server)
     assert not connect(Sessions(), client, server)
 
 
 @needs_resumption
-def test_a_session_ends_with_its_context(client: ssl.SSLContext, server: ssl.SSLContext, ca: Authority) -> None:
-    """After a rotation of the certificate, a connection that is still under way with the old one leaves nothing."""
+def test_session_ends_with_its_context(client: ssl.SSLContext, server: ssl.SSLContext, ca: Authority) -> None:
+    """A late connection with a rotated certificate stores none."""
     sessions = Sessions()
     connect(sessions, client, server)
     tls, _ = shake(client, server)
@@ -93,10 +93,10 @@ def test_a_session_ends_with_its_context(client: ssl.SSLContext, server: ssl.SSL
 
 
 @needs_resumption
-def test_a_certificate_is_verified_again_after_an_hour(
+def test_certificate_is_verified_again_after_an_hour(
     client: ssl.SSLContext, server: ssl.SSLContext, clock: Clock
 ) -> None:
-    """However often it was resumed since, each time with a new ticket."""
+    """Even if each resumption brought a new ticket."""
     sessions = Sessions()
     resumed = []
     for _ in range(5):
@@ -106,8 +106,8 @@ def test_a_certificate_is_verified_again_after_an_hour(
 
 
 @needs_resumption
-def test_a_failed_handshake_forgets_the_session(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
-    """RFC 8446 6.2: after a fatal alert nothing is resumed."""
+def test_failed_handshake_drops_the_session(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    """RFC 8446 6.2."""
     sessions = Sessions()
     connect(sessions, client, server)
     assert isinstance(sessions.offer(client), ResumableSession)
@@ -117,7 +117,7 @@ def test_a_failed_handshake_forgets_the_session(client: ssl.SSLContext, server: 
 
 @needs_resumption
 def test_server_that_did_not_resume_is_offered_its_next_ticket(client: ssl.SSLContext, ca: Authority) -> None:
-    """Such as a farm whose machines do not share keys: each context here has keys of its own."""
+    """As in a farm whose machines do not share keys."""
     sessions = Sessions()
     assert not any(connect(sessions, client, ca.server_context("up.test")) for _ in range(5))
     server = ca.server_context("up.test")
@@ -125,8 +125,7 @@ def test_server_that_did_not_resume_is_offered_its_next_ticket(client: ssl.SSLCo
 
 
 @needs_resumption
-def test_a_server_without_sessions_leaves_the_slot_empty(client: ssl.SSLContext, ca: Authority) -> None:
-    """TLS 1.3 without tickets."""
+def test_server_without_sessions_leaves_the_slot_empty(client: ssl.SSLContext, ca: Authority) -> None:
     server = ca.server_context("up.test")
     server.num_tickets = 0
     sessions = Sessions()
@@ -135,8 +134,8 @@ def test_a_server_without_sessions_leaves_the_slot_empty(client: ssl.SSLContext,
 
 
 @needs_resumption
-def test_few_slots_hold_a_context_of_their_own(server: ssl.SSLContext, ca: Authority) -> None:
-    """The one that was not used for longest releases its own, with the session: thousands would take much memory."""
+def test_number_of_identity_contexts_is_limited(server: ssl.SSLContext, ca: Authority) -> None:
+    """The least recently used slot releases its context and session."""
     personal = IdentityContexts(2)
     slots = [Sessions() for _ in range(3)]
     contexts = [client_context(ca.trust) for _ in slots]
@@ -155,8 +154,8 @@ def test_few_slots_hold_a_context_of_their_own(server: ssl.SSLContext, ca: Autho
     assert [use(1), use(1)] == [False, True]
 
 
-def test_a_slot_that_is_gone_is_not_held(client: ssl.SSLContext) -> None:
-    """Nor is its context, which has a key: by nothing but its pool."""
+def test_freed_slot_is_not_referenced(client: ssl.SSLContext) -> None:
+    """Its context contains a private key."""
     personal, slots = IdentityContexts(2), [Sessions()]
     personal.use(slots[0])
     slots[0].offer(client)
@@ -164,8 +163,7 @@ def test_a_slot_that_is_gone_is_not_held(client: ssl.SSLContext) -> None:
     assert gone() is None
 
 
-def test_sessions_cost_no_memory(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
-    """A leak of one session for each connection would be 6.5 KiB."""
+def test_sessions_do_not_leak_memory(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
     sessions = Sessions()
 
     def resident() -> int:

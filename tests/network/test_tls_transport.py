@@ -1,4 +1,4 @@
-"""The TLS layer over real sockets: flow control, every way a connection ends, and messages after the handshake."""
+"""TLS transport over real sockets: flow control, the end of connections, messages after the handshake."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BIG = hashlib.shake_128(b"a long body").digest(8 << 20)
 
 
 class Client(Connection):
-    """Keeps what arrives and the order of events. It pauses reading once it has `pause_at` bytes."""
+    """Records received bytes and events. It pauses reading after `pause_at` bytes."""
 
     pause_at = 1 << 40
 
@@ -60,7 +60,7 @@ class Client(Connection):
         self.events.append("resume")
 
     async def ended(self) -> Exception | None:
-        """Wait for the end; what it was."""
+        """Wait for the end, and return its error."""
         async with asyncio.timeout(DEADLINE):
             error: Exception | None = await self.lost
         return error
@@ -80,27 +80,29 @@ class Client(Connection):
 async def connect(
     dial: Dial, port: int, made: Callable[[], Client] = Client, identity: ClientIdentity | None = None
 ) -> Client:
-    """A connection to up.test."""
+    """Connect to up.test."""
     return await dial.connect_as(made, "https://up.test", port, identity=identity)
 
 
 def context_of(ca: Authority, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-    """A server's context that speaks one version."""
+    """Build a server's context for one TLS version."""
     context = ca.server_context("up.test")
     context.minimum_version = context.maximum_version = version
     return context
 
 
 def read_all(tls: ssl.SSLSocket, into: bytearray) -> None:
-    """Read up to close_notify; a bare end of TCP raises."""
+    """Read up to close_notify. A bare end of TCP raises."""
     tls.suppress_ragged_eofs = False
     while data := tls.recv(1 << 16):
         into += data
 
 
 @VERSIONS
-async def test_a_long_body_is_sent_whole_before_the_end(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
-    """What was written is followed by close_notify, though the connection is closed at once and the peer reads late."""
+async def test_long_body_is_sent_completely_before_close_notify(
+    dial: Dial, ca: Authority, version: ssl.TLSVersion
+) -> None:
+    """Although the connection closes at once and the peer reads late."""
     taken, go = bytearray(), threading.Event()
 
     def script(tls: ssl.SSLSocket) -> None:
@@ -125,8 +127,8 @@ async def test_a_long_body_is_sent_whole_before_the_end(dial: Dial, ca: Authorit
 
 
 @VERSIONS
-async def test_writing_goes_on_where_the_peer_reads(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
-    """The protocol is told when it may, and pieces of every size arrive in order."""
+async def test_writing_resumes_when_the_peer_reads(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
+    """Pieces of every size arrive in order."""
     taken, go = bytearray(), threading.Event()
 
     def script(tls: ssl.SSLSocket) -> None:
@@ -153,10 +155,8 @@ async def test_writing_goes_on_where_the_peer_reads(dial: Dial, ca: Authority, v
 
 
 @VERSIONS
-async def test_a_long_response_waits_for_a_reader_who_pauses(
-    dial: Dial, ca: Authority, version: ssl.TLSVersion
-) -> None:
-    """The peer is held up by TCP; nothing is lost, and the end is told once, after the last byte."""
+async def test_paused_reader_stops_the_peer(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
+    """Nothing is lost, and the end is reported once, after the last byte."""
     sent = threading.Event()
 
     def script(tls: ssl.SSLSocket) -> None:
@@ -182,9 +182,7 @@ async def test_a_long_response_waits_for_a_reader_who_pauses(
     assert connection.events == ["eof"]
 
 
-async def test_an_end_that_came_with_the_last_bytes_is_told_when_reading_goes_on(dial: Dial, ca: Authority) -> None:
-    """A protocol that has paused is not told of the end either."""
-
+async def test_end_is_reported_when_a_paused_protocol_resumes(dial: Dial, ca: Authority) -> None:
     class Halting(Client):
         pause_at = 1
 
@@ -214,8 +212,8 @@ async def test_an_end_that_came_with_the_last_bytes_is_told_when_reading_goes_on
 
 
 @VERSIONS
-async def test_an_abort_is_a_cut(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
-    """An unfinished request never looks complete to the peer."""
+async def test_abort_is_a_cut_connection(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
+    """An incomplete request never looks complete to the peer."""
     taken = bytearray()
     with TlsPeer(context_of(ca, version), lambda tls: read_all(tls, taken)) as peer:
         async with nothing_left():
@@ -233,9 +231,7 @@ async def test_an_abort_is_a_cut(dial: Dial, ca: Authority, version: ssl.TLSVers
     assert len(peer.errors) == 1
 
 
-async def test_bytes_that_were_forged_end_the_connection(dial: Dial, ca: Authority) -> None:
-    """A record that does not decrypt is an error of TLS, and the peer is told by an alert."""
-
+async def test_forged_bytes_end_the_connection_with_an_alert(dial: Dial, ca: Authority) -> None:
     def script(tls: ssl.SSLSocket) -> None:
         tls.sendall(b"good")
         with socket.socket(fileno=tls.detach()) as bare:
@@ -251,8 +247,7 @@ async def test_bytes_that_were_forged_end_the_connection(dial: Dial, ca: Authori
     assert (bytes(connection.received), connection.events) == (b"good", [])
 
 
-async def test_a_refusal_ends_an_upload_that_the_peer_no_longer_takes(dial: Dial, ca: Authority) -> None:
-    """With bytes unsent there is no waiting for them to go."""
+async def test_rejected_upload_ends_without_waiting_for_unsent_bytes(dial: Dial, ca: Authority) -> None:
     go = threading.Event()
 
     def script(tls: ssl.SSLSocket) -> None:
@@ -268,8 +263,8 @@ async def test_a_refusal_ends_an_upload_that_the_peer_no_longer_takes(dial: Dial
         await peer.served()
 
 
-async def test_what_came_before_a_reset_is_read_though_a_write_learns_of_it_first(dial: Dial, ca: Authority) -> None:
-    """A refusal of the rest of an upload, say: it is in the socket still when the loop reports the loss."""
+async def test_bytes_before_a_reset_are_read(dial: Dial, ca: Authority) -> None:
+    """When the loop reports the loss after a failed write, the socket still holds them."""
 
     begun, go = threading.Event(), threading.Event()
 
@@ -300,8 +295,8 @@ async def test_what_came_before_a_reset_is_read_though_a_write_learns_of_it_firs
     assert (bytes(connection.received), connection.events) == (b"refused", [])
 
 
-async def test_keys_are_updated_when_the_peer_asks(dial: Dial, ca: Authority) -> None:
-    """RFC 8446 4.6.3: the response is our own update, and both directions go on."""
+async def test_key_update_is_answered(dial: Dial, ca: Authority) -> None:
+    """RFC 8446 4.6.3: both directions continue."""
     with s_server(ca, "-tls1_3", "-msg") as server:
         connection = await connect(dial, server.port)
         server.type("before")
@@ -321,7 +316,7 @@ async def test_keys_are_updated_when_the_peer_asks(dial: Dial, ca: Authority) ->
 
 
 class Segments(asyncio.Transport):
-    """TCP that keeps what it is given to send, one entry a write."""
+    """A TCP transport that records each write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -334,8 +329,8 @@ class Segments(asyncio.Transport):
         return False
 
 
-async def test_a_request_leaves_in_one_segment_with_the_end_of_the_handshake(ca: Authority) -> None:
-    """In TLS 1.3 the client speaks last: one write less for each new connection, and one read less for the server."""
+async def test_request_shares_a_segment_with_finished(ca: Authority) -> None:
+    """In TLS 1.3 the client sends the last handshake message."""
     tcp, ready, client = Segments(), asyncio.get_running_loop().create_future(), Client()
     layer = TlsTransport(client, client_context(ca.trust), "up.test", None, ready)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -363,7 +358,7 @@ async def test_a_request_leaves_in_one_segment_with_the_end_of_the_handshake(ca:
 
 
 def certificate(ca: Authority) -> ClientIdentity:
-    """A client certificate of alice."""
+    """Build a client certificate of alice."""
     leaf = ca.ca.issue_cert("alice@clients.test", common_name="alice")
     chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
     end = time.time() + 3600
@@ -371,8 +366,8 @@ def certificate(ca: Authority) -> ClientIdentity:
 
 
 @pytest.mark.skipif(not RESUMES, reason="this Python leaks memory for each session that is read")
-async def test_few_slots_with_a_client_certificate_resume(dial: Dial, ca: Authority) -> None:
-    """Those used last; and one without a certificate is none of them, since it shares its context."""
+async def test_only_recent_slots_with_a_client_certificate_resume(dial: Dial, ca: Authority) -> None:
+    """A slot without one does not count, because it shares its context."""
     dial.dialer._identity_contexts = IdentityContexts(1)
     identity, plain, one, other = certificate(ca), Sessions(), Sessions(), Sessions()
     uses = ((plain, None), (one, identity), (one, identity), (other, identity), (one, identity), (plain, None))
@@ -387,8 +382,8 @@ async def test_few_slots_with_a_client_certificate_resume(dial: Dial, ca: Author
     assert resumed == [False, False, True, False, False, True]
 
 
-async def test_a_certificate_that_is_asked_for_later_is_shown(dial: Dial, ca: Authority) -> None:
-    """RFC 8446 4.6.2: a server may ask when it has seen the request."""
+async def test_certificate_is_presented_after_the_handshake(dial: Dial, ca: Authority) -> None:
+    """RFC 8446 4.6.2."""
     context = context_of(ca)
     # With the first of these, the second does not ask in the handshake.
     context.post_handshake_auth = True
@@ -419,8 +414,8 @@ async def test_a_certificate_that_is_asked_for_later_is_shown(dial: Dial, ca: Au
     assert "alice" in str(seen[1])
 
 
-async def test_connections_leave_no_object_behind(dial: Dial, ca: Authority) -> None:
-    """Not even for the garbage collector: neither one that ends well, nor one that fails, nor one that is given up."""
+async def test_connections_leave_no_garbage(dial: Dial, ca: Authority) -> None:
+    """Closed, failed or abandoned."""
     ends = weakref.WeakSet[Client]()
 
     def made() -> Client:
@@ -444,8 +439,7 @@ async def test_connections_leave_no_object_behind(dial: Dial, ca: Authority) -> 
             gc.enable()
 
 
-def test_loops_of_two_threads_do_not_mix_their_bytes(ca: Authority) -> None:
-    """What is decrypted goes through memory that the connections of a loop share."""
+def test_loops_of_two_threads_do_not_share_buffers(ca: Authority) -> None:
     bodies = [bytes([letter]) * (16 << 20) for letter in b"ab"]
     received: dict[int, bytes] = {}
 
@@ -474,7 +468,7 @@ def test_loops_of_two_threads_do_not_mix_their_bytes(ca: Authority) -> None:
 
 
 class Told(asyncio.Protocol):
-    """A server's protocol that keeps the pieces that it is handed."""
+    """A server's protocol that records the received pieces."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -492,10 +486,8 @@ class Told(asyncio.Protocol):
 
 
 @VERSIONS
-async def test_a_server_that_has_said_everything_is_told_that_more_comes(
-    ca: Authority, version: ssl.TLSVersion
-) -> None:
-    """Not what: it is dropped. The client has the end of what it was sent, and close_notify."""
+async def test_half_closed_server_receives_empty_pieces(ca: Authority, version: ssl.TLSVersion) -> None:
+    """The bytes are dropped. The client receives the whole response and close_notify."""
     loop, told = asyncio.get_running_loop(), Told()
 
     def accept() -> TlsTransport:

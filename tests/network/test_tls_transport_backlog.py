@@ -1,4 +1,4 @@
-"""Writing while a handshake message to us has come by half: OpenSSL writes nothing then, and nothing may be lost."""
+"""Writing while an incoming handshake message is incomplete: OpenSSL then writes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIRST = 17_000
 
 
 def many_authorities(path: Path) -> None:
-    """CAs whose names fill more than one TLS record."""
+    """Build CAs whose names fill more than one TLS record."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
     with path.open("wb") as file:
@@ -37,7 +37,7 @@ def many_authorities(path: Path) -> None:
 
 
 class Caller(asyncio.Protocol):
-    """Notes what it is told."""
+    """Records its events."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -53,7 +53,7 @@ class Caller(asyncio.Protocol):
 
 
 class Relay:
-    """Between the two: holds back what follows `FIRST` bytes of a long piece until it is let go."""
+    """A relay that holds back all but the first `FIRST` bytes of a long piece until it is released."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -86,8 +86,8 @@ class Relay:
 
 
 @pytest.mark.parametrize("size", [6, 40_000])
-async def test_what_is_written_meanwhile_arrives_afterwards(ca: Authority, tmp_path: Path, size: int) -> None:
-    """In order and whole; more is not asked for until it has gone."""
+async def test_queued_writes_arrive_after_the_message(ca: Authority, tmp_path: Path, size: int) -> None:
+    """In order and complete. The protocol is paused meanwhile."""
     authorities, port, leaf = tmp_path / "many.pem", free_port(), ca.leaf("localhost")
     many_authorities(authorities)
     command = [programs.require("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-tls1_3", "-num_tickets", "0"]
