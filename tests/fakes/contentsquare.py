@@ -1,4 +1,4 @@
-"""Contentsquare: JSON token requests, and an API host that only the answer names.
+"""Contentsquare: JSON token requests, and an API host that only the response names.
 
 https://docs.contentsquare.com/en/api/authentication/
 """

@@ -142,7 +142,7 @@ class Entra(Platform):
 
 
 def _error_reply(status: int, code: str, number: int, message: str) -> Refused:
-    """Entra's form of RFC 6749 5.2; every message begins with AADSTS and the number."""
+    """Build Entra's form of RFC 6749 5.2. Every message starts with AADSTS and the number."""
     body = {
         "error": code,
         "error_description": f"AADSTS{number}: {message} Trace ID: 0 Correlation ID: 0 Timestamp: 2026-01-01 00:00:00Z",
@@ -156,7 +156,7 @@ def _error_reply(status: int, code: str, number: int, message: str) -> Refused:
 
 
 def _not_authenticated(resource: str) -> Refused:
-    """As recorded: Graph's challenge names no error, that of Azure Resource Manager does."""
+    """Build the recorded challenge: Graph's names no error, that of Azure Resource Manager does."""
     if resource == GRAPH:
         code, parameters = "InvalidAuthenticationToken", 'client_id="00000003-0000-0000-c000-000000000000"'
         challenge = f'Bearer realm="", authorization_uri="https://{LOGIN}/common/oauth2/authorize", {parameters}'

@@ -1,4 +1,4 @@
-"""GitHub Apps: a JWT of the app buys an installation's access token, by a 201 that says when it ends.
+"""GitHub Apps: a JWT of the app is exchanged for an installation's access token, in a 201 with its expiry.
 
 https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app
 https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app

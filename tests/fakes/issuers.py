@@ -1,4 +1,4 @@
-"""Platforms whose token endpoints ask for more than RFC 6749 4.4, say less than 5.1 asks for, or say it otherwise.
+"""Platforms whose token endpoints require more than RFC 6749 4.4, or deviate from the response of 5.1.
 
 What each takes and returns is on its page: https://shopify.dev (no `token_type`), https://www.infobip.com/docs
 (likewise), https://developers.trustpilot.com (`expires_in` is text), https://developer.ups.com (likewise), falconpy's
@@ -25,7 +25,7 @@ APPLICATION_KEY = "Vp3Qz8Lw1Xk9Rb6Ty2Nd"
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """What is special to one platform, whose API is on the host of its token endpoint if it has no `api_host`.
+    """The data of one platform. Without `api_host`, its API is on the host of its token endpoint.
 
     `said` is what the token endpoint returns beside the token; `asked` is all that its body must say beside the client.
     `placement` is the header that takes the token, with what stands before it; `further` must be beside it. `denied` is
@@ -158,7 +158,7 @@ AKENEO = Issuer(
 
 
 class Issuing(Platform):
-    """`async with Issuing(ca, SHOPIFY) as shopify`: its token endpoint, and its API below `api`."""
+    """`async with Issuing(ca, SHOPIFY) as shopify`: the platform's token endpoint, and its API below `api`."""
 
     def __init__(self, ca: Authority, issuer: Issuer) -> None:
         self.issuer = issuer
@@ -198,5 +198,5 @@ class Issuing(Platform):
 
 
 def issuing(issuer: Issuer) -> Callable[[Authority], Issuing]:
-    """Makes the fake of a platform."""
+    """Build the fake of a platform."""
     return lambda ca: Issuing(ca, issuer)

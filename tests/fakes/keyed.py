@@ -20,7 +20,7 @@ KEY = "pk_0123456789abcdef:+/="
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """What is special to one platform: where it is, what must arrive exactly, and what it says to anything else."""
+    """The data of one platform: its host, the exact values that it expects, and its response to any other."""
 
     host: str
     api: str

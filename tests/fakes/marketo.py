@@ -1,4 +1,4 @@
-"""Adobe Marketo Engage: one token at a time, whose remaining life is answered, and errors of the API under status 200.
+"""Adobe Marketo Engage: one token at a time, returned with its remaining lifetime, and API errors with status 200.
 
 https://experienceleague.adobe.com/en/docs/marketo-developer/marketo/rest/authentication
 """

@@ -1,4 +1,4 @@
-"""What RFC 6749 and RFC 6750 ask of any token endpoint and API: the rules the fakes of OAuth platforms share."""
+"""Rules of RFC 6749 and RFC 6750 that the fakes of OAuth platforms share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIENT_SECRET = "s3cret/+ &=%:~"
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One issued access token and what it is good for."""
+    """An issued access token."""
 
     value: str
     scope: str
@@ -28,7 +28,7 @@ class Token:
 
 
 class Tokens:
-    """The access tokens of a platform. They end when their time is over, or all together by `revoke`."""
+    """The access tokens of a platform. They end when they expire, or all together by `revoke`."""
 
     def __init__(self, expires_in: int) -> None:
         self.expires_in = expires_in
@@ -39,7 +39,7 @@ class Tokens:
         self._numbers = itertools.count(1)
 
     def issue(self, scope: str = "") -> Token:
-        """A new token; older ones stay valid."""
+        """Issue a token; older ones stay valid."""
         # Characters of b64token (RFC 6750 2.1) that a careless client would encode.
         token = Token(f"tok-{next(self._numbers)}.~+/a==", scope, time.monotonic() + self.expires_in)
         self.issued.append(token)
@@ -47,22 +47,22 @@ class Tokens:
         return token
 
     def revoke(self) -> None:
-        """End every token that was issued so far."""
+        """End every token issued so far."""
         self._valid.clear()
 
     def find(self, value: str) -> Token | None:
-        """The token of this value, or None where it is unknown, revoked or expired."""
+        """Return the token with this value, or None if it is unknown, revoked or expired."""
         token = self._valid.get(value)
         return token if token is not None and time.monotonic() < token.expires_at else None
 
 
 def error(status: int, code: str, description: str = "", headers: Mapping[str, str] | None = None) -> Refused:
-    """A token endpoint's refusal (RFC 6749 5.2)."""
+    """A token endpoint's error response (RFC 6749 5.2)."""
     return Refused(Answer.json(status, {"error": code, "error_description": description}, headers))
 
 
 def expect_post(arrived: Arrived, path: str) -> None:
-    """RFC 6749 3.2: a token request is a POST. What is secret never stands in a URL (2.3.1)."""
+    """Refuse anything but a POST (RFC 6749 3.2) and secrets in the URL (2.3.1)."""
     if arrived.path != path:
         raise Refused(Answer.json(404, {"error": "not_found"}))
     if arrived.method != "POST":
@@ -72,7 +72,7 @@ def expect_post(arrived: Arrived, path: str) -> None:
 
 
 def form(arrived: Arrived) -> dict[str, str]:
-    """The parameters of a form body (RFC 6749 appendix B): UTF-8, each once, those without a value left out (3.2)."""
+    """Parse a form body (RFC 6749 appendix B): UTF-8, each parameter once, empty ones omitted (3.2)."""
     if arrived.media_type != "application/x-www-form-urlencoded":
         raise error(400, "invalid_request", "the Content-Type must be application/x-www-form-urlencoded")
     try:
@@ -94,7 +94,7 @@ def expect_grant(fields: Mapping[str, object], grant: str = "client_credentials"
 
 
 def basic(arrived: Arrived) -> tuple[str, str] | None:
-    """Client ID and secret from HTTP Basic, form-decoded (RFC 6749 2.3.1); None where it is not there, or malformed."""
+    """Return client ID and secret from HTTP Basic, form-decoded (RFC 6749 2.3.1), or None if absent or malformed."""
     scheme, _, credentials = (arrived.value("authorization") or "").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -106,7 +106,7 @@ def basic(arrived: Arrived) -> tuple[str, str] | None:
 
 
 def bearer(arrived: Arrived) -> str:
-    """The token of `Authorization: Bearer` (RFC 6750 2.1); empty where there is none."""
+    """Return the token of `Authorization: Bearer` (RFC 6750 2.1), or an empty string."""
     scheme, _, token = (arrived.value("authorization") or "").partition(" ")
     return token if scheme == "Bearer" else ""
 

@@ -60,7 +60,7 @@ class Responsys(Platform):
         super().__init__(ca, self.login, self.api)
 
     def revoke(self) -> None:
-        """End every token that was issued so far."""
+        """End every token issued so far."""
         self._ends.clear()
 
     def _login(self, arrived: Arrived) -> Answer:
@@ -123,7 +123,7 @@ class Responsys(Platform):
 
 
 def _fault(status: int, code: str, detail: str = "") -> Refused:
-    """The one form of Responsys' errors. `type` and `errorDetails` are reserved and empty."""
+    """Build an error of Responsys. `type` and `errorDetails` are reserved and empty."""
     title = _TITLES[code]
     body = {"type": "", "title": title, "errorCode": code, "detail": detail or title, "errorDetails": []}
     return Refused(Answer.json(status, body))

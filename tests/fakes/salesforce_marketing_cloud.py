@@ -1,4 +1,4 @@
-"""Salesforce Marketing Cloud: JSON token requests, few of them, and an API host that only the response names.
+"""Salesforce Marketing Cloud: JSON token requests with a rate limit, and an API host that only the response names.
 
 https://developer.salesforce.com/docs/marketing/marketing-cloud/guide/access-token-s2s.html
 """
@@ -87,6 +87,6 @@ def _check_account(fields: dict[str, Any]) -> None:
 
 
 def _refusal(status: int, code: str, message: str) -> Refused:
-    """As recorded: RFC 6749 5.2 with an error_uri."""
+    """Build the recorded form of an error: RFC 6749 5.2 with an error_uri."""
     body = {"error": code, "error_description": message, "error_uri": "https://developer.salesforce.com/docs"}
     return Refused(Answer.json(status, body))

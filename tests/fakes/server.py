@@ -1,7 +1,7 @@
-"""What every fake platform stands on: host names on loopback addresses, TLS, a record of what arrived, switches.
+"""The base of every fake platform: host names on loopback addresses, TLS, recorded requests, switches.
 
 A fake has one `Host` for each host name of the platform. Sidekey finds it by `network.hosts`, and because it demands
-the default port of learnt base URLs, each listens on port 443 of a loopback address of its own.
+the default port of discovered base URLs, each listens on port 443 of a loopback address of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PORT = 443
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """One request as it came. `path` and `query` are as sent; header names keep their case and order."""
+    """A received request. `path` and `query` are unchanged; header names keep their case and order."""
 
     host: str
     """The host name of the server that it reached, whatever its Host header says."""
@@ -42,12 +42,12 @@ class Arrived:
     body: bytes
 
     def values(self, name: str) -> list[str]:
-        """Every value of a header, by its name in lower case."""
+        """Return every value of a header, by its lower-case name."""
         wanted = name.encode()
         return [value.decode("latin-1") for key, value in self.headers if key.lower() == wanted]
 
     def value(self, name: str) -> str | None:
-        """A header's value. Refuses the request with 400 where it came more than once."""
+        """Return a header's value. Refuses the request with 400 if there are several."""
         found = self.values(name)
         if len(found) > 1:
             raise Refused(Answer.json(400, {"error": "invalid_request", "error_description": f"{name} came twice"}))
@@ -55,13 +55,13 @@ class Arrived:
 
     @property
     def media_type(self) -> str:
-        """The Content-Type without parameters, in lower case."""
+        """Return the Content-Type without parameters, in lower case."""
         return (self.value("content-type") or "").partition(";")[0].strip().lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a fake answers. aiohttp adds Date, Server and Content-Length."""
+    """A response of a fake. aiohttp adds Date, Server and Content-Length."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
@@ -69,13 +69,13 @@ class Answer:
 
     @classmethod
     def json(cls, status: int, value: object, headers: Mapping[str, str] | None = None) -> Answer:
-        """A JSON body, never to be stored (RFC 6749 5.1)."""
+        """Build a JSON response that must not be stored (RFC 6749 5.1)."""
         fields = {"Content-Type": "application/json;charset=UTF-8", "Cache-Control": "no-store"} | dict(headers or {})
         return cls(status, tuple(fields.items()), json.dumps(value).encode())
 
 
 class Refused(Exception):
-    """A rule of the platform is broken; `answer` is what it says to that."""
+    """A request that breaks a rule of the platform. `answer` is the response."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
@@ -102,7 +102,7 @@ _addresses = addresses()
 
 
 def listen() -> socket.socket:
-    """A socket on port 443 of a loopback address that nobody listens on. Skips the test where there can be none."""
+    """Open a socket on port 443 of a free loopback address. Skips the test if that is impossible."""
     failure: OSError | None = None
     for address in itertools.islice(_addresses, 100):
         try:
@@ -116,7 +116,7 @@ def listen() -> socket.socket:
 
 @dataclass
 class Host:
-    """One host name of a platform. `respond` decides; everything here may be switched while it runs."""
+    """A host name of a platform. `respond` decides, and every attribute may change while it runs."""
 
     name: str
     respond: Respond
@@ -136,11 +136,11 @@ class Host:
     _server: asyncio.Server | None = None
 
     def fail_next(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
-        """Answer the next request to `switched` with this, whatever it is; called again, the one after it too."""
+        """Give the next request to `switched` this response. Each further call applies to one more request."""
         self._failures.append(Answer(status, tuple((headers or {}).items()), body))
 
     async def open(self, ca: Authority | None = None) -> None:
-        """Listen, first with the CA that is to issue the certificate, later again on the same address."""
+        """Listen: first with the CA for the certificate, later again on the same address."""
         if ca is not None:
             self._ssl = ca.server_context(self.name)
         listener = socket.create_server((self.address, self.port)) if self.address else listen()
@@ -149,7 +149,7 @@ class Host:
         self._server = await asyncio.get_running_loop().create_server(self._site, sock=listener, ssl=self._ssl)
 
     async def close(self) -> None:
-        """Refuse connections from now on, and end those that are open."""
+        """Refuse new connections, and end the open ones."""
         if self._server is not None and self._site is not None:
             self._server.close()
             for connection in self._site.connections:
@@ -186,14 +186,14 @@ class Host:
 
 
 class PerMinute:
-    """A limit on how often something is done in any 60 seconds. `limit` may be changed."""
+    """A limit of actions in any 60 seconds. `limit` may change."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._times: deque[float] = deque()
 
     def admits(self) -> bool:
-        """Count one more, unless it is one too many."""
+        """Count one action. Return False if it exceeds the limit."""
         now = time.monotonic()
         while self._times and self._times[0] <= now - 60:
             self._times.popleft()
@@ -215,12 +215,12 @@ class Platform:
 
     @property
     def hosts(self) -> dict[str, list[str]]:
-        """The address of each host name."""
+        """Return the address of each host name."""
         return {host.name: [host.address] for host in self._hosts}
 
     @property
     def received(self) -> list[Arrived]:
-        """Every request that arrived, host by host."""
+        """Return every received request, host by host."""
         return [arrived for host in self._hosts for arrived in host.received]
 
     async def __aenter__(self) -> Self:
@@ -238,7 +238,7 @@ class Platform:
 
 
 def read_json(arrived: Arrived) -> dict[str, Any] | None:
-    """The JSON object of a body, or None where the body is none or is not said to be one."""
+    """Parse the JSON object of a body. Return None without a body, an object or the media type."""
     if arrived.media_type != "application/json":
         return None
     try:

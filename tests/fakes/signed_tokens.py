@@ -26,7 +26,7 @@ ACCOUNT, USER = "MYORG-MYACCOUNT", "SVC_SIDEKEY"
 
 
 class Ghost(Platform):
-    """`async with Ghost(ca) as ghost`: it verifies by the secret, and takes no token that is older than 5 minutes."""
+    """`async with Ghost(ca) as ghost`: it verifies with the secret, and refuses a token older than 5 minutes."""
 
     api = "/ghost/api/admin/posts/"
 
@@ -60,7 +60,7 @@ class Ghost(Platform):
 
 
 class AppStoreConnect(Platform):
-    """`async with AppStoreConnect(ca, public) as apple`: a token is by the team's key, for 20 minutes at most."""
+    """`async with AppStoreConnect(ca, public) as apple`: it verifies with the team's key, for at most 20 minutes."""
 
     api = "/v1/apps"
 
@@ -84,7 +84,7 @@ class AppStoreConnect(Platform):
 
 
 class Snowflake(Platform):
-    """`async with Snowflake(ca, public) as snowflake`: who signs stands in the issuer, with the key's fingerprint."""
+    """`async with Snowflake(ca, public) as snowflake`: the issuer names the signer and the key's fingerprint."""
 
     api = "/api/v2/statements"
 
@@ -116,7 +116,7 @@ def _verified(
     issuer: str,
     audience: str | None = None,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """The claims and the header of a bearer token, as far as both are what the platform wants."""
+    """Return claims and header of a bearer token if both are valid for the platform."""
     scheme, _, token = (arrived.value("authorization") or "").partition(" ")
     try:
         claims = jwt.decode(

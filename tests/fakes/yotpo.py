@@ -1,4 +1,4 @@
-"""Yotpo's Core API: the secret of a store buys a token, of which the response says nothing else.
+"""Yotpo's Core API: the secret of a store is exchanged for a token without a lifetime.
 
 https://core-api.yotpo.com/reference/yotpo-authentication
 """
@@ -16,7 +16,7 @@ LOGIN = f"{STORE}/access_tokens"
 
 
 class Yotpo(Platform):
-    """`async with Yotpo(ca) as yotpo`: what is below the store is the API."""
+    """`async with Yotpo(ca) as yotpo`: the API is below the store."""
 
     def __init__(self, ca: Authority) -> None:
         self.tokens = oauth2.Tokens(expires_in=14 * 86_400)
