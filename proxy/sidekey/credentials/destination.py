@@ -1,8 +1,8 @@
 """Destination of stored secrets: the settings that decide where a secret may go, in canonical form.
 
-The store seals a secret with its destination. Every key of the settings is part of it unless its definition says
-`SAFE_TO_CHANGE`, so a new key is safe by default. A key with its default value is left out, so new keys change no
-existing destination.
+The store seals a secret with its destination, and `config.stored` asks for the secret again if that changes. Every key
+counts unless its definition says `SAFE_TO_CHANGE`, so nobody can forget a new key. A key with its default value is left
+out, so a new key changes no existing destination.
 """
 
 from __future__ import annotations

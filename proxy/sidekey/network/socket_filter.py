@@ -1,7 +1,7 @@
 """Kernel filters that drop packets for a socket (socket(7), SO_ATTACH_FILTER).
 
 Bytes can arrive between the last read of a socket and its close, which then resets the connection. Packets that a
-filter drops never arrive, so the close stays orderly. Only Linux has these filters; for TCP they start at its header
+filter drops never arrive, so they cause no reset. Only Linux has these filters; for TCP they start at its header
 (RFC 9293 3.1). Elsewhere the short race remains.
 """
 
