@@ -979,7 +979,7 @@ def test_a_profile_reaches_its_api_and_no_neighbour_of_it(name: str, tmp_path: P
     policy = loaded.snapshot.integrations["it"].policy
     url, neighbour = API[name]
     host, target = url.split("/")[2], url.split("/", 3)[3]
-    if loaded.snapshot.integrations["it"].traits.learns:
+    if loaded.snapshot.integrations["it"].traits.discovers_base_url:
         policy = policy.with_base(parse_discovered_base(f"https://{host}"))
     assert decide(policy, "POST", url).allowed
     for other in (
