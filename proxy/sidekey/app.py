@@ -282,7 +282,7 @@ class App:
         if self._reloader is not None:
             # systemd takes READY=1 for the end of the reload only after a RELOADING=1 that is newer than its signal.
             self._notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000}")
-            self._reloader.ask().add_done_callback(lambda _: self._notify("READY=1"))
+            self._reloader.request_load().add_done_callback(lambda _: self._notify("READY=1"))
 
     def _on_signal(self, number: int) -> None:
         if self._asked_to_stop.is_set():

@@ -8,7 +8,7 @@ import pytest
 
 from sidekey.api.errors import ApiProblem
 from sidekey.api.integration_rows import presets_of, refuse_deletion, refuse_edit
-from sidekey.config.build.presets import PresetJudge
+from sidekey.config.build.presets import PresetChecker
 from sidekey.config.errors import MAX_ERRORS
 from sidekey.config.stored.presets import build_preset
 from sidekey.snapshot.snapshot import Preset, Snapshot
@@ -24,7 +24,7 @@ EMPTY = State()
 
 def snapshot(*presets: Preset) -> Snapshot:
     """One in which these are used with an integration `h`."""
-    return Snapshot({"h": FITTING}, presets=PresetJudge()({each.id: each for each in presets}, {"h": FITTING}))
+    return Snapshot({"h": FITTING}, presets=PresetChecker()({each.id: each for each in presets}, {"h": FITTING}))
 
 
 def row(name: str, of: str = "h") -> PresetRow:

@@ -58,5 +58,5 @@ def test_a_path_shows_names_and_nothing_else(loc: Loc, text: str) -> None:
 def test_values_of_a_file_do_not_show_themselves() -> None:
     """A table's repr tells its size, for it may hold a secret."""
     root, _ = parse("c.yaml", b"password: {insecure_value: hunter2}\nlist: [hunter2]\n")
-    assert repr(root) == "Table(2 keys)"
+    assert repr(root) == "LocatedMapping(2 keys)"
     assert repr(root["list"]) == "Row(1 values)"

@@ -108,10 +108,10 @@ def test_all_that_is_read_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: 1\n")
     (tmp_path / "b.yaml").symlink_to("nowhere.yaml")
     looks = StampCache()
-    read_config(tmp_path, look=looks)
+    read_config(tmp_path, stamp_of=looks)
     assert looks.stamps.keys() == {tmp_path, tmp_path / "a.yaml", tmp_path / "b.yaml"}
     looks = StampCache()
-    read_config(tmp_path / "a.yaml", look=looks)
+    read_config(tmp_path / "a.yaml", stamp_of=looks)
     assert looks.stamps.keys() == {tmp_path / "a.yaml"}
 
 

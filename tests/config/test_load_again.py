@@ -41,7 +41,7 @@ def test_a_network_ca_that_became_unusable_stays_what_it_was(loader: Loader, tmp
     assert good(loaded).integrations["b"].trust is first.trust
     assert good(loaded).integrations["a"] is first
     assert [error.path for error in loaded.of("unreadable")] == ["network.trusted_ca"]
-    assert loaded.kept == {}
+    assert loaded.retained == {}
 
 
 def test_a_network_ca_that_is_named_again_is_as_at_start(loader: Loader, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_reasons_for_a_kept_integration_are_in_the_order_of_the_file(loader: Loa
     write(tmp_path, f"a {prefix('a')}, {auth}, {parts}")
     good(loader.load())
     (tmp_path / "key").unlink()
-    paths = [error.path for error in loader.load().kept["a"].reasons]
+    paths = [error.path for error in loader.load().retained["a"].reasons]
     names = ("auth.username", "auth.password", "signature.secret", "add.query.k.secret")
     assert paths == [f"integrations.a.{name}" for name in names]
 

@@ -148,7 +148,7 @@ def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str
     expansion = with_examples(name, optional)
     assert expansion.errors == []
     found = profiles.profile(name)
-    filled = expansion.filled
+    filled = expansion.summary
     assert filled is not None
     assert urls(found)
     domains = expansion.table.get("allowed_domains", [])
@@ -157,7 +157,7 @@ def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str
         assert text in domains or parse_target(text).origin.scheme == "https"
     assert expansion.table.get("allow_other_domains", False) is bool(domains)
     left = {each for text in texts(expansion.table) for each in re.findall(r"\{(.*?)\}", text)}
-    assert left <= profiles.later()
+    assert left <= profiles.deferred_names()
 
 
 @pytest.mark.parametrize("name", profiles.names())
@@ -251,8 +251,8 @@ def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: s
     value = data.draw(st.from_regex(re.compile(found.parameters[key].pattern, re.ASCII), fullmatch=True))
     expansion = with_examples(name, **{key: value})
     assert expansion.errors == []
-    assert expansion.filled is not None
-    for template, url in zip(urls(found), urls(found, expansion.filled.entries), strict=True):
+    assert expansion.summary is not None
+    for template, url in zip(urls(found), urls(found, expansion.summary.entries), strict=True):
         if "*" in template:
             continue
         host, target = template.split("/")[2], parse_target(url)
@@ -539,7 +539,7 @@ def test_a_profile_without_domains_brings_neither_key() -> None:
 def test_what_was_filled_in_is_reported_and_nothing_of_the_file() -> None:
     """For explain: only what the profile brought, as paths and texts."""
     text = f"{MARKETING_CLOUD}, account_id: 12, client_secret: hunter2, client_authentication: header}}\n"
-    filled = expand(table(text), Context("file")).filled
+    filled = expand(table(text), Context("file")).summary
     assert filled is not None
     assert filled.provider == "salesforce-marketing-cloud"
     assert filled.entries == (
@@ -569,7 +569,7 @@ def test_errors_found_later_have_a_place() -> None:
         ("allowed_domains", 0): "4:13",
         ("allow_other_domains",): "4:13",
     }
-    found = {loc: error_of(raw, Finding(loc, "", written=expansion.written(loc))) for loc in places}
+    found = {loc: error_of(raw, Finding(loc, "", source_loc=expansion.source_loc(loc))) for loc in places}
     assert {loc: f"{error.line}:{error.column}" for loc, error in found.items()} == places
 
 
@@ -622,7 +622,7 @@ def test_an_unknown_provider_is_one_error_with_a_way_out(provider: str, hint: st
     text = f"auth: {{type: oauth2, provider: '{provider}', region: x, subdomain: y, client_id: id}}\n"
     assert shown(text) == [f"c.yaml:1:32: auth.provider: no such provider; {hint}"]
     expansion = expand(table(text), Context("file"))
-    assert expansion.filled is None
+    assert expansion.summary is None
     assert expansion.table["auth"].keys() <= KINDS["oauth2"].model_fields.keys()
     assert "token_endpoint" in expansion.table["auth"]
 
@@ -747,11 +747,11 @@ def test_what_a_profile_brought_has_no_secret() -> None:
     expansion = expand(
         table("auth: {type: headers, provider: klaviyo, key: {insecure_value: hunter2}}\n"), Context("file")
     )
-    assert "hunter2" not in f"{expansion.filled}{expansion.brought}{expansion.origins}"
-    assert expansion.filled is not None
-    assert ("auth.headers.Authorization.secret", "{key}") in expansion.filled.entries
-    assert expansion.brought is not None
-    assert expansion.brought.secrets == ("key",)
+    assert "hunter2" not in f"{expansion.summary}{expansion.additions}{expansion.origins}"
+    assert expansion.summary is not None
+    assert ("auth.headers.Authorization.secret", "{key}") in expansion.summary.entries
+    assert expansion.additions is not None
+    assert expansion.additions.secrets == ("key",)
 
 
 @pytest.mark.parametrize(
@@ -787,9 +787,9 @@ def test_an_error_of_a_secret_is_told_by_its_own_name() -> None:
     raw = table("auth:\n  type: headers\n  provider: klaviyo\n  key: bare\n")
     expansion = expand(raw, Context("file"))
     secret = ("auth", "headers", "Authorization", "secret")
-    assert str(error_of(raw, expansion.placed(Finding(secret, "wrong")))) == "c.yaml:4:8: auth.key: wrong"
-    assert expansion.written((*secret, 0)) == ("auth", "key", 0)
-    assert expansion.written(("endpoint_prefix",)) == ("auth", "provider")
+    assert str(error_of(raw, expansion.locate(Finding(secret, "wrong")))) == "c.yaml:4:8: auth.key: wrong"
+    assert expansion.source_loc((*secret, 0)) == ("auth", "key", 0)
+    assert expansion.source_loc(("endpoint_prefix",)) == ("auth", "provider")
 
 
 def test_a_prefix_of_its_own_replaces_that_of_the_profile() -> None:
@@ -803,7 +803,7 @@ def test_a_prefix_of_its_own_replaces_that_of_the_profile() -> None:
 def test_what_was_brought_is_used_again_only_for_the_same_keys() -> None:
     """Whatever the secret is; with the prefix left to the profile, what it brings for the parameters counts again."""
     text = "auth: {type: basic, provider: mailchimp, key: {file: k}, dc: us6}\n"
-    brought = expand(table(text), Context("file")).brought
+    brought = expand(table(text), Context("file")).additions
     assert brought is not None
     known = brought._replace(keys={**brought.keys, "endpoint_prefix": "https://us6.of-then.example.com"})
 
@@ -823,7 +823,7 @@ def test_names_of_a_request_are_left_for_it() -> None:
         "auth: {headers: {X: y}}\nsignature: {secret: '{key}', signed: '{timestamp}.{a}.{body}'}\n"
     )
     found = profiles.read_profile("t.yaml", text.encode())
-    assert profiles._fill(found.brought, {"a": "b", "key": "{key}"}, found.names)["signature"] == {
+    assert profiles._fill(found.additions, {"a": "b", "key": "{key}"}, found.names)["signature"] == {
         "secret": "{key}",
         "signed": "{timestamp}.b.{body}",
     }

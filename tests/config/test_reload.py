@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 from sidekey.config.errors import ConfigError
 from sidekey.config.file_stamps import stamp
 from sidekey.config.load import Loader
-from sidekey.config.load_result import Found, Loaded
+from sidekey.config.load_result import Loaded, LocatedFinding
 from sidekey.config.reload import Reloader, ReloadHooks
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
@@ -147,7 +147,7 @@ async def test_each_change_of_a_config_is_told_once_and_what_changes_nothing_is_
         rig.secret.update({"pw": "two-and-secret"})
         await eventually(lambda: len(told()) == 2)
         adopted = len(rig.adopted)
-        rig.reloader.ask()
+        rig.reloader.request_load()
         rig.secret.update({"pw": "two-and-secret"})
         await eventually(lambda: len(rig.adopted) > adopted)
     first, second = told()
@@ -246,7 +246,7 @@ async def test_an_invalid_config_is_not_read_again_before_it_changes(tmp_path: P
 async def test_asking_loads_although_no_file_has_changed(tmp_path: Path) -> None:
     async with following(tmp_path) as rig:
         assert rig.reloader is not None
-        rig.reloader.ask()
+        rig.reloader.request_load()
         await eventually(lambda: rig.adopted)
         assert rig.description() == "first"
 
@@ -273,10 +273,10 @@ async def test_asking_ends_when_a_load_that_began_afterwards_is_in_use(
     loaded = Loader(rig.config, {}).load()
     reloader = Reloader(Slow(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
     reloader.start()
-    reloader.ask()
+    reloader.request_load()
     await asyncio.to_thread(reads.wait)
     rig.write("second")
-    asked = reloader.ask()
+    asked = reloader.request_load()
     assert not asked.done()
     proceed.set()
     await asked
@@ -389,7 +389,7 @@ async def test_a_config_that_could_not_be_prepared_is_loaded_again_when_asked(tm
         rig.fails = ZeroDivisionError
         rig.write("second")
         await eventually(lambda: rig.defects)
-        rig.reloader.ask()
+        rig.reloader.request_load()
         await eventually(lambda: rig.adopted)
         assert rig.description() == "second"
         rig.defects.clear()
@@ -514,7 +514,7 @@ async def test_a_load_that_is_a_defect_counts_as_a_reload_that_failed(tmp_path: 
 
     reloader = Reloader(Defective(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
     reloader.start()
-    reloader.ask()
+    reloader.request_load()
     await eventually(lambda: rig.defects)
     await reloader.close()
     assert not rig.metrics.config_loaded
@@ -532,7 +532,8 @@ async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked
     class Late(Loader):
         def load(self, now: float | None = None) -> Loaded:
             late = Loaded(
-                findings=[Found(ConfigError("sidekey.yaml", 1, 1, "", "Too many open files"), "error")], transient=True
+                findings=[LocatedFinding(ConfigError("sidekey.yaml", 1, 1, "", "Too many open files"), "error")],
+                transient=True,
             )
             loads.append(late if len(loads) < 2 else super().load(now))
             return loads[-1]
@@ -540,7 +541,7 @@ async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked
     loaded = Loader(rig.config, {}).load()
     reloader = Reloader(Late(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
     reloader.start()
-    reloader.ask()
+    reloader.request_load()
     await eventually(lambda: rig.adopted)
     await reloader.close()
     assert [load.transient for load in loads] == [True, True, False]
@@ -560,7 +561,9 @@ async def test_a_read_error_that_stays_is_retried_less_often_than_files_are_chec
     class Unreadable(Loader):
         def load(self, now: float | None = None) -> Loaded:
             began.append(perf_counter())
-            return Loaded(findings=[Found(ConfigError("sidekey.yaml", 1, 1, "", message), "error")], transient=True)
+            return Loaded(
+                findings=[LocatedFinding(ConfigError("sidekey.yaml", 1, 1, "", message), "error")], transient=True
+            )
 
     def told() -> list[str]:
         return [line["place"].rpartition(": ")[2] for line in logged if line["event"] == "config error"]
@@ -569,11 +572,11 @@ async def test_a_read_error_that_stays_is_retried_less_often_than_files_are_chec
     reloader = Reloader(Unreadable(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
     with capture_logs() as logged:
         reloader.start()
-        await reloader.ask()
+        await reloader.request_load()
         await eventually(lambda: len(began) == 4)
         assert began[3] - began[0] >= 2 * retry_every
         assert told() == ["Too many open files"]
-        await reloader.ask()
+        await reloader.request_load()
         assert told() == ["Too many open files"] * 2
         message = "Stale file handle"
         await eventually(lambda: len(told()) == 3)

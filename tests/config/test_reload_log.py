@@ -5,7 +5,7 @@ from __future__ import annotations
 from structlog.testing import capture_logs
 
 from sidekey.config.errors import ConfigError
-from sidekey.config.load_result import Found, Loaded, RetainedIntegration
+from sidekey.config.load_result import Loaded, LocatedFinding, RetainedIntegration
 from sidekey.config.reload import WARNINGS_SHOWN, log_errors, log_load
 
 A = ConfigError("c.yaml", 3, 5, "integrations.a", "is odd")
@@ -14,27 +14,27 @@ B = ConfigError("c.yaml", 4, 5, "integrations.b", "is odd too")
 
 def test_each_file_that_cannot_be_read_is_an_error() -> None:
     with capture_logs() as lines:
-        log_load(Loaded(findings=[Found(A, "unreadable"), Found(B, "unreadable")]))
+        log_load(Loaded(findings=[LocatedFinding(A, "unreadable"), LocatedFinding(B, "unreadable")]))
     assert [(line["log_level"], line["place"]) for line in lines] == [("error", str(A)), ("error", str(B))]
 
 
 def test_each_preset_that_does_not_fit_its_integration_is_an_error() -> None:
     with capture_logs() as lines:
-        log_load(Loaded(findings=[Found(A, "mismatched")]))
+        log_load(Loaded(findings=[LocatedFinding(A, "mismatched")]))
     assert [(line["log_level"], line["place"]) for line in lines] == [("error", str(A))]
     assert "preset" in lines[0]["event"]
 
 
 def test_what_is_kept_names_its_integration() -> None:
     with capture_logs() as lines:
-        log_load(Loaded(kept={"a": RetainedIntegration([A], ())}))
+        log_load(Loaded(retained={"a": RetainedIntegration([A], ())}))
     assert [(line["log_level"], line["integration"], line["place"]) for line in lines] == [("error", "a", str(A))]
 
 
 def test_the_first_of_thousands_of_warnings_are_logged_each() -> None:
     warnings = [ConfigError("c.yaml", line, 5, "integrations.a", "is odd") for line in range(3000)]
     with capture_logs() as lines:
-        log_load(Loaded(findings=[Found(warning, "warning") for warning in warnings]))
+        log_load(Loaded(findings=[LocatedFinding(warning, "warning") for warning in warnings]))
     assert {line["log_level"] for line in lines} == {"warning"}
     assert lines[0]["count"] == 3000
     assert [line["place"] for line in lines[1:]] == [str(warning) for warning in warnings[:WARNINGS_SHOWN]]

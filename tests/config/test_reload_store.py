@@ -136,7 +136,7 @@ async def test_files_are_checked_however_often_the_store_changes(
     monkeypatch.setattr("sidekey.config.reload.CHECK_EVERY", 0.01)
     async with following(tmp_path) as rig, asyncio.timeout(DEADLINE):
         assert rig.reloader is not None
-        await rig.reloader.ask()
+        await rig.reloader.request_load()
         rig.write(f"{OWN}limits: {{in_flight: 5}}\n")
         one, two = stored(BASIC, "a"), stored(BASIC, "b")
         while not rig.adopted or rig.adopted[-1].limits.in_flight != 5:

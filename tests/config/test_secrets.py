@@ -160,10 +160,10 @@ def test_a_reader_notes_the_files_that_it_read(tmp_path: Path) -> None:
     read(Reference("env", "CRM"))
     with pytest.raises(ValueError, match="does not exist"):
         read.raw(Reference("file", "none"), MAX_FILE_SIZE)
-    assert read.noted() == ((tmp_path / "crm", stamp(tmp_path / "crm")), (tmp_path / "none", None))
+    assert read.take_noted() == ((tmp_path / "crm", stamp(tmp_path / "crm")), (tmp_path / "none", None))
     read.note("ca.pem")
-    assert read.noted() == ((tmp_path / "ca.pem", None),)
-    assert read.noted() == ()
+    assert read.take_noted() == ((tmp_path / "ca.pem", None),)
+    assert read.take_noted() == ()
 
 
 def test_a_noted_stamp_is_of_before_the_reading(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_noted_stamp_is_of_before_the_reading(tmp_path: Path) -> None:
     (tmp_path / "crm").write_text("newer one")
     read = NotingReader(tmp_path, {}, looks)
     assert read(Reference("file", "crm")) == "newer one"
-    assert read.noted() == ((tmp_path / "crm", before),)
+    assert read.take_noted() == ((tmp_path / "crm", before),)
     assert stamp(tmp_path / "crm") != before
 
 
@@ -197,9 +197,9 @@ def test_what_cannot_be_read_for_want_of_descriptors_is_noted_as_no_file_ever_is
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert noting.transient
-    assert [(noted, state != looks(noted)) for noted, state in noting.noted()] == [(path, True)]
+    assert [(noted, state != looks(noted)) for noted, state in noting.take_noted()] == [(path, True)]
     assert noting.content("pw", 10) == b"x"
-    assert noting.noted() == ((path, looks(path)),)
+    assert noting.take_noted() == ((path, looks(path)),)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_what_a_profile_filled_in_is_wrong_where_it_is_named() -> None:
         Finding(
             ("allow_other_domains",),
             "needs allowed_domains: list the domains, or remove this key",
-            written=("allow_other_domains",),
+            source_loc=("allow_other_domains",),
         ),
     )
     missing = validate(with_new_ids({"auth": {"type": "oauth2", "provider": "commercetools"}}), Context("body"))
@@ -111,8 +111,8 @@ def test_a_saved_document_is_validated_with_what_its_profile_brought_then() -> N
     """Also where that profile is gone."""
     saved = merge_patch(PROFILE, {"auth": {"client_secret": {"value": None, "set": True, "id": "s_1"}}})
     validated = validate(saved, Context("row"))
-    assert validated.expansion.brought is not None
-    brought = validated.expansion.brought._replace(provider="gone")
+    assert validated.expansion.additions is not None
+    brought = validated.expansion.additions._replace(provider="gone")
     again = validate_saved(saved, brought)
     assert again.errors == ()
     assert again.settings == validated.settings

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.config.build.snapshot import build_passing
+from sidekey.config.build.snapshot import build_passthrough
 from sidekey.config.load import load
 from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.diagnostics.explain import (
@@ -335,7 +335,7 @@ def test_client_certificate_goes_into_the_handshake(tmp_path: Path) -> None:
     assert "credential   goes to https://bank.example in handshake: client certificate\n" in f"{explanation}\n"
 
 
-PASSING = build_passing({"crm": CRM}, Trust(), (443, 80))
+PASSING = build_passthrough({"crm": CRM}, Trust(), (443, 80))
 
 
 def test_uncovered_target_passes_without_the_credential() -> None:
@@ -372,7 +372,9 @@ def test_covered_target_does_not_pass(url: str) -> None:
 
 def test_nothing_passes_while_an_integration_is_unresolved() -> None:
     unresolved = replace(integration(), id="sms", rebuild=lambda: CRM)
-    result = explain(CRM, "http://other.example/", build_passing({"crm": CRM, "sms": unresolved}, Trust(), (443, 80)))
+    result = explain(
+        CRM, "http://other.example/", build_passthrough({"crm": CRM, "sms": unresolved}, Trust(), (443, 80))
+    )
     assert (result.passes, result.upgraded, result.decision.code) == (False, False, "credential_unavailable")
     assert result.decision.reason.endswith("cannot be read: until then nothing passes without a credential")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sidekey.ca.leaf_source import LeafSource
-from sidekey.config.build.snapshot import build_matching, build_passing
+from sidekey.config.build.snapshot import build_matching, build_passthrough
 from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, GrantSource, InjectionPoints, Pairs
 from sidekey.credentials.certificates.identity import IdentitySource
 from sidekey.network.dial import Dialer
@@ -281,7 +281,7 @@ async def running(
         timeouts=timeouts,
         limits=limits,
         via=via,
-        passing=build_passing(served, MOZILLA, pass_ports) if passing else None,
+        passing=build_passthrough(served, MOZILLA, pass_ports) if passing else None,
         matching=build_matching(served) if matching else None,
     )
     defects: list[BaseException] = []

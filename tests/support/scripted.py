@@ -14,7 +14,7 @@ from io import FileIO
 from typing import Any, TypeVar, cast
 
 from sidekey.ca.leaf_source import LeafSource
-from sidekey.config.build.snapshot import build_matching, build_passing
+from sidekey.config.build.snapshot import build_matching, build_passthrough
 from sidekey.credentials.base import Grant, GrantSource
 from sidekey.credentials.certificates.identity import ClientIdentity, IdentitySource
 from sidekey.network.dial import Dialer
@@ -228,7 +228,7 @@ class Scripted:
             timeouts=timeouts,
             limits=limits,
             via=via,
-            passing=build_passing(served, MOZILLA, (443, 80)) if passing else None,
+            passing=build_passthrough(served, MOZILLA, (443, 80)) if passing else None,
             matching=build_matching(served) if matching else None,
         )
 

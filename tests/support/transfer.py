@@ -100,4 +100,4 @@ def rewritten_of(raw: Mapping[str, Any], folder: Path, environ: Mapping[str, str
     validated = validate(raw, Context("file"))
     assert validated.errors == ()
     assert validated.settings is not None
-    return read_references(raw, validated.settings, SecretReader(folder, environ or {}), validated.expansion.written)
+    return read_references(raw, validated.settings, SecretReader(folder, environ or {}), validated.expansion.source_loc)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sidekey.api.collection import ResourceChange
 from sidekey.api.errors import ApiProblem, ItemError, invalid, listed
 from sidekey.api.statuses import served
-from sidekey.config.build.presets import left_behind
+from sidekey.config.build.presets import broken_presets
 from sidekey.config.errors import MAX_ERRORS
 from sidekey.config.stored.build import build_draft, build_unserved, overlap_of
 from sidekey.config.stored.document import MAX_SIZE, MalformedError
@@ -43,7 +43,7 @@ def refuse_deletion(integration: str, state: State, snapshot: Snapshot) -> None:
 
 def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
     """Raise ApiProblem if presets that can be used now could not be used with the changed integration."""
-    found = left_behind(integration, snapshot.presets)
+    found = broken_presets(integration, snapshot.presets)
     if found:
         errors = [ItemError("", f"preset {name}: {text}") for name, reasons in found.items() for text in reasons]
         detail = f"{_named(list(found))} could not be used any more: change what uses it first, see errors"

@@ -14,10 +14,10 @@ from sidekey.config.errors import (
     LocatedMapping,
     Row,
     column_of,
-    held,
+    existing_loc,
     line_of,
+    loc_of,
     mark_at,
-    placed,
 )
 from sidekey.config.stored.document import MAX_SIZE, MAX_VALUES, MalformedError, parse, pointer_keys, value_at
 
@@ -65,7 +65,7 @@ def _order(error: ItemError) -> tuple[bool, int, int]:
 
 
 def _with_line(error: ItemError, table: LocatedMapping) -> ItemError:
-    place = held(table, placed(table, pointer_keys(error.pointer)))
+    place = existing_loc(table, loc_of(table, pointer_keys(error.pointer)))
     # The value of a block mapping or list begins on the line after its key.
     is_block = isinstance(value_at(table, error.pointer), LocatedMapping | Row) or len(place) < error.pointer.count("/")
     mark = mark_at(table, place, key=is_block)

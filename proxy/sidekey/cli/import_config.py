@@ -20,7 +20,7 @@ from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
 from sidekey.config.build.admin import SHORTEST_TOKEN
 from sidekey.config.build.builder import FileBuilder
-from sidekey.config.build.presets import left_behind
+from sidekey.config.build.presets import broken_presets
 from sidekey.config.build.snapshot import FileContent
 from sidekey.config.build.trust import build_trust
 from sidekey.config.errors import ConfigError, Finding, Loc, LocatedMapping, error_at, error_of
@@ -297,7 +297,7 @@ class _Planning:
             self._preset(name, document, integrations)
         others = {name: each for name, each in self._target.snapshot.presets.items() if name not in joined.presets}
         for name, integration in saved.items():
-            for preset, reasons in left_behind(integration, others).items():
+            for preset, reasons in broken_presets(integration, others).items():
                 text = f"preset {preset} uses it, and could not any more: {'; '.join(reasons)}"
                 self.errors.append(error_at(joined.integrations[name], ("integrations", name), text, key=True))
                 self._outcomes["integration", name] = "refused"
@@ -337,7 +337,7 @@ class _Planning:
         trust_of = partial(build_trust, read=reader)
         trust = self._target.side.trust
         builder = FileBuilder(reader, noting, trust, in_flight, trust_of, now=self._now, store="database")
-        found_in_file = builder.build(name, raw, None).present_findings()
+        found_in_file = builder.build(name, raw, None).current_findings()
         errors = [error_of(raw, each, base=base) for kind, each in found_in_file if kind != "warning"]
         file_only = file_only_keys(IntegrationSettings).items()
         further = chain(
@@ -349,7 +349,7 @@ class _Planning:
         settings = validated.settings
         if settings is None:
             return errors
-        document, unread, warnings = read_references(raw, settings, reader, validated.expansion.written)
+        document, unread, warnings = read_references(raw, settings, reader, validated.expansion.source_loc)
         told = {error.message for error in errors}
         errors += [error_of(raw, each, base=base) for each in unread if each.message not in told]
         if errors:

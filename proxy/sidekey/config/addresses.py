@@ -1,4 +1,4 @@
-"""Hosts to which no connection is allowed, as far as their addresses are known without a connection."""
+"""Check addresses when a config is loaded: destinations that may not be dialled, and source addresses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from sidekey.config.errors import Loc
 from sidekey.policy.addresses import Address, AllowPrivate, NetworkOverride, literal, refusal, unwrap
 from sidekey.snapshot.snapshot import Integration, NetworkRules
 
+ABSENT: Final = "must be an address of the machine that Sidekey runs on: this machine does not have it"
+
 _EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+_ABSENT_ERRORS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 def address_warnings(integration: Integration, network: NetworkRules) -> Iterator[tuple[Loc, str]]:
-    """Report the hosts of an integration to which no connection is allowed; nothing is looked up."""
-    hosts: dict[str, Loc] = {each.origin.host: () for each in integration.policy.domains if not each.wildcard}
-    hosts |= {each.origin.host: ("endpoint_prefix",) for each in integration.policy.prefixes}
+    """Report the hosts of an integration to which no connection is allowed, without a DNS look-up."""
+    hosts: dict[str, Loc] = {domain.origin.host: () for domain in integration.policy.domains if not domain.wildcard}
+    hosts |= {prefix.origin.host: ("endpoint_prefix",) for prefix in integration.policy.prefixes}
     for host, loc in hosts.items():
         reason = address_refusal(host, integration.allow_private, network)
         if reason is not None:
@@ -28,46 +31,42 @@ def address_warnings(integration: Integration, network: NetworkRules) -> Iterato
 def address_refusal(
     host: str, allow_private: AllowPrivate, network: NetworkRules, looked_up: Sequence[Address] = ()
 ) -> str | None:
-    """Return why no connection to a host is allowed, and what would allow one, else None.
+    """Return why no connection to a host is allowed and how to allow one, or None if it is allowed.
 
-    `allow_private` is the integration's. `looked_up` counts only for a host whose addresses the config does not say.
+    `allow_private` is the integration's. `looked_up` has the addresses from DNS, for a host without an address in the
+    config.
     """
-    spelled = literal(host)
+    host_address = literal(host)
     static = network.hosts.get(host, ("127.0.0.1",) if host == "localhost" else ())
-    addresses = [*map(ip_address, static)] or looked_up if spelled is None else [spelled]
+    addresses = [*map(ip_address, static)] or looked_up if host_address is None else [host_address]
     stored = isinstance(allow_private, NetworkOverride)
     allowed = (
         allow_private.networks
         if isinstance(allow_private, NetworkOverride)
         else (*network.allow_private, *allow_private)
     )
-    if not addresses or any(refusal(each, allowed) is None for each in addresses):
+    if not addresses or any(refusal(address, allowed) is None for address in addresses):
         return None
-    address = next((each for each in addresses if refusal(each, _EVERYTHING) is None), addresses[0])
-    subject = host if spelled is not None else f"{host} is {address}, which"
+    address = next((item for item in addresses if refusal(item, _EVERYTHING) is None), addresses[0])
+    subject = host if host_address is not None else f"{host} is {address}, which"
     reason = refusal(address, allowed)
     if refusal(address, _EVERYTHING) is not None:
         return f"{subject} is never dialled ({reason}), whatever allow_private says: use another address"
     # Networks are compared with the IPv4 address inside an IPv6 one.
-    opening = ip_network(unwrap(address))
+    network_to_allow = ip_network(unwrap(address))
     if stored:
-        way_out = f"the operator must add {opening} to store.allow_private"
+        remedy = f"the operator must add {network_to_allow} to store.allow_private"
     else:
-        way_out = f"add {opening} to allow_private of the integration, or to network.allow_private"
-    return f"{subject} is not a global address ({reason}): {way_out}"
-
-
-ABSENT = "must be an address of the machine that Sidekey runs on: this machine does not have it"
-
-_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+        remedy = f"add {network_to_allow} to allow_private of the integration, or to network.allow_private"
+    return f"{subject} is not a global address ({reason}): {remedy}"
 
 
 def is_local(address: Address) -> bool:
-    """Whether a socket can be bound to it; true also where that cannot be found out for want of descriptors."""
+    """Return True if a socket can be bound to the address, or if no descriptor is left to try it."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((str(address), 0))
     except OSError as error:
-        return error.errno not in _ABSENT
+        return error.errno not in _ABSENT_ERRORS
     return True

@@ -1,4 +1,4 @@
-"""PEM files of CAs that Sidekey trusts, or tells others to trust."""
+"""Checks of PEM bundles: the CAs that Sidekey trusts, and those that it adds to the trust folder for clients."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import ssl
 from sidekey.ca.roots import certificates, is_local
 
 MAX_BUNDLE_SIZE = 16 << 20
-"""Bytes of such a file."""
+"""Bytes of a bundle file."""
 
 
 def check_bundle(pem: str) -> None:
-    """Raise ValueError where this holds no certificate in PEM, or one that OpenSSL does not read."""
+    """Raise ValueError if there is no certificate in PEM, or one that OpenSSL cannot read."""
     if "-----BEGIN CERTIFICATE-----" not in pem:
         raise ValueError("must contain a certificate in PEM")
     try:
@@ -21,6 +21,6 @@ def check_bundle(pem: str) -> None:
 
 
 def check_no_local_ca(pem: bytes) -> None:
-    """Raise ValueError where this holds a local CA of Sidekey, by which nothing that comes from outside is verified."""
+    """Raise ValueError if there is a local CA of Sidekey: it signs for clients, and must never verify upstreams."""
     if any(map(is_local, certificates(pem))):
         raise ValueError("must not contain a local CA of Sidekey, which never verifies upstreams: remove it")

@@ -1,7 +1,6 @@
-"""Checks of several keys together. They read the file's plain values, so that an error in one key hides no other.
+"""Checks of several config keys together. They read the file's plain values, so that no error hides another.
 
-Each takes the mapping that it checks and yields pairs of a place in it and a message; a value that is invalid by itself
-is reported by the models and ignored here.
+A check takes a mapping, and yields locations in it with messages. The models report a value that is invalid by itself.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ from sidekey.policy.targets import Policy, decide, parse_prefix
 from sidekey.snapshot.request_rules import Limits
 from sidekey.snapshot.snapshot import Address, Integration, Listen
 
-Found = Iterator[tuple[Loc, str]]
+Errors = Iterator[tuple[Loc, str]]
 
 _LIMITS: Final = Limits()
 
 
 def kind_of(raw: Mapping[str, Any]) -> type[KindSettings] | None:
-    """The kind that an integration names; None where there is no such kind."""
+    """Return the kind that an integration names, or None if there is no such kind."""
     return KINDS.get(str(mapping(raw.get("auth")).get("type")))
 
 
-def integration_errors(raw: Mapping[str, Any], context: Context) -> Found:
-    """Errors between the keys of an integration."""
+def integration_errors(raw: Mapping[str, Any], context: Context) -> Errors:
+    """Yield errors between the keys of an integration."""
     kind = kind_of(raw)
     if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
         yield ("endpoint_prefix",), "this kind needs endpoint_prefix: write the URL under which targets are allowed"
@@ -64,7 +63,10 @@ def integration_errors(raw: Mapping[str, Any], context: Context) -> Found:
 
 
 class _Writes(NamedTuple):
-    """What a part of an integration writes into requests, and the keys in it that say so of a signer's header."""
+    """The headers and parameters that the section `key` writes into requests.
+
+    `place_of` returns the keys in the section that name a header of its signature.
+    """
 
     key: str
     places: InjectionPoints
@@ -73,10 +75,10 @@ class _Writes(NamedTuple):
     spelling: CanonicalForm | None = None
 
 
-def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context: Context) -> Found:
-    """What is added where it does not belong, and names that two parts write."""
+def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context: Context) -> Errors:
+    """Yield errors of sections that do not fit the kind, and of names that two sections write."""
     if all(raw.get(model.SECTION) is None for model in SUPPLEMENTS):
-        # Almost all of ten thousand: nothing of `auth` need be validated twice.
+        # This is the common case: avoid the second validation of `auth`.
         return
     auth = _valid(kind, raw.get("auth"), context)
     earlier = []
@@ -95,7 +97,7 @@ def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context
         if part is not None:
             writes = _Writes(part.SECTION, part.injection_points(), part.signing(), part.place_of)
             for other in earlier:
-                yield from _twice(other, writes)
+                yield from _conflicts(other, writes)
             earlier.append(writes)
 
 
@@ -103,25 +105,25 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def _valid(model: type[_Model], raw: Any, context: Context) -> _Model | None:
-    """A part by itself: an error elsewhere hides no other."""
+    """Validate a section by itself, so that an error elsewhere hides none in it. Return None if it is invalid."""
     try:
         return None if raw is None else model.model_validate(raw, context=context)
     except ValidationError:
         return None
 
 
-def _twice(first: _Writes, second: _Writes) -> Found:
-    """The names that the second part writes as well, or that the first one signs."""
+def _conflicts(first: _Writes, second: _Writes) -> Errors:
+    """Yield errors of names in the second section that the first one writes or signs."""
     names = {normalise(name.encode("latin-1")): name for name in first.places.headers}
     signed = first.signing
-    # What is added is signed as well by a signer that cannot list what it signs; what a later signer writes is not.
-    own = frozenset() if signed is None else signed.names | signed.kept | signed.signed
+    # A signer that cannot list what it signs also signs added headers, but not those of a later signer.
+    signature_headers = frozenset() if signed is None else signed.names | signed.kept | signed.signed
     for name in second.places.headers:
         normal = normalise(name.encode("latin-1"))
         if normal in names:
-            said = SAME_HEADER.format(f"{names[normal]} of {first.key}", f"{name} of {second.key}")
-            yield (second.key, "headers", name), f"{said}: remove one"
-        elif normal in own:
+            message = SAME_HEADER.format(f"{names[normal]} of {first.key}", f"{name} of {second.key}")
+            yield (second.key, "headers", name), f"{message}: remove one"
+        elif normal in signature_headers:
             yield (second.key, "headers", name), f"{name} belongs to the signature that {first.key} makes: remove it"
     signing = second.signing
     for normal in sorted(frozenset() if signing is None else signing.names | signing.kept):
@@ -137,34 +139,34 @@ def _twice(first: _Writes, second: _Writes) -> Found:
         for name in written:
             other = parameters.find(name)
             if other is not None:
-                said = SAME_PARAMETER.format(f"{other} of {first.key}", f"{name} of {second.key}")
-                yield (second.key, key, name), f"{said}: remove one"
+                message = SAME_PARAMETER.format(f"{other} of {first.key}", f"{name} of {second.key}")
+                yield (second.key, key, name), f"{message}: remove one"
 
 
-def _reserved(spelling: CanonicalForm, writes: _Writes) -> Found:
-    """The parameters of a part that no query may have."""
+def _reserved(spelling: CanonicalForm, writes: _Writes) -> Errors:
+    """Yield errors of query parameters that the signature reserves."""
     for name in writes.places.query:
         if spelling.contains_reserved(quote(name, safe="")):
             yield (writes.key, "query", name), f"must not begin with {spelling.reserved}: such parameters sign a URL"
 
 
 def _is_signers(signing: SigningRules | None, name: bytes) -> bool:
-    """Whether a signer writes or signs the header of this normalised name."""
+    """Return True if a signer writes or signs the header of this normalised name."""
     return signing is not None and (name in signing.names | signing.kept or signing.signs(name))
 
 
-def limit_errors(raw: Mapping[str, Any], most: int) -> Found:
-    """A limit of an integration that could never be reached; `most` is the process's."""
-    own = mapping(raw.get("limits")).get("in_flight")
-    if type(own) is int and own > most:
+def limit_errors(raw: Mapping[str, Any], maximum: int) -> Errors:
+    """Refuse a limit of an integration that is above the `maximum` of the process."""
+    in_flight = mapping(raw.get("limits")).get("in_flight")
+    if type(in_flight) is int and in_flight > maximum:
         yield (
             ("limits", "in_flight"),
-            f"must be at most {most}, the limit of all integrations together (limits.in_flight of the config file)",
+            f"must be at most {maximum}, the limit of all integrations together (limits.in_flight of the config file)",
         )
 
 
-def _test_errors(raw: Mapping[str, Any]) -> Found:
-    """A test request that the integration's own policy would deny."""
+def _test_errors(raw: Mapping[str, Any]) -> Errors:
+    """Refuse a test request that the integration's own policy would deny."""
     test = raw.get("test")
     if not isinstance(test, Mapping):
         return
@@ -181,12 +183,12 @@ def _test_errors(raw: Mapping[str, Any]) -> Found:
 
 
 def _policy(raw: Mapping[str, Any]) -> Policy | None:
-    """Prefixes and methods by the plain values, or None where one of them is invalid or a reference.
+    """Build a policy from the plain prefixes and methods, or return None if one is invalid or a reference.
 
-    Allowed domains are left out, because only the kind knows all of them. `policy_warnings` reports a prefix outside
+    It has no allowed domains, because only the kind knows all of them. `policy_warnings` reports a prefix outside
     them.
     """
-    prefixes, methods = [] if _learns(raw) else raw.get("endpoint_prefix", []), raw.get("methods")
+    prefixes, methods = [] if _learns_base_url(raw) else raw.get("endpoint_prefix", []), raw.get("methods")
     prefixes = [prefixes] if isinstance(prefixes, str) else prefixes
     if not (_are_texts(prefixes) and (methods is None or _are_texts(methods))):
         return None
@@ -200,11 +202,11 @@ def _policy(raw: Mapping[str, Any]) -> Policy | None:
 
 
 _ANYWHERE = parse_prefix("https://host.invalid")
-"""The base of an integration without a prefix, for the check."""
+"""Stands in for the base of an integration without a prefix."""
 
 
-def _learns(raw: Mapping[str, Any]) -> bool:
-    """Whether the base URL comes with the token, so that a path cannot be checked before."""
+def _learns_base_url(raw: Mapping[str, Any]) -> bool:
+    """Return True if the base URL comes with the token, so that a path cannot be checked before."""
     kind = kind_of(raw)
     return kind is not None and kind.discovers_base_url(mapping(raw.get("auth")))
 
@@ -221,14 +223,14 @@ def _are_texts(raw: Any) -> bool:
     return isinstance(raw, list) and all(isinstance(entry, str) for entry in raw)
 
 
-def global_errors(raw: Mapping[str, Any]) -> Found:
-    """Listeners that are open to other machines or share an address, and hosts that are given twice."""
+def global_errors(raw: Mapping[str, Any]) -> Errors:
+    """Yield errors between global keys: open listeners, equal addresses, hosts that appear twice."""
     listeners = dict(_listeners(raw))
     seen: dict[str, str] = {}
     for name, address in listeners.items():
         if raw.get("allow_unauthenticated") is not True and _is_open(name, address, raw):
-            way_out = "name callers" if name == "proxy" else "add admin.tokens"
-            text = f"other machines can reach this listener: {way_out}, or set allow_unauthenticated: true"
+            remedy = "name callers" if name == "proxy" else "add admin.tokens"
+            text = f"other machines can reach this listener: {remedy}, or set allow_unauthenticated: true"
             yield ("listen", name), text
         first = seen.setdefault(str(address), name)
         if first != name and address.port:
@@ -237,7 +239,7 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
     for key, other in (("certificate", "private_key"), ("private_key", "certificate")):
         if ca.get(key) is not None and ca.get(other) is None:
             yield ("ca", key), f"needs ca.{other}: a CA of your own is both, or remove this key"
-    yield from _held_errors(mapping(raw.get("limits")))
+    yield from _buffer_errors(mapping(raw.get("limits")))
     yield from _store_errors(raw)
     yield from _admin_errors(listeners.get("admin"), raw)
     hosts: dict[str, str] = {}
@@ -246,23 +248,23 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
             yield ("network", "hosts", name), "this host is given twice (case does not count): remove one"
 
 
-def _held_errors(limits: Mapping[str, Any]) -> Found:
-    """Refuse limits by which one integration's half of `held_bodies` cannot hold one body."""
+def _buffer_errors(limits: Mapping[str, Any]) -> Errors:
+    """Refuse limits with which one body does not fit into the half of `held_bodies` that one integration may use."""
     try:
-        one, all_together = (
+        body_size, total = (
             parse_size(limits[key]) if key in limits else default
             for key, default in (("signed_body", _LIMITS.signed_body), ("held_bodies", _LIMITS.held_bodies))
         )
     except ValueError:
         return
-    if all_together < 2 * one:
+    if total < 2 * body_size:
         key = "held_bodies" if "held_bodies" in limits else "signed_body"
         text = "limits.held_bodies must be at least twice limits.signed_body: raise the one, or lower the other"
         yield ("limits", key), text
 
 
-def _store_errors(raw: Mapping[str, Any]) -> Found:
-    """A store in two places or in none, and keys with one ID."""
+def _store_errors(raw: Mapping[str, Any]) -> Errors:
+    """Refuse a store with two places or none, and two keys with one ID."""
     if not isinstance(raw.get("store"), Mapping):
         return
     store = raw["store"]
@@ -279,8 +281,8 @@ def _store_errors(raw: Mapping[str, Any]) -> Found:
             yield ("store", "keys", index, "id"), f"must differ from store.keys[{seen[name]}].id"
 
 
-def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Found:
-    """An admin listener whose tokens others could read on the way. `allow_unauthenticated` says nothing about that."""
+def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Errors:
+    """Refuse an admin listener whose tokens could be read on the network, whatever `allow_unauthenticated` says."""
     admin = mapping(raw.get("admin"))
     if not _has_api(raw) or address is None or _is_local(address):
         return
@@ -290,7 +292,7 @@ def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Found:
 
 
 class KnownIds(NamedTuple):
-    """The IDs that there are, of integrations and of presets."""
+    """The IDs of the integrations and presets in the files or in the store."""
 
     integrations: Container[str] = ()
     presets: Container[str] = ()
@@ -299,35 +301,37 @@ class KnownIds(NamedTuple):
 _NONE: Final = KnownIds()
 
 
-def caller_errors(raw: Mapping[str, Any], files: KnownIds, stored: KnownIds = _NONE) -> Found:
-    """Callers that name integrations or presets which neither files nor the store have."""
+def caller_errors(raw: Mapping[str, Any], files: KnownIds, stored: KnownIds = _NONE) -> Errors:
+    """Refuse callers that name integrations or presets which neither the files nor the store have."""
     kinds = (
         ("integrations", "an integration", files.integrations, stored.integrations),
         ("presets", "a preset", files.presets, stored.presets),
     )
     for name, caller in mapping(raw.get("callers")).items():
-        for key, kind, *known in kinds:
+        for key, noun, *known in kinds:
             granted = mapping(caller).get(key)
             for index, entry in enumerate(granted if isinstance(granted, list) else []):
                 if isinstance(entry, str) and all(entry not in ids for ids in known):
-                    text = f"no {kind.partition(' ')[2]} has this ID: add one, or remove the ID here"
+                    text = f"no {noun.partition(' ')[2]} has this ID: add one, or remove the ID here"
                     if raw.get("store") is not None:
-                        text = f"no file has {kind} of this ID: it must be made in the store"
+                        text = f"no file has {noun} of this ID: it must be made in the store"
                     yield ("callers", name, key, index), text
 
 
-def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Found:
-    """Integrations of one caller that cover the same target, where it alone must tell whose a request is."""
+def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Errors:
+    """Refuse integrations of one caller that cover the same target: Sidekey must find the integration by the target."""
     known = list(callers)
 
-    def together(first: str, second: str) -> bool:
+    def share_caller(first: str, second: str) -> bool:
         return not known or any(caller.may_use(first) and caller.may_use(second) for caller in known)
 
-    policies = {each.id: each.policy for each in integrations.values() if each.rebuild is None}
-    for found in overlaps(policies, together):
+    policies = {
+        integration.id: integration.policy for integration in integrations.values() if integration.rebuild is None
+    }
+    for overlap in overlaps(policies, share_caller):
         yield (
-            ("integrations", found.second),
-            f"covers {found.where} as integration {found.first} does, and one caller may use both: with "
+            ("integrations", overlap.second),
+            f"covers {overlap.where} as integration {overlap.first} does, and one caller may use both: with "
             "forward.match_by_host no target may be in two policies; narrow one, or set it to false",
         )
 
@@ -347,9 +351,9 @@ def _listeners(raw: Mapping[str, Any]) -> Iterator[tuple[str, Address]]:
 
 
 def _is_open(name: str, address: Address, raw: Mapping[str, Any]) -> bool:
-    """Whether other machines can reach a listener that requires no token."""
+    """Return True if other machines can reach a listener that requires no token."""
     if name == "metrics" or _is_local(address) or raw.get("store") is not None:
-        # With a store callers and operators are always judged, even where there is none yet.
+        # With a store Sidekey always checks callers and operators, even if there are none yet.
         return False
     return not (_has_api(raw) if name == "admin" else raw.get("callers"))
 
@@ -364,8 +368,8 @@ def _is_local(address: Address) -> bool:
     return address.path is not None or ip_address(address.host).is_loopback
 
 
-def global_warnings(raw: Mapping[str, Any]) -> Found:
-    """What loads but should be known: open listeners, tokens in clear."""
+def global_warnings(raw: Mapping[str, Any]) -> Errors:
+    """Warn of open listeners, and of tokens that are written in the file."""
     if raw.get("allow_unauthenticated") is True:
         for name, address in _listeners(raw):
             if _is_open(name, address, raw):
@@ -378,16 +382,16 @@ def global_warnings(raw: Mapping[str, Any]) -> Found:
         yield ("admin",), "does nothing without operators or a store: add `tokens`, or remove this key"
 
 
-def integration_warnings(raw: Mapping[str, Any]) -> Found:
-    """What loads but should be known: credentials in clear, secrets in the file, prefixes that never match."""
+def integration_warnings(raw: Mapping[str, Any]) -> Errors:
+    """Warn of credentials that travel in the clear, and of secrets that are written in the file."""
     prefixes = raw.get("endpoint_prefix", [])
-    listed = isinstance(prefixes, list)
+    is_list = isinstance(prefixes, list)
     kind = kind_of(raw)
     certificate = (kind is not None and kind.brings_certificate) or raw.get("client_certificate") is not None
     in_the_clear = f"the credential travels in the clear{', and no client certificate is sent' if certificate else ''}"
-    for index, prefix in enumerate(prefixes if listed else [prefixes]):
+    for index, prefix in enumerate(prefixes if is_list else [prefixes]):
         if _is_http(prefix):
-            yield ("endpoint_prefix", index) if listed else ("endpoint_prefix",), in_the_clear
+            yield ("endpoint_prefix", index) if is_list else ("endpoint_prefix",), in_the_clear
     domains = raw.get("allowed_domains")
     for index, domain in enumerate(domains if isinstance(domains, list) else []):
         if _is_http(domain):
@@ -405,32 +409,32 @@ def _is_http(url: Any) -> bool:
 
 
 Store = Literal["none", "file", "database"]
-"""What processes may share: nothing, what is in a file of one machine, or what is in a database."""
+"""The state that processes can share: none, a file on one machine, or a database."""
 
-_OF_ONE_FILE = (
+_ONE_FILE = (
     "only processes that use the file of store.path may use this, each on this machine: to run more, keep the store in "
     "PostgreSQL (store.url)"
 )
 
 
-def single_process_warnings(raw: Mapping[str, Any], store: Store) -> Found:
-    """What loads but should be known: credentials that processes use up for one another, if they do not share them."""
+def single_process_warnings(raw: Mapping[str, Any], store: Store) -> Errors:
+    """Warn of credentials that two processes invalidate for each other unless they share the store."""
     kind = kind_of(raw)
     if kind is not None and store != "database":
         for place, reason in kind.find_single_process(raw):
-            yield place, reason if store == "none" else _OF_ONE_FILE
+            yield place, reason if store == "none" else _ONE_FILE
 
 
-def policy_warnings(policy: Policy) -> Found:
-    """Report endpoint prefixes that no allowed domain covers, so that they allow nothing."""
+def policy_warnings(policy: Policy) -> Errors:
+    """Warn of endpoint prefixes that no allowed domain covers, so that they allow nothing."""
     for prefix in policy.prefixes if policy.domains else ():
         if not any(domain.covers(prefix.origin) for domain in policy.domains):
             text = f"no request passes, because {prefix.origin} is not an allowed domain: change it, or add it to"
             yield ("endpoint_prefix",), f"{text} allowed_domains, with allow_other_domains: true"
 
 
-def redaction_warnings(integration: Integration) -> Found:
-    """`redact_response` where the integration injects nothing that can be searched."""
+def redaction_warnings(integration: Integration) -> Errors:
+    """Warn of `redact_response` if the integration injects no secret that can be searched for."""
     credential = integration.secrets.credential
     if not integration.redact_response or not isinstance(credential, FixedCredential):
         return
@@ -441,33 +445,33 @@ def redaction_warnings(integration: Integration) -> Found:
 
 _VARIABLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?::?[-=?+][^}]*)?\}")
 _WHOLE_VARIABLE: Final = re.compile(r"\$[A-Z_][A-Z0-9_]+")
-"""What shells, docker compose and CI expand. Without braces it counts only as a whole value: `$` is common in texts."""
+"""Variables of shells, docker compose and CI. `$` is common in texts, so without braces it must be the whole value."""
 
 _REFERABLE: Final = frozenset(
-    {"endpoint_prefix", "auth", "client_certificate", *(each.SECTION for each in SUPPLEMENTS)}
+    {"endpoint_prefix", "auth", "client_certificate", *(model.SECTION for model in SUPPLEMENTS)}
 )
-"""The keys of an integration that {env: NAME} may stand under."""
+"""The keys of an integration that may contain {env: NAME}."""
 
 _FREE_TEXTS: Final = frozenset({"title", "description", "tags", "value"})
-"""Texts for people, and secrets of stored documents, of which nothing is said."""
+"""Texts for people, and secrets of stored documents: no check warns of these."""
 
 
-def unexpanded(raw: Any, loc: Loc, way_out: str = "write the value itself") -> Found:
-    """Values with a variable in them, as shells write it: it is sent as it is."""
+def unexpanded(raw: Any, loc: Loc, remedy: str = "write the value itself") -> Errors:
+    """Warn of values with a shell variable, which Sidekey does not expand."""
     if isinstance(raw, str):
         if "$" in raw and (_VARIABLE.search(raw) or _WHOLE_VARIABLE.fullmatch(raw)):
-            yield loc, f"nothing is expanded: {way_out}"
+            yield loc, f"nothing is expanded: {remedy}"
     elif isinstance(raw, Mapping):
         for key, value in raw.items():
             if key not in _FREE_TEXTS:
-                yield from unexpanded(value, (*loc, key), way_out)
+                yield from unexpanded(value, (*loc, key), remedy)
     elif isinstance(raw, list):
         for index, value in enumerate(raw):
-            yield from unexpanded(value, (*loc, index), way_out)
+            yield from unexpanded(value, (*loc, index), remedy)
 
 
-def unexpanded_in(raw: Mapping[str, Any], context: Context) -> Found:
-    """Find them in an integration, of which only a file may name a variable."""
+def unexpanded_in(raw: Mapping[str, Any], context: Context) -> Errors:
+    """Warn of shell variables in an integration. In a file it can refer to an environment variable instead."""
     for key, value in raw.items():
         if key in _FREE_TEXTS:
             continue
@@ -477,14 +481,14 @@ def unexpanded_in(raw: Mapping[str, Any], context: Context) -> Found:
             yield from unexpanded(value, (key,))
 
 
-def preset_warnings(raw: Mapping[str, Any]) -> Found:
-    """The same of a preset, except its body, which is for the upstream."""
+def preset_warnings(raw: Mapping[str, Any]) -> Errors:
+    """Warn of shell variables in a preset, except in its body, which is for the upstream."""
     for key in ("url", "headers", "content_type"):
         yield from unexpanded(raw.get(key), (key,))
 
 
-def insecure_values(raw: Any, loc: Loc) -> Found:
-    """Secrets that are written in the file itself."""
+def insecure_values(raw: Any, loc: Loc) -> Errors:
+    """Warn of secrets that are written in the file itself."""
     if isinstance(raw, Mapping):
         for key, value in raw.items():
             if key == "insecure_value":

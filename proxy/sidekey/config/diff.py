@@ -25,45 +25,45 @@ class Difference(NamedTuple):
 def differences(
     before: Mapping[str, Any], after: Mapping[str, Any], equal: Callable[[Any, Any], bool], place: Loc = ()
 ) -> list[Difference]:
-    """Compare two nested mappings in the order of their keys, and lists as a whole. A key without a value is missing.
+    """Compare two nested mappings in the order of their keys, and lists as a whole. None equals a missing key.
 
-    A model counts as the mapping of its fields. What is the same object is not looked at.
+    A model counts as the mapping of its fields. The same object on both sides is skipped.
     """
-    found: list[Difference] = []
+    result: list[Difference] = []
     for key in sorted({*before, *after}):
-        one, other = before.get(key), after.get(key)
-        if one is other:
+        old, new = before.get(key), after.get(key)
+        if old is new:
             continue
-        one = _fields(one) if isinstance(one, BaseModel) else one
-        other = _fields(other) if isinstance(other, BaseModel) else other
-        where = (*place, key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += differences(one, other, equal, where)
-        elif not equal(one, other):
-            found.append(Difference("added" if one is None else "removed" if other is None else "changed", where))
-    return found
+        old = _fields(old) if isinstance(old, BaseModel) else old
+        new = _fields(new) if isinstance(new, BaseModel) else new
+        loc = (*place, key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            result += differences(old, new, equal, loc)
+        elif not equal(old, new):
+            result.append(Difference("added" if old is None else "removed" if new is None else "changed", loc))
+    return result
 
 
 def compare(before: Snapshot, after: Snapshot) -> Changes:
-    """Compare what two snapshots were built from. Blocks: thousands of integrations may differ."""
-    one, other = _document(before, after), _document(after, before)
+    """Compare the documents of two snapshots. Blocks: thousands of integrations may differ."""
+    old, new = _document(before, after), _document(after, before)
     places: dict[str, set[Loc]] = {"added": set(), "removed": set(), "changed": set()}
-    for kind, place in differences(one, other, _equal):
+    for kind, place in differences(old, new, _equal):
         places[kind].add(place)
     reported = set[Loc]().union(*places.values())
-    for name in one["integrations"].keys() & other["integrations"].keys():
+    for name in old["integrations"].keys() & new["integrations"].keys():
         previous, integration = before.integrations[name], after.integrations[name]
         if previous.digests != integration.digests:
             secrets = _secrets(previous, integration)
             places["changed"] |= {place for place in secrets if not _is_within(place, reported)}
-    revisions = [0 if each.stored is None else each.stored.revision for each in (before, after)]
-    paths = {kind: tuple(sorted(map(show, found))) for kind, found in places.items()}
+    revisions = [0 if snapshot.stored is None else snapshot.stored.revision for snapshot in (before, after)]
+    paths = {kind: tuple(sorted(map(show, locs))) for kind, locs in places.items()}
     return Changes(**paths, revision=revisions[1] if revisions[0] != revisions[1] else None)
 
 
-def _equal(one: Any, other: Any) -> bool:
-    # In Python 1 is True.
-    return type(one) is type(other) and bool(one == other)
+def _equal(first: Any, second: Any) -> bool:
+    # In Python 1 equals True.
+    return type(first) is type(second) and bool(first == second)
 
 
 def _fields(model: Any) -> dict[str, Any]:
@@ -78,17 +78,21 @@ def _names(model: type[BaseModel]) -> tuple[tuple[str, str], ...]:
 
 
 def _document(snapshot: Snapshot, other: Snapshot) -> dict[str, Any]:
-    """Build the document of a snapshot, without what another snapshot has as well."""
-    callers, others = snapshot.callers or {}, other.callers or {}
+    """Build the document of a snapshot, without what is equal in another snapshot."""
+    callers, other_callers = snapshot.callers or {}, other.callers or {}
     document = {
-        "callers": {each.name: _caller(key, each) for key, each in callers.items() if others.get(key) != each},
+        "callers": {
+            caller.name: _caller(digest, caller)
+            for digest, caller in callers.items()
+            if other_callers.get(digest) != caller
+        },
         "integrations": {
-            name: _integration(each)
-            for name, each in snapshot.integrations.items()
-            if other.integrations.get(name) is not each
+            name: _integration(integration)
+            for name, integration in snapshot.integrations.items()
+            if other.integrations.get(name) is not integration
         },
         "presets": {
-            name: each.document for name, each in snapshot.presets.items() if other.presets.get(name) is not each
+            name: preset.document for name, preset in snapshot.presets.items() if other.presets.get(name) is not preset
         },
     }
     # Both were built from one load of the files if they share its settings.
@@ -96,13 +100,13 @@ def _document(snapshot: Snapshot, other: Snapshot) -> dict[str, Any]:
 
 
 def _globals(snapshot: Snapshot) -> dict[str, Any]:
-    """Build the global keys: the settings, and in place of references what was read from them."""
+    """Build the global keys: the settings, with the values that references were resolved to."""
     settings, admin, ca, store = _fields(snapshot.written), snapshot.admin, snapshot.ca, snapshot.store
-    tokens = {name: _token(each) for name, each in admin.tokens.items()}
+    tokens = {name: _token(token) for name, token in admin.tokens.items()}
     oidc = settings["admin"].oidc
     if oidc is not None and admin.oidc is not None:
-        read = {"client_secret": admin.oidc.client_secret, "trusted_ca": admin.oidc.trust}
-        oidc = {**_fields(oidc), **read}
+        resolved = {"client_secret": admin.oidc.client_secret, "trusted_ca": admin.oidc.trust}
+        oidc = {**_fields(oidc), **resolved}
     return {
         **settings,
         "admin": {**_fields(settings["admin"]), "tokens": tokens, "tls": admin.certificate, "oidc": oidc},
@@ -139,9 +143,9 @@ def _integration(integration: Integration) -> Any:
 
 
 def _secrets(before: Integration, after: Integration) -> Iterator[Loc]:
-    """Yield the places where another secret was read, or where only one of the two could be read."""
-    one, other = dict(before.digests), dict(after.digests)
-    differing = (keys for keys in one.keys() | other.keys() if one.get(keys) != other.get(keys))
+    """Yield the locations of secrets that changed, or that only one of the snapshots could read."""
+    old, new = dict(before.digests), dict(after.digests)
+    differing = (keys for keys in old.keys() | new.keys() if old.get(keys) != new.get(keys))
     yield from (("integrations", after.id, *keys) for keys in differing)
 
 

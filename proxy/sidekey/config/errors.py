@@ -1,4 +1,4 @@
-"""Errors of a config, each with its place, and the places of the values a file held."""
+"""Config errors with file, line and column, and the mappings and sequences that remember where they were written."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Loc = tuple[str | int, ...]
 """The keys and list indexes that lead to a value."""
 
 Reasons = list[tuple[Loc, str]]
-"""Places, each with what is wrong there."""
+"""Locations, each with the message of its error."""
 
 Kind = Literal["error", "warning", "unreadable", "refused", "absent", "unwritable", "mismatched", "writable"]
-"""The kind of a finding. `settings.loaded` says which kinds stop a command.
+"""The kind of a finding. `config.load_result` defines which kinds stop a command.
 
 - `error`: the config is invalid.
 - `unreadable`: a secret or a CA file cannot be read.
@@ -26,7 +26,7 @@ Kind = Literal["error", "warning", "unreadable", "refused", "absent", "unwritabl
 """
 
 MAX_ERRORS: Final = 200
-"""Errors of one document that are listed. Finding a remedy for each costs more than finding the error."""
+"""Maximum number of listed errors of one document. Computing the hint of an error costs more than finding it."""
 
 MORE_ERRORS: Final = f"there are more errors than the first {MAX_ERRORS}: correct these first"
 
@@ -35,7 +35,7 @@ _NAME_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class ConfigError(NamedTuple):
-    """One error (or warning). Lines and columns begin at 1; `path` is empty where the whole file is meant."""
+    """An error or warning. Lines and columns begin at 1; an empty `path` means the whole file."""
 
     file: str
     line: int
@@ -48,24 +48,24 @@ class ConfigError(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What is wrong with (or should be known of) the value at `loc` in a document, or with `key` the key itself.
+    """An error or warning about the value at `loc`, or about the key itself if `key` is true.
 
-    `written` is where the document has what it is about, which a provider profile may have filled in; None: at `loc`.
+    `source_loc` is the location in the document if it differs from `loc`, because a profile filled in the value.
     """
 
     loc: Loc
     message: str
     key: bool = False
-    written: Loc | None = None
+    source_loc: Loc | None = None
 
     @property
     def place(self) -> Loc:
-        """Where the document has what it is about, or would have it."""
-        return self.loc if self.written is None else self.written
+        """The location in the document to point at."""
+        return self.loc if self.source_loc is None else self.source_loc
 
 
 class LocatedMapping(dict[str, Any]):
-    """A mapping of a file. `spots` holds two marks a key, in the order of the keys: its own and its value's."""
+    """A mapping of a file. For each key in order, `spots` holds two marks: the key's and its value's."""
 
     __slots__ = ("file", "mark", "spots")
 
@@ -76,7 +76,7 @@ class LocatedMapping(dict[str, Any]):
         self.spots = array("Q")
 
     def __repr__(self) -> str:
-        return f"Table({len(self)} keys)"
+        return f"LocatedMapping({len(self)} keys)"
 
 
 class Row(list[Any]):
@@ -98,24 +98,24 @@ _COLUMN_BITS = 24
 
 
 def mark_of(line: int, column: int) -> int:
-    """Line and column (both from 0) in one number: marks are kept for every value of a file."""
+    """Pack line and column (both from 0) into one number, since every value of a file has a mark."""
     return line << _COLUMN_BITS | min(column, (1 << _COLUMN_BITS) - 1)
 
 
 def line_of(mark: int) -> int:
-    """The line (from 1) of a mark."""
+    """Return the line (from 1) of a mark."""
     return (mark >> _COLUMN_BITS) + 1
 
 
 def column_of(mark: int) -> int:
-    """The column (from 1) of a mark."""
+    """Return the column (from 1) of a mark."""
     return (mark & ((1 << _COLUMN_BITS) - 1)) + 1
 
 
-def held(root: Any, loc: Iterable[str | int]) -> Loc:
-    """As much of `loc` as a document holds."""
+def existing_loc(root: Any, loc: Iterable[str | int]) -> Loc:
+    """Return the longest prefix of `loc` that exists in a document."""
     node: Any = root
-    found: list[str | int] = []
+    existing: list[str | int] = []
     for part in loc:
         if isinstance(node, Mapping) and part in node:
             node = node[str(part)]
@@ -123,25 +123,25 @@ def held(root: Any, loc: Iterable[str | int]) -> Loc:
             node = node[part]
         else:
             break
-        found.append(part)
-    return tuple(found)
+        existing.append(part)
+    return tuple(existing)
 
 
-def placed(root: Any, keys: Iterable[str]) -> Loc:
-    """The place that keys lead to, whether there is something or not: what is an index of a list is a number."""
-    found: list[str | int] = []
+def loc_of(root: Any, keys: Iterable[str]) -> Loc:
+    """Convert keys to a location, which need not exist. The index of a list becomes a number."""
+    loc: list[str | int] = []
     for key in keys:
         part = int(key) if isinstance(root, list) and key.isdecimal() else key
-        found.append(part)
-        root = next(iter([root[part]] if held(root, (part,)) else []), None)
-    return tuple(found)
+        loc.append(part)
+        root = root[part] if existing_loc(root, (part,)) else None
+    return tuple(loc)
 
 
 def mark_at(root: LocatedMapping, loc: Iterable[str | int], *, key: bool = False) -> int:
-    """The mark of the value (with `key`: of the key) at `loc`, or at as much of it as the file holds."""
+    """Return the mark of the value (with `key`: of the key) at `loc`, or of its nearest parent in the file."""
     node: Any = root
     mark = root.mark
-    for part in held(root, loc):
+    for part in existing_loc(root, loc):
         if isinstance(node, LocatedMapping):
             mark = node.spots[2 * list(node).index(str(part)) + (0 if key else 1)]
             node = node[str(part)]
@@ -151,29 +151,29 @@ def mark_at(root: LocatedMapping, loc: Iterable[str | int], *, key: bool = False
 
 
 def error_at(root: LocatedMapping, loc: Loc, message: str, *, base: Loc = (), key: bool = False) -> ConfigError:
-    """The error of the value at `loc` under `root`, or with `key` of the key itself; `base` leads to `root`.
+    """Build the error of the value at `loc` under `root`, or of the key itself with `key`. `base` leads to `root`.
 
-    Where the last parts of `loc` are missing in the file, the place is that of the mapping without them.
+    If the file lacks the last parts of `loc`, the error points at the nearest parent.
     """
     return error_of(root, Finding(loc, message, key), base=base)
 
 
 def error_of(root: LocatedMapping, finding: Finding, *, base: Loc = ()) -> ConfigError:
-    """A finding in the mapping `root` with its place in the file; `base` leads to `root`."""
+    """Build the error of a finding in the mapping `root`. `base` leads to `root`."""
     mark = mark_at(root, finding.place, key=finding.key)
     return ConfigError(root.file, line_of(mark), column_of(mark), show((*base, *finding.loc)), finding.message)
 
 
 def show(loc: Sequence[str | int]) -> str:
-    """A path as it is printed: `integrations.crm.methods[0]`; a key with dots is quoted.
+    """Format a location as `integrations.crm.methods[0]`, with quotes around a key that has dots.
 
-    A key with further characters is `?`: in `{password:abc}`, where a space is missing, the secret is part of a key.
+    A key with other characters becomes `?`: in `{password:abc}`, which lacks a space, the secret is part of the key.
     """
     text = ""
     for part in loc:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            shown = part if _PLAIN_KEY.fullmatch(part) else f'"{part}"' if _NAME_KEY.fullmatch(part) else "?"
-            text += f".{shown}" if text else shown
+            name = part if _PLAIN_KEY.fullmatch(part) else f'"{part}"' if _NAME_KEY.fullmatch(part) else "?"
+            text += f".{name}" if text else name
     return text

@@ -1,6 +1,6 @@
-"""Values of the config that are more than a text: names, listener addresses, networks, prefixes, methods, trust.
+"""Field types of the config models: names, listener addresses, networks, prefixes, methods, trusted CAs.
 
-Each parser raises ValueError, which says what must be true and repeats no input.
+Each parser raises ValueError. The message states the rule, and never repeats the input.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BROADCAST = IPv4Address("255.255.255.255")
 
 
 def check_name(text: str) -> str:
-    """An integration's ID or a caller's name; `unknown` is what metrics call the rest."""
+    """Check an integration's ID or a caller's name. Metrics use `unknown` for all others."""
     if not _NAME.fullmatch(text):
         raise ValueError("must be 1 to 63 of a-z, 0-9, _ and -, and begin with a letter or digit")
     if text == "unknown":
@@ -44,7 +44,7 @@ def check_name(text: str) -> str:
 
 
 def check_host_name(text: str) -> str:
-    """A host name without port, in lower case."""
+    """Check a host name without port, and return it in lower case."""
     try:
         host = parse_origin("https", text).host
     except ValueError:
@@ -55,7 +55,7 @@ def check_host_name(text: str) -> str:
 
 
 def check_host_suffix(text: str) -> str:
-    """A host name that stands for itself and all that is under it."""
+    """Check a host name that also covers its subdomains."""
     host = check_host_name(text)
     if "." not in host:
         raise ValueError("must have at least two labels, such as example.com")
@@ -63,17 +63,17 @@ def check_host_suffix(text: str) -> str:
 
 
 def check_file_path(text: str) -> str:
-    """The path of a file or folder."""
+    """Check the path of a file or folder."""
     if not text or not text.isprintable():
         raise ValueError("must be a path, not empty and without control characters")
     return text
 
 
 def parse_address(raw: object) -> Address:
-    """Where a listener listens: ADDRESS:PORT or unix:PATH."""
-    way_out = "must be ADDRESS:PORT with an IP address, such as 127.0.0.1:8080 or [::1]:8080, or unix:/run/sidekey.sock"
+    """Parse a listener's ADDRESS:PORT or unix:PATH."""
+    rule = "must be ADDRESS:PORT with an IP address, such as 127.0.0.1:8080 or [::1]:8080, or unix:/run/sidekey.sock"
     if not isinstance(raw, str):
-        raise ValueError(way_out)  # noqa: TRY004 - pydantic reports ValueError
+        raise ValueError(rule)  # noqa: TRY004 - pydantic reports ValueError
     if raw.startswith("unix:"):
         path = raw.removeprefix("unix:")
         if not path.isprintable() or not 0 < len(path.encode()) <= _MAX_SOCKET_PATH_LENGTH:
@@ -81,26 +81,26 @@ def parse_address(raw: object) -> Address:
         return Address(path=path)
     host, colon, port = raw.rpartition(":")
     if not colon or not _PORT.fullmatch(port) or int(port) > 65535:
-        raise ValueError(way_out)
+        raise ValueError(rule)
     bracketed = host.startswith("[") and host.endswith("]")
     try:
         address = ip_address("127.0.0.1" if host == "localhost" else host[1:-1] if bracketed else host)
     except ValueError:
-        raise ValueError(way_out) from None
+        raise ValueError(rule) from None
     if bracketed != (address.version == 6):
-        raise ValueError(way_out)
+        raise ValueError(rule)
     return Address(host=str(address), port=int(port))
 
 
 def parse_mode(raw: object) -> int:
-    """The file mode of unix sockets, as octal digits."""
+    """Parse the file mode of unix sockets, in octal digits."""
     if not isinstance(raw, str) or not _MODE.fullmatch(raw):
         raise ValueError("must be four octal digits, such as 0660")
     return int(raw, 8)
 
 
 def parse_network(raw: object) -> addresses.Network:
-    """A network such as 10.0.0.0/8; a single address is a network of its own."""
+    """Parse a network such as 10.0.0.0/8, or a single address."""
     if not isinstance(raw, str):
         raise ValueError("must be a network as text, such as 10.0.0.0/8")  # noqa: TRY004 - as above
     try:
@@ -113,7 +113,7 @@ def parse_network(raw: object) -> addresses.Network:
 
 
 def parse_ip(raw: object) -> str:
-    """An IP address, in its shortest form."""
+    """Parse an IP address, and return its shortest form."""
     try:
         if isinstance(raw, str):
             return str(ip_address(raw))
@@ -123,7 +123,7 @@ def parse_ip(raw: object) -> str:
 
 
 def parse_source_address(raw: object) -> addresses.Address:
-    """The local address of outgoing connections: one that a machine can have, without a zone."""
+    """Parse the local address of outgoing connections, which must be unicast and without a zone."""
     try:
         address = ip_address(raw) if isinstance(raw, str) else None
     except ValueError:
@@ -173,7 +173,7 @@ def _inline(text: str) -> Trust:
 
 
 def parse_grants(raw: object) -> tuple[str, ...] | None:
-    """The IDs of what a caller may use; None for all of them."""
+    """Parse the IDs that a caller may use; None means all."""
     if raw == "*":
         return None
     if not isinstance(raw, list):
@@ -198,7 +198,7 @@ def check_method(text: str) -> str:
 
 
 def check_target_header(text: str) -> str:
-    """One of the headers that are dropped unless an integration passes them; case does not count."""
+    """Check a header that Sidekey drops unless an integration passes it, and return its usual case."""
     for name in TARGET_HEADERS:
         if name.lower() == text.lower():
             return name
@@ -206,28 +206,28 @@ def check_target_header(text: str) -> str:
 
 
 def check_preset_method(text: str) -> str:
-    """A method that a POST may stand for."""
+    """Check the method of a preset, which callers send as POST."""
     if text == "HEAD":
         raise ValueError("must not be HEAD: its response has no body, which a POST cannot be answered with")
     return check_method(text)
 
 
 def check_parameter_name(text: str) -> str:
-    """The name of a preset's parameter, as it stands in a placeholder."""
+    """Check the name of a preset's parameter."""
     if not re.fullmatch(PARAMETER_NAME, text):
         raise ValueError("must be 1 to 63 letters, digits, _ and -, and begin with a letter or _")
     return text
 
 
 def check_content_type(text: str) -> str:
-    """A media type with its parameters (RFC 9110 8.3.1)."""
+    """Check a media type with its parameters (RFC 9110 8.3.1)."""
     if not CONTENT_TYPE.fullmatch(text):
         raise ValueError("must be a media type, such as application/json")
     return text
 
 
 def check_test_path(text: str) -> str:
-    """A path (and query) under the integration's base."""
+    """Check a path (and query) under the integration's base URL."""
     if text and not text.startswith("/"):
         raise ValueError("must begin with a slash: it is appended to the base URL")
     check_characters(text)
@@ -245,7 +245,7 @@ def _domain(raw: object) -> Domain:
     return parse_domain(raw)
 
 
-def _listed(raw: Any) -> Any:
+def _as_list(raw: Any) -> Any:
     return raw if isinstance(raw, list) else [raw]
 
 
@@ -315,14 +315,14 @@ ParameterName = Annotated[
 ]
 ContentType = Annotated[str, AfterValidator(check_content_type)]
 Value = Annotated[Any, WithJsonSchema({"title": "Value"})]
-"""Any value that JSON has; YAML's other types are no values of a config file."""
+"""Any JSON value."""
 Scalar = Annotated[
     Any, WithJsonSchema({"title": "Text, number, true or false", "type": ["string", "number", "boolean", "null"]})
 ]
 TestPath = Annotated[str, AfterValidator(check_test_path)]
 EndpointPrefixes = Annotated[
     list[Annotated[Prefix | Reference, parsed_by(_prefix), _AS_TEXT]],
-    BeforeValidator(_listed),
+    BeforeValidator(_as_list),
     WithJsonSchema(
         {
             "title": "Endpoint prefixes",

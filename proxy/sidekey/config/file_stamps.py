@@ -1,4 +1,4 @@
-"""Stamps of files: they say whether a file has changed, without reading it."""
+"""Stamps of files, which detect a change without reading the file."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import time
 from pathlib import Path
 
 Stamp = tuple[int, int, int, int, int] | None
-"""Distinguishes one state of a file (or of a folder's entries) from another; None where there is no file."""
+"""Device, inode, size, mtime and ctime of a file or folder; None if it does not exist."""
 
 UNREAD: Stamp = (-1, -1, -1, -1, -1)
-"""The stamp of a file that could not be read although it may not change before it can: no file has it."""
+"""A stamp that no file has: for a file that becomes readable without a change of its own, so that it is read again."""
 
-_MAX_PARALLEL = 32
-_ASIDE = 0.00005
+_FILES_PER_PAUSE = 32
+_PAUSE = 0.00005
 
 
 def stamp(path: Path) -> Stamp:
-    """Take it before the file is read: what changes while it is read differs at the next check.
+    """Return the stamp of a file. Call it before the file is read, so that the next check finds a change meanwhile.
 
-    The end of all links counts: Kubernetes swaps the link `..data`, which makes it another file. The time of
-    change (ctime) cannot be set back, as a copy that keeps its times does with mtime.
+    Links are followed: Kubernetes swaps the link `..data`, which makes it another file. ctime detects a copy that keeps
+    its mtime.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder that one may look at: `Path.is_dir` raises where a folder above it may not be entered."""
+    """Return True for a folder. `Path.is_dir` raises if this user cannot enter a folder above it."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except OSError:
@@ -38,17 +38,17 @@ def is_folder(path: Path) -> bool:
 
 
 def yield_interpreter(done: int) -> None:
-    """Let the event loop run from time to time, in a thread that has `done` so many files.
+    """Let the event loop run after every few files, in a thread that has `done` this many.
 
-    Each system call releases the interpreter and acquires it again before another thread has woken up, which then waits
-    again: many in a row hold it for their whole duration, whatever the switch interval.
+    A system call releases the interpreter and acquires it again before another thread wakes up. A series of them
+    blocks the event loop for its whole duration, whatever the switch interval.
     """
-    if done % _MAX_PARALLEL == 0:
-        time.sleep(_ASIDE)
+    if done % _FILES_PER_PAUSE == 0:
+        time.sleep(_PAUSE)
 
 
 class StampCache:
-    """The stamps of one check: each file's is taken once, when it is first asked for."""
+    """The stamps of one check or load. It stats each file once, at the first request."""
 
     __slots__ = ("stamps",)
 
@@ -56,7 +56,7 @@ class StampCache:
         self.stamps: dict[Path, Stamp] = {}
 
     def __call__(self, path: Path) -> Stamp:
-        """The file's stamp."""
+        """Return the file's stamp."""
         stamps = self.stamps
         if path not in stamps:
             stamps[path] = stamp(path)

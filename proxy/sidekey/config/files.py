@@ -1,4 +1,4 @@
-"""Which files make up a config, and their documents joined into one."""
+"""Read the files of a config, and combine their documents into one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from sidekey.config.yaml_reader import Malformed, parse
 MAX_FILE_SIZE = 64 << 20
 """Bytes of a config file."""
 
+DEFAULT: Final = "/etc/sidekey"
+
+NAME_CONFIG: Final = f": name a config file or folder with --config, or in SIDEKEY_CONFIG; the default is {DEFAULT}"
+"""The remedy for a missing config."""
+
 _SUFFIXES = (".yaml", ".yml")
 
 
-DEFAULT: Final = "/etc/sidekey"
-
-NAME_ONE: Final = f": name a config file or folder with --config, or in SIDEKEY_CONFIG; the default is {DEFAULT}"
-"""What to do where there is no config."""
-
-
 def default_config_path(environ: Mapping[str, str]) -> str:
-    """Where the config is where the command line does not say."""
+    """Return the path of the config without --config."""
     return environ.get("SIDEKEY_CONFIG") or DEFAULT
 
 
@@ -34,9 +33,9 @@ def default_config_path(environ: Mapping[str, str]) -> str:
 class ConfigDocuments:
     """The documents of a config.
 
-    `globals` holds the global keys of all files; `owners` says whose each is, `integrations` and `presets`
-    likewise for IDs.
-    It is not `complete` where a file could not be read, and `transient` where that may pass without a change.
+    `globals` has the global keys of all files. `owners` maps these keys to their documents, `integrations` and
+    `presets` map IDs to theirs. It is not `complete` if a file could not be read, and `transient` if that may pass
+    without a change.
     """
 
     folder: Path
@@ -50,29 +49,29 @@ class ConfigDocuments:
     errors: list[ConfigError] = field(default_factory=list)
 
 
-def read_config(path: Path, look: Callable[[Path], Stamp] = stamp, *, way_out: str = "") -> ConfigDocuments:
-    """Read a file, or a folder's `*.yaml` and `*.yml` by name. Errors are in the result, as many as there are.
+def read_config(path: Path, stamp_of: Callable[[Path], Stamp] = stamp, *, remedy: str = "") -> ConfigDocuments:
+    """Read a file, or a folder's `*.yaml` and `*.yml` in the order of their names. All errors are in the result.
 
-    `look` is asked for everything that is about to be read, the folder as well. `way_out` says what to do where there
-    is nothing at `path`.
+    It calls `stamp_of` for the folder and for each file before reading it. `remedy` ends the error of an empty or
+    missing config.
     """
     as_folder = is_folder(path)
-    # Made absolute without resolving links: Kubernetes swaps the link that a mounted file lies behind.
-    joined = ConfigDocuments((path if as_folder else path.parent).absolute())
+    # Absolute, but with its links: Kubernetes swaps the one above a mounted file.
+    documents = ConfigDocuments((path if as_folder else path.parent).absolute())
     if as_folder:
-        look(joined.folder)
+        stamp_of(documents.folder)
     try:
         files = list(_files(path)) if as_folder else [path]
     except OSError as error:
-        joined.transient = error.errno in TRANSIENT
-        joined.errors.append(_unreadable(path, f"the folder cannot be read: {os.strerror(error.errno or 0)}"))
-        return joined
+        documents.transient = error.errno in TRANSIENT
+        documents.errors.append(_unreadable(path, f"the folder cannot be read: {os.strerror(error.errno or 0)}"))
+        return documents
     if not files:
-        joined.errors.append(_unreadable(path, f"the folder must contain a *.yaml or *.yml file{way_out}"))
+        documents.errors.append(_unreadable(path, f"the folder must contain a *.yaml or *.yml file{remedy}"))
     for file in files:
-        look(joined.folder / file.name)
-        _add(joined, file, way_out if file is path else "")
-    return joined
+        stamp_of(documents.folder / file.name)
+        _add(documents, file, remedy if file is path else "")
+    return documents
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -85,32 +84,32 @@ def _unreadable(path: Path, reason: str) -> ConfigError:
     return ConfigError(str(path), 1, 1, "", reason)
 
 
-def _add(joined: ConfigDocuments, file: Path, way_out: str) -> None:
+def _add(documents: ConfigDocuments, file: Path, remedy: str) -> None:
     try:
         document, errors = parse(str(file), read_bounded(file, MAX_FILE_SIZE))
     except Malformed as malformed:
-        joined.errors.append(malformed.error)
-        joined.complete = False
+        documents.errors.append(malformed.error)
+        documents.complete = False
         return
     except ValueError as error:
         absent = isinstance(error, Absent)
-        joined.errors.append(_unreadable(file, f"{file} {error}{way_out if absent else ''}"))
-        joined.complete = False
-        joined.transient |= isinstance(error, Transient)
+        documents.errors.append(_unreadable(file, f"{file} {error}{remedy if absent else ''}"))
+        documents.complete = False
+        documents.transient |= isinstance(error, Transient)
         return
-    joined.documents.append(document)
-    joined.errors += errors
-    joined.errors += _version_errors(document)
+    documents.documents.append(document)
+    documents.errors += errors
+    documents.errors += _version_errors(document)
     for key, value in document.items():
         if key == "integrations":
-            joined.errors += _add_by_id(key, joined.integrations, document, value)
+            documents.errors += _add_by_id(key, documents.integrations, document, value)
         elif key == "presets":
-            joined.errors += _add_by_id(key, joined.presets, document, value)
-        elif key in joined.owners and key != "version":
-            joined.errors.append(_twice(document, (key,), joined.owners[key], (key,)))
+            documents.errors += _add_by_id(key, documents.presets, document, value)
+        elif key in documents.owners and key != "version":
+            documents.errors.append(_duplicate(document, (key,), documents.owners[key], (key,)))
         else:
-            joined.globals[key] = value
-            joined.owners[key] = document
+            documents.globals[key] = value
+            documents.owners[key] = document
 
 
 def _version_errors(document: LocatedMapping) -> Iterator[ConfigError]:
@@ -121,22 +120,22 @@ def _version_errors(document: LocatedMapping) -> Iterator[ConfigError]:
 
 
 def _add_by_id(
-    key: str, found: dict[str, LocatedMapping], document: LocatedMapping, entries: Any
+    key: str, owners: dict[str, LocatedMapping], document: LocatedMapping, entries: Any
 ) -> Iterator[ConfigError]:
-    """Note whose the IDs under a key are that any file may have."""
+    """Record the document of each ID under `integrations` or `presets`, which any file may have."""
     if not isinstance(entries, LocatedMapping):
         if entries is not None:
             yield error_at(document, (key,), "must be a mapping")
         return
     for name in entries:
-        if name in found:
+        if name in owners:
             loc = (key, name)
-            yield _twice(document, loc, found[name], loc)
+            yield _duplicate(document, loc, owners[name], loc)
         else:
-            found[name] = document
+            owners[name] = document
 
 
-def _twice(
+def _duplicate(
     document: LocatedMapping, loc: tuple[str, ...], other: LocatedMapping, other_loc: tuple[str, ...]
 ) -> ConfigError:
     line = line_of(mark_at(other, other_loc, key=True))

@@ -1,4 +1,4 @@
-"""Loads a config: from a path to a snapshot, or to all errors."""
+"""Load a config: read the files, validate them, and return a snapshot or all errors."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sidekey.config.build.admin import build_admin
 from sidekey.config.build.builder import BuiltIntegration, FileBuilder
 from sidekey.config.build.ca import build_ca
 from sidekey.config.build.callers import build_callers
-from sidekey.config.build.listeners import build_listen, build_log, moved, refusal
-from sidekey.config.build.presets import PresetJudge, choice_errors, read_preset, written
+from sidekey.config.build.listeners import build_listen, build_log, log_file_error, moved_keys
+from sidekey.config.build.presets import PresetChecker, choice_errors, document_json, read_preset
 from sidekey.config.build.snapshot import FileContent, build_snapshot
 from sidekey.config.build.store import BuiltStore, build_store
 from sidekey.config.build.trust import build_trust
 from sidekey.config.errors import ConfigError, Kind, Loc, LocatedMapping, Row, error_at, error_of
 from sidekey.config.field_types import check_name
 from sidekey.config.file_stamps import StampCache
-from sidekey.config.files import NAME_ONE, ConfigDocuments, read_config
+from sidekey.config.files import NAME_CONFIG, ConfigDocuments, read_config
 from sidekey.config.load_result import Loaded, RetainedIntegration
 from sidekey.config.models import GlobalSettings, IntegrationSettings
 from sidekey.config.permissions import check_permissions
@@ -46,22 +46,22 @@ __all__ = ["Loaded", "Loader", "load"]
 
 
 def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float | None = None) -> Loaded:
-    """Read the config at `path`, a file or a folder, and the secrets it names. Never raises for what it reads.
+    """Read the config at `path`, a file or a folder, and its secrets. Errors in them are in the result, never raised.
 
-    Certificates are checked at `now`, in seconds since the epoch; default: the present.
+    Certificates are validated at `now`, in seconds since the epoch. Default: the current time.
     """
     return Loader(path, environ).load(now)
 
 
 class KeysError(NamedTuple):
-    """Why a store in use cannot continue with other keys. With `transient` the reason may pass by itself."""
+    """Why the store in use cannot continue with new keys. A `transient` reason may pass by itself."""
 
     reason: str
     transient: bool
 
 
 class StoreContent(ABC):
-    """A store whose content is joined with that of the files. What has not changed is the same object."""
+    """The store's content, to be combined with that of the files. Unchanged items stay the same objects."""
 
     @property
     @abstractmethod
@@ -73,14 +73,14 @@ class StoreContent(ABC):
         """Return why the store cannot continue with the keys of these rules. Blocks."""
 
     @abstractmethod
-    def build(self, side: FileContent, now: float) -> snapshot.Stored:
-        """Build the content of the store beside that of the files. Blocks; `now` is in seconds since the epoch."""
+    def build(self, files: FileContent, now: float) -> snapshot.Stored:
+        """Build the store's content, whose IDs must not be in `files`. Blocks; `now` is in seconds since the epoch."""
 
 
 class Loader:
-    """Loads one config again and again, and builds only what differs from the last load without errors.
+    """Loads one config repeatedly, and builds only what differs from the last load without errors.
 
-    An integration that is the same is the same object in each snapshot. `environ` must not change.
+    An unchanged integration is the same object in each snapshot. `environ` must not change.
     """
 
     def __init__(self, path: str | Path, environ: Mapping[str, str] | None = None) -> None:
@@ -89,13 +89,13 @@ class Loader:
         self._previous: FileContent | None = None
         self._store: StoreContent | None = None
         self._secret_files: set[Path] = set()
-        self._judge_presets = PresetJudge()
+        self._check_presets = PresetChecker()
 
     def load(self, now: float | None = None) -> Loaded:
-        """Load as `load` does. Blocks; one thread at a time.
+        """Load the config, as the function `load` does. Blocks; one thread at a time.
 
-        A secret, CA file or caller's token that cannot be used now, but could at the last load without errors, stays
-        what it was while the config says the same about it.
+        A secret, CA file or caller's token that has become unusable keeps the value of the last load without errors, as
+        long as the config names it in the same way.
         """
         loading = _Loading(
             *(self._path, self._environ, self._previous, self._store),
@@ -112,18 +112,18 @@ class Loader:
         return loaded
 
     def follow(self, store: StoreContent) -> None:
-        """Join the files with this store from the next load on."""
+        """Combine the files with this store from the next load on."""
         self._store = store
 
     def join(self, loaded: Loaded, now: float | None = None) -> snapshot.Snapshot:
-        """Join the files as they were loaded, without a look at them, with the store as it is now. Blocks."""
+        """Combine files that were loaded before with the store's current content, without reading files. Blocks."""
         if loaded.files is None:
-            raise ValueError("a config with errors has nothing to be joined with")
+            raise ValueError("a config with errors has no files to combine with the store")
         return self._join(loaded.files, time.time() if now is None else now)
 
-    def _join(self, side: FileContent, now: float) -> snapshot.Snapshot:
-        stored = None if self._store is None else self._store.build(side, now)
-        return build_snapshot(side, stored, self._judge_presets)
+    def _join(self, files: FileContent, now: float) -> snapshot.Snapshot:
+        stored = None if self._store is None else self._store.build(files, now)
+        return build_snapshot(files, stored, self._check_presets)
 
 
 def _warn_of_addresses(
@@ -132,44 +132,46 @@ def _warn_of_addresses(
     """Add a warning for each host of an integration to which no connection is allowed."""
     for name, entry in entries.items():
         if entry.integration is not None:
-            found = address_warnings(entry.integration, network)
-            loaded.add("warning", (error_at(entry.source, *each, base=("integrations", name)) for each in found))
+            warnings = address_warnings(entry.integration, network)
+            loaded.add(
+                "warning", (error_at(entry.source, *warning, base=("integrations", name)) for warning in warnings)
+            )
 
 
 def _place_of(
-    named_paths: Mapping[Path, tuple[LocatedMapping, Loc]], joined: ConfigDocuments, path: Path
+    named_paths: Mapping[Path, tuple[LocatedMapping, Loc]], documents: ConfigDocuments, path: Path
 ) -> ConfigError:
-    """Return the place of the key that names a path, else of the config file; without a message."""
-    # Of the files in the trust folder only the folder is named.
-    found = named_paths.get(path) or named_paths.get(path.parent)
-    if found is not None:
-        return error_at(*found, "")
-    files = [document.file for document in joined.documents]
-    file = next((file for file in files if joined.folder / Path(file).name == path), next(iter(files), str(path)))
+    """Return an error without a message at the key that names a path, else at the config file."""
+    # The config names the trust folder, not the files in it.
+    key = named_paths.get(path) or named_paths.get(path.parent)
+    if key is not None:
+        return error_at(*key, "")
+    files = [document.file for document in documents.documents]
+    file = next((file for file in files if documents.folder / Path(file).name == path), next(iter(files), str(path)))
     return ConfigError(file, 1, 1, "", "")
 
 
-def _named_paths(joined: ConfigDocuments, read: SecretReader) -> dict[Path, tuple[LocatedMapping, Loc]]:
-    """Return the paths in a config, each with its first place: those of {file: PATH}, and the trust folder's."""
-    found: dict[Path, tuple[LocatedMapping, Loc]] = {}
-    for document in joined.documents:
+def _named_paths(documents: ConfigDocuments, read: SecretReader) -> dict[Path, tuple[LocatedMapping, Loc]]:
+    """Return the first location of each path in a config: of each {file: PATH}, and of the trust folder."""
+    locations: dict[Path, tuple[LocatedMapping, Loc]] = {}
+    for document in documents.documents:
         pending: list[tuple[Loc, Any]] = [((), document)]
         while pending:
             loc, node = pending.pop()
             if isinstance(node, LocatedMapping):
                 if isinstance(node.get("file"), str):
-                    found.setdefault(read.path(node["file"]), (document, loc))
+                    locations.setdefault(read.path(node["file"]), (document, loc))
                 pending += [((*loc, key), value) for key, value in reversed(node.items())]
             elif isinstance(node, Row):
                 pending += [((*loc, index), value) for index, value in reversed([*enumerate(node)])]
         folder = mapping(document.get("ca")).get("trust_folder")
         if isinstance(folder, str):
-            found.setdefault(read.path(folder), (document, ("ca", "trust_folder")))
-    return found
+            locations.setdefault(read.path(folder), (document, ("ca", "trust_folder")))
+    return locations
 
 
 class _Loading:
-    """One load."""
+    """One load: reads the documents, then builds each section, and collects findings in a `Loaded`."""
 
     def __init__(
         self,
@@ -181,64 +183,64 @@ class _Loading:
         secret_files: set[Path],
         now: float,
     ) -> None:
-        looks = StampCache()
+        stamps = StampCache()
         self.now = now
-        self._loaded = Loaded(stamps=looks.stamps)
-        self._joined = read_config(path, looks, way_out=NAME_ONE)
-        self._read = SecretReader(self._joined.folder, environ)
-        self._noting = NotingReader(self._joined.folder, environ, looks, secret_files)
+        self._loaded = Loaded(stamps=stamps.stamps)
+        self._documents = read_config(path, stamps, remedy=NAME_CONFIG)
+        self._read = SecretReader(self._documents.folder, environ)
+        self._noting = NotingReader(self._documents.folder, environ, stamps, secret_files)
         self._previous = previous
         self._path = path
         self._environ = environ
-        self._in_use = store
+        self._stored_content = store
         self._trust_folder: Path | None = None
         self._invalid: set[str | int] = set()
         self._trust_of = cache(partial(build_trust, read=self._read))
         self._is_local = cache(is_local)
 
     def run(self) -> Loaded:
-        """Load; the result has `files` if there is no error."""
+        """Load the config. The result has `files` if there is no error."""
         loaded, previous = self._loaded, self._previous
-        loaded.add("error", self._joined.errors)
+        loaded.add("error", self._documents.errors)
         settings = self._globals()
         loaded.log_format = settings.log.format
         trust = self._trust(settings)
         entries = self._entries(trust, settings)
         callers = build_callers(settings.callers, self._noting, {} if previous is None else previous.digests)
-        self._note("unreadable", callers.unreadable)
-        self._note("error", callers.twice)
-        integrations = {name: each.integration for name, each in entries.items() if each.integration is not None}
+        self._add("unreadable", callers.unreadable)
+        self._add("error", callers.errors)
+        integrations = {name: entry.integration for name, entry in entries.items() if entry.integration is not None}
         presets = self._presets(integrations, has_store=settings.store is not None)
         if settings.forward.match_by_host:
-            found = checks.matching_errors(integrations, callers.found.values())
-            documents = self._joined.integrations
-            loaded.add("error", (error_at(documents[str(loc[1])], loc, text, key=True) for loc, text in found))
+            errors = checks.matching_errors(integrations, callers.by_digest.values())
+            documents = self._documents.integrations
+            loaded.add("error", (error_at(documents[str(loc[1])], loc, text, key=True) for loc, text in errors))
         ca = build_ca(
             settings,
-            [each.policy for each in integrations.values()],
+            [integration.policy for integration in integrations.values()],
             self._noting,
             config=self._path,
             environ=self._environ,
-            former=None if previous is None else (previous.settings.ca, previous.ca),
+            previous=None if previous is None else (previous.settings.ca, previous.ca),
             now=self.now,
         )
         self._trust_folder = ca.rules.trust_folder
         store = self._store(settings)
-        former = AdminRules() if previous is None else previous.admin
-        admin = build_admin(settings.admin, self._noting, former, trust, self._trust_of)
-        self._noting.noted()
-        self._note("unreadable", (*ca.unreadable, *admin.unreadable))
-        self._note("error", (*admin.errors, *self._changed_tls(settings)))
+        previous_admin = AdminRules() if previous is None else previous.admin
+        admin = build_admin(settings.admin, self._noting, previous_admin, trust, self._trust_of)
+        self._noting.take_noted()
+        self._add("unreadable", (*ca.unreadable, *admin.unreadable))
+        self._add("error", (*admin.errors, *self._admin_changes(settings)))
         log = build_log(settings.log, self._read)
         log_file = self._log_file(log.file)
-        self._note("warning", ca.warnings)
-        loaded.transient |= self._joined.transient or self._noting.transient
+        self._add("warning", ca.warnings)
+        loaded.transient |= self._documents.transient or self._noting.transient
         if not loaded.errors:
             loaded.files = FileContent(
                 settings,
                 entries,
                 integrations,
-                callers.found,
+                callers.by_digest,
                 callers.digests,
                 trust,
                 ca.rules,
@@ -252,132 +254,131 @@ class _Loading:
         return loaded
 
     def check_permissions(self) -> None:
-        """Add findings for what other users may do to the files of the config, of secrets and of certificates."""
-        loaded, joined, secret_files = self._loaded, self._joined, self._noting.secrets
-        paths = {*loaded.stamps, *loaded.certificates} - {joined.folder}
+        """Add findings of config files, secrets and certificates that other users can change or read."""
+        loaded, documents, secret_files = self._loaded, self._documents, self._noting.secrets
+        paths = {*loaded.stamps, *loaded.certificates} - {documents.folder}
         if self._trust_folder is not None:
             paths |= {self._trust_folder, *trust.paths(self._trust_folder).values()}
         if loaded.files is not None:
-            certificates = (each.certificate for each in loaded.files.integrations.values())
-            paths.update(chain.from_iterable(each.files for each in certificates if each is not None))
-            # An integration that is the same is not read again, so its files stay known from one load to the next.
+            loaders = (integration.certificate for integration in loaded.files.integrations.values())
+            paths.update(chain.from_iterable(loader.files for loader in loaders if loader is not None))
+            # Keep the secret files of earlier loads: this load did not read those of unchanged integrations.
             secret_files &= paths
         writable, readable = check_permissions(paths, secret_files)
         if writable or readable is not None:
-            place_of = partial(_place_of, _named_paths(joined, self._read), joined)
-            loaded.add("writable", (place_of(each.used_by)._replace(message=each.message) for each in writable))
+            place_of = partial(_place_of, _named_paths(documents, self._read), documents)
+            loaded.add("writable", (place_of(file.used_by)._replace(message=file.message) for file in writable))
             if readable is not None:
                 loaded.add("warning", [place_of(readable.used_by)._replace(message=readable.message)])
 
     def _log_file(self, path: str | None) -> str | None:
-        """Return the last writable log file. That one is not checked again: its folder may be closed by now."""
+        """Return the log file if it is writable, else the previous one.
+
+        The previous file is not checked again: the process has it open, but may have lost access to its folder.
+        """
         previous = None if self._previous is None else self._previous.log_file
-        reason = None if path is None or path == previous else refusal(Path(path))
+        reason = None if path is None or path == previous else log_file_error(Path(path))
         if reason is None:
             return path
-        self._note("unwritable", [(("log", "file"), reason)])
+        self._add("unwritable", [(("log", "file"), reason)])
         return previous
 
-    def _changed_tls(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
-        """Refuse to start or to stop TLS or, without a store, the API on the admin listener."""
-        if self._previous is not None and (self._previous.admin.certificate is None) is not (
-            settings.admin.tls is None
-        ):
-            yield ("admin", "tls"), "needs a restart of Sidekey: listeners cannot be changed while it runs"
+    def _admin_changes(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
+        """Refuse a reload that would start or stop TLS or, without a store, the API on the admin listener."""
         previous = self._previous
-        if (
-            previous is not None
-            and settings.store is None
-            and previous.admin.has_operators is not settings.admin.has_operators
-        ):
+        if previous is None:
+            return
+        if (previous.admin.certificate is None) is not (settings.admin.tls is None):
+            yield ("admin", "tls"), "needs a restart of Sidekey: listeners cannot be changed while it runs"
+        if settings.store is None and previous.admin.has_operators is not settings.admin.has_operators:
             yield ("admin",), "needs a restart of Sidekey: without operators and a store it does not serve the API"
 
     def _store(self, settings: GlobalSettings) -> StoreRules | None:
-        """Build the rules of the store."""
+        """Build the rules of the store, and refuse a reload that would move it."""
         built = BuiltStore(None, [], []) if settings.store is None else build_store(settings.store, self._noting)
-        self._note("error", built.errors)
-        self._note("warning", built.warnings)
+        self._add("error", built.errors)
+        self._add("warning", built.warnings)
         rules = built.rules
         if self._previous is not None and not self._loaded.errors:
-            former = self._previous.store
-            same = former is rules if former is None or rules is None else former.is_at(rules)
-            if not same:
+            previous = self._previous.store
+            is_same = previous is rules if previous is None or rules is None else previous.is_at(rules)
+            if not is_same:
                 text = "needs a restart of Sidekey: a store cannot be added, moved or removed while it runs"
-                self._note("error", [(("store",), text)])
-            elif former is not None and rules is not None and former.keys != rules.keys:
+                self._add("error", [(("store",), text)])
+            elif previous is not None and rules is not None and previous.keys != rules.keys:
                 self._check_keys(rules)
         return rules
 
     def _check_keys(self, rules: StoreRules) -> None:
-        """Refuse keys that the store in use is not written with: what they sign and seal would be lost with them."""
-        error = None if self._in_use is None else self._in_use.check(rules)
+        """Refuse keys that cannot open the content of the store in use, which would be lost."""
+        error = None if self._stored_content is None else self._stored_content.check(rules)
         if error is not None:
             self._loaded.transient |= error.transient
-            self._note("error", [(("store", "keys"), error.reason)])
+            self._add("error", [(("store", "keys"), error.reason)])
 
     def _root(self, loc: Loc) -> LocatedMapping:
-        owners, documents = self._joined.owners, self._joined.documents
+        owners, documents = self._documents.owners, self._documents.documents
         return owners.get(str(loc[0]), documents[0]) if loc else documents[0]
 
-    def _note(self, kind: Kind, found: Iterable[tuple[Loc, str]]) -> None:
-        self._loaded.add(kind, (error_at(self._root(loc), loc, message) for loc, message in found))
+    def _add(self, kind: Kind, findings: Iterable[tuple[Loc, str]]) -> None:
+        """Add findings of global keys."""
+        self._loaded.add(kind, (error_at(self._root(loc), loc, message) for loc, message in findings))
 
     @property
-    def _stored(self) -> checks.KnownIds:
-        """The IDs that the store in use has."""
-        return checks.KnownIds() if self._in_use is None else self._in_use.known
+    def _stored_ids(self) -> checks.KnownIds:
+        return checks.KnownIds() if self._stored_content is None else self._stored_content.known
 
     def _globals(self) -> GlobalSettings:
-        """Return the global settings, with defaults in place of what is invalid, so that the rest is still checked."""
-        loaded, values = self._loaded, {**self._joined.globals, "version": 1}
-        if self._joined.documents:
-            self._note("error", checks.global_errors(values))
-            if self._joined.complete:
-                files = checks.KnownIds(self._joined.integrations, self._joined.presets)
-                unknown = checks.caller_errors(values, files, self._stored)
-                # With a store they may be made later.
-                self._note("error" if values.get("store") is None else "warning", unknown)
-            self._note("warning", checks.global_warnings(values))
-        if self._joined.documents and not self._joined.integrations and values.get("store") is None:
+        """Return the global settings, with defaults for invalid keys, so that the rest is still checked."""
+        loaded, values = self._loaded, {**self._documents.globals, "version": 1}
+        if self._documents.documents:
+            self._add("error", checks.global_errors(values))
+            if self._documents.complete:
+                files = checks.KnownIds(self._documents.integrations, self._documents.presets)
+                unknown = checks.caller_errors(values, files, self._stored_ids)
+                # With a store, operators may create them later.
+                self._add("error" if values.get("store") is None else "warning", unknown)
+            self._add("warning", checks.global_warnings(values))
+        if self._documents.documents and not self._documents.integrations and values.get("store") is None:
             text = "no integration is configured: every request is denied"
-            self._note("warning", [(("integrations",), text)])
+            self._add("warning", [(("integrations",), text)])
         try:
             settings = GlobalSettings.model_validate(values, context=Context("file"))
         except ValidationError as error:
-            found = findings_of(error, GlobalSettings, self._root, Context("file"))
-            loaded.add("error", (error_of(self._root(each.loc), each) for each in found))
+            findings = findings_of(error, GlobalSettings, self._root, Context("file"))
+            loaded.add("error", (error_of(self._root(finding.loc), finding) for finding in findings))
             self._invalid |= {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
             valid = _without_invalid(values, error)
             settings = GlobalSettings.model_validate(valid, context=Context("file"))
-            unread = find_unreadable(_removed(values, valid), found, self._noting)
-            loaded.add("unreadable", (error_of(self._root(each.loc), each) for each in unread))
+            unreadable = find_unreadable(_removed(values, valid), findings, self._noting)
+            loaded.add("unreadable", (error_of(self._root(finding.loc), finding) for finding in unreadable))
         source = settings.network.source_address
         if source is not None and not self._is_local(source):
-            self._note("absent", [(("network", "source_address"), ABSENT)])
-        if self._joined.documents and self._joined.complete and "listen" not in self._invalid:
-            self._note("error", self._moved(settings))
+            self._add("absent", [(("network", "source_address"), ABSENT)])
+        if self._documents.documents and self._documents.complete and "listen" not in self._invalid:
+            self._add("error", self._moved_listeners(settings))
         return settings
 
-    def _moved(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
-        """Refuse to move a listener."""
+    def _moved_listeners(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
+        """Refuse a reload that would move a listener."""
         if self._previous is None:
             return
-        for key in moved(self._previous.listen, build_listen(settings.listen, self._read)):
+        for key in moved_keys(self._previous.listen, build_listen(settings.listen, self._read)):
             yield ("listen", key), "needs a restart of Sidekey: listeners cannot be changed while it runs"
 
     def _trust(self, settings: GlobalSettings) -> snapshot.Trust:
-        """Return the network's trust, or the previous one if it is the same or if its file cannot be used now."""
+        """Return the network's trust, or the previous object if it is equal or if the file cannot be used now."""
         written = settings.network.trusted_ca
         if written.path is not None:
             self._noting.note(written.path)
-            self._noting.noted()
+            self._noting.take_noted()
         trust, reason = self._trust_of(written)
         if reason:
-            self._note("unreadable", [(("network", "trusted_ca"), reason)])
-        former = None if self._previous is None else self._previous.trust
-        if former is None or (former.source, former.path) != (trust.source, trust.path):
+            self._add("unreadable", [(("network", "trusted_ca"), reason)])
+        previous = None if self._previous is None else self._previous.trust
+        if previous is None or (previous.source, previous.path) != (trust.source, trust.path):
             return trust
-        return former if trust == former or not trust.usable else trust
+        return previous if trust == previous or not trust.usable else trust
 
     def _entries(self, trust: snapshot.Trust, settings: GlobalSettings) -> dict[str, BuiltIntegration[LocatedMapping]]:
         store: checks.Store = "none"
@@ -385,10 +386,10 @@ class _Loading:
             store = "file" if settings.store.url is None else "database"
         in_flight = settings.limits.in_flight
         builder = FileBuilder(self._read, self._noting, trust, in_flight, self._trust_of, now=self.now, store=store)
-        self._loaded.certificates = builder.certificate_looks.stamps
+        self._loaded.certificates = builder.certificate_stamps.stamps
         previous = {} if self._previous is None else self._previous.entries
         entries: dict[str, BuiltIntegration[LocatedMapping]] = {}
-        for name, document in self._joined.integrations.items():
+        for name, document in self._documents.integrations.items():
             base = ("integrations", name)
             try:
                 check_name(name)
@@ -408,13 +409,13 @@ class _Loading:
         return entries
 
     def _report(self, name: str, entry: BuiltIntegration[LocatedMapping]) -> None:
-        """Add the findings of an integration, at each load: line numbers, certificates and addresses change."""
+        """Add the findings of an integration, at each load: lines, certificates and local addresses may change."""
         loaded, raw, base = self._loaded, entry.source, ("integrations", name)
-        for kind, finding in entry.present_findings():
+        for kind, finding in entry.current_findings():
             loaded.add(kind, [error_of(raw, finding, base=base)])
-        if entry.kept:
-            loaded.kept[name] = RetainedIntegration(
-                [error_of(raw, each, base=base) for each in entry.kept], entry.files
+        if entry.retained_for:
+            loaded.retained[name] = RetainedIntegration(
+                [error_of(raw, finding, base=base) for finding in entry.retained_for], entry.files
             )
         source = None if entry.integration is None else entry.integration.source_address
         if source is not None and not self._is_local(source):
@@ -423,9 +424,9 @@ class _Loading:
     def _presets(
         self, integrations: Mapping[str, snapshot.Integration], *, has_store: bool
     ) -> dict[str, snapshot.Preset]:
-        """Build the presets, and check each by itself and beside the integrations of the files."""
-        found: dict[str, snapshot.Preset] = {}
-        for name, document in self._joined.presets.items():
+        """Build the presets, and check that they fit the integrations of the files."""
+        presets: dict[str, snapshot.Preset] = {}
+        for name, document in self._documents.presets.items():
             base = ("presets", name)
             try:
                 check_name(name)
@@ -436,19 +437,19 @@ class _Loading:
                 self._loaded.add("error", [error_at(document, base, "must be a mapping")])
                 continue
             preset = None if self._previous is None else self._previous.presets.get(name)
-            if preset is None or not _is_of(preset, raw):
+            if preset is None or not _is_built_from(preset, raw):
                 built, errors = read_preset(name, raw)
-                self._loaded.add("error", (error_of(raw, each, base=base) for each in errors))
+                self._loaded.add("error", (error_of(raw, finding, base=base) for finding in errors))
                 if built is None:
                     continue
-                preset = replace(built, document=written(raw))
+                preset = replace(built, document=document_json(raw))
             warnings = checks.preset_warnings(raw)
             self._loaded.add("warning", (error_at(raw, loc, message, base=base) for loc, message in warnings))
-            found[name] = preset
-            self._judge_preset(preset, raw, integrations, has_store=has_store)
-        return found
+            presets[name] = preset
+            self._check_preset(preset, raw, integrations, has_store=has_store)
+        return presets
 
-    def _judge_preset(
+    def _check_preset(
         self,
         preset: snapshot.Preset,
         raw: LocatedMapping,
@@ -456,12 +457,16 @@ class _Loading:
         *,
         has_store: bool,
     ) -> None:
-        """Check a preset beside its integration if that may be in a file."""
+        """Check that a preset fits its integration, and that the integration exists."""
         name, base = preset.rules.integration, ("presets", preset.id)
         if name in integrations:
-            found = choice_errors(preset, integrations[name], self.now)
-            self._loaded.add("mismatched", (error_at(raw, loc, message, base=base) for loc, message in found))
-        elif name not in self._joined.integrations and self._joined.complete and name not in self._stored.integrations:
+            mismatches = choice_errors(preset, integrations[name], self.now)
+            self._loaded.add("mismatched", (error_at(raw, loc, message, base=base) for loc, message in mismatches))
+        elif (
+            name not in self._documents.integrations
+            and self._documents.complete
+            and name not in self._stored_ids.integrations
+        ):
             text = "no integration has this ID"
             if has_store:
                 text = "no file has an integration of this ID: it must be made in the store"
@@ -469,29 +474,31 @@ class _Loading:
             self._loaded.add("warning" if has_store else "error", [error])
 
 
-def _is_of(preset: snapshot.Preset, raw: LocatedMapping) -> bool:
+def _is_built_from(preset: snapshot.Preset, raw: LocatedMapping) -> bool:
     """Return True if a preset was built from an equal document."""
     try:
-        return preset.document == written(raw)
+        return preset.document == document_json(raw)
     except ValueError:
-        # JSON has no infinite number. Building the preset finds its place.
+        # JSON has no infinite number. Building the preset reports it.
         return False
 
 
 def _removed(values: dict[str, Any], valid: dict[str, Any]) -> dict[str, Any]:
-    """Return the global keys, and of `callers` the callers, that are not among the valid ones."""
+    """Return the global keys and the callers that are not in `valid`."""
     removed = {key: value for key, value in values.items() if key not in valid}
     if "callers" in valid:
-        removed["callers"] = {name: each for name, each in values["callers"].items() if name not in valid["callers"]}
+        removed["callers"] = {
+            name: caller for name, caller in values["callers"].items() if name not in valid["callers"]
+        }
     return removed
 
 
 def _without_invalid(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
-    """The global keys that pydantic found no error in; of `callers` only the invalid ones are removed."""
+    """Return the global keys without those that are invalid. Of `callers`, remove only the invalid ones."""
     places = [details["loc"] for details in error.errors(include_url=False, include_input=False)]
     invalid = {loc[0] for loc in places if loc[:1] != ("callers",) or len(loc) == 1}
     callers = {loc[1] for loc in places if loc[:1] == ("callers",) and len(loc) > 1}
-    kept = {key: value for key, value in values.items() if key not in invalid}
-    if callers and "callers" in kept:
-        kept["callers"] = {name: caller for name, caller in kept["callers"].items() if name not in callers}
-    return kept
+    valid = {key: value for key, value in values.items() if key not in invalid}
+    if callers and "callers" in valid:
+        valid["callers"] = {name: caller for name, caller in valid["callers"].items() if name not in callers}
+    return valid

@@ -14,22 +14,25 @@ from sidekey.config.secrets import Stamps
 from sidekey.snapshot.snapshot import Snapshot
 
 STOPPING: Final[tuple[Kind, ...]] = ("error", "absent", "unwritable")
-"""Kinds of findings with which `run` does not start. `check` may run on another machine: for it `absent` is a warning.
-"""
+"""Kinds of findings with which `run` does not start. For `check`, which may run on another machine, `absent` is a
+warning."""
 
 LACKING: Final[tuple[Kind, ...]] = ("unreadable", "refused", "mismatched", "writable")
-"""Kinds of findings with which `run` continues, without what needs it: errors for `check` and `run --strict`."""
+"""Kinds of findings that make only a part unavailable in `run`. They are errors for `check` and `run --strict`."""
 
 
-class Found(NamedTuple):
-    """A finding at its place in a file."""
+class LocatedFinding(NamedTuple):
+    """A finding with its place in a file."""
 
     error: ConfigError
     kind: Kind
 
 
 class RetainedIntegration(NamedTuple):
-    """Why new files of an integration cannot be used, and their stamps: the integration is that of an earlier load."""
+    """The reasons why an integration's changed files cannot be used, so that its previous build stays in use.
+
+    `files` are the stamps of the changed files.
+    """
 
     reasons: list[ConfigError]
     files: Stamps
@@ -37,22 +40,22 @@ class RetainedIntegration(NamedTuple):
 
 @dataclass(slots=True)
 class Loaded:
-    """A config that was read. `snapshot` and `files` are None if there are errors.
+    """The result of a load. `snapshot` and `files` are None if there are errors.
 
-    `kept` has the integrations that could not be built from their files as they are now, at each load.
+    `retained` has the integrations whose previous build stays in use, because their changed files cannot be used.
 
-    `stamps` are those of everything that was read, with the config itself and its folder: a later difference causes a
-    reload. Paths are absolute, and links in them are not resolved. Client certificates are not among them: their own
-    loaders read them again. `certificates` are the stamps of those that were read at this load.
+    `stamps` cover the config, its folder and all files that were read: a later difference causes a reload. Paths are
+    absolute, with their links. Client certificates have their own loaders, which read them again: `certificates` has
+    the stamps of those that were read in this load.
 
-    `log_format` is the `log.format` of the config, also if another key has an error. `transient` means that a file
+    `log_format` is the `log.format` of the config, even if another key has an error. `transient` means that a file
     could not be read for a reason that may pass soon (too many open files), although no stamp will change.
     """
 
     snapshot: Snapshot | None = None
     files: FileContent | None = None
-    findings: list[Found] = field(default_factory=list)
-    kept: dict[str, RetainedIntegration] = field(default_factory=dict)
+    findings: list[LocatedFinding] = field(default_factory=list)
+    retained: dict[str, RetainedIntegration] = field(default_factory=dict)
     stamps: dict[Path, Stamp] = field(default_factory=dict)
     certificates: dict[Path, Stamp] = field(default_factory=dict)
     log_format: Literal["auto", "json", "text"] = "auto"
@@ -60,7 +63,7 @@ class Loaded:
 
     def add(self, kind: Kind, errors: Iterable[ConfigError]) -> None:
         """Add findings of one kind."""
-        self.findings += (Found(error, kind) for error in errors)
+        self.findings += (LocatedFinding(error, kind) for error in errors)
 
     def of(self, *kinds: Kind) -> list[ConfigError]:
         """Return the findings of these kinds in the order of file, line and column."""
@@ -68,12 +71,12 @@ class Loaded:
 
     @property
     def errors(self) -> list[ConfigError]:
-        """The errors of the config."""
+        """Findings with which the config cannot be used by any command."""
         return self.of("error")
 
     @property
     def warnings(self) -> list[ConfigError]:
-        """The warnings."""
+        """Findings that stop no command."""
         return self.of("warning")
 
     def stopping(self, *, strict: bool) -> list[ConfigError]:
@@ -81,8 +84,8 @@ class Loaded:
         return self.of(*STOPPING, *(LACKING if strict else ()))
 
     def sort(self) -> None:
-        """Sort the findings and the reasons of `kept` by their places, and remove duplicates."""
-        # They are nearly in order. A set would lose that, and one long sort would block all other threads.
+        """Sort the findings and the reasons in `retained` by their places, and remove duplicates."""
+        # They are nearly in order, which a set would lose: a full sort would block all other threads.
         self.findings[:] = sorted(dict.fromkeys(self.findings))
-        for each in self.kept.values():
-            each.reasons[:] = sorted(dict.fromkeys(each.reasons))
+        for integration in self.retained.values():
+            integration.reasons[:] = sorted(dict.fromkeys(integration.reasons))

@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into findings with a place and a way out. No message repeats the input."""
+"""Translate pydantic's errors into findings with a location and a hint. No message repeats the input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS, Finding, Loc, held
+from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS, Finding, Loc, existing_loc
 from sidekey.config.models import Config, GlobalSettings, IntegrationSettings
 from sidekey.config.profiles import names_of, profile
 from sidekey.credentials.certificates.settings import CertificateSettings
@@ -43,22 +43,22 @@ def findings_of(
     root_of: Callable[[Loc], Mapping[str, Any]],
     context: Context,
 ) -> list[Finding]:
-    """Translate pydantic's first errors. `root_of` finds the mapping that a place starts in.
+    """Translate pydantic's first errors; the last finding says if there are more.
 
-    If there are more, the last finding says so.
+    `root_of` returns the mapping in which a location starts.
     """
     errors = error.errors(include_url=False, include_input=False, include_context=True)
-    found = [_finding(details, model, root_of, context) for details in errors[:MAX_ERRORS]]
-    return [*found, Finding((), MORE_ERRORS)] if len(errors) > MAX_ERRORS else found
+    findings = [_finding(details, model, root_of, context) for details in errors[:MAX_ERRORS]]
+    return [*findings, Finding((), MORE_ERRORS)] if len(errors) > MAX_ERRORS else findings
 
 
 def _finding(
     details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Mapping[str, Any]], context: Context
 ) -> Finding:
     kind, values = details["type"], details.get("ctx", {})
-    loc, section, members = _followed(details["loc"], model)
-    of_key = loc[-1:] == ("[key]",)
-    if of_key:
+    loc, section, members = _resolve(details["loc"], model)
+    is_key = loc[-1:] == ("[key]",)
+    if is_key:
         loc = loc[:-1]
     root = root_of(loc)
     if kind == "extra_forbidden":
@@ -66,20 +66,20 @@ def _finding(
     if kind == "union_tag_not_found":
         return Finding(loc, f"type is missing: write one of {', '.join(members)}")
     if kind == "union_tag_invalid":
-        text = f"must be one of {', '.join(members)}{_meant(values['tag'], members)}"
-        return Finding(held(root, (*loc, "type")), text)
+        text = f"must be one of {', '.join(members)}{_suggestion(values['tag'], members)}"
+        return Finding(existing_loc(root, (*loc, "type")), text)
     if kind != "missing":
-        # What a validator put around a single value is not in the document.
-        loc = held(root, loc)
-    return Finding(loc, _MESSAGES[kind](values), key=of_key)
+        # A validator may have wrapped a single value in a list that the document does not have.
+        loc = existing_loc(root, loc)
+    return Finding(loc, _MESSAGES[kind](values), key=is_key)
 
 
-def _meant(written: str, members: Mapping[str, type[BaseModel]]) -> str:
-    """Suggest the member of a union that a wrong tag may mean, if there is one."""
-    word = written.lower().replace("-", "_")
+def _suggestion(tag: str, members: Mapping[str, type[BaseModel]]) -> str:
+    """Suggest the member of a union that a wrong tag may mean."""
+    word = tag.lower().replace("-", "_")
     close = get_close_matches(word, members, n=1, cutoff=0.7)
-    meant = [tag for tag, member in members.items() if word in getattr(member, "also_called", ())] or close
-    return f"; did you mean {meant[0]}?" if meant else ""
+    suggestions = [name for name, member in members.items() if word in getattr(member, "also_called", ())] or close
+    return f"; did you mean {suggestions[0]}?" if suggestions else ""
 
 
 def _unknown_key(
@@ -94,48 +94,48 @@ def _unknown_key(
         if model is GlobalSettings and len(loc) == 1:
             return "this key belongs to an integration"
     if loc[:-1] == ("auth",):
-        elsewhere = _of_other_kinds(key, root)
-        if elsewhere:
-            return elsewhere
+        hint = _misplaced_auth_key(key, root)
+        if hint:
+            return hint
     if model is IntegrationSettings and len(loc) == 1 and key in GlobalSettings.model_fields:
         return "this key belongs to the top level of the config file"
     if model is GlobalSettings and len(loc) == 1 and "auth" in mapping(root.get(key)):
         return "this looks like an integration: indent it, and put it under integrations"
     section = Config if section is GlobalSettings else section
-    known = [] if section is None else _names_of(section, context)
+    known = [] if section is None else _allowed_keys(section, context)
     close = get_close_matches(key, known, n=1)
     if close:
         return f"unknown key; did you mean {close[0]}?"
-    above = _empty_above(key, _at(root, loc[:-1]), known)
-    if above is not None:
-        return f"unknown key; if it belongs to {above} above, indent it"
+    parent = _empty_key_above(key, _value_at(root, loc[:-1]), known)
+    if parent is not None:
+        return f"unknown key; if it belongs to {parent} above, indent it"
     return f"unknown key; known: {', '.join(known)}" if known else "unknown key"
 
 
-def _names_of(section: type[BaseModel], context: Context) -> list[str]:
-    """Return the names of the keys that a document of this context may set."""
+def _allowed_keys(section: type[BaseModel], context: Context) -> list[str]:
+    """Return the keys that a document of this context may set."""
     refused = {} if context.is_file else file_only_keys(section)
     return [field.alias or name for name, field in section.model_fields.items() if name not in refused]
 
 
-def _at(root: Any, loc: Loc) -> Any:
-    """What is at a place, or at as much of it as there is."""
-    for part in held(root, loc):
+def _value_at(root: Any, loc: Loc) -> Any:
+    """Return the value at a location, or at the longest prefix of it that exists."""
+    for part in existing_loc(root, loc):
         root = root[part]
     return root
 
 
-def _empty_above(key: str, table: Any, known: list[str]) -> str | None:
-    """The key above an unknown one that has nothing under it, so that the unknown one was meant to be there."""
+def _empty_key_above(key: str, table: Any, known: list[str]) -> str | None:
+    """Return the known key above an unknown one if it has no value: the unknown key probably belongs under it."""
     if not isinstance(table, Mapping):
         return None
-    above = takewhile(lambda each: each != key, table)
-    last = next((each for each in reversed([*above]) if each in known), None)
+    above = takewhile(lambda name: name != key, table)
+    last = next((name for name in reversed([*above]) if name in known), None)
     return None if last is None or table[last] is not None else last
 
 
-def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
-    """The hint for a key of `auth` that is none of its kind but has a place elsewhere; empty where it has none."""
+def _misplaced_auth_key(key: str, root: Mapping[str, Any]) -> str:
+    """Return a hint for a key of `auth` that belongs elsewhere or to another kind, or an empty text."""
     kind = str(root["auth"].get("type"))
     if key in CertificateSettings.model_fields:
         return "this key belongs under client_certificate, beside auth"
@@ -149,28 +149,28 @@ def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
     return f"this key may be used only with type {' or '.join(kinds)}" if kinds else ""
 
 
-def _followed(loc: Loc, model: type[BaseModel]) -> tuple[Loc, type[BaseModel] | None, Mapping[str, type[BaseModel]]]:
-    """Follow one of pydantic's locations from a model, and remove the tags that unions put into it.
+def _resolve(loc: Loc, model: type[BaseModel]) -> tuple[Loc, type[BaseModel] | None, Mapping[str, type[BaseModel]]]:
+    """Follow one of pydantic's locations from a model, and remove the tags that unions add to it.
 
-    Return also the model whose key is the last part, and the members of the union at the location by their tags.
+    Return also the model that has the last part as a key, and the members of the union at the location by their tags.
     """
-    found: list[str | int] = []
+    document_loc: list[str | int] = []
     section: type[BaseModel] | None = None
-    inner: type[BaseModel] | None = model
-    entry: type[BaseModel] | None = None
+    value_model: type[BaseModel] | None = model
+    entry_model: type[BaseModel] | None = None
     members: Mapping[str, type[BaseModel]] = {}
     for part in loc:
         if part in members:
-            inner, members = members[str(part)], {}
+            value_model, members = members[str(part)], {}
             continue
-        found.append(part)
-        section = inner
+        document_loc.append(part)
+        section = value_model
         field = None if section is None else _field(str(part), section)
         if field is None:
-            inner, entry, members = entry, None, {}
+            value_model, entry_model, members = entry_model, None, {}
         else:
-            inner, entry, members = _model_of(field), _entry_of(field), _members(field)
-    return tuple(found), section, members
+            value_model, entry_model, members = _model_of(field), _entry_of(field), _members(field)
+    return tuple(document_loc), section, members
 
 
 def _field(key: str, model: type[BaseModel]) -> FieldInfo | None:
@@ -178,7 +178,7 @@ def _field(key: str, model: type[BaseModel]) -> FieldInfo | None:
 
 
 def _members(field: FieldInfo) -> Mapping[str, type[BaseModel]]:
-    """The members of a discriminated union by their tags."""
+    """Return the members of a discriminated union by their tags."""
     if field.discriminator is None:
         return {}
     members = get_args(field.annotation)
@@ -186,17 +186,17 @@ def _members(field: FieldInfo) -> Mapping[str, type[BaseModel]]:
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of the mapping that a key takes, unless the key takes a union."""
-    written = next((each.model for each in field.metadata if isinstance(each, DocumentType)), None)
-    if written is not None or field.discriminator is not None:
-        return written
+    """Return the model of the mapping that a key takes, or None if the key takes something else or a union."""
+    document_model = next((item.model for item in field.metadata if isinstance(item, DocumentType)), None)
+    if document_model is not None or field.discriminator is not None:
+        return document_model
     if get_origin(field.annotation) in (dict, list):
         return None
     return _first_model(field.annotation, *get_args(field.annotation))
 
 
 def _entry_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of each entry, if a key takes a mapping or list of models."""
+    """Return the model of the entries if a key takes a mapping or list of models."""
     if get_origin(field.annotation) not in (dict, list):
         return None
     entry = get_args(field.annotation)[-1]
@@ -204,5 +204,7 @@ def _entry_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _first_model(*annotations: Any) -> type[BaseModel] | None:
-    models = (each for each in annotations if isinstance(each, type) and issubclass(each, BaseModel))
+    models = (
+        annotation for annotation in annotations if isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    )
     return next(models, None)

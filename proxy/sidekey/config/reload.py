@@ -1,8 +1,8 @@
-"""Reloads what has changed while requests are served: a check each second, a load in a thread, and the swap.
+"""Reload the config while Sidekey serves requests: check each second, load in a thread, publish.
 
-A check compares the state of every file with its state when it was last read; SIGHUP asks for a load at once. A thread
-loads the config, and the event loop puts it in use in one step if it has no error. The owner of a client certificate
-reads its files again.
+A check compares the stamp of every file with its stamp at the last read. SIGHUP requests a load at once. A thread loads
+the config, and the event loop publishes it in one step if it has no error. Client certificates have owners that read
+their files again.
 """
 
 from __future__ import annotations
@@ -31,8 +31,19 @@ from sidekey.publish import CommitError, Publisher, PublishRefused
 from sidekey.snapshot.snapshot import Snapshot
 
 WARNINGS_SHOWN: Final = 20
-"""How many warnings of one load are logged each: there may be thousands, one for each integration."""
+"""Maximum number of warnings that are logged for one load. There may be thousands, one for each integration."""
 
+CHECK_EVERY: Final = 1.0
+"""Seconds between two checks. A check of 1,000 files takes some 5 ms of CPU."""
+
+RETRY_EVERY: Final = 5.0
+"""Seconds between two loads because of a read error that may pass without a change, such as too many open files."""
+
+SETTLE: Final = 0.2
+"""Seconds between a change and the load, because several files usually change together."""
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 _EVENTS: Final[Mapping[Kind, str]] = {
     "unreadable": "secret or CA file cannot be read; what needs it is unavailable until it can be read",
@@ -43,13 +54,13 @@ _EVENTS: Final[Mapping[Kind, str]] = {
 
 
 def log_load(loaded: Loaded) -> None:
-    """Log each finding with which a config is used nevertheless, the first warnings, and their number."""
+    """Log the findings of a config that is used despite them, the first warnings, and the number of warnings."""
     log = get_logger()
     for error, kind in loaded.findings:
         if kind in _EVENTS:
             log.error(_EVENTS[kind], place=str(error))
-    for name, kept in loaded.kept.items():
-        for error in kept.reasons:
+    for name, retained in loaded.retained.items():
+        for error in retained.reasons:
             log.error(
                 "new secret or CA file cannot be used; the previous one stays in use",
                 integration=name,
@@ -65,30 +76,17 @@ def log_load(loaded: Loaded) -> None:
 def log_errors(errors: Iterable[ConfigError]) -> None:
     """Log every error of a config that is not used."""
     log = get_logger()
-    found = list(errors)
-    log.error("the config has errors and was not reloaded; the previous one stays in use", count=len(found))
-    for error in found:
+    listed = list(errors)
+    log.error("the config has errors and was not reloaded; the previous one stays in use", count=len(listed))
+    for error in listed:
         log.error("config error", place=str(error))
 
 
-T = TypeVar("T")
-Arguments = TypeVarTuple("Arguments")
-
-CHECK_EVERY = 1.0
-"""Seconds between two checks. A check of 1,000 files takes some 5 ms of CPU."""
-
-RETRY_EVERY = 5.0
-"""Seconds between two loads because of a read error that may pass without a change, such as too many open files."""
-
-SETTLE = 0.2
-"""Seconds between a change and the load: several files are mostly written at once."""
-
-
 class ReloadHooks(NamedTuple):
-    """What the reloader calls, on the event loop.
+    """The parts of the process that the reloader calls, on the event loop.
 
-    `publisher` owns the snapshot in use. `certificate_files` are those whose change `rotate` handles.
-    `report` logs defects and must not raise; `audit` tells what was changed.
+    `publisher` owns the snapshot in use. `rotate` handles changes of `certificate_files`. `report` logs a defect and
+    must not raise. `audit` logs the changes of the config.
     """
 
     publisher: Publisher
@@ -99,8 +97,8 @@ class ReloadHooks(NamedTuple):
     audit: AuditLog
 
 
-class _Waiting(NamedTuple):
-    """Who waits for what the store says, `by` whom it was changed, if that is known."""
+class _StoreUpdate(NamedTuple):
+    """A pending update of the store's content. `take` gives it to the loader; `by` is the operator, if known."""
 
     take: Callable[[], None]
     done: asyncio.Future[None]
@@ -108,14 +106,14 @@ class _Waiting(NamedTuple):
 
 
 class ReloadError(Exception):
-    """What the store says is not in use: because of a defect in Sidekey, which was reported, or since it stops."""
+    """The store's content is not in use, because Sidekey stops or has a defect, which was reported."""
 
 
 class Reloader:
-    """Keeps a running process at what its config says. Must be made on the event loop that it uses.
+    """Reloads the config of a running process when files or the store change. Create it on the event loop.
 
-    `loaded` is the first result of `loader`, and is in use. With `strict` a config is not used that `check` finds an
-    error in.
+    `loaded` is the result of the loader's first load, which is in use. With `strict`, the reloader refuses a config in
+    which `check` finds an error.
     """
 
     def __init__(self, loader: Loader, loaded: Loaded, hooks: ReloadHooks, *, strict: bool) -> None:
@@ -125,63 +123,61 @@ class Reloader:
         self._config: dict[Path, Stamp] = dict(loaded.stamps)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reload")
         self._woken = asyncio.Event()
-        self._asked = False
-        self._asks: list[asyncio.Future[None]] = []
-        """Results of `ask` that are not done."""
-        self._due = True
+        self._load_requested = False
+        self._load_requests: list[asyncio.Future[None]] = []
+        """Pending results of `request_load`."""
+        self._check_due = True
         self._closed = False
         self._loaded = loaded
-        """Whose files are in use."""
-        self._waiting: list[_Waiting] = []
-        """What takes a state of the store, and who waits until that is in use."""
-        self._unread = self._retry_due = False
-        """The last load had a read error that may pass without a change, and a load for that reason is due."""
+        """The load whose files are in use."""
+        self._store_updates: list[_StoreUpdate] = []
+        self._has_transient_error = self._retry_due = False
+        """The last load had a read error that may pass without a change, and it is time to load again."""
         self._retry_at = 0.0
-        self._findings: list[object] = []
-        """The errors that were logged last."""
-        self._failed: dict[str, Stamps] = {}
-        """Files of secrets that could not be used, by integration, as they were counted."""
+        self._logged_findings: list[object] = []
+        self._counted_failures: dict[str, Stamps] = {}
+        """Changed files that could not be used, by integration, as the metric has counted them."""
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
         self._certificates: dict[Path, Stamp] = {path: stamp(path) for path in hooks.certificate_files()}
         self._certificates.update(loaded.certificates)
 
     def start(self) -> None:
-        """Begin to check; what has changed since the load is reloaded at once."""
+        """Start the checks. The first one finds what has changed since the load."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def ask(self) -> asyncio.Future[None]:
-        """Load the config as soon as possible, whether or not a file seems to have changed.
+    def request_load(self) -> asyncio.Future[None]:
+        """Load the config as soon as possible, even if no file seems to have changed.
 
-        The result is done when that load has ended, with or without an error in the config. `close` leaves it pending.
+        The result is done after that load, with or without an error in the config. `close` leaves it pending.
         """
-        ended = asyncio.get_running_loop().create_future()
-        self._asks.append(ended)
-        self._asked = self._due = True
+        done = asyncio.get_running_loop().create_future()
+        self._load_requests.append(done)
+        self._load_requested = self._check_due = True
         self._woken.set()
-        return ended
+        return done
 
     async def join(self, take: Callable[[], None], by: str = "") -> None:
-        """Put in use what the store says, once `take` has given it to the loader; return when it is.
+        """Publish the store's content, and return when it is in use.
 
-        `by` is the name of the operator whose change it is, where that is known. `take` is called in the thread that
-        loads. Raises ReloadError where it could not be put in use.
+        The loader's thread calls `take`, which gives the content to the loader. `by` is the name of the operator who
+        made the change, if known. Raises ReloadError if the content could not be published.
         """
         if self._closed:
             raise ReloadError
         done = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(take, done, by))
+        self._store_updates.append(_StoreUpdate(take, done, by))
         self._woken.set()
         await done
 
     async def close(self) -> None:
-        """End the checks, and wait for a load under way, whose result is not used any more."""
+        """Stop the checks, and wait for a running load, whose result is discarded."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
         self._closed = True
-        for each in self._waiting:
-            _tell(each.done, in_use=False)
+        for update in self._store_updates:
+            _resolve(update.done, in_use=False)
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _run(self) -> None:
@@ -189,76 +185,76 @@ class Reloader:
         check_at = loop.time()
         while True:
             self._woken.clear()
-            # A change of the store asks for no look at the files, however often there is one.
-            due, self._due = self._due, False
-            for step in (self._join_store, *((self._reload_changes,) if due else ())):
+            # Frequent changes of the store must not cause checks of the files.
+            check_due, self._check_due = self._check_due, False
+            for step in (self._join_store, *((self._reload_changes,) if check_due else ())):
                 try:
                     await step()
                 except Exception as defect:  # noqa: BLE001  the edge of a task: the next change may go well
                     self._hooks.report(defect)
-            if due:
-                # A load that was asked for during the last step is still to come.
-                if not self._asked:
-                    for ended in self._asks:
-                        ended.set_result(None)
-                    self._asks.clear()
+            if check_due:
+                # A load that was requested during the last step has not run yet.
+                if not self._load_requested:
+                    for done in self._load_requests:
+                        done.set_result(None)
+                    self._load_requests.clear()
                 check_at = loop.time() + CHECK_EVERY
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(check_at):
                     await self._woken.wait()
-            # By the clock: what was woken meanwhile does not wait, and so never times out.
+            # Compare the clock: with frequent wake-ups the wait never times out.
             if loop.time() >= check_at:
-                self._due = True
-                if self._unread and loop.time() >= self._retry_at:
+                self._check_due = True
+                if self._has_transient_error and loop.time() >= self._retry_at:
                     self._retry_due = True
                     self._retry_at = loop.time() + RETRY_EVERY
 
     async def _reload_changes(self) -> None:
-        """Check and reload, until a check finds nothing."""
-        found = True
-        while found:
-            asked, self._asked = self._asked, False
+        """Check and reload, until a check finds no change."""
+        changed = True
+        while changed:
+            requested, self._load_requested = self._load_requested, False
             retry, self._retry_due = self._retry_due, False
-            config, certificates = await self._in_thread(self._changes)
-            found = asked or retry or bool(config or certificates)
-            if config or asked or retry:
+            config, certificates = await self._in_thread(self._find_changes)
+            changed = requested or retry or bool(config or certificates)
+            if config or requested or retry:
                 try:
-                    await self._reload(config, is_retry=not (config or asked))
+                    await self._reload(config, is_retry=not (config or requested))
                 except Exception as defect:  # noqa: BLE001  the next change, or SIGHUP, may go well
                     self._hooks.report(defect)
-            # They count as seen: a load that fails must not keep them from whoever holds them.
+            # The check has recorded their stamps, so rotate them even after a failed load.
             if certificates:
                 await self._hooks.rotate(certificates)
 
     async def _join_store(self) -> None:
-        """Join the files in use with the store as it is now, if it has changed."""
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
+        """Publish the files in use with the pending updates of the store."""
+        updates, self._store_updates = self._store_updates, []
+        if not updates:
             return
         began, published, previous = time.perf_counter(), False, self._hooks.publisher.snapshot
         try:
             # As in `_reload`.
             with COLLECTOR.paused():
-                snapshot = await self._in_thread(self._joined, [each.take for each in waiting])
+                snapshot = await self._in_thread(self._build_with_store, [update.take for update in updates])
                 published = self._publish(snapshot)
         finally:
-            for each in waiting:
-                _tell(each.done, in_use=published)
-        by = sorted({each.by for each in waiting} - {""})
+            for update in updates:
+                _resolve(update.done, in_use=published)
+        by = sorted({update.by for update in updates} - {""})
         await self._in_thread(self._log_changes, previous, "store", by, began if published else None)
 
-    def _joined(self, takes: list[Callable[[], None]]) -> Snapshot:
-        """The files in use, joined with the store, in the thread."""
+    def _build_with_store(self, takes: list[Callable[[], None]]) -> Snapshot:
+        """Build the snapshot of the files in use and the updated store. Blocks."""
         for take in takes:
             take()
         snapshot = self._loader.join(self._loaded)
         prepare_trust(snapshot)
         return snapshot
 
-    def _changes(self) -> tuple[dict[Path, Stamp], set[Path]]:
-        """Return the files of the config and of client certificates that differ from when they were read.
+    def _find_changes(self) -> tuple[dict[Path, Stamp], set[Path]]:
+        """Return the files of the config and of client certificates that have changed since they were read. Blocks.
 
-        Note those of certificates before they are read again: what changes meanwhile differs at the next check.
+        Record the stamps of certificates before they are read again, so that the next check finds a change meanwhile.
         """
         config, certificates = self._compare()
         if config or certificates:
@@ -268,82 +264,86 @@ class Reloader:
         return config, set(certificates)
 
     def _compare(self) -> tuple[dict[Path, Stamp], dict[Path, Stamp]]:
-        looks = StampCache()
-        config = {path: state for path, known in self._config.items() if (state := looks(path)) != known}
-        held = {path: looks(path) for path in self._hooks.certificate_files()}
-        certificates = {path: state for path, state in held.items() if state != self._certificates.get(path, state)}
-        self._certificates = {**held, **self._certificates}
+        stamp_of = StampCache()
+        config = {path: new for path, old in self._config.items() if (new := stamp_of(path)) != old}
+        current = {path: stamp_of(path) for path in self._hooks.certificate_files()}
+        certificates = {path: new for path, new in current.items() if new != self._certificates.get(path, new)}
+        self._certificates = {**current, **self._certificates}
         return config, certificates
 
     async def _reload(self, changed: dict[Path, Stamp], *, is_retry: bool) -> None:
-        """Load, and use the result; `changed` is what the check found."""
+        """Load the config, and publish it if it may be used. `changed` has the new stamps that the check found."""
         began = time.perf_counter()
         previous = self._hooks.publisher.snapshot
-        # A full collection would stop all requests for 0.1 s with 1,000 integrations and for 0.4 s with 10,000. What a
-        # load makes is frozen before the collector runs again. It holds no cycles that would stay for ever.
+        # A full collection would stop all requests for 0.1 s with 1,000 integrations and for 0.4 s with 10,000. The
+        # objects of a load are frozen before the collector runs again. They contain no cycles that would leak.
         with COLLECTOR.paused():
             try:
                 loaded = await self._in_thread(self._load)
             except Exception:
                 self._hooks.metrics.config_loaded = False
-                # It would fail again each second.
+                # Otherwise it would fail again each second.
                 self._config.update(changed)
                 raise
-            # Files of a config with errors may not all be known: those of the one in use are watched as well. What has
-            # changed of them counts as seen: the next good load, whichever it is, checks all that it reads.
-            former_stamps = {} if loaded.snapshot is not None else {**self._config, **changed}
-            self._config = {**former_stamps, **loaded.stamps}
-            self._unread = loaded.transient
+            # A load with errors may not have found all files, so watch those of the config in use too. Changes among
+            # them need no further load: the next good load reads all files.
+            previous_stamps = {} if loaded.snapshot is not None else {**self._config, **changed}
+            self._config = {**previous_stamps, **loaded.stamps}
+            self._has_transient_error = loaded.transient
             snapshot = self._usable(loaded)
             published = snapshot is not None and self._publish(snapshot)
             self._hooks.metrics.config_loaded = published
             if published:
                 self._hooks.metrics.config_loaded_at = time.time()
-                # Not after each change of the store: whatever is garbage just then would stay.
+                # Not after each change of the store, because it would freeze garbage too.
                 gc.freeze()
             if snapshot is not None and self._hooks.publisher.snapshot is snapshot:
                 self._loaded = loaded
             if snapshot is None or self._hooks.publisher.snapshot is snapshot:
-                # In the thread: there may be a line for each of ten thousand integrations.
+                # In the thread, because each of ten thousand integrations may need a line.
                 await self._in_thread(self._log_findings, loaded, is_retry)
         await self._in_thread(self._log_changes, previous, "files", (), began if published else None)
 
     def _log_changes(self, previous: Snapshot, source: Source, by: Sequence[str], began: float | None) -> None:
-        """Log the differences from a previous snapshot to the one in use. Blocks.
+        """Log the differences between a previous snapshot and the one in use. Blocks.
 
-        `began` is the start of the reload, or None if not every part of the process uses its result.
+        `began` is the start of the reload, or None if only a part of the process uses the result.
         """
-        now = self._hooks.publisher.snapshot
-        if now is previous:
+        current = self._hooks.publisher.snapshot
+        if current is previous:
             return
-        self._hooks.audit.change(compare(previous, now), source, tuple(by))
+        self._hooks.audit.change(compare(previous, current), source, tuple(by))
         if began is not None:
-            before, integrations = previous.integrations, now.integrations
+            old_integrations, integrations = previous.integrations, current.integrations
             self._log.info(
                 "store reloaded" if source == "store" else "config reloaded",
                 integrations=len(integrations),
-                changed=sum(before.get(name) is not each for name, each in integrations.items()),
-                removed=sum(name not in integrations for name in before),
+                changed=sum(
+                    old_integrations.get(name) is not integration for name, integration in integrations.items()
+                ),
+                removed=sum(name not in integrations for name in old_integrations),
                 seconds=round(time.perf_counter() - began, 3),
             )
 
     def _load(self) -> Loaded:
-        """Load, and prepare here what publishing would otherwise do on the event loop."""
+        """Load the config, and prepare its CAs, which would block the event loop. Blocks."""
         loaded = self._loader.load()
         if loaded.snapshot is not None:
             prepare_trust(loaded.snapshot)
         return loaded
 
     def _usable(self, loaded: Loaded) -> Snapshot | None:
-        """The snapshot of a load, if it may be put in use."""
+        """Return the snapshot of a load if it may be used, and count files that cannot be used."""
         metrics = self._hooks.metrics
-        for name, kept in loaded.kept.items():
-            if self._failed.get(name) != kept.files:
-                self._failed[name] = kept.files
+        for name, retained in loaded.retained.items():
+            if self._counted_failures.get(name) != retained.files:
+                self._counted_failures[name] = retained.files
                 metrics.reload_failures[name, "secret"] += 1
         if loaded.snapshot is not None:
-            self._failed = {name: files for name, files in self._failed.items() if name in loaded.kept}
-            # Read now, and held from some later load on where this one is not used.
+            self._counted_failures = {
+                name: files for name, files in self._counted_failures.items() if name in loaded.retained
+            }
+            # This load has read them. If it is not used, a later load may use the same loaders.
             self._certificates = {**loaded.certificates, **self._certificates}
             if not loaded.stopping(strict=self._strict):
                 return loaded.snapshot
@@ -351,14 +351,14 @@ class Reloader:
         return None
 
     def _publish(self, snapshot: Snapshot) -> bool:
-        """Put a snapshot in use; False where the reload failed, which is a defect."""
-        whole = True
+        """Publish a snapshot. Return False if a part of the process does not use it."""
+        complete = True
         try:
             self._hooks.publisher.publish(snapshot)
         except CommitError:
-            # The publisher has reported why. Who still serves by the previous config may go on to: it is not released.
+            # The publisher has reported the defect. A part that failed continues with the previous config.
             self._log.error("the config was reloaded only in part because of a defect in Sidekey: restart it")
-            whole = False
+            complete = False
         except PublishRefused as refused:
             self._log.error("the config was not reloaded; the previous one stays in use", reason=str(refused))
             return False
@@ -368,17 +368,17 @@ class Reloader:
                 defect=self._hooks.report(defect),
             )
             return False
-        held = self._hooks.certificate_files()
-        self._certificates = {path: known for path, known in self._certificates.items() if path in held}
-        return whole
+        files = self._hooks.certificate_files()
+        self._certificates = {path: state for path, state in self._certificates.items() if path in files}
+        return complete
 
     def _log_findings(self, loaded: Loaded, is_retry: bool) -> None:
-        """Log the errors and warnings of a load; those of a retry only if the errors differ from the last ones."""
-        findings: list[object] = [each for each in loaded.findings if each.kind != "warning"]
-        findings += [(name, each.reasons) for name, each in loaded.kept.items()]
-        if is_retry and findings == self._findings:
+        """Log the errors and warnings of a load. After a retry, log them only if the errors have changed."""
+        findings: list[object] = [finding for finding in loaded.findings if finding.kind != "warning"]
+        findings += [(name, retained.reasons) for name, retained in loaded.retained.items()]
+        if is_retry and findings == self._logged_findings:
             return
-        self._findings = findings
+        self._logged_findings = findings
         stopping = loaded.stopping(strict=self._strict)
         if stopping:
             log_errors(stopping)
@@ -389,8 +389,8 @@ class Reloader:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
 
-def _tell(done: asyncio.Future[None], *, in_use: bool) -> None:
-    """Tell whoever still waits whether what they wait for is in use."""
+def _resolve(done: asyncio.Future[None], *, in_use: bool) -> None:
+    """Wake the waiter of a store update, with ReloadError unless the update is in use."""
     if done.done():
         return
     if in_use:

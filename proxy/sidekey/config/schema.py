@@ -1,4 +1,4 @@
-"""JSON schemas of the models: of the config file for editors and `sidekey schema`, and of the bodies of the API."""
+"""Generate JSON Schemas of the models: for editors and `sidekey schema`, and for bodies of the API."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sidekey.credentials.registry import KINDS
 
 Schema = dict[str, Any]
 
-Where = Literal["file", "body"]
-"""Where a document is: in a config file, or in a request or response of the API."""
+Target = Literal["file", "body"]
+"""The documents that a schema describes: config files, or bodies of the API."""
 
-_PREFIX: Final[Mapping[Where, str]] = {"file": "#/$defs/", "body": "#/components/schemas/"}
+_PREFIX: Final[Mapping[Target, str]] = {"file": "#/$defs/", "body": "#/components/schemas/"}
 _DESCRIPTIONS: Final[Mapping[str, str]] = {
     "file": "Path of a file that holds the value; a relative path starts at the config file's folder",
     "env": "Name of an environment variable that holds the value",
@@ -30,7 +30,7 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = {
     "value": "The secret, to be sealed.",
 }
 _NAMED: Final = frozenset({"properties", "patternProperties", "$defs"})
-"""Keywords of JSON Schema that hold schemas by names."""
+"""Keywords of JSON Schema whose values are mappings from names to schemas."""
 
 
 class EnteredSecret(Section):
@@ -55,17 +55,17 @@ class Secret(RootModel[EnteredSecret | StoredSecret]):
 
 
 DOCUMENT_VALUES: Final = (Secret,)
-"""What the schemas of bodies refer to."""
+"""Models that the schemas of bodies refer to."""
 
 
 def _object(*keys: str) -> Schema:
-    """Return the schema of an object with one of these keys."""
-    one: Schema = {"required": [*keys]} if len(keys) == 1 else {"minProperties": 1, "maxProperties": 1}
+    """Return the schema of an object with exactly one of these keys."""
+    exactly_one: Schema = {"required": [*keys]} if len(keys) == 1 else {"minProperties": 1, "maxProperties": 1}
     return {
         "type": "object",
         "properties": {key: {"type": "string", "minLength": 1, "description": _DESCRIPTIONS[key]} for key in keys},
         "additionalProperties": False,
-        **one,
+        **exactly_one,
     }
 
 
@@ -82,7 +82,7 @@ _SEALED_URL: Final[Schema] = {
 }
 _SECRET: Final[Schema] = {"title": "Secret", **_object("file", "env", "insecure_value")}
 _TEXT_OR_REFERENCE: Final[Schema] = {"title": "Text", "oneOf": [_TEXT, _object("file", "env")]}
-_SHAPES: Final[Mapping[Where, Mapping[Shape, Schema]]] = {
+_SHAPES: Final[Mapping[Target, Mapping[Shape, Schema]]] = {
     "file": {
         "secret": _SECRET,
         "pem_secret": {**_SECRET, "title": "Secret in PEM"},
@@ -107,7 +107,7 @@ _SHAPES: Final[Mapping[Where, Mapping[Shape, Schema]]] = {
         "pem_text": _TEXT,
         "certificate_source": {"anyOf": [_object("inline"), _SEALED_URL]},
         "key_source": {"anyOf": [_component("Secret"), _SEALED_URL]},
-        # Generators of clients know no value that refers to itself.
+        # Client generators do not support recursive schemas.
         "tree": {"type": "object", "additionalProperties": True},
         "trusted_ca": {"anyOf": [{"enum": ["mozilla", "system"]}, _object("inline")]},
     },
@@ -115,136 +115,135 @@ _SHAPES: Final[Mapping[Where, Mapping[Shape, Schema]]] = {
 
 
 def schema() -> Schema:
-    """JSON Schema (2020-12) of a config file. Defaults are spelled as in the file."""
+    """Return the JSON Schema (2020-12) of a config file, with defaults as the file writes them."""
     return {"$id": "urn:sidekey:config:1", **_config(definitions([Config], "file"))}
 
 
 def model_schema() -> Schema:
-    """The schema of what the models take: a config whose provider profiles are filled in."""
+    """Return the schema of a config whose provider profiles are filled in, as the models take it."""
     return _config(definitions([Config], "file", profiles=False))
 
 
-def _config(found: dict[str, Schema]) -> Schema:
-    config = found.pop(Config.__name__)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": found, **config}
+def _config(schemas: dict[str, Schema]) -> Schema:
+    config = schemas.pop(Config.__name__)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": schemas, **config}
 
 
-def definitions(models: Sequence[type[BaseModel]], where: Where, *, profiles: bool = True) -> dict[str, Schema]:
-    """Return the schemas of models, and of all that they contain, by the names of their classes.
+def definitions(models: Sequence[type[BaseModel]], target: Target, *, profiles: bool = True) -> dict[str, Schema]:
+    """Return the schemas of models and of the models in their fields, by class name.
 
-    `profiles` allows the parameters of provider profiles, and lets each profile replace the keys that it fills in.
+    With `profiles` they allow the parameters of provider profiles, and require no key that the profile fills in.
     """
     _, generated = models_json_schema(
-        [(each, "validation") for each in models], ref_template=f"{_PREFIX[where]}{{model}}"
+        [(model, "validation") for model in models], ref_template=f"{_PREFIX[target]}{{model}}"
     )
-    for model in {each for root in models for each in models_in(root)}:
+    for model in {model for root in models for model in models_in(root)}:
         properties = generated["$defs"][model.__name__].get("properties", {})
         for name, default in written_defaults(model).items():
             if name in properties:
                 properties[name]["default"] = default
-    found = _reachable(generated["$defs"], models, where)
+    schemas = _reachable(generated["$defs"], models, target)
     for kind, settings in KINDS.items() if profiles else ():
-        if takes_profiles(kind) and settings.__name__ in found:
-            _let_profiles_fill_in(kind, found[settings.__name__], where)
-    return found if where == "file" else {name: _for_clients(each) for name, each in found.items()}
+        if takes_profiles(kind) and settings.__name__ in schemas:
+            _let_profiles_fill_in(kind, schemas[settings.__name__], target)
+    return schemas if target == "file" else {name: _for_clients(schema) for name, schema in schemas.items()}
 
 
-def _reachable(generated: dict[str, Schema], roots: Sequence[type[BaseModel]], where: Where) -> dict[str, Schema]:
-    """Put the definitions that the roots need into a context. Models of values with a schema of their own drop out."""
-    found: dict[str, Schema] = {}
-    waiting = [each.__name__ for each in roots]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = _in_context(generated[name], where)
-            waiting += _references(found[name])
-    return {name: found[name] for name in generated if name in found}
+def _reachable(generated: dict[str, Schema], roots: Sequence[type[BaseModel]], target: Target) -> dict[str, Schema]:
+    """Adapt the definitions that the roots refer to for a target, and drop all others.
+
+    A value with a schema of its own (`_SHAPES`) no longer refers to its model.
+    """
+    adapted: dict[str, Schema] = {}
+    pending = [model.__name__ for model in roots]
+    while pending:
+        name = pending.pop()
+        if name not in adapted:
+            adapted[name] = _adapt(generated[name], target)
+            pending += _references(adapted[name])
+    return {name: adapted[name] for name in generated if name in adapted}
 
 
 def _references(node: Any) -> Iterator[str]:
     if isinstance(node, list):
-        for each in node:
-            yield from _references(each)
+        for item in node:
+            yield from _references(item)
     elif isinstance(node, dict):
         if isinstance(node.get("$ref"), str):
             yield node["$ref"].rpartition("/")[2]
-        for each in node.values():
-            yield from _references(each)
+        for item in node.values():
+            yield from _references(item)
 
 
-def _in_context(node: Any, where: Where) -> Any:
-    """Replace the markers of a schema by what a document may contain there.
-
-    A body has no file-only keys.
-    """
+def _adapt(node: Any, target: Target) -> Any:
+    """Replace the markers in a schema by the schemas of the target, and remove file-only keys from bodies."""
     if isinstance(node, list):
-        return [_in_context(each, where) for each in node]
+        return [_adapt(item, target) for item in node]
     if not isinstance(node, dict):
         return node
-    found: Schema = {}
+    adapted: Schema = {}
     for key, value in node.items():
         if key == SHAPE:
-            found |= _SHAPES[where][value]
+            adapted |= _SHAPES[target][value]
         elif key in _NAMED:
-            allowed = {name: each for name, each in value.items() if where == "file" or FILE_ONLY not in each}
-            found[key] = {name: _in_context(each, where) for name, each in allowed.items()}
+            allowed = {name: item for name, item in value.items() if target == "file" or FILE_ONLY not in item}
+            adapted[key] = {name: _adapt(item, target) for name, item in allowed.items()}
         elif key not in (FILE_ONLY, HIDDEN):
-            found[key] = _in_context(value, where)
-    if "patternProperties" in found:
-        found["additionalProperties"] = False
-    hidden = [name for name, each in node.get("properties", {}).items() if HIDDEN in each and where == "body"]
+            adapted[key] = _adapt(value, target)
+    if "patternProperties" in adapted:
+        adapted["additionalProperties"] = False
+    hidden = [name for name, item in node.get("properties", {}).items() if HIDDEN in item and target == "body"]
     for name in hidden:
-        found["properties"][name]["description"] += " Viewers do not see it."
-        found["required"].remove(name)
-    return found
+        adapted["properties"][name]["description"] += " Viewers do not see it."
+        adapted["required"].remove(name)
+    return adapted
 
 
 def _for_clients(node: Any) -> Any:
-    """Simplify a schema for generators of clients.
+    """Simplify a schema for client generators.
 
-    They name classes by titles, send the defaults, and lose properties beside `anyOf` and those whose names have a
-    pattern.
+    They name classes by `title`, send each `default`, and lose `properties` beside `anyOf` and `patternProperties`.
     """
     if isinstance(node, list):
-        return [_for_clients(each) for each in node]
+        return [_for_clients(item) for item in node]
     if not isinstance(node, dict):
         return node
-    found: Schema = {
-        key: {name: _for_clients(each) for name, each in value.items()} if key in _NAMED else _for_clients(value)
+    simplified: Schema = {
+        key: {name: _for_clients(item) for name, item in value.items()} if key in _NAMED else _for_clients(value)
         for key, value in node.items()
         if key not in ("title", "default")
     }
     default = node.get("default")
-    if default and "description" in found and isinstance(default, str | int):
-        written = default if isinstance(default, str) else json.dumps(default)
-        found["description"] += f" Default: `{written}`."
-    if "patternProperties" in found:
-        ((pattern, schema),) = found.pop("patternProperties").items()
-        found |= {"propertyNames": {"pattern": pattern}, "additionalProperties": schema}
-    if "properties" in found and "anyOf" in found:
-        ways = [frozenset(each.get("required", ())) for each in found.pop("anyOf")]
-        found["required"] = sorted(frozenset.intersection(*ways).union(found.get("required", ())))
-    return found
+    if default and "description" in simplified and isinstance(default, str | int):
+        text = default if isinstance(default, str) else json.dumps(default)
+        simplified["description"] += f" Default: `{text}`."
+    if "patternProperties" in simplified:
+        ((pattern, schema),) = simplified.pop("patternProperties").items()
+        simplified |= {"propertyNames": {"pattern": pattern}, "additionalProperties": schema}
+    if "properties" in simplified and "anyOf" in simplified:
+        alternatives = [frozenset(item.get("required", ())) for item in simplified.pop("anyOf")]
+        simplified["required"] = sorted(frozenset.intersection(*alternatives).union(simplified.get("required", ())))
+    return simplified
 
 
-def _let_profiles_fill_in(kind: str, definition: Schema, where: Where) -> None:
-    """Allow the parameters of a kind's provider profiles, and let each profile replace the keys that it fills in."""
+def _let_profiles_fill_in(kind: str, definition: Schema, target: Target) -> None:
+    """Allow the parameters of a kind's provider profiles, and require no key that the profile fills in."""
     properties, required = definition["properties"], definition.pop("required")
-    ways: list[Schema] = definition.pop("anyOf", [{"required": required}])
+    alternatives: list[Schema] = definition.pop("anyOf", [{"required": required}])
     properties["provider"] = {**properties["provider"], "enum": [*names_of(kind), None]}
-    properties |= {name: _in_context(each, where) for name, each in parameter_properties(kind).items()}
-    by_what_remains: dict[tuple[str, ...], list[str]] = {}
+    properties |= {name: _adapt(schema, target) for name, schema in parameter_properties(kind).items()}
+    providers_by_remaining: dict[tuple[str, ...], list[str]] = {}
     for name in names_of(kind):
-        brought = profile(name).auth
-        # Of several ways the one that the profile has begun.
-        way = max(ways, key=lambda each: len(brought.keys() & each["required"]))
-        remaining = tuple(key for key in way["required"] if key not in brought)
-        by_what_remains.setdefault(remaining, []).append(name)
+        filled_in = profile(name).auth
+        # The alternative of which the profile fills in the most keys.
+        alternative = max(alternatives, key=lambda schema: len(filled_in.keys() & schema["required"]))
+        remaining = tuple(key for key in alternative["required"] if key not in filled_in)
+        providers_by_remaining.setdefault(remaining, []).append(name)
     definition["anyOf"] = [
-        *ways,
+        *alternatives,
         *(
-            {"properties": {"provider": {"enum": found}}, "required": [*keys, "provider"]}
-            for keys, found in by_what_remains.items()
+            {"properties": {"provider": {"enum": providers}}, "required": [*keys, "provider"]}
+            for keys, providers in providers_by_remaining.items()
         ),
     ]
 
@@ -259,6 +258,6 @@ def models_in(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """Yield `model` and every model that its fields name."""
     yield model
     for field in model.model_fields.values():
-        for found in (field.annotation, *get_args(field.annotation)):
-            if isinstance(found, type) and issubclass(found, BaseModel) and found is not model:
-                yield from models_in(found)
+        for annotation in (field.annotation, *get_args(field.annotation)):
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not model:
+                yield from models_in(annotation)

@@ -1,4 +1,4 @@
-"""Reads what references point to. An error says which file or variable, and why; it never repeats the content."""
+"""Read the files and variables that references name. An error names the file or variable, and never has its content."""
 
 from __future__ import annotations
 
@@ -18,87 +18,86 @@ from sidekey.credentials.fields import Reference, Source, clean_value
 from sidekey.credentials.secret_holder import SecretHolder
 
 MAX_FILE_SIZE = 64 << 10
-"""Bytes of a secret's file; more is a mistake, such as a log file."""
+"""Maximum bytes of a secret's file. A larger one is a mistake, such as a log file."""
 _CHUNK = 64 << 10
 
 TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
-"""Failures to read a file that pass without any change of it, so that no notification says when they are over."""
+"""Errors of a read that pass without a change of the file, so that its stamp does not show when to read it again."""
 
 _VARIABLE = re.compile(r"[A-Z]{1,24}|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 _FILE_NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)*\.[a-z]{2,5}")
 _PATH = re.compile(r"/?[a-z0-9._-]{1,64}(?:/[a-z0-9._-]{1,64})+")
 
 Stamps = tuple[tuple[Path, Stamp], ...]
-"""Files that something was read from, with their stamps of before."""
+"""Files that were read, with their stamps from before."""
 
 
 def named(source: Source, name: str) -> str:
-    """How an error names a file or variable, unless the name may be a secret that was pasted in its place.
+    """Return the text for a file or variable in an error, without its name if that may be a secret pasted by mistake.
 
-    A key is as a rule base64, hex or a JWT: none of these looks like an absolute path in a folder that exists, like
-    several names in lower case with slashes between them, like a file name with an extension, or like words in
-    capitals.
+    Secrets are usually base64, hex or a JWT. None of these looks like an absolute path in a folder that exists, like
+    names in lower case with slashes, like a file name with an extension, or like words in capitals.
     """
     if source == "env":
         return f"environment variable {name}" if _VARIABLE.fullmatch(name) else "the environment variable"
     path = Path(name)
-    rooted = path.is_absolute() and len(path.parts) > 2 and Path(*path.parts[:2]).is_dir()
-    return name if rooted or _PATH.fullmatch(name) or _FILE_NAME.fullmatch(name) else "the file"
+    is_absolute = path.is_absolute() and len(path.parts) > 2 and Path(*path.parts[:2]).is_dir()
+    return name if is_absolute or _PATH.fullmatch(name) or _FILE_NAME.fullmatch(name) else "the file"
 
 
 class Absent(ValueError):
-    """There is no such file."""
+    """The file does not exist."""
 
 
 class Transient(ValueError):
-    """Why a file cannot be read now, where that passes without a change."""
+    """The file cannot be read now, for a reason that passes without a change of the file."""
 
 
 class ReferenceReader(SecretHolder, ABC):
-    """Reads references. What raises ValueError says why, and never what."""
+    """Reads references. A ValueError has the reason, and never the content."""
 
     __slots__ = ()
 
     @abstractmethod
     def __call__(self, reference: Reference) -> str:
-        """The value, without one trailing newline but in PEM."""
+        """Return the value without one trailing newline, or PEM with it. Raises ValueError."""
 
-    def raw(self, reference: Reference, largest: int) -> bytes:
-        """Return the bytes of a reference, at most `largest` of a file. Raises ValueError."""
-        del largest
+    def raw(self, reference: Reference, max_size: int) -> bytes:
+        """Return the bytes of a reference, at most `max_size` of a file. Raises ValueError."""
+        del max_size
         return self(reference).encode()
 
     def file(self, reference: Reference) -> Path | None:
-        """The file that a reference names; None where it names none."""
+        """Return the file that a reference names, or None."""
         del reference
         return None
 
 
 class SecretReader(ReferenceReader):
-    """Reads references; relative paths start at `folder`, which is taken as it is (no link is resolved before)."""
+    """Reads references from files and environment variables. Relative paths start at `folder`, with its links."""
 
     __slots__ = ("_environ", "_folder")
 
     start: ClassVar = "the config file's folder"
-    """What `folder` is, in words."""
+    """The text for `folder` in errors."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self._folder = folder
         self._environ = environ
 
     def __call__(self, reference: Reference) -> str:
-        """The value, without one trailing newline but in PEM. Raises ValueError with the reason."""
+        """Read the text of a reference, as `ReferenceReader`."""
         if reference.source == "file":
-            return self._file(reference)
+            return self._read_file(reference)
         if reference.source == "env":
-            return self._variable(reference)
+            return self._read_variable(reference)
         return reference.value
 
-    def raw(self, reference: Reference, largest: int) -> bytes:
-        """The bytes of a reference, as they are. Raises ValueError with the reason."""
+    def raw(self, reference: Reference, max_size: int) -> bytes:
+        """Read the bytes of a reference, as `ReferenceReader.raw`."""
         if reference.source == "file":
             try:
-                return self.content(reference.value, largest)
+                return self.content(reference.value, max_size)
             except ValueError as error:
                 raise ValueError(f"{named('file', reference.value)} {error}") from None
         if reference.source == "env":
@@ -109,24 +108,24 @@ class SecretReader(ReferenceReader):
         return reference.value.encode("utf-8", "replace")
 
     def file(self, reference: Reference) -> Path | None:
-        """The file that a reference names."""
+        """Return the file that a reference names, or None."""
         return self.path(reference.value) if reference.source == "file" else None
 
     def path(self, name: str) -> Path:
-        """Where a path of the config leads."""
+        """Return the full path of a path in the config."""
         return self._folder / name
 
-    def content(self, name: str, largest: int) -> bytes:
-        """The bytes of a file of the config. Raises ValueError; the reason follows the file's name in a sentence."""
+    def content(self, name: str, max_size: int) -> bytes:
+        """Read a file of the config. Raises ValueError with the end of a sentence that begins with the file's name."""
         path = self.path(name)
         try:
-            return read_bounded(path, largest)
+            return read_bounded(path, max_size)
         except ValueError as error:
             if Path(name).is_absolute() or stamp(path) is not None:
                 raise
             raise ValueError(f"{error}; a relative path starts at {self.start}") from None
 
-    def _file(self, reference: Reference) -> str:
+    def _read_file(self, reference: Reference) -> str:
         name = reference.value
         try:
             return clean_value(reference, self.content(name, MAX_FILE_SIZE).decode())
@@ -135,13 +134,13 @@ class SecretReader(ReferenceReader):
         except ValueError as error:
             raise ValueError(f"{named('file', name)} {error}") from None
 
-    def _variable(self, reference: Reference) -> str:
+    def _read_variable(self, reference: Reference) -> str:
         name = reference.value
         value = self._environ.get(name)
         if value is None:
             raise ValueError(f"{named('env', name)} is not set")
         try:
-            # Bytes that are not UTF-8 come as lone surrogates (PEP 383).
+            # Bytes that are not UTF-8 become lone surrogates (PEP 383).
             value.encode()
             return clean_value(reference, value)
         except UnicodeEncodeError:
@@ -151,80 +150,80 @@ class SecretReader(ReferenceReader):
 
 
 class NotingReader(SecretReader):
-    """A reader for one load, which notes the files that it reads. Nothing that outlives the load may refer to it.
+    """A reader for one load, which records the files that it reads. Objects that outlive the load must not refer to it.
 
-    `transient` says that one could not be read for a reason that passes without a change. `secrets` gets the files of
+    `transient` is true if a read failed for a reason that passes without a change. `secrets` gets the files that hold
     secrets.
     """
 
-    __slots__ = ("_noted", "looks", "secrets", "transient")
+    __slots__ = ("_noted", "secrets", "stamp_of", "transient")
 
     def __init__(
-        self, folder: Path, environ: Mapping[str, str], looks: StampCache, secrets: set[Path] | None = None
+        self, folder: Path, environ: Mapping[str, str], stamp_of: StampCache, secrets: set[Path] | None = None
     ) -> None:
         super().__init__(folder, environ)
-        self.looks = looks
+        self.stamp_of = stamp_of
         self.secrets: set[Path] = set() if secrets is None else secrets
         self.transient = False
         self._noted: dict[Path, Stamp] = {}
 
     def __call__(self, reference: Reference) -> str:
-        """The value, as `SecretReader`; the file of a secret is noted as one."""
+        """Read the text of a reference, and record the file of a secret."""
         self._note_secret(reference)
         return super().__call__(reference)
 
-    def raw(self, reference: Reference, largest: int) -> bytes:
-        """The bytes, as `SecretReader.raw`; the file of a secret is noted as one."""
+    def raw(self, reference: Reference, max_size: int) -> bytes:
+        """Read the bytes of a reference, and record the file of a secret."""
         self._note_secret(reference)
-        return super().raw(reference, largest)
+        return super().raw(reference, max_size)
 
     def _note_secret(self, reference: Reference) -> None:
         path = self.file(reference)
         if path is not None and reference.is_secret:
             self.secrets.add(path)
 
-    def content(self, name: str, largest: int) -> bytes:
-        """The bytes of a file of the config, which is noted. Raises ValueError, as `SecretReader.content`."""
+    def content(self, name: str, max_size: int) -> bytes:
+        """Record and read a file of the config, as `SecretReader.content`."""
         self.note(name)
         try:
-            return super().content(name, largest)
+            return super().content(name, max_size)
         except Transient:
             self.transient = True
-            # Whatever is built without it is built again by the next load.
+            # Make the next load build again what lacks this file.
             self._noted[self.path(name)] = UNREAD
             raise
 
     def note(self, name: str) -> None:
-        """Note a file of the config that others read; call it before they do."""
+        """Record a file of the config that another function reads. Call this before the read."""
         path = self.path(name)
-        self._noted[path] = self.looks(path)
+        self._noted[path] = self.stamp_of(path)
 
-    def noted(self) -> Stamps:
-        """What was noted since the last call."""
+    def take_noted(self) -> Stamps:
+        """Return the files that were recorded since the last call."""
         noted = tuple(self._noted.items())
         self._noted.clear()
         return noted
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Open without waiting: a pipe without a writer would hold an ordinary open for ever."""
+def _open_nonblocking(path: str, flags: int) -> int:
+    """Open without waiting: an ordinary open waits for ever for the writer of a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def read_bounded(path: Path, largest: int) -> bytes:
-    """A regular file's bytes. Raises ValueError; the reason follows the file's name in a sentence."""
+def read_bounded(path: Path, max_size: int) -> bytes:
+    """Read a regular file. Raises ValueError with the end of a sentence that begins with the file's name."""
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=_open_nonblocking) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError("must be a regular file")
-            # In chunks: one read reserves its whole size, which fails where memory is limited.
+            # In chunks: one large read allocates its whole size, which fails if memory is limited.
             chunks = iter(partial(file.read, _CHUNK), b"")
-            data = b"".join(islice(chunks, largest // _CHUNK + 1))
+            data = b"".join(islice(chunks, max_size // _CHUNK + 1))
     except FileNotFoundError:
         raise Absent("does not exist") from None
     except OSError as error:
         kind = Transient if error.errno in TRANSIENT else ValueError
         raise kind(f"cannot be read: {os.strerror(error.errno or 0)}") from None
-    if len(data) > largest:
-        raise ValueError(f"must be at most {largest >> 10} KiB")
+    if len(data) > max_size:
+        raise ValueError(f"must be at most {max_size >> 10} KiB")
     return data

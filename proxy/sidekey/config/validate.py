@@ -1,4 +1,4 @@
-"""The one validation of an integration, wherever its document came from."""
+"""Validate an integration from a config file, an API request or the store."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sidekey.credentials.registry import KINDS
 
 
 class Validated(NamedTuple):
-    """An integration as its document says it. `settings` is None where the models refuse it.
+    """The result of a validation. `settings` is None if the models refuse the document.
 
-    Where there are `errors`, nothing may be built of it: what is missing of a profile was replaced by examples.
+    Do not build an integration if there are `errors`: examples replace what a profile lacks.
     """
 
     settings: IntegrationSettings | None
@@ -34,71 +34,72 @@ class Validated(NamedTuple):
 def validate(
     raw: Mapping[str, Any], context: Context, known: ProfileAdditions | None = None, *, store: checks.Store = "database"
 ) -> Validated:
-    """Validate a document, its profile filled in; `known` as for `expand`. `store` is what processes may share."""
+    """Fill in the profile of a document, and validate it. `known` is for `expand`, `store` for the warnings."""
     expansion = expand(raw, context, known)
     return _validated(expansion, context, _warnings(expansion.table, context, store))
 
 
-def validate_saved(raw: Mapping[str, Any], brought: ProfileAdditions | None) -> Validated:
-    """Validate the document of a row, without warnings. `brought` is from its profile; None: it names none."""
+def validate_saved(raw: Mapping[str, Any], additions: ProfileAdditions | None) -> Validated:
+    """Validate the document of a row, without warnings. `additions` are those of its profile, if it names one."""
     context = Context("row")
-    return _validated(Expansion(raw, [], None) if brought is None else merged(raw, brought, context), context)
+    return _validated(Expansion(raw, [], None) if additions is None else merged(raw, additions, context), context)
 
 
 def validate_rest(validated: Validated, context: Context) -> IntegrationSettings | None:
-    """Validate the sections of an invalid document that have no error, to find what else is wrong with their values."""
-    wrong = {each.loc[0] for each in validated.errors if each.loc}
-    rest = {key: value for key, value in validated.expansion.table.items() if key not in wrong}
+    """Return the settings of the sections without an error, so that a caller can check their values too."""
+    invalid = {error.loc[0] for error in validated.errors if error.loc}
+    rest = {key: value for key, value in validated.expansion.table.items() if key not in invalid}
     try:
         return IntegrationSettings.model_validate({"auth": _STAND_IN, **rest}, context=context)
     except ValidationError:
-        # Not all errors are known: there were too many.
+        # There were more errors than are listed.
         return None
 
 
 _STAND_IN: Final = {"type": "headers", "headers": {"X-Stand-In": "public"}}
-"""An `auth` that is valid, and has no secret."""
+"""A valid `auth` without a secret."""
 
 
 def _warnings(table: Mapping[str, Any], context: Context, store: checks.Store) -> Iterator[Finding]:
-    yield from (Finding(*each) for each in checks.unexpanded_in(table, context))
-    yield from (Finding(*each) for each in checks.integration_warnings(table))
-    yield from (Finding(*each) for each in checks.single_process_warnings(table, store))
+    yield from (Finding(*warning) for warning in checks.unexpanded_in(table, context))
+    yield from (Finding(*warning) for warning in checks.integration_warnings(table))
+    yield from (Finding(*warning) for warning in checks.single_process_warnings(table, store))
 
 
 def _validated(expansion: Expansion, context: Context, warnings: Iterable[Finding] = ()) -> Validated:
     table = expansion.table
-    found: list[Finding] = []
+    errors: list[Finding] = []
     settings: IntegrationSettings | None = None
     try:
         settings = IntegrationSettings.model_validate(table, context=context)
     except ValidationError as error:
-        found += findings_of(error, IntegrationSettings, lambda _: table, context)
-    found += (Finding(*each) for each in checks.integration_errors(table, context))
-
-    def placed(findings: Iterable[Finding]) -> Iterator[Finding]:
-        return map(expansion.placed, findings)
-
-    own = (Finding(*each) for each in expansion.errors)
-    return Validated(settings, (*own, *placed(found)), tuple(placed(warnings)), expansion)
+        errors += findings_of(error, IntegrationSettings, lambda _: table, context)
+    errors += (Finding(*error) for error in checks.integration_errors(table, context))
+    profile_errors = (Finding(*error) for error in expansion.errors)
+    return Validated(
+        settings,
+        (*profile_errors, *map(expansion.locate, errors)),
+        tuple(map(expansion.locate, warnings)),
+        expansion,
+    )
 
 
 _NAMED = frozenset({"headers", "query", "body"})
-"""Keys of mappings from names to values, beside those of kinds. `{file: a}` there is a value with the name `file`."""
+"""Keys, besides those of kinds, of mappings from names to values. There `{file: a}` is a value with the name `file`."""
 
 
 def find_unreadable(document: Mapping[str, Any], errors: Sequence[Finding], read: NotingReader) -> Iterator[Finding]:
-    """Yield a finding for each {file} or {env} that cannot be read, except in what `errors` refuses."""
+    """Yield a finding for each unreadable {file} or {env}, except in sections that `errors` refuses."""
     for loc, source, value in _references(document, (), _NAMED | _named_by_kind(document)):
         if any(_refuses(error, loc) for error in errors):
             continue
         try:
-            # Bytes, since a certificate may be DER. What is in them is judged once the part is valid.
+            # Bytes, since a certificate may be DER. Their content is checked once the section is valid.
             read.raw(external_reference(source, value), MAX_BUNDLE_SIZE)
         except ValueError as error:
             yield Finding(loc, str(error))
-    # Nothing was built of these files that would have to be built again when they change.
-    read.noted()
+    # Forget these files: no integration was built from them, so none has to be rebuilt if they change.
+    read.take_noted()
 
 
 def _named_by_kind(document: Mapping[str, Any]) -> frozenset[str]:

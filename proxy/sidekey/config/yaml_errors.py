@@ -1,7 +1,7 @@
-"""What is wrong with text that is not YAML, in the words of whoever writes it.
+"""Explain YAML syntax errors to the author of the file.
 
-A parser says where it gave up and what it was about, in the terms of its grammar. What people did is told by the lines
-around that place. No message repeats anything of the file: a secret may be on any line of it.
+PyYAML reports where its grammar failed. The lines around that place show the actual mistake, such as an unclosed quote
+some lines above. No message repeats text of the file, since any line may contain a secret.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 _KEY: Final = re.compile(r"""(?:[^\s"'{}\[\],#][^"'{}\[\],#]*?|"[^"]*"[ \t]*|'[^']*'[ \t]*):(?=[ \t]|\Z)""")
-"""A key and its colon, at the beginning of what a line has."""
+"""A key and its colon at the beginning of a line."""
 
 _TABS: Final = re.compile(r" *\t")
 _CLOSING: Final = {"{": "}", "[": "]"}
@@ -27,14 +27,14 @@ class Place(NamedTuple):
 
 
 class SyntaxProblem(NamedTuple):
-    """What is wrong, and where."""
+    """The error to report, and its place."""
 
     place: Place
     message: str
 
 
 def explain(text: str, error: yaml.MarkedYAMLError, loader: Any) -> SyntaxProblem:
-    """What is wrong where `loader`, which must not have read this text before, gave up with `error`."""
+    """Explain the `error` of a parser. `loader` must be a new one of the same text."""
     problem = error.problem or ""
     return _Diagnosis(text, _place(error.problem_mark), _place(error.context_mark), loader).of(problem)
 
@@ -44,7 +44,7 @@ def _place(mark: Any) -> Place:
 
 
 class _Diagnosis:
-    """One error: `at` is where the parser gave up, `since` where what it was reading has begun."""
+    """The search for one mistake. The parser failed `at` a place, in a value or collection that begins at `since`."""
 
     def __init__(self, text: str, at: Place, since: Place, loader: Any) -> None:
         self._lines = text.splitlines()
@@ -53,13 +53,13 @@ class _Diagnosis:
         self._loader = loader
 
     def of(self, problem: str) -> SyntaxProblem:
-        """What is wrong. Both loaders of PyYAML have these parts of a problem in common."""
+        """Find the mistake by parts of PyYAML's `problem` that both of its loaders have in common."""
         tab = _TABS.match(self._line(self._at.line))
         if tab is not None:
             return SyntaxProblem(
                 Place(self._at.line, tab.end() - 1), "indentation must be spaces: there is a tab on this line"
             )
-        for part, words in (
+        for part, explain_part in (
             ("end of stream", self._open_quote),
             ("',' or", self._open_bracket),
             ("alphabetic or numeric", self._reference),
@@ -73,21 +73,21 @@ class _Diagnosis:
             ("expected", self._end_of_block),
         ):
             if part in problem:
-                return words()
+                return explain_part()
         return self._unclear()
 
     def _line(self, number: int) -> str:
         return self._lines[number] if number < len(self._lines) else ""
 
     def _above(self, number: int) -> Iterator[int]:
-        """The lines above one that have something on them, the nearest first."""
-        for each in range(min(number, len(self._lines)) - 1, -1, -1):
-            if self._lines[each].strip() and not self._lines[each].lstrip().startswith("#"):
-                yield each
+        """Yield the numbers of the lines above that are neither empty nor comments, the nearest first."""
+        for above in range(min(number, len(self._lines)) - 1, -1, -1):
+            if self._lines[above].strip() and not self._lines[above].lstrip().startswith("#"):
+                yield above
 
     def _unclear(self) -> SyntaxProblem:
-        behind = (self._line(self._at.line)[self._at.column :], *self._lines[self._at.line + 1 :])
-        if not any(map(str.strip, behind)):
+        rest = (self._line(self._at.line)[self._at.column :], *self._lines[self._at.line + 1 :])
+        if not any(map(str.strip, rest)):
             last = max(0, len(self._lines) - 1)
             text = "must not end here: look for a quote or a bracket above that is not closed"
             return SyntaxProblem(Place(last, len(self._line(last))), text)
@@ -114,13 +114,13 @@ class _Diagnosis:
 
     def _indicator(self, at: Place | None = None) -> SyntaxProblem:
         at = self._at if at is None else at
-        found = self._line(at.line)[at.column : at.column + 1]
-        if not found or found not in "*&@`%|>,]}-?":
+        character = self._line(at.line)[at.column : at.column + 1]
+        if not character or character not in "*&@`%|>,]}-?":
             return self._unclear()
-        return SyntaxProblem(at, f"a text that begins with {found} must be in quotes")
+        return SyntaxProblem(at, f"a text that begins with {character} must be in quotes")
 
     def _reference(self) -> SyntaxProblem:
-        """The `*` or `&` before what is no name."""
+        """Explain a `*` or `&` without a name after it."""
         return self._indicator(Place(self._at.line, max(0, self._at.column - 1)))
 
     def _escape(self) -> SyntaxProblem:
@@ -128,15 +128,15 @@ class _Diagnosis:
         return SyntaxProblem(self._at, text)
 
     def _colon(self) -> SyntaxProblem:
-        """A colon that makes a key of what is the value of another one."""
+        """Explain a colon that turns a value into a key."""
         line = self._line(self._at.line)
-        own = _KEY.match(line, len(line) - len(line.lstrip()))
-        if own is not None and own.end() <= self._at.column:
+        key = _KEY.match(line, len(line) - len(line.lstrip()))
+        if key is not None and key.end() <= self._at.column:
             return SyntaxProblem(self._at, "a text with a colon and a space in it must be in quotes")
         return self._continued()
 
     def _continued(self) -> SyntaxProblem:
-        """A line whose key the parser took for more of the value above it."""
+        """Explain a key that YAML parsed as a continuation of the previous value."""
         indent = self._indent(self._at.line)
         for above in self._above(self._at.line):
             line = self._lines[above].strip().removeprefix("- ")
@@ -158,27 +158,27 @@ class _Diagnosis:
         )
 
     def _columns(self) -> SyntaxProblem:
-        first = next((each for each, line in enumerate(self._lines) if line.strip() and line.lstrip()[0] != "#"), 0)
+        first = next((number for number, line in enumerate(self._lines) if line.strip() and line.lstrip()[0] != "#"), 0)
         if self._indent(first):
             text = "the keys of a file must all begin in the first column: this one is indented"
             return SyntaxProblem(Place(first, self._indent(first)), text)
         return self._unclear()
 
     def _end_of_block(self) -> SyntaxProblem:
-        """Something that is no further entry of the mapping or list it stands in."""
+        """Explain a line that is not another entry of its mapping or list."""
         line, indent = self._line(self._at.line), self._indent(self._at.line)
         if self._at.column > indent:
-            before = line[: self._at.column].rstrip()[-1:]
-            if before in ("'", '"'):
-                return SyntaxProblem(self._at, self._behind_quote(before))
-            if before in ("}", "]"):
-                return SyntaxProblem(self._at, f"nothing may follow the {before} that ends a value")
+            closing = line[: self._at.column].rstrip()[-1:]
+            if closing in ("'", '"'):
+                return SyntaxProblem(self._at, self._after_quote(closing))
+            if closing in ("}", "]"):
+                return SyntaxProblem(self._at, f"nothing may follow the {closing} that ends a value")
             return self._unclear()
         open_columns = self._open_columns(self._at.line)
         if line.startswith(":", indent):
             return SyntaxProblem(self._at, "must be a key, a colon and a space before its value")
         if open_columns and indent not in open_columns:
-            columns = " or ".join(str(each + 1) for each in open_columns)
+            columns = " or ".join(str(column + 1) for column in open_columns)
             return SyntaxProblem(
                 Place(self._at.line, indent), f"indentation does not fit: must begin in column {columns}"
             )
@@ -189,7 +189,7 @@ class _Diagnosis:
             return SyntaxProblem(Place(self._at.line, indent), text)
         return self._unclear()
 
-    def _behind_quote(self, quote: str) -> str:
+    def _after_quote(self, quote: str) -> str:
         opened = self._last_scalar()
         if opened is not None and opened.line < self._at.line:
             return f"nothing may follow a closing quote: the one that it closes is in line {opened.line + 1}"
@@ -197,26 +197,26 @@ class _Diagnosis:
         return f"nothing may follow a closing quote: write {inside} for a {quote} inside the text"
 
     def _last_scalar(self) -> Place | None:
-        """Where the last text begins that could be read."""
-        found = None
+        """Return the place of the last scalar that the loader can read."""
+        last = None
         try:
             while True:
                 event = self._loader.get_event()
                 if event is None:
-                    return found
+                    return last
                 if isinstance(event, yaml.ScalarEvent):
-                    found = _place(event.start_mark)
+                    last = _place(event.start_mark)
         except yaml.YAMLError:
-            return found
+            return last
 
     def _open_columns(self, number: int) -> list[int]:
-        """The columns in which a line may begin, by those above it: the deepest first."""
-        found: list[int] = []
+        """Return the columns in which a line may begin below the lines above it, the deepest first."""
+        columns: list[int] = []
         for above in self._above(number):
             indent = self._indent(above)
-            if not found or indent < found[-1]:
-                found.append(indent)
-        return found
+            if not columns or indent < columns[-1]:
+                columns.append(indent)
+        return columns
 
     def _indent(self, number: int) -> int:
         line = self._line(number)

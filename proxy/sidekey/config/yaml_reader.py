@@ -1,8 +1,8 @@
-"""Reads the YAML of a config file or a request body into plain values that remember their places.
+"""Read the YAML of a config file or a request body into mappings and sequences that remember lines and columns.
 
-The typing of plain scalars is narrower than YAML 1.1 and close to the core schema of YAML 1.2: only true, false, null,
-integers and floats in plain decimal are typed, so `off`, `no`, `on`, dates and numbers with a leading zero stay text.
-Keys are always text. Tags, merge keys and several documents in a file are errors, aliases are bounded.
+Plain scalars have the types of YAML 1.2's core schema, and fewer: true, false, null, and integers and floats in plain
+decimal. `off`, `no`, `on`, dates and numbers with a leading zero stay text. Keys are always text. Tags, merge keys and
+several documents in a file are errors, and aliases are bounded.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ import yaml
 from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS, ConfigError, LocatedMapping, Row, line_of, mark_of, show
 from sidekey.config.yaml_errors import explain
 
-# The C loader where PyYAML was built with libyaml; both give the same events.
+# The C loader if PyYAML was built with libyaml. Both loaders produce the same events.
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 MAX_DEPTH = 32
 MAX_VALUES = 2_000_000
-"""Values in a file, counting the value of an alias each time."""
+"""Maximum number of values in a file. The value of an alias counts each time."""
 
 MAX_ALIASED_VALUES = 10_000
-"""Values that the aliases of a file may stand for, or as many as it has characters where those are more: a bound on
-"billion laughs", by which the cost of a file grows with its length."""
+"""Maximum number of values that aliases expand to, or the number of characters if the file has more.
+
+This stops "billion laughs": the cost of a file grows only with its length.
+"""
 
 _TOO_MANY_ALIASED = "aliases must stand for at most {} values in this file: write out what is repeated, or less of it"
 _NO_ALIASES = "aliases are not supported here: write out what is repeated"
 
 _SLICE = 64 << 10
-"""Characters that are searched at once: a search holds the interpreter, and a reload shares it with the data plane."""
+"""Characters per search. A search holds the interpreter, which a reload shares with the data plane."""
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -52,7 +54,7 @@ _TEXT_TAG = "tag:yaml.org,2002:str"
 
 
 class Limits(NamedTuple):
-    """What a text may hold. `begin` tells the author of an empty one what comes first."""
+    """Limits of a document. `begin` is the first line that an error suggests for an empty one."""
 
     values: int
     aliases: bool
@@ -63,7 +65,7 @@ _CONFIG_FILE = Limits(MAX_VALUES, aliases=True, begin="version: 1")
 
 
 class Malformed(Exception):
-    """The file cannot be parsed any further; contains the one error."""
+    """The file cannot be parsed; `error` has the place and the reason."""
 
     def __init__(self, error: ConfigError) -> None:
         super().__init__(error)
@@ -71,7 +73,7 @@ class Malformed(Exception):
 
 
 def parse(file: str, data: bytes, limits: Limits = _CONFIG_FILE) -> tuple[LocatedMapping, list[ConfigError]]:
-    """The file's one mapping, and the errors that did not stop the parsing (duplicate keys). Raises Malformed."""
+    """Return the top-level mapping, and the errors that did not stop the parser (duplicate keys). Raises Malformed."""
     text = _decode(file, data)
     reader = _Reader(file, text, limits)
     try:
@@ -85,23 +87,23 @@ def _decode(file: str, data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = data[: error.start].decode("utf-8", "replace")
-        raise Malformed(_error_after(file, before, "must be UTF-8")) from None
+        text_before = data[: error.start].decode("utf-8", "replace")
+        raise Malformed(_error_after(file, text_before, "must be UTF-8")) from None
     for start in range(0, len(text), _SLICE):
-        found = _UNPRINTABLE.search(text, start, start + _SLICE)
-        if found is not None:
+        match = _UNPRINTABLE.search(text, start, start + _SLICE)
+        if match is not None:
             raise Malformed(
-                _error_after(file, text[: found.start()], "must not contain a control character: remove it")
+                _error_after(file, text[: match.start()], "must not contain a control character: remove it")
             )
     return text
 
 
-def _error_after(file: str, before: str, message: str) -> ConfigError:
-    return ConfigError(file, before.count("\n") + 1, len(before) - before.rfind("\n"), "", message)
+def _error_after(file: str, text_before: str, message: str) -> ConfigError:
+    return ConfigError(file, text_before.count("\n") + 1, len(text_before) - text_before.rfind("\n"), "", message)
 
 
 class _Reader:
-    """Composes values from parser events, so that no tree of nodes is ever built."""
+    """Builds values from parser events, without a tree of nodes."""
 
     def __init__(self, file: str, text: str, limits: Limits) -> None:
         self.errors: list[ConfigError] = []
@@ -109,11 +111,11 @@ class _Reader:
         self._limits = limits
         self._next = _Loader(text).get_event
         self._anchors: dict[str, tuple[Any, int, int]] = {}
-        self._words: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
         self._path: list[str | int] = []
         self._values = 0
         self._aliased = 0
-        self._most_aliased = max(MAX_ALIASED_VALUES, len(text))
+        self._max_aliased = max(MAX_ALIASED_VALUES, len(text))
 
     def document(self) -> LocatedMapping:
         self._next()
@@ -136,10 +138,10 @@ class _Reader:
         return Malformed(ConfigError(self._file, mark.line + 1, mark.column + 1, "", message))
 
     def _value(self, event: Any, depth: int) -> tuple[Any, int]:
-        """The value that `event` begins, with its mark."""
+        """Read the value that begins with `event`, and return it with its mark."""
         start = event.start_mark
         mark = mark_of(start.line, start.column)
-        before = self._values
+        values_before = self._values
         self._values += 1
         if self._values > self._limits.values:
             raise self._malformed(event, f"must contain at most {self._limits.values} values")
@@ -158,22 +160,22 @@ class _Reader:
         else:
             value = self._sequence(mark, depth + 1)
         if event.anchor is not None:
-            self._anchors[event.anchor] = value, mark, self._values - before
+            self._anchors[event.anchor] = value, mark, self._values - values_before
         return value, mark
 
     def _alias(self, event: Any) -> tuple[Any, int]:
         if not self._limits.aliases:
             raise self._malformed(event, _NO_ALIASES)
-        found = self._anchors.get(event.anchor)
-        if found is None:
+        anchored = self._anchors.get(event.anchor)
+        if anchored is None:
             raise self._malformed(
                 event, "this alias has no anchor above it; a text that begins with * must be in quotes"
             )
-        value, mark, weight = found
+        value, mark, weight = anchored
         self._values += weight
         self._aliased += weight
-        if self._aliased > self._most_aliased:
-            raise self._malformed(event, _TOO_MANY_ALIASED.format(self._most_aliased))
+        if self._aliased > self._max_aliased:
+            raise self._malformed(event, _TOO_MANY_ALIASED.format(self._max_aliased))
         return value, mark
 
     def _mapping(self, mark: int, depth: int) -> LocatedMapping:
@@ -183,12 +185,12 @@ class _Reader:
         while event.__class__ is not yaml.MappingEndEvent:
             if event.__class__ is not yaml.ScalarEvent:
                 raise self._malformed(event, "a key must be a text; a text that begins with { or [ must be in quotes")
-            key = self._words.setdefault(event.value, event.value)
+            key = self._keys.setdefault(event.value, event.value)
             start: Any = event.start_mark
             self._path.append(key)
             value, value_mark = self._value(self._next(), depth)
             if key in table:
-                self._duplicate(start, table, key)
+                self._add_duplicate(start, table, key)
             else:
                 table[key] = value
                 spots.append(mark_of(start.line, start.column))
@@ -197,8 +199,8 @@ class _Reader:
             event = self._next()
         return table
 
-    def _duplicate(self, start: Any, table: LocatedMapping, key: str) -> None:
-        # Finding the first costs time in proportion to the keys.
+    def _add_duplicate(self, start: Any, table: LocatedMapping, key: str) -> None:
+        # The search for the first one takes time in proportion to the number of keys.
         if len(self.errors) < MAX_ERRORS:
             first = line_of(table.spots[2 * list(table).index(key)])
             message = f"this key is given twice: remove one; the first is in line {first}"
@@ -222,7 +224,7 @@ class _Reader:
 
 
 def _scalar(text: str) -> Any:
-    """The value of a plain scalar."""
+    """Return the typed value of a plain scalar."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in "-0123456789":

@@ -1,4 +1,4 @@
-"""Writes values as YAML of a config file: the very same come out when it is read again, or it says that they cannot."""
+"""Write values as the YAML of a config file, and check that reading it returns the same values."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _CANNOT = "cannot be written in a config file"
 
 
 class Inexpressible(ValueError):
-    """A value that a config file cannot say. The text has its place, and not the value."""
+    """A config file cannot represent a value. The message names its location, never the value."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """In pure Python, which writes the same wherever it runs."""
+    """The dumper in pure Python, whose output does not depend on libyaml."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Every value is written where it stands."""
+        """Write repeated values in full."""
         del data
         return True
 
@@ -38,16 +38,16 @@ class _Dumper(yaml.SafeDumper):
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = None
     if _BREAK.search(text):
-        # To YAML they end a line as \n does, and are read as that.
+        # YAML reads these characters as line breaks, unless they are escaped.
         style = '"'
     elif "\n" in text:
-        # PEM as lines, which a reader and a diff can follow.
+        # Keep the lines of PEM, for readers and diffs.
         style = "|"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _number(dumper: yaml.SafeDumper, number: float) -> yaml.ScalarNode:
-    # Without an exponent, by which it would be a text.
+    # The reader takes a number with an exponent for text.
     plain = format(Decimal(repr(number)), "f")
     return dumper.represent_scalar("tag:yaml.org,2002:float", plain if "." in plain else f"{plain}.0")
 
@@ -57,7 +57,7 @@ _Dumper.add_representer(float, _number)
 
 
 def write(document: Mapping[str, Any], comment: str = "") -> str:
-    """The text of a config file, below the lines of a comment. The order of keys stays. Raises Inexpressible."""
+    """Serialize a document below the lines of a comment, with its keys in their order. Raises Inexpressible."""
     text = yaml.dump(
         _plain(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 20, default_flow_style=False
     )
@@ -65,25 +65,25 @@ def write(document: Mapping[str, Any], comment: str = "") -> str:
         read, errors = parse("", text.encode())
     except (Malformed, UnicodeEncodeError):
         raise Inexpressible(f"it {_CANNOT}") from None
-    differs = _differs(document, read)
-    if errors or differs is not None:
-        raise Inexpressible(f"{show(differs)}: {_CANNOT}" if differs else f"it {_CANNOT}")
+    difference = _first_difference(document, read)
+    if errors or difference is not None:
+        raise Inexpressible(f"{show(difference)}: {_CANNOT}" if difference else f"it {_CANNOT}")
     return "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines()) + text
 
 
 def _plain(value: Any) -> Any:
-    """The same of plain dicts and lists alone, which are all that is represented."""
+    """Convert mappings and lists to plain dicts and lists, the only ones that the dumper represents."""
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list) else value
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _differs(one: Any, other: Any, place: Loc = ()) -> Loc | None:
-    """Where two values differ first; order counts, and true is not 1. None: nowhere."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping) and list(one) == list(other):
-        found = (_differs(value, other[key], (*place, key)) for key, value in one.items())
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        found = (_differs(value, other[index], (*place, index)) for index, value in enumerate(one))
+def _first_difference(first: Any, second: Any, loc: Loc = ()) -> Loc | None:
+    """Return the location of the first difference, or None. Order counts, and true is not 1."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping) and list(first) == list(second):
+        differences = (_first_difference(value, second[key], (*loc, key)) for key, value in first.items())
+    elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        differences = (_first_difference(value, second[index], (*loc, index)) for index, value in enumerate(first))
     else:
-        return None if type(one) is type(other) and json.dumps(one) == json.dumps(other) else place
-    return next((each for each in found if each is not None), None)
+        return None if type(first) is type(second) and json.dumps(first) == json.dumps(second) else loc
+    return next((difference for difference in differences if difference is not None), None)

@@ -92,14 +92,14 @@ def test_a_secret_that_became_unusable_stays_what_it_was(loader: Loader, tmp_pat
     for _ in range(2):
         loaded = loader.load()
         assert good(loaded).integrations["a"] is first
-        assert [(error.line, error.path, error.message) for error in loaded.kept["a"].reasons] == [
+        assert [(error.line, error.path, error.message) for error in loaded.retained["a"].reasons] == [
             (3, "integrations.a.auth.headers.X-Key.secret", "the file must not be empty")
         ]
         assert loaded.of("unreadable") == []
     (tmp_path / "key").write_text("newer")
     loaded = loader.load()
     assert sent(good(loaded).integrations["a"]) == "newer"
-    assert loaded.kept == {}
+    assert loaded.retained == {}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_no_old_credential_goes_to_a_new_destination(loader: Loader, tmp_path: P
     loaded = loader.load()
     assert good(loaded).integrations["a"].secrets.credential is None
     assert [error.path for error in loaded.of("unreadable")] == ["integrations.a.auth.headers.X-Key.secret"]
-    assert loaded.kept == {}
+    assert loaded.retained == {}
 
 
 def test_a_prefix_that_is_a_reference_is_read_with_the_secret(loader: Loader, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_another_ca_is_another_trust(loader: Loader, tmp_path: Path, top: str, k
     (tmp_path / "ca.pem").write_text("no certificate")
     loaded = loader.load()
     assert good(loaded).integrations["a"] is first["a"]
-    told = loaded.of("unreadable") if top else loaded.kept["a"].reasons
+    told = loaded.of("unreadable") if top else loaded.retained["a"].reasons
     assert [error.message for error in told] == ["ca.pem must contain a certificate in PEM"]
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     second = good(loader.load()).integrations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.config.build.listeners import refusal
+from sidekey.config.build.listeners import log_file_error
 from sidekey.config.load import Loader
 
 HEAD = "version: 1\nlog: {{file: {file}}}\nintegrations:\n"
@@ -15,11 +15,11 @@ REST = '  a: {endpoint_prefix: "https://a.test", auth: {type: headers, headers: 
 
 
 def test_a_file_that_is_there_or_can_be_made_is_fine_and_is_not_made(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "log") is None
+    assert log_file_error(tmp_path / "log") is None
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "log").touch()
-    assert refusal(tmp_path / "log") is None
-    assert refusal(Path(os.devnull)) is None
+    assert log_file_error(tmp_path / "log") is None
+    assert log_file_error(Path(os.devnull)) is None
 
 
 def test_a_reason_names_the_path_and_the_way_out(tmp_path: Path) -> None:
@@ -28,20 +28,23 @@ def test_a_reason_names_the_path_and_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     way_out = "or write another path, or remove this key to log to standard error"
     missing = tmp_path / "none"
-    assert refusal(missing / "log") == f"the folder {missing} does not exist: make it, {way_out}"
-    assert refusal(tmp_path / "file" / "log") == f"the folder {tmp_path / 'file'} does not exist: make it, {way_out}"
+    assert log_file_error(missing / "log") == f"the folder {missing} does not exist: make it, {way_out}"
+    assert (
+        log_file_error(tmp_path / "file" / "log")
+        == f"the folder {tmp_path / 'file'} does not exist: make it, {way_out}"
+    )
     for name in ("pipe", ""):
         path = tmp_path / name
-        assert refusal(path) == f"{path} must be a regular file: remove what has this name, {way_out}"
+        assert log_file_error(path) == f"{path} must be a regular file: remove what has this name, {way_out}"
 
 
 def test_what_this_user_may_not_write_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may write anywhere, so what the system says is stood in for."""
     monkeypatch.setattr(os, "access", lambda *_: False)
     way_out = "change its owner or mode, or write another path, or remove this key to log to standard error"
-    assert refusal(tmp_path / "log") == f"the folder {tmp_path} must be writable for this user: {way_out}"
+    assert log_file_error(tmp_path / "log") == f"the folder {tmp_path} must be writable for this user: {way_out}"
     (tmp_path / "log").touch()
-    assert refusal(tmp_path / "log") == f"{tmp_path / 'log'} must be writable for this user: {way_out}"
+    assert log_file_error(tmp_path / "log") == f"{tmp_path / 'log'} must be writable for this user: {way_out}"
 
 
 def test_a_relative_path_starts_at_the_config_and_an_error_has_its_place(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.config.build.snapshot import build_passing
+from sidekey.config.build.snapshot import build_passthrough
 from sidekey.config.load import load
 from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.snapshot.snapshot import Snapshot, Trust
@@ -78,6 +78,6 @@ def test_stored_integrations_cover_what_the_operator_lets_them() -> None:
         (frozenset[str](), ["own.test"]),
         (frozenset({"one.test", "torn.test"}), ["own.test", "one.test"]),
     ):
-        passing = build_passing({each.id: each for each in (own, *stored)}, Trust(), (443, 80), stored_at=hosts)
+        passing = build_passthrough({each.id: each for each in (own, *stored)}, Trust(), (443, 80), stored_at=hosts)
         assert [host for host in ("own.test", "one.test", "torn.test") if passing.coverage.covers(host)] == covered
         assert passing.unresolved == frozenset()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.config.build.presets import PresetJudge, choice_errors, left_behind, mismatches, written
+from sidekey.config.build.presets import PresetChecker, broken_presets, choice_errors, document_json, mismatches
 from sidekey.config.load import Loader, load
 from sidekey.snapshot.snapshot import Snapshot
 from support.loading import good
@@ -128,13 +128,13 @@ def test_a_preset_without_its_integration_is_invalid() -> None:
     assert mismatches(hook, None) == [(("integration",), "no integration has this ID")]
     missing = Missing(integration("h", base_url(1)))
     assert mismatches(hook, missing.integration()) == []
-    assert PresetJudge()({"hook": hook}, {"h": missing.integration()})["hook"] is hook
-    assert PresetJudge()({"hook": hook}, {})["hook"].invalid == "no integration has this ID"
+    assert PresetChecker()({"hook": hook}, {"h": missing.integration()})["hook"] is hook
+    assert PresetChecker()({"hook": hook}, {})["hook"].invalid == "no integration has this ID"
 
 
 def test_only_what_is_another_is_judged_again() -> None:
     """There may be ten thousand: what is the same is the same object, also where it is invalid."""
-    judge = PresetJudge()
+    judge = PresetChecker()
     made, other = integration("h", base_url(1)), integration("h", base_url(1, "/other"))
     hooks = {"fits": preset("fits"), "outside": preset("outside", base_url(1, "/other"))}
     first = judge(hooks, {"h": made})
@@ -151,9 +151,9 @@ def test_only_what_is_another_is_judged_again() -> None:
 def test_an_edit_leaves_behind_what_fits_now_alone() -> None:
     """By ID, with the reasons; what names another integration is not asked about."""
     hooks = {"fits": preset("fits"), "torn": replace(preset("torn"), invalid="why")}
-    assert left_behind(integration("h", base_url(1)), hooks) == {}
-    assert left_behind(integration("other", base_url(1, "/other")), hooks) == {}
-    ((name, (reason,)),) = left_behind(integration("h", base_url(1, "/other")), hooks).items()
+    assert broken_presets(integration("h", base_url(1)), hooks) == {}
+    assert broken_presets(integration("other", base_url(1, "/other")), hooks) == {}
+    ((name, (reason,)),) = broken_presets(integration("h", base_url(1, "/other")), hooks).items()
     assert (name, reason.startswith("must be allowed by integration h")) == ("fits", True)
 
 
@@ -163,7 +163,7 @@ def test_a_document_is_kept_as_it_is_written(tmp_path: Path) -> None:
     found = good(load(tmp_path, {})).presets["hook"]
     document = json.loads(found.document)
     assert document["integration"] == "crm"
-    assert written(document) == found.document
+    assert document_json(document) == found.document
     assert not found.stored
 
 

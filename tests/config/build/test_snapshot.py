@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from sidekey.config.build.integration import build_integration
-from sidekey.config.build.listeners import moved
+from sidekey.config.build.listeners import moved_keys
 from sidekey.config.load import load
 from sidekey.credentials.base import FixedCredential
 from sidekey.errors import ProblemError
@@ -223,7 +223,7 @@ SOCKET = Address(path="/run/sidekey.sock")
 )
 def test_a_listener_that_moved_is_named_by_its_key(one: Listen, other: Listen, keys: list[str]) -> None:
     """The mode is that of unix sockets alone, and the order of names says nothing."""
-    assert list(moved(one, other)) == keys
+    assert list(moved_keys(one, other)) == keys
 
 
 def built_of_store(document: dict[str, Any]) -> Integration:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.config.build.snapshot import build_passing
+from sidekey.config.build.snapshot import build_passthrough
 from sidekey.snapshot.snapshot import NOBODY, Integration, Trust
 from support.memory import Upstream, running
 from support.plane import CREDENTIAL, MOZILLA, UPSTREAM, Running, base_url, get, integration, problem
@@ -40,7 +40,7 @@ def verdict(answer: Message) -> tuple[int, str]:
 def adopt(sidekey: Running, *integrations: Integration, passes: bool = True, trust: Trust = MOZILLA) -> None:
     """Serve these integrations from now on."""
     known = {each.id: each for each in integrations}
-    passing = build_passing(known, trust, (443, 80)) if passes else None
+    passing = build_passthrough(known, trust, (443, 80)) if passes else None
     sidekey.publisher.publish(replace(sidekey.snapshot, integrations=known, passing=passing))
 
 

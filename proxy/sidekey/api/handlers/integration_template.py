@@ -16,7 +16,7 @@ from sidekey.api.models import Body
 from sidekey.api.route import Route
 from sidekey.api.service import ApiServices
 from sidekey.config import profiles
-from sidekey.config.errors import Loc, held
+from sidekey.config.errors import Loc, existing_loc
 from sidekey.config.schema import DOCUMENT_VALUES, definitions
 from sidekey.config.stored.document import with_new_ids
 from sidekey.config.validate import validate
@@ -128,7 +128,7 @@ def _start(kind: str, provider: str) -> dict[str, Any]:
     while missing := [
         each.loc
         for each in validate(with_new_ids(document), Context("body")).errors
-        if held(document, each.loc) != each.loc
+        if existing_loc(document, each.loc) != each.loc
     ]:
         for loc in missing:
             _insert(document, loc, _placeholder(_schema_at(kind, loc)))

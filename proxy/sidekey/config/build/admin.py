@@ -1,4 +1,4 @@
-"""Builds the rules of the admin listener from the section `admin`, which has no effect without a store."""
+"""Build the rules of the admin listener: operators' tokens, the certificate, and OpenID Connect."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sidekey.snapshot.snapshot import Snapshot
 from sidekey.snapshot.trust import Trust
 
 SHORTEST_TOKEN = 16
-"""Characters of a token: whoever reaches the listener may guess as often as they like."""
+"""Minimum number of characters of a token. The listener does not limit the number of guesses."""
 
 
 class BuiltAdmin(NamedTuple):
-    """The rules, what could not be read for them, and what is wrong."""
+    """The rules of the admin listener, with the values that could not be read and the errors."""
 
     rules: AdminRules
     unreadable: Reasons
@@ -33,42 +33,43 @@ class BuiltAdmin(NamedTuple):
 
 
 def build_admin(
-    settings: AdminSettings, read: NotingReader, former: AdminRules, trust: Trust, trust_of: TrustOf
+    settings: AdminSettings, read: NotingReader, previous: AdminRules, trust: Trust, trust_of: TrustOf
 ) -> BuiltAdmin:
-    """Read the tokens, the certificate, and the issuer's secret. `former` are the rules of the last good load.
+    """Read the tokens, the certificate, and the issuer's secret.
 
-    A token, secret or certificate that cannot be read now stays as it was. Without a former certificate this is an
-    error, because tokens would travel in the clear. `trust` is that of `network.trusted_ca`.
+    A token, secret or certificate that cannot be read now keeps its value in `previous`, the rules of the last load
+    without errors. An unreadable certificate without a previous one is an error, because tokens would travel in the
+    clear. `trust` is that of `network.trusted_ca`.
     """
     unreadable: Reasons = []
     errors: Reasons = []
     tokens: dict[str, AdminToken] = {}
     owners: dict[bytes, str] = {}
     for name, entry in settings.tokens.items():
-        place = ("admin", "tokens", name, "token")
+        loc = ("admin", "tokens", name, "token")
         try:
             digest = _digest(read(entry.token))
         except ValueError as error:
-            unreadable.append((place, str(error)))
-            if name not in former.tokens:
+            unreadable.append((loc, str(error)))
+            if name not in previous.tokens:
                 continue
-            digest = former.tokens[name].digest
+            digest = previous.tokens[name].digest
         if digest in owners:
-            errors.append((place, f"must differ from the token of {owners[digest]}"))
+            errors.append((loc, f"must differ from the token of {owners[digest]}"))
         owners[digest] = name
         errors += [(("admin", "tokens", name, key), text) for key, text in grant_errors(entry)]
         tokens[name] = AdminToken(digest, entry.role, tuple(entry.presets), entry.per_minute, entry.per_day)
     certificate = None
     if settings.tls is not None:
         certificate, reasons = _certificate(settings.tls, read)
-        certificate = former.certificate if certificate is None else certificate
+        certificate = previous.certificate if certificate is None else certificate
         if certificate is None:
             errors += reasons
         else:
             unreadable += reasons
     oidc = None
     if settings.oidc is not None:
-        oidc, reasons = _oidc(settings.oidc, read, former.oidc, trust, trust_of)
+        oidc, reasons = _oidc(settings.oidc, read, previous.oidc, trust, trust_of)
         unreadable += reasons
     rules = AdminRules(
         tokens,
@@ -82,9 +83,9 @@ def build_admin(
 
 
 def _oidc(
-    settings: OidcSettings, read: NotingReader, former: OidcRules | None, trust: Trust, trust_of: TrustOf
+    settings: OidcSettings, read: NotingReader, previous: OidcRules | None, trust: Trust, trust_of: TrustOf
 ) -> tuple[OidcRules | None, Reasons]:
-    """Return the rules, or None if there is no secret; and what cannot be read."""
+    """Return the rules, or None if there is no secret, and the errors of values that cannot be read."""
     reasons: Reasons = []
     if settings.trusted_ca is not None:
         if settings.trusted_ca.path is not None:
@@ -92,15 +93,15 @@ def _oidc(
         trust, reason = trust_of(settings.trusted_ca)
         if reason is not None:
             reasons.append((("admin", "oidc", "trusted_ca"), reason))
-            if former is not None and (former.trust.source, former.trust.path) == (trust.source, trust.path):
-                trust = former.trust
+            if previous is not None and (previous.trust.source, previous.trust.path) == (trust.source, trust.path):
+                trust = previous.trust
     try:
         secret = read(settings.client_secret)
     except ValueError as error:
         reasons.append((("admin", "oidc", "client_secret"), str(error)))
-        if former is None or (former.issuer, former.client_id) != (settings.issuer, settings.client_id):
+        if previous is None or (previous.issuer, previous.client_id) != (settings.issuer, settings.client_id):
             return None, reasons
-        secret = former.client_secret
+        secret = previous.client_secret
     presets = settings.presets
     rules = OidcRules(
         issuer=settings.issuer,
@@ -166,12 +167,12 @@ def _certificate(settings: AdminTlsSettings, read: SecretReader) -> tuple[Server
         except ValueError as error:
             reasons.append((("admin", "tls", key), str(error)))
     if not reasons:
-        reasons += [(("admin", "tls", key), text) for key, text in _errors(data).items()]
+        reasons += [(("admin", "tls", key), text) for key, text in _pair_errors(data).items()]
     return (None, reasons) if reasons else (ServerCertificate(data["certificate"], data["private_key"]), [])
 
 
-def _errors(data: Mapping[str, bytes]) -> dict[str, str]:
-    """What is wrong with a certificate and its key. The library's texts are not repeated."""
+def _pair_errors(data: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the errors of a certificate and its key, by key. The library's own messages might repeat the input."""
     try:
         chain = load_pem_x509_certificates(data["certificate"])
     except ValueError:

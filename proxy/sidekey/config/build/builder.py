@@ -1,4 +1,4 @@
-"""Builds the integrations of a config or a store: compares, validates, builds, and keeps what would not change."""
+"""Build the integrations of a config or a store, and keep those that have not changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sidekey.config import checks
 from sidekey.config.build.certificates import build_certificate_loader, secret_files
 from sidekey.config.build.integration import build_integration
 from sidekey.config.build.trust import TrustOf
-from sidekey.config.errors import Finding, Kind, LocatedMapping, Row, placed
+from sidekey.config.errors import Finding, Kind, LocatedMapping, Row, loc_of
 from sidekey.config.file_stamps import StampCache
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import NotingReader, ReferenceReader, SecretReader, Stamps
@@ -22,40 +22,40 @@ from sidekey.snapshot.certificate_loader import CertificateLoader
 from sidekey.snapshot.snapshot import Integration, Trust
 
 S = TypeVar("S")
-"""What an integration is built from: the mapping of a file, or the row of a store."""
+"""The source of an integration: a mapping of a file, or a row of the store."""
 
-Found = tuple[Kind, Finding]
+KindAndFinding = tuple[Kind, Finding]
 
 
 class BuiltIntegration(NamedTuple, Generic[S]):
-    """An integration, everything it was built from, and what was found.
+    """An integration with its source, the files that were read for it, and its findings.
 
     `integration` is None if the document is invalid. `trust` is the global trust, or None if the integration names its
-    own CAs. `files` were read for it. `findings` and `kept` exclude those of the client certificate, whose loader has
-    its own. If there is `kept`, `files` could not be used for these reasons, and the integration is the previous one.
+    own CAs. If there are reasons in `retained_for`, the changed `files` could not be used, and the integration is the
+    previous one. The client certificate's loader has its own findings, which are not in these fields.
     """
 
     source: S
     integration: Integration | None = None
     trust: Trust | None = None
     files: Stamps = ()
-    findings: tuple[Found, ...] = ()
-    kept: tuple[Finding, ...] = ()
+    findings: tuple[KindAndFinding, ...] = ()
+    retained_for: tuple[Finding, ...] = ()
 
-    def present_findings(self) -> Iterator[Found]:
-        """Yield all findings. The client certificate may have been read again since the integration was built."""
+    def current_findings(self) -> Iterator[KindAndFinding]:
+        """Yield all findings, with those of the client certificate as it was read last."""
         yield from self.findings
         certificate = None if self.integration is None else self.integration.certificate
         if certificate is not None:
-            yield from _marked("warning", (Finding(*each) for each in certificate.warnings))
+            yield from _with_kind("warning", (Finding(*warning) for warning in certificate.warnings))
             unreadable = certificate.unreadable
             if unreadable is not None and certificate.identity is None and not certificate.pending:
                 kind: Kind = "refused" if certificate.refused else "unreadable"
-                yield from _marked(kind, (Finding(*each) for each in unreadable.reasons))
+                yield from _with_kind(kind, (Finding(*reason) for reason in unreadable.reasons))
 
 
 class Opened(NamedTuple):
-    """A document that was validated, and the reader of its secrets; None if the document is invalid."""
+    """A validated document and the reader of its secrets, which is None if the document is invalid."""
 
     validated: Validated
     read: ReferenceReader | None
@@ -64,8 +64,8 @@ class Opened(NamedTuple):
 class Builder(ABC, Generic[S]):
     """Builds integrations in one pass over a config or a store.
 
-    `trust` and `in_flight` are global settings. Certificates are checked at `now`. `noting` notes the files that are
-    read. Integrations of a store may dial global addresses and those in `stored`.
+    `trust` and `in_flight` are global settings. Certificates are validated at `now`. `noting` records the files that
+    are read. Integrations of a store may dial global addresses and those in `stored`.
     """
 
     def __init__(
@@ -78,28 +78,28 @@ class Builder(ABC, Generic[S]):
         noting: NotingReader | None = None,
         stored: NetworkOverride | None = None,
     ) -> None:
-        self.certificate_looks = StampCache()
-        """The stamps of the files of client certificates, which their loaders read."""
+        self.certificate_stamps = StampCache()
+        """Stamps of client certificates' files, which their loaders read."""
         self._trust = trust
         self._in_flight = in_flight
         self._trust_of = trust_of
         self._now = now
         self._noting = noting
-        self._looks = StampCache() if noting is None else noting.looks
+        self._stamp_of = StampCache() if noting is None else noting.stamp_of
         self._stored = stored
 
     @abstractmethod
     def is_same(self, entry: BuiltIntegration[S], source: S) -> bool:
-        """Return True if an entry was built from the same document and settings, so that its secrets may be kept."""
+        """Return True if an entry was built from the same document and settings, so that its secrets may be reused."""
 
     @abstractmethod
     def open(self, source: S) -> Opened:
-        """Validate the document, and make the reader of its secrets."""
+        """Validate the document, and build the reader of its secrets."""
 
     def build(self, name: str, source: S, previous: BuiltIntegration[S] | None, row: str = "") -> BuiltIntegration[S]:
-        """Build an integration, or return the previous entry if nothing it was built from has changed."""
+        """Build an integration, or return the previous entry if its source, files and settings have not changed."""
         if previous is not None and not (self.is_same(previous, source) and self._trusts_same(previous)):
-            # Nothing of it may be used: an old credential must never go to a new destination.
+            # Discard it: an old credential must never go to a new destination.
             previous = None
         if previous is not None and self._is_current(previous):
             return previous if previous.source is source else previous._replace(source=source)
@@ -110,63 +110,66 @@ class Builder(ABC, Generic[S]):
         return entry.trust is None or (entry.trust.source, entry.trust.path) == (trust.source, trust.path)
 
     def _is_current(self, entry: BuiltIntegration[S]) -> bool:
-        # Every file is looked at, even after one has changed: all of them must be watched.
-        changed = [path for path, known in entry.files if self._looks(path) != known]
+        # Stamp every file, even after one has changed: the reloader watches those that have a stamp.
+        changed = [path for path, known in entry.files if self._stamp_of(path) != known]
         in_flight = 0 if entry.integration is None else entry.integration.in_flight
         return not changed and in_flight <= self._in_flight and entry.trust in (None, self._trust)
 
     def _build(self, name: str, source: S, previous: BuiltIntegration[S] | None, row: str) -> BuiltIntegration[S]:
         (settings, errors, warnings, expansion), read = self.open(source)
-        limits = (Finding(*each) for each in checks.limit_errors(expansion.table, self._in_flight))
-        wrong = (*_marked("error", errors), *_marked("error", limits))
-        findings = (*wrong, *_marked("warning", warnings))
-        if settings is None or read is None or (wrong and self._noting is None):
-            return BuiltIntegration(source, findings=(*findings, *_marked("unreadable", self._unread(source, errors))))
+        limit_errors = (Finding(*error) for error in checks.limit_errors(expansion.table, self._in_flight))
+        error_findings = (*_with_kind("error", errors), *_with_kind("error", limit_errors))
+        findings = (*error_findings, *_with_kind("warning", warnings))
+        if settings is None or read is None or (error_findings and self._noting is None):
+            findings += tuple(_with_kind("unreadable", self._find_unreadable(source, errors)))
+            return BuiltIntegration(source, findings=findings)
         build = partial(
             build_integration,
             *(name, settings, self._trust, read, self._trust_of),
-            filled=expansion.filled.entries if expansion.filled is not None else (),
+            filled=expansion.summary.entries if expansion.summary is not None else (),
             noting=self._noting,
             stored=self._stored,
             row=row,
         )
-        before = None if previous is None else previous.integration
-        certificate = None if before is None else before.certificate
+        old = None if previous is None else previous.integration
+        certificate = None if old is None else old.certificate
         built = build(certificate=certificate or self._certificate(settings, read))
-        if before is not None and certificate is not None and built.integration.policy != before.policy:
+        if old is not None and certificate is not None and built.integration.policy != old.policy:
             # A certificate is only for the destinations for which it was read or fetched.
             built = build(certificate=self._certificate(settings, read))
         integration = built.integration
-        unread = tuple(expansion.placed(Finding(placed(expansion.table, keys), text)) for keys, text in built.unread)
-        files = () if self._noting is None else self._noting.noted()
-        # A row is not kept: no log line would say that its previous CAs stay in use.
-        if self._noting is not None and previous is not None and before is not None and _lost(before, integration):
-            known = (each for each in previous.findings if each[0] == "warning")
-            return previous._replace(source=source, files=files, findings=(*wrong, *known), kept=unread)
+        unread = tuple(expansion.locate(Finding(loc_of(expansion.table, keys), text)) for keys, text in built.unread)
+        files = () if self._noting is None else self._noting.take_noted()
+        # A stored integration is not retained: no log line would say that its previous CAs stay in use.
+        if self._noting is not None and previous is not None and old is not None and _has_lost(old, integration):
+            old_warnings = (finding for finding in previous.findings if finding[0] == "warning")
+            return previous._replace(
+                source=source, files=files, findings=(*error_findings, *old_warnings), retained_for=unread
+            )
         if self._noting is not None and not expansion.errors:
             # After an error in a profile's parameters the policy contains examples.
-            found = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))
-            findings += tuple(_marked("warning", (Finding(*each) for each in found)))
-        findings += tuple(_marked("unreadable", unread))
+            policy_warnings = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))
+            findings += tuple(_with_kind("warning", (Finding(*warning) for warning in policy_warnings)))
+        findings += tuple(_with_kind("unreadable", unread))
         return BuiltIntegration(
             source, integration, self._trust if settings.trusted_ca is None else None, files, findings
         )
 
-    def _unread(self, source: S, errors: tuple[Finding, ...]) -> Iterable[Finding]:
-        """Return the references of an invalid document that cannot be read."""
+    def _find_unreadable(self, source: S, errors: tuple[Finding, ...]) -> Iterable[Finding]:
+        """Return findings for the references of an invalid document that cannot be read."""
         del source, errors
         return ()
 
     def _certificate(self, settings: IntegrationSettings, read: ReferenceReader) -> CertificateLoader | None:
         if self._noting is not None:
             self._noting.secrets.update(secret_files(settings, read))
-        return build_certificate_loader(settings, read, self._now, self.certificate_looks)
+        return build_certificate_loader(settings, read, self._now, self.certificate_stamps)
 
 
 class FileBuilder(Builder[LocatedMapping]):
     """Builds the integrations of config files.
 
-    `read` reads secrets whenever they are needed later. `store` is what processes may share.
+    `read` reads secrets after the load. `store` is the state that processes can share.
     """
 
     def __init__(
@@ -182,7 +185,7 @@ class FileBuilder(Builder[LocatedMapping]):
     ) -> None:
         super().__init__(trust, in_flight, trust_of, now=now, noting=noting)
         self._read = read
-        self._find_unread = partial(find_unreadable, read=noting)
+        self._find = partial(find_unreadable, read=noting)
         self._store = store
 
     def is_same(self, entry: BuiltIntegration[LocatedMapping], source: LocatedMapping) -> bool:
@@ -190,26 +193,26 @@ class FileBuilder(Builder[LocatedMapping]):
         return same(entry.source, source)
 
     def open(self, source: LocatedMapping) -> Opened:
-        """Validate the mapping in the context of a file. Files and variables are read whatever the settings are."""
+        """Validate the mapping in the context of a file. Its secrets have a reader even if it is invalid."""
         return Opened(validate(source, Context("file"), store=self._store), self._read)
 
-    def _unread(self, source: LocatedMapping, errors: tuple[Finding, ...]) -> Iterable[Finding]:
-        return self._find_unread(source, errors)
+    def _find_unreadable(self, source: LocatedMapping, errors: tuple[Finding, ...]) -> Iterable[Finding]:
+        return self._find(source, errors)
 
 
-def _marked(kind: Kind, findings: Iterable[Finding]) -> Iterator[Found]:
+def _with_kind(kind: Kind, findings: Iterable[Finding]) -> Iterator[KindAndFinding]:
     return ((kind, finding) for finding in findings)
 
 
-def _lost(before: Integration, now: Integration) -> bool:
-    """Return True if a value that could be read before cannot be read now."""
-    return (before.secrets.credential is not None and now.secrets.credential is None) or (
-        before.trust.usable and not now.trust.usable
+def _has_lost(old: Integration, new: Integration) -> bool:
+    """Return True if the new integration lacks a credential or CAs that the old one could read."""
+    return (old.secrets.credential is not None and new.secrets.credential is None) or (
+        old.trust.usable and not new.trust.usable
     )
 
 
 def same(one: Any, other: Any) -> bool:
-    """Compare two values of config files, where true is not 1, and the order of keys counts."""
+    """Compare two values of config files. true is not 1, and the order of keys counts."""
     if one is other:
         return True
     kind = one.__class__

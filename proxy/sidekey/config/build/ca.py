@@ -1,4 +1,4 @@
-"""Makes of the section `ca` what the local CA is kept by, and reads a CA of the operator's."""
+"""Build the rules of the local CA: its folders, its scope, and a CA of the operator's own."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from sidekey.credentials.fields import Reference
 from sidekey.policy.targets import Policy
 
 TRUST = "trust"
-"""The trust folder, where the config names none: below the other."""
+"""Name of the trust folder in the CA's folder, unless the config names another."""
 
 
 class BuiltCa(NamedTuple):
-    """The rules, what could not be read or used for them, and what should be known."""
+    """The rules of the local CA, with the files that could not be read or used, and the warnings."""
 
     rules: CaRules
     unreadable: Reasons
@@ -41,13 +41,13 @@ def build_ca(
     *,
     config: Path,
     environ: Mapping[str, str],
-    former: tuple[CaSettings, CaRules] | None,
+    previous: tuple[CaSettings, CaRules] | None,
     now: float,
 ) -> BuiltCa:
     """Build the rules of the local CA for the config at this path.
 
-    `former` are those of the last good load, with what was written then. What cannot be read now stays what it was
-    while the config says the same about it.
+    A file that cannot be read now keeps its content from `previous`, the settings and rules of the last load without
+    errors, as long as the settings name it in the same way.
     """
     ca = settings.ca
     folder = _default_folder(config, environ) if ca.folder is None else read.path(ca.folder)
@@ -64,16 +64,16 @@ def build_ca(
         configured="ca" in settings.model_fields_set or settings.forward.match_by_host,
         uses_operator_ca=ca.certificate is not None and ca.private_key is not None,
     )
-    if former is not None and unreadable and former[0].extra_roots == ca.extra_roots:
-        rules = replace(rules, extra_roots=former[1].extra_roots)
+    if previous is not None and unreadable and previous[0].extra_roots == ca.extra_roots:
+        rules = replace(rules, extra_roots=previous[1].extra_roots)
     if ca.certificate is None or ca.private_key is None:
         return BuiltCa(rules, unreadable, [])
-    own, errors, warnings = _own((ca.certificate, ca.private_key), read, rules, now)
-    if own is None and former is not None:
-        written, found = former
-        if (written.certificate, written.private_key) == (ca.certificate, ca.private_key):
-            own = found.operator_ca
-    return BuiltCa(replace(rules, operator_ca=own), [*unreadable, *errors], warnings)
+    operator_ca, errors, warnings = _read_operator_ca((ca.certificate, ca.private_key), read, rules, now)
+    if operator_ca is None and previous is not None:
+        previous_settings, previous_rules = previous
+        if (previous_settings.certificate, previous_settings.private_key) == (ca.certificate, ca.private_key):
+            operator_ca = previous_rules.operator_ca
+    return BuiltCa(replace(rules, operator_ca=operator_ca), [*unreadable, *errors], warnings)
 
 
 def _default_folder(config: Path, environ: Mapping[str, str]) -> Path | None:
@@ -87,35 +87,35 @@ _MAX_NAME_LENGTH: Final = 100
 
 def _folder_name(config: Path) -> str:
     """Return a name for the state of a config, such as `etc-sidekey-906f2f23fc35`, that no other path has."""
-    # Links of folders are resolved: however the path is written, the name is the same. The link of a file is not:
-    # Kubernetes replaces its target at each update.
+    # Resolve links of folders, so that all spellings of a path have one name. Keep the link of a file: Kubernetes
+    # replaces its target at each update.
     path = os.path.realpath(config) if is_folder(config) else f"{os.path.realpath(config.parent)}/{config.name}"
     readable = re.sub(r"[^A-Za-z0-9._]+", "-", path)[-_MAX_NAME_LENGTH:].strip("-.")
     return f"{readable}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}".removeprefix("-")
 
 
 def _state_folder(environ: Mapping[str, str]) -> Path | None:
-    """Where state is kept as systemd (systemd.exec(5)) or the XDG base directory specification says."""
-    # systemd separates several by colons.
-    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if given:
-        return Path(given)
+    """Return the folder for state, by systemd (systemd.exec(5)) or the XDG base directory specification."""
+    # systemd separates several folders by colons.
+    state_directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if state_directory:
+        return Path(state_directory)
     base, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
-    # One that is not absolute is to be ignored, as the specification says.
+    # The specification says to ignore a relative path.
     if base.startswith("/"):
         return Path(base) / "sidekey"
     return Path(home) / ".local" / "state" / "sidekey" if home.startswith("/") else None
 
 
 def _extra_roots(ca: CaSettings, read: SecretReader) -> tuple[str, Reasons]:
-    found = []
+    roots = []
     unreadable: Reasons = []
     for index, reference in enumerate(ca.extra_roots):
         try:
-            found.append(_roots(reference, read))
+            roots.append(_roots(reference, read))
         except ValueError as error:
             unreadable.append((("ca", "extra_roots", index), str(error)))
-    return "".join(found), unreadable
+    return "".join(roots), unreadable
 
 
 def _roots(reference: Reference, read: SecretReader) -> str:
@@ -129,13 +129,13 @@ def _roots(reference: Reference, read: SecretReader) -> str:
         raise ValueError(f"{subject} {error}") from None
 
 
-def _own(
-    places: tuple[Reference, Reference], read: SecretReader, rules: CaRules, now: float
+def _read_operator_ca(
+    references: tuple[Reference, Reference], read: SecretReader, rules: CaRules, now: float
 ) -> tuple[LocalAuthority | None, Reasons, Reasons]:
-    """The CA of the operator's, errors and warnings."""
+    """Read the operator's certificate and key. Return the CA, errors and warnings."""
     texts = []
     unreadable: Reasons = []
-    for key, reference in zip(("certificate", "private_key"), places, strict=True):
+    for key, reference in zip(("certificate", "private_key"), references, strict=True):
         try:
             texts.append(read(reference))
         except ValueError as error:
@@ -145,7 +145,7 @@ def _own(
     certificate, private_key = texts
     examined = examine(certificate, private_key, rules.scope, now, rules.extra_roots)
 
-    def placed(found: Iterable[tuple[str, str]]) -> Reasons:
-        return [(("ca", key), text) for key, text in found]
+    def reasons(messages: Iterable[tuple[str, str]]) -> Reasons:
+        return [(("ca", key), text) for key, text in messages]
 
-    return examined.authority, placed(examined.errors), placed(examined.warnings)
+    return examined.authority, reasons(examined.errors), reasons(examined.warnings)

@@ -1,4 +1,4 @@
-"""Reads the tokens of a config's callers."""
+"""Read the tokens of a config's callers."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ Digests = Mapping[str, tuple[Reference, bytes]]
 
 
 class Callers(NamedTuple):
-    """Callers by the SHA-256 of their tokens, tokens that cannot be read, and tokens that two callers have."""
+    """The callers by the SHA-256 of their tokens. `errors` reports tokens that two callers share."""
 
-    found: dict[bytes, Caller]
+    by_digest: dict[bytes, Caller]
     digests: Digests
     unreadable: Reasons
-    twice: Reasons
+    errors: Reasons
 
 
 def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, previous: Digests) -> Callers:
     """Read the callers' tokens. `previous` are the digests of the last good load.
 
-    A caller whose token cannot be read keeps the previous one while the config names the same place. Otherwise it gets
-    a digest that no token has: without it, a config whose last caller is unreadable would no longer check callers.
+    A caller whose token cannot be read keeps the previous digest while the config has the same reference. Otherwise it
+    gets a random one: without it, Sidekey would not check callers if the only caller is unreadable.
     """
     callers: dict[bytes, Caller] = {}
     digests: dict[str, tuple[Reference, bytes]] = {}
     unreadable: Reasons = []
-    twice: Reasons = []
+    errors: Reasons = []
 
-    def granted(name: str) -> Caller:
+    def caller_of(name: str) -> Caller:
         integrations, presets = (
             None if ids is None else frozenset(ids) for ids in (settings[name].integrations, settings[name].presets)
         )
@@ -52,14 +52,14 @@ def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, pr
             continue
         digests[name] = caller.token, digest
         if digest in callers:
-            twice.append((place, f"must differ from the token of caller {callers[digest].name}"))
+            errors.append((place, f"must differ from the token of caller {callers[digest].name}"))
         else:
-            callers[digest] = granted(name)
+            callers[digest] = caller_of(name)
     for name in [name for name in settings if name not in digests]:
         reference, digest = previous.get(name, (None, b""))
-        # A token that was moved to another caller is that caller's.
+        # Another caller has this token now.
         if reference != settings[name].token or digest in callers:
             digest = secrets.token_bytes(32)
         digests[name] = settings[name].token, digest
-        callers[digest] = granted(name)
-    return Callers(callers, digests, unreadable, twice)
+        callers[digest] = caller_of(name)
+    return Callers(callers, digests, unreadable, errors)

@@ -1,4 +1,4 @@
-"""Makes the loader of an integration's client certificate: what is read for it, and the places of its errors."""
+"""Build the loader of an integration's client certificate."""
 
 from __future__ import annotations
 
@@ -15,47 +15,51 @@ from sidekey.credentials.fields import Keys, Reference
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult, Messages
 
 MAX_SIZE = 256 << 10
-"""Bytes of a certificate with its chain and key."""
+"""Maximum bytes of a certificate with its chain and key."""
 
 
 def build_certificate_loader(
-    settings: IntegrationSettings, read: ReferenceReader, now: float, look: Callable[[Path], Stamp] = stamp
+    settings: IntegrationSettings, read: ReferenceReader, now: float, stamp_of: Callable[[Path], Stamp] = stamp
 ) -> CertificateLoader | None:
-    """The loader, after its first reading; None for an integration without a client certificate.
+    """Build the loader and load the certificate once. Return None for an integration without a client certificate.
 
-    `look` is asked for every file that is about to be read.
+    It calls `stamp_of` for each file before reading it.
     """
-    block, given = _block_of(settings)
-    if given is None:
+    section, certificate = _section_of(settings)
+    if certificate is None:
         return None
-    references = given.references()
-    urls = tuple(((block, key), url) for key, each in references.items() if (url := _url(each, read)) is not None)
+    references = certificate.references()
+    urls = tuple(
+        ((section, key), url) for key, reference in references.items() if (url := _url(reference, read)) is not None
+    )
     loader = CertificateLoader(
-        partial(_load, block, given, read),
-        files=tuple(_files(_references(given), read)),
+        partial(_load, section, certificate, read),
+        files=tuple(_files(_references(certificate), read)),
         urls=urls,
-        refresh_every=given.refresh if urls else None,
+        refresh_every=certificate.refresh if urls else None,
     )
     for path in loader.files:
-        look(path)
+        stamp_of(path)
     loader.load(now)
     return loader
 
 
-def _block_of(settings: IntegrationSettings) -> tuple[str, CertificateSettings | None]:
-    """Return the key of the client certificate's block, and the block."""
-    given = settings.auth.certificate_settings()
-    return ("client_certificate", settings.client_certificate) if given is None else ("auth", given)
+def _section_of(settings: IntegrationSettings) -> tuple[str, CertificateSettings | None]:
+    """Return the key and the settings of the section that has the client certificate."""
+    in_auth = settings.auth.certificate_settings()
+    return ("client_certificate", settings.client_certificate) if in_auth is None else ("auth", in_auth)
 
 
 def secret_files(settings: IntegrationSettings, read: ReferenceReader) -> list[Path]:
     """Return the files of a client certificate that hold its private key, or the key's passphrase."""
-    _, given = _block_of(settings)
-    return [] if given is None else _files([each for each in _references(given) if each.is_secret], read)
+    _, certificate = _section_of(settings)
+    if certificate is None:
+        return []
+    return _files([reference for reference in _references(certificate) if reference.is_secret], read)
 
 
 def _url(reference: Reference, read: ReferenceReader) -> str | None:
-    """The URL that a reference names; None where it names none, or one that cannot be read, as `_load` will say."""
+    """Return the URL of a reference, or None if it has none or an unreadable one, which `_load` reports."""
     if reference.source == "url":
         return reference.value
     try:
@@ -64,56 +68,57 @@ def _url(reference: Reference, read: ReferenceReader) -> str | None:
         return None
 
 
-def _references(given: CertificateSettings) -> list[Reference]:
-    return [*given.references().values(), *([] if given.key_passphrase is None else [given.key_passphrase])]
+def _references(certificate: CertificateSettings) -> list[Reference]:
+    passphrase = certificate.key_passphrase
+    return [*certificate.references().values(), *([] if passphrase is None else [passphrase])]
 
 
 def _files(references: Iterable[Reference], read: ReferenceReader) -> list[Path]:
-    return [path for each in references if (path := read.file(each)) is not None]
+    return [path for reference in references if (path := read.file(reference)) is not None]
 
 
 def _load(
-    block: str, given: CertificateSettings, read: ReferenceReader, fetched: Mapping[Keys, bytes], now: float
+    section: str, settings: CertificateSettings, read: ReferenceReader, fetched: Mapping[Keys, bytes], now: float
 ) -> CertificateResult:
     data: dict[str, bytes] = {}
     reasons: list[tuple[str, str]] = []
-    for key, reference in given.references().items():
+    for key, reference in settings.references().items():
         try:
-            data[key] = _bytes(reference, read, fetched.get((block, key)))
+            data[key] = _bytes(reference, read, fetched.get((section, key)))
         except ValueError as error:
             reasons.append((key, str(error)))
-    passphrase, hidden = None, False
-    if given.key_passphrase is not None:
+    passphrase, is_key_locked = None, False
+    if settings.key_passphrase is not None:
         try:
-            passphrase = read(given.key_passphrase)
+            passphrase = read(settings.key_passphrase)
         except ValueError as error:
             reasons.append(("key_passphrase", str(error)))
-            hidden = True
-    joined = given.pem is not None
+            is_key_locked = True
+    joined = settings.pem is not None
     key_bytes = data.get("pem" if joined else "private_key")
     material = CertificateInput(
         certificate=data.get("pem" if joined else "certificate"),
-        # Without its passphrase nothing can be said of a key.
-        private_key=None if hidden else key_bytes,
+        # Without its passphrase the key cannot be checked.
+        private_key=None if is_key_locked else key_bytes,
         passphrase=passphrase,
         combined=joined,
     )
-    examined = examine(material, now, allow_private_ca=given.allow_private_ca)
+    examined = examine(material, now, allow_private_ca=settings.allow_private_ca)
 
-    def placed(found: tuple[tuple[str, str], ...]) -> Messages:
-        return tuple(((block, key), text) for key, text in found)
+    def located(messages: tuple[tuple[str, str], ...]) -> Messages:
+        return tuple(((section, key), text) for key, text in messages)
 
     return CertificateResult(
         examined.identity,
-        placed((*reasons, *examined.errors)),
-        placed(examined.warnings),
+        located((*reasons, *examined.errors)),
+        located(examined.warnings),
         examined.not_after,
         refused=not reasons and bool(examined.errors),
     )
 
 
 def _bytes(reference: Reference, read: ReferenceReader, fetched: bytes | None) -> bytes:
-    """What a reference leads to. Raises ValueError with the reason."""
+    """Return the bytes of a reference. Raises ValueError."""
     if reference.source not in ("url", "stored_url"):
         return read.raw(reference, MAX_SIZE)
     if fetched is None:

@@ -1,6 +1,6 @@
 """Build an integration from its settings, and read its secrets for the first time.
 
-What cannot be read is returned beside the integration, as places and reasons, and makes only its part unavailable.
+A value that cannot be read is returned with its location and reason, and makes only its part unavailable.
 """
 
 from __future__ import annotations
@@ -42,55 +42,55 @@ from sidekey.snapshot.snapshot import Integration, TestRequest, Trust
 
 
 def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
-    """The parts beside `auth` that there are, in the order in which they supplement a grant."""
+    """Return the sections beside `auth` that are set, in the order in which they supplement a grant."""
     return [part for model in SUPPLEMENTS if (part := getattr(settings, model.SECTION)) is not None]
 
 
 def parts_of(settings: IntegrationSettings) -> list[PartSettings]:
-    """All parts, `auth` first."""
+    """Return the sections of the credential, `auth` first."""
     return [settings.auth, *supplements_of(settings)]
 
 
 def traits_of(settings: IntegrationSettings) -> CredentialTraits:
-    """What is known of the credential before anything is read, with all that supplements it."""
-    found = settings.auth.traits()
+    """Return the properties of the whole credential that do not depend on a secret."""
+    traits = settings.auth.traits()
     for part in supplements_of(settings):
-        signing = _successive(found.signing, part.signing())
-        found = found._replace(
-            injection_points=part.injection_points().joined_with(found.injection_points), signing=signing
+        signing = _chained(traits.signing, part.signing())
+        traits = traits._replace(
+            injection_points=part.injection_points().joined_with(traits.injection_points), signing=signing
         )
-    return found
+    return traits
 
 
 def public_headers_of(settings: IntegrationSettings) -> Pairs:
-    """The headers of all parts whose values stand in the document."""
+    """Return the headers whose values are written in the document."""
     return tuple(pair for part in parts_of(settings) for pair in part.public_headers())
 
 
-def _successive(first: SigningRules | None, second: SigningRules | None) -> SigningRules | None:
+def _chained(first: SigningRules | None, second: SigningRules | None) -> SigningRules | None:
     return first or second if first is None or second is None else ChainedSigningRules(first, second)
 
 
 def read_parts(
     settings: IntegrationSettings, read: ReadReference, known: Mapping[Keys, str]
 ) -> tuple[dict[Keys, str], Reasons]:
-    """Read what is not known yet: what could be read, by places in the integration, and why the others could not."""
+    """Read the secrets that are not `known`. Return the values and the read errors, both by key."""
     values: dict[Keys, str] = {}
     reasons: Reasons = ()
     for part in parts_of(settings):
-        found, unread = part.read(read, values_of(part, known))
-        values |= {(part.SECTION, *key): value for key, value in found.items()}
-        reasons += unread
+        part_values, part_reasons = part.read(read, values_of(part, known))
+        values |= {(part.SECTION, *key): value for key, value in part_values.items()}
+        reasons += part_reasons
     return values, reasons
 
 
 def values_of(part: PartSettings, values: Mapping[Keys, str]) -> dict[Keys, str]:
-    """Those of one part, by its own keys."""
+    """Return the values of one section, by its own keys."""
     return {key[1:]: value for key, value in values.items() if key[0] == part.SECTION}
 
 
 def credential_of(settings: IntegrationSettings, values: Mapping[Keys, str]) -> Credential | Supplemented:
-    """The credential made of all values, with what supplements it."""
+    """Build the credential of all sections from their values."""
     credential = settings.auth.credential(values_of(settings.auth, values))
     supplements = [part.supplement(values_of(part, values)) for part in supplements_of(settings)]
     if not supplements:
@@ -106,7 +106,7 @@ Filled = tuple[tuple[str, str], ...]
 
 
 class Built(NamedTuple):
-    """An integration, and its values that cannot be read, with the reasons."""
+    """An integration, and the reasons of its values that cannot be read."""
 
     integration: Integration
     unread: list[Unread]
@@ -127,17 +127,17 @@ def build_integration(
 ) -> Built:
     """Build one integration. `trust` applies if the settings name no CAs.
 
-    `noting` reads this time, to note the files, and `read` later. The certificate's loader has its own errors. A
-    `stored` integration has a row ID, and may dial global addresses and those in `stored`.
+    `noting` reads the secrets now and records the files, `read` reads them later. The certificate's loader has its own
+    errors. A `stored` integration has a row ID, and may dial global addresses and those in `stored`.
     """
     traits = traits_of(settings)
-    where = where_of(settings, read if noting is None else noting)
-    # The values that decided the policy are not read a second time: policy and credential always belong together.
+    resolved = resolve_policy(settings, read if noting is None else noting)
+    # Values that decided the policy are not read a second time, so that policy and credential always fit.
     reread = {(settings.auth.SECTION, *key) for key in traits.reread}
-    known = {key: value for key, value in where.values.items() if key not in reread}
+    known = {key: value for key, value in resolved.values.items() if key not in reread}
     loader = SecretLoader(partial(_credential, settings, read, known, filled))
     loader.load()
-    trust, unusable = _trust(settings, trust, trust_of, noting)
+    trust, trust_errors = _trust(settings, trust, trust_of, noting)
     rebuild = partial(
         build_integration,
         *(name, settings, trust, read, trust_of),
@@ -150,8 +150,8 @@ def build_integration(
     integration = Integration(
         id=name,
         kind=settings.auth.type,
-        policy=where.policy,
-        base=where.base,
+        policy=resolved.policy,
+        base=resolved.base,
         secrets=loader,
         traits=traits,
         trust=trust,
@@ -170,47 +170,47 @@ def build_integration(
         stored=stored is not None,
         row=row,
         written=settings,
-        digests=_digests(settings, where, filled),
+        digests=_digests(settings, resolved, filled),
         destinations=("",)
         if stored is None or not traits.ends
-        else tuple(map(_spelled, accepted_destinations(settings))),
-        rebuild=None if where.known else lambda: rebuild().integration,
+        else tuple(map(_canonical_json, accepted_destinations(settings))),
+        rebuild=None if resolved.known else lambda: rebuild().integration,
     )
-    return Built(integration, [*where.unreadable, *unusable])
+    return Built(integration, [*resolved.unreadable, *trust_errors])
 
 
 _DIGEST_KEY: Final = secrets.token_bytes(32)
 _PUBLIC: Final = WRITTEN - {"plain"}
-"""Sources of values that are written in the config and are no secrets."""
+"""Sources of public values that are written in the config."""
 
 
-def _digests(settings: IntegrationSettings, where: ResolvedPolicy, filled: Filled) -> tuple[tuple[Keys, bytes], ...]:
-    """Return a digest of each secret, by which a later load finds those that changed.
+def _digests(settings: IntegrationSettings, resolved: ResolvedPolicy, filled: Filled) -> tuple[tuple[Keys, bytes], ...]:
+    """Return a digest of each secret, so that a later load finds the changed ones.
 
-    The digests say nothing outside this process, which alone has their key.
+    Only this process has the key of the digests, so they reveal nothing.
     """
-    found = [
+    digests = [
         # A value may have a lone surrogate.
         (keys, hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=_DIGEST_KEY, digest_size=16))
-        for keys, value in _secret_values(settings, where)
+        for keys, value in _secret_values(settings, resolved)
     ]
-    places = (keys for keys, _ in _as_written(((keys, "") for keys, _ in found), filled))
-    return tuple(zip(places, (digest.digest() for _, digest in found), strict=True))
+    locations = (keys for keys, _ in _as_written(((keys, "") for keys, _ in digests), filled))
+    return tuple(zip(locations, (digest.digest() for _, digest in digests), strict=True))
 
 
-def _secret_values(settings: IntegrationSettings, where: ResolvedPolicy) -> Iterator[tuple[Keys, str]]:
-    """Yield the secrets of the credential that were read, and the prefixes if one of them is a reference."""
+def _secret_values(settings: IntegrationSettings, resolved: ResolvedPolicy) -> Iterator[tuple[Keys, str]]:
+    """Yield the secrets that were read, and the prefixes if one is a reference."""
     for part in parts_of(settings):
         for key, reference, _ in part.inputs():
             keys = (part.SECTION, *key)
-            if reference.source not in _PUBLIC and keys in where.values:
-                yield keys, where.values[keys]
-    if where.policy.prefixes and any(isinstance(each, Reference) for each in settings.endpoint_prefix):
-        yield ("endpoint_prefix",), "\n".join(map(str, where.policy.prefixes))
+            if reference.source not in _PUBLIC and keys in resolved.values:
+                yield keys, resolved.values[keys]
+    if resolved.policy.prefixes and any(isinstance(prefix, Reference) for prefix in settings.endpoint_prefix):
+        yield ("endpoint_prefix",), "\n".join(map(str, resolved.policy.prefixes))
 
 
 class ResolvedPolicy(NamedTuple):
-    """The policy and base of a credential, the values that were read for them, and why others were not.
+    """The policy and base URL of a credential, with the values that were read and the errors of the others.
 
     If a value that decides the policy cannot be read, the policy is not `known`, and allows nothing.
     """
@@ -222,15 +222,15 @@ class ResolvedPolicy(NamedTuple):
     known: bool
 
 
-def where_of(settings: IntegrationSettings, read: ReferenceReader) -> ResolvedPolicy:
-    """Compute the targets of a credential from the values that can be read."""
+def resolve_policy(settings: IntegrationSettings, read: ReferenceReader) -> ResolvedPolicy:
+    """Read the values of the credential, and compute its policy from them."""
     traits = settings.auth.traits()
-    prefixes, unread = _prefixes(settings, read)
-    values, unreadable = read_parts(settings, read, {})
-    reasons = [*unread, *unreadable]
+    prefixes, prefix_errors = _prefixes(settings, read)
+    values, value_errors = read_parts(settings, read, {})
+    reasons = [*prefix_errors, *value_errors]
     methods = None if settings.methods is None else frozenset(settings.methods)
     destinations = settings.auth.destinations(values_of(settings.auth, values))
-    if unread or destinations is None:
+    if prefix_errors or destinations is None:
         # A policy without a rule denies everything.
         return ResolvedPolicy(Policy(methods=methods), None, values, reasons, known=False)
     if traits.spelling is not None:
@@ -250,16 +250,16 @@ def where_of(settings: IntegrationSettings, read: ReferenceReader) -> ResolvedPo
 def _trust(
     settings: IntegrationSettings, trust: Trust, trust_of: TrustOf, noting: NotingReader | None
 ) -> tuple[Trust, list[Unread]]:
-    """Return the CAs of an integration, or `trust` if it names none, and why they cannot be read."""
+    """Return the CAs of an integration, or `trust` if it names none, and the error if they cannot be read."""
     if settings.trusted_ca is None:
         return trust, []
     if noting is not None and settings.trusted_ca.path is not None:
         noting.note(settings.trusted_ca.path)
-    found, reason = trust_of(settings.trusted_ca)
-    return found, [(("trusted_ca",), reason)] if reason else []
+    own_trust, reason = trust_of(settings.trusted_ca)
+    return own_trust, [(("trusted_ca",), reason)] if reason else []
 
 
-def _spelled(destination: Mapping[str, Json]) -> str:
+def _canonical_json(destination: Mapping[str, Json]) -> str:
     return json.dumps(destination, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -277,15 +277,15 @@ def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tup
 def _credential(
     settings: IntegrationSettings, read: ReferenceReader, known: Mapping[Keys, str], filled: Filled
 ) -> Credential | Supplemented:
-    _, unread = _prefixes(settings, read)
+    _, prefix_errors = _prefixes(settings, read)
     values, reasons = read_parts(settings, read, known)
-    if unread or reasons:
-        raise SecretUnreadable(tuple(_as_written((*unread, *reasons), filled)))
+    if prefix_errors or reasons:
+        raise SecretUnreadable(tuple(_as_written((*prefix_errors, *reasons), filled)))
     return credential_of(settings, values)
 
 
 def _as_written(unread: Iterable[Unread], filled: Filled) -> Iterator[Unread]:
-    """Move each place that a profile filled in to the profile's parameter, which the document has."""
+    """Replace each location that a profile filled in by that of the parameter in the document."""
     names = {path: text.strip("{}") for path, text in filled if text.startswith("{")}
     for keys, reason in unread:
         name = names.get(show(keys)) if names else None
@@ -297,8 +297,9 @@ def _base(
 ) -> Prefix | None:
     """Return the base URL to which a reverse proxy request's path is appended, before a grant.
 
-    This is the first prefix, else the first domain that is an exact base URL, else the kind's. A placeholder for a base
-    that a grant will bring comes first. If a grant may bring any base, the path of a prefix does not count.
+    This is the first prefix, else the first domain that is an exact base URL, else the kind's. The placeholder for a
+    base URL that comes with a token has precedence. If the token may bring any base URL, the path of a prefix does not
+    count.
     """
     if destinations.placeholder_origin is not None:
         return destinations.base

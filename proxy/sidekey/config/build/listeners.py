@@ -1,4 +1,4 @@
-"""Builds the addresses of the listeners, and finds those that a reload would move."""
+"""Build the listeners and the log from their settings, and find listeners that a reload would move."""
 
 from __future__ import annotations
 
@@ -13,40 +13,39 @@ from sidekey.config.models import ListenSettings, LogSettings
 from sidekey.config.secrets import SecretReader
 from sidekey.snapshot.snapshot import Address, Listen, Log
 
+_OTHER_FILE: Final = "or write another path, or remove this key to log to standard error"
+
 
 def build_listen(settings: ListenSettings, read: SecretReader) -> Listen:
     """Return the listeners, with absolute paths of sockets."""
 
-    def place(address: Address) -> Address:
+    def absolute(address: Address) -> Address:
         if address.path is None:
             return address
         return replace(address, path=str(read.path(address.path)), mode=settings.mode)
 
     return Listen(
-        proxy=place(settings.proxy),
-        admin=place(settings.admin),
-        metrics=None if settings.metrics is None else place(settings.metrics),
+        proxy=absolute(settings.proxy),
+        admin=absolute(settings.admin),
+        metrics=None if settings.metrics is None else absolute(settings.metrics),
         names=tuple(settings.names),
     )
 
 
-def moved(one: Listen, other: Listen) -> Iterator[str]:
-    """Yield the keys of `listen` in which two differ."""
+def moved_keys(old: Listen, new: Listen) -> Iterator[str]:
+    """Yield the keys of `listen` that differ."""
     modes = False
     for key in ("proxy", "admin", "metrics"):
-        before, after = getattr(one, key), getattr(other, key)
-        if before is None or after is None or replace(before, mode=after.mode) != after:
-            if before is not after:
+        old_address, new_address = getattr(old, key), getattr(new, key)
+        if old_address is None or new_address is None or replace(old_address, mode=new_address.mode) != new_address:
+            if old_address is not new_address:
                 yield key
         else:
-            modes |= before.mode != after.mode
-    if set(one.names) != set(other.names):
+            modes |= old_address.mode != new_address.mode
+    if set(old.names) != set(new.names):
         yield "names"
     if modes:
         yield "mode"
-
-
-_WAY_OUT: Final = "or write another path, or remove this key to log to standard error"
 
 
 def build_log(settings: LogSettings, read: SecretReader) -> Log:
@@ -55,20 +54,20 @@ def build_log(settings: LogSettings, read: SecretReader) -> Log:
     return log if log.file is None else replace(log, file=str(read.path(log.file)))
 
 
-def refusal(path: Path) -> str | None:
-    """Return why this user cannot append to the file, and what to do; None if they can, as far as is known."""
+def log_file_error(path: Path) -> str | None:
+    """Return why this user cannot append to a file and how to fix it, or None if they can."""
     folder = path.parent
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
-        found = None
-    if found is not None:
-        if not (stat.S_ISREG(found.st_mode) or stat.S_ISCHR(found.st_mode)):
-            return f"{path} must be a regular file: remove what has this name, {_WAY_OUT}"
+        status = None
+    if status is not None:
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISCHR(status.st_mode)):
+            return f"{path} must be a regular file: remove what has this name, {_OTHER_FILE}"
         if not os.access(path, os.W_OK):
-            return f"{path} must be writable for this user: change its owner or mode, {_WAY_OUT}"
+            return f"{path} must be writable for this user: change its owner or mode, {_OTHER_FILE}"
     elif not folder.is_dir():
-        return f"the folder {folder} does not exist: make it, {_WAY_OUT}"
+        return f"the folder {folder} does not exist: make it, {_OTHER_FILE}"
     elif not os.access(folder, os.W_OK | os.X_OK):
-        return f"the folder {folder} must be writable for this user: change its owner or mode, {_WAY_OUT}"
+        return f"the folder {folder} must be writable for this user: change its owner or mode, {_OTHER_FILE}"
     return None

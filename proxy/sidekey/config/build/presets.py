@@ -41,11 +41,11 @@ _PAYLOAD_HEADERS = {
 }
 
 _STAND_INS = {"integration": "integration", "url": "https://host.invalid"}
-"""For required keys that are invalid, so that the others are checked all the same."""
+"""Values for invalid required keys, so that the other keys are still checked."""
 
 
 class Built(NamedTuple):
-    """A preset, None where it has errors, and those."""
+    """A preset, or None and its errors."""
 
     preset: snapshot.Preset | None
     errors: tuple[Finding, ...]
@@ -56,23 +56,23 @@ def read_preset(name: str, raw: Mapping[str, Any]) -> Built:
     try:
         return _build(name, PresetSettings.model_validate(raw))
     except ValidationError as error:
-        found = findings_of(error, PresetSettings, lambda _: raw, Context("file"))
+        findings = findings_of(error, PresetSettings, lambda _: raw, Context("file"))
         invalid = {str(details["loc"][0]) for details in error.errors(include_url=False, include_input=False)}
-    return Built(None, (*found, *_further(name, raw, invalid)))
+    return Built(None, (*findings, *_other_errors(name, raw, invalid)))
 
 
-def _further(name: str, raw: Mapping[str, Any], invalid: set[str]) -> Iterator[Finding]:
-    """Yield the errors of the keys that are valid by themselves, if others are not."""
+def _other_errors(name: str, raw: Mapping[str, Any], invalid: set[str]) -> Iterator[Finding]:
+    """Yield the errors between keys that are valid by themselves, beside `invalid` ones."""
     if "parameters" in invalid:
         return
-    kept = {key: value for key, value in raw.items() if key not in invalid}
-    for each in _build(name, PresetSettings.model_validate({**_STAND_INS, **kept})).errors:
-        if each.loc[0] not in invalid:
-            yield each
+    valid = {key: value for key, value in raw.items() if key not in invalid}
+    for error in _build(name, PresetSettings.model_validate({**_STAND_INS, **valid})).errors:
+        if error.loc[0] not in invalid:
+            yield error
 
 
-def written(document: Mapping[str, Any]) -> str:
-    """A preset's document as JSON, its keys in the order in which they are written: a body's are sent so."""
+def document_json(document: Mapping[str, Any]) -> str:
+    """Serialize a preset's document as JSON. The order of keys stays, because the upstream gets the body's keys so."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
@@ -123,12 +123,12 @@ def _body(
         return _text_body(settings.text, content_type, parameters, errors)
     if content_type is not None:
         errors.append(Finding(("body", "content_type"), "may be used only with text", key=True))
-    found: Findings = []
+    findings: Findings = []
     if kinds == {"form"}:
-        key, template, content_type = "form", form_template(settings.form, parameters, found), FORM
+        key, template, content_type = "form", form_template(settings.form, parameters, findings), FORM
     else:
-        key, template, content_type = "json", json_template(settings.json_, parameters, found), JSON
-    errors += [Finding(("body", key, *place), message) for place, message in found]
+        key, template, content_type = "json", json_template(settings.json_, parameters, findings), JSON
+    errors += [Finding(("body", key, *loc), message) for loc, message in findings]
     return template, content_type
 
 
@@ -138,7 +138,9 @@ def _text_body(
     if content_type is None:
         errors.append(Finding(("body", "text"), "needs content_type beside it, such as text/plain", key=True))
         return None, ""
-    if any(each.startswith("charset=") and each != "charset=utf-8" for each in parameters_of(content_type)):
+    if any(
+        parameter.startswith("charset=") and parameter != "charset=utf-8" for parameter in parameters_of(content_type)
+    ):
         errors.append(Finding(("body", "content_type"), "the charset must be utf-8, in which a body is written"))
     try:
         return text_template(content_type, text, parameters), content_type
@@ -147,29 +149,29 @@ def _text_body(
         return None, content_type
 
 
-def _parameters(settings: PresetSettings, errors: list[Finding]) -> dict[str, Parameter]:
-    found = {}
-    for name, each in settings.parameters.items():
-        place: Loc = ("parameters", name)
-        errors += [Finding((*place, key), message) for key, message in _combined(each)]
-        plain = Parameter(each.type, max_length=each.max_length or 0)
-        enum = [_value(value) for value in each.enum or ()]
+def _parameters(preset: PresetSettings, errors: list[Finding]) -> dict[str, Parameter]:
+    parameters = {}
+    for name, settings in preset.parameters.items():
+        loc: Loc = ("parameters", name)
+        errors += [Finding((*loc, key), message) for key, message in _combination_errors(settings)]
+        without_enum = Parameter(settings.type, max_length=settings.max_length or 0)
+        enum = [_value(value) for value in settings.enum or ()]
         for index, value in enumerate(enum):
-            reason = plain.error(value)
+            reason = without_enum.error(value)
             if reason is not None:
-                errors.append(Finding((*place, "enum", index), reason))
-        default = None if each.default is None else _value(each.default)
-        parameter = Parameter(each.type, default, each.max_length or 0, enum)
+                errors.append(Finding((*loc, "enum", index), reason))
+        default = None if settings.default is None else _value(settings.default)
+        parameter = Parameter(settings.type, default, settings.max_length or 0, enum)
         for key in ("default", "example"):
-            value = getattr(each, key)
+            value = getattr(settings, key)
             reason = None if value is None else parameter.error(_value(value))
             if reason is not None:
-                errors.append(Finding((*place, key), reason))
-        found[name] = parameter
-    return found
+                errors.append(Finding((*loc, key), reason))
+        parameters[name] = parameter
+    return parameters
 
 
-def _combined(settings: ParameterSettings) -> Iterator[tuple[str, str]]:
+def _combination_errors(settings: ParameterSettings) -> Iterator[tuple[str, str]]:
     """Yield errors between the keys of a parameter."""
     if settings.required is True and settings.default is not None:
         yield "required", "must not be true with a default: remove one of the two"
@@ -183,125 +185,124 @@ def _combined(settings: ParameterSettings) -> Iterator[tuple[str, str]]:
         yield "enum", "may be used only with type text or number"
 
 
-def _value(written: Any) -> Any:
-    """Return a value of a document as callers' values are: numbers are decimals."""
-    return Decimal(repr(written)) if isinstance(written, int | float) and not isinstance(written, bool) else written
+def _value(raw: Any) -> Any:
+    """Convert a value of a document to the type of callers' values: numbers become decimals."""
+    return Decimal(repr(raw)) if isinstance(raw, int | float) and not isinstance(raw, bool) else raw
 
 
 def _headers(settings: PresetSettings, errors: list[Finding]) -> list[HeaderTemplate]:
-    found = []
+    headers = []
     seen: dict[str, str] = {}
     for name, value in settings.headers.items():
-        place: Loc = ("headers", name)
-        normal = normal_name(name)
-        other = seen.setdefault(normal, name)
-        if normal in _PAYLOAD_HEADERS:
-            errors.append(Finding(place, _PAYLOAD_HEADERS[normal], key=True))
-        if normal == "proxy-authorization":
-            errors.append(Finding(place, "may not be set: write it as a secret header of the integration", key=True))
-        if REQUEST_ROLES.get(normal.encode()) == Role.DROP:
-            errors.append(Finding(place, "may not be set: no caller may send this header", key=True))
-        if other != name:
-            errors.append(Finding(place, f"is the same header as {other} (case and _ do not count)", key=True))
+        loc: Loc = ("headers", name)
+        normalised = normal_name(name)
+        first = seen.setdefault(normalised, name)
+        if normalised in _PAYLOAD_HEADERS:
+            errors.append(Finding(loc, _PAYLOAD_HEADERS[normalised], key=True))
+        if normalised == "proxy-authorization":
+            errors.append(Finding(loc, "may not be set: write it as a secret header of the integration", key=True))
+        if REQUEST_ROLES.get(normalised.encode()) == Role.DROP:
+            errors.append(Finding(loc, "may not be set: no caller may send this header", key=True))
+        if first != name:
+            errors.append(Finding(loc, f"is the same header as {first} (case and _ do not count)", key=True))
         try:
             text = parse(value, settings.parameters)
             for literal in text.literals:
                 as_header(literal)
             check_header_value("x".join(text.literals))
         except ValueError as error:
-            errors.append(Finding(place, str(error)))
+            errors.append(Finding(loc, str(error)))
             continue
-        spelled = ParsedText([wire(literal) for literal in text.literals], text.names)
-        found.append(HeaderTemplate(name, Template.of(spelled, as_header)))
-    return found
+        encoded = ParsedText([wire(literal) for literal in text.literals], text.names)
+        headers.append(HeaderTemplate(name, Template.of(encoded, as_header)))
+    return headers
 
 
 def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None) -> list[tuple[Loc, str]]:
-    """Why a preset cannot be used with its integration: what an integration's change may bring about."""
+    """Return why a preset does not fit its integration. A change of the integration may cause this."""
     if integration is None:
         return [(("integration",), "no integration has this ID")]
-    found: list[tuple[Loc, str]] = []
+    errors: list[tuple[Loc, str]] = []
     if integration.rebuild is None:
         spelling = integration.traits.spelling
         spell = None if spelling is None else spelling.canonicalize
         decision = decide(integration.policy, preset.rules.method.decode(), preset.rules.sample, spell)
         if not decision.allowed:
             key = "method" if decision.code == "method_denied" else "url"
-            found.append(((key,), f"must be allowed by integration {integration.id}: {decision.reason}"))
+            errors.append(((key,), f"must be allowed by integration {integration.id}: {decision.reason}"))
     injected = {normal_name(name) for name in integration.traits.injection_points.headers}
     signing = integration.traits.signing
     if signing is not None:
         injected |= {name.decode() for name in signing.names - signing.kept}
     for name in preset.rules.header_names:
         if normal_name(name) in injected:
-            found.append((("headers", name), f"integration {integration.id} brings this header: remove it"))
+            errors.append((("headers", name), f"integration {integration.id} brings this header: remove it"))
         elif integration.policy.methods is not None and normal_name(name).encode() in METHOD_OVERRIDES:
-            found.append((("headers", name), f"integration {integration.id} has methods, which this would get around"))
+            errors.append((("headers", name), f"integration {integration.id} has methods, which this would get around"))
         elif normal_name(name).encode() in TARGET_FIELDS - integration.pass_headers:
-            way_out = f"integration {integration.id} drops this header: remove it, or list it there in pass_headers"
-            found.append((("headers", name), way_out))
-    return found
+            remedy = f"integration {integration.id} drops this header: remove it, or list it there in pass_headers"
+            errors.append((("headers", name), remedy))
+    return errors
 
 
 def choice_errors(
     preset: snapshot.Preset, integration: snapshot.Integration, now: float, *, require_fetched: bool = False
 ) -> list[tuple[Loc, str]]:
-    """Why an integration cannot be chosen for a preset at `now` (seconds since the epoch).
+    """Return why an integration cannot be chosen for a preset at `now` (seconds since the epoch).
 
-    Also where it cannot be used itself, such as one whose client certificate has ended since it was read. A process
-    that fetches certificates sets `require_fetched`; a load and a command see each certificate before its first fetch.
+    Besides mismatches, the integration itself may be unusable: its client certificate may have expired. A process that
+    fetches certificates sets `require_fetched`. A load and a command see a certificate before its first fetch.
     """
-    found = mismatches(preset, integration)
-    standing = status_of(integration, now)
-    ended = standing.expires_at is not None and standing.expires_at <= now
+    errors = mismatches(preset, integration)
+    status = status_of(integration, now)
+    is_expired = status.expires_at is not None and status.expires_at <= now
     certificate = integration.certificate
-    waits = certificate is not None and certificate.not_fetched and integration.usable and not ended
-    if not standing.usable and (require_fetched or not waits):
-        found.append((("integration",), f"integration {integration.id} cannot be used now: see its own errors"))
-    return found
+    is_unfetched = certificate is not None and certificate.not_fetched and integration.usable and not is_expired
+    if not status.usable and (require_fetched or not is_unfetched):
+        errors.append((("integration",), f"integration {integration.id} cannot be used now: see its own errors"))
+    return errors
 
 
-def left_behind(integration: snapshot.Integration, presets: Mapping[str, snapshot.Preset]) -> dict[str, list[str]]:
-    """The presets that can be used now, and could not be with their integration as it would be; and why, by ID."""
-    found = {
+def broken_presets(integration: snapshot.Integration, presets: Mapping[str, snapshot.Preset]) -> dict[str, list[str]]:
+    """Return the usable presets that a new version of their integration would break, with the reasons, by ID."""
+    reasons_by_id = {
         name: [text for _, text in mismatches(preset, integration)]
         for name, preset in sorted(presets.items())
         if preset.rules.integration == integration.id and not preset.invalid
     }
-    return {name: reasons for name, reasons in found.items() if reasons}
+    return {name: reasons for name, reasons in reasons_by_id.items() if reasons}
 
 
-class _Judged(NamedTuple):
-    """What came of a preset beside an integration."""
+class _Checked(NamedTuple):
+    """The result of checking a preset with an integration."""
 
     preset: snapshot.Preset
     integration: snapshot.Integration | None
     result: snapshot.Preset
 
 
-class PresetJudge:
-    """Judges presets beside integrations, each again only where it or its integration is another than before."""
+class PresetChecker:
+    """Marks presets that do not fit their integrations. It checks a preset again only if one of the two has changed."""
 
     def __init__(self) -> None:
-        self._known: dict[str, _Judged] = {}
+        self._results: dict[str, _Checked] = {}
 
     def __call__(
         self, presets: Mapping[str, snapshot.Preset], integrations: Mapping[str, snapshot.Integration]
     ) -> dict[str, snapshot.Preset]:
-        """The presets beside these integrations; one that belongs to its own is the same object."""
-        before, known = self._known, {}
+        """Return the presets, with reasons in `invalid` if they do not fit. A preset that fits is the same object."""
+        results: dict[str, _Checked] = {}
         for name, preset in presets.items():
             integration = integrations.get(preset.rules.integration)
-            former = before.get(name)
-            if former is None or former.preset is not preset or former.integration is not integration:
-                former = _Judged(preset, integration, _judged(preset, integration))
-            known[name] = former
-        self._known = known
-        return {name: each.result for name, each in known.items()}
+            checked = self._results.get(name)
+            if checked is None or checked.preset is not preset or checked.integration is not integration:
+                checked = _Checked(preset, integration, _check(preset, integration))
+            results[name] = checked
+        self._results = results
+        return {name: checked.result for name, checked in results.items()}
 
 
-def _judged(preset: snapshot.Preset, integration: snapshot.Integration | None) -> snapshot.Preset:
-    """A preset beside its integration; one that is invalid by itself stays so."""
+def _check(preset: snapshot.Preset, integration: snapshot.Integration | None) -> snapshot.Preset:
     if preset.invalid:
         return preset
     reasons = mismatches(preset, integration)

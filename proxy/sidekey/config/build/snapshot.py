@@ -1,4 +1,4 @@
-"""Builds the snapshot of a whole config from its files and its store."""
+"""Build the snapshot that the process serves from the content of the files and of the store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sidekey.ca.authorities import CaRules
 from sidekey.config.build.builder import BuiltIntegration
 from sidekey.config.build.callers import Digests
-from sidekey.config.build.presets import PresetJudge
+from sidekey.config.build.presets import PresetChecker
 from sidekey.config.errors import LocatedMapping
 from sidekey.config.models import GlobalSettings
 from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
@@ -26,11 +26,11 @@ from sidekey.snapshot.store import StoreRules
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileContent:
-    """The result of a load without errors, with which the next load compares.
+    """The result of a load without errors, which the next load compares with.
 
-    `integrations` are those of `entries`. `callers` are by the SHA-256 of their tokens, `digests` by their names.
-    `trust` is the network's. `log_file` is the last one that was found writable. Presets are not checked beside their
-    integrations yet, some of which may be in the store.
+    `integrations` are those of `entries`. The keys of `callers` are the SHA-256 of tokens, those of `digests` names.
+    `trust` is the network's. `log_file` is the last writable one. `presets` are not checked with their integrations
+    yet, because some of these may be in the store.
     """
 
     settings: GlobalSettings
@@ -49,11 +49,11 @@ class FileContent:
 
     @property
     def stored_at(self) -> frozenset[str]:
-        """The host names at and under which stored integrations are matched."""
+        """The host names for which, with their subdomains, stored integrations are matched."""
         return frozenset(self.settings.ca.hosts)
 
 
-def build_passing(
+def build_passthrough(
     integrations: Mapping[str, snapshot.Integration],
     trust: snapshot.Trust,
     ports: Iterable[int],
@@ -61,18 +61,22 @@ def build_passing(
     stored_at: frozenset[str] = frozenset(),
     awaits_store: bool = False,
 ) -> snapshot.Passthrough:
-    """How a target that none of these integrations covers is forwarded; `trust` is the network's.
+    """Build the rules for forward-proxy targets that no integration covers. `trust` is the network's.
 
-    Stored ones cover nothing beyond the host names `stored_at`: their editors must not keep anything else from passing.
+    Stored integrations cover only the host names `stored_at`, so that their editors cannot block other targets.
     """
-    own = [each for each in integrations.values() if not each.stored]
-    known = [each.policy for each in integrations.values() if each.stored and each.rebuild is None]
+    from_files = [integration for integration in integrations.values() if not integration.stored]
+    stored_policies = [
+        integration.policy
+        for integration in integrations.values()
+        if integration.stored and integration.rebuild is None
+    ]
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     secrets.load()
     return snapshot.Passthrough(
-        coverage=Coverage.of(each.policy for each in own if each.rebuild is None)
-        | Coverage.of(known).within(stored_at),
-        unresolved=frozenset(each.id for each in own if each.rebuild is not None),
+        coverage=Coverage.of(integration.policy for integration in from_files if integration.rebuild is None)
+        | Coverage.of(stored_policies).within(stored_at),
+        unresolved=frozenset(integration.id for integration in from_files if integration.rebuild is not None),
         nobody=snapshot.Integration(
             snapshot.NOBODY,
             "none",
@@ -88,24 +92,26 @@ def build_passing(
     )
 
 
-def build_snapshot(side: FileContent, stored: snapshot.Stored | None, judge: PresetJudge) -> snapshot.Snapshot:
-    """Join the content of the files and of the store. `judge` checks each preset beside its integration."""
-    settings, store = side.settings, side.store
+def build_snapshot(
+    files: FileContent, stored: snapshot.Stored | None, check_presets: PresetChecker
+) -> snapshot.Snapshot:
+    """Combine the content of the files and of the store."""
+    settings, store = files.settings, files.store
     network, forward = settings.network, settings.forward
-    integrations = {**side.integrations, **({} if stored is None else stored.integrations)}
-    callers: dict[bytes, Caller] = {**({} if stored is None else stored.callers), **side.callers}
+    integrations = {**files.integrations, **({} if stored is None else stored.integrations)}
+    callers: dict[bytes, Caller] = {**({} if stored is None else stored.callers), **files.callers}
     awaits_store = stored is not None and not stored.read
-    passing = None
+    passthrough = None
     if forward.unmatched == "pass":
-        passing = build_passing(
-            integrations, side.trust, forward.pass_ports, stored_at=side.stored_at, awaits_store=awaits_store
+        passthrough = build_passthrough(
+            integrations, files.trust, forward.pass_ports, stored_at=files.stored_at, awaits_store=awaits_store
         )
     return snapshot.Snapshot(
         integrations=integrations,
-        # With a store the last caller may be removed, which must not let everybody in.
+        # With a store, the removal of the last caller must not let everybody in.
         callers=callers if callers or store is not None else None,
-        presets=judge({**side.presets, **({} if stored is None else stored.presets)}, integrations),
-        listen=side.listen,
+        presets=check_presets({**files.presets, **({} if stored is None else stored.presets)}, integrations),
+        listen=files.listen,
         network=snapshot.NetworkRules(
             hosts={host: tuple(addresses) for host, addresses in network.hosts.items()},
             allow_private=tuple(network.allow_private),
@@ -114,15 +120,15 @@ def build_snapshot(side: FileContent, stored: snapshot.Stored | None, judge: Pre
         ),
         timeouts=Timeouts(**dict(settings.timeouts)),
         limits=Limits(**dict(settings.limits)),
-        log=side.log,
+        log=files.log,
         via=settings.via,
-        ca=side.ca,
+        ca=files.ca,
         store=store,
-        admin=side.admin,
+        admin=files.admin,
         stored=stored,
-        passing=passing,
-        matching=build_matching(integrations, side.stored_at) if forward.match_by_host else None,
-        trust=side.trust,
+        passing=passthrough,
+        matching=build_matching(integrations, files.stored_at) if forward.match_by_host else None,
+        trust=files.trust,
         awaits_store=awaits_store,
         written=settings,
     )
@@ -131,7 +137,7 @@ def build_snapshot(side: FileContent, stored: snapshot.Stored | None, judge: Pre
 def build_matching(
     integrations: Mapping[str, snapshot.Integration], stored_at: frozenset[str] = frozenset()
 ) -> Matching:
-    """Match hosts to integrations, without those whose targets are not known yet."""
-    known = {each.id: each.policy for each in integrations.values() if each.rebuild is None}
-    stored = frozenset(each.id for each in integrations.values() if each.stored)
+    """Build the map from hosts to integrations, without integrations whose targets are not known yet."""
+    known = {integration.id: integration.policy for integration in integrations.values() if integration.rebuild is None}
+    stored = frozenset(integration.id for integration in integrations.values() if integration.stored)
     return Matching.of(known, HostRestriction(stored, stored_at))

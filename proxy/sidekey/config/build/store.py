@@ -1,4 +1,4 @@
-"""Makes of the section `store` what the store is opened by. An error here stops a start, and refuses a reload."""
+"""Build the rules of the store: its place and its keys. An error here stops a start, and refuses a reload."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNVERIFIED = (
 
 
 class BuiltStore(NamedTuple):
-    """The rules, or None where there are errors; and what should be known."""
+    """The rules of the store, or None if there are errors."""
 
     rules: StoreRules | None
     errors: Reasons
@@ -35,7 +35,7 @@ class BuiltStore(NamedTuple):
 
 
 def build_store(settings: StoreSettings, read: SecretReader) -> BuiltStore:
-    """Read what the store is opened by."""
+    """Read the URL and the keys of the store."""
     errors: Reasons = []
     url = None
     if settings.url is not None:
@@ -45,18 +45,18 @@ def build_store(settings: StoreSettings, read: SecretReader) -> BuiltStore:
             errors.append((("store", "url"), str(error)))
     keys: dict[str, bytes] = {}
     for index, entry in enumerate(settings.keys):
-        place = ("store", "keys", index, "key")
+        loc = ("store", "keys", index, "key")
         try:
             key = _read_key(entry.key, read)
         except ValueError as error:
-            errors.append((place, f"key {entry.id}: {error}"))
+            errors.append((loc, f"key {entry.id}: {error}"))
             continue
-        same = next((name for name, other in keys.items() if hmac.compare_digest(other, key)), None)
-        if same is not None:
-            errors.append((place, f"key {entry.id}: must differ from key {same}"))
+        duplicate = next((name for name, other in keys.items() if hmac.compare_digest(other, key)), None)
+        if duplicate is not None:
+            errors.append((loc, f"key {entry.id}: must differ from key {duplicate}"))
         keys[entry.id] = key
     path = None if settings.path is None else read.path(settings.path).absolute()
-    warnings = [] if path is None else list(_beside(path, settings, read))
+    warnings = [] if path is None else list(_folder_warnings(path, settings, read))
     if url is not None and not _is_verified(url):
         warnings.append((("store", "url"), _UNVERIFIED))
     if errors:
@@ -73,15 +73,15 @@ def _read_url(reference: Reference, read: SecretReader) -> str:
 
 
 def _is_verified(url: str) -> bool:
-    """Whether the URL of a database (libpq, 34.1.1.2) leads to no other machine, or to one that must prove its name."""
+    """Return True if a database URL (libpq, 34.1.1.2) names only this machine, or verifies the server's name."""
     authority, _, rest = url.partition("://")[2].partition("/")
     options = dict(parse_qsl(rest.partition("?")[2]))
     hosts = options.get("host", unquote(authority.rpartition("@")[2])).split(",")
-    return options.get("sslmode") == "verify-full" or all(map(_is_here, hosts))
+    return options.get("sslmode") == "verify-full" or all(map(_is_this_machine, hosts))
 
 
-def _is_here(host: str) -> bool:
-    """Whether a host, perhaps with its port, is a socket's folder (or left out) or of this machine."""
+def _is_this_machine(host: str) -> bool:
+    """Return True for this machine (with or without a port), the folder of a socket, or no host."""
     name = host.rpartition("]")[0].removeprefix("[") or host.partition(":")[0]
     return name in ("", "localhost", "::1") or name.startswith(("/", "127."))
 
@@ -97,8 +97,10 @@ def _read_key(reference: Reference, read: SecretReader) -> bytes:
     return key
 
 
-def _beside(path: Path, settings: StoreSettings, read: SecretReader) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """A folder that is not there, and keys that lie in that of the store or below, so that one copy holds both."""
+def _folder_warnings(
+    path: Path, settings: StoreSettings, read: SecretReader
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Warn if the store's folder is missing, or has a key in it, so that a copy of the folder contains both."""
     folder = path.resolve().parent
     if not folder.is_dir():
         yield ("store", "path"), "its folder does not exist: make it before Sidekey starts, which makes the file alone"

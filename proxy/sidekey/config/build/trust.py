@@ -1,4 +1,4 @@
-"""Reads the CAs that verify upstreams."""
+"""Read the CAs that verify upstreams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TrustOf = Callable[[Trust], tuple[Trust, str | None]]
 
 
 def build_trust(trust: Trust, read: SecretReader) -> tuple[Trust, str | None]:
-    """Return the trust with the absolute path and the content of its file, or why the file cannot be used."""
+    """Return the trust with its file's absolute path and content, or without content and the error."""
     if trust.path is None:
         return trust, None
     path = str(read.path(trust.path))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sidekey.config.build.presets import choice_errors, read_preset, written
+from sidekey.config.build.presets import choice_errors, document_json, read_preset
 from sidekey.config.errors import Finding, show
 from sidekey.config.stored.document import MAX_SIZE, MalformedError, parse
 from sidekey.config.stored.validate import DocumentError, Invalid, invalid, text_errors
@@ -92,7 +92,7 @@ def prepare_preset(
         )
     if findings or built.preset is None:
         return invalid(findings)
-    text = written(document)
+    text = document_json(document)
     try:
         # A client must be able to send the document back, but a patch may have made it larger than any request.
         parse(text.encode())

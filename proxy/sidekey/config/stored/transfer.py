@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from sidekey.config.build.certificates import MAX_SIZE
 from sidekey.config.build.trust import build_trust
-from sidekey.config.errors import Finding, Loc, held, placed, show
+from sidekey.config.errors import Finding, Loc, existing_loc, loc_of, show
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.profiles import PROVIDER, ProfileAdditions, expand, merged
 from sidekey.config.secrets import SecretReader
@@ -140,7 +140,7 @@ def _granted(ids: tuple[str, ...] | None) -> Any:
 def _is_current(document: Mapping[str, Any], additions: ProfileAdditions) -> bool:
     """Return True if the profile still adds the same keys as when the document was saved."""
     expansion = expand(document, Context("row"))
-    return not expansion.errors and expansion.brought == additions
+    return not expansion.errors and expansion.additions == additions
 
 
 def _file_name(name: str, place: Loc) -> str:
@@ -181,7 +181,7 @@ def read_references(
     warnings: list[Finding] = []
     certificate_references = _certificate_references(settings)
     for place, reference in references_in(settings):
-        written_at = held(raw, locate_written(place))
+        written_at = existing_loc(raw, locate_written(place))
         if reference.source == "url" and reference.value.startswith(UNKNOWN_URL):
             errors.append(Finding(written_at, "must be the URL itself, which this stands for since the export"))
         if reference.source not in ("file", "env", "insecure_value", "plain"):
@@ -211,7 +211,7 @@ def read_references(
 
 def locate(raw: Any, pointer: str) -> Loc:
     """Convert a JSON pointer to a place in a document. The document may have nothing there."""
-    return placed(raw, pointer_keys(pointer))
+    return loc_of(raw, pointer_keys(pointer))
 
 
 def _certificate_references(settings: IntegrationSettings) -> list[Reference]:

@@ -133,12 +133,12 @@ def assess(
         rest = validate_rest(validated, context)
         if rest is not None:
             entered = _entered(rest, {secret.id: secret.raw for secret in secrets if isinstance(secret.raw, Entered)})
-            findings += map(expansion.placed, _secret_errors(rest, entered, now))
+            findings += map(expansion.locate, _secret_errors(rest, entered, now))
         return Assessment(None, _limit_errors(findings, _id_errors(secrets, stored)))
     ids = secret_ids(settings)
     used = [secret for secret in secrets_in(raw) if secret.id in ids]
     entered = _entered(settings, {secret.id: secret.raw for secret in used if isinstance(secret.raw, Entered)})
-    findings += map(expansion.placed, _secret_errors(settings, entered, now))
+    findings += map(expansion.locate, _secret_errors(settings, entered, now))
     wrong_ids = [*_id_errors(used, stored)]
     document_errors = _limit_errors(findings, wrong_ids)
     content = with_secret_ids(raw, ids)
@@ -153,7 +153,7 @@ def assess(
     if document_errors or reenter:
         return Assessment(settings, document_errors, document_warnings, entered, reenter)
     draft = Draft(
-        SavedDocument(content, expansion.brought),
+        SavedDocument(content, expansion.additions),
         settings,
         purpose,
         entered,
