@@ -99,7 +99,7 @@ _SECTIONS = (
 
 
 class _Notes(NamedTuple):
-    """What the pages say about a kind in addition to the descriptions of its keys.
+    """Text of the pages about a kind, in addition to the descriptions of its keys.
 
     `remark` follows the kind's own description. `sections` are the keys whose mapping has its own table, each with a
     description if its model has no docstring. `profile_example` is the YAML of an integration with a provider.
@@ -176,14 +176,14 @@ reviews:
 
 
 def config_page() -> str:
-    """docs/config.md: every key with its type, default and meaning."""
+    """Return the text of docs/config.md: every key with its type, default and meaning."""
     root = model_schema()
     definitions = {**root["$defs"], "Config": root}
-    sections = ((definitions[name], title, words) for name, title, words in _SECTIONS)
+    sections = ((definitions[name], title, description) for name, title, description in _SECTIONS)
     parts = [_GENERATED, _INTRODUCTION]
-    for definition, title, words in (*sections, *_auth_sections(definitions)):
+    for definition, title, description in (*sections, *_auth_sections(definitions)):
         rows = "\n".join(_rows(definition, definitions))
-        parts.append(f"## {title}\n\n{(words or definition['description']).strip()}\n\n{_HEAD}\n{rows}\n")
+        parts.append(f"## {title}\n\n{(description or definition['description']).strip()}\n\n{_HEAD}\n{rows}\n")
     return "\n".join(parts)
 
 
@@ -191,13 +191,13 @@ def _auth_sections(definitions: dict[str, Any]) -> Iterator[tuple[dict[str, Any]
     for name, kind in KINDS.items():
         definition, notes = definitions[kind.__name__], _NOTES.get(name, _Notes())
         yield definition, f"auth, type {name}", f"{definition['description']} {notes.remark}"
-        for key, words in notes.sections.items():
+        for key, description in notes.sections.items():
             node = definition["properties"][key]
             members = _members_of(node, definitions)
             for tag, member in members.items():
-                yield member, f"auth.{key}, type {tag}", words
+                yield member, f"auth.{key}, type {tag}", description
             if not members:
-                yield _mapping_of(node, definitions), f"auth.{key}, type {name}", words
+                yield _mapping_of(node, definitions), f"auth.{key}, type {name}", description
 
 
 def _members_of(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -206,8 +206,8 @@ def _members_of(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
     if union is None:
         return {}
     references = union["discriminator"]["mapping"].items()
-    found = {tag: definitions[reference.rpartition("/")[2]] for tag, reference in references}
-    return {tag: _without_tag(schema) for tag, schema in found.items() if len(schema["properties"]) > 1}
+    members = {tag: definitions[reference.rpartition("/")[2]] for tag, reference in references}
+    return {tag: _without_tag(schema) for tag, schema in members.items() if len(schema["properties"]) > 1}
 
 
 def _without_tag(schema: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def _without_tag(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mapping_of(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """The schema of the mapping that a key takes, where it takes something else as well."""
+    """Return the schema of the mapping that a key takes, possibly among others."""
     if "$ref" in node:
         node = definitions[str(node["$ref"]).rpartition("/")[2]]
     options = (_mapping_of(option, definitions) for option in node.get("anyOf", ()))
@@ -234,7 +234,7 @@ def _rows(definition: dict[str, Any], definitions: dict[str, Any]) -> Iterator[s
 
 
 def _referenced(property_schema: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """The description of the model a key refers to: pydantic leaves out a key's own where the two are the same."""
+    """Return the description of the model that a key refers to. Pydantic omits a key's own if the two are equal."""
     return str(definitions[property_schema["$ref"].rpartition("/")[2]]["description"])
 
 
@@ -246,7 +246,7 @@ def _default(property_schema: dict[str, Any]) -> str:
 
 
 def _type(node: dict[str, Any]) -> str:
-    """A schema in words; the types that have a name of their own are called by it."""
+    """Describe a schema in words, or by its title if that is the name of a type."""
     if "$ref" in node or "discriminator" in node:
         return "mapping, see below"
     if "const" in node:
@@ -330,21 +330,21 @@ Write the name in the first column as `provider`. If you write another name of t
 
 
 def providers_page() -> str:
-    """docs/providers.md: every profile with its parameters, what it fills in, and where that is documented."""
-    found = {name: profiles.profile(name) for name in profiles.names()}
-    popular = ", ".join(f"[{each.title}](#{name})" for name, each in found.items() if each.popular)
-    tables = (_category_table(category, found) for category in get_args(profiles.Category))
-    sections = (_profile_section(name, each) for name, each in found.items())
-    parts = [_GENERATED_PROFILES, _profiles_introduction(), f"Often used: {popular}.\n", *tables, _unconfirmed(found)]
+    """Return the text of docs/providers.md: every profile with its parameters, its additions and its sources."""
+    by_name = {name: profiles.profile(name) for name in profiles.names()}
+    popular = ", ".join(f"[{profile.title}](#{name})" for name, profile in by_name.items() if profile.popular)
+    tables = (_category_table(category, by_name) for category in get_args(profiles.Category))
+    sections = (_profile_section(name, profile) for name, profile in by_name.items())
+    parts = [_GENERATED_PROFILES, _profiles_introduction(), f"Often used: {popular}.\n", *tables, _unconfirmed(by_name)]
     return "\n".join([*parts, *sections])
 
 
-def _category_table(category: str, found: Mapping[str, profiles.Profile]) -> str:
+def _category_table(category: str, by_name: Mapping[str, profiles.Profile]) -> str:
     """Return the heading and the table of the profiles of one category."""
     rows = [
-        f"| [`{name}`](#{name}) | {each.title} | {', '.join(each.aliases)} | `{each.kind}` | {_test(each)} |"
-        for name, each in found.items()
-        if each.category == category
+        f"| [`{name}`](#{name}) | {entry.title} | {', '.join(entry.aliases)} | `{entry.kind}` | {_test(entry)} |"
+        for name, entry in by_name.items()
+        if entry.category == category
     ]
     head = "| provider | platform | also called | type | test request |\n|---|---|---|---|---|"
     return "\n".join([f"## {category[0].upper()}{category[1:]}\n", head, *rows, ""])
@@ -354,12 +354,12 @@ def _test(profile: profiles.Profile) -> str:
     return "" if profile.test is None else f"`{profile.test.method} {profile.test.path}`"
 
 
-def _unconfirmed(found: Mapping[str, profiles.Profile]) -> str:
+def _unconfirmed(by_name: Mapping[str, profiles.Profile]) -> str:
     """Return the table of entries that fewer than two sources confirm."""
     rows = [
         f"| [`{name}`](#{name}) | {_cell(fact)} | {grounds} |"
-        for name, each in found.items()
-        for fact, grounds in each.unconfirmed.items()
+        for name, profile in by_name.items()
+        for fact, grounds in profile.unconfirmed.items()
     ]
     return "\n".join(
         ["## Entries with fewer than two sources\n", "| provider | entry | based on |", "|---|---|---|", *rows, ""]
@@ -450,7 +450,7 @@ def errors_page() -> str:
     return "\n".join([_GENERATED, _ERRORS_INTRODUCTION, *rows, ""])
 
 
-def harmless_keys() -> str:
+def safe_to_change_table() -> str:
     """Return the table of keys that may change without the secrets of a stored integration, for docs/api.md."""
     parts: dict[str, type[BaseModel]] = {
         "the integration": IntegrationSettings,
@@ -459,25 +459,22 @@ def harmless_keys() -> str:
         "client_certificate": CertificateSettings,
     }
     parts |= {f"auth, type {name}": kind for name, kind in KINDS.items()}
-    rows = []
-    for part, model in parts.items():
-        rows += [
-            f"| {part} | {', '.join(f'`{key}`' for key in harmless)} |" for harmless in [_harmless(model)] if harmless
-        ]
+    keys_by_part = {part: _safe_keys(model) for part, model in parts.items()}
+    rows = (f"| {part} | {', '.join(f'`{key}`' for key in keys)} |" for part, keys in keys_by_part.items() if keys)
     return "\n".join(["| part | keys |", "|---|---|", *rows])
 
 
-def _harmless(model: type[BaseModel], above: str = "") -> list[str]:
-    """The keys that are declared harmless, those of mappings below as well."""
-    found = []
+def _safe_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return the keys of a model and of the models below it that are declared safe to change."""
+    names = []
     for key in keys_of(model):
         field = model.model_fields[key.attribute]
         if key.safe_to_change:
-            found.append(f"{above}{key.name}")
+            names.append(f"{prefix}{key.name}")
         elif key.name not in ("auth", "add", "signature", "client_certificate"):
             members = filter(_is_model, (field.annotation, *get_args(field.annotation)))
-            found += [name for each in members for name in _harmless(each, f"{above}{key.name}.")]
-    return [*dict.fromkeys(found)]
+            names += [name for member in members for name in _safe_keys(member, f"{prefix}{key.name}.")]
+    return [*dict.fromkeys(names)]
 
 
 def _is_model(annotation: Any) -> bool:

@@ -33,7 +33,7 @@ def test_the_charts_have_the_version_of_the_package() -> None:
 
 def test_the_schema_of_values_is_current() -> None:
     """It holds the config's own: a key more there is one here."""
-    assert values_schema.TARGET.read_text("utf-8") == values_schema.written()
+    assert values_schema.TARGET.read_text("utf-8") == values_schema.render()
 
 
 def test_the_table_of_values_is_current() -> None:
@@ -52,7 +52,7 @@ def test_the_table_has_every_value() -> None:
             for name in (keys(value, f"{key}.") if key not in described and isinstance(value, dict) else {key})
         }
 
-    described = {key for key, _, _ in charts.described()}
+    described = {key for key, _, _ in charts.described_values()}
     assert keys(yaml.safe_load((helm.CHART / "values.yaml").read_text("utf-8"))) == described
 
 
@@ -65,4 +65,4 @@ def test_the_plain_manifest_names_no_helm() -> None:
     """Neither hooks nor labels of Helm's, which would make it take the objects for its own."""
     for found in yaml.safe_load_all(charts.PLAIN.read_text("utf-8")):
         assert "annotations" not in found["metadata"]
-        assert not set(charts.OF_HELM) & found["metadata"]["labels"].keys()
+        assert not set(charts.HELM_LABELS) & found["metadata"]["labels"].keys()

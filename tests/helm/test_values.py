@@ -487,7 +487,7 @@ def leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 def test_every_value_is_tried_by_a_case() -> None:
     """With another content than the default, so that its golden file shows what it does."""
-    default = {name: default for name, default, _ in charts.described()}
+    default = {name: default for name, default, _ in charts.described_values()}
     tried = {
         name
         for case in helm.cases()

@@ -134,7 +134,7 @@ def test_the_examples_load_as_one_folder() -> None:
 
 def test_every_kind_says_what_may_change_without_its_secrets() -> None:
     """As it is declared, in its mappings as well."""
-    page = config_pages.harmless_keys()
+    page = config_pages.safe_to_change_table()
     assert "| auth, type basic | `provider` |" in page
     assert "`grant.rotates`, `grant.key_id`, `grant.certificate`, `client_id`" in page
     assert "| auth, type headers | `query`, `body`, `provider` |" in page

@@ -17,8 +17,8 @@ from support import helm
 from support.profiles import auth_of
 from tools import values_schema
 
-CONFIG_SCHEMA = json.loads(values_schema.CONFIG.read_text("utf-8"))
-SCHEMA = json.loads(values_schema.written())
+CONFIG_SCHEMA = json.loads(values_schema.CONFIG_SCHEMA.read_text("utf-8"))
+SCHEMA = json.loads(values_schema.render())
 CONFIG = Draft202012Validator(CONFIG_SCHEMA)
 CHART = Draft7Validator({"$ref": "#/definitions/Config", "definitions": SCHEMA["definitions"]})
 
@@ -105,7 +105,7 @@ def test_what_the_config_takes_the_chart_takes(config: dict[str, Any]) -> None:
 def test_it_is_a_schema_of_draft_7_in_which_every_reference_leads_somewhere() -> None:
     """References have no words beside them, which draft 7 ignores, and no word is of a later draft."""
     Draft7Validator.check_schema(SCHEMA)
-    Draft7Validator.check_schema(json.loads(values_schema.OWN.read_text("utf-8")))
+    Draft7Validator.check_schema(json.loads(values_schema.CHART_SCHEMA.read_text("utf-8")))
     later = {"$defs", "prefixItems", "unevaluatedProperties", "dependentRequired", "dependentSchemas", "minContains"}
     for schema in [*SCHEMA["definitions"].values(), *SCHEMA["properties"].values()]:
         for node in values_schema.subschemas(schema):
@@ -131,7 +131,7 @@ def test_a_definition_of_the_charts_own_replaces_words_and_properties() -> None:
             "unused": {},
         },
     }
-    assert values_schema.joined(own, config)["definitions"] == {
+    assert values_schema.combine(own, config)["definitions"] == {
         "Config": {
             "type": "object",
             "required": [],

@@ -1,4 +1,4 @@
-"""The config file, version 1. docs/config.md and the JSON schema are made of the descriptions here."""
+"""Models of the config file, version 1. docs/config.md and the JSON Schema contain their descriptions."""
 
 from __future__ import annotations
 
@@ -56,30 +56,30 @@ def _days(seconds: float) -> float:
     return seconds
 
 
-def _not_nothing(size: int) -> int:
+def _positive_size(size: int) -> int:
     if size <= 0:
         raise ValueError("must be at least 1B")
     return size
 
 
 def _naming_kinds(description: str, belongs: Callable[[type[KindSettings]], bool]) -> str:
-    """Put the names of the kinds for which `belongs` returns True in the place of KINDS."""
+    """Replace KINDS by the names of the kinds for which `belongs` returns True."""
     *rest, last = (f"`{name}`" for name, kind in KINDS.items() if belongs(kind))
     return description.replace("KINDS", f"{', '.join(rest)} and {last}" if rest else last)
 
 
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
-PositiveSize = Annotated[Size, AfterValidator(_not_nothing)]
+PositiveSize = Annotated[Size, AfterValidator(_positive_size)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-def _as_set(entries: list[Prefix] | list[Domain]) -> list[str]:
-    """Prefixes or domains where their order does not count."""
+def _sorted_texts(entries: list[Prefix] | list[Domain]) -> list[str]:
+    """Return prefixes or domains in a form that ignores their order."""
     return sorted({str(entry) for entry in entries})
 
 
-def _anchors(trust: snapshot.Trust | None) -> str | list[str] | None:
-    """CAs by their SHA-256, whatever stands around them and in which order."""
+def _ca_digests(trust: snapshot.Trust | None) -> str | list[str] | None:
+    """Return the SHA-256 of each CA, in a form that ignores their order and the text around them."""
     if trust is None or trust.pem is None:
         return None if trust is None else trust.source
     return sorted({hashlib.sha256(der).hexdigest() for der in certificates(trust.pem.encode())})
@@ -557,7 +557,7 @@ class IntegrationSettings(Section):
     )
     description: Annotated[str, SAFE_TO_CHANGE] = Field(default="", description="A description for people.")
     tags: Annotated[list[str], SAFE_TO_CHANGE] = Field(default=[], description="Words to find it with.")
-    endpoint_prefix: Annotated[field_types.EndpointPrefixes, ENTRIES, ComparedAs(_as_set)] = Field(
+    endpoint_prefix: Annotated[field_types.EndpointPrefixes, ENTRIES, ComparedAs(_sorted_texts)] = Field(
         default=[],
         description=_naming_kinds(
             "The URL under which targets are allowed, or a list of URLs, without wildcards and placeholders. KINDS "
@@ -569,7 +569,7 @@ class IntegrationSettings(Section):
     allow_other_domains: bool = Field(
         default=False, description="Whether `allowed_domains` is used; both keys are needed together."
     )
-    allowed_domains: Annotated[list[field_types.AllowedDomain], ENTRIES, ComparedAs(_as_set)] = Field(
+    allowed_domains: Annotated[list[field_types.AllowedDomain], ENTRIES, ComparedAs(_sorted_texts)] = Field(
         default=[],
         description="Base URLs, or `https://*.suffix`. With an `endpoint_prefix` both must allow a target.",
     )
@@ -580,7 +580,7 @@ class IntegrationSettings(Section):
         list[field_types.PrivateNetwork],
         FileOnly("only the operator allows addresses that are not global, in store.allow_private: remove this key"),
     ] = Field(default=[], description="Like `network.allow_private`, in addition to it, for this integration.")
-    trusted_ca: Annotated[field_types.TrustedCA | None, ComparedAs(_anchors)] = Field(
+    trusted_ca: Annotated[field_types.TrustedCA | None, ComparedAs(_ca_digests)] = Field(
         default=None, description="Like `network.trusted_ca`, instead of it, for this integration."
     )
     limits: IntegrationLimits = Field(default=IntegrationLimits(), description="Limits of this integration.")
@@ -608,7 +608,7 @@ class IntegrationSettings(Section):
             lambda kind: kind.brings_certificate,
         ),
     )
-    # Callers could move the target beside the credential: what they may reach is the operator's decision.
+    # These headers let callers change the target, so only the operator may allow them.
     pass_headers: Annotated[
         list[field_types.TargetHeader],
         FileOnly("only the operator passes these headers, for an integration in a file: remove this key"),
@@ -698,7 +698,7 @@ class PresetSettings(Section):
 
 
 class GlobalSettings(Section):
-    """What is not an integration. In a folder each key but `version` may be in one file only."""
+    """The global settings. Across the files of a folder, each key but `version` may be set once."""
 
     version: Literal[1] = Field(description="Version of the config's format; in each file.")
     listen: ListenSettings = Field(default=ListenSettings(), description="The listeners.")
