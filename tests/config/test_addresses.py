@@ -16,12 +16,11 @@ from sidekey.config.addresses import is_local
         ("4000::1", False),
     ],
 )
-def test_a_machine_has_the_addresses_it_can_bind(text: str, *, local: bool) -> None:
-    """No route, and nothing is sent."""
+def test_address_is_local_if_the_machine_can_bind_it(text: str, *, local: bool) -> None:
     assert is_local(ip_address(text)) is local
 
 
-def test_want_of_descriptors_says_nothing_about_an_address() -> None:
+def test_address_counts_as_local_if_no_descriptor_is_left() -> None:
     """A reload must not be refused for it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))

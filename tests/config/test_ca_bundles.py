@@ -1,4 +1,4 @@
-"""PEM of CAs that are trusted."""
+"""PEM bundles of trusted CAs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from support.certificates import issue, private_chain
 PEM = private_chain().root.pem.decode()
 
 
-def test_certificates_are_a_bundle() -> None:
-    """Whatever stands around them."""
+def test_certificates_with_text_around_them_are_a_bundle() -> None:
     check_bundle(f"words\n{PEM}{PEM}")
     check_no_local_ca(PEM.encode())
 
 
 @pytest.mark.parametrize("text", ["", "words", PEM.replace("MII", "!!!", 1), PEM.replace("CERTIFICATE", "PRIVATE KEY")])
-def test_anything_else_is_none(text: str) -> None:
-    """Nothing would be verified by it."""
+def test_bundle_without_a_readable_certificate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="certificate"):
         check_bundle(text)
 
 
-def test_a_local_ca_verifies_no_upstream() -> None:
-    """Whoever reads its key could pose as one."""
+def test_bundle_with_a_local_ca_is_refused() -> None:
+    """Somebody who reads the CA's key could pose as an upstream."""
     local = issue(MARK, authority=True).pem
     with pytest.raises(ValueError, match="local CA of Sidekey"):
         check_no_local_ca(PEM.encode() + local)

@@ -39,8 +39,7 @@ AUTH = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
     ],
     ids=["a prefix in the clear", "one of two prefixes", "a secret", "what only the kind knows"],
 )
-def test_what_loads_but_should_be_known_is_a_warning(raw: dict[str, object], warning: tuple[object, str]) -> None:
-    """Each has its place and says what is the matter."""
+def test_insecure_integration_has_warnings_at_their_keys(raw: dict[str, object], warning: tuple[object, str]) -> None:
     good = {"endpoint_prefix": "https://api.example.com/v1", "auth": AUTH}
     assert list(checks.integration_warnings({**good, **raw})) == [warning]
     assert list(checks.integration_errors({**good, **raw}, Context("file"))) == []
@@ -51,16 +50,15 @@ CERTIFICATE = {"pem": {"file": "tls.pem"}}
 
 
 @pytest.mark.parametrize("raw", [{"auth": {"type": "mtls", **CERTIFICATE}}, {"client_certificate": CERTIFICATE}])
-def test_a_certificate_is_not_shown_in_the_clear(raw: dict[str, object]) -> None:
-    """Without TLS there is no handshake."""
+def test_client_certificate_with_an_http_prefix_is_a_warning(raw: dict[str, object]) -> None:
+    """Without TLS there is no handshake that sends it."""
     clear = {"endpoint_prefix": "http://api.example.com", "auth": AUTH}
     assert list(checks.integration_warnings({**clear, **raw})) == [
         (("endpoint_prefix",), "the credential travels in the clear, and no client certificate is sent")
     ]
 
 
-def test_a_pasted_key_is_a_warning() -> None:
-    """In the block as under auth."""
+def test_private_key_in_the_file_is_a_warning() -> None:
     raw = {"auth": AUTH, "client_certificate": {"private_key": {"insecure_value": "hunter2"}}}
     assert list(checks.integration_warnings(raw)) == [
         (
@@ -70,8 +68,7 @@ def test_a_pasted_key_is_a_warning() -> None:
     ]
 
 
-def test_a_certificate_that_the_kind_brings_has_no_block_of_its_own() -> None:
-    """Two would leave it open which is shown."""
+def test_client_certificate_beside_a_kind_that_has_one_is_an_error() -> None:
     raw = {"endpoint_prefix": "https://api.example.com", "auth": {"type": "mtls", **CERTIFICATE}}
     assert list(checks.integration_errors(raw, Context("file"))) == []
     assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE}, Context("file"))) == [
@@ -79,16 +76,15 @@ def test_a_certificate_that_the_kind_brings_has_no_block_of_its_own() -> None:
     ]
 
 
-def test_a_kind_finds_its_own_errors() -> None:
-    """Between its keys and those of the integration."""
+def test_kind_reports_errors_between_its_keys() -> None:
     raw = {"auth": {"type": "oauth2", "client_authentication": "tls_client_auth"}}
     assert [loc for loc, _ in checks.integration_errors(raw, Context("file"))] == [("auth", "client_authentication")]
     assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE}, Context("file"))) == []
 
 
 @pytest.mark.parametrize("auth", [{"type": "responsys"}, {**OAUTH2, "token_response": {"base_url": "url"}}])
-def test_a_test_request_under_a_base_url_that_is_learnt_has_no_dot_segment(auth: dict[str, object]) -> None:
-    """Wherever the base URL turns out to be. Any other path lies below it."""
+def test_test_path_under_an_unknown_base_url_has_no_dot_segment(auth: dict[str, object]) -> None:
+    """Any other path is under the base URL that the token will bring."""
     raw = {"endpoint_prefix": "https://api.example.com/v1", "auth": auth}
     assert list(checks.integration_errors({**raw, "test": {"path": "/v2"}}, Context("file"))) == []
     assert [loc for loc, _ in checks.integration_errors({**raw, "test": {"path": "/../v2"}}, Context("file"))] == [
@@ -106,7 +102,7 @@ def test_a_test_request_under_a_base_url_that_is_learnt_has_no_dot_segment(auth:
     ],
 )
 def test_prefix_under_no_allowed_domain_is_a_warning(domains: list[str], warned: list[str]) -> None:
-    """Both must allow a target, so the prefix allows nothing. Its path may be a secret and is not shown."""
+    """The prefix allows nothing then. The warning does not show its path, which may be a secret."""
     prefixes = ("https://api.example.com/v1", "https://eu.example.com")
     policy = Policy(prefixes=tuple(map(parse_prefix, prefixes)), domains=tuple(map(parse_domain, domains)))
     text = "is not an allowed domain: change it, or add it to allowed_domains, with allow_other_domains: true"
@@ -133,10 +129,9 @@ def test_prefix_under_no_allowed_domain_is_a_warning(domains: list[str], warned:
         ({"test": {"path": "/whoami"}}, None),
     ],
 )
-def test_a_test_request_is_judged_without_what_only_the_kind_knows(
+def test_test_request_is_checked_without_the_domains_of_the_kind(
     raw: dict[str, object], error: tuple[str, ...] | None
 ) -> None:
-    """By methods and prefixes: a token endpoint's own host is allowed, wherever it is."""
     auth = {**OAUTH2, "token_endpoint": "https://auth.example.com/token"}
     assert [loc for loc, _ in checks.integration_errors({"auth": auth, **raw}, Context("file"))] == (
         [] if error is None else [error]
@@ -146,14 +141,13 @@ def test_a_test_request_is_judged_without_what_only_the_kind_knows(
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:8080", "127.9.9.9:8080", "[::1]:8080", "localhost:8080", "unix:/run/sidekey.sock"]
 )
-def test_a_listener_of_this_machine_needs_no_callers(address: str) -> None:
-    """Loopback and unix sockets are reached from this machine only."""
+def test_local_listener_needs_no_callers(address: str) -> None:
+    """Other machines cannot reach loopback and unix sockets."""
     assert list(checks.global_errors({"listen": {"proxy": address, "admin": "unix:admin.sock"}})) == []
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "10.1.2.3:8080", "[::ffff:10.1.2.3]:8080"])
-def test_a_listener_that_others_reach_needs_callers_or_consent(address: str) -> None:
-    """Callers make a proxy listener safe; an admin listener has no tokens yet."""
+def test_open_listener_needs_callers_or_allow_unauthenticated(address: str) -> None:
     proxy, admin = {"listen": {"proxy": address}}, {"listen": {"admin": address}}
     callers = {"callers": {"billing": {"token": {"env": "BILLING"}}}}
     consent = {"allow_unauthenticated": True}
@@ -165,30 +159,26 @@ def test_a_listener_that_others_reach_needs_callers_or_consent(address: str) -> 
 
 
 @pytest.mark.parametrize("consent", ["true", 1, None, "yes"])
-def test_consent_is_given_by_true_alone(consent: object) -> None:
-    """A value that is invalid by itself opens nothing."""
+def test_invalid_allow_unauthenticated_allows_nothing(consent: object) -> None:
     raw = {"listen": {"proxy": "0.0.0.0:8080"}, "allow_unauthenticated": consent}
     assert [loc for loc, _ in checks.global_errors(raw)] == [("listen", "proxy")]
 
 
-def test_the_metrics_listener_may_be_open() -> None:
-    """It shows numbers only, and a Prometheus server scrapes it from elsewhere."""
+def test_metrics_listener_may_be_open() -> None:
+    """It shows only numbers, and a Prometheus server scrapes it from another machine."""
     assert list(checks.global_errors({"listen": {"metrics": "0.0.0.0:15091"}})) == []
 
 
-def test_a_free_port_may_be_asked_for_twice() -> None:
-    """Port 0 is another port each time."""
+def test_port_0_may_be_used_twice() -> None:
     assert list(checks.global_errors({"listen": {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"}})) == []
 
 
-def test_open_listeners_with_consent_are_a_warning() -> None:
-    """Who runs it should know that nobody is asked for a token."""
+def test_open_listeners_with_allow_unauthenticated_are_a_warning() -> None:
     raw = {"listen": {"proxy": "0.0.0.0:8080"}, "allow_unauthenticated": True}
     assert list(checks.global_warnings(raw)) == [(("listen", "proxy"), "anyone who can reach this listener can use it")]
 
 
-def test_a_token_in_the_file_is_a_warning() -> None:
-    """Callers' tokens are secrets like any other."""
+def test_caller_token_in_the_file_is_a_warning() -> None:
     raw = {"callers": {"billing": {"token": {"insecure_value": "hunter2"}}}}
     assert list(checks.global_warnings(raw)) == [
         (
@@ -201,19 +191,18 @@ def test_a_token_in_the_file_is_a_warning() -> None:
 @pytest.mark.parametrize(
     "raw", [{}, {"auth": 1}, {"auth": {"type": []}}, {"test": [], "methods": 3, "allowed_domains": "x"}]
 )
-def test_values_of_another_shape_are_passed_over(raw: dict[str, object]) -> None:
+def test_checks_ignore_values_of_a_wrong_type(raw: dict[str, object]) -> None:
     """The models report them."""
     assert [loc for loc, _ in checks.integration_warnings({"endpoint_prefix": {"file": "x"}, **raw})] == []
 
 
-def test_a_test_request_of_a_prefix_that_is_a_reference_is_not_judged() -> None:
-    """What the file or variable holds is not known to a check of the text."""
+def test_test_request_with_a_referenced_prefix_is_not_checked() -> None:
     raw = {"endpoint_prefix": {"env": "BASE"}, "auth": AUTH, "test": {"path": "/../x"}}
     assert list(checks.integration_errors(raw, Context("file"))) == []
 
 
-def test_integrations_that_no_caller_has_both_of_may_overlap() -> None:
-    """Whose a request is follows from its caller then; without callers, everybody has all of them."""
+def test_integrations_that_share_no_caller_may_overlap() -> None:
+    """The caller then determines the integration. Without callers, everybody may use all integrations."""
     given = {name: integration(name, "https://api.example.com/v1") for name in ("a", "b")}
     one, other, all_ = Caller("one", frozenset({"a"})), Caller("other", frozenset({"b"})), Caller("all", None)
     assert list(checks.matching_errors(given, [one, other])) == []
@@ -223,22 +212,20 @@ def test_integrations_that_no_caller_has_both_of_may_overlap() -> None:
         assert "covers https://api.example.com/v1 as integration a does" in message
 
 
-def test_an_integration_whose_policy_is_not_known_is_not_compared() -> None:
-    """It is not matched either."""
+def test_integration_with_an_unknown_policy_is_not_compared() -> None:
     unknown = replace(integration("a", "https://api.example.com"), rebuild=lambda: integration("a"))
     assert list(checks.matching_errors({"a": unknown, "b": integration("b", "https://api.example.com")}, [])) == []
 
 
-def test_a_store_stands_in_for_callers() -> None:
-    """They are judged, also while there are none; the admin listener is another matter."""
+def test_open_listener_with_a_store_needs_no_callers() -> None:
+    """With a store, Sidekey always checks callers, even if there are none."""
     raw = {"listen": {"proxy": "0.0.0.0:8080"}}
     assert [loc for loc, _ in checks.global_errors(raw)] == [("listen", "proxy")]
     store = {"path": "s.db", "keys": [{"id": "k1", "key": {"env": "K1"}}]}
     assert list(checks.global_errors({**raw, "store": store})) == []
 
 
-def test_who_may_use_what_is_not_there_is_said_in_words_for_the_source() -> None:
-    """With a store it may be made later."""
+def test_caller_of_an_unknown_id_is_an_error_or_a_warning_with_a_store() -> None:
     raw = {"callers": {"a": {"integrations": ["known", "later"], "presets": ["hook"]}}}
     place = ("callers", "a", "integrations", 1)
     files = checks.KnownIds({"known"}, {"hook"})
@@ -265,7 +252,7 @@ OAUTH2 = {
 
 
 def added(add: object, auth: object = AUTH) -> list[tuple[tuple[str | int, ...], str]]:
-    """The errors of an integration with this beside this."""
+    """Return the errors of an integration with `add` beside `auth`."""
     return [
         *checks.integration_errors(
             {"endpoint_prefix": "https://api.example.com", "auth": auth, "add": add}, Context("file")
@@ -273,21 +260,18 @@ def added(add: object, auth: object = AUTH) -> list[tuple[tuple[str | int, ...],
     ]
 
 
-def test_what_is_added_stands_beside_any_credential() -> None:
-    """Where no name is the credential's own."""
+def test_added_names_may_accompany_any_kind() -> None:
     assert added(ADD) == added(ADD, {"type": "mtls", **CERTIFICATE}) == added(ADD, OAUTH2) == []
     assert added(None) == []
 
 
-def test_a_kind_that_injects_what_is_written_has_it_under_auth() -> None:
-    """There is one place for it."""
+def test_add_beside_a_kind_with_its_own_headers_is_an_error() -> None:
     assert added(ADD, {"type": "headers", "headers": {"X-Key": "a"}}) == [
         (("add",), "belongs under auth with type headers: move its headers, query and body there")
     ]
 
 
-def test_what_is_added_says_something() -> None:
-    """And a parameter once."""
+def test_empty_add_and_repeated_parameters_are_errors() -> None:
     assert added({}) == [(("add",), "needs headers, query or body: names to values")]
     assert [place for place, _ in added({"query": {"a": "b"}, "body": {"A": "b"}})] == [("add", "body", "A")]
 
@@ -325,20 +309,18 @@ def test_what_is_added_says_something() -> None:
         ),
     ],
 )
-def test_a_name_that_two_parts_write_is_an_error_that_names_both(
+def test_name_that_two_sections_write_is_an_error_that_names_both(
     auth: dict[str, object], add: dict[str, object], place: tuple[str, ...], said: str
 ) -> None:
-    """At what is added, whatever else is wrong elsewhere."""
     assert added(add, auth) == [(("add", *place), said)]
     raw = {"auth": auth, "add": add, "endpoint_prefix": 5, "unknown": True}
     assert (("add", *place), said) in list(checks.integration_errors(raw, Context("file")))
 
 
 @pytest.mark.parametrize("rules", [{"names": b"x-tenant"}, {"kept": b"x-tenant"}, {"signed": b"x-tenant"}], ids=str)
-def test_what_a_signature_of_the_kind_is_about_is_not_added(
+def test_added_header_of_the_kind_s_signature_is_an_error(
     rules: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither what it writes, nor what it keeps of a caller's, nor what it signs."""
     sets = {"names": frozenset[bytes](), **{key: frozenset({name}) for key, name in rules.items()}}
     traits = CredentialTraits(InjectionPoints(), signing=SigningRules(**sets, body=False))
     monkeypatch.setattr(KINDS["basic"], "traits", lambda _: traits)
@@ -357,27 +339,25 @@ AWS = {
 
 
 @pytest.mark.parametrize("name", ["X-Amz-Copy-Source", "x_amz_copy_source", "x-amz-rename-source"])
-def test_a_second_object_is_not_added_behind_what_judges_it(name: str) -> None:
+def test_added_header_that_names_another_object_is_an_error(name: str) -> None:
     assert added({"headers": {name: "/other/key", "x-amz-meta-a": "1"}}, AWS) == [
         (("add", "headers", name), f"{name} belongs to the signature that auth makes: remove it")
     ]
 
 
 @pytest.mark.parametrize("name", ["X-Amz-Security-Token", "x-amz-expires"])
-def test_parameters_that_sign_a_url_are_not_added(name: str) -> None:
+def test_added_parameter_that_signs_a_url_is_an_error(name: str) -> None:
     assert added({"query": {name: "a", "x-id": "b"}}, AWS) == [
         (("add", "query", name), "must not begin with x-amz-: such parameters sign a URL")
     ]
 
 
-def test_a_part_that_is_invalid_by_itself_is_left_to_the_models() -> None:
-    """Nothing is said of its names."""
+def test_names_of_an_invalid_section_are_not_compared() -> None:
     assert added({"headers": {"Authorization": 5}}) == added({"headers": 5}) == added(5) == []
     assert added({"headers": {"Authorization": "a"}}, {"type": "basic"}) == []
 
 
-def test_a_secret_that_is_added_in_the_clear_is_a_warning() -> None:
-    """As under auth."""
+def test_added_secret_in_the_file_is_a_warning() -> None:
     raw = {"auth": AUTH, "add": {"query": {"api_key": "a", "k": {"secret": {"insecure_value": "hunter2"}}}}}
     assert [place for place, _ in checks.integration_warnings(raw)] == [
         ("add", "query", "api_key"),
@@ -398,8 +378,8 @@ def test_a_secret_that_is_added_in_the_clear_is_a_warning() -> None:
         ({"signed_body": 5, "held_bodies": "1B"}, None),
     ],
 )
-def test_the_room_for_held_bodies_has_two_of_them(limits: dict[str, object], place: str | None) -> None:
-    """Each of two integrations must find room for one; a value that is invalid by itself is not compared."""
+def test_held_bodies_below_twice_signed_body_is_an_error(limits: dict[str, object], place: str | None) -> None:
+    """Two integrations may each need the space of one body. Values that are invalid by themselves are not compared."""
     found = list(checks.global_errors({"limits": limits}))
     assert [loc for loc, _ in found] == ([] if place is None else [("limits", place)])
     assert all(text.startswith("limits.held_bodies must be at least twice limits.signed_body") for _, text in found)
@@ -430,8 +410,8 @@ def test_the_room_for_held_bodies_has_two_of_them(limits: dict[str, object], pla
         ("$(TOKEN)", False),
     ],
 )
-def test_what_looks_like_a_variable_is_a_warning(value: str, warned: bool) -> None:
-    """With its place, and the way out of that place; the value is not repeated."""
+def test_shell_variable_is_a_warning_with_a_remedy(value: str, warned: bool) -> None:
+    """The warning does not repeat the value."""
     raw = {
         "description": value,
         "tags": [value],
@@ -453,7 +433,6 @@ def test_what_looks_like_a_variable_is_a_warning(value: str, warned: bool) -> No
     assert [loc for loc, _ in checks.preset_warnings(preset)] == ([("url",), ("headers", "X-A")] if warned else [])
 
 
-def test_nothing_is_said_of_a_stored_secret() -> None:
-    """Not even what it looks like."""
+def test_stored_secret_that_looks_like_a_variable_has_no_warning() -> None:
     raw = {"auth": {"password": {"value": "${hunter2}"}}}
     assert list(checks.unexpanded_in(raw, Context("body"))) == []

@@ -1,4 +1,4 @@
-"""config/diff.py: which paths differ between two configs, and never a value."""
+"""Which paths differ between two configs, never with a value."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def edited(*edits: tuple[str, str]) -> str:
     return text
 
 
-def test_config_that_was_built_again_has_no_changes(tmp_path: Path) -> None:
+def test_rebuilt_config_has_no_changes(tmp_path: Path) -> None:
     assert changes(tmp_path, CONFIG) == {}
 
 
@@ -114,11 +114,11 @@ def test_config_that_was_built_again_has_no_changes(tmp_path: Path) -> None:
         ("a.test/api/v1/x", "a.test/api/v1/y", {"changed": ["presets.hello"]}),
     ],
 )
-def test_change_is_found_by_its_path(old: str, new: str, expected: dict[str, Any], tmp_path: Path) -> None:
+def test_change_is_reported_by_its_path(old: str, new: str, expected: dict[str, Any], tmp_path: Path) -> None:
     assert changes(tmp_path, edited((old, new))) == expected
 
 
-def test_removed_integration_preset_and_caller_are_found(tmp_path: Path) -> None:
+def test_removed_integration_preset_and_caller_are_reported(tmp_path: Path) -> None:
     removed = CONFIG.partition("  sms:")[2].partition("presets:")[0]
     text = edited((f"  sms:{removed}", ""), ("web: {token: {env: WEB}, integrations: [crm]}, ", ""))
     text = text.partition("presets:\n")[0]
@@ -127,7 +127,7 @@ def test_removed_integration_preset_and_caller_are_found(tmp_path: Path) -> None
     }
 
 
-def test_another_kind_of_credential_is_found_by_its_keys(tmp_path: Path) -> None:
+def test_changed_kind_is_reported_by_its_keys(tmp_path: Path) -> None:
     headers = '{type: headers, headers: {X-Tenant: acme, X-Key: {prefix: "K ", secret: {env: KEY}}}}'
     text = edited((headers, "{type: basic, username: svc, password: {env: PASSWORD}}"))
     auth = "integrations.sms.auth"
@@ -147,7 +147,7 @@ def test_another_kind_of_credential_is_found_by_its_keys(tmp_path: Path) -> None
         ("WEB", ["callers.web.token"]),
     ],
 )
-def test_secret_with_another_value_or_that_cannot_be_read_is_found_by_its_path(
+def test_changed_or_unreadable_secret_is_reported_by_its_path(
     variable: str, expected: list[str], tmp_path: Path
 ) -> None:
     assert changes(tmp_path, CONFIG, environ={**ENVIRON, variable: f"other-{SECRET}"}) == {"changed": expected}
@@ -155,13 +155,13 @@ def test_secret_with_another_value_or_that_cannot_be_read_is_found_by_its_path(
     assert changes(tmp_path, CONFIG, environ=unset) == {"changed": expected}
 
 
-def test_other_reference_is_found(tmp_path: Path) -> None:
-    """Even if both variables hold the same value."""
+def test_changed_reference_is_reported(tmp_path: Path) -> None:
+    """Even if both variables have the same value."""
     text = edited(("password: {env: PASSWORD}}\n", "password: {env: KEY}}\n"))
     assert changes(tmp_path, text) == {"changed": ["integrations.crm.auth.password"]}
 
 
-def test_endpoint_prefix_that_was_read_is_found_by_its_path(tmp_path: Path) -> None:
+def test_changed_content_of_an_endpoint_prefix_is_reported_by_its_path(tmp_path: Path) -> None:
     text = "version: 1\nintegrations: {hook: {endpoint_prefix: {env: HOOK}, auth: {type: headers, headers: {X: y}}}}"
     one, other, unread = (
         snapshot_of(tmp_path / "sidekey.yaml", text, environ)
@@ -171,7 +171,7 @@ def test_endpoint_prefix_that_was_read_is_found_by_its_path(tmp_path: Path) -> N
     assert compare(one, other) == compare(unread, other) == compare(one, unread) == expected
 
 
-def test_changed_ca_file_is_found_where_it_is_named(tmp_path: Path, ca: Authority) -> None:
+def test_changed_ca_file_is_reported_at_its_key(tmp_path: Path, ca: Authority) -> None:
     text = CONFIG.replace("version: 1", "version: 1\nnetwork: {trusted_ca: {file: all.pem}}")
     text = text.replace("methods: [GET]", "trusted_ca: {file: own.pem}")
     paths = {"all.pem": "network.trusted_ca", "own.pem": "integrations.sms.trusted_ca"}
@@ -184,7 +184,7 @@ def test_changed_ca_file_is_found_where_it_is_named(tmp_path: Path, ca: Authorit
         shutil.copy(ca.bundle, tmp_path / name)
 
 
-def test_secrets_of_operators_and_of_the_store_are_found_by_their_paths(tmp_path: Path) -> None:
+def test_changed_secrets_of_operators_and_the_store_are_reported_by_their_paths(tmp_path: Path) -> None:
     key = "A" * 43 + "="
     text = (
         "version: 1\nstore: {path: s.db, keys: [{id: k1, key: {env: KEY}}]}\n"
@@ -203,7 +203,7 @@ def test_secrets_of_operators_and_of_the_store_are_found_by_their_paths(tmp_path
     )
 
 
-def test_stored_integration_that_cannot_be_used_is_found_by_its_name(tmp_path: Path) -> None:
+def test_unusable_stored_integration_is_reported_by_its_id(tmp_path: Path) -> None:
     before = snapshot_of(tmp_path / "sidekey.yaml", CONFIG)
     unusable = replace(before.integrations["crm"], kind="unknown", written=None, digests=())
     without = {name: each for name, each in before.integrations.items() if name != "crm"}
@@ -213,7 +213,7 @@ def test_stored_integration_that_cannot_be_used_is_found_by_its_name(tmp_path: P
     assert compare(invalid, replace(before, integrations={**without, "crm": replace(unusable)})) == Changes()
 
 
-def test_only_another_revision_of_the_store_is_reported(tmp_path: Path) -> None:
+def test_revision_of_the_store_is_reported_only_if_it_differs(tmp_path: Path) -> None:
     before = replace(snapshot_of(tmp_path / "sidekey.yaml", CONFIG), stored=Stored(revision=3))
     assert compare(before, before).revision is None
     assert compare(before, replace(before, stored=Stored(revision=4))).revision == 4

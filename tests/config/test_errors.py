@@ -1,3 +1,5 @@
+"""Errors of a config, with their places."""
+
 import pytest
 
 from sidekey.config.errors import ConfigError, Loc, error_at, show
@@ -8,13 +10,13 @@ ROOT, _ = parse(
 )
 
 
-def test_an_error_is_printed_as_compilers_do() -> None:
+def test_error_has_the_format_of_compilers() -> None:
     """Editors jump to file:line:column."""
     assert str(ConfigError("c.yaml", 3, 5, "via", "must be true or false")) == "c.yaml:3:5: via: must be true or false"
 
 
-def test_an_error_of_the_whole_file_says_so() -> None:
-    """The path is never left out, so that the line splits the same way."""
+def test_error_of_the_whole_file_has_a_placeholder_for_the_path() -> None:
+    """All lines can be split in the same way."""
     assert str(ConfigError("c.yaml", 1, 1, "", "the file is empty")) == "c.yaml:1:1: (file): the file is empty"
 
 
@@ -33,8 +35,7 @@ def test_an_error_of_the_whole_file_says_so() -> None:
         (("nowhere", "at", "all"), False, (1, 1)),
     ],
 )
-def test_every_path_has_a_place(loc: Loc, key: bool, place: tuple[int, int]) -> None:
-    """That of the value, of its key, or of the mapping that lacks it."""
+def test_error_points_at_the_value_its_key_or_the_nearest_parent(loc: Loc, key: bool, place: tuple[int, int]) -> None:
     error = error_at(ROOT, loc, "an error", key=key)
     assert (error.line, error.column) == place
     assert error.path == show(loc)
@@ -50,13 +51,12 @@ def test_every_path_has_a_place(loc: Loc, key: bool, place: tuple[int, int]) -> 
         (("auth", "a" * 65), "auth.?"),
     ],
 )
-def test_a_path_shows_names_and_nothing_else(loc: Loc, text: str) -> None:
-    """A key with other characters may be a mistake that took a secret into it."""
+def test_path_hides_keys_with_unusual_characters(loc: Loc, text: str) -> None:
+    """Such a key may be a mistake that contains a secret."""
     assert show(loc) == text
 
 
-def test_values_of_a_file_do_not_show_themselves() -> None:
-    """A table's repr tells its size, for it may hold a secret."""
+def test_repr_of_a_mapping_or_sequence_hides_its_values() -> None:
     root, _ = parse("c.yaml", b"password: {insecure_value: hunter2}\nlist: [hunter2]\n")
     assert repr(root) == "LocatedMapping(2 keys)"
     assert repr(root["list"]) == "Row(1 values)"

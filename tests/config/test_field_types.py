@@ -18,8 +18,7 @@ from sidekey.snapshot.snapshot import Address, Trust
         ("unix:sidekey.sock", Address(path="sidekey.sock")),
     ],
 )
-def test_a_listener_address_is_an_ip_and_port_or_a_socket(text: str, address: Address) -> None:
-    """Both forms are read into where to bind."""
+def test_listener_address_is_an_ip_with_port_or_a_socket(text: str, address: Address) -> None:
     assert field_types.parse_address(text) == address
 
 
@@ -31,28 +30,26 @@ def test_a_listener_address_is_an_ip_and_port_or_a_socket(text: str, address: Ad
         *(8080, None, ["127.0.0.1:8080"]),
     ],
 )
-def test_what_cannot_be_bound_is_an_error(raw: object) -> None:
-    """The message shows how to write it."""
+def test_other_listener_address_is_refused(raw: object) -> None:
     with pytest.raises(ValueError, match=r"such as 127\.0\.0\.1:8080"):
         field_types.parse_address(raw)
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", "a" * 108, "ü" * 54])
-def test_a_socket_path_fits_the_kernel(path: str) -> None:
+def test_socket_path_has_at_most_107_bytes(path: str) -> None:
     """sockaddr_un takes 107 bytes and a NUL (unix(7))."""
     with pytest.raises(ValueError, match="1 to 107 bytes"):
         field_types.parse_address(f"unix:{path}")
 
 
 @pytest.mark.parametrize(("text", "mode"), [("0600", 0o600), ("0660", 0o660), ("0777", 0o777)])
-def test_a_mode_is_octal(text: str, mode: int) -> None:
-    """As chmod takes it."""
+def test_mode_is_octal(text: str, mode: int) -> None:
     assert field_types.parse_mode(text) == mode
 
 
 @pytest.mark.parametrize("raw", [600, 0o600, "600", "0o600", "0800", "01777", None])
-def test_a_mode_in_another_spelling_is_an_error(raw: object) -> None:
-    """A decimal 600 would open what nobody meant to open."""
+def test_mode_that_is_not_octal_is_refused(raw: object) -> None:
+    """A decimal 600 would be a different mode."""
     with pytest.raises(ValueError, match="four octal digits"):
         field_types.parse_mode(raw)
 
@@ -61,21 +58,18 @@ def test_a_mode_in_another_spelling_is_an_error(raw: object) -> None:
     ("text", "network"),
     [("10.0.0.0/8", "10.0.0.0/8"), ("127.0.0.1", "127.0.0.1/32"), ("fd00::/8", "fd00::/8"), ("::1", "::1/128")],
 )
-def test_a_network_may_be_one_address(text: str, network: str) -> None:
-    """A bare address stands for itself alone."""
+def test_network_may_be_one_address(text: str, network: str) -> None:
     assert str(field_types.parse_network(text)) == network
 
 
 @pytest.mark.parametrize("raw", ["10.0.0.1/8", "fd00::1/8", "10.0.0.0/33", "10/8", "localhost", "", 10, None])
-def test_a_network_is_written_exactly(raw: object) -> None:
-    """Bits beyond the prefix length are a mistake in one of the two."""
+def test_network_with_bits_beyond_the_prefix_length_is_refused(raw: object) -> None:
     with pytest.raises(ValueError, match=r"must "):
         field_types.parse_network(raw)
 
 
 @pytest.mark.parametrize("text", ["192.0.2.10", "127.0.0.2", "169.254.7.7", "2001:db8::10", "fd00::1", "::1"])
-def test_a_source_address_is_one_address(text: str) -> None:
-    """Private ones too: it is this machine's own."""
+def test_source_address_may_be_private(text: str) -> None:
     assert str(field_types.parse_source_address(text)) == text
 
 
@@ -100,23 +94,21 @@ def test_a_source_address_is_one_address(text: str) -> None:
         ("::ffff:192.0.2.10", "must not be an IPv4-mapped address: write 192.0.2.10"),
     ],
 )
-def test_what_no_connection_leaves_from_is_an_error(raw: object, message: str) -> None:
-    """Each says what to write."""
+def test_unusable_source_address_is_refused_with_a_remedy(raw: object, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         field_types.parse_source_address(raw)
 
 
 @pytest.mark.parametrize(("text", "host"), [("API.example.com", "api.example.com"), ("localhost", "localhost")])
-def test_a_host_name_is_kept_in_lower_case(text: str, host: str) -> None:
-    """Names are compared that way (RFC 9110 4.2.3)."""
+def test_host_name_becomes_lower_case(text: str, host: str) -> None:
+    """RFC 9110 4.2.3."""
     assert field_types.check_host_name(text) == host
 
 
 @pytest.mark.parametrize(
     "text", ["", "a b", "api.example.com.", "api.example.com:80", "127.0.0.1", "::1", "[::1]", "bücher.example"]
 )
-def test_what_is_no_host_name_is_an_error(text: str) -> None:
-    """Addresses, ports and final dots are no part of a name."""
+def test_host_with_port_final_dot_or_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="host name"):
         field_types.check_host_name(text)
 
@@ -125,34 +117,31 @@ def test_what_is_no_host_name_is_an_error(text: str) -> None:
     ("raw", "trust"),
     [("mozilla", Trust("mozilla")), ("system", Trust("system")), ({"file": "ca.pem"}, Trust("file", "ca.pem"))],
 )
-def test_trust_is_a_bundle_or_a_file(raw: object, trust: Trust) -> None:
-    """Three ways to say whose certificates count."""
+def test_trusted_ca_is_a_bundle_a_file_or_inline(raw: object, trust: Trust) -> None:
     assert field_types.parse_trust(raw, Context("file")) == trust
 
 
 @pytest.mark.parametrize(
     "raw", ["Mozilla", "", None, [], {}, {"file": ""}, {"file": 1}, {"env": "CA"}, {"file": "a", "x": 1}]
 )
-def test_other_trust_is_an_error(raw: object) -> None:
-    """There is no default that trusts more."""
+def test_other_trusted_ca_is_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="mozilla, system, "):
         field_types.parse_trust(raw, Context("file"))
 
 
 @pytest.mark.parametrize("name", ["a", "0", "crm", "crm-2_eu", "a" * 63])
-def test_names_are_taken_as_they_are(name: str) -> None:
-    """An ID is compared raw."""
+def test_name_is_not_changed(name: str) -> None:
     assert field_types.check_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "-a", "_a", "A", "a.b", "a/b", "a" * 64, "crm\n", "ä"])
-def test_other_names_are_errors(name: str) -> None:
-    """An ID stands in paths, headers and labels, where other characters would need escapes."""
+def test_name_with_other_characters_is_refused(name: str) -> None:
+    """An ID is part of paths, headers and labels, where other characters would need escapes."""
     with pytest.raises(ValueError, match="must be 1 to 63"):
         field_types.check_name(name)
 
 
-def test_the_name_of_metrics_for_the_rest_is_reserved() -> None:
+def test_name_unknown_is_reserved_for_metrics() -> None:
     with pytest.raises(ValueError, match="unknown is reserved"):
         field_types.check_name("unknown")
 
@@ -168,8 +157,8 @@ def test_the_name_of_metrics_for_the_rest_is_reserved() -> None:
         "text/plain; charset=iso-8859-1",
     ],
 )
-def test_a_content_type_is_a_media_type(text: str) -> None:
-    """With its parameters (RFC 9110 8.3.1)."""
+def test_content_type_is_a_media_type_with_parameters(text: str) -> None:
+    """RFC 9110 8.3.1."""
     assert field_types.check_content_type(text) == text
 
 
@@ -186,14 +175,13 @@ def test_a_content_type_is_a_media_type(text: str) -> None:
         "te xt/plain",
     ],
 )
-def test_anything_else_is_not_a_media_type(text: str) -> None:
-    """What would not be one on the wire."""
+def test_other_content_type_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a media type"):
         field_types.check_content_type(text)
 
 
-def test_a_preset_sends_no_head() -> None:
-    """The caller's POST waits for a body."""
+def test_preset_with_the_method_head_is_refused() -> None:
+    """The response to the caller's POST needs a body."""
     assert field_types.check_preset_method("PUT") == "PUT"
     for text, reason in (
         ("HEAD", "must not be HEAD"),
@@ -206,8 +194,7 @@ def test_a_preset_sends_no_head() -> None:
 
 
 @pytest.mark.parametrize(("text", "good"), [("a", True), ("_a-B9", True), ("9a", False), ("", False), ("a.b", False)])
-def test_a_parameter_has_the_name_that_a_placeholder_takes(text: str, good: bool) -> None:
-    """Nothing else stands between braces."""
+def test_parameter_name_must_fit_a_placeholder(text: str, good: bool) -> None:
     if good:
         assert field_types.check_parameter_name(text) == text
     else:

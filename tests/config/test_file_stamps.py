@@ -24,8 +24,8 @@ def rewrite_and_set_back(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [rewrite, replace_it, rewrite_and_set_back, Path.unlink])
-def test_a_file_that_changed_has_another_stamp(tmp_path: Path, change: Callable[[Path], object]) -> None:
-    """Also where its size is the same, its time was set back, or it is gone."""
+def test_changed_file_has_another_stamp(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    """Even with the same size or an mtime that was set back, and if it was removed."""
     path = tmp_path / "crm"
     path.write_text("older")
     os.utime(path, ns=(0, 0))
@@ -36,8 +36,8 @@ def test_a_file_that_changed_has_another_stamp(tmp_path: Path, change: Callable[
     assert stamp(path) != before
 
 
-def test_a_swapped_link_has_another_stamp(tmp_path: Path) -> None:
-    """Kubernetes renews a mounted secret by swapping the link its folder lies behind."""
+def test_swapped_link_has_another_stamp(tmp_path: Path) -> None:
+    """Kubernetes updates a mounted secret by swapping a link above it."""
     for version in ("old", "new"):
         (tmp_path / version).mkdir()
         (tmp_path / version / "crm").write_text("hunter2")
@@ -49,16 +49,14 @@ def test_a_swapped_link_has_another_stamp(tmp_path: Path) -> None:
     assert stamp(link / "crm") != before
 
 
-def test_a_folder_has_another_stamp_where_a_file_came(tmp_path: Path) -> None:
-    """A file of a config's folder needs no watching before it is there."""
+def test_folder_with_a_new_file_has_another_stamp(tmp_path: Path) -> None:
     os.utime(tmp_path, ns=(0, 0))
     before = stamp(tmp_path)
     (tmp_path / "b.yaml").write_text("version: 1\n")
     assert stamp(tmp_path) != before
 
 
-def test_one_look_takes_each_stamp_once(tmp_path: Path) -> None:
-    """What changes during it differs at the next one."""
+def test_stamp_cache_stats_each_file_once(tmp_path: Path) -> None:
     path = tmp_path / "crm"
     path.write_text("older")
     looks = StampCache()
@@ -69,14 +67,14 @@ def test_one_look_takes_each_stamp_once(tmp_path: Path) -> None:
     assert StampCache()(path) is None
 
 
-def test_a_folder_is_reported_from_what_is_none(tmp_path: Path) -> None:
-    """Also where nothing can be said of a path: its name is longer than the file system takes."""
+def test_only_a_folder_is_a_folder(tmp_path: Path) -> None:
+    """A path that is too long for the file system is none."""
     (tmp_path / "file").write_text("")
     paths = [tmp_path, tmp_path / "file", tmp_path / "none", tmp_path / "file/below", tmp_path / ("a" * 300)]
     assert [is_folder(path) for path in paths] == [True, False, False, False, False]
 
 
-def test_standing_back_lets_go_of_the_interpreter_after_so_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yield_interpreter_pauses_after_every_32_files(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     for done in range(1, 65):

@@ -16,13 +16,12 @@ def errors_of(joined: ConfigDocuments, folder: Path) -> list[str]:
     ("environ", "path"),
     [({}, "/etc/sidekey"), ({"SIDEKEY_CONFIG": ""}, "/etc/sidekey"), ({"SIDEKEY_CONFIG": "crm.yaml"}, "crm.yaml")],
 )
-def test_the_config_is_found_without_being_named(environ: dict[str, str], path: str) -> None:
-    """The environment says where, else it is the usual folder."""
+def test_default_path_is_from_the_environment_or_etc(environ: dict[str, str], path: str) -> None:
     assert default_config_path(environ) == path
 
 
-def test_a_folder_is_read_flat_and_by_name(tmp_path: Path) -> None:
-    """Its *.yaml and *.yml, none beginning with a dot, no folders below: what Kubernetes mounts."""
+def test_folder_is_read_by_name_without_subfolders_and_hidden_files(tmp_path: Path) -> None:
+    """As Kubernetes mounts it."""
     for name in ("b.yml", "a.yaml", "..data.yaml", ".hidden.yaml", "notes.txt", "c.yaml.bak"):
         (tmp_path / name).write_text("version: 1\n")
     (tmp_path / "d.yaml").mkdir()
@@ -32,8 +31,8 @@ def test_a_folder_is_read_flat_and_by_name(tmp_path: Path) -> None:
     assert joined.errors == []
 
 
-def test_paths_start_at_the_folder_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link is not resolved: what lies behind it may be swapped."""
+def test_config_folder_is_not_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target of a link may be swapped."""
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "sidekey.yaml").write_text("version: 1\n")
     (tmp_path / "link").symlink_to("real")
@@ -42,8 +41,8 @@ def test_paths_start_at_the_folder_as_given(tmp_path: Path, monkeypatch: pytest.
     assert read_config(Path("link/sidekey.yaml")).folder == tmp_path / "link"
 
 
-def test_a_global_key_is_in_one_file_only(tmp_path: Path) -> None:
-    """But for version, which stands in each; the error names both places."""
+def test_global_key_in_two_files_is_an_error_with_both_places(tmp_path: Path) -> None:
+    """Every file needs `version`."""
     (tmp_path / "a.yaml").write_text("version: 1\nvia: true\n")
     (tmp_path / "b.yaml").write_text("version: 1\nlog: {}\nvia: true\n")
     joined = read_config(tmp_path)
@@ -54,8 +53,8 @@ def test_a_global_key_is_in_one_file_only(tmp_path: Path) -> None:
     }
 
 
-def test_an_integration_is_in_one_file_only(tmp_path: Path) -> None:
-    """An ID given twice is an error that names both places; other IDs of the two files are joined."""
+def test_integration_in_two_files_is_an_error_with_both_places(tmp_path: Path) -> None:
+    """Other IDs of the two files are combined."""
     (tmp_path / "a.yaml").write_text("version: 1\nintegrations:\n  crm: {}\n  sms: {}\n")
     (tmp_path / "b.yaml").write_text("version: 1\nintegrations: {web: {}, crm: {}}\n")
     joined = read_config(tmp_path)
@@ -65,8 +64,7 @@ def test_an_integration_is_in_one_file_only(tmp_path: Path) -> None:
     assert list(joined.integrations) == ["crm", "sms", "web"]
 
 
-def test_each_file_says_its_version(tmp_path: Path) -> None:
-    """Also where another file of the folder says it."""
+def test_each_file_needs_a_version(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: 1\n")
     (tmp_path / "b.yaml").write_text("integrations:\n")
     assert errors_of(read_config(tmp_path), tmp_path) == [
@@ -74,8 +72,7 @@ def test_each_file_says_its_version(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
-    """The rest is read, and the whole is known to be incomplete."""
+def test_unreadable_file_hides_no_error_of_another(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: [")
     (tmp_path / "b.yaml").symlink_to("nowhere.yaml")
     (tmp_path / "c.yaml").write_text("version: 2\n")
@@ -84,27 +81,25 @@ def test_a_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     assert not joined.complete
 
 
-def test_a_folder_without_files_is_an_error(tmp_path: Path) -> None:
-    """It is a mount that failed rather than a wish for nothing."""
+def test_empty_folder_is_an_error(tmp_path: Path) -> None:
+    """Usually a mount has failed."""
     assert (
         str(read_config(tmp_path).errors[0])
         == f"{tmp_path}:1:1: (file): the folder must contain a *.yaml or *.yml file"
     )
 
 
-def test_a_path_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
-    """The message names the path."""
+def test_missing_path_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
     assert str(read_config(path).errors[0]) == f"{path}:1:1: (file): {path} does not exist"
 
 
-def test_a_special_file_is_an_error() -> None:
-    """A device has no end."""
+def test_device_is_an_error() -> None:
+    """Reading it might never end."""
     assert str(read_config(Path(os.devnull)).errors[0]) == "/dev/null:1:1: (file): /dev/null must be a regular file"
 
 
-def test_all_that_is_read_is_looked_at(tmp_path: Path) -> None:
-    """A folder, and each of its files; those that cannot be read as well."""
+def test_folder_and_files_are_stamped_even_if_unreadable(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: 1\n")
     (tmp_path / "b.yaml").symlink_to("nowhere.yaml")
     looks = StampCache()
@@ -115,14 +110,14 @@ def test_all_that_is_read_is_looked_at(tmp_path: Path) -> None:
     assert looks.stamps.keys() == {tmp_path / "a.yaml"}
 
 
-def test_a_path_that_is_too_long_is_an_error(tmp_path: Path) -> None:
+def test_path_that_is_too_long_is_an_error(tmp_path: Path) -> None:
     joined = read_config(tmp_path / ("a" * 300))
     assert [error.message for error in joined.errors] == [f"{tmp_path}/{'a' * 300} cannot be read: File name too long"]
 
 
 @pytest.mark.parametrize("where", [".", "a.yaml"])
-def test_what_cannot_be_opened_for_want_of_descriptors_is_an_error_that_passes(tmp_path: Path, where: str) -> None:
-    """No stamp tells when there are some again."""
+def test_lack_of_descriptors_is_a_transient_error(tmp_path: Path, where: str) -> None:
+    """No stamp shows when descriptors are available again."""
     (tmp_path / "a.yaml").write_text("version: 1\n")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))

@@ -41,8 +41,8 @@ ONE = (
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in ERRORS.glob("*.yaml")))
-def test_every_error_is_named_with_its_place_and_a_way_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file beside the config holds the exact lines, in their order."""
+def test_errors_of_example_configs_are_exactly_these_lines(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The .txt file beside a config has its errors in order."""
     monkeypatch.chdir(ERRORS)
     loaded = load(f"{name}.yaml", ENVIRON)
     assert [str(error) for error in loaded.errors] == (ERRORS / f"{name}.txt").read_text().splitlines()
@@ -52,7 +52,7 @@ def test_every_error_is_named_with_its_place_and_a_way_out(name: str, monkeypatc
 
 @pytest.mark.parametrize("path", sorted(ERRORS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_no_error_or_warning_shows_a_secret(path: Path) -> None:
-    """Every secret of these files holds the word hunter2."""
+    """Every secret of these files contains the word hunter2."""
     loaded = load(path, ENVIRON)
     assert "hunter2" not in "\n".join(map(str, loaded.of("error", "warning", "unreadable")))
 
@@ -63,8 +63,8 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_good_config_becomes_a_snapshot(tmp_path: Path) -> None:
-    """Its integrations stand in the order of the file."""
+def test_valid_config_becomes_a_snapshot(tmp_path: Path) -> None:
+    """The order of integrations stays."""
     path = write(tmp_path, "version: 1\nintegrations:\n" + ONE.format(name="sms") + ONE.format(name="crm"))
     loaded = load(path, {})
     assert loaded.errors == loaded.of("unreadable") == loaded.warnings == []
@@ -72,15 +72,14 @@ def test_a_good_config_becomes_a_snapshot(tmp_path: Path) -> None:
     assert list(loaded.snapshot.integrations) == ["sms", "crm"]
 
 
-def test_a_config_without_integrations_loads_with_a_warning(tmp_path: Path) -> None:
-    """Nothing would be let through."""
+def test_config_without_integrations_is_a_warning(tmp_path: Path) -> None:
     loaded = load(write(tmp_path, "version: 1\n"), {})
     assert loaded.snapshot is not None
     assert [error.message for error in loaded.warnings] == ["no integration is configured: every request is denied"]
 
 
-def test_what_only_one_process_may_use_is_a_warning_at_its_place(tmp_path: Path) -> None:
-    """With the integration that it is of; a profile that knows its refresh token to stay valid has none."""
+def test_credential_that_two_processes_cannot_share_is_a_warning_at_its_key(tmp_path: Path) -> None:
+    """A profile whose refresh token stays valid has no warning."""
     text = (
         "version: 1\nintegrations:\n  mails:\n    auth:\n      type: oauth2\n"
         "      token_endpoint: https://auth.example.com/token\n      client_id: id\n"
@@ -98,8 +97,7 @@ def test_what_only_one_process_may_use_is_a_warning_at_its_place(tmp_path: Path)
     assert "rotates: false" in loaded.warnings[0].message
 
 
-def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path) -> None:
-    """`run` goes on, `check` has an error with the place of the reference."""
+def test_unreadable_secret_makes_only_its_integration_unusable(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "version: 1\nintegrations:\n  crm:\n    endpoint_prefix: https://api.example.com\n"
@@ -119,8 +117,8 @@ def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path
 @pytest.mark.parametrize(
     ("region", "valid"), [("region: europe-west1.gcp, ", True), ("region: 5, ", False), ("", False)]
 )
-def test_the_examples_of_a_profile_get_into_no_message(tmp_path: Path, region: str, valid: bool) -> None:
-    """They stand in for a parameter that is missing or wrong; of its domains nothing is known then."""
+def test_no_message_has_an_example_of_a_profile(tmp_path: Path, region: str, valid: bool) -> None:
+    """Examples replace missing and invalid parameters. The domains are unknown then."""
     path = write(
         tmp_path,
         "version: 1\nintegrations:\n  shop:\n    endpoint_prefix: https://api.us-central1.gcp.commercetools.com/shop\n"
@@ -133,8 +131,8 @@ def test_the_examples_of_a_profile_get_into_no_message(tmp_path: Path, region: s
     assert [warning.path for warning in loaded.warnings] == (["integrations.shop.endpoint_prefix"] if valid else [])
 
 
-def test_a_bad_file_of_a_folder_accuses_no_caller(tmp_path: Path) -> None:
-    """The integration that a caller names may stand in the file that could not be read."""
+def test_invalid_file_of_a_folder_causes_no_error_of_a_caller(tmp_path: Path) -> None:
+    """The caller's integration may be in that file."""
     (tmp_path / "a.yaml").write_text(
         "version: 1\ncallers: {billing: {token: {insecure_value: hunter2}, integrations: [crm]}}\n"
     )
@@ -142,16 +140,14 @@ def test_a_bad_file_of_a_folder_accuses_no_caller(tmp_path: Path) -> None:
     assert [error.file for error in load(tmp_path, {}).errors] == [str(tmp_path / "b.yaml")]
 
 
-def test_errors_of_a_folder_stand_in_the_order_of_files_and_lines(tmp_path: Path) -> None:
-    """Whoever corrects them goes from top to bottom."""
+def test_errors_of_a_folder_are_in_the_order_of_files_and_lines(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("version: 1\nintegrations: {crm: 1}\nvia: 1\n")
     (tmp_path / "a.yaml").write_text("version: 1\nintegrations: {sms: 1}\nlog: 1\n")
     places = [(Path(error.file).name, error.line) for error in load(tmp_path, {}).errors]
     assert places == [("a.yaml", 2), ("a.yaml", 3), ("b.yaml", 2), ("b.yaml", 3)]
 
 
-def test_an_invalid_caller_hides_no_token_that_is_given_twice(tmp_path: Path) -> None:
-    """The callers without an error are still judged."""
+def test_invalid_caller_hides_no_duplicate_token(tmp_path: Path) -> None:
     token = "{token: {insecure_value: hunter2}}"
     path = write(tmp_path, f"version: 1\nvia: 1\ncallers:\n  a: {token}\n  b: {{}}\n  c: {token}\n")
     messages = [(error.line, error.message) for error in load(path, {}).errors]
@@ -163,7 +159,7 @@ def test_an_invalid_caller_hides_no_token_that_is_given_twice(tmp_path: Path) ->
 
 
 def test_a_thousand_integrations_load_without_an_error(tmp_path: Path) -> None:
-    """Each gets its own policy and grant."""
+    """Each has its own policy and credential."""
     many = 1_000
     lines = [
         f"  crm-{n}:\n    endpoint_prefix: https://api{n}.example.com/v1\n"
@@ -197,13 +193,13 @@ ANYTHING = st.recursive(
 
 
 def mappings(*models: type[BaseModel]) -> st.SearchStrategy[object]:
-    """Mappings that have some of the models' keys, with anything as their values."""
+    """Generate mappings with some of the models' keys and any values."""
     keys = {key: ANYTHING for model in models for key in model.model_fields}
     return st.fixed_dictionaries({}, optional=keys) | ANYTHING
 
 
 def tagged(*members: type[BaseModel]) -> st.SearchStrategy[object]:
-    """A member of a union by its tag, alone or with some of the members' keys."""
+    """Generate the tag of a union's member, alone or with some of the members' keys."""
     tags = st.sampled_from([tag for each in members for tag in get_args(each.model_fields["type"].annotation)])
     return tags | st.tuples(tags, mappings(*members)).map(
         lambda both: {**both[1], "type": both[0]} if isinstance(both[1], dict) else both[1]
@@ -247,14 +243,13 @@ SECTIONS = {
     st.dictionaries(st.sampled_from(["crm", "sms", "A b"]), INTEGRATIONS, max_size=2),
     st.dictionaries(st.sampled_from(["billing", "B c"]), mappings(CallerSettings), max_size=2),
 )
-def test_whatever_a_file_holds_is_answered_with_errors(
+def test_any_document_loads_or_has_errors_without_secrets(
     tmp_path_factory: pytest.TempPathFactory,
     top: object,
     sections: dict[str, object],
     integrations: dict[str, tuple[object, object, object, object, str]],
     callers: dict[str, object],
 ) -> None:
-    """No shape of a config makes the loading fail, and none gets a secret into a message."""
     tree = dict(top) if isinstance(top, dict) else {"version": 1}
     tree |= sections
     tree |= {"callers": callers} if callers else {}
@@ -285,8 +280,8 @@ def test_whatever_a_file_holds_is_answered_with_errors(
     ],
 )
 @pytest.mark.parametrize("redact", [True, False])
-def test_redaction_that_does_nothing_is_a_warning(auth: str, warned: bool, redact: bool, tmp_path: Path) -> None:
-    """Where no secret is injected that is long enough to be searched; what is not known yet may be."""
+def test_redaction_without_a_long_secret_is_a_warning(auth: str, warned: bool, redact: bool, tmp_path: Path) -> None:
+    """A secret that was not read yet may be long enough."""
     config = tmp_path / "c.yaml"
     config.write_text(
         "version: 1\nintegrations:\n  it:\n    endpoint_prefix: https://api.example.com/v1\n"

@@ -1,4 +1,4 @@
-"""Loading a config again: what the config as a whole keeps of the last good load."""
+"""The second load of a config: which values of the last load without errors stay in use."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def loader(tmp_path: Path) -> Loader:
     return Loader(tmp_path, {})
 
 
-def test_errors_change_nothing(loader: Loader, tmp_path: Path) -> None:
-    """What was good before is compared with again, and is the same object still."""
+def test_load_with_errors_is_not_the_previous_load(loader: Loader, tmp_path: Path) -> None:
+    """The next load compares with the last one without errors, and reuses its objects."""
     write(tmp_path, f"a {prefix('a')}, {TENANT}")
     first = good(loader.load()).integrations["a"]
     for text in ("version: 1\nintegrations: [", "version: 1\nintegrations: {a: {auth: 1}}\n"):
@@ -30,8 +30,8 @@ def test_errors_change_nothing(loader: Loader, tmp_path: Path) -> None:
     assert good(loader.load()).integrations["a"] is first
 
 
-def test_a_network_ca_that_became_unusable_stays_what_it_was(loader: Loader, tmp_path: Path) -> None:
-    """For integrations that are new as well; none of them failed."""
+def test_unusable_network_ca_keeps_the_previous_content(loader: Loader, tmp_path: Path) -> None:
+    """For new integrations too, and no integration fails."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"network: {{{CA}}}\n")
     first = good(loader.load()).integrations["a"]
@@ -44,8 +44,7 @@ def test_a_network_ca_that_became_unusable_stays_what_it_was(loader: Loader, tmp
     assert loaded.retained == {}
 
 
-def test_a_network_ca_that_is_named_again_is_as_at_start(loader: Loader, tmp_path: Path) -> None:
-    """The former file is trusted no more."""
+def test_unusable_network_ca_at_another_path_is_not_replaced_by_the_previous(loader: Loader, tmp_path: Path) -> None:
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"network: {{{CA}}}\n")
     good(loader.load())
@@ -53,8 +52,7 @@ def test_a_network_ca_that_is_named_again_is_as_at_start(loader: Loader, tmp_pat
     assert not good(loader.load()).integrations["a"].trust.usable
 
 
-def test_reasons_for_a_kept_integration_are_in_the_order_of_the_file(loader: Loader, tmp_path: Path) -> None:
-    """As all findings are, whichever part is read first."""
+def test_reasons_for_a_retained_integration_are_in_the_order_of_the_file(loader: Loader, tmp_path: Path) -> None:
     auth = "auth: {type: basic, username: {file: key}, password: {file: key}}"
     parts = "signature: {scheme: github, secret: {file: key}}, add: {query: {k: {secret: {file: key}}}}"
     (tmp_path / "key").write_text("value")
@@ -66,9 +64,7 @@ def test_reasons_for_a_kept_integration_are_in_the_order_of_the_file(loader: Loa
     assert paths == [f"integrations.a.{name}" for name in names]
 
 
-def test_a_number_that_json_lacks_is_an_error_of_a_preset_that_was_good(loader: Loader, tmp_path: Path) -> None:
-    """The load reports its place, and does not fail."""
-
+def test_infinite_number_in_a_changed_preset_is_an_error(loader: Loader, tmp_path: Path) -> None:
     def write_preset(number: str) -> None:
         preset = f"{{integration: a, url: 'https://a.example.com', body: {{json: {{n: {number}}}}}}}"
         write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"presets: {{p: {preset}}}\n")
@@ -86,8 +82,7 @@ def test_a_number_that_json_lacks_is_an_error_of_a_preset_that_was_good(loader: 
 CALLERS = "callers: {billing: {token: {file: token}}}\n"
 
 
-def test_a_callers_token_that_cannot_be_read_stays_what_it_was(loader: Loader, tmp_path: Path) -> None:
-    """A mount that is late shuts nobody out; it is told all the same."""
+def test_unreadable_caller_token_keeps_the_previous_one(loader: Loader, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hunter2")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=CALLERS)
     first = good(loader.load()).callers
@@ -103,8 +98,9 @@ def test_a_callers_token_that_cannot_be_read_stays_what_it_was(loader: Loader, t
     ["callers: {billing: {token: {file: elsewhere}}}\n", "callers: {other: {token: {file: token}}}\n"],
     ids=["another place", "another caller"],
 )
-def test_an_old_token_is_not_kept_for_what_is_written_again(loader: Loader, tmp_path: Path, top: str) -> None:
-    """It is the caller's own, and read from the same place."""
+def test_unreadable_caller_token_at_another_path_does_not_keep_the_previous_one(
+    loader: Loader, tmp_path: Path, top: str
+) -> None:
     (tmp_path / "token").write_text("hunter2")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=CALLERS)
     (digest,) = good(loader.load()).callers
@@ -115,8 +111,8 @@ def test_an_old_token_is_not_kept_for_what_is_written_again(loader: Loader, tmp_
     assert digest not in found
 
 
-def test_an_old_token_that_another_caller_has_now_is_that_callers(loader: Loader, tmp_path: Path) -> None:
-    """The former one stays without any, and both are judged."""
+def test_token_that_moved_to_another_caller_is_that_callers(loader: Loader, tmp_path: Path) -> None:
+    """The previous caller has no token then, but Sidekey still checks both."""
     (tmp_path / "token").write_text("hunter2")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=CALLERS)
     (digest,) = good(loader.load()).callers
@@ -137,8 +133,10 @@ def test_an_old_token_that_another_caller_has_now_is_that_callers(loader: Loader
         ("proxy: 127.0.0.1:8080", 2, []),
     ],
 )
-def test_a_listener_cannot_be_changed(loader: Loader, tmp_path: Path, listen: str, line: int, keys: list[str]) -> None:
-    """The error has the place of its key; other errors are told beside it."""
+def test_changed_listener_is_an_error_at_its_key(
+    loader: Loader, tmp_path: Path, listen: str, line: int, keys: list[str]
+) -> None:
+    """Beside other errors."""
     write(tmp_path, f"a {prefix('a')}, {TENANT}")
     good(loader.load())
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"listen: {{{listen}}}\nvia: 1\n")
@@ -149,8 +147,8 @@ def test_a_listener_cannot_be_changed(loader: Loader, tmp_path: Path, listen: st
     ]
 
 
-def test_a_listener_that_is_left_out_is_changed_as_well(loader: Loader, tmp_path: Path) -> None:
-    """The default holds then, which is another; but of a file that could not be read nothing is known."""
+def test_removed_listener_key_is_an_error_unless_a_file_is_unreadable(loader: Loader, tmp_path: Path) -> None:
+    """Without the key the default applies, which is another address."""
     write(tmp_path, file="a.yaml", top="listen: {proxy: 127.0.0.1:8081}\n")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", file="b.yaml")
     good(loader.load())
@@ -160,8 +158,8 @@ def test_a_listener_that_is_left_out_is_changed_as_well(loader: Loader, tmp_path
     assert [error.path for error in loader.load().errors] == ["listen.proxy"]
 
 
-def test_everything_that_was_read_has_a_stamp(loader: Loader, tmp_path: Path) -> None:
-    """The folder, too, and what could not be read; again where nothing was read again."""
+def test_folder_and_all_files_have_stamps(loader: Loader, tmp_path: Path) -> None:
+    """Unreadable files too, and files that an unchanged integration did not read again."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(
         tmp_path,
@@ -175,8 +173,8 @@ def test_everything_that_was_read_has_a_stamp(loader: Loader, tmp_path: Path) ->
         assert loader.load().stamps == expected
 
 
-def test_stamps_are_there_where_there_are_errors(loader: Loader, tmp_path: Path) -> None:
-    """What repairs them is one of these files."""
+def test_load_with_errors_has_stamps(loader: Loader, tmp_path: Path) -> None:
+    """A change of these files may correct the errors."""
     write(tmp_path, f"a {prefix('a')}, {SECRET}", "b 1", top="via: 1\n")
     (tmp_path / "other.yaml").write_text("version: [")
     assert loader.load().stamps.keys() == {
@@ -185,8 +183,8 @@ def test_stamps_are_there_where_there_are_errors(loader: Loader, tmp_path: Path)
     }
 
 
-def test_a_single_file_has_its_stamp_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its path is absolute, and what it links to is not told."""
+def test_single_config_file_has_the_only_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an absolute path, and without the target of a link."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "real.yaml").write_text("version: 1\n")
     (tmp_path / "link.yaml").symlink_to("real.yaml")
@@ -194,8 +192,8 @@ def test_a_single_file_has_its_stamp_alone(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["changed", "gone"])
-def test_what_was_replaced_is_freed_with_its_snapshot(loader: Loader, tmp_path: Path, there: bool) -> None:
-    """Without the collector: what it alone could free would stay for ever once it is frozen."""
+def test_replaced_objects_are_freed_without_the_collector(loader: Loader, tmp_path: Path, there: bool) -> None:
+    """Frozen objects in cycles would leak."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {SECRET}, {CA}", f"b {prefix('b')}, {TENANT}")
     freed = weakref.ref(good(loader.load()).integrations["a"].trust)
@@ -211,8 +209,8 @@ def test_what_was_replaced_is_freed_with_its_snapshot(loader: Loader, tmp_path: 
             gc.enable()
 
 
-def test_a_folder_that_was_emptied_is_an_error_and_no_other(loader: Loader, tmp_path: Path) -> None:
-    """The listeners that it told of are not said to have moved."""
+def test_emptied_folder_is_the_only_error(loader: Loader, tmp_path: Path) -> None:
+    """No error says that a listener has moved."""
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top='listen: {proxy: "127.0.0.1:8081"}\n')
     first = good(loader.load()).integrations["a"]
     file = tmp_path / "sidekey.yaml"

@@ -6,7 +6,7 @@ def error(file: str, line: int) -> ConfigError:
     return ConfigError(file, line, 1, "", "odd")
 
 
-def test_findings_are_in_the_order_of_their_places_and_once() -> None:
+def test_findings_are_sorted_and_unique() -> None:
     loaded = Loaded()
     loaded.add("unreadable", [error("b", 1), error("a", 10), error("b", 1)])
     loaded.add("error", [error("a", 2), error("b", 1)])
@@ -16,7 +16,7 @@ def test_findings_are_in_the_order_of_their_places_and_once() -> None:
     assert loaded.of("error", "unreadable") == [error("a", 2), error("a", 10), error("b", 1), error("b", 1)]
 
 
-def test_strict_run_stops_where_another_continues() -> None:
+def test_strict_run_stops_at_unreadable_secrets() -> None:
     loaded = Loaded()
     loaded.add("mismatched", [error("a", 1)])
     assert loaded.stopping(strict=False) == []

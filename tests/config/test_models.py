@@ -32,8 +32,7 @@ CONFIG = {
     [repr, str, lambda config: config.model_dump_json(), lambda config: repr(config.model_dump())],
     ids=["repr", "str", "json", "dump"],
 )
-def test_a_config_shows_no_secret(show: type[str]) -> None:
-    """In any form that a log or a debugger may give it."""
+def test_repr_and_dump_of_a_config_show_no_secret(show: type[str]) -> None:
     shown = show(Config.model_validate(CONFIG, context=Context("file")))
     assert "REDACTED" in shown
     assert "hunter2" not in shown
@@ -49,8 +48,8 @@ def test_a_config_shows_no_secret(show: type[str]) -> None:
     ],
     ids=["a bare token", "a pasted key", "a bare password", "a secret as a header"],
 )
-def test_an_error_of_the_model_shows_no_secret(part: dict[str, object]) -> None:
-    """pydantic's own text is never printed, but a traceback may hold it."""
+def test_validation_error_shows_no_secret(part: dict[str, object]) -> None:
+    """Sidekey never prints pydantic's text, but a traceback may contain it."""
     with pytest.raises(ValidationError) as caught:
         Config.model_validate({**CONFIG, **part}, context=Context("file"))
     assert "hunter2" not in str(caught.value)
@@ -58,7 +57,7 @@ def test_an_error_of_the_model_shows_no_secret(part: dict[str, object]) -> None:
 
 
 def test_values_are_never_converted() -> None:
-    """A text is no number, a number no text, 1 is not true."""
+    """Text is not a number, a number is not text, and 1 is not true."""
     raw = {"version": 1, "via": 1, "limits": {"headers": "3"}, "log": {"path": "yes"}}
     with pytest.raises(ValidationError) as caught:
         Config.model_validate(raw, context=Context("file"))
@@ -66,7 +65,7 @@ def test_values_are_never_converted() -> None:
 
 
 def below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """Every model of ours that is made of `model`."""
+    """Yield all subclasses of `model` in Sidekey."""
     for each in model.__subclasses__():
         yield from below(each)
         if each.__module__.startswith("sidekey.") and not inspect.isabstract(each):
@@ -74,15 +73,15 @@ def below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def models() -> list[type[BaseModel]]:
-    """The models of everything that a config may say."""
+    """Return the models of all parts of a config."""
     for module in pkgutil.walk_packages(credentials.__path__, f"{credentials.__name__}."):
         import_module(module.name)
     return sorted({*below(BaseModel)}, key=lambda model: (model.__module__, model.__name__))
 
 
 @pytest.mark.parametrize("model", models(), ids=lambda model: model.__name__)
-def test_whatever_a_key_is_the_model_takes_it_or_tells_an_error(model: type[BaseModel]) -> None:
-    """Among others null, by which a key is left out: no validator may fail for it."""
+def test_any_value_of_a_key_is_valid_or_a_validation_error(model: type[BaseModel]) -> None:
+    """No validator may raise something else, for example for null."""
     values: tuple[Any, ...] = (
         *(None, True, 3, 1.5, "", "x", " ", "\0", "\u00e9", [], [None], [[]], [{}], ["", 3]),
         *({}, {"a": None}, {"a": []}, {"value": None}, {"file": None}, {"value": 1, "x": 2}),

@@ -1,4 +1,4 @@
-"""`sidekey check` and `sidekey run` judge who may change or read the files of a config."""
+"""`sidekey check` and `sidekey run` check who can change or read the files of a config."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def place(name: str) -> str:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Make a config with files that are closed to others, in a folder that every user may enter."""
+    """Make a config whose files are closed to others, in a folder that every user can enter."""
     path = Path(tempfile.mkdtemp(prefix="sidekey-test-"))
     path.chmod(0o755)
     (path / "files").mkdir(0o755)
@@ -89,14 +89,14 @@ def check(folder: Path, *, status: int) -> list[str]:
     return found
 
 
-def test_private_files_are_no_error(folder: Path) -> None:
-    """Nor is a config that others read, as it refers to secrets."""
+def test_private_files_have_no_error(folder: Path) -> None:
+    """Others may read the config itself, which only refers to secrets."""
     assert check(folder, status=0) == []
 
 
 @pytest.mark.parametrize("name", [*SECRETS, *PUBLIC])
-def test_file_that_every_user_may_write_is_an_error(name: str, folder: Path) -> None:
-    """A secret, a key of the store, a certificate, a CA: at the key that names it, with the way out."""
+def test_world_writable_file_is_an_error_at_its_key(name: str, folder: Path) -> None:
+    """Secrets, keys of the store, certificates and CAs."""
     path = folder / "files" / name
     path.chmod(0o602)
     assert check(folder, status=1) == [
@@ -104,8 +104,8 @@ def test_file_that_every_user_may_write_is_an_error(name: str, folder: Path) -> 
     ]
 
 
-def test_config_that_every_user_may_write_is_an_error(folder: Path) -> None:
-    """At its first line; also where a folder of several files is the config."""
+def test_world_writable_config_is_an_error_at_its_first_line(folder: Path) -> None:
+    """In a folder too."""
     path = folder / "sidekey.yaml"
     path.chmod(0o666)
     expected = f"1:1: (file): {path} can be changed by every user (mode 0666): run chmod o-w {path}"
@@ -115,8 +115,8 @@ def test_config_that_every_user_may_write_is_an_error(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to other groups")
-def test_group_counts_unless_it_is_roots_or_that_of_the_process(folder: Path) -> None:
-    """Root runs this test, so that its own group and that of root are the same."""
+def test_group_writable_file_is_an_error_unless_the_group_is_root_s_or_the_process_s(folder: Path) -> None:
+    """Root runs this test, so both groups are the same."""
     path = folder / "files" / "password"
     path.chmod(0o660)
     assert check(folder, status=0) == []
@@ -129,8 +129,8 @@ def test_group_counts_unless_it_is_roots_or_that_of_the_process(folder: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root takes other groups")
-def test_unnamed_supplementary_group_is_the_volumes(folder: Path) -> None:
-    """As the kubelet adds fsGroup to a process; a group with a name has members of its own."""
+def test_unnamed_supplementary_group_is_allowed(folder: Path) -> None:
+    """The kubelet adds fsGroup to a process without a name. A named group has other members."""
     setpriv = programs.require("setpriv")
     path = folder / "files" / "password"
     path.chmod(0o660)
@@ -142,8 +142,8 @@ def test_unnamed_supplementary_group_is_the_volumes(folder: Path) -> None:
         assert ("can be changed by the group 1 " in run.stdout) is (status == 1)
 
 
-def test_folder_on_a_path_that_every_user_may_write_is_one_error(folder: Path) -> None:
-    """Whoever can write to it replaces all files in it; the sticky bit prevents that."""
+def test_world_writable_folder_on_a_path_is_one_error(folder: Path) -> None:
+    """Others can replace all files in it, unless it has the sticky bit."""
     path = folder / "files"
     path.chmod(0o777)
     assert check(folder, status=1) == [
@@ -154,8 +154,7 @@ def test_folder_on_a_path_that_every_user_may_write_is_one_error(folder: Path) -
     assert check(folder, status=0) == []
 
 
-def test_links_are_followed_and_their_folders_judged(folder: Path) -> None:
-    """The file at the end, its folders, and a folder that holds a link only."""
+def test_links_are_followed_and_their_folders_checked(folder: Path) -> None:
     real, links = folder / "real", folder / "links"
     for each in (real, links):
         each.mkdir(0o755)
@@ -174,8 +173,7 @@ def test_links_are_followed_and_their_folders_judged(folder: Path) -> None:
     assert said.startswith(f"{place('password')}: {real / 'password'} can be changed by every user")
 
 
-def test_links_in_a_circle_are_an_error_of_the_secret_alone(folder: Path) -> None:
-    """They end nowhere, so nothing can be judged."""
+def test_circular_link_is_only_an_error_of_the_secret(folder: Path) -> None:
     password = folder / "files" / "password"
     password.unlink()
     password.symlink_to("password")
@@ -183,8 +181,8 @@ def test_links_in_a_circle_are_an_error_of_the_secret_alone(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "ca.pem"])
-def test_trust_folder_that_every_user_may_write_is_an_error(name: str, folder: Path) -> None:
-    """Whoever writes there decides what callers trust."""
+def test_world_writable_trust_folder_is_an_error(name: str, folder: Path) -> None:
+    """Its files decide which CAs callers trust."""
     (folder / "trust" / "ca.pem").touch()
     path = folder / "trust" / name
     path.chmod(0o777)
@@ -194,7 +192,7 @@ def test_trust_folder_that_every_user_may_write_is_an_error(name: str, folder: P
 
 
 def test_readable_secrets_are_one_warning(folder: Path) -> None:
-    """Files that hold no secret do not count, nor do secrets in a folder that others may not enter."""
+    """Public files do not count, nor do secrets in a folder that others cannot enter."""
     for name in PUBLIC:
         (folder / "files" / name).chmod(0o644)
     assert check(folder, status=0) == []
@@ -210,8 +208,8 @@ def test_readable_secrets_are_one_warning(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_readable_secret_of_another_owner_is_closed_by_its_mount(folder: Path) -> None:
-    """As Docker mounts a secret: root owns it and its mode is 0444."""
+def test_warning_for_another_owner_s_secret_suggests_the_mode_of_the_mount(folder: Path) -> None:
+    """Docker mounts a secret with mode 0444, owned by root."""
     setpriv = programs.require("setpriv")
     user = 12345
     for path in (folder, *folder.iterdir(), *(folder / "files").iterdir()):
@@ -231,8 +229,8 @@ def test_readable_secret_of_another_owner_is_closed_by_its_mount(folder: Path) -
 
 
 @pytest.mark.parametrize("name", ["bank-ca.pem", "password"])
-def test_device_is_not_judged(name: str, folder: Path) -> None:
-    """Programs of every user need /dev/null, which every user may write and read."""
+def test_device_is_ignored(name: str, folder: Path) -> None:
+    """Every user must be able to write to /dev/null."""
     path = folder / "files" / name
     path.unlink()
     path.symlink_to("/dev/null")
@@ -240,7 +238,7 @@ def test_device_is_not_judged(name: str, folder: Path) -> None:
 
 
 def test_secret_on_a_kubernetes_volume_may_be_readable(folder: Path) -> None:
-    """Its root is 1777 and its files are 0644 by default; the container is the limit there."""
+    """Its root is 1777 and its files are 0644 by default. Only the container can see it."""
     files = {path.name: path.read_text() for path in (folder / "files").iterdir()}
     shutil.rmtree(folder / "files")
     Projected(folder / "files", files)
@@ -263,8 +261,7 @@ def test_secret_on_a_kubernetes_volume_may_be_readable(folder: Path) -> None:
     ],
     ids=["read-only mount", "root of a mount, as an emptyDir", "folder"],
 )
-def test_mounts_are_judged_by_what_can_happen_there(commands: str, said: list[str], folder: Path) -> None:
-    """Nobody writes to a read-only mount; who mounts a volume decides who may use it."""
+def test_read_only_mounts_and_roots_of_mounts_are_ignored(commands: str, said: list[str], folder: Path) -> None:
     unshare = programs.require("unshare")
     if commands.startswith("mount --bind"):
         for path in (folder / "files", *(folder / "files").iterdir()):
@@ -282,8 +279,8 @@ def test_mounts_are_judged_by_what_can_happen_there(commands: str, said: list[st
     assert not [each for each in found["warnings"] if "chmod" in each["message"]]
 
 
-def test_run_logs_what_check_refuses_and_strict_does_not_start(folder: Path) -> None:
-    """Also at a reload of a file that has changed; a wrong mode must not end a service that works."""
+def test_run_logs_writable_files_and_strict_does_not_start(folder: Path) -> None:
+    """A reload logs them too: a wrong mode must not stop a working service."""
     password = folder / "password"
     password.write_text("svc")
     password.chmod(0o600)

@@ -27,7 +27,7 @@ PARAMETERS = [(name, key) for name in profiles.names() for key in profiles.profi
 
 
 def urls(found: profiles.Profile, entries: profiles.Pairs | None = None) -> list[str]:
-    """The URLs of a profile, with placeholders; or what became of them in these entries."""
+    """Return the URLs of a profile with placeholders, or filled in if `entries` are given."""
     keys = [key for key, text in found.entries() if text.startswith("https://")]
     filled = dict(found.entries() if entries is None else entries)
     return [text for key in keys for text in filled[key].split(", ")]
@@ -105,18 +105,18 @@ MARKETING_CLOUD = "auth: {type: oauth2, provider: salesforce-marketing-cloud, su
 
 
 def table(text: str) -> LocatedMapping:
-    """An integration as its file holds it."""
+    """Parse an integration as its file has it."""
     return parse("c.yaml", text.encode())[0]
 
 
 def shown(text: str) -> list[str]:
-    """The errors of expanding, as they are printed."""
+    """Format the errors of an expansion."""
     raw = table(text)
     return [str(error_at(raw, loc, message)) for loc, message in expand(raw, Context("file")).errors]
 
 
 def with_examples(name: str, optional: bool = True, **given: object) -> Expansion:
-    """A profile expanded with its examples for parameters."""
+    """Expand a profile with the examples of its parameters."""
     return expand({"auth": auth_of(name, optional=optional, **given)}, Context("file"))
 
 
@@ -128,12 +128,12 @@ def loaded_with(integration: dict[str, Any], folder: Path) -> Loaded:
 
 
 def folded(text: str) -> str:
-    """A name without case, spaces and punctuation."""
+    """Remove case, spaces and punctuation from a name."""
     return "".join(filter(str.isalnum, text.casefold()))
 
 
 def texts(data: Any) -> Iterator[str]:
-    """Every text below a value."""
+    """Yield every text in a value."""
     if isinstance(data, str):
         yield data
     elif isinstance(data, dict | list):
@@ -144,7 +144,7 @@ def texts(data: Any) -> Iterator[str]:
 @pytest.mark.parametrize("optional", [True, False])
 @pytest.mark.parametrize("name", profiles.names())
 def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str, optional: bool) -> None:
-    """With and without the optional parameters; nothing that stands for a parameter is left."""
+    """With and without the optional parameters. No placeholder of a parameter remains."""
     expansion = with_examples(name, optional)
     assert expansion.errors == []
     found = profiles.profile(name)
@@ -162,7 +162,7 @@ def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_a_profile_fills_in_known_keys_and_no_credential(name: str) -> None:
-    """A parameter has no name that means something under auth already."""
+    """No parameter has the name of a key of `auth`."""
     found = profiles.profile(name)
     known = KINDS[found.kind].model_fields.keys()
     assert found.auth.keys() <= known - {"type", "provider", "client_secret"}
@@ -170,15 +170,15 @@ def test_a_profile_fills_in_known_keys_and_no_credential(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if profiles.takes_profiles(kind)])
-def test_a_name_is_that_of_a_secret_to_all_profiles_of_a_kind_or_to_none(kind: str) -> None:
-    """A schema describes a key once."""
+def test_a_name_is_a_secret_in_all_profiles_of_a_kind_or_in_none(kind: str) -> None:
+    """The schema has each key once."""
     found = [profiles.profile(name) for name in profiles.names_of(kind)]
     assert {key for each in found for key in each.secrets}.isdisjoint(key for each in found for key in each.parameters)
 
 
 @pytest.mark.parametrize("name", profiles.names())
-def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_path: Path) -> None:
-    """Nothing else need be written: it loads, and asks its token endpoint for a token by https."""
+def test_profile_with_its_credentials_is_a_complete_integration(name: str, tmp_path: Path) -> None:
+    """It loads without further keys, and gets its token over https."""
     loaded = loaded_with({"auth": auth_of(name)}, tmp_path)
     assert loaded.of("error", "unreadable") == []
     told = {warning.message for warning in loaded.warnings} - {ONE_PROCESS}
@@ -204,8 +204,8 @@ def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_pa
 
 
 @pytest.mark.parametrize("name", [name for name in profiles.names() if profiles.profile(name).test is not None])
-def test_the_suggested_test_request_is_valid_in_an_integration(name: str, tmp_path: Path) -> None:
-    """The profile's own prefix and domains allow it, and nothing in it stands for a parameter."""
+def test_suggested_test_request_is_valid(name: str, tmp_path: Path) -> None:
+    """The profile's own prefix and domains allow it, and it has no placeholder."""
     suggested = profiles.profile(name).test
     assert suggested is not None
     loaded = loaded_with({"auth": auth_of(name), "test": suggested.model_dump()}, tmp_path)
@@ -217,8 +217,8 @@ def test_the_suggested_test_request_is_valid_in_an_integration(name: str, tmp_pa
     assert decide(shop.policy, "GET", f"{shop.base}{suggested.path}").allowed
 
 
-def test_names_titles_and_aliases_mean_one_profile_each() -> None:
-    """Without case, spaces and punctuation; an alias repeats no other name of its own profile."""
+def test_names_titles_and_aliases_are_unique() -> None:
+    """Without case, spaces and punctuation. An alias does not repeat its profile's name or title."""
     meant: dict[str, str] = {}
     for name in profiles.names():
         found = profiles.profile(name)
@@ -230,8 +230,7 @@ def test_names_titles_and_aliases_mean_one_profile_each() -> None:
 
 
 @pytest.mark.parametrize("name", profiles.names())
-def test_a_profile_says_where_it_is_from(name: str) -> None:
-    """The provider's own page, what users should know, and where its facts were read."""
+def test_every_profile_has_documentation_notes_and_sources(name: str) -> None:
     found = profiles.profile(name)
     assert all(parse_target(source.partition("#")[0]).origin.scheme == "https" for source in found.sources)
     assert len(set(found.sources)) == len(found.sources)
@@ -245,8 +244,8 @@ def test_a_profile_says_where_it_is_from(name: str) -> None:
 @pytest.mark.parametrize(("name", "key"), IN_URLS)
 @settings(max_examples=20)
 @given(data=st.data())
-def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: st.DataObject) -> None:
-    """Whatever its pattern takes: the host ends in the profile's own suffix, without userinfo, port or further path."""
+def test_no_parameter_value_changes_the_owner_of_the_host(name: str, key: str, data: st.DataObject) -> None:
+    """The host keeps the profile's suffix, without userinfo, port or another path."""
     found = profiles.profile(name)
     value = data.draw(st.from_regex(re.compile(found.parameters[key].pattern, re.ASCII), fullmatch=True))
     expansion = with_examples(name, **{key: value})
@@ -270,28 +269,27 @@ def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: s
 
 
 @pytest.mark.parametrize(("name", "key"), IN_URLS)
-def test_what_would_add_to_a_url_is_refused_without_an_echo(name: str, key: str) -> None:
-    """Labels, ports, paths, userinfo, controls, look-alike digits: the error tells the rule and an example."""
+def test_parameter_that_would_extend_a_url_is_refused_without_an_echo(name: str, key: str) -> None:
+    """Labels, ports, paths, userinfo, controls, look-alike digits. The error has the rule and an example."""
     parameter = profiles.profile(name).parameters[key]
     reason = f"must be {parameter.rule}, such as {parameter.example}"
     assert {value: parameter.error(value) for value in HOSTILE} == dict.fromkeys(HOSTILE, reason)
 
 
 @pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - TENANTS - WHOLE_HOSTS))
-def test_a_parameter_adds_no_label_of_its_own_to_a_host(name: str, key: str) -> None:
-    """A region's cloud or an org's partition is one of a few words; a tenant, which has labels, stands in the path."""
+def test_parameter_adds_no_unknown_label_to_a_host(name: str, key: str) -> None:
+    """A region's cloud or an org's partition is one of few words. A tenant with labels is in the path."""
     assert profiles.profile(name).parameters[key].error("evil.example") is not None
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, ["a"], {"env": "REGION"}])
-def test_a_parameter_is_a_plain_value(value: object) -> None:
-    """No reference, list or truth value."""
+def test_parameter_that_is_not_text_or_number_is_refused(value: object) -> None:
     errors = {(name, key): profiles.profile(name).parameters[key].error(value) for name, key in PARAMETERS}
     assert [where for where, error in errors.items() if not (error or "").startswith("must be ")] == []
 
 
-def test_the_parameters_are_taken_out_and_the_provider_stays() -> None:
-    """The model of the kind knows `provider` alone."""
+def test_expansion_removes_parameters_and_keeps_the_provider() -> None:
+    """The kind's model has only `provider`."""
     expansion = expand(table(COMMERCETOOLS), Context("file"))
     assert expansion.table == {
         "auth": {
@@ -310,21 +308,21 @@ def test_the_parameters_are_taken_out_and_the_provider_stays() -> None:
 
 
 @pytest.mark.parametrize(("written", "value"), [("12", 12), ("'12'", "12")])
-def test_a_number_stays_as_it_was_written(written: str, value: object) -> None:
-    """JSON tells 12 from "12", and the platform takes both."""
+def test_number_of_a_parameter_stays_a_number(written: str, value: object) -> None:
+    """In JSON 12 is not "12", and the platform takes both."""
     expansion = expand(table(f"{MARKETING_CLOUD}, account_id: {written}}}\n"), Context("file"))
     body = expansion.table["auth"]["token_request"]["body"]
     assert (body, type(body["account_id"])) == ({"account_id": value}, type(value))
 
 
-def test_what_lacks_an_optional_parameter_is_left_out() -> None:
-    """An empty body as well; what stands beside it remains."""
+def test_entry_without_its_optional_parameter_is_omitted() -> None:
+    """With a mapping that becomes empty, but not its other entries."""
     assert expand(table(f"{MARKETING_CLOUD}}}\n"), Context("file")).table["auth"]["token_request"] == {"format": "json"}
     assert "token_request" not in expand(table(COMMERCETOOLS), Context("file")).table["auth"]
 
 
-def test_what_the_integration_writes_wins_mapping_by_mapping() -> None:
-    """One key of a mapping replaces that key alone; the file's own mapping stays as it was."""
+def test_keys_of_the_integration_replace_those_of_the_profile_recursively() -> None:
+    """The file's own mapping is not changed."""
     text = (
         "auth:\n  type: oauth2\n  provider: commercetools\n  region: europe-west1.gcp\n  project_key: shop\n"
         "  client_authentication: body\n  token_request: {body: {scope: {env: SCOPE}}, format: json}\n"
@@ -344,8 +342,7 @@ def test_what_the_integration_writes_wins_mapping_by_mapping() -> None:
     }
 
 
-def test_a_profile_may_say_how_tokens_are_renewed() -> None:
-    """Its `auth` takes these keys as any other."""
+def test_profile_may_set_keys_for_the_renewal_of_tokens() -> None:
     text = (
         "kind: oauth2\ntitle: T\ncategory: cloud\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"
         "auth: {token_endpoint: 'https://a.example.com/t', renewal_interval: 5s, single_live_token: true}\n"
@@ -389,29 +386,28 @@ NEEDS_HOST = (
 
 
 @pytest.mark.parametrize(("resource", "host"), NATIONAL.items())
-def test_an_entra_token_may_go_to_the_api_of_its_scope_and_nowhere_else(resource: str, host: str) -> None:
-    """The scope names the API's own host."""
+def test_entra_token_may_only_go_to_the_api_of_its_scope(resource: str, host: str) -> None:
+    """The scope names the API's host."""
     expansion = expand(table(f"{ENTRA}, scope: {resource}/.default}}\n"), Context("file"))
     assert (expansion.errors, expansion.table["allowed_domains"]) == ([], [f"https://{host}"])
 
 
 @pytest.mark.parametrize("resource", ELSEWHERE)
-def test_an_entra_scope_whose_api_is_unknown_needs_its_host(resource: str) -> None:
-    """The token would go to a host that it is not for: the error has its place and the way out."""
+def test_entra_scope_of_an_unknown_api_needs_a_host(resource: str) -> None:
     text = f"{ENTRA}, scope: '{resource}/.default'"
     assert shown(f"{text}}}\n") == [f"c.yaml:1:7: {NEEDS_HOST}"]
     expansion = expand(table(f"{text}, api_host: acme.vault.azure.net}}\n"), Context("file"))
     assert (expansion.errors, expansion.table["allowed_domains"]) == ([], ["https://acme.vault.azure.net"])
 
 
-def test_a_host_that_is_written_replaces_the_one_of_the_scope() -> None:
-    """A gateway in front of the API, for one."""
+def test_written_host_replaces_the_host_of_the_scope() -> None:
+    """For example, for a gateway before the API."""
     text = f"{ENTRA}, scope: https://graph.microsoft.com/.default, api_host: graph.acme.example}}\n"
     assert expand(table(text), Context("file")).table["allowed_domains"] == ["https://graph.acme.example"]
 
 
 @pytest.mark.parametrize("host", ["*.vault.azure.net", "vault", "10.0.0.1", "Acme.vault.azure.net", "a.example:8443"])
-def test_an_api_host_is_one_host_name(host: str) -> None:
+def test_api_host_is_one_host_name(host: str) -> None:
     """No wildcard, address, port or single label."""
     assert (profiles.profile("microsoft-entra").parameters["api_host"].error(host) or "").startswith("must be ")
 
@@ -423,14 +419,13 @@ def test_an_api_host_is_one_host_name(host: str) -> None:
         ("allow_other_domains: false\n", 0),
     ],
 )
-def test_a_parameter_of_the_domains_is_not_needed_where_these_are_written(own: str, domains: int) -> None:
-    """Whoever writes them, or allows none, has said where the token may go."""
+def test_parameter_of_the_domains_is_not_needed_with_own_domains(own: str, domains: int) -> None:
     expansion = expand(table(f"{ENTRA}, scope: https://vault.azure.net/.default}}\n{own}"), Context("file"))
     assert (expansion.errors, len(expansion.table.get("allowed_domains", []))) == ([], domains)
 
 
-def test_a_wrong_scope_is_one_error() -> None:
-    """Which host goes with it is not asked."""
+def test_invalid_scope_is_one_error() -> None:
+    """The missing host is not another error."""
     assert shown(f"{ENTRA}, scope: User.Read}}\n") == [
         "c.yaml:1:92: auth.scope: must be one resource with /.default behind it, "
         "such as https://graph.microsoft.com/.default"
@@ -446,8 +441,7 @@ def test_a_wrong_scope_is_one_error() -> None:
         (", project_key: shop, scope: 'view_products:shop'", "view_products:shop"),
     ],
 )
-def test_the_scopes_of_commercetools_are_a_parameter(written: str, scope: str | None) -> None:
-    """By default that of the project, or all of the client."""
+def test_commercetools_scope_is_that_of_the_project_or_the_client(written: str, scope: str | None) -> None:
     auth = expand(table(COMMERCETOOLS.replace("client_id: id", f"client_id: id{written}")), Context("file")).table[
         "auth"
     ]
@@ -487,8 +481,8 @@ RESTORED = {
 
 @pytest.mark.parametrize("restored", [True, False])
 @pytest.mark.parametrize("name", RESTORED)
-def test_a_dropped_host_is_allowed_where_a_line_restores_it(name: str, restored: bool, tmp_path: Path) -> None:
-    """Also once a base URL is learnt."""
+def test_host_that_a_profile_lacks_can_be_allowed_by_the_integration(name: str, restored: bool, tmp_path: Path) -> None:
+    """Also if the base URL comes with the token."""
     case = RESTORED[name]
     line = case.line if restored else {}
     client = {"client_id": "id", "client_secret": {"env": "SECRET"}}
@@ -504,8 +498,8 @@ def test_a_dropped_host_is_allowed_where_a_line_restores_it(name: str, restored:
 
 
 @pytest.mark.parametrize("pod", ["us-1", "US-2", "eu-1", "us-B", "US-A"])
-def test_a_pod_of_acoustic_may_be_upper_case(pod: str) -> None:
-    """As Acoustic's own pages write it; the host is the same."""
+def test_acoustic_pod_may_be_upper_case(pod: str) -> None:
+    """As in Acoustic's documentation. The host is the same."""
     expansion = with_examples("acoustic-campaign", pod=pod)
     target = parse_target(expansion.table["auth"]["token_endpoint"])
     assert (expansion.errors, target.origin.host) == ([], f"api-campaign-{pod.lower()}.goacoustic.com")
@@ -525,19 +519,19 @@ def test_a_pod_of_acoustic_may_be_upper_case(pod: str) -> None:
         ("allow_other_domains: false\nallowed_domains: ['https://a.example.com']\n", False, ["https://a.example.com"]),
     ],
 )
-def test_each_key_of_its_own_replaces_that_of_the_profile(own: str, switch: bool, domains: list[str] | None) -> None:
-    """Alone, and the other stays the profile's; without other domains there are none of the profile's either."""
+def test_own_key_replaces_only_that_key_of_the_profile(own: str, switch: bool, domains: list[str] | None) -> None:
+    """With `allow_other_domains: false` the profile adds no domains."""
     found = expand(table(COMMERCETOOLS + own), Context("file")).table
     assert (found["allow_other_domains"], found.get("allowed_domains")) == (switch, domains)
 
 
-def test_a_profile_without_domains_brings_neither_key() -> None:
+def test_profile_without_domains_adds_neither_key() -> None:
     """Its API is on the host of its token endpoint."""
     assert expand(table("auth: {type: oauth2, provider: criteo}\n"), Context("file")).table.keys() == {"auth"}
 
 
-def test_what_was_filled_in_is_reported_and_nothing_of_the_file() -> None:
-    """For explain: only what the profile brought, as paths and texts."""
+def test_summary_has_the_additions_and_no_value_of_the_file() -> None:
+    """As paths and texts, for explain."""
     text = f"{MARKETING_CLOUD}, account_id: 12, client_secret: hunter2, client_authentication: header}}\n"
     filled = expand(table(text), Context("file")).summary
     assert filled is not None
@@ -553,8 +547,8 @@ def test_what_was_filled_in_is_reported_and_nothing_of_the_file() -> None:
     )
 
 
-def test_errors_found_later_have_a_place() -> None:
-    """What the file wrote keeps its own; what was filled in has that of the provider."""
+def test_later_errors_are_located_in_the_file() -> None:
+    """An error of an addition points at the provider."""
     raw = table(
         "auth:\n  region: europe-west1.gcp\n  type: oauth2\n  provider: commercetools\n  project_key: shop\n"
         "  token_request:\n    query: {a: b}\n  client_id: id\nmethods: [GET]\n"
@@ -573,8 +567,8 @@ def test_errors_found_later_have_a_place() -> None:
     assert {loc: f"{error.line}:{error.column}" for loc, error in found.items()} == places
 
 
-def test_every_error_of_the_parameters_is_reported_at_once() -> None:
-    """Each where it stands, a missing one at the mapping that lacks it; no value is repeated."""
+def test_all_errors_of_parameters_are_reported_at_once() -> None:
+    """A missing one points at the mapping that lacks it. No error repeats a value."""
     assert shown(
         "auth:\n  type: oauth2\n  provider: google-service-account\n  service_account: hunter2\n  scop: hunter2\n"
         "  region: hunter2\n  subject: 12\n  client_id: id\n"
@@ -594,8 +588,7 @@ def test_every_error_of_the_parameters_is_reported_at_once() -> None:
     ]
 
 
-def test_keys_that_no_profile_has_are_left_to_the_model() -> None:
-    """It knows the keys of the kind, and which one was meant."""
+def test_model_reports_keys_that_no_profile_has() -> None:
     expansion = expand(table(f"{MARKETING_CLOUD}, clientid: a, zzz: b}}\n"), Context("file"))
     assert expansion.errors == []
     assert {"clientid", "zzz"} <= expansion.table["auth"].keys()
@@ -617,8 +610,8 @@ def test_keys_that_no_profile_has_are_left_to_the_model() -> None:
         ("", f"known: {', '.join(profiles.names_of('oauth2'))}"),
     ],
 )
-def test_an_unknown_provider_is_one_error_with_a_way_out(provider: str, hint: str) -> None:
-    """What stands beside it is not judged by another provider's rules, and hides no error of the integration."""
+def test_unknown_provider_is_one_error_with_a_suggestion(provider: str, hint: str) -> None:
+    """It hides no other error of the integration."""
     text = f"auth: {{type: oauth2, provider: '{provider}', region: x, subdomain: y, client_id: id}}\n"
     assert shown(text) == [f"c.yaml:1:32: auth.provider: no such provider; {hint}"]
     expansion = expand(table(text), Context("file"))
@@ -638,15 +631,15 @@ def test_an_unknown_provider_is_one_error_with_a_way_out(provider: str, hint: st
         "methods: [GET]\n",
     ],
 )
-def test_what_names_no_provider_of_oauth2_is_left_as_it_is(text: str) -> None:
-    """The model says what is wrong with it, if anything is."""
+def test_document_without_a_provider_is_not_changed(text: str) -> None:
+    """The model reports its errors."""
     raw = table(text)
     assert expand(raw, Context("file")) == Expansion(raw, [], None)
     assert expand(raw, Context("file")).table is raw
 
 
 def test_every_parameter_has_a_property_in_the_schema() -> None:
-    """With its type, and what it means to each provider that has it."""
+    """With its type, and its description for each provider."""
     for kind in filter(profiles.takes_profiles, KINDS):
         properties = profiles.parameter_properties(kind)
         found = {name: profiles.profile(name) for name in profiles.names_of(kind)}
@@ -715,8 +708,7 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
         ("kind: oauth2\nauth: {token_endpoint: x}\ntitle: again", "given twice"),
     ],
 )
-def test_a_broken_profile_is_not_used(broken: str, reason: str) -> None:
-    """Whoever writes one learns it from the first run."""
+def test_invalid_profile_is_refused(broken: str, reason: str) -> None:
     category = "" if "category" in broken else "category: cloud\n"
     data = f"title: T\n{category}documentation: https://docs.example.com\nsources: []\nnotes: N\n{broken}\n"
     with pytest.raises(ValueError, match=re.escape(reason)):
@@ -726,8 +718,8 @@ def test_a_broken_profile_is_not_used(broken: str, reason: str) -> None:
 KLAVIYO = "auth: {type: headers, provider: klaviyo, key: {file: k}}\n"
 
 
-def test_a_secret_is_put_where_the_profile_has_its_name() -> None:
-    """The very value that was written, so that it is read, sealed and checked as any other."""
+def test_secret_replaces_its_placeholder() -> None:
+    """Unchanged, so that it is read, sealed and checked like any other."""
     raw = table(KLAVIYO)
     expansion = expand(raw, Context("file"))
     assert expansion.errors == []
@@ -742,8 +734,8 @@ def test_a_secret_is_put_where_the_profile_has_its_name() -> None:
     assert expansion.table["auth"]["headers"]["Authorization"]["secret"] is raw["auth"]["key"]
 
 
-def test_what_a_profile_brought_has_no_secret() -> None:
-    """It is shown, and stored beside the document."""
+def test_additions_have_no_secret() -> None:
+    """They are shown, and stored beside the document."""
     expansion = expand(
         table("auth: {type: headers, provider: klaviyo, key: {insecure_value: hunter2}}\n"), Context("file")
     )
@@ -777,13 +769,12 @@ def test_what_a_profile_brought_has_no_secret() -> None:
         ),
     ],
 )
-def test_a_secret_that_is_missing_or_goes_nowhere_is_one_error(text: str, error: str) -> None:
-    """Nothing would check, seal or use it."""
+def test_missing_or_unused_secret_is_one_error(text: str, error: str) -> None:
     assert shown(text) == [error]
 
 
-def test_an_error_of_a_secret_is_told_by_its_own_name() -> None:
-    """And at its place; what the profile filled in has that of the provider."""
+def test_error_of_a_secret_is_located_at_its_own_key() -> None:
+    """An error of another addition is located at the provider."""
     raw = table("auth:\n  type: headers\n  provider: klaviyo\n  key: bare\n")
     expansion = expand(raw, Context("file"))
     secret = ("auth", "headers", "Authorization", "secret")
@@ -792,16 +783,16 @@ def test_an_error_of_a_secret_is_told_by_its_own_name() -> None:
     assert expansion.source_loc(("endpoint_prefix",)) == ("auth", "provider")
 
 
-def test_a_prefix_of_its_own_replaces_that_of_the_profile() -> None:
-    """And a parameter that only stands in it is not needed then."""
+def test_own_prefix_replaces_that_of_the_profile() -> None:
+    """A parameter that occurs only in the profile's prefix is not needed then."""
     text = "auth: {type: basic, provider: mailchimp, key: {file: k}}\n"
     assert [path for path, _ in expand(table(text), Context("file")).errors] == [("auth", "dc")]
     own = expand(table(f"{text}endpoint_prefix: https://mail.example.com\n"), Context("file"))
     assert (own.errors, own.table["endpoint_prefix"]) == ([], "https://mail.example.com")
 
 
-def test_what_was_brought_is_used_again_only_for_the_same_keys() -> None:
-    """Whatever the secret is; with the prefix left to the profile, what it brings for the parameters counts again."""
+def test_known_additions_are_reused_only_for_the_same_parameters() -> None:
+    """Whatever the secret is."""
     text = "auth: {type: basic, provider: mailchimp, key: {file: k}, dc: us6}\n"
     brought = expand(table(text), Context("file")).additions
     assert brought is not None
@@ -815,8 +806,8 @@ def test_what_was_brought_is_used_again_only_for_the_same_keys() -> None:
     assert prefix(f"{text}endpoint_prefix: https://own.example.com\n") == "https://own.example.com"
 
 
-def test_names_of_a_request_are_left_for_it() -> None:
-    """A profile fills in its own parameters, and nothing that is known only when a request is signed."""
+def test_placeholders_of_a_request_stay() -> None:
+    """They are filled when a request is signed."""
     text = (
         "kind: headers\ntitle: T\ncategory: cloud\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"
         "secrets: {key: A key}\nparameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b}}\n"
@@ -830,8 +821,8 @@ def test_names_of_a_request_are_left_for_it() -> None:
 
 
 @pytest.mark.parametrize("value", ["{key}", "{", "a}"])
-def test_no_parameter_brings_braces(value: str) -> None:
-    """They would stand for something else once they are filled in."""
+def test_parameter_with_braces_is_refused(value: str) -> None:
+    """They would become a placeholder."""
     parameter = profiles.Parameter(description="d", rule="r", pattern=".*", example="e")
     assert parameter.error(value) == "must be r, such as e"
 
@@ -970,8 +961,8 @@ API: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("name", profiles.names())
-def test_a_profile_reaches_its_api_and_no_neighbour_of_it(name: str, tmp_path: Path) -> None:
-    """Nor hosts that only look alike, and nothing without TLS."""
+def test_profile_allows_its_api_and_no_similar_host(name: str, tmp_path: Path) -> None:
+    """And nothing without TLS."""
     path = tmp_path / "sidekey.yaml"
     path.write_text(json.dumps({"version": 1, "integrations": {"it": {"auth": auth_of(name)}}}))
     loaded = load(path, environment())

@@ -18,14 +18,14 @@ def messages_of(model: type[GlobalSettings | IntegrationSettings], text: str) ->
     return [str(error_of(root, each, base=("integrations", "crm"))) for each in found]
 
 
-def test_the_name_of_the_kind_is_no_part_of_a_path() -> None:
-    """pydantic puts the chosen kind behind `auth`; the file has no such key."""
+def test_path_of_an_error_omits_the_kind() -> None:
+    """pydantic adds the tag after `auth`, where the file has no such key."""
     text = "auth: {type: basic, username: svc, password: {}}\nendpoint_prefix: https://api.example.com\n"
     assert messages_of(IntegrationSettings, text)[0].startswith("c.yaml:1:46: integrations.crm.auth.password: ")
 
 
-def test_a_single_value_is_not_shown_as_a_list() -> None:
-    """`endpoint_prefix` takes one or a list; the path is that of the file."""
+def test_path_of_a_single_value_has_no_index() -> None:
+    """`endpoint_prefix` takes one or a list."""
     one = messages_of(IntegrationSettings, "auth: {type: headers, headers: {A: b}}\nendpoint_prefix: x\n")
     two = messages_of(IntegrationSettings, "auth: {type: headers, headers: {A: b}}\nendpoint_prefix: [x]\n")
     assert one[0].startswith("c.yaml:2:18: integrations.crm.endpoint_prefix: ")
@@ -45,8 +45,7 @@ def test_a_single_value_is_not_shown_as_a_list() -> None:
         ("methods: [GET]", "this key belongs to the integration, not under auth"),
     ],
 )
-def test_an_unknown_key_of_a_kind_is_reported_where_it_belongs(keys: str, hint: str) -> None:
-    """Inside its mappings as well, and where another kind, a provider or the token request has such a key."""
+def test_unknown_key_of_a_kind_has_a_hint_where_it_belongs(keys: str, hint: str) -> None:
     auth = "type: oauth2, token_endpoint: 'https://auth.example.com/t', client_id: id, client_secret: {env: SECRET}"
     (message,) = messages_of(IntegrationSettings, f"auth: {{{auth}, {keys}}}\n")
     assert message.endswith(f": {hint}")
@@ -62,8 +61,8 @@ def test_an_unknown_key_of_a_kind_is_reported_where_it_belongs(keys: str, hint: 
         ("<<: {}", "merge keys are not supported: use an alias (*name) for a whole value"),
     ],
 )
-def test_an_unknown_key_is_answered_with_a_way_out(text: str, hint: str) -> None:
-    """The nearest key, or all of them."""
+def test_unknown_key_has_a_hint(text: str, hint: str) -> None:
+    """The closest key, or all of them."""
     (message,) = messages_of(GlobalSettings, f"version: 1\n{text}\n")
     assert message.endswith(f": {hint}")
 
@@ -82,8 +81,8 @@ def test_an_unknown_key_is_answered_with_a_way_out(text: str, hint: str) -> None
         ("kerberos", None),
     ],
 )
-def test_a_kind_that_there_is_not_is_said_with_the_one_that_was_meant(written: str, meant: str | None) -> None:
-    """By what people call it, or by a name that is close."""
+def test_unknown_kind_has_a_suggestion(written: str, meant: str | None) -> None:
+    """By a common name, or by a close one."""
     (message,) = messages_of(
         IntegrationSettings, f"auth: {{type: {written}}}\nendpoint_prefix: https://api.example.com\n"
     )
@@ -91,7 +90,6 @@ def test_a_kind_that_there_is_not_is_said_with_the_one_that_was_meant(written: s
     assert message.endswith(f"{known}; did you mean {meant}?" if meant else known)
 
 
-def test_no_two_kinds_are_called_the_same() -> None:
-    """Neither by another word, nor by the name of another."""
+def test_common_names_of_kinds_are_unique() -> None:
     words = [word for kind in KINDS.values() for word in kind.also_called]
     assert len(words) == len({*words} - KINDS.keys())

@@ -1,4 +1,4 @@
-"""The running process follows what its config says: by real files, folders and signals of the kernel."""
+"""Reloads in a running process, with real files, folders and signals."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ async def test_a_changed_config_is_reloaded(tmp_path: Path) -> None:
         assert rig.description() == "second"
 
 
-async def test_each_change_of_a_config_is_told_once_and_what_changes_nothing_is_not(tmp_path: Path) -> None:
-    """Not at the start either; a secret by its place alone. It is told before the reload is."""
+async def test_audit_has_each_change_once_before_the_reload_is_logged(tmp_path: Path) -> None:
+    """Not the start, and no change without effect. A secret appears only by its path."""
 
     def told() -> list[dict[str, Any]]:
         return [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
@@ -158,8 +158,8 @@ async def test_each_change_of_a_config_is_told_once_and_what_changes_nothing_is_
     assert "two-and-secret" not in (tmp_path / "audit").read_text()
 
 
-async def test_who_reads_a_snapshot_may_do_so_after_others_are_in_use(tmp_path: Path) -> None:
-    """A page or a response of the API is made of one snapshot, in a thread: what replaces it must not empty it."""
+async def test_replaced_snapshot_stays_readable(tmp_path: Path) -> None:
+    """A thread may still build a page or an API response from it."""
     async with following(tmp_path) as rig:
         rig.write("second")
         await eventually(lambda: rig.adopted)
@@ -173,7 +173,7 @@ async def test_who_reads_a_snapshot_may_do_so_after_others_are_in_use(tmp_path: 
         assert read.integrations["a"].description == "second"
 
 
-async def test_a_change_between_the_load_and_the_first_check_is_reloaded(tmp_path: Path) -> None:
+async def test_change_between_the_load_and_the_first_check_is_reloaded(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
     loader = Loader(rig.config, {})
@@ -186,7 +186,7 @@ async def test_a_change_between_the_load_and_the_first_check_is_reloaded(tmp_pat
     assert rig.description() == "second"
 
 
-async def test_every_swap_of_a_mounted_secret_makes_another_credential(tmp_path: Path) -> None:
+async def test_every_swap_of_a_mounted_secret_changes_the_credential(tmp_path: Path) -> None:
     async with following(tmp_path) as rig:
         seen = []
         for count, value in enumerate(("two", "three", "four"), start=1):
@@ -196,7 +196,7 @@ async def test_every_swap_of_a_mounted_secret_makes_another_credential(tmp_path:
         assert len({id(each) for each in seen}) == 3
 
 
-async def test_an_invalid_config_changes_nothing_and_tells_every_error(tmp_path: Path) -> None:
+async def test_invalid_config_changes_nothing_and_logs_every_error(tmp_path: Path) -> None:
     rig_folder = tmp_path
     with capture_logs() as lines:
         async with following(rig_folder) as rig:
@@ -212,10 +212,7 @@ async def test_an_invalid_config_changes_nothing_and_tells_every_error(tmp_path:
     assert any("other" in place for place in told)
 
 
-async def test_change_that_follows_within_a_moment_is_loaded_with_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as a file that is being written: the error in its first half is nobody's."""
+async def test_changes_within_a_moment_are_one_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rest: list[Callable[[], None]] = []
 
     def settle(_: float) -> None:
@@ -233,7 +230,7 @@ async def test_change_that_follows_within_a_moment_is_loaded_with_the_first(
     assert [line for line in lines if line["log_level"] == "error"] == []
 
 
-async def test_an_invalid_config_is_not_read_again_before_it_changes(tmp_path: Path) -> None:
+async def test_invalid_config_is_not_loaded_again_before_it_changes(tmp_path: Path) -> None:
     with capture_logs() as lines:
         async with following(tmp_path) as rig:
             replace(rig.config, "version: 1\nbogus: 1\n")
@@ -243,7 +240,7 @@ async def test_an_invalid_config_is_not_read_again_before_it_changes(tmp_path: P
     assert len([line for line in lines if "not reloaded" in line["event"]]) == 1
 
 
-async def test_asking_loads_although_no_file_has_changed(tmp_path: Path) -> None:
+async def test_request_load_loads_without_a_change(tmp_path: Path) -> None:
     async with following(tmp_path) as rig:
         assert rig.reloader is not None
         rig.reloader.request_load()
@@ -252,10 +249,9 @@ async def test_asking_loads_although_no_file_has_changed(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("first", [None, ZeroDivisionError])
-async def test_asking_ends_when_a_load_that_began_afterwards_is_in_use(
+async def test_request_load_is_done_after_a_load_that_began_later(
     first: type[Exception] | None, tmp_path: Path
 ) -> None:
-    """A load under way has read the previous config; it may also end by a defect."""
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
     reads, proceed = threading.Event(), threading.Event()
@@ -284,7 +280,7 @@ async def test_asking_ends_when_a_load_that_began_afterwards_is_in_use(
     await reloader.close()
 
 
-async def test_an_unusable_secret_is_counted_and_the_former_kept(tmp_path: Path) -> None:
+async def test_unusable_secret_is_counted_and_the_previous_one_stays(tmp_path: Path) -> None:
     async with following(tmp_path) as rig:
         rig.secret.update({"pw": ""})
         await eventually(lambda: rig.adopted)
@@ -292,7 +288,7 @@ async def test_an_unusable_secret_is_counted_and_the_former_kept(tmp_path: Path)
         assert rig.adopted[-1].integrations["a"].usable
 
 
-async def test_strict_reloads_nothing_while_a_secret_cannot_be_read(tmp_path: Path) -> None:
+async def test_strict_refuses_a_config_with_an_unreadable_secret(tmp_path: Path) -> None:
     async with following(tmp_path, strict=True) as rig:
         rig.metrics.config_loaded = True
         text = rig.config.read_text().replace("/pw", "/none").replace("first", "second")
@@ -302,9 +298,7 @@ async def test_strict_reloads_nothing_while_a_secret_cannot_be_read(tmp_path: Pa
 
 
 @pytest.mark.parametrize("strict", [False, True])
-async def test_a_preset_that_fits_no_more_is_refused_alone_and_by_strict_the_config(
-    tmp_path: Path, *, strict: bool
-) -> None:
+async def test_preset_mismatch_refuses_the_preset_or_with_strict_the_config(tmp_path: Path, *, strict: bool) -> None:
     async with following(tmp_path, strict=strict) as rig:
         rig.metrics.config_loaded = True
         keys = "{integration: a, url: https://elsewhere.example.com, content_type: text/plain}"
@@ -314,7 +308,7 @@ async def test_a_preset_that_fits_no_more_is_refused_alone_and_by_strict_the_con
         assert [bool(each.presets["hook"].invalid) for each in rig.adopted] == ([] if strict else [True])
 
 
-async def test_a_certificates_file_is_for_its_holder_alone(tmp_path: Path) -> None:
+async def test_changed_certificate_is_rotated_without_a_load(tmp_path: Path) -> None:
     file = tmp_path / "tls.crt"
     file.write_text("one")
     async with following(tmp_path, certificates=frozenset({file})) as rig:
@@ -324,7 +318,7 @@ async def test_a_certificates_file_is_for_its_holder_alone(tmp_path: Path) -> No
         assert rig.adopted == []
 
 
-async def test_a_secret_that_appears_later_is_reloaded_from_a_folder_that_was_not_there(tmp_path: Path) -> None:
+async def test_secret_in_a_new_folder_is_loaded(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.config.write_text(CONFIG.format(text="x", secret=tmp_path / "later/pw"))
     loader = Loader(rig.config, {})
@@ -345,8 +339,8 @@ async def test_the_collector_runs_again_after_a_reload(tmp_path: Path) -> None:
     assert gc.isenabled()
 
 
-async def test_a_config_that_cannot_be_prepared_changes_nothing_and_the_next_change_is_reloaded(tmp_path: Path) -> None:
-    """The reload has failed, by metric and log; it is not tried again before something changes."""
+async def test_config_that_cannot_be_prepared_changes_nothing_until_the_next_change(tmp_path: Path) -> None:
+    """Metric and log show the failure, and it is not tried again before a change."""
     with capture_logs() as lines:
         async with following(tmp_path) as rig:
             rig.metrics.config_loaded = True
@@ -368,8 +362,8 @@ async def test_a_config_that_cannot_be_prepared_changes_nothing_and_the_next_cha
     assert (reloaded["integrations"], reloaded["changed"], reloaded["removed"]) == (1, 1, 0)
 
 
-async def test_what_a_part_refuses_is_told_with_the_reason_and_is_no_defect(tmp_path: Path) -> None:
-    """Such as a log file that cannot be opened; the reload has failed."""
+async def test_refused_publication_is_logged_with_the_reason_and_not_as_a_defect(tmp_path: Path) -> None:
+    """For example, if a log file cannot be opened."""
     with capture_logs() as lines:
         async with following(tmp_path) as rig:
             rig.metrics.config_loaded = True
@@ -382,8 +376,8 @@ async def test_what_a_part_refuses_is_told_with_the_reason_and_is_no_defect(tmp_
     assert line["event"] == "the config was not reloaded; the previous one stays in use"
 
 
-async def test_a_config_that_could_not_be_prepared_is_loaded_again_when_asked(tmp_path: Path) -> None:
-    """The same integrations as in the load before: nothing of it was in use."""
+async def test_config_that_could_not_be_prepared_is_loaded_again_on_request(tmp_path: Path) -> None:
+    """Its integrations were not in use, although they have not changed since."""
     async with following(tmp_path) as rig:
         assert rig.reloader is not None
         rig.fails = ZeroDivisionError
@@ -395,8 +389,8 @@ async def test_a_config_that_could_not_be_prepared_is_loaded_again_when_asked(tm
         rig.defects.clear()
 
 
-async def test_a_commit_that_fails_is_a_reload_that_failed(tmp_path: Path) -> None:
-    """The config is in use all the same, so its unreadable secrets are logged; the next change counts from it."""
+async def test_failed_commit_is_a_failed_reload(tmp_path: Path) -> None:
+    """The config is in use all the same, so its findings are logged, and the next change is compared with it."""
     with capture_logs() as lines:
         async with following(tmp_path) as rig:
             rig.metrics.config_loaded = True
@@ -421,8 +415,7 @@ async def test_a_commit_that_fails_is_a_reload_that_failed(tmp_path: Path) -> No
     assert NOT_RELOADED not in events
 
 
-async def test_a_config_that_cannot_be_prepared_is_not_told_to_be_in_use(tmp_path: Path) -> None:
-    """Its warnings and unreadable secrets are nobody's."""
+async def test_findings_of_an_unused_config_are_not_logged(tmp_path: Path) -> None:
     with capture_logs() as lines:
         async with following(tmp_path) as rig:
             rig.fails = ZeroDivisionError
@@ -432,8 +425,8 @@ async def test_a_config_that_cannot_be_prepared_is_not_told_to_be_in_use(tmp_pat
     assert [line["event"] for line in lines] == [NOT_RELOADED]
 
 
-async def test_a_certificate_that_changes_beside_a_config_that_fails_is_read_again(tmp_path: Path) -> None:
-    """Its change was seen, and is not seen again."""
+async def test_certificate_that_changes_with_a_failing_config_is_rotated(tmp_path: Path) -> None:
+    """The next check does not see this change again."""
     file = tmp_path / "tls.crt"
     file.write_text("one")
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}), certificates={file})
@@ -456,7 +449,7 @@ async def test_a_certificate_that_changes_beside_a_config_that_fails_is_read_aga
     assert [type(defect) for defect in rig.defects] == [ZeroDivisionError], "it is not tried again before a change"
 
 
-async def test_no_line_of_a_reload_holds_a_secret(tmp_path: Path) -> None:
+async def test_no_log_line_of_a_reload_has_a_secret(tmp_path: Path) -> None:
     with capture_logs() as lines:
         async with following(tmp_path) as rig:
             rig.secret.update({"pw": "s3cr3t-value"})
@@ -467,8 +460,8 @@ async def test_no_line_of_a_reload_holds_a_secret(tmp_path: Path) -> None:
     await asyncio.sleep(0)
 
 
-async def test_a_secret_that_is_rotated_beside_an_invalid_config_is_no_reason_to_load_for_ever(tmp_path: Path) -> None:
-    """A config that cannot be parsed names no secrets; what it named before it is checked still."""
+async def test_secret_rotated_during_an_invalid_config_causes_one_load(tmp_path: Path) -> None:
+    """A config with a syntax error names no secrets, so those of the config in use are still watched."""
     with capture_logs() as lines:
 
         def refused() -> int:
@@ -484,7 +477,7 @@ async def test_a_secret_that_is_rotated_beside_an_invalid_config_is_no_reason_to
     assert refused() == 2
 
 
-async def test_a_certificate_that_changed_after_it_was_loaded_is_read_again(tmp_path: Path) -> None:
+async def test_certificate_that_changed_after_the_load_is_rotated(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
     loader = Loader(rig.config, {})
@@ -501,7 +494,7 @@ async def test_a_certificate_that_changed_after_it_was_loaded_is_read_again(tmp_
     assert rig.rotated == [{file}]
 
 
-async def test_a_load_that_is_a_defect_counts_as_a_reload_that_failed(tmp_path: Path) -> None:
+async def test_load_that_raises_is_a_failed_reload(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
     loader = Loader(rig.config, {})
@@ -520,10 +513,7 @@ async def test_a_load_that_is_a_defect_counts_as_a_reload_that_failed(tmp_path: 
     assert not rig.metrics.config_loaded
 
 
-async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where descriptors ran out, no file changes when there are some again."""
+async def test_transient_read_error_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sidekey.config.reload.RETRY_EVERY", 0.01)
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
@@ -547,10 +537,9 @@ async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked
     assert [load.transient for load in loads] == [True, True, False]
 
 
-async def test_a_read_error_that_stays_is_retried_less_often_than_files_are_checked_and_logged_once(
+async def test_lasting_transient_error_is_retried_slowly_and_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGHUP logs it again, and a retry logs an error that is new."""
     retry_every = 0.3
     monkeypatch.setattr("sidekey.config.reload.RETRY_EVERY", retry_every)
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))

@@ -1,4 +1,4 @@
-"""What is logged of a load."""
+"""Log lines of a load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ A = ConfigError("c.yaml", 3, 5, "integrations.a", "is odd")
 B = ConfigError("c.yaml", 4, 5, "integrations.b", "is odd too")
 
 
-def test_each_file_that_cannot_be_read_is_an_error() -> None:
+def test_each_unreadable_file_is_an_error() -> None:
     with capture_logs() as lines:
         log_load(Loaded(findings=[LocatedFinding(A, "unreadable"), LocatedFinding(B, "unreadable")]))
     assert [(line["log_level"], line["place"]) for line in lines] == [("error", str(A)), ("error", str(B))]
@@ -25,13 +25,13 @@ def test_each_preset_that_does_not_fit_its_integration_is_an_error() -> None:
     assert "preset" in lines[0]["event"]
 
 
-def test_what_is_kept_names_its_integration() -> None:
+def test_retained_integration_is_named() -> None:
     with capture_logs() as lines:
         log_load(Loaded(retained={"a": RetainedIntegration([A], ())}))
     assert [(line["log_level"], line["integration"], line["place"]) for line in lines] == [("error", "a", str(A))]
 
 
-def test_the_first_of_thousands_of_warnings_are_logged_each() -> None:
+def test_first_20_warnings_are_logged() -> None:
     warnings = [ConfigError("c.yaml", line, 5, "integrations.a", "is odd") for line in range(3000)]
     with capture_logs() as lines:
         log_load(Loaded(findings=[LocatedFinding(warning, "warning") for warning in warnings]))
@@ -40,7 +40,7 @@ def test_the_first_of_thousands_of_warnings_are_logged_each() -> None:
     assert [line["place"] for line in lines[1:]] == [str(warning) for warning in warnings[:WARNINGS_SHOWN]]
 
 
-def test_a_config_that_is_not_used_has_every_error_logged() -> None:
+def test_every_error_of_an_unused_config_is_logged() -> None:
     with capture_logs() as lines:
         log_errors([A, B])
     assert lines[0]["count"] == 2

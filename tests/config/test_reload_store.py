@@ -1,4 +1,4 @@
-"""A store's changes come into use through the reloader, one at a time with those of files."""
+"""The reloader publishes changes of the store, one at a time with those of files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Rig:
         del paths
 
     async def put(self, *rows: IntegrationRow) -> None:
-        """Put in use what a store with these rows says."""
+        """Publish a store with these rows."""
         assert self.reloader is not None
         state = State(integrations={row.id: row for row in rows})
         await self.reloader.join(lambda: self.source.take(state, VAULT))
@@ -92,8 +92,8 @@ async def following(folder: Path) -> AsyncIterator[Rig]:
         await rig.reloader.close()
 
 
-async def test_a_change_of_the_store_is_in_use_once_the_call_returns(tmp_path: Path) -> None:
-    """Whatever the file says meanwhile: what is wrong there keeps nothing of the store back."""
+async def test_store_change_is_in_use_when_join_returns(tmp_path: Path) -> None:
+    """Even if the files have errors."""
     async with following(tmp_path) as rig:
         await rig.put(stored(BASIC, "a"))
         assert rig.now == ["a", "own"]
@@ -114,8 +114,8 @@ async def test_a_change_of_the_store_is_in_use_once_the_call_returns(tmp_path: P
     assert rig.defects == []
 
 
-async def test_changes_of_both_at_once_are_never_mixed(tmp_path: Path) -> None:
-    """Each snapshot has one state of either, and the last has the newest of both."""
+async def test_simultaneous_changes_of_files_and_store_are_each_complete(tmp_path: Path) -> None:
+    """The last snapshot has the newest state of both."""
     async with following(tmp_path) as rig:
         one = stored(BASIC, "a")
         for number in range(10):
@@ -129,10 +129,9 @@ async def test_changes_of_both_at_once_are_never_mixed(tmp_path: Path) -> None:
     assert rig.defects == []
 
 
-async def test_files_are_checked_however_often_the_store_changes(
+async def test_frequent_store_changes_do_not_delay_checks_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A change of the store that waits already must not put the next check off."""
     monkeypatch.setattr("sidekey.config.reload.CHECK_EVERY", 0.01)
     async with following(tmp_path) as rig, asyncio.timeout(DEADLINE):
         assert rig.reloader is not None
@@ -144,8 +143,8 @@ async def test_files_are_checked_however_often_the_store_changes(
     assert rig.defects == []
 
 
-async def test_whoever_changed_the_store_is_told_where_that_cannot_be_used(tmp_path: Path) -> None:
-    """What was in use stays, and the next change is tried."""
+async def test_join_raises_if_the_store_cannot_be_published(tmp_path: Path) -> None:
+    """The previous content stays in use, and the next change is tried."""
     async with following(tmp_path) as rig:
         await rig.put(stored(BASIC, "a"))
         before = list(rig.adopted)
@@ -159,8 +158,7 @@ async def test_whoever_changed_the_store_is_told_where_that_cannot_be_used(tmp_p
         assert rig.now == ["c", "own"]
 
 
-async def test_whoever_waits_is_told_of_the_end(tmp_path: Path) -> None:
-    """Nobody waits for ever."""
+async def test_close_wakes_waiters_of_join(tmp_path: Path) -> None:
     async with following(tmp_path) as rig:
         reloader = rig.reloader
         assert reloader is not None

@@ -57,7 +57,7 @@ ANNOTATIONS = {"$defs", "$id", "$schema", "default", "description", "discriminat
 
 
 def problems(node: dict[str, Any], value: Any, at: str = "") -> Iterator[str]:
-    """What JSON Schema (2020-12) finds wrong with `value`. Knows the words our schema uses, and refuses others."""
+    """Yield the errors of `value` by JSON Schema (2020-12). Raise for keywords that our schema does not use."""
     assert set(node) <= {*SIMPLE, *NESTED, *ANNOTATIONS}
     yield from (f"{at}: {word}" for word, accepts in SIMPLE.items() if word in node and not accepts(node[word], value))
     if "$ref" in node:
@@ -83,13 +83,12 @@ def _schema_of(node: dict[str, Any], key: str) -> Any:
 EXAMPLES = [*sorted(CONFIG.glob("*.yaml")), *sorted((CONFIG.parent / "examples").glob("*/sidekey.yaml"))]
 
 
-def test_the_schema_has_a_name_that_is_no_address() -> None:
-    """Tools cache schemas by `$id`; nobody has published this one anywhere."""
+def test_schema_id_is_not_a_url() -> None:
+    """Tools cache schemas by `$id`, and this one is not published."""
     assert SCHEMA["$id"] == "urn:sidekey:config:1"
 
 
-def test_a_validator_that_people_use_takes_every_example(tmp_path: Path) -> None:
-    """check-jsonschema, as in a pre-commit hook; of a misspelt key it names the place."""
+def test_check_jsonschema_accepts_every_example_and_locates_a_misspelt_key(tmp_path: Path) -> None:
     wrong = tmp_path / "sidekey.yaml"
     wrong.write_text(EXAMPLES[0].read_text("utf-8").replace("allowed_domains", "allowed_domain", 1))
     how = ["--output-format", "json", "--schemafile", str(CONFIG / "schema.json")]
@@ -102,16 +101,15 @@ def test_a_validator_that_people_use_takes_every_example(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(CONFIG.parent)))
-def test_editors_find_the_schema_of_every_example(path: Path) -> None:
-    """By the first line, which yaml-language-server reads, from the example's folder."""
+def test_every_example_names_its_schema_for_editors(path: Path) -> None:
+    """In the first line, for yaml-language-server."""
     line = path.read_text("utf-8").partition("\n")[0]
     named = line.removeprefix("# yaml-language-server: $schema=")
     assert (path.parent / named).resolve() == (CONFIG / "schema.json").resolve()
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.name)
-def test_the_schema_takes_every_example(path: Path) -> None:
-    """An editor marks nothing in a config that loads."""
+def test_schema_accepts_every_example(path: Path) -> None:
     assert list(problems(SCHEMA, parse(path.name, path.read_bytes())[0])) == []
 
 
@@ -135,8 +133,7 @@ def test_the_schema_takes_every_example(path: Path) -> None:
         ),
     ],
 )
-def test_the_schema_refuses_what_does_not_load(text: str, found: list[str]) -> None:
-    """An editor marks it before Sidekey sees it."""
+def test_schema_refuses_configs_that_do_not_load(text: str, found: list[str]) -> None:
     assert list(problems(SCHEMA, parse("c.yaml", text.encode())[0])) == found
 
 
@@ -178,15 +175,13 @@ KEY = "grant: {type: jwt_bearer, private_key: {env: KEY}}"
         (f"{ENDPOINT}, {CLIENT}, token_placement: {{in: header, scheme: Token, prefix: 'Token '}}", False),
     ],
 )
-def test_a_provider_stands_for_the_keys_it_brings_and_no_others(keys: str, accepted: bool) -> None:
-    """The token endpoint with most, the client's name with one."""
+def test_provider_replaces_only_the_required_keys_that_it_fills_in(keys: str, accepted: bool) -> None:
     table, errors = parse("c.yaml", f"version: 1\nintegrations: {{a: {{auth: {{type: oauth2, {keys}}}}}}}\n".encode())
     assert errors == []
     assert list(problems(SCHEMA, table)) == ([] if accepted else [".integrations.a.auth: oneOf"])
 
 
-def test_defaults_stand_as_the_file_writes_them() -> None:
-    """A default can be copied into a config."""
+def test_defaults_have_the_format_of_the_file() -> None:
     assert written_defaults(TimeoutSettings)["drain"] == "25s"
     assert written_defaults(LimitSettings)["request_body"] == "100MiB"
     assert written_defaults(ListenSettings) == {
@@ -198,16 +193,14 @@ def test_defaults_stand_as_the_file_writes_them() -> None:
     }
 
 
-def test_every_default_fits_the_schema() -> None:
-    """Each key's default is a value it takes."""
+def test_every_default_is_valid() -> None:
     for definition in (SCHEMA, *SCHEMA["$defs"].values()):
         for key, node in definition.get("properties", {}).items():
             if "default" in node and node["default"] not in ([], None):
                 assert list(problems(node, node["default"], key)) == []
 
 
-def test_secrets_are_offered_at_any_depth_of_a_body() -> None:
-    """The value of a body refers to itself."""
+def test_body_schema_allows_secrets_at_any_depth() -> None:
     value = {"$ref": "#/$defs/DocumentValue"}
     ways = schema()["$defs"]["DocumentValue"]["anyOf"]
     assert "Secret" in [each.get("title") for each in ways]

@@ -18,8 +18,8 @@ def read(tmp_path: Path) -> SecretReader:
 
 
 @pytest.mark.parametrize("content", ["hunter2", "hunter2\n", "hunter2\r\n"])
-def test_a_file_is_read_from_the_configs_folder(read: SecretReader, tmp_path: Path, content: str) -> None:
-    """A relative path starts there, and one trailing newline is dropped."""
+def test_relative_path_starts_at_the_config_folder(read: SecretReader, tmp_path: Path, content: str) -> None:
+    """One newline at the end is removed."""
     (tmp_path / "crm").write_bytes(content.encode())
     assert read(Reference("file", "crm")) == "hunter2"
 
@@ -27,8 +27,7 @@ def test_a_file_is_read_from_the_configs_folder(read: SecretReader, tmp_path: Pa
 PEM = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
 
 
-def test_pem_is_read_with_its_lines(tmp_path: Path) -> None:
-    """From a file and from a variable; a secret of one line stays one."""
+def test_pem_keeps_its_lines(tmp_path: Path) -> None:
     read = SecretReader(tmp_path, {"KEY": PEM})
     (tmp_path / "key").write_text(PEM)
     for source, value in (("file", "key"), ("env", "KEY")):
@@ -37,15 +36,14 @@ def test_pem_is_read_with_its_lines(tmp_path: Path) -> None:
             read(Reference(source, value))
 
 
-def test_an_absolute_path_is_taken_as_it_is(read: SecretReader, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The config's folder does not matter then."""
+def test_absolute_path_ignores_the_config_folder(read: SecretReader, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("secrets") / "crm"
     path.write_text("hunter2")
     assert read(Reference("file", str(path))) == "hunter2"
 
 
-def test_a_link_that_is_swapped_is_followed_again(read: SecretReader, tmp_path: Path) -> None:
-    """Kubernetes renews a mounted secret by swapping the link its folder lies behind."""
+def test_swapped_link_is_followed_again(read: SecretReader, tmp_path: Path) -> None:
+    """Kubernetes updates a mounted secret by swapping a link above it."""
     for version in ("old", "new"):
         (tmp_path / version).mkdir()
         (tmp_path / version / "crm").write_text(version)
@@ -58,13 +56,11 @@ def test_a_link_that_is_swapped_is_followed_again(read: SecretReader, tmp_path: 
 
 
 @pytest.mark.parametrize("source", ["text", "insecure_value"])
-def test_what_is_written_in_the_config_is_the_value(read: SecretReader, source: str) -> None:
-    """Nothing is expanded in it."""
+def test_inline_value_is_not_expanded(read: SecretReader, source: str) -> None:
     assert read(Reference(source, "${CRM}")) == "${CRM}"  # type: ignore[arg-type]
 
 
-def test_a_variable_is_read_from_the_environment(read: SecretReader) -> None:
-    """The environment is the one the config was loaded with."""
+def test_variable_is_read_from_the_given_environment(read: SecretReader) -> None:
     assert read(Reference("env", "CRM")) == "hunter2"
 
 
@@ -77,8 +73,7 @@ def test_a_variable_is_read_from_the_environment(read: SecretReader) -> None:
         ("BYTES", "environment variable BYTES must be UTF-8"),
     ],
 )
-def test_a_variable_that_is_unusable_says_why(read: SecretReader, name: str, reason: str) -> None:
-    """The reason names the variable, and never its content."""
+def test_unusable_variable_has_a_reason_without_its_content(read: SecretReader, name: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{reason}$"):
         read(Reference("env", name))
 
@@ -93,54 +88,49 @@ def test_a_variable_that_is_unusable_says_why(read: SecretReader, name: str, rea
         (b"a" * (MAX_FILE_SIZE + 1), "the file must be at most 64 KiB"),
     ],
 )
-def test_a_file_that_is_unusable_says_why(read: SecretReader, tmp_path: Path, content: bytes, reason: str) -> None:
-    """The reason holds nothing of the file."""
+def test_unusable_file_has_a_reason_without_its_content(
+    read: SecretReader, tmp_path: Path, content: bytes, reason: str
+) -> None:
     (tmp_path / "crm").write_bytes(content)
     with pytest.raises(ValueError, match=f"^{reason}$"):
         read(Reference("file", "crm"))
 
 
-def test_the_largest_file_is_read_whole(read: SecretReader, tmp_path: Path) -> None:
-    """64 KiB are a secret, one byte more is a mistake."""
+def test_file_of_64_kib_is_read_and_a_larger_one_is_refused(read: SecretReader, tmp_path: Path) -> None:
     (tmp_path / "crm").write_bytes(b"a" * MAX_FILE_SIZE)
     assert len(read(Reference("file", "crm"))) == MAX_FILE_SIZE
 
 
-def test_a_file_that_is_missing_says_where_paths_start(read: SecretReader) -> None:
-    """The usual slip is a path that was meant from somewhere else."""
+def test_missing_relative_file_says_where_paths_start(read: SecretReader) -> None:
     with pytest.raises(ValueError, match="does not exist; a relative path starts at the config file's folder"):
         read(Reference("file", "crm"))
 
 
-def test_a_folder_is_no_secret(read: SecretReader, tmp_path: Path) -> None:
-    """Only regular files are read."""
+def test_folder_is_refused(read: SecretReader, tmp_path: Path) -> None:
     (tmp_path / "crm").mkdir()
     with pytest.raises(ValueError, match="cannot be read: Is a directory"):
         read(Reference("file", "crm"))
 
 
-def test_a_pipe_does_not_hang(read: SecretReader, tmp_path: Path) -> None:
-    """A named pipe without a writer would hold an ordinary open for ever."""
+def test_pipe_is_refused_without_waiting(read: SecretReader, tmp_path: Path) -> None:
+    """An ordinary open waits for a writer."""
     os.mkfifo(tmp_path / "crm")
     with pytest.raises(ValueError, match="must be a regular file"):
         read(Reference("file", "crm"))
 
 
-def test_a_loop_of_links_is_a_reason(read: SecretReader, tmp_path: Path) -> None:
-    """The system's words say what is wrong."""
+def test_loop_of_links_is_refused(read: SecretReader, tmp_path: Path) -> None:
     (tmp_path / "crm").symlink_to("crm")
     with pytest.raises(ValueError, match="cannot be read: Too many levels of symbolic links"):
         read(Reference("file", "crm"))
 
 
-def test_an_absolute_path_that_leads_nowhere_needs_no_hint(read: SecretReader, tmp_path: Path) -> None:
-    """It starts nowhere else."""
+def test_missing_absolute_file_has_no_hint(read: SecretReader, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"/none does not exist$"):
         read(Reference("file", str(tmp_path / "none")))
 
 
-def test_bytes_are_read_as_they_are(tmp_path: Path) -> None:
-    """What they must be is for whoever asked for them to say."""
+def test_raw_returns_bytes_unchanged(tmp_path: Path) -> None:
     read = SecretReader(tmp_path, {"BYTES": os.fsdecode(b"\xe9\n")})
     (tmp_path / "der").write_bytes(b"0\x82\x00\n")
     assert read.raw(Reference("file", "der"), 4) == b"0\x82\x00\n"
@@ -152,8 +142,8 @@ def test_bytes_are_read_as_they_are(tmp_path: Path) -> None:
         read.raw(Reference("env", "NONE"), 4)
 
 
-def test_a_reader_notes_the_files_that_it_read(tmp_path: Path) -> None:
-    """Those that are not there, too; each reading's for itself."""
+def test_reader_records_the_files_of_each_reading(tmp_path: Path) -> None:
+    """Missing files too."""
     (tmp_path / "crm").write_text("hunter2")
     read = NotingReader(tmp_path, {"CRM": "hunter2"}, StampCache())
     read(Reference("file", "crm"))
@@ -166,8 +156,8 @@ def test_a_reader_notes_the_files_that_it_read(tmp_path: Path) -> None:
     assert read.take_noted() == ()
 
 
-def test_a_noted_stamp_is_of_before_the_reading(tmp_path: Path) -> None:
-    """What changes while it is read differs at the next look."""
+def test_recorded_stamp_is_from_before_the_read(tmp_path: Path) -> None:
+    """The next check finds a change during the read."""
     (tmp_path / "crm").write_text("older")
     looks = StampCache()
     before = looks(tmp_path / "crm")
@@ -178,13 +168,13 @@ def test_a_noted_stamp_is_of_before_the_reading(tmp_path: Path) -> None:
     assert stamp(tmp_path / "crm") != before
 
 
-def test_a_name_that_is_too_long_is_a_reason(read: SecretReader) -> None:
+def test_name_that_is_too_long_is_refused(read: SecretReader) -> None:
     with pytest.raises(ValueError, match="the file cannot be read: File name too long"):
         read(Reference("file", "a" * 300))
 
 
-def test_what_cannot_be_read_for_want_of_descriptors_is_noted_as_no_file_ever_is(tmp_path: Path) -> None:
-    """So what is built without it differs at the next load, though the file has not changed."""
+def test_transient_error_is_recorded_with_a_stamp_that_no_file_has(tmp_path: Path) -> None:
+    """The next load builds again what lacks the file, although the file has not changed."""
     path = tmp_path / "pw"
     path.write_text("x")
     looks = StampCache()
@@ -213,7 +203,7 @@ def test_what_cannot_be_read_for_want_of_descriptors_is_noted_as_no_file_ever_is
     ],
 )
 def test_a_name_that_may_be_a_pasted_secret_is_not_shown(source: fields.Source, name: str, shown: str) -> None:
-    """A secret in place of a path or a variable's name would end up in logs and responses."""
+    """A secret in place of a path or variable would get into logs and responses."""
     assert named(source, name) == shown
 
 
@@ -234,6 +224,5 @@ def test_a_name_that_may_be_a_pasted_secret_is_not_shown(source: fields.Source, 
         ("env", "hunter2", False),
     ],
 )
-def test_a_name_is_shown_unless_it_may_be_a_secret(source: fields.Source, name: str, shown: bool) -> None:
-    """Somebody may have pasted it in place of the name."""
+def test_ordinary_name_is_shown(source: fields.Source, name: str, shown: bool) -> None:
     assert (name in named(source, name)) is shown

@@ -1,4 +1,4 @@
-"""`sidekey check` lists secrets that cannot be read together with the errors of the same part of the config."""
+"""Validation of integrations, and unreadable references of invalid ones."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ integrations:
 """
 
 
-def test_check_lists_unreadable_secrets_beside_the_errors_of_the_same_part(tmp_path: Path) -> None:
-    """What stands under an unknown key is not read, nor a value that is only called `file` or `env`."""
+def test_unreadable_secrets_are_listed_beside_errors_of_the_same_section(tmp_path: Path) -> None:
+    """Values under an unknown key are not read, nor are values with the name `file` or `env`."""
     config = tmp_path / "sidekey.yaml"
     config.write_text(CONFIG)
     result = run_cli("check", "--config", str(config))
@@ -64,7 +64,7 @@ def test_check_lists_unreadable_secrets_beside_the_errors_of_the_same_part(tmp_p
 
 
 def test_a_file_and_a_stored_document_have_the_same_errors() -> None:
-    """Where they may say the same; a bare text has another way out."""
+    """Except the hint for plain text in place of a secret."""
     document = {
         "endpoint_prefix": "x",
         "methods": ["get"],
@@ -79,8 +79,8 @@ def test_a_file_and_a_stored_document_have_the_same_errors() -> None:
 
 
 @pytest.mark.parametrize(("stored", "way_out"), [(False, "use {file: PATH}"), (True, "send {value: SECRET}")])
-def test_the_way_out_is_that_of_the_source(stored: bool, way_out: str) -> None:
-    """A stored document has no files."""
+def test_hint_fits_the_source_of_the_document(stored: bool, way_out: str) -> None:
+    """A stored document cannot name files."""
     document = copied(BASIC)
     document["auth"] = {"type": "basic", "username": {"value" if stored else "env": "USER"}, "password": "hunter2"}
     raw, context = (with_new_ids(document), Context("body")) if stored else (document, Context("file"))
@@ -89,8 +89,7 @@ def test_the_way_out_is_that_of_the_source(stored: bool, way_out: str) -> None:
     assert way_out in error.message
 
 
-def test_what_a_profile_filled_in_is_wrong_where_it_is_named() -> None:
-    """The document has no other place for it."""
+def test_error_of_an_addition_is_located_at_the_provider() -> None:
     document = with_new_ids({**PROFILE, "allow_other_domains": True, "allowed_domains": []})
     assert validate(document, Context("body")).errors == (
         Finding(
@@ -107,8 +106,8 @@ def test_what_a_profile_filled_in_is_wrong_where_it_is_named() -> None:
     ]
 
 
-def test_a_saved_document_is_validated_with_what_its_profile_brought_then() -> None:
-    """Also where that profile is gone."""
+def test_saved_document_is_validated_with_its_saved_additions() -> None:
+    """Even if the profile no longer exists."""
     saved = merge_patch(PROFILE, {"auth": {"client_secret": {"value": None, "set": True, "id": "s_1"}}})
     validated = validate(saved, Context("row"))
     assert validated.expansion.additions is not None

@@ -1,4 +1,4 @@
-"""Text that is not YAML: what people did, in words, where they did it; by both loaders of PyYAML alike."""
+"""Explanations of YAML syntax errors, the same with both loaders of PyYAML."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ TABLE = [
 
 @pytest.fixture(params=["libyaml", "python"])
 def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of the two that PyYAML may have."""
+    """Use each of PyYAML's two loaders."""
     if request.param == "python":
         monkeypatch.setattr(yaml_reader, "_Loader", yaml.BaseLoader)
     elif not hasattr(yaml, "CBaseLoader"):
@@ -73,8 +73,7 @@ def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("loader")
 @pytest.mark.parametrize(("text", "place", "message"), TABLE)
-def test_what_people_did_is_told_where_they_did_it(text: str, place: tuple[int, int], message: str) -> None:
-    """Line and column, and the way out."""
+def test_mistake_is_explained_at_its_line_and_column(text: str, place: tuple[int, int], message: str) -> None:
     with pytest.raises(Malformed) as raised:
         parse("c.yaml", text.encode())
     error = raised.value.error
@@ -82,8 +81,8 @@ def test_what_people_did_is_told_where_they_did_it(text: str, place: tuple[int, 
 
 
 @pytest.mark.usefixtures("loader")
-def test_a_backslash_in_double_quotes_is_an_escape() -> None:
-    """The loaders differ in the column."""
+def test_unknown_escape_is_explained() -> None:
+    """The loaders report different columns."""
     with pytest.raises(Malformed) as raised:
         parse("c.yaml", b'a: "C:\\keys"\n')
     assert (raised.value.error.line, raised.value.error.message) == (1, ESCAPE)
@@ -94,8 +93,8 @@ def test_a_backslash_in_double_quotes_is_an_escape() -> None:
         "".join
     )
 )
-def test_whatever_is_malformed_has_a_place_in_the_file_and_shows_nothing_of_it(text: str) -> None:
-    """In our own words, never in the library's."""
+def test_any_syntax_error_has_a_place_and_shows_no_text_of_the_file(text: str) -> None:
+    """Never with a message of the library."""
     try:
         parse("c.yaml", text.encode())
     except Malformed as malformed:

@@ -99,46 +99,43 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("text", "value"), SCALARS)
-def test_only_what_yaml_1_2_calls_so_is_no_text(text: str, value: object) -> None:
-    """`off`, `no`, dates and leading zeros stay text; true, false, null and plain decimal numbers do not."""
+def test_only_words_and_numbers_of_yaml_1_2_are_typed(text: str, value: object) -> None:
+    """`off`, `no`, dates and leading zeros stay text."""
     found = parse("c.yaml", f"key: {text}\n".encode())[0]["key"]
     assert (found, type(found)) == (value, type(value))
 
 
-def test_keys_are_text_whatever_they_look_like() -> None:
+def test_keys_are_always_text() -> None:
     """An integration may be called 42."""
     assert list(parse("c.yaml", b"42: a\ntrue: b\nnull: c\n")[0]) == ["42", "true", "null"]
 
 
 @pytest.mark.parametrize(("data", "line"), [case[1:] for case in MALFORMED], ids=[case[0] for case in MALFORMED])
-def test_what_cannot_be_read_has_a_place_and_a_reason(data: bytes, line: str) -> None:
-    """The reason repeats nothing of the file."""
+def test_unreadable_document_has_a_place_and_a_reason(data: bytes, line: str) -> None:
     with pytest.raises(Malformed) as caught:
         parse("c.yaml", data)
     assert str(caught.value.error) == f"c.yaml:{line}"
 
 
 @pytest.mark.parametrize("before", [65535, 65536, 200_000])
-def test_a_control_character_is_found_wherever_it_stands(before: int) -> None:
-    """A long file is searched piece by piece."""
+def test_control_character_is_found_anywhere(before: int) -> None:
+    """A long file is searched in slices."""
     with pytest.raises(Malformed) as caught:
         parse("c.yaml", b"a: " + b"x" * (before - 3) + b"\x01\n")
     assert str(caught.value.error) == f"c.yaml:1:{before + 1}: (file): must not contain a control character: remove it"
 
 
-def test_a_byte_order_mark_is_passed_over() -> None:
-    """Some editors write one."""
+def test_byte_order_mark_is_ignored() -> None:
     assert parse("c.yaml", b"\xef\xbb\xbfa: 1\n")[0] == {"a": 1}
 
 
 def test_columns_count_characters() -> None:
-    """An umlaut before a value moves it by one column, not by two bytes."""
+    """An umlaut counts as one column, not as two bytes."""
     root, _ = parse("c.yaml", "a: [ü, {b: ö, c: 1}]\n".encode())
     assert str(error_at(root, ("a", 1, "c"), "here")) == "c.yaml:1:18: a[1].c: here"
 
 
-def test_a_key_that_is_given_twice_is_an_error_and_the_first_holds() -> None:
-    """The reading goes on, so that other errors show, too."""
+def test_duplicate_key_is_an_error_and_the_first_value_counts() -> None:
     root, errors = parse("c.yaml", b"a:\n  b: 1\n  c: 2\n  b: 3\n")
     assert root == {"a": {"b": 1, "c": 2}}
     assert [str(error) for error in errors] == [
@@ -146,23 +143,21 @@ def test_a_key_that_is_given_twice_is_an_error_and_the_first_holds() -> None:
     ]
 
 
-def test_an_alias_stands_for_its_anchor() -> None:
-    """Common parts may be written once; their place is where they are written."""
+def test_alias_has_the_value_and_place_of_its_anchor() -> None:
     root, _ = parse("c.yaml", b"a: &x {b: 1}\nc: *x\n")
     assert root["c"] == {"b": 1}
     assert error_at(root, ("c", "b"), "here").line == 1
 
 
 def test_aliases_of_aliases_are_bounded() -> None:
-    """Nine levels of nine aliases would stand for 400 million values ("billion laughs")."""
+    """Nine levels of nine aliases would expand to 400 million values ("billion laughs")."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
     with pytest.raises(Malformed, match="aliases must stand for at most 10000 values in this file"):
         parse("c.yaml", "\n".join(lines).encode())
 
 
-def test_a_long_file_may_have_more_aliased_values() -> None:
-    """What many integrations have in common may be written once."""
+def test_long_file_may_have_more_aliased_values() -> None:
     shared = "x: &x {a: 1, b: 2, c: 3, d: [4, 5, 6]}\n"
     many = "".join(f"integration-{number}: *x\n" for number in range(5_000))
     root, errors = parse("c.yaml", (shared + many).encode())
@@ -170,14 +165,13 @@ def test_a_long_file_may_have_more_aliased_values() -> None:
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 100_000])
-def test_nesting_is_bounded(depth: int) -> None:
-    """A file of brackets does not exhaust the stack."""
+def test_deep_nesting_is_refused(depth: int) -> None:
+    """A file of brackets must not exhaust the stack."""
     with pytest.raises(Malformed):
         parse("c.yaml", b"a: " + b"[" * depth + b"]" * depth)
 
 
-def test_nesting_within_the_bound_is_read() -> None:
-    """What a config needs lies far below the bound."""
+def test_nesting_within_the_limit_is_read() -> None:
     depth = MAX_DEPTH - 1
     assert str(parse("c.yaml", b"a: " + b"[" * depth + b"]" * depth)[0]["a"]) == "Row(1 values)"
 
@@ -193,14 +187,12 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text("abc_-.", min_size=1), VALUES, min_size=1, max_size=4), st.booleans())
-def test_values_come_back_as_they_were_written(tree: dict[str, object], flow: bool) -> None:
-    """In flow style as JSON, in block style as another YAML writer spells them."""
+def test_values_of_flow_and_block_style_are_read_unchanged(tree: dict[str, object], flow: bool) -> None:
     text = json.dumps(tree, ensure_ascii=False) if flow else yaml.safe_dump(tree, allow_unicode=True)
     assert json.loads(json.dumps(parse("c.yaml", text.encode())[0])) == tree
 
 
-def test_only_the_first_duplicates_are_listed() -> None:
-    """And that there are more."""
+def test_only_the_first_200_duplicates_are_listed() -> None:
     _, errors = parse("f", b"a: 1\n" * 1000)
     assert len(errors) == 201
     assert errors[-1].message == "there are more errors than the first 200: correct these first"

@@ -1,4 +1,4 @@
-"""What is written as a config file is read again as the same."""
+"""Values are the same after writing and reading them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 @example({"lines": "a\nb\n", "ends": "a\n\n", "tabs": "\ta\n b", "spaces": " a \n", "odd": "\x85\ufeff\u2028"})
 @example({"numbers": [1e300, 1e-7, -0.0, 1e16, 10**18 - 1, 12]})
 @example({"long": "x " * 5000, "k" * 2000: 1})
-def test_values_come_back_as_they_were(document: dict[str, Any]) -> None:
-    """Of the same types, keys in the same order."""
+def test_written_values_are_read_unchanged(document: dict[str, Any]) -> None:
     read, errors = parse("", write(document, "a comment\nof two lines").encode())
     assert errors == []
     assert repr(_plain(read)) == repr(document)
@@ -40,8 +39,8 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list) else value
 
 
-def test_what_a_config_file_cannot_say_is_named_by_its_place() -> None:
-    """Whole numbers beyond 18 digits would be texts; what is too deep is no config at all."""
+def test_value_that_yaml_cannot_represent_is_refused_with_its_path() -> None:
+    """The reader takes numbers beyond 18 digits for text, and limits the depth."""
     with pytest.raises(Inexpressible, match=r"^a\.b\[1\]: cannot be written in a config file$"):
         write({"a": {"b": [1, 10**18]}})
     deep: Any = 1
@@ -53,7 +52,7 @@ def test_what_a_config_file_cannot_say_is_named_by_its_place() -> None:
         write({"a": "\ud800"})
 
 
-def test_it_reads_well() -> None:
-    """PEM as lines, lists below their keys, the comment above."""
+def test_output_is_readable() -> None:
+    """PEM has its lines, lists are indented, and the comment is above."""
     text = write({"version": 1, "a": ["x"], "pem": "-----BEGIN\nabc\n-----END\n"}, "first\n\nlast")
     assert text == ("# first\n#\n# last\nversion: 1\na:\n  - x\npem: |\n  -----BEGIN\n  abc\n  -----END\n")

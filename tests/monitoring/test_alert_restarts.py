@@ -1,4 +1,4 @@
-"""Alerts fire on through a restart, whatever the interval of scrapes and however late the first of them is."""
+"""Alerts keep firing through a restart, for every scrape interval and a late first scrape."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def labels(namespace: str, instance: str, **more: str) -> str:
 
 
 def scraped(interval: int, since: int, until: int, value: Any) -> list[str]:
-    """What each scrape finds of a process between two moments; `value` is asked with the seconds since its start."""
+    """Return the values of each scrape of a process between two moments. `value` maps the process's age to a value."""
     found = []
     for now in range(0, MINUTES * 60 + 1, STEP):
         scrapes = now % interval == 0
@@ -40,13 +40,13 @@ def scraped(interval: int, since: int, until: int, value: Any) -> list[str]:
 
 
 def lives(interval: int, first: int, *, moved: bool) -> list[tuple[str, int, int, int]]:
-    """Two processes, one after the other: instance, when it started, when it was scraped first and last."""
+    """Return two processes, one after the other: instance, start, first and last scrape."""
     second = "10.0.0.2:15091" if moved else "10.0.0.1:15091"
     return [("10.0.0.1:15091", 0, 0, DIED), (second, STARTED, STARTED + first, MINUTES * 60)]
 
 
 def series(namespace: str, interval: int, first: int, *, moved: bool, counters: dict[str, Any]) -> list[dict[str, str]]:
-    """What Prometheus has stored; counters by their selectors, each asked with the age of its process."""
+    """Return the stored series: counters by selector, each computed from the age of its process."""
     stored: dict[str, list[str]] = {}
     for instance, started, since, until in lives(interval, first, moved=moved):
         values = {
@@ -89,8 +89,8 @@ CASES: dict[str, tuple[int, dict[str, Callable[[int], float]]]] = {
 """An alert for each recorded window, and one that waits: the minute at which it fires, and its counter."""
 
 
-def test_denials_are_recorded_as_requests_are() -> None:
-    """So what holds below for those holds for them."""
+def test_denials_have_the_same_recording_rule_as_requests() -> None:
+    """So the tests of requests hold for denials too."""
     recorded = {rule["record"]: rule["expr"] for rule in rules_of(ALERTS) if "record" in rule}
     denials = recorded["integration_reason:sidekey_denials:increase5m"]
     requests = denials.replace("sidekey_denials_total", "sidekey_requests_total").replace("reason", "outcome")
@@ -98,9 +98,9 @@ def test_denials_are_recorded_as_requests_are() -> None:
 
 
 def histories(alert: str) -> dict[str, Any]:
-    """A test of promtool: the alert fires at every half minute, from before the restart until long after its window.
+    """Build a promtool test in which the alert fires each half minute, from before the restart until long after.
 
-    Each interval and each way to restart is in a namespace of its own: promtool evaluates the rules once for all.
+    Each interval and each kind of restart has its own namespace, so that promtool evaluates the rules only once.
     """
     fires, counters = CASES[alert]
     stored, namespaces = [], []
@@ -118,8 +118,7 @@ def histories(alert: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("alert", CASES)
-def test_an_alert_fires_on_through_a_restart(alert: str, tmp_path: Path) -> None:
-    """By the rules that it needs."""
+def test_alert_keeps_firing_through_a_restart(alert: str, tmp_path: Path) -> None:
     (tmp_path / "alerts.yaml").write_text(json.dumps(rules_for(ALERTS, alert)))
     tests = [histories(alert)]
     path = tmp_path / "restarts.yaml"

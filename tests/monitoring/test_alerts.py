@@ -1,4 +1,4 @@
-"""helm/sidekey/files/alerts.yaml: what fires, what stays quiet, and that every alert can be acted on."""
+"""helm/sidekey/files/alerts.yaml: when alerts fire, and what each needs."""
 
 from __future__ import annotations
 
@@ -41,15 +41,13 @@ def cases_of(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_promtool_accepts_the_rules() -> None:
-    """Without a finding of its linter."""
+def test_promtool_accepts_the_rules_without_a_finding() -> None:
     run = promtool("check", "rules", "--lint=all", "--lint-fatal", str(ALERTS))
     assert run.returncode == 0, run.stdout + run.stderr
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_promtool_sees_what_each_case_tells(path: Path, tmp_path: Path) -> None:
-    """The alert fires with the labels and the text that are written there, or does not fire."""
+def test_alerts_fire_as_their_cases_expect(path: Path, tmp_path: Path) -> None:
     cases = libyaml.load(path.read_text("utf-8"))
     assert [(path.parent / name).resolve() for name in cases["rule_files"]] == [ALERTS]
     (tmp_path / "alerts.yaml").write_text(json.dumps(rules_for(ALERTS, path.stem)), "utf-8")
@@ -59,13 +57,12 @@ def test_promtool_sees_what_each_case_tells(path: Path, tmp_path: Path) -> None:
 
 
 def test_every_alert_has_a_file_of_cases() -> None:
-    """Named after it."""
     assert [path.stem for path in CASES] == NAMES
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_the_cases_of_an_alert_show_it_firing_and_quiet(path: Path) -> None:
-    """At least one of each, all of this alert, in each of its severities."""
+def test_cases_of_an_alert_show_it_firing_and_quiet(path: Path) -> None:
+    """In each of its severities."""
     judged = [check for test in cases_of(path) for check in test["alert_rule_test"]]
     assert {check["alertname"] for check in judged} == {path.stem}
     fired = {alert["exp_labels"]["severity"] for check in judged for alert in check["exp_alerts"]}
@@ -74,8 +71,7 @@ def test_the_cases_of_an_alert_show_it_firing_and_quiet(path: Path) -> None:
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule], ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_bad_it_is_and_where_to_read_on(rule: dict[str, Any]) -> None:
-    """One of two severities, both texts, and the heading of its runbook."""
+def test_alert_has_a_severity_two_texts_and_a_runbook(rule: dict[str, Any]) -> None:
     assert rule["labels"].keys() == {"severity"}
     assert rule["labels"]["severity"] in {"warning", "critical"}
     assert rule["annotations"].keys() == {"summary", "description", "runbook"}
@@ -83,13 +79,11 @@ def test_an_alert_says_how_bad_it_is_and_where_to_read_on(rule: dict[str, Any]) 
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
-    """By the headings of docs/runbooks.md."""
     assert sorted(re.findall(r"^### (Sidekey\w+)$", RUNBOOKS, re.M)) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_runbook_tells_what_to_do(name: str) -> None:
-    """What it means, where to look, what to do, and how to see that it is solved; and its severity."""
+def test_runbook_has_all_sections_and_the_severity(name: str) -> None:
     section = RUNBOOKS.partition(f"\n### {name}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
     assert re.findall(r"^- \*\*(\w+)\.\*\*", section, re.M) == ["Meaning", "Check", "Fix", "Verify"]
     severities = {rule["labels"]["severity"] for rule in RULES if rule.get("alert") == name}
@@ -97,27 +91,24 @@ def test_a_runbook_tells_what_to_do(name: str) -> None:
 
 
 def test_every_metric_of_the_rules_exists() -> None:
-    """It is a family of ours, a recorded series, or one that comes with every process."""
     known = documented().keys() | EXPORTED_BY_PROMETHEUS
     known |= {rule["record"] for rule in RULES if "record" in rule}
     assert {name for rule in RULES for name in metrics_of(rule["expr"])} - known == set()
 
 
 def test_every_outcome_of_the_rules_exists() -> None:
-    """It is a class of status, a code of ours, or what comes of a call for a token."""
     known = {"2xx", "3xx", "4xx", "5xx", *map(str, SEPARATE_STATUSES), *KINDS, *get_args(Outcome)}
     assert {value for rule in RULES for value in values_of(rule["expr"], "outcome")} - known == set()
 
 
 def test_every_reason_of_the_rules_and_of_the_dashboard_exists() -> None:
-    """It is in the closed list."""
     dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
     asked = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard)]
     assert {value for text in asked for value in values_of(text, "reason")} - {*REASONS, ".*"} == set()
 
 
-def test_the_words_of_stored_integrations_are_those_that_are_counted() -> None:
-    """In rules, on the dashboard and in the docs; and what keeps one from use is in an alert."""
+def test_states_of_stored_integrations_exist() -> None:
+    """In rules, dashboard and docs. Each state that makes an integration unusable is in an alert."""
     pages = [text for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] for text in examples_of(path)]
     dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
     asked = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard), *pages]
@@ -127,8 +118,8 @@ def test_the_words_of_stored_integrations_are_those_that_are_counted() -> None:
     assert judged == [{"unusable"}]
 
 
-def test_whoever_asks_for_all_responses_of_upstreams_asks_for_those_that_are_counted_apart() -> None:
-    """In rules, on the dashboard and in the docs: an expression that is from before they were would miss them."""
+def test_expressions_for_upstream_responses_include_every_outcome_of_an_upstream() -> None:
+    """In rules, dashboard and docs."""
     pages = [text for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] for text in examples_of(path)]
     dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
     expressions = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard), *pages]
@@ -139,7 +130,6 @@ def test_whoever_asks_for_all_responses_of_upstreams_asks_for_those_that_are_cou
 
 
 def test_every_denial_and_every_failure_of_an_upstream_is_in_an_alert() -> None:
-    """A code that is added to those is not forgotten here."""
     judged = {value for rule in RULES for value in values_of(rule["expr"], "outcome")}
     assert {code for code in KINDS if code.endswith("_denied") or code.startswith("upstream_")} - judged == set()
     assert set(get_args(Outcome)) - judged == set()

@@ -1,4 +1,4 @@
-"""helm/sidekey/files/dashboard.json: what Grafana needs of it, and expressions that Prometheus takes."""
+"""helm/sidekey/files/dashboard.json: valid for Grafana, with expressions that Prometheus accepts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ PROCESS = {
 
 
 def test_promtool_accepts_every_expression(tmp_path: Path) -> None:
-    """Each as the expression of a rule."""
     rules = [{"record": f"panel:{number}", "expr": text} for number, text in enumerate(expressions_of(DASHBOARD))]
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
@@ -39,7 +38,6 @@ def test_promtool_accepts_every_expression(tmp_path: Path) -> None:
 
 
 def test_every_metric_of_the_dashboard_exists() -> None:
-    """It is a family of ours, or comes from the process collector."""
     families = documented()
     known = families.keys() | PROCESS | {"ALERTS"}
     histograms = [name for name, family in families.items() if family.type == "histogram"]
@@ -48,15 +46,13 @@ def test_every_metric_of_the_dashboard_exists() -> None:
 
 
 def test_every_family_is_on_the_dashboard() -> None:
-    """What is measured can be looked at."""
     shown = {
         re.sub(r"_(bucket|sum|count)$", "", name) for text in expressions_of(DASHBOARD) for name in metrics_of(text)
     }
     assert documented().keys() - shown == set()
 
 
-def test_every_panel_asks_the_chosen_data_source() -> None:
-    """None is bound to the data source of whoever drew it."""
+def test_every_panel_uses_the_selected_data_source() -> None:
     for panel in PANELS:
         if panel["type"] != "row":
             assert [panel["datasource"], *(target["datasource"] for target in panel["targets"])] == [DATASOURCE] * (
@@ -64,14 +60,12 @@ def test_every_panel_asks_the_chosen_data_source() -> None:
             )
 
 
-def test_every_panel_has_a_title_and_says_what_it_shows() -> None:
-    """A row has a title."""
+def test_every_panel_has_a_title_and_a_description() -> None:
     assert [panel["id"] for panel in PANELS if not panel["title"]] == []
     assert [panel["title"] for panel in PANELS if panel["type"] != "row" and not panel["description"]] == []
 
 
-def test_panels_have_ids_of_their_own_and_no_two_overlap() -> None:
-    """Grafana would draw one over the other."""
+def test_panels_have_unique_ids_and_do_not_overlap() -> None:
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in PANELS)
     assert [(a["title"], b["title"]) for a, b in combinations(PANELS, 2) if overlap(a["gridPos"], b["gridPos"])] == []
@@ -82,8 +76,7 @@ def overlap(a: dict[str, int], b: dict[str, int]) -> bool:
     return across and a["y"] < b["y"] + b["h"] and b["y"] < a["y"] + a["h"]
 
 
-def test_the_variables_choose_what_is_looked_at() -> None:
-    """Each narrows those after it, and everything is chosen at first."""
+def test_variables_filter_each_other_and_default_to_all() -> None:
     assert [variable["name"] for variable in VARIABLES] == ["datasource", "namespace", "job", "integration"]
     for variable in VARIABLES[1:]:
         assert (variable["datasource"], variable["multi"], variable["current"]["value"]) == (
@@ -96,13 +89,12 @@ def test_the_variables_choose_what_is_looked_at() -> None:
 
 
 def test_every_expression_filters_by_namespace_and_job() -> None:
-    """A choice of a namespace holds for the whole dashboard."""
     texts = [target["expr"] for panel in PANELS for target in panel.get("targets", ())]
     for text in texts:
         selectors = re.findall(r"\b(?:sidekey|process)_\w+(\{[^}]*\})?", text)
         assert all('namespace=~"$namespace", job=~"$job"' in selector for selector in selectors), text
 
 
-def test_it_is_a_dashboard_that_grafana_11_takes() -> None:
-    """The classic model, schema 39, with a uid that links can rely on, and no id of somebody's database."""
+def test_dashboard_has_the_format_of_grafana_11() -> None:
+    """The classic model, schema 39, with a uid for links and without a database ID."""
     assert (DASHBOARD["uid"], DASHBOARD["schemaVersion"], "id" in DASHBOARD) == ("sidekey", 39, False)

@@ -13,15 +13,14 @@ from support.prometheus import METRICS_PAGE, documented, examples_of, promtool
 PAGE = METRICS_PAGE.read_text("utf-8")
 
 
-def test_the_page_names_every_outcome_of_a_request() -> None:
-    """The classes of status, every code of ours, and the caller who left."""
+def test_page_has_every_outcome_of_a_request() -> None:
     section = PAGE.partition("\n## Outcomes\n")[2].partition("\n## ")[0]
     named = set(re.findall(r"`(\w+)`", section))
     assert {"2xx", "3xx", "4xx", "5xx", *map(str, SEPARATE_STATUSES), CALLER_GONE, *KINDS} - named == set()
 
 
-def test_the_page_has_a_row_for_every_reason_of_a_denial() -> None:
-    """In their order, with the codes and the meaning that the table of the program has, and what to do."""
+def test_page_has_a_row_for_every_reason_of_a_denial() -> None:
+    """In the order of the code, with codes, meaning and remedy."""
     section = PAGE.partition("\n## Reasons of denials\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", section, re.M)
     wanted = [(each.denial, ", ".join(f"`{code}`" for code in each.codes), each.meaning) for each in REASONS.values()]
@@ -29,14 +28,13 @@ def test_the_page_has_a_row_for_every_reason_of_a_denial() -> None:
     assert all(row[3].endswith(".") for row in rows)
 
 
-def test_the_page_names_every_word_for_how_an_integration_stands() -> None:
-    """In their order, of which the last that is true is counted."""
+def test_page_has_every_status_of_an_integration() -> None:
+    """In the order of the code, of which the last that is true counts."""
     meaning = documented()["sidekey_store_integrations"].meaning
     assert [word for word in re.findall(r"`(\w+)`", meaning) if word != "status"] == [*STATUSES]
 
 
 def test_every_example_is_promql(tmp_path: Path) -> None:
-    """promtool takes each as the expression of a rule."""
     examples = examples_of(METRICS_PAGE)
     assert examples
     rules = "".join(f"      - {{record: 'example:{number}', expr: '{text}'}}\n" for number, text in enumerate(examples))

@@ -51,7 +51,7 @@ FAILURES = {
 
 
 async def answers(connection: RawConnection) -> None:
-    """An upstream that knows no credential where the path says so."""
+    """Run an upstream that rejects the credential on some paths."""
     while True:
         target = (await connection.request()).target
         status = b"401 Unauthorized" if target.startswith(b"/crm") else b"200 OK"
@@ -85,7 +85,7 @@ listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
 
 
 def use(port: int) -> None:
-    """What the two callers ask for again and again, twice for each scrape."""
+    """Send the requests of the two callers repeatedly, twice for each scrape."""
     for name in (*FAILURES, "good"):
         get(port, f"/i/{name}/orders", {"Sidekey-Token": ENVIRONMENT["SHOP"]})
     for path in ("/i/crm/orders", "/i/good/orders", "/i/bank/orders", "/i/crm/%2e%2e/mail"):
@@ -102,7 +102,7 @@ class OnCall:
         self._used = 0.0
 
     def find(self, expression: str) -> list[dict[str, str]]:
-        """The labels of what an expression finds, once it finds something. NaN is nothing."""
+        """Return the labels of an expression's results, once there are some. NaN does not count."""
 
         def found() -> list[dict[str, str]] | None:
             if time.monotonic() > self._used + SCRAPES / 2:
@@ -114,8 +114,8 @@ class OnCall:
 
         return until(found)
 
-    def filter(self, command: str, name: str = "ID") -> str:
-        """What a line of the table prints of the log, for an integration."""
+    def filter_log(self, command: str, name: str = "ID") -> str:
+        """Return the output of a jq command of the table for an integration."""
         log = self._folder / "sidekey.log"
         log.write_text("".join(self.child.lines))
         require("jq")
@@ -127,7 +127,7 @@ class OnCall:
 
 @pytest.fixture
 async def on_call(ca: Authority, tmp_path: Path) -> Any:
-    """With a Prometheus that has scraped twice."""
+    """Start Sidekey and a Prometheus that has scraped it twice."""
     closed = free_port()
     async with (
         RawUpstream(answers, ssl_context=ca.server_context("up.test")) as upstream,
@@ -147,12 +147,12 @@ def labelled(found: list[dict[str, str]], *names: str) -> set[tuple[str, ...]]:
 
 
 def check_table(person: OnCall) -> None:
-    """Ask every question, and look whether the answer is the right one."""
+    """Evaluate every expression of the table, and compare the result."""
     metrics, log = ROWS["Which integration fails, and how?"]
     failing = set(FAILURES.items())
     until(lambda: True if labelled(person.find(metrics[0]), "integration", "outcome") >= failing else None)
     assert "good" not in {name for name, *_ in labelled(person.find(metrics[0]), "integration")}
-    lines = [json.loads(line) for line in person.filter(log[0]).splitlines()]
+    lines = [json.loads(line) for line in person.filter_log(log[0]).splitlines()]
     said = {(line["integration"], line["code"] or str(line["status"])) for line in lines}
     assert failing <= said
 
@@ -166,7 +166,7 @@ def check_table(person: OnCall) -> None:
     }
     until(lambda: True if labelled(person.find(metrics[0]), "alertname", "integration") >= alerts else None)
     for name in FAILURES:
-        first = person.filter(log[0], name).splitlines()[0]
+        first = person.filter_log(log[0], name).splitlines()[0]
         # Of a token also the call for it has a line, before the first request fails.
         assert first <= min(line["timestamp"] for line in lines if line["integration"] == name)
 
@@ -182,10 +182,10 @@ def check_table(person: OnCall) -> None:
         ("bank", "tls_certificate_error"),
     }
     assert labelled(person.find(tokens), "integration", "outcome") == {("mail", "unreachable")}
-    assert "the upstream refused the connection" in person.filter(log[0], "erp")
-    assert "certificate" in person.filter(log[0], "bank")
-    assert "token endpoint" in person.filter(log[0], "mail")
-    assert set(person.filter(log[0], "crm").splitlines()) >= {"null"}
+    assert "the upstream refused the connection" in person.filter_log(log[0], "erp")
+    assert "certificate" in person.filter_log(log[0], "bank")
+    assert "token endpoint" in person.filter_log(log[0], "mail")
+    assert set(person.filter_log(log[0], "crm").splitlines()) >= {"null"}
     assert {line["upstream"] for line in lines if line["integration"] == "erp"} == {None}
     assert None not in {line["upstream"] for line in lines if line["integration"] == "crm" and line["status"] == 401}
     test = next(each for each in log if each.startswith("sidekey test")).replace("ID", "crm").split()[1:]
@@ -197,13 +197,13 @@ def check_table(person: OnCall) -> None:
             True if labelled(person.find(metrics[0]), "phase") == {("grant",), ("connect",), ("first_byte",)} else None
         )
     )
-    person.filter(log[0])
+    person.filter_log(log[0])
 
     metrics, log = ROWS["Who is affected?"]
     affected = {("shop", outcome) for outcome in FAILURES.values()} | {("billing", "401")}
     until(lambda: True if labelled(person.find(metrics[0]), "caller", "outcome") >= affected else None)
-    assert set(person.filter(log[0], "crm").splitlines()) == {"shop", "billing"}
-    assert set(person.filter(log[0], "erp").splitlines()) == {"shop"}
+    assert set(person.filter_log(log[0], "crm").splitlines()) == {"shop", "billing"}
+    assert set(person.filter_log(log[0], "erp").splitlines()) == {"shop"}
 
     metrics, log = ROWS["Why is it denied?"]
     assert labelled(person.find(metrics[0]), "integration", "reason") == {
@@ -218,7 +218,7 @@ def check_table(person: OnCall) -> None:
     person.child.rewrite(text.replace("integrations: [crm, good]", "integrations: [crm, good, mail]"))
     person.child.process.send_signal(signal.SIGHUP)
     person.child.wait_for_line(lambda line: "config changed" in line)
-    assert "billing" in person.filter(log[0])
+    assert "billing" in person.filter_log(log[0])
     for expression in metrics:
         assert person.find(expression)
 
@@ -226,12 +226,12 @@ def check_table(person: OnCall) -> None:
     answer = get(person.child.proxy_port, "/i/erp/orders", {"Sidekey-Token": ENVIRONMENT["SHOP"]})
     name = answer.headers["Sidekey-Request-Id"]
     person.child.wait_for_line(lambda line: name in line)
-    (line,) = person.filter(log[0].replace("REQUEST", name)).splitlines()
+    (line,) = person.filter_log(log[0].replace("REQUEST", name)).splitlines()
     assert json.loads(line)["reason"] == "the upstream refused the connection"
 
 
-async def test_every_question_has_its_answer(on_call: OnCall) -> None:
-    """The rows of the table, word by word as they are printed; and each panel that shows the same finds data."""
+async def test_every_row_of_the_table_finds_its_cause(on_call: OnCall) -> None:
+    """Word by word as printed. Panels with the same question find data too."""
     await asyncio.to_thread(check_table, on_call)
     for expression in expressions_of(DASHBOARD):
         if metrics_of(expression) & NEW:

@@ -1,4 +1,4 @@
-"""A real Prometheus with the config that is delivered scrapes a running Sidekey: alerts fire on through a restart."""
+"""A real Prometheus with the shipped rules scrapes Sidekey: alerts keep firing through a restart."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ integrations:
 
 
 def scrapes(port: int, value: str) -> bool | None:
-    """True once the last scrape found the target so: `1` is up."""
+    """Return True once the last scrape found the target `up`."""
     data = ask(port, "query?query=up")
     return True if data and [each["value"][1] for each in data["result"]] == [value] else None
 
 
 def firing(port: int) -> str | None:
-    """Since when the alert fires."""
+    """Return the time since when the alert fires."""
     alerts = (ask(port, "alerts") or {"alerts": []})["alerts"]
     found = [each["activeAt"] for each in alerts if each["labels"]["alertname"] == ALERT and each["state"] == "firing"]
     return found[0] if found else None
 
 
-def test_alerts_of_a_real_prometheus_outlive_a_restart(tmp_path: Path) -> None:
-    """It fires since the same moment, and no rule has an error."""
+def test_alerts_of_a_real_prometheus_keep_firing_through_a_restart(tmp_path: Path) -> None:
+    """Without a new start time, and without an error of a rule."""
     child = Child(CONFIG, tmp_path, environment={"SECRET": "s3cret"})
     with child, prometheus(tmp_path, child.admin_port) as port:
         until(lambda: scrapes(port, "1"))

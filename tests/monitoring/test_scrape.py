@@ -1,4 +1,4 @@
-"""A scrape of a running Sidekey after requests of many outcomes: what the linter, the dashboard and the rules find."""
+"""A scrape of Sidekey after requests with many outcomes fits the linter, the dashboard and the rules."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def process(number: int) -> Process:
 
 
 async def answers(connection: RawConnection) -> None:
-    """A provider: `/token` issues, `/refused` does not, and any other path ends in the status that is answered."""
+    """Run a provider: `/token` issues a token, `/refused` does not, other paths end in the response status."""
     while True:
         target = (await connection.request()).target.decode()
         status, said = target[-3:], {}
@@ -99,7 +99,7 @@ async def answers(connection: RawConnection) -> None:
 
 
 def config(ca: Authority, port: int, closed: int) -> str:
-    """One integration for each thing that can come of a request."""
+    """Return a config with one integration for each outcome."""
 
     def oauth2(path: str) -> str:
         return (
@@ -127,8 +127,8 @@ integrations:
 """
 
 
-def ask_in_tunnel(proxy: int, port: int) -> int:
-    """The status of a request for no target of `plain`, without TLS, in a tunnel to its upstream."""
+def status_in_tunnel(proxy: int, port: int) -> int:
+    """Send a request for no target of `plain` without TLS in a tunnel, and return its status."""
     with closing(HTTPConnection("127.0.0.1", proxy, timeout=DEADLINE)) as connection:
         connection.set_tunnel("up.test", port, {"X-Integration-Id": "plain", **TOKEN})
         connection.request("GET", "/")
@@ -136,7 +136,7 @@ def ask_in_tunnel(proxy: int, port: int) -> int:
 
 
 def operate(admin: int) -> int:
-    """The status of an operator's request for a change of what is not there."""
+    """Send an operator's request for a missing object, and return the status."""
     with closing(HTTPConnection("127.0.0.1", admin, timeout=DEADLINE)) as connection:
         connection.request(
             "DELETE", "/api/v1/callers/nobody", headers={"Authorization": f"Bearer {OPERATOR}", "If-Match": '"1"'}
@@ -146,12 +146,12 @@ def operate(admin: int) -> int:
 
 @pytest.fixture(scope="module")
 def scraped(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Scraped:
-    """From a process of its own."""
+    """Scrape a process of its own."""
     return asyncio.run(scrape(ca, tmp_path_factory.mktemp("scraped")))
 
 
 async def scrape(ca: Authority, folder: Path) -> Scraped:
-    """The page of a process after all these requests."""
+    """Return the metrics of a process after all these requests."""
     context = asking(ca.server_context("up.test"), mount(folder, current()))
     context.verify_mode = ssl.CERT_OPTIONAL
     async with RawUpstream(answers, ssl_context=context) as upstream:
@@ -159,7 +159,7 @@ async def scrape(ca: Authority, folder: Path) -> Scraped:
         variables = {"SECRET": "s3cret", "TOKEN": "t0ken", "STORE_KEY": b64encode(bytes(32)).decode(), "OPS": OPERATOR}
         with Child(text, folder, head=HEAD, environment=variables) as child:
             statuses = [(await asyncio.to_thread(get, child.proxy_port, path, TOKEN)).status for path in REQUESTS]
-            assert await asyncio.to_thread(ask_in_tunnel, child.proxy_port, upstream.port) == 403
+            assert await asyncio.to_thread(status_in_tunnel, child.proxy_port, upstream.port) == 403
             assert await asyncio.to_thread(operate, child.admin_port) == 404
             page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
             figures = process(child.process.pid)
@@ -168,23 +168,22 @@ async def scrape(ca: Authority, folder: Path) -> Scraped:
     return Scraped(page, openmetrics, tuple(statuses), figures)
 
 
-def test_promtool_has_nothing_to_say_of_a_live_scrape(scraped: Scraped) -> None:
-    """After answers of upstreams, answers of our own, tokens and certificates."""
+def test_promtool_finds_nothing_in_a_live_scrape(scraped: Scraped) -> None:
     assert scraped.statuses == (200, 401, 404, 429, 503, 400, 403, 405, 404, 200, 502, 200, 502, 502, 502, 502)
     assert len({line for line in scraped.page.splitlines() if line.startswith("sidekey_requests_total{")}) >= 13
     run = promtool("check", "metrics", text=scraped.page)
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
 
 
-def test_a_live_scrape_is_valid_openmetrics(scraped: Scraped) -> None:
+def test_live_scrape_is_valid_openmetrics(scraped: Scraped) -> None:
     """With the families of the text format, each once."""
     names = [family.name for family in text_string_to_metric_families(scraped.openmetrics)]
     types = [line.split()[2] for line in scraped.page.splitlines() if line.startswith("# TYPE ")]
     assert names == [name.removesuffix("_total") for name in types]
 
 
-def test_a_live_scrape_has_every_documented_family_in_the_order_of_the_page(scraped: Scraped) -> None:
-    """Each with the type of its row in docs/metrics.md, and with the beginning of its meaning as the help text."""
+def test_live_scrape_has_every_documented_family_in_order(scraped: Scraped) -> None:
+    """With the type of its row in docs/metrics.md, and the beginning of its meaning as help text."""
     lines = scraped.page.splitlines()
     types = [line.split()[2:] for line in lines if line.startswith("# TYPE sidekey_")]
     helps = [line.split(maxsplit=3)[2:] for line in lines if line.startswith("# HELP sidekey_")]
@@ -194,8 +193,7 @@ def test_a_live_scrape_has_every_documented_family_in_the_order_of_the_page(scra
     assert [name for name, text in helps if not rows[name].meaning.startswith(text)] == []
 
 
-def test_the_figures_of_the_process_are_those_of_the_system(scraped: Scraped) -> None:
-    """As /proc has them: what other exporters call `process_*`."""
+def test_process_metrics_match_proc(scraped: Scraped) -> None:
     found = {name: value for (name, labels), value in samples(scraped.page).items() if not labels}
     process = scraped.process
     assert found["process_start_time_seconds"] == pytest.approx(process.started, abs=0.02)
@@ -207,18 +205,16 @@ def test_the_figures_of_the_process_are_those_of_the_system(scraped: Scraped) ->
 
 
 def test_every_panel_finds_data_in_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:
-    """Each label that an expression asks for is there, with values that match."""
     wanted = [text for text in expressions_of(DASHBOARD) if "ALERTS" not in metrics_of(text)]
     assert without_data(wanted, scraped.page, tmp_path, ALERTS) == []
 
 
-def test_every_recorded_series_comes_of_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:
-    """The rules read the labels as they are written."""
+def test_every_recording_rule_finds_data_in_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:
     wanted = [rule["record"] for rule in rules_of(ALERTS) if "record" in rule]
     assert without_data(wanted, scraped.page, tmp_path, ALERTS) == []
 
 
-def test_an_expression_without_data_is_found_out(scraped: Scraped, tmp_path: Path) -> None:
-    """The two tests before this one could fail."""
+def test_expression_without_data_is_detected(scraped: Scraped, tmp_path: Path) -> None:
+    """The two previous tests can fail."""
     wanted = ['sidekey_requests_total{outcome="2xx"}', 'sidekey_requests_total{outcome="200"}']
     assert without_data(wanted, scraped.page, tmp_path, ALERTS) == wanted[1:]

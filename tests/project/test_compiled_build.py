@@ -1,4 +1,4 @@
-"""The build that is told is the one that was installed, and it is so in every hot module."""
+"""The reported build is the installed one, in every compiled module."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def name_of(path: Path) -> str:
 HOT = sorted(name_of(path) for glob in GLOBS for path in PACKAGE.glob(glob) if path.name != "__init__.py")
 
 
-def test_it_is_the_build_that_was_asked_for() -> None:
-    """`make test` runs a checkout, which is pure; `make test WHEEL=...` says what that wheel must be."""
+def test_build_is_the_expected_one() -> None:
+    """`make test` tests a checkout, which is pure. `make test WHEEL=...` sets the build of that wheel."""
     assert build() == os.environ.get("SIDEKEY_EXPECT_BUILD", "pure")
 
 
 @pytest.mark.parametrize("name", HOT)
-def test_every_hot_module_is_of_that_build(name: str) -> None:
-    """A wheel of which one half is compiled would tell a lie."""
+def test_every_compiled_module_has_that_build(name: str) -> None:
+    """A half-compiled wheel would report the wrong build."""
     loader = importlib.import_module(name).__loader__
     assert isinstance(loader, ExtensionFileLoader if build() == "compiled" else SourceFileLoader)
 
 
 @pytest.mark.parametrize("glob", GLOBS)
-def test_every_glob_of_hot_modules_finds_some(glob: str) -> None:
-    """A folder that is renamed must not drop out of the compiled build unseen."""
+def test_every_glob_of_compiled_modules_matches_files(glob: str) -> None:
+    """A renamed folder must not silently drop out of the compiled build."""
     assert list(PACKAGE.glob(glob))

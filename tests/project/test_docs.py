@@ -1,4 +1,4 @@
-"""The documents say what is there: links, files, config keys, answers, commands, and the lines a reader copies."""
+"""Links, files, config keys, responses, commands and examples in the documents exist and work."""
 
 from __future__ import annotations
 
@@ -84,19 +84,19 @@ CODE = (ROOT, PACKAGE, PACKAGE / "proxy", ROOT / "tests")
 
 
 def command(name: str) -> click.Command:
-    """The command of this name."""
+    """Return the command of this name."""
     found = main.get_command(click.Context(main), name)
     assert found is not None
     return found
 
 
 def ids(path: Path) -> str:
-    """A document's name in a test's ID."""
+    """Return a document's name as a test ID."""
     return str(path.relative_to(ROOT))
 
 
 def documented_keys() -> dict[str, set[str]]:
-    """The keys of docs/config.md by section."""
+    """Return the keys of docs/config.md by section."""
     found: dict[str, set[str]] = {}
     for section in (ROOT / "docs" / "config.md").read_text("utf-8").split("\n## ")[1:]:
         found[section.partition("\n")[0]] = set(re.findall(r"^\| `(\w+)` \|", section, re.M))
@@ -104,12 +104,12 @@ def documented_keys() -> dict[str, set[str]]:
 
 
 def fenced(text: str, language: str) -> list[str]:
-    """The code blocks of a language."""
+    """Return the code blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
 
 
 def shell_lines(text: str) -> Iterator[list[str]]:
-    """The commands of the shell blocks, as words, without comments and a `&` at the end."""
+    """Return the commands of the shell blocks as words, without comments and a final `&`."""
     for block in fenced(text, "sh"):
         for line in block.splitlines():
             words = shlex.split(line.removesuffix("&"), comments=True)
@@ -118,25 +118,25 @@ def shell_lines(text: str) -> Iterator[list[str]]:
 
 
 def anchors(document: Path) -> set[str]:
-    """The fragments of a document's headings: lower case, without punctuation, blanks as hyphens."""
+    """Return the fragments of a document's headings: lower case, without punctuation, with hyphens for blanks."""
     text = re.sub(r"^```.*?^```", "", document.read_text("utf-8"), flags=re.M | re.S)
     titles = re.findall(r"^#+ (.*)$", text, re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def defines(path: Path, name: str) -> bool:
-    """Whether a module has a class, function or constant of this name."""
+    """Return True if a module has a class, function or constant of this name."""
     pattern = rf"^ *(?:async def|def|class) {name}\b|^{name}\b"
     return re.search(pattern, path.read_text("utf-8"), re.M) is not None
 
 
 def quick_start() -> str:
-    """The README's section."""
+    """Return the README's section."""
     return README.partition("## Quick start\n")[2].partition("\n## ")[0]
 
 
 def linked_files(document: Path) -> list[Path]:
-    """The files of the project that a document links to, or shows."""
+    """Return the files of the project that a document links to or shows."""
     text = document.read_text("utf-8")
     targets = [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r"\bsrc(?:set)?=\"([^\"\s]+)\"", text)]
     names = [target.partition("#")[0] for target in targets if not urlsplit(target).scheme]
@@ -145,12 +145,10 @@ def linked_files(document: Path) -> list[Path]:
 
 @pytest.mark.parametrize("document", LINKING, ids=ids)
 def test_every_relative_link_resolves(document: Path) -> None:
-    """A link to a file of the project, or a picture, leads to one."""
     assert [path for path in linked_files(document) if not path.exists()] == []
 
 
 def test_every_linked_file_is_in_the_source_distribution() -> None:
-    """Whoever unpacks it reads the documents there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     patterns = project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     # Its own description is in every one.
@@ -160,8 +158,7 @@ def test_every_linked_file_is_in_the_source_distribution() -> None:
 
 
 @pytest.mark.parametrize("document", LINKING, ids=ids)
-def test_every_link_into_a_document_leads_to_a_heading(document: Path) -> None:
-    """A `#fragment` is a heading of the document that is linked, or of this one, as forges name them."""
+def test_every_fragment_of_a_link_is_a_heading(document: Path) -> None:
     lost = []
     for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
         name, _, fragment = target.partition("#")
@@ -171,8 +168,7 @@ def test_every_link_into_a_document_leads_to_a_heading(document: Path) -> None:
     assert lost == []
 
 
-def test_the_index_lists_every_document() -> None:
-    """Each page of docs/, and those beside the README, once, with a line of its own that says what is in it."""
+def test_index_lists_every_document_once_with_a_description() -> None:
     rows = re.findall(r"^\| \[[^\]]+\]\(([^)]+)\) \| (\S.*) \|$", INDEX.read_text("utf-8"), re.M)
     listed = [(INDEX.parent / target).resolve() for target, _ in rows]
     documents = {*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "docs" / "decisions" / "README.md", REPORT}
@@ -180,14 +176,12 @@ def test_the_index_lists_every_document() -> None:
     assert {path.resolve() for path in documents - {INDEX}} - set(listed) == set()
 
 
-def test_every_kind_is_listed() -> None:
-    """docs/integrations.md says of each what it adds."""
+def test_every_kind_is_in_the_integrations_page() -> None:
     text = (ROOT / "docs" / "integrations.md").read_text("utf-8").partition("## Kinds\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \| \S", text, re.M)) == set(CREDENTIAL_KINDS)
 
 
-def test_every_claim_about_another_tool_has_its_source() -> None:
-    """Each table cell about another tool links to that tool's documentation."""
+def test_every_claim_about_another_tool_links_to_its_documentation() -> None:
     text = (ROOT / "docs" / "comparison.md").read_text("utf-8")
     rows = re.findall(r"^\| \*\*.*\|$", text, re.M)
     cells = [cell.strip() for row in rows for cell in row.strip("|").split("|")[2:]]
@@ -197,8 +191,8 @@ def test_every_claim_about_another_tool_has_its_source() -> None:
     assert len(rows) >= 16
 
 
-def test_every_row_to_plan_capacity_with_was_measured() -> None:
-    """The table repeats no figure, but names where the last run's is."""
+def test_every_row_of_the_capacity_table_was_measured() -> None:
+    """The table repeats no figure, but names the row of the last benchmark."""
     operations = (ROOT / "docs" / "operations.md").read_text("utf-8")
     table = operations.partition("\n## Capacity\n")[2].partition("\n## ")[0]
     named = {name for row in re.findall(r"^\|[^|]*\|([^|]*)\|", table, re.M) for name in re.findall(r"`(\w+)`", row)}
@@ -206,14 +200,13 @@ def test_every_row_to_plan_capacity_with_was_measured() -> None:
     assert named <= set(re.findall(r"^### `(\w+)`:", REPORT.read_text("utf-8"), re.M))
 
 
-def test_the_published_figures_are_those_of_the_last_benchmark() -> None:
-    """`make bench-page` writes the README's figures, the plot and benchmarks/README.md from the results."""
+def test_published_figures_are_those_of_the_last_benchmark() -> None:
+    """`make bench-page` writes them from the results."""
     found = page.pages(json.loads((ROOT / page.RESULTS).read_text("utf-8")))
     assert [str(path) for path, text in found.items() if (ROOT / path).read_text("utf-8") != text] == []
 
 
 def test_every_make_command_in_the_documents_exists() -> None:
-    """A command that a reader copies is a target of the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.M))
     named = {
         target
@@ -224,14 +217,13 @@ def test_every_make_command_in_the_documents_exists() -> None:
     assert named <= targets
 
 
-def test_the_readme_leads_to_the_index() -> None:
-    """Whoever has read it finds all the rest."""
+def test_readme_links_to_the_index() -> None:
     assert "](docs/README.md)" in README
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
-def test_every_module_that_is_named_exists(document: Path) -> None:
-    """A path such as `policy/paths.py` leads to a file, and `pool.py: Key` to a definition in it."""
+def test_every_module_in_the_documents_exists(document: Path) -> None:
+    """`policy/paths.py` is a file, and `pool.py: Key` a definition in it."""
     missing = []
     for name, definition in re.findall(r"`([a-z0-9_./]+\.py)(?:: (\w+))?`", document.read_text("utf-8")):
         path = next((folder / name for folder in CODE if (folder / name).is_file()), None)
@@ -241,29 +233,27 @@ def test_every_module_that_is_named_exists(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
-def test_every_config_key_that_is_named_exists(document: Path) -> None:
-    """A key such as `timeouts.drain` stands in the reference."""
+def test_every_config_key_in_the_documents_exists(document: Path) -> None:
     keys = documented_keys()
     named = re.findall(r"`(listen|network|timeouts|limits|log)\.(\w+)`", document.read_text("utf-8"))
     assert [f"{section}.{key}" for section, key in named if key not in keys[section]] == []
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
-def test_every_response_that_is_named_exists(document: Path) -> None:
-    """Wherever a status stands before a code, as in 501 `not_implemented`, the two belong together."""
+def test_every_status_and_code_in_the_documents_fit(document: Path) -> None:
+    """As in 501 `not_implemented`."""
     named = re.findall(r"\b([45]\d\d)\s+`([a-z_]+)`", document.read_text("utf-8"))
     assert [code for status, code in named if code not in KINDS or int(status) not in KINDS[code].statuses] == []
 
 
 @pytest.mark.parametrize("section", PROMISED)
-def test_every_promised_config_key_is_documented(section: str) -> None:
-    """docs/config.md has each key of config version 1."""
+def test_every_config_key_is_in_the_reference(section: str) -> None:
     assert set(PROMISED[section].split()) - documented_keys()[section] == set()
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
 def test_every_config_in_a_document_loads(document: Path, tmp_path: Path) -> None:
-    """A reader who copies one gets no error; the secrets it names need not be there, but for the key of a store."""
+    """The secrets that it names need not exist, except the key of a store."""
     path = tmp_path / "sidekey.yaml"
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "k1").write_text(b64encode(bytes(32)).decode())
@@ -273,16 +263,14 @@ def test_every_config_in_a_document_loads(document: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
-def test_every_command_that_is_named_exists(document: Path) -> None:
-    """`sidekey WORD` is a command wherever it stands as code."""
+def test_every_command_in_the_documents_exists(document: Path) -> None:
     text = document.read_text("utf-8")
     code = [*re.findall(r"`([^`\n]+)`", text), *fenced(text, "sh")]
     named = {word for piece in code for word in re.findall(r"(?:^|[(\s])sidekey ([a-z]+)", piece)}
     assert named - COMMANDS.keys() == set()
 
 
-def test_the_table_of_commands_is_whole() -> None:
-    """It names every command, and only options that it has."""
+def test_table_of_commands_has_every_command_and_only_known_options() -> None:
     rows = re.findall(r"^\| `sidekey (\w+)[^`]*` \| (.*) \|$", COMMANDS_PAGE, re.M)
     assert {name for name, _ in rows} == set(COMMANDS)
     for name, text in rows:
@@ -291,8 +279,7 @@ def test_the_table_of_commands_is_whole() -> None:
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
-def test_every_option_of_a_copied_line_exists(document: Path) -> None:
-    """The lines that begin with sidekey parse: known options, and as many arguments as there must be."""
+def test_every_example_line_of_sidekey_parses(document: Path) -> None:
     blocks = "\n".join(fenced(document.read_text("utf-8"), "sh"))
     for line in re.findall(r"^sidekey .*$", blocks, re.M):
         _, name, *arguments = shlex.split(line.removesuffix("&"), comments=True)
@@ -308,7 +295,7 @@ def test_every_option_of_a_copied_line_exists(document: Path) -> None:
 
 @pytest.fixture
 def started() -> Snapshot:
-    """The config that the quick start runs."""
+    """Return the config that the quick start runs."""
     runs = [words for words in shell_lines(quick_start()) if words[:2] == ["sidekey", "run"]]
     ((*_, option, name),) = runs
     assert option == "--config"
@@ -317,8 +304,8 @@ def started() -> Snapshot:
     return snapshot
 
 
-def test_every_request_of_the_quick_start_is_let_through(started: Snapshot) -> None:
-    """Each curl line goes to the proxy listener of that config, by both doors, and within an integration's policy."""
+def test_every_request_of_the_quick_start_is_allowed(started: Snapshot) -> None:
+    """Each curl line uses the proxy listener of that config, by the forward or the reverse proxy."""
     doors = set()
     for words in shell_lines(quick_start()):
         if words[0] != "curl":
@@ -338,8 +325,8 @@ def test_every_request_of_the_quick_start_is_let_through(started: Snapshot) -> N
     assert doors == {"reverse", "forward"}
 
 
-def test_the_quick_start_says_what_to_do_about_https_urls() -> None:
-    """Who sets HTTPS_PROXY learns that the service must trust the local CA, and of both ways without it."""
+def test_quick_start_explains_https_urls() -> None:
+    """With HTTPS_PROXY the service must trust the local CA. There are two ways without it."""
     for words in (
         "must trust that CA",
         "CONNECT",
@@ -350,8 +337,7 @@ def test_the_quick_start_says_what_to_do_about_https_urls() -> None:
         assert words in " ".join(quick_start().split())
 
 
-def test_every_decision_is_a_record_of_the_index() -> None:
-    """Each is listed under its title, and has context, decision, consequences and alternatives."""
+def test_every_decision_is_in_the_index_and_has_all_sections() -> None:
     index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
     for path in RECORDS:
         text = path.read_text("utf-8")
@@ -360,16 +346,15 @@ def test_every_decision_is_a_record_of_the_index() -> None:
         assert re.findall(r"^## (.*)$", text, re.M) == ["Context", "Decision", "Consequences", "Alternatives"]
 
 
-def test_the_glossary_is_short_and_in_order() -> None:
-    """At most 40 terms: a newcomer reads it whole."""
+def test_glossary_is_short_and_sorted() -> None:
     text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
     terms = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", text, re.M)[1:]
     assert terms == sorted(terms)
     assert len(terms) <= 40
 
 
-def test_the_architecture_names_every_part() -> None:
-    """Each folder and module at the top of the package, and those of the data plane on its own page."""
+def test_architecture_names_every_folder_and_module() -> None:
+    """Those of the data plane may be on its own page."""
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8") + (ROOT / "docs" / "data-plane.md").read_text("utf-8")
     parts = [*PACKAGE.iterdir(), *(PACKAGE / "proxy").iterdir()]
     names = {path.name if path.suffix else f"{path.name}/" for path in parts if path.suffix in {"", ".py"}} - {
@@ -380,8 +365,8 @@ def test_the_architecture_names_every_part() -> None:
     assert {name for name in names if f"{name}`" not in text} == set()
 
 
-def test_nothing_tells_users_to_install_a_name_that_nobody_has_registered() -> None:
-    """Sidekey is on no package index: whoever registered its name there could run code at those who follow."""
+def test_no_document_installs_an_unregistered_package() -> None:
+    """Sidekey is on no package index: whoever registers its name could run code on users' machines."""
     folders = (PACKAGE, ROOT / "config", ROOT / "docs", ROOT / "examples", ROOT / "helm")
     files = [
         path for folder in folders for path in folder.rglob("*") if path.suffix in (".md", ".py", ".yaml", ".json")

@@ -1,4 +1,4 @@
-"""The examples: their configs load, and they are as tightly closed as they claim."""
+"""The examples load, and are as restricted as they claim."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ CONFIGS = {
 
 
 def services(compose: Path = COMPOSE) -> dict[str, Any]:
-    """The services of a compose file."""
+    """Return the services of a compose file."""
     loaded: dict[str, dict[str, Any]] = yaml.safe_load(compose.read_text())
     return loaded["services"]
 
 
 def unit_settings() -> dict[str, list[str]]:
-    """The unit's assignments; a name that stands more than once has more than one value."""
+    """Return the settings of a systemd unit. A name may have several values."""
     found: dict[str, list[str]] = {}
     for name, value in re.findall(r"^([A-Za-z]+)=(.*)$", UNIT.read_text(), re.M):
         found.setdefault(name, []).append(value)
@@ -54,8 +54,8 @@ def unit_settings() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("example", CONFIGS)
-def test_the_config_of_the_example_loads(example: str) -> None:
-    """No error and no warning; all that is missing here are the secrets that the example mounts."""
+def test_config_of_the_example_loads_without_warnings(example: str) -> None:
+    """Only the mounted secrets are missing."""
     path, secrets = CONFIGS[example]
     loaded = load(path, {})
     assert loaded.errors == []
@@ -65,8 +65,8 @@ def test_the_config_of_the_example_loads(example: str) -> None:
     assert len(loaded.of("unreadable")) == len(secrets)
 
 
-def test_the_service_shares_the_network_of_a_sidekey_that_has_started() -> None:
-    """The service starts in Sidekey's namespace, once Sidekey serves files: it does not wait for a store."""
+def test_service_shares_the_network_of_a_started_sidekey() -> None:
+    """It starts once Sidekey serves files, and does not wait for a store."""
     app, sidekey = services()["app"], services()["sidekey"]
     assert app["network_mode"] == "service:sidekey"
     assert app["depends_on"]["sidekey"]["condition"] == "service_healthy"
@@ -74,8 +74,7 @@ def test_the_service_shares_the_network_of_a_sidekey_that_has_started() -> None:
 
 
 @pytest.mark.parametrize("compose", [COMPOSE, GATEWAY], ids=lambda path: path.stem)
-def test_the_container_of_sidekey_has_no_rights_to_spare(compose: Path) -> None:
-    """Read-only, no capabilities, no new privileges, no core files, not root; no limit that an engine may refuse."""
+def test_sidekey_container_has_no_unneeded_rights(compose: Path) -> None:
     sidekey = services(compose)["sidekey"]
     assert sidekey["read_only"] is True
     assert sidekey["cap_drop"] == ["ALL"]
@@ -84,8 +83,7 @@ def test_the_container_of_sidekey_has_no_rights_to_spare(compose: Path) -> None:
     assert not sidekey["user"].startswith(("0", "root"))
 
 
-def test_the_secret_of_the_container_comes_by_file() -> None:
-    """The secret is in neither the environment nor the compose file, and only Sidekey gets it."""
+def test_secret_of_the_container_is_a_file_for_sidekey_only() -> None:
     compose = yaml.safe_load(COMPOSE.read_text())
     assert list(compose["secrets"]["crm_password"]) == ["file"]
     assert services()["sidekey"]["secrets"] == ["crm_password"]
@@ -93,8 +91,7 @@ def test_the_secret_of_the_container_comes_by_file() -> None:
     assert "secrets" not in services()["app"]
 
 
-def test_the_gateway_serves_other_containers_that_send_their_token(tmp_path: Path) -> None:
-    """At every address, under the name of its service. Other callers and other names are refused."""
+def test_gateway_serves_only_known_callers_and_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "billing_token").write_text("the-token-of-billing")
     (tmp_path / "crm_password").write_text("secret")
     child = Child("", tmp_path, head="")
@@ -115,8 +112,7 @@ def test_the_gateway_serves_other_containers_that_send_their_token(tmp_path: Pat
         assert code("elsewhere:8080", "the-token-of-billing") == "door_denied"
 
 
-def test_a_caller_of_the_gateway_gets_its_token_and_not_the_credential() -> None:
-    """It joins no namespace, and waits until Sidekey is healthy."""
+def test_caller_of_the_gateway_gets_its_token_and_not_the_credential() -> None:
     billing, sidekey = services(GATEWAY)["billing"], services(GATEWAY)["sidekey"]
     assert (billing["secrets"], sidekey["secrets"]) == (["billing_token"], ["crm_password", "billing_token"])
     assert "network_mode" not in billing
@@ -124,8 +120,7 @@ def test_a_caller_of_the_gateway_gets_its_token_and_not_the_credential() -> None
     assert billing["depends_on"]["sidekey"]["condition"] == "service_healthy"
 
 
-def test_the_first_integration_of_the_example_config_can_be_tested(tmp_path: Path) -> None:
-    """As the quick start says, with any server behind it."""
+def test_first_integration_of_the_example_can_be_tested(tmp_path: Path) -> None:
     config = tmp_path / "example.yaml"
     with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
         config.write_text(TRIAL.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{server.server_port}"))
@@ -136,8 +131,7 @@ def test_the_first_integration_of_the_example_config_can_be_tested(tmp_path: Pat
 
 
 @pytest.mark.parametrize("example", CONFIGS)
-def test_a_stop_waits_longer_than_the_drain(example: str) -> None:
-    """Requests in flight finish before the supervisor kills."""
+def test_supervisor_waits_longer_than_the_drain(example: str) -> None:
     snapshot = load(CONFIGS[example][0], {}).snapshot
     assert snapshot is not None
     patience = {
@@ -148,14 +142,13 @@ def test_a_stop_waits_longer_than_the_drain(example: str) -> None:
     assert int(patience[example].removesuffix("s")) > snapshot.timeouts.drain_delay + snapshot.timeouts.drain
 
 
-def test_the_unit_hands_over_exactly_the_secrets_of_its_config() -> None:
-    """Each file below /run/credentials is one that LoadCredential= puts there."""
+def test_unit_loads_exactly_the_secrets_of_its_config() -> None:
     handed = {value.partition(":")[0] for value in unit_settings()["LoadCredential"]}
     assert {Path(secret).name for secret in CONFIGS["systemd"][1]} == handed
 
 
-def test_the_unit_keeps_the_ca_where_its_config_looks_for_it(tmp_path: Path) -> None:
-    """The key in the service's own state, what callers trust where other users may read it; both are written."""
+def test_unit_has_the_ca_folders_of_its_config(tmp_path: Path) -> None:
+    """Callers can read the trust folder, but not the key."""
     settings = unit_settings()
     assert settings["StateDirectoryMode"] == ["0700"]
     assert (settings["RuntimeDirectoryMode"], settings.get("RuntimeDirectoryPreserve")) == (["0755"], None)
@@ -174,15 +167,15 @@ def test_the_unit_keeps_the_ca_where_its_config_looks_for_it(tmp_path: Path) -> 
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "public").iterdir()} == {0o644}
 
 
-def test_systemd_waits_for_what_sidekey_reports() -> None:
-    """The type sends SIGHUP by itself; another command for a reload would run in addition."""
+def test_unit_has_the_type_notify_reload() -> None:
+    """The type sends SIGHUP itself. A command for a reload would run in addition."""
     settings = unit_settings()
     assert settings["Type"] == ["notify-reload"]
     assert "ExecReload" not in settings
 
 
-def test_systemd_accepts_the_unit_and_finds_little_exposed(tmp_path: Path) -> None:
-    """`systemd-analyze verify` has nothing to say, and its exposure level is at most 1.5 of 10."""
+def test_systemd_analyze_accepts_the_unit(tmp_path: Path) -> None:
+    """Its exposure level is at most 1.5 of 10."""
     analyze = programs.require("systemd-analyze")
     unit = tmp_path / UNIT.name
     # Only the program's place differs: verify wants it to exist.

@@ -1,4 +1,4 @@
-"""The lock: hashed, free of addresses, consistent, and above every advisory that concerns a proxy."""
+"""The lock files have hashes, no addresses, and no version with a known advisory."""
 
 from __future__ import annotations
 
@@ -20,34 +20,32 @@ PINNED = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?: ; (?P<marker>.+?
 
 
 def logical_lines(lock: Path) -> list[str]:
-    """A lock's lines without comments, continuation lines joined."""
+    """Return a lock's lines without comments, with continuation lines joined."""
     text = re.sub(r"\s*\\\n\s*", " ", lock.read_text())
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def pins(lock: Path) -> dict[str, Version]:
-    """The version of each package in a lock."""
+    """Return the version of each package in a lock."""
     found = [match for line in logical_lines(lock) if (match := PINNED.fullmatch(line))]
     return {match["name"]: Version(match["version"]) for match in found}
 
 
 @pytest.mark.parametrize("lock", [*LOCKS, *OF_PEERS], ids=lambda lock: str(lock.relative_to(ROOT)))
 def test_every_line_is_one_pinned_and_hashed_package(lock: Path) -> None:
-    """`pip install --require-hashes` takes nothing that is not in the lock, byte for byte."""
     assert [line for line in logical_lines(lock) if not PINNED.fullmatch(line)] == []
     assert logical_lines(lock)
 
 
 @pytest.mark.parametrize("lock", [*LOCKS, *OF_PEERS], ids=lambda lock: str(lock.relative_to(ROOT)))
-def test_no_lock_holds_an_address(lock: Path) -> None:
-    """Where packages come from is the user's pip configuration, never the lock's choice."""
+def test_no_lock_has_an_address(lock: Path) -> None:
+    """The user's pip configuration decides where packages come from."""
     assert "://" not in lock.read_text()
     assert "--index" not in lock.read_text()
     assert "--find-links" not in lock.read_text()
 
 
 def test_all_locks_agree_on_every_version() -> None:
-    """What runs in production is what was tested."""
     tested = pins(ROOT / "requirements-dev.txt")
     for lock in LOCKS:
         shared = pins(lock).keys() & tested.keys()
@@ -56,8 +54,7 @@ def test_all_locks_agree_on_every_version() -> None:
     assert pins(ROOT / "requirements-build.txt").keys() <= tested.keys()
 
 
-def test_the_lock_satisfies_what_the_project_declares() -> None:
-    """Each dependency of pyproject.toml is locked at a version it allows."""
+def test_lock_satisfies_the_dependencies_of_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     locked = pins(ROOT / "requirements.txt")
     for text in project["dependencies"]:
@@ -65,15 +62,15 @@ def test_the_lock_satisfies_what_the_project_declares() -> None:
         assert requirement.specifier.contains(locked[requirement.name.lower()]), text
 
 
-def test_a_library_whose_private_parts_are_used_has_a_ceiling() -> None:
-    """Its next release may change them: that is tried before anybody installs it."""
+def test_library_with_private_parts_in_use_has_a_maximum_version() -> None:
+    """The next release may change them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {found.name: found.specifier for found in map(Requirement, project["dependencies"])}
     assert not declared["aiohttp"].contains("3.15.0")
 
 
-def test_aiohttp_is_above_every_known_advisory() -> None:
-    """Each row of the advisory table is fixed in the locked version and in the lowest one that is allowed."""
+def test_aiohttp_has_no_known_advisory() -> None:
+    """Neither the locked nor the lowest allowed version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     aiohttp = next(Requirement(text) for text in project["dependencies"] if text.startswith("aiohttp"))
     floor = min(Version(clause.version) for clause in aiohttp.specifier if clause.operator == ">=")

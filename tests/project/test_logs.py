@@ -1,4 +1,4 @@
-"""docs/logs.md: its lines of jq find what they say in a real log, and logrotate accepts its rule."""
+"""docs/logs.md: its jq commands find lines in a real log, and logrotate accepts its rule."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ TOKEN = "Sidekey-Token: token-of-billing"
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> tuple[Path, str]:
-    """The folder of a log with something of everything, and the id of a response of Sidekey's own."""
+    """Return the folder of a log with all kinds of lines, and the ID of a response of Sidekey's own."""
     folder = tmp_path_factory.mktemp("logged")
     return folder, asyncio.run(write_log(folder, ca))
 
 
 async def slowly(connection: RawConnection) -> None:
-    """An upstream that takes more than a second for its response."""
+    """Respond after more than a second."""
     await connection.request()
     await asyncio.sleep(1.1)
     await connection.send(OK)
 
 
 async def write_log(folder: Path, ca: Authority) -> str:
-    """Serve requests of each sort, and a reload that widens something."""
+    """Serve all kinds of requests, and reload a config that permits more."""
     callers = "callers: {{billing: {{token: {{env: TOKEN}}, integrations: [crm, broken]}}}}\n"
     head = HEAD.replace("integrations:\n", f"{callers}integrations:\n").replace("path: true", "audit: uses")
     environ = {"CRM": "key-of-crm-0123", "TOKEN": "token-of-billing"}
@@ -77,19 +77,17 @@ async def write_log(folder: Path, ca: Authority) -> str:
 
 
 def test_every_line_of_the_log_begins_with_time_level_and_event(logged: tuple[Path, str]) -> None:
-    """Whichever kind it is of: an event, a request, or the audit's."""
     lines = [json.loads(line) for line in (logged[0] / "sidekey.log").read_text().splitlines()]
     assert {tuple(line)[:3] for line in lines} == {("timestamp", "level", "event")}
     assert {"listening", "request", "credential used", "config changed"} <= {line["event"] for line in lines}
 
 
-def test_there_are_lines() -> None:
+def test_page_has_jq_commands() -> None:
     assert len(LINES) >= 9
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_line_of_jq_finds_something_and_no_secret(line: str, logged: tuple[Path, str]) -> None:
-    """As whoever reads the page would type it."""
+def test_jq_command_finds_lines_and_no_secret(line: str, logged: tuple[Path, str]) -> None:
     programs.require("jq")
     folder, request_id = logged
     run = subprocess.run(
@@ -111,7 +109,6 @@ def test_a_line_of_jq_finds_something_and_no_secret(line: str, logged: tuple[Pat
 
 
 def test_logrotate_accepts_the_rule(tmp_path: Path) -> None:
-    """It rotates daily, and tells Sidekey."""
     logrotate = programs.require("logrotate")
     (rule,) = re.findall(r"^```text\n(/var/log.*?)^```", page(), re.M | re.S)
     (tmp_path / "sidekey.log").write_text("{}\n")

@@ -1,4 +1,4 @@
-"""What a package index shows: the README with links that lead somewhere, and no made-up address."""
+"""The README on a package index has links to the repository, or none."""
 
 from __future__ import annotations
 
@@ -29,14 +29,13 @@ def metadata(folder: Path) -> Any:
 
 @pytest.fixture(autouse=True)
 def without_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's environment does not count."""
+    """Remove the address from the developer's environment."""
     monkeypatch.delenv("SIDEKEY_REPOSITORY_URL", raising=False)
 
 
 def test_with_an_address_links_lead_to_the_files_of_the_version(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Each is one of the project; pictures are files, not pages."""
     monkeypatch.setenv("SIDEKEY_REPOSITORY_URL", f"{ADDRESS}/")
     core = metadata(tmp_path)
     assert RELATIVE.findall(core.readme) == []
@@ -49,7 +48,6 @@ def test_with_an_address_links_lead_to_the_files_of_the_version(
 
 
 def test_without_an_address_a_link_is_its_text(tmp_path: Path) -> None:
-    """Nothing leads nowhere, no text is lost, and no address is made up."""
     core = metadata(tmp_path)
     assert RELATIVE.findall(core.readme) == []
     assert "**docs/README.md** lists" in core.readme
@@ -57,8 +55,7 @@ def test_without_an_address_a_link_is_its_text(tmp_path: Path) -> None:
     assert core.urls == {}
 
 
-def test_the_package_says_what_it_is(tmp_path: Path) -> None:
-    """Licence, Python and keywords, for whoever searches an index."""
+def test_metadata_has_licence_python_and_keywords(tmp_path: Path) -> None:
     core = metadata(tmp_path)
     assert core.license_expression == "Apache-2.0"
     assert core.authors == [{"name": "The Sidekey authors"}]

@@ -1,4 +1,4 @@
-"""What a release checks and builds: the tag, its notes, the wheels. `make release-check` builds and tries the rest."""
+"""The scripts of a release: tag, notes, wheels. `make release-check` builds and tries the rest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def release_notes(folder: Path, tag: str, heading: str) -> subprocess.CompletedProcess[str]:
-    """Print the notes for a tag where the newest section of the changelog has this heading."""
+    """Print the notes for a tag if the newest section of the changelog has this heading."""
     script, source = folder / ".ci" / "release_notes.py", folder / "proxy" / "sidekey" / "__init__.py"
     for path in (script, source):
         path.parent.mkdir(parents=True)
@@ -40,8 +40,7 @@ def release_notes(folder: Path, tag: str, heading: str) -> subprocess.CompletedP
     return run(script, tag)
 
 
-def test_the_notes_are_the_section_of_the_version(tmp_path: Path) -> None:
-    """Neither the heading nor an older section is part of them."""
+def test_notes_are_the_section_of_the_version(tmp_path: Path) -> None:
     result = release_notes(tmp_path, TAG, f"[{sidekey.__version__}] - 2026-12-01")
     assert (result.returncode, result.stdout, result.stderr) == (0, "- New: [a] (b).\n", "")
 
@@ -54,17 +53,13 @@ def test_the_notes_are_the_section_of_the_version(tmp_path: Path) -> None:
         (TAG, "[9.9.9] - 2026-12-01", "the first section of CHANGELOG.md is 9.9.9"),
     ],
 )
-def test_a_release_does_not_begin_with_a_wrong_tag_or_changelog(
-    tag: str, heading: str, error: str, tmp_path: Path
-) -> None:
-    """The first job of the workflow fails, and says what to correct."""
+def test_wrong_tag_or_changelog_fails_with_a_remedy(tag: str, heading: str, error: str, tmp_path: Path) -> None:
     result = release_notes(tmp_path, tag, heading)
     assert (result.returncode, result.stdout) == (1, "")
     assert re.search(error, result.stderr)
 
 
 def test_compiled_wheels_are_built_for_each_python_of_the_classifiers() -> None:
-    """A release has a compiled wheel for every Python that the package says it supports."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     supported = re.findall(r":: (3\.\d+)$", "\n".join(pyproject["project"]["classifiers"]), re.M)
     tags = [f"cp{version.replace('.', '')}-manylinux_*" for version in supported]
@@ -72,10 +67,10 @@ def test_compiled_wheels_are_built_for_each_python_of_the_classifiers() -> None:
 
 
 @pytest.mark.parametrize("image", ["", "registry.example.com/team/sidekey"])
-def test_the_chart_of_a_release_runs_the_image_of_the_release(
+def test_chart_of_a_release_runs_the_image_of_the_release(
     image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without SIDEKEY_IMAGE the packed chart is that of the checkout, which names no image."""
+    """Without SIDEKEY_IMAGE the chart is that of the checkout, which names no image."""
     monkeypatch.setenv("SIDEKEY_IMAGE", image)
     result = run(ROOT / ".ci" / "pack_chart.py", str(tmp_path))
     assert (result.returncode, result.stderr) == (0, "")
@@ -90,7 +85,7 @@ def test_the_chart_of_a_release_runs_the_image_of_the_release(
 
 
 def test_workflows_name_no_address_of_the_project() -> None:
-    """Wherever the repository is, its registry and its links follow from the repository that runs the workflow."""
+    """Registry and links follow from the repository that runs the workflow."""
     for path in (ROOT / ".github").rglob("*.y*ml"):
         text = path.read_text("utf-8")
         assert not re.search(r"https?://(?!json\.)", text), path
@@ -99,7 +94,7 @@ def test_workflows_name_no_address_of_the_project() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pure wheel with an entry for each folder, as auditwheel writes them."""
+    """Build the pure wheel with an entry for each folder, as auditwheel writes them."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
@@ -109,8 +104,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_wheel_says_that_it_is_typed(wheel: Path) -> None:
-    """Without this file mypy ignores the types of an installed package (PEP 561)."""
+def test_wheel_has_py_typed(wheel: Path) -> None:
+    """Otherwise mypy ignores the types of an installed package (PEP 561)."""
     assert "sidekey/py.typed" in ZipFile(wheel).namelist()
 
 
@@ -135,15 +130,13 @@ def test_links_of_the_chart_lead_to_the_repository_of_the_release(
     assert links == (expected if address else {})
 
 
-def test_a_wheel_may_have_entries_of_folders(wheel: Path) -> None:
-    """They hold nothing."""
+def test_wheel_may_have_entries_of_folders(wheel: Path) -> None:
     result = run(ROOT / ".ci" / "check_wheel.py", str(wheel))
     assert (result.returncode, result.stderr) == (0, ""), result.stdout
 
 
 @pytest.mark.parametrize("name", ["sidekey/left.txt", "tools/docs.py"])
-def test_a_file_that_is_not_of_the_package_is_found(name: str, wheel: Path, tmp_path: Path) -> None:
-    """Neither a stray file nor a generator gets into a wheel."""
+def test_foreign_file_in_a_wheel_is_refused(name: str, wheel: Path, tmp_path: Path) -> None:
     copy = shutil.copy(wheel, tmp_path)
     with ZipFile(copy, "a") as archive:
         archive.writestr(name, "")
@@ -151,7 +144,7 @@ def test_a_file_that_is_not_of_the_package_is_found(name: str, wheel: Path, tmp_
     assert (result.returncode, result.stdout) == (1, f"{copy}: {name} does not belong there\n")
 
 
-def test_a_compiled_wheel_of_manylinux_must_have_its_extensions(wheel: Path, tmp_path: Path) -> None:
+def test_manylinux_wheel_must_have_its_extensions(wheel: Path, tmp_path: Path) -> None:
     """auditwheel gives a wheel several platform tags."""
     name = f"sidekey-{sidekey.__version__}-cp313-cp313-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
     result = run(ROOT / ".ci" / "check_wheel.py", str(shutil.copy(wheel, tmp_path / name)))

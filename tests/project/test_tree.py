@@ -1,4 +1,4 @@
-"""The source tree contains nothing of a build machine."""
+"""No file names a build machine."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ def project_files() -> Iterator[Path]:
         yield from (Path(folder, name) for name in names if name != ".git" and not name.endswith(".pyc"))
 
 
-def test_no_file_names_what_only_one_machine_has() -> None:
-    """Neither paths of a build machine nor registry addresses stand in any file: users have their own mirrors."""
+def test_no_file_has_a_machine_s_path_or_registry_address() -> None:
     texts = {path: path.read_text(encoding="utf-8", errors="ignore") for path in project_files()}
     found = [
         f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}: {what}: {match[0]}"

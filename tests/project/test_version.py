@@ -1,4 +1,4 @@
-"""The version is set in one place, and the tests run the package that was asked for."""
+"""The version is in one place, and the tests run the expected package."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from support import programs
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_newest_release_of_the_changelog_is_the_package() -> None:
-    """The first numbered heading of CHANGELOG.md is the version of the code."""
+def test_newest_release_of_the_changelog_is_the_version_of_the_code() -> None:
     released = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert released[0] == sidekey.__version__
 
@@ -44,19 +43,17 @@ def test_one_line_and_one_command_change_every_copy_of_the_version(tmp_path: Pat
     assert "sidekey:12.34.56" in (tmp_path / "helm/examples/plain/sidecar.yaml").read_text()
 
 
-def test_the_image_is_labelled_with_the_version() -> None:
-    """`make image` reads the version from the code and passes it to the Dockerfile."""
+def test_image_is_labelled_with_the_version() -> None:
     command = [programs.require("make"), "--dry-run", "image"]
     planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert f"--build-arg VERSION={sidekey.__version__} " in planned
 
 
-def test_the_installed_package_is_the_code_under_test() -> None:
-    """`make test WHEEL=...` tests the wheel and never the checkout; a plain `make test` tests the checkout."""
+def test_installed_package_is_the_code_under_test() -> None:
+    """`make test WHEEL=...` tests only the wheel, a plain `make test` the checkout."""
     wanted = Path(sysconfig.get_path("purelib")) if os.environ.get("SIDEKEY_EXPECT_BUILD") else ROOT / "proxy"
     assert Path(sidekey.__file__).parent == wanted / "sidekey"
 
 
-def test_the_distribution_has_the_version_of_the_code() -> None:
-    """The metadata that pip shows was built from this version."""
+def test_distribution_has_the_version_of_the_code() -> None:
     assert version("sidekey") == sidekey.__version__

@@ -34,14 +34,12 @@ EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 
 @pytest.mark.parametrize("key", [*Config.model_fields, *IntegrationSettings.model_fields])
 def test_every_key_has_a_row_with_a_meaning(key: str) -> None:
-    """A key that nobody describes is a key that nobody finds."""
     (row, *_) = [line for line in config_page().splitlines() if line.startswith(f"| `{key}` |")]
     assert row.split("|")[4].strip()
 
 
 @pytest.mark.parametrize("code", KINDS)
-def test_every_error_has_a_row(code: str) -> None:
-    """With each status and each error it may carry."""
+def test_every_error_has_a_row_with_its_statuses(code: str) -> None:
     (row,) = [line for line in errors_page().splitlines() if line.startswith(f"| `{code}` |")]
     assert all(str(status) in row for status in KINDS[code].statuses)
     assert all(error in row for error in KINDS[code].errors)
@@ -49,7 +47,7 @@ def test_every_error_has_a_row(code: str) -> None:
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_every_profile_has_a_section(name: str) -> None:
-    """With each parameter and secret, all that it fills in, its sources and the provider's page."""
+    """With its parameters, secrets, additions, sources and documentation."""
     found = profiles.profile(name)
     section = providers_page().partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     assert f"({found.documentation})" in section
@@ -66,7 +64,7 @@ def test_every_profile_has_a_section(name: str) -> None:
 
 
 def test_entries_with_fewer_than_two_sources_are_in_one_table() -> None:
-    """Each such fact of each profile; a profile of one source, or of none, has at least one."""
+    """A profile with fewer than two sources has at least one such entry."""
     page = providers_page().partition("## Entries with fewer than two sources")[2].partition("\n## ")[0]
     for name in profiles.names():
         found = profiles.profile(name)
@@ -92,14 +90,12 @@ def test_entries_with_fewer_than_two_sources_are_in_one_table() -> None:
         ("auth, type responsys", set(ResponsysSettings.model_fields)),
     ],
 )
-def test_each_mapping_of_a_kind_has_a_section(section: str, keys: set[str]) -> None:
-    """With all of its keys and no others: a provider's parameters stand on their own page."""
+def test_each_mapping_of_a_kind_has_a_section_with_exactly_its_keys(section: str, keys: set[str]) -> None:
     text = config_page().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == keys
 
 
-def test_the_example_of_a_profile_loads(tmp_path: Path) -> None:
-    """Users copy it from the page of providers."""
+def test_example_of_each_kind_with_profiles_loads(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```yaml\n(.*?)^```", providers_page(), re.M | re.S)
     assert block.count("provider:") == len([name for name in AUTH_KINDS if profiles.takes_profiles(name)])
     (tmp_path / "sidekey.yaml").write_text(f"version: 1\n{block}")
@@ -107,16 +103,15 @@ def test_the_example_of_a_profile_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_every_example_loads(path: Path) -> None:
-    """Without an error; the secrets it names need not be there."""
+def test_every_example_config_loads_without_its_secrets(path: Path) -> None:
     loaded = load(path, {})
     assert [str(error) for error in loaded.errors] == []
     assert loaded.snapshot is not None
     assert loaded.snapshot.integrations
 
 
-def test_the_first_example_runs_on_a_fresh_clone() -> None:
-    """Every secret can be read, and both listeners are reached from this machine only."""
+def test_first_example_runs_on_a_fresh_clone() -> None:
+    """Every secret is readable, and both listeners are local."""
     loaded = load(ROOT / "config" / "example.yaml", {})
     assert loaded.of("unreadable") == []
     assert loaded.snapshot is not None
@@ -127,13 +122,12 @@ def test_the_first_example_runs_on_a_fresh_clone() -> None:
     assert all(integration.secrets.credential for integration in loaded.snapshot.integrations.values())
 
 
-def test_the_examples_load_as_one_folder() -> None:
-    """`--config config` works, too."""
+def test_examples_load_as_one_folder() -> None:
+    """For `--config config`."""
     assert load(ROOT / "config", {}).errors == []
 
 
-def test_every_kind_says_what_may_change_without_its_secrets() -> None:
-    """As it is declared, in its mappings as well."""
+def test_table_has_the_safe_keys_of_every_kind() -> None:
     page = config_pages.safe_to_change_table()
     assert "| auth, type basic | `provider` |" in page
     assert "`grant.rotates`, `grant.key_id`, `grant.certificate`, `client_id`" in page

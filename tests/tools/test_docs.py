@@ -1,4 +1,4 @@
-"""tools/docs.py: the generated files are current, and the command writes all of them."""
+"""The generated files are current, and the command writes all of them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ pages = cache(docs.pages)
 
 
 @pytest.mark.parametrize("name", pages())
-def test_the_generated_file_is_current(name: str) -> None:
+def test_generated_file_is_current(name: str) -> None:
     """If this fails, run `make docs`."""
     assert (ROOT / name).read_text("utf-8") == pages()[name]
 
 
-def test_the_command_writes_every_generated_file(tmp_path: Path) -> None:
+def test_command_writes_every_generated_file(tmp_path: Path) -> None:
     """It writes into the checkout that contains it."""
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     for name in pages():

@@ -1,4 +1,4 @@
-"""tools/log_page.py: docs/logs.md has every key and every event of the code."""
+"""docs/logs.md has every key and every event of the code."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ EVENTS = {event.text: event for event in events()}
 
 
 @cache
-def said() -> tuple[list[tuple[str, ast.Call]], set[str]]:
-    """Of the code, each call of a logger with its level, and every text."""
+def logged_in_code() -> tuple[list[tuple[str, ast.Call]], set[str]]:
+    """Return each call of a logger in the code with its level, and every text in the code."""
     calls, texts = [], set()
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -32,7 +32,7 @@ def said() -> tuple[list[tuple[str, ast.Call]], set[str]]:
 
 
 def pattern_of(text: ast.expr) -> str | None:
-    """What an event's text matches as a regular expression; None where it is chosen elsewhere."""
+    """Return a regular expression for an event's text, or None if the text is a variable."""
     if isinstance(text, ast.Constant):
         return re.escape(str(text.value))
     if isinstance(text, ast.JoinedStr):
@@ -49,11 +49,11 @@ def test_every_key_and_every_event_has_a_row() -> None:
     assert len(EVENTS) == len(list(events()))
 
 
-def test_every_event_of_the_code_is_told_with_its_level_and_keys() -> None:
-    """By the calls as they stand in the code; keys of `**` are those of an exception, or of the local CA."""
+def test_every_event_of_the_code_is_on_the_page_with_its_level_and_keys() -> None:
+    """The keys of `**` are those of an exception, or of the local CA."""
     found: set[str] = set()
     described = set(describe(ValueError()))
-    calls, _ = said()
+    calls, _ = logged_in_code()
     for level, call in calls:
         pattern = pattern_of(call.args[0])
         given = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
@@ -71,8 +71,7 @@ def test_every_event_of_the_code_is_told_with_its_level_and_keys() -> None:
     assert len(found) > 40
 
 
-def test_every_event_that_is_told_is_in_the_code() -> None:
-    """Those whose text is chosen elsewhere stand there as they are."""
-    _, texts = said()
+def test_every_event_of_the_page_is_in_the_code() -> None:
+    _, texts = logged_in_code()
     chosen = {text for text in EVENTS if text not in texts}
     assert chosen == {text for text in EVENTS if text.startswith("a stored ")}

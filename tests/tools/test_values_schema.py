@@ -1,4 +1,4 @@
-"""The chart's schema of values takes what the config's own schema takes, but for what belongs to the chart."""
+"""The chart's schema of values accepts and refuses the same configs as the config's own schema."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Path = tuple[str | int, ...]
 
 
 def paths(node: Any, above: Path = ()) -> Iterator[Path]:
-    """Where anything is below a value."""
+    """Yield the paths of all values in a document."""
     entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, inner in entries:
         yield (*above, key)
@@ -54,7 +54,7 @@ def paths(node: Any, above: Path = ()) -> Iterator[Path]:
 
 
 def changed(config: dict[str, Any], path: Path, change: str, value: Any) -> dict[str, Any]:
-    """The config with one place changed: `put`, `drop`, or `add` a key beside it."""
+    """Change one value of a config: `put` or `drop` it, or `add` a key beside it."""
     found = deepcopy(config)
     inner: Any = found
     for key in path[:-1]:
@@ -70,7 +70,7 @@ def changed(config: dict[str, Any], path: Path, change: str, value: Any) -> dict
 
 @st.composite
 def mistakes(draw: st.DrawFn) -> tuple[dict[str, Any], Path, str, Any]:
-    """A config, a place in it, and what is done there."""
+    """Generate a config, a path in it, and a change."""
     config = draw(st.sampled_from(CONFIGS))
     path = draw(st.sampled_from(list(paths(config))))
     return config, path, draw(st.sampled_from(["put", "put", "drop", "add"])), draw(st.sampled_from(PUT))
@@ -79,12 +79,8 @@ def mistakes(draw: st.DrawFn) -> tuple[dict[str, Any], Path, str, Any]:
 @given(mistakes())
 @example((CONFIGS[0], ("integrations",), "add", "x"))
 @example((CONFIGS[0], next(path for path in paths(CONFIGS[0]) if path[-1] == "endpoint_prefix"), "put", []))
-def test_what_the_config_refuses_the_chart_refuses(mistake: tuple[dict[str, Any], Path, str, Any]) -> None:
-    """And the other way round, unless it tells how a secret, or a text of YAML 1.1, is written in values.
-
-    A mapping with the one key `file` is a reference in a document, too: there the config's schema takes what `sidekey
-    check` refuses.
-    """
+def test_chart_and_config_schema_refuse_the_same(mistake: tuple[dict[str, Any], Path, str, Any]) -> None:
+    """The chart is stricter about secrets and texts such as `off`. A mapping with only `file` is a reference."""
     config = changed(*mistake)
     errors = list(CHART.iter_errors(config))
     written = {key: value for key, value in config.items() if key not in SECTIONS or value is not None}
@@ -96,14 +92,13 @@ def test_what_the_config_refuses_the_chart_refuses(mistake: tuple[dict[str, Any]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: next(iter(config["integrations"])))
-def test_what_the_config_takes_the_chart_takes(config: dict[str, Any]) -> None:
-    """Every example, and integrations by profiles."""
+def test_chart_schema_accepts_every_example_and_profile(config: dict[str, Any]) -> None:
     assert [error.message for error in CHART.iter_errors(config)] == []
     assert CONFIG.is_valid({"version": 1, **config})
 
 
-def test_it_is_a_schema_of_draft_7_in_which_every_reference_leads_somewhere() -> None:
-    """References have no words beside them, which draft 7 ignores, and no word is of a later draft."""
+def test_schema_is_draft_7_with_resolvable_references() -> None:
+    """Draft 7 ignores keywords beside a reference."""
     Draft7Validator.check_schema(SCHEMA)
     Draft7Validator.check_schema(json.loads(values_schema.CHART_SCHEMA.read_text("utf-8")))
     later = {"$defs", "prefixItems", "unevaluatedProperties", "dependentRequired", "dependentSchemas", "minContains"}
@@ -115,8 +110,8 @@ def test_it_is_a_schema_of_draft_7_in_which_every_reference_leads_somewhere() ->
                 assert node["$ref"].removeprefix("#/definitions/") in SCHEMA["definitions"]
 
 
-def test_a_definition_of_the_charts_own_replaces_words_and_properties() -> None:
-    """The config's other properties stay, and its sections may be empty."""
+def test_chart_definition_replaces_keywords_and_properties() -> None:
+    """Other properties of the config stay, and its sections may be empty."""
     config = {
         "$defs": {"Inner": {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "boolean"}}}},
         "type": "object",

@@ -1,4 +1,4 @@
-"""The section `admin`: operators' tokens, and the certificate of the listener."""
+"""The section `admin`: operators' tokens, the certificate of the listener, and OpenID Connect."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def write(folder: Path, admin: str, more: str = "") -> Path:
     return path
 
 
-def test_tokens_are_kept_as_digests_with_their_roles(tmp_path: Path) -> None:
-    """And names in lower case."""
+def test_rules_have_digests_and_roles_of_tokens(tmp_path: Path) -> None:
+    """And host names in lower case."""
     tokens = "ops: {token: {env: OPS}, role: admin}"
     found = good(load(write(tmp_path, f"tokens: {{{tokens}}}, names: [Sidekey.Example.com]"), ENVIRON)).admin
     assert found.tokens["ops"].digest == hashlib.sha256(b"0123456789abcdef").digest()
@@ -33,9 +33,7 @@ def test_tokens_are_kept_as_digests_with_their_roles(tmp_path: Path) -> None:
     assert found.names == {"sidekey.example.com"}
 
 
-def test_only_a_sender_has_grants(tmp_path: Path) -> None:
-    """And a sender lists its presets."""
-
+def test_only_a_sender_has_grants_and_needs_presets(tmp_path: Path) -> None:
     def loaded(token: str) -> Loaded:
         return load(write(tmp_path, f"tokens: {{ops: {{token: {{env: OPS}}, {token}}}}}"), ENVIRON)
 
@@ -50,8 +48,7 @@ def test_only_a_sender_has_grants(tmp_path: Path) -> None:
         assert f"admin.tokens.ops.{text}" in str(error)
 
 
-def test_a_token_that_cannot_be_used_counts_for_nobody(tmp_path: Path) -> None:
-    """One that could be before stays what it was."""
+def test_unusable_token_is_omitted_or_keeps_its_previous_value(tmp_path: Path) -> None:
     path = write(tmp_path, "tokens: {a: {token: {env: SHORT}, role: admin}, b: {token: {file: t}, role: viewer}}")
     (tmp_path / "t").write_text("of-a-file-16-long")
     loader = Loader(path, ENVIRON)
@@ -66,8 +63,8 @@ def test_a_token_that_cannot_be_used_counts_for_nobody(tmp_path: Path) -> None:
     assert len(again.of("unreadable")) == 2
 
 
-def test_two_operators_have_two_tokens(tmp_path: Path) -> None:
-    """Else nobody knows who did what."""
+def test_same_token_of_two_operators_is_an_error(tmp_path: Path) -> None:
+    """The audit could not tell them apart."""
     each = "{token: {env: OPS}, role: viewer}"
     loaded = load(write(tmp_path, f"tokens: {{a: {each}, b: {each}}}"), ENVIRON)
     assert ["admin.tokens.b.token: must differ from the token of a" in str(each) for each in loaded.errors] == [True]
@@ -82,8 +79,10 @@ def test_two_operators_have_two_tokens(tmp_path: Path) -> None:
         ("missing", "admin.tls.private_key: "),
     ],
 )
-def test_a_certificate_that_cannot_be_used_stops_a_start(tmp_path: Path, ca: Authority, wrong: str, text: str) -> None:
-    """Tokens would travel in the clear; later the one in use stays."""
+def test_unusable_certificate_is_an_error_unless_there_is_a_previous_one(
+    tmp_path: Path, ca: Authority, wrong: str, text: str
+) -> None:
+    """Tokens would travel in the clear."""
     leaf, other = ca.leaf("admin.test"), ca.leaf("other.test")
     files = {"certificate": leaf.certificate.read_bytes(), "private_key": leaf.key.read_bytes()}
     path = write(tmp_path, "tls: {certificate: {file: certificate}, private_key: {file: private_key}}")
@@ -112,8 +111,7 @@ def test_a_certificate_that_cannot_be_used_stops_a_start(tmp_path: Path, ca: Aut
     assert [text in str(each) for each in loaded.of("unreadable")] == [True]
 
 
-def test_a_listener_does_not_begin_or_end_to_speak_tls_while_it_runs(tmp_path: Path, ca: Authority) -> None:
-    """As it does not move."""
+def test_reload_that_adds_or_removes_tls_is_refused(tmp_path: Path, ca: Authority) -> None:
     leaf = ca.leaf("admin.test")
     tls = f"tls: {{certificate: {{file: '{leaf.certificate}'}}, private_key: {{file: '{leaf.key}'}}}}"
     for before, after in (("", tls), (tls, "")):
@@ -125,8 +123,8 @@ def test_a_listener_does_not_begin_or_end_to_speak_tls_while_it_runs(tmp_path: P
         assert "admin.tls: needs a restart of Sidekey" in str(error)
 
 
-def test_a_listener_that_others_reach_needs_tls_with_a_store() -> None:
-    """`allow_unauthenticated` says nothing about that; without a store nothing has changed."""
+def test_open_admin_listener_with_a_store_needs_tls() -> None:
+    """Even with `allow_unauthenticated`."""
     store = {"path": "x", "keys": [{"id": "k", "key": {"env": "K"}}]}
     raw = {"listen": {"admin": "0.0.0.0:9090"}, "store": store, "allow_unauthenticated": True}
     assert [loc for loc, _ in checks.global_errors(raw)] == [("listen", "admin")]
@@ -137,8 +135,7 @@ def test_a_listener_that_others_reach_needs_tls_with_a_store() -> None:
     assert [loc for loc, _ in checks.global_errors({**raw, "admin": {"behind_tls": False}})] == [("listen", "admin")]
 
 
-def test_the_section_does_nothing_without_operators_or_a_store(tmp_path: Path) -> None:
-    """A warning says so."""
+def test_admin_without_operators_or_a_store_is_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "sidekey.yaml"
     path.write_text("version: 1\nadmin: {names: [a.example]}\nintegrations: {}\n")
     loaded = load(path, {})
@@ -158,7 +155,7 @@ def oidc(folder: Path, **changes: object) -> Path:
     return write(folder, f"oidc: {json.dumps({**OIDC, **changes})}")
 
 
-def test_the_company_log_in_has_defaults(tmp_path: Path) -> None:
+def test_oidc_has_defaults(tmp_path: Path) -> None:
     (tmp_path / "client").write_text("s3cret")
     loaded = load(oidc(tmp_path), ENVIRON)
     found = good(loaded).admin.oidc
@@ -185,13 +182,13 @@ def test_the_company_log_in_has_defaults(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_company_log_in_that_cannot_be_safe_is_refused(tmp_path: Path, changes: dict[str, object], text: str) -> None:
+def test_insecure_oidc_settings_are_refused(tmp_path: Path, changes: dict[str, object], text: str) -> None:
     (error,) = load(oidc(tmp_path, **changes), ENVIRON).errors
     assert text in str(error)
 
 
-def test_the_secret_of_the_company_log_in_stays_while_it_cannot_be_read(tmp_path: Path) -> None:
-    """As tokens do. Without one from before, nobody logs in by it, and tokens go on."""
+def test_unreadable_oidc_secret_keeps_the_previous_one(tmp_path: Path) -> None:
+    """Without a previous one there is no log-in with OIDC, and tokens still work."""
     path = oidc(tmp_path)
     loader = Loader(path, ENVIRON)
     loaded = loader.load()

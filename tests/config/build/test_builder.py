@@ -11,8 +11,7 @@ def read(text: str, file: str = "c.yaml") -> Any:
 
 
 @pytest.mark.parametrize("text", ["1", "text", "null", "[1, {a: b}]", "{a: {b: [true]}, c: 1.5}", "{}", "[]"])
-def test_what_is_written_alike_is_the_same(text: str) -> None:
-    """Wherever it stands, and however it is laid out."""
+def test_same_ignores_places_and_layout(text: str) -> None:
     assert same(read(text), read(f"\n    {text}", "other.yaml"))
 
 
@@ -35,6 +34,6 @@ def test_what_is_written_alike_is_the_same(text: str) -> None:
         ("{a: {b: x}}", "{a: {b: y}}"),
     ],
 )
-def test_what_is_written_otherwise_is_not_the_same(one: str, other: str) -> None:
-    """Types count, as they do for the models; and so does the order of keys, in which headers are sent."""
+def test_same_compares_types_and_the_order_of_keys(one: str, other: str) -> None:
+    """Headers are sent in the order of keys."""
     assert not same(read(one), read(other))

@@ -1,4 +1,4 @@
-"""The section `ca`: where the CA is kept, what must be covered, and a CA of the operator's with all its errors."""
+"""The section `ca`: the folders of the CA, its scope, and a CA of the operator's own."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def loaded(folder: Path, top: str = "", environ: dict[str, str] | None = None) -
         ({"HOME": ""}, None),
     ],
 )
-def test_where_the_ca_is_kept_by_default(environ: dict[str, str], expected: str | None, tmp_path: Path) -> None:
+def test_default_folder_of_the_ca(environ: dict[str, str], expected: str | None, tmp_path: Path) -> None:
     rules = good(loaded(tmp_path, environ=environ)).ca
     assert (None if rules.folder is None else rules.folder.parent) == (None if expected is None else Path(expected))
     assert rules.trust_folder == (None if rules.folder is None else rules.folder / "trust")
     assert not rules.configured
 
 
-def test_folders_of_the_config_begin_at_the_config(tmp_path: Path) -> None:
+def test_relative_folders_start_at_the_config_folder(tmp_path: Path) -> None:
     rules = good(loaded(tmp_path, "ca: {folder: state}")).ca
     assert (rules.folder, rules.trust_folder) == (tmp_path / "state", tmp_path / "state" / "trust")
     assert rules.configured
@@ -50,13 +50,13 @@ def test_folders_of_the_config_begin_at_the_config(tmp_path: Path) -> None:
     assert rules.trust_folder == Path("/shared")
 
 
-def test_whoever_matches_by_host_counts_on_the_ca(tmp_path: Path) -> None:
-    """Clients name no integration in plain requests alone: without a CA the operator must hear of it."""
+def test_match_by_host_makes_the_ca_configured(tmp_path: Path) -> None:
+    """A missing CA must be reported, because clients name no integration."""
     assert good(loaded(tmp_path, "forward: {match_by_host: true}")).ca.configured
     assert not good(loaded(tmp_path, "forward: {match_by_host: false}")).ca.configured
 
 
-def test_the_policies_and_the_listed_hosts_are_in_the_scope(tmp_path: Path) -> None:
+def test_scope_has_the_hosts_of_policies_and_the_listed_ones(tmp_path: Path) -> None:
     rules = good(loaded(tmp_path, "ca: {hosts: [store.example.com]}")).ca
     assert rules.scope.hosts() == ["a.test", "store.example.com"]
     assert rules.hosts == ("store.example.com",)
@@ -74,13 +74,12 @@ def test_the_policies_and_the_listed_hosts_are_in_the_scope(tmp_path: Path) -> N
         ("ca: {keys: 1}", "ca.keys", "unknown key"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(top: str, path: str, message: str, tmp_path: Path) -> None:
+def test_errors_have_locations(top: str, path: str, message: str, tmp_path: Path) -> None:
     (error,) = [each for each in loaded(tmp_path, top).errors if each.path == path]
     assert message in error.message
 
 
-def test_an_own_ca_is_read_and_its_files_are_watched(tmp_path: Path) -> None:
-    """A renewed one is another, and takes effect."""
+def test_operator_ca_is_read_again_when_its_files_change(tmp_path: Path) -> None:
     loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/srv/u"})
     own = authority_of("https://a.test", now=time.time())
     (tmp_path / "ca.pem").write_text(own.certificate)
@@ -105,7 +104,7 @@ def test_an_own_ca_is_read_and_its_files_are_watched(tmp_path: Path) -> None:
     assert found.fingerprint == renewed.fingerprint
 
 
-def test_an_own_ca_that_cannot_be_used_is_an_error_of_check_and_no_reason_not_to_start(tmp_path: Path) -> None:
+def test_unusable_operator_ca_is_unreadable_and_does_not_stop_a_start(tmp_path: Path) -> None:
     other = make_authority(scope_of("https://other.test"), 0, time.time())
     (tmp_path / "ca.pem").write_text(other.certificate)
     (tmp_path / "ca.key").write_text(other.key)
@@ -121,8 +120,8 @@ def test_an_own_ca_that_cannot_be_used_is_an_error_of_check_and_no_reason_not_to
     assert "ca.pem does not exist" in loaded(tmp_path, OWN).of("unreadable")[0].message
 
 
-def test_extra_roots_complete_the_chain_of_an_own_ca(tmp_path: Path) -> None:
-    """As long as they can be read, and while they cannot be."""
+def test_extra_roots_complete_the_chain_of_an_operator_ca(tmp_path: Path) -> None:
+    """Previous ones too, while the file is unreadable."""
     top = issue("Corporate root", authority=True, start=datetime.now(UTC) - timedelta(days=1))
     below = issue("Intermediate", top, authority=True, start=datetime.now(UTC) - timedelta(days=1))
     (tmp_path / "ca.pem").write_bytes(below.pem)
@@ -139,7 +138,7 @@ def test_extra_roots_complete_the_chain_of_an_own_ca(tmp_path: Path) -> None:
         (tmp_path / "roots.pem").write_text("nonsense")
 
 
-def test_extra_roots_are_read_and_stay_while_they_cannot_be(tmp_path: Path) -> None:
+def test_unreadable_extra_roots_keep_the_previous_content(tmp_path: Path) -> None:
     pem = issue("Corporate root", authority=True).pem.decode()
     (tmp_path / "roots.pem").write_text(f"# corporate\n{pem}")
     loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/srv/u"})
@@ -153,8 +152,8 @@ def test_extra_roots_are_read_and_stay_while_they_cannot_be(tmp_path: Path) -> N
     assert good(found).ca.extra_roots == pem
 
 
-def test_a_local_ca_is_no_trusted_ca(tmp_path: Path) -> None:
-    """Whoever reads its key could pose as an upstream."""
+def test_local_ca_as_trusted_ca_is_refused(tmp_path: Path) -> None:
+    """Somebody who reads its key could pose as an upstream."""
     (tmp_path / "bundle.pem").write_text(
         authority_of("https://a.test").trusted + issue("x", authority=True).pem.decode()
     )

@@ -16,7 +16,7 @@ PRIVATE = "allow_private_ca: true"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With a good pair in it."""
+    """Make a folder with a valid certificate and key."""
     (tmp_path / "tls.crt").write_bytes(CHAIN.pem)
     (tmp_path / "tls.key").write_bytes(LEAF.key_pem)
     return tmp_path
@@ -45,8 +45,8 @@ def told(found: Loaded) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("where", "block"), [(mtls, "auth"), (beside, "client_certificate")])
-def test_a_good_pair_gives_an_identity(folder: Path, where: type[str], block: str) -> None:
-    """As the kind, and beside another."""
+def test_valid_pair_becomes_an_identity(folder: Path, where: type[str], block: str) -> None:
+    """For kind mtls, and beside another kind."""
     found = loaded(folder, where(f"{FILES}, {PRIVATE}"))
     assert found.of("refused") == found.of("unreadable") == found.warnings == []
     assert found.snapshot is not None
@@ -61,8 +61,8 @@ def test_a_good_pair_gives_an_identity(folder: Path, where: type[str], block: st
 
 
 @pytest.mark.parametrize(("where", "block"), [(mtls, "auth"), (beside, "client_certificate")])
-def test_errors_have_the_place_of_their_key(folder: Path, where: type[str], block: str) -> None:
-    """`run` goes on without that integration."""
+def test_errors_are_located_at_their_keys(folder: Path, where: type[str], block: str) -> None:
+    """`run` continues without that integration."""
     (folder / "tls.crt").unlink()
     (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
     found = loaded(folder, where(f"{FILES}, {PRIVATE}"))
@@ -75,15 +75,13 @@ def test_errors_have_the_place_of_their_key(folder: Path, where: type[str], bloc
     assert not found.snapshot.integrations["bank"].usable
 
 
-def test_an_integration_without_a_certificate_has_no_ring(folder: Path) -> None:
-    """And needs no library for it."""
+def test_integration_without_a_certificate_has_no_loader(folder: Path) -> None:
     found = loaded(folder, "auth: {type: headers, headers: {X-Tenant: acme}}")
     assert found.snapshot is not None
     assert found.snapshot.integrations["bank"].certificate is None
 
 
-def test_every_source_is_read(folder: Path) -> None:
-    """A variable may hold it, and for trials the config itself."""
+def test_certificate_may_be_in_a_file_a_variable_or_inline(folder: Path) -> None:
     pem = {"PEM": (LEAF.pem + LEAF.key_as(passphrase="hunter2")).decode(), "PASS": "hunter2"}
     found = loaded(folder, mtls(f"pem: {{env: PEM}}, key_passphrase: {{env: PASS}}, {PRIVATE}"), pem)
     assert found.of("refused") == []
@@ -97,13 +95,11 @@ def test_every_source_is_read(folder: Path) -> None:
         ]
 
 
-def test_what_cannot_be_read_of_a_variable_is_reported(folder: Path) -> None:
-    """As of any other reference."""
+def test_unreadable_variable_is_reported(folder: Path) -> None:
     assert told(loaded(folder, mtls("pem: {env: NONE}"))) == [("auth.pem", "environment variable NONE is not set")]
 
 
-def test_without_its_passphrase_nothing_is_said_of_a_key(folder: Path) -> None:
-    """The passphrase is the error."""
+def test_unreadable_passphrase_is_the_only_error_of_a_key(folder: Path) -> None:
     (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
     (folder / "tls.pem").write_bytes(CHAIN.pem + LEAF.key_as(passphrase="hunter2"))
     for keys in (FILES, "pem: {file: tls.pem}"):
@@ -111,8 +107,7 @@ def test_without_its_passphrase_nothing_is_said_of_a_key(folder: Path) -> None:
         assert told(found) == [("auth.key_passphrase", "environment variable NONE is not set")]
 
 
-def test_a_passphrase_that_stands_in_a_file_is_watched(folder: Path) -> None:
-    """It changes with the key."""
+def test_file_of_a_passphrase_is_watched(folder: Path) -> None:
     (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
     (folder / "tls.pass").write_text("hunter2\n")
     found = loaded(folder, mtls(f"{FILES}, key_passphrase: {{file: tls.pass}}, {PRIVATE}"))
@@ -127,16 +122,14 @@ def test_a_passphrase_that_stands_in_a_file_is_watched(folder: Path) -> None:
     ("days", "reason"),
     [(100, "this certificate expired on 2026-08-29 00:00 UTC"), (-9, "this certificate is valid only from")],
 )
-def test_out_of_its_time_a_certificate_is_not_used(folder: Path, days: int, reason: str) -> None:
-    """The integration is not usable."""
+def test_expired_or_future_certificate_makes_the_integration_unusable(folder: Path, days: int, reason: str) -> None:
     found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"), now=PRESENT + days * 86400)
     assert [text.startswith(reason) for _, text in told(found)] == [True]
     assert found.snapshot is not None
     assert not found.snapshot.integrations["bank"].usable
 
 
-def test_remarks_are_warnings(folder: Path) -> None:
-    """The integration is usable."""
+def test_usable_certificate_may_have_warnings(folder: Path) -> None:
     odd = issue(usages=[SERVER_AUTH])
     (folder / "tls.crt").write_bytes(odd.pem)
     (folder / "tls.key").write_bytes(odd.key_pem)
@@ -148,8 +141,7 @@ def test_remarks_are_warnings(folder: Path) -> None:
 BY_URL = 'certificate: {url: "https://vault.example/crt"}, private_key: {file: tls.key}, refresh: 5m'
 
 
-def test_what_comes_by_url_is_judged_once_it_was_fetched(folder: Path) -> None:
-    """Until then nothing is known against it."""
+def test_certificate_with_a_url_has_no_error_before_it_is_fetched(folder: Path) -> None:
     found = loaded(folder, beside(BY_URL))
     assert found.of("refused") == found.of("unreadable") == found.warnings == []
     assert found.snapshot is not None
@@ -168,7 +160,7 @@ def test_what_comes_by_url_is_judged_once_it_was_fetched(folder: Path) -> None:
     assert not integration.usable
 
 
-def test_what_is_good_once_it_was_fetched_has_no_error(folder: Path) -> None:
+def test_valid_fetched_certificate_has_no_error(folder: Path) -> None:
     found = loaded(folder, beside(f"{BY_URL}, {PRIVATE}"))
     assert found.snapshot is not None
     certificate = found.snapshot.integrations["bank"].certificate
@@ -180,8 +172,8 @@ def test_what_is_good_once_it_was_fetched_has_no_error(folder: Path) -> None:
     assert certificate.warnings == ((("client_certificate", "certificate"), text),)
 
 
-def test_a_rotated_pair_is_reloaded(folder: Path) -> None:
-    """Half of it is not: the old one goes on."""
+def test_rotated_pair_is_reloaded(folder: Path) -> None:
+    """After only one of the files has changed, the previous pair stays in use."""
     found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
     assert found.snapshot is not None
     certificate = found.snapshot.integrations["bank"].certificate
@@ -201,8 +193,7 @@ def test_a_rotated_pair_is_reloaded(folder: Path) -> None:
     assert certificate.identity.subject == "CN=new.example"
 
 
-def test_a_policy_that_is_decided_later_keeps_the_ring(folder: Path) -> None:
-    """Whoever watches the certificate watches that one."""
+def test_rebuild_with_a_resolved_policy_keeps_the_loader(folder: Path) -> None:
     path = folder / "sidekey.yaml"
     path.write_text(
         f"version: 1\nintegrations:\n  bank: {{endpoint_prefix: {{file: base}}, {mtls(f'{FILES}, {PRIVATE}')}}}\n"
@@ -217,14 +208,13 @@ def test_a_policy_that_is_decided_later_keeps_the_ring(folder: Path) -> None:
     assert after.certificate is before.certificate is not None
 
 
-def test_a_file_that_is_too_large_is_a_mistake(folder: Path) -> None:
-    """More than 256 KiB is no certificate."""
+def test_file_of_more_than_256_kib_is_an_error(folder: Path) -> None:
     (folder / "tls.crt").write_bytes(bytes((256 << 10) + 1))
     assert told(loaded(folder, mtls(FILES))) == [("auth.certificate", "tls.crt must be at most 256 KiB")]
 
 
-def test_the_stamps_of_what_was_read_are_reported_once(folder: Path) -> None:
-    """They are not those of the config, whose change asks for another load; what is kept is not read again."""
+def test_certificate_stamps_are_separate_and_only_from_the_load_that_read_them(folder: Path) -> None:
+    """A change must not cause another load of the config."""
     files = {path: stamp(path) for path in (folder / "tls.crt", folder / "tls.key")}
     loader = Loader(folder / "sidekey.yaml", {})
     first = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))

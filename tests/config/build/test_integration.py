@@ -1,4 +1,4 @@
-"""One integration of a config that is loaded again: when it stays, when it is built again."""
+"""Integrations of a config that is loaded again: which stay the same object, and which are built again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRESENT = NOW.timestamp()
 
 
 def sent(integration: Integration) -> str:
-    """The secret that goes out."""
+    """Return the secret in the integration's credential."""
     credential = integration.secrets.credential
     assert isinstance(credential, FixedCredential)
     return credential.grant.headers[0][1]
@@ -28,8 +28,8 @@ def loader(tmp_path: Path) -> Loader:
     return Loader(tmp_path, {})
 
 
-def test_an_integration_that_is_the_same_is_the_same_object(loader: Loader, tmp_path: Path) -> None:
-    """Whatever happens around it: others come, change and go, and it moves within its file and to another."""
+def test_unchanged_integration_is_the_same_object(loader: Loader, tmp_path: Path) -> None:
+    """Even if others change, or if it moves within its file or to another."""
     write(tmp_path, f"a {prefix('a')}, {TENANT}", f"b {prefix('b')}, {TENANT}", f"c {prefix('c')}, {TENANT}")
     first = good(loader.load()).integrations
     write(tmp_path, f"b {prefix('other')}, {TENANT}", f"d {prefix('d')}, {TENANT}")
@@ -41,15 +41,15 @@ def test_an_integration_that_is_the_same_is_the_same_object(loader: Loader, tmp_
 
 
 def test_the_order_of_headers_is_a_change(loader: Loader, tmp_path: Path) -> None:
-    """They are sent in the order of the file."""
+    """Headers are sent in the order of the file."""
     write(tmp_path, f"a {prefix('a')}, auth: {{type: headers, headers: {{X-A: a, X-B: b}}}}")
     first = good(loader.load()).integrations["a"]
     write(tmp_path, f"a {prefix('a')}, auth: {{type: headers, headers: {{X-B: b, X-A: a}}}}")
     assert good(loader.load()).integrations["a"] is not first
 
 
-def test_a_value_of_another_type_is_a_change(loader: Loader, tmp_path: Path) -> None:
-    """Python takes 1 for true, the config does not."""
+def test_value_of_another_type_is_a_change(loader: Loader, tmp_path: Path) -> None:
+    """In Python 1 equals true, in the config it does not."""
     domains = "allowed_domains: ['https://a.example.com']"
     write(tmp_path, f"a {prefix('a')}, {TENANT}, {domains}, allow_other_domains: true")
     good(loader.load())
@@ -57,8 +57,8 @@ def test_a_value_of_another_type_is_a_change(loader: Loader, tmp_path: Path) -> 
     assert "must be true or false" in [error.message for error in loader.load().errors]
 
 
-def test_findings_of_what_stays_have_their_places_of_now(loader: Loader, tmp_path: Path) -> None:
-    """The lines above may have moved it, or it stands in another file."""
+def test_findings_of_an_unchanged_integration_have_current_places(loader: Loader, tmp_path: Path) -> None:
+    """It may have moved within its file or to another."""
     line = f"a endpoint_prefix: http://a.example.com, {SECRET}"
     write(tmp_path, line)
     first = loader.load()
@@ -72,8 +72,7 @@ def test_findings_of_what_stays_have_their_places_of_now(loader: Loader, tmp_pat
         ]
 
 
-def test_a_rotated_secret_makes_a_new_object(loader: Loader, tmp_path: Path) -> None:
-    """And leaves the others alone."""
+def test_rotated_secret_rebuilds_only_its_integration(loader: Loader, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("old")
     write(tmp_path, f"a {prefix('a')}, {SECRET}", f"b {prefix('b')}, {TENANT}")
     first = good(loader.load()).integrations
@@ -83,8 +82,8 @@ def test_a_rotated_secret_makes_a_new_object(loader: Loader, tmp_path: Path) -> 
     assert second["b"] is first["b"]
 
 
-def test_a_secret_that_became_unusable_stays_what_it_was(loader: Loader, tmp_path: Path) -> None:
-    """`kept` says why, for as long as it is so. A good one ends that."""
+def test_unusable_secret_keeps_the_previous_one_and_the_reasons(loader: Loader, tmp_path: Path) -> None:
+    """Until it is usable again."""
     (tmp_path / "key").write_text("old")
     write(tmp_path, f"a {prefix('a')}, {SECRET}")
     first = good(loader.load()).integrations["a"]
@@ -111,7 +110,9 @@ def test_a_secret_that_became_unusable_stays_what_it_was(loader: Loader, tmp_pat
         ("network: {trusted_ca: system}\n", {"b"}),
     ],
 )
-def test_a_global_setting_rebuilds_what_uses_it_alone(loader: Loader, tmp_path: Path, top: str, kept: set[str]) -> None:
+def test_global_setting_rebuilds_only_integrations_that_use_it(
+    loader: Loader, tmp_path: Path, top: str, kept: set[str]
+) -> None:
     lines = (f"a {prefix('a')}, {TENANT}", f"b {prefix('b')}, {TENANT}, trusted_ca: mozilla")
     write(tmp_path, *lines)
     first = good(loader.load()).integrations
@@ -121,7 +122,7 @@ def test_a_global_setting_rebuilds_what_uses_it_alone(loader: Loader, tmp_path: 
 
 
 def test_no_old_credential_goes_to_a_new_destination(loader: Loader, tmp_path: Path) -> None:
-    """Where the config says something else, an unreadable secret is as at start."""
+    """After a change of the integration, an unreadable secret does not keep the previous one."""
     (tmp_path / "key").write_text("old")
     write(tmp_path, f"a {prefix('a')}, {SECRET}")
     good(loader.load())
@@ -133,8 +134,8 @@ def test_no_old_credential_goes_to_a_new_destination(loader: Loader, tmp_path: P
     assert loaded.retained == {}
 
 
-def test_a_prefix_that_is_a_reference_is_read_with_the_secret(loader: Loader, tmp_path: Path) -> None:
-    """A new destination comes with what is read now, or not at all."""
+def test_referenced_prefix_and_secret_are_read_together(loader: Loader, tmp_path: Path) -> None:
+    """A new destination never gets a secret from an earlier read."""
     (tmp_path / "key").write_text("old")
     (tmp_path / "base").write_text("https://a.example.com")
     write(tmp_path, f"a endpoint_prefix: {{file: base}}, {SECRET}")
@@ -147,8 +148,7 @@ def test_a_prefix_that_is_a_reference_is_read_with_the_secret(loader: Loader, tm
     assert (sent(last), str(last.base)) == ("newer", "https://other.example.com")
 
 
-def test_a_secret_that_appears_makes_a_new_object(loader: Loader, tmp_path: Path) -> None:
-    """It was not there at the last load."""
+def test_secret_that_appears_rebuilds_the_integration(loader: Loader, tmp_path: Path) -> None:
     write(tmp_path, f"a {prefix('a')}, {SECRET}")
     assert [error.path for error in loader.load().of("unreadable")] == ["integrations.a.auth.headers.X-Key.secret"]
     (tmp_path / "key").write_text("new")
@@ -160,8 +160,8 @@ def test_a_secret_that_appears_makes_a_new_object(loader: Loader, tmp_path: Path
 @pytest.mark.parametrize(
     ("top", "key"), [("", f", {CA}"), (f"network: {{{CA}}}\n", "")], ids=["its own", "the network's"]
 )
-def test_another_ca_is_another_trust(loader: Loader, tmp_path: Path, top: str, key: str) -> None:
-    """One that is unusable takes the place of none, and is told."""
+def test_changed_ca_file_changes_the_trust(loader: Loader, tmp_path: Path, top: str, key: str) -> None:
+    """An unusable one keeps the previous content, and is reported."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {TENANT}{key}", f"b {prefix('b')}, {TENANT}, trusted_ca: system", top=top)
     first = good(loader.load()).integrations
@@ -187,8 +187,7 @@ def certified(folder: Path, auth: str = SECRET) -> None:
     write(folder, f"a {prefix('a')}, {auth}, client_certificate: {{{PAIR}}}")
 
 
-def test_files_of_a_client_certificate_are_not_the_loaders(loader: Loader, tmp_path: Path) -> None:
-    """It is rotated in place, in an integration that stays."""
+def test_changed_client_certificate_does_not_rebuild_the_integration(loader: Loader, tmp_path: Path) -> None:
     certified(tmp_path)
     loaded = loader.load(PRESENT)
     first = good(loaded).integrations["a"]
@@ -199,8 +198,8 @@ def test_files_of_a_client_certificate_are_not_the_loaders(loader: Loader, tmp_p
     assert loaded.of("unreadable") == []
 
 
-def test_a_rotated_secret_leaves_the_client_certificate(loader: Loader, tmp_path: Path) -> None:
-    """Its certificate goes over: an invalid file, or one that was not fetched again, takes the place of nothing."""
+def test_rotated_secret_keeps_the_loaded_client_certificate(loader: Loader, tmp_path: Path) -> None:
+    """Even if its file is invalid now, or it was not fetched again."""
     certified(tmp_path)
     first = good(loader.load(PRESENT)).integrations["a"]
     (tmp_path / "tls.crt").write_text("")
@@ -213,8 +212,8 @@ def test_a_rotated_secret_leaves_the_client_certificate(loader: Loader, tmp_path
     assert loaded.of("unreadable") == []
 
 
-def test_a_client_certificate_does_not_go_over_to_another_destination(loader: Loader, tmp_path: Path) -> None:
-    """A prefix that stands elsewhere may change without the config."""
+def test_client_certificate_is_not_reused_for_another_destination(loader: Loader, tmp_path: Path) -> None:
+    """A referenced prefix may change without the config."""
     certified(tmp_path)
     (tmp_path / "base").write_text("https://a.example.com")
     write(tmp_path, f"a endpoint_prefix: {{file: base}}, {SECRET}, client_certificate: {{{PAIR}}}")
@@ -225,8 +224,8 @@ def test_a_client_certificate_does_not_go_over_to_another_destination(loader: Lo
     assert second.usable
 
 
-def test_what_is_wrong_with_a_client_certificate_is_reported_at_each_load(loader: Loader, tmp_path: Path) -> None:
-    """As it is now: the loader may have read it again."""
+def test_findings_of_a_client_certificate_are_reported_at_each_load(loader: Loader, tmp_path: Path) -> None:
+    """Its loader may have read it again since the last load."""
     certified(tmp_path)
     (tmp_path / "tls.crt").write_text("")
     for _ in range(2):

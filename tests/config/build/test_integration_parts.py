@@ -40,8 +40,8 @@ def read(reference: Reference) -> str:
     return reference.value
 
 
-def test_what_is_known_of_an_integration_is_its_kinds_and_what_is_added() -> None:
-    """In the order in which it is written: what is added comes first."""
+def test_traits_are_those_of_the_kind_and_the_added_names() -> None:
+    """Added names come first."""
     plain, added = settings_of(OAUTH2), settings_of(OAUTH2, add=ADD)
     assert traits_of(plain) == plain.auth.traits()
     assert supplements_of(plain) == []
@@ -51,15 +51,14 @@ def test_what_is_known_of_an_integration_is_its_kinds_and_what_is_added() -> Non
     assert (public_headers_of(plain), public_headers_of(added)) == ((), (("X-Tenant", "acme"),))
 
 
-def test_a_signer_beside_the_kinds_signs_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rules of both count."""
+def test_signature_beside_a_signing_kind_has_the_rules_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = SigningRules(frozenset({b"x-signature"}), body=True)
     monkeypatch.setattr(AddedSettings, "signing", lambda _: rules)
     assert traits_of(settings_of(BASIC, add=ADD)).signing is rules
 
 
-def test_values_are_known_by_their_places_in_the_integration() -> None:
-    """Two parts may have keys of one name; all that cannot be read is named at once."""
+def test_values_have_keys_with_their_section() -> None:
+    """Two sections may have the same key. All unreadable values are reported at once."""
     settings = settings_of({**BASIC, "username": {"env": "USER"}}, add={**ADD, "body": {"k": {"secret": {"env": "K"}}}})
     values, reasons = read_parts(settings, read, {("add", "headers", "X-Tenant"): "known"})
     assert values == {
@@ -75,8 +74,8 @@ def test_values_are_known_by_their_places_in_the_integration() -> None:
     assert values_of(settings.auth, {("auth", "a"): "1", ("add", "b"): "2"}) == {("a",): "1"}
 
 
-def test_a_fixed_grant_is_supplemented_at_once() -> None:
-    """With the kind's own behind what is added."""
+def test_fixed_credential_includes_the_supplements() -> None:
+    """The kind's own names come last."""
     settings = settings_of(BASIC, add=ADD)
     values = {("auth", "username"): "svc", ("auth", "password"): "p", **read_parts(settings, read, {})[0]}
     credential = credential_of(settings, values)
@@ -86,8 +85,7 @@ def test_a_fixed_grant_is_supplemented_at_once() -> None:
     assert credential.grant.secrets == (b"hunter2", b"p", b"c3ZjOnA=")
 
 
-def test_a_kind_that_calls_obtains_its_tokens_alone() -> None:
-    """What is added is beside its credential: whose token it is does not depend on it."""
+def test_token_does_not_depend_on_the_supplements() -> None:
     settings = settings_of(OAUTH2, add=ADD)
     values = {("auth", "client_id"): "id", ("auth", "client_secret"): "p", **read_parts(settings, read, {})[0]}
     found = credential_of(settings, values)

@@ -1,4 +1,4 @@
-"""config/build/listeners.py: a file that cannot be logged to is told before it is needed, and nothing is made."""
+"""The log file is checked before its first use, and the check creates nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEAD = "version: 1\nlog: {{file: {file}}}\nintegrations:\n"
 REST = '  a: {endpoint_prefix: "https://a.test", auth: {type: headers, headers: {X-Public: "1"}}}\n'
 
 
-def test_a_file_that_is_there_or_can_be_made_is_fine_and_is_not_made(tmp_path: Path) -> None:
+def test_writable_or_creatable_file_has_no_error_and_is_not_created(tmp_path: Path) -> None:
     assert log_file_error(tmp_path / "log") is None
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "log").touch()
@@ -22,8 +22,8 @@ def test_a_file_that_is_there_or_can_be_made_is_fine_and_is_not_made(tmp_path: P
     assert log_file_error(Path(os.devnull)) is None
 
 
-def test_a_reason_names_the_path_and_the_way_out(tmp_path: Path) -> None:
-    """A folder that is missing, and what has the name but is no file."""
+def test_error_names_the_path_and_the_remedy(tmp_path: Path) -> None:
+    """For a missing folder, and for a path that is not a file."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").touch()
     way_out = "or write another path, or remove this key to log to standard error"
@@ -38,8 +38,8 @@ def test_a_reason_names_the_path_and_the_way_out(tmp_path: Path) -> None:
         assert log_file_error(path) == f"{path} must be a regular file: remove what has this name, {way_out}"
 
 
-def test_what_this_user_may_not_write_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may write anywhere, so what the system says is stood in for."""
+def test_file_that_the_user_cannot_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root can write anywhere, so the test replaces os.access."""
     monkeypatch.setattr(os, "access", lambda *_: False)
     way_out = "change its owner or mode, or write another path, or remove this key to log to standard error"
     assert log_file_error(tmp_path / "log") == f"the folder {tmp_path} must be writable for this user: {way_out}"
@@ -47,8 +47,7 @@ def test_what_this_user_may_not_write_to_is_refused(tmp_path: Path, monkeypatch:
     assert log_file_error(tmp_path / "log") == f"{tmp_path / 'log'} must be writable for this user: {way_out}"
 
 
-def test_a_relative_path_starts_at_the_config_and_an_error_has_its_place(tmp_path: Path) -> None:
-    """As all paths of a config do."""
+def test_relative_path_starts_at_the_config_folder_and_its_error_has_a_place(tmp_path: Path) -> None:
     config = tmp_path / "sidekey.yaml"
     config.write_text(HEAD.format(file="logs/sidekey.log") + REST)
     loaded = Loader(config, {}).load()
@@ -62,8 +61,8 @@ def test_a_relative_path_starts_at_the_config_and_an_error_has_its_place(tmp_pat
     assert loaded.snapshot.log.file == str(tmp_path / "logs" / "sidekey.log")
 
 
-def test_a_file_in_use_keeps_no_reload_from_being_used(tmp_path: Path) -> None:
-    """Its folder may be closed by now: a rotated credential must not wait for that."""
+def test_log_file_in_use_is_not_checked_again(tmp_path: Path) -> None:
+    """Its folder may be closed by now, which must not block a rotated credential."""
     config = tmp_path / "sidekey.yaml"
     (tmp_path / "logs").mkdir()
     config.write_text(HEAD.format(file="logs/sidekey.log") + REST)

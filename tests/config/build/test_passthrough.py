@@ -1,4 +1,4 @@
-"""`forward.unmatched` of a config: what lets targets go on that no integration covers."""
+"""`forward.unmatched`: rules for targets that no integration covers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.private_ca import Authority
 
 
 def snapshot(folder: Path, text: str, **environ: str) -> Snapshot:
-    """A config as it is loaded."""
+    """Load a config."""
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\n{text}")
     loaded = load(path, environ)
@@ -38,27 +38,25 @@ integrations:
 
 
 @pytest.mark.parametrize("text", ["", "forward: {}\n", "forward: {unmatched: deny}\n"])
-def test_what_is_not_covered_is_denied_by_default(text: str, tmp_path: Path) -> None:
-    """Passing has to be asked for."""
+def test_passthrough_is_off_by_default(text: str, tmp_path: Path) -> None:
     assert snapshot(tmp_path, text + CRM, BASE="https://crm.test", KEY="k").passing is None
 
 
-def test_pass_covers_the_hosts_of_every_integration(tmp_path: Path) -> None:
-    """Those that stand behind references too, and whether or not the secrets can be read."""
+def test_coverage_has_the_hosts_of_every_integration(tmp_path: Path) -> None:
+    """With referenced prefixes, and even if secrets are unreadable."""
     passing = snapshot(tmp_path, "forward: {unmatched: pass}\n" + CRM, BASE="https://crm.test").passing
     assert passing is not None
     assert (passing.coverage.hosts, passing.unresolved) == ({"crm.test", "sms.test"}, set())
 
 
-def test_an_integration_whose_prefix_cannot_be_read_is_unresolved(tmp_path: Path) -> None:
-    """What it covers is not known; the others are."""
+def test_integration_with_an_unreadable_prefix_is_unresolved(tmp_path: Path) -> None:
     passing = snapshot(tmp_path, "forward: {unmatched: pass}\n" + CRM, KEY="k").passing
     assert passing is not None
     assert (passing.coverage.hosts, passing.unresolved) == ({"sms.test"}, {"crm"})
 
 
-def test_what_passes_carries_nothing_and_trusts_what_the_network_trusts(ca: Authority, tmp_path: Path) -> None:
-    """No credential, no rule of an integration, and no addresses beyond the network's."""
+def test_passthrough_has_no_credential_and_the_network_s_trust(ca: Authority, tmp_path: Path) -> None:
+    """And no addresses beyond the network's."""
     text = f"forward: {{unmatched: pass}}\nnetwork: {{trusted_ca: {{file: {ca.bundle}}}}}\n{CRM}"
     passing = snapshot(tmp_path, text, BASE="https://crm.test", KEY="k").passing
     assert passing is not None
@@ -70,8 +68,8 @@ def test_what_passes_carries_nothing_and_trusts_what_the_network_trusts(ca: Auth
     assert (nobody.allow_private, nobody.certificate, nobody.usable) == ((), None, True)
 
 
-def test_stored_integrations_cover_what_the_operator_lets_them() -> None:
-    """And one of them that is unusable keeps nothing back."""
+def test_stored_integrations_cover_only_ca_hosts() -> None:
+    """An unusable one covers nothing."""
     own, one, torn = (integration(name, f"https://{name}.test") for name in ("own", "one", "torn"))
     stored = [replace(one, stored=True), replace(torn, stored=True, rebuild=lambda: torn)]
     for hosts, covered in (

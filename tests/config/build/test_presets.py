@@ -1,4 +1,4 @@
-"""Presets of a config: what belongs to an integration, what a reload keeps, and which fail alone."""
+"""Presets of a config: building, checks with their integration, and reuse at a reload."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PARAMETERS = {"parameters": {"id": {"type": "text"}}, "body": {"json": {"id": "{
 
 
 def write(folder: Path, *presets: str, crm: str = CRM, top: str = "") -> None:
-    """A config file."""
+    """Write a config file."""
     lines = "".join(f"  {each}\n" for each in presets)
     (folder / "sidekey.yaml").write_text(f"version: 1\n{top}integrations:\n  {crm}\npresets:\n{lines}")
 
@@ -41,8 +41,7 @@ def snapshot_of(folder: Path) -> Snapshot:
     return good(load(folder, {}))
 
 
-def test_a_preset_is_what_its_mapping_says(tmp_path: Path) -> None:
-    """With the rules by which it is filled."""
+def test_preset_has_the_values_of_its_mapping(tmp_path: Path) -> None:
     write(tmp_path, HOOK.replace("text/plain}", "text/plain, description: A hook, tags: [a], method: PUT}"))
     found = snapshot_of(tmp_path).presets["hook"]
     assert (found.id, found.url, found.content_type) == ("hook", "https://crm.example.com/v1/hook", "text/plain")
@@ -51,8 +50,7 @@ def test_a_preset_is_what_its_mapping_says(tmp_path: Path) -> None:
     assert found.rules.url == b"https://crm.example.com/v1/hook"
 
 
-def test_presets_may_be_in_any_file_of_a_folder_and_an_id_in_one(tmp_path: Path) -> None:
-    """As integrations."""
+def test_preset_may_be_in_any_file_but_an_id_only_in_one(tmp_path: Path) -> None:
     write(tmp_path, HOOK)
     (tmp_path / "a.yaml").write_text(f"version: 1\npresets:\n  {OTHER}\n")
     assert set(snapshot_of(tmp_path).presets) == {"hook", "other"}
@@ -63,8 +61,7 @@ def test_presets_may_be_in_any_file_of_a_folder_and_an_id_in_one(tmp_path: Path)
     assert [error.message for error in load(tmp_path, {}).errors] == ["must be a mapping"]
 
 
-def test_what_has_not_changed_is_the_same_object(tmp_path: Path) -> None:
-    """And what has changed is another one, with its integration in one snapshot."""
+def test_unchanged_preset_is_the_same_object(tmp_path: Path) -> None:
     write(tmp_path, HOOK, OTHER)
     loading = loader(tmp_path)
     first = good(loading.load())
@@ -75,8 +72,8 @@ def test_what_has_not_changed_is_the_same_object(tmp_path: Path) -> None:
     assert second.presets["other"].rules.url == b"https://crm.example.com/v1/new"
 
 
-def test_an_integration_s_change_makes_a_preset_invalid_until_it_fits_again(tmp_path: Path) -> None:
-    """The config is in use all the same, and says so with the place in it."""
+def test_change_of_the_integration_makes_a_preset_invalid_until_it_fits_again(tmp_path: Path) -> None:
+    """The config is in use all the same, with a finding at the preset."""
     write(tmp_path, HOOK)
     loading = loader(tmp_path)
     first = good(loading.load())
@@ -110,8 +107,8 @@ def test_an_integration_s_change_makes_a_preset_invalid_until_it_fits_again(tmp_
         ({"url": base_url(1, "/api/{{a}}"), "parameters": {"a": {"type": "text"}}, "body": {"json": {}}}, []),
     ],
 )
-def test_a_preset_is_inside_its_integration(keys: dict[str, object], places: list[tuple[str, ...]]) -> None:
-    """URL, method, and no header that the grant brings."""
+def test_preset_must_fit_its_integration(keys: dict[str, object], places: list[tuple[str, ...]]) -> None:
+    """URL, method, and no header that the credential brings."""
     made = integration(
         "h",
         base_url(1),
@@ -122,8 +119,8 @@ def test_a_preset_is_inside_its_integration(keys: dict[str, object], places: lis
     assert [loc for loc, _ in mismatches(preset(**keys), made)] == places  # type: ignore[arg-type]
 
 
-def test_a_preset_without_its_integration_is_invalid() -> None:
-    """And one whose integration is not known yet is not: its target is judged when it is."""
+def test_preset_without_its_integration_is_invalid() -> None:
+    """With an unresolved integration it is not: its target is checked later."""
     hook = preset()
     assert mismatches(hook, None) == [(("integration",), "no integration has this ID")]
     missing = Missing(integration("h", base_url(1)))
@@ -132,8 +129,8 @@ def test_a_preset_without_its_integration_is_invalid() -> None:
     assert PresetChecker()({"hook": hook}, {})["hook"].invalid == "no integration has this ID"
 
 
-def test_only_what_is_another_is_judged_again() -> None:
-    """There may be ten thousand: what is the same is the same object, also where it is invalid."""
+def test_only_changed_presets_are_checked_again() -> None:
+    """There may be ten thousand. Unchanged ones are the same objects, even if invalid."""
     judge = PresetChecker()
     made, other = integration("h", base_url(1)), integration("h", base_url(1, "/other"))
     hooks = {"fits": preset("fits"), "outside": preset("outside", base_url(1, "/other"))}
@@ -148,8 +145,8 @@ def test_only_what_is_another_is_judged_again() -> None:
     assert judge({"fits": torn}, {})["fits"] is torn
 
 
-def test_an_edit_leaves_behind_what_fits_now_alone() -> None:
-    """By ID, with the reasons; what names another integration is not asked about."""
+def test_broken_presets_are_those_that_fit_now() -> None:
+    """By ID with the reasons, and only those of this integration."""
     hooks = {"fits": preset("fits"), "torn": replace(preset("torn"), invalid="why")}
     assert broken_presets(integration("h", base_url(1)), hooks) == {}
     assert broken_presets(integration("other", base_url(1, "/other")), hooks) == {}
@@ -157,8 +154,7 @@ def test_an_edit_leaves_behind_what_fits_now_alone() -> None:
     assert (name, reason.startswith("must be allowed by integration h")) == ("fits", True)
 
 
-def test_a_document_is_kept_as_it_is_written(tmp_path: Path) -> None:
-    """So that it can be shown: keys in their order, all that was written and nothing else."""
+def test_document_keeps_its_keys_and_their_order(tmp_path: Path) -> None:
     write(tmp_path, HOOK)
     found = good(load(tmp_path, {})).presets["hook"]
     document = json.loads(found.document)
@@ -167,24 +163,21 @@ def test_a_document_is_kept_as_it_is_written(tmp_path: Path) -> None:
     assert not found.stored
 
 
-def test_an_integration_that_cannot_be_used_cannot_be_chosen() -> None:
-    """`check` says so; what becomes readable while Sidekey runs serves its presets then."""
+def test_unusable_integration_cannot_be_chosen() -> None:
     missing = Missing(integration("h", base_url(1)))
     reason = "integration h cannot be used now: see its own errors"
     assert choice_errors(preset(), missing.integration(), 0.0) == [(("integration",), reason)]
     assert choice_errors(preset(), integration("h", base_url(1)), 0.0) == []
 
 
-def test_one_whose_certificate_has_ended_since_it_was_read_cannot_be_chosen() -> None:
-    """As the list of integrations says: nothing is sent with its credential."""
+def test_integration_with_an_expired_certificate_cannot_be_chosen() -> None:
     ending = certified(integration("h", base_url(1)), 1000.0)
     reason = "integration h cannot be used now: see its own errors"
     assert choice_errors(preset(), ending, 999.0) == []
     assert choice_errors(preset(), ending, 1000.0) == [(("integration",), reason)]
 
 
-def test_a_caller_s_presets_are_its_own(tmp_path: Path) -> None:
-    """A list, or all; left out, none."""
+def test_caller_has_listed_all_or_no_presets(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("x")
     for number in range(3):
         (tmp_path / f"token{number}").write_text(f"token{number}")
@@ -203,8 +196,8 @@ def test_a_caller_s_presets_are_its_own(tmp_path: Path) -> None:
     assert all(each.may_use("crm") is (each.name == "none") for each in callers.values())
 
 
-def test_with_a_store_an_integration_may_be_made_later(tmp_path: Path) -> None:
-    """Until then the preset is invalid, and there is a warning."""
+def test_preset_of_an_unknown_integration_is_a_warning_with_a_store(tmp_path: Path) -> None:
+    """It is invalid until the integration is created."""
     (tmp_path / "k1").write_text("QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
     top = "store: {path: s.db, keys: [{id: k1, key: {file: k1}}]}\n"
     write(tmp_path, HOOK.replace("integration: crm", "integration: later"), top=top)
@@ -216,7 +209,7 @@ def test_with_a_store_an_integration_may_be_made_later(tmp_path: Path) -> None:
     assert good(loaded).presets["hook"].invalid == "no integration has this ID"
 
 
-def test_every_key_is_checked_whatever_is_wrong_with_another() -> None:
+def test_every_key_is_checked_beside_invalid_ones() -> None:
     assert refused(url=7, body={"json": {"a": "{{b}}"}}) == [
         ("url", "must be a text: put numbers, true, false and null in quotes"),
         ("body.json.a", "{{b}} must name a parameter: add the parameter, or remove the placeholder"),
@@ -247,7 +240,7 @@ def test_every_key_is_checked_whatever_is_wrong_with_another() -> None:
         ({"text": "<a", "content_type": "text/xml"}, {"body.text": "must be well-formed XML with one root element"}),
     ],
 )
-def test_body_is_of_one_kind(body: dict[str, object], errors: dict[str, str]) -> None:
+def test_body_has_exactly_one_kind(body: dict[str, object], errors: dict[str, str]) -> None:
     assert dict(refused(body=body)) == errors
 
 
@@ -293,8 +286,8 @@ def test_keys_of_a_parameter_fit_its_type(parameter: dict[str, object], errors: 
     assert {place.removeprefix("parameters.p."): message for place, message in found} == errors
 
 
-def test_a_preset_sets_no_header_that_a_signer_writes() -> None:
-    """But for one that it keeps, such as the ID of a message."""
+def test_preset_cannot_set_a_header_that_the_signature_writes() -> None:
+    """Except one that the signature keeps, such as the ID of a message."""
     made = signing(HmacSigner())
     found = mismatches(preset(headers={"X_Signature": "forged", "X-Id": "{{id}}"}, **PARAMETERS), made)
     assert found == [(("headers", "X_Signature"), "integration h brings this header: remove it")]

@@ -38,13 +38,12 @@ def integration(folder: Path, keys: str, environ: dict[str, str] | None = None) 
     return built(folder, f"integrations:\n  crm: {{{auth}, {keys}}}\n", environ).integrations["crm"]
 
 
-def test_a_file_without_keys_gives_the_defaults(tmp_path: Path) -> None:
-    """They are those of the snapshot's own types."""
+def test_empty_config_has_the_defaults_of_the_snapshot(tmp_path: Path) -> None:
     assert built(tmp_path, "") == Snapshot(integrations={})
 
 
 def test_every_global_key_reaches_the_snapshot(tmp_path: Path) -> None:
-    """Durations are seconds, sizes bytes, names in lower case, paths whole."""
+    """Durations in seconds, sizes in bytes, names in lower case, absolute paths."""
     snapshot = built(
         tmp_path,
         """
@@ -75,7 +74,7 @@ via: false
 
 
 def test_every_key_of_an_integration_reaches_the_snapshot(tmp_path: Path) -> None:
-    """The policy holds the prefixes and methods, the base is the first prefix."""
+    """The base URL is the first prefix."""
     found = integration(
         tmp_path,
         "endpoint_prefix: [https://api.example.com/v1/, https://eu.example.com], methods: [GET, POST],"
@@ -93,20 +92,19 @@ def test_every_key_of_an_integration_reaches_the_snapshot(tmp_path: Path) -> Non
     assert (found.test.method, found.test.path) == ("POST", "/whoami")
 
 
-def test_an_integration_without_methods_leaves_them_open(tmp_path: Path) -> None:
-    """None stands for all but TRACE and CONNECT."""
+def test_integration_without_methods_allows_all(tmp_path: Path) -> None:
+    """Except TRACE and CONNECT."""
     assert integration(tmp_path, "endpoint_prefix: https://api.example.com").policy.methods is None
 
 
-def test_a_prefix_may_stand_elsewhere(tmp_path: Path) -> None:
-    """It is read when the config is loaded."""
+def test_prefix_may_be_a_reference(tmp_path: Path) -> None:
     found = integration(tmp_path, "endpoint_prefix: {env: BASE}", {"BASE": "https://api.example.com/v1\n"})
     assert str(found.base) == "https://api.example.com/v1"
 
 
 @pytest.mark.parametrize("environ", [{}, {"BASE": "api.example.com"}], ids=["not set", "no URL"])
-async def test_a_prefix_that_cannot_be_read_lets_nothing_through(tmp_path: Path, environ: dict[str, str]) -> None:
-    """No rule is no permission, and there is no credential either."""
+async def test_integration_with_an_unreadable_prefix_allows_nothing(tmp_path: Path, environ: dict[str, str]) -> None:
+    """It has no credential either."""
     found = integration(tmp_path, "endpoint_prefix: [https://api.example.com, {env: BASE}]", environ)
     assert not decide(found.policy, "GET", "https://api.example.com/v1").allowed
     assert found.base is None
@@ -115,8 +113,7 @@ async def test_a_prefix_that_cannot_be_read_lets_nothing_through(tmp_path: Path,
     assert caught.value.problem.detail.startswith("endpoint_prefix: ")
 
 
-async def test_a_secret_that_appears_later_is_used(tmp_path: Path) -> None:
-    """The integration comes back by itself."""
+async def test_secret_that_appears_later_is_used(tmp_path: Path) -> None:
     snapshot = built(
         tmp_path,
         "integrations:\n  crm: {endpoint_prefix: https://api.example.com, "
@@ -128,8 +125,8 @@ async def test_a_secret_that_appears_later_is_used(tmp_path: Path) -> None:
     assert credential.grant.headers == (("X-Key", "hunter2"),)
 
 
-def test_callers_are_found_by_the_digest_of_their_token(tmp_path: Path) -> None:
-    """SHA-256 of its UTF-8 bytes; "*" is all integrations, a key left out none."""
+def test_callers_have_the_sha256_of_their_token_as_key(tmp_path: Path) -> None:
+    """ "*" means all integrations, a missing key none."""
     snapshot = built(
         tmp_path,
         "callers:\n  all: {token: {insecure_value: ä}, integrations: '*'}\n  none: {token: {insecure_value: b}}\n"
@@ -144,15 +141,14 @@ def test_callers_are_found_by_the_digest_of_their_token(tmp_path: Path) -> None:
     }
 
 
-def test_callers_are_judged_even_where_no_token_could_be_read(tmp_path: Path) -> None:
-    """An unreadable token must not turn a guarded listener into an open one."""
+def test_unreadable_tokens_do_not_open_the_listener(tmp_path: Path) -> None:
     snapshot = built(tmp_path, "listen: {proxy: 0.0.0.0:0}\ncallers: {billing: {token: {file: none}}}\n")
     assert [caller.name for caller in snapshot.callers.values()] == ["billing"]
     assert hashlib.sha256(b"").digest() not in snapshot.callers
 
 
-def test_a_ca_file_is_found_from_the_configs_folder(tmp_path: Path) -> None:
-    """The integration's own replaces the network's. It is read once: the trust holds what stood in it."""
+def test_ca_path_starts_at_the_config_folder(tmp_path: Path) -> None:
+    """The integration's own replaces the network's, and the trust has the file's content."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     text = (
         "network: {trusted_ca: {file: ca.pem}}\nintegrations:\n"
@@ -174,8 +170,8 @@ def test_a_ca_file_is_found_from_the_configs_folder(tmp_path: Path) -> None:
         ("-----BEGIN CERTIFICATE-----\nhunter2\n", "ca.pem contains a certificate that cannot be read"),
     ],
 )
-def test_a_ca_file_that_is_unusable_is_reported(tmp_path: Path, content: str | None, reason: str) -> None:
-    """Wherever it is named, and `run` goes on."""
+def test_unusable_ca_file_is_reported(tmp_path: Path, content: str | None, reason: str) -> None:
+    """Wherever it is named, and `run` continues."""
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)
     path = tmp_path / "sidekey.yaml"
@@ -192,8 +188,7 @@ def test_a_ca_file_that_is_unusable_is_reported(tmp_path: Path, content: str | N
     assert not loaded.snapshot.integrations["a"].trust.usable
 
 
-def test_words_between_certificates_may_be_in_any_coding(tmp_path: Path) -> None:
-    """Bundles name their authorities in comments."""
+def test_text_between_certificates_may_have_any_encoding(tmp_path: Path) -> None:
     pem = trustme.CA().cert_pem.bytes()
     (tmp_path / "ca.pem").write_bytes("Autorité\n".encode() + pem + b"\xe9\n" + trustme.CA().cert_pem.bytes())
     snapshot = built(
@@ -221,13 +216,13 @@ SOCKET = Address(path="/run/sidekey.sock")
         (Listen(proxy=SOCKET), Listen(proxy=Address(path="/run/other.sock", mode=0o660)), ["proxy"]),
     ],
 )
-def test_a_listener_that_moved_is_named_by_its_key(one: Listen, other: Listen, keys: list[str]) -> None:
-    """The mode is that of unix sockets alone, and the order of names says nothing."""
+def test_moved_keys_are_those_that_differ(one: Listen, other: Listen, keys: list[str]) -> None:
+    """The mode counts only for unix sockets, the order of names does not."""
     assert list(moved_keys(one, other)) == keys
 
 
 def built_of_store(document: dict[str, Any]) -> Integration:
-    """A stored integration of this document."""
+    """Build a stored integration of this document."""
     row = stored(document)
     settings = settings_in(row.document)
     reader = reader_of(row)
@@ -235,8 +230,8 @@ def built_of_store(document: dict[str, Any]) -> Integration:
     return build_integration("crm", settings, Trust(), reader, trust_of, stored=NetworkOverride(()), row=row.row)[0]
 
 
-def test_a_stored_integration_knows_its_row_and_what_its_secrets_are_bound_to() -> None:
-    """What its tokens are bound to as well. Redaction may be switched on without entering them again."""
+def test_stored_integration_has_its_row_and_destinations() -> None:
+    """`redact_response` may become true without entering the secrets again."""
     found = built_of_store(OAUTH2)
     assert (found.stored, found.row) == (True, "row-of-crm")
     (own,) = found.destinations
@@ -247,14 +242,13 @@ def test_a_stored_integration_knows_its_row_and_what_its_secrets_are_bound_to() 
     assert own not in built_of_store(other).destinations
 
 
-def test_an_integration_of_a_file_has_neither(tmp_path: Path) -> None:
+def test_integration_of_a_file_has_no_row_or_destinations(tmp_path: Path) -> None:
     write(tmp_path, f"crm {prefix('crm')}, {TENANT}")
     found = good(load(tmp_path, {})).integrations["crm"]
     assert (found.stored, found.row, found.destinations) == (False, "", ("",))
 
 
-def test_a_secret_of_a_profile_that_cannot_be_read_has_the_profile_s_name_for_it(tmp_path: Path) -> None:
-    """As it is written; callers and operators are told so."""
+def test_unreadable_secret_of_a_profile_has_its_key_in_the_document(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("version: 1\nintegrations: {it: {auth: {type: headers, provider: klaviyo, key: {env: KEY}}}}\n")
     loaded = load(path, {})

@@ -1,4 +1,4 @@
-"""The section `store`: what the store is opened by, and what stops a start."""
+"""The section `store`: where the store is, and its keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CRM = f"crm {prefix('crm')}, {TENANT}"
 
 
 def loaded(folder: Path, store: str, environ: dict[str, str] = ENVIRON) -> Loaded:
-    """A config with this store."""
+    """Load a config with this store."""
     write(folder, CRM, top=f"store: {{{store}}}\n")
     return load(folder, environ)
 
@@ -37,14 +37,14 @@ def rules(folder: Path, store: str) -> StoreRules:
     return found
 
 
-def test_a_store_in_a_file_begins_at_the_configs_folder(tmp_path: Path) -> None:
+def test_store_path_starts_at_the_config_folder(tmp_path: Path) -> None:
     found = rules(tmp_path, f"path: state/store.db, {KEYS}, audit: 30d, allow_private: [10.0.0.0/8]")
     assert found == StoreRules(
         tmp_path / "state" / "store.db", None, (("k2", K2), ("k1", K1)), 30 * 86_400.0, (ip_network("10.0.0.0/8"),)
     )
 
 
-def test_a_store_at_a_url(tmp_path: Path) -> None:
+def test_store_may_be_at_a_url(tmp_path: Path) -> None:
     found = rules(tmp_path, f"url: {{env: URL}}, {KEYS}")
     assert (found.path, found.url, found.audit) == (None, "postgresql://u:canary@h/x", 400 * 86_400.0)
 
@@ -54,7 +54,7 @@ def test_without_a_store_there_are_no_rules(tmp_path: Path) -> None:
     assert good(load(tmp_path, {})).store is None
 
 
-def test_rules_show_neither_key_nor_url(tmp_path: Path) -> None:
+def test_repr_of_rules_shows_neither_key_nor_url(tmp_path: Path) -> None:
     for store in (f"url: {{env: URL}}, {KEYS}", f"path: store.db, {KEYS}"):
         found = rules(tmp_path, store)
         assert "canary" not in repr(found)
@@ -79,8 +79,8 @@ def test_rules_show_neither_key_nor_url(tmp_path: Path) -> None:
     ],
     ids=["missing", "empty", "short", "long", "cut", "not base64", "twice"],
 )
-def test_a_key_that_cannot_be_used_stops_a_start_and_is_named(tmp_path: Path, value: str | None, reason: str) -> None:
-    """As an error, not as a secret that may appear later: the store could not be opened, and must not be made again."""
+def test_unusable_key_is_an_error_that_names_it(tmp_path: Path, value: str | None, reason: str) -> None:
+    """An error stops the start: the store could not be opened, and must not be created again."""
     environ = {"STORE_K2": ENVIRON["STORE_K2"]} if value is None else {**ENVIRON, "STORE_K1": value}
     found = loaded(tmp_path, f"path: store.db, {KEYS}", environ)
     assert found.snapshot is None
@@ -92,7 +92,7 @@ def test_a_key_that_cannot_be_used_stops_a_start_and_is_named(tmp_path: Path, va
 
 
 @pytest.mark.parametrize("value", ["mysql://canary", "canary", "postgres"])
-def test_a_url_is_postgresqls(tmp_path: Path, value: str) -> None:
+def test_url_must_be_of_postgresql(tmp_path: Path, value: str) -> None:
     found = loaded(tmp_path, f"url: {{env: URL}}, {KEYS}", {**ENVIRON, "URL": value})
     (error,) = found.errors
     assert (error.path, error.message) == (
@@ -116,17 +116,15 @@ def test_a_url_is_postgresqls(tmp_path: Path, value: str) -> None:
         ("postgres://u@%2Frun%2Fpostgresql/x", False),
     ],
 )
-def test_a_database_elsewhere_must_prove_its_name(tmp_path: Path, url: str, warned: bool) -> None:
-    """A warning: networks differ. Nothing of the URL is shown."""
+def test_unverified_remote_database_is_a_warning(tmp_path: Path, url: str, warned: bool) -> None:
+    """The warning shows nothing of the URL."""
     found = loaded(tmp_path, f"url: {{env: URL}}, {KEYS}", {**ENVIRON, "URL": url})
     assert found.errors == []
     assert [each.path for each in found.warnings] == (["store.url"] if warned else [])
     assert "canary" not in str(found.warnings)
 
 
-def test_a_url_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And says how to get it; a store in a file does not."""
-
+def test_url_needs_the_extra_and_a_path_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def find_spec(name: str) -> object:
         return None if name == "asyncpg" else importlib.util.find_spec(name)
 
@@ -140,8 +138,8 @@ def test_a_url_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("near", ["near", "keys/near"])
-def test_a_key_beside_the_store_is_a_warning(tmp_path: Path, near: str) -> None:
-    """Or below it, by whatever way round the two are named."""
+def test_key_in_the_folder_of_the_store_is_a_warning(tmp_path: Path, near: str) -> None:
+    """Or below that folder."""
     (tmp_path / "state" / "keys").mkdir(parents=True)
     (tmp_path / "keys").mkdir()
     (tmp_path / "state" / near).write_text(ENVIRON["STORE_K1"])
@@ -157,8 +155,8 @@ def test_a_key_beside_the_store_is_a_warning(tmp_path: Path, near: str) -> None:
     )
 
 
-def test_a_folder_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
-    """Sidekey makes the file, and no folder for it; a check may run where it is not mounted."""
+def test_missing_folder_of_the_store_is_a_warning(tmp_path: Path) -> None:
+    """`check` may run on a machine where it is not mounted."""
     found = loaded(tmp_path, f"path: state/store.db, {KEYS}")
     assert found.errors == []
     (warning,) = found.warnings
@@ -175,7 +173,7 @@ MOVES = [
 
 
 @pytest.mark.parametrize(("before", "after"), MOVES, ids=["path", "url", "removed", "added"])
-def test_a_store_is_not_moved_while_it_runs(tmp_path: Path, before: str, after: str) -> None:
+def test_reload_that_moves_the_store_is_refused(tmp_path: Path, before: str, after: str) -> None:
     write(tmp_path, CRM, top=before)
     loader = Loader(tmp_path, ENVIRON)
     good(loader.load())
@@ -187,8 +185,8 @@ def test_a_store_is_not_moved_while_it_runs(tmp_path: Path, before: str, after: 
     good(loader.load())
 
 
-def test_the_password_of_the_database_is_changed_while_it_runs(tmp_path: Path) -> None:
-    """Its file is watched; another host in it is another store."""
+def test_reload_may_change_the_password_of_the_database(tmp_path: Path) -> None:
+    """Another host in the file is another store."""
     pytest.importorskip("asyncpg")
     (tmp_path / "url").write_text("postgresql://svc:old@db.test/x")
     write(tmp_path, CRM, top=f"store: {{url: {{file: url}}, {KEYS}}}\n")
@@ -204,8 +202,8 @@ def test_the_password_of_the_database_is_changed_while_it_runs(tmp_path: Path) -
     assert "new" not in error.message
 
 
-def test_keys_are_added_while_it_runs(tmp_path: Path) -> None:
-    """And their files are watched."""
+def test_reload_may_add_keys(tmp_path: Path) -> None:
+    """Their files are watched."""
     (tmp_path / "k1").write_text(ENVIRON["STORE_K1"])
     write(tmp_path, CRM, top="store: {path: a.db, keys: [{id: k1, key: {file: k1}}]}\n")
     loader = Loader(tmp_path, ENVIRON)
@@ -232,7 +230,9 @@ ROTATING = (
     ],
     ids=["none", "a file", "PostgreSQL"],
 )
-def test_what_only_one_process_may_use_depends_on_the_store(store: str | None, said: list[str], tmp_path: Path) -> None:
+def test_warning_of_unshared_credentials_depends_on_the_store(
+    store: str | None, said: list[str], tmp_path: Path
+) -> None:
     """Processes on one store share such tokens."""
     write(tmp_path, ROTATING, top="" if store is None else f"store: {{{store}}}\n")
     found = load(tmp_path, ENVIRON)
