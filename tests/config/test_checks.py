@@ -203,11 +203,11 @@ def test_test_request_with_a_referenced_prefix_is_not_checked() -> None:
 
 def test_integrations_that_share_no_caller_may_overlap() -> None:
     """The caller then determines the integration. Without callers, everybody may use all integrations."""
-    given = {name: integration(name, "https://api.example.com/v1") for name in ("a", "b")}
+    integrations = {name: integration(name, "https://api.example.com/v1") for name in ("a", "b")}
     one, other, all_ = Caller("one", frozenset({"a"})), Caller("other", frozenset({"b"})), Caller("all", None)
-    assert list(checks.matching_errors(given, [one, other])) == []
+    assert list(checks.matching_errors(integrations, [one, other])) == []
     for callers in ([], [one, all_]):
-        ((place, message),) = checks.matching_errors(given, callers)
+        ((place, message),) = checks.matching_errors(integrations, callers)
         assert place == ("integrations", "b")
         assert "covers https://api.example.com/v1 as integration a does" in message
 
@@ -277,7 +277,7 @@ def test_empty_add_and_repeated_parameters_are_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("auth", "add", "place", "said"),
+    ("auth", "add", "place", "message"),
     [
         (
             AUTH,
@@ -310,11 +310,11 @@ def test_empty_add_and_repeated_parameters_are_errors() -> None:
     ],
 )
 def test_name_that_two_sections_write_is_an_error_that_names_both(
-    auth: dict[str, object], add: dict[str, object], place: tuple[str, ...], said: str
+    auth: dict[str, object], add: dict[str, object], place: tuple[str, ...], message: str
 ) -> None:
-    assert added(add, auth) == [(("add", *place), said)]
+    assert added(add, auth) == [(("add", *place), message)]
     raw = {"auth": auth, "add": add, "endpoint_prefix": 5, "unknown": True}
-    assert (("add", *place), said) in list(checks.integration_errors(raw, Context("file")))
+    assert (("add", *place), message) in list(checks.integration_errors(raw, Context("file")))
 
 
 @pytest.mark.parametrize("rules", [{"names": b"x-tenant"}, {"kept": b"x-tenant"}, {"signed": b"x-tenant"}], ids=str)
@@ -380,9 +380,9 @@ def test_added_secret_in_the_file_is_a_warning() -> None:
 )
 def test_held_bodies_below_twice_signed_body_is_an_error(limits: dict[str, object], place: str | None) -> None:
     """Two integrations may each need the space of one body. Values that are invalid by themselves are not compared."""
-    found = list(checks.global_errors({"limits": limits}))
-    assert [loc for loc, _ in found] == ([] if place is None else [("limits", place)])
-    assert all(text.startswith("limits.held_bodies must be at least twice limits.signed_body") for _, text in found)
+    errors = list(checks.global_errors({"limits": limits}))
+    assert [loc for loc, _ in errors] == ([] if place is None else [("limits", place)])
+    assert all(text.startswith("limits.held_bodies must be at least twice limits.signed_body") for _, text in errors)
 
 
 @pytest.mark.parametrize(
@@ -419,16 +419,16 @@ def test_shell_variable_is_a_warning_with_a_remedy(value: str, warned: bool) -> 
         "auth": {"headers": {"X-Key": {"prefix": value}}},
         "source_address": value,
     }
-    found = [
+    warnings = [
         (("endpoint_prefix", 0), "nothing is expanded: write {env: NAME}"),
         (("auth", "headers", "X-Key", "prefix"), "nothing is expanded: write {env: NAME}"),
         (("source_address",), "nothing is expanded: write the value itself"),
     ]
-    assert list(checks.unexpanded_in(raw, Context("file"))) == (found if warned else [])
-    stored = [(loc, "nothing is expanded: write the value itself") for loc, _ in found]
+    assert list(checks.unexpanded_in(raw, Context("file"))) == (warnings if warned else [])
+    stored = [(loc, "nothing is expanded: write the value itself") for loc, _ in warnings]
     assert list(checks.unexpanded_in(raw, Context("body"))) == (stored if warned else [])
-    said = {"ca": {"folder": value}}
-    assert [loc for loc, _ in checks.global_warnings(said)] == ([("ca", "folder")] if warned else [])
+    config = {"ca": {"folder": value}}
+    assert [loc for loc, _ in checks.global_warnings(config)] == ([("ca", "folder")] if warned else [])
     preset = {"url": value, "headers": {"X-A": value}, "body": {"text": value}, "parameters": {"a": {"default": value}}}
     assert [loc for loc, _ in checks.preset_warnings(preset)] == ([("url",), ("headers", "X-A")] if warned else [])
 

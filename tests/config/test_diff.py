@@ -57,9 +57,9 @@ def snapshot_of(path: Path, text: str, environ: dict[str, str] = ENVIRON) -> Sna
 def changes(folder: Path, text: str, *, environ: dict[str, str] = ENVIRON) -> dict[str, Any]:
     """Compare `CONFIG` with another config, and leave out what is empty."""
     path = folder / "sidekey.yaml"
-    found = compare(snapshot_of(path, CONFIG), snapshot_of(path, text, environ))
-    assert SECRET not in repr(found)
-    return {key: list(value) for key, value in found._asdict().items() if value}
+    result = compare(snapshot_of(path, CONFIG), snapshot_of(path, text, environ))
+    assert SECRET not in repr(result)
+    return {key: list(value) for key, value in result._asdict().items() if value}
 
 
 def edited(*edits: tuple[str, str]) -> str:
@@ -206,7 +206,7 @@ def test_changed_secrets_of_operators_and_the_store_are_reported_by_their_paths(
 def test_unusable_stored_integration_is_reported_by_its_id(tmp_path: Path) -> None:
     before = snapshot_of(tmp_path / "sidekey.yaml", CONFIG)
     unusable = replace(before.integrations["crm"], kind="unknown", written=None, digests=())
-    without = {name: each for name, each in before.integrations.items() if name != "crm"}
+    without = {name: integration for name, integration in before.integrations.items() if name != "crm"}
     invalid = replace(before, integrations={**without, "crm": unusable})
     assert compare(before, invalid) == Changes(changed=("integrations.crm",))
     assert compare(replace(before, integrations=without), invalid) == Changes(added=("integrations.crm",))
@@ -228,6 +228,6 @@ def test_no_value_of_a_secret_is_in_a_path(data: st.DataObject, tmp_path: Path) 
     edits = [("api/v1\n", "api\n"), ("[GET]", "[GET, PUT]"), ("[crm]", '"*"'), ("svc", "other")]
     text = edited(*data.draw(st.lists(st.sampled_from(edits), unique=True)))
     path = tmp_path / "sidekey.yaml"
-    found = compare(snapshot_of(path, CONFIG, environs[0]), snapshot_of(path, text, environs[1]))
-    shown = json.dumps(found) + repr(found)
+    result = compare(snapshot_of(path, CONFIG, environs[0]), snapshot_of(path, text, environs[1]))
+    shown = json.dumps(result) + repr(result)
     assert not [value for environ in environs for value in environ.values() if value in shown]

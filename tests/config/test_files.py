@@ -8,8 +8,8 @@ from sidekey.config.file_stamps import StampCache
 from sidekey.config.files import ConfigDocuments, default_config_path, read_config
 
 
-def errors_of(joined: ConfigDocuments, folder: Path) -> list[str]:
-    return [str(error).removeprefix(f"{folder}/") for error in joined.errors]
+def errors_of(documents: ConfigDocuments, folder: Path) -> list[str]:
+    return [str(error).removeprefix(f"{folder}/") for error in documents.errors]
 
 
 @pytest.mark.parametrize(

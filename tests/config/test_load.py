@@ -200,7 +200,7 @@ def mappings(*models: type[BaseModel]) -> st.SearchStrategy[object]:
 
 def tagged(*members: type[BaseModel]) -> st.SearchStrategy[object]:
     """Generate the tag of a union's member, alone or with some of the members' keys."""
-    tags = st.sampled_from([tag for each in members for tag in get_args(each.model_fields["type"].annotation)])
+    tags = st.sampled_from([tag for member in members for tag in get_args(member.model_fields["type"].annotation)])
     return tags | st.tuples(tags, mappings(*members)).map(
         lambda both: {**both[1], "type": both[0]} if isinstance(both[1], dict) else both[1]
     )
@@ -290,5 +290,5 @@ def test_redaction_without_a_long_secret_is_a_warning(auth: str, warned: bool, r
     loaded = load(config, {})
     assert loaded.errors == []
     text = "does nothing: no secret of 8 bytes or more is put into requests; remove this key"
-    found = [str(warning) for warning in loaded.warnings if "redact_response" in warning.path]
-    assert found == ([f"{config}:5:22: integrations.it.redact_response: {text}"] if warned and redact else [])
+    warnings = [str(warning) for warning in loaded.warnings if "redact_response" in warning.path]
+    assert warnings == ([f"{config}:5:22: integrations.it.redact_response: {text}"] if warned and redact else [])

@@ -106,9 +106,9 @@ def test_unreadable_caller_token_at_another_path_does_not_keep_the_previous_one(
     (digest,) = good(loader.load()).callers
     (tmp_path / "token").unlink()
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=top)
-    found = good(loader.load()).callers
-    assert len(found) == 1
-    assert digest not in found
+    callers = good(loader.load()).callers
+    assert len(callers) == 1
+    assert digest not in callers
 
 
 def test_token_that_moved_to_another_caller_is_that_callers(loader: Loader, tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_token_that_moved_to_another_caller_is_that_callers(loader: Loader, tmp_
     (tmp_path / "token").unlink()
     top = "callers: {billing: {token: {file: token}}, other: {token: {insecure_value: hunter2}}}\n"
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=top)
-    found = good(loader.load()).callers
-    assert found[digest].name == "other"
-    assert {caller.name for caller in found.values()} == {"billing", "other"}
+    callers = good(loader.load()).callers
+    assert callers[digest].name == "other"
+    assert {caller.name for caller in callers.values()} == {"billing", "other"}
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,10 @@ def test_values_are_never_converted() -> None:
 
 def below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """Yield all subclasses of `model` in Sidekey."""
-    for each in model.__subclasses__():
-        yield from below(each)
-        if each.__module__.startswith("sidekey.") and not inspect.isabstract(each):
-            yield each
+    for subclass in model.__subclasses__():
+        yield from below(subclass)
+        if subclass.__module__.startswith("sidekey.") and not inspect.isabstract(subclass):
+            yield subclass
 
 
 def models() -> list[type[BaseModel]]:

@@ -83,10 +83,12 @@ def folder() -> Iterator[Path]:
 def check(folder: Path, *, status: int) -> list[str]:
     """Return what `sidekey check` says about permissions, without the name of the config file."""
     result = run_cli("check", "--config", str(folder / "sidekey.yaml"))
-    said = [line.replace(f"{folder}/sidekey.yaml:", "", 1) for line in result.stdout.splitlines()]
-    found = [line for line in said if "chmod" in line]
-    assert (result.returncode, len(found) + (status == 0)) == (status, len(found) + (said[-1][:3] == "ok:")), said
-    return found
+    lines = [line.replace(f"{folder}/sidekey.yaml:", "", 1) for line in result.stdout.splitlines()]
+    messages = [line for line in lines if "chmod" in line]
+    assert (result.returncode, len(messages) + (status == 0)) == (status, len(messages) + (lines[-1][:3] == "ok:")), (
+        lines
+    )
+    return messages
 
 
 def test_private_files_have_no_error(folder: Path) -> None:
@@ -156,8 +158,8 @@ def test_world_writable_folder_on_a_path_is_one_error(folder: Path) -> None:
 
 def test_links_are_followed_and_their_folders_checked(folder: Path) -> None:
     real, links = folder / "real", folder / "links"
-    for each in (real, links):
-        each.mkdir(0o755)
+    for path in (real, links):
+        path.mkdir(0o755)
     password = folder / "files" / "password"
     password.rename(real / "password")
     password.symlink_to("../links/password")
@@ -165,12 +167,12 @@ def test_links_are_followed_and_their_folders_checked(folder: Path) -> None:
     assert check(folder, status=0) == []
     for path in (real, links):
         path.chmod(0o777)
-        (said,) = check(folder, status=1)
-        assert said.startswith(f"{place('password')}: the folder {path} can be changed by every user")
+        (message,) = check(folder, status=1)
+        assert message.startswith(f"{place('password')}: the folder {path} can be changed by every user")
         path.chmod(0o755)
     (real / "password").chmod(0o602)
-    (said,) = check(folder, status=1)
-    assert said.startswith(f"{place('password')}: {real / 'password'} can be changed by every user")
+    (message,) = check(folder, status=1)
+    assert message.startswith(f"{place('password')}: {real / 'password'} can be changed by every user")
 
 
 def test_circular_link_is_only_an_error_of_the_secret(folder: Path) -> None:
@@ -186,9 +188,9 @@ def test_world_writable_trust_folder_is_an_error(name: str, folder: Path) -> Non
     (folder / "trust" / "ca.pem").touch()
     path = folder / "trust" / name
     path.chmod(0o777)
-    (said,) = check(folder, status=1)
+    (message,) = check(folder, status=1)
     subject = str(path) if name else f"the folder {path}"
-    assert said.startswith(f"2:20: ca.trust_folder: {subject} can be changed by every user (mode 0777)")
+    assert message.startswith(f"2:20: ca.trust_folder: {subject} can be changed by every user (mode 0777)")
 
 
 def test_readable_secrets_are_one_warning(folder: Path) -> None:
@@ -214,17 +216,19 @@ def test_warning_for_another_owner_s_secret_suggests_the_mode_of_the_mount(folde
     user = 12345
     for path in (folder, *folder.iterdir(), *(folder / "files").iterdir()):
         os.chown(path, user, user)
-    own, mounted = folder / "files" / "password", folder / "files" / "token"
-    own.chmod(0o644)
+    owned, mounted = folder / "files" / "password", folder / "files" / "token"
+    owned.chmod(0o644)
     os.chown(mounted, 0, 0)
     mounted.chmod(0o444)
     within = [setpriv, f"--reuid={user}", f"--regid={user}", "--clear-groups"]
     command = [sys.executable, "-m", "sidekey", "check", "--json", "--config", str(folder / "sidekey.yaml")]
     run = subprocess.run([*within, *command], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert [each["message"] for each in json.loads(run.stdout)["warnings"] if "every user" in each["message"]] == [
-        f"every user of this machine can read secrets: run chmod o-r on {own}, set `mode` of the mount with {mounted}, "
-        "owned by another user, or close a folder above"
+    assert [
+        warning["message"] for warning in json.loads(run.stdout)["warnings"] if "every user" in warning["message"]
+    ] == [
+        f"every user of this machine can read secrets: run chmod o-r on {owned}, "
+        f"set `mode` of the mount with {mounted}, owned by another user, or close a folder above"
     ]
 
 
@@ -247,8 +251,8 @@ def test_secret_on_a_kubernetes_volume_may_be_readable(folder: Path) -> None:
         assert path.resolve().is_dir() or path.stat().st_mode & 0o777 == 0o644
     assert check(folder, status=0) == []
     (folder / "files" / "password").chmod(0o666)
-    (said,) = check(folder, status=1)
-    assert "password can be changed by every user (mode 0666)" in said
+    (message,) = check(folder, status=1)
+    assert "password can be changed by every user (mode 0666)" in message
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
@@ -273,10 +277,10 @@ def test_read_only_mounts_and_roots_of_mounts_are_ignored(commands: str, said: l
         programs.missing("unshare", f"no mount namespace can be made here ({tried.stderr.strip()})")
     command = [sys.executable, "-m", "sidekey", "check", "--json", "--config", "sidekey.yaml"]
     run = subprocess.run([*within, *command], cwd=folder, capture_output=True, text=True, check=False)
-    found = json.loads(run.stdout)
-    messages = [each["message"].replace(f"{folder}/", "") for each in found["faults"]]
+    report = json.loads(run.stdout)
+    messages = [error["message"].replace(f"{folder}/", "") for error in report["faults"]]
     assert [message.partition(",")[0] for message in messages] == said
-    assert not [each for each in found["warnings"] if "chmod" in each["message"]]
+    assert not [error for error in report["warnings"] if "chmod" in error["message"]]
 
 
 def test_run_logs_writable_files_and_strict_does_not_start(folder: Path) -> None:

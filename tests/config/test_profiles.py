@@ -26,10 +26,10 @@ from support.profiles import auth_of, environment
 PARAMETERS = [(name, key) for name in profiles.names() for key in profiles.profile(name).parameters]
 
 
-def urls(found: profiles.Profile, entries: profiles.Pairs | None = None) -> list[str]:
+def urls(profile: profiles.Profile, entries: profiles.Pairs | None = None) -> list[str]:
     """Return the URLs of a profile with placeholders, or filled in if `entries` are given."""
-    keys = [key for key, text in found.entries() if text.startswith("https://")]
-    filled = dict(found.entries() if entries is None else entries)
+    keys = [key for key, text in profile.entries() if text.startswith("https://")]
+    filled = dict(profile.entries() if entries is None else entries)
     return [text for key in keys for text in filled[key].split(", ")]
 
 
@@ -115,9 +115,9 @@ def shown(text: str) -> list[str]:
     return [str(error_at(raw, loc, message)) for loc, message in expand(raw, Context("file")).errors]
 
 
-def with_examples(name: str, optional: bool = True, **given: object) -> Expansion:
+def with_examples(name: str, optional: bool = True, **parameters: object) -> Expansion:
     """Expand a profile with the examples of its parameters."""
-    return expand({"auth": auth_of(name, optional=optional, **given)}, Context("file"))
+    return expand({"auth": auth_of(name, optional=optional, **parameters)}, Context("file"))
 
 
 def loaded_with(integration: dict[str, Any], folder: Path) -> Loaded:
@@ -147,33 +147,35 @@ def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str
     """With and without the optional parameters. No placeholder of a parameter remains."""
     expansion = with_examples(name, optional)
     assert expansion.errors == []
-    found = profiles.profile(name)
+    profile = profiles.profile(name)
     filled = expansion.summary
     assert filled is not None
-    assert urls(found)
+    assert urls(profile)
     domains = expansion.table.get("allowed_domains", [])
     assert all(parse_domain(domain).origin.scheme == "https" for domain in domains)
-    for text in urls(found, filled.entries):
+    for text in urls(profile, filled.entries):
         assert text in domains or parse_target(text).origin.scheme == "https"
     assert expansion.table.get("allow_other_domains", False) is bool(domains)
-    left = {each for text in texts(expansion.table) for each in re.findall(r"\{(.*?)\}", text)}
-    assert left <= profiles.deferred_names()
+    placeholders = {placeholder for text in texts(expansion.table) for placeholder in re.findall(r"\{(.*?)\}", text)}
+    assert placeholders <= profiles.deferred_names()
 
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_a_profile_fills_in_known_keys_and_no_credential(name: str) -> None:
     """No parameter has the name of a key of `auth`."""
-    found = profiles.profile(name)
-    known = KINDS[found.kind].model_fields.keys()
-    assert found.auth.keys() <= known - {"type", "provider", "client_secret"}
-    assert found.names.isdisjoint(known)
+    profile = profiles.profile(name)
+    known = KINDS[profile.kind].model_fields.keys()
+    assert profile.auth.keys() <= known - {"type", "provider", "client_secret"}
+    assert profile.names.isdisjoint(known)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if profiles.takes_profiles(kind)])
 def test_a_name_is_a_secret_in_all_profiles_of_a_kind_or_in_none(kind: str) -> None:
     """The schema has each key once."""
-    found = [profiles.profile(name) for name in profiles.names_of(kind)]
-    assert {key for each in found for key in each.secrets}.isdisjoint(key for each in found for key in each.parameters)
+    of_kind = [profiles.profile(name) for name in profiles.names_of(kind)]
+    assert {key for profile in of_kind for key in profile.secrets}.isdisjoint(
+        key for profile in of_kind for key in profile.parameters
+    )
 
 
 @pytest.mark.parametrize("name", profiles.names())
@@ -181,8 +183,8 @@ def test_profile_with_its_credentials_is_a_complete_integration(name: str, tmp_p
     """It loads without further keys, and gets its token over https."""
     loaded = loaded_with({"auth": auth_of(name)}, tmp_path)
     assert loaded.of("error", "unreadable") == []
-    told = {warning.message for warning in loaded.warnings} - {ONE_PROCESS}
-    assert told == (
+    messages = {warning.message for warning in loaded.warnings} - {ONE_PROCESS}
+    assert messages == (
         {"a token in the query appears in the logs of servers (RFC 6750 2.3)"} if name in IN_QUERIES else set()
     )
     assert loaded.snapshot is not None
@@ -221,24 +223,24 @@ def test_names_titles_and_aliases_are_unique() -> None:
     """Without case, spaces and punctuation. An alias does not repeat its profile's name or title."""
     meant: dict[str, str] = {}
     for name in profiles.names():
-        found = profiles.profile(name)
-        for text in dict.fromkeys((name, found.title)):
+        profile = profiles.profile(name)
+        for text in dict.fromkeys((name, profile.title)):
             assert meant.setdefault(folded(text), name) == name
-        for alias in found.aliases:
+        for alias in profile.aliases:
             assert meant.setdefault(folded(alias), f"alias of {name}") == f"alias of {name}"
-        assert len({*map(folded, found.aliases)}) == len(found.aliases)
+        assert len({*map(folded, profile.aliases)}) == len(profile.aliases)
 
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_every_profile_has_documentation_notes_and_sources(name: str) -> None:
-    found = profiles.profile(name)
-    assert all(parse_target(source.partition("#")[0]).origin.scheme == "https" for source in found.sources)
-    assert len(set(found.sources)) == len(found.sources)
-    if len(found.sources) < 2:
-        assert set(found.unconfirmed.values()) >= {"one source" if found.sources else "memory"}
-    assert parse_target(found.documentation.partition("#")[0]).origin.scheme == "https"
-    assert found.title
-    assert found.notes
+    profile = profiles.profile(name)
+    assert all(parse_target(source.partition("#")[0]).origin.scheme == "https" for source in profile.sources)
+    assert len(set(profile.sources)) == len(profile.sources)
+    if len(profile.sources) < 2:
+        assert set(profile.unconfirmed.values()) >= {"one source" if profile.sources else "memory"}
+    assert parse_target(profile.documentation.partition("#")[0]).origin.scheme == "https"
+    assert profile.title
+    assert profile.notes
 
 
 @pytest.mark.parametrize(("name", "key"), IN_URLS)
@@ -246,12 +248,12 @@ def test_every_profile_has_documentation_notes_and_sources(name: str) -> None:
 @given(data=st.data())
 def test_no_parameter_value_changes_the_owner_of_the_host(name: str, key: str, data: st.DataObject) -> None:
     """The host keeps the profile's suffix, without userinfo, port or another path."""
-    found = profiles.profile(name)
-    value = data.draw(st.from_regex(re.compile(found.parameters[key].pattern, re.ASCII), fullmatch=True))
+    profile = profiles.profile(name)
+    value = data.draw(st.from_regex(re.compile(profile.parameters[key].pattern, re.ASCII), fullmatch=True))
     expansion = with_examples(name, **{key: value})
     assert expansion.errors == []
     assert expansion.summary is not None
-    for template, url in zip(urls(found), urls(found, expansion.summary.entries), strict=True):
+    for template, url in zip(urls(profile), urls(profile, expansion.summary.entries), strict=True):
         if "*" in template:
             continue
         host, target = template.split("/")[2], parse_target(url)
@@ -285,7 +287,7 @@ def test_parameter_adds_no_unknown_label_to_a_host(name: str, key: str) -> None:
 @pytest.mark.parametrize("value", [None, True, 1.5, ["a"], {"env": "REGION"}])
 def test_parameter_that_is_not_text_or_number_is_refused(value: object) -> None:
     errors = {(name, key): profiles.profile(name).parameters[key].error(value) for name, key in PARAMETERS}
-    assert [where for where, error in errors.items() if not (error or "").startswith("must be ")] == []
+    assert [name for name, error in errors.items() if not (error or "").startswith("must be ")] == []
 
 
 def test_expansion_removes_parameters_and_keeps_the_provider() -> None:
@@ -347,10 +349,10 @@ def test_profile_may_set_keys_for_the_renewal_of_tokens() -> None:
         "kind: oauth2\ntitle: T\ncategory: cloud\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"
         "auth: {token_endpoint: 'https://a.example.com/t', renewal_interval: 5s, single_live_token: true}\n"
     )
-    found = profiles.read_profile("t.yaml", text.encode())
-    assert found.entries()[1:] == (("auth.renewal_interval", "5s"), ("auth.single_live_token", "true"))
-    own = {"type": "oauth2", "client_id": "id", "client_secret": {"env": "SECRET"}}
-    traits = settings_of({**found.auth, **own}).traits()
+    profile = profiles.read_profile("t.yaml", text.encode())
+    assert profile.entries()[1:] == (("auth.renewal_interval", "5s"), ("auth.single_live_token", "true"))
+    auth = {"type": "oauth2", "client_id": "id", "client_secret": {"env": "SECRET"}}
+    traits = settings_of({**profile.auth, **auth}).traits()
     assert (traits.renewal_interval, traits.single_live_token) == (5.0, True)
 
 
@@ -521,8 +523,8 @@ def test_acoustic_pod_may_be_upper_case(pod: str) -> None:
 )
 def test_own_key_replaces_only_that_key_of_the_profile(own: str, switch: bool, domains: list[str] | None) -> None:
     """With `allow_other_domains: false` the profile adds no domains."""
-    found = expand(table(COMMERCETOOLS + own), Context("file")).table
-    assert (found["allow_other_domains"], found.get("allowed_domains")) == (switch, domains)
+    result = expand(table(COMMERCETOOLS + own), Context("file")).table
+    assert (result["allow_other_domains"], result.get("allowed_domains")) == (switch, domains)
 
 
 def test_profile_without_domains_adds_neither_key() -> None:
@@ -563,8 +565,8 @@ def test_later_errors_are_located_in_the_file() -> None:
         ("allowed_domains", 0): "4:13",
         ("allow_other_domains",): "4:13",
     }
-    found = {loc: error_of(raw, Finding(loc, "", source_loc=expansion.source_loc(loc))) for loc in places}
-    assert {loc: f"{error.line}:{error.column}" for loc, error in found.items()} == places
+    errors = {loc: error_of(raw, Finding(loc, "", source_loc=expansion.source_loc(loc))) for loc in places}
+    assert {loc: f"{error.line}:{error.column}" for loc, error in errors.items()} == places
 
 
 def test_all_errors_of_parameters_are_reported_at_once() -> None:
@@ -642,11 +644,11 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
     """With its type, and its description for each provider."""
     for kind in filter(profiles.takes_profiles, KINDS):
         properties = profiles.parameter_properties(kind)
-        found = {name: profiles.profile(name) for name in profiles.names_of(kind)}
-        assert properties.keys() == {key for each in found.values() for key in each.names}
-        for name, each in found.items():
-            assert all(f"`{name}`: " in properties[key]["description"] for key in each.names)
-            assert all(properties[key][SHAPE] in ("secret", "secret_or_text", "pem_secret") for key in each.secrets)
+        by_name = {name: profiles.profile(name) for name in profiles.names_of(kind)}
+        assert properties.keys() == {key for profile in by_name.values() for key in profile.names}
+        for name, profile in by_name.items():
+            assert all(f"`{name}`: " in properties[key]["description"] for key in profile.names)
+            assert all(properties[key][SHAPE] in ("secret", "secret_or_text", "pem_secret") for key in profile.secrets)
     assert profiles.parameter_properties("oauth2")["region"]["type"] == "string"
     assert profiles.parameter_properties("oauth2")["account_id"]["type"] == ["integer", "string"]
 
@@ -787,8 +789,8 @@ def test_own_prefix_replaces_that_of_the_profile() -> None:
     """A parameter that occurs only in the profile's prefix is not needed then."""
     text = "auth: {type: basic, provider: mailchimp, key: {file: k}}\n"
     assert [path for path, _ in expand(table(text), Context("file")).errors] == [("auth", "dc")]
-    own = expand(table(f"{text}endpoint_prefix: https://mail.example.com\n"), Context("file"))
-    assert (own.errors, own.table["endpoint_prefix"]) == ([], "https://mail.example.com")
+    expansion = expand(table(f"{text}endpoint_prefix: https://mail.example.com\n"), Context("file"))
+    assert (expansion.errors, expansion.table["endpoint_prefix"]) == ([], "https://mail.example.com")
 
 
 def test_known_additions_are_reused_only_for_the_same_parameters() -> None:
@@ -813,8 +815,8 @@ def test_placeholders_of_a_request_stay() -> None:
         "secrets: {key: A key}\nparameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b}}\n"
         "auth: {headers: {X: y}}\nsignature: {secret: '{key}', signed: '{timestamp}.{a}.{body}'}\n"
     )
-    found = profiles.read_profile("t.yaml", text.encode())
-    assert profiles._fill(found.additions, {"a": "b", "key": "{key}"}, found.names)["signature"] == {
+    profile = profiles.read_profile("t.yaml", text.encode())
+    assert profiles._fill(profile.additions, {"a": "b", "key": "{key}"}, profile.names)["signature"] == {
         "secret": "{key}",
         "signed": "{timestamp}.b.{body}",
     }
@@ -975,7 +977,7 @@ def test_profile_allows_its_api_and_no_similar_host(name: str, tmp_path: Path) -
     assert decide(policy, "POST", url).allowed
     for other in (
         neighbour,
-        *(f"https://{each}/{target}" for each in (f"{host}.evil.example", f"evil-{host}", f"x.{host}")),
+        *(f"https://{similar}/{target}" for similar in (f"{host}.evil.example", f"evil-{host}", f"x.{host}")),
     ):
         assert not decide(policy, "POST", other).allowed
     for other in (

@@ -14,8 +14,8 @@ def messages_of(model: type[GlobalSettings | IntegrationSettings], text: str) ->
     context = Context("file")
     with pytest.raises(ValidationError) as caught:
         model.model_validate(root, context=context)
-    found = findings_of(caught.value, model, lambda _: root, context)
-    return [str(error_of(root, each, base=("integrations", "crm"))) for each in found]
+    findings = findings_of(caught.value, model, lambda _: root, context)
+    return [str(error_of(root, finding, base=("integrations", "crm"))) for finding in findings]
 
 
 def test_path_of_an_error_omits_the_kind() -> None:

@@ -166,7 +166,7 @@ async def test_replaced_snapshot_stays_readable(tmp_path: Path) -> None:
         read = rig.adopted[-1]
         for count, text in enumerate(("third", "fourth"), start=2):
             rig.write(text)
-            await eventually(lambda wanted=count: len(rig.adopted) >= wanted)
+            await eventually(lambda expected=count: len(rig.adopted) >= expected)
         assert rig.reloader is not None
         # Whatever the load before leaves to its thread is done once this one is in use.
         await rig.reloader.join(lambda: None)
@@ -191,9 +191,9 @@ async def test_every_swap_of_a_mounted_secret_changes_the_credential(tmp_path: P
         seen = []
         for count, value in enumerate(("two", "three", "four"), start=1):
             rig.secret.update({"pw": value})
-            await eventually(lambda wanted=count: len(rig.adopted) >= wanted)
+            await eventually(lambda expected=count: len(rig.adopted) >= expected)
             seen.append(rig.adopted[-1].integrations["a"])
-        assert len({id(each) for each in seen}) == 3
+        assert len({id(credential) for credential in seen}) == 3
 
 
 async def test_invalid_config_changes_nothing_and_logs_every_error(tmp_path: Path) -> None:
@@ -207,9 +207,9 @@ async def test_invalid_config_changes_nothing_and_logs_every_error(tmp_path: Pat
             rig.write("corrected")
             await eventually(lambda: rig.adopted)
             assert rig.metrics.config_loaded
-    told = [line["place"] for line in lines if line["event"] == "config error"]
-    assert any("bogus" in place for place in told)
-    assert any("other" in place for place in told)
+    places = [line["place"] for line in lines if line["event"] == "config error"]
+    assert any("bogus" in place for place in places)
+    assert any("other" in place for place in places)
 
 
 async def test_changes_within_a_moment_are_one_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +305,7 @@ async def test_preset_mismatch_refuses_the_preset_or_with_strict_the_config(tmp_
         replace(rig.config, f"{rig.config.read_text()}\npresets: {{hook: {keys}}}\n")
         await eventually(lambda: rig.adopted or not rig.metrics.config_loaded)
         assert rig.metrics.config_loaded is not strict
-        assert [bool(each.presets["hook"].invalid) for each in rig.adopted] == ([] if strict else [True])
+        assert [bool(snapshot.presets["hook"].invalid) for snapshot in rig.adopted] == ([] if strict else [True])
 
 
 async def test_changed_certificate_is_rotated_without_a_load(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ async def test_config_that_cannot_be_prepared_changes_nothing_until_the_next_cha
             assert (rig.adopted, rig.metrics.config_loaded, rig.metrics.config_loaded_at) == ([], False, 0.0)
             rig.write("third")
             await eventually(lambda: rig.adopted)
-            assert [each.integrations["a"].description for each in rig.adopted] == ["third"]
+            assert [snapshot.integrations["a"].description for snapshot in rig.adopted] == ["third"]
             assert rig.metrics.config_loaded
             assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
             rig.defects.clear()

@@ -165,6 +165,6 @@ async def test_close_wakes_waiters_of_join(tmp_path: Path) -> None:
         waiting = [asyncio.ensure_future(rig.put(stored(BASIC, name))) for name in ("a", "b")]
         await asyncio.sleep(0)
         await reloader.close()
-        assert {type(found) for found in await asyncio.gather(*waiting, return_exceptions=True)} == {ReloadError}
+        assert {type(result) for result in await asyncio.gather(*waiting, return_exceptions=True)} == {ReloadError}
         with pytest.raises(ReloadError):
             await rig.put(stored(BASIC, "c"))

@@ -76,8 +76,8 @@ def problems(node: dict[str, Any], value: Any, at: str = "") -> Iterator[str]:
 def _schema_of(node: dict[str, Any], key: str) -> Any:
     if key in node.get("properties", {}):
         return node["properties"][key]
-    found = [inner for pattern, inner in node.get("patternProperties", {}).items() if re.search(pattern, key)]
-    return found[0] if found else node.get("additionalProperties", {})
+    matches = [inner for pattern, inner in node.get("patternProperties", {}).items() if re.search(pattern, key)]
+    return matches[0] if matches else node.get("additionalProperties", {})
 
 
 EXAMPLES = [*sorted(CONFIG.glob("*.yaml")), *sorted((CONFIG.parent / "examples").glob("*/sidekey.yaml"))]
@@ -94,10 +94,10 @@ def test_check_jsonschema_accepts_every_example_and_locates_a_misspelt_key(tmp_p
     how = ["--output-format", "json", "--schemafile", str(CONFIG / "schema.json")]
     command = [programs.require("check-jsonschema"), *how]
     result = subprocess.run([*command, *map(str, [*EXAMPLES, wrong])], capture_output=True, text=True, check=False)
-    found = json.loads(result.stdout)
-    assert [(error["filename"], error["path"]) for error in found["errors"]] == [(str(wrong), "$.integrations.ads")]
-    assert "'allowed_domain' was unexpected" in found["errors"][0]["message"]
-    assert found["parse_errors"] == []
+    report = json.loads(result.stdout)
+    assert [(error["filename"], error["path"]) for error in report["errors"]] == [(str(wrong), "$.integrations.ads")]
+    assert "'allowed_domain' was unexpected" in report["errors"][0]["message"]
+    assert report["parse_errors"] == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(CONFIG.parent)))
@@ -203,5 +203,5 @@ def test_every_default_is_valid() -> None:
 def test_body_schema_allows_secrets_at_any_depth() -> None:
     value = {"$ref": "#/$defs/DocumentValue"}
     ways = schema()["$defs"]["DocumentValue"]["anyOf"]
-    assert "Secret" in [each.get("title") for each in ways]
+    assert "Secret" in [way.get("title") for way in ways]
     assert ways[-2]["items"] == ways[-1]["additionalProperties"] == value

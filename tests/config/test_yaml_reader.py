@@ -101,8 +101,8 @@ MALFORMED = [
 @pytest.mark.parametrize(("text", "value"), SCALARS)
 def test_only_words_and_numbers_of_yaml_1_2_are_typed(text: str, value: object) -> None:
     """`off`, `no`, dates and leading zeros stay text."""
-    found = parse("c.yaml", f"key: {text}\n".encode())[0]["key"]
-    assert (found, type(found)) == (value, type(value))
+    result = parse("c.yaml", f"key: {text}\n".encode())[0]["key"]
+    assert (result, type(result)) == (value, type(value))
 
 
 def test_keys_are_always_text() -> None:

@@ -35,8 +35,8 @@ def test_written_values_are_read_unchanged(document: dict[str, Any]) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list) else value
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def test_value_that_yaml_cannot_represent_is_refused_with_its_path() -> None:

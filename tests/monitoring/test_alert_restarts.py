@@ -29,14 +29,14 @@ def labels(namespace: str, instance: str, **more: str) -> str:
 
 def scraped(interval: int, since: int, until: int, value: Any) -> list[str]:
     """Return the values of each scrape of a process between two moments. `value` maps the process's age to a value."""
-    found = []
+    values = []
     for now in range(0, MINUTES * 60 + 1, STEP):
         scrapes = now % interval == 0
         if scrapes and since <= now <= until:
-            found.append(f"{value(now):g}")
+            values.append(f"{value(now):g}")
         else:
-            found.append("stale" if scrapes and until < now <= until + interval else "_")
-    return found
+            values.append("stale" if scrapes and until < now <= until + interval else "_")
+    return values
 
 
 def lives(interval: int, first: int, *, moved: bool) -> list[tuple[str, int, int, int]]:
@@ -111,7 +111,7 @@ def histories(alert: str) -> dict[str, Any]:
         stored += series(namespace, interval, first, moved=moved, counters=counters)
     check = {
         "expr": f'count by (namespace) (ALERTS{{alertname="{alert}",alertstate="firing"}})',
-        "exp_samples": [{"labels": f"{{namespace={json.dumps(each)}}}", "value": 1} for each in namespaces],
+        "exp_samples": [{"labels": f"{{namespace={json.dumps(namespace)}}}", "value": 1} for namespace in namespaces],
     }
     checks = [check | {"eval_time": f"{second}s"} for second in range(fires * 60, MINUTES * 60, 30)]
     return {"interval": f"{STEP}s", "input_series": stored, "promql_expr_test": checks}

@@ -37,8 +37,8 @@ EXPORTED_BY_PROMETHEUS = {"up", "process_start_time_seconds", "process_open_fds"
 
 
 def cases_of(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = libyaml.load(path.read_text("utf-8"))["tests"]
-    return found
+    cases: list[dict[str, Any]] = libyaml.load(path.read_text("utf-8"))["tests"]
+    return cases
 
 
 def test_promtool_accepts_the_rules_without_a_finding() -> None:
@@ -111,8 +111,8 @@ def test_states_of_stored_integrations_exist() -> None:
     """In rules, dashboard and docs. Each state that makes an integration unusable is in an alert."""
     pages = [text for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] for text in examples_of(path)]
     dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
-    asked = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard), *pages]
-    compared = [values_of(each, "state") for each in asked if "sidekey_store_integrations" in metrics_of(each)]
+    expressions = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard), *pages]
+    compared = [values_of(text, "state") for text in expressions if "sidekey_store_integrations" in metrics_of(text)]
     assert {value for values in compared for value in values} - {*STATUSES} == set()
     judged = [values_of(rule["expr"], "state") for rule in RULES if "sidekey_store_integrations" in rule["expr"]]
     assert judged == [{"unusable"}]
@@ -123,10 +123,13 @@ def test_expressions_for_upstream_responses_include_every_outcome_of_an_upstream
     pages = [text for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] for text in examples_of(path)]
     dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
     expressions = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard), *pages]
-    patterns = [found for text in expressions for found in re.findall(r'\boutcome\s*[=!]~\s*"([^"]*)"', text)]
+    patterns = [match for text in expressions for match in re.findall(r'\boutcome\s*[=!]~\s*"([^"]*)"', text)]
     general = [pattern for pattern in patterns if re.fullmatch(pattern, "4xx")]
     assert len(general) >= 2
-    assert [each for each in general if not all(re.fullmatch(each, str(status)) for status in SEPARATE_STATUSES)] == []
+    incomplete = [
+        pattern for pattern in general if not all(re.fullmatch(pattern, str(status)) for status in SEPARATE_STATUSES)
+    ]
+    assert incomplete == []
 
 
 def test_every_denial_and_every_failure_of_an_upstream_is_in_an_alert() -> None:

@@ -23,8 +23,10 @@ def test_page_has_a_row_for_every_reason_of_a_denial() -> None:
     """In the order of the code, with codes, meaning and remedy."""
     section = PAGE.partition("\n## Reasons of denials\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", section, re.M)
-    wanted = [(each.denial, ", ".join(f"`{code}`" for code in each.codes), each.meaning) for each in REASONS.values()]
-    assert [row[:3] for row in rows] == wanted
+    expected = [
+        (reason.denial, ", ".join(f"`{code}`" for code in reason.codes), reason.meaning) for reason in REASONS.values()
+    ]
+    assert [row[:3] for row in rows] == expected
     assert all(row[3].endswith(".") for row in rows)
 
 

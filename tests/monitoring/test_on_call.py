@@ -110,7 +110,7 @@ class OnCall:
                 self._used = time.monotonic()
             data = ask(self._port, f"query?query={quote(expression)}")
             series = [] if data is None else data["result"]
-            return [each["metric"] for each in series if each["value"][1] != "NaN"] or None
+            return [sample["metric"] for sample in series if sample["value"][1] != "NaN"] or None
 
         return until(found)
 
@@ -142,8 +142,8 @@ async def on_call(ca: Authority, tmp_path: Path) -> Any:
             await asyncio.to_thread(child.stop)
 
 
-def labelled(found: list[dict[str, str]], *names: str) -> set[tuple[str, ...]]:
-    return {tuple(each.get(name, "") for name in names) for each in found}
+def labelled(results: list[dict[str, str]], *names: str) -> set[tuple[str, ...]]:
+    return {tuple(result.get(name, "") for name in names) for result in results}
 
 
 def check_table(person: OnCall) -> None:
@@ -153,8 +153,8 @@ def check_table(person: OnCall) -> None:
     until(lambda: True if labelled(person.find(metrics[0]), "integration", "outcome") >= failing else None)
     assert "good" not in {name for name, *_ in labelled(person.find(metrics[0]), "integration")}
     lines = [json.loads(line) for line in person.filter_log(log[0]).splitlines()]
-    said = {(line["integration"], line["code"] or str(line["status"])) for line in lines}
-    assert failing <= said
+    outcomes = {(line["integration"], line["code"] or str(line["status"])) for line in lines}
+    assert failing <= outcomes
 
     metrics, log = ROWS["Since when?"]
     alerts = {
@@ -188,7 +188,7 @@ def check_table(person: OnCall) -> None:
     assert set(person.filter_log(log[0], "crm").splitlines()) >= {"null"}
     assert {line["upstream"] for line in lines if line["integration"] == "erp"} == {None}
     assert None not in {line["upstream"] for line in lines if line["integration"] == "crm" and line["status"] == 401}
-    test = next(each for each in log if each.startswith("sidekey test")).replace("ID", "crm").split()[1:]
+    test = next(line for line in log if line.startswith("sidekey test")).replace("ID", "crm").split()[1:]
     assert "401" in run_process(*test, "--config", str(person.child.config), environment=ENVIRONMENT).stdout
 
     metrics, log = ROWS["What do slow requests wait for?"]

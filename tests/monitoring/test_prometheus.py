@@ -18,14 +18,16 @@ integrations:
 def scrapes(port: int, value: str) -> bool | None:
     """Return True once the last scrape found the target `up`."""
     data = ask(port, "query?query=up")
-    return True if data and [each["value"][1] for each in data["result"]] == [value] else None
+    return True if data and [sample["value"][1] for sample in data["result"]] == [value] else None
 
 
 def firing(port: int) -> str | None:
     """Return the time since when the alert fires."""
     alerts = (ask(port, "alerts") or {"alerts": []})["alerts"]
-    found = [each["activeAt"] for each in alerts if each["labels"]["alertname"] == ALERT and each["state"] == "firing"]
-    return found[0] if found else None
+    times = [
+        alert["activeAt"] for alert in alerts if alert["labels"]["alertname"] == ALERT and alert["state"] == "firing"
+    ]
+    return times[0] if times else None
 
 
 def test_alerts_of_a_real_prometheus_keep_firing_through_a_restart(tmp_path: Path) -> None:

@@ -88,12 +88,12 @@ async def answers(connection: RawConnection) -> None:
     """Run a provider: `/token` issues a token, `/refused` does not, other paths end in the response status."""
     while True:
         target = (await connection.request()).target.decode()
-        status, said = target[-3:], {}
+        status, body = target[-3:], {}
         if target == "/token":
-            status, said = "200", {"access_token": "tok", "expires_in": 3600}
+            status, body = "200", {"access_token": "tok", "expires_in": 3600}
         elif target == "/refused":
-            status, said = "401", {"error": "invalid_client"}
-        body = json.dumps(said).encode()
+            status, body = "401", {"error": "invalid_client"}
+        body = json.dumps(body).encode()
         head = f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         await connection.send(head.encode() + body)
 
@@ -194,27 +194,27 @@ def test_live_scrape_has_every_documented_family_in_order(scraped: Scraped) -> N
 
 
 def test_process_metrics_match_proc(scraped: Scraped) -> None:
-    found = {name: value for (name, labels), value in samples(scraped.page).items() if not labels}
+    values = {name: value for (name, labels), value in samples(scraped.page).items() if not labels}
     process = scraped.process
-    assert found["process_start_time_seconds"] == pytest.approx(process.started, abs=0.02)
-    assert found["process_max_fds"] == process.most_descriptors
-    assert 10 < found["process_open_fds"] < process.most_descriptors
-    assert 0.8 < found["process_resident_memory_bytes"] / process.resident < 1.25
-    assert 0.8 < found["process_virtual_memory_bytes"] / process.virtual < 1.25
-    assert 0 < found["process_cpu_seconds_total"] < process.processor_seconds + 0.01
+    assert values["process_start_time_seconds"] == pytest.approx(process.started, abs=0.02)
+    assert values["process_max_fds"] == process.most_descriptors
+    assert 10 < values["process_open_fds"] < process.most_descriptors
+    assert 0.8 < values["process_resident_memory_bytes"] / process.resident < 1.25
+    assert 0.8 < values["process_virtual_memory_bytes"] / process.virtual < 1.25
+    assert 0 < values["process_cpu_seconds_total"] < process.processor_seconds + 0.01
 
 
 def test_every_panel_finds_data_in_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:
-    wanted = [text for text in expressions_of(DASHBOARD) if "ALERTS" not in metrics_of(text)]
-    assert without_data(wanted, scraped.page, tmp_path, ALERTS) == []
+    expressions = [text for text in expressions_of(DASHBOARD) if "ALERTS" not in metrics_of(text)]
+    assert without_data(expressions, scraped.page, tmp_path, ALERTS) == []
 
 
 def test_every_recording_rule_finds_data_in_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:
-    wanted = [rule["record"] for rule in rules_of(ALERTS) if "record" in rule]
-    assert without_data(wanted, scraped.page, tmp_path, ALERTS) == []
+    records = [rule["record"] for rule in rules_of(ALERTS) if "record" in rule]
+    assert without_data(records, scraped.page, tmp_path, ALERTS) == []
 
 
 def test_expression_without_data_is_detected(scraped: Scraped, tmp_path: Path) -> None:
     """The two previous tests can fail."""
-    wanted = ['sidekey_requests_total{outcome="2xx"}', 'sidekey_requests_total{outcome="200"}']
-    assert without_data(wanted, scraped.page, tmp_path, ALERTS) == wanted[1:]
+    expressions = ['sidekey_requests_total{outcome="2xx"}', 'sidekey_requests_total{outcome="200"}']
+    assert without_data(expressions, scraped.page, tmp_path, ALERTS) == expressions[1:]

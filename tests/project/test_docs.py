@@ -85,9 +85,9 @@ CODE = (ROOT, PACKAGE, PACKAGE / "proxy", ROOT / "tests")
 
 def command(name: str) -> click.Command:
     """Return the command of this name."""
-    found = main.get_command(click.Context(main), name)
-    assert found is not None
-    return found
+    result = main.get_command(click.Context(main), name)
+    assert result is not None
+    return result
 
 
 def ids(path: Path) -> str:
@@ -97,10 +97,10 @@ def ids(path: Path) -> str:
 
 def documented_keys() -> dict[str, set[str]]:
     """Return the keys of docs/config.md by section."""
-    found: dict[str, set[str]] = {}
+    keys: dict[str, set[str]] = {}
     for section in (ROOT / "docs" / "config.md").read_text("utf-8").split("\n## ")[1:]:
-        found[section.partition("\n")[0]] = set(re.findall(r"^\| `(\w+)` \|", section, re.M))
-    return found
+        keys[section.partition("\n")[0]] = set(re.findall(r"^\| `(\w+)` \|", section, re.M))
+    return keys
 
 
 def fenced(text: str, language: str) -> list[str]:
@@ -154,7 +154,7 @@ def test_every_linked_file_is_in_the_source_distribution() -> None:
     # Its own description is in every one.
     included = [ROOT / "pyproject.toml", *(path for pattern in patterns for path in ROOT.glob(pattern.lstrip("/")))]
     linked = {path.resolve() for document in LINKING for path in linked_files(document)}
-    assert {path for path in linked if not any(path.is_relative_to(each) for each in included)} == set()
+    assert {path for path in linked if not any(path.is_relative_to(folder) for folder in included)} == set()
 
 
 @pytest.mark.parametrize("document", LINKING, ids=ids)
@@ -202,8 +202,8 @@ def test_every_row_of_the_capacity_table_was_measured() -> None:
 
 def test_published_figures_are_those_of_the_last_benchmark() -> None:
     """`make bench-page` writes them from the results."""
-    found = page.pages(json.loads((ROOT / page.RESULTS).read_text("utf-8")))
-    assert [str(path) for path, text in found.items() if (ROOT / path).read_text("utf-8") != text] == []
+    rendered = page.pages(json.loads((ROOT / page.RESULTS).read_text("utf-8")))
+    assert [str(path) for path, text in rendered.items() if (ROOT / path).read_text("utf-8") != text] == []
 
 
 def test_every_make_command_in_the_documents_exists() -> None:
@@ -283,14 +283,14 @@ def test_every_example_line_of_sidekey_parses(document: Path) -> None:
     blocks = "\n".join(fenced(document.read_text("utf-8"), "sh"))
     for line in re.findall(r"^sidekey .*$", blocks, re.M):
         _, name, *arguments = shlex.split(line.removesuffix("&"), comments=True)
-        found = command(name)
-        context = click.Context(found)
-        if isinstance(found, click.Group):
+        parser = command(name)
+        context = click.Context(parser)
+        if isinstance(parser, click.Group):
             name, *arguments = arguments
-            within = found.get_command(context, name)
+            within = parser.get_command(context, name)
             assert within is not None, line
-            found, context = within, click.Context(within)
-        found.make_parser(context).parse_args(arguments)
+            parser, context = within, click.Context(within)
+        parser.make_parser(context).parse_args(arguments)
 
 
 @pytest.fixture

@@ -47,10 +47,10 @@ def services(compose: Path = COMPOSE) -> dict[str, Any]:
 
 def unit_settings() -> dict[str, list[str]]:
     """Return the settings of a systemd unit. A name may have several values."""
-    found: dict[str, list[str]] = {}
+    settings: dict[str, list[str]] = {}
     for name, value in re.findall(r"^([A-Za-z]+)=(.*)$", UNIT.read_text(), re.M):
-        found.setdefault(name, []).append(value)
-    return found
+        settings.setdefault(name, []).append(value)
+    return settings
 
 
 @pytest.mark.parametrize("example", CONFIGS)

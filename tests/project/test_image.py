@@ -25,19 +25,19 @@ DOCKERFILE = ROOT / "Dockerfile"
 def instructions() -> list[tuple[str, str]]:
     """Yield each instruction and its arguments, with continuation lines joined."""
     lines = [line for line in DOCKERFILE.read_text().splitlines() if line and not line.startswith("#")]
-    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
-    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines())]
+    text = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in text.splitlines())]
 
 
 def stages() -> list[list[tuple[str, str]]]:
     """Return the instructions of each stage, without those before the first FROM."""
-    found: list[list[tuple[str, str]]] = []
+    result: list[list[tuple[str, str]]] = []
     for word, rest in instructions():
         if word == "FROM":
-            found.append([])
-        if found:
-            found[-1].append((word, rest))
-    return found
+            result.append([])
+        if result:
+            result[-1].append((word, rest))
+    return result
 
 
 def of_last_stage(word: str) -> list[str]:
@@ -112,10 +112,10 @@ def test_image_has_no_volume_and_no_secret() -> None:
 
 def test_labels_match_the_project() -> None:
     (labels,) = of_last_stage("LABEL")
-    said = dict(re.findall(r'org\.opencontainers\.image\.([a-z.]+)="([^"]*)"', labels))
+    values = dict(re.findall(r'org\.opencontainers\.image\.([a-z.]+)="([^"]*)"', labels))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert (said["description"], said["licenses"]) == (project["description"], project["license"])
-    assert (said["version"], said["revision"], said["base.name"]) == ("${VERSION}", "${REVISION}", "${BASE}")
+    assert (values["description"], values["licenses"]) == (project["description"], project["license"])
+    assert (values["version"], values["revision"], values["base.name"]) == ("${VERSION}", "${REVISION}", "${BASE}")
     assert {"VERSION=unknown", "REVISION=unknown"} <= set(of_last_stage("ARG"))  # `make image` passes both
 
 

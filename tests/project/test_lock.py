@@ -27,8 +27,8 @@ def logical_lines(lock: Path) -> list[str]:
 
 def pins(lock: Path) -> dict[str, Version]:
     """Return the version of each package in a lock."""
-    found = [match for line in logical_lines(lock) if (match := PINNED.fullmatch(line))]
-    return {match["name"]: Version(match["version"]) for match in found}
+    matches = [match for line in logical_lines(lock) if (match := PINNED.fullmatch(line))]
+    return {match["name"]: Version(match["version"]) for match in matches}
 
 
 @pytest.mark.parametrize("lock", [*LOCKS, *OF_PEERS], ids=lambda lock: str(lock.relative_to(ROOT)))
@@ -65,7 +65,7 @@ def test_lock_satisfies_the_dependencies_of_pyproject() -> None:
 def test_library_with_private_parts_in_use_has_a_maximum_version() -> None:
     """The next release may change them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {found.name: found.specifier for found in map(Requirement, project["dependencies"])}
+    declared = {requirement.name: requirement.specifier for requirement in map(Requirement, project["dependencies"])}
     assert not declared["aiohttp"].contains("3.15.0")
 
 

@@ -40,9 +40,9 @@ def test_with_an_address_links_lead_to_the_files_of_the_version(
     core = metadata(tmp_path)
     assert RELATIVE.findall(core.readme) == []
     files = re.escape(f"v{sidekey.__version__}")
-    found = re.findall(rf"(!?)\[[^\]]*\]\({ADDRESS}/(blob|raw)/{files}/([^)#]+)(?:#[^)]*)?\)", core.readme)
-    assert {("!", "raw"), ("", "blob")} == {(mark, kind) for mark, kind, _ in found}
-    assert [path for _, _, path in found if not (ROOT / path).exists()] == []
+    links = re.findall(rf"(!?)\[[^\]]*\]\({ADDRESS}/(blob|raw)/{files}/([^)#]+)(?:#[^)]*)?\)", core.readme)
+    assert {("!", "raw"), ("", "blob")} == {(mark, kind) for mark, kind, _ in links}
+    assert [path for _, _, path in links if not (ROOT / path).exists()] == []
     assert all(url.startswith(ADDRESS) for url in core.urls.values())
     assert "Repository" in core.urls
 

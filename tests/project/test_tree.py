@@ -30,10 +30,10 @@ def project_files() -> Iterator[Path]:
 
 def test_no_file_has_a_machine_s_path_or_registry_address() -> None:
     texts = {path: path.read_text(encoding="utf-8", errors="ignore") for path in project_files()}
-    found = [
+    matches = [
         f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}: {what}: {match[0]}"
         for path, text in texts.items()
         for what, pattern in FOREIGN.items()
         for match in pattern.finditer(text)
     ]
-    assert found == []
+    assert matches == []

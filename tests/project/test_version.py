@@ -37,8 +37,8 @@ def test_one_line_and_one_command_change_every_copy_of_the_version(tmp_path: Pat
 
     previous = re.compile(rf"(?<![\w.]){re.escape(sidekey.__version__)}(?![\w.]*\w)")
     texts = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*") if path.is_file()}
-    left = [name for name, path in texts.items() if previous.search(path.read_text("utf-8", "ignore"))]
-    assert set(left) - {"CHANGELOG.md"} == set()
+    unchanged = [name for name, path in texts.items() if previous.search(path.read_text("utf-8", "ignore"))]
+    assert set(unchanged) - {"CHANGELOG.md"} == set()
     assert "sidekey-12.34.56" in (tmp_path / "tests/helm/golden/gateway-bare.yaml").read_text()
     assert "sidekey:12.34.56" in (tmp_path / "helm/examples/plain/sidecar.yaml").read_text()
 
@@ -51,8 +51,8 @@ def test_image_is_labelled_with_the_version() -> None:
 
 def test_installed_package_is_the_code_under_test() -> None:
     """`make test WHEEL=...` tests only the wheel, a plain `make test` the checkout."""
-    wanted = Path(sysconfig.get_path("purelib")) if os.environ.get("SIDEKEY_EXPECT_BUILD") else ROOT / "proxy"
-    assert Path(sidekey.__file__).parent == wanted / "sidekey"
+    expected = Path(sysconfig.get_path("purelib")) if os.environ.get("SIDEKEY_EXPECT_BUILD") else ROOT / "proxy"
+    assert Path(sidekey.__file__).parent == expected / "sidekey"
 
 
 def test_distribution_has_the_version_of_the_code() -> None:

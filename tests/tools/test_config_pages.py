@@ -48,29 +48,29 @@ def test_every_error_has_a_row_with_its_statuses(code: str) -> None:
 @pytest.mark.parametrize("name", profiles.names())
 def test_every_profile_has_a_section(name: str) -> None:
     """With its parameters, secrets, additions, sources and documentation."""
-    found = profiles.profile(name)
+    profile = profiles.profile(name)
     section = providers_page().partition(f"\n## {name}\n")[2].partition("\n## ")[0]
-    assert f"({found.documentation})" in section
-    assert all(f"\n| `{key}` |" in section for key in found.names)
-    for _, text in found.entries():
+    assert f"({profile.documentation})" in section
+    assert all(f"\n| `{key}` |" in section for key in profile.names)
+    for _, text in profile.entries():
         assert f"| `{text}` |" in section
-    assert all(source in section for source in found.sources)
-    test = "" if found.test is None else f"`{found.test.method} {found.test.path}`"
-    assert (f"\nTest request: {test}.\n" in section) is (found.test is not None)
-    category = providers_page().partition(f"\n## {found.category[0].upper()}{found.category[1:]}\n")[2]
-    row = f"| [`{name}`](#{name}) | {found.title} | {', '.join(found.aliases)} | `{found.kind}` | {test} |"
+    assert all(source in section for source in profile.sources)
+    test = "" if profile.test is None else f"`{profile.test.method} {profile.test.path}`"
+    assert (f"\nTest request: {test}.\n" in section) is (profile.test is not None)
+    category = providers_page().partition(f"\n## {profile.category[0].upper()}{profile.category[1:]}\n")[2]
+    row = f"| [`{name}`](#{name}) | {profile.title} | {', '.join(profile.aliases)} | `{profile.kind}` | {test} |"
     assert row in category.partition("\n## ")[0]
-    assert (f"[{found.title}](#{name})" in providers_page()) is found.popular
+    assert (f"[{profile.title}](#{name})" in providers_page()) is profile.popular
 
 
 def test_entries_with_fewer_than_two_sources_are_in_one_table() -> None:
     """A profile with fewer than two sources has at least one such entry."""
     page = providers_page().partition("## Entries with fewer than two sources")[2].partition("\n## ")[0]
     for name in profiles.names():
-        found = profiles.profile(name)
-        for fact, grounds in found.unconfirmed.items():
+        profile = profiles.profile(name)
+        for fact, grounds in profile.unconfirmed.items():
             assert f"| [`{name}`](#{name}) | {fact} | {grounds} |" in page
-        assert len(found.sources) >= 2 or found.unconfirmed
+        assert len(profile.sources) >= 2 or profile.unconfirmed
 
 
 @pytest.mark.parametrize(

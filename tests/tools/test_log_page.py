@@ -51,24 +51,24 @@ def test_every_key_and_every_event_has_a_row() -> None:
 
 def test_every_event_of_the_code_is_on_the_page_with_its_level_and_keys() -> None:
     """The keys of `**` are those of an exception, or of the local CA."""
-    found: set[str] = set()
+    matches: set[str] = set()
     described = set(describe(ValueError()))
     calls, _ = logged_in_code()
     for level, call in calls:
         pattern = pattern_of(call.args[0])
-        given = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
+        keys = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
         if pattern is None:
-            assert given <= {key for event in EVENTS.values() for key in event.keys}, ast.unparse(call)
+            assert keys <= {key for event in EVENTS.values() for key in event.keys}, ast.unparse(call)
             continue
         events = [event for text, event in EVENTS.items() if re.fullmatch(pattern, text)]
         assert events, ast.unparse(call)
         for event in events:
-            found.add(event.text)
+            matches.add(event.text)
             assert event.level == level, event
-            assert given <= set(event.keys), event
+            assert keys <= set(event.keys), event
             if any(keyword.arg is None and "describe" in ast.unparse(keyword.value) for keyword in call.keywords):
                 assert described <= set(event.keys), event
-    assert len(found) > 40
+    assert len(matches) > 40
 
 
 def test_every_event_of_the_page_is_in_the_code() -> None:

@@ -55,8 +55,8 @@ def paths(node: Any, above: Path = ()) -> Iterator[Path]:
 
 def changed(config: dict[str, Any], path: Path, change: str, value: Any) -> dict[str, Any]:
     """Change one value of a config: `put` or `drop` it, or `add` a key beside it."""
-    found = deepcopy(config)
-    inner: Any = found
+    result = deepcopy(config)
+    inner: Any = result
     for key in path[:-1]:
         inner = inner[key]
     if change == "put":
@@ -65,7 +65,7 @@ def changed(config: dict[str, Any], path: Path, change: str, value: Any) -> dict
         del inner[path[-1]]
     elif isinstance(inner, dict):
         inner["other"] = deepcopy(value)
-    return found
+    return result
 
 
 @st.composite
@@ -118,7 +118,7 @@ def test_chart_definition_replaces_keywords_and_properties() -> None:
         "properties": {"inner": {"$ref": "#/$defs/Inner"}, "version": {"const": 1}},
         "required": ["version"],
     }
-    own = {
+    chart = {
         "properties": {"config": {"$ref": "#/definitions/Config"}},
         "definitions": {
             "Config": {"properties": {"version": {"const": "left out"}}, "required": []},
@@ -126,7 +126,7 @@ def test_chart_definition_replaces_keywords_and_properties() -> None:
             "unused": {},
         },
     }
-    assert values_schema.combine(own, config)["definitions"] == {
+    assert values_schema.combine(chart, config)["definitions"] == {
         "Config": {
             "type": "object",
             "required": [],

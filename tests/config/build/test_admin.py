@@ -27,18 +27,18 @@ def write(folder: Path, admin: str, more: str = "") -> Path:
 def test_rules_have_digests_and_roles_of_tokens(tmp_path: Path) -> None:
     """And host names in lower case."""
     tokens = "ops: {token: {env: OPS}, role: admin}"
-    found = good(load(write(tmp_path, f"tokens: {{{tokens}}}, names: [Sidekey.Example.com]"), ENVIRON)).admin
-    assert found.tokens["ops"].digest == hashlib.sha256(b"0123456789abcdef").digest()
-    assert found.tokens["ops"].role == "admin"
-    assert found.names == {"sidekey.example.com"}
+    rules = good(load(write(tmp_path, f"tokens: {{{tokens}}}, names: [Sidekey.Example.com]"), ENVIRON)).admin
+    assert rules.tokens["ops"].digest == hashlib.sha256(b"0123456789abcdef").digest()
+    assert rules.tokens["ops"].role == "admin"
+    assert rules.names == {"sidekey.example.com"}
 
 
 def test_only_a_sender_has_grants_and_needs_presets(tmp_path: Path) -> None:
     def loaded(token: str) -> Loaded:
         return load(write(tmp_path, f"tokens: {{ops: {{token: {{env: OPS}}, {token}}}}}"), ENVIRON)
 
-    found = good(loaded("role: sender, presets: [welcome], per_minute: 5")).admin.tokens["ops"]
-    assert (found.presets, found.per_minute, found.per_day) == (("welcome",), 5, 1000)
+    sender = good(loaded("role: sender, presets: [welcome], per_minute: 5")).admin.tokens["ops"]
+    assert (sender.presets, sender.per_minute, sender.per_day) == (("welcome",), 5, 1000)
     for token, text in (
         ("role: sender", "presets: must list at least one"),
         ("role: editor, presets: [welcome]", "presets: only the role sender has this key"),
@@ -65,9 +65,9 @@ def test_unusable_token_is_omitted_or_keeps_its_previous_value(tmp_path: Path) -
 
 def test_same_token_of_two_operators_is_an_error(tmp_path: Path) -> None:
     """The audit could not tell them apart."""
-    each = "{token: {env: OPS}, role: viewer}"
-    loaded = load(write(tmp_path, f"tokens: {{a: {each}, b: {each}}}"), ENVIRON)
-    assert ["admin.tokens.b.token: must differ from the token of a" in str(each) for each in loaded.errors] == [True]
+    token = "{token: {env: OPS}, role: viewer}"
+    loaded = load(write(tmp_path, f"tokens: {{a: {token}, b: {token}}}"), ENVIRON)
+    assert ["admin.tokens.b.token: must differ from the token of a" in str(token) for token in loaded.errors] == [True]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_unusable_certificate_is_an_error_unless_there_is_a_previous_one(
     place(**broken)
     loaded = loader.load()
     assert good(loaded).admin.certificate == first
-    assert [text in str(each) for each in loaded.of("unreadable")] == [True]
+    assert [text in str(error) for error in loaded.of("unreadable")] == [True]
 
 
 def test_reload_that_adds_or_removes_tls_is_refused(tmp_path: Path, ca: Authority) -> None:
@@ -130,8 +130,8 @@ def test_open_admin_listener_with_a_store_needs_tls() -> None:
     assert [loc for loc, _ in checks.global_errors(raw)] == [("listen", "admin")]
     for admin in ({"tls": {"certificate": "x"}}, {"behind_tls": True}):
         assert list(checks.global_errors({**raw, "admin": admin})) == []
-    for where in ("127.0.0.1:9090", "[::1]:9090", "unix:admin.sock"):
-        assert list(checks.global_errors({**raw, "listen": {"admin": where}})) == []
+    for address in ("127.0.0.1:9090", "[::1]:9090", "unix:admin.sock"):
+        assert list(checks.global_errors({**raw, "listen": {"admin": address}})) == []
     assert [loc for loc, _ in checks.global_errors({**raw, "admin": {"behind_tls": False}})] == [("listen", "admin")]
 
 
@@ -139,7 +139,7 @@ def test_admin_without_operators_or_a_store_is_a_warning(tmp_path: Path) -> None
     path = tmp_path / "sidekey.yaml"
     path.write_text("version: 1\nadmin: {names: [a.example]}\nintegrations: {}\n")
     loaded = load(path, {})
-    assert any("admin: does nothing without operators or a store" in str(each) for each in loaded.warnings)
+    assert any("admin: does nothing without operators or a store" in str(warning) for warning in loaded.warnings)
 
 
 OIDC = {
@@ -158,10 +158,10 @@ def oidc(folder: Path, **changes: object) -> Path:
 def test_oidc_has_defaults(tmp_path: Path) -> None:
     (tmp_path / "client").write_text("s3cret")
     loaded = load(oidc(tmp_path), ENVIRON)
-    found = good(loaded).admin.oidc
-    assert found is not None
-    assert (found.client_secret, found.scopes, found.session) == ("s3cret", ("openid", "profile"), 12 * 3600)
-    assert (found.trust.source, found.presets, "s3cret" in repr(found)) == ("mozilla", {}, False)
+    rules = good(loaded).admin.oidc
+    assert rules is not None
+    assert (rules.client_secret, rules.scopes, rules.session) == ("s3cret", ("openid", "profile"), 12 * 3600)
+    assert (rules.trust.source, rules.presets, "s3cret" in repr(rules)) == ("mozilla", {}, False)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_unreadable_oidc_secret_keeps_the_previous_one(tmp_path: Path) -> None:
     (tmp_path / "client").write_text("s3cret")
     first = good(loader.load()).admin.oidc
     (tmp_path / "client").unlink()
-    kept = good(loader.load()).admin.oidc
+    second = good(loader.load()).admin.oidc
     assert first is not None
-    assert kept == first
+    assert second == first
     oidc(tmp_path, roles={"claim": "groups", "map": {"ops": "viewer"}})
     changed = good(loader.load()).admin.oidc
     assert changed is not None

@@ -75,7 +75,7 @@ def test_scope_has_the_hosts_of_policies_and_the_listed_ones(tmp_path: Path) -> 
     ],
 )
 def test_errors_have_locations(top: str, path: str, message: str, tmp_path: Path) -> None:
-    (error,) = [each for each in loaded(tmp_path, top).errors if each.path == path]
+    (error,) = [item for item in loaded(tmp_path, top).errors if item.path == path]
     assert message in error.message
 
 
@@ -94,25 +94,25 @@ def test_operator_ca_is_read_again_when_its_files_change(tmp_path: Path) -> None
     assert good(loader.load()).ca == rules
     (tmp_path / "ca.key").write_text("nonsense")
     broken = loader.load()
-    assert [each.path for each in broken.of("unreadable")] == ["ca.private_key"]
+    assert [error.path for error in broken.of("unreadable")] == ["ca.private_key"]
     assert good(broken).ca.operator_ca == rules.operator_ca
     renewed = authority_of("https://a.test", now=time.time())
     (tmp_path / "ca.pem").write_text(renewed.certificate)
     (tmp_path / "ca.key").write_text(renewed.key)
-    found = good(loader.load()).ca.operator_ca
-    assert found is not None
-    assert found.fingerprint == renewed.fingerprint
+    result = good(loader.load()).ca.operator_ca
+    assert result is not None
+    assert result.fingerprint == renewed.fingerprint
 
 
 def test_unusable_operator_ca_is_unreadable_and_does_not_stop_a_start(tmp_path: Path) -> None:
     other = make_authority(scope_of("https://other.test"), 0, time.time())
     (tmp_path / "ca.pem").write_text(other.certificate)
     (tmp_path / "ca.key").write_text(other.key)
-    found = loaded(tmp_path, OWN)
-    (error,) = found.of("unreadable")
+    result = loaded(tmp_path, OWN)
+    (error,) = result.of("unreadable")
     assert (error.path, error.line) == ("ca.certificate", 2)
     assert "the name constraints of this CA must permit a.test" in error.message
-    assert good(found).ca.operator_ca is not None
+    assert good(result).ca.operator_ca is not None
     (tmp_path / "ca.pem").write_bytes(issue("no CA").pem)
     rules = good(loaded(tmp_path, OWN)).ca
     assert (rules.uses_operator_ca, rules.operator_ca) == (True, None)
@@ -130,11 +130,11 @@ def test_extra_roots_complete_the_chain_of_an_operator_ca(tmp_path: Path) -> Non
     loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/srv/u"})
     write(tmp_path, A, top=f"{OWN.removesuffix('}')}, extra_roots: [{{file: roots.pem}}]}}\n")
     for _ in range(2):
-        found = loader.load()
-        own = good(found).ca.operator_ca
-        assert own is not None
-        assert own.trusted == top.pem.decode()
-        assert not [text for text in map(str, found.warnings) if "does not end in a root" in text]
+        result = loader.load()
+        ca = good(result).ca.operator_ca
+        assert ca is not None
+        assert ca.trusted == top.pem.decode()
+        assert not [text for text in map(str, result.warnings) if "does not end in a root" in text]
         (tmp_path / "roots.pem").write_text("nonsense")
 
 
@@ -146,10 +146,10 @@ def test_unreadable_extra_roots_keep_the_previous_content(tmp_path: Path) -> Non
     write(tmp_path, A, top=f"{top}\n")
     assert good(loader.load()).ca.extra_roots == pem
     (tmp_path / "roots.pem").write_text("nonsense")
-    found = loader.load()
-    assert [each.path for each in found.of("unreadable")] == ["ca.extra_roots[0]"]
-    assert found.of("unreadable")[0].message == "roots.pem must contain a certificate in PEM"
-    assert good(found).ca.extra_roots == pem
+    result = loader.load()
+    assert [error.path for error in result.of("unreadable")] == ["ca.extra_roots[0]"]
+    assert result.of("unreadable")[0].message == "roots.pem must contain a certificate in PEM"
+    assert good(result).ca.extra_roots == pem
 
 
 def test_local_ca_as_trusted_ca_is_refused(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_local_ca_as_trusted_ca_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bundle.pem").write_text(
         authority_of("https://a.test").trusted + issue("x", authority=True).pem.decode()
     )
-    found = loaded(tmp_path, "network: {trusted_ca: {file: bundle.pem}}")
-    (error,) = found.of("unreadable")
+    result = loaded(tmp_path, "network: {trusted_ca: {file: bundle.pem}}")
+    (error,) = result.of("unreadable")
     assert (error.path, error.message) == (
         "network.trusted_ca",
         "bundle.pem must not contain a local CA of Sidekey, which never verifies upstreams: remove it",

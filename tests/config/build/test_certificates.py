@@ -25,9 +25,9 @@ def folder(tmp_path: Path) -> Path:
 def loaded(folder: Path, keys: str, environ: dict[str, str] | None = None, now: float = PRESENT) -> Loaded:
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\nintegrations:\n  bank: {{{PREFIX}, {keys}}}\n")
-    found = load(path, environ or {}, now)
-    assert found.errors == []
-    return found
+    result = load(path, environ or {}, now)
+    assert result.errors == []
+    return result
 
 
 def mtls(keys: str) -> str:
@@ -38,19 +38,19 @@ def beside(keys: str) -> str:
     return f"auth: {{type: headers, headers: {{X-Tenant: acme}}}}, client_certificate: {{{keys}}}"
 
 
-def told(found: Loaded) -> list[tuple[str, str]]:
+def findings_of(result: Loaded) -> list[tuple[str, str]]:
     return [
-        (error.path.removeprefix("integrations.bank."), error.message) for error in found.of("unreadable", "refused")
+        (error.path.removeprefix("integrations.bank."), error.message) for error in result.of("unreadable", "refused")
     ]
 
 
-@pytest.mark.parametrize(("where", "block"), [(mtls, "auth"), (beside, "client_certificate")])
-def test_valid_pair_becomes_an_identity(folder: Path, where: type[str], block: str) -> None:
+@pytest.mark.parametrize(("section", "block"), [(mtls, "auth"), (beside, "client_certificate")])
+def test_valid_pair_becomes_an_identity(folder: Path, section: type[str], block: str) -> None:
     """For kind mtls, and beside another kind."""
-    found = loaded(folder, where(f"{FILES}, {PRIVATE}"))
-    assert found.of("refused") == found.of("unreadable") == found.warnings == []
-    assert found.snapshot is not None
-    integration = found.snapshot.integrations["bank"]
+    result = loaded(folder, section(f"{FILES}, {PRIVATE}"))
+    assert result.of("refused") == result.of("unreadable") == result.warnings == []
+    assert result.snapshot is not None
+    integration = result.snapshot.integrations["bank"]
     certificate = integration.certificate
     assert certificate is not None
     assert certificate.identity is not None
@@ -60,59 +60,61 @@ def test_valid_pair_becomes_an_identity(folder: Path, where: type[str], block: s
     assert integration.usable
 
 
-@pytest.mark.parametrize(("where", "block"), [(mtls, "auth"), (beside, "client_certificate")])
-def test_errors_are_located_at_their_keys(folder: Path, where: type[str], block: str) -> None:
+@pytest.mark.parametrize(("section", "block"), [(mtls, "auth"), (beside, "client_certificate")])
+def test_errors_are_located_at_their_keys(folder: Path, section: type[str], block: str) -> None:
     """`run` continues without that integration."""
     (folder / "tls.crt").unlink()
     (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
-    found = loaded(folder, where(f"{FILES}, {PRIVATE}"))
+    result = loaded(folder, section(f"{FILES}, {PRIVATE}"))
     absent = "tls.crt does not exist; a relative path starts at the config file's folder"
-    assert told(found) == [
+    assert findings_of(result) == [
         (f"{block}.certificate", absent),
         (f"{block}.private_key", "this private key is encrypted: write its passphrase as key_passphrase"),
     ]
-    assert found.snapshot is not None
-    assert not found.snapshot.integrations["bank"].usable
+    assert result.snapshot is not None
+    assert not result.snapshot.integrations["bank"].usable
 
 
 def test_integration_without_a_certificate_has_no_loader(folder: Path) -> None:
-    found = loaded(folder, "auth: {type: headers, headers: {X-Tenant: acme}}")
-    assert found.snapshot is not None
-    assert found.snapshot.integrations["bank"].certificate is None
+    result = loaded(folder, "auth: {type: headers, headers: {X-Tenant: acme}}")
+    assert result.snapshot is not None
+    assert result.snapshot.integrations["bank"].certificate is None
 
 
 def test_certificate_may_be_in_a_file_a_variable_or_inline(folder: Path) -> None:
     pem = {"PEM": (LEAF.pem + LEAF.key_as(passphrase="hunter2")).decode(), "PASS": "hunter2"}
-    found = loaded(folder, mtls(f"pem: {{env: PEM}}, key_passphrase: {{env: PASS}}, {PRIVATE}"), pem)
-    assert found.of("refused") == []
+    result = loaded(folder, mtls(f"pem: {{env: PEM}}, key_passphrase: {{env: PASS}}, {PRIVATE}"), pem)
+    assert result.of("refused") == []
     lines = [LEAF.pem.decode().replace("\n", "\\n"), LEAF.key_pem.decode().replace("\n", "\\n")]
     pasted = f'certificate: {{inline: "{lines[0]}"}}, private_key: {{insecure_value: "{lines[1]}"}}, {PRIVATE}'
-    for where in (mtls, beside):
-        found = loaded(folder, where(pasted))
-        assert found.of("unreadable") == []
-        assert [error.message for error in found.warnings] == [
+    for section in (mtls, beside):
+        result = loaded(folder, section(pasted))
+        assert result.of("unreadable") == []
+        assert [error.message for error in result.warnings] == [
             "a secret is written in the config file: use this for trials only"
         ]
 
 
 def test_unreadable_variable_is_reported(folder: Path) -> None:
-    assert told(loaded(folder, mtls("pem: {env: NONE}"))) == [("auth.pem", "environment variable NONE is not set")]
+    assert findings_of(loaded(folder, mtls("pem: {env: NONE}"))) == [
+        ("auth.pem", "environment variable NONE is not set")
+    ]
 
 
 def test_unreadable_passphrase_is_the_only_error_of_a_key(folder: Path) -> None:
     (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
     (folder / "tls.pem").write_bytes(CHAIN.pem + LEAF.key_as(passphrase="hunter2"))
     for keys in (FILES, "pem: {file: tls.pem}"):
-        found = loaded(folder, mtls(f"{keys}, key_passphrase: {{env: NONE}}, {PRIVATE}"))
-        assert told(found) == [("auth.key_passphrase", "environment variable NONE is not set")]
+        result = loaded(folder, mtls(f"{keys}, key_passphrase: {{env: NONE}}, {PRIVATE}"))
+        assert findings_of(result) == [("auth.key_passphrase", "environment variable NONE is not set")]
 
 
 def test_file_of_a_passphrase_is_watched(folder: Path) -> None:
     (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
     (folder / "tls.pass").write_text("hunter2\n")
-    found = loaded(folder, mtls(f"{FILES}, key_passphrase: {{file: tls.pass}}, {PRIVATE}"))
-    assert found.snapshot is not None
-    certificate = found.snapshot.integrations["bank"].certificate
+    result = loaded(folder, mtls(f"{FILES}, key_passphrase: {{file: tls.pass}}, {PRIVATE}"))
+    assert result.snapshot is not None
+    certificate = result.snapshot.integrations["bank"].certificate
     assert certificate is not None
     assert certificate.identity is not None
     assert certificate.files[-1] == folder / "tls.pass"
@@ -123,29 +125,29 @@ def test_file_of_a_passphrase_is_watched(folder: Path) -> None:
     [(100, "this certificate expired on 2026-08-29 00:00 UTC"), (-9, "this certificate is valid only from")],
 )
 def test_expired_or_future_certificate_makes_the_integration_unusable(folder: Path, days: int, reason: str) -> None:
-    found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"), now=PRESENT + days * 86400)
-    assert [text.startswith(reason) for _, text in told(found)] == [True]
-    assert found.snapshot is not None
-    assert not found.snapshot.integrations["bank"].usable
+    result = loaded(folder, mtls(f"{FILES}, {PRIVATE}"), now=PRESENT + days * 86400)
+    assert [text.startswith(reason) for _, text in findings_of(result)] == [True]
+    assert result.snapshot is not None
+    assert not result.snapshot.integrations["bank"].usable
 
 
 def test_usable_certificate_may_have_warnings(folder: Path) -> None:
     odd = issue(usages=[SERVER_AUTH])
     (folder / "tls.crt").write_bytes(odd.pem)
     (folder / "tls.key").write_bytes(odd.key_pem)
-    found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
-    assert found.of("refused") == []
-    assert [error.path for error in found.warnings] == ["integrations.bank.auth.certificate"]
+    result = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
+    assert result.of("refused") == []
+    assert [error.path for error in result.warnings] == ["integrations.bank.auth.certificate"]
 
 
 BY_URL = 'certificate: {url: "https://vault.example/crt"}, private_key: {file: tls.key}, refresh: 5m'
 
 
 def test_certificate_with_a_url_has_no_error_before_it_is_fetched(folder: Path) -> None:
-    found = loaded(folder, beside(BY_URL))
-    assert found.of("refused") == found.of("unreadable") == found.warnings == []
-    assert found.snapshot is not None
-    integration = found.snapshot.integrations["bank"]
+    result = loaded(folder, beside(BY_URL))
+    assert result.of("refused") == result.of("unreadable") == result.warnings == []
+    assert result.snapshot is not None
+    integration = result.snapshot.integrations["bank"]
     certificate = integration.certificate
     assert certificate is not None
     place = ("client_certificate", "certificate")
@@ -161,9 +163,9 @@ def test_certificate_with_a_url_has_no_error_before_it_is_fetched(folder: Path) 
 
 
 def test_valid_fetched_certificate_has_no_error(folder: Path) -> None:
-    found = loaded(folder, beside(f"{BY_URL}, {PRIVATE}"))
-    assert found.snapshot is not None
-    certificate = found.snapshot.integrations["bank"].certificate
+    result = loaded(folder, beside(f"{BY_URL}, {PRIVATE}"))
+    assert result.snapshot is not None
+    certificate = result.snapshot.integrations["bank"].certificate
     assert certificate is not None
     certificate.receive({("client_certificate", "certificate"): CHAIN.pem + issue("stranger").pem})
     certificate.load(PRESENT)
@@ -174,9 +176,9 @@ def test_valid_fetched_certificate_has_no_error(folder: Path) -> None:
 
 def test_rotated_pair_is_reloaded(folder: Path) -> None:
     """After only one of the files has changed, the previous pair stays in use."""
-    found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
-    assert found.snapshot is not None
-    certificate = found.snapshot.integrations["bank"].certificate
+    result = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
+    assert result.snapshot is not None
+    certificate = result.snapshot.integrations["bank"].certificate
     assert certificate is not None
     old, new = certificate.identity, issue("new.example")
     (folder / "tls.crt").write_bytes(new.pem)
@@ -210,7 +212,7 @@ def test_rebuild_with_a_resolved_policy_keeps_the_loader(folder: Path) -> None:
 
 def test_file_of_more_than_256_kib_is_an_error(folder: Path) -> None:
     (folder / "tls.crt").write_bytes(bytes((256 << 10) + 1))
-    assert told(loaded(folder, mtls(FILES))) == [("auth.certificate", "tls.crt must be at most 256 KiB")]
+    assert findings_of(loaded(folder, mtls(FILES))) == [("auth.certificate", "tls.crt must be at most 256 KiB")]
 
 
 def test_certificate_stamps_are_separate_and_only_from_the_load_that_read_them(folder: Path) -> None:

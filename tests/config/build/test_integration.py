@@ -66,8 +66,8 @@ def test_findings_of_an_unchanged_integration_have_current_places(loader: Loader
     write(tmp_path, line, file="other.yaml", top="# moved\n")
     second = loader.load()
     assert good(second).integrations["a"] is good(first).integrations["a"]
-    for found in (second.warnings, second.of("unreadable")):
-        assert [(error.file, error.line, error.path.partition(".")[0]) for error in found] == [
+    for findings in (second.warnings, second.of("unreadable")):
+        assert [(error.file, error.line, error.path.partition(".")[0]) for error in findings] == [
             (str(tmp_path / "other.yaml"), 4, "integrations")
         ]
 
@@ -168,8 +168,8 @@ def test_changed_ca_file_changes_the_trust(loader: Loader, tmp_path: Path, top: 
     (tmp_path / "ca.pem").write_text("no certificate")
     loaded = loader.load()
     assert good(loaded).integrations["a"] is first["a"]
-    told = loaded.of("unreadable") if top else loaded.retained["a"].reasons
-    assert [error.message for error in told] == ["ca.pem must contain a certificate in PEM"]
+    reasons = loaded.of("unreadable") if top else loaded.retained["a"].reasons
+    assert [error.message for error in reasons] == ["ca.pem must contain a certificate in PEM"]
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     second = good(loader.load()).integrations
     assert second["a"].trust != first["a"].trust

@@ -88,9 +88,9 @@ def test_fixed_credential_includes_the_supplements() -> None:
 def test_token_does_not_depend_on_the_supplements() -> None:
     settings = settings_of(OAUTH2, add=ADD)
     values = {("auth", "client_id"): "id", ("auth", "client_secret"): "p", **read_parts(settings, read, {})[0]}
-    found = credential_of(settings, values)
-    assert isinstance(found, Supplemented)
+    credential = credential_of(settings, values)
+    assert isinstance(credential, Supplemented)
     plain = credential_of(settings_of(OAUTH2), values)
     assert not isinstance(plain, FixedCredential | Supplemented)
-    assert found.credential.lineage == plain.lineage
-    assert found.supplement == Grant((("X-Tenant", "acme"),), (("key", "hunter2"),), secrets=(b"hunter2",))
+    assert credential.credential.lineage == plain.lineage
+    assert credential.supplement == Grant((("X-Tenant", "acme"),), (("key", "hunter2"),), secrets=(b"hunter2",))

@@ -26,25 +26,23 @@ def test_error_names_the_path_and_the_remedy(tmp_path: Path) -> None:
     """For a missing folder, and for a path that is not a file."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").touch()
-    way_out = "or write another path, or remove this key to log to standard error"
+    remedy = "or write another path, or remove this key to log to standard error"
     missing = tmp_path / "none"
-    assert log_file_error(missing / "log") == f"the folder {missing} does not exist: make it, {way_out}"
-    assert (
-        log_file_error(tmp_path / "file" / "log")
-        == f"the folder {tmp_path / 'file'} does not exist: make it, {way_out}"
-    )
+    assert log_file_error(missing / "log") == f"the folder {missing} does not exist: make it, {remedy}"
+    in_file = tmp_path / "file"
+    assert log_file_error(in_file / "log") == f"the folder {in_file} does not exist: make it, {remedy}"
     for name in ("pipe", ""):
         path = tmp_path / name
-        assert log_file_error(path) == f"{path} must be a regular file: remove what has this name, {way_out}"
+        assert log_file_error(path) == f"{path} must be a regular file: remove what has this name, {remedy}"
 
 
 def test_file_that_the_user_cannot_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root can write anywhere, so the test replaces os.access."""
     monkeypatch.setattr(os, "access", lambda *_: False)
-    way_out = "change its owner or mode, or write another path, or remove this key to log to standard error"
-    assert log_file_error(tmp_path / "log") == f"the folder {tmp_path} must be writable for this user: {way_out}"
+    remedy = "change its owner or mode, or write another path, or remove this key to log to standard error"
+    assert log_file_error(tmp_path / "log") == f"the folder {tmp_path} must be writable for this user: {remedy}"
     (tmp_path / "log").touch()
-    assert log_file_error(tmp_path / "log") == f"{tmp_path / 'log'} must be writable for this user: {way_out}"
+    assert log_file_error(tmp_path / "log") == f"{tmp_path / 'log'} must be writable for this user: {remedy}"
 
 
 def test_relative_path_starts_at_the_config_folder_and_its_error_has_a_place(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ PARAMETERS = {"parameters": {"id": {"type": "text"}}, "body": {"json": {"id": "{
 
 def write(folder: Path, *presets: str, crm: str = CRM, top: str = "") -> None:
     """Write a config file."""
-    lines = "".join(f"  {each}\n" for each in presets)
+    lines = "".join(f"  {line}\n" for line in presets)
     (folder / "sidekey.yaml").write_text(f"version: 1\n{top}integrations:\n  {crm}\npresets:\n{lines}")
 
 
@@ -43,11 +43,11 @@ def snapshot_of(folder: Path) -> Snapshot:
 
 def test_preset_has_the_values_of_its_mapping(tmp_path: Path) -> None:
     write(tmp_path, HOOK.replace("text/plain}", "text/plain, description: A hook, tags: [a], method: PUT}"))
-    found = snapshot_of(tmp_path).presets["hook"]
-    assert (found.id, found.url, found.content_type) == ("hook", "https://crm.example.com/v1/hook", "text/plain")
-    assert (found.description, found.tags, found.invalid) == ("A hook", ("a",), "")
-    assert (found.rules.id, found.rules.integration, found.rules.method) == ("hook", "crm", b"PUT")
-    assert found.rules.url == b"https://crm.example.com/v1/hook"
+    preset = snapshot_of(tmp_path).presets["hook"]
+    assert (preset.id, preset.url, preset.content_type) == ("hook", "https://crm.example.com/v1/hook", "text/plain")
+    assert (preset.description, preset.tags, preset.invalid) == ("A hook", ("a",), "")
+    assert (preset.rules.id, preset.rules.integration, preset.rules.method) == ("hook", "crm", b"PUT")
+    assert preset.rules.url == b"https://crm.example.com/v1/hook"
 
 
 def test_preset_may_be_in_any_file_but_an_id_only_in_one(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_change_of_the_integration_makes_a_preset_invalid_until_it_fits_again(tm
     reason = "must be allowed by integration crm: the target is not under any endpoint prefix"
     assert second.presets["hook"].invalid == reason
     assert second.presets["hook"].rules is first.presets["hook"].rules
-    assert [str(each) for each in loaded.of("mismatched")] == [
+    assert [str(error) for error in loaded.of("mismatched")] == [
         f"{tmp_path / 'sidekey.yaml'}:5:33: presets.hook.url: {reason}"
     ]
     write(tmp_path, HOOK)
@@ -109,14 +109,14 @@ def test_change_of_the_integration_makes_a_preset_invalid_until_it_fits_again(tm
 )
 def test_preset_must_fit_its_integration(keys: dict[str, object], places: list[tuple[str, ...]]) -> None:
     """URL, method, and no header that the credential brings."""
-    made = integration(
+    built = integration(
         "h",
         base_url(1),
         forbidden=[(base_url(1, ""), "/api/token")],
         methods=["POST"],
         headers=(("X-Tenant", "acme"),),
     )
-    assert [loc for loc, _ in mismatches(preset(**keys), made)] == places  # type: ignore[arg-type]
+    assert [loc for loc, _ in mismatches(preset(**keys), built)] == places  # type: ignore[arg-type]
 
 
 def test_preset_without_its_integration_is_invalid() -> None:
@@ -131,18 +131,18 @@ def test_preset_without_its_integration_is_invalid() -> None:
 
 def test_only_changed_presets_are_checked_again() -> None:
     """There may be ten thousand. Unchanged ones are the same objects, even if invalid."""
-    judge = PresetChecker()
-    made, other = integration("h", base_url(1)), integration("h", base_url(1, "/other"))
+    check = PresetChecker()
+    built, other = integration("h", base_url(1)), integration("h", base_url(1, "/other"))
     hooks = {"fits": preset("fits"), "outside": preset("outside", base_url(1, "/other"))}
-    first = judge(hooks, {"h": made})
+    first = check(hooks, {"h": built})
     assert (first["fits"] is hooks["fits"], bool(first["outside"].invalid)) == (True, True)
-    assert judge(hooks, {"h": made})["outside"] is first["outside"]
-    assert judge({"outside": hooks["outside"]}, {"h": other})["outside"] is hooks["outside"]
-    again = judge(hooks, {"h": other})
+    assert check(hooks, {"h": built})["outside"] is first["outside"]
+    assert check({"outside": hooks["outside"]}, {"h": other})["outside"] is hooks["outside"]
+    again = check(hooks, {"h": other})
     assert (bool(again["fits"].invalid), again["outside"].invalid) == (True, "")
     # What is invalid by itself is not told more.
     torn = replace(hooks["fits"], invalid="why")
-    assert judge({"fits": torn}, {})["fits"] is torn
+    assert check({"fits": torn}, {})["fits"] is torn
 
 
 def test_broken_presets_are_those_that_fit_now() -> None:
@@ -156,11 +156,11 @@ def test_broken_presets_are_those_that_fit_now() -> None:
 
 def test_document_keeps_its_keys_and_their_order(tmp_path: Path) -> None:
     write(tmp_path, HOOK)
-    found = good(load(tmp_path, {})).presets["hook"]
-    document = json.loads(found.document)
+    preset = good(load(tmp_path, {})).presets["hook"]
+    document = json.loads(preset.document)
     assert document["integration"] == "crm"
-    assert document_json(document) == found.document
-    assert not found.stored
+    assert document_json(document) == preset.document
+    assert not preset.stored
 
 
 def test_unusable_integration_cannot_be_chosen() -> None:
@@ -188,12 +188,12 @@ def test_caller_has_listed_all_or_no_presets(tmp_path: Path) -> None:
     write(tmp_path, HOOK, OTHER, top=top)
     callers = snapshot_of(tmp_path).callers
     assert callers is not None
-    assert {each.name: (each.may_send("hook"), each.may_send("other")) for each in callers.values()} == {
+    assert {caller.name: (caller.may_send("hook"), caller.may_send("other")) for caller in callers.values()} == {
         "one": (True, False),
         "all": (True, True),
         "none": (False, False),
     }
-    assert all(each.may_use("crm") is (each.name == "none") for each in callers.values())
+    assert all(caller.may_use("crm") is (caller.name == "none") for caller in callers.values())
 
 
 def test_preset_of_an_unknown_integration_is_a_warning_with_a_store(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_preset_of_an_unknown_integration_is_a_warning_with_a_store(tmp_path: Pa
     write(tmp_path, HOOK.replace("integration: crm", "integration: later"), top=top)
     loaded = load(tmp_path, {})
     text = "no file has an integration of this ID: it must be made in the store"
-    assert [(each.path, each.message) for each in loaded.warnings if each.path.startswith("presets")] == [
+    assert [(warning.path, warning.message) for warning in loaded.warnings if warning.path.startswith("presets")] == [
         ("presets.hook.integration", text)
     ]
     assert good(loaded).presets["hook"].invalid == "no integration has this ID"
@@ -282,12 +282,12 @@ def test_content_type_is_only_for_a_preset_without_a_body() -> None:
     ],
 )
 def test_keys_of_a_parameter_fit_its_type(parameter: dict[str, object], errors: dict[str, str]) -> None:
-    found = refused(parameters={"p": parameter}, body={"json": 1})
-    assert {place.removeprefix("parameters.p."): message for place, message in found} == errors
+    result = refused(parameters={"p": parameter}, body={"json": 1})
+    assert {place.removeprefix("parameters.p."): message for place, message in result} == errors
 
 
 def test_preset_cannot_set_a_header_that_the_signature_writes() -> None:
     """Except one that the signature keeps, such as the ID of a message."""
-    made = signing(HmacSigner())
-    found = mismatches(preset(headers={"X_Signature": "forged", "X-Id": "{{id}}"}, **PARAMETERS), made)
-    assert found == [(("headers", "X_Signature"), "integration h brings this header: remove it")]
+    built = signing(HmacSigner())
+    errors = mismatches(preset(headers={"X_Signature": "forged", "X-Id": "{{id}}"}, **PARAMETERS), built)
+    assert errors == [(("headers", "X_Signature"), "integration h brings this header: remove it")]

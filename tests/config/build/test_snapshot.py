@@ -75,21 +75,24 @@ via: false
 
 def test_every_key_of_an_integration_reaches_the_snapshot(tmp_path: Path) -> None:
     """The base URL is the first prefix."""
-    found = integration(
+    result = integration(
         tmp_path,
         "endpoint_prefix: [https://api.example.com/v1/, https://eu.example.com], methods: [GET, POST],"
         " description: CRM, tags: [a, b], allow_private: [10.0.0.0/8], trusted_ca: system,"
         " allow_other_domains: true, allowed_domains: ['https://*.example.com'], test: {method: POST, path: /whoami}",
     )
-    assert (found.id, found.kind, found.description, found.tags) == ("crm", "headers", "CRM", ("a", "b"))
-    assert [str(prefix) for prefix in found.policy.prefixes] == ["https://api.example.com/v1", "https://eu.example.com"]
-    assert [str(domain) for domain in found.policy.domains] == ["https://*.example.com"]
-    assert found.policy.methods == {"GET", "POST"}
-    assert found.base is found.policy.prefixes[0]
-    assert found.allow_private == (ip_network("10.0.0.0/8"),)
-    assert found.trust == Trust("system")
-    assert found.test is not None
-    assert (found.test.method, found.test.path) == ("POST", "/whoami")
+    assert (result.id, result.kind, result.description, result.tags) == ("crm", "headers", "CRM", ("a", "b"))
+    assert [str(prefix) for prefix in result.policy.prefixes] == [
+        "https://api.example.com/v1",
+        "https://eu.example.com",
+    ]
+    assert [str(domain) for domain in result.policy.domains] == ["https://*.example.com"]
+    assert result.policy.methods == {"GET", "POST"}
+    assert result.base is result.policy.prefixes[0]
+    assert result.allow_private == (ip_network("10.0.0.0/8"),)
+    assert result.trust == Trust("system")
+    assert result.test is not None
+    assert (result.test.method, result.test.path) == ("POST", "/whoami")
 
 
 def test_integration_without_methods_allows_all(tmp_path: Path) -> None:
@@ -98,18 +101,18 @@ def test_integration_without_methods_allows_all(tmp_path: Path) -> None:
 
 
 def test_prefix_may_be_a_reference(tmp_path: Path) -> None:
-    found = integration(tmp_path, "endpoint_prefix: {env: BASE}", {"BASE": "https://api.example.com/v1\n"})
-    assert str(found.base) == "https://api.example.com/v1"
+    result = integration(tmp_path, "endpoint_prefix: {env: BASE}", {"BASE": "https://api.example.com/v1\n"})
+    assert str(result.base) == "https://api.example.com/v1"
 
 
 @pytest.mark.parametrize("environ", [{}, {"BASE": "api.example.com"}], ids=["not set", "no URL"])
 async def test_integration_with_an_unreadable_prefix_allows_nothing(tmp_path: Path, environ: dict[str, str]) -> None:
     """It has no credential either."""
-    found = integration(tmp_path, "endpoint_prefix: [https://api.example.com, {env: BASE}]", environ)
-    assert not decide(found.policy, "GET", "https://api.example.com/v1").allowed
-    assert found.base is None
+    result = integration(tmp_path, "endpoint_prefix: [https://api.example.com, {env: BASE}]", environ)
+    assert not decide(result.policy, "GET", "https://api.example.com/v1").allowed
+    assert result.base is None
     with pytest.raises(ProblemError, match="credential_unavailable") as caught:
-        await found.secrets.obtain()
+        await result.secrets.obtain()
     assert caught.value.problem.detail.startswith("endpoint_prefix: ")
 
 
@@ -232,27 +235,27 @@ def built_of_store(document: dict[str, Any]) -> Integration:
 
 def test_stored_integration_has_its_row_and_destinations() -> None:
     """`redact_response` may become true without entering the secrets again."""
-    found = built_of_store(OAUTH2)
-    assert (found.stored, found.row) == (True, "row-of-crm")
-    (own,) = found.destinations
-    assert "https://auth.example.com/token" in own
+    result = built_of_store(OAUTH2)
+    assert (result.stored, result.row) == (True, "row-of-crm")
+    (destination,) = result.destinations
+    assert "https://auth.example.com/token" in destination
     redacting = built_of_store({**OAUTH2, "description": "other", "redact_response": True})
-    assert (len(redacting.destinations), redacting.destinations[1]) == (2, own)
+    assert (len(redacting.destinations), redacting.destinations[1]) == (2, destination)
     other = {**OAUTH2, "auth": {**OAUTH2["auth"], "token_endpoint": "https://other.example.com/token"}}
-    assert own not in built_of_store(other).destinations
+    assert destination not in built_of_store(other).destinations
 
 
 def test_integration_of_a_file_has_no_row_or_destinations(tmp_path: Path) -> None:
     write(tmp_path, f"crm {prefix('crm')}, {TENANT}")
-    found = good(load(tmp_path, {})).integrations["crm"]
-    assert (found.stored, found.row, found.destinations) == (False, "", ("",))
+    result = good(load(tmp_path, {})).integrations["crm"]
+    assert (result.stored, result.row, result.destinations) == (False, "", ("",))
 
 
 def test_unreadable_secret_of_a_profile_has_its_key_in_the_document(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("version: 1\nintegrations: {it: {auth: {type: headers, provider: klaviyo, key: {env: KEY}}}}\n")
     loaded = load(path, {})
-    assert [str(each) for each in loaded.of("unreadable")] == [
+    assert [str(error) for error in loaded.of("unreadable")] == [
         f"{path}:2:67: integrations.it.auth.key: environment variable KEY is not set"
     ]
     assert loaded.snapshot is not None

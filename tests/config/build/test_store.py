@@ -32,21 +32,21 @@ def loaded(folder: Path, store: str, environ: dict[str, str] = ENVIRON) -> Loade
 
 
 def rules(folder: Path, store: str) -> StoreRules:
-    found = good(loaded(folder, store)).store
-    assert found is not None
-    return found
+    result = good(loaded(folder, store)).store
+    assert result is not None
+    return result
 
 
 def test_store_path_starts_at_the_config_folder(tmp_path: Path) -> None:
-    found = rules(tmp_path, f"path: state/store.db, {KEYS}, audit: 30d, allow_private: [10.0.0.0/8]")
-    assert found == StoreRules(
+    result = rules(tmp_path, f"path: state/store.db, {KEYS}, audit: 30d, allow_private: [10.0.0.0/8]")
+    assert result == StoreRules(
         tmp_path / "state" / "store.db", None, (("k2", K2), ("k1", K1)), 30 * 86_400.0, (ip_network("10.0.0.0/8"),)
     )
 
 
 def test_store_may_be_at_a_url(tmp_path: Path) -> None:
-    found = rules(tmp_path, f"url: {{env: URL}}, {KEYS}")
-    assert (found.path, found.url, found.audit) == (None, "postgresql://u:canary@h/x", 400 * 86_400.0)
+    result = rules(tmp_path, f"url: {{env: URL}}, {KEYS}")
+    assert (result.path, result.url, result.audit) == (None, "postgresql://u:canary@h/x", 400 * 86_400.0)
 
 
 def test_without_a_store_there_are_no_rules(tmp_path: Path) -> None:
@@ -56,11 +56,11 @@ def test_without_a_store_there_are_no_rules(tmp_path: Path) -> None:
 
 def test_repr_of_rules_shows_neither_key_nor_url(tmp_path: Path) -> None:
     for store in (f"url: {{env: URL}}, {KEYS}", f"path: store.db, {KEYS}"):
-        found = rules(tmp_path, store)
-        assert "canary" not in repr(found)
-        assert "['k2', 'k1']" in repr(found)
+        result = rules(tmp_path, store)
+        assert "canary" not in repr(result)
+        assert "['k2', 'k1']" in repr(result)
         with pytest.raises(TypeError):
-            pickle.dumps(found)
+            pickle.dumps(result)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_repr_of_rules_shows_neither_key_nor_url(tmp_path: Path) -> None:
 def test_unusable_key_is_an_error_that_names_it(tmp_path: Path, value: str | None, reason: str) -> None:
     """An error stops the start: the store could not be opened, and must not be created again."""
     environ = {"STORE_K2": ENVIRON["STORE_K2"]} if value is None else {**ENVIRON, "STORE_K1": value}
-    found = loaded(tmp_path, f"path: store.db, {KEYS}", environ)
-    assert found.snapshot is None
-    (error,) = found.errors
+    result = loaded(tmp_path, f"path: store.db, {KEYS}", environ)
+    assert result.snapshot is None
+    (error,) = result.errors
     assert error.path == "store.keys[1].key"
     assert error.message.startswith("key k1: ")
     assert reason in error.message
@@ -93,8 +93,8 @@ def test_unusable_key_is_an_error_that_names_it(tmp_path: Path, value: str | Non
 
 @pytest.mark.parametrize("value", ["mysql://canary", "canary", "postgres"])
 def test_url_must_be_of_postgresql(tmp_path: Path, value: str) -> None:
-    found = loaded(tmp_path, f"url: {{env: URL}}, {KEYS}", {**ENVIRON, "URL": value})
-    (error,) = found.errors
+    result = loaded(tmp_path, f"url: {{env: URL}}, {KEYS}", {**ENVIRON, "URL": value})
+    (error,) = result.errors
     assert (error.path, error.message) == (
         "store.url",
         "environment variable URL must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE",
@@ -118,10 +118,10 @@ def test_url_must_be_of_postgresql(tmp_path: Path, value: str) -> None:
 )
 def test_unverified_remote_database_is_a_warning(tmp_path: Path, url: str, warned: bool) -> None:
     """The warning shows nothing of the URL."""
-    found = loaded(tmp_path, f"url: {{env: URL}}, {KEYS}", {**ENVIRON, "URL": url})
-    assert found.errors == []
-    assert [each.path for each in found.warnings] == (["store.url"] if warned else [])
-    assert "canary" not in str(found.warnings)
+    result = loaded(tmp_path, f"url: {{env: URL}}, {KEYS}", {**ENVIRON, "URL": url})
+    assert result.errors == []
+    assert [warning.path for warning in result.warnings] == (["store.url"] if warned else [])
+    assert "canary" not in str(result.warnings)
 
 
 def test_url_needs_the_extra_and_a_path_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,9 +146,9 @@ def test_key_in_the_folder_of_the_store_is_a_warning(tmp_path: Path, near: str) 
     (tmp_path / "keys" / "far").write_text(ENVIRON["STORE_K2"])
     (tmp_path / "link").symlink_to("state")
     keys = f"keys: [{{id: k2, key: {{file: keys/far}}}}, {{id: k1, key: {{file: link/../state/{near}}}}}]"
-    found = loaded(tmp_path, f"path: link/store.db, {keys}")
-    assert found.errors == []
-    (warning,) = found.warnings
+    result = loaded(tmp_path, f"path: link/store.db, {keys}")
+    assert result.errors == []
+    (warning,) = result.warnings
     assert (warning.path, warning.message) == (
         "store.keys[1].key",
         "key k1 is in the folder of the store: who copies that has both; keep the key elsewhere",
@@ -157,9 +157,9 @@ def test_key_in_the_folder_of_the_store_is_a_warning(tmp_path: Path, near: str) 
 
 def test_missing_folder_of_the_store_is_a_warning(tmp_path: Path) -> None:
     """`check` may run on a machine where it is not mounted."""
-    found = loaded(tmp_path, f"path: state/store.db, {KEYS}")
-    assert found.errors == []
-    (warning,) = found.warnings
+    result = loaded(tmp_path, f"path: state/store.db, {KEYS}")
+    assert result.errors == []
+    (warning,) = result.warnings
     assert warning.path == "store.path"
     assert "its folder does not exist: make it" in warning.message
 
@@ -193,9 +193,9 @@ def test_reload_may_change_the_password_of_the_database(tmp_path: Path) -> None:
     loader = Loader(tmp_path, ENVIRON)
     assert tmp_path / "url" in loader.load().stamps
     (tmp_path / "url").write_text("postgresql://svc:new@db.test/x")
-    found = good(loader.load()).store
-    assert found is not None
-    assert found.url == "postgresql://svc:new@db.test/x"
+    result = good(loader.load()).store
+    assert result is not None
+    assert result.url == "postgresql://svc:new@db.test/x"
     (tmp_path / "url").write_text("postgresql://svc:new@other.test/x")
     (error,) = loader.load().errors
     assert error.message.startswith("needs a restart of Sidekey")
@@ -210,9 +210,9 @@ def test_reload_may_add_keys(tmp_path: Path) -> None:
     first = loader.load()
     assert tmp_path / "k1" in first.stamps
     write(tmp_path, CRM, top="store: {path: a.db, keys: [{id: k2, key: {env: STORE_K2}}, {id: k1, key: {file: k1}}]}\n")
-    found = good(loader.load()).store
-    assert found is not None
-    assert found.keys == (("k2", K2), ("k1", K1))
+    result = good(loader.load()).store
+    assert result is not None
+    assert result.keys == (("k2", K2), ("k1", K1))
 
 
 ROTATING = (
@@ -235,7 +235,7 @@ def test_warning_of_unshared_credentials_depends_on_the_store(
 ) -> None:
     """Processes on one store share such tokens."""
     write(tmp_path, ROTATING, top="" if store is None else f"store: {{{store}}}\n")
-    found = load(tmp_path, ENVIRON)
-    good(found)
-    assert [words for words in said if not any(words in each.message for each in found.warnings)] == []
-    assert len([each for each in found.warnings if ".auth." in str(each)]) == len(said)
+    result = load(tmp_path, ENVIRON)
+    good(result)
+    assert [words for words in said if not any(words in warning.message for warning in result.warnings)] == []
+    assert len([warning for warning in result.warnings if ".auth." in str(warning)]) == len(said)
