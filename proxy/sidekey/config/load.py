@@ -74,7 +74,10 @@ class StoreContent(ABC):
 
     @abstractmethod
     def build(self, files: FileContent, now: float) -> snapshot.Stored:
-        """Build the store's content, whose IDs must not be in `files`. Blocks; `now` is in seconds since the epoch."""
+        """Build the store's content. `files` have precedence for IDs and targets. Blocks.
+
+        `now` is in seconds since the epoch.
+        """
 
 
 class Loader:

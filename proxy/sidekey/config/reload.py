@@ -264,6 +264,7 @@ class Reloader:
         return config, set(certificates)
 
     def _compare(self) -> tuple[dict[Path, Stamp], dict[Path, Stamp]]:
+        """Return the new stamps of changed files, and start to watch new files of certificates."""
         stamp_of = StampCache()
         config = {path: new for path, old in self._config.items() if (new := stamp_of(path)) != old}
         current = {path: stamp_of(path) for path in self._hooks.certificate_files()}
@@ -356,7 +357,8 @@ class Reloader:
         try:
             self._hooks.publisher.publish(snapshot)
         except CommitError:
-            # The publisher has reported the defect. A part that failed continues with the previous config.
+            # The publisher has reported the defect. A part that failed continues with the previous config, which is
+            # not released.
             self._log.error("the config was reloaded only in part because of a defect in Sidekey: restart it")
             complete = False
         except PublishRefused as refused:

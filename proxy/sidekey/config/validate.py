@@ -22,7 +22,7 @@ from sidekey.credentials.registry import KINDS
 class Validated(NamedTuple):
     """The result of a validation. `settings` is None if the models refuse the document.
 
-    Do not build an integration if there are `errors`: examples replace what a profile lacks.
+    Do not build an integration if there are `errors`: examples replace missing parameters of its profile.
     """
 
     settings: IntegrationSettings | None

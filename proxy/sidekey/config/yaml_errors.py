@@ -36,7 +36,7 @@ class SyntaxProblem(NamedTuple):
 def explain(text: str, error: yaml.MarkedYAMLError, loader: Any) -> SyntaxProblem:
     """Explain the `error` of a parser. `loader` must be a new one of the same text."""
     problem = error.problem or ""
-    return _Diagnosis(text, _place(error.problem_mark), _place(error.context_mark), loader).of(problem)
+    return _Diagnosis(text, _place(error.problem_mark), _place(error.context_mark), loader).explain(problem)
 
 
 def _place(mark: Any) -> Place:
@@ -52,7 +52,7 @@ class _Diagnosis:
         self._since = since
         self._loader = loader
 
-    def of(self, problem: str) -> SyntaxProblem:
+    def explain(self, problem: str) -> SyntaxProblem:
         """Find the mistake by parts of PyYAML's `problem` that both of its loaders have in common."""
         tab = _TABS.match(self._line(self._at.line))
         if tab is not None:
