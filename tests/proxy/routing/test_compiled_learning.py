@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import pytest
 
 from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.policy.targets import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.snapshot.snapshot import Integration
+from support.leaves import NoLeaves
 from support.memory import running
 from support.plane import FixedSource, get, problem, secrets_of
 from support.scripted import Awaited, Certificate, Scripted, settle
@@ -216,3 +218,38 @@ async def test_a_defect_of_a_newer_grant_concerns_only_the_request_that_takes_it
     assert sidekey.metrics.in_flight == 0
     assert [type(defect) for defect in sidekey.defects] == [ValueError]
     sidekey.defects.clear()
+
+
+class Unissued(NoLeaves):
+    """A context without a certificate, for tunnels that carry plain HTTP."""
+
+    def context_for(self, host: str) -> ssl.SSLContext | None:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+@pytest.mark.parametrize("tokens", [{}, {"token": None}], ids=["no callers", "a caller"])
+async def test_a_known_target_in_a_tunnel_is_judged_by_its_whole_url_once_a_grant_moves_the_base(
+    tokens: dict[str, frozenset[str] | None],
+) -> None:
+    """The host of the tunnel is not the learnt one any more: no other URL may be made of the path."""
+    source = FixedSource(grant("https://api5.responsys.net/rest/api/v1.3"))
+    integration = learning(RESPONSYS, str(LOGIN))
+    sidekey = Scripted(integration, sources={"h": source}, tokens=tokens, leaves=Unissued())
+    caller = sidekey.caller()
+    caller.feed(
+        b"CONNECT api5.responsys.net:80 HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\nSidekey-Token: token\r\n\r\n"
+    )
+    await settle()
+    assert caller.take().startswith(b"HTTP/1.1 200 ")
+    target = b"GET /rest/api/v1.3/lists HTTP/1.1\r\nHost: api5.responsys.net\r\n\r\n"
+    for _ in range(2):
+        caller.feed(target)
+        assert await heads(sidekey) == [b"GET /rest/api/v1.3/lists HTTP/1.1\nHost: api5.responsys.net"]
+        sidekey.upstreams[0].feed(OK)
+        assert caller.take().endswith(b"ok")
+    source.grant = grant("https://api6.responsys.net/rest/api/v1.3", "t2")
+    caller.feed(target)
+    assert await heads(sidekey) == [b""]
+    answer = caller.take()
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b'"target_denied"' in answer

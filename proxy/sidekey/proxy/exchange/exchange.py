@@ -438,7 +438,7 @@ class Exchange(ReportedExchange):
         integration = self._require_integration()
         # Where grants tell the base URL, another request may have learnt it while the parameters came.
         if (self._destination is None or integration.learns) and not integration.rules.unresolved:
-            self._settle_again(judge(filled.head, integration))
+            self._judge_again(integration)
 
     async def _resolve(self) -> None:
         """Decide again once the integration's missing secrets are read, which decide its targets."""
@@ -446,6 +446,12 @@ class Exchange(ReportedExchange):
         # A preset is used with its integration, whatever passes without one.
         passthrough = None if self._preset else self._index.passthrough
         self._settle_again(decide_again(self._request.head, resolved, passthrough))
+
+    def _judge_again(self, integration: CompiledIntegration) -> None:
+        """Judge the target by the rules of now, and take a slot at its destination. Raises ProblemError."""
+        head, entry = self._request.head, self._entry
+        # The quick reading leaves the path of a request in a tunnel as it came.
+        self._settle_again(judge(head if entry is None else entry.absolute(head), integration))
 
     def _settle_again(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> None:
         """Apply a later decision, and take a slot at its destination. Raises ProblemError."""
@@ -476,7 +482,7 @@ class Exchange(ReportedExchange):
         if integration.learns:
             integration.learn(grant)
             if self._require_destination().rules is not integration.rules:
-                self._settle_again(judge(self._request.head, integration))
+                self._judge_again(integration)
         certificate = integration.certificate
         if certificate is not None:
             identity = certificate.identity
