@@ -403,6 +403,27 @@ async def test_a_defect_of_a_thread_is_reported_though_the_caller_has_left() -> 
     sidekey.defects.clear()
 
 
+async def test_a_thread_that_cannot_start_costs_no_later_request_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of processes may be reached for a while: each such request is answered, and the next ones sign."""
+    signer = HmacSigner(slow=True)
+    sidekey = Scripted(signing(signer))
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(SIGNING_THREADS):
+            caller = sidekey.caller()
+            caller.feed(get())
+            await settle()
+            assert caller.take().startswith(b"HTTP/1.1 500 ")
+    assert [type(error) for error in sidekey.defects] == [RuntimeError] * SIGNING_THREADS
+    sidekey.defects.clear()
+    sidekey.caller().feed(get())
+    await eventually(lambda: sidekey.upstreams and sidekey.upstreams[0].written)
+
+
 async def test_rules_and_signer_may_refuse_a_request() -> None:
     """The rules before anything is waited for, the signer once its grant is known; no connection is asked for."""
     signer = HmacSigner()

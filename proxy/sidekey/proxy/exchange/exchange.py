@@ -530,7 +530,12 @@ class Exchange(ReportedExchange):
             return True
         self._wait_for(NOTHING)
         await worker.signing.acquire()
-        signature = signed.sign_in_thread(worker)
+        try:
+            signature = signed.sign_in_thread(worker)
+        except BaseException:
+            # No thread can be started, for example.
+            worker.signing.release()
+            raise
         # A thread cannot be cancelled: it ends before another one may begin, even if the exchange is over.
         signature.add_done_callback(worker.end_signing)
         await asyncio.shield(signature)
