@@ -170,7 +170,7 @@ _DOUBLINGS = 6
 def pause(failures: int, jitter: float, asked: float | None = None) -> float:
     """Seconds until the next attempt, after this many failures in a row (at least one).
 
-    It doubles up to `LONGEST`; `jitter`, within 0 and 1, takes away up to a quarter. `asked` is the response's
+    It doubles up to `MAX_PAUSE`; `jitter`, within 0 and 1, takes away up to a quarter. `asked` is the response's
     `Retry-After` in seconds, which can only make it longer.
     """
     base: float = min(MAX_PAUSE, FIRST * 2 ** min(failures - 1, _DOUBLINGS))
@@ -178,5 +178,5 @@ def pause(failures: int, jitter: float, asked: float | None = None) -> float:
 
 
 def growing(jitter: Callable[[], float]) -> Pause:
-    """`pause`, with another jitter each time, for a `Refresh`."""
+    """`pause`, with another jitter each time, for a `SingleFlight`."""
     return lambda failures, asked: pause(failures, jitter(), asked)

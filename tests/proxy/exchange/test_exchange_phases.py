@@ -1,4 +1,4 @@
-"""The tables of `core.phases` as conversations: each transition happens in one of them, and no other is passed over."""
+"""The tables of `proxy.states` as conversations: each transition happens in one, and no other is passed over."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ _STEPS: Final = 16
 class Exchange(ReportedExchange):
     """One exchange. It alone writes its state; both connections, the pool and the credentials only call it.
 
-    `_request_phase` and `_response_phase` are bits of `core.phases`.
+    `_request_phase` and `_response_phase` are bits of `proxy.states`.
 
     Admission: `_share` is the slot that the request takes, `_unfilled` a preset until it is filled with its parameters.
 

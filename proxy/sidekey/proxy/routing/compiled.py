@@ -254,7 +254,7 @@ class CompiledIntegration:
         return Destination(self, self.route(target.origin), target.request_target.encode("latin-1"), preset)
 
     def match_fast(self, url: bytes, *, forward: bool) -> Target | None:
-        """Return the target if the fast parser admits it; see `core.decide.Candidate`."""
+        """Return the target if the fast parser admits it; see `policy.decide.Candidate`."""
         if not forward:
             destination = self.quick(url)
             return None if destination is None else _target(destination.route.origin, destination.path)

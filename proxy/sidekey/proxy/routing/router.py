@@ -124,7 +124,7 @@ class Router:
     def find_quickly(
         self, head: RequestHead, integration: bytes, caller: Caller | None, entry: TunnelEntry | None
     ) -> Destination | None:
-        """Find where a plain request goes, or return None if `core.decide` must read it. Never denies.
+        """Find where a plain request goes, or return None if `policy.decide` must read it. Never denies.
 
         The request has no marks, and names this `integration` (empty: none). `caller` is None only if there are no
         callers.

@@ -39,7 +39,7 @@ class ConnectInfo(NamedTuple):
 class TunnelRecord:
     """Bookkeeping of one tunnel: its phase, counters, and line in the log.
 
-    `phase` is one of `core.phases`. It keeps only the name of the CONNECT's integration: each request in the tunnel is
+    `phase` is one of `proxy.states`. It keeps only the name of the CONNECT's integration: each request in the tunnel is
     decided by the current rules.
     """
 
