@@ -19,14 +19,34 @@ from hypothesis import strategies as st
 
 from sidekey.ca.authorities import CaRules
 from sidekey.config.build.snapshot import build_matching
+from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.policy.callers import Caller
-from sidekey.snapshot.snapshot import Snapshot
-from support.plane import integration
+from sidekey.policy.targets import Policy, parse_domain, parse_prefix
+from sidekey.snapshot.snapshot import Integration, Snapshot
+from support.plane import FixedSource, integration, secrets_of
 from support.presets import preset
 from support.scripted import RecordingTransport, Scripted, settle
 from support.upstream import OK
 
+LOGIN = parse_prefix("https://login.l.test/api")
+LEARNING = Integration(
+    "l",
+    "responsys",
+    Policy(
+        domains=tuple(map(parse_domain, ("https://login.l.test", "https://*.l.test"))),
+        path="/api",
+        placeholder_origin=LOGIN.origin,
+    ),
+    LOGIN,
+    secrets_of(Grant()),
+    CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, learns=True),
+)
+GRANTS = [
+    Grant(headers=(("Authorization", host),), base_url=f"https://{host}/api") for host in ("a.l.test", "b.l.test")
+]
+"""The grants before and after the reload, each with its base URL."""
 INTEGRATIONS = (
+    LEARNING,
     integration("h", "http://up.test/api", "https://up.test/api"),
     integration("k", "http://up.test/k", methods=["POST"]),
     replace(integration("s", "http://s.test/api"), stored=True),
@@ -41,13 +61,13 @@ CALLERS = {
     sha256(caller.name.encode()).digest(): caller
     for caller in (
         Caller("all", None, None),
-        Caller("some", frozenset({"h", "s", "m"}), frozenset({"hook"})),
+        Caller("some", frozenset({"h", "s", "m", "l"}), frozenset({"hook"})),
         Caller("none", frozenset(), frozenset({"full"})),
     )
 }
 TOKENS = [*["all", "some"] * 3, "none", "wrong", None]
-IDS = [*["h", "s"] * 3, "k", "x", None, None]
-PATHS = [*["/api/a", "/api/a?b=c"] * 3, "/api", "/k/a", "/api/%2e%2e/x", "//api", "/i/h/a"]
+IDS = [*["h", "s", "l"] * 3, "k", "x", None, None]
+PATHS = [*["/api/a", "/api/a?b=c"] * 3, "/api", "/k/a", "/api/i/a", "/api/%2e%2e/x", "//api", "/i/h/a"]
 METHODS = ["POST", "POST", "POST", "GET", "TRACE"]
 EXTRA = ["Via: 1.1 other", "Via: 1.0 sidekey" + ", 1.1 sidekey" * 5, "Origin: https://a.test", "Expect: 100-continue"]
 
@@ -111,13 +131,13 @@ def requests(draw: st.DrawFn) -> Request:
     way = draw(st.sampled_from(["reverse", "preset", "forward", "tunnel", "tunnel"]))
     if way == "reverse":
         name, host = (
-            draw(st.sampled_from(["h", "h", "s", "k", "x"])),
+            draw(st.sampled_from(["h", "h", "s", "l", "k", "x"])),
             draw(st.sampled_from(["h.test", "h.test", "b.test"])),
         )
         return Request(f"/i/{name}{path.removeprefix('/api')}", method, host, fields)
     if way == "preset":
         return Request(draw(st.sampled_from(["/p/hook", "/p/hook", "/p/full", "/p/x"])), method, "localhost", fields)
-    host = draw(st.sampled_from(["up.test", "s.test", "m.test"]))
+    host = draw(st.sampled_from(["up.test", "s.test", "m.test", "login.l.test", "a.l.test", "b.l.test"]))
     if way == "forward":
         return Request(f"http://{host}{path}", method, host, fields)
     own = draw(st.sampled_from([more, more, more, fields]))
@@ -157,6 +177,7 @@ OPEN, NARROW = Config(None), Config(hosts=())
 BY_HOST = Config(by_host=True)
 NAMED = Request("/api/a", host="s.test", tunnel="s.test:80", connect=(user("s", "some"),))
 UNNAMED = Request("/api/a", host="m.test", tunnel="m.test:80", connect=(user(None, "some"),))
+DISCOVERED = Request("/api/a", host="a.l.test", tunnel="a.l.test:80", connect=(user("l", "some"),))
 FORWARD = Request("http://m.test/api/a", fields=(user(None, "some"),))
 
 
@@ -184,27 +205,31 @@ def by_token(target: str) -> list[Request]:
 @example(BY_HOST, Config(), [UNNAMED, FORWARD, replace(FORWARD, fields=(user(None, "none"),))])
 @example(BY_HOST, replace(BY_HOST, passing=True, sharing=True), [UNNAMED, FORWARD])
 @example(BY_HOST, BY_HOST, [replace(FORWARD, target="http://s.test/api/a", fields=(user(None, "all"),))])
+@example(Config(), Config(), [DISCOVERED])
+@example(Config(), Config(), [replace(DISCOVERED, tunnel="login.l.test:80", host="login.l.test")])
 def test_fast_and_full_parser_agree(config: Config, reloaded: Config, sent: list[Request]) -> None:
-    """Before and after a reload, also in tunnels that were opened before it."""
+    """Before and after a reload and another grant, also in tunnels that were opened before it."""
     first = config.snapshot()
 
     async def main() -> None:
-        sidekey = serving(first)
+        source = FixedSource(GRANTS[0])
+        sidekey = serving(first, source)
         snapshots = [first, reloaded.snapshot()]
         tunnels = [[[await opened(sidekey, each) for _ in range(2)] for each in sent] for _ in snapshots]
-        for snapshot, connections in zip(snapshots, tunnels, strict=True):
+        for snapshot, connections, grant in zip(snapshots, tunnels, GRANTS, strict=True):
             sidekey.plane.prepare(snapshot)()
+            source.grant = grant
             use(sidekey)
             for request, pair in zip(sent, connections, strict=True):
-                expected = await parse_in_full(first, snapshot, request)
+                expected = await parse_in_full(first, snapshot, request, grant)
                 assert [await result(sidekey, each, request) for each in pair] == [expected] * 2
         assert sidekey.defects == []
 
     asyncio.run(main())
 
 
-def serving(snapshot: Snapshot) -> Scripted:
-    sidekey = Scripted(*INTEGRATIONS, presets=PRESETS, leaves=Leaves())
+def serving(snapshot: Snapshot, source: FixedSource) -> Scripted:
+    sidekey = Scripted(*INTEGRATIONS, presets=PRESETS, leaves=Leaves(), sources={"l": source})
     sidekey.metrics.prepare(snapshot)()
     sidekey.plane.prepare(snapshot)()
     return sidekey
@@ -217,9 +242,9 @@ def use(sidekey: Scripted) -> None:
     sidekey.plane.index.is_own_host(b"h.test")
 
 
-async def parse_in_full(first: Snapshot, snapshot: Snapshot, request: Request) -> Result:
+async def parse_in_full(first: Snapshot, snapshot: Snapshot, request: Request, grant: Grant) -> Result:
     """Return the result of a data plane that has served no integration of its snapshot yet."""
-    sidekey = serving(first)
+    sidekey = serving(first, FixedSource(grant))
     caller = await opened(sidekey, request)
     unknown = {name: replace(each) for name, each in snapshot.integrations.items()}
     sidekey.plane.prepare(replace(snapshot, integrations=unknown))()
