@@ -403,6 +403,29 @@ async def test_a_defect_of_a_thread_is_reported_though_the_caller_has_left() -> 
     sidekey.defects.clear()
 
 
+async def test_a_connection_stays_in_the_pool_if_its_request_cannot_be_signed() -> None:
+    """Nothing was written to it: the next request uses it."""
+
+    class Broken(HmacSigner):
+        def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
+            if request.values(b"x-broken"):
+                raise LookupError
+            return super().sign(request, body, now, unique)
+
+    sidekey = Scripted(signing(Broken()))
+    caller = sidekey.caller()
+    for fields in ((), ("X-Broken: 1",), ()):
+        caller.feed(get("/a", *fields))
+        upstream = await sidekey.upstream()
+        if upstream.take():
+            upstream.feed(OK)
+        assert caller.take().startswith(b"HTTP/1.1 500 " if fields else b"HTTP/1.1 200 ")
+        assert [each.transport for each in sidekey.pooled()] == [upstream]
+    assert len(sidekey.upstreams) == 1
+    assert [type(error) for error in sidekey.defects] == [LookupError]
+    sidekey.defects.clear()
+
+
 async def test_a_thread_that_cannot_start_costs_no_later_request_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit of processes may be reached for a while: each such request is answered, and the next ones sign."""
     signer = HmacSigner(slow=True)

@@ -559,7 +559,13 @@ class Exchange(ReportedExchange):
         is_again = self._retried or self._replayed
         connection = None if is_again else pool.take()
         if connection is not None:
-            self._send(connection)
+            try:
+                self._send(connection)
+            except Exception:
+                if connection.exchange is None:
+                    # Nothing was written. Nobody would use it until its deadline.
+                    pool.offer(connection)
+                raise
             return
         self._wait_for(CONNECTION)
         self._is_in_line = True
