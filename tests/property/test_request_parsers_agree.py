@@ -39,7 +39,7 @@ LEARNING = Integration(
     ),
     LOGIN,
     secrets_of(Grant()),
-    CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, learns=True),
+    CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, discovers_base_url=True),
 )
 GRANTS = [
     Grant(headers=(("Authorization", host),), base_url=f"https://{host}/api") for host in ("a.l.test", "b.l.test")
