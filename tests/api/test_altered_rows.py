@@ -10,7 +10,7 @@ import pytest
 from sidekey.api.collection import ResourceChange
 from sidekey.api.errors import ApiProblem
 from sidekey.api.handlers.presets import PRESETS
-from sidekey.api.integration_rows import make_integration
+from sidekey.api.integration_rows import build_integration
 from sidekey.snapshot.snapshot import Snapshot
 from support.plane import base_url, integration
 from support.stored import BASIC, VAULT, former, stored
@@ -24,7 +24,7 @@ def test_altered_integration_is_replaced_whole() -> None:
     row = replace(stored(BASIC), verified=False)
 
     def make(sent: Any, *, patch: bool = False) -> Any:
-        return make_integration(ResourceChange("crm", row, sent, patch, (), "bob"), Snapshot({}), VAULT)
+        return build_integration(ResourceChange("crm", row, sent, patch, (), "bob"), Snapshot({}), VAULT)
 
     with pytest.raises(ApiProblem, match="by PUT"):
         make({"description": "x"}, patch=True)
@@ -36,7 +36,7 @@ def test_altered_integration_is_replaced_whole() -> None:
 
 def test_altered_preset_is_replaced_whole() -> None:
     def make(sent: Any, row: Any, *, patch: bool = False) -> Any:
-        return PRESETS.make(ResourceChange("hook", row, sent, patch, (), "bob"), SNAPSHOT, VAULT)
+        return PRESETS.build(ResourceChange("hook", row, sent, patch, (), "bob"), SNAPSHOT, VAULT)
 
     row = replace(make(PRESET, None).row, verified=False, created_at=0)
     with pytest.raises(ApiProblem, match="by PUT"):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from sidekey.api.guard import Refusal, in_a_line
+from sidekey.api.guard import Refusal, respond_line
 from sidekey.api.listeners import Extension, Health, build_admin, build_metrics
 from sidekey.api.server import Server, serve
 from sidekey.observe.metrics import Metrics
@@ -23,7 +23,7 @@ class Named(Extension):
         return frozenset({"sidekey.internal"})
 
     def refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
-        return in_a_line(request, refusal)
+        return respond_line(request, refusal)
 
     def is_page(self, request: web.Request) -> bool:
         return request.path == "/page"

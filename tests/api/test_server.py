@@ -231,13 +231,13 @@ def test_a_peer_makes_room_for_its_own_connections(loop: str) -> None:
         return found
 
     with asyncio.Runner(loop_factory=make) as runner:
-        assert runner.run(open_of(6, share=3)) == [False] * 3 + [True] * 3
-        assert runner.run(open_of(7, share=3, is_shared=lambda: True)) == [True] * 7
+        assert runner.run(open_of(6, max_per_peer=3)) == [False] * 3 + [True] * 3
+        assert runner.run(open_of(7, max_per_peer=3, is_shared=lambda: True)) == [True] * 7
 
 
 async def test_a_connection_too_many_is_one_of_the_peer_with_most() -> None:
     """Also if the further one makes it the peer with most."""
-    server = await serve(application(), Address(), "listen.admin", 5, share=4)
+    server = await serve(application(), Address(), "listen.admin", 5, max_per_peer=4)
     port = server.addresses[0].port
     async with AsyncExitStack() as stack:
 

@@ -1,4 +1,4 @@
-"""CRUD for integrations, presets and callers: documents in rows of the store, whose names files may have too."""
+"""CRUD for resources that are documents in the store or in files: integrations, presets and callers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from sidekey.api.errors import ApiProblem, ItemError, not_found
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
-from sidekey.api.models import Body, Key, Members, Patch, Shown, document_in, keys, name_in, other_name, page_of
+from sidekey.api.models import Body, Key, Members, Patch, Shown, document_in, keys, name_errors, name_in, page_of
 from sidekey.api.route import MERGE_PATCH, PREFIX, Route
 from sidekey.api.service import ApiServices, exists, missing_problem, require_version
 from sidekey.api.statuses import StatusView
@@ -28,20 +28,20 @@ R = TypeVar("R", bound=Record)
 class ResourceChange(NamedTuple, Generic[R]):
     """A change of the resource `name` by the operator `by`.
 
-    `row` is the present one, if any. `sent` is a whole document, or with `patch` a merge patch of the present one.
-    `wrong` are errors that are known already.
+    `row` is the current row, if any. `sent` is a complete document, or with `patch` a merge patch of the current one.
+    `known_errors` are reported together with those of the document.
     """
 
     name: str
     row: R | None
     sent: Mapping[str, Any]
     patch: bool
-    wrong: Sequence[ItemError]
+    known_errors: Sequence[ItemError]
     by: str
 
 
 class CollectionModels(NamedTuple):
-    """The bodies of a collection: what it shows and accepts, and the query of its list."""
+    """The models of a collection: bodies of responses and requests, and the query of its list."""
 
     members: type[Members]
     shown: type[BaseModel]
@@ -53,7 +53,7 @@ class CollectionModels(NamedTuple):
 
 
 class RouteSummaries(NamedTuple):
-    """The summaries of the routes of a collection, but of its list."""
+    """Summaries of the routes of a collection, except its list."""
 
     create: str
     read: str
@@ -63,10 +63,10 @@ class RouteSummaries(NamedTuple):
 
 
 class Collection(ABC, Generic[R]):
-    """Resources of one kind. Its coroutines handle routes; other methods are fast, or called in a thread."""
+    """Resources of one kind. Coroutines handle routes. Other methods may block, and run in a thread."""
 
     kind: ClassVar[str]
-    """The word for one resource."""
+    """The noun for one resource, such as `caller`."""
     key: ClassVar[str] = "id"
     """The member that names a resource."""
     models: ClassVar[CollectionModels]
@@ -76,11 +76,11 @@ class Collection(ABC, Generic[R]):
     media: ClassVar[tuple[str, ...]] = (JSON, YAML)
     """The media types of documents."""
     saving_codes: ClassVar[tuple[str, ...]] = ()
-    """Problems of saving besides `invalid`."""
+    """Problem codes of every write, besides `invalid`."""
     update_codes: ClassVar[tuple[str, ...]] = ()
-    """Further problems of a change of what exists."""
+    """Problem codes of an update, besides `saving_codes`."""
     delete_codes: ClassVar[tuple[str, ...]] = ()
-    """Problems of deleting besides those of every collection."""
+    """Problem codes of a deletion, besides those of every collection."""
 
     @property
     def path(self) -> str:
@@ -90,10 +90,10 @@ class Collection(ABC, Generic[R]):
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of the collection."""
         title, models, summaries = self.kind.title(), self.models, self.summaries
-        whole = partial(Route, path=self.path)
-        one = partial(Route, path=f"{self.path}/{{{self.key}}}")
+        collection = partial(Route, path=self.path)
+        item = partial(Route, path=f"{self.path}/{{{self.key}}}")
         change = partial(
-            one,
+            item,
             permission=self.writer,
             conditional=True,
             codes=("read_only", "not_found", "invalid", *self.saving_codes, *self.update_codes),
@@ -102,7 +102,7 @@ class Collection(ABC, Generic[R]):
             gives=models.shown,
         )
         return (
-            whole(
+            collection(
                 method="GET",
                 name=f"list{title}s",
                 says=f"List {self.kind}s of files and of the store, by {'ID' if self.key == 'id' else 'name'}.",
@@ -111,7 +111,7 @@ class Collection(ABC, Generic[R]):
                 query=models.query,
                 gives=models.page,
             ),
-            whole(
+            collection(
                 method="POST",
                 name=f"create{title}",
                 says=summaries.create,
@@ -125,7 +125,7 @@ class Collection(ABC, Generic[R]):
                 writes=self.kind,
                 action="create",
             ),
-            one(
+            item(
                 method="GET",
                 name=f"get{title}",
                 says=summaries.read,
@@ -170,60 +170,60 @@ class Collection(ABC, Generic[R]):
 
     @abstractmethod
     def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
-        """Return the IDs that files have."""
+        """Return the IDs in config files."""
 
     def is_in_file(self, snapshot: Snapshot, name: str) -> bool:
-        """Return True if a file has this ID."""
+        """Return True if a config file has this ID."""
         return name in self.names_in_files(snapshot)
 
     @abstractmethod
-    def shown(self, name: str, row: R | None, standings: StatusView) -> Shown:
-        """Show the stored resource of a row, or the one of a file (None)."""
+    def shown(self, name: str, row: R | None, statuses: StatusView) -> Shown:
+        """Build the response for the resource in a row, or in a file (None)."""
 
     @abstractmethod
-    def item(self, name: str, row: R | None, standings: StatusView, query: Any) -> BaseModel | None:
-        """Return an item of the list, or None if it does not match the query. Arguments are as for `shown`."""
+    def item(self, name: str, row: R | None, statuses: StatusView, query: Any) -> BaseModel | None:
+        """Build an item of the list, or return None if it does not match the query. Arguments are as for `shown`."""
 
     def page_members(self, state: State, snapshot: Snapshot) -> dict[str, Any]:
         """Return the members of a page besides its items."""
         del state, snapshot
         return {}
 
-    def page(self, state: State, standings: StatusView, query: Any) -> Any:
-        """Return a page of the list: an ID that a file and the store have is in it twice."""
-        rows, snapshot = self.rows(state), standings.snapshot
+    def page(self, state: State, statuses: StatusView, query: Any) -> Any:
+        """Build a page of the list. It contains an ID twice if both a file and the store have it."""
+        rows, snapshot = self.rows(state), statuses.snapshot
 
-        def item(key: Key) -> BaseModel | None:
-            return self.item(key.name, None if key.source == "file" else rows[key.name], standings, query)
+        def build_item(key: Key) -> BaseModel | None:
+            return self.item(key.name, None if key.source == "file" else rows[key.name], statuses, query)
 
-        items, following = page_of(keys(self.names_in_files(snapshot), rows), query.after, item)
-        return self.models.page(items=items, next=following, **self.page_members(state, snapshot))
+        items, next_page = page_of(keys(self.names_in_files(snapshot), rows), query.after, build_item)
+        return self.models.page(items=items, next=next_page, **self.page_members(state, snapshot))
 
     def for_viewer(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Remove what viewers may not see from a document."""
+        """Remove the keys that viewers may not see."""
         return document
 
     @abstractmethod
-    def make(self, edit: ResourceChange[R], snapshot: Snapshot, vault: SealingKeys) -> NewRow[R]:
-        """Make the row of a change. Raises ApiProblem with all errors."""
+    def build(self, change: ResourceChange[R], snapshot: Snapshot, vault: SealingKeys) -> NewRow[R]:
+        """Build the row of a change. Raises ApiProblem with all errors."""
 
     def refuse_deletion(self, row: R, state: State, snapshot: Snapshot) -> None:
         """Raise ApiProblem if the resource must not be deleted now."""
 
     async def browse(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Respond with a page of the list."""
-        return await service.respond(self.page, service.store.state, service.standings, request.query)
+        return await service.respond(self.page, service.store.state, service.statuses, request.query)
 
     async def read(self, service: ApiServices, request: ApiRequest) -> ApiResult:
-        """Respond with one resource: if a file and the store have the ID, the stored one, as it can be changed."""
-        return await service.run(self._read, request, service.store.state, service.standings)
+        """Respond with one resource. If a file has the same ID, respond with the stored one, which can be changed."""
+        return await service.run(self._read, request, service.store.state, service.statuses)
 
-    def _read(self, request: ApiRequest, state: State, standings: StatusView) -> ApiResult:
+    def _read(self, request: ApiRequest, state: State, statuses: StatusView) -> ApiResult:
         name = request.names[self.key]
         row = self.rows(state).get(name)
-        if row is None and not self.is_in_file(standings.snapshot, name):
+        if row is None and not self.is_in_file(statuses.snapshot, name):
             raise not_found()
-        members, document = self.shown(name, row, standings)
+        members, document = self.shown(name, row, statuses)
         if not request.operator.may("editor"):
             document = self.for_viewer(document)
         if request.as_yaml:
@@ -234,22 +234,22 @@ class Collection(ABC, Generic[R]):
         """Save a new resource, and serve it."""
         return await self._create(service, request, *name_in(request.document, self.key))
 
-    async def _create(self, service: ApiServices, request: ApiRequest, name: str, wrong: list[ItemError]) -> ApiResult:
+    async def _create(self, service: ApiServices, request: ApiRequest, name: str, errors: list[ItemError]) -> ApiResult:
         if self.is_in_file(service.snapshot, name):
             article, word = "an" if self.kind[0] in "aeiou" else "a", "ID" if self.key == "id" else "name"
             detail = f"a config file has {article} {self.kind} of this {word}: choose another"
             raise exists(request.condition, detail)
         if name in self.rows(await service.store.read()):
             raise exists(request.condition)
-        return await self._save(service, request, name, None, wrong)
+        return await self._save(service, request, name, None, errors)
 
     async def replace(self, service: ApiServices, request: ApiRequest) -> ApiResult:
-        """Save another document in place of the stored one, or the first one of this name."""
+        """Replace the stored document, or create the resource with `If-None-Match: *`."""
         if not request.condition.absent:
             return await self._change(service, request)
-        name, wrong = name_in(request.names, self.key)
-        wrong += other_name(request.document, self.key, request.names[self.key])
-        return await self._create(service, request, name, wrong)
+        name, errors = name_in(request.names, self.key)
+        errors += name_errors(request.document, self.key, request.names[self.key])
+        return await self._create(service, request, name, errors)
 
     async def patch(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Change parts of the document (RFC 7396)."""
@@ -266,8 +266,8 @@ class Collection(ABC, Generic[R]):
     async def _change(self, service: ApiServices, request: ApiRequest, *, patch: bool = False) -> ApiResult:
         row, _ = await self._stored(service, request)
         require_version(row, request.condition)
-        wrong = other_name(request.document, self.key, row.id)
-        return await self._save(service, request, row.id, row, wrong, patch=patch)
+        errors = name_errors(request.document, self.key, row.id)
+        return await self._save(service, request, row.id, row, errors, patch=patch)
 
     async def _save(
         self,
@@ -275,22 +275,22 @@ class Collection(ABC, Generic[R]):
         request: ApiRequest,
         name: str,
         row: R | None,
-        wrong: Sequence[ItemError],
+        errors: Sequence[ItemError],
         *,
         patch: bool = False,
     ) -> ApiResult:
-        """Save what was sent, unless nothing changes, and respond with it."""
+        """Save the document in the request, unless it changes nothing, and respond with the resource."""
         sent = document_in(request.document, self.models.members)
-        edit = ResourceChange(name, row, sent, patch, wrong, request.operator.name)
-        made = await service.validate(self.make, edit, service.snapshot, service.managed.sealing_keys)
-        if row is not None and not made.fields:
-            return await service.run(self._result, row, service.standings)
-        state = await service.commit(request, [Put(made.row, None if row is None else row.version)], made.fields)
+        change = ResourceChange(name, row, sent, patch, errors, request.operator.name)
+        new = await service.validate(self.build, change, service.snapshot, service.managed.sealing_keys)
+        if row is not None and not new.fields:
+            return await service.run(self._result, row, service.statuses)
+        state = await service.commit(request, [Put(new.row, None if row is None else row.version)], new.fields)
         saved = self.rows(state)[name]
-        return await service.run(self._result, saved, service.standings, 200 if row is not None else 201, made.token)
+        return await service.run(self._result, saved, service.statuses, 200 if row is not None else 201, new.token)
 
     async def _stored(self, service: ApiServices, request: ApiRequest) -> tuple[R, State]:
-        """Return the present row that a change is for, and the state of the store."""
+        """Return the row to change, and the state of the store. Raises ApiProblem if there is no row."""
         name, state = request.names[self.key], await service.store.read()
         row = self.rows(state).get(name)
         if row is not None:
@@ -299,8 +299,8 @@ class Collection(ABC, Generic[R]):
             raise ApiProblem("read_only", "it is written in a config file: change it there")
         raise missing_problem(request.condition)
 
-    def _result(self, row: R, standings: StatusView, status: int = 200, token: str = "") -> ApiResult:
-        members, document = self.shown(row.id, row, standings)
+    def _result(self, row: R, statuses: StatusView, status: int = 200, token: str = "") -> ApiResult:
+        members, document = self.shown(row.id, row, statuses)
         if token:
             document = {**document, "token": token}
         location = f"{PREFIX}{self.path}/{row.id}" if status == 201 else ""

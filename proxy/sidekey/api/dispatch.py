@@ -1,4 +1,4 @@
-"""One request of the API: its operator, its route and its body; and the response, whatever happens."""
+"""Dispatch requests of the API: find the route, authenticate the operator, read the body, call the handler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from sidekey.api.auth.operators import Operator, bearer, unknown_token
 from sidekey.api.errors import TYPE, ApiProblem
-from sidekey.api.guard import is_whole
+from sidekey.api.guard import is_complete
 from sidekey.api.handlers.sessions import cookie_name
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult, Condition, version_in
 from sidekey.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, PathTable, Route, needs_console
@@ -28,7 +28,7 @@ from sidekey.snapshot.admin import Permission, roles_with
 from sidekey.store.errors import StoreError
 
 BODY_TIMEOUT: Final = 30.0
-"""Seconds in which a body must come."""
+"""Seconds until a request body must be complete."""
 
 _ALWAYS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
@@ -43,10 +43,10 @@ _KEY: Final = re.compile(IDEMPOTENCY_KEY)
 _AUDITED: Final = frozenset(
     {"forbidden", "not_found", "exists", "read_only", "in_use", "overlaps", "changed", "reenter"}
 )
-"""The problems of refused changes that the audit lists. A typing error (`invalid`) is not an event."""
+"""Problems for which the audit lists a refused change. A typing error (`invalid`) is no event."""
 
-_ANONYMOUS: Final = 8 << 10
-"""Bytes of the body of an anonymous route."""
+_MAX_ANONYMOUS_SIZE: Final = 8 << 10
+"""Maximum bytes of the body of an anonymous route."""
 
 _NOT_SAME_ORIGIN: Final = (
     "a request with the cookie of a session needs Sec-Fetch-Site: same-origin: open the console over https, or at "
@@ -57,10 +57,10 @@ _NOT_SAME_ORIGIN: Final = (
 async def perform(
     service: ApiServices, route: Route, request: ApiRequest, read: Callable[[ApiRequest], Awaitable[ApiRequest]]
 ) -> ApiResult:
-    """Return the response of a route to a known operator, and count and audit the change.
+    """Call the handler of a route, and count and audit the change.
 
-    `read` adds query, body and condition; it is not called if the operator may not use the route. Raises ApiProblem,
-    with lines if the body was YAML, and StoreError if a refusal cannot be audited.
+    `read` adds query, body and condition, once the operator's permission is checked. Raises ApiProblem, with line
+    numbers for a YAML body, and StoreError if a refusal cannot be audited.
     """
     try:
         if route.permission != "anonymous":
@@ -104,10 +104,7 @@ def read_query(route: Route, query: Mapping[str, str]) -> Any:
 
 
 class Dispatcher:
-    """Serves the routes of the API.
-
-    A request is authenticated by its bearer token, else by the cookie of a session.
-    """
+    """Serves the routes of the API. It authenticates by bearer token, else by the cookie of a session."""
 
     def __init__(self, service: ApiServices, routes: tuple[Route, ...]) -> None:
         self._service = service
@@ -122,28 +119,28 @@ class Dispatcher:
             return respond_problem(problem)
         except StoreError as error:
             return respond_problem(problem_of(error))
-        except Exception as defect:  # noqa: BLE001  the edge: a defect is logged, and its sender learns nothing of it
+        except Exception as defect:  # noqa: BLE001  the edge: a defect is logged, and the client does not see it
             logged = self._service.report(defect)
             return respond_problem(ApiProblem("internal_error", f"a defect of Sidekey, logged as {logged}"))
 
     async def _authenticate(self, request: web.Request) -> Operator:
         header = _single(request, hdrs.AUTHORIZATION)
         if header is None and (cookie := self._cookie(request)):
-            # A page of another site of the same name, on another port, can send the cookie but not these headers.
+            # A page on another port of this host can send the cookie, but not these headers.
             if request.headers.get("Sec-Fetch-Site") != "same-origin":
                 raise ApiProblem("forbidden", _NOT_SAME_ORIGIN)
             _require_console(request)
             return await self._service.session_operator(cookie)
         token = bearer(header)
         if token is not None:
-            await self._service.look_for(token)
+            await self._service.discover_token(token)
         return self._service.authenticate(token)
 
     def _cookie(self, request: web.Request) -> str:
         return request.cookies.get(cookie_name(self._service.snapshot.admin), "")
 
     async def _operator_if_any(self, request: web.Request) -> Operator | None:
-        """Return the operator of a request of an anonymous route. Raises ApiProblem."""
+        """Return the operator if an anonymous route received valid credentials. Raises ApiProblem."""
         if hdrs.AUTHORIZATION not in request.headers and not self._cookie(request):
             return None
         try:
@@ -174,14 +171,14 @@ class Dispatcher:
         return result
 
     def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
-        """Return the route of a request, by the bytes of its path: no name needs an escape."""
-        found, names = self._routes.find(request.raw_path.partition("?")[0].removeprefix(PREFIX))
-        if not found:
+        """Return the route of a request, and the names in its path, which is not decoded: no name needs an escape."""
+        routes, names = self._routes.find(request.raw_path.partition("?")[0].removeprefix(PREFIX))
+        if not routes:
             raise ApiProblem("not_found", "the API has no such path: see /api/v1/openapi.json")
         method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
-        if method in found:
-            return found[method], names
-        allowed = [*found, *([hdrs.METH_HEAD] if hdrs.METH_GET in found else [])]
+        if method in routes:
+            return routes[method], names
+        allowed = [*routes, *([hdrs.METH_HEAD] if hdrs.METH_GET in routes else [])]
         raise ApiProblem("method_denied", "see Allow", headers={hdrs.ALLOW: ", ".join(sorted(allowed))})
 
     async def _read(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
@@ -202,13 +199,13 @@ class Dispatcher:
         return replace(received, condition=condition, action="create" if condition.absent else received.action)
 
     async def _operator_now(self, request: web.Request, operator: Operator) -> Operator:
-        """Return the operator as of now: the token may have been revoked while the body came. Raises ApiProblem."""
+        """Look the operator up again: the token may have been revoked while the body was read. Raises ApiProblem."""
         if operator.session_ends_at is not None:
             return await self._service.session_operator(self._cookie(request))
-        found = self._service.operator(operator.digest)
-        if not isinstance(found, Operator):
+        current = self._service.operator(operator.digest)
+        if not isinstance(current, Operator):
             raise unknown_token()
-        return found
+        return current
 
     async def _body(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
         if route.body is None:
@@ -218,10 +215,10 @@ class Dispatcher:
         if not request.body_exists:
             raise ApiProblem("malformed", "a body must be sent")
         _check_type(request, route)
-        data = await _read_body(request, _ANONYMOUS if route.permission == "anonymous" else MAX_SIZE)
+        data = await _read_body(request, _MAX_ANONYMOUS_SIZE if route.permission == "anonymous" else MAX_SIZE)
         if request.content_type == YAML:
-            found = await self._service.run(read_yaml, data)
-            return replace(received, body=found.value, table=found.table)
+            document = await self._service.run(read_yaml, data)
+            return replace(received, body=document.value, table=document.table)
         try:
             return replace(received, body=await self._service.run(partial(parse, exact=route.exact), data))
         except MalformedError as error:
@@ -229,9 +226,9 @@ class Dispatcher:
 
 
 def source_of(service: ApiServices, request: web.Request) -> str:
-    """Return the address of a client: the peer's, and behind a proxy the address that the proxy has seen.
+    """Return the address of the client for the audit: behind a proxy, the address that the proxy reports, and its own.
 
-    The proxy adds the last entry of X-Forwarded-For; anybody may write the entries before it.
+    Only the last entry of X-Forwarded-For comes from the proxy. Clients can forge the entries before it.
     """
     peer = request.remote or "unix"
     if not service.snapshot.admin.behind_tls:
@@ -258,7 +255,7 @@ def _response(result: ApiResult, accepts_gzip: bool = False) -> web.Response:
 
 
 def respond_problem(problem: ApiProblem) -> web.Response:
-    """Return the response of a problem (RFC 9457)."""
+    """Build the response of a problem (RFC 9457)."""
     result = ApiResult.of(problem.shown(), status=problem.status)
     return _response(replace(result, headers=problem.headers, content_type=TYPE))
 
@@ -269,7 +266,7 @@ def _require_console(request: web.Request) -> None:
 
 
 def _single(request: web.Request, name: str) -> str | None:
-    """Return the value of a field that must not be repeated. Raises ApiProblem."""
+    """Return the value of a header, or None without it. Raises ApiProblem if it is repeated."""
     values = request.headers.getall(name, [])
     if len(values) > 1:
         raise ApiProblem("malformed", f"{name} must not be repeated")
@@ -287,15 +284,15 @@ def _key(request: web.Request) -> str:
 def _prefers_yaml(request: web.Request) -> bool:
     """Return True if Accept gives YAML more weight than JSON (RFC 9110 12.5.1)."""
     weights: dict[str, float] = {}
-    for each in _list(request, hdrs.ACCEPT):
-        media, _, parameters = each.partition(";")
+    for accepted in _list(request, hdrs.ACCEPT):
+        media, _, parameters = accepted.partition(";")
         weight = _WEIGHT.search(parameters)
         weights[media.rstrip(" \t").lower()] = 1.0 if weight is None else float(weight[1])
     return weights.get(YAML, 0.0) > weights.get(JSON, 0.0)
 
 
 def _condition(request: web.Request, route: Route) -> Condition:
-    """Parse what a change expects of the row (RFC 9110 13.1.1, 13.1.2). Raises ApiProblem."""
+    """Parse the precondition of a change (RFC 9110 13.1.1, 13.1.2). Raises ApiProblem."""
     match, none_match = _list(request, hdrs.IF_MATCH), _list(request, hdrs.IF_NONE_MATCH)
     if none_match:
         if not route.creates or match or none_match != ["*"]:
@@ -312,46 +309,46 @@ def _condition(request: web.Request, route: Route) -> Condition:
 
 
 def _list(request: web.Request, name: str) -> list[str]:
-    """Return the members of a list field: no comma is in an entity tag of ours."""
+    """Return the members of a list header. Sidekey's entity tags contain no comma."""
     members = ",".join(request.headers.getall(name, [])).split(",")
-    return [member for each in members if (member := each.strip(" \t"))]
+    return [stripped for member in members if (stripped := member.strip(" \t"))]
 
 
 def _has(request: web.Request, result: ApiResult) -> bool:
-    """Return True if the client has this representation already (RFC 9110 13.1.2, by weak comparison)."""
+    """Return True if the client has this representation (RFC 9110 13.1.2, weak comparison)."""
     tag = result.headers.get("ETag")
     tags = _list(request, hdrs.IF_NONE_MATCH)
-    return tag is not None and (tags == ["*"] or tag in {each.removeprefix("W/") for each in tags})
+    return tag is not None and (tags == ["*"] or tag in {sent.removeprefix("W/") for sent in tags})
 
 
 def _check_type(request: web.Request, route: Route) -> None:
-    """Raise ApiProblem if the body has another type than the route accepts."""
-    accepted = " or ".join(route.accepts)
+    """Raise ApiProblem unless the route accepts the type of the body."""
+    types = " or ".join(route.accepts)
     headers = {"Accept-Patch" if route.method == hdrs.METH_PATCH else "Accept": ", ".join(route.accepts)}
     if (_single(request, hdrs.TRANSFER_ENCODING) or "chunked").lower() != "chunked":
-        # aiohttp passes any coding before it on as it came.
+        # aiohttp removes the chunks, and would leave any other coding in the body.
         raise ApiProblem("malformed", "Transfer-Encoding must be chunked alone")
     if _single(request, hdrs.CONTENT_ENCODING) not in (None, "identity"):
         raise ApiProblem("unsupported", "a body must come without content coding", headers=headers)
     charset = (request.charset or "utf-8").lower()
     if _single(request, hdrs.CONTENT_TYPE) is None or request.content_type not in route.accepts or charset != "utf-8":
-        raise ApiProblem("unsupported", f"Content-Type must be {accepted}, in UTF-8", headers=headers)
+        raise ApiProblem("unsupported", f"Content-Type must be {types}, in UTF-8", headers=headers)
 
 
 async def expect_later(_: web.Request) -> None:
-    """Send no 100 yet: aiohttp would ask for the body before Sidekey knows who sends it (RFC 9110 10.1.1)."""
+    """Send no 100 yet: aiohttp would ask for the body before Sidekey has authenticated (RFC 9110 10.1.1)."""
 
 
 def _expects(request: web.Request) -> bool:
-    """Return True if the client sends the body only after a 100. Any other expectation may be ignored."""
+    """Return True if the client waits for a 100 before it sends the body. Other expectations may be ignored."""
     expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
-    return expected and request.version >= HttpVersion11 and not is_whole(request)
+    return expected and request.version >= HttpVersion11 and not is_complete(request)
 
 
-async def _read_body(request: web.Request, most: int) -> bytes:
-    """Read a body of at most `most` bytes. Raises ApiProblem if it is larger, or does not come."""
-    if request.content_length is not None and request.content_length > most:
-        raise _too_large(most)
+async def _read_body(request: web.Request, max_size: int) -> bytes:
+    """Read a body of at most `max_size` bytes. Raises ApiProblem if it is larger or incomplete."""
+    if request.content_length is not None and request.content_length > max_size:
+        raise _too_large(max_size)
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
@@ -360,13 +357,13 @@ async def _read_body(request: web.Request, most: int) -> bytes:
                 request.writer.output_size = 0
             async for chunk in request.content.iter_chunked(64 << 10):
                 data += chunk
-                if len(data) > most:
-                    raise _too_large(most)
+                if len(data) > max_size:
+                    raise _too_large(max_size)
     except (TimeoutError, ConnectionError, web.RequestPayloadError):
-        # A client that has left needs no response.
+        # If the client has left, nobody reads this response.
         raise ApiProblem("malformed", "the body did not come whole") from None
     return bytes(data)
 
 
-def _too_large(most: int) -> ApiProblem:
-    return ApiProblem("too_large", f"a body must be at most {most >> 10} KiB")
+def _too_large(max_size: int) -> ApiProblem:
+    return ApiProblem("too_large", f"a body must be at most {max_size >> 10} KiB")

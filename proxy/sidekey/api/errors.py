@@ -1,4 +1,4 @@
-"""Every error response of the API: its code, status and title. None of them repeats a value that was sent."""
+"""The error responses of the API (RFC 9457): code, status and title. They never repeat a value of the request."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ CODES: Final[Mapping[str, Code]] = {
 
 
 FORBIDDEN: Final = "there is no preset of this ID that you may send"
-"""The detail for presets that are unknown and for those that are not granted: a sender must not tell them apart."""
+"""Detail for an unknown preset and for one that was not granted: a sender must not be able to tell them apart."""
 
 
 class ItemError(NamedTuple):
@@ -69,7 +69,7 @@ class ItemError(NamedTuple):
     column: int | None = None
 
     def shown(self) -> ProblemItem:
-        """Return the members that are known."""
+        """Build the item of the response, without unknown members."""
         return ProblemItem(**{key: value for key, value in self._asdict().items() if value is not None})
 
 
@@ -99,9 +99,10 @@ _MORE: Final = ItemError("", MORE_ERRORS)
 
 
 class ApiProblem(Exception):
-    """Ends a request with one of `CODES`. `detail` and `errors` are shown: never a value, never a library's text.
+    """Ends a request with one of `CODES`.
 
-    `presets` are the IDs of the presets that it is about.
+    The response shows `detail` and `errors`, so they must contain no value and no message of a library. `presets` are
+    the IDs of the presets in the problem.
     """
 
     def __init__(
@@ -126,8 +127,8 @@ class ApiProblem(Exception):
         return CODES[self.code].status
 
     def shown(self) -> Problem:
-        """Return the body of the response. Its `instance` is new each time, for a log to name."""
-        more: dict[str, Any] = {"errors": [each.shown() for each in self.errors], "presets": list(self.presets)}
+        """Build the body of the response, with a new `instance` that a log can name."""
+        optional: dict[str, Any] = {"errors": [error.shown() for error in self.errors], "presets": list(self.presets)}
         return Problem(
             type=f"urn:sidekey:problem:{self.code}",
             title=CODES[self.code].title,
@@ -135,28 +136,28 @@ class ApiProblem(Exception):
             detail=self.detail,
             instance=f"urn:sidekey:request:{secrets.token_hex(8)}",
             code=self.code,
-            **{key: value for key, value in more.items() if value},
+            **{key: value for key, value in optional.items() if value},
         )
 
 
 def invalid(errors: Iterable[ItemError]) -> ApiProblem:
-    """Return the 422 of these errors."""
-    found = listed(errors)
-    counted = "one value is" if len(found) == 1 else f"{len(found)} values are"
-    if len(found) > MAX_ERRORS:
+    """Return 422 with these errors."""
+    items = listed(errors)
+    counted = "one value is" if len(items) == 1 else f"{len(items)} values are"
+    if len(items) > MAX_ERRORS:
         counted = f"more than {MAX_ERRORS} values are"
-    return ApiProblem("invalid", f"{counted} not valid: see errors", errors=found)
+    return ApiProblem("invalid", f"{counted} not valid: see errors", errors=items)
 
 
 def listed(errors: Iterable[ItemError], more: ItemError = _MORE) -> tuple[ItemError, ...]:
-    """Return each error once. If there are more than a response has room for, the last item says so, by `more`."""
-    found = dict.fromkeys(errors)
-    is_cut = more in found
-    found.pop(more, None)
-    first = tuple(islice(found, MAX_ERRORS))
-    return (*first, more) if is_cut or len(found) > len(first) else first
+    """Remove duplicates, and cut the list to `MAX_ERRORS` items followed by `more`."""
+    unique = dict.fromkeys(errors)
+    is_cut = more in unique
+    unique.pop(more, None)
+    first = tuple(islice(unique, MAX_ERRORS))
+    return (*first, more) if is_cut or len(unique) > len(first) else first
 
 
 def not_found() -> ApiProblem:
-    """Return the 404."""
+    """Return 404."""
     return ApiProblem("not_found", "nothing has this name")

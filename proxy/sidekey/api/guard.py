@@ -1,4 +1,4 @@
-"""What the admin and the metrics listener refuse before any handler runs.
+"""Middleware of the admin and the metrics listener that refuses requests for other servers and from other sites.
 
 aiohttp routes an absolute-form target by its path alone, so `GET http://other.example/metrics` would be served, and a
 browser whose page rebinds a name to this address would be served like a local tool.
@@ -18,14 +18,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Refusal(NamedTuple):
-    """Why a request is not answered: the status, and a line for whoever sent it."""
+    """A refused request: the status, and the reason in one line."""
 
     status: int
     reason: str
 
 
 Names = Callable[[], frozenset[str]]
-"""Gives the further host names of a listener, which may change while it listens."""
+"""Returns the extra host names of a listener, which may change while it listens."""
 
 
 def guard(
@@ -33,9 +33,9 @@ def guard(
     refuse: Callable[[web.Request, Refusal], web.Response],
     is_page: Callable[[web.Request], bool],
 ) -> Middleware:
-    """Make the middleware, which responds with what `refuse` makes of a refusal.
+    """Build the middleware. `refuse` builds the response to a refused request.
 
-    `names` None accepts any Host and any site. What `is_page` is for people: a link from elsewhere may lead there.
+    Without `names`, it accepts any Host and any site. Links of other sites may lead to a page (`is_page`).
     """
 
     @web.middleware
@@ -49,13 +49,13 @@ def guard(
 
 
 def _misdirected(request: web.Request, names: Names | None, is_page: Callable[[web.Request], bool]) -> Refusal | None:
-    """Why a request is not for this listener; None lets it pass."""
+    """Return why a request is not for this listener, or None if it is."""
     if not request.raw_path.startswith("/"):
-        # Whoever sends the absolute-form takes this for a proxy (RFC 9112 3.2.2): misdirected (RFC 9110 7.4, 15.5.20).
+        # A client that sends the absolute form expects a proxy (RFC 9112 3.2.2): misdirected (RFC 9110 7.4, 15.5.20).
         return Refusal(421, "this listener is not a proxy: send only the path as the target")
     if names is None:
         return None
-    # Only HTTP/1.0 comes without a Host; aiohttp refuses the rest (RFC 9112 3.2). No browser speaks it.
+    # Only HTTP/1.0 may omit Host, and no browser speaks it: aiohttp refuses other requests without one (RFC 9112 3.2).
     host = request.headers.get(hdrs.HOST)
     if host is not None and not is_own_host(host.encode("latin-1", "replace"), names()):
         return Refusal(421, "Host must be an IP address, localhost or a name from the config")
@@ -66,16 +66,16 @@ def _misdirected(request: web.Request, names: Names | None, is_page: Callable[[w
 
 
 def _is_navigation(request: web.Request) -> bool:
-    """Whether somebody has followed a link in a window of its own: not a frame, not a script, not a form that posts."""
+    """Return True if a person followed a link in a window: no frame, no script, and no form that posts."""
     fetch = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
     return request.method == hdrs.METH_GET and fetch == ("navigate", "document")
 
 
-def in_a_line(_: web.Request, refusal: Refusal) -> web.Response:
-    """A response of one line."""
+def respond_line(_: web.Request, refusal: Refusal) -> web.Response:
+    """Respond with the reason as a line of text."""
     return web.Response(status=refusal.status, text=f"{refusal.reason}\n")
 
 
-def is_whole(request: web.BaseRequest) -> bool:
-    """Tell whether all of a request has arrived."""
+def is_complete(request: web.BaseRequest) -> bool:
+    """Return True if the whole request was received."""
     return not request.body_exists or request.content.is_eof()

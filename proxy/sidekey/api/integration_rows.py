@@ -1,4 +1,4 @@
-"""Make the row of an integration from the document that was sent. Called in a thread."""
+"""Build the row of an integration from a document, and check its presets and overlaps. Runs in a thread."""
 
 from __future__ import annotations
 
@@ -22,110 +22,113 @@ from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
 from sidekey.store.records import IntegrationRow, PresetRow
 from sidekey.store.state import State
 
-_NAMED: Final = 10
-"""IDs in a sentence."""
+_MAX_NAMED: Final = 10
+"""Maximum IDs in a sentence."""
 
 
 def is_served(row: PresetRow, snapshot: Snapshot) -> bool:
-    """Return True if the snapshot has the preset of a row, so that its document need not be read."""
-    served = snapshot.presets.get(row.id)
-    return served is not None and row.verified and (served.row, served.document) == (row.row, row.document)
+    """Return True if the snapshot has the preset of this row: its document need not be parsed."""
+    preset = snapshot.presets.get(row.id)
+    return preset is not None and row.verified and (preset.row, preset.document) == (row.row, row.document)
 
 
 def refuse_deletion(integration: str, state: State, snapshot: Snapshot) -> None:
     """Raise ApiProblem if presets use a stored integration."""
-    found = presets_of(integration, state, snapshot)
-    if found:
-        verb = "use" if len(found) > 1 else "uses"
-        detail = f"{_named(found)} {verb} it: delete what uses it first, or have it use another integration"
-        raise ApiProblem("in_use", detail, presets=found[:MAX_ERRORS])
+    presets = presets_of(integration, state, snapshot)
+    if presets:
+        verb = "use" if len(presets) > 1 else "uses"
+        detail = f"{_named(presets)} {verb} it: delete what uses it first, or have it use another integration"
+        raise ApiProblem("in_use", detail, presets=presets[:MAX_ERRORS])
 
 
 def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
     """Raise ApiProblem if presets that can be used now could not be used with the changed integration."""
-    found = broken_presets(integration, snapshot.presets)
-    if found:
-        errors = [ItemError("", f"preset {name}: {text}") for name, reasons in found.items() for text in reasons]
-        detail = f"{_named(list(found))} could not be used any more: change what uses it first, see errors"
-        raise ApiProblem("in_use", detail, errors=listed(errors), presets=list(found)[:MAX_ERRORS])
+    problems = broken_presets(integration, snapshot.presets)
+    if problems:
+        errors = [ItemError("", f"preset {name}: {text}") for name, reasons in problems.items() for text in reasons]
+        detail = f"{_named(list(problems))} could not be used any more: change what uses it first, see errors"
+        raise ApiProblem("in_use", detail, errors=listed(errors), presets=list(problems)[:MAX_ERRORS])
 
 
 def presets_of(integration: str, state: State, snapshot: Snapshot) -> list[str]:
-    """Return the IDs of presets that use an integration, of files and of the store, served or not."""
-    served = {name for name, each in snapshot.presets.items() if each.rules.integration == integration}
+    """Return the IDs of all presets that use an integration, also of those that the snapshot lacks."""
+    served = {name for name, preset in snapshot.presets.items() if preset.rules.integration == integration}
     rows = (row for row in state.presets.values() if not is_served(row, snapshot))
-    return sorted(served | {row.id for row in rows if _names(row, integration)})
+    return sorted(served | {row.id for row in rows if _uses(row, integration)})
 
 
-def _names(row: PresetRow, integration: str) -> bool:
+def _uses(row: PresetRow, integration: str) -> bool:
     try:
         return integration_id(load_document(row)) == integration
     except MalformedError:
         return False
 
 
-def _named(found: Sequence[str]) -> str:
-    """Return the IDs for a sentence."""
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"preset{'s' if len(found) > 1 else ''} {', '.join(found[:_NAMED])}{more}"
+def _named(presets: Sequence[str]) -> str:
+    """Format the IDs of presets for a sentence."""
+    more = f" and {len(presets) - _MAX_NAMED} more" if len(presets) > _MAX_NAMED else ""
+    return f"preset{'s' if len(presets) > 1 else ''} {', '.join(presets[:_MAX_NAMED])}{more}"
 
 
-def enter_again(again: Iterable[DocumentError]) -> list[ItemError]:
+def reentry_errors(errors: Iterable[DocumentError]) -> list[ItemError]:
     """Return the errors of stored secrets that must be sent again."""
-    return [ItemError(each.pointer, f"must be sent again, since {each.detail}") for each in again]
+    return [ItemError(error.pointer, f"must be sent again, since {error.detail}") for error in errors]
 
 
 def draft_of(
-    document: Mapping[str, Any], former: PreviousIntegration | None, snapshot: Snapshot, wrong: Sequence[ItemError] = ()
+    document: Mapping[str, Any],
+    previous: PreviousIntegration | None,
+    snapshot: Snapshot,
+    known_errors: Sequence[ItemError] = (),
 ) -> Draft:
-    """Validate a document. Raises ApiProblem with all errors, and those that are known already (`wrong`)."""
-    found = assess(document, former, in_flight=snapshot.limits.in_flight, now=time.time())
-    errors = [*wrong, *(ItemError(*each) for each in found.errors)]
-    again = enter_again(found.reenter)
+    """Validate a document. Raises ApiProblem with its errors and the `known_errors`."""
+    assessment = assess(document, previous, in_flight=snapshot.limits.in_flight, now=time.time())
+    errors = [*known_errors, *(ItemError(*error) for error in assessment.errors)]
+    reentry = reentry_errors(assessment.reenter)
     if errors:
-        raise invalid([*errors, *again])
-    if found.draft is None:
+        raise invalid([*errors, *reentry])
+    if assessment.draft is None:
         detail = "the place or destination of secrets has changed: send each again as {value: SECRET}, see errors"
-        raise ApiProblem("reenter", detail, errors=listed(again))
-    return found.draft
+        raise ApiProblem("reenter", detail, errors=listed(reentry))
+    return assessment.draft
 
 
 def overlap_in(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
-    """Return why a draft may not be saved beside what else is served, or None."""
+    """Return how a draft would overlap another integration of one caller, or None."""
     if draft.kept or snapshot.matching is None:
-        # A secret that is kept has the same destination as before, and so the targets are the same, too.
+        # A draft that keeps a secret keeps its destination, and so its targets.
         return None
     integration = build_draft(name, draft, snapshot.stored or Stored(), time.time())
-    found = overlap_of(snapshot, integration)
-    if found is None:
+    overlap = overlap_of(snapshot, integration)
+    if overlap is None:
         return None
-    other = found.second if found.first == name else found.first
-    return f"integration {other} covers {found.where} as well, and one caller lists both: narrow one of them"
+    other = overlap.second if overlap.first == name else overlap.first
+    return f"integration {other} covers {overlap.where} as well, and one caller lists both: narrow one of them"
 
 
 def _size_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
-    """Refuse a document that is larger after a patch than any that can be sent: nobody could send it back."""
+    """Refuse a patched document that is too large for a request: nobody could replace it."""
     if len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_SIZE:
         yield ItemError("", f"must have at most {MAX_SIZE >> 10} KiB after the patch")
 
 
-def make_integration(
-    edit: ResourceChange[IntegrationRow], snapshot: Snapshot, vault: SealingKeys
+def build_integration(
+    change: ResourceChange[IntegrationRow], snapshot: Snapshot, vault: SealingKeys
 ) -> NewRow[IntegrationRow]:
-    """Make the row of a change. Raises ApiProblem with all errors."""
-    former, document, now = previous_integration(edit.row), edit.sent, time.time()
-    wrong = [*edit.wrong]
-    if edit.patch:
-        if former is None:
+    """Build the row of a change. Raises ApiProblem with all errors."""
+    previous, document, now = previous_integration(change.row), change.sent, time.time()
+    errors = [*change.known_errors]
+    if change.patch:
+        if previous is None:
             raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT")
-        document = former.patched(edit.sent)
-        wrong += _size_errors(document)
-    draft = draft_of(document, former, snapshot, wrong)
-    overlap = overlap_in(snapshot, edit.name, draft)
+        document = previous.patched(change.sent)
+        errors += _size_errors(document)
+    draft = draft_of(document, previous, snapshot, errors)
+    overlap = overlap_in(snapshot, change.name, draft)
     if overlap is not None:
         raise ApiProblem("overlaps", overlap)
-    is_used = any(each.rules.integration == edit.name for each in snapshot.presets.values())
-    if is_used and served(snapshot, edit.name, stored=True) is not None:
+    is_used = any(preset.rules.integration == change.name for preset in snapshot.presets.values())
+    if is_used and served(snapshot, change.name, stored=True) is not None:
         stored = snapshot.stored or Stored()
-        refuse_edit(build_unserved(edit.name, draft.settings, draft.entered, stored, now), snapshot)
-    return build_integration_row(vault, edit.name, draft, edit.row, former, by=edit.by, now=int(now))
+        refuse_edit(build_unserved(change.name, draft.settings, draft.entered, stored, now), snapshot)
+    return build_integration_row(vault, change.name, draft, change.row, previous, by=change.by, now=int(now))

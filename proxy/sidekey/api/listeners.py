@@ -1,4 +1,7 @@
-"""The admin and the metrics listener: `/metrics`, `/healthz`, `/startupz`, `/readyz`, on aiohttp."""
+"""The aiohttp applications of the admin and the metrics listener.
+
+Both serve `/metrics`, `/healthz`, `/startupz` and `/readyz`. The admin listener adds the API and the console.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from prometheus_client.exposition import gzip_accepted
 from sidekey.api.auth.operators import bearer
 from sidekey.api.dispatch import Dispatcher, expect_later, require, respond_problem
 from sidekey.api.errors import ApiProblem
-from sidekey.api.guard import Refusal, guard, in_a_line
+from sidekey.api.guard import Refusal, guard, respond_line
 from sidekey.api.route import PREFIX
 from sidekey.api.routes import ROUTES
 from sidekey.api.service import ApiServices
@@ -27,11 +30,10 @@ from sidekey.snapshot.snapshot import Address
 
 
 class Health:
-    """Startup and readiness, as the app sets them. After the start they never depend on a third party.
+    """Startup and readiness, which the app sets. After the start they never depend on a third party.
 
-    `started`: the listeners accept, and the integrations of files are in use. `unread` says why the store was not read
-    yet; it returns an empty text once the store was read, or where there is none. Anybody may read these reasons, so
-    they name no secret and no path.
+    `started`: the listeners accept, and the integrations of files are in use. `unread` returns why the store was not
+    read yet, or an empty string. Anybody may read these reasons, so they name no secret and no path.
     """
 
     __slots__ = ("_unread", "draining", "started")
@@ -43,7 +45,7 @@ class Health:
 
     @property
     def reason(self) -> str:
-        """Why the process is not ready; empty when it is."""
+        """Why the process is not ready, or an empty string if it is."""
         if self.draining:
             return "draining"
         if not self.started:
@@ -52,35 +54,35 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Return True if callers may be sent here."""
+        """Whether this process accepts callers."""
         return not self.reason
 
 
 SCRAPE_TIMEOUT = 60.0
-"""Seconds that a scraper may take to read the page; Prometheus itself waits 10 unless configured otherwise."""
+"""Seconds that a scraper may take to read the page. Prometheus waits 10 by default."""
 
 _BLOCK = 65_536
-"""Bytes of the page that are decompressed at a time, for a scraper that does not accept gzip: some 0.1 ms."""
+"""Bytes of the page to decompress at a time, about 0.1 ms, for a scraper that does not accept gzip."""
 
 
 class Extension(ABC):
-    """What the admin listener serves beside that, where there is a store."""
+    """Routes and checks that the admin listener adds to health and metrics."""
 
     @abstractmethod
     def names(self) -> frozenset[str]:
-        """Further host names of the listener, now."""
+        """Return the extra host names of the listener, as of now."""
 
     @abstractmethod
     def refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
-        """The response to a request that is not for this listener."""
+        """Build the response to a refused request."""
 
     @abstractmethod
     def is_page(self, request: web.Request) -> bool:
-        """Whether a request is for a page, to which links of other sites may lead."""
+        """Return True if a request is for a page, to which links of other sites may lead."""
 
     @abstractmethod
     def may_scrape(self, request: web.Request) -> web.Response | None:
-        """The response to who may not read the metrics; None: they may."""
+        """Return 401 or 403 for an unauthorized scrape, else None."""
 
     @abstractmethod
     def add_to(self, app: web.Application) -> None:
@@ -88,9 +90,9 @@ class Extension(ABC):
 
 
 def build_admin(health: Health, exposition: Exposition, extension: Extension | None = None) -> web.Application:
-    """Make the admin application. It requires a Host that is an IP literal, localhost or a name of `extension`."""
+    """Build the admin application. Host must be an IP literal, localhost or a name of `extension`."""
     if extension is None:
-        return _build(health, exposition, guard(frozenset, in_a_line, _none), _anybody)
+        return _build(health, exposition, guard(frozenset, respond_line, _no_page), _allow_scrape)
     check = guard(extension.names, extension.refuse, extension.is_page)
     app = _build(health, exposition, check, extension.may_scrape)
     extension.add_to(app)
@@ -98,15 +100,15 @@ def build_admin(health: Health, exposition: Exposition, extension: Extension | N
 
 
 def build_metrics(health: Health, exposition: Exposition) -> web.Application:
-    """Make the metrics application: any Host, so that a scraper reaches it by any name."""
-    return _build(health, exposition, guard(None, in_a_line, _none), _anybody)
+    """Build the metrics application. It accepts any Host: a scraper may reach it by any name."""
+    return _build(health, exposition, guard(None, respond_line, _no_page), _allow_scrape)
 
 
-def _anybody(_: web.Request) -> web.Response | None:
+def _allow_scrape(_: web.Request) -> web.Response | None:
     return None
 
 
-def _none(_: web.Request) -> bool:
+def _no_page(_: web.Request) -> bool:
     return False
 
 
@@ -117,9 +119,9 @@ def _build(
     may_scrape: Callable[[web.Request], web.Response | None],
 ) -> web.Application:
     async def scrape(request: web.Request) -> web.StreamResponse:
-        refused = may_scrape(request)
-        if refused is not None:
-            return refused
+        refusal = may_scrape(request)
+        if refusal is not None:
+            return refusal
         form = choose_format(request.headers.get(hdrs.ACCEPT, ""))
         response = web.StreamResponse(
             headers={hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
@@ -131,12 +133,12 @@ def _build(
         if request.method != hdrs.METH_HEAD:
             page = await exposition.page(form)
             blocks = (page,) if compressed else _decompressed(page)
-        # A scraper that left, or was cut off, needs no response; aiohttp would log its departure as a defect.
+        # A scraper that left or timed out needs no response. aiohttp would log it as a defect.
         with suppress(ConnectionError), _deadline(request):
             await response.prepare(request)
             for block in blocks:
                 await response.write(block)
-                # A fast scraper must not keep the loop for a whole page.
+                # A fast scraper must not block the loop for a whole page.
                 await asyncio.sleep(0)
             await response.write_eof()
         return response
@@ -160,7 +162,7 @@ def _build(
 
 
 def _decompressed(page: bytes) -> Iterator[bytes]:
-    """Decompress a page block by block: a scraper that reads slowly holds 1 MB of 10,000 integrations, and not 21."""
+    """Decompress a page block by block: for a slow scraper of 10,000 integrations, memory holds 1 MB instead of 21."""
     with gzip.open(BytesIO(page)) as plain:
         while block := plain.read(_BLOCK):
             yield block
@@ -168,7 +170,7 @@ def _decompressed(page: bytes) -> Iterator[bytes]:
 
 @contextmanager
 def _deadline(request: web.Request) -> Iterator[None]:
-    """Cut the connection of a scraper that stops reading: the next write to it fails."""
+    """Abort the connection of a scraper that stops reading, so that the next write fails."""
     if request.transport is None:
         raise ConnectionResetError
     timer = asyncio.get_running_loop().call_later(SCRAPE_TIMEOUT, request.transport.abort)
@@ -182,31 +184,31 @@ _CODES = {421: "misdirected", 403: "forbidden"}
 
 
 class AdminExtension(Extension):
-    """What `service` does, for programs and for people. `address` is where the listener is asked to listen."""
+    """The API and the pages of the console. `address` is that of the admin listener in the config."""
 
     def __init__(self, service: ApiServices, address: Address) -> None:
         self._service = service
         self._dispatcher = Dispatcher(service, ROUTES)
         self._pages = StaticPages()
-        self._open = address.path is None and not ip_address(address.host).is_loopback
+        self._reachable = address.path is None and not ip_address(address.host).is_loopback
 
     def names(self) -> frozenset[str]:
-        """Those of `admin.names`."""
+        """Return `admin.names` of the config in use."""
         return self._service.snapshot.admin.names
 
     def refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
-        """A problem for who wants the API, a line for others."""
+        """Respond with a problem below the path of the API, else with a line."""
         if not request.path.startswith(PREFIX):
-            return in_a_line(request, refusal)
+            return respond_line(request, refusal)
         return respond_problem(ApiProblem(_CODES[refusal.status], refusal.reason))
 
     def is_page(self, request: web.Request) -> bool:
-        """Return True except for the API, the assets of pages, and what every admin listener has."""
+        """Return False for the API, the assets, health and metrics."""
         return not request.path.startswith(("/api/", ASSETS, "/metrics", "/healthz", "/startupz", "/readyz"))
 
     def may_scrape(self, request: web.Request) -> web.Response | None:
-        """Return 401 or 403 for an unauthorized scrape of a listener that other hosts reach, else None."""
-        if not self._open and not self._service.snapshot.admin.behind_tls:
+        """Return 401 or 403 for an unauthorized scrape of a listener that other hosts can reach, else None."""
+        if not self._reachable and not self._service.snapshot.admin.behind_tls:
             return None
         try:
             require(self._service.authenticate(bearer(request.headers.get(hdrs.AUTHORIZATION))), "viewer")
@@ -217,6 +219,6 @@ class AdminExtension(Extension):
     def add_to(self, app: web.Application) -> None:
         """Add the API and the pages."""
         self._pages.add_to(app)
-        # Any character: aiohttp matches paths that are decoded, in which there may be ends of lines.
+        # aiohttp matches decoded paths, which may contain newlines.
         path = f"{PREFIX}{{path:(/(?s:.*))?}}"
         app.router.add_route("*", path, self._dispatcher.serve, expect_handler=expect_later)

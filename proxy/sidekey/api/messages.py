@@ -24,10 +24,10 @@ YAML: Final = "application/yaml"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The version that a change expects (RFC 9110 13.1).
+    """Precondition of a change (RFC 9110 13.1).
 
-    If-Match names `versions`, or any version (None). `absent` is `If-None-Match: *`: the resource must not exist. The
-    default is never met.
+    `versions` are those in If-Match, or None for `*`. `absent` is `If-None-Match: *`: the resource must not exist. The
+    default allows no version.
     """
 
     versions: frozenset[int] | None = frozenset()
@@ -40,12 +40,12 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A request. `known` is its operator, None for a request of an anonymous route without one.
+    """A request as handlers receive it.
 
-    `action` and `resource` say for the audit what it changes; both are empty if it changes nothing. `names` are the
-    names in its path, and `query` is the model of its route. `body` is None if the route takes none; `table` is the
-    same body with its lines if it was YAML. `key` is the Idempotency-Key of a route that needs one. `source` is the
-    address of the client.
+    `known` is the operator, or None if an anonymous route received no credential. The audit lists `action` and
+    `resource`, which are empty for a request that changes nothing. `names` are the names in the path, and `query` is
+    the query model of the route. `body` is None if the route takes none, and `table` is a YAML body with its lines.
+    `key` is the Idempotency-Key, and `source` the address of the client.
     """
 
     known: Operator | None
@@ -76,7 +76,7 @@ class ApiRequest:
         return self.body
 
     def audit_entry(self) -> AuditEntry:
-        """Return an audit entry of the request that names no row yet."""
+        """Build an audit entry, which names no row yet."""
         operator = self.operator
         return AuditEntry(
             who=operator.name, label=operator.label, action=self.action, kind=self.resource, source=self.source
@@ -85,9 +85,10 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class ApiResult:
-    """A response. Nothing shows its `body` and its `cookies` (values of Set-Cookie): they may contain secrets.
+    """A response. `cookies` are values of Set-Cookie.
 
-    `compressed` is the body in gzip, or empty if it must not be compressed.
+    `repr` omits body and cookies, which may contain secrets. `compressed` is the body in gzip, or empty if compression
+    is not safe.
     """
 
     status: int
@@ -101,7 +102,7 @@ class ApiResult:
     def of_public(cls, value: BaseModel) -> Self:
         """Serialize a model that contains no secret, and compress it.
 
-        The size of a compressed response tells about its content (BREACH), so other responses are not compressed.
+        The size of a compressed response reveals parts of its content (BREACH), so no other response is compressed.
         """
         result = cls.of(value)
         return replace(result, compressed=gzip.compress(result.body, 6, mtime=0))
@@ -116,9 +117,9 @@ class ApiResult:
         version: int | None = None,
         location: str = "",
     ) -> Self:
-        """Serialize a model, followed by the keys of a `document`. Slow for large ones.
+        """Serialize a model, followed by the keys of a `document`. Call it in a thread for large ones.
 
-        `version` is that of the resource, for its ETag; `location` is the path of a resource that was created.
+        `version` sets the ETag, and `location` the path of a new resource.
         """
         headers = {} if version is None else {"ETag": etag(version, value)}
         if location:
@@ -138,26 +139,26 @@ class ApiResult:
 
 
 _OBSERVED: Final = ("status", "problem", "expires_at", "failing_since", "last_used_at")
-"""Members of a resource that may change while its version stays."""
+"""Members of a resource that may change without a new version."""
 
 _ENTITY_TAG: Final = re.compile(r'"([1-9][0-9]{0,17})(?:-[0-9a-f]{16})?"')
 
 
 def etag(version: int, value: BaseModel) -> str:
-    """Return the entity tag of a resource (RFC 9110 8.8.3): its version, and a digest of what was observed, if any.
+    """Return the entity tag of a resource (RFC 9110 8.8.3): its version, and a digest of `_OBSERVED` members, if any.
 
-    A tag of the version alone would let 304 hide that an integration began to fail.
+    With the version alone, a 304 would hide that an integration has begun to fail.
     """
-    observed = {name: seen for name in _OBSERVED if (seen := getattr(value, name, None)) not in (None, "ok")}
+    observed = {name: member for name in _OBSERVED if (member := getattr(value, name, None)) not in (None, "ok")}
     if not observed:
         return f'"{version}"'
     return f'"{version}-{hashlib.sha256(_dumps(observed).encode()).hexdigest()[:16]}"'
 
 
 def version_in(tag: str) -> int | None:
-    """Return the version in an entity tag, or None if Sidekey has no such tags."""
-    found = _ENTITY_TAG.fullmatch(tag)
-    return None if found is None else int(found[1])
+    """Return the version in an entity tag, or None if Sidekey did not issue the tag."""
+    match = _ENTITY_TAG.fullmatch(tag)
+    return None if match is None else int(match[1])
 
 
 def _dumps(value: Any) -> str:

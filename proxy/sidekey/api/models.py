@@ -1,4 +1,4 @@
-"""What integrations, presets, callers and tokens have in common: members, names, and pages of lists."""
+"""Models and helpers of all resources: members, names, bodies, and pages of lists."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Source = Literal["file", "store"]
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Restricts a text to these values, which the code does not know as a type."""
+    """Restricts a string to these values, which are no `Literal` because the code computes them."""
 
     values: tuple[str, ...]
 
@@ -70,7 +70,7 @@ class OneOf:
 
 
 _Shown = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]
-"""A name in a response, which is not validated again: the row of one may be from another version of Sidekey."""
+"""A name in a response. It is not validated: another version of Sidekey may have written the row."""
 
 
 class Body(Section):
@@ -122,10 +122,10 @@ class Sent(Body):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         reference = handler(schema)
-        found = handler.resolve_ref_schema(reference)
-        shown = cls.read_only.model_json_schema()["properties"]
-        read_only = {name: {**each, "readOnly": True} for name, each in shown.items()}
-        found["properties"] = {**read_only, **found["properties"]}
+        schema_of_body = handler.resolve_ref_schema(reference)
+        members = cls.read_only.model_json_schema()["properties"]
+        read_only = {name: {**member, "readOnly": True} for name, member in members.items()}
+        schema_of_body["properties"] = {**read_only, **schema_of_body["properties"]}
         return reference
 
 
@@ -137,14 +137,14 @@ class Page(Body, Generic[T]):
 
 
 class Shown(NamedTuple):
-    """An integration or preset in a response: its read-only members, then its document."""
+    """A resource in a response: its read-only members, then its document."""
 
     members: Members
     document: Mapping[str, Any]
 
 
 def members_of(row: DocumentRow | CallerRow | None, problem: str) -> dict[str, Any]:
-    """Return the read-only members of a stored resource, or of one of a file (None). `problem` is empty if it is ok."""
+    """Return the read-only members of a resource in a row, or in a file (None). `problem` is empty if it is ok."""
     return {
         "source": "file" if row is None else "store",
         "version": None if row is None else row.version,
@@ -156,26 +156,26 @@ def members_of(row: DocumentRow | CallerRow | None, problem: str) -> dict[str, A
     }
 
 
-def document_in(sent: Mapping[str, Any], members: type[BaseModel]) -> dict[str, Any]:
-    """Return what was sent without the read-only members."""
-    return {key: value for key, value in sent.items() if key not in members.model_fields}
+def document_in(body: Mapping[str, Any], members: type[BaseModel]) -> dict[str, Any]:
+    """Return a request body without its read-only members."""
+    return {key: value for key, value in body.items() if key not in members.model_fields}
 
 
-def read_body(model: type[B], sent: Mapping[str, Any], wrong: Iterable[ItemError] = ()) -> B:
-    """Validate a body. Raises ApiProblem with all errors, and those that are known already (`wrong`)."""
-    errors, context = [*wrong], Context("body")
+def read_body(model: type[B], body: Mapping[str, Any], known_errors: Iterable[ItemError] = ()) -> B:
+    """Validate a body. Raises ApiProblem with its errors and the `known_errors`."""
+    errors, context = [*known_errors], Context("body")
     try:
-        found = model.model_validate(sent, context=context)
+        validated = model.model_validate(body, context=context)
     except ValidationError as error:
-        findings = findings_of(error, model, lambda _: sent, context)
-        raise invalid([*errors, *(ItemError(pointer(each.loc), each.message) for each in findings)]) from None
+        findings = findings_of(error, model, lambda _: body, context)
+        raise invalid([*errors, *(ItemError(pointer(finding.loc), finding.message) for finding in findings)]) from None
     if errors:
         raise invalid(errors)
-    return found
+    return validated
 
 
 class Key(NamedTuple):
-    """What lists are sorted by. A file and the store may have the same name: then the list has both."""
+    """The sort key of a list, which contains a name twice if both a file and the store have it."""
 
     name: str
     source: Source
@@ -199,20 +199,20 @@ class After(Body):
 
 
 def keys(files: Iterable[str], stored: Iterable[str]) -> list[Key]:
-    """Return the keys of the names that files and the store have."""
+    """Return the sort keys of the names in files and in the store."""
     return [*(Key(name, "file") for name in files), *(Key(name, "store") for name in stored)]
 
 
-def page_of(found: Iterable[Key], after: str, make: Callable[[Key], T | None]) -> tuple[list[T], str | None]:
-    """Return a page of items, and where the next page begins. `make` returns None for a key that is not wanted.
+def page_of(unsorted: Iterable[Key], after: str, build: Callable[[Key], T | None]) -> tuple[list[T], str | None]:
+    """Return a page of items, and `after` of the next page. `build` returns None for a key that the query excludes.
 
-    `after` is where the page before ended. Items are made as they are needed: there may be ten thousand keys.
+    `after` is the last key of the previous page. It builds only the items of the page: there may be 10,000 keys.
     """
     name, _, source = after.partition(":")
     begin = last = (name, source)
     items: list[T] = []
-    for key in sorted(found):
-        if key > begin and (item := make(key)) is not None:
+    for key in sorted(unsorted):
+        if key > begin and (item := build(key)) is not None:
             if len(items) == PAGE:
                 return items, ":".join(last)
             items.append(item)
@@ -221,13 +221,13 @@ def page_of(found: Iterable[Key], after: str, make: Callable[[Key], T | None]) -
 
 
 def contains(q: str, texts: Iterable[str]) -> bool:
-    """Return True if each word of `q` is in one of the texts, in any case."""
+    """Return True if the texts contain each word of `q`, in any case."""
     text = "\n".join(texts).casefold()
     return all(word in text for word in q.casefold().split())
 
 
 def name_in(document: Mapping[str, Any], key: str) -> tuple[str, list[ItemError]]:
-    """Return the name at a key; if it is not valid, an empty one and the error."""
+    """Return the name at a key. If it is not valid, return an empty name and the error."""
     if key not in document:
         return "", [ItemError(f"/{key}", "this key is missing")]
     name = document[key]
@@ -237,18 +237,18 @@ def name_in(document: Mapping[str, Any], key: str) -> tuple[str, list[ItemError]
         return "", [ItemError(f"/{key}", str(error))]
 
 
-def other_name(document: Mapping[str, Any], key: str, name: str) -> list[ItemError]:
-    """Return the error if a body has another name than its path."""
+def name_errors(document: Mapping[str, Any], key: str, name: str) -> list[ItemError]:
+    """Return an error if the body has another name than the path."""
     if document.get(key, name) == name:
         return []
     return [ItemError(f"/{key}", "must be the one in the path: what is there keeps it")]
 
 
 def altered_in(state: State, kind: str) -> dict[str, RowHeader]:
-    """Return what is left of rows of a kind whose MAC does not verify, by name: enough to delete them."""
-    return {name: state.rows[each, name].header for each, name in state.altered if each == kind and valid_id(name)}
+    """Return the headers of unverified rows of a kind, by name, so that they can be deleted."""
+    return {name: state.rows[kind, name].header for of_kind, name in state.altered if of_kind == kind and valid_id(name)}
 
 
 def stored_problem(kind: str, *, altered: bool, file: bool) -> str:
-    """Return why a stored caller or token is not usable, if so. `file`: a config file has the same name."""
+    """Return why a stored caller or token is not usable, or an empty string. `file`: a config file has its name."""
     return ALTERED if altered else file_wins(f"{kind} name") if file else ""

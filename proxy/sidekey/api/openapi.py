@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the API, generated from the routes and their models."""
+"""Generate the OpenAPI 3.1 document from the routes and their models."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
     429: _LATER,
     503: _LATER,
 }
-"""The headers of problems by their status."""
+"""The headers of problems, by status."""
 
 
 def codes_of(route: Route) -> tuple[str, ...]:
-    """Return the problems that a route may respond with."""
-    found = [*_ALWAYS, *route.codes]
-    found += _OF_BODIES if route.body else ()
-    found += ["changed", "precondition_required"] if route.conditional else []
-    return tuple(code for code in CODES if code in found)
+    """Return the problem codes of a route, in the order of `CODES`."""
+    codes = [*_ALWAYS, *route.codes]
+    codes += _OF_BODIES if route.body else ()
+    codes += ["changed", "precondition_required"] if route.conditional else []
+    return tuple(code for code in CODES if code in codes)
 
 
 def document(routes: tuple[Route, ...]) -> Schema:
-    """Return the document of these routes."""
+    """Build the document of these routes."""
     paths: dict[str, Schema] = {}
     for route in routes:
         paths.setdefault(f"{PREFIX}{route.path}", {})[route.method.lower()] = _operation(route)
@@ -73,14 +73,15 @@ def document(routes: tuple[Route, ...]) -> Schema:
 
 
 def components(routes: Iterable[Route]) -> dict[str, Schema]:
-    """Return the schemas of all bodies, by the names of their models."""
+    """Return the schemas of all bodies, by the name of the model."""
     models = {model for route in routes for model in (route.body, route.gives, route.creates) if model is not None}
-    found = definitions([*sorted(models, key=lambda each: each.__name__), Problem, *DOCUMENT_VALUES], "body")
-    return {name: {"title": name, **schema} for name, schema in found.items()}
+    by_name = sorted(models, key=lambda model: model.__name__)
+    schemas = definitions([*by_name, Problem, *DOCUMENT_VALUES], "body")
+    return {name: {"title": name, **schema} for name, schema in schemas.items()}
 
 
 def _operation(route: Route) -> Schema:
-    found: Schema = {
+    operation: Schema = {
         "operationId": route.name,
         "summary": route.summary,
         "description": f"Roles: {', '.join(roles_with(route.permission))}.",
@@ -89,11 +90,11 @@ def _operation(route: Route) -> Schema:
         "responses": _responses(route),
     }
     if route.permission == "anonymous":
-        found["security"] = []
+        operation["security"] = []
     if route.body is not None:
         content = {media: _content(route.body) for media in route.accepts}
-        found["requestBody"] = {"required": True, "content": content}
-    return found
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
 
 
 def _parameters(route: Route) -> Iterator[Schema]:
@@ -118,53 +119,53 @@ def _parameters(route: Route) -> Iterator[Schema]:
 
 
 def _query_parameters(query: type[Body]) -> Iterator[Schema]:
-    found = definitions([query], "body")[query.__name__]
-    for name, schema in found["properties"].items():
+    schema_of_query = definitions([query], "body")[query.__name__]
+    for name, schema in schema_of_query["properties"].items():
         parameter = {"name": name, "in": "query", "description": schema.pop("description"), "schema": schema}
-        yield {**parameter, "required": True} if name in found.get("required", ()) else parameter
+        yield {**parameter, "required": True} if name in schema_of_query.get("required", ()) else parameter
 
 
 def _responses(route: Route) -> Schema:
-    good: Schema = {"description": "Success."}
+    success: Schema = {"description": "Success."}
     if route.gives is not None:
-        good["content"] = {JSON: _content(route.gives)}
+        success["content"] = {JSON: _content(route.gives)}
     if route.gives_yaml:
         text = "YAML." if route.gives is None else "The `id` and the document, without read-only members."
-        good.setdefault("content", {})[YAML] = {"schema": {"type": "object", "description": text}}
+        success.setdefault("content", {})[YAML] = {"schema": {"type": "object", "description": text}}
     if _has_etag(route):
-        good["headers"] = {"ETag": _header("The value for `If-Match`; a resource without one is read-only.")}
+        success["headers"] = {"ETag": _header("The value for `If-Match`; a resource without one is read-only.")}
     if route.status == _CREATED:
-        good.setdefault("headers", {})["Location"] = _header(_LOCATION, required=True)
+        success.setdefault("headers", {})["Location"] = _header(_LOCATION, required=True)
     if route.sets_cookie:
-        good.setdefault("headers", {})["Set-Cookie"] = _header("The cookie of the session.", required=True)
-    found = {str(route.status): good}
+        success.setdefault("headers", {})["Set-Cookie"] = _header("The cookie of the session.", required=True)
+    responses = {str(route.status): success}
     if route.creates is not None:
-        headers = {**good["headers"], "Location": _header(_LOCATION, required=True)}
-        found[str(_CREATED)] = {
+        headers = {**success["headers"], "Location": _header(_LOCATION, required=True)}
+        responses[str(_CREATED)] = {
             "description": "Created.",
             "headers": headers,
             "content": {JSON: _content(route.creates)},
         }
     if _has_etag(route) and route.method == "GET":
-        found["304"] = {"description": "The client has this version.", "headers": good["headers"]}
+        responses["304"] = {"description": "The client has this version.", "headers": success["headers"]}
     by_status: dict[int, list[str]] = {}
     for code in codes_of(route):
         by_status.setdefault(CODES[code].status, []).append(code)
     for status, codes in sorted(by_status.items()):
-        found[str(status)] = _problem(route, status, codes)
-    return found
+        responses[str(status)] = _problem(route, status, codes)
+    return responses
 
 
 def _problem(route: Route, status: int, codes: Sequence[str]) -> Schema:
     text = "; ".join(f"`{code}`: {CODES[code].title}" for code in codes)
-    found: Schema = {"description": f"{text}.", "content": {TYPE: _content(Problem)}}
+    problem: Schema = {"description": f"{text}.", "content": {TYPE: _content(Problem)}}
     headers = {name: _header(text, required=True) for name, text in _HEADERS.get(status, {}).items()}
     if "sending" in codes:
         headers["Retry-After"] = _header(_LATER["Retry-After"], required=True)
     if status == _UNSUPPORTED:
         name = "Accept-Patch" if route.method == "PATCH" else "Accept"
         headers[name] = _header("The media types that are accepted.", required=True)
-    return {**found, "headers": headers} if headers else found
+    return {**problem, "headers": headers} if headers else problem
 
 
 def _has_etag(route: Route) -> bool:

@@ -1,4 +1,4 @@
-"""A route of the API, and the table that finds a route by the path of a request."""
+"""Routes of the API, and the table that finds them by path."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 """RFC 7396."""
 
 CONSOLE: Final = "Sidekey-Console"
-"""The header that pages of the console send. A page of another site cannot send it without a CORS preflight."""
+"""The header that the console sends. A page of another site cannot send it without a CORS preflight."""
 
 IDEMPOTENCY_KEY: Final = "[A-Za-z0-9_-]{16,64}"
-"""The syntax of an Idempotency-Key."""
+"""Pattern of an Idempotency-Key."""
 
 Handle = Callable[[ApiServices, ApiRequest], Awaitable[ApiResult]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation. Routing, the OpenAPI document and docs/api.md use it.
+    """One operation, for routing, the OpenAPI document and docs/api.md.
 
-    A module makes its routes with `@partial(Route, ...)` at the functions that handle them: `handle` is the function,
-    and its docstring the summary of the operation.
+    The decorator `@partial(Route, ...)` turns a handler into its route: the function becomes `handle`, and its
+    docstring the summary.
 
-    `path` begins below `PREFIX`; a name in braces matches one segment. The operator needs `permission`.
+    `path` begins below `PREFIX`. A name in braces matches one segment. The operator needs `permission`.
     `body` is the model of the request body, in one of the media types `accepts`. `gives` is the model of the response
-    with `status`; with `gives_yaml` the response may also be YAML. `conditional` requires If-Match; `creates` is the
-    model of the response if `If-None-Match: *` creates the resource instead. `codes` are the problems of this route.
+    with `status`. With `gives_yaml` the response may also be YAML. `conditional` requires If-Match. `creates` is the
+    model of the response if `If-None-Match: *` creates the resource. `codes` are the problems specific to this route.
     """
 
     method: str
@@ -59,11 +59,11 @@ class Route:
     keyed: bool = False
     """Whether the request needs an Idempotency-Key."""
     exact: bool = False
-    """Whether fractions of the body are decimals, which keep every digit."""
+    """Whether to parse fractions in the body as decimals, which keep every digit."""
     needs_store: bool = True
     """Whether the response is 503 `store_unavailable` until Sidekey has read the store."""
     writes: str = ""
-    """The kind of resource that it changes, for audit and metrics: integration, preset, caller or token; or empty."""
+    """The kind of resource that it changes, for audit and metrics, or empty."""
     action: str = ""
     """The change, for the audit."""
     says: str = ""
@@ -77,16 +77,16 @@ class Route:
 
 @dataclass(slots=True)
 class _Node:
-    """One segment of the tree of paths: `names` are those of the path that ends here, `found` its routes by method."""
+    """A segment in the tree of paths. `names` and `routes` (by method) belong to the path that ends here."""
 
     literal: dict[str, _Node] = field(default_factory=dict)
     named: _Node | None = None
     names: tuple[str, ...] = ()
-    found: dict[str, Route] = field(default_factory=dict)
+    routes: dict[str, Route] = field(default_factory=dict)
 
 
 class PathTable:
-    """Finds routes by path. A name in braces matches any segment that is not empty and has no own entry."""
+    """Finds routes by path. A name in braces matches any segment that is not empty, and that no route spells out."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
@@ -98,28 +98,28 @@ class PathTable:
                     node = node.named
                 else:
                     node = node.literal.setdefault(segment, _Node())
-            node.found[route.method] = route
+            node.routes[route.method] = route
             node.names = names_in(route.path)
 
     def find(self, path: str) -> tuple[Mapping[str, Route], dict[str, str]]:
-        """Return the routes of a path by method, none if there is no such path, and the names in the path."""
+        """Return the routes of a path by method, empty for an unknown path, and the values of the names in the path."""
         node, values = self._root, []
         for segment in path.split("/")[1:]:
-            below = node.literal.get(segment)
-            if below is None and segment:
-                below = node.named
+            child = node.literal.get(segment)
+            if child is None and segment:
+                child = node.named
                 values.append(segment)
-            if below is None:
+            if child is None:
                 return {}, {}
-            node = below
-        return node.found, dict(zip(node.names, values, strict=True))
+            node = child
+        return node.routes, dict(zip(node.names, values, strict=True))
 
 
 def needs_console(route: Route) -> bool:
-    """Return True if a request needs the header of the console even without a cookie."""
+    """Return True if a request needs the header `CONSOLE` even without a cookie."""
     return route.permission == "anonymous" and route.method != "GET"
 
 
 def names_in(path: str) -> tuple[str, ...]:
-    """Return the names in braces of a path."""
+    """Return the names in braces."""
     return tuple(segment[1:-1] for segment in path.split("/") if segment.startswith("{"))

@@ -1,4 +1,4 @@
-"""The routes of the API. A new module is a line here."""
+"""All routes of the API. Add the routes of a new handler module here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Send presets for people, each at most once: reserve a row, send, record the result. No browser can interrupt it."""
+"""Send presets for operators, each at most once: reserve a row, send, record the result.
+
+A send goes on if the browser disconnects.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +27,21 @@ from sidekey.store.errors import CommitUncertain, StoreError
 from sidekey.store.sends import ACCEPTED, SENDING, UNKNOWN, Existing, Limited, NewSend, OtherBatch, Result, Send
 from sidekey.store.store import Store
 
-MAX_SENDS_OF_ONE: Final = 8
-"""Sends and checks of one identity that may be under way."""
+MAX_SENDS_PER_IDENTITY: Final = 8
+"""Maximum sends and checks of one identity at the same time."""
 
 MAX_SENDS: Final = 64
-"""Sends and checks of one process that may be under way."""
+"""Maximum sends and checks of one process at the same time."""
 
 _MAX_UNRECORDED: Final = 1000
-"""Results that wait until the store can be written. Without a result, a send reads as unknown after 90 seconds."""
+"""Maximum results in memory until the store can be written. A send without one becomes `unknown` after 90 seconds."""
 
-_SHORTEST_PAUSE: Final = 1.0
+_MIN_PAUSE: Final = 1.0
 _MAX_PAUSE: Final = 30.0
 """Seconds between two attempts to record results."""
 
-_LAST: Final = 5.0
-"""Seconds that the end of a process waits for sends that were cut, and for their results."""
+_SHUTDOWN_TIMEOUT: Final = 5.0
+"""Seconds that shutdown waits for sends to end, and for their results to be recorded."""
 
 _NOT_SENT: Final = "not_sent"
 _OTHER_BATCH: Final = (
@@ -48,7 +51,7 @@ _OTHER_BATCH: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A preset with the content of one request. With a `problem` Sidekey refuses the request, and sends nothing."""
+    """A preset with the content of one request. With a `problem`, Sidekey sends nothing."""
 
     preset: Preset
     data: bytes
@@ -57,20 +60,20 @@ class Filled:
 
 
 class SubmittedSend(NamedTuple):
-    """What a person submitted.
+    """A send that an operator has submitted.
 
-    `fill` fills the preset. It raises ApiProblem if the person must correct something, and nothing is reserved then.
-    `reserve` makes the row of the send and its audit entry of what was filled.
+    `fill` fills the preset. It raises ApiProblem for invalid content, before anything is reserved. `build_row`
+    returns the row of the send and its audit entry.
     """
 
     identity: str
     limits: tuple[int, int]
     fill: Callable[[], Awaitable[Filled]]
-    reserve: Callable[[Filled], tuple[NewSend, AuditEntry]]
+    build_row: Callable[[Filled], tuple[NewSend, AuditEntry]]
 
 
 class SendResult(NamedTuple):
-    """A send that this process has sent, or refused: its row with the result, and the outcome of the request."""
+    """A send of this process: its row with the result, and the outcome of the request."""
 
     send: Send
     outcome: Outcome
@@ -84,8 +87,8 @@ class _Unrecorded(NamedTuple):
     audited: tuple[int, AuditEntry] | None
 
 
-class _Hold(NamedTuple):
-    """The refusal of an identity that has reached a limit, until `until` of the loop's clock."""
+class _ReachedLimit(NamedTuple):
+    """A limit that an identity has reached, until `until` on the loop's clock."""
 
     limits: tuple[int, int]
     until: float
@@ -93,10 +96,10 @@ class _Hold(NamedTuple):
 
 
 class PresetSender:
-    """Sends presets for the people of one process.
+    """Sends the presets that operators submit to one process.
 
-    `store` returns the store, or raises ApiProblem without one. `probe` sends a filled preset for the operator of a
-    name, and `report` logs a defect and returns its ID.
+    `store` returns the store, or raises ApiProblem without one. `probe` sends a preset with its payload, Content-Type
+    and the operator's name. `report` logs a defect and returns its ID.
     """
 
     def __init__(
@@ -108,52 +111,52 @@ class PresetSender:
         self._store = store
         self._probe = probe
         self._report = report
-        self._under_way: Counter[str] = Counter()
-        self._holds: dict[str, _Hold] = {}
+        self._running: Counter[str] = Counter()
+        self._reached: dict[str, _ReachedLimit] = {}
         self._tasks: set[asyncio.Task[SendResult | Send]] = set()
         self._unrecorded: deque[_Unrecorded] = deque()
         self._retrying: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def find(self, identity: str, key: str, content: str) -> Send | None:
-        """Return the ended send of a key, or None if the key is not in use. Raises ApiProblem, StoreError."""
+        """Return the completed send of a key, or None for a new key. Raises ApiProblem, StoreError."""
         existing = await self._store().find_send(identity, key, content)
-        return None if existing is None else _ended(existing)
+        return None if existing is None else _completed(existing)
 
-    async def send(self, order: SubmittedSend) -> SendResult | Send:
-        """Send what was ordered. Return the send, or that of another request with this key.
+    async def send(self, submitted: SubmittedSend) -> SendResult | Send:
+        """Send a preset, or return the send of an earlier request with this key.
 
-        Once begun, it goes on if the caller is cancelled. Raises ApiProblem, StoreError: nothing is sent.
+        The send continues if the caller is cancelled. Raises ApiProblem, StoreError: then nothing was sent.
         """
-        task = asyncio.get_running_loop().create_task(self._guarded(order))
+        task = asyncio.get_running_loop().create_task(self._run(submitted))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
     @contextmanager
-    def under_way(self, identity: str) -> Iterator[None]:
-        """Count a send or check while it is under way. Raises ApiProblem if there are too many."""
+    def counted(self, identity: str) -> Iterator[None]:
+        """Count a send or check while it runs. Raises ApiProblem if too many run, or on shutdown."""
         if self._stopping:
             raise ApiProblem("stopping", "Sidekey is stopping: send the request again in a moment", headers=_later(5))
-        if self._under_way[identity] >= MAX_SENDS_OF_ONE or self._under_way.total() >= MAX_SENDS:
+        if self._running[identity] >= MAX_SENDS_PER_IDENTITY or self._running.total() >= MAX_SENDS:
             raise ApiProblem("too_many", "several sends are under way: wait until one has ended", headers=_later(1))
-        self._under_way[identity] += 1
+        self._running[identity] += 1
         try:
             yield
         finally:
-            self._under_way[identity] -= 1
-            if not self._under_way[identity]:
-                del self._under_way[identity]
+            self._running[identity] -= 1
+            if not self._running[identity]:
+                del self._running[identity]
 
     def stop(self) -> None:
-        """Begin nothing new."""
+        """Refuse new sends."""
         self._stopping = True
 
     async def finish(self) -> None:
-        """Wait a short time until sends that were cut have ended, and until results are recorded."""
+        """Refuse new sends, and wait a few seconds until running ones have ended and results are recorded."""
         self.stop()
         with suppress(StoreError, TimeoutError):
-            async with asyncio.timeout(_LAST):
+            async with asyncio.timeout(_SHUTDOWN_TIMEOUT):
                 if self._tasks:
                     await asyncio.wait(self._tasks)
                 if self._retrying is not None:
@@ -164,40 +167,40 @@ class PresetSender:
                 "results of sends could not be stored: they are shown as unknown", sends=len(self._unrecorded)
             )
 
-    async def _guarded(self, order: SubmittedSend) -> SendResult | Send:
+    async def _run(self, submitted: SubmittedSend) -> SendResult | Send:
         try:
-            with self.under_way(order.identity):
-                return await self._whole(order)
+            with self.counted(submitted.identity):
+                return await self._reserve_and_send(submitted)
         except (ApiProblem, StoreError):
             raise
-        except Exception as defect:  # noqa: BLE001  the edge of a task, for which nobody may wait any more
+        except Exception as defect:  # noqa: BLE001  the edge of a task, which the caller may have left
             raise ApiProblem("internal_error", f"a defect of Sidekey, logged as {self._report(defect)}") from None
 
-    async def _whole(self, order: SubmittedSend) -> SendResult | Send:
-        self._check_hold(order)
-        filled = await order.fill()
-        new, entry = order.reserve(filled)
+    async def _reserve_and_send(self, submitted: SubmittedSend) -> SendResult | Send:
+        self._check_limit(submitted)
+        filled = await submitted.fill()
+        row, entry = submitted.build_row(filled)
         try:
-            found = await self._store().reserve_send(new, entry)
+            reservation = await self._store().reserve_send(row, entry)
         except CommitUncertain:
-            # If the commit took effect, the row of this attempt must not stay under way.
-            self._keep(_Unrecorded(new, Result(_NOT_SENT, 0, "store_unavailable", 0, ""), None))
+            # If the commit took effect, the row must not stay in the state `sending`.
+            self._queue(_Unrecorded(row, Result(_NOT_SENT, 0, "store_unavailable", 0, ""), None))
             raise
-        if isinstance(found, Existing):
-            return _ended(found)
-        if isinstance(found, OtherBatch):
+        if isinstance(reservation, Existing):
+            return _completed(reservation)
+        if isinstance(reservation, OtherBatch):
             raise invalid([ItemError("/batch/id", _OTHER_BATCH)])
-        if isinstance(found, Limited):
-            self._hold(order, found)
-            raise _over(found, order.limits)
-        began = time.perf_counter()
-        outcome = await self._outcome(filled, new.who)
-        result = _result(outcome, round((time.perf_counter() - began) * 1000))
+        if isinstance(reservation, Limited):
+            self._remember_limit(submitted, reservation)
+            raise _limit_problem(reservation, submitted.limits)
+        started = time.perf_counter()
+        outcome = await self._outcome(filled, row.who)
+        result = _result(outcome, round((time.perf_counter() - started) * 1000))
         try:
-            await self._store().record_send(new, result, found.audited)
+            await self._store().record_send(row, result, reservation.audited)
         except StoreError:
-            self._keep(_Unrecorded(new, result, found.audited))
-        return SendResult(replace(found.send, **result._asdict()), outcome)
+            self._queue(_Unrecorded(row, result, reservation.audited))
+        return SendResult(replace(reservation.send, **result._asdict()), outcome)
 
     async def _outcome(self, filled: Filled, who: str) -> Outcome:
         problem = filled.problem
@@ -207,34 +210,34 @@ class PresetSender:
             return await self._probe(filled.preset, filled.data, filled.content_type, who)
         return Outcome(f"POST {path_of(filled.preset)}", problem.status, problem.code, problem.detail, maybe_sent=False)
 
-    def _hold(self, order: SubmittedSend, limited: Limited) -> None:
+    def _remember_limit(self, submitted: SubmittedSend, limited: Limited) -> None:
         now = asyncio.get_running_loop().time()
-        self._holds = {identity: hold for identity, hold in self._holds.items() if hold.until > now}
-        self._holds[order.identity] = _Hold(order.limits, now + limited.retry_after, limited)
+        self._reached = {identity: limit for identity, limit in self._reached.items() if limit.until > now}
+        self._reached[submitted.identity] = _ReachedLimit(submitted.limits, now + limited.retry_after, limited)
 
-    def _check_hold(self, order: SubmittedSend) -> None:
-        """Raise ApiProblem while a limit is reached, without asking the database again."""
-        hold = self._holds.get(order.identity)
-        if hold is None or hold.limits != order.limits:
+    def _check_limit(self, submitted: SubmittedSend) -> None:
+        """Raise ApiProblem while a reached limit lasts, without a query to the database."""
+        reached = self._reached.get(submitted.identity)
+        if reached is None or reached.limits != submitted.limits:
             return
-        left = ceil(hold.until - asyncio.get_running_loop().time())
-        if left > 0:
-            raise _over(hold.limited._replace(retry_after=left), order.limits)
+        remaining = ceil(reached.until - asyncio.get_running_loop().time())
+        if remaining > 0:
+            raise _limit_problem(reached.limited._replace(retry_after=remaining), submitted.limits)
 
-    def _keep(self, unrecorded: _Unrecorded) -> None:
-        """Record a result once the store can be written. Until then, keep nothing of what the person typed."""
+    def _queue(self, unrecorded: _Unrecorded) -> None:
+        """Record a result once the store can be written. Memory holds no content until then."""
         if len(self._unrecorded) < _MAX_UNRECORDED:
             self._unrecorded.append(unrecorded._replace(new=replace(unrecorded.new, content="")))
         if self._retrying is None or self._retrying.done():
             self._retrying = asyncio.get_running_loop().create_task(self._retry())
 
     async def _retry(self) -> None:
-        pause = _SHORTEST_PAUSE
+        pause = _MIN_PAUSE
         try:
             while self._unrecorded:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _MAX_PAUSE)
-                # How the store is, its metrics say.
+                # The metrics report the error.
                 with suppress(StoreError):
                     await self._record_all()
         except Exception as defect:  # noqa: BLE001  the edge of a task
@@ -252,7 +255,7 @@ def limits_of(operator: Operator) -> tuple[int, int]:
 
 
 def new_send(request: ApiRequest, filled: Filled, key: str, content: str) -> tuple[NewSend, AuditEntry]:
-    """Return the row to reserve for a filled preset, and the audit entry of the send."""
+    """Build the row to reserve for a filled preset, and the audit entry of the send."""
     operator, preset = request.operator, filled.preset
     per_minute, per_day = limits_of(operator)
     new = NewSend(
@@ -273,8 +276,8 @@ def new_send(request: ApiRequest, filled: Filled, key: str, content: str) -> tup
     return new, replace(entry, action="send", kind="preset", id=preset.id, row=preset.row, outcome="sent")
 
 
-def _ended(existing: Existing) -> Send:
-    """Return the send of a repeated key. Raises ApiProblem if it is under way, or has other content."""
+def _completed(existing: Existing) -> Send:
+    """Return the send of a repeated key. Raises ApiProblem if it is running, or has other content."""
     if not existing.same:
         text = "this Idempotency-Key was used for other content, or more than 24 hours ago: use a new one"
         raise ApiProblem("key_reused", text)
@@ -283,7 +286,7 @@ def _ended(existing: Existing) -> Send:
     return existing.send
 
 
-def _over(limited: Limited, limits: tuple[int, int]) -> ApiProblem:
+def _limit_problem(limited: Limited, limits: tuple[int, int]) -> ApiProblem:
     minute, day = limits
     sends = f"{minute} a minute" if limited.limit == "per_minute" else f"{day} in 24 hours"
     text = f"you have reached your limit of {sends}"
@@ -301,7 +304,7 @@ def _result(outcome: Outcome, milliseconds: int) -> Result:
 
 
 _OF_CLASS: Final = {2: ACCEPTED, 3: "refused", 4: "refused"}
-"""Outcomes by the first digit of the upstream's status. After any other one, the upstream may have acted."""
+"""Outcomes by the first digit of the upstream's status. After any other status, the upstream may have acted."""
 
 
 def _later(seconds: int) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Runs an aiohttp application on an address of the config, without aiohttp's own texts, logs and leniency."""
+"""Serve an aiohttp application on a listener of the config, by TLS if it has a certificate.
+
+Sidekey replaces aiohttp's own error texts and logs, and limits connections, heads and waiting clients.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from sidekey.api.errors import CODES, TYPE, ApiProblem
-from sidekey.api.guard import Handler, is_whole
+from sidekey.api.guard import Handler, is_complete
 from sidekey.network.listen import Listener, listen
 from sidekey.network.tls_identity import load_chain
 from sidekey.network.tls_transport import TlsTransport
@@ -26,20 +29,19 @@ HEAD_TIMEOUT = 10.0
 """Seconds from a connection to its first complete request head; aiohttp has no such limit."""
 
 GRACE = 5.0
-"""Seconds that responses under way get when the listener closes."""
+"""Seconds that responses in progress have to end when the listener closes."""
 
 KEEP_ALIVE = 75.0
-"""Seconds that an idle connection stays; a scraper comes back within them."""
+"""Seconds until an idle connection closes: longer than the interval of a scraper."""
 
 MAX_CONNECTIONS = 32
-"""Connections of one listener, each of which takes a descriptor that the data plane may need."""
+"""Maximum connections of one listener. Each takes a file descriptor that the data plane may need."""
 
-SHARE = 64
-"""Connections of one peer, of those that a listener has: ten browsers, of six connections each."""
+MAX_PER_PEER = 64
+"""Maximum connections of one peer: enough for ten browsers with six connections each."""
 
 _BACKLOG = 16
-"""How many may wait to be accepted, at least: whom the kernel turns away comes back after a second, too late for a
-probe."""
+"""Minimum length of the accept queue. A client that the kernel drops retries after a second, too late for a probe."""
 
 # aiohttp names itself and Python in `Server`, also in its responses to malformed requests, which no signal or
 # middleware of an application sees.
@@ -47,7 +49,7 @@ web_response.SERVER_SOFTWARE = "sidekey"  # type: ignore[attr-defined]
 
 
 def _is_defect(record: logging.LogRecord) -> bool:
-    """Tell a defect of ours from a malformed request, which its sender learns of and which must not fill the log."""
+    """Return False for a malformed request: its sender gets a response, and must not fill the log."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
@@ -55,15 +57,15 @@ _LOGGER = logging.getLogger("sidekey.admin")
 _LOGGER.addFilter(_is_defect)
 
 
-def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-    """The response, after which the connection closes where the body was not read: it would be taken for a request."""
-    if not is_whole(request) and not response.prepared:
+def _close_unless_complete(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Close the connection after the response if body bytes are still to come: they would be parsed as a request."""
+    if not is_complete(request) and not response.prepared:
         response.force_close()
     return response
 
 
 class _Handler(RequestHandler):
-    """A connection of `peer`. The response to a malformed request does not repeat its line, as aiohttp's would."""
+    """A connection from `peer`. Unlike aiohttp, it responds to a malformed request without repeating its line."""
 
     __slots__ = ("peer",)
 
@@ -76,7 +78,7 @@ class _Handler(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Build the response to a malformed request, or to a defect. The API promises problems for both."""
+        """Respond with a problem to a malformed request or after a defect, as the API promises."""
         del message
         code = "malformed" if status < 500 else "internal_error"
         problem = ApiProblem(code, CODES[code].title).shown().model_dump_json(exclude_unset=True)
@@ -85,118 +87,120 @@ class _Handler(RequestHandler):
         return response
 
 
-class _Arrival(asyncio.Protocol):
-    """Chooses the protocol of a new connection once its peer is known."""
+class _NewConnection(asyncio.Protocol):
+    """Waits for the peer of a new connection to be known, then switches to the protocol for it."""
 
     def __init__(self, admit: Callable[[asyncio.Transport], asyncio.BaseProtocol]) -> None:
         self._admit = admit
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand the connection over."""
+        """Switch to the protocol that `admit` returns."""
         protocol = self._admit(cast(asyncio.Transport, transport))
         cast(asyncio.Transport, transport).set_protocol(protocol)
         protocol.connection_made(transport)
 
 
 class _Connections:
-    """Ends the connections that send no request head in time, and those that make room for further ones.
+    """Limits the connections of a listener, in number and in the time to the first request head.
 
-    With `tls` each begins with a handshake, in which it counts as well: aiohttp learns of it only afterwards. With
-    `is_shared` all connections belong to one peer, such as a reverse proxy, which has no share.
+    With `tls`, a connection counts from its handshake on, before aiohttp knows it. `is_shared` returns True if a
+    reverse proxy opens all connections: then `max_per_peer` does not apply.
     """
 
-    def __init__(self, most: int, share: int, is_shared: Callable[[], bool], tls: ssl.SSLContext | None) -> None:
-        self._most = most
-        self._share = share
+    def __init__(
+        self, max_connections: int, max_per_peer: int, is_shared: Callable[[], bool], tls: ssl.SSLContext | None
+    ) -> None:
+        self._max_connections = max_connections
+        self._max_per_peer = max_per_peer
         self._is_shared = is_shared
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[RequestHandler, asyncio.TimerHandle] = {}
-        self._shaking: dict[RequestHandler, TlsTransport] = {}
+        self._head_timers: dict[RequestHandler, asyncio.TimerHandle] = {}
+        self._handshakes: dict[RequestHandler, TlsTransport] = {}
         self._responding: set[RequestHandler] = set()
 
     def admit(self, server: web.Server, transport: asyncio.Transport) -> asyncio.BaseProtocol:
-        """Return the protocol of a new connection, which has its time for a first head."""
+        """Return the protocol of a new connection, and start the timeout of its first head."""
         handler = _Handler(server, loop=self._loop, **server._kwargs)
         handler.peer = b"" if self._is_shared() else _peer(transport)
-        self._make_room([*self._shaking, *server.connections], handler.peer)
-        self._waiting[handler] = self._loop.call_later(HEAD_TIMEOUT, self._expire, handler)
+        self._make_room([*self._handshakes, *server.connections], handler.peer)
+        self._head_timers[handler] = self._loop.call_later(HEAD_TIMEOUT, self._drop, handler)
         if self._tls is None:
             return handler
         ready = self._loop.create_future()
-        ready.add_done_callback(partial(self._shaken, handler))
-        self._shaking[handler] = layer = TlsTransport(handler, self._tls, None, None, ready)
+        ready.add_done_callback(partial(self._end_handshake, handler))
+        self._handshakes[handler] = layer = TlsTransport(handler, self._tls, None, None, ready)
         return layer
 
-    def _shaken(self, handler: RequestHandler, ready: asyncio.Future[None]) -> None:
-        """The handshake has ended; where it has failed, so has the connection."""
-        del self._shaking[handler]
+    def _end_handshake(self, handler: RequestHandler, ready: asyncio.Future[None]) -> None:
+        del self._handshakes[handler]
         if ready.exception() is not None:
-            self._forget(handler)
+            self._stop_head_timer(handler)
 
     def _make_room(self, handlers: list[RequestHandler], peer: bytes) -> None:
-        """Close some of these connections for a further one of `peer`: its own if it has its share, then by `most`.
+        """Close connections so that one more of `peer` respects both limits.
 
-        Those that close anyway go first, and those with a request under way last, each the oldest first. So nobody who
-        opens many keeps others from the pages and the probes, nor the data plane from its descriptors.
+        A peer at its limit loses its own connections. At the limit of the listener, the peer with the most
+        connections loses some. Closing connections go first and active ones last, in each group the oldest first.
+        So a peer that opens many connections keeps others neither from the pages nor from the probes.
         """
-        # The peer itself comes first: if another has as many, it keeps them.
+        # The new peer comes first: if another peer has as many connections, the new one loses some.
         peers: dict[bytes, list[RequestHandler]] = {peer: []}
-        for handler in sorted(handlers, key=self._worth):
+        for handler in sorted(handlers, key=self._activity):
             peers.setdefault(cast(_Handler, handler).peer, []).append(handler)
-        excess = len(handlers) + 1 - self._most
-        while peer and len(peers[peer]) >= self._share:
-            self._expire(peers[peer].pop(0))
+        excess = len(handlers) + 1 - self._max_connections
+        while peer and len(peers[peer]) >= self._max_per_peer:
+            self._drop(peers[peer].pop(0))
             excess -= 1
         for _ in range(excess):
-            self._expire(max(peers.values(), key=len).pop(0))
+            self._drop(max(peers.values(), key=len).pop(0))
 
-    def _worth(self, handler: RequestHandler) -> int:
-        """Return 0 if a connection is not open yet, or not for long; 1 if it is idle, 2 with a request under way."""
+    def _activity(self, handler: RequestHandler) -> int:
+        """Return 0 if a connection is in its handshake or closing, 1 if it is idle, 2 if it serves a request."""
         if handler.transport is None or handler.transport.is_closing():
             return 0
         return 2 if handler in self._responding else 1
 
     @web.middleware
-    async def arrived(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Note that a connection has sent a head; aiohttp's keep-alive limit holds from then on."""
-        self._forget(request.protocol)
+    async def track(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Stop the timeout of the first head: from here on, aiohttp's keep-alive timeout applies."""
+        self._stop_head_timer(request.protocol)
         self._responding.add(request.protocol)
         try:
-            return _closing(request, await handler(request))
-        except web.HTTPException as refused:
-            _closing(request, refused)
+            return _close_unless_complete(request, await handler(request))
+        except web.HTTPException as response:
+            _close_unless_complete(request, response)
             raise
         finally:
             self._responding.discard(request.protocol)
 
     def close(self) -> None:
-        """Stop watching."""
-        for handler in list(self._waiting):
-            self._forget(handler)
-        for handler in list(self._shaking):
-            self._expire(handler)
+        """Stop all timers and abort all handshakes."""
+        for handler in list(self._head_timers):
+            self._stop_head_timer(handler)
+        for handler in list(self._handshakes):
+            self._drop(handler)
 
-    def _forget(self, handler: RequestHandler) -> None:
-        timer = self._waiting.pop(handler, None)
+    def _stop_head_timer(self, handler: RequestHandler) -> None:
+        timer = self._head_timers.pop(handler, None)
         if timer is not None:
             timer.cancel()
 
-    def _expire(self, handler: RequestHandler) -> None:
-        self._forget(handler)
-        layer = self._shaking.get(handler)
+    def _drop(self, handler: RequestHandler) -> None:
+        self._stop_head_timer(handler)
+        layer = self._handshakes.get(handler)
         if layer is not None:
             layer.abort()
             return
         transport = handler.transport
         handler.force_close()
         if transport is not None and transport.get_write_buffer_size():
-            # Whoever does not read what they asked for keeps a connection that is closing for as long as they like.
+            # A client that does not read would keep the closing connection open for as long as it likes.
             transport.abort()
 
 
 class Server:
-    """A running application. `addresses` are those bound."""
+    """An application that listens on `addresses`."""
 
     def __init__(self, runner: web.AppRunner, connections: _Connections, listener: Listener) -> None:
         self._runner = runner
@@ -205,16 +209,16 @@ class Server:
         self.addresses = listener.addresses
 
     async def close(self) -> None:
-        """Stop accepting, let responses under way end for a few seconds, close every connection."""
+        """Stop accepting, wait up to `GRACE` seconds for responses in progress, then close every connection."""
         self._listener.close()
         await self._runner.cleanup()
         self._connections.close()
 
 
 def _peer(transport: asyncio.Transport) -> bytes:
-    """Return an IPv4 address, or the half of an IPv6 address that a network has, for hosts choose the rest at will."""
+    """Return the IPv4 address of a peer, or its IPv6 /64: hosts choose the other half at will."""
     name = transport.get_extra_info("peername")
-    # A unix socket has no name of the peer, or an empty one.
+    # The peer of a unix socket has no name, or an empty one.
     return ip_address(name[0]).packed[:8] if isinstance(name, tuple) else b""
 
 
@@ -222,16 +226,16 @@ async def serve(
     app: web.Application,
     address: Address,
     key: str,
-    most: int = MAX_CONNECTIONS,
+    max_connections: int = MAX_CONNECTIONS,
     *,
-    share: int = SHARE,
+    max_per_peer: int = MAX_PER_PEER,
     is_shared: Callable[[], bool] = lambda: False,
     tls: ssl.SSLContext | None = None,
 ) -> Server:
-    """Serve the application at the address that `key` of the config gives, such as `listen.admin`; by TLS where given.
+    """Serve the application at the address that the config sets in `key`, such as `listen.admin`.
 
-    There may be `most` connections, and `share` of one peer, unless `is_shared` reports a proxy in front; one more
-    closes the oldest that is idle. Raises network.listen.ListenError, whose message names the key.
+    A connection beyond a limit closes the oldest idle one. `is_shared` reports a reverse proxy in front, for which
+    `max_per_peer` does not apply. Raises ListenError, whose message names the key.
     """
     runner = web.AppRunner(
         app,
@@ -244,12 +248,12 @@ async def serve(
         max_headers=64,
         auto_decompress=False,
     )
-    connections = _Connections(most, share, is_shared, tls)
-    app.middlewares.insert(0, connections.arrived)
+    connections = _Connections(max_connections, max_per_peer, is_shared, tls)
+    app.middlewares.insert(0, connections.track)
     await runner.setup()
     admit = partial(connections.admit, cast(web.Server, runner.server))
     try:
-        listener = await listen(partial(_Arrival, admit), address, key, backlog=max(most, _BACKLOG))
+        listener = await listen(partial(_NewConnection, admit), address, key, backlog=max(max_connections, _BACKLOG))
     except BaseException:
         await runner.cleanup()
         raise
@@ -257,7 +261,10 @@ async def serve(
 
 
 class AdminTls:
-    """The context of the listener, from a first certificate on. Raises OSError or ValueError where that is none."""
+    """TLS context of a listener, which follows changes of its certificate.
+
+    Raises OSError or ValueError if the first certificate cannot be loaded.
+    """
 
     def __init__(self, certificate: ServerCertificate) -> None:
         self._certificate = certificate
@@ -266,10 +273,10 @@ class AdminTls:
         self.context.sni_callback = self._present
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Get ready to present the certificate of another snapshot; the result does so from the next handshake on."""
+        """Load the certificate of the next snapshot. The returned function uses it from the next handshake on."""
         certificate = snapshot.admin.certificate or self._certificate
-        same = (certificate.chain, certificate.key) == (self._certificate.chain, self._certificate.key)
-        context = self._current if same else _context(certificate)
+        unchanged = (certificate.chain, certificate.key) == (self._certificate.chain, self._certificate.key)
+        context = self._current if unchanged else _context(certificate)
 
         def commit() -> None:
             self._certificate, self._current = certificate, context
@@ -285,6 +292,6 @@ def _context(certificate: ServerCertificate) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
-    # A line's end between the two, whatever the first one ends with.
+    # The chain may lack a newline at its end.
     load_chain(context, b"\n".join((certificate.chain, certificate.key)))
     return context

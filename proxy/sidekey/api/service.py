@@ -1,4 +1,4 @@
-"""What the handlers of the API share: the store, threads for what takes long, the audit, and the counters."""
+"""Services that the handlers of the API share: store, threads, authentication, audit and counters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from sidekey.api.auth.oidc.login import CompanyLogins
 from sidekey.api.auth.operators import (
-    NOTE_EVERY,
+    RECORD_EVERY,
     Login,
     Operator,
     RateLimiter,
@@ -45,19 +45,39 @@ from sidekey.store.state import Change, State
 from sidekey.store.store import Store
 from sidekey.store_manager import StoreManager
 
+T = TypeVar("T")
+B = TypeVar("B", bound=Body)
+Arguments = TypeVarTuple("Arguments")
+
+_TEST_EVERY = 1.0
+"""Minimum seconds between two tests with one token."""
+
+MAX_LISTED = 100
+"""Events of one token and hour that the audit lists, so that nobody can fill the database."""
+
+_IN_USE = "the name is in use: choose another, or change what has it"
+
+_NO_STORE = "nothing can be changed or sent without a store: add `store` to the config, and restart Sidekey"
+
+_WARN_EVERY = 10.0
+"""Minimum seconds between two warnings with one reason, because anybody may try to log in."""
+
+_READ_EVERY = 1.0
+"""Minimum seconds between two reads of the store because of unknown tokens."""
+
 _HOUR: Final = 3600.0
 
 
 @dataclass(slots=True)
 class _Window:
-    """The hour of one token that its first event began."""
+    """The hour after the first event of a token."""
 
     began: float
     events: int = 0
 
 
 class AuditBudget:
-    """Lists at most `limit` events of each token in an hour, and one further entry of `action` that says so."""
+    """Limits the audit to `limit` events of each token in an hour, plus one entry that more are not listed."""
 
     def __init__(self, action: str, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._action = action
@@ -66,9 +86,9 @@ class AuditBudget:
         self._windows: dict[str, _Window] = {}
 
     def admit(self, digest: str, entry: AuditEntry) -> AuditEntry | None:
-        """Count an event. Return the entry to write, or None if the event is not listed."""
+        """Count an event. Return the entry to write, or None beyond the limit."""
         now = self._clock()
-        self._windows = {key: each for key, each in self._windows.items() if now - each.began < _HOUR}
+        self._windows = {key: window for key, window in self._windows.items() if now - window.began < _HOUR}
         window = self._windows.setdefault(digest, _Window(now))
         window.events += 1
         if window.events <= self._limit:
@@ -78,33 +98,12 @@ class AuditBudget:
         return None
 
 
-T = TypeVar("T")
-B = TypeVar("B", bound=Body)
-Arguments = TypeVarTuple("Arguments")
-
-_TEST_EVERY = 1.0
-"""Seconds between two tests by one token."""
-
-MAX_LISTED = 100
-"""Events of one budget and token that the audit lists in an hour, so that nobody can fill the database."""
-
-_IN_USE = "the name is in use: choose another, or change what has it"
-
-_NO_STORE = "nothing can be changed or sent without a store: add `store` to the config, and restart Sidekey"
-
-_WARN_EVERY = 10.0
-"""Seconds between two warnings of the same reason, for log-ins that anybody may try."""
-
-_POLL_INTERVAL = 1.0
-"""Seconds between two readings of the store for tokens that are not known."""
-
-
 class ApiServices:
-    """The state and the services that the handlers of one process share. `snapshot` returns the one in use.
+    """State and services that the handlers of one process share.
 
-    `probe` sends the test request of an integration that is served, by its ID, `probe_draft` that of one which nobody
-    else may use, `probe_preset` the request of a preset as it is, with a payload of this Content-Type (empty: the
-    preset's own), for the operator of this name. `report` logs a defect, returns its ID, and must not raise.
+    `snapshot` returns the snapshot in use. `probe` sends the test request of the served integration with an ID, and
+    `probe_draft` that of a draft. `probe_preset` sends a preset with a payload, its Content-Type (empty: that of the
+    preset), and the operator's name. `report` logs a defect, returns its ID, and must not raise.
     """
 
     def __init__(
@@ -128,18 +127,18 @@ class ApiServices:
         self.metrics = metrics
         self._snapshot = snapshot
         self.report = report
-        # A document may take long to validate: reads and log-ins have a thread of their own, and never wait for it. One
-        # thread each leaves the other core to the loop.
+        # Validation of a document may take long: reads and log-ins use another thread, and never wait for it. A single
+        # thread for each leaves the second core to the loop.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admin-api")
         self._validations = ThreadPoolExecutor(1, thread_name_prefix="admin-validation")
         self._tests = RateLimiter(_TEST_EVERY)
-        self._uses = RateLimiter(NOTE_EVERY)
-        self._looks = RateLimiter(_POLL_INTERVAL)
-        self._looking: asyncio.Task[None] | None = None
+        self._uses = RateLimiter(RECORD_EVERY)
+        self._reads = RateLimiter(_READ_EVERY)
+        self._reading: asyncio.Task[None] | None = None
         self._refusals = AuditBudget("refused change", MAX_LISTED)
         self.logins: Final = AuditBudget("login", MAX_LISTED)
         self._draft_tests = AuditBudget("test draft", MAX_LISTED)
-        self._notes: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.history = history
         self.sessions = SessionCache(self.store)
         self.company = CompanyLogins(fetcher)
@@ -147,17 +146,17 @@ class ApiServices:
 
     @property
     def unread(self) -> str:
-        """Why nothing of the store is in use yet; empty once its content is in use, or without a store."""
+        """Why the content of the store is not in use yet. Empty once it is, or without a store."""
         return "" if self._managed is None else self._managed.unread
 
     @property
     def has_store(self) -> bool:
-        """Return True if this process has a store."""
+        """Whether this process has a store."""
         return self._managed is not None
 
     @property
     def managed(self) -> StoreManager:
-        """The store with what it has put in use. Raises ApiProblem without a store."""
+        """The manager of the store. Raises ApiProblem without a store."""
         if self._managed is None:
             raise ApiProblem("store_required", _NO_STORE)
         return self._managed
@@ -168,39 +167,39 @@ class ApiServices:
         return self._snapshot()
 
     @property
-    def standings(self) -> StatusView:
-        """How integrations stand now."""
+    def statuses(self) -> StatusView:
+        """The status of all integrations, as of now."""
         return StatusView(self.snapshot, self.history.failing(), time.time())
 
     def close(self) -> None:
-        """End the threads; what is under way in them ends first."""
+        """Let the threads end after their current work."""
         self._thread.shutdown(wait=False)
         self._validations.shutdown(wait=False)
 
     async def run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-        """Call something that may take longer than the loop can wait, in the thread."""
+        """Call a function that may block the loop in the thread for reads and log-ins."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def validate(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-        """Call something that validates a document that was sent, in the thread for that."""
+        """Call a function that validates a document in the thread for validation."""
         return await asyncio.get_running_loop().run_in_executor(self._validations, work, *arguments)
 
-    async def respond(self, make: Callable[[*Arguments], BaseModel], *arguments: *Arguments) -> ApiResult:
-        """Make and serialize a response in the thread: it may be long."""
-        return await self.run(lambda: ApiResult.of(make(*arguments)))
+    async def respond(self, build: Callable[[*Arguments], BaseModel], *arguments: *Arguments) -> ApiResult:
+        """Build and serialize a response, which may be long, in the thread for reads and log-ins."""
+        return await self.run(lambda: ApiResult.of(build(*arguments)))
 
-    async def read(self, model: type[B], request: ApiRequest, wrong: Sequence[ItemError] = ()) -> B:
-        """Validate the body of a request. Raises ApiProblem with all errors, and those that are known (`wrong`)."""
-        return await self.validate(read_body, model, request.document, wrong)
+    async def read(self, model: type[B], request: ApiRequest, known_errors: Sequence[ItemError] = ()) -> B:
+        """Validate the body of a request. Raises ApiProblem with its errors and the `known_errors`."""
+        return await self.validate(read_body, model, request.document, known_errors)
 
     def authenticate(self, token: str | None) -> Operator:
-        """Return the operator of a token. Raises ApiProblem, the same for every token that cannot be used."""
+        """Return the operator of a token. Raises the same ApiProblem for every token that cannot be used."""
         if token is None:
             self.count_login("missing")
             raise unauthenticated("send a token: Authorization: Bearer sidekey_...")
         operator = self.operator(digest_of(token))
         if not isinstance(operator, Operator):
-            # The store may have it.
+            # An unread store may contain it.
             self.require_store()
             self.count_login(operator)
             raise unknown_token()
@@ -217,60 +216,60 @@ class ApiServices:
         if self._managed is None:
             raise ApiProblem("store_required", _NO_STORE)
 
-    async def look_for(self, token: str) -> None:
-        """Read the store if a token is not known: a command may have created it a moment ago."""
+    async def discover_token(self, token: str) -> None:
+        """Read the store if a token is unknown: a command may have created it a moment ago."""
         if not self.unread and not isinstance(self.operator(digest_of(token)), Operator):
-            # One pace for all tokens, because anybody can send them.
-            await self._look("")
+            # One rate limit for all tokens, because anybody can send them.
+            await self._refresh_store("")
 
-    async def _look(self, pace: str) -> None:
-        """Read the store before the watch does, at most once a second for each pace. Wait for a read under way."""
-        if self._looking is None or self._looking.done():
-            if not self._looks.admit(pace):
+    async def _refresh_store(self, key: str) -> None:
+        """Read the store now, at most once a second for each `key`, or wait for a read in progress."""
+        if self._reading is None or self._reading.done():
+            if not self._reads.admit(key):
                 return
-            self._looking = asyncio.get_running_loop().create_task(self._read_store())
-        await asyncio.shield(self._looking)
+            self._reading = asyncio.get_running_loop().create_task(self._read_store())
+        await asyncio.shield(self._reading)
 
     async def _read_store(self) -> None:
-        # The metrics show the state of the store. What is loaded stays in use.
+        # The metrics report the error. The content that was read before stays in use.
         with contextlib.suppress(StoreError):
             await self.store.read()
 
     def operator(self, digest: str) -> Operator | Login:
-        """The operator whose token has this SHA-256, in hexadecimal, or why there is none."""
-        found = operator_of(digest, self.snapshot.admin.tokens, self.store.state.tokens, time.time())
-        if isinstance(found, Operator):
-            self._use(found)
-        return found
+        """Return the operator of the token with this SHA-256 (hexadecimal), or why there is none."""
+        operator = operator_of(digest, self.snapshot.admin.tokens, self.store.state.tokens, time.time())
+        if isinstance(operator, Operator):
+            self._note_use(operator)
+        return operator
 
-    def _use(self, operator: Operator) -> None:
+    def _note_use(self, operator: Operator) -> None:
         if operator.row and self._uses.admit(operator.digest):
-            task = asyncio.get_running_loop().create_task(self._note_use(operator.row))
-            self._notes.add(task)
-            task.add_done_callback(self._notes.discard)
+            task = asyncio.get_running_loop().create_task(self._record_use(operator.row))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def count_login(self, outcome: Login) -> None:
-        """Count how an authentication ended."""
+        """Count the outcome of an authentication."""
         self.metrics.admin_logins[outcome] += 1
 
-    async def _note_use(self, row: str) -> None:
+    async def _record_use(self, row: str) -> None:
         try:
             await self.store.record_use(row)
         except StoreError:
-            # How the store is, its metrics say; a use that is not noted is noted by a later one.
+            # The metrics report the error, and a later use of the token will be recorded.
             return
         except Exception as defect:  # noqa: BLE001  the edge of a task
             self.report(defect)
 
     def admit_test(self, operator: Operator) -> None:
-        """Raise ApiProblem where the operator's last test was a moment ago."""
+        """Raise ApiProblem if the operator sent another test within the last second."""
         if not self._tests.admit(operator.digest):
             raise ApiProblem("too_many", "at most one test a second with one token", headers={"Retry-After": "1"})
 
     async def commit(self, request: ApiRequest, changes: Sequence[Change], fields: Iterable[str] = ()) -> State:
-        """Make changes, and return once they are in use here. Raises ApiProblem, StoreError.
+        """Commit changes with an audit entry, and wait until this process uses them. Raises ApiProblem, StoreError.
 
-        The audit entry names the row of the first change. `fields` are the names of what is changed.
+        The audit entry names the row of the first change. `fields` are the names of the changed fields.
         """
         record = changes[0].record
         entry = replace(request.audit_entry(), id=record.id, row=record.row, fields=tuple(fields))
@@ -283,9 +282,9 @@ class ApiServices:
             raise ApiProblem("internal_error", text) from None
 
     async def note_refusal(self, request: ApiRequest, code: str) -> None:
-        """Write into the audit that a change was refused. Raises StoreError."""
-        refused = replace(request.audit_entry(), id=_name_in(request), outcome=code)
-        entry = self._refusals.admit(request.operator.digest, refused)
+        """Audit a refused change. Raises StoreError."""
+        refusal = replace(request.audit_entry(), id=_name_in(request), outcome=code)
+        entry = self._refusals.admit(request.operator.digest, refusal)
         if entry is not None:
             await self.store.audit(entry)
 
@@ -299,46 +298,46 @@ class ApiServices:
         operator = None if session is None else self.operator_of(session)
         if session is not None and operator is None:
             # Another process may have created its token a moment ago.
-            await self._look(session.token_sha256)
+            await self._refresh_store(session.token_sha256)
             operator = self.operator_of(session)
         if operator is None:
             raise unauthenticated("the session has ended: log in again")
-        self._use(operator)
+        self._note_use(operator)
         return operator
 
     def operator_of(self, session: Session) -> Operator | None:
-        """Return the operator of a session, or None if it has ended with its token or the rules."""
+        """Return the operator of a session, or None if its token or the rules of `admin.oidc` have changed."""
         return operator_of_session(session, self.snapshot.admin, self.store.state.tokens, time.time())
 
     async def note_draft_test(self, request: ApiRequest, *, ok: bool) -> None:
-        """Write into the audit that the draft of an integration was sent, with secrets of the request alone."""
+        """Audit the test of an integration draft, which used no secrets but those of the request."""
         outcome = "ok" if ok else "failed"
-        tested = replace(
+        test = replace(
             request.audit_entry(), action="test draft", kind="integration", id=_name_in(request), outcome=outcome
         )
-        entry = self._draft_tests.admit(request.operator.digest, tested)
+        entry = self._draft_tests.admit(request.operator.digest, test)
         if entry is not None:
-            # What is loaded can be tested while the store is away, which its metrics say.
+            # A draft can be tested while the store is unavailable, which the metrics report.
             with contextlib.suppress(StoreError):
                 await self.store.audit(entry)
 
 
 def _name_in(request: ApiRequest) -> str:
-    """The name that a change is about, as far as it may be one: what is sent may be anything."""
-    sent = {} if request.body is None else request.body
-    name = next(iter(request.names.values()), sent.get("id", sent.get("name")))
+    """Return the name in the path or the body for the audit, or an empty string if it is not valid."""
+    body = {} if request.body is None else request.body
+    name = next(iter(request.names.values()), body.get("id", body.get("name")))
     return name if isinstance(name, str) and valid_id(name) else ""
 
 
 def require_version(record: Record, condition: Condition) -> int:
-    """Return the version of a record that a change may replace. Raises ApiProblem."""
+    """Return the version of a record. Raises ApiProblem if the precondition does not allow it."""
     if not condition.allows(record.version):
         raise changed()
     return record.version
 
 
 def missing_problem(condition: Condition) -> ApiProblem:
-    """Return the problem of a change of what does not exist: 412 for `If-Match: *`, else 404."""
+    """Return the problem of a change to a missing resource: 412 for `If-Match: *`, else 404."""
     if condition.versions is None:
         return ApiProblem("changed", "nothing has this name: to create it, send PUT with If-None-Match: *")
     return not_found()
@@ -350,12 +349,12 @@ def exists(condition: Condition, detail: str = _IN_USE) -> ApiProblem:
 
 
 def changed() -> ApiProblem:
-    """Return the 412 of a change to a row that somebody else has changed."""
+    """Return 412: the resource has changed since the client read it."""
     return ApiProblem("changed", "somebody has changed it since it was read: read it again, and send the change again")
 
 
 def problem_of(error: StoreError) -> ApiProblem:
-    """Return the problem of an error of the store."""
+    """Convert an error of the store to a problem."""
     if isinstance(error, Changed):
         return changed()
     return ApiProblem("store_denied", str(error)) if isinstance(error, StoreDenied) else _unavailable(error.public)

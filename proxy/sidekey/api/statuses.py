@@ -1,4 +1,4 @@
-"""The status of the integrations of a process at one moment, those of files and of the store."""
+"""The status of integrations at one moment, both of files and of the store."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from sidekey.store.records import IntegrationRow
 
 
 class StatusView(NamedTuple):
-    """What is known at `now` (seconds since the epoch): the snapshot in use, and since when which IDs are failing."""
+    """Snapshot in use and start times of failures by ID, as of `now` (all in seconds since the epoch)."""
 
     snapshot: Snapshot
     failing: Mapping[str, int] = {}
     now: float = 0.0
 
     def of_served(self, integration: Integration) -> IntegrationStatus:
-        """Judge an integration that is served."""
+        """Return the status of an integration in the snapshot."""
         return status_of(integration, self.now, self.failing.get(integration.id))
 
     def of_stored(self, row: IntegrationRow) -> IntegrationStatus:
-        """Judge a stored one, also if it was saved a moment ago and the snapshot does not know it yet."""
+        """Return the status of a row, which may not be in the snapshot yet."""
         if served(self.snapshot, row.id, stored=False) is not None:
             return IntegrationStatus("unusable", file_wins("integration ID"))
         integration = served(self.snapshot, row.id, stored=True)
@@ -31,11 +31,11 @@ class StatusView(NamedTuple):
 
 
 def problem_of(snapshot: Snapshot, name: str) -> str:
-    """Return the problem that was found when a stored integration was built; empty: none."""
+    """Return why a stored integration could not be built, or an empty string."""
     return "" if snapshot.stored is None else snapshot.stored.problems.get(name, "")
 
 
 def served(snapshot: Snapshot, name: str, *, stored: bool) -> Integration | None:
-    """Return what is served under an ID, if it is of the store, or of a file."""
-    found = snapshot.integrations.get(name)
-    return found if found is not None and found.stored == stored else None
+    """Return the integration in the snapshot with this ID, if it is from the store (`stored`) or else from a file."""
+    integration = snapshot.integrations.get(name)
+    return integration if integration is not None and integration.stored == stored else None

@@ -1,4 +1,4 @@
-"""Read request bodies as YAML, with the lines of their values. Called in a thread."""
+"""Parse YAML request bodies, and add line numbers to errors. Runs in a thread."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ _LIMITS: Final = yaml_reader.Limits(MAX_VALUES, aliases=False, begin="a key, suc
 
 
 class YamlBody(NamedTuple):
-    """A request body: its value, as JSON has it, and the table that knows the lines."""
+    """A parsed body: the value that the same JSON would have, and the table that knows its lines."""
 
     value: dict[str, Any]
     table: LocatedMapping
 
 
 def read_yaml(data: bytes) -> YamlBody:
-    """Read a body as config files are read; all limits are those of the JSON of the same value. Raises ApiProblem."""
+    """Parse a body like a config file, with the limits of its value as JSON. Raises ApiProblem."""
     try:
         table, errors = yaml_reader.parse("", data, _LIMITS)
     except yaml_reader.Malformed as malformed:
         raise _malformed([malformed.error]) from None
     if errors:
         raise _malformed(errors)
-    same = json.dumps(table, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    if len(same) > MAX_SIZE:
+    as_json = json.dumps(table, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    if len(as_json) > MAX_SIZE:
         raise ApiProblem("too_large", f"a body must be at most {MAX_SIZE >> 10} KiB as JSON")
     try:
-        return YamlBody(parse(same), table)
+        return YamlBody(parse(as_json), table)
     except MalformedError as error:
         raise ApiProblem("malformed", f"the body {error}") from None
 
 
 def _malformed(errors: Iterable[ConfigError]) -> ApiProblem:
-    items = [ItemError("", each.message, each.line, each.column) for each in errors]
+    items = [ItemError("", error.message, error.line, error.column) for error in errors]
     return ApiProblem("malformed", "the body is not valid YAML: see errors", errors=listed(items))
 
 
 def with_lines(errors: Iterable[ItemError], table: LocatedMapping | None) -> tuple[ItemError, ...]:
-    """Add the line and column of each pointer, and sort by them. A missing value has those of the mapping above it."""
+    """Add line and column to each error, and sort by them. A missing key gets the line of its mapping."""
     if table is None:
         return tuple(errors)
-    return tuple(sorted((_with_line(each, table) for each in errors), key=_order))
+    return tuple(sorted((_with_line(error, table) for error in errors), key=_order))
 
 
 def _order(error: ItemError) -> tuple[bool, int, int]:
@@ -65,8 +65,8 @@ def _order(error: ItemError) -> tuple[bool, int, int]:
 
 
 def _with_line(error: ItemError, table: LocatedMapping) -> ItemError:
-    place = existing_loc(table, loc_of(table, pointer_keys(error.pointer)))
+    loc = existing_loc(table, loc_of(table, pointer_keys(error.pointer)))
     # The value of a block mapping or list begins on the line after its key.
-    is_block = isinstance(value_at(table, error.pointer), LocatedMapping | Row) or len(place) < error.pointer.count("/")
-    mark = mark_at(table, place, key=is_block)
+    is_block = isinstance(value_at(table, error.pointer), LocatedMapping | Row) or len(loc) < error.pointer.count("/")
+    mark = mark_at(table, loc, key=is_block)
     return error._replace(line=line_of(mark), column=column_of(mark))

@@ -19,8 +19,8 @@ ASSETS: Final = f"{PREFIX}/assets/"
 
 FOLDER: Final = Path(__file__).parent / "static"
 
-_FORMER: Final = "/{path:(?:(?:login|add|integrations|presets|access|activity)(?:/(?s:.*))?)?}"
-"""`/`, and the pages of the former console, which people may have as bookmarks."""
+_BOOKMARKS: Final = "/{path:(?:(?:login|add|integrations|presets|access|activity)(?:/(?s:.*))?)?}"
+"""`/`, and the paths of an earlier console, which people may have as bookmarks."""
 
 _INDEX: Final = "index.html"
 
@@ -44,11 +44,11 @@ _HEADERS: Final[Mapping[str, str]] = {
 }
 
 _IMPORT: Final = re.compile(r'^(?:import|export)\b[^"();]*"(\.[^"]+)";', re.MULTILINE)
-"""A static import. The modules of the console import only with relative paths in double quotes."""
+"""A static import. Modules of the console use relative paths in double quotes only."""
 
 
 class _File(NamedTuple):
-    """A file in both encodings."""
+    """A file, plain and in gzip."""
 
     content_type: str
     body: bytes
@@ -56,10 +56,9 @@ class _File(NamedTuple):
 
 
 class StaticPages:
-    """Serves `index.html` for each page, and the assets under a path that contains a hash of them all.
+    """Serves `index.html` for every page, and the assets below a path with a hash of all files.
 
-    A page that is open keeps its modules for as long as it runs, so one hash for all files is enough, and relative
-    imports stay below it.
+    An open page has loaded its modules, so one hash for all files is enough, and relative imports stay below it.
     """
 
     def __init__(self) -> None:
@@ -77,10 +76,10 @@ class StaticPages:
         self._assets: Final = {name: _file(name, body) for name, body in files.items()}
 
     def add_to(self, app: web.Application) -> None:
-        """Add the routes. A path is decoded before it is matched, so it may contain any character."""
+        """Add the routes. aiohttp matches decoded paths, so they may contain any character."""
         app.router.add_get(f"{ASSETS}{{hash:[^/]*}}/{{name:(?s:.*)}}", self._asset)
         app.router.add_get(f"{PREFIX}{{path:(?:/(?s:.*))?}}", self._page)
-        app.router.add_get(_FORMER, self._redirect)
+        app.router.add_get(_BOOKMARKS, self._redirect)
 
     async def _redirect(self, _: web.Request) -> web.Response:
         return web.Response(
@@ -89,16 +88,16 @@ class StaticPages:
 
     async def _page(self, request: web.Request) -> web.Response:
         if request.path.startswith(ASSETS):
-            return _absent()
+            return _not_found()
         return _response(request, self._index, "no-cache")
 
     async def _asset(self, request: web.Request) -> web.Response:
         file = self._assets.get(request.match_info["name"]) if request.match_info["hash"] == self._hash else None
-        return _absent() if file is None else _response(request, file, "public, max-age=31536000, immutable")
+        return _not_found() if file is None else _response(request, file, "public, max-age=31536000, immutable")
 
 
 def _imports(files: Mapping[str, bytes], first: str) -> list[str]:
-    """List the modules that `first` imports statically, directly or not, so that a browser fetches them at once."""
+    """List all static imports of `first`, also indirect ones, so that the browser fetches them at once."""
     names = [first]
     for name in names:
         for path in _IMPORT.findall(files[name].decode()):
@@ -126,8 +125,8 @@ def _response(request: web.Request, file: _File, cache: str) -> web.Response:
     return web.Response(body=body, headers=headers)
 
 
-def _absent() -> web.Response:
-    """404 for an asset of another version, or of none."""
+def _not_found() -> web.Response:
+    """Return 404 for an unknown asset, or one of another version."""
     return web.Response(
         status=404,
         text="no such file in this version of the console\n",

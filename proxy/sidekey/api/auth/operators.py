@@ -1,4 +1,4 @@
-"""Who sends a request to the admin listener: by bearer tokens (RFC 6750), of the config and of the store."""
+"""Authenticate operators by bearer token (RFC 6750) or session, limit their rate, and confirm them again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from sidekey.api.auth.oidc.id_token import grant_in
+from sidekey.api.auth.oidc.grants import grant_in
 from sidekey.api.errors import ApiProblem, ItemError, invalid
 from sidekey.api.models import Body
 from sidekey.snapshot.admin import PER_DAY, PER_MINUTE, PERMISSIONS, AdminRules, AdminToken, Permission, Role
@@ -19,20 +19,19 @@ from sidekey.store.sessions import Session
 
 CHALLENGE: Final = 'Bearer realm="sidekey"'
 
-NOTE_EVERY: Final = 60.0
-"""Seconds between two notes of the use of one token."""
+RECORD_EVERY: Final = 60.0
+"""Minimum seconds between two records of the last use of a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
     """An authenticated operator.
 
-    `identity` is `token:ROW`, `config:NAME` or `oidc:ISSUER#SUBJECT`, and never changes hands; for a company log-in,
-    `name` is the same. `label` is a name for people, if it differs. `digest` is the SHA-256 of the token, or an HMAC of
-    the identity, in hexadecimal. `row` is the ID of a stored token's row, empty for others. `presets` are the IDs that
-    a sender was granted, None for other roles. `per_minute` and `per_day` limit sends, None for a viewer. `expires_at`
-    and `session_ends_at` are in seconds since the epoch, and so is `auth_at`: when a person last proved to the issuer
-    who they are, None for a token.
+    `identity` is `token:ROW`, `config:NAME` or `oidc:ISSUER#SUBJECT`. No two operators ever have the same one. For a
+    company log-in, `name` is the identity. `label` is a name to show, if it differs. `digest` is the SHA-256 of the
+    token, or an HMAC of the identity (hexadecimal). `row` is the row ID of a stored token, else empty. `presets` are
+    the granted IDs of a sender, None for other roles. `per_minute` and `per_day` limit sends, None for a viewer.
+    `auth_at` is when the issuer last authenticated the person, None for a token. Times are seconds since the epoch.
     """
 
     name: str
@@ -58,37 +57,39 @@ class Operator:
 
 
 Login = Literal["ok", "missing", "invalid", "expired"]
-"""How an authentication ends; the metric's label."""
+"""Outcome of an authentication: the label of the metric."""
 
 
 def operator_of(
     digest: str, configured: Mapping[str, AdminToken], stored: Mapping[str, TokenRow], now: float
 ) -> Operator | Login:
-    """The operator whose token has this SHA-256, in hexadecimal, or why there is none.
+    """Return the operator of the token with this SHA-256 (hexadecimal), or why there is none.
 
-    Every token is compared, in constant time: how long it takes says nothing about them. Where the config has a name,
-    the stored token of that name does not count: the audit would not tell the two apart.
+    It compares every token in constant time, so that the duration reveals nothing. A stored token does not count if
+    the config has a token of the same name: the audit could not tell them apart.
     """
-    found: Operator | None = None
-    for name, each in configured.items():
-        if hmac.compare_digest(each.digest.hex(), digest):
-            found = _operator(name, digest, each, f"config:{name}")
+    operator: Operator | None = None
+    for name, token in configured.items():
+        if hmac.compare_digest(token.digest.hex(), digest):
+            operator = _operator(name, digest, token, f"config:{name}")
     for row in stored.values():
-        if hmac.compare_digest(row.token_sha256, digest) and found is None and row.id not in configured:
-            operator = _operator(row.id, digest, row, f"token:{row.row}")
-            found = replace(operator, row=row.row, expires_at=row.expires_at)
-    if found is None:
+        if hmac.compare_digest(row.token_sha256, digest) and operator is None and row.id not in configured:
+            stored_operator = _operator(row.id, digest, row, f"token:{row.row}")
+            operator = replace(stored_operator, row=row.row, expires_at=row.expires_at)
+    if operator is None:
         return "invalid"
-    return "expired" if found.expires_at is not None and found.expires_at <= now else found
+    return "expired" if operator.expires_at is not None and operator.expires_at <= now else operator
 
 
 def operator_of_session(
     session: Session, rules: AdminRules, stored: Mapping[str, TokenRow], now: float
 ) -> Operator | None:
-    """Return the operator of a session, or None if the token or the rules that it depends on have changed."""
+    """Return the operator of a session, or None if its token or the rules of `admin.oidc` have changed."""
     if not session.grant_text:
-        found = operator_of(session.token_sha256, rules.tokens, stored, now)
-        return replace(found, session_ends_at=session.ends_at) if isinstance(found, Operator) else None
+        token_operator = operator_of(session.token_sha256, rules.tokens, stored, now)
+        if not isinstance(token_operator, Operator):
+            return None
+        return replace(token_operator, session_ends_at=session.ends_at)
     grant = grant_in(session.grant_text, rules.oidc)
     if grant is None:
         return None
@@ -114,7 +115,7 @@ def _operator(name: str, digest: str, token: AdminToken | TokenRow, identity: st
 
 
 def bearer(header: str | None) -> str | None:
-    """The token in an Authorization field; None where there is none."""
+    """Return the bearer token in an Authorization header, or None."""
     if header is None:
         return None
     scheme, _, token = header.partition(" ")
@@ -122,35 +123,35 @@ def bearer(header: str | None) -> str | None:
 
 
 def unauthenticated(detail: str, error: str = "") -> ApiProblem:
-    """The 401, with the challenge of RFC 6750 3."""
+    """Return 401 with the challenge of RFC 6750 3."""
     challenge = f'{CHALLENGE}, error="{error}"' if error else CHALLENGE
     return ApiProblem("unauthenticated", detail, headers={"WWW-Authenticate": challenge})
 
 
 def unknown_token() -> ApiProblem:
-    """Return the 401 of every token that cannot be used, so that nobody learns why."""
+    """Return the 401 for every token that cannot be used: it does not reveal the reason."""
     return unauthenticated("the token is not known, or has expired", error="invalid_token")
 
 
 class RateLimiter:
-    """How often each token may do something: once in `seconds`."""
+    """Admits an action once in `seconds` for each key."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
         self._clock = clock
         self._admitted: dict[str, float] = {}
 
-    def admit(self, digest: str) -> bool:
-        """Whether it may now; that counts, then."""
+    def admit(self, key: str) -> bool:
+        """Record an attempt, and return True if the action is allowed now."""
         now = self._clock()
-        self._admitted = {key: at for key, at in self._admitted.items() if now - at < self._seconds}
-        if digest in self._admitted:
+        self._admitted = {recent: at for recent, at in self._admitted.items() if now - at < self._seconds}
+        if key in self._admitted:
             return False
-        self._admitted[digest] = now
+        self._admitted[key] = now
         return True
 
 
-_FRESH: Final = 600
+_CONFIRMS_FOR: Final = 600
 """Seconds after a company log-in in which it confirms a change."""
 
 
@@ -166,12 +167,12 @@ class Confirmation(Body):
     )
 
 
-def require_confirmation(operator: Operator, sent: Confirmation) -> None:
-    """Raise ApiProblem unless the operator has just proved who they are."""
+def require_confirmation(operator: Operator, body: Confirmation) -> None:
+    """Raise ApiProblem unless the body repeats the token, or the person has just logged in."""
     if operator.auth_at is None:
-        if "own_token" not in sent.model_fields_set:
+        if "own_token" not in body.model_fields_set:
             raise invalid([ItemError("/own_token", "this key is missing")])
-        if not operator.owns(sent.own_token):
+        if not operator.owns(body.own_token):
             raise ApiProblem("forbidden", "own_token must be the token that this request is sent with")
-    elif operator.auth_at <= time.time() - _FRESH:
+    elif operator.auth_at <= time.time() - _CONFIRMS_FOR:
         raise ApiProblem("login_again", "log in again first: this needs a log-in of the last ten minutes")

@@ -1,4 +1,4 @@
-"""Sessions of the console in this process: which session a cookie has, and how recently the store confirmed it."""
+"""Cache of console sessions by cookie, in front of the store."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sidekey.store.no_store import AbsentStore
 from sidekey.store.sessions import Session
 from sidekey.store.store import Store
 
-_CACHE: Final = 1.0
-"""Seconds that a session is used without a look into the store."""
+_FRESH_FOR: Final = 1.0
+"""Seconds that a cached session is used without a read of the store."""
 
 _MAX_CACHED: Final = 1000
 
@@ -24,12 +24,12 @@ class _Cached(NamedTuple):
 
 
 class SessionCache:
-    """Finds sessions by their cookies. While the store is away, cached sessions stay in use."""
+    """Finds and ends sessions. While the store is unavailable, cached sessions stay in use."""
 
     def __init__(self, store: Store | AbsentStore) -> None:
         self._store = store
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
-        self._forgotten = 0
+        self._evictions = 0
 
     async def find(self, cookie: str) -> Session | None:
         """Return the session of a cookie, or None if it has none. Raises StoreError."""
@@ -37,14 +37,14 @@ class SessionCache:
         if name is None:
             return None
         cached = self._cached.get(name)
-        if cached is not None and (time.monotonic() - cached.read_at < _CACHE or not self._store.health.up):
+        if cached is not None and (time.monotonic() - cached.read_at < _FRESH_FOR or not self._store.health.up):
             session: Session | None = cached.session
         else:
             session = await self._read(name)
         return None if session is None or session.ends_at <= time.time() else session
 
     async def _read(self, name: str) -> Session | None:
-        forgotten = self._forgotten
+        evictions = self._evictions
         try:
             session = await self._store.session(name)
         except StoreDenied:
@@ -56,32 +56,32 @@ class SessionCache:
             return cached.session
         if session is None:
             self._cached.pop(name, None)
-        elif forgotten == self._forgotten:
-            # Otherwise this read may be older than the end of the session.
-            self._remember(session)
+        elif evictions == self._evictions:
+            # Otherwise the session may have ended after this read began.
+            self._cache(session)
         return session
 
     async def begin(self, session: Session, entry: AuditEntry | None, previous_cookie: str) -> None:
-        """Store a session and its audit entry, if any. End the session of the previous cookie. Raises StoreError."""
+        """Store a session and its audit entry, if any, and end that of the previous cookie. Raises StoreError."""
         previous = self._store.session_id(previous_cookie)
         await self._store.log_in(session, entry, previous)
         if previous is not None:
-            self._forget(previous)
-        self._remember(session)
+            self._evict(previous)
+        self._cache(session)
 
     async def end(self, name: str, entry: AuditEntry | None = None) -> None:
         """End the session with this ID, with an audit entry, if any. Raises StoreError."""
-        # Before and after: a read that is under way must not bring it back.
-        self._forget(name)
+        # Before and after: a concurrent read must not put the session back.
+        self._evict(name)
         await self._store.log_out(name, entry)
-        self._forget(name)
+        self._evict(name)
 
-    def _remember(self, session: Session) -> None:
+    def _cache(self, session: Session) -> None:
         self._cached[session.id] = _Cached(session, time.monotonic())
         self._cached.move_to_end(session.id)
         if len(self._cached) > _MAX_CACHED:
             self._cached.popitem(last=False)
 
-    def _forget(self, name: str) -> None:
+    def _evict(self, name: str) -> None:
         self._cached.pop(name, None)
-        self._forgotten += 1
+        self._evictions += 1

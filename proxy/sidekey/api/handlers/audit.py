@@ -1,4 +1,4 @@
-"""`/audit`, and the activity of one integration: who did what, when, to which fields. It never has a value."""
+"""`/audit` and `/integrations/{id}/activity`: actions of operators, with changed fields but never their values."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ class Search(Before):
 async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List or search the actions of operators, newest first."""
     query: Search = request.query
-    wanted = AuditFilter(q=query.q, who=query.who, kind=query.object, id=query.name)
-    page = await service.store.audit_page(before=query.before, audit_filter=wanted)
+    search = AuditFilter(q=query.q, who=query.who, kind=query.object, id=query.name)
+    page = await service.store.audit_page(before=query.before, audit_filter=search)
     return await service.respond(_audit, page, service.snapshot)
 
 
@@ -121,20 +121,20 @@ async def activity(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 
 def _activity(page: AuditPage) -> Activity:
-    return Activity(items=[Entry(**_entry(*each)) for each in page.entries], next=_next(page))
+    return Activity(items=[Entry(**_entry(number, entry)) for number, entry in page.entries], next=_next(page))
 
 
 def _audit(page: AuditPage, snapshot: Snapshot) -> Audit:
-    items = [AuditedEntry(**_entry(*each), **_resource(each[1], snapshot)) for each in page.entries]
+    items = [AuditedEntry(**_entry(number, entry), **_resource(entry, snapshot)) for number, entry in page.entries]
     return Audit(items=items, next=_next(page))
 
 
 def _resource(entry: AuditEntry, snapshot: Snapshot) -> dict[str, Any]:
-    titled: Mapping[str, Integration | Preset] = {}
+    resources: Mapping[str, Integration | Preset] = {}
     if entry.kind in ("integration", "preset"):
-        titled = snapshot.integrations if entry.kind == "integration" else snapshot.presets
-    resource = titled.get(entry.id)
-    # Another one may have the ID by now.
+        resources = snapshot.integrations if entry.kind == "integration" else snapshot.presets
+    resource = resources.get(entry.id)
+    # By now, a new resource may have the ID.
     title = resource.title if resource is not None and resource.row == entry.row else ""
     return {"object": entry.kind, "name": entry.id, "title": title or None, "from": entry.source}
 

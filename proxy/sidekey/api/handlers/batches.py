@@ -1,4 +1,4 @@
-"""`/presets/{id}/check` and `/batches`: the rows of a CSV file before they are sent, and what became of them."""
+"""`/presets/{id}/check` and `/batches`: check the rows of a CSV file, and read the outcomes of its sends."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ async def check(service: ApiServices, request: ApiRequest) -> ApiResult:
     await check_grant(service, request)
     preset = await find_preset(service, request, snapshot)
     errors: list[RowError] = []
-    with service.sending.under_way(operator.identity):
+    with service.sending.counted(operator.identity):
         for number, row in enumerate(sent.rows):
-            # Each by itself, so that other requests get the thread in between.
+            # One call for each row, so that other requests get the thread in between.
             errors += await service.validate(
                 _errors_of, snapshot, preset, number, SendRequest(parameters=row), operator.presets is not None
             )
@@ -96,12 +96,12 @@ def _errors_of(snapshot: Snapshot, preset: Preset, number: int, sent: SendReques
         refusal = fill_send(snapshot, preset, sent, is_sender).problem
     except ApiProblem as problem:
         return [
-            RowError(row=number, pointer=each.pointer.removeprefix("/parameters"), detail=each.detail)
-            for each in problem.errors
+            RowError(row=number, pointer=error.pointer.removeprefix("/parameters"), detail=error.detail)
+            for error in problem.errors
         ]
     if refusal is None:
         return []
-    # The code alone: a sender must not learn where the preset sends requests.
+    # No detail of the refusal: a sender must not learn where the preset sends requests.
     return [RowError(row=number, pointer="", detail=f"Sidekey refuses this request ({refusal.code})")]
 
 
@@ -109,7 +109,6 @@ def _errors_of(snapshot: Snapshot, preset: Preset, number: int, sent: SendReques
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read what became of the rows of a CSV file."""
     operator = request.operator
-    # A sender reads its own only.
     sends = await service.store.batch(request.names["id"])
     if not sends or not (operator.may("viewer") or sends[0].identity == operator.identity):
         raise not_found()
@@ -118,7 +117,7 @@ async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 def _batch(sends: tuple[StoredSend, ...]) -> Batch:
     first, last = sends[0], sends[-1]
-    others = sorted((each for each in sends if each.outcome != ACCEPTED), key=lambda each: each.row)
+    others = sorted((send for send in sends if send.outcome != ACCEPTED), key=lambda send: send.row)
     return Batch(
         id=first.batch,
         preset=first.preset,
@@ -127,9 +126,9 @@ def _batch(sends: tuple[StoredSend, ...]) -> Batch:
         begun_at=first.at / 1000,
         ended_at=(last.at + last.ms) / 1000,
         rows=first.batch_rows,
-        last_row=max(each.row for each in sends),
-        outcomes=Counter(each.outcome for each in sends),
-        others=[OtherRow(row=each.row, outcome=each.outcome, status=each.status or None) for each in others],
+        last_row=max(send.row for send in sends),
+        outcomes=Counter(send.outcome for send in sends),
+        others=[OtherRow(row=send.row, outcome=send.outcome, status=send.status or None) for send in others],
     )
 
 

@@ -108,59 +108,59 @@ class CallerCollection(Collection[CallerRow]):
     )
 
     def rows(self, state: State) -> Mapping[str, CallerRow]:
-        """Return the stored callers by name; those whose MAC does not verify have no token."""
-        lines = altered_in(state, CallerRow.kind).values()
+        """Return the stored callers by name. Those whose MAC does not verify have no token."""
         altered = {
-            each.id: CallerRow(row=each.row, id=each.id, version=each.version, token_sha256="") for each in lines
+            header.id: CallerRow(row=header.row, id=header.id, version=header.version, token_sha256="")
+            for header in altered_in(state, CallerRow.kind).values()
         }
         return {**altered, **state.callers}
 
     def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
-        """Return the names that files have."""
+        """Return the names in config files."""
         return _file_callers(snapshot)
 
-    def shown(self, name: str, row: CallerRow | None, standings: StatusView) -> Shown:
-        """Show a stored caller, or one of a file."""
+    def shown(self, name: str, row: CallerRow | None, statuses: StatusView) -> Shown:
+        """Build the response for a stored caller, or one of a file."""
         if row is None:
-            found = _file_callers(standings.snapshot)[name]
-            granted = (None if each is None else sorted(each) for each in (found.integrations, found.presets))
-            return Shown(CallerMembers(name=name, **members_of(None, "")), _document(*granted))
+            caller = _file_callers(statuses.snapshot)[name]
+            grants = (None if ids is None else sorted(ids) for ids in (caller.integrations, caller.presets))
+            return Shown(CallerMembers(name=name, **members_of(None, "")), _document(*grants))
         altered = not row.token_sha256
-        in_file = self.is_in_file(standings.snapshot, name)
+        in_file = self.is_in_file(statuses.snapshot, name)
         members = members_of(row, stored_problem("caller", altered=altered, file=in_file))
         if altered:
             members |= {"created_at": None, "updated_at": None, "updated_by": None}
         return Shown(CallerMembers(name=name, **members), _document(row.integrations, row.presets))
 
-    def item(self, name: str, row: CallerRow | None, standings: StatusView, query: Any) -> Caller:
-        """Return an item of the list."""
+    def item(self, name: str, row: CallerRow | None, statuses: StatusView, query: Any) -> Caller:
+        """Build an item of the list."""
         del query
-        shown = self.shown(name, row, standings)
+        shown = self.shown(name, row, statuses)
         return Caller(**dict(shown.members), **shown.document)
 
-    def make(self, edit: ResourceChange[CallerRow], snapshot: Snapshot, vault: SealingKeys) -> NewRow[CallerRow]:
-        """Make the row of a change. Raises ApiProblem with all errors."""
+    def build(self, change: ResourceChange[CallerRow], snapshot: Snapshot, vault: SealingKeys) -> NewRow[CallerRow]:
+        """Build the row of a change. Raises ApiProblem with all errors."""
         del vault
-        row, now = edit.row, int(time.time())
+        row, now = change.row, int(time.time())
         if row is None:
             token, digest = new_token()
-            # The name was validated already: any valid one stands for it here.
-            sent: CallerDocument = read_body(NewCaller, {"name": "new", **edit.sent}, edit.wrong)
-            new = CallerRow(row=new_row(), id=edit.name, token_sha256=digest, created_at=now)
+            # The name in the body was validated before, so any valid name serves here.
+            sent: CallerDocument = read_body(NewCaller, {"name": "new", **change.sent}, change.known_errors)
+            new = CallerRow(row=new_row(), id=change.name, token_sha256=digest, created_at=now)
         elif not row.token_sha256:
             raise ApiProblem("read_only", ALTERED)
         else:
             token, new = "", row
-            before = _document(row.integrations, row.presets)
-            document = merge_patch(before, edit.sent, lambda _: False) if edit.patch else edit.sent
-            sent = read_body(CallerDocument, document, edit.wrong)
-        new = replace(new, integrations=sent.integrations, presets=sent.presets, updated_at=now, updated_by=edit.by)
-        found = overlap_for(
+            current = _document(row.integrations, row.presets)
+            document = merge_patch(current, change.sent, lambda _: False) if change.patch else change.sent
+            sent = read_body(CallerDocument, document, change.known_errors)
+        new = replace(new, integrations=sent.integrations, presets=sent.presets, updated_at=now, updated_by=change.by)
+        overlap = overlap_for(
             snapshot, ServedCaller(new.id, None if new.integrations is None else frozenset(new.integrations))
         )
-        if found is not None:
-            pair = f"{found.first} and {found.second}"
-            text = f"integrations {pair} both cover {found.where}: list one of them, or narrow one"
+        if overlap is not None:
+            pair = f"{overlap.first} and {overlap.second}"
+            text = f"integrations {pair} both cover {overlap.where}: list one of them, or narrow one"
             raise ApiProblem("overlaps", text)
         return NewRow(new, caller_fields(new, row), token)
 
@@ -191,7 +191,7 @@ class CallerCollection(Collection[CallerRow]):
         token, digest = new_token()
         new = replace(row, token_sha256=digest, updated_at=int(time.time()), updated_by=request.operator.name)
         state = await service.commit(request, [Put(new, version)], ("token",))
-        return await service.run(self._result, state.callers[row.id], service.standings, 200, token)
+        return await service.run(self._result, state.callers[row.id], service.statuses, 200, token)
 
 
 def _file_callers(snapshot: Snapshot) -> dict[str, ServedCaller]:

@@ -52,19 +52,19 @@ async def export(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 
 def _export(ids: tuple[str, ...], state: State) -> ApiResult:
-    """Write the file. Raises ApiProblem with an error for each integration that it cannot have."""
-    found: dict[str, Exported] = {}
+    """Write the file. Raises ApiProblem with an error for each integration that cannot be exported."""
+    exported: dict[str, Exported] = {}
     errors: list[ItemError] = []
     for number, name in enumerate(ids):
         try:
-            found[name] = _exported(name, state)
+            exported[name] = _exported(name, state)
         except (NotExported, Inexpressible) as error:
             errors.append(ItemError(f"/id/{number}", str(error)))
     if errors:
         raise invalid(errors)
-    needs = [need for each in found.values() for need in each.needs]
-    notes = [f"{name}: {note}" for name, each in found.items() for note in each.notes]
-    document = config_of(integrations={name: each.config for name, each in found.items()})
+    needs = [need for integration in exported.values() for need in integration.needs]
+    notes = [f"{name}: {note}" for name, integration in exported.items() for note in integration.notes]
+    document = config_of(integrations={name: integration.config for name, integration in exported.items()})
     title = f"integration{'s' if len(ids) > 1 else ''} {', '.join(ids)}"
     return ApiResult(200, write(document, build_comment(title, needs, notes)).encode(), content_type=YAML)
 
@@ -73,9 +73,9 @@ def _exported(name: str, state: State) -> Exported:
     row = state.integrations.get(name)
     if row is None:
         raise NotExported("no stored integration has this ID")
-    found = export_integration(row)
-    write({name: found.config})
-    return found
+    integration = export_integration(row)
+    write({name: integration.config})
+    return integration
 
 
 ROUTES: Final = (export,)

@@ -1,4 +1,4 @@
-"""`/forms`: presets as people fill them in. A form says nothing of URL, headers, body, integration or errors."""
+"""`/forms`: presets as forms for people, which reveal no URL, header, body, integration or error."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 
 def _ids(snapshot: Snapshot, operator: Operator) -> Mapping[str, Preset] | frozenset[str]:
-    """Return the IDs of forms: for a sender its grants, also of presets that do not exist any more."""
+    """Return the IDs of the operator's forms: for a sender its grants, also of deleted presets."""
     return snapshot.presets if operator.presets is None else operator.presets
 
 
@@ -91,7 +91,7 @@ def _matches(name: str, preset: Preset | None, q: str) -> bool:
 def _form(snapshot: Snapshot, operator: Operator, name: str) -> Form:
     preset = snapshot.presets.get(name)
     document = {} if preset is None else json.loads(preset.document)
-    parameters = [_parameter(*each) for each in mapping(document.get("parameters")).items()]
+    parameters = [_parameter(key, settings) for key, settings in mapping(document.get("parameters")).items()]
     return Form(**_members(snapshot, operator, name), parameters=parameters)
 
 
@@ -104,8 +104,14 @@ def _parameter(name: str, document: Mapping[str, Any]) -> FormParameter:
 def _members(snapshot: Snapshot, operator: Operator, name: str) -> dict[str, Any]:
     preset = snapshot.presets.get(name)
     if preset is None:
-        found = {"title": name, "help": "", "takes": "parameters", "content_type": None, "problem": True}
-        return {"id": name, **found}
+        return {
+            "id": name,
+            "title": name,
+            "help": "",
+            "takes": "parameters",
+            "content_type": None,
+            "problem": True,
+        }
     has_body = preset.rules.has_body
     return {
         "id": name,

@@ -14,7 +14,7 @@ from pydantic import Field
 from sidekey.api.errors import ItemError, ProblemItem, listed
 from sidekey.api.handlers.integration_tests import Places
 from sidekey.api.handlers.integrations import IntegrationDocument, IntegrationMembers
-from sidekey.api.integration_rows import enter_again, overlap_in
+from sidekey.api.integration_rows import overlap_in, reentry_errors
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.api.models import Body, Instant, document_in, name_in
 from sidekey.api.route import Route
@@ -37,11 +37,11 @@ from sidekey.snapshot.snapshot import Snapshot, Stored
 from sidekey.store.records import IntegrationRow
 
 _DRAFT: Final = "draft"
-"""The ID of a document that has none."""
+"""ID for a document without one."""
 
 _MORE_WARNINGS: Final = ItemError("", f"there are more warnings than the first {MAX_ERRORS}")
 
-OF_A_FILE: Final = "a config file has an integration of this ID: choose another"
+USED_BY_FILE: Final = "a config file has an integration of this ID: choose another"
 
 
 class Targets(Body):
@@ -92,49 +92,49 @@ async def preview(service: ApiServices, request: ApiRequest) -> ApiResult:
     With the `id` of a stored integration, the document replaces it.
     """
     sent = request.document
-    name, wrong = name_in(sent, "id") if "id" in sent else (_DRAFT, [])
+    name, errors = name_in(sent, "id") if "id" in sent else (_DRAFT, [])
     if served(service.snapshot, name, stored=False) is not None:
-        wrong.append(ItemError("/id", OF_A_FILE))
+        errors.append(ItemError("/id", USED_BY_FILE))
     row = service.store.state.integrations.get(name)
-    return await service.validate(_preview, request, name, row, wrong, service.snapshot)
+    return await service.validate(_preview, request, name, row, errors, service.snapshot)
 
 
 def _preview(
     request: ApiRequest,
     name: str,
     row: IntegrationRow | None,
-    wrong: Sequence[ItemError],
+    known_errors: Sequence[ItemError],
     snapshot: Snapshot,
 ) -> ApiResult:
-    document, now, former = document_in(request.document, IntegrationMembers), time.time(), previous_integration(row)
-    found = assess(document, former, in_flight=snapshot.limits.in_flight, now=now)
-    errors = [*wrong, *(ItemError(*each) for each in found.errors)]
-    if found.draft is not None:
-        overlap = overlap_in(snapshot, name, found.draft)
+    document, now = document_in(request.document, IntegrationMembers), time.time()
+    assessment = assess(document, previous_integration(row), in_flight=snapshot.limits.in_flight, now=now)
+    errors = [*known_errors, *(ItemError(*error) for error in assessment.errors)]
+    if assessment.draft is not None:
+        overlap = overlap_in(snapshot, name, assessment.draft)
         errors += [] if overlap is None else [ItemError("", overlap)]
-    warnings = listed((ItemError(*each) for each in found.warnings), _MORE_WARNINGS)
-    again = listed(enter_again(found.reenter))
+    warnings = listed((ItemError(*warning) for warning in assessment.warnings), _MORE_WARNINGS)
+    reentry = listed(reentry_errors(assessment.reenter))
 
     def shown(items: Iterable[ItemError]) -> list[ProblemItem]:
-        return [each.shown() for each in with_lines(items, request.table)]
+        return [item.shown() for item in with_lines(items, request.table)]
 
     return ApiResult.of(
         Preview(
-            valid=not errors and not found.reenter,
+            valid=not errors and not reentry,
             version=None if row is None else row.version,
             errors=shown(listed(errors)),
             warnings=shown(warnings),
-            reenter=shown(again),
-            certificate=_certificate(_certificates(document, found.settings)),
-            destination=None if found.errors else _targets(name, found, snapshot, now),
+            reenter=shown(reentry),
+            certificate=_certificate(_certificates(document, assessment.settings)),
+            destination=None if assessment.errors else _targets(name, assessment, snapshot, now),
         )
     )
 
 
-def _targets(name: str, found: Assessment, snapshot: Snapshot, now: float) -> Targets | None:
-    if found.settings is None:
+def _targets(name: str, assessment: Assessment, snapshot: Snapshot, now: float) -> Targets | None:
+    if assessment.settings is None:
         return None
-    built = build_unserved(name, found.settings, found.entered, snapshot.stored or Stored(), now)
+    built = build_unserved(name, assessment.settings, assessment.entered, snapshot.stored or Stored(), now)
     places = credential_places(built)
     public = dict(built.public_headers)
     places["headers"] = [name for name in places["headers"] if name not in public]
@@ -155,30 +155,30 @@ def _allowed(policy: Policy) -> Iterator[str]:
         if not (under(path, prefix.path) and under(path, policy.path)):
             continue
         if prefix.origin == policy.placeholder_origin:
-            # A host that the token response names takes the place of this one, if it is under a domain.
+            # The token response replaces this host with another host under one of the domains.
             yield from (f"{domain}{path}" for domain in policy.domains)
         elif policy.reaches(prefix.origin):
             yield f"{prefix.origin}{path}"
 
 
 def _certificate(texts: Iterable[str]) -> ShownCertificate | None:
-    """Describe the first certificate that can be read."""
+    """Describe the first readable certificate."""
     for text in texts:
-        # Why it cannot be read is among the errors.
+        # The errors say why a certificate cannot be read.
         with suppress(ValueError):
             leaf = leaf_of(text.encode())
             names = extension(leaf, x509.SubjectAlternativeName)
             return ShownCertificate(
                 subject=name_of(leaf.subject),
                 issuer=name_of(leaf.issuer),
-                alternative_names=[] if names is None else [str(each.value) for each in names],
+                alternative_names=[] if names is None else [str(name.value) for name in names],
                 not_after=leaf.not_valid_after_utc.timestamp(),
             )
     return None
 
 
 def _certificates(document: Mapping[str, Any], settings: IntegrationSettings | None) -> Iterator[str]:
-    """Yield the certificates of a document, also of one that lacks a key: people paste the certificate first."""
+    """Yield the certificates of a document, even if it is incomplete: people paste the certificate first."""
     if settings is None:
         for section in ("auth", "client_certificate"):
             inline = mapping(mapping(document.get(section)).get("certificate")).get("inline")

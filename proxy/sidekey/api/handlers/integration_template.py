@@ -25,16 +25,16 @@ from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS
 
 PEM: Final = "paste PEM here\n"
-"""The placeholder of a certificate or key. That of any other value is an empty text."""
+"""Placeholder of a certificate or key. Other values have an empty string."""
 
 _WIDTH: Final = 100
 _SECRET: Final = "#/components/schemas/Secret"  # noqa: S105  a schema's name
 
 _OF_ALL_KINDS: Final = frozenset({"id", "description"})
-"""The keys that every document starts with."""
+"""The keys that start every document."""
 
 Schema = Mapping[str, Any]
-Described = Callable[[Loc], str]
+Describe = Callable[[Loc], str]
 
 
 class TemplateFilter(Body):
@@ -82,21 +82,21 @@ async def template(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 
 def _template(kind: str, provider: str) -> Template:
-    document, described = _start(kind, provider), _descriptions(kind, provider)
+    document, describe = _minimal_document(kind, provider), _describer(kind, provider)
     fields = [
-        TemplateField(path=[*map(str, loc)], description=described(loc), type=_type(value), values=_values(kind, loc))
+        TemplateField(path=[*map(str, loc)], description=describe(loc), type=_type(value), values=_values(kind, loc))
         for loc, value in _leaves(document)
         if loc[0] not in _OF_ALL_KINDS and loc not in (("auth", "type"), ("auth", "provider"))
     ]
-    return Template(text="".join(_lines(document, described)), fields=fields)
+    return Template(text="".join(_lines(document, describe)), fields=fields)
 
 
-def _leaves(document: Mapping[str, Any], place: Loc = ()) -> Iterator[tuple[Loc, Any]]:
+def _leaves(document: Mapping[str, Any], parent: Loc = ()) -> Iterator[tuple[Loc, Any]]:
     for key, value in document.items():
         if _is_section(value):
-            yield from _leaves(value, (*place, key))
+            yield from _leaves(value, (*parent, key))
         else:
-            yield (*place, key), value
+            yield (*parent, key), value
 
 
 def _is_section(value: Any) -> bool:
@@ -112,7 +112,7 @@ def _type(value: Any) -> Literal["text", "secret", "pem", "certificate"]:
 
 
 def _values(kind: str, loc: Loc) -> list[str]:
-    return next(([*each["enum"]] for each in _branches(_schema_at(kind, loc)) if "enum" in each), [])
+    return next(([*branch["enum"]] for branch in _branches(_schema_at(kind, loc)) if "enum" in branch), [])
 
 
 @cache
@@ -120,25 +120,30 @@ def _definitions() -> dict[str, dict[str, Any]]:
     return definitions([NewIntegration, *DOCUMENT_VALUES], "body")
 
 
-def _start(kind: str, provider: str) -> dict[str, Any]:
-    """Build the start of an integration: add each key that validation reports as missing, until none is missing."""
-    named = {"provider": provider} if provider else {}
-    auth: dict[str, Any] = {"type": kind, **named, **({} if provider else KINDS[kind].starts_with)}
+def _minimal_document(kind: str, provider: str) -> dict[str, Any]:
+    """Build a minimal document: add the keys that validation reports as missing, until none is missing."""
+    keys = {"provider": provider} if provider else KINDS[kind].starts_with
+    auth: dict[str, Any] = {"type": kind, **keys}
     document: dict[str, Any] = {"auth": auth}
     while missing := [
-        each.loc
-        for each in validate(with_new_ids(document), Context("body")).errors
-        if existing_loc(document, each.loc) != each.loc
+        error.loc
+        for error in validate(with_new_ids(document), Context("body")).errors
+        if existing_loc(document, error.loc) != error.loc
     ]:
         for loc in missing:
             _insert(document, loc, _placeholder(_schema_at(kind, loc)))
-    return {"id": "", "description": "", **{key: each for key, each in document.items() if key != "auth"}, "auth": auth}
+    return {
+        "id": "",
+        "description": "",
+        **{key: value for key, value in document.items() if key != "auth"},
+        "auth": auth,
+    }
 
 
-def _descriptions(kind: str, provider: str) -> Described:
-    """Return the function that describes the key at a place."""
-    described: dict[Loc, str] = {("auth", name): text for name, text in _of_profile(provider).items()}
-    return lambda loc: described.get(loc) or _description(_schema_at(kind, loc))
+def _describer(kind: str, provider: str) -> Describe:
+    """Return a function that describes the key at a location."""
+    texts: dict[Loc, str] = {("auth", name): text for name, text in _of_profile(provider).items()}
+    return lambda loc: texts.get(loc) or _description(_schema_at(kind, loc))
 
 
 def _insert(document: dict[str, Any], loc: Loc, value: Any) -> None:
@@ -147,33 +152,35 @@ def _insert(document: dict[str, Any], loc: Loc, value: Any) -> None:
     document[str(loc[-1])] = value
 
 
-def _lines(document: Mapping[str, Any], described: Described, place: Loc = ()) -> Iterator[str]:
+def _lines(document: Mapping[str, Any], describe: Describe, parent: Loc = ()) -> Iterator[str]:
     for key, value in document.items():
-        loc = (*place, key)
-        for line in () if key in ("type", "provider") else wrap(described(loc), _WIDTH):
+        loc = (*parent, key)
+        for line in () if key in ("type", "provider") else wrap(describe(loc), _WIDTH):
             yield f"# {line}\n"
         if _is_section(value):
             yield f"{key}:\n"
-            yield from (indent(each, "  ") for each in _lines(value, described, loc))
+            yield from (indent(line, "  ") for line in _lines(value, describe, loc))
         else:
             yield write({key: value})
 
 
 def _schema_at(kind: str, loc: Loc) -> Schema:
-    """The schema of a key; empty for a key that only its user knows, such as the name of a header."""
+    """Return the schema of a key, or an empty one for a key that users choose, such as the name of a header."""
     node = _definitions()["NewIntegration"] if loc[:1] != ("auth",) else _definitions()[KINDS[kind].__name__]
     for key in loc if loc[:1] != ("auth",) else loc[1:]:
-        node = next((each["properties"][key] for each in _branches(node) if key in each.get("properties", {})), {})
+        node = next(
+            (branch["properties"][key] for branch in _branches(node) if key in branch.get("properties", {})), {}
+        )
     return node
 
 
 def _branches(node: Schema) -> Iterator[Schema]:
-    """Yield a schema and its alternatives, with references followed."""
+    """Yield a schema and its alternatives. Follow references."""
     yield node
     if "$ref" in node:
         yield from _branches(_definitions()[node["$ref"].rpartition("/")[2]])
-    for each in (*node.get("anyOf", ()), *node.get("oneOf", ())):
-        yield from _branches(each)
+    for alternative in (*node.get("anyOf", ()), *node.get("oneOf", ())):
+        yield from _branches(alternative)
 
 
 def _placeholder(schema: Schema) -> Any:
@@ -196,11 +203,13 @@ def _description(schema: Schema) -> str:
 
 
 def _of_profile(provider: str) -> dict[str, str]:
-    """Describe the parameters and secrets of a profile; empty without a provider."""
+    """Return the descriptions of the parameters and secrets of a profile, empty without a provider."""
     if not provider:
         return {}
     profile = profiles.profile(provider)
-    parameters = {name: f"{each.description} Such as {each.example}." for name, each in profile.parameters.items()}
+    parameters = {
+        name: f"{parameter.description} Such as {parameter.example}." for name, parameter in profile.parameters.items()
+    }
     return parameters | profile.secrets
 
 

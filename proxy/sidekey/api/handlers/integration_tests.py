@@ -1,4 +1,4 @@
-"""`/test`, `/explain` and `/drafts/integration/test`: what becomes of a request. Nothing is changed."""
+"""`/test`, `/explain` and `/drafts/integration/test`: send or explain a request of an integration."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from sidekey.api.statuses import problem_of
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.build import build_draft
 from sidekey.diagnostics.explain import Sample, parse_header, parse_method, parse_moment, with_addresses
-from sidekey.diagnostics.explain import explain as judge
+from sidekey.diagnostics.explain import explain as explain_target
 from sidekey.diagnostics.probe import Outcome
 from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
 from sidekey.store.errors import StoreError
 
 _DRAFT: Final = "draft"
-"""The ID of a draft while it is tested."""
+"""ID of a draft during its test."""
 
 
 class TestResult(Body):
@@ -45,7 +45,7 @@ class TestResult(Body):
 
     @classmethod
     def of(cls, outcome: Outcome, began: float) -> TestResult:
-        """Return the result of a test that began at `began`, of `time.perf_counter`."""
+        """Build the result of a test that began at `began` (`time.perf_counter`)."""
         return cls(**outcome.as_json(), milliseconds=round((time.perf_counter() - began) * 1000))
 
 
@@ -72,7 +72,7 @@ def _parse_url(text: str) -> str:
 
 
 def _parse_header(raw: object) -> tuple[str, str]:
-    if not isinstance(raw, list) or len(raw) != 2 or not all(isinstance(each, str) for each in raw):
+    if not isinstance(raw, list) or len(raw) != 2 or not all(isinstance(text, str) for text in raw):
         raise ValueError("must be a list of two texts: the name and the value")
     return parse_header(*raw)
 
@@ -136,18 +136,18 @@ class Explanation(Body):
 )
 async def test(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the saved test request through the data plane, if the saved secrets obtain a token. Only 200 is success."""
-    found = _served(service, request.names["id"])
-    if found.test is None:
+    integration = _served(service, request.names["id"])
+    if integration.test is None:
         raise invalid([ItemError("/test", 'is missing in what is saved: add {"method": "GET", "path": "/..."}')])
     service.admit_test(request.operator)
     entry = replace(
-        request.audit_entry(), action="test", kind="integration", id=found.id, row=found.row, outcome="sent"
+        request.audit_entry(), action="test", kind="integration", id=integration.id, row=integration.row, outcome="sent"
     )
-    # Nothing is sent if the store cannot take the entry. `admit_test` bounds how many entries there can be.
+    # If the store cannot be written, nothing is sent. `admit_test` limits the number of entries.
     number = await service.store.audit(entry)
     began = time.perf_counter()
-    result = TestResult.of(await service.probe(found.id, found.test), began)
-    # Until the store can be written, which its metrics say, the outcome is "sent".
+    result = TestResult.of(await service.probe(integration.id, integration.test), began)
+    # If the store fails now, the outcome stays "sent", and the metrics report the error.
     with suppress(StoreError):
         await service.store.audit(replace(entry, outcome="ok" if result.ok else "failed"), (number, entry))
     return ApiResult.of(result)
@@ -166,26 +166,28 @@ async def test(service: ApiServices, request: ApiRequest) -> ApiResult:
 async def explain(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Explain which rule allows a target, or why none does, where the credential would go, and what is signed."""
     sent = await service.read(ExplainRequest, request)
-    longest = service.snapshot.limits.target
-    if len(sent.url) > longest:
-        raise invalid([ItemError("/url", f"must be at most {longest} bytes, as limits.target says")])
-    found = _served(service, request.names["id"])
+    max_length = service.snapshot.limits.target
+    if len(sent.url) > max_length:
+        raise invalid([ItemError("/url", f"must be at most {max_length} bytes, as limits.target says")])
+    integration = _served(service, request.names["id"])
     moment = time.time() if sent.at is None else sent.at
     sample = Sample(moment, sent.method, tuple(sent.headers), sent.body.encode("utf-8", "replace"))
     for_viewer = not request.operator.may("editor")
-    return ApiResult.of(await service.validate(_explained, found, sent.url, sample, service.snapshot, for_viewer))
+    return ApiResult.of(await service.validate(_explained, integration, sent.url, sample, service.snapshot, for_viewer))
 
 
-def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot, for_viewer: bool) -> Explanation:
-    """Explain without DNS: otherwise operators would decide which names Sidekey looks up."""
-    explained: dict[str, Any] = with_addresses(judge(found, url, snapshot.passing, sample), snapshot).as_json()
-    if for_viewer and isinstance(found.written, IntegrationSettings):
-        auth = found.written.auth
+def _explained(integration: Integration, url: str, sample: Sample, snapshot: Snapshot, for_viewer: bool) -> Explanation:
+    """Explain without DNS: operators must not choose the names that Sidekey looks up."""
+    explanation: dict[str, Any] = with_addresses(
+        explain_target(integration, url, snapshot.passing, sample), snapshot
+    ).as_json()
+    if for_viewer and isinstance(integration.written, IntegrationSettings):
+        auth = integration.written.auth
         hidden = hidden_from_viewers(type(auth), auth.model_dump(include={"provider"}).get("provider")).paths
-        explained["profile"] = {path: text for path, text in explained["profile"].items() if path not in hidden}
-    # The integration itself has the `status`.
-    del explained["usable"]
-    return Explanation.model_validate(explained)
+        explanation["profile"] = {path: text for path, text in explanation["profile"].items() if path not in hidden}
+    # The response of `/integrations/{id}` has `status` instead.
+    del explanation["usable"]
+    return Explanation.model_validate(explanation)
 
 
 @partial(
@@ -214,11 +216,11 @@ async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 
 def _served(service: ApiServices, name: str) -> Integration:
-    """Return the integration that is served under an ID. Raises ApiProblem."""
+    """Return the integration that is in use under an ID. Raises ApiProblem."""
     snapshot = service.snapshot
-    found = snapshot.integrations.get(name)
-    if found is not None and not (found.stored and found.rebuild is not None):
-        return found
+    integration = snapshot.integrations.get(name)
+    if integration is not None and not (integration.stored and integration.rebuild is not None):
+        return integration
     if name not in service.store.state.integrations:
         raise not_found()
     problem = problem_of(snapshot, name) or "it was saved a moment ago"

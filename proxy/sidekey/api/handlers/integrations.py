@@ -1,4 +1,4 @@
-"""`/integrations`: list, create, read, change and delete integrations. Of files they are shown without their config."""
+"""`/integrations`: list, create, read, change and delete. The config of integrations in files is not shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from sidekey.api.collection import Collection, CollectionModels, ResourceChange, RouteSummaries
 from sidekey.api.handlers.kinds import search_texts
 from sidekey.api.handlers.usage import DayUsage, day_usage
-from sidekey.api.integration_rows import make_integration, refuse_deletion
+from sidekey.api.integration_rows import build_integration, refuse_deletion
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import (
     After,
@@ -48,10 +48,10 @@ from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
 
 _MAX_HOSTS: Final = 10
-"""Hosts of an item of the list."""
+"""Maximum hosts of an item."""
 
 _MAX_TAGS: Final = 200
-"""Tags of a page of the list."""
+"""Maximum tags of a page."""
 
 
 class IntegrationMembers(Members, Identified):
@@ -129,14 +129,14 @@ class IntegrationFilter(After):
 
 
 class Hidden(NamedTuple):
-    """The parts of an integration that viewers do not see: keys of `auth`, and paths that its profile fills in."""
+    """Parts of an integration that viewers do not see: keys of `auth`, and paths that its profile fills in."""
 
     keys: frozenset[str]
     paths: frozenset[str]
 
 
 def hidden_from_viewers(kind: type[KindSettings], provider: object) -> Hidden:
-    """Return the identifiers of clients: the keys that are marked so, and the parameters that a profile puts there."""
+    """Return the client identifiers: keys with the mark `HIDDEN_FROM_VIEWERS`, and the parameters that fill them."""
     names = frozenset(name for name, field in kind.model_fields.items() if HIDDEN_FROM_VIEWERS in field.metadata)
     paths = frozenset(f"auth.{name}" for name in names)
     if provider not in profiles.names():
@@ -178,35 +178,35 @@ class IntegrationCollection(Collection[IntegrationRow]):
         return state.integrations
 
     def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
-        """Return the IDs that files have."""
-        return (name for name, each in snapshot.integrations.items() if not each.stored)
+        """Return the IDs in config files."""
+        return (name for name, integration in snapshot.integrations.items() if not integration.stored)
 
-    def shown(self, name: str, row: IntegrationRow | None, standings: StatusView) -> Shown:
-        """Show an integration. Only those who may read a file see the config in it.
+    def shown(self, name: str, row: IntegrationRow | None, statuses: StatusView) -> Shown:
+        """Build the response for an integration: without the config if it is in a file, as the file may be secret.
 
-        A stored one has no document if that cannot be relied upon.
+        A stored integration that cannot be verified has no document.
         """
-        view = _view(name, row, standings.snapshot)
+        view = _view(name, row, statuses.snapshot)
         document: Mapping[str, Any] = {}
         if row is None:
             document = view.texts()
         elif row.verified:
             with suppress(MalformedError):
                 document = show_document(row)
-        return Shown(IntegrationMembers(**_members(view, standings)), document)
+        return Shown(IntegrationMembers(**_members(view, statuses)), document)
 
-    def item(self, name: str, row: IntegrationRow | None, standings: StatusView, query: Any) -> IntegrationItem | None:
-        """Return an item of the list, or None if it does not match the query."""
+    def item(self, name: str, row: IntegrationRow | None, statuses: StatusView, query: Any) -> IntegrationItem | None:
+        """Build an item of the list, or return None if it does not match the query."""
         # The cheapest filter first: there may be ten thousand integrations, of which a page shows fifty.
-        if query.status and _standing(name, row, standings).status != query.status:
+        if query.status and _status(name, row, statuses).status != query.status:
             return None
-        view = _view(name, row, standings.snapshot)
+        view = _view(name, row, statuses.snapshot)
         if not _matches(view, query):
             return None
-        return IntegrationItem(**_members(view, standings), **view.texts())
+        return IntegrationItem(**_members(view, statuses), **view.texts())
 
     def for_viewer(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Remove the keys that viewers do not see, or all of `auth` if this version does not know its keys."""
+        """Remove the keys that viewers do not see, or `auth` if this version does not know its keys."""
         auth = mapping(document.get("auth"))
         kind, provider = KINDS.get(str(auth.get("type"))), auth.get("provider")
         if kind is None or (provider is not None and provider not in profiles.names()):
@@ -214,44 +214,44 @@ class IntegrationCollection(Collection[IntegrationRow]):
         hidden = hidden_from_viewers(kind, provider).keys
         return {**document, "auth": {key: value for key, value in auth.items() if key not in hidden}}
 
-    def make(
-        self, edit: ResourceChange[IntegrationRow], snapshot: Snapshot, vault: SealingKeys
+    def build(
+        self, change: ResourceChange[IntegrationRow], snapshot: Snapshot, vault: SealingKeys
     ) -> NewRow[IntegrationRow]:
-        """Make the row of a change. Raises ApiProblem with all errors."""
-        return make_integration(edit, snapshot, vault)
+        """Build the row of a change. Raises ApiProblem with all errors."""
+        return build_integration(change, snapshot, vault)
 
     def refuse_deletion(self, row: IntegrationRow, state: State, snapshot: Snapshot) -> None:
-        """Raise ApiProblem if presets use the integration, and not one of a file with the same ID."""
+        """Raise ApiProblem if presets use the integration, unless a file has the same ID: then they use that one."""
         if not self.is_in_file(snapshot, row.id):
             refuse_deletion(row.id, state, snapshot)
 
     async def browse(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Respond with a page of the list, with the usage of its items if the query includes it."""
-        page = await service.run(self.page, service.store.state, service.standings, request.query)
+        page = await service.run(self.page, service.store.state, service.statuses, request.query)
         if request.query.include:
-            # While the store is away, the list can be read.
+            # Without the store, respond with the list alone.
             with suppress(StoreError):
-                used = await day_usage(service, [item.id for item in page.items])
-                items = [item.model_copy(update={"usage": used[item.id]}) for item in page.items]
+                usage = await day_usage(service, [item.id for item in page.items])
+                items = [item.model_copy(update={"usage": usage[item.id]}) for item in page.items]
                 page = page.model_copy(update={"items": items})
         return await service.run(ApiResult.of, page)
 
     def page_members(self, state: State, snapshot: Snapshot) -> dict[str, Any]:
         """Return the tags to filter by."""
-        found = {tag for each in snapshot.integrations.values() for tag in each.tags}
+        tags = {tag for integration in snapshot.integrations.values() for tag in integration.tags}
         for row in state.integrations.values():
             if served(snapshot, row.id, stored=True) is None:
-                found.update(_texts(_written(row).get("tags")))
-        return {"tags": sorted(found)[:_MAX_TAGS]}
+                tags.update(_texts(_written(row).get("tags")))
+        return {"tags": sorted(tags)[:_MAX_TAGS]}
 
 
-def _members(view: _View, standings: StatusView) -> dict[str, Any]:
-    standing = _standing(view.id, view.row, standings)
+def _members(view: _View, statuses: StatusView) -> dict[str, Any]:
+    status = _status(view.id, view.row, statuses)
     return {
-        **members_of(view.row, standing.problem),
-        "status": standing.status,
-        "expires_at": standing.expires_at,
-        "failing_since": standing.failing_since,
+        **members_of(view.row, status.problem),
+        "status": status.status,
+        "expires_at": status.expires_at,
+        "failing_since": status.failing_since,
         "id": view.id,
         "kind": view.kind,
         "base": view.base,
@@ -259,8 +259,8 @@ def _members(view: _View, standings: StatusView) -> dict[str, Any]:
     }
 
 
-def _standing(name: str, row: IntegrationRow | None, standings: StatusView) -> IntegrationStatus:
-    return standings.of_served(standings.snapshot.integrations[name]) if row is None else standings.of_stored(row)
+def _status(name: str, row: IntegrationRow | None, statuses: StatusView) -> IntegrationStatus:
+    return statuses.of_served(statuses.snapshot.integrations[name]) if row is None else statuses.of_stored(row)
 
 
 def _written(row: IntegrationRow) -> Mapping[str, Any]:
@@ -273,7 +273,7 @@ def _written(row: IntegrationRow) -> Mapping[str, Any]:
 
 
 def _text(written: object) -> str | None:
-    """Return a text, or None: another version of Sidekey may have saved the document."""
+    """Return the string, or None for another type: another version of Sidekey may have saved the document."""
     return written if isinstance(written, str) else None
 
 
@@ -291,24 +291,24 @@ class _View(NamedTuple):
     hosts: Callable[[], Iterable[str]]
 
     def texts(self) -> dict[str, Any]:
-        """Return the texts that people have written."""
+        """Return the members that the operator wrote for people."""
         return {"title": self.title, "description": self.description, "tags": list(self.tags)}
 
 
 def _view(name: str, row: IntegrationRow | None, snapshot: Snapshot) -> _View:
-    found = served(snapshot, name, stored=row is not None)
-    base = None if found is None or found.base is None else str(found.base)
-    if found is not None and (row is None or found.rebuild is None):
+    integration = served(snapshot, name, stored=row is not None)
+    base = None if integration is None or integration.base is None else str(integration.base)
+    if integration is not None and (row is None or integration.rebuild is None):
         return _View(
             name,
             row,
-            found.title,
-            found.description,
-            found.tags,
-            found.kind,
-            _provider(found),
+            integration.title,
+            integration.description,
+            integration.tags,
+            integration.kind,
+            _provider(integration),
             base,
-            partial(_hosts, found.policy),
+            partial(_hosts, integration.policy),
         )
     written = {} if row is None else _written(row)
     auth = mapping(written.get("auth"))
@@ -326,7 +326,7 @@ def _view(name: str, row: IntegrationRow | None, snapshot: Snapshot) -> _View:
 
 
 def _provider(integration: ServedIntegration) -> str | None:
-    """Return the provider of an integration that is served."""
+    """Return the provider of an integration in the snapshot."""
     settings = integration.written
     return getattr(settings.auth, "provider", None) if isinstance(settings, IntegrationSettings) else None
 
@@ -340,15 +340,15 @@ def _hosts(policy: Policy) -> Iterator[str]:
 
 
 def _written_hosts(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the hosts of a document that is not served: its URLs may be invalid."""
+    """Yield the hosts of a document that is not in the snapshot. Its URLs may be invalid."""
     for url in (*_texts(document.get("endpoint_prefix")), *_texts(document.get("allowed_domains"))):
         yield url.partition("://")[2].partition("/")[0]
 
 
 def _texts(written: object) -> list[str]:
-    """Return the texts of a list, or the text in its place."""
-    every = written if isinstance(written, list) else [written]
-    return [each for each in every if isinstance(each, str)]
+    """Return the strings of a list, or a single string as a list."""
+    values = written if isinstance(written, list) else [written]
+    return [value for value in values if isinstance(value, str)]
 
 
 def _matches(view: _View, query: IntegrationFilter) -> bool:

@@ -18,14 +18,14 @@ from sidekey.config.models import TestSettings
 from sidekey.credentials.registry import KINDS
 
 _EVERY_KIND: Final = ("authentication", "authorization", "credential")
-"""Words that find every kind, though no integration."""
+"""Search words that match every kind, but no integration."""
 
 _IN_CATEGORY: Final[Mapping[profiles.Category, str]] = {
     "messaging": "SMS text message WhatsApp email",
     "commerce": "shop",
     "identity": "SSO",
 }
-"""Words that find the providers of a category."""
+"""Search words that match the providers of a category."""
 
 
 class Kind(Body):
@@ -155,11 +155,11 @@ def _all_kinds() -> tuple[Kind, ...]:
 
 
 def _providers(q: str) -> ApiResult:
-    items = [provider for provider in _all() if contains(q, _described(provider))]
+    items = [provider for provider in _all_providers() if contains(q, _search_texts(provider))]
     return ApiResult.of_public(Providers(items=items))
 
 
-def _described(provider: Provider) -> tuple[str, ...]:
+def _search_texts(provider: Provider) -> tuple[str, ...]:
     return (*_provider_texts(provider), provider.category, _IN_CATEGORY.get(provider.category, ""))
 
 
@@ -169,14 +169,14 @@ def _provider_texts(provider: Provider) -> tuple[str, ...]:
 
 @cache
 def search_texts() -> Mapping[str, str]:
-    """Return the words by which people search for an integration, by the name of its kind or provider."""
-    found = {each.kind: _kind_texts(each) for each in _all_kinds()}
-    found |= {each.provider: _provider_texts(each) for each in _all()}
-    return {name: "\n".join(texts) for name, texts in found.items()}
+    """Return the searchable text of each kind and provider, by name."""
+    texts_by_name = {kind.kind: _kind_texts(kind) for kind in _all_kinds()}
+    texts_by_name |= {provider.provider: _provider_texts(provider) for provider in _all_providers()}
+    return {name: "\n".join(texts) for name, texts in texts_by_name.items()}
 
 
 @cache
-def _all() -> tuple[Provider, ...]:
+def _all_providers() -> tuple[Provider, ...]:
     return tuple(_provider(name, profiles.profile(name)) for name in profiles.names())
 
 
@@ -193,8 +193,8 @@ def _provider(name: str, profile: profiles.Profile) -> Provider:
         test=None if profile.test is None else TestSettings(**profile.test.model_dump()),
         sources=profile.sources,
         unconfirmed=profile.unconfirmed,
-        parameters=[_parameter(key, each, profile) for key, each in profile.parameters.items()],
-        secrets=[ProviderSecret(name=key, description=each) for key, each in profile.secrets.items()],
+        parameters=[_parameter(key, parameter, profile) for key, parameter in profile.parameters.items()],
+        secrets=[ProviderSecret(name=key, description=text) for key, text in profile.secrets.items()],
     )
 
 

@@ -1,4 +1,4 @@
-"""`/session/oidc`: log in with the company account, by OpenID Connect."""
+"""`/session/oidc`: log in with the company account (OpenID Connect)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from pydantic import Field
 
-from sidekey.api.auth.oidc.attempt import LIFE
+from sidekey.api.auth.oidc.attempt import COOKIE_LIFETIME
 from sidekey.api.auth.oidc.errors import IssuerUnavailable, LoginError, NoRole, TooManyLogins
 from sidekey.api.auth.oidc.login import Authenticated, Redirect
 from sidekey.api.auth.operators import Operator
@@ -64,10 +64,10 @@ class FinishLogIn(Body):
 async def start(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Begin a log-in with the company account."""
     sent = await service.run(read_body, StartLogIn, request.document)
-    begun = await _problems(service, service.company.begin(_rules(service), again=sent.again))
+    started = await _as_problems(service, service.company.begin(_rules(service), again=sent.again))
     rules = service.snapshot.admin
-    cookie = set_cookie(rules, cookie_name(rules, _COOKIE), begun.cookie, LIFE)
-    return replace(ApiResult.of(StartedLogIn(url=begun.url)), cookies=(cookie,))
+    cookie = set_cookie(rules, cookie_name(rules, _COOKIE), started.cookie, COOKIE_LIFETIME)
+    return replace(ApiResult.of(StartedLogIn(url=started.url)), cookies=(cookie,))
 
 
 @partial(
@@ -84,32 +84,34 @@ async def start(service: ApiServices, request: ApiRequest) -> ApiResult:
 )
 async def finish(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Exchange the parameters of the issuer's redirect for the cookie of a session."""
-    # Whether it succeeds or not, the browser forgets the attempt.
+    # Every response deletes the cookie of the attempt.
     admin = service.snapshot.admin
     name = cookie_name(admin, _COOKIE)
-    forget = set_cookie(admin, name, "", life=0)
+    deletion = set_cookie(admin, name, "", max_age=0)
     try:
         sent = await service.run(read_body, FinishLogIn, request.document)
         redirect = Redirect(sent.code, sent.state, sent.iss)
         rules, cookie = _rules(service), request.cookies.get(name, "")
-        found = await _problems(service, service.company.finish(rules, cookie, redirect, request.source))
-        result = await _begin(service, request, rules, found)
+        person = await _as_problems(service, service.company.finish(rules, cookie, redirect, request.source))
+        result = await _begin_session(service, request, rules, person)
     except ApiProblem as problem:
-        problem.headers["Set-Cookie"] = forget
+        problem.headers["Set-Cookie"] = deletion
         raise
-    return replace(result, cookies=(*result.cookies, forget))
+    return replace(result, cookies=(*result.cookies, deletion))
 
 
-async def _begin(service: ApiServices, request: ApiRequest, rules: OidcRules, found: Authenticated) -> ApiResult:
+async def _begin_session(
+    service: ApiServices, request: ApiRequest, rules: OidcRules, person: Authenticated
+) -> ApiResult:
     now = int(time.time())
     cookie = service.store.new_cookie()
     session = Session(
         cookie.session,
-        service.store.identity_digest(found.grant.identity),
+        service.store.identity_digest(person.grant.identity),
         begun_at=now,
-        auth_at=found.auth_at,
+        auth_at=person.auth_at,
         ends_at=now + rules.session,
-        grant_text=found.grant.text(rules),
+        grant_text=person.grant.text(rules),
     )
     operator = service.operator_of(session)
     if not isinstance(operator, Operator):
@@ -125,8 +127,8 @@ def _rules(service: ApiServices) -> OidcRules:
     return rules
 
 
-async def _problems(service: ApiServices, work: Awaitable[T]) -> T:
-    """Turn errors of a log-in into problems, and log those that an operator must know of."""
+async def _as_problems(service: ApiServices, work: Awaitable[T]) -> T:
+    """Convert errors of a log-in to problems, and log all but rate limits."""
     try:
         return await work
     except TooManyLogins as error:
@@ -143,7 +145,7 @@ async def _problems(service: ApiServices, work: Awaitable[T]) -> T:
 
 
 def _warn(service: ApiServices, event: str, error: LoginError) -> None:
-    """Log an error, each reason at most every ten seconds: anybody could fill the log."""
+    """Log an error, each reason at most once in ten seconds: anybody can cause one."""
     if service.login_warnings.admit(error.reason):
         get_logger().warning(event, reason=error.reason)
 

@@ -1,4 +1,4 @@
-"""`/presets/{id}/preview`, and previews and tests of drafts: the request that a preset makes."""
+"""`/presets/{id}/preview` and `/drafts/preset/…`: preview the request of a preset, and test a draft."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ async def preview(service: ApiServices, request: ApiRequest) -> ApiResult:
     if preset is None:
         raise not_found()
     sample = await service.read(PresetTrial, request)
-    _, found = await service.validate(fill, service.snapshot, preset, sample)
-    return ApiResult.of(_shown(preset.id, found))
+    _, filled = await service.validate(fill, service.snapshot, preset, sample)
+    return ApiResult.of(_shown(preset.id, filled))
 
 
 @partial(
@@ -111,12 +111,12 @@ async def preview(service: ApiServices, request: ApiRequest) -> ApiResult:
 )
 async def preview_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Show the request of an unsaved preset, without sending it. Without `sample`, examples are filled in."""
-    # One snapshot for both: in the next one its integration may be gone.
+    # Use one snapshot: the next one may lack the integration.
     snapshot = service.snapshot
-    sent = {"sample": sample_of(request.document), **request.document}
-    draft = await service.validate(_draft_in, snapshot, sent)
-    _, found = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
-    return ApiResult.of(_shown(draft.name or None, found))
+    body = {"sample": sample_of(request.document), **request.document}
+    draft = await service.validate(_draft_in, snapshot, body)
+    _, filled = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
+    return ApiResult.of(_shown(draft.name or None, filled))
 
 
 @partial(
@@ -134,105 +134,105 @@ async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the request of an unsaved preset, on which the upstream may act, with its integration's credential."""
     snapshot = service.snapshot
     draft = await service.validate(_draft_in, snapshot, request.document)
-    sent, found = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
-    filled = Filled(draft.preset, sent.data, sent.content_type, found.problem)
-    # A draft has no row: the audit has that of the integration whose credential it uses.
+    submitted, draft_preview = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
+    filled = Filled(draft.preset, submitted.data, submitted.content_type, draft_preview.problem)
+    # A draft has no row: the audit entry names the row of its integration.
     row = snapshot.integrations[draft.preset.rules.integration].row
 
     async def fill_draft() -> Filled:
         return filled
 
-    def reserve(filled: Filled) -> tuple[NewSend, AuditEntry]:
+    def build_row(filled: Filled) -> tuple[NewSend, AuditEntry]:
         new, entry = new_send(request, filled, f"draft-{secrets.token_hex(16)}", "")
         return replace(new, preset=""), replace(entry, action="test", id=draft.name, row=row)
 
     operator = request.operator
     service.admit_test(operator)
     began = time.perf_counter()
-    result = await service.sending.send(SubmittedSend(operator.identity, limits_of(operator), fill_draft, reserve))
-    assert isinstance(result, SendResult)  # noqa: S101  for mypy: no other request has this key
+    result = await service.sending.send(SubmittedSend(operator.identity, limits_of(operator), fill_draft, build_row))
+    assert isinstance(result, SendResult)  # noqa: S101  for mypy: the key is random, so no earlier send has it
     return ApiResult.of(TestResult.of(result.outcome, began))
 
 
 class _Draft(NamedTuple):
-    """A preset that is not saved, its future ID, if any, and the sample of what a caller would send."""
+    """An unsaved preset, its future ID, if any, and the content of a request."""
 
     preset: Preset
     name: str
     sample: PresetTrial
 
 
-def _draft_in(snapshot: Snapshot, sent: Mapping[str, Any]) -> _Draft:
+def _draft_in(snapshot: Snapshot, body: Mapping[str, Any]) -> _Draft:
     """Validate a draft and its sample. Raises ApiProblem with all errors."""
-    name, errors = name_in(sent, "id") if sent.get("id") is not None else ("", [])
-    document = document_in(sent, PresetMembers)
+    name, errors = name_in(body, "id") if body.get("id") is not None else ("", [])
+    document = document_in(body, PresetMembers)
     raw = document.pop("sample", {})
     if not isinstance(raw, Mapping):
         raise invalid([ItemError("/sample", "must be an object: what a caller would send")])
     sample: PresetTrial | None = None
-    wrong: list[ItemError] = []
+    sample_errors: list[ItemError] = []
     try:
         sample = read_body(PresetTrial, raw)
     except ApiProblem as problem:
-        wrong += problem.errors
-    # The metrics of presets do not know one that is not served.
-    found = prepare_preset(UNKNOWN, document, snapshot.integrations, time.time(), require_fetched=True)
-    if isinstance(found, PresetDraft) and sample is not None and not errors:
-        return _Draft(found.preset, name, sample)
-    errors += [ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ())]
+        sample_errors += problem.errors
+    # `UNKNOWN`: the metrics must not get a label for each draft.
+    draft = prepare_preset(UNKNOWN, document, snapshot.integrations, time.time(), require_fetched=True)
+    if isinstance(draft, PresetDraft) and sample is not None and not errors:
+        return _Draft(draft.preset, name, sample)
+    errors += [ItemError(*error) for error in (draft.errors if isinstance(draft, Invalid) else ())]
     preset = read_preset(UNKNOWN, document).preset
     if preset is not None and sample is not None:
-        # A document that is valid by itself decides what the sample may be.
-        data, more = _sent(sample, preset)
-        wrong += more or _parameter_errors(fill_preset(snapshot, preset, *data))
-    raise invalid([*errors, *_below("/sample", wrong)])
+        # The document is valid by itself, so it can validate the sample.
+        submitted, member_errors = _submitted(sample, preset)
+        sample_errors += member_errors or _parameter_errors(fill_preset(snapshot, preset, *submitted))
+    raise invalid([*errors, *_below("/sample", sample_errors)])
 
 
-def _below(where: str, errors: Iterable[ItemError]) -> list[ItemError]:
-    return [ItemError(f"{where}{each.pointer}", each.detail) for each in errors]
+def _below(pointer: str, errors: Iterable[ItemError]) -> list[ItemError]:
+    return [ItemError(f"{pointer}{error.pointer}", error.detail) for error in errors]
 
 
 class Submitted(NamedTuple):
-    """What a caller would send: the bytes, and their Content-Type; empty: the preset's own."""
+    """Request body of a caller. An empty Content-Type stands for that of the preset."""
 
     data: bytes
     content_type: str
 
 
-def fill(snapshot: Snapshot, preset: Preset, sample: PresetTrial, where: str = "") -> tuple[Submitted, Preview]:
-    """Fill a preset with a sample, whose pointer in the body is `where`. Raises ApiProblem with all errors of it."""
-    sent, errors = _sent(sample, preset)
+def fill(snapshot: Snapshot, preset: Preset, sample: PresetTrial, pointer: str = "") -> tuple[Submitted, Preview]:
+    """Fill a preset with the sample at `pointer` of the body. Raises ApiProblem with all errors of the sample."""
+    submitted, errors = _submitted(sample, preset)
     if errors:
-        raise invalid(_below(where, errors))
-    found = preview_of(snapshot, preset, *sent)
-    if errors := _parameter_errors(found.problem):
-        raise invalid(_below(where, errors))
-    return sent, found
+        raise invalid(_below(pointer, errors))
+    preview = preview_of(snapshot, preset, *submitted)
+    if errors := _parameter_errors(preview.problem):
+        raise invalid(_below(pointer, errors))
+    return submitted, preview
 
 
-def _parameter_errors(found: object) -> list[ItemError]:
-    if not isinstance(found, Problem) or found.code != "parameters_invalid":
+def _parameter_errors(problem: object) -> list[ItemError]:
+    if not isinstance(problem, Problem) or problem.code != "parameters_invalid":
         return []
-    return [ItemError(f"/parameters{where}", detail) for where, detail in found.errors]
+    return [ItemError(f"/parameters{pointer}", detail) for pointer, detail in problem.errors]
 
 
-def _sent(sample: PresetTrial, preset: Preset) -> tuple[Submitted, list[ItemError]]:
-    """Return what a sample stands for, and the errors of members that the preset does not take."""
+def _submitted(sample: PresetTrial, preset: Preset) -> tuple[Submitted, list[ItemError]]:
+    """Convert a sample to a request body, and report members that the preset does not accept."""
     if preset.rules.has_body:
         text = "the preset has a body, which is filled with parameters"
-        refused = {"payload", "content_type"}
-        data = _written(sample.parameters)
+        unknown = {"payload", "content_type"}
+        data = _dumps(sample.parameters)
     else:
         text = "the preset has no body to be filled, so that callers send a payload"
-        refused = {"parameters"}
+        unknown = {"parameters"}
         data = sample.payload
-    errors = [ItemError(f"/{key}", f"must be left out: {text}") for key in sorted(refused & sample.model_fields_set)]
+    errors = [ItemError(f"/{key}", f"must be left out: {text}") for key in sorted(unknown & sample.model_fields_set)]
     return Submitted(data.encode(), sample.content_type), errors
 
 
-def _written(parameters: Mapping[str, Any]) -> str:
-    """Write parameters as JSON. A decimal keeps its digits."""
-    # A decimal inside another value is no valid parameter, whatever it is written as.
+def _dumps(parameters: Mapping[str, Any]) -> str:
+    """Serialize parameters as JSON, in which decimals keep their digits."""
+    # A decimal inside another value becomes a string: it is no valid parameter anyway.
     dumps = partial(json.dumps, ensure_ascii=False, default=str)
     members = [
         f"{dumps(name)}:{value if isinstance(value, Decimal) else dumps(value)}" for name, value in parameters.items()
@@ -241,11 +241,11 @@ def _written(parameters: Mapping[str, Any]) -> str:
 
 
 def sample_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Make an example of what a caller would send to the preset of a document, which may be invalid."""
+    """Build an example request for the preset in a document, which may be invalid."""
     if document.get("body") is None:
         return {"payload": _PAYLOADS.get(essence_of(str(document.get("content_type") or JSON)), "example")}
     declared = mapping(document.get("parameters"))
-    return {"parameters": {name: _example(name, mapping(each)) for name, each in declared.items()}}
+    return {"parameters": {name: _example(name, mapping(parameter)) for name, parameter in declared.items()}}
 
 
 _PAYLOADS: Final = {
@@ -268,9 +268,9 @@ def _example(name: str, parameter: Mapping[str, Any]) -> Any:
 
 
 def _shown(name: str | None, preview: Preview) -> PresetPreview:
-    found = {"request": None, "credential": None, "code": None, "reason": None, **preview.as_json(), "preset": name}
-    found.pop("errors", None)
-    return PresetPreview.model_validate(found)
+    members = {"request": None, "credential": None, "code": None, "reason": None, **preview.as_json(), "preset": name}
+    members.pop("errors", None)
+    return PresetPreview.model_validate(members)
 
 
 ROUTES: Final = (preview, preview_draft, test_draft)

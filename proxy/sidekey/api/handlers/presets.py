@@ -1,4 +1,4 @@
-"""`/presets`: list, create, read, change and delete presets. They have no secrets, so those of files are shown too."""
+"""`/presets`: list, create, read, change and delete. Presets contain no secrets, so those of files are shown too."""
 
 from __future__ import annotations
 
@@ -113,41 +113,42 @@ class PresetCollection(Collection[PresetRow]):
         return state.presets
 
     def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
-        """Return the IDs that files have."""
-        return (name for name, each in snapshot.presets.items() if not each.stored)
+        """Return the IDs in config files."""
+        return (name for name, preset in snapshot.presets.items() if not preset.stored)
 
-    def shown(self, name: str, row: PresetRow | None, standings: StatusView) -> Shown:
-        """Show a preset of a file, or a stored one, without its document if that cannot be relied upon."""
-        snapshot = standings.snapshot
+    def shown(self, name: str, row: PresetRow | None, statuses: StatusView) -> Shown:
+        """Build the response for a preset. A stored one that cannot be verified has no document."""
+        snapshot = statuses.snapshot
         document = json.loads(snapshot.presets[name].document) if row is None else _written(row)
-        return Shown(PresetMembers(id=name, **_members(name, row, document.get("integration"), standings)), document)
+        return Shown(PresetMembers(id=name, **_members(name, row, document.get("integration"), statuses)), document)
 
-    def item(self, name: str, row: PresetRow | None, standings: StatusView, query: Any) -> PresetItem | None:
-        """Return an item of the list, or None if it does not match the query."""
-        snapshot = standings.snapshot
-        entry = _of_built(snapshot.presets[name]) if row is None or is_served(row, snapshot) else _of_written(row)
-        members = _members(name, row, entry.integration, standings)
+    def item(self, name: str, row: PresetRow | None, statuses: StatusView, query: Any) -> PresetItem | None:
+        """Build an item of the list, or return None if it does not match the query."""
+        snapshot = statuses.snapshot
+        entry = _preset_entry(snapshot.presets[name]) if row is None or is_served(row, snapshot) else _row_entry(row)
+        members = _members(name, row, entry.integration, statuses)
         if (query.status and query.status != members["status"]) or not _matches(name, entry, query):
             return None
         return PresetItem(**members, id=name, **entry._asdict())
 
-    def make(self, edit: ResourceChange[PresetRow], snapshot: Snapshot, vault: SealingKeys) -> NewRow[PresetRow]:
-        """Make the row of a change. Raises ApiProblem with all errors, also if its integration cannot be used now."""
+    def build(self, change: ResourceChange[PresetRow], snapshot: Snapshot, vault: SealingKeys) -> NewRow[PresetRow]:
+        """Build the row of a change. Raises ApiProblem with all errors, also if its integration cannot be used now."""
         del vault
-        document = edit.sent
-        if edit.patch:
+        document = change.sent
+        if change.patch:
             try:
-                before = {} if edit.row is None else load_document(edit.row)
+                current = {} if change.row is None else load_document(change.row)
             except MalformedError:
                 raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT") from None
-            # A preset has no secrets, which a patch would replace whole.
-            document = merge_patch(before, edit.sent, lambda _: False)
+            # A preset has no secrets, which a patch would have to replace completely.
+            document = merge_patch(current, change.sent, lambda _: False)
         now = time.time()
-        found = prepare_preset(edit.name, document, snapshot.integrations, now, require_fetched=True)
-        errors = [*edit.wrong, *(ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ()))]
-        if errors or isinstance(found, Invalid):
+        draft = prepare_preset(change.name, document, snapshot.integrations, now, require_fetched=True)
+        document_errors = draft.errors if isinstance(draft, Invalid) else ()
+        errors = [*change.known_errors, *(ItemError(*error) for error in document_errors)]
+        if errors or isinstance(draft, Invalid):
             raise invalid(errors)
-        return build_preset_row(edit.name, found, edit.row, by=edit.by, now=int(now))
+        return build_preset_row(change.name, draft, change.row, by=change.by, now=int(now))
 
 
 def _written(row: PresetRow) -> dict[str, Any]:
@@ -158,22 +159,22 @@ def _written(row: PresetRow) -> dict[str, Any]:
 
 
 def _problem_of(name: str, row: PresetRow | None, snapshot: Snapshot) -> str:
-    """Return why a preset cannot be used; empty if it can."""
+    """Return why a preset cannot be used, or an empty string."""
     if row is None:
         return snapshot.presets[name].invalid
     return snapshot.preset_problem(row.id) or ("" if row.verified else UNVERIFIED)
 
 
-def _members(name: str, row: PresetRow | None, integration: object, standings: StatusView) -> dict[str, Any]:
+def _members(name: str, row: PresetRow | None, integration: object, statuses: StatusView) -> dict[str, Any]:
     """Return the read-only members of a preset, whose status depends on its integration."""
-    problem = _problem_of(name, row, standings.snapshot)
-    found = standings.snapshot.integrations.get(str(integration))
-    if problem or found is None:
+    problem = _problem_of(name, row, statuses.snapshot)
+    served = statuses.snapshot.integrations.get(str(integration))
+    if problem or served is None:
         return members_of(row, problem)
-    standing = standings.of_served(found)
-    if standing.status == "failing":
+    status = statuses.of_served(served)
+    if status.status == "failing":
         return {**members_of(row, ""), "status": "failing"}
-    return members_of(row, "" if standing.usable else f"its integration cannot be used: {standing.problem}")
+    return members_of(row, "" if status.usable else f"its integration cannot be used: {status.problem}")
 
 
 class _Entry(NamedTuple):
@@ -188,11 +189,11 @@ class _Entry(NamedTuple):
     url: str | None
 
 
-def _of_built(preset: ServedPreset) -> _Entry:
+def _preset_entry(preset: ServedPreset) -> _Entry:
     rules = preset.rules
     return _Entry(
         title=preset.title,
-        # What stands for an unreadable row has no URL.
+        # The placeholder of an unreadable row has no URL.
         takes=("parameters" if rules.has_body else "payload") if preset.url else None,
         description=preset.description,
         tags=list(preset.tags),
@@ -202,15 +203,15 @@ def _of_built(preset: ServedPreset) -> _Entry:
     )
 
 
-def _of_written(row: PresetRow) -> _Entry:
-    """Read the document of a row, which another version of Sidekey may have saved."""
+def _row_entry(row: PresetRow) -> _Entry:
+    """Build the entry from a row, which another version of Sidekey may have saved."""
     document = _written(row)
     tags = document.get("tags")
     return _Entry(
         title=_text(document, "title") or "",
         takes=None,
         description=_text(document, "description") or "",
-        tags=[each for each in tags if isinstance(each, str)] if isinstance(tags, list) else [],
+        tags=[tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
         integration=_text(document, "integration"),
         method=_text(document, "method"),
         url=_text(document, "url"),

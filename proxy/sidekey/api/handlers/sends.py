@@ -1,4 +1,4 @@
-"""`/presets/{id}/sends` and `/sends`: people send presets, and read what became of it. No response repeats a value."""
+"""`/presets/{id}/sends` and `/sends`: send a preset, and read outcomes. No response repeats a submitted value."""
 
 from __future__ import annotations
 
@@ -124,30 +124,30 @@ async def send(service: ApiServices, request: ApiRequest) -> ApiResult:
     operator, name, snapshot = request.operator, request.names["id"], service.snapshot
     await check_grant(service, request)
     submitted = sent.model_dump(include={"parameters", "payload"})
-    # A decimal is written as a list, which no valid parameter is: 1.5 must differ from "1.5".
+    # 1.5 must differ from "1.5": a decimal becomes a list, which no valid parameter is.
     content = json.dumps([operator.identity, name, submitted], sort_keys=True, default=lambda number: [str(number)])
-    # Before anything is filled: the preset may have changed since the first request, whose response was lost.
+    # Check the key before the content: the preset may have changed since the first request.
     existing = await service.sending.find(operator.identity, request.key, content)
     if existing is not None:
         return ApiResult.of(shown(existing, operator))
     preset = await find_preset(service, request, snapshot)
     _check_batch(sent.batch, request.key)
 
-    async def filled() -> Filled:
+    async def fill_preset() -> Filled:
         return await service.validate(fill_send, snapshot, preset, sent, operator.presets is not None)
 
-    def reserved(found: Filled) -> tuple[NewSend, AuditEntry]:
-        new, entry = new_send(request, found, request.key, content)
+    def build_row(filled: Filled) -> tuple[NewSend, AuditEntry]:
+        new, entry = new_send(request, filled, request.key, content)
         return (new, entry) if sent.batch is None else _in_batch(new, entry, sent.batch)
 
-    result = await service.sending.send(SubmittedSend(operator.identity, limits_of(operator), filled, reserved))
+    result = await service.sending.send(SubmittedSend(operator.identity, limits_of(operator), fill_preset, build_row))
     if isinstance(result, SendResult):
         return ApiResult.of(shown(result.send, operator, result.outcome.retry_after))
     return ApiResult.of(shown(result, operator))
 
 
 async def find_preset(service: ApiServices, request: ApiRequest, snapshot: Snapshot) -> Preset:
-    """Return the preset of a request. Raises ApiProblem, the same one as `check_grant`."""
+    """Return the preset of a request. If it is unknown, raises the same ApiProblem as `check_grant`."""
     preset = snapshot.presets.get(request.names["id"])
     if preset is None:
         raise await _forbidden(service, request)
@@ -175,7 +175,7 @@ def _check_batch(batch: NewBatch | None, key: str) -> None:
 
 
 def _in_batch(new: NewSend, entry: AuditEntry, batch: NewBatch) -> tuple[NewSend, AuditEntry]:
-    """Make the first send of a batch write the entry of the batch. The entry is not updated: rows have none."""
+    """Put a send into its batch. Only the first send of a batch has an audit entry, that the batch was started."""
     fields = (f"batch:{batch.id}", f"rows:{row_number(new.key)}-{batch.rows}")
     entry = replace(entry, action="send batch", fields=fields, outcome="started")
     return replace(new, batch=batch.id, batch_rows=batch.rows), entry
@@ -188,8 +188,8 @@ def fill_send(snapshot: Snapshot, preset: Preset, sent: SendRequest, is_sender: 
     if is_sender and not preset.rules.has_body:
         raise invalid([ItemError("", "the preset has no body to fill in, so that a sender cannot send it")])
     trial = PresetTrial(**sent.model_dump(include={"parameters", "payload"}, exclude_unset=True))
-    made, found = fill(snapshot, preset, trial)
-    return Filled(preset, made.data, made.content_type, found.problem)
+    submitted, preview = fill(snapshot, preset, trial)
+    return Filled(preset, submitted.data, submitted.content_type, preview.problem)
 
 
 _MISCONFIGURED: Final = "proxy_configuration_error"
@@ -198,10 +198,10 @@ _MISCONFIGURED: Final = "proxy_configuration_error"
 @partial(Route, "GET", "/sends/{key}", "getSend", permission="sends", gives=Send, codes=("not_found",))
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the operator's own send of a key."""
-    found = await service.store.send(request.operator.identity, request.names["key"])
-    if found is None:
+    stored = await service.store.send(request.operator.identity, request.names["key"])
+    if stored is None:
         raise not_found()
-    return ApiResult.of(shown(found, request.operator))
+    return ApiResult.of(shown(stored, request.operator))
 
 
 @partial(Route, "GET", "/sends", "listSends", permission="sends", query=SendFilter, gives=Sends)
@@ -219,17 +219,17 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 
 def _page(page: SendPage, operator: Operator) -> Sends:
-    items = [shown(each, operator) for each in page.sends]
+    items = [shown(send, operator) for send in page.sends]
     return Sends(items=items, next=None if page.next is None else str(page.next))
 
 
 def shown(send: StoredSend, operator: Operator, retry_after: int | None = None) -> Send:
-    """Show a send to an operator. `retry_after` is that of the response, if it was sent just now."""
-    more: dict[str, Any] = {"integration": send.integration} if operator.may("viewer") else {}
+    """Build the response for a send. `retry_after` is from the upstream's response, if this request sent it."""
+    optional: dict[str, Any] = {"integration": send.integration} if operator.may("viewer") else {}
     if retry_after is not None:
-        more["retry_after"] = retry_after
+        optional["retry_after"] = retry_after
     return Send(
-        **more,
+        **optional,
         key=send.key,
         at=send.at / 1000,
         who=send.who,

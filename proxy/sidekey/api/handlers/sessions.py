@@ -1,4 +1,4 @@
-"""`/session`: log in with an operator's token for a cookie, and log out. `/sessions`: those of everybody."""
+"""`/session`: exchange an operator's token for a cookie, and log out. `/sessions`: sessions of all operators."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
 )
 async def log_in(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Exchange an operator's token for the cookie of a session."""
-    # Nothing limits attempts: a token of Sidekey has 256 random bits.
-    # Not in the thread that validates documents, for which a log-in would wait.
+    # There is no rate limit: a token has 256 random bits.
+    # `run` instead of `validate`: a log-in must not wait for the validation of documents.
     token = (await service.run(read_body, LogIn, request.document)).token
-    await service.look_for(token)
+    await service.discover_token(token)
     operator = service.authenticate(token)
     now = int(time.time())
     latest = now + int(MAX_SESSION)
@@ -113,7 +113,7 @@ async def log_in(service: ApiServices, request: ApiRequest) -> ApiResult:
 async def begin(
     service: ApiServices, request: ApiRequest, operator: Operator, session: Session, value: str
 ) -> ApiResult:
-    """Begin a session in place of that of the request's cookie. `value` is for the new cookie. Raises StoreError."""
+    """Begin a session with a new cookie `value`, and end that of the request's cookie. Raises StoreError."""
     rules = service.snapshot.admin
     entry = AuditEntry(who=operator.name, label=operator.label, action="login", row=operator.row, source=request.source)
     previous = request.cookies.get(cookie_name(rules), "")
@@ -131,21 +131,21 @@ async def log_out(service: ApiServices, request: ApiRequest) -> ApiResult:
     name = service.store.session_id(request.cookies[cookie_name(rules)])
     if name is not None:
         await service.sessions.end(name)
-    return ApiResult(204, cookies=(set_cookie(rules, cookie_name(rules), "", life=0),))
+    return ApiResult(204, cookies=(set_cookie(rules, cookie_name(rules), "", max_age=0),))
 
 
 @partial(Route, "GET", "/sessions", "listSessions", permission="admin", query=SessionsAfter, gives=SessionPage)
 async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the sessions of the console, newest first."""
     at, _, name = request.query.after.partition(".")
-    found = await service.store.session_page((int(at or 1 << 62), name))
-    own = service.store.session_id(request.cookies.get(cookie_name(service.snapshot.admin), ""))
+    page = await service.store.session_page((int(at or 1 << 62), name))
+    current = service.store.session_id(request.cookies.get(cookie_name(service.snapshot.admin), ""))
     shown = [
-        _shown(session, operator, current=session.id == own)
-        for session in found.sessions
+        _shown(session, operator, current=session.id == current)
+        for session in page.sessions
         if (operator := service.operator_of(session)) is not None
     ]
-    after = None if found.next is None else f"{found.next[0]}.{found.next[1][:SHOWN]}"
+    after = None if page.next is None else f"{page.next[0]}.{page.next[1][:SHOWN]}"
     return ApiResult.of(SessionPage(items=shown, next=after))
 
 
@@ -187,13 +187,13 @@ async def end(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 
 def cookie_name(rules: AdminRules, name: str = "sidekey-ui") -> str:
-    """Return the name of a cookie; by default that of the session."""
+    """Return the name of a cookie, by default that of the session."""
     return f"__Host-{name}" if rules.over_tls else name
 
 
-def set_cookie(rules: AdminRules, name: str, value: str, life: int | None = None) -> str:
-    """Return the value of Set-Cookie. `life` is in seconds; None: until the browser closes."""
-    age = "" if life is None else f"; Max-Age={life}"
+def set_cookie(rules: AdminRules, name: str, value: str, max_age: int | None = None) -> str:
+    """Return the value of Set-Cookie. `max_age` is in seconds, or None until the browser closes."""
+    age = "" if max_age is None else f"; Max-Age={max_age}"
     secure = "; Secure" if rules.over_tls else ""
     return f"{name}={value}; Path=/; HttpOnly; SameSite=Strict{age}{secure}"
 

@@ -46,7 +46,7 @@ _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
 def _parse_end(raw: object) -> int | None:
-    """Parse a time in UTC (RFC 3339) that is not over, or None. Raises ValueError."""
+    """Parse a future time in UTC (RFC 3339), or None. Raises ValueError."""
     if raw is None:
         return None
     end = 0
@@ -162,7 +162,7 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
 async def create(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Create an operator's token. Only this response contains it."""
     name, wrong = name_in(request.document, "name")
-    # Any valid name stands in for a wrong one, so that the grants are checked too.
+    # A valid placeholder replaces an invalid name, so that the grants are validated too.
     try:
         sent = await service.validate(read_body, NewToken, {**request.document, "name": name or "new"})
     except ApiProblem as problem:
@@ -257,7 +257,7 @@ async def patch(service: ApiServices, request: ApiRequest) -> ApiResult:
 def _result(
     service: ApiServices, row: TokenRow, uses: Mapping[str, int] | None, token: str = "", status: int = 200
 ) -> ApiResult:
-    """Respond with a stored token. `uses` are the last uses of all, None for a token that is new."""
+    """Respond with a stored token. `uses` are the last uses of all tokens, None for a new token."""
     shown = _shown(row, row.id in service.snapshot.admin.tokens, None if uses is None else uses.get(row.row))
     location = f"{PREFIX}/tokens/{row.id}" if status == 201 else ""
     body = TokenWithToken(**dict(shown), token=token) if token else shown
@@ -283,7 +283,7 @@ def _frozen(value: Any) -> Any:
 )
 async def rotate(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Replace an operator's token. Only this response contains the new one."""
-    # The row stays, so limits and history go on. The previous token and its sessions end at once.
+    # The row stays, and with it limits and history. The previous token and its sessions end at once.
     row = await _stored(service, request)
     require_confirmation(request.operator, await service.read(Confirmation, request))
     if row.expires_at is not None and row.expires_at <= time.time():
@@ -313,7 +313,7 @@ async def delete(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 
 async def _stored(service: ApiServices, request: ApiRequest, *, altered: bool = False) -> TokenRow:
-    """Return the row that a change expects. Raises ApiProblem, also for an altered row unless those are allowed."""
+    """Return the row to change. Raises ApiProblem, also for an altered row unless `altered` is set."""
     name = request.names["name"]
     row = _rows(await service.store.read()).get(name)
     if row is not None:
@@ -327,10 +327,10 @@ async def _stored(service: ApiServices, request: ApiRequest, *, altered: bool = 
 
 
 def _rows(state: State) -> dict[str, TokenRow]:
-    """Return the stored tokens by name; those whose MAC does not verify are viewers without a digest."""
+    """Return the stored tokens by name. Those whose MAC does not verify become viewers without a digest."""
     altered = {
-        each.id: TokenRow(row=each.row, id=each.id, version=each.version, role="viewer", token_sha256="")
-        for each in altered_in(state, TokenRow.kind).values()
+        header.id: TokenRow(row=header.row, id=header.id, version=header.version, role="viewer", token_sha256="")
+        for header in altered_in(state, TokenRow.kind).values()
     }
     return {**altered, **state.tokens}
 
@@ -338,7 +338,7 @@ def _rows(state: State) -> dict[str, TokenRow]:
 def _page(configured: Mapping[str, AdminToken], state: State, uses: Mapping[str, int], query: TokenFilter) -> BaseModel:
     stored = _rows(state)
 
-    def item(key: Key) -> Token | None:
+    def build_item(key: Key) -> Token | None:
         token = configured[key.name] if key.source == "file" else stored[key.name]
         if query.preset and query.preset not in token.presets:
             return None
@@ -347,8 +347,8 @@ def _page(configured: Mapping[str, AdminToken], state: State, uses: Mapping[str,
         row = token
         return _shown(row, key.name in configured, uses.get(row.row))
 
-    items, following = page_of(keys(configured, stored), query.after, item)
-    return Tokens(items=items, next=following)
+    items, next_page = page_of(keys(configured, stored), query.after, build_item)
+    return Tokens(items=items, next=next_page)
 
 
 def _shown(row: TokenRow, in_file: bool, used: int | None) -> Token:

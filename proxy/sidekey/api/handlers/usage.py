@@ -1,4 +1,4 @@
-"""`/usage` and `/failures`: what requests of integrations and presets were like, in all processes."""
+"""`/usage` and `/failures`: numbers, outcomes and durations of requests in all processes, and failed requests."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class _Period(NamedTuple):
 PERIODS: Final = {"24h": _Period(24, 1), "7d": _Period(7 * 24, 6), "30d": _Period(30 * 24, 24)}
 
 _OUTCOMES: Final = ("401/403", "4xx", "429", "5xx", *OUTCOMES[4:])
-"""Names of the columns of failed requests."""
+"""Names of the counters of failed requests, in the order of the store."""
 
 _LIMITS: Final = (50, 100, 250, 1000, 5000, None)
-"""Upper bounds of the columns of durations, in milliseconds."""
+"""Upper bounds of the counters of durations, in milliseconds, in the order of the store."""
 
 
 class Period(Body):
@@ -148,8 +148,10 @@ async def failures(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List failed requests of an integration, newest first: at most one a second."""
     _require_integration(service, request)
     before = request.query.before or int(time.time()) + 1
-    found, more = await service.history.failures(request.names["id"], before)
-    return ApiResult.of(Failures(items=[_failure(each) for each in found], next=str(found[-1].at) if more else None))
+    newest, more = await service.history.failures(request.names["id"], before)
+    return ApiResult.of(
+        Failures(items=[_failure(failure) for failure in newest], next=str(newest[-1].at) if more else None)
+    )
 
 
 def _require_integration(service: ApiServices, request: ApiRequest) -> None:
@@ -168,15 +170,15 @@ async def _usage(service: ApiServices, request: ApiRequest, kind: str) -> ApiRes
 async def day_usage(service: ApiServices, names: Sequence[str]) -> dict[str, DayUsage]:
     """Return the usage of integrations in the last 24 hours. Raises StoreError."""
     day = PERIODS["24h"]
-    found = await service.history.usage("integration", names, day.hours)
+    usage = await service.history.usage("integration", names, day.hours)
     return {
         name: DayUsage(points=_points(used, day, _begin(day)), last_used_at=used.last_at or None)
-        for name, used in found.items()
+        for name, used in usage.items()
     }
 
 
 def _begin(period: _Period) -> int:
-    """Return the first hour of a period until now."""
+    """Return the first hour of a period that ends now, in hours since the epoch."""
     return int(time.time()) // HOUR - period.hours + 1
 
 
@@ -184,7 +186,7 @@ def _points(used: Used, period: _Period, begin: int) -> list[tuple[int, int]]:
     """Return the requests and failed requests of each step, oldest first."""
     points = [(0, 0)] * (period.hours // period.step)
     for hour in used.hours:
-        # The clock of another process may be ahead, and the hour may have changed meanwhile.
+        # Clamp: the clock of another process may be ahead, and a new hour may have begun.
         at = max(0, min((hour.hour - begin) // period.step, len(points) - 1))
         requests, failed = points[at]
         points[at] = requests + hour.counters[0], failed + hour.counters[1]
@@ -210,18 +212,18 @@ def _usage_in(used: Used, name: str, period: _Period, *, latency: bool) -> Usage
     return Usage(**members)
 
 
-def _failure(found: StoredFailure) -> Failure:
+def _failure(failure: StoredFailure) -> Failure:
     return Failure(
-        at=found.at,
-        who=found.who,
-        preset=found.preset,
-        target=found.target,
-        method=found.method,
-        status=found.status,
-        code=found.code,
-        reason=found.reason,
-        milliseconds=found.ms,
-        request_id=found.request_id,
+        at=failure.at,
+        who=failure.who,
+        preset=failure.preset,
+        target=failure.target,
+        method=failure.method,
+        status=failure.status,
+        code=failure.code,
+        reason=failure.reason,
+        milliseconds=failure.ms,
+        request_id=failure.request_id,
     )
 
 

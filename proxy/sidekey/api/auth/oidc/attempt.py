@@ -1,4 +1,4 @@
-"""A log-in that was begun: everything about it comes from random bytes in a cookie, so any process can finish it."""
+"""A started log-in. Random bytes in a cookie determine all its values, so any process can finish it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Final, Self
 
 from sidekey.credentials.secret_holder import SecretHolder
 
-LIFE: Final = 300
-"""Seconds that a browser keeps the cookie."""
+COOKIE_LIFETIME: Final = 300
+"""Seconds until the browser deletes the cookie."""
 
 _COOKIE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -20,7 +20,7 @@ _COOKIE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 class Attempt(SecretHolder):
     """The values that bind a log-in to the browser that began it.
 
-    Hashes of random bytes need no key: Sidekey gives such bytes to anybody who asks.
+    Hashes of random bytes need no key: Sidekey issues such bytes to everybody.
     """
 
     __slots__ = ("_random", "nonce", "state", "verifier")
@@ -38,7 +38,7 @@ class Attempt(SecretHolder):
 
     @classmethod
     def of(cls, cookie: str) -> Self | None:
-        """Return the attempt of a cookie, or None if the cookie is gone or is not one of Sidekey's."""
+        """Return the attempt of a cookie, or None if the cookie has another form."""
         return cls(urlsafe_b64decode(f"{cookie}=")) if _COOKIE.fullmatch(cookie) else None
 
     @property
@@ -51,8 +51,8 @@ class Attempt(SecretHolder):
         """The code challenge S256 (RFC 7636 4.2)."""
         return _encode(sha256(self.verifier.encode()).digest())
 
-    def began(self, state: str) -> bool:
-        """Return True if this attempt made a state."""
+    def has_state(self, state: str) -> bool:
+        """Return True if the state is that of this attempt."""
         return hmac.compare_digest(self.state.encode(), state.encode())
 
     def _derive(self, purpose: str) -> str:

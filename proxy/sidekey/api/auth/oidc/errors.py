@@ -1,10 +1,10 @@
-"""Why nobody is logged in. Each reason continues a sentence, and repeats no byte of a response or a token."""
+"""Errors of log-ins. Reasons continue a sentence, and contain no byte of a response or token."""
 
 from __future__ import annotations
 
 
 class LoginError(Exception):
-    """A log-in did not succeed."""
+    """Base of all errors of a log-in."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -12,15 +12,15 @@ class LoginError(Exception):
 
 
 class LoginRefused(LoginError):
-    """What the browser or the issuer sent does not log anybody in."""
+    """The browser or the issuer sent an invalid or unexpected message."""
 
 
 class NoRole(LoginError):
-    """The issuer knows the person, and the maps of `admin.oidc` give them nothing."""
+    """The maps of `admin.oidc` give an authenticated person no role or no presets."""
 
 
 class IssuerUnavailable(LoginError):
-    """The issuer cannot be reached, or does not work."""
+    """The issuer cannot be reached, or its responses cannot be used."""
 
 
 class TooManyLogins(LoginError):

@@ -1,4 +1,4 @@
-"""The issuer: its discovery document, its keys, and its token endpoint."""
+"""Client of the OpenID Connect issuer: discovery, keys and token endpoint."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sidekey.snapshot.admin import OidcRules
 _TIMEOUT: Final = 10.0
 _MAX_RESPONSE_SIZE: Final = 256 << 10
 
-_LIFE: Final = 3600.0
-"""Seconds that discovery and keys are cached."""
+_CACHE_LIFETIME: Final = 3600.0
+"""Seconds to cache discovery and keys."""
 
 _AFTER_FAILURE: Final = 10.0
-"""Seconds in which the issuer is not asked again after a failure."""
+"""Seconds to wait after a failure before the next request to the issuer."""
 
 _AFTER_UNKNOWN_KEY: Final = 30.0
-"""Minimum seconds between two fetches because of keys that are not known."""
+"""Minimum seconds between two fetches because of unknown keys."""
 
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 
@@ -34,9 +34,9 @@ Keys = tuple[Mapping[str, Any], ...]
 
 
 class Metadata(NamedTuple):
-    """What Sidekey uses of discovery, and the keys (JWK, RFC 7517).
+    """Values from the discovery document, and the keys (JWK, RFC 7517).
 
-    `secret_in_body`: the client authenticates in the body. `names_issuer`: redirects have `iss` (RFC 9207).
+    `secret_in_body`: the client authenticates in the body. `names_issuer`: redirects contain `iss` (RFC 9207).
     """
 
     authorization_endpoint: str
@@ -47,7 +47,7 @@ class Metadata(NamedTuple):
 
 
 class Issuer:
-    """The issuer of one set of rules. Methods raise IssuerUnavailable."""
+    """Client of the issuer in `rules`. Its coroutines raise IssuerUnavailable."""
 
     def __init__(self, rules: OidcRules, fetcher: Fetcher) -> None:
         self.rules: Final = rules
@@ -60,11 +60,11 @@ class Issuer:
         self._failed_at = 0.0
 
     async def metadata(self, keys_suffice: Callable[[Keys], bool] | None = None) -> Metadata:
-        """Return the metadata. Fetch it again after an hour, and sooner if the keys do not suffice."""
+        """Return the metadata. Fetch it again after an hour, or if `keys_suffice` returns False."""
         async with self._lock:
             now = time.monotonic()
             cached = self._metadata
-            if cached is not None and now - self._fetched_at < _LIFE:
+            if cached is not None and now - self._fetched_at < _CACHE_LIFETIME:
                 if keys_suffice is None or keys_suffice(cached.keys) or now - self._renewed_at < _AFTER_UNKNOWN_KEY:
                     return cached
                 self._renewed_at = now
@@ -79,7 +79,7 @@ class Issuer:
             return self._metadata
 
     def authorization_url(self, metadata: Metadata, attempt: Attempt, *, again: bool) -> str:
-        """Return the URL that the browser opens. `again`: the issuer must ask the person, although it knows them."""
+        """Build the URL for the browser. With `again`, the issuer must authenticate the person again."""
         parameters = {
             "response_type": "code",
             "client_id": self.rules.client_id,
@@ -107,39 +107,39 @@ class Issuer:
         )
         headers = (*proof.headers, ("Content-Type", "application/x-www-form-urlencoded"))
         reply = await self._call("token endpoint", "POST", metadata.token_endpoint, headers, form(fields).encode())
-        found = json_object(reply.body) or {}
+        members = json_object(reply.body) or {}
         if 400 <= reply.status < 500:
-            if found.get("error") in ("invalid_client", "unauthorized_client"):
+            if members.get("error") in ("invalid_client", "unauthorized_client"):
                 raise IssuerUnavailable("token endpoint refused `client_id` or `client_secret` of admin.oidc")
             raise LoginRefused("the issuer did not accept the code of the redirect")
-        token = found.get("id_token")
+        token = members.get("id_token")
         if reply.status != 200 or not isinstance(token, str):
             raise IssuerUnavailable(f"token endpoint responded {reply.status} without an ID token")
         return token
 
     async def _fetch(self) -> Metadata:
         issuer = self.rules.issuer
-        found = await self._read("discovery", issuer.removesuffix("/") + _WELL_KNOWN)
-        if found.get("issuer") != issuer:
+        discovery = await self._read("discovery", issuer.removesuffix("/") + _WELL_KNOWN)
+        if discovery.get("issuer") != issuer:
             raise IssuerUnavailable("discovery has another `issuer` than admin.oidc.issuer")
-        methods = found.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
-        keys = (await self._read("keys", _endpoint(found, "jwks_uri"))).get("keys")
+        methods = discovery.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+        keys = (await self._read("keys", _endpoint(discovery, "jwks_uri"))).get("keys")
         if not isinstance(methods, list) or not isinstance(keys, list):
             raise IssuerUnavailable("discovery or the set of keys is malformed")
         return Metadata(
-            _endpoint(found, "authorization_endpoint"),
-            _endpoint(found, "token_endpoint"),
+            _endpoint(discovery, "authorization_endpoint"),
+            _endpoint(discovery, "token_endpoint"),
             "client_secret_post" in methods and "client_secret_basic" not in methods,
-            found.get("authorization_response_iss_parameter_supported") is True,
+            discovery.get("authorization_response_iss_parameter_supported") is True,
             tuple(key for key in keys if isinstance(key, dict)),
         )
 
     async def _read(self, step: str, url: str) -> dict[str, Any]:
         reply = await self._call(step, "GET", url)
-        found = json_object(reply.body) if reply.status == 200 else None
-        if found is None:
+        members = json_object(reply.body) if reply.status == 200 else None
+        if members is None:
             raise IssuerUnavailable(f"{step} responded {reply.status} without a JSON object")
-        return found
+        return members
 
     async def _call(self, step: str, method: str, url: str, headers: Pairs = (), body: bytes = b"") -> Reply:
         call = Call(step, method, url, (("Accept", "application/json"), *headers), body)
@@ -152,13 +152,13 @@ class Issuer:
                 timeout=_TIMEOUT,
                 max_size=_MAX_RESPONSE_SIZE,
             )
-        except CallError as fault:
-            raise IssuerUnavailable(fault.reason) from None
+        except CallError as error:
+            raise IssuerUnavailable(error.reason) from None
 
 
-def _endpoint(found: Mapping[str, Any], name: str) -> str:
-    """Return the URL of an endpoint. Plain HTTP would let anybody on the way log in as anybody."""
-    url = found.get(name)
+def _endpoint(discovery: Mapping[str, Any], name: str) -> str:
+    """Return the https URL of an endpoint. Over plain HTTP, an attacker on the path could log in as anybody."""
+    url = discovery.get(name)
     if isinstance(url, str):
         try:
             if parse_target(url).origin.scheme == "https":

@@ -1,4 +1,4 @@
-"""Log-ins with the company account, by the rules in use."""
+"""Company log-ins: start one for a browser, and finish it with the issuer's redirect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sidekey.api.auth.oidc.attempt import Attempt
 from sidekey.api.auth.oidc.errors import LoginRefused
-from sidekey.api.auth.oidc.id_token import PersonGrant, grant_by
+from sidekey.api.auth.oidc.grants import PersonGrant, grant_by
 from sidekey.api.auth.oidc.issuer import Issuer
 from sidekey.api.auth.oidc.limits import LoginLimits
 from sidekey.network.fetch import Fetcher
@@ -19,15 +19,15 @@ with suppress(ImportError):
     from sidekey.api.auth.oidc import id_token
 
 
-class Begun(NamedTuple):
-    """A log-in that the browser may go on with: the cookie, and the URL to open."""
+class StartedLogin(NamedTuple):
+    """A started log-in: the cookie to set, and the URL for the browser to open."""
 
     cookie: str
     url: str
 
 
 class Redirect(NamedTuple):
-    """The parameters of the issuer's redirect; `iss` is None if it has none."""
+    """The parameters of the issuer's redirect. `iss` may be missing."""
 
     code: str
     state: str
@@ -35,33 +35,33 @@ class Redirect(NamedTuple):
 
 
 class Authenticated(NamedTuple):
-    """A person who has logged in, and when the issuer asked them to prove who they are (0: it does not say)."""
+    """A person who has logged in, and when the issuer authenticated them (0 if the token does not say)."""
 
     grant: PersonGrant
     auth_at: int
 
 
 class CompanyLogins:
-    """Begins and finishes log-ins. Methods raise LoginError."""
+    """Starts and finishes log-ins. Its coroutines raise LoginError."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher
         self._limits = LoginLimits()
         self._issuer: Issuer | None = None
 
-    async def begin(self, rules: OidcRules, *, again: bool) -> Begun:
-        """Begin a log-in."""
+    async def begin(self, rules: OidcRules, *, again: bool) -> StartedLogin:
+        """Start a log-in. With `again`, the issuer must authenticate the person again."""
         issuer, attempt = self._issuer_of(rules), Attempt.begin()
         metadata = await issuer.metadata()
-        return Begun(attempt.cookie, issuer.authorization_url(metadata, attempt, again=again))
+        return StartedLogin(attempt.cookie, issuer.authorization_url(metadata, attempt, again=again))
 
     async def finish(self, rules: OidcRules, cookie: str, redirect: Redirect, address: str) -> Authenticated:
         """Finish the log-in of a cookie for a client at this address."""
         attempt = Attempt.of(cookie)
-        # Before the limit: requests that cost nothing must not use it up for others at the same address.
-        if attempt is None or not attempt.began(redirect.state):
+        # Check this first: a forged redirect must not use up the rate limit of its address.
+        if attempt is None or not attempt.has_state(redirect.state):
             raise LoginRefused("it took too long, or began in another browser: start again")
-        async with self._limits.turn(address):
+        async with self._limits.slot(address):
             issuer = self._issuer_of(rules)
             metadata = await issuer.metadata()
             if redirect.iss != rules.issuer and (redirect.iss is not None or metadata.names_issuer):
