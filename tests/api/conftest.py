@@ -1,4 +1,4 @@
-"""The API of the Sidekey that all tests share, by the token of each role; tests that change more start their own."""
+"""Fixtures: the Sidekey that the tests of the API share, with a token of each role."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from support.api import TOKENS, Api, Running, serving
 
 @pytest.fixture
 def api(running: Running) -> Api:
-    """The API, by an admin's token."""
+    """The API with an admin's token."""
     return Api(running.child.admin_port)
 
 
 @pytest.fixture
 def editor(api: Api) -> Api:
-    """The same, by an editor's."""
+    """The API with an editor's token."""
     return api.by(TOKENS["editor"])
 
 
 @pytest.fixture
 def viewer(api: Api) -> Api:
-    """The same, by a viewer's."""
+    """The API with a viewer's token."""
     return api.by(TOKENS["viewer"])
 
 
@@ -35,12 +35,12 @@ _NUMBERS = count()
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A Sidekey with a store, and an echoing upstream, for all tests that have names of their own."""
-    with serving(tmp_path_factory.mktemp("admin")) as found:
-        yield found
+    """A Sidekey with a store and an echoing upstream, for tests that use unique names."""
+    with serving(tmp_path_factory.mktemp("admin")) as process:
+        yield process
 
 
 @pytest.fixture
 def named() -> Named:
-    """Makes names that no other test has."""
+    """Makes unique names."""
     return lambda word: f"{word}-{next(_NUMBERS)}"

@@ -1,4 +1,4 @@
-"""A document that is sent for a row whose MAC does not verify: nothing of the row is kept."""
+"""A document for a row whose MAC does not verify replaces the row completely."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SNAPSHOT = Snapshot({"h": integration("h", base_url(1))})
 PRESET: dict[str, Any] = {"integration": "h", "url": base_url(1, "/api/x"), "content_type": "text/plain"}
 
 
-def test_altered_integration_is_replaced_whole() -> None:
-    """Also its secrets are sent again. A patch has nothing to change."""
+def test_altered_integration_is_replaced_completely() -> None:
+    """Its secrets must be sent again, and a patch is refused."""
     row = replace(stored(BASIC), verified=False)
 
     def make(sent: Any, *, patch: bool = False) -> Any:
@@ -30,11 +30,11 @@ def test_altered_integration_is_replaced_whole() -> None:
         make({"description": "x"}, patch=True)
     with pytest.raises(ApiProblem) as refused:
         make(former(stored(BASIC)).saved.content)
-    assert [each.pointer for each in refused.value.errors] == ["/auth/username", "/auth/password"]
+    assert [error.pointer for error in refused.value.errors] == ["/auth/username", "/auth/password"]
     assert make(BASIC).row.row == row.row
 
 
-def test_altered_preset_is_replaced_whole() -> None:
+def test_altered_preset_is_replaced_completely() -> None:
     def make(sent: Any, row: Any, *, patch: bool = False) -> Any:
         return PRESETS.build(ResourceChange("hook", row, sent, patch, (), "bob"), SNAPSHOT, VAULT)
 

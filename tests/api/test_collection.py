@@ -1,4 +1,4 @@
-"""api/collection.py: integrations and presets are read and changed alike."""
+"""api/collection.py: integrations and presets are read and changed in the same way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.http_get import within
 
 
 def documents(running: Running) -> dict[str, dict[str, object]]:
-    """What is valid of each, by path."""
+    """A valid document of each collection, by path."""
     return {
         "/integrations": basic(running.upstream),
         "/presets": {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x", "content_type": "text/plain"},
@@ -17,8 +17,8 @@ def documents(running: Running) -> dict[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize("path", ["/integrations", "/presets"])
-def test_put_creates_only_where_nothing_exists(path: str, api: Api, running: Running) -> None:
-    """RFC 9110 13.1.2; and `If-Match: *` changes only what exists (13.1.1)."""
+def test_put_creates_only_a_missing_resource(path: str, api: Api, running: Running) -> None:
+    """RFC 9110 13.1.2. `If-Match: *` changes only an existing one (13.1.1)."""
     name = f"put-{path[1:]}"
     # An operator whose refused changes are all listed: earlier tests may have used up the budget of the others.
     created = api.make("/tokens", {"name": f"by-{name}", "role": "editor", "own_token": api.token})
@@ -26,15 +26,15 @@ def test_put_creates_only_where_nothing_exists(path: str, api: Api, running: Run
     document = documents(running)[path]
     one = f"{path}/{name}"
     create = {"If-None-Match": "*"}
-    said = editor.ask("PUT", one, document, match="*")
-    assert (said.status, said.code) == (412, "changed")
+    response = editor.ask("PUT", one, document, match="*")
+    assert (response.status, response.code) == (412, "changed")
     assert editor.ask("PUT", one, document).code == "precondition_required"
-    said = editor.ask("PUT", one, {"id": "other", **document}, headers=create)
-    assert (said.code, said.pointers) == ("invalid", {"/id"})
-    said = editor.ask("PUT", one, document, headers=create)
-    assert (said.status, said.headers["Location"], said.etag) == (201, f"/api/v1{one}", '"1"')
-    said = editor.ask("PUT", one, document, headers=create)
-    assert (said.status, said.code) == (412, "changed")
+    response = editor.ask("PUT", one, {"id": "other", **document}, headers=create)
+    assert (response.code, response.pointers) == ("invalid", {"/id"})
+    response = editor.ask("PUT", one, document, headers=create)
+    assert (response.status, response.headers["Location"], response.etag) == (201, f"/api/v1{one}", '"1"')
+    response = editor.ask("PUT", one, document, headers=create)
+    assert (response.status, response.code) == (412, "changed")
     assert editor.ask("PUT", f"{path}/no*name", document, headers=create).pointers == {"/id"}
     described = {"description": "x"}
     assert editor.ask("PATCH", one, described, match="*").etag == '"2"'
@@ -44,8 +44,8 @@ def test_put_creates_only_where_nothing_exists(path: str, api: Api, running: Run
     assert editor.ask("PUT", one, document, headers={"If-None-Match": '"7"'}).code == "malformed"
     assert editor.ask("DELETE", one, match="*").status == 204
     assert editor.ask("DELETE", one, match="*").code == "changed"
-    found = [(each["action"], each["outcome"]) for each in api.get("/audit")["items"] if each["name"] == name]
-    assert found == [
+    items = [(item["action"], item["outcome"]) for item in api.get("/audit")["items"] if item["name"] == name]
+    assert items == [
         ("delete", "changed"),
         ("delete", "ok"),
         ("update", "ok"),
@@ -57,30 +57,27 @@ def test_put_creates_only_where_nothing_exists(path: str, api: Api, running: Run
 
 
 @pytest.mark.parametrize("path", ["/integrations", "/presets"])
-def test_put_does_not_create_what_a_file_has(path: str, editor: Api, running: Running) -> None:
+def test_put_does_not_create_a_resource_of_a_file(path: str, editor: Api, running: Running) -> None:
     name = {"/integrations": "of-a-file", "/presets": "hook-of-a-file"}[path]
-    said = editor.ask("PUT", f"{path}/{name}", documents(running)[path], headers={"If-None-Match": "*"})
-    assert (said.status, said.code) == (412, "changed")
+    response = editor.ask("PUT", f"{path}/{name}", documents(running)[path], headers={"If-None-Match": "*"})
+    assert (response.status, response.code) == (412, "changed")
     assert editor.ask("PUT", f"{path}/{name}", documents(running)[path], match="*").code == "read_only"
 
 
-def test_a_put_that_changes_nothing_makes_no_version(api: Api, editor: Api, running: Running) -> None:
-    """A secret that is sent again is a change: editors must not learn whether they have guessed it."""
+def test_put_without_changes_makes_no_version(api: Api, editor: Api, running: Running) -> None:
+    """A secret that is sent again is a change: editors must not learn whether they guessed it."""
     name = "unchanged"
     shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
     for match in ('"1"', "*"):
         assert editor.ask("PUT", f"/integrations/{name}", shown, match=match).etag == '"1"'
     assert len(api.get(f"/integrations/{name}/activity")["items"]) == 1
     for secret in ("a-canary-of-basic", "another"):
-        said = editor.ask("PUT", f"/integrations/{name}", basic(running.upstream, secret), match="*")
-        assert said.status == 200
-    assert said.etag == '"3"'
+        response = editor.ask("PUT", f"/integrations/{name}", basic(running.upstream, secret), match="*")
+        assert response.status == 200
+    assert response.etag == '"3"'
 
 
-def test_an_integration_whose_id_a_file_has_is_deleted_although_presets_use_the_files(
-    editor: Api, running: Running
-) -> None:
-    """It is not the stored one that they use."""
+def test_integration_is_deleted_although_presets_use_that_of_a_file(editor: Api, running: Running) -> None:
     name, child = "taken", running.child
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     url = f"http://127.0.0.1:{running.upstream}/v1/x"

@@ -1,4 +1,4 @@
-"""api/dispatch.py: which requests are let in, and how every other one is refused."""
+"""api/dispatch.py: authentication, routing and bodies, and the response to every refused request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATHS = sorted({route.path for route in ROUTES} - ANONYMOUS)
 
 
 def raw(port: int, request: bytes) -> tuple[int, bytes]:
-    """The status and the whole response, which is a problem, to these bytes; the end is not waited for."""
+    """Send raw bytes. Return the status and the complete response, a problem, without waiting for the end."""
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
         connection.sendall(request)
         response = b""
@@ -34,18 +34,18 @@ def raw(port: int, request: bytes) -> tuple[int, bytes]:
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Bearer sidekey_wrong", "Basic dTpw", f"Token {TOKENS['admin']}", "Bearer \xe9"]
 )
-def test_nothing_is_told_without_a_token(api: Api, header: str) -> None:
-    """401 with a challenge, on loopback as anywhere, whether or not there is such a path."""
+def test_request_without_a_token_is_unauthenticated(api: Api, header: str) -> None:
+    """401 with a challenge, also on loopback, whether or not the path exists."""
     paths = [*PATHS, "/nothing", ""]
     answers = {path: api.ask("GET", path, headers={"Authorization": header}) for path in paths}
-    told = {path: (said.status, said.code) for path, said in answers.items()}
-    assert told == dict.fromkeys(paths, (401, "unauthenticated"))
-    for said in answers.values():
-        assert said.headers["WWW-Authenticate"].startswith('Bearer realm="sidekey"')
+    values = {path: (response.status, response.code) for path, response in answers.items()}
+    assert values == dict.fromkeys(paths, (401, "unauthenticated"))
+    for response in answers.values():
+        assert response.headers["WWW-Authenticate"].startswith('Bearer realm="sidekey"')
 
 
-def test_a_token_is_never_a_cookie_a_query_or_given_twice(api: Api, running: Running) -> None:
-    """Only the Authorization field is read, once."""
+def test_token_is_read_from_a_single_authorization_header(api: Api, running: Running) -> None:
+    """Neither from a cookie nor from the query."""
     token = TOKENS["admin"]
     nothing = {"Authorization": "", "Cookie": f"token={token}; session={token}"}
     assert api.ask("GET", "/whoami", headers=nothing).code == "unauthenticated"
@@ -55,12 +55,12 @@ def test_a_token_is_never_a_cookie_a_query_or_given_twice(api: Api, running: Run
     assert raw(running.child.admin_port, request.encode())[0] == 400
 
 
-def test_other_methods_and_paths_are_refused(api: Api) -> None:
-    """405 with Allow, 404; HEAD is GET without a body."""
-    said = api.ask("POST", "/whoami")
-    assert (said.status, said.code, said.headers["Allow"]) == (405, "method_denied", "GET, HEAD")
-    said = api.ask("PUT", "/integrations")
-    assert said.headers["Allow"] == "GET, HEAD, POST"
+def test_unknown_methods_and_paths_are_refused(api: Api) -> None:
+    """405 with Allow, and 404. HEAD is GET without a body."""
+    response = api.ask("POST", "/whoami")
+    assert (response.status, response.code, response.headers["Allow"]) == (405, "method_denied", "GET, HEAD")
+    response = api.ask("PUT", "/integrations")
+    assert response.headers["Allow"] == "GET, HEAD, POST"
     for path in (
         "/nothing",
         "/integrations/",
@@ -70,12 +70,12 @@ def test_other_methods_and_paths_are_refused(api: Api) -> None:
         "/%69ntegrations",
     ):
         assert api.ask("GET", path).code == "not_found", path
-    said = api.ask("HEAD", "/whoami")
-    assert (said.status, said.body) == (200, b"")
+    response = api.ask("HEAD", "/whoami")
+    assert (response.status, response.body) == (200, b"")
 
 
-def test_a_body_is_json_of_a_type_that_is_accepted(api: Api, named: Named) -> None:
-    """415, 400 and 413, of which none repeats a value."""
+def test_invalid_body_or_type_is_refused(api: Api, named: Named) -> None:
+    """415, 400 and 413, and no response repeats a value."""
 
     def sent(body: bytes, **headers: str) -> Said:
         fields = {key.replace("_", "-"): value for key, value in headers.items()}
@@ -83,25 +83,25 @@ def test_a_body_is_json_of_a_type_that_is_accepted(api: Api, named: Named) -> No
 
     document = json.dumps({"name": named("typed")}).encode()
     for wrong in ("text/plain", "", "application/x-www-form-urlencoded", "application/json; charset=latin-1"):
-        said = sent(document, Content_Type=wrong)
-        assert (said.status, said.code) == (415, "unsupported"), wrong
+        response = sent(document, Content_Type=wrong)
+        assert (response.status, response.code) == (415, "unsupported"), wrong
     assert sent(document, Content_Encoding="gzip").code == "unsupported"
     for broken in (b"{", b"[]", b'"canary"', b'{"a": 1, "a": 2}', b"\xff\xfe", b'{"a": NaN}', b"[" * 5000):
-        said = sent(broken)
-        assert (said.status, said.code) == (400, "malformed"), broken
-        assert b"canary" not in said.body
+        response = sent(broken)
+        assert (response.status, response.code) == (400, "malformed"), broken
+        assert b"canary" not in response.body
     assert sent(b"").code == "malformed"
     assert sent(document, Content_Type="application/json; charset=UTF-8").status == 201
-    said = api.ask("PATCH", f"/callers/{named('typed')}", {}, match='"1"', headers={"Content-Type": "text/json"})
-    assert (said.code, said.headers["Accept-Patch"]) == (
+    response = api.ask("PATCH", f"/callers/{named('typed')}", {}, match='"1"', headers={"Content-Type": "text/json"})
+    assert (response.code, response.headers["Accept-Patch"]) == (
         "unsupported",
         "application/merge-patch+json",
     )
     assert api.ask("POST", "/integrations/nobody/test", {}).code == "malformed"
 
 
-def test_a_body_is_at_most_512_kib(api: Api, running: Running) -> None:
-    """Whether it says so or comes in chunks; the connection closes, since the rest is not read."""
+def test_body_over_512_kib_is_refused(api: Api, running: Running) -> None:
+    """With Content-Length or in chunks. The connection closes, since Sidekey does not read the rest."""
     exactly = b'{"name": "Not", "a": "' + b"x" * ((512 << 10) - 24) + b'"}'
     assert len(exactly) == 512 << 10
     assert api.ask("POST", "/callers", exactly).status == 422
@@ -114,8 +114,8 @@ def test_a_body_is_at_most_512_kib(api: Api, running: Running) -> None:
     assert raw(port, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 9)[0] == 413
 
 
-def test_a_body_is_asked_for_once_it_is_known_whose_it_is(running: Running) -> None:
-    """Who may not send it, or sends it to another listener, is not told to go on (RFC 9110 10.1.1)."""
+def test_100_continue_comes_after_authentication(running: Running) -> None:
+    """A client without permission, or at the wrong listener, gets no 100 (RFC 9110 10.1.1)."""
     port = running.child.admin_port
 
     def first(fields: str, host: str = "localhost") -> tuple[int, bytes]:
@@ -139,34 +139,38 @@ def test_a_body_is_asked_for_once_it_is_known_whose_it_is(running: Running) -> N
         assert connection.recv(65536).startswith(b"HTTP/1.1 422 ")
 
 
-def test_a_body_has_no_coding_in_transfer(running: Running) -> None:
-    """It would be taken for JSON as it came."""
+def test_transfer_coding_other_than_chunked_is_refused(running: Running) -> None:
+    """It would be parsed as JSON without decoding."""
     head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKENS['admin']}\r\n"
     coded = "Content-Type: application/json\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
     status, response = raw(running.child.admin_port, (head + coded).encode())
     assert (status, b'"malformed"' in response) == (400, True)
 
 
-def test_no_character_of_a_path_leads_past_the_api(api: Api) -> None:
-    """What is not there is a problem, and asks for a token as the rest does."""
+def test_every_character_in_a_path_stays_in_the_api(api: Api) -> None:
+    """An unknown path is a problem and needs a token."""
     for path in ("/tokens/a%0ab", "/%0a", "/tokens/a%0d%0aX:y", "/tokens/%00"):
         assert api.ask("GET", path).code == "not_found", path
         assert api.by("wrong").ask("GET", path).code == "unauthenticated", path
 
 
-def test_first_errors_are_listed_and_the_last_line_says_that_there_are_more(api: Api) -> None:
-    """Here of a list in a caller; a document may have thousands."""
-    said = api.ask("POST", "/callers", {"name": "x", "integrations": ["Not"] * 9000})
-    assert (said.code, len(said.json["errors"])) == ("invalid", 201)
-    assert [each["pointer"] for each in said.json["errors"][198:]] == ["/integrations/198", "/integrations/199", ""]
-    assert said.json["errors"][-1]["detail"] == "there are more errors than the first 200: correct these first"
-    assert said.json["detail"] == "more than 200 values are not valid: see errors"
-    said = api.ask("POST", "/callers", b'{"name": "x", "integrations": [' + b"1," * 100_000 + b"1]}")
-    assert (said.code, said.json["detail"]) == ("malformed", "the body must not have more than 20000 values")
+def test_list_of_errors_is_cut_with_a_last_item(api: Api) -> None:
+    """Here for a list in a caller. A document may have thousands."""
+    response = api.ask("POST", "/callers", {"name": "x", "integrations": ["Not"] * 9000})
+    assert (response.code, len(response.json["errors"])) == ("invalid", 201)
+    assert [error["pointer"] for error in response.json["errors"][198:]] == [
+        "/integrations/198",
+        "/integrations/199",
+        "",
+    ]
+    assert response.json["errors"][-1]["detail"] == "there are more errors than the first 200: correct these first"
+    assert response.json["detail"] == "more than 200 values are not valid: see errors"
+    response = api.ask("POST", "/callers", b'{"name": "x", "integrations": [' + b"1," * 100_000 + b"1]}")
+    assert (response.code, response.json["detail"]) == ("malformed", "the body must not have more than 20000 values")
 
 
-def test_query_parameters_are_known_and_given_once(api: Api) -> None:
-    """400, in words that repeat nothing of them."""
+def test_unknown_or_repeated_query_parameter_is_refused(api: Api) -> None:
+    """400, without a value of the query."""
     for query in (
         "canary=1",
         "q=a&q=b",
@@ -176,29 +180,29 @@ def test_query_parameters_are_known_and_given_once(api: Api) -> None:
         "after=canary",
         "after=a:store%0a",
     ):
-        said = api.ask("GET", f"/integrations?{query}")
-        assert (said.status, said.code) == (400, "malformed"), query
-        assert b"canary" not in said.body
+        response = api.ask("GET", f"/integrations?{query}")
+        assert (response.status, response.code) == (400, "malformed"), query
+        assert b"canary" not in response.body
     assert api.ask("GET", "/whoami?x=1").code == "malformed"
 
 
 def test_foreign_hosts_and_pages_of_other_sites_are_refused_as_problems(api: Api) -> None:
-    """Before a token is looked at."""
-    said = api.ask("GET", "/whoami", headers={"Host": "rebound.example"})
-    assert (said.status, said.code) == (421, "misdirected")
-    said = api.ask("GET", "/whoami", headers={"Sec-Fetch-Site": "cross-site"})
-    assert (said.status, said.code) == (403, "forbidden")
+    """Before authentication."""
+    response = api.ask("GET", "/whoami", headers={"Host": "rebound.example"})
+    assert (response.status, response.code) == (421, "misdirected")
+    response = api.ask("GET", "/whoami", headers={"Sec-Fetch-Site": "cross-site"})
+    assert (response.status, response.code) == (403, "forbidden")
 
 
-def test_responses_are_kept_by_nobody(api: Api) -> None:
-    """They may show a token, once."""
-    for said in (api.ask("GET", "/whoami"), api.ask("GET", "/nothing")):
-        assert said.headers["Cache-Control"] == "no-store"
-        assert said.headers["X-Content-Type-Options"] == "nosniff"
+def test_responses_are_not_cached(api: Api) -> None:
+    """They may contain a new token."""
+    for response in (api.ask("GET", "/whoami"), api.ask("GET", "/nothing")):
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_changes_and_logins_are_counted(api: Api, viewer: Api, running: Running, named: Named) -> None:
-    """By what of and by outcome."""
+    """By kind of resource and outcome."""
 
     def counted() -> dict[str, float]:
         connection = http.client.HTTPConnection("127.0.0.1", running.child.admin_port, timeout=DEADLINE)
@@ -207,10 +211,10 @@ def test_changes_and_logins_are_counted(api: Api, viewer: Api, running: Running,
         connection.close()
         return {series: value_of(page, series) for series in counters}
 
-    made = 'sidekey_admin_changes_total{object="integration",outcome="ok"}'
+    created = 'sidekey_admin_changes_total{object="integration",outcome="ok"}'
     forbidden = 'sidekey_admin_changes_total{object="integration",outcome="forbidden"}'
     invalid, let_in = 'sidekey_admin_logins_total{outcome="invalid"}', 'sidekey_admin_logins_total{outcome="ok"}'
-    counters = (made, forbidden, invalid, let_in)
+    counters = (created, forbidden, invalid, let_in)
     name = named("counted")
     before = counted()
     api.make("/integrations", {"id": name, **basic(running.upstream)})
@@ -218,20 +222,20 @@ def test_changes_and_logins_are_counted(api: Api, viewer: Api, running: Running,
     api.by("wrong").ask("GET", "/whoami")
     after = counted()
     grown = {series: after[series] - before[series] for series in counters}
-    assert grown == {made: 1, forbidden: 1, invalid: 1, let_in: 2}
+    assert grown == {created: 1, forbidden: 1, invalid: 1, let_in: 2}
 
 
 @pytest.mark.parametrize("by_session", [False, True])
-def test_token_that_is_revoked_while_the_body_comes_changes_nothing(
+def test_token_revoked_during_the_body_changes_nothing(
     api: Api, running: Running, named: Named, by_session: bool
 ) -> None:
-    """Otherwise a stolen token could make another one after it was revoked."""
+    """Otherwise a stolen token could create another one after it was revoked."""
     port, name, made = running.child.admin_port, named("slow"), named("made")
     token = api.make("/tokens", {"name": name, "role": "admin", "own_token": api.token})["token"]
     fields = f"Authorization: Bearer {token}"
     if by_session:
-        said = api.ask("POST", "/session", {"token": token}, headers={"Authorization": "", "Sidekey-Console": "1"})
-        cookie = said.headers["Set-Cookie"].partition(";")[0]
+        response = api.ask("POST", "/session", {"token": token}, headers={"Authorization": "", "Sidekey-Console": "1"})
+        cookie = response.headers["Set-Cookie"].partition(";")[0]
         fields = f"Cookie: {cookie}\r\nSec-Fetch-Site: same-origin\r\nSidekey-Console: 1"
     body = json.dumps({"name": made, "role": "admin", "own_token": token}).encode()
     head = f"POST {PREFIX}/tokens HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n{fields}\r\n"
@@ -245,10 +249,8 @@ def test_token_that_is_revoked_while_the_body_comes_changes_nothing(
     assert api.ask("GET", f"/tokens/{made}").code == "not_found"
 
 
-def test_who_leaves_amid_a_body_or_sends_no_request_at_all_is_no_defect(
-    api: Api, running: Running, named: Named
-) -> None:
-    """And what is no request is told so in words of ours, which repeat nothing of it."""
+def test_incomplete_or_malformed_request_is_no_defect(api: Api, running: Running, named: Named) -> None:
+    """The response to a malformed request repeats nothing of it."""
     head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKENS['admin']}\r\n"
     head += "Content-Type: application/json\r\n"
     port = running.child.admin_port
@@ -278,22 +280,22 @@ def test_who_leaves_amid_a_body_or_sends_no_request_at_all_is_no_defect(
     assert not [line for line in running.child.lines if "defect" in line]
 
 
-def test_a_conditional_get_responds_304_until_something_changes(
+def test_conditional_get_responds_304_until_something_changes(
     api: Api, editor: Api, running: Running, named: Named
 ) -> None:
-    """RFC 9110 13.1.2 and 15.4.5: with the ETag, without a body, on one connection with what follows."""
+    """RFC 9110 13.1.2 and 15.4.5: with the ETag and without a body, on a connection that stays usable."""
     name = named("cached")
     tag = editor.ask("POST", "/integrations", {"id": name, **basic(running.upstream)}).etag
     path = f"/integrations/{name}"
     for condition in (tag, f"W/{tag}", f'"x", {tag}', "*"):
-        said = editor.ask("GET", path, headers={"If-None-Match": condition})
-        assert (said.status, said.etag, said.body) == (304, tag, b""), condition
-        assert (said.headers["Content-Type"], said.headers["Cache-Control"]) == (None, "no-store")
+        result = editor.ask("GET", path, headers={"If-None-Match": condition})
+        assert (result.status, result.etag, result.body) == (304, tag, b""), condition
+        assert (result.headers["Content-Type"], result.headers["Cache-Control"]) == (None, "no-store")
     assert editor.ask("HEAD", path, headers={"If-None-Match": tag}).status == 304
     assert editor.ask("GET", path, headers={"If-None-Match": '"x"'}).status == 200
     assert editor.ask("PATCH", path, {"description": "new"}, match=tag).status == 200
-    said = editor.ask("GET", path, headers={"If-None-Match": tag})
-    assert (said.status, said.json["description"]) == (200, "new")
+    result = editor.ask("GET", path, headers={"If-None-Match": tag})
+    assert (result.status, result.json["description"]) == (200, "new")
     # There is no version of what a file has, nor of a list.
     for unversioned in ("/integrations/of-a-file", "/integrations"):
         assert api.ask("GET", unversioned, headers={"If-None-Match": "*"}).status == 200

@@ -1,9 +1,4 @@
-"""Every mistake in a document that is sent to the API: what is wrong, where, and what to do.
-
-Each `errors/NAME.txt` is a request and its response: method and path, status, code and detail, then each error with its
-line and column, JSON pointer and detail. The body is `NAME.yaml`, or `NAME.json` where it is not YAML.
-`NAME.before.yaml` is an integration that is created first; `<auth.password>` in the body is the ID of a secret of it.
-"""
+"""Every mistake in a document: the response names error, location and remedy."""
 
 from __future__ import annotations
 
@@ -45,7 +40,7 @@ integrations:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API of a Sidekey for these documents alone, with an editor's and an admin's rights."""
+    """The API of a Sidekey for these documents, with an editor's and an admin's token."""
     with managed(tmp_path_factory.mktemp("errors"), more=CONFIG) as child:
         yield Api(child.admin_port)
 
@@ -59,15 +54,15 @@ def body_of(name: str) -> tuple[bytes, str]:
 
 
 def with_ids(api: Api, name: str, body: bytes) -> bytes:
-    """Create what is stored before a request, and put the IDs of its secrets into the body."""
+    """Create the stored resources of a case, and put the IDs of their secrets into the body."""
     before = ERRORS / f"{name}.before.yaml"
     if not before.exists():
         return body
-    made = api.ask("POST", "/integrations", before.read_bytes(), headers={"Content-Type": "application/yaml"})
-    assert made.status == 201, made
+    created = api.ask("POST", "/integrations", before.read_bytes(), headers={"Content-Type": "application/yaml"})
+    assert created.status == 201, created
 
     def id_of(match: re.Match[bytes]) -> bytes:
-        found = made.json
+        found = created.json
         for key in match[1].decode().split("."):
             found = found[int(key) if key.isdecimal() else key]
         return str(found["id"]).encode()
@@ -76,13 +71,13 @@ def with_ids(api: Api, name: str, body: bytes) -> bytes:
 
 
 def send(api: Api, name: str, body: bytes, media_type: str) -> Said:
-    """Send the request of a pair, to the version that `NAME.before.yaml` has made."""
+    """Send the request of a case, with the version that `NAME.before.yaml` created."""
     method, path = (ERRORS / f"{name}.txt").read_text().partition("\n")[0].split(" ")
     return api.ask(method, path, body, match='"1"' if method == "PUT" else None, headers={"Content-Type": media_type})
 
 
 def shown(said: Said) -> list[str]:
-    """Write a problem as its pair does."""
+    """Format a problem as in the files of the cases."""
     lines = [f"{said.status} {said.code}: {said.json['detail']}"]
     for each in said.json.get("errors", ()):
         place = f"{each['line']}:{each['column']} " if "line" in each else ""
@@ -91,15 +86,15 @@ def shown(said: Said) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_mistake_is_named_with_its_place_and_a_way_out(api: Api, name: str) -> None:
-    """All of a document at once. JSON has the same errors, without lines; no response repeats a secret."""
+def test_each_mistake_has_an_error_with_location_and_remedy(api: Api, name: str) -> None:
+    """All errors at once. JSON has the same errors without lines. No response repeats a secret."""
     body, media_type = body_of(name)
     body = with_ids(api, name, body)
-    said = send(api, name, body, media_type)
+    response = send(api, name, body, media_type)
     expected = (ERRORS / f"{name}.txt").read_text().splitlines()[1:]
-    assert shown(said) == expected
-    assert b"hunter2" not in said.body
+    assert shown(response) == expected
+    assert b"hunter2" not in response.body
     assert len(expected) <= MAX_ERRORS
-    if media_type == "application/yaml" and said.code != "malformed":
+    if media_type == "application/yaml" and response.code != "malformed":
         same = send(api, name, json.dumps(yaml.safe_load(body)).encode(), "application/json")
         assert sorted(shown(same)) == sorted([expected[0], *(line.partition(" ")[2] for line in expected[1:])])

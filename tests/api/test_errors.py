@@ -1,4 +1,4 @@
-"""api/errors.py: the errors of the API as RFC 9457 has them."""
+"""api/errors.py: problems as in RFC 9457."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sidekey.api.errors import CODES, TYPE, ApiProblem, ItemError, invalid
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_problem_says_what_its_row_says(code: str) -> None:
-    """Type, title and status by the code; an instance of its own."""
+def test_problem_has_type_title_and_status_of_its_code(code: str) -> None:
+    """And a unique instance."""
     problem = ApiProblem(code, "why", headers={"X-A": "b"})
     body = problem.shown().model_dump(exclude_unset=True)
     response = respond_problem(problem)
@@ -26,8 +26,7 @@ def test_a_problem_says_what_its_row_says(code: str) -> None:
     }
 
 
-def test_errors_are_at_pointers() -> None:
-    """All of them."""
+def test_problem_lists_all_errors_with_pointers() -> None:
     body = invalid([ItemError("/a", "one"), ItemError("/b", "two", 3, 4)]).shown().model_dump(exclude_unset=True)
     assert (body["status"], body["detail"]) == (422, "2 values are not valid: see errors")
     assert body["errors"] == [

@@ -1,4 +1,4 @@
-"""api/listeners.py: the API and the console on the admin listener, beside what is there without a store."""
+"""api/listeners.py: the API and the console on the admin listener."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from support.http_get import get, within
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A Sidekey with a store."""
-    with serving(tmp_path_factory.mktemp("extension")) as found:
-        yield found
+    with serving(tmp_path_factory.mktemp("extension")) as process:
+        yield process
 
 
 def test_probes_and_metrics_need_no_token_on_loopback(running: Running) -> None:
-    """What only the machine itself reaches is as it is without a store."""
+    """Only this machine reaches it."""
     for path in ("/healthz", "/readyz", "/metrics"):
         assert get(running.child.admin_port, path).status == 200
 
@@ -37,8 +37,8 @@ def test_metrics_behind_a_proxy_need_the_token_of_a_viewer(running: Running) -> 
     within(lambda: status("") == 200)
 
 
-def test_what_is_no_api_is_refused_in_a_line(running: Running) -> None:
-    """And what is, as a problem (test_dispatch.py)."""
+def test_refusal_outside_of_the_api_is_a_line(running: Running) -> None:
+    """Those of the API are problems (test_dispatch.py)."""
     refused = get(running.child.admin_port, "/metrics", {"Host": "rebound.example"})
     assert (refused.status, refused.headers["Content-Type"]) == (421, "text/plain; charset=utf-8")
     assert get(running.child.admin_port, "/api").status == 404

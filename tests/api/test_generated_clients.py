@@ -1,4 +1,4 @@
-"""The OpenAPI document as other programs use it: clients that are generated from it, and schemathesis."""
+"""The OpenAPI document with generators of clients and with schemathesis."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def run(*command: object, cwd: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def trip(running: Running) -> tuple[str, str, str]:
+def arguments_of_client(running: Running) -> tuple[str, str, str]:
     """Return the arguments of a client that creates, reads, changes and deletes an integration and a preset."""
     address = f"http://127.0.0.1:{running.child.admin_port}"
     return address, TOKENS["editor"], f"http://127.0.0.1:{running.upstream}/v1"
 
 
 def test_client_of_openapi_python_client(viewer: Api, running: Running, tmp_path: Path) -> None:
-    """It has every operation; a generator drops those whose schemas it does not know."""
+    """The client has every operation. The generator drops operations with schemas that it does not know."""
     generator = Path(programs.require("openapi-python-client"))
     document, config, client = tmp_path / "openapi.json", tmp_path / "config.json", tmp_path / "client"
     document.write_text(json.dumps(viewer.get("/openapi.json")))
@@ -37,11 +37,11 @@ def test_client_of_openapi_python_client(viewer: Api, running: Running, tmp_path
     run(generator, "generate", *options, cwd=tmp_path)
     operations = {path.stem for path in (client / "api" / "default").glob("*.py")} - {"__init__"}
     assert operations == {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", route.name) for route in ROUTES}
-    run(generator.parent / "python", PEERS / "trip.py", *trip(running), cwd=tmp_path)
+    run(generator.parent / "python", PEERS / "trip.py", *arguments_of_client(running), cwd=tmp_path)
 
 
 def test_client_of_openapi_typescript_and_openapi_fetch(viewer: Api, running: Running, tmp_path: Path) -> None:
-    """Its types are checked."""
+    """TypeScript checks its types."""
     generator, compiler, node = (programs.require(name) for name in ("openapi-typescript", "tsc", "node"))
     (tmp_path / "node_modules").symlink_to(PEERS / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
@@ -50,11 +50,11 @@ def test_client_of_openapi_typescript_and_openapi_fetch(viewer: Api, running: Ru
     run(generator, "openapi.json", "--output", "schema.d.ts", cwd=tmp_path)
     options = ("--strict", "--target", "es2022", "--module", "nodenext", "--outDir", "built", "--skipDefaultLibCheck")
     run(compiler, *options, "trip.ts", cwd=tmp_path)
-    run(node, "built/trip.js", *trip(running), cwd=tmp_path)
+    run(node, "built/trip.js", *arguments_of_client(running), cwd=tmp_path)
 
 
-def test_schemathesis_finds_no_response_that_the_document_does_not_have(tmp_path: Path) -> None:
-    """Nor a 5xx, nor a request that violates a schema and is accepted."""
+def test_schemathesis_finds_no_undocumented_response(tmp_path: Path) -> None:
+    """Nor a 5xx, nor an accepted request that violates a schema."""
     program = programs.require("schemathesis")
     with serving(tmp_path) as own:
         address = f"http://127.0.0.1:{own.child.admin_port}/api/v1/openapi.json"

@@ -1,4 +1,4 @@
-"""api/guard.py: requests that are not for the listener are refused before any handler, seen in raw bytes."""
+"""api/guard.py: requests for other servers and from other sites are refused, as raw bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sidekey.snapshot.snapshot import Address
 
 
 class Named(Extension):
-    """Gives the listener a name."""
+    """An extension with a host name."""
 
     def names(self) -> frozenset[str]:
         return frozenset({"sidekey.internal"})
@@ -50,14 +50,14 @@ async def metrics() -> AsyncIterator[Server]:
 
 
 async def send(server: Server, request: str) -> tuple[int, str]:
-    """Send raw bytes, read to the end; answers the status and the whole response."""
+    """Send raw bytes and read to the end. Return the status and the response."""
     address = server.addresses[0]
     reader, writer = await asyncio.open_connection(address.host, address.port)
     writer.write(request.encode("latin-1"))
-    answer = (await reader.read()).decode("latin-1")
+    response = (await reader.read()).decode("latin-1")
     writer.close()
     await writer.wait_closed()
-    return int(answer.split(" ", 2)[1]), answer
+    return int(response.split(" ", 2)[1]), response
 
 
 def get(target: str, *fields: str) -> str:
@@ -67,8 +67,8 @@ def get(target: str, *fields: str) -> str:
 @pytest.mark.parametrize(
     "target", ["http://localhost/metrics", "http://other.example/metrics", "HTTP://127.0.0.1/healthz"]
 )
-async def test_the_absolute_form_is_misdirected_at_both_listeners(admin: Server, metrics: Server, target: str) -> None:
-    """aiohttp would route it by its path; neither listener is a proxy."""
+async def test_absolute_form_is_misdirected_at_both_listeners(admin: Server, metrics: Server, target: str) -> None:
+    """aiohttp would route it by its path. Neither listener is a proxy."""
     for server in (admin, metrics):
         status, answer = await send(server, get(target, "Host: localhost"))
         assert (status, "not a proxy" in answer, "sidekey_" in answer) == (421, True, False)
@@ -76,7 +76,7 @@ async def test_the_absolute_form_is_misdirected_at_both_listeners(admin: Server,
 
 @pytest.mark.parametrize("method", ["OPTIONS *", "CONNECT localhost:80"])
 async def test_targets_of_other_forms_are_refused(admin: Server, method: str) -> None:
-    """The asterisk-form and the authority-form name nothing here."""
+    """Neither the asterisk-form nor the authority-form is for these listeners."""
     status, _ = await send(admin, f"{method} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert status in (400, 404, 405, 421)
 
@@ -84,7 +84,7 @@ async def test_targets_of_other_forms_are_refused(admin: Server, method: str) ->
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.1:9090", "[::1]:9090", "localhost:1", "LOCALHOST", "sidekey.internal"]
 )
-async def test_the_admin_listener_answers_to_its_own_names(admin: Server, host: str) -> None:
+async def test_admin_listener_accepts_its_names(admin: Server, host: str) -> None:
     """IP literals, localhost and the configured names, in any case and with any port."""
     assert (await send(admin, get("/healthz", f"Host: {host}")))[0] == 200
 
@@ -92,7 +92,7 @@ async def test_the_admin_listener_answers_to_its_own_names(admin: Server, host: 
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "\xe9", "a@127.0.0.1"]
 )
-async def test_the_admin_listener_refuses_foreign_hosts(admin: Server, host: str) -> None:
+async def test_admin_listener_refuses_other_hosts(admin: Server, host: str) -> None:
     """A page that rebinds its name to a loopback address sends its own name."""
     assert (await send(admin, get("/metrics", f"Host: {host}")))[0] in (400, 421)
 
@@ -100,8 +100,8 @@ async def test_the_admin_listener_refuses_foreign_hosts(admin: Server, host: str
 @pytest.mark.parametrize(
     ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)]
 )
-async def test_the_admin_listener_refuses_pages_of_other_sites(admin: Server, site: str, status: int) -> None:
-    """Browsers say where a request comes from; only this listener's own pages and the address bar may ask."""
+async def test_admin_listener_refuses_pages_of_other_sites(admin: Server, site: str, status: int) -> None:
+    """Browsers send the site of the page. Only pages of this listener and the address bar may send requests."""
     assert (await send(admin, get("/healthz", "Host: localhost", f"Sec-Fetch-Site: {site}")))[0] == status
 
 
@@ -119,24 +119,24 @@ LINK = ("Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document")
         ("/metrics", LINK, 403),
     ],
 )
-async def test_a_link_of_another_site_leads_to_pages_alone(
+async def test_link_of_another_site_may_lead_to_a_page(
     admin: Server, path: str, fields: tuple[str, ...], status: int
 ) -> None:
-    """404: it came through to where pages would be."""
+    """404: the request reached the path of the pages."""
     request = get(path, "Host: localhost", "Sec-Fetch-Site: cross-site", *fields)
     assert (await send(admin, request))[0] == status
     posted = request.replace("GET", "POST", 1)
     assert (await send(admin, posted))[0] == 403
 
 
-async def test_the_metrics_listener_answers_to_any_host(metrics: Server) -> None:
-    """A scraper finds it by a Service's or a pod's name."""
+async def test_metrics_listener_accepts_any_host(metrics: Server) -> None:
+    """A scraper uses the name of a Service or pod."""
     assert (await send(metrics, get("/healthz", "Host: pod.namespace.svc")))[0] == 200
 
 
 @pytest.mark.parametrize("fields", [[], ["Host: localhost", "Host: localhost"]])
-async def test_a_request_has_exactly_one_host(admin: Server, metrics: Server, fields: list[str]) -> None:
-    """RFC 9112 3.2 asks for 400 where it has none or two."""
+async def test_request_without_exactly_one_host_is_malformed(admin: Server, metrics: Server, fields: list[str]) -> None:
+    """RFC 9112 3.2."""
     for server in (admin, metrics):
         assert (await send(server, get("/healthz", *fields)))[0] == 400
 

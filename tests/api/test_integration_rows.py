@@ -1,4 +1,4 @@
-"""api/integration_rows.py: presets that use an integration are named, also those that are not served."""
+"""api/integration_rows.py: the presets that use an integration, also those that the snapshot lacks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ EMPTY = State()
 
 
 def snapshot(*presets: Preset) -> Snapshot:
-    """One in which these are used with an integration `h`."""
-    return Snapshot({"h": FITTING}, presets=PresetChecker()({each.id: each for each in presets}, {"h": FITTING}))
+    """A snapshot in which these presets use an integration `h`."""
+    return Snapshot({"h": FITTING}, presets=PresetChecker()({preset.id: preset for preset in presets}, {"h": FITTING}))
 
 
 def row(name: str, of: str = "h") -> PresetRow:
@@ -32,33 +32,32 @@ def row(name: str, of: str = "h") -> PresetRow:
     return PresetRow(row=f"row-of-{name}", id=name, document=document)
 
 
-def test_what_uses_an_integration_is_found_wherever_it_is() -> None:
-    """Of files, stored, or not in use yet; not what was altered, or names another."""
+def test_presets_of_an_integration_include_those_not_served() -> None:
+    """Of files and of the store, except altered rows and presets of other integrations."""
     served = row("served")
     rows = [served, row("later"), row("others", "sms"), replace(row("altered"), verified=False)]
     rows.append(replace(row("broken"), document="{"))
-    state = State(presets={each.id: each for each in rows})
-    found = snapshot(preset("of-a-file"), build_preset(served))
-    assert presets_of("h", state, found) == ["later", "of-a-file", "served"]
-    assert presets_of("other", state, found) == []
-    refuse_deletion("other", state, found)
+    state = State(presets={row.id: row for row in rows})
+    in_use = snapshot(preset("of-a-file"), build_preset(served))
+    assert presets_of("h", state, in_use) == ["later", "of-a-file", "served"]
+    assert presets_of("other", state, in_use) == []
+    refuse_deletion("other", state, in_use)
     with pytest.raises(ApiProblem) as refused:
-        refuse_deletion("h", state, found)
+        refuse_deletion("h", state, in_use)
     assert (refused.value.code, refused.value.presets) == ("in_use", ("later", "of-a-file", "served"))
     assert refused.value.detail.startswith("presets later, of-a-file, served use it: ")
 
 
-def test_a_response_names_some_of_very_many() -> None:
-    """It stays short."""
-    found = snapshot(*(preset(f"p{number:03}") for number in range(MAX_ERRORS + 1)))
+def test_detail_names_at_most_ten_presets() -> None:
+    in_use = snapshot(*(preset(f"p{number:03}") for number in range(MAX_ERRORS + 1)))
     with pytest.raises(ApiProblem) as refused:
-        refuse_deletion("h", EMPTY, found)
+        refuse_deletion("h", EMPTY, in_use)
     assert len(refused.value.presets) == MAX_ERRORS
     assert f"p009 and {MAX_ERRORS - 9} more use it" in refused.value.detail
 
 
-def test_an_edit_is_refused_for_what_could_not_be_used_any_more_alone() -> None:
-    """What cannot be used now is no reason: who puts that right may have to do several steps."""
+def test_edit_that_makes_a_preset_unusable_is_refused() -> None:
+    """Presets that are already unusable do not count: a repair may need several steps."""
     outside = preset("outside", base_url(1, "/third"))
     refuse_edit(FITTING, snapshot(preset(), outside))
     refuse_edit(ELSEWHERE, snapshot(outside))

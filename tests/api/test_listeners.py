@@ -1,4 +1,4 @@
-"""api/listeners.py: the three paths, as clients and Prometheus see them."""
+"""api/listeners.py: health and metrics, as clients and Prometheus see them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.programs import require
 
 
 class Running:
-    """A listener, what it tells of, and a client."""
+    """A listener with its health and metrics, and a client."""
 
     def __init__(self, server: Server, health: Health, metrics: Metrics, client: aiohttp.ClientSession) -> None:
         self.url = f"http://{server.addresses[0]}"
@@ -33,8 +33,8 @@ class Running:
         self.client = client
 
     async def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
-        async with self.client.request(method, self.url + path) as answer:
-            return answer.status, await answer.text()
+        async with self.client.request(method, self.url + path) as process:
+            return process.status, await process.text()
 
 
 @pytest.fixture(params=["listen.admin", "listen.metrics"])
@@ -47,12 +47,12 @@ async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
     await server.close()
 
 
-async def test_a_live_process_is_healthy_whatever_its_readiness(running: Running) -> None:
-    """Liveness must not restart a process that drains."""
+async def test_live_process_is_healthy_whatever_its_readiness(running: Running) -> None:
+    """A liveness probe must not restart a process that drains."""
     assert await running.ask("/healthz") == (200, "ok\n")
 
 
-async def test_readiness_follows_the_app_and_says_why_not(running: Running) -> None:
+async def test_readiness_follows_the_app(running: Running) -> None:
     """503 with the reason in a line, 200 when ready."""
     assert await running.ask("/readyz") == (503, "starting\n")
     running.health.started = True
@@ -61,44 +61,43 @@ async def test_readiness_follows_the_app_and_says_why_not(running: Running) -> N
     assert await running.ask("/readyz") == (503, "draining\n")
 
 
-async def test_startup_succeeds_once_and_for_all(running: Running) -> None:
-    """A drain fails readiness alone."""
+async def test_startup_stays_successful(running: Running) -> None:
+    """A drain fails readiness only."""
     assert await running.ask("/startupz") == (503, "starting\n")
     running.health.started = running.health.draining = True
     assert await running.ask("/startupz") == (200, "ok\n")
 
 
 async def test_metrics_are_served_as_the_text_format_0_0_4(running: Running) -> None:
-    """With the content type that Prometheus asks for."""
+    """With the content type that Prometheus requests."""
     running.metrics.stats("crm").record("2xx", 0.01)
-    async with running.client.get(running.url + "/metrics") as answer:
-        text = await answer.text()
-        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    async with running.client.get(running.url + "/metrics") as process:
+        text = await process.text()
+        assert process.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     names = {family.name for family in text_string_to_metric_families(text)}
     assert {"sidekey_requests", "sidekey_request_duration_seconds", "process_cpu_seconds"} <= names
 
 
-async def test_a_head_of_metrics_has_no_body(running: Running) -> None:
-    """HEAD renders nothing."""
+async def test_head_of_metrics_has_no_body(running: Running) -> None:
+    """HEAD renders no page."""
     assert await running.ask("/metrics", "HEAD") == (200, "")
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/api/v1/integrations", "/%2e%2e/metrics", "//metrics"])
-async def test_other_paths_are_not_found(running: Running, path: str) -> None:
-    """There are three paths, spelled one way."""
-    async with running.client.get(aiohttp.client.URL(running.url + path, encoded=True)) as answer:
-        assert answer.status == 404
+async def test_unknown_paths_are_not_found(running: Running, path: str) -> None:
+    async with running.client.get(aiohttp.client.URL(running.url + path, encoded=True)) as process:
+        assert process.status == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-async def test_other_methods_are_not_allowed(running: Running, method: str) -> None:
-    """With the methods that are, in Allow (RFC 9110 15.5.6)."""
-    async with running.client.request(method, running.url + "/metrics") as answer:
-        assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
+async def test_unknown_methods_are_not_allowed(running: Running, method: str) -> None:
+    """With Allow (RFC 9110 15.5.6)."""
+    async with running.client.request(method, running.url + "/metrics") as process:
+        assert (process.status, process.headers["Allow"]) == (405, "GET,HEAD")
 
 
 async def test_curl_and_promtool_read_a_thousand_integrations(running: Running) -> None:
-    """A real client and the real linter, over a socket."""
+    """A real client and linter, over a socket."""
     curl, promtool = require("curl"), require("promtool")
     for number in range(1000):
         running.metrics.stats(f"i{number}").record("2xx", 0.01)
@@ -112,7 +111,7 @@ async def test_curl_and_promtool_read_a_thousand_integrations(running: Running) 
     assert (lint.returncode, lint.stdout + lint.stderr) == (0, "")
 
 
-async def test_scrapes_at_the_same_time_are_each_whole(running: Running) -> None:
+async def test_concurrent_scrapes_are_complete(running: Running) -> None:
     """Whether they share a page or not."""
     for number in range(500):
         running.metrics.stats(f"i{number}").record("2xx", 0.01)
@@ -120,8 +119,8 @@ async def test_scrapes_at_the_same_time_are_each_whole(running: Running) -> None
     assert {page.count("sidekey_request_duration_seconds_count{") for _, page in pages} == {500}
 
 
-async def test_a_scraper_that_stops_reading_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its page never looks whole, and nothing is logged as a defect."""
+async def test_scraper_that_stops_reading_is_disconnected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never gets a page that looks complete, and the log has no defect."""
     monkeypatch.setattr(listeners, "SCRAPE_TIMEOUT", 0.05)
     metrics = Metrics()
     for number in range(2000):

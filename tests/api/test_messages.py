@@ -10,7 +10,7 @@ OPERATOR = Operator("ann", "viewer", "digest", "config:ann")
 
 
 class Observed(Section):
-    """A resource whose status changes while its version stays."""
+    """A resource whose status changes without a new version."""
 
     status: str = "ok"
     problem: str | None = None
@@ -18,7 +18,7 @@ class Observed(Section):
 
 
 def test_status_is_in_the_entity_tag() -> None:
-    """A conditional GET must notice that an integration began to fail; a change needs the version alone."""
+    """A conditional GET must show that an integration began to fail. A change needs the version only."""
     tags = [
         etag(7, Observed()),
         etag(7, Observed(status="failing", problem="3 failures")),
@@ -30,8 +30,8 @@ def test_status_is_in_the_entity_tag() -> None:
     assert [version_in(tag) for tag in ("7", 'W/"7"', '"07"', '"7-"', '"x"', "*")] == [None] * 6
 
 
-def test_bodies_and_digests_are_not_shown() -> None:
-    """They may contain a new token, a secret, or what an operator is known by."""
+def test_repr_omits_bodies_and_digests() -> None:
+    """They may contain a new token, a secret, or the digest of a token."""
     shown = repr(ApiRequest(OPERATOR, body={"password": "canary"})) + repr(ApiResult(200, b"canary"))
     assert "canary" not in shown
     assert "digest" not in shown

@@ -1,4 +1,4 @@
-"""api/models.py: names, and pages by them."""
+"""api/models.py: pages of lists, and names of altered rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from sidekey.store.integrity import RowHeader, VerifiedRow
 from sidekey.store.state import State
 
 
-def test_a_page_ends_with_the_key_that_the_next_begins_after() -> None:
-    """None where it is the last. Of a name that a file and the store have, a page may end between the two."""
+def test_next_is_the_last_key_of_the_page() -> None:
+    """None on the last page. A page may end between the two resources of one name."""
     names = [f"n{number:03}" for number in range(PAGE // 2 + 1)]
 
     def page(after: str) -> tuple[list[str], str | None]:
@@ -24,8 +24,8 @@ def test_a_page_ends_with_the_key_that_the_next_begins_after() -> None:
     assert page_of([], "", str) == ([], None)
 
 
-def test_an_altered_row_is_known_by_a_name_that_is_one() -> None:
-    """Whoever wrote to the database may have written anything; a row of another kind is none of these."""
+def test_altered_rows_with_invalid_names_or_of_other_kinds_are_omitted() -> None:
+    """Another program may have written anything into the database."""
     lines = [
         RowHeader("caller", "r1", "billing", 3, "k1", "", 1),
         RowHeader("caller", "r2", "Not a name", 1, "k1", "", 1),

@@ -1,4 +1,4 @@
-"""Without a store, operators of the config read: nothing is changed, sent or written, and sessions are in memory."""
+"""Without a store, operators of the config can read but not change or send, and sessions are in memory."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def without_store(folder: Path, more: str = OF_A_FILE) -> str:
 @pytest.fixture(scope="module")
 def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     folder = tmp_path_factory.mktemp("without")
-    with Child(without_store(folder), folder) as found:
-        yield found
+    with Child(without_store(folder), folder) as process:
+        yield process
 
 
 @pytest.fixture
@@ -36,37 +36,39 @@ def admin(child: Child) -> Api:
 
 def log_in(api: Api, role: str, cookie: str = "") -> dict[str, str]:
     """Return the headers of a new session."""
-    said = api.ask("POST", "/session", {"token": TOKENS[role]}, headers={"Authorization": "", "Cookie": cookie, **PAGE})
-    assert said.status == 201, said
-    ((name, morsel),) = SimpleCookie(said.headers["Set-Cookie"]).items()
+    response = api.ask(
+        "POST", "/session", {"token": TOKENS[role]}, headers={"Authorization": "", "Cookie": cookie, **PAGE}
+    )
+    assert response.status == 201, response
+    ((name, morsel),) = SimpleCookie(response.headers["Set-Cookie"]).items()
     return {"Authorization": "", "Cookie": f"{name}={morsel.value}", **PAGE}
 
 
-def test_operators_read_what_the_files_say(admin: Api) -> None:
+def test_operators_read_the_resources_of_files(admin: Api) -> None:
     assert admin.get("/session")["store"] == "absent"
-    names = {each["id"] for each in admin.get("/integrations")["items"]}
+    names = {item["id"] for item in admin.get("/integrations")["items"]}
     assert names == {"of-a-file", "without-a-secret"}
     assert admin.get("/integrations/of-a-file")["source"] == "file"
-    assert {each["name"] for each in admin.get("/tokens")["items"]} == {f"{role}-of-file" for role in TOKENS}
+    assert {item["name"] for item in admin.get("/tokens")["items"]} == {f"{role}-of-file" for role in TOKENS}
     assert admin.get("/audit")["items"] == admin.get("/sends")["items"] == []
     assert admin.get("/integrations/of-a-file/usage")["points"]
     assert admin.get("/integrations/of-a-file/failures")["items"] == []
     form = admin.by(TOKENS["sender"]).get("/forms/hook-of-a-file")
-    assert [each["name"] for each in form["parameters"]] == ["user"]
-    said = admin.ask("POST", "/integrations/of-a-file/explain", {"url": "http://127.0.0.1:1/v1/x"})
-    assert said.status == 200, said
+    assert [parameter["name"] for parameter in form["parameters"]] == ["user"]
+    response = admin.ask("POST", "/integrations/of-a-file/explain", {"url": "http://127.0.0.1:1/v1/x"})
+    assert response.status == 200, response
 
 
 def test_every_read_has_a_response(admin: Api) -> None:
     for route in ROUTES:
         if route.method == "GET":
-            said = admin.ask("GET", re.sub(r"\{[^}]+\}", "of-a-file", route.path))
-            assert said.status in (200, 400, 404), (route.path, said)
+            response = admin.ask("GET", re.sub(r"\{[^}]+\}", "of-a-file", route.path))
+            assert response.status in (200, 400, 404), (route.path, response)
 
 
 def test_every_change_is_refused(admin: Api, child: Child) -> None:
-    """With 409 for whoever may change, and 403 for others; no file appears."""
-    before = {each.name for each in child.config.parent.iterdir()}
+    """409 for roles with the permission, 403 for others. No file appears."""
+    before = {path.name for path in child.config.parent.iterdir()}
     refused = 0
     for route in ROUTES:
         if route.writes not in ("", "session"):
@@ -77,22 +79,22 @@ def test_every_change_is_refused(admin: Api, child: Child) -> None:
             assert admin.by(TOKENS["viewer"]).ask(route.method, path, body, match=match).code == "forbidden", route
             refused += 1
     assert refused >= 10
-    assert {each.name for each in child.config.parent.iterdir()} == before
+    assert {path.name for path in child.config.parent.iterdir()} == before
 
 
 @pytest.mark.parametrize("role", ["sender", "editor", "admin"])
-def test_nobody_sends(admin: Api, role: str) -> None:
-    """Each send must be written down first."""
+def test_sends_are_refused(admin: Api, role: str) -> None:
+    """Each send needs a row first."""
     api, key = admin.by(TOKENS[role]), {"Idempotency-Key": "0123456789abcdef"}
-    said = api.ask("POST", "/presets/hook-of-a-file/sends", {"parameters": {"user": "x"}}, headers=key)
-    assert (said.status, said.code) == (409, "store_required")
+    response = api.ask("POST", "/presets/hook-of-a-file/sends", {"parameters": {"user": "x"}}, headers=key)
+    assert (response.status, response.code) == (409, "store_required")
     assert api.ask("GET", "/sends/0123456789abcdef").code == "not_found"
-    said = api.ask("POST", "/presets/hook-of-a-file/check", {"rows": [{"user": "x"}]})
-    assert said.json == {"errors": []}
+    response = api.ask("POST", "/presets/hook-of-a-file/check", {"rows": [{"user": "x"}]})
+    assert response.json == {"errors": []}
 
 
 def test_sessions_are_in_memory(admin: Api, tmp_path: Path) -> None:
-    """They end like those of a store, and another process does not know them."""
+    """They end like stored ones. Another process does not know them."""
     session = log_in(admin, "viewer")
     assert admin.ask("GET", "/whoami", headers=session).json["name"] == "viewer-of-file"
     assert admin.ask("GET", "/sessions", headers=session).code == "forbidden"
@@ -107,15 +109,15 @@ def test_sessions_are_in_memory(admin: Api, tmp_path: Path) -> None:
     assert admin.ask("GET", "/whoami", headers=session).code == "unauthenticated"
     sessions = [log_in(admin, "editor") for _ in range(21)]
     within(lambda: admin.ask("GET", "/whoami", headers=sessions[0]).status == 401)
-    assert all(admin.ask("GET", "/whoami", headers=each).status == 200 for each in sessions[1:])
+    assert all(admin.ask("GET", "/whoami", headers=item).status == 200 for item in sessions[1:])
     again = log_in(admin, "admin", sessions[-1]["Cookie"])
     assert admin.ask("GET", "/whoami", headers=sessions[-1]).code == "unauthenticated"
-    pages = {each["id"] for each in admin.ask("GET", "/sessions", headers=again).json["items"]}
+    pages = {item["id"] for item in admin.ask("GET", "/sessions", headers=again).json["items"]}
     assert len(pages) == 20
 
 
-def test_the_api_needs_operators_from_the_start_on(tmp_path: Path) -> None:
-    """And TLS where other machines reach it."""
+def test_api_needs_operators_at_the_start(tmp_path: Path) -> None:
+    """And TLS if other hosts can reach it."""
     path = tmp_path / "sidekey.yaml"
     text = f"version: 1\n{without_store(tmp_path, 'integrations: {}')}"
     open_listener = 'listen: {admin: "0.0.0.0:9090"}\n'
@@ -130,7 +132,7 @@ def test_the_api_needs_operators_from_the_start_on(tmp_path: Path) -> None:
 
 
 def test_without_operators_there_is_no_api(tmp_path: Path) -> None:
-    """It begins and ends with a restart, since the listener has its routes then."""
+    """Adding or removing them needs a restart, because the listener has its routes then."""
     with Child("integrations: {}\n", tmp_path) as child:
         assert Api(child.admin_port).ask("GET", "/session").status == 404
         child.rewrite(child.config.read_text() + without_store(tmp_path, "callers: {}"))

@@ -1,4 +1,4 @@
-"""api/openapi.py and schemas.py: the document says what is so, and a new kind is in it by its registry line."""
+"""api/openapi.py: the document is valid and complete."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ CHANGING_NOTHING = {"previewDraft", "testDraft", "testPreset", "previewPresetDra
 
 
 def references(node: Any) -> Iterator[str]:
-    """Every reference of a document."""
+    """Every reference in a document."""
     if isinstance(node, Mapping):
         if isinstance(node.get("$ref"), str):
             yield node["$ref"]
-        for each in node.values():
-            yield from references(each)
+        for value in node.values():
+            yield from references(value)
     elif isinstance(node, list | tuple):
         for each in node:
             yield from references(each)
 
 
-def test_every_schema_is_one_and_refers_to_what_is_there() -> None:
-    """JSON Schema 2020-12, which OpenAPI 3.1 takes."""
-    found = document(ROUTES)["components"]["schemas"]
-    for schema in found.values():
+def test_every_schema_is_valid_and_its_references_resolve() -> None:
+    """JSON Schema 2020-12, as in OpenAPI 3.1."""
+    schemas = document(ROUTES)["components"]["schemas"]
+    for schema in schemas.values():
         Draft202012Validator.check_schema(schema)
-    assert {each.removeprefix("#/components/schemas/") for each in references(document(ROUTES))} <= found.keys()
+    assert {route.removeprefix("#/components/schemas/") for route in references(document(ROUTES))} <= schemas.keys()
 
 
-def test_every_route_is_there_with_its_role_and_its_problems() -> None:
-    """Once each; operation IDs are unique."""
+def test_every_route_has_its_role_and_problems() -> None:
+    """Operation IDs are unique."""
     paths = document(ROUTES)["paths"]
     operations = {
         (method.upper(), path): operation for path, methods in paths.items() for method, operation in methods.items()
     }
-    assert len(operations) == len(ROUTES) == len({each["operationId"] for each in operations.values()})
+    assert len(operations) == len(ROUTES) == len({value["operationId"] for value in operations.values()})
     for route in ROUTES:
         operation = operations[route.method, f"/api/v1{route.path}"]
         assert operation["x-sidekey-permission"] == route.permission
@@ -62,13 +62,13 @@ def test_every_route_is_there_with_its_role_and_its_problems() -> None:
         assert bool(route.writes) is bool(route.action) is (changes and route.name not in CHANGING_NOTHING)
 
 
-def test_nothing_said_about_an_integration_is_a_key_of_its_document() -> None:
+def test_read_only_members_are_no_keys_of_the_document() -> None:
     """Both are in one object."""
     assert IntegrationMembers.model_fields.keys() & IntegrationSettings.model_fields.keys() == set()
 
 
 def schemas_in(node: Any, *, names: bool = False) -> Iterator[Mapping[str, Any]]:
-    """Every schema of a document; `names`: the node has schemas by names."""
+    """Every schema in a document. `names`: the keys of the node are names of schemas."""
     if isinstance(node, Mapping):
         if not names:
             yield node
@@ -79,8 +79,8 @@ def schemas_in(node: Any, *, names: bool = False) -> Iterator[Mapping[str, Any]]
             yield from schemas_in(each)
 
 
-def test_the_document_is_valid_openapi(viewer: Api) -> None:
-    """Each default is a value of its own schema, too."""
+def test_document_is_valid_openapi(viewer: Api) -> None:
+    """Each default matches its schema."""
     # Its grammars take seconds, which each worker would spend to collect this module.
     from openapi_spec_validator import OpenAPIV31SpecValidator  # noqa: PLC0415
 
@@ -98,19 +98,19 @@ def test_redocly_finds_no_error(viewer: Api, tmp_path: Path) -> None:
     assert json.loads(ended.stdout)["totals"]["errors"] == 0
 
 
-def test_each_title_is_the_name_of_its_component(viewer: Api) -> None:
-    """Generators name classes by titles, and drop every schema whose name is taken."""
-    found = viewer.get("/openapi.json")["components"]["schemas"]
-    assert {"Integration", "Preset"} <= found.keys()
-    titles = Counter(each["title"] for each in schemas_in(list(found.values())) if "title" in each)
-    assert titles == Counter(found.keys())
-    assert found["Problem"]["properties"]["title"] == {"type": "string"}
+def test_title_of_each_component_is_its_name(viewer: Api) -> None:
+    """Generators name classes by titles, and drop a schema if its title is not unique."""
+    schemas = viewer.get("/openapi.json")["components"]["schemas"]
+    assert {"Integration", "Preset"} <= schemas.keys()
+    titles = Counter(value["title"] for value in schemas_in(list(schemas.values())) if "title" in value)
+    assert titles == Counter(schemas.keys())
+    assert schemas["Problem"]["properties"]["title"] == {"type": "string"}
 
 
-def test_paths_are_below_the_listener_that_serves_the_document(viewer: Api) -> None:
-    found = viewer.get("/openapi.json")
-    assert [each["url"] for each in found["servers"]] == ["/"]
-    assert "/api/v1/integrations/{id}" in found["paths"]
+def test_server_is_the_listener_of_the_document(viewer: Api) -> None:
+    body = viewer.get("/openapi.json")
+    assert [server["url"] for server in body["servers"]] == ["/"]
+    assert "/api/v1/integrations/{id}" in body["paths"]
 
 
 def test_conditional_requests_are_described(viewer: Api) -> None:
@@ -118,7 +118,11 @@ def test_conditional_requests_are_described(viewer: Api) -> None:
     one, draft = paths["/api/v1/integrations/{id}"], paths["/api/v1/drafts/integration/preview"]
 
     def headers_of(operation: Mapping[str, Any]) -> dict[str, bool]:
-        return {each["name"]: each["required"] for each in operation["parameters"] if each["in"] == "header"}
+        return {
+            parameter["name"]: parameter["required"]
+            for parameter in operation["parameters"]
+            if parameter["in"] == "header"
+        }
 
     assert headers_of(one["get"]) == {"If-None-Match": False}
     assert headers_of(one["put"]) == {"If-Match": False, "If-None-Match": False}

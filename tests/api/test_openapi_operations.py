@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of each operation, against what a running API does: roles and preconditions."""
+"""The operations in the OpenAPI document, against a running API: roles and preconditions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALLOWED = {
 
 
 class Operation(NamedTuple):
-    """A method and a path below the prefix of the API, the permission that it needs, and its conditional headers."""
+    """A method and a path below the API's prefix, its permission, and its conditional headers."""
 
     method: str
     path: str
@@ -29,37 +29,39 @@ class Operation(NamedTuple):
     conditions: frozenset[str]
 
     def at(self, name: str) -> str:
-        """Return the path of what has a name."""
+        """Return the path of a named resource."""
         return self.path.replace("{id}", name).replace("{name}", name)
 
 
 def operations(api: Api) -> Iterator[Operation]:
     for path, methods in api.get("/openapi.json")["paths"].items():
         for method, described in methods.items():
-            headers = {each["name"] for each in described.get("parameters", ()) if each["in"] == "header"}
+            headers = {
+                parameter["name"] for parameter in described.get("parameters", ()) if parameter["in"] == "header"
+            }
             permission = described["x-sidekey-permission"]
             yield Operation(method.upper(), path.removeprefix(PREFIX), permission, frozenset(headers))
 
 
-def test_no_role_goes_beyond_its_operations(viewer: Api) -> None:
-    """403 for each role without the permission, whatever it sends; 401 for all others, also for a caller's token."""
-    found = [each for each in operations(viewer) if each.permission != "anonymous"]
-    for each in found:
+def test_each_operation_needs_its_role(viewer: Api) -> None:
+    """403 for each role without the permission. 401 for other tokens, also a caller's."""
+    selected = [operation for operation in operations(viewer) if operation.permission != "anonymous"]
+    for operation in selected:
         # A form that a sender was not granted is forbidden to it.
-        path = each.at("hook-of-a-file" if each.path.startswith("/forms") else "nobody")
+        path = operation.at("hook-of-a-file" if operation.path.startswith("/forms") else "nobody")
         for role in TOKENS:
-            said = viewer.by(TOKENS[role]).ask(each.method, path)
-            refused = role not in ALLOWED[each.permission]
-            assert (said.status == 403, said.status == 401) == (refused, False), (each, role, said)
+            response = viewer.by(TOKENS[role]).ask(operation.method, path)
+            refused = role not in ALLOWED[operation.permission]
+            assert (response.status == 403, response.status == 401) == (refused, False), (operation, role, response)
             if refused:
-                assert said.code == "forbidden"
+                assert response.code == "forbidden"
         for token in ("the-token-of-a-file", "sidekey_" + "0" * 64):
-            assert viewer.by(token).ask(each.method, path).code == "unauthenticated", each
+            assert viewer.by(token).ask(operation.method, path).code == "unauthenticated", operation
 
 
 @pytest.fixture
 def documents(running: Running) -> dict[str, dict[str, Any]]:
-    """What is created at each collection."""
+    """A valid document for each collection."""
     return {
         "/integrations": basic(running.upstream),
         "/presets": {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x", "content_type": "text/plain"},
@@ -68,38 +70,40 @@ def documents(running: Running) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_each_change_needs_the_version_that_it_was_made_of(
-    api: Api, documents: dict[str, dict[str, Any]], named: Named
-) -> None:
-    """428 without If-Match, 412 where somebody was first (RFC 9110 13.1.1), and nothing changes."""
-    found = [each for each in operations(api) if "If-Match" in each.conditions]
-    assert {each.path.partition("/{")[0] for each in found} == documents.keys()
+def test_each_change_needs_the_current_version(api: Api, documents: dict[str, dict[str, Any]], named: Named) -> None:
+    """428 without If-Match, 412 for another version (RFC 9110 13.1.1), and nothing changes."""
+    selected = [operation for operation in operations(api) if "If-Match" in operation.conditions]
+    assert {operation.path.partition("/{")[0] for operation in selected} == documents.keys()
     bodies = {"DELETE": None, "PATCH": {}, "POST": {"own_token": TOKENS["admin"]}}
-    for each in found:
-        collection, _, rest = each.path.partition("/{")
+    for operation in selected:
+        collection, _, rest = operation.path.partition("/{")
         name = named("versioned")
         api.make(collection, {rest.partition("}")[0]: name, **documents[collection]})
-        body = bodies.get(each.method, documents[collection])
-        said = api.ask(each.method, each.at(name), body)
-        assert (said.status, said.code) == (428, "precondition_required"), each
+        body = bodies.get(operation.method, documents[collection])
+        response = api.ask(operation.method, operation.at(name), body)
+        assert (response.status, response.code) == (428, "precondition_required"), operation
         for tag in ('"2"', 'W/"1"', "1", '"1-"', '"2", "3"', '"*"', "*, *"):
-            said = api.ask(each.method, each.at(name), body, match=tag)
-            assert (said.status, said.code) == (412, "changed"), (each, tag)
-        if "If-None-Match" in each.conditions:
-            said = api.ask(each.method, each.at(name), body, headers={"If-None-Match": "*"})
-            assert (said.status, said.code) == (412, "changed"), each
+            response = api.ask(operation.method, operation.at(name), body, match=tag)
+            assert (response.status, response.code) == (412, "changed"), (operation, tag)
+        if "If-None-Match" in operation.conditions:
+            response = api.ask(operation.method, operation.at(name), body, headers={"If-None-Match": "*"})
+            assert (response.status, response.code) == (412, "changed"), operation
         assert api.ask("GET", f"{collection}/{name}").etag == '"1"'
 
 
-def test_what_a_client_has_is_not_sent_again(api: Api, documents: dict[str, dict[str, Any]], named: Named) -> None:
-    """304 for the tag that it was read with (RFC 9110 13.1.2)."""
-    found = [each for each in operations(api) if each.method == "GET" and "If-None-Match" in each.conditions]
-    assert {each.path.rpartition("/")[0] for each in found} == documents.keys()
-    for each in found:
-        collection, _, key = each.path.rpartition("/")
+def test_current_etag_gets_304(api: Api, documents: dict[str, dict[str, Any]], named: Named) -> None:
+    """RFC 9110 13.1.2."""
+    selected = [
+        operation
+        for operation in operations(api)
+        if operation.method == "GET" and "If-None-Match" in operation.conditions
+    ]
+    assert {operation.path.rpartition("/")[0] for operation in selected} == documents.keys()
+    for operation in selected:
+        collection, _, key = operation.path.rpartition("/")
         name = named("read")
         api.make(collection, {key.strip("{}"): name, **documents[collection]})
-        tag = api.ask("GET", each.at(name)).etag
-        said = api.ask("GET", each.at(name), headers={"If-None-Match": tag})
-        assert (said.status, said.body, said.etag) == (304, b"", tag)
-        assert api.ask("GET", each.at(name), headers={"If-None-Match": '"2"'}).status == 200
+        tag = api.ask("GET", operation.at(name)).etag
+        response = api.ask("GET", operation.at(name), headers={"If-None-Match": tag})
+        assert (response.status, response.body, response.etag) == (304, b"", tag)
+        assert api.ask("GET", operation.at(name), headers={"If-None-Match": '"2"'}).status == 200

@@ -1,4 +1,4 @@
-"""The schemas of the OpenAPI document accept what the models accept, without what only a file may contain."""
+"""The schemas of the OpenAPI document accept what the models accept, except keys for files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SCHEMAS = components(ROUTES)
 
 
 def validator(name: str) -> Draft202012Validator:
-    """Validate by one of the schemas."""
+    """Return a validator for one of the schemas."""
     return Draft202012Validator({"components": {"schemas": SCHEMAS}, "$ref": f"#/components/schemas/{name}"})
 
 
 @pytest.mark.parametrize("name", documents())
-def test_documents_of_every_kind_are_what_the_schema_says(name: str) -> None:
-    """What operators may send, as what the models take."""
+def test_documents_of_every_kind_match_the_schema(name: str) -> None:
+    """Those that the models accept."""
     assert list(validator("NewIntegration").iter_errors({"id": "crm", **documents()[name]})) == []
 
 
@@ -32,10 +32,10 @@ SHOWN = {**every_kind(lasting_chain()), "mtls_of_urls": MTLS_OF_URLS}
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_what_is_shown_of_every_kind_is_what_the_schema_says(editor: Api, name: str) -> None:
-    """With secrets that are stored, also those that are URLs."""
-    found = editor.make("/integrations", {"id": f"shown-{name}", **SHOWN[name]})
-    assert list(validator("Integration").iter_errors(found)) == []
+def test_responses_of_every_kind_match_the_schema(editor: Api, name: str) -> None:
+    """With stored secrets, also those that are URLs."""
+    shown = editor.make("/integrations", {"id": f"shown-{name}", **SHOWN[name]})
+    assert list(validator("Integration").iter_errors(shown)) == []
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_what_is_shown_of_every_kind_is_what_the_schema_says(editor: Api, name: 
         {"auth": {**documents()["aws_sigv4"]["auth"], "web_identity": {"role_arn": "x", "token": {"file": "x"}}}},
     ],
 )
-def test_what_only_a_file_may_say_is_not_in_the_schema(change: dict[str, Any]) -> None:
-    """References to files and variables, and what only operators of the machine allow."""
+def test_schema_has_no_keys_for_files(change: dict[str, Any]) -> None:
+    """References to files and variables, and permissions that only the config grants."""
     good = {"id": "crm", "endpoint_prefix": "https://a.example", "auth": documents()["basic"]["auth"]}
     assert list(validator("NewIntegration").iter_errors(good)) == []
     assert list(validator("NewIntegration").iter_errors({**good, **change})) != []

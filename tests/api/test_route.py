@@ -1,4 +1,4 @@
-"""api/route.py: how a route is found by the path of a request."""
+"""api/route.py: find routes by path."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ TABLE = PathTable(
         ("", set(), {}),
     ],
 )
-def test_name_is_one_segment_that_is_not_empty(path: str, methods: set[str], names: dict[str, str]) -> None:
-    """A literal segment comes before a name."""
+def test_name_matches_one_segment_that_is_not_empty(path: str, methods: set[str], names: dict[str, str]) -> None:
+    """A literal segment takes precedence."""
     found, values = TABLE.find(path)
     assert (set(found), values) == (methods, names)
 
 
-def test_each_route_is_found_by_its_own_path() -> None:
+def test_each_route_is_found_by_its_path() -> None:
     """No route hides another."""
     table = PathTable(ROUTES)
     for route in ROUTES:
@@ -47,8 +47,8 @@ def test_each_route_is_found_by_its_own_path() -> None:
         assert tuple(names) == names_in(route.path)
 
 
-def test_changes_need_more_than_the_role_viewer() -> None:
-    """And say what they do, for the audit; a change of a resource names its version, which sessions do not have."""
+def test_changes_need_a_role_above_viewer() -> None:
+    """They have an action for the audit, and need a version, except changes of sessions."""
     for route in ROUTES:
         if route.writes:
             assert route.permission == ("editor" if route.writes in ("integration", "preset") else "admin")

@@ -1,4 +1,4 @@
-"""A sender tries everything that there is: only its own presets and sends are for it."""
+"""A sender tries every route, and reaches only its own presets and sends."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ IGNORED = {"sidekey_audit", "sidekey_uses", "sidekey_sessions"}
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A Sidekey that no other test changes."""
-    with serving(tmp_path_factory.mktemp("sender")) as found:
-        yield found
+    with serving(tmp_path_factory.mktemp("sender")) as process:
+        yield process
 
 
 def contents(store: Path) -> dict[str, list[Any]]:
@@ -39,7 +39,7 @@ def at(path: str, name: str) -> str:
 
 
 def test_sender_reaches_nothing_else(running: Running) -> None:
-    """403 at every route of the API without the permissions of a sender, by token and by cookie."""
+    """403 at every route without a permission of a sender, by token and by cookie."""
     port = running.child.admin_port
     admin = Api(port)
     admin.make("/integrations", {"id": "watched", **basic(running.upstream)})
@@ -65,8 +65,8 @@ def test_sender_reaches_nothing_else(running: Running) -> None:
         body = {"id": "new", "name": "new", **basic(running.upstream)} if route.body else None
         match = '"1"' if route.conditional else None
         for headers in ways:
-            said = sender.ask(route.method, at(route.path, "watched"), body, match=match, headers=headers)
-            assert (said.status, said.code) == (403, "forbidden"), route
+            response = sender.ask(route.method, at(route.path, "watched"), body, match=match, headers=headers)
+            assert (response.status, response.code) == (403, "forbidden"), route
             refused += 1
             if route.method == "GET":
                 assert sender.ask("HEAD", at(route.path, "watched"), headers=headers).status == 403, route
@@ -75,7 +75,7 @@ def test_sender_reaches_nothing_else(running: Running) -> None:
 
 
 def test_viewer_changes_nothing(running: Running) -> None:
-    """Neither what a viewer may do nor what is refused."""
+    """Neither with permitted nor with refused requests."""
     admin = Api(running.child.admin_port)
     admin.make("/integrations", {"id": "seen", **basic(running.upstream)})
     store = running.child.config.parent / "store.db"
@@ -85,16 +85,16 @@ def test_viewer_changes_nothing(running: Running) -> None:
         if route.permission in ("anonymous", "self"):
             continue
         body = {"id": "new", "name": "new", **basic(running.upstream)} if route.body else None
-        said = viewer.ask(route.method, at(route.path, "seen"), body, match='"1"' if route.conditional else None)
+        response = viewer.ask(route.method, at(route.path, "seen"), body, match='"1"' if route.conditional else None)
         if route.permission not in PERMISSIONS["viewer"]:
-            assert (said.status, said.code) == (403, "forbidden"), route.name
+            assert (response.status, response.code) == (403, "forbidden"), route.name
             refused += 1
     assert refused >= 12
     assert contents(store) == before
 
 
-def test_a_sender_of_the_config_is_described_with_its_grants(running: Running) -> None:
-    """And knows nothing of what it was not granted."""
+def test_sender_of_the_config_sees_its_grants(running: Running) -> None:
+    """And nothing else."""
     sender = Api(running.child.admin_port, TOKENS["sender"])
     assert sender.get("/whoami").items() >= {"role": "sender", "presets": ["hook-of-a-file"], "per_day": 1000}.items()
     assert sender.ask("GET", "/presets/hook-of-a-file").code == "forbidden"

@@ -1,4 +1,4 @@
-"""api/server.py: aiohttp on an address of the config, on its best behaviour."""
+"""api/server.py: an aiohttp application on an address of the config."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamW
 async def exchange(server: Server, request: bytes) -> bytes:
     reader, writer = await connect(server)
     writer.write(request)
-    answer = await reader.read()
+    response = await reader.read()
     writer.close()
     await writer.wait_closed()
-    return answer
+    return response
 
 
 @pytest.mark.parametrize(
@@ -67,21 +67,21 @@ async def exchange(server: Server, request: bytes) -> bytes:
     ],
 )
 async def test_no_response_names_the_library(server: Server, request_: bytes, status: bytes) -> None:
-    """Also a response to bytes that are no request."""
-    answer = await exchange(server, request_)
-    assert answer.split(b" ")[1] == status
-    assert b"aiohttp" not in answer
-    assert b"Python" not in answer
-    assert b"\r\nServer: sidekey\r\n" in answer
+    """Also the response to malformed bytes."""
+    response = await exchange(server, request_)
+    assert response.split(b" ")[1] == status
+    assert b"aiohttp" not in response
+    assert b"Python" not in response
+    assert b"\r\nServer: sidekey\r\n" in response
 
 
 @pytest.mark.parametrize("field", [b"X: " + b"x" * 5000, b"\r\n".join(b"X-%d: y" % number for number in range(100))])
-async def test_a_head_over_the_limits_is_refused(server: Server, field: bytes) -> None:
-    """Long fields, and many of them, are no request for these listeners."""
-    answer = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + field + b"\r\n\r\n")
-    assert answer.split(b" ")[1] == b"400"
-    assert b"\r\nContent-Type: application/problem+json" in answer
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "malformed"
+async def test_head_over_the_limits_is_refused(server: Server, field: bytes) -> None:
+    """Long fields, and many fields."""
+    response = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + field + b"\r\n\r\n")
+    assert response.split(b" ")[1] == b"400"
+    assert b"\r\nContent-Type: application/problem+json" in response
+    assert json.loads(response.partition(b"\r\n\r\n")[2])["code"] == "malformed"
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ async def test_a_head_over_the_limits_is_refused(server: Server, field: bytes) -
     ],
 )
 async def test_requests_are_not_logged(server: Server, request_: bytes) -> None:
-    """aiohttp's access log would hold every path, and malformed requests must not fill the log."""
+    """aiohttp's access log would contain every path. Malformed requests must not fill the log."""
     with logged(logging.INFO) as log:
         await exchange(server, request_)
     assert [record for record in log.records if record.name.startswith(("aiohttp", "sidekey"))] == []
 
 
-async def test_a_connection_that_sends_no_head_in_time_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a few thousand idle connections would take the descriptors that callers need."""
+async def test_connection_without_a_head_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise idle connections would use up the descriptors of callers."""
     monkeypatch.setattr(module, "HEAD_TIMEOUT", 0.01)
     server = await serve(application(), Address(), "listen.admin")
     silent, halfway = await connect(server), await connect(server)
@@ -113,8 +113,8 @@ async def test_a_connection_that_sends_no_head_in_time_is_closed(monkeypatch: py
     await server.close()
 
 
-async def test_a_connection_that_sent_a_head_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scraper keeps its connection past the limit for the first head."""
+async def test_connection_with_a_head_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scraper keeps its connection beyond the timeout of the first head."""
     monkeypatch.setattr(module, "HEAD_TIMEOUT", 1.0)
     server = await serve(application(), Address(), "listen.admin")
     witness = await connect(server)
@@ -132,7 +132,7 @@ async def test_a_connection_that_sent_a_head_stays(monkeypatch: pytest.MonkeyPat
 
 
 async def test_closing_ends_idle_connections_and_frees_the_address(server: Server) -> None:
-    """The same address can be served again at once."""
+    """Another server can use the address at once."""
     first = await serve(application(), Address(), "listen.admin")
     reader, writer = await connect(first)
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -146,8 +146,8 @@ async def test_closing_ends_idle_connections_and_frees_the_address(server: Serve
     assert second.addresses == first.addresses
 
 
-async def test_a_running_response_ends_before_the_listener_is_closed() -> None:
-    """A scrape that is under way when the process drains is whole."""
+async def test_close_waits_for_a_response_in_progress() -> None:
+    """A scrape completes while the process drains."""
     entered, leave = asyncio.Event(), asyncio.Event()
 
     async def slow(_: web.Request) -> web.Response:
@@ -167,8 +167,8 @@ async def test_a_running_response_ends_before_the_listener_is_closed() -> None:
     assert (await asking).endswith(b"whole")
 
 
-async def test_a_connection_too_many_ends_the_oldest_without_a_request_under_way() -> None:
-    """And where all have one, the oldest of all: a reader that takes its time must not keep others out."""
+async def test_excess_connection_closes_the_oldest_idle_one() -> None:
+    """If all are active, it closes the oldest: a slow reader must not keep others out."""
     going = asyncio.Event()
 
     async def slow(_: web.Request) -> web.Response:
@@ -191,8 +191,8 @@ async def test_a_connection_too_many_ends_the_oldest_without_a_request_under_way
     await server.close()
 
 
-async def test_who_reads_nothing_of_what_they_asked_for_makes_room_as_well() -> None:
-    """A connection that closes once all of it is read would never close."""
+async def test_excess_connection_closes_one_whose_client_does_not_read() -> None:
+    """Its connection would never finish closing."""
 
     async def large(_: web.Request) -> web.Response:
         return web.Response(body=bytes(32 << 20))
@@ -213,8 +213,8 @@ async def test_who_reads_nothing_of_what_they_asked_for_makes_room_as_well() -> 
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_peer_makes_room_for_its_own_connections(loop: str) -> None:
-    """It has its share, and more only behind a proxy, which is the peer of everybody."""
+def test_peer_at_its_limit_loses_its_own_connections(loop: str) -> None:
+    """Behind a proxy, the limit does not apply: the proxy is the only peer."""
     make = pytest.importorskip(loop).new_event_loop
 
     async def open_of(count: int, **options: Any) -> list[bool]:
@@ -223,20 +223,20 @@ def test_a_peer_makes_room_for_its_own_connections(loop: str) -> None:
         async with AsyncExitStack() as stack:
             other = await stack.enter_async_context(raw_connection.connect(port, source="127.0.0.2"))
             mine = [await stack.enter_async_context(raw_connection.connect(port)) for _ in range(count)]
-            for each in (*mine[-3:], other):
-                await each.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                assert (await each.response()).body == b"hello"
-            found = [not each.ended for each in mine]
+            for connection in (*mine[-3:], other):
+                await connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert (await connection.response()).body == b"hello"
+            selected = [not connection.ended for connection in mine]
         await server.close()
-        return found
+        return selected
 
     with asyncio.Runner(loop_factory=make) as runner:
         assert runner.run(open_of(6, max_per_peer=3)) == [False] * 3 + [True] * 3
         assert runner.run(open_of(7, max_per_peer=3, is_shared=lambda: True)) == [True] * 7
 
 
-async def test_a_connection_too_many_is_one_of_the_peer_with_most() -> None:
-    """Also if the further one makes it the peer with most."""
+async def test_excess_connection_closes_one_of_the_peer_with_most() -> None:
+    """Also if the new connection makes its peer that one."""
     server = await serve(application(), Address(), "listen.admin", 5, max_per_peer=4)
     port = server.addresses[0].port
     async with AsyncExitStack() as stack:
@@ -253,10 +253,10 @@ async def test_a_connection_too_many_is_one_of_the_peer_with_most() -> None:
         await many[0].until_ended()
         another = await enter("127.0.0.3")
         await few[0].until_ended()
-        assert not any(each.ended for each in (*few[1:], *many[1:], another))
+        assert not any(connection.ended for connection in (*few[1:], *many[1:], another))
         few.append(await enter("127.0.0.2"))
         await few[1].until_ended()
-        assert not any(each.ended for each in (*few[2:], *many[1:], another))
+        assert not any(connection.ended for connection in (*few[2:], *many[1:], another))
     await server.close()
 
 
@@ -272,8 +272,8 @@ def test_hosts_of_an_ipv6_network_are_one_peer() -> None:
 
 
 @pytest.mark.parametrize("expected", [b"", b"Expect: 100-continue\r\n"])
-async def test_a_connection_ends_whose_body_was_not_read(server: Server, expected: bytes) -> None:
-    """What is left of it must not be taken for a request, and whoever sends no body before 100 sends none."""
+async def test_connection_closes_after_an_unread_body(server: Server, expected: bytes) -> None:
+    """The rest must not be parsed as a request. A client that waits for 100 sends no body."""
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: 40\r\n\r\n" % expected
     async with raw_connection.connect(server.addresses[0].port) as caller:
         await caller.send(head)
@@ -283,8 +283,8 @@ async def test_a_connection_ends_whose_body_was_not_read(server: Server, expecte
         assert (response.status, response.values(b"connection")) == (405, [b"close"])
 
 
-async def test_a_defect_is_logged() -> None:
-    """A handler that raises is answered with 500 and leaves a record, whose text the log's hooks drop."""
+async def test_defect_is_logged() -> None:
+    """The response is 500. Hooks of the log drop the text of the record."""
 
     async def broken(_: web.Request) -> web.Response:
         raise KeyError
@@ -293,22 +293,21 @@ async def test_a_defect_is_logged() -> None:
     app.router.add_get("/", broken)
     with logged() as log:
         server = await serve(app, Address(), "listen.admin")
-        answer = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        response = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         await server.close()
-    assert answer.startswith(b"HTTP/1.1 500 ")
-    assert b"KeyError" not in answer
+    assert response.startswith(b"HTTP/1.1 500 ")
+    assert b"KeyError" not in response
     assert [record.name for record in log.records] == ["sidekey.admin"]
 
 
-async def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:
-    """With the mode of the address."""
+async def test_unix_socket_has_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
     server = await serve(application(), Address(path=str(path), mode=0o660), "listen.admin")
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as client,
-        client.get("http://localhost/") as answer,
+        client.get("http://localhost/") as process,
     ):
-        assert await answer.text() == "hello"
+        assert await process.text() == "hello"
     assert path.stat().st_mode & 0o777 == 0o660
     await server.close()
     assert not path.exists()
@@ -317,7 +316,7 @@ async def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_either_loop_serves_either_kind_of_address(loop: str, kind: str, tmp_path: Path) -> None:
-    """uvloop where there is one, plain asyncio elsewhere: the same answers, errors and end."""
+    """uvloop, or asyncio where there is none: the same responses, errors and shutdown."""
     make = pytest.importorskip(loop).new_event_loop
 
     async def everything() -> tuple[str, str]:
@@ -329,8 +328,8 @@ def test_either_loop_serves_either_kind_of_address(loop: str, kind: str, tmp_pat
             await serve(application(), address, "listen.metrics")
         connector = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector()
         url = f"http://{address}/" if address.path is None else "http://localhost/"
-        async with aiohttp.ClientSession(connector=connector) as client, client.get(url) as answer:
-            text = await answer.text()
+        async with aiohttp.ClientSession(connector=connector) as client, client.get(url) as process:
+            text = await process.text()
         await server.close()
         return text, str(raised.value)
 
@@ -349,8 +348,8 @@ def snapshot(found: ServerCertificate | None) -> Snapshot:
     return Snapshot({}, admin=AdminRules(certificate=found))
 
 
-async def test_a_prepared_certificate_is_presented_once_it_is_committed(ca: Authority) -> None:
-    """By name or without, in TLS 1.2 or newer. A snapshot without one changes nothing."""
+async def test_prepared_certificate_is_used_once_committed(ca: Authority) -> None:
+    """With and without SNI, in TLS 1.2 or newer. A snapshot without a certificate changes nothing."""
     first, second = ca.leaf("one.test"), ca.leaf("two.test")
     tls = AdminTls(certificate(first))
     server = await serve(build_admin(Health(), Exposition(Metrics())), Address(), "listen.admin", tls=tls.context)
@@ -360,10 +359,10 @@ async def test_a_prepared_certificate_is_presented_once_it_is_committed(ca: Auth
     async def names(server_hostname: str = "") -> set[str]:
         where = server.addresses[0]
         _, writer = await asyncio.open_connection(where.host, where.port, ssl=context, server_hostname=server_hostname)
-        found = writer.get_extra_info("peercert")["subjectAltName"]
+        names = writer.get_extra_info("peercert")["subjectAltName"]
         writer.close()
         await writer.wait_closed()
-        return {name for _, name in found}
+        return {name for _, name in names}
 
     try:
         assert await names() == await names("whatever.test") == {"one.test"}
@@ -378,10 +377,8 @@ async def test_a_prepared_certificate_is_presented_once_it_is_committed(ca: Auth
         await server.close()
 
 
-async def test_a_handshake_that_never_ends_takes_no_connection_from_others(
-    ca: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever opens many and says nothing in them has as few descriptors as anybody, and each for a while only."""
+async def test_hanging_handshakes_count_and_time_out(ca: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that opens many has no more descriptors than others, and each only until the timeout."""
     tls = AdminTls(certificate(ca.leaf("one.test")))
     server = await serve(build_admin(Health(), Exposition(Metrics())), Address(), "listen.admin", 4, tls=tls.context)
     port = server.addresses[0].port
@@ -389,13 +386,13 @@ async def test_a_handshake_that_never_ends_takes_no_connection_from_others(
     context.check_hostname = False
     async with AsyncExitStack() as stack:
         silent = [await stack.enter_async_context(raw_connection.connect(port)) for _ in range(9)]
-        for each in silent[:5]:
-            await each.until_ended()
+        for connection in silent[:5]:
+            await connection.until_ended()
         async with raw_connection.connect(port, ssl_context=context) as asking:
             await asking.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await asking.response()).body == b"ok\n"
             await silent[5].until_ended()
-            assert not any(each.ended for each in silent[6:])
+            assert not any(connection.ended for connection in silent[6:])
             # One that speaks no TLS ends as well.
             await silent[8].send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await silent[8].until_ended()
@@ -407,8 +404,7 @@ async def test_a_handshake_that_never_ends_takes_no_connection_from_others(
         await silent[7].until_ended()
 
 
-def test_what_is_no_certificate_changes_nothing(ca: Authority) -> None:
-    """It is found while it is prepared."""
+def test_invalid_certificate_is_refused_in_prepare(ca: Authority) -> None:
     tls = AdminTls(certificate(ca.leaf("one.test")))
     with pytest.raises((OSError, ValueError)):
         tls.prepare(snapshot(ServerCertificate(b"x", b"y")))

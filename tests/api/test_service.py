@@ -1,4 +1,4 @@
-"""api/service.py: what handlers share, where only a failing store shows it."""
+"""api/service.py: services of handlers with a failing store, and the budget of audit entries."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ WHATEVER = Condition(versions=None)
 ASK = ApiRequest(OPERATOR, "create", "caller", body={"name": "billing"})
 
 
-async def never(name: object, *_: object) -> Outcome:
-    """What no test here asks for."""
+async def unused(name: object, *_: object) -> Outcome:
+    """Fail: no test here calls it."""
     raise AssertionError(f"a test request was sent: {name}")
 
 
 @asynccontextmanager
-async def serviced(folder: Path) -> AsyncIterator[tuple[ApiServices, list[BaseException]]]:
-    """A service over a store in this process."""
+async def api_services(folder: Path) -> AsyncIterator[tuple[ApiServices, list[BaseException]]]:
+    """Services over a store in this process."""
     (folder / "sidekey.yaml").write_text(f"version: 1\n{config(folder)}")
     async with process(folder) as running:
         service = ApiServices(
             running.managed,
             snapshot=lambda: running.snapshot,
-            probe=never,
-            probe_draft=never,
-            probe_preset=never,
+            probe=unused,
+            probe_draft=unused,
+            probe_preset=unused,
             metrics=running.metrics,
             history=History(running.metrics, lambda: running.snapshot),
             fetcher=Fetcher(Dialer(running.snapshot.network), 1),
@@ -68,14 +68,14 @@ def caller(name: str = "billing") -> Put:
     return Put(CallerRow(row=new_row(), id=name, token_sha256="0" * 64), None)
 
 
-async def test_store_that_cannot_be_used_is_503(tmp_path: Path) -> None:
+async def test_unavailable_store_is_503(tmp_path: Path) -> None:
     """For a change and a read."""
 
     async def read(request: ApiRequest) -> ApiRequest:
         return replace(request, query=Search())
 
     routes = {route.name: route for route in ROUTES}
-    async with serviced(tmp_path) as (service, defects):
+    async with api_services(tmp_path) as (service, defects):
         (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
         for name in ("createCaller", "listAudit"):
             with pytest.raises(ApiProblem) as refused:
@@ -86,18 +86,18 @@ async def test_store_that_cannot_be_used_is_503(tmp_path: Path) -> None:
         assert defects == []
 
 
-async def test_a_use_that_cannot_be_noted_is_no_defect(tmp_path: Path) -> None:
-    """A later one is; how the store is, its metrics say."""
-    async with serviced(tmp_path) as (service, defects):
+async def test_failure_to_record_a_use_is_no_defect(tmp_path: Path) -> None:
+    """A later use is recorded. The metrics report the error."""
+    async with api_services(tmp_path) as (service, defects):
         (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
-        await service._note_use("row")
+        await service._record_use("row")
         (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
         assert defects == []
 
 
-async def test_of_two_that_make_one_name_one_is_told(tmp_path: Path) -> None:
-    """409; and 412 where a row has changed."""
-    async with serviced(tmp_path) as (service, _):
+async def test_concurrent_creation_of_a_name_is_409(tmp_path: Path) -> None:
+    """And 412 if the row has changed."""
+    async with api_services(tmp_path) as (service, _):
         first, second = await asyncio.gather(
             service.commit(ASK, [caller()]), service.commit(ASK, [caller()]), return_exceptions=True
         )
@@ -108,39 +108,39 @@ async def test_of_two_that_make_one_name_one_is_told(tmp_path: Path) -> None:
         with pytest.raises(Changed):
             await service.commit(ASK, [Put(row, 7)])
         assert require_version(row, WHATEVER) == 1
-        for never in (Condition(), Condition(absent=True), Condition(frozenset({2}))):
+        for condition in (Condition(), Condition(absent=True), Condition(frozenset({2}))):
             with pytest.raises(ApiProblem):
-                require_version(row, never)
+                require_version(row, condition)
 
 
-async def test_a_name_that_is_none_is_not_in_the_audit(tmp_path: Path) -> None:
-    """A secret may have been pasted there."""
-    async with serviced(tmp_path) as (service, _):
+async def test_invalid_name_is_not_in_the_audit(tmp_path: Path) -> None:
+    """It may be a pasted secret."""
+    async with api_services(tmp_path) as (service, _):
         await service.note_refusal(ApiRequest(OPERATOR, "create", "caller", body={"name": "A canary"}), "forbidden")
         ((_, entry),) = (await service.store.audit_page()).entries
         assert entry.id == ""
 
 
-async def test_a_draft_is_looked_at_beside_what_it_was_judged_by(
+async def test_draft_is_previewed_with_the_snapshot_that_validated_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a reload meanwhile its integration may have gone."""
-    async with serviced(tmp_path) as (service, _):
+    """A reload between the two may remove its integration."""
+    async with api_services(tmp_path) as (service, _):
         await INTEGRATIONS.create(service, ApiRequest(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
         snapshots = iter([service.snapshot])
         gone = replace(service.snapshot, integrations={})
         monkeypatch.setattr(service, "_snapshot", lambda: next(snapshots, gone))
         draft = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}
-        found = await preview_draft.handle(service, ApiRequest(OPERATOR, body={**draft, "sample": {"payload": "x"}}))
-        assert json.loads(found.body)["request"]["url"] == draft["url"]
+        result = await preview_draft.handle(service, ApiRequest(OPERATOR, body={**draft, "sample": {"payload": "x"}}))
+        assert json.loads(result.body)["request"]["url"] == draft["url"]
 
 
 ENTRY = AuditEntry(who="ann", action="login", source="192.0.2.1")
 MORE = AuditEntry(who="ann", action="login", outcome="more not listed")
 
 
-def test_one_entry_says_that_further_events_are_not_listed() -> None:
-    """Each hour begins anew, and each token has its own."""
+def test_last_entry_says_that_further_events_are_not_listed() -> None:
+    """Each token has a budget for each hour."""
     now = 0.0
     budget = AuditBudget("login", 2, lambda: now)
     assert [budget.admit("a", ENTRY) for _ in range(5)] == [ENTRY, ENTRY, MORE, None, None]

@@ -1,4 +1,4 @@
-"""api/statuses.py: what is known of an integration at one moment, and by whose name."""
+"""api/statuses.py: the status of integrations at one moment."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ ROW = stored(BASIC)
 OF_STORE = replace(integration("crm", "https://crm.test"), stored=True)
 
 
-def test_what_the_snapshot_does_not_know_yet_is_ok() -> None:
-    """It was saved a moment ago; a row that does not verify any more is unusable at once."""
+def test_row_that_the_snapshot_lacks_is_ok() -> None:
+    """It was saved a moment ago. A row that no longer verifies is unusable at once."""
     for snapshot in (Snapshot({}), Snapshot({}, stored=Stored())):
         standing = StatusView(snapshot, now=NOW).of_stored(ROW)
         assert (standing.status, standing.problem, problem_of(snapshot, "crm")) == ("ok", "", "")

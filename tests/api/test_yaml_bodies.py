@@ -33,67 +33,67 @@ def send(api: Api, method: str, path: str, text: str, match: str | None = None) 
 
 
 def read(api: Api, path: str) -> Said:
-    said = api.ask("GET", path, headers=WANTS_YAML)
-    assert (said.status, said.headers["Content-Type"]) == (200, "application/yaml")
-    assert b"canary" not in said.body
-    return said
+    response = api.ask("GET", path, headers=WANTS_YAML)
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/yaml")
+    assert b"canary" not in response.body
+    return response
 
 
-def test_a_document_is_made_read_changed_and_kept_as_yaml(editor: Api, running: Running, named: Named) -> None:
-    """The text that was read can be sent back: it keeps every secret."""
+def test_document_is_created_read_and_replaced_as_yaml(editor: Api, running: Running, named: Named) -> None:
+    """A request may repeat the YAML that was read, which keeps every secret."""
     name = named("made")
-    made = send(editor, "POST", "/integrations", TEXT.format(name=name, port=running.upstream))
-    assert (made.status, made.json["description"]) == (201, "off")
+    created = send(editor, "POST", "/integrations", TEXT.format(name=name, port=running.upstream))
+    assert (created.status, created.json["description"]) == (201, "off")
     path = f"/integrations/{name}"
-    found = read(editor, path)
-    text = found.body.decode()
+    current = read(editor, path)
+    text = current.body.decode()
     assert text.startswith(f"id: {name}\ndescription: 'off'\nendpoint_prefix: http://127.0.0.1:{running.upstream}/v1\n")
     assert re.search("  password:\n    set: true\n    id: s_[0-9a-f]{16}\n    set_at: '20", text)
     assert set(yaml.safe_load(text)) == {"id", "description", "endpoint_prefix", "auth"}
-    assert send(editor, "PUT", path, text, found.etag).json["version"] == 1
-    changed = send(editor, "PUT", path, text.replace("'off'", "another"), found.etag)
+    assert send(editor, "PUT", path, text, current.etag).json["version"] == 1
+    changed = send(editor, "PUT", path, text.replace("'off'", "another"), current.etag)
     assert (changed.status, changed.json["version"]) == (200, 2)
-    assert send(editor, "PUT", path, text, found.etag).code == "changed"
+    assert send(editor, "PUT", path, text, current.etag).code == "changed"
 
 
-def test_a_pem_is_a_literal_block(editor: Api, named: Named) -> None:
+def test_pem_is_a_literal_block(editor: Api, named: Named) -> None:
     name, root = named("bank"), issue("Bank", authority=True)
     public = {"type": "mtls", "certificate": {"url": "https://vault.example/crt"}}
     auth = {**public, "private_key": {"url": "https://vault.example/key"}}
     document = {"id": name, "endpoint_prefix": "https://bank.example/v1", "auth": auth, "description": "a\n  b\n"}
     document["trusted_ca"] = {"inline": root.pem.decode()}
-    said = editor.ask("POST", "/integrations", document)
-    assert said.status == 201, said
+    response = editor.ask("POST", "/integrations", document)
+    assert response.status == 201, response
     text = read(editor, f"/integrations/{name}").body.decode()
     assert "description: |\n  a\n    b\n" in text
     assert yaml.safe_load(text)["description"] == document["description"]
 
 
-def test_each_error_of_a_preview_has_its_line(editor: Api) -> None:
+def test_each_error_of_a_preview_has_a_line(editor: Api) -> None:
     preview = send(editor, "POST", "/drafts/integration/preview", "id: No ID\nauth: {type: basic}\ntags: [one,\n  7]\n")
     assert preview.status == 200
-    assert {(each["pointer"], each["line"]) for each in preview.json["errors"]} >= {("/tags/1", 4), ("/id", 1)}
+    assert {(error["pointer"], error["line"]) for error in preview.json["errors"]} >= {("/tags/1", 4), ("/id", 1)}
 
 
-def test_a_preview_has_the_lines_of_secrets_to_enter_again(editor: Api, running: Running, named: Named) -> None:
+def test_secrets_to_enter_again_have_lines(editor: Api, running: Running, named: Named) -> None:
     name = named("moved")
     send(editor, "POST", "/integrations", TEXT.format(name=name, port=running.upstream))
     text = read(editor, f"/integrations/{name}").body.decode().replace("http://127.0.0.1", "https://elsewhere.example")
-    found = send(editor, "POST", "/drafts/integration/preview", text).json
+    body = send(editor, "POST", "/drafts/integration/preview", text).json
     lines = text.splitlines()
-    again = {each["pointer"]: lines[each["line"] - 1] for each in found["reenter"]}
+    again = {error["pointer"]: lines[error["line"] - 1] for error in body["reenter"]}
     assert again == {"/auth/password": "  password:", "/auth/username": "  username:"}
     refused = send(editor, "PUT", f"/integrations/{name}", text, '"1"')
     assert refused.code == "reenter"
-    assert [(each["pointer"], each["line"]) for each in refused.json["errors"]] == [
-        (each["pointer"], each["line"]) for each in found["reenter"]
+    assert [(error["pointer"], error["line"]) for error in refused.json["errors"]] == [
+        (error["pointer"], error["line"]) for error in body["reenter"]
     ]
 
 
-def test_too_many_values_say_where(editor: Api) -> None:
-    said = send(editor, "POST", "/integrations", "a:\n" + "- 1\n" * 20_001)
-    assert (said.status, said.code) == (400, "malformed")
-    (error,) = said.json["errors"]
+def test_error_of_too_many_values_has_a_line(editor: Api) -> None:
+    response = send(editor, "POST", "/integrations", "a:\n" + "- 1\n" * 20_001)
+    assert (response.status, response.code) == (400, "malformed")
+    (error,) = response.json["errors"]
     assert (error["line"], error["column"]) == (20_000, 3)
     assert "must contain at most 20000 values" in error["detail"]
 
@@ -107,7 +107,7 @@ def test_too_many_values_say_where(editor: Api) -> None:
         ("a:\n" + "  k: 1\n" + "".join(f"  k{n}: 1\n" for n in range(11_000)), "malformed"),
     ],
 )
-def test_the_limits_are_those_of_json(editor: Api, text: str, code: str) -> None:
+def test_limits_are_those_of_json(editor: Api, text: str, code: str) -> None:
     assert send(editor, "POST", "/integrations", text).code == code
 
 
@@ -123,13 +123,13 @@ def test_the_limits_are_those_of_json(editor: Api, text: str, code: str) -> None
         ("", "application/json"),
     ],
 )
-def test_the_client_chooses(editor: Api, accept: str, expected: str) -> None:
-    said = editor.ask("GET", "/integrations/of-a-file", headers={"Accept": accept})
-    assert said.headers["Content-Type"] == expected
+def test_accept_chooses_yaml_or_json(editor: Api, accept: str, expected: str) -> None:
+    response = editor.ask("GET", "/integrations/of-a-file", headers={"Accept": accept})
+    assert response.headers["Content-Type"] == expected
 
 
-def test_each_representation_has_its_own_tag(editor: Api, running: Running, named: Named) -> None:
-    """304 must not confirm one by the other; a change may name either."""
+def test_yaml_and_json_have_different_etags(editor: Api, running: Running, named: Named) -> None:
+    """A 304 for one must not confirm the other. A change may name either."""
     name = named("tagged")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     path = f"/integrations/{name}"
@@ -143,7 +143,7 @@ def test_each_representation_has_its_own_tag(editor: Api, running: Running, name
         assert send(editor, "PUT", path, read(editor, path).body.decode(), tag).status == 200
 
 
-def test_a_viewer_reads_yaml_without_client_ids(editor: Api, viewer: Api, named: Named) -> None:
+def test_viewer_reads_yaml_without_client_ids(editor: Api, viewer: Api, named: Named) -> None:
     name = named("shop")
     auth: dict[str, Any] = {"type": "oauth2", "provider": "commercetools", "region": "europe-west1.gcp"}
     auth |= {"client_id": "the-client", "client_secret": {"value": "canary"}}
@@ -152,15 +152,15 @@ def test_a_viewer_reads_yaml_without_client_ids(editor: Api, viewer: Api, named:
     assert b"the-client" not in read(viewer, f"/integrations/{name}").body
 
 
-def test_presets_are_taken_and_given_as_well(editor: Api, named: Named) -> None:
-    """Also one of a file, which is read alone."""
+def test_presets_may_be_yaml(editor: Api, named: Named) -> None:
+    """Presets of files are read as YAML too."""
     name = named("hook")
     url = editor.get("/presets/hook-of-a-file")["url"]
     text = f"id: {name}\nintegration: of-a-file\nurl: {url}\ncontent_type: text/plain\n"
     assert send(editor, "POST", "/presets", text).status == 201
-    found = read(editor, f"/presets/{name}")
-    assert found.body.decode() == text
-    assert send(editor, "PUT", f"/presets/{name}", text + "method: HEAD\n", found.etag).json["errors"][0]["line"] == 5
+    current = read(editor, f"/presets/{name}")
+    assert current.body.decode() == text
+    assert send(editor, "PUT", f"/presets/{name}", text + "method: HEAD\n", current.etag).json["errors"][0]["line"] == 5
     assert "integration: of-a-file\n" in read(editor, "/presets/hook-of-a-file").body.decode()
-    refused = editor.ask("PATCH", f"/presets/{name}", b"method: PUT\n", match=found.etag, headers=AS_YAML)
+    refused = editor.ask("PATCH", f"/presets/{name}", b"method: PUT\n", match=current.etag, headers=AS_YAML)
     assert refused.code == "unsupported"

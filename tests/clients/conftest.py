@@ -1,4 +1,4 @@
-"""The HTTP clients that services use, each as a program of its own: it prints the response's body and status."""
+"""The HTTP clients that services use, each as a program that prints the body and status of its response."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _PROXY_VARIABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client by its command; `post` sends `{"n": 1}`."""
+    """A client and its command. `post` sends `{"n": 1}`."""
 
     name: str
     command: tuple[str, ...]
 
     def post(self, url: str, variables: Mapping[str, str] | None = None, integration: str | None = None) -> str:
-        """Send with these proxy variables alone, and X-Integration-Id where there is an ID; returns "BODY STATUS"."""
+        """Send with these proxy variables, and with X-Integration-Id if there is an ID. Return "BODY STATUS"."""
         variables = variables or {}
         environment = {name: value for name, value in os.environ.items() if name not in _PROXY_VARIABLES}
         arguments = [url, *([integration] if integration else [])]
@@ -55,7 +55,7 @@ class Client:
 
 
 def _java_properties(variables: Mapping[str, str]) -> list[str]:
-    """Java reads no variables: the same as system properties."""
+    """Java reads no variables: convert them to system properties."""
     proxy = urlsplit(variables.get("http_proxy", ""))
     if not proxy.hostname:
         return []
@@ -77,13 +77,13 @@ def go_service(compiled: Path) -> str:
 
 @pytest.fixture(scope="session")
 def java(compiled: Path) -> tuple[str, ...]:
-    """The command that runs a program in Java."""
+    """The command that runs a Java program."""
     return java_programs(compiled)
 
 
 @pytest.fixture(params=NAMES)
 def client(request: pytest.FixtureRequest) -> Client:
-    """Each client in turn; skipped where its peer is missing."""
+    """Each client in turn, skipped if its program is missing."""
     name: str = request.param
     if name == "curl":
         options = ["-q", "-sS", "--max-time", "60", "--json", '{"n": 1}', "-w", " %{http_code}"]

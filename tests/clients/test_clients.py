@@ -1,4 +1,4 @@
-"""Real HTTP clients through both doors: the upstream receives the credential exactly once, and nothing of Sidekey's."""
+"""Real HTTP clients through both proxies: the upstream receives the credential once, and nothing of Sidekey's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
 
 
 def config(base: str, more: str = "") -> str:
-    """Integration `crm` under this base."""
+    """A config with the integration `crm` under this base URL."""
     return f"""\
 {more}
 integrations:
@@ -52,14 +52,14 @@ NETWORK = f'network: {{hosts: {{{HOST}: ["127.0.0.1"]}}, allow_private: ["127.0.
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Sidekey in front of an upstream that keeps every byte."""
+    """Sidekey in front of an upstream that records every byte."""
 
     child: Child
     upstream: RawUpstream
 
     @property
     def proxy(self) -> str:
-        """Where the proxy listens, as in a URL."""
+        """The URL of the proxy without its scheme."""
         return f"127.0.0.1:{self.child.proxy_port}"
 
     @property
@@ -68,7 +68,7 @@ class Scene:
         return f"http://{HOST}:{self.upstream.port}/api/hello?a=1"
 
     def assert_arrived_once(self) -> None:
-        """One clean request, with the credential exactly once and nothing that was between the caller and Sidekey."""
+        """Check that one request arrived, with the credential once and nothing that was for Sidekey."""
         (request,) = self.upstream.requests
         (raw,) = (data for data in self.upstream.received if data)
         assert (request.method, request.target, json.loads(request.body)) == (b"POST", b"/api/hello?a=1", {"n": 1})
@@ -93,36 +93,36 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scen
 
 @pytest.fixture(scope="module")
 def variables(shared: Scene) -> dict[str, str]:
-    """What `sidekey env` prints for a service that is to name the integration."""
+    """The output of `sidekey env` for a service that names the integration."""
     printed = run_cli("env", "crm", "--json", "--config", str(shared.child.config))
-    found: dict[str, str] = json.loads(printed.stdout)
-    return found
+    environment: dict[str, str] = json.loads(printed.stdout)
+    return environment
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def scene(shared: Scene) -> Scene:
-    """Where nothing has arrived so far."""
+    """The shared scene, without recorded requests."""
     await shared.upstream.forget()
     return shared
 
 
-async def test_a_client_sends_through_the_reverse_door(client: Client, scene: Scene) -> None:
-    """Nothing but the base URL changes for the service."""
+async def test_client_uses_the_reverse_proxy(client: Client, scene: Scene) -> None:
+    """Only the base URL of the service changes."""
     url = f"http://{scene.proxy}/i/crm/hello?a=1"
     assert await asyncio.to_thread(client.post, url) == "ok 200"
     scene.assert_arrived_once()
 
 
-async def test_a_client_names_the_integration_as_proxy_user(
+async def test_client_names_the_integration_as_proxy_user(
     client: Client, variables: dict[str, str], scene: Scene
 ) -> None:
-    """The variables that `sidekey env` prints are all it needs."""
+    """The variables of `sidekey env` are enough."""
     assert await asyncio.to_thread(client.post, scene.target, variables) == "ok 200"
     scene.assert_arrived_once()
 
 
-async def test_a_client_names_the_integration_in_a_header(client: Client, scene: Scene) -> None:
-    """X-Integration-Id through a proxy without a user."""
+async def test_client_names_the_integration_in_a_header(client: Client, scene: Scene) -> None:
+    """X-Integration-Id through a proxy URL without a user."""
     variables = {"http_proxy": f"http://{scene.proxy}", "HTTP_PROXY": f"http://{scene.proxy}"}
     assert await asyncio.to_thread(client.post, scene.target, variables, "crm") == "ok 200"
     scene.assert_arrived_once()
@@ -137,21 +137,23 @@ async def test_an_https_upstream_is_reached_by_http(ca: Authority, tmp_path: Pat
     with Nginx(tmp_path, leaf=ca.leaf(HOST)) as nginx:
         base = f"https://{HOST}:{nginx.tls_port}/api"
         with Child(config(base, network), tmp_path, head=HEAD) as child:
-            answer = await asyncio.to_thread(post, child.proxy_port, "/i/crm/hello", {}, b'{"n": 1}')
-            assert answer.body == f"POST /api/hello\nauthorization: {AUTHORIZATION.decode()}\n"
+            response = await asyncio.to_thread(post, child.proxy_port, "/i/crm/hello", {}, b'{"n": 1}')
+            assert response.body == f"POST /api/hello\nauthorization: {AUTHORIZATION.decode()}\n"
             (logged,) = nginx.requests(1)
     assert (logged["scheme"], logged["authorization"], logged["integration"]) == ("https", AUTHORIZATION.decode(), "")
 
 
-async def test_an_http_url_travels_on_over_tls(ca: Authority, tmp_path: Path) -> None:
-    """The forward door upgrades http://HOST/ to https where only an https rule names the host."""
+async def test_http_url_is_upgraded_to_tls(ca: Authority, tmp_path: Path) -> None:
+    """The forward proxy upgrades http://HOST/ if only an https prefix covers the host."""
     curl = programs.require("curl")
-    made: list[RawConnection] = []
+    created: list[RawConnection] = []
     # Port 443 is what the upgrade means; an address of this process's own keeps parallel runs apart.
     address = f"127.43.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
     loop = asyncio.get_running_loop()
     try:
-        server = await loop.create_server(lambda: RawConnection(made.append), address, 443, ssl=ca.server_context(HOST))
+        server = await loop.create_server(
+            lambda: RawConnection(created.append), address, 443, ssl=ca.server_context(HOST)
+        )
     except PermissionError:
         pytest.skip("port 443 needs a privilege here")
     network = NETWORK.replace("127.0.0.1", address).replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
@@ -166,19 +168,19 @@ async def test_an_http_url_travels_on_over_tls(ca: Authority, tmp_path: Path) ->
                 f"http://{HOST}/api/hello",
             ]
             asked = asyncio.create_task(asyncio.to_thread(subprocess.run, command, capture_output=True, check=True))
-            while not made:
+            while not created:
                 await asyncio.sleep(0.01)
-            request = await made[0].request()
-            await made[0].send(OK)
+            request = await created[0].request()
+            await created[0].send(OK)
             assert (await asked).stdout == b"ok"
-            made[0].close()
-            await made[0].until_lost()
+            created[0].close()
+            await created[0].until_lost()
     assert (request.target, request.values(b"host")) == (b"/api/hello", [HOST.encode()])
     assert request.values(b"authorization") == [AUTHORIZATION]
 
 
-async def test_every_byte_that_arrives_is_known(scene: Scene) -> None:
-    """What curl sends, without its connection's fields, then the credential, and Via."""
+async def test_upstream_receives_exactly_these_bytes(scene: Scene) -> None:
+    """The request of curl without hop-by-hop fields, then the credential, and Via."""
     curl = programs.require("curl")
     command = [
         curl,
@@ -192,8 +194,8 @@ async def test_every_byte_that_arrives_is_known(scene: Scene) -> None:
         f"http://crm:x@{scene.proxy}",
         scene.target,
     ]
-    answer = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
-    assert answer.stdout == b"ok"
+    result = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+    assert result.stdout == b"ok"
     (raw,) = scene.upstream.received
     *lines, via, empty, end = raw.split(b"\r\n")
     assert (empty, end) == (b"", b"")
@@ -208,8 +210,8 @@ async def test_every_byte_that_arrives_is_known(scene: Scene) -> None:
     ]
 
 
-async def test_a_proxy_without_a_user_is_asked_for_one(scene: Scene) -> None:
-    """Java sends the proxy user only after a 407 that challenges it."""
-    answer = await asyncio.to_thread(get, scene.child.proxy_port, scene.target)
-    assert (answer.status, answer.headers["Proxy-Authenticate"]) == (407, 'Basic realm="sidekey"')
-    assert json.loads(answer.body)["code"] == "integration_required"
+async def test_request_without_a_proxy_user_is_challenged(scene: Scene) -> None:
+    """Java sends the proxy user only after a 407 with a challenge."""
+    response = await asyncio.to_thread(get, scene.child.proxy_port, scene.target)
+    assert (response.status, response.headers["Proxy-Authenticate"]) == (407, 'Basic realm="sidekey"')
+    assert json.loads(response.body)["code"] == "integration_required"

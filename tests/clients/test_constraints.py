@@ -1,4 +1,4 @@
-"""What keeps the key of a CA of the operator's from being worth more than its hosts, for clients of another kind."""
+"""Name constraints of an operator's CA, as Java enforces them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOST = "crm.example.com"
 
 
 def accept(listener: socket.socket, context: ssl.SSLContext) -> None:
-    """Shake hands once, and read to the end."""
+    """Complete one handshake, and read to the end."""
     connection, _ = listener.accept()
     with connection:
         try:
@@ -33,11 +33,11 @@ def accept(listener: socket.socket, context: ssl.SSLContext) -> None:
             return
 
 
-@pytest.mark.parametrize(("host", "said"), [(HOST, "trusted"), ("evil.example", "name constraints check failed")])
+@pytest.mark.parametrize(("host", "expected"), [(HOST, "trusted"), ("evil.example", "name constraints check failed")])
 def test_java_enforces_the_constraints_of_an_intermediate(
-    host: str, said: str, tmp_path: Path, java: tuple[str, ...]
+    host: str, expected: str, tmp_path: Path, java: tuple[str, ...]
 ) -> None:
-    """Not those of a root: so a CA below a root keeps its key worth no more than its hosts to Java too."""
+    """Java ignores those of a root. A CA below a root limits its key to its hosts for Java too."""
     secret, now = cert_manager_secret(HOST), time.time()
     own = examine(secret["tls.crt"], secret["tls.key"], Scope(), now, secret["ca.crt"]).authority
     assert own is not None
@@ -50,4 +50,4 @@ def test_java_enforces_the_constraints_of_an_intermediate(
         command = [*java, *properties, "Handshake", str(listener.getsockname()[1]), host]
         result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
         served.result(60)
-    assert said in result.stdout
+    assert expected in result.stdout

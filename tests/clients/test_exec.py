@@ -1,4 +1,4 @@
-"""`sidekey exec` with real clients, unchanged: an https URL reaches the upstream with the credential."""
+"""`sidekey exec` with real, unchanged clients: an https URL reaches the upstream with the credential."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOKEN = "t%41 @:/?#[]'\"$(id)`+{}|\\"
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Sidekey in front of an https upstream that keeps every byte, and the environment of whoever runs `exec`."""
+    """Sidekey in front of an https upstream that records every byte, and the environment of `sidekey exec`."""
 
     child: Child
     upstream: RawUpstream
@@ -37,7 +37,7 @@ class Scene:
 
     @property
     def base(self) -> str:
-        """What the integration covers."""
+        """The base URL of the integration."""
         return f"https://{HOST}:{self.upstream.port}/api"
 
     async def exec(self, *arguments: str, more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -46,7 +46,7 @@ class Scene:
         return await asyncio.to_thread(run_process, "exec", *arguments, environment=environment)
 
     def assert_carried(self) -> None:
-        """Every request that arrived has the credential, and nothing that was between the caller and Sidekey."""
+        """Check that every request has the credential, and nothing that was for Sidekey."""
         assert self.upstream.requests
         for request in self.upstream.requests:
             assert request.values(b"authorization") == [AUTHORIZATION]
@@ -59,7 +59,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    """Callers need TOKEN."""
+    """A running Sidekey whose callers need TOKEN."""
     folder = tmp_path_factory.mktemp("exec")
     home = folder / "a home"
     home.mkdir()
@@ -76,13 +76,13 @@ async def shared(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def scene(shared: Scene) -> Scene:
-    """Where nothing has arrived so far."""
+    """The shared scene, without recorded requests."""
     await shared.upstream.forget()
     return shared
 
 
 @pytest.mark.parametrize("client", ["curl", "requests", "httpx", "aiohttp", "go"], indirect=True)
-async def test_a_client_posts_by_host_with_its_callers_token(client: Client, scene: Scene) -> None:
+async def test_client_posts_by_host_with_the_token_of_its_caller(client: Client, scene: Scene) -> None:
     """curl, requests, httpx, aiohttp, Go: the proxy user is `-`. test_services.py has all clients by name."""
     command = [*client.command, f"{scene.base}/hello?a=1"]
     done = await scene.exec("--by-host", "--", *command, more={"SIDEKEY_TOKEN": TOKEN})
@@ -93,8 +93,8 @@ async def test_a_client_posts_by_host_with_its_callers_token(client: Client, sce
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["with certificates of its own", "with none"])
-async def test_what_a_service_trusted_it_still_trusts(kept: bool, ca: Authority, scene: Scene) -> None:
-    """Here it goes past Sidekey to an upstream that only its own roots verify."""
+async def test_service_still_trusts_its_roots(kept: bool, ca: Authority, scene: Scene) -> None:
+    """It calls, past Sidekey, an upstream that only those roots verify."""
     curl = [programs.require("curl"), "-q", "-sS", "--resolve", f"{HOST}:{scene.upstream.port}:127.0.0.1"]
     more = {"SIDEKEY_TOKEN": TOKEN}
     if kept:
@@ -107,7 +107,7 @@ async def test_what_a_service_trusted_it_still_trusts(kept: bool, ca: Authority,
 
 
 async def test_options_instead_of_a_config(scene: Scene) -> None:
-    """A service's container has the trust folder and nothing else of Sidekey's."""
+    """The container of a service has only the trust folder."""
     way = [
         "--proxy",
         f"http://127.0.0.1:{scene.child.proxy_port}",
@@ -121,8 +121,8 @@ async def test_options_instead_of_a_config(scene: Scene) -> None:
     scene.assert_carried()
 
 
-async def test_the_command_is_the_process(scene: Scene) -> None:
-    """Its process ID, signals and exit status, and no limit or ignored signal that Sidekey or Python has for itself."""
+async def test_command_replaces_the_process(scene: Scene) -> None:
+    """It keeps process ID, signals and exit status, without limits or ignored signals of Sidekey or Python."""
     # A shell that runs the tests in its background has them ignore signals, which every process inherits.
     inherited = subprocess.run(["grep", "SigIgn", "/proc/self/status"], capture_output=True, text=True, check=True)
     raised = 'ulimit -S -c "$(ulimit -H -c)"; exec "$@"'
@@ -139,8 +139,8 @@ async def test_the_command_is_the_process(scene: Scene) -> None:
     assert process.returncode == -signal.SIGTERM
 
 
-async def test_the_token_is_in_the_environment_alone(scene: Scene) -> None:
-    """Neither on the command's line nor printed."""
+async def test_token_is_only_in_the_environment(scene: Scene) -> None:
+    """Neither in the command line nor in the output."""
     (scene.folder / "another").write_text("secret-4711")
     script = 'tr "\\0" " " < /proc/$$/cmdline; [ "${HTTPS_PROXY#http://crm:secret-}" = "$((4700 + 11))@127.0.0.1:$0" ]'
     token = ["--token-file", str(scene.folder / "another")]

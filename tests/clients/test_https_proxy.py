@@ -1,4 +1,4 @@
-"""Real HTTP clients with an https:// URL and HTTPS_PROXY, unchanged but for what they trust."""
+"""Real HTTP clients with an https:// URL and HTTPS_PROXY. Only their trust changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OF_EXEC = ("requests", "httpx", "aiohttp", "go")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Sidekey in front of an https upstream that keeps every byte, with the folder that callers trust."""
+    """Sidekey in front of an https upstream that records every byte, with the trust folder of callers."""
 
     child: Child
     upstream: RawUpstream
@@ -37,7 +37,7 @@ class Scene:
         return f"https://{HOST}:{self.upstream.port}/api/hello?a=1"
 
     def variables(self) -> dict[str, str]:
-        """What `sidekey env --by-host` sets."""
+        """The variables of `sidekey env --by-host`."""
         proxy = f"http://127.0.0.1:{self.child.proxy_port}"
         bundle = str(self.trust / "bundle.pem")
         names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
@@ -53,7 +53,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    """A running Sidekey with a CA of its own, and its upstream."""
+    """A running Sidekey with a local CA, and its upstream."""
     folder = tmp_path_factory.mktemp("https")
     network = NETWORK.replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
     more = f"{network}\nforward: {{match_by_host: true}}\nca: {{folder: {folder / 'state'}}}"
@@ -64,13 +64,13 @@ async def shared(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def scene(shared: Scene) -> Scene:
-    """Where nothing has arrived so far."""
+    """The shared scene, without recorded requests."""
     await shared.upstream.forget()
     return shared
 
 
 def assert_arrived_once(scene: Scene) -> None:
-    """One request with the credential, and nothing that was between the caller and Sidekey."""
+    """Check that one request arrived, with the credential and nothing that was for Sidekey."""
     (request,) = scene.upstream.requests
     assert (request.method, request.target, json.loads(request.body)) == (b"POST", b"/api/hello?a=1", {"n": 1})
     assert request.values(b"host") == [f"{HOST}:{scene.upstream.port}".encode()]
@@ -78,13 +78,13 @@ def assert_arrived_once(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("client", [*OF_EXEC, "curl", "java"], indirect=True)
-async def test_a_client_sends_an_https_url(client: Client, scene: Scene) -> None:
-    """TLS ends in Sidekey, by a certificate that the client verifies; nobody names the integration."""
+async def test_client_sends_to_an_https_url(client: Client, scene: Scene) -> None:
+    """Sidekey terminates TLS with a certificate that the client verifies. Nobody names the integration."""
     assert await asyncio.to_thread(client.post, scene.url, scene.variables()) == "ok 200"
     assert_arrived_once(scene)
 
 
-async def test_openssl_opens_a_tunnel_by_http_1_0(scene: Scene) -> None:
+async def test_openssl_opens_a_tunnel_with_http_1_0(scene: Scene) -> None:
     """Without Host."""
     command = [programs.require("openssl"), "s_client", "-quiet", "-proxy", f"127.0.0.1:{scene.child.proxy_port}"]
     command += ["-CAfile", str(scene.trust / "ca.pem"), "-verify_return_error", "-servername", HOST]
@@ -97,7 +97,7 @@ async def test_openssl_opens_a_tunnel_by_http_1_0(scene: Scene) -> None:
 
 
 async def test_curl_shows_why_a_connect_was_refused(scene: Scene) -> None:
-    """Its message has no more than the status line."""
+    """Its message contains only the status line."""
     command = [programs.require("curl"), "-q", "-sSv", "-x", f"http://crm:x@127.0.0.1:{scene.child.proxy_port}"]
     done = await asyncio.to_thread(
         subprocess.run, [*command, "https://evil.test/"], capture_output=True, text=True, check=False

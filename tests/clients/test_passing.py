@@ -1,4 +1,4 @@
-"""One HTTP_PROXY for all of a service's calls: real curl, a real nginx, and `forward.unmatched: pass`."""
+"""One HTTP_PROXY for all calls of a service: real curl, a real nginx, and `forward.unmatched: pass`."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ EVERYTHING = f"""
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Sidekey before an nginx that has two names, one of which an integration covers."""
+    """Sidekey before an nginx with two names, one of which an integration covers."""
 
     child: Child
     nginx: Nginx
 
     def curl(self, url: str, *arguments: str, user: str | None = f"crm:{TOKEN}") -> subprocess.CompletedProcess[str]:
-        """Ask by `http_proxy` alone, as a service does that knows nothing of Sidekey."""
+        """Send a request with `http_proxy` alone, like a service that knows nothing of Sidekey."""
         proxy = f"127.0.0.1:{self.child.proxy_port}"
         return subprocess.run(
             [programs.require("curl"), "-q", "-sS", "--write-out", " %{http_code}", *arguments, url],
@@ -84,23 +84,23 @@ def scene_in(folder: Path) -> Iterator[Scene]:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """One for all who neither count nor end anything."""
-    with scene_in(tmp_path_factory.mktemp("passing")) as found:
-        yield found
+    """A scene for all tests that neither count nor stop anything."""
+    with scene_in(tmp_path_factory.mktemp("passing")) as process:
+        yield process
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Scene]:
-    """One of the test's own."""
-    with scene_in(tmp_path) as found:
-        yield found
+def alone(tmp_path: Path) -> Iterator[Scene]:
+    """A scene of one test."""
+    with scene_in(tmp_path) as process:
+        yield process
 
 
 def test_one_proxy_serves_covered_targets_and_all_others(scene: Scene) -> None:
-    """The credential goes where it belongs; elsewhere the service's own goes, and no token of a caller."""
-    own = ("-H", "Authorization: Bearer own", "-H", "Cookie: a=b")
-    covered = scene.curl(scene.url("covered.test", "/api/x?q=1"), *own).stdout
-    free = scene.curl(scene.url("free.test", "/api/x?q=1"), *own).stdout
+    """Covered targets get the credential. Others get the Authorization of the service, and no token of a caller."""
+    headers = ("-H", "Authorization: Bearer own", "-H", "Cookie: a=b")
+    covered = scene.curl(scene.url("covered.test", "/api/x?q=1"), *headers).stdout
+    free = scene.curl(scene.url("free.test", "/api/x?q=1"), *headers).stdout
     assert covered.startswith(f"covered.test /api/x?q=1 {CREDENTIAL}|a=b||||1.1 sidekey (")
     assert free.startswith("free.test /api/x?q=1 Bearer own|a=b||||1.1 sidekey (")
     assert covered.endswith(" 200")
@@ -110,26 +110,26 @@ def test_one_proxy_serves_covered_targets_and_all_others(scene: Scene) -> None:
     assert TOKEN not in covered + free
 
 
-def test_a_body_passes_as_it_came(own: Scene) -> None:
-    """Chunked as well."""
+def test_body_passes_unchanged(alone: Scene) -> None:
+    """Also chunked."""
     for coding in ((), ("-H", "Transfer-Encoding: chunked")):
-        answer = own.curl(own.url("free.test", "/upload"), "-d", "x" * 100_000, *coding)
-        assert answer.stdout.startswith("free.test /upload ||||")
-    assert [line["method"] for line in own.nginx.requests(2)] == ["POST", "POST"]
+        result = alone.curl(alone.url("free.test", "/upload"), "-d", "x" * 100_000, *coding)
+        assert result.stdout.startswith("free.test /upload ||||")
+    assert [line["method"] for line in alone.nginx.requests(2)] == ["POST", "POST"]
 
 
-def test_a_slip_at_a_covered_host_is_denied_and_not_sent_bare(own: Scene) -> None:
-    """Another path, and another port."""
-    for url in (*(own.url("covered.test", path) for path in ("/other", "/apix")), "http://COVERED.test:1/api"):
-        assert '"code": "target_denied"' in own.curl(url).stdout
-    assert '"code": "request_invalid"' in own.curl(own.url("covered.test", "/api/../other"), "--path-as-is").stdout
-    own.curl(own.url("free.test", "/last"))
-    assert [line["host"].partition(":")[0] for line in own.nginx.requests(1)] == ["free.test"]
+def test_uncovered_target_of_a_covered_host_is_denied(alone: Scene) -> None:
+    """Another path, and another port: nothing is sent without the credential."""
+    for url in (*(alone.url("covered.test", path) for path in ("/other", "/apix")), "http://COVERED.test:1/api"):
+        assert '"code": "target_denied"' in alone.curl(url).stdout
+    assert '"code": "request_invalid"' in alone.curl(alone.url("covered.test", "/api/../other"), "--path-as-is").stdout
+    alone.curl(alone.url("free.test", "/last"))
+    assert [line["host"].partition(":")[0] for line in alone.nginx.requests(1)] == ["free.test"]
 
 
 @pytest.mark.parametrize("user", [f":{TOKEN}", None])
-def test_a_service_that_names_no_integration_needs_its_token_all_the_same(scene: Scene, user: str | None) -> None:
-    """With it other targets pass, and covered ones ask for the name."""
+def test_service_without_an_integration_name_needs_its_token(scene: Scene, user: str | None) -> None:
+    """With it other targets pass, and covered targets require the name."""
     free = scene.curl(scene.url("free.test", "/x"), user=user).stdout
     covered = scene.curl(scene.url("covered.test", "/api/x"), user=user).stdout
     if user is None:
@@ -157,36 +157,35 @@ def test_a_service_that_names_no_integration_needs_its_token_all_the_same(scene:
     ],
 )
 def test_addresses_that_may_not_be_dialled_are_refused(scene: Scene, host: str) -> None:
-    """Metadata services, private networks, loopback beyond what is allowed; by name and by literal."""
-    answer = scene.curl(f"http://{host}/latest/meta-data/", "-g").stdout
-    assert '"code": "destination_denied"' in answer
-    assert answer.endswith(" 403")
+    """Metadata services, private networks, and loopback beyond the allowed addresses, by name and by literal."""
+    output = scene.curl(f"http://{host}/latest/meta-data/", "-g").stdout
+    assert '"code": "destination_denied"' in output
+    assert output.endswith(" 403")
 
 
-def test_sidekeys_own_listeners_are_refused(scene: Scene) -> None:
-    """Neither the admin API nor the proxy itself, though loopback is allowed."""
+def test_listeners_of_sidekey_are_refused(scene: Scene) -> None:
+    """Neither the admin API nor the proxy, although loopback is allowed."""
     for port in (scene.child.admin_port, scene.child.proxy_port):
         assert '"code": "destination_denied"' in scene.curl(f"http://free.test:{port}/metrics").stdout
 
 
-def test_what_passed_is_logged_and_counted_without_an_integration(own: Scene) -> None:
-    """And no line holds a secret."""
-    own.curl(own.url("free.test", "/seen"))
-    line = own.child.wait_for_line(lambda line: "/seen" in line)
+def test_passed_requests_are_logged_and_counted_without_an_integration(alone: Scene) -> None:
+    """No line contains a secret."""
+    alone.curl(alone.url("free.test", "/seen"))
+    line = alone.child.wait_for_line(lambda line: "/seen" in line)
     assert '"integration":"-"' in line
     metrics = subprocess.run(
-        [programs.require("curl"), "-q", "-sS", f"http://127.0.0.1:{own.child.admin_port}/metrics"],
+        [programs.require("curl"), "-q", "-sS", f"http://127.0.0.1:{alone.child.admin_port}/metrics"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     assert 'sidekey_requests_total{integration="-",outcome="2xx"} 1.0\n' in metrics
-    assert own.child.stop() == 0
-    assert not [line for line in own.child.lines if SECRET in line or TOKEN in line]
+    assert alone.child.stop() == 0
+    assert not [line for line in alone.child.lines if SECRET in line or TOKEN in line]
 
 
-def test_explain_tells_what_passes(scene: Scene) -> None:
-    """The same word by the same rules."""
+def test_explain_agrees_about_passed_targets(scene: Scene) -> None:
     config = ("--config", str(scene.child.config))
     free = run_cli("explain", "crm", "http://free.test/x", *config)
     assert (free.returncode, "passes       no integration covers this host" in free.stdout) == (1, True)

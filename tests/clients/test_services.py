@@ -1,8 +1,4 @@
-"""Services with real clients, unchanged, behind `sidekey exec`: GET and POST, small and 10 MB, and events as they come.
-
-The upstream says what arrived, and each service what came back. `make clients` runs this with SIDEKEY_RECORD=1: then
-each client is also run without single variables, and its version and what it reads are recorded for docs/clients.md.
-"""
+"""Services with real, unchanged clients under `sidekey exec`: GET and POST, small and 10 MB, and server-sent events."""
 
 from __future__ import annotations
 
@@ -47,7 +43,7 @@ SWITCHES = {"NODE_USE_ENV_PROXY", "JAVA_TOOL_OPTIONS"}
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Sidekey before an upstream, and the environment of whoever runs `exec`."""
+    """Sidekey before an upstream, and the environment of `sidekey exec`."""
 
     child: Child
     upstream: ClientUpstream
@@ -56,13 +52,13 @@ class Scene:
 
     @property
     def base(self) -> str:
-        """What the integration covers."""
+        """The base URL of the integration."""
         return f"{self.upstream.scheme}://{HOST}:{self.upstream.port}/api"
 
     def exec(
         self, how: Iterable[str], command: Iterable[str], cases: Iterable[str], token: str = TOKEN
     ) -> tuple[int, list[str], str]:
-        """Exit status, printed lines, and errors of a service; each event is seen before the next one is sent."""
+        """Exit status, lines and errors of a service, which sees each event before the next one is sent."""
         arguments = ["exec", *how, "--", *command, self.base, str(self.large), *cases]
         lines = []
         with (
@@ -88,7 +84,7 @@ class Scene:
 
 @contextmanager
 def scene_in(folder: Path, ca: Authority, more: str, *, tls: bool = True) -> Iterator[Scene]:
-    """A running Sidekey with its upstream; `more` is further config."""
+    """A running Sidekey with its upstream. `more` is extra config."""
     (folder / "large").write_bytes(LARGE)
     home = folder / "a home"
     home.mkdir()
@@ -110,30 +106,30 @@ callers:
 
 @pytest.fixture(scope="module")
 def named(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Callers name the integration, and have a token."""
+    """A scene whose callers name the integration, and have a token."""
     with scene_in(tmp_path_factory.mktemp("named"), ca, CALLERS) as scene:
         yield scene
 
 
 @pytest.fixture
 def by_host(ca: Authority, tmp_path: Path) -> Iterator[Scene]:
-    """Nobody is asked for anything."""
+    """A scene without callers, which finds the integration by host."""
     with scene_in(tmp_path, ca, "forward: {match_by_host: true}") as scene:
         yield scene
 
 
 @pytest.fixture(params=CLIENTS, ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> ClientKind:
-    """Each client in turn; skipped where its peer is missing."""
-    found: ClientKind = request.param
-    if found.runtime in programs.PACKAGES or found.runtime in programs.FOLDERS:
-        programs.require(found.runtime)
-    return found
+    """Each client in turn, skipped if its program is missing."""
+    client: ClientKind = request.param
+    if client.runtime in programs.PACKAGES or client.runtime in programs.FOLDERS:
+        programs.require(client.runtime)
+    return client
 
 
 @pytest.fixture
 def command(kind: ClientKind, request: pytest.FixtureRequest) -> list[str]:
-    """What runs the service."""
+    """The command that runs the service."""
     program = str(kind.path)
     if program.endswith(".go"):
         return [request.getfixturevalue("go_service")]
@@ -149,14 +145,14 @@ def command(kind: ClientKind, request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.fixture
 def scene(kind: ClientKind, request: pytest.FixtureRequest) -> Scene:
-    """As the client needs it, with nothing arrived so far."""
-    found: Scene = request.getfixturevalue("named" if kind.how[0] == "crm" else "by_host")
-    found.upstream.forget()
-    return found
+    """The scene that the client needs, without recorded requests."""
+    chosen: Scene = request.getfixturevalue("named" if kind.how[0] == "crm" else "by_host")
+    chosen.upstream.forget()
+    return chosen
 
 
-def test_a_service_goes_through_sidekey_unchanged(kind: ClientKind, command: list[str], scene: Scene) -> None:
-    """Every request arrives once, with the credential instead of whatever the service sent; every byte comes back."""
+def test_unchanged_service_uses_sidekey(kind: ClientKind, command: list[str], scene: Scene) -> None:
+    """Every request arrives once, with the credential in place of the service's own. Every byte comes back."""
     status, lines, errors = scene.exec(kind.how, command, kind.requests)
     assert status == 0, errors
     assert lines == [line for case in kind.requests for line in expected(kind, case, scene.upstream)], errors
@@ -166,7 +162,7 @@ def test_a_service_goes_through_sidekey_unchanged(kind: ClientKind, command: lis
 
 
 def assert_arrived(kind: ClientKind, upstream: ClientUpstream) -> None:
-    """What the service sent, with the credential exactly once and nothing that was between it and Sidekey."""
+    """Check the requests of the service: each has the credential once, and nothing that was for Sidekey."""
     wanted = [(method, f"/api/{path}") for requests in kind.requests.values() for method, path in requests]
     came = [(request.method, request.path) for request in upstream.arrived]
     assert set(wanted) - set(came) == set()
@@ -185,14 +181,14 @@ def assert_arrived(kind: ClientKind, upstream: ClientUpstream) -> None:
 
 
 def sent(kind: ClientKind, case: str, upstream: ClientUpstream) -> bytes:
-    """The body that arrived in a case."""
+    """The body of a case at the upstream."""
     ((method, path),) = kind.requests[case]
-    found = (each for each in upstream.arrived if (each.method, each.path) == (method, f"/api/{path}"))
-    return next(found).body
+    bodies = (request for request in upstream.arrived if (request.method, request.path) == (method, f"/api/{path}"))
+    return next(bodies).body
 
 
 def expected(kind: ClientKind, case: str, upstream: ClientUpstream) -> list[str]:
-    """The lines that a case prints, where what the upstream sent has come back whole."""
+    """The lines that a case prints if it received the whole response."""
     if case == "events":
         return [f"events {event}" for event in EVENTS]
     if case in kind.results:
@@ -211,12 +207,12 @@ def pushed(upstream: ClientUpstream) -> str:
     repository = [programs.require("git"), "-C", str(upstream.repository)]
     content = subprocess.run([*repository, "show", "pushed:upload"], capture_output=True, check=True).stdout
     assert content == LARGE + b"more"
-    found = subprocess.run([*repository, "rev-parse", "pushed:upload"], capture_output=True, text=True, check=True)
-    return found.stdout.strip()
+    result = subprocess.run([*repository, "rev-parse", "pushed:upload"], capture_output=True, text=True, check=True)
+    return result.stdout.strip()
 
 
 def reads(kind: ClientKind, command: list[str], scene: Scene) -> Iterator[str]:
-    """The variables that this client reads: each suffices alone of its sort, or nothing works without it."""
+    """The variables that this client reads: each is enough for its purpose, and without all of them nothing works."""
     printed = run_cli("env", *kind.how, "--json", environment=scene.environment)
     variables = json.loads(printed.stdout).keys()
 
@@ -233,10 +229,8 @@ def reads(kind: ClientKind, command: list[str], scene: Scene) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("kind", [each for each in CLIENTS if each.plain], ids=lambda kind: kind.name, indirect=True)
-def test_a_plain_url_goes_through_sidekey_too(
-    kind: ClientKind, command: list[str], ca: Authority, tmp_path: Path
-) -> None:
-    """Node's fetch asks for a tunnel to a port without TLS, as undici did before version 8."""
+def test_http_url_uses_sidekey_too(kind: ClientKind, command: list[str], ca: Authority, tmp_path: Path) -> None:
+    """Node's fetch opens a tunnel to a port without TLS, like undici before version 8."""
     with scene_in(tmp_path, ca, f"{CALLERS}log: {{access: all}}", tls=False) as scene:
         status, lines, errors = scene.exec(kind.how, command, kind.requests)
         assert status == 0, errors
@@ -248,8 +242,8 @@ def test_a_plain_url_goes_through_sidekey_too(
     assert doors == [kind.plain] * len(scene.upstream.arrived)
 
 
-def test_axios_needs_no_newer_node(named: Scene) -> None:
-    """It reads the variables itself, so that Debian's Node will do; it does not decode a token."""
+def test_axios_works_with_an_old_node(named: Scene) -> None:
+    """It reads the variables itself, so that Debian's Node is enough. It does not decode a token."""
     axios = next(kind for kind in CLIENTS if kind.package == "axios")
     programs.require(axios.runtime)
     command = [programs.require("node"), str(axios.path)]

@@ -1,4 +1,4 @@
-"""One Chromium and one Sidekey for all tests of the pages; each test has browsers of its own."""
+"""Fixtures: one Chromium and one Sidekey for all tests. Each test has separate browser contexts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from support.ui import Console, Shared, running
 @pytest.fixture(scope="package")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     """A Sidekey with a store, and an upstream."""
-    with running(tmp_path_factory.mktemp("ui")) as found:
-        yield found
+    with running(tmp_path_factory.mktemp("ui")) as process:
+        yield process
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Chromium]:
-    """Of this package and not of the session: while it runs, so does its event loop, and no other can."""
-    with chromium() as found:
-        yield found
+    """Of this package and not of the session: while Chromium runs, so does its event loop, and no other can."""
+    with chromium() as process:
+        yield process
 
 
 @pytest.fixture
 def console(shared: Shared, browser: Chromium) -> Iterator[Console]:
-    """The console. Whatever goes wrong in a page fails the test."""
+    """The console. Any error in a page fails the test."""
     shared.upstream.reset()
-    found = Console(shared, browser)
-    yield found
-    found.close()
+    opened = Console(shared, browser)
+    yield opened
+    opened.close()

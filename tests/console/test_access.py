@@ -1,4 +1,4 @@
-"""Access: an admin decides who may send which presets, and hands out tokens."""
+"""Access page: an admin grants presets to senders and callers, and creates tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def confirm(page: Page, token: str = TOKENS["admin"]) -> None:
 
 
 def take_token(page: Page) -> str:
-    """Return the token that is shown once, and close its dialog."""
+    """Return the new token from its dialog, and close the dialog."""
     dialog = page.get_by_role("dialog", name="The token of")
     token = dialog.locator("pre").inner_text()
     page.keyboard.press("Escape")
@@ -35,7 +35,7 @@ def take_token(page: Page) -> str:
     return token
 
 
-def test_a_sender_gets_presets_a_new_token_and_is_revoked(console: Console) -> None:
+def test_sender_gets_presets_and_a_new_token_and_is_revoked(console: Console) -> None:
     admin = console.api("admin")
     admin.post("/presets", {"id": "greeting", "title": "Greeting by SMS", **PRESET})
     page = console.open("admin", "/access")
@@ -101,7 +101,7 @@ def test_a_sender_gets_presets_a_new_token_and_is_revoked(console: Console) -> N
     expect(page.get_by_text("The token of mark-gross is revoked.")).to_be_in_viewport()
     assert new.ask("GET", "/whoami").status == 401
     entries = admin.get("/audit?object=token&name=mark-gross")["items"]
-    assert [(each["action"], each["outcome"]) for each in entries] == [
+    assert [(entry["action"], entry["outcome"]) for entry in entries] == [
         ("revoke", "ok"),
         ("rotate", "ok"),
         ("update", "ok"),
@@ -114,7 +114,7 @@ def test_a_sender_gets_presets_a_new_token_and_is_revoked(console: Console) -> N
     expect(page.get_by_role("button", name="Save")).to_have_count(0)
 
 
-def test_a_chosen_preset_is_shown_beyond_the_first_page(console: Console) -> None:
+def test_selected_preset_is_shown_beyond_the_first_page(console: Console) -> None:
     admin = console.api("admin")
     admin.post("/presets", {"id": "distant", **PRESET})
     admin.post("/tokens", {"name": "far", "role": "sender", "presets": ["distant"], "own_token": TOKENS["admin"]})
@@ -124,7 +124,7 @@ def test_a_chosen_preset_is_shown_beyond_the_first_page(console: Console) -> Non
     expect(page.get_by_label("distant")).to_be_checked()
 
 
-def test_a_caller_gets_presets_and_a_new_token(console: Console, shared: Any) -> None:
+def test_caller_gets_presets_and_a_new_token(console: Console, shared: Any) -> None:
     def status(token: str) -> int:
         return get(shared.child.proxy_port, "/i/of-a-file/x", {"Sidekey-Token": token}).status
 
@@ -156,7 +156,7 @@ def test_a_caller_gets_presets_and_a_new_token(console: Console, shared: Any) ->
     within(lambda: status(new) == 401)
 
 
-def test_a_person_of_the_company_account_cannot_look_like_an_operator(console: Console) -> None:
+def test_person_cannot_impersonate_an_operator_by_label(console: Console) -> None:
     session = {
         "role": "sender",
         "begun_at": "2026-11-30T09:02:00Z",
@@ -176,7 +176,7 @@ def test_a_person_of_the_company_account_cannot_look_like_an_operator(console: C
     expect(page.get_by_text(identity)).to_be_visible()
 
 
-def test_hostile_texts_are_shown_as_they_are(console: Console) -> None:
+def test_hostile_texts_are_shown_as_text(console: Console) -> None:
     token = {
         "source": "store", "version": 1, "status": "ok", "problem": None, "role": "sender", "per_minute": 60,
         "per_day": 1000, "expires_at": None, "created_at": None, "created_by": None, "last_used_at": None,

@@ -1,4 +1,4 @@
-"""Activity: an admin reads who did what, in sentences."""
+"""Activity page: an admin reads the audit as sentences."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ENTRY = {
 
 
 def actions() -> set[str]:
-    """Return every action that the code writes into the audit."""
-    found = {route.action for route in ROUTES if route.action}
+    """Return every action that the code audits."""
+    values = {route.action for route in ROUTES if route.action}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
-                found |= set(_texts(node))
-    return found
+                values |= set(_texts(node))
+    return values
 
 
 def _texts(call: ast.Call) -> list[str]:
@@ -38,7 +38,7 @@ def _texts(call: ast.Call) -> list[str]:
     name = call.func.id if isinstance(call.func, ast.Name) else ""
     values = [each.value for each in call.keywords if each.arg == "action"]
     values += call.args[:1] if name == "AuditBudget" else []
-    return [each.value for each in values if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    return [value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]
 
 
 def test_every_action_has_a_sentence() -> None:
@@ -84,7 +84,7 @@ def test_sentences_are_searched_and_filtered_by_the_url(console: Console) -> Non
     expect(lines.filter(has_text="the caller searcher")).to_be_visible()
 
 
-def test_an_integration_shows_its_changes(console: Console) -> None:
+def test_page_of_an_integration_shows_its_changes(console: Console) -> None:
     editor = console.api("editor")
     editor.post("/integrations", {"id": "changed", **basic(console.upstream.port)})
     editor.patch("/integrations/changed", {"auth": {"password": {"value": "another"}}}, match='"1"')
@@ -96,7 +96,7 @@ def test_an_integration_shows_its_changes(console: Console) -> None:
     expect(page.get_by_role("listitem").filter(has_text="from 127.0.0.1")).to_have_count(2)
 
 
-def test_an_empty_page_offers_older_entries(console: Console) -> None:
+def test_empty_page_offers_older_entries(console: Console) -> None:
     page = console.browser("admin")
     console.fixture(page, {"GET /api/v1/audit": {"items": [], "next": "5001"}})
     page.goto(f"{console.base}/ui/activity?q=criteo")
@@ -133,7 +133,7 @@ def test_entries_are_exported_as_csv(console: Console) -> None:
     assert asked == ["q=criteo", "q=criteo&before=7"]
 
 
-def test_activity_is_for_everybody(console: Console) -> None:
+def test_activity_page_is_accessible(console: Console) -> None:
     items = [
         {
             **ENTRY,

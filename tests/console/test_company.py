@@ -1,4 +1,4 @@
-"""Log-in with the company account in Chromium: at the start, over a page that is open, and to confirm a change."""
+"""Company log-ins in Chromium: at the start, on an open page, and to confirm a change."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ COMPANY = "Log in with your company account"
 
 @pytest.fixture(scope="module")
 def firm(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[Company]:
-    with company(tmp_path_factory.mktemp("firm"), ca) as found:
-        yield found
+    with company(tmp_path_factory.mktemp("firm"), ca) as process:
+        yield process
 
 
 @pytest.fixture
 def console(firm: Company, browser: Chromium) -> Iterator[Console]:
-    found = Console(Shared(firm.child, Upstream()), browser)
-    found.issuer = firm.issuer.issuer
+    opened = Console(Shared(firm.child, Upstream()), browser)
+    opened.issuer = firm.issuer.issuer
     firm.issuer.person(ANN)
-    yield found
-    found.close()
+    yield opened
+    opened.close()
     firm.issuer.forge()
 
 
-def test_a_person_logs_in_and_comes_to_the_page_that_they_wanted(console: Console, firm: Company) -> None:
+def test_company_log_in_returns_to_the_requested_page(console: Console, firm: Company) -> None:
     """Neither the address bar nor the history keeps code and state."""
     firm.issuer.person(None)
     page = console.open(None, "/login?next=%2Fsend%3Fq%3Dhook")
@@ -55,7 +55,7 @@ def test_a_person_logs_in_and_comes_to_the_page_that_they_wanted(console: Consol
     page.get_by_role("button", name=COMPANY).wait_for()
 
 
-def test_a_refusal_says_what_to_do(console: Console, firm: Company) -> None:
+def test_refused_log_in_says_what_to_do(console: Console, firm: Company) -> None:
     firm.issuer.person({**ANN, "groups": []})
     page = console.open(None, "/login")
     page.get_by_role("button", name=COMPANY).click()
@@ -75,7 +75,7 @@ def test_a_refusal_says_what_to_do(console: Console, firm: Company) -> None:
 
 
 def call(page: object, call: str) -> None:
-    """Let the page call its own modules, and keep the promise."""
+    """Call the API with the page's modules, and keep the promise."""
     page.evaluate(  # type: ignore[attr-defined]
         """async (call) => {
             const main = document.querySelector("script[type=module]").src;
@@ -87,8 +87,8 @@ def call(page: object, call: str) -> None:
     )
 
 
-def test_a_session_is_confirmed_begins_again_and_ends_with_another_person(console: Console, firm: Company) -> None:
-    """The page under a dialog stays as it is, and its call is repeated, until another person logs in."""
+def test_session_is_confirmed_and_renewed_and_ends_with_another_person(console: Console, firm: Company) -> None:
+    """The page below a dialog stays, and its call is repeated, unless another person logs in."""
     page = console.open(None, "/login")
     page.get_by_role("button", name=COMPANY).click()
     page.get_by_text(WHO).wait_for()

@@ -1,4 +1,4 @@
-"""The pages in the bar, as each role, on a phone and on a laptop."""
+"""Accessibility of the pages in the bar, for each role, on a phone and on a laptop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROLES: Final[tuple[Role, ...]] = ("sender", "viewer", "editor", "admin")
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_pages_of_a_role_are_for_everybody(console: Console, role: Role) -> None:
+def test_pages_of_each_role_are_accessible(console: Console, role: Role) -> None:
     page = console.open(role, "/nowhere")
     heading = page.get_by_role("heading", level=1)
     expect(heading).to_have_text("This page does not exist")

@@ -75,13 +75,13 @@ def mounted(console: Console) -> Any:
 
 
 def values(page: Any) -> dict[str, Any]:
-    """What the fields hold."""
-    found: dict[str, Any] = json.loads(page.locator("pre").inner_text())
-    return found
+    """The values of the fields."""
+    shown: dict[str, Any] = json.loads(page.locator("pre").inner_text())
+    return shown
 
 
-def test_fields_and_parts_are_for_everybody_with_hostile_texts(console: Console) -> None:
-    """They are filled in by their labels, and an error belongs to its field, which gets the focus."""
+def test_fields_and_parts_are_accessible_with_hostile_texts(console: Console) -> None:
+    """Labels identify fields. An error belongs to its field, which gets the focus."""
     page = mounted(console)
     page.get_by_role("button", name="Save").click()
     phone = page.get_by_label("Phone")
@@ -111,8 +111,8 @@ def test_fields_and_parts_are_for_everybody_with_hostile_texts(console: Console)
     page.get_by_role("group", name="Additional fields").get_by_label("Value").fill("2")
     page.get_by_role("searchbox", name="Search").fill(" Azure ")
     page.locator("pre", has_text='"q":"Azure"').wait_for()
-    found = values(page)
-    assert found == {
+    shown = values(page)
+    assert shown == {
         "phone": "+44 7700", "note": HOSTILE[0], "secret": "s3cret", "language": "sk", "kind": "a", "agree": True,
         "pem": "-----BEGIN", "pairs": [{"name": "a", "value": "2"}], "domains": ["https://b.example"], "q": "Azure",
         "sent": "",
@@ -138,7 +138,7 @@ CALL: Final = """async () => {
 
 
 def ended(console: Console, who: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A page of ann's whose session has ended, while two calls are under way; `who` logs in."""
+    """A page of Ann's whose session ends during two calls. `who` logs in."""
     lost = problem(401, "unauthenticated")
     bodies: dict[str, Any] = {
         "GET /api/v1/session": ANN, "GET /api/v1/presets": lost, "GET /api/v1/sessions": lost,
@@ -151,7 +151,7 @@ def ended(console: Console, who: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return page, bodies
 
 
-def test_a_person_who_logs_in_again_or_does_not_loses_nothing(console: Console) -> None:
+def test_person_loses_nothing_with_or_without_a_new_log_in(console: Console) -> None:
     page, bodies = ended(console, WHO)
     page.get_by_role("button", name="Not now").click()
     assert page.evaluate("window.results") == [401, 401]
@@ -167,7 +167,7 @@ def test_a_person_who_logs_in_again_or_does_not_loses_nothing(console: Console) 
     assert page.get_by_label("Token", exact=True).input_value() == "typed"
 
 
-def test_another_person_who_logs_in_finds_nothing_of_the_first(console: Console) -> None:
+def test_log_in_of_another_person_discards_the_page(console: Console) -> None:
     page, bodies = ended(console, {**WHO, "identity": "config:ben"})
     bodies |= {"GET /api/v1/session": {**NOBODY, "who": {**WHO, "name": "ben", "identity": "config:ben"}}}
     page.get_by_role("dialog").get_by_label("Token", exact=True).fill("another")

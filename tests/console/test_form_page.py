@@ -21,13 +21,13 @@ from support.ui import HOSTILE, Console, assert_for_everybody, problem
 
 @pytest.fixture(autouse=True)
 def tidy(console: Console) -> Iterator[None]:
-    """Delete what a test has saved: tests of other pages list everything."""
+    """Delete the integrations of a test: tests of other pages list all."""
     api = console.api("admin")
-    before = {each["id"] for each in api.get("/integrations")["items"]}
+    before = {item["id"] for item in api.get("/integrations")["items"]}
     yield
-    for each in api.get("/integrations")["items"]:
-        if each["id"] not in before:
-            api.remove(f"/integrations/{each['id']}", f'"{each["version"]}"')
+    for item in api.get("/integrations")["items"]:
+        if item["id"] not in before:
+            api.remove(f"/integrations/{item['id']}", f'"{item["version"]}"')
 
 
 def box(page: Any, label: str) -> Any:
@@ -48,7 +48,7 @@ def press(page: Any, name: str) -> None:
 
 
 def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
-    """The order's form: endpoint, domains, client, additional fields and a test; a stored secret is never shown."""
+    """Endpoint, domains, client, additional fields and a test. A stored secret is never shown."""
     console.upstream.body = json.dumps({"access_token": "t", "token_type": "Bearer", "expires_in": 3600}).encode()
     page = console.open("editor", "/add/integrations/oauth2")
     page.set_default_timeout(5000)
@@ -77,14 +77,14 @@ def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
     page.get_by_text("Where the access token goes: header Authorization, with requests to").wait_for()
     press(page, "Save")
     saved(page, "criteo-marketing")
-    found = documents(console, "criteo-marketing")
-    assert found["auth"]["client_secret"]["set"] is True
-    assert found["auth"]["token_request"] == {"body": {"scope": "read"}}
-    assert found["test"] == {"path": "/me"}
-    assert found["allowed_domains"] == [console.upstream.url]
+    document = documents(console, "criteo-marketing")
+    assert document["auth"]["client_secret"]["set"] is True
+    assert document["auth"]["token_request"] == {"body": {"scope": "read"}}
+    assert document["test"] == {"path": "/me"}
+    assert document["allowed_domains"] == [console.upstream.url]
 
 
-def test_basic_shows_no_secret_again_and_says_why_it_must_be_entered_again(console: Console) -> None:
+def test_form_of_basic_hides_the_secret_and_says_why_to_enter_it_again(console: Console) -> None:
     page = console.open("editor", "/add/integrations/basic")
     box(page, "ID").fill("customers")
     box(page, "Endpoint prefix").fill(f"{console.upstream.url}/v1")
@@ -115,7 +115,7 @@ def test_basic_shows_no_secret_again_and_says_why_it_must_be_entered_again(conso
     assert console.upstream.received[-1].headers["Authorization"].startswith("Basic ")
 
 
-def test_headers_begin_with_a_bearer_token_and_rows_can_be_added(console: Console) -> None:
+def test_form_of_headers_starts_with_a_bearer_token_and_rows_can_be_added(console: Console) -> None:
     page = console.open("editor", "/add/integrations/headers")
     box(page, "ID").fill("keys")
     box(page, "Endpoint prefix").fill(console.upstream.url)
@@ -150,7 +150,7 @@ def test_headers_begin_with_a_bearer_token_and_rows_can_be_added(console: Consol
     page.get_by_text("X-API-Key (secret)").wait_for()
 
 
-def test_a_stored_secret_does_not_become_an_empty_public_header(console: Console) -> None:
+def test_stored_secret_does_not_become_an_empty_public_header(console: Console) -> None:
     headers = {"X-Api-Key": {"secret": {"value": "canary"}}, "X-Team": "marketing"}
     console.api("editor").post(
         "/integrations",
@@ -196,8 +196,8 @@ def test_saving_leads_to_the_secret_that_must_be_entered_again(console: Console)
     expect(page.get_by_role("button", name="Replace Client secret")).to_be_focused()
 
 
-def test_forms_are_for_everybody(console: Console) -> None:
-    """A domain is not wrong before it is typed."""
+def test_forms_are_accessible(console: Console) -> None:
+    """An empty domain has no error before the person types."""
     page = console.open("editor", "/add/integrations/oauth2")
     # The errors of a response are drawn before the next one is there.
     with page.expect_response("**/drafts/integration/preview"):
@@ -218,8 +218,8 @@ def test_forms_are_for_everybody(console: Console) -> None:
     assert_for_everybody(page)
 
 
-def test_a_certificate_is_described_as_soon_as_it_is_pasted(console: Console) -> None:
-    """Before the key is there, which must be entered again with another certificate."""
+def test_pasted_certificate_is_described_at_once(console: Console) -> None:
+    """Before its key is entered. Another certificate needs its key."""
     issued = issue("client.example.com", start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=199.5))
     page = console.open("editor", "/add/integrations/mtls")
     box(page, "ID").fill("bank")
@@ -265,7 +265,7 @@ def test_a_certificate_is_described_as_soon_as_it_is_pasted(console: Console) ->
     page.get_by_text("Enter it again, because the certificate beside it has changed.").wait_for()
 
 
-def test_a_certificate_that_cannot_be_fetched_is_named_in_words(console: Console) -> None:
+def test_certificate_that_cannot_be_fetched_has_a_message(console: Console) -> None:
     page = console.open("editor", "/add/integrations/mtls")
     box(page, "ID").fill("fetched")
     box(page, "Endpoint prefix").fill("https://bank.example")
@@ -278,7 +278,7 @@ def test_a_certificate_that_cannot_be_fetched_is_named_in_words(console: Console
 
 
 def test_azure_for_graph_takes_three_clicks_and_three_values(console: Console) -> None:
-    """Name, ID and scope are filled in, and the first field that is empty has the focus."""
+    """Name, ID and scope are filled in, and the first empty field has the focus."""
     page = console.open("editor", "/integrations")
     page.get_by_role("link", name="Add integration").click()
     page.keyboard.type("Azure Graph")
@@ -297,11 +297,11 @@ def test_azure_for_graph_takes_three_clicks_and_three_values(console: Console) -
     page.get_by_text("to https://graph.microsoft.com, https://login.microsoftonline.com").wait_for()
     press(page, "Save")
     saved(page, "microsoft-azure-entra-id")
-    found = documents(console, "microsoft-azure-entra-id")
-    assert found["auth"]["tenant"] == "contoso.onmicrosoft.com"
+    document = documents(console, "microsoft-azure-entra-id")
+    assert document["auth"]["tenant"] == "contoso.onmicrosoft.com"
 
 
-def test_the_proposed_id_is_free_and_a_taken_one_hides_no_other_error(console: Console) -> None:
+def test_proposed_id_is_free_and_a_used_one_hides_no_other_error(console: Console) -> None:
     console.api("editor").post("/integrations", {"id": "microsoft-azure-entra-id", **basic(console.upstream.port)})
     page = console.open("editor", "/add/integrations/oauth2?provider=microsoft-entra")
     page.wait_for_function("() => [...document.querySelectorAll('input')].some((each) => each.value.endsWith('-id-2'))")
@@ -318,7 +318,7 @@ def test_the_proposed_id_is_free_and_a_taken_one_hides_no_other_error(console: C
     page.get_by_text("microsoft-entra needs the host name of the API").wait_for()
 
 
-def test_a_secret_is_marked_only_after_save_and_broken_text_is_not_saved(console: Console) -> None:
+def test_missing_secret_is_marked_after_save_and_broken_text_is_not_saved(console: Console) -> None:
     console.api("editor").post(
         "/integrations", {"id": "marked", "test": {"path": "/x"}, **basic(console.upstream.port)}
     )
@@ -343,8 +343,8 @@ def test_a_secret_is_marked_only_after_save_and_broken_text_is_not_saved(console
     assert page.get_by_role("dialog").count() == 0
 
 
-def test_advanced_has_what_was_typed_and_its_errors_have_lines(console: Console) -> None:
-    """A form is left for Advanced at any time. Back, a changed text is saved or discarded first."""
+def test_advanced_editor_has_the_typed_values_and_lines_of_errors(console: Console) -> None:
+    """A form can switch to Advanced at any time. A changed text is saved or discarded before the form returns."""
     page = console.open("editor", "/add/integrations/responsys")
     page.get_by_text("Use a user for Sidekey alone").wait_for()
     box(page, "ID").fill("mails")
@@ -374,7 +374,7 @@ def test_advanced_has_what_was_typed_and_its_errors_have_lines(console: Console)
     assert documents(console, "mails")["description"] == "Newsletters"
 
 
-def test_the_second_of_two_editors_sees_the_difference_and_chooses(console: Console) -> None:
+def test_second_editor_of_a_change_sees_the_difference_and_chooses(console: Console) -> None:
     api = console.api("admin")
     api.post("/integrations", {"id": "both", **basic(console.upstream.port), "description": "first"})
     page = console.open("editor", "/integrations/both/edit")
@@ -389,8 +389,8 @@ def test_the_second_of_two_editors_sees_the_difference_and_chooses(console: Cons
     assert box(page, "Name").input_value() == "Theirs"
     press(page, "Save")
     saved(page, "both")
-    found = documents(console, "both")
-    assert (found["title"], found["test"]["path"], found["version"]) == ("Theirs", "/mine", 3)
+    document = documents(console, "both")
+    assert (document["title"], document["test"]["path"], document["version"]) == ("Theirs", "/mine", 3)
 
     page.goto(f"{console.base}/ui/integrations/both/edit?tab=advanced")
     text = page.get_by_label("Document in YAML")
@@ -407,7 +407,7 @@ def test_the_second_of_two_editors_sees_the_difference_and_chooses(console: Cons
     assert documents(console, "both")["description"] == "mine"
 
 
-def test_numbers_that_javascript_would_change_stay(console: Console) -> None:
+def test_large_numbers_keep_their_digits(console: Console) -> None:
     body = {"ratio": 1.0, "many": 123456789012345678, "scope": "x"}
     auth = {"type": "oauth2", "token_endpoint": "https://a.example/token", "client_id": "c"}
     document = {
@@ -429,13 +429,13 @@ def test_numbers_that_javascript_would_change_stay(console: Console) -> None:
 
 
 def log_in_again(page: Any, role: Role) -> None:
-    """The session has ended: the next call asks for a token, over the form."""
+    """End the session: the next call asks for a token in a dialog."""
     page.get_by_text("Log in again: what you typed is still here.").wait_for()
     box(page, "Token").fill(TOKENS[role])
     page.get_by_role("dialog").get_by_role("button", name="Log in", exact=True).click()
 
 
-def test_a_session_that_ends_and_a_store_that_is_away_lose_nothing(console: Console) -> None:
+def test_form_survives_the_end_of_a_session_and_an_unavailable_store(console: Console) -> None:
     page = console.open("editor", "/add/integrations/basic")
     box(page, "ID").fill("again")
     box(page, "Endpoint prefix").fill(console.upstream.url)
@@ -456,7 +456,7 @@ def test_a_session_that_ends_and_a_store_that_is_away_lose_nothing(console: Cons
     assert documents(console, "again")["auth"]["password"]["set"] is True
 
 
-def test_what_was_typed_is_gone_if_another_person_logs_in(console: Console) -> None:
+def test_log_in_of_another_person_discards_the_form(console: Console) -> None:
     page = console.open("editor", "/add/integrations/basic")
     box(page, "ID").fill("others")
     box(page, "Endpoint prefix").fill(console.upstream.url)
@@ -472,7 +472,7 @@ def test_what_was_typed_is_gone_if_another_person_logs_in(console: Console) -> N
     assert console.api("editor").ask("GET", "/integrations/others").status == 404
 
 
-def test_the_button_that_stays_in_sight_covers_no_focused_field(console: Console) -> None:
+def test_sticky_button_covers_no_focused_field(console: Console) -> None:
     console.api("editor").post("/integrations", {"id": "barred", **basic(console.upstream.port)})
     page = console.open("editor", "/integrations/barred/edit", width=390)
     page.get_by_text("Where the credential goes").wait_for()
@@ -490,8 +490,8 @@ def test_the_button_that_stays_in_sight_covers_no_focused_field(console: Console
     assert reached >= 3
 
 
-def test_hostile_texts_are_texts(console: Console) -> None:
-    """In names, values and secrets; of a document that somebody else wrote, too."""
+def test_hostile_texts_are_shown_as_text(console: Console) -> None:
+    """In names, values and secrets, also of a document by somebody else."""
     page = console.browser("editor")
     bodies: dict[str, Any] = {}
     console.fixture(page, bodies)
@@ -514,7 +514,7 @@ def test_hostile_texts_are_texts(console: Console) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_document_that_no_form_can_show_opens_as_yaml(console: Console) -> None:
+def test_document_without_a_form_opens_as_yaml(console: Console) -> None:
     auth = {"type": "signature", "scheme": "stripe", "secret": [{"value": "canary-new"}, {"value": "canary-old"}]}
     console.api("admin").post("/integrations", {"id": "signed", "endpoint_prefix": "https://a.example", "auth": auth})
     page = console.open("editor", "/integrations/signed/edit")
@@ -526,7 +526,7 @@ def test_a_document_that_no_form_can_show_opens_as_yaml(console: Console) -> Non
     page.get_by_role("listitem").filter(has_text=re.compile(r"Line \d /auth/secret/0 must be sent again")).wait_for()
 
 
-def test_a_jwt_is_signed_by_a_secret_or_a_key(console: Console) -> None:
+def test_jwt_is_signed_with_a_secret_or_a_key(console: Console) -> None:
     page = console.open("editor", "/add/integrations/jwt")
     box(page, "Private key").fill("not for this algorithm")
     box(page, "Algorithm").select_option("HS256")
@@ -546,7 +546,7 @@ def test_a_jwt_is_signed_by_a_secret_or_a_key(console: Console) -> None:
     page.get_by_role("group", name="Secret").get_by_text("Set by editor-of-file").wait_for()
 
 
-def test_a_copy_has_everything_but_the_secrets(console: Console) -> None:
+def test_copy_has_everything_but_the_secrets(console: Console) -> None:
     document = {"id": "one", "title": "One", **basic(console.upstream.port, "canary"), "tags": ["ads"]}
     console.api("admin").post("/integrations", document)
     page = console.open("editor", "/add/integrations/basic?from=one")

@@ -1,4 +1,4 @@
-"""ui/forms: a form changes what was changed in it, and keeps the rest of the document, of every kind."""
+"""forms/: a form changes only the edited keys of a document, for every kind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ return input.map((document) => {
 
 
 def shown(value: Any) -> Any:
-    """Return a document as the API shows it: with the secrets as they are stored."""
+    """Return a document as the API shows it, with stored secrets."""
     if isinstance(value, dict):
         if value.keys() in ({"value"}, {"url"}):
             return {"set": True, "id": "s_0123456789abcdef", "set_at": "2026-05-03T10:00:00Z", "set_by": "ann"}
@@ -38,8 +38,8 @@ def shown(value: Any) -> Any:
     return [shown(each) for each in value] if isinstance(value, list) else value
 
 
-def test_a_form_changes_nothing_else(tmp_path: Path) -> None:
-    """Also not secrets as they were entered, and keys that no form shows."""
+def test_form_keeps_all_other_keys(tmp_path: Path) -> None:
+    """Also entered secrets, and keys that no form shows."""
     entered = [{"id": name, **each} for name, each in documents_of_every_kind(1, tmp_path).items()]
     more = {
         "description": "kept",
@@ -57,7 +57,7 @@ def test_a_form_changes_nothing_else(tmp_path: Path) -> None:
         assert after["tested"] == {**before, "test": {"method": "POST", "path": "/x"}}
 
 
-def test_the_read_only_members_of_an_integration_are_known() -> None:
+def test_form_knows_the_read_only_members() -> None:
     schema = openapi(ROUTES)["components"]["schemas"]["NewIntegration"]["properties"]
     read_only = {name for name, each in schema.items() if each.get("readOnly")}
     read_only_in_console = run_module('return (await import("./forms/document.js")).READ_ONLY;', None)
@@ -97,20 +97,22 @@ TEXTS: Final = {
 }
 
 
-def test_the_required_fields_of_each_form_make_a_valid_document(shared: Shared) -> None:
-    """Of each kind, and of each provider."""
+def test_required_fields_of_each_form_make_a_valid_document(shared: Shared) -> None:
+    """For each kind and provider."""
     api = Api(shared.child.admin_port)
-    providers = {each["provider"]: each for each in api.get("/providers")["items"]}
+    providers = {item["provider"]: item for item in api.get("/providers")["items"]}
     kinds = [kind for kind in KINDS if kind not in ("mtls", "headers")]
     cases = [*((kind, "") for kind in kinds), *((each["kind"], name) for name, each in providers.items())]
     inputs = []
     for kind, provider in cases:
         texts = {**TEXTS, "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"} if kind == "signature" else TEXTS
         profile = providers.get(provider)
-        examples = {each["name"]: str(each["example"]) for each in (profile or {"parameters": []})["parameters"]}
+        examples = {
+            parameter["name"]: str(parameter["example"]) for parameter in (profile or {"parameters": []})["parameters"]
+        }
         fields = api.get(f"/kinds/{kind}/template?provider={provider}")["fields"]
         key = pem("ES256" if provider == "app-store-connect" else "RS256")
         inputs.append({"kind": kind, "provider": profile, "fields": fields, "texts": {**texts, **examples}, "key": key})
     for case, document in zip(cases, run_module(FILL, inputs), strict=True):
-        found = api.ask("POST", "/drafts/integration/preview", document).json
-        assert (case, found["errors"], found["valid"]) == (case, [], True)
+        body = api.ask("POST", "/drafts/integration/preview", document).json
+        assert (case, body["errors"], body["valid"]) == (case, [], True)

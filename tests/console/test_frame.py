@@ -1,4 +1,4 @@
-"""The frame of the pages: log-in, navigation, focus, theme, and what happens when a session ends."""
+"""The frame of the pages: log-in, navigation, focus, theme, and the end of a session."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ SEARCH_AND_ADD: Final = """async () => {
 
 
 def opened(console: Console, path: str, bodies: dict[str, Any]) -> Any:
-    """Open a page whose calls get the responses of `bodies`."""
+    """Open a page whose calls get the responses in `bodies`."""
     page = console.browser(None)
     console.fixture(page, bodies)
     page.goto(f"{console.base}/ui{path}")
     return page
 
 
-def test_somebody_logs_in_and_reaches_the_page_that_they_asked_for(console: Console) -> None:
+def test_log_in_leads_to_the_requested_page(console: Console) -> None:
     bodies: dict[str, Any] = {"GET /api/v1/session": NOBODY, "POST /api/v1/session": problem(401, "unauthenticated")}
     page = opened(console, "/", bodies)
     page.get_by_label("Token", exact=True).fill("a token that nobody has")
@@ -56,7 +56,7 @@ def test_somebody_logs_in_and_reaches_the_page_that_they_asked_for(console: Cons
     assert "/login" not in page.url
 
 
-def test_a_page_that_does_not_exist_has_title_and_focus(console: Console) -> None:
+def test_unknown_page_has_title_and_focus(console: Console) -> None:
     page = console.open("editor", "/login")
     page.get_by_label("Token", exact=True).wait_for()
     page.evaluate("document.querySelector('.skip').href = '/ui/nowhere'")
@@ -84,7 +84,7 @@ def test_theme_is_switched_and_kept(console: Console) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
 
 
-def test_keys_search_add_and_list_themselves(console: Console) -> None:
+def test_keyboard_shortcuts_search_add_and_list_shortcuts(console: Console) -> None:
     page = opened(console, "/nowhere", {"GET /api/v1/session": ANN})
     page.get_by_role("heading", name="This page does not exist").wait_for()
     # With neither a search nor something to add, the keys do nothing.
@@ -120,7 +120,7 @@ def test_bar_is_low_on_a_phone(console: Console) -> None:
     assert page.get_by_role("banner").bounding_box()["height"] < 170
 
 
-def test_frame_is_for_everybody(console: Console) -> None:
+def test_frame_is_accessible(console: Console) -> None:
     page = opened(console, "/login", {"GET /api/v1/session": {**ANN, "store": "absent"}})
     page.get_by_label("Token", exact=True).wait_for()
     assert_for_everybody(page)
@@ -129,7 +129,7 @@ def test_frame_is_for_everybody(console: Console) -> None:
     assert_for_everybody(page)
 
 
-def test_page_says_that_the_store_is_away_until_it_is_back(console: Console) -> None:
+def test_page_says_that_the_store_is_unavailable_until_it_is_back(console: Console) -> None:
     admin = {**WHO, "role": "admin", "identity": "oidc:https://idp.example.com#8f1c", "label": "\u05d0" * 100}
     bodies: dict[str, Any] = {"GET /api/v1/session": {**NOBODY, "who": admin, "store": "unavailable"}}
     page = opened(console, "/nowhere", bodies)
@@ -140,7 +140,7 @@ def test_page_says_that_the_store_is_away_until_it_is_back(console: Console) -> 
     expect(page.get_by_text("The database cannot be reached.")).to_have_count(0)
 
 
-def test_sidekey_that_only_serves_asks_nobody_to_log_in_again(console: Console) -> None:
+def test_unavailable_sidekey_does_not_ask_for_a_log_in(console: Console) -> None:
     page = opened(console, "/login", {"GET /api/v1/session": problem(403, "store_denied")})
     page.get_by_text("This Sidekey only serves. Log in at the Sidekey that edits.").wait_for()
     expect(page.get_by_role("dialog")).to_have_count(0)

@@ -1,4 +1,4 @@
-"""ui/pages/integration.js: what is wrong with an integration, since when, and what to do."""
+"""pages/integration.js: the problem of an integration, since when, and the remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.http_get import get, within
 from support.ui import Console, Shared, assert_for_everybody
 
 
-def test_a_failing_integration_says_what_to_do(console: Console, shared: Shared) -> None:
+def test_page_of_a_failing_integration_says_what_to_do(console: Console, shared: Shared) -> None:
     """In its first lines, without scrolling on a phone."""
     console.api("editor").post("/integrations", {"id": "fails", "title": "Criteo", **basic(console.upstream.port)})
     console.upstream.status = 401
@@ -35,8 +35,8 @@ def test_a_failing_integration_says_what_to_do(console: Console, shared: Shared)
     page.get_by_text("3 requests · 3 failed").wait_for()
 
 
-def test_a_test_says_why_it_fails_and_leads_to_the_form(console: Console) -> None:
-    """The page says that nobody has used the integration, and lists its hosts apart from its log-in."""
+def test_failed_test_has_a_reason_and_a_link_to_the_form(console: Console) -> None:
+    """The page also says that nobody has used the integration, and separates its hosts from its log-in."""
     auth = {
         "type": "oauth2",
         "token_endpoint": f"{console.upstream.url}/token",
@@ -69,7 +69,7 @@ def test_a_test_says_why_it_fails_and_leads_to_the_form(console: Console) -> Non
     assert page.get_by_text("Saved.").count() == 0
 
 
-def test_a_missing_test_is_added_where_the_form_has_it(console: Console) -> None:
+def test_missing_test_has_a_link_to_its_field(console: Console) -> None:
     document = {key: value for key, value in basic(console.upstream.port).items() if key != "test"}
     console.api("editor").post("/integrations", {"id": "without-test", **document})
     page = console.open("editor", "/integrations/without-test")

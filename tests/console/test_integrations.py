@@ -1,4 +1,4 @@
-"""ui/pages/{integrations,add,providers,integration}.js: find, change and understand integrations."""
+"""pages/{integrations,add,providers,integration}.js: find, change and understand integrations."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def make(console: Console, name: str, **more: Any) -> None:
     console.api("editor").post("/integrations", {"id": name, **basic(console.upstream.port), **more})
 
 
-def test_an_integration_is_found_by_the_words_people_use(console: Console) -> None:
-    """Also after Back and a reload, since the search is in the URL."""
+def test_search_finds_an_integration_by_common_words(console: Console) -> None:
+    """Also after Back and a reload, because the URL has the search."""
     auth = {"type": "oauth2", "provider": "criteo", "client_id": "c", "client_secret": {"value": "canary"}}
     make(console, "found-criteo", title="Newsletter", tags=["ads"], endpoint_prefix=[], auth=auth)
     make(console, "filtered", tags=["Authentication"])
@@ -67,7 +67,7 @@ def test_an_integration_is_found_by_the_words_people_use(console: Console) -> No
 
 
 def test_several_integrations_are_tagged_exported_and_deleted(console: Console, tmp_path: Path) -> None:
-    """Each with a result of its own: one that a preset uses stays."""
+    """Each has a result. An integration of a preset stays."""
     for name in ("bulk-a", "bulk-b"):
         make(console, name, tags=["bulk"])
     hook = {
@@ -102,7 +102,7 @@ def test_several_integrations_are_tagged_exported_and_deleted(console: Console, 
     assert page.get_by_role("rowheader").count() == 1
 
 
-def test_an_empty_list_says_what_to_do_first(console: Console) -> None:
+def test_empty_list_says_what_to_do_first(console: Console) -> None:
     page = console.browser("viewer")
     console.fixture(page, {"GET /api/v1/integrations": {"items": [], "tags": [], "next": None}})
     page.goto(f"{console.base}/ui/integrations")
@@ -112,7 +112,7 @@ def test_an_empty_list_says_what_to_do_first(console: Console) -> None:
     page.get_by_text("Add your first integration").wait_for()
 
 
-def test_a_viewer_sees_no_button_that_would_be_refused(console: Console) -> None:
+def test_viewer_sees_no_button_without_permission(console: Console) -> None:
     make(console, "viewed")
     page = console.open("viewer", "/integrations")
     page.get_by_role("link", name="viewed").wait_for()
@@ -138,8 +138,8 @@ WORDS: Final = {
 """The words of a search: the link that it finds, and where that leads."""
 
 
-def test_adding_begins_with_the_words_people_know(console: Console) -> None:
-    """An integration that is called add has other URLs than the page that adds one."""
+def test_adding_starts_with_a_search_by_common_words(console: Console) -> None:
+    """An integration with the ID `add` has other URLs than the page to add one."""
     make(console, "add")
     page = console.open("editor", "/integrations/add")
     page.get_by_role("heading", name="add", exact=True).wait_for()
@@ -157,9 +157,9 @@ def test_adding_begins_with_the_words_people_know(console: Console) -> None:
         search.fill("nowhere")
         page.get_by_text("No provider is called that. Most services use OAuth 2.0 or an API key.").wait_for()
         search.fill(words)
-        found = page.get_by_role("link", name=link, exact=True)
-        found.wait_for()
-        assert found.get_attribute("href") == f"/ui/add/integrations/{target}"
+        result = page.get_by_role("link", name=link, exact=True)
+        result.wait_for()
+        assert result.get_attribute("href") == f"/ui/add/integrations/{target}"
     search.fill("nowhere")
     page.get_by_role("link", name="an API key").click()
     page.wait_for_url("**/add/integrations/headers")
@@ -177,7 +177,7 @@ def test_adding_begins_with_the_words_people_know(console: Console) -> None:
     assert page.get_by_role("link", name="Add it").get_attribute("href") == "/ui/add/integrations/responsys"
 
 
-def test_a_viewer_tests_an_integration_and_explains_a_url(console: Console) -> None:
+def test_viewer_tests_an_integration_and_explains_a_url(console: Console) -> None:
     make(console, "tested")
     page = console.open("viewer", "/integrations/tested")
     page.get_by_text("Not used yet.").wait_for()
@@ -198,8 +198,8 @@ def test_a_viewer_tests_an_integration_and_explains_a_url(console: Console) -> N
     page.get_by_text("Most likely the secret was changed at the provider.").wait_for()
 
 
-def test_what_uses_an_integration_keeps_it(console: Console) -> None:
-    """An admin sees who may use it; deleting names the presets in the way."""
+def test_used_integration_cannot_be_deleted(console: Console) -> None:
+    """An admin sees its callers. The message names the presets that use it."""
     make(console, "used")
     hook = {
         "id": "used-hook",
@@ -220,7 +220,7 @@ def test_what_uses_an_integration_keeps_it(console: Console) -> None:
     page.get_by_role("alert").get_by_text("preset used-hook uses it").wait_for()
 
 
-def test_pages_are_for_everybody_with_hostile_texts(console: Console) -> None:
+def test_pages_are_accessible_with_hostile_texts(console: Console) -> None:
     for number, text in enumerate(HOSTILE):
         make(console, f"hostile-{number}", title=text[:200], description=text[:2000], tags=[text[:100]])
     page = console.browser("editor")
@@ -231,8 +231,8 @@ def test_pages_are_for_everybody_with_hostile_texts(console: Console) -> None:
         assert_for_everybody(page)
 
 
-def test_long_texts_of_a_file_leave_room_for_the_others(console: Console) -> None:
-    """The API limits texts of the store, and not those of files."""
+def test_long_texts_of_a_file_leave_room_for_other_texts(console: Console) -> None:
+    """The API limits texts of the store, but not those of files."""
     item = console.api("viewer").get("/integrations?include=usage")["items"][0]
     long = {
         "title": HOSTILE[2],

@@ -1,4 +1,4 @@
-"""The modules of the pages that need no browser, by node's own test runner; and the libraries that are vendored."""
+"""Modules that need no browser, in node's test runner, and the vendored libraries."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def test_modules() -> None:
     # In one process: `node --test` starts one for each file.
     script = "".join(f"import {json.dumps(path)};" for path in tests)
     command = [require("node"), "--input-type=module", "--eval", script]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_vendored_libraries_come_with_their_licences() -> None:

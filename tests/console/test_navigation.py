@@ -1,4 +1,4 @@
-"""router.js and useCall in Chromium: queries in the URL, Back, the question before leaving, and late responses."""
+"""router.js and useCall in Chromium: queries in the URL, Back, unsaved changes, and late responses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOUNT: Final = """async () => {
 
 
 def mounted(console: Console, bodies: dict[str, Any] | None = None) -> Any:
-    """A page with a search that the server answers, and a field that must not be lost."""
+    """A page with a search that calls the server, and a field with unsaved changes."""
     page = opened(console, "/login?after=5", {"GET /api/v1/session": ANN, **(bodies or {})})
     page.get_by_label("Token", exact=True).wait_for()
     page.evaluate(MOUNT)
@@ -40,7 +40,7 @@ def mounted(console: Console, bodies: dict[str, Any] | None = None) -> Any:
     return page
 
 
-def test_a_search_is_in_the_url_and_back_undoes_it(console: Console) -> None:
+def test_search_is_in_the_url_and_back_undoes_it(console: Console) -> None:
     page = mounted(console, {"GET /api/v1/presets": {"items": "one"}})
     page.get_by_role("searchbox").fill("Azure")
     page.wait_for_url("**/ui/login?q=Azure")
@@ -50,7 +50,7 @@ def test_a_search_is_in_the_url_and_back_undoes_it(console: Console) -> None:
     expect(page.get_by_role("searchbox")).to_have_value("")
 
 
-def test_leaving_with_something_typed_asks_first(console: Console) -> None:
+def test_leaving_with_unsaved_changes_asks_first(console: Console) -> None:
     page = mounted(console, {"GET /api/v1/presets": {"items": "one"}})
     page.get_by_role("searchbox").fill("Azure")
     page.wait_for_url("**?q=Azure")
@@ -70,7 +70,7 @@ def test_leaving_with_something_typed_asks_first(console: Console) -> None:
     page.get_by_role("heading", name="Log in to Sidekey").wait_for()
 
 
-def test_the_response_to_an_earlier_search_is_dropped(console: Console) -> None:
+def test_response_to_an_earlier_search_is_dropped(console: Console) -> None:
     page = mounted(console, {"GET /api/v1/presets": {"items": "first"}})
     page.get_by_text("Found: first").wait_for()
     held: list[Any] = []
@@ -93,7 +93,7 @@ def test_the_response_to_an_earlier_search_is_dropped(console: Console) -> None:
     assert page.get_by_text("Found: of fast").is_visible()
 
 
-def test_a_page_keeps_what_it_has_while_sidekey_is_away_and_recovers(console: Console) -> None:
+def test_page_keeps_its_content_while_sidekey_is_unavailable(console: Console) -> None:
     page = mounted(console, {"GET /api/v1/presets": {"items": "one"}})
     page.get_by_text("Found: one").wait_for()
     page.route("**/api/v1/presets*", lambda route: route.abort())

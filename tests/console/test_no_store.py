@@ -1,4 +1,4 @@
-"""The console without a store in Chromium: people log in and look, and every page says that they cannot change."""
+"""The console without a store in Chromium: people read, and no page offers a change."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from support.ui import Console, Shared, Upstream, assert_for_everybody
 @pytest.fixture(scope="module")
 def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     folder = tmp_path_factory.mktemp("without")
-    with Child(without_store(folder), folder) as found:
-        yield found
+    with Child(without_store(folder), folder) as process:
+        yield process
 
 
 @pytest.fixture
 def console(child: Child, browser: Chromium) -> Iterator[Console]:
-    found = Console(Shared(child, Upstream()), browser)
-    yield found
-    found.close()
+    opened = Console(Shared(child, Upstream()), browser)
+    yield opened
+    opened.close()
 
 
 def test_no_page_offers_a_change_or_a_send(console: Console) -> None:
-    """Pages say that people can only look. Nobody fills in a form only to read that it cannot be sent."""
+    """Pages say that this Sidekey is read-only. Nobody fills in a form that cannot be sent."""
     page = console.open(None, "/login")
     page.get_by_label("Token", exact=True).fill(TOKENS["viewer"])
     page.get_by_role("button", name="Log in").click()

@@ -1,4 +1,4 @@
-"""Pages of other sites, in the browser of somebody who is logged in: they can link to a page, and nothing else."""
+"""Pages of other sites in the browser of a logged-in person: they may only link to pages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ window.fared = Promise.allSettled(asked).then((all) => loaded.then(() => all.map
 
 @contextmanager
 def site(pages: Mapping[str, str]) -> Iterator[int]:
-    """Serve HTML by path on a port of 127.0.0.1, which is also `localhost`, another site."""
+    """Serve HTML by path on a port of 127.0.0.1, and as `localhost`, which is another site."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -60,7 +60,7 @@ def site(pages: Mapping[str, str]) -> Iterator[int]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_other_sites_can_only_link_to_pages(console: Console, host: str) -> None:
-    """On another port of the same host, to which the browser sends the cookie, and on another host."""
+    """Another port of the same host, to which the browser sends the cookie, and another host."""
     page = console.open("admin", "/integrations")
     page.get_by_role("heading", name="Integrations").wait_for()
     script = page.locator("script[src]").get_attribute("src")

@@ -1,4 +1,4 @@
-"""The pictures in docs/console.md, which `make pictures` takes of the pages, and their size."""
+"""The pictures in docs/console.md, which `make pictures` takes, and their size."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ presets:
 
 
 def integrations() -> dict[str, dict[str, Any]]:
-    """Integrations that a company might have."""
-    made = issue("orders.example", start=datetime.now(UTC), life=timedelta(days=12, hours=1))
-    pair = {"certificate": {"inline": made.pem.decode()}, "private_key": {"value": made.key_pem.decode()}}
+    """Integrations of an example company."""
+    created = issue("orders.example", start=datetime.now(UTC), life=timedelta(days=12, hours=1))
+    pair = {"certificate": {"inline": created.pem.decode()}, "private_key": {"value": created.key_pem.decode()}}
     token = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary"}}}
     return {
         "bank": {
@@ -87,7 +87,7 @@ def integrations() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Iterator[Shared]:
-    """A Sidekey with what the pictures show."""
+    """A Sidekey with the content of the pictures."""
     with recording() as upstream:
         more = MORE.replace("sms.example", f"sms.example:{upstream.port}")
         head = HEAD.replace("network: {{", 'network: {{hosts: {{sms.example: ["127.0.0.1"]}}, ')
@@ -96,13 +96,13 @@ def shared(tmp_path: Path) -> Iterator[Shared]:
 
 
 def person(console: Console, name: str, role: str, **grants: Any) -> str:
-    """Make a token for somebody with this name."""
+    """Create a token with this name."""
     body = {"name": name, "role": role, "own_token": TOKENS["admin"], **grants}
     return str(console.api("admin").post("/tokens", body)["token"])
 
 
 def visit(console: Console, token: str, scheme: str, width: int) -> Any:
-    """Return an empty page in the browser of the person who has a token."""
+    """Open an empty page as the person with a token."""
     page = console.browser(None, scheme=scheme, width=width)
     console.log_in(page, token)
     return page
@@ -121,7 +121,7 @@ def take(page: Any, name: str) -> None:
 
 @pytest.mark.skipif(os.environ.get(RECORD) != "1", reason=f"writes pictures: {RECORD}=1, as `make pictures` does")
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_pictures_are_taken(console: Console, shared: Shared, scheme: str) -> None:
+def test_pages_of_the_pictures_can_be_photographed(console: Console, shared: Shared, scheme: str) -> None:
     mark, ann = person(console, "mark", "sender", presets=["welcome"]), person(console, "ann", "editor")
     for name, document in integrations().items():
         console.api("admin").by(ann).make("/integrations", {"id": name, **document})
@@ -147,7 +147,7 @@ def test_pictures_are_taken(console: Console, shared: Shared, scheme: str) -> No
     take(page, f"console-form-{scheme}")
 
 
-def test_readers_see_every_picture_and_each_is_small() -> None:
+def test_document_shows_every_picture_and_each_is_small() -> None:
     text = (ROOT / "docs" / "console.md").read_text()
     pictures = sorted(FOLDER.glob("*.png"))
     assert sorted(set(re.findall(r"images/([\w-]+)\.png", text))) == [path.stem for path in pictures]

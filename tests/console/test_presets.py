@@ -1,4 +1,4 @@
-"""Presets: editors make them with their form, and see them as senders do."""
+"""Presets: editors write them in a form, and see them as senders do."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def preset(console: Console, name: str, **more: Any) -> None:
     console.api("editor").post("/presets", document)
 
 
-def test_a_preset_is_made_tried_and_saved(console: Console, crm: str) -> None:
+def test_preset_is_written_tested_and_saved(console: Console, crm: str) -> None:
     page = console.open("editor", "/presets")
     page.get_by_role("link", name="Add preset").first.click()
     page.get_by_label("Title").fill("Points after purchase")
@@ -86,7 +86,7 @@ def test_errors_are_beside_their_fields(console: Console, crm: str) -> None:
     assert console.api("editor").ask("GET", "/presets/wrong").status == 404
 
 
-def test_what_is_read_is_saved_without_a_change(console: Console, crm: str) -> None:
+def test_saving_an_unedited_preset_changes_nothing(console: Console, crm: str) -> None:
     body = {"json": {"to": "{{phone}}", "points": "{{points}}", "big": 123456789012345678, "small": 1e-7}}
     preset(console, "unchanged", help="Greets", tags=["sms", "new"], parameters=PARAMETERS, body=body)
     before = console.api("editor").get("/presets/unchanged")
@@ -96,7 +96,7 @@ def test_what_is_read_is_saved_without_a_change(console: Console, crm: str) -> N
     assert console.api("editor").get("/presets/unchanged") == before
 
 
-def test_the_second_of_two_editors_sees_the_difference_and_chooses(console: Console, crm: str) -> None:
+def test_second_editor_of_a_change_sees_the_difference_and_chooses(console: Console, crm: str) -> None:
     preset(console, "contested", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
     page = console.open("editor", "/presets/contested/edit")
     page.get_by_role("textbox", name="Help", exact=True).first.fill("Mine")
@@ -112,8 +112,8 @@ def test_the_second_of_two_editors_sees_the_difference_and_chooses(console: Cons
     assert console.api("editor").get("/presets/contested")["help"] == "Mine"
 
 
-def test_a_preset_says_that_its_integration_is_failing(console: Console, shared: Shared) -> None:
-    """With the same word in the list, its filter, and the page."""
+def test_preset_of_a_failing_integration_is_marked(console: Console, shared: Shared) -> None:
+    """With the same word in list, filter and page."""
     api = console.api("editor")
     api.post("/integrations", {"id": "broken-crm", **basic(console.upstream.port)})
     preset(
@@ -136,7 +136,7 @@ def test_a_preset_says_that_its_integration_is_failing(console: Console, shared:
     expect(page.get_by_role("heading", level=1)).to_contain_text("Its integration is failing")
 
 
-def test_a_preset_shows_who_sent_it_and_who_cannot(console: Console, crm: str) -> None:
+def test_preset_shows_its_sends_and_who_cannot_send_it(console: Console, crm: str) -> None:
     admin = console.api("admin")
     preset(console, "sent", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
     page = console.open("admin", "/presets/sent")
@@ -172,7 +172,7 @@ def test_a_preset_shows_who_sent_it_and_who_cannot(console: Console, crm: str) -
     expect(sender.get_by_role("link", name="Edit")).to_have_count(0)
 
 
-def test_a_preset_is_duplicated_and_deleted(console: Console, crm: str) -> None:
+def test_preset_is_duplicated_and_deleted(console: Console, crm: str) -> None:
     preset(console, "original", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
     page = console.open("editor", "/presets/original")
     page.get_by_role("link", name="Duplicate").click()
@@ -199,7 +199,7 @@ def test_a_preset_is_duplicated_and_deleted(console: Console, crm: str) -> None:
     assert console.api("editor").ask("GET", "/presets/copy-of-welcome-text-message").status == 404
 
 
-def test_presets_are_for_everybody(console: Console, crm: str) -> None:
+def test_pages_of_presets_are_accessible(console: Console, crm: str) -> None:
     parameters = {f"p{number}": {"type": "text", "title": text, "help": text} for number, text in enumerate(HOSTILE)}
     texts = {"title": HOSTILE[0], "help": HOSTILE[1], "description": HOSTILE[3], "tags": [HOSTILE[4]]}
     preset(console, "shown", **texts, parameters=parameters, body={"json": {"text": HOSTILE[2]}})

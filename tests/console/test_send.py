@@ -1,4 +1,4 @@
-"""The Send pages with responses by hand: outcomes in words, lost responses, hostile texts, every width and scheme."""
+"""The Send pages with mocked responses: outcomes in words, lost responses, hostile texts, every width and scheme."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ RESULTS: Final = [
 ]
 
 
-def test_every_result_is_a_sentence_that_says_what_to_do(console: Console) -> None:
+def test_every_outcome_has_a_sentence_that_says_what_to_do(console: Console) -> None:
     answers = bodies()
     page = opened(console, "/send/welcome", answers)
     for result, sentence in RESULTS:
@@ -96,7 +96,7 @@ def test_every_result_is_a_sentence_that_says_what_to_do(console: Console) -> No
             again.click()
 
 
-def test_a_form_shows_errors_keeps_digits_and_asks_before_it_repeats_a_send(console: Console) -> None:
+def test_form_shows_errors_keeps_digits_and_asks_before_a_repeated_send(console: Console) -> None:
     wrong = [{"pointer": "/parameters/phone", "detail": "is required"}, {"pointer": "/other", "detail": "is unknown"}]
     answers = bodies(**{SENDS: problem(422, "invalid", errors=wrong)})
     page = opened(console, "/send/welcome", answers)
@@ -133,7 +133,7 @@ def test_a_form_shows_errors_keeps_digits_and_asks_before_it_repeats_a_send(cons
 
 
 class Lost:
-    """Loses requests that send. `known` is what Sidekey responds to the question of what became of one."""
+    """Drops requests that send. `known` is the API's response for the key of a dropped request."""
 
     def __init__(self, page: Any) -> None:
         self.keys: list[str] = []
@@ -150,7 +150,7 @@ class Lost:
         route.fulfill(status=status, content_type="application/json", body=json.dumps(body))
 
 
-def test_lost_request_is_repeated_with_its_key_and_its_result_is_asked_for(console: Console) -> None:
+def test_lost_request_is_repeated_with_its_key_and_its_result_is_fetched(console: Console) -> None:
     page = opened(console, "/send/welcome", bodies())
     lost = Lost(page)
     page.get_by_role("textbox", name="Phone").fill("+44")
@@ -166,7 +166,7 @@ def test_lost_request_is_repeated_with_its_key_and_its_result_is_asked_for(conso
     assert len(set(lost.keys)) == 1
 
 
-def test_changing_what_may_still_arrive_asks_and_takes_a_new_key(console: Console) -> None:
+def test_changing_a_send_of_unknown_outcome_asks_and_uses_a_new_key(console: Console) -> None:
     page = opened(console, "/send/welcome", bodies())
     lost = Lost(page)
     page.get_by_role("textbox", name="Phone").fill("+44")
@@ -183,7 +183,7 @@ def test_changing_what_may_still_arrive_asks_and_takes_a_new_key(console: Consol
     assert len(set(lost.keys)) == 2
 
 
-def test_form_that_cannot_be_sent_now_and_no_forms_say_so(console: Console) -> None:
+def test_unusable_form_and_empty_list_have_a_message(console: Console) -> None:
     answers = bodies(**{"GET /api/v1/forms": {"items": [], "next": None}})
     page = opened(console, "/send", answers)
     expect(page.get_by_text("You may not send anything yet. Ask an admin for a preset.")).to_be_visible()
@@ -196,8 +196,8 @@ def test_form_that_cannot_be_sent_now_and_no_forms_say_so(console: Console) -> N
     expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
 
 
-def test_send_pages_are_for_everybody(console: Console) -> None:
-    """Every text that people write is hostile, at every width and in both schemes."""
+def test_send_pages_are_accessible(console: Console) -> None:
+    """With hostile texts, at every width and in both schemes."""
     hostile = [
         {
             "name": f"p{number}",
@@ -269,7 +269,7 @@ def test_send_pages_are_for_everybody(console: Console) -> None:
     assert_for_everybody(page)
 
 
-def test_only_people_who_see_integrations_are_warned_that_one_is_failing(console: Console) -> None:
+def test_failing_integration_is_shown_to_viewers_only(console: Console) -> None:
     failing = {
         "GET /api/v1/presets/welcome": {"id": "welcome", "integration": "sms"},
         "GET /api/v1/integrations/sms": {"id": "sms", "status": "failing"},

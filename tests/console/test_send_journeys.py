@@ -1,4 +1,4 @@
-"""A person logs in, sends presets once and from a CSV file, and reads what became of it: against a real Sidekey."""
+"""A person logs in, sends presets once and from a CSV file, and reads outcomes: with a real Sidekey."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Sender:
     preset: str
 
     def open(self, path: str = "") -> Any:
-        """Open a page of the preset, in a browser of its own."""
+        """Open a page of the preset, in a separate browser."""
         page = self.console.browser(None)
         self.console.log_in(page, self.token)
         page.goto(f"{self.console.base}/ui/send/{self.preset}{path}")
@@ -42,7 +42,7 @@ class Sender:
     @property
     def phones(self) -> list[str]:
         """The phone numbers that the upstream received, in order."""
-        return [each.json["to"] for each in self.console.upstream.received]
+        return [request.json["to"] for request in self.console.upstream.received]
 
     @contextmanager
     def holding(self, responses: int) -> Iterator[None]:
@@ -119,7 +119,7 @@ def test_sender_finds_fills_in_and_sends_a_preset(sender: Sender) -> None:
     page.get_by_role("heading", name="Your last sends").wait_for()
 
 
-def test_lost_response_is_asked_for_and_nothing_is_sent_twice(sender: Sender) -> None:
+def test_lost_response_is_fetched_and_nothing_is_sent_twice(sender: Sender) -> None:
     page = sender.open()
     page.get_by_label("Phone").fill("+44")
     page.get_by_label("First name").fill("Zoë")
@@ -135,7 +135,7 @@ def test_lost_response_is_asked_for_and_nothing_is_sent_twice(sender: Sender) ->
     assert sender.phones == ["+44"]
 
 
-def test_session_ends_while_a_form_is_open_and_nothing_typed_is_lost(sender: Sender) -> None:
+def test_form_survives_the_end_of_a_session(sender: Sender) -> None:
     page = sender.open()
     page.get_by_label("Phone").fill("+44")
     page.get_by_label("First name").fill("Zoë")
@@ -149,7 +149,7 @@ def test_session_ends_while_a_form_is_open_and_nothing_typed_is_lost(sender: Sen
 
 
 def csv(rows: int, **cells: str) -> dict[str, Any]:
-    """A file of so many rows; `cells` are other phone numbers, as `row7`."""
+    """A file with so many rows. `cells` are other phone numbers, such as `row7`."""
     lines = [f"{cells.get(f'row{row}', f'+4477{row:08}')};Zoë {row};=1+1" for row in range(1, rows + 1)]
     text = "\ufeff" + "\r\n".join(["phone;First name;note", *lines])
     return {"name": "members.csv", "mimeType": "text/csv", "buffer": text.encode()}
@@ -193,7 +193,7 @@ def test_file_is_checked_before_the_first_row_is_sent(sender: Sender) -> None:
     assert sender.phones == []
 
 
-def test_rows_with_errors_are_left_out_and_accepted_rows_are_not_sent_again(sender: Sender) -> None:
+def test_rows_with_errors_and_accepted_rows_are_not_sent(sender: Sender) -> None:
     page = sender.open("?tab=csv")
     file = page.get_by_label("CSV file")
     page.get_by_label("CSV file").set_input_files(csv(6, row2="", row6="x" * 21))
@@ -237,7 +237,7 @@ def test_rows_with_errors_are_left_out_and_accepted_rows_are_not_sent_again(send
     expect(page.get_by_role("button", name="Send 4 rows")).to_be_enabled()
 
 
-def test_field_of_a_column_is_kept_for_the_next_file(sender: Sender) -> None:
+def test_mapping_of_columns_is_kept_for_the_next_file(sender: Sender) -> None:
     page = sender.open("?tab=csv")
     file = {"name": "members.csv", "mimeType": "text/csv", "buffer": b"Phone,Name\n1,Ann\n"}
     page.get_by_label("CSV file").set_input_files(file)
@@ -303,7 +303,7 @@ def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) ->
     expect(page.get_by_label("Leave out 20 rows that were accepted before")).to_be_checked()
 
 
-def test_closed_browser_and_go_on_send_no_row_twice(sender: Sender) -> None:
+def test_resumed_batch_sends_no_row_twice(sender: Sender) -> None:
     page = sender.open("?tab=csv")
     file = csv(20)
     page.get_by_label("CSV file").set_input_files(file)
@@ -343,7 +343,7 @@ def test_refused_credential_stops_a_file(sender: Sender) -> None:
     assert sender.phones == [phone(1)]
 
 
-def test_session_ends_while_a_file_is_sent_and_no_row_is_lost(sender: Sender) -> None:
+def test_batch_survives_the_end_of_a_session(sender: Sender) -> None:
     page = sender.open("?tab=csv")
     page.get_by_label("CSV file").set_input_files(csv(5))
     with sender.holding(2):

@@ -1,4 +1,4 @@
-"""Sessions in a browser: a person logs in with a token, stays logged in, logs in again in place, and logs out."""
+"""Sessions in a browser: log-in with a token, renewal in place, and log-out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from support.ui import Console
 WHO = "sender-of-file (sender)"
 
 
-def test_a_person_stays_logged_in_until_the_log_out(console: Console) -> None:
-    """The browser sends the headers that a session needs; no script of a page can read its cookie."""
+def test_session_lasts_until_the_log_out(console: Console) -> None:
+    """The browser sends the headers that a session needs. Scripts of a page cannot read the cookie."""
     page = console.open(None, "/login")
     page.get_by_label("Token", exact=True).fill(TOKENS["sender"])
     page.get_by_role("button", name="Log in").click()
@@ -27,7 +27,7 @@ def test_a_person_stays_logged_in_until_the_log_out(console: Console) -> None:
     assert page.get_by_text(WHO).count() == 0
 
 
-def test_a_session_that_ends_while_a_page_is_open_begins_again_in_place(console: Console) -> None:
+def test_ended_session_is_renewed_on_the_open_page(console: Console) -> None:
     page = console.open("viewer", "/login")
     page.get_by_text("viewer-of-file (viewer)").wait_for()
     page.context.clear_cookies()

@@ -1,4 +1,4 @@
-"""How much a browser loads until it shows a page for the first time, gzipped."""
+"""The gzipped size of everything that a browser loads for the first page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def load(shared: Shared) -> Load:
 
 
 def modules(load: Load, path: str, known: dict[str, int]) -> dict[str, int]:
-    """Return the sizes of a module and of all that it imports statically, beside those that are `known`."""
+    """Return the sizes of a module and all its static imports, except those in `known`."""
     sizes = dict(known)
     waiting = [path]
     while waiting:
@@ -79,6 +79,6 @@ def transferred(console: Console, path: str) -> int:
 
 
 def test_pages_with_the_catalogue_are_small(console: Console) -> None:
-    """Its responses are the largest of the API that a page shows at first."""
+    """Kinds and providers are the largest responses for a first page."""
     sizes = {path: transferred(console, path) for path in ("/add/integrations", "/providers")}
     assert {path: size for path, size in sizes.items() if size > ANY} == {}

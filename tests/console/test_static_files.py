@@ -1,4 +1,4 @@
-"""console/static_files.py: the files of the console's pages, with their headers."""
+"""console/static_files.py: the files of the pages, with their headers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ FIXED = {
 @pytest.fixture(scope="module")
 def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     """A Sidekey with a store."""
-    with managed(tmp_path_factory.mktemp("static")) as found:
-        yield found
+    with managed(tmp_path_factory.mktemp("static")) as process:
+        yield process
 
 
 def fetch(
     child: Child, path: str, headers: dict[str, str] | None = None, method: str = "GET"
 ) -> tuple[HTTPResponse, bytes]:
-    """One request, without a token."""
+    """Send one request, without a token."""
     with closing(HTTPConnection("127.0.0.1", child.admin_port, timeout=DEADLINE)) as connection:
         connection.request(method, path, headers=headers or {})
         response = connection.getresponse()
@@ -46,7 +46,7 @@ def fetch(
         return response, response.read()
 
 
-def test_every_path_is_the_same_page(child: Child) -> None:
+def test_every_page_is_the_index(child: Child) -> None:
     pages = set()
     for path in ("/ui", "/ui/", "/ui/send/welcome?tab=csv", "/ui/a%0Ab", "/ui/../ui/%2e%2e"):
         response, body = fetch(child, path)
@@ -70,8 +70,8 @@ def test_page_names_its_assets_and_preloads_every_module_of_the_frame(child: Chi
         assert response.headers["Content-Encoding"] is None
 
 
-def test_asset_of_another_version_is_absent(child: Child) -> None:
-    """A page of another version gets no mixture of both, and no document where it expects a module."""
+def test_asset_of_another_version_is_not_found(child: Child) -> None:
+    """A page never gets a mixture of versions, nor a document in place of a module."""
     _, page = fetch(child, "/ui/")
     match = re.search(rb"/ui/assets/([0-9a-f]{16})/main.js", page)
     assert match is not None
@@ -102,14 +102,14 @@ def test_other_sites_may_link_to_pages_and_load_no_asset(child: Child) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/?q=x", "/login", "/add", "/integrations/crm", "/presets", "/access", "/activity", "/login/%0A"]
 )
-def test_bookmarks_of_the_former_console_lead_to_the_pages(child: Child, path: str) -> None:
+def test_paths_of_an_earlier_console_redirect_to_the_pages(child: Child, path: str) -> None:
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     for method, headers in (("GET", link), ("GET", {}), ("HEAD", {})):
         response, body = fetch(child, path, headers, method)
         assert (response.status, response.headers["Location"], body) == (302, "/ui/", b"")
 
 
-def test_nothing_else_is_served(child: Child) -> None:
+def test_other_paths_are_not_found(child: Child) -> None:
     for path in ("/static/console.css", "/session/api/v1/whoami", "/nothing", "/access-log", "/logout", "//login"):
         assert get(child.admin_port, path).status == 404
     assert post(child.admin_port, "/login", {}, b"token=x").status == 405

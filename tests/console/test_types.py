@@ -1,4 +1,4 @@
-"""The types of the console's modules, checked against those of the API's OpenAPI document."""
+"""The types of the console's modules, checked against the API's OpenAPI document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ui/yaml.js: the server reads back the very document that the console wrote."""
+"""yaml.js: Sidekey reads the document that the console wrote."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WRITE: Final = 'const { toYaml } = await import("./yaml.js"); return input.map(t
 
 
 def written(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Write documents in node, and read them as the API does."""
+    """Write documents in node, and parse them as the API does."""
     return [read_yaml(text.encode()).value for text in run_module(WRITE, documents)]
 
 
@@ -44,8 +44,8 @@ HOSTILE: Final = [
 ]
 
 
-def test_hostile_texts_come_back(tmp_path: Path) -> None:
-    """As values, in lists, deep inside, and as keys."""
+def test_hostile_texts_survive(tmp_path: Path) -> None:
+    """As values, in lists, nested, and as keys."""
     document: dict[str, Any] = {
         "values": {f"key-{index}": text for index, text in enumerate(HOSTILE)},
         "list": HOSTILE,
@@ -56,7 +56,7 @@ def test_hostile_texts_come_back(tmp_path: Path) -> None:
     assert written([document]) == [document]
 
 
-def test_documents_of_every_kind_come_back(tmp_path: Path) -> None:
+def test_documents_of_every_kind_survive(tmp_path: Path) -> None:
     documents = [*documents_of_every_kind(1, tmp_path).values()]
     assert written(documents) == documents
 
@@ -69,13 +69,13 @@ VALUES: Final = st.recursive(
 )
 
 
-def test_any_document_comes_back() -> None:
-    found: list[dict[str, Any]] = []
+def test_any_document_survives() -> None:
+    documents: list[dict[str, Any]] = []
 
     @settings(max_examples=100, database=None, deadline=None)
     @given(st.dictionaries(TEXTS, VALUES, min_size=1, max_size=4))
     def gather(document: dict[str, Any]) -> None:
-        found.append(document)
+        documents.append(document)
 
     gather()
-    assert written(found) == found
+    assert written(documents) == documents

@@ -1,4 +1,4 @@
-"""The example chart with its dependency, and what each case renders; made once for a worker."""
+"""Fixtures: the example chart with its dependency, and the objects of each case, rendered once for a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rendered config is Sidekey's own: it loads, and a process that runs it serves as the rendered objects say."""
+"""The rendered config loads, and a process that runs it serves at the addresses of the rendered objects."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ presets:
 
 
 def token(caller: str) -> str:
-    """What a caller's Secret holds."""
+    """The content of a caller's Secret."""
     return f"token-of-{caller}-1a2b3c"
 
 
@@ -67,7 +67,7 @@ CERTIFICATE = ISSUER.issue_cert(HOST)
 
 
 def content(path: Path) -> str:
-    """What is in a file that a config names."""
+    """The content of a file that a config names."""
     if path.is_relative_to("/run/sidekey/callers"):
         return token(path.name)
     if path.is_relative_to("/run/sidekey/operators"):
@@ -88,7 +88,7 @@ def content(path: Path) -> str:
 
 
 def mounted(objects: list[helm.Object], folder: Path, config: str) -> str:
-    """The config with all places of mounts moved into `folder`, where each file that it names is."""
+    """The config with all mount paths moved into `folder`, and the files that it names."""
 
     def moved(match: re.Match[str]) -> str:
         path = folder / match["path"].lstrip("/")
@@ -111,8 +111,8 @@ def _sidekey(objects: list[helm.Object]) -> helm.Object:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_rendered_config_loads(case: str, rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
-    """Without an error, and every secret that it names lies under a path that the pod mounts."""
+def test_rendered_config_loads(case: str, rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
+    """Without an error. The pod mounts every secret that it names."""
     folder = tmp_path / "etc"
     folder.mkdir()
     (folder / "sidekey.yaml").write_text(mounted(rendered[case], tmp_path, helm.config_of(rendered[case])))
@@ -132,8 +132,8 @@ def test_the_rendered_config_loads(case: str, rendered: dict[str, list[helm.Obje
         *("sidecar", "sidecar-https-proxy", "sidecar-by-host"),
     ],
 )
-def test_the_check_of_the_chart_passes(case: str, rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
-    """The command of the hook, with the environment of its container, on the mounted folder. It opens no store."""
+def test_config_check_passes(case: str, rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
+    """The hook's command, with the environment of its container, on the mounted folder. It opens no store."""
     folder = tmp_path / "etc"
     folder.mkdir()
     (folder / "sidekey.yaml").write_text(mounted(rendered[case], tmp_path, helm.config_of(rendered[case])))
@@ -145,8 +145,8 @@ def test_the_check_of_the_chart_passes(case: str, rendered: dict[str, list[helm.
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_the_check_of_the_chart_names_a_missing_secret(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
-    """Which is why the hook's Secrets are optional."""
+def test_config_check_names_a_missing_secret(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
+    """The Secrets of the hook are optional, so that it starts."""
     path = tmp_path / "sidekey.yaml"
     path.write_text(helm.config_of(rendered["gateway"]).replace("/run/", f"{tmp_path}/none/"))
     result = run_cli("check", environment={"SIDEKEY_CONFIG": str(path)})
@@ -154,8 +154,8 @@ def test_the_check_of_the_chart_names_a_missing_secret(rendered: dict[str, list[
     assert "integrations.crm.auth.password" in result.stdout + result.stderr
 
 
-def test_the_check_of_the_chart_names_a_missing_variable(tmp_path: Path) -> None:
-    """Its container starts without the Secret of a variable, and says where one is missing."""
+def test_config_check_names_a_missing_variable(tmp_path: Path) -> None:
+    """Its container starts without the Secret of a variable."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "CRM_PASSWORD"}}
     crm = {"endpoint_prefix": "https://crm.example.com", "auth": auth}
     values = {**helm.values_of("gateway"), "config": {"integrations": {"crm": crm}}}
@@ -169,8 +169,8 @@ def test_the_check_of_the_chart_names_a_missing_variable(tmp_path: Path) -> None
     )
 
 
-def test_the_check_of_the_chart_names_a_host_that_the_ca_may_not_sign_for(tmp_path: Path) -> None:
-    """Before a release brings it: callers of that host would get 502."""
+def test_config_check_names_a_host_outside_of_the_ca(tmp_path: Path) -> None:
+    """Before the release: callers of that host would get 502."""
     values = helm.values_of("gateway-https-proxy")
     values["config"]["integrations"]["crm"]["endpoint_prefix"] = "https://crm.other.example/hooks"
     objects = helm.objects(helm.CHART, values)
@@ -225,7 +225,7 @@ def running(
 
 @pytest.fixture
 def upstream(tmp_path: Path, ca: Authority) -> Iterator[Nginx]:
-    """The CRM."""
+    """The upstream of the CRM."""
     folder = tmp_path / "nginx"
     folder.mkdir()
     with Nginx(folder, leaf=ca.leaf("crm.example.com")) as nginx:
@@ -233,21 +233,21 @@ def upstream(tmp_path: Path, ca: Authority) -> Iterator[Nginx]:
 
 
 def base(upstream: Nginx) -> str:
-    """The CRM's https URL."""
+    """The https URL of the CRM."""
     return f"https://crm.example.com:{upstream.tls_port}"
 
 
-def test_a_gateway_adds_the_credential_for_its_callers(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
-    """By the Service's name as Host, with the mounted token, to a real https upstream."""
+def test_gateway_adds_the_credential_for_its_callers(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
+    """With the Service's name as Host and the mounted token, to a real https upstream."""
     values = helm.values_of("gateway")
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, _, objects):
         (service,) = helm.of_kind(objects, "Service")
         host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:15080"
-        answer = get(child.proxy_port, "/i/crm/events", {"Host": host, "Sidekey-Token": token("billing")})
-    assert answer.status == 200
+        response = get(child.proxy_port, "/i/crm/events", {"Host": host, "Sidekey-Token": token("billing")})
+    assert response.status == 200
     assert {type(json.loads(line)) for line in child.lines} == {dict}
-    assert f"authorization: {AUTHORIZATION}" in answer.body
-    assert answer.body.startswith("GET /hooks/v1/events")
+    assert f"authorization: {AUTHORIZATION}" in response.body
+    assert response.body.startswith("GET /hooks/v1/events")
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_a_gateway_adds_the_credential_for_its_callers(upstream: Nginx, ca: Auth
     ],
     ids=["no token", "wrong token", "foreign Host"],
 )
-def test_a_gateway_lets_nobody_else_in(
+def test_gateway_refuses_unknown_callers(
     headers: dict[str, str], status: int, upstream: Nginx, ca: Authority, tmp_path: Path
 ) -> None:
     """Nothing reaches the upstream."""
@@ -269,8 +269,8 @@ def test_a_gateway_lets_nobody_else_in(
     assert upstream.requests(0) == []
 
 
-def test_probes_and_metrics_answer_where_the_objects_say(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
-    """By the pod's address, as the kubelet and Prometheus ask, without a token."""
+def test_probes_and_metrics_respond_at_the_rendered_ports(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
+    """At the pod's address, as for the kubelet and Prometheus, without a token."""
     values = helm.values_of("gateway")
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (_, metrics, objects):
         container = _sidekey(objects)
@@ -287,8 +287,8 @@ def test_probes_and_metrics_answer_where_the_objects_say(upstream: Nginx, ca: Au
         ("gateway-store", ""),
     ],
 )
-def test_the_check_knows_whether_pods_share_tokens(case: str, warning: str, tmp_path: Path) -> None:
-    """By a database they do; a file is one pod's, and without a store each has its own."""
+def test_config_check_knows_whether_pods_share_tokens(case: str, warning: str, tmp_path: Path) -> None:
+    """They do with a database. A file belongs to one pod, and without a store each pod has separate tokens."""
     one, values = helm.values_of("gateway-one"), helm.values_of(case)
     config = {**values.get("config", {}), "integrations": one["config"]["integrations"]}
     objects = helm.objects(helm.CHART, {**values, "config": config, "secrets": one["secrets"]})
@@ -301,24 +301,24 @@ def test_the_check_knows_whether_pods_share_tokens(case: str, warning: str, tmp_
 
 
 def of_store(case: str) -> helm.Values:
-    """The values of a case, whose store may dial what is on this machine."""
+    """The values of a case whose store may dial addresses of this machine."""
     values = helm.values_of(case)
     config = {"store": {"allow_private": ["127.0.0.0/8"]}, "timeouts": {"drain_delay": "0s"}}
     return {**values, "config": config}
 
 
 def shop(upstream: Nginx) -> dict[str, Any]:
-    """An integration as it is sent to the API."""
+    """An integration as a request to the API."""
     auth = {"type": "basic", "username": {"value": "svc"}, "password": {"value": PASSWORD}}
     return {"id": "shop", "endpoint_prefix": f"{base(upstream)}/hooks/v1", "auth": auth}
 
 
-def test_the_store_in_a_volume_outlives_the_pod(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
-    """The first token as by `kubectl exec`, the rest by the API; probes and Prometheus need none."""
+def test_store_in_a_volume_outlives_the_pod(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
+    """`kubectl exec` creates the first token, the API the rest. Probes and Prometheus need none."""
     values = of_store("gateway-embedded")
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, metrics, _):
-        made = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})
-        api = Api(child.admin_port, made.stdout.strip())
+        created = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})
+        api = Api(child.admin_port, created.stdout.strip())
         within(lambda: api.ask("GET", "/whoami").status == 200)
         api.make("/integrations", shop(upstream))
         caller = {"Sidekey-Token": api.make("/callers", {"name": "billing", "integrations": ["shop"]})["token"]}
@@ -341,7 +341,7 @@ def test_the_store_in_a_volume_outlives_the_pod(upstream: Nginx, ca: Authority, 
 
 
 def test_pods_share_a_store_in_postgresql(upstream: Nginx, ca: Authority, tmp_path: Path, postgres: Postgres) -> None:
-    """What one is told by the operator of the values, the other serves; what it changes, the first."""
+    """An operator of the values changes one pod, and the other pod serves the change."""
     values, url = of_store("gateway-store"), postgres.url(asyncio.run(postgres.schema()))
     with ExitStack() as stack:
         pods = []
@@ -360,14 +360,14 @@ def test_pods_share_a_store_in_postgresql(upstream: Nginx, ca: Authority, tmp_pa
 
 
 def consoled(case: str, **console: object) -> helm.Values:
-    """The values of a case of a console, with its store in a volume, on this machine's addresses."""
+    """The values of a console with a store in a volume, on addresses of this machine."""
     of_case = of_store(case)
     place = {name: helm.values_of("gateway-embedded")[name] for name in ("store", "replicaCount", "strategy")}
     return {**of_case, **place, "ipFamily": "IPv4", "console": {**of_case["console"], **console}}
 
 
 def as_an_ingress(scheme: str, port: int) -> str:
-    """What an ingress controller has for a host: TLS ends here, and Host goes on as it came."""
+    """An ingress controller for a host: it terminates TLS, and keeps Host."""
     return f"""
         location / {{
             proxy_pass {scheme}://127.0.0.1:{port};
@@ -385,11 +385,11 @@ def typed(name: str) -> dict[str, Any]:
     return {"id": name, "endpoint_prefix": "https://shop.example.com", "auth": auth}
 
 
-def token_made_in(child: Child, browser: Browser) -> str:
-    """An operator's token, as by `kubectl exec`, once the API at the console's host accepts it."""
-    made = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})
-    within(lambda: browser.ask("GET", "/whoami", headers=bearer(made.stdout.strip())).status == 200)
-    return made.stdout.strip()
+def token_created_in(child: Child, browser: Browser) -> str:
+    """An operator's token from `kubectl exec`, once the API at the console's host accepts it."""
+    created = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})
+    within(lambda: browser.ask("GET", "/whoami", headers=bearer(created.stdout.strip())).status == 200)
+    return created.stdout.strip()
 
 
 def bearer(text: str) -> dict[str, str]:
@@ -397,17 +397,17 @@ def bearer(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("tls", [None, {"secretName": "sidekey-console"}], ids=["http to the pod", "https to the pod"])
-def test_a_browser_uses_the_console_through_an_ingress(
+def test_browser_uses_the_console_through_an_ingress(
     tls: helm.Values | None, upstream: Nginx, ca: Authority, tmp_path: Path
 ) -> None:
-    """Pages and cookies are of the host; other sites and other names change nothing."""
+    """Pages and cookies belong to the host. Other sites and other hosts change nothing."""
     folder = tmp_path / "ingress"
     folder.mkdir()
     with running(helm.CHART, consoled("gateway-console", tls=tls), tmp_path, ca, base(upstream)) as (child, _, _):
         ended = as_an_ingress("https" if tls else "http", child.admin_port)
         with Nginx(folder, ended, leaf=ca.leaf(HOST)) as ingress:
             browser = Browser(ingress.tls_port, host=HOST, trusted=ca.client_context())
-            admin = token_made_in(child, browser)
+            admin = token_created_in(child, browser)
             assert browser.log_in(admin).headers["Set-Cookie"].startswith("__Host-sidekey-ui=")
             refused = [
                 browser.ask("POST", "/integrations", typed("shop"), {"Sec-Fetch-Site": site}).status
@@ -416,18 +416,16 @@ def test_a_browser_uses_the_console_through_an_ingress(
             misdirected = browser.ask("GET", "/session", headers={"Host": "evil.example"}).status
             saved = browser.ask("POST", "/integrations", typed("shop"))
             shown = browser.get("/integrations/shop")
-            said = browser.get("/audit")
+            body = browser.get("/audit")
     assert refused == [403] * 4
     assert misdirected == 421
     assert (saved.status, shown["id"]) == (201, "shop")
-    entries = [entry for entry in said["items"] if entry["object"] == "integration"]
+    entries = [entry for entry in body["items"] if entry["object"] == "integration"]
     assert [(entry["name"], entry["from"]) for entry in entries] == [("shop", "127.0.0.1 by 127.0.0.1")]
 
 
-def test_a_browser_uses_the_console_by_a_certificate_of_sidekeys_own(
-    upstream: Nginx, ca: Authority, tmp_path: Path
-) -> None:
-    """As where an ingress passes connections on as they are: what they say of whom they are from is not believed."""
+def test_browser_uses_the_console_with_sidekeys_certificate(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
+    """The ingress passes connections through, and X-Forwarded-For of the client is ignored."""
     trusted = ssl.create_default_context(cadata=ISSUER.cert_pem.bytes().decode())
     values = consoled("gateway-console-tls", service=None)
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, _, _):
@@ -436,15 +434,15 @@ def test_a_browser_uses_the_console_by_a_certificate_of_sidekeys_own(
         refused = browser.ask("POST", "/integrations", typed("shop"), {"Sec-Fetch-Site": "cross-site"})
         forwarded = {"X-Forwarded-For": "10.1.2.3", "X-Forwarded-Proto": "http"}
         sent = browser.ask("POST", "/integrations", typed("shop"), forwarded)
-        said = browser.get("/audit")
+        body = browser.get("/audit")
         with pytest.raises(OSError):
             get(child.admin_port, "/ui/", {"Host": HOST})
     assert (refused.status, sent.status) == (403, 201)
-    assert {entry["from"] for entry in said["items"]} == {"127.0.0.1"}
+    assert {entry["from"] for entry in body["items"]} == {"127.0.0.1"}
 
 
 class Balanced(Browser):
-    """A browser behind an ingress that terminates TLS and gives each request to the next pod."""
+    """A browser behind an ingress that terminates TLS and sends each request to the next pod."""
 
     def __init__(self, ports: list[int], cookie: str = "") -> None:
         super().__init__(ports[0], cookie, host=HOST)
@@ -455,10 +453,8 @@ class Balanced(Browser):
         return super().connect()
 
 
-def test_any_pod_serves_a_session_that_began_on_another(
-    upstream: Nginx, ca: Authority, tmp_path: Path, postgres: Postgres
-) -> None:
-    """Sessions are in the store, so neither the Service nor an ingress has to send a browser to one pod."""
+def test_every_pod_serves_every_session(upstream: Nginx, ca: Authority, tmp_path: Path, postgres: Postgres) -> None:
+    """Sessions are in the store, so neither the Service nor an ingress needs affinity."""
     values, url = of_store("gateway-console"), postgres.url(asyncio.run(postgres.schema()))
     values["admin"] = {"tokens": {"ops": {"secret": {"name": "sidekey-operators"}, "role": "admin"}}}
     with ExitStack() as stack:
@@ -482,7 +478,7 @@ def test_any_pod_serves_a_session_that_began_on_another(
 
 
 def environment_of(objects: list[helm.Object], ports: dict[str, str]) -> dict[str, str]:
-    """What the service's container gets, expanded as the kubelet expands it."""
+    """The environment of the service's container, expanded as by the kubelet."""
     (deployment,) = helm.of_kind(objects, "Deployment")
     (service,) = deployment["spec"]["template"]["spec"]["containers"]
     known = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
@@ -495,7 +491,7 @@ def environment_of(objects: list[helm.Object], ports: dict[str, str]) -> dict[st
 
 
 def curl(environment: dict[str, str], *arguments: str) -> str:
-    """What a real curl in the service's container prints."""
+    """The output of a real curl in the service's container."""
     command = [programs.require("curl"), "--silent", "--show-error", "--max-time", "15", *arguments]
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
@@ -503,7 +499,7 @@ def curl(environment: dict[str, str], *arguments: str) -> str:
     return result.stdout
 
 
-def test_a_service_reaches_its_sidecar_by_its_environment(
+def test_service_reaches_its_sidecar_by_its_environment(
     upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
 ) -> None:
     """SIDEKEY_URL is all that it needs."""
@@ -524,10 +520,10 @@ SENDER: helm.Values = {
 
 @pytest.mark.parametrize("values", [{}, SENDER], ids=["no callers", "callers"])
 @pytest.mark.parametrize("https", [{"integration": "crm"}, BY_HOST], ids=["by name", "by host"])
-def test_an_unchanged_https_url_reaches_the_upstream_with_the_credential(
+def test_unchanged_https_url_reaches_the_upstream_with_the_credential(
     https: helm.Values, values: helm.Values, upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
 ) -> None:
-    """Neither URL nor arguments of curl know of Sidekey or of its CA, which the trust folder alone tells it."""
+    """Neither URL nor arguments of curl mention Sidekey or its CA, which the trust folder provides."""
     values = {"mode": "none", "httpsProxy": https, **values}
     url = f"{base(upstream)}/hooks/v1/events"
     with running(example, values, tmp_path, ca, base(upstream)) as (child, _, objects):
@@ -541,10 +537,10 @@ def test_an_unchanged_https_url_reaches_the_upstream_with_the_credential(
     assert "403 target_denied" in denied
 
 
-def test_a_container_that_restarts_finds_the_ca_of_its_pod(
+def test_restarted_container_finds_the_ca_of_its_pod(
     upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
 ) -> None:
-    """What callers that go on trust stays valid: it is in a volume of the pod."""
+    """The CA is in a volume of the pod, so callers keep their trust."""
     values = {"mode": "none", "httpsProxy": BY_HOST}
     trusted = []
     for _ in range(2):
@@ -557,10 +553,10 @@ def test_a_container_that_restarts_finds_the_ca_of_its_pod(
 
 
 @pytest.mark.parametrize("values", [{"matchByHost": True}, {}], ids=["by host", "by name"])
-def test_a_gateways_callers_trust_the_root_of_its_ca(
+def test_callers_of_a_gateway_trust_the_root_of_its_ca(
     values: helm.Values, upstream: Nginx, ca: Authority, tmp_path: Path
 ) -> None:
-    """From a ConfigMap, with the variables that the notes' command prints, and the token from a Secret."""
+    """From a ConfigMap, with the variables that the command in the notes prints, and the token from a Secret."""
     case = helm.values_of("gateway-https-proxy")
     case["httpsProxy"] = {**case["httpsProxy"], "matchByHost": False, **values}
     how = ["--by-host"] if values else ["crm"]
@@ -574,24 +570,24 @@ def test_a_gateways_callers_trust_the_root_of_its_ca(
         text = printed.stdout.replace(TOKEN_PLACE, token("billing"))
         environment = {entry["name"]: entry["value"] for entry in yaml.safe_load(text)["env"]}
         body = curl(environment, "--json", "{}", f"{base(upstream)}/hooks/v1/events")
-        told = run_cli("ca", "bundle", environment={"SIDEKEY_CONFIG": str(child.config)}).stdout
+        bundle = run_cli("ca", "bundle", environment={"SIDEKEY_CONFIG": str(child.config)}).stdout
     assert f"authorization: {AUTHORIZATION}" in body
-    assert CA["ca.crt"].strip() in told
-    assert CA["tls.crt"].strip() not in told
+    assert CA["ca.crt"].strip() in bundle
+    assert CA["tls.crt"].strip() not in bundle
 
 
 def trust_of(folder: Path) -> Path:
-    """The trust folder, where `mounted` has moved it."""
+    """The trust folder, as moved by `mounted`."""
     return folder / "run/sidekey/trust"
 
 
 def in_folder(folder: Path, child: Child) -> dict[str, str]:
-    """What is elsewhere than in a pod: the port, and the trust folder."""
+    """The differences to a pod: the port, and the path of the trust folder."""
     return {":15080": f":{child.proxy_port}", "/run/sidekey/trust": str(trust_of(folder))}
 
 
 def refused(environment: dict[str, str], url: str) -> str:
-    """Why a real curl in the service's container gets no tunnel."""
+    """The reason why a real curl in the service's container gets no tunnel."""
     command = [programs.require("curl"), "--verbose", "--silent", "--max-time", "15", url]
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
@@ -606,10 +602,10 @@ def proxied(example: Path) -> helm.Values:
     return helm.sidekey_values("sidecar-http-proxy")
 
 
-def test_http_proxy_takes_a_services_calls_to_the_sidecar(
+def test_http_proxy_leads_calls_to_the_sidecar(
     proxied: helm.Values, upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
 ) -> None:
-    """A plain http URL, with integration and caller's token in the proxy's URL: curl knows nothing of Sidekey."""
+    """A plain http URL, with integration and token in the proxy's URL: curl needs no other change."""
     crm = f"http://crm.example.com:{upstream.port}"
     with running(example, proxied, tmp_path, ca, crm) as (child, _, objects):
         environment = environment_of(objects, {":15080": f":{child.proxy_port}"})
@@ -617,8 +613,8 @@ def test_http_proxy_takes_a_services_calls_to_the_sidecar(
     assert f"authorization: {AUTHORIZATION}" in body
 
 
-def test_no_proxy_holds_what_stays_in_the_cluster(proxied: helm.Values, example: Path) -> None:
-    """Loopback, Services, the API server, and what the values add; in both cases of the name."""
+def test_no_proxy_lists_hosts_of_the_cluster(proxied: helm.Values, example: Path) -> None:
+    """Loopback, Services, the API server, and the hosts of the values, in both cases of the name."""
     environment = environment_of(helm.objects(example, {"sidekey": proxied}), {})
     assert environment["NO_PROXY"].split(",") == [
         "localhost",
@@ -638,14 +634,14 @@ def test_no_proxy_holds_what_stays_in_the_cluster(proxied: helm.Values, example:
 def test_calls_inside_the_cluster_bypass_the_sidecar(
     host: str, proxied: helm.Values, upstream: Nginx, tmp_path: Path, example: Path
 ) -> None:
-    """A real curl goes straight to the host: the proxy of its environment is a port where nobody listens."""
+    """A real curl connects directly: nobody listens at the proxy of its environment."""
     objects = helm.objects(example, {"sidekey": proxied})
     environment = environment_of(objects, {":15080": f":{free_port()}"})
     body = curl(environment, "--resolve", f"{host}:{upstream.port}:127.0.0.1", f"http://{host}:{upstream.port}/direct")
     assert body.startswith("GET /direct")
 
 
-def test_no_config_map_holds_a_secret(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
+def test_config_maps_contain_no_secret(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
     """Every secret of the rendered configs is a reference to a file or a variable."""
 
     def secrets(node: Any, key: str = "") -> Iterator[Any]:
@@ -659,14 +655,14 @@ def test_no_config_map_holds_a_secret(rendered: dict[str, list[helm.Object]], tm
             yield node
 
     for objects in rendered.values():
-        for found in helm.of_kind(objects, "ConfigMap"):
-            if "sidekey.yaml" in found["data"]:
-                assert list(secrets(yaml.safe_load(found["data"]["sidekey.yaml"]))) == []
+        for config_maps in helm.of_kind(objects, "ConfigMap"):
+            if "sidekey.yaml" in config_maps["data"]:
+                assert list(secrets(yaml.safe_load(config_maps["data"]["sidekey.yaml"]))) == []
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_a_config_that_no_config_map_has_room_for_is_refused(more: int) -> None:
-    """The API server would refuse it as well, but in the midst of a release."""
+def test_config_beyond_the_size_of_a_config_map_is_refused(more: int) -> None:
+    """The API server would refuse it too, but during the release."""
     auth = {"type": "basic", "username": "svc", "password": {"file": "/run/secrets/crm/password"}}
     integration = {"description": "x", "endpoint_prefix": "https://crm.example.com", "auth": auth}
     values = {**helm.values_of("gateway-one"), "config": {"integrations": {"crm": integration}}}

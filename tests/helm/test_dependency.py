@@ -1,4 +1,4 @@
-"""A service's own chart that has nothing of Sidekey but what the README says: a dependency, values, four lines."""
+"""A service's chart with the sidecar, as in the README: a dependency, values, four lines."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ OFF: helm.Values = {"sidekey": {"enabled": False}}
 
 
 def block(word: str) -> str:
-    """The one YAML block of the README that holds a word."""
+    """The only YAML block of the README that contains a word."""
     (found,) = [text for text in re.findall(r"^```yaml\n(.*?)^```", README, re.M | re.S) if word in text]
     return found
 
 
 def lines(indent: int) -> str:
-    """The four lines within their keys, and an image beside the name of the container."""
+    """The four lines with their keys, and an image beside the name of the container."""
     text = block("initContainers:").partition("\n")[2]
     text = text.replace("- name: app\n", "- name: app\n    image: registry.example.com/app:1\n")
     return "".join(f"{' ' * indent}{line}\n" for line in text.splitlines())
@@ -54,7 +54,7 @@ def service(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def without(example: Path, tmp_path: Path) -> Path:
-    """A copy of the example, to be rendered with a dependency that is disabled."""
+    """A copy of the example with the dependency disabled."""
     return Path(shutil.copytree(example, tmp_path / "without"))
 
 
@@ -63,8 +63,8 @@ def checks(objects: list[helm.Object]) -> list[helm.Object]:
     return [job for job in helm.of_kind(objects, "Job") if job["metadata"]["name"].endswith("config-check")]
 
 
-def test_four_lines_bring_the_sidecar_and_the_check_of_its_config(service: Path) -> None:
-    """Without a file more, and before any pod is replaced; what it says is shown where it fails."""
+def test_four_lines_add_the_sidecar_and_its_config_check(service: Path) -> None:
+    """Without another file. The check runs before a pod is replaced, and its output is shown if it fails."""
     objects = helm.objects(service, {})
     (deployment,) = helm.of_kind(objects, "Deployment")
     assert helm.sidekey_of(deployment["spec"]["template"]["spec"])["args"] == ["run"]
@@ -76,13 +76,13 @@ def test_four_lines_bring_the_sidecar_and_the_check_of_its_config(service: Path)
     }
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["args"] == ["check"]
-    written = [each["data"]["sidekey.yaml"].strip() for each in helm.of_kind(objects, "ConfigMap")]
+    written = [resource["data"]["sidekey.yaml"].strip() for resource in helm.of_kind(objects, "ConfigMap")]
     assert len(written) == 2
     assert len(set(written)) == 1
 
 
-def test_a_disabled_sidekey_leaves_the_service_as_it_was(service: Path) -> None:
-    """Its templates are then not there, so the lines must not need them."""
+def test_disabled_sidekey_leaves_the_service_unchanged(service: Path) -> None:
+    """Its templates are missing then, so the four lines must not need them."""
     (deployment,) = helm.objects(service, OFF)
     assert kubeschema.errors(deployment) == []
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
@@ -91,14 +91,14 @@ def test_a_disabled_sidekey_leaves_the_service_as_it_was(service: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [{}, OFF], ids=["enabled", "disabled"])
-def test_helm_lint_finds_no_error_either_way(values: helm.Values, service: Path, without: Path) -> None:
-    """Of the README's chart and of the example."""
+def test_helm_lint_finds_no_error(values: helm.Values, service: Path, without: Path) -> None:
+    """In the README's chart and in the example, enabled and disabled."""
     assert helm.lint(service, values) == []
     assert helm.lint(without, values) == []
 
 
-def test_the_disabled_example_is_the_service_alone(without: Path) -> None:
-    """Nothing of Sidekey is rendered, and its notes say so."""
+def test_disabled_example_renders_only_the_service(without: Path) -> None:
+    """And its notes say so."""
     rendered = helm.files(without, OFF)
     objects = helm.parsed(rendered)
     assert sorted(found["kind"] for found in objects) == ["Deployment", "NetworkPolicy", "ServiceAccount"]
@@ -111,8 +111,8 @@ def test_the_disabled_example_is_the_service_alone(without: Path) -> None:
     ("name", "where"),
     [("sidekey", ".Values.sidekey"), ("keys", ".Values.keys"), ("my-keys", '(index .Values "my-keys")')],
 )
-def test_the_notes_name_the_values_as_the_dependency_is_called(name: str, where: str, service: Path) -> None:
-    """By its alias, where it has one: values under another key are nobody's."""
+def test_notes_name_the_values_by_the_alias_of_the_dependency(name: str, where: str, service: Path) -> None:
+    """Helm ignores values under any other key."""
     chart = yaml.safe_load((service / "Chart.yaml").read_text("utf-8"))
     chart["dependencies"][0] |= {"alias": name, "condition": f"{name}.enabled"}
     (service / "Chart.yaml").write_text(yaml.safe_dump(chart))
@@ -124,8 +124,8 @@ def test_the_notes_name_the_values_as_the_dependency_is_called(name: str, where:
     assert set(re.findall(r"\(index \.Values [^)]*\)|\.Values\.[\w-]+", notes)) == {where}
 
 
-def test_without_a_condition_disabled_is_an_error(service: Path) -> None:
-    """The chart would be rendered as if it were enabled."""
+def test_disabled_without_a_condition_is_refused(service: Path) -> None:
+    """Helm would render the chart as if it were enabled."""
     path = service / "Chart.yaml"
     path.write_text(path.read_text("utf-8").replace("condition: sidekey.enabled", ""))
     message = helm.refusal(service, OFF)
@@ -134,8 +134,8 @@ def test_without_a_condition_disabled_is_an_error(service: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [{"config": None}, {"configCheck": {"enabled": False}}], ids=["no config", "off"])
-def test_there_is_no_check_of_nothing_nor_against_the_will(values: helm.Values) -> None:
-    """A sidecar without a config is of a chart that uses none of the templates yet."""
+def test_config_check_needs_a_config_and_can_be_disabled(values: helm.Values) -> None:
+    """A sidecar without a config belongs to a chart that uses no template yet."""
     own = {**yaml.safe_load(block("mode: none"))["sidekey"], "httpsProxy": None}
     assert checks(helm.objects(helm.CHART, own))
     assert checks(helm.objects(helm.CHART, {**own, **values})) == []

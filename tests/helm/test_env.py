@@ -1,4 +1,4 @@
-"""The variables of a service beside a sidecar are those of `sidekey env`, so that the two cannot drift apart."""
+"""The variables of a service beside a sidecar are those of `sidekey env`."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ SENDER = {"callers": {"sender": {"secret": {"name": "callers"}, "integrations": 
 
 
 def variables(example: Path, values: helm.Values) -> list[dict[str, str]]:
-    """The entries of the service's `env` that are not the service's own, as they are rendered."""
+    """The rendered entries in the service's `env` that are not the service's own."""
     (deployment,) = helm.of_kind(helm.objects(example, {"sidekey": values}), "Deployment")
     (service,) = deployment["spec"]["template"]["spec"]["containers"]
     return [entry for entry in service["env"] if entry["name"] not in {"INTERVAL", "SIDEKEY_URL", "SIDEKEY_TOKEN"}]
 
 
 def way(by_host: bool) -> helm.Values:
-    """How the integration is named."""
+    """The variants to name the integration."""
     return {"integration": "", "matchByHost": True} if by_host else {"integration": "crm"}
 
 
 @pytest.mark.parametrize("family", API)
 @pytest.mark.parametrize(("by_host", "callers", "java"), [*product([False, True], repeat=3)])
-def test_a_service_gets_what_sidekey_env_would_set(
+def test_service_has_the_variables_of_sidekey_env(
     by_host: bool, callers: bool, java: bool, family: str, example: Path
 ) -> None:
-    """In the same order, with NO_PROXY as it is in a cluster."""
+    """In the same order, with NO_PROXY for a cluster."""
     values = {
         "ipFamily": family,
         "httpsProxy": {**way(by_host), "java": java},
@@ -70,27 +70,27 @@ def test_a_service_gets_what_sidekey_env_would_set(
     ]
     excluded = ",".join([".svc", ".cluster.local", API[family], *NO_PROXY])
     proxy = Proxy.of(ADDRESS, None if by_host else "crm", "tok-en_1" if callers else None)
-    wanted = environment(proxy, Path(TRUST), {"NO_PROXY": excluded}, java=java).values
-    assert expanded == list(wanted.items())
+    expected = environment(proxy, Path(TRUST), {"NO_PROXY": excluded}, java=java).values
+    assert expanded == list(expected.items())
 
 
 @pytest.mark.parametrize("how", [["crm"], ["--by-host"]], ids=["by name", "by host"])
-def test_a_service_gets_what_the_command_prints(how: list[str], example: Path) -> None:
-    """`sidekey env --shell k8s`, word for word but for hosts of the cluster, and where the token is put."""
+def test_service_has_the_entries_that_the_command_prints(how: list[str], example: Path) -> None:
+    """`sidekey env --shell k8s`, word for word, except hosts of the cluster and the source of the token."""
     proxy, trust = f"http://{ADDRESS}", TRUST
     printed = run_cli("env", *how, "--java", "--shell", "k8s", "--proxy", proxy, "--trust", trust)
     assert printed.returncode == 0
     values = {"httpsProxy": {**way(how == ["--by-host"]), "java": True}, **SENDER}
-    found = variables(example, values)
-    for entry in found:
+    entries = variables(example, values)
+    for entry in entries:
         for ours, theirs in CLUSTER.items():
             entry["value"] = entry["value"].replace(ours, theirs)
-    assert found == yaml.safe_load(printed.stdout)["env"]
+    assert entries == yaml.safe_load(printed.stdout)["env"]
 
 
 @pytest.mark.parametrize("by_host", [False, True])
-def test_the_token_comes_from_a_secret_before_it_is_used(by_host: bool, example: Path) -> None:
-    """The kubelet expands $(SIDEKEY_TOKEN) only where it was set further up."""
+def test_token_is_set_before_it_is_used(by_host: bool, example: Path) -> None:
+    """The kubelet expands $(SIDEKEY_TOKEN) only after its entry."""
     (deployment,) = helm.of_kind(
         helm.objects(example, {"sidekey": {"httpsProxy": way(by_host), **SENDER}}), "Deployment"
     )
@@ -104,6 +104,6 @@ def test_the_token_comes_from_a_secret_before_it_is_used(by_host: bool, example:
     assert all(names.index("SIDEKEY_TOKEN") < names.index(name) for name in users)
 
 
-def test_a_service_without_httpsproxy_gets_its_url_alone(example: Path) -> None:
-    """No variable that changes where its other requests go, or what it trusts."""
+def test_service_without_https_proxy_gets_only_the_url(example: Path) -> None:
+    """No variable changes the route of its other requests, or its trust."""
     assert variables(example, {"httpsProxy": None}) == []

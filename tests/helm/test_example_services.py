@@ -1,4 +1,4 @@
-"""The services of the examples, curl in a loop: their log and their readiness say what came of each webhook."""
+"""The services of the examples, curl in a loop: log and readiness show the outcome of each webhook."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ webhook: (\d+) in [\d.]+ s\n
 
 
 class Upstream(HTTPServer):
-    """An https server whose response to each webhook is the status that the test puts into `responses`."""
+    """An https server. `responses` are the statuses for the next webhooks."""
 
     def __init__(self, ca: Authority) -> None:
         super().__init__(("127.0.0.1", 0), Receiver)
@@ -72,7 +72,7 @@ def container(request: pytest.FixtureRequest, rendered: dict[str, list[helm.Obje
 
 
 class Service:
-    """The program of a service, with a folder in the place of /tmp without its pause, and its probes."""
+    """The program of a service without its pause, with a folder in place of /tmp, and its probes."""
 
     def __init__(self, container: helm.Object, folder: Path, port: int, ca: Authority) -> None:
         programs.require("curl")
@@ -104,7 +104,9 @@ class Service:
         return text.replace("/tmp", str(self._folder))
 
 
-def test_log_and_readiness_say_what_came_of_each_webhook(container: helm.Object, ca: Authority, tmp_path: Path) -> None:
+def test_log_and_readiness_show_the_outcome_of_each_webhook(
+    container: helm.Object, ca: Authority, tmp_path: Path
+) -> None:
     upstream = Upstream(ca)
     service = Service(container, tmp_path, upstream.server_port, ca)
     assert not service.passes("readinessProbe")
@@ -129,7 +131,7 @@ def test_log_and_readiness_say_what_came_of_each_webhook(container: helm.Object,
 def test_restarted_container_is_not_ready_before_its_first_webhook(
     container: helm.Object, ca: Authority, tmp_path: Path
 ) -> None:
-    """/tmp is a volume, so that its files outlive a container."""
+    """/tmp is a volume, whose files outlive a container."""
     upstream = Upstream(ca)
     service = Service(container, tmp_path, upstream.server_port, ca)
     with upstream.serving():

@@ -1,4 +1,4 @@
-"""The example of a gateway for https:// URLs: its files agree with each other, and with what Sidekey says."""
+"""The example of a gateway for https:// URLs: its files agree with each other and with Sidekey."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ VALUES: helm.Values = yaml.safe_load((helm.GATEWAY / "values.yaml").read_text("u
 
 
 def one(objects: list[helm.Object], kind: str, name: str) -> helm.Object:
-    """The object of this kind and name."""
-    (found,) = [each for each in helm.of_kind(objects, kind) if each["metadata"]["name"] == name]
+    """The object with a kind and name."""
+    (found,) = [resource for resource in helm.of_kind(objects, kind) if resource["metadata"]["name"] == name]
     return found
 
 
 @pytest.fixture(scope="module")
 def gateway() -> list[helm.Object]:
-    """What the values render, by the README's names."""
+    """The objects of the values, with the README's names."""
     assert "helm install sidekey helm/sidekey --namespace egress" in README
     return helm.objects(helm.CHART, VALUES, name="sidekey", namespace="egress")
 
 
 @pytest.fixture(scope="module")
 def certificates() -> list[helm.Object]:
-    """What cert-manager is asked for."""
+    """The resources of cert-manager."""
     return helm.documents(helm.GATEWAY / "certificates.yaml")
 
 
 @pytest.fixture(scope="module")
 def caller() -> list[helm.Object]:
-    """The service."""
+    """The objects of the service."""
     return helm.documents(helm.GATEWAY / "caller.yaml")
 
 
-def test_the_values_satisfy_lint() -> None:
-    """Strictly."""
+def test_values_pass_helm_lint() -> None:
+    """With `--strict`."""
     assert helm.lint(helm.CHART, VALUES) == []
 
 
-def test_the_gateway_mounts_what_cert_manager_signs_and_not_the_root(
+def test_gateway_mounts_the_ca_but_not_the_key_of_the_root(
     gateway: list[helm.Object], certificates: list[helm.Object]
 ) -> None:
-    """The root's key stays with cert-manager; its certificate completes the chain."""
+    """The root's key stays with cert-manager. Its certificate completes the chain."""
     issued = one(certificates, "Certificate", "sidekey-ca")["spec"]
     issuer = one(certificates, "Issuer", issued["issuerRef"]["name"])["spec"]["ca"]["secretName"]
     root = one(certificates, "Certificate", "sidekey-root")["spec"]
@@ -64,8 +64,8 @@ def test_the_gateway_mounts_what_cert_manager_signs_and_not_the_root(
     assert VALUES["httpsProxy"]["extraRoots"] == [{"secret": issued["secretName"], "key": "ca.crt"}]
 
 
-def test_the_ca_may_sign_for_the_hosts_of_the_integrations_and_no_other(certificates: list[helm.Object]) -> None:
-    """Addresses are excluded, as no integration names one."""
+def test_ca_is_constrained_to_the_hosts_of_the_integrations(certificates: list[helm.Object]) -> None:
+    """Addresses are excluded, since no integration has one."""
     constraints = one(certificates, "Certificate", "sidekey-ca")["spec"]["nameConstraints"]
     prefixes = [integration["endpoint_prefix"] for integration in VALUES["config"]["integrations"].values()]
     assert constraints["critical"] is True
@@ -73,14 +73,14 @@ def test_the_ca_may_sign_for_the_hosts_of_the_integrations_and_no_other(certific
     assert constraints["excluded"] == {"ipRanges": ["0.0.0.0/0", "::/0"]}
 
 
-def test_a_renewal_on_time_is_not_warned_of(certificates: list[helm.Object]) -> None:
-    """cert-manager renews the CA days before the log begins to warn."""
+def test_ca_is_renewed_before_the_log_warns(certificates: list[helm.Object]) -> None:
+    """By days."""
     days = int(one(certificates, "Certificate", "sidekey-ca")["spec"]["renewBefore"].removesuffix("h")) / 24
     assert days >= max(WARN_DAYS) + 7
 
 
-def test_a_caller_has_the_variables_that_the_command_prints(caller: list[helm.Object]) -> None:
-    """The token from a Secret, and what stays in the cluster in NO_PROXY."""
+def test_caller_has_the_variables_that_the_command_prints(caller: list[helm.Object]) -> None:
+    """With the token from a Secret, and hosts of the cluster in NO_PROXY."""
     (command,) = re.findall(r"`sidekey (env crm [^`]*)`", README)
     printed = yaml.safe_load(run_cli(*command.split()).stdout)["env"]
     for entry in printed:
@@ -93,27 +93,25 @@ def test_a_caller_has_the_variables_that_the_command_prints(caller: list[helm.Ob
     assert rest == printed
 
 
-def test_a_caller_trusts_a_config_map_of_the_trust_folder(
-    caller: list[helm.Object], gateway: list[helm.Object]
-) -> None:
-    """All its files, at the path where the gateway has them, which `wgetrc` contains."""
+def test_caller_mounts_a_config_map_of_the_trust_folder(caller: list[helm.Object], gateway: list[helm.Object]) -> None:
+    """All its files, at the same path as in the gateway, because `wgetrc` contains the path."""
     pod = one(caller, "Deployment", "billing")["spec"]["template"]["spec"]
-    (volume,) = [each for each in pod["volumes"] if "configMap" in each]
-    (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == volume["name"]]
+    (volume,) = [volume for volume in pod["volumes"] if "configMap" in volume]
+    (mount,) = [container for container in pod["containers"][0]["volumeMounts"] if container["name"] == volume["name"]]
     assert mount["readOnly"] is True
     assert mount["mountPath"] == yaml.safe_load(helm.config_of(gateway))["ca"]["trust_folder"]
     assert f"create configmap {volume['configMap']['name']} --from-file=trust" in README
     assert f"for file in {' '.join(trust_folder.FILES)}; do" in README
 
 
-def test_the_files_of_a_trust_folder_fit_into_a_config_map(tmp_path: Path) -> None:
-    """Of 1 MiB, in which binary files are base64."""
+def test_trust_folder_fits_into_a_config_map(tmp_path: Path) -> None:
+    """1 MiB, in which binary files are base64."""
     trust_folder.write(tmp_path, "", "")
     assert sum(-(-path.stat().st_size * 4 // 3) for path in trust_folder.paths(tmp_path).values()) < 1 << 20
 
 
-def test_the_gateway_lets_its_caller_in(caller: list[helm.Object], gateway: list[helm.Object]) -> None:
-    """Labels, namespaces, host and port fit on both sides."""
+def test_gateway_admits_its_caller(caller: list[helm.Object], gateway: list[helm.Object]) -> None:
+    """Labels, namespaces, host and port agree on both sides."""
     pod = one(caller, "Deployment", "billing")
     (clients, _) = one(gateway, "NetworkPolicy", "sidekey")["spec"]["ingress"]
     peer, _ = clients["from"]

@@ -1,4 +1,4 @@
-"""The charts and what they render satisfy the tools that judge such files."""
+"""The charts and their objects pass linters and schemas."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_helm_lint_finds_no_error(case: str, example: Path) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid_for_kubernetes(version: str, rendered: dict[str, list[helm.Object]]) -> None:
-    """Strictly, so that an unknown key is an error; from the oldest version with native sidecars to the newest."""
+    """Strictly: an unknown key is an error. From the oldest version with native sidecars to the newest."""
     plain = [found for path in MANIFESTS for found in helm.documents(path)]
     every = [*rendered.values(), plain]
     distinct = helm.distinct(found for objects in every for found in objects if helm.is_built_in(found))
@@ -80,15 +80,15 @@ def test_every_object_is_valid_for_kubernetes(version: str, rendered: dict[str, 
     assert [error for found in distinct for error in kubeschema.errors(found, version)] == []
 
 
-def test_the_versions_begin_where_the_chart_does() -> None:
-    """Chart.yaml admits what is tested, and nothing older."""
+def test_oldest_tested_version_is_that_of_the_chart() -> None:
+    """Chart.yaml admits only tested versions."""
     chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text("utf-8"))
     assert chart["kubeVersion"] == f">={VERSIONS[0]}-0"
     assert len(VERSIONS) >= 9
 
 
 def test_every_custom_resource_is_valid(rendered: dict[str, list[helm.Object]]) -> None:
-    """By the schemas that cert-manager and the two operators publish; their judge can say no."""
+    """Against the schemas of cert-manager and the two operators. The validator also rejects an invalid one."""
     every = [*rendered.values(), *map(helm.documents, MANIFESTS)]
     custom = helm.distinct(found for objects in every for found in objects if not helm.is_built_in(found))
     assert {found["kind"] for found in custom} == {
@@ -100,7 +100,7 @@ def test_every_custom_resource_is_valid(rendered: dict[str, list[helm.Object]]) 
 
 
 def test_checkov_finds_no_error(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
-    """Nothing fails but what is suppressed with its reason, and every suppression is needed."""
+    """Every suppression has a reason and is necessary."""
     manifests = {path.stem: helm.documents(path) for path in helm.GATEWAY.glob("c*.yaml")}
     for case, objects in {**rendered, **manifests}.items():
         (tmp_path / f"{case}.json").write_text(json.dumps(objects))
@@ -127,12 +127,12 @@ FILES = [
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(helm.ROOT)))
 def test_yaml_is_tidy(path: Path) -> None:
-    """yamllint: no key twice, no blanks at an end, nothing that two readers of YAML take for two things."""
+    """yamllint: no duplicate key, no trailing blanks, no ambiguous value."""
     assert [str(found) for found in linter.run(path.read_text("utf-8"), TIDY)] == []
 
 
-def test_the_chart_is_of_this_version_of_sidekey() -> None:
-    """Chart.yaml, the templates and the example's dependency name one version: the one of the package."""
+def test_chart_has_the_version_of_the_package() -> None:
+    """Chart.yaml, the templates and the example's dependency."""
     chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text("utf-8"))
     example = yaml.safe_load((helm.EXAMPLE / "Chart.yaml").read_text("utf-8"))
     (named,) = [each["version"] for each in example["dependencies"] if each["name"] == "sidekey"]
@@ -143,7 +143,7 @@ def test_the_chart_is_of_this_version_of_sidekey() -> None:
 
 
 def custom_errors(objects: list[helm.Object]) -> list[list[str]]:
-    """What is wrong with each of these custom resources."""
+    """Return the schema errors of these custom resources."""
     node = programs.require("node")
     if not (CRDS / "node_modules").is_dir():
         programs.missing("crds", "the schemas are not installed (make peers, where npm is)")

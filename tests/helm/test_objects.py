@@ -1,4 +1,4 @@
-"""What else is rendered: Service, policies, scaling, monitoring."""
+"""Objects besides pods: Service, policies, scaling, monitoring, console and notes."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def one(objects: list[helm.Object], kind: str) -> helm.Object:
 
 
 def service(objects: list[helm.Object], component: str = "gateway") -> helm.Object:
-    """The only Service of a component: `gateway`, which callers use, or `console`."""
+    """The only Service of a component: `gateway` for callers, or `console`."""
     (found,) = [
-        each
-        for each in helm.of_kind(objects, "Service")
-        if each["metadata"]["labels"]["app.kubernetes.io/component"] == component
+        resource
+        for resource in helm.of_kind(objects, "Service")
+        if resource["metadata"]["labels"]["app.kubernetes.io/component"] == component
     ]
     return found
 
 
-def test_nothing_is_rendered_for_a_parent_that_uses_nothing(rendered: Rendered) -> None:
-    """`mode: none` with the defaults."""
+def test_mode_none_renders_nothing(rendered: Rendered) -> None:
+    """With the defaults."""
     assert rendered["none"] == []
 
 
 @pytest.mark.parametrize("case", ["none-monitoring", *(case for case in helm.cases() if case.startswith("sidecar"))])
-def test_a_dependency_brings_no_workload(case: str, rendered: Rendered) -> None:
-    """The only Deployment is the service's own."""
+def test_dependency_renders_no_workload(case: str, rendered: Rendered) -> None:
+    """The only Deployment is that of the service."""
     names = [found["metadata"]["name"] for found in helm.of_kind(rendered[case], "Deployment")]
     assert names == ([] if case == "none-monitoring" else ["demo-webhook-sender"])
     assert not {"Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"} & {
@@ -48,18 +48,18 @@ def test_a_dependency_brings_no_workload(case: str, rendered: Rendered) -> None:
 
 
 @pytest.mark.parametrize("case", GATEWAYS)
-def test_every_selector_finds_the_gateways_pods_alone(case: str, rendered: Rendered) -> None:
-    """Service, budget, policy, spread and monitors; not the pods of the config check and of `helm test`."""
+def test_every_selector_matches_only_the_pods_of_the_gateway(case: str, rendered: Rendered) -> None:
+    """Service, budget, policy, spread and monitors match neither the config check nor `helm test`."""
     deployment = one(rendered[case], "Deployment")["spec"]
     pod = deployment["template"]
     selectors = [deployment["selector"]["matchLabels"]]
-    for found in rendered[case]:
-        spec = found.get("spec", {})
-        if found["kind"] == "Service":
+    for resource in rendered[case]:
+        spec = resource.get("spec", {})
+        if resource["kind"] == "Service":
             selectors.append(spec["selector"])
-        elif found["kind"] == "NetworkPolicy":
+        elif resource["kind"] == "NetworkPolicy":
             selectors.append(spec["podSelector"]["matchLabels"])
-        elif found["kind"] in {"PodDisruptionBudget", "PodMonitor"}:
+        elif resource["kind"] in {"PodDisruptionBudget", "PodMonitor"}:
             selectors.append(spec["selector"]["matchLabels"])
     spread = pod["spec"].get("topologySpreadConstraints", [])
     selectors += [constraint["labelSelector"]["matchLabels"] for constraint in spread]
@@ -72,37 +72,37 @@ def test_every_selector_finds_the_gateways_pods_alone(case: str, rendered: Rende
 
 
 @pytest.mark.parametrize("case", GATEWAYS)
-def test_every_object_is_labelled_and_in_the_releases_namespace(case: str, rendered: Rendered) -> None:
-    """The recommended labels, so that what belongs to a release is found."""
-    for found in rendered[case]:
-        assert found["metadata"]["namespace"] == "prod"
-        assert found["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
-        assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
-        assert len(found["metadata"]["name"]) <= 63
+def test_every_object_has_the_labels_and_namespace_of_the_release(case: str, rendered: Rendered) -> None:
+    """The recommended labels."""
+    for resource in rendered[case]:
+        assert resource["metadata"]["namespace"] == "prod"
+        assert resource["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
+        assert resource["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+        assert len(resource["metadata"]["name"]) <= 63
 
 
-def test_long_names_stay_names() -> None:
-    """A release of 53 characters, the longest that Helm takes, still makes names and labels of at most 63."""
-    for found in helm.objects(helm.CHART, helm.values_of("gateway"), name="r" * 53):
-        assert len(found["metadata"]["name"]) <= 63
-        assert all(len(value) <= 63 for value in found["metadata"]["labels"].values())
+def test_names_of_a_long_release_name_are_valid() -> None:
+    """Helm's longest release name, 53 characters, results in names and labels of at most 63."""
+    for resource in helm.objects(helm.CHART, helm.values_of("gateway"), name="r" * 53):
+        assert len(resource["metadata"]["name"]) <= 63
+        assert all(len(value) <= 63 for value in resource["metadata"]["labels"].values())
 
 
 @pytest.mark.parametrize(("name", "namespace"), [("123", "456"), ("true", "prod"), ("1e3", "0123")])
 @pytest.mark.parametrize("case", ["gateway-teams", "gateway-pod-monitor", "gateway-external-secrets", "sidecar"])
-def test_names_that_look_like_numbers_stay_text(case: str, name: str, namespace: str, example: Path) -> None:
-    """YAML reads 1e3 as a number and true as a truth; in every label, name and selector they are text."""
+def test_names_that_look_like_numbers_stay_strings(case: str, name: str, namespace: str, example: Path) -> None:
+    """YAML reads 1e3 as a number and true as a boolean. In every label, name and selector they are strings."""
     rendered = helm.objects(helm.chart_of(case, example), helm.values_of(case), name=name, namespace=namespace)
-    for found in rendered:
-        metadata = found["metadata"]
+    for resource in rendered:
+        metadata = resource["metadata"]
         assert metadata["namespace"] == namespace
         assert metadata["labels"]["app.kubernetes.io/instance"] == name
-        if helm.is_built_in(found):
-            assert kubeschema.errors(found) == []
+        if helm.is_built_in(resource):
+            assert kubeschema.errors(resource) == []
 
 
-def test_values_that_look_like_numbers_stay_text() -> None:
-    """Wherever a value names something."""
+def test_values_that_look_like_numbers_stay_strings() -> None:
+    """In every value that is a name."""
     values = {
         "fullnameOverride": "1",
         "nameOverride": "2",
@@ -122,8 +122,8 @@ def test_values_that_look_like_numbers_stay_text() -> None:
         "service": {"annotations": {"27": "28"}},
     }
     rendered = helm.objects(helm.CHART, values)
-    for found in rendered:
-        assert kubeschema.errors(found) == []
+    for resource in rendered:
+        assert kubeschema.errors(resource) == []
     texts = set(texts_in(rendered))
     # The image's two are one text, and the names of a source and of a volume become parts of others.
     assert {str(number) for number in range(1, 29)} - texts == {"6", "12", "19", "20"}
@@ -131,7 +131,7 @@ def test_values_that_look_like_numbers_stay_text() -> None:
 
 
 def texts_in(node: Any) -> Iterator[str]:
-    """Every key and every text of a value."""
+    """Yield every key and every string of a value."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, list):
@@ -143,8 +143,8 @@ def texts_in(node: Any) -> Iterator[str]:
             yield from texts_in(each)
 
 
-def test_callers_and_prometheus_come_in_and_dns_and_https_go_out(rendered: Rendered) -> None:
-    """Labelled pods and that of `helm test` at the proxy, the namespace `monitoring` at the metrics; nothing else."""
+def test_policy_admits_callers_and_prometheus_and_allows_dns_and_https(rendered: Rendered) -> None:
+    """Labelled pods and that of `helm test` at the proxy, the namespace `monitoring` at the metrics."""
     spec = one(rendered["gateway"], "NetworkPolicy")["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     labelled, monitoring = spec["ingress"]
@@ -160,8 +160,8 @@ def test_callers_and_prometheus_come_in_and_dns_and_https_go_out(rendered: Rende
     assert "169.254.0.0/16" in https["to"][0]["ipBlock"]["except"]
 
 
-def test_a_policy_without_peers_lets_nobody_through(rendered: Rendered) -> None:
-    """An empty list of peers in a rule would mean everybody."""
+def test_policy_without_peers_admits_nobody(rendered: Rendered) -> None:
+    """An empty list of peers in a rule would admit everybody."""
     spec = one(rendered["gateway-closed"], "NetworkPolicy")["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     assert not spec.get("ingress")
@@ -169,7 +169,7 @@ def test_a_policy_without_peers_lets_nobody_through(rendered: Rendered) -> None:
 
 
 def test_every_rule_of_a_policy_has_peers(rendered: Rendered) -> None:
-    """In all cases, both ways."""
+    """In all cases, for ingress and egress."""
     policies = [found["spec"] for objects in rendered.values() for found in helm.of_kind(objects, "NetworkPolicy")]
     assert policies
     for spec in policies:
@@ -177,8 +177,8 @@ def test_every_rule_of_a_policy_has_peers(rendered: Rendered) -> None:
         assert all(rule["to"] for rule in spec.get("egress", []))
 
 
-def test_an_autoscaler_owns_the_number_of_pods(rendered: Rendered) -> None:
-    """With one, an upgrade must not set it back."""
+def test_autoscaler_sets_the_number_of_pods(rendered: Rendered) -> None:
+    """With one, an upgrade must not reset the number."""
     deployment = one(rendered["gateway-scaling"], "Deployment")
     scaler = one(rendered["gateway-scaling"], "HorizontalPodAutoscaler")["spec"]
     assert "replicas" not in deployment["spec"]
@@ -186,16 +186,16 @@ def test_an_autoscaler_owns_the_number_of_pods(rendered: Rendered) -> None:
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 12)
 
 
-def test_what_is_switched_off_is_not_there(rendered: Rendered) -> None:
-    """gateway-bare is a Deployment, its Service, its config, and the pod of `helm test`."""
+def test_disabled_objects_are_not_rendered(rendered: Rendered) -> None:
+    """gateway-bare has a Deployment, a Service, a config, and the pod of `helm test`."""
     assert sorted(found["kind"] for found in rendered["gateway-bare"]) == ["ConfigMap", "Deployment", "Pod", "Service"]
     pod = one(rendered["gateway-bare"], "Deployment")["spec"]["template"]["spec"]
     assert "topologySpreadConstraints" not in pod
     assert pod["serviceAccountName"] == "existing"
 
 
-def test_the_service_leads_to_the_proxy(rendered: Rendered) -> None:
-    """By ClusterIP alone; the admin listener has no way in by it."""
+def test_service_leads_only_to_the_proxy(rendered: Rendered) -> None:
+    """As ClusterIP. It has no port of the admin listener."""
     for case in GATEWAYS:
         spec = service(rendered[case])["spec"]
         assert spec["type"] == "ClusterIP"
@@ -203,8 +203,8 @@ def test_the_service_leads_to_the_proxy(rendered: Rendered) -> None:
         assert {port["targetPort"] for port in spec["ports"]} <= {"sidekey-proxy", "sidekey-metrics"}
 
 
-def test_a_service_monitor_reads_a_port_of_its_service(rendered: Rendered) -> None:
-    """By the port's name, and the labels of the Service."""
+def test_service_monitor_selects_a_port_of_its_service(rendered: Rendered) -> None:
+    """By the port's name and the labels of the Service."""
     objects = rendered["gateway-service-monitor"]
     monitor, found = one(objects, "ServiceMonitor")["spec"], service(objects)
     assert monitor["selector"]["matchLabels"].items() <= found["metadata"]["labels"].items()
@@ -212,8 +212,8 @@ def test_a_service_monitor_reads_a_port_of_its_service(rendered: Rendered) -> No
 
 
 @pytest.mark.parametrize("case", ["gateway-pod-monitor", "sidecar-http-proxy"])
-def test_a_pod_monitor_reads_a_port_of_the_pods(case: str, rendered: Rendered) -> None:
-    """Of the gateway's, or of the service's pods, where Sidekey is among the init containers."""
+def test_pod_monitor_selects_a_port_of_the_pods(case: str, rendered: Rendered) -> None:
+    """Those of the gateway, or those of the service, in which Sidekey is an init container."""
     monitor = one(rendered[case], "PodMonitor")["spec"]
     template = one(rendered[case], "Deployment")["spec"]["template"]
     assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
@@ -222,17 +222,17 @@ def test_a_pod_monitor_reads_a_port_of_the_pods(case: str, rendered: Rendered) -
 
 
 def test_rules_and_dashboard_are_those_of_the_chart(rendered: Rendered) -> None:
-    """Word for word: what promtool judged is what is installed."""
+    """Word for word: promtool checks the files that are installed."""
     objects = rendered["gateway-pod-monitor"]
     rules = yaml.safe_load((helm.CHART / "files" / "alerts.yaml").read_text("utf-8"))
     assert one(objects, "PrometheusRule")["spec"] == rules
     dashboard = next(found for found in helm.of_kind(objects, "ConfigMap") if "sidekey.json" in found["data"])
-    wanted = json.loads((helm.CHART / "files" / "dashboard.json").read_text("utf-8"))
-    assert json.loads(dashboard["data"]["sidekey.json"]) == wanted
+    expected = json.loads((helm.CHART / "files" / "dashboard.json").read_text("utf-8"))
+    assert json.loads(dashboard["data"]["sidekey.json"]) == expected
 
 
-def test_a_runbook_is_an_address_where_its_base_is_given() -> None:
-    """Each `runbook_url` is below the base, and none names a path."""
+def test_runbook_url_is_below_its_base() -> None:
+    """Without a base, no rule has a `runbook_url`."""
     values = {
         **helm.values_of("none-monitoring"),
         "prometheusRule": {"enabled": True, "runbookBase": "https://git.example.com/sidekey/"},
@@ -246,17 +246,17 @@ def test_a_runbook_is_an_address_where_its_base_is_given() -> None:
         assert "runbook" not in rule["annotations"]
 
 
-def test_an_external_secret_makes_the_secret_that_is_mounted(rendered: Rendered) -> None:
-    """By the same name, and at the place that the config names."""
+def test_external_secret_has_the_name_of_the_mounted_secret(rendered: Rendered) -> None:
+    """At the path that the config names."""
     objects = rendered["gateway-external-secrets"]
     pod = one(objects, "Deployment")["spec"]["template"]["spec"]
     volumes = {volume["secret"]["secretName"]: volume["name"] for volume in pod["volumes"] if "secret" in volume}
     places = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
-    made = [found["spec"]["target"]["name"] for found in helm.of_kind(objects, "ExternalSecret")]
-    assert {name: places[volumes[name]] for name in made} == {"crm": "/run/secrets/crm", "sms": "/run/sms"}
+    created = [found["spec"]["target"]["name"] for found in helm.of_kind(objects, "ExternalSecret")]
+    assert {name: places[volumes[name]] for name in created} == {"crm": "/run/secrets/crm", "sms": "/run/sms"}
 
 
-def test_an_ipv6_gateway_listens_on_it(rendered: Rendered) -> None:
+def test_ipv6_gateway_listens_on_ipv6(rendered: Rendered) -> None:
     """Listeners and Service agree."""
     listen = yaml.safe_load(helm.config_of(rendered["gateway-ipv6"]))["listen"]
     assert (listen["proxy"], listen["metrics"]) == ("[::]:15080", "[::]:15091")
@@ -264,16 +264,16 @@ def test_an_ipv6_gateway_listens_on_it(rendered: Rendered) -> None:
 
 
 @pytest.mark.parametrize("case", GATEWAYS)
-def test_every_name_of_the_service_is_one_of_the_listener(case: str, rendered: Rendered) -> None:
-    """A caller that writes any of them as Host is let in."""
+def test_listener_accepts_every_name_of_the_service(case: str, rendered: Rendered) -> None:
+    """A caller may send any of them as Host."""
     name = service(rendered[case])["metadata"]["name"]
     domain = helm.values_of(case).get("clusterDomain", "cluster.local")
     names = yaml.safe_load(helm.config_of(rendered[case]))["listen"]["names"]
     assert {name, f"{name}.prod", f"{name}.prod.svc", f"{name}.prod.svc.{domain}"} <= set(names)
 
 
-def test_the_notes_say_what_to_do_next() -> None:
-    """The URL, the token, and how to look."""
+def test_notes_say_what_to_do_next() -> None:
+    """The URL, the token, and the commands to look."""
     rendered = helm.files(helm.CHART, helm.values_of("gateway"))
     (notes,) = [text for path, text in rendered.items() if path.endswith("NOTES.txt")]
     for words in ("demo-sidekey.prod.svc", "kubectl", "billing", "sidekey-callers", "helm --namespace prod test demo"):
@@ -281,7 +281,7 @@ def test_the_notes_say_what_to_do_next() -> None:
 
 
 def notes(values: helm.Values) -> str:
-    """The chart's notes, in one line."""
+    """The chart's notes, as one line."""
     rendered = helm.files(helm.CHART, values)
     return " ".join(rendered["sidekey/templates/NOTES.txt"].split())
 
@@ -300,28 +300,28 @@ def behind_https(mode: str) -> helm.Values:
 
 
 @pytest.mark.parametrize("mode", ["gateway", "sidecar"])
-def test_the_notes_say_what_https_proxy_means(mode: str) -> None:
+def test_notes_explain_https_proxy(mode: str) -> None:
     """Hosts that are denied, hosts that bypass Sidekey, and callers that must restart."""
-    said = notes(behind_https(mode))
-    assert "Sidekey denies hosts that no integration covers" in said
-    assert "config.forward.unmatched: pass" in said
-    assert "NO_PROXY lists hosts to call without Sidekey, and so without a credential" in said
-    assert "restart them when a CA is added" in said
+    text = notes(behind_https(mode))
+    assert "Sidekey denies hosts that no integration covers" in text
+    assert "config.forward.unmatched: pass" in text
+    assert "NO_PROXY lists hosts to call without Sidekey, and so without a credential" in text
+    assert "restart them when a CA is added" in text
 
 
-def test_the_notes_do_not_say_that_hosts_are_denied_where_they_pass() -> None:
+def test_notes_do_not_call_passed_hosts_denied() -> None:
     """They follow the config."""
     values = {**behind_https("gateway"), "config": {"forward": {"unmatched": "pass"}}}
     assert "Sidekey denies" not in notes(values)
 
 
-def test_the_notes_of_a_gateway_say_how_callers_come_to_trust_it() -> None:
-    """The Secrets that pods wait for, and the command that prints a caller's variables."""
-    said = notes(helm.values_of("gateway-https-proxy"))
-    assert "Secret sidekey-ca, keys tls.crt and tls.key" in said
-    assert "Secret sidekey-ca, key ca.crt" in said
+def test_notes_of_a_gateway_explain_the_trust_of_callers() -> None:
+    """The Secrets that pods wait for, and the command that prints the variables of a caller."""
+    text = notes(helm.values_of("gateway-https-proxy"))
+    assert "Secret sidekey-ca, keys tls.crt and tls.key" in text
+    assert "Secret sidekey-ca, key ca.crt" in text
     command = "sidekey env --by-host --shell k8s --proxy http://demo-sidekey.prod.svc:15080 --trust /run/sidekey/trust"
-    assert command in said
+    assert command in text
 
 
 @pytest.mark.parametrize(
@@ -332,14 +332,14 @@ def test_the_notes_of_a_gateway_say_how_callers_come_to_trust_it() -> None:
         (False, {"a": {"secret": {"name": "a"}}}, False),
     ],
 )
-def test_the_notes_say_where_java_sends_no_user(java: bool, callers: helm.Values, warned: bool) -> None:
-    """As `sidekey env --java` does."""
+def test_notes_say_when_java_sends_no_proxy_user(java: bool, callers: helm.Values, warned: bool) -> None:
+    """Like `sidekey env --java`."""
     values = {"mode": "none", "httpsProxy": {"matchByHost": True, "java": java}, "callers": callers}
     assert ("Java sends no proxy user" in notes(values)) is warned
 
 
-def test_the_notes_name_every_secret_that_pods_wait_for() -> None:
-    """Those of variables too; not those that are optional."""
+def test_notes_name_every_secret_that_pods_wait_for() -> None:
+    """Also those of variables, but not optional ones."""
     rendered = helm.files(helm.CHART, helm.values_of("gateway-teams"))
     (notes,) = [text for path, text in rendered.items() if path.endswith("NOTES.txt")]
     assert {name for name in ("sidekey-callers", "team-a", "legacy") if f"Secret {name}" in notes} == {
@@ -351,8 +351,8 @@ def test_the_notes_name_every_secret_that_pods_wait_for() -> None:
     assert "Secret reports-token" not in notes
 
 
-def test_a_database_is_let_through_where_the_values_say_it_is(rendered: Rendered) -> None:
-    """At its port alone."""
+def test_policy_allows_the_database_of_the_values(rendered: Rendered) -> None:
+    """Only at its port."""
     *_, database = one(rendered["gateway-store"], "NetworkPolicy")["spec"]["egress"]
     assert database == {
         "to": [{"podSelector": {"matchLabels": {"app": "postgres"}}}],
@@ -363,18 +363,18 @@ def test_a_database_is_let_through_where_the_values_say_it_is(rendered: Rendered
 
 
 @pytest.mark.parametrize("case", ["gateway-store", "gateway-embedded"])
-def test_the_notes_of_a_store_say_how_to_begin(case: str) -> None:
-    """Its Secrets, the first token, the way to the API, and what is left of it."""
-    said = notes(helm.values_of(case))
-    assert "Secret sidekey-store, key k2" in said or case == "gateway-embedded"
-    assert "exec deployment/demo-sidekey -- sidekey token create NAME --role admin" in said
-    assert "port-forward deployment/demo-sidekey 9090:15090" in said
-    assert "http://127.0.0.1:9090/api/v1/integrations" in said
-    assert ("Secret sidekey-store, key url" in said) is (case == "gateway-store")
-    assert ("Secret sidekey-operators, key viewer: the token of the operator grafana" in said) is (
+def test_notes_of_a_store_say_how_to_start(case: str) -> None:
+    """Its Secrets, the first token, the way to the API, and what remains after an uninstall."""
+    text = notes(helm.values_of(case))
+    assert "Secret sidekey-store, key k2" in text or case == "gateway-embedded"
+    assert "exec deployment/demo-sidekey -- sidekey token create NAME --role admin" in text
+    assert "port-forward deployment/demo-sidekey 9090:15090" in text
+    assert "http://127.0.0.1:9090/api/v1/integrations" in text
+    assert ("Secret sidekey-store, key url" in text) is (case == "gateway-store")
+    assert ("Secret sidekey-operators, key viewer: the token of the operator grafana" in text) is (
         case == "gateway-store"
     )
-    assert ("demo-sidekey-store, which an uninstall keeps" in said) is (case == "gateway-embedded")
+    assert ("demo-sidekey-store, which an uninstall keeps" in text) is (case == "gateway-embedded")
     assert "port-forward" not in notes(helm.values_of("gateway"))
 
 
@@ -382,8 +382,8 @@ CONSOLES = [case for case in GATEWAYS if "console" in case]
 
 
 @pytest.mark.parametrize("case", GATEWAYS)
-def test_the_admin_listener_is_at_loopback_unless_there_is_a_console(case: str, rendered: Rendered) -> None:
-    """No port of the pod, no Service and no rule of the policy leads there otherwise."""
+def test_admin_listener_is_on_loopback_without_a_console(case: str, rendered: Rendered) -> None:
+    """Then no port of the pod, no Service and no rule of the policy leads there."""
     address = yaml.safe_load(helm.config_of(rendered[case]))["listen"]["admin"]
     ports = {
         port["name"]: port["containerPort"]
@@ -395,7 +395,7 @@ def test_the_admin_listener_is_at_loopback_unless_there_is_a_console(case: str, 
         for rule in policy["spec"].get("ingress", [])
         for port in rule["ports"]
     ]
-    names = {each["metadata"]["name"] for each in helm.of_kind(rendered[case], "Service")}
+    names = {resource["metadata"]["name"] for resource in helm.of_kind(rendered[case], "Service")}
     if case in CONSOLES:
         assert address in {"0.0.0.0:15090", "[::]:15090"}
         assert (ports["sidekey-console"], admitted.count(15090)) == (15090, 1)
@@ -405,8 +405,8 @@ def test_the_admin_listener_is_at_loopback_unless_there_is_a_console(case: str, 
         assert 15090 not in {*ports.values(), *admitted}
 
 
-def test_a_browser_comes_to_the_console_by_the_ingress_alone(rendered: Rendered) -> None:
-    """Host, TLS, Service and port fit together, and only the controller's pods may connect."""
+def test_only_the_ingress_reaches_the_console(rendered: Rendered) -> None:
+    """Host, TLS, Service and port agree, and only the pods of the controller may connect."""
     objects = rendered["gateway-console"]
     ingress, found = one(objects, "Ingress"), service(objects, "console")
     (rule,), host = ingress["spec"]["rules"], "sidekey.example.com"
@@ -425,8 +425,8 @@ def test_a_browser_comes_to_the_console_by_the_ingress_alone(rendered: Rendered)
     assert admin == {"names": [host, "keys.example.com"], "behind_tls": True}
 
 
-def test_by_default_the_pods_of_ingress_nginx_come_to_the_console_and_no_others(rendered: Rendered) -> None:
-    """Both selectors in one peer: a pod of that label in another namespace is none of them."""
+def test_default_policy_admits_ingress_nginx_to_the_console(rendered: Rendered) -> None:
+    """Both selectors in one peer: a pod with that label in another namespace does not match."""
     *_, last = one(rendered["gateway-console-tls"], "NetworkPolicy")["spec"]["ingress"]
     (peer,) = last["from"]
     assert peer == {
@@ -441,20 +441,20 @@ def test_by_default_the_pods_of_ingress_nginx_come_to_the_console_and_no_others(
 
 
 @pytest.mark.parametrize("peers", [[], None])
-def test_a_console_that_nobody_may_reach_is_reached_by_nobody(peers: Any) -> None:
-    """An empty list of peers in a rule would mean everybody."""
+def test_console_without_peers_admits_nobody(peers: Any) -> None:
+    """An empty list of peers in a rule would admit everybody."""
     values = {**helm.values_of("gateway-console-tls"), "networkPolicy": {"console": peers}}
     ingress = one(helm.objects(helm.CHART, values), "NetworkPolicy")["spec"]["ingress"]
     assert [port["port"] for rule in ingress for port in rule["ports"]] == [15080, 15091]
 
 
-def test_the_certificate_that_sidekey_presents_is_a_file_where_the_config_names_it(rendered: Rendered) -> None:
-    """From its Secret, in a folder, so that a renewed one is seen; the check does not wait for it."""
+def test_certificate_of_the_console_is_mounted_at_its_path(rendered: Rendered) -> None:
+    """As a folder, so that a renewed one is seen. The config check does not wait for its Secret."""
     objects = rendered["gateway-console-tls"]
     tls = yaml.safe_load(helm.config_of(objects))["admin"]["tls"]
     for pod, optional in ((one(objects, "Deployment"), False), (one(objects, "Job"), True)):
         spec = pod["spec"]["template"]["spec"]
-        (volume,) = [each for each in spec["volumes"] if each["name"] == "sidekey-console"]
+        (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "sidekey-console"]
         (container,) = spec["containers"]
         (mount,) = [each for each in container["volumeMounts"] if each["name"] == volume["name"]]
         assert volume["secret"]["secretName"] == "sidekey-console"
@@ -476,25 +476,25 @@ def test_the_certificate_that_sidekey_presents_is_a_file_where_the_config_names_
     ids=["TLS of its own", "an ingress", "both"],
 )
 @pytest.mark.parametrize("policy", [True, False])
-def test_the_notes_of_a_console_say_where_it_is_and_how_one_gets_in(
+def test_notes_of_a_console_say_where_it_is_and_how_to_log_in(
     changed: helm.Values, words: list[str], others: list[str], policy: bool
 ) -> None:
-    """Its URL, the first token, what is missing of the way to it, and what protects it."""
+    """Its URL, the first token, what is missing on the way to it, and what protects it."""
     values = helm.values_of("gateway-console-tls")
     values |= {"console": {**values["console"], **changed}, "networkPolicy": {"enabled": policy}}
-    said = notes(values)
-    assert "log in at https://sidekey.example.com/ with a token" in said
-    assert "exec deployment/demo-sidekey -- sidekey token create NAME --role admin" in said
-    assert "https://sidekey.example.com/api/v1/integrations" in said
-    assert "port-forward" not in said
-    wanted = [word for word in words if policy or word != "networkPolicy.console"]
-    assert [word for word in wanted if word not in said] == []
-    assert [word for word in others if policy and word in said] == []
-    assert ("No NetworkPolicy protects port 15090" in said) is (not policy and "behindTls" in changed)
+    text = notes(values)
+    assert "log in at https://sidekey.example.com/ with a token" in text
+    assert "exec deployment/demo-sidekey -- sidekey token create NAME --role admin" in text
+    assert "https://sidekey.example.com/api/v1/integrations" in text
+    assert "port-forward" not in text
+    expected = [word for word in words if policy or word != "networkPolicy.console"]
+    assert [word for word in expected if word not in text] == []
+    assert [word for word in others if policy and word in text] == []
+    assert ("No NetworkPolicy protects port 15090" in text) is (not policy and "behindTls" in changed)
 
 
-def test_the_notes_say_that_tokens_are_in_the_clear_where_no_policy_keeps_others_away() -> None:
-    """Behind an ingress that ends TLS."""
+def test_notes_warn_of_plain_tokens_without_a_network_policy() -> None:
+    """Behind an ingress that terminates TLS."""
     values = helm.values_of("gateway-console")
     values["networkPolicy"] = {"enabled": False}
     assert "tokens travel over plain HTTP and Sidekey trusts X-Forwarded-For" in notes(values)

@@ -1,4 +1,4 @@
-"""Pods: restricted security, secrets where they belong, how they start and end."""
+"""Pods: restricted security, mounts of secrets, start and end."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ Rendered = dict[str, list[helm.Object]]
 
 
 def pods(rendered: Rendered, case: str) -> list[helm.Object]:
-    """The pod specs of a case; there is at least one."""
-    found = [pod for _, pod in helm.pods(rendered[case])]
-    assert found
-    return found
+    """The pod specs of a case, at least one."""
+    selected = [pod for _, pod in helm.pods(rendered[case])]
+    assert selected
+    return selected
 
 
 def containers(rendered: Rendered, case: str) -> list[helm.Object]:
@@ -43,7 +43,7 @@ def containers(rendered: Rendered, case: str) -> list[helm.Object]:
 
 
 def deployment(objects: list[helm.Object]) -> helm.Object:
-    """The one Deployment's pod template."""
+    """The pod template of the only Deployment."""
     (found,) = helm.of_kind(objects, "Deployment")
     template: helm.Object = found["spec"]["template"]
     return template
@@ -56,7 +56,7 @@ def of_sidekey(rendered: Rendered, case: str) -> helm.Object:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
-    ("field", "wanted"),
+    ("field", "expected"),
     [
         ("allowPrivilegeEscalation", False),
         ("capabilities", {"drop": ["ALL"]}),
@@ -65,16 +65,16 @@ def of_sidekey(rendered: Rendered, case: str) -> helm.Object:
         ("seccompProfile", {"type": "RuntimeDefault"}),
     ],
 )
-def test_every_container_is_restricted(field: str, wanted: object, case: str, rendered: Rendered) -> None:
+def test_every_container_is_restricted(field: str, expected: object, case: str, rendered: Rendered) -> None:
     """The pod security standard `restricted`, and a read-only root."""
     assert [container["securityContext"][field] for container in containers(rendered, case)] == (
-        [wanted] * len(containers(rendered, case))
+        [expected] * len(containers(rendered, case))
     )
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_container_is_privileged_or_root(case: str, rendered: Rendered) -> None:
-    """Neither by a field nor by a user of its own."""
+    """Neither by a field nor by its user."""
     for context in (container["securityContext"] for container in containers(rendered, case)):
         assert not context.get("privileged")
         assert "add" not in context["capabilities"]
@@ -84,8 +84,8 @@ def test_no_container_is_privileged_or_root(case: str, rendered: Rendered) -> No
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_pod_shares_anything_with_its_node(case: str, rendered: Rendered) -> None:
-    """No namespace, path or port of the host, and no kind of volume beyond those that `restricted` admits."""
+def test_no_pod_shares_resources_of_its_node(case: str, rendered: Rendered) -> None:
+    """No namespace, path or port of the host, and no other kind of volume than `restricted` admits."""
     for pod in pods(rendered, case):
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -112,24 +112,23 @@ def test_no_pod_gets_a_token_of_the_cluster(case: str, rendered: Rendered) -> No
 
 
 @pytest.mark.parametrize("case", GATEWAYS)
-def test_only_platforms_that_choose_users_get_no_user(case: str, rendered: Rendered) -> None:
-    """65532, as the image has it; with `runAsUser: 0` none is named, and it is still not root."""
-    wanted = None if helm.values_of(case).get("runAsUser") == 0 else 65532
+def test_run_as_user_is_set_unless_the_platform_chooses(case: str, rendered: Rendered) -> None:
+    """65532, as in the image. With `runAsUser: 0` it is omitted, and still not root."""
+    expected = None if helm.values_of(case).get("runAsUser") == 0 else 65532
     for context in (container["securityContext"] for container in containers(rendered, case)):
-        assert (context.get("runAsUser"), context.get("runAsGroup")) == (wanted, wanted)
+        assert (context.get("runAsUser"), context.get("runAsGroup")) == (expected, expected)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_container_says_what_it_needs(case: str, rendered: Rendered) -> None:
-    """Requests for the scheduler, and a limit of memory."""
+def test_every_container_has_requests_and_a_memory_limit(case: str, rendered: Rendered) -> None:
     for container in containers(rendered, case):
         assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
         assert "memory" in container["resources"]["limits"]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_image_is_taken_by_a_moving_tag(case: str, rendered: Rendered) -> None:
-    """A version or a digest, never `latest` and never nothing."""
+def test_images_have_a_fixed_tag_or_digest(case: str, rendered: Rendered) -> None:
+    """Never `latest`, and never without a tag."""
     for container in containers(rendered, case):
         name, at, digest = container["image"].partition("@")
         tag = name.rpartition("/")[2].partition(":")[2]
@@ -137,23 +136,23 @@ def test_no_image_is_taken_by_a_moving_tag(case: str, rendered: Rendered) -> Non
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_runs_before_the_end(case: str, rendered: Rendered) -> None:
-    """drain_delay does what a preStop hook would."""
+def test_no_container_has_a_prestop_hook(case: str, rendered: Rendered) -> None:
+    """drain_delay replaces it."""
     assert not [container for container in containers(rendered, case) if "lifecycle" in container]
 
 
 @pytest.mark.parametrize("case", GATEWAYS)
-def test_a_gateway_has_time_to_drain(case: str, rendered: Rendered) -> None:
-    """The grace period is drain_delay and drain, in whole seconds, and 5 s; 20 more for what a store must be told."""
+def test_gateway_has_time_to_drain(case: str, rendered: Rendered) -> None:
+    """drain_delay and drain, in whole seconds, and 5 s, and 20 more for the store."""
     seconds = {"5s": 5.0, "25s": 25.0, "1500ms": 1.5, "2m": 120.0}
     config = yaml.safe_load(helm.config_of(rendered[case]))
     rest = 5 if config.get("store") is None else 5 + LINGER_OF_TURNS + LINGER_OF_LEDGER
-    wanted = sum(-(-seconds[config["timeouts"][name]] // 1) for name in ("drain_delay", "drain")) + rest
-    assert deployment(rendered[case])["spec"]["terminationGracePeriodSeconds"] == wanted
+    expected = sum(-(-seconds[config["timeouts"][name]] // 1) for name in ("drain_delay", "drain")) + rest
+    assert deployment(rendered[case])["spec"]["terminationGracePeriodSeconds"] == expected
 
 
 @pytest.mark.parametrize(
-    ("timeouts", "wanted"),
+    ("timeouts", "expected"),
     [
         ({}, 35),
         ({"drain": "1m"}, 70),
@@ -162,24 +161,24 @@ def test_a_gateway_has_time_to_drain(case: str, rendered: Rendered) -> None:
         ({"drain_delay": "0s", "drain": "1h"}, 3605),
     ],
 )
-def test_the_grace_period_follows_the_config(timeouts: dict[str, str], wanted: int) -> None:
-    """Whoever lengthens the drain need not know of the pod's grace period."""
+def test_grace_period_follows_the_config(timeouts: dict[str, str], expected: int) -> None:
+    """An operator who lengthens the drain need not set it."""
     values = {**helm.values_of("gateway"), "config": {"timeouts": timeouts}}
     objects = helm.objects(helm.CHART, values)
-    assert deployment(objects)["spec"]["terminationGracePeriodSeconds"] == wanted
-    told = yaml.safe_load(helm.config_of(objects))["timeouts"]
-    assert {name: told[name] for name in timeouts} == timeouts
+    assert deployment(objects)["spec"]["terminationGracePeriodSeconds"] == expected
+    config = yaml.safe_load(helm.config_of(objects))
+    assert {name: config["timeouts"][name] for name in timeouts} == timeouts
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_probes_ask_the_metrics_listener(case: str, rendered: Rendered) -> None:
-    """Startup does not wait for the store, so that a sidecar never holds up its pod; a gateway's readiness does."""
+def test_probes_use_the_metrics_listener(case: str, rendered: Rendered) -> None:
+    """Startup does not wait for the store, so that a sidecar never delays its pod. A gateway's readiness does."""
     container = of_sidekey(rendered, case)
     paths = {name: container[name]["httpGet"] for name in container if name.endswith("Probe")}
-    wanted = {"startupProbe": "/startupz", "livenessProbe": "/healthz"}
+    expected = {"startupProbe": "/startupz", "livenessProbe": "/healthz"}
     if case in GATEWAYS:
-        wanted["readinessProbe"] = "/readyz"
-    assert paths == {name: {"path": path, "port": "sidekey-metrics"} for name, path in wanted.items()}
+        expected["readinessProbe"] = "/readyz"
+    assert paths == {name: {"path": path, "port": "sidekey-metrics"} for name, path in expected.items()}
     # An earlier attempt fails, and is an event at each start.
     assert container["startupProbe"]["initialDelaySeconds"] == 2
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -189,7 +188,7 @@ def test_probes_ask_the_metrics_listener(case: str, rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_config_and_secrets_are_mounted_as_folders(case: str, rendered: Rendered) -> None:
-    """A file that is mounted by subPath is never updated. Sidekey only reads them."""
+    """A subPath mount is never updated. Sidekey only reads them."""
     container = of_sidekey(rendered, case)
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert not [mount for mount in mounts.values() if "subPath" in mount or "subPathExpr" in mount]
@@ -201,8 +200,8 @@ def test_config_and_secrets_are_mounted_as_folders(case: str, rendered: Rendered
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_mount_has_its_volume(case: str, rendered: Rendered) -> None:
-    """And no volume's name or mount's path stands twice."""
+def test_every_mount_has_a_volume(case: str, rendered: Rendered) -> None:
+    """Names of volumes and paths of mounts are unique."""
     for pod in pods(rendered, case):
         names = [volume["name"] for volume in pod.get("volumes", [])]
         assert len(names) == len(set(names))
@@ -214,8 +213,8 @@ def test_every_mount_has_its_volume(case: str, rendered: Rendered) -> None:
 
 
 @pytest.mark.parametrize("case", SIDECARS)
-def test_the_service_beside_a_sidecar_sees_no_secret(case: str, rendered: Rendered) -> None:
-    """Of Sidekey's volumes it mounts the trust folder alone; of Secrets it knows its own caller token alone."""
+def test_service_beside_a_sidecar_sees_no_secret(case: str, rendered: Rendered) -> None:
+    """It mounts only the trust folder, and knows only the token of its caller."""
     (service,) = deployment(rendered[case])["spec"]["containers"]
     mounts = [mount for mount in service["volumeMounts"] if mount["name"].startswith("sidekey")]
     assert mounts == ([] if case in WITHOUT_CA else [TRUST])
@@ -225,8 +224,8 @@ def test_the_service_beside_a_sidecar_sees_no_secret(case: str, rendered: Render
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in WITHOUT_CA])
-def test_only_sidekey_reaches_the_key_of_the_ca(case: str, rendered: Rendered) -> None:
-    """A sidecar's is in memory that outlives its container; a gateway's in a Secret. Others see the trust folder."""
+def test_only_sidekey_mounts_the_key_of_the_ca(case: str, rendered: Rendered) -> None:
+    """A sidecar's is in memory that outlives its container, a gateway's in a Secret. Others see the trust folder."""
     pod = deployment(rendered[case])["spec"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     places = {mount["mountPath"]: mount for mount in of_sidekey(rendered, case)["volumeMounts"]}
@@ -247,22 +246,24 @@ def test_only_sidekey_reaches_the_key_of_the_ca(case: str, rendered: Rendered) -
 
 
 @pytest.mark.parametrize("case", ["sidecar-by-host", "gateway-https-proxy"])
-def test_extra_roots_are_mounted_where_the_config_names_them(case: str, rendered: Rendered) -> None:
-    """Each source is one file, so that two can never silently be one."""
+def test_extra_roots_are_mounted_at_their_paths(case: str, rendered: Rendered) -> None:
+    """Each source is one file, so that two are never merged silently."""
     pod = deployment(rendered[case])["spec"]
-    (volume,) = [each for each in pod["volumes"] if each["name"] == "sidekey-extra-roots"]
-    (mount,) = [each for each in of_sidekey(rendered, case)["volumeMounts"] if each["name"] == volume["name"]]
-    sources = [each for source in volume["projected"]["sources"] for each in source.values()]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "sidekey-extra-roots"]
+    (mount,) = [
+        resource for resource in of_sidekey(rendered, case)["volumeMounts"] if resource["name"] == volume["name"]
+    ]
+    sources = [value for source in volume["projected"]["sources"] for value in source.values()]
     files = [item["path"] for source in sources for item in source["items"]]
-    wanted = [Path(root["file"]) for root in yaml.safe_load(helm.config_of(rendered[case]))["ca"]["extra_roots"]]
-    assert [Path(mount["mountPath"]) / file for file in files] == wanted
+    expected = [Path(root["file"]) for root in yaml.safe_load(helm.config_of(rendered[case]))["ca"]["extra_roots"]]
+    assert [Path(mount["mountPath"]) / file for file in files] == expected
     assert [next(iter(source)) for source in volume["projected"]["sources"]] == (
         ["configMap", "secret"] if case == "sidecar-by-host" else ["secret"]
     )
 
 
-def test_the_check_of_a_gateway_names_a_ca_that_is_missing(rendered: Rendered) -> None:
-    """Its container does not wait for the Secret of the CA, nor for extra roots; the gateway does."""
+def test_config_check_does_not_wait_for_the_ca(rendered: Rendered) -> None:
+    """It can name a missing Secret of the CA or of extra roots. The gateway waits for them."""
     ((_, check),) = helm.pods(helm.of_kind(rendered["gateway-https-proxy"], "Job"))
     optional = []
     for pod in (check, deployment(rendered["gateway-https-proxy"])["spec"]):
@@ -273,14 +274,14 @@ def test_the_check_of_a_gateway_names_a_ca_that_is_missing(rendered: Rendered) -
 
 
 @pytest.mark.parametrize("case", SIDECARS)
-def test_a_sidecar_is_a_native_one(case: str, rendered: Rendered) -> None:
-    """An init container that goes on: ready before the service starts, ended after it."""
+def test_sidecar_is_a_native_sidecar(case: str, rendered: Rendered) -> None:
+    """An init container that keeps running: ready before the service starts, ended after it."""
     (sidecar,) = deployment(rendered[case])["spec"]["initContainers"]
     assert (sidecar["name"], sidecar["restartPolicy"], sidecar["args"]) == ("sidekey", "Always", ["run"])
 
 
-def test_a_changed_config_leaves_the_pods_alone() -> None:
-    """It is reloaded in place, so nothing in the pod's template follows from it."""
+def test_changed_config_restarts_no_pod() -> None:
+    """Sidekey reloads it, so the pod template does not depend on it."""
     values = helm.values_of("gateway")
     changed = deepcopy(values)
     changed["config"]["integrations"]["crm"]["description"] = "another one"
@@ -290,25 +291,25 @@ def test_a_changed_config_leaves_the_pods_alone() -> None:
     assert deployment(before) == deployment(after)
 
 
-def test_a_changed_listener_restarts_the_pods() -> None:
-    """`listen` is what a reload cannot change."""
+def test_changed_listener_restarts_the_pods() -> None:
+    """A reload cannot change `listen`."""
     values = helm.values_of("gateway")
     changed = {**values, "service": {"names": ["keys.example.com"]}}
     assert deployment(helm.objects(helm.CHART, values)) != deployment(helm.objects(helm.CHART, changed))
 
 
-def test_a_console_restarts_the_pods_and_its_host_does_not() -> None:
-    """The first changes where the admin listener is, the second only what it answers to."""
+def test_console_restarts_the_pods_but_its_host_does_not() -> None:
+    """A console changes the address of the admin listener. Its host changes only the accepted names."""
     values = helm.values_of("gateway-console")
     renamed = {**values, "console": {**values["console"], "host": "keys.example.com"}}
     without = {**values, "console": None}
-    before, after, none = (helm.objects(helm.CHART, each) for each in (values, renamed, without))
+    before, after, none = (helm.objects(helm.CHART, value) for value in (values, renamed, without))
     assert deployment(before) == deployment(after) != deployment(none)
     assert helm.config_of(before) != helm.config_of(after)
 
 
-def test_a_check_of_the_config_comes_before_anything_changes(rendered: Rendered) -> None:
-    """As a hook with a ConfigMap of its own; a missing Secret does not hold it up, so that it can be named."""
+def test_config_check_is_a_hook_before_the_release(rendered: Rendered) -> None:
+    """With a separate ConfigMap. It does not wait for a missing Secret, so that it can name it."""
     hooks = [found for found in rendered["gateway"] if found["metadata"]["name"].endswith("-config-check")]
     assert [found["kind"] for found in hooks] == ["ConfigMap", "Job"]
     assert {found["metadata"]["annotations"]["helm.sh/hook"] for found in hooks} == {"pre-install,pre-upgrade"}
@@ -320,8 +321,8 @@ def test_a_check_of_the_config_comes_before_anything_changes(rendered: Rendered)
 
 
 @pytest.mark.parametrize("case", ["gateway-teams", "sidecar-secrets"])
-def test_a_missing_variable_holds_up_the_pod_and_not_the_check(case: str, rendered: Rendered) -> None:
-    """The kubelet would wait with the check's container as well, until its deadline and without a word."""
+def test_pod_waits_for_a_missing_variable_but_the_check_does_not(case: str, rendered: Rendered) -> None:
+    """Otherwise the check would wait until its deadline, without a message."""
     ((_, pod),) = helm.pods(helm.of_kind(rendered[case], "Job"))
     optional = [
         [entry["valueFrom"]["secretKeyRef"].get("optional") for entry in container["env"] if "valueFrom" in entry]
@@ -331,15 +332,15 @@ def test_a_missing_variable_holds_up_the_pod_and_not_the_check(case: str, render
 
 
 def sources(pod: helm.Object) -> Iterator[tuple[str, helm.Object]]:
-    """Every ConfigMap and Secret that is mounted into a pod, with the kind of its source."""
+    """Every ConfigMap and Secret that a pod mounts, with the kind of its source."""
     for volume in pod["volumes"]:
         for source in (volume, *volume.get("projected", {}).get("sources", [])):
             yield from ((kind, source[kind]) for kind in ("configMap", "secret") if kind in source)
 
 
 @pytest.mark.parametrize("case", ["gateway-teams", "sidecar-by-host", "gateway-console-tls"])
-def test_a_check_waits_for_nothing_but_its_own_config(case: str, rendered: Rendered) -> None:
-    """The kubelet would wait for what is missing, until the deadline and without a word; Sidekey says what it is."""
+def test_config_check_waits_only_for_its_config(case: str, rendered: Rendered) -> None:
+    """The kubelet would wait for a missing source until the deadline, without a message. Sidekey names it."""
     ((_, check),) = helm.pods(helm.of_kind(rendered[case], "Job"))
     (config, *others) = sources(check)
     assert config[1]["name"].endswith("-config-check")
@@ -350,8 +351,8 @@ def test_a_check_waits_for_nothing_but_its_own_config(case: str, rendered: Rende
 
 
 @pytest.mark.parametrize("case", ["gateway-external-secrets", "gateway-csi"])
-def test_a_check_waits_for_secrets_that_the_release_brings(case: str, rendered: Rendered) -> None:
-    """An ExternalSecret or the ServiceAccount of a CSI mount is not there before."""
+def test_config_check_does_not_read_secrets_of_the_release(case: str, rendered: Rendered) -> None:
+    """Before the release there is no ExternalSecret, nor the ServiceAccount of a CSI mount."""
     hooks = {
         found["kind"]: found["metadata"]["annotations"]["helm.sh/hook"]
         for found in rendered[case]
@@ -361,7 +362,7 @@ def test_a_check_waits_for_secrets_that_the_release_brings(case: str, rendered: 
 
 
 def test_no_secret_is_rendered(rendered: Rendered) -> None:
-    """The chart makes no Secret: who holds one names it."""
+    """The values name existing Secrets."""
     plain = list(yaml.safe_load_all(charts.PLAIN.read_text("utf-8")))
     assert not [found for objects in [*rendered.values(), plain] for found in objects if found["kind"] == "Secret"]
 
@@ -370,8 +371,8 @@ STORES = ["gateway-store", "gateway-embedded", "gateway-claim", "sidecar-store"]
 
 
 @pytest.mark.parametrize("case", STORES)
-def test_keys_and_tokens_of_a_store_are_files_where_the_config_names_them(case: str, rendered: Rendered) -> None:
-    """Each from its Secret, none in a variable; the order of the keys is in the config alone."""
+def test_keys_and_tokens_of_a_store_are_mounted_at_their_paths(case: str, rendered: Rendered) -> None:
+    """Each from its Secret, none in a variable. Only the config has the order of the keys."""
     pod = deployment(rendered[case])["spec"]
     config = yaml.safe_load(helm.config_of(rendered[case]))
     named = {Path(entry["key"]["file"]) for entry in config["store"]["keys"]}
@@ -391,16 +392,16 @@ def test_keys_and_tokens_of_a_store_are_files_where_the_config_names_them(case: 
     assert [entry for entry in of_sidekey(rendered, case)["env"] if "valueFrom" in entry] == []
 
 
-def test_each_secret_of_a_store_is_the_one_of_the_values(rendered: Rendered) -> None:
-    """By name and key, where the key's default is the ID, the operator's name or `url`."""
+def test_each_secret_of_a_store_is_that_of_the_values(rendered: Rendered) -> None:
+    """By name and key. The default key is the ID, the operator's name, or `url`."""
     volumes = {volume["name"]: volume for volume in deployment(rendered["gateway-store"])["spec"]["volumes"]}
-    found = {
+    by_name = {
         item["path"]: (source["secret"]["name"], item["key"])
         for name in ("sidekey-store", "sidekey-operators")
         for source in volumes[name]["projected"]["sources"]
         for item in source["secret"]["items"]
     }
-    assert found == {
+    assert by_name == {
         "keys/k1": ("sidekey-store", "former"),
         "keys/k2": ("sidekey-store", "k2"),
         "url": ("sidekey-store", "url"),
@@ -409,18 +410,18 @@ def test_each_secret_of_a_store_is_the_one_of_the_values(rendered: Rendered) -> 
     }
 
 
-def test_putting_another_key_first_restarts_no_pod() -> None:
-    """It is a reload: their order counts in the config alone."""
+def test_changed_order_of_keys_restarts_no_pod() -> None:
+    """It is a reload."""
     values = helm.values_of("gateway-store")
     turned = {**values, "store": {**values["store"], "keys": values["store"]["keys"][::-1]}}
-    before, after = (helm.objects(helm.CHART, each) for each in (values, turned))
+    before, after = (helm.objects(helm.CHART, value) for value in (values, turned))
     assert deployment(before) == deployment(after)
     assert helm.config_of(before) != helm.config_of(after)
 
 
 @pytest.mark.parametrize("case", STORES)
-def test_an_embedded_store_is_in_a_volume_of_one_pod(case: str, rendered: Rendered) -> None:
-    """Its pod goes before its successor comes, and no budget keeps it from going; with a database nothing is kept."""
+def test_embedded_store_is_in_a_volume_of_one_pod(case: str, rendered: Rendered) -> None:
+    """The pod ends before its successor starts, and no budget prevents that. With a database there is no volume."""
     (found,) = helm.of_kind(rendered[case], "Deployment")
     config = yaml.safe_load(helm.config_of(rendered[case]))["store"]
     mounts = {mount["mountPath"]: mount["name"] for mount in of_sidekey(rendered, case)["volumeMounts"]}
@@ -434,15 +435,15 @@ def test_an_embedded_store_is_in_a_volume_of_one_pod(case: str, rendered: Render
         return
     assert (found["spec"]["replicas"], found["spec"]["strategy"]) == (1, {"type": "Recreate"})
     claim = claims[mounts[str(Path(config["path"]).parent)]]["claimName"]
-    made = [each["metadata"]["name"] for each in helm.of_kind(rendered[case], "PersistentVolumeClaim")]
-    assert made == ([claim] if case == "gateway-embedded" else [])
+    created = [resource["metadata"]["name"] for resource in helm.of_kind(rendered[case], "PersistentVolumeClaim")]
+    assert created == ([claim] if case == "gateway-embedded" else [])
     assert claim == ("demo-sidekey-store" if case == "gateway-embedded" else "sidekey")
     (budget,) = helm.of_kind(rendered[case], "PodDisruptionBudget")
     assert budget["spec"].keys() & {"minAvailable", "maxUnavailable"} == {"maxUnavailable"}
     assert budget["spec"]["maxUnavailable"] == 1
 
 
-def test_the_claim_that_the_chart_makes_outlives_the_release(rendered: Rendered) -> None:
+def test_claim_outlives_the_release(rendered: Rendered) -> None:
     """With its class, size and mode."""
     (claim,) = helm.of_kind(rendered["gateway-embedded"], "PersistentVolumeClaim")
     assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
@@ -466,18 +467,18 @@ STORE = {"keys": [{"id": "k1", "secret": {"name": "sidekey-store"}}]}
 @pytest.mark.parametrize(
     ("case", "group"), [("gateway-embedded", {"fsGroup": 65532}), ("gateway-claim", {}), ("gateway-store", None)]
 )
-def test_the_volume_of_a_store_is_writable_by_its_user(
+def test_volume_of_a_store_is_writable_by_its_group(
     case: str, group: dict[str, int] | None, rendered: Rendered
 ) -> None:
-    """By its group, which the platform chooses where it chooses the user; nothing else needs one."""
+    """Platforms that choose the user choose the group too. Nothing else needs one."""
     context = deployment(rendered[case])["spec"]["securityContext"]
-    wanted = {} if group is None else {**group, "fsGroupChangePolicy": "OnRootMismatch"}
-    assert {key: value for key, value in context.items() if key.startswith("fsGroup")} == wanted
+    expected = {} if group is None else {**group, "fsGroupChangePolicy": "OnRootMismatch"}
+    assert {key: value for key, value in context.items() if key.startswith("fsGroup")} == expected
 
 
 @pytest.mark.parametrize("case", STORES)
-def test_the_check_opens_no_store(case: str, rendered: Rendered) -> None:
-    """It waits for no Secret, and has no volume, which the gateway's pod may have, or which is not there yet."""
+def test_config_check_opens_no_store(case: str, rendered: Rendered) -> None:
+    """It needs no Secret and no volume, which the gateway's pod may hold, or which may not exist yet."""
     ((_, pod),) = helm.pods(helm.of_kind(rendered[case], "Job"))
     sources = [source for volume in pod["volumes"] for source in volume.get("projected", {}).get("sources", [])]
     assert {source["secret"].get("optional") for source in sources if "secret" in source} == {True}

@@ -1,4 +1,4 @@
-"""The chart's README: its links lead somewhere, and who copies its blocks gets what it says."""
+"""The chart's README: its links resolve, and its blocks render what it says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.M | re.S)
 
 
 def block(word: str) -> str:
-    """The one YAML block that holds a word."""
+    """The only YAML block that contains a word."""
     (found,) = [text for text in BLOCKS if word in text]
     return found
 
@@ -28,13 +28,13 @@ def test_every_relative_link_resolves() -> None:
     assert [target for target in targets if not (helm.CHART / target.partition("#")[0]).exists()] == []
 
 
-def test_the_values_of_a_gateway_render_one() -> None:
-    """Copied as they stand."""
+def test_values_of_a_gateway_render_one() -> None:
+    """Copied unchanged."""
     assert helm.of_kind(helm.objects(helm.CHART, yaml.safe_load(block("\ncallers:"))), "Deployment")
 
 
-def test_the_values_of_several_teams_render_on_top() -> None:
-    """One file of the config for each team, and none that keeps the pods from starting."""
+def test_values_of_several_teams_render_on_top() -> None:
+    """A file of the config for each team, and none that prevents the start."""
     values = helm.values_of("gateway") | yaml.safe_load(block("configSources:"))
     (deployment,) = helm.of_kind(helm.objects(helm.CHART, values), "Deployment")
     volumes = {volume["name"]: volume for volume in deployment["spec"]["template"]["spec"]["volumes"]}
@@ -43,15 +43,15 @@ def test_the_values_of_several_teams_render_on_top() -> None:
     assert all(source["optional"] for source in teams)
 
 
-def test_the_values_of_a_store_render_on_top() -> None:
-    """Copied as they stand: three pods, and no more callers than before."""
+def test_values_of_a_store_render_on_top() -> None:
+    """Copied unchanged: three pods, and the same callers."""
     values = helm.values_of("gateway") | yaml.safe_load(block("\nstore:"))
     (deployment,) = helm.of_kind(helm.objects(helm.CHART, values), "Deployment")
     assert deployment["spec"]["replicas"] == 3
 
 
-def test_the_values_of_a_console_render_on_top() -> None:
-    """Copied as they stand, beside those of a store: an Ingress to a Service of its own."""
+def test_values_of_a_console_render_on_top() -> None:
+    """Copied unchanged, with those of a store: an Ingress to a separate Service."""
     values = helm.values_of("gateway") | yaml.safe_load(block("\nstore:")) | yaml.safe_load(block("console:\n"))
     objects = helm.objects(helm.CHART, values)
     (ingress,) = helm.of_kind(objects, "Ingress")
@@ -60,8 +60,8 @@ def test_the_values_of_a_console_render_on_top() -> None:
     assert path["backend"]["service"]["name"] in names
 
 
-def test_the_four_lines_of_a_sidecar_are_those_of_the_example() -> None:
-    """With the indentation that the example needs."""
+def test_four_lines_of_a_sidecar_are_those_of_the_example() -> None:
+    """With the indentation of the example."""
     lines = re.findall(r"{{- include .*}}", block("initContainers:"))
     written = (helm.EXAMPLE / "templates" / "deployment.yaml").read_text("utf-8")
     example = written.replace("$sidekey |", '(dict "root" $ "values" .Values.sidekey) |')
@@ -70,13 +70,13 @@ def test_the_four_lines_of_a_sidecar_are_those_of_the_example() -> None:
     assert [line for line in lines if line not in example or line not in notes] == []
 
 
-def test_the_values_of_a_sidecar_suit_the_example(example: Path) -> None:
-    """Copied as they stand."""
+def test_values_of_a_sidecar_render_in_the_example(example: Path) -> None:
+    """Copied unchanged."""
     assert helm.of_kind(helm.objects(example, yaml.safe_load(block("mode: none"))), "Deployment")
 
 
 @pytest.mark.parametrize("text", BLOCKS, ids=lambda text: text.partition("\n")[0])
-def test_every_block_is_yaml_but_for_templates(text: str) -> None:
-    """As it is written, with the template lines left out."""
+def test_every_block_is_yaml(text: str) -> None:
+    """Without its template lines."""
     lines = [line for line in text.splitlines() if "{{" not in line]
     assert yaml.safe_load("\n".join(lines))

@@ -1,4 +1,4 @@
-"""`helm test`: its pod reaches the Service as a caller does, and its program tells Sidekey from any other server."""
+"""`helm test`: its pod reaches the Service like a caller, and its program recognizes Sidekey."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(gateway: list[helm.Object], port: int) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_pod_sends_to_the_service_by_a_name_that_sidekey_accepts(gateway: list[helm.Object]) -> None:
+def test_pod_uses_a_name_of_the_service_that_sidekey_accepts(gateway: list[helm.Object]) -> None:
     pod, service = one(gateway, "Pod"), one(gateway, "Service")
     *_, host, port = pod["spec"]["containers"][0]["command"]
     assert host == f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
@@ -51,8 +51,8 @@ def test_the_pod_sends_to_the_service_by_a_name_that_sidekey_accepts(gateway: li
     assert port == str(service["spec"]["ports"][0]["port"])
 
 
-def test_the_network_policy_admits_the_pod(gateway: list[helm.Object]) -> None:
-    """By a peer of its own, since `networkPolicy.clients` may name other namespaces alone."""
+def test_network_policy_admits_the_pod(gateway: list[helm.Object]) -> None:
+    """With a separate peer, since `networkPolicy.clients` may name only other namespaces."""
     clients, _ = one(gateway, "NetworkPolicy")["spec"]["ingress"]
     *_, peer = clients["from"]
     assert peer.keys() == {"podSelector"}
@@ -61,7 +61,7 @@ def test_the_network_policy_admits_the_pod(gateway: list[helm.Object]) -> None:
     assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "demo"
 
 
-def test_helm_deletes_the_pod_where_the_test_passes_and_shows_its_log_where_it_fails(
+def test_helm_deletes_the_pod_of_a_passed_test_and_shows_the_log_of_a_failed_one(
     gateway: list[helm.Object],
 ) -> None:
     pod = one(gateway, "Pod")
@@ -74,14 +74,14 @@ def test_helm_deletes_the_pod_where_the_test_passes_and_shows_its_log_where_it_f
     assert pod["spec"]["restartPolicy"] == "Never"
 
 
-def test_service_meshes_inject_nothing_into_pods_that_end(gateway: list[helm.Object]) -> None:
+def test_pods_that_end_have_no_service_mesh(gateway: list[helm.Object]) -> None:
     """Istio reads the label, Linkerd the annotation. Helm waits until all containers of such a pod have ended."""
     for pod in (one(gateway, "Pod"), one(gateway, "Job")["spec"]["template"]):
         assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
         assert pod["metadata"]["annotations"]["linkerd.io/inject"] == "disabled"
 
 
-def test_the_program_passes_where_sidekey_responds(gateway: list[helm.Object], tmp_path: Path) -> None:
+def test_program_passes_if_sidekey_responds(gateway: list[helm.Object], tmp_path: Path) -> None:
     with Child(CONFIG, tmp_path) as child:
         result = run(gateway, child.proxy_port)
     assert (result.returncode, result.stderr) == (0, "")
@@ -89,7 +89,7 @@ def test_the_program_passes_where_sidekey_responds(gateway: list[helm.Object], t
 
 
 class Other(BaseHTTPRequestHandler):
-    """Another server, which knows nothing of Sidekey."""
+    """Another server, which is not Sidekey."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -111,13 +111,13 @@ def other() -> Iterator[int]:
         thread.join()
 
 
-def test_the_program_fails_where_another_server_responds(gateway: list[helm.Object], other: int) -> None:
+def test_program_fails_if_another_server_responds(gateway: list[helm.Object], other: int) -> None:
     result = run(gateway, other)
     assert (result.returncode, result.stdout) == (1, "")
     assert "responded with 200, but it is not Sidekey" in result.stderr
 
 
-def test_the_program_says_what_to_look_at_where_nothing_responds(gateway: list[helm.Object]) -> None:
+def test_program_says_what_to_check_if_nothing_responds(gateway: list[helm.Object]) -> None:
     result = run(gateway, free_port())
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()

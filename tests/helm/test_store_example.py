@@ -1,4 +1,4 @@
-"""The example of gateways with a store: its files agree with each other, and with what the API takes."""
+"""The example of gateways with a store: its files agree with each other and with the API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALUES: dict[str, helm.Values] = {
 
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, list[helm.Object]]:
-    """What the values render, by the README's names."""
+    """The objects of the values, with the README's names."""
     assert "helm install sidekey helm/sidekey --namespace egress" in README
     return {
         name: helm.objects(helm.CHART, values, name="sidekey", namespace="egress") for name, values in VALUES.items()
@@ -28,28 +28,28 @@ def rendered() -> dict[str, list[helm.Object]]:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_the_values_satisfy_lint(name: str) -> None:
-    """Strictly."""
+def test_values_pass_helm_lint(name: str) -> None:
+    """With `--strict`."""
     assert helm.lint(helm.CHART, VALUES[name]) == []
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_the_example_needs_no_operator(name: str, rendered: dict[str, list[helm.Object]]) -> None:
+def test_example_needs_no_operator(name: str, rendered: dict[str, list[helm.Object]]) -> None:
     """Without the resource definitions of an operator, an install of its custom resources fails."""
     assert [found["kind"] for found in rendered[name] if not helm.is_built_in(found)] == []
 
 
-def made() -> set[tuple[str, str, str]]:
-    """Kind, name and key of all that the README's commands make."""
-    found = set()
+def created_by_commands() -> set[tuple[str, str, str]]:
+    """Kind, name and key of all objects that the README's commands create."""
+    resources = set()
     for kind, name, keys in re.findall(r"create (secret generic|configmap) (\S+)((?: --from-file=\S+)+)", README):
-        found |= {(kind.partition(" ")[0], name, key) for key in re.findall(r"--from-file=(\S+)", keys)}
-    return found
+        resources |= {(kind.partition(" ")[0], name, key) for key in re.findall(r"--from-file=(\S+)", keys)}
+    return resources
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_the_commands_make_what_the_pods_wait_for(name: str, rendered: dict[str, list[helm.Object]]) -> None:
-    """Every Secret and ConfigMap that is not the chart's own, with its keys; for PostgreSQL nothing besides."""
+def test_commands_create_what_the_pods_wait_for(name: str, rendered: dict[str, list[helm.Object]]) -> None:
+    """Every Secret and ConfigMap that the chart does not create, with its keys."""
     (deployment,) = helm.of_kind(rendered[name], "Deployment")
     needed = set()
     for volume in deployment["spec"]["template"]["spec"]["volumes"]:
@@ -59,11 +59,11 @@ def test_the_commands_make_what_the_pods_wait_for(name: str, rendered: dict[str,
                 needed |= {(kind, content["name"], item["key"]) for item in content["items"]}
         if "configMap" in volume:
             needed |= {("configmap", volume["configMap"]["name"], "ca.crt")}
-    assert needed == made() if name == "values" else needed < made()
+    assert needed == created_by_commands() if name == "values" else needed < created_by_commands()
 
 
-def test_the_url_names_the_database_that_the_policy_lets_through(rendered: dict[str, list[helm.Object]]) -> None:
-    """By its Service's namespace, its port, and the CA that the pod mounts."""
+def test_policy_allows_the_database_of_the_url(rendered: dict[str, list[helm.Object]]) -> None:
+    """The namespace of its Service, its port, and the CA that the pod mounts."""
     (url,) = re.findall(r"echo '(postgresql://\S+)' > url", README)
     (policy,) = helm.of_kind(rendered["values"], "NetworkPolicy")
     *_, database = policy["spec"]["egress"]
@@ -74,22 +74,21 @@ def test_the_url_names_the_database_that_the_policy_lets_through(rendered: dict[
     assert url.endswith(f"?sslmode=verify-full&sslrootcert={mount}/ca.crt")
 
 
-def test_the_api_is_where_the_port_is_forwarded_from(rendered: dict[str, list[helm.Object]]) -> None:
-    """The admin listener of the config."""
+def test_forwarded_port_is_that_of_the_admin_listener(rendered: dict[str, list[helm.Object]]) -> None:
     (forwarded,) = re.findall(r"port-forward deployment/sidekey 9090:(\d+)", README)
     listen = yaml.safe_load(helm.config_of(rendered["values"]))["listen"]
     assert listen["admin"] == f"127.0.0.1:{forwarded}"
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_a_console_needs_no_more_than_its_values(name: str) -> None:
-    """Beside either file: nothing else that pods wait for, and a policy that admits the class of its ingress."""
+def test_console_needs_only_its_values(name: str) -> None:
+    """With either file: pods wait for nothing else, and a policy admits the class of its ingress."""
     overlay = yaml.safe_load((helm.STORE / "console.yaml").read_text("utf-8"))
     policy = {**VALUES[name].get("networkPolicy", {}), **overlay["networkPolicy"]}
     values = {**VALUES[name], **overlay, "networkPolicy": policy}
     assert helm.lint(helm.CHART, values) == []
     with_it, without = (
-        helm.objects(helm.CHART, each, name="sidekey", namespace="egress") for each in (values, VALUES[name])
+        helm.objects(helm.CHART, value, name="sidekey", namespace="egress") for value in (values, VALUES[name])
     )
     volumes = [
         helm.of_kind(each, "Deployment")[0]["spec"]["template"]["spec"]["volumes"] for each in (with_it, without)
@@ -102,11 +101,11 @@ def test_a_console_needs_no_more_than_its_values(name: str) -> None:
     assert f"https://{ingress['spec']['rules'][0]['host']}/" in README
 
 
-def test_each_request_of_the_readme_makes_what_it_says(tmp_path: Path) -> None:
-    """In this order, by an operator's token: 201, and the tokens that the text goes on with."""
+def test_each_request_of_the_readme_succeeds(tmp_path: Path) -> None:
+    """In order, with an operator's token: 201, and the tokens that the text uses next."""
     requests = re.findall(r"^curl .*? \$API(/\w+) -d '(.*?\})'$", README, re.M | re.S)
     assert [path for path, _ in requests] == ["/integrations", "/callers", "/tokens"]
     with managed(tmp_path) as child:
         api = Api(child.admin_port)
-        made = [api.make(path, json.loads(body.replace("'$TOKEN'", api.token))) for path, body in requests]
-    assert ["token" in each for each in made] == [False, True, True]
+        created = [api.make(path, json.loads(body.replace("'$TOKEN'", api.token))) for path, body in requests]
+    assert ["token" in each for each in created] == [False, True, True]

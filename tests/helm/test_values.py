@@ -1,4 +1,4 @@
-"""Values: each is tried by a case, and invalid ones are refused with their place and the way out."""
+"""Values: each has a case, and invalid ones are refused with path and remedy."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ AROUND: dict[str, helm.Values] = {
 
 
 def around(values: helm.Values) -> helm.Values:
-    """The same, with what else the integration `crm` needs."""
+    """The values with the other keys that the integration `crm` needs."""
     crm = values.get("config", {}).get("integrations", {}).get("crm")
     if crm is not None:
         auth = crm.get("auth", BASIC)
@@ -164,19 +164,19 @@ def around(values: helm.Values) -> helm.Values:
 
 
 def merged(below: Any, above: Any) -> Any:
-    """Two values, as Helm merges them."""
+    """Two values, merged as by Helm."""
     if isinstance(below, dict) and isinstance(above, dict):
         return {**below, **above, **{key: merged(below[key], above[key]) for key in below.keys() & above.keys()}}
     return above
 
 
 def mount(path: str) -> helm.Values:
-    """A further volume at a path."""
+    """An extra volume at a path."""
     return {"extraVolumes": [{"name": "a", "emptyDir": {}}], "extraVolumeMounts": [{"name": "a", "mountPath": path}]}
 
 
 def variables(*names: str) -> helm.Values:
-    """Variables that come from a Secret."""
+    """Variables from a Secret."""
     return {"env": [{"name": name, "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}} for name in names]}
 
 
@@ -184,7 +184,7 @@ REFRESHING = {"type": "refresh_token", "refresh_token": FILE}
 
 
 def with_auth(**auth: object) -> helm.Values:
-    """A config with one integration that has these keys under `auth`."""
+    """A config with one integration that has these keys in `auth`."""
     return {"config": {"integrations": {"crm": {"auth": {**OAUTH, "client_secret": FILE, **auth}}}}}
 
 
@@ -196,12 +196,12 @@ TO_DATABASE: helm.Values = {"networkPolicy": {"database": {"to": [{"podSelector"
 
 
 def stored(values: helm.Values) -> helm.Values:
-    """The same with a store in PostgreSQL."""
+    """These values with a store in PostgreSQL."""
     return {**values, **TO_DATABASE, "store": {**KEYS, **DATABASE}}
 
 
 def embedded(values: helm.Values, **store: object) -> helm.Values:
-    """The same with a store in a volume of one pod."""
+    """These values with a store in a volume of one pod."""
     return {**ONE, **values, "store": {**KEYS, **EMBEDDED, **store}}
 
 
@@ -211,7 +211,7 @@ def console(**values: object) -> helm.Values:
 
 
 def https(**values: object) -> helm.Values:
-    """HTTPS_PROXY by a CA from a Secret, with these values."""
+    """HTTPS_PROXY with a CA from a Secret, with these values."""
     return {"httpsProxy": {"caSecret": "sidekey-ca", **values}}
 
 
@@ -467,7 +467,7 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
 
 
 def at(path: str, value: Any) -> Any:
-    """`value` at a dotted path; a number is a place in a list whose entry has a name."""
+    """`value` at a dotted path. A number is an index of a list whose item has a name."""
     key, _, rest = path.partition(".")
     if not path:
         return value
@@ -478,15 +478,15 @@ def at(path: str, value: Any) -> Any:
 
 
 def leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every path into nested mappings with what stands there, mappings too."""
+    """Yield every path into nested mappings with its value, also mappings."""
     yield path, values
     if isinstance(values, dict):
         for key, value in values.items():
             yield from leaves(value, (*path, key))
 
 
-def test_every_value_is_tried_by_a_case() -> None:
-    """With another content than the default, so that its golden file shows what it does."""
+def test_every_value_has_a_case() -> None:
+    """With another value than the default, so that a golden file shows its effect."""
     default = {name: default for name, default, _ in charts.described_values()}
     tried = {
         name
@@ -499,7 +499,7 @@ def test_every_value_is_tried_by_a_case() -> None:
 
 @cache
 def refused() -> dict[str, helm.Values]:
-    """All values of the tables that the chart must refuse, by what is wrong with them."""
+    """All values that the chart must refuse, by error."""
     gateway = helm.values_of("gateway")
     errors = {what: {**gateway, **values} for what, (values, _) in ERRORS.items()}
     secrets = {what: around(at(path, value)) for what, (path, value, _) in SECRETS.items()}
@@ -509,13 +509,13 @@ def refused() -> dict[str, helm.Values]:
 
 
 def refusal(what: str) -> str:
-    """The message with which these values are refused."""
+    """The message with which the chart refuses these values."""
     return helm.refusal(helm.CHART, refused()[what])
 
 
 @pytest.mark.parametrize("what", SECRETS)
-def test_a_pasted_secret_is_refused_by_name(what: str) -> None:
-    """The message has the place and the way out, and does not repeat the secret."""
+def test_pasted_secret_is_refused(what: str) -> None:
+    """The message has path and remedy, and does not repeat the secret."""
     path, _, way_out = SECRETS[what]
     message = refusal(what)
     assert path in message.replace("/", ".")
@@ -525,8 +525,8 @@ def test_a_pasted_secret_is_refused_by_name(what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["a password", "an Authorization field", "a key of the store", "a caller's token"])
-def test_a_secret_pasted_for_a_sidecar_is_refused_too(what: str, example: Any) -> None:
-    """The schema holds for the chart as a dependency."""
+def test_pasted_secret_of_a_sidecar_is_refused(what: str, example: Any) -> None:
+    """The schema applies to the chart as a dependency."""
     path, value, way_out = SECRETS[what]
     message = helm.refusal(example, {"sidekey": around(at(path, value))})
     assert way_out in message
@@ -534,8 +534,7 @@ def test_a_secret_pasted_for_a_sidecar_is_refused_too(what: str, example: Any) -
 
 
 @pytest.mark.parametrize("place", ["config", "config.integrations.crm", "config.integrations.crm.auth"])
-def test_a_secret_under_a_key_that_there_is_not_is_refused_unseen(place: str) -> None:
-    """Whatever the key is called."""
+def test_secret_at_an_unknown_key_is_not_repeated(place: str) -> None:
     message = helm.refusal(helm.CHART, around(at(f"{place}.passwd", PASTED)))
     assert f"/{place.replace('.', '/')}': additional properties 'passwd' not allowed" in message
     assert PASTED not in message
@@ -574,14 +573,14 @@ CONFIGS: dict[str, tuple[helm.Values, str, str]] = {
 
 
 def mistaken(what: str) -> helm.Values:
-    """Values whose one integration has the mistake."""
+    """Values with an integration that has the mistake."""
     integration, _, _ = CONFIGS[what]
     return {"config": {"integrations": {"erp": integration}}}
 
 
 @pytest.mark.parametrize("what", CONFIGS)
-def test_a_mistake_in_the_config_is_found_before_anything_is_rendered(what: str) -> None:
-    """The schema holds the config's own, and says of a mistake what is wrong where, once."""
+def test_mistake_in_the_config_is_refused_before_rendering(what: str) -> None:
+    """The schema contains that of the config. It reports each mistake once, with its path."""
     _, place, words = CONFIGS[what]
     message = refusal(what)
     assert f"at '/config/integrations/erp{place}': {words}" in message
@@ -589,14 +588,14 @@ def test_a_mistake_in_the_config_is_found_before_anything_is_rendered(what: str)
 
 
 @pytest.mark.parametrize("what", ["a misspelt key", "a misspelt provider"])
-def test_so_it_is_for_a_sidecar(what: str, example: Path) -> None:
-    """The schema holds for the chart as a dependency."""
+def test_mistake_in_the_config_of_a_sidecar_is_refused(what: str, example: Path) -> None:
+    """The schema applies to the chart as a dependency."""
     _, place, words = CONFIGS[what]
     assert f"at '/config/integrations/erp{place}': {words}" in helm.refusal(example, {"sidekey": mistaken(what)})
 
 
-def test_a_section_of_the_config_may_be_empty() -> None:
-    """As people leave a key without anything below it; Sidekey takes it for none."""
+def test_section_of_the_config_may_be_empty() -> None:
+    """A key without a value counts as missing."""
     schema = json.loads((helm.ROOT / "config" / "schema.json").read_text("utf-8"))
     sections = schema["properties"].keys() - {"version", "listen", "callers", "allow_unauthenticated", "via"}
     values = {**helm.values_of("gateway-https-proxy"), "config": dict.fromkeys(sections)}
@@ -610,17 +609,19 @@ EXAMPLES = sorted((helm.ROOT / "config").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_of_a_config_is_one_for_the_chart(path: Path) -> None:
-    """But for what belongs to the chart, and secrets that are written in the open: without both it is rendered."""
-    found = helm.library().values_from_yaml(path.read_text("utf-8").replace("insecure_value", "file"))
-    config = {key: value for key, value in found.items() if key in {"integrations", "presets", "network", "timeouts"}}
+def test_every_example_config_renders(path: Path) -> None:
+    """Without keys that belong to the chart, and without plaintext secrets."""
+    response = helm.library().values_from_yaml(path.read_text("utf-8").replace("insecure_value", "file"))
+    config = {
+        key: value for key, value in response.items() if key in {"integrations", "presets", "network", "timeouts"}
+    }
     written = helm.config_of(helm.objects(helm.CHART, {**helm.values_of("gateway"), **ONE, "config": config}))
     assert yaml.safe_load(written)["integrations"] == config["integrations"]
 
 
 @pytest.mark.parametrize("what", ERRORS)
-def test_an_invalid_value_is_refused_with_its_place(what: str) -> None:
-    """And with what to write instead."""
+def test_invalid_value_is_refused_with_its_path(what: str) -> None:
+    """And with the remedy."""
     _, words = ERRORS[what]
     message = refusal(what).replace("/", ".")
     assert [word for word in words if word.replace("/", ".") not in message] == []
@@ -643,8 +644,8 @@ def test_an_invalid_value_is_refused_with_its_place(what: str) -> None:
         *("shared in a database", "shared by an autoscaler's pods", "one pod with a file"),
     ],
 )
-def test_what_more_than_one_process_may_use_has_more_than_one(values: helm.Values) -> None:
-    """And one process is enough for the rest."""
+def test_several_pods_are_refused_for_tokens_of_one_process(values: helm.Values) -> None:
+    """One process is enough for them."""
     assert helm.of_kind(helm.objects(helm.CHART, {**helm.values_of("gateway"), **values}), "Deployment")
 
 
@@ -657,8 +658,8 @@ def test_what_more_than_one_process_may_use_has_more_than_one(values: helm.Value
     ],
     ids=["no store", "a file", "a database"],
 )
-def test_the_notes_say_what_only_one_process_may_use(values: helm.Values, one: bool) -> None:
-    """Whoever has a second Sidekey elsewhere must know; in a database they share it."""
+def test_notes_name_tokens_that_only_one_process_may_use(values: helm.Values, one: bool) -> None:
+    """An operator with a second Sidekey must know. In a database, processes share them."""
     rendered = helm.files(helm.CHART, {**helm.values_of("gateway"), **values})
     assert ("Only one process may use crm" in rendered["sidekey/templates/NOTES.txt"]) is one
 
@@ -678,42 +679,42 @@ def test_the_notes_say_what_only_one_process_may_use(values: helm.Values, one: b
         *("null within", "null far within", "a database of nobody's"),
     ],
 )
-def test_without_a_store_nothing_of_it_is_rendered(empty: helm.Values) -> None:
+def test_without_a_store_no_object_mentions_one(empty: helm.Values) -> None:
     """No volume, no rule of the policy, no key of the config."""
     without = helm.files(helm.CHART, {**helm.values_of("gateway"), **empty})
     assert without == helm.files(helm.CHART, helm.values_of("gateway"))
 
 
-def test_what_the_config_says_of_a_store_stays() -> None:
-    """Beside what the chart writes: how long its audit is kept, and which private networks it may dial."""
+def test_config_keeps_its_keys_of_a_store() -> None:
+    """Beside those of the chart: how long the audit is kept, and which private networks it may dial."""
     written = yaml.safe_load(helm.config_of(helm.objects(helm.CHART, helm.values_of("gateway-store"))))["store"]
     assert (written["audit"], written["allow_private"]) == ("90d", ["10.20.0.0/16"])
     assert written.keys() == {"audit", "allow_private", "keys", "url"}
 
 
-def test_a_gateway_with_a_store_needs_no_caller_of_its_values() -> None:
-    """The store has them, and lets nobody in while it has none."""
+def test_gateway_with_a_store_needs_no_caller_in_its_values() -> None:
+    """The store has callers, and admits nobody while it has none."""
     objects = helm.objects(helm.CHART, helm.values_of("gateway-embedded"))
     assert "callers" not in yaml.safe_load(helm.config_of(objects))
 
 
 @pytest.mark.parametrize("empty", [None, {}, {"integration": "", "matchByHost": False}, {"integration": None}])
-def test_without_httpsproxy_nothing_of_it_is_rendered(empty: helm.Values | None) -> None:
-    """Null, empty, and null within: no CA, no trust folder."""
+def test_without_https_proxy_there_is_no_ca(empty: helm.Values | None) -> None:
+    """Null, empty, and null inside: no CA, no trust folder."""
     values = {**helm.values_of("gateway"), "httpsProxy": empty}
     assert helm.files(helm.CHART, values) == helm.files(helm.CHART, helm.values_of("gateway"))
 
 
-def test_what_the_config_says_of_stored_integrations_stays() -> None:
-    """`ca.hosts` is the one key of `ca` that is no place."""
+def test_config_keeps_ca_hosts() -> None:
+    """`ca.hosts` is the only key of `ca` that is no path."""
     values = {**helm.values_of("gateway"), **https(), "config": {"ca": {"hosts": ["a.example.com"]}}}
     written = yaml.safe_load(helm.config_of(helm.objects(helm.CHART, values)))["ca"]
     assert written["hosts"] == ["a.example.com"]
     assert written.keys() == {"hosts", "certificate", "private_key", "trust_folder"}
 
 
-def test_a_sidecar_may_have_what_only_one_process_may_use(example: Path) -> None:
-    """How many pods the service has is not the chart's to know; its notes say what must be true."""
+def test_sidecar_may_have_tokens_of_one_process(example: Path) -> None:
+    """The chart cannot know the number of the service's pods. Its notes state the condition."""
     values = with_auth(single_live_token=True) | {"mode": "none", "image": helm.values_of("gateway")["image"]}
     assert "run one pod of the service" in helm.files(helm.CHART, values)["sidekey/templates/NOTES.txt"]
     assert "run one pod of the service" not in helm.files(helm.CHART, stored(values))["sidekey/templates/NOTES.txt"]
@@ -722,11 +723,11 @@ def test_a_sidecar_may_have_what_only_one_process_may_use(example: Path) -> None
     assert helm.of_kind(helm.objects(example, {"sidekey": refreshing}), "Deployment")
 
 
-def test_the_chart_knows_the_providers_of_which_only_one_process_may_use_a_token() -> None:
-    """It sees an integration's own keys, not what a profile fills in."""
+def test_chart_knows_providers_with_tokens_of_one_process() -> None:
+    """It sees the keys of an integration, but not those that a profile fills in."""
     gateway = {**helm.values_of("gateway"), "replicaCount": 2}
-    found = {name: profiles.profile(name) for name in profiles.names()}
-    single = {name for name, each in found.items() if each.auth.get("single_live_token") is True}
+    by_name = {name: profiles.profile(name) for name in profiles.names()}
+    single = {name for name, each in by_name.items() if each.auth.get("single_live_token") is True}
     assert single
     for name in single:
         own = auth_of(name)
@@ -735,10 +736,10 @@ def test_the_chart_knows_the_providers_of_which_only_one_process_may_use_a_token
         own["single_live_token"] = False
         assert helm.files(helm.CHART, values)
     for optional in (False, True):
-        others = {name: {"auth": auth_of(name, optional=optional)} for name in found if name not in single}
+        others = {name: {"auth": auth_of(name, optional=optional)} for name in by_name if name not in single}
         assert helm.files(helm.CHART, {**gateway, "config": {"integrations": others}})
-    for each in found.values():
-        assert "refresh_token" not in each.secrets or each.auth["grant"]["rotates"] is False
+    for value in by_name.values():
+        assert "refresh_token" not in value.secrets or value.auth["grant"]["rotates"] is False
 
 
 EVERY = {
@@ -766,7 +767,7 @@ SWITCHED_ON: helm.Values = {
 
 
 def switched_on(path: str, value: Any) -> helm.Values:
-    """Values with all that is optional, and `value` at a path."""
+    """Values with all optional features, and `value` at a path."""
     values = {**helm.values_of("gateway"), **deepcopy(SWITCHED_ON)}
     if path.startswith("resources"):
         values.pop("autoscaling")
@@ -780,7 +781,7 @@ def switched_on(path: str, value: Any) -> helm.Values:
 
 @pytest.mark.parametrize("path", EVERY)
 def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
-    """Helm takes a value that is null out. Where nothing stands for it, the message names it."""
+    """Helm removes a null value. If a value is required, the message names it."""
     try:
         taken = helm.files(helm.CHART, switched_on(path, None))
     except helm.library().HelmError as error:
@@ -804,8 +805,8 @@ def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
         *(f"httpsProxy.{name}" for name in ("integration", "matchByHost", "java", "extraRoots", "caSecret")),
     ],
 )
-def test_a_null_does_not_stop_a_sidecar(path: str, example: Path) -> None:
-    """As people leave a key in values without anything below it."""
+def test_null_does_not_break_a_sidecar(path: str, example: Path) -> None:
+    """People leave a key in values without anything below it."""
     values = at(path, None) | {"configSources": [{"name": "a", "configMap": "a"}]}
     assert helm.of_kind(helm.objects(example, {"sidekey": values}), "Deployment")
 
@@ -836,14 +837,16 @@ def test_a_null_does_not_stop_a_sidecar(path: str, example: Path) -> None:
         *("caller missing", "callers missing", "caller missing for a store", "monitor"),
     ],
 )
-def test_a_sidecar_that_does_not_fit_is_refused(values: helm.Values, words: list[str], example: Any) -> None:
-    """What the service is told must agree with Sidekey's config."""
+def test_sidecar_values_that_contradict_the_config_are_refused(
+    values: helm.Values, words: list[str], example: Any
+) -> None:
+    """The variables of the service must match Sidekey's config."""
     message = helm.refusal(example, {"sidekey": values})
     assert [word for word in words if word not in message] == []
 
 
-def test_the_schema_knows_every_value() -> None:
-    """And no other: what the schema admits stands in values.yaml."""
+def test_schema_has_exactly_the_values() -> None:
+    """The schema admits only keys of values.yaml."""
     with helm.library().Chart.load(helm.CHART) as chart:
         schema = chart.schema
     assert schema is not None

@@ -246,7 +246,8 @@ def name_errors(document: Mapping[str, Any], key: str, name: str) -> list[ItemEr
 
 def altered_in(state: State, kind: str) -> dict[str, RowHeader]:
     """Return the headers of unverified rows of a kind, by name, so that they can be deleted."""
-    return {name: state.rows[kind, name].header for of_kind, name in state.altered if of_kind == kind and valid_id(name)}
+    altered = (name for row_kind, name in state.altered if row_kind == kind and valid_id(name))
+    return {name: state.rows[kind, name].header for name in altered}
 
 
 def stored_problem(kind: str, *, altered: bool, file: bool) -> str:

@@ -1,4 +1,4 @@
-"""api/handlers/audit.py: who did what and when, to which fields, and never a value."""
+"""`/audit`: each action of an operator has an entry, with changed fields but never a value."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ Named = Callable[[str], str]
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A process of its own: what is refused to one token is noted at a bounded pace, and others' tests are refused."""
-    with serving(tmp_path_factory.mktemp("audit")) as found:
-        yield found
+    """A process of its own: audit entries of refusals, and tests, are limited for each token."""
+    with serving(tmp_path_factory.mktemp("audit")) as process:
+        yield process
 
 
-def test_each_change_is_noted_with_the_names_of_its_fields(
-    api: Api, editor: Api, running: Running, named: Named
-) -> None:
-    """Also one that was refused; an integration's own list is for viewers."""
+def test_audit_lists_each_change_with_its_fields(api: Api, editor: Api, running: Running, named: Named) -> None:
+    """Also a refused one. Viewers read the activity of one integration."""
     name = named("noted")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     editor.ask(
@@ -33,30 +31,30 @@ def test_each_change_is_noted_with_the_names_of_its_fields(
     )
     editor.ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": "https://other.example"}, match='"2"')
     editor.ask("DELETE", f"/integrations/{name}", match='"2"')
-    found = [each for each in api.get("/audit")["items"] if each["name"] == name]
-    assert [(each["action"], each["outcome"]) for each in found] == [
+    items = [item for item in api.get("/audit")["items"] if item["name"] == name]
+    assert [(item["action"], item["outcome"]) for item in items] == [
         ("delete", "ok"),
         ("update", "reenter"),
         ("update", "ok"),
         ("create", "ok"),
     ]
-    assert found[2]["fields"] == ["/auth/password", "/description"]
-    assert found[3]["fields"] == ["/auth", "/auth/password", "/auth/username", "/endpoint_prefix", "/test"]
-    assert {(each["who"], each["object"], each["from"]) for each in found} == {
+    assert items[2]["fields"] == ["/auth/password", "/description"]
+    assert items[3]["fields"] == ["/auth", "/auth/password", "/auth/username", "/endpoint_prefix", "/test"]
+    assert {(item["who"], item["object"], item["from"]) for item in items} == {
         ("editor-of-file", "integration", "127.0.0.1")
     }
 
 
-def test_what_a_role_may_not_do_is_noted(api: Api, viewer: Api, named: Named) -> None:
+def test_audit_lists_what_the_role_forbids(api: Api, viewer: Api, named: Named) -> None:
     """With the code of the response."""
     name = named("tried")
     assert viewer.ask("DELETE", f"/callers/{name}", match='"1"').code == "forbidden"
-    found = next(each for each in api.get("/audit")["items"] if each["name"] == name)
-    assert (found["who"], found["action"], found["outcome"]) == ("viewer-of-file", "delete", "forbidden")
+    item = next(item for item in api.get("/audit")["items"] if item["name"] == name)
+    assert (item["who"], item["action"], item["outcome"]) == ("viewer-of-file", "delete", "forbidden")
 
 
-def test_an_integrations_own_changes_are_for_viewers(viewer: Api, editor: Api, running: Running, named: Named) -> None:
-    """Who, when and which fields; not from where."""
+def test_viewers_read_the_activity_of_an_integration(viewer: Api, editor: Api, running: Running, named: Named) -> None:
+    """Who, when and which fields, but not the client's address."""
     name = named("own")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     (entry,) = viewer.get(f"/integrations/{name}/activity")["items"]
@@ -64,8 +62,7 @@ def test_an_integrations_own_changes_are_for_viewers(viewer: Api, editor: Api, r
     assert viewer.ask("GET", "/integrations/of-a-file/activity").code == "not_found"
 
 
-def test_pages_go_back_in_time(api: Api, editor: Api, running: Running, named: Named) -> None:
-    """`next` leads to what was before."""
+def test_next_leads_to_older_entries(api: Api, editor: Api, running: Running, named: Named) -> None:
     name = named("busy")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     for version in range(1, 52):
@@ -74,20 +71,20 @@ def test_pages_go_back_in_time(api: Api, editor: Api, running: Running, named: N
     first = api.get(f"/integrations/{name}/activity")
     assert len(first["items"]) == 50
     second = api.get(f"/integrations/{name}/activity?before={first['next']}")
-    assert ([each["action"] for each in second["items"]], second["next"]) == (["update", "create"], None)
+    assert ([item["action"] for item in second["items"]], second["next"]) == (["update", "create"], None)
     assert len(api.get("/audit")["items"]) == 50
     for wrong in ("0", "-1", "x", "1" * 30):
         assert api.ask("GET", f"/audit?before={wrong}").code == "malformed"
 
 
-def test_the_audit_is_searched_by_text_person_and_object(api: Api, editor: Api, running: Running, named: Named) -> None:
+def test_audit_is_searched_by_text_person_and_object(api: Api, editor: Api, running: Running, named: Named) -> None:
     first, second = named("searched"), named("searched")
     for name in (first, second):
         editor.make("/integrations", {"id": name, **basic(running.upstream)})
     editor.ask("PATCH", f"/integrations/{first}", {"endpoint_prefix": "https://other.example"}, match='"1"')
 
     def found(**query: str) -> list[tuple[str, str]]:
-        return [(each["action"], each["name"]) for each in api.get(f"/audit?{urlencode(query)}")["items"]]
+        return [(item["action"], item["name"]) for item in api.get(f"/audit?{urlencode(query)}")["items"]]
 
     assert found(name=first) == [("update", first), ("create", first)]
     assert found(q="REENTER", who="EDITOR", object="integration")[0] == ("update", first)
@@ -99,7 +96,7 @@ def test_the_audit_is_searched_by_text_person_and_object(api: Api, editor: Api, 
 
 
 @pytest.mark.parametrize("kind", ["integration", "preset"])
-def test_an_entry_has_the_title_of_a_resource_that_still_exists(
+def test_entry_has_the_title_of_an_existing_resource(
     editor: Api, api: Api, running: Running, named: Named, kind: str
 ) -> None:
     name = named("titled")
@@ -107,7 +104,7 @@ def test_an_entry_has_the_title_of_a_resource_that_still_exists(
     document = {"id": name, "title": "Welcome", **(preset if kind == "preset" else basic(running.upstream))}
 
     def titles() -> list[str | None]:
-        return [each["title"] for each in api.get(f"/audit?object={kind}&name={name}")["items"]]
+        return [item["title"] for item in api.get(f"/audit?object={kind}&name={name}")["items"]]
 
     editor.make(f"/{kind}s", document)
     assert titles() == ["Welcome"]
@@ -116,14 +113,14 @@ def test_an_entry_has_the_title_of_a_resource_that_still_exists(
     assert titles() == ["Another", None, None]
 
 
-def test_behind_a_proxy_the_audit_has_whose_request_it_passed_on(api: Api, running: Running, named: Named) -> None:
-    """As far as the proxy itself has seen; elsewhere nobody is believed."""
+def test_behind_a_proxy_the_audit_has_the_address_of_its_client(api: Api, running: Running, named: Named) -> None:
+    """As the proxy itself reports it. Without a proxy, the header is ignored."""
 
     def source(forwarded: str) -> str:
         name = named("forwarded")
         fields = {"X-Forwarded-For": forwarded}
         assert api.ask("POST", "/callers", {"name": name}, headers=fields).status == 201
-        return str(next(each["from"] for each in api.get("/audit")["items"] if each["name"] == name))
+        return str(next(item["from"] for item in api.get("/audit")["items"] if item["name"] == name))
 
     assert source("203.0.113.7") == "127.0.0.1"
     child = running.child
@@ -136,56 +133,54 @@ def test_behind_a_proxy_the_audit_has_whose_request_it_passed_on(api: Api, runni
 
 
 def entries(api: Api, who: str) -> list[dict[str, Any]]:
-    """Every entry of an operator, the newest first."""
-    found: list[dict[str, Any]] = []
+    """Every entry of an operator, newest first."""
+    listed: list[dict[str, Any]] = []
     path = "/audit"
     while path:
         page = api.get(path)
-        found += page["items"]
+        listed += page["items"]
         path = f"/audit?before={page['next']}" if page["next"] else ""
-    return [each for each in found if each["who"] == who]
+    return [entry for entry in listed if entry["who"] == who]
 
 
 def operator(api: Api, name: str, role: str) -> Api:
-    """The API by the token of a new operator, who has used up nothing."""
+    """The API with the token of a new operator, who has used up no limit."""
     return api.by(api.make("/tokens", {"name": name, "role": role, "own_token": api.token})["token"])
 
 
-def test_many_logins_do_not_hide_a_test(api: Api, editor: Api, running: Running, named: Named) -> None:
+def test_limit_of_logins_does_not_hide_a_test(api: Api, editor: Api, running: Running, named: Named) -> None:
     name, who = named("tested"), named("visitor")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     visitor = operator(api, who, "viewer")
     for _ in range(103):
         Browser(api.port).log_in(visitor.token)
     assert visitor.ask("POST", f"/integrations/{name}/test").json["ok"] is True
-    found = entries(api, who)
-    assert [(each["action"], each["name"], each["outcome"]) for each in found[:2]] == [
+    listed = entries(api, who)
+    assert [(item["action"], item["name"], item["outcome"]) for item in listed[:2]] == [
         ("test", name, "ok"),
         ("login", "", "more not listed"),
     ]
-    assert [(each["action"], each["outcome"]) for each in found[2:]] == [("login", "ok")] * 100
-    assert [each["action"] for each in api.get(f"/integrations/{name}/activity")["items"]] == ["test", "create"]
+    assert [(item["action"], item["outcome"]) for item in listed[2:]] == [("login", "ok")] * 100
+    assert [item["action"] for item in api.get(f"/integrations/{name}/activity")["items"]] == ["test", "create"]
 
 
 def test_refused_changes_beyond_the_limit_are_not_listed(api: Api, named: Named) -> None:
-    """A loop of refusals must not become a loop of transactions."""
+    """A loop of refused changes must not become a loop of transactions."""
     who = named("refused")
     visitor = operator(api, who, "viewer")
     for _ in range(102):
         assert visitor.ask("DELETE", "/callers/nobody", match='"1"').code == "forbidden"
     assert visitor.ask("DELETE", "/callers/nobody").code == "forbidden"
-    found = entries(api, who)
-    assert (found[0]["action"], found[0]["outcome"]) == ("refused change", "more not listed")
-    assert [(each["action"], each["outcome"]) for each in found[1:]] == [("delete", "forbidden")] * 100
+    listed = entries(api, who)
+    assert (listed[0]["action"], listed[0]["outcome"]) == ("refused change", "more not listed")
+    assert [(item["action"], item["outcome"]) for item in listed[1:]] == [("delete", "forbidden")] * 100
 
 
-def test_a_test_with_the_secrets_of_a_draft_is_listed_as_one(
-    api: Api, editor: Api, running: Running, named: Named
-) -> None:
+def test_test_of_a_draft_is_listed(api: Api, editor: Api, running: Running, named: Named) -> None:
     name, who = named("draft"), named("drafter")
     drafter = operator(api, who, "editor")
-    said = drafter.ask("POST", "/drafts/integration/test", {"id": name, **basic(running.upstream)})
-    assert said.json["ok"] is True
+    response = drafter.ask("POST", "/drafts/integration/test", {"id": name, **basic(running.upstream)})
+    assert response.json["ok"] is True
     (found,) = entries(api, who)
     assert (found["action"], found["object"], found["name"], found["outcome"]) == (
         "test draft",

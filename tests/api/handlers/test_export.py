@@ -1,4 +1,4 @@
-"""api/handlers/export.py: stored integrations as a config file."""
+"""`/export`: stored integrations as a config file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from support.api import Api, Running, basic
 Named = Callable[[str], str]
 
 
-def test_an_export_is_a_config_file_without_secrets(editor: Api, running: Running, named: Named) -> None:
-    """Of several integrations, with the files to fill in at the top."""
+def test_export_is_a_config_file_without_secrets(editor: Api, running: Running, named: Named) -> None:
+    """A comment at the top lists the files to fill in."""
     names = [named("one"), named("two")]
     for name in names:
         editor.make("/integrations", {"id": name, "title": "Ours", **basic(running.upstream)})
@@ -27,13 +27,13 @@ def test_an_export_is_a_config_file_without_secrets(editor: Api, running: Runnin
     assert f"# {' ' * 2}{exported['auth']['password']['file']}" in response.body.decode().splitlines()
 
 
-def test_an_export_names_what_it_cannot_contain(editor: Api) -> None:
-    """Integrations of files are not the store's."""
+def test_export_names_integrations_that_it_cannot_contain(editor: Api) -> None:
+    """Such as those of files."""
     problem = editor.ask("GET", "/export?id=nowhere,of-a-file")
     assert (problem.status, problem.code, problem.pointers) == (422, "invalid", {"/id/0", "/id/1"})
     for query in ("", "?id=", "?id=a,,b", "?id=A", f"?id={','.join(f'x{number}' for number in range(51))}"):
         assert editor.ask("GET", f"/export{query}").code == "malformed", query
 
 
-def test_viewers_may_not_export(viewer: Api) -> None:
+def test_viewer_may_not_export(viewer: Api) -> None:
     assert viewer.ask("GET", "/export?id=of-a-file").code == "forbidden"

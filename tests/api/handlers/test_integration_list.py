@@ -1,4 +1,4 @@
-"""api/handlers/integrations.py: how integrations are shown and listed that are not ok."""
+"""api/handlers/integrations.py: integrations that are unusable, altered or not in the snapshot."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ROW = stored(BASIC)
 NOW = 1_800_000_000.0
 
 
-def standings(problem: str = "why") -> StatusView:
-    """Those of a snapshot in which the row has this problem, and nothing is served."""
+def statuses(problem: str = "why") -> StatusView:
+    """A snapshot in which the row has this problem, and no integration is served."""
     return StatusView(Snapshot({}, stored=Stored(1, problems={"crm": problem})), {}, NOW)
 
 
-def whole(row: IntegrationRow, now: StatusView) -> dict[str, Any]:
+def response_of(row: IntegrationRow, now: StatusView) -> dict[str, Any]:
     """A stored integration in a response."""
     members, document = INTEGRATIONS.shown(row.id, row, now)
     return {**members.model_dump(mode="json"), **document}
@@ -32,13 +32,13 @@ def whole(row: IntegrationRow, now: StatusView) -> dict[str, Any]:
 
 def page(state: StoreState, now: StatusView, **query: str) -> list[dict[str, Any]]:
     """The items of a list."""
-    found = INTEGRATIONS.page(state, now, IntegrationFilter(**query))
-    return [each.model_dump(mode="json") for each in found.items]
+    result = INTEGRATIONS.page(state, now, IntegrationFilter(**query))
+    return [item.model_dump(mode="json") for item in result.items]
 
 
-def test_what_cannot_be_used_says_why() -> None:
-    """With its document, so that it can be put right."""
-    shown = whole(ROW, standings())
+def test_unusable_integration_has_a_problem_and_its_document() -> None:
+    """An operator needs the document to correct it."""
+    shown = response_of(ROW, statuses())
     assert (shown["status"], shown["problem"]) == ("unusable", "why")
     assert shown["auth"]["password"] == {
         "set": True,
@@ -49,46 +49,46 @@ def test_what_cannot_be_used_says_why() -> None:
     assert (shown["kind"], shown["base"]) == ("basic", None)
 
 
-def test_nothing_of_an_altered_row_is_believed() -> None:
-    """Only that it is there, and which version a change must name."""
-    shown = whole(replace(ROW, verified=False), standings())
+def test_altered_row_is_shown_without_its_document() -> None:
+    """A change needs its version."""
+    shown = response_of(replace(ROW, verified=False), statuses())
     assert (shown["status"], shown["version"], shown["kind"]) == ("unusable", 1, None)
     assert "auth" not in shown
 
 
-def test_a_document_of_another_version_is_left_out() -> None:
-    """It is no reason not to show the rest."""
+def test_document_of_another_version_is_omitted() -> None:
+    """The members are shown."""
     for text in ("not json", "[]", "{}", '{"integration": {"auth": 7}}'):
-        shown = whole(replace(ROW, document=text), standings())
+        shown = response_of(replace(ROW, document=text), statuses())
         assert (shown["status"], shown["kind"]) == ("unusable", None), text
 
 
-def test_a_list_has_what_is_not_served_as_well() -> None:
-    """By what was written."""
+def test_list_has_integrations_that_are_not_served() -> None:
+    """With texts and hosts of the document."""
     row = stored({**BASIC, "title": "The CRM", "description": "Ours", "tags": ["a"]})
     state = StoreState(integrations=MappingProxyType({"crm": row}))
-    (item,) = page(state, standings(), q="ours HTTP the", tag="a", kind="basic", status="unusable")
+    (item,) = page(state, statuses(), q="ours HTTP the", tag="a", kind="basic", status="unusable")
     assert (item["id"], item["title"], item["description"], item["tags"]) == ("crm", "The CRM", "Ours", ["a"])
     assert item["hosts"] == ["api.example.com"]
-    assert page(state, standings(), status="ok") == []
+    assert page(state, statuses(), status="ok") == []
     other = StoreState(
         integrations=MappingProxyType({"crm": replace(ROW, document='{"integration":{"tags":[7],"auth":{}}}')})
     )
-    (item,) = page(other, standings())
+    (item,) = page(other, statuses())
     assert (item["kind"], item["description"], item["tags"]) == (None, "", [])
     broken = StoreState(integrations=MappingProxyType({"crm": IntegrationRow(row="r", id="crm", document="broken")}))
-    assert page(broken, standings())[0]["kind"] is None
+    assert page(broken, statuses())[0]["kind"] is None
 
 
-def test_no_secret_is_in_what_is_shown() -> None:
-    """Not even sealed."""
-    shown = str(whole(ROW, standings("")))
+def test_response_contains_no_secret() -> None:
+    """Not even a sealed one."""
+    shown = str(response_of(ROW, statuses("")))
     assert CANARY not in shown
-    assert not [each for each in ROW.secrets.values() if each.sealed in shown]
+    assert not [value for value in ROW.secrets.values() if value.sealed in shown]
 
 
-def test_an_integration_is_found_by_where_it_sends() -> None:
-    """By host, in any case, as far as it is written."""
+def test_search_finds_an_integration_by_host() -> None:
+    """In any case, also in a document that is not served."""
     row = stored({**BASIC, "endpoint_prefix": ["https://a.test", "https://b.test/v1"]})
     state = StoreState(integrations=MappingProxyType({"crm": row}))
-    assert [each["id"] for each in page(state, standings(), q="B.test")] == ["crm"]
+    assert [item["id"] for item in page(state, statuses(), q="B.test")] == ["crm"]

@@ -1,4 +1,4 @@
-"""api/handlers/integration_preview.py: the result of saving a document, without saving it."""
+"""`/drafts/integration/preview`: the result of saving a document, without saving it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PATH = "/drafts/integration/preview"
 CANARY = "canary-that-is-in-no-response"
 
 
-def of(api: Api, document: Any) -> Any:
-    """The preview of a document."""
-    said = api.ask("POST", PATH, document)
-    assert said.status == 200, said
-    assert CANARY.encode() not in said.body
-    assert b"PRIVATE KEY" not in said.body
-    return said.json
+def preview_of(api: Api, document: Any) -> Any:
+    """Return the preview of a document."""
+    response = api.ask("POST", PATH, document)
+    assert response.status == 200, response
+    assert CANARY.encode() not in response.body
+    assert b"PRIVATE KEY" not in response.body
+    return response.json
 
 
 def mtls(certificate: str, key: str, **more: Any) -> dict[str, Any]:
@@ -30,62 +30,62 @@ def mtls(certificate: str, key: str, **more: Any) -> dict[str, Any]:
     return {"endpoint_prefix": "https://bank.example/v1", "auth": auth}
 
 
-def test_a_document_that_may_be_saved_says_where_its_credential_goes(editor: Api, running: Running) -> None:
-    """And is not saved."""
+def test_preview_of_a_valid_document_shows_its_destination(editor: Api, running: Running) -> None:
+    """It saves nothing."""
     document = basic(running.upstream, CANARY)
-    found = of(editor, {"id": "only-seen", **document})
+    preview = preview_of(editor, {"id": "only-seen", **document})
     base = f"http://127.0.0.1:{running.upstream}/v1"
-    assert (found["valid"], found["version"], found["errors"], found["reenter"]) == (True, None, [], [])
-    assert found["destination"] == {
+    assert (preview["valid"], preview["version"], preview["errors"], preview["reenter"]) == (True, None, [], [])
+    assert preview["destination"] == {
         "base": base,
         "allowed": [base],
         "learns": False,
         "places": {"headers": ["Authorization"], "query": [], "body": []},
     }
     assert editor.ask("GET", "/integrations/only-seen").status == 404
-    assert of(editor, document)["valid"] is True
+    assert preview_of(editor, document)["valid"] is True
 
 
-def test_all_errors_are_a_result_and_those_that_saving_has(editor: Api, running: Running, named: Named) -> None:
-    """By the same pointers, in the same words; also the overlap with what a caller may use as well."""
+def test_preview_has_the_errors_of_saving(editor: Api, running: Running, named: Named) -> None:
+    """The same pointers and details, also for an overlap with another integration of a caller."""
     document = {"id": "Not an ID", **basic(running.upstream, CANARY)}
     document["auth"]["username"] = {"value": "a:b"}
     document["test"] = {"path": "no-slash"}
-    said = editor.ask("POST", "/integrations", document)
-    assert said.status == 422
-    assert of(editor, document)["errors"] == said.json["errors"]
-    found = of(editor, {"id": "of-a-file", **basic(running.upstream)})
-    assert [(each["pointer"], found["valid"]) for each in found["errors"]] == [("/id", False)]
+    response = editor.ask("POST", "/integrations", document)
+    assert response.status == 422
+    assert preview_of(editor, document)["errors"] == response.json["errors"]
+    preview = preview_of(editor, {"id": "of-a-file", **basic(running.upstream)})
+    assert [(error["pointer"], preview["valid"]) for error in preview["errors"]] == [("/id", False)]
 
 
 @pytest.mark.parametrize("change", [{"endpoint_prefix": "https://elsewhere.example"}, {"trusted_ca": "system"}])
-def test_a_changed_destination_names_the_secrets(
+def test_changed_destination_lists_the_secrets_to_enter_again(
     editor: Api, running: Running, named: Named, change: dict[str, Any]
 ) -> None:
     name = named("moved")
     shown = editor.make("/integrations", {"id": name, **basic(running.upstream, CANARY)})
-    assert of(editor, shown)["valid"] is True
-    found = of(editor, {**shown, **change})
+    assert preview_of(editor, shown)["valid"] is True
+    preview = preview_of(editor, {**shown, **change})
     detail = f"must be sent again, since {next(iter(change))} has changed"
     pointers = ["/auth/username", "/auth/password"]
-    assert found["reenter"] == [{"pointer": each, "detail": detail} for each in pointers]
-    assert (found["valid"], found["errors"], found["version"]) == (False, [], 1)
-    assert found["destination"]["allowed"] == [change.get("endpoint_prefix", shown["endpoint_prefix"])]
+    assert preview["reenter"] == [{"pointer": pointer, "detail": detail} for pointer in pointers]
+    assert (preview["valid"], preview["errors"], preview["version"]) == (False, [], 1)
+    assert preview["destination"]["allowed"] == [change.get("endpoint_prefix", shown["endpoint_prefix"])]
     entered = {
         **shown,
         **change,
         "auth": {**shown["auth"], "username": {"value": "svc"}, "password": {"value": CANARY}},
     }
-    assert of(editor, entered)["valid"] is True
+    assert preview_of(editor, entered)["valid"] is True
     assert editor.get(f"/integrations/{name}")["version"] == 1
 
 
-def test_a_parameter_of_a_provider_moves_its_endpoint(editor: Api, named: Named) -> None:
+def test_parameter_of_a_provider_changes_the_destination(editor: Api, named: Named) -> None:
     auth = {"type": "oauth2", "provider": "commercetools", "region": "europe-west1.gcp", "client_id": "c"}
     shown = editor.make("/integrations", {"id": named("shop"), "auth": {**auth, "client_secret": {"value": CANARY}}})
-    found = of(editor, {**shown, "auth": {**shown["auth"], "region": "us-central1.gcp"}})
-    assert [each["pointer"] for each in found["reenter"]] == ["/auth/client_secret"]
-    assert "https://api.us-central1.gcp.commercetools.com" in found["destination"]["allowed"]
+    preview = preview_of(editor, {**shown, "auth": {**shown["auth"], "region": "us-central1.gcp"}})
+    assert [error["pointer"] for error in preview["reenter"]] == ["/auth/client_secret"]
+    assert "https://api.us-central1.gcp.commercetools.com" in preview["destination"]["allowed"]
 
 
 LOGIN, API = "https://login.example.com", "https://api.example.com"
@@ -101,36 +101,34 @@ LOGIN, API = "https://login.example.com", "https://api.example.com"
         ({"endpoint_prefix": [f"{LOGIN}/v1", f"{API}/v1"]}, [f"{LOGIN}/v1"]),
     ],
 )
-def test_where_a_token_goes_is_what_the_policy_allows(
+def test_destination_is_the_urls_that_the_policy_allows(
     editor: Api, document: dict[str, Any], allowed: list[str]
 ) -> None:
     auth = {"type": "oauth2", "token_endpoint": f"{LOGIN}/token", "client_id": "c", "client_secret": {"value": CANARY}}
     more = {"allow_other_domains": True} if "allowed_domains" in document else {}
-    found = of(editor, {**document, **more, "auth": auth})
-    assert found["destination"]["allowed"] == allowed
+    preview = preview_of(editor, {**document, **more, "auth": auth})
+    assert preview["destination"]["allowed"] == allowed
 
 
 @pytest.mark.parametrize(
     ("prefix", "path"),
     [(None, "/rest/api/v1.3"), ("/rest/api/v1.3/lists", "/rest/api/v1.3/lists"), ("/rest", "/rest/api/v1.3")],
 )
-def test_a_host_that_the_login_names_is_limited_by_domains_and_paths(
-    editor: Api, prefix: str | None, path: str
-) -> None:
+def test_host_of_the_login_is_limited_by_domains_and_paths(editor: Api, prefix: str | None, path: str) -> None:
     login = "https://login2.responsys.net"
     auth = {"type": "responsys", "login_endpoint": login, "username": {"value": "u"}, "password": {"value": CANARY}}
     document = {"auth": auth} if prefix is None else {"auth": auth, "endpoint_prefix": f"{login}{prefix}"}
-    destination = of(editor, document)["destination"]
+    destination = preview_of(editor, document)["destination"]
     assert destination["learns"]
     assert destination["allowed"][:2] == [f"{login}{path}", f"https://*.responsys.net{path}"]
 
 
 def soon(days: float, **more: Any) -> Issued:
-    """A certificate of now that ends in so many days."""
+    """A certificate that expires in so many days."""
     return issue(start=datetime.now(UTC) - timedelta(days=30), life=timedelta(days=30 + days), **more)
 
 
-def test_each_problem_of_a_certificate_has_its_own_words(editor: Api) -> None:
+def test_each_problem_of_a_certificate_has_a_detail(editor: Api) -> None:
     good, other = soon(60), soon(60)
     pem, key = good.pem.decode(), good.key_pem.decode()
     private = {"allow_private_ca": True}
@@ -149,15 +147,17 @@ def test_each_problem_of_a_certificate_has_its_own_words(editor: Api) -> None:
         ),
     ]
     for document, where, words in cases:
-        found = of(editor, document)
-        assert [each["detail"] for each in found["errors"] if each["pointer"] == where and words in each["detail"]], (
+        preview = preview_of(editor, document)
+        assert [
+            error["detail"] for error in preview["errors"] if error["pointer"] == where and words in error["detail"]
+        ], (
             words,
-            found["errors"],
+            preview["errors"],
         )
 
 
-def test_a_certificate_is_described_before_its_key_is_there(editor: Api) -> None:
+def test_certificate_is_described_without_its_key(editor: Api) -> None:
     issued = soon(60)
-    found = of(editor, {"auth": {"type": "mtls", "certificate": {"inline": issued.pem.decode()}}})
-    assert found["certificate"]["not_after"] == f"{issued.certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
-    assert found["valid"] is False
+    preview = preview_of(editor, {"auth": {"type": "mtls", "certificate": {"inline": issued.pem.decode()}}})
+    assert preview["certificate"]["not_after"] == f"{issued.certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+    assert preview["valid"] is False

@@ -1,4 +1,4 @@
-"""api/handlers/integration_template.py: what a new document starts with is valid once it is filled in."""
+"""`/kinds/{kind}/template`: the template of a document is valid once its values are filled in."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ ENTERED: Final[dict[str, Any]] = {
 
 
 def key(provider: str) -> str:
-    made = (
+    created = (
         ec.generate_private_key(ec.SECP256R1())
         if provider == "app-store-connect"
         else rsa.generate_private_key(65537, 2048)
     )
-    return made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return created.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def filled(node: dict[str, Any], examples: dict[str, Any], pem: Iterator[str]) -> dict[str, Any]:
-    """The document as somebody fills it in."""
-    found: dict[str, Any] = {}
+    """The document with values in all fields."""
+    values: dict[str, Any] = {}
     for name, value in node.items():
         if isinstance(value, dict):
-            found[name] = filled(value, examples, pem)
+            values[name] = filled(value, examples, pem)
         elif value == PEM:
-            found[name] = next(pem)
+            values[name] = next(pem)
         elif value == "":
-            found[name] = examples.get(name, ENTERED.get(name, f"the-{name}"))
+            values[name] = examples.get(name, ENTERED.get(name, f"the-{name}"))
         else:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
-def start_of(api: Api, kind: str, provider: str = "") -> str:
+def yaml_of(api: Api, kind: str, provider: str = "") -> str:
     """The YAML of a template."""
     return str(api.get(f"/kinds/{kind}/template" + (f"?provider={provider}" if provider else ""))["text"])
 
@@ -66,8 +66,8 @@ CASES: Final = [(kind, "") for kind in KINDS] + [(profiles.profile(name).kind, n
 
 
 @pytest.mark.parametrize(("kind", "provider"), CASES)
-def test_the_start_of_each_kind_and_provider_is_valid_once_filled_in(api: Api, kind: str, provider: str) -> None:
-    text = start_of(api, kind, provider)
+def test_template_of_each_kind_and_provider_is_valid_once_filled_in(api: Api, kind: str, provider: str) -> None:
+    text = yaml_of(api, kind, provider)
     start = yaml.safe_load(text)
     parameters = profiles.profile(provider).parameters if provider else {}
     examples: dict[str, Any] = {name: each.example for name, each in parameters.items()}
@@ -80,34 +80,34 @@ def test_the_start_of_each_kind_and_provider_is_valid_once_filled_in(api: Api, k
     else:
         pem = iter([key(provider)])
     document = filled({**start, "id": "starting"}, examples, pem)
-    found = api.ask("POST", "/drafts/integration/preview", document).json
-    assert (found["errors"], found["valid"]) == ([], True)
+    body = api.ask("POST", "/drafts/integration/preview", document).json
+    assert (body["errors"], body["valid"]) == ([], True)
     unfilled = api.ask("POST", "/drafts/integration/preview", text.encode(), headers=AS_YAML).json
     assert unfilled["valid"] is False
-    assert all(each["line"] for each in unfilled["errors"])
+    assert all(error["line"] for error in unfilled["errors"])
 
 
-def test_required_keys_have_their_descriptions_and_secrets_their_form(api: Api) -> None:
-    text = start_of(api, "responsys")
+def test_template_describes_required_keys_and_shows_the_form_of_secrets(api: Api) -> None:
+    text = yaml_of(api, "responsys")
     assert "  # The user's password.\n  password:\n    value: ''\n" in text
-    okta = start_of(api, "oauth2", "okta")
+    okta = yaml_of(api, "oauth2", "okta")
     assert "  domain: ''\n" in okta
     assert "# The org's domain, without `-admin`. Such as acme.okta.com.\n" in okta
     assert max(map(len, text.splitlines())) <= 104
 
 
-def test_the_fields_of_a_template_are_the_values_to_fill_in(editor: Api, viewer: Api) -> None:
-    found = editor.get("/kinds/oauth2/template?provider=docusign")
-    assert [(each["path"], each["type"]) for each in found["fields"]] == [
+def test_fields_of_a_template_are_the_values_to_fill_in(editor: Api, viewer: Api) -> None:
+    body = editor.get("/kinds/oauth2/template?provider=docusign")
+    assert [(field["path"], field["type"]) for field in body["fields"]] == [
         (["auth", "user_id"], "text"),
         (["auth", "site"], "text"),
         (["auth", "grant", "private_key"], "pem"),
         (["auth", "client_id"], "text"),
     ]
-    by_name = {each["path"][-1]: each for each in editor.get("/kinds/signature/template")["fields"]}
+    by_name = {field["path"][-1]: field for field in editor.get("/kinds/signature/template")["fields"]}
     assert by_name["secret"]["type"] == "secret"
     assert "stripe" in by_name["scheme"]["values"]
-    assert [each["type"] for each in editor.get("/kinds/mtls/template")["fields"]] == ["text", "certificate", "pem"]
+    assert [field["type"] for field in editor.get("/kinds/mtls/template")["fields"]] == ["text", "certificate", "pem"]
     for path in ("/kinds/nonsense/template", "/kinds/basic/template?provider=docusign"):
         assert editor.ask("GET", path).status == 404
     assert viewer.ask("GET", "/kinds/basic/template").status == 403

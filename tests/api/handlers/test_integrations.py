@@ -1,4 +1,4 @@
-"""api/handlers/integrations.py: what operators send, and what is stored, served and shown of it."""
+"""`/integrations`: documents as they are sent, stored, served and shown."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ Named = Callable[[str], str]
 TOKEN = {"Sidekey-Token": "the-token-of-a-file"}
 
 
-def test_what_is_made_serves_at_once_and_is_shown_without_its_secret(
+def test_new_integration_serves_at_once_and_is_shown_without_its_secret(
     editor: Api, running: Running, named: Named
 ) -> None:
-    """201 with ETag and Location; the next request of a caller has the credential."""
+    """201 with ETag and Location. The next request of a caller has the credential."""
     name = named("crm")
-    said = editor.ask("POST", "/integrations", {"id": name, **basic(running.upstream)})
-    assert (said.status, said.etag, said.headers["Location"]) == (201, '"1"', f"/api/v1/integrations/{name}")
+    response = editor.ask("POST", "/integrations", {"id": name, **basic(running.upstream)})
+    assert (response.status, response.etag, response.headers["Location"]) == (
+        201,
+        '"1"',
+        f"/api/v1/integrations/{name}",
+    )
     sent = get(running.child.proxy_port, f"/i/{name}/x", TOKEN)
     assert "authorization: Basic c3ZjOmEtY2FuYXJ5LW9mLWJhc2lj" in sent.body
-    shown = said.json
+    shown = response.json
     assert shown == editor.get(f"/integrations/{name}")
     secret = shown["auth"]["password"]
     assert secret.keys() == {"set", "id", "set_at", "set_by"}
@@ -40,8 +44,8 @@ def test_what_is_made_serves_at_once_and_is_shown_without_its_secret(
     assert (shown["kind"], shown["version"], shown["problem"]) == ("basic", 1, None)
 
 
-def test_an_integration_is_found_by_any_of_its_names(editor: Api, named: Named) -> None:
-    """Each word by itself, in its title, its tags, its host, and all names of its kind and provider."""
+def test_search_finds_an_integration_by_each_word(editor: Api, named: Named) -> None:
+    """In title, tags, host, and all names of its kind and provider."""
     name = named("crt")
     auth = {"type": "oauth2", "provider": "criteo", "client_id": "c", "client_secret": {"value": "a-canary"}}
     editor.make("/integrations", {"id": name, "title": f"Newsletter {name}", "tags": ["ads"], "auth": auth})
@@ -51,8 +55,8 @@ def test_an_integration_is_found_by_any_of_its_names(editor: Api, named: Named) 
     assert editor.get(f"/integrations?{urlencode({'q': f'authentication {name}'})}")["items"] == []
 
 
-def test_a_page_has_the_usage_of_its_items_on_request(editor: Api, running: Running, named: Named) -> None:
-    """Also what this process has not yet written into the store."""
+def test_page_includes_usage_on_request(editor: Api, running: Running, named: Named) -> None:
+    """Also usage that this process has not written to the store yet."""
     name = named("seen")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     assert get(running.child.proxy_port, f"/i/{name}/x", TOKEN).status == 200
@@ -64,67 +68,68 @@ def test_a_page_has_the_usage_of_its_items_on_request(editor: Api, running: Runn
     assert editor.ask("GET", "/integrations?include=all").code == "malformed"
 
 
-def test_a_page_has_the_tags_of_all_integrations(editor: Api, running: Running, named: Named) -> None:
-    """Of files and of the store, also if its items have none of them."""
+def test_page_has_the_tags_of_all_integrations(editor: Api, running: Running, named: Named) -> None:
+    """Of files and of the store, also tags of no item on the page."""
     editor.make("/integrations", {"id": named("tagged"), "tags": ["Zeta", "files"], **basic(running.upstream)})
     page = editor.get("/integrations?q=nowhere")
     assert page["items"] == []
     assert [tag for tag in page["tags"] if tag in ("files", "Zeta")] == ["Zeta", "files"]
 
 
-def test_a_title_is_not_longer_than_lists_can_show(editor: Api, running: Running, named: Named) -> None:
+def test_title_over_the_limit_is_refused(editor: Api, running: Running, named: Named) -> None:
     document = {"id": named("long"), "title": "x" * 201, **basic(running.upstream)}
     assert editor.ask("POST", "/integrations", document).pointers == {"/title"}
 
 
-def test_get_edit_put_keeps_the_secret_and_what_was_left_out_is_removed(
-    editor: Api, running: Running, named: Named
-) -> None:
-    """The whole object that was read, with a description, comes back by PUT."""
+def test_put_keeps_the_secret_and_removes_omitted_keys(editor: Api, running: Running, named: Named) -> None:
+    """The request repeats the object that was read, with a description."""
     name = named("put")
     shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
-    said = editor.ask("PUT", f"/integrations/{name}", {**shown, "description": "ours"}, match='"1"')
-    assert (said.status, said.etag, said.json["description"]) == (200, '"2"', "ours")
-    assert said.json["auth"]["password"] == shown["auth"]["password"]
+    response = editor.ask("PUT", f"/integrations/{name}", {**shown, "description": "ours"}, match='"1"')
+    assert (response.status, response.etag, response.json["description"]) == (200, '"2"', "ours")
+    assert response.json["auth"]["password"] == shown["auth"]["password"]
     assert "authorization: Basic" in get(running.child.proxy_port, f"/i/{name}/x", TOKEN).body
     del shown["test"]
-    said = editor.ask("PUT", f"/integrations/{name}", shown, match='"2"')
-    assert "test" not in said.json
-    assert "description" not in said.json
+    response = editor.ask("PUT", f"/integrations/{name}", shown, match='"2"')
+    assert "test" not in response.json
+    assert "description" not in response.json
 
 
-def test_a_merge_patch_keeps_what_it_leaves_out_and_null_removes(editor: Api, running: Running, named: Named) -> None:
-    """RFC 7396; plain JSON is no patch."""
+def test_merge_patch_keeps_omitted_keys_and_null_removes_one(editor: Api, running: Running, named: Named) -> None:
+    """RFC 7396. Plain JSON is no patch."""
     name = named("patch")
     editor.make("/integrations", {"id": name, "tags": ["a"], **basic(running.upstream)})
-    said = editor.ask("PATCH", f"/integrations/{name}", {"description": "x", "tags": None}, match='"1"')
-    assert said.status == 200
-    assert said.json["auth"]["password"]["set"] is True
-    assert said.json["description"] == "x"
-    assert "tags" not in said.json
+    response = editor.ask("PATCH", f"/integrations/{name}", {"description": "x", "tags": None}, match='"1"')
+    assert response.status == 200
+    assert response.json["auth"]["password"]["set"] is True
+    assert response.json["description"] == "x"
+    assert "tags" not in response.json
     plain = {"Content-Type": "application/json"}
-    said = editor.ask("PATCH", f"/integrations/{name}", {"description": "y"}, match='"2"', headers=plain)
-    assert (said.status, said.headers["Accept-Patch"]) == (415, "application/merge-patch+json")
+    response = editor.ask("PATCH", f"/integrations/{name}", {"description": "y"}, match='"2"', headers=plain)
+    assert (response.status, response.headers["Accept-Patch"]) == (415, "application/merge-patch+json")
 
 
-def test_another_destination_needs_every_secret_again(editor: Api, running: Running, named: Named) -> None:
-    """422 with a pointer for each, and nothing has changed; with the secret it is saved."""
+def test_changed_destination_needs_every_secret_again(editor: Api, running: Running, named: Named) -> None:
+    """422 with a pointer for each, and nothing has changed. With the secret it is saved."""
     name = named("moved")
     shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
     other = f"http://127.0.0.1:{running.upstream}/v2"
-    for said in (
+    for response in (
         editor.ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": other}, match='"1"'),
         editor.ask("PUT", f"/integrations/{name}", {**shown, "endpoint_prefix": other}, match='"1"'),
     ):
-        assert (said.status, said.code, said.pointers) == (422, "reenter", {"/auth/password", "/auth/username"})
+        assert (response.status, response.code, response.pointers) == (
+            422,
+            "reenter",
+            {"/auth/password", "/auth/username"},
+        )
     assert editor.get(f"/integrations/{name}") == shown
     change = {"endpoint_prefix": other, "auth": {"username": {"value": "svc"}, "password": {"value": "entered again"}}}
-    said = editor.ask("PATCH", f"/integrations/{name}", change, match='"1"')
-    assert (said.status, said.json["base"]) == (200, other)
+    response = editor.ask("PATCH", f"/integrations/{name}", change, match='"1"')
+    assert (response.status, response.json["base"]) == (200, other)
 
 
-def test_all_errors_come_at_once_as_pointers_and_none_repeats_a_value(editor: Api, named: Named) -> None:
-    """Whatever is wrong with a document is told in one response."""
+def test_response_has_all_errors_as_pointers_and_repeats_no_value(editor: Api, named: Named) -> None:
     canary = "pasted-in-the-wrong-place"
     document = {
         "id": named("wrong"),
@@ -135,8 +140,8 @@ def test_all_errors_come_at_once_as_pointers_and_none_repeats_a_value(editor: Ap
         "trusted_ca": {"file": f"/{canary}"},
         "nothing-we-know": canary,
     }
-    said = editor.ask("POST", "/integrations", {**document, "id": f"Not {canary}"})
-    assert (said.status, said.code) == (422, "invalid")
+    response = editor.ask("POST", "/integrations", {**document, "id": f"Not {canary}"})
+    assert (response.status, response.code) == (422, "invalid")
     assert {
         "/id",
         "/endpoint_prefix",
@@ -146,24 +151,24 @@ def test_all_errors_come_at_once_as_pointers_and_none_repeats_a_value(editor: Ap
         "/limits/in_flight",
         "/trusted_ca",
         "/nothing-we-know",
-    } <= said.pointers
-    assert canary not in said.body.decode()
+    } <= response.pointers
+    assert canary not in response.body.decode()
 
 
 @pytest.mark.parametrize(
     "secret",
     [{"file": "/etc/hostname"}, {"env": "HOME"}, {"insecure_value": "x"}, {"value": "***"}, {"value": ""}, "x", {}],
 )
-def test_what_only_a_file_may_say_is_refused_with_the_way_out(editor: Api, named: Named, secret: Any) -> None:
-    """Else an editor has Sidekey send its own key file to any host."""
+def test_keys_for_files_are_refused_with_the_remedy(editor: Api, named: Named, secret: Any) -> None:
+    """Otherwise an editor could have Sidekey send its own key file to any host."""
     document = {"id": named("refused"), **basic(1)}
     document["auth"]["password"] = secret
-    said = editor.ask("POST", "/integrations", document)
-    assert (said.status, said.code, said.pointers) == (422, "invalid", {"/auth/password"})
+    response = editor.ask("POST", "/integrations", document)
+    assert (response.status, response.code, response.pointers) == (422, "invalid", {"/auth/password"})
 
 
-def test_what_is_deleted_is_gone_for_callers_at_once(editor: Api, running: Running, named: Named) -> None:
-    """204, then 404; a caller is told what they are told of any name that is not."""
+def test_deleted_integration_is_unknown_to_callers_at_once(editor: Api, running: Running, named: Named) -> None:
+    """204, then 404. Callers get the response for any unknown name."""
     name = named("gone")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     assert editor.ask("DELETE", f"/integrations/{name}", match='"1"').status == 204
@@ -172,8 +177,8 @@ def test_what_is_deleted_is_gone_for_callers_at_once(editor: Api, running: Runni
     assert get(running.child.proxy_port, f"/i/{name}/x", TOKEN).status == 403
 
 
-def test_an_integration_of_a_file_is_read_only(editor: Api) -> None:
-    """It is shown without its document, and whoever would change it is told where."""
+def test_integration_of_a_file_is_read_only(editor: Api) -> None:
+    """It is shown without its document. The error of a change names the file."""
     shown = editor.get("/integrations/of-a-file")
     assert (shown["source"], shown["version"], shown["kind"]) == ("file", None, "headers")
     assert "auth" not in shown
@@ -182,27 +187,27 @@ def test_an_integration_of_a_file_is_read_only(editor: Api) -> None:
         ("PATCH", "", {}),
         ("DELETE", "", None),
     ):
-        said = editor.ask(method, f"/integrations/of-a-file{path}", body, match='"1"')
-        assert (said.status, said.code) == (409, "read_only"), method
-    said = editor.ask("POST", "/integrations", {"id": "of-a-file", **basic(1)})
-    assert (said.status, said.code) == (409, "exists")
+        response = editor.ask(method, f"/integrations/of-a-file{path}", body, match='"1"')
+        assert (response.status, response.code) == (409, "read_only"), method
+    response = editor.ask("POST", "/integrations", {"id": "of-a-file", **basic(1)})
+    assert (response.status, response.code) == (409, "exists")
 
 
-def test_a_name_is_one_integrations(editor: Api, running: Running, named: Named) -> None:
-    """409 for a second one; an ID is what URLs can hold, and stays."""
+def test_id_is_unique_valid_and_constant(editor: Api, running: Running, named: Named) -> None:
+    """409 for a second integration of an ID."""
     name = named("twice")
     shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
     assert editor.ask("POST", "/integrations", {"id": name, **basic(running.upstream)}).code == "exists"
     for wrong in ("Upper", "", "unknown", "a/b", None, 7, "-x"):
-        said = editor.ask("POST", "/integrations", {"id": wrong, **basic(running.upstream)})
-        assert (said.code, said.pointers) == ("invalid", {"/id"})
+        response = editor.ask("POST", "/integrations", {"id": wrong, **basic(running.upstream)})
+        assert (response.code, response.pointers) == ("invalid", {"/id"})
     for method in ("PUT", "PATCH"):
-        said = editor.ask(method, f"/integrations/{name}", {**shown, "id": "other", "more": 1}, match='"1"')
-        assert (said.code, said.pointers) == ("invalid", {"/id", "/more"})
+        response = editor.ask(method, f"/integrations/{name}", {**shown, "id": "other", "more": 1}, match='"1"')
+        assert (response.code, response.pointers) == ("invalid", {"/id", "/more"})
 
 
-def test_a_certificate_is_public_and_a_preview_describes_it(editor: Api, named: Named, tmp_path: Path) -> None:
-    """Sent back it is kept, and with it its key."""
+def test_certificate_is_shown_and_described(editor: Api, named: Named, tmp_path: Path) -> None:
+    """A document that repeats it keeps it, with its key."""
     name, issued = named("mtls"), ClientAuthority(tmp_path).issue("client.example")
     pair = {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": issued.key_pem.decode()}}
     auth = {"type": "mtls", **pair, "allow_private_ca": True}
@@ -216,14 +221,14 @@ def test_a_certificate_is_public_and_a_preview_describes_it(editor: Api, named: 
     broken = {**shown, "auth": {**shown["auth"], "certificate": {"inline": "-----BEGIN CERTIFICATE-----"}}}
     assert editor.ask("POST", "/drafts/integration/preview", broken).json["certificate"] is None
     assert shown["auth"]["private_key"]["set"] is True
-    said = editor.ask("PUT", f"/integrations/{name}", {**shown, "description": "x"}, match='"1"')
-    assert said.json["auth"]["certificate"] == certificate
+    response = editor.ask("PUT", f"/integrations/{name}", {**shown, "description": "x"}, match='"1"')
+    assert response.json["auth"]["certificate"] == certificate
     del shown["auth"]["private_key"]
     assert editor.ask("PUT", f"/integrations/{name}", shown, match='"2"').status == 422
 
 
-def test_an_integration_of_a_file_is_used_until_it_is_removed_there(api: Api, running: Running, named: Named) -> None:
-    """Then the stored one of the same ID is."""
+def test_integration_of_a_file_is_used_until_the_file_omits_it(api: Api, running: Running, named: Named) -> None:
+    """Then the stored one of the same ID is used."""
     name, child = named("both"), running.child
     api.make("/integrations", {"id": name, **basic(running.upstream)})
     auth = "{type: basic, username: svc, password: {insecure_value: of-the-file}}"
@@ -243,19 +248,19 @@ def test_an_integration_of_a_file_is_used_until_it_is_removed_there(api: Api, ru
     assert api.get(f"/integrations/{name}")["version"] == 1
 
 
-def test_lists_are_searched_filtered_and_in_pages_of_50(editor: Api, running: Running, named: Named) -> None:
-    """By ID; `next` leads to the rest."""
+def test_list_is_searched_filtered_and_in_pages_of_50(editor: Api, running: Running, named: Named) -> None:
+    """By ID. `next` leads to the next page."""
     word = named("page")
     for number in range(51):
         document = {"id": f"{word}-{number:02}", "tags": [word], **basic(running.upstream)}
         editor.make("/integrations", {**document, "description": f"Number {number}"})
     first = editor.get(f"/integrations?tag={word}")
-    assert [each["id"] for each in first["items"]] == [f"{word}-{number:02}" for number in range(50)]
+    assert [item["id"] for item in first["items"]] == [f"{word}-{number:02}" for number in range(50)]
     second = editor.get(f"/integrations?tag={word}&after={first['next']}")
-    assert ([each["id"] for each in second["items"]], second["next"]) == ([f"{word}-50"], None)
+    assert ([item["id"] for item in second["items"]], second["next"]) == ([f"{word}-50"], None)
 
     def found(query: str) -> list[str]:
-        return [each["id"] for each in editor.get(f"/integrations?{query}")["items"]]
+        return [item["id"] for item in editor.get(f"/integrations?{query}")["items"]]
 
     assert found(f"q=nUMBER%2049&tag={word}") == [f"{word}-49"]
     assert found("kind=headers&q=of-a-file") == ["of-a-file"]
@@ -263,8 +268,8 @@ def test_lists_are_searched_filtered_and_in_pages_of_50(editor: Api, running: Ru
     assert len(found(f"status=ok&tag={word}")) == 50
 
 
-def test_a_secret_of_a_list_is_changed_without_the_others(editor: Api, running: Running, named: Named) -> None:
-    """A new one is added before the old one, which goes later: no other is entered again, and each signs in place."""
+def test_secret_of_a_list_is_replaced_without_the_others(editor: Api, running: Running, named: Named) -> None:
+    """An operator adds the new one first and removes the old one later. No other secret is entered again."""
     name = named("hooks")
     auth = {"type": "signature", "scheme": "custom", "signed": "{body}", "headers": {"Authorization": "{signatures}"}}
     document = {"endpoint_prefix": f"http://127.0.0.1:{running.upstream}", "auth": {**auth, "secret": {"value": "old"}}}
@@ -289,7 +294,7 @@ def test_a_secret_of_a_list_is_changed_without_the_others(editor: Api, running: 
     assert signed()[1] == new
     twice = {**shown["auth"], "secret": [kept, kept, {"set": True, "id": "s_1"}]}
     refused = editor.ask("PUT", f"/integrations/{name}", {**shown, "auth": twice}, match='"4"')
-    assert (refused.status, [each["pointer"] for each in refused.json["errors"]]) == (
+    assert (refused.status, [error["pointer"] for error in refused.json["errors"]]) == (
         422,
         ["/auth/secret/1", "/auth/secret/2"],
     )
@@ -297,14 +302,14 @@ def test_a_secret_of_a_list_is_changed_without_the_others(editor: Api, running: 
     assert changes[0]["fields"][0] == "/auth/secret"
     assert "/auth/secret/0" in changes[2]["fields"]
     elsewhere = editor.ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": "https://a.example"}, match='"4"')
-    assert (elsewhere.json["code"], [each["pointer"] for each in elsewhere.json["errors"]]) == (
+    assert (elsewhere.json["code"], [error["pointer"] for error in elsewhere.json["errors"]]) == (
         "reenter",
         ["/auth/secret/0", "/auth/secret/1"],
     )
 
 
 def test_stored_address_that_the_operator_does_not_allow_is_denied(editor: Api, running: Running, named: Named) -> None:
-    """It is saved. Requests are denied, and the explanation has the way out of the operator."""
+    """It is saved. Requests are denied, and the explanation names the operator's remedy."""
     name = named("private")
     editor.make("/integrations", {"id": name, **basic(running.upstream), "endpoint_prefix": "http://10.0.0.5/v1"})
     response = get(running.child.proxy_port, f"/i/{name}/x", TOKEN)
@@ -318,18 +323,16 @@ def test_stored_address_that_the_operator_does_not_allow_is_denied(editor: Api, 
 
 @pytest.mark.parametrize("path", ["/v1/*", "/users/{id}", "/a}"])
 def test_wildcard_or_placeholder_in_prefix_is_refused(path: str, editor: Api, running: Running, named: Named) -> None:
-    """422 at its place, when it is saved and in the preview."""
+    """422 with a pointer, both for saving and for the preview."""
     document = {"id": named("pattern"), **basic(running.upstream), "endpoint_prefix": f"https://api.example.com{path}"}
     for place in ("/integrations", "/drafts/integration/preview"):
         errors = editor.ask("POST", place, document).json["errors"]
-        (detail,) = [each["detail"] for each in errors if each["pointer"] == "/endpoint_prefix"]
+        (detail,) = [error["detail"] for error in errors if error["pointer"] == "/endpoint_prefix"]
         assert detail.startswith("must not contain *, { or }: a prefix is the fixed beginning of a URL")
 
 
-def test_http_token_endpoint_is_called_only_where_the_operator_allows_its_address(
-    editor: Api, running: Running, named: Named
-) -> None:
-    """`store.allow_private` contains 127.0.0.0/8 here, and not ::1. Anything but loopback is not saved."""
+def test_http_token_endpoint_needs_an_allowed_address(editor: Api, running: Running, named: Named) -> None:
+    """`store.allow_private` contains 127.0.0.0/8 here, and not ::1. Only loopback addresses are saved."""
 
     def save(name: str, host: str) -> set[str]:
         """Return the errors of the token endpoint; with none, the integration is saved with a warning."""
@@ -337,7 +340,7 @@ def test_http_token_endpoint_is_called_only_where_the_operator_allows_its_addres
         document = {"id": name, "auth": {**auth, "client_secret": {"value": "s3cret"}}}
         preview = editor.ask("POST", "/drafts/integration/preview", document).json
         errors, warnings = (
-            {each["detail"] for each in preview[key] if each["pointer"] == "/auth/token_endpoint"}
+            {error["detail"] for error in preview[key] if error["pointer"] == "/auth/token_endpoint"}
             for key in ("errors", "warnings")
         )
         assert editor.ask("POST", "/integrations", document).status == (422 if errors else 201)
@@ -345,7 +348,7 @@ def test_http_token_endpoint_is_called_only_where_the_operator_allows_its_addres
         return errors
 
     def reason(name: str) -> str:
-        """Return the reason why there is no token."""
+        """Return why there is no token."""
         problem = json.loads(get(running.child.proxy_port, f"/i/{name}/x", TOKEN).body)
         assert problem["code"] == "credential_unavailable"
         return str(problem["detail"])
@@ -357,13 +360,13 @@ def test_http_token_endpoint_is_called_only_where_the_operator_allows_its_addres
     assert "it refused the connection" in reason(allowed)
 
 
-def test_a_certificate_of_an_unknown_version_is_refused(editor: Api, named: Named) -> None:
-    """As one that is damaged; not as a defect of Sidekey."""
+def test_certificate_of_an_unknown_version_is_refused(editor: Api, named: Named) -> None:
+    """As damaged, and not as a defect of Sidekey."""
     issued = issue("client.example")
     version_3, version_4 = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"
     assert version_3 in issued.der
     pem = ssl.DER_cert_to_PEM_cert(issued.der.replace(version_3, version_4, 1))
     auth = {"type": "mtls", "certificate": {"inline": pem}, "private_key": {"value": issued.key_pem.decode()}}
-    said = editor.ask("POST", "/integrations", {"id": named("of"), **basic(1), "auth": auth})
-    assert (said.status, said.code, said.pointers) == (422, "invalid", {"/auth/certificate"})
-    assert "is damaged" in said.json["errors"][0]["detail"]
+    response = editor.ask("POST", "/integrations", {"id": named("of"), **basic(1), "auth": auth})
+    assert (response.status, response.code, response.pointers) == (422, "invalid", {"/auth/certificate"})
+    assert "is damaged" in response.json["errors"][0]["detail"]

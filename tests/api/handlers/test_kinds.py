@@ -1,4 +1,4 @@
-"""api/handlers/kinds.py: what forms are made of."""
+"""`/kinds` and `/providers`: the data of forms."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from support.api import Api
 
 
 def test_every_kind_is_listed_with_its_schema(viewer: Api) -> None:
-    """In the registry's order; what it refers to comes with it."""
-    found = viewer.get("/kinds")
-    assert [each["kind"] for each in found["items"]] == list(KINDS)
-    basic = next(each for each in found["items"] if each["kind"] == "basic")
+    """In the order of the registry. All references in the schema resolve."""
+    body = viewer.get("/kinds")
+    assert [item["kind"] for item in body["items"]] == list(KINDS)
+    basic = next(item for item in body["items"] if item["kind"] == "basic")
     assert (basic["needs_endpoint_prefix"], basic["brings_certificate"], basic["providers"]) == (
         True,
         False,
@@ -26,8 +26,8 @@ def test_every_kind_is_listed_with_its_schema(viewer: Api) -> None:
     assert schemas[basic["component"]]["properties"]["password"]["anyOf"][0]["$ref"] == "#/components/schemas/Secret"
 
 
-def test_only_the_catalogue_is_compressed(viewer: Api) -> None:
-    """Its responses contain no secret: the size of a compressed response tells about its content."""
+def test_only_kinds_and_providers_are_compressed(viewer: Api) -> None:
+    """They contain no secret. The size of a compressed response reveals parts of its content."""
     for path, compressed in {
         "/kinds": True,
         "/providers": True,
@@ -57,44 +57,44 @@ def test_only_the_catalogue_is_compressed(viewer: Api) -> None:
         ("nowhere", []),
     ],
 )
-def test_kinds_are_found_by_the_words_people_use(viewer: Api, text: str, found: list[str]) -> None:
-    assert [each["kind"] for each in viewer.get(f"/kinds?{urlencode({'q': text})}")["items"]] == found
+def test_search_finds_kinds_by_common_words(viewer: Api, text: str, found: list[str]) -> None:
+    assert [item["kind"] for item in viewer.get(f"/kinds?{urlencode({'q': text})}")["items"]] == found
 
 
-def test_a_kind_has_a_title_and_a_summary(viewer: Api) -> None:
-    shown = {each["kind"]: (each["title"], each["summary"]) for each in viewer.get("/kinds")["items"]}
+def test_kind_has_a_title_and_a_summary(viewer: Api) -> None:
+    shown = {item["kind"]: (item["title"], item["summary"]) for item in viewer.get("/kinds")["items"]}
     assert shown["headers"] == ("Custom headers", "A bearer token or an API key")
     assert all(title and summary for title, summary in shown.values())
 
 
 def test_known_values_of_a_parameter_are_suggested(viewer: Api) -> None:
-    """The most common value first: a form begins with it."""
-    found = {
-        (each["provider"], parameter["name"]): parameter["suggestions"]
-        for each in viewer.get("/providers")["items"]
-        for parameter in each["parameters"]
+    """The most common value comes first: a form preselects it."""
+    by_name = {
+        (item["provider"], parameter["name"]): parameter["suggestions"]
+        for item in viewer.get("/providers")["items"]
+        for parameter in item["parameters"]
     }
-    assert found["microsoft-entra", "scope"][0] == "https://graph.microsoft.com/.default"
-    assert found["sendgrid", "host"] == ["api.sendgrid.com", "api.eu.sendgrid.com"]
-    assert (found["microsoft-entra", "tenant"], found["auth0", "audience"]) == ([], [])
+    assert by_name["microsoft-entra", "scope"][0] == "https://graph.microsoft.com/.default"
+    assert by_name["sendgrid", "host"] == ["api.sendgrid.com", "api.eu.sendgrid.com"]
+    assert (by_name["microsoft-entra", "tenant"], by_name["auth0", "audience"]) == ([], [])
 
 
-def test_every_profile_is_listed_with_what_it_asks_for(viewer: Api) -> None:
-    """So that a form can check a value before it is sent."""
-    found = {each["provider"]: each for each in viewer.get("/providers")["items"]}
-    assert list(found) == list(profiles.names())
-    region = found["commercetools"]["parameters"][0]
+def test_every_profile_is_listed_with_parameters_and_secrets(viewer: Api) -> None:
+    """A form can validate values before it sends them."""
+    by_name = {item["provider"]: item for item in viewer.get("/providers")["items"]}
+    assert list(by_name) == list(profiles.names())
+    region = by_name["commercetools"]["parameters"][0]
     assert (region["name"], region["required"]) == ("region", True)
     assert region["pattern"]
-    klaviyo = found["klaviyo"]
-    assert [each["name"] for each in klaviyo["secrets"]] == ["key"]
+    klaviyo = by_name["klaviyo"]
+    assert [secret["name"] for secret in klaviyo["secrets"]] == ["key"]
     assert (klaviyo["kind"], len(klaviyo["sources"]), klaviyo["unconfirmed"]) == ("headers", 2, {})
-    assert found["sap-ariba"]["unconfirmed"] == {"The hosts of the data centers.": "one source"}
-    criteo = found["criteo"]
+    assert by_name["sap-ariba"]["unconfirmed"] == {"The hosts of the data centers.": "one source"}
+    criteo = by_name["criteo"]
     assert (criteo["category"], criteo["popular"], criteo["unconfirmed"]) == ("advertising", True, {})
     assert "Criteo Marketing" in criteo["aliases"]
     assert criteo["test"] == {"method": "GET", "path": "/2026-07/advertisers/me"}
-    assert (found["ups"]["popular"], found["ups"]["test"]) == (False, None)
+    assert (by_name["ups"]["popular"], by_name["ups"]["test"]) == (False, None)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_every_profile_is_listed_with_what_it_asks_for(viewer: Api) -> None:
         ("nowhere", []),
     ],
 )
-def test_profiles_are_found_by_name_title_and_alias(viewer: Api, text: str, providers: list[str]) -> None:
+def test_search_finds_profiles_by_name_title_and_alias(viewer: Api, text: str, providers: list[str]) -> None:
     """In any case, each word by itself."""
-    found = viewer.get(f"/providers?{urlencode({'q': text})}")
-    assert [each["provider"] for each in found["items"]] == providers
+    body = viewer.get(f"/providers?{urlencode({'q': text})}")
+    assert [item["provider"] for item in body["items"]] == providers

@@ -1,4 +1,4 @@
-"""api/handlers/presets.py: how presets are shown and listed that are not ok."""
+"""api/handlers/presets.py: presets that are unusable, altered or not in the snapshot."""
 
 from __future__ import annotations
 
@@ -25,49 +25,47 @@ ROW = PresetRow(
 
 
 def snapshot(row: PresetRow = ROW, of_file: Preset | None = None) -> Snapshot:
-    """One with what is built of a row, or with a file's preset of its ID."""
+    """A snapshot with the preset built from a row, or with a file's preset of the same ID."""
     built = build_preset(row)
     stored = Stored(1, presets={} if of_file else {row.id: built})
     return Snapshot({}, presets={row.id: of_file or built}, stored=stored)
 
 
-def items(row: PresetRow, found: Snapshot, **wanted: str) -> list[dict[str, Any]]:
-    listed = PRESETS.page(State(presets={row.id: row}), StatusView(found), PresetFilter(**wanted))
-    return [each.model_dump(mode="json") for each in listed.items]
+def items(row: PresetRow, found: Snapshot, **expected: str) -> list[dict[str, Any]]:
+    listed = PRESETS.page(State(presets={row.id: row}), StatusView(found), PresetFilter(**expected))
+    return [item.model_dump(mode="json") for item in listed.items]
 
 
-def whole(row: PresetRow, found: Snapshot) -> dict[str, Any]:
+def response_of(row: PresetRow, found: Snapshot) -> dict[str, Any]:
     """A stored preset in a response."""
     members, document = PRESETS.shown(row.id, row, StatusView(found))
     return {**members.model_dump(mode="json"), **document}
 
 
-def test_a_document_of_another_version_is_shown_as_far_as_it_can_be_read() -> None:
-    """It is no reason not to show the rest."""
+def test_document_of_another_version_is_shown() -> None:
     for text in ("not json", "[]"):
         row = replace(ROW, document=text)
-        shown = whole(row, snapshot(row))
+        shown = response_of(row, snapshot(row))
         assert (shown["status"], "integration" in shown) == ("unusable", False), text
         assert items(row, snapshot(row))[0]["integration"] is None
     row = replace(ROW, document='{"integration":"crm","url":7,"tags":["a",7],"later":1}')
-    assert whole(row, snapshot(row))["later"] == 1
+    assert response_of(row, snapshot(row))["later"] == 1
     (item,) = items(row, snapshot(row), integration="crm", tag="a", status="unusable")
     assert (item["tags"], item["url"]) == (["a"], None)
 
 
-def test_a_list_has_what_is_not_served_as_well() -> None:
-    """By what was written."""
-    found = snapshot(of_file=replace(build_preset(ROW), stored=False, row=""))
-    (_, item) = items(ROW, found, q="OURS", integration="crm")
+def test_list_has_presets_that_are_not_served() -> None:
+    """With the texts of the document."""
+    in_use = snapshot(of_file=replace(build_preset(ROW), stored=False, row=""))
+    (_, item) = items(ROW, in_use, q="OURS", integration="crm")
     assert (item["description"], item["url"], item["status"]) == ("Ours", "https://a.example/x", "unusable")
     assert item["problem"].startswith("a config file has the same preset ID")
-    for wanted in ({"integration": "sms"}, {"tag": "a"}, {"q": "theirs"}):
-        assert items(ROW, found, **wanted) == []
+    for expected in ({"integration": "sms"}, {"tag": "a"}, {"q": "theirs"}):
+        assert items(ROW, in_use, **expected) == []
 
 
-def test_what_was_saved_a_moment_ago_stands_well() -> None:
-    """Before the next snapshot has it."""
-    assert whole(ROW, Snapshot({}))["status"] == "ok"
+def test_new_preset_is_ok_before_the_next_snapshot() -> None:
+    assert response_of(ROW, Snapshot({}))["status"] == "ok"
     assert not is_served(ROW, Snapshot({}))
     assert is_served(ROW, snapshot())
     assert not is_served(replace(ROW, document="{}"), snapshot())

@@ -1,4 +1,4 @@
-"""api/handlers/preset_tests.py: the request that a preset makes, previewed, and drafts that are tested."""
+"""Previews of presets, and previews and tests of drafts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
 
 
 def config(port: int) -> str:
-    """Presets of a file: with parameters, with a payload, and one that does not fit."""
+    """Presets of a file: with parameters, with a payload, and one that does not fit its integration."""
     base = f"http://127.0.0.1:{port}"
     parameters = "{user: {type: text, max_length: 8}, points: {type: number, default: 0}}"
     return f"""\
@@ -52,7 +52,7 @@ presets:
 
 @dataclass(frozen=True)
 class Running:
-    """A process with presets of a file, and the upstream that they go to."""
+    """A process with presets of a file, and their upstream."""
 
     port: int
     upstream: RawUpstream
@@ -63,13 +63,13 @@ class Running:
         return {"integration": "crm", "url": url, **keys}
 
     def last(self) -> Message:
-        """The request that arrived last."""
+        """The request that the upstream received last."""
         return self.upstream.requests[-1]
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One for all."""
+    """A process for all tests."""
     folder = tmp_path_factory.mktemp("presets")
     with recording() as upstream, managed(folder, more=config(upstream.port)) as child:
         yield Running(child.admin_port, upstream)
@@ -77,33 +77,33 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture
 def api(running: Running) -> Api:
-    """By an admin's token."""
+    """The API with an admin's token."""
     return Api(running.port)
 
 
 @pytest.fixture
 def viewer(api: Api) -> Api:
-    """By a viewer's."""
+    """The API with a viewer's token."""
     return api.by(TOKENS["viewer"])
 
 
 def fresh(api: Api, name: str, role: str = "editor") -> Api:
-    """By a token that nobody has tested with yet."""
+    """The API with a new token, which has no recent test."""
     return api.by(api.make("/tokens", {"name": name, "role": role, "own_token": api.token})["token"])
 
 
-def arrived(running: Running) -> int:
-    """How many requests have."""
+def received_count(running: Running) -> int:
+    """Number of requests at the upstream."""
     return len(running.upstream.requests)
 
 
-def test_a_preview_is_the_request_that_would_be_made(viewer: Api, running: Running) -> None:
-    """In the order that it is written in; the credential is named. Nothing arrives."""
-    before = arrived(running)
-    said = viewer.ask("POST", "/presets/welcome/preview", {"parameters": {"user": "a b"}})
-    assert said.status == 200
-    assert SECRET.encode() not in said.body
-    assert said.json == {
+def test_preview_shows_the_request(viewer: Api, running: Running) -> None:
+    """Headers are in order, and a placeholder stands for the credential. Nothing is sent."""
+    before = received_count(running)
+    response = viewer.ask("POST", "/presets/welcome/preview", {"parameters": {"user": "a b"}})
+    assert response.status == 200
+    assert SECRET.encode() not in response.body
+    assert response.json == {
         "preset": "welcome",
         "integration": "crm",
         "request": {
@@ -121,16 +121,16 @@ def test_a_preview_is_the_request_that_would_be_made(viewer: Api, running: Runni
         "code": None,
         "reason": None,
     }
-    assert arrived(running) == before
+    assert received_count(running) == before
 
 
-def test_what_a_preview_shows_is_what_arrives(api: Api, running: Running) -> None:
-    """Method, target, headers and their order, and the body, byte for byte; with the credential in its place."""
+def test_upstream_receives_the_previewed_request(api: Api, running: Running) -> None:
+    """Method, target, headers and body, byte for byte, with the credential in place of its placeholder."""
     body = {"parameters": {"user": "é<&", "points": 7}}
     shown = api.ask("POST", "/presets/welcome/preview", body).json["request"]
-    said = api.ask("POST", "/presets/welcome/sends", body, headers={"Idempotency-Key": "a-key-of-one-send"})
-    assert (said.status, said.json["outcome"]) == (200, "accepted")
-    assert SECRET.encode() not in said.body
+    response = api.ask("POST", "/presets/welcome/sends", body, headers={"Idempotency-Key": "a-key-of-one-send"})
+    assert (response.status, response.json["outcome"]) == (200, "accepted")
+    assert SECRET.encode() not in response.body
     request = running.last()
     base = f"http://127.0.0.1:{running.upstream.port}"
     assert (request.method.decode(), base + request.target.decode()) == (shown["method"], shown["url"])
@@ -142,8 +142,8 @@ def test_what_a_preview_shows_is_what_arrives(api: Api, running: Running) -> Non
         assert request.values(name.lower().encode()) == [expected]
 
 
-def test_a_payload_is_sent_as_it_is(api: Api, running: Running) -> None:
-    """With its own Content-Type where the preset leaves parameters of that to callers; the places are all named."""
+def test_payload_is_sent_unchanged(api: Api, running: Running) -> None:
+    """With its own Content-Type if the preset accepts any. The preview lists all places of the credential."""
     sent = {"payload": "so\r\nürgent", "content_type": "text/plain; format=flowed"}
     shown = api.ask("POST", "/presets/event/preview", sent).json
     assert shown["credential"] == {"headers": ["X-Key", "X-Tenant"]}
@@ -182,32 +182,32 @@ def test_a_payload_is_sent_as_it_is(api: Api, running: Running) -> None:
         ("event", {"content_type": None}, {"/content_type"}),
     ],
 )
-def test_all_that_is_wrong_is_said_at_once(api: Api, preset: str, sent: dict[str, Any], pointers: set[str]) -> None:
-    """By pointers into what was sent, and never with the value."""
-    said = api.ask("POST", f"/presets/{preset}/preview", sent)
-    assert (said.status, said.code, said.pointers) == (422, "invalid", pointers)
-    assert b"too long" not in said.body
-    assert b"../" not in said.body
+def test_response_has_all_errors_of_the_sample(api: Api, preset: str, sent: dict[str, Any], pointers: set[str]) -> None:
+    """As pointers into the body, without values."""
+    response = api.ask("POST", f"/presets/{preset}/preview", sent)
+    assert (response.status, response.code, response.pointers) == (422, "invalid", pointers)
+    assert b"too long" not in response.body
+    assert b"../" not in response.body
 
 
-def test_a_preset_that_does_not_fit_its_integration_says_so(api: Api) -> None:
+def test_preview_of_an_unusable_preset_has_the_reason(api: Api) -> None:
     shown = api.ask("POST", "/presets/outside/preview", {"payload": ""}).json
     assert (shown["request"], shown["code"]) == (None, "credential_unavailable")
     assert shown["reason"].startswith("must be allowed by integration crm")
 
 
-def test_a_draft_is_previewed_and_sent_without_being_there(api: Api, running: Running) -> None:
-    """By the integration's own credential; nobody can use it, and no series names it."""
+def test_draft_is_previewed_and_sent_without_being_saved(api: Api, running: Running) -> None:
+    """With the credential of its integration. Callers cannot use it, and no metric names it."""
     body = {"json": {"n": "{{n}}", "s": "<{{n}}>"}}
     document = running.document(id="not-yet", method="PATCH", parameters={"n": {"type": "number"}}, body=body)
     sent = {**document, "sample": {"parameters": {"n": 1.5}}}
     shown = api.ask("POST", "/drafts/preset/preview", sent).json
     assert (shown["preset"], shown["integration"], shown["code"]) == ("not-yet", "crm", None)
-    said = fresh(api, "drafter").ask("POST", "/drafts/preset/test", sent)
-    result = said.json
+    response = fresh(api, "drafter").ask("POST", "/drafts/preset/test", sent)
+    result = response.json
     assert (result["ok"], result["status"], result["request"]) == (True, 200, "POST /p/draft")
     assert result["note"] == "this was a real request: the upstream may have acted on it"
-    assert SECRET.encode() not in said.body
+    assert SECRET.encode() not in response.body
     request = running.last()
     assert (request.method, request.target, request.body) == (b"PATCH", b"/api/hook", b'{"n":1.5,"s":"<1.5>"}')
     assert request.values(b"authorization") == [AUTHORIZATION]
@@ -216,7 +216,7 @@ def test_a_draft_is_previewed_and_sent_without_being_there(api: Api, running: Ru
     assert api.ask("POST", "/drafts/preset/preview", unnamed).json["preset"] is None
 
 
-def test_a_draft_without_a_sample_is_shown_with_examples(api: Api, running: Running) -> None:
+def test_draft_without_a_sample_is_previewed_with_examples(api: Api, running: Running) -> None:
     parameters = {
         "who": {"type": "text", "max_length": 2},
         "n": {"type": "number"},
@@ -235,7 +235,7 @@ def test_a_draft_without_a_sample_is_shown_with_examples(api: Api, running: Runn
     assert api.ask("POST", "/drafts/preset/preview", {"body": {}, "parameters": 7}).code == "invalid"
 
 
-def test_a_draft_and_its_sample_are_taken_as_yaml(api: Api, running: Running) -> None:
+def test_draft_and_sample_may_be_yaml(api: Api, running: Running) -> None:
     text = f"""
 id: hook
 integration: crm
@@ -251,15 +251,15 @@ sample:
 """
     as_yaml = {"Content-Type": "application/yaml"}
     good = text.replace("NUMBER", "7").encode()
-    said = api.ask("POST", "/drafts/preset/preview", good, headers=as_yaml)
-    assert said.json["request"]["body"] == '{"n":7}'
-    said = api.ask("POST", "/drafts/preset/preview", text.encode(), headers=as_yaml)
-    (error,) = said.json["errors"]
+    response = api.ask("POST", "/drafts/preset/preview", good, headers=as_yaml)
+    assert response.json["request"]["body"] == '{"n":7}'
+    response = api.ask("POST", "/drafts/preset/preview", text.encode(), headers=as_yaml)
+    (error,) = response.json["errors"]
     assert (error["pointer"], error["line"], error["column"]) == ("/sample/parameters/n", 12, 8)
 
 
-def test_a_draft_says_all_that_is_wrong_with_it_and_with_what_is_sent(api: Api, running: Running) -> None:
-    """The document's errors by the places in it, and what can be known of the parameters."""
+def test_response_has_all_errors_of_draft_and_sample(api: Api, running: Running) -> None:
+    """If the document is invalid, parameters are checked as far as possible."""
     document = running.document(
         id="No ID",
         method="HEAD",
@@ -269,19 +269,19 @@ def test_a_draft_says_all_that_is_wrong_with_it_and_with_what_is_sent(api: Api, 
     )
     sent = {**document, "sample": {"parameters": [], "more": 1}}
     for trial in ("preview", "test"):
-        said = api.ask("POST", f"/drafts/preset/{trial}", sent)
-        assert (said.status, said.code) == (422, "invalid")
-        assert said.pointers >= {"/id", "/method", "/headers/Host", "/sample/parameters", "/sample/more"}
-        assert said.pointers >= {"/parameters/n/max_length", "/body/json/a/b"}
+        response = api.ask("POST", f"/drafts/preset/{trial}", sent)
+        assert (response.status, response.code) == (422, "invalid")
+        assert response.pointers >= {"/id", "/method", "/headers/Host", "/sample/parameters", "/sample/more"}
+        assert response.pointers >= {"/parameters/n/max_length", "/body/json/a/b"}
     whole = running.document(integration="nobody", parameters={"n": {"type": "number"}}, body={"json": {"a": "{{n}}"}})
-    said = api.ask("POST", "/drafts/preset/preview", {**whole, "sample": {"parameters": {"n": "x"}}})
-    assert said.pointers == {"/integration", "/sample/parameters/n"}
+    response = api.ask("POST", "/drafts/preset/preview", {**whole, "sample": {"parameters": {"n": "x"}}})
+    assert response.pointers == {"/integration", "/sample/parameters/n"}
     assert api.ask("POST", "/drafts/preset/preview", {**whole, "sample": []}).pointers == {"/sample"}
 
 
-def test_a_draft_goes_by_an_integration_that_can_be_used(api: Api, running: Running) -> None:
-    """And within its policy: nothing is sent otherwise."""
-    before = arrived(running)
+def test_draft_needs_a_usable_integration_that_allows_the_url(api: Api, running: Running) -> None:
+    """Otherwise nothing is sent."""
+    before = received_count(running)
     tester = fresh(api, "unusable")
     base = f"http://127.0.0.1:{running.upstream.port}"
     cases = [
@@ -291,13 +291,13 @@ def test_a_draft_goes_by_an_integration_that_can_be_used(api: Api, running: Runn
     ]
     for document, where in cases:
         for trial in ("preview", "test"):
-            said = tester.ask("POST", f"/drafts/preset/{trial}", document)
-            assert (said.code, said.pointers) == ("invalid", {where})
-    assert arrived(running) == before
+            response = tester.ask("POST", f"/drafts/preset/{trial}", document)
+            assert (response.code, response.pointers) == ("invalid", {where})
+    assert received_count(running) == before
 
 
-def test_test_with_a_stored_credential_is_not_sent_while_the_audit_cannot_list_it(tmp_path: Path) -> None:
-    """Of an integration and of the draft of a preset: 503, and nothing arrives; each works once the store is back."""
+def test_test_with_a_stored_credential_needs_the_audit(tmp_path: Path) -> None:
+    """503, and nothing is sent, for an integration and for a preset draft. Both work once the store is back."""
     with recording() as upstream, managed(tmp_path, more=config(upstream.port)) as child:
         running, api = Running(child.admin_port, upstream), Api(child.admin_port)
         prefix = f"http://127.0.0.1:{upstream.port}/api"
@@ -310,29 +310,29 @@ def test_test_with_a_stored_credential_is_not_sent_while_the_audit_cannot_list_i
         (tmp_path / "store.db").rename(tmp_path / "away.db")
         (tmp_path / "store.db").mkdir()
         for tester, path, body in tests:
-            said = tester.ask("POST", path, body)
-            assert (path, said.status, said.code) == (path, 503, "store_unavailable")
-        assert arrived(running) == 0
+            response = tester.ask("POST", path, body)
+            assert (path, response.status, response.code) == (path, 503, "store_unavailable")
+        assert received_count(running) == 0
         (tmp_path / "store.db").rmdir()
         (tmp_path / "away.db").rename(tmp_path / "store.db")
         for tester, path, body in tests:
             # Less than a second may have passed since.
             within(lambda tester=tester, path=path, body=body: tester.ask("POST", path, body).status == 200)
-        listed = [each["outcome"] for each in api.get("/audit")["items"] if each["action"] == "test"]
+        listed = [item["outcome"] for item in api.get("/audit")["items"] if item["action"] == "test"]
         assert listed == ["ok"] * 2
-        assert arrived(running) == 2
+        assert received_count(running) == 2
 
 
-def test_tests_are_paced_and_in_the_audit(api: Api, running: Running) -> None:
-    """As those of integrations are, with the ID that the preset is to have."""
+def test_tests_of_drafts_are_rate_limited_and_audited(api: Api, running: Running) -> None:
+    """Like those of integrations, with the future ID of the preset."""
     draft, testers = running.document(id="later"), ["paced", "other"]
     for name in testers:
         tester = fresh(api, name)
         assert tester.ask("POST", "/drafts/preset/test", draft).status == 200
         again = tester.ask("POST", "/drafts/preset/test", draft)
         assert (again.code, again.headers["Retry-After"]) == ("too_many", "1")
-    found = [each for each in api.get("/audit")["items"] if each["action"] == "test" and each["who"] in testers]
-    assert [(each["who"], each["object"], each["name"], each["outcome"]) for each in found] == [
+    items = [item for item in api.get("/audit")["items"] if item["action"] == "test" and item["who"] in testers]
+    assert [(item["who"], item["object"], item["name"], item["outcome"]) for item in items] == [
         ("other", "preset", "later", "ok"),
         ("paced", "preset", "later", "ok"),
     ]

@@ -1,4 +1,4 @@
-"""api/handlers/presets.py: what operators send, and what is stored, used and shown of it."""
+"""`/presets`: documents as they are sent, stored, used and shown."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Named = Callable[[str], str]
 
 @pytest.fixture
 def crm(editor: Api, running: Running, named: Named) -> str:
-    """The ID of an integration that may send to the upstream."""
+    """The ID of an integration for the upstream."""
     name = named("crm")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     return name
 
 
 def document(integration: str, running: Running, **more: Any) -> dict[str, Any]:
-    """A preset of it, of a payload."""
+    """A preset of this integration that takes a payload."""
     url = f"http://127.0.0.1:{running.upstream}/v1/x"
     return {"integration": integration, "url": url, **more}
 
 
 def send(running: Running, name: str, token: str, body: str = "{}") -> tuple[int, str]:
-    """The status, and what arrived at the upstream or why nothing did, of a caller's request by a preset."""
+    """Send a preset as a caller. Return the status, and the upstream's request or the reason why there was none."""
     with closing(HTTPConnection("127.0.0.1", running.child.proxy_port, timeout=DEADLINE)) as connection:
         fields = {"Sidekey-Token": token, "Content-Type": "application/json"}
         connection.request("POST", f"/p/{name}", body, fields)
@@ -38,16 +38,16 @@ def send(running: Running, name: str, token: str, body: str = "{}") -> tuple[int
         return response.status, response.read().decode()
 
 
-def test_what_is_made_is_used_at_once_and_reads_as_it_was_sent(
+def test_new_preset_is_used_at_once_and_shown_unchanged(
     api: Api, editor: Api, viewer: Api, running: Running, named: Named, crm: str
 ) -> None:
-    """201 with ETag and Location; keys of a body stay in their order, which is that in which they are sent."""
+    """201 with ETag and Location. Keys of a body keep their order, in which they are sent."""
     name = named("hook")
     parameters = {"user": {"type": "text", "max_length": 20}}
     sent = document(crm, running, parameters=parameters, body={"json": {"z": "{{user}}", "a": [1, 1.5, True, None]}})
-    said = editor.ask("POST", "/presets", {"id": name, **sent})
-    assert (said.status, said.etag, said.headers["Location"]) == (201, '"1"', f"/api/v1/presets/{name}")
-    shown = said.json
+    response = editor.ask("POST", "/presets", {"id": name, **sent})
+    assert (response.status, response.etag, response.headers["Location"]) == (201, '"1"', f"/api/v1/presets/{name}")
+    shown = response.json
     assert shown == viewer.get(f"/presets/{name}")
     assert {key: shown[key] for key in sent} == sent
     assert list(shown["body"]["json"]) == ["z", "a"]
@@ -60,26 +60,28 @@ def test_what_is_made_is_used_at_once_and_reads_as_it_was_sent(
     assert send(running, name, nobody)[0] == 403
 
 
-def test_what_was_read_is_edited_and_sent_back(editor: Api, running: Running, named: Named, crm: str) -> None:
-    """By PUT what is left out is removed, by PATCH it stays; the order of keys and the type of a value are changes."""
+def test_put_removes_omitted_keys_and_patch_keeps_them(editor: Api, running: Running, named: Named, crm: str) -> None:
+    """A different order of keys, or type of a value, is a change."""
     name = named("edit")
     shown = editor.make(
         "/presets", {"id": name, **document(crm, running, description="d", body={"json": {"a": 1, "b": 2}})}
     )
     assert editor.ask("PUT", f"/presets/{name}", shown, match='"1"').etag == '"1"'
-    said = editor.ask("PUT", f"/presets/{name}", {**shown, "body": {"json": {"b": 2, "a": 1}}}, match='"1"')
-    assert (said.etag, list(said.json["body"]["json"])) == ('"2"', ["b", "a"])
-    said = editor.ask("PUT", f"/presets/{name}", {**shown, "body": {"json": {"b": 2, "a": True}}}, match='"2"')
-    assert (said.etag, said.json["body"]["json"]["a"]) == ('"3"', True)
+    response = editor.ask("PUT", f"/presets/{name}", {**shown, "body": {"json": {"b": 2, "a": 1}}}, match='"1"')
+    assert (response.etag, list(response.json["body"]["json"])) == ('"2"', ["b", "a"])
+    response = editor.ask("PUT", f"/presets/{name}", {**shown, "body": {"json": {"b": 2, "a": True}}}, match='"2"')
+    assert (response.etag, response.json["body"]["json"]["a"]) == ('"3"', True)
     del shown["description"]
-    said = editor.ask("PUT", f"/presets/{name}", shown, match='"3"')
-    assert "description" not in said.json
+    response = editor.ask("PUT", f"/presets/{name}", shown, match='"3"')
+    assert "description" not in response.json
     patch = {"tags": ["x"], "headers": {"X-A": "b"}, "body": {"json": {"a": {"set": True}}}}
-    said = editor.ask("PATCH", f"/presets/{name}", patch, match='"4"')
-    assert (said.json["tags"], said.json["body"]) == (["x"], {"json": {"a": {"set": True}, "b": 2}})
-    said = editor.ask("PATCH", f"/presets/{name}", {"tags": None, "body": {"json": {"a": {"more": 1}}}}, match='"5"')
+    response = editor.ask("PATCH", f"/presets/{name}", patch, match='"4"')
+    assert (response.json["tags"], response.json["body"]) == (["x"], {"json": {"a": {"set": True}, "b": 2}})
+    response = editor.ask(
+        "PATCH", f"/presets/{name}", {"tags": None, "body": {"json": {"a": {"more": 1}}}}, match='"5"'
+    )
     # What reads as a stored secret elsewhere is a value like any other here.
-    assert ("tags" in said.json, said.json["body"]["json"]["a"]) == (False, {"set": True, "more": 1})
+    assert ("tags" in response.json, response.json["body"]["json"]["a"]) == (False, {"set": True, "more": 1})
     assert editor.ask("PATCH", f"/presets/{name}", {"id": "other"}, match='"6"').pointers == {"/id"}
     assert editor.ask("PATCH", f"/presets/{name}", {"tags": []}, match='"5"').code == "changed"
     assert editor.ask("DELETE", f"/presets/{name}").code == "precondition_required"
@@ -112,34 +114,30 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_said_at_once_by_pointers(
-    name: str, editor: Api, running: Running, named: Named, crm: str
-) -> None:
+def test_response_has_all_errors_as_pointers(name: str, editor: Api, running: Running, named: Named, crm: str) -> None:
     """And nothing is saved."""
     keys, pointers = WRONG[name]
-    said = editor.ask("POST", "/presets", {**document(crm, running), "id": "Not an ID", **keys})
-    assert (said.status, said.code, said.pointers) == (422, "invalid", {"/id", *pointers})
+    response = editor.ask("POST", "/presets", {**document(crm, running), "id": "Not an ID", **keys})
+    assert (response.status, response.code, response.pointers) == (422, "invalid", {"/id", *pointers})
     assert editor.ask("POST", "/presets", {**document(crm, running), "id": named("wrong"), **keys}).pointers == pointers
 
 
-def test_an_integration_that_cannot_be_used_cannot_be_chosen(
-    editor: Api, running: Running, named: Named, crm: str
-) -> None:
-    """Neither one that is not there; one of a file may be."""
+def test_preset_needs_a_usable_integration(editor: Api, running: Running, named: Named, crm: str) -> None:
+    """It may be one of a file."""
     name = named("choice")
     assert editor.ask("POST", "/presets", {"id": name, **document("nobody", running)}).pointers == {"/integration"}
     url = "http://127.0.0.1:1/v1/hook"
-    said = editor.ask("POST", "/presets", {"id": name, **document("without-a-secret", running), "url": url})
-    assert (said.pointers, "cannot be used now" in said.json["errors"][0]["detail"]) == ({"/integration"}, True)
-    made = editor.make("/presets", {"id": name, **document("of-a-file", running), "url": url})
-    assert made["status"] == "ok"
+    response = editor.ask("POST", "/presets", {"id": name, **document("without-a-secret", running), "url": url})
+    assert (response.pointers, "cannot be used now" in response.json["errors"][0]["detail"]) == ({"/integration"}, True)
+    created = editor.make("/presets", {"id": name, **document("of-a-file", running), "url": url})
+    assert created["status"] == "ok"
     # Sent back with another integration it is judged by that.
-    said = editor.ask("PATCH", f"/presets/{name}", {"integration": crm}, match='"1"')
-    assert said.pointers == {"/url"}
+    response = editor.ask("PATCH", f"/presets/{name}", {"integration": crm}, match='"1"')
+    assert response.pointers == {"/url"}
 
 
-def test_a_preset_of_a_file_is_shown_whole_and_read_only(editor: Api, viewer: Api) -> None:
-    """It has no secret; where it does not belong to its integration, that is its status."""
+def test_preset_of_a_file_is_shown_completely_and_read_only(editor: Api, viewer: Api) -> None:
+    """It has no secret. If it does not fit its integration, its status says so."""
     shown = viewer.get("/presets/hook-of-a-file")
     assert (shown["source"], shown["version"], shown["status"]) == ("file", None, "ok")
     assert shown["body"] == {"json": {"text": "Hello {{user}}", "n": 1.5}}
@@ -152,15 +150,15 @@ def test_a_preset_of_a_file_is_shown_whole_and_read_only(editor: Api, viewer: Ap
     assert "must be allowed by integration of-a-file" in outside["problem"]
 
 
-def test_presets_are_found_by_what_they_say(editor: Api, viewer: Api, running: Running, named: Named, crm: str) -> None:
-    """A text in ID, description, integration or tags; a tag, an integration, a status."""
+def test_list_is_searched_and_filtered(editor: Api, viewer: Api, running: Running, named: Named, crm: str) -> None:
+    """By text in ID, description, integration or tags; by tag, integration and status."""
     first, second, tag = named("find"), named("find"), named("tag")
     editor.make("/presets", {"id": first, **document(crm, running, description="An Event", tags=[tag])})
     text = {"text": "x", "content_type": "text/plain"}
     editor.make("/presets", {"id": second, **document(crm, running, title="Welcome message", tags=[tag], body=text)})
 
     def found(query: str) -> set[str]:
-        return {each["id"] for each in viewer.get(f"/presets?{query}")["items"]}
+        return {item["id"] for item in viewer.get(f"/presets?{query}")["items"]}
 
     assert found(f"integration={crm}") == found(f"tag={tag}") == {first, second}
     assert found(f"q={crm.upper()}") == {first, second}
@@ -176,4 +174,4 @@ def test_presets_are_found_by_what_they_say(editor: Api, viewer: Api, running: R
     assert (item["title"], item["takes"]) == ("Welcome message", "parameters")
     assert editor.ask("GET", "/presets?status=sealed").code == "malformed"
     page = viewer.get(f"/presets?integration={crm}&after={first}:store")
-    assert [each["id"] for each in page["items"]] == [name for name in (second,) if name > first]
+    assert [item["id"] for item in page["items"]] == [name for name in (second,) if name > first]

@@ -1,8 +1,4 @@
-"""A stored secret is kept only for what it was entered for: each key of each kind, changed and changed back.
-
-Documents are read by GET, edited and sent back. Nothing here knows how a stored secret is shown, but that it says
-`set: true`.
-"""
+"""A stored secret is kept only for its original use: each key of each kind is changed and changed back."""
 
 from __future__ import annotations
 
@@ -34,26 +30,26 @@ def test_each_key_of_each_kind_is_edited_below() -> None:
 
     `provider` is what a profile is named by: what the profile fills in decides. A certificate goes with its key.
     """
-    found = [key for key in keys_of_integrations() if not key.secret and key.name not in NOT_OF_LOGINS]
-    harmless = {key.name for key in found if key.safe_to_change and not key.certificate}
+    selected = [key for key in keys_of_integrations() if not key.secret and key.name not in NOT_OF_LOGINS]
+    harmless = {key.name for key in selected if key.safe_to_change and not key.certificate}
     assert {name for name in harmless if not name.endswith(".provider")} == HARMLESS_EDITS.keys()
-    assert {key.name for key in found if not key.safe_to_change} == EDITS.keys()
+    assert {key.name for key in selected if not key.safe_to_change} == EDITS.keys()
 
 
-def kept_in(document: Any, where: str = "") -> set[str]:
+def stored_secrets_in(document: Any, where: str = "") -> set[str]:
     """Return the JSON pointers of the stored secrets in a document that was read."""
     if isinstance(document, dict) and document.get("set") is True:
         return {where}
     if isinstance(document, dict | list):
         items = document.items() if isinstance(document, dict) else enumerate(document)
-        return set().union(*(kept_in(value, f"{where}/{key}") for key, value in items))
+        return set().union(*(stored_secrets_in(value, f"{where}/{key}") for key, value in items))
     return set()
 
 
-def undone(patch: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the merge patch that takes a patch of a document back."""
+def inverse_of(patch: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch that undoes a patch of a document."""
     return {
-        key: undone(value, document[key])
+        key: inverse_of(value, document[key])
         if isinstance(value, dict) and isinstance(document.get(key), dict)
         else document.get(key)
         for key, value in patch.items()
@@ -61,7 +57,7 @@ def undone(patch: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, A
 
 
 def without(document: Any, key: str) -> Any:
-    """Return a copy of a document without a key, which is named as in `EDITS`."""
+    """Return a copy of a document without a key, named as in `EDITS`."""
     first, *rest = key.split(".")
     path = ["auth" if first in KINDS else first, *rest]
     copied = copy.deepcopy(document)
@@ -73,7 +69,7 @@ def without(document: Any, key: str) -> Any:
 
 
 class Stored:
-    """A stored integration, read and edited by an editor."""
+    """A stored integration that an editor reads and edits."""
 
     def __init__(self, api: Api, name: str, document: Mapping[str, Any]) -> None:
         self._api = api
@@ -95,21 +91,21 @@ class Stored:
         answers = [self.replace(document)]
         if patch is not None:
             answers.append(self._api.ask("PATCH", self._path, patch, match=f'"{document["version"]}"'))
-        for said in answers:
-            assert (said.status, said.code in codes) == (422, True), said
-            if said.code == "reenter":
-                assert said.pointers == kept_in(document)
-            assert CANARY.encode() not in said.body
+        for response in answers:
+            assert (response.status, response.code in codes) == (422, True), response
+            if response.code == "reenter":
+                assert response.pointers == stored_secrets_in(document)
+            assert CANARY.encode() not in response.body
         assert self.read() == before
 
 
 @pytest.mark.parametrize("key", EDITS)
-def test_a_key_that_decides_asks_for_each_secret_again(editor: Api, named: Named, key: str) -> None:
+def test_change_of_a_deciding_key_needs_each_secret_again(editor: Api, named: Named, key: str) -> None:
     """Set, changed, changed back or removed."""
     document, patch = EDITS[key]
     integration = Stored(editor, named("edited"), document)
     shown = integration.read()
-    assert kept_in(merge_patch(shown, patch))
+    assert stored_secrets_in(merge_patch(shown, patch))
     if key.endswith(".type"):
         # What is no document of another kind is invalid.
         integration.refuses(merge_patch(shown, patch), "reenter", "invalid", patch=patch)
@@ -119,31 +115,31 @@ def test_a_key_that_decides_asks_for_each_secret_again(editor: Api, named: Named
         return
     integration = Stored(editor, named("edited"), merge_patch(document, patch))
     shown = integration.read()
-    integration.refuses(merge_patch(shown, undone(patch, document)), "reenter")
+    integration.refuses(merge_patch(shown, inverse_of(patch, document)), "reenter")
     removed = without(shown, key)
-    if kept_in(removed):
+    if stored_secrets_in(removed):
         integration.refuses(removed, "reenter", "invalid")
 
 
-def test_redaction_is_switched_on_without_the_secrets_and_never_off(editor: Api, named: Named) -> None:
+def test_redaction_can_be_enabled_without_the_secrets_but_not_disabled(editor: Api, named: Named) -> None:
     integration = Stored(editor, named("redacted"), BASIC)
-    said = integration.replace({**integration.read(), "redact_response": True})
-    assert (said.status, said.json["redact_response"]) == (200, True)
+    response = integration.replace({**integration.read(), "redact_response": True})
+    assert (response.status, response.json["redact_response"]) == (200, True)
     integration.refuses({**integration.read(), "redact_response": False}, "reenter")
     integration.refuses(without(integration.read(), "redact_response"), "reenter")
 
 
 @pytest.mark.parametrize("key", HARMLESS_EDITS)
-def test_a_key_that_moves_no_secret_keeps_all_of_them(editor: Api, named: Named, key: str) -> None:
-    """Set or changed, and taken back."""
+def test_change_of_a_safe_key_keeps_all_secrets(editor: Api, named: Named, key: str) -> None:
+    """Set or changed, and undone."""
     document, patch = HARMLESS_EDITS[key]
     integration = Stored(editor, named("kept"), document)
     before = integration.read()
-    for edit in (patch, undone(patch, document)):
-        said = integration.replace(merge_patch(integration.read(), edit))
-        assert said.status == 200, said
-        assert said.json["status"] == before["status"]
-        assert kept_in(said.json) == kept_in(before)
+    for edit in (patch, inverse_of(patch, document)):
+        response = integration.replace(merge_patch(integration.read(), edit))
+        assert response.status == 200, response
+        assert response.json["status"] == before["status"]
+        assert stored_secrets_in(response.json) == stored_secrets_in(before)
     after = integration.read()
     assert after["version"] == 3
     assert [after.get(key) for key in IntegrationSettings.model_fields] == [
@@ -160,10 +156,10 @@ CERTIFICATES: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", CERTIFICATES)
-def test_another_certificate_asks_for_its_key(editor: Api, named: Named, name: str) -> None:
-    """The two belong together. No other secret moves, so no other is asked for."""
+def test_new_certificate_needs_its_key(editor: Api, named: Named, name: str) -> None:
+    """Certificate and key belong together. Other secrets keep their destination, so they are kept."""
     document, section, key = CERTIFICATES[name]
     integration = Stored(editor, named("certified"), document)
     patch = {section: {"certificate": {"inline": lasting_chain().pem.decode()}}}
-    said = integration.replace(merge_patch(integration.read(), patch))
-    assert (said.status, said.code, said.pointers) == (422, "reenter", {key})
+    response = integration.replace(merge_patch(integration.read(), patch))
+    assert (response.status, response.code, response.pointers) == (422, "reenter", {key})

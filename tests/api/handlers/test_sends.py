@@ -1,4 +1,4 @@
-"""api/handlers/sends.py and forms.py in a running Sidekey: what a send responds, reserves and records."""
+"""`/presets/{id}/sends`, `/sends` and `/forms` in a running Sidekey: outcomes, reservations and records."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from support.sends import SECRET, People, Sending, Upstream, new_key, sending
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sending]:
-    """One for all."""
-    with Upstream().running() as upstream, sending(tmp_path_factory.mktemp("sends"), upstream) as found:
-        yield found
+    """A process for all tests."""
+    with Upstream().running() as upstream, sending(tmp_path_factory.mktemp("sends"), upstream) as process:
+        yield process
 
 
 @pytest.fixture
 def mark(running: Sending) -> People:
-    """The API by a sender."""
+    """The API of a sender."""
     running.upstream.release.clear()
     return running.by("mark")
 
@@ -35,7 +35,7 @@ def sql(running: Sending, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchall()
 
 
-def audited(running: Sending) -> dict[str, object]:
+def last_audit_entry(running: Sending) -> dict[str, object]:
     """The newest entry of the audit."""
     return running.by("admin").get("/audit")["items"][0]
 
@@ -56,25 +56,25 @@ def test_send_has_the_outcome_of_the_upstream(
     running: Sending, mark: People, word: str, outcome: str, status: int | None
 ) -> None:
     before, key = len(running.upstream.words), new_key()
-    said = mark.send("welcome", key, phone=word)
-    assert said.status == 200, said
-    found = said.json
-    assert (found["outcome"], found["status"], found["preset"], found["who"]) == (outcome, status, "welcome", "mark")
-    assert (found["key"], found["host"], found["batch"]) == (key, "127.0.0.1", None)
-    assert found["request_id"] or word == "cut"
-    assert found.get("retry_after") == (None if status is None else 7)
-    assert "integration" not in found and "reason" not in found
+    response = mark.send("welcome", key, phone=word)
+    assert response.status == 200, response
+    body = response.json
+    assert (body["outcome"], body["status"], body["preset"], body["who"]) == (outcome, status, "welcome", "mark")
+    assert (body["key"], body["host"], body["batch"]) == (key, "127.0.0.1", None)
+    assert body["request_id"] or word == "cut"
+    assert body.get("retry_after") == (None if status is None else 7)
+    assert "integration" not in body and "reason" not in body
     assert running.upstream.words[before:] == [word]
     # What was sent, and the audit, which has no value of it.
     message = running.upstream.requests[-1]
     assert json.loads(message.body) == {"text": f"Hello {word} en"}
-    entry = audited(running)
+    entry = last_audit_entry(running)
     assert (entry["action"], entry["object"], entry["name"]) == ("send", "preset", "welcome")
     assert (entry["who"], entry["outcome"]) == ("mark", {"accepted": "ok", "unknown": "unknown"}.get(outcome, "failed"))
     # The same key again, and the page that lost the response.
     again = mark.send("welcome", key, phone=word).json
     read = mark.get(f"/sends/{key}")
-    assert again == read == {name: each for name, each in found.items() if name != "retry_after"}
+    assert again == read == {name: each for name, each in body.items() if name != "retry_after"}
     assert running.upstream.words[before:] == [word]
     assert running.by("anna").ask("GET", f"/sends/{key}").code == "not_found"
     assert SECRET not in str(sql(running, "SELECT * FROM sidekey_sends"))
@@ -100,28 +100,29 @@ def test_failure_names_the_person_who_sent(running: Sending, mark: People) -> No
         ("outside", "credential_unavailable", None),
     ],
 )
-def test_what_sidekey_refuses_was_not_sent(
-    running: Sending, mark: People, preset: str, code: str, host: str | None
-) -> None:
-    """An invalid preset is refused before anything is sent, and the person learns no reason."""
+def test_refused_preset_is_not_sent(running: Sending, mark: People, preset: str, code: str, host: str | None) -> None:
+    """An invalid preset is refused first, and the person does not see the reason."""
     before, key = len(running.upstream.words), new_key()
-    found = mark.send(preset, key).json
-    assert (found["outcome"], found["status"], found["code"], found["host"]) == ("not_sent", None, code, host)
-    assert audited(running)["outcome"] == "failed"
+    body = mark.send(preset, key).json
+    assert (body["outcome"], body["status"], body["code"], body["host"]) == ("not_sent", None, code, host)
+    assert last_audit_entry(running)["outcome"] == "failed"
     assert len(running.upstream.words) == before
     assert mark.get(f"/sends/{key}")["outcome"] == "not_sent"
 
 
 def test_endless_body_does_not_change_the_status(mark: People) -> None:
-    found = mark.send("welcome", phone="endless").json
-    assert (found["outcome"], found["status"]) == ("accepted", 201)
-    assert 9_000 < found["milliseconds"] < 15_000
+    body = mark.send("welcome", phone="endless").json
+    assert (body["outcome"], body["status"]) == ("accepted", 201)
+    assert 9_000 < body["milliseconds"] < 15_000
 
 
-def test_parameters_are_corrected_before_anything_counts(running: Sending, mark: People) -> None:
+def test_invalid_parameters_do_not_count_as_a_send(running: Sending, mark: People) -> None:
     rows = sql(running, "SELECT count(*) FROM sidekey_sends")
-    said = mark.send("welcome", phone=1, language="de", x=1)
-    assert (said.code, said.pointers) == ("invalid", {"/parameters/phone", "/parameters/language", "/parameters/x"})
+    response = mark.send("welcome", phone=1, language="de", x=1)
+    assert (response.code, response.pointers) == (
+        "invalid",
+        {"/parameters/phone", "/parameters/language", "/parameters/x"},
+    )
     assert mark.post("welcome", {"payload": "x"}).pointers == {"/payload"}
     # A sender sends no payload, which would decide the whole body.
     for body in ({"payload": "x"}, {}, {"parameters": {}}):
@@ -133,67 +134,67 @@ def test_parameters_are_corrected_before_anything_counts(running: Sending, mark:
 
 
 def test_editor_sends_a_payload_with_the_type_of_the_preset(running: Sending) -> None:
-    found = running.by("editor").post("event", {"payload": "Zoë"}).json
-    assert (found["outcome"], found["integration"]) == ("accepted", "sms")
+    body = running.by("editor").post("event", {"payload": "Zoë"}).json
+    assert (body["outcome"], body["integration"]) == ("accepted", "sms")
     message = running.upstream.requests[-1]
     assert (message.body, message.values(b"content-type")) == ("Zoë".encode(), [b"text/plain"])
 
 
 def test_unknown_and_not_granted_presets_are_refused_alike(running: Sending, mark: People) -> None:
-    """Also a granted one that is gone. The audit has the refusals."""
+    """Also a granted one that was deleted. The audit has the refusals."""
     before = len(running.upstream.words)
-    found = [mark.send(preset) for preset in ("secret", "nobody", "gone")]
-    assert {each.code for each in found} == {"forbidden"}
-    assert len({each.json["detail"] for each in found}) == 1
-    entry = audited(running)
+    responses = [mark.send(preset) for preset in ("secret", "nobody", "gone")]
+    assert {response.code for response in responses} == {"forbidden"}
+    assert len({response.json["detail"] for response in responses}) == 1
+    entry = last_audit_entry(running)
     assert (entry["who"], entry["action"], entry["outcome"]) == ("mark", "send", "forbidden")
     assert running.by("admin").send("nobody").code == "forbidden"
-    said = running.by("viewer").send("welcome", phone="200")
-    assert said.code == "forbidden"
+    response = running.by("viewer").send("welcome", phone="200")
+    assert response.code == "forbidden"
     assert len(running.upstream.words) == before
 
 
 def test_key_belongs_to_its_content(mark: People, running: Sending) -> None:
-    """Until the content is forgotten: then no content has the key any more. Another person may have the same key."""
+    """After the content is deleted, no request can repeat the key. Another person may have the same key."""
     key = new_key()
     assert mark.send("welcome", key, phone="200").status == 200
-    for said in (mark.send("welcome", key, phone="201"), mark.send("closed", key)):
-        assert said.code == "key_reused"
+    for response in (mark.send("welcome", key, phone="201"), mark.send("closed", key)):
+        assert response.code == "key_reused"
     assert running.by("anna").send("welcome", key, phone="201").json["status"] == 201
     sql(running, f"UPDATE sidekey_sends SET fingerprint = '' WHERE \"key\" = '{key}' AND who = 'mark'")
     assert mark.send("welcome", key, phone="200").code == "key_reused"
     assert mark.get(f"/sends/{key}")["outcome"] == "accepted"
 
 
-def test_send_that_is_under_way_is_not_sent_again(running: Sending, mark: People) -> None:
-    """Also if its browser left. After 90 seconds it reads as unknown, and a late result still replaces that."""
+def test_running_send_is_not_sent_again(running: Sending, mark: People) -> None:
+    """Also if its browser left. After 90 seconds it is `unknown`, until a late result replaces that."""
     before, key = len(running.upstream.words), new_key()
     with closing(mark.begin("welcome", key, phone="hold")):
         within(lambda: running.upstream.words[before:] == ["hold"])
-        said = mark.send("welcome", key, phone="hold")
-        assert (said.code, said.headers["Retry-After"]) == ("sending", "2")
+        response = mark.send("welcome", key, phone="hold")
+        assert (response.code, response.headers["Retry-After"]) == ("sending", "2")
         assert mark.send("welcome", key, phone="200").code == "key_reused"
         assert mark.get(f"/sends/{key}")["outcome"] == "sending"
     sql(running, f"UPDATE sidekey_sends SET at = at - 91000 WHERE \"key\" = '{key}'")
     assert mark.send("welcome", key, phone="hold").json["outcome"] == "unknown"
-    assert audited(running)["outcome"] == "sent"
+    assert last_audit_entry(running)["outcome"] == "sent"
     running.upstream.release.set()
     within(lambda: mark.get(f"/sends/{key}")["outcome"] == "accepted")
-    assert audited(running)["outcome"] == "ok"
+    assert last_audit_entry(running)["outcome"] == "ok"
     assert running.upstream.words[before:] == ["hold"]
 
 
-def test_one_person_has_eight_sends_under_way(running: Sending, mark: People) -> None:
-    """What is refused counts for nothing, and has no row: its key may be sent again."""
+def test_one_person_has_at_most_eight_running_sends(running: Sending, mark: People) -> None:
+    """A refused send does not count and has no row: its key may be sent again."""
     before, late = len(running.upstream.words), new_key()
     with ThreadPoolExecutor(8) as threads:
         held = [threads.submit(mark.send, "welcome", phone="hold") for _ in range(8)]
         within(lambda: running.upstream.words[before:] == ["hold"] * 8)
-        said = mark.send("welcome", late, phone="200")
-        assert (said.code, said.headers["Retry-After"]) == ("too_many", "1")
+        response = mark.send("welcome", late, phone="200")
+        assert (response.code, response.headers["Retry-After"]) == ("too_many", "1")
         assert running.by("anna").send("welcome", phone="200").status == 200
         running.upstream.release.set()
-        assert {each.result().json["outcome"] for each in held} == {"accepted"}
+        assert {future.result().json["outcome"] for future in held} == {"accepted"}
     assert mark.send("welcome", late, phone="200").json["outcome"] == "accepted"
 
 
@@ -201,23 +202,23 @@ def test_senders_read_their_own_sends(running: Sending, mark: People) -> None:
     keys = [mark.send("welcome", phone="200").json["key"] for _ in range(2)]
     other = running.by("anna").send("welcome", phone="404").json["key"]
     own = mark.get("/sends")["items"]
-    assert [each["key"] for each in own[:2]] == keys[::-1]
-    assert {each["who"] for each in own} == {"mark"}
-    assert [each["key"] for each in mark.get("/sends?preset=welcome")["items"]][:2] == keys[::-1]
+    assert [item["key"] for item in own[:2]] == keys[::-1]
+    assert {item["who"] for item in own} == {"mark"}
+    assert [item["key"] for item in mark.get("/sends?preset=welcome")["items"]][:2] == keys[::-1]
     assert mark.ask("GET", "/sends?who=anna").code == "forbidden"
     assert mark.ask("GET", "/sends?who=%00").code == "malformed"
     for role in ("viewer", "editor", "admin"):
         by = running.by(role)
         seen = by.get("/sends?preset=welcome")["items"]
-        assert [each["key"] for each in seen[:3]] == [other, *keys[::-1]]
+        assert [item["key"] for item in seen[:3]] == [other, *keys[::-1]]
         assert seen[0]["integration"] == "sms"
-        assert {each["who"] for each in by.get("/sends?who=anna")["items"]} == {"anna"}
-        assert {each["who"] for each in by.get("/sends")["items"]} <= {f"{role}-of-file"}
+        assert {item["who"] for item in by.get("/sends?who=anna")["items"]} == {"anna"}
+        assert {item["who"] for item in by.get("/sends")["items"]} <= {f"{role}-of-file"}
 
 
-def test_forms_say_what_to_fill_in_and_nothing_else(running: Sending, mark: People) -> None:
-    found = mark.get("/forms/welcome")
-    assert found == {
+def test_forms_show_only_the_parameters(running: Sending, mark: People) -> None:
+    body = mark.get("/forms/welcome")
+    assert body == {
         "id": "welcome",
         "title": "Welcome text message",
         "help": "Greets a new member",
@@ -237,28 +238,28 @@ def test_forms_say_what_to_fill_in_and_nothing_else(running: Sending, mark: Peop
     }  # fmt: skip
     listed = mark.get("/forms")
     assert listed["next"] is None
-    states = {each["id"]: each["problem"] for each in listed["items"]}
+    states = {item["id"]: item["problem"] for item in listed["items"]}
     granted = {"welcome": False, "closed": False, "event": True, "missing": True, "outside": True, "gone": True}
     assert states == granted
-    assert [each["id"] for each in mark.get("/forms?q=member%20WELCOME")["items"]] == ["welcome"]
+    assert [item["id"] for item in mark.get("/forms?q=member%20WELCOME")["items"]] == ["welcome"]
     refused = [mark.ask("GET", f"/forms/{name}") for name in ("secret", "nobody")]
-    assert [each.code for each in refused] == ["forbidden"] * 2
+    assert [response.code for response in refused] == ["forbidden"] * 2
     assert refused[0].json["detail"] == refused[1].json["detail"]
     assert running.by("editor").ask("GET", "/forms/nobody").code == "not_found"
     assert mark.get("/forms/gone")["title"] == "gone"
     everything = running.by("viewer").get("/forms")["items"]
-    assert [each["id"] for each in everything] == ["closed", "event", "missing", "outside", "secret", "welcome"]
+    assert [item["id"] for item in everything] == ["closed", "event", "missing", "outside", "secret", "welcome"]
     event = running.by("viewer").get("/forms/event")
     assert (event["takes"], event["content_type"], event["problem"]) == ("payload", "text/plain", False)
 
 
 def test_rows_of_a_file_are_checked_and_sent_one_by_one(running: Sending, mark: People) -> None:
-    """A batch is one entry of the audit and one row of a list, and tells which rows were not accepted."""
+    """A batch is one entry of the audit and one item of the list. It names the rows that were not accepted."""
     mark.send("welcome", phone="200")
     batch, before = {"id": secrets.token_hex(16), "rows": 4}, len(running.upstream.words)
     rows = [{"phone": "200"}, {"phone": 1, "x": 2}, {"phone": "1" * 21}]
-    said = mark.ask("POST", "/presets/welcome/check", {"rows": rows})
-    errors = {(each["row"], each["pointer"]) for each in said.json["errors"]}
+    response = mark.ask("POST", "/presets/welcome/check", {"rows": rows})
+    errors = {(error["row"], error["pointer"]) for error in response.json["errors"]}
     assert errors == {(1, "/phone"), (1, "/x"), (2, "/phone")}
     refused = mark.ask("POST", "/presets/outside/check", {"rows": [{}]}).json["errors"]
     assert refused == [{"row": 0, "pointer": "", "detail": "Sidekey refuses this request (credential_unavailable)"}]
@@ -268,16 +269,16 @@ def test_rows_of_a_file_are_checked_and_sent_one_by_one(running: Sending, mark: 
     assert mark.ask("POST", "/presets/event/check", {"rows": [{}]}).json["errors"][0]["pointer"] == ""
 
     for number, word in ((1, "200"), (2, "404"), (3, "cut")):
-        found = mark.send("welcome", f"{batch['id']}-{number}", batch, phone=word).json
-        assert found["batch"] == {**batch, "row": number}
-    entry = audited(running)
+        body = mark.send("welcome", f"{batch['id']}-{number}", batch, phone=word).json
+        assert body["batch"] == {**batch, "row": number}
+    entry = last_audit_entry(running)
     assert (entry["action"], entry["outcome"]) == ("send batch", "started")
     assert entry["fields"] == [f"batch:{batch['id']}", "rows:1-4"]
-    found = mark.get(f"/batches/{batch['id']}")
-    assert found == running.by("viewer").get(f"/batches/{batch['id']}")
-    assert (found["rows"], found["last_row"], found["preset"], found["who"]) == (4, 3, "welcome", "mark")
-    assert found["outcomes"] == {"accepted": 1, "refused": 1, "unknown": 1}
-    assert found["others"] == [
+    body = mark.get(f"/batches/{batch['id']}")
+    assert body == running.by("viewer").get(f"/batches/{batch['id']}")
+    assert (body["rows"], body["last_row"], body["preset"], body["who"]) == (4, 3, "welcome", "mark")
+    assert body["outcomes"] == {"accepted": 1, "refused": 1, "unknown": 1}
+    assert body["others"] == [
         {"row": 2, "outcome": "refused", "status": 404},
         {"row": 3, "outcome": "unknown", "status": None},
     ]
@@ -296,14 +297,14 @@ def test_rows_of_a_file_are_checked_and_sent_one_by_one(running: Sending, mark: 
 
 
 def test_batch_has_no_more_rows_than_its_audit_entry_says(running: Sending, mark: People) -> None:
-    """Neither other rows under the same ID, nor further ones after a day."""
+    """Neither repeated row numbers, nor rows after a day."""
     batch, before = {"id": secrets.token_hex(16), "rows": 900}, len(running.upstream.words)
 
     def send(row: int, rows: int = 900) -> Said:
         return mark.send("welcome", f"{batch['id']}-{row}", {**batch, "rows": rows}, phone="200")
 
     assert send(899).json["outcome"] == "accepted"
-    assert audited(running)["fields"] == [f"batch:{batch['id']}", "rows:899-900"]
+    assert last_audit_entry(running)["fields"] == [f"batch:{batch['id']}", "rows:899-900"]
     for row, rows in ((1, 900), (898, 900), (900, 1000), (950, 1000)):
         assert send(row, rows).pointers == {"/batch/id"}
     sql(running, f"UPDATE sidekey_sends SET at = at - 86400000 WHERE batch = '{batch['id']}'")
@@ -313,8 +314,7 @@ def test_batch_has_no_more_rows_than_its_audit_entry_says(running: Sending, mark
     assert len(running.upstream.words) - before == 2
 
 
-def test_rows_that_others_altered_are_still_listed(running: Sending, mark: People) -> None:
-    """What Sidekey cannot read of a send is unknown."""
+def test_altered_rows_are_listed_as_unknown(running: Sending, mark: People) -> None:
     key = new_key()
     mark.send("welcome", key, phone="200")
     columns = "outcome = 'x', at = 9000000000000000000, status = 'x', ms = -1, who = x'ff', request_id = 7"
@@ -333,16 +333,16 @@ def test_test_of_a_draft_counts_as_a_send(running: Sending) -> None:
     url = f"http://127.0.0.1:{running.upstream.server.port}/draft/202"
     draft = {"integration": "sms", "url": url, "body": {"json": {"a": 1}}}
     assert editor.ask("POST", "/drafts/preset/test", draft).json["ok"]
-    found = editor.get("/sends")["items"][0]
-    assert (found["preset"], found["outcome"], found["status"]) == (None, "accepted", 202)
-    assert found["key"].startswith("draft-")
-    entry = audited(running)
+    item = editor.get("/sends")["items"][0]
+    assert (item["preset"], item["outcome"], item["status"]) == (None, "accepted", 202)
+    assert item["key"].startswith("draft-")
+    entry = last_audit_entry(running)
     assert (entry["action"], entry["outcome"]) == ("test", "ok")
 
 
 @pytest.mark.parametrize("number", ["1.10", "12345678901234567.89", "1E-7"])
 def test_number_keeps_its_digits(running: Sending, number: str) -> None:
-    """As in a request of a caller: a double would change them."""
+    """Like in a request of a caller: a double would change them."""
     admin, name = running.by("admin"), f"exact-{secrets.token_hex(4)}"
     url = admin.get("/presets/event")["url"]
     document = {"integration": "sms", "parameters": {"amount": {"type": "number"}}, "url": url, "id": name}
@@ -364,16 +364,16 @@ def test_number_keeps_its_digits(running: Sending, number: str) -> None:
     assert [each["row"] for each in checked.json["errors"]] == [1]
 
 
-def test_a_grant_that_is_taken_away_stops_a_batch(running: Sending) -> None:
-    """The next row is refused like a preset that does not exist; the rows before stay readable."""
+def test_revoked_grant_stops_a_batch(running: Sending) -> None:
+    """The next row is refused like an unknown preset. The previous rows can be read."""
     admin, batch = running.by("admin"), {"id": secrets.token_hex(16), "rows": 2}
     grants = {"role": "sender", "presets": ["welcome"], "own_token": admin.token}
-    made = admin.make("/tokens", {"name": "granted", **grants})
-    sender = People(admin.port, made["token"])
+    created = admin.make("/tokens", {"name": "granted", **grants})
+    sender = People(admin.port, created["token"])
     assert sender.send("welcome", f"{batch['id']}-1", batch, phone="200").json["outcome"] == "accepted"
     change = {"presets": ["closed"], "own_token": admin.token}
     assert admin.ask("PATCH", "/tokens/granted", change, match='"1"').status == 200
     refused = sender.send("welcome", f"{batch['id']}-2", batch, phone="200")
     assert (refused.status, refused.code) == (403, "forbidden")
     assert sender.get(f"/batches/{batch['id']}")["last_row"] == 1
-    assert [each["id"] for each in sender.get("/forms")["items"]] == ["closed"]
+    assert [item["id"] for item in sender.get("/forms")["items"]] == ["closed"]

@@ -1,4 +1,4 @@
-"""`/session`: a token is exchanged for a cookie, which only pages of the console can use, and which ends."""
+"""`/session`: a token is exchanged for a cookie, which works only for pages of the console."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ def instant(text: str) -> float:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
 
 
-def test_a_token_is_exchanged_for_a_cookie_until_the_log_out(browser: Browser) -> None:
-    """The session does what its operator may, and no script of a page can read the cookie."""
+def test_cookie_of_a_session_works_until_the_log_out(browser: Browser) -> None:
+    """The session has the permissions of its operator. Scripts of a page cannot read the cookie."""
     assert browser.ask("GET", "/session").json == {"who": None, "oidc": False, "store": "ready"}
     assert browser.ask("GET", "/whoami").code == "unauthenticated"
-    said = browser.log_in(TOKENS["editor"])
-    (set_cookie,) = said.headers.get_all("Set-Cookie")
+    response = browser.log_in(TOKENS["editor"])
+    (set_cookie,) = response.headers.get_all("Set-Cookie")
     assert re.fullmatch(
         r"sidekey-ui=[\w-]{43}\.k1\.[0-9a-f]{32}; Path=/; HttpOnly; SameSite=Strict", set_cookie, re.ASCII
     )
     assert TOKENS["editor"] not in set_cookie
-    assert browser.ask("GET", "/whoami").json == browser.ask("GET", "/session").json["who"] == said.json
-    assert (said.json["name"], said.json["role"]) == ("editor-of-file", "editor")
-    assert 0 < instant(said.json["session_ends_at"]) - time.time() <= 12 * 3600
+    assert browser.ask("GET", "/whoami").json == browser.ask("GET", "/session").json["who"] == response.json
+    assert (response.json["name"], response.json["role"]) == ("editor-of-file", "editor")
+    assert 0 < instant(response.json["session_ends_at"]) - time.time() <= 12 * 3600
     assert browser.ask("POST", "/drafts/integration/preview", {"id": "x"}).status == 200
     assert browser.ask("POST", "/tokens", {}).code == "forbidden"
     kept = Browser(browser.port, browser.cookie)
-    said = browser.ask("DELETE", "/session")
-    assert (said.status, browser.cookie) == (204, "")
-    assert "Max-Age=0" in said.headers["Set-Cookie"]
+    response = browser.ask("DELETE", "/session")
+    assert (response.status, browser.cookie) == (204, "")
+    assert "Max-Age=0" in response.headers["Set-Cookie"]
     assert kept.ask("GET", "/whoami").code == "unauthenticated"
     assert kept.ask("GET", "/session").json["who"] is None
 
 
 @pytest.mark.parametrize("token", ["sidekey_wrong", "", "\ud83d\ude00"])
-def test_another_token_begins_no_session(browser: Browser, token: str) -> None:
-    said = browser.ask("POST", "/session", {"token": token})
-    assert (said.status, said.code, browser.cookie) == (401, "unauthenticated", "")
+def test_unknown_or_expired_token_begins_no_session(browser: Browser, token: str) -> None:
+    response = browser.ask("POST", "/session", {"token": token})
+    assert (response.status, response.code, browser.cookie) == (401, "unauthenticated", "")
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_another_token_begins_no_session(browser: Browser, token: str) -> None:
     ],
     ids=str,
 )
-def test_a_cookie_alone_does_nothing(browser: Browser, headers: dict[str, str]) -> None:
-    """A page of another site, or of another port of this host, sends the cookie: neither reads nor changes succeed."""
+def test_cookie_without_the_console_header_is_refused(browser: Browser, headers: dict[str, str]) -> None:
+    """A page of another site, or of another port of this host, sends the cookie. It can neither read nor change."""
     browser.log_in(TOKENS["admin"])
     session = browser.cookie
     for method, path, body in (
@@ -79,20 +79,20 @@ def test_a_cookie_alone_does_nothing(browser: Browser, headers: dict[str, str]) 
         ("POST", "/session", {"token": TOKENS["viewer"]}),
         ("POST", "/callers", {"name": "by-another-site"}),
     ):
-        said = browser.ask(method, path, body, headers)
-        assert (said.status, said.code) == (403, "forbidden"), (method, path)
+        response = browser.ask(method, path, body, headers)
+        assert (response.status, response.code) == (403, "forbidden"), (method, path)
         assert browser.ask(method, path, body, {**headers, "Cookie": "sidekey-ui=x"}).status == 403
     assert browser.cookie == session
     assert browser.ask("GET", "/callers/by-another-site").code == "not_found"
 
 
-def test_a_page_of_another_site_cannot_log_a_browser_in(browser: Browser) -> None:
-    """Otherwise people would work as somebody else without knowing it."""
-    said = browser.ask("POST", "/session", {"token": TOKENS["admin"]}, {"Sidekey-Console": ""})
-    assert (said.status, said.code, browser.cookie) == (403, "forbidden", "")
+def test_page_of_another_site_cannot_log_a_browser_in(browser: Browser) -> None:
+    """Otherwise people would unknowingly work as somebody else."""
+    response = browser.ask("POST", "/session", {"token": TOKENS["admin"]}, {"Sidekey-Console": ""})
+    assert (response.status, response.code, browser.cookie) == (403, "forbidden", "")
 
 
-def test_a_token_counts_before_a_cookie(browser: Browser) -> None:
+def test_token_takes_precedence_over_a_cookie(browser: Browser) -> None:
     """And has no session to end."""
     browser.log_in(TOKENS["viewer"])
     by_token = {"Authorization": f"Bearer {TOKENS['editor']}", "Sec-Fetch-Site": "", "Sidekey-Console": ""}
@@ -105,7 +105,7 @@ def test_a_token_counts_before_a_cookie(browser: Browser) -> None:
     assert browser.ask("GET", "/whoami").json["name"] == "viewer-of-file"
 
 
-def test_a_log_in_replaces_the_session_and_adopts_no_cookie(browser: Browser) -> None:
+def test_log_in_replaces_the_session_and_its_cookie(browser: Browser) -> None:
     """An attacker who plants a cookie before the log-in must not share the session."""
     browser.log_in(TOKENS["viewer"])
     previous = Browser(browser.port, browser.cookie)
@@ -118,24 +118,24 @@ def test_a_log_in_replaces_the_session_and_adopts_no_cookie(browser: Browser) ->
     assert browser.cookie != "planted"
 
 
-def test_a_session_ends_with_its_token(api: Api, browser: Browser, named: Named) -> None:
+def test_session_ends_with_its_token(api: Api, browser: Browser, named: Named) -> None:
     name = named("leaving")
     end = int(time.time()) + 3600
     ends = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    made = api.make("/tokens", {"name": name, "role": "viewer", "own_token": api.token, "expires_at": ends})
-    assert browser.log_in(made["token"]).json["session_ends_at"] == ends
+    created = api.make("/tokens", {"name": name, "role": "viewer", "own_token": api.token, "expires_at": ends})
+    assert browser.log_in(created["token"]).json["session_ends_at"] == ends
     assert browser.ask("GET", "/whoami").json["identity"].startswith("token:")
     assert api.ask("DELETE", f"/tokens/{name}", match='"1"').status == 204
     assert browser.ask("GET", "/whoami").code == "unauthenticated"
 
 
-def test_a_body_that_anybody_may_send_is_small(browser: Browser) -> None:
+def test_body_of_an_anonymous_route_is_limited(browser: Browser) -> None:
     assert browser.ask("POST", "/session", {"token": "x" * 8000}).code == "unauthenticated"
     assert browser.ask("POST", "/session", {"token": "x" * 8192}).code == "too_large"
 
 
-def test_a_session_is_everywhere_and_ends_everywhere(tmp_path: Path) -> None:
-    """In another process after a second at most, with every change of its row."""
+def test_session_begins_and_ends_in_every_process(tmp_path: Path) -> None:
+    """After a second at most, with every change of its row."""
     with managed(tmp_path) as child:
         other_folder = tmp_path / "other"
         other_folder.mkdir()
@@ -154,8 +154,8 @@ def test_a_session_is_everywhere_and_ends_everywhere(tmp_path: Path) -> None:
             within(lambda: here.ask("GET", "/whoami").status == 401)
 
 
-def test_a_session_goes_on_reading_while_the_store_is_away(tmp_path: Path) -> None:
-    """Nobody logs in, and the state says why."""
+def test_session_reads_while_the_store_is_unavailable(tmp_path: Path) -> None:
+    """Nobody can log in, and the state says why."""
     with managed(tmp_path) as child:
         known, unknown = Browser(child.admin_port), Browser(child.admin_port)
         known.log_in(TOKENS["viewer"])
@@ -163,8 +163,8 @@ def test_a_session_goes_on_reading_while_the_store_is_away(tmp_path: Path) -> No
         within(lambda: known.ask("GET", "/session").json["store"] == "unavailable")
         assert known.ask("GET", "/session").json["who"]["name"] == "viewer-of-file"
         assert known.ask("GET", "/whoami").status == 200
-        said = unknown.ask("POST", "/session", {"token": TOKENS["viewer"]})
-        assert (said.code, said.json["detail"]) == (
+        response = unknown.ask("POST", "/session", {"token": TOKENS["viewer"]})
+        assert (response.code, response.json["detail"]) == (
             "store_unavailable",
             "store.path: the file cannot be opened: No such file or directory",
         )
@@ -174,15 +174,15 @@ def test_a_session_goes_on_reading_while_the_store_is_away(tmp_path: Path) -> No
         assert unknown.ask("GET", "/session").json["store"] == "ready"
 
 
-def test_rotation_ends_the_sessions_of_the_previous_token_everywhere(tmp_path: Path) -> None:
-    """In another process after a second at most, without a log-out. A session of a new token is valid there at once."""
+def test_rotation_ends_sessions_in_every_process(tmp_path: Path) -> None:
+    """After a second at most. A session of the new token is valid at once."""
     with managed(tmp_path) as child:
         other_folder = tmp_path / "other"
         other_folder.mkdir()
         with managed(other_folder, f"path: {tmp_path}/store.db") as other:
             admin, here, there = Api(child.admin_port), Browser(child.admin_port), Browser(other.admin_port)
-            made = admin.make("/tokens", {"name": "ann", "role": "editor", "own_token": admin.token})
-            here.log_in(made["token"])
+            created = admin.make("/tokens", {"name": "ann", "role": "editor", "own_token": admin.token})
+            here.log_in(created["token"])
             there.cookie = here.cookie
             with ThreadPoolExecutor(6) as threads:
                 assert {*threads.map(lambda _: there.ask("GET", "/whoami").status, range(6))} == {200}

@@ -1,4 +1,4 @@
-"""api/handlers/tokens.py: operators' tokens are made by those who show theirs again, shown once, and end."""
+"""`/tokens`: operators' tokens are shown once and expire. Creating one needs the operator's own token again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from support.http_get import within
 Named = Callable[[str], str]
 
 
-def test_a_token_is_shown_once_and_counts_at_once(running: Running, api: Api, named: Named) -> None:
-    """It says who sends it; its last use is noted, and read whatever others wrote there."""
+def test_token_is_shown_once_and_works_at_once(running: Running, api: Api, named: Named) -> None:
+    """The list has its creator and its last use, even if the stored value is invalid."""
     name = named("ann")
-    said = api.ask("POST", "/tokens", {"name": name, "role": "editor", "own_token": api.token})
-    assert (said.status, said.headers["Location"]) == (201, f"/api/v1/tokens/{name}")
-    token = said.json["token"]
+    response = api.ask("POST", "/tokens", {"name": name, "role": "editor", "own_token": api.token})
+    assert (response.status, response.headers["Location"]) == (201, f"/api/v1/tokens/{name}")
+    token = response.json["token"]
     assert (len(token), token[:8]) == (51, "sidekey_")
     identity = api.by(token).get("/whoami")["identity"]
     assert re.fullmatch("token:[0-9a-f]{32}", identity)
@@ -37,7 +37,7 @@ def test_a_token_is_shown_once_and_counts_at_once(running: Running, api: Api, na
         "expires_at": None,
         "session_ends_at": None,
     }
-    within(lambda: next(each for each in api.get("/tokens")["items"] if each["name"] == name)["last_used_at"])
+    within(lambda: next(item for item in api.get("/tokens")["items"] if item["name"] == name)["last_used_at"])
     for altered, last_used_at in ("9000000000000000000", "9999-12-31T23:59:59Z"), ("'x'", "1970-01-01T00:00:00Z"):
         with closing(sqlite3.connect(running.child.config.parent / "store.db")) as database, database:
             database.execute(f"UPDATE sidekey_uses SET at = {altered}")
@@ -48,28 +48,28 @@ def test_a_token_is_shown_once_and_counts_at_once(running: Running, api: Api, na
     assert (shown["role"], shown["created_by"], shown["source"]) == ("editor", "admin-of-file", "store")
     assert api.ask("POST", "/tokens", {"name": name, "role": "viewer"}).code == "exists"
     for wrong in (name, "", "No Name"):
-        said = api.ask("POST", "/tokens", {"name": wrong, "role": "sender"})
-        assert (said.code, said.pointers) == ("invalid", {"/name", "/presets"})
-    said = api.ask("POST", "/tokens", {"name": "", "role": "sender", "per_day": 0})
-    assert said.pointers == {"/name", "/per_day"}
+        response = api.ask("POST", "/tokens", {"name": wrong, "role": "sender"})
+        assert (response.code, response.pointers) == ("invalid", {"/name", "/presets"})
+    response = api.ask("POST", "/tokens", {"name": "", "role": "sender", "per_day": 0})
+    assert response.pointers == {"/name", "/per_day"}
     assert api.ask("DELETE", f"/tokens/{name}").code == "precondition_required"
     assert api.ask("DELETE", f"/tokens/{name}", match='"2"').code == "changed"
     assert api.ask("DELETE", f"/tokens/{name}", match='"1"').status == 204
     assert api.by(token).ask("GET", "/whoami").code == "unauthenticated"
 
 
-def test_making_a_token_needs_ones_own_again(api: Api, named: Named) -> None:
-    """Whoever sits down at somebody else's screen does not have it."""
+def test_creating_a_token_needs_the_own_token_again(api: Api, named: Named) -> None:
+    """A person at somebody else's screen does not have it."""
     document = {"name": named("own"), "role": "viewer"}
     assert api.ask("POST", "/tokens", document).pointers == {"/own_token"}
     assert api.ask("POST", "/tokens", {**document, "own_token": 7}).pointers == {"/own_token"}
     for wrong in (TOKENS["editor"], ""):
-        said = api.ask("POST", "/tokens", {**document, "own_token": wrong})
-        assert (said.status, said.code) == (403, "forbidden")
+        response = api.ask("POST", "/tokens", {**document, "own_token": wrong})
+        assert (response.status, response.code) == (403, "forbidden")
 
 
 def test_grants_of_a_sender_are_presets_with_a_body(api: Api, named: Named) -> None:
-    """A sender fills the body in, so there must be one. Other roles have no grants."""
+    """A sender fills the body in. Other roles have no grants."""
     document = {"name": named("mark"), "own_token": api.token}
     sender = {**document, "role": "sender"}
     assert api.ask("POST", "/tokens", sender).pointers == {"/presets"}
@@ -77,55 +77,55 @@ def test_grants_of_a_sender_are_presets_with_a_body(api: Api, named: Named) -> N
         for wrong in (0, True, 1.5, 10_001):
             assert api.ask("POST", "/tokens", {**sender, number: wrong}).pointers == {f"/{number}"}
     presets = ["hook-of-a-file", "outside-of-a-file", "missing"]
-    said = api.ask("POST", "/tokens", {**sender, "presets": presets})
-    assert [(each["pointer"], each["detail"]) for each in said.json["errors"]] == [
+    response = api.ask("POST", "/tokens", {**sender, "presets": presets})
+    assert [(error["pointer"], error["detail"]) for error in response.json["errors"]] == [
         ("/presets/1", "has no body, so a sender cannot fill it in"),
         ("/presets/2", "no preset has this ID"),
     ]
-    said = api.ask("POST", "/tokens", {**document, "role": "editor", "presets": presets[:1], "per_day": 5})
-    assert said.pointers == {"/presets", "/per_day"}
-    made = api.make("/tokens", {**sender, "presets": presets[:1], "per_minute": 5})
+    response = api.ask("POST", "/tokens", {**document, "role": "editor", "presets": presets[:1], "per_day": 5})
+    assert response.pointers == {"/presets", "/per_day"}
+    created = api.make("/tokens", {**sender, "presets": presets[:1], "per_minute": 5})
     granted = {"presets": presets[:1], "per_minute": 5, "per_day": 1000}
     assert api.get(f"/tokens/{document['name']}").items() >= granted.items()
-    assert api.by(made["token"]).get("/whoami").items() >= {"role": "sender", **granted}.items()
+    assert api.by(created["token"]).get("/whoami").items() >= {"role": "sender", **granted}.items()
     assert api.by(TOKENS["viewer"]).get("/whoami")["per_minute"] is None
 
 
-def test_a_token_ends_when_it_says(api: Api, named: Named) -> None:
-    """The response is that to any other token that does not count."""
+def test_token_expires(api: Api, named: Named) -> None:
+    """The response is that for an unknown token."""
     document = {"name": named("soon"), "role": "viewer", "own_token": api.token}
     # A token lives as long as this machine needs to use it once.
     for life in (2, 8, 32):
         end = int(time.time()) + life
         soon = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        made = api.make("/tokens", {**document, "name": named("soon"), "expires_at": soon})
-        assert made["expires_at"] == soon
-        theirs = api.by(made["token"])
-        said = theirs.ask("GET", "/whoami")
+        created = api.make("/tokens", {**document, "name": named("soon"), "expires_at": soon})
+        assert created["expires_at"] == soon
+        theirs = api.by(created["token"])
+        response = theirs.ask("GET", "/whoami")
         if time.time() < end:
             break
-    assert said.json["expires_at"] == soon
+    assert response.json["expires_at"] == soon
     within(lambda: theirs.ask("GET", "/whoami").status == 401)
     ended, unknown = theirs.ask("GET", "/whoami"), api.by("sidekey_unknown").ask("GET", "/whoami")
     assert ended.json["detail"] == unknown.json["detail"]
     for wrong in ("2001-01-01T00:00:00Z", "tomorrow", 7, "2030-01-01", "2030-02-31T00:00:00Z"):
-        said = api.ask("POST", "/tokens", {**document, "name": named("x"), "expires_at": wrong})
-        assert said.pointers == {"/expires_at"}
+        response = api.ask("POST", "/tokens", {**document, "name": named("x"), "expires_at": wrong})
+        assert response.pointers == {"/expires_at"}
 
 
-def test_errors_of_a_token_come_at_once(api: Api) -> None:
-    """By pointers."""
-    said = api.ask("POST", "/tokens", {"name": "ok", "role": "root", "expires_at": 1, "more": 1})
-    assert said.pointers == {"/more", "/role", "/expires_at"}
+def test_response_has_all_errors_of_a_token(api: Api) -> None:
+    """As pointers."""
+    response = api.ask("POST", "/tokens", {"name": "ok", "role": "root", "expires_at": 1, "more": 1})
+    assert response.pointers == {"/more", "/role", "/expires_at"}
     assert api.ask("POST", "/tokens", {"name": "Not a name"}).pointers == {"/name", "/role"}
     half = {"name": "ok", "role": "viewer", "own_token": "\ud800"}
     assert api.ask("POST", "/tokens", half).code == "malformed"
 
 
-def test_a_stored_token_whose_name_the_config_has_does_not_count_and_can_be_revoked(
+def test_stored_token_with_a_name_of_the_config_is_refused_and_can_be_revoked(
     api: Api, running: Running, named: Named
 ) -> None:
-    """Else the audit would say one name for two tokens, of which nobody sees the second."""
+    """Otherwise the audit would have one name for two tokens."""
     name, child = named("both"), running.child
     token = api.make("/tokens", {"name": name, "role": "admin", "own_token": api.token})["token"]
     assert api.by(token).get("/whoami")["source"] == "store"
@@ -134,8 +134,8 @@ def test_a_stored_token_whose_name_the_config_has_does_not_count_and_can_be_revo
     with rewritten(child, child.config.read_text().replace("tokens: {", stanza, 1)):
         within(lambda: api.by("another-token-of-a-file").ask("GET", "/whoami").status == 200)
         assert api.by(token).ask("GET", "/whoami").code == "unauthenticated"
-        found = [each for each in api.get("/tokens")["items"] if each["name"] == name]
-        assert [(each["source"], each["status"]) for each in found] == [("file", "ok"), ("store", "unusable")]
+        items = [item for item in api.get("/tokens")["items"] if item["name"] == name]
+        assert [(item["source"], item["status"]) for item in items] == [("file", "ok"), ("store", "unusable")]
         assert api.get(f"/tokens/{name}")["status"] == "unusable"
         assert api.ask("DELETE", f"/tokens/{name}", match='"1"').status == 204
         assert api.get(f"/tokens/{name}")["source"] == "file"
@@ -144,11 +144,10 @@ def test_a_stored_token_whose_name_the_config_has_does_not_count_and_can_be_revo
 
 
 def test_tokens_of_the_config_are_listed_and_read_only(api: Api, running: Running) -> None:
-    """They are revoked where they are written."""
     del running
-    found = {each["name"]: each for each in api.get("/tokens")["items"]}
-    assert (found["viewer-of-file"]["source"], found["viewer-of-file"]["role"]) == ("file", "viewer")
-    assert api.get("/tokens/viewer-of-file") == found["viewer-of-file"]
+    by_name = {item["name"]: item for item in api.get("/tokens")["items"]}
+    assert (by_name["viewer-of-file"]["source"], by_name["viewer-of-file"]["role"]) == ("file", "viewer")
+    assert api.get("/tokens/viewer-of-file") == by_name["viewer-of-file"]
     assert api.ask("DELETE", "/tokens/viewer-of-file", match='"1"').code == "read_only"
     document = {"name": "viewer-of-file", "role": "viewer", "own_token": api.token}
     assert api.ask("POST", "/tokens", document).code == "exists"
@@ -156,31 +155,35 @@ def test_tokens_of_the_config_are_listed_and_read_only(api: Api, running: Runnin
 
 
 def sender(api: Api, name: str, **more: object) -> dict[str, Any]:
-    """A sender of one preset of a file."""
+    """A sender with one preset of a file."""
     document = {"name": name, "role": "sender", "presets": ["hook-of-a-file"], "own_token": api.token, **more}
-    made: dict[str, Any] = api.make("/tokens", document)
-    return made
+    created: dict[str, Any] = api.make("/tokens", document)
+    return created
 
 
-def test_grants_of_a_sender_change_without_another_token(api: Api, named: Named) -> None:
+def test_grants_of_a_sender_change_without_a_new_token(api: Api, named: Named) -> None:
     name = named("mark")
     theirs = api.by(sender(api, name)["token"])
     own = {"own_token": api.token}
-    said = api.ask("PATCH", f"/tokens/{name}", {"per_minute": 5, **own}, match='"1"')
-    assert (said.status, said.etag) == (200, '"2"')
-    assert (said.json["presets"], said.json["per_minute"], said.json["per_day"]) == (["hook-of-a-file"], 5, 1000)
+    response = api.ask("PATCH", f"/tokens/{name}", {"per_minute": 5, **own}, match='"1"')
+    assert (response.status, response.etag) == (200, '"2"')
+    assert (response.json["presets"], response.json["per_minute"], response.json["per_day"]) == (
+        ["hook-of-a-file"],
+        5,
+        1000,
+    )
     assert theirs.get("/whoami")["per_minute"] == 5
     same = api.ask("PATCH", f"/tokens/{name}", {"per_minute": 5, "presets": ["hook-of-a-file"], **own}, match='"2"')
     assert (same.status, same.json["version"]) == (200, 2)
-    assert [(each["action"], each["fields"]) for each in api.get(f"/audit?object=token&name={name}")["items"]] == [
+    assert [(item["action"], item["fields"]) for item in api.get(f"/audit?object=token&name={name}")["items"]] == [
         ("update", ["per_minute"]),
         ("create", ["role", "presets", "per_minute", "per_day", "expires_at", "token"]),
     ]
-    assert [each["name"] for each in api.get("/tokens?preset=hook-of-a-file")["items"]].count(name) == 1
+    assert [item["name"] for item in api.get("/tokens?preset=hook-of-a-file")["items"]].count(name) == 1
     assert api.get("/tokens?preset=outside-of-a-file")["items"] == []
 
 
-def test_a_change_of_grants_is_confirmed_and_validated(api: Api, editor: Api, named: Named) -> None:
+def test_change_of_grants_is_confirmed_and_validated(api: Api, editor: Api, named: Named) -> None:
     name, reader = named("mark"), named("reader")
     sender(api, name)
     api.make("/tokens", {"name": reader, "role": "viewer", "own_token": api.token})
@@ -208,7 +211,7 @@ def test_a_change_of_grants_is_confirmed_and_validated(api: Api, editor: Api, na
     assert api.get(f"/tokens/{name}")["version"] == 1
 
 
-def test_a_granted_preset_that_is_gone_does_not_prevent_other_changes(api: Api, named: Named) -> None:
+def test_deleted_preset_in_the_grants_does_not_prevent_other_changes(api: Api, named: Named) -> None:
     name, preset = named("mark"), named("welcome")
     document = {
         "integration": "of-a-file",
@@ -227,7 +230,7 @@ def test_a_granted_preset_that_is_gone_does_not_prevent_other_changes(api: Api, 
     assert api.ask("PATCH", f"/tokens/{name}", {"presets": [preset], "per_day": 7, **own}, match='"2"').status == 200
 
 
-def test_a_rotated_token_replaces_the_previous_one_and_keeps_the_identity(api: Api, named: Named) -> None:
+def test_rotated_token_replaces_the_previous_one_and_keeps_the_identity(api: Api, named: Named) -> None:
     name = named("mark")
     before = api.by(sender(api, name, per_minute=7)["token"])
     who = before.get("/whoami")
@@ -235,20 +238,20 @@ def test_a_rotated_token_replaces_the_previous_one_and_keeps_the_identity(api: A
     assert api.ask("POST", path, {"own_token": before.token}, match='"1"').code == "forbidden"
     assert api.ask("POST", path, own, match='"2"').code == "changed"
     assert before.get("/whoami") == who
-    said = api.ask("POST", path, own, match='"1"')
-    assert (said.status, said.etag) == (200, '"2"')
+    response = api.ask("POST", path, own, match='"1"')
+    assert (response.status, response.etag) == (200, '"2"')
     assert before.ask("GET", "/whoami").code == "unauthenticated"
-    assert api.by(said.json["token"]).get("/whoami") == who
+    assert api.by(response.json["token"]).get("/whoami") == who
     assert "token" not in api.get(f"/tokens/{name}")
     entry = api.get(f"/audit?object=token&name={name}")["items"][0]
     assert (entry["action"], entry["fields"]) == ("rotate", ["token"])
     assert api.ask("POST", "/tokens/viewer-of-file/rotate", own, match='"1"').code == "read_only"
 
 
-def test_an_expired_token_is_not_rotated(api: Api, named: Named) -> None:
+def test_expired_token_is_not_rotated(api: Api, named: Named) -> None:
     name = named("mark")
     soon = datetime.fromtimestamp(time.time() + 2, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     sender(api, name, expires_at=soon)
     within(lambda: time.time() > datetime.fromisoformat(soon).timestamp())
-    said = api.ask("POST", f"/tokens/{name}/rotate", {"own_token": api.token}, match='"1"')
-    assert (said.code, "has expired" in said.json["detail"]) == ("invalid", True)
+    response = api.ask("POST", f"/tokens/{name}/rotate", {"own_token": api.token}, match='"1"')
+    assert (response.code, "has expired" in response.json["detail"]) == ("invalid", True)

@@ -12,10 +12,10 @@ LARGE = Path(FILE)
 
 def digest(pieces: Iterable[bytes]) -> str:
     """Of a body, as hexadecimal digits."""
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     for piece in pieces:
-        found.update(piece)
-    return found.hexdigest()
+        checksum.update(piece)
+    return checksum.hexdigest()
 
 
 def run(**cases: Callable[[], str | Iterable[str]]) -> None:

@@ -66,7 +66,7 @@ export function useCall(path, query, { every, exact } = {}) {
         result,
         body: result.ok ? result.body : previous.path === path ? previous.body : undefined,
       }));
-      // Somebody who does not want to log in is not asked every 30 seconds.
+      // A person who has declined to log in is not asked every 30 seconds.
       if (every && result.status !== 401) timer = window.setTimeout(loadIfVisible, every);
     };
     const loadIfVisible = () => {

@@ -13,7 +13,7 @@ const DAY = 86400;
 const WEEKDAY = new Intl.DateTimeFormat(LOCALE, { weekday: "short", hour: "2-digit", minute: "2-digit" });
 const DATE = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short" });
 
-/** @param {Point[]} points The chart in words, for people who do not see it. */
+/** @param {Point[]} points Describe the chart in words, for screen readers. */
 export function summary(points) {
   const total = points.reduce((sum, point) => sum + point.requests, 0);
   const failed = points.reduce((sum, point) => sum + point.failed, 0);

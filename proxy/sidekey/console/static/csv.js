@@ -1,6 +1,6 @@
-// Read and write CSV files (RFC 4180) of people: comma or semicolon, UTF-8.
+// Read and write CSV files (RFC 4180) as spreadsheets do: comma or semicolon, UTF-8.
 
-const MOST_ROWS = 1000;
+const MAX_ROWS = 1000;
 
 /** Spreadsheets run a cell that begins so as a formula. */
 const FORMULA = /^[=+\-@\t\r]/;
@@ -32,9 +32,9 @@ export function read(bytes) {
   if (typeof lines === "string") return lines;
   while (lines.length && isEmpty(lines[lines.length - 1])) lines.pop();
   if (lines.length < 2) return "The file has no rows. It needs a line of headings, and rows below it.";
-  if (lines.length - 1 > MOST_ROWS) return "The file has more than 1,000 rows. Split it.";
+  if (lines.length - 1 > MAX_ROWS) return "The file has more than 1,000 rows. Split it.";
   const headings = lines[0].map((heading) => heading.trim());
-  // Spreadsheets save columns that were once used.
+  // Spreadsheets also save empty columns that once had content.
   while (headings.at(-1) === "" && lines.every((cells) => !cells[headings.length - 1])) {
     for (const cells of lines) cells.splice(headings.length - 1);
     headings.pop();
@@ -100,13 +100,13 @@ function split(text, separator) {
     if (!found) return `A quote in ${where} is not closed, or not doubled inside a cell.`;
     line.push(found[1] === undefined ? found[2] : found[1].replaceAll('""', '"'));
     if (found[3] === separator) {
-      // The text ends behind a separator: the last cell is empty.
+      // The text ends after a separator: the last cell is empty.
       if (cell.lastIndex === text.length) line.push("");
       else continue;
     }
     lines.push(line);
     line = [];
-    if (lines.length > 2 * MOST_ROWS) break;
+    if (lines.length > 2 * MAX_ROWS) break;
   }
   if (line.length) lines.push(line);
   return lines;

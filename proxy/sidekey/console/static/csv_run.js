@@ -1,8 +1,8 @@
 // Send the rows of a file one after the other.
 
-const MOST_FAILURES = 5;
-/** Seconds that a limit may take before the run waits no longer. */
-const LONGEST_WAIT = 120;
+const MAX_FAILURES = 5;
+/** Maximum seconds to wait for a rate limit. */
+const MAX_WAIT = 120;
 
 /**
  * @typedef {import("./sending.js").Send} Send
@@ -59,12 +59,12 @@ export class Run {
     else if (this.phase === "pausing") this.#become("paused", "");
   }
 
-  /** Pause after the row that is under way. */
+  /** Pause after the current row. */
   pause() {
     this.#become("pausing", this.note);
   }
 
-  /** End the run, after the row that is under way. */
+  /** Stop after the current row. */
   stop() {
     if (this.phase === "paused") this.#end("");
     else this.#become("stopping", this.note);
@@ -86,7 +86,7 @@ export class Run {
     this.#take(row, send);
     if (send.outcome === "refused" && (send.status === 401 || send.status === 403)) {
       this.#end(`${send.host} refused Sidekey's credential (${send.status}).`);
-    } else if (this.failures >= MOST_FAILURES) {
+    } else if (this.failures >= MAX_FAILURES) {
       this.#end("five rows in a row were not accepted.");
     } else if (this.position < this.items.length) {
       await this.#wait(send.retry_after ?? 0, `${send.host} asks to slow down`);
@@ -98,10 +98,10 @@ export class Run {
     const seconds = retryAfter ?? 1;
     if (problem.code === "invalid") {
       this.#take(row, { outcome: "not_sent", code: "invalid", errors: problem.errors });
-      if (this.failures >= MOST_FAILURES) this.#end("five rows in a row were not accepted.");
+      if (this.failures >= MAX_FAILURES) this.#end("five rows in a row were not accepted.");
     } else if (problem.code === "too_many") {
       await this.#wait(seconds, "several sends are still under way");
-    } else if (problem.code === "send_limit" && seconds <= LONGEST_WAIT) {
+    } else if (problem.code === "send_limit" && seconds <= MAX_WAIT) {
       const isDay = problem.errors.some((/** @type {any} */ { pointer }) => pointer === "/per_day");
       await this.#wait(seconds, isDay ? "your limit of 24 hours" : `your limit of ${this.options.perMinute} a minute`);
     } else if (problem.code === "send_limit") {
@@ -129,7 +129,7 @@ export class Run {
   async #wait(/** @type {number} */ seconds, /** @type {string} */ reason) {
     const { wait, now, onChange } = this.options;
     const end = now() + seconds * 1000;
-    // Browsers slow the timers of hidden pages down to one a minute, so the clock counts.
+    // Browsers run timers of hidden pages once a minute, so the clock decides.
     while (now() < end && this.phase === "running") {
       this.note = `Waiting ${Math.ceil((end - now()) / 1000)} s: ${reason}`;
       onChange();

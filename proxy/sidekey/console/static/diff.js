@@ -1,10 +1,10 @@
-// The lines in which two YAML texts differ, without the values of secrets.
+// The lines that differ between two YAML texts, without the values of secrets.
 
 /** @typedef {{ sign: "-" | "+" | " " | "…", text: string }} Line */
 
 const CONTEXT = 2;
 /** Lines of one text times lines of the other. Above, every line counts as changed. */
-const LARGEST = 16_000_000;
+const MAX_CELLS = 16_000_000;
 
 /** @param {string} before @param {string} after @returns {Line[]} The changed lines, with some around them. */
 export function diff(before, after) {
@@ -27,7 +27,7 @@ export function diff(before, after) {
 /** @param {string[]} one @param {string[]} other Return the length of the longest common subsequence behind two positions, or null for long texts. */
 function commonLengths(one, other) {
   const width = other.length + 1;
-  if (one.length * other.length > LARGEST) return null;
+  if (one.length * other.length > MAX_CELLS) return null;
   const lengths = new Uint16Array((one.length + 1) * width);
   for (let row = one.length - 1; row >= 0; row -= 1) {
     for (let column = other.length - 1; column >= 0; column -= 1) {

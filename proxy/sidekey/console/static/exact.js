@@ -10,7 +10,7 @@ export class Exact {
 
 const NUMBER = /^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$/;
 
-/** @param {string} text @returns {Exact | string} The number that somebody typed, or the text if it is none. */
+/** @param {string} text @returns {Exact | string} Return the typed number, or the text if it is no number. */
 export function numberOf(text) {
   return NUMBER.test(text.trim()) ? new Exact(text.trim()) : text;
 }

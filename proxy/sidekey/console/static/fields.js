@@ -1,4 +1,4 @@
-// The only module with inputs. Label, help and error belong to their input for everybody, also without sight.
+// The only module with inputs. Label, help and error are attached to the input, also for screen readers.
 // Values are strings, of Check booleans. `required` marks a field; the server decides what is valid.
 import { html, useEffect, useId, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
 import { sentence } from "./words.js";
@@ -117,7 +117,7 @@ export function Search({ label, value, onInput, example, autofocus = false }) {
   const sent = useRef(value);
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
   useEffect(() => {
-    // The URL changed by itself, such as with Back.
+    // The URL has changed without this input, such as with Back.
     if (value === sent.current || input.current === null) return;
     clearTimeout(timer.current);
     sent.current = value;
@@ -157,7 +157,7 @@ const droppable = (take) => ({
   },
 });
 
-const LARGEST_FILE = 1 << 20;
+const MAX_FILE_SIZE = 1 << 20;
 
 /** @param {FieldProps & { accept?: string, convert: (name: string) => string }} props
  * Text that is typed, pasted, or read from a file here. `convert`: what to do with a file of a name that is not text. */
@@ -167,7 +167,7 @@ export function FileText({ accept, convert, label, value, example, onInput, erro
   const read = async (file) => {
     if (file === undefined) return;
     setProblem("");
-    if (file.size > LARGEST_FILE) return setProblem("The file is larger than 1 MB.");
+    if (file.size > MAX_FILE_SIZE) return setProblem("The file is larger than 1 MB.");
     try {
       const text = await file.text();
       // UTF-8 has no NUL in a text, and each byte that is not UTF-8 becomes U+FFFD.
@@ -275,7 +275,7 @@ export function Pairs({ items, onChange, add, label, errors }) {
     `} />`;
 }
 
-/** @param {{ busy?: boolean, disabled?: boolean, children?: any }} props The button that sends a form; `busy` while it is under way. */
+/** @param {{ busy?: boolean, disabled?: boolean, children?: any }} props The button that sends a form. `busy`: the request is running. */
 export function Submit({ busy = false, disabled = false, children }) {
   // A disabled button would lose the focus.
   return html`<button type="submit" class="button primary" disabled=${disabled} aria-disabled=${busy ? "true" : undefined}

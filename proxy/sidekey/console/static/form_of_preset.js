@@ -1,4 +1,4 @@
-// The form of a preset: its inputs, and the JSON that they make.
+// The form of a preset: its inputs, and their values as JSON.
 import { Area, Check, Choice, errorsAt, Radios, Text } from "./fields.js";
 import { Exact, numberOf, writeExact } from "./exact.js";
 import { html } from "./vendor/preact.js";
@@ -9,7 +9,7 @@ import { html } from "./vendor/preact.js";
  * @typedef {Record<string, string | boolean>} Values Texts, also of numbers, and booleans. A payload is the value of "".
  */
 
-const MOST_RADIOS = 5;
+const MAX_RADIOS = 5;
 const PAYLOAD = "";
 
 /** @param {{ form: Form, values: Values, onInput: (name: string, value: string | boolean) => void,
@@ -35,7 +35,7 @@ function Input({ parameter, ...props }) {
   if (type === "boolean") return html`<${Check} ...${props} value=${props.value === true} />`;
   if (parameter.enum) {
     const options = parameter.enum.map(String);
-    if (options.length <= MOST_RADIOS) return html`<${Radios} ...${props} options=${options} />`;
+    if (options.length <= MAX_RADIOS) return html`<${Radios} ...${props} options=${options} />`;
     return html`<${Choice} ...${props} options=${[["", "Choose…"], ...options]} />`;
   }
   const example = isAbsent(parameter.example) ? undefined : String(parameter.example);
@@ -57,7 +57,7 @@ function helpOf({ help, default: value, type, enum: choices }) {
 const isAbsent = (value) => value === null || value === undefined || value === "";
 
 /**
- * Return what an untouched form holds. A default is chosen where people see it; Sidekey adds that of an empty input.
+ * Return the values of an untouched form. Visible choices have their default. Sidekey adds that of an empty input.
  * @param {Form} form @returns {Values}
  */
 export function untouched({ parameters }) {

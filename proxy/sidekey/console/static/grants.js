@@ -1,4 +1,4 @@
-// What people and callers may use, and the confirmation of changes of it.
+// Choose what people and callers may use, confirm changes, and show new tokens.
 import { useCall } from "./api.js";
 import { Check, Search, Text } from "./fields.js";
 import { Copy, Problem } from "./parts.js";

@@ -1,4 +1,4 @@
-// What the list and the page of one integration have in common.
+// Parts that the list and the page of an integration share.
 import { get } from "./api.js";
 import { Details, done, download } from "./parts.js";
 import { html } from "./vendor/preact.js";

@@ -1,4 +1,4 @@
-// The form with which people log in, on its page and in the dialog over other pages.
+// The log-in form, on its page and in the dialog over other pages.
 import { html, useState } from "./vendor/preact.js";
 import { post } from "./api.js";
 import { Secret, Submit } from "./fields.js";

@@ -1,4 +1,4 @@
-// What pages are put together from.
+// Components of pages.
 import { html, signal, useEffect, useRef, useState } from "./vendor/preact.js";
 import { here, hrefWith, useTitle } from "./router.js";
 import { clock, utc } from "./time.js";
@@ -31,12 +31,12 @@ export function Problem({ problem, shown = [] }) {
   `;
 }
 
-/** @param {{ children?: any }} props What to do first, where nothing is yet. */
+/** @param {{ children?: any }} props The text of an empty list: what to do first. */
 export function Empty({ children }) {
   return html`<div class="card empty">${children}</div>`;
 }
 
-/** @param {{ name: string }} props The initials of a name, for the eye only. */
+/** @param {{ name: string }} props The initials of a name, hidden from screen readers. */
 export function Tile({ name }) {
   const words = name.split(/[^\p{L}\p{N}]+/u).filter(Boolean);
   const letters = (words.length > 1 ? words.slice(0, 2) : [...(words[0] ?? "?")].slice(0, 2)).map((word) => [...word][0] ?? "");
@@ -50,7 +50,7 @@ const SHAPES = {
   quiet: "M2.5 6h7",
 };
 
-/** @param {{ status: string, text?: string }} props A status as an icon and a word: colours alone are not for everybody. */
+/** @param {{ status: string, text?: string }} props A status as an icon and a word: colour alone is not accessible. */
 export function State({ status, text }) {
   const [mood, word] = STATES[status] ?? ["quiet", status];
   return html`
@@ -136,7 +136,7 @@ export function download(name, text) {
 
 const spoken = signal("");
 
-/** @param {string} text Let screen readers say a result. */
+/** @param {string} text Have screen readers announce a result. */
 export function say(text) {
   const isRepeated = spoken.value === text;
   hush();
@@ -154,7 +154,7 @@ function hush() {
 const isShown = signal(false);
 let hiding = 0;
 
-/** @param {string} text Confirm what was done: for the ear, and for some seconds for the eye. */
+/** @param {string} text Confirm an action: announce it, and show it for some seconds. */
 export function done(text) {
   say(text);
   isShown.value = true;

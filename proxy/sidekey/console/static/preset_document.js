@@ -1,4 +1,4 @@
-// The document of a preset as its form holds it, and back.
+// Convert the document of a preset to the values of its form, and back.
 import { Exact, exactText, numberOf, writeExact } from "./exact.js";
 
 /**
@@ -76,7 +76,7 @@ export function documentOf(draft, more = {}, indent = "") {
 }
 
 /**
- * Return what no document can hold, as a sentence for each part of the form: names that occur twice, and text that is not JSON.
+ * Return a sentence for each part of the form that no document can hold: duplicate names, and text that is not JSON.
  * @param {Draft} draft
  * @returns {Partial<Record<"headers" | "parameters" | "form" | "json", string>>}
  */

@@ -10,7 +10,7 @@ import { ask } from "./dialog.js";
 
 const PREFIX = "/ui";
 
-/** @type {import("./vendor/preact.js").Signal<Place>} Where the page that is shown is, below /ui. */
+/** @type {import("./vendor/preact.js").Signal<Place>} The location of the current page, below /ui. */
 export const here = signal({ path: "", query: new URLSearchParams(), params: {} });
 /** @type {import("./vendor/preact.js").Signal<View>} "missing": no route fits. "updated": the page's module is not served any more. */
 export const view = signal("loading");
@@ -144,7 +144,7 @@ function write(url, replace) {
   return history.pushState({ position }, "", url);
 }
 
-/** Load the page of the browser's URL. The previous page stays until its successor is there. */
+/** Load the page of the browser's URL. The previous page stays until the new one has loaded. */
 async function open() {
   navigation += 1;
   const current = navigation;

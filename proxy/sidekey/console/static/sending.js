@@ -1,4 +1,4 @@
-// Send a preset once, and find out its result if the response is lost.
+// Send a preset once, and fetch its result if the response is lost.
 
 import { get, post } from "./api.js";
 
@@ -30,7 +30,7 @@ export function newKey() {
 }
 
 /**
- * Send, and ask for the result as long as it is uncertain.
+ * Send, and fetch the result until it is certain.
  * @param {string} preset @param {string} key @param {string} body JSON.
  * @param {{ onAsk: (connected: boolean) => void, givenUp?: () => boolean }} options `onAsk` is called before each question, `givenUp` ends them.
  * @returns {Promise<Sent>}
@@ -45,7 +45,7 @@ export async function send(preset, key, body, { onAsk, givenUp = () => false }) 
 }
 
 /**
- * Ask for the result of a send.
+ * Fetch the result of a send.
  * @param {string} key @param {{ onAsk: (connected: boolean) => void, givenUp?: () => boolean, connected?: boolean }} options
  * @returns {Promise<Sent>}
  */

@@ -27,7 +27,7 @@ const ACTIONS = {
   "send batch": ["started a batch of # with {}", "start a batch with {}"],
 };
 
-/** @type {Record<string, string>} What follows an action that ended so. */
+/** @type {Record<string, string>} The end of a sentence, by outcome. */
 const TAILS = {
   "send ok": ": accepted",
   "send failed": ": not accepted",
@@ -55,7 +55,7 @@ const REFUSALS = {
   login_again: "but did not confirm it",
 };
 
-/** @type {Record<string, string>} Events of which only the first hundred in an hour are listed. */
+/** @type {Record<string, string>} Events of which the audit lists a hundred in an hour. */
 const UNLISTED = { login: "log-ins", "refused change": "refused changes", "test draft": "tests of unsaved integrations" };
 
 /** Actions that have a sentence. */
@@ -72,13 +72,13 @@ const FIELDS = new Set([
   "username",
 ]);
 
-/** @type {Record<string, string>} Keys whose words are others. */
+/** @type {Record<string, string>} Keys whose words differ from their name. */
 const FIELD_TEXTS = {
   expires_at: "expiry", help: "help text", per_day: "limit of a day", per_minute: "limit of a minute", test: "test settings", token_request: "additional fields",
 };
 
 const SECRETS = new Set(["certificate", "client_secret", "password", "private_key", "refresh_token", "secret"]);
-const MOST_FIELDS = 3;
+const MAX_FIELDS = 3;
 
 /** @param {Entry} entry @returns {Part[]} */
 export function sentenceOf(entry) {
@@ -140,8 +140,8 @@ function objectOf({ action, outcome, object = "", name = "", title }) {
 function changeOf(pointers) {
   const keys = pointers.map((pointer) => pointer.split("/").filter(Boolean));
   const names = [...new Set(keys.map(fieldText))];
-  const more = names.length - MOST_FIELDS;
-  const shown = more > 1 ? [...names.slice(0, MOST_FIELDS), `${more} more settings`] : names;
+  const more = names.length - MAX_FIELDS;
+  const shown = more > 1 ? [...names.slice(0, MAX_FIELDS), `${more} more settings`] : names;
   const verb = keys.every((parts) => SECRETS.has(fieldOf(parts) ?? "")) ? "replaced" : "changed";
   return `${verb} ${new Intl.ListFormat("en", { type: "conjunction" }).format(shown)}`;
 }

@@ -1,4 +1,4 @@
-// Who is logged in, and what they may do. The server decides: pages only leave out what it would refuse.
+// The logged-in person and their permissions. The server decides: pages only hide what it would refuse.
 import { html, signal } from "./vendor/preact.js";
 import { get, remove } from "./api.js";
 import { openLogInWindow, useLogInWindow } from "./login_window.js";
@@ -36,7 +36,7 @@ export function mayChange(permission) {
 const DROPPED = "sidekey-dropped";
 
 /**
- * Read who is logged in. If somebody else has logged in, such as in another tab, drop what was typed here.
+ * Fetch the session. If another person has logged in, such as in another tab, discard what was typed here.
  * @returns {Promise<import("./api.js").Problem | null>}
  */
 export async function loadSession() {
@@ -51,7 +51,7 @@ export async function loadSession() {
   return null;
 }
 
-/** @returns {Promise<never>} What was typed belongs to another person: this is the only reload without a click. */
+/** @returns {Promise<never>} Reload, because what was typed belongs to another person. No other reload happens without a click. */
 function dropEverything() {
   sessionStorage.setItem(DROPPED, "1");
   leaveSilently();
@@ -113,8 +113,8 @@ async function askToLogIn() {
 }
 
 /**
- * Make a call that decides who may do what once the person has confirmed it, so that an unattended browser cannot. Null: cancelled.
- * @param {string} why What is going to happen, as a sentence.
+ * Call after the person has confirmed, so that an unattended browser cannot change access. Null: cancelled.
+ * @param {string} why A sentence that says what the call does.
  * @param {(confirmation: { own_token?: string }) => Promise<import("./api.js").Result>} call
  * @returns {Promise<import("./api.js").Result | null>}
  */

@@ -102,7 +102,7 @@ function notSent(host, code) {
 }
 
 /**
- * Return what to say of a send that Sidekey's API refused. Errors of parameters belong to their fields.
+ * Describe a send that the API refused. Errors of parameters belong to their fields.
  * @param {import("./api.js").Problem} problem @param {number | null} retryAfter
  * @param {{ per_minute: number | null, per_day: number | null }} [limits] Those of the person.
  */
@@ -137,7 +137,7 @@ function credentialAdvice(reason) {
   return /endpoint|login/.test(reason) ? "Check its URL, and whether its host is up." : "";
 }
 
-/** @param {number} seconds The same content was sent a short time ago. @returns {Words} */
+/** @param {number} seconds Warn that the same content was sent a short time ago. @returns {Words} */
 export const sentJustNow = (seconds) => warning(`You sent the same content ${wait(seconds)} ago.`, "");
 
 /** @type {Record<string, string>} */
@@ -176,7 +176,7 @@ export function stateOf({ status, expires_at: expires, failing_since: since }) {
 }
 
 /**
- * What to know besides the status "OK", which only means that nothing is wrong with the settings.
+ * Describe usage and failures beside the status "OK", which only means that the settings are valid.
  * @param {string} status
  * @param {{ points: [requests: number, failed: number][], last_used_at: string | null } | null | undefined} usage
  */
@@ -188,7 +188,7 @@ export function usageNote(status, usage) {
 }
 
 /**
- * Why an integration is in its state, and since when.
+ * Describe the problem of an integration, and since when it exists.
  * @param {{ status: string, expires_at: string | null, problem: string | null, updated_at: string | null }} integration
  * @param {Result & { at: string }} [failure] The newest failure, if it is known.
  * @param {string} [worked] When its last test succeeded; empty: that is not known.
@@ -222,7 +222,7 @@ const FAILURES = {
 };
 
 /**
- * A failed request in a few words: a status of the upstream, or what Sidekey reports in place of a response.
+ * Describe a failed request in a few words: by the status of the upstream, or the code of Sidekey.
  * @param {Result} failure
  */
 export function failureText({ status, code, reason }) {

@@ -1,4 +1,4 @@
-// Writes documents as YAML. The server reads back the same values; there is no parser here.
+// Write documents as YAML. Only the server parses YAML, and reads the same values.
 import { isNumber } from "./forms/document.js";
 
 /** @param {any} document Return an object as YAML, in the order of its keys. */
@@ -10,7 +10,7 @@ export function toYaml(document) {
 function lines(section, indent) {
   return Object.entries(section).flatMap(([name, value]) => {
     const key = text(name, PLAIN_KEY);
-    // YAML reads no longer text before a colon than 1,024 characters.
+    // YAML limits the text before a colon to 1,024 characters.
     const start = key.length > 1000 ? [`${indent}? ${key}`, `${indent}:`] : [`${indent}${key}:`];
     return [...start.slice(0, -1), ...item(start[start.length - 1], value, indent)];
   });
@@ -50,7 +50,7 @@ function decimal(number) {
 
 const PLAIN_KEY = /^[A-Za-z_][\w-]*$/;
 const PLAIN = /^(?:[A-Za-z][\w+./@-]*(?:(?: |:\/\/|:)[\w+./@-]+)*|\/[\w+./@-]*)$/;
-/** Texts that some reader of YAML takes for true, false or null. */
+/** Texts that some YAML parsers read as true, false or null. */
 const WORDS = /^(?:true|false|null|yes|no|on|off|y|n)$/i;
 
 /** @param {string} value @param {RegExp} plain Texts that need no quotes. */
@@ -66,7 +66,7 @@ function quoted(value) {
   );
 }
 
-/** @param {string} value Return True for lines that a reader and a diff can follow, such as PEM. */
+/** @param {string} value Return True if people read the text as lines, such as PEM. */
 function isBlock(value) {
   return /^[!-~][ -~]*(?:\n(?:[!-~][ -~]*)?)*\n?$/.test(value) && value.includes("\n") && !/\n\n$|[ ](?:\n|$)/.test(value);
 }

@@ -1,4 +1,4 @@
-"""Log-in with the company account: who gets in, as whom, for how long; and every wrong token that must not."""
+"""Company log-ins: who gets in, with which role, for how long; and the ID tokens that must be refused."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ ANN = {"sub": "ann-8f1c", "name": "Ann Roe", "groups": ["readers", "editors", "u
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[Company]:
-    """Behind a proxy, so that each test has addresses of its own: these have limits."""
-    with company(tmp_path_factory.mktemp("company"), ca, admin="behind_tls: true, ") as found:
-        yield found
+    """A Sidekey behind a proxy, so that each test has a client address, and rate limits, of its own."""
+    with company(tmp_path_factory.mktemp("company"), ca, admin="behind_tls: true, ") as process:
+        yield process
 
 
 @pytest.fixture
 def firm(shared: Company) -> Iterator[Company]:
-    """The company, with Ann before her screen and nothing forged."""
+    """The company's issuer, with Ann logged in at the browser, and nothing forged."""
     shared.issuer.person(ANN)
     yield shared
     shared.issuer.forge()
@@ -49,16 +49,16 @@ def browser(firm: Company) -> Browser:
     return firm.browser(f"198.51.100.{next(NUMBERS)}")
 
 
-def test_a_person_logs_in_with_the_highest_role(firm: Company, browser: Browser) -> None:
-    """The identity is issuer and subject. The name is only a label, and no operator can have it."""
+def test_person_gets_the_highest_role(firm: Company, browser: Browser) -> None:
+    """The identity is issuer and subject. The name is only a label: no operator can have it."""
     assert browser.ask("GET", "/session").json == {"who": None, "oidc": True, "store": "ready"}
-    said = browser.log_in()
-    assert said.status == 201, said
+    response = browser.log_in()
+    assert response.status == 201, response
     identity = f"oidc:{firm.issuer.issuer}#ann-8f1c"
     who = {"name": identity, "identity": identity, "label": "Ann Roe", "role": "editor", "source": "oidc"}
-    assert said.json.items() >= {**who, "presets": None, "per_minute": 60, "expires_at": None}.items()
-    assert browser.ask("GET", "/whoami").json == said.json
-    cookies = said.headers.get_all("Set-Cookie")
+    assert response.json.items() >= {**who, "presets": None, "per_minute": 60, "expires_at": None}.items()
+    assert browser.ask("GET", "/whoami").json == response.json
+    cookies = response.headers.get_all("Set-Cookie")
     assert cookies[1] == "__Host-sidekey-oidc=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0; Secure"
     assert set(browser.cookies) == {"__Host-sidekey-ui"}
     kept = firm.browser("198.51.100.250")
@@ -67,8 +67,8 @@ def test_a_person_logs_in_with_the_highest_role(firm: Company, browser: Browser)
     assert kept.ask("GET", "/whoami").code == "unauthenticated"
 
 
-def test_the_request_to_the_issuer_binds_the_browser(browser: Browser) -> None:
-    """State, nonce and challenge differ, and none of them is in the cookie."""
+def test_request_to_the_issuer_binds_the_browser(browser: Browser) -> None:
+    """State, nonce and challenge differ, and the cookie contains none of them."""
     query = {name: values[0] for name, values in parse_qs(urlsplit(browser.start()).query).items()}
     assert query.keys() == {
         *("response_type", "client_id", "redirect_uri", "scope", "state"),
@@ -81,12 +81,12 @@ def test_the_request_to_the_issuer_binds_the_browser(browser: Browser) -> None:
     )
     secrets = {query["state"], query["nonce"], query["code_challenge"], browser.cookies["__Host-sidekey-oidc"]}
     assert len(secrets) == 4
-    assert {len(each) for each in secrets} == {43}
+    assert {len(secret) for secret in secrets} == {43}
 
 
 def refused(said: Said, code: str = "oidc_failed") -> str:
     assert said.code == code, said
-    assert not any("sidekey-ui" in each for each in said.headers.get_all("Set-Cookie", []))
+    assert not any("sidekey-ui" in header for header in said.headers.get_all("Set-Cookie", []))
     return str(said.json["detail"])
 
 
@@ -131,8 +131,7 @@ FORGERIES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_a_wrong_token_logs_nobody_in(firm: Company, browser: Browser, name: str) -> None:
-    """And says what is wrong with it."""
+def test_invalid_id_token_is_refused_with_the_reason(firm: Company, browser: Browser, name: str) -> None:
     forgery, reason = FORGERIES[name]
     forge(firm, forgery)
     assert reason in refused(browser.log_in())
@@ -141,7 +140,7 @@ def test_a_wrong_token_logs_nobody_in(firm: Company, browser: Browser, name: str
 
 
 def forge(firm: Company, forgery: dict[str, Any]) -> None:
-    """Let the issuer forge. Numbers of times are relative to now."""
+    """Let the issuer forge an ID token. Numbers of times are relative to now."""
     claims = {
         name: int(time.time()) + value if type(value) is int and name != "nonce" else value
         for name, value in forgery.get("claims", {}).items()
@@ -162,13 +161,13 @@ def forge(firm: Company, forgery: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_a_right_token_may_differ(firm: Company, browser: Browser, forgery: dict[str, Any]) -> None:
+def test_valid_variants_of_an_id_token_are_accepted(firm: Company, browser: Browser, forgery: dict[str, Any]) -> None:
     forge(firm, forgery)
     assert browser.log_in().status == 201
 
 
-def test_a_redirect_for_another_browser_logs_nobody_in(browser: Browser, firm: Company) -> None:
-    """Nor a second time, nor one without the cookie, whose five minutes the browser counts."""
+def test_redirect_without_the_cookie_of_its_log_in_is_refused(browser: Browser, firm: Company) -> None:
+    """Also a second redirect with the same code, and one after the cookie has expired."""
     url = browser.start()
     assert browser.ask("GET", "/session").status == 200
     redirect = browser.visit(url)
@@ -192,23 +191,23 @@ def test_a_redirect_for_another_browser_logs_nobody_in(browser: Browser, firm: C
 
 
 @pytest.mark.parametrize("iss", [None, "https://evil.example", ""], ids=repr)
-def test_a_redirect_of_another_issuer_is_not_redeemed(firm: Company, browser: Browser, iss: str | None) -> None:
-    """The code of one issuer must not go to another (RFC 9207); it says that it names itself."""
+def test_code_of_another_issuer_is_not_redeemed(firm: Company, browser: Browser, iss: str | None) -> None:
+    """The issuer announces `iss` in redirects (RFC 9207)."""
     redirect: dict[str, Any] = browser.visit(browser.start())
     redeemed = firm.issuer.fetched()["token"]
     assert "not from the issuer" in refused(browser.finish({**redirect, "iss": iss}))
     assert firm.issuer.fetched()["token"] == redeemed
 
 
-def test_the_cookie_lasts_five_minutes_and_only_pages_of_sidekey_use_it(firm: Company, browser: Browser) -> None:
-    said = browser.ask("POST", "/session/oidc/start", {})
+def test_cookie_lasts_five_minutes_and_needs_the_console_header(firm: Company, browser: Browser) -> None:
+    response = browser.ask("POST", "/session/oidc/start", {})
     value = browser.cookies["__Host-sidekey-oidc"]
-    assert said.headers.get_all("Set-Cookie") == [
+    assert response.headers.get_all("Set-Cookie") == [
         f"__Host-sidekey-oidc={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age=300; Secure"
     ]
     for path, body in (("/session/oidc/start", {}), ("/session/oidc", {"code": "x", "state": "x"})):
-        said = Api(firm.child.admin_port).ask("POST", path, body, headers={"Authorization": ""})
-        assert (said.status, said.code) == (403, "forbidden")
+        response = Api(firm.child.admin_port).ask("POST", path, body, headers={"Authorization": ""})
+        assert (response.status, response.code) == (403, "forbidden")
 
 
 @pytest.mark.parametrize(
@@ -221,16 +220,16 @@ def test_the_cookie_lasts_five_minutes_and_only_pages_of_sidekey_use_it(firm: Co
     ],
     ids=str,
 )
-def test_roles_come_from_the_claim(firm: Company, browser: Browser, groups: Any, role: str) -> None:
-    """The highest of several; a sender has the presets of all of them, others have none."""
+def test_claim_decides_role_and_presets(firm: Company, browser: Browser, groups: Any, role: str) -> None:
+    """A person has the highest role. A sender has the presets of all values, and other roles have none."""
     firm.issuer.person({**ANN, "groups": groups})
-    said = browser.log_in().json
+    body = browser.log_in().json
     presets = ["hook-of-a-file", "other-of-a-file"] if role == "sender" else None
-    assert (said["role"], said["presets"]) == (role, presets)
+    assert (body["role"], body["presets"]) == (role, presets)
 
 
 @pytest.mark.parametrize("groups", [None, [], ["unknown"], 7, {"admins": True}, [["admins"]], "Admins"], ids=str)
-def test_nobody_without_a_role_gets_in(firm: Company, browser: Browser, groups: Any) -> None:
+def test_person_without_a_role_is_refused(firm: Company, browser: Browser, groups: Any) -> None:
     firm.issuer.person({**ANN, "groups": groups})
     refused(browser.log_in(), "no_role")
 
@@ -246,15 +245,15 @@ def test_nobody_without_a_role_gets_in(firm: Company, browser: Browser, groups: 
     ],
     ids=str,
 )
-def test_a_label_cannot_reorder_a_page(firm: Company, browser: Browser, claims: dict[str, Any], label: str) -> None:
+def test_label_has_no_formatting(firm: Company, browser: Browser, claims: dict[str, Any], label: str) -> None:
     forge(firm, {"claims": claims})
-    said = browser.log_in().json
-    assert said["label"] == label
-    assert said["name"] == said["identity"] == f"oidc:{firm.issuer.issuer}#ann-8f1c"
+    body = browser.log_in().json
+    assert body["label"] == label
+    assert body["name"] == body["identity"] == f"oidc:{firm.issuer.issuer}#ann-8f1c"
 
 
-def test_a_grant_needs_a_fresh_log_in(firm: Company, browser: Browser) -> None:
-    """Single sign-on would confirm it for an unattended browser, so the session's beginning does not count."""
+def test_creating_a_token_needs_a_fresh_log_in(firm: Company, browser: Browser) -> None:
+    """Single sign-on would confirm it for an unattended browser, so `auth_time` counts instead of the session."""
     firm.issuer.person({**ANN, "groups": "admins"})
     token = {"name": "by-ann", "role": "viewer"}
     for auth_time in (None, -700):
@@ -266,21 +265,21 @@ def test_a_grant_needs_a_fresh_log_in(firm: Company, browser: Browser) -> None:
     url = browser.start(again=True)
     assert "max_age=0" in url
     assert browser.finish(browser.visit(url)).status == 201
-    said = browser.ask("POST", "/tokens", token)
-    assert said.status == 201, said
+    response = browser.ask("POST", "/tokens", token)
+    assert response.status == 201, response
     assert Api(firm.child.admin_port).get("/tokens/by-ann")["created_by"] == f"oidc:{firm.issuer.issuer}#ann-8f1c"
 
 
-def test_an_admin_sees_and_ends_sessions(firm: Company, browser: Browser) -> None:
+def test_admin_lists_and_ends_sessions(firm: Company, browser: Browser) -> None:
     firm.issuer.person({**ANN, "sub": "under-watch"})
     browser.log_in()
     admin = firm.browser(browser.address)
     firm.issuer.person({**ANN, "sub": "boss", "name": "Boss", "groups": "admins"})
     admin.log_in()
-    found = admin.ask("GET", "/sessions").json["items"]
-    own = [each for each in found if each["current"]]
-    assert [each["label"] for each in own] == ["Boss"]
-    newest = next(each for each in found if each["identity"].endswith("#under-watch"))
+    items = admin.ask("GET", "/sessions").json["items"]
+    own = [item for item in items if item["current"]]
+    assert [item["label"] for item in own] == ["Boss"]
+    newest = next(item for item in items if item["identity"].endswith("#under-watch"))
     assert newest["role"] == "editor"
     assert newest["id"] not in str(browser.cookies)
     assert browser.ask("GET", "/sessions").code == "forbidden"
@@ -295,8 +294,8 @@ def test_an_admin_sees_and_ends_sessions(firm: Company, browser: Browser) -> Non
     assert any(each.items() >= audited.items() for each in entry)
 
 
-def test_a_change_of_the_maps_ends_sessions(firm: Company, browser: Browser) -> None:
-    """A role that was taken away must not last as long as the session."""
+def test_change_of_the_maps_ends_sessions(firm: Company, browser: Browser) -> None:
+    """A person who loses a role must not keep it until the session ends."""
     token = firm.browser(browser.address)
     assert token.ask("POST", "/session", {"token": Api(1).token}).status == 201
     browser.log_in()
@@ -311,8 +310,8 @@ def test_a_change_of_the_maps_ends_sessions(firm: Company, browser: Browser) -> 
         within(lambda: browser.ask("GET", "/whoami").status == 401)
 
 
-def test_a_person_changes_and_sends(firm: Company, browser: Browser) -> None:
-    """Everything that notes who did it takes an identity, which is no name of a token."""
+def test_person_changes_and_sends_under_the_identity(firm: Company, browser: Browser) -> None:
+    """Every row and entry that names its author takes an identity, which is no name of a token."""
     firm.issuer.person({**ANN, "groups": "admins"})
     who = browser.log_in().json["identity"]
     created = browser.ask("POST", "/integrations", {"id": "by-ann", **basic(1)})
@@ -320,9 +319,9 @@ def test_a_person_changes_and_sends(firm: Company, browser: Browser) -> None:
     sent = browser.ask("POST", "/presets/hook-of-a-file/sends", {"parameters": {"user": "x"}}, key="a-key-of-ann-0001")
     assert sent.status == 200, sent
     assert (sent.json["who"], sent.json["label"]) == (who, "Ann Roe")
-    found = browser.ask("GET", f"/sends?who={quote(who, safe='')}").json["items"]
-    assert [each["key"] for each in found] == ["a-key-of-ann-0001"]
-    audited = {each["action"] for each in browser.ask("GET", "/audit").json["items"] if each["who"] == who}
+    items = browser.ask("GET", f"/sends?who={quote(who, safe='')}").json["items"]
+    assert [item["key"] for item in items] == ["a-key-of-ann-0001"]
+    audited = {item["action"] for item in browser.ask("GET", "/audit").json["items"] if item["who"] == who}
     assert {"login", "create", "send"} <= audited
 
 
@@ -330,8 +329,8 @@ def warnings(firm: Company) -> int:
     return sum("began in another browser" in line for line in firm.child.lines)
 
 
-def test_anonymous_scripts_lock_nobody_out(firm: Company, browser: Browser) -> None:
-    """The limit is for each address, and what cannot succeed does not count."""
+def test_log_ins_are_limited_by_address(firm: Company, browser: Browser) -> None:
+    """A redirect that cannot succeed does not count."""
     script = firm.browser("192.0.2.66")
     earlier, began = warnings(firm), time.monotonic()
     for number in range(20):
@@ -345,15 +344,15 @@ def test_anonymous_scripts_lock_nobody_out(firm: Company, browser: Browser) -> N
     for _ in range(12):
         url = script.start()
         state = parse_qs(urlsplit(url).query)["state"][0]
-        said = script.finish({"code": "guess", "state": state, "iss": firm.issuer.issuer})
-        codes.append(said.code)
+        response = script.finish({"code": "guess", "state": state, "iss": firm.issuer.issuer})
+        codes.append(response.code)
     assert codes == ["oidc_failed"] * 10 + ["too_many"] * 2
-    assert 0 < int(said.headers["Retry-After"]) <= 60
+    assert 0 < int(response.headers["Retry-After"]) <= 60
     assert browser.log_in().status == 201
 
 
-def test_an_ipv6_network_counts_as_one_address(firm: Company, browser: Browser) -> None:
-    """A host chooses the lower half of its address at will. An IPv4-mapped address is one of IPv4."""
+def test_ipv6_network_counts_as_one_address(firm: Company, browser: Browser) -> None:
+    """A host chooses the lower half of its address at will. An IPv4-mapped address counts as IPv4."""
 
     def guess(address: str) -> str:
         script = firm.browser(address)
@@ -367,8 +366,8 @@ def test_an_ipv6_network_counts_as_one_address(firm: Company, browser: Browser) 
     assert codes == ["oidc_failed"] * 11
 
 
-def test_a_process_finishes_what_another_began(firm: Company, browser: Browser, tmp_path: Path) -> None:
-    """Nothing about a log-in is stored: everything is in the cookie."""
+def test_another_process_can_finish_a_log_in(firm: Company, browser: Browser, tmp_path: Path) -> None:
+    """Nothing of a log-in is stored: the cookie contains everything."""
     for file in firm.folder.iterdir():
         if file.suffix == "" and file.is_file():
             (tmp_path / file.name).symlink_to(file)
@@ -379,13 +378,13 @@ def test_a_process_finishes_what_another_began(firm: Company, browser: Browser, 
     with other.child:
         redirect = browser.visit(browser.start())
         elsewhere = Browser(other, browser.address, browser.cookies)
-        said = elsewhere.finish(redirect)
-        assert said.status == 201, said
-        assert browser.ask("GET", "/whoami").json == said.json
+        response = elsewhere.finish(redirect)
+        assert response.status == 201, response
+        assert browser.ask("GET", "/whoami").json == response.json
 
 
-def test_a_new_key_of_the_issuer_is_fetched(tmp_path: Path, ca: Authority) -> None:
-    """At most every 30 seconds: a key that nobody publishes must not make Sidekey ask for each log-in."""
+def test_unknown_key_is_fetched_once_in_30_seconds(tmp_path: Path, ca: Authority) -> None:
+    """A key that nobody publishes must not cause a request to the issuer for each log-in."""
     with company(tmp_path, ca) as firm:
         firm.issuer.person(ANN)
         for _ in range(2):
@@ -401,10 +400,10 @@ def test_a_new_key_of_the_issuer_is_fetched(tmp_path: Path, ca: Authority) -> No
         assert firm.issuer.fetched() == {"discovery": 2, "keys": 2, "token": 7}
 
 
-def test_an_address_has_four_log_ins_at_once(firm: Company) -> None:
-    """A fifth waits five seconds. People at other addresses do not."""
+def test_address_has_at_most_four_log_ins_in_progress(firm: Company) -> None:
+    """The fifth waits five seconds. Log-ins from other addresses do not."""
     browsers = [firm.browser("192.0.2.200") for _ in range(5)]
-    redirects = [each.visit(each.start()) for each in browsers]
+    redirects = [browser.visit(browser.start()) for browser in browsers]
     other = firm.browser("192.0.2.201")
     redirect = other.visit(other.start())
     with ThreadPoolExecutor(6) as pool, firm.issuer.holding() as held:
@@ -412,14 +411,14 @@ def test_an_address_has_four_log_ins_at_once(firm: Company) -> None:
         within(lambda: held() == 4)
         elsewhere = pool.submit(other.finish, redirect)
         within(lambda: held() == 5)
-        ended = next(each for each in as_completed(finishing))
+        ended = next(future for future in as_completed(finishing))
         assert ended.result().code == "too_many"
-    assert sorted(each.result().status for each in finishing) == [201] * 4 + [429]
+    assert sorted(future.result().status for future in finishing) == [201] * 4 + [429]
     assert elsewhere.result().status == 201
 
 
-def test_people_look_without_a_store(tmp_path: Path, ca: Authority) -> None:
-    """Their sessions are in memory, and end with a change of the maps all the same."""
+def test_people_log_in_without_a_store(tmp_path: Path, ca: Authority) -> None:
+    """Their sessions are in memory, and end with a change of the maps."""
     with company(tmp_path, ca, has_store=False) as firm:
         firm.issuer.person({**ANN, "groups": "admins"})
         browser = firm.browser()
@@ -433,20 +432,20 @@ def test_people_look_without_a_store(tmp_path: Path, ca: Authority) -> None:
         assert not (tmp_path / "store.db").exists()
 
 
-def test_an_issuer_that_is_down_is_asked_once_in_ten_seconds(tmp_path: Path, ca: Authority) -> None:
-    """The console and log-ins with tokens go on."""
+def test_failing_issuer_is_called_once_in_ten_seconds(tmp_path: Path, ca: Authority) -> None:
+    """The console and log-ins with tokens still work."""
     with company(tmp_path, ca) as firm:
         firm.issuer.forge(down=True)
         for _ in range(5):
-            said = firm.browser().ask("POST", "/session/oidc/start", {})
-            assert (said.status, said.code, said.headers["Retry-After"]) == (503, "oidc_unavailable", "10")
-            assert "discovery responded 503" in said.json["detail"]
+            response = firm.browser().ask("POST", "/session/oidc/start", {})
+            assert (response.status, response.code, response.headers["Retry-After"]) == (503, "oidc_unavailable", "10")
+            assert "discovery responded 503" in response.json["detail"]
         assert firm.issuer.fetched()["discovery"] == 1
         assert firm.browser().ask("POST", "/session", {"token": Api(1).token}).status == 201
         assert firm.browser().ask("GET", "/session").json["oidc"] is True
 
 
-def test_a_wrong_discovery_document_is_not_used(tmp_path: Path, ca: Authority) -> None:
+def test_invalid_discovery_document_is_refused(tmp_path: Path, ca: Authority) -> None:
     with company(tmp_path, ca) as firm:
         for number, (name, value, reason) in enumerate(
             [
@@ -465,8 +464,8 @@ def test_a_wrong_discovery_document_is_not_used(tmp_path: Path, ca: Authority) -
             assert start().code == "oidc_unavailable"
 
 
-def test_token_endpoints_that_hang_do_not_delay_log_ins(tmp_path: Path, ca: Authority) -> None:
-    """They take all calls for tokens, and log-ins have calls of their own."""
+def test_hanging_token_endpoints_do_not_delay_log_ins(tmp_path: Path, ca: Authority) -> None:
+    """They use up all calls for tokens, and log-ins have a separate limit."""
     with ExitStack() as stack:
         hanging = [stack.enter_context(create_server(("127.0.0.1", 0), backlog=256)).getsockname()[1] for _ in range(2)]
         names = [f"hangs-{number}" for number in range(256)]

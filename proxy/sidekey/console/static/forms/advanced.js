@@ -1,4 +1,4 @@
-// A document as YAML, with the server's errors at their lines.
+// The YAML editor of a document, with the server's errors at their lines.
 import { html, useRef } from "../vendor/preact.js";
 import { Code } from "../fields.js";
 import { ask } from "../dialog.js";

@@ -41,7 +41,7 @@ const TYPES = {
     save: (text, { input }) => (text === "" ? undefined : input === "number" && /^\d{1,15}$/.test(text) ? Number(text) : text),
   },
   choice: {
-    // What a document leaves out has the first value, unless it must not leave it out.
+    // A missing key means the first option, unless the key is required.
     load: (raw, { required, options = [] }) => raw ?? (required ? "" : options[0][0]),
     save: (value) => value,
   },

@@ -1,4 +1,4 @@
-// Who may do what: people, callers and sessions.
+// Access: people, callers and sessions.
 import { useCall, post, remove } from "../api.js";
 import { ask } from "../dialog.js";
 import { sendsText, showToken, some } from "../grants.js";

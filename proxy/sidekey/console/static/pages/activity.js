@@ -1,4 +1,4 @@
-// Who did what: the audit as sentences.
+// Activity: the audit as sentences.
 import { get, useCall } from "../api.js";
 import { write } from "../csv.js";
 import { Choice, Search } from "../fields.js";
@@ -14,7 +14,7 @@ import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 /** @type {[string, string][]} */
 const OBJECTS = [["", "Everything"], ["integration", "Integrations"], ["preset", "Presets"], ["token", "People"], ["caller", "Callers"], ["session", "Sessions"]];
 const EVERY = 30_000;
-const MOST_EXPORTED = 10_000;
+const MAX_EXPORTED = 10_000;
 const COLUMNS = ["time", "who", "identity", "sentence", "action", "object", "name", "fields", "outcome", "from"];
 
 /** @param {{ query: URLSearchParams }} props */
@@ -97,7 +97,7 @@ function Export({ filter }) {
       }
       entries.push(...result.body.items);
       before = result.body.next ?? "";
-    } while (before !== "" && entries.length < MOST_EXPORTED);
+    } while (before !== "" && entries.length < MAX_EXPORTED);
     download("activity.csv", write([COLUMNS, ...entries.map(rowOf)]));
     const cut = before === "" ? "" : " There are older ones: filter them to export these.";
     setProgress(`${number(entries.length)} entries exported.${cut}`);

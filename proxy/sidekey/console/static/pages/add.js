@@ -1,4 +1,4 @@
-// /add/integrations: choose how a service authenticates, or the service itself, in the words that people know.
+// /add/integrations: choose a kind of authentication, or a service, by common words.
 import { useCall } from "../api.js";
 import { Search } from "../fields.js";
 import { Details, Loading, Page, Tile } from "../parts.js";
@@ -9,7 +9,7 @@ import { kindName } from "../words.js";
 /** @typedef {import("../api.js").Schemas["Kind"]} Kind */
 /** @typedef {import("../api.js").Schemas["Provider"]} Provider */
 
-/** Kinds in sight; the others are below "More". */
+/** Number of visible kinds. The rest is below "More". */
 const COMMON = 5;
 
 /** @param {{ query: URLSearchParams }} props */

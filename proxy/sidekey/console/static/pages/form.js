@@ -58,7 +58,7 @@ export default function FormPage({ params, query }) {
 }
 
 /**
- * Load what a form begins with.
+ * Load the document and the fields of a form.
  * @param {string | null} id @param {string} kind @param {string} provider @param {string} source The ID of an integration to copy, or empty.
  * @returns {Promise<{ start: Start } | { problem: ApiProblem } | { missing: string }>}
  */
@@ -131,7 +131,7 @@ function Editor({ start, again }) {
   const [tested, setTested] = useState(/** @type {any} */ (null));
   const [conflict, setConflict] = useState(/** @type {any} */ (null));
   const [busy, setBusy] = useState(false);
-  // Somebody who does not want to log in now is asked again only when they save or test.
+  // A person who has declined to log in is asked again only when they save or test.
   const loggedOut = useRef(false);
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
   const [focus, setFocus] = useState({ on: isNew ? "first" : here.value.query.get("focus") ?? "" });
@@ -308,7 +308,7 @@ function Editor({ start, again }) {
   };
   const storeAndTest = async () => {
     if ((await store()) === null) return;
-    // The form goes on with what is saved now.
+    // From here on, the form edits the saved version.
     const saved = await get(`/integrations/${id}`, EXACT);
     if (!saved.ok) return setProblem(saved.problem);
     const document = documentOf(saved.body);
@@ -403,7 +403,7 @@ function Tested({ tested, isChanged, storeAndTest }) {
 }
 
 /** @param {{ kind: string, preview: any, warnings: ItemError[], fields: Field[] }} props
- * What is always in sight: where the credential goes, and what is risky. */
+ * Always visible: where the credential goes, and what is risky. */
 function Goes({ kind, preview: { destination, reenter }, warnings, fields }) {
   if (destination === null && reenter.length + warnings.length === 0) return null;
   const again = reenter.map((/** @type {any} */ { pointer }) => fields.find((field) => pointersOf(field).some((place) => pointer === place || pointer.startsWith(`${place}/`))));

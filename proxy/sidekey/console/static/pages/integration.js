@@ -1,4 +1,4 @@
-// /integrations/ID: what is wrong, since when and what to do; then usage, failures, who uses it, and changes.
+// /integrations/ID: its problem and the remedy, then usage, failures, presets and callers, and changes.
 import { get, post, remove, useCall } from "../api.js";
 import { Chart, count } from "../chart.js";
 import { ask } from "../dialog.js";
@@ -18,7 +18,7 @@ import { adviceFor, failureText, isRejected, kindName, latencyText, personName, 
 /** @typedef {import("../sentences.js").Entry} Entry */
 
 const POLL = 30_000;
-const MOST_CHANGES = 5;
+const MAX_CHANGES = 5;
 /** @type {[string, string][]} */
 const PERIODS = [["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"]];
 
@@ -67,7 +67,7 @@ export default function IntegrationPage({ params: { id }, query }) {
 }
 
 /** @param {{ integration: Integration, usage: Usage | undefined, failure: Failure | undefined, entries: Entry[] | undefined, canEdit: boolean,
- *   path: string, reload: () => void }} props The first lines: what is wrong, since when, what to do. */
+ *   path: string, reload: () => void }} props The first lines: the problem, since when, and the remedy. */
 function Verdict({ integration, usage, failure, entries, canEdit, path, reload }) {
   const [tested, setTested] = useState(/** @type {any} */ (null));
   const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
@@ -227,7 +227,7 @@ function Changes({ id, title, entries = [], problem }) {
     <section class="card pad" aria-labelledby="changes">
       <h2 id="changes">Changes</h2>
       <${Problem} problem=${problem} />
-      <ul class="plain">${entries.slice(0, MOST_CHANGES).map((entry) => html`
+      <ul class="plain">${entries.slice(0, MAX_CHANGES).map((entry) => html`
         <li key=${entry.number}><bdi>${textOf({ ...entry, object: "integration", name: id, title })}</bdi> <span class="soft"><${Time} at=${entry.at} /></span></li>`)}</ul>
       ${may("admin") && html`<p><a href=${`/ui/activity?object=integration&name=${encodeURIComponent(id)}`}>All changes</a></p>`}
     </section>
@@ -255,7 +255,7 @@ function Developers({ id, test }) {
   `;
 }
 
-/** @param {{ path: string }} props Explain what would become of a request: which rule allows or denies it, and where the credential would go. */
+/** @param {{ path: string }} props Explain which rule would allow or deny a request, and where the credential would go. */
 function Explain({ path }) {
   const [values, setValues] = useState({ url: "", method: "" });
   const [explained, setExplained] = useState(/** @type {import("../api.js").Schemas["Explanation"] | null} */ (null));

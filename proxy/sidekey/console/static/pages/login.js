@@ -1,4 +1,4 @@
-// /login?next=PATH, and /login?window=1 in a window beside a page, which goes to the company's log-in at once.
+// /login?next=PATH, and /login?window=1 in a window beside a page, which opens the company's log-in at once.
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { post } from "../api.js";
 import { LoginForm } from "../login_form.js";

@@ -1,4 +1,4 @@
-// One preset: what it sends, who may send it, and what was sent.
+// /presets/ID: its request, who may send it, and its sends.
 import { patch, remove, useCall } from "../api.js";
 import { Chart } from "../chart.js";
 import { ask } from "../dialog.js";

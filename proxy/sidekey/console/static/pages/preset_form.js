@@ -1,4 +1,4 @@
-// The form of a preset, beside what a sender sees and what Sidekey would send.
+// The form of a preset, beside previews of the sender's form and of the request.
 import { get, post, put, useCall } from "../api.js";
 import { diff } from "../diff.js";
 import { Area, Check, Choice, Pairs, Radios, Rows, Search, Submit, Text, errorsAt, focusFirst } from "../fields.js";
@@ -83,7 +83,7 @@ function Form({ from, start, etag }) {
   const problem = preview.problem ?? (tried && tried.problem.code !== "invalid" ? tried.problem : null);
   const idError = tried?.id === draft.id ? errorsAt(tried.problem, "/id") : "";
   const hasWrong = Object.keys(wrong).length > 0;
-  /** @param {string} pointer @param {string} [value] What is still empty is no error until somebody tries to save. */
+  /** @param {string} pointer @param {string} [value] An empty field has no error until the person tries to save. */
   const at = (pointer, value = "") => (tried || value !== "" ? errorsAt(problem, pointer) : "");
   /** @param {Partial<Draft>} changes */
   const change = (changes) => setDraft((previous) => ({ ...previous, ...changes }));
@@ -258,7 +258,7 @@ function usePreview(draft, values, wrong) {
   return state;
 }
 
-/** @param {Draft} draft @param {Values} values The draft with what somebody would send; examples stand for what was not typed. */
+/** @param {Draft} draft @param {Values} values The draft with sample values. Examples replace empty ones. */
 function trialOf(draft, values) {
   const form = formOf(draft);
   const sample = form.takes === "payload"

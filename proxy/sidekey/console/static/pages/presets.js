@@ -1,4 +1,4 @@
-// The presets: requests that people and services send without their credential.
+// /presets: requests that people and services send without knowing the credential.
 import { useCall } from "../api.js";
 import { Choice, Search } from "../fields.js";
 import { Empty, Loading, More, Page, State } from "../parts.js";

@@ -1,4 +1,4 @@
-// /providers: the services that Sidekey knows, with what each needs.
+// /providers: the services that Sidekey knows, with their parameters and secrets.
 import { useCall } from "../api.js";
 import { Search } from "../fields.js";
 import { Details, Empty, Loading, Page, Tile } from "../parts.js";

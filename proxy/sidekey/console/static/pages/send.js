@@ -1,4 +1,4 @@
-// Send a preset: once, from a CSV file, and what was sent.
+// Send a preset once or from a CSV file, and see its sends.
 import { useCall } from "../api.js";
 import { focusFirst, Submit } from "../fields.js";
 import { bodyOf, errorsIn, FormOfPreset, untouched } from "../form_of_preset.js";
@@ -94,7 +94,7 @@ function One({ form }) {
   const sent = state.phase === "ended" ? state.sent : null;
   const problem = sent && "problem" in sent ? sent.problem : null;
   const errors = errorsIn(form, problem);
-  // What was typed can be changed unless it may be on its way.
+  // The values can be edited unless a send is running.
   const isOpen = state.phase === "edit" || state.phase === "repeated" || problem !== null;
   const isUnderWay = state.phase === "sending" || state.phase === "asking";
   leaveQuestion(() => isUnderWay, "It is still under way. If you leave, see Your sends later.");

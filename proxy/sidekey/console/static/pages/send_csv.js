@@ -23,9 +23,9 @@ import { lastRun, ownSends } from "./sends.js";
  * @typedef {{ checked: number, errors: RowError[], problem: import("../api.js").Problem | null, isDone: boolean }} Check
  */
 
-const LARGEST = 5 << 20;
-const CHECKED_AT_ONCE = 100;
-const MOST_SHOWN = 20;
+const MAX_FILE_SIZE = 5 << 20;
+const MAX_CHECKED = 100;
+const MAX_SHOWN = 20;
 const PREVIEWED = 3;
 const DAY = 86_400_000;
 /** Not 4.47701E+11, which Excel makes of a long number. */
@@ -38,7 +38,7 @@ const OWN = "Sidekey: ";
 const NAMES = { ",": "comma", ";": "semicolon" };
 /** Values that tell a person which row is meant. */
 const NAMING = 2;
-const LONGEST_NAME = 40;
+const MAX_NAME_LENGTH = 40;
 const BOOLEANS = { true: true, yes: true, 1: true, false: false, no: false, 0: false };
 
 /** Outcomes of contents that may have arrived, by preset and content, as long as the page is open. @type {Map<string, RowResult>} */
@@ -76,7 +76,7 @@ export function SendCsv({ form, query }) {
   const choose = async (chosen) => {
     setError("");
     setFile(null);
-    const table = chosen.size > LARGEST ? "The file is larger than 5 MB. Split it." : await contentOf(chosen);
+    const table = chosen.size > MAX_FILE_SIZE ? "The file is larger than 5 MB. Split it." : await contentOf(chosen);
     if (typeof table === "string") return setError(table);
     results.current = new Map();
     known.current = new Map(arrived);
@@ -237,8 +237,8 @@ function Lines({ title, lines, count, mood, children }) {
   return html`
     <div class=${`banner ${mood}`}>
       <p>${title(count)}</p>
-      <ul>${lines.slice(0, MOST_SHOWN).map((line) => html`<li>${line}</li>`)}</ul>
-      ${lines.length > MOST_SHOWN && html`<p>And ${lines.length - MOST_SHOWN} more.</p>`}
+      <ul>${lines.slice(0, MAX_SHOWN).map((line) => html`<li>${line}</li>`)}</ul>
+      ${lines.length > MAX_SHOWN && html`<p>And ${lines.length - MAX_SHOWN} more.</p>`}
       ${children}
     </div>
   `;
@@ -370,7 +370,7 @@ function naming({ parameters }, items, columns) {
   const byRow = new Map(items.map((item) => [item.row, item]));
   return (/** @type {number} */ row) => {
     const texts = used.map((name) => String(byRow.get(row)?.values[name] ?? "").trim()).filter(Boolean).slice(0, NAMING);
-    const cut = texts.map((text) => (text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)}…` : text));
+    const cut = texts.map((text) => (text.length > MAX_NAME_LENGTH ? `${text.slice(0, MAX_NAME_LENGTH)}…` : text));
     return `Row ${row} (${[`line ${row + 1}`, ...cut].join(", ")})`;
   };
 }
@@ -494,7 +494,7 @@ function useCheck(form, items) {
       /** @type {Check["errors"]} */
       const errors = [];
       for (let from = 0; from < items.length; ) {
-        const part = items.slice(from, from + CHECKED_AT_ONCE);
+        const part = items.slice(from, from + MAX_CHECKED);
         const result = await post(`/presets/${encodeURIComponent(form.id)}/check`, `{"rows":[${part.map(({ text }) => text).join(",")}]}`);
         if (!isCurrent) return;
         if (!result.ok && result.problem.code === "too_many") {

@@ -1,4 +1,4 @@
-// The presets that a person may send, and what was sent last.
+// The presets that a person may send, and their last sends.
 import { useCall } from "../api.js";
 import { Search } from "../fields.js";
 import { Empty, Loading, More, Page, Tile } from "../parts.js";

@@ -1,4 +1,4 @@
-// What a person sent: results, never contents.
+// Sends of a person: outcomes, never contents.
 import { useCall } from "../api.js";
 import { ask } from "../dialog.js";
 import { Copy, Details, Empty, Loading, More, Problem, State, Time } from "../parts.js";
@@ -70,7 +70,7 @@ function Outcome({ send }) {
 /** @param {string} at */
 const isRecent = (at) => Date.now() - new Date(at).getTime() < RECENT;
 
-/** @param {{ id: string, at: string, goOn: boolean }} props The newest row of a file stands for all. */
+/** @param {{ id: string, at: string, goOn: boolean }} props A batch, with its newest row. */
 function File({ id, at, goOn }) {
   const every = lastRun.value?.id === id && lastRun.value.run.isBusy ? 5_000 : isRecent(at) ? 30_000 : undefined;
   const { body, problem } = useCall(`/batches/${id}`, undefined, { every });
