@@ -37,7 +37,7 @@ test("a number that JavaScript would change stays text", async (context) => {
   return assert.deepEqual((await get("/x")).body, ["1.10", "12345678901234567890", 3, -0.5, "1e2", "1.10", null, true]);
 });
 
-test("problems are values, also a lost connection and a response of something else", async () => {
+test("problems are values, also a lost connection and a response from another server", async () => {
   respond(429, '{"code": "send_limit", "title": "t", "detail": "d"}', { "Content-Type": "application/problem+json", "Retry-After": "14" });
   const limited = await post("/x", {});
   assert.deepEqual([limited.ok, limited.problem.code, limited.problem.errors, limited.retryAfter], [false, "send_limit", [], 14]);
@@ -58,7 +58,7 @@ test("a store that cannot be reached is noticed on any call", async () => {
   assert.equal(store.value, "unavailable");
 });
 
-test("the first route that fits wins, and names are decoded", () => {
+test("the first matching route wins, and names are decoded", () => {
   const table = [{ path: "/" }, { path: "/integrations/add" }, { path: "/integrations/:id" }, { path: "/integrations/:id/edit" }];
   const found = (path) => {
     const result = match(table, path);

@@ -33,7 +33,7 @@ test("empty rows are skipped and keep their number", () => {
   ]);
 });
 
-test("columns of a spreadsheet that were never filled are dropped", () => {
+test("empty columns of a spreadsheet are dropped", () => {
   assert.deepEqual(read(utf8("a,,\n1,,\n2,,\n")).headings, ["a"]);
   assert.equal(read(utf8("a,,c\n1,2,3\n")), "Column 2 has no heading. Add one.");
 });

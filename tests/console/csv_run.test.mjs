@@ -36,7 +36,7 @@ test("rows are sent in order, and a refused one does not stop the others", async
   assert.deepEqual(outcomes(run), ["accepted", "refused", "unknown", "accepted"]);
 });
 
-test("a short limit is waited for with the same row, a long one stops", async () => {
+test("a run waits for a short limit with the same row, and stops at a long one", async () => {
   const { run, sent, waits } = running(3, { 2: [problem("send_limit", 429, 12), problem("too_many", 429, 1)], 3: problem("send_limit", 429, 7200) });
   await run.go();
   assert.deepEqual(sent, [1, 2, 2, 2, 3]);
@@ -52,7 +52,7 @@ test("an upstream that asks to slow down delays the next row only", async () => 
   assert.equal(waits.length, 3);
 });
 
-test("a refused credential, five failures and a lost right stop", async () => {
+test("a refused credential, five failures or a revoked permission stop the run", async () => {
   for (const [result, rows, note] of [
     [done("refused", { status: 401 }), 1, /refused Sidekey's credential \(401\)/],
     [problem("forbidden", 403), 0, /no longer/],
@@ -67,7 +67,7 @@ test("a refused credential, five failures and a lost right stop", async () => {
   }
 });
 
-test("a lost row and an absent store pause, and the same row goes on", async () => {
+test("a lost row or an unavailable store pauses the run, which resumes with the same row", async () => {
   for (const result of [{ lost: true }, { away: true }, problem("store_unavailable", 503), problem("stopping", 503)]) {
     const { run, sent } = running(3, { 2: [result] });
     await run.go();
@@ -86,7 +86,7 @@ test("stopping at a lost row reports it as unknown", async () => {
   assert.deepEqual(outcomes(run), ["accepted", "unknown"]);
 });
 
-test("pause and stop take effect after the row that is under way", async () => {
+test("pause and stop take effect after the current row", async () => {
   const pausing = running(3, {}, ({ run, row }) => row === 2 && run.phase === "running" && run.pause());
   await pausing.run.go();
   assert.equal(pausing.run.phase, "paused");

@@ -76,7 +76,7 @@ test("names such as __proto__ are names", () => {
   assert.match(toYaml(document), /__proto__: x/);
 });
 
-test("labels are made of keys", () => {
+test("labels are derived from keys", () => {
   assert.equal(keyText("api_host"), "API host");
   assert.equal(keyText("client_id"), "client ID");
 });
@@ -114,7 +114,7 @@ test("a certificate and its key come as text or from a URL", () => {
   assert.deepEqual(pair(url, url), { type: "mtls", certificate: { url: url.url }, private_key: { url: url.url } });
 });
 
-test("the next ID counts on, and stays short enough", () => {
+test("the next ID has the next number, and stays within the limit", () => {
   assert.deepEqual(["criteo", "criteo-2", "a".repeat(63)].map(nextId), ["criteo-2", "criteo-3", `${"a".repeat(61)}-2`]);
 });
 

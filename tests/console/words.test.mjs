@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ago, clock, duration, utc } from "../../proxy/sidekey/console/static/time.js";
-import { adviceFor, failureText, idOf, latencyText, logInProblem, outcome, personName, sendProblem, standingReason, testWords, usageNote } from "../../proxy/sidekey/console/static/words.js";
+import { adviceFor, failureText, idOf, latencyText, logInProblem, outcome, personName, sendProblem, statusReason, testWords, usageNote } from "../../proxy/sidekey/console/static/words.js";
 
 const send = { outcome: "accepted", status: 200, code: "", host: "api.example.com", milliseconds: 412 };
 const problem = (code, errors = []) => ({ code, title: "Title", detail: "Detail.", errors });
@@ -63,10 +63,10 @@ test("an integration without a problem says whether its requests succeed", () =>
 test("a failure before the last change asks for a test", () => {
   const item = { status: "ok", expires_at: null, problem: null, updated_at: "2026-11-30T12:00:00Z" };
   const failure = { at: "2026-11-30T11:00:00Z", status: 502, code: "credential_unavailable" };
-  assert.match(standingReason(item, failure), /after its last failure. Test it/);
-  assert.match(standingReason({ ...item, updated_at: "2026-11-30T10:00:00Z" }, failure), /^Last failure/);
-  assert.match(standingReason(item, failure, "2026-11-30T12:00:00Z"), /^Tested /);
-  assert.match(standingReason(item, { ...failure, at: "2026-11-30T13:00:00Z" }, "2026-11-30T12:00:00Z"), /^Last failure/);
+  assert.match(statusReason(item, failure), /after its last failure. Test it/);
+  assert.match(statusReason({ ...item, updated_at: "2026-11-30T10:00:00Z" }, failure), /^Last failure/);
+  assert.match(statusReason(item, failure, "2026-11-30T12:00:00Z"), /^Tested /);
+  assert.match(statusReason(item, { ...failure, at: "2026-11-30T13:00:00Z" }, "2026-11-30T12:00:00Z"), /^Last failure/);
 });
 
 test("a test says why there is no credential, and what to do", () => {
@@ -78,13 +78,13 @@ test("a test says why there is no credential, and what to do", () => {
   const both = "auth.certificate: the server: its host name has no address in DNS; auth.private_key: the server: it does not speak TLS";
   const words = "certificate: the server's host name has no address in DNS; private key: the server does not speak TLS.";
   assert.equal(testWords({ ...result, reason: both }).text, `It does not work: ${words}`);
-  assert.equal(standingReason({ status: "unusable", problem: both }), `C${words.slice(1)}`);
-  const file = (place) => standingReason({ status: "unusable", problem: `${place}: the file key does not exist` });
+  assert.equal(statusReason({ status: "unusable", problem: both }), `C${words.slice(1)}`);
+  const file = (place) => statusReason({ status: "unusable", problem: `${place}: the file key does not exist` });
   assert.equal(file("auth.headers.X-Key.secret"), "X-Key: the file key does not exist.");
   assert.equal(file("auth.secret"), "Secret: the file key does not exist.");
 });
 
-test("durations are told by the buckets that are known", () => {
+test("durations are given by known buckets", () => {
   const counts = [40, 30, 20, 6, 4].map((count, index) => ({ to_ms: [50, 100, 250, 1000, null][index], count }));
   assert.equal(latencyText(counts), "half within 100 ms, 95 % within 1 s");
   assert.equal(latencyText([{ to_ms: 5000, count: 0 }, { to_ms: null, count: 1 }]), "95 % slower than 5 s");
@@ -103,7 +103,7 @@ test("times are short and local", () => {
   assert.deepEqual([8, 412, 14_000, 240_000, 7_200_000].map(duration), ["less than 0.01 s", "0.4 s", "14 s", "4 min", "2 h"]);
 });
 
-test("an ID is made of a name", () => {
+test("an ID is derived from a name", () => {
   const rows = [["Welcome text message!", "welcome-text-message"], ["  Überraschung für Zoë ", "uberraschung-fur-zoe"], ["Criteo Márketing (EU)", "criteo-marketing-eu"],
     ["ann_lee-2", "ann_lee-2"], ["42", "42"], ["你好", ""]];
   for (const [name, id] of rows) assert.equal(idOf(name), id);

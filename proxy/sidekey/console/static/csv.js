@@ -95,11 +95,11 @@ function split(text, separator) {
   let line = [];
   const cell = new RegExp(`(?:"([^"]*(?:""[^"]*)*)"|([^"${separator}\\r\\n]*))(${separator}|\\r\\n|\\r|\\n|$)`, "y");
   while (cell.lastIndex < text.length) {
-    const found = cell.exec(text);
+    const match = cell.exec(text);
     const where = lines.length ? `row ${lines.length}` : "the headings";
-    if (!found) return `A quote in ${where} is not closed, or not doubled inside a cell.`;
-    line.push(found[1] === undefined ? found[2] : found[1].replaceAll('""', '"'));
-    if (found[3] === separator) {
+    if (!match) return `A quote in ${where} is not closed, or not doubled inside a cell.`;
+    line.push(match[1] === undefined ? match[2] : match[1].replaceAll('""', '"'));
+    if (match[3] === separator) {
       // The text ends after a separator: the last cell is empty.
       if (cell.lastIndex === text.length) line.push("");
       else continue;

@@ -88,10 +88,10 @@ function TextDialog({ title, text, label, yes, isSecret = false, suggestions, ch
     if (trimmed === "") return;
     setError("");
     setBusy(true);
-    const found = (await check?.(trimmed)) ?? "";
+    const error = (await check?.(trimmed)) ?? "";
     setBusy(false);
-    if (found === "") close(trimmed);
-    else setError(found);
+    if (error === "") close(trimmed);
+    else setError(error);
   };
   const cancel = () => busy || close(null);
   return html`

@@ -43,13 +43,13 @@ function commonLengths(one, other) {
 function nearChanges(all) {
   const near = all.map((_, index) => all.slice(Math.max(0, index - CONTEXT), index + CONTEXT + 1).some(({ sign }) => sign !== " "));
   /** @type {Line[]} */
-  const found = [];
+  const lines = [];
   all.forEach((line, index) => {
-    if (near[index]) found.push(line);
-    else if (found.length > 0 && found[found.length - 1].sign !== "…") found.push({ sign: "…", text: "" });
+    if (near[index]) lines.push(line);
+    else if (lines.length > 0 && lines[lines.length - 1].sign !== "…") lines.push({ sign: "…", text: "" });
   });
-  if (found.at(-1)?.sign === "…") found.pop();
-  return found;
+  if (lines.at(-1)?.sign === "…") lines.pop();
+  return lines;
 }
 
 const MASK = "••••••";

@@ -287,17 +287,17 @@ export function Submit({ busy = false, disabled = false, children }) {
  * @param {Pick<import("./api.js").Problem, "errors"> | null | undefined} problem @param {string} pointer
  */
 export function errorsAt(problem, pointer) {
-  const found = (problem?.errors ?? []).filter((error) => error.pointer === pointer || error.pointer.startsWith(`${pointer}/`));
-  return found.map((error) => sentence(error.detail)).join(" ");
+  const errors = (problem?.errors ?? []).filter((error) => error.pointer === pointer || error.pointer.startsWith(`${pointer}/`));
+  return errors.map((error) => sentence(error.detail)).join(" ");
 }
 
 /** @param {Element | null | undefined} form Focus the first field with an error, else the first one that is empty. */
 export function focusFirst(form) {
   const fields = [.../** @type {NodeListOf<HTMLInputElement>} */ (form?.querySelectorAll("input, textarea, select, .wrong button") ?? [])];
-  const usable = fields.filter((each) => !each.disabled && each.checkVisibility());
+  const usable = fields.filter((field) => !field.disabled && field.checkVisibility());
   // A stored secret has a button to replace it, and no input.
-  const wrong = usable.find((each) => each.getAttribute("aria-invalid") === "true" || each.closest('[role="group"].wrong'));
-  const empty = usable.find((each) => !/^(?:checkbox|radio|file|button)$/.test(each.type) && each.value === "");
+  const wrong = usable.find((field) => field.getAttribute("aria-invalid") === "true" || field.closest('[role="group"].wrong'));
+  const empty = usable.find((field) => !/^(?:checkbox|radio|file|button)$/.test(field.type) && field.value === "");
   (wrong ?? empty)?.focus();
 }
 

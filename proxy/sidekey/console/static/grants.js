@@ -19,12 +19,12 @@ export function Picker({ kind, chosen, onChange, label, fillable = false, error 
   const [q, setQ] = useState("");
   const { body, problem } = useCall(`/${kind}`, { q });
   /** @type {Item[]} */
-  const found = body?.items ?? [];
-  const others = q === "" ? chosen.filter((id) => !found.some((item) => item.id === id)).map((id) => ({ id })) : [];
+  const matches = body?.items ?? [];
+  const others = q === "" ? chosen.filter((id) => !matches.some((item) => item.id === id)).map((id) => ({ id })) : [];
   /** @type {Item[]} */
-  const items = [...others, ...found];
+  const items = [...others, ...matches];
   /** @param {string} id @param {boolean} value */
-  const choose = (id, value) => onChange(value ? [...chosen, id] : chosen.filter((each) => each !== id));
+  const choose = (id, value) => onChange(value ? [...chosen, id] : chosen.filter((other) => other !== id));
   return html`
     <fieldset class=${error ? "field wrong picker" : "field picker"}>
       <legend>${label} <span class="soft">${chosen.length} chosen</span></legend>

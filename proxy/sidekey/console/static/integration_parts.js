@@ -33,12 +33,12 @@ export function TestBanner({ result, children }) {
 /** @param {Pick<import("./api.js").Schemas["Provider"], "title" | "notes" | "documentation">} props Notes of a provider, one sentence a line. Sentences about keys are for few people. */
 export function Notes({ title, notes, documentation }) {
   const sentences = notes.split(/(?<=[.!?]) (?=[A-Z`])/);
-  const isSpecial = (/** @type {string} */ each) => /`[a-z]+_[a-z_]+`/.test(each);
+  const isSpecial = (/** @type {string} */ sentence) => /`[a-z]+_[a-z_]+`/.test(sentence);
   const special = sentences.filter(isSpecial);
   return html`
-    <ul class="notes">${sentences.filter((each) => !isSpecial(each)).map((each) => html`<li>${marked(each)}</li>`)}</ul>
+    <ul class="notes">${sentences.filter((sentence) => !isSpecial(sentence)).map((sentence) => html`<li>${marked(sentence)}</li>`)}</ul>
     ${special.length > 0 && html`<${Details} summary="Special cases, under Advanced">
-      <ul class="notes">${special.map((each) => html`<li>${marked(each)}</li>`)}</ul>
+      <ul class="notes">${special.map((sentence) => html`<li>${marked(sentence)}</li>`)}</ul>
     <//>`}
     <p><a href=${documentation} target="_blank" rel="noreferrer">Documentation of ${title}</a></p>
   `;

@@ -17,12 +17,12 @@ export function onKey(event) {
   if (document.querySelector("dialog[open]") !== null) return;
   if (key === "?") return showKeys();
   /** @type {HTMLElement | null} */
-  const found = key in TARGETS ? document.querySelector(TARGETS[key]) : null;
-  if (found === null) return;
+  const element = key in TARGETS ? document.querySelector(TARGETS[key]) : null;
+  if (element === null) return;
   // The search would get the key as a text.
   event.preventDefault();
-  if (found instanceof HTMLInputElement) found.select();
-  else found.click();
+  if (element instanceof HTMLInputElement) element.select();
+  else element.click();
 }
 
 /** @param {boolean} on */

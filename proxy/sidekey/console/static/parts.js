@@ -19,7 +19,7 @@ export function Page({ title, heading, actions, crumbs, children }) {
  * A problem, without the errors that fields show: those at and below the pointers in `shown`. */
 export function Problem({ problem, shown = [] }) {
   if (!problem) return null;
-  const isShown = (/** @type {string} */ pointer) => shown.some((each) => pointer === each || pointer.startsWith(`${each}/`));
+  const isShown = (/** @type {string} */ pointer) => shown.some((parent) => pointer === parent || pointer.startsWith(`${parent}/`));
   const errors = problem.errors.filter((error) => !isShown(error.pointer));
   return html`
     <div class="banner bad" role="alert">

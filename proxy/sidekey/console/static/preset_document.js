@@ -83,17 +83,17 @@ export function documentOf(draft, more = {}, indent = "") {
 export function wrongIn({ headers, parameters, form, json, takes }) {
   /** @param {{ name: string }[]} rows @param {string} kind */
   const twice = (rows, kind) => {
-    const name = rows.find((row, index) => row.name !== "" && rows.findIndex((each) => each.name === row.name) < index)?.name;
+    const name = rows.find((row, index) => row.name !== "" && rows.findIndex((other) => other.name === row.name) < index)?.name;
     return name === undefined ? undefined : `Two ${kind} are called ${name}. Rename or remove one.`;
   };
   const hasBody = takes !== "payload";
-  const found = {
+  const errors = {
     headers: twice(headers, "headers"),
     parameters: hasBody ? twice(parameters, "parameters") : undefined,
     form: takes === "form" ? twice(form, "fields") : undefined,
     json: takes === "json" ? notJson(json) : undefined,
   };
-  return Object.fromEntries(Object.entries(found).filter(([, text]) => text));
+  return Object.fromEntries(Object.entries(errors).filter(([, text]) => text));
 }
 
 /** @param {string} text */
@@ -115,13 +115,13 @@ export function formOf(draft) {
   return {
     ...shared,
     takes: "parameters",
-    parameters: parameters.map((each) => {
-      const typed = written(each);
+    parameters: parameters.map((parameter) => {
+      const typed = written(parameter);
       const plain = (/** @type {any} */ value) => exactText(value) ?? value;
       return {
-        ...each,
-        format: /** @type {any} */ (each.format || null),
-        max_length: Number(each.max_length) || null,
+        ...parameter,
+        format: /** @type {any} */ (parameter.format || null),
+        max_length: Number(parameter.max_length) || null,
         default: plain(typed.default) ?? null,
         example: plain(typed.example) ?? null,
         enum: typed.enum ? typed.enum.map(plain) : null,
@@ -135,9 +135,9 @@ export function undeclared({ url, headers, json, form, text, takes, parameters }
   const body = takes === "json" ? [json] : takes === "form" ? form.map(({ value }) => value) : [text];
   const texts = takes === "payload" ? [] : [url, ...headers.map(({ value }) => value), ...body];
   // `{{{{` writes `{{`.
-  const found = texts.flatMap((each) => [...each.replaceAll("{{{{", "").matchAll(/\{\{([A-Za-z_][\w-]{0,62})\}\}/g)]);
+  const placeholders = texts.flatMap((text) => [...text.replaceAll("{{{{", "").matchAll(/\{\{([A-Za-z_][\w-]{0,62})\}\}/g)]);
   const known = new Set(parameters.map(({ name }) => name));
-  return [...new Set(found.map(([, name]) => name))].filter((name) => !known.has(name));
+  return [...new Set(placeholders.map(([, name]) => name))].filter((name) => !known.has(name));
 }
 
 /** @param {Draft} draft */

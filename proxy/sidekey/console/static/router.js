@@ -40,10 +40,10 @@ export function start(table) {
 /** @param {Route[]} table @param {string} path @returns {{ route: Route, params: Record<string, string> } | null} The first route that fits. */
 export function match(table, path) {
   for (const route of table) {
-    const found = new RegExp(`^${route.path.replace(/:(\w+)/g, "(?<$1>[^/]+)")}$`).exec(path);
-    if (found === null) continue;
+    const matched = new RegExp(`^${route.path.replace(/:(\w+)/g, "(?<$1>[^/]+)")}$`).exec(path);
+    if (matched === null) continue;
     try {
-      const params = Object.entries(found.groups ?? {}).map(([name, value]) => [name, decodeURIComponent(value)]);
+      const params = Object.entries(matched.groups ?? {}).map(([name, value]) => [name, decodeURIComponent(value)]);
       return { route, params: Object.fromEntries(params) };
     } catch {
       // An invalid escape, such as %ff.
@@ -128,8 +128,8 @@ function isUnsaved() {
 
 /** @returns {Promise<boolean>} Ask the question of `leaveQuestion` if something is unsaved. */
 export async function mayLeave() {
-  const found = [...questions].find(([question]) => question());
-  return found === undefined || ask({ title: "Leave this page?", text: found[1], yes: "Leave", no: "Stay", danger: true });
+  const unsaved = [...questions].find(([question]) => question());
+  return unsaved === undefined || ask({ title: "Leave this page?", text: unsaved[1], yes: "Leave", no: "Stay", danger: true });
 }
 
 /** @param {{ pathname: string }} url The path below /ui, without a slash at its end. */
@@ -154,17 +154,17 @@ async function open() {
     here.value = { ...here.value, query };
     return;
   }
-  const found = match(routes, path);
+  const matched = match(routes, path);
   /** @type {View} */
   let next;
   try {
-    next = found === null ? "missing" : { Page: (await found.route.page()).default, may: found.route.may };
+    next = matched === null ? "missing" : { Page: (await matched.route.page()).default, may: matched.route.may };
   } catch {
     next = "updated";
   }
   if (current !== navigation) return;
   batch(() => {
-    here.value = { path, query, params: found?.params ?? {} };
+    here.value = { path, query, params: matched?.params ?? {} };
     view.value = next;
   });
   scrollTo(0, 0);

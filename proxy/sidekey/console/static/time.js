@@ -16,7 +16,7 @@ const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 /** @param {Moment} at @param {number} [now] "2 min ago", "in 3 days". */
 export function ago(at, now = Date.now()) {
   const seconds = (new Date(at).getTime() - now) / 1000;
-  const [unit, length] = UNITS.find((each) => Math.abs(seconds) >= each[1]) ?? UNITS[UNITS.length - 1];
+  const [unit, length] = UNITS.find((entry) => Math.abs(seconds) >= entry[1]) ?? UNITS[UNITS.length - 1];
   return RELATIVE.format(Math.trunc(seconds / length), unit);
 }
 

@@ -193,7 +193,7 @@ export function usageNote(status, usage) {
  * @param {Result & { at: string }} [failure] The newest failure, if it is known.
  * @param {string} [worked] When its last test succeeded; empty: that is not known.
  */
-export function standingReason({ status, expires_at: expires, problem, updated_at: changed }, failure, worked = "") {
+export function statusReason({ status, expires_at: expires, problem, updated_at: changed }, failure, worked = "") {
   if (status === "unusable" && problem) return sentence(namedIn(problem));
   if (status === "expiring" && expires) return `Its certificate ends on ${day(expires)}.`;
   if (status === "failing") return failure ? `The last requests failed: ${failureText(failure)}.` : "The last requests failed.";

@@ -27,7 +27,7 @@ function item(start, value, indent) {
   if (Object.keys(value).length === 0) return [`${start} ${Array.isArray(value) ? "[]" : "{}"}`];
   const below = `${indent}  `;
   if (!Array.isArray(value)) return [start, ...lines(value, below)];
-  return [start, ...value.flatMap((each) => item(`${below}-`, each, below))];
+  return [start, ...value.flatMap((member) => item(`${below}-`, member, below))];
 }
 
 /** @param {any} value A value without parts. */
@@ -40,9 +40,9 @@ function scalar(value) {
 function decimal(number) {
   const parts = /^(-?)(\d+)(?:\.(\d+))?[eE]([+-]?\d+)$/.exec(number);
   if (parts === null) return number;
-  const [, sign, whole, fraction = "", exponent] = parts;
-  const at = whole.length + Number(exponent);
-  const digits = `${"0".repeat(Math.max(0, 1 - at))}${whole}${fraction}`;
+  const [, sign, integer, fraction = "", exponent] = parts;
+  const at = integer.length + Number(exponent);
+  const digits = `${"0".repeat(Math.max(0, 1 - at))}${integer}${fraction}`;
   const point = Math.max(1, at);
   const before = digits.slice(0, point).padEnd(point, "0").replace(/^0+(?=\d)/, "");
   return `${sign}${before}.${digits.slice(point) || "0"}`;

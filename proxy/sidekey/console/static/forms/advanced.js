@@ -12,7 +12,7 @@ export function Advanced({ text, onInput, errors, warnings }) {
   const area = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   /** @param {ItemError} error */
   const goTo = ({ line = 1, column = 1 }) => {
-    const before = text.split("\n").slice(0, line - 1).reduce((sum, each) => sum + each.length + 1, 0);
+    const before = text.split("\n").slice(0, line - 1).reduce((sum, previous) => sum + previous.length + 1, 0);
     area.current?.focus();
     area.current?.setSelectionRange(before + column - 1, before + column - 1);
   };

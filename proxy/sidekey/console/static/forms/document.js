@@ -54,10 +54,10 @@ export function isSection(value) {
 
 /** @param {Value} value @returns {Value} A document without the secrets that the store keeps: nobody can copy them. */
 export function withoutSecrets(value) {
-  if (Array.isArray(value)) return value.filter((each) => !isStored(each)).map(withoutSecrets);
+  if (Array.isArray(value)) return value.filter((item) => !isStored(item)).map(withoutSecrets);
   if (!isSection(value)) return value;
-  const own = Object.entries(value).filter(([, each]) => !isStored(each));
-  return Object.fromEntries(own.map(([key, each]) => [key, withoutSecrets(each)]));
+  const entries = Object.entries(value).filter(([, member]) => !isStored(member));
+  return Object.fromEntries(entries.map(([key, member]) => [key, withoutSecrets(member)]));
 }
 
 /** @param {Value} one @param {Value} other @returns {boolean} True if both are the same, in any order of keys. */
@@ -104,7 +104,7 @@ export function pointer(path) {
 /** @param {Value} value @param {Path} [path] @returns {[Path, Value][]} Each value that is not a section, with its place. */
 export function leaves(value, path = []) {
   if (!isSection(value)) return [[path, value]];
-  return Object.entries(value).flatMap(([key, each]) => leaves(each, [...path, key]));
+  return Object.entries(value).flatMap(([key, member]) => leaves(member, [...path, key]));
 }
 
 /**
@@ -116,7 +116,7 @@ export function merge(base, mine, theirs) {
   if (![base, mine, theirs].every(isSection)) return mine;
   const keys = [...new Set([...Object.keys(theirs), ...Object.keys(mine)])];
   /** @param {Value} section @param {string} key */
-  const own = (section, key) => (Object.hasOwn(section, key) ? section[key] : undefined);
-  const merged = keys.map((key) => [key, merge(own(base, key), own(mine, key), own(theirs, key))]);
+  const valueOf = (section, key) => (Object.hasOwn(section, key) ? section[key] : undefined);
+  const merged = keys.map((key) => [key, merge(valueOf(base, key), valueOf(mine, key), valueOf(theirs, key))]);
   return Object.fromEntries(merged.filter(([, value]) => value !== undefined));
 }

@@ -59,8 +59,8 @@ export function FieldInput(props) {
 
 /** @param {Context} context @param {string} pointer @returns {string} Why a secret must be entered again, or empty. */
 function againAt({ again, fields }, pointer) {
-  const found = again.find((error) => error.pointer === pointer || error.pointer.startsWith(`${pointer}/`));
-  return found === undefined ? "" : enterAgain(found, fields);
+  const match = again.find((error) => error.pointer === pointer || error.pointer.startsWith(`${pointer}/`));
+  return match === undefined ? "" : enterAgain(match, fields);
 }
 
 /**
@@ -137,8 +137,8 @@ function Texts({ items, onChange, add, label, required, help, example, context, 
   /** @param {number} index */
   const errorOf = (index) => {
     if (error === "") return "";
-    const own = errorsAt(context, items.length > 1 ? `${pointer}/${index}` : pointer);
-    return own || (index === 0 ? error : "");
+    const errors = errorsAt(context, items.length > 1 ? `${pointer}/${index}` : pointer);
+    return errors || (index === 0 ? error : "");
   };
   /** @param {string} text @param {(text: string) => void} change @param {number} index */
   const input = (text, change, index) => html`<${Text} label=${items.length > 1 ? `${label} ${index + 1}` : label} required=${required}
@@ -194,8 +194,8 @@ function NamedValues({ field, value, change, context, error }) {
  */
 function errorOfRow(row, error, place, context) {
   const isFilled = context.attempted || row.text !== "" || row.secret.text !== "";
-  const own = context.attempted || row.secret.kept !== null ? valueError(row) : "";
-  if (own !== "") return own;
+  const rowError = context.attempted || row.secret.kept !== null ? valueError(row) : "";
+  if (rowError !== "") return rowError;
   return error && row.name !== "" && isFilled ? errorsAt(context, place) : "";
 }
 

@@ -184,8 +184,8 @@ function loadRows(section, place) {
 
 /** @param {RowValue[]} rows @param {string} place @returns {Value} */
 function saveRows(rows, place) {
-  const found = rows.filter((row) => row.place === place && row.name !== "");
-  return found.length === 0 ? undefined : Object.fromEntries(found.map((row) => [row.name, saveRow(row)]));
+  const placed = rows.filter((row) => row.place === place && row.name !== "");
+  return placed.length === 0 ? undefined : Object.fromEntries(placed.map((row) => [row.name, saveRow(row)]));
 }
 
 /** @param {RowValue} row @returns {Value} */

@@ -31,11 +31,11 @@ export function destinationText({ allowed, learns, places }) {
  */
 export function enterAgain({ detail }, fields) {
   const reason = detail.replace(/^must be sent again, since /, "");
-  const named = reason.replace(/(?<=^|, )(\S+) ((?:beside it )?has changed)/g, (whole, name, rest) => {
+  const named = reason.replace(/(?<=^|, )(\S+) ((?:beside it )?has changed)/g, (match, name, rest) => {
     const place = `/${name.replaceAll(".", "/")}`;
-    const isAt = (/** @type {string} */ pointer) => [place, `/auth${place}`].some((each) => each === pointer || each.startsWith(`${pointer}/`));
-    const field = fields.find((each) => [...pointersOf(each), pointerTo(each.path)].some(isAt));
-    if (field === undefined) return whole;
+    const isAt = (/** @type {string} */ pointer) => [place, `/auth${place}`].some((candidate) => candidate === pointer || candidate.startsWith(`${pointer}/`));
+    const field = fields.find((candidate) => [...pointersOf(candidate), pointerTo(candidate.path)].some(isAt));
+    if (field === undefined) return match;
     // The last row takes its section along.
     const isRow = field.type === "parameters" && place !== pointerTo(field.path);
     return isRow ? `the field ${name.split(".").at(-1)} ${rest}` : `the ${nounOf(field)} ${rest}`;

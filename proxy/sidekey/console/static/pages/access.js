@@ -50,7 +50,7 @@ function Person({ token, act }) {
   const rotate = () =>
     act(`${name} has a new token.`, async () => {
       const why = `${name} gets a new token. The present one and its sessions end at once.`;
-      const result = await privileged(isMe ? `${why} You log in again with the new one.` : why, (own) => post(`${path}/rotate`, own, { etag: etagOf(token) }));
+      const result = await privileged(isMe ? `${why} You log in again with the new one.` : why, (confirmation) => post(`${path}/rotate`, confirmation, { etag: etagOf(token) }));
       if (result?.ok) await showToken(name, result.body.token, "person");
       return result;
     });
@@ -96,7 +96,7 @@ function OneCaller({ caller, act }) {
   const rotate = () =>
     act(`${name} has a new token.`, async () => {
       const why = `The caller ${name} gets a new token. Requests with the present one are refused at once.`;
-      const result = await privileged(why, (own) => post(`${path}/rotate`, own, { etag: etagOf(caller) }));
+      const result = await privileged(why, (confirmation) => post(`${path}/rotate`, confirmation, { etag: etagOf(caller) }));
       if (result?.ok) await showToken(name, result.body.token, "caller");
       return result;
     });

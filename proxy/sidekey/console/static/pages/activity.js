@@ -24,7 +24,7 @@ export default function ActivityPage({ query }) {
   const { body, problem, loading } = useCall("/audit", { ...filter, before }, { every: before === "" ? EVERY : undefined });
   /** @type {Entry[]} */
   const items = body?.items ?? [];
-  const isFiltered = [q, who, object, name].some((each) => each !== "");
+  const isFiltered = [q, who, object, name].some((filter) => filter !== "");
   /** @param {string} key */
   const set = (key) => (/** @type {string} */ value) => setQuery({ [key]: value, before: null }, { replace: key !== "object" });
   if (store.value === "absent") return html`<${Page} title="Activity"><${Empty}><p>Sidekey records activity in its store, and this Sidekey has none.</p><//><//>`;

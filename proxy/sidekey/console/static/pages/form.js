@@ -33,26 +33,26 @@ const yamlOf = (document) => toYaml(inOrder(document));
 
 /** @param {{ params: Record<string, string>, query: URLSearchParams }} props */
 export default function FormPage({ params, query }) {
-  /** @type {[{ start?: Start, problem?: ApiProblem, missing?: string }, (found: any) => void]} */
-  const [found, setFound] = useState({});
+  /** @type {[{ start?: Start, problem?: ApiProblem, missing?: string }, (loaded: any) => void]} */
+  const [loaded, setLoaded] = useState({});
   const [turn, setTurn] = useState(0);
   const provider = query.get("provider") ?? "";
   const source = query.get("from") ?? "";
   useEffect(() => {
     let isCurrent = true;
-    setFound({});
-    begin(params.id ?? null, params.kind, provider, source).then((result) => isCurrent && setFound(result));
+    setLoaded({});
+    begin(params.id ?? null, params.kind, provider, source).then((result) => isCurrent && setLoaded(result));
     return () => {
       isCurrent = false;
     };
   }, [params.id, params.kind, provider, source, turn]);
   const title = params.id ? `Edit ${params.id}` : "Add integration";
-  if (found.start !== undefined) return html`<${Editor} key=${turn} start=${found.start} again=${() => setTurn(turn + 1)} />`;
+  if (loaded.start !== undefined) return html`<${Editor} key=${turn} start=${loaded.start} again=${() => setTurn(turn + 1)} />`;
   return html`
     <${Page} title=${title}>
-      ${found.missing
-        ? html`<p>${found.missing} <a href="/ui/integrations">All integrations</a></p>`
-        : html`<${Loading} problem=${found.problem ?? null} again=${() => setTurn(turn + 1)} />`}
+      ${loaded.missing
+        ? html`<p>${loaded.missing} <a href="/ui/integrations">All integrations</a></p>`
+        : html`<${Loading} problem=${loaded.problem ?? null} again=${() => setTurn(turn + 1)} />`}
     <//>
   `;
 }
@@ -84,7 +84,7 @@ async function describe(document, id, etag) {
   if (name !== "") {
     const providers = await get("/providers", { query: { q: name } });
     if (!providers.ok) return providers;
-    provider = providers.body.items.find((/** @type {Provider} */ each) => each.provider === name && each.kind === kind) ?? null;
+    provider = providers.body.items.find((/** @type {Provider} */ item) => item.provider === name && item.kind === kind) ?? null;
     if (provider === null) return { missing: `There is no provider ${name} of this kind.` };
   }
   const template = designed ? null : await get(`/kinds/${encodeURIComponent(kind)}/template`, { query: { provider: name } });
@@ -237,11 +237,11 @@ function Editor({ start, again }) {
   const useMine = () => {
     const { theirs, etag } = conflict;
     if (!isAdvanced) {
-      const own = load(fields, theirs);
+      const stored = load(fields, theirs);
       const mine = load(fields, merged());
       // A secret that was typed here can still be put back.
       for (const { key, type } of fields) {
-        if (["secret", "pem"].includes(type) && mine[key].kept === null) mine[key] = { ...mine[key], kept: own[key].kept };
+        if (["secret", "pem"].includes(type) && mine[key].kept === null) mine[key] = { ...mine[key], kept: stored[key].kept };
       }
       setValues(mine);
     }
@@ -379,8 +379,8 @@ const IN_A_FORM = {
 function Refused({ problem, isForm, shown }) {
   if (problem === null) return null;
   const { code, presets } = problem;
-  const own = isForm && IN_A_FORM[code] ? IN_A_FORM[code] : problem.detail;
-  const detail = presets?.length ? `Presets use it: ${presets.join(", ")}. ${own}` : own;
+  const text = isForm && IN_A_FORM[code] ? IN_A_FORM[code] : problem.detail;
+  const detail = presets?.length ? `Presets use it: ${presets.join(", ")}. ${text}` : text;
   return html`<${Problem} problem=${{ ...problem, detail }} shown=${shown} />`;
 }
 

@@ -10,7 +10,7 @@ import { textOf } from "../sentences.js";
 import { may } from "../session.js";
 import { day, number } from "../time.js";
 import { html, useState } from "../vendor/preact.js";
-import { adviceFor, failureText, isRejected, kindName, latencyText, personName, resultText, sentence, standingReason, stateOf, testWords, usageNote } from "../words.js";
+import { adviceFor, failureText, isRejected, kindName, latencyText, personName, resultText, sentence, statusReason, stateOf, testWords, usageNote } from "../words.js";
 
 /** @typedef {import("../integration_parts.js").Item & { auth?: any, add?: any, test?: { method?: string, path?: string } }} Integration */
 /** @typedef {import("../api.js").Schemas["Failure"]} Failure */
@@ -79,16 +79,16 @@ function Verdict({ integration, usage, failure, entries, canEdit, path, reload }
   const edit = `/ui${path}/edit`;
   const test = async () => {
     setBusy(true);
-    const found = await post(`${path}/test`, undefined);
+    const result = await post(`${path}/test`, undefined);
     setBusy(false);
-    setTested(found.ok ? found.body : null);
-    setProblem(found.ok ? null : found.problem);
-    if (found.ok) say(testWords(found.body).text);
+    setTested(result.ok ? result.body : null);
+    setProblem(result.ok ? null : result.problem);
+    if (result.ok) say(testWords(result.body).text);
     reload();
   };
   const note = usageNote(integration.status, usage && { ...usage, points: usage.points.map((point) => [point.requests, point.failed]) });
   const worked = entries?.find(({ action, outcome }) => action === "test" && outcome === "ok")?.at;
-  const reason = standingReason(integration, failure, worked) || (note && `${note}.`);
+  const reason = statusReason(integration, failure, worked) || (note && `${note}.`);
   return html`
     <div class="verdict">
       <p><${State} ...${stateOf(integration)} /> ${reason}</p>

@@ -8,7 +8,7 @@ import { hrefWith, setQuery } from "../router.js";
 import { may, mayChange } from "../session.js";
 import { exportAs, hostsOf, nameOf } from "../integration_parts.js";
 import { html, useEffect, useState } from "../vendor/preact.js";
-import { KINDS, STATES, kindName, refusalText, standingReason, stateOf, usageNote } from "../words.js";
+import { KINDS, STATES, kindName, refusalText, statusReason, stateOf, usageNote } from "../words.js";
 import { ago } from "../time.js";
 
 /** @typedef {import("../integration_parts.js").Item} Item */
@@ -36,14 +36,14 @@ export default function IntegrationsPage({ query }) {
   const selected = items.filter((item) => item.source === "store" && chosen.includes(item.id));
   /** @param {string} done @param {(item: Item) => Promise<import("../api.js").Result>} change */
   const changeEach = async (done, change) => {
-    const found = [];
+    const texts = [];
     for (const item of selected) {
       const result = await change(item);
-      found.push({ id: item.id, text: result.ok ? done : refusalText(result.problem) });
+      texts.push({ id: item.id, text: result.ok ? done : refusalText(result.problem) });
     }
-    setResults(found);
+    setResults(texts);
     setChosen([]);
-    say(found.map(({ id, text }) => `${id}: ${text}`).join(" "));
+    say(texts.map(({ id, text }) => `${id}: ${text}`).join(" "));
     reload();
   };
 
@@ -53,7 +53,7 @@ export default function IntegrationsPage({ query }) {
       <div class="filters">
         <${Search} label="Search" example="Search anything: name, host, kind, provider, tag" value=${q} onInput=${filter("q")} />
         <${Choice} label="Status" value=${status} onInput=${filter("status")}
-          options=${[["", "All"], ...STATUSES.map((each) => [each, STATES[each][1]])]} />
+          options=${[["", "All"], ...STATUSES.map((status) => [status, STATES[status][1]])]} />
         <${Choice} label="Kind" value=${kind} onInput=${filter("kind")} options=${[["", "All"], ...Object.entries(KINDS)]} />
         <${Choice} label="Tag" value=${tag} onInput=${filter("tag")}
           options=${[["", "All"], ...new Set([...(tag ? [tag] : []), ...(body?.tags ?? [])])]} />
@@ -81,7 +81,7 @@ function Table({ items, canEdit, chosen, setChosen }) {
   const able = items.filter((item) => item.source === "store").map((item) => item.id);
   const all = able.length > 0 && able.every((id) => chosen.includes(id));
   /** @param {string} id */
-  const toggle = (id) => (/** @type {boolean} */ on) => setChosen(on ? [...chosen, id] : chosen.filter((each) => each !== id));
+  const toggle = (id) => (/** @type {boolean} */ on) => setChosen(on ? [...chosen, id] : chosen.filter((other) => other !== id));
   return html`
     <div class="card integrations">
       <table class="list">
@@ -101,7 +101,7 @@ function Table({ items, canEdit, chosen, setChosen }) {
               </div></div></th>
               <td data-label="Sends to"><span class="clamped">${hostsOf(item.hosts)}</span></td>
               <td data-label="Kind"><span>${kindName(item.kind)}</span></td>
-              <td data-label="Status"><div><${State} ...${stateOf(item)} /><p class="clamped"><bdi>${standingReason(item) || usageNote(item.status, item.usage)}</bdi></p></div></td>
+              <td data-label="Status"><div><${State} ...${stateOf(item)} /><p class="clamped"><bdi>${statusReason(item) || usageNote(item.status, item.usage)}</bdi></p></div></td>
               <td data-label="24 h">${item.usage && html`<${Spark} points=${item.usage.points} label="Requests of 24 hours" />`}</td>
               <td data-label="Last used">${item.usage?.last_used_at && html`<${Time} at=${item.usage.last_used_at} text=${ago(item.usage.last_used_at)} />`}</td>
               <td data-label="Tags">${item.tags.length > 0 && html`<ul class="tags">

@@ -70,10 +70,10 @@ function Form({ loaded, etag, isNew }) {
     const { name, role, days } = person;
     const expires = days === "" ? null : new Date(Date.now() + Number(days) * DAY).toISOString().replace(/\.\d+/, "");
     const result = await (isNew
-      ? checkedAndPrivileged(`${name} gets a token with the role ${ROLES[role].name}${isSender ? `, and may send ${sendsText(person)}` : ""}.`, (own) =>
-          post("/tokens", { name, role, ...grants, expires_at: expires, ...own }))
-      : checkedAndPrivileged(`${name} may send ${sendsText(person)}.`, (own) =>
-          patch(`/tokens/${encodeURIComponent(name)}`, { ...grants, ...own }, { etag })));
+      ? checkedAndPrivileged(`${name} gets a token with the role ${ROLES[role].name}${isSender ? `, and may send ${sendsText(person)}` : ""}.`, (confirmation) =>
+          post("/tokens", { name, role, ...grants, expires_at: expires, ...confirmation }))
+      : checkedAndPrivileged(`${name} may send ${sendsText(person)}.`, (confirmation) =>
+          patch(`/tokens/${encodeURIComponent(name)}`, { ...grants, ...confirmation }, { etag })));
     setBusy(false);
     if (result === null) return;
     if (!result.ok) return setProblem(result.problem);

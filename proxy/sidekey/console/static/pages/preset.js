@@ -100,8 +100,8 @@ function Senders({ id, hasBody }) {
   /** @param {Token} token */
   const allow = async ({ name, presets, version }) => {
     setProblem(null);
-    const result = await privileged(`${name} may send ${id}.`, (own) =>
-      patch(`/tokens/${encodeURIComponent(name)}`, { presets: [...presets, id], ...own }, { etag: `"${version}"` }));
+    const result = await privileged(`${name} may send ${id}.`, (confirmation) =>
+      patch(`/tokens/${encodeURIComponent(name)}`, { presets: [...presets, id], ...confirmation }, { etag: `"${version}"` }));
     if (result === null) return;
     if (result.ok) done(`${name} may send it.`);
     else setProblem(result.problem);
@@ -157,7 +157,7 @@ function Usage({ id, period }) {
 /** @param {{ preset: any }} props How services send it: people need no code. */
 function Code({ preset: { id, parameters = {}, body, content_type: contentType } }) {
   const type = body ? "application/json" : contentType || "application/json";
-  const example = Object.fromEntries(Object.entries(parameters).map(([name, each]) => [name, each.example ?? each.default ?? each.enum?.[0] ?? name]));
+  const example = Object.fromEntries(Object.entries(parameters).map(([name, parameter]) => [name, parameter.example ?? parameter.default ?? parameter.enum?.[0] ?? name]));
   const data = body ? JSON.stringify(example) : "…";
   const text = `curl -H "Sidekey-Token: $TOKEN" -H "Content-Type: ${type}" \\\n  --data ${quoted(data)} http://127.0.0.1:8080/p/${id}`;
   return html`

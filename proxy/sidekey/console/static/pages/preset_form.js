@@ -209,10 +209,10 @@ function ParameterRow({ parameter, change, at: errorAt }) {
   /** @param {keyof Parameter} key */
   const set = (key) => (/** @type {any} */ value) => change({ ...parameter, [key]: value });
   const more = ["max_length", "enum", "help", "example", "format", "title"].some((key) => at(`${pointer}/${key}`));
-  const own = ["type", "required", "default"].every((key) => !at(`${pointer}/${key}`)) && !more ? at(pointer) : "";
+  const error = ["type", "required", "default"].every((key) => !at(`${pointer}/${key}`)) && !more ? at(pointer) : "";
   return html`
     <div class="row">
-      <div class="grow"><${Text} label="Name" value=${name} onInput=${set("name")} required error=${own} /></div>
+      <div class="grow"><${Text} label="Name" value=${name} onInput=${set("name")} required error=${error} /></div>
       <div class="grow"><${Text} label="Label" value=${parameter.title} onInput=${set("title")} error=${at(`${pointer}/title`)} /></div>
       <div class="type"><${Choice} label="Type" value=${type} options=${Object.entries(TYPES)} error=${at(`${pointer}/type`)}
         onInput=${(/** @type {Parameter["type"]} */ next) => change({ ...parameter, type: next, required: next !== "boolean" && required, format: "", max_length: "" })} /></div>
@@ -271,9 +271,9 @@ function trialOf(draft, values) {
 function examplesOf({ parameters }) {
   /** @param {import("../form_of_preset.js").Parameter} parameter */
   const example = ({ name, type, example: given, default: fallback, enum: choices, max_length: length }) => {
-    const found = given ?? fallback ?? choices?.[0];
-    if (type === "boolean") return found === true;
-    if (found !== null && found !== undefined && found !== "") return String(found);
+    const value = given ?? fallback ?? choices?.[0];
+    if (type === "boolean") return value === true;
+    if (value !== null && value !== undefined && value !== "") return String(value);
     return type === "number" ? "1.5" : fallback === "" ? "" : name.slice(0, length ?? undefined);
   };
   return Object.fromEntries(parameters.map((parameter) => [parameter.name, example(parameter)]));

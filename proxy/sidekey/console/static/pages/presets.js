@@ -10,7 +10,7 @@ import { STATES } from "../words.js";
 /** @typedef {import("../api.js").Schemas["PresetItem"]} Item */
 
 /** @type {[string, string][]} */
-const STATUSES = [["", "All"], ...["ok", "failing", "unusable"].map((each) => /** @type {[string, string]} */ ([each, STATES[each][1]]))];
+const STATUSES = [["", "All"], ...["ok", "failing", "unusable"].map((status) => /** @type {[string, string]} */ ([status, STATES[status][1]]))];
 const FILTERS = ["q", "status", "tag", "integration"];
 
 /** @param {{ query: URLSearchParams }} props */

@@ -91,10 +91,10 @@ export function SendCsv({ form, query }) {
   const marked = useMemo(() => (file ? resultsIn(file.table) : new Map()), [file]);
   const key = (/** @type {string} */ text) => `${form.id}\n${text}`;
   /** @param {Item} item @returns {RowResult | undefined} The result of an earlier send that may have arrived. */
-  const earlier = ({ row, text }) => [results.current.get(row), marked.get(row), known.current.get(key(text))].find((each) => each && mayRepeat(each));
+  const earlier = ({ row, text }) => [results.current.get(row), marked.get(row), known.current.get(key(text))].find((result) => result && mayRepeat(result));
   /** @type {Map<number, RowError[]>} */
   const errorsOf = new Map();
-  for (const each of check.errors) errorsOf.set(each.row, [...(errorsOf.get(each.row) ?? []), each]);
+  for (const error of check.errors) errorsOf.set(error.row, [...(errorsOf.get(error.row) ?? []), error]);
   const fine = items.filter(({ row }) => !errorsOf.has(row));
   const ahead = fine.filter(({ row }) => first > 0 && row >= first);
   const before = new Set(ahead.filter((item) => isAccepted(earlier(item))));
@@ -190,13 +190,13 @@ function Checked({ form, file, columns, setColumn, items, fine, chosen, mapping,
   const used = form.parameters.filter(({ name }) => columns.includes(name));
   const same = useMemo(() => (check.isDone ? repeated(fine) : []), [check]);
   const phones = used.filter(({ format }) => format === "phone");
-  const odd = fine.flatMap(({ row, values }) => phones.filter((each) => values[each.name] && !PHONE.test(String(values[each.name]).trim()))
-    .map((each) => `Row ${row}: ${labelOf(each)} is ${values[each.name]}`));
+  const odd = fine.flatMap(({ row, values }) => phones.filter((parameter) => values[parameter.name] && !PHONE.test(String(values[parameter.name]).trim()))
+    .map((parameter) => `Row ${row}: ${labelOf(parameter)} is ${values[parameter.name]}`));
   const wrong = items.length - fine.length;
   // Most rows fail where a column goes into the wrong field.
   if (wrong > fine.length) opens.current = true;
   const name = naming(form, items, columns);
-  const absent = form.parameters.filter(({ name: each, default: value }) => !columns.includes(each) && value !== null && value !== "");
+  const absent = form.parameters.filter(({ name, default: value }) => !columns.includes(name) && value !== null && value !== "");
   const last = fine.at(-1)?.row;
   return html`
     <p><strong>${file.name}</strong>: ${counting(rows.length)}, ${NAMES[separator]}.</p>
@@ -223,7 +223,7 @@ function Checked({ form, file, columns, setColumn, items, fine, chosen, mapping,
         <table class="list">
           <thead><tr><th scope="col">Row</th>${used.map((parameter) => html`<th scope="col">${labelOf(parameter)}</th>`)}</tr></thead>
           <tbody>${chosen.slice(0, PREVIEWED).map(({ row, values }) => html`
-            <tr><th scope="row">Row ${row}</th>${used.map((each) => html`<td data-label=${labelOf(each)}>${shown(values[each.name])}</td>`)}</tr>
+            <tr><th scope="row">Row ${row}</th>${used.map((parameter) => html`<td data-label=${labelOf(parameter)}>${shown(values[parameter.name])}</td>`)}</tr>
           `)}</tbody>
         </table>
       </div>
@@ -279,11 +279,11 @@ function Begin({ form, start, setStart, first, last, end, count, begin, run, isO
 function Earlier({ form, first, end }) {
   const { body } = useCall("/sends", { preset: form.id, who: ownSends(form.id) });
   const isKnown = (/** @type {string} */ id) => [...arrived.values()].some(({ batch }) => batch?.id === id);
-  const found = body?.items.find((/** @type {import("../sending.js").Send} */ { at, batch }) =>
+  const previous = body?.items.find((/** @type {import("../sending.js").Send} */ { at, batch }) =>
     batch && first > 0 && first <= batch.row && batch.row <= end && !isKnown(batch.id) && (batch.rows === end || Date.now() - new Date(at).getTime() < DAY));
-  if (!found) return null;
-  const { row } = found.batch;
-  return html`<p class="banner">You sent a file up to row ${row} <${Time} at=${found.at} />. If it is this file, ${first === row
+  if (!previous) return null;
+  const { row } = previous.batch;
+  return html`<p class="banner">You sent a file up to row ${row} <${Time} at=${previous.at} />. If it is this file, ${first === row
     ? `row ${row}` : `rows ${first} to ${row}`} would be sent again: <a href=${`/ui/send/${encodeURIComponent(form.id)}?tab=sends`}>see Your sends</a>.</p>`;
 }
 
@@ -334,9 +334,9 @@ function Progress({ run, goOn }) {
 /** @param {Iterable<RowResult>} results "108 accepted · 4 refused" */
 function counts(results) {
   /** @type {Record<string, number>} */
-  const found = {};
-  for (const { outcome: name } of results) found[name] = (found[name] ?? 0) + 1;
-  return counted(found);
+  const counts = {};
+  for (const { outcome: name } of results) counts[name] = (counts[name] ?? 0) + 1;
+  return counted(counts);
 }
 
 /** @param {{ form: Form, file: { name: string, table: Table }, results: Map<number, RowResult>, naming: (row: number) => string }} props */
@@ -350,7 +350,7 @@ function Results({ form, file, results, naming: name }) {
     <div class="actions"><button type="button" class="button" onClick=${() => download(target, resultOf(file.table, results))}>Download the result</button></div>
     <${Lines} title=${() => "Not accepted:"} mood="warning" count=${others.length} lines=${others.map(([row, result]) => sentence(form, name(row), result))}>
       ${[...advice].map((text) => html`<p>${text}</p>`)}
-      ${advice.size > 0 && hints.map((each) => html`<p class="help"><strong>${labelOf(each)}</strong>: ${each.help} ${each.example && `Example: ${each.example}`}</p>`)}
+      ${advice.size > 0 && hints.map((parameter) => html`<p class="help"><strong>${labelOf(parameter)}</strong>: ${parameter.help} ${parameter.example && `Example: ${parameter.example}`}</p>`)}
     <//>
   `;
 }
@@ -385,15 +385,15 @@ function sentence(form, row, result) {
 /** @param {Table} table @param {Map<number, RowResult>} results The rows from the first that was sent. */
 function resultOf({ headings, rows, separator }, results) {
   const from = Math.min(...results.keys());
-  const kept = headings.map((heading, index) => ({ heading, index })).filter(({ heading }) => !heading.startsWith(OWN));
+  const columns = headings.map((heading, index) => ({ heading, index })).filter(({ heading }) => !heading.startsWith(OWN));
   const lines = rows.filter(({ row }) => row >= from).map(({ row, cells }) => {
     const result = results.get(row);
-    const own = [String(row), ...kept.map(({ index }) => cells[index])];
-    if (!result) return [...own, "not sent yet", "", "", ""];
-    return [...own, result.outcome.replace("_", " "), String(result.status || ""), result.at ?? "", result.request_id ?? ""];
+    const line = [String(row), ...columns.map(({ index }) => cells[index])];
+    if (!result) return [...line, "not sent yet", "", "", ""];
+    return [...line, result.outcome.replace("_", " "), String(result.status || ""), result.at ?? "", result.request_id ?? ""];
   });
   const names = ["outcome", "status", "time", "request ID"].map((name) => OWN + name);
-  return write([[`${OWN}row`, ...kept.map(({ heading }) => heading), ...names], ...lines], separator);
+  return write([[`${OWN}row`, ...columns.map(({ heading }) => heading), ...names], ...lines], separator);
 }
 
 /** @param {Table} table @returns {Map<number, RowResult>} The results that a file has, if it is a result itself. */
@@ -474,7 +474,7 @@ const shown = (value) => (value === true ? "true" : value === false ? "false" : 
 /** @param {Form} form @param {{ pointer: string, detail: string }} error */
 function errorText({ parameters }, { pointer, detail }) {
   const name = pointer.replace(/^\/parameters(?=\/)/, "").slice(1);
-  const parameter = parameters.find((each) => each.name === name);
+  const parameter = parameters.find((parameter) => parameter.name === name);
   return `${parameter ? labelOf(parameter) : name} ${detail}`.trim();
 }
 
