@@ -311,5 +311,5 @@ def test_every_response_is_in_the_document(api: Api, sent: Sent) -> None:
     elif operation is not None and operation["x-sidekey-permission"] not in PERMISSIONS[sent.role]:  # type: ignore[index]
         assert response.status in (403, 421), (response, sent)
     elif response.status == 403:
-        refused = any(text in str(response.body) for text in ("own_token", FORBIDDEN, "leave `who` out"))
+        refused = any(text in str(response.body) for text in ("own_token", FORBIDDEN, "omit `who`"))
         assert refused or "Sec-Fetch-Site" in sent.fields, (response, sent)

@@ -93,8 +93,8 @@ def read_query(route: Route, query: Mapping[str, str]) -> Any:
     """Validate the parameters of a query. Raises ApiProblem."""
     known = route.query.model_fields if route.query else {}
     if not query.keys() <= known.keys():
-        text = f"this takes {', '.join(known)}" if known else "this takes none"
-        raise ApiProblem("malformed", f"a query parameter is not known: {text}")
+        text = f"this operation takes {', '.join(known)}" if known else "this operation takes none"
+        raise ApiProblem("malformed", f"a query parameter is unknown: {text}")
     try:
         return route.query and route.query.model_validate(query)
     except ValidationError as error:
@@ -210,7 +210,7 @@ class Dispatcher:
     async def _body(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
         if route.body is None:
             if request.body_exists:
-                raise ApiProblem("malformed", "this takes no body")
+                raise ApiProblem("malformed", "this operation takes no body")
             return received
         if not request.body_exists:
             raise ApiProblem("malformed", "a body must be sent")
@@ -329,7 +329,7 @@ def _check_type(request: web.Request, route: Route) -> None:
         # aiohttp removes the chunks, and would leave any other coding in the body.
         raise ApiProblem("malformed", "Transfer-Encoding must be chunked alone")
     if _single(request, hdrs.CONTENT_ENCODING) not in (None, "identity"):
-        raise ApiProblem("unsupported", "a body must come without content coding", headers=headers)
+        raise ApiProblem("unsupported", "a body must have no Content-Encoding", headers=headers)
     charset = (request.charset or "utf-8").lower()
     if _single(request, hdrs.CONTENT_TYPE) is None or request.content_type not in route.accepts or charset != "utf-8":
         raise ApiProblem("unsupported", f"Content-Type must be {types}, in UTF-8", headers=headers)
@@ -361,7 +361,7 @@ async def _read_body(request: web.Request, max_size: int) -> bytes:
                     raise _too_large(max_size)
     except (TimeoutError, ConnectionError, web.RequestPayloadError):
         # If the client has left, nobody reads this response.
-        raise ApiProblem("malformed", "the body did not come whole") from None
+        raise ApiProblem("malformed", "the body is incomplete") from None
     return bytes(data)
 
 

@@ -78,8 +78,8 @@ class ProblemItem(Section):
 
     pointer: str = Field(description="A JSON pointer (RFC 6901) into the document.")
     detail: str
-    line: Annotated[int, Field(ge=1)] = Field(default=0, description="Of a YAML body.")
-    column: Annotated[int, Field(ge=1)] = Field(default=0, description="Of a YAML body.")
+    line: Annotated[int, Field(ge=1)] = Field(default=0, description="The line in a YAML body.")
+    column: Annotated[int, Field(ge=1)] = Field(default=0, description="The column in a YAML body.")
 
 
 class Problem(Section):
@@ -92,7 +92,7 @@ class Problem(Section):
     instance: str
     code: str
     errors: list[ProblemItem] = Field(default=[], description="All errors of the body.")
-    presets: list[str] = Field(default=[], description="Of `in_use`: the IDs of the presets that use it.")
+    presets: list[str] = Field(default=[], description="For `in_use`: the IDs of the presets that use it.")
 
 
 _MORE: Final = ItemError("", MORE_ERRORS)

@@ -120,7 +120,7 @@ def build_integration(
     errors = [*change.known_errors]
     if change.patch:
         if previous is None:
-            raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT")
+            raise ApiProblem("invalid", "the stored document cannot be read: send the complete document with PUT")
         document = previous.patched(change.sent)
         errors += _size_errors(document)
     draft = draft_of(document, previous, snapshot, errors)

@@ -241,7 +241,7 @@ def name_errors(document: Mapping[str, Any], key: str, name: str) -> list[ItemEr
     """Return an error if the body has another name than the path."""
     if document.get(key, name) == name:
         return []
-    return [ItemError(f"/{key}", "must be the one in the path: what is there keeps it")]
+    return [ItemError(f"/{key}", "must be the one in the path, which cannot change")]
 
 
 def altered_in(state: State, kind: str) -> dict[str, RowHeader]:

@@ -282,7 +282,7 @@ def _completed(existing: Existing) -> Send:
         text = "this Idempotency-Key was used for other content, or more than 24 hours ago: use a new one"
         raise ApiProblem("key_reused", text)
     if existing.send.outcome == SENDING:
-        raise ApiProblem("sending", "it is being sent: ask for its result in a moment", headers=_later(2))
+        raise ApiProblem("sending", "it is being sent: fetch its result in a moment", headers=_later(2))
     return existing.send
 
 

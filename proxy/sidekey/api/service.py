@@ -55,7 +55,7 @@ _TEST_EVERY = 1.0
 MAX_LISTED = 100
 """Events of one token and hour that the audit lists, so that nobody can fill the database."""
 
-_IN_USE = "the name is in use: choose another, or change what has it"
+_IN_USE = "the name is in use: choose another, or change the existing one"
 
 _NO_STORE = "nothing can be changed or sent without a store: add `store` to the config, and restart Sidekey"
 
@@ -278,7 +278,7 @@ class ApiServices:
         except Exists:
             raise exists(request.condition) from None
         except ReloadError:
-            text = "it is saved, but not in use here: Sidekey stops, or has a defect, which is in its log"
+            text = "it is saved, but not in use here: Sidekey is stopping, or its log has a defect"
             raise ApiProblem("internal_error", text) from None
 
     async def note_refusal(self, request: ApiRequest, code: str) -> None:

@@ -33,19 +33,22 @@ class Entry(Body):
     action: str
     fields: list[str] = Field(description="Names or JSON pointers of what was changed.")
     outcome: str = Field(
-        description="`ok`, the code of the problem, of a test or a send `failed`, `unknown` if it may have been sent, "
-        "or `sent` until it ends, of a batch `started`, or `more not listed` if further events of this token and hour "
-        "have no entry."
+        description="`ok`, or the code of the problem. A test or send is `sent` until it ends, then also `failed`, or "
+        "`unknown` if it may have been sent. A batch is `started`. `more not listed`: further events of this token and "
+        "hour have no entry."
     )
 
 
 class AuditedEntry(Entry):
     """An action with the resource that it changed, and the client's address."""
 
-    object: str = Field(description="integration, preset, caller, token, or nothing.")
+    object: str = Field(description="`integration`, `preset`, `caller`, `token`, or empty.")
     name: str
     title: str | None = Field(description="The title of an integration or preset that still exists, else null.")
-    source: str = Field(alias="from", description="The client's address, and `by` which proxy (`admin.behind_tls`).")
+    source: str = Field(
+        alias="from",
+        description="The client's address, followed by `by` and the proxy's address with `admin.behind_tls`.",
+    )
 
 
 class Activity(Page[Entry]):

@@ -107,7 +107,7 @@ def _errors_of(snapshot: Snapshot, preset: Preset, number: int, sent: SendReques
 
 @partial(Route, "GET", "/batches/{id}", "getBatch", permission="sends", gives=Batch, codes=("not_found",))
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
-    """Read what became of the rows of a CSV file."""
+    """Read the outcomes of the rows of a CSV file."""
     operator = request.operator
     sends = await service.store.batch(request.names["id"])
     if not sends or not (operator.may("viewer") or sends[0].identity == operator.identity):

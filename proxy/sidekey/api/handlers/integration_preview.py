@@ -66,7 +66,7 @@ class Preview(Body):
     """The result of saving a document. It contains no part of a secret."""
 
     valid: bool = Field(description="Whether the document can be saved.")
-    version: int | None = Field(description="Of the stored integration that it would replace; null: none.")
+    version: int | None = Field(description="The version of the stored integration that it would replace; null: none.")
     errors: list[ProblemItem] = Field(description="The errors for which saving would return `invalid`.")
     warnings: list[ProblemItem]
     reenter: list[ProblemItem] = Field(

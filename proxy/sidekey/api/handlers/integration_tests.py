@@ -138,7 +138,7 @@ async def test(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the saved test request through the data plane, if the saved secrets obtain a token. Only 200 is success."""
     integration = _served(service, request.names["id"])
     if integration.test is None:
-        raise invalid([ItemError("/test", 'is missing in what is saved: add {"method": "GET", "path": "/..."}')])
+        raise invalid([ItemError("/test", 'is missing in the saved document: add {"method": "GET", "path": "/..."}')])
     service.admit_test(request.operator)
     entry = replace(
         request.audit_entry(), action="test", kind="integration", id=integration.id, row=integration.row, outcome="sent"

@@ -115,7 +115,7 @@ async def _begin_session(
     )
     operator = service.operator_of(session)
     if not isinstance(operator, Operator):
-        raise ApiProblem("oidc_failed", "the log-in failed: the config has changed meanwhile: start again")
+        raise ApiProblem("oidc_failed", "the log-in failed, since the config has changed meanwhile: start again")
     service.count_login("ok")
     return await begin(service, request, operator, session, cookie.value)
 
@@ -123,7 +123,9 @@ async def _begin_session(
 def _rules(service: ApiServices) -> OidcRules:
     rules = service.snapshot.admin.oidc
     if rules is None:
-        raise ApiProblem("not_found", "nobody logs in with a company account here: log in with a token")
+        raise ApiProblem(
+            "not_found", "`admin.oidc` is not set, so company log-ins are not possible: log in with a token"
+        )
     return rules
 
 

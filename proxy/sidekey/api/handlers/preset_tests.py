@@ -47,11 +47,11 @@ class Content(Body):
 class PresetTrial(Content):
     """The content of a request, with the type of a payload."""
 
-    content_type: ContentType = Field(default="", description="Of the payload; default: the preset's.")
+    content_type: ContentType = Field(default="", description="The type of the payload. Default: that of the preset.")
 
 
 class PresetDraftTrial(PresetDocument):
-    """The document of a preset, and what a caller would send."""
+    """The document of a preset, and the content of a request."""
 
     sample: PresetTrial = PresetTrial()
 
@@ -168,7 +168,7 @@ def _draft_in(snapshot: Snapshot, body: Mapping[str, Any]) -> _Draft:
     document = document_in(body, PresetMembers)
     raw = document.pop("sample", {})
     if not isinstance(raw, Mapping):
-        raise invalid([ItemError("/sample", "must be an object: what a caller would send")])
+        raise invalid([ItemError("/sample", "must be an object: the content of a request")])
     sample: PresetTrial | None = None
     sample_errors: list[ItemError] = []
     try:
@@ -223,7 +223,7 @@ def _submitted(sample: PresetTrial, preset: Preset) -> tuple[Submitted, list[Ite
         unknown = {"payload", "content_type"}
         data = _dumps(sample.parameters)
     else:
-        text = "the preset has no body to be filled, so that callers send a payload"
+        text = "the preset has no body to fill in, so callers send a payload"
         unknown = {"parameters"}
         data = sample.payload
     errors = [ItemError(f"/{key}", f"must be left out: {text}") for key in sorted(unknown & sample.model_fields_set)]

@@ -139,7 +139,9 @@ class PresetCollection(Collection[PresetRow]):
             try:
                 current = {} if change.row is None else load_document(change.row)
             except MalformedError:
-                raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT") from None
+                raise ApiProblem(
+                    "invalid", "the stored document cannot be read: send the complete document with PUT"
+                ) from None
             # A preset has no secrets, which a patch would have to replace completely.
             document = merge_patch(current, change.sent, lambda _: False)
         now = time.time()

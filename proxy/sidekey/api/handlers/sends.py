@@ -100,7 +100,7 @@ class Sends(Page[Send]):
 class SendFilter(Before):
     """The query of the list of sends."""
 
-    preset: Name = Field(default="", description="The ID of a preset: its sends, by anybody whom the operator may see.")
+    preset: Name = Field(default="", description="The ID of a preset: lists its sends by everybody, or a sender's own.")
     who: Annotated[str, AfterValidator(_check_who)] = Field(
         default="", description="The name of a person. Not for senders."
     )
@@ -210,7 +210,7 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     operator, query = request.operator, request.query
     sees_all = operator.may("viewer")
     if query.who and not sees_all:
-        raise ApiProblem("forbidden", "a sender reads the own sends only: leave `who` out")
+        raise ApiProblem("forbidden", "a sender reads only the own sends: omit `who`")
     own = not sees_all or not (query.preset or query.who)
     page = await service.store.send_page(
         identity=operator.identity if own else "", preset=query.preset, who=query.who, before=query.before

@@ -54,7 +54,7 @@ def _parse_end(raw: object) -> int | None:
         with suppress(ValueError):
             end = int(datetime.strptime(raw, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
     if end <= time.time():
-        raise ValueError("must be a time to come, such as 2030-01-31T00:00:00Z, or null")
+        raise ValueError("must be a future time, such as 2030-01-31T00:00:00Z, or null")
     return end
 
 
@@ -71,7 +71,7 @@ class Token(Members, Named):
 
 
 class TokenWithToken(Token):
-    """A new operator's token."""
+    """An operator's new token."""
 
     token: str = Field(description="The token. Only this response contains it.")
 
@@ -242,9 +242,11 @@ async def patch(service: ApiServices, request: ApiRequest) -> ApiResult:
     errors = _preset_errors(sent, service.snapshot, row.presets)
     if row.role != "sender":
         sent_keys = SenderGrants.model_fields.keys() & sent.model_fields_set
-        errors = [ItemError(f"/{key}", f"only a sender has this: {row.id} is {row.role}") for key in sorted(sent_keys)]
+        errors = [
+            ItemError(f"/{key}", f"only a sender has this key: {row.id} is {row.role}") for key in sorted(sent_keys)
+        ]
     elif changes.get("presets") == ():
-        errors.append(ItemError("/presets", "must list a preset: to take all of them away, revoke the token"))
+        errors.append(ItemError("/presets", "must list a preset: to remove all, revoke the token"))
     if errors:
         raise invalid(errors)
     require_confirmation(request.operator, sent)

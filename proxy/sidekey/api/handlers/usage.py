@@ -91,7 +91,7 @@ class Failure(Body):
     method: str
     status: int = Field(description="The status that the caller got; 0 if it left before.")
     code: str = Field(description="A code of Sidekey's own; empty for a response of the upstream.")
-    reason: str = Field(description="Of `credential_unavailable`: why there was no credential. Otherwise empty.")
+    reason: str = Field(description="Why there was no credential, for `credential_unavailable`; else empty.")
     milliseconds: int
     request_id: str
 
