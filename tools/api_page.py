@@ -365,7 +365,7 @@ def _permissions() -> str:
 def _row(route: Route) -> str:
     specific_codes = ", ".join(f"`{code}`" for code in codes_of(route) if code not in _EVERYWHERE)
     inputs = ", ".join(_inputs(route))
-    response = f"{route.status} `{route.gives.__name__}`" if route.gives else str(route.status)
+    response = f"{route.status} `{route.response.__name__}`" if route.response else str(route.status)
     cells = (f"`{route.method} {route.path}`: {route.summary}", route.permission, inputs, response, specific_codes)
     return f"| {' | '.join(cells)} |"
 

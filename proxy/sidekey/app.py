@@ -325,7 +325,7 @@ class App:
         self.plane.drain()
         await asyncio.sleep(timeouts.drain_delay)
         if self._service is not None:
-            self._service.sending.stop()
+            self._service.sender.stop()
         if self._listener is not None:
             await self._listener.stop()
         clean = await self.plane.finish(timeouts.drain)
@@ -341,7 +341,7 @@ class App:
         await self.plane.close()
         if self._service is not None:
             # Sends that were cut have a result now, which the store gets before it is closed.
-            await self._service.sending.finish()
+            await self._service.sender.finish()
         await self._history.close()
         await self._tokens.close()
         if self.managed is not None:

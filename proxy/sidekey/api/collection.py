@@ -63,7 +63,10 @@ class RouteSummaries(NamedTuple):
 
 
 class Collection(ABC, Generic[R]):
-    """Resources of one kind. Coroutines handle routes. Other methods may block, and run in a thread."""
+    """Resources of one kind: a module of `handlers` defines a subclass, whose `routes()` the API serves.
+
+    Coroutines handle routes. Other methods may block, and run in a thread.
+    """
 
     kind: ClassVar[str]
     """The noun for one resource, such as `caller`."""
@@ -99,27 +102,27 @@ class Collection(ABC, Generic[R]):
             codes=("read_only", "not_found", "invalid", *self.saving_codes, *self.update_codes),
             writes=self.kind,
             action="update",
-            gives=models.shown,
+            response=models.shown,
         )
         return (
             collection(
                 method="GET",
                 name=f"list{title}s",
-                says=f"List {self.kind}s of files and of the store, by {'ID' if self.key == 'id' else 'name'}.",
+                summary_text=f"List {self.kind}s of files and of the store, by {'ID' if self.key == 'id' else 'name'}.",
                 permission=self.reader,
                 handle=self.browse,
                 query=models.query,
-                gives=models.page,
+                response=models.page,
             ),
             collection(
                 method="POST",
                 name=f"create{title}",
-                says=summaries.create,
+                summary_text=summaries.create,
                 permission=self.writer,
                 handle=self.create,
                 body=models.new,
                 accepts=self.media,
-                gives=models.created,
+                response=models.created,
                 status=201,
                 codes=("exists", "invalid", *self.saving_codes),
                 writes=self.kind,
@@ -128,17 +131,17 @@ class Collection(ABC, Generic[R]):
             item(
                 method="GET",
                 name=f"get{title}",
-                says=summaries.read,
+                summary_text=summaries.read,
                 permission=self.reader,
                 handle=self.read,
-                gives=models.shown,
-                gives_yaml=YAML in self.media,
+                response=models.shown,
+                offers_yaml=YAML in self.media,
                 codes=("not_found",),
             ),
             change(
                 method="PUT",
                 name=f"replace{title}",
-                says=summaries.replace,
+                summary_text=summaries.replace,
                 handle=self.replace,
                 creates=models.created,
                 body=models.document,
@@ -147,7 +150,7 @@ class Collection(ABC, Generic[R]):
             change(
                 method="PATCH",
                 name=f"patch{title}",
-                says=summaries.patch,
+                summary_text=summaries.patch,
                 handle=self.patch,
                 body=Patch,
                 accepts=(MERGE_PATCH,),
@@ -155,9 +158,9 @@ class Collection(ABC, Generic[R]):
             change(
                 method="DELETE",
                 name=f"delete{title}",
-                says=summaries.delete,
+                summary_text=summaries.delete,
                 handle=self.delete,
-                gives=None,
+                response=None,
                 status=204,
                 codes=("read_only", "not_found", *self.delete_codes),
                 action="delete",

@@ -191,8 +191,8 @@ class Dispatcher:
             operator = await self._operator_now(request, received.operator)
             require(operator, route.permission)
             received = replace(received, known=operator)
-        key = _key(request) if route.keyed else ""
-        received = replace(received, query=query, key=key, as_yaml=route.gives_yaml and _prefers_yaml(request))
+        key = _key(request) if route.needs_key else ""
+        received = replace(received, query=query, key=key, as_yaml=route.offers_yaml and _prefers_yaml(request))
         if not route.conditional:
             return received
         condition = _condition(request, route)

@@ -74,7 +74,7 @@ def document(routes: tuple[Route, ...]) -> Schema:
 
 def components(routes: Iterable[Route]) -> dict[str, Schema]:
     """Return the schemas of all bodies, by the name of the model."""
-    models = {model for route in routes for model in (route.body, route.gives, route.creates) if model is not None}
+    models = {model for route in routes for model in (route.body, route.response, route.creates) if model is not None}
     by_name = sorted(models, key=lambda model: model.__name__)
     schemas = definitions([*by_name, Problem, *DOCUMENT_VALUES], "body")
     return {name: {"title": name, **schema} for name, schema in schemas.items()}
@@ -104,7 +104,7 @@ def _parameters(route: Route) -> Iterator[Schema]:
         yield from _query_parameters(route.query)
     if needs_console(route):
         yield _header_parameter(CONSOLE, "`1`. A page of another site cannot send it.", required=True)
-    if route.keyed:
+    if route.needs_key:
         text = "A random key of the send. A repeated key returns the result of the first request, and sends nothing."
         yield _header_parameter("Idempotency-Key", text, required=True, pattern=f"^{IDEMPOTENCY_KEY}$")
     if route.conditional:
@@ -127,10 +127,10 @@ def _query_parameters(query: type[Body]) -> Iterator[Schema]:
 
 def _responses(route: Route) -> Schema:
     success: Schema = {"description": "Success."}
-    if route.gives is not None:
-        success["content"] = {JSON: _content(route.gives)}
-    if route.gives_yaml:
-        text = "YAML." if route.gives is None else "The `id` and the document, without read-only members."
+    if route.response is not None:
+        success["content"] = {JSON: _content(route.response)}
+    if route.offers_yaml:
+        text = "YAML." if route.response is None else "The `id` and the document, without read-only members."
         success.setdefault("content", {})[YAML] = {"schema": {"type": "object", "description": text}}
     if _has_etag(route):
         success["headers"] = {"ETag": _header("The value for `If-Match`; a resource without one is read-only.")}
@@ -169,7 +169,7 @@ def _problem(route: Route, status: int, codes: Sequence[str]) -> Schema:
 
 
 def _has_etag(route: Route) -> bool:
-    return route.gives is not None and issubclass(route.gives, Members)
+    return route.response is not None and issubclass(route.response, Members)
 
 
 def _content(model: type[BaseModel]) -> Schema:

@@ -34,10 +34,10 @@ class Route:
     The decorator `@partial(Route, ...)` turns a handler into its route: the function becomes `handle`, and its
     docstring the summary.
 
-    `path` begins below `PREFIX`. A name in braces matches one segment. The operator needs `permission`.
-    `body` is the model of the request body, in one of the media types `accepts`. `gives` is the model of the response
-    with `status`. With `gives_yaml` the response may also be YAML. `conditional` requires If-Match. `creates` is the
-    model of the response if `If-None-Match: *` creates the resource. `codes` are the problems specific to this route.
+    `path` begins below `PREFIX`. A name in braces matches one segment. The operator needs `permission`. `body` is the
+    model of the request body, in one of the media types `accepts`. `response` is the model of the response body with
+    `status`. With `offers_yaml` the response may also be YAML. `conditional` requires If-Match. `creates` is the model
+    of the response if `If-None-Match: *` creates the resource. `codes` are the problems specific to this route.
     """
 
     method: str
@@ -49,14 +49,14 @@ class Route:
     query: type[Body] | None = None
     body: type[BaseModel] | None = None
     accepts: tuple[str, ...] = (JSON,)
-    gives: type[BaseModel] | None = None
+    response: type[BaseModel] | None = None
     status: int = 200
-    gives_yaml: bool = False
+    offers_yaml: bool = False
     conditional: bool = False
     creates: type[BaseModel] | None = None
     sets_cookie: bool = False
     codes: tuple[str, ...] = ()
-    keyed: bool = False
+    needs_key: bool = False
     """Whether the request needs an Idempotency-Key."""
     exact: bool = False
     """Whether to parse fractions in the body as decimals, which keep every digit."""
@@ -66,13 +66,13 @@ class Route:
     """The kind of resource that it changes, for audit and metrics, or empty."""
     action: str = ""
     """The change, for the audit."""
-    says: str = ""
+    summary_text: str = ""
     """The summary, if the function handles routes of several kinds of resources."""
 
     @property
     def summary(self) -> str:
         """The summary of the operation, in the OpenAPI document and docs/api.md."""
-        return self.says or " ".join((self.handle.__doc__ or "").split())
+        return self.summary_text or " ".join((self.handle.__doc__ or "").split())
 
 
 @dataclass(slots=True)

@@ -36,7 +36,7 @@ class OpenApi(RootModel[dict[str, Any]]):
     """An OpenAPI 3.1 document."""
 
 
-@partial(Route, "GET", "/openapi.json", "getOpenApi", permission="viewer", gives=OpenApi, needs_store=False)
+@partial(Route, "GET", "/openapi.json", "getOpenApi", permission="viewer", response=OpenApi, needs_store=False)
 async def openapi(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read this OpenAPI document."""
     del request

@@ -273,7 +273,10 @@ class AdminTls:
         self.context.sni_callback = self._present
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Load the certificate of the next snapshot. The returned function uses it from the next handshake on."""
+        """Load the certificate of the next snapshot, or keep the current one if it has none.
+
+        The returned function uses it from the next handshake on.
+        """
         certificate = snapshot.admin.certificate or self._certificate
         unchanged = (certificate.chain, certificate.key) == (self._certificate.chain, self._certificate.key)
         context = self._current if unchanged else _context(certificate)

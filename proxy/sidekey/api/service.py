@@ -123,7 +123,7 @@ class ApiServices:
         self.store: Final[Store | AbsentStore] = AbsentStore() if managed is None else managed.store
         self.probe = probe
         self.probe_draft = probe_draft
-        self.sending = PresetSender(lambda: self.managed.store, probe_preset, report)
+        self.sender = PresetSender(lambda: self.managed.store, probe_preset, report)
         self.metrics = metrics
         self._snapshot = snapshot
         self.report = report
@@ -136,12 +136,12 @@ class ApiServices:
         self._reads = RateLimiter(_READ_EVERY)
         self._reading: asyncio.Task[None] | None = None
         self._refusals = AuditBudget("refused change", MAX_LISTED)
-        self.logins: Final = AuditBudget("login", MAX_LISTED)
+        self.login_audit: Final = AuditBudget("login", MAX_LISTED)
         self._draft_tests = AuditBudget("test draft", MAX_LISTED)
         self._tasks: set[asyncio.Task[None]] = set()
         self.history = history
         self.sessions = SessionCache(self.store)
-        self.company = CompanyLogins(fetcher)
+        self.company_logins = CompanyLogins(fetcher)
         self.login_warnings: Final = RateLimiter(_WARN_EVERY)
 
     @property
@@ -156,7 +156,7 @@ class ApiServices:
 
     @property
     def managed(self) -> StoreManager:
-        """The manager of the store. Raises ApiProblem without a store."""
+        """The manager of the store, which also puts changes in use. Raises ApiProblem without a store."""
         if self._managed is None:
             raise ApiProblem("store_required", _NO_STORE)
         return self._managed
@@ -297,7 +297,7 @@ class ApiServices:
             raise problem_of(error) from None
         operator = None if session is None else self.operator_of(session)
         if session is not None and operator is None:
-            # Another process may have created its token a moment ago.
+            # Another process may have created the token of the session a moment ago.
             await self._refresh_store(session.token_sha256)
             operator = self.operator_of(session)
         if operator is None:

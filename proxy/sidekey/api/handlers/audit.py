@@ -95,7 +95,7 @@ class Search(Before):
     name: _Search = Field(default="", description="The whole `name`.")
 
 
-@partial(Route, "GET", "/audit", "listAudit", permission="admin", query=Search, gives=Audit)
+@partial(Route, "GET", "/audit", "listAudit", permission="admin", query=Search, response=Audit)
 async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List or search the actions of operators, newest first."""
     query: Search = request.query
@@ -111,7 +111,7 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     "listActivity",
     permission="viewer",
     query=Before,
-    gives=Activity,
+    response=Activity,
     codes=("not_found",),
 )
 async def activity(service: ApiServices, request: ApiRequest) -> ApiResult:

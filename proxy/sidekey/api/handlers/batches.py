@@ -71,7 +71,7 @@ class Batch(Body):
     "checkSends",
     permission="send",
     body=CheckRequest,
-    gives=Checked,
+    response=Checked,
     exact=True,
     codes=("invalid", "too_many", "stopping"),
 )
@@ -82,7 +82,7 @@ async def check(service: ApiServices, request: ApiRequest) -> ApiResult:
     await check_grant(service, request)
     preset = await find_preset(service, request, snapshot)
     errors: list[RowError] = []
-    with service.sending.counted(operator.identity):
+    with service.sender.counted(operator.identity):
         for number, row in enumerate(sent.rows):
             # One call for each row, so that other requests get the thread in between.
             errors += await service.validate(
@@ -105,7 +105,7 @@ def _errors_of(snapshot: Snapshot, preset: Preset, number: int, sent: SendReques
     return [RowError(row=number, pointer="", detail=f"Sidekey refuses this request ({refusal.code})")]
 
 
-@partial(Route, "GET", "/batches/{id}", "getBatch", permission="sends", gives=Batch, codes=("not_found",))
+@partial(Route, "GET", "/batches/{id}", "getBatch", permission="sends", response=Batch, codes=("not_found",))
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the outcomes of the rows of a CSV file."""
     operator = request.operator

@@ -173,7 +173,7 @@ class CallerCollection(Collection[CallerRow]):
             permission=self.writer,
             handle=self.rotate,
             body=Confirmation,
-            gives=CallerWithToken,
+            response=CallerWithToken,
             conditional=True,
             codes=("read_only", "not_found", "invalid"),
             writes=self.kind,

@@ -43,7 +43,7 @@ class ExportFilter(Body):
     "exportIntegrations",
     permission="editor",
     query=ExportFilter,
-    gives_yaml=True,
+    offers_yaml=True,
     codes=("invalid",),
 )
 async def export(service: ApiServices, request: ApiRequest) -> ApiResult:

@@ -57,13 +57,13 @@ class FormFilter(Body):
     after: Name = Field(default="", description="`next` of the previous page.")
 
 
-@partial(Route, "GET", "/forms", "listForms", permission="sends", query=FormFilter, gives=Forms)
+@partial(Route, "GET", "/forms", "listForms", permission="sends", query=FormFilter, response=Forms)
 async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the presets that the operator may fill in, by ID."""
     return await service.respond(_page, service.snapshot, request.operator, request.query)
 
 
-@partial(Route, "GET", "/forms/{id}", "getForm", permission="sends", gives=Form, codes=("not_found",))
+@partial(Route, "GET", "/forms/{id}", "getForm", permission="sends", response=Form, codes=("not_found",))
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read a preset as people fill it in."""
     operator, name = request.operator, request.names["id"]

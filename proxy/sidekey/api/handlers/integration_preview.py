@@ -84,7 +84,7 @@ class Preview(Body):
     permission="editor",
     body=IntegrationDocument,
     accepts=(JSON, YAML),
-    gives=Preview,
+    response=Preview,
 )
 async def preview(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Show the result of saving a document, without saving it.

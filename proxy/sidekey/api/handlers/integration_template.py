@@ -69,7 +69,7 @@ class Template(Body):
     "getTemplate",
     permission="editor",
     query=TemplateFilter,
-    gives=Template,
+    response=Template,
     codes=("not_found",),
     needs_store=False,
 )

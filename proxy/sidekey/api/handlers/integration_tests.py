@@ -131,7 +131,7 @@ class Explanation(Body):
     "/integrations/{id}/test",
     "testIntegration",
     permission="viewer",
-    gives=TestResult,
+    response=TestResult,
     codes=("not_found", "invalid", "too_many"),
 )
 async def test(service: ApiServices, request: ApiRequest) -> ApiResult:
@@ -160,7 +160,7 @@ async def test(service: ApiServices, request: ApiRequest) -> ApiResult:
     "explainIntegration",
     permission="viewer",
     body=ExplainRequest,
-    gives=Explanation,
+    response=Explanation,
     codes=("not_found", "invalid"),
 )
 async def explain(service: ApiServices, request: ApiRequest) -> ApiResult:
@@ -198,7 +198,7 @@ def _explained(integration: Integration, url: str, sample: Sample, snapshot: Sna
     permission="editor",
     body=IntegrationDocument,
     accepts=(JSON, YAML),
-    gives=TestResult,
+    response=TestResult,
     codes=("invalid", "too_many"),
 )
 async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:

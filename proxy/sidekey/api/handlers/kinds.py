@@ -106,7 +106,7 @@ class Providers(Body):
     items: list[Provider]
 
 
-@partial(Route, "GET", "/kinds", "listKinds", permission="viewer", query=KindFilter, gives=Kinds, needs_store=False)
+@partial(Route, "GET", "/kinds", "listKinds", permission="viewer", query=KindFilter, response=Kinds, needs_store=False)
 async def kinds(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the kinds of credentials, each with the name of its schema."""
     return await service.run(_kinds, request.query.q)
@@ -119,7 +119,7 @@ async def kinds(service: ApiServices, request: ApiRequest) -> ApiResult:
     "listProviders",
     permission="viewer",
     query=ProviderFilter,
-    gives=Providers,
+    response=Providers,
     needs_store=False,
 )
 async def providers(service: ApiServices, request: ApiRequest) -> ApiResult:

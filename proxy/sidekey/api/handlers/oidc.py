@@ -57,14 +57,14 @@ class FinishLogIn(Body):
     "startCompanyLogIn",
     permission="anonymous",
     body=StartLogIn,
-    gives=StartedLogIn,
+    response=StartedLogIn,
     sets_cookie=True,
     codes=("invalid", "not_found", "oidc_unavailable"),
 )
 async def start(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Begin a log-in with the company account."""
     sent = await service.run(read_body, StartLogIn, request.document)
-    started = await _as_problems(service, service.company.begin(_rules(service), again=sent.again))
+    started = await _as_problems(service, service.company_logins.begin(_rules(service), again=sent.again))
     rules = service.snapshot.admin
     cookie = set_cookie(rules, cookie_name(rules, _COOKIE), started.cookie, COOKIE_LIFETIME)
     return replace(ApiResult.of(StartedLogIn(url=started.url)), cookies=(cookie,))
@@ -77,7 +77,7 @@ async def start(service: ApiServices, request: ApiRequest) -> ApiResult:
     "finishCompanyLogIn",
     permission="anonymous",
     body=FinishLogIn,
-    gives=WhoAmI,
+    response=WhoAmI,
     status=201,
     sets_cookie=True,
     codes=("invalid", "not_found", "oidc_failed", "no_role", "too_many", "oidc_unavailable"),
@@ -92,7 +92,7 @@ async def finish(service: ApiServices, request: ApiRequest) -> ApiResult:
         sent = await service.run(read_body, FinishLogIn, request.document)
         redirect = Redirect(sent.code, sent.state, sent.iss)
         rules, cookie = _rules(service), request.cookies.get(name, "")
-        person = await _as_problems(service, service.company.finish(rules, cookie, redirect, request.source))
+        person = await _as_problems(service, service.company_logins.finish(rules, cookie, redirect, request.source))
         result = await _begin_session(service, request, rules, person)
     except ApiProblem as problem:
         problem.headers["Set-Cookie"] = deletion

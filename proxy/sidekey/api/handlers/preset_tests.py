@@ -85,7 +85,7 @@ class PresetPreview(Body):
     "previewPreset",
     permission="viewer",
     body=PresetTrial,
-    gives=PresetPreview,
+    response=PresetPreview,
     codes=("not_found", "invalid"),
 )
 async def preview(service: ApiServices, request: ApiRequest) -> ApiResult:
@@ -106,7 +106,7 @@ async def preview(service: ApiServices, request: ApiRequest) -> ApiResult:
     permission="editor",
     body=PresetDraftTrial,
     accepts=(JSON, YAML),
-    gives=PresetPreview,
+    response=PresetPreview,
     codes=("invalid",),
 )
 async def preview_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
@@ -127,7 +127,7 @@ async def preview_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     permission="editor",
     body=PresetDraftTrial,
     accepts=(JSON, YAML),
-    gives=TestResult,
+    response=TestResult,
     codes=("invalid", "too_many", "send_limit", "stopping"),
 )
 async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
@@ -149,7 +149,7 @@ async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     operator = request.operator
     service.admit_test(operator)
     began = time.perf_counter()
-    result = await service.sending.send(SubmittedSend(operator.identity, limits_of(operator), fill_draft, build_row))
+    result = await service.sender.send(SubmittedSend(operator.identity, limits_of(operator), fill_draft, build_row))
     assert isinstance(result, SendResult)  # noqa: S101  for mypy: the key is random, so no earlier send has it
     return ApiResult.of(TestResult.of(result.outcome, began))
 

@@ -113,8 +113,8 @@ class SendFilter(Before):
     "sendPreset",
     permission="send",
     body=SendRequest,
-    gives=Send,
-    keyed=True,
+    response=Send,
+    needs_key=True,
     exact=True,
     codes=("sending", "invalid", "key_reused", "too_many", "send_limit", "stopping"),
 )
@@ -127,7 +127,7 @@ async def send(service: ApiServices, request: ApiRequest) -> ApiResult:
     # 1.5 must differ from "1.5": a decimal becomes a list, which no valid parameter is.
     content = json.dumps([operator.identity, name, submitted], sort_keys=True, default=lambda number: [str(number)])
     # Check the key before the content: the preset may have changed since the first request.
-    existing = await service.sending.find(operator.identity, request.key, content)
+    existing = await service.sender.find(operator.identity, request.key, content)
     if existing is not None:
         return ApiResult.of(shown(existing, operator))
     preset = await find_preset(service, request, snapshot)
@@ -140,7 +140,7 @@ async def send(service: ApiServices, request: ApiRequest) -> ApiResult:
         new, entry = new_send(request, filled, request.key, content)
         return (new, entry) if sent.batch is None else _in_batch(new, entry, sent.batch)
 
-    result = await service.sending.send(SubmittedSend(operator.identity, limits_of(operator), fill_preset, build_row))
+    result = await service.sender.send(SubmittedSend(operator.identity, limits_of(operator), fill_preset, build_row))
     if isinstance(result, SendResult):
         return ApiResult.of(shown(result.send, operator, result.outcome.retry_after))
     return ApiResult.of(shown(result, operator))
@@ -195,7 +195,7 @@ def fill_send(snapshot: Snapshot, preset: Preset, sent: SendRequest, is_sender: 
 _MISCONFIGURED: Final = "proxy_configuration_error"
 
 
-@partial(Route, "GET", "/sends/{key}", "getSend", permission="sends", gives=Send, codes=("not_found",))
+@partial(Route, "GET", "/sends/{key}", "getSend", permission="sends", response=Send, codes=("not_found",))
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the operator's own send of a key."""
     stored = await service.store.send(request.operator.identity, request.names["key"])
@@ -204,7 +204,7 @@ async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     return ApiResult.of(shown(stored, request.operator))
 
 
-@partial(Route, "GET", "/sends", "listSends", permission="sends", query=SendFilter, gives=Sends)
+@partial(Route, "GET", "/sends", "listSends", permission="sends", query=SendFilter, response=Sends)
 async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the operator's own sends, or those of a preset or person, newest first."""
     operator, query = request.operator, request.query

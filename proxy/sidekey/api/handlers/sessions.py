@@ -73,7 +73,7 @@ class SessionsAfter(Body):
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
-@partial(Route, "GET", _PATH, "getSession", permission="anonymous", gives=SessionState, needs_store=False)
+@partial(Route, "GET", _PATH, "getSession", permission="anonymous", response=SessionState, needs_store=False)
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Describe the operator of this request, if any, and whether the store can be used."""
     who = None if request.known is None else describe(request.known)
@@ -90,7 +90,7 @@ async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     "logIn",
     permission="anonymous",
     body=LogIn,
-    gives=WhoAmI,
+    response=WhoAmI,
     status=201,
     sets_cookie=True,
     codes=("invalid",),
@@ -117,7 +117,7 @@ async def begin(
     rules = service.snapshot.admin
     entry = AuditEntry(who=operator.name, label=operator.label, action="login", row=operator.row, source=request.source)
     previous = request.cookies.get(cookie_name(rules), "")
-    await service.sessions.begin(session, service.logins.admit(operator.digest, entry), previous)
+    await service.sessions.begin(session, service.login_audit.admit(operator.digest, entry), previous)
     result = ApiResult.of(describe(operator), status=201, location=f"{PREFIX}{_PATH}")
     return replace(result, cookies=(set_cookie(rules, cookie_name(rules), value),))
 
@@ -134,7 +134,7 @@ async def log_out(service: ApiServices, request: ApiRequest) -> ApiResult:
     return ApiResult(204, cookies=(set_cookie(rules, cookie_name(rules), "", max_age=0),))
 
 
-@partial(Route, "GET", "/sessions", "listSessions", permission="admin", query=SessionsAfter, gives=SessionPage)
+@partial(Route, "GET", "/sessions", "listSessions", permission="admin", query=SessionsAfter, response=SessionPage)
 async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the sessions of the console, newest first."""
     at, _, name = request.query.after.partition(".")

@@ -116,7 +116,7 @@ class WhoAmI(Body):
     session_ends_at: Instant | None = Field(description="When the session ends; null for a request with a token.")
 
 
-@partial(Route, "GET", "/whoami", "whoAmI", permission="self", gives=WhoAmI, needs_store=False)
+@partial(Route, "GET", "/whoami", "whoAmI", permission="self", response=WhoAmI, needs_store=False)
 async def whoami(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Describe the operator of this request."""
     del service
@@ -139,7 +139,7 @@ def describe(operator: Operator) -> WhoAmI:
     )
 
 
-@partial(Route, "GET", "/tokens", "listTokens", permission="admin", query=TokenFilter, gives=Tokens)
+@partial(Route, "GET", "/tokens", "listTokens", permission="admin", query=TokenFilter, response=Tokens)
 async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List operators' tokens, by name."""
     uses = await service.store.last_uses()
@@ -153,7 +153,7 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     "createToken",
     permission="admin",
     body=NewToken,
-    gives=TokenWithToken,
+    response=TokenWithToken,
     status=201,
     codes=("exists", "invalid"),
     writes="token",
@@ -202,7 +202,7 @@ def _preset_errors(sent: SenderGrants, snapshot: Snapshot, granted: Collection[s
     return [ItemError(f"/presets/{index}", text) for index, text in found]
 
 
-@partial(Route, "GET", "/tokens/{name}", "getToken", permission="admin", gives=Token, codes=("not_found",))
+@partial(Route, "GET", "/tokens/{name}", "getToken", permission="admin", response=Token, codes=("not_found",))
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the description of an operator's token."""
     # If a file and the store have the name, the stored one, as it can be revoked.
@@ -224,7 +224,7 @@ async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     permission="admin",
     body=TokenPatch,
     accepts=(MERGE_PATCH,),
-    gives=Token,
+    response=Token,
     conditional=True,
     codes=("read_only", "not_found", "invalid"),
     writes="token",
@@ -277,7 +277,7 @@ def _frozen(value: Any) -> Any:
     "rotateToken",
     permission="admin",
     body=Confirmation,
-    gives=TokenWithToken,
+    response=TokenWithToken,
     conditional=True,
     codes=("read_only", "not_found", "invalid"),
     writes="token",

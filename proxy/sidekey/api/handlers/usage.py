@@ -107,7 +107,7 @@ class Failures(Page[Failure]):
     "getIntegrationUsage",
     permission="viewer",
     query=Period,
-    gives=Usage,
+    response=Usage,
     codes=("not_found",),
 )
 async def usage_of_integration(service: ApiServices, request: ApiRequest) -> ApiResult:
@@ -123,7 +123,7 @@ async def usage_of_integration(service: ApiServices, request: ApiRequest) -> Api
     "getPresetUsage",
     permission="viewer",
     query=Period,
-    gives=Usage,
+    response=Usage,
     codes=("not_found",),
 )
 async def usage_of_preset(service: ApiServices, request: ApiRequest) -> ApiResult:
@@ -141,7 +141,7 @@ async def usage_of_preset(service: ApiServices, request: ApiRequest) -> ApiResul
     "listFailures",
     permission="viewer",
     query=Before,
-    gives=Failures,
+    response=Failures,
     codes=("not_found",),
 )
 async def failures(service: ApiServices, request: ApiRequest) -> ApiResult:
