@@ -129,8 +129,8 @@ def test_100_continue_comes_after_authentication(running: Running) -> None:
         (admin, "other.example", 421),
         (f"{admin}Content-Type: text/plain\r\n", "localhost", 415),
     ):
-        found, response = first(fields, host)
-        assert (found, b"Connection: close" in response) == (status, True)
+        actual, response = first(fields, host)
+        assert (actual, b"Connection: close" in response) == (status, True)
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
         head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: localhost\r\n{admin}Content-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n".encode())

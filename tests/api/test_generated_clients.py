@@ -36,7 +36,7 @@ def test_client_of_openapi_python_client(viewer: Api, running: Running, tmp_path
     options = ("--path", document, "--config", config, "--output-path", client, "--meta", "none")
     run(generator, "generate", *options, cwd=tmp_path)
     operations = {path.stem for path in (client / "api" / "default").glob("*.py")} - {"__init__"}
-    assert operations == {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", route.name) for route in ROUTES}
+    assert operations == {re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", route.name) for route in ROUTES}
     run(generator.parent / "python", PEERS / "trip.py", *arguments_of_client(running), cwd=tmp_path)
 
 

@@ -28,8 +28,8 @@ OFF: helm.Values = {"sidekey": {"enabled": False}}
 
 def block(word: str) -> str:
     """The only YAML block of the README that contains a word."""
-    (found,) = [text for text in re.findall(r"^```yaml\n(.*?)^```", README, re.M | re.S) if word in text]
-    return found
+    (match,) = [text for text in re.findall(r"^```yaml\n(.*?)^```", README, re.M | re.S) if word in text]
+    return match
 
 
 def lines(indent: int) -> str:
@@ -101,8 +101,8 @@ def test_disabled_example_renders_only_the_service(without: Path) -> None:
     """And its notes say so."""
     rendered = helm.files(without, OFF)
     objects = helm.parsed(rendered)
-    assert sorted(found["kind"] for found in objects) == ["Deployment", "NetworkPolicy", "ServiceAccount"]
-    assert [error for found in objects for error in kubeschema.errors(found)] == []
+    assert sorted(resource["kind"] for resource in objects) == ["Deployment", "NetworkPolicy", "ServiceAccount"]
+    assert [error for resource in objects for error in kubeschema.errors(resource)] == []
     assert "sidekey" not in helm.text_of(objects)
     assert "without Sidekey" in rendered["webhook-sender/templates/NOTES.txt"]
 

@@ -21,8 +21,8 @@ VALUES: helm.Values = yaml.safe_load((helm.GATEWAY / "values.yaml").read_text("u
 
 def one(objects: list[helm.Object], kind: str, name: str) -> helm.Object:
     """The object with a kind and name."""
-    (found,) = [resource for resource in helm.of_kind(objects, kind) if resource["metadata"]["name"] == name]
-    return found
+    (resource,) = [resource for resource in helm.of_kind(objects, kind) if resource["metadata"]["name"] == name]
+    return resource
 
 
 @pytest.fixture(scope="module")

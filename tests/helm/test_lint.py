@@ -73,11 +73,11 @@ def test_helm_lint_finds_no_error(case: str, example: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid_for_kubernetes(version: str, rendered: dict[str, list[helm.Object]]) -> None:
     """Strictly: an unknown key is an error. From the oldest version with native sidecars to the newest."""
-    plain = [found for path in MANIFESTS for found in helm.documents(path)]
+    plain = [document for path in MANIFESTS for document in helm.documents(path)]
     every = [*rendered.values(), plain]
-    distinct = helm.distinct(found for objects in every for found in objects if helm.is_built_in(found))
+    distinct = helm.distinct(resource for objects in every for resource in objects if helm.is_built_in(resource))
     assert len(distinct) > 50
-    assert [error for found in distinct for error in kubeschema.errors(found, version)] == []
+    assert [error for resource in distinct for error in kubeschema.errors(resource, version)] == []
 
 
 def test_oldest_tested_version_is_that_of_the_chart() -> None:
@@ -90,8 +90,8 @@ def test_oldest_tested_version_is_that_of_the_chart() -> None:
 def test_every_custom_resource_is_valid(rendered: dict[str, list[helm.Object]]) -> None:
     """Against the schemas of cert-manager and the two operators. The validator also rejects an invalid one."""
     every = [*rendered.values(), *map(helm.documents, MANIFESTS)]
-    custom = helm.distinct(found for objects in every for found in objects if not helm.is_built_in(found))
-    assert {found["kind"] for found in custom} == {
+    custom = helm.distinct(resource for objects in every for resource in objects if not helm.is_built_in(resource))
+    assert {resource["kind"] for resource in custom} == {
         *("Certificate", "ExternalSecret", "Issuer", "PodMonitor", "PrometheusRule", "ServiceMonitor")
     }
     judged = custom_errors([*custom, *({**MONITOR, "spec": spec} for spec in WRONG_SPECS)])
@@ -128,7 +128,7 @@ FILES = [
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(helm.ROOT)))
 def test_yaml_is_tidy(path: Path) -> None:
     """yamllint: no duplicate key, no trailing blanks, no ambiguous value."""
-    assert [str(found) for found in linter.run(path.read_text("utf-8"), TIDY)] == []
+    assert [str(problem) for problem in linter.run(path.read_text("utf-8"), TIDY)] == []
 
 
 def test_chart_has_the_version_of_the_package() -> None:

@@ -18,18 +18,18 @@ GATEWAYS = [case for case in helm.cases() if case.startswith("gateway")]
 
 def one(objects: list[helm.Object], kind: str) -> helm.Object:
     """The only object of a kind."""
-    (found,) = helm.of_kind(objects, kind)
-    return found
+    (resource,) = helm.of_kind(objects, kind)
+    return resource
 
 
 def service(objects: list[helm.Object], component: str = "gateway") -> helm.Object:
     """The only Service of a component: `gateway` for callers, or `console`."""
-    (found,) = [
+    (resource,) = [
         resource
         for resource in helm.of_kind(objects, "Service")
         if resource["metadata"]["labels"]["app.kubernetes.io/component"] == component
     ]
-    return found
+    return resource
 
 
 def test_mode_none_renders_nothing(rendered: Rendered) -> None:
@@ -40,10 +40,10 @@ def test_mode_none_renders_nothing(rendered: Rendered) -> None:
 @pytest.mark.parametrize("case", ["none-monitoring", *(case for case in helm.cases() if case.startswith("sidecar"))])
 def test_dependency_renders_no_workload(case: str, rendered: Rendered) -> None:
     """The only Deployment is that of the service."""
-    names = [found["metadata"]["name"] for found in helm.of_kind(rendered[case], "Deployment")]
+    names = [resource["metadata"]["name"] for resource in helm.of_kind(rendered[case], "Deployment")]
     assert names == ([] if case == "none-monitoring" else ["demo-webhook-sender"])
     assert not {"Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"} & {
-        found["kind"] for found in rendered[case]
+        resource["kind"] for resource in rendered[case]
     }
 
 
@@ -170,7 +170,9 @@ def test_policy_without_peers_admits_nobody(rendered: Rendered) -> None:
 
 def test_every_rule_of_a_policy_has_peers(rendered: Rendered) -> None:
     """In all cases, for ingress and egress."""
-    policies = [found["spec"] for objects in rendered.values() for found in helm.of_kind(objects, "NetworkPolicy")]
+    policies = [
+        resource["spec"] for objects in rendered.values() for resource in helm.of_kind(objects, "NetworkPolicy")
+    ]
     assert policies
     for spec in policies:
         assert all(rule["from"] for rule in spec.get("ingress", []))
@@ -188,7 +190,12 @@ def test_autoscaler_sets_the_number_of_pods(rendered: Rendered) -> None:
 
 def test_disabled_objects_are_not_rendered(rendered: Rendered) -> None:
     """gateway-bare has a Deployment, a Service, a config, and the pod of `helm test`."""
-    assert sorted(found["kind"] for found in rendered["gateway-bare"]) == ["ConfigMap", "Deployment", "Pod", "Service"]
+    assert sorted(resource["kind"] for resource in rendered["gateway-bare"]) == [
+        "ConfigMap",
+        "Deployment",
+        "Pod",
+        "Service",
+    ]
     pod = one(rendered["gateway-bare"], "Deployment")["spec"]["template"]["spec"]
     assert "topologySpreadConstraints" not in pod
     assert pod["serviceAccountName"] == "existing"
@@ -206,9 +213,9 @@ def test_service_leads_only_to_the_proxy(rendered: Rendered) -> None:
 def test_service_monitor_selects_a_port_of_its_service(rendered: Rendered) -> None:
     """By the port's name and the labels of the Service."""
     objects = rendered["gateway-service-monitor"]
-    monitor, found = one(objects, "ServiceMonitor")["spec"], service(objects)
-    assert monitor["selector"]["matchLabels"].items() <= found["metadata"]["labels"].items()
-    assert monitor["endpoints"][0]["port"] in {port["name"] for port in found["spec"]["ports"]}
+    monitor, target = one(objects, "ServiceMonitor")["spec"], service(objects)
+    assert monitor["selector"]["matchLabels"].items() <= target["metadata"]["labels"].items()
+    assert monitor["endpoints"][0]["port"] in {port["name"] for port in target["spec"]["ports"]}
 
 
 @pytest.mark.parametrize("case", ["gateway-pod-monitor", "sidecar-http-proxy"])
@@ -226,7 +233,7 @@ def test_rules_and_dashboard_are_those_of_the_chart(rendered: Rendered) -> None:
     objects = rendered["gateway-pod-monitor"]
     rules = yaml.safe_load((helm.CHART / "files" / "alerts.yaml").read_text("utf-8"))
     assert one(objects, "PrometheusRule")["spec"] == rules
-    dashboard = next(found for found in helm.of_kind(objects, "ConfigMap") if "sidekey.json" in found["data"])
+    dashboard = next(resource for resource in helm.of_kind(objects, "ConfigMap") if "sidekey.json" in resource["data"])
     expected = json.loads((helm.CHART / "files" / "dashboard.json").read_text("utf-8"))
     assert json.loads(dashboard["data"]["sidekey.json"]) == expected
 
@@ -252,7 +259,7 @@ def test_external_secret_has_the_name_of_the_mounted_secret(rendered: Rendered) 
     pod = one(objects, "Deployment")["spec"]["template"]["spec"]
     volumes = {volume["secret"]["secretName"]: volume["name"] for volume in pod["volumes"] if "secret" in volume}
     places = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
-    created = [found["spec"]["target"]["name"] for found in helm.of_kind(objects, "ExternalSecret")]
+    created = [resource["spec"]["target"]["name"] for resource in helm.of_kind(objects, "ExternalSecret")]
     assert {name: places[volumes[name]] for name in created} == {"crm": "/run/secrets/crm", "sms": "/run/sms"}
 
 
@@ -408,12 +415,12 @@ def test_admin_listener_is_on_loopback_without_a_console(case: str, rendered: Re
 def test_only_the_ingress_reaches_the_console(rendered: Rendered) -> None:
     """Host, TLS, Service and port agree, and only the pods of the controller may connect."""
     objects = rendered["gateway-console"]
-    ingress, found = one(objects, "Ingress"), service(objects, "console")
+    ingress, target = one(objects, "Ingress"), service(objects, "console")
     (rule,), host = ingress["spec"]["rules"], "sidekey.example.com"
     (path,) = rule["http"]["paths"]
-    (port,) = found["spec"]["ports"]
+    (port,) = target["spec"]["ports"]
     assert (rule["host"], path["path"], path["pathType"]) == (host, "/", "Prefix")
-    assert path["backend"]["service"] == {"name": found["metadata"]["name"], "port": {"name": port["name"]}}
+    assert path["backend"]["service"] == {"name": target["metadata"]["name"], "port": {"name": port["name"]}}
     assert (port["targetPort"], port["name"], port["appProtocol"]) == ("sidekey-console", "http", "http")
     assert ingress["spec"]["tls"] == [{"hosts": [host], "secretName": "sidekey-example-com"}]
     assert ingress["spec"]["ingressClassName"] == "traefik"

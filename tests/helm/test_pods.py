@@ -44,8 +44,8 @@ def containers(rendered: Rendered, case: str) -> list[helm.Object]:
 
 def deployment(objects: list[helm.Object]) -> helm.Object:
     """The pod template of the only Deployment."""
-    (found,) = helm.of_kind(objects, "Deployment")
-    template: helm.Object = found["spec"]["template"]
+    (resource,) = helm.of_kind(objects, "Deployment")
+    template: helm.Object = resource["spec"]["template"]
     return template
 
 
@@ -310,9 +310,9 @@ def test_console_restarts_the_pods_but_its_host_does_not() -> None:
 
 def test_config_check_is_a_hook_before_the_release(rendered: Rendered) -> None:
     """With a separate ConfigMap. It does not wait for a missing Secret, so that it can name it."""
-    hooks = [found for found in rendered["gateway"] if found["metadata"]["name"].endswith("-config-check")]
-    assert [found["kind"] for found in hooks] == ["ConfigMap", "Job"]
-    assert {found["metadata"]["annotations"]["helm.sh/hook"] for found in hooks} == {"pre-install,pre-upgrade"}
+    hooks = [resource for resource in rendered["gateway"] if resource["metadata"]["name"].endswith("-config-check")]
+    assert [resource["kind"] for resource in hooks] == ["ConfigMap", "Job"]
+    assert {resource["metadata"]["annotations"]["helm.sh/hook"] for resource in hooks} == {"pre-install,pre-upgrade"}
     ((_, pod),) = helm.pods(hooks)
     assert pod["containers"][0]["args"] == ["check"]
     assert pod["restartPolicy"] == "Never"
@@ -354,9 +354,9 @@ def test_config_check_waits_only_for_its_config(case: str, rendered: Rendered) -
 def test_config_check_does_not_read_secrets_of_the_release(case: str, rendered: Rendered) -> None:
     """Before the release there is no ExternalSecret, nor the ServiceAccount of a CSI mount."""
     hooks = {
-        found["kind"]: found["metadata"]["annotations"]["helm.sh/hook"]
-        for found in rendered[case]
-        if found["metadata"]["name"].endswith("-config-check")
+        resource["kind"]: resource["metadata"]["annotations"]["helm.sh/hook"]
+        for resource in rendered[case]
+        if resource["metadata"]["name"].endswith("-config-check")
     }
     assert hooks == {"ConfigMap": "post-install,post-upgrade", "Job": "post-install,post-upgrade"}
 
@@ -364,7 +364,9 @@ def test_config_check_does_not_read_secrets_of_the_release(case: str, rendered: 
 def test_no_secret_is_rendered(rendered: Rendered) -> None:
     """The values name existing Secrets."""
     plain = list(yaml.safe_load_all(charts.PLAIN.read_text("utf-8")))
-    assert not [found for objects in [*rendered.values(), plain] for found in objects if found["kind"] == "Secret"]
+    assert not [
+        resource for objects in [*rendered.values(), plain] for resource in objects if resource["kind"] == "Secret"
+    ]
 
 
 STORES = ["gateway-store", "gateway-embedded", "gateway-claim", "sidecar-store"]
@@ -422,18 +424,19 @@ def test_changed_order_of_keys_restarts_no_pod() -> None:
 @pytest.mark.parametrize("case", STORES)
 def test_embedded_store_is_in_a_volume_of_one_pod(case: str, rendered: Rendered) -> None:
     """The pod ends before its successor starts, and no budget prevents that. With a database there is no volume."""
-    (found,) = helm.of_kind(rendered[case], "Deployment")
+    (resource,) = helm.of_kind(rendered[case], "Deployment")
     config = yaml.safe_load(helm.config_of(rendered[case]))["store"]
     mounts = {mount["mountPath"]: mount["name"] for mount in of_sidekey(rendered, case)["volumeMounts"]}
     claims = {
-        volume["name"]: volume.get("persistentVolumeClaim") for volume in found["spec"]["template"]["spec"]["volumes"]
+        volume["name"]: volume.get("persistentVolumeClaim")
+        for volume in resource["spec"]["template"]["spec"]["volumes"]
     }
     if "url" in config:
         assert not any(claims.values())
-        assert found["spec"]["replicas"] == {"gateway-store": 3, "sidecar-store": 2}[case]
-        assert found["spec"].get("strategy", {}).get("type", "RollingUpdate") == "RollingUpdate"
+        assert resource["spec"]["replicas"] == {"gateway-store": 3, "sidecar-store": 2}[case]
+        assert resource["spec"].get("strategy", {}).get("type", "RollingUpdate") == "RollingUpdate"
         return
-    assert (found["spec"]["replicas"], found["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    assert (resource["spec"]["replicas"], resource["spec"]["strategy"]) == (1, {"type": "Recreate"})
     claim = claims[mounts[str(Path(config["path"]).parent)]]["claimName"]
     created = [resource["metadata"]["name"] for resource in helm.of_kind(rendered[case], "PersistentVolumeClaim")]
     assert created == ([claim] if case == "gateway-embedded" else [])

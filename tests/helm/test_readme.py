@@ -17,8 +17,8 @@ BLOCKS = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.M | re.S)
 
 def block(word: str) -> str:
     """The only YAML block that contains a word."""
-    (found,) = [text for text in BLOCKS if word in text]
-    return found
+    (match,) = [text for text in BLOCKS if word in text]
+    return match
 
 
 def test_every_relative_link_resolves() -> None:
@@ -56,7 +56,7 @@ def test_values_of_a_console_render_on_top() -> None:
     objects = helm.objects(helm.CHART, values)
     (ingress,) = helm.of_kind(objects, "Ingress")
     (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
-    names = {found["metadata"]["name"] for found in helm.of_kind(objects, "Service")}
+    names = {resource["metadata"]["name"] for resource in helm.of_kind(objects, "Service")}
     assert path["backend"]["service"]["name"] in names
 
 

@@ -26,8 +26,8 @@ integrations:
 
 def one(objects: list[helm.Object], kind: str) -> helm.Object:
     """The only object of a kind."""
-    (found,) = helm.of_kind(objects, kind)
-    return found
+    (resource,) = helm.of_kind(objects, kind)
+    return resource
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_values_pass_helm_lint(name: str) -> None:
 @pytest.mark.parametrize("name", VALUES)
 def test_example_needs_no_operator(name: str, rendered: dict[str, list[helm.Object]]) -> None:
     """Without the resource definitions of an operator, an install of its custom resources fails."""
-    assert [found["kind"] for found in rendered[name] if not helm.is_built_in(found)] == []
+    assert [resource["kind"] for resource in rendered[name] if not helm.is_built_in(resource)] == []
 
 
 def created_by_commands() -> set[tuple[str, str, str]]:
@@ -95,8 +95,8 @@ def test_console_needs_only_its_values(name: str) -> None:
     ]
     assert volumes[0] == volumes[1]
     (ingress,) = helm.of_kind(with_it, "Ingress")
-    (found,) = helm.of_kind(with_it, "NetworkPolicy")
-    (peer,) = found["spec"]["ingress"][-1]["from"]
+    (resource,) = helm.of_kind(with_it, "NetworkPolicy")
+    (peer,) = resource["spec"]["ingress"][-1]["from"]
     assert ingress["spec"]["ingressClassName"] == peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
     assert f"https://{ingress['spec']['rules'][0]['host']}/" in README
 

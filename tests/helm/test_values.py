@@ -491,8 +491,8 @@ def test_every_value_has_a_case() -> None:
     tried = {
         name
         for case in helm.cases()
-        for path, found in leaves(helm.sidekey_values(case))
-        if (name := ".".join(path)) in default and found != default[name]
+        for path, value in leaves(helm.sidekey_values(case))
+        if (name := ".".join(path)) in default and value != default[name]
     }
     assert default.keys() - tried == UNTRIED.keys()
 
@@ -791,7 +791,7 @@ def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
         assert "executing" not in message
         return
     assert [
-        error for found in helm.parsed(taken) if helm.is_built_in(found) for error in kubeschema.errors(found)
+        error for resource in helm.parsed(taken) if helm.is_built_in(resource) for error in kubeschema.errors(resource)
     ] == []
     empty = EMPTY.get(type(EVERY[path]))
     if empty is not None and path not in UNLIKE_EMPTY:

@@ -1,4 +1,4 @@
-"""POST by aiohttp, which takes its proxy from the environment where it is told to. Arguments: URL [ID]."""
+"""POST by aiohttp, which reads the proxy from the environment with `trust_env`. Arguments: URL [ID]."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""What the Python services share: they read `BASE FILE CASE...` and print a line for each result."""
+"""Cases of the Python services, which read `BASE FILE CASE...` and print a line for each result."""
 
 import hashlib
 import sys
@@ -11,7 +11,7 @@ LARGE = Path(FILE)
 
 
 def digest(pieces: Iterable[bytes]) -> str:
-    """Of a body, as hexadecimal digits."""
+    """Return the SHA-256 of a body, in hexadecimal."""
     checksum = hashlib.sha256()
     for piece in pieces:
         checksum.update(piece)

@@ -1,4 +1,4 @@
-"""aiohttp, which reads the environment only where it is told to."""
+"""aiohttp, which reads the environment only with `trust_env`."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""boto3, for services that speak S3 and Lambda, with keys of any words: what it signs, Sidekey replaces."""
+"""boto3, for services that speak S3 and Lambda, with any keys: Sidekey replaces the signature."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""stripe-python, which reads no variable for what it trusts. Arguments: BASE [CERTIFICATES]."""
+"""stripe-python, which reads no variable for its trusted CAs. Arguments: BASE [CERTIFICATES]."""
 
 import sys
 

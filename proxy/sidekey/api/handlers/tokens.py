@@ -167,17 +167,17 @@ async def create(service: ApiServices, request: ApiRequest) -> ApiResult:
         sent = await service.validate(read_body, NewToken, {**request.document, "name": name or "new"})
     except ApiProblem as problem:
         raise invalid([*wrong, *problem.errors]) from None
-    taken = ""
+    conflict = ""
     if name in service.snapshot.admin.tokens:
-        taken = "admin.tokens of the config has this name: choose another"
+        conflict = "admin.tokens of the config has this name: choose another"
     elif name in (await service.store.read()).tokens:
-        taken = "another token has this name: choose another name, or revoke that token first"
+        conflict = "another token has this name: choose another name, or revoke that token first"
     errors = [ItemError(f"/{key}", text) for key, text in grant_errors(sent)]
     errors += _preset_errors(sent, service.snapshot)
     if wrong or errors:
-        raise invalid([*wrong, *([ItemError("/name", taken)] if taken else []), *errors])
-    if taken:
-        raise ApiProblem("exists", taken)
+        raise invalid([*wrong, *([ItemError("/name", conflict)] if conflict else []), *errors])
+    if conflict:
+        raise ApiProblem("exists", conflict)
     require_confirmation(request.operator, sent)
     token, digest = new_token()
     row = TokenRow(

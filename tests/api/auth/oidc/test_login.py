@@ -407,7 +407,7 @@ def test_address_has_at_most_four_log_ins_in_progress(firm: Company) -> None:
     other = firm.browser("192.0.2.201")
     redirect = other.visit(other.start())
     with ThreadPoolExecutor(6) as pool, firm.issuer.holding() as held:
-        finishing = [pool.submit(each.finish, found) for each, found in zip(browsers, redirects, strict=True)]
+        finishing = [pool.submit(person.finish, redirect) for person, redirect in zip(browsers, redirects, strict=True)]
         within(lambda: held() == 4)
         elsewhere = pool.submit(other.finish, redirect)
         within(lambda: held() == 5)
