@@ -1,4 +1,4 @@
-"""The table of responses."""
+"""The tables of responses and denials."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from sidekey.errors import DENYING, KINDS, REASONS, Denial, Problem, ProblemErro
 from support.denials import denial_of
 
 SOURCES = {path: ast.parse(path.read_bytes()) for path in Path(sidekey.__file__).parent.rglob("*.py")}
-"""The program's own, as syntax trees."""
+"""Syntax trees of the program."""
 
 
 @pytest.mark.parametrize("code", KINDS)
-def test_a_response_takes_the_usual_status_and_error_of_its_kind(code: str) -> None:
-    """The first of each is the usual one."""
+def test_problem_defaults_to_the_first_status_and_error(code: str) -> None:
     problem = Problem(code, "because", denial=denial_of(code))
     kind = KINDS[code]
     assert (problem.status, problem.error, problem.title, problem.sent) == (
@@ -34,47 +33,49 @@ def test_a_response_takes_the_usual_status_and_error_of_its_kind(code: str) -> N
 
 
 @pytest.mark.parametrize("code", KINDS)
-def test_every_status_is_one_of_http(code: str) -> None:
-    """So that the standard phrase exists."""
+def test_every_status_is_a_standard_http_status(code: str) -> None:
+    """So that it has a reason phrase."""
     assert all(HTTPStatus(status) >= 400 for status in KINDS[code].statuses)
 
 
 @pytest.mark.parametrize(("status", "error"), [(200, ""), (502, "http_request_denied"), (0, "made_up")])
-def test_a_response_outside_its_row_is_a_defect(status: int, error: str) -> None:
-    """Callers rely on the table."""
+def test_combination_outside_the_table_is_a_defect(status: int, error: str) -> None:
     with pytest.raises(ValueError, match="target_denied"):
         Problem("target_denied", "because", status=status, error=error, denial="outside_prefix")
 
 
 def test_an_unknown_code_is_a_defect() -> None:
-    """There is one table."""
     with pytest.raises(KeyError):
         Problem("made_up", "because")
 
 
 def test_a_problem_is_a_frozen_value() -> None:
-    """Whoever hears of it may keep it: nobody can change it behind the others' back."""
+    """Several owners share it, so none may change it."""
     problem = Problem("overloaded", "because", headers=(("Retry-After", "1"),))
     with pytest.raises(FrozenInstanceError):
         problem.sent = "maybe"  # type: ignore[misc]
-    told = problem.maybe_sent()
-    assert (told.sent, problem.sent) == ("maybe", "no")
-    assert (told.code, told.detail, told.status, told.headers) == ("overloaded", "because", 503, problem.headers)
+    sent_problem = problem.maybe_sent()
+    assert (sent_problem.sent, problem.sent) == ("maybe", "no")
+    assert (sent_problem.code, sent_problem.detail, sent_problem.status, sent_problem.headers) == (
+        "overloaded",
+        "because",
+        503,
+        problem.headers,
+    )
 
 
 def test_an_exception_carries_a_problem_unchanged() -> None:
-    """Where it cannot be returned."""
     problem = Problem("target_denied", "because", denial="outside_prefix")
     assert ProblemError(problem).problem is problem
 
 
-def test_a_caller_that_left_is_no_response() -> None:
-    """It is an outcome of logs and metrics only."""
+def test_caller_gone_is_no_response() -> None:
+    """It is an outcome in logs and metrics."""
     assert errors.CALLER_GONE not in KINDS
 
 
-def test_the_reasons_of_denials_are_a_closed_list() -> None:
-    """Each word of the type has its row, and each row a code of the table of responses and a sentence."""
+def test_denials_are_a_closed_list() -> None:
+    """Each has a row in the table, with codes of the table of responses and a sentence."""
     assert tuple(REASONS) == get_args(Denial)
     for reason in REASONS.values():
         assert set(reason.codes) <= KINDS.keys()
@@ -82,23 +83,23 @@ def test_the_reasons_of_denials_are_a_closed_list() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(DENYING))
-def test_a_denial_without_a_reason_is_a_defect(code: str) -> None:
-    """It could not be counted."""
+def test_denied_response_without_a_denial_is_a_defect(code: str) -> None:
+    """The metric could not count it."""
     with pytest.raises(ValueError, match=f"{code} must have a denial"):
         Problem(code, "because")
 
 
 @pytest.mark.parametrize("reason", REASONS.values(), ids=lambda reason: reason.denial)
-def test_a_reason_belongs_to_its_codes(reason: Reason) -> None:
-    """And to no other; it is no part of the response."""
+def test_denial_allows_only_its_codes(reason: Reason) -> None:
+    """And it is no part of the response."""
     for code in reason.codes:
         assert Problem(code, "because", denial=reason.denial) == Problem(code, "because", denial=denial_of(code))
     with pytest.raises(ValueError, match=f"{reason.denial} must have one of the codes"):
         Problem("overloaded", "because", denial=reason.denial)
 
 
-def problems_made() -> Iterator[tuple[str, ast.Call]]:
-    """Every place of the data plane that makes a problem; those of the API are others."""
+def problem_calls() -> Iterator[tuple[str, ast.Call]]:
+    """Yield every call of `Problem` outside of the API, which has problems of its own."""
     for path, tree in SOURCES.items():
         if path.parent.name == "api":
             continue
@@ -107,21 +108,20 @@ def problems_made() -> Iterator[tuple[str, ast.Call]]:
                 yield f"{path.name}:{node.lineno}", node
 
 
-def test_every_place_that_denies_says_why() -> None:
-    """Also on paths that no test takes; where the code is no literal, it may be one that denies."""
-    places = list(problems_made())
-    assert len(places) > 80
-    for place, call in places:
+def test_every_denial_in_the_source_has_a_reason() -> None:
+    """Even on paths that no test runs. A code that is no literal may deny."""
+    calls = list(problem_calls())
+    assert len(calls) > 80
+    for location, call in calls:
         code = call.args[0]
         named = {keyword.arg for keyword in call.keywords}
         if isinstance(code, ast.Constant):
-            assert (code.value in DENYING) <= ("denial" in named), place
+            assert (code.value in DENYING) <= ("denial" in named), location
         else:
-            assert "denial" in named or place.startswith("request_validation.py"), place
+            assert "denial" in named or location.startswith("request_validation.py"), location
 
 
-def test_every_reason_is_given_somewhere() -> None:
-    """The list has no word that nothing is denied for."""
+def test_every_denial_is_used() -> None:
     words = {
         node.value
         for path, tree in SOURCES.items()

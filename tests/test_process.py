@@ -1,4 +1,4 @@
-"""What the process asks of the system, each in a process of its own: these settings cannot be taken back."""
+"""Settings of the operating-system process. Each test needs a process, because the settings cannot be undone."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) and /proc a
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code that has `process` at hand."""
+    """Run Python code that can use `process`."""
     return run_code(f"import resource, sys\nfrom sidekey import process\n{code}")
 
 
-def said(code: str) -> str:
-    """What Python code prints."""
+def output(code: str) -> str:
+    """Return the output of Python code."""
     result = run(code)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
 
 def limited(soft: int, hard: int, in_flight: int) -> tuple[int, int, tuple[int, ...]]:
-    """NOFILE's two limits after `raise_descriptors`, and what can be afforded then, with the backlog."""
-    out = said(
+    """Return both limits of NOFILE after `raise_descriptors`, the descriptor budget, and the backlog."""
+    out = output(
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
         "process.raise_descriptors()\n"
-        f"print(*resource.getrlimit(resource.RLIMIT_NOFILE), *process.afford({in_flight}), process.backlog())"
+        f"budget = process.descriptor_budget({in_flight})\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE), *budget, process.backlog())"
     )
     first, second, *afforded = map(int, out.split())
     return first, second, tuple(afforded)
@@ -37,23 +38,23 @@ def limited(soft: int, hard: int, in_flight: int) -> tuple[int, int, tuple[int, 
 
 @LINUX
 def test_memory_is_neither_dumped_nor_read_by_others() -> None:
-    """PR_GET_DUMPABLE (3) answers 0, and a core file has no size."""
+    """PR_GET_DUMPABLE (3) is 0, and a core file has no size."""
     code = (
         "process.protect_memory()\n"
         "import ctypes\n"
         "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)[0])"
     )
-    assert said(code) == "0 0"
+    assert output(code) == "0 0"
 
 
 def test_descriptors_are_raised_to_the_hard_limit() -> None:
-    """A shell's soft limit of 1024 would be reached by 500 callers."""
+    """500 callers would reach a shell's soft limit of 1024."""
     soft, hard, _ = limited(256, 1024, 10)
     assert (soft, hard) == (1024, 1024)
 
 
 @pytest.mark.parametrize(
-    ("hard", "wanted", "afforded"),
+    ("hard", "in_flight", "afforded"),
     [
         (20_000, 10_000, (8_624, 17_248, 1_024)),
         (1024, 10, (10, 576, 64)),
@@ -62,46 +63,43 @@ def test_descriptors_are_raised_to_the_hard_limit() -> None:
         (16, 10_000, (2, 4, 1)),
     ],
 )
-def test_exchanges_in_flight_are_what_the_descriptors_suffice_for(
-    hard: int, wanted: int, afforded: tuple[int, int, int]
-) -> None:
-    """Two each, after those set aside and those accepted at one go; never more than the config asks for, never none."""
-    assert limited(hard, hard, wanted)[2] == afforded
+def test_descriptors_limit_exchanges_in_flight(hard: int, in_flight: int, afforded: tuple[int, int, int]) -> None:
+    """Two each, after the reserved ones and the backlog: at most the configured number, and at least one."""
+    assert limited(hard, hard, in_flight)[2] == afforded
 
 
-@pytest.mark.parametrize(("hard", "most"), [(20_000, 32), (1024, 32), (256, 16), (64, 4), (16, 2)])
-def test_listeners_beside_the_data_planes_have_few_connections_with_few_descriptors(hard: int, most: int) -> None:
-    """Their connections are not counted with those of the data plane, so that they must fit in what is set aside."""
+@pytest.mark.parametrize(("hard", "maximum"), [(20_000, 32), (1024, 32), (256, 16), (64, 4), (16, 2)])
+def test_few_descriptors_lower_connections_of_other_listeners(hard: int, maximum: int) -> None:
+    """The data plane does not count these connections, so the reserved descriptors must suffice."""
     code = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({hard}, {hard}))\nprint(process.side_connections(32))"
-    assert said(code) == str(most)
+    assert output(code) == str(maximum)
 
 
-@pytest.mark.parametrize(("hard", "most"), [(20_000, 256), (1024, 64), (64, 4), (16, 2)])
-def test_calls_have_few_connections_with_few_descriptors(hard: int, most: int) -> None:
-    """At least two: one endpoint must not have them all."""
-    code = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({hard}, {hard}))\nprint(process.calls())"
-    assert said(code) == str(most)
+@pytest.mark.parametrize(("hard", "maximum"), [(20_000, 256), (1024, 64), (64, 4), (16, 2)])
+def test_few_descriptors_lower_parallel_calls(hard: int, maximum: int) -> None:
+    """At least two: one endpoint must not occupy all of them."""
+    code = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({hard}, {hard}))\nprint(process.max_calls())"
+    assert output(code) == str(maximum)
 
 
-def test_the_loop_is_uvloops_where_it_is_installed() -> None:
-    """The quicker one carries the same protocols."""
+def test_loop_is_uvloops_if_installed() -> None:
     pytest.importorskip("uvloop", reason="uvloop is not available here")
-    assert said("print(type(process.new_event_loop()).__module__)").startswith("uvloop")
+    assert output("print(type(process.new_event_loop()).__module__)").startswith("uvloop")
 
 
-def test_the_loop_is_asyncios_where_uvloop_is_not_installed() -> None:
+def test_loop_is_asyncios_without_uvloop() -> None:
     """Some platforms have no uvloop."""
     code = "sys.modules['uvloop'] = None\nprint(type(process.new_event_loop()).__module__)"
-    assert said(code).startswith("asyncio")
+    assert output(code).startswith("asyncio")
 
 
-def test_standard_descriptors_that_were_closed_are_taken() -> None:
-    """libuv aborts the process when it closes a connection whose descriptor is 0, 1 or 2; the others are left alone."""
+def test_closed_standard_descriptors_are_opened() -> None:
+    """libuv aborts the process when it closes a connection whose descriptor is 0, 1 or 2. Open ones stay unchanged."""
     code = (
         "import os, stat\nos.close(0)\nos.close(2)\nprocess.new_event_loop().close()\n"
         "print([os.fstat(number).st_rdev == os.stat(os.devnull).st_rdev for number in range(3)])"
     )
-    assert said(code) == "[True, False, True]"
+    assert output(code) == "[True, False, True]"
 
 
 def test_collector_is_off_until_the_last_block_ends() -> None:
@@ -111,10 +109,10 @@ def test_collector_is_off_until_the_last_block_ends() -> None:
         "first.__enter__(); second.__enter__(); first.__exit__(None, None, None); print(gc.isenabled())\n"
         "second.__exit__(None, None, None); print(gc.isenabled())"
     )
-    assert said(code) == "False\nTrue"
+    assert output(code) == "False\nTrue"
 
 
-def test_leaving_ends_the_process_at_once() -> None:
-    """No exit handler and no thread holds it up."""
+def test_leave_ends_the_process_at_once() -> None:
+    """Without exit handlers and without waiting for threads."""
     result = run("import atexit\natexit.register(print, 'too late')\nprocess.leave(143)")
     assert (result.returncode, result.stdout) == (143, "")

@@ -1,4 +1,4 @@
-"""refresh.py: one attempt for all who wait, what a failure leaves, and when the next attempt may begin."""
+"""Single flight, retry pauses and weak timers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Outcome = int | Failed[str]
 
 
 class Owner:
-    """Gets numbers, one higher with each attempt, as soon as `open` is set; or fails as `failing` says."""
+    """Counts: each attempt returns the next number once `open` is set, or fails with `failing`."""
 
     def __init__(self, refresh: SingleFlight[int, str] | None = None) -> None:
         self.refresh: SingleFlight[int, str] = (
-            SingleFlight(lambda failures, asked: 10.0 * failures) if refresh is None else refresh
+            SingleFlight(lambda failures, _: 10.0 * failures) if refresh is None else refresh
         )
         self.attempts = 0
         self.failing: Failed[str] | BaseException | None = None
@@ -51,7 +51,7 @@ AT_FIRST = SingleFlight[int, str]().not_before
 
 
 @in_still_time
-async def test_all_who_wait_share_one_attempt() -> None:
+async def test_waiters_share_one_attempt() -> None:
     owner = Owner()
     owner.open.clear()
     waiting = [asyncio.create_task(owner.join()) for _ in range(100)]
@@ -64,8 +64,8 @@ async def test_all_who_wait_share_one_attempt() -> None:
 
 
 @in_still_time
-async def test_waiters_that_leave_do_not_end_the_attempt() -> None:
-    """Not for those who stay, and not where all leave: whoever comes next joins it."""
+async def test_cancelled_waiters_do_not_end_the_attempt() -> None:
+    """Not for the remaining waiters, and not if all are cancelled: the next caller joins it."""
     owner = Owner()
     owner.open.clear()
     leaving = [asyncio.create_task(owner.join()) for _ in range(3)]
@@ -83,13 +83,13 @@ async def test_waiters_that_leave_do_not_end_the_attempt() -> None:
 
 
 @in_still_time
-async def test_an_attempt_needs_nobody_who_waits() -> None:
-    """Ahead of time; a second one cannot begin beside it, and without one there is nothing to wait for."""
+async def test_attempt_needs_no_waiter() -> None:
+    """Only one runs at a time, and `wait` needs a running attempt."""
     owner = Owner()
     with pytest.raises(RuntimeError, match="no attempt"):
         await owner.refresh.wait()
     owner.refresh.start(owner.attempt)
-    with pytest.raises(RuntimeError, match="under way"):
+    with pytest.raises(RuntimeError, match="already running"):
         owner.refresh.start(owner.attempt)
     assert await owner.refresh.wait() == 1
     owner.refresh.start(owner.attempt)
@@ -98,8 +98,8 @@ async def test_an_attempt_needs_nobody_who_waits() -> None:
 
 
 @in_still_time
-async def test_a_failure_is_kept_and_blocks_the_next_attempt_for_a_while() -> None:
-    """Every one in a row for longer; all who wait get the same value."""
+async def test_failure_is_kept_and_blocks_the_next_attempt() -> None:
+    """For longer with each failure in a row. All waiters get the same value."""
     owner = Owner()
     owner.failing = Failed("refused")
     assert await asyncio.gather(owner.join(), owner.join()) == [Failed("refused")] * 2
@@ -115,7 +115,7 @@ async def test_a_failure_is_kept_and_blocks_the_next_attempt_for_a_while() -> No
 
 
 @in_still_time
-async def test_a_success_resets_what_failures_left() -> None:
+async def test_success_resets_failures() -> None:
     owner = Owner()
     owner.failing = Failed("refused")
     await owner.join()
@@ -128,8 +128,8 @@ async def test_a_success_resets_what_failures_left() -> None:
 
 
 @in_still_time
-async def test_while_an_attempt_is_under_way_nothing_is_blocked() -> None:
-    """It can be joined."""
+async def test_running_attempt_is_not_blocked() -> None:
+    """A caller can join it."""
     owner = Owner()
     owner.failing = Failed("refused")
     await owner.join()
@@ -140,11 +140,11 @@ async def test_while_an_attempt_is_under_way_nothing_is_blocked() -> None:
 
 
 @in_still_time
-async def test_the_pause_that_was_asked_for_is_passed_on() -> None:
-    asked: list[tuple[int, float | None]] = []
+async def test_retry_after_is_passed_to_the_pause() -> None:
+    arguments: list[tuple[int, float | None]] = []
 
     def pause(failures: int, seconds: float | None) -> float:
-        asked.append((failures, seconds))
+        arguments.append((failures, seconds))
         return 1.0
 
     owner = Owner(SingleFlight(pause))
@@ -152,14 +152,14 @@ async def test_the_pause_that_was_asked_for_is_passed_on() -> None:
     await owner.join()
     owner.failing = Failed("down")
     await owner.join()
-    assert asked == [(1, 17.0), (2, None)]
+    assert arguments == [(1, 17.0), (2, None)]
 
 
 @pytest.mark.parametrize(
     ("refresh", "not_before"), [(SingleFlight[int, str](fixed(3.0)), 3.0), (SingleFlight[int, str](), 0.0)]
 )
 @in_still_time
-async def test_a_pause_may_be_the_same_each_time_or_none(refresh: SingleFlight[int, str], not_before: float) -> None:
+async def test_pause_may_be_fixed_or_zero(refresh: SingleFlight[int, str], not_before: float) -> None:
     owner = Owner(refresh)
     owner.failing = Failed("down")
     for failures in (1, 2):
@@ -168,8 +168,8 @@ async def test_a_pause_may_be_the_same_each_time_or_none(refresh: SingleFlight[i
 
 
 @in_still_time
-async def test_a_failure_that_does_not_count_blocks_nothing() -> None:
-    """It is told as the last error; an earlier back-off is over, but not forgotten."""
+async def test_uncounted_failure_blocks_nothing() -> None:
+    """It sets `error`, ends the current pause, and keeps the count of failures."""
     owner = Owner()
     owner.failing = Failed("refused")
     await owner.join()
@@ -182,8 +182,8 @@ async def test_a_failure_that_does_not_count_blocks_nothing() -> None:
 
 
 @in_still_time
-async def test_a_failure_that_does_not_count_may_ask_for_a_pause() -> None:
-    """That one and no other, however often it fails."""
+async def test_uncounted_failure_may_request_a_pause() -> None:
+    """Only that one, however often it fails."""
     owner = Owner()
     owner.failing = Failed("away", 1.5, counts=False)
     for _ in range(3):
@@ -192,8 +192,8 @@ async def test_a_failure_that_does_not_count_may_ask_for_a_pause() -> None:
 
 
 @in_still_time
-async def test_an_owner_may_lift_the_block() -> None:
-    """The count of failures goes on."""
+async def test_allow_ends_the_pause() -> None:
+    """The count of failures continues."""
     owner = Owner()
     owner.failing = Failed("refused")
     await owner.join()
@@ -203,23 +203,23 @@ async def test_an_owner_may_lift_the_block() -> None:
 
 
 @in_still_time
-async def test_another_owner_may_go_on_where_the_attempts_of_one_have_ended() -> None:
-    """With the pause, and with the failures that make the next one longer."""
-    one, other = Owner(), Owner()
-    one.failing = Failed("refused")
-    await one.join()
-    await one.join()
-    other.refresh.go_on(one.refresh)
-    assert other.state == one.state == ("refused", 2, 20.0)
-    assert other.refresh.blocked
-    other.failing = Failed("refused again")
-    await other.join()
-    assert (other.state, one.state) == (("refused again", 3, 30.0), ("refused", 2, 20.0))
+async def test_owner_resumes_from_a_previous_owner() -> None:
+    """With its pause, and with the failures that lengthen the next one."""
+    first, second = Owner(), Owner()
+    first.failing = Failed("refused")
+    await first.join()
+    await first.join()
+    second.refresh.resume_from(first.refresh)
+    assert second.state == first.state == ("refused", 2, 20.0)
+    assert second.refresh.blocked
+    second.failing = Failed("refused again")
+    await second.join()
+    assert (second.state, first.state) == (("refused again", 3, 30.0), ("refused", 2, 20.0))
 
 
 @in_still_time
-async def test_what_an_attempt_raises_reaches_all_who_wait_and_counts_as_a_failure() -> None:
-    """A defect: the attempts go on after a pause."""
+async def test_exception_reaches_all_waiters_and_counts_as_a_failure() -> None:
+    """It is a defect. The next attempt begins after a pause."""
     owner = Owner()
     owner.failing = ZeroDivisionError()
     outcomes = await asyncio.gather(owner.join(), owner.join(), return_exceptions=True)
@@ -231,40 +231,40 @@ async def test_what_an_attempt_raises_reaches_all_who_wait_and_counts_as_a_failu
 
 
 @in_still_time
-async def test_an_owner_is_told_of_the_end() -> None:
-    """When what came of the attempt counts already, and before those who wait go on."""
+async def test_owner_is_called_at_the_end() -> None:
+    """After the outcome is recorded, and before the waiters continue."""
     owner = Owner()
-    told: list[tuple[bool, tuple[str | None, int, float]]] = []
+    notified: list[tuple[bool, tuple[str | None, int, float]]] = []
 
     def then() -> None:
-        told.append((owner.refresh.running, owner.state))
+        notified.append((owner.refresh.running, owner.state))
 
     owner.failing = Failed("refused")
     owner.refresh.start(owner.attempt, then)
-    assert told == []
+    assert notified == []
     await owner.refresh.wait()
-    assert told == [(False, ("refused", 1, 10.0))]
+    assert notified == [(False, ("refused", 1, 10.0))]
     owner.failing = ZeroDivisionError()
     owner.refresh.start(owner.attempt, then)
     with pytest.raises(ZeroDivisionError):
         await owner.refresh.wait()
-    assert len(told) == 1
+    assert len(notified) == 1
 
 
 async def nothing() -> None:
-    """The attempt has not begun."""
+    """Return before the attempt begins."""
 
 
-@pytest.mark.parametrize("before", [settle, nothing], ids=["under way", "before its first step"])
+@pytest.mark.parametrize("start", [settle, nothing], ids=["under way", "before its first step"])
 @in_still_time
-async def test_the_end_cancels_the_attempt_and_all_who_wait(before: Callable[[], Awaitable[None]]) -> None:
-    """It counts as nothing, and another may begin after it."""
+async def test_close_cancels_the_attempt_and_all_waiters(start: Callable[[], Awaitable[None]]) -> None:
+    """It does not count, and a new attempt may begin."""
     owner = Owner()
     await owner.refresh.close()
     owner.open.clear()
     owner.refresh.start(owner.attempt)
     waiting = asyncio.create_task(owner.refresh.wait())
-    await before()
+    await start()
     await owner.refresh.close()
     assert not owner.refresh.running
     owner.open.set()
@@ -277,8 +277,8 @@ async def test_the_end_cancels_the_attempt_and_all_who_wait(before: Callable[[],
 
 
 @in_still_time
-async def test_nothing_keeps_an_owner_after_an_attempt() -> None:
-    """At once, without the garbage collector: a reload must not leave the former integrations behind."""
+async def test_owner_is_freed_after_an_attempt() -> None:
+    """At once and without the garbage collector: a reload must free the previous integrations."""
     owner = Owner()
     owner.failing = Failed("refused")
     await owner.join()
@@ -294,53 +294,54 @@ async def test_nothing_keeps_an_owner_after_an_attempt() -> None:
         gc.enable()
 
 
-def test_one_can_be_made_without_a_loop() -> None:
-    """In the thread that loads a config."""
+def test_single_flight_needs_no_loop_to_be_created() -> None:
+    """A thread loads the config."""
     refresh = SingleFlight[int, str]()
     assert not refresh.running
 
 
 FAILURES = st.integers(1, 100_000)
 JITTERS = st.floats(0, 1)
-ASKED = st.none() | st.floats(0, 1e9)
+RETRY_AFTERS = st.none() | st.floats(0, 1e9)
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (8, 60), (100_000, 60)])
-def test_the_pause_doubles_from_one_second_to_sixty(failures: int, seconds: float) -> None:
-    """Without jitter and without Retry-After."""
+def test_pause_doubles_from_one_second_to_sixty(failures: int, seconds: float) -> None:
+    """Without jitter and Retry-After."""
     assert pause(failures, 0.0) == seconds
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [(0.5, 4), (4, 4), (30, 30), (3600, 3600), (86_400, 3600)])
-def test_retry_after_makes_it_longer_up_to_an_hour(asked: float, seconds: float) -> None:
-    """A shorter one does not shorten the back-off."""
-    assert pause(3, 0.0, asked) == seconds
+@pytest.mark.parametrize(("retry_after", "seconds"), [(0.5, 4), (4, 4), (30, 30), (3600, 3600), (86_400, 3600)])
+def test_retry_after_lengthens_the_pause_up_to_an_hour(retry_after: float, seconds: float) -> None:
+    """A shorter one does not shorten the pause."""
+    assert pause(3, 0.0, retry_after) == seconds
 
 
-@given(FAILURES, JITTERS, ASKED)
-def test_a_pause_is_within_its_bounds(failures: int, jitter: float, asked: float | None) -> None:
-    """Never under three quarters of a second, never over the longest that may be asked for."""
-    assert 0.75 <= pause(failures, jitter, asked) <= MAX_RETRY_AFTER
+@given(FAILURES, JITTERS, RETRY_AFTERS)
+def test_pause_is_within_its_bounds(failures: int, jitter: float, retry_after: float | None) -> None:
+    assert 0.75 <= pause(failures, jitter, retry_after) <= MAX_RETRY_AFTER
     assert pause(failures, jitter) <= MAX_PAUSE
 
 
-@given(FAILURES, JITTERS, ASKED)
-def test_jitter_only_shortens_and_never_below_what_was_asked(failures: int, jitter: float, asked: float | None) -> None:
+@given(FAILURES, JITTERS, RETRY_AFTERS)
+def test_jitter_shortens_the_pause_but_not_below_retry_after(
+    failures: int, jitter: float, retry_after: float | None
+) -> None:
     """By a quarter at most."""
-    plain, moved = pause(failures, 0.0, asked), pause(failures, jitter, asked)
-    assert plain * 0.75 <= moved <= plain
-    assert moved >= min(asked or 0.0, MAX_RETRY_AFTER)
+    plain, shortened = pause(failures, 0.0, retry_after), pause(failures, jitter, retry_after)
+    assert plain * 0.75 <= shortened <= plain
+    assert shortened >= min(retry_after or 0.0, MAX_RETRY_AFTER)
 
 
-def test_a_refresh_gets_another_jitter_each_time() -> None:
-    """Many processes that failed at the same moment do not stay together."""
+def test_growing_pause_has_a_new_jitter_each_time() -> None:
+    """Processes that failed at the same moment must not retry at the same moment."""
     jitters = iter([0.0, 1.0, 1.0])
     seconds = growing(lambda: next(jitters))
     assert [seconds(3, None), seconds(3, None), seconds(3, 30.0)] == [4.0, 3.0, 30.0]
 
 
 class Holder:
-    """Counts how often it was called."""
+    """Counts calls of its method."""
 
     def __init__(self, calls: list[int]) -> None:
         self._calls = calls
@@ -349,20 +350,19 @@ class Holder:
         self._calls.append(1)
 
 
-async def test_the_method_is_called_while_its_object_lives() -> None:
-    """Once."""
+async def test_method_is_called_while_its_object_exists() -> None:
     loop = asyncio.get_running_loop()
     calls: list[int] = []
     holder = Holder(calls)
     call_weakly_at(loop, loop.time(), holder.call)
-    done = asyncio.Event()
-    loop.call_at(loop.time() + 0.02, done.set)
-    await done.wait()
+    timer = asyncio.Event()
+    loop.call_at(loop.time() + 0.02, timer.set)
+    await timer.wait()
     assert calls == [1]
 
 
-async def test_a_timer_keeps_nothing_alive() -> None:
-    """The object goes at once, without the garbage collector; at its time nothing happens."""
+async def test_timer_does_not_keep_its_object_alive() -> None:
+    """The object is freed at once without the garbage collector, and later nothing happens."""
     loop = asyncio.get_running_loop()
     calls: list[int] = []
     gc.disable()
@@ -374,7 +374,7 @@ async def test_a_timer_keeps_nothing_alive() -> None:
         assert seen() is None
     finally:
         gc.enable()
-    done = asyncio.Event()
-    loop.call_at(loop.time() + 0.03, done.set)
-    await done.wait()
+    timer = asyncio.Event()
+    loop.call_at(loop.time() + 0.03, timer.set)
+    await timer.wait()
     assert calls == []

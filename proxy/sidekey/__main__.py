@@ -1,4 +1,4 @@
-"""`python -m sidekey` is the command line."""
+"""Run the command line with `python -m sidekey`."""
 
 from sidekey.cli import main
 

@@ -1,4 +1,4 @@
-"""The composition root: the only module that knows every part. Starts them, reloads on signals, drains."""
+"""Composition root: build the parts of a process, start them, reload on SIGHUP, and drain on SIGTERM."""
 
 from __future__ import annotations
 
@@ -51,42 +51,41 @@ from sidekey.tokens.static import StaticSource
 
 T = TypeVar("T")
 
-_TURNS: Final = 10
-"""Turns of the loop in which connections hear that they were cut, in a tunnel a few after one another."""
+_CUT_TURNS: Final = 10
+"""Turns of the event loop until all connections have noticed a cut: the ends of a tunnel notice it one by one."""
 
 
 class App:
-    """One running Sidekey. `start` opens the listeners, `serve` ends with a signal, `stop` drains.
+    """A running Sidekey. `start` opens the listeners, `serve` ends with a signal, `stop` drains.
 
-    `managed` is the store whose integrations it serves and which it manages, `ledger` where tokens are taken that
-    processes share: None where it shares none.
+    `manager` manages the store if the config has one. `ledger` shares tokens between processes, or is None.
     """
 
     def __init__(
         self,
         snapshot: Snapshot,
         writer: LineWriter,
-        managed: StoreManager | None = None,
+        manager: StoreManager | None = None,
         ledger: Ledger | None = None,
     ) -> None:
-        self.health = Health(None if managed is None else lambda: managed.unread)
+        self.health = Health(None if manager is None else lambda: manager.unread)
         self.metrics = Metrics()
         self.metrics.count_dropped = writer.count_dropped
         self._history = History(self.metrics, lambda: self.snapshot)
         self._writer = writer
         self._log = get_logger()
-        self._asked_to_stop = asyncio.Event()
-        self._leaving: asyncio.Task[None] | None = None
+        self._stop_requested = asyncio.Event()
+        self._exit_task: asyncio.Task[None] | None = None
         self._reloader: Reloader | None = None
-        self.managed = managed
+        self.manager = manager
         self._admin_tls = _admin_tls(snapshot)
-        self._service: ApiServices | None = None
+        self._api_services: ApiServices | None = None
         self._servers: list[Server] = []
         self._listener: Listener | None = None
         self._dialer = Dialer(snapshot.network)
-        where = snapshot.listen
-        self._dialer.own_listeners = own_listeners((where.proxy, where.admin, where.metrics))
-        self._fetcher = Fetcher(self._dialer, process.calls())
+        addresses = snapshot.listen
+        self._dialer.own_listeners = own_listeners((addresses.proxy, addresses.admin, addresses.metrics))
+        self._fetcher = Fetcher(self._dialer, process.max_calls())
         self._certificates = Certificates(self._fetcher, self.metrics, report_defect)
         identity_of = self._certificates.source
         self.leaves = Leaves(self.metrics, report_defect)
@@ -116,7 +115,7 @@ class App:
             LogLevel(snapshot.log.level),
             LogOutput(writer, snapshot.log),
             InFlightLimit(self.plane.worker),
-            *(() if managed is None else (managed,)),
+            *(() if manager is None else (manager,)),
             *(() if self._admin_tls is None else (self._admin_tls,)),
         )
         self.publisher = Publisher(snapshot, parts, report_defect)
@@ -127,84 +126,86 @@ class App:
         return self.publisher.snapshot
 
     def follow(self, loader: Loader, loaded: Loaded, *, strict: bool) -> None:
-        """Reload from now on what changes of the config that `loader` reads; `loaded` is in use."""
-        hooks = ReloadHooks(self.publisher, self._kept_files, self._rotate, self.metrics, report_defect, self._audit)
+        """Reload the config that `loader` reads when it changes; `loaded` is in use."""
+        hooks = ReloadHooks(
+            self.publisher, self._watched_files, self._reload_files, self.metrics, report_defect, self._audit
+        )
         self._reloader = Reloader(loader, loaded, hooks, strict=strict)
         self._reloader.start()
-        if self.managed is not None:
-            self.managed.follow(self._reloader, self.metrics)
-        if self._service is not None:
-            self._history.start(None if self.managed is None else self.managed.store, report_defect)
+        if self.manager is not None:
+            self.manager.follow(self._reloader, self.metrics)
+        if self._api_services is not None:
+            self._history.start(None if self.manager is None else self.manager.store, report_defect)
 
-    def _kept_files(self) -> set[Path]:
-        """The files that parts read again by themselves."""
+    def _watched_files(self) -> set[Path]:
+        """Return the files that parts reload without a new snapshot."""
         return self._certificates.files() | self.leaves.files()
 
-    async def _rotate(self, changed: set[Path]) -> None:
+    async def _reload_files(self, changed: set[Path]) -> None:
         await self._certificates.changed(changed)
         await self.leaves.changed(changed)
 
     def _source(self, integration: Integration) -> GrantSource:
-        """What obtains an integration's grants: from its secrets alone, or as tokens that end."""
+        """Return what grants an integration's credential: tokens that expire, or a fixed credential."""
         if integration.traits.ends and integration.rebuild is None:
             return self._tokens.source(integration)
         return StaticSource(integration.secrets)
 
     @property
     def proxy_address(self) -> Address:
-        """The address of the proxy listener, with the port that was chosen where the config says 0."""
+        """Address of the proxy listener, with the port that the system chose if the config sets 0."""
         return self.snapshot.listen.proxy if self._listener is None else self._listener.addresses[0]
 
     @property
     def admin_address(self) -> Address:
-        """The address of the admin listener."""
+        """Address of the admin listener."""
         return self._servers[0].addresses[0]
 
     def note_certificate_requests(self) -> set[str]:
-        """The names of servers that request a client certificate from now on, for `sidekey test`."""
+        """Collect the names of servers that request a client certificate, for `sidekey test`."""
         return self._dialer.note_certificate_requests()
 
     async def start(self) -> None:
-        """Put the first snapshot in use, then open every listener.
+        """Publish the first snapshot, then open every listener.
 
-        Raises StartError, or what a part raised, with nothing left open.
+        Raises StartError, or the exception of a part. Closes everything first.
         """
-        where = self.snapshot.listen
+        addresses = self.snapshot.listen
         process.raise_descriptors()
-        self._fetcher.limit(process.calls())
+        self._fetcher.limit(process.max_calls())
         try:
             self.publisher.publish(self.snapshot)
-            # Callers that start once Sidekey is ready read what they must trust.
+            # Callers that start when Sidekey is ready read the trust folder.
             await self.leaves.ready()
             self.metrics.config_loaded = True
             self.metrics.config_loaded_at = time.time()
             self.plane.worker.deadlines.start(asyncio.get_running_loop())
-            most = process.side_connections(process.ADMIN_CONNECTIONS)
+            max_connections = process.side_connections(process.ADMIN_CONNECTIONS)
             exposition = Exposition(self.metrics)
-            application = build_admin(self.health, exposition, self._extension(where.admin))
+            application = build_admin(self.health, exposition, self._extension(addresses.admin))
             tls = None if self._admin_tls is None else self._admin_tls.context
             self._servers.append(
                 await serve(
                     application,
-                    where.admin,
+                    addresses.admin,
                     "listen.admin",
-                    most,
+                    max_connections,
                     is_shared=lambda: self.snapshot.admin.behind_tls,
                     tls=tls,
                 )
             )
-            if where.metrics is not None:
+            if addresses.metrics is not None:
                 application = build_metrics(self.health, exposition)
-                most = process.side_connections(MAX_CONNECTIONS)
-                self._servers.append(await serve(application, where.metrics, "listen.metrics", most))
+                max_connections = process.side_connections(MAX_CONNECTIONS)
+                self._servers.append(await serve(application, addresses.metrics, "listen.metrics", max_connections))
             backlog = process.backlog()
-            self._listener = await listen(self.plane.connection, where.proxy, "listen.proxy", backlog=backlog)
+            self._listener = await listen(self.plane.connection, addresses.proxy, "listen.proxy", backlog=backlog)
         except BaseException:
             await self.close()
             raise
         bound = [*self._listener.addresses, *(address for server in self._servers for address in server.addresses)]
         self._dialer.own_listeners = own_listeners(bound)
-        # A full collection of 1,000 integrations stops all requests for 0.1 s, one of 10,000 for 0.4 s.
+        # A full collection with 1,000 integrations would stop all requests for 0.1 s, with 10,000 for 0.4 s.
         gc.freeze()
         self.health.started = True
         self._log.info(
@@ -218,40 +219,40 @@ class App:
         """Return the API and the console, or None if nobody could log in."""
         if not self.snapshot.has_api:
             return None
-        self._service = ApiServices(
-            self.managed,
+        self._api_services = ApiServices(
+            self.manager,
             snapshot=lambda: self.snapshot,
             probe=self.probe,
             probe_draft=self.probe_draft,
             probe_preset=self.probe_preset,
             metrics=self.metrics,
             history=self._history,
-            # Token endpoints that hang must not delay log-ins, nor a flood of log-ins the tokens.
-            fetcher=Fetcher(self._dialer, min(process.LOGIN_CALLS, process.calls())),
+            # Token endpoints that hang must not delay logins, nor a flood of logins the tokens.
+            fetcher=Fetcher(self._dialer, min(process.LOGIN_CALLS, process.max_calls())),
             report=report_defect,
         )
-        return AdminExtension(self._service, address)
+        return AdminExtension(self._api_services, address)
 
     async def probe(self, name: str, test: TestRequest) -> Outcome:
-        """Send the test request of an integration through the data plane, if its secrets obtain a token."""
+        """Obtain a token with an integration's secrets, then send its test request through the data plane."""
         integration = self.snapshot.integrations.get(name)
         source = None if integration is None else self._source(integration)
         if isinstance(source, TokenSource):
             try:
                 await source.prove()
-            except ProblemError as failed:
-                # Without a token the data plane reports the same problem, and records it.
+            except ProblemError as error:
+                # Without a token, the data plane below reports the same problem and records it.
                 if source.current is not None:
-                    problem, request = failed.problem, f"{test.method} {target_of(name, test)}"
+                    problem, request = error.problem, f"{test.method} {target_of(name, test)}"
                     return Outcome(request, problem.status, problem.code, problem.detail, maybe_sent=False)
         return await probe(self.plane, name, test)
 
     async def probe_draft(self, draft: Integration, test: TestRequest) -> Outcome:
-        """Send the test request of an integration that nobody else may use."""
-        # Nobody would keep what comes of a refresh token, and a token could be the end of one that is in use.
+        """Send the test request of a draft through a data plane of its own, without callers."""
+        # Nothing would store a rotated refresh token, and a new token could revoke the one in use.
         ledger = NoLedger("other processes may share it: save the draft, and test what is saved")
-        trial = App(_alone(self.snapshot, draft), self._writer, ledger=ledger)
-        # What listens is this process's, whatever its config says.
+        trial = App(_with_draft_only(self.snapshot, draft), self._writer, ledger=ledger)
+        # The draft must not reach this process's listeners, whose ports the system may have chosen.
         trial._dialer.own_listeners = self._dialer.own_listeners
         trial.plane.worker.deadlines.start(asyncio.get_running_loop())
         await asyncio.to_thread(prepare_trust, trial.snapshot)
@@ -265,50 +266,50 @@ class App:
         return await probe_preset(self.plane, preset, data, content_type, draft=True, who=who)
 
     def install_signal_handlers(self) -> None:
-        """Let SIGTERM or SIGINT end `serve`, and a second one the process.
+        """Let SIGTERM or SIGINT end `serve`, and a second one exit the process.
 
-        SIGHUP asks for a reload, SIGUSR1 to open the log file again. Must be called before anyone can connect.
+        SIGHUP reloads the config, SIGUSR1 reopens the log file. Call this before any listener opens.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         loop.add_signal_handler(signal.SIGUSR1, self._writer.reopen)
-        # It was ignored until now, and may have been sent after the file was opened.
+        # The command ignored SIGUSR1 until now, and may have missed one since it opened the file.
         self._writer.reopen()
 
     def _on_hangup(self) -> None:
-        # Before there is a reloader nothing is lost: it begins by comparing every file.
+        # A signal before the reloader exists is not lost: the reloader begins by comparing every file.
         if self._reloader is not None:
-            # systemd takes READY=1 for the end of the reload only after a RELOADING=1 that is newer than its signal.
+            # systemd ends the reload at READY=1 only if a RELOADING=1 after its signal came first.
             self._notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000}")
             self._reloader.request_load().add_done_callback(lambda _: self._notify("READY=1"))
 
     def _on_signal(self, number: int) -> None:
-        if self._asked_to_stop.is_set():
-            self._leaving = asyncio.get_running_loop().create_task(self._leave(128 + number))
+        if self._stop_requested.is_set():
+            self._exit_task = asyncio.get_running_loop().create_task(self._exit_now(128 + number))
             return
         self._log.info("draining", signal=signal.Signals(number).name)
-        self._asked_to_stop.set()
+        self._stop_requested.set()
 
-    async def _leave(self, status: int) -> None:
-        """End the process now, and tell of what that cuts."""
+    async def _exit_now(self, status: int) -> None:
+        """Cut every exchange, log it, and exit the process."""
         try:
-            # The kernel would end a response that is under way as if it were whole.
+            # At exit, the kernel would end an unfinished response as if it were complete.
             self.plane.worker.cut()
-            for _ in range(_TURNS):
+            for _ in range(_CUT_TURNS):
                 await asyncio.sleep(0)
         finally:
-            # Also where the drain ends meanwhile, which cancels this.
+            # The end of the drain cancels this task.
             try:
                 self._writer.close(timeout=0.2)
             finally:
                 process.leave(status)
 
     async def serve(self) -> None:
-        """Serve until a signal asks to stop, then drain. Tell the service manager about both."""
+        """Serve until SIGTERM or SIGINT, then drain. Notify the service manager of both."""
         self._notify("READY=1")
-        await self._asked_to_stop.wait()
+        await self._stop_requested.wait()
         self._notify("STOPPING=1")
         await self.stop()
 
@@ -319,13 +320,13 @@ class App:
             self._log.error("the service manager cannot be notified", reason=os.strerror(error.errno or 0))
 
     async def stop(self) -> None:
-        """Fail readiness, serve for `drain_delay`, stop accepting, let exchanges finish within `drain`."""
+        """Fail readiness, serve for `drain_delay`, stop accepting, and let exchanges finish within `drain`."""
         timeouts = self.snapshot.timeouts
         self.health.draining = True
         self.plane.drain()
         await asyncio.sleep(timeouts.drain_delay)
-        if self._service is not None:
-            self._service.sender.stop()
+        if self._api_services is not None:
+            self._api_services.sender.stop()
         if self._listener is not None:
             await self._listener.stop()
         clean = await self.plane.finish(timeouts.drain)
@@ -335,30 +336,30 @@ class App:
         self._log.info("stopped")
 
     async def close(self) -> None:
-        """End everything at once."""
+        """Close every part at once."""
         if self._reloader is not None:
             await self._reloader.close()
         await self.plane.close()
-        if self._service is not None:
-            # Sends that were cut have a result now, which the store gets before it is closed.
-            await self._service.sender.finish()
+        if self._api_services is not None:
+            # Cut sends have a result now: store it before the store closes.
+            await self._api_services.sender.finish()
         await self._history.close()
         await self._tokens.close()
-        if self.managed is not None:
-            # What the last calls for tokens brought is in the store by now.
-            await self.managed.close()
+        if self.manager is not None:
+            # By now the last tokens are stored.
+            await self.manager.close()
         await self._certificates.close()
         await self.leaves.close()
         if self._listener is not None:
             self._listener.close()
         for server in self._servers:
             await server.close()
-        if self._service is not None:
-            self._service.close()
+        if self._api_services is not None:
+            self._api_services.close()
 
 
 def _admin_tls(snapshot: Snapshot) -> AdminTls | None:
-    """Return the TLS of the admin listener if it serves the API over TLS."""
+    """Return the TLS of the admin listener, or None if it serves plain HTTP. Raises StartError."""
     certificate = snapshot.admin.certificate
     if not snapshot.has_api or certificate is None:
         return None
@@ -368,11 +369,11 @@ def _admin_tls(snapshot: Snapshot) -> AdminTls | None:
         raise StartError("admin.tls: the certificate and its private key cannot be used for TLS") from None
 
 
-def _alone(snapshot: Snapshot, integration: Integration) -> Snapshot:
-    """A snapshot in which there is nothing but one integration, for nobody's requests."""
+def _with_draft_only(snapshot: Snapshot, draft: Integration) -> Snapshot:
+    """Copy the snapshot with the draft as its only integration, and without callers."""
     return replace(
         snapshot,
-        integrations={integration.id: integration},
+        integrations={draft.id: draft},
         callers=None,
         stored=None,
         passing=None,
@@ -383,25 +384,25 @@ def _alone(snapshot: Snapshot, integration: Integration) -> Snapshot:
 
 
 class InFlightLimit:
-    """Limits requests in flight and connections to what the snapshot in use allows and file descriptors suffice for."""
+    """Limits requests in flight and connections, by the config and by the file descriptors of the process."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._asked = 0
+        self._configured = 0
         self._log = get_logger()
 
     def prepare(self, snapshot: Snapshot) -> Commit:
-        """Get ready to limit them as another snapshot asks; the result does so from then on."""
-        asked = snapshot.limits.in_flight
-        allowed, descriptors = process.afford(asked)
+        """Prepare the limits of another snapshot. The returned commit applies them."""
+        configured = snapshot.limits.in_flight
+        allowed, descriptors = process.descriptor_budget(configured)
 
         def commit() -> None:
-            former, self._asked = self._asked, asked
-            if allowed < asked != former:
+            previous, self._configured = self._configured, configured
+            if allowed < configured != previous:
                 self._log.warning(
                     "limits.in_flight is lowered: too few file descriptors (NOFILE)",
                     in_flight=allowed,
-                    wanted=asked,
+                    wanted=configured,
                     nofile=process.descriptor_limit(),
                 )
             self._worker.limit_in_flight(allowed)
@@ -411,7 +412,7 @@ class InFlightLimit:
 
 
 def own_listeners(addresses: Iterable[Address | None]) -> tuple[OwnListener, ...]:
-    """What the dialer must refuse: every listener with an address that could be dialled."""
+    """List Sidekey's own listeners, which the dialer must refuse."""
     return tuple(
         OwnListener(ip_address(address.host), address.port)
         for address in addresses
@@ -420,21 +421,21 @@ def own_listeners(addresses: Iterable[Address | None]) -> tuple[OwnListener, ...
 
 
 def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
-    """Run the valid config that `loader` has loaded, until a signal, and reload it when it changes.
+    """Run a loaded config without errors until a signal, and reload it when it changes.
 
-    Raises StartError where a listener, or the store, cannot be opened.
+    Raises StartError if a listener or the store cannot be opened.
     """
-    of_files = loaded.snapshot
-    if of_files is None:
+    file_snapshot = loaded.snapshot
+    if file_snapshot is None:
         raise ValueError("a config with errors must not be run")
 
     async def main(writer: LineWriter) -> None:
         log_load(loaded)
-        snapshot, managed = of_files, None
-        if of_files.store is not None:
-            managed = await StoreManager.start(of_files.store, loader)
+        snapshot, manager = file_snapshot, None
+        if file_snapshot.store is not None:
+            manager = await StoreManager.start(file_snapshot.store, loader)
             snapshot = await asyncio.to_thread(loader.join, loaded)
-        app = App(snapshot, writer, managed, None if managed is None else managed.ledger)
+        app = App(snapshot, writer, manager, None if manager is None else manager.ledger)
         app.install_signal_handlers()
         await app.start()
         writer.start()
@@ -442,24 +443,23 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         await app.serve()
 
     process.share_interpreter()
-    run_logged(of_files.log, main)
+    run_logged(file_snapshot.log, main)
 
 
-def log_of_command(log: Log) -> Log:
-    """What a command logs that sends a request itself: errors, and with `log.audit` its use of a credential.
+def command_log(log: Log) -> Log:
+    """Build the log settings of a command that sends requests: errors, and audit entries if `log.audit` is on.
 
-    That is where the others are, while errors alone are for whoever has called the command.
+    Audit entries go to the config's log file. Without them, errors go to standard error.
     """
     errors = Log(level="error", access="off", audit=log.audit)
     return errors if log.audit == "off" else replace(errors, format=log.format, file=log.file)
 
 
 def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine on the fastest event loop, with a log as it is asked for; returns its result.
+    """Run a coroutine on a new event loop with this log, and return its result.
 
-    What it raises is logged without its text before the log closes, except StartError, which the caller shows, and what
-    is of its printing: the end of who reads it, or a disk that is full. StartError is raised here, too, where the log
-    cannot be opened.
+    Logs an exception without its text, then raises it again. Does not log StartError, which the command prints, or an
+    error of the output, such as a full disk or a closed pipe. Raises StartError if the log cannot be opened.
     """
     writer = LineWriter(open_standard_error(log.format))
     configure(log.level, writer)
@@ -472,13 +472,13 @@ def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -
         get_logger().info("log lines go to a file", file=log.file)
         writer.use(output)
 
-    async def safely() -> T:
+    async def run() -> T:
         install_safe_hooks(asyncio.get_running_loop())
         return await main(writer)
 
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
-            return runner.run(safely())
+            return runner.run(run())
     except StartError:
         raise
     except Exception as defect:

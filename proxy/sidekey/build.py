@@ -1,4 +1,4 @@
-"""Which of the two builds this is: both come from the same source, so the modules themselves must say it."""
+"""Detect whether the hot modules are compiled. Both builds have the same source."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from sidekey.policy import paths
 
 
 def build() -> Literal["compiled", "pure"]:
-    """Say how the hot modules were loaded: as extensions, or from their Python source."""
+    """Return how the hot modules were loaded: as compiled extensions or from Python source."""
     return "pure" if paths.__file__.endswith(".py") else "compiled"

@@ -1,9 +1,9 @@
-"""Every response of Sidekey's own: code, status, Proxy-Status error (RFC 9209) and a title that is safe to show.
+"""Sidekey's own responses: code, status, Proxy-Status error (RFC 9209) and a title that is safe to show.
 
-Of what is denied also why: a word of a closed list, which is counted.
+A denied request also has a reason from a closed list, which is the label of a metric.
 
-A `Problem` is a frozen value: decisions return it, and `ProblemError` carries it where it has to be raised.
-Library errors are mapped to one where they happen, without their text: it may hold a secret.
+A `Problem` is a frozen value: decisions return it, and code that must raise wraps it in a `ProblemError`.
+Code that catches a library error turns it into a `Problem` without the library's text, which may hold a secret.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One row of the table of responses. The first status and the first error are the usual ones."""
+    """A row of the response table. The first status and the first error are the defaults."""
 
     code: str
     statuses: tuple[int, ...]
@@ -159,7 +159,7 @@ Denial = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One row of the table of denials: the codes of the responses that it may have, and what it means."""
+    """A row of the denial table: the response codes that a denial may have, and its meaning."""
 
     denial: Denial
     codes: tuple[str, ...]
@@ -225,20 +225,20 @@ _REASONS = (
 REASONS: Mapping[str, Reason] = MappingProxyType({reason.denial: reason for reason in _REASONS})
 
 DENYING: Final = frozenset(code for reason in _REASONS for code in reason.codes) - {"request_invalid", "ca_unavailable"}
-"""Codes of responses that always have one of the `REASONS`: of the two others, what is judged has one."""
+"""Codes whose responses always have a denial. `request_invalid` and `ca_unavailable` may have one."""
 
 CALLER_GONE: Final = "caller_gone"
-"""Outcome of an exchange whose caller left: logged and counted; no response is sent."""
+"""Outcome of an exchange whose caller disconnected: logged and counted, without a response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A response of our own, as a value. Left out, `status` and `error` are the first of the code's row.
+    """A response that Sidekey sends itself. `status` and `error` default to the first ones of the code's row.
 
-    `detail` is shown to the caller: never a secret, an upstream's address or text of a library.
-    `denial` is why the request was denied, where it was: it is counted, and no part of the response, so that problems
-    that differ in nothing else are equal. `sent` says whether the upstream may have seen the request. `errors` are what
-    is wrong with parts of the body: JSON pointers (RFC 6901) and reasons.
+    The caller sees `detail`: it must not contain a secret, an upstream's address or a library's text.
+    `denial` is the label of a metric and no part of the response, so comparisons ignore it. `sent` says whether the
+    upstream may have received the request. `errors` lists invalid parts of the body: JSON pointers (RFC 6901) and
+    reasons. Raises ValueError if the table does not allow the combination.
     """
 
     code: str
@@ -264,16 +264,16 @@ class Problem:
 
     @property
     def title(self) -> str:
-        """The table's words for this code."""
+        """Title from the response table."""
         return KINDS[self.code].title
 
     @property
     def phrase(self) -> str:
-        """What many clients show of the response to a CONNECT, and nothing else of it: a fixed text for each code."""
+        """Reason phrase, which is all that many clients show of a response to CONNECT."""
         return f"{self.code}: {self.title}"
 
     def maybe_sent(self) -> Problem:
-        """The same problem of a request that the upstream may have seen."""
+        """Copy this problem for a request that the upstream may have received."""
         return replace(self, sent="maybe")
 
 
@@ -282,7 +282,7 @@ class StartError(Exception):
 
 
 class ProblemError(Exception):
-    """Carries a problem from deep in an await to whoever makes a response of it."""
+    """Raises a `Problem` through awaited code to the exchange or handler that responds with it."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.code, problem.detail)

@@ -1,4 +1,4 @@
-"""What the process asks of the system: no dumps of its memory, enough descriptors, the fastest event loop there is."""
+"""Settings of the operating-system process: protected memory, file descriptors, event loop and exit."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ from typing import Final, NamedTuple
 
 _PR_SET_DUMPABLE = 4
 ADMIN_CONNECTIONS: Final = 256
-"""Connections of the admin listener, unless there are few descriptors."""
+"""Maximum connections of the admin listener. Few descriptors lower it."""
 LOGIN_CALLS: Final = 32
-"""Calls to the issuer of log-ins at a time, half of them to one host."""
-_DESCRIPTORS_ASIDE = 160 + LOGIN_CALLS
-"""Descriptors that are neither for connections of the data plane nor for calls nor for the admin listener: metrics,
-logs, config files, lookups, calls of log-ins, and one for each of 64 requests that people send."""
+"""Maximum parallel calls to the OpenID provider, half of them to one host."""
+_RESERVED_DESCRIPTORS = 160 + LOGIN_CALLS
+"""Descriptors for metrics, logs, config files, lookups, login calls, and 64 requests that operators send."""
 _BACKLOG = 1024
-_CALLS = 256
-_SWITCH = 0.0005
-"""Seconds after which a thread that computes yields the interpreter to the event loop.
+_MAX_CALLS = 256
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which a busy thread yields the interpreter to the event loop.
 
-Python's default is 5 ms, for which each step of a request then waits. With it, a thread that renders the metrics of
-1,000 integrations every 5 s raised p99.9 of other requests from 1.7 to 5.4 ms; with 0.5 ms, from 1.2 to 1.6.
+With Python's default of 5 ms, rendering the metrics of 1,000 integrations every 5 s raised the p99.9 latency of
+requests from 1.7 to 5.4 ms; with 0.5 ms, from 1.2 to 1.6.
 """
 
 
 def protect_memory() -> None:
-    """Keep secrets out of core dumps, and other processes of this user out of our memory (prctl(2), ptrace(2))."""
+    """Disable core dumps, and keep the user's other processes from reading this memory (prctl(2), ptrace(2))."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
@@ -41,14 +40,14 @@ def protect_memory() -> None:
 
 
 class _Collector:
-    """The cyclic garbage collector of this process. It is off while any block pauses it, since blocks overlap."""
+    """Pauses the cyclic garbage collector. It stays off until the last of overlapping blocks ends."""
 
     def __init__(self) -> None:
         self._blocks = 0
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Switch the collector off in the block. Call it on the event loop."""
+        """Disable the collector in the block. Call it on the event loop."""
         self._blocks += 1
         gc.disable()
         try:
@@ -63,19 +62,19 @@ COLLECTOR: Final = _Collector()
 
 
 def share_interpreter() -> None:
-    """Let the event loop run soon while a thread computes: a load of the config, a scrape, or the API."""
-    sys.setswitchinterval(_SWITCH)
+    """Let the event loop interrupt busy threads early: a config load, a scrape or the API."""
+    sys.setswitchinterval(_SWITCH_INTERVAL)
 
 
 def notify(*states: str) -> None:
-    """Send states to the service manager if it asks for them by NOTIFY_SOCKET (sd_notify(3)).
+    """Send states to the service manager if NOTIFY_SOCKET is set (sd_notify(3)).
 
     Raises OSError if the service manager cannot be reached.
     """
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return
-    # A leading @ stands for the NUL of an abstract socket's name.
+    # A leading @ stands for the NUL that begins the name of an abstract socket.
     address = f"\0{path[1:]}" if path.startswith("@") else path
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         # A full queue is an error: waiting for the service manager would stop the event loop.
@@ -91,54 +90,54 @@ def raise_descriptors() -> None:
 
 
 def descriptor_limit() -> int:
-    """How many descriptors this process may have: NOFILE as it is in force."""
+    """Return the soft limit of NOFILE."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 class DescriptorBudget(NamedTuple):
-    """What NOFILE suffices for: so many exchanges `in_flight`, and `descriptors` for connections on either side."""
+    """Exchanges and descriptors that the data plane may use under NOFILE."""
 
     in_flight: int
     descriptors: int
 
 
-def afford(in_flight: int) -> DescriptorBudget:
-    """What NOFILE suffices for of `in_flight` exchanges, at least one.
+def descriptor_budget(in_flight: int) -> DescriptorBudget:
+    """Lower `in_flight` to the exchanges that NOFILE allows, at least one.
 
-    An exchange takes two descriptors, one towards the caller and one towards the upstream.
+    An exchange takes two descriptors, one to the caller and one to the upstream.
     """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = descriptor_limit()
     if soft == resource.RLIM_INFINITY:
         return DescriptorBudget(in_flight, sys.maxsize)
-    # The loop accepts all that waits before a connection can be counted.
-    aside = min(_DESCRIPTORS_ASIDE + side_connections(ADMIN_CONNECTIONS), soft // 2)
-    descriptors = max(2, soft - aside - calls() - 2 * backlog())
+    reserved = min(_RESERVED_DESCRIPTORS + side_connections(ADMIN_CONNECTIONS), soft // 2)
+    # The event loop accepts the whole backlog before Sidekey can count a connection.
+    descriptors = max(2, soft - reserved - max_calls() - 2 * backlog())
     return DescriptorBudget(min(in_flight, descriptors // 2), descriptors)
 
 
 def backlog() -> int:
-    """How many connections may wait to be accepted: few where accepting them could take all descriptors at once."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Return the listen backlog. Few descriptors lower it, because the event loop accepts all of it at once."""
+    soft = descriptor_limit()
     return _BACKLOG if soft == resource.RLIM_INFINITY else max(1, min(_BACKLOG, soft // 16))
 
 
-def calls() -> int:
-    """How many connections there may be for tokens, logins and certificates."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _CALLS if soft == resource.RLIM_INFINITY else max(2, min(_CALLS, soft // 16))
+def max_calls() -> int:
+    """Return the maximum number of connections that fetch tokens and certificates."""
+    soft = descriptor_limit()
+    return _MAX_CALLS if soft == resource.RLIM_INFINITY else max(2, min(_MAX_CALLS, soft // 16))
 
 
-def side_connections(most: int) -> int:
-    """How many of `most` connections each listener beside the data plane's may have: fewer with few descriptors."""
-    return min(most, max(2, backlog()))
+def side_connections(maximum: int) -> int:
+    """Lower the maximum connections of an admin or metrics listener if there are few descriptors."""
+    return min(maximum, max(2, backlog()))
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """The loop of uvloop where it is installed, else that of asyncio: both carry the same protocols."""
+    """Create a uvloop event loop, or one of asyncio if uvloop is not installed."""
     _occupy_standard_descriptors()
     try:
-        # Not installed on every platform, and no command but those that serve needs it.
-        import uvloop  # noqa: PLC0415 - as the line above says
+        # uvloop does not exist on every platform, and only some commands need an event loop.
+        import uvloop  # noqa: PLC0415 - see above
     except ImportError:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
@@ -146,12 +145,12 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Open what was closed of descriptors 0 to 2: libuv aborts when it closes a connection that got such a number."""
+    """Open /dev/null for closed descriptors 0 to 2: libuv aborts when it closes a connection with such a number."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
 
 
 def leave(status: int) -> None:
-    """End the process at once: no exit handler runs, and no thread is waited for."""
+    """End the process at once, without exit handlers and without waiting for threads."""
     os._exit(status)

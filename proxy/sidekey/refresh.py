@@ -1,8 +1,7 @@
-"""Single flight: at most one attempt to get something is under way, however many wait for its outcome.
+"""Single flight, retry pauses and weak timers for whatever refreshes a token, a certificate or a secret.
 
-What is got, and how, is the owner's business: an attempt is a coroutine function that returns its outcome. Failures
-that an owner expects are outcomes as well (`Failed`), values that can be handed to any number of waiters and be kept;
-a kept exception would hold the frames that it was raised through, and with them its owner.
+An attempt is a coroutine function that returns its outcome. A failure that the owner expects is an outcome too
+(`Failed`), not an exception: a stored exception would keep its frames alive, and with them its owner.
 """
 
 from __future__ import annotations
@@ -18,30 +17,52 @@ T = TypeVar("T")
 E = TypeVar("E")
 
 Pause = Callable[[int, float | None], float]
-"""Seconds until the next attempt may begin, after this many failures in a row (at least one), the last of which asked
-for so many seconds (`Failed.retry_after`)."""
+"""Seconds until the next attempt may begin. Arguments: failures in a row (at least one), and the last `retry_after`."""
 
 _AT_ONCE = -math.inf
 
 
 def fixed(seconds: float) -> Pause:
-    """The same pause after every failure."""
+    """Pause equally long after every failure."""
     return lambda *_: seconds
 
 
-_NONE = fixed(0.0)
+_FIRST_PAUSE = 1.0
+MAX_PAUSE = 60.0
+MAX_RETRY_AFTER = 3600.0
+"""Maximum `Retry-After` in seconds: an endpoint must not lock an integration out for a day."""
+
+_MAX_DOUBLINGS = 6
+
+
+def pause(failures: int, jitter: float, retry_after: float | None = None) -> float:
+    """Return the seconds until the next attempt, after this many failures in a row (at least one).
+
+    The pause doubles up to `MAX_PAUSE`; `jitter`, between 0 and 1, shortens it by up to a quarter. `retry_after` is the
+    response's `Retry-After` in seconds, which can only lengthen it.
+    """
+    base: float = min(MAX_PAUSE, _FIRST_PAUSE * 2 ** min(failures - 1, _MAX_DOUBLINGS))
+    return max(base * (1 - jitter / 4), min(retry_after or 0.0, MAX_RETRY_AFTER))
+
+
+def growing(jitter: Callable[[], float]) -> Pause:
+    """Double the pause with each failure in a row, with a new jitter each time."""
+    return lambda failures, retry_after: pause(failures, jitter(), retry_after)
+
+
+_NO_PAUSE = fixed(0.0)
 
 
 def _ignore() -> None:
-    """What follows an attempt whose owner need not know."""
+    """Do nothing after an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed(Generic[E]):
-    """The outcome of an attempt that got nothing, and why.
+    """Outcome of a failed attempt.
 
-    `retry_after` is the pause in seconds that was asked for. With `counts` false there is no other, and this attempt
-    makes no later pause longer.
+    `retry_after` is the pause in seconds that the server requested. With `counts` false it is the only pause, and this
+    failure does not lengthen later pauses.
     """
 
     error: E
@@ -50,19 +71,19 @@ class Failed(Generic[E]):
 
 
 class SingleFlight(Generic[T, E]):
-    """Runs the attempts of one owner: one at a time, each in a task that belongs to none of those who wait for it.
+    """Runs one attempt at a time for all waiters, in a task of its own, which survives a cancelled waiter.
 
-    `error` is that of the last attempt if it failed, `failures` how many failed in a row, and before `not_before` (on
-    the loop's clock) the next should not begin; a success resets all three. `waiting` is how many wait now.
+    `error` is the error of the last attempt if it failed, `failures` counts failures in a row, and the next attempt
+    should not begin before `not_before` (on the loop's clock). A success resets all three. `waiting` counts waiters.
 
-    An attempt that raises has a defect: it counts as a failure, `error` stays what it was, and what it raised reaches
-    those who wait. An attempt is passed each time, and not kept: an owner that is kept by what it owns is a cycle,
+    An attempt that raises has a defect: it counts as a failure, `error` stays unchanged, and the waiters get the
+    exception. The attempt is an argument rather than an attribute: a reference back to the owner would be a cycle,
     which only the garbage collector could free.
     """
 
     __slots__ = ("_pause", "_task", "error", "failures", "not_before", "waiting")
 
-    def __init__(self, pause: Pause = _NONE) -> None:
+    def __init__(self, pause: Pause = _NO_PAUSE) -> None:
         self.error: E | None = None
         self.failures = 0
         self.not_before = _AT_ONCE
@@ -72,32 +93,32 @@ class SingleFlight(Generic[T, E]):
 
     @property
     def running(self) -> bool:
-        """Whether an attempt is under way."""
+        """Return True while an attempt is running."""
         return self._task is not None
 
     @property
     def blocked(self) -> bool:
-        """Whether none is under way, and none should begin yet."""
+        """Return True if no attempt is running and none should begin yet."""
         return self._task is None and asyncio.get_running_loop().time() < self.not_before
 
-    def go_on(self, former: SingleFlight[T, E]) -> None:
-        """Begin where the attempts of another owner have ended: with its error, its failures and its pause."""
-        self.error, self.failures, self.not_before = former.error, former.failures, former.not_before
+    def resume_from(self, previous: SingleFlight[T, E]) -> None:
+        """Take over the error, the failures and the pause of a previous owner's attempts."""
+        self.error, self.failures, self.not_before = previous.error, previous.failures, previous.not_before
 
     def allow(self) -> None:
-        """Let the next attempt begin at once, whatever came of the last."""
+        """Let the next attempt begin at once."""
         self.not_before = _AT_ONCE
 
     def start(self, attempt: Callable[[], Awaitable[T | Failed[E]]], then: Callable[[], None] = _ignore) -> None:
-        """Begin an attempt, also while `blocked`. `then` is called once it has ended with an outcome."""
+        """Begin an attempt, even while `blocked`. Call `then` when it has an outcome."""
         if self._task is not None:
-            raise RuntimeError("an attempt is under way")
+            raise RuntimeError("an attempt is already running")
         self._task = asyncio.get_running_loop().create_task(self._run(attempt, then))
 
     async def wait(self) -> T | Failed[E]:
-        """The outcome of the attempt under way. A waiter that is cancelled leaves it to the others."""
+        """Wait for the running attempt. Cancelling a waiter does not cancel the attempt."""
         if self._task is None:
-            raise RuntimeError("no attempt is under way")
+            raise RuntimeError("no attempt is running")
         self.waiting += 1
         try:
             return await asyncio.shield(self._task)
@@ -105,18 +126,18 @@ class SingleFlight(Generic[T, E]):
             self.waiting -= 1
 
     async def join(self, attempt: Callable[[], Awaitable[T | Failed[E]]]) -> T | Failed[E]:
-        """The outcome of the attempt under way, or else of this one, also while `blocked`."""
+        """Wait for the running attempt, or start this one, even while `blocked`."""
         if self._task is None:
             self.start(attempt)
         return await self.wait()
 
     async def close(self) -> None:
-        """Cancel the attempt under way, and with it everyone who waits."""
+        """Cancel the running attempt and its waiters."""
         task = self._task
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-            # A task that was cancelled before its first step has run nothing of `_run`.
+            # `_run` did not reset it if the task was cancelled before its first step.
             self._task = None
 
     async def _run(self, attempt: Callable[[], Awaitable[T | Failed[E]]], then: Callable[[], None]) -> T | Failed[E]:
@@ -140,43 +161,20 @@ class SingleFlight(Generic[T, E]):
         then()
         return outcome
 
-    def _count_failure(self, asked: float | None) -> None:
+    def _count_failure(self, retry_after: float | None) -> None:
         self.failures += 1
-        self.not_before = asyncio.get_running_loop().time() + self._pause(self.failures, asked)
+        self.not_before = asyncio.get_running_loop().time() + self._pause(self.failures, retry_after)
 
 
 def call_weakly_at(loop: asyncio.AbstractEventLoop, when: float, method: Callable[[], None]) -> asyncio.TimerHandle:
-    """Have the loop call a bound method at `when`, on its own clock, if its object still lives then.
+    """Call a bound method at `when`, on the loop's clock, if its object still exists.
 
-    The loop holds on to whatever a timer refers to: a source that nobody uses any more would live as long as its token.
+    A strong reference in the timer would keep an unused source alive as long as its token.
     """
-    return loop.call_at(when, _call, WeakMethod(method))
+    return loop.call_at(when, _call_if_alive, WeakMethod(method))
 
 
-def _call(reference: WeakMethod[Callable[[], None]]) -> None:
+def _call_if_alive(reference: WeakMethod[Callable[[], None]]) -> None:
     method = reference()
     if method is not None:
         method()
-
-
-FIRST = 1.0
-MAX_PAUSE = 60.0
-MAX_RETRY_AFTER = 3600.0
-"""Seconds of a `Retry-After` that are honoured: an endpoint may not lock an integration out for a day."""
-
-_DOUBLINGS = 6
-
-
-def pause(failures: int, jitter: float, asked: float | None = None) -> float:
-    """Seconds until the next attempt, after this many failures in a row (at least one).
-
-    It doubles up to `MAX_PAUSE`; `jitter`, within 0 and 1, takes away up to a quarter. `asked` is the response's
-    `Retry-After` in seconds, which can only make it longer.
-    """
-    base: float = min(MAX_PAUSE, FIRST * 2 ** min(failures - 1, _DOUBLINGS))
-    return max(base * (1 - jitter / 4), min(asked or 0.0, MAX_RETRY_AFTER))
-
-
-def growing(jitter: Callable[[], float]) -> Pause:
-    """`pause`, with another jitter each time, for a `SingleFlight`."""
-    return lambda failures, asked: pause(failures, jitter(), asked)

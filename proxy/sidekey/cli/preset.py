@@ -1,4 +1,4 @@
-"""`sidekey preset`: lists the presets of a config, and sends one. What one would send: preset_preview.py."""
+"""`sidekey preset`: list the presets of a config, preview their requests, and send one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sidekey.app import App, log_of_command, run_logged
+from sidekey.app import App, command_log, run_logged
 from sidekey.cli.config import complete_preset_id, find_preset, load_snapshot
 from sidekey.cli.groups import Group
 from sidekey.cli.options import config_option, json_option
@@ -28,16 +28,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class PresetCommandError(Exception):
-    """The command cannot be done; the message says why and what to do."""
+    """The command failed. The message says why and what to do."""
 
 
-def described(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Describe the presets of files and of the store, by ID."""
-    return [_described(each) for _, each in sorted(snapshot.presets.items())]
+def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Build the JSON of all presets, sorted by ID."""
+    return [_describe(preset) for _, preset in sorted(snapshot.presets.items())]
 
 
-def _described(preset: Preset) -> dict[str, Any]:
-    # What answers for an unreadable row has no URL.
+def _describe(preset: Preset) -> dict[str, Any]:
+    # The placeholder of an unreadable row has no URL.
     readable = bool(preset.url)
     return {
         "id": preset.id,
@@ -54,28 +54,28 @@ def _described(preset: Preset) -> dict[str, Any]:
 
 
 def lines(presets: Iterable[dict[str, Any]], width: int | None = None) -> list[str]:
-    """The same for people, for a terminal of a `width` if there is one."""
+    """Format the result of `describe` as a table, at most `width` columns wide unless it is None."""
     return table(
         [
             (
-                each["id"],
-                each["integration"] or "-",
-                f"{each['method']} {each['url']}" if each["url"] else "-",
-                f"{each['status']}: {each['problem']}" if each["problem"] else each["description"],
+                preset["id"],
+                preset["integration"] or "-",
+                f"{preset['method']} {preset['url']}" if preset["url"] else "-",
+                f"{preset['status']}: {preset['problem']}" if preset["problem"] else preset["description"],
             )
-            for each in presets
+            for preset in presets
         ],
         width,
     )
 
 
 def preview_lines(shown: Preview) -> list[str]:
-    """A preview for people. Whoever wrote the preset is not who looks at it."""
+    """Format a preview as text, with control characters escaped: another operator may have written the preset."""
     return [printable(line) for line in str(shown).split("\n")]
 
 
 def read_data(data: str | None, preset: Preset) -> bytes:
-    """What a caller would send: `@FILE` names a file, `@-` standard input, as for curl. Raises PresetCommandError."""
+    """Read the caller's body: `@FILE` names a file and `@-` standard input, as in curl. Raises PresetCommandError."""
     if data is None:
         return b"{}" if preset.rules.has_body else b""
     if not data.startswith("@"):
@@ -89,8 +89,8 @@ def read_data(data: str | None, preset: Preset) -> bytes:
 
 
 def send(snapshot: Snapshot, preset: Preset, data: bytes) -> Outcome:
-    """Send a preset with what a caller would send: a real request, through the data plane of this process."""
-    quiet = replace(snapshot, log=log_of_command(snapshot.log))
+    """Send a preset's request for a caller's body through a data plane in this process."""
+    quiet = replace(snapshot, log=command_log(snapshot.log))
     return run_logged(quiet.log, partial(_send, quiet, preset, data))
 
 
@@ -122,8 +122,8 @@ def list_command(config: str | None, as_json: bool) -> None:
 
     The list has ID, integration, request, and why a preset is invalid.
     """
-    found = described(load_snapshot(config))
-    print_result(found, lines(found, terminal_width()), as_json=as_json)
+    presets = describe(load_snapshot(config))
+    print_result(presets, lines(presets, terminal_width()), as_json=as_json)
 
 
 @command.command("preview")
@@ -137,10 +137,10 @@ def preview_command(config: str | None, as_json: bool, data: str | None, preset_
     The request is built from parameters or a payload. Only the name of the credential is shown.
     """
     snapshot = load_snapshot(config)
-    found = find_preset(snapshot, preset_id)
-    shown = preview(snapshot, found, _data(data, found))
-    print_result(shown.as_json(), preview_lines(shown), as_json=as_json)
-    raise SystemExit(0 if shown.problem is None else 1)
+    preset = find_preset(snapshot, preset_id)
+    result = preview(snapshot, preset, _read_data(data, preset))
+    print_result(result.as_json(), preview_lines(result), as_json=as_json)
+    raise SystemExit(0 if result.problem is None else 1)
 
 
 @command.command("test")
@@ -154,17 +154,17 @@ def test_command(config: str | None, as_json: bool, data: str | None, preset_id:
     The request goes through the data plane, without a listener. A 2xx response is success.
     """
     snapshot = load_snapshot(config)
-    found = find_preset(snapshot, preset_id)
+    preset = find_preset(snapshot, preset_id)
     try:
-        result = send(snapshot, found, _data(data, found))
+        result = send(snapshot, preset, _read_data(data, preset))
     except StartError as error:
         fail(error)
     print_result(result.as_json(), (str(result),), as_json=as_json)
     raise SystemExit(0 if result.ok else 1)
 
 
-def _data(data: str | None, found: Preset) -> bytes:
+def _read_data(data: str | None, preset: Preset) -> bytes:
     try:
-        return read_data(data, found)
+        return read_data(data, preset)
     except PresetCommandError as error:
         fail(error)

@@ -1,4 +1,4 @@
-"""`sidekey test`: one request through the data plane of this very process, with no listener and no caller's token."""
+"""`sidekey test`: send a test request through a data plane in this process, without a listener or a caller's token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 
 import click
 
-from sidekey.app import App, log_of_command, run_logged
+from sidekey.app import App, command_log, run_logged
 from sidekey.cli.config import complete_id, find_integration, load_snapshot
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_result
@@ -32,26 +32,26 @@ WOULD_SPEND = (
 
 def send_test(snapshot: Snapshot, integration: Integration, test: TestRequest) -> Outcome:
     """Send the integration's test request with an empty body through the reverse proxy."""
-    quiet = replace(snapshot, log=log_of_command(snapshot.log))
+    quiet = replace(snapshot, log=command_log(snapshot.log))
     return run_logged(quiet.log, partial(_send, quiet, integration, test))
 
 
 async def _send(snapshot: Snapshot, integration: Integration, test: TestRequest, writer: LineWriter) -> Outcome:
     if snapshot.store is None and integration.traits.rotates:
         return Outcome(f"{test.method} {target_of(integration.id, test)}", 0, None, WOULD_SPEND)
-    async with _shared(snapshot.store if integration.traits.one_at_a_time else None) as ledger:
+    async with _open_ledger(snapshot.store if integration.traits.one_at_a_time else None) as ledger:
         app = App(snapshot, writer, ledger=ledger)
         app.plane.worker.deadlines.start(asyncio.get_running_loop())
-        asking = app.note_certificate_requests()
+        certificate_requests = app.note_certificate_requests()
         try:
-            return await probe(app.plane, integration.id, test, asking)
+            return await probe(app.plane, integration.id, test, certificate_requests)
         finally:
             await app.close()
 
 
 @asynccontextmanager
-async def _shared(rules: StoreRules | None) -> AsyncIterator[Ledger | None]:
-    """Where running processes take the tokens that they share, and this one with them."""
+async def _open_ledger(rules: StoreRules | None) -> AsyncIterator[Ledger | None]:
+    """Open the ledger through which running processes share tokens, or None without a store."""
     if rules is None:
         yield None
         return

@@ -417,7 +417,7 @@ class TokenSource:
         if not origin.same_token(previous_origin):
             return
         if secret_unchanged:
-            self._refresh.go_on(state.refresh)
+            self._refresh.resume_from(state.refresh)
         current = state.current
         if (
             current is None

@@ -1,4 +1,4 @@
-"""A whole Sidekey with a store: stored integrations and callers are served beside those of files."""
+"""A Sidekey with a store serves stored integrations and callers beside those of files."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ HOSTS = {"up.test": ["127.0.0.1"], "own.test": ["127.0.0.1"]}
 
 
 class Editor:
-    """Who writes into the store of a running Sidekey."""
+    """Writes to the store of a running Sidekey."""
 
     def __init__(self, sidekey: Serving) -> None:
-        managed = sidekey.app.managed
+        managed = sidekey.app.manager
         assert managed is not None
         self.managed: StoreManager = managed
 
     async def put(self, name: str, document: Mapping[str, Any]) -> None:
         """Save a document as the API does."""
-        vault, before = self.managed.sealing_keys, self.managed.store.state.integrations.get(name)
-        version = None if before is None else before.version
-        await self.managed.commit([Put(saved(vault, name, document, before), version)], ENTRY)
+        vault, previous = self.managed.sealing_keys, self.managed.store.state.integrations.get(name)
+        version = None if previous is None else previous.version
+        await self.managed.commit([Put(saved(vault, name, document, previous), version)], ENTRY)
 
     def row(self, name: str) -> IntegrationRow:
         return self.managed.store.state.integrations[name]
@@ -55,20 +55,20 @@ class Editor:
         row = self.row(name)
         await self.managed.commit([Delete(row, row.version)], ENTRY)
 
-    async def let_in(self, *integrations: str) -> None:
-        """One caller, who may use these."""
-        before = self.managed.store.state.callers.get("billing")
+    async def put_caller(self, *integrations: str) -> None:
+        """Store a caller that may use these."""
+        previous = self.managed.store.state.callers.get("billing")
         row = CallerRow(
-            row=new_row() if before is None else before.row,
+            row=new_row() if previous is None else previous.row,
             id="billing",
             token_sha256=sha256(b"secret-of-billing").hexdigest(),
             integrations=integrations,
         )
-        await self.managed.commit([Put(row, None if before is None else before.version)], ENTRY)
+        await self.managed.commit([Put(row, None if previous is None else previous.version)], ENTRY)
 
 
 def keyed(port: int, word: str) -> dict[str, Any]:
-    """An integration whose path and credential tell which one it is."""
+    """Build an integration whose path and credential identify it."""
     headers = {"X-Key": {"secret": {"value": f"{word}-secret"}}}
     return {"endpoint_prefix": f"http://up.test:{port}/{word}", "auth": {"type": "headers", "headers": headers}}
 
@@ -81,14 +81,14 @@ async def managed(folder: Path, ca: Authority, head: str = MANAGED) -> AsyncIter
 
 
 def changes_in(sidekey: Serving) -> list[dict[str, Any]]:
-    """The lines of changes so far."""
+    """Return the lines of changes in the log."""
     return [line for line in sidekey.lines() if line["event"] == "config changed"]
 
 
-async def test_each_change_is_in_the_log_with_who_made_it_and_never_a_secret(tmp_path: Path, ca: Authority) -> None:
-    """By the operator's name and the store's revision; the store's own audit has the rest."""
+async def test_each_change_is_logged_with_its_operator_and_without_a_secret(tmp_path: Path, ca: Authority) -> None:
+    """With the store's revision. The store's audit has the details."""
     async with managed(tmp_path, ca) as (sidekey, editor):
-        await editor.let_in("it")
+        await editor.put_caller("it")
         await editor.put("it", keyed(1, "one"))
         wider = {**keyed(1, "two"), "endpoint_prefix": "http://up.test:1"}
         await editor.put("it", wider)
@@ -109,32 +109,30 @@ async def test_each_change_is_in_the_log_with_who_made_it_and_never_a_secret(tmp
 
 
 async def test_no_request_mixes_two_states_of_the_store(tmp_path: Path, ca: Authority) -> None:
-    """While files change as well, each request has path and credential of one saving."""
+    """While files change, too, each request has path and credential of one version."""
     async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
-        await editor.let_in("it")
+        await editor.put_caller("it")
         await editor.put("it", keyed(upstream.port, "w0"))
         over = asyncio.Event()
 
-        async def ask() -> None:
+        async def send() -> None:
             while not over.is_set():
                 assert (await sidekey.reverse("/x", TOKEN)).status == 200
 
-        asking = [asyncio.create_task(ask()) for _ in range(4)]
+        asking = [asyncio.create_task(send()) for _ in range(4)]
         config = tmp_path / "sidekey.yaml"
         for number in range(1, 8):
             await editor.put("it", keyed(upstream.port, f"w{number}"))
             files.replace(config, config.read_text() + f"# {number}\n")
         over.set()
         await asyncio.gather(*asking)
-    seen = {(each.target, *each.values(b"x-key")) for each in upstream.requests}
+    seen = {(request.target, *request.values(b"x-key")) for request in upstream.requests}
     assert seen <= {(f"/w{number}/x".encode(), f"w{number}-secret".encode()) for number in range(8)}
     assert len(seen) > 1
 
 
-async def test_a_tunnel_that_names_a_stored_integration_needs_its_host_in_the_config(
-    tmp_path: Path, ca: Authority
-) -> None:
-    """502: the CA signs for no host because an editor names it."""
+async def test_tunnel_to_a_stored_integration_needs_its_host_in_the_config(tmp_path: Path, ca: Authority) -> None:
+    """502: an editor cannot make the CA sign for another host."""
 
     async def opened(sidekey: Serving, *, user: str, tunnel: bool) -> Any:
         async with connect(sidekey.port) as caller:
@@ -148,7 +146,7 @@ async def test_a_tunnel_that_names_a_stored_integration_needs_its_host_in_the_co
         folder = tmp_path / hosts
         folder.mkdir()
         async with managed(folder, ca, head=head.replace("HOSTS", hosts)) as (sidekey, editor):
-            await editor.let_in("it")
+            await editor.put_caller("it")
             await editor.put("it", secure)
             named = await opened(sidekey, user="it:secret-of-billing", tunnel=status == 200)
             assert named.status == status
@@ -159,7 +157,7 @@ async def test_a_tunnel_that_names_a_stored_integration_needs_its_host_in_the_co
 
 
 class Issuer:
-    """A token endpoint that returns t1, t2 and so on for the client's secret, and an API that takes what comes."""
+    """A token endpoint that returns t1, t2 and so on for the client's secret, beside an API that accepts any token."""
 
     def __init__(self) -> None:
         self.issued = 0
@@ -179,20 +177,20 @@ class Issuer:
                 await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
 
-async def test_a_token_goes_only_where_its_secret_was_entered_for(tmp_path: Path, ca: Authority) -> None:
-    """An editor who moves an integration without knowing its secret gets nothing that came of that."""
+async def test_token_is_sent_only_to_the_destination_of_its_secret(tmp_path: Path, ca: Authority) -> None:
+    """An editor who moves an integration without its secret gets no token of it."""
     issuer = Issuer()
 
     def document(port: int, host: str, secret: str, *, redact: bool = False) -> dict[str, Any]:
         auth = {"type": "oauth2", "token_endpoint": f"https://127.0.0.1:{port}/token", "client_id": "id"}
         auth |= {"client_authentication": "body", "client_secret": {"value": secret}}
-        where = {"allow_other_domains": True, "allowed_domains": [f"https://{host}:{port}"]}
-        return {**where, "auth": auth, "redact_response": redact}
+        destination = {"allow_other_domains": True, "allowed_domains": [f"https://{host}:{port}"]}
+        return {**destination, "auth": auth, "redact_response": redact}
 
     context = ca.server_context("127.0.0.1", "up.test", "own.test")
     async with RawUpstream(issuer, ssl_context=context) as upstream, managed(tmp_path, ca) as (sidekey, editor):
         port = upstream.port
-        await editor.let_in("it")
+        await editor.put_caller("it")
         await editor.put("it", document(port, "up.test", "right"))
         assert (await sidekey.reverse("/x", TOKEN)).status == 200
         await editor.put("it", {**document(port, "up.test", "right"), "description": "edited"})
@@ -207,30 +205,30 @@ async def test_a_token_goes_only_where_its_secret_was_entered_for(tmp_path: Path
 
 
 @pytest.mark.parametrize("edit", ["destination", "updated_by"])
-async def test_a_row_that_is_edited_past_sidekey_takes_down_that_one_alone(
-    edit: str, tmp_path: Path, ca: Authority
-) -> None:
-    """Whoever can write to the database gets no secret sent to another place."""
+async def test_row_edited_by_sql_disables_only_its_integration(edit: str, tmp_path: Path, ca: Authority) -> None:
+    """An attacker with access to the database cannot redirect a secret."""
     async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
-        await editor.let_in("it", "fine")
+        await editor.put_caller("it", "fine")
         await editor.put("it", keyed(upstream.port, "one"))
         await editor.put("fine", keyed(upstream.port, "fine"))
         with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
             (body,) = database.execute("SELECT body FROM sidekey_rows WHERE id = 'it'").fetchone()
-            said = json.loads(body)
-            said["document"] = said["document"].replace("/one", "/two") if edit == "destination" else said["document"]
-            said["updated_by"] = "somebody else" if edit == "updated_by" else said["updated_by"]
+            error = json.loads(body)
+            error["document"] = (
+                error["document"].replace("/one", "/two") if edit == "destination" else error["document"]
+            )
+            error["updated_by"] = "somebody else" if edit == "updated_by" else error["updated_by"]
             database.execute(
                 "UPDATE sidekey_rows SET body = ?, revision = revision + 99 WHERE id = 'it'",
-                (json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False),),
+                (json.dumps(error, sort_keys=True, separators=(",", ":"), ensure_ascii=False),),
             )
         await eventually(lambda: sidekey.app.metrics.stored.unusable == 1)
         assert await sidekey.metric('sidekey_store_integrations{state="unusable"}') == 1
         assert await sidekey.metric('sidekey_store_integrations{state="ok"}') == 1
-        said = problem(await sidekey.reverse("/x", TOKEN))
-        assert (said["code"], said["detail"]) == (
+        error = problem(await sidekey.reverse("/x", TOKEN))
+        assert (error["code"], error["detail"]) == (
             "credential_unavailable",
             "store: the integration cannot be used; an operator must look at it",
         )
         assert (await sidekey.reverse("/x", TOKEN, name="fine")).status == 200
-    assert [each.target for each in upstream.requests] == [b"/fine/x"]
+    assert [request.target for request in upstream.requests] == [b"/fine/x"]
