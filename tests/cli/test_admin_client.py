@@ -1,4 +1,4 @@
-"""What a running Sidekey is asked by, and by whom nobody waits for long."""
+"""GET requests of commands to a running Sidekey, with limits of size and time."""
 
 from __future__ import annotations
 
@@ -21,25 +21,24 @@ def of(listener: socket.socket) -> Address:
     return Address(port=listener.getsockname()[1])
 
 
-def test_a_body_in_chunks_is_read_whole() -> None:
-    """As metrics come."""
+def test_chunked_body_is_read_completely() -> None:
     listener = listening_socket()
-    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
-    with answering_once(listener, answer):
+    response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
+    with answering_once(listener, response):
         assert get(of(listener), "/metrics", tls=False, timeout=DEADLINE) == (200, b"abcdefg")
 
 
-def test_a_body_that_is_too_long_is_not_read() -> None:
+def test_body_over_the_limit_is_not_read() -> None:
     listener = listening_socket()
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nmore than 10"
-    with answering_once(listener, answer), pytest.raises(NoResponse, match="no response from 127"):
-        get(of(listener), "/metrics", tls=False, timeout=DEADLINE, most=10)
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nmore than 10"
+    with answering_once(listener, response), pytest.raises(NoResponse, match="no response from 127"):
+        get(of(listener), "/metrics", tls=False, timeout=DEADLINE, max_size=10)
 
 
 @pytest.mark.parametrize("length", ["9" * 30, str((1 << 63) - 1), str(1 << 40)])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_no_room_is_made_for_what_is_only_said_to_come(length: str, chunked: bool) -> None:
-    """Whoever responds may say any length."""
+def test_memory_is_not_allocated_for_a_declared_length(length: str, chunked: bool) -> None:
+    """The server may declare any Content-Length."""
     listener = listening_socket()
     framing = (
         f"Transfer-Encoding: chunked\r\n\r\n{int(length):x}\r\nab" if chunked else f"Content-Length: {length}\r\n\r\nab"
@@ -59,8 +58,8 @@ def test_no_room_is_made_for_what_is_only_said_to_come(length: str, chunked: boo
     ],
     ids=["body", "chunks", "head", "interim responses", "handshake"],
 )
-def test_what_trickles_ends_with_the_time(first: bytes, more: bytes, tls: bool) -> None:
-    """Each byte comes soon enough for the socket's own limit."""
+def test_slow_response_times_out(first: bytes, more: bytes, tls: bool) -> None:
+    """Each byte arrives before a time-out of the socket."""
     listener = listening_socket()
     ended = threading.Event()
 
@@ -74,13 +73,13 @@ def test_what_trickles_ends_with_the_time(first: bytes, more: bytes, tls: bool) 
     thread = threading.Thread(target=trickle, daemon=True)
     thread.start()
     with listener, pytest.raises(NoResponse):
-        get(of(listener), "/metrics", tls=tls, timeout=0.2, most=1 << 30)
+        get(of(listener), "/metrics", tls=tls, timeout=0.2, max_size=1 << 30)
     ended.set()
     thread.join(timeout=DEADLINE)
 
 
-def test_a_listener_with_tls_is_asked_by_tls(tmp_path: Path) -> None:
-    """Whatever names its certificate has."""
+def test_listener_with_tls_is_requested_over_tls(tmp_path: Path) -> None:
+    """Whatever the names in its certificate."""
     listener = Authority(tmp_path).server_context("elsewhere.test").wrap_socket(listening_socket(), server_side=True)
     with answering_once(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"):
         assert get(of(listener), "/readyz", tls=True, timeout=DEADLINE) == (200, b"ok")

@@ -1,4 +1,4 @@
-"""`sidekey ca`, as it is typed."""
+"""`sidekey ca` as a process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from sidekey.ca.maintain import ensure_authorities
 from sidekey.ca.storage import read
-from sidekey.cli.ca import CaError, bundle, described, paths, rotate, trust_folder
+from sidekey.cli.ca import CaError, bundle, describe, paths, rotate, trust_folder
 from support.child import Child, run_cli
 from support.http_get import get
 from support.local_cas import NOW, rules_in
@@ -34,28 +34,28 @@ def config(tmp_path: Path) -> Path:
 
 
 def ca(config: Path, *arguments: str, status: int = 0) -> str:
-    """What a command prints; on standard error where it fails."""
-    done = run_cli("ca", *arguments, "--config", str(config))
-    assert done.returncode == status, done.stderr
-    return done.stdout if status == 0 else done.stderr
+    """Return the output of a command, from standard error if it fails."""
+    result = run_cli("ca", *arguments, "--config", str(config))
+    assert result.returncode == status, result.stderr
+    return result.stdout if status == 0 else result.stderr
 
 
-def test_the_ca_is_made_by_the_command_and_shown(config: Path) -> None:
-    """Each time the same one, and never its key."""
-    shown = json.loads(ca(config, "show", "--json"))
-    (authority,) = shown["authorities"]
+def test_show_creates_the_ca_and_lists_it(config: Path) -> None:
+    """Each call shows the same CA, never its key."""
+    document = json.loads(ca(config, "show", "--json"))
+    (authority,) = document["authorities"]
     assert (authority["role"], authority["names"], authority["networks"]) == ("signs", ["a.test"], ["10.1.2.3/32"])
-    kept = read(config.parent / "state")
-    assert kept is not None
-    assert kept.members[0].fingerprint == authority["fingerprint"]
+    authorities = read(config.parent / "state")
+    assert authorities is not None
+    assert authorities.every[0].fingerprint == authority["fingerprint"]
     text = ca(config, "show")
     assert f"signs: SHA-256 {authority['fingerprint']}" in text
     assert "for a.test, 10.1.2.3/32" in text
-    assert "PRIVATE" not in text + json.dumps(shown)
+    assert "PRIVATE" not in text + json.dumps(document)
 
 
 def test_two_configs_of_one_user_share_no_ca_by_default(tmp_path: Path) -> None:
-    """Neither makes a CA that callers of the other would have to trust, and each finds its own again."""
+    """Each config has its own CA, so that callers of one need not trust the CA of the other."""
     configs = []
     for name in ("one", "two"):
         path = tmp_path / name / "sidekey.yaml"
@@ -63,10 +63,10 @@ def test_two_configs_of_one_user_share_no_ca_by_default(tmp_path: Path) -> None:
         path.write_text(CONFIG.replace("ca: {folder: state}\n", "").replace("a.test", f"{name}.test"))
         configs.append(path)
     first, second = (json.loads(ca(path, "show", "--json")) for path in configs)
-    for name, shown in (("one", first), ("two", second)):
-        (authority,) = shown["authorities"]
+    for name, document in (("one", first), ("two", second)):
+        (authority,) = document["authorities"]
         assert authority["names"] == [f"{name}.test"]
-        assert f"{name}-sidekey.yaml-" in shown["kept_in"]
+        assert f"{name}-sidekey.yaml-" in document["kept_in"]
     assert first["trust_folder"] != second["trust_folder"]
     assert json.loads(ca(configs[0], "show", "--json")) == first
     relative = json.loads(
@@ -75,16 +75,16 @@ def test_two_configs_of_one_user_share_no_ca_by_default(tmp_path: Path) -> None:
     assert relative == first
 
 
-def test_one_config_has_one_default_folder_however_its_path_is_written(tmp_path: Path) -> None:
-    """From a folder behind a link, by the link, and with two slashes; also the folder as a whole."""
+def test_default_folder_does_not_depend_on_the_spelling_of_the_path(tmp_path: Path) -> None:
+    """Through a link, from a folder behind a link, and with two slashes."""
     folder, link = tmp_path / "real", tmp_path / "link"
     folder.mkdir()
     link.symlink_to(folder)
     (folder / "sidekey.yaml").write_text(CONFIG.replace("ca: {folder: state}\n", ""))
 
     def kept_in(path: str) -> str:
-        done = run_cli("ca", "show", "--json", "--config", path, folder=link)
-        return str(json.loads(done.stdout)["kept_in"])
+        result = run_cli("ca", "show", "--json", "--config", path, folder=link)
+        return str(json.loads(result.stdout)["kept_in"])
 
     files = {kept_in(path) for path in ("sidekey.yaml", f"{link}/sidekey.yaml", f"/{folder}/sidekey.yaml")}
     folders = {kept_in(path) for path in (".", f"{link}", f"/{folder}/")}
@@ -92,21 +92,21 @@ def test_one_config_has_one_default_folder_however_its_path_is_written(tmp_path:
 
 
 def test_update_of_a_mounted_config_map_keeps_the_ca(tmp_path: Path) -> None:
-    """Kubernetes writes each version into a new folder, and swaps the link that all files are behind."""
+    """Kubernetes writes each version into a new folder and swaps the link to it."""
     mounted = tmp_path / "mounted"
     (mounted / "..first").mkdir(parents=True)
     (mounted / "..data").symlink_to("..first")
     (mounted / "sidekey.yaml").symlink_to("..data/sidekey.yaml")
     (mounted / "..first" / "sidekey.yaml").write_text(CONFIG.replace("ca: {folder: state}\n", ""))
-    before = [ca(path, "show", "--json") for path in (mounted, mounted / "sidekey.yaml")]
+    previous = [ca(path, "show", "--json") for path in (mounted, mounted / "sidekey.yaml")]
     (mounted / "..first").rename(mounted / "..second")
     (mounted / "..data").unlink()
     (mounted / "..data").symlink_to("..second")
-    assert [ca(path, "show", "--json") for path in (mounted, mounted / "sidekey.yaml")] == before
+    assert [ca(path, "show", "--json") for path in (mounted, mounted / "sidekey.yaml")] == previous
 
 
 def test_second_config_of_a_user_starts_without_asking_callers_to_restart(tmp_path: Path) -> None:
-    """While the first one runs, too."""
+    """Even while the first Sidekey runs."""
     integration = "{endpoint_prefix: 'https://%s.test/v1', auth: {type: headers, headers: {X-Key: x}}}"
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
@@ -119,7 +119,7 @@ def test_second_config_of_a_user_starts_without_asking_callers_to_restart(tmp_pa
     assert not [event for event in events if "callers must restart" in str(event)]
 
 
-def test_the_path_and_the_bundle(config: Path) -> None:
+def test_path_and_bundle_are_printed(config: Path) -> None:
     path = ca(config, "path").strip()
     assert path == str(config.parent / "state" / "trust" / "ca.pem")
     assert set(json.loads(ca(config, "path", "--json"))) == {"ca.pem", "bundle.pem", "truststore.p12", "wgetrc"}
@@ -128,9 +128,9 @@ def test_the_path_and_the_bundle(config: Path) -> None:
     assert bundle.count("BEGIN CERTIFICATE") == certifi.contents().count("BEGIN CERTIFICATE") + 1
 
 
-def test_a_rotation_is_typed_in_three_steps(config: Path) -> None:
+def test_rotation_has_three_steps(config: Path) -> None:
     def roles() -> list[str]:
-        return [each["role"] for each in json.loads(ca(config, "show", "--json"))["authorities"]]
+        return [authority["role"] for authority in json.loads(ca(config, "show", "--json"))["authorities"]]
 
     assert "restart the callers" in ca(config, "rotate")
     assert roles() == ["signs", "next"]
@@ -142,13 +142,13 @@ def test_a_rotation_is_typed_in_three_steps(config: Path) -> None:
     assert "there is no old CA" in ca(config, "rotate", "--retire", status=1)
 
 
-def test_what_cannot_be_done_is_said_with_the_way_out(config: Path) -> None:
+def test_unusable_folder_is_an_error_with_a_remedy(config: Path) -> None:
     (config.parent / "state").write_text("")
     for command in ("show", "path", "bundle", "rotate"):
         assert "set ca.folder to a folder that Sidekey may write to" in ca(config, command, status=1)
 
 
-def test_a_trust_folder_that_cannot_be_written_has_no_path(config: Path) -> None:
+def test_unwritable_trust_folder_has_no_path(config: Path) -> None:
     config.write_text(CONFIG.replace("{folder: state}", "{folder: state, trust_folder: sidekey.yaml}"))
     assert "set ca.trust_folder" in ca(config, "path", status=1)
     assert "cannot be written" in ca(config, "show")
@@ -156,15 +156,15 @@ def test_a_trust_folder_that_cannot_be_written_has_no_path(config: Path) -> None
     assert "set ca.trust_folder" in ca(config, "rotate", status=1)
 
 
-def test_a_running_sidekey_has_written_what_callers_trust_before_it_is_ready_and_sees_a_rotation(
+def test_running_sidekey_writes_the_trust_folder_before_it_is_ready_and_notices_a_rotation(
     tmp_path: Path,
 ) -> None:
     body = CONFIG.removeprefix("version: 1\n")
     with Child(body, tmp_path) as child:
         # `Child` has waited for /readyz.
         first = (tmp_path / "state" / "trust" / "ca.pem").read_text()
-        made = child.wait_for_line(lambda line: "the local CA was created" in line)
-        assert "PRIVATE" not in made
+        log_line = child.wait_for_line(lambda line: "the local CA was created" in line)
+        assert "PRIVATE" not in log_line
         assert "sidekey_ca_expiry_timestamp_seconds" in get(child.admin_port, "/metrics").body
         ca(child.config, "rotate")
         ca(child.config, "rotate", "--activate")
@@ -173,53 +173,53 @@ def test_a_running_sidekey_has_written_what_callers_trust_before_it_is_ready_and
         assert child.stop() == 0
 
 
-def test_the_trust_folder_of_another_user_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root, whose state is elsewhere, could write there a CA that the running Sidekey lacks."""
+def test_trust_folder_of_another_user_stays_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root with another state folder would write a CA that the running Sidekey does not have."""
     ensure_authorities(rules_in(tmp_path / "theirs", "https://a.test"), NOW)
     shared = tmp_path / "theirs" / "trust"
-    before = (shared / "ca.pem").read_text()
+    previous = (shared / "ca.pem").read_text()
     mine = replace(rules_in(tmp_path / "mine", "https://a.test"), trust_folder=shared)
-    own = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
     assert trust_folder(mine) == shared
-    assert (shared / "ca.pem").read_text() == before
+    assert (shared / "ca.pem").read_text() == previous
     (shared / "wgetrc").unlink()
-    monkeypatch.setattr(os, "geteuid", lambda: own)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     assert trust_folder(mine) == shared
-    assert (shared / "ca.pem").read_text() != before
+    assert (shared / "ca.pem").read_text() != previous
 
 
-def test_what_belongs_to_another_user_is_left_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By every command: what root would put there, callers could not use."""
-    theirs = rules_in(tmp_path / "theirs", "https://a.test")
-    ensure_authorities(theirs, NOW)
+def test_files_of_another_user_are_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command replaces them: callers could not use the files of root."""
+    other_rules = rules_in(tmp_path / "theirs", "https://a.test")
+    ensure_authorities(other_rules, NOW)
     shared = tmp_path / "theirs" / "trust"
-    before = {each: each.read_bytes() for each in shared.iterdir()}
-    mine = replace(rules_in(tmp_path / "mine", "https://a.test"), trust_folder=shared)
-    own = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
-    for rules in (mine, theirs):
-        for command in (described, paths, bundle, lambda rules: rotate(rules, "next")):
-            with pytest.raises(CaError, match=f"belongs to the user {own}: run this command as the user that Sidekey"):
+    previous = {path: path.read_bytes() for path in shared.iterdir()}
+    root_rules = replace(rules_in(tmp_path / "mine", "https://a.test"), trust_folder=shared)
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    for rules in (root_rules, other_rules):
+        for command in (describe, paths, bundle, lambda rules: rotate(rules, "next")):
+            with pytest.raises(CaError, match=f"belongs to the user {user}: run this command as the user that Sidekey"):
                 command(rules)
-    assert {each: each.read_bytes() for each in shared.iterdir()} == before
+    assert {path: path.read_bytes() for path in shared.iterdir()} == previous
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_root_makes_nothing_in_another_users_folder(tmp_path: Path) -> None:
-    """Sidekey could not read it afterwards. What is root's own, it makes."""
+def test_root_creates_nothing_in_another_users_folder(tmp_path: Path) -> None:
+    """Sidekey could not read it. In folders of root, root creates the CA."""
     (tmp_path / "state").mkdir()
     os.chown(tmp_path / "state", 12345, -1)
     rules = rules_in(tmp_path / "state", "https://a.test")
     with pytest.raises(CaError, match="state belongs to the user 12345"):
-        described(rules)
+        describe(rules)
     with pytest.raises(CaError, match="state belongs to the user 12345"):
         trust_folder(rules)
     assert list((tmp_path / "state").iterdir()) == []
-    assert described(rules_in(tmp_path / "own", "https://a.test"))["trust_folder"] == str(tmp_path / "own" / "trust")
+    assert describe(rules_in(tmp_path / "own", "https://a.test"))["trust_folder"] == str(tmp_path / "own" / "trust")
 
 
-def test_without_a_place_for_it_there_is_no_trust_folder(tmp_path: Path) -> None:
+def test_trust_folder_needs_a_location(tmp_path: Path) -> None:
     rules = replace(rules_in(tmp_path, "https://a.test"), folder=None, trust_folder=None)
     with pytest.raises(CaError, match=r"set ca\.folder"):
         trust_folder(rules)

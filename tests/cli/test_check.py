@@ -1,4 +1,4 @@
-"""`sidekey check`, as a process: what it prints, and its exit status."""
+"""`sidekey check` as a process: output and exit status."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from support.raw_connection import RawConnection
 from support.upstream import RawUpstream, Script
 
 
-def test_check_of_a_good_config_says_how_many_integrations(tmp_path: Path) -> None:
-    """Exit 0; warnings do not change that."""
+def test_check_counts_integrations_of_a_valid_config(tmp_path: Path) -> None:
+    """Exit status 0, even with warnings."""
     result = run_cli("check", "--config", write_config(tmp_path))
     assert (result.returncode, result.stderr) == (0, "")
     *warnings, last = result.stdout.splitlines()
@@ -29,39 +29,37 @@ def test_check_of_a_good_config_says_how_many_integrations(tmp_path: Path) -> No
     assert [line.partition(": ")[0] for line in warnings] == ["warning"]
 
 
-def test_check_names_every_error_at_once_with_its_place(tmp_path: Path) -> None:
+def test_check_lists_every_error_with_its_location(tmp_path: Path) -> None:
     """Each line begins with file:line:column and the path of the key."""
     path = write_config(tmp_path, INVALID)
     result = run_cli("check", "--config", path)
     assert result.returncode == 1
-    places = [line.removeprefix(f"{path}:") for line in result.stdout.splitlines() if not line.startswith("warning")]
-    assert len(places) >= len(INVALID_PLACES)
+    locations = [line.removeprefix(f"{path}:") for line in result.stdout.splitlines() if not line.startswith("warning")]
+    assert len(locations) >= len(INVALID_PLACES)
     for expected in INVALID_PLACES:
-        assert any(place.startswith(expected) for place in places), (expected, places)
+        assert any(location.startswith(expected) for location in locations), (expected, locations)
 
 
-def test_check_names_a_secret_that_cannot_be_read(tmp_path: Path) -> None:
-    """What `run` would go on without is an error here."""
+def test_check_reports_an_unreadable_secret(tmp_path: Path) -> None:
+    """`run` would start without it, but `check` fails."""
     result = run_cli("check", "--config", write_config(tmp_path, sms_key=None))
     assert result.returncode == 1
     assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stdout
     assert "ok:" not in result.stdout
 
 
-def test_check_speaks_json(tmp_path: Path) -> None:
-    """Errors as objects, for editors and pipelines."""
+def test_check_prints_json(tmp_path: Path) -> None:
     path = write_config(tmp_path, INVALID)
     result = run_cli("check", "--json", "--config", path)
-    found = json.loads(result.stdout)
-    assert (result.returncode, found["ok"], found["integrations"]) == (1, False, 0)
-    assert {"file", "line", "column", "path", "message"} == set(found["faults"][0])
-    assert {error["file"] for error in found["faults"]} == {path}
+    report = json.loads(result.stdout)
+    assert (result.returncode, report["ok"], report["integrations"]) == (1, False, 0)
+    assert {"file", "line", "column", "path", "message"} == set(report["faults"][0])
+    assert {error["file"] for error in report["faults"]} == {path}
     good = json.loads(run_cli("check", "--json", "--config", write_config(tmp_path)).stdout)
     assert (good["ok"], good["integrations"], good["faults"]) == (True, 2, [])
 
 
 def test_check_warns_of_a_token_in_the_query(tmp_path: Path) -> None:
-    """It loads, and its owner should know."""
     (tmp_path / "shop-secret").write_text(SECRET)
     path = write_config(tmp_path, TOKENS)
     result = run_cli("check", "--config", path)
@@ -75,8 +73,7 @@ def test_check_warns_of_a_token_in_the_query(tmp_path: Path) -> None:
     ]
 
 
-def test_check_names_the_secret_of_a_client_that_cannot_be_read(tmp_path: Path) -> None:
-    """No token could be asked for."""
+def test_check_reports_an_unreadable_client_secret(tmp_path: Path) -> None:
     result = run_cli("check", "--config", write_config(tmp_path, TOKENS))
     assert result.returncode == 1
     assert ":9:22: integrations.shop.auth.client_secret: the file does not exist" in result.stdout
@@ -96,8 +93,7 @@ def test_check_names_the_secret_of_a_client_that_cannot_be_read(tmp_path: Path) 
         ("netwrok: {}\n", "2:1: netwrok: unknown key; did you mean network?"),
     ],
 )
-def test_check_says_in_words_what_is_wrong_with_a_file(text: str, line: str, tmp_path: Path) -> None:
-    """Where it was written."""
+def test_check_explains_yaml_errors_with_their_location(text: str, line: str, tmp_path: Path) -> None:
     path = tmp_path / "sidekey.yaml"
     path.write_text(f"version: 1\n{text}")
     result = run_cli("check", "--config", str(path))
@@ -163,19 +159,19 @@ OUTSIDE = (
         ),
     ],
 )
-def test_check_warns_of_what_no_request_reaches(keys: str, warnings: list[str], tmp_path: Path) -> None:
-    """It exits with 0, and strict runs start: each such request is denied when it comes."""
+def test_check_warns_of_unreachable_rules(keys: str, warnings: list[str], tmp_path: Path) -> None:
+    """The exit status is 0 and a strict start succeeds: each such request is denied when it arrives."""
     config = tmp_path / "sidekey.yaml"
     hosts = "hosts: {up.test: [10.0.0.5], mixed.test: [10.0.0.5, 93.184.216.34]}"
     config.write_text(f"version: 1\nnetwork: {{{hosts}}}\nintegrations:\n  it: {{{keys}}}\n")
     result = run_cli("check", "--config", str(config), environment={"SECRET": SECRET})
-    *found, last = result.stdout.splitlines()
+    *lines, last = result.stdout.splitlines()
     assert (result.returncode, last) == (0, "ok: 1 integration")
-    assert [line.partition(": integrations.it")[2].lstrip(".: ") for line in found] == warnings
+    assert [line.partition(": integrations.it")[2].lstrip(".: ") for line in lines] == warnings
 
 
 def test_check_reports_no_addresses_beside_errors(tmp_path: Path) -> None:
-    """The key that would allow the address may be among what could not be read."""
+    """The key that would allow the address may be among the values with errors."""
     config = tmp_path / "sidekey.yaml"
     network = "{allow_private: [10.0.0.0/8], more: 1}"
     integration = f"{{endpoint_prefix: 'https://10.1.2.3', auth: {AUTH}}}"
@@ -188,12 +184,12 @@ def test_check_reports_no_addresses_beside_errors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/*", "/v1/users/{id}", "/v1/a}b", "/{}", "/*/orders"])
 def test_check_refuses_wildcard_or_placeholder_in_prefix(path: str, tmp_path: Path) -> None:
-    """No request could match it: the message says what a prefix is."""
+    """No request could match it. The message explains prefixes."""
     config = tmp_path / "sidekey.yaml"
     headers = "auth: {type: headers, headers: {X-Tenant: acme}}"
-    written = f"endpoint_prefix: 'https://api.example.com{path}', {headers}"
+    settings = f"endpoint_prefix: 'https://api.example.com{path}', {headers}"
     read = f"endpoint_prefix: {{env: PREFIX}}, {headers}"
-    config.write_text(f"version: 1\nintegrations:\n  written: {{{written}}}\n  read: {{{read}}}\n")
+    config.write_text(f"version: 1\nintegrations:\n  written: {{{settings}}}\n  read: {{{read}}}\n")
     result = run_cli("check", "--config", str(config), environment={"PREFIX": f"https://api.example.com{path}"})
     reason = (
         "must not contain *, { or }: a prefix is the fixed beginning of a URL, without wildcards or placeholders, and "
@@ -206,33 +202,33 @@ def test_check_refuses_wildcard_or_placeholder_in_prefix(path: str, tmp_path: Pa
 
 @pytest.mark.parametrize("key", ["token_url", "token_uri", "access_token_url"])
 def test_check_suggests_token_endpoint_for_its_synonyms(key: str, tmp_path: Path) -> None:
-    """Other products name it so; the most similar key, `token_request`, is something else."""
+    """Other products use these names. The most similar key, `token_request`, means something else."""
     config = tmp_path / "sidekey.yaml"
     auth = (
         f"auth: {{type: oauth2, {key}: 'https://auth.example.com/token', client_id: id, client_secret: {{env: HOME}}}}"
     )
     config.write_text(f"version: 1\nintegrations:\n  it: {{{auth}}}\n")
-    said = run_cli("check", "--config", str(config)).stdout
-    assert f"integrations.it.auth.{key}: unknown key; did you mean token_endpoint?\n" in said
+    output = run_cli("check", "--config", str(config)).stdout
+    assert f"integrations.it.auth.{key}: unknown key; did you mean token_endpoint?\n" in output
 
 
-def test_check_says_that_a_token_of_an_operator_may_not_be_in_the_config(tmp_path: Path) -> None:
-    """Nor a key of the store: unlike other secrets, not even for trials."""
+def test_check_refuses_operator_token_and_store_key_in_the_config(tmp_path: Path) -> None:
+    """Unlike other secrets, not even for trials."""
     config = tmp_path / "sidekey.yaml"
     config.write_text(
         "version: 1\n"
         f"admin: {{tokens: {{ann: {{token: {{insecure_value: {SECRET}}}, role: admin}}}}}}\n"
         f"store: {{path: store.db, keys: [{{id: k1, key: {{insecure_value: {SECRET}}}}}]}}\n"
     )
-    said = run_cli("check", "--config", str(config)).stdout
+    output = run_cli("check", "--config", str(config)).stdout
     reason = "this secret may not be in the config file, even for trials: use {file: PATH} or {env: NAME}"
-    for place in ("admin.tokens.ann.token", "store.keys[0].key"):
-        assert f" {place}: {reason}\n" in said
-    assert SECRET not in said
+    for key in ("admin.tokens.ann.token", "store.keys[0].key"):
+        assert f" {key}: {reason}\n" in output
+    assert SECRET not in output
 
 
-def test_check_says_what_a_kind_key_or_provider_was_meant_to_be(tmp_path: Path) -> None:
-    """One line for each, and a warning where a variable is not expanded."""
+def test_check_suggests_kinds_keys_and_providers(tmp_path: Path) -> None:
+    """One line for each, and a warning about a variable that is not expanded."""
     path = tmp_path / "sidekey.yaml"
     path.write_text(
         "version: 1\nintegrations:\n"
@@ -244,8 +240,8 @@ def test_check_says_what_a_kind_key_or_provider_was_meant_to_be(tmp_path: Path) 
         "  f: {auth: {type: oauth2, provider: comercetools, region: europe-west1.gcp, client_id: x, "
         "client_secret: {env: NONE_SUCH}}}\n"
     )
-    said = run_cli("check", "--config", str(path)).stdout
-    for place, meant in (
+    output = run_cli("check", "--config", str(path)).stdout
+    for location, suggestion in (
         ("a.auth.type", "headers"),
         ("b.auth.type", "headers"),
         ("c.auth.type", "headers"),
@@ -253,14 +249,14 @@ def test_check_says_what_a_kind_key_or_provider_was_meant_to_be(tmp_path: Path) 
         ("e.endpoint_prefx", "endpoint_prefix"),
         ("f.auth.provider", "commercetools"),
     ):
-        (line,) = [each for each in said.splitlines() if f" integrations.{place}: " in each]
-        assert line.endswith(f"did you mean {meant}?")
-    assert "integrations.f.auth.client_secret: environment variable NONE_SUCH is not set" in said
-    assert "integrations.e.auth.headers.X-Key: nothing is expanded: write {env: NAME}" in said
+        (line,) = [text for text in output.splitlines() if f" integrations.{location}: " in text]
+        assert line.endswith(f"did you mean {suggestion}?")
+    assert "integrations.f.auth.client_secret: environment variable NONE_SUCH is not set" in output
+    assert "integrations.e.auth.headers.X-Key: nothing is expanded: write {env: NAME}" in output
 
 
 def config(folder: Path, ca: Authority, port: int) -> Path:
-    """Three integrations whose certificates lie at URLs; the keys of the last are in a file."""
+    """Write a config of three integrations with certificates at URLs, the last one with its keys in a file."""
     path = folder / "sidekey.yaml"
     head = 'hosts: {up.test: ["127.0.0.1"]}, allow_private: ["127.0.0.0/8"]'
     mtls = "type: mtls, allow_private_ca: true"
@@ -294,16 +290,16 @@ def serving() -> Script:
     return script
 
 
-async def test_check_fetches_every_certificate_and_names_all_errors(ca: Authority, tmp_path: Path) -> None:
-    """At once, with file, line and column; nothing of a URL's query."""
+async def test_check_fetches_every_certificate_and_lists_all_errors(ca: Authority, tmp_path: Path) -> None:
+    """With file, line and column, and without a URL's query."""
     async with RawUpstream(serving(), ssl_context=ca.server_context("up.test")) as upstream:
         path = config(tmp_path, ca, upstream.port)
         result = await asyncio.to_thread(run_process, "check", "--config", str(path))
         as_json = await asyncio.to_thread(run_process, "check", "--json", "--config", str(path))
         assert len(upstream.connections) == 6
     assert (result.returncode, result.stderr) == (1, "")
-    places = [line.removeprefix(f"{path}:") for line in result.stdout.splitlines()]
-    assert places == [
+    locations = [line.removeprefix(f"{path}:") for line in result.stdout.splitlines()]
+    assert locations == [
         "9:53: integrations.old.auth.pem: this certificate expired on 2026-02-01 00:00 UTC",
         "12:61: integrations.gone.auth.certificate: the server returned 410",
         "12:128: integrations.gone.auth.private_key: the file does not exist; "
@@ -313,8 +309,8 @@ async def test_check_fetches_every_certificate_and_names_all_errors(ca: Authorit
     assert "not-to-be-seen" not in result.stdout + as_json.stdout
 
 
-async def test_check_tells_the_remarks_on_what_was_fetched(ca: Authority, tmp_path: Path) -> None:
-    """An extended key usage without clientAuth is a warning, and the config is good."""
+async def test_check_warns_about_fetched_certificates(ca: Authority, tmp_path: Path) -> None:
+    """An extended key usage without clientAuth is a warning, and the config is valid."""
     issued = issue(start=datetime.now(UTC) - timedelta(days=1), usages=[SERVER_AUTH])
     body = issued.pem + issued.key_pem
 
@@ -332,14 +328,14 @@ async def test_check_tells_the_remarks_on_what_was_fetched(ca: Authority, tmp_pa
     assert last == "ok: 1 integration"
 
 
-def test_a_config_with_errors_is_not_fetched_for() -> None:
-    """It has no snapshot to say by what rules."""
+def test_nothing_is_fetched_for_a_config_with_errors() -> None:
+    """Without a snapshot there are no network rules."""
     with pytest.raises(ValueError, match="errors"):
         check_urls(Loaded())
 
 
-def test_what_has_no_error_but_is_not_fetched_yet_counts_as_usable(ca: Authority, tmp_path: Path) -> None:
-    """`list --usable` calls nobody, and a strict start does not wait for a server."""
+def test_integration_with_unfetched_certificate_counts_as_usable(ca: Authority, tmp_path: Path) -> None:
+    """`list --usable` fetches nothing, and a strict start does not wait for a server."""
     loaded = load(config(tmp_path, ca, 1))
     assert loaded.snapshot is not None
     assert loaded.of("unreadable") == []

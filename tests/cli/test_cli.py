@@ -1,4 +1,4 @@
-"""The command line as a process: what is true of every command."""
+"""Behaviour of every command, as processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from support.commands import GOOD, INVALID, INVALID_PLACES, SECRET, TOKENS, impo
 
 
 def test_help_names_every_command() -> None:
-    """Whoever starts finds what there is."""
     result = run_process("--help")
     assert result.returncode == 0
     for command in COMMANDS:
@@ -27,14 +26,14 @@ def test_help_names_every_command() -> None:
 
 
 def commands(command: click.Command = main, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command there is, after the words that call it."""
+    """Every command, by the words that call it."""
     yield names, command
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):
-            found = command.get_command(context, name)
-            assert found is not None
-            yield from commands(found, *names, name)
+            subcommand = command.get_command(context, name)
+            assert subcommand is not None
+            yield from commands(subcommand, *names, name)
 
 
 EVERY = dict(commands())
@@ -42,7 +41,7 @@ EVERY = dict(commands())
 
 @pytest.mark.parametrize("names", EVERY, ids=" ".join)
 def test_no_help_is_cut_in_80_columns(names: tuple[str, ...]) -> None:
-    """Each list has a line for each command, with a whole sentence; the command's own help begins with the same one."""
+    """Each list has a line with a complete sentence for each command, and the command's own help begins with it."""
     command = EVERY[names]
     with click.Context(command, info_name=" ".join(("sidekey", *names)), terminal_width=80) as context:
         lines = command.get_help(context).splitlines()
@@ -57,13 +56,12 @@ def test_no_help_is_cut_in_80_columns(names: tuple[str, ...]) -> None:
 
 
 def test_a_narrow_terminal_wraps_help() -> None:
-    """The summary goes on in the next line."""
     text = run_process("--help", environment={"COLUMNS": "50"}).stdout
     assert " ".join(COMMANDS["explain"].summary.split()) in " ".join(text.split())
 
 
-def test_the_version_is_the_packages() -> None:
-    """The name, the version and the build, for scripts to split."""
+def test_version_is_that_of_the_package() -> None:
+    """Name, version and build, in this order for scripts."""
     assert run_process("--version").stdout == f"sidekey {sidekey.__version__} ({build()})\n"
 
 
@@ -83,14 +81,12 @@ def test_the_version_is_the_packages() -> None:
     ids=" ".join,
 )
 def test_wrong_usage_is_status_2_on_stderr(arguments: list[str]) -> None:
-    """An error of the command line, not of the config."""
     result = run_cli(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert "Usage: sidekey" in result.stderr
 
 
 def test_unknown_command_is_status_2_on_stderr() -> None:
-    """The message names it."""
     result = run_process("nonsense")
     assert (result.returncode, result.stdout) == (2, "")
     assert "Usage: sidekey [OPTIONS] COMMAND" in result.stderr
@@ -98,8 +94,8 @@ def test_unknown_command_is_status_2_on_stderr() -> None:
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
-def test_help_and_completion_load_none_of_the_heavy_parts(argument: str) -> None:
-    """aiohttp, pydantic and YAML cost ten times what help itself costs, and a shell waits for each completion."""
+def test_help_and_completion_import_no_heavy_module(argument: str) -> None:
+    """aiohttp, pydantic and YAML would take ten times as long as help, and a shell waits for each completion."""
     heavy = {"aiohttp", "asyncio", "cryptography", "pydantic", "yaml", "structlog", "httptools", "uvloop"}
     assert imported_by(argument) & heavy == set()
     words = {"_SIDEKEY_COMPLETE": "bash_complete", "COMP_WORDS": "sidekey ex", "COMP_CWORD": "1"}
@@ -113,7 +109,7 @@ def test_help_and_completion_load_none_of_the_heavy_parts(argument: str) -> None
     ids=" ".join,
 )
 def test_no_command_prints_a_secret(command: list[str], text: str, tmp_path: Path) -> None:
-    """Not even one that stands in the config where a reference belongs."""
+    """Not even one in place of a reference."""
     result = run_cli(*command, "--config", write_config(tmp_path, text))
     assert SECRET not in result.stdout + result.stderr
 
@@ -123,8 +119,8 @@ def test_no_command_prints_a_secret(command: list[str], text: str, tmp_path: Pat
     [["check"], ["check", "--json"], ["list", "--json"], ["explain", "shop", "/x"], ["explain", "campaigns", "/x"]],
     ids=" ".join,
 )
-def test_no_command_prints_a_secret_of_a_kind_that_calls(command: list[str], tmp_path: Path) -> None:
-    """And none of these calls anyone for a token."""
+def test_no_command_prints_an_oauth2_secret(command: list[str], tmp_path: Path) -> None:
+    """And none of these commands requests a token."""
     (tmp_path / "shop-secret").write_text(SECRET)
     result = run_cli(*command, "--config", write_config(tmp_path, TOKENS))
     assert (result.returncode, result.stderr) == (0, "")
@@ -132,15 +128,14 @@ def test_no_command_prints_a_secret_of_a_kind_that_calls(command: list[str], tmp
 
 
 @pytest.mark.parametrize("command", [["list"], ["env", "crm"], ["explain", "crm", "/x"], ["test", "crm"]], ids=" ".join)
-def test_every_command_names_all_errors_of_a_config(command: list[str], tmp_path: Path) -> None:
-    """On stderr, where they do not mix with what the command answers."""
+def test_every_command_lists_all_errors_of_a_config(command: list[str], tmp_path: Path) -> None:
+    """On standard error, separate from the command's output."""
     result = run_cli(*command, "--config", write_config(tmp_path, INVALID))
     assert (result.returncode, result.stdout) == (1, "")
     assert len(result.stderr.splitlines()) >= len(INVALID_PLACES)
 
 
 def test_schema_prints_the_schema_of_the_config() -> None:
-    """JSON, and nothing else."""
     result = run_cli("schema")
     assert result.returncode == 0
     assert json.loads(result.stdout) == schema()

@@ -1,4 +1,4 @@
-"""`sidekey completion`, by a real shell."""
+"""`sidekey completion` in real shells."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from support.commands import write_config
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_what_a_shell_reads(shell: str) -> None:
-    """It asks this program."""
+def test_completion_prints_the_script_of_a_shell(shell: str) -> None:
     result = run_cli("completion", shell)
     assert (result.returncode, result.stderr) == (0, "")
     assert f"_SIDEKEY_COMPLETE={shell}_complete" in result.stdout
@@ -26,38 +25,38 @@ def test_completion_prints_what_a_shell_reads(shell: str) -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Of a shell that finds `sidekey`, and it a config."""
+    """Return the environment of a shell that finds `sidekey` and a config."""
     (tmp_path / "sidekey").write_text(f'#!/bin/sh\nexec {sys.executable} -m sidekey "$@"\n')
     (tmp_path / "sidekey").chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "SIDEKEY_CONFIG": write_config(tmp_path), "HOME": str(tmp_path)}
 
 
-def said(command: list[str], environment: dict[str, str]) -> list[str]:
-    """What a shell prints."""
+def output(command: list[str], environment: dict[str, str]) -> list[str]:
+    """Return the output of a shell."""
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.stderr == ""
     return run.stdout.splitlines()
 
 
 def test_a_real_bash_completes_commands(environment: dict[str, str]) -> None:
-    """With the script as a user's `.bashrc` has it."""
+    """The script is loaded as in a user's `.bashrc`."""
     script = (
         'eval "$(sidekey completion bash)"; COMP_WORDS=(sidekey expl); COMP_CWORD=1; '
         '_sidekey_completion sidekey; echo "${COMPREPLY[@]}"'
     )
-    assert said(["bash", "-c", script], environment) == ["explain"]
+    assert output(["bash", "-c", script], environment) == ["explain"]
 
 
 def test_a_real_fish_completes_commands_and_ids(environment: dict[str, str]) -> None:
-    """Each with its whole summary, commas and all."""
+    """With complete summaries, including commas."""
     script = 'sidekey completion fish | source; complete -C "sidekey expl"; complete -C "sidekey test c"'
     explain = f"explain\t{COMMANDS['explain'].summary}"
-    assert said([programs.require("fish"), "--no-config", "-c", script], environment) == [explain, "crm"]
+    assert output([programs.require("fish"), "--no-config", "-c", script], environment) == [explain, "crm"]
 
 
 def test_a_real_zsh_completes_commands_and_ids(environment: dict[str, str]) -> None:
-    """By its own functions, here such as print what they are given."""
+    """zsh's own functions are replaced by functions that print their arguments."""
     script = """
         compdef() {}; _describe() { print -rl -- ${(P)3} }; compadd() { print -rl -- ${(P)5} }
         eval "$(sidekey completion zsh)"
@@ -65,4 +64,4 @@ def test_a_real_zsh_completes_commands_and_ids(environment: dict[str, str]) -> N
         words=(sidekey test c) CURRENT=3; _sidekey_completion
     """
     explain = f"explain:{COMMANDS['explain'].summary}"
-    assert said([programs.require("zsh"), "-f", "-c", script], environment) == [explain, "crm"]
+    assert output([programs.require("zsh"), "-f", "-c", script], environment) == [explain, "crm"]

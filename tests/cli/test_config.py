@@ -1,4 +1,4 @@
-"""Which config a command is about, and what of it is named."""
+"""The config that a command loads, and the resources that it finds there."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from support.stores import SqlitePlace
     [["test", "nope"], ["env", "nope"], ["exec", "nope", "true"], ["explain", "nope", "/x"]],
     ids=" ".join,
 )
-def test_an_id_that_is_not_in_the_config_is_wrong_usage(command: list[str], tmp_path: Path) -> None:
-    """The message says how to see the IDs."""
+def test_unknown_id_is_wrong_usage(command: list[str], tmp_path: Path) -> None:
+    """The message says how to list the IDs."""
     # Where it did not fail, exec would replace its process.
     start = run_process if command[0] == "exec" else run_cli
     result = start(*command, "--config", write_config(tmp_path))
@@ -30,15 +30,13 @@ def test_an_id_that_is_not_in_the_config_is_wrong_usage(command: list[str], tmp_
     assert "sidekey list" in result.stderr
 
 
-def test_the_config_is_found_by_the_environment(tmp_path: Path) -> None:
-    """Without --config, $SIDEKEY_CONFIG says where it is."""
+def test_config_is_found_through_the_environment(tmp_path: Path) -> None:
     result = run_cli("list", environment={"SIDEKEY_CONFIG": write_config(tmp_path)})
     assert result.returncode == 0
     assert result.stdout.splitlines()[1].startswith("crm ")
 
 
-def test_a_config_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    """The message names the file that was looked for."""
+def test_missing_config_is_an_error(tmp_path: Path) -> None:
     result = run_cli("check", "--config", str(tmp_path / "missing.yaml"))
     assert result.returncode == 1
     assert f"{tmp_path}/missing.yaml:1:1: (file): {tmp_path}/missing.yaml does not exist" in result.stdout
@@ -48,17 +46,16 @@ def test_a_config_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     "command", [["run"], ["check"], ["list"], ["explain", "crm", "/x"], ["test", "crm"], ["healthcheck"]]
 )
 @pytest.mark.parametrize("variable", [None, "/no/such/config.yaml"])
-def test_without_a_config_it_says_where_it_looked_and_how_to_name_one(command: list[str], variable: str | None) -> None:
-    """By the option, by the variable, or at the default place."""
+def test_missing_default_config_names_the_places_and_the_option(command: list[str], variable: str | None) -> None:
     looked = variable or "/etc/sidekey"
     if variable is None and Path(looked).exists():
         pytest.skip("this machine has a config at the default place")
     start = run_process if command == ["run"] else run_cli
     result = start(*command, environment={"SIDEKEY_CONFIG": variable or ""})
     assert result.returncode == 1
-    said = (result.stdout + result.stderr).strip()
+    output = (result.stdout + result.stderr).strip()
     # `run` writes what its log would have here: JSON lines.
-    assert (json.loads(said)["place"] if command == ["run"] else said) == (
+    assert (json.loads(output)["place"] if command == ["run"] else output) == (
         f"{looked}:1:1: (file): {looked} does not exist: name a config file or folder with --config, or in "
         "SIDEKEY_CONFIG; the default is /etc/sidekey"
     )
@@ -68,8 +65,8 @@ async def revision(store: Store) -> int:
     return store.state.revision
 
 
-def test_it_is_closed_at_the_end(tmp_path: Path) -> None:
-    """SQLite's files beside the database go with the last connection. Only whoever may makes one."""
+def test_store_is_closed_after_the_work(tmp_path: Path) -> None:
+    """The last connection removes SQLite's files beside the database. Only `create` allows a new store."""
     rules = SqlitePlace(tmp_path).rules()
     with pytest.raises(StoreUnavailable):
         in_store(rules, revision, create=False)
@@ -77,7 +74,7 @@ def test_it_is_closed_at_the_end(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["store.db"]
 
 
-def test_what_fails_in_it_closes_it_as_well(tmp_path: Path) -> None:
+def test_store_is_closed_after_an_error(tmp_path: Path) -> None:
     async def fail(store: Store) -> None:
         del store
         raise ZeroDivisionError
@@ -88,7 +85,7 @@ def test_what_fails_in_it_closes_it_as_well(tmp_path: Path) -> None:
 
 
 def test_a_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container whose user stands in no file."""
+    """As in a container whose user is in no passwd file."""
     assert user() == f"user {getpass.getuser()}"
 
     def nobody() -> str:

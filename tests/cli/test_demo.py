@@ -1,4 +1,4 @@
-"""`sidekey demo`: it works anywhere, and says so only where it did."""
+"""`sidekey demo`: it works anywhere, and claims success only if every request had the expected result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.ports import free_port
 
 @pytest.fixture(scope="module")
 def once() -> str:
-    """What `sidekey demo --once` prints where all of it worked."""
+    """Return the output of a successful `sidekey demo --once`."""
     result = run_process(
         "demo", "--once", environment={"COLUMNS": "160", "HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": "*"}
     )
@@ -30,7 +30,7 @@ def once() -> str:
 
 
 def columns(text: str) -> list[tuple[str, str]]:
-    """The two columns of every side by side."""
+    """Return the two columns of each comparison."""
     return [
         (left.strip(), right.strip())
         for line in text.splitlines()
@@ -40,7 +40,7 @@ def columns(text: str) -> list[tuple[str, str]]:
 
 
 def test_the_caller_sends_no_credential_and_the_upstream_receives_it(once: str) -> None:
-    """Twice: through the reverse proxy and through HTTP_PROXY."""
+    """Through the reverse proxy and through HTTP_PROXY."""
     sent, received = zip(*columns(once), strict=True)
     assert received.count(f"+ Authorization: {AUTHORIZATION}") == 2
     assert not any(line.startswith("Authorization") for line in sent)
@@ -48,12 +48,12 @@ def test_the_caller_sends_no_credential_and_the_upstream_receives_it(once: str) 
     assert sum(bool(re.fullmatch(r"POST http://api\.example:\d+/v1/messages HTTP/1\.1", line)) for line in sent) == 1
 
 
-def test_the_readme_shows_this_output() -> None:
-    """Line by line and in order, but for ports and the process's name in Via; it may leave out some."""
+def test_readme_shows_this_output() -> None:
+    """In order and line by line, except for ports and the name in Via. The README may omit lines."""
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     (block,) = re.findall(r"^<!-- demo: .*? -->\n```text\n(.*?)^```$", readme, re.M | re.S)
     printed = run_process("demo", "--once", environment={"COLUMNS": "80"}).stdout
-    shown, output = (
+    readme_output, output = (
         [
             re.sub(r"(?<=:)\d{4,5}|(?<=sidekey \()\w+|(?<=urllib/)[\d.]+", "-", line).rstrip()
             for line in text.splitlines()
@@ -61,31 +61,28 @@ def test_the_readme_shows_this_output() -> None:
         for text in (block, printed)
     )
     rest = iter(output)
-    assert [line for line in shown if line not in rest] == []
+    assert [line for line in readme_output if line not in rest] == []
 
 
-def test_the_credential_is_said_to_be_made_up(once: str) -> None:
-    """It is shown in full, so it must be clear that it is nobody's."""
+def test_output_says_that_the_credential_is_made_up(once: str) -> None:
     assert f"password {PASSWORD} (shown because it is made up)" in once
 
 
 def test_a_denied_target_is_shown_with_its_response(once: str) -> None:
-    """The problem as a caller gets it."""
     assert "Sidekey returns 403" in once
     assert '"code": "target_denied"' in once
     assert "Proxy-Status: sidekey; error=http_request_denied" in once
 
 
-def test_lines_to_try_by_hand_and_the_metrics_are_named(once: str) -> None:
-    """curl by each way of addressing the integration."""
+def test_commands_to_try_by_hand_are_printed(once: str) -> None:
     assert re.search(r"curl http://127\.0\.0\.1:\d+/i/demo/hello", once)
     assert re.search(r"http_proxy=http://demo:x@127\.0\.0\.1:\d+ curl http://api\.example:\d+/v1/hello", once)
     assert re.search(r"-H 'X-Integration-Id: demo' http://api\.example", once)
     assert re.search(r"curl http://127\.0\.0\.1:\d+/metrics", once)
 
 
-def test_it_stays_up_until_it_is_interrupted_and_its_lines_work() -> None:
-    """Each curl line does what the demo did, and the console accepts its token. Ctrl-C ends the demo with exit 0."""
+def test_demo_runs_until_ctrl_c_and_its_commands_work() -> None:
+    """Each curl line does what the demo did, and the console accepts its token. Ctrl-C ends it with exit status 0."""
     curl = programs.require("curl")
     with subprocess.Popen(
         [*SIDEKEY, "demo"], env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -110,13 +107,12 @@ def test_it_stays_up_until_it_is_interrupted_and_its_lines_work() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
     assert tested["ok"] is True
-    assert [AUTHORIZATION in answer for answer in answers] == [True, True, True, False, False]
+    assert [AUTHORIZATION in response for response in answers] == [True, True, True, False, False]
     assert "target_denied" in answers[3]
     assert 'sidekey_requests_total{integration="demo",outcome="2xx"}' in answers[4]
 
 
-def test_it_needs_no_home_and_writes_nothing(tmp_path: Path) -> None:
-    """No HOME, no writable folder, no temporary files."""
+def test_demo_needs_no_home_and_writes_nothing(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     environment = {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
     result = run_process("demo", "--once", environment=environment, folder=tmp_path)
@@ -124,7 +120,7 @@ def test_it_needs_no_home_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_ends_quietly_where_nobody_reads_on() -> None:
+def test_demo_ends_quietly_after_a_closed_pipe() -> None:
     """As with `sidekey demo | head`."""
     with subprocess.Popen(
         [*SIDEKEY, "demo", "--once"], env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -135,10 +131,10 @@ def test_it_ends_quietly_where_nobody_reads_on() -> None:
         assert (process.stderr.read(), process.wait(60)) == ("", 1)
 
 
-def test_what_fails_is_named_and_ends_with_status_1(
+def test_failed_request_is_named_and_ends_with_status_1(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """An upstream that wants another credential: the demo does not claim success."""
+    """The upstream expects another credential."""
     monkeypatch.setattr(demo, "AUTHORIZATION", "Basic another")
     failed = demo.show(once=True)
     assert [line.partition(":")[2].split(":")[0] for line in failed] == [
@@ -149,33 +145,31 @@ def test_what_fails_is_named_and_ends_with_status_1(
     assert "All of it worked" not in capfd.readouterr().out
 
 
-def test_a_request_without_a_response_is_no_exception() -> None:
-    """Nobody listens: the demo goes on and names it among what failed."""
+def test_request_without_a_response_is_reported() -> None:
     answered = demo.send(f"http://127.0.0.1:{free_port()}/")
     assert (answered.status, answered.body) == (0, "no response")
 
 
-async def test_the_upstream_refuses_whoever_has_no_credential() -> None:
-    """It is protected for real: the demo proves something."""
+async def test_upstream_refuses_requests_without_the_credential() -> None:
     upstream = ProtectedUpstream()
     async with upstream.listening():
         url = f"http://127.0.0.1:{upstream.port}/v1/x"
         assert (await asyncio.to_thread(demo.send, url)).status == 401
         request = urllib.request.Request(url, headers={"Authorization": AUTHORIZATION})
 
-        def ask() -> int:
+        def send() -> int:
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as response:
                 return int(response.status)
 
-        assert await asyncio.to_thread(ask) == 200
+        assert await asyncio.to_thread(send) == 200
 
 
-def test_two_columns_mark_what_only_the_upstream_saw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plus before each line that the caller did not send; long lines wrap within their column."""
+def test_columns_mark_lines_that_only_the_upstream_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long lines wrap within their column."""
     monkeypatch.setenv("COLUMNS", "100")
     title, _, *lines = side_by_side(["GET / HTTP/1.1", "A: 1"], ["GET / HTTP/1.1", "Authorization: " + "x" * 60])
-    left = title.index("|")
-    assert {len(line[:left]) for line in lines} == {left} == {52}
-    assert [line[:left].strip() for line in lines] == ["GET / HTTP/1.1", "A: 1", ""]
-    received = [line[left + 2 :] for line in lines]
+    separator = title.index("|")
+    assert {len(line[:separator]) for line in lines} == {separator} == {52}
+    assert [line[:separator].strip() for line in lines] == ["GET / HTTP/1.1", "A: 1", ""]
+    received = [line[separator + 2 :] for line in lines]
     assert received == ["  GET / HTTP/1.1", "+ Authorization: " + "x" * 28, "    " + "x" * 32]

@@ -12,7 +12,7 @@ from support.commands import CALLERS, GOOD, SECRET, write_config
 
 
 def test_env_prints_lines_for_a_shell(tmp_path: Path) -> None:
-    """The proxy in both cases, with the ID as its user, and what callers must trust: made where it is missing."""
+    """The proxy variables in both cases, with the ID as user, and the trust folder, which the command creates."""
     path = write_config(tmp_path, GOOD + "ca: {folder: state}\n")
     lines = run_cli("env", "crm", "--config", path).stdout.splitlines()
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
@@ -23,8 +23,8 @@ def test_env_prints_lines_for_a_shell(tmp_path: Path) -> None:
     assert json.loads(as_json.stdout)["http_proxy"] == "http://crm:x@127.0.0.1:8080"
 
 
-def test_env_without_a_tcp_listener_says_why(tmp_path: Path) -> None:
-    """HTTP_PROXY cannot name a unix socket; the message names the key."""
+def test_env_without_a_tcp_listener_is_an_error(tmp_path: Path) -> None:
+    """HTTP_PROXY cannot name a unix socket. The message names the key."""
     text = f"{GOOD}listen: {{proxy: 'unix:{tmp_path}/s'}}\n"
     result = run_cli("env", "crm", "--config", write_config(tmp_path, text))
     assert (result.returncode, result.stdout) == (1, "")
@@ -32,8 +32,8 @@ def test_env_without_a_tcp_listener_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["sh", "fish", "powershell", "docker", "k8s"])
-def test_env_prints_a_place_for_the_token_in_every_form(shell: str, tmp_path: Path) -> None:
-    """Also where no config says whether there are callers; never a token, even if one is at hand."""
+def test_env_prints_a_placeholder_for_the_token_in_every_format(shell: str, tmp_path: Path) -> None:
+    """Even without a config; never a token, even if the environment has one."""
     path = write_config(tmp_path, CALLERS)
     environment = {"SIDEKEY_TOKEN": SECRET}
     result = run_cli("env", "crm", "--shell", shell, "--config", path, environment=environment)
@@ -45,13 +45,13 @@ def test_env_prints_a_place_for_the_token_in_every_form(shell: str, tmp_path: Pa
     assert run_cli("env", "crm", "--shell", shell, *way).stdout == result.stdout
 
 
-def test_env_for_a_container_does_not_look_at_this_environment(tmp_path: Path) -> None:
-    """Nor for a trust folder, which is mounted there."""
-    way = ["--proxy", "http://sidekey:8080", "--trust", "/run/trust"]
+def test_env_for_a_container_ignores_this_environment(tmp_path: Path) -> None:
+    """And does not check the trust folder, which is mounted in the container."""
+    options = ["--proxy", "http://sidekey:8080", "--trust", "/run/trust"]
     environment = {"NO_PROXY": "here.test", "SSL_CERT_FILE": "/here.pem"}
-    result = run_cli("env", "--by-host", *way, "--shell", "docker", environment=environment)
+    result = run_cli("env", "--by-host", *options, "--shell", "docker", environment=environment)
     assert "SSL_CERT_FILE=/run/trust/bundle.pem\n" in result.stdout
     assert "here" not in result.stdout.lower().replace("put-the-callers-token-here", "")
-    here = run_cli("env", "--by-host", *way, environment=environment)
-    assert here.returncode == 1
-    assert "/run/trust/ca.pem does not exist" in here.stderr
+    shell = run_cli("env", "--by-host", *options, environment=environment)
+    assert shell.returncode == 1
+    assert "/run/trust/ca.pem does not exist" in shell.stderr

@@ -28,17 +28,17 @@ TRUST = Path("/run/sidekey/trust")
 def variables(
     environ: Mapping[str, str] | None = None, proxy: Proxy | None = None, trust: Path = TRUST, *, java: bool = False
 ) -> Variables:
-    """What is set, in an environment that is empty unless it is given."""
+    """Build the variables for an environment, which is empty by default."""
     return environment(proxy or Proxy.of(HERE, "crm", None), trust, environ or {}, java=java)
 
 
 def test_each_variable_is_set() -> None:
-    """Proxy variables in both cases, as curl reads http_proxy alone; what replaces roots gets all, what adds the CA."""
+    """Proxy variables in both cases: curl reads only http_proxy. Variables that replace CAs have the bundle."""
     proxy = "http://crm:x@127.0.0.1:8080"
     excluded = "localhost,127.0.0.1,::1"
-    found = variables()
-    assert found.notes == ()
-    assert found.values == {
+    result = variables()
+    assert result.notes == ()
+    assert result.values == {
         "HTTP_PROXY": proxy,
         "http_proxy": proxy,
         "HTTPS_PROXY": proxy,
@@ -71,16 +71,16 @@ def test_each_variable_is_set() -> None:
         (None, None, "http://127.0.0.1:8080"),
     ],
 )
-def test_the_proxy_user_names_the_integration_or_nobody(
+def test_proxy_user_is_the_integration_or_the_placeholder(
     integration: str | None, token: str | None, expected: str
 ) -> None:
-    """A password is never empty; with nothing to say there is no user."""
+    """A password is never empty. Without an integration and a token there is no user."""
     assert Proxy.of(HERE, integration, token).url == expected
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
-def test_every_token_is_read_back_from_the_url(token: str) -> None:
-    """Nothing in it ends the password, and no repr shows it."""
+def test_every_token_survives_the_proxy_url(token: str) -> None:
+    """And no repr shows it."""
     proxy = Proxy.of(Address("::1", 8080), "crm", token)
     parts = urlsplit(proxy.url)
     assert (parts.username, unquote(parts.password or ""), parts.hostname, parts.port) == ("crm", token, "::1", 8080)
@@ -88,27 +88,26 @@ def test_every_token_is_read_back_from_the_url(token: str) -> None:
     assert repr(proxy) == repr(Proxy.of(Address("::1", 8080), "crm", "other"))
 
 
-def test_what_no_proxy_excludes_already_stays_excluded() -> None:
-    """Of either case, each once, and loopback first."""
-    found = variables({"NO_PROXY": "10.0.0.0/8, .svc,,localhost", "no_proxy": ".svc,db.test"}).values
-    assert found["NO_PROXY"] == found["no_proxy"] == "localhost,127.0.0.1,::1,10.0.0.0/8,.svc,db.test"
-    again = variables(found).values
-    assert again["NO_PROXY"] == found["NO_PROXY"]
+def test_existing_no_proxy_entries_are_kept() -> None:
+    """Of either case, each once, after loopback."""
+    result = variables({"NO_PROXY": "10.0.0.0/8, .svc,,localhost", "no_proxy": ".svc,db.test"}).values
+    assert result["NO_PROXY"] == result["no_proxy"] == "localhost,127.0.0.1,::1,10.0.0.0/8,.svc,db.test"
+    again = variables(result).values
+    assert again["NO_PROXY"] == result["NO_PROXY"]
 
 
-def test_no_proxy_for_all_is_said() -> None:
-    """It is kept: whoever set it may know why."""
-    found = variables({"no_proxy": "*"})
-    assert found.values["NO_PROXY"].endswith(",*")
-    assert found.notes == ("NO_PROXY is *: all requests bypass Sidekey",)
+def test_no_proxy_for_all_hosts_is_a_warning() -> None:
+    result = variables({"no_proxy": "*"})
+    assert result.values["NO_PROXY"].endswith(",*")
+    assert result.notes == ("NO_PROXY is *: all requests bypass Sidekey",)
 
 
 def test_java_gets_properties() -> None:
-    """Those that are there stay, a second time changes nothing, and networks are not for Java."""
+    """Existing options stay, a second run changes nothing, and networks are left out."""
     by_host = Proxy.of(Address("::1", 8080), None, None)
     environ = {"JAVA_TOOL_OPTIONS": "-Xmx1g", "NO_PROXY": "10.0.0.0/8,.svc,db.test"}
-    found = variables(environ, by_host, java=True)
-    assert found.values["JAVA_TOOL_OPTIONS"].split(" ") == [
+    result = variables(environ, by_host, java=True)
+    assert result.values["JAVA_TOOL_OPTIONS"].split(" ") == [
         "-Xmx1g",
         "-Dhttp.proxyHost=::1",
         "-Dhttp.proxyPort=8080",
@@ -119,54 +118,57 @@ def test_java_gets_properties() -> None:
         "-Djavax.net.ssl.trustStore=/run/sidekey/trust/truststore.p12",
         "-Djavax.net.ssl.trustStoreType=PKCS12",
     ]
-    assert found.notes == ()
-    assert variables(found.values, by_host, java=True) == found
+    assert result.notes == ()
+    assert variables(result.values, by_host, java=True) == result
 
 
-def test_javas_limits_are_said() -> None:
-    """A user that it does not send, and a trust store that cannot be joined with another."""
-    found = variables({"JAVA_TOOL_OPTIONS": "-Djavax.net.ssl.trustStore=/etc/corp.jks"}, java=True)
-    assert "truststore.p12" not in found.values["JAVA_TOOL_OPTIONS"]
-    user, store = found.notes
+def test_limits_of_java_are_warnings() -> None:
+    """Java does not send the user, and another trust store cannot be combined."""
+    result = variables({"JAVA_TOOL_OPTIONS": "-Djavax.net.ssl.trustStore=/etc/corp.jks"}, java=True)
+    assert "truststore.p12" not in result.values["JAVA_TOOL_OPTIONS"]
+    user, store = result.notes
     assert "--by-host" in user
     assert "import /run/sidekey/trust/ca.pem into it with keytool" in store
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", 'a"b', "a'\"b c", "$(id)`|"])
-def test_the_jvm_reads_back_what_is_quoted(name: str, tmp_path: Path) -> None:
+def test_jvm_reads_quoted_options(name: str, tmp_path: Path) -> None:
     """It splits JAVA_TOOL_OPTIONS at spaces, and removes quotes of both kinds."""
     java = programs.require("java")
     trust = tmp_path / name
-    found = variables({}, Proxy.of(HERE, None, None), trust, java=True)
-    shown = subprocess.run(
+    result = variables({}, Proxy.of(HERE, None, None), trust, java=True)
+    output = subprocess.run(
         [java, "-XshowSettings:properties", "-version"],
-        env={"JAVA_TOOL_OPTIONS": found.values["JAVA_TOOL_OPTIONS"]},
+        env={"JAVA_TOOL_OPTIONS": result.values["JAVA_TOOL_OPTIONS"]},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert f"javax.net.ssl.trustStore = {trust}/truststore.p12\n" in shown.stderr
+    assert f"javax.net.ssl.trustStore = {trust}/truststore.p12\n" in output.stderr
 
 
-def test_a_variable_that_names_a_file_keeps_its_certificates(tmp_path: Path) -> None:
-    """Each gets theirs and ours; those that name nothing get ours."""
-    ours = ensure_authorities(rules_in(tmp_path / "ours", "https://a.test"), NOW).authorities.every[0].certificate
-    theirs = ensure_authorities(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.every[0].certificate
-    (tmp_path / "corp.pem").write_text(theirs)
+def test_variable_with_a_file_keeps_its_certificates(tmp_path: Path) -> None:
+    """The combined file has both. Variables without a file get Sidekey's."""
+    sidekey_certificate = (
+        ensure_authorities(rules_in(tmp_path / "ours", "https://a.test"), NOW).authorities.every[0].certificate
+    )
+    client_certificate = (
+        ensure_authorities(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.every[0].certificate
+    )
+    (tmp_path / "corp.pem").write_text(client_certificate)
     trust = tmp_path / "ours" / "trust"
     for name in (*REPLACING, *ADDING):
         environ = {name: str(tmp_path / "corp.pem"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-        found = variables(environ, trust=trust).values
-        pem = Path(found[name]).read_text()
-        assert ours in pem
-        assert theirs in pem
-        others = {found[other] for other in (*REPLACING, *ADDING) if other != name}
-        assert others == {str(trust / "bundle.pem"), str(trust / "ca.pem")} - {found[name]}
-        assert variables({**environ, **found}, trust=trust).values == found
+        result = variables(environ, trust=trust).values
+        pem = Path(result[name]).read_text()
+        assert sidekey_certificate in pem
+        assert client_certificate in pem
+        others = {result[other] for other in (*REPLACING, *ADDING) if other != name}
+        assert others == {str(trust / "bundle.pem"), str(trust / "ca.pem")} - {result[name]}
+        assert variables({**environ, **result}, trust=trust).values == result
 
 
-def test_a_trust_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    """A service without it would fail at its first request."""
+def test_missing_trust_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeptTrustError, match=r"ca\.pem does not exist: name Sidekey's trust folder"):
         ProxyLocation(HERE, tmp_path).check_trust()
     ensure_authorities(rules_in(tmp_path, "https://a.test"), NOW)
@@ -178,7 +180,7 @@ def test_a_trust_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     [("0.0.0.0", "127.0.0.1:8080"), ("::", "[::1]:8080"), ("::1", "[::1]:8080"), ("192.0.2.7", "192.0.2.7:8080")],
 )
 def test_a_listener_on_all_addresses_is_reached_by_loopback(host: str, expected: str) -> None:
-    """The unspecified address is nobody's to connect to (RFC 1122 3.2.1.3)."""
+    """The unspecified address is no destination (RFC 1122 3.2.1.3)."""
     assert str(proxy_address(Address(host, 8080))) == expected
 
 
@@ -186,14 +188,13 @@ def test_a_listener_on_all_addresses_is_reached_by_loopback(host: str, expected:
     ("address", "reason"),
     [(Address(path="/run/sidekey.sock"), "unix socket"), (Address("127.0.0.1", 0), "chosen at start")],
 )
-def test_an_address_that_no_url_names_is_an_error_of_its_key(address: Address, reason: str) -> None:
-    """The message names the key and the way out."""
+def test_address_without_a_proxy_url_is_an_error_of_its_key(address: Address, reason: str) -> None:
+    """The message names the key and a remedy."""
     with pytest.raises(NoProxyUrl, match=rf"listen\.proxy: .*{reason}"):
         proxy_address(address)
 
 
-def test_a_unix_socket_is_reached_where_it_is() -> None:
-    """Only TCP has an address that means all of them."""
+def test_unix_socket_is_reached_at_its_path() -> None:
     address = Address(path="/run/sidekey.sock")
     assert address.reachable() is address
 
@@ -207,8 +208,8 @@ def test_a_unix_socket_is_reached_where_it_is() -> None:
         ("http://sidekey", "sidekey:80"),
     ],
 )
-def test_a_proxy_url_is_read(url: str, expected: str) -> None:
-    """The port is written, since clients differ in what they take for the default."""
+def test_proxy_url_is_parsed(url: str, expected: str) -> None:
+    """The port is required, because clients differ in their default."""
     assert str(parse_proxy(url)) == expected
 
 
@@ -225,8 +226,8 @@ def test_a_proxy_url_is_read(url: str, expected: str) -> None:
         "http://h?s3cret",
     ],
 )
-def test_a_proxy_url_that_is_none_is_refused_without_being_repeated(url: str) -> None:
-    """A token may stand in it."""
+def test_invalid_proxy_url_is_refused_without_repeating_it(url: str) -> None:
+    """It may contain a token."""
     with pytest.raises(NoProxyUrl) as caught:
         parse_proxy(url)
     assert "s3cret" not in json.dumps(str(caught.value))
@@ -234,18 +235,18 @@ def test_a_proxy_url_that_is_none_is_refused_without_being_repeated(url: str) ->
 
 @pytest.mark.parametrize("command", [["env", "--by-host"], ["exec", "--by-host", "--", "echo", "ran"]], ids=" ".join)
 def test_by_host_needs_a_config_that_matches_by_host(command: list[str], tmp_path: Path) -> None:
-    """Each request would be 407 otherwise."""
-    where = {"SIDEKEY_CONFIG": write_config(tmp_path)}
-    refused = run_cli(*command, environment=where)
+    """Otherwise each request would be denied with 407."""
+    environ = {"SIDEKEY_CONFIG": write_config(tmp_path)}
+    refused = run_cli(*command, environment=environ)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "forward.match_by_host: must be true" in refused.stderr
-    where = {"SIDEKEY_CONFIG": write_config(tmp_path, GOOD + "forward: {match_by_host: true}\n")}
-    assert run_process(*command, environment=where).returncode == 0
+    environ = {"SIDEKEY_CONFIG": write_config(tmp_path, GOOD + "forward: {match_by_host: true}\n")}
+    assert run_process(*command, environment=environ).returncode == 0
 
 
 @pytest.mark.parametrize("proxy", ["https://h:1", f"http://crm:{SECRET}@h:1"])
-def test_a_proxy_url_on_the_command_line_holds_no_token(proxy: str, tmp_path: Path) -> None:
-    """Others see it there."""
+def test_proxy_url_on_the_command_line_must_not_contain_a_token(proxy: str, tmp_path: Path) -> None:
+    """Other users see the command line."""
     result = run_cli("exec", "crm", "--proxy", proxy, "--trust", str(tmp_path), "--", "true")
     assert result.returncode == 2
     assert SECRET not in result.stdout + result.stderr
@@ -253,7 +254,7 @@ def test_a_proxy_url_on_the_command_line_holds_no_token(proxy: str, tmp_path: Pa
 
 
 def test_the_trust_folder_of_another_users_sidekey_is_used(tmp_path: Path) -> None:
-    """Who may not enter the folder of the CA needs no more than what is for callers."""
+    """A user who may not enter the CA's folder needs only the trust folder."""
     text = GOOD + "ca: {folder: state, trust_folder: trust}\n"
     path = write_config(tmp_path, text)
     assert run_cli("ca", "show", "--config", path).returncode == 0

@@ -1,4 +1,4 @@
-"""The token of `sidekey exec`; that it becomes the command is shown with real ones in tests/clients."""
+"""The token and the environment of `sidekey exec`. tests/clients runs real commands."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from support.child import run_code, run_process
 from support.commands import CALLERS, write_config
 
 
-def test_the_file_counts_before_the_variable(tmp_path: Path) -> None:
-    """Without its last line break, which is an editor's."""
+def test_token_file_wins_over_the_variable(tmp_path: Path) -> None:
+    """Without the line break at its end."""
     (tmp_path / "token").write_text("of the file\n")
     assert read_token(str(tmp_path / "token"), {"SIDEKEY_TOKEN": "t"}) == "of the file"
     assert read_token(None, {"SIDEKEY_TOKEN": "t"}) == "t"
@@ -31,7 +31,7 @@ def test_the_file_counts_before_the_variable(tmp_path: Path) -> None:
         (None, "s3cret\udcff", "SIDEKEY_TOKEN must be UTF-8"),
     ],
 )
-def test_a_token_that_is_none_is_an_error_that_does_not_repeat_it(file: str | None, value: str, reason: str) -> None:
+def test_invalid_token_is_an_error_that_does_not_repeat_it(file: str | None, value: str, reason: str) -> None:
     with pytest.raises(TokenError, match=reason) as caught:
         read_token(file, {"SIDEKEY_TOKEN": value})
     assert "s3cret" not in str(caught.value)
@@ -41,26 +41,25 @@ def test_a_token_that_is_none_is_an_error_that_does_not_repeat_it(file: str | No
     ("command", "status", "reason"),
     [("nowhere-to-be-found", 127, "not found"), ("/etc/passwd", 126, "cannot be run: Permission denied")],
 )
-def test_a_command_that_cannot_be_started_has_a_shells_status(command: str, status: int, reason: str) -> None:
+def test_command_that_cannot_start_has_the_exit_status_of_a_shell(command: str, status: int, reason: str) -> None:
     script = (
         "import sys; from sidekey.cli.exec import *\n"
-        "try: become((sys.argv[1],), {}, started())\n"
+        "try: become((sys.argv[1],), {}, capture_start())\n"
         "except NotStarted as error: print(error.status, error)"
     )
-    done = run_code(script, command)
-    assert done.stdout.startswith(f"{status} {command}: {reason}")
+    result = run_code(script, command)
+    assert result.stdout.startswith(f"{status} {command}: {reason}")
 
 
-@pytest.mark.parametrize("given", [{}, {"LC_CTYPE": "C.UTF-8"}, {"LANG": "C"}], ids=str)
-def test_the_environment_is_what_it_was(given: dict[str, str]) -> None:
-    """And the variables: Python's own LC_CTYPE, which it sets where no locale is, does not reach the command."""
-    script = "from sidekey.cli.exec import *; become(('/usr/bin/env',), {'HTTP_PROXY': 'p'}, started())"
-    done = subprocess.run([sys.executable, "-c", script], env=given, capture_output=True, text=True, check=True)
-    assert dict(line.split("=", 1) for line in done.stdout.splitlines()) == {**given, "HTTP_PROXY": "p"}
+@pytest.mark.parametrize("initial", [{}, {"LC_CTYPE": "C.UTF-8"}, {"LANG": "C"}], ids=str)
+def test_command_inherits_the_environment(initial: dict[str, str]) -> None:
+    """The LC_CTYPE that Python sets without a locale does not reach the command."""
+    script = "from sidekey.cli.exec import *; become(('/usr/bin/env',), {'HTTP_PROXY': 'p'}, capture_start())"
+    result = subprocess.run([sys.executable, "-c", script], env=initial, capture_output=True, text=True, check=True)
+    assert dict(line.split("=", 1) for line in result.stdout.splitlines()) == {**initial, "HTTP_PROXY": "p"}
 
 
-def test_exec_needs_a_token_where_there_are_callers(tmp_path: Path) -> None:
-    """Before the command runs, rather than a 407 at its first request."""
+def test_exec_needs_a_token_if_the_config_has_callers(tmp_path: Path) -> None:
     result = run_process("exec", "--config", write_config(tmp_path, CALLERS), "crm", "--", "echo", "ran")
     assert (result.returncode, result.stdout) == (1, "")
     assert "SIDEKEY_TOKEN" in result.stderr

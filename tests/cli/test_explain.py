@@ -1,4 +1,4 @@
-"""`sidekey explain`, as a process; what it says of targets: tests/diagnostics/test_explain.py."""
+"""`sidekey explain` as a process. tests/diagnostics/test_explain.py tests the explanations."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from support.commands import GOOD, TOKENS, write_config
 
 
 @pytest.mark.parametrize(("path", "status"), [("/send", 0), ("/../admin", 1)])
-def test_explain_says_by_its_status_whether_the_target_is_allowed(path: str, status: int, tmp_path: Path) -> None:
-    """Scripts can ask, too."""
+def test_exit_status_says_whether_the_target_is_allowed(path: str, status: int, tmp_path: Path) -> None:
     result = run_cli("explain", "crm", path, "--config", write_config(tmp_path))
     assert result.returncode == status
     assert f"as sent      /i/crm{path}" in result.stdout
@@ -39,13 +38,17 @@ def test_explain_says_by_its_status_whether_the_target_is_allowed(path: str, sta
     ],
 )
 def test_explain_needs_no_token(name: str, url: str, status: int, tmp_path: Path) -> None:
-    """Nor any secret: the policy and the place of the token are known before."""
+    """Nor any secret: the config alone determines the policy."""
     result = run_cli("explain", name, url, "--json", "--config", write_config(tmp_path, TOKENS))
-    found = json.loads(result.stdout)
-    assert (result.returncode, found["allowed"], found["usable"]) == (status, status == 0, name == "campaigns")
+    explanation = json.loads(result.stdout)
+    assert (result.returncode, explanation["allowed"], explanation["usable"]) == (
+        status,
+        status == 0,
+        name == "campaigns",
+    )
     if status == 0 and name == "shop":
-        assert found["credential"]["query"] == ["access_token"]
-    assert ("auth.token_endpoint" in found["profile"]) is (name == "shop")
+        assert explanation["credential"]["query"] == ["access_token"]
+    assert ("auth.token_endpoint" in explanation["profile"]) is (name == "shop")
 
 
 MIXED = """version: 1
@@ -56,8 +59,7 @@ integrations:
 """
 
 
-def test_denial_says_what_must_be_true(tmp_path: Path) -> None:
-    """The rules of the integration, of which a prefix is enough."""
+def test_denial_shows_the_rules_of_the_integration(tmp_path: Path) -> None:
     result = run_cli("explain", "it", "https://other.example.com/", "--config", write_config(tmp_path, MIXED))
     rule = "the target must be under https://api.example.com:8443/v1 or http://legacy.example.com/v1"
     assert [line for line in result.stdout.splitlines() if line.startswith("rule")] == [f"rule         {rule}"]
@@ -73,7 +75,7 @@ def test_denial_says_what_must_be_true(tmp_path: Path) -> None:
     ],
 )
 def test_denial_names_a_mere_scheme_mismatch(url: str, remark: str | None, tmp_path: Path) -> None:
-    """It is in the reason, for people and for machines."""
+    """In text and in JSON."""
     path = write_config(tmp_path, MIXED)
     reason = "the target is not under any endpoint prefix" + ("" if remark is None else f": {remark}")
     assert f"denied       target_denied: {reason}\n" in run_cli("explain", "it", url, "--config", path).stdout
@@ -88,24 +90,24 @@ integrations:
 """
 
 
-def test_explain_shows_what_is_signed_of_a_body(tmp_path: Path) -> None:
-    """Of a file or of standard input; never the key, nor a signature."""
+def test_explain_shows_the_signed_bytes_of_a_body(tmp_path: Path) -> None:
+    """From a file or standard input, without the key or a signature."""
     path, body = tmp_path / "signed.yaml", tmp_path / "body"
     path.write_text(SIGNED)
     body.write_bytes(b"caf\xc3\xa9\n")
-    asked = ("explain", "hooks", "/x", "--config", str(path), "--method", "POST", "--header", "X-Own: 1")
-    found = run_cli(*asked, "--body", str(body), "--at", "2026-01-31T23:59:59Z")
-    assert found.returncode == 0
-    assert r"signed       caf\xc3\xa9\n" in found.stdout
-    assert "canary" not in found.stdout
-    assert "sha256=" not in found.stdout
-    wrong = run_cli(*asked, "--at", "then")
+    arguments = ("explain", "hooks", "/x", "--config", str(path), "--method", "POST", "--header", "X-Own: 1")
+    result = run_cli(*arguments, "--body", str(body), "--at", "2026-01-31T23:59:59Z")
+    assert result.returncode == 0
+    assert r"signed       caf\xc3\xa9\n" in result.stdout
+    assert "canary" not in result.stdout
+    assert "sha256=" not in result.stdout
+    wrong = run_cli(*arguments, "--at", "then")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert wrong.stderr.startswith("--at must be a time with its offset, such as ")
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("option", "message"),
     [
         ({"at": "yesterday"}, "--at must be a time"),
         ({"method": "GE T"}, "--method must be a known method"),
@@ -121,22 +123,22 @@ def test_explain_shows_what_is_signed_of_a_body(tmp_path: Path) -> None:
         ({"headers": ("Proxy-Foo: a",)}, "--header must be one that goes on"),
     ],
 )
-def test_a_sample_that_cannot_be_sent_is_refused(written: dict[str, Any], said: str) -> None:
-    """What must be true is said."""
-    given: dict[str, Any] = {"at": None, "method": "", "headers": (), "body": b"", **written}
-    with pytest.raises(ValueError, match=said):
-        read_sample(**given, now=0)
+def test_invalid_sample_is_refused(option: dict[str, Any], message: str) -> None:
+    """The message says how to fix it."""
+    options: dict[str, Any] = {"at": None, "method": "", "headers": (), "body": b"", **option}
+    with pytest.raises(ValueError, match=message):
+        read_sample(**options, now=0)
 
 
-def test_a_sample_is_of_now_where_nothing_is_said() -> None:
+def test_sample_defaults_to_the_current_time() -> None:
     """And has its method in upper case."""
     assert read_sample(None, "post", ("X-Own: a",), b"x", now=5.5) == Sample(5.5, "POST", (("X-Own", "a"),), b"x")
-    found = read_sample("2023-11-14T23:13:20+01:00", "", ("X-Own:  a:b ",), b"", now=0)
-    assert found == Sample(1_700_000_000.0, "", (("X-Own", "a:b"),))
+    sample = read_sample("2023-11-14T23:13:20+01:00", "", ("X-Own:  a:b ",), b"", now=0)
+    assert sample == Sample(1_700_000_000.0, "", (("X-Own", "a:b"),))
 
 
 def test_explain_names_the_key_that_would_allow_an_address(tmp_path: Path) -> None:
-    """Of a policy that allows it; a metadata address none allows."""
+    """No key allows a metadata address."""
     prefixes = "[https://crm.example.com/api, http://inside.example/x, http://169.254.169.254/]"
     text = GOOD.replace("https://crm.example.com/api", prefixes) + 'network: {hosts: {inside.example: ["10.1.2.3"]}}\n'
     path = write_config(tmp_path, text)
@@ -147,9 +149,9 @@ def test_explain_names_the_key_that_would_allow_an_address(tmp_path: Path) -> No
         "(private): add 10.1.2.3/32 to allow_private of the integration, or to network.allow_private\n"
     ) in inside.stdout
     metadata = run_cli("explain", "crm", "http://169.254.169.254/", "--json", "--config", path)
-    found = json.loads(metadata.stdout)
-    assert (metadata.returncode, found["allowed"], found["code"]) == (1, False, "destination_denied")
-    assert found["reason"].endswith(
+    explanation = json.loads(metadata.stdout)
+    assert (metadata.returncode, explanation["allowed"], explanation["code"]) == (1, False, "destination_denied")
+    assert explanation["reason"].endswith(
         "is never dialled (cloud metadata), whatever allow_private says: use another address"
     )
     allowed = text.replace("    auth: {type: basic", "    allow_private: [10.0.0.0/8]\n    auth: {type: basic")
@@ -159,12 +161,12 @@ def test_explain_names_the_key_that_would_allow_an_address(tmp_path: Path) -> No
     )
 
 
-def test_a_host_is_looked_up_as_a_running_process_looks_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an absolute name; where there is no DNS, nothing is said of addresses."""
-    asked: list[object] = []
+def test_host_is_looked_up_as_in_a_running_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an absolute name. Without DNS, the explanation omits addresses."""
+    lookups: list[object] = []
 
     def find(name: bytes, *_: object, **__: object) -> list[tuple[object, ...]]:
-        asked.append(name)
+        lookups.append(name)
         if name.startswith(b"absent"):
             raise socket.gaierror
         return [(0, 0, 0, "", ("10.1.2.3", 0))]
@@ -172,4 +174,4 @@ def test_a_host_is_looked_up_as_a_running_process_looks_it_up(monkeypatch: pytes
     monkeypatch.setattr(socket, "getaddrinfo", find)
     assert look_up(Snapshot({}), "crm.inside.test") == (ip_address("10.1.2.3"),)
     assert look_up(Snapshot({}), "absent.test") == ()
-    assert asked == [b"crm.inside.test.", b"absent.test."]
+    assert lookups == [b"crm.inside.test.", b"absent.test."]

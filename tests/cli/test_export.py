@@ -1,4 +1,4 @@
-"""The files of `sidekey export`: what is written over, removed, and left alone."""
+"""The files that `sidekey export` writes, replaces and removes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def export(*names: str, text: str = TEXT) -> Export:
     return Export(dict.fromkeys(names, text), (), (), ())
 
 
-def test_the_folder_is_made_and_everybody_may_read_what_is_in_it(tmp_path: Path) -> None:
-    """There is no secret in it. Nothing else is left there."""
+def test_folder_is_created_with_readable_files(tmp_path: Path) -> None:
+    """The files contain no secret. Nothing else is left in the folder."""
     folder = tmp_path / "out"
     assert write_files(export("a.yaml", "b.yaml"), folder, replace=False) == []
     assert sorted(path.name for path in folder.iterdir()) == ["a.yaml", "b.yaml"]
@@ -30,16 +30,16 @@ def test_the_folder_is_made_and_everybody_may_read_what_is_in_it(tmp_path: Path)
     }
 
 
-def test_nothing_is_written_over_without_being_told(tmp_path: Path) -> None:
-    """Not even what is not in the way."""
+def test_existing_files_are_not_overwritten_without_replace(tmp_path: Path) -> None:
+    """Not even files without a conflict are written."""
     write_files(export("a.yaml"), tmp_path, replace=False)
     with pytest.raises(ExportError, match=r"has files that would be written over: a\.yaml; --replace does so"):
         write_files(export("a.yaml", "b.yaml"), tmp_path, replace=False)
     assert not (tmp_path / "b.yaml").exists()
 
 
-def test_an_export_before_is_replaced_and_what_is_gone_is_removed(tmp_path: Path) -> None:
-    """Files that somebody else wrote are neither, whatever they are called."""
+def test_replace_overwrites_and_removes_files_of_an_earlier_export(tmp_path: Path) -> None:
+    """Files of other origin stay, whatever their names."""
     write_files(export("a.yaml", "gone.yaml"), tmp_path, replace=False)
     (tmp_path / "mine.yaml").write_text(MINE)
     (tmp_path / "secrets").mkdir()
@@ -54,7 +54,7 @@ def test_an_export_before_is_replaced_and_what_is_gone_is_removed(tmp_path: Path
     assert (tmp_path / "mine.yaml").read_text() == MINE
 
 
-def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_unwritable_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="file cannot be written: File exists"):
         write_files(export("a.yaml"), tmp_path / "file", replace=False)

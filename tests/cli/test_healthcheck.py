@@ -1,4 +1,4 @@
-"""What `sidekey healthcheck` asks, and what it makes of the responses."""
+"""The request of `sidekey healthcheck`, and the results that it reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.cli import healthcheck
-from sidekey.cli.healthcheck import NotReady, ask
+from sidekey.cli.healthcheck import NotReady, check_health
 from support.child import Child, run_cli
 from support.commands import imported_by
 from support.ports import free_port, listening_socket
@@ -19,31 +19,30 @@ DRAINING = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\ndraini
 
 
 def config(folder: Path, text: str) -> str:
-    """The path of a config file with this text."""
+    """Write a config file with this text."""
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\n{text}")
     return str(path)
 
 
 def port_of(listener: socket.socket) -> int:
-    """The port a socket listens on."""
+    """Return the port of a socket."""
     return int(listener.getsockname()[1])
 
 
-def test_readiness_is_asked_of_the_admin_listener(tmp_path: Path) -> None:
-    """200 to GET /readyz is all it takes."""
+def test_readiness_is_checked_at_the_admin_listener(tmp_path: Path) -> None:
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
     with answering_once(listener, READY) as received:
-        ask(path)
+        check_health(path)
     assert received[0].startswith(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n")
 
 
-def test_startup_is_asked_of_the_admin_listener(tmp_path: Path) -> None:
-    """A service that only waits for its sidecar's start need not wait for the store."""
+def test_startup_is_checked_at_the_admin_listener(tmp_path: Path) -> None:
+    """A service that waits for its sidecar's start need not wait for the store."""
     with Child("", tmp_path) as child:
-        done = run_cli("healthcheck", "--startup", "--config", str(child.config))
-        assert (done.returncode, done.stdout) == (0, "ok\n")
+        result = run_cli("healthcheck", "--startup", "--config", str(child.config))
+        assert (result.returncode, result.stdout) == (0, "ok\n")
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
     with answering_once(listener, DRAINING) as received:
@@ -51,70 +50,64 @@ def test_startup_is_asked_of_the_admin_listener(tmp_path: Path) -> None:
     assert received[0].startswith(b"GET /startupz HTTP/1.1\r\n")
 
 
-def test_a_listener_on_all_addresses_is_asked_by_loopback(tmp_path: Path) -> None:
-    """0.0.0.0 is where it listens, not where it is asked."""
+def test_listener_on_all_addresses_is_reached_by_loopback(tmp_path: Path) -> None:
     listener = listening_socket()
     path = config(tmp_path, f'allow_unauthenticated: true\nlisten: {{admin: "0.0.0.0:{port_of(listener)}"}}')
     with answering_once(listener, READY) as received:
-        ask(path)
+        check_health(path)
     assert len(received) == 1
 
 
-def test_a_unix_socket_is_asked_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path starts at the config file's folder, wherever the command runs."""
+def test_unix_socket_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path starts at the config file's folder."""
     listener = socket.socket(socket.AF_UNIX)
     monkeypatch.chdir(tmp_path)
     listener.bind("admin.sock")
     listener.listen()
     monkeypatch.chdir("/")
     with answering_once(listener, READY) as received:
-        ask(config(tmp_path, 'listen: {admin: "unix:admin.sock"}'))
+        check_health(config(tmp_path, 'listen: {admin: "unix:admin.sock"}'))
     assert len(received) == 1
 
 
-def test_the_metrics_listener_is_asked_where_only_its_port_is_known(tmp_path: Path) -> None:
-    """It answers /readyz, too."""
+def test_metrics_listener_is_checked_if_only_its_port_is_fixed(tmp_path: Path) -> None:
     listener = listening_socket()
     listen = f'listen: {{admin: "127.0.0.1:0", metrics: "127.0.0.1:{port_of(listener)}"}}'
     with answering_once(listener, READY) as received:
-        ask(config(tmp_path, listen))
+        check_health(config(tmp_path, listen))
     assert len(received) == 1
 
 
-def test_what_is_not_ready_is_reported_in_its_own_words(tmp_path: Path) -> None:
-    """A drain shows as such."""
+def test_unready_sidekey_is_reported_with_its_reason(tmp_path: Path) -> None:
+    """Such as a drain."""
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
     with answering_once(listener, DRAINING), pytest.raises(NotReady, match="not ready: draining"):
-        ask(path)
+        check_health(path)
 
 
-@pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n"], ids=["nothing", "no HTTP"])
-def test_what_does_not_speak_http_is_not_healthy(answer: bytes, tmp_path: Path) -> None:
-    """Whatever listens there is not Sidekey."""
+@pytest.mark.parametrize("response", [b"", b"nonsense\r\n\r\n"], ids=["nothing", "no HTTP"])
+def test_server_without_http_is_not_healthy(response: bytes, tmp_path: Path) -> None:
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
-    with answering_once(listener, answer), pytest.raises(NotReady, match="no response from 127"):
-        ask(path)
+    with answering_once(listener, response), pytest.raises(NotReady, match="no response from 127"):
+        check_health(path)
 
 
-def test_what_does_not_listen_is_not_healthy(tmp_path: Path) -> None:
-    """A refused connection."""
+def test_refused_connection_is_not_healthy(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match="no response from"):
-        ask(config(tmp_path, f'listen: {{admin: "127.0.0.1:{free_port()}"}}'))
+        check_health(config(tmp_path, f'listen: {{admin: "127.0.0.1:{free_port()}"}}'))
 
 
-def test_a_unix_socket_that_is_not_there_is_not_healthy(tmp_path: Path) -> None:
-    """As with a refused connection."""
+def test_missing_unix_socket_is_not_healthy(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match=r"unix:.*admin\.sock"):
-        ask(config(tmp_path, 'listen: {admin: "unix:admin.sock"}'))
+        check_health(config(tmp_path, 'listen: {admin: "unix:admin.sock"}'))
 
 
-def test_what_never_responds_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that hangs is not healthy."""
+def test_silent_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(healthcheck, "TIMEOUT", 0.05)
     with listening_socket() as listener, pytest.raises(NotReady):
-        ask(config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}'))
+        check_health(config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}'))
 
 
 @pytest.mark.parametrize(
@@ -126,22 +119,21 @@ def test_what_never_responds_times_out(tmp_path: Path, monkeypatch: pytest.Monke
         ("listen: {", "sidekey.yaml"),
     ],
 )
-def test_a_config_that_names_no_place_is_reported(text: str, reason: str, tmp_path: Path) -> None:
-    """The message says what is wrong with the config."""
+def test_config_without_a_usable_listener_is_reported(text: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(NotReady, match=reason):
-        ask(config(tmp_path, text))
+        check_health(config(tmp_path, text))
 
 
 def test_no_secret_is_read(tmp_path: Path) -> None:
-    """Integrations are not looked at: neither errors nor secrets of theirs matter here."""
+    """Errors and secrets of integrations do not matter."""
     listener = listening_socket()
     listen = f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}\n'
     with answering_once(listener, READY) as received:
-        ask(config(tmp_path, listen + "integrations: {crm: {auth: {type: unheard-of}}}"))
+        check_health(config(tmp_path, listen + "integrations: {crm: {auth: {type: unheard-of}}}"))
     assert len(received) == 1
 
 
-def test_a_health_check_loads_no_server(tmp_path: Path) -> None:
+def test_health_check_imports_no_server(tmp_path: Path) -> None:
     """It runs every few seconds beside the real process."""
     loaded = imported_by("healthcheck", "--config", config(tmp_path, "listen: {}\n"))
     assert "sidekey" in loaded
@@ -149,7 +141,7 @@ def test_a_health_check_loads_no_server(tmp_path: Path) -> None:
 
 
 def test_healthcheck_says_whether_a_running_sidekey_is_ready(tmp_path: Path) -> None:
-    """Exit 0 while it serves, 1 once it has ended."""
+    """Exit status 0 while it serves, 1 after its end."""
     with Child("integrations: {}\n", tmp_path) as child:
         result = run_cli("healthcheck", "--config", str(child.config))
         assert (result.returncode, result.stdout) == (0, "ok\n")

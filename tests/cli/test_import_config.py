@@ -1,4 +1,4 @@
-"""`sidekey import` and `sidekey export`, as they are typed."""
+"""`sidekey import` and `sidekey export` as processes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ integrations:
 
 
 def without_ids(document: str) -> str:
-    """A document without the IDs of its secrets, of which each store makes its own."""
+    """Drop the IDs of secrets from a document, because each store generates its own."""
     return re.sub(r"s_[0-9a-f]{16}", "", document)
 
 
@@ -54,38 +54,37 @@ class Site:
 
     place: Place
     folder: Path
-    further: str = ""
 
-    def write(self, further: str = "", store: str = "") -> None:
-        """Write the config; `further` is beside the store, `store` in it."""
-        where = "path: store.db"
+    def write(self, extra: str = "", store: str = "") -> None:
+        """Write the config; `extra` goes beside the store, `store` into it."""
+        location = "path: store.db"
         if isinstance(self.place, PostgresPlace):
             (self.folder / "url").write_text(self.place.postgres.url(self.place.schema))
-            where = "url: {file: url}"
+            location = "url: {file: url}"
         keys = "keys: [{id: k1, key: {env: KEY}}]"
-        (self.folder / "sidekey.yaml").write_text(f"version: 1\nstore: {{{where}, {keys}{store}}}\n{further}")
+        (self.folder / "sidekey.yaml").write_text(f"version: 1\nstore: {{{location}, {keys}{store}}}\n{extra}")
 
     def run(self, *arguments: str, status: int = 0, environment: dict[str, str] | None = None) -> str:
         """What a command prints, on both; there is never a secret."""
         environment = {**(environment or ENVIRONMENT), "SIDEKEY_CONFIG": str(self.folder / "sidekey.yaml")}
         # Where it did not fail, exec would replace its process.
         start = run_process if arguments[0] == "exec" else run_cli
-        done = start(*arguments, environment=environment, folder=self.folder)
-        said = done.stdout + done.stderr
-        assert done.returncode == status, said
-        assert CANARY not in said
-        assert "Traceback" not in said
-        return said
+        result = start(*arguments, environment=environment, folder=self.folder)
+        output = result.stdout + result.stderr
+        assert result.returncode == status, output
+        assert CANARY not in output
+        assert "Traceback" not in output
+        return output
 
     def json(self, *arguments: str, status: int = 0) -> dict[str, Any]:
         """What a command prints for machines."""
-        found: dict[str, Any] = json.loads(self.run(*arguments, "--json", status=status))
-        return found
+        result: dict[str, Any] = json.loads(self.run(*arguments, "--json", status=status))
+        return result
 
     def outcomes(self, *arguments: str, status: int = 0) -> dict[str, str]:
         """What became of each ID, or would become."""
         items = self.json("import", *arguments, status=status)["items"]
-        return {each["id"]: each["outcome"] for each in items}
+        return {item["id"]: item["outcome"] for item in items}
 
     def state(self) -> State:
         """What is stored."""
@@ -147,27 +146,27 @@ def kinds() -> Iterator[dict[str, dict[str, Any]]]:
 
 
 def write_sources(kinds: dict[str, dict[str, Any]], folder: Path) -> None:
-    """A config of files with an integration of every kind, and a caller."""
+    """Write config files with an integration of every kind, and a caller."""
     folder.mkdir()
     text = ""
     for name, document in kinds.items():
         row = stored(document, name)
-        found = export_integration(row)
-        text = write({"version": 1, "integrations": {name: found.config}})
-        (folder / f"{name}.yaml").write_text(fill(text, folder, opened(row).values, found.config))
+        exported = export_integration(row)
+        text = write({"version": 1, "integrations": {name: exported.config}})
+        (folder / f"{name}.yaml").write_text(fill(text, folder, opened(row).values, exported.config))
     (folder / "callers.yaml").write_text(
         "version: 1\ncallers:\n  billing: {token: {env: BILLING}, integrations: '*', presets: [welcome]}\n"
     )
 
 
-def test_an_export_is_imported_as_what_it_was(kinds: dict[str, dict[str, Any]], site: Site, tmp_path: Path) -> None:
-    """Of every kind, into another store, with the secrets put where the export says; and no secret is anywhere else."""
+def test_import_of_an_export_restores_everything(kinds: dict[str, dict[str, Any]], site: Site, tmp_path: Path) -> None:
+    """Every kind, into another store, with secrets in the files that the export names and nowhere else."""
     write_sources(kinds, tmp_path / "files")
     assert set(site.outcomes("files").values()) == {"made"}
-    before = site.opened()
-    assert before.keys() == kinds.keys()
+    original = site.opened()
+    assert original.keys() == kinds.keys()
     rows = {name: stored(document, name) for name, document in kinds.items()}
-    assert before == {name: (without_ids(row.document), opened(row).values) for name, row in rows.items()}
+    assert original == {name: (without_ids(row.document), opened(row).values) for name, row in rows.items()}
     exported = site.json("export", "--output", "out")
     assert exported["files"] == [*(f"integration-{name}.yaml" for name in sorted(kinds)), "callers.yaml"]
     assert exported["left_out"] == []
@@ -180,8 +179,8 @@ def test_an_export_is_imported_as_what_it_was(kinds: dict[str, dict[str, Any]], 
     # Nothing is there yet: each place is named, and nothing is imported.
     other = site_of(SqlitePlace(tmp_path / "other"), tmp_path / "other")
     refused = other.json("import", str(tmp_path / "out"), status=1)
-    assert {each["outcome"] for each in refused["items"]} == {"refused"}
-    assert len({(each["file"], each["line"]) for each in refused["faults"]}) == len(exported["needs"])
+    assert {item["outcome"] for item in refused["items"]} == {"refused"}
+    assert len({(fault["file"], fault["line"]) for fault in refused["faults"]}) == len(exported["needs"])
     assert other.state().integrations == {}
     for name, document in kinds.items():
         row = stored(document, name)
@@ -190,7 +189,7 @@ def test_an_export_is_imported_as_what_it_was(kinds: dict[str, dict[str, Any]], 
     (tmp_path / "out" / "secrets" / "callers").mkdir()
     (tmp_path / "out" / "secrets" / "callers" / "billing.txt").write_text(f"{TOKEN}\n")
     assert set(other.outcomes(str(tmp_path / "out")).values()) == {"made"}
-    assert other.opened() == before
+    assert other.opened() == original
     (caller,), (first,) = other.state().callers.values(), site.state().callers.values()
     assert caller.presets == ("welcome",)
     assert (caller.token_sha256, caller.integrations) == (first.token_sha256, first.integrations)
@@ -202,12 +201,12 @@ def test_an_export_is_imported_as_what_it_was(kinds: dict[str, dict[str, Any]], 
     assert site.state().revision == revision
 
 
-def test_the_audit_names_who_what_and_which_fields(sqlite: Site) -> None:
-    """One entry for each, none of a dry run, none with a value."""
+def test_audit_has_an_entry_for_each_imported_object(sqlite: Site) -> None:
+    """None for a dry run, and none with a value."""
     (sqlite.folder / "in.yaml").write_text(BASIC)
     sqlite.run("import", "in.yaml")
-    found = [(each.who, each.action, each.kind, each.id, each.fields) for each in sqlite.audit()]
-    assert found == [
+    entries = [(entry.who, entry.action, entry.kind, entry.id, entry.fields) for entry in sqlite.audit()]
+    assert entries == [
         (
             "command line",
             "import",
@@ -217,11 +216,11 @@ def test_the_audit_names_who_what_and_which_fields(sqlite: Site) -> None:
         ),
         ("command line", "import", "caller", "billing", ("/integrations", "token")),
     ]
-    assert {each.source for each in sqlite.audit()} == {f"user {getpass.getuser()}"}
+    assert {entry.source for entry in sqlite.audit()} == {f"user {getpass.getuser()}"}
     row = sqlite.state().integrations["crm"]
     assert (row.version, row.updated_by) == (1, "command line")
-    assert {each.set_by for each in row.secrets.values()} == {"command line"}
-    assert [each.row for each in sqlite.audit()] == [row.row, sqlite.state().callers["billing"].row]
+    assert {secret.set_by for secret in row.secrets.values()} == {"command line"}
+    assert [entry.row for entry in sqlite.audit()] == [row.row, sqlite.state().callers["billing"].row]
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("svc", "other"))
     sqlite.run("import", "in.yaml", "--replace", "--dry-run")
     assert len(sqlite.audit()) == 2
@@ -229,12 +228,12 @@ def test_the_audit_names_who_what_and_which_fields(sqlite: Site) -> None:
     assert sqlite.audit()[-1].fields == ("/auth/password", "/auth/username")
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("svc", "other").replace("[crm]", "[crm], presets: [hook]"))
     sqlite.run("import", "in.yaml", "--replace")
-    assert [(each.id, each.fields) for each in sqlite.audit()[3:]] == [("billing", ("/presets",))]
+    assert [(entry.id, entry.fields) for entry in sqlite.audit()[3:]] == [("billing", ("/presets",))]
     assert CANARY not in sqlite.dump()
 
 
-def test_what_exists_is_written_over_only_where_that_is_asked_for(sqlite: Site) -> None:
-    """The same is kept, also without; what differs keeps its row."""
+def test_existing_objects_are_overwritten_only_with_replace(sqlite: Site) -> None:
+    """Equal objects stay without it, and a changed object keeps its row."""
     path = sqlite.folder / "in.yaml"
     path.write_text(BASIC)
     assert sqlite.outcomes("in.yaml", "--dry-run") == {"crm": "made", "billing": "made"}
@@ -246,24 +245,28 @@ def test_what_exists_is_written_over_only_where_that_is_asked_for(sqlite: Site) 
     path.write_text(changed)
     expected = {"crm": "refused", "billing": "refused", "sms": "made"}
     assert sqlite.outcomes("in.yaml", status=1) == sqlite.outcomes("in.yaml", "--dry-run", status=1) == expected
-    said = sqlite.run("import", "in.yaml", status=1)
-    assert "in.yaml:5:3: integrations.crm: is in the store already, and differs: say --replace" in said
-    assert "in.yaml:3:3: callers.billing: is in the store already" in said
-    assert "made" not in said
-    assert said.endswith("nothing was imported\n")
-    before = sqlite.state()
-    assert before.integrations.keys() == {"crm"}
+    output = sqlite.run("import", "in.yaml", status=1)
+    assert "in.yaml:5:3: integrations.crm: is in the store already, and differs: say --replace" in output
+    assert "in.yaml:3:3: callers.billing: is in the store already" in output
+    assert "made" not in output
+    assert output.endswith("nothing was imported\n")
+    previous = sqlite.state()
+    assert previous.integrations.keys() == {"crm"}
     assert sqlite.outcomes("in.yaml", "--replace", "--dry-run") == {
         "crm": "changed",
         "billing": "changed",
         "sms": "made",
     }
-    assert sqlite.state().revision == before.revision
-    said = sqlite.run("import", "in.yaml", "--replace")
-    assert said.splitlines()[:3] == ["changed  caller billing", "changed  integration crm", "made     integration sms"]
+    assert sqlite.state().revision == previous.revision
+    output = sqlite.run("import", "in.yaml", "--replace")
+    assert output.splitlines()[:3] == [
+        "changed  caller billing",
+        "changed  integration crm",
+        "made     integration sms",
+    ]
     after = sqlite.state()
-    assert after.revision == before.revision + 1
-    assert (after.integrations["crm"].row, after.integrations["crm"].version) == (before.integrations["crm"].row, 2)
+    assert after.revision == previous.revision + 1
+    assert (after.integrations["crm"].row, after.integrations["crm"].version) == (previous.integrations["crm"].row, 2)
     assert after.callers["billing"].integrations == ("crm", "sms")
     # Another secret is a difference, too.
     other = {**ENVIRONMENT, "SECRET": f"{CANARY}-other"}
@@ -300,13 +303,13 @@ integrations:
 """
 
 
-def test_every_error_is_told_at_once_with_place_and_way_out(sqlite: Site) -> None:
-    """And nothing is imported, not even what is right."""
+def test_every_error_is_listed_with_location_and_remedy(sqlite: Site) -> None:
+    """Nothing is imported then, not even valid objects."""
     leaf = lasting_chain().leaf
     (sqlite.folder / "both.pem").write_bytes(leaf.pem + leaf.key_as())
     (sqlite.folder / "in.yaml").write_text(FAULTS)
-    found = sqlite.json("import", "in.yaml", status=1)
-    faults = {f"{each['path']}:{each['line']}": each["message"] for each in found["faults"]}
+    result = sqlite.json("import", "in.yaml", status=1)
+    faults = {f"{fault['path']}:{fault['line']}": fault["message"] for fault in result["faults"]}
     expected = {
         "intergrations:2": "unknown key",
         "callers.short.token:4": "must have at least 16 characters in the store",
@@ -326,37 +329,37 @@ def test_every_error_is_told_at_once_with_place_and_way_out(sqlite: Site) -> Non
         "integrations.text:26": "must be a mapping",
     }
     assert faults.keys() == expected.keys()
-    assert len(found["faults"]) == len(faults)
-    for place, text in expected.items():
-        assert text in faults[place], place
-    outcomes = {each["id"]: each["outcome"] for each in found["items"]}
+    assert len(result["faults"]) == len(faults)
+    for location, text in expected.items():
+        assert text in faults[location], location
+    outcomes = {item["id"]: item["outcome"] for item in result["items"]}
     assert outcomes.pop("good") == outcomes.pop("twice") == "made"
     assert set(outcomes.values()) == {"refused"}
     assert outcomes.keys() == {"short", "unset", "again", "both", "private", "stars", "keyed", "unknown_kind", "text"}
-    assert not found["done"]
+    assert not result["done"]
     assert sqlite.state().rows == {}
     assert "none.yaml does not exist" in sqlite.run("import", "none.yaml", status=1)
 
 
-def test_a_files_integration_is_used_instead_and_that_is_said(sqlite: Site) -> None:
-    """A config may be imported into its own store: until it is removed from the file, the file's counts."""
+def test_integration_of_a_file_wins_with_a_warning(sqlite: Site) -> None:
+    """A config may be imported into its own store. The file wins until its integration is removed."""
     sqlite.write(BASIC.removeprefix("version: 1\n") + "network: {allow_private: ['10.0.0.0/8']}\n")
-    said = sqlite.run("import", "sidekey.yaml")
-    assert "integrations.crm: a config file in use has this ID too: what is imported is used once the file's" in said
-    assert "callers.billing: a config file in use has a caller of this name, which counts until" in said
-    assert "network.allow_private: does not count for stored integrations" in said
-    assert "is not imported" not in said
+    output = sqlite.run("import", "sidekey.yaml")
+    assert "integrations.crm: a config file in use has this ID too: what is imported is used once the file's" in output
+    assert "callers.billing: a config file in use has a caller of this name, which counts until" in output
+    assert "network.allow_private: does not count for stored integrations" in output
+    assert "is not imported" not in output
     assert sqlite.state().integrations.keys() == {"crm"}
     listed = json.loads(sqlite.run("list", "--json"))
-    assert [(each["id"], each["source"], each["status"]) for each in listed] == [("crm", "file", "unknown")]
+    assert [(item["id"], item["source"], item["status"]) for item in listed] == [("crm", "file", "unknown")]
     # Of another file it is told what is not imported of it.
     (sqlite.folder / "in.yaml").write_text(BASIC + "log: {level: debug}\n")
-    said = sqlite.run("import", "in.yaml")
-    assert "in.yaml:8:1: log: is not imported: only integrations, presets and callers are" in said
+    output = sqlite.run("import", "in.yaml")
+    assert "in.yaml:8:1: log: is not imported: only integrations, presets and callers are" in output
 
 
-def test_a_token_is_one_callers_alone(sqlite: Site) -> None:
-    """Whether the other is of a file in use, or stored."""
+def test_token_of_another_caller_is_refused(sqlite: Site) -> None:
+    """Of a file in use or of the store."""
     sqlite.write("callers: {web: {token: {env: BILLING}}}\n")
     (sqlite.folder / "in.yaml").write_text(BASIC)
     assert "must differ from the token of caller web" in sqlite.run("import", "in.yaml", status=1)
@@ -366,23 +369,23 @@ def test_a_token_is_one_callers_alone(sqlite: Site) -> None:
     assert "must differ from the token of caller billing" in sqlite.run("import", "in.yaml", status=1)
 
 
-def test_two_that_would_cover_one_target_for_one_caller_are_refused(sqlite: Site) -> None:
-    """Where targets alone tell whose a request is; by the file's place of what is new."""
+def test_overlapping_integrations_of_one_caller_are_refused(sqlite: Site) -> None:
+    """If requests are matched by host, with the location of the imported one."""
     sqlite.write("forward: {match_by_host: true}\nca: {hosts: [example.com]}\n")
     second = BASIC.replace("[crm]", "[crm, two]") + BASIC.partition("integrations:\n")[2].replace("crm:", "two:")
     (sqlite.folder / "in.yaml").write_text(second)
-    said = sqlite.run("import", "in.yaml", status=1)
-    assert "in.yaml:8:3: integrations.two: integrations crm and two would both cover" in said
+    output = sqlite.run("import", "in.yaml", status=1)
+    assert "in.yaml:8:3: integrations.two: integrations crm and two would both cover" in output
     assert sqlite.outcomes("in.yaml", "--dry-run", status=1) == {"billing": "made", "crm": "made", "two": "refused"}
     (sqlite.folder / "in.yaml").write_text(second.replace("[crm, two]", "[crm]"))
     sqlite.run("import", "in.yaml")
     (sqlite.folder / "in.yaml").write_text(second)
-    said = sqlite.run("import", "in.yaml", "--replace", status=1)
-    assert "in.yaml:3:3: callers.billing: integrations crm and two would both cover" in said
+    output = sqlite.run("import", "in.yaml", "--replace", status=1)
+    assert "in.yaml:3:3: callers.billing: integrations crm and two would both cover" in output
 
 
-def test_what_was_altered_is_written_again_but_for_callers(sqlite: Site) -> None:
-    """A caller's row says who may come in: it is deleted first."""
+def test_altered_rows_are_overwritten_except_callers(sqlite: Site) -> None:
+    """A caller's row grants access: delete it first."""
     (sqlite.folder / "in.yaml").write_text(BASIC)
     sqlite.run("import", "in.yaml")
     asyncio.run(sqlite.place.sql("UPDATE sidekey_rows SET body = '{}'"))
@@ -400,14 +403,14 @@ def test_what_was_altered_is_written_again_but_for_callers(sqlite: Site) -> None
 
 
 def test_a_large_ca_is_refused(sqlite: Site) -> None:
-    """What the API could not be sent back could not be edited."""
+    """The API could not accept it back in an edit."""
     (sqlite.folder / "ca.pem").write_bytes(b"x" * (600 << 10) + b"\n" + lasting_chain().root.pem)
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("    auth:", "    trusted_ca: {file: ca.pem}\n    auth:"))
     assert "integrations.crm: must have at most 512 KiB in the store" in sqlite.run("import", "in.yaml", status=1)
 
 
-def test_nothing_is_written_where_somebody_else_was_faster(sqlite: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All or nothing, in one commit: the store compares what each row was made of."""
+def test_concurrent_change_cancels_the_import(sqlite: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All or nothing, in one commit: the store compares the previous version of each row."""
     (sqlite.folder / "in.yaml").write_text(BASIC)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
@@ -426,8 +429,8 @@ def test_nothing_is_written_where_somebody_else_was_faster(sqlite: Site, monkeyp
     assert sqlite.state().callers == {}
 
 
-async def test_a_running_process_has_it_in_use_at_once(tmp_path: Path) -> None:
-    """Within two seconds, without a restart; with the secret that the file named."""
+async def test_running_process_uses_imported_objects(tmp_path: Path) -> None:
+    """Within two seconds, without a restart, with the secret from the file."""
     head = 'version: 1\nlisten: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}\n'
     store = "store: {path: store.db, keys: [{id: k1, key: {env: KEY}}], allow_private: ['127.0.0.0/8']}\n"
     hosts = "network: {hosts: {crm.test: ['127.0.0.1']}}\n"
@@ -436,8 +439,8 @@ async def test_a_running_process_has_it_in_use_at_once(tmp_path: Path) -> None:
             text = BASIC.replace("https://crm.example.com", f"http://crm.test:{upstream.port}")
             (tmp_path / "in.yaml").write_text(text)
             command = ("import", str(tmp_path / "in.yaml"), "--config", str(child.config))
-            done = await asyncio.to_thread(run_process, *command, environment=ENVIRONMENT)
-            assert done.returncode == 0, done.stderr
+            result = await asyncio.to_thread(run_process, *command, environment=ENVIRONMENT)
+            assert result.returncode == 0, result.stderr
 
             def sent() -> bool:
                 return get(child.proxy_port, "/i/crm/x", {"Sidekey-Token": TOKEN}).status == 200
@@ -454,14 +457,14 @@ async def test_a_running_process_has_it_in_use_at_once(tmp_path: Path) -> None:
     assert CANARY not in "\n".join(child.lines)
 
 
-def test_an_export_goes_to_standard_output_as_one_config(sqlite: Site) -> None:
-    """What the files do not say goes to standard error."""
+def test_export_prints_one_config(sqlite: Site) -> None:
+    """Notes go to standard error."""
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("[crm]", "[crm, sms]"))
     sqlite.run("import", "in.yaml")
     config = ("--config", str(sqlite.folder / "sidekey.yaml"))
-    done = run_cli("export", *config, environment=ENVIRONMENT)
-    assert done.returncode == 0
-    first, _, rest = done.stdout.partition("\n")
+    result = run_cli("export", *config, environment=ENVIRONMENT)
+    assert result.returncode == 0
+    first, _, rest = result.stdout.partition("\n")
     assert first == ("# Written by sidekey export: integrations, presets and callers of the store, without secrets")
     assert rest == (
         "# Write each secret into its file, below the folder of this one:\n"
@@ -486,7 +489,7 @@ def test_an_export_goes_to_standard_output_as_one_config(sqlite: Site) -> None:
         "      password:\n"
         "        file: secrets/crm.auth.password.txt\n"
     )
-    assert done.stderr == "caller billing: it lists sms, not in this export; without a store, that is an error\n"
+    assert result.stderr == "caller billing: it lists sms, not in this export; without a store, that is an error\n"
     for option in ("--json", "--replace"):
         assert "need --output" in sqlite.run("export", option, status=2)
     assert "has files that would be written over" in "".join(
@@ -505,7 +508,7 @@ presets:
 
 
 def test_check_warns_of_exported_address_that_only_the_store_allows(sqlite: Site) -> None:
-    """Files have rules of their own for addresses. The export is imported as it is."""
+    """Files have network rules of their own. The export can be imported unchanged."""
     sqlite.write(store=", allow_private: ['127.0.0.0/8']")
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("crm.example.com", "127.0.0.1"))
     sqlite.run("import", "in.yaml")
@@ -516,23 +519,23 @@ def test_check_warns_of_exported_address_that_only_the_store_allows(sqlite: Site
         secret.parent.mkdir(parents=True, exist_ok=True)
         secret.write_text(text)
         secret.chmod(0o600)
-    said = sqlite.run("check", "--config", str(sqlite.folder / "out"))
-    assert "crm.endpoint_prefix: 127.0.0.1 is not a global address" in said
+    output = sqlite.run("check", "--config", str(sqlite.folder / "out"))
+    assert "crm.endpoint_prefix: 127.0.0.1 is not a global address" in output
     assert sqlite.outcomes("out") == {"crm": "kept", "billing": "kept"}
 
 
-def test_presets_come_with_their_integrations_and_go_out_again(sqlite: Site) -> None:
-    """All or none; what is the same is kept, what differs needs --replace."""
+def test_presets_are_imported_and_exported_with_their_integrations(sqlite: Site) -> None:
+    """All or none. Equal ones stay, others need --replace."""
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("[crm]", "[crm], presets: [hook, later]") + HOOKS)
-    said = sqlite.run("import", "in.yaml")
-    assert "made     preset hook" in said
-    assert "callers.billing.presets[1]: no preset has this ID yet" in said
+    output = sqlite.run("import", "in.yaml")
+    assert "made     preset hook" in output
+    assert "callers.billing.presets[1]: no preset has this ID yet" in output
     row = sqlite.state().presets["hook"]
     assert json.loads(row.document)["body"] == {"json": {"z": "{{user}}", "a": 1.5}}
-    assert ("import", "preset", "hook") in [(each.action, each.kind, each.id) for each in sqlite.audit()]
+    assert ("import", "preset", "hook") in [(entry.action, entry.kind, entry.id) for entry in sqlite.audit()]
     assert sqlite.outcomes("in.yaml") == {"crm": "kept", "hook": "kept", "billing": "kept"}
     listed = json.loads(sqlite.run("preset", "list", "--json"))
-    assert [(each["id"], each["source"], each["status"]) for each in listed] == [("hook", "store", "ok")]
+    assert [(item["id"], item["source"], item["status"]) for item in listed] == [("hook", "store", "ok")]
     assert "POST https://crm.example.com/v1/x" in sqlite.run("preset", "preview", "hook", "--data", '{"user": "a"}')
     sqlite.run("export", "--output", "out")
     assert sorted(path.name for path in (sqlite.folder / "out").iterdir()) == [
@@ -546,14 +549,14 @@ def test_presets_come_with_their_integrations_and_go_out_again(sqlite: Site) -> 
         "        type: text\n    body:\n      json:\n        z: '{{user}}'\n        a: 1.5\n"
     )
     (sqlite.folder / "in.yaml").write_text(f"version: 1\n{HOOKS}".replace("1.5", "2"))
-    said = sqlite.run("import", "in.yaml", status=1)
-    assert "presets.hook: is in the store already, and differs: say --replace" in said
+    output = sqlite.run("import", "in.yaml", status=1)
+    assert "presets.hook: is in the store already, and differs: say --replace" in output
     assert sqlite.outcomes("in.yaml", "--replace") == {"hook": "changed"}
     assert sqlite.state().presets["hook"].version == 2
 
 
-def test_a_preset_that_does_not_fit_is_not_imported(sqlite: Site) -> None:
-    """Beside what comes with it, or is there; nor is an integration that would leave one behind."""
+def test_preset_that_does_not_fit_its_integration_is_refused(sqlite: Site) -> None:
+    """Also an integration that a preset in use would not fit any more."""
 
     def errors(text: str, *arguments: str) -> str:
         (sqlite.folder / "in.yaml").write_text(text)
@@ -563,8 +566,8 @@ def test_a_preset_that_does_not_fit_is_not_imported(sqlite: Site) -> None:
     assert "in.yaml:11:10: presets.hook.url: must be allowed by integration crm" in errors(BASIC + outside)
     assert "presets.hook.integration: no integration has this ID" in errors(f"version: 1\n{HOOKS}")
     # What is wrong with the integration is told once, there.
-    said = errors(BASIC.replace("username: svc", "username: 7") + HOOKS)
-    assert ("integrations.crm.auth.username" in said, "presets.hook" in said) == (True, False)
+    output = errors(BASIC.replace("username: svc", "username: 7") + HOOKS)
+    assert ("integrations.crm.auth.username" in output, "presets.hook" in output) == (True, False)
     assert "presets.hook: must be a mapping" in errors(f"{BASIC}presets: {{hook: 7}}\n")
     assert "presets.?: must be 1 to 63 of a-z" in errors(f"{BASIC}presets: {{'Not one': 7}}\n")
     assert sqlite.state().presets == {}
@@ -578,14 +581,13 @@ def test_a_preset_that_does_not_fit_is_not_imported(sqlite: Site) -> None:
     sqlite.run("import", "in.yaml", "--replace")
 
 
-def test_a_preset_that_a_file_has_too_or_whose_integration_is_gone_is_told(sqlite: Site) -> None:
-    """By import and export."""
+def test_shadowed_preset_and_preset_without_its_integration_are_reported(sqlite: Site) -> None:
     (sqlite.folder / "in.yaml").write_text(BASIC + HOOKS)
     sqlite.run("import", "in.yaml")
-    own = BASIC.replace("version: 1\n", "") + HOOKS
-    sqlite.write(own)
-    said = sqlite.run("import", "in.yaml")
-    assert "presets.hook: a config file in use has this ID too: what is imported is used once the file's" in said
+    file_config = BASIC.replace("version: 1\n", "") + HOOKS
+    sqlite.write(file_config)
+    output = sqlite.run("import", "in.yaml")
+    assert "presets.hook: a config file in use has this ID too: what is imported is used once the file's" in output
 
     async def delete() -> None:
         async with sqlite.place.open() as store:
@@ -593,13 +595,13 @@ def test_a_preset_that_a_file_has_too_or_whose_integration_is_gone_is_told(sqlit
 
     asyncio.run(delete())
     sqlite.write()
-    said = sqlite.run("export")
-    assert "preset hook: its integration crm is not in this export; without a store, that is an error" in said
+    output = sqlite.run("export")
+    assert "preset hook: its integration crm is not in this export; without a store, that is an error" in output
     assert "unusable: no integration has this ID" in sqlite.run("preset", "list")
 
 
 def test_every_command_knows_stored_ids(sqlite: Site) -> None:
-    """And says of one that is not served why."""
+    """And says why an integration is not served."""
     (sqlite.folder / "in.yaml").write_text(BASIC)
     sqlite.run("import", "in.yaml")
     assert "\ncrm  basic  https://crm.example.com/v1  unknown\n" in sqlite.run("list")
@@ -619,27 +621,27 @@ def test_every_command_knows_stored_ids(sqlite: Site) -> None:
     assert (listed["status"], listed["source"], listed["usable"]) == ("unusable", "store", False)
 
 
-def test_one_that_loses_its_targets_to_an_older_one_says_so_in_every_command(sqlite: Site) -> None:
-    """The two were not seen together by whoever saved them."""
+def test_every_command_names_a_stored_overlap(sqlite: Site) -> None:
+    """Two operators saved the integrations without seeing each other's."""
     two = BASIC.replace("crm:", "two:").replace("[crm]", "[crm, two]")
     for text in (BASIC, two):
         (sqlite.folder / "in.yaml").write_text(text)
         sqlite.run("import", "in.yaml", "--replace")
     sqlite.write("forward: {match_by_host: true}\nca: {hosts: [example.com]}\n")
-    names = {each["id"]: each["status"] for each in json.loads(sqlite.run("list", "--json"))}
+    names = {item["id"]: item["status"] for item in json.loads(sqlite.run("list", "--json"))}
     assert sorted(names.values()) == ["unknown", "unusable"]
     (lost,) = [name for name, status in names.items() if status == "unusable"]
     for command in (("explain", lost, "/x"), ("env", lost), ("test", lost), ("exec", lost, "--", "true")):
         assert f"integration {lost} of the store is not served: covers https" in sqlite.run(*command, status=1)
 
 
-def test_a_config_without_either_has_nothing_to_import(sqlite: Site) -> None:
+def test_config_without_objects_has_nothing_to_import(sqlite: Site) -> None:
     (sqlite.folder / "in.yaml").write_text("version: 1\n")
     assert sqlite.run("import", "in.yaml") == "nothing to import: it has no integrations, no presets and no callers\n"
 
 
 @pytest.mark.parametrize("command", [("import", "x.yaml"), ("export",)])
-def test_a_config_without_a_store_says_how_to_get_one(command: tuple[str, ...], sqlite: Site) -> None:
+def test_config_without_a_store_is_an_error(command: tuple[str, ...], sqlite: Site) -> None:
     (sqlite.folder / "sidekey.yaml").write_text("version: 1\n")
     assert "store: the config has no store: add it" in sqlite.run(*command, status=1)
     (sqlite.folder / "sidekey.yaml").write_text("version: 2\n")

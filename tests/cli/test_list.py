@@ -1,4 +1,4 @@
-"""What `sidekey list` says of integrations of files and of the store."""
+"""`sidekey list`: integrations of files and of the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.cli.list import RunningStatus, ask, described, lines, listed
+from sidekey.cli.list import RunningStatus, describe, lines, list_integrations, read_running_status
 from sidekey.snapshot.snapshot import Address, Listen, Snapshot, Stored
 from sidekey.snapshot.status import FAILING
 from support.certificates import issue
@@ -61,9 +61,9 @@ SNAPSHOT = Snapshot(
 )
 
 
-def test_each_id_is_there_once_with_what_is_wrong_with_it() -> None:
-    """Also one of the store that is not served."""
-    assert lines(listed(SNAPSHOT, RUNNING, now=NOW, usable=False), UNKNOWN) == [
+def test_each_id_is_listed_once_with_its_problem() -> None:
+    """Even a stored one that is not served."""
+    assert lines(list_integrations(SNAPSHOT, RUNNING, now=NOW, usable=False), UNKNOWN) == [
         "ID      KIND   BASE                 STATUS    TAGS  PROBLEM" + 46 * " " + "DESCRIPTION",
         "file    basic  https://file.test/x  ok        a, b" + 55 * " " + "of a file",
         f"lost    -      -                    unusable        {LOST}",
@@ -72,11 +72,11 @@ def test_each_id_is_there_once_with_what_is_wrong_with_it() -> None:
     ]
 
 
-def test_on_a_narrow_terminal_long_texts_go_below() -> None:
-    """Piped, and where there is room, each integration is one line."""
-    found = listed(SNAPSHOT, RUNNING, now=NOW, usable=False)
-    assert lines(found, UNKNOWN, 128) == lines(found, UNKNOWN)
-    assert lines(found, UNKNOWN, 64) == [
+def test_long_texts_go_below_the_row_on_a_narrow_terminal() -> None:
+    """In a pipe or on a wide terminal, each integration has one line."""
+    items = list_integrations(SNAPSHOT, RUNNING, now=NOW, usable=False)
+    assert lines(items, UNKNOWN, 128) == lines(items, UNKNOWN)
+    assert lines(items, UNKNOWN, 64) == [
         "ID      KIND   BASE                 STATUS    TAGS",
         "file    basic  https://file.test/x  ok        a, b",
         "    of a file",
@@ -88,35 +88,42 @@ def test_on_a_narrow_terminal_long_texts_go_below() -> None:
     ]
 
 
-def test_what_a_running_process_says_is_beside_it() -> None:
-    """Requests of all outcomes; an ID without a series has had none. Of a token it alone knows the end."""
+def test_metrics_of_a_running_process_are_listed() -> None:
+    """Requests of all outcomes, 0 for an ID without a series, and the expiry of tokens."""
     running = RunningStatus({"file": 7}, {"saved": NOW + 60})
-    table = lines(listed(SNAPSHOT, running, now=NOW, usable=True), running)
+    table = lines(list_integrations(SNAPSHOT, running, now=NOW, usable=True), running)
     assert table == [
         "ID     KIND   BASE                 STATUS  EXPIRES (UTC)           TAGS  REQUESTS  DESCRIPTION",
         "file   basic  https://file.test/x  ok                              a, b  7         of a file",
         "saved  basic  https://saved.test   ok      token 2027-01-15 08:01        0",
     ]
-    found = [described(each, running) for each in listed(SNAPSHOT, running, now=NOW, usable=True)]
-    assert [(each["requests"], each["token_expires_at"]) for each in found] == [(7, None), (0, "2027-01-15T08:01:00Z")]
+    items = [
+        describe(integration, running) for integration in list_integrations(SNAPSHOT, running, now=NOW, usable=True)
+    ]
+    assert [(item["requests"], item["token_expires_at"]) for item in items] == [(7, None), (0, "2027-01-15T08:01:00Z")]
 
 
-def test_only_those_with_every_tag_are_listed() -> None:
+def test_tags_filter_the_list() -> None:
     def ids(*tags: str) -> list[str]:
-        return [each.id for each in listed(SNAPSHOT, RUNNING, now=NOW, usable=False, tags=tags)]
+        return [
+            integration.id for integration in list_integrations(SNAPSHOT, RUNNING, now=NOW, usable=False, tags=tags)
+        ]
 
     assert (ids("a"), ids("a", "b"), ids("a", "c")) == (["file"], ["file"], [])
 
 
-def test_the_same_is_there_for_machines() -> None:
-    found = {each.id: described(each, UNKNOWN) for each in listed(SNAPSHOT, RUNNING, now=NOW, usable=False)}
-    assert {name: (each["source"], each["status"]) for name, each in found.items()} == {
+def test_json_has_the_same_content() -> None:
+    items = {
+        integration.id: describe(integration, UNKNOWN)
+        for integration in list_integrations(SNAPSHOT, RUNNING, now=NOW, usable=False)
+    }
+    assert {name: (item["source"], item["status"]) for name, item in items.items()} == {
         "file": ("file", "ok"),
         "lost": ("store", "unusable"),
         "saved": ("store", "ok"),
         "sealed": ("store", "unusable"),
     }
-    assert found["lost"] == {
+    assert items["lost"] == {
         "id": "lost",
         "kind": None,
         "source": "store",
@@ -133,12 +140,15 @@ def test_the_same_is_there_for_machines() -> None:
     }
 
 
-def test_what_is_not_served_is_not_usable() -> None:
-    assert "lost" not in [each.id for each in listed(SNAPSHOT, RUNNING, now=NOW, usable=True)]
+def test_unserved_integration_is_not_usable() -> None:
+    assert "lost" not in [integration.id for integration in list_integrations(SNAPSHOT, RUNNING, now=NOW, usable=True)]
 
 
-def test_without_a_store_there_are_those_of_files() -> None:
-    assert [each.id for each in listed(replace(SNAPSHOT, stored=None), RUNNING, now=NOW, usable=False)] == [
+def test_list_works_without_a_store() -> None:
+    assert [
+        integration.id
+        for integration in list_integrations(replace(SNAPSHOT, stored=None), RUNNING, now=NOW, usable=False)
+    ] == [
         "file",
         "saved",
         "sealed",
@@ -146,40 +156,44 @@ def test_without_a_store_there_are_those_of_files() -> None:
     assert lines([], UNKNOWN) == []
 
 
-def test_texts_of_others_command_no_terminal() -> None:
-    """A description, a tag or a reason may be anybody's."""
+def test_control_characters_are_escaped() -> None:
+    """Other people may have written a description, a tag or a reason."""
     hostile = replace(FILE, description="\x1b[2Jgone \u202eevil\u2066\n  crm", tags=("\x9b1m",))
-    _, line = lines(listed(Snapshot(MappingProxyType({"file": hostile})), RUNNING, now=NOW, usable=False), UNKNOWN)
+    _, line = lines(
+        list_integrations(Snapshot(MappingProxyType({"file": hostile})), RUNNING, now=NOW, usable=False), UNKNOWN
+    )
     assert line.endswith(r"ok      \x9b1m  \x1b[2Jgone \u202eevil\u2066\n  crm")
 
 
-def test_certificates_and_secrets_are_told_as_the_api_tells_them() -> None:
-    """Nothing is known here of requests."""
+def test_status_of_certificates_and_secrets_equals_the_apis() -> None:
+    """Apart from requests, which this process does not know."""
     integrations = {
         "ended": certified(FILE, NOW - 1),
         "ending": certified(FILE, NOW + 86_400),
         "unread": unread(SAVED, "auth.password: /run/crm does not exist"),
     }
     stored = Stored(problems={"unread": ""})
-    snapshot = Snapshot({name: replace(each, id=name) for name, each in integrations.items()}, stored=stored)
-    assert [(each["id"], each["status"], each["usable"], each["expires_at"]) for each in _described(snapshot)] == [
+    snapshot = Snapshot({name: replace(item, id=name) for name, item in integrations.items()}, stored=stored)
+    assert [(item["id"], item["status"], item["usable"], item["expires_at"]) for item in _described(snapshot)] == [
         ("ended", "unusable", False, "2027-01-15T07:59:59Z"),
         ("ending", "expiring", True, "2027-01-16T08:00:00Z"),
         ("unread", "unusable", False, None),
     ]
-    assert [each.id for each in listed(snapshot, RUNNING, now=NOW, usable=True)] == ["ending"]
-    ended, ending, without = lines(listed(snapshot, RUNNING, now=NOW, usable=False), UNKNOWN)[1:]
+    assert [integration.id for integration in list_integrations(snapshot, RUNNING, now=NOW, usable=True)] == ["ending"]
+    ended, ending, without = lines(list_integrations(snapshot, RUNNING, now=NOW, usable=False), UNKNOWN)[1:]
     assert " unusable  certificate 2027-01-15 07:59 " in ended
     assert " expiring  certificate 2027-01-16 08:00 " in ending
     assert without.endswith("auth.password: /run/crm does not exist               of a file") or "unusable" in without
 
 
 def _described(snapshot: Snapshot) -> list[dict[str, Any]]:
-    return [described(each, UNKNOWN) for each in listed(snapshot, RUNNING, now=NOW, usable=False)]
+    return [
+        describe(integration, UNKNOWN) for integration in list_integrations(snapshot, RUNNING, now=NOW, usable=False)
+    ]
 
 
 def test_list_shows_each_integration_in_one_line(tmp_path: Path) -> None:
-    """In columns, and whole, as nobody's terminal is written to; a note says what could not be asked."""
+    """In a pipe. A note says why there are no metrics."""
     text = PUBLIC + f'listen: {{admin: "127.0.0.1:{free_port()}"}}\n'
     result = run_cli("list", "--config", write_config(tmp_path, text), environment={"COLUMNS": "40"})
     assert result.stdout.splitlines() == [
@@ -192,19 +206,19 @@ def test_list_shows_each_integration_in_one_line(tmp_path: Path) -> None:
     assert SECRET not in result.stdout + result.stderr
 
 
-def test_list_asks_a_running_process(tmp_path: Path) -> None:
-    """For what has come since it started, by the listener that the config names."""
+def test_list_reads_metrics_of_a_running_process(tmp_path: Path) -> None:
+    """At the listener that the config names."""
     config = "endpoint_prefix: 'http://127.0.0.1:1/x', auth: {type: headers, headers: {X: y}}"
     with Child(f"integrations: {{crm: {{{config}}}}}\n", tmp_path) as child:
         for _ in range(3):
             assert get(child.proxy_port, "/i/crm/x").status == 502
         result = run_cli("list", "--config", str(child.config), "--json")
         assert child.stop() == 0
-    (found,) = json.loads(result.stdout)
-    assert (result.stderr, found["requests"], found["headers"]) == ("", 3, {"X": "y"})
+    (item,) = json.loads(result.stdout)
+    assert (result.stderr, item["requests"], item["headers"]) == ("", 3, {"X": "y"})
 
 
-def test_list_says_failing_where_every_request_fails_and_no_store_is_there(tmp_path: Path) -> None:
+def test_list_shows_failing_integrations_without_a_store(tmp_path: Path) -> None:
     """Rejected with 401, refused by the host, or without DNS."""
     snippet = "location /open { return 200; } location / { return 401; }"
     with Nginx(tmp_path, snippet) as nginx:
@@ -225,23 +239,23 @@ def test_list_says_failing_where_every_request_fails_and_no_store_is_there(tmp_p
             assert child.stop() == 0
             stopped = json.loads(run_cli("list", "--json", "--config", str(child.config)).stdout)
     failing = {"rejected": "failing", "refused": "failing", "nameless": "failing"}
-    assert {each["id"]: each["status"] for each in running} == {**failing, "well": "ok"}
-    assert all("requests have failed" in each["problem"] for each in running if each["id"] != "well")
+    assert {item["id"]: item["status"] for item in running} == {**failing, "well": "ok"}
+    assert all("requests have failed" in item["problem"] for item in running if item["id"] != "well")
     assert [line.split()[3] for line in table.splitlines()[1:]] == ["failing", "failing", "failing", "ok"]
-    assert {each["status"] for each in stopped} == {"unknown"}
-    assert all("Sidekey is not running there" in each["problem"] for each in stopped)
+    assert {item["status"] for item in stopped} == {"unknown"}
+    assert all("Sidekey is not running there" in item["problem"] for item in stopped)
 
 
 def test_expired_certificate_and_missing_secret_need_no_running_process(tmp_path: Path) -> None:
-    """The config alone makes them certain."""
+    """The config alone determines them."""
     issued = issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31))
     (tmp_path / "tls.crt").write_bytes(issued.pem)
     (tmp_path / "tls.key").write_bytes(issued.key_pem)
     files = "certificate: {file: tls.crt}, private_key: {file: tls.key}"
     bank = f"  bank: {{endpoint_prefix: 'https://bank.example.com', auth: {{type: mtls, {files}}}}}\n"
     path = write_config(tmp_path, f"{GOOD}{bank}listen: {{admin: '127.0.0.1:{free_port()}'}}\n", sms_key=None)
-    found = json.loads(run_cli("list", "--json", "--config", path).stdout)
-    assert {each["id"]: each["status"] for each in found} == {
+    items = json.loads(run_cli("list", "--json", "--config", path).stdout)
+    assert {item["id"]: item["status"] for item in items} == {
         "bank": "unusable",
         "crm": "unknown",
         "sms": "unusable",
@@ -249,7 +263,7 @@ def test_expired_certificate_and_missing_secret_need_no_running_process(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nup\n", "is not Sidekey"),
         (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "asks for an operator's token"),
@@ -257,20 +271,19 @@ def test_expired_certificate_and_missing_secret_need_no_running_process(tmp_path
     ],
     ids=["another program", "a store", "cut"],
 )
-def test_what_cannot_be_asked_is_told(answer: bytes, reason: str) -> None:
-    """And nothing is shown for it."""
+def test_missing_metrics_are_reported(response: bytes, reason: str) -> None:
     listener = listening_socket()
-    where = Address(port=listener.getsockname()[1])
-    with answering_once(listener, answer) as received:
-        found = ask(Snapshot({}, listen=Listen(admin=where)))
+    address = Address(port=listener.getsockname()[1])
+    with answering_once(listener, response) as received:
+        running = read_running_status(Snapshot({}, listen=Listen(admin=address)))
     assert received[0].startswith(b"GET /metrics HTTP/1.1\r\n")
-    assert reason in found.reason
-    assert found.requests("crm") is None
-    assert "port 0" in ask(Snapshot({}, listen=Listen(admin=Address()))).reason
+    assert reason in running.reason
+    assert running.requests("crm") is None
+    assert "port 0" in read_running_status(Snapshot({}, listen=Listen(admin=Address()))).reason
 
 
-def test_numbers_of_metrics_are_read() -> None:
-    """Sums of outcomes; what is no number of ours is left out."""
+def test_metrics_are_parsed() -> None:
+    """Request counts are sums of outcomes. Unknown number formats are ignored."""
     text = (
         b'sidekey_build_info{version="1"} 1\n'
         b'sidekey_requests_total{integration="crm",outcome="2xx"} 1.000004e+06\n'
@@ -283,24 +296,24 @@ def test_numbers_of_metrics_are_read() -> None:
         b'sidekey_integration_failing_since_timestamp_seconds{integration="crm"} NaN\n'
     )
     listener = listening_socket()
-    where = Address(port=listener.getsockname()[1])
+    address = Address(port=listener.getsockname()[1])
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n".encode()
     with answering_once(listener, head + text):
-        found = ask(Snapshot({}, listen=Listen(admin=Address(), metrics=where)))
-    assert found == RunningStatus(
+        running = read_running_status(Snapshot({}, listen=Listen(admin=Address(), metrics=address)))
+    assert running == RunningStatus(
         {"crm": 1_000_006}, {"crm": 1_800_000_000.5}, {"sms": 1_800_000_000}, {"sms": 1_800_000_000.0}
     )
 
 
-def test_list_fits_the_terminal_that_it_writes_to(tmp_path: Path) -> None:
-    """Below each row is what has no room beside it; nothing is cut."""
+def test_list_fits_the_terminal(tmp_path: Path) -> None:
+    """Long texts go below each row, and nothing is cut."""
     path = write_config(tmp_path, PUBLIC + "listen: {admin: '127.0.0.1:0'}\n")
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 60))
-    assert run_process("list", "--config", path, output=Path(os.ttyname(theirs))).returncode == 0
-    os.close(theirs)
-    text = os.read(ours, 4096).decode()
-    os.close(ours)
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 60))
+    assert run_process("list", "--config", path, output=Path(os.ttyname(terminal))).returncode == 0
+    os.close(terminal)
+    text = os.read(controller, 4096).decode()
+    os.close(controller)
     assert text.splitlines() == [
         "ID   KIND     BASE                         STATUS   TAGS",
         "crm  basic    https://crm.example.com/api  unknown  crm, eu",
@@ -311,8 +324,7 @@ def test_list_fits_the_terminal_that_it_writes_to(tmp_path: Path) -> None:
     ]
 
 
-def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
-    """An integration whose secret cannot be read would answer credential_unavailable."""
+def test_usable_omits_integrations_without_a_secret(tmp_path: Path) -> None:
     admin = f"127.0.0.1:{free_port()}"
     path = write_config(tmp_path, f"{GOOD}listen: {{admin: '{admin}'}}\n", sms_key=None)
     assert [line.split()[0] for line in run_cli("list", "--config", path).stdout.splitlines()] == ["ID", "crm", "sms"]
@@ -336,14 +348,14 @@ def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
     ]
 
 
-def test_list_shows_kinds_that_call_and_where_their_reverse_door_leads(tmp_path: Path) -> None:
-    """An integration is usable as soon as its secrets can be read: listing calls nobody for a token."""
+def test_list_shows_oauth2_integrations_with_their_base_url(tmp_path: Path) -> None:
+    """An integration is usable when its secrets are readable: `list` requests no token."""
     path = write_config(tmp_path, TOKENS)
     campaigns = "campaigns  responsys  https://login2.responsys.net/rest/api/v1.3  unknown  Triggered messages"
     assert run_cli("list", "--usable", "--config", path).stdout.splitlines()[1:] == [campaigns]
     (tmp_path / "shop-secret").write_text(SECRET)
     usable = json.loads(run_cli("list", "--usable", "--json", "--config", path).stdout)
-    assert [(each["id"], each["kind"], each["base"]) for each in usable] == [
+    assert [(item["id"], item["kind"], item["base"]) for item in usable] == [
         ("campaigns", "responsys", "https://login2.responsys.net/rest/api/v1.3"),
         ("shop", "oauth2", "https://api.europe-west1.gcp.commercetools.com"),
     ]

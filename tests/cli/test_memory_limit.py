@@ -1,4 +1,4 @@
-"""Commands beside a service in one memory cgroup, as by `kubectl exec`: the service goes on whatever they need."""
+"""Commands that share a memory cgroup with a service, as with `kubectl exec`, never stop the service."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="cgroups and the
 
 @pytest.fixture
 def cgroup() -> Iterator[MemoryCgroup]:
-    with memory_cgroup() as made:
-        yield made
+    with memory_cgroup() as group:
+        yield group
 
 
 def start(cgroup: MemoryCgroup, *arguments: str) -> subprocess.Popen[str]:
@@ -41,7 +41,7 @@ def start(cgroup: MemoryCgroup, *arguments: str) -> subprocess.Popen[str]:
 
 
 def integrations(folder: Path, count: int) -> str:
-    """Return the YAML of so many integrations; loading one takes about 9 KiB."""
+    """Return the YAML of this many integrations. Loading one takes about 9 KiB."""
     (folder / "password").write_text("secret")
     (folder / "password").chmod(0o600)
     auth = "auth: {type: basic, username: svc, password: {file: password}}"
@@ -50,7 +50,7 @@ def integrations(folder: Path, count: int) -> str:
 
 
 def write_config(folder: Path, count: int) -> str:
-    """Write a config of so many integrations, which is not the service's."""
+    """Write a config of this many integrations, separate from the service's config."""
     path = folder / "large.yaml"
     path.write_text(f"version: 1\n{integrations(folder, count)}")
     return str(path)
@@ -62,10 +62,8 @@ def assert_serves(child: Child) -> None:
     assert (get(child.admin_port, "/readyz").status, get(child.proxy_port, "/i/none/x").status) == (200, 403)
 
 
-def test_check_ends_with_one_line_where_the_container_has_too_little_memory(
-    cgroup: MemoryCgroup, tmp_path: Path
-) -> None:
-    """The kernel has to kill nothing, so it also holds where it would kill the whole container."""
+def test_check_ends_with_one_line_if_the_container_has_too_little_memory(cgroup: MemoryCgroup, tmp_path: Path) -> None:
+    """The kernel has to kill nothing, so this also holds if it would kill the whole container."""
     large = write_config(tmp_path, 6000)
     with Child("", tmp_path, wrapper=cgroup.wrapper) as child:
         cgroup.limit(cgroup.used() + RESERVE_AND_STARTUP + 4 * MIB)
@@ -75,7 +73,7 @@ def test_check_ends_with_one_line_where_the_container_has_too_little_memory(
 
 
 def test_a_command_does_not_start_within_the_reserve(cgroup: MemoryCgroup, tmp_path: Path) -> None:
-    """Imports that run out of memory fail in ways that say nothing."""
+    """Imports that run out of memory fail in unclear ways."""
     with Child("", tmp_path, wrapper=cgroup.wrapper) as child:
         cgroup.limit(cgroup.used() + RESERVE_AND_STARTUP - 4 * MIB)
         check = start(cgroup, "check", "--config", str(child.config))
@@ -85,8 +83,8 @@ def test_a_command_does_not_start_within_the_reserve(cgroup: MemoryCgroup, tmp_p
 
 
 @pytest.mark.parametrize("above", [False, True], ids=["own limit", "limit above"])
-def test_check_works_where_the_container_has_enough_memory(above: bool, cgroup: MemoryCgroup, tmp_path: Path) -> None:
-    """The limit may be a parent's, as that of a pod."""
+def test_check_works_if_the_container_has_enough_memory(above: bool, cgroup: MemoryCgroup, tmp_path: Path) -> None:
+    """The limit may be a parent's, such as a pod's."""
     large = write_config(tmp_path, 6000)
     with memory_cgroup(cgroup.path) as below:
         cgroup.limit(256 * MIB)
@@ -101,7 +99,7 @@ def test_check_works_where_the_container_has_enough_memory(above: bool, cgroup: 
 
 
 def test_the_kernel_kills_commands_before_the_service(cgroup: MemoryCgroup, tmp_path: Path) -> None:
-    """Three at once each count on the same memory, and the service has more than any of them."""
+    """Three parallel commands each count on the same memory, and the service has more than any of them."""
     with Child(integrations(tmp_path, 6000), tmp_path, wrapper=cgroup.wrapper) as child:
         cgroup.limit(cgroup.used() + RESERVE_AND_STARTUP + 40 * MIB)
         checks = [start(cgroup, "check", "--config", str(child.config)) for _ in range(3)]
@@ -135,10 +133,10 @@ def in_version_2(folder: Path, limit: str, reclaimable: int) -> list[str]:
     ],
     ids=["no limit", "page cache", "too little"],
 )
-def test_limits_of_cgroups_version_2_count(
+def test_limits_of_cgroups_version_2_apply(
     limit: str, reclaimable: int, expected: tuple[str, str, int], tmp_path: Path
 ) -> None:
-    """Page cache that nobody uses counts as free."""
+    """Unused page cache counts as free."""
     path = write_config(tmp_path, 1)
     command = [*in_version_2(tmp_path, limit, reclaimable), sys.executable, "-m", "sidekey", "check", "--config", path]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -146,7 +144,7 @@ def test_limits_of_cgroups_version_2_count(
 
 
 def test_a_small_local_ca_is_read_within_a_small_limit(tmp_path: Path) -> None:
-    """The first run makes the CA, the second reads it."""
+    """The first run creates the CA, the second reads it."""
     path = write_config(tmp_path, 1)
     within = in_version_2(tmp_path, str(142 * MIB), 30)
     command = [*within, sys.executable, "-m", "sidekey", "ca", "show", "--config", path]
@@ -156,11 +154,11 @@ def test_a_small_local_ca_is_read_within_a_small_limit(tmp_path: Path) -> None:
     assert runs[0].stdout == runs[1].stdout
 
 
-def test_a_command_offers_itself_to_the_oom_killer_and_run_does_not(tmp_path: Path) -> None:
-    """The command is looked at while it waits for a response."""
-    own = Path("/proc/self/oom_score_adj").read_text()
+def test_commands_but_not_run_prefer_the_oom_killer(tmp_path: Path) -> None:
+    """The test reads the score while the command waits for a response."""
+    score = Path("/proc/self/oom_score_adj").read_text()
     with Child("", tmp_path) as child:
-        assert Path(f"/proc/{child.process.pid}/oom_score_adj").read_text() == own
+        assert Path(f"/proc/{child.process.pid}/oom_score_adj").read_text() == score
     with listening_socket() as listener:
         port = listener.getsockname()[1]
         (tmp_path / "sidekey.yaml").write_text(f'version: 1\nlisten: {{admin: "127.0.0.1:{port}"}}\n')

@@ -1,4 +1,4 @@
-"""`sidekey exec` and `sidekey env` warn where NO_PROXY keeps requests from the proxy."""
+"""`sidekey exec` and `sidekey env` warn if NO_PROXY excludes hosts of an integration."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def warnings(folder: Path, environment: dict[str, str], *prefixes: str, more: st
     ],
 )
 def test_excluded_host_is_named_with_its_variable(entry: str, variable: str, tmp_path: Path) -> None:
-    """By every spelling that some common client takes for the host or a domain above it."""
-    found = warnings(tmp_path, {variable: f"db.internal, {entry}"}, "https://api.example.com/v1")
+    """In every spelling that a common client accepts for the host or a parent domain."""
+    lines = warnings(tmp_path, {variable: f"db.internal, {entry}"}, "https://api.example.com/v1")
     by_entry = "" if entry == "api.example.com" else f" by its entry {entry}"
-    assert found == [
+    assert lines == [
         f"{variable} excludes api.example.com{by_entry}: requests to it bypass Sidekey, without a credential; remove "
         "the entry, or use the reverse proxy"
     ]
@@ -65,36 +65,35 @@ def test_entry_for_another_host_is_no_warning(entries: str, tmp_path: Path) -> N
 )
 def test_address_is_compared_as_an_address(prefix: str, entry: str, host: str, tmp_path: Path) -> None:
     """Whatever its spelling, and by its network."""
-    (found,) = warnings(tmp_path, {"NO_PROXY": entry}, prefix)
-    assert found.startswith(f"NO_PROXY excludes {host}")
+    (warning,) = warnings(tmp_path, {"NO_PROXY": entry}, prefix)
+    assert warning.startswith(f"NO_PROXY excludes {host}")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-@pytest.mark.parametrize("given", [{}, {"NO_PROXY": "localhost,127.0.0.1"}])
-def test_loopback_that_sidekey_adds_is_named(host: str, given: dict[str, str], tmp_path: Path) -> None:
-    """To remove it from the environment would change nothing."""
+@pytest.mark.parametrize("environ", [{}, {"NO_PROXY": "localhost,127.0.0.1"}])
+def test_loopback_that_sidekey_adds_is_named(host: str, environ: dict[str, str], tmp_path: Path) -> None:
+    """Removing it from the environment would change nothing."""
     private = "allow_private: ['127.0.0.0/8'], "
-    assert warnings(tmp_path, given, f"http://{host}:9000", more=private) == [
+    assert warnings(tmp_path, environ, f"http://{host}:9000", more=private) == [
         f"NO_PROXY, to which Sidekey adds loopback, excludes {host}: requests to it bypass Sidekey, without a "
         "credential; use the reverse proxy for it"
     ]
 
 
 def test_each_excluded_host_is_named_once(tmp_path: Path) -> None:
-    """Of several prefixes, the excluded hosts alone."""
     prefixes = ("https://a.example.com/v1", "https://a.example.com/v2", "https://b.test", "https://c.example.com")
-    found = warnings(tmp_path, {"NO_PROXY": "example.com"}, *prefixes)
-    assert [line.split()[2] for line in found] == ["a.example.com", "c.example.com"]
+    lines = warnings(tmp_path, {"NO_PROXY": "example.com"}, *prefixes)
+    assert [line.split()[2] for line in lines] == ["a.example.com", "c.example.com"]
 
 
 def test_exclusion_of_everything_is_one_warning(tmp_path: Path) -> None:
-    """It says so, and names no host."""
-    found = warnings(tmp_path, {"NO_PROXY": "*"}, "https://a.example.com", "https://b.test")
-    assert found == ["NO_PROXY is *: all requests bypass Sidekey"]
+    """It names no host."""
+    lines = warnings(tmp_path, {"NO_PROXY": "*"}, "https://a.example.com", "https://b.test")
+    assert lines == ["NO_PROXY is *: all requests bypass Sidekey"]
 
 
 @pytest.mark.parametrize("entry", ["a.example.com", "example.com"])
-def test_exec_names_a_wildcard_domain_where_some_host_below_it_is_excluded(entry: str, tmp_path: Path) -> None:
+def test_exec_names_a_wildcard_domain_with_an_excluded_host(entry: str, tmp_path: Path) -> None:
     """An OAuth2 integration without a prefix may go to every host below."""
     auth = "auth: {type: oauth2, token_endpoint: 'https://auth.test/t', client_id: id, client_secret: {env: HOME}}"
     domains = "allow_other_domains: true, allowed_domains: ['https://*.example.com']"
@@ -103,8 +102,8 @@ def test_exec_names_a_wildcard_domain_where_some_host_below_it_is_excluded(entry
     assert f"NO_PROXY excludes *.example.com by its entry {entry}: " in result.stderr
 
 
-def test_by_host_every_integration_counts(tmp_path: Path) -> None:
-    """The warning goes to standard error: what `env` prints stays a script."""
+def test_by_host_checks_every_integration(tmp_path: Path) -> None:
+    """The warning goes to standard error, so that the output of `env` stays a script."""
     auth = "auth: {type: headers, headers: {X-Tenant: acme}}"
     integrations = "".join(f"  {name}: {{endpoint_prefix: 'https://{name}.test', {auth}}}\n" for name in ("a", "b"))
     path = write_config(tmp_path, f"version: 1\nforward: {{match_by_host: true}}\nintegrations:\n{integrations}")

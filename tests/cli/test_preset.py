@@ -1,4 +1,4 @@
-"""`sidekey preset`: what is listed, what would be sent, and what is sent."""
+"""`sidekey preset`: list, preview and test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BODY = 'body: {json: {text: "Hello {{user}}"}}'
 
 
 def config(folder: Path, base: str = "http://up.test:1", prefix: str = "/api") -> str:
-    """The path of a config with presets that take parameters or a payload, and one outside its policy."""
+    """Write a config with presets that take parameters or a payload, and one outside of its policy."""
     (folder / "password").write_text(SECRET)
     path = folder / "sidekey.yaml"
     path.write_text(f"""\
@@ -44,12 +44,12 @@ presets:
 
 
 async def run(command: str, *arguments: str) -> CompletedProcess[str]:
-    """Run the command while the upstream of this loop answers."""
+    """Run the command while the upstream of this loop responds."""
     return await asyncio.to_thread(run_process, "preset", command, *arguments)
 
 
-def test_presets_are_listed_with_what_is_wrong_with_them(tmp_path: Path) -> None:
-    """One that does not fit its integration is there, and says why; the others can be used."""
+def test_presets_are_listed_with_their_problems(tmp_path: Path) -> None:
+    """A preset that does not fit its integration has a reason. The others can be used."""
     path = config(tmp_path)
     result = run_cli("preset", "list", "--config", path)
     assert (result.returncode, result.stderr) == (0, "")
@@ -59,8 +59,8 @@ def test_presets_are_listed_with_what_is_wrong_with_them(tmp_path: Path) -> None
         f"outside  crm  POST http://up.test:1/other          unusable: {reason}",
         "welcome  crm  PUT http://up.test:1/api/u/{{user}}",
     ]
-    found = json.loads(run_cli("preset", "list", "--config", path, "--json").stdout)
-    assert found[0] == {
+    presets = json.loads(run_cli("preset", "list", "--config", path, "--json").stdout)
+    assert presets[0] == {
         "id": "event",
         "source": "file",
         "integration": "crm",
@@ -72,11 +72,11 @@ def test_presets_are_listed_with_what_is_wrong_with_them(tmp_path: Path) -> None
         "status": "ok",
         "problem": None,
     }
-    assert (found[1]["status"], found[1]["problem"]) == ("unusable", reason)
+    assert (presets[1]["status"], presets[1]["problem"]) == ("unusable", reason)
 
 
-def test_a_preset_that_does_not_fit_fails_check_and_run_strict(tmp_path: Path) -> None:
-    """With its place; `run` goes on without it."""
+def test_preset_that_does_not_fit_fails_check_and_run_strict(tmp_path: Path) -> None:
+    """With its location. `run` without --strict starts."""
     path = config(tmp_path)
     for result in (run_cli("check", "--config", path), run_process("run", "--strict", "--config", path)):
         assert result.returncode == 1
@@ -84,8 +84,7 @@ def test_a_preset_that_does_not_fit_fails_check_and_run_strict(tmp_path: Path) -
         assert "presets.outside.url: must be allowed by integration crm" in result.stdout + result.stderr
 
 
-def test_a_preview_names_the_credential_and_sends_nothing(tmp_path: Path) -> None:
-    """The request, as it would be sent."""
+def test_preview_names_the_credential_and_sends_nothing(tmp_path: Path) -> None:
     path = config(tmp_path)
     result = run_cli("preset", "preview", "welcome", "--config", path, "--data", '{"user": "a b"}')
     assert result.returncode == 0
@@ -94,8 +93,10 @@ def test_a_preview_names_the_credential_and_sends_nothing(tmp_path: Path) -> Non
         'Content-Type: application/json\n\n{"text":"Hello a b"}\n\ncredential: headers: Authorization\n'
     )
     assert SECRET not in result.stdout
-    found = json.loads(run_cli("preset", "preview", "event", "--config", path, "--data", "some text", "--json").stdout)
-    assert found == {
+    document = json.loads(
+        run_cli("preset", "preview", "event", "--config", path, "--data", "some text", "--json").stdout
+    )
+    assert document == {
         "preset": "event",
         "integration": "crm",
         "request": {
@@ -108,24 +109,24 @@ def test_a_preview_names_the_credential_and_sends_nothing(tmp_path: Path) -> Non
     }
 
 
-def test_a_preview_commands_no_terminal(tmp_path: Path) -> None:
-    """An editor wrote the body, and somebody else looks at it; machines get it as it is."""
+def test_preview_escapes_control_characters(tmp_path: Path) -> None:
+    """Another operator may have written the body. JSON is unchanged."""
     body = "one\n\x1b[2Jgone \u202eevil"
     path = config(tmp_path)
     result = run_cli("preset", "preview", "event", "--config", path, "--data", body)
     assert result.stdout.splitlines()[-4:-2] == ["one", r"\x1b[2Jgone \u202eevil"]
-    found = json.loads(run_cli("preset", "preview", "event", "--config", path, "--data", body, "--json").stdout)
-    assert found["request"]["body"] == body
+    document = json.loads(run_cli("preset", "preview", "event", "--config", path, "--data", body, "--json").stdout)
+    assert document["request"]["body"] == body
 
 
-def test_a_preview_says_what_is_wrong(tmp_path: Path) -> None:
-    """By name, and never with the value; exit 1."""
+def test_preview_reports_invalid_parameters(tmp_path: Path) -> None:
+    """By name and never with the value. Exit status 1."""
     path = config(tmp_path)
     result = run_cli("preset", "preview", "welcome", "--config", path, "--data", '{"user": "hunter/2", "x": 1}')
     assert result.returncode == 1
     first, *others = result.stdout.splitlines()
     assert first == "parameters_invalid: the parameters are not valid for the preset"
-    assert [each.partition(":")[0] for each in others] == ["/x", "/user"]
+    assert [other.partition(":")[0] for other in others] == ["/x", "/user"]
     assert "hunter" not in result.stdout
     result = run_cli("preset", "preview", "welcome", "--config", path, "--data", "[", "--json")
     assert (
@@ -140,8 +141,8 @@ def test_a_preview_says_what_is_wrong(tmp_path: Path) -> None:
     assert result.stdout.startswith("credential_unavailable: must be allowed by integration crm")
 
 
-def test_a_filled_target_that_the_policy_denies_is_told(tmp_path: Path) -> None:
-    """As the data plane would judge it."""
+def test_preview_reports_a_target_that_the_policy_denies(tmp_path: Path) -> None:
+    """As the data plane would."""
     path = tmp_path / "sidekey.yaml"
     path.write_text("""\
 version: 1
@@ -156,14 +157,14 @@ presets:
     body: {json: x}
 """)
     snapshot = good(load(path, {}))
-    shown = preview(snapshot, snapshot.presets["any"], b'{"a": "token"}')
-    assert shown.problem is not None
-    assert shown.problem.code == "target_denied"
+    result = preview(snapshot, snapshot.presets["any"], b'{"a": "token"}')
+    assert result.problem is not None
+    assert result.problem.code == "target_denied"
     assert preview(snapshot, snapshot.presets["any"], b'{"a": "orders"}').problem is None
 
 
-async def test_a_test_is_a_real_request_and_says_so(tmp_path: Path) -> None:
-    """Method, URL, headers, credential and body arrive; any 2xx is success."""
+async def test_test_sends_a_real_request(tmp_path: Path) -> None:
+    """With method, URL, headers, credential and body. Any 2xx is success."""
     accepted = b"HTTP/1.1 202 Accepted\r\nContent-Length: 6\r\n\r\ncanary"
     async with RawUpstream(answering(accepted)) as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}")
@@ -179,8 +180,8 @@ async def test_a_test_is_a_real_request_and_says_so(tmp_path: Path) -> None:
     assert request.values(b"x-source") == [b"sidekey"]
 
 
-async def test_a_payload_is_read_from_a_file(tmp_path: Path) -> None:
-    """As curl does it; what the upstream refuses is a failure."""
+async def test_payload_is_read_from_a_file(tmp_path: Path) -> None:
+    """As in curl. An error of the upstream is a failure."""
     (tmp_path / "payload").write_bytes(b"\xff\x00\n")
     refused = b"HTTP/1.1 400 canary\r\nContent-Length: 0\r\n\r\n"
     async with RawUpstream(answering(refused)) as upstream:
@@ -189,13 +190,13 @@ async def test_a_payload_is_read_from_a_file(tmp_path: Path) -> None:
         (request,) = upstream.requests
     assert result.returncode == 1
     assert request.body == b"\xff\x00\n"
-    found = json.loads(result.stdout)
-    assert (found["ok"], found["status"], found["reason"]) == (False, 400, "Bad Request, from the upstream")
-    assert found["note"] == "this was a real request: the upstream may have acted on it"
+    report = json.loads(result.stdout)
+    assert (report["ok"], report["status"], report["reason"]) == (False, 400, "Bad Request, from the upstream")
+    assert report["note"] == "this was a real request: the upstream may have acted on it"
 
 
-def test_what_was_not_sent_is_not_called_real(tmp_path: Path) -> None:
-    """And every error of the parameters is in the line."""
+def test_unsent_request_is_reported_as_unsent(tmp_path: Path) -> None:
+    """With every error of the parameters."""
     result = run_process("preset", "test", "welcome", "--config", config(tmp_path))
     assert result.returncode == 1
     reason = "the parameters are not valid for the preset; /user: is required"
@@ -203,20 +204,18 @@ def test_what_was_not_sent_is_not_called_real(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["preview", "test"])
-def test_a_preset_that_is_not_there_is_wrong_usage(command: str, tmp_path: Path) -> None:
-    """Exit 2, as for integrations."""
+def test_unknown_preset_is_wrong_usage(command: str, tmp_path: Path) -> None:
     result = run_cli("preset", command, "nothing", "--config", config(tmp_path))
     assert result.returncode == 2
     assert "no preset has this ID: `sidekey preset list` shows those that there are" in result.stderr.replace("\n", " ")
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """Exit 1."""
+def test_unreadable_data_file_is_named(tmp_path: Path) -> None:
     result = run_cli("preset", "test", "event", "--config", config(tmp_path), "--data", f"@{tmp_path / 'none'}")
     assert (result.returncode, result.stderr) == (1, f"{tmp_path / 'none'} cannot be read: No such file or directory\n")
 
 
-def test_without_data_nothing_is_given(tmp_path: Path) -> None:
+def test_default_data_is_empty(tmp_path: Path) -> None:
     """No parameters, or an empty payload."""
     filled = preset(parameters={"a": {"type": "text", "default": "x"}}, body={"json": "{{a}}"})
     assert read_data(None, filled) == b"{}"

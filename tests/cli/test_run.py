@@ -1,4 +1,4 @@
-"""What keeps `sidekey run` from starting."""
+"""Errors that keep `sidekey run` from starting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.ports import listening_socket
 
 
 def test_run_does_not_start_with_an_invalid_config(tmp_path: Path) -> None:
-    """All errors are named before anything listens, exit 1."""
+    """It lists all errors before anything listens."""
     result = run_process("run", "--config", write_config(tmp_path, INVALID))
     assert (result.returncode, result.stdout) == (1, "")
     lines = [json.loads(line) for line in result.stderr.splitlines()]
@@ -26,7 +26,6 @@ def test_run_does_not_start_with_an_invalid_config(tmp_path: Path) -> None:
 
 
 def test_run_strict_does_not_start_without_a_secret(tmp_path: Path) -> None:
-    """--strict makes an unreadable secret an error."""
     result = run_process("run", "--strict", "--config", write_config(tmp_path, sms_key=None))
     assert result.returncode == 1
     assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stderr
@@ -34,10 +33,10 @@ def test_run_strict_does_not_start_without_a_secret(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["proxy", "admin", "metrics"])
-def test_an_address_in_use_names_its_key(key: str, tmp_path: Path) -> None:
-    """Exit 1 with one line that says which address and the way out."""
-    with listening_socket() as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+def test_address_in_use_names_its_key(key: str, tmp_path: Path) -> None:
+    """One line with the address and a remedy."""
+    with listening_socket() as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
         listeners = {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"} | {key: address}
         path = write_config(tmp_path, f"{GOOD}listen: {json.dumps(listeners)}\n")
         result = run_process("run", "--config", path)
@@ -47,9 +46,9 @@ def test_an_address_in_use_names_its_key(key: str, tmp_path: Path) -> None:
 
 
 def test_error_before_the_log_is_open_is_a_json_line(tmp_path: Path) -> None:
-    """So that whatever reads the log from standard error can parse every line, also with a log file."""
-    with listening_socket() as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    """So that a log collector can parse every line of standard error, even with a log file."""
+    with listening_socket() as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
         log = f"log: {{file: '{tmp_path / 'sidekey.log'}', format: json}}\n"
         path = write_config(tmp_path, f"{GOOD}{log}listen: {{proxy: '127.0.0.1:0', admin: '{address}'}}\n")
         result = run_process("run", "--config", path)
@@ -60,10 +59,10 @@ def test_error_before_the_log_is_open_is_a_json_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("errors", [True, False], ids=["errors in the config", "an address in use"])
-def test_error_before_the_log_is_open_is_text_where_the_log_is(errors: bool, tmp_path: Path) -> None:
-    """`log.format` counts although another key has an error."""
-    with listening_socket() as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+def test_error_before_the_log_is_open_is_text_if_the_log_is(errors: bool, tmp_path: Path) -> None:
+    """`log.format` applies although another key has an error."""
+    with listening_socket() as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
         more = f"log: {{format: text}}\nlisten: {{proxy: '{address}'}}\n" + ("surprise: true\n" if errors else "")
         path = write_config(tmp_path, f"{GOOD}{more}")
         result = run_process("run", "--config", path)
@@ -73,16 +72,16 @@ def test_error_before_the_log_is_open_is_text_where_the_log_is(errors: bool, tmp
 
 
 def test_error_before_the_log_is_open_is_text_on_a_terminal(tmp_path: Path) -> None:
-    """By default the log there is for people."""
+    """The default format there is text."""
     path = write_config(tmp_path, f"{GOOD}surprise: true\n")
     controller, terminal = pty.openpty()
     with os.fdopen(controller, "rb", buffering=0) as reader:
         command = [sys.executable, "-m", "sidekey", "run", "--config", path]
         with os.fdopen(terminal, "wb") as stderr:
             status = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=stderr, check=False).returncode
-            shown = reader.read(65536).decode()
+            output = reader.read(65536).decode()
     assert status == 1
-    assert shown.startswith(f"{path}:")
+    assert output.startswith(f"{path}:")
 
 
 _SIGNALS_EARLY = """
@@ -101,6 +100,6 @@ main(sys.argv[1:], prog_name="sidekey")
 
 
 def test_signals_before_sidekey_listens_do_not_end_it(tmp_path: Path) -> None:
-    """They ask for a reload and for another log file. By default they end a process, also while it still imports."""
+    """SIGHUP and SIGUSR1 end a process by default, even while it imports modules."""
     with Child("integrations: {}\n", tmp_path, code=_SIGNALS_EARLY) as child:
         assert child.stop() == 0

@@ -1,4 +1,4 @@
-"""Each form sets the very values: judged by the shells themselves where they are here, else by their rules."""
+"""Each format sets exactly the values: evaluated by real shells if installed, else by their rules."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 def evaluated(text: str) -> bytes:
-    """The variable V, once a POSIX shell has evaluated this as a user does."""
+    """Return the variable V after a POSIX shell evaluated the text."""
     script = 'eval "$TEXT"; printf %s "$V"'
     return subprocess.run(["/bin/sh", "-c", script], env={"TEXT": text}, capture_output=True, check=True).stdout
 
@@ -47,7 +47,7 @@ def test_a_posix_shell_evaluates_to_the_value(value: str) -> None:
     assert evaluated(posix({"V": value})) == value.encode()
 
 
-def test_bytes_that_are_not_utf_8_are_as_they_were() -> None:
+def test_bytes_that_are_not_utf_8_are_unchanged() -> None:
     assert evaluated(posix({"V": os.fsdecode(b"\xff'\xfe")})) == b"\xff'\xfe"
 
 
@@ -79,7 +79,7 @@ def test_fish_and_powershell_read_the_value(value: str) -> None:
 
 @given(WORDS | st.sampled_from(HOSTILE))
 def test_docker_reads_the_rest_of_a_line(value: str) -> None:
-    """What has a line break could set a variable of its own, so it is refused."""
+    """A value with a line break could set another variable, so it is refused."""
     if "\n" in value or "\r" in value:
         with pytest.raises(InvalidValue, match="V: a docker env-file cannot hold a line break"):
             docker({"V": value})
@@ -90,30 +90,30 @@ def test_docker_reads_the_rest_of_a_line(value: str) -> None:
 
 def expanded(text: str) -> str:
     """A value as the kubelet expands it where no variable is defined, so that $(NAME) would stay (expansion.Expand)."""
-    found = ""
+    expansion = ""
     at = 0
     while at < len(text):
         if text[at] == "$" and at + 1 < len(text):
             assert text[at + 1] == "$", "an expansion could begin here"
             at += 1
-        found += text[at]
+        expansion += text[at]
         at += 1
-    return found
+    return expansion
 
 
 @given(WORDS | st.sampled_from(HOSTILE))
 def test_kubernetes_reads_the_value(value: str) -> None:
-    """By YAML, then by the kubelet, which expands $(NAME)."""
+    """First the YAML parser, then the kubelet, which expands $(NAME)."""
     (entry,) = yaml.safe_load(kubernetes({"V": value}))["env"]
     assert (entry["name"], expanded(entry["value"])) == ("V", value)
 
 
 @pytest.mark.parametrize("form", [docker, kubernetes])
-def test_text_forms_refuse_what_is_no_text(form: object) -> None:
+def test_text_formats_refuse_bytes_that_are_not_utf_8(form: object) -> None:
     with pytest.raises(InvalidValue, match="V: must be UTF-8"):
         form({"V": "\udcff"})  # type: ignore[operator]
 
 
-def test_only_shells_set_variables_here() -> None:
-    """A container's environment is another one: what is set here does not count there."""
-    assert [name for name, shell in SHELLS.items() if shell.here] == ["sh", "fish", "powershell"]
+def test_only_shell_formats_extend_this_environment() -> None:
+    """A container has an environment of its own."""
+    assert [name for name, shell in SHELLS.items() if shell.in_place] == ["sh", "fish", "powershell"]

@@ -1,4 +1,4 @@
-"""`sidekey store`, as it is typed."""
+"""`sidekey store` as a process."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ OLD, NEW = "{id: k1, key: {env: OLD_KEY}}", "{id: k2, key: {env: NEW_KEY}}"
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     (tmp_path / "state").mkdir()
-    return written(tmp_path / "sidekey.yaml", OLD)
+    return write_config(tmp_path / "sidekey.yaml", OLD)
 
 
-def written(path: Path, *keys: str) -> Path:
+def write_config(path: Path, *keys: str) -> Path:
     path.write_text(CONFIG % ", ".join(keys))
     return path
 
@@ -56,15 +56,15 @@ def place(config: Path) -> SqlitePlace:
 
 
 def store(config: Path, *arguments: str, status: int = 0) -> str:
-    """What a command prints; on standard error where it fails by itself."""
-    done = run_cli("store", *arguments, "--config", str(config), environment=ENVIRONMENT)
-    assert done.returncode == status, done.stderr + done.stdout
-    assert "canary" not in done.stdout + done.stderr
-    return done.stdout or done.stderr
+    """Return the output of a command, from standard error if the command itself fails."""
+    result = run_cli("store", *arguments, "--config", str(config), environment=ENVIRONMENT)
+    assert result.returncode == status, result.stderr + result.stdout
+    assert "canary" not in result.stdout + result.stderr
+    return result.stdout or result.stderr
 
 
 def fill(config: Path) -> None:
-    """Make the store, with an integration that was saved as the API does."""
+    """Create the store with an integration that was saved through the API."""
 
     async def main() -> None:
         opened = await open_store(place(config).rules())
@@ -95,11 +95,11 @@ def test_a_new_key_is_32_random_bytes(tmp_path: Path) -> None:
     assert {len(b64decode(key.rstrip("\n"), validate=True)) for key in keys} == {32}
 
 
-def test_a_new_key_goes_into_a_file_of_its_own(tmp_path: Path) -> None:
-    """Which nobody else may read, and which replaces no other: that may be in use."""
+def test_new_key_is_written_to_a_new_private_file(tmp_path: Path) -> None:
+    """It never replaces a file, which may be a key in use."""
     path = tmp_path / "k1"
-    done = run_cli("store", "new-key", "--out", str(path))
-    assert (done.returncode, done.stdout) == (0, "")
+    result = run_cli("store", "new-key", "--out", str(path))
+    assert (result.returncode, result.stdout) == (0, "")
     key = path.read_text()
     assert len(b64decode(key)) == 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -110,7 +110,7 @@ def test_a_new_key_goes_into_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_no_file_without_a_key(tmp_path: Path) -> None:
-    """It would keep the next attempt from its name."""
+    """Such a file would block the next attempt."""
     path = tmp_path / "k1"
     with limited(10), pytest.raises(StoreCommandError, match="k1 cannot be written: File too large"):
         write_key(path)
@@ -120,12 +120,12 @@ def test_a_full_disk_leaves_no_file_without_a_key(tmp_path: Path) -> None:
 
 
 def test_a_key_is_replaced_in_four_steps(config: Path) -> None:
-    """New one added, put first, rotated, old one removed."""
+    """Add the new key, put it first, rotate, remove the old one."""
     fill(config)
-    store(written(config, OLD, NEW), "verify")
-    assert store(written(config, NEW, OLD), "rotate-key") == "1 rows written again with k2\n"
+    store(write_config(config, OLD, NEW), "verify")
+    assert store(write_config(config, NEW, OLD), "rotate-key") == "1 rows written again with k2\n"
     assert store(config, "rotate-key") == "0 rows written again with k2\n"
-    described = json.loads(store(written(config, NEW), "verify", "--json"))
+    described = json.loads(store(write_config(config, NEW), "verify", "--json"))
     assert described == {
         "ok": True,
         "revision": described["revision"],
@@ -139,11 +139,11 @@ def test_a_key_is_replaced_in_four_steps(config: Path) -> None:
     tables = [sql(config, f"SELECT * FROM sidekey_{name}") for name in ("keys", "rows")]
     assert "'k1'" not in str(tables)
     assert ":k1:" not in str(tables)
-    assert "store.keys: key k2 is missing" in store(written(config, OLD), "verify", status=1)
+    assert "store.keys: key k2 is missing" in store(write_config(config, OLD), "verify", status=1)
 
 
-def test_nothing_is_sealed_again_for_another_destination(config: Path) -> None:
-    """Whoever has edited the document, and with whatever MAC."""
+def test_edited_document_is_not_re_encrypted(config: Path) -> None:
+    """Whatever its MAC."""
     fill(config)
 
     async def edit() -> None:
@@ -159,27 +159,27 @@ def test_nothing_is_sealed_again_for_another_destination(config: Path) -> None:
         await opened.close()
 
     asyncio.run(edit())
-    said = store(config, "verify", status=1)
+    output = store(config, "verify", status=1)
     reason = "does not open: it was entered for another place or destination"
-    assert re.search(f"integration crm: secret s_[0-9a-f]{{16}} {reason}", said)
-    assert reason in store(written(config, NEW, OLD), "rotate-key", status=1)
+    assert re.search(f"integration crm: secret s_[0-9a-f]{{16}} {reason}", output)
+    assert reason in store(write_config(config, NEW, OLD), "rotate-key", status=1)
     assert ":k1:" in str(sql(config, "SELECT body FROM sidekey_rows"))
 
 
-def test_an_altered_row_is_found(config: Path) -> None:
+def test_verify_finds_an_altered_row(config: Path) -> None:
     fill(config)
     sql(config, "UPDATE sidekey_rows SET body = '{}'")
     described = json.loads(store(config, "verify", "--json", status=1))
     assert described["findings"] == ["integration crm: it was altered: write it again, or delete it"]
 
 
-def test_no_command_makes_a_store(config: Path) -> None:
+def test_no_command_creates_a_store(config: Path) -> None:
     for command in ("verify", "rotate-key"):
         assert "store.db cannot be opened: No such file or directory" in store(config, command, status=1)
     assert list(place(config).path.parent.iterdir()) == []
 
 
-def test_a_config_without_a_store_says_how_to_get_one(config: Path) -> None:
+def test_config_without_a_store_is_an_error(config: Path) -> None:
     config.write_text("version: 1\n")
     for command in ("verify", "rotate-key"):
         assert "store: the config has no store: add it" in store(config, command, status=1)
@@ -192,12 +192,12 @@ def test_a_config_without_a_store_says_how_to_get_one(config: Path) -> None:
         ('{"integration":{"auth":{"type":"smoke"}}}', "its document is not valid any more: save it again"),
     ],
 )
-def test_a_document_that_means_nothing_goes_nowhere(document: str, reason: str) -> None:
+def test_invalid_document_has_no_purpose(document: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         build_purpose(IntegrationRow(row=new_row(), id="crm", document=document))
 
 
-async def test_a_store_that_is_not_reached_is_told_at_once(config: Path) -> None:
-    """Not after half a minute, as at a start."""
+async def test_unreachable_store_is_reported_at_once(config: Path) -> None:
+    """A start would wait for half a minute."""
     with pytest.raises(StoreUnavailable):
         await open_store(place(config).rules(), create=False)

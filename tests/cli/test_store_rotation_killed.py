@@ -1,4 +1,4 @@
-"""`sidekey store rotate-key` that is killed by SIGKILL: everything still opens, and the next one finishes it."""
+"""SIGKILL during `sidekey store rotate-key`: every row still opens, and the next run completes the rotation."""
 
 from __future__ import annotations
 
@@ -25,47 +25,47 @@ ENVIRONMENT = {"K1": b64encode(KEYS["k1"]).decode(), "K2": b64encode(b"2" * 32).
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty database, which the config of `configured` names."""
+    """Return an empty database for the config of `configured`."""
     if request.param == "sqlite":
         return SqlitePlace(tmp_path)
     postgres: Postgres = request.getfixturevalue("postgres")
-    found = PostgresPlace(postgres, asyncio.run(postgres.schema()))
-    (tmp_path / "url").write_text(postgres.url(found.schema))
-    return found
+    postgres_place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
+    (tmp_path / "url").write_text(postgres.url(postgres_place.schema))
+    return postgres_place
 
 
 def configured(place: Place, folder: Path, *keys: str) -> Path:
     """Write a config with these keys, of which the first seals."""
-    where = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: url}"
+    location = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: url}"
     ring = ", ".join(f"{{id: {key.lower()}, key: {{env: {key}}}}}" for key in keys)
     path = folder / "sidekey.yaml"
-    path.write_text(f"version: 1\nstore: {{{where}, keys: [{ring}]}}\n")
+    path.write_text(f"version: 1\nstore: {{{location}, keys: [{ring}]}}\n")
     return path
 
 
 def sidekey(*arguments: str) -> str:
-    """What a command prints; it must succeed."""
-    done = run_cli(*arguments, environment=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
+    """Return the output of a successful command."""
+    result = run_cli(*arguments, environment=ENVIRONMENT)
+    assert result.returncode == 0, result.stderr + result.stdout
+    return result.stdout
 
 
-def left(place: Place) -> int:
+def count_old_rows(place: Place) -> int:
     """Count the rows that are written with the old key."""
     ((count,),) = asyncio.run(place.sql("SELECT count(*) FROM sidekey_rows WHERE key = 'k1'"))
     return int(count)
 
 
 def kill_rotation(place: Place, config: Path, rows: int) -> None:
-    """Start a rotation, and kill it once no more than so many rows are left, or it has ended."""
+    """Start a rotation, and kill it when at most this many rows remain, or when it has ended."""
     command = [*SIDEKEY, "store", "rotate-key", "--config", str(config)]
     with subprocess.Popen(command, env=clean_environment(ENVIRONMENT), stdout=subprocess.DEVNULL) as process:
-        while left(place) > rows and process.poll() is None:
+        while count_old_rows(place) > rows and process.poll() is None:
             time.sleep(0.005)
         process.kill()
 
 
-def test_a_killed_rotation_is_finished_by_the_next(place: Place, tmp_path: Path) -> None:
+def test_next_run_completes_a_killed_rotation(place: Place, tmp_path: Path) -> None:
     config = configured(place, tmp_path, "K1")
     files = tmp_path / "files.yaml"
     secret = "{type: basic, username: svc, password: {env: SECRET}}"
@@ -76,15 +76,15 @@ def test_a_killed_rotation_is_finished_by_the_next(place: Place, tmp_path: Path)
     files.write_text(f"version: 1\nintegrations:\n{integrations}")
     sidekey("import", str(files), "--config", str(config))
     config = configured(place, tmp_path, "K2", "K1")
-    found = []
+    remaining = []
     for kill in range(KILLS):
         kill_rotation(place, config, ROWS - 1 - kill * ROWS // KILLS)
-        found.append(left(place))
+        remaining.append(count_old_rows(place))
         described = json.loads(sidekey("store", "verify", "--json", "--config", str(config)))
         assert (described["integrations"], described["keys"], described["findings"]) == (ROWS, ["k1", "k2"], [])
-    assert found[0] > 0
-    assert found == sorted(found, reverse=True)
-    assert f"{found[-1]} rows written again with k2" in sidekey("store", "rotate-key", "--config", str(config))
+    assert remaining[0] > 0
+    assert remaining == sorted(remaining, reverse=True)
+    assert f"{remaining[-1]} rows written again with k2" in sidekey("store", "rotate-key", "--config", str(config))
     config = configured(place, tmp_path, "K2")
     described = json.loads(sidekey("store", "verify", "--json", "--config", str(config)))
     assert (described["integrations"], described["keys"], described["findings"]) == (ROWS, ["k2"], [])

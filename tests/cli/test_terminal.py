@@ -1,4 +1,4 @@
-"""cli/terminal.py: what others have written does not move the columns of a table, and lines fit a terminal."""
+"""Tables escape control characters and fit the terminal."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from sidekey.cli.terminal import fail, table, terminal_width
 
 
-def test_columns_are_aligned_by_what_is_shown() -> None:
+def test_columns_are_aligned_by_their_escaped_text() -> None:
     assert table([("a\x07", "b", "c", "d"), ("a", "b", "c", "")]) == ["a\\x07  b  c  d", "a      b  c"]
     assert table([]) == []
 
 
-def test_a_standard_output_that_is_closed_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python has none then."""
+def test_closed_standard_output_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sys.stdout` is None then."""
     monkeypatch.setattr(sys, "stdout", None)
     assert terminal_width() is None
 
 
-def test_cells_go_on_in_further_lines_where_a_terminal_is_narrow() -> None:
-    """The widest column is narrowed first; nothing is cut."""
+def test_cells_wrap_on_a_narrow_terminal() -> None:
+    """The widest column is narrowed first, and nothing is cut."""
     rows = [("crm", "https://crm.example.com/api", "ok"), ("sms", "https://sms.example.com", "not usable")]
     assert table(rows, 34) == [
         "crm  https://crm.examp  ok",
@@ -34,7 +34,7 @@ def test_cells_go_on_in_further_lines_where_a_terminal_is_narrow() -> None:
     assert table(rows, 80) == table(rows)
 
 
-def test_texts_below_a_row_are_wrapped_as_well() -> None:
+def test_texts_below_a_row_wrap() -> None:
     rows = [("crm", "ok"), ("sms", "ok")]
     assert table(rows, 20, [["a text that is longer\x07"], []]) == [
         "crm  ok",
@@ -57,7 +57,7 @@ def test_nothing_is_lost_and_nothing_is_wider_than_the_terminal(rows: list[tuple
     assert sorted(letters("".join(narrow))) == sorted(letters("".join(table(rows))))
 
 
-def test_an_error_ends_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_end_the_command_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         fail("one", ValueError("two"))
     assert (ended.value.code, capsys.readouterr().err) == (1, "one\ntwo\n")

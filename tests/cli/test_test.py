@@ -1,4 +1,4 @@
-"""`sidekey test`: one request through the data plane of the command's own process, and what is said of its response."""
+"""`sidekey test`: a request through a data plane in the command's process, and the reported result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
 
 
 def config(folder: Path, base: str, *, test: str = "{method: GET, path: /whoami}", more: str = "") -> str:
-    """The path of a config with integration `crm`, whose secret is in a file."""
+    """Write a config with integration `crm`, whose secret is in a file."""
     (folder / "password").write_text(SECRET)
     path = folder / "sidekey.yaml"
     path.write_text(f"""\
@@ -53,8 +53,8 @@ async def process(path: str) -> CompletedProcess[str]:
     return await asyncio.to_thread(run_process, "test", "crm", "--config", path)
 
 
-async def test_the_configured_request_reaches_the_upstream_with_its_credential(tmp_path: Path) -> None:
-    """Method and path of `test`, under the base, with an empty body; 200 is success."""
+async def test_configured_request_reaches_the_upstream_with_its_credential(tmp_path: Path) -> None:
+    """Method and path of `test`, under the base URL, with an empty body. 200 is success."""
     async with RawUpstream() as upstream:
         base = f"http://up.test:{upstream.port}/api"
         result = await process(config(tmp_path, base, test="{method: POST, path: /whoami}"))
@@ -65,8 +65,8 @@ async def test_the_configured_request_reaches_the_upstream_with_its_credential(t
     assert request.values(b"authorization") == [AUTHORIZATION]
 
 
-async def test_with_an_audit_the_use_of_the_credential_is_in_it(tmp_path: Path) -> None:
-    """Where those of the running process are; a test that could not be told of is not sent."""
+async def test_use_of_the_credential_is_audited(tmp_path: Path) -> None:
+    """In the config's log file. If that cannot be opened, nothing is sent."""
     async with RawUpstream() as upstream:
         base = f"http://up.test:{upstream.port}/api"
         path = config(tmp_path, base, more="log: {audit: uses, file: sidekey.log}")
@@ -86,7 +86,7 @@ async def test_with_an_audit_the_use_of_the_credential_is_in_it(tmp_path: Path) 
 
 @pytest.mark.parametrize("status", [b"204 Fine", b"301 elsewhere", b"401 who", b"500 oops"], ids=bytes.decode)
 def test_every_other_status_is_a_failure(status: bytes, tmp_path: Path) -> None:
-    """Exit 1 with the status and the phrase that the status has, not the upstream's words."""
+    """Exit status 1 with the standard reason phrase, not the upstream's."""
     with recording(answering(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)) as upstream:
         result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
     number, words = status.decode().split()
@@ -95,18 +95,17 @@ def test_every_other_status_is_a_failure(status: bytes, tmp_path: Path) -> None:
     assert words not in result.stdout.split()
 
 
-def test_nothing_of_a_response_but_its_status_is_repeated(tmp_path: Path) -> None:
-    """An upstream that echoes the credential in phrase, header and body makes nobody print it."""
+def test_output_repeats_only_the_status_of_a_response(tmp_path: Path) -> None:
+    """The upstream echoes the credential in reason phrase, header and body."""
     echo = b"HTTP/1.1 403 %b\r\nX-Echo: %b\r\nProxy-Status: sidekey; error=x\r\nContent-Length: %d\r\n\r\n%b"
-    answer = echo % (AUTHORIZATION, AUTHORIZATION, len(AUTHORIZATION), AUTHORIZATION)
-    with recording(answering(answer)) as upstream:
+    response = echo % (AUTHORIZATION, AUTHORIZATION, len(AUTHORIZATION), AUTHORIZATION)
+    with recording(answering(response)) as upstream:
         result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
     assert result.stdout == "failed: GET /i/crm/whoami: 403 Forbidden, from the upstream\n"
     assert AUTHORIZATION.decode() not in result.stderr
 
 
-def test_a_response_of_sidekeys_own_is_reported_with_its_code_and_detail(tmp_path: Path) -> None:
-    """Nobody listens there: the code and the detail say so."""
+def test_response_of_sidekey_is_reported_with_code_and_detail(tmp_path: Path) -> None:
     path = config(tmp_path, f"http://up.test:{free_port()}")
     result = sidekey_test(path)
     assert result.returncode == 1
@@ -115,16 +114,16 @@ def test_a_response_of_sidekeys_own_is_reported_with_its_code_and_detail(tmp_pat
     assert (as_json["ok"], as_json["status"], as_json["code"]) == (False, 502, "upstream_unreachable")
 
 
-def test_a_head_request_is_reported_by_its_proxy_status(tmp_path: Path) -> None:
-    """A response to HEAD has no body to take a detail from."""
+def test_response_to_head_is_reported_by_its_proxy_status(tmp_path: Path) -> None:
+    """It has no body with a detail."""
     path = config(tmp_path, f"http://up.test:{free_port()}", test="{method: HEAD}")
     result = sidekey_test(path)
     assert result.returncode == 1
     assert result.stdout == "failed: HEAD /i/crm: 502 sidekey: sidekey; error=connection_refused\n"
 
 
-def test_a_secret_that_cannot_be_read_is_the_reason(tmp_path: Path) -> None:
-    """credential_unavailable names the key; nothing reaches the upstream."""
+def test_unreadable_secret_is_the_reason(tmp_path: Path) -> None:
+    """The detail names the key, and nothing reaches the upstream."""
     with recording() as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}")
         (tmp_path / "password").unlink()
@@ -134,16 +133,15 @@ def test_a_secret_that_cannot_be_read_is_the_reason(tmp_path: Path) -> None:
     assert "502 credential_unavailable: auth.password: the file does not exist" in result.stdout
 
 
-def test_callers_do_not_stand_in_the_way(tmp_path: Path) -> None:
-    """The command is the operator's: it needs no caller's token."""
+def test_test_needs_no_callers_token(tmp_path: Path) -> None:
     with recording() as upstream:
         callers = "callers: {billing: {token: {insecure_value: a-token}, integrations: []}}"
         result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=callers))
     assert result.returncode == 0
 
 
-def test_the_listeners_of_the_config_are_no_targets(tmp_path: Path) -> None:
-    """What a running Sidekey refuses to dial, the test refuses as well."""
+def test_listeners_of_the_config_are_refused_as_targets(tmp_path: Path) -> None:
+    """As by a running Sidekey."""
     with recording() as upstream:
         listen = f'listen: {{admin: "127.0.0.1:{upstream.port}"}}'
         result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=listen))
@@ -153,15 +151,15 @@ def test_the_listeners_of_the_config_are_no_targets(tmp_path: Path) -> None:
 
 
 def test_no_listener_is_opened(tmp_path: Path) -> None:
-    """It runs beside a Sidekey that has the addresses of the same config."""
-    with recording() as upstream, recording() as taken:
-        listen = f'listen: {{proxy: "127.0.0.1:{taken.port}"}}'
+    """The command works beside a Sidekey with the same config."""
+    with recording() as upstream, recording() as other:
+        listen = f'listen: {{proxy: "127.0.0.1:{other.port}"}}'
         result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=listen))
     assert result.returncode == 0
 
 
 def test_an_upstream_that_hangs_times_out(tmp_path: Path) -> None:
-    """The time limits of the config hold for the test, too."""
+    """The timeouts of the config apply."""
     with recording(answering()) as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}", more="timeouts: {response: 100ms}")
         result = sidekey_test(path)
@@ -169,9 +167,7 @@ def test_an_upstream_that_hangs_times_out(tmp_path: Path) -> None:
     assert "504 upstream_timeout: " in result.stdout
 
 
-def test_an_upstream_that_breaks_off_is_a_failure(tmp_path: Path) -> None:
-    """A head that never ends is no response."""
-
+def test_incomplete_response_is_a_failure(tmp_path: Path) -> None:
     async def break_off(connection: RawConnection) -> None:
         await connection.request()
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Len")
@@ -184,7 +180,7 @@ def test_an_upstream_that_breaks_off_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_an_https_upstream_is_verified_against_the_trusted_ca(ca: Authority, tmp_path: Path) -> None:
-    """A real nginx with a certificate of a throw-away CA: trusted with trusted_ca, refused without."""
+    """A real nginx with a certificate of a temporary CA: trusted with trusted_ca, refused without."""
     with Nginx(tmp_path, leaf=ca.leaf("up.test")) as nginx:
         base = f"https://up.test:{nginx.tls_port}"
         path = Path(config(tmp_path, base))
@@ -204,7 +200,7 @@ def test_an_https_upstream_is_verified_against_the_trusted_ca(ca: Authority, tmp
         (Outcome("GET /i/a", 0, None, "no response"), "failed: GET /i/a: no response"),
     ],
 )
-def test_an_outcome_reads_as_one_line(outcome: Outcome, text: str) -> None:
+def test_outcome_is_one_line(outcome: Outcome, text: str) -> None:
     """Verdict, request, status, code, reason."""
     assert str(outcome) == text
 
@@ -212,14 +208,14 @@ def test_an_outcome_reads_as_one_line(outcome: Outcome, text: str) -> None:
 def rotating(
     folder: Path, ca: Authority, port: int, *, secret: str = "one", scope: str = "orders", store: bool = True
 ) -> str:
-    """The path of a config with a refresh token, in whose place another comes with each use."""
+    """Write a config with a refresh token that each use replaces."""
     (folder / "key").write_text(b64encode(bytes(range(32))).decode())
     path = folder / "sidekey.yaml"
-    kept = "store: {path: store.db, keys: [{id: k1, key: {file: key}}]}" if store else ""
+    store_settings = "store: {path: store.db, keys: [{id: k1, key: {file: key}}]}" if store else ""
     path.write_text(f"""\
 version: 1
 network: {{allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
-{kept}
+{store_settings}
 integrations:
   crm:
     auth: {{type: oauth2, token_endpoint: "https://127.0.0.1:{port}/token", client_id: id,
@@ -232,7 +228,7 @@ integrations:
 
 
 class Issuer:
-    """A token endpoint, which returns the tokens t1, r1, t2, r2 and so on, and an API beside it."""
+    """A token endpoint that returns the tokens t1, r1, t2, r2 and so on, beside an API."""
 
     def __init__(self) -> None:
         self.presented: list[str] = []
@@ -253,17 +249,15 @@ class Issuer:
 
 
 async def make_store(path: str) -> None:
-    """What the first `sidekey run` does."""
+    """Create the store, as the first `sidekey run` does."""
     rules = good(Loader(path, {}).load()).store
     assert rules is not None
     store = await open_store(rules)
     await store.close()
 
 
-async def test_a_token_that_running_processes_share_is_taken_from_the_store_and_left_there(
-    ca: Authority, tmp_path: Path
-) -> None:
-    """Each command is a process of its own: no refresh token comes twice, and no call is made without need."""
+async def test_shared_token_is_taken_from_the_store_and_stays_there(ca: Authority, tmp_path: Path) -> None:
+    """Each command is a process of its own: none reuses a refresh token, and none requests a token needlessly."""
     issuer = Issuer()
     async with RawUpstream(issuer, ssl_context=ca.server_context("127.0.0.1")) as upstream:
         path = rotating(tmp_path, ca, upstream.port)
@@ -279,8 +273,8 @@ async def test_a_token_that_running_processes_share_is_taken_from_the_store_and_
     assert issuer.used == [b"Bearer t1", b"Bearer t1", b"Bearer t2", b"Bearer t3"]
 
 
-def test_without_its_store_a_token_that_processes_share_is_not_asked_for(ca: Authority, tmp_path: Path) -> None:
-    """It would end what they have, and nobody would keep what came of it."""
+def test_shared_token_is_not_requested_without_the_store(ca: Authority, tmp_path: Path) -> None:
+    """A request would revoke the token of running processes and lose the new one."""
     with recording(Issuer(), ssl_context=ca.server_context("127.0.0.1")) as upstream:
         result = sidekey_test(rotating(tmp_path, ca, upstream.port))
         assert upstream.connections == []
@@ -288,8 +282,8 @@ def test_without_its_store_a_token_that_processes_share_is_not_asked_for(ca: Aut
     assert "no token is asked for: the store cannot be used: store.path: " in result.stdout
 
 
-def test_without_any_store_a_refresh_token_that_rotates_is_not_spent(ca: Authority, tmp_path: Path) -> None:
-    """A process that runs, or is to run, would have a spent one. It can be said that it stays valid."""
+def test_rotating_refresh_token_is_not_used_up_without_a_store(ca: Authority, tmp_path: Path) -> None:
+    """With `rotates: false` it stays valid and the test runs."""
     issuer = Issuer()
     with recording(issuer, ssl_context=ca.server_context("127.0.0.1")) as upstream:
         path = Path(rotating(tmp_path, ca, upstream.port, store=False))
@@ -302,7 +296,6 @@ def test_without_any_store_a_refresh_token_that_rotates_is_not_spent(ca: Authori
 
 
 def test_test_without_a_test_request_names_the_missing_key(tmp_path: Path) -> None:
-    """What to write is in the message."""
     result = run_cli("test", "crm", "--config", write_config(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("integrations.crm.test: this key is missing: write test: {method: GET, path: ")

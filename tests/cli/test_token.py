@@ -1,4 +1,4 @@
-"""`sidekey token`, as it is typed."""
+"""`sidekey token` as a process."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ def config(tmp_path: Path) -> Path:
 
 
 def token(config: Path, *arguments: str, status: int = 0) -> str:
-    """What a command prints; on standard error where it fails."""
-    done = run_cli("token", *arguments, "--config", str(config), environment=ENVIRONMENT)
-    assert done.returncode == status, done.stderr + done.stdout
-    return done.stdout if status == 0 else done.stderr
+    """Return the output of a command, from standard error if it fails."""
+    result = run_cli("token", *arguments, "--config", str(config), environment=ENVIRONMENT)
+    assert result.returncode == status, result.stderr + result.stdout
+    return result.stdout if status == 0 else result.stderr
 
 
 def test_a_token_is_printed_once_and_stored_as_its_hash(config: Path) -> None:
-    """The first one makes the store."""
-    made = token(config, "create", "ann", "--role", "admin").strip()
-    assert made.startswith("sidekey_")
-    said = json.loads(token(config, "create", "bob", "--expires", "90d", "--json"))
-    assert (said["name"], said["role"], said["token"][:8]) == ("bob", "viewer", "sidekey_")
+    """The first token creates the store."""
+    first = token(config, "create", "ann", "--role", "admin").strip()
+    assert first.startswith("sidekey_")
+    second = json.loads(token(config, "create", "bob", "--expires", "90d", "--json"))
+    assert (second["name"], second["role"], second["token"][:8]) == ("bob", "viewer", "sidekey_")
     with closing(sqlite3.connect(config.parent / "store.db")) as database:
         dump = "\n".join(database.iterdump())
-    assert hashlib.sha256(made.encode()).hexdigest() in dump
-    assert made not in dump
-    assert said["token"] not in dump
+    assert hashlib.sha256(first.encode()).hexdigest() in dump
+    assert first not in dump
+    assert second["token"] not in dump
 
 
 def test_tokens_are_listed_and_revoked_by_name(config: Path) -> None:
-    """For people in columns; the audit says who did it, as far as the system knows."""
+    """In columns. The audit has the user who ran the command."""
     token(config, "create", "ann", "--role", "admin")
     token(config, "create", "bob", "--role", "editor", "--expires", "1h")
     first, second = token(config, "list").splitlines()
     assert first == "ann  admin   for good                    used never"
     assert second.startswith("bob  editor  until 20")
     listed = json.loads(token(config, "list", "--json"))
-    assert [each["name"] for each in listed] == ["ann", "bob"]
-    assert not any("token" in each for each in listed)
+    assert [item["name"] for item in listed] == ["ann", "bob"]
+    assert not any("token" in item for item in listed)
     assert token(config, "revoke", "ann") == ""
-    assert [each["name"] for each in json.loads(token(config, "list", "--json"))] == ["bob"]
+    assert [item["name"] for item in json.loads(token(config, "list", "--json"))] == ["bob"]
     with closing(sqlite3.connect(config.parent / "store.db")) as database:
-        found = database.execute("SELECT who, entry FROM sidekey_audit ORDER BY seq").fetchall()
-    entries = [json.loads(entry) for _, entry in found]
+        rows = database.execute("SELECT who, entry FROM sidekey_audit ORDER BY seq").fetchall()
+    entries = [json.loads(entry) for _, entry in rows]
     assert [action for action, *_ in entries] == ["create", "create", "revoke"]
-    assert {who for who, _ in found} == {"command line"}
+    assert {who for who, _ in rows} == {"command line"}
     assert all(source.startswith("user ") for _, _, source, _ in entries)
 
 
-def test_what_cannot_be_done_says_why(config: Path) -> None:
-    """Names that are taken, are none, or are not there; and a config without a store."""
+def test_failed_commands_name_the_reason(config: Path) -> None:
+    """Names that exist, are invalid or are unknown, and a config without a store."""
     token(config, "create", "ann")
     assert "a token named ann exists" in token(config, "create", "ann", status=1)
     assert "NAME must be 1 to 63" in token(config, "create", "Not a name", status=1)
@@ -78,8 +78,7 @@ def test_what_cannot_be_done_says_why(config: Path) -> None:
     assert "version" in token(config, "list", status=1)
 
 
-def test_reading_makes_no_store(config: Path) -> None:
-    """Nothing can be in one that is not there."""
+def test_reading_creates_no_store(config: Path) -> None:
     assert "store.path" in token(config, "list", status=1)
     assert not (config.parent / "store.db").exists()
 
@@ -92,8 +91,8 @@ def test_a_lifetime_is_a_duration(text: str) -> None:
         lifetime(text)
 
 
-def test_a_token_that_was_altered_is_revoked_by_its_name(config: Path) -> None:
-    """It counts for nothing, and its name would be lost."""
+def test_altered_token_is_revoked_by_its_name(config: Path) -> None:
+    """It grants nothing, but blocks its name."""
     token(config, "create", "ann", "--role", "viewer")
     with closing(sqlite3.connect(config.parent / "store.db")) as database, database:
         database.execute("UPDATE sidekey_rows SET body = replace(body, 'viewer', 'admin')")
@@ -119,8 +118,13 @@ def test_a_sender_has_presets_and_limits(config: Path) -> None:
     config.write_text(PRESETS)
     token(config, "create", "ann", "--role", "admin")
     sender = ("create", "mark", "--role", "sender")
-    made = json.loads(token(config, *sender, "--preset", "welcome", "--per-day", "50", "--json"))
-    assert (made["role"], made["presets"], made["per_minute"], made["per_day"]) == ("sender", ["welcome"], 60, 50)
+    created = json.loads(token(config, *sender, "--preset", "welcome", "--per-day", "50", "--json"))
+    assert (created["role"], created["presets"], created["per_minute"], created["per_day"]) == (
+        "sender",
+        ["welcome"],
+        60,
+        50,
+    )
     assert token(config, "list").splitlines()[1].startswith("mark  sender of welcome")
     assert "needs --preset" in token(config, *sender, status=2)
     assert "welcom: no preset has this ID" in token(config, *sender, "--preset", "welcom", status=2)

@@ -1,7 +1,7 @@
-"""The command line. Exit status: 0 success, 1 an error was found, 2 wrong usage.
+"""The command line. Exit status: 0 success, 1 error, 2 wrong usage.
 
-A command's module has its options and what it does. It is imported when the command is used: `--help`, and the
-completion of a word, take 0.1 s of CPU and not 0.8 s, `healthcheck` 0.5 s and 50 MiB of the container and not 80 MiB.
+Each command has a module, which is imported only when the command runs. So `--help` and the completion of a word take
+0.1 s of CPU instead of 0.8 s, and `healthcheck` takes 0.5 s and 50 MiB of the container instead of 80 MiB.
 """
 
 from __future__ import annotations
@@ -35,39 +35,39 @@ COMMANDS: Final = {
     "test": LazyCommand("test", "Send an integration's test request to its upstream."),
     "token": LazyCommand("token", "Create, list and revoke operators' tokens of the API."),
 }
-"""Each with the first line of its help."""
+"""Commands with the first line of their help."""
 
-_GUESTS: Final = COMMANDS.keys() - {"demo", "exec", "run"}
+_SHORT_LIVED: Final = COMMANDS.keys() - {"demo", "exec", "run"}
 """Commands that neither serve nor become the user's program."""
 
 
 class _Commands(LazyGroup):
-    """Commands that leave the memory of a container to the service in it."""
+    """Command group that leaves the container's memory to the service that runs in it."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Import the command that runs, which takes most of the memory of many."""
+        """Limit the memory of a short-lived command, then import it, which needs most of that memory."""
         if args[0] == "run" and not ctx.resilient_parsing:
-            # They ask for a reload and for another log file, and by default end the process: it is about to load the
-            # config, and to open the log. App installs their handlers.
+            # By default these signals end the process. Until App installs its handlers, a reload and a reopened log
+            # file are not needed: the config is loaded and the log is opened after this.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        if args[0] in _GUESTS and not ctx.resilient_parsing:
+        if args[0] in _SHORT_LIVED and not ctx.resilient_parsing:
             prefer_oom_kill()
-            # A probe that fails for the reserve would restart a service that works.
+            # A probe that fails because of the reserve would restart a working service.
             if args[0] != "healthcheck":
                 limit_memory()
         return super().resolve_command(ctx, args)
 
 
-def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
-    if asked and not context.resilient_parsing:
+def _show_version(context: click.Context, _: click.Parameter, requested: bool) -> None:
+    if requested and not context.resilient_parsing:
         click.echo(f"sidekey {__version__} ({build()})")
         context.exit()
 
 
-@click.group(cls=_Commands, deferred=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, lazy_commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,

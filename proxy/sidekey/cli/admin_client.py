@@ -1,4 +1,4 @@
-"""What a running Sidekey says to a command, by its admin or its metrics listener."""
+"""HTTP client for the admin or metrics listener of a running Sidekey."""
 
 from __future__ import annotations
 
@@ -12,38 +12,41 @@ from typing import Final, NamedTuple
 
 from sidekey.snapshot.snapshot import Address
 
-_PIECE: Final = 1 << 16
-"""Bytes that are read at once. Without it there would be room for as much as the other side says that it sends."""
+_CHUNK: Final = 1 << 16
+"""Maximum bytes for each read. Without it, `http.client` would allocate the Content-Length that the server sends."""
 
 
 class NoResponse(Exception):
-    """Nobody responds there as Sidekey does; the message says where."""
+    """No valid response. The message names the address."""
 
 
 class Response(NamedTuple):
-    """A status, and the body."""
+    """An HTTP response."""
 
     status: int
     body: bytes
 
 
-def get(where: Address, path: str, *, tls: bool, timeout: float, most: int = 4096) -> Response:
-    """GET a path of a listener; a body of `most` bytes that comes within `timeout` seconds. Raises NoResponse."""
-    address = where.reachable()
+def get(listener: Address, path: str, *, tls: bool, timeout: float, max_size: int = 4096) -> Response:
+    """GET a path of a listener.
+
+    Raises NoResponse if the body is larger than `max_size` bytes or takes longer than `timeout` seconds.
+    """
+    address = listener.reachable()
     connection = HTTPConnection("localhost", timeout=timeout)
     body = bytearray()
     try:
-        with _connect(address, tls=tls, timeout=timeout) as sock, _ended_after(timeout, sock) as ended:
+        with _connect(address, tls=tls, timeout=timeout) as sock, _shut_down_after(timeout, sock) as timed_out:
             if isinstance(sock, ssl.SSLSocket):
                 sock.do_handshake()
             connection.sock = sock
             connection.request("GET", path)
             response = connection.getresponse()
-            while piece := response.read1(_PIECE):
-                body += piece
-                if len(body) > most:
+            while chunk := response.read1(_CHUNK):
+                body += chunk
+                if len(body) > max_size:
                     raise TimeoutError
-            if response.length or ended.is_set():
+            if response.length or timed_out.is_set():
                 raise ConnectionError
     except (OSError, HTTPException, ValueError):
         raise NoResponse(f"no response from {address}: Sidekey is not running there, or it is stuck") from None
@@ -51,38 +54,37 @@ def get(where: Address, path: str, *, tls: bool, timeout: float, most: int = 409
 
 
 @contextmanager
-def _ended_after(timeout: float, sock: socket.socket) -> Iterator[threading.Event]:
-    """End the connection after so many seconds, which is told: a time-out of a socket begins again with each byte."""
-    ended = threading.Event()
+def _shut_down_after(timeout: float, sock: socket.socket) -> Iterator[threading.Event]:
+    """Shut the socket down after `timeout` seconds in total. A socket time-out restarts with every byte."""
+    timed_out = threading.Event()
 
-    def end() -> None:
-        ended.set()
+    def shut_down() -> None:
+        timed_out.set()
         with suppress(OSError):
-            # Not TLS's own, which would take the object from under whoever reads.
+            # `SSLSocket.shutdown` would drop the TLS object that the main thread reads from.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
-    timer = threading.Timer(timeout, end)
+    timer = threading.Timer(timeout, shut_down)
     timer.start()
     try:
-        yield ended
+        yield timed_out
     finally:
         timer.cancel()
         timer.join()
 
 
 def _connect(address: Address, *, tls: bool, timeout: float) -> socket.socket:
-    sock = _connected(address, timeout)
+    sock = _connect_plain(address, timeout)
     if not tls:
         return sock
-    # Nothing is told to whoever responds, and nothing is decided by what it says: whom the certificate is for does not
-    # matter.
+    # The certificate need not be verified: commands send no secret, and decide nothing by the response.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context.wrap_socket(sock, do_handshake_on_connect=False)
 
 
-def _connected(address: Address, timeout: float) -> socket.socket:
+def _connect_plain(address: Address, timeout: float) -> socket.socket:
     if address.path is None:
         return socket.create_connection((address.host, address.port), timeout=timeout)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

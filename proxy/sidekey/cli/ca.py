@@ -1,4 +1,4 @@
-"""`sidekey ca`: shows the local CA and what callers must trust, and replaces it step by step."""
+"""`sidekey ca`: show the local CA and the trust folder, and rotate the CA in steps."""
 
 from __future__ import annotations
 
@@ -26,54 +26,55 @@ T = TypeVar("T")
 
 
 class CaError(Exception):
-    """What was asked for cannot be done; the message says why and the way out."""
+    """The command failed. The message says why and what to do."""
 
 
-def made(rules: CaRules) -> MaintenanceResult:
-    """The CAs of this config, made where they are missing. Raises CaError."""
+def _ensure_authorities(rules: CaRules) -> MaintenanceResult:
+    """Create missing CAs and write the trust folder. Raises CaError."""
     _check_user(rules)
-    found = maintain.ensure_authorities(rules, time.time())
-    if found.problem:
-        raise CaError(found.problem)
-    return found
+    result = maintain.ensure_authorities(rules, time.time())
+    if result.problem:
+        raise CaError(result.problem)
+    return result
 
 
 def _check_user(rules: CaRules) -> None:
-    """Leave to another user what their Sidekey keeps and shows. Raises CaError.
+    """Raise CaError if the CA or the trust folder belongs to another user.
 
-    Root could replace it by what callers cannot use, or make what Sidekey then may not read.
+    Root could create files that Sidekey or its callers cannot read.
     """
     user = os.geteuid()
     files = [] if rules.uses_operator_ca or rules.folder is None else [state_file(rules.folder)]
     files += [] if rules.trust_folder is None else [rules.trust_folder / trust.BUNDLE]
     for file in files:
-        found = next(each for each in (file, *file.parents) if os.path.exists(each))  # noqa: PTH110 - asks, raises not
-        owner = found.stat().st_uid
-        # Any other user writes where they may: a volume is root's, and Sidekey's by its group.
-        if owner != user and (found == file or not user):
-            raise CaError(f"{found} belongs to the user {owner}: run this command as the user that Sidekey runs as")
+        existing = next(path for path in (file, *file.parents) if os.path.exists(path))  # noqa: PTH110 - never raises
+        owner = existing.stat().st_uid
+        # A folder of another user is no error for anyone but root: a volume belongs to root, and Sidekey writes to it
+        # through its group.
+        if owner != user and (existing == file or not user):
+            raise CaError(f"{existing} belongs to the user {owner}: run this command as the user that Sidekey runs as")
 
 
-def described(rules: CaRules) -> dict[str, Any]:
-    """What `ca show` prints, for machines. Raises CaError."""
-    found = made(rules)
-    kept = None if rules.uses_operator_ca or rules.folder is None else str(state_file(rules.folder))
+def describe(rules: CaRules) -> dict[str, Any]:
+    """Build the JSON of `sidekey ca show`. Raises CaError."""
+    result = _ensure_authorities(rules)
+    ca_file = None if rules.uses_operator_ca or rules.folder is None else str(state_file(rules.folder))
     return {
-        "kept_in": kept,
-        "trust_folder": None if found.trust_problem else str(rules.trust_folder),
-        "authorities": [_described(each, found.authorities) for each in found.authorities.members],
+        "kept_in": ca_file,
+        "trust_folder": None if result.trust_problem else str(rules.trust_folder),
+        "authorities": [_describe(authority, result.authorities) for authority in result.authorities.members],
     }
 
 
-def _described(authority: LocalAuthority, authorities: Authorities) -> dict[str, Any]:
-    names = [each.names for each in authority.bounds if each.names is not None]
-    networks = [each.networks for each in authority.bounds if each.networks is not None]
+def _describe(authority: LocalAuthority, authorities: Authorities) -> dict[str, Any]:
+    names = [bound.names for bound in authority.bounds if bound.names is not None]
+    networks = [bound.networks for bound in authority.bounds if bound.networks is not None]
     return {
         "role": _role(authority, authorities),
         "fingerprint": authority.fingerprint,
         "not_after": f"{datetime.fromtimestamp(authority.not_after, UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "names": sorted({name for each in names for name in each if name != NO_NAME}) if names else None,
-        "networks": sorted({str(network) for each in networks for network in each}),
+        "names": sorted({name for group in names for name in group if name != NO_NAME}) if names else None,
+        "networks": sorted({str(network) for group in networks for network in group}),
     }
 
 
@@ -84,52 +85,53 @@ def _role(authority: LocalAuthority, authorities: Authorities) -> str:
 
 
 def lines(description: dict[str, Any]) -> list[str]:
-    """The same, for people."""
-    found = []
-    for each in description["authorities"]:
-        hosts = ["any name"] if each["names"] is None else each["names"]
-        found += [
-            f"{each['role']}: SHA-256 {each['fingerprint']}, until {each['not_after']}",
-            f"  for {', '.join([*hosts, *each['networks']]) or 'no host'}",
+    """Format the result of `describe` as text."""
+    text = []
+    for authority in description["authorities"]:
+        hosts = ["any name"] if authority["names"] is None else authority["names"]
+        text += [
+            f"{authority['role']}: SHA-256 {authority['fingerprint']}, until {authority['not_after']}",
+            f"  for {', '.join([*hosts, *authority['networks']]) or 'no host'}",
         ]
-    found.append(f"kept in {description['kept_in'] or 'files of your own (ca.certificate, ca.private_key)'}")
+    text.append(f"kept in {description['kept_in'] or 'files of your own (ca.certificate, ca.private_key)'}")
     folder = description["trust_folder"]
-    found.append(f"callers trust what is in {folder}" if folder else "the trust folder cannot be written: see the log")
-    return found
+    text.append(f"callers trust what is in {folder}" if folder else "the trust folder cannot be written: see the log")
+    return text
 
 
 def paths(rules: CaRules) -> dict[str, str]:
-    """The files of the trust folder by their names, written where they were not. Raises CaError."""
-    found = made(rules)
-    if found.trust_problem or rules.trust_folder is None:
-        raise CaError(found.trust_problem)
+    """Write the trust folder, and return the paths of its files by name. Raises CaError."""
+    result = _ensure_authorities(rules)
+    if result.trust_problem or rules.trust_folder is None:
+        raise CaError(result.trust_problem)
     return {name: str(path) for name, path in trust.paths(rules.trust_folder).items()}
 
 
 def trust_folder(rules: CaRules) -> Path:
-    """The trust folder with all its files, made where they are missing. Raises CaError.
+    """Write missing files of the trust folder, and return it. Raises CaError.
 
-    It may be another user's, under whom Sidekey runs: then it is taken as it is. What a CA of this user's would put
-    there in its place, callers could not use.
+    A complete folder of another user, under whom Sidekey runs, stays unchanged: callers do not trust this user's CA.
     """
     folder = rules.trust_folder
-    there = folder is not None and trust.missing(folder) is None
-    if folder is not None and there and folder.stat().st_uid != os.geteuid():
+    is_complete = folder is not None and trust.missing(folder) is None
+    if folder is not None and is_complete and folder.stat().st_uid != os.geteuid():
         return folder
     _check_user(rules)
-    found = maintain.ensure_authorities(rules, time.time())
-    reason = found.problem or found.trust_problem
-    if folder is None or (reason and not there):
+    result = maintain.ensure_authorities(rules, time.time())
+    reason = result.problem or result.trust_problem
+    if folder is None or (reason and not is_complete):
         raise CaError(reason)
     return folder
 
 
 def bundle(rules: CaRules) -> str:
-    """What replaces the roots of a client, in PEM. Raises CaError."""
-    return trust.bundle(maintain.trusted_pem(made(rules).authorities), rules.extra_roots, trust.mozilla())
+    """Return the CA bundle for callers, in PEM. Raises CaError."""
+    return trust.bundle(
+        maintain.trusted_pem(_ensure_authorities(rules).authorities), rules.extra_roots, trust.mozilla()
+    )
 
 
-_DONE = {
+_NEXT_STEPS = {
     "next": "the next CA is in the trust folder: restart the callers, then run sidekey ca rotate --activate",
     "activate": "the next CA signs from now on; once no caller needs the old one, run sidekey ca rotate --retire",
     "retire": "the old CA is gone",
@@ -137,18 +139,18 @@ _DONE = {
 
 
 def rotate(rules: CaRules, step: str) -> str:
-    """Take a step of a rotation (next, activate or retire); says what is to be done then. Raises CaError.
+    """Take a step of a rotation (next, activate or retire), and return what to do next. Raises CaError.
 
-    A running Sidekey sees it by the change of the file.
+    A running Sidekey notices that the file changed.
     """
     _check_user(rules)
     try:
-        found = maintain.rotate(rules, time.time(), step)
+        result = maintain.rotate(rules, time.time(), step)
     except (RotationError, FolderError) as error:
         raise CaError(str(error)) from None
-    if found.trust_problem:
-        raise CaError(found.trust_problem)
-    return _DONE[step]
+    if result.trust_problem:
+        raise CaError(result.trust_problem)
+    return _NEXT_STEPS[step]
 
 
 @click.group("ca", cls=Group)
@@ -164,7 +166,7 @@ def show_command(config: str | None, as_json: bool) -> None:
 
     The command creates a CA if there is none.
     """
-    description = _of_ca(config, described)
+    description = _run(config, describe)
     if as_json:
         print_json(description)
         return
@@ -180,11 +182,11 @@ def path_command(config: str | None, as_json: bool) -> None:
 
     With --json, print the path of each file in the trust folder.
     """
-    found = _of_ca(config, paths)
+    files = _run(config, paths)
     if as_json:
-        print_json(found)
+        print_json(files)
     else:
-        click.echo(found["ca.pem"])
+        click.echo(files["ca.pem"])
 
 
 @command.command("bundle")
@@ -194,7 +196,7 @@ def bundle_command(config: str | None) -> None:
 
     It contains Mozilla's CAs, those of ca.extra_roots, and the local CAs.
     """
-    click.echo(_of_ca(config, bundle), nl=False)
+    click.echo(_run(config, bundle), nl=False)
 
 
 @command.command("rotate")
@@ -210,11 +212,11 @@ def rotate_command(config: str | None, step: str | None) -> None:
 
     Callers trust the next CA when they restart.
     """
-    click.echo(_of_ca(config, lambda rules: rotate(rules, step or "next")))
+    click.echo(_run(config, lambda rules: rotate(rules, step or "next")))
 
 
-def _of_ca(config: str | None, ask: Callable[[CaRules], T]) -> T:
+def _run(config: str | None, work: Callable[[CaRules], T]) -> T:
     try:
-        return ask(load_snapshot(config).ca)
+        return work(load_snapshot(config).ca)
     except CaError as error:
         fail(error)

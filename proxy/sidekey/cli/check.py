@@ -1,4 +1,4 @@
-"""`sidekey check`: every error of a config, at once."""
+"""`sidekey check`: list every error of a config, and check certificates at URLs."""
 
 from __future__ import annotations
 
@@ -22,31 +22,30 @@ from sidekey.network.fetch import Fetcher
 from sidekey.snapshot.snapshot import Integration, Snapshot
 
 Reasons = dict[Keys, str]
-"""Why something was not fetched, by its place in the integration."""
+"""Reasons why URLs were not fetched, by location in the integration."""
 
 
 def check_urls(loaded: Loaded) -> None:
-    """Add to a config without errors what cannot be fetched, and the errors and warnings of what can.
+    """Fetch the certificates at URLs of a config without errors, and add findings about them to `loaded`.
 
-    Nothing is fetched from a source address that this machine does not have: that is a finding of its own.
+    Skips integrations whose source address this machine does not have: the load reported these.
     """
-    snapshot, side = loaded.snapshot, loaded.files
-    if snapshot is None or side is None:
+    snapshot, files = loaded.snapshot, loaded.files
+    if snapshot is None or files is None:
         raise ValueError("the URLs of a config with errors must not be fetched")
-    names = [name for name, each in side.integrations.items() if _may_fetch(each, snapshot)]
+    names = [name for name, integration in files.integrations.items() if _may_fetch(integration, snapshot)]
     for name, unfetched in asyncio.run(_fetch_all(snapshot, names)).items():
-        certificate, raw = snapshot.integrations[name].certificate, side.entries[name].source
+        certificate, raw = snapshot.integrations[name].certificate, files.entries[name].source
         if certificate is None:
             continue
         reasons = () if certificate.unreadable is None else certificate.unreadable.reasons
-        # Of what was not fetched there is nothing else to report.
-        further = ((loc, reason) for loc, reason in reasons if loc not in unfetched)
-        found: tuple[tuple[Kind, Iterable[tuple[Loc, str]]], ...] = (
-            ("unreadable", (*unfetched.items(), *further)),
+        unreadable = ((loc, reason) for loc, reason in reasons if loc not in unfetched)
+        findings: tuple[tuple[Kind, Iterable[tuple[Loc, str]]], ...] = (
+            ("unreadable", (*unfetched.items(), *unreadable)),
             ("warning", certificate.warnings),
         )
-        for kind, each in found:
-            loaded.add(kind, (error_at(raw, loc, text, base=("integrations", name)) for loc, text in each))
+        for kind, items in findings:
+            loaded.add(kind, (error_at(raw, loc, text, base=("integrations", name)) for loc, text in items))
     loaded.sort()
 
 
@@ -56,10 +55,10 @@ def _may_fetch(integration: Integration, snapshot: Snapshot) -> bool:
 
 
 async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]:
-    """Fetch for these integrations at once, under the rules of a running Sidekey, and check the result."""
+    """Fetch and check the certificates of these integrations concurrently, as a running Sidekey would."""
     dialer = Dialer(snapshot.network)
-    where = snapshot.listen
-    dialer.own_listeners = own_listeners((where.proxy, where.admin, where.metrics))
+    addresses = snapshot.listen
+    dialer.own_listeners = own_listeners((addresses.proxy, addresses.admin, addresses.metrics))
     fetcher, slots = Fetcher(dialer, 2 * MAX_PARALLEL), asyncio.Semaphore(MAX_PARALLEL)
 
     async def fetch(integration: Integration) -> Reasons:
@@ -74,8 +73,8 @@ async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]
             certificate.load(time.time())
         return {}
 
-    found = await asyncio.gather(*(fetch(snapshot.integrations[name]) for name in names))
-    return dict(zip(names, found, strict=True))
+    results = await asyncio.gather(*(fetch(snapshot.integrations[name]) for name in names))
+    return dict(zip(names, results, strict=True))
 
 
 @click.command()
@@ -87,18 +86,16 @@ def command(config: str | None, as_json: bool) -> None:
     For this command, a secret that cannot be read is an error. It also fetches and checks certificates at URLs.
     """
     loaded = load(config)
-    certificates = () if loaded.files is None else (each.certificate for each in loaded.files.integrations.values())
-    if any(each is not None and each.urls for each in certificates):
-        # What fetches a certificate takes 25 MiB more, in the container of the service: few configs name a URL.
-
+    integrations = () if loaded.files is None else loaded.files.integrations.values()
+    if any(integration.certificate is not None and integration.certificate.urls for integration in integrations):
         check_urls(loaded)
     errors, warnings = loaded.of("error", "unwritable", *LACKING), loaded.of("warning", "absent")
-    integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
+    count = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:
         print_json(
             {
                 "ok": not errors,
-                "integrations": integrations,
+                "integrations": count,
                 "faults": [error._asdict() for error in errors],
                 "warnings": [warning._asdict() for warning in warnings],
             }
@@ -109,7 +106,7 @@ def command(config: str | None, as_json: bool) -> None:
         for warning in warnings:
             click.echo(f"warning: {warning}")
         if not errors:
-            managed = loaded.snapshot is not None and loaded.snapshot.store is not None
-            beside = "; of the store: sidekey store verify" if managed else ""
-            click.echo(f"ok: {integrations} integration{'' if integrations == 1 else 's'}{beside}")
+            has_store = loaded.snapshot is not None and loaded.snapshot.store is not None
+            hint = "; of the store: sidekey store verify" if has_store else ""
+            click.echo(f"ok: {count} integration{'' if count == 1 else 's'}{hint}")
     raise SystemExit(1 if errors else 0)

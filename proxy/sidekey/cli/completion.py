@@ -1,4 +1,4 @@
-"""`sidekey completion`: what makes a shell complete words of the command line."""
+"""`sidekey completion`: print the script that completes words of the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 
 
 class _FishComplete(FishComplete):
-    """With help texts whole, which click's script ends at a comma."""
+    """Completion for fish with complete help texts, which click's script cuts at a comma."""
 
     source_template = FishComplete.source_template.replace("string split", "string split --max 1")
 

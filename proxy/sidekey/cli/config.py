@@ -1,4 +1,4 @@
-"""The config that a command is about, what of it a command names, and what completes an ID."""
+"""Load the config and open the store for a command, find resources by ID, and complete IDs."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ T = TypeVar("T")
 
 
 def loader_of(config: str | None) -> Loader:
-    """The loader of the config; other processes of the user lose access to this one before a secret is read."""
+    """Create the loader of the config. First, protect this process's memory from the user's other processes."""
     protect_memory()
     return Loader(config or default_config_path(os.environ))
 
 
 def load(config: str | None) -> Loaded:
-    """What is loaded of the config, with all its errors."""
+    """Load the config, with all its errors."""
     return loader_of(config).load()
 
 
 def load_with_store(loader: Loader) -> tuple[Loaded, StoreRules]:
-    """What a loader loads of a config that has a store, and what that is opened by; ends the command without one."""
+    """Load a config that must have a store. Exit with an error if it has none."""
     loaded = loader.load()
     if loaded.snapshot is None:
         fail(*loaded.errors)
@@ -47,7 +47,7 @@ def load_with_store(loader: Loader) -> tuple[Loaded, StoreRules]:
 
 
 def load_snapshot(config: str | None) -> Snapshot:
-    """The config with what is in its store, where it has no error; secrets that cannot be read do not matter here."""
+    """Load the config and its store. Exit if the config has an error; unreadable secrets are no error here."""
     loader = loader_of(config)
     loaded = loader.load()
     snapshot = loaded.snapshot
@@ -62,7 +62,7 @@ def load_snapshot(config: str | None) -> Snapshot:
 
 
 def find_integration(snapshot: Snapshot, name: str) -> Integration:
-    """The integration that is named; ends the command where it is not served."""
+    """Return the integration with this ID. Exit with an error if it is not served."""
     problems = {} if snapshot.stored is None else snapshot.stored.problems
     if problems.get(name) and name not in snapshot.integrations:
         fail(f"integration {name} of the store is not served: {problems[name]}")
@@ -70,44 +70,44 @@ def find_integration(snapshot: Snapshot, name: str) -> Integration:
 
 
 def find_preset(snapshot: Snapshot, name: str) -> Preset:
-    """The preset that is named, likewise."""
+    """Return the preset with this ID. Exit with an error if there is none."""
     return _find(snapshot.presets, "preset", name, "sidekey preset list")
 
 
 def _find(served: Mapping[str, T], kind: str, name: str, listing: str) -> T:
-    found = served.get(name)
-    if found is None:
+    match = served.get(name)
+    if match is None:
         raise click.BadParameter(f"no {kind} has this ID: `{listing}` shows those that there are", param_hint="ID")
-    return found
+    return match
 
 
-def complete_id(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
-    """Return the IDs of the config's integrations that begin so, or none if the config cannot be read."""
-    found = _known(context)
-    return [] if found is None else sorted(name for name in found.integrations if name.startswith(begun))
+def complete_id(context: click.Context, _: click.Parameter, prefix: str) -> list[str]:
+    """Return the IDs of the config's integrations that begin with the prefix, or none if the config cannot be read."""
+    snapshot = _load_for_completion(context)
+    return [] if snapshot is None else sorted(name for name in snapshot.integrations if name.startswith(prefix))
 
 
-def complete_first_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    """Complete the first of several words, which is an ID."""
-    return [] if context.params.get("words") else complete_id(context, parameter, begun)
+def complete_first_id(context: click.Context, parameter: click.Parameter, prefix: str) -> list[str]:
+    """Complete the first of several arguments, which is an ID."""
+    return [] if context.params.get("words") else complete_id(context, parameter, prefix)
 
 
-def complete_preset_id(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
-    """Return the IDs of the config's presets that begin so, or none if the config cannot be read."""
-    found = _known(context)
-    return [] if found is None else sorted(name for name in found.presets if name.startswith(begun))
+def complete_preset_id(context: click.Context, _: click.Parameter, prefix: str) -> list[str]:
+    """Return the IDs of the config's presets that begin with the prefix, or none if the config cannot be read."""
+    snapshot = _load_for_completion(context)
+    return [] if snapshot is None else sorted(name for name in snapshot.presets if name.startswith(prefix))
 
 
-def _known(context: click.Context) -> Snapshot | None:
+def _load_for_completion(context: click.Context) -> Snapshot | None:
     return load(context.params.get("config")).snapshot
 
 
 WHO = "command line"
-"""Whom the audit names, beside the user."""
+"""Member `who` of audit entries."""
 
 
 def user() -> str:
-    """Who runs the command, as far as the system knows: where it came from, to the audit."""
+    """Return the member `source` of audit entries: the user who runs the command."""
     try:
         return f"user {getpass.getuser()}"
     except (KeyError, OSError):
@@ -115,7 +115,7 @@ def user() -> str:
 
 
 def in_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]], *, create: bool) -> T:
-    """Open the store at once or not at all, do the work, and close it; `create` may make it. Raises StoreError."""
+    """Open the store, do the work, and close the store; `create` allows a new store. Raises StoreError."""
 
     async def main() -> T:
         store = await open_store(rules, create=create)

@@ -1,4 +1,4 @@
-"""`sidekey demo`: what Sidekey does, on loopback ports and with its own upstream. It needs no files and no network."""
+"""`sidekey demo`: send requests to an upstream of its own, on loopback. It needs no files and no network."""
 
 from __future__ import annotations
 
@@ -37,11 +37,14 @@ USER, PASSWORD = "svc", "made-up-for-this-demo"
 AUTHORIZATION = f"Basic {b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
 BODY = b'{"text": "hello"}'
 TIMEOUT = 10.0
-"""Seconds a request of the demo may take; all of it stays on this machine."""
+"""Seconds until a request of the demo times out."""
 
 
 class ProtectedUpstream:
-    """Returns what it received, and 401 without the demo's credential; `received` are the heads, as lines."""
+    """Responds with the request that it received, or with 401 if that lacks the demo's credential.
+
+    `received` has the lines of each request head.
+    """
 
     def __init__(self) -> None:
         self.port = 0
@@ -67,7 +70,7 @@ class ProtectedUpstream:
                 self.received.append(lines)
                 writer.write(_respond(lines, fields, body))
         except (asyncio.IncompleteReadError, ConnectionError):
-            # The connection ended, as each does.
+            # Clients close their connections.
             return
         finally:
             writer.close()
@@ -79,14 +82,14 @@ def _respond(lines: list[str], fields: dict[str, str], body: bytes) -> bytes:
     return _response("200 OK", {"request": lines[0], "headers": lines[1:], "body": body.decode("latin-1")})
 
 
-def _response(status: str, said: dict[str, Any], fields: str = "") -> bytes:
-    text = json.dumps(said, indent=2).encode() + b"\n"
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n{fields}\r\n"
-    return head.encode() + text
+def _response(status: str, content: dict[str, Any], fields: str = "") -> bytes:
+    body = json.dumps(content, indent=2).encode() + b"\n"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{fields}\r\n"
+    return head.encode() + body
 
 
-class _Recording(http.client.HTTPConnection):
-    """An HTTP client of the standard library that keeps what it sends."""
+class _RecordingConnection(http.client.HTTPConnection):
+    """HTTP connection that records the bytes it sends."""
 
     def __init__(self, sent: list[bytes], host: str, timeout: float) -> None:
         super().__init__(host, timeout=timeout)
@@ -103,12 +106,12 @@ class _RecordingHandler(HTTPHandler):
         self.sent: list[bytes] = []
 
     def http_open(self, req: Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_Recording, self.sent), req)
+        return self.do_open(partial(_RecordingConnection, self.sent), req)
 
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """What a caller sent, the head as lines, and the response to it; `status` is 0 where there was none."""
+    """Lines of a request head, and the response. `status` is 0 if there was no response."""
 
     sent: list[str]
     status: int
@@ -117,10 +120,10 @@ class SentRequest:
 
 
 def send(url: str, proxy: str | None = None) -> SentRequest:
-    """Send a request without credentials, as a service would; with `proxy` as HTTP_PROXY makes clients do. Blocks."""
+    """Send a request without credentials, as a service would, directly or through `proxy`."""
     request = Request(url, BODY, {"Content-Type": "application/json"})  # noqa: S310 - the demo's own http URLs
     if proxy is not None:
-        # What clients make of http://demo:x@HOST:PORT; urllib's own handler would obey a no_proxy of the user.
+        # As for HTTP_PROXY=http://demo:x@HOST:PORT. The ProxyHandler of urllib would obey the user's no_proxy.
         request.set_proxy(proxy, "http")
         request.add_header("Proxy-Authorization", f"Basic {b64encode(f'{ID}:x'.encode()).decode()}")
     handler = _RecordingHandler()
@@ -136,15 +139,15 @@ def send(url: str, proxy: str | None = None) -> SentRequest:
 
 
 @dataclass(slots=True)
-class Show:
-    """The demo's requests, and those that did not work."""
+class Demo:
+    """Sends the requests of the demo and prints them. `failed` lists unexpected results."""
 
     app: App
     upstream: ProtectedUpstream
     failed: list[str] = field(default_factory=list)
 
     @property
-    def _door(self) -> str:
+    def _proxy(self) -> str:
         return str(self.app.proxy_address)
 
     @property
@@ -155,59 +158,61 @@ class Show:
         """Send every request and print it beside what the upstream received."""
         click.echo(f"A protected upstream runs as {self._base}: it returns 401 without its Basic credential,")
         click.echo(f"user {USER}, password {PASSWORD} (shown because it is made up).")
-        await self._refused()
-        await self._carried("1. Through the reverse proxy", f"http://{self._door}/i/{ID}/messages")
-        await self._carried(f"2. Through HTTP_PROXY=http://{ID}:x@{self._door}", f"{self._base}/messages", self._door)
-        await self._denied()
+        await self._show_unauthorized()
+        await self._show_success("1. Through the reverse proxy", f"http://{self._proxy}/i/{ID}/messages")
+        await self._show_success(
+            f"2. Through HTTP_PROXY=http://{ID}:x@{self._proxy}", f"{self._base}/messages", self._proxy
+        )
+        await self._show_denied()
 
-    async def _refused(self) -> None:
+    async def _show_unauthorized(self) -> None:
         result = await asyncio.to_thread(send, f"http://127.0.0.1:{self.upstream.port}/v1/messages")
         self._check("the upstream without a credential", result.status == 401, result)
         click.echo(f"Without Sidekey it returns {result.status}.")
 
-    async def _carried(self, title: str, url: str, proxy: str | None = None) -> None:
+    async def _show_success(self, title: str, url: str, proxy: str | None = None) -> None:
         count = len(self.upstream.received)
         result = await asyncio.to_thread(send, url, proxy)
-        arrived = self.upstream.received[count:]
-        exact = len(arrived) == 1 and arrived[0].count(f"Authorization: {AUTHORIZATION}") == 1
+        received = self.upstream.received[count:]
+        exact = len(received) == 1 and received[0].count(f"Authorization: {AUTHORIZATION}") == 1
         self._check(title, result.status == 200 and exact, result)
         click.echo(f"\n{title}: {result.status}\n")
-        for line in side_by_side(result.sent, arrived[0] if arrived else ["(nothing)"]):
+        for line in side_by_side(result.sent, received[0] if received else ["(nothing)"]):
             click.echo(line)
 
-    async def _denied(self) -> None:
+    async def _show_denied(self) -> None:
         count = len(self.upstream.received)
-        result = await asyncio.to_thread(send, f"http://{HOST}:{self.upstream.port}/v2/messages", self._door)
-        refused = result.status == 403 and result.proxy_status is not None
-        self._check("the denied target", refused and len(self.upstream.received) == count, result)
+        result = await asyncio.to_thread(send, f"http://{HOST}:{self.upstream.port}/v2/messages", self._proxy)
+        is_denied = result.status == 403 and result.proxy_status is not None
+        self._check("the denied target", is_denied and len(self.upstream.received) == count, result)
         click.echo(f"\n3. A target outside the policy: Sidekey returns {result.status}\n")
         click.echo(f"    {result.sent[0]}\n\n    Proxy-Status: {result.proxy_status}\n    {result.body}")
         click.echo("    Nothing reached the upstream.")
 
-    def _check(self, what: str, worked: bool, result: SentRequest) -> None:
-        if not worked:
-            self.failed.append(f"failed: {what}: status {result.status} {result.proxy_status or ''}".rstrip())
+    def _check(self, title: str, ok: bool, result: SentRequest) -> None:
+        if not ok:
+            self.failed.append(f"failed: {title}: status {result.status} {result.proxy_status or ''}".rstrip())
 
     def hints(self) -> str:
-        """What to try by hand, while the demo runs."""
+        """Return commands to try by hand while the demo runs."""
         return textwrap.dedent(f"""
             Try it by hand:
-              curl http://{self._door}/i/{ID}/hello
-              http_proxy=http://{ID}:x@{self._door} curl {self._base}/hello
-              curl -i -x http://{self._door} -H 'X-Integration-Id: {ID}' {self._base}/hello
-              curl -i -x http://{ID}:x@{self._door} http://{HOST}:{self.upstream.port}/v2/hello    # denied
+              curl http://{self._proxy}/i/{ID}/hello
+              http_proxy=http://{ID}:x@{self._proxy} curl {self._base}/hello
+              curl -i -x http://{self._proxy} -H 'X-Integration-Id: {ID}' {self._base}/hello
+              curl -i -x http://{ID}:x@{self._proxy} http://{HOST}:{self.upstream.port}/v2/hello    # denied
               curl http://{self.app.admin_address}/metrics
             The console, read-only as there is no store:
               http://{self.app.admin_address}/ui/    # log in with the token {PASSWORD}""")
 
 
 def side_by_side(sent: list[str], received: list[str]) -> Iterator[str]:
-    """Two columns as wide as the terminal allows; `+` marks what only the upstream saw."""
+    """Format two columns as wide as the terminal allows; `+` marks lines that only the upstream received."""
     width = max(34, min(64, (shutil.get_terminal_size().columns - 9) // 2))
     left = _wrapped("what the caller sent", sent, (), width)
     right = _wrapped("what the upstream received", received, sent, width)
-    for here, there in zip_longest(left, right, fillvalue="  "):
-        yield f"    {here:<{width + 2}} | {there}".rstrip()
+    for sent_line, received_line in zip_longest(left, right, fillvalue="  "):
+        yield f"    {sent_line:<{width + 2}} | {received_line}".rstrip()
 
 
 def _wrapped(title: str, lines: list[str], known: list[str] | tuple[()], width: int) -> Iterator[str]:
@@ -219,7 +224,7 @@ def _wrapped(title: str, lines: list[str], known: list[str] | tuple[()], width: 
 
 
 def demo_snapshot(upstream_port: int) -> Snapshot:
-    """The demo's config: one `basic` integration for the upstream's /v1, on free loopback ports."""
+    """Build the demo's config: one `basic` integration for the upstream's /v1, on free loopback ports."""
     auth = BasicSettings.model_validate(
         {"type": "basic", "username": USER, "password": {"insecure_value": PASSWORD}}, context=Context("file")
     )
@@ -240,7 +245,7 @@ def demo_snapshot(upstream_port: int) -> Snapshot:
 
 
 def show(*, once: bool) -> list[str]:
-    """Run the demo; returns what failed. Without `once` it runs until a signal."""
+    """Run the demo, until a signal unless `once`. Return what failed."""
     return run_logged(Log(level="warning"), partial(_show, once=once))
 
 
@@ -250,19 +255,19 @@ async def _show(writer: LineWriter, *, once: bool) -> list[str]:
         app = App(demo_snapshot(upstream.port), writer)
         app.install_signal_handlers()
         await app.start()
-        played = Show(app, upstream)
-        await played.play()
-        click.echo(played.hints())
+        demo = Demo(app, upstream)
+        await demo.play()
+        click.echo(demo.hints())
         if once:
             await app.stop()
-            if not played.failed:
+            if not demo.failed:
                 click.echo(
                     "\nAll of it worked. Without --once the demo keeps running, so that you can try the lines above."
                 )
         else:
             click.echo("\nThe demo runs until Ctrl-C.")
             await app.serve()
-    return played.failed
+    return demo.failed
 
 
 @click.command()

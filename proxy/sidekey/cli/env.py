@@ -1,4 +1,4 @@
-"""`sidekey env`: prints the variables by which a service sends through Sidekey."""
+"""`sidekey env`: print the variables that make a service use Sidekey."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import click
 
 from sidekey.cli.config import complete_id
-from sidekey.cli.environment import TOKEN_PLACE, Proxy, environment, find_way_in, way_in_options
+from sidekey.cli.environment import TOKEN_PLACE, Proxy, environment, find_proxy, proxy_options
 from sidekey.cli.options import json_option
 from sidekey.cli.shells import SHELLS, InvalidValue
 from sidekey.cli.terminal import fail
@@ -16,7 +16,7 @@ from sidekey.cli.trust_variables import KeptTrustError
 
 
 @click.command()
-@way_in_options
+@proxy_options
 @json_option
 @click.option(
     "--shell",
@@ -43,20 +43,20 @@ def command(
     """
     if by_host is (integration_id is not None):
         raise click.UsageError("name an integration, or say --by-host")
-    way = find_way_in(config, integration_id, proxy, trust)
-    write, here = SHELLS[shell]
-    # Whether there are callers is unknown without the config; where there are none, any word will do.
-    token = TOKEN_PLACE if way.callers is not False else None
+    location = find_proxy(config, integration_id, proxy, trust)
+    format_variables, in_place = SHELLS[shell]
+    # Without a config, callers are unknown. Without callers, the password can be any word.
+    token = TOKEN_PLACE if location.has_callers is not False else None
     try:
-        if here:
-            way.check_trust()
-        into = os.environ if here else {}
-        address = Proxy.of(way.address, integration_id, token)
-        variables = environment(address, way.trust, into, java=java, policies=way.policies)
-        text = json.dumps(variables.values, indent=2) + "\n" if as_json else write(variables.values)
+        if in_place:
+            location.check_trust()
+        environ = os.environ if in_place else {}
+        address = Proxy.of(location.address, integration_id, token)
+        variables = environment(address, location.trust, environ, java=java, policies=location.policies)
+        text = json.dumps(variables.values, indent=2) + "\n" if as_json else format_variables(variables.values)
     except (KeptTrustError, InvalidValue) as error:
         fail(error)
     for note in variables.notes:
         click.echo(f"warning: {note}", err=True)
-    # As bytes: a value that was set before need not be UTF-8.
+    # Write bytes: an existing value need not be UTF-8.
     click.echo(os.fsencode(text), nl=False)

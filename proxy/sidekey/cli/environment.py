@@ -1,4 +1,4 @@
-"""The variables that make a service's HTTP clients send through Sidekey, and trust the local CA: `env` and `exec`."""
+"""Build the variables that make HTTP clients use Sidekey and trust the local CA, for `env` and `exec`."""
 
 from __future__ import annotations
 
@@ -24,26 +24,23 @@ from sidekey.policy.targets import Policy
 from sidekey.policy.urls import InvalidTarget, parse_origin
 from sidekey.snapshot.snapshot import Address
 
-TOKEN_PLACE = "PUT-THE-CALLERS-TOKEN-HERE"  # noqa: S105 - says where a token goes
-"""Stands for the caller's token, which is never printed."""
+TOKEN_PLACE = "PUT-THE-CALLERS-TOKEN-HERE"  # noqa: S105 - a placeholder
+"""Placeholder for the caller's token, which is never printed."""
 
-_ANY_WORD = "x"
-"""Clients send proxy credentials unprompted only where the password is not empty."""
+_ANY_PASSWORD = "x"  # noqa: S105 - no secret
+"""Clients send proxy credentials without a challenge only if the password is not empty."""
 
-_JAVA_QUOTE: Final = '"\'"\'"'
-_STORE: Final = "javax.net.ssl.trustStore="
+_ESCAPED_QUOTE: Final = '"\'"\'"'
+_TRUST_STORE: Final = "javax.net.ssl.trustStore="
 
 
 class NoProxyUrl(ValueError):
-    """No proxy URL can name this; the message says why and the way out."""
+    """No proxy URL can express this. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Sidekey as a proxy URL names it: where it listens, and the user and password that are sent to it.
-
-    An empty user stands for a URL without credentials.
-    """
+    """Address and credentials in a proxy URL. With an empty user, the URL has no credentials."""
 
     address: Address
     user: str = ""
@@ -51,34 +48,33 @@ class Proxy:
 
     @classmethod
     def of(cls, address: Address, integration: str | None, token: str | None) -> Proxy:
-        """For an integration, or where it is None for targets that are matched by their host."""
+        """Build the proxy for an integration, or for `match_by_host` if `integration` is None."""
         if integration is not None:
-            return cls(address, integration, token or _ANY_WORD)
-        # Without a token nothing is to be said, and Java, which says nothing unasked, is served.
+            return cls(address, integration, token or _ANY_PASSWORD)
+        # Without a token no credentials are needed. That also serves Java, which sends none without a challenge.
         return cls(address, NOBODY.decode(), token) if token else cls(address)
 
     @property
     def url(self) -> str:
-        """The value of HTTP_PROXY; clients decode user and password (RFC 3986 2.1)."""
+        """Value of HTTP_PROXY. Clients decode user and password (RFC 3986 2.1)."""
         credentials = f"{self.user}:{quote(self.password, safe='')}@" if self.user else ""
         return f"http://{credentials}{self.address}"
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyLocation:
-    """How a service reaches Sidekey: its proxy listener, and the folder of what it must trust.
+    """Address of a proxy listener and its trust folder.
 
-    `callers` says whether Sidekey checks callers; None where there is no config to say so. `policies` are those of the
-    integrations that the service uses, as far as a config says so.
+    `has_callers` is None, and `policies` of the integrations in use are empty, without a config.
     """
 
     address: Address
     trust: Path
-    callers: bool | None = None
+    has_callers: bool | None = None
     policies: tuple[Policy, ...] = ()
 
     def check_trust(self) -> None:
-        """Look whether the trust folder is there. Raises KeptTrustError."""
+        """Raise KeptTrustError if a file of the trust folder is missing."""
         absent = missing(self.trust)
         if absent is not None:
             raise KeptTrustError(f"{self.trust / absent} does not exist: name Sidekey's trust folder (sidekey ca path)")
@@ -86,7 +82,7 @@ class ProxyLocation:
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """Names and values for the service's environment, and what whoever starts it should know."""
+    """Variables for a service's environment, and warnings for the operator."""
 
     values: dict[str, str]
     notes: tuple[str, ...] = ()
@@ -95,11 +91,11 @@ class Variables:
 def environment(
     proxy: Proxy, trust: Path, environ: Mapping[str, str], *, java: bool, policies: Iterable[Policy] = ()
 ) -> Variables:
-    """What to set in an environment that is `environ` so far; `trust` is Sidekey's trust folder.
+    """Build the variables to add to `environ`; `trust` is Sidekey's trust folder.
 
-    The notes name the hosts of `policies` that NO_PROXY excludes.
-    Both cases of each proxy variable: curl reads http_proxy alone, others prefer either. What NO_PROXY excludes already
-    stays excluded. Raises KeptTrustError where what the service trusts already cannot be kept.
+    Sets proxy variables in both cases: curl reads only http_proxy, other clients prefer either. Keeps the entries of
+    NO_PROXY, and warns of those that exclude hosts of `policies`. Keeps the CAs that the service already trusts, or
+    raises KeptTrustError.
     """
     excluded = list(dict.fromkeys([*LOOPBACK, *entries_of(environ)]))
     values: dict[str, str] = {}
@@ -112,14 +108,14 @@ def environment(
     else:
         notes = [str(exclusion) for exclusion in find_exclusions(environ, policies)]
     if java:
-        options, found = _java(proxy, trust / TRUSTSTORE, excluded, environ.get("JAVA_TOOL_OPTIONS", ""))
+        options, java_notes = _java(proxy, trust / TRUSTSTORE, excluded, environ.get("JAVA_TOOL_OPTIONS", ""))
         values["JAVA_TOOL_OPTIONS"] = options
-        notes += found
+        notes += java_notes
     return Variables(values, tuple(notes))
 
 
-def _java(proxy: Proxy, store: Path, excluded: Iterable[str], before: str) -> tuple[str, list[str]]:
-    """The value of JAVA_TOOL_OPTIONS, and what should be known."""
+def _java(proxy: Proxy, store: Path, excluded: Iterable[str], existing: str) -> tuple[str, list[str]]:
+    """Return the value of JAVA_TOOL_OPTIONS, and notes."""
     notes = []
     if proxy.user:
         notes.append("Java sends the proxy user only with an Authenticator in its code: use --by-host without callers")
@@ -129,35 +125,35 @@ def _java(proxy: Proxy, store: Path, excluded: Iterable[str], before: str) -> tu
         "https.proxyHost": proxy.address.host,
         "https.proxyPort": str(proxy.address.port),
         "http.nonProxyHosts": "|".join(_java_hosts(excluded)),
-        # The JDK refuses Basic to a CONNECT otherwise, also where code names a user.
+        # Otherwise the JDK sends no Basic credentials with CONNECT, even if the program sets a user.
         "jdk.http.auth.tunneling.disabledSchemes": "",
     }
-    ours = [_java_quoted(f"-D{name}={value}") for name, value in properties.items()]
-    own_store = [_java_quoted(f"-D{_STORE}{store}"), "-Djavax.net.ssl.trustStoreType=PKCS12"]
-    for option in (*ours, *own_store):
-        before = re.sub(rf"(?:^|\s){re.escape(option)}(?=\s|$)", "", before)
-    if _STORE in before:
-        way_out = f"import {store.parent / 'ca.pem'} into it with keytool"
-        notes.append(f"JAVA_TOOL_OPTIONS already names a trust store, which stays as it is: {way_out}")
+    options = [_quote_for_java(f"-D{name}={value}") for name, value in properties.items()]
+    store_options = [_quote_for_java(f"-D{_TRUST_STORE}{store}"), "-Djavax.net.ssl.trustStoreType=PKCS12"]
+    for option in (*options, *store_options):
+        existing = re.sub(rf"(?:^|\s){re.escape(option)}(?=\s|$)", "", existing)
+    if _TRUST_STORE in existing:
+        remedy = f"import {store.parent / 'ca.pem'} into it with keytool"
+        notes.append(f"JAVA_TOOL_OPTIONS already names a trust store, which stays as it is: {remedy}")
     else:
-        ours += own_store
-    return " ".join([*([before.strip()] if before.strip() else []), *ours]), notes
+        options += store_options
+    return " ".join([*([existing.strip()] if existing.strip() else []), *options]), notes
 
 
 def _java_hosts(excluded: Iterable[str]) -> list[str]:
-    """NO_PROXY as http.nonProxyHosts: a name there does not stand for those below it, and networks are unknown."""
-    found = ["127.*"]
+    """Convert NO_PROXY to http.nonProxyHosts, where a name does not match its subdomains. Drops networks."""
+    hosts = ["127.*"]
     for entry in excluded:
         if "/" in entry:
             continue
         if _is_address(entry):
-            found.append(f"[{entry}]" if ":" in entry else entry)
+            hosts.append(f"[{entry}]" if ":" in entry else entry)
         elif entry == "*":
-            found.append(entry)
+            hosts.append(entry)
         else:
             name = entry.lstrip("*.")
-            found += [name, f"*.{name}"]
-    return list(dict.fromkeys(found))
+            hosts += [name, f"*.{name}"]
+    return list(dict.fromkeys(hosts))
 
 
 def _is_address(text: str) -> bool:
@@ -168,15 +164,15 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _java_quoted(option: str) -> str:
-    """As the JVM splits JAVA_TOOL_OPTIONS: at spaces outside of quotes of either kind; it knows no escapes."""
+def _quote_for_java(option: str) -> str:
+    """Quote an option for JAVA_TOOL_OPTIONS, which the JVM splits at unquoted spaces. It has no escapes."""
     if not re.search(r"[\s'\"]", option):
         return option
-    return '"' + option.replace('"', _JAVA_QUOTE) + '"'
+    return '"' + option.replace('"', _ESCAPED_QUOTE) + '"'
 
 
 def proxy_address(address: Address) -> Address:
-    """Where callers on this machine reach this proxy listener. Raises NoProxyUrl."""
+    """Return the address at which callers on this machine reach a proxy listener. Raises NoProxyUrl."""
     if address.path is not None:
         raise NoProxyUrl(
             "listen.proxy: a unix socket cannot be a proxy URL: use the reverse proxy, or listen on ADDRESS:PORT"
@@ -187,7 +183,7 @@ def proxy_address(address: Address) -> Address:
 
 
 def parse_proxy(url: str) -> Address:
-    """Read the URL of a proxy listener. Raises NoProxyUrl, which repeats nothing of it: it may hold a token."""
+    """Parse the URL of a proxy listener. The message of NoProxyUrl never repeats it: it may contain a token."""
     scheme, separator, rest = url.partition("://")
     if scheme.lower() != "http" or not separator:
         raise NoProxyUrl("must be http://HOST:PORT")
@@ -203,8 +199,8 @@ def parse_proxy(url: str) -> Address:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def way_in_options(command: F) -> F:
-    """Add the options."""
+def proxy_options(command: F) -> F:
+    """Add the options that name a proxy listener and its trust folder."""
     for decorate in (
         click.option(
             "--by-host", is_flag=True, help="Name no integration: each request uses the one that covers its target."
@@ -220,8 +216,8 @@ def way_in_options(command: F) -> F:
     return command
 
 
-def find_way_in(config: str | None, integration_id: str | None, proxy: str | None, trust: str | None) -> ProxyLocation:
-    """The way in as the options say, and the config where they do not; ends the command where there is none."""
+def find_proxy(config: str | None, integration_id: str | None, proxy: str | None, trust: str | None) -> ProxyLocation:
+    """Find the proxy listener and the trust folder: by the options, else by the config. Exits with an error."""
     try:
         address = None if proxy is None else parse_proxy(proxy)
     except NoProxyUrl as error:

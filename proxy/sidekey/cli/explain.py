@@ -1,4 +1,4 @@
-"""`sidekey explain`: what the data plane would decide on one target."""
+"""`sidekey explain`: show the data plane's decision on a target."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from sidekey.snapshot.snapshot import Snapshot
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 2.0
-"""Seconds that a lookup may take."""
+_DNS_TIMEOUT: Final = 2.0
+"""Seconds until a lookup times out."""
 
 
 def read_sample(at: str | None, method: str, headers: Sequence[str], body: bytes, *, now: float) -> Sample:
-    """A request as the options say it. Raises ValueError, which says what must be true."""
-    moment = now if at is None else _read("--at", parse_moment, at)
-    fields = tuple(_read("--header", parse_header, *_halves(written)) for written in headers)
-    return Sample(moment, _read("--method", parse_method, method), fields, body)
+    """Parse the options that describe a request. Raises ValueError, whose message names the option."""
+    moment = now if at is None else _parse("--at", parse_moment, at)
+    fields = tuple(_parse("--header", parse_header, *_split_header(text)) for text in headers)
+    return Sample(moment, _parse("--method", parse_method, method), fields, body)
 
 
-def _halves(written: str) -> tuple[str, str]:
-    name, colon, value = written.partition(":")
-    # Without a colon it is no header, whatever the name.
+def _split_header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    # Without a colon, `parse_header` must fail: it rejects an empty name.
     return (name, value) if colon else ("", "")
 
 
-def _read(option: str, parse: Callable[..., T], *written: str) -> T:
+def _parse(option: str, parse: Callable[..., T], *texts: str) -> T:
     try:
-        return parse(*written)
+        return parse(*texts)
     except ValueError as error:
         raise ValueError(f"{option} {error}") from None
 
 
 def look_up(snapshot: Snapshot, host: str) -> tuple[Address, ...]:
-    """The addresses of a host, as a running Sidekey would find them here; none where it cannot be told."""
+    """Look up a host as a running Sidekey would, or return no addresses if the lookup fails."""
 
     async def main() -> tuple[Address, ...]:
-        return await Resolver(snapshot.network).resolve(host, asyncio.get_running_loop().time() + _PATIENCE)
+        return await Resolver(snapshot.network).resolve(host, asyncio.get_running_loop().time() + _DNS_TIMEOUT)
 
     try:
         return asyncio.run(main())
     except ProblemError:
-        # There may be no DNS here, or no such name: nothing is said of addresses then.
+        # No DNS here, or no such name: the explanation then leaves out addresses.
         return ()
 
 

@@ -1,4 +1,4 @@
-"""`sidekey export`: what is stored, as config files without secrets."""
+"""`sidekey export`: write the content of the store as config files without secrets."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _LINE_LIMIT: Final = 400
 
 
 class ExportError(Exception):
-    """Why nothing was written, and what to do."""
+    """Nothing was written. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """Config files by name. `left_out` says what is in none of them and why, `notes` what the files do not say.
+    """Config files by name. `left_out` lists objects that no file contains, with the reason.
 
-    `needs` is what must be filled in: files, and URLs that stand in place of others.
+    `needs` lists secrets that the operator must provide, and URLs to replace. `notes` lists facts that the files lack.
     """
 
     files: Mapping[str, str]
@@ -52,20 +52,20 @@ class Export:
     notes: tuple[str, ...]
 
 
-def export(rules: StoreRules, *, whole: bool) -> Export:
-    """What is stored now: a file for each integration and preset and one for the callers, or the `whole` in one.
+def export(rules: StoreRules, *, single_file: bool) -> Export:
+    """Export the store: a file for each integration and preset and one for the callers, or all in a single file.
 
     Raises StoreError.
     """
 
     async def read(store: Store) -> Export:
-        return _Exporting(store.state).export(whole=whole)
+        return _Exporter(store.state).export(single_file=single_file)
 
     return in_store(rules, read, create=False)
 
 
-class _Exporting:
-    """One export."""
+class _Exporter:
+    """Builds the files of an export from the state of the store."""
 
     def __init__(self, state: State) -> None:
         self._left_out: list[str] = []
@@ -82,89 +82,89 @@ class _Exporting:
             f"caller {name}: its row was altered: delete it" for kind, name in sorted(state.altered) if kind == "caller"
         ]
         for name, caller in sorted(state.callers.items()):
-            absent = [each for each in caller.integrations or () if each not in self._integrations]
-            absent += [each for each in caller.presets or () if each not in self._presets]
+            absent = [listed for listed in caller.integrations or () if listed not in self._integrations]
+            absent += [listed for listed in caller.presets or () if listed not in self._presets]
             if absent:
                 text = f"it lists {', '.join(absent)}, not in this export; without a store, that is an error"
                 self._notes.append(f"caller {name}: {text}")
 
     def _documents(self, kind: str, rows: Mapping[str, R], exported: Callable[[R], Exported]) -> dict[str, Exported]:
-        """What can be exported of these rows; the text of the file of each is kept by the file's name."""
-        every: dict[str, Exported] = {}
+        """Export these rows, and store the text of each file by file name."""
+        documents: dict[str, Exported] = {}
         for name, row in sorted(rows.items()):
             try:
-                found = exported(row)
-                text = write(
-                    config_of(**{f"{kind}s": {name: found.config}}), build_comment(f"{kind} {name}", found.needs)
-                )
+                document = exported(row)
+                comment = build_comment(f"{kind} {name}", document.needs)
+                text = write(config_of(**{f"{kind}s": {name: document.config}}), comment)
             except (NotExported, Inexpressible) as error:
                 self._left_out.append(f"{kind} {name}: {error}")
                 continue
-            every[name], self._texts[f"{kind}-{name}.yaml"] = found, text
-            self._notes += [f"{kind} {name}: {note}" for note in found.notes]
-        return every
+            documents[name], self._texts[f"{kind}-{name}.yaml"] = document, text
+            self._notes += [f"{kind} {name}: {note}" for note in document.notes]
+        return documents
 
-    def export(self, *, whole: bool) -> Export:
-        """What came of it."""
-        needs = tuple(need for each in (*self._integrations.values(), *self._callers.values()) for need in each.needs)
-        files = {"": self._whole(needs)} if whole else dict(self._files())
+    def export(self, *, single_file: bool) -> Export:
+        """Return the export. A single file has an empty name."""
+        documents = (*self._integrations.values(), *self._callers.values())
+        needs = tuple(need for document in documents for need in document.needs)
+        files = {"": self._single_file(needs)} if single_file else dict(self._files())
         return Export(files, needs, tuple(self._left_out), tuple(self._notes))
 
-    def _whole(self, needs: tuple[str, ...]) -> str:
-        document = config_of(
-            callers={name: each.config for name, each in self._callers.items()},
-            integrations={name: each.config for name, each in self._integrations.items()},
-            presets={name: each.config for name, each in self._presets.items()},
+    def _single_file(self, needs: tuple[str, ...]) -> str:
+        config = config_of(
+            callers={name: caller.config for name, caller in self._callers.items()},
+            integrations={name: integration.config for name, integration in self._integrations.items()},
+            presets={name: preset.config for name, preset in self._presets.items()},
         )
-        return write(document, build_comment("integrations, presets and callers of the store", needs))
+        return write(config, build_comment("integrations, presets and callers of the store", needs))
 
     def _files(self) -> Iterator[tuple[str, str]]:
         yield from self._texts.items()
         if self._callers:
-            callers = {name: each.config for name, each in self._callers.items()}
-            needs = tuple(need for each in self._callers.values() for need in each.needs)
+            callers = {name: caller.config for name, caller in self._callers.items()}
+            needs = tuple(need for caller in self._callers.values() for need in caller.needs)
             yield "callers.yaml", write(config_of(callers=callers), build_comment("callers of the store", needs))
 
 
 def _next_step(needs: tuple[str, ...], output: str) -> str:
-    """Say what to do with the files of a folder."""
+    """Return what to do with the files of a folder."""
     missing = f"fill in {len(needs)} secrets, which the first lines of each file name; then " if needs else ""
     return f"to use what is in {output}: {missing}run sidekey check --config {output}"
 
 
 def write_files(export: Export, folder: Path, *, replace: bool) -> list[str]:
-    """Write the files into a folder, each in one step; `replace` those of an export before, whose others are removed.
+    """Write each file atomically into a folder. With `replace`, overwrite and remove files of an earlier export.
 
-    The names of those that were removed. Raises ExportError, before anything is written where files are in the way.
+    Returns the names of removed files. Raises ExportError, and writes nothing if other files have these names.
     """
     try:
         folder.mkdir(exist_ok=True)
         present = {path.name: path for path in sorted(folder.iterdir()) if path.suffix == ".yaml"}
-        ours = {name for name, path in present.items() if _is_ours(path)}
-        _refuse(export, folder, present.keys(), ours if replace else frozenset())
+        exported = {name for name, path in present.items() if _is_exported(path)}
+        _check_names(export, folder, present.keys(), exported if replace else frozenset())
         for name, text in export.files.items():
             replace_file(folder / name, text.encode())
-        gone = sorted(ours - export.files.keys()) if replace else []
-        for name in gone:
+        removed = sorted(exported - export.files.keys()) if replace else []
+        for name in removed:
             present[name].unlink()
     except OSError as error:
         raise ExportError(f"{folder} cannot be written: {os.strerror(error.errno or 0)}") from None
-    return gone
+    return removed
 
 
-def _refuse(export: Export, folder: Path, present: Set[str], replaced: Set[str]) -> None:
-    in_the_way = sorted((export.files.keys() & present) - replaced)
-    if not in_the_way:
+def _check_names(export: Export, folder: Path, present: Set[str], replaceable: Set[str]) -> None:
+    conflicts = sorted((export.files.keys() & present) - replaceable)
+    if not conflicts:
         return
-    names = ", ".join(in_the_way[:5]) + (", ..." if len(in_the_way) > 5 else "")
+    names = ", ".join(conflicts[:5]) + (", ..." if len(conflicts) > 5 else "")
     raise ExportError(
         f"{folder} has files that would be written over: {names}; --replace does so with files of an export before, "
         "which their first line tells: move others away, or name another folder"
     )
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a file was written by an export."""
+def _is_exported(path: Path) -> bool:
+    """Return True if an export wrote this file."""
     if not path.is_file() or path.is_symlink():
         return False
     with path.open("rb") as file:
@@ -193,24 +193,32 @@ def command(config: str | None, as_json: bool, output: str | None, replace: bool
     _, rules = load_with_store(loader_of(config))
     removed: list[str] = []
     try:
-        found = export(rules, whole=output is None)
+        exported = export(rules, single_file=output is None)
         if output is not None:
-            removed = write_files(found, Path(output), replace=replace)
+            removed = write_files(exported, Path(output), replace=replace)
     except StoreError as error:
         fail(f"store: {error}")
     except ExportError as error:
         fail(error)
     if as_json:
-        said = {"files": list(found.files), "removed": removed, "needs": list(found.needs), "notes": list(found.notes)}
-        print_json({"ok": not found.left_out, **said, "left_out": list(found.left_out)})
+        print_json(
+            {
+                "ok": not exported.left_out,
+                "files": list(exported.files),
+                "removed": removed,
+                "needs": list(exported.needs),
+                "notes": list(exported.notes),
+                "left_out": list(exported.left_out),
+            }
+        )
     else:
-        for text in found.files.values() if output is None else found.files:
-            # As bytes: a config file is UTF-8, wherever this goes.
+        for text in exported.files.values() if output is None else exported.files:
+            # Write bytes: a config file is UTF-8, whatever the locale.
             click.echo(text.encode(), nl=output is not None)
         for name in removed:
             click.echo(f"removed {name}")
-        for note in (*found.notes, *(f"left out: {each}" for each in found.left_out)):
+        for note in (*exported.notes, *(f"left out: {reason}" for reason in exported.left_out)):
             click.echo(note, err=True)
-        if output is not None and found.files:
-            click.echo(_next_step(found.needs, output), err=True)
-    raise SystemExit(1 if found.left_out else 0)
+        if output is not None and exported.files:
+            click.echo(_next_step(exported.needs, output), err=True)
+    raise SystemExit(1 if exported.left_out else 0)

@@ -1,4 +1,4 @@
-"""Groups of commands: their lists say all of each summary, and what is in them may be imported at its first use."""
+"""Command groups that show complete summaries, and import their commands lazily."""
 
 from __future__ import annotations
 
@@ -20,62 +20,62 @@ _OUT_OF_MEMORY: Final = (
 
 
 class Group(click.Group):
-    """A group whose list of commands has the first paragraph of each one's help whole, where click cuts it."""
+    """Group that lists the complete first paragraph of each command's help, which click would cut."""
 
     group_class = type
 
     def summaries(self) -> dict[str, str]:
-        """What each command does, in one line, by its name."""
+        """Return the summary of each command by name."""
         helps = {name: (command.help or "").partition("\n\n")[0] for name, command in sorted(self.commands.items())}
         return {name: " ".join(text.split()) for name, text in helps.items()}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list."""
+        """Write the list of commands."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl(list(self.summaries().items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """What completes the name of a command, or an option of the group."""
-        found = [CompletionItem(name, help=text) for name, text in self.summaries().items()]
-        options = click.Command.shell_complete(self, ctx, incomplete)
-        return [*(each for each in found if each.value.startswith(incomplete)), *options]
+        """Complete the name of a command, or an option of the group."""
+        summaries = self.summaries().items()
+        commands = [CompletionItem(name, help=text) for name, text in summaries if name.startswith(incomplete)]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
 class LazyCommand(NamedTuple):
-    """A command that is imported when it is used: `command` of a module beside this. Its summary is known before."""
+    """The object `command` of a module of `sidekey.cli`, and the summary that help shows without importing it."""
 
     module: str
     summary: str
 
 
 class LazyGroup(Group):
-    """A group of such commands."""
+    """Group whose commands are imported when they are used."""
 
-    def __init__(self, *args: Any, deferred: Mapping[str, LazyCommand], **options: Any) -> None:
+    def __init__(self, *args: Any, lazy_commands: Mapping[str, LazyCommand], **options: Any) -> None:
         super().__init__(*args, **options)
-        self._deferred = deferred
+        self._lazy_commands = lazy_commands
 
     def summaries(self) -> dict[str, str]:
-        """Return what each command does, in one line, by its name."""
-        return {name: each.summary for name, each in sorted(self._deferred.items())}
+        """Return the summary of each command by name, without an import."""
+        return {name: command.summary for name, command in sorted(self._lazy_commands.items())}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of the commands."""
+        """Return the names of the commands."""
         del ctx
-        return sorted(self._deferred)
+        return sorted(self._lazy_commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name, imported now."""
+        """Import the command of this name, or return None if there is none."""
         del ctx
-        deferred = self._deferred.get(cmd_name)
-        if deferred is None:
+        lazy = self._lazy_commands.get(cmd_name)
+        if lazy is None:
             return None
-        found: click.Command = import_module(f"sidekey.cli.{deferred.module}").command
-        return found
+        command: click.Command = import_module(f"sidekey.cli.{lazy.module}").command
+        return command
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run as a program. Print one line when the memory runs out, or the output cannot be written: a full disk."""
+        """Run as a program. Print one line if the memory runs out, or if the output cannot be written."""
         try:
             return super().main(*args, **options)
         except MemoryError:
@@ -85,7 +85,7 @@ class LazyGroup(Group):
             if not is_output_error(error):
                 raise
             message = f"the output cannot be written: {os.strerror(error.errno or 0)}"
-            # What could not be written would be tried once more at the end.
+            # At exit, Python would try to write the rest of the output again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         with suppress(OSError):
             click.echo(message, err=True)

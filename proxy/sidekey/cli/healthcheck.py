@@ -1,6 +1,6 @@
-"""`sidekey healthcheck`: asks a running Sidekey whether it is ready, or has started, for a container's health check.
+"""`sidekey healthcheck`: check whether a running Sidekey is ready, or has started, for a container's health check.
 
-It runs every few seconds, so it reads nothing of the config but where the listeners are: no secret, no integration.
+It runs every few seconds, so it reads only the addresses of the listeners from the config.
 """
 
 from __future__ import annotations
@@ -25,38 +25,37 @@ TIMEOUT = 3.0
 
 
 class NotReady(Exception):
-    """Sidekey is not ready, or does not respond; the message says which."""
+    """Sidekey is not ready, or does not respond. The message says which."""
 
 
-def ask(config: str, path: str = "/readyz") -> None:
-    """GET a probe's path on the admin listener, or on the metrics one where only its address is fixed.
+def check_health(config: str, path: str = "/readyz") -> None:
+    """GET a health path of the admin listener, or of the metrics listener if only that has a fixed address.
 
     Raises NotReady.
     """
-    joined = read_config(Path(config), remedy=NAME_CONFIG)
-    where, tls = _address(joined)
+    address, tls = _address(read_config(Path(config), remedy=NAME_CONFIG))
     try:
-        response = get(where, path, tls=tls, timeout=TIMEOUT)
+        response = get(address, path, tls=tls, timeout=TIMEOUT)
     except NoResponse as error:
         raise NotReady(str(error)) from None
     if response.status != 200:
         raise NotReady(f"not ready: {response.body[:200].decode('ascii', 'replace').strip()}")
 
 
-def _address(joined: ConfigDocuments) -> tuple[Address, bool]:
-    """Where to ask, and whether by TLS."""
-    if joined.errors:
-        raise NotReady("\n".join(map(str, joined.errors)))
-    listen: dict[str, Any] = joined.globals.get("listen") or {}
+def _address(documents: ConfigDocuments) -> tuple[Address, bool]:
+    """Return the address to connect to, and True if it needs TLS."""
+    if documents.errors:
+        raise NotReady("\n".join(map(str, documents.errors)))
+    listen: dict[str, Any] = documents.globals.get("listen") or {}
     try:
         settings = ListenSettings.model_validate(listen)
     except ValidationError:
         raise NotReady("the config has errors under listen: run `sidekey check`") from None
-    admin = mapping(joined.globals.get("admin"))
-    secured = joined.globals.get("store") is not None and admin.get("tls") is not None
-    for address, tls in ((settings.admin, secured), (settings.metrics, False)):
+    admin = mapping(documents.globals.get("admin"))
+    has_tls = documents.globals.get("store") is not None and admin.get("tls") is not None
+    for address, tls in ((settings.admin, has_tls), (settings.metrics, False)):
         if address is not None and address.path is not None:
-            return Address(path=str(joined.folder / address.path)), tls
+            return Address(path=str(documents.folder / address.path)), tls
         if address is not None and address.port != 0:
             return address, tls
     raise NotReady("listen.admin: port 0 is chosen at start: write another port")
@@ -75,7 +74,7 @@ def command(config: str | None, startup: bool) -> None:
     The command sends GET /readyz to this config's admin or metrics listener.
     """
     try:
-        ask(config or default_config_path(os.environ), "/startupz" if startup else "/readyz")
+        check_health(config or default_config_path(os.environ), "/startupz" if startup else "/readyz")
     except NotReady as error:
         fail(error)
     click.echo("ok")

@@ -1,4 +1,4 @@
-"""`sidekey import`: puts integrations, presets and callers of config files into the store, with their secrets."""
+"""`sidekey import`: import integrations, presets and callers of config files into the store, with their secrets."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ D = TypeVar("D", Draft, PresetDraft)
 Kind = Literal["integration", "preset", "caller"]
 Outcome = Literal["made", "changed", "kept", "refused"]
 
-_EXISTS: Final = "is in the store already, and differs: say --replace to write over it"
-_NOTICE: Final = "is not imported: only integrations, presets and callers are"
+_DIFFERS: Final = "is in the store already, and differs: say --replace to write over it"
+_NOT_IMPORTED: Final = "is not imported: only integrations, presets and callers are"
 
 
 class ImportFailed(Exception):
-    """Why nothing was imported, and what to do."""
+    """Nothing was imported. The message says why and what to do."""
 
 
 class ImportItem(NamedTuple):
-    """What becomes of one ID."""
+    """Import result of an integration, preset or caller."""
 
     kind: Kind
     id: str
@@ -82,7 +82,7 @@ class ImportItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What an import has done, or with `done` false would do. Where there are `errors` it does nothing at all."""
+    """Result of an import, or with `done` false of a dry run. With `errors`, nothing was imported."""
 
     items: tuple[ImportItem, ...]
     errors: tuple[ConfigError, ...]
@@ -92,9 +92,9 @@ class ImportResult:
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What is asked for: the config at `path`, whose variables are in `environ`.
+    """Options of `sidekey import`. `environ` has the variables that the config at `path` references.
 
-    `replace` writes over what is in the store and differs, `dry_run` changes nothing.
+    `replace` overwrites stored objects that differ, `dry_run` changes nothing.
     """
 
     path: Path
@@ -103,118 +103,117 @@ class ImportOptions:
     dry_run: bool = False
 
 
-def import_config(loader: Loader, loaded: Loaded, wanted: ImportOptions) -> ImportResult:
-    """Put integrations, presets and callers of a config into the store of another, or of the same.
+def import_config(loader: Loader, loaded: Loaded, options: ImportOptions) -> ImportResult:
+    """Import integrations, presets and callers of a config into the store of the config in use.
 
-    `loaded` is what the `loader` has loaded of the config in use, which has a store. Raises StoreError, StartError,
-    ImportFailed.
+    `loader` has loaded the config in use as `loaded`. Raises StoreError, StartError, ImportFailed.
     """
-    side = loaded.files
-    if side is None or side.store is None:
+    files = loaded.files
+    if files is None or files.store is None:
         raise ValueError("a config with a store is needed")
-    rules = side.store
+    rules = files.store
 
     def target(state: State, vault: SealingKeys | None) -> _Target:
-        return _Target(side, state, loader.join(loaded), vault, loaded.stamps)
+        return _Target(files, state, loader.join(loaded), vault, loaded.stamps)
 
-    if wanted.dry_run and rules.path is not None and not rules.path.exists():
-        # The first import would make it.
-        return _Planning(target(State(), None), wanted).result(done=False)
+    if options.dry_run and rules.path is not None and not rules.path.exists():
+        # The first import creates the store.
+        return _Plan(target(State(), None), options).result(done=False)
 
     async def main() -> ImportResult:
-        managed = await StoreManager.open(rules, loader, create=not wanted.dry_run)
+        manager = await StoreManager.open(rules, loader, create=not options.dry_run)
         try:
             return await _import(
-                managed.store, target(managed.store.state, managed.sealing_keys), managed.sealing_keys, wanted
+                manager.store, target(manager.store.state, manager.sealing_keys), manager.sealing_keys, options
             )
         finally:
-            await managed.close()
+            await manager.close()
 
     return asyncio.run(main())
 
 
-async def _import(store: Store, target: _Target, vault: SealingKeys, wanted: ImportOptions) -> ImportResult:
-    planning = _Planning(target, wanted)
-    if wanted.dry_run or planning.errors:
-        return planning.result(done=False)
-    changes, entries = planning.changes(vault)
+async def _import(store: Store, target: _Target, vault: SealingKeys, options: ImportOptions) -> ImportResult:
+    plan = _Plan(target, options)
+    if options.dry_run or plan.errors:
+        return plan.result(done=False)
+    changes, entries = plan.changes(vault)
     if changes:
         try:
             await store.commit(changes, *entries)
         except (Changed, Exists) as error:
             raise ImportFailed(f"nothing was imported: meanwhile {error}; run it again") from None
-    return planning.result(done=True)
+    return plan.result(done=True)
 
 
 class _Target(NamedTuple):
-    """The store as it is, and the config in use with its `files`; without a `vault` there is no store yet."""
+    """The store and the config in use. `vault` is None if there is no store yet. `paths` has the config's files."""
 
-    side: FileContent
+    files: FileContent
     state: State
     snapshot: Snapshot
     vault: SealingKeys | None
-    files: Container[Path]
+    paths: Container[Path]
 
 
 @dataclass(frozen=True, slots=True)
-class _Saving:
-    """An integration that is to be saved."""
+class _IntegrationChange:
+    """A validated draft of an integration, and the stored integration that it replaces."""
 
     draft: Draft = field(repr=False)
-    before: IntegrationRow | None
-    former: PreviousIntegration | None
+    row: IntegrationRow | None
+    previous: PreviousIntegration | None
 
 
-class _Named(NamedTuple):
-    """An integration or a preset of a config. `of_file`: a file in use has one of its ID, which counts."""
+class _Subject(NamedTuple):
+    """An integration or a preset to import. `in_file` is True if a config file in use has its ID, and wins."""
 
     kind: Literal["integration", "preset"]
     id: str
-    of_file: bool
+    in_file: bool
 
     @property
-    def place(self) -> Loc:
-        """Where it stands in a config."""
+    def loc(self) -> Loc:
+        """Location in a config."""
         return f"{self.kind}s", self.id
 
 
-class _Planning:
-    """Finds out what an import does: every error there is, before anything is written."""
+class _Plan:
+    """Validates the config and plans the changes. Collects every error before anything is written."""
 
-    def __init__(self, target: _Target, wanted: ImportOptions) -> None:
+    def __init__(self, target: _Target, options: ImportOptions) -> None:
         self.errors: list[ConfigError] = []
         self._target = target
-        self._replace = wanted.replace
+        self._replace = options.replace
         self._warnings: list[ConfigError] = []
         self._outcomes: dict[tuple[Kind, str], Outcome] = {}
-        self._savings: dict[str, _Saving] = {}
+        self._integrations: dict[str, _IntegrationChange] = {}
         self._presets: dict[str, tuple[PresetDraft, PresetRow | None]] = {}
         self._callers: dict[str, tuple[CallerRow, CallerRow | None]] = {}
         self._now = time.time()
-        joined = read_config(wanted.path)
-        self.errors += joined.errors
-        reader = SecretReader(joined.folder, wanted.environ)
-        noting = NotingReader(joined.folder, wanted.environ, StampCache())
-        for name, document in joined.integrations.items():
-            self._integration(name, document, reader, noting)
-        self._every_preset(joined)
-        self._globals(joined)
-        self._every_caller(joined, reader)
-        self._overlaps(joined)
+        documents = read_config(options.path)
+        self.errors += documents.errors
+        reader = SecretReader(documents.folder, options.environ)
+        noting = NotingReader(documents.folder, options.environ, StampCache())
+        for name, document in documents.integrations.items():
+            self._plan_integration(name, document, reader, noting)
+        self._plan_presets(documents)
+        self._check_globals(documents)
+        self._plan_callers(documents, reader)
+        self._check_overlaps(documents)
 
     def result(self, *, done: bool) -> ImportResult:
-        """What was found, and whether it was done."""
+        """Return the result; `done` says whether the changes were committed."""
         items = tuple(ImportItem(kind, name, outcome) for (kind, name), outcome in sorted(self._outcomes.items()))
         return ImportResult(items, _sorted(self.errors), _sorted(self._warnings), done)
 
     def changes(self, vault: SealingKeys) -> tuple[list[Put], list[AuditEntry]]:
-        """What is to be written, sealed now, with an entry of the audit for each."""
+        """Seal the rows to write, and build an audit entry for each."""
         changes: list[Put] = []
         entries: list[AuditEntry] = []
         now = int(self._now)
 
-        def put(record: Record, before: Record | None, fields: tuple[str, ...]) -> None:
-            changes.append(Put(record, None if before is None else before.version))
+        def put(record: Record, previous_row: Record | None, fields: tuple[str, ...]) -> None:
+            changes.append(Put(record, None if previous_row is None else previous_row.version))
             entries.append(
                 AuditEntry(
                     who=WHO,
@@ -227,328 +226,338 @@ class _Planning:
                 )
             )
 
-        for name, saving in self._savings.items():
-            new = build_integration_row(vault, name, saving.draft, saving.before, saving.former, by=WHO, now=now)
-            put(new.row, saving.before, new.fields)
-        for name, (preset, present) in self._presets.items():
-            made = build_preset_row(name, preset, present, by=WHO, now=now)
-            put(made.row, present, made.fields)
-        for caller, former in self._callers.values():
-            put(caller, former, caller_fields(caller, former))
+        for name, change in self._integrations.items():
+            integration = build_integration_row(vault, name, change.draft, change.row, change.previous, by=WHO, now=now)
+            put(integration.row, change.row, integration.fields)
+        for name, (draft, row) in self._presets.items():
+            preset = build_preset_row(name, draft, row, by=WHO, now=now)
+            put(preset.row, row, preset.fields)
+        for caller, previous_caller in self._callers.values():
+            put(caller, previous_caller, caller_fields(caller, previous_caller))
         return changes, entries
 
-    def _integration(self, name: str, document: LocatedMapping, reader: SecretReader, noting: NotingReader) -> None:
+    def _plan_integration(
+        self, name: str, document: LocatedMapping, reader: SecretReader, noting: NotingReader
+    ) -> None:
         row = self._target.state.integrations.get(name)
-        former = previous_integration(row)
+        previous = previous_integration(row)
 
-        def judge(raw: LocatedMapping) -> Draft | list[ConfigError]:
-            return self._judged(name, raw, former, reader, noting)
+        def assess_raw(raw: LocatedMapping) -> Draft | list[ConfigError]:
+            return self._assess(name, raw, previous, reader, noting)
 
-        of_file = name in self._target.side.integrations
-        draft = self._take(_Named("integration", name, of_file), document, row, judge, self._is_stored)
+        in_file = name in self._target.files.integrations
+        draft = self._accept(_Subject("integration", name, in_file), document, row, assess_raw, self._is_stored)
         if draft is not None:
-            self._savings[name] = _Saving(draft, row, former)
+            self._integrations[name] = _IntegrationChange(draft, row, previous)
 
-    def _take(
+    def _accept(
         self,
-        named: _Named,
+        subject: _Subject,
         document: LocatedMapping,
         row: R | None,
-        judge: Callable[[LocatedMapping], D | list[ConfigError]],
+        assess_raw: Callable[[LocatedMapping], D | list[ConfigError]],
         is_stored: Callable[[R, D], bool],
     ) -> D | None:
-        """The draft of what is to be saved; None where it is stored already, or has errors, which are noted."""
-        base = named.place
-        raw = document[f"{named.kind}s"][named.id]
+        """Return the draft to save, or None if it is stored already or has errors, which are added to `errors`."""
+        loc = subject.loc
+        raw = document[f"{subject.kind}s"][subject.id]
         try:
-            check_name(named.id)
+            check_name(subject.id)
         except ValueError as error:
-            # What is no ID may be a secret that slipped, and is not repeated.
-            self.errors.append(error_at(document, base, str(error), key=True))
+            # A misplaced secret may stand where the ID belongs: never repeat it.
+            self.errors.append(error_at(document, loc, str(error), key=True))
             return None
-        judged = judge(raw) if isinstance(raw, LocatedMapping) else [error_at(document, base, "must be a mapping")]
+        result = assess_raw(raw) if isinstance(raw, LocatedMapping) else [error_at(document, loc, "must be a mapping")]
         outcome: Outcome = "made" if row is None else "changed"
-        if row is not None and not isinstance(judged, list):
-            if is_stored(row, judged):
+        if row is not None and not isinstance(result, list):
+            if is_stored(row, result):
                 outcome = "kept"
             elif not self._replace:
-                judged = [error_at(document, base, _EXISTS, key=True)]
-        if isinstance(judged, list):
-            self.errors += judged
-            self._outcomes[named.kind, named.id] = "refused"
+                result = [error_at(document, loc, _DIFFERS, key=True)]
+        if isinstance(result, list):
+            self.errors += result
+            self._outcomes[subject.kind, subject.id] = "refused"
             return None
-        self._outcomes[named.kind, named.id] = outcome
-        if named.of_file:
+        self._outcomes[subject.kind, subject.id] = outcome
+        if subject.in_file:
             text = "a config file in use has this ID too: what is imported is used once the file's is removed"
-            self._warn(document, named.place, text)
-        return None if outcome == "kept" else judged
+            self._warn(document, subject.loc, text)
+        return None if outcome == "kept" else result
 
-    def _every_preset(self, joined: ConfigDocuments) -> None:
-        """Judge the presets, beside the integrations that there will be, and those that use what is imported."""
+    def _plan_presets(self, documents: ConfigDocuments) -> None:
+        """Validate imported presets, and presets in use, against the integrations after the import."""
         stored = self._target.snapshot.stored or Stored()
-        # Of each all secrets are there, so that it can be told whether it can be used.
+        # The drafts have all their secrets, so the validation of presets is complete.
         saved = {
-            name: build_unserved(name, saving.draft.settings, saving.draft.entered, stored, self._now)
-            for name, saving in self._savings.items()
-            if name not in self._target.side.integrations
+            name: build_unserved(name, change.draft.settings, change.draft.entered, stored, self._now)
+            for name, change in self._integrations.items()
+            if name not in self._target.files.integrations
         }
         integrations = {**self._target.snapshot.integrations, **saved}
-        for name, document in joined.presets.items():
-            self._preset(name, document, integrations)
-        others = {name: each for name, each in self._target.snapshot.presets.items() if name not in joined.presets}
+        for name, document in documents.presets.items():
+            self._plan_preset(name, document, integrations)
+        others = {
+            name: preset for name, preset in self._target.snapshot.presets.items() if name not in documents.presets
+        }
         for name, integration in saved.items():
             for preset, reasons in broken_presets(integration, others).items():
                 text = f"preset {preset} uses it, and could not any more: {'; '.join(reasons)}"
-                self.errors.append(error_at(joined.integrations[name], ("integrations", name), text, key=True))
+                self.errors.append(error_at(documents.integrations[name], ("integrations", name), text, key=True))
                 self._outcomes["integration", name] = "refused"
 
-    def _preset(self, name: str, document: LocatedMapping, integrations: Mapping[str, Integration]) -> None:
+    def _plan_preset(self, name: str, document: LocatedMapping, integrations: Mapping[str, Integration]) -> None:
         row = self._target.state.presets.get(name)
 
-        def judge(raw: LocatedMapping) -> PresetDraft | list[ConfigError]:
-            judged = prepare_preset(name, raw, integrations, self._now)
-            if isinstance(judged, PresetDraft):
-                return judged
-            # What is wrong with an integration beside it is told there.
+        def assess_raw(raw: LocatedMapping) -> PresetDraft | list[ConfigError]:
+            result = prepare_preset(name, raw, integrations, self._now)
+            if isinstance(result, PresetDraft):
+                return result
+            # The errors of a refused integration are reported with the integration.
             refused = self._outcomes.get(("integration", str(raw.get("integration")))) == "refused"
-            errors = [each for each in judged.errors if not refused or each.pointer != "/integration"]
-            return [error_at(raw, locate(raw, each.pointer), each.detail, base=("presets", name)) for each in errors]
+            errors = [error for error in result.errors if not refused or error.pointer != "/integration"]
+            base: Loc = ("presets", name)
+            return [error_at(raw, locate(raw, error.pointer), error.detail, base=base) for error in errors]
 
-        def is_stored(before: PresetRow, draft: PresetDraft) -> bool:
-            return before.verified and before.document == draft.text
+        def is_stored(row: PresetRow, draft: PresetDraft) -> bool:
+            return row.verified and row.document == draft.text
 
-        of_file = name in self._target.side.presets
-        draft = self._take(_Named("preset", name, of_file), document, row, judge, is_stored)
+        in_file = name in self._target.files.presets
+        draft = self._accept(_Subject("preset", name, in_file), document, row, assess_raw, is_stored)
         if draft is not None:
             self._presets[name] = draft, row
 
-    def _judged(
+    def _assess(
         self,
         name: str,
         raw: LocatedMapping,
-        former: PreviousIntegration | None,
+        previous: PreviousIntegration | None,
         reader: SecretReader,
         noting: NotingReader,
     ) -> Draft | list[ConfigError]:
-        """The draft of an integration, or everything that keeps it from the store."""
+        """Return the draft of an integration, or all of its errors."""
         base: Loc = ("integrations", name)
         in_flight = self._target.snapshot.limits.in_flight
-        # As a run would: what a file may not say, or names in vain, is told in a file's words.
+        # First build it as `sidekey run` would, so that errors are in the terms of a config file.
         trust_of = partial(build_trust, read=reader)
-        trust = self._target.side.trust
+        trust = self._target.files.trust
         builder = FileBuilder(reader, noting, trust, in_flight, trust_of, now=self._now, store="database")
-        found_in_file = builder.build(name, raw, None).current_findings()
-        errors = [error_of(raw, each, base=base) for kind, each in found_in_file if kind != "warning"]
+        findings = builder.build(name, raw, None).current_findings()
+        errors = [error_of(raw, finding, base=base) for kind, finding in findings if kind != "warning"]
         file_only = file_only_keys(IntegrationSettings).items()
-        further = chain(
+        store_errors = chain(
             (((key,), reason) for key, reason in file_only if key in raw),
             text_errors(raw),
         )
-        errors += [error_at(raw, loc, message, base=base) for loc, message in further]
+        errors += [error_at(raw, loc, message, base=base) for loc, message in store_errors]
         validated = validate(raw, Context("file"))
         settings = validated.settings
         if settings is None:
             return errors
         document, unread, warnings = read_references(raw, settings, reader, validated.expansion.source_loc)
-        told = {error.message for error in errors}
-        errors += [error_of(raw, each, base=base) for each in unread if each.message not in told]
+        reported = {error.message for error in errors}
+        errors += [error_of(raw, finding, base=base) for finding in unread if finding.message not in reported]
         if errors:
             return errors
         try:
             check(document)
         except MalformedError as error:
             return [error_at(raw, (), str(error), base=base)]
-        assessed = assess(document, former, in_flight=in_flight, now=self._now)
-        # All of its secrets are there, so that none must be entered again.
-        found = assessed.draft
-        if found is None:
-            return [error_at(raw, locate(raw, each.pointer), each.detail, base=base) for each in assessed.errors]
-        if len(found.saved.text().encode()) > MAX_SIZE:
+        assessed = assess(document, previous, in_flight=in_flight, now=self._now)
+        draft = assessed.draft
+        if draft is None:
+            return [error_at(raw, locate(raw, error.pointer), error.detail, base=base) for error in assessed.errors]
+        if len(draft.saved.text().encode()) > MAX_SIZE:
             text = f"must have at most {MAX_SIZE >> 10} KiB in the store, with its CA and certificates"
             return [error_at(raw, (), text, base=base)]
-        self._warnings += [error_of(raw, each, base=base) for each in warnings]
-        self._warnings += [error_at(raw, locate(raw, each.pointer), each.detail, base=base) for each in found.warnings]
-        return found
+        self._warnings += [error_of(raw, warning, base=base) for warning in warnings]
+        self._warnings += [
+            error_at(raw, locate(raw, warning.pointer), warning.detail, base=base) for warning in draft.warnings
+        ]
+        return draft
 
     def _is_stored(self, row: IntegrationRow, draft: Draft) -> bool:
-        """Whether a draft is what is stored, to the last secret."""
+        """Return True if the draft equals the stored integration, secrets included."""
         vault = self._target.vault
         return vault is not None and has_content_of(vault, row, draft)
 
-    def _globals(self, joined: ConfigDocuments) -> None:
-        """Other keys: what does not exist is an error, and of what does it is told that it is not imported."""
-        for key, document in joined.owners.items():
+    def _check_globals(self, documents: ConfigDocuments) -> None:
+        """Report unknown global keys as errors and known ones as not imported."""
+        for key, document in documents.owners.items():
             if key not in GlobalSettings.model_fields:
-                self._validated({key: joined.globals[key]}, joined)
-            elif key not in ("version", "callers") and Path(document.file).absolute() not in self._target.files:
-                self._warn(document, (key,), _NOTICE)
-        rules = self._target.side.store
-        allowed = set() if rules is None else set(map(str, rules.allow_private))
-        written = mapping(joined.globals.get("network")).get("allow_private")
-        if isinstance(written, list) and not set(map(str, written)) <= allowed:
+                self._check_values({key: documents.globals[key]}, documents)
+            elif key not in ("version", "callers") and Path(document.file).absolute() not in self._target.paths:
+                self._warn(document, (key,), _NOT_IMPORTED)
+        rules = self._target.files.store
+        store_allowed = set() if rules is None else set(map(str, rules.allow_private))
+        file_allowed = mapping(documents.globals.get("network")).get("allow_private")
+        if isinstance(file_allowed, list) and not set(map(str, file_allowed)) <= store_allowed:
             text = "does not count for stored integrations, which dial global addresses and store.allow_private"
-            self._warn(joined.owners["network"], ("network", "allow_private"), text)
+            self._warn(documents.owners["network"], ("network", "allow_private"), text)
 
-    def _validated(self, values: Mapping[str, Any], joined: ConfigDocuments) -> None:
-        """Report what is wrong with global keys."""
+    def _check_values(self, values: Mapping[str, Any], documents: ConfigDocuments) -> None:
+        """Add the errors of global keys."""
 
         def root(loc: Loc) -> LocatedMapping:
-            return joined.owners.get(str(loc[0]), joined.documents[0]) if loc else joined.documents[0]
+            return documents.owners.get(str(loc[0]), documents.documents[0]) if loc else documents.documents[0]
 
         context = Context("file")
         try:
             GlobalSettings.model_validate({"version": 1, **values}, context=context)
         except ValidationError as error:
-            found = findings_of(error, GlobalSettings, root, context)
-            self.errors += [error_of(root(each.loc), each) for each in found]
+            findings = findings_of(error, GlobalSettings, root, context)
+            self.errors += [error_of(root(finding.loc), finding) for finding in findings]
 
-    def _every_caller(self, joined: ConfigDocuments, reader: SecretReader) -> None:
-        if "callers" not in joined.globals:
+    def _plan_callers(self, documents: ConfigDocuments, reader: SecretReader) -> None:
+        if "callers" not in documents.globals:
             return
-        written, root = joined.globals["callers"], joined.owners["callers"]
-        self._validated({"callers": written}, joined)
+        callers, root = documents.globals["callers"], documents.owners["callers"]
+        self._check_values({"callers": callers}, documents)
         snapshot, state = self._target.snapshot, self._target.state
         known = {
-            "integrations": {*snapshot.integrations, *state.integrations, *joined.integrations},
-            "presets": {*snapshot.presets, *state.presets, *joined.presets},
+            "integrations": {*snapshot.integrations, *state.integrations, *documents.integrations},
+            "presets": {*snapshot.presets, *state.presets, *documents.presets},
         }
-        digests: dict[str, str] = dict(self._digests())
-        for name, raw in mapping(written).items():
+        owners: dict[str, str] = dict(self._token_owners())
+        for name, raw in mapping(callers).items():
             try:
                 check_name(name)
             except ValueError:
-                # Reported with all others, here and below; what is no name is not repeated.
+                # `_check_values` has reported this error, and the next, without repeating the name.
                 continue
             try:
                 settings = CallerSettings.model_validate(raw, context=Context("file"))
             except ValueError:
                 self._outcomes["caller", name] = "refused"
                 continue
-            found = list(self._caller(name, settings, reader, digests))
-            self.errors += [error_of(root, each) for each in found]
-            if found:
+            findings = list(self._plan_caller(name, settings, reader, owners))
+            self.errors += [error_of(root, finding) for finding in findings]
+            if findings:
                 self._outcomes["caller", name] = "refused"
                 self._callers.pop(name, None)
                 continue
-            place: Loc = ("callers", name)
-            if any(caller.name == name for caller in self._target.side.callers.values()):
+            loc: Loc = ("callers", name)
+            if any(caller.name == name for caller in self._target.files.callers.values()):
                 text = "a config file in use has a caller of this name, which counts until it is removed there"
-                self._warn(root, place, text)
+                self._warn(root, loc, text)
             for key, ids in (("integrations", settings.integrations), ("presets", settings.presets)):
-                for index, each in enumerate(ids or ()):
-                    if each not in known[key]:
-                        self._warn(root, (*place, key, index), f"no {key[:-1]} has this ID yet", key=False)
+                for index, item in enumerate(ids or ()):
+                    if item not in known[key]:
+                        self._warn(root, (*loc, key, index), f"no {key[:-1]} has this ID yet", key=False)
 
-    def _digests(self) -> Iterator[tuple[str, str]]:
-        """Who has which token, by its SHA-256."""
-        for digest, caller in self._target.side.callers.items():
+    def _token_owners(self) -> Iterator[tuple[str, str]]:
+        """Yield the SHA-256 of each caller's token, with the caller's name."""
+        for digest, caller in self._target.files.callers.items():
             yield digest.hex(), caller.name
         for row in self._target.state.callers.values():
             yield row.token_sha256, row.id
 
-    def _caller(
-        self, name: str, settings: CallerSettings, reader: SecretReader, digests: dict[str, str]
+    def _plan_caller(
+        self, name: str, settings: CallerSettings, reader: SecretReader, owners: dict[str, str]
     ) -> Iterator[Finding]:
-        """Judge a caller: what keeps it from the store."""
-        place: Loc = ("callers", name)
+        """Plan the change of a caller, and yield its errors."""
+        loc: Loc = ("callers", name)
         if ("caller", name) in self._target.state.altered:
-            yield Finding(place, "its row in the store was altered: delete it there first", key=True)
+            yield Finding(loc, "its row in the store was altered: delete it there first", key=True)
         try:
             token = _token(settings, reader)
         except ValueError as error:
-            yield Finding((*place, "token"), str(error))
+            yield Finding((*loc, "token"), str(error))
             return
         digest = digest_of(token)
-        owner = digests.setdefault(digest, name)
+        owner = owners.setdefault(digest, name)
         if owner != name:
-            yield Finding((*place, "token"), f"must differ from the token of caller {owner}")
-        granted, presets = _granted(settings.integrations), _granted(settings.presets)
-        before, now = self._target.state.callers.get(name), int(self._now)
-        if before is None:
+            yield Finding((*loc, "token"), f"must differ from the token of caller {owner}")
+        integrations, presets = _distinct(settings.integrations), _distinct(settings.presets)
+        previous, now = self._target.state.callers.get(name), int(self._now)
+        if previous is None:
             row = CallerRow(
-                row=new_row(), id=name, token_sha256=digest, integrations=granted, presets=presets, created_at=now
+                row=new_row(), id=name, token_sha256=digest, integrations=integrations, presets=presets, created_at=now
             )
-        elif (before.token_sha256, before.integrations, before.presets) == (digest, granted, presets):
+        elif (previous.token_sha256, previous.integrations, previous.presets) == (digest, integrations, presets):
             self._outcomes["caller", name] = "kept"
             return
         else:
-            row = replace(before, token_sha256=digest, integrations=granted, presets=presets)
+            row = replace(previous, token_sha256=digest, integrations=integrations, presets=presets)
             if not self._replace:
-                yield Finding(place, _EXISTS, key=True)
-        self._outcomes["caller", name] = "made" if before is None else "changed"
-        self._callers[name] = replace(row, updated_at=now, updated_by=WHO), before
+                yield Finding(loc, _DIFFERS, key=True)
+        self._outcomes["caller", name] = "made" if previous is None else "changed"
+        self._callers[name] = replace(row, updated_at=now, updated_by=WHO), previous
 
-    def _overlaps(self, joined: ConfigDocuments) -> None:
-        """Targets that two integrations of one caller would cover, where it alone must tell whose a request is."""
+    def _check_overlaps(self, documents: ConfigDocuments) -> None:
+        """Report integrations of one caller that would cover the same target, if requests are matched by host."""
         snapshot = self._target.snapshot
         if snapshot.matching is None:
             return
         stored = snapshot.stored or Stored()
-        saved = {name: build_draft(name, each.draft, stored, self._now) for name, each in self._savings.items()}
+        saved = {
+            name: build_draft(name, change.draft, stored, self._now) for name, change in self._integrations.items()
+        }
         callers = {
             name: Caller(name, None if row.integrations is None else frozenset(row.integrations))
             for name, (row, _) in self._callers.items()
         }
-        for found in overlaps_beside(snapshot, saved, callers):
-            pair = f"integrations {found.first} and {found.second}"
-            text = f"{pair} would both cover {found.where}, and one caller lists both: narrow one"
-            mine = [name for name in (found.second, found.first) if name in saved]
-            lists = [name for name, caller in callers.items() if all(map(caller.lists, (found.first, found.second)))]
-            if mine:
-                place: Loc = ("integrations", mine[0])
-                self._outcomes["integration", mine[0]] = "refused"
-                root = joined.integrations[mine[0]]
+        for overlap in overlaps_beside(snapshot, saved, callers):
+            pair = f"integrations {overlap.first} and {overlap.second}"
+            text = f"{pair} would both cover {overlap.where}, and one caller lists both: narrow one"
+            imported = [name for name in (overlap.second, overlap.first) if name in saved]
+            listing = [
+                name for name, caller in callers.items() if all(map(caller.lists, (overlap.first, overlap.second)))
+            ]
+            if imported:
+                loc: Loc = ("integrations", imported[0])
+                self._outcomes["integration", imported[0]] = "refused"
+                root = documents.integrations[imported[0]]
             else:
-                place = ("callers", lists[0])
-                self._outcomes["caller", lists[0]] = "refused"
-                root = joined.owners["callers"]
-            self.errors.append(error_at(root, place, text, key=True))
+                loc = ("callers", listing[0])
+                self._outcomes["caller", listing[0]] = "refused"
+                root = documents.owners["callers"]
+            self.errors.append(error_at(root, loc, text, key=True))
 
-    def _warn(self, root: LocatedMapping, place: Loc, text: str, *, key: bool = True) -> None:
-        self._warnings.append(error_at(root, place, text, key=key))
+    def _warn(self, root: LocatedMapping, loc: Loc, text: str, *, key: bool = True) -> None:
+        self._warnings.append(error_at(root, loc, text, key=key))
 
 
-def _granted(ids: Iterable[str] | None) -> tuple[str, ...] | None:
-    """What a caller may use, each once; None: all."""
+def _distinct(ids: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Drop duplicate IDs. None, which allows all, stays None."""
     return None if ids is None else tuple(dict.fromkeys(ids))
 
 
 def _token(settings: CallerSettings, reader: SecretReader) -> str:
-    """A caller's token. Raises ValueError."""
+    """Read a caller's token. Raises ValueError."""
     token = reader(settings.token)
     if len(token) < SHORTEST_TOKEN:
-        way_out = "whoever has a copy of the store may guess as long as they like"
-        raise ValueError(f"must have at least {SHORTEST_TOKEN} characters in the store: {way_out}")
+        reason = "whoever has a copy of the store may guess as long as they like"
+        raise ValueError(f"must have at least {SHORTEST_TOKEN} characters in the store: {reason}")
     return token
 
 
-def lines(imported: ImportResult, *, dry_run: bool) -> list[str]:
-    """What came of an import, for people."""
-    refused = bool(imported.errors)
-    if not imported.items and not refused:
+def lines(result: ImportResult, *, dry_run: bool) -> list[str]:
+    """Format the result of an import as text."""
+    refused = bool(result.errors)
+    if not result.items and not refused:
         return ["nothing to import: it has no integrations, no presets and no callers"]
-    shown = [each for each in imported.items if dry_run or each.outcome == "refused" or not refused]
+    shown = [item for item in result.items if dry_run or item.outcome == "refused" or not refused]
     return [
-        *(f"{each.outcome:<9}{each.kind} {each.id}" for each in shown),
-        *map(str, imported.errors),
-        *(f"warning: {each}" for each in imported.warnings),
+        *(f"{item.outcome:<9}{item.kind} {item.id}" for item in shown),
+        *map(str, result.errors),
+        *(f"warning: {warning}" for warning in result.warnings),
         *(["dry run: nothing was changed"] if dry_run else ["nothing was imported"] if refused else []),
     ]
 
 
-def described(imported: ImportResult) -> dict[str, Any]:
-    """The same for machines."""
+def describe(result: ImportResult) -> dict[str, Any]:
+    """Build the JSON of the result."""
     return {
-        "ok": not imported.errors,
-        "done": imported.done,
-        "items": [each._asdict() for each in imported.items],
-        "faults": [each._asdict() for each in imported.errors],
-        "warnings": [each._asdict() for each in imported.warnings],
+        "ok": not result.errors,
+        "done": result.done,
+        "items": [item._asdict() for item in result.items],
+        "faults": [error._asdict() for error in result.errors],
+        "warnings": [warning._asdict() for warning in result.warnings],
     }
 
 
-def _sorted(found: list[ConfigError]) -> tuple[ConfigError, ...]:
-    return tuple(sorted(dict.fromkeys(found)))
+def _sorted(errors: list[ConfigError]) -> tuple[ConfigError, ...]:
+    return tuple(sorted(dict.fromkeys(errors)))
 
 
 @click.command()
@@ -567,15 +576,15 @@ def command(config: str | None, as_json: bool, dry_run: bool, replace: bool, pat
     loader = loader_of(config)
     loaded, _ = load_with_store(loader)
     try:
-        wanted = ImportOptions(Path(path), os.environ, replace=replace, dry_run=dry_run)
-        imported = import_config(loader, loaded, wanted)
+        options = ImportOptions(Path(path), os.environ, replace=replace, dry_run=dry_run)
+        result = import_config(loader, loaded, options)
     except (StartError, StoreError) as error:
         fail(f"store: {error}")
     except ImportFailed as error:
         fail(error)
     if as_json:
-        print_json(described(imported))
+        print_json(describe(result))
     else:
-        for line in lines(imported, dry_run=dry_run):
+        for line in lines(result, dry_run=dry_run):
             click.echo(line)
-    raise SystemExit(1 if imported.errors else 0)
+    raise SystemExit(1 if result.errors else 0)

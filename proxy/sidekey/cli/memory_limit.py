@@ -31,42 +31,42 @@ def prefer_oom_kill() -> None:
 def limit_memory() -> None:
     """Limit this process to the memory that its cgroup has left, minus a reserve.
 
-    Raise MemoryError where that is too little to start with. The score is not enough: Kubernetes sets
+    Raises MemoryError if that is too little to start. The score alone is not enough: Kubernetes sets
     `memory.oom.group`, and then the kernel kills all processes of a container.
     """
-    left = min(_memory_left(), default=None)
-    if left is None:
+    available = min(_available_memory(), default=None)
+    if available is None:
         return
-    if left < _RESERVE + _STARTUP:
+    if available < _RESERVE + _STARTUP:
         raise MemoryError
     # The limit counts each stack in full, 8 MiB by default.
     threading.stack_size(_STACK)
     data_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
-    soft = data_pages * resource.getpagesize() + left - _RESERVE
+    soft = data_pages * resource.getpagesize() + available - _RESERVE
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (min(soft, sys.maxsize if hard == resource.RLIM_INFINITY else hard), hard))
 
 
-def _memory_left() -> Iterator[int]:
-    """Yield what each memory limit on this process has left, in bytes. Page cache that can be dropped is left."""
+def _available_memory() -> Iterator[int]:
+    """Yield the bytes available under each memory limit of this process. Reclaimable page cache is available."""
     with suppress(FileNotFoundError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
             group = PurePosixPath(path)
-            # In a container without a cgroup namespace the path is the host's, and its own cgroup is at the root.
+            # In a container without a cgroup namespace, the path is the host's and the container's cgroup is the root.
             for level in (group, *group.parents):
                 parts = level.parts[1:]
                 if "memory" in controllers.split(","):
                     files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-                    yield from _left(_CGROUPS.joinpath("memory", *parts), *files)
+                    yield from _available(_CGROUPS.joinpath("memory", *parts), *files)
                 elif not controllers:
-                    yield from _left(_CGROUPS.joinpath(*parts), "memory.max", "memory.current", "inactive_file")
+                    yield from _available(_CGROUPS.joinpath(*parts), "memory.max", "memory.current", "inactive_file")
 
 
-def _left(group: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
-    # A level may be outside the container, or have no memory controller.
+def _available(group: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
+    # A level may be outside of the container, or have no memory controller.
     with suppress(FileNotFoundError):
-        most = (group / limit).read_text(encoding="ascii").strip()
-        if most != "max":
+        maximum = (group / limit).read_text(encoding="ascii").strip()
+        if maximum != "max":
             statistics = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
-            yield int(most) - int((group / usage).read_text(encoding="ascii")) + int(statistics[reclaimable])
+            yield int(maximum) - int((group / usage).read_text(encoding="ascii")) + int(statistics[reclaimable])

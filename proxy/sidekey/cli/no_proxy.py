@@ -24,7 +24,7 @@ _ENTRY: Final = re.compile(r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<name>[^:]*))(?::(?
 class Exclusion(NamedTuple):
     """A host that a client reaches without the proxy, the entry that excludes it, and the variable with the entry.
 
-    `variable` is empty where Sidekey adds the entry itself.
+    `variable` is empty if Sidekey adds the entry itself.
     """
 
     host: str
@@ -33,24 +33,24 @@ class Exclusion(NamedTuple):
 
     def __str__(self) -> str:
         origin = f"{self.variable} excludes" if self.variable else "NO_PROXY, to which Sidekey adds loopback, excludes"
-        way_out = "remove the entry, or use the reverse proxy" if self.variable else "use the reverse proxy for it"
+        remedy = "remove the entry, or use the reverse proxy" if self.variable else "use the reverse proxy for it"
         by_entry = "" if self.entry == self.host else f" by its entry {self.entry}"
-        return f"{origin} {self.host}{by_entry}: requests to it bypass Sidekey, without a credential; {way_out}"
+        return f"{origin} {self.host}{by_entry}: requests to it bypass Sidekey, without a credential; {remedy}"
 
 
 def entries_of(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the entries of both variables, each with the first variable that has it."""
-    found: dict[str, str] = {}
+    entries: dict[str, str] = {}
     for variable in ("NO_PROXY", "no_proxy"):
         for entry in environ.get(variable, "").split(","):
             if entry.strip():
-                found.setdefault(entry.strip(), variable)
-    return found
+                entries.setdefault(entry.strip(), variable)
+    return entries
 
 
 def find_exclusions(environ: Mapping[str, str], policies: Iterable[Policy]) -> Iterator[Exclusion]:
-    """Find the hosts of these policies that are excluded, each once. An entry `*`, which excludes all, is ignored."""
-    # Whoever has a loopback entry already cannot get rid of it by removing it.
+    """Yield each excluded host of these policies once. Ignores the entry `*`, which excludes all hosts."""
+    # Removing a loopback entry has no effect: Sidekey adds it again.
     entries = {**entries_of(environ), **dict.fromkeys(LOOPBACK, "")}
     rules = {rule: None for policy in policies for rule in _rules(policy)}
     shown: set[str] = set()

@@ -1,4 +1,4 @@
-"""`sidekey run`: serves."""
+"""`sidekey run`: serve until a signal."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def command(config: str | None, strict: bool) -> None:
 
 
 def _fail(log_format: Format, errors: Iterable[ConfigError | StartError]) -> NoReturn:
-    """End the command with these errors: as JSON lines where the log on standard error would have that format."""
+    """Exit with these errors, as JSON lines if the log on standard error has that format."""
     output = open_standard_error(log_format)
     if output.render is not None:
         fail(*errors)

@@ -1,4 +1,4 @@
-"""`sidekey schema`: the JSON schema of the config."""
+"""`sidekey schema`: print the JSON schema of the config."""
 
 from __future__ import annotations
 

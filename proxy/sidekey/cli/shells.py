@@ -1,4 +1,4 @@
-"""Variables as text that a shell, a container's runtime or a manifest sets exactly these values by."""
+"""Format variables for a shell, a docker env-file or a Kubernetes manifest, with exactly these values."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ import yaml
 
 
 class InvalidValue(ValueError):
-    """A value that this form cannot express; the message says which variable's, and why."""
+    """A value that this format cannot express. The message names the variable and the reason."""
 
 
 class Shell(NamedTuple):
-    """A form of writing variables. `here` says that it sets them where `sidekey env` runs, beside what is set there."""
+    """An output format. `in_place` is True if its lines extend the environment in which `sidekey env` runs."""
 
     write: Callable[[Mapping[str, str]], str]
-    here: bool
+    in_place: bool
 
 
 def posix(variables: Mapping[str, str]) -> str:
-    """For `eval` in any POSIX shell."""
+    """Format for `eval` in any POSIX shell."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
 def fish(variables: Mapping[str, str]) -> str:
-    """For `source` in fish, whose single quotes know two escapes."""
+    """Format for `source` in fish, whose single-quote strings have two escapes."""
 
-    def quoted(value: str) -> str:
+    def quote(value: str) -> str:
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
-    return "".join(f"set -gx {name} {quoted(value)}\n" for name, value in variables.items())
+    return "".join(f"set -gx {name} {quote(value)}\n" for name, value in variables.items())
 
 
-_POWERSHELL_QUOTES: Final = re.compile("(['‘’‚‛])")  # noqa: RUF001 - PowerShell takes all of them for one
+_POWERSHELL_QUOTES: Final = re.compile("(['‘’‚‛])")  # noqa: RUF001 - PowerShell accepts all of them
 
 
 def powershell(variables: Mapping[str, str]) -> str:
-    """For `Invoke-Expression`; a quote is doubled, and typographic ones are quotes as well."""
+    """Format for `Invoke-Expression`. Doubles quotes, typographic ones too, which PowerShell accepts as quotes."""
 
-    def quoted(value: str) -> str:
+    def quote(value: str) -> str:
         return "'" + _POWERSHELL_QUOTES.sub(r"\1\1", value) + "'"
 
-    return "".join(f"$env:{name} = {quoted(value)}\n" for name, value in variables.items())
+    return "".join(f"$env:{name} = {quote(value)}\n" for name, value in variables.items())
 
 
 def docker(variables: Mapping[str, str]) -> str:
-    """For `docker run --env-file`: a value is the rest of its line as it is, without quotes or escapes."""
+    """Format for `docker run --env-file`, where a value is the rest of its line, without quotes or escapes."""
     for name, value in variables.items():
         if "\n" in value or "\r" in value:
             raise InvalidValue(f"{name}: a docker env-file cannot hold a line break")
@@ -57,7 +57,7 @@ def docker(variables: Mapping[str, str]) -> str:
 
 
 def kubernetes(variables: Mapping[str, str]) -> str:
-    """The key `env` of a container; `$$` keeps the kubelet from expanding $(NAME) in a value."""
+    """Format as `env` of a Kubernetes container. `$$` keeps the kubelet from expanding $(NAME) in a value."""
     for name, value in variables.items():
         _check_text(name, value)
     entries = [{"name": name, "value": value.replace("$", "$$")} for name, value in variables.items()]
@@ -67,16 +67,16 @@ def kubernetes(variables: Mapping[str, str]) -> str:
 
 def _check_text(name: str, value: str) -> None:
     try:
-        # Bytes that are not UTF-8 come as lone surrogates (PEP 383).
+        # Python decodes bytes that are not UTF-8 as lone surrogates (PEP 383).
         value.encode()
     except UnicodeEncodeError:
         raise InvalidValue(f"{name}: must be UTF-8 for this form") from None
 
 
 SHELLS: Final[Mapping[str, Shell]] = {
-    "sh": Shell(posix, here=True),
-    "fish": Shell(fish, here=True),
-    "powershell": Shell(powershell, here=True),
-    "docker": Shell(docker, here=False),
-    "k8s": Shell(kubernetes, here=False),
+    "sh": Shell(posix, in_place=True),
+    "fish": Shell(fish, in_place=True),
+    "powershell": Shell(powershell, in_place=True),
+    "docker": Shell(docker, in_place=False),
+    "k8s": Shell(kubernetes, in_place=False),
 }

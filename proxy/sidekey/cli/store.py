@@ -1,4 +1,4 @@
-"""What the commands of `sidekey store` do. Each opens the store that the config names, and makes none."""
+"""`sidekey store`: create keys, re-encrypt the store and verify it. The commands never create a store."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ T = TypeVar("T")
 
 
 class StoreCommandError(Exception):
-    """The command failed; the message says why and what to do."""
+    """The command failed. The message says why and what to do."""
 
 
 def new_key() -> str:
-    """32 random bytes in base64."""
+    """Generate 32 random bytes in base64."""
     return b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
 
 def write_key(path: Path) -> None:
-    """Write a new key into a new file that nobody else may read, onto the disk. Raises StoreCommandError."""
+    """Write a new key to a new file with mode 0600, and sync it to disk. Raises StoreCommandError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "w") as file:
                 file.write(f"{new_key()}\n")
                 file.flush()
-                # What it is going to seal is lost with it.
+                # Without the key, everything that it seals is lost.
                 os.fsync(file)
         except OSError:
             path.unlink()
@@ -55,28 +55,32 @@ def write_key(path: Path) -> None:
 
 
 def rotate_key(rules: StoreRules) -> dict[str, Any]:
-    """Write with the first key what is written with others. Raises StoreCommandError."""
+    """Re-encrypt every row with the first key. Raises StoreCommandError."""
 
     async def rotate(store: Store) -> dict[str, Any]:
-        done = await store.rotate_key(build_purpose, WHO)
-        return {"key": store.ring.first, "rows": done.rows, "findings": list(done.stuck)}
+        result = await store.rotate_key(purpose_of, WHO)
+        return {"key": store.ring.first, "rows": result.rows, "findings": list(result.stuck)}
 
     return _in_store(rules, rotate)
 
 
 def verify(rules: StoreRules) -> dict[str, Any]:
-    """Read everything, and list what is wrong. Raises StoreCommandError."""
+    """Read the whole store, and list altered rows and secrets. Raises StoreCommandError."""
 
     async def examine(store: Store) -> dict[str, Any]:
-        found = await store.verify(build_purpose)
-        counted = {"revision": found.revision, **found.counts}
-        return {**counted, "keys": list(found.keys), "findings": list(found.findings)}
+        result = await store.verify(purpose_of)
+        return {
+            "revision": result.revision,
+            **result.counts,
+            "keys": list(result.keys),
+            "findings": list(result.findings),
+        }
 
     return _in_store(rules, examine)
 
 
-def build_purpose(row: IntegrationRow) -> Purpose:
-    """Return what an integration's secrets may be used for. Raises ValueError."""
+def purpose_of(row: IntegrationRow) -> Purpose:
+    """Return the purpose for which an integration's secrets are sealed. Raises ValueError."""
     try:
         purpose = PreviousIntegration.load(row).purpose
     except MalformedError as error:
@@ -87,7 +91,7 @@ def build_purpose(row: IntegrationRow) -> Purpose:
 
 
 def lines(description: Mapping[str, Any]) -> list[str]:
-    """What a command returned, for people."""
+    """Format the result of `rotate_key` or `verify` as text."""
     counts = ", ".join(
         f"{description[kind]} {kind}"
         for kind in ("integrations", "presets", "callers", "tokens")
@@ -136,7 +140,7 @@ def rotate_key_command(config: str | None, as_json: bool) -> None:
     this command. Sidekey may run meanwhile. You can interrupt the command and run it again. Remove the old key when the
     command ends without a finding.
     """
-    _show(config, rotate_key, as_json)
+    _run(config, rotate_key, as_json)
 
 
 @command.command("verify")
@@ -147,20 +151,20 @@ def verify_command(config: str | None, as_json: bool) -> None:
 
     The list has the rows that fail verification, and the secrets that cannot be decrypted.
     """
-    _show(config, verify, as_json)
+    _run(config, verify, as_json)
 
 
-def _show(config: str | None, work: Callable[[StoreRules], dict[str, Any]], as_json: bool) -> NoReturn:
-    """Do the work in the store of the config; an error where it has a finding."""
+def _run(config: str | None, work: Callable[[StoreRules], dict[str, Any]], as_json: bool) -> NoReturn:
+    """Run the work, print its result, and exit with status 1 if it has findings."""
     _, rules = load_with_store(loader_of(config))
     try:
-        found = work(rules)
+        result = work(rules)
     except StoreCommandError as error:
         fail(error)
-    ok = not found.get("findings")
+    ok = not result.get("findings")
     if as_json:
-        print_json({"ok": ok, **found})
+        print_json({"ok": ok, **result})
     else:
-        for line in lines(found):
+        for line in lines(result):
             click.echo(line)
     raise SystemExit(0 if ok else 1)

@@ -1,4 +1,4 @@
-"""What commands print: tables of texts that others may have written, JSON, and errors, which end the command."""
+"""Print tables, JSON and errors. Tables escape control characters, because other people may have written the texts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sidekey.observe.output import printable
 
 _GAP: Final = "  "
 _INDENT: Final = "    "
-_NARROWEST: Final = 8
+_MIN_WIDTH: Final = 8
 
 
 def terminal_width() -> int | None:
-    """How many columns the terminal has to which is printed; None where it is a file or a pipe, or closed."""
-    # Python has none where the process was started without one, whatever its type says.
+    """Return the columns of the terminal, or None if standard output is a file, a pipe or closed."""
+    # Despite its type, `sys.stdout` is None in a process that was started without standard output.
     out: TextIO | None = sys.stdout
     return shutil.get_terminal_size().columns if out is not None and out.isatty() else None
 
@@ -29,45 +29,42 @@ def terminal_width() -> int | None:
 def table(
     rows: Sequence[Sequence[str]], width: int | None = None, below: Sequence[Sequence[str]] | None = None
 ) -> list[str]:
-    """Aligned columns. Where they are wider than a terminal of this `width`, cells go on in further lines.
-
-    `below` has texts for each row, which follow it.
-    """
+    """Align columns. Cells wrap if the table is wider than `width`. `below` has texts to print below each row."""
     if not rows:
         return []
     safe = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
     if width is not None:
-        widths = _fitted(widths, width - len(_GAP) * (len(widths) - 1))
+        widths = _fit(widths, width - len(_GAP) * (len(widths) - 1))
     lines = []
     for row, texts in zip(safe, repeat(()) if below is None else below, strict=below is not None):
-        cells = [_wrapped(*each) for each in zip(row, widths, strict=True)]
+        cells = [_wrap(cell, room) for cell, room in zip(row, widths, strict=True)]
         for line in zip_longest(*cells, fillvalue=""):
             lines.append(_GAP.join([*map(str.ljust, line[:-1], widths), line[-1]]).rstrip())
         for text in map(printable, texts):
-            lines += [f"{_INDENT}{line}" for line in _wrapped(text, (width or len(text)) - len(_INDENT))]
+            lines += [f"{_INDENT}{line}" for line in _wrap(text, (width or len(text)) - len(_INDENT))]
     return lines
 
 
-def _fitted(widths: Sequence[int], room: int) -> list[int]:
-    """These widths, the widest narrowed until they have room, or are as narrow as can be read."""
-    found = list(widths)
-    while sum(found) > room and max(found) > _NARROWEST:
-        found[found.index(max(found))] -= 1
-    return found
+def _fit(widths: Sequence[int], room: int) -> list[int]:
+    """Narrow the widest columns until they fit or have the minimum width."""
+    fitted = list(widths)
+    while sum(fitted) > room and max(fitted) > _MIN_WIDTH:
+        fitted[fitted.index(max(fitted))] -= 1
+    return fitted
 
 
-def _wrapped(cell: str, width: int) -> list[str]:
-    return textwrap.wrap(cell, max(width, _NARROWEST), break_on_hyphens=False) if len(cell) > width else [cell]
+def _wrap(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, max(width, _MIN_WIDTH), break_on_hyphens=False) if len(cell) > width else [cell]
 
 
 def print_json(value: object) -> None:
-    """Print for machines."""
+    """Print indented JSON."""
     click.echo(json.dumps(value, indent=2))
 
 
 def print_result(value: object, lines: Iterable[str], *, as_json: bool) -> None:
-    """Print `value` for machines, or the same in lines for people."""
+    """Print `value` as JSON, or the lines."""
     if as_json:
         print_json(value)
         return
@@ -76,7 +73,7 @@ def print_result(value: object, lines: Iterable[str], *, as_json: bool) -> None:
 
 
 def fail(*errors: object) -> NoReturn:
-    """End the command with these errors, by exit status 1."""
+    """Print the errors and exit with status 1."""
     for error in errors:
         click.echo(str(error), err=True)
     raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""`sidekey token`: create, list and revoke operators' tokens in the store itself, without a running Sidekey."""
+"""`sidekey token`: create, list and revoke operators' tokens in the store, without a running Sidekey."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 
 class TokenCommandError(Exception):
-    """Why a command does not do what it was asked for."""
+    """The command failed. The message says why and what to do."""
 
 
 def lifetime(text: str) -> int:
-    """Seconds of a duration. Raises ValueError."""
+    """Parse a duration as whole seconds. Raises ValueError."""
     seconds = int(parse_duration(text))
     if seconds <= 0:
         raise ValueError("must be at least 1s")
@@ -48,8 +48,8 @@ class Grants(NamedTuple):
     per_day: int = PER_DAY
 
 
-def create(rules: StoreRules, name: str, grants: Grants, life: int | None) -> dict[str, Any]:
-    """Create a token, and describe it, with the token itself. Raises StoreError, TokenCommandError."""
+def create(rules: StoreRules, name: str, grants: Grants, valid_for: int | None) -> dict[str, Any]:
+    """Create a token, and return its description with the token itself. Raises StoreError, TokenCommandError."""
     try:
         check_name(name)
     except ValueError as error:
@@ -61,40 +61,40 @@ def create(rules: StoreRules, name: str, grants: Grants, life: int | None) -> di
         id=name,
         **grants._asdict(),
         token_sha256=digest,
-        expires_at=None if life is None else now + life,
+        expires_at=None if valid_for is None else now + valid_for,
         created_at=now,
         created_by=WHO,
     )
 
-    granted = ("presets", "per_minute", "per_day") if grants.role == "sender" else ()
-    fields = ("role", *granted, "expires_at", "token")
+    sender_fields = ("presets", "per_minute", "per_day") if grants.role == "sender" else ()
+    fields = ("role", *sender_fields, "expires_at", "token")
 
     async def put(store: Store) -> dict[str, Any]:
         try:
             state = await store.commit([Put(row, None)], _entry("create", row, fields))
         except Exists:
             raise TokenCommandError(f"a token named {name} exists: revoke it, or choose another name") from None
-        return {**_shown(state.tokens[name], None), "token": token}
+        return {**_describe(state.tokens[name], None), "token": token}
 
     return in_store(rules, put, create=True)
 
 
-def found(rules: StoreRules) -> list[dict[str, Any]]:
-    """All tokens by name. Raises StoreError."""
+def list_tokens(rules: StoreRules) -> list[dict[str, Any]]:
+    """Describe all tokens, sorted by name. Raises StoreError."""
 
     async def read(store: Store) -> list[dict[str, Any]]:
-        uses = await store.last_uses()
-        return [_shown(row, uses.get(row.row)) for _, row in sorted(store.state.tokens.items())]
+        last_uses = await store.last_uses()
+        return [_describe(row, last_uses.get(row.row)) for _, row in sorted(store.state.tokens.items())]
 
     return in_store(rules, read, create=False)
 
 
 def lines(tokens: Sequence[Mapping[str, Any]], width: int | None = None) -> list[str]:
-    """The list for people, for a terminal of a `width` if there is one."""
+    """Format the tokens as a table, at most `width` columns wide unless it is None."""
     return table(
         [
-            (each["name"], _may(each), _until(each["expires_at"]), f"used {each['last_used_at'] or 'never'}")
-            for each in tokens
+            (token["name"], _role(token), _expiry(token["expires_at"]), f"used {token['last_used_at'] or 'never'}")
+            for token in tokens
         ],
         width,
     )
@@ -116,26 +116,26 @@ def revoke(rules: StoreRules, name: str) -> None:
 
 
 def _altered(state: State, name: str) -> TokenRow | None:
-    """Return enough of a row whose MAC does not verify to delete it."""
-    held = state.rows.get((TokenRow.kind, name))
-    if held is None or held.verified:
+    """Return a row that fails verification, with what a deletion needs."""
+    stored = state.rows.get((TokenRow.kind, name))
+    if stored is None or stored.verified:
         return None
-    return TokenRow(row=held.header.row, id=name, version=held.header.version, role="viewer", token_sha256="")
+    return TokenRow(row=stored.header.row, id=name, version=stored.header.version, role="viewer", token_sha256="")
 
 
 def _entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:
     return AuditEntry(who=WHO, action=action, kind=row.kind, id=row.id, row=row.row, fields=fields, source=user())
 
 
-def _may(token: Mapping[str, Any]) -> str:
+def _role(token: Mapping[str, Any]) -> str:
     return f"sender of {', '.join(token['presets'])}" if token["role"] == "sender" else str(token["role"])
 
 
-def _until(moment: str | None) -> str:
-    return "for good" if moment is None else f"until {moment}"
+def _expiry(expires_at: str | None) -> str:
+    return "for good" if expires_at is None else f"until {expires_at}"
 
 
-def _shown(row: TokenRow, used: int | None) -> dict[str, Any]:
+def _describe(row: TokenRow, last_use: int | None) -> dict[str, Any]:
     is_sender = row.role == "sender"
     return {
         "name": row.id,
@@ -146,7 +146,7 @@ def _shown(row: TokenRow, used: int | None) -> dict[str, Any]:
         "expires_at": None if row.expires_at is None else format_time(row.expires_at),
         "created_at": format_time(row.created_at),
         "created_by": row.created_by,
-        "last_used_at": None if used is None else format_time(used),
+        "last_used_at": None if last_use is None else format_time(last_use),
     }
 
 
@@ -199,7 +199,7 @@ def create_command(
     A running Sidekey accepts the token within two seconds.
     """
     try:
-        life = None if expires is None else lifetime(expires)
+        valid_for = None if expires is None else lifetime(expires)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--expires") from None
     if role == "sender":
@@ -207,8 +207,8 @@ def create_command(
     elif presets or per_minute or per_day:
         raise click.UsageError("--preset, --per-minute and --per-day need --role sender")
     grants = Grants(role, presets, per_minute or PER_MINUTE, per_day or PER_DAY)
-    made = _of_store(config, lambda rules: create(rules, name, grants, life))
-    print_result(made, (made["token"],), as_json=as_json)
+    result = _run(config, lambda rules: create(rules, name, grants, valid_for))
+    print_result(result, (result["token"],), as_json=as_json)
 
 
 def _check_presets(config: str | None, presets: tuple[str, ...]) -> None:
@@ -223,7 +223,7 @@ def _check_presets(config: str | None, presets: tuple[str, ...]) -> None:
 @json_option
 def list_command(config: str | None, as_json: bool) -> None:
     """List the tokens: name, role, expiry, last use."""
-    tokens = _of_store(config, found)
+    tokens = _run(config, list_tokens)
     print_result(tokens, lines(tokens, terminal_width()), as_json=as_json)
 
 
@@ -232,13 +232,13 @@ def list_command(config: str | None, as_json: bool) -> None:
 @click.argument("name", metavar="NAME")
 def revoke_command(config: str | None, name: str) -> None:
     """Revoke a token. After two seconds no Sidekey accepts it."""
-    _of_store(config, lambda rules: revoke(rules, name))
+    _run(config, lambda rules: revoke(rules, name))
 
 
-def _of_store(config: str | None, ask: Callable[[StoreRules], T]) -> T:
+def _run(config: str | None, work: Callable[[StoreRules], T]) -> T:
     _, rules = load_with_store(loader_of(config))
     try:
-        return ask(rules)
+        return work(rules)
     except StoreError as error:
         fail(f"store: {error}")
     except TokenCommandError as error:

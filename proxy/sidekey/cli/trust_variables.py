@@ -1,7 +1,7 @@
-"""The variables that name what a service's clients trust. What one names already stays trusted.
+"""Build the variables that name CA files, so that clients trust Sidekey's CAs and those that they trust already.
 
-Theirs and ours go into a file of both, below `$XDG_CACHE_HOME/sidekey`. It is named by its content, so that whatever
-runs keeps the file that it was started with.
+A file below `$XDG_CACHE_HOME/sidekey` combines the certificates of both. Its name is the hash of its content, so that a
+running service keeps the file that it was started with.
 """
 
 from __future__ import annotations
@@ -28,82 +28,82 @@ REPLACING: Final = (
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
     "HTTPLIB2_CA_CERTS",
 )
-"""Variables whose file replaces a client's roots."""
+"""Variables whose file replaces a client's CAs."""
 
 ADDING: Final = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
-"""Variables whose file adds to a client's roots."""
+"""Variables whose file adds to a client's CAs."""
 
 _MAX_BUNDLE_SIZE: Final = 16 << 20
 
 
 class KeptTrustError(ValueError):
-    """What a variable names cannot be kept; the message says which, why, and the way out."""
+    """The client's own CAs cannot be kept. The message names the variable, the reason and what to do."""
 
 
 def trust_variables(trust: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """What to set so that clients trust what they do by `environ`, and what is in this trust folder.
+    """Build variables so that clients trust this trust folder, and the CAs that `environ` names.
 
     Raises KeptTrustError.
     """
-    kept = _Kept(environ)
-    values = {name: str(kept.with_theirs(name, trust / BUNDLE)) for name in REPLACING}
-    values |= {name: str(kept.with_theirs(name, trust / CA)) for name in ADDING}
-    values["WGETRC"] = str(kept.wgetrc(trust / WGETRC, trust / BUNDLE))
+    files = _CombinedFiles(environ)
+    values = {name: str(files.bundle(name, trust / BUNDLE)) for name in REPLACING}
+    values |= {name: str(files.bundle(name, trust / CA)) for name in ADDING}
+    values["WGETRC"] = str(files.wgetrc(trust / WGETRC, trust / BUNDLE))
     return values
 
 
-class _Kept:
-    """Files that join what an environment's variables name with ours."""
+class _CombinedFiles:
+    """Writes files that combine the client's CAs, as named in its environment, with Sidekey's."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
-    def with_theirs(self, name: str, ours: Path) -> Path:
-        """A file with the certificates of what this variable names and with ours; ours, where that is all of them."""
-        theirs = self._environ.get(name)
-        return self._joined(name, Path(theirs), ours) if theirs else ours
+    def bundle(self, name: str, sidekey_file: Path) -> Path:
+        """Return a bundle with the certificates of this variable and Sidekey's, or Sidekey's file if that has all."""
+        client_file = self._environ.get(name)
+        return self._combine(name, Path(client_file), sidekey_file) if client_file else sidekey_file
 
-    def wgetrc(self, ours: Path, our_bundle: Path) -> Path:
-        """Their settings of wget with a bundle of both; without WGETRC, wget reads `~/.wgetrc`."""
+    def wgetrc(self, sidekey_wgetrc: Path, sidekey_bundle: Path) -> Path:
+        """Return the client's wgetrc with a combined bundle. Without WGETRC, wget reads `~/.wgetrc`."""
         home = self._environ.get("HOME")
-        named = self._environ.get("WGETRC") or (f"{home}/.wgetrc" if home else "")
-        data = _content("WGETRC", Path(named)) if named and Path(named) != ours else None
+        client_file = self._environ.get("WGETRC") or (f"{home}/.wgetrc" if home else "")
+        data = _read("WGETRC", Path(client_file)) if client_file and Path(client_file) != sidekey_wgetrc else None
         if data is None:
-            return ours
-        lines, certificates = [], our_bundle
+            return sidekey_wgetrc
+        lines, certificates = [], sidekey_bundle
         for line in os.fsdecode(data).splitlines():
             command, _, value = line.partition("=")
-            # Commands are read without regard to case, hyphens and underscores; the last one counts.
+            # wget ignores case, hyphens and underscores in names. The last setting wins.
             if command.strip().lower().replace("_", "").replace("-", "") != "cacertificate":
                 lines.append(f"{line}\n")
             elif value.strip():
-                certificates = self._joined("WGETRC", _from_home(value.strip(), home), our_bundle)
-        # It may hold passwords.
+                certificates = self._combine("WGETRC", _expand_home(value.strip(), home), sidekey_bundle)
         text = "".join(lines) + wgetrc(certificates)
-        return self._keep(os.fsencode(text), "wgetrc", 0o600)
+        # A wgetrc may contain passwords.
+        return self._write(os.fsencode(text), "wgetrc", 0o600)
 
-    def _joined(self, name: str, theirs: Path, ours: Path) -> Path:
-        data = None if theirs == ours else _content(name, theirs)
+    def _combine(self, name: str, client_file: Path, sidekey_file: Path) -> Path:
+        data = None if client_file == sidekey_file else _read(name, client_file)
         if data is None or not data.strip():
-            return ours
-        own = _ours(ours)
+            return sidekey_file
+        sidekey_certificates = _read_certificates(sidekey_file)
         try:
-            kept = bundle(data.decode("latin-1"))
+            client_certificates = bundle(data.decode("latin-1"))
         except ValueError as error:
-            raise KeptTrustError(f"{name}: {theirs}: {error}") from None
-        if not kept:
-            raise KeptTrustError(f"{name}: {theirs} must contain a certificate in PEM")
-        whole = bundle(own, kept)
-        return ours if whole == own else self._keep(whole.encode(), "pem", 0o644)
+            raise KeptTrustError(f"{name}: {client_file}: {error}") from None
+        if not client_certificates:
+            raise KeptTrustError(f"{name}: {client_file} must contain a certificate in PEM")
+        combined = bundle(sidekey_certificates, client_certificates)
+        return sidekey_file if combined == sidekey_certificates else self._write(combined.encode(), "pem", 0o644)
 
-    def _keep(self, content: bytes, suffix: str, mode: int) -> Path:
+    def _write(self, content: bytes, suffix: str, mode: int) -> Path:
         folder = self._folder()
         path = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.{suffix}"
         try:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            found = folder.stat()
-            # Who may write here decides what the service trusts.
-            if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+            status = folder.stat()
+            # Anyone who can write here decides which CAs the service trusts.
+            if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
                 raise KeptTrustError(f"{folder} must be this user's, and writable for nobody else")
             replace_file(path, content, mode)
         except OSError as error:
@@ -114,7 +114,7 @@ class _Kept:
         return path
 
     def _folder(self) -> Path:
-        # One that is not absolute is to be ignored (XDG base directory specification).
+        # Ignore a relative path (XDG Base Directory Specification).
         base, home = self._environ.get("XDG_CACHE_HOME", ""), self._environ.get("HOME", "")
         if base.startswith("/"):
             return Path(base) / "sidekey" / "trust"
@@ -125,20 +125,20 @@ class _Kept:
         )
 
 
-def _ours(path: Path) -> str:
+def _read_certificates(path: Path) -> str:
     try:
         return bundle(read_bounded(path, _MAX_BUNDLE_SIZE).decode("latin-1"))
     except ValueError as error:
         raise KeptTrustError(f"{path} {error}") from None
 
 
-def _content(name: str, path: Path) -> bytes | None:
-    """What is in their file, or in all files of their folder; None where there is none, so that nothing is lost."""
+def _read(name: str, path: Path) -> bytes | None:
+    """Read the client's file, or all files of a folder. Return None if the path does not exist."""
     try:
         if not path.is_dir():
             path.stat()
             return read_bounded(path, _MAX_BUNDLE_SIZE)
-        return b"\n".join(read_bounded(each, _MAX_BUNDLE_SIZE) for each in sorted(path.iterdir()) if each.is_file())
+        return b"\n".join(read_bounded(file, _MAX_BUNDLE_SIZE) for file in sorted(path.iterdir()) if file.is_file())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -147,5 +147,5 @@ def _content(name: str, path: Path) -> bytes | None:
         raise KeptTrustError(f"{name}: {path} {error}") from None
 
 
-def _from_home(value: str, home: str | None) -> Path:
+def _expand_home(value: str, home: str | None) -> Path:
     return Path(home) / value.removeprefix("~/") if home and value.startswith("~/") else Path(value)
