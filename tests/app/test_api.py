@@ -1,4 +1,4 @@
-"""Whole processes with a store and their API, on both databases: what an operator does serves at once, everywhere."""
+"""Processes with a store and their API, on both databases: each change takes effect at once in every process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from support.raw_connection import DEADLINE
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """What a config says of an empty store."""
+    """Return the settings of an empty store."""
     if request.param == "sqlite":
         return "path: store.db"
     return in_postgres(request.getfixturevalue("postgres"), tmp_path)
@@ -46,44 +46,46 @@ def in_postgres(postgres: Postgres, folder: Path) -> str:
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Iterator[int]:
-    """The port of an upstream that answers with what it was sent."""
+    """Return the port of an upstream that echoes."""
     with Nginx(tmp_path) as nginx:
         yield nginx.port
 
 
-def sent(port: int, integration: str, token: str) -> tuple[int, str]:
-    """The status, and what arrived at the upstream, of a caller's request."""
-    answer = get(port, f"/i/{integration}/x", {"Sidekey-Token": token})
-    return answer.status, answer.body
+def send_as_caller(port: int, integration: str, token: str) -> tuple[int, str]:
+    """Send a caller's request, and return the status and what the upstream received."""
+    response = get(port, f"/i/{integration}/x", {"Sidekey-Token": token})
+    return response.status, response.body
 
 
-def test_an_operator_needs_no_config_file_after_the_first_one(tmp_path: Path, place: str, upstream: int) -> None:
-    """A token by a command, an integration and a caller by HTTP; a request, an edit, and the end of all of it."""
+def test_operator_needs_no_config_file_after_the_first(tmp_path: Path, place: str, upstream: int) -> None:
+    """A token by a command, an integration and a caller by HTTP, then a request, an edit, and both deletions."""
     with managed(tmp_path, place) as child:
-        made = run_cli("token", "create", "ann", "--role", "admin", "--expires", "1h", "--config", str(child.config))
-        assert (made.returncode, made.stderr) == (0, "")
-        api = Api(child.admin_port, made.stdout.strip())
+        token_command = run_cli(
+            "token", "create", "ann", "--role", "admin", "--expires", "1h", "--config", str(child.config)
+        )
+        assert (token_command.returncode, token_command.stderr) == (0, "")
+        api = Api(child.admin_port, token_command.stdout.strip())
         # At once: whoever has made a token uses it.
         assert api.ask("GET", "/whoami").status == 200
-        assert sent(child.proxy_port, "crm", "nobody")[0] == 401
+        assert send_as_caller(child.proxy_port, "crm", "nobody")[0] == 401
         api.make("/integrations", {"id": "crm", **basic(upstream)})
         token = api.make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
-        assert sent(child.proxy_port, "crm", token) == (
+        assert send_as_caller(child.proxy_port, "crm", token) == (
             200,
             f"GET /v1/x\nauthorization: {credential('a-canary-of-basic')}\n",
         )
         assert api.ask("POST", "/integrations/crm/test").json["ok"] is True
         edit = {"auth": {"password": {"value": "another"}}}
         assert api.ask("PATCH", "/integrations/crm", edit, match='"1"').status == 200
-        assert credential("another") in sent(child.proxy_port, "crm", token)[1]
+        assert credential("another") in send_as_caller(child.proxy_port, "crm", token)[1]
         assert (
             'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 2.0\n'
             in get(child.admin_port, "/metrics").body
         )
         assert child.stop() == 0
     with managed(tmp_path, place) as child:
-        api = Api(child.admin_port, made.stdout.strip())
-        assert credential("another") in sent(child.proxy_port, "crm", token)[1]
+        api = Api(child.admin_port, token_command.stdout.strip())
+        assert credential("another") in send_as_caller(child.proxy_port, "crm", token)[1]
         assert api.get("/integrations/crm")["version"] == 2
         assert (
             'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 1.0\n'
@@ -92,30 +94,29 @@ def test_an_operator_needs_no_config_file_after_the_first_one(tmp_path: Path, pl
         assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
         assert "sidekey_caller_requests_total{" not in get(child.admin_port, "/metrics").body
         # The last caller is gone, and the door stays closed.
-        assert sent(child.proxy_port, "crm", token)[0] == 401
+        assert send_as_caller(child.proxy_port, "crm", token)[0] == 401
         listed = json.loads(run_cli("token", "list", "--json", "--config", str(child.config)).stdout)
-        assert [(each["name"], each["role"]) for each in listed] == [("ann", "admin")]
+        assert [(item["name"], item["role"]) for item in listed] == [("ann", "admin")]
         assert run_cli("token", "revoke", "ann", "--config", str(child.config)).returncode == 0
         within(lambda: api.ask("GET", "/whoami").status == 401)
 
 
 def credential(secret: str) -> str:
-    """What arrives of a secret of the kind basic."""
+    """Return what the upstream receives for a secret of kind basic."""
     return f"Basic {b64encode(f'svc:{secret}'.encode()).decode()}"
 
 
-def test_no_key_of_the_config_opens_the_api(tmp_path: Path, upstream: int) -> None:
-    """`allow_unauthenticated` says that callers need no token: with a store even they do."""
+def test_no_config_key_opens_the_api(tmp_path: Path, upstream: int) -> None:
+    """With a store, even callers need a token despite `allow_unauthenticated`."""
     with managed(tmp_path, more="allow_unauthenticated: true\nintegrations: {}") as child:
         nobody = Api(child.admin_port, "")
         for path in ("/integrations", "/whoami", "/openapi.json"):
             assert nobody.ask("GET", path).code == "unauthenticated"
         Api(child.admin_port).make("/integrations", {"id": "crm", **basic(upstream)})
-        assert sent(child.proxy_port, "crm", "nobody")[0] == 401
+        assert send_as_caller(child.proxy_port, "crm", "nobody")[0] == 401
 
 
-def test_the_last_use_of_a_token_is_written_once_a_minute(tmp_path: Path) -> None:
-    """However often it is used."""
+def test_last_use_of_a_token_is_written_once_a_minute(tmp_path: Path) -> None:
     with managed(tmp_path) as child:
         admin = Api(child.admin_port)
         token = admin.make("/tokens", {"name": "ann", "role": "viewer", "own_token": admin.token})["token"]
@@ -130,18 +131,18 @@ def test_the_last_use_of_a_token_is_written_once_a_minute(tmp_path: Path) -> Non
         assert admin.get("/tokens/ann")["last_used_at"] == "1970-01-01T00:00:07Z"
 
 
-def test_three_processes_go_by_each_change(tmp_path: Path, postgres: Postgres, upstream: int) -> None:
-    """Whichever of them it was sent to; and of two writers with one ETag one is told so."""
+def test_each_change_reaches_three_processes(tmp_path: Path, postgres: Postgres, upstream: int) -> None:
+    """Whichever process received it. Of two writers with the same ETag, one gets an error."""
     # What is promised is two seconds; the machine may be slow, so only the pause between two looks is held to it.
     assert POLL_INTERVAL <= 1
     with ExitStack() as stack:
         children = []
-        where = in_postgres(postgres, tmp_path)
+        store_settings = in_postgres(postgres, tmp_path)
         for number in range(3):
             folder = tmp_path / str(number)
             folder.mkdir()
             (folder / "store-url").write_text((tmp_path / "store-url").read_text())
-            children.append(stack.enter_context(managed(folder, where)))
+            children.append(stack.enter_context(managed(folder, store_settings)))
         apis = [Api(child.admin_port) for child in children]
         apis[0].make("/integrations", {"id": "crm", **basic(upstream)})
         token = apis[1].make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
@@ -149,23 +150,23 @@ def test_three_processes_go_by_each_change(tmp_path: Path, postgres: Postgres, u
         def soon(condition: Callable[[Child], bool]) -> None:
             within(lambda: all(map(condition, children)))
 
-        soon(lambda child: sent(child.proxy_port, "crm", token)[0] == 200)
+        soon(lambda child: send_as_caller(child.proxy_port, "crm", token)[0] == 200)
         for number, api in enumerate(apis):
             secret = f"secret-{number}"
             edit = {"auth": {"password": {"value": secret}}}
             assert api.ask("PATCH", "/integrations/crm", edit, match=f'"{number + 1}"').status == 200
             expected = credential(secret)
-            soon(lambda child, expected=expected: expected in sent(child.proxy_port, "crm", token)[1])  # type: ignore[misc]
+            soon(lambda child, expected=expected: expected in send_as_caller(child.proxy_port, "crm", token)[1])  # type: ignore[misc]
         outcomes = [api.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"4"').status for api in apis]
         assert outcomes == [200, 412, 412]
         assert apis[2].ask("DELETE", "/callers/billing", match='"1"').status == 204
-        soon(lambda child: sent(child.proxy_port, "crm", token)[0] == 401)
+        soon(lambda child: send_as_caller(child.proxy_port, "crm", token)[0] == 401)
 
 
-def test_reads_go_on_and_writes_say_so_while_the_store_is_away(
+def test_reads_work_and_writes_fail_while_the_store_is_unreachable(
     tmp_path: Path, postgres: Postgres, upstream: int
 ) -> None:
-    """503 `store_unavailable`; who was known is still known."""
+    """503 `store_unavailable`. Known operators stay known."""
     with managed(tmp_path, in_postgres(postgres, tmp_path)) as child:
         api = Api(child.admin_port)
         api.make("/integrations", {"id": "crm", **basic(upstream)})
@@ -179,16 +180,16 @@ def test_reads_go_on_and_writes_say_so_while_the_store_is_away(
                 ("GET", "/audit", None),
                 ("GET", "/tokens", None),
             ):
-                said = api.ask(method, path, body, match='"1"' if method in ("PATCH", "DELETE") else None)
-                assert (said.status, said.code) == (503, "store_unavailable"), (method, path)
+                response = api.ask(method, path, body, match='"1"' if method in ("PATCH", "DELETE") else None)
+                assert (response.status, response.code) == (503, "store_unavailable"), (method, path)
             assert get(child.admin_port, "/readyz").status == 200
         finally:
             postgres.start()
         within(lambda: api.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200)
 
 
-def test_callers_and_tokens_that_were_altered_let_nobody_in_and_can_be_deleted(tmp_path: Path, upstream: int) -> None:
-    """They are shown as such, whatever their rows say."""
+def test_altered_callers_and_tokens_are_refused_and_can_be_deleted(tmp_path: Path, upstream: int) -> None:
+    """The API marks them as altered, whatever their rows contain."""
     with managed(tmp_path) as child:
         api = Api(child.admin_port)
         api.make("/integrations", {"id": "crm", **basic(upstream)})
@@ -201,20 +202,20 @@ def test_callers_and_tokens_that_were_altered_let_nobody_in_and_can_be_deleted(t
             database.execute("UPDATE sidekey_rows SET body = replace(body, ?, ?) WHERE id = ?", (*edit, name))
     with managed(tmp_path) as child:
         api = Api(child.admin_port)
-        assert sent(child.proxy_port, "crm", caller)[0] == 401
+        assert send_as_caller(child.proxy_port, "crm", caller)[0] == 401
         assert api.by(token).ask("GET", "/whoami").status == 401
         for path in ("/callers/billing", "/tokens/bob"):
             assert api.get(path)["status"] == "unusable"
         assert api.get("/callers/billing")["integrations"] == []
-        assert [each["status"] for each in api.get("/tokens")["items"] if each["name"] == "bob"] == ["unusable"]
+        assert [item["status"] for item in api.get("/tokens")["items"] if item["name"] == "bob"] == ["unusable"]
         assert api.ask("PATCH", "/callers/billing", {"integrations": []}, match='"1"').code == "read_only"
         for path in ("/callers/billing", "/tokens/bob"):
             assert api.ask("DELETE", path, match='"1"').status == 204
             assert api.ask("GET", path).code == "not_found"
 
 
-def test_of_two_integrations_that_cover_a_target_the_later_save_is_refused(tmp_path: Path) -> None:
-    """For a caller that lists both, where requests name none; of a caller, the save that would list both."""
+def test_save_of_an_overlapping_integration_is_refused(tmp_path: Path) -> None:
+    """For a caller that lists both, if requests are matched by host. A caller that would list both is refused, too."""
     more = "forward: {match_by_host: true}\nca: {folder: ca, hosts: [example.com]}\nintegrations: {}"
     with managed(tmp_path, more=more) as child:
         api = Api(child.admin_port)
@@ -224,17 +225,17 @@ def test_of_two_integrations_that_cover_a_target_the_later_save_is_refused(tmp_p
 
         api.make("/integrations", document("first", "/v1"))
         api.make("/callers", {"name": "billing", "integrations": ["first", "second"]})
-        said = api.ask("POST", "/integrations", document("second", "/v1/users"))
-        assert (said.status, said.code) == (409, "overlaps")
-        assert "integration first covers https://api.example.com/v1/users as well" in said.json["detail"]
+        response = api.ask("POST", "/integrations", document("second", "/v1/users"))
+        assert (response.status, response.code) == (409, "overlaps")
+        assert "integration first covers https://api.example.com/v1/users as well" in response.json["detail"]
         api.make("/integrations", document("second", "/v2"))
         again = {"username": {"value": "svc"}, "password": {"value": "x"}}
         moved = {"endpoint_prefix": "https://api.example.com/v1/users", "auth": again}
         assert api.ask("PATCH", "/integrations/second", moved, match='"1"').code == "overlaps"
         api.make("/integrations", document("third", "/v1/users"))
-        wanted = {"integrations": ["first", "third"]}
-        assert api.ask("POST", "/callers", {"name": "shipping", **wanted}).code == "overlaps"
-        assert api.ask("PUT", "/callers/billing", wanted, match='"1"').code == "overlaps"
+        grants = {"integrations": ["first", "third"]}
+        assert api.ask("POST", "/callers", {"name": "shipping", **grants}).code == "overlaps"
+        assert api.ask("PUT", "/callers/billing", grants, match='"1"').code == "overlaps"
 
 
 PINNED: Final = '''
@@ -244,7 +245,13 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from sidekey.credentials.base import (
-    Credential, CredentialTraits, FixedCredential, Grant, InjectionPoints, KindSettings, SecretInput
+    Credential,
+    CredentialTraits,
+    FixedCredential,
+    Grant,
+    InjectionPoints,
+    KindSettings,
+    SecretInput,
 )
 from sidekey.credentials.fields import Keys, Secret
 
@@ -271,8 +278,8 @@ class PinnedSettings(KindSettings):
 '''
 
 
-def test_a_new_kind_is_one_file_and_two_lines(tmp_path: Path) -> None:
-    """Described, made, kept, moved only with its secret, tested and sent, by a Sidekey that has no more of it."""
+def test_new_kind_is_one_file_and_two_lines(tmp_path: Path) -> None:
+    """The API describes, creates, keeps, tests and sends it, and moves it only with its secret."""
     package = tmp_path / "code" / "sidekey"
     shutil.copytree(Path(sidekey.__file__).parent, package)
     (package / "credentials" / "pinned.py").write_text(PINNED)
@@ -289,18 +296,18 @@ def test_a_new_kind_is_one_file_and_two_lines(tmp_path: Path) -> None:
         Child(config(tmp_path, more=more), tmp_path, environment=environment) as child,
     ):
         api = Api(child.admin_port)
-        assert "pinned" in [each["kind"] for each in api.get("/kinds")["items"]]
+        assert "pinned" in [item["kind"] for item in api.get("/kinds")["items"]]
         schemas = api.get("/openapi.json")["components"]["schemas"]
         assert schemas["PinnedSettings"]["properties"]["pin"]["$ref"] == "#/components/schemas/Secret"
         base = f"http://127.0.0.1:{nginx.port}"
         auth = {"type": "pinned", "pin": {"value": "canary-of-a-pin"}}
         document = {"id": "pins", "endpoint_prefix": base, "auth": auth, "test": {"path": "/x"}}
         Draft202012Validator({"components": {"schemas": schemas}, **schemas["NewIntegration"]}).validate(document)
-        shown = api.make("/integrations", document)
-        assert (shown["kind"], shown["status"], shown["auth"]["pin"]["set"]) == ("pinned", "ok", True)
-        assert [each["id"] for each in api.get("/integrations?kind=pinned")["items"]] == ["pins"]
-        said = api.ask("PATCH", "/integrations/pins", {"auth": {"place": "back"}}, match='"1"')
-        assert (said.code, said.pointers) == ("reenter", {"/auth/pin"})
+        created = api.make("/integrations", document)
+        assert (created["kind"], created["status"], created["auth"]["pin"]["set"]) == ("pinned", "ok", True)
+        assert [item["id"] for item in api.get("/integrations?kind=pinned")["items"]] == ["pins"]
+        response = api.ask("PATCH", "/integrations/pins", {"auth": {"place": "back"}}, match='"1"')
+        assert (response.code, response.pointers) == ("reenter", {"/auth/pin"})
         assert api.ask("POST", "/integrations", {**document, "id": "no", "auth": {"type": "pinned"}}).pointers == {
             "/auth/pin"
         }
@@ -308,12 +315,12 @@ def test_a_new_kind_is_one_file_and_two_lines(tmp_path: Path) -> None:
         explained = api.ask("POST", "/integrations/pins/explain", {"url": "/x"}).json
         assert explained["credential"]["headers"] == ["Authorization"]
         token = api.make("/callers", {"name": "billing", "integrations": ["pins"]})["token"]
-        assert sent(child.proxy_port, "pins", token) == (200, "GET /x\nauthorization: Pin canary-of-a-pin\n")
+        assert send_as_caller(child.proxy_port, "pins", token) == (200, "GET /x\nauthorization: Pin canary-of-a-pin\n")
         assert not [line for line in child.lines if "canary" in line or "defect" in line]
 
 
-def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tmp_path: Path, ca: Authority) -> None:
-    """And by a certificate that is replaced while it runs; names of the config count, others do not."""
+def test_public_admin_listener_uses_tls_and_shows_metrics_to_viewers(tmp_path: Path, ca: Authority) -> None:
+    """With a certificate that is replaced while it runs. It accepts the host names of the config only."""
     leaf, other = ca.leaf("sidekey.example.com"), ca.leaf("sidekey.example.com", "second.example.com")
     for name, path in (("tls.crt", leaf.certificate), ("tls.key", leaf.key)):
         (tmp_path / name).write_bytes(path.read_bytes())
@@ -327,7 +334,7 @@ def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tm
         assert '"level":"info"' in line
         context = ca.client_context()
 
-        def ask(path: str, token: str = "", host: str = "sidekey.example.com") -> tuple[int, str, Any]:
+        def send(path: str, token: str = "", host: str = "sidekey.example.com") -> tuple[int, str, Any]:
             with closing(
                 HTTPSConnection("127.0.0.1", child.admin_port, context=context, timeout=DEADLINE)
             ) as connection:
@@ -340,16 +347,16 @@ def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tm
                 response = connection.getresponse()
                 return response.status, response.read().decode(), certificate
 
-        assert ask("/healthz")[0] == ask("/readyz")[0] == 200
-        assert ask("/metrics")[0] == 401
-        assert ask("/metrics", TOKENS["viewer"])[0] == 200
-        assert ask("/metrics", TOKENS["sender"])[0] == 403
+        assert send("/healthz")[0] == send("/readyz")[0] == 200
+        assert send("/metrics")[0] == 401
+        assert send("/metrics", TOKENS["viewer"])[0] == 200
+        assert send("/metrics", TOKENS["sender"])[0] == 403
         browser = Browser(child.admin_port, host="sidekey.example.com", trusted=context)
         cookie = browser.log_in(TOKENS["viewer"]).headers["Set-Cookie"]
         assert re.fullmatch("__Host-sidekey-ui=[^;]+; Path=/; HttpOnly; SameSite=Strict; Secure", cookie)
         assert browser.ask("GET", "/whoami").status == 200
-        assert ask(f"{PREFIX}/whoami", TOKENS["viewer"])[0] == 200
-        assert ask("/healthz", host="other.example.com")[0] == 421
+        assert send(f"{PREFIX}/whoami", TOKENS["viewer"])[0] == 200
+        assert send("/healthz", host="other.example.com")[0] == 421
         with (
             pytest.raises((ConnectionError, OSError)),
             closing(HTTPConnection("127.0.0.1", child.admin_port, timeout=DEADLINE)) as plain,
@@ -357,10 +364,10 @@ def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tm
             plain.request("GET", "/healthz")
             plain.getresponse()
         assert run_cli("healthcheck", "--config", str(child.config)).stdout == "ok\n"
-        first = ask("/healthz")[2]
+        first = send("/healthz")[2]
         replace(tmp_path / "tls.key", other.key.read_bytes())
         replace(tmp_path / "tls.crt", other.certificate.read_bytes())
-        within(lambda: ask("/healthz")[2] != first)
+        within(lambda: send("/healthz")[2] != first)
         assert child.stop() == 0
     finally:
         if child.process.poll() is None:
@@ -368,5 +375,5 @@ def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tm
 
 
 def socket_to(port: int) -> socket.socket:
-    """A connection to a port of 127.0.0.1."""
+    """Connect to a port of 127.0.0.1."""
     return socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)

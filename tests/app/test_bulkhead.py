@@ -1,4 +1,4 @@
-"""One slow upstream does not take the room of the others, in a Sidekey of its own process."""
+"""A slow upstream does not take the slots of other upstreams."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from support.raw_connection import RawConnection, connect
 from support.upstream import OK, RawUpstream, answering
 
 
-def config(slow: int, quick: int, own: str = "", most: int = 7) -> str:
-    """Integrations `slow` and `quick` at upstreams on these ports."""
+def config(slow: int, quick: int, limits: str = "", max_in_flight: int = 7) -> str:
+    """Build a config with integrations `slow` and `quick` at upstreams on these ports."""
     return f"""\
-limits: {{in_flight: {most}}}
+limits: {{in_flight: {max_in_flight}}}
 integrations:
   slow:
     endpoint_prefix: http://127.0.0.1:{slow}
     auth: {{type: basic, username: svc, password: {{insecure_value: secret}}}}
-    {own}
+    {limits}
   quick:
     endpoint_prefix: http://127.0.0.1:{quick}
     auth: {{type: basic, username: svc, password: {{insecure_value: secret}}}}
@@ -31,7 +31,7 @@ integrations:
 
 
 def gauges(child: Child) -> tuple[float, float]:
-    """Requests in flight, and the fullest origin's share."""
+    """Return the requests in flight, and the utilization of the fullest origin."""
     page = get(child.admin_port, "/metrics").body.splitlines()
     return (
         float(next(line.split()[1] for line in page if line.startswith("sidekey_requests_in_flight "))),
@@ -39,18 +39,18 @@ def gauges(child: Child) -> tuple[float, float]:
     )
 
 
-def refused(child: Child) -> str:
-    """Why the slow integration's next request is refused; nothing of its upstream is told."""
-    answer = get(child.proxy_port, "/i/slow/one-too-many")
-    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-    said = json.loads(answer.body)
-    assert (said["code"], said["integration"], said["sent"]) == ("overloaded", "slow", "no")
-    assert "127.0.0.1" not in answer.body
-    return str(said["detail"])
+def refusal(child: Child) -> str:
+    """Return why the slow integration's next request is refusal. The text must not name the upstream."""
+    response = get(child.proxy_port, "/i/slow/one-too-many")
+    assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    problem = json.loads(response.body)
+    assert (problem["code"], problem["integration"], problem["sent"]) == ("overloaded", "slow", "no")
+    assert "127.0.0.1" not in response.body
+    return str(problem["detail"])
 
 
 async def fill(stack: AsyncExitStack, child: Child, count: int) -> list[RawConnection]:
-    """So many requests of the slow integration, each on its connection."""
+    """Send this many requests of the slow integration, each on a connection of its own."""
     callers = [await stack.enter_async_context(connect(child.proxy_port)) for _ in range(count)]
     for caller in callers:
         await caller.send(b"GET /i/slow/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -58,7 +58,7 @@ async def fill(stack: AsyncExitStack, child: Child, count: int) -> list[RawConne
 
 
 @pytest.mark.parametrize(
-    ("own", "most", "limit"),
+    ("limits", "max_in_flight", "limit"),
     [
         ("", 4, "one origin has half of limits.in_flight in flight, which is the most that one may have"),
         ("limits: {in_flight: 6}", 6, "the integration's own limits.in_flight is reached"),
@@ -66,31 +66,33 @@ async def fill(stack: AsyncExitStack, child: Child, count: int) -> list[RawConne
     ],
     ids=["half", "more", "less"],
 )
-async def test_a_slow_upstream_leaves_room_for_the_others(own: str, most: int, limit: str, tmp_path: Path) -> None:
-    """Before a reload and after one, over which what is in flight goes on to count; and when all of it has ended."""
+async def test_slow_upstream_leaves_slots_for_other_upstreams(
+    limits: str, max_in_flight: int, limit: str, tmp_path: Path
+) -> None:
+    """Before and after a reload, which counts the requests in flight, and after all of them have ended."""
     async with RawUpstream(answering()) as slow, RawUpstream() as quick, AsyncExitStack() as stack:
-        with Child(config(slow.port, quick.port, own), tmp_path) as child:
-            callers = await fill(stack, child, most)
-            last = await slow.connection(most - 1)
+        with Child(config(slow.port, quick.port, limits), tmp_path) as child:
+            callers = await fill(stack, child, max_in_flight)
+            last = await slow.connection(max_in_flight - 1)
             await last.request()
-            assert await asyncio.to_thread(gauges, child) == (most, 1.0)
-            assert await asyncio.to_thread(refused, child) == limit
+            assert await asyncio.to_thread(gauges, child) == (max_in_flight, 1.0)
+            assert await asyncio.to_thread(refusal, child) == limit
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/quick/y")).status == 200
             # Another base for the slow one, so that it is compiled again: what is in flight still counts.
             text = child.config.read_text()
             child.rewrite(text.replace(f"http://127.0.0.1:{slow.port}", f"http://127.0.0.1:{slow.port}/new"))
             await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"config reloaded"' in line)
-            assert await asyncio.to_thread(refused, child) == limit
+            assert await asyncio.to_thread(refusal, child) == limit
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/quick/y")).status == 200
             for connection in slow.connections:
                 await connection.send(OK)
             for caller in callers:
                 assert (await caller.response()).status == 200
             await asyncio.to_thread(within, lambda: gauges(child) == (0, 0.0))
-            more = await fill(stack, child, most)
-            await asyncio.to_thread(within, lambda: gauges(child) == (most, 1.0))
-            assert await asyncio.to_thread(refused, child) == limit
+            more = await fill(stack, child, max_in_flight)
+            await asyncio.to_thread(within, lambda: gauges(child) == (max_in_flight, 1.0))
+            assert await asyncio.to_thread(refusal, child) == limit
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/quick/y")).status == 200
-            assert len(slow.requests) == 2 * most
-            assert [each.target for each in quick.requests] == [b"/y"] * 3
+            assert len(slow.requests) == 2 * max_in_flight
+            assert [request.target for request in quick.requests] == [b"/y"] * 3
             assert all(not caller.received for caller in more)

@@ -1,4 +1,4 @@
-"""Client certificates in a running Sidekey: what the upstream sees, rotation without a restart, and the metrics."""
+"""Client certificates in a running Sidekey: at the upstream, after rotation without a restart, and in metrics."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ integrations:
 """
 
 
-async def test_a_rotated_certificate_is_loaded_without_a_restart(ca: Authority, tmp_path: Path) -> None:
-    """New connections show it; a pair that does not match leaves the old one in use, and is counted."""
+async def test_rotated_certificate_is_loaded_without_a_restart(ca: Authority, tmp_path: Path) -> None:
+    """New connections use it. A pair that does not match leaves the current one in use, and is counted."""
     first, second = mount(tmp_path, current("first")), current("second")
     context = asking(ca.server_context("up.test"), first, second)
     async with RawUpstream(always_ok, ssl_context=context) as upstream:
         with Child(config(ca, upstream.port), tmp_path, head=HEAD) as child:
 
-            async def ask() -> int:
+            async def send() -> int:
                 return (await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")).status
 
             async def logged(event: str) -> None:
                 await asyncio.to_thread(child.wait_for_line, lambda line: f'"event":"{event}"' in line)
 
-            assert await ask() == 200
+            assert await send() == 200
             replace(tmp_path / "tls.crt", second.pem)
             await logged("a client certificate could not be loaded")
-            assert await ask() == 200
+            assert await send() == 200
             replace(tmp_path / "tls.key", second.key_pem)
             await logged("a client certificate was loaded")
-            assert await ask() == 200
+            assert await send() == 200
             page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
             assert await asyncio.to_thread(child.stop) == 0
         assert [shown(connection) for connection in upstream.connections] == [first.der, second.der]
@@ -69,13 +69,13 @@ async def test_a_rotated_certificate_is_loaded_without_a_restart(ca: Authority, 
     assert value_of(page, f"sidekey_credential_reload_failures_total{labels}") == 1
 
 
-def test_an_expired_certificate_takes_down_its_integration_alone(ca: Authority, tmp_path: Path) -> None:
-    """It answers credential_unavailable, readyz stays up, `list --usable` leaves it out, a strict start refuses."""
+def test_expired_certificate_affects_only_its_integration(ca: Authority, tmp_path: Path) -> None:
+    """It responds with credential_unavailable, /readyz succeeds, `list --usable` omits it, and a strict start fails."""
     mount(tmp_path, issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31)))
     with Child(config(ca, 1), tmp_path, head=HEAD) as child:
-        answer = get(child.proxy_port, "/i/bank/x")
-        assert (answer.status, json.loads(answer.body)["code"]) == (502, "credential_unavailable")
-        assert "expired on 2026-02-01" in json.loads(answer.body)["detail"]
+        response = get(child.proxy_port, "/i/bank/x")
+        assert (response.status, json.loads(response.body)["code"]) == (502, "credential_unavailable")
+        assert "expired on 2026-02-01" in json.loads(response.body)["detail"]
         assert get(child.admin_port, "/readyz").status == 200
         usable = run_cli("list", "--usable", "--config", str(child.config))
         assert (usable.returncode, usable.stdout) == (0, "")
@@ -86,13 +86,13 @@ def test_an_expired_certificate_takes_down_its_integration_alone(ca: Authority, 
 
 
 def failures(child: Child) -> float:
-    """How often a reload of the certificate has failed, by the metric."""
+    """Return the failed reloads of the certificate, by the metric."""
     series = 'sidekey_credential_reload_failures_total{integration="bank",credential="certificate"}'
     return value_of(get(child.admin_port, "/metrics").body, series)
 
 
 def test_unusable_certificate_is_counted_once_for_each_change_of_its_files(ca: Authority, tmp_path: Path) -> None:
-    """Not once for each request that has it read again."""
+    """Not once for each request that reloads it."""
     mount(tmp_path, issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31)))
     with Child(config(ca, 1), tmp_path, head=HEAD) as child:
         assert get(child.proxy_port, "/i/bank/x").status == 502
@@ -120,8 +120,8 @@ async def test_url_that_does_not_return_the_certificate_is_counted_once(ca: Auth
             assert await asyncio.to_thread(child.stop) == 0
 
 
-async def test_a_certificate_at_a_url_is_fetched_by_run_and_by_test(ca: Authority, tmp_path: Path) -> None:
-    """At the start of the one, at the request of the other."""
+async def test_certificate_at_a_url_is_fetched_by_run_and_by_test(ca: Authority, tmp_path: Path) -> None:
+    """By `run` at the start, by `test` at the request."""
     issued = current()
     body = issued.pem + issued.key_pem
 
@@ -155,8 +155,8 @@ async def test_list_knows_a_fetched_certificate_from_the_running_process(ca: Aut
         await connection.send(b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
     def listed(child: Child) -> tuple[str, str | None, bool]:
-        (found,) = json.loads(run_process("list", "--json", "--config", str(child.config)).stdout)
-        return found["status"], found["expires_at"], found["usable"]
+        (item,) = json.loads(run_process("list", "--json", "--config", str(child.config)).stdout)
+        return item["status"], item["expires_at"], item["usable"]
 
     async with RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server:
         text = config(ca, 1, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
@@ -170,8 +170,8 @@ async def test_list_knows_a_fetched_certificate_from_the_running_process(ca: Aut
     assert stopped == ("unknown", None, True)
 
 
-async def test_a_client_proves_itself_to_the_token_endpoint_by_its_certificate(ca: Authority, tmp_path: Path) -> None:
-    """RFC 8705 2, end to end: the endpoint and the API see the certificate, the request names the client."""
+async def test_client_authenticates_with_its_certificate_at_the_token_endpoint(ca: Authority, tmp_path: Path) -> None:
+    """RFC 8705 2, end to end: the endpoint and the API see the certificate, and the request names the client."""
     issued = mount(tmp_path, current())
     token = b'{"access_token": "t1", "token_type": "Bearer", "expires_in": 600}'
 
@@ -198,18 +198,18 @@ async def test_a_client_proves_itself_to_the_token_endpoint_by_its_certificate(c
       client_authentication: tls_client_auth
 """
         with Child(text, tmp_path, head=HEAD) as child:
-            answer = await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")
+            response = await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")
             assert await asyncio.to_thread(child.stop) == 0
-        assert answer.status == 200, answer.body
-        assert [shown(each.connections[0]) for each in (issuer, upstream)] == [issued.der, issued.der]
-        (asked,), (sent,) = issuer.requests, upstream.requests
-    assert asked.body == b"grant_type=client_credentials&client_id=client-1"
-    assert asked.values(b"authorization") == []
+        assert response.status == 200, response.body
+        assert [shown(server.connections[0]) for server in (issuer, upstream)] == [issued.der, issued.der]
+        (token_request,), (sent,) = issuer.requests, upstream.requests
+    assert token_request.body == b"grant_type=client_credentials&client_id=client-1"
+    assert token_request.values(b"authorization") == []
     assert sent.values(b"authorization") == [b"Bearer t1"]
 
 
 async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority, tmp_path: Path) -> None:
-    """Until then the API says why, and does not offer the integration to a preset."""
+    """Until then the API has the reason, and a preset cannot use the integration."""
     issued, answers = current(), [b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"]
     body = issued.pem + issued.key_pem
 
@@ -223,11 +223,11 @@ async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority,
             api = Api(child.admin_port)
 
             def bank() -> dict[str, Any]:
-                found: dict[str, Any] = api.get("/integrations/bank")
-                return found
+                document: dict[str, Any] = api.get("/integrations/bank")
+                return document
 
             def is_offered() -> bool:
-                return "bank" in [each["id"] for each in api.get("/integrations?status=ok")["items"]]
+                return "bank" in [item["id"] for item in api.get("/integrations?status=ok")["items"]]
 
             def not_fetched() -> None:
                 within(lambda: "404" in bank()["problem"])
@@ -265,21 +265,21 @@ async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority,
     ],
     ids=["der", "mismatched", "expired"],
 )
-def test_certificate_that_must_not_be_used_says_what_is_wrong(
+def test_unusable_certificate_is_reported_with_its_problem(
     certificate: bytes, reason: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """By API, response, `check` and log; none of them calls it missing or unreadable."""
+    """In the API, a response, `check` and the log. None of them calls it missing or unreadable."""
     mount(tmp_path, CURRENT)
     (tmp_path / "tls.crt").write_bytes(certificate)
     callers = 'callers: {shop: {token: {insecure_value: of-a-caller}, integrations: "*"}}'
     with managed(tmp_path, more=f"{callers}\n{config(ca, 1)}", head=HEAD) as child:
-        found = Api(child.admin_port).get("/integrations/bank")
-        assert (found["status"], reason in found["problem"]) == ("unusable", True)
+        document = Api(child.admin_port).get("/integrations/bank")
+        assert (document["status"], reason in document["problem"]) == ("unusable", True)
         detail = json.loads(get(child.proxy_port, "/i/bank/x", {"Sidekey-Token": "of-a-caller"}).body)["detail"]
         checked = run_cli("check", "--config", str(child.config)).stdout
         assert reason in detail
         assert reason in checked
-        (line,) = [each for each in child.lines if reason in each and '"level":"error"' in each]
-        for text in (found["problem"], detail, checked, line):
+        (line,) = [entry for entry in child.lines if reason in entry and '"level":"error"' in entry]
+        for text in (document["problem"], detail, checked, line):
             assert "cannot be read" not in text
             assert "missing" not in text

@@ -1,4 +1,4 @@
-"""A changed client secret in two processes on one store: what the token endpoint and the API receive, and Test says."""
+"""A changed client secret in two processes with one store: requests to the provider, and test results."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ class World:
         await self.settle()
 
     async def enter(self, secret: str) -> None:
-        """Save another client secret through the first process, and wait until both have it in use."""
+        """Save another client secret through the first process, and wait until both processes use it."""
         self.methods.append(("POST", "PUT")[len(self.methods) - 1])
         change = {"methods": self.methods, "auth": {"client_secret": {"value": secret}}}
-        said = await asyncio.to_thread(self.apis[0].ask, "PATCH", "/integrations/crm", change, match="*")
-        assert said.status == 200, said
+        response = await asyncio.to_thread(self.apis[0].ask, "PATCH", "/integrations/crm", change, match="*")
+        assert response.status == 200, response
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait until both processes serve the newest version of the integration, which its methods tell."""
+        """Wait until both processes serve the newest version of the integration, which its methods identify."""
 
         def serves(api: Api) -> bool:
-            said = api.ask("POST", "/integrations/crm/explain", {"url": "/api/orders"})
-            return said.status == 200 and set(said.json["methods"]) == set(self.methods)
+            response = api.ask("POST", "/integrations/crm/explain", {"url": "/api/orders"})
+            return response.status == 200 and set(response.json["methods"]) == set(self.methods)
 
         await asyncio.to_thread(within, lambda: all(map(serves, self.apis)))
 
     async def tokens(self) -> list[str]:
-        """Send a request through each process; the tokens that the API received. All are accepted."""
-        before = len(self.used)
+        """Send a request through each process, and return the tokens that the API received and accepted."""
+        count = len(self.received_tokens)
         for child in self.children:
-            said = await asyncio.to_thread(get, child.proxy_port, "/i/crm/api/orders", {"Sidekey-Token": "caller"})
-            assert said.status == 200, said
-        return self.used[before:]
+            response = await asyncio.to_thread(get, child.proxy_port, "/i/crm/api/orders", {"Sidekey-Token": "caller"})
+            assert response.status == 200, response
+        return self.received_tokens[count:]
 
     async def test(self, number: int) -> Any:
         """Test the integration through a process, which allows one test a second."""
@@ -71,15 +71,15 @@ class World:
         def run() -> Said:
             return self.apis[number].ask("POST", "/integrations/crm/test")
 
-        while (said := await asyncio.to_thread(run)).status == 429:
-            await asyncio.sleep(float(said.headers["Retry-After"]))
-        return said.json
+        while (response := await asyncio.to_thread(run)).status == 429:
+            await asyncio.sleep(float(response.headers["Retry-After"]))
+        return response.json
 
     @property
-    def used(self) -> list[str]:
-        """The tokens that the API received."""
-        received = [each for each in self.server.received if each.path.startswith("/api/")]
-        return [value for each in received for value in each.values("authorization")]
+    def received_tokens(self) -> list[str]:
+        """Return the tokens that the API received."""
+        received = [request for request in self.server.received if request.path.startswith("/api/")]
+        return [value for request in received for value in request.values("authorization")]
 
 
 @pytest.fixture
@@ -105,8 +105,8 @@ async def test_wrong_secret_fails_the_test_and_leaves_the_old_token_in_use(world
     assert len(set(old)) == (1 if single else 2)
     await world.enter("wrong")
     for number in range(2):
-        found = await world.test(number)
-        assert (found["ok"], found["code"], found["reason"]) == (False, "credential_unavailable", WRONG)
+        result = await world.test(number)
+        assert (result["ok"], result["code"], result["reason"]) == (False, "credential_unavailable", WRONG)
     assert await world.tokens() == old
     await world.enter(SECRET)
     # This secret has obtained the token that is in the store.
@@ -116,7 +116,7 @@ async def test_wrong_secret_fails_the_test_and_leaves_the_old_token_in_use(world
 
 
 async def test_test_uses_the_secret_although_a_token_is_valid(world: World) -> None:
-    """The provider has revoked the secret: the test says so before the token expires."""
+    """The provider has revoked the secret: the test fails before the token expires."""
     await world.make(renewal_interval="1s")
     old = await world.tokens()
     world.server.revoke_secret()

@@ -1,4 +1,4 @@
-"""A Sidekey that may open few files: callers who stay without a request take neither others' place nor the probes'."""
+"""A Sidekey with few descriptors: idle callers take no slot from other callers or from health checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REQUEST = b"GET /i/crm/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def config(port: int, more: str = "") -> str:
-    """Integration `crm` at an upstream on this port."""
+    """Build a config with integration `crm` at an upstream on this port."""
     return f"""\
 {more}
 integrations:
@@ -35,8 +35,8 @@ both_loops = pytest.mark.parametrize("code", [None, WITHOUT_UVLOOP], ids=["uvloo
 
 
 @both_loops
-async def test_idle_callers_make_room_the_longest_idle_first(code: str | None, tmp_path: Path) -> None:
-    """300 of them with 64 descriptors: a new caller is served, the probes answer, a reload works, nothing is logged."""
+async def test_longest_idle_callers_are_closed_first(code: str | None, tmp_path: Path) -> None:
+    """300 of them with 64 descriptors: a new caller is served, health checks and a reload work, nothing is logged."""
     async with RawUpstream() as upstream, AsyncExitStack() as stack:
         child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
         idle = []
@@ -51,9 +51,9 @@ async def test_idle_callers_make_room_the_longest_idle_first(code: str | None, t
         async with connect(child.proxy_port) as new:
             await new.send(REQUEST.replace(b"/x", b"/new"))
             assert (await new.response()).status == 200
-        assert [each.target for each in upstream.requests if each.target == b"/new"] == [b"/new"]
-        await asyncio.gather(*(each.until_ended() for each in idle[: IDLE - 20]))
-        open_ = [number for number, each in enumerate(idle) if not each.ended]
+        assert [request.target for request in upstream.requests if request.target == b"/new"] == [b"/new"]
+        await asyncio.gather(*(caller.until_ended() for caller in idle[: IDLE - 20]))
+        open_ = [number for number, caller in enumerate(idle) if not caller.ended]
         assert open_
         assert open_ == list(range(open_[0], IDLE))
         child.rewrite(child.config.read_text() + "    description: reloaded\n")
@@ -65,8 +65,8 @@ async def test_idle_callers_make_room_the_longest_idle_first(code: str | None, t
 
 
 @both_loops
-async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(code: str | None, tmp_path: Path) -> None:
-    """503 with Retry-After, by the limit's name; the requests under way go on, and so do the probes."""
+async def test_new_caller_is_refused_at_once_without_idle_callers(code: str | None, tmp_path: Path) -> None:
+    """503 with Retry-After and the name of the limit. Requests in flight and health checks continue."""
     async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
         child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
         # Heads that do not end: no idle connections, and no requests in flight either.
@@ -76,9 +76,9 @@ async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(code: str | Non
         await asyncio.to_thread(get, child.admin_port, "/healthz")
         for _ in range(100):
             async with connect(child.proxy_port) as late:
-                answer = await late.response()
-                assert (answer.status, answer.values(b"retry-after")) == (503, [b"1"])
-                assert b"NOFILE" in answer.body
+                response = await late.response()
+                assert (response.status, response.values(b"retry-after")) == (503, [b"1"])
+                assert b"NOFILE" in response.body
         assert (await asyncio.to_thread(get, child.admin_port, "/healthz")).status == 200
         await slow.send(b"\r\n")
         assert (await slow.response()).status == 200
@@ -87,8 +87,10 @@ async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(code: str | Non
 
 
 @both_loops
-async def test_a_peer_with_many_admin_connections_closes_nobody_else_s(code: str | None, tmp_path: Path) -> None:
-    """300 of them: 64 stay, and so does the idle connection that another had before."""
+async def test_many_admin_connections_of_a_peer_close_no_connection_of_another(
+    code: str | None, tmp_path: Path
+) -> None:
+    """64 of 300 stay, and so does an older idle connection of another peer."""
     async with RawUpstream() as upstream, AsyncExitStack() as stack:
         child = stack.enter_context(Child(config(upstream.port), tmp_path, code=code))
         probe = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -101,15 +103,15 @@ async def test_a_peer_with_many_admin_connections_closes_nobody_else_s(code: str
 
         other = await enter("127.0.0.2")
         many = [await enter() for _ in range(300)]
-        await asyncio.gather(*(each.until_ended() for each in many[:-64]))
-        assert not any(each.ended for each in many[-64:])
+        await asyncio.gather(*(caller.until_ended() for caller in many[:-64]))
+        assert not any(caller.ended for caller in many[-64:])
         await other.send(probe)
         assert (await other.response()).body == b"ok\n"
 
 
 @both_loops
-async def test_connections_to_the_admin_listener_take_nobody_else_s_place(code: str | None, tmp_path: Path) -> None:
-    """Nor do they keep the probes out: the oldest make room."""
+async def test_admin_connections_take_no_descriptor_of_callers(code: str | None, tmp_path: Path) -> None:
+    """Nor do they block health checks: the oldest are closed."""
     async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
         child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
         idle = [await stack.enter_async_context(connect(child.admin_port)) for _ in range(100)]
@@ -117,13 +119,13 @@ async def test_connections_to_the_admin_listener_take_nobody_else_s_place(code: 
             await caller.send(REQUEST)
             assert (await caller.response()).status == 200
         assert (await asyncio.to_thread(get, child.admin_port, "/healthz")).status == 200
-        await asyncio.gather(*(each.until_ended() for each in idle[:-4]))
+        await asyncio.gather(*(caller.until_ended() for caller in idle[:-4]))
         assert not idle[-1].ended
 
 
 @both_loops
-async def test_connections_to_upstreams_find_descriptors(code: str | None, tmp_path: Path) -> None:
-    """Idle ones of other upstreams make room, so that no request fails for want of one."""
+async def test_idle_upstream_connections_are_closed_for_new_ones(code: str | None, tmp_path: Path) -> None:
+    """So that no request fails for lack of one."""
     async with AsyncExitStack() as stack:
         upstreams = [await stack.enter_async_context(RawUpstream()) for _ in range(60)]
         stanzas = "".join(
@@ -142,11 +144,8 @@ async def test_connections_to_upstreams_find_descriptors(code: str | None, tmp_p
 
 
 @both_loops
-async def test_calls_that_hang_take_nobody_else_s_place(code: str | None, tmp_path: Path) -> None:
-    """A token endpoint that never responds has half of the descriptors for calls; the others wait without one.
-
-    Requests for 60 integrations come and go, each with its own call; then all else is served as before.
-    """
+async def test_hanging_calls_take_no_descriptor_of_requests(code: str | None, tmp_path: Path) -> None:
+    """Calls to a token endpoint that never responds take half of the descriptors. Other requests are served."""
     async with RawUpstream() as upstream, RawUpstream(answering()) as hanging, AsyncExitStack() as stack:
         stanzas = config(upstream.port) + "".join(
             f"  t{number}:\n    auth: {{type: oauth2, token_endpoint: 'https://127.0.0.1:{hanging.port}/token', "
@@ -160,7 +159,9 @@ async def test_calls_that_hang_take_nobody_else_s_place(code: str | None, tmp_pa
                 await asyncio.to_thread(within, lambda: in_flight(child) == 1)
             await asyncio.to_thread(within, lambda: in_flight(child) == 0)
             # A call that has timed out makes room for the next; its end may arrive after the other's beginning.
-            await eventually(lambda: sum(not each.ended and not each.lost for each in hanging.connections) <= 2)
+            await eventually(
+                lambda: sum(not connection.ended and not connection.lost for connection in hanging.connections) <= 2
+            )
         async with connect(child.proxy_port) as caller:
             await caller.send(REQUEST)
             assert (await caller.response()).status == 200
@@ -172,12 +173,12 @@ async def test_calls_that_hang_take_nobody_else_s_place(code: str | None, tmp_pa
 
 
 def in_flight(child: Child) -> int:
-    """How many requests are under way."""
+    """Return the number of requests in flight."""
     page = get(child.admin_port, "/metrics").body.splitlines()
     return int(float(next(line.split()[1] for line in page if line.startswith("sidekey_requests_in_flight "))))
 
 
 def open_files(child: Child) -> int:
-    """How many descriptors the process has open."""
+    """Return the number of open descriptors of the process."""
     page = get(child.admin_port, "/metrics").body.splitlines()
     return int(float(next(line.split()[1] for line in page if line.startswith("process_open_fds "))))

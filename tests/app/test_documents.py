@@ -1,4 +1,4 @@
-"""Documents that editors send: how much of one is read, and that nobody waits while others are validated."""
+"""Documents of editors: limits of size, and validation that blocks no other request."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ UNKNOWN_KEYS = {**basic(1), **{f"key{number}": 1 for number in range(9000)}}
 @pytest.fixture(scope="module")
 def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     """A process with a store that no test changes."""
-    with managed(tmp_path_factory.mktemp("documents")) as found:
-        yield found
+    with managed(tmp_path_factory.mktemp("documents")) as process:
+        yield process
 
 
 def names(count: int, shape: str = "n{}") -> dict[str, str]:
     return {shape.format(number): "x" for number in range(count)}
 
 
-def grown(document: dict[str, Any], pointer: str, section: Any) -> dict[str, Any]:
-    """A copy with another section, list or text."""
+def extended(document: dict[str, Any], pointer: str, section: Any) -> dict[str, Any]:
+    """Copy a document with another section, list or text."""
     result: dict[str, Any] = copied(document)
     *above, last = pointer.split("/")[1:]
-    place = result
+    container = result
     for key in above:
-        place = place.setdefault(key, {})
-    place[last] = section
+        container = container.setdefault(key, {})
+    container[last] = section
     return result
 
 
@@ -60,21 +60,23 @@ SECTIONS = [
 def test_section_has_at_most_64_names(child: Child, document: dict[str, Any], pointer: str, shape: str) -> None:
     """One more is an error at the section."""
     api = Api(child.admin_port, TOKENS["editor"])
-    assert api.ask("POST", PREVIEW, grown(document, pointer, names(64, shape))).json["errors"] == []
+    assert api.ask("POST", PREVIEW, extended(document, pointer, names(64, shape))).json["errors"] == []
     for count in (65, 400):
-        preview = api.ask("POST", PREVIEW, grown(document, pointer, names(count, shape))).json
+        preview = api.ask("POST", PREVIEW, extended(document, pointer, names(count, shape))).json
         expected = [{"pointer": pointer, "detail": "must have at most 64 names: remove some"}]
         assert (preview["valid"], preview["errors"]) == (False, expected)
 
 
 def test_preset_has_at_most_64_parameters(child: Child) -> None:
-    """One more is an error of the preset that is saved."""
+    """One more is an error of the saved preset."""
     api = Api(child.admin_port, TOKENS["editor"])
     parameters = {name: {"type": "text"} for name in names(65)}
     body = {"json": {name: f"{{{{{name}}}}}" for name in parameters}}
     preset = {"integration": "any", "url": "https://api.example.com/v1/x"}
-    found = api.ask("POST", "/presets", {**preset, "id": "wide", "parameters": parameters, "body": body}).json["errors"]
-    assert {"pointer": "/parameters", "detail": "must have at most 64 names: remove some"} in found
+    errors = api.ask("POST", "/presets", {**preset, "id": "wide", "parameters": parameters, "body": body}).json[
+        "errors"
+    ]
+    assert {"pointer": "/parameters", "detail": "must have at most 64 names: remove some"} in errors
 
 
 LISTS = {
@@ -91,65 +93,65 @@ def test_list_has_at_most_256_entries(child: Child, pointer: str) -> None:
     first, shape = LISTS[pointer]
     entries = [first, *(shape.format(above + below) for above in ascii_uppercase for below in ascii_uppercase)][:257]
     wide = {**BASIC, "allow_other_domains": True, "allowed_domains": ["https://api.example.com"]}
-    assert api.ask("POST", PREVIEW, grown(wide, pointer, entries[:256])).json["errors"] == []
-    errors = api.ask("POST", PREVIEW, grown(wide, pointer, entries)).json["errors"]
+    assert api.ask("POST", PREVIEW, extended(wide, pointer, entries[:256])).json["errors"] == []
+    errors = api.ask("POST", PREVIEW, extended(wide, pointer, entries)).json["errors"]
     assert errors == [{"pointer": pointer, "detail": "must have at most 256 entries: remove some"}]
 
 
 def test_long_name_url_and_path_of_keys_are_errors(child: Child) -> None:
-    """Each has a limit of its own: what is looked up in requests, what is called, what leads to a value."""
+    """Each has a limit of its own."""
     api = Api(child.admin_port, TOKENS["editor"])
 
     def errors(document: dict[str, Any]) -> list[dict[str, str]]:
-        found: list[dict[str, str]] = api.ask("POST", PREVIEW, document).json["errors"]
-        return found
+        listed: list[dict[str, str]] = api.ask("POST", PREVIEW, document).json["errors"]
+        return listed
 
-    assert errors(grown(BASIC, "/add/query", {"n" * 256: "x"})) == []
+    assert errors(extended(BASIC, "/add/query", {"n" * 256: "x"})) == []
     detail = "the name must have at most 256 characters"
-    assert errors(grown(BASIC, "/add/query", {"n" * 257: "x"})) == [
+    assert errors(extended(BASIC, "/add/query", {"n" * 257: "x"})) == [
         {"pointer": f"/add/query/{'n' * 257}", "detail": detail}
     ]
     url = "https://auth.example.com/".ljust(8000, "x")
-    assert errors(grown(OAUTH2, "/auth/token_endpoint", url)) == []
+    assert errors(extended(OAUTH2, "/auth/token_endpoint", url)) == []
     detail = "must have at most 8000 characters (RFC 9110 4.1)"
-    assert errors(grown(OAUTH2, "/auth/token_endpoint", f"{url}x")) == [
+    assert errors(extended(OAUTH2, "/auth/token_endpoint", f"{url}x")) == [
         {"pointer": "/auth/token_endpoint", "detail": detail}
     ]
     detail = "must not have a value below keys of more than 1000 characters together"
-    said = api.ask("POST", PREVIEW, {**BASIC, "n" * 1000: {}})
-    assert (said.status, said.code, said.json["detail"]) == (400, "malformed", f"the body {detail}")
+    response = api.ask("POST", PREVIEW, {**BASIC, "n" * 1000: {}})
+    assert (response.status, response.code, response.json["detail"]) == (400, "malformed", f"the body {detail}")
 
 
 def test_reasons_to_enter_secrets_again_are_limited(child: Child) -> None:
     api = Api(child.admin_port)
-    made = api.make("/integrations", {"id": "kept", **session("x", {"value": "a-secret"})})
-    made["auth"]["login"]["url"] = "https://evil.example.com/login"
-    found = api.ask("POST", PREVIEW, made).json["reenter"]
-    assert len(found) == 201
-    saving = api.ask("PUT", "/integrations/kept", made, match='"1"')
+    created = api.make("/integrations", {"id": "kept", **session("x", {"value": "a-secret"})})
+    created["auth"]["login"]["url"] = "https://evil.example.com/login"
+    reasons = api.ask("POST", PREVIEW, created).json["reenter"]
+    assert len(reasons) == 201
+    saving = api.ask("PUT", "/integrations/kept", created, match='"1"')
     assert (saving.code, len(saving.json["errors"])) == ("reenter", 201)
 
 
 def session(public: str, secret: dict[str, Any]) -> dict[str, Any]:
-    """A login with 250 public values and 250 secrets."""
+    """Build a login with 250 public values and 250 secrets."""
     fields = {f"{kind}{number}": value for number in range(250) for kind, value in (("p", public), ("s", secret))}
-    return grown(SESSION, "/auth/login/body", fields)
+    return extended(SESSION, "/auth/login/body", fields)
 
 
-def test_first_errors_are_listed_and_the_last_line_says_that_there_are_more(child: Child) -> None:
-    """In a preview, and where the document is saved. Only a listed error has a suggestion."""
+def test_first_errors_are_listed_and_the_last_line_counts_more(child: Child) -> None:
+    """In a preview and when saving. Only listed errors have a suggestion."""
     api = Api(child.admin_port, TOKENS["editor"])
     preview = api.ask("POST", PREVIEW, UNKNOWN_KEYS).json
     saving = api.ask("POST", "/integrations", {"id": "x", **UNKNOWN_KEYS})
     assert (saving.code, saving.json["detail"]) == ("invalid", "more than 200 values are not valid: see errors")
     for errors in (preview["errors"], saving.json["errors"]):
-        assert [each["pointer"] for each in errors] == [*(f"/key{number}" for number in range(200)), ""]
+        assert [error["pointer"] for error in errors] == [*(f"/key{number}" for number in range(200)), ""]
         assert errors[0]["detail"].startswith("unknown key; known: title, description, tags,")
         assert errors[-1]["detail"] == "there are more errors than the first 200: correct these first"
 
 
 @contextmanager
-def sent(port: int, path: str, document: Any) -> Iterator[socket.socket]:
+def send_without_reading(port: int, path: str, document: Any) -> Iterator[socket.socket]:
     """Send a request and leave its response unread."""
     body = json.dumps(document).encode()
     lines = (
@@ -166,19 +168,21 @@ def sent(port: int, path: str, document: Any) -> Iterator[socket.socket]:
 
 
 def test_reads_and_log_in_do_not_wait_for_validations(child: Child) -> None:
-    """They are answered while previews of large documents, sent before, are still being validated."""
+    """Sidekey responds to them while it still validates earlier previews of large documents."""
     with ExitStack() as stack:
-        previews = [stack.enter_context(sent(child.admin_port, PREVIEW, UNKNOWN_KEYS)) for _ in range(24)]
+        previews = [
+            stack.enter_context(send_without_reading(child.admin_port, PREVIEW, UNKNOWN_KEYS)) for _ in range(24)
+        ]
         Api(child.admin_port, TOKENS["viewer"]).get("/integrations")
         token, console = {"token": TOKENS["viewer"]}, {"Sidekey-Console": "1"}
         assert Api(child.admin_port).ask("POST", "/session", token, headers=console).status == 201
-        done, _, _ = select.select(previews, [], [], 0)
-        assert len(done) < len(previews)
-        assert [each.makefile("rb").readline() for each in previews] == [b"HTTP/1.1 200 OK\r\n"] * 24
+        finished, _, _ = select.select(previews, [], [], 0)
+        assert len(finished) < len(previews)
+        assert [preview.makefile("rb").readline() for preview in previews] == [b"HTTP/1.1 200 OK\r\n"] * 24
 
 
-def test_a_patch_makes_no_document_that_cannot_be_sent_back(tmp_path: Path) -> None:
-    """A document has at most 512 KiB, however many patches it is made of."""
+def test_patch_cannot_exceed_the_size_of_a_document(tmp_path: Path) -> None:
+    """512 KiB, however many patches build it."""
     with managed(tmp_path) as child:
         api, path = Api(child.admin_port, TOKENS["editor"]), "/integrations/wide"
         api.make("/integrations", {"id": "wide", **HEADERS})
@@ -187,21 +191,21 @@ def test_a_patch_makes_no_document_that_cannot_be_sent_back(tmp_path: Path) -> N
             return api.ask("PATCH", path, {"auth": {"query": query}}, match="*")
 
         assert patched({"one": "x" * 400_000}).status == 200
-        said = patched({"two": "x" * 400_000})
+        response = patched({"two": "x" * 400_000})
         expected = [{"pointer": "", "detail": "must have at most 512 KiB after the patch"}]
-        assert (said.status, said.code, said.json["errors"]) == (422, "invalid", expected)
+        assert (response.status, response.code, response.json["errors"]) == (422, "invalid", expected)
         assert patched({"one": None, "two": "x" * 400_000}).status == 200
-        shown = api.ask("GET", path)
-        assert api.ask("PUT", path, shown.json, match=shown.etag).etag == shown.etag
+        current = api.ask("GET", path)
+        assert api.ask("PUT", path, current.json, match=current.etag).etag == current.etag
 
 
-def test_a_document_of_many_secrets_is_used_and_can_be_sent_back(tmp_path: Path) -> None:
-    """Each counts as one value of a login's body, of which there may be 2000, however it is written."""
+def test_document_with_many_secrets_can_be_saved_again(tmp_path: Path) -> None:
+    """Each counts as one value of a login's body, which may have 2000, in every spelling."""
     with managed(tmp_path) as child:
         api, path = Api(child.admin_port, TOKENS["editor"]), "/integrations/many"
         body = {f"n{number}": {"value": f"secret {number}"} for number in range(1000)}
-        api.make("/integrations", {"id": "many", **grown(SESSION, "/auth/login/body", body)})
-        shown = api.ask("GET", path)
-        assert shown.json["status"] == "ok"
-        assert api.ask("PUT", path, shown.json, match=shown.etag).etag == shown.etag
-        assert api.ask("PATCH", path, {"description": "x"}, match=shown.etag).json["status"] == "ok"
+        api.make("/integrations", {"id": "many", **extended(SESSION, "/auth/login/body", body)})
+        response = api.ask("GET", path)
+        assert response.json["status"] == "ok"
+        assert api.ask("PUT", path, response.json, match=response.etag).etag == response.etag
+        assert api.ask("PATCH", path, {"description": "x"}, match=response.etag).json["status"] == "ok"

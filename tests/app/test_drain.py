@@ -1,4 +1,4 @@
-"""How a running Sidekey ends: the rows `life` of tests/cases/faults.tsv, on a process of its own."""
+"""The end of a running Sidekey: the rows `life` of tests/cases/faults.tsv."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REQUEST = b"GET /i/crm/slow HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def config(port: int, timeouts: str) -> str:
-    """Integration `crm` at an upstream on this port, with these time limits."""
+    """Build a config with integration `crm` at an upstream on this port, with these timeouts."""
     return f"""\
 timeouts: {timeouts}
 integrations:
@@ -30,14 +30,14 @@ integrations:
 """
 
 
-async def signalled(child: Child, number: int = signal.SIGTERM) -> None:
-    """Send a signal and wait until the log says that it is handled."""
+async def send_signal(child: Child, number: int = signal.SIGTERM) -> None:
+    """Send a signal, and wait until the log shows that it is handled."""
     child.process.send_signal(number)
     await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"draining"' in line)
 
 
 async def accepts(port: int) -> bool:
-    """Whether a new connection is accepted."""
+    """Return True if a new connection is accepted."""
     try:
         async with connect(port):
             return True
@@ -45,15 +45,15 @@ async def accepts(port: int) -> bool:
         return False
 
 
-def moment(child: Child, event: str) -> datetime:
-    """When the log says that something happened."""
-    found = next(json.loads(line) for line in child.lines if f'"event":"{event}"' in line)
-    return datetime.fromisoformat(found["timestamp"])
+def logged_at(child: Child, event: str) -> datetime:
+    """Return the time of an event in the log."""
+    entry = next(json.loads(line) for line in child.lines if f'"event":"{event}"' in line)
+    return datetime.fromisoformat(entry["timestamp"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_readiness_fails_first_and_requests_in_flight_finish(number: signal.Signals, tmp_path: Path) -> None:
-    """F83: not ready at once, still served for drain_delay, then no new connections, in flight to the end, exit 0."""
+    """F83: not ready, still served for drain_delay, then no new connections. Requests in flight finish, exit 0."""
     go = asyncio.Event()
 
     async def script(connection: RawConnection) -> None:
@@ -63,7 +63,7 @@ async def test_readiness_fails_first_and_requests_in_flight_finish(number: signa
         await connection.send(OK)
 
     async def late(port: int) -> Message | None:
-        """The response to who comes during the delay; None where a slow machine lets it end before."""
+        """Return the response to a caller during the delay, or None if a slow machine ended the delay before."""
         try:
             async with connect(port) as caller:
                 await caller.send(REQUEST.replace(b"/slow", b"/quick"))
@@ -78,7 +78,7 @@ async def test_readiness_fails_first_and_requests_in_flight_finish(number: signa
                 async with connect(child.proxy_port) as in_flight:
                     await in_flight.send(REQUEST)
                     await (await upstream.connection()).until_contains(b"\r\n\r\n")
-                    await signalled(child, number)
+                    await send_signal(child, number)
                     ready = await asyncio.to_thread(get, child.admin_port, "/readyz")
                     assert (ready.status, ready.body) == (503, "draining\n")
                     response = await late(child.proxy_port)
@@ -86,90 +86,94 @@ async def test_readiness_fails_first_and_requests_in_flight_finish(number: signa
                         await asyncio.sleep(0.02)
                     assert in_flight.received == b""
                     go.set()
-                    answer = await in_flight.response()
-                    assert (answer.status, answer.body, answer.values(b"connection")) == (200, b"ok", [b"close"])
+                    last_response = await in_flight.response()
+                    assert (last_response.status, last_response.body, last_response.values(b"connection")) == (
+                        200,
+                        b"ok",
+                        [b"close"],
+                    )
                 assert await asyncio.to_thread(child.wait) == 0
         assert json.loads(child.lines[-1])["event"] == "stopped"
         if response is not None:
             break
     assert response is not None
     assert (response.status, response.values(b"connection")) == (200, [b"close"])
-    assert moment(child, "stopped") - moment(child, "draining") >= timedelta(seconds=delay)
+    assert logged_at(child, "stopped") - logged_at(child, "draining") >= timedelta(seconds=delay)
 
 
-async def test_a_request_in_flight_is_cut_at_the_end_of_the_grace(tmp_path: Path) -> None:
-    """F85: an upstream that never answers holds the end up for `drain` and no longer; what is cut never looks whole."""
+async def test_request_in_flight_is_cut_at_the_end_of_drain(tmp_path: Path) -> None:
+    """F85: an upstream that never responds delays the end by `drain`. A cut response never looks complete."""
     async with RawUpstream(answering()) as upstream:
         with Child(config(upstream.port, "{drain: 500ms}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
                 await in_flight.send(REQUEST)
                 await (await upstream.connection()).until_contains(b"\r\n\r\n")
-                await signalled(child)
+                await send_signal(child)
                 assert await in_flight.until_ended() == b""
             assert await asyncio.to_thread(child.wait) == 0
     assert any("cut at the end of timeouts.drain" in line for line in child.lines)
-    assert moment(child, "stopped") - moment(child, "draining") >= timedelta(seconds=0.5)
+    assert logged_at(child, "stopped") - logged_at(child, "draining") >= timedelta(seconds=0.5)
 
 
-async def test_a_streamed_response_is_cut_visibly_at_the_end_of_the_grace(tmp_path: Path) -> None:
-    """F85: of a chunked response that is half out, the last chunk never comes."""
+async def test_streamed_response_is_cut_visibly_at_the_end_of_drain(tmp_path: Path) -> None:
+    """F85: an incomplete chunked response has no last chunk."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with RawUpstream(answering(head)) as upstream:
         with Child(config(upstream.port, "{drain: 200ms}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
                 await in_flight.send(REQUEST)
                 await in_flight.until_contains(b"hello")
-                await signalled(child)
+                await send_signal(child)
                 received = await in_flight.until_ended()
             assert await asyncio.to_thread(child.wait) == 0
     assert received.endswith(b"hello\r\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_second_signal_ends_it_at_once(number: signal.Signals, tmp_path: Path) -> None:
-    """F86: neither the grace nor the request in flight holds it up; the status tells the signal."""
+async def test_second_signal_exits_at_once(number: signal.Signals, tmp_path: Path) -> None:
+    """F86: with a request in flight, and with the signal in the exit status."""
     async with RawUpstream(answering()) as upstream:
         with Child(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
                 await in_flight.send(REQUEST)
                 await (await upstream.connection()).until_contains(b"\r\n\r\n")
-                await signalled(child)
+                await send_signal(child)
                 assert await asyncio.to_thread(child.stop, number) == 128 + number
                 await in_flight.until_ended()
 
 
-async def test_a_second_signal_cuts_a_response_visibly(tmp_path: Path) -> None:
-    """By a reset, where the end of the connection would end the body: to a caller of HTTP/1.0."""
+async def test_second_signal_cuts_a_response_visibly(tmp_path: Path) -> None:
+    """With a reset, if the end of the connection would end the body, as for HTTP/1.0."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with RawUpstream(answering(head)) as upstream:
         with Child(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
                 await in_flight.send(REQUEST.replace(b"1.1", b"1.0"))
                 await in_flight.until_contains(b"hello")
-                await signalled(child)
+                await send_signal(child)
                 assert await asyncio.to_thread(child.stop) == 128 + signal.SIGTERM
                 await in_flight.until_lost()
                 assert isinstance(in_flight.error, ConnectionResetError)
 
 
-async def test_what_a_second_signal_cuts_is_in_the_log(tmp_path: Path) -> None:
-    """The credential has been used: each request has its line, and that of the audit."""
+async def test_cut_requests_are_logged(tmp_path: Path) -> None:
+    """The credential has been used: each request has an access log line and an audit entry."""
     async with RawUpstream(answering()) as upstream:
         text = "log: {audit: uses}\n" + config(upstream.port, "{drain_delay: 1h, drain: 1h}")
         with Child(text, tmp_path) as child:
             async with connect(child.proxy_port) as one, connect(child.proxy_port) as other:
-                for each in (one, other):
-                    await each.send(REQUEST)
+                for entry in (one, other):
+                    await entry.send(REQUEST)
                     await (await upstream.connection()).until_contains(b"\r\n\r\n")
-                await signalled(child)
+                await send_signal(child)
                 assert await asyncio.to_thread(child.stop) == 128 + signal.SIGTERM
     lines = [json.loads(line) for line in child.lines if '"caller_gone"' in line]
-    assert sorted(each["event"] for each in lines) == ["credential used"] * 2 + ["request"] * 2
-    assert len({each["request_id"] for each in lines}) == 2
+    assert sorted(entry["event"] for entry in lines) == ["credential used"] * 2 + ["request"] * 2
+    assert len({entry["request_id"] for entry in lines}) == 2
 
 
-async def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    """A caller that keeps its connection is closed with the listener."""
+async def test_idle_connection_does_not_delay_the_end(tmp_path: Path) -> None:
+    """It is closed with the listener."""
     async with RawUpstream() as upstream:
         with Child(config(upstream.port, "{drain: 1h}"), tmp_path) as child:
             async with connect(child.proxy_port) as idle, connect(child.proxy_port) as silent:
@@ -180,8 +184,8 @@ async def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> No
                 await silent.until_ended()
 
 
-def test_a_signal_while_nothing_is_in_flight_ends_it(tmp_path: Path) -> None:
-    """The log tells the beginning and the end of the drain."""
+def test_signal_without_requests_in_flight_ends_the_process(tmp_path: Path) -> None:
+    """The log has the beginning and the end of the drain."""
     with Child("integrations: {}\n", tmp_path) as child:
         assert child.stop() == 0
     events = [json.loads(line)["event"] for line in child.lines]

@@ -1,4 +1,4 @@
-"""Which requests make an integration failing, and which end that: the API and `sidekey list` agree."""
+"""Requests that set or end the status `failing`: the API and `sidekey list` agree."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Process:
 
     @property
     def status(self) -> str:
-        """The status of `crm`, which the API and the command must both say."""
-        said: str = Api(self.child.admin_port).get("/integrations/crm")["status"]
+        """Return the status of `crm`, on which the API and the command must agree."""
+        status: str = Api(self.child.admin_port).get("/integrations/crm")["status"]
         (listed,) = json.loads(run_cli("list", "--json", "--config", str(self.child.config)).stdout)
-        assert listed["status"] == said
-        return said
+        assert listed["status"] == status
+        return status
 
     def get(self, path: str) -> int:
         return get(self.child.proxy_port, path, CALLER).status
@@ -94,20 +94,20 @@ MISTAKES: dict[int, Callable[[Process], int]] = {
 
 
 @pytest.mark.parametrize("status", MISTAKES)
-def test_mistakes_of_callers_do_not_make_an_integration_failing(process: Process, status: int) -> None:
+def test_callers_mistakes_do_not_make_an_integration_failing(process: Process, status: int) -> None:
     for _ in range(FAILING):
         assert MISTAKES[status](process) == status
     assert process.status == "ok"
 
 
-def test_mistakes_of_callers_do_not_end_a_failing_state(process: Process) -> None:
+def test_callers_mistakes_do_not_end_the_failing_status(process: Process) -> None:
     process.reject()
     for status, send in MISTAKES.items():
         assert send(process) == status
     assert process.status == "failing"
 
 
-def test_mistakes_of_callers_do_not_interrupt_failures(process: Process) -> None:
+def test_callers_mistakes_do_not_interrupt_failures(process: Process) -> None:
     process.reject(FAILING - 1)
     assert process.send_outside_the_policy() == 403
     assert process.status == "ok"
@@ -116,7 +116,7 @@ def test_mistakes_of_callers_do_not_interrupt_failures(process: Process) -> None
 
 
 @pytest.mark.parametrize(("path", "status"), [("good", 200), ("missing", 404), ("busy", 429)])
-def test_an_upstream_that_does_not_reject_the_credential_ends_it(process: Process, path: str, status: int) -> None:
+def test_accepted_credential_ends_the_failing_status(process: Process, path: str, status: int) -> None:
     process.reject()
     assert process.status == "failing"
     assert process.get(f"/i/crm/{path}") == status

@@ -1,4 +1,4 @@
-"""Headers that an integration injects: Proxy-Authorization as a credential, and public ones that people see."""
+"""Injected headers: Proxy-Authorization as a credential, and public headers."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def headers(port: int, **fields: Any) -> dict[str, Any]:
     return {"id": "it", "endpoint_prefix": f"http://127.0.0.1:{port}", "auth": {"type": "headers", "headers": fields}}
 
 
-async def test_proxy_authorization_is_injected_and_the_callers_own_is_consumed(tmp_path: Path) -> None:
-    """The caller's is for Sidekey alone (RFC 9110 11.7.1), at the reverse proxy and at the forward proxy."""
+async def test_proxy_authorization_is_injected_and_the_callers_is_consumed(tmp_path: Path) -> None:
+    """The caller's is for Sidekey (RFC 9110 11.7.1), at the reverse proxy and at the forward proxy."""
     async with RawUpstream(always_ok) as upstream:
         with managed(tmp_path, more=f"{CALLERS}integrations: {{}}") as child:
             document = headers(
                 upstream.port, **{"Proxy-Authorization": {"prefix": "Bearer ", "secret": {"value": SECRET}}}
             )
-            shown = await asyncio.to_thread(Api(child.admin_port).make, "/integrations", document)
-            assert SECRET not in str(shown)
-            own = {"Proxy-Authorization": f"Basic {b64encode(b'it:of-a-caller').decode()}"}
+            created = await asyncio.to_thread(Api(child.admin_port).make, "/integrations", document)
+            assert SECRET not in str(created)
+            callers_header = {"Proxy-Authorization": f"Basic {b64encode(b'it:of-a-caller').decode()}"}
             for target, sent in (
                 ("/i/it/x", {"Sidekey-Token": "of-a-caller"}),
-                ("/i/it/x", {"Sidekey-Token": "of-a-caller", **own}),
-                (f"http://127.0.0.1:{upstream.port}/x", own),
+                ("/i/it/x", {"Sidekey-Token": "of-a-caller", **callers_header}),
+                (f"http://127.0.0.1:{upstream.port}/x", callers_header),
             ):
                 assert (await asyncio.to_thread(get, child.proxy_port, target, sent)).status == 200
             assert await asyncio.to_thread(child.stop) == 0
@@ -45,24 +45,24 @@ async def test_proxy_authorization_is_injected_and_the_callers_own_is_consumed(t
 
 @pytest.mark.parametrize("name", ["Proxy-Authorization", "proxy_authorization"])
 def test_proxy_authorization_in_public_is_refused(name: str, tmp_path: Path) -> None:
-    """In the store and in a file, with the way out; nothing of it is repeated."""
+    """In the store and in a file, with a remedy and without repeating the value."""
     with managed(tmp_path, more=f"{CALLERS}integrations: {{}}") as child:
-        said = Api(child.admin_port).ask("POST", "/integrations", headers(1, **{name: SECRET}))
-        assert (said.status, said.pointers) == (422, {"/auth/headers"})
+        response = Api(child.admin_port).ask("POST", "/integrations", headers(1, **{name: SECRET}))
+        assert (response.status, response.pointers) == (422, {"/auth/headers"})
     config = tmp_path / "other.yaml"
     auth = f"auth: {{type: headers, headers: {{{name}: {SECRET}}}}}"
     config.write_text(f"version: 1\nintegrations: {{it: {{endpoint_prefix: https://a.test, {auth}}}}}\n")
     checked = run_cli("check", "--config", str(config))
-    for text in (said.body.decode(), checked.stdout):
+    for text in (response.body.decode(), checked.stdout):
         assert f"{name} must be a secret: write {{prefix: TEXT, secret: ...}}" in text
         assert SECRET not in text
 
 
 def test_public_headers_are_shown(tmp_path: Path) -> None:
-    """To viewers as well; nothing of a secret one is."""
+    """To viewers, too, but never a secret one."""
     secret = {"secret": {"value": SECRET}}
     with managed(tmp_path, more=f"{CALLERS}integrations: {{}}") as child:
         Api(child.admin_port).make("/integrations", headers(1, **{"X-Tenant": "acme-corp", "X-Key": secret}))
-        shown = Api(child.admin_port, TOKENS["viewer"]).get("/integrations/it")
-    assert shown["auth"]["headers"]["X-Tenant"] == "acme-corp"
-    assert SECRET not in str(shown)
+        document = Api(child.admin_port, TOKENS["viewer"]).get("/integrations/it")
+    assert document["auth"]["headers"]["X-Tenant"] == "acme-corp"
+    assert SECRET not in str(document)

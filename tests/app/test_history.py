@@ -1,4 +1,4 @@
-"""Processes that share a store: usage, failures and status are those of the fleet, and survive restarts."""
+"""Processes that share a store: usage, failures and status are the same in all of them, and survive restarts."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def port(tmp_path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def process(folder: Path, port: int, name: str = "a", code: str | None = None, place: str = "") -> Iterator[Child]:
-    """Run one of the processes that share the store in this folder. It ends as its users end it."""
+def process(folder: Path, port: int, name: str = "a", code: str | None = None, store: str = "") -> Iterator[Child]:
+    """Run a process with the store of this folder, and end it as an operator does."""
     (folder / name).mkdir(exist_ok=True)
-    text = config(folder / name, place or f"path: {folder}/store.db", CONFIG.format(port=port))
+    text = config(folder / name, store or f"path: {folder}/store.db", CONFIG.format(port=port))
     with Child(text, folder / name, code=code) as child:
         yield child
         assert child.stop() == 0
@@ -88,8 +88,8 @@ def read(child: Child, path: str) -> Any:
 
 
 def status(child: Child) -> str:
-    found: str = read(child, "/integrations/crm")["status"]
-    return found
+    value: str = read(child, "/integrations/crm")["status"]
+    return value
 
 
 def test_failing_is_known_to_all_processes_until_a_request_succeeds(tmp_path: Path, port: int) -> None:
@@ -115,11 +115,11 @@ def test_failing_is_known_to_all_processes_until_a_request_succeeds(tmp_path: Pa
         assert status(second) == "ok"
 
 
-def test_a_process_learns_from_others_while_it_runs(postgres: Postgres, tmp_path: Path, port: int) -> None:
+def test_running_process_reads_the_status_of_other_processes(postgres: Postgres, tmp_path: Path, port: int) -> None:
     """On PostgreSQL, where several machines share a store."""
-    place = f"url: {{file: {tmp_path}/url}}"
+    store = f"url: {{file: {tmp_path}/url}}"
     (tmp_path / "url").write_text(postgres.url(asyncio.run(postgres.schema())))
-    with process(tmp_path, port, "a", QUICK, place) as first, process(tmp_path, port, "b", QUICK, place) as second:
+    with process(tmp_path, port, "a", QUICK, store) as first, process(tmp_path, port, "b", QUICK, store) as second:
         send(first, "bad", FAILING)
         within(lambda: status(second) == "failing")
         send(second, "bad", FAILING)
@@ -131,10 +131,10 @@ def test_a_process_learns_from_others_while_it_runs(postgres: Postgres, tmp_path
             send(child, "missing", 3)
         for child in (first, second):
             within(lambda child=child: read(child, "/integrations/crm/usage")["outcomes"]["4xx"] == 6)
-            assert {each["status"] for each in read(child, "/integrations/crm/failures")["items"]} & {401, 404}
+            assert {item["status"] for item in read(child, "/integrations/crm/failures")["items"]} & {401, 404}
 
 
-def test_counts_wait_while_the_store_is_away(tmp_path: Path, port: int) -> None:
+def test_counts_wait_while_the_store_is_unreachable(tmp_path: Path, port: int) -> None:
     database = tmp_path / "store.db"
     with process(tmp_path, port, "a", QUICK) as first, process(tmp_path, port, "b", QUICK) as second:
         send(first, "good")
@@ -146,11 +146,11 @@ def test_counts_wait_while_the_store_is_away(tmp_path: Path, port: int) -> None:
         assert Api(first.admin_port).ask("GET", "/integrations/crm/usage").code == "store_unavailable"
         away.rename(database)
         within(lambda: read(second, "/integrations/crm/usage")["outcomes"] == {"2xx": 3, "4xx": 1})
-        within(lambda: [each["status"] for each in read(second, "/integrations/crm/failures")["items"]] == [404])
+        within(lambda: [item["status"] for item in read(second, "/integrations/crm/failures")["items"]] == [404])
         assert read(first, "/integrations/crm/usage")["outcomes"] == {"2xx": 3, "4xx": 1}
 
 
-def test_a_process_that_saw_one_failure_does_not_clear_the_status(tmp_path: Path, port: int) -> None:
+def test_process_with_one_failure_does_not_clear_the_status(tmp_path: Path, port: int) -> None:
     with process(tmp_path, port) as first:
         send(first, "bad", FAILING)
     with process(tmp_path, port, "b") as second:
@@ -163,7 +163,7 @@ def test_a_process_that_saw_one_failure_does_not_clear_the_status(tmp_path: Path
         within(lambda: status(first) == "ok")
 
 
-def test_a_stored_integration_that_was_changed_while_its_process_was_away_is_ok(tmp_path: Path, port: int) -> None:
+def test_integration_that_changed_while_the_process_was_down_is_ok(tmp_path: Path, port: int) -> None:
     auth = {"type": "basic", "username": {"value": "svc"}, "password": {"value": "wrong"}}
     with process(tmp_path, port) as first:
         document = {"id": "own", "endpoint_prefix": f"http://127.0.0.1:{port}/own", "auth": auth}
@@ -199,8 +199,8 @@ def test_counts_of_all_processes_add_up(tmp_path: Path, port: int) -> None:
         assert (usage["period"], usage["step"], len(usage["points"])) == ("24h", 3600, 24)
         # The hour may have ended meanwhile.
         assert [sum(point[key] for point in usage["points"][-2:]) for key in ("requests", "failed")] == [11, 5]
-        assert [each["to_ms"] for each in usage["latency"]] == [50, 100, 250, 1000, 5000, None]
-        assert sum(each["count"] for each in usage["latency"]) == 11
+        assert [bucket["to_ms"] for bucket in usage["latency"]] == [50, 100, 250, 1000, 5000, None]
+        assert sum(bucket["count"] for bucket in usage["latency"]) == 11
         assert abs(datetime.fromisoformat(usage["last_used_at"]).timestamp() - time.time()) < 120
         for period, points in (("7d", 28), ("30d", 30)):
             longer = read(second, f"/integrations/crm/usage?period={period}")
@@ -210,7 +210,7 @@ def test_counts_of_all_processes_add_up(tmp_path: Path, port: int) -> None:
         assert read(first, "/presets/hook/usage")["latency"] == []
 
 
-def test_failures_of_two_processes_make_one_row_a_second(tmp_path: Path, port: int) -> None:
+def test_failures_of_two_processes_add_one_row_a_second(tmp_path: Path, port: int) -> None:
     with process(tmp_path, port) as first, process(tmp_path, port, "b") as second:
         begin = int(time.time())
         senders = [
@@ -228,31 +228,31 @@ def test_failures_of_two_processes_make_one_row_a_second(tmp_path: Path, port: i
     assert begin <= times[0] <= times[-1] <= end
 
 
-def test_a_failure_says_who_and_where_but_no_value(tmp_path: Path, port: int) -> None:
+def test_failure_has_caller_and_target_but_no_value(tmp_path: Path, port: int) -> None:
     with process(tmp_path, port) as first:
         send_preset(first)
         # One a second.
         within(lambda: send(first, "bad?q=a-canary") or len(read(first, "/integrations/crm/failures")["items"]) > 1)
         latest = read(first, "/integrations/crm/failures")
     with process(tmp_path, port, "b") as second:
-        found = read(second, "/integrations/crm/failures")
-        assert found == latest
-        assert found["next"] is None
-        bad, preset = found["items"][0], found["items"][-1]
+        failures = read(second, "/integrations/crm/failures")
+        assert failures == latest
+        assert failures["next"] is None
+        bad, preset = failures["items"][0], failures["items"][-1]
         assert (bad["who"], bad["preset"], bad["target"], bad["method"]) == ("billing", "", "127.0.0.1", "GET")
         assert (bad["status"], bad["code"]) == (401, "")
         assert bad["request_id"]
         assert bad["at"] > preset["at"]
         template = f"http://127.0.0.1:{port}/crm/hook/{{{{phone}}}}"
         assert (preset["preset"], preset["target"], preset["status"]) == ("hook", template, 500)
-        assert "a-canary" not in str(found)
+        assert "a-canary" not in str(failures)
         assert Api(second.admin_port).ask("GET", "/integrations/none/failures").code == "not_found"
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         assert "a-canary" not in str(connection.execute("SELECT * FROM sidekey_failures").fetchall())
 
 
 def test_old_usage_and_failures_are_deleted(tmp_path: Path, port: int) -> None:
-    """All failures that are kept are read by pages."""
+    """The API returns all remaining failures in pages."""
     with process(tmp_path, port):
         pass
     now = int(time.time())
@@ -282,4 +282,4 @@ def test_old_usage_and_failures_are_deleted(tmp_path: Path, port: int) -> None:
         while pages[-1]["next"]:
             pages.append(read(child, f"{path}?before={pages[-1]['next']}"))
         assert [len(page["items"]) for page in pages] == [50] * 20
-        assert len({each["at"] for page in pages for each in page["items"]}) == 1000
+        assert len({item["at"] for page in pages for item in page["items"]}) == 1000

@@ -1,4 +1,4 @@
-"""A running Sidekey whose log is a file: logrotate turns it, reloads move it, and no line is lost."""
+"""A running Sidekey with a log file: logrotate renames it, a reload moves it, and no line is lost."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ integrations:
 """
 
 
-def ask(child: Child, count: int) -> None:
-    """Requests that are answered at once: nobody listens there."""
+def send(child: Child, count: int) -> None:
+    """Send requests that fail at once, because nothing listens there."""
     connection = HTTPConnection("127.0.0.1", child.proxy_port, timeout=DEADLINE)
     for _ in range(count):
         connection.request("GET", "/i/it/x")
@@ -30,13 +30,13 @@ def ask(child: Child, count: int) -> None:
     connection.close()
 
 
-def requests_in(*files: Path) -> int:
-    """How many lines of requests there are, each of them whole."""
+def count_requests(*files: Path) -> int:
+    """Return the number of request lines. Each must be complete."""
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     return sum(line["event"] == "request" for line in lines)
 
 
-def until_there(path: Path) -> None:
+def until_exists(path: Path) -> None:
     """Wait for a file."""
     for _ in range(int(DEADLINE / 0.01)):
         if path.exists():
@@ -45,49 +45,49 @@ def until_there(path: Path) -> None:
     raise TimeoutError(path)
 
 
-def test_logrotate_turns_the_file_and_no_line_is_lost(tmp_path: Path) -> None:
-    """By SIGUSR1, as docs/logs.md says; standard error says where the lines are."""
+def test_logrotate_loses_no_line(tmp_path: Path) -> None:
+    """With SIGUSR1, as docs/logs.md says. Standard error names the file."""
     logrotate = programs.require("logrotate")
     folder = tmp_path / "logs"
     folder.mkdir(mode=0o700)
     log, rotated = folder / "sidekey.log", folder / "sidekey.log.1"
     with Child(CONFIG.format(file="logs/sidekey.log"), tmp_path) as child:
-        ask(child, 50)
-        until_said(log, '"event":"request"')
+        send(child, 50)
+        until_logged(log, '"event":"request"')
         rule = tmp_path / "rule"
         rule.write_text(
             f"{log} {{\n  rotate 7\n  nocreate\n  postrotate\n    kill -USR1 {child.process.pid}\n  endscript\n}}\n"
         )
         rule.chmod(0o600)
         subprocess.run([logrotate, "--force", "--state", str(tmp_path / "state"), str(rule)], check=True)
-        until_there(log)
-        ask(child, 50)
+        until_exists(log)
+        send(child, 50)
         assert child.stop() == 0
-    assert requests_in(rotated) >= 1
-    assert requests_in(log) >= 50
-    assert requests_in(rotated, log) == 100
+    assert count_requests(rotated) >= 1
+    assert count_requests(log) >= 50
+    assert count_requests(rotated, log) == 100
     assert log.stat().st_mode & 0o777 == 0o600
     assert [json.loads(line)["event"] for line in child.lines] == ["log lines go to a file"]
 
 
-def test_a_reload_moves_the_log_or_says_why_not(tmp_path: Path) -> None:
-    """A file that cannot be used leaves everything as it was."""
+def test_reload_moves_the_log_or_reports_an_error(tmp_path: Path) -> None:
+    """An unusable file changes nothing."""
     first, second = tmp_path / "first.log", tmp_path / "second.log"
     with Child(CONFIG.format(file=first), tmp_path) as child:
-        ask(child, 1)
+        send(child, 1)
         child.rewrite(child.config.read_text().replace(str(first), str(tmp_path / "none" / "log")))
-        until_said(first, f"log.file: the folder {tmp_path / 'none'} does not exist")
-        ask(child, 1)
+        until_logged(first, f"log.file: the folder {tmp_path / 'none'} does not exist")
+        send(child, 1)
         child.rewrite(child.config.read_text().replace(str(tmp_path / "none" / "log"), str(second)))
-        until_said(second, "config reloaded")
+        until_logged(second, "config reloaded")
         assert json.loads(first.read_text().splitlines()[-1])["file"] == str(second)
-        ask(child, 1)
+        send(child, 1)
         child.process.send_signal(signal.SIGUSR1)
         assert child.stop() == 0
-    assert (requests_in(first), requests_in(second)) == (2, 1)
+    assert (count_requests(first), count_requests(second)) == (2, 1)
 
 
-def until_said(path: Path, text: str) -> None:
+def until_logged(path: Path, text: str) -> None:
     """Wait for a line that contains a text."""
     for _ in range(int(DEADLINE / 0.01)):
         if path.exists() and text in path.read_text():
@@ -96,8 +96,8 @@ def until_said(path: Path, text: str) -> None:
     raise TimeoutError(text)
 
 
-def test_a_file_that_cannot_be_opened_keeps_it_from_starting(tmp_path: Path) -> None:
-    """`check` says the same, with the place."""
+def test_unusable_log_file_is_an_error_of_the_start(tmp_path: Path) -> None:
+    """`check` reports it with its location."""
     config = tmp_path / "sidekey.yaml"
     config.write_text("version: 1\n" + CONFIG.format(file="none/sidekey.log"))
     for run, command in ((run_cli, "check"), (run_process, "run")):
@@ -106,10 +106,10 @@ def test_a_file_that_cannot_be_opened_keeps_it_from_starting(tmp_path: Path) -> 
         assert f"log.file: the folder {tmp_path / 'none'} does not exist: make it" in result.stdout + result.stderr
 
 
-def test_without_a_file_the_signal_changes_nothing(tmp_path: Path) -> None:
+def test_sigusr1_without_a_file_changes_nothing(tmp_path: Path) -> None:
     """By default it would end the process."""
     with Child(CONFIG.format(file="null"), tmp_path) as child:
         os.kill(child.process.pid, signal.SIGUSR1)
-        ask(child, 3)
+        send(child, 3)
         assert child.stop() == 0
     assert sum('"event":"request"' in line for line in child.lines) == 3

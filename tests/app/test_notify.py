@@ -1,4 +1,4 @@
-"""A service manager hears when Sidekey is ready, reloads and stops (sd_notify(3))."""
+"""The service manager is notified of start, reload and stop (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def status(child: Child, integration: str) -> int:
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_the_service_manager_hears_of_start_and_stop(abstract: bool, tmp_path: Path) -> None:
+def test_service_manager_is_notified_of_start_and_stop(abstract: bool, tmp_path: Path) -> None:
     """READY=1 means that requests are served."""
     name = str(tmp_path / "notify")
     child = Child(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": f"@{name}" if abstract else name})
@@ -52,24 +52,24 @@ def test_the_service_manager_hears_of_start_and_stop(abstract: bool, tmp_path: P
         assert manager.recv(4096) == b"STOPPING=1"
 
 
-def test_a_reload_ends_when_the_config_is_in_use(tmp_path: Path) -> None:
-    """A reload ends, too, if nothing has changed, and if the config has an error."""
+def test_reload_ends_when_the_config_is_in_use(tmp_path: Path) -> None:
+    """Even if nothing changed, or if the config has an error."""
     name = str(tmp_path / "notify")
     with service_manager(name) as manager, Child(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": name}) as child:
         assert manager.recv(4096) == b"READY=1"
         text = child.config.read_text()
         for config, expected in ((text, 403), (text.replace("it:", "new:"), 502), ("version: 2\n", 502)):
             child.rewrite(config)
-            before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
+            start = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
             child.process.send_signal(signal.SIGHUP)
             reloading, _, microseconds = manager.recv(4096).decode().partition("\nMONOTONIC_USEC=")
             assert reloading == "RELOADING=1"
-            assert before <= int(microseconds) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
+            assert start <= int(microseconds) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
             assert manager.recv(4096) == b"READY=1"
             assert status(child, "new") == expected
 
 
-def test_a_service_manager_that_cannot_be_reached_is_an_error_in_the_log(tmp_path: Path) -> None:
+def test_unreachable_service_manager_is_an_error_in_the_log(tmp_path: Path) -> None:
     """Sidekey serves nevertheless."""
     with Child(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": str(tmp_path / "none")}) as child:
         assert status(child, "it") == 502

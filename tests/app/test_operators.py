@@ -1,4 +1,4 @@
-"""A whole Sidekey with callers: no bytes on a listener pass for an operator's test request, which needs no token."""
+"""No bytes on a listener pass as an operator's test request, which needs no caller's token."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ CLAIMS = [
 
 
 @pytest.mark.parametrize("proxy", ["127.0.0.1:0", "unix:proxy.sock"])
-async def test_no_bytes_on_a_listener_make_an_operator(proxy: str, tmp_path: Path, ca: Authority) -> None:
-    """The bytes of an operator's test request, also with the operator's token, need a caller's token on a listener."""
+async def test_no_bytes_on_a_listener_grant_an_operators_identity(proxy: str, tmp_path: Path, ca: Authority) -> None:
+    """The bytes of an operator's test request, even with the operator's token, need a caller's token on a listener."""
     (tmp_path / "token").write_text("token-of-a-caller-0123456789")
     (tmp_path / "operator").write_text(OPERATOR_TOKEN)
     head = HEAD.replace('proxy: "127.0.0.1:0"', f'proxy: "{proxy}"').replace("integrations:\n", CONFIG)

@@ -1,4 +1,4 @@
-"""Headers and parameters by which a server takes a request for another one: through each door, they do not pass."""
+"""Headers and parameters that override the method or target at some servers: no listener forwards them."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ DOORS = ["reverse", "forward", "tunnel", "match_by_host"]
 
 
 def config(port: int, *keys: str) -> str:
-    """An integration with these keys, and presets of it."""
+    """Build an integration with these keys, and presets of it."""
     base = f"http://{HOST}:{port}/v1"
-    written = ", ".join([f"endpoint_prefix: '{base}'", *keys])
+    settings = ", ".join([f"endpoint_prefix: '{base}'", *keys])
     auth = "auth: {type: headers, headers: {X-Key: {secret: {insecure_value: secret}}}}"
     return f"""\
-  it: {{{written}, {auth}}}
+  it: {{{settings}, {auth}}}
 presets:
   fixed: {{integration: it, method: POST, url: '{base}/a?_method=DELETE', content_type: text/plain}}
   filled:
@@ -57,7 +57,7 @@ PASSING = HEAD.replace("integrations:\n", "ca: {{folder: state}}\nforward: {{unm
 
 
 async def send(sidekey: Serving, port: int, door: str, path: str, *fields: str, method: str = "GET") -> Message:
-    """Send one request through a door, to `path` below the prefix."""
+    """Send one request through a listener, to `path` below the prefix."""
     authority = f"{HOST}:{port}"
     if door == "reverse":
         return await sidekey.reverse(path, *fields, method=method)
@@ -78,7 +78,7 @@ async def send(sidekey: Serving, port: int, door: str, path: str, *fields: str, 
 async def test_header_that_moves_the_target_does_not_pass_beside_a_credential(
     door: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """In no spelling that a server may take for it, and also with spaces around its value."""
+    """In no spelling that a server may accept, nor with spaces around its value."""
     async with (
         RawUpstream() as upstream,
         serving(config(upstream.port), tmp_path, ca, hosts={HOST: ["127.0.0.1"]}, head=WITH_CA) as sidekey,
@@ -94,7 +94,7 @@ async def test_header_that_moves_the_target_does_not_pass_beside_a_credential(
 
 
 async def test_header_in_pass_headers_passes(ca: Authority, tmp_path: Path) -> None:
-    """That one alone, whatever the case in which it is listed."""
+    """Only that one, in any case."""
     keys = "pass_headers: [X-Forwarded-Host, forwarded]"
     async with (
         RawUpstream() as upstream,
@@ -106,8 +106,8 @@ async def test_header_in_pass_headers_passes(ca: Authority, tmp_path: Path) -> N
         assert passed == {b"x-forwarded-host", b"forwarded"}
 
 
-async def test_headers_pass_where_there_is_no_credential(ca: Authority, tmp_path: Path) -> None:
-    """`forward.unmatched: pass` forwards a request as it is."""
+async def test_headers_pass_without_a_credential(ca: Authority, tmp_path: Path) -> None:
+    """`forward.unmatched: pass` forwards a request unchanged."""
     async with (
         RawUpstream() as upstream,
         serving(config(1), tmp_path, ca, hosts={"other.test": ["127.0.0.1"]}, head=PASSING) as sidekey,
@@ -122,7 +122,7 @@ async def test_headers_pass_where_there_is_no_credential(ca: Authority, tmp_path
 
 @pytest.mark.parametrize("name", ["X-Original-URL", "Host", "X-Forwarded-For", "Authorization", "X-HTTP-Method", ""])
 def test_other_header_in_pass_headers_is_an_error(name: str, tmp_path: Path) -> None:
-    """It says where, and which may be listed."""
+    """With its location and the allowed headers."""
     path = tmp_path / "sidekey.yaml"
     path.write_text("version: 1\nintegrations:\n" + config(1, f"pass_headers: [Forwarded, '{name}']"))
     result = run_cli("check", "--config", str(path))
@@ -131,7 +131,7 @@ def test_other_header_in_pass_headers_is_an_error(name: str, tmp_path: Path) -> 
 
 
 def test_preset_cannot_send_a_header_that_is_dropped(tmp_path: Path) -> None:
-    """Its error names the way out, which works."""
+    """The remedy in the error works."""
     path = tmp_path / "sidekey.yaml"
     for keys, status in (([], 1), (["pass_headers: [X-Forwarded-Host]"], 0)):
         text = config(1, *keys).replace("content_type: text/plain", "content_type: text/plain, headers: {NAME: a}")
@@ -152,7 +152,7 @@ def test_preset_cannot_send_a_header_that_no_caller_may_send(header: str, tmp_pa
 
 
 def test_editor_cannot_let_headers_pass(tmp_path: Path) -> None:
-    """What moves a target beside a stored credential is the operator's decision."""
+    """Moving a target beside a stored credential is the operator's decision."""
     with managed(tmp_path) as child:
         api = Api(child.admin_port)
         document = {"id": "crm", **basic(9), "pass_headers": ["X-Forwarded-Host"]}
@@ -202,7 +202,7 @@ ALLOWED = [
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_query_cannot_name_a_method_that_is_not_allowed(door: str, ca: Authority, tmp_path: Path) -> None:
-    """Where `methods` is set; a name in any spelling, a value in any case."""
+    """With `methods`, for any spelling of the name and any case of the value."""
     async with (
         RawUpstream() as upstream,
         serving(
@@ -217,11 +217,10 @@ async def test_query_cannot_name_a_method_that_is_not_allowed(door: str, ca: Aut
         assert upstream.requests == []
         for query in ALLOWED:
             assert (await send(sidekey, upstream.port, door, f"/a?{query}")).status == 200, query
-        assert [each.target for each in upstream.requests] == [f"/v1/a?{query}".encode() for query in ALLOWED]
+        assert [request.target for request in upstream.requests] == [f"/v1/a?{query}".encode() for query in ALLOWED]
 
 
-async def test_query_may_name_any_method_where_none_is_excluded(ca: Authority, tmp_path: Path) -> None:
-    """Without `methods` there is nothing to get around."""
+async def test_query_may_name_any_method_without_methods(ca: Authority, tmp_path: Path) -> None:
     async with (
         RawUpstream() as upstream,
         serving(config(upstream.port), tmp_path, ca, hosts={HOST: ["127.0.0.1"]}, head=WITH_CA) as sidekey,
@@ -230,7 +229,7 @@ async def test_query_may_name_any_method_where_none_is_excluded(ca: Authority, t
 
 
 async def test_preset_cannot_name_a_method_that_is_not_allowed(ca: Authority, tmp_path: Path) -> None:
-    """Neither in its own URL nor by a parameter; the denial is counted with its reason."""
+    """Neither in its URL nor by a parameter. The denial is counted with its reason."""
     async with (
         RawUpstream() as upstream,
         serving(
@@ -238,17 +237,17 @@ async def test_preset_cannot_name_a_method_that_is_not_allowed(ca: Authority, tm
         ) as sidekey,
     ):
 
-        async def ask(name: str, kind: str, body: bytes) -> Message:
+        async def send_preset(name: str, kind: str, body: bytes) -> Message:
             lines = [f"POST /p/{name} HTTP/1.1", "Host: 127.0.0.1", f"Content-Type: {kind}"]
             return await sidekey.ask("\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body)
 
         for response in (
-            await ask("fixed", "text/plain", b"a"),
-            await ask("filled", "application/json", b'{"method": "DELETE"}'),
+            await send_preset("fixed", "text/plain", b"a"),
+            await send_preset("filled", "application/json", b'{"method": "DELETE"}'),
         ):
             assert (response.status, problem(response)["code"]) == (403, "target_denied")
         assert upstream.requests == []
-        assert (await ask("filled", "application/json", b'{"method": "get"}')).status == 200
+        assert (await send_preset("filled", "application/json", b'{"method": "get"}')).status == 200
         series = 'sidekey_denials_total{integration="it",reason="method_not_allowed"}'
         assert await sidekey.metric(series) == 2
 
@@ -259,6 +258,6 @@ def test_explain_says_that_a_query_names_a_method(tmp_path: Path) -> None:
     path.write_text("version: 1\nintegrations:\n" + config(1, "methods: [GET]"))
     for query, status in (("_method=DELETE", 1), ("_method=GET", 0)):
         result = run_cli("explain", "it", f"/a?{query}", "--json", "--config", str(path))
-        found = json.loads(result.stdout)
-        assert (result.returncode, found["allowed"]) == (status, status == 0)
-        assert found["code"] == ("target_denied" if status else None)
+        explanation = json.loads(result.stdout)
+        assert (result.returncode, explanation["allowed"]) == (status, status == 0)
+        assert explanation["code"] == ("target_denied" if status else None)

@@ -1,4 +1,4 @@
-"""One PEM with certificate and private key, pasted where a certificate belongs: it is split, and the key is sealed."""
+"""A PEM with certificate and private key in a certificate field: Sidekey splits it and seals the key."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ LEAF = issue("leaf.example", MIDDLE, start=START)
 OTHER = current("other.example")
 
 
-def joined(*parts: bytes) -> str:
+def join_pem(*parts: bytes) -> str:
     return b"Bag Attributes\n".join(parts).decode()
 
 
 ORDERS = {
-    "certificate-first": joined(LEAF.pem, MIDDLE.pem, LEAF.key_pem),
-    "key-first": joined(LEAF.key_pem, LEAF.pem, MIDDLE.pem),
-    "key-between-chain-reversed": joined(MIDDLE.pem, LEAF.key_pem, LEAF.pem),
+    "certificate-first": join_pem(LEAF.pem, MIDDLE.pem, LEAF.key_pem),
+    "key-first": join_pem(LEAF.key_pem, LEAF.pem, MIDDLE.pem),
+    "key-between-chain-reversed": join_pem(MIDDLE.pem, LEAF.key_pem, LEAF.pem),
 }
 
 
@@ -49,25 +49,25 @@ def mtls(port: int, **auth: Any) -> dict[str, Any]:
 
 
 def verifying(ca: Authority, host: str) -> ssl.SSLContext:
-    """A server that asks for a certificate of the root; these certificates have no key identifiers."""
+    """A server that requests a certificate of the root. These certificates have no key identifiers."""
     context = asking(ca.server_context(host), ROOT)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 def key_lines(issued: Issued) -> list[str]:
-    """The lines of a private key that no certificate has."""
+    """Return the lines of a private key that no certificate has."""
     return issued.key_pem.decode().splitlines()[1:3]
 
 
 def has_key(text: str, *issued: Issued) -> bool:
-    return "PRIVATE KEY" in text or any(line in text for each in issued for line in key_lines(each))
+    return "PRIVATE KEY" in text or any(line in text for certificate in issued for line in key_lines(certificate))
 
 
 async def test_pasted_key_is_sealed_and_the_certificate_shown(ca: Authority, tmp_path: Path) -> None:
-    """Whatever the order of the blocks; the upstream sees the certificate, and nobody reads the key."""
+    """In any order of the blocks: the upstream sees the certificate, and nobody can read the key."""
     context = verifying(ca, "127.0.0.1")
-    said: list[Any] = []
+    outputs: list[Any] = []
     async with RawUpstream(always_ok, ssl_context=context) as upstream:
         with managed(tmp_path, more=CALLERS) as child:
             api = Api(child.admin_port)
@@ -79,64 +79,64 @@ async def test_pasted_key_is_sealed_and_the_certificate_shown(ca: Authority, tmp
                 preview = api.ask("POST", "/drafts/integration/preview", document).json
                 assert preview["valid"] is True
                 assert preview["certificate"]["subject"] == "CN=leaf.example"
-                made, found = api.make("/integrations", document), api.get(f"/integrations/{name}")
-                assert found["auth"]["certificate"]["inline"].count("BEGIN CERTIFICATE") == 2
-                assert found["auth"]["private_key"].keys() == {"set", "id", "set_at", "set_by"}
+                created, stored = api.make("/integrations", document), api.get(f"/integrations/{name}")
+                assert stored["auth"]["certificate"]["inline"].count("BEGIN CERTIFICATE") == 2
+                assert stored["auth"]["private_key"].keys() == {"set", "id", "set_at", "set_by"}
                 assert get(child.proxy_port, f"/i/{name}/x", CALLER).status == 200
-                said.extend((preview, made, found, api.get("/audit")))
+                outputs.extend((preview, created, stored, api.get("/audit")))
 
             for name, pasted in ORDERS.items():
                 await asyncio.to_thread(make_and_use, name, pasted)
             exported = await asyncio.to_thread(run_process, "export", "--config", str(child.config))
             assert await asyncio.to_thread(child.stop) == 0
-        assert {shown(each) for each in upstream.connections} == {LEAF.der}
-    database = b"".join(each.read_bytes() for each in tmp_path.glob("store.db*")).decode("latin-1")
+        assert {shown(connection) for connection in upstream.connections} == {LEAF.der}
+    database = b"".join(file.read_bytes() for file in tmp_path.glob("store.db*")).decode("latin-1")
     assert "CERTIFICATE" in database
-    for text in (json.dumps(said), exported.stdout, database, "\n".join(child.lines)):
+    for text in (json.dumps(outputs), exported.stdout, database, "\n".join(child.lines)):
         assert not has_key(text, LEAF)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    with managed(tmp_path_factory.mktemp("pasted"), more=CALLERS) as found:
-        yield found
+    with managed(tmp_path_factory.mktemp("pasted"), more=CALLERS) as process:
+        yield process
 
 
 def test_pasted_pair_replaces_the_stored_one(shared: Child) -> None:
-    """By a patch of the certificate alone; a document that brings another key as well is refused."""
+    """With a patch of the certificate. A document with a second key is refused."""
     api = Api(shared.admin_port)
     pair = {"certificate": {"inline": OTHER.pem.decode()}, "private_key": {"value": OTHER.key_pem.decode()}}
     api.make("/integrations", mtls(1, **pair))
     pasted = {"certificate": {"inline": ORDERS["key-first"]}}
-    said = api.ask("PATCH", "/integrations/bank", {"auth": pasted}, match='"1"')
-    assert (said.status, LEAF.pem.decode() in said.json["auth"]["certificate"]["inline"]) == (200, True)
+    response = api.ask("PATCH", "/integrations/bank", {"auth": pasted}, match='"1"')
+    assert (response.status, LEAF.pem.decode() in response.json["auth"]["certificate"]["inline"]) == (200, True)
     wrong = {**pasted, "private_key": {"value": OTHER.key_pem.decode()}}
-    said = api.ask("PATCH", "/integrations/bank", {"auth": wrong}, match='"2"')
-    assert (said.status, said.pointers) == (422, {"/auth/certificate"})
-    assert "must not contain a private key" in said.body.decode()
-    assert not has_key(said.body.decode().replace("PRIVATE KEY", ""), LEAF, OTHER)
+    response = api.ask("PATCH", "/integrations/bank", {"auth": wrong}, match='"2"')
+    assert (response.status, response.pointers) == (422, {"/auth/certificate"})
+    assert "must not contain a private key" in response.body.decode()
+    assert not has_key(response.body.decode().replace("PRIVATE KEY", ""), LEAF, OTHER)
 
 
 def test_pasted_pem_beside_other_credentials_is_split(shared: Child) -> None:
-    """`client_certificate`, and the certificate of an assertion; CAs with a key are refused."""
+    """`client_certificate`, and the certificate of an assertion. CAs with a key are refused."""
     api = Api(shared.admin_port)
     beside = mtls(1)
     beside["auth"] = {"type": "headers", "headers": {"X-A": "b"}}
     pair = {"certificate": {"inline": ORDERS["key-first"]}, "allow_private_ca": True}
-    found = api.make("/integrations", {**beside, "id": "beside", "client_certificate": pair})
-    assert found["client_certificate"]["private_key"]["set"] is True
-    assertion = {"type": "private_key_jwt", "algorithm": "ES256", "certificate": joined(OTHER.pem, OTHER.key_pem)}
+    created = api.make("/integrations", {**beside, "id": "beside", "client_certificate": pair})
+    assert created["client_certificate"]["private_key"]["set"] is True
+    assertion = {"type": "private_key_jwt", "algorithm": "ES256", "certificate": join_pem(OTHER.pem, OTHER.key_pem)}
     oauth2 = {
         "type": "oauth2",
         "token_endpoint": "https://a.test/token",
         "client_id": "id",
         "client_authentication": assertion,
     }
-    found = api.make("/integrations", {"id": "signed", "auth": oauth2})
-    assert found["auth"]["client_authentication"]["private_key"]["set"] is True
-    trusted = {"id": "trusting", **beside, "trusted_ca": {"inline": joined(OTHER.pem, OTHER.key_pem)}}
-    said = api.ask("POST", "/integrations", {**trusted, "id": "trusting"})
-    assert (said.status, said.pointers) == (422, {"/trusted_ca"})
+    created = api.make("/integrations", {"id": "signed", "auth": oauth2})
+    assert created["auth"]["client_authentication"]["private_key"]["set"] is True
+    trusted = {"id": "trusting", **beside, "trusted_ca": {"inline": join_pem(OTHER.pem, OTHER.key_pem)}}
+    response = api.ask("POST", "/integrations", {**trusted, "id": "trusting"})
+    assert (response.status, response.pointers) == (422, {"/trusted_ca"})
 
 
 MISSPELLED = {
@@ -150,7 +150,7 @@ MISSPELLED = {
 
 @pytest.mark.parametrize("label", MISSPELLED)
 def test_pasted_key_with_a_misspelled_label_is_refused(label: str, shared: Child) -> None:
-    """Wherever a certificate is public."""
+    """In every public certificate field."""
     pasted = LEAF.pem.decode() + MISSPELLED[label]
     oauth2 = {
         "type": "oauth2",
@@ -173,18 +173,18 @@ def test_pasted_key_with_a_misspelled_label_is_refused(label: str, shared: Child
         ),
         ({"auth": oauth2}, "/auth/client_authentication/certificate"),
     ):
-        said = api.ask("POST", "/integrations", {**document, "id": "refused"})
-        assert (said.status, said.pointers) == (422, {pointer})
-        assert "must not contain a private key" in said.body.decode()
-        assert not any(line in said.body.decode() for line in key_lines(LEAF))
+        response = api.ask("POST", "/integrations", {**document, "id": "refused"})
+        assert (response.status, response.pointers) == (422, {pointer})
+        assert "must not contain a private key" in response.body.decode()
+        assert not any(line in response.body.decode() for line in key_lines(LEAF))
 
 
 def test_only_the_blocks_of_a_pasted_certificate_are_stored(shared: Child) -> None:
     """A key without its first line has no label by which it could be refused."""
     headless = LEAF.key_pem.decode().split("\n", 1)[1].rpartition("-----END")[0]
     pair = {"certificate": {"inline": headless + LEAF.pem.decode()}, "private_key": {"value": LEAF.key_pem.decode()}}
-    found = Api(shared.admin_port).make("/integrations", {**mtls(1, **pair), "id": "headless"})
-    assert found["auth"]["certificate"]["inline"] == LEAF.pem.decode()
-    database = b"".join(each.read_bytes() for each in shared.config.parent.glob("store.db*")).decode("latin-1")
+    created = Api(shared.admin_port).make("/integrations", {**mtls(1, **pair), "id": "headless"})
+    assert created["auth"]["certificate"]["inline"] == LEAF.pem.decode()
+    database = b"".join(file.read_bytes() for file in shared.config.parent.glob("store.db*")).decode("latin-1")
     assert "CERTIFICATE" in database
     assert not has_key(database, LEAF)

@@ -1,4 +1,4 @@
-"""Whole processes with a store: a preset from its making to its end, by HTTP, on both databases."""
+"""The life of a preset, through HTTP, on both databases."""
 
 from __future__ import annotations
 
@@ -31,40 +31,40 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite":
         return SqlitePlace(tmp_path)
     postgres: Postgres = request.getfixturevalue("postgres")
-    found = PostgresPlace(postgres, asyncio.run(postgres.schema()))
-    (tmp_path / "store-url").write_text(postgres.url(found.schema))
-    return found
+    postgres_place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
+    (tmp_path / "store-url").write_text(postgres.url(postgres_place.schema))
+    return postgres_place
 
 
 @dataclass
 class Running:
-    """A process with this store, and an upstream that records what arrives."""
+    """A process with this store, and an upstream that records requests."""
 
     child: Child
     upstream: RawUpstream
     place: Place
 
-    async def ask(self, method: str, path: str, body: Any = None, *, match: str | None = None) -> Said:
-        """One request of an editor, or of an admin for callers."""
+    async def request(self, method: str, path: str, body: Any = None, *, match: str | None = None) -> Said:
+        """Send a request of an editor, or of an admin for callers."""
         token = TOKENS["admin" if path.startswith("/callers") else "editor"]
         return await asyncio.to_thread(Api(self.child.admin_port, token).ask, method, path, body, match=match)
 
-    async def made(self, path: str, document: Any) -> Any:
-        said = await self.ask("POST", path, document)
-        assert said.status == 201, said
-        return said.json
+    async def create(self, path: str, document: Any) -> Any:
+        response = await self.request("POST", path, document)
+        assert response.status == 201, response
+        return response.json
 
-    async def got(self, path: str) -> Any:
-        said = await self.ask("GET", path)
-        assert said.status == 200, said
-        return said.json
+    async def read(self, path: str) -> Any:
+        response = await self.request("GET", path)
+        assert response.status == 200, response
+        return response.json
 
     async def send(self, target: str, token: str, body: str) -> Answer:
-        """A caller's POST of JSON."""
+        """Send a caller's POST of JSON."""
         return await asyncio.to_thread(post, self.child.proxy_port, target, token, body)
 
     async def until(self, status: str) -> None:
-        """Wait until the preset stands so."""
+        """Wait until the preset has this status."""
         api = Api(self.child.admin_port)
         await asyncio.to_thread(within, lambda: api.get("/presets/welcome")["status"] == status)
 
@@ -73,7 +73,7 @@ class Running:
         return f"http://127.0.0.1:{self.upstream.port}/v1"
 
     def document(self, **more: Any) -> dict[str, Any]:
-        """A preset of the integration crm."""
+        """Build a preset of the integration crm."""
         return {
             "integration": "crm",
             "url": f"{self.base}/users/{{{{user}}}}/mails",
@@ -93,9 +93,9 @@ def post(port: int, target: str, token: str, body: str) -> Answer:
 
 @asynccontextmanager
 async def running(folder: Path, place: Place) -> AsyncIterator[Running]:
-    where = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: store-url}"
+    store_settings = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: store-url}"
     async with RawUpstream() as upstream:
-        child = managed(folder, where)
+        child = managed(folder, store_settings)
         await asyncio.to_thread(child.__enter__)
         try:
             yield Running(child, upstream, place)
@@ -103,33 +103,30 @@ async def running(folder: Path, place: Place) -> AsyncIterator[Running]:
             await asyncio.to_thread(child.__exit__, None, None, None)
 
 
-async def test_who_has_only_a_preset_sends_by_it_and_by_nothing_else(tmp_path: Path, place: Place) -> None:
-    """The upstream receives the filled request, byte for byte.
-
-    Another start has what was edited, but whoever writes to the database cannot have the credential used.
-    """
-    async with running(tmp_path, place) as found:
-        await found.made("/integrations", {"id": "crm", **basic(found.upstream.port)})
-        shown = await found.made("/presets", {"id": "welcome", **found.document()})
-        assert (shown["status"], shown["source"], shown["version"]) == ("ok", "store", 1)
-        token = (await found.made("/callers", {"name": "billing", "presets": ["welcome"]}))["token"]
-        sent = await found.send("/p/welcome", token, '{"user": "a b", "points": 7}')
+async def test_caller_with_a_preset_can_only_send_that_preset(tmp_path: Path, place: Place) -> None:
+    """The upstream receives the filled request, byte for byte. Access to the database does not open the credential."""
+    async with running(tmp_path, place) as first:
+        await first.create("/integrations", {"id": "crm", **basic(first.upstream.port)})
+        document = await first.create("/presets", {"id": "welcome", **first.document()})
+        assert (document["status"], document["source"], document["version"]) == ("ok", "store", 1)
+        token = (await first.create("/callers", {"name": "billing", "presets": ["welcome"]}))["token"]
+        sent = await first.send("/p/welcome", token, '{"user": "a b", "points": 7}')
         assert (sent.status, sent.body) == (200, "ok")
-        (request,) = found.upstream.requests
+        (request,) = first.upstream.requests
         assert request.start == b"POST /v1/users/a%20b/mails HTTP/1.1"
         assert request.body == b'{"text":"Hello a b","points":7}'
         assert request.values(b"authorization") == [AUTHORIZATION]
         assert request.values(b"x-source") == [b"sidekey"]
         assert request.values(b"sidekey-token") == []
-        assert (await found.send("/i/crm/x", token, "{}")).status == 403
-        assert len(found.upstream.requests) == 1
+        assert (await first.send("/i/crm/x", token, "{}")).status == 403
+        assert len(first.upstream.requests) == 1
         # An edit serves at once, and another start has it, too.
         edit = {"body": {"json": {"points": "{{points}}", "to": "{{user}}"}}}
-        assert (await found.ask("PUT", "/presets/welcome", {**shown, **edit}, match='"1"')).etag == '"2"'
-        await found.send("/p/welcome", token, '{"user": "a"}')
-        assert found.upstream.requests[-1].body == b'{"points":0,"to":"a"}'
-        await found.made("/presets", {"id": "altered", **found.document()})
-        altered = (await found.made("/callers", {"name": "altered", "presets": ["altered"]}))["token"]
+        assert (await first.request("PUT", "/presets/welcome", {**document, **edit}, match='"1"')).etag == '"2"'
+        await first.send("/p/welcome", token, '{"user": "a"}')
+        assert first.upstream.requests[-1].body == b'{"points":0,"to":"a"}'
+        await first.create("/presets", {"id": "altered", **first.document()})
+        altered = (await first.create("/callers", {"name": "altered", "presets": ["altered"]}))["token"]
         ((body,),) = await place.sql("SELECT body FROM sidekey_rows WHERE id = 'altered' AND kind = 'preset'")
         await place.sql(
             f"UPDATE sidekey_rows SET body = '{str(body).replace('Hello', 'Goodbye')}' "
@@ -137,88 +134,88 @@ async def test_who_has_only_a_preset_sends_by_it_and_by_nothing_else(tmp_path: P
         )
     async with running(tmp_path, place) as again:
         # The upstream is another one: its port is no longer the preset's.
-        assert (await again.got("/presets/welcome"))["body"] == edit["body"]
+        assert (await again.read("/presets/welcome"))["body"] == edit["body"]
         assert (await again.send("/p/welcome", token, '{"user": 7}')).status == 422
-        shown = await again.got("/presets/altered")
-        assert (shown["status"], "body" in shown) == ("unusable", False)
-        said = await again.send("/p/altered", altered, '{"user": "7"}')
-        assert (said.status, json.loads(said.body)["code"]) == (502, "credential_unavailable")
+        document = await again.read("/presets/altered")
+        assert (document["status"], "body" in document) == ("unusable", False)
+        response = await again.send("/p/altered", altered, '{"user": "7"}')
+        assert (response.status, json.loads(response.body)["code"]) == (502, "credential_unavailable")
         assert again.upstream.received == []
         found_by_command = await asyncio.to_thread(
             run_process, "preset", "list", "--json", "--config", str(again.child.config)
         )
-        listed = {each["id"]: (each["status"], each["source"]) for each in json.loads(found_by_command.stdout)}
+        listed = {item["id"]: (item["status"], item["source"]) for item in json.loads(found_by_command.stdout)}
         assert listed == {"altered": ("unusable", "store"), "welcome": ("ok", "store")}
-        assert (await again.ask("DELETE", "/presets/altered", match='"1"')).status == 204
+        assert (await again.request("DELETE", "/presets/altered", match='"1"')).status == 204
 
 
-async def test_an_integration_is_not_taken_from_its_presets(tmp_path: Path, place: Place) -> None:
-    """Neither deleted nor pointed elsewhere while they use it; a preset is deleted at any time."""
-    async with running(tmp_path, place) as found:
-        crm = await found.made("/integrations", {"id": "crm", **basic(found.upstream.port)})
-        await found.made("/presets", {"id": "welcome", **found.document()})
-        said = await found.ask("DELETE", "/integrations/crm", match='"1"')
-        assert (said.status, said.code, said.json["presets"]) == (409, "in_use", ["welcome"])
-        assert "preset welcome uses it" in said.json["detail"]
+async def test_integration_of_a_preset_cannot_be_deleted_or_moved(tmp_path: Path, place: Place) -> None:
+    """A preset can be deleted at any time."""
+    async with running(tmp_path, place) as first:
+        crm = await first.create("/integrations", {"id": "crm", **basic(first.upstream.port)})
+        await first.create("/presets", {"id": "welcome", **first.document()})
+        response = await first.request("DELETE", "/integrations/crm", match='"1"')
+        assert (response.status, response.code, response.json["presets"]) == (409, "in_use", ["welcome"])
+        assert "preset welcome uses it" in response.json["detail"]
         again = {"username": {"value": "svc"}, "password": {"value": "entered again"}}
-        moved = {"endpoint_prefix": f"{found.base}/other", "auth": again}
+        moved = {"endpoint_prefix": f"{first.base}/other", "auth": again}
         for edit in (moved, {"methods": ["GET"]}):
-            said = await found.ask("PATCH", "/integrations/crm", edit, match='"1"')
-            assert (said.status, said.code, said.json["presets"]) == (409, "in_use", ["welcome"])
-            (error,) = said.json["errors"]
+            response = await first.request("PATCH", "/integrations/crm", edit, match='"1"')
+            assert (response.status, response.code, response.json["presets"]) == (409, "in_use", ["welcome"])
+            (error,) = response.json["errors"]
             assert error["detail"].startswith("preset welcome: must be allowed by integration crm")
         header = {"type": "headers", "headers": {"X-Source": {"secret": {"value": "x"}}}}
-        said = await found.ask("PUT", "/integrations/crm", {**crm, "auth": header}, match='"1"')
-        assert (said.code, said.json["presets"]) == ("in_use", ["welcome"])
+        response = await first.request("PUT", "/integrations/crm", {**crm, "auth": header}, match='"1"')
+        assert (response.code, response.json["presets"]) == ("in_use", ["welcome"])
         # What leaves it usable is saved.
-        assert (await found.ask("PATCH", "/integrations/crm", {"methods": ["GET", "POST"]}, match='"1"')).status == 200
-        assert (await found.ask("DELETE", "/presets/welcome", match='"1"')).status == 204
-        assert (await found.ask("PATCH", "/integrations/crm", {"methods": ["GET"]}, match='"2"')).status == 200
-        assert (await found.ask("DELETE", "/integrations/crm", match='"3"')).status == 204
-        entries = (await asyncio.to_thread(Api(found.child.admin_port).get, "/audit"))["items"]
-        outcomes = {(each["action"], each["object"], each["outcome"]) for each in entries}
+        assert (
+            await first.request("PATCH", "/integrations/crm", {"methods": ["GET", "POST"]}, match='"1"')
+        ).status == 200
+        assert (await first.request("DELETE", "/presets/welcome", match='"1"')).status == 204
+        assert (await first.request("PATCH", "/integrations/crm", {"methods": ["GET"]}, match='"2"')).status == 200
+        assert (await first.request("DELETE", "/integrations/crm", match='"3"')).status == 204
+        entries = (await asyncio.to_thread(Api(first.child.admin_port).get, "/audit"))["items"]
+        outcomes = {(entry["action"], entry["object"], entry["outcome"]) for entry in entries}
         assert ("delete", "integration", "in_use") in outcomes
         assert {("create", "preset", "ok"), ("delete", "preset", "ok")} <= outcomes
 
 
-async def test_a_preset_of_a_file_is_used_until_it_is_removed_there(tmp_path: Path, place: Place) -> None:
-    """It may go by a stored integration; once it is gone, the stored one is used."""
-    async with running(tmp_path, place) as found:
-        await found.made("/integrations", {"id": "crm", **basic(found.upstream.port)})
-        await found.made("/presets", {"id": "welcome", **found.document()})
-        token = (await found.made("/callers", {"name": "billing", "presets": "*"}))["token"]
-        written = (
-            f"presets: {{welcome: {{integration: crm, url: {found.base}/file, content_type: application/json}}}}\n"
+async def test_preset_of_a_file_wins_until_it_is_removed(tmp_path: Path, place: Place) -> None:
+    """It may use a stored integration. After its removal, the stored preset is used."""
+    async with running(tmp_path, place) as first:
+        await first.create("/integrations", {"id": "crm", **basic(first.upstream.port)})
+        await first.create("/presets", {"id": "welcome", **first.document()})
+        token = (await first.create("/callers", {"name": "billing", "presets": "*"}))["token"]
+        file_preset = (
+            f"presets: {{welcome: {{integration: crm, url: {first.base}/file, content_type: application/json}}}}\n"
         )
-        with rewritten(found.child, found.child.config.read_text() + written):
-            await found.until("unusable")
-            assert (await found.send("/p/welcome", token, "{}")).status == 200
-            assert found.upstream.requests[-1].start == b"POST /v1/file HTTP/1.1"
-            listed = (await found.got("/presets"))["items"]
-            assert [(each["source"], each["status"]) for each in listed] == [("file", "ok"), ("store", "unusable")]
-            said = await found.ask("DELETE", "/integrations/crm", match='"1"')
-            assert said.json["presets"] == ["welcome"]
-        await found.until("ok")
-        assert (await found.send("/p/welcome", token, '{"user": "7"}')).status == 200
-        assert (await found.got("/presets/welcome"))["version"] == 1
+        with rewritten(first.child, first.child.config.read_text() + file_preset):
+            await first.until("unusable")
+            assert (await first.send("/p/welcome", token, "{}")).status == 200
+            assert first.upstream.requests[-1].start == b"POST /v1/file HTTP/1.1"
+            listed = (await first.read("/presets"))["items"]
+            assert [(item["source"], item["status"]) for item in listed] == [("file", "ok"), ("store", "unusable")]
+            response = await first.request("DELETE", "/integrations/crm", match='"1"')
+            assert response.json["presets"] == ["welcome"]
+        await first.until("ok")
+        assert (await first.send("/p/welcome", token, '{"user": "7"}')).status == 200
+        assert (await first.read("/presets/welcome"))["version"] == 1
 
 
-async def test_an_integration_that_another_process_has_deleted_leaves_its_preset_invalid(
-    tmp_path: Path, place: Place
-) -> None:
-    """Each judged by what it had in use: nothing is sent, the preset says why, and is used once there is one again."""
-    async with running(tmp_path, place) as found:
-        document = {"id": "crm", **basic(found.upstream.port)}
-        await found.made("/integrations", document)
-        await found.made("/presets", {"id": "welcome", **found.document()})
-        token = (await found.made("/callers", {"name": "billing", "presets": ["welcome"]}))["token"]
+async def test_preset_is_invalid_after_another_process_deleted_its_integration(tmp_path: Path, place: Place) -> None:
+    """Nothing is sent and the preset has the reason, until a new integration makes it valid."""
+    async with running(tmp_path, place) as first:
+        document = {"id": "crm", **basic(first.upstream.port)}
+        await first.create("/integrations", document)
+        await first.create("/presets", {"id": "welcome", **first.document()})
+        token = (await first.create("/callers", {"name": "billing", "presets": ["welcome"]}))["token"]
         async with place.open(create=False) as other:
             await other.commit([Delete(other.state.integrations["crm"], 1)], ENTRY)
-        await found.until("unusable")
-        assert (await found.got("/presets/welcome"))["problem"] == "no integration has this ID"
-        said = await found.send("/p/welcome", token, '{"user": "7"}')
-        assert (said.status, json.loads(said.body)["code"]) == (502, "credential_unavailable")
-        assert found.upstream.received == []
-        await found.made("/integrations", document)
-        assert (await found.got("/presets/welcome"))["status"] == "ok"
-        assert (await found.send("/p/welcome", token, '{"user": "7"}')).status == 200
+        await first.until("unusable")
+        assert (await first.read("/presets/welcome"))["problem"] == "no integration has this ID"
+        response = await first.send("/p/welcome", token, '{"user": "7"}')
+        assert (response.status, json.loads(response.body)["code"]) == (502, "credential_unavailable")
+        assert first.upstream.received == []
+        await first.create("/integrations", document)
+        assert (await first.read("/presets/welcome"))["status"] == "ok"
+        assert (await first.send("/p/welcome", token, '{"user": "7"}')).status == 200

@@ -1,4 +1,4 @@
-"""A whole Sidekey that reloads: entirely on the former config or entirely on the new one, whichever part fails."""
+"""A reload uses the previous config or the new one completely, whichever part fails."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ERROR = ZeroDivisionError("not-to-be-seen")
 
 @dataclass(slots=True)
 class Failing:
-    """A part of the process that fails: while it prepares, or only when it commits."""
+    """A part that fails while it prepares or when it commits."""
 
     commits: bool = False
 
@@ -54,99 +54,95 @@ class Failing:
 
 
 def keyed(port: int, word: str, host: str = "up.test", name: str = "it") -> str:
-    """An integration whose credential and path tell which config it is of."""
+    """Build an integration whose credential and path identify its config."""
     auth = f"type: headers, headers: {{X-Key: {{secret: {{insecure_value: {word}}}}}}}"
     return f"  {name}: {{endpoint_prefix: 'http://{host}:{port}/{word}', auth: {{{auth}}}}}\n"
 
 
 def write(folder: Path, head: str, integrations: str) -> None:
-    """Put another config in place, as editors do it."""
+    """Replace the config, as editors do."""
     replace(folder / "sidekey.yaml", head + integrations)
 
 
-def head_of(folder: Path) -> str:
-    """What is above the integrations."""
+def global_settings(folder: Path) -> str:
+    """Return the config above the integrations."""
     head, key, _ = (folder / "sidekey.yaml").read_text().partition("integrations:\n")
     return head + key
 
 
-async def seen(sidekey: Serving, upstream: RawUpstream) -> Message:
-    """What the upstream receives of a request to `it`."""
+async def received(sidekey: Serving, upstream: RawUpstream) -> Message:
+    """Return what the upstream receives of a request to `it`."""
     assert (await sidekey.reverse("/x")).status == 200
     return upstream.requests[-1]
 
 
-async def goes_by(sidekey: Serving, upstream: RawUpstream, word: str) -> bool:
-    """Whether a request to `it` has both the path and the credential of this word."""
-    found = await seen(sidekey, upstream)
-    return (found.target, found.values(b"x-key")) == (f"/{word}/x".encode(), [word.encode()])
+async def uses(sidekey: Serving, upstream: RawUpstream, word: str) -> bool:
+    """Return True if a request to `it` has both the path and the credential of this config."""
+    request = await received(sidekey, upstream)
+    return (request.target, request.values(b"x-key")) == (f"/{word}/x".encode(), [word.encode()])
 
 
 async def readiness(sidekey: Serving) -> int:
-    """The status of /readyz."""
+    """Return the status of /readyz."""
     async with connect(sidekey.app.admin_address.port) as asking:
         await asking.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         return (await asking.response()).status
 
 
-@pytest.mark.parametrize("place", range(PARTS + 1))
-async def test_a_part_that_cannot_prepare_leaves_the_process_on_the_former_config(
-    place: int, ca: Authority, tmp_path: Path
-) -> None:
-    """Wherever it is among the parts: at the upstream, in the log and by metric. The next change is tried again."""
+@pytest.mark.parametrize("index", range(PARTS + 1))
+async def test_failed_prepare_keeps_the_previous_config(index: int, ca: Authority, tmp_path: Path) -> None:
+    """At any position among the parts: at the upstream, in the log and in metrics. The next change is tried."""
     async with RawUpstream() as upstream, serving(keyed(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey:
         parts = sidekey.app.publisher.parts
         assert len(parts) == PARTS
-        assert await goes_by(sidekey, upstream, "old")
+        assert await uses(sidekey, upstream, "old")
         snapshot, limit = sidekey.app.snapshot, await sidekey.metric(LIMIT)
-        parts.insert(place, Failing())
-        head = head_of(tmp_path)
+        parts.insert(index, Failing())
+        head = global_settings(tmp_path)
         changed = head.replace("level: debug, access: all", "level: error, access: off")
         changed = changed.replace("integrations:", "limits: {in_flight: 5}\nvia: false\nintegrations:")
         changed = changed.replace("up.test", "new.test")
         more = keyed(upstream.port, "more", "new.test", name="more")
         write(tmp_path, changed, keyed(upstream.port, "new", "new.test") + more)
         line = await sidekey.logged(NOT_RELOADED)
-        (defect,) = [each for each in sidekey.lines() if each["event"] == "defect"]
+        (defect,) = [entry for entry in sidekey.lines() if entry["event"] == "defect"]
         assert (line["defect"], defect["error"]) == (defect["id"], ["ZeroDivisionError"])
         assert await sidekey.metric(LOADED) == 0
         assert await readiness(sidekey) == 200
         assert sidekey.app.snapshot is snapshot
-        assert await goes_by(sidekey, upstream, "old")
+        assert await uses(sidekey, upstream, "old")
         assert upstream.requests[-1].values(b"via") != []
         assert len(upstream.connections) == 1
         assert problem(await sidekey.reverse("/x", name="more"))["code"] == "integration_denied"
         assert await sidekey.metric(LIMIT) == limit
         assert await sidekey.metric('sidekey_integration_info{integration="more",kind="headers"}') == 0
-        await eventually(lambda: len([each for each in sidekey.lines() if each["event"] == "request"]) == 3)
-        del parts[place]
+        await eventually(lambda: len([entry for entry in sidekey.lines() if entry["event"] == "request"]) == 3)
+        del parts[index]
         write(tmp_path, head, keyed(upstream.port, "newer"))
         reloaded = await sidekey.logged(RELOADED)
         assert (reloaded["changed"], reloaded["removed"]) == (1, 0)
-        assert await goes_by(sidekey, upstream, "newer")
+        assert await uses(sidekey, upstream, "newer")
         assert await sidekey.metric(LOADED) == 1
         assert "not-to-be-seen" not in sidekey.log.read_text()
 
 
-@pytest.mark.parametrize("place", [0, PARTS // 2, PARTS])
-async def test_a_part_that_cannot_commit_keeps_no_other_from_the_new_config(
-    place: int, ca: Authority, tmp_path: Path
-) -> None:
-    """It is a defect, which is reported, and the reload has failed."""
+@pytest.mark.parametrize("index", [0, PARTS // 2, PARTS])
+async def test_failed_commit_keeps_no_other_part_from_the_new_config(index: int, ca: Authority, tmp_path: Path) -> None:
+    """The defect is reported, and the reload has failed."""
     async with RawUpstream() as upstream, serving(keyed(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey:
-        assert await goes_by(sidekey, upstream, "old")
-        sidekey.app.publisher.parts.insert(place, Failing(commits=True))
-        write(tmp_path, head_of(tmp_path), keyed(upstream.port, "new"))
+        assert await uses(sidekey, upstream, "old")
+        sidekey.app.publisher.parts.insert(index, Failing(commits=True))
+        write(tmp_path, global_settings(tmp_path), keyed(upstream.port, "new"))
         await sidekey.logged(IN_PART)
         assert (await sidekey.logged("defect"))["error"] == ["ZeroDivisionError"]
         assert await sidekey.metric(LOADED) == 0
         assert await readiness(sidekey) == 200
-        assert await goes_by(sidekey, upstream, "new")
+        assert await uses(sidekey, upstream, "new")
         assert RELOADED not in {line["event"] for line in sidekey.lines()}
 
 
 @pytest.mark.parametrize(("commits", "raised"), [(False, ZeroDivisionError), (True, CommitError)])
-async def test_a_start_publishes_too_and_opens_no_listener_where_that_fails(
+async def test_failed_publish_at_the_start_opens_no_listener(
     commits: bool, raised: type[Exception], tmp_path: Path
 ) -> None:
     """Nothing is left open, and no config counts as loaded."""
@@ -162,10 +158,8 @@ async def test_a_start_publishes_too_and_opens_no_listener_where_that_fails(
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_an_upload_in_flight_is_not_cut_by_a_file_that_lowers_its_limits(
-    framing: str, ca: Authority, tmp_path: Path
-) -> None:
-    """It arrives whole and is answered; the next one of its size, on the same connection, is too large."""
+async def test_lower_limit_does_not_cut_an_upload_in_flight(framing: str, ca: Authority, tmp_path: Path) -> None:
+    """It is received completely. The next one of its size, on the same connection, is too large."""
     half = bytes(range(256)) * 40
     chunked = framing == "chunked"
     field = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {2 * len(half)}"
@@ -180,7 +174,7 @@ async def test_an_upload_in_flight_is_not_cut_by_a_file_that_lowers_its_limits(
         await caller.send(head + part)
         await (await upstream.connection()).until_received(len(half))
         tighter = "limits: {request_body: 10KiB}\ntimeouts: {response: 300ms, idle: 300ms}"
-        write(tmp_path, re.sub("timeouts: .*", tighter, head_of(tmp_path)), keyed(upstream.port, "new"))
+        write(tmp_path, re.sub("timeouts: .*", tighter, global_settings(tmp_path)), keyed(upstream.port, "new"))
         await sidekey.logged(RELOADED)
         await caller.send(part + end)
         assert (await caller.response()).status == 200
@@ -191,18 +185,18 @@ async def test_an_upload_in_flight_is_not_cut_by_a_file_that_lowers_its_limits(
         assert (refused.status, problem(refused)["code"]) == (413, "request_too_large")
 
 
-def as_given(parts: list[PublishedPart[Snapshot]]) -> None:
-    """The order of `App`."""
+def app_order(parts: list[PublishedPart[Snapshot]]) -> None:
+    """Return the order of `App`."""
     del parts
 
 
 def backwards(parts: list[PublishedPart[Snapshot]]) -> None:
-    """The opposite."""
+    """Return the opposite order."""
     parts.reverse()
 
 
 def shuffled(seed: int) -> Callable[[list[PublishedPart[Snapshot]]], None]:
-    """Some other, always the same for a seed."""
+    """Return a random order, the same for each seed."""
     return random.Random(seed).shuffle
 
 
@@ -214,33 +208,33 @@ BANK = (
 
 
 def uncovered(port: int) -> bytes:
-    """A request by the forward proxy to a host that no integration covers."""
+    """Send a request through the forward proxy to a host that no integration covers."""
     return b"GET http://127.0.0.1:%d/y HTTP/1.1\r\nHost: ignored\r\n\r\n" % port
 
 
 async def denied(sidekey: Serving, name: str) -> bool:
-    """Whether this integration is unknown."""
+    """Return True if this integration is unknown."""
     return bool(problem(await sidekey.reverse("/x", name=name))["code"] == "integration_denied")
 
 
-@pytest.mark.parametrize("arrange", [as_given, backwards, *map(shuffled, range(6))])
-async def test_the_order_of_the_parts_does_not_matter(
+@pytest.mark.parametrize("arrange", [app_order, backwards, *map(shuffled, range(6))])
+async def test_order_of_the_parts_does_not_matter(
     arrange: Callable[[list[PublishedPart[Snapshot]]], None], ca: Authority, tmp_path: Path
 ) -> None:
-    """Whatever a config can change is changed at once, and back again: what is served then follows from it alone."""
+    """All settings change at once, and back: afterwards Sidekey serves by the config alone."""
     mount(tmp_path, issue(start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=6)))
     async with RawUpstream() as upstream, RawUpstream() as other:
-        before = keyed(upstream.port, "old") + keyed(upstream.port, "gone", name="gone")
-        before += BANK.format(name="bank", host="bank.test") + BANK.format(name="former", host="bank.test")
+        old_integrations = keyed(upstream.port, "old") + keyed(upstream.port, "gone", name="gone")
+        old_integrations += BANK.format(name="bank", host="bank.test") + BANK.format(name="former", host="bank.test")
         after = keyed(other.port, "new", "new.test") + keyed(other.port, "more", "new.test", name="more")
         after += BANK.format(name="bank", host="other.test") + BANK.format(name="another", host="bank.test")
-        async with serving(before, tmp_path, ca, hosts=HOSTS) as sidekey:
+        async with serving(old_integrations, tmp_path, ca, hosts=HOSTS) as sidekey:
             metrics = sidekey.app.metrics
             arrange(sidekey.app.publisher.parts)
             limit = await sidekey.metric(LIMIT)
 
             async def goes_by_the_first() -> None:
-                assert await goes_by(sidekey, upstream, "old")
+                assert await uses(sidekey, upstream, "old")
                 assert upstream.requests[-1].values(b"via") != []
                 assert (await sidekey.reverse("/x", name="gone")).status == 200
                 assert (await sidekey.reverse("/x", method="POST", body=bytes(20_000))).status == 200
@@ -252,7 +246,7 @@ async def test_the_order_of_the_parts_does_not_matter(
                 assert set(metrics.integrations) == {"it", "gone", "bank", "former"}
 
             await goes_by_the_first()
-            head = head_of(tmp_path)
+            head = global_settings(tmp_path)
             changed = head.replace("level: debug, access: all", "level: error, access: errors")
             changed = changed.replace("up.test", "new.test").replace(
                 "integrations:",
@@ -262,7 +256,7 @@ async def test_the_order_of_the_parts_does_not_matter(
             write(tmp_path, changed, after)
             await eventually(lambda: "more" in sidekey.app.snapshot.integrations)
             await first.until_ended()
-            assert await goes_by(sidekey, other, "new")
+            assert await uses(sidekey, other, "new")
             assert other.requests[-1].values(b"via") == []
             assert (await sidekey.reverse("/x", name="more")).status == 200
             assert await denied(sidekey, "gone")
@@ -276,7 +270,7 @@ async def test_the_order_of_the_parts_does_not_matter(
             assert set(metrics.integrations) == {"it", "more", "bank", "another"}
             assert await sidekey.metric('sidekey_requests_total{integration="gone",outcome="2xx"}') == 0
 
-            write(tmp_path, head, before)
+            write(tmp_path, head, old_integrations)
             await sidekey.logged(RELOADED)
             await goes_by_the_first()
             lines = sidekey.lines()

@@ -1,4 +1,4 @@
-"""Request heads as they arrive at a whole Sidekey: cut anywhere, over their limit, malformed, late."""
+"""Request heads at a running Sidekey: split anywhere, over their limit, malformed, late."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ FULL_OF_HEAD_ENDS = b"GET /decoy HTTP/1.1\r\n\r\n" * 140
 
 
 @dataclass
-class Door:
-    """A way into a Sidekey whose integration has `upstream` behind it."""
+class Route:
+    """A route to a Sidekey whose integration has `upstream` behind it."""
 
     name: str
     sidekey: Serving
@@ -35,7 +35,7 @@ class Door:
 
     @asynccontextmanager
     async def caller(self) -> AsyncIterator[RawConnection | TlsCaller]:
-        """Connect, through CONNECT and TLS where the door needs them."""
+        """Connect, through CONNECT and TLS if the route needs them."""
         async with connect(self.sidekey.port) as raw:
             if self.name == "reverse":
                 yield raw
@@ -50,7 +50,7 @@ class Door:
             yield caller
 
     def head(self, method: str, path: str, *fields: str, line: str = "{method} {target} HTTP/1.1") -> bytes:
-        """Build a head as a client sends it through this door."""
+        """Build a head as a client sends it over this route."""
         target = f"/i/it{path}" if self.name == "reverse" else path
         host = "localhost" if self.name == "reverse" else f"{HOST}:{self.upstream.port}"
         start = line.format(method=method, target=target)
@@ -66,8 +66,8 @@ class Door:
 
 
 @asynccontextmanager
-async def opened(name: str, folder: Path, ca: Authority, head: str = HEAD) -> AsyncIterator[Door]:
-    """Serve one integration, to be reached through this door."""
+async def opened(name: str, folder: Path, ca: Authority, head: str = HEAD) -> AsyncIterator[Route]:
+    """Serve one integration over this route."""
     is_tls = name == "TLS tunnel"
     async with RawUpstream(ssl_context=ca.server_context(HOST) if is_tls else None) as upstream:
         scheme = "https" if is_tls else "http"
@@ -77,7 +77,7 @@ async def opened(name: str, folder: Path, ca: Authority, head: str = HEAD) -> As
         )
         with_ca = head.replace("integrations:\n", "ca: {{folder: state}}\nintegrations:\n")
         async with serving(text, folder, ca, hosts={HOST: ["127.0.0.1"]}, head=with_ca) as sidekey:
-            yield Door(name, sidekey, upstream, folder / "state" / "trust" / "ca.pem")
+            yield Route(name, sidekey, upstream, folder / "state" / "trust" / "ca.pem")
 
 
 async def send_in_reads(caller: RawConnection | TlsCaller, *pieces: bytes) -> None:
@@ -95,13 +95,13 @@ def cut(data: bytes, *positions: int) -> list[bytes]:
 
 
 def positions_in_pairs(first: int, second: range) -> Iterator[tuple[int, int]]:
-    """Pair each position before `first` with one in `second`, so that each of both occurs."""
+    """Pair each position before `first` with one in `second`, so that each occurs."""
     for number in range(max(first - 1, len(second))):
         yield 1 + number % (first - 1), second[number % len(second)]
 
 
 def in_the_body(size: int, head: int) -> Iterator[tuple[int, int]]:
-    """Pair a cut in a body with one in the next head, which may also come whole in the read of the body's end."""
+    """Pair a cut in a body with one in the next head, which may arrive with the end of the body."""
     for rest in (*range(0, head, 7), size):
         yield size // 2, rest
         yield size - 1, rest
@@ -122,7 +122,7 @@ async def test_every_split_of_head_body_and_next_head_reaches_the_upstream(
     name: str, ca: Authority, tmp_path: Path
 ) -> None:
     """One cut in a head and one in the next head, with a body between that is larger than a head may be."""
-    wanted: dict[bytes, bytes] = {}
+    expected: dict[bytes, bytes] = {}
     async with opened(name, tmp_path, ca, TIGHT_HEADS) as door:
 
         async def converse(lane: int) -> None:
@@ -141,23 +141,26 @@ async def test_every_split_of_head_body_and_next_head_reaches_the_upstream(
                         await send_in_reads(caller, *pieces)
                         assert [(await caller.response()).status for _ in paths] == [200, 200, 200], pieces
                         bodies = [FULL_OF_HEAD_ENDS, FULL_OF_HEAD_ENDS, b""]
-                        wanted.update(zip(map(str.encode, paths), bodies, strict=True))
+                        expected.update(zip(map(str.encode, paths), bodies, strict=True))
 
         await asyncio.gather(*map(converse, range(LANES)))
-        assert {each.target: each.body for each in door.upstream.requests} == wanted
-        assert len(door.upstream.requests) == len(wanted)
+        assert {request.target: request.body for request in door.upstream.requests} == expected
+        assert len(door.upstream.requests) == len(expected)
 
 
 @pytest.mark.parametrize("name", DOORS)
 async def test_large_body_between_two_cut_heads_is_no_large_head(name: str, ca: Authority, tmp_path: Path) -> None:
-    """With the default limits: 70,000 bytes of a body are more than the 64 KiB of a head."""
+    """With the default limits: 70,000 bytes of a body exceed the 64 KiB of a head."""
     body = b"x" * 70_000
     async with opened(name, tmp_path, ca) as door:
         first, second = door.post("/first", body), door.head("GET", "/second")
         async with door.caller() as caller:
             await send_in_reads(caller, *cut(first + second, 20, len(first) + 20))
             assert [(await caller.response()).status for _ in range(2)] == [200, 200]
-        assert [(each.target, each.body) for each in door.upstream.requests] == [(b"/first", body), (b"/second", b"")]
+        assert [(request.target, request.body) for request in door.upstream.requests] == [
+            (b"/first", body),
+            (b"/second", b""),
+        ]
 
 
 @pytest.mark.parametrize("name", DOORS)
@@ -166,16 +169,16 @@ async def test_large_body_between_two_cut_heads_is_no_large_head(name: str, ca: 
 async def test_head_over_its_limit_is_refused(
     name: str, behind: bool, size: int, ca: Authority, tmp_path: Path
 ) -> None:
-    """Every byte of it counts, and none of what was sent before it."""
+    """Each of its bytes counts, and no byte sent before it."""
     async with opened(name, tmp_path, ca, SMALL_HEADS) as door:
-        before = door.post("/before", FULL_OF_HEAD_ENDS) if behind else b""
+        prefix = door.post("/before", FULL_OF_HEAD_ENDS) if behind else b""
         filling = 512 - len(door.head("GET", "/large", "X-Fill: "))
         fits = door.head("GET", "/large", "X-Fill: " + "x" * filling)
         async with door.caller() as caller:
-            await send_in_reads(caller, before, *cut(fits, *range(size, len(fits), size)))
+            await send_in_reads(caller, prefix, *cut(fits, *range(size, len(fits), size)))
             assert [(await caller.response()).status for _ in range(1 + behind)] == [200] * (1 + behind)
             over = door.head("GET", "/over", "X-Fill: " + "x" * (filling + 2))
-            for piece in cut(before + over, *range(len(before) + size, len(before) + len(over), size)):
+            for piece in cut(prefix + over, *range(len(prefix) + size, len(prefix) + len(over), size)):
                 try:
                     await send_in_reads(caller, piece)
                 except Gone:
@@ -192,14 +195,14 @@ async def test_head_over_its_limit_is_refused(
 async def test_request_before_a_head_that_is_too_large_is_served(
     name: str, cuts_body: bool, ca: Authority, tmp_path: Path
 ) -> None:
-    """The head behind it, which has no end yet, came in the same read as the last byte of its body."""
+    """The large head, still incomplete, arrived with the last byte of the request's body."""
     async with opened(name, tmp_path, ca, SMALL_HEADS) as door:
         first = door.post("/first", b"abcde")
         over = door.head("GET", "/over", "X-Fill: " + "x" * 1000)[:-4]
         async with door.caller() as caller:
             await send_in_reads(caller, *cut(first + over, *([len(first) - 5] if cuts_body else [])))
             assert [(await caller.response()).status for _ in range(2)] == [200, 431]
-        assert [(each.target, each.body) for each in door.upstream.requests] == [(b"/first", b"abcde")]
+        assert [(request.target, request.body) for request in door.upstream.requests] == [(b"/first", b"abcde")]
 
 
 MALFORMED_LINES = {
@@ -228,15 +231,20 @@ async def test_malformed_request_line_is_refused(line: str, ca: Authority, tmp_p
     """In one read, cut at each byte of the line, and behind another request of each framing."""
     async with opened("reverse", tmp_path, ca) as door:
         bad = door.head("GET", "/bad", line=line)
-        before = [
+        prefixes = [
             door.head("GET", "/before"),
             door.post("/before", FULL_OF_HEAD_ENDS[:-4] + b"GET  /b HTTP/1.1"),
             door.chunked("/before", FULL_OF_HEAD_ENDS),
         ]
         conversations = [cut(bad, position) for position in range(len(line) + 12)]
-        for each in before:
-            conversations += [[each + bad], [each, bad], [each + bad[:7], bad[7:]], [each[:9], each[9:] + bad]]
-            conversations += [[each + b"\r\n" + bad[:2], bad[2:4], bad[4:]], [each[:-2], each[-2:] + bad]]
+        for prefix in prefixes:
+            conversations += [
+                [prefix + bad],
+                [prefix, bad],
+                [prefix + bad[:7], bad[7:]],
+                [prefix[:9], prefix[9:] + bad],
+            ]
+            conversations += [[prefix + b"\r\n" + bad[:2], bad[2:4], bad[4:]], [prefix[:-2], prefix[-2:] + bad]]
         for pieces in conversations:
             async with door.caller() as caller:
                 for piece in pieces:
@@ -253,7 +261,7 @@ async def test_malformed_request_line_is_refused(line: str, ca: Authority, tmp_p
 
 @pytest.mark.parametrize("name", DOORS)
 async def test_two_spaces_in_a_request_line_are_refused(name: str, ca: Authority, tmp_path: Path) -> None:
-    """The response says what is wrong."""
+    """The response names the error."""
     async with opened(name, tmp_path, ca) as door:
         for line in ("{method}  {target} HTTP/1.1", "{method} {target}  HTTP/1.1"):
             async with door.caller() as caller:
@@ -272,7 +280,7 @@ async def test_two_spaces_in_the_line_of_a_connect_are_refused(ca: Authority, tm
 
 
 async def test_empty_lines_before_a_request_line_are_ignored(ca: Authority, tmp_path: Path) -> None:
-    """RFC 9112 2.2: in the read of the request or in another, and behind the body of a request."""
+    """RFC 9112 2.2: with the request or before it, and behind the body of a request."""
     async with opened("reverse", tmp_path, ca) as door, door.caller() as caller:
         first, second = door.post("/first", b"body"), door.head("GET", "/second")
         await send_in_reads(caller, b"\r\n", b"\r\n" + first, b"\r\n\r\n\r\n", second + b"\r\n", b"\r", b"\n" + first)
@@ -283,13 +291,13 @@ SHORT = HEAD.replace("request_head: 45s", "request_head: {head}, keep_alive: {ke
 
 
 def with_timeouts(head: str, keep_alive: str) -> str:
-    """The start of a config with these time-outs."""
+    """Build the start of a config with these timeouts."""
     return SHORT.replace("{head}", head).replace("{keep_alive}", keep_alive)
 
 
 @pytest.mark.parametrize("name", DOORS)
-async def test_time_for_a_head_begins_with_its_first_byte(name: str, ca: Authority, tmp_path: Path) -> None:
-    """A connection that is older than `timeouts.request_head` has all of it for its first request."""
+async def test_timeout_of_a_head_begins_with_its_first_byte(name: str, ca: Authority, tmp_path: Path) -> None:
+    """A connection older than `timeouts.request_head` has the full time for its first request."""
     async with (
         opened(name, tmp_path, ca, with_timeouts("400ms", "60s")) as door,
         connect(door.sidekey.port) as raw,
@@ -311,20 +319,20 @@ async def test_time_for_a_head_begins_with_its_first_byte(name: str, ca: Authori
 
 
 @pytest.mark.parametrize("begun", [b"G", b"GET ", b"GET /i/it/a HTTP/1.1\r\nHost: loc"])
-async def test_head_that_does_not_end_is_a_time_out(begun: bytes, ca: Authority, tmp_path: Path) -> None:
+async def test_incomplete_head_times_out(begun: bytes, ca: Authority, tmp_path: Path) -> None:
     """As the first request and behind another one."""
     async with opened("reverse", tmp_path, ca, with_timeouts("400ms", "60s")) as door:
-        for before in (b"", door.head("GET", "/a")):
+        for prefix in (b"", door.head("GET", "/a")):
             async with door.caller() as caller:
-                await send_in_reads(caller, before + begun)
-                if before:
+                await send_in_reads(caller, prefix + begun)
+                if prefix:
                     assert (await caller.response()).status == 200
                 response = await caller.response()
             assert (response.status, problem(response)["code"]) == (408, "request_timeout")
 
 
-async def test_connection_that_sends_nothing_ends_by_keep_alive(ca: Authority, tmp_path: Path) -> None:
-    """Without a response, and empty lines are nothing."""
+async def test_silent_connection_ends_after_keep_alive(ca: Authority, tmp_path: Path) -> None:
+    """Without a response. Empty lines do not count."""
     async with opened("reverse", tmp_path, ca, with_timeouts("60s", "400ms")) as door:
         for sent in (b"", b"\r\n"):
             async with connect(door.sidekey.port) as raw:

@@ -1,4 +1,4 @@
-"""A whole Sidekey in a process of its own: what it serves, what it survives, what it writes."""
+"""A running Sidekey: requests, unreadable secrets, logs, descriptors and long runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.upstream import RawUpstream, answering
 
 
 def integration(name: str, port: int, secret: str = "{insecure_value: secret}", more: str = "") -> str:
-    """An integration of kind basic at an upstream on this port of 127.0.0.1."""
+    """Build an integration of kind basic at an upstream on this port of 127.0.0.1."""
     return f"""\
   {name}:
     endpoint_prefix: http://127.0.0.1:{port}
@@ -31,23 +31,23 @@ def integration(name: str, port: int, secret: str = "{insecure_value: secret}", 
 
 
 def config(*integrations: str, more: str = "") -> str:
-    """The config below the head that `Child` writes."""
+    """Build the config below the head that `Child` writes."""
     return f"{more}\nintegrations:\n{''.join(integrations)}" if integrations else f"{more}\nintegrations: {{}}\n"
 
 
 def metric(child: Child, name: str) -> float:
-    """The value of a metric without labels."""
+    """Return the value of a metric without labels."""
     text = get(child.admin_port, "/metrics").body
     return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")))
 
 
 def events(child: Child, event: str) -> list[dict[str, object]]:
-    """The log's lines of one event; every line is a JSON object."""
-    return [found for line in child.lines if (found := json.loads(line))["event"] == event]
+    """Return the log lines of an event. Every line must be a JSON object."""
+    return [entry for line in child.lines if (entry := json.loads(line))["event"] == event]
 
 
-def test_a_secret_that_cannot_be_read_takes_down_its_own_integration_until_it_can(tmp_path: Path) -> None:
-    """It is logged at start; others serve; once the file is there, so does this one."""
+def test_unreadable_secret_disables_only_its_integration_until_it_is_readable(tmp_path: Path) -> None:
+    """The log has it at the start, other integrations serve, and after the file appears this one does, too."""
     with Nginx(tmp_path) as nginx:
         text = config(integration("one", nginx.port), integration("two", nginx.port, "{file: late}"))
         with Child(text, tmp_path) as child:
@@ -55,29 +55,29 @@ def test_a_secret_that_cannot_be_read_takes_down_its_own_integration_until_it_ca
             denied = get(child.proxy_port, "/i/two/x")
             assert (denied.status, json.loads(denied.body)["code"]) == (502, "credential_unavailable")
             replace(tmp_path / "late", "secret\n")
-            while (answer := get(child.proxy_port, "/i/two/x")).status == 502:
+            while (response := get(child.proxy_port, "/i/two/x")).status == 502:
                 # Readings of a secret that failed are a second apart.
                 continue
-            assert "authorization: Basic c3ZjOnNlY3JldA==" in answer.body
+            assert "authorization: Basic c3ZjOnNlY3JldA==" in response.body
             assert child.stop() == 0
     (line,) = events(child, "secret or CA file cannot be read; what needs it is unavailable until it can be read")
     assert ": integrations.two.auth.password: the file does not exist" in str(line["place"])
 
 
 def test_warnings_of_the_config_are_logged(tmp_path: Path) -> None:
-    """Two here: a secret in the config, and a credential that travels in the clear."""
+    """Two here: a secret in the config, and a credential in plain HTTP."""
     with Child(config(integration("one", 1)), tmp_path) as child:
         assert child.stop() == 0
     (line,) = events(child, "the config has warnings; run `sidekey check` to list them")
     assert line["count"] == 2
-    places = [str(each["place"]) for each in events(child, "config warning")]
+    places = [str(event["place"]) for event in events(child, "config warning")]
     assert len(places) == 2
     assert all(place.startswith(f"{child.config}:") for place in places)
 
 
 @pytest.mark.parametrize(("mode", "logged"), [("off", []), ("errors", [404]), ("all", [200, 404])])
-def test_the_access_log_holds_what_the_config_asks_for(mode: str, logged: list[int], tmp_path: Path) -> None:
-    """Nothing, only what failed, or everything."""
+def test_access_log_has_the_configured_requests(mode: str, logged: list[int], tmp_path: Path) -> None:
+    """None, failed ones, or all."""
     snippet = 'location /missing { return 404 "no"; } location / { return 200 "yes"; }'
     with Nginx(tmp_path, snippet) as nginx:
         text = config(integration("one", nginx.port), more=f"log: {{access: {mode}}}")
@@ -89,8 +89,8 @@ def test_the_access_log_holds_what_the_config_asks_for(mode: str, logged: list[i
 
 
 @pytest.mark.parametrize("path", ["true", "false"])
-def test_paths_and_queries_are_logged_only_where_asked_for(path: str, tmp_path: Path) -> None:
-    """A path may hold what is private."""
+def test_paths_and_queries_are_logged_only_if_configured(path: str, tmp_path: Path) -> None:
+    """A path may be private."""
     with Nginx(tmp_path) as nginx:
         text = config(integration("one", nginx.port), more=f"log: {{access: all, path: {path}}}")
         with Child(text, tmp_path) as child:
@@ -99,8 +99,8 @@ def test_paths_and_queries_are_logged_only_where_asked_for(path: str, tmp_path: 
     assert any("private?name=jane" in line for line in child.lines) is (path == "true")
 
 
-async def test_no_secret_is_in_any_line_whatever_fails(tmp_path: Path) -> None:
-    """At level debug, with every request logged: upstreams refuse, break off, speak no TLS and echo the credential."""
+async def test_no_log_line_contains_a_secret(tmp_path: Path) -> None:
+    """At level debug, with every request logged: upstreams refuse, disconnect, speak no TLS and echo the credential."""
     secret, token = "not-to-be-seen-4711", "nor-this-token-4712"
     encoded = b64encode(f"svc:{secret}".encode())
     echoes = {
@@ -111,8 +111,8 @@ async def test_no_secret_is_in_any_line_whatever_fails(tmp_path: Path) -> None:
     }
     async with AsyncExitStack() as stack:
         ports = {"refused": free_port()}
-        for name, answer in echoes.items():
-            ports[name] = (await stack.enter_async_context(RawUpstream(answering(answer)))).port
+        for name, response in echoes.items():
+            ports[name] = (await stack.enter_async_context(RawUpstream(answering(response)))).port
         stanzas = [integration(name, port, "{file: password}") for name, port in ports.items()]
         stanzas.append(integration("tls", ports["nonsense"], "{file: password}").replace("http:", "https:"))
         (tmp_path / "password").write_text(secret)
@@ -129,8 +129,8 @@ async def test_no_secret_is_in_any_line_whatever_fails(tmp_path: Path) -> None:
         assert word not in log
 
 
-def test_it_serves_without_uvloop(tmp_path: Path) -> None:
-    """Some platforms have none: the loop of asyncio carries the same protocols, and drains as well."""
+def test_sidekey_serves_without_uvloop(tmp_path: Path) -> None:
+    """On the event loop of asyncio, including a drain."""
     with (
         Nginx(tmp_path) as nginx,
         Child(config(integration("one", nginx.port)), tmp_path, code=WITHOUT_UVLOOP) as child,
@@ -141,7 +141,7 @@ def test_it_serves_without_uvloop(tmp_path: Path) -> None:
 
 
 def test_too_few_descriptors_lower_the_limit_with_a_warning(tmp_path: Path) -> None:
-    """A hard NOFILE of 256 does for 40 exchanges; the log and the metric say so."""
+    """A hard NOFILE of 256 allows 40 exchanges, as the log and the metric say."""
     with Child(config(), tmp_path, wrapper=descriptors(256)) as child:
         assert metric(child, "sidekey_in_flight_limit") == 40
         assert child.stop() == 0
@@ -149,15 +149,15 @@ def test_too_few_descriptors_lower_the_limit_with_a_warning(tmp_path: Path) -> N
     assert [line[key] for key in ("level", "in_flight", "wanted", "nofile")] == ["warning", 40, 10_000, 256]
 
 
-def test_limit_that_descriptors_suffice_for_is_not_lowered(tmp_path: Path) -> None:
-    """A hard NOFILE of 8,192 does for some 2,900 exchanges."""
+def test_enough_descriptors_do_not_lower_the_limit(tmp_path: Path) -> None:
+    """A hard NOFILE of 8,192 allows some 2,900 exchanges."""
     with Child(config(more="limits: {in_flight: 2000}"), tmp_path, wrapper=descriptors(8192)) as child:
         assert child.stop() == 0
     assert events(child, "limits.in_flight is lowered: too few file descriptors (NOFILE)") == []
 
 
 def test_ten_thousand_integrations_are_served(tmp_path: Path) -> None:
-    """The last of them as well as the first."""
+    """The first and the last of them."""
     count = 10_000
     with Nginx(tmp_path) as nginx:
         stanzas = [integration(f"i{number}", nginx.port) for number in range(count)]
@@ -169,27 +169,27 @@ def test_ten_thousand_integrations_are_served(tmp_path: Path) -> None:
     assert line["integrations"] == count
 
 
-def test_its_own_listeners_are_no_targets(tmp_path: Path) -> None:
-    """Neither the admin listener nor the proxy listener is dialled, though loopback is allowed."""
+def test_own_listeners_are_refused_as_targets(tmp_path: Path) -> None:
+    """Neither the admin listener nor the proxy listener can be a target, even if loopback is allowed."""
     auth = "auth: {{type: basic, username: svc, password: {{insecure_value: secret}}}}"
     stanzas = [f'{name}: {{{{endpoint_prefix: "http://127.0.0.1:{{{name}}}", {auth}}}}}' for name in ("proxy", "admin")]
     head = f"{HEAD}integrations: {{{{{', '.join(stanzas)}}}}}\n"
     with Child("", tmp_path, head=head) as child:
         for name in ("proxy", "admin"):
-            answer = get(child.proxy_port, f"/i/{name}/readyz")
-            assert (answer.status, json.loads(answer.body)["code"]) == (403, "destination_denied")
+            response = get(child.proxy_port, f"/i/{name}/readyz")
+            assert (response.status, json.loads(response.body)["code"]) == (403, "destination_denied")
 
 
 def test_listeners_may_be_unix_sockets(tmp_path: Path) -> None:
-    """Their paths start at the config file's folder, their mode is 0600, and they go when it ends."""
+    """Their paths are relative to the config file's folder, their mode is 0600, and Sidekey removes them at the end."""
     curl = programs.require("curl")
     head = HEAD.replace('"127.0.0.1:{proxy}"', "unix:proxy.sock").replace("}}\n", ', metrics: "unix:m.sock"}}\n', 1)
     with Nginx(tmp_path) as nginx, Child(config(integration("one", nginx.port)), tmp_path, head=head) as child:
         sockets = [tmp_path / "proxy.sock", tmp_path / "m.sock"]
         assert [oct(path.stat().st_mode & 0o777) for path in sockets] == ["0o600", "0o600"]
-        asked = [curl, "-s", "--unix-socket", str(sockets[0]), "http://localhost/i/one/x"]
-        answer = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-        assert "authorization: Basic c3ZjOnNlY3JldA==" in answer
+        command = [curl, "-s", "--unix-socket", str(sockets[0]), "http://localhost/i/one/x"]
+        response = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert "authorization: Basic c3ZjOnNlY3JldA==" in response
         assert run_cli("healthcheck", "--config", str(child.config)).returncode == 0
         assert child.stop() == 0
     assert not any(path.exists() for path in sockets)
@@ -212,27 +212,23 @@ main(prog_name="sidekey")
 
 
 def test_threads_let_the_event_loop_run_soon(tmp_path: Path) -> None:
-    """Without a store too: a scrape and a reload compute in threads."""
+    """Even without a store: a scrape and a reload run in threads."""
     with Child("integrations: {}\n", tmp_path, code=SWITCH_INTERVAL) as child:
         line = child.wait_for_line(lambda line: line.startswith("interval "))
     assert float(line.split()[1]) == pytest.approx(0.0005)
 
 
-def test_a_metrics_listener_of_its_own_answers_to_any_name(tmp_path: Path) -> None:
-    """A scraper reaches it by whatever name it knows."""
+def test_metrics_listener_accepts_any_host_name(tmp_path: Path) -> None:
     port = free_port()
     head = HEAD.replace("}}\n", f', metrics: "127.0.0.1:{port}"}}}}\n', 1)
     with Child(config(), tmp_path, head=head) as child:
-        answer = get(port, "/metrics", {"Host": "sidekey.prod.example"})
-        assert (answer.status, "sidekey_build_info{" in answer.body) == (200, True)
+        response = get(port, "/metrics", {"Host": "sidekey.prod.example"})
+        assert (response.status, "sidekey_build_info{" in response.body) == (200, True)
         assert get(child.admin_port, "/metrics", {"Host": "sidekey.prod.example"}).status == 421
 
 
-def test_a_long_run_leaves_nothing_behind(tmp_path: Path) -> None:
-    """F93, scaled: 20,000 requests by wrk, on kept and new connections; descriptors stay flat, memory nearly so.
-
-    Outside CI, 5,000.
-    """
+def test_long_run_leaks_nothing(tmp_path: Path) -> None:
+    """F93, scaled: 20,000 requests by wrk (5,000 outside of CI), on kept and new connections."""
     wrk = programs.require("wrk")
     with Nginx(tmp_path) as nginx, Child(config(integration("one", nginx.port)), tmp_path) as child:
 
@@ -247,9 +243,9 @@ def test_a_long_run_leaves_nothing_behind(tmp_path: Path) -> None:
         load()
         load("-H", "Connection: close")
         descriptors, memory = metric(child, "process_open_fds"), metric(child, "process_resident_memory_bytes")
-        done = load("-H", "Connection: close")
-        while done < 5_000:
-            done += load()
+        result = load("-H", "Connection: close")
+        while result < 5_000:
+            result += load()
         # A caller that has just closed its connections is told by the loop's next turns.
         within(lambda: metric(child, "process_open_fds") <= descriptors + 32)
         assert metric(child, "process_resident_memory_bytes") < memory * 1.1
@@ -257,8 +253,8 @@ def test_a_long_run_leaves_nothing_behind(tmp_path: Path) -> None:
         assert child.stop() == 0
 
 
-def test_a_defect_at_the_start_is_logged_without_its_text(tmp_path: Path) -> None:
-    """An exception that nobody foresaw: exit 1 with its type and place, though the log closes; never its message."""
+def test_defect_at_the_start_is_logged_without_its_text(tmp_path: Path) -> None:
+    """Exit status 1, with type and location of the exception, never its message."""
     code = (
         "from sidekey import app\n"
         "from sidekey.config.load import Loader\n"

@@ -1,4 +1,4 @@
-"""Whole processes with a store whose documents, rows and sealed values were edited: nothing opens, nothing is sent."""
+"""A store whose documents, rows and sealed values were edited: nothing opens, nothing is send."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite":
         return SqlitePlace(tmp_path)
     postgres: Postgres = request.getfixturevalue("postgres")
-    found = PostgresPlace(postgres, asyncio.run(postgres.schema()))
-    (tmp_path / "store-url").write_text(postgres.url(found.schema))
-    return found
+    postgres_place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
+    (tmp_path / "store-url").write_text(postgres.url(postgres_place.schema))
+    return postgres_place
 
 
 def sidekey(place: Place, folder: Path, probe: str = "/readyz") -> Child:
-    """A process with this store, and a caller of its file who may use everything; it runs once `probe` succeeds."""
-    where = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: store-url}"
+    """Run a process with this store, and a caller of its file who may use everything, until `probe` succeeds."""
+    store_settings = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: store-url}"
     (folder / "caller").write_text("secret-of-billing")
     callers = 'callers: {billing: {token: {file: caller}, integrations: "*"}}\nintegrations: {}'
-    return managed(folder, where, callers, probe=probe)
+    return managed(folder, store_settings, callers, probe=probe)
 
 
-def sent(child: Child, name: str, token: str = "secret-of-billing") -> tuple[int, str]:
-    """The status, and the code, of a request."""
+def send(child: Child, name: str, token: str = "secret-of-billing") -> tuple[int, str]:
+    """Return the status and the code of a request."""
     headers = {"Sidekey-Token": token, "Content-Type": "application/json"}
-    answer = post(child.proxy_port, f"/i/{name}/v1/x", headers, b"{}")
-    return answer.status, json.loads(answer.body)["code"]
+    response = post(child.proxy_port, f"/i/{name}/v1/x", headers, b"{}")
+    return response.status, json.loads(response.body)["code"]
 
 
-def with_its_macs(place: Place, edit: Callable[[State], dict[str, IntegrationRow]]) -> None:
-    """Change rows as a defect of ours would: everything is vouched for, and nobody has judged the documents."""
+def write_with_macs(place: Place, edit: Callable[[State], dict[str, IntegrationRow]]) -> None:
+    """Change rows as a defect in Sidekey would: with valid MACs, and without validation of the documents."""
 
     async def commit() -> None:
         async with place.open(KEYS, create=False) as store:
@@ -69,20 +69,17 @@ def with_its_macs(place: Place, edit: Callable[[State], dict[str, IntegrationRow
 
 
 def edited(row: IntegrationRow, patch: Any) -> IntegrationRow:
-    """A row whose document says something else, and whose secrets are what they were."""
+    """Copy a row with another document and unchanged secrets."""
     return replace(row, document=patched(row.document, patch))
 
 
 def flipped(field: SealedField) -> SealedField:
-    """Another last bit of a sealed value that is written."""
+    """Flip the last bit of a sealed value."""
     return replace(field, sealed=field.sealed[:-2] + ("A" if field.sealed[-2] != "A" else "B") + field.sealed[-1])
 
 
-def test_what_was_edited_without_its_secrets_does_not_open(place: Place, tmp_path: Path) -> None:
-    """Every key that decides, of every kind: by a row that is vouched for, and by SQL alone.
-
-    No key is judged otherwise where the store is PostgreSQL: one of each kind shows it there.
-    """
+def test_secret_of_an_edited_document_does_not_open(place: Place, tmp_path: Path) -> None:
+    """Each key that decides about the destination, with a valid MAC and by SQL. On PostgreSQL, one of each kind."""
     keys = EDITS if isinstance(place, SqlitePlace) else OF_EACH_KIND
     names = {key: NAMES[key] for key in keys}
     with sidekey(place, tmp_path) as child:
@@ -90,36 +87,36 @@ def test_what_was_edited_without_its_secrets_does_not_open(place: Place, tmp_pat
         for key, name in names.items():
             api.make("/integrations", {"id": name, **EDITS[key][0]})
         assert child.stop() == 0
-    before = asyncio.run(place.backup())
-    with_its_macs(
+    original = asyncio.run(place.backup())
+    write_with_macs(
         place,
         lambda state: {name: edited(state.integrations[name], EDITS[key][1]) for key, name in names.items()},
     )
     with sidekey(place, tmp_path) as child:
         api = Api(child.admin_port)
         for key, name in names.items():
-            shown = api.get(f"/integrations/{name}")
-            assert (shown["status"], "changed its row" in shown["problem"]) == ("unusable", False), key
+            document = api.get(f"/integrations/{name}")
+            assert (document["status"], "changed its row" in document["problem"]) == ("unusable", False), key
             # The target is judged first, by the policy that was edited.
-            assert sent(child, name) in ((502, "credential_unavailable"), (403, "target_denied")), key
+            assert send(child, name) in ((502, "credential_unavailable"), (403, "target_denied")), key
         assert child.stop() == 0
-    asyncio.run(place.restore(before))
+    asyncio.run(place.restore(original))
     for key, name in names.items():
         asyncio.run(edit_body(place, name, EDITS[key][1]))
     with sidekey(place, tmp_path) as child:
         api = Api(child.admin_port)
         for key, name in names.items():
             assert "something other than Sidekey changed its row" in api.get(f"/integrations/{name}")["problem"], key
-            assert sent(child, name) == (502, "credential_unavailable"), key
+            assert send(child, name) == (502, "credential_unavailable"), key
         assert child.stop() == 0
 
 
 async def edit_body(place: Place, name: str, patch: Any) -> None:
-    """What an administrator of the database can do to a document."""
+    """Edit a document as an administrator of the database can."""
     ((body,),) = await place.sql(f"SELECT body FROM sidekey_rows WHERE id = '{name}'")
-    said = json.loads(body)
-    said["document"] = patched(said["document"], patch)
-    text = canonical(said).replace("'", "''")
+    document = json.loads(body)
+    document["document"] = patched(document["document"], patch)
+    text = canonical(document).replace("'", "''")
     await place.sql(f"UPDATE sidekey_rows SET body = '{text}' WHERE id = '{name}'")
 
 
@@ -137,7 +134,7 @@ DOCUMENTS: Final = {
 
 
 def moved(state: State) -> dict[str, IntegrationRow]:
-    """Move sealed values: to another field, ID, entry of a list or row; and flip the last bit of some."""
+    """Move sealed values to another field, ID, list entry or row, and flip the last bit of some."""
     rows = state.integrations
 
     def under_the_ids_of(row: IntegrationRow, values: IntegrationRow) -> IntegrationRow:
@@ -146,7 +143,7 @@ def moved(state: State) -> dict[str, IntegrationRow]:
     first, second = rows["fields"].secrets
     swapped_secrets = {first: rows["fields"].secrets[second], second: rows["fields"].secrets[first]}
     pins = re.findall('"pin":{"set":true,"id":"([^"]*)"}', rows["entries"].document)
-    flipped_secrets = {where: flipped(each) for where, each in rows["bits"].secrets.items()}
+    flipped_secrets = {field: flipped(secret) for field, secret in rows["bits"].secrets.items()}
     return {
         "fields": replace(rows["fields"], secrets=swapped_secrets),
         "ids": replace(rows["ids"], document=swapped(rows["ids"].document, *rows["ids"].secrets)),
@@ -161,26 +158,26 @@ def swapped(text: str, first: str, second: str) -> str:
     return text.replace(first, "<first>").replace(second, first).replace("<first>", second)
 
 
-def test_sealed_values_open_at_their_place_alone(place: Place, tmp_path: Path) -> None:
-    """Although the rows are vouched for; the others go on, and `verify` names what does not open."""
+def test_sealed_values_open_only_at_their_location(place: Place, tmp_path: Path) -> None:
+    """Although the rows have valid MACs. Others still open, and `verify` lists those that do not."""
     with sidekey(place, tmp_path) as child:
         for name, document in DOCUMENTS.items():
             Api(child.admin_port).make("/integrations", {"id": name, **document})
         assert child.stop() == 0
-    with_its_macs(place, moved)
+    write_with_macs(place, moved)
     closed = DOCUMENTS.keys() - {"untouched"}
     with sidekey(place, tmp_path) as child:
         api = Api(child.admin_port)
-        problems = {each["id"]: each["problem"] or "" for each in api.get("/integrations")["items"]}
+        problems = {item["id"]: item["problem"] or "" for item in api.get("/integrations")["items"]}
         assert {name for name, text in problems.items() if "the stored secret cannot be opened" in text} == closed
         for name in closed:
-            assert sent(child, name) == (502, "credential_unavailable")
-        done = run_cli("store", "verify", "--json", "--config", str(child.config))
-        findings = json.loads(done.stdout)["findings"]
-        assert done.returncode == 1
-        assert {each.split()[1].rstrip(":") for each in findings} == closed
-        assert all("does not open" in each for each in findings)
-        assert CANARY not in done.stdout
+            assert send(child, name) == (502, "credential_unavailable")
+        result = run_cli("store", "verify", "--json", "--config", str(child.config))
+        findings = json.loads(result.stdout)["findings"]
+        assert result.returncode == 1
+        assert {finding.split()[1].rstrip(":") for finding in findings} == closed
+        assert all("does not open" in finding for finding in findings)
+        assert CANARY not in result.stdout
         assert child.stop() == 0
 
 
@@ -200,8 +197,8 @@ CHANGES: Final = {
 """A change of each column of a row that its MAC covers, and of all of them to those of another row."""
 
 
-def test_a_row_that_sql_changed_is_not_used(place: Place, tmp_path: Path) -> None:
-    """Of integrations each column, of the others what they may do."""
+def test_row_changed_by_sql_is_not_used(place: Place, tmp_path: Path) -> None:
+    """Each column of integrations, and the permissions of callers and tokens."""
     with sidekey(place, tmp_path) as child:
         api = Api(child.admin_port)
         for name in (*CHANGES, "other"):
@@ -224,21 +221,21 @@ def test_a_row_that_sql_changed_is_not_used(place: Place, tmp_path: Path) -> Non
         assert new in str(changed)
     with sidekey(place, tmp_path) as child:
         api = Api(child.admin_port)
-        found = {each["id"]: each for each in api.get("/integrations")["items"]}
-        assert found.keys() == {*CHANGES, "other", "renamed"} - {"kind", "id"}
-        assert {name for name, each in found.items() if each["status"] != "unusable"} == {"other"}
-        for name in found.keys() - {"other"}:
-            assert "something other than Sidekey changed its row" in found[name]["problem"]
-            assert sent(child, name) == (502, "credential_unavailable")
+        items = {item["id"]: item for item in api.get("/integrations")["items"]}
+        assert items.keys() == {*CHANGES, "other", "renamed"} - {"kind", "id"}
+        assert {name for name, item in items.items() if item["status"] != "unusable"} == {"other"}
+        for name in items.keys() - {"other"}:
+            assert "something other than Sidekey changed its row" in items[name]["problem"]
+            assert send(child, name) == (502, "credential_unavailable")
         for name in ("kind", "id"):
-            assert sent(child, name) == (403, "integration_denied")
-        assert sent(child, "other", caller) == (401, "caller_denied")
+            assert send(child, name) == (403, "integration_denied")
+        assert send(child, "other", caller) == (401, "caller_denied")
         assert api.by(operator).ask("GET", "/whoami").status == 401
         assert child.stop() == 0
 
 
-def test_a_restored_row_is_logged_and_used_until_the_old_key_is_gone(place: Place, tmp_path: Path) -> None:
-    """Whoever can write to the database can admit a deleted caller again, with its old row and the MAC of that."""
+def test_restored_row_is_logged_and_used_until_the_old_key_is_removed(place: Place, tmp_path: Path) -> None:
+    """An attacker with access to the database can restore a deleted caller with its old row and MAC."""
     with sidekey(place, tmp_path) as child:
         api = Api(child.admin_port)
         api.make("/integrations", {"id": "one", **BASIC})
@@ -248,18 +245,18 @@ def test_a_restored_row_is_logged_and_used_until_the_old_key_is_gone(place: Plac
         values = [str(value).replace("'", "''") for value in older]
         pairs = ", ".join(f"{name} = '{value}'" for name, value in zip(columns.split(", "), values, strict=True))
         restore = f"UPDATE sidekey_rows SET {pairs} WHERE id = 'gone'"
-        admitted, refused = sent(child, "one", token), (401, "caller_denied")
+        admitted, refused = send(child, "one", token), (401, "caller_denied")
         assert admitted != refused
         assert api.ask("DELETE", "/callers/gone", match='"1"').status == 204
-        assert sent(child, "one", token) == refused
+        assert send(child, "one", token) == refused
         asyncio.run(place.sql(restore))
         line = json.loads(child.wait_for_line(lambda line: "a row of the store is older than before" in line))
         assert (line["kind"], line["id"], line["seen"], line["found"]) == ("caller", "gone", 2, 1)
-        within(lambda: sent(child, "one", token) == admitted)
+        within(lambda: send(child, "one", token) == admitted)
         assert samples(get(child.admin_port, "/metrics").body)["sidekey_store_rolled_back", ()] == 1
         assert get(child.admin_port, "/readyz").status == 200
         assert api.ask("DELETE", "/callers/gone", match='"1"').status == 204
-        assert sent(child, "one", token) == refused
+        assert send(child, "one", token) == refused
         (tmp_path / "key2").write_text(b64encode(b"2" * 32).decode())
         text, first, second = child.config.read_text(), "{id: k1, key: {file: key}}", "{id: k2, key: {file: key2}}"
         child.rewrite(text.replace(first, f"{second}, {first}"))
@@ -267,5 +264,5 @@ def test_a_restored_row_is_logged_and_used_until_the_old_key_is_gone(place: Plac
         child.rewrite(text.replace(first, second))
         asyncio.run(place.sql(restore))
         child.wait_for_line(lambda line: "a row of the store was altered and is not used" in line)
-        assert sent(child, "one", token) == refused
+        assert send(child, "one", token) == refused
         assert child.stop() == 0

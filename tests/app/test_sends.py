@@ -1,4 +1,4 @@
-"""Sends in running processes while something fails: at most once, and never a result that is not true."""
+"""Sends while processes, stores and networks fail: at most once, and never with a wrong result."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def sql(folder: Path, statement: str) -> list[tuple[object, ...]]:
 
 
 @contextmanager
-def held(running: Sending, key: str) -> Iterator[People]:
-    """While a send of this key is under way, and its upstream has the request."""
+def in_flight(running: Sending, key: str) -> Iterator[People]:
+    """Wait while a send of this key is in flight and its upstream has the request."""
     mark = running.by("mark")
     with ThreadPoolExecutor(1) as thread:
         response = thread.submit(mark.send, "welcome", key, phone="hold")
@@ -49,8 +49,8 @@ def held(running: Sending, key: str) -> Iterator[People]:
 
 
 def audit_of(api: People) -> list[tuple[str, str]]:
-    """Actions and outcomes of the audit, newest first."""
-    return [(each["action"], each["outcome"]) for each in api.get("/audit")["items"]]
+    """Return actions and outcomes of the audit, newest first."""
+    return [(item["action"], item["outcome"]) for item in api.get("/audit")["items"]]
 
 
 def test_process_that_dies_leaves_an_unknown_send(upstream: Upstream, tmp_path: Path) -> None:
@@ -71,14 +71,14 @@ def test_process_that_dies_leaves_an_unknown_send(upstream: Upstream, tmp_path: 
     assert upstream.words == ["hold"]
 
 
-def test_store_that_is_away_during_record_gets_the_result_later(upstream: Upstream, tmp_path: Path) -> None:
-    """The person has the result at once. While the store is away, nothing else is sent."""
+def test_unreachable_store_gets_the_result_later(upstream: Upstream, tmp_path: Path) -> None:
+    """The operator has the result at once. Until then, nothing else is sent."""
     store, key = tmp_path / "store.db", new_key()
     with sending(tmp_path, upstream) as running:
-        with held(running, key) as mark:
+        with in_flight(running, key) as mark:
             store.rename(tmp_path / "elsewhere.db")
-            said = mark.send("welcome", phone="200")
-            assert (said.code, "Retry-After" in said.headers) == ("store_unavailable", True)
+            response = mark.send("welcome", phone="200")
+            assert (response.code, "Retry-After" in response.headers) == ("store_unavailable", True)
         (tmp_path / "elsewhere.db").rename(store)
         within(lambda: mark.get(f"/sends/{key}")["outcome"] == "accepted")
         assert audit_of(running.by("admin")) == [("send", "ok")]
@@ -87,7 +87,7 @@ def test_store_that_is_away_during_record_gets_the_result_later(upstream: Upstre
 
 def test_end_of_a_process_reports_results_that_it_cannot_record(upstream: Upstream, tmp_path: Path) -> None:
     with sending(tmp_path, upstream) as running:
-        with held(running, new_key()):
+        with in_flight(running, new_key()):
             (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
         assert running.child.stop() == 0
         assert any(
@@ -121,7 +121,7 @@ def test_drain_lets_sends_end_or_records_that_they_were_cut(
 
 
 def test_sends_are_accepted_until_the_end_of_the_drain_delay(upstream: Upstream, tmp_path: Path) -> None:
-    """As requests to the proxy are: balancers still route to this process."""
+    """As requests to the proxy: load balancers still route to this process."""
     head = HEAD.replace("{{drain:", "{{drain_delay: 120s, drain:")
     with sending(tmp_path, upstream, head=head) as running:
         running.child.process.send_signal(signal.SIGTERM)
@@ -134,7 +134,7 @@ def test_sends_are_accepted_until_the_end_of_the_drain_delay(upstream: Upstream,
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """While another process writes to the store, so that no row can be reserved."""
+    """Lock the store as another process that writes, so that no row can be reserved."""
     with closing(sqlite3.connect(folder / "store.db", isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
@@ -150,13 +150,13 @@ def test_send_without_a_file_descriptor_is_recorded_as_not_sent(upstream: Upstre
         connection.request("GET", "/healthz")
         assert connection.getresponse().read()
         pid = running.child.process.pid
-        used = {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
+        used = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
         limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (min({*range(max(used) + 2)} - used), limit[1]))
         running.by("mark").request(connection, "welcome", key, phone="200")
-        found = json.loads(connection.getresponse().read())
+        result = json.loads(connection.getresponse().read())
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
-        assert (found["outcome"], found["code"]) == ("not_sent", "overloaded")
+        assert (result["outcome"], result["code"]) == ("not_sent", "overloaded")
         assert running.by("mark").get(f"/sends/{key}")["outcome"] == "not_sent"
     assert upstream.words == []
 
@@ -174,16 +174,18 @@ def test_nothing_is_sent_without_a_row(upstream: Upstream, tmp_path: Path) -> No
 
 
 def test_results_are_kept_although_more_sends_are_refused_than_fit(upstream: Upstream, tmp_path: Path) -> None:
-    """While the store can only be read. A refused send keeps nothing, neither its result nor its content."""
+    """While the store is read-only. A refused send keeps neither its result nor its content."""
     key = new_key()
     with sending(tmp_path, upstream) as running:
-        with held(running, key), ThreadPoolExecutor(4) as threads:
+        with in_flight(running, key), ThreadPoolExecutor(4) as threads:
             for event in ("INSERT", "UPDATE"):
                 trigger = f"CREATE TRIGGER full_{event} BEFORE {event} ON sidekey_sends"
                 sql(tmp_path, f"{trigger} BEGIN SELECT RAISE(ABORT, 'full'); END")
             anna = running.by("anna")
-            found = Counter(said.code for said in threads.map(lambda _: anna.send("welcome", phone="200"), range(1000)))
-            assert found == {"store_unavailable": 1000}
+            codes = Counter(
+                response.code for response in threads.map(lambda _: anna.send("welcome", phone="200"), range(1000))
+            )
+            assert codes == {"store_unavailable": 1000}
         for event in ("INSERT", "UPDATE"):
             sql(tmp_path, f"DROP TRIGGER full_{event}")
         within(lambda: running.by("mark").get(f"/sends/{key}")["outcome"] == "accepted")
@@ -192,7 +194,7 @@ def test_results_are_kept_although_more_sends_are_refused_than_fit(upstream: Ups
 
 @contextmanager
 def relayed(postgres: Postgres, folder: Path) -> Iterator[tuple[Relay, str, str]]:
-    """A relay, and where the store is: through it, and directly."""
+    """Return a relay, and the settings of the store through it and directly."""
     schema = asyncio.run(postgres.schema())
     # The path of a socket has a hundred characters at most.
     with tempfile.TemporaryDirectory(prefix="sidekey-relay-") as short:
@@ -205,22 +207,22 @@ def relayed(postgres: Postgres, folder: Path) -> Iterator[tuple[Relay, str, str]
 
 
 def test_uncertain_reservation_sends_nothing(postgres: Postgres, upstream: Upstream, tmp_path: Path) -> None:
-    """Its row is there, as the commit was applied, and says soon that nothing was sent."""
+    """Its row exists, because the commit was applied, and soon has the result `not_sent`."""
     with relayed(postgres, tmp_path) as (relay, place, _), sending(tmp_path, upstream, place) as running:
         mark, key = running.by("mark"), new_key()
         relay.lose(b"INSERT INTO sidekey_sends", applied=True)
         assert mark.send("welcome", key, phone="200").code == "store_unavailable"
         assert relay.lost == 1
         within(lambda: mark.get(f"/sends/{key}")["outcome"] == "not_sent")
-        found = mark.send("welcome", key, phone="200").json
-        assert (found["outcome"], found["code"]) == ("not_sent", "store_unavailable")
+        document = mark.send("welcome", key, phone="200").json
+        assert (document["outcome"], document["code"]) == ("not_sent", "store_unavailable")
         assert upstream.words == []
 
 
 def test_late_result_of_a_lost_reservation_does_not_touch_the_send_of_another_process(
     postgres: Postgres, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """The commit was not applied, and another process has reserved and sent under the same key meanwhile."""
+    """The commit was not applied, and another process has sent with the same key meanwhile."""
     with relayed(postgres, tmp_path) as (relay, place, direct), ExitStack() as stack:
         one = stack.enter_context(sending(tmp_path / "one", upstream, place))
         other = stack.enter_context(sending(tmp_path / "other", upstream, direct))
@@ -228,7 +230,7 @@ def test_late_result_of_a_lost_reservation_does_not_touch_the_send_of_another_pr
         relay.lose(b"INSERT INTO sidekey_sends", applied=False)
         assert one.by("mark").send("welcome", key, phone="hold").code == "store_unavailable"
         assert relay.lost == 1
-        with held(other, key) as mark:
+        with in_flight(other, key) as mark:
             # Its first attempt to record that nothing was sent: the row is that of another attempt.
             relay.note(b"UPDATE sidekey_sends")
             within(lambda: relay.noted)
@@ -255,7 +257,7 @@ def test_result_that_was_perhaps_recorded_is_recorded_once(
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_limits_and_keys_hold_across_processes(
+def test_limits_and_keys_apply_across_processes(
     request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Path, database: str
 ) -> None:
     """The same 40 keys in two processes are 40 sends, and of 200 further keys 20 fit a limit of 60."""
@@ -276,14 +278,17 @@ def test_limits_and_keys_hold_across_processes(
             return running.by("mark").send("welcome", key, phone="200")
 
         same = [(running, f"{number:032}") for number in range(40) for running in (one, other)]
-        outcomes = Counter("ok" if said.status == 200 else said.code for said in threads.map(send, same))
+        outcomes = Counter("ok" if response.status == 200 else response.code for response in threads.map(send, same))
         assert upstream.words == ["200"] * 40
         assert outcomes["ok"] >= 40 and outcomes["ok"] + outcomes["sending"] == 80
         different = [((one, other)[number % 2], new_key()) for number in range(200)]
-        found = [*threads.map(send, different)]
-        assert Counter("ok" if said.status == 200 else said.code for said in found) == {"ok": 20, "send_limit": 180}
+        responses = [*threads.map(send, different)]
+        assert Counter("ok" if response.status == 200 else response.code for response in responses) == {
+            "ok": 20,
+            "send_limit": 180,
+        }
         assert upstream.words == ["200"] * 60
-        refused = next(said for said in found if said.status != 200)
+        refused = next(response for response in responses if response.status != 200)
         assert refused.pointers == {"/per_minute"}
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
         # A repeated key is found, whatever the limit.

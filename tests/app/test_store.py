@@ -1,4 +1,4 @@
-"""A running Sidekey with a store: what it says where the store cannot be opened, and goes on with where it ends."""
+"""A running Sidekey with a store that cannot be opened, ends or lags."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ ENVIRONMENT = {"STORE_KEY": b64encode(KEYS["k1"]).decode()}
 
 
 def series(child: Child) -> dict[str, float]:
-    """The samples of the store."""
-    found = samples(get(child.admin_port, "/metrics").body)
+    """Return the samples of the store."""
+    values = samples(get(child.admin_port, "/metrics").body)
     return {
         name.removeprefix("sidekey_store_"): value
-        for (name, labels), value in found.items()
+        for (name, labels), value in values.items()
         if name.startswith("sidekey_store_") and not labels
     }
 
 
-def test_a_store_is_made_at_the_first_start(tmp_path: Path) -> None:
-    """And found by the next. The log says so: somebody may have expected another."""
-    for made in (True, False):
+def test_first_start_creates_the_store(tmp_path: Path) -> None:
+    """The next start finds it. The log has the creation, because the operator may have expected an existing store."""
+    for is_first in (True, False):
         with Child(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
-            found = series(child)
-            assert (found["up"], found["revision"], found["rolled_back"]) == (1, 0, 0)
+            values = series(child)
+            assert (values["up"], values["revision"], values["rolled_back"]) == (1, 0, 0)
             assert child.stop() == 0
-        assert any('"no store was found: an empty one was created"' in line for line in child.lines) is made
+        assert any('"no store was found: an empty one was created"' in line for line in child.lines) is is_first
 
 
-def test_without_its_key_it_does_not_start(tmp_path: Path) -> None:
+def test_start_fails_without_the_key(tmp_path: Path) -> None:
     with Child(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
         assert child.stop() == 0
     for key, reason in (
@@ -59,13 +59,13 @@ def test_without_its_key_it_does_not_start(tmp_path: Path) -> None:
         (b64encode(b"x" * 31).decode(), "key k1: environment variable STORE_KEY must be 32 bytes in base64"),
         ("", "key k1: environment variable STORE_KEY must not be empty"),
     ):
-        done = run_process("run", "--config", str(child.config), environment={"STORE_KEY": key})
-        assert done.returncode == 1
-        assert reason in done.stderr
+        result = run_process("run", "--config", str(child.config), environment={"STORE_KEY": key})
+        assert result.returncode == 1
+        assert reason in result.stderr
 
 
-def test_what_is_loaded_goes_on_while_the_store_is_away(postgres: Postgres, tmp_path: Path) -> None:
-    """Readiness stays, the metric and the log say so, and what was there is used again when it is back."""
+def test_loaded_content_is_served_while_the_store_is_unreachable(postgres: Postgres, tmp_path: Path) -> None:
+    """Readiness stays, metric and log have the error, and the store is used again when it returns."""
     place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
     (tmp_path / "url").write_text(postgres.url(place.schema))
     config = f"store: {{url: {{file: url}}, {KEY}}}\n"
@@ -84,8 +84,8 @@ def test_what_is_loaded_goes_on_while_the_store_is_away(postgres: Postgres, tmp_
     assert str(postgres.folder) not in "\n".join(child.lines)
 
 
-def test_after_a_failover_to_a_replica_that_lags_its_older_rows_are_served(tmp_path: Path) -> None:
-    """Each row that is older or gone is logged, the metric is set, and the lost changes can be made again."""
+def test_older_rows_are_served_after_a_failover_to_a_lagging_replica(tmp_path: Path) -> None:
+    """The log has each older or missing row, the metric is set, and the lost changes can be repeated."""
     with Nginx(tmp_path) as nginx, Postgres() as primary, Standby(primary) as standby:
         hosts = f"{primary.folder},{standby.folder}"
         (tmp_path / "url").write_text(f"postgresql://sidekey@/postgres?host={hosts}&target_session_attrs=read-write")
@@ -108,7 +108,7 @@ def test_after_a_failover_to_a_replica_that_lags_its_older_rows_are_served(tmp_p
             standby.promote()
             child.wait_for_line(lambda line: "a row of the store is older" in line and '"sms"' in line)
             older = [json.loads(line) for line in child.lines if "a row of the store is older" in line]
-            assert [(each["kind"], each["id"], each["seen"], each["found"]) for each in older] == [
+            assert [(row["kind"], row["id"], row["seen"], row["found"]) for row in older] == [
                 ("caller", "billing", 2, 1),
                 ("integration", "crm", 2, 1),
                 ("integration", "sms", 1, 0),
@@ -116,14 +116,14 @@ def test_after_a_failover_to_a_replica_that_lags_its_older_rows_are_served(tmp_p
             within(lambda: status() == 200)
             assert (series(child)["up"], series(child)["rolled_back"]) == (1, 1)
             assert get(child.admin_port, "/readyz").status == 200
-            assert [each["id"] for each in api.get("/integrations")["items"]] == ["crm"]
+            assert [item["id"] for item in api.get("/integrations")["items"]] == ["crm"]
             assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
             assert status() == 401
             assert child.stop() == 0
 
 
-def test_a_process_asks_for_changed_rows_alone_at_intervals_that_differ(postgres: Postgres, tmp_path: Path) -> None:
-    """By the statements in the server's log: a deletion is read as a row, and the first read is the only whole one."""
+def test_process_polls_changed_rows_at_varying_intervals(postgres: Postgres, tmp_path: Path) -> None:
+    """By the server's log of statements: only the first read is complete, and a deletion is a row."""
     place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
 
     async def commit(*changes: Change) -> State:
@@ -146,7 +146,8 @@ def test_a_process_asks_for_changed_rows_alone_at_intervals_that_differ(postgres
 
             within(lambda: len(statements("max\\(revision\\)")) > 8)
             times = [datetime.fromisoformat(line.partition(" UTC ")[0]) for line in statements("max\\(revision\\)")]
-            assert min(later - former for former, later in pairwise(times[1:])).total_seconds() < 0.95 * POLL_INTERVAL
+            pauses = [later - earlier for earlier, later in pairwise(times[1:])]
+            assert min(pauses).total_seconds() < 0.95 * POLL_INTERVAL
             asyncio.run(commit(Put(integration("new"), None), Delete(state.integrations["i3"], 1)))
             within(lambda: series(child)["revision"] == 2)
             assert len(statements("body FROM sidekey_rows WHERE revision > ")) == 1
@@ -157,18 +158,18 @@ def test_a_process_asks_for_changed_rows_alone_at_intervals_that_differ(postgres
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_a_change_a_deletion_and_a_new_row_are_in_use_elsewhere_within_two_seconds(
+def test_changes_are_used_by_another_process_within_two_seconds(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """By two processes of one database, without a restart."""
-    where = "path: ../store.db"
+    """A change, a deletion and a new row, without a restart."""
+    store_settings = "path: ../store.db"
     if kind == "postgres":
         postgres: Postgres = request.getfixturevalue("postgres")
         (tmp_path / "url").write_text(postgres.url(asyncio.run(postgres.schema())))
-        where = "url: {file: ../url}"
+        store_settings = "url: {file: ../url}"
     with ExitStack() as stack:
         one, two = (
-            Api(stack.enter_context(Child(config(folder, where), folder)).admin_port)
+            Api(stack.enter_context(Child(config(folder, store_settings), folder)).admin_port)
             for folder in (tmp_path / "one", tmp_path / "two")
             if folder.mkdir() is None
         )
@@ -189,35 +190,37 @@ def test_a_change_a_deletion_and_a_new_row_are_in_use_elsewhere_within_two_secon
 
 
 def large(text: str) -> dict[str, Any]:
-    """A document of 20 KB."""
+    """Build a document of 20 KB."""
     return {"auth": {"type": "headers", "headers": {f"X-{number}": text * 2000 for number in range(10)}}}
 
 
-def test_a_full_disk_refuses_changes_and_leaves_nothing_half_done(tmp_path: Path) -> None:
-    """503 for each; what is loaded is read, and after a restart with room all that was acknowledged is there."""
+def test_full_disk_refuses_changes_and_loses_none(tmp_path: Path) -> None:
+    """503 for each change. Loaded content is served, and after a restart every acknowledged change exists."""
     prlimit = programs.require("prlimit")
     acknowledged = []
     with Child(config(tmp_path), tmp_path, wrapper=(prlimit, "--fsize=400000")) as child:
         api = Api(child.admin_port)
         while True:
             name = f"i{len(acknowledged)}"
-            said = api.ask("POST", "/integrations", {"id": name, "endpoint_prefix": "http://127.0.0.1:1", **large("x")})
-            if said.status != 201:
+            response = api.ask(
+                "POST", "/integrations", {"id": name, "endpoint_prefix": "http://127.0.0.1:1", **large("x")}
+            )
+            if response.status != 201:
                 break
             acknowledged.append(name)
         for method, body in (("PATCH", large("y")), ("DELETE", None)):
             again = api.ask(method, "/integrations/i0", body, match='"1"')
-            assert (again.status, again.code) == (said.status, said.code) == (503, "store_unavailable")
+            assert (again.status, again.code) == (response.status, response.code) == (503, "store_unavailable")
             assert again.json["detail"].startswith("store.path: the file cannot be ")
-        assert sorted(each["id"] for each in api.get("/integrations")["items"]) == sorted(acknowledged)
+        assert sorted(item["id"] for item in api.get("/integrations")["items"]) == sorted(acknowledged)
         assert child.stop() == 0
     assert len(acknowledged) > 2
     with Child(config(tmp_path), tmp_path) as child:
         api = Api(child.admin_port)
-        found = {each["id"]: each["version"] for each in api.get("/integrations")["items"]}
-        assert found == dict.fromkeys(acknowledged, 1)
+        versions = {item["id"]: item["version"] for item in api.get("/integrations")["items"]}
+        assert versions == dict.fromkeys(acknowledged, 1)
         entries = api.get("/audit")["items"]
-        assert [each["action"] for each in entries] == ["create"] * len(acknowledged)
+        assert [entry["action"] for entry in entries] == ["create"] * len(acknowledged)
         api.make("/integrations", {"id": name, **basic(1)})
         assert run_cli("store", "verify", "--config", str(child.config)).returncode == 0
         assert child.stop() == 0

@@ -1,4 +1,4 @@
-"""A store is exported, its files filled in and run, and imported into another store: nothing is lost on the way."""
+"""Export a store, fill in its files, run them, and import them into another store: nothing is lost."""
 
 from __future__ import annotations
 
@@ -21,16 +21,13 @@ PRESET = {"integration": "basic", "parameters": {"user": {"type": "text"}}, "bod
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Iterator[int]:
-    """The port of an upstream that echoes."""
+    """Return the port of an upstream that echoes."""
     with Nginx(tmp_path) as nginx:
         yield nginx.port
 
 
 def fill(exported: Any, document: Any, folder: Path) -> Iterator[tuple[str, str]]:
-    """Write the files that an exported document names, with the secrets of the original at the same places.
-
-    Yield what must be written in place of placeholders of URLs.
-    """
+    """Write the files that an exported document names. Yield replacements of placeholder URLs."""
     if isinstance(document, dict) and document.keys() == {"value"}:
         path = folder / exported["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,37 +39,41 @@ def fill(exported: Any, document: Any, folder: Path) -> Iterator[tuple[str, str]
             yield from fill(exported[key], value, folder)
 
 
-def served(child: Child, names: Mapping[str, Any], token: str) -> dict[str, Any]:
-    """Send a request to each integration, and by the preset."""
+def serve_all(child: Child, names: Mapping[str, Any], token: str) -> dict[str, Any]:
+    """Send a request to each integration, and one with the preset."""
     caller = {"Sidekey-Token": token}
     answers = {name: get(child.proxy_port, f"/i/{name}/x", caller) for name in names}
-    found: dict[str, Any] = {name: answer.status for name, answer in answers.items()}
+    statuses: dict[str, Any] = {name: response.status for name, response in answers.items()}
     sent = post(child.proxy_port, "/p/hook", {**caller, "Content-Type": "application/json"}, b'{"user": "Ann"}')
     fixed = {name: answers[name].body for name in ("basic", "headers", "query", "added", "mtls")}
-    return {**found, **{f"what {name} sent": body for name, body in fixed.items()}, "preset": (sent.status, sent.body)}
+    return {
+        **statuses,
+        **{f"what {name} sent": body for name, body in fixed.items()},
+        "preset": (sent.status, sent.body),
+    }
 
 
-def shown(api: Api, names: Mapping[str, Any]) -> dict[str, Any]:
-    """Read each document as YAML, without when, by whom and under which ID a secret was stored."""
+def documents(api: Api, names: Mapping[str, Any]) -> dict[str, Any]:
+    """Read each document as YAML, without time, author and ID of its secrets."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {"set": True} if value.get("set") is True else {key: plain(each) for key, each in value.items()}
+            return {"set": True} if value.get("set") is True else {key: plain(item) for key, item in value.items()}
         return [*map(plain, value)] if isinstance(value, list) else value
 
-    wanted = {name: f"/integrations/{name}" for name in names} | {"hook": "/presets/hook"}
-    answers = {name: api.ask("GET", path, headers={"Accept": "application/yaml"}) for name, path in wanted.items()}
-    return {name: plain(yaml.safe_load(answer.body)) for name, answer in answers.items()}
+    paths = {name: f"/integrations/{name}" for name in names} | {"hook": "/presets/hook"}
+    answers = {name: api.ask("GET", path, headers={"Accept": "application/yaml"}) for name, path in paths.items()}
+    return {name: plain(yaml.safe_load(response.body)) for name, response in answers.items()}
 
 
 def command(*arguments: str) -> str:
-    """Run a command that succeeds; what it prints."""
-    done = run_cli(*arguments)
-    assert done.returncode == 0, done
-    return done.stdout + done.stderr
+    """Run a command that must succeed, and return its output."""
+    result = run_cli(*arguments)
+    assert result.returncode == 0, result
+    return result.stdout + result.stderr
 
 
-def test_an_export_runs_and_is_imported_as_what_it_was(tmp_path: Path, upstream: int) -> None:
+def test_export_can_be_run_and_imported_without_loss(tmp_path: Path, upstream: int) -> None:
     first, out, second = (tmp_path / name for name in ("first", "out", "second"))
     first.mkdir()
     second.mkdir()
@@ -85,12 +86,12 @@ def test_an_export_runs_and_is_imported_as_what_it_was(tmp_path: Path, upstream:
             api.make("/integrations", {"id": name, **document})
         api.make("/presets", {"id": "hook", **hook})
         token = api.make("/callers", {"name": "billing", "integrations": "*", "presets": ["hook"]})["token"]
-        expected = served(child, documents, token)
-        stored = shown(api, documents)
-        said = command("export", "--output", str(out), "--config", str(child.config))
+        expected = serve_all(child, documents, token)
+        stored = documents(api, documents)
+        output = command("export", "--output", str(out), "--config", str(child.config))
         assert child.stop() == 0
     assert {name for name in documents if expected[name] == 200} >= {"aws", "basic", "headers", "jwt", "signature"}
-    assert "canary" not in said + "".join(path.read_text() for path in out.iterdir() if "url" not in path.name)
+    assert "canary" not in output + "".join(path.read_text() for path in out.iterdir() if "url" not in path.name)
     for name, document in documents.items():
         path = out / f"integration-{name}.yaml"
         text = path.read_text()
@@ -107,15 +108,15 @@ def test_an_export_runs_and_is_imported_as_what_it_was(tmp_path: Path, upstream:
             "integrations.urls.auth.certificate",
             "integrations.urls.auth.private_key",
         ]
-        assert served(child, documents, token) == expected
+        assert serve_all(child, documents, token) == expected
         assert child.stop() == 0
     child.config.unlink()
     child = managed(second)
     command("import", str(out), "--config", str(child.config))
     with child:
         api = Api(child.admin_port)
-        assert shown(api, documents) == stored
-        assert served(child, documents, token) == expected
+        assert documents(api, documents) == stored
+        assert serve_all(child, documents, token) == expected
         assert child.stop() == 0
     outcomes = command("import", str(out), "--config", str(first / "sidekey.yaml")).splitlines()
     assert {line.split()[0] for line in outcomes if not line.startswith("warning")} == {"kept"}

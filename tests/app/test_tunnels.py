@@ -1,4 +1,4 @@
-"""A whole Sidekey with its own CA and kept tunnels: reloads and a rotation of the CA go on under their requests."""
+"""Reloads and a rotation of the CA while callers send requests in kept tunnels."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ CALLERS = 4
 
 
 def integration(port: int, word: str) -> str:
-    """An integration whose credential tells which config it is of."""
+    """Build an integration whose credential identifies its config."""
     auth = f"type: headers, headers: {{X-Key: {{secret: {{insecure_value: '{word}'}}}}}}"
     return f"  it: {{endpoint_prefix: 'https://{HOST}:{port}/api', auth: {{{auth}}}}}\n"
 
 
 def write(folder: Path, port: int, number: int) -> None:
-    """Put the config of this number in place of the one before, as editors do it."""
+    """Replace the config by the one of this number, as editors do."""
     path = folder / "sidekey.yaml"
     head, key, _ = path.read_text().partition("integrations:\n")
     replace(path, head + key + integration(port, str(number)))
 
 
 def trusting(*pems: str) -> ssl.SSLContext:
-    """What a caller uses that trusts these alone."""
+    """Build the TLS context of a caller that trusts only these."""
     return ssl.create_default_context(cadata="".join(pems))
 
 
 @asynccontextmanager
 async def tunnel(sidekey: Serving, port: int, context: ssl.SSLContext) -> AsyncIterator[TlsCaller]:
-    """A caller in a tunnel to the upstream, after its handshake."""
+    """Open a tunnel to the upstream, including its handshake."""
     async with connect(sidekey.port) as raw:
         await raw.send(connect_request(f"{HOST}:{port}", user="it:x"))
         assert (await raw.response(to_head=True)).status == 200
@@ -76,19 +76,19 @@ class Asking:
             self._tasks.append(asyncio.ensure_future(self._ask(number, caller, port)))
 
     async def stop(self) -> None:
-        """End after the requests under way. Raises what went wrong."""
+        """End after the requests in flight. Raises the first error."""
         self._over = True
         await asyncio.gather(*self._tasks)
 
     async def one_has_asked(self) -> None:
         """Wait until one of them has begun a request and has its response."""
-        wanted = [each + 2 for each in self.rounds]
-        await self._until(lambda: any(now >= then for now, then in zip(self.rounds, wanted, strict=True)))
+        expected = [count + 2 for count in self.rounds]
+        await self._until(lambda: any(now >= then for now, then in zip(self.rounds, expected, strict=True)))
 
     async def all_have_asked(self) -> None:
         """Wait until each has begun a request and has its response."""
-        wanted = [each + 2 for each in self.rounds]
-        await self._until(lambda: all(now >= then for now, then in zip(self.rounds, wanted, strict=True)))
+        expected = [count + 2 for count in self.rounds]
+        await self._until(lambda: all(now >= then for now, then in zip(self.rounds, expected, strict=True)))
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         def holds() -> bool:
@@ -112,15 +112,15 @@ class Asking:
             await asyncio.sleep(0.002)
 
     def check(self, upstream: RawUpstream) -> None:
-        """Each request arrived once, with the credential of a config that was in use when it began."""
-        keys = {each.target: [int(value) for value in each.values(b"x-key")] for each in upstream.requests}
+        """Check that each request was received once, with the credential of a config that was in use when it began."""
+        keys = {request.target: [int(value) for value in request.values(b"x-key")] for request in upstream.requests}
         assert len(upstream.requests) == len(keys) == len(self.between)
         assert [target for target, (key,) in keys.items() if key not in self.between[target]] == []
 
 
 @asynccontextmanager
-async def asking(folder: Path, ca: Authority) -> AsyncIterator[tuple[Serving, int, Asking, str]]:
-    """A Sidekey and callers in kept tunnels: with the upstream's port, and the CA that they trust, in PEM."""
+async def sending(folder: Path, ca: Authority) -> AsyncIterator[tuple[Serving, int, Asking, str]]:
+    """Run a Sidekey and callers in kept tunnels, with the upstream's port and the trusted CA in PEM."""
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(RawUpstream(always_ok, ssl_context=ca.server_context(HOST)))
         port, callers = upstream.port, Asking()
@@ -128,8 +128,10 @@ async def asking(folder: Path, ca: Authority) -> AsyncIterator[tuple[Serving, in
             serving(integration(port, "0"), folder, ca, hosts=HOSTS, head=WITH_CA)
         )
         trusted = (folder / "state" / "trust" / "ca.pem").read_text()
-        kept = [await stack.enter_async_context(tunnel(sidekey, port, trusting(trusted))) for _ in range(CALLERS)]
-        callers.start(kept, port)
+        connections = [
+            await stack.enter_async_context(tunnel(sidekey, port, trusting(trusted))) for _ in range(CALLERS)
+        ]
+        callers.start(connections, port)
         yield sidekey, port, callers, trusted
         await callers.all_have_asked()
         await callers.stop()
@@ -137,35 +139,35 @@ async def asking(folder: Path, ca: Authority) -> AsyncIterator[tuple[Serving, in
         assert sidekey.app.metrics.tunnels["terminated"] == CALLERS
 
 
-async def test_reloads_under_kept_tunnels_fail_no_request(ca: Authority, tmp_path: Path) -> None:
-    """A hundred of the file; each request goes by the config of its start."""
-    async with asking(tmp_path, ca) as (sidekey, port, callers, _):
+async def test_reloads_with_kept_tunnels_fail_no_request(ca: Authority, tmp_path: Path) -> None:
+    """A hundred reloads of the file: each request uses the config of its start."""
+    async with sending(tmp_path, ca) as (sidekey, port, callers, _):
         for number in range(1, RELOADS + 1):
-            former, callers.written = sidekey.app.snapshot.integrations["it"], number
+            previous, callers.written = sidekey.app.snapshot.integrations["it"], number
             write(tmp_path, port, number)
             sidekey.hang_up()
-            await eventually(lambda former=former: sidekey.app.snapshot.integrations["it"] is not former)
+            await eventually(lambda previous=previous: sidekey.app.snapshot.integrations["it"] is not previous)
             callers.loaded = number
             await callers.one_has_asked()
-        assert {each for between in callers.between.values() for each in between} == {*range(RELOADS + 1)}
+        assert {count for between in callers.between.values() for count in between} == {*range(RELOADS + 1)}
         # A config is in use before it is told of. One that is loaded by the signal and by the watch is told of twice.
         await eventually(lambda: sum(map(changed, sidekey.lines())) == RELOADS)
 
 
 def changed(line: dict[str, Any]) -> bool:
-    """Whether this line tells of a reload that changed something."""
+    """Return True if this line reports a reload with changes."""
     return line["event"] == "config reloaded" and line["changed"] == 1
 
 
-async def test_a_rotation_of_the_ca_under_kept_tunnels_fails_no_request(ca: Authority, tmp_path: Path) -> None:
-    """By `sidekey ca rotate` and its two further steps; only new handshakes see who signs."""
+async def test_ca_rotation_with_kept_tunnels_fails_no_request(ca: Authority, tmp_path: Path) -> None:
+    """With `sidekey ca rotate` and its further steps. Only new handshakes see the new CA."""
     trust = tmp_path / "state" / "trust" / "ca.pem"
 
     async def rotate(*step: str) -> None:
-        done = await asyncio.to_thread(run_process, "ca", "rotate", *step, "--config", str(tmp_path / "sidekey.yaml"))
-        assert done.returncode == 0, done.stderr
+        result = await asyncio.to_thread(run_process, "ca", "rotate", *step, "--config", str(tmp_path / "sidekey.yaml"))
+        assert result.returncode == 0, result.stderr
 
-    async with asking(tmp_path, ca) as (sidekey, port, callers, old):
+    async with sending(tmp_path, ca) as (sidekey, port, callers, old):
         await rotate()
         assert trust.read_text().startswith(old)
         new = trust.read_text().removeprefix(old)

@@ -1,4 +1,4 @@
-"""Ten thousand tunnels, opened and closed: what they leave of descriptors and memory, as the process itself tells."""
+"""Ten thousand tunnels, opened and closed: descriptors and memory of the process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LEFT = 100 * (MANY - FEW)
 
 
 class Callers:
-    """Who open tunnels, each for one request. They resume the TLS session of the one before, as clients do."""
+    """Callers that open tunnels for one request each, and resume the previous TLS session as clients do."""
 
     def __init__(self, port: int, trusted: Path) -> None:
         self._port = port
@@ -43,7 +43,7 @@ class Callers:
         self.resumed = 0
 
     def open(self, count: int) -> None:
-        """Open so many, and let them end."""
+        """Open this many tunnels, and let them end."""
         for _ in range(count // AT_A_TIME):
             with ExitStack() as stack:
                 opened = [
@@ -75,22 +75,22 @@ class Callers:
 
 
 def received(connection: socket.socket) -> bytes:
-    """All that comes until the other end closes; over TLS until close_notify."""
-    found = b""
+    """Read until the other end closes, over TLS until close_notify."""
+    data = b""
     while piece := connection.recv(65536):
-        found += piece
-    return found
+        data += piece
+    return data
 
 
 def metric(port: int, name: str) -> float:
-    """The value of a series, with its labels."""
-    found = re.search(rf"^{re.escape(name)} (\S+)$", get(port, "/metrics").body, re.MULTILINE)
-    assert found is not None
-    return float(found[1])
+    """Return the value of a series with these labels."""
+    match = re.search(rf"^{re.escape(name)} (\S+)$", get(port, "/metrics").body, re.MULTILINE)
+    assert match is not None
+    return float(match[1])
 
 
-def test_thousands_of_tunnels_leave_nothing_behind(tmp_path: Path) -> None:
-    """The descriptors are those of the start; memory grows no more once allocator and caches are warm."""
+def test_thousands_of_tunnels_leak_nothing(tmp_path: Path) -> None:
+    """Descriptors return to their initial number, and memory stops growing once allocator and caches are warm."""
     with Child(CONFIG, tmp_path) as child:
         admin = child.admin_port
         callers = Callers(child.proxy_port, tmp_path / "state" / "trust" / "ca.pem")

@@ -1,4 +1,4 @@
-"""Integrations whose targets the policy or the address guard always denies: no request gets through."""
+"""Integrations whose targets the policy or the address guard always denies: no request passes."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def is_denied(response: Message, code: str) -> bool:
     return (response.status, error["code"]) == (403, code)
 
 
-async def ask_in_tunnel(sidekey: Serving, url: str, state: Path) -> Message:
-    """Return the response to a request inside a tunnel, or to the CONNECT where it is denied."""
+async def send_in_tunnel(sidekey: Serving, url: str, state: Path) -> Message:
+    """Return the response to a request inside a tunnel, or to the CONNECT if it is denied."""
     parts = urlsplit(url)
     host, port = parts.netloc.removesuffix(f":{parts.port}"), parts.port or {"http": 80, "https": 443}[parts.scheme]
     async with connect(sidekey.port) as caller:
@@ -71,8 +71,8 @@ async def ask_in_tunnel(sidekey: Serving, url: str, state: Path) -> Message:
 
 
 @pytest.mark.parametrize("case", DENIED)
-async def test_no_request_gets_through(case: str, ca: Authority, tmp_path: Path) -> None:
-    """By the reverse proxy, the forward proxy and CONNECT, whether or not the fast reading can judge the path."""
+async def test_no_request_passes(case: str, ca: Authority, tmp_path: Path) -> None:
+    """Through the reverse proxy, the forward proxy and CONNECT, for paths of the fast and the full parser."""
     prefix, auth, code = DENIED[case]
     async with RawUpstream() as upstream:
         prefix, auth = (text.replace("PORT", str(upstream.port)) for text in (prefix, auth))
@@ -84,7 +84,7 @@ async def test_no_request_gets_through(case: str, ca: Authority, tmp_path: Path)
             for path in ("/x", "/%78"):
                 assert is_denied(await sidekey.reverse(path), code)
                 assert is_denied(await sidekey.forward(f"{prefix}{path}"), code)
-            assert is_denied(await ask_in_tunnel(sidekey, f"{prefix}/x", tmp_path / "state"), code)
+            assert is_denied(await send_in_tunnel(sidekey, f"{prefix}/x", tmp_path / "state"), code)
             # Nothing was sent, not even for a token.
             assert upstream.connections == []
             assert (await sidekey.reverse("/x", name="good")).status == 200

@@ -1,4 +1,4 @@
-"""User names of stored integrations are secrets, and client IDs are for those who may change them."""
+"""User names of stored integrations are secrets, and only editors see client IDs."""
 
 from __future__ import annotations
 
@@ -66,35 +66,35 @@ DOCUMENTS = {
 
 @pytest.fixture(scope="module")
 def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    with managed(tmp_path_factory.mktemp("names"), more=CALLERS) as found:
-        yield found
+    with managed(tmp_path_factory.mktemp("names"), more=CALLERS) as process:
+        yield process
 
 
 @pytest.mark.parametrize("kind", DOCUMENTS)
 def test_user_name_of_a_stored_integration_is_never_shown(kind: str, child: Child) -> None:
-    """In no document, audit, preview, explanation, export, list or line of the log; it reads as set."""
+    """In no document, audit, preview, explanation, export, list or log line. It reads as set."""
     api = Api(child.admin_port)
     path = f"/integrations/{kind}"
-    shown = api.make("/integrations", {"id": kind, **DOCUMENTS[kind]})
-    said = [shown, api.get(path), api.get("/audit"), api.get(f"/integrations?q={kind}")]
-    said += [api.ask("POST", "/drafts/integration/preview", each).json for each in (shown, DOCUMENTS[kind])]
-    said.append(api.ask("POST", f"{path}/explain", {"url": "/x"}).json)
-    said.append(api.ask("PUT", path, {**shown, "description": "kept"}, match='"1"').json)
-    assert said[-1]["version"] == 2
+    document = api.make("/integrations", {"id": kind, **DOCUMENTS[kind]})
+    outputs = [document, api.get(path), api.get("/audit"), api.get(f"/integrations?q={kind}")]
+    outputs += [api.ask("POST", "/drafts/integration/preview", item).json for item in (document, DOCUMENTS[kind])]
+    outputs.append(api.ask("POST", f"{path}/explain", {"url": "/x"}).json)
+    outputs.append(api.ask("PUT", path, {**document, "description": "kept"}, match='"1"').json)
+    assert outputs[-1]["version"] == 2
     moved = api.ask("PATCH", path, {"trusted_ca": "system"}, match='"2"')
     assert len(moved.pointers) == 2
     arguments = ("--config", str(child.config))
-    said += [run_cli(*each, *arguments).stdout for each in (["export"], ["list", "--json"], ["env", kind])]
-    assert f"secrets/{kind}.auth" in said[-3]
-    said += child.lines
-    text = json.dumps(said)
+    outputs += [run_cli(*item, *arguments).stdout for item in (["export"], ["list", "--json"], ["env", kind])]
+    assert f"secrets/{kind}.auth" in outputs[-3]
+    outputs += child.lines
+    text = json.dumps(outputs)
     assert '"set": true' in text
     assert USER not in text
     assert PASSWORD not in text
 
 
-def test_stored_user_name_goes_out_with_its_password(upstream: int, tmp_path: Path) -> None:
-    """Also alone, where an API takes its key as the user name; a file's plain name works as before, and is imported."""
+def test_stored_user_name_is_sent_with_its_password(upstream: int, tmp_path: Path) -> None:
+    """Or alone, for an API with its key as user name. A plain name in a file works as before, and can be imported."""
     more = CALLERS.replace(
         "integrations: {}",
         f"integrations: {{of-a-file: {{endpoint_prefix: 'http://127.0.0.1:{upstream}/v1', "
@@ -115,21 +115,21 @@ def test_stored_user_name_goes_out_with_its_password(upstream: int, tmp_path: Pa
         other = tmp_path / "other.yaml"
         auth = "{type: basic, username: plain-user, password: {insecure_value: p}}"
         other.write_text(f"version: 1\nintegrations: {{imported: {{endpoint_prefix: https://a.test, auth: {auth}}}}}\n")
-        done = run_cli("import", str(other), "--config", str(child.config))
-        assert (done.returncode, done.stderr) == (0, "")
+        result = run_cli("import", str(other), "--config", str(child.config))
+        assert (result.returncode, result.stderr) == (0, "")
         within(lambda: api.ask("GET", "/integrations/imported").status == 200)
         imported = api.get("/integrations/imported")["auth"]
         assert imported["username"]["set"] is imported["password"]["set"] is True
 
 
-def test_user_name_in_the_open_is_refused_in_the_store(child: Child) -> None:
-    """With what to send instead, and without repeating it."""
+def test_plain_user_name_is_refused_in_the_store(child: Child) -> None:
+    """With a remedy, and without repeating it."""
     api = Api(child.admin_port)
     for auth in ({"username": USER}, {"provider": "twilio-api-key", "sid": USER, "secret": {"value": "s"}}):
-        said = api.ask("POST", "/integrations", {"id": "it", **basic(1, **{"password": {"value": "p"}, **auth})})
-        assert said.status == 422
-        assert "send {value: SECRET}" in said.body.decode()
-        assert USER not in said.body.decode()
+        response = api.ask("POST", "/integrations", {"id": "it", **basic(1, **{"password": {"value": "p"}, **auth})})
+        assert response.status == 422
+        assert "send {value: SECRET}" in response.body.decode()
+        assert USER not in response.body.decode()
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_user_name_in_the_open_is_refused_in_the_store(child: Child) -> None:
     ],
 )
 def test_viewers_do_not_see_the_client_id(auth: dict[str, Any], client: str, child: Child) -> None:
-    """Neither in the document nor as what a provider profile fills in; editors and admins do."""
+    """Neither in the document nor in the values of a provider profile. Editors and admins do."""
     identity = "canary@project.iam.gserviceaccount.com"
     auth = {**auth, client: identity}
     if "provider" in auth:

@@ -1,4 +1,4 @@
-"""What becomes of one head at a data plane's admission, without a connection that it came by."""
+"""Admit one request head at a data plane, without a connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def head_of(
 
 
 def admission(plane: DataPlane, head: RequestHead, entry: TunnelEntry | None = None) -> Destination | Problem:
-    """Where the request would go, whichever reading says so, or why it may not; `entry` is the tunnel it came by."""
+    """Return the decision on a head, from the fast or the full parser. `entry` is its tunnel."""
     exchange = Exchange(plane.worker, plane.index, plane.connection(), CallerRequest(head, plane.worker.rules), entry)
     problem = exchange._admit()
     destination = exchange._destination

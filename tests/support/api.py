@@ -29,7 +29,7 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 
 @dataclass(frozen=True)
 class Said:
-    """A response of the API; `json` is None where there is no body."""
+    """A response of the API. `json` is None without a body."""
 
     status: int
     headers: Message
@@ -43,9 +43,9 @@ class Said:
     def code(self) -> str:
         """The code of a problem."""
         assert self.headers["Content-Type"] == "application/problem+json", self
-        found = self.json
-        assert found["status"] == self.status
-        return str(found["code"])
+        document = self.json
+        assert document["status"] == self.status
+        return str(document["code"])
 
     @property
     def etag(self) -> str:
@@ -53,23 +53,23 @@ class Said:
 
     @property
     def pointers(self) -> set[str]:
-        """Where something is wrong."""
-        return {each["pointer"] for each in self.json["errors"]}
+        """The pointers of a problem's errors."""
+        return {error["pointer"] for error in self.json["errors"]}
 
 
 class Api:
-    """The API on a port of 127.0.0.1, by one token."""
+    """The API on a port of 127.0.0.1, with one token."""
 
     def __init__(self, port: int, token: str = TOKENS["admin"]) -> None:
         self.port = port
         self.token = token
 
     def by(self, token: str) -> Api:
-        """The same, by another token."""
+        """Return the same API with another token."""
         return Api(self.port, token)
 
     def connect(self) -> HTTPConnection:
-        """A connection for one request."""
+        """Open a connection for one request."""
         return HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
 
     def ask(
@@ -81,7 +81,7 @@ class Api:
         match: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Said:
-        """One request, on a connection of its own; `body` is JSON, or bytes as they are."""
+        """Send a request on a connection of its own. `body` is JSON, or raw bytes."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         fields = {"Authorization": f"Bearer {self.token}"}
         if data is not None:
@@ -95,22 +95,22 @@ class Api:
             return Said(response.status, response.headers, response.read())
 
     def get(self, path: str) -> Any:
-        """What is there: 200."""
-        said = self.ask("GET", path)
-        assert said.status == 200, said
-        return said.json
+        """GET a resource that exists: 200."""
+        response = self.ask("GET", path)
+        assert response.status == 200, response
+        return response.json
 
     def make(self, path: str, document: Any) -> Any:
-        """What was made: 201."""
-        said = self.ask("POST", path, document)
-        assert said.status == 201, said
-        return said.json
+        """Create a resource: 201."""
+        response = self.ask("POST", path, document)
+        assert response.status == 201, response
+        return response.json
 
 
 def config(folder: Path, place: str = "", more: str = "") -> str:
-    """The config of a Sidekey with a store below the head that `Child` writes; its files are in `folder`.
+    """Build the config of a Sidekey with a store, below the head that `Child` writes.
 
-    `place` is where the store is, by default a file in the folder. `more` are further keys.
+    `place` has the store's location, by default a file in the folder. `more` has further keys.
     """
     (folder / "key").write_text(b64encode(bytes(range(32))).decode())
     tokens = ""
@@ -126,23 +126,23 @@ admin: {{tokens: {{{tokens}}}}}
 
 
 def managed(folder: Path, place: str = "", more: str = "", head: str = HEAD, probe: str = "/readyz") -> Child:
-    """A process with a store."""
+    """Run a process with a store."""
     return Child(config(folder, place, more), folder, head=head, probe=probe)
 
 
 @contextmanager
 def rewritten(child: Child, text: str) -> Iterator[None]:
-    """While another text is in the config file; whoever cares waits until it counts, and until it does not any more."""
-    before = child.config.read_text()
+    """Replace the text of the config file for the block. The caller waits until each version is in use."""
+    original = child.config.read_text()
     child.rewrite(text)
     try:
         yield
     finally:
-        child.rewrite(before)
+        child.rewrite(original)
 
 
 def basic(port: int, secret: str = "a-canary-of-basic", path: str = "/v1") -> dict[str, Any]:
-    """A document of the kind basic for an upstream on this port of 127.0.0.1."""
+    """Build a document of kind basic for an upstream on this port of 127.0.0.1."""
     return {
         "endpoint_prefix": f"http://127.0.0.1:{port}{path}",
         "auth": {"type": "basic", "username": {"value": "svc"}, "password": {"value": secret}},
@@ -181,6 +181,6 @@ class Running:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Running]:
-    """A Sidekey with a store and what a file has, and an echoing upstream."""
+    """Run a Sidekey with a store and integrations of a file, and an echoing upstream."""
     with Nginx(folder) as nginx, managed(folder, more=OF_A_FILE) as child:
         yield Running(child, nginx.port)

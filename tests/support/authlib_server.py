@@ -1,8 +1,4 @@
-"""Authlib's AuthorizationServer as a real token endpoint: strict on the client's method, with three grants.
-
-Authlib itself speaks to no network; here a `fakes.server.Host` does, so that what arrives is recorded and failures can
-be ordered as with the fakes of platforms.
-"""
+"""Authlib's AuthorizationServer as a real token endpoint: strict about the client's method, with three grants."""
 
 from __future__ import annotations
 
@@ -49,7 +45,7 @@ SEEN = "X-Seen-Certificate"
 
 @dataclass(frozen=True, slots=True)
 class Client(ClientMixin):
-    """A registered client: it may authenticate by one method."""
+    """A registered client with one method of authentication."""
 
     client_id: str
     method: str
@@ -95,11 +91,11 @@ class _Payload(OAuth2Payload):
 
 
 class _Request(OAuth2Request):
-    def __init__(self, arrived: Arrived) -> None:
-        headers = {name.decode().title(): value.decode("latin-1") for name, value in arrived.headers}
-        super().__init__(arrived.method, f"https://{headers['Host']}{arrived.path}", headers=headers)
-        is_form = arrived.media_type == "application/x-www-form-urlencoded"
-        self._form = _Payload(parse_qsl(arrived.body.decode()) if is_form else [])
+    def __init__(self, received: Arrived) -> None:
+        headers = {name.decode().title(): value.decode("latin-1") for name, value in received.headers}
+        super().__init__(received.method, f"https://{headers['Host']}{received.path}", headers=headers)
+        is_form = received.media_type == "application/x-www-form-urlencoded"
+        self._form = _Payload(parse_qsl(received.body.decode()) if is_form else [])
         self.payload = self._form
 
     @property
@@ -109,7 +105,7 @@ class _Request(OAuth2Request):
 
 @dataclass
 class _State:
-    """What the parts of Authlib's server ask for."""
+    """The state that parts of Authlib's server share."""
 
     audiences: list[str] = field(default_factory=list)
     refresh_tokens: dict[str, _RefreshToken] = field(default_factory=dict)
@@ -160,7 +156,7 @@ class _Refresh(grants.RefreshTokenGrant):
         return "the owner"
 
     def revoke_old_credential(self, refresh_token: TokenMixin) -> None:
-        """RFC 6749 6: with a new refresh token the old one may end."""
+        """RFC 6749 6: a new refresh token may revoke the old one."""
         if _state(self).rotates:
             del _state(self).refresh_tokens[self.request.form["refresh_token"]]
 
@@ -183,7 +179,7 @@ class _JwtBearer(JWTBearerGrant):
 
 
 def _state(grant: BaseGrant) -> _State:
-    """Authlib hands its server to each grant."""
+    """Return the state of the server that Authlib passes to each grant."""
     assert isinstance(grant.server, _Server)
     return grant.server.state
 
@@ -209,7 +205,7 @@ class _Assertion(JWTBearerClientAssertion):
 
 
 def _by_certificate(query_client: Callable[[str], Client | None], request: OAuth2Request) -> Client | None:
-    """RFC 8705 2.1: the request names the client, and the certificate of its connection is the client's."""
+    """RFC 8705 2.1: the request names the client, and the connection has the client's certificate."""
     client = query_client(request.form.get("client_id", ""))
     seen = (request.headers or {}).get(SEEN)
     return None if client is None or seen is None or seen != client.certificate else client
@@ -218,11 +214,10 @@ def _by_certificate(query_client: Callable[[str], Client | None], request: OAuth
 class AuthlibServer:
     """`async with AuthlibServer(ca) as server`: https on `server.port` of 127.0.0.1.
 
-    Clients are `basic`, `post` (with SECRET), `jwt` (by the key of `oauth.signer`), `hmac` (by SIGNING_SECRET), `tls`
-    (by the certificate that `register_certificate` names): each may authenticate by that method alone, and take the
-    grants client_credentials, refresh_token and, signed by `oauth.signer`, jwt-bearer with its ID as issuer. `POST
-    /token` is the token endpoint;
-    below `/api/` a valid token is answered 200.
+    The clients are `basic` and `post` (with SECRET), `jwt` (with the key of `oauth.signer`), `hmac` (with
+    SIGNING_SECRET) and `tls` (with the certificate of `register_certificate`). Each has only that method, and the
+    grants client_credentials, refresh_token and jwt-bearer, signed by `oauth.signer` with the client's ID as issuer.
+    `POST /token` is the token endpoint. Below `/api/`, a valid token gets 200.
     """
 
     def __init__(self, ca: Authority, *, lifetime: int = 3600) -> None:
@@ -246,21 +241,21 @@ class AuthlibServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port of the listener."""
         return self.host.port
 
     @property
     def received(self) -> list[Arrived]:
-        """Every request that arrived."""
+        """Every request that the server received."""
         return self.host.received
 
     @property
     def token_endpoint(self) -> str:
-        """Where tokens are asked for; it is the audience of JWTs as well."""
+        """URL of the token endpoint, which is the audience of JWTs, too."""
         return f"https://127.0.0.1:{self.port}/token"
 
     def refresh_token(self, client_id: str = "basic", *, rotates: bool = False) -> str:
-        """A new refresh token of a client. `rotates`: from now on each use answers another one and ends the old one."""
+        """Create a refresh token of a client. With `rotates`, each use returns a new one and revokes the old one."""
         value = token_urlsafe()
         self._state.refresh_tokens[value] = _RefreshToken(client_id)
         self._state.rotates = rotates
@@ -272,7 +267,7 @@ class AuthlibServer:
         self._state.clients["basic"] = replace(client, secret="another")
 
     def register_certificate(self, name: str) -> None:
-        """The certificate of the client `tls`, as a server in front names it in the header SEEN."""
+        """Register the certificate of the client `tls`, as a server in front writes it to the header SEEN."""
         self._state.clients["tls"] = Client("tls", TLS_CLIENT_AUTH, name)
 
     async def __aenter__(self) -> Self:
@@ -285,14 +280,14 @@ class AuthlibServer:
     ) -> None:
         await self.host.close()
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        if arrived.path == "/token":
-            answer = self._server.create_token_response(arrived)
-            assert isinstance(answer, Answer)
-            return answer
-        if not arrived.path.startswith("/api/"):
+    def _respond(self, received: Arrived) -> Answer:
+        if received.path == "/token":
+            response = self._server.create_token_response(received)
+            assert isinstance(response, Answer)
+            return response
+        if not received.path.startswith("/api/"):
             return Answer(404)
-        if self.tokens.find(oauth2.bearer(arrived)) is None:
+        if self.tokens.find(oauth2.bearer(received)) is None:
             challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
             return Answer.json(401, {"error": "invalid_token"}, challenge)
         return Answer.json(200, {})

@@ -1,9 +1,4 @@
-"""axe, run in a page: what people who do not see, or not well, or use no mouse, would stumble over.
-
-It is asked only where it could say anything new: of contrasts, which take most of its time, where a text has colours,
-a background or a size that were not judged before, in whichever page; of the size of targets where one is so small, and
-so near to another, that it could be missed; of all else where other parts of the same markup are displayed.
-"""
+"""Run axe in a page to find barriers for users with disabilities."""
 
 from __future__ import annotations
 
@@ -91,8 +86,8 @@ def _source() -> str:
 
 
 def violations(page: Any) -> list[str]:
-    """What violates WCAG 2.2 AA in a page as it is now, light and dark: the rule, and the element."""
-    found: list[str] = []
+    """Return the rules of WCAG 2.2 AA that a page violates, with the element, light and dark."""
+    violations_found: list[str] = []
     markup = page.evaluate(_MARKUP)
     # Nothing but contrasts depends on colours; begun with those that the page has.
     dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
@@ -103,22 +98,22 @@ def violations(page: Any) -> list[str]:
         if not new <= _judged:
             options = {"runOnly": [CONTRAST], "resultTypes": ["violations", "passes"]}
             wrong, judged = _run(page, options, [style for style, _ in new - _judged])
-            found += wrong
+            violations_found += wrong
             # Of a text that is covered, or out of sight, axe says nothing: it may be in sight in another page.
             _judged.update(judged, () if wrong else new)
     if page.evaluate(_SMALL):
-        found += _run(page, {"runOnly": [SIZE], "resultTypes": ["violations"]})[0]
+        violations_found += _run(page, {"runOnly": [SIZE], "resultTypes": ["violations"]})[0]
     if markup not in _judged:
         without = {CONTRAST: {"enabled": False}, SIZE: {"enabled": False}}
         wrong, _ = _run(page, {"runOnly": LEVELS, "rules": without, "resultTypes": ["violations"]})
-        found += wrong
+        violations_found += wrong
         _judged.update([] if wrong else [markup])
-    return found
+    return violations_found
 
 
 def _run(page: Any, options: dict[str, Any], styles: list[str] | None = None) -> tuple[list[str], list[str]]:
-    """What axe finds wrong, and the styles of what it finds right."""
+    """Return axe's violations, and the styles of elements that pass."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(_source())
-    found = page.evaluate(_RUN, {"options": options, "styles": styles})
-    return found["wrong"], found["judged"]
+    result = page.evaluate(_RUN, {"options": options, "styles": styles})
+    return result["wrong"], result["judged"]

@@ -1,7 +1,4 @@
-"""Debian's Chromium, driven as a person would; whatever it complains of fails the test.
-
-It is the build without a display, which needs a quarter of the CPU for each page.
-"""
+"""Debian's Chromium, controlled by tests. Any error that it logs fails the test."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ ARGUMENTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a window is when it is opened."""
+    """Settings of a new window."""
 
     scheme: str = "light"
     width: int = 1280
@@ -50,7 +47,7 @@ class Chromium:
         self._browser = browser
 
     def take(self, window: Window) -> Any:
-        """A page that is empty, in a context of its own."""
+        """Return an empty page in a context of its own."""
         context = self._browser.new_context(
             color_scheme=window.scheme,
             reduced_motion="reduce",
@@ -65,7 +62,7 @@ class Chromium:
 
 @contextmanager
 def chromium() -> Iterator[Chromium]:
-    """The browser, until the end of the block."""
+    """Run the browser for the block."""
     binary = require("chromium-headless-shell")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, args=list(ARGUMENTS))

@@ -1,4 +1,4 @@
-"""A browser on which pages of the console run: calls of the API with the cookie of a session."""
+"""A browser with the console: API calls with a session cookie."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE: Final = {"Sec-Fetch-Site": "same-origin", "Sidekey-Console": "1"}
 
 
 class Browser(Api):
-    """One browser. `host` is the name in its address bar, with TLS; without `trusted` a proxy has terminated TLS."""
+    """A browser. `host` is the name in its address bar, with TLS. Without `trusted`, a proxy has terminated TLS."""
 
     def __init__(self, port: int, cookie: str = "", *, host: str = "", trusted: ssl.SSLContext | None = None) -> None:
         super().__init__(port)
@@ -45,12 +45,12 @@ class Browser(Api):
     ) -> Said:
         cookie = self.cookie and f"{self._name}={self.cookie}"
         fields = {"Authorization": "", "Cookie": cookie, "Host": self._host, **PAGE, **(headers or {})}
-        said = super().ask(method, path, body, match=match, headers=fields)
-        for each in said.headers.get_all("Set-Cookie", []):
-            self.cookie = SimpleCookie(each)[self._name].value
-        return said
+        response = super().ask(method, path, body, match=match, headers=fields)
+        for value in response.headers.get_all("Set-Cookie", []):
+            self.cookie = SimpleCookie(value)[self._name].value
+        return response
 
     def log_in(self, token: str) -> Said:
-        said = self.ask("POST", "/session", {"token": token})
-        assert said.status == 201, said
-        return said
+        response = self.ask("POST", "/session", {"token": token})
+        assert response.status == 201, response
+        return response

@@ -1,4 +1,4 @@
-"""A real Caddy as an https upstream that demands a client certificate: its responses tell whose it saw."""
+"""A real Caddy as an https upstream that requires a client certificate, and names it in its responses."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _BODY = "{http.request.method} {http.request.uri}\nauthorization: {http.request.
 class Caddy:
     """`with Caddy(tmp_path, leaf, clients=bundle) as caddy`: https on `caddy.port` of 127.0.0.1, for HTTP/1.1.
 
-    Clients need a certificate that leads to `clients`. Answers name in X-Client-Certificate its SHA-256 (with
-    X-Client-Subject and X-Tls-Version), and in the body what arrived. `version` is the only TLS version,
-    `tls1.2` or `tls1.3`. The listening socket exists before Caddy starts and is handed to it.
+    Clients need a certificate issued by `clients`. Responses have its SHA-256 in X-Client-Certificate, X-Client-Subject
+    and X-Tls-Version, and the received request in the body. `version` is the only TLS version, `tls1.2` or `tls1.3`.
+    Caddy inherits a listening socket.
     """
 
     def __init__(self, folder: Path, leaf: Leaf, *, clients: Path, version: str = "tls1.3") -> None:
@@ -42,13 +42,13 @@ class Caddy:
     def __enter__(self) -> Self:
         config = self._folder / "caddy.json"
         # Caddy keeps what it makes below these, else in the user's home.
-        own = {"XDG_DATA_HOME": str(self._folder), "XDG_CONFIG_HOME": str(self._folder)}
+        folders = {"XDG_DATA_HOME": str(self._folder), "XDG_CONFIG_HOME": str(self._folder)}
         with ports.listening_socket() as sock, (self._folder / "caddy.log").open("wb") as log:
             self.port = sock.getsockname()[1]
             config.write_text(json.dumps(self._config(sock.fileno())))
             self._process = subprocess.Popen(
                 [self._binary, "run", "--config", str(config)],
-                env=os.environ | own,
+                env=os.environ | folders,
                 pass_fds=[sock.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -63,15 +63,15 @@ class Caddy:
         self._process.wait(timeout=DEADLINE)
 
     def refusals(self, count: int = 0) -> list[str]:
-        """What Caddy says in its log of handshakes that failed, once there are `count`: it comes after the alert."""
+        """Return Caddy's log lines of failed handshakes, once there are `count`: Caddy logs them after the alert."""
         deadline = time.monotonic() + DEADLINE
         while True:
             lines = (self._folder / "caddy.log").read_text().splitlines()
-            found = [line for line in lines if "TLS handshake error" in line]
-            if len(found) >= count:
-                return found
+            refusals = [line for line in lines if "TLS handshake error" in line]
+            if len(refusals) >= count:
+                return refusals
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(found)} of {count} handshakes failed")
+                raise TimeoutError(f"{len(refusals)} of {count} handshakes failed")
             time.sleep(0.01)
 
     def _config(self, descriptor: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is logged by Python's own `logging`, as libraries do; pytest's plugin for it costs every test something."""
+"""Capture Python's `logging`, as libraries use it. pytest's plugin for it would slow down every test."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Logged(logging.Handler):
 
     @property
     def text(self) -> str:
-        """All of it, with tracebacks."""
+        """All records, with tracebacks."""
         return "\n".join(map(self.format, self.records))
 
 
 @contextmanager
 def logged(level: int = logging.WARNING) -> Iterator[Logged]:
-    """Keep what is logged from this level on."""
+    """Capture records from this level on."""
     handler, root = Logged(), logging.getLogger()
-    before = root.level
+    level_before = root.level
     root.addHandler(handler)
     root.setLevel(level)
     try:
         yield handler
     finally:
-        root.setLevel(before)
+        root.setLevel(level_before)
         root.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""The tables of `tests/cases`: rows of expected behaviour, kept as data."""
+"""Tables of expected behavior in `tests/cases`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ FOLDER = Path(__file__).parent.parent / "cases"
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """The rows of a JSON table, `name` without its ending."""
+    """Return the rows of a JSON table. `name` has no suffix."""
     table: list[dict[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
     return table

@@ -1,4 +1,4 @@
-"""An integration whose client certificate lies in files, as the config's loader makes it, on a clock moved by hand."""
+"""An integration with a client certificate in files, loaded like a config, on a manual clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = "certificate: {file: tls.crt}, private_key: {file: tls.key}"
 
 
 def wall() -> float:
-    """The clock that certificates are judged by: `NOW` when the loop's stands at 0."""
+    """Return the time for certificates: `NOW` when the loop's clock is at 0."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, StillLoop):
         raise TypeError("this test needs the loop of tests/tokens/conftest.py")
@@ -29,49 +29,49 @@ def wall() -> float:
 
 
 def lasting(days: float, subject: str = "client.example") -> Issued:
-    """A self-signed certificate that ends this many days after `NOW`."""
+    """Create a self-signed certificate that expires this many days after `NOW`."""
     return issue(subject, life=timedelta(days=days + 1))
 
 
 def starting(days: float) -> Issued:
-    """One that begins this many days after `NOW`."""
+    """Create a self-signed certificate that becomes valid this many days after `NOW`."""
     return issue(start=NOW + timedelta(days=days))
 
 
 def current(subject: str = "client.example") -> Issued:
-    """One that is valid now, for servers that look at it."""
+    """Create a certificate that is valid now, for servers that check it."""
     return issue(subject, start=datetime.now(UTC) - timedelta(days=1))
 
 
 def asking(context: ssl.SSLContext, *trusted: Issued) -> ssl.SSLContext:
-    """Let a server insist on one of these client certificates."""
+    """Require one of these client certificates in a server's context."""
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata="".join(each.pem.decode() for each in trusted))
+    context.load_verify_locations(cadata="".join(issued.pem.decode() for issued in trusted))
     return context
 
 
 def shown(connection: RawConnection) -> bytes | None:
-    """The client certificate that a server saw, in DER."""
+    """Return the client certificate that a server received, in DER."""
     tls: ssl.SSLObject = connection.transport.get_extra_info("ssl_object")
     return tls.getpeercert(binary_form=True)
 
 
 def identity_of(issued: Issued) -> ClientIdentity:
-    """The certificate and its key as a connection takes them."""
-    found = examine(CertificateInput(issued.pem, issued.key_pem), datetime.now(UTC).timestamp(), allow_private_ca=True)
-    assert found.identity is not None, found.errors
-    return found.identity
+    """Build the identity of a certificate and its key for connections."""
+    result = examine(CertificateInput(issued.pem, issued.key_pem), datetime.now(UTC).timestamp(), allow_private_ca=True)
+    assert result.identity is not None, result.errors
+    return result.identity
 
 
 def mount(folder: Path, issued: Issued) -> Issued:
-    """Put certificate and key where `FILES` says."""
+    """Write certificate and key to the paths of `FILES`."""
     (folder / "tls.crt").write_bytes(issued.pem)
     (folder / "tls.key").write_bytes(issued.key_pem)
     return issued
 
 
 def configured(folder: Path, keys: str = FILES, *, now: float | None = None, more: str = "") -> Loaded:
-    """A config with integration `bank` of kind mtls, loaded at `now` (left out: `NOW`). Fails where it has errors."""
+    """Load a config with integration `bank` of kind mtls at `now` (default: `NOW`). It must have no errors."""
     path = folder / "sidekey.yaml"
     path.write_text(f"""\
 version: 1
@@ -87,28 +87,28 @@ integrations:
 
 
 def bank(loaded: Loaded) -> Integration:
-    """The integration of `configured`."""
+    """Return the integration of `configured`."""
     assert loaded.snapshot is not None
     return loaded.snapshot.integrations["bank"]
 
 
 def loader_of(loaded: Loaded) -> CertificateLoader:
-    """Its loader."""
+    """Return the certificate loader of an integration."""
     loader = bank(loaded).certificate
     assert loader is not None
     return loader
 
 
 def is_of(identity: ClientIdentity | None, issued: Issued) -> bool:
-    """Whether this identity was made of that certificate and key."""
+    """Return True if this identity has that certificate and key."""
     return identity is not None and identity.chain == issued.pem
 
 
 def events(lines: list[Any], level: str) -> list[str]:
-    """The events of a level, as `structlog.testing.capture_logs` gives them."""
+    """Return the events of a level from `structlog.testing.capture_logs`."""
     return [line["event"] for line in lines if line["log_level"] == level]
 
 
 def day(issued: Issued) -> str:
-    """The day of its end."""
+    """Return the day of expiry."""
     return f"{issued.certificate.not_valid_after_utc.astimezone(UTC):%Y-%m-%d}"

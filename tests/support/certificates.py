@@ -1,4 +1,4 @@
-"""Client certificates of every sort, good and bad, for tests: made with `cryptography`, in memory."""
+"""Client certificates for tests, valid and invalid, created with `cryptography` in memory."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Issued:
 
     @property
     def pem(self) -> bytes:
-        """The certificate alone."""
+        """The certificate without its chain, in PEM."""
         return self.certificate.public_bytes(Encoding.PEM)
 
     @property
     def der(self) -> bytes:
-        """The same in DER."""
+        """The certificate in DER."""
         return self.certificate.public_bytes(Encoding.DER)
 
     def key_as(
@@ -54,7 +54,7 @@ class Issued:
         passphrase: str | None = None,
         encoding: Encoding = Encoding.PEM,
     ) -> bytes:
-        """The key in another form, or encrypted."""
+        """Return the key in another format, or encrypted."""
         encryption: KeySerializationEncryption = NoEncryption()
         if passphrase is not None:
             encryption = BestAvailableEncryption(passphrase.encode())
@@ -67,7 +67,7 @@ class Issued:
 
 
 def name(text: str | x509.Name) -> x509.Name:
-    """A name with nothing but a common name; an empty one without it; one that is a name already, as it is."""
+    """Build a name with a common name, or an empty one without it. Returns an x509.Name unchanged."""
     if isinstance(text, x509.Name):
         return text
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
@@ -85,9 +85,9 @@ def issue(
     signs: bool = True,
     issuers_url: str | None = None,
 ) -> Issued:
-    """A certificate of `issuer` (None: self-signed), valid for `life` from `start` (a day before `NOW`) on.
+    """Issue a certificate by `issuer` (None: self-signed), valid from `start` (a day before `NOW`) for `life`.
 
-    `usages` None leaves the extension out; `signs` False leaves digitalSignature out of the key usage.
+    With `usages` None it has no extended key usage. With `signs` False its key usage lacks digitalSignature.
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
     start = start or NOW - timedelta(days=1)
@@ -127,7 +127,7 @@ def _key_usage(*, signs: bool, authority: bool) -> x509.KeyUsage:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A private CA as banks have it: a root, an intermediate, and a client's certificate."""
+    """A private CA like a bank's: a root, an intermediate, and a client's certificate."""
 
     root: Issued
     intermediate: Issued
@@ -135,12 +135,12 @@ class Chain:
 
     @property
     def pem(self) -> bytes:
-        """Leaf and intermediate, as they are handed out."""
+        """Leaf and intermediate in PEM."""
         return self.leaf.pem + self.intermediate.pem
 
 
 def signed_with(digest: str, folder: Path) -> tuple[bytes, bytes]:
-    """A self-signed certificate and its key, of the present; `cryptography` does not sign with SHA-1 and MD5."""
+    """Create a self-signed certificate and its key. `cryptography` does not sign with SHA-1 and MD5."""
     key = private_key("RS256").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "key").write_bytes(key)
     command = ["openssl", "req", "-x509", f"-{digest}", "-key", str(folder / "key"), "-subj", f"/CN={digest}"]
@@ -148,7 +148,7 @@ def signed_with(digest: str, folder: Path) -> tuple[bytes, bytes]:
 
 
 def private_chain(subject: str = "client.example", *, issuers_url: str | None = None) -> Chain:
-    """A new CA with a client's certificate, valid at `NOW`."""
+    """Create a CA with a client's certificate, valid at `NOW`."""
     root = issue("Bank Root CA", authority=True, life=timedelta(days=3650))
     intermediate = issue("Bank Client CA", root, authority=True, life=timedelta(days=1825))
     return Chain(root, intermediate, issue(subject, intermediate, issuers_url=issuers_url))

@@ -1,4 +1,4 @@
-"""Memory cgroups for tests, of either version. Making one needs root."""
+"""Memory cgroups of either version. Creating one needs root."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 class MemoryCgroup:
-    """A cgroup and its two files that matter here; `wrapper` stands in front of a command that is to run in it."""
+    """A cgroup. `wrapper` is put before a command to run it there."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,7 +36,7 @@ class MemoryCgroup:
 
 @contextmanager
 def memory_cgroup(parent: Path | None = None) -> Iterator[MemoryCgroup]:
-    """Make a cgroup at the top, or below another. Skip the test, or fail it, where that is impossible."""
+    """Create a cgroup at the top or below another one. Skip or fail the test if that is impossible."""
     first = _ROOT / "memory"
     path = (parent or (first if first.is_dir() else _ROOT)) / f"memory-test-{os.getpid()}"
     try:

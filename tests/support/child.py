@@ -54,15 +54,15 @@ def run_cli(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command `sidekey NAME` to its end in this process, which saves the 0.6 s of CPU of a start.
 
-    It changes the folder, the variables and the streams of the process: call it in the main thread, with no running
-    event loop. Use `run_process` for the options of `sidekey` itself, for commands whose log matters, that replace the
-    process or serve, and to test what a command does to its process.
+    It changes the folder, the variables and the streams of the process: call it in the main thread, without a running
+    event loop. Use `run_process` for options of `sidekey` itself, for commands that log, serve or replace the process,
+    and to test changes of the process.
     """
     program = click.Context(main, info_name="sidekey", **main.context_settings)
     command = main.get_command(program, name)
     assert command is not None, f"sidekey has no command {name}"
-    wanted = clean_environment(environment)
-    variables = {variable: wanted.get(variable) for variable in os.environ.keys() | wanted.keys()}
+    environ = clean_environment(environment)
+    variables = {variable: environ.get(variable) for variable in os.environ.keys() | environ.keys()}
     with _memory_unprotected_afterwards(), chdir(folder or Path()):
         # With capture by file descriptors, the streams have one; a log that is opened on it is the test's output.
         runner = CliRunner(env=variables, catch_exceptions=False, capture="fd")
@@ -72,7 +72,7 @@ def run_cli(
 
 @contextmanager
 def _memory_unprotected_afterwards() -> Iterator[None]:
-    """Undo `sidekey.process.protect_memory`: the files in /proc/self of a protected process are root's."""
+    """Undo `sidekey.process.protect_memory`: the files in /proc/self of a protected process belong to root."""
     core = resource.getrlimit(resource.RLIMIT_CORE)
     try:
         yield
@@ -88,7 +88,7 @@ def run_process(
     folder: Path | None = None,
     output: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `sidekey` with these arguments to its end, as a process. Its output is text, or goes to the file `output`."""
+    """Run `sidekey` with these arguments as a process to its end. Its output is text, or goes to the file `output`."""
     with _opened(output) as printed:
         return subprocess.run(
             [*SIDEKEY, *arguments],
@@ -103,13 +103,13 @@ def run_process(
 
 
 def run_code(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a process of its own, for what a process cannot take back."""
+    """Run Python code in a process of its own, for changes that a process cannot undo."""
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
 def descriptors(count: int) -> tuple[str, ...]:
-    """Build a `wrapper` that lets the process open this many files."""
+    """Build a `wrapper` that limits the process to this many open files."""
     return ("sh", "-c", f'ulimit -n {count} && exec "$@"', "sh")
 
 
@@ -127,15 +127,15 @@ def _opened(output: Path | None) -> Iterator[int]:
 
 
 class Child:
-    """`with Child(config, tmp_path) as child`: a running `sidekey run` whose `probe` on `admin_port` says 200, or on
-    `metrics_port` where it is given.
+    """`with Child(config, tmp_path) as child`: a running `sidekey run` whose `probe` on `admin_port` returns 200.
 
-    `config` is YAML text without `version`, `listen` and `network`, which are written before it; with `head=""` it is
-    the whole file. `wrapper` is a command that starts another one, such as unshare or taskset. `code` is Python code
-    that starts Sidekey in place of `python -m sidekey`. Output goes to the file `output` if given, else into `lines`.
+    If `metrics_port` is set, the probe goes there. `config` is YAML text without `version`, `listen` and `network`,
+    which are written before it. With `head=""` it is the complete file. `wrapper` starts another command, for example
+    unshare or taskset. `code` is Python code that starts Sidekey instead of `python -m sidekey`. Output goes to the
+    file `output` if set, else into `lines`.
 
-    All methods block: in an async test call `stop` by `asyncio.to_thread` where an upstream of the same loop has
-    answers to give during the drain.
+    All methods block: in an async test, call `stop` with `asyncio.to_thread` if an upstream of the same loop has to
+    respond during the drain.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Child:
         self._reader: threading.Thread
 
     def start(self) -> None:
-        """Start the process without waiting for it to listen."""
+        """Start the process without waiting for its listeners."""
         with _opened(self._output) as printed:
             self.process = subprocess.Popen(
                 self._command,
@@ -183,7 +183,7 @@ class Child:
         self._reader.start()
 
     def rewrite(self, text: str) -> None:
-        """Put another config in the place of its own, in one step."""
+        """Replace the config atomically."""
         replace(self.config, text)
 
     def __enter__(self) -> Self:
@@ -200,26 +200,26 @@ class Child:
     ) -> None:
         self._end()
 
-    def wait_for_line(self, wanted: Callable[[str], bool]) -> str:
-        """The first line of output that `wanted` accepts, once it is written."""
+    def wait_for_line(self, accepts: Callable[[str], bool]) -> str:
+        """Wait for the first line of output for which `accepts` is true."""
         with self._written:
-            found = self._written.wait_for(lambda: next(filter(wanted, self.lines), None), DEADLINE)
-        if found is None:
+            line = self._written.wait_for(lambda: next(filter(accepts, self.lines), None), DEADLINE)
+        if line is None:
             raise TimeoutError(f"no such line in {self.lines}")
-        return found
+        return line
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and wait for the end; returns the exit status. `lines` is complete afterwards."""
+        """Send a signal, wait for the end, and return the exit status. Afterwards `lines` is complete."""
         self.process.send_signal(number)
         return self.wait()
 
     def cpu_time(self) -> float:
-        """CPU time of all its threads so far, in seconds."""
+        """CPU time of all threads in seconds."""
         # The clock of another process (clock_getcpuclockid(3)), as Linux encodes its ID.
         return time.clock_gettime(~self.process.pid << 3 | 2)
 
     def wait(self) -> int:
-        """Wait for the end by itself; returns the exit status."""
+        """Wait for the end without a signal, and return the exit status."""
         status = self.process.wait(timeout=60)
         self._reader.join(timeout=DEADLINE)
         return status
@@ -259,7 +259,7 @@ class Child:
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Copy the environment without the variables that Sidekey reads: a developer's settings must decide nothing."""
+    """Copy the environment without the variables that Sidekey reads, so that a developer's settings have no effect."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("SIDEKEY_") and name not in _READ
     }

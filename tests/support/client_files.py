@@ -1,4 +1,4 @@
-"""Client certificates as files, issued now by a private CA, for a config and for real servers that ask for them."""
+"""Client certificates as files, issued by a private CA, for a config and for real servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.files import replace
 
 @dataclass(frozen=True, slots=True)
 class ClientFiles:
-    """Where a client's certificate, with its chain, and its private key lie, and what they are now."""
+    """A client's certificate with its chain and its private key, and their paths."""
 
     certificate: Path
     key: Path
@@ -22,25 +22,25 @@ class ClientFiles:
 
     @property
     def sha1(self) -> str:
-        """The certificate's fingerprint as nginx writes it."""
+        """The certificate's fingerprint in nginx's format."""
         return self._fingerprint(SHA1())
 
     @property
     def sha256(self) -> str:
-        """The same as Caddy writes it."""
+        """The certificate's fingerprint in Caddy's format."""
         return self._fingerprint(SHA256())
 
     def keys(self, *more: str) -> str:
-        """The certificate's keys for a config, in YAML's flow style without the braces."""
-        own = (f"certificate: {{file: '{self.certificate}'}}", f"private_key: {{file: '{self.key}'}}")
-        return ", ".join((*own, "allow_private_ca: true", *more))
+        """The certificate's config keys, in YAML's flow style without the braces."""
+        keys = (f"certificate: {{file: '{self.certificate}'}}", f"private_key: {{file: '{self.key}'}}")
+        return ", ".join((*keys, "allow_private_ca: true", *more))
 
     def _fingerprint(self, algorithm: HashAlgorithm) -> str:
         return self.issued.certificate.fingerprint(algorithm).hex()
 
 
 class ClientAuthority:
-    """A bank's own CA for its clients: a root, which alone the servers know (`bundle`), and an intermediate."""
+    """A bank's CA for its clients: a root, which servers trust (`bundle`), and an intermediate."""
 
     def __init__(self, folder: Path, name: str = "Bank") -> None:
         self._folder = folder
@@ -51,17 +51,17 @@ class ClientAuthority:
         self.bundle.write_bytes(self.root.pem)
 
     def issue(self, name: str, *, chained: bool = False) -> Issued:
-        """A certificate for a client, by the root or, where it is `chained`, by the intermediate."""
+        """Issue a certificate for a client, by the root or, if `chained`, by the intermediate."""
         return issue(name, self.intermediate if chained else self.root, start=self._start)
 
     def client(self, name: str) -> ClientFiles:
-        """A new client's files, by the root."""
+        """Issue a certificate by the root, and write it to new files."""
         return self.write(name, self.issue(name))
 
     def write(
         self, name: str, issued: Issued, *, chain: bytes | None = None, passphrase: str | None = None
     ) -> ClientFiles:
-        """Put what was issued into the files of a client, in the place of what is there; the key comes last."""
+        """Replace a client's files. The key is written last."""
         files = ClientFiles(self._folder / f"{name}.crt", self._folder / f"{name}.key", issued)
         replace(files.certificate, issued.pem if chain is None else chain, 0o600)
         replace(files.key, issued.key_as(passphrase=passphrase), 0o600)

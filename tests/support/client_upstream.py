@@ -1,14 +1,4 @@
-"""An https server that real clients talk to: it keeps what arrives, and answers as what each of them expects.
-
-Its stack is none of Sidekey's: the standard library's, a thread a connection. Below `/api` are
-
-- `.../small`, `.../large` by GET: `GOT` and `LARGE`; whatever is sent by POST: the SHA-256 of its body; PUT: nothing;
-- `.../events` by GET: server-sent events, the next one only once `seen` was called for the one before;
-- `repo.git`: a repository by git's own server; `simple/`: an index of pip's; `npm/`: a registry of npm's;
-- `v1/`: what the OpenAI SDK calls.
-
-`/v1/balance` is what Stripe's SDKs call.
-"""
+"""An https server for real clients: it records requests, and responds as each client expects."""
 
 from __future__ import annotations
 
@@ -49,7 +39,7 @@ DEADLINE = 45.0
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A request, as it came in; `target` with its query, header names in lower case."""
+    """A received request: `target` with its query, header names in lower case."""
 
     method: str
     target: str
@@ -62,13 +52,13 @@ class Arrived:
         return self.target.partition("?")[0]
 
     def values(self, name: str) -> list[str]:
-        """Every value of a header."""
+        """Return every value of a header."""
         return self.headers.get_all(name, [])
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response; one with `events` has these instead of a body."""
+    """A response, with a body or with `events`."""
 
     body: bytes = b""
     content_type: str = "text/plain"
@@ -77,7 +67,7 @@ class Answer:
 
 
 class ClientUpstream:
-    """`with ClientUpstream(folder, context) as upstream`: listens on a free port; without a context by http."""
+    """`with ClientUpstream(folder, context) as upstream`: listens on a free port, with http if there is no context."""
 
     def __init__(self, folder: Path, context: ssl.SSLContext | None, host: str = "127.0.0.1") -> None:
         self.arrived: list[Arrived] = []
@@ -91,29 +81,29 @@ class ClientUpstream:
 
     @property
     def scheme(self) -> str:
-        """Of its URLs."""
+        """Scheme of its URLs."""
         return "http" if self._context is None else "https"
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port of the listener."""
         return int(self._server.server_address[1])
 
     def seen(self) -> None:
-        """The client has got the last event that was sent."""
+        """Note that the client has received the last event."""
         self._seen.release()
 
     def wait_until_seen(self) -> bool:
-        """Whether it has, within the deadline."""
+        """Return True if the client receives the last event within the deadline."""
         return self._seen.acquire(timeout=DEADLINE)
 
     def forget(self) -> None:
-        """Begin a new list of what arrived; what was seen before does not count."""
+        """Begin a new list of requests."""
         self.arrived = []
         self._seen = threading.Semaphore(0)
 
     def answer(self, request: Arrived, base: str) -> Answer:
-        """What to respond; `base` is the URL of this server as the client knows it."""
+        """Build the response. `base` is the URL of this server for the client."""
         if request.path == "/v1/balance":
             return _json({"object": "balance", "livemode": False})
         area, _, rest = request.path.removeprefix("/api/").partition("/")
@@ -135,7 +125,7 @@ class ClientUpstream:
         return {"small": Answer(GOT), "large": Answer(LARGE)}.get(last, Answer(status=404))
 
     def _git(self, request: Arrived, rest: str) -> Answer:
-        """By `git http-backend`, a CGI program (RFC 3875)."""
+        """Run `git http-backend`, a CGI program (RFC 3875)."""
         if not self.repository.exists():
             make_repository(self.repository)
         environment = {
@@ -199,15 +189,15 @@ class _Handler(BaseHTTPRequestHandler):
         upstream = self.server.upstream
         request = Arrived(self.command, self.path, self.headers, self._body())
         upstream.arrived.append(request)
-        answer = upstream.answer(request, f"https://{self.headers['Host']}")
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        if answer.events:
-            self._send_events(answer.events)
+        response = upstream.answer(request, f"https://{self.headers['Host']}")
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.content_type)
+        if response.events:
+            self._send_events(response.events)
             return
-        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        self.wfile.write(answer.body)
+        self.wfile.write(response.body)
 
     do_GET = do_POST = do_PUT = _respond  # noqa: N815 - names of the base class
 
@@ -237,14 +227,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _chunks(file: io.BufferedIOBase) -> Iterator[bytes]:
-    """The content of chunks (RFC 9112 7.1), up to the trailers."""
+    """Decode chunks (RFC 9112 7.1), up to the trailers."""
     while size := int(file.readline(), 16):
         yield file.read(size)
         file.readline()
 
 
 def make_repository(folder: Path) -> None:
-    """One with a file of LARGE, which takes pushes."""
+    """Create a git repository with a file of LARGE, which accepts pushes."""
 
     def git(*arguments: str, data: bytes = b"") -> str:
         identity = {f"GIT_{role}_{what}": "x@y" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -264,7 +254,7 @@ def make_repository(folder: Path) -> None:
 
 @cache
 def wheel() -> bytes:
-    """A package for pip, with LARGE in it."""
+    """Build a package for pip, with LARGE in it."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("demo-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo\nVersion: 1\n")
@@ -276,7 +266,7 @@ def wheel() -> bytes:
 
 @cache
 def archive() -> bytes:
-    """A package for npm, with LARGE in it."""
+    """Build a package for npm, with LARGE in it."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz", compresslevel=0) as packed:
         for name, content in (("package.json", b'{"name": "demo", "version": "1.0.0"}\n'), ("large", LARGE)):
@@ -299,8 +289,8 @@ def _registry(request: Arrived, rest: str, base: str) -> Answer:
         return Answer(archive(), "application/octet-stream")
     if request.method == "POST":
         # An audit: nothing is known against this package.
-        asked = json.loads(gzip.decompress(request.body))
-        return _json({}) if asked == {"demo": ["1.0.0"]} else Answer(status=400)
+        packages = json.loads(gzip.decompress(request.body))
+        return _json({}) if packages == {"demo": ["1.0.0"]} else Answer(status=400)
     if request.method == "PUT":
         (published,) = json.loads(request.body)["_attachments"].values()
         with tarfile.open(fileobj=io.BytesIO(base64.b64decode(published["data"]))) as packed:
@@ -321,11 +311,11 @@ def _openai(request: Arrived, rest: str) -> Answer:
         return _json({"object": "list", "data": [model]})
     if rest == "files/large/content":
         return Answer(LARGE, "application/octet-stream")
-    said = hashlib.sha256(request.body).hexdigest()
+    digest = hashlib.sha256(request.body).hexdigest()
     if rest == "files":
-        return _json({"id": said, "object": "file", "bytes": len(request.body), "created_at": 1, "filename": "large"})
+        return _json({"id": digest, "object": "file", "bytes": len(request.body), "created_at": 1, "filename": "large"})
     if not json.loads(request.body).get("stream"):
-        return _json(_completion("chat.completion", message={"role": "assistant", "content": said}))
+        return _json(_completion("chat.completion", message={"role": "assistant", "content": digest}))
     chunks = (_completion("chat.completion.chunk", delta={"content": event}) for event in EVENTS)
     return Answer(content_type="text/event-stream", events=tuple(map(json.dumps, chunks)))
 

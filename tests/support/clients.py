@@ -1,8 +1,4 @@
-"""The HTTP clients that tests run unchanged through Sidekey, what each was seen to do, and the tables of that.
-
-`python -m support.clients` (the second step of `make clients`) writes the tables into docs/clients.md, from what the
-tests wrote into tests/clients/proven.json.
-"""
+"""HTTP clients that run unchanged through Sidekey, their recorded behavior, and its tables."""
 
 from __future__ import annotations
 
@@ -45,7 +41,7 @@ PLAIN: Requests = {
 class ClientKind:
     """A client and how a service runs with it.
 
-    `run` is what follows `sidekey exec ... --` in the documents; `code` what the service's code must contain for it.
+    `run` follows `sidekey exec ... --` in the documents. `code` is the code that the service needs for it.
     """
 
     name: str
@@ -70,20 +66,20 @@ class ClientKind:
 
     @property
     def path(self) -> Path:
-        """Of the program."""
+        """Path of the program."""
         folder = OF_NPM if (OF_NPM / self.program).exists() else SERVICES
         return folder / self.program
 
     def version(self) -> str:
-        """Of what was run."""
+        """Version of the program."""
         if not self.runtime:
             return version_of(self.package) if self.package else python_version()
         if self.package:
             return str(json.loads((OF_NPM / "node_modules" / self.package / "package.json").read_text())["version"])
         command = [programs.require(self.runtime), "version" if self.runtime == "go" else "--version"]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        found = re.search(r"\d+(?:\.\d+)+", output)
-        return found[0] if found else output.strip()
+        match = re.search(r"\d+(?:\.\d+)+", output)
+        return match[0] if match else output.strip()
 
 
 CLIENTS = (
@@ -188,16 +184,16 @@ CLIENTS = (
 
 
 def record(kind: ClientKind, reads: list[str]) -> None:
-    """Write down what was run, and the variables that it was seen to read."""
+    """Record what was run, and the variables that the client read."""
     proven = json.loads(PROVEN.read_text()) if PROVEN.exists() else {}
     proven[kind.name] = {"version": kind.version(), "reads": reads}
     # One that is no longer among the clients is dropped.
-    order = {each.name: proven[each.name] for each in CLIENTS if each.name in proven}
+    order = {client.name: proven[client.name] for client in CLIENTS if client.name in proven}
     PROVEN.write_text(json.dumps(order, indent=2) + "\n")
 
 
 def tables() -> str:
-    """What each client was seen to do, and how it was run, as Markdown."""
+    """Format the behavior of each client, and how it was run, as Markdown."""
     proven = json.loads(PROVEN.read_text("utf-8"))
     seen = [["client", "tested", *CASES.values()]]
     lines = [["client", "run it by", "its code must contain", "reads"]]
@@ -216,12 +212,12 @@ def _table(rows: list[list[str]]) -> str:
 
 
 def document() -> str:
-    """docs/clients.md with these tables."""
-    before, begin, rest = DOCUMENT.read_text("utf-8").partition(f"{BEGIN}\n")
+    """Return docs/clients.md with these tables."""
+    intro, begin, rest = DOCUMENT.read_text("utf-8").partition(f"{BEGIN}\n")
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{DOCUMENT} must contain {BEGIN} and {END}")
-    return f"{before}{begin}{tables()}{end}{after}"
+    return f"{intro}{begin}{tables()}{end}{after}"
 
 
 if __name__ == "__main__":

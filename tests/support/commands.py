@@ -1,4 +1,4 @@
-"""Configs that the tests of commands run on."""
+"""Configs for tests of commands."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ CALLERS = GOOD + f"callers: {{billing: {{token: {{insecure_value: {SECRET}}}, in
 
 
 def write_config(folder: Path, text: str = GOOD, *, sms_key: str | None = SECRET) -> str:
-    """The path of a config file with this text, and of the secret it names where there is one."""
+    """Write a config file with this text, and the file of its secret if it has one."""
     path = folder / "sidekey.yaml"
     path.write_text(text)
     if sms_key is not None:
@@ -79,7 +79,7 @@ def write_config(folder: Path, text: str = GOOD, *, sms_key: str | None = SECRET
 
 
 def imported_by(*arguments: str, environment: Mapping[str, str] | None = None) -> set[str]:
-    """Return the top-level packages that a command loads, which Python prints in the last column."""
+    """Return the top-level packages that a command imports, from the last column of Python's output."""
     command = [sys.executable, "-X", "importtime", "-m", "sidekey", *arguments]
     variables = {**os.environ, **(environment or {})}
     result = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)

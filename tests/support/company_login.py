@@ -42,12 +42,12 @@ class Company:
         self.child.rewrite(text(self, roles, admin))
 
     def browser(self, address: str = "") -> Browser:
-        """A new browser; behind a proxy, at this address."""
+        """Return a new browser. Behind a proxy, it has this address."""
         return Browser(self, address)
 
 
 def text(company: Company, roles: Mapping[str, str] = ROLES, admin: str = "") -> str:
-    """The config of the Sidekey."""
+    """Build the config of the Sidekey."""
     port = company.child.admin_port
     oidc = {
         "issuer": company.issuer.issuer,
@@ -71,20 +71,20 @@ def text(company: Company, roles: Mapping[str, str] = ROLES, admin: str = "") ->
 def company(
     folder: Path, ca: Authority, *, more: str = OF_A_FILE, admin: str = "", has_store: bool = True
 ) -> Iterator[Company]:
-    """Run both. `admin` are further keys of that section."""
+    """Run both. `admin` has further keys of that section."""
     (folder / "client-secret").write_text(SECRET)
     child = Child("", folder)
     callback = f"http://127.0.0.1:{child.admin_port}/ui/callback"
     issuer = OidcProvider(folder, ca.leaf("127.0.0.1"), port=free_port(), callback=callback)
-    found = Company(child, issuer, ca, folder, more, has_store)
-    found.rewrite(admin=admin)
+    running = Company(child, issuer, ca, folder, more, has_store)
+    running.rewrite(admin=admin)
     with issuer, child:
-        yield found
+        yield running
 
 
 @dataclass
 class Browser:
-    """Logs in as pages of the console do. It keeps cookies of Sidekey and of the issuer."""
+    """Logs in as pages of the console do, and keeps the cookies of Sidekey and of the issuer."""
 
     company: Company
     address: str = ""
@@ -98,20 +98,20 @@ class Browser:
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         proxy = {"X-Forwarded-For": self.address} if self.address else {}
         fields = {"Authorization": "", "Cookie": cookie, **PAGE, **proxy, "Idempotency-Key": key or ""}
-        said = Api(self.company.child.admin_port).ask(method, path, body, match=match, headers=fields)
-        for each in said.headers.get_all("Set-Cookie", []):
-            for name, morsel in SimpleCookie(each).items():
+        response = Api(self.company.child.admin_port).ask(method, path, body, match=match, headers=fields)
+        for cookie in response.headers.get_all("Set-Cookie", []):
+            for name, morsel in SimpleCookie(cookie).items():
                 if morsel["max-age"] == "0":
                     self.cookies.pop(name, None)
                 else:
                     self.cookies[name] = morsel.value
-        return said
+        return response
 
     def start(self, *, again: bool = False) -> str:
-        """Begin a log-in, and return where the browser goes."""
-        said = self.ask("POST", "/session/oidc/start", {"again": again})
-        assert said.status == 200, said
-        return str(said.json["url"])
+        """Begin a login, and return where the browser goes."""
+        response = self.ask("POST", "/session/oidc/start", {"again": again})
+        assert response.status == 200, response
+        return str(response.json["url"])
 
     def visit(self, url: str) -> dict[str, str]:
         """Log in at the issuer, and return the parameters of the redirect to the callback page."""

@@ -1,4 +1,4 @@
-"""Programs in Go and Java that tests run, compiled once for each worker."""
+"""Programs in Go and Java, compiled once for each worker."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Final
 from zipfile import ZipFile
 
 from support import programs
-from support.java import QUICKLY
 
 _TESTS: Final = Path(__file__).parents[1]
-_OF_JAVA: Final = ("clients/programs", "clients/services", "integration/programs")
-# Without inlining, symbols and debug information: where nothing is cached, Go compiles its library first.
+_JAVA_FOLDERS: Final = ("clients/programs", "clients/services", "integration/programs")
+# Without inlining, symbols and debug information, because Go compiles its library if nothing is cached.
 _GO: Final = ("build", "-gcflags=all=-l", "-ldflags=-s -w")
+_JAVA: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+"""Options of a JVM for a single request: the second compiler and parallel garbage collection would cost more."""
 _JAVAC: Final = ("-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC")
 
 
@@ -38,9 +39,9 @@ def java_programs(folder: Path) -> tuple[str, ...]:
     compiler, machine = programs.require("javac"), programs.require("java")
     jar = folder / "programs.jar"
     if not jar.exists():
-        sources = [source for place in _OF_JAVA for source in sorted((_TESTS / place).glob("*.java"))]
+        sources = [source for folder_name in _JAVA_FOLDERS for source in sorted((_TESTS / folder_name).glob("*.java"))]
         subprocess.run([compiler, *_JAVAC, "-d", folder / "classes", *sources], check=True)
         with ZipFile(jar, "w") as packed:
             for compiled in sorted((folder / "classes").iterdir()):
                 packed.write(compiled, compiled.name)
-    return (machine, *QUICKLY, "-cp", str(jar))
+    return (machine, *_JAVA, "-cp", str(jar))

@@ -1,4 +1,4 @@
-"""A folder as the kubelet mounts a ConfigMap or Secret: files link into `..data`, a link that each update swaps."""
+"""A folder as the kubelet mounts a ConfigMap or Secret: files link into `..data`, a link that each update replaces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Projected:
-    """Files in `folder`, made again as a whole by `update` (kubelet's AtomicWriter)."""
+    """Files in `folder`, replaced together by `update` (kubelet's AtomicWriter)."""
 
     def __init__(self, folder: Path, files: Mapping[str, str]) -> None:
         self.folder = folder
@@ -16,17 +16,17 @@ class Projected:
         self.update(files)
 
     def update(self, files: Mapping[str, str]) -> None:
-        """Write the files beside, swap the link, drop what was there."""
+        """Write the files to a new folder, replace the link, and remove the previous folder."""
         self._count += 1
         data = self.folder / f"..{self._count}"
         data.mkdir()
         for name, content in files.items():
             (data / name).write_text(content)
-        former = self.folder / "..data"
-        old = former.resolve() if former.is_symlink() else None
+        previous = self.folder / "..data"
+        old = previous.resolve() if previous.is_symlink() else None
         link = self.folder / "..data_tmp"
         link.symlink_to(data.name)
-        link.replace(former)
+        link.replace(previous)
         for name in files:
             path = self.folder / name
             if not path.is_symlink():

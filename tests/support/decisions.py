@@ -25,7 +25,7 @@ PASSING = IntegrationRules("-", Policy(), Policy(), None)
 
 
 class Known:
-    """An integration with these rules; `quick` are the targets that its quick reading allows."""
+    """An integration with these rules. `quick` has the targets that the fast parser allows."""
 
     def __init__(self, rules: IntegrationRules, quick: dict[bytes, Target] | None = None) -> None:
         self.rules = rules
@@ -40,7 +40,7 @@ class Known:
 
 @dataclass
 class Integrations:
-    """What is known of the integrations; `asked` are the IDs that were looked for."""
+    """The known integrations. `asked` has the IDs that were looked up."""
 
     integrations: dict[bytes, Known]
     passthrough: PassthroughPolicy[Known] | None = None
@@ -70,17 +70,17 @@ def rules(
     stored: bool = False,
     spelling: CanonicalForm | None = None,
 ) -> IntegrationRules:
-    """The rules of an integration whose base is its first prefix."""
+    """Build the rules of an integration whose base is its first prefix."""
     base = policy.prefixes[0] if policy.prefixes else None
     return IntegrationRules.of(name, policy, base, parameters, unresolved=unresolved, stored=stored, canonical=spelling)
 
 
 def known(*integrations: Known, passing: bool = False, unresolved: tuple[str, ...] = ()) -> Integrations:
-    """These integrations; where it is `passing`, what none of them covers goes on."""
-    found = {each.rules.name.encode(): each for each in integrations}
-    coverage = Coverage.of(each.rules.policy for each in integrations)
+    """Build the table of these integrations. With `passing`, uncovered targets pass."""
+    by_name = {integration.rules.name.encode(): integration for integration in integrations}
+    coverage = Coverage.of(integration.rules.policy for integration in integrations)
     return Integrations(
-        found,
+        by_name,
         PassthroughPolicy(Known(PASSING), coverage, frozenset(unresolved), frozenset({80, 443})) if passing else None,
     )
 
@@ -97,7 +97,7 @@ def head(
     names: Sequence[bytes] = (),
     **marks: str,
 ) -> RequestHead:
-    """Build a head. `marks` are values by the names of their roles in lower case."""
+    """Build a head. `marks` has values by the names of their roles in lower case."""
     return RequestHead(
         method,
         target.encode("latin-1"),
@@ -112,17 +112,17 @@ def head(
 
 
 def basic(user: str, password: str = "x") -> bytes:
-    """The value of Proxy-Authorization."""
+    """Build a value of Proxy-Authorization."""
     return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
 
 
 def tokens(**callers: frozenset[str] | None) -> dict[bytes, Caller]:
-    """Callers by the digest of their token, which is their name here."""
+    """Build callers by the digest of their token, which is their name here."""
     return {hashlib.sha256(name.encode()).digest(): Caller("one", allowed) for name, allowed in callers.items()}
 
 
 def outcome(decision: Admitted[Known] | Denied[Known]) -> str:
-    """The target it may go to, or the code of the problem."""
+    """Return the allowed target, or the code of the problem."""
     if isinstance(decision, Denied):
         return decision.problem.code
     target = decision.target

@@ -7,4 +7,4 @@ from sidekey.errors import DENYING, REASONS, Denial
 
 def denial_of(code: str) -> Denial | None:
     """Some reason of a response of this code; None where it needs none."""
-    return next(each.denial for each in REASONS.values() if code in each.codes) if code in DENYING else None
+    return next(reason.denial for reason in REASONS.values() if code in reason.codes) if code in DENYING else None

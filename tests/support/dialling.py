@@ -1,4 +1,4 @@
-"""Dialling loopback servers, for the tests of the dialler."""
+"""Dial loopback servers, for tests of the dialer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RULES = NetworkRules(hosts=HOSTS, allow_private=LOOPBACK)
 
 
 class Connection(asyncio.Protocol):
-    """Either end of a connection: what it learns comes as events."""
+    """Either end of a connection, which records its events."""
 
     transport: asyncio.Transport
     """uvloop's own classes look like one and are none."""
@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
 
 
 class Dial:
-    """A dialer, and what most tests say when they dial."""
+    """A dialer with default arguments."""
 
     def __init__(self, ca: Authority, rules: NetworkRules = RULES, resolver: Resolver | None = None) -> None:
         self.dialer = Dialer(rules, resolver=resolver)
@@ -68,7 +68,7 @@ class Dial:
         timeout: float = DEADLINE,
         allow_private: AllowPrivate = (),
     ) -> Connection:
-        """Connect to `scheme://host` on a port; the connection is the caller's to end."""
+        """Connect to `scheme://host` on a port. The caller closes the connection."""
         return await self.connect_as(Connection, url, port, timeout, allow_private)
 
     async def connect_as(
@@ -82,7 +82,7 @@ class Dial:
         sessions: Sessions | None = None,
         source_address: Address | None = None,
     ) -> P:
-        """The same with a protocol of the caller's, and what else the dialler takes."""
+        """Connect with a protocol and further arguments of the dialer."""
         scheme, _, host = url.partition("://")
         return await self.dialer.connect(
             factory,
@@ -96,7 +96,7 @@ class Dial:
         )
 
     async def failure(self, url: str, port: int, timeout: float = DEADLINE) -> Problem:
-        """The response for a dial that must fail, leave nothing behind and show nothing of the library's."""
+        """Return the problem of a dial that must fail, without leaving anything open and without the library's text."""
         async with nothing_left():
             with pytest.raises(ProblemError) as failed:
                 await self.connect(url, port, timeout)
@@ -109,7 +109,7 @@ class Dial:
 
 
 def told(problem: Problem) -> tuple[str, int, str]:
-    """Code, status and Proxy-Status error."""
+    """Return code, status and Proxy-Status error."""
     return problem.code, problem.status, problem.error
 
 
@@ -117,9 +117,11 @@ def told(problem: Problem) -> tuple[str, int, str]:
 async def upstream(
     context: ssl.SSLContext | None = None, host: str = "127.0.0.1", greeting: bytes = b""
 ) -> AsyncIterator[int]:
-    """A server that greets; its port."""
+    """Run a server that greets, and return its port."""
 
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(lambda made: made.write(greeting)), host, 0, ssl=context)
+    server = await loop.create_server(
+        lambda: Connection(lambda connection: connection.write(greeting)), host, 0, ssl=context
+    )
     async with server:
         yield server.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""Drives kinds that call for their grants, with replies that a test writes: no sockets."""
+"""Drive kinds that request tokens, with replies of a test instead of sockets."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ENVIRON = {"SECRET": "s3cret/+ &=%:~"}
 
 
 def settings_of(auth: Mapping[str, Any]) -> KindSettings:
-    """The settings of an `auth` block. Raises pydantic.ValidationError."""
+    """Validate the settings of an `auth` block. Raises pydantic.ValidationError."""
     return TypeAdapter(AuthSettings).validate_python(dict(auth), context=Context("file"))
 
 
 def credential_of(auth: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> CallingCredential:
-    """The credential of an `auth` block. Raises SecretUnreadable."""
+    """Build the credential of an `auth` block. Raises SecretUnreadable."""
     settings = settings_of(auth)
     values, reasons = settings.read(SecretReader(Path(), {**ENVIRON, **(environ or {})}), {})
     if reasons:
@@ -36,23 +36,23 @@ def credential_of(auth: Mapping[str, Any], environ: Mapping[str, str] | None = N
 
 
 def reply(content: Any = None, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-    """A response; what is not bytes becomes JSON."""
+    """Build a response. Content that is not bytes becomes JSON."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return Reply(status, headers or {}, body)
 
 
 def first_call(credential: CallingCredential, attempt: Attempt | None = None) -> Call:
-    """The first call of an attempt."""
+    """Return the first call of an attempt."""
     return next(credential.obtain(attempt or Attempt(NOW)))
 
 
 def issue(credential: CallingCredential, *replies: Reply, attempt: Attempt | None = None) -> tuple[Issued, list[Call]]:
-    """What is issued after exactly these replies, and the calls. Raises CallFault."""
+    """Return the result after exactly these replies, and the calls. Raises CallError."""
     flow = credential.obtain(attempt or Attempt(NOW))
     calls = [next(flow)]
-    for number, answer in enumerate(replies, 1):
+    for number, response in enumerate(replies, 1):
         try:
-            calls.append(flow.send(answer))
+            calls.append(flow.send(response))
         except StopIteration as done:
             assert number == len(replies), "replies are left over"
             return done.value, calls

@@ -1,4 +1,4 @@
-"""An integration of each kind, and of each way to have a secret, for a whole process with an upstream."""
+"""An integration of each kind, and with each kind of secret, for a whole process with an upstream."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ USER: Final = "canary-of-a-user-name"
 
 
 def documents_of_every_kind(port: int, folder: Path) -> dict[str, dict[str, Any]]:
-    """One of each kind, and of each way to have a secret; every one of them holds a canary, or a private key."""
+    """Build a document of each kind, and with each kind of secret. Each has a canary or a private key."""
     base = f"http://127.0.0.1:{port}/v1"
     prefix = {"endpoint_prefix": base}
 
     def basic_of(password: str) -> dict[str, Any]:
-        found = basic(port, password)
-        found["auth"]["username"] = {"value": USER}
-        return found
+        documents = basic(port, password)
+        documents["auth"]["username"] = {"value": USER}
+        return documents
 
     authority = ClientAuthority(folder)
-    plain, joined = authority.issue("client.example"), authority.issue("joined.example")
+    plain, combined = authority.issue("client.example"), authority.issue("joined.example")
     signing = authority.issue("signing.example").key_pem.decode()
     pair = {
         "certificate": {"inline": plain.pem.decode()},
@@ -32,7 +32,7 @@ def documents_of_every_kind(port: int, folder: Path) -> dict[str, dict[str, Any]
         "allow_private_ca": True,
     }
     pem = {
-        "pem": {"value": (joined.pem + joined.key_as(passphrase=PASSPHRASE)).decode()},
+        "pem": {"value": (combined.pem + combined.key_as(passphrase=PASSPHRASE)).decode()},
         "key_passphrase": {"value": PASSPHRASE},
         "allow_private_ca": True,
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def replace(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Write one in one step, as kubelet and careful editors do: the watch never sees it empty, or half of it."""
+    """Replace a file atomically, as kubelet and editors do: the watch never sees a part of it."""
     beside = path.with_name(f"{path.name}.beside")
     beside.write_bytes(content if isinstance(content, bytes) else content.encode())
     beside.chmod(mode)

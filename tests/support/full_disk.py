@@ -1,4 +1,4 @@
-"""A disk that is full, for this process alone."""
+"""A full disk for this process."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def limited(size: int) -> Iterator[None]:
-    """No file may become longer than this: what a full disk is to a writer."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    """Limit the length of every file, so that a write fails as on a full disk."""
+    previous = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, previous[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+        resource.setrlimit(resource.RLIMIT_FSIZE, previous)
         signal.signal(signal.SIGXFSZ, handler)

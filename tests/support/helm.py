@@ -1,10 +1,4 @@
-"""Helm 4 in the test's own process: lints and renders the charts of this project, no cluster needed.
-
-`helm-python-sdk` is Helm's own library. An *object* is one Kubernetes object as it is rendered, a dict.
-
-Helm compiles the chart's schema again for each render, which takes three times as long as the render. Outside CI,
-values that a validator in Python finds valid are rendered without the schema, and Helm judges many values in one call.
-"""
+"""Helm 4 in the test's process: lints and renders the charts of this project, without a cluster."""
 
 from __future__ import annotations
 
@@ -36,31 +30,31 @@ Object = dict[str, Any]
 
 @cache
 def library() -> ModuleType:
-    """Helm, loaded where it is first used: Go has threads of its own, without which it hangs in a forked process."""
+    """Load Helm at its first use: Go has threads of its own, and hangs without them in a forked process."""
     import helm_python  # noqa: PLC0415 - as above
 
     return helm_python
 
 
 def cases() -> list[str]:
-    """The names of the files in CASES."""
+    """Return the names of the files in CASES."""
     return sorted(path.stem for path in CASES.glob("*.yaml"))
 
 
 def values_of(case: str) -> Values:
-    """The values of a case, read as Helm reads them."""
+    """Return the values of a case, read as Helm reads them."""
     values: Values = library().values_from_yaml((CASES / f"{case}.yaml").read_text("utf-8"))
     return values
 
 
 def sidekey_values(case: str) -> Values:
-    """Of those, the ones that the chart sidekey gets."""
+    """Return the values of the chart sidekey in a case."""
     values: Values = values_of(case)
     return values.get("sidekey", {}) if case.startswith("sidecar") else values
 
 
 def with_dependency(folder: Path) -> Path:
-    """A copy of the example chart in `folder`, with the chart in charts/ where `helm dependency update` puts it."""
+    """Copy the example chart to `folder`, with the chart in charts/ as after `helm dependency update`."""
     for chart in (CHART, EXAMPLE):
         shutil.copytree(chart, folder / chart.relative_to(ROOT))
     example = folder / EXAMPLE.relative_to(ROOT)
@@ -69,13 +63,13 @@ def with_dependency(folder: Path) -> Path:
 
 
 def chart_of(case: str, example: Path) -> Path:
-    """The chart that a case's values are for; `example` is what `with_dependency` made."""
+    """Return the chart for a case's values. `example` is the result of `with_dependency`."""
     return example if case.startswith("sidecar") else CHART
 
 
 @cache
 def _loaded(chart: Path) -> Any:
-    """A chart; no test writes into one. Helm drops a dependency that values disable for good, so that needs a copy."""
+    """Load a chart, which tests must not change. Helm drops a dependency that values disable, which needs a copy."""
     return library().Chart.load(chart)
 
 
@@ -84,7 +78,7 @@ _RENDERED: dict[tuple[Path, str, str, str], dict[str, str]] = {}
 
 
 def files(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
-    """What is rendered, by the template's path; nothing that is blank."""
+    """Render templates that are not blank, by path."""
     key = (chart, name, namespace, json.dumps(values))
     if key not in _RENDERED:
         rendered = _loaded(chart).render(values, name=name, namespace=namespace)
@@ -93,7 +87,7 @@ def files(chart: Path, values: Values, *, name: str = "demo", namespace: str = "
 
 
 def manifests(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
-    """The same without the notes, which are for people."""
+    """Render templates without the notes, which are for people."""
     return _without_notes(files(chart, values, name=name, namespace=namespace))
 
 
@@ -102,38 +96,38 @@ def _without_notes(rendered: dict[str, str]) -> dict[str, str]:
 
 
 def objects(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> list[Object]:
-    """Every object that is rendered."""
+    """Return every rendered object."""
     return parsed(files(chart, values, name=name, namespace=namespace))
 
 
 def parsed(rendered: dict[str, str]) -> list[Object]:
-    """The objects of what `files` rendered."""
-    return deepcopy([found for text in _without_notes(rendered).values() for found in _read(text)])
+    """Parse the objects of the rendered files."""
+    return deepcopy([item for text in _without_notes(rendered).values() for item in _read(text)])
 
 
 @cache
 def _read(text: str) -> list[Object]:
-    """The objects of a text. Most of what is rendered, a dashboard with it, comes again with other values."""
-    return [found for found in libyaml.load_all(text) if found is not None]
+    """Parse the objects of a text, cached: most texts, such as a dashboard, do not depend on the values."""
+    return [document for document in libyaml.load_all(text) if document is not None]
 
 
-def text_of(found: list[Object]) -> str:
-    """They as one manifest. What is JSON is YAML."""
-    return "\n---\n".join(json.dumps(each) for each in found)
+def text_of(items: list[Object]) -> str:
+    """Format objects as one manifest. JSON is YAML."""
+    return "\n---\n".join(json.dumps(item) for item in items)
 
 
-def distinct(found: Iterable[Object]) -> list[Object]:
-    """Each of them once: most cases differ in a few objects."""
-    return list({json.dumps(each, sort_keys=True): each for each in found}.values())
+def distinct(items: Iterable[Object]) -> list[Object]:
+    """Drop duplicates: most cases differ in a few objects."""
+    return list({json.dumps(item, sort_keys=True): item for item in items}.values())
 
 
 def documents(path: Path) -> list[Object]:
-    """The objects of a manifest."""
-    return [found for found in libyaml.load_all(path.read_text("utf-8")) if found is not None]
+    """Parse the objects of a manifest."""
+    return [document for document in libyaml.load_all(path.read_text("utf-8")) if document is not None]
 
 
 def refusal(chart: Path, values: Values) -> str:
-    """The message with which these values are refused."""
+    """Return the message that refuses these values."""
     try:
         files(chart, values)
     except library().HelmError as error:
@@ -142,42 +136,42 @@ def refusal(chart: Path, values: Values) -> str:
 
 
 def lint(chart: Path, values: Values) -> list[str]:
-    """What `helm lint --strict` objects to."""
+    """Return the findings of `helm lint --strict`."""
     report = library().lint(chart, values, strict=True)
-    messages = [f"{found['path']}: {found['error']}" for found in report["messages"] if found["severity"] >= 2]
+    messages = [f"{message['path']}: {message['error']}" for message in report["messages"] if message["severity"] >= 2]
     return [*messages, *report["errors"]]
 
 
-def is_built_in(found: Object) -> bool:
-    """Whether Kubernetes knows the kind of an object by itself, not an operator."""
-    return found["apiVersion"].partition("/")[0] not in OPERATORS
+def is_built_in(item: Object) -> bool:
+    """Return True if the kind of an object is built into Kubernetes."""
+    return item["apiVersion"].partition("/")[0] not in OPERATORS
 
 
-def of_kind(found: list[Object], kind: str) -> list[Object]:
-    """Those of one kind."""
-    return [each for each in found if each["kind"] == kind]
+def of_kind(items: list[Object], kind: str) -> list[Object]:
+    """Return the objects of a kind."""
+    return [item for item in items if item["kind"] == kind]
 
 
-def pods(found: list[Object]) -> Iterator[tuple[str, Object]]:
-    """Every pod spec, with the kind and name of the pod, or of the object that holds its template."""
-    for each in found:
-        template = each if each["kind"] == "Pod" else each.get("spec", {}).get("template", {})
+def pods(items: list[Object]) -> Iterator[tuple[str, Object]]:
+    """Return every pod spec, with the kind and name of the pod or of the object with its template."""
+    for item in items:
+        template = item if item["kind"] == "Pod" else item.get("spec", {}).get("template", {})
         if isinstance(template, dict) and "containers" in template.get("spec", {}):
-            yield f"{each['kind']} {each['metadata']['name']}", template["spec"]
+            yield f"{item['kind']} {item['metadata']['name']}", template["spec"]
 
 
 def containers(pod: Object) -> list[Object]:
-    """All containers of a pod spec, init containers and sidecars with them."""
+    """Return all containers of a pod spec, including init containers and sidecars."""
     return [*pod.get("initContainers", []), *pod["containers"]]
 
 
 def sidekey_of(pod: Object) -> Object:
-    """The container of a pod spec that is Sidekey itself."""
+    """Return Sidekey's container of a pod spec."""
     return next(container for container in containers(pod) if container["name"] == "sidekey")
 
 
-def config_of(found: list[Object]) -> str:
-    """Sidekey's config, as the running Sidekey's ConfigMap holds it."""
-    maps = [each for each in of_kind(found, "ConfigMap") if "annotations" not in each["metadata"]]
-    (text,) = [each["data"]["sidekey.yaml"] for each in maps if "sidekey.yaml" in each["data"]]
+def config_of(items: list[Object]) -> str:
+    """Return Sidekey's config from the running Sidekey's ConfigMap."""
+    maps = [config_map for config_map in of_kind(items, "ConfigMap") if "annotations" not in config_map["metadata"]]
+    (text,) = [config_map["data"]["sidekey.yaml"] for config_map in maps if "sidekey.yaml" in config_map["data"]]
     return str(text)

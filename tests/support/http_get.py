@@ -1,4 +1,4 @@
-"""One request by the standard library's client, for tests that need no more than a response. It blocks."""
+"""One blocking request with the standard library's client."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Answer:
 
 
 def get(port: int, target: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """GET a target, an absolute URL too, from 127.0.0.1 on a connection of its own."""
+    """GET a target, or an absolute URL, from 127.0.0.1 on a connection of its own."""
     return _ask(port, "GET", target, headers, None)
 
 
 def post(port: int, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
-    """POST a body, in the same way."""
+    """POST a body in the same way."""
     return _ask(port, "POST", target, headers, body)
 
 
@@ -39,7 +39,7 @@ def _ask(port: int, method: str, target: str, headers: Mapping[str, str] | None,
 
 
 def within(condition: Callable[[], object]) -> None:
-    """Wait until what another process says of itself holds."""
+    """Wait until a condition on another process is true."""
     end = time.monotonic() + DEADLINE
     while not condition():
         if time.monotonic() > end:

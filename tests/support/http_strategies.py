@@ -1,4 +1,4 @@
-"""What the property tests draw from: requests and answers near what HTTP allows, and how they are cut into reads."""
+"""Hypothesis strategies: requests and responses near what HTTP allows, and how to split them into reads."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ SEGMENTS = st.sampled_from([*PLAIN_SEGMENTS, *ESCAPES, *TREACHEROUS])
 
 
 def soup() -> st.SearchStrategy[str]:
-    """What may follow the ID at the reverse door: pieces of paths, plain ones and treacherous ones."""
+    """Draw what may follow the ID at the reverse proxy: pieces of paths, plain and malicious."""
     plain = st.lists(st.sampled_from(["/", "a", "b.c", "~", "-", "api", "%41", "."]), max_size=8)
     return st.one_of(st.lists(SEGMENTS, max_size=8), plain).map("".join).map(lambda text: "/" + text)
 
 
 def cuts(size: int) -> st.SearchStrategy[list[int]]:
-    """Where to cut `size` bytes into reads."""
+    """Draw where to split `size` bytes into reads."""
     return st.lists(st.integers(0, size), max_size=8).map(sorted)
 
 
 def pieces(data: bytes, at: list[int]) -> list[bytes]:
-    """The reads that `data` is cut into."""
+    """Draw the reads of `data`."""
     bounds = [0, *at, len(data)]
     return [data[start:end] for start, end in pairwise(bounds) if end > start]
 
@@ -55,13 +55,13 @@ BODIES = st.lists(st.binary(min_size=1, max_size=12), max_size=4)
 
 
 def chunked(body: list[bytes]) -> bytes:
-    """A body in chunked coding."""
+    """Draw a body in chunked coding."""
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (*body, b""))
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """A request that is sound, at the reverse door."""
+    """Draw a valid request to the reverse proxy."""
     method = draw(st.sampled_from(["GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "PATCH"]))
     path = draw(st.sampled_from(["/a", "", "/a/b?q=1", "/%41", "/x~y/", "?q"]))
     fields = [field for field in draw(st.lists(FIELDS, max_size=4)) if "close" not in field]
@@ -82,7 +82,7 @@ def requests(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def damaged(draw: st.DrawFn, sound: st.SearchStrategy[bytes]) -> bytes:
-    """Sound bytes with up to three places replaced."""
+    """Draw valid bytes with up to three replaced positions."""
     data = draw(sound)
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(data)))
@@ -116,7 +116,7 @@ def damaged(draw: st.DrawFn, sound: st.SearchStrategy[bytes]) -> bytes:
 
 @st.composite
 def answers(draw: st.DrawFn) -> bytes:
-    """An upstream's response that is sound, or nearly so."""
+    """Draw an upstream's response that is valid, or nearly so."""
     status = draw(
         st.sampled_from(["200 OK", "204 No Content", "304 Not Modified", "404 Not Found", "500 Oops", "201 "])
     )

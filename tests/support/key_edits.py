@@ -1,4 +1,4 @@
-"""An edit of each key of a stored integration: of those that decide where a secret may go, and of all others."""
+"""An edit of each key of a stored integration: keys that decide about a secret's destination, and others."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def login(auth: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_login(edit: dict[str, Any]) -> dict[str, Any]:
-    """Build an edit of how a login authenticates."""
+    """Build an edit of the authentication of a login."""
     return {"auth": {"login": {"auth": edit}}}
 
 

@@ -19,7 +19,7 @@ _RSA: Final = rsa.generate_private_key(65537, 2048)
 
 @cache
 def private_key(algorithm: str) -> Any:
-    """The key for an algorithm; also one of Ed448, and one of RSA that is too small."""
+    """Return the key for an algorithm, or one of Ed448, or an RSA key that is too small."""
     if algorithm in CURVES:
         return ec.generate_private_key(CURVES[algorithm])
     if algorithm in ("EdDSA", "Ed25519", "ed25519"):

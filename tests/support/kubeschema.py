@@ -1,7 +1,4 @@
-"""Kubernetes' own schemas, by `kubernetes-validate`, each read once: it reads megabytes again for every object.
-
-`strict` schemas admit no key that they do not know.
-"""
+"""Kubernetes' schemas from `kubernetes-validate`, cached, because it would read megabytes for every object."""
 
 from __future__ import annotations
 
@@ -23,27 +20,27 @@ _KNOWN: dict[str, dict[str, list[str]]] = {}
 
 
 def versions(oldest: str) -> list[str]:
-    """The versions of Kubernetes from `oldest` on whose schemas are there, the newest last."""
-    return sorted({each for each in utils.all_versions() if Version(each) >= Version(oldest)}, key=Version)
+    """Return the known versions of Kubernetes from `oldest` on, the newest last."""
+    return sorted({version for version in utils.all_versions() if Version(version) >= Version(oldest)}, key=Version)
 
 
 @cache
 def newest() -> str:
-    """The newest of all."""
+    """Return the newest known version."""
     return versions("1")[-1]
 
 
-def errors(found: Object, version: str | None = None) -> list[str]:
-    """What is wrong with an object of a built-in kind for a version, by default the newest; an unknown key is an error.
+def errors(item: Object, version: str | None = None) -> list[str]:
+    """Return the errors of an object of a built-in kind for a version, by default the newest. Unknown keys are errors.
 
-    Raises FileNotFoundError for a kind that the version does not know.
+    Raises FileNotFoundError for a kind that the version does not have.
     """
-    wanted = version or newest()
-    known = _KNOWN.setdefault(wanted, {})
-    text = json.dumps(found, sort_keys=True)
+    effective = version or newest()
+    known = _KNOWN.setdefault(effective, {})
+    text = json.dumps(item, sort_keys=True)
     if text not in known:
-        errors = _validator(wanted, str(found["apiVersion"]), str(found["kind"])).iter_errors(found)
-        known[text] = [f"{found['kind']} {each.json_path}: {each.message}" for each in errors]
+        errors = _validator(effective, str(item["apiVersion"]), str(item["kind"])).iter_errors(item)
+        known[text] = [f"{item['kind']} {error.json_path}: {error.message}" for error in errors]
     return known[text]
 
 

@@ -1,4 +1,4 @@
-"""A watch over what a piece of async code leaves behind."""
+"""Detect leaks of async code."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from support.raw_connection import DEADLINE
 
 @asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
-    """Fail where the block leaves an open socket or a task behind.
+    """Fail if the block leaves an open socket or a task behind.
 
-    Enter and leave it in the same run of the loop: uvloop opens sockets of its own for each run.
+    Enter and leave it in the same run of the loop, because uvloop opens sockets for each run.
     """
     sockets, tasks = open_sockets(), asyncio.all_tasks()
     yield
@@ -28,13 +28,13 @@ async def nothing_left() -> AsyncIterator[None]:
 
 
 def open_sockets() -> set[str]:
-    """The sockets this process holds, as the kernel names them."""
-    found = set()
+    """Return the sockets of this process, as the kernel names them."""
+    sockets = set()
     for entry in Path("/proc/self/fd").iterdir():
         try:
             target = str(entry.readlink())
         except FileNotFoundError:
             continue
         if target.startswith("socket:"):
-            found.add(target)
-    return found
+            sockets.add(target)
+    return sockets

@@ -1,4 +1,4 @@
-"""What stands in for the local CA of tunnels: a CA of the tests, or none."""
+"""Replacements of the local CA of tunnels: a CA of the tests, or none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NoLeaves:
 
 
 class IssuedLeaves:
-    """Leaves of a CA of the tests. `asked` are the hosts for which one was made, in order."""
+    """Leaves of a CA of the tests. `asked` has the hosts of issued leaves, in order."""
 
     def __init__(self, ca: Authority) -> None:
         self._ca = ca
@@ -30,7 +30,7 @@ class IssuedLeaves:
         self.asked: list[str] = []
 
     def rotate(self, ca: Authority) -> None:
-        """Sign by another CA from now on."""
+        """Sign with another CA from now on."""
         self._ca = ca
         self._contexts.clear()
 

@@ -1,4 +1,4 @@
-"""Configs that are written, and loaded again, by tests."""
+"""Write and load configs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ CA = "trusted_ca: {file: ca.pem}"
 
 
 def prefix(name: str) -> str:
-    """The key that lets an integration go to a host of its own."""
+    """Build the key that allows an integration one host."""
     return f"endpoint_prefix: https://{name}.example.com"
 
 
 def write(folder: Path, *integrations: str, file: str = "sidekey.yaml", top: str = "") -> None:
-    """A config file of integrations, each an ID and its keys; `top` are the lines of the global keys."""
+    """Write a config file of integrations, each an ID and its keys. `top` has the lines of the global keys."""
     lines = [f"  {name}: {{{keys}}}\n" for name, _, keys in (line.partition(" ") for line in integrations)]
     (folder / file).write_text(f"version: 1\n{top}integrations:\n" + "".join(lines))
 
 
 def good(loaded: Loaded) -> Snapshot:
-    """What was loaded without an error."""
+    """Load a config that must have no error."""
     assert loaded.errors == []
     assert loaded.snapshot is not None
     return loaded.snapshot

@@ -1,4 +1,4 @@
-"""Local CAs for tests: scopes, CAs of a moment, rules in a folder, and verifiers that are not ours."""
+"""Local CAs for tests: scopes, CAs, rules in a folder, and independent verifiers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DAY = 86_400.0
 
 
 def scope_of(*urls: str) -> Scope:
-    """The scope of a policy for each URL; one with a star is an allowed domain."""
+    """Build the scope of a policy for each URL. A URL with a star is an allowed domain."""
     policies = [
         Policy(domains=(parse_domain(url),)) if "*" in url else Policy(prefixes=(parse_prefix(url),)) for url in urls
     ]
@@ -33,17 +33,17 @@ def scope_of(*urls: str) -> Scope:
 
 
 def authority_of(*urls: str, generation: int = 1, now: float = NOW) -> LocalAuthority:
-    """A CA for these URLs."""
+    """Create a CA for these URLs."""
     return make_authority(scope_of(*urls), generation, now)
 
 
 def rules_in(folder: Path, *urls: str, **others: object) -> CaRules:
-    """Rules for a CA of these URLs, kept in `folder`."""
+    """Build rules for a CA of these URLs, stored in `folder`."""
     return CaRules(folder=folder, trust_folder=folder / "trust", scope=scope_of(*urls), **others)  # type: ignore[arg-type]
 
 
 def cert_manager_secret(host: str) -> dict[str, str]:
-    """A CA for a host, of the present, as cert-manager puts it into a Secret: signed by a root, which is apart."""
+    """Create a CA for a host as cert-manager stores it in a Secret: signed by a root in a separate key."""
     start = datetime.now(UTC) - timedelta(days=1)
     root = issue("Root of the cluster", authority=True, start=start, life=timedelta(days=900))
     key = ec.generate_private_key(ec.SECP256R1())
@@ -64,7 +64,7 @@ def cert_manager_secret(host: str) -> dict[str, str]:
 
 
 def verified(server: ssl.SSLContext, host: str, trusted: str) -> str | None:
-    """What Python's strict verification of a server says of it; None where it is content."""
+    """Return the error of Python's strict verification of a server, or None."""
     client = ssl.create_default_context(cadata=trusted)
     client.verify_flags |= ssl.VERIFY_X509_STRICT
     try:

@@ -1,4 +1,4 @@
-"""A process that manages a store, without its data plane and its listeners."""
+"""A process that manages a store, without a data plane or listeners."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.scripted import NOWHERE
 
 
 def states_of(snapshot: Snapshot, now: float) -> dict[str, str]:
-    """The status of each stored integration whose ID no file has."""
+    """Return the status of each stored integration whose ID no file has."""
     assert snapshot.stored is not None
     return {
         name: status_of(snapshot.integrations.get(name), now, problem=problem).status
@@ -32,7 +32,7 @@ def states_of(snapshot: Snapshot, now: float) -> dict[str, str]:
 
 @dataclass
 class Process:
-    """It follows the store, and its config file; `defects` must be empty at its end."""
+    """Follows the store and its config file. `defects` must be empty at its end."""
 
     folder: Path
     managed: StoreManager
@@ -41,12 +41,12 @@ class Process:
     defects: list[BaseException]
 
     def write(self, text: str) -> None:
-        """Replace the config file in one step."""
+        """Replace the config file atomically."""
         (self.folder / "sidekey.tmp").write_text(text)
         (self.folder / "sidekey.tmp").rename(self.folder / "sidekey.yaml")
 
     def report(self, defect: BaseException) -> str:
-        """Keep a defect; the id that it is logged by."""
+        """Record a defect, and return its ID in the log."""
         self.defects.append(defect)
         return ""
 

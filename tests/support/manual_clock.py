@@ -1,4 +1,4 @@
-"""A loop whose time is moved by hand, while sockets and threads work as ever."""
+"""An event loop with a manual clock. Sockets and threads work normally."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ P = ParamSpec("P")
 
 
 class StillLoop(asyncio.SelectorEventLoop):
-    """Its clock stands until `advance` moves it."""
+    """An event loop whose clock changes only by `advance`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class StillLoop(asyncio.SelectorEventLoop):
         return self.now
 
     async def advance(self, seconds: float, *, step: float | None = None) -> None:
-        """Move the clock, in steps where one timer follows another, and let all that is due run."""
+        """Advance the clock from timer to timer, and run everything that is due."""
         await settle()
         end = self.now + seconds
         while self.now < end:
@@ -30,13 +30,13 @@ class StillLoop(asyncio.SelectorEventLoop):
 
 
 async def settle() -> None:
-    """Let everything run that can run now."""
+    """Run everything that can run now."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 async def advance(seconds: float, *, step: float | None = None) -> None:
-    """Move the clock of the running loop."""
+    """Advance the clock of the running loop."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, StillLoop):
         raise TypeError("this test needs a StillLoop")
@@ -44,7 +44,7 @@ async def advance(seconds: float, *, step: float | None = None) -> None:
 
 
 def in_still_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run one async test on a StillLoop, in a folder whose other tests run on others."""
+    """Run one async test on a StillLoop, in a folder whose other tests use normal loops."""
 
     @wraps(test)
     def run(*arguments: P.args, **named: P.kwargs) -> None:

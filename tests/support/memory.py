@@ -1,9 +1,4 @@
-"""Connections without sockets: two transports of this process that hand each other what is written, read by read.
-
-What is written is a read of its own at the other end, at the next turn of the loop; it waits there, up to `ROOM` bytes,
-while the other end does not read, and with the writer beyond that. An end, a reset and a refused connection are those
-of TCP. For conversations whose subject is no socket: they depend on nothing but the order of events.
-"""
+"""Connections without sockets: two transports in this process that pass writes to each other, read by read."""
 
 from __future__ import annotations
 
@@ -43,7 +38,7 @@ _ports = iter(range(20_000, 1 << 30))
 
 
 class MemorySocket:
-    """What a transport tells of its socket: enough to have it reset."""
+    """The socket of a transport, with what a reset needs."""
 
     family = socket.AF_INET
     resets = False
@@ -53,12 +48,12 @@ class MemorySocket:
         self.resets = True
 
     def fileno(self) -> int:
-        """None that could be polled."""
+        """Return no descriptor that could be polled."""
         return -1
 
 
 class MemoryTransport(asyncio.Transport):
-    """One end; `peer` is the other."""
+    """One end. `peer` is the other."""
 
     peer: MemoryTransport
 
@@ -95,8 +90,8 @@ class MemoryTransport(asyncio.Transport):
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        found: asyncio.BaseProtocol = self._protocol
-        return found
+        protocol: asyncio.BaseProtocol = self._protocol
+        return protocol
 
     def can_write_eof(self) -> bool:
         return True
@@ -142,9 +137,9 @@ class MemoryTransport(asyncio.Transport):
     # From one end to the other.
 
     def _pump(self, *, reset: bool = False) -> None:
-        """Hand on what the other end has room for, then the end where one was said.
+        """Pass on what the other end has room for, then the end of the stream.
 
-        The other end is told only of what is new: while it does not read, nothing goes in a circle.
+        The other end gets only new data: otherwise two ends that do not read would call each other forever.
         """
         peer, is_new = self.peer, False
         while self._unsent and not peer._lost and (room := ROOM - peer._arrived_size) > 0:
@@ -205,7 +200,7 @@ class MemoryTransport(asyncio.Transport):
 
 
 def link(one: P, other: asyncio.Protocol) -> P:
-    """Connect two protocols: the one that connects, which is returned, and the one that was listening."""
+    """Connect two protocols, and return the transport of the client."""
     ends = MemoryTransport(one), MemoryTransport(other)
     ends[0].peer, ends[1].peer = reversed(ends)
     other.connection_made(ends[1])
@@ -214,7 +209,7 @@ def link(one: P, other: asyncio.Protocol) -> P:
 
 
 class MemoryDialer(GatedDialer):
-    """Finds and judges addresses as ever, and connects to whoever listens in this process."""
+    """Resolves and checks addresses like the real dialer, and connects to listeners in this process."""
 
     async def connect(self, factory: Callable[[], P], origin: Origin, *, timeout: float, **rest: Any) -> P:
         await self.pass_gate()
@@ -228,7 +223,7 @@ class MemoryDialer(GatedDialer):
 
 
 class Memory(plane.Carrier):
-    """What a data plane and its callers use in place of sockets. No time passes here but by `Running.wait`."""
+    """Replaces the sockets of a data plane and its callers. Time passes only in `Running.wait`."""
 
     ticks = False
 

@@ -1,4 +1,4 @@
-"""The keys of an integration and of each kind, found by walking the models: for tests that try every one."""
+"""Find the keys of an integration and of each kind in the models, for tests of every key."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECRETS: Final = frozenset(
 
 
 class Key(NamedTuple):
-    """A key that a stored document may have, named `KIND.KEY` below `auth`; tags of unions are no part of the name."""
+    """A key of a stored document, named `KIND.KEY` below `auth`, without the tags of unions."""
 
     name: str
     secret: bool
@@ -51,26 +51,26 @@ def _keys_in(model: type[BaseModel], above: str) -> Iterator[Key]:
     for attribute, field in model.model_fields.items():
         key = field.alias or attribute
         name = f"{above}{key}"
-        marks = [*field.metadata, *(mark for each in get_args(field.annotation) for mark in _marks_of(each))]
-        if any(isinstance(each, FileOnly) for each in marks):
+        marks = [*field.metadata, *(mark for argument in get_args(field.annotation) for mark in _marks_of(argument))]
+        if any(isinstance(item, FileOnly) for item in marks):
             continue
-        models = [] if any(isinstance(each, DocumentType) for each in marks) else [*_models_of(field.annotation)]
+        models = [] if any(isinstance(item, DocumentType) for item in marks) else [*_models_of(field.annotation)]
         if len(models) != 1:
-            certificate = any(isinstance(each, TiedToSecret) for each in marks)
+            certificate = any(isinstance(item, TiedToSecret) for item in marks)
             yield Key(name, key in SECRETS, SAFE_TO_CHANGE in marks, certificate)
-        for each in models:
-            inner = _keys_in(each, f"{name}.")
+        for item in models:
+            inner = _keys_in(item, f"{name}.")
             # The tag of a union changes with the key that the union is at.
-            yield from (found for found in inner if len(models) == 1 or found.name != f"{name}.type")
+            yield from (inner_key for inner_key in inner if len(models) == 1 or inner_key.name != f"{name}.type")
 
 
 def _models_of(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Find the models that a key takes: itself, or the members of a union. Names of a mapping are the document's."""
+    """Return the models of a key: itself, or the members of a union. Names in a mapping are arbitrary."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) not in (dict, list):
-        for each in get_args(annotation):
-            yield from _models_of(each)
+        for argument in get_args(annotation):
+            yield from _models_of(argument)
 
 
 def _marks_of(annotation: Any) -> tuple[Any, ...]:

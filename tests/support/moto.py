@@ -1,4 +1,4 @@
-"""moto's server with its authentication on, as a peer: it verifies signatures as AWS does, and allows by IAM."""
+"""moto's server with authentication: it verifies signatures as AWS does, and checks permissions of IAM."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _UNJUDGED = 3
 
 
 class Moto:
-    """`with Moto(folder) as moto`: listens by http on `port`.
+    """`with Moto(folder) as moto`: listens on `port`, without TLS.
 
-    After `begin` it is as new, and knows one access key, which may do everything.
+    `begin` resets it, with one access key that has all permissions.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,7 +78,7 @@ class Moto:
         raise TimeoutError(f"moto_server is not ready: {self._log.read_text()}")
 
     def begin(self) -> None:
-        """Forget everything, and make a new access key."""
+        """Reset the server, and create a new access key."""
         for path, body in (("reset", ""), ("reset-auth", str(_UNJUDGED))):
             with closing(HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)) as connection:
                 connection.request("POST", f"/moto-api/{path}", body)
@@ -97,7 +97,7 @@ class Moto:
 
     @asynccontextmanager
     async def by_https(self, ca: Authority, *names: str) -> AsyncIterator[str]:
-        """The address on whose port 443 these hosts answer: TLS ends there, and bytes go on untouched."""
+        """Return the address on whose port 443 these hosts respond: TLS ends there, and the bytes go on unchanged."""
         context: ssl.SSLContext = ca.server_context(*names)
         server = await asyncio.start_server(self._relay, sock=listen(), ssl=context)
         async with server:

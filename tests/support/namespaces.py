@@ -1,4 +1,4 @@
-"""A mount, a network and a PID namespace for servers of a test, so that nothing of them outlives it."""
+"""A mount, a network and a PID namespace for a test's servers, so that nothing outlives it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PROGRAMS: Final = ("ip", "nsenter", "setpriv", "unshare")
 
 
 class NamespacesError(Exception):
-    """The namespaces cannot be set up."""
+    """The namespaces cannot be created."""
 
 
 class Namespaces:
-    """Namespaces that exist while the context lasts, with a tmpfs as /run.
+    """Namespaces that exist for the block, with a tmpfs as /run.
 
     One process holds them. When it ends, the kernel ends all other processes in them, and removes their networks and
     mounts. cgroups are the exception: see `remove_cgroup`. `setup` is a shell script that runs there first.
@@ -63,7 +63,7 @@ class Namespaces:
         self.enter = ["nsenter", f"--target={init}", "--mount", "--net", "--pid", "--"]
 
     def _end(self) -> None:
-        """Kill PID 1, whose exit the kernel reports once it has ended all other processes."""
+        """Kill PID 1. The kernel reports its exit after all other processes have ended."""
         with self._outer:
             if self._outer.poll() is None:
                 for init in self._children():
@@ -85,7 +85,7 @@ def missing() -> list[str]:
 
 
 def remove_cgroup(group: Path) -> None:
-    """Remove a cgroup and those below it; the kernel empties them a moment after the last process has ended."""
+    """Remove a cgroup and its children. The kernel empties them a moment after the last process has ended."""
     deadline = time.monotonic() + 10
     for folder, _, _ in os.walk(group, topdown=False):
         while True:

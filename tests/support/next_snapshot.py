@@ -1,4 +1,4 @@
-"""Another snapshot for a plane that serves, and integrations that can be told from those before."""
+"""Publish another snapshot on a running plane, with identifiable integrations."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from support.upstream import RawUpstream
 
 
 def adopt(sidekey: Running, *integrations: Integration, **changes: Any) -> None:
-    """Load these integrations, and these global keys, in place of those that are there."""
-    known = {each.id: each for each in integrations}
+    """Publish these integrations and global keys in place of the current ones."""
+    known = {item.id: item for item in integrations}
     sidekey.publisher.publish(replace(sidekey.snapshot, integrations=known, **changes))
 
 
 def keyed(port: int, key: str, path: str = "/api", name: str = "h") -> Integration:
-    """An integration whose credential and prefix can be told from those of another."""
+    """Build an integration whose credential and prefix identify it."""
     return integration(name, base_url(port, path), headers=(("X-Key", key), ("X-Key-Again", key)))
 
 
 def carried(upstream: RawUpstream) -> list[tuple[bytes, bytes, bytes]]:
-    """Of each request: where it went and with which credential, which must be there once."""
-    found = []
-    for each in upstream.requests:
-        (key,), (again,) = each.values(b"x-key"), each.values(b"x-key-again")
-        found.append((each.target, key, again))
-    return found
+    """Return target and credential of each request, which must have exactly one."""
+    pairs = []
+    for request in upstream.requests:
+        (key,), (again,) = request.values(b"x-key"), request.values(b"x-key-again")
+        pairs.append((request.target, key, again))
+    return pairs

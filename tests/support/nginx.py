@@ -1,4 +1,4 @@
-"""A real nginx as an upstream: http and https on free loopback ports, with an access log that tells what arrived."""
+"""A real nginx as an upstream: http and https on free loopback ports, with an access log."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ ECHO = """
 
 
 class Nginx:
-    """`with Nginx(tmp_path, leaf=...) as nginx`: `port` speaks http, `tls_port` https where there is a leaf.
+    """`with Nginx(tmp_path, leaf=...) as nginx`: http on `port`, and https on `tls_port` if there is a leaf.
 
-    `snippet` is the content of the server block. The listening sockets exist before nginx starts and are handed to
-    it (its own way of replacing a binary), so that no port can be lost and no start needs waiting for.
+    `snippet` is the content of the server block. nginx inherits listening sockets, as when it replaces its own binary,
+    so that no other program can take the port and no test waits for the start.
     """
 
     def __init__(self, folder: Path, snippet: str = ECHO, *, leaf: Leaf | None = None) -> None:
@@ -108,11 +108,11 @@ class Nginx:
         self._process.wait(timeout=DEADLINE)
 
     def requests(self, count: int) -> list[dict[str, str]]:
-        """The access log once it has `count` lines: nginx writes a line after the response has left.
+        """Return the access log once it has `count` lines: nginx writes a line after it has sent the response.
 
-        Keys: scheme, method, target, host, authorization, via, integration, connection, status; of TLS protocol,
+        Keys: scheme, method, target, host, authorization, via, integration, connection, status; for TLS protocol,
         resumed (`r` or `.`), verified (SUCCESS, NONE, FAILED:reason) and certificate, the SHA-1 of the client's. nginx
-        joins a header that came twice with a comma.
+        joins repeated headers with a comma.
         """
         log = self._folder / "access.log"
         deadline = time.monotonic() + DEADLINE

@@ -1,4 +1,4 @@
-"""What a client of a token endpoint sends: an encoded Basic header, and JWTs signed with a key of the test session."""
+"""Requests of a token endpoint's client: an encoded Basic header, and JWTs signed with a key of the test session."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
 def basic(client_id: str, client_secret: str) -> str:
-    """An Authorization header's value: both form-encoded before base64 (RFC 6749 2.3.1), a space as %20."""
+    """Build an Authorization header: both parts form-encoded before base64 (RFC 6749 2.3.1), a space as %20."""
     pair = f"{quote(client_id, safe='')}:{quote(client_secret, safe='')}"
     return f"Basic {b64encode(pair.encode()).decode()}"
 
 
 class Signer:
-    """A client's key pair, with a self-signed certificate for servers that know the key by one."""
+    """A client's key pair, with a self-signed certificate for servers that identify the key by a certificate."""
 
     def __init__(self) -> None:
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -58,11 +58,11 @@ class Signer:
         return dict(self._key.as_dict(private=False))
 
     def sign(self, claims: dict[str, Any], *, algorithm: str = "RS256", **header: str) -> str:
-        """A JWT of exactly these claims."""
+        """Sign a JWT of exactly these claims."""
         return jwt.encode({"alg": algorithm, "typ": "JWT"} | header, claims, self._key, algorithms=[algorithm])
 
     def assertion(self, issuer: str, audience: str, **claims: Any) -> str:
-        """A JWT as RFC 7523 3 wants it, of a minute's life; `claims` replaces or adds, None takes away."""
+        """Build a JWT as in RFC 7523 3, valid for a minute. `claims` replaces or adds claims, None removes one."""
         now = int(time.time())
         usual = {"iss": issuer, "sub": issuer, "aud": audience, "jti": uuid4().hex, "iat": now, "exp": now + 60}
         return self.sign({name: value for name, value in (usual | claims).items() if value is not None})
@@ -70,11 +70,11 @@ class Signer:
 
 @cache
 def signer() -> Signer:
-    """One for the whole process: a new key takes a while."""
+    """Return one for the process, because generating a key takes a while."""
     return Signer()
 
 
 @cache
 def stranger() -> Signer:
-    """Another key, which no server knows."""
+    """Return another key, which no server knows."""
     return Signer()

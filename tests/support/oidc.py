@@ -1,4 +1,4 @@
-"""npm oidc-provider as a real token endpoint, with an API that takes its tokens: tests/peers/oidc/server.js."""
+"""npm oidc-provider as a real token endpoint, with an API that accepts its tokens: tests/peers/oidc/server.js."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIGNING_SECRET = "a secret of 64 characters, which signs by any of the algorithm
 
 
 def clients(callback: str) -> list[dict[str, Any]]:
-    """One client for each way of authentication: `basic`, `post`, `hmac` and `jwt` (by the key of `oauth.signer`).
+    """Build a client for each method: `basic`, `post`, `hmac` and `jwt` (with the key of `oauth.signer`).
 
     People log in with `basic`, and are redirected to `callback`.
     """
@@ -47,10 +47,10 @@ def clients(callback: str) -> list[dict[str, Any]]:
 
 
 class OidcProvider:
-    """`with OidcProvider(tmp_path, leaf) as oidc`: `leaf` is a certificate for 127.0.0.1, where it listens.
+    """`with OidcProvider(tmp_path, leaf) as oidc`: listens on 127.0.0.1 with the certificate `leaf`.
 
-    Tokens live `lifetime` seconds, and their only scope is `orders`. Whatever lies below `/api/` answers 200 to a
-    valid token. People log in for `callback` (tests/peers/oidc/people.js). Entering blocks until it listens.
+    Tokens are valid for `lifetime` seconds, with the scope `orders`. Paths below `/api/` return 200 to a valid token.
+    People log in for `callback` (tests/peers/oidc/people.js). Entering blocks until it listens.
     """
 
     def __init__(
@@ -80,25 +80,25 @@ class OidcProvider:
 
     @property
     def issuer(self) -> str:
-        """Its base URL, which a client's JWT may name as its audience."""
+        """Base URL, which a client's JWT may have as audience."""
         return f"https://127.0.0.1:{self.port}"
 
     @property
     def token_endpoint(self) -> str:
-        """Where tokens are asked for."""
+        """URL of the token endpoint."""
         return f"{self.issuer}/token"
 
     def person(self, person: dict[str, Any] | None) -> None:
-        """Set who logs in from now on; None: the page asks."""
+        """Set who logs in from now on. With None, the page asks."""
         self._control("PUT", "/person", person)
 
     def forge(self, **forgery: Any) -> None:
-        """Set what is forged from now on; by default nothing."""
+        """Set what is forged from now on, by default nothing."""
         self._control("PUT", "/forgery", forgery)
 
     @contextmanager
     def holding(self) -> Iterator[Callable[[], int]]:
-        """Keep back responses of the token endpoint; yields what counts them."""
+        """Delay responses of the token endpoint, and yield a counter of them."""
         self._control("POST", "/hold")
         try:
             yield lambda: int(self._control("POST", "/hold")["held"])
@@ -106,9 +106,9 @@ class OidcProvider:
             self._control("POST", "/release")
 
     def fetched(self) -> dict[str, int]:
-        """How often discovery, keys and the token endpoint were asked."""
-        found: dict[str, int] = self._control("GET", "/fetched")
-        return found
+        """Return the number of requests for discovery, keys and tokens."""
+        counts: dict[str, int] = self._control("GET", "/fetched")
+        return counts
 
     def _control(self, method: str, path: str, body: Any = None) -> Any:
         context = ssl.create_default_context()

@@ -1,4 +1,4 @@
-"""`openssl s_server` as an https upstream that demands a client certificate: its page of state holds what it saw."""
+"""`openssl s_server` as an https upstream that requires a client certificate, and shows it on its status page."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-
 class OpensslServer:
     """`with OpensslServer(tmp_path, leaf, clients=bundle) as server`: https on `server.port` of 127.0.0.1.
 
-    Clients need a certificate that leads to `clients`. Every GET is answered with a page (HTTP/1.0, `-www`) that shows
-    the client's certificate: `shown` reads it. `version` is `tls1_2` or `tls1_3`.
+    Clients need a certificate issued by `clients`. Each GET gets a page (HTTP/1.0, `-www`) with the client's
+    certificate, which `shown` reads. `version` is `tls1_2` or `tls1_3`.
     """
 
     def __init__(self, folder: Path, leaf: Leaf, *, clients: Path, version: str = "tls1_3") -> None:
@@ -38,12 +38,12 @@ class OpensslServer:
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         deadline = time.monotonic() + DEADLINE
-        while (found := _ACCEPT.search(self.said())) is None:
+        while (match := _ACCEPT.search(self.said())) is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._end()
                 raise RuntimeError(f"openssl s_server does not listen: {self.said()}")
             time.sleep(0.01)
-        self.port = int(found[1])
+        self.port = int(match[1])
         return self
 
     def __exit__(
@@ -52,17 +52,17 @@ class OpensslServer:
         self._end()
 
     def said(self) -> str:
-        """Everything it wrote so far: a verification that failed, errors of OpenSSL."""
+        """Return its output so far: failed verifications, and errors of OpenSSL."""
         return self._log.read_text(errors="replace")
 
     def until_said(self, words: str) -> str:
-        """Everything it wrote once these words are there: it speaks of a failure after its alert was sent."""
+        """Return its output once it has these words. It reports a failure after it sent the alert."""
         deadline = time.monotonic() + DEADLINE
-        while words not in (said := self.said()):
+        while words not in (output := self.said()):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"openssl s_server said only: {said}")
+                raise TimeoutError(f"openssl s_server said only: {output}")
             time.sleep(0.01)
-        return said
+        return output
 
     def _end(self) -> None:
         self._process.kill()
@@ -70,6 +70,6 @@ class OpensslServer:
 
 
 def shown(page: bytes) -> bytes:
-    """The client's certificate in PEM as a page shows it; empty where the server saw none."""
-    found = _CERTIFICATE.search(page)
-    return b"" if found is None else found[0]
+    """Return the client's certificate on a page, in PEM, or an empty text."""
+    match = _CERTIFICATE.search(page)
+    return b"" if match is None else match[0]

@@ -1,4 +1,4 @@
-"""A data plane in the test's own process: real sockets at the caller's side and at the upstream's, without the CLI."""
+"""A data plane in the test's process: real sockets for callers and upstreams, without the CLI."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ NO_TOKENS: Mapping[str, frozenset[str] | None] = {}
 
 
 class FixedSource:
-    """A grant source that has its grant from the start; a test may give it another one at any time."""
+    """A grant source with a grant from the start. A test may replace it."""
 
     def __init__(self, grant: Grant = GRANT) -> None:
         self.grant: Grant | None = grant
@@ -73,9 +73,9 @@ class FixedSource:
 
 
 class RenewedSource(FixedSource):
-    """A grant source whose grants come from a list, in order: the first is there, the next when the last is refused.
+    """A grant source with a list of grants: the first at once, the next after a rejection.
 
-    `judged` is what was reported to it. Renewals wait for `go` where that is cleared.
+    `judged` has the reported rejections. Renewals wait for `go` if a test clears it.
     """
 
     def __init__(self, *grants: Grant, refusing: Callable[[int, bytes | None], bool] | None = None) -> None:
@@ -98,14 +98,14 @@ class RenewedSource(FixedSource):
 
 
 def secrets_of(grant: Grant) -> SecretLoader:
-    """A loader that has read its secrets, for a kind that needs no call."""
+    """Build a loader that has read its secrets, for a kind without token calls."""
     loader = SecretLoader(lambda: FixedCredential(grant))
     loader.load()
     return loader
 
 
 def callers_of(tokens: Mapping[str, frozenset[str] | None]) -> dict[bytes, Caller] | None:
-    """Callers by the digest of their token, and what they may use (None: everything); without any, none is asked."""
+    """Build callers by the digest of their token. None allows everything. Without callers, no token is required."""
     return (
         None
         if not tokens
@@ -117,7 +117,7 @@ def callers_of(tokens: Mapping[str, frozenset[str] | None]) -> dict[bytes, Calle
 
 
 def source_of(integration: Integration) -> GrantSource:
-    """What a plane uses where a test names no other source."""
+    """Return the default grant source of a plane."""
     return StaticSource(integration.secrets)
 
 
@@ -132,7 +132,7 @@ def integration(
     trust: Trust = MOZILLA,
     allow_private: AllowPrivate = (),
 ) -> Integration:
-    """An integration whose base is its first prefix, else its first domain; `forbidden` are (base URL, path)."""
+    """Build an integration. Its base is its first prefix or domain. `forbidden` has pairs of base URL and path."""
     policy = Policy(
         prefixes=tuple(map(parse_prefix, prefixes)),
         domains=tuple(map(parse_domain, domains)),
@@ -155,23 +155,23 @@ def integration(
 
 
 class Carrier:
-    """Sockets, or what stands in for them: how a plane is reached, and how it reaches others."""
+    """Sockets or their replacement: how callers reach a plane, and how it connects."""
 
     ticks = True
     """Whether deadlines pass by themselves."""
 
     def dialer(self, rules: NetworkRules, resolver: Resolver | None) -> Dialer:
-        """What the plane connects with."""
+        """Return the plane's dialer."""
         return Dialer(rules, resolver=resolver)
 
     async def listen(self, factory: Callable[[], asyncio.Protocol], port: int) -> tuple[Listener, Callable[[], object]]:
-        """Have the plane serve on this port of loopback (0: a free one); where, and how to stop."""
+        """Serve the plane on this port of loopback (0: a free one). Return the address and a function that stops it."""
         server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", port)
         host, bound = server.sockets[0].getsockname()
         return Listener(ip_address(host), bound), server.close
 
     def connect(self, port: int) -> AbstractAsyncContextManager[RawConnection]:
-        """A caller's connection to a port."""
+        """Connect to a port as a caller."""
         return connect(port)
 
 
@@ -180,7 +180,7 @@ SOCKETS = Carrier()
 
 @dataclass(slots=True)
 class Running:
-    """A plane that serves on a loopback port. `defects` is what it reported; a test that expects one clears it."""
+    """A plane on a loopback port. `defects` has its reports. A test that expects a defect clears them."""
 
     plane: DataPlane
     publisher: Publisher
@@ -190,45 +190,47 @@ class Running:
     defects: list[BaseException] = field(default_factory=list)
 
     def connect(self) -> AbstractAsyncContextManager[RawConnection]:
-        """A caller's connection."""
+        """Connect as a caller."""
         return self.carrier.connect(self.port)
 
     def wait(self, seconds: float) -> None:
-        """Let so much time pass for every deadline of the plane. From then on nothing else does."""
+        """Let this time pass for every deadline of the plane."""
         deadlines = self.plane.worker.deadlines
         # The next tick would set its clock back.
         deadlines.stop()
         deadlines.look(deadlines.now + seconds)
 
     async def ask(self, request: bytes) -> Message:
-        """The response to one request on a connection of its own."""
+        """Send a request on a connection of its own."""
         async with self.connect() as caller:
             await caller.send(request)
             return await caller.response(to_head=request.startswith(b"HEAD "))
 
     @property
     def metrics(self) -> Metrics:
-        """The counters that the plane writes."""
+        """The counters of the plane."""
         return self.plane.worker.metrics
 
     @property
     def snapshot(self) -> Snapshot:
-        """The one in use."""
+        """The snapshot in use."""
         return self.publisher.snapshot
 
     async def outcomes(self, name: str, **counts: int) -> None:
-        """Wait until the integration's requests came to these outcomes (`c2xx` stands for `2xx`)."""
-        wanted = {outcome.removeprefix("c") if outcome[1:2].isdigit() else outcome: n for outcome, n in counts.items()}
+        """Wait until the integration's requests have these outcomes (`c2xx` stands for `2xx`)."""
+        expected = {
+            outcome.removeprefix("c") if outcome[1:2].isdigit() else outcome: n for outcome, n in counts.items()
+        }
         stats = self.plane.worker.metrics.unknown if name == "unknown" else self.plane.worker.metrics.stats(name)
-        await eventually(lambda: stats.outcomes == wanted)
+        await eventually(lambda: stats.outcomes == expected)
 
     async def settled(self) -> None:
-        """Wait until no exchange is under way."""
+        """Wait until no exchange is in flight."""
         await eventually(lambda: self.plane.worker.metrics.in_flight == 0)
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    """Wait, by turns of the loop, until a condition of this process's own state holds."""
+    """Run the loop until a condition on this process is true."""
     async with asyncio.timeout(DEADLINE):
         turns = 0
         while not condition():
@@ -262,20 +264,19 @@ async def running(
     carrier: Carrier = SOCKETS,
     wall: Callable[[], float] = time.time,
 ) -> AsyncIterator[Running]:
-    """A plane for these integrations. `tokens` maps callers' tokens to what they may use (None: everything).
+    """Run a plane for these integrations. `tokens` maps callers' tokens to their integrations (None: all).
 
-    `sources` are grant sources by integration, in place of what its secrets give. Where it is `passing`, what none of
-    these integrations covers goes on without a credential; with `matching` requests need not name one. `leaves` are the
-    certificates of tunnels. `wall` gives the time that is signed.
+    `sources` replaces grant sources of integrations. With `passing`, uncovered targets pass without a credential. With
+    `matching`, requests need not name an integration. `leaves` has the certificates of tunnels. `wall` returns the time
+    that is signed.
 
-    At its end everything must have been given back: no exchange counted as under way, no connection counted as open,
-    no deadline watched, and no defect reported.
+    At its end no exchange may be in flight, no connection open, no deadline active, and no defect reported.
     """
-    served = {each.id: each for each in integrations}
+    served = {item.id: item for item in integrations}
     snapshot = Snapshot(
         integrations=served,
         callers=callers_of(tokens),
-        presets={each.id: each for each in presets},
+        presets={preset.id: preset for preset in presets},
         listen=Listen(names=names),
         network=NetworkRules(hosts=hosts or {UPSTREAM: ("127.0.0.1",)}, allow_private=allow_private),
         timeouts=timeouts,
@@ -293,13 +294,13 @@ async def running(
     writer = LineWriter(os.open(os.devnull if log is None else log, os.O_WRONLY | os.O_CREAT, 0o600))
     resolver = None if lookup is None else Resolver(snapshot.network, lookup=lookup)
     dialer = carrier.dialer(snapshot.network, resolver)
-    given = sources or {}
+    grant_sources = sources or {}
     metrics = Metrics()
     metrics.prepare(snapshot)()
     plane = DataPlane(
         snapshot,
-        source_of=lambda each: given.get(each.id) or source_of(each),
-        identity_of=lambda each: (identities or {}).get(each.id),
+        source_of=lambda item: grant_sources.get(item.id) or source_of(item),
+        identity_of=lambda item: (identities or {}).get(item.id),
         dialer=dialer,
         metrics=metrics,
         access=AccessLog(writer, access, path=False),
@@ -327,12 +328,12 @@ async def running(
 
 
 def base_url(port: int, path: str = "/api", scheme: str = "http") -> str:
-    """The endpoint prefix of an upstream of these tests."""
+    """Return the endpoint prefix of an upstream."""
     return f"{scheme}://{UPSTREAM}:{port}{path}"
 
 
 def get(path: str = "/a", *fields: str, name: str = "h", version: str = "1.1") -> bytes:
-    """A GET by the reverse door."""
+    """Build a GET through the reverse proxy."""
     return request("GET", path, *fields, name=name, version=version)
 
 
@@ -344,7 +345,7 @@ def request(
     name: str = "h",
     version: str = "1.1",
 ) -> bytes:
-    """A request by the reverse door; a body is framed by its length."""
+    """Build a request through the reverse proxy. A body has a Content-Length."""
     length = () if body is None else (f"Content-Length: {len(body)}",)
     lines = [f"{method} /i/{name}{path} HTTP/{version}", "Host: h.test", *fields, *length, "", ""]
     return "\r\n".join(lines).encode("latin-1") + (body or b"")
@@ -362,7 +363,7 @@ def denied(
 def forwarded(
     port: int, method: bytes = b"GET", target: bytes = b"/api/a", *fields: bytes, end: bytes = b"", word: bytes
 ) -> bytes:
-    """The request that an upstream on `port` receives, byte for byte; `word` is the plane's."""
+    """Build the request that an upstream on `port` receives, byte for byte. `word` is the plane's name in Via."""
     head = [
         b"%b %b HTTP/1.1" % (method, target),
         b"Host: %b:%d" % (UPSTREAM.encode(), port),
@@ -373,17 +374,17 @@ def forwarded(
     return b"\r\n".join(head) + b"\r\n\r\n" + end
 
 
-def problem(answer: Message) -> dict[str, Any]:
-    """What a response of Sidekey's own says; checks that it has the right shape and gives nothing away."""
-    assert answer.values(b"content-type") == [b"application/problem+json"]
-    said: dict[str, Any] = json.loads(answer.body)
-    assert said["status"] == answer.status
-    assert {"type", "title", "detail", "code", "sent"} <= said.keys()
-    assert answer.values(b"sidekey-request-id") == [said.pop("instance").encode()]
-    (status,) = answer.values(b"proxy-status")
+def problem(response: Message) -> dict[str, Any]:
+    """Parse a response of Sidekey itself, and check that it has the right form and reveals nothing."""
+    assert response.values(b"content-type") == [b"application/problem+json"]
+    document: dict[str, Any] = json.loads(response.body)
+    assert document["status"] == response.status
+    assert {"type", "title", "detail", "code", "sent"} <= document.keys()
+    assert response.values(b"sidekey-request-id") == [document.pop("instance").encode()]
+    (status,) = response.values(b"proxy-status")
     node, _, error = status.decode().partition("; error=")
     assert node == "sidekey"
-    said["error"] = error
+    document["error"] = error
     for secret in (CREDENTIAL, b"secret", b"127.0.0.1", UPSTREAM.encode()):
-        assert secret not in answer.body
-    return said
+        assert secret not in response.body
+    return document

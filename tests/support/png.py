@@ -1,4 +1,4 @@
-"""PNG pictures of screens, made smaller: Chromium compresses them for speed, as if they were photographs."""
+"""Compress PNG screenshots: Chromium compresses them for speed, like photographs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PIXEL: Final = 3
 
 
 def smaller(picture: bytes) -> bytes:
-    """The same pixels of 8 bits by three colours, with no line predicted from another (ISO/IEC 15948, 9.2)."""
+    """Compress a picture of 8-bit RGB again, without prediction between lines (ISO/IEC 15948, 9.2)."""
     header, data = b"", b""
     at = len(SIGNATURE)
     while at < len(picture):
@@ -34,8 +34,8 @@ def smaller(picture: bytes) -> bytes:
 
 
 def _lines(data: bytes, length: int) -> list[bytearray]:
-    """The lines of a picture, each of which says how it was filtered."""
-    found: list[bytearray] = []
+    """Return the lines of a picture, each with its filter type."""
+    lines: list[bytearray] = []
     above = bytearray(length)
     for at in range(0, len(data), length + 1):
         line = bytearray(data[at + 1 : at + 1 + length])
@@ -47,19 +47,19 @@ def _lines(data: bytes, length: int) -> list[bytearray]:
                 line = bytearray(mine + over & 255 for mine, over in zip(line, above, strict=True))
             case 3:
                 for x in range(length):
-                    left = line[x - _PIXEL] if x >= _PIXEL else 0
-                    line[x] = line[x] + (left + above[x] >> 1) & 255
+                    left_byte = line[x - _PIXEL] if x >= _PIXEL else 0
+                    line[x] = line[x] + (left_byte + above[x] >> 1) & 255
             case 4:
                 for x in range(length):
-                    left, corner = (line[x - _PIXEL], above[x - _PIXEL]) if x >= _PIXEL else (0, 0)
-                    line[x] = line[x] + _nearest(left, above[x], corner) & 255
-        found.append(line)
+                    left_byte, corner = (line[x - _PIXEL], above[x - _PIXEL]) if x >= _PIXEL else (0, 0)
+                    line[x] = line[x] + _nearest(left_byte, above[x], corner) & 255
+        lines.append(line)
         above = line
-    return found
+    return lines
 
 
 def _nearest(left: int, over: int, corner: int) -> int:
-    """What Paeth's filter predicts (9.4)."""
+    """Return the prediction of the Paeth filter (9.4)."""
     guess = left + over - corner
     away = abs(guess - left), abs(guess - over), abs(guess - corner)
     if away[0] <= away[1] and away[0] <= away[2]:

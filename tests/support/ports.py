@@ -1,4 +1,4 @@
-"""Loopback ports for programs that cannot be told to take port 0, or handed a socket."""
+"""Loopback ports for programs that accept neither port 0 nor a socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHARE = _BELOW_EPHEMERAL[_WORKER :: int(os.environ.get("PYTEST_XDIST_WORKER_COU
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on; never the same one twice in a process."""
+    """Return a TCP port of 127.0.0.1 without a listener, and never the same one twice in a process."""
     while True:
         port = _choose(_SHARE)
         if port not in _given and _can_listen(port):
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 def listening_socket() -> socket.socket:
-    """A socket that listens on a free port of 127.0.0.1, to be handed to a child: connections queue from now on."""
+    """Return a socket that listens on a free port of 127.0.0.1, for a child. Connections queue from now on."""
     return socket.create_server(("127.0.0.1", 0))
 
 

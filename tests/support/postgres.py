@@ -1,7 +1,4 @@
-"""PostgreSQL for tests: a throw-away cluster of an unprivileged user, reached by a unix socket.
-
-Tests kill clients, connections and servers, but no kernel: what was written to a file stays there without fsync.
-"""
+"""PostgreSQL for tests: a temporary cluster of an unprivileged user, on a unix socket."""
 
 from __future__ import annotations
 
@@ -39,9 +36,9 @@ _USER = "nobody"
 
 
 class Postgres:
-    """`with Postgres() as postgres`: `url(schema)` is that of a schema of its own, which `schema()` makes.
+    """`with Postgres() as postgres`: `schema()` creates a schema, and `url(schema)` returns its URL.
 
-    With a `leaf` it is reached on a `port` of 127.0.0.1 too, by TLS with this certificate.
+    With a `leaf`, it also listens on `port` of 127.0.0.1, with TLS and this certificate.
     """
 
     def __init__(self, leaf: Leaf | None = None) -> None:
@@ -88,37 +85,37 @@ class Postgres:
         self._control("start", "-l", str(self.folder / "log"))
 
     def stop(self) -> None:
-        """End every connection, and the server."""
+        """Close every connection, and stop the server."""
         self._control("stop", "-m", "fast")
 
     def restart(self) -> None:
-        """End every connection and the server, and start it again."""
+        """Close every connection, and restart the server."""
         self._control("restart", "-m", "fast", "-l", str(self.folder / "log"))
 
     def crash(self) -> None:
-        """Kill the server's processes without writing what they hold, and start it again: it recovers from its WAL."""
+        """Kill the server's processes, and start it again: it recovers from its WAL."""
         self._control("stop", "-m", "immediate")
         self.start()
 
     def url(self, schema: str = "public") -> str:
-        """Where the tables of this schema are."""
+        """Return the URL of this schema."""
         port = "" if self._leaf is None else f"&port={self.port}"
         return f"postgresql://sidekey@/postgres?host={self.folder}{port}&search_path={schema}"
 
     async def schema(self) -> str:
-        """Make an empty schema; its name."""
+        """Create an empty schema, and return its name."""
         self._count += 1
         name = f"t{self._count}"
         await self.sql(f"CREATE SCHEMA {name}")
         return name
 
     async def sql(self, statement: str, schema: str = "public") -> Sequence[Sequence[Any]]:
-        """What a statement gives, on a connection of its own."""
-        (found,) = await self.all([statement], schema)
-        return found
+        """Execute a statement on a connection of its own, and return its rows."""
+        (rows,) = await self.all([statement], schema)
+        return rows
 
     async def all(self, statements: Sequence[str], schema: str = "public") -> list[Sequence[Sequence[Any]]]:
-        """What each statement gives, on one connection: making one costs the server more than most statements."""
+        """Execute statements on one connection, which costs the server less, and return the rows of each."""
         connection = await asyncpg.connect(self.url(schema))
         try:
             return [[tuple(row) for row in await connection.fetch(statement)] for statement in statements]
@@ -126,18 +123,18 @@ class Postgres:
             await connection.close()
 
     async def kill_connections(self) -> int:
-        """End the connections of Sidekey as an administrator would; how many there were."""
-        found = await self.sql(
+        """Terminate Sidekey's connections as an administrator would, and return their number."""
+        rows = await self.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sidekey'"
         )
-        return len(found)
+        return len(rows)
 
     def _control(self, *arguments: str) -> None:
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-s", "-w", *arguments)
 
     def _run(self, name: str, *arguments: str) -> None:
         user = _USER if os.geteuid() == 0 else None
-        done = subprocess.run(
+        result = subprocess.run(
             [str(self._binaries / name), *arguments],
             user=user,
             extra_groups=[] if user else None,
@@ -148,19 +145,19 @@ class Postgres:
             text=True,
             check=False,
         )
-        if done.returncode:
-            raise RuntimeError(f"{name} failed: {done.stderr}")
+        if result.returncode:
+            raise RuntimeError(f"{name} failed: {result.stderr}")
 
 
 class Standby(Postgres):
-    """A streaming replica of a server, which does not wait for it."""
+    """An asynchronous streaming replica of a server."""
 
     def __init__(self, primary: Postgres) -> None:
         super().__init__()
         self._primary = primary
 
     def promote(self) -> None:
-        """Make it accept writes, with what it has received."""
+        """Make the replica writable, with the data that it has received."""
         self._control("promote")
 
     def _create(self, data: Path) -> None:

@@ -12,26 +12,26 @@ JSON = "Content-Type: application/json"
 
 
 def document(url: str = base_url(1, "/api/hook"), **keys: Any) -> dict[str, Any]:
-    """Return the document of a preset of integration `h`. Without a body of its own it takes payloads of JSON."""
-    given = {"content_type": None if "body" in keys else "application/json", **keys}
-    return {"integration": "h", "url": url, **{key: value for key, value in given.items() if value is not None}}
+    """Build the document of a preset of integration `h`. Without a body, it takes JSON payloads."""
+    settings = {"content_type": None if "body" in keys else "application/json", **keys}
+    return {"integration": "h", "url": url, **{key: value for key, value in settings.items() if value is not None}}
 
 
 def preset(name: str = "hook", url: str = base_url(1, "/api/hook"), **keys: Any) -> Preset:
-    """Return a preset of integration `h`."""
-    found = read_preset(name, document(url, **keys))
-    assert found.errors == ()
-    assert found.preset is not None
-    return found.preset
+    """Build a preset of integration `h`."""
+    result = read_preset(name, document(url, **keys))
+    assert result.errors == ()
+    assert result.preset is not None
+    return result.preset
 
 
 def refused(**keys: Any) -> list[tuple[str, str]]:
-    """Return the places and messages of all that is wrong with a preset."""
-    return [(".".join(map(str, each.loc)), each.message) for each in read_preset("hook", document(**keys)).errors]
+    """Return the locations and messages of all errors of a preset."""
+    return [(".".join(map(str, error.loc)), error.message) for error in read_preset("hook", document(**keys)).errors]
 
 
 def post(body: bytes, *fields: str, name: str = "hook", method: str = "POST", framing: str = "") -> bytes:
-    """Return a request to a preset, with a body of JSON if no Content-Type is given."""
+    """Build a request to a preset, with a JSON body if no Content-Type is given."""
     if not any(field.lower().startswith("content-type") for field in fields):
         fields = (JSON, *fields)
     lines = [f"{method} /p/{name} HTTP/1.1", "Host: 127.0.0.1", *fields, framing or f"Content-Length: {len(body)}"]

@@ -1,4 +1,4 @@
-"""A throw-away certificate authority whose certificates lie in PEM files, for real servers and for Sidekey."""
+"""A temporary CA with certificates in PEM files, for real servers and for Sidekey."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Leaf:
 
 
 def file_trust(bundle: Path) -> Trust:
-    """The trust in a CA file, as loading a config makes it."""
+    """Load the CAs of a file, as loading a config does."""
     pem = bundle.read_text()
     return Trust("file", str(bundle), hashlib.sha256(pem.encode()).hexdigest(), pem)
 
@@ -38,7 +38,7 @@ class Authority:
         self._leaves: dict[tuple[str, ...], Leaf] = {}
 
     def leaf(self, *names: str) -> Leaf:
-        """A certificate for host names and addresses; the same names give the same one."""
+        """Issue a certificate for host names and addresses. The same names get the same one."""
         if names not in self._leaves:
             issued = self.ca.issue_cert(*names)
             stem = self._folder / f"leaf{len(self._leaves)}"
@@ -49,7 +49,7 @@ class Authority:
         return self._leaves[names]
 
     def server_context(self, *names: str) -> ssl.SSLContext:
-        """For a server that answers to `names`, with ALPN http/1.1."""
+        """Build the context of a server with these `names`, with ALPN http/1.1."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         leaf = self.leaf(*names)
         context.load_cert_chain(leaf.certificate, leaf.key)
@@ -59,5 +59,5 @@ class Authority:
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """For a client that trusts this CA alone."""
+        """Build the context of a client that trusts only this CA."""
         return ssl.create_default_context(cafile=str(self.bundle))

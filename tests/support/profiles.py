@@ -1,4 +1,4 @@
-"""Whole integrations of provider profiles: their examples for parameters, and the credentials that they leave open."""
+"""Complete integrations of provider profiles, with example parameters and open credentials."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ HEX: Mapping[str, Any] = {"env": "HEX"}
 
 @cache
 def environment() -> dict[str, str]:
-    """What the references lead to."""
+    """Return the variables of the references."""
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return {"SECRET": "hunter2", "KEY": signer().private_pem.decode(), "EC_KEY": pem, "HEX": "ab" * 32}
 
 
 def auth_of(name: str, *, optional: bool = True, **given: object) -> dict[str, Any]:
-    """An `auth` block by a profile, with all that it asks for."""
-    found = profile(name)
-    examples = {key: each.example for key, each in found.parameters.items() if optional or each.required}
+    """Build an `auth` block with a profile and all its parameters."""
+    selected = profile(name)
+    examples = {
+        key: parameter.example for key, parameter in selected.parameters.items() if optional or parameter.required
+    }
     return {
-        "type": found.kind,
+        "type": selected.kind,
         "provider": name,
         **examples,
-        **{key: KEY if found.is_pem(key) else SECRET for key in found.secrets},
-        **_open(found),
+        **{key: KEY if selected.is_pem(key) else SECRET for key in selected.secrets},
+        **_open(selected),
         **given,
     }
 
 
 def _open(found: Profile) -> dict[str, Any]:
-    """The credentials that are keys of the kind, as far as the profile does not bring them."""
+    """Return the credentials of the kind that the profile does not add."""
     needed: dict[str, Any] = {}
     if found.kind == "basic" and "username" not in found.auth:
         needed = {"username": "svc", "password": SECRET}

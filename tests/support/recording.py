@@ -1,4 +1,4 @@
-"""A `RawUpstream` for tests that block: it runs in a thread with a loop of its own."""
+"""A `RawUpstream` for blocking tests, in a thread with a loop of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.upstream import OK, RawUpstream, Script
 
 
 async def _patient(connection: RawConnection) -> None:
-    """Answer every request with `OK`, however long it takes until one comes."""
+    """Respond to every request with `OK`, after any idle time."""
     while True:
         try:
             await connection.request()
@@ -24,7 +24,7 @@ async def _patient(connection: RawConnection) -> None:
 
 @contextmanager
 def recording(script: Script = _patient, *, ssl_context: SSLContext | None = None) -> Iterator[RawUpstream]:
-    """Run an upstream. Its requests can be read once they have a response."""
+    """Run an upstream. A test can read its requests after their responses."""
     loop = asyncio.new_event_loop()
     upstream = RawUpstream(script, ssl_context=ssl_context)
     with ThreadPoolExecutor(1) as thread:

@@ -13,11 +13,11 @@ _SOCKET: Final = ".s.PGSQL.5432"
 
 
 class Relay:
-    """Listens on a unix socket in a folder, as the server in another one does.
+    """Listens on a unix socket in a folder, like the server behind it.
 
-    `lose(statement)` ends the connection at the next commit of a transaction that executed a statement with these
-    bytes: before the server got it, or with `applied` after the server has committed. `note(statement)` sets `noted`
-    once a transaction with these bytes was committed.
+    `lose(statement)` closes the connection at the next commit of a transaction that executed a statement with these
+    bytes: before the server receives it, or with `applied` after the server has committed. `note(statement)` sets
+    `noted` after the commit of a transaction with these bytes.
     """
 
     def __init__(self, folder: Path, server: Path) -> None:

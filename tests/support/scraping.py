@@ -66,4 +66,4 @@ def value_of(page: str, series_name: str) -> float:
 
 def series(page: str, name: str) -> list[tuple[dict[str, str], float]]:
     """List labels and values of one series, in the order of the page."""
-    return [(dict(labels), value) for (found, labels), value in samples(page).items() if found == name]
+    return [(dict(labels), value) for (series_name, labels), value in samples(page).items() if series_name == name]

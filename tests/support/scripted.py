@@ -1,8 +1,4 @@
-"""A data plane without sockets: conversations scripted as bytes fed to protocols, with transports that record.
-
-The protocols, the pool and the plane are the real ones; what stands in is the event loop's transport, and the dialer
-that would have made one.
-"""
+"""A data plane without sockets: scripted conversations as bytes for protocols, with transports that record."""
 
 from __future__ import annotations
 
@@ -38,7 +34,7 @@ NOWHERE = LineWriter(os.open(os.devnull, os.O_WRONLY))
 
 
 class RecordingTransport(asyncio.Transport):
-    """Records what is written. `choke` makes the next write find it full, `relieve` empties it."""
+    """Records writes. `choke` makes the next write find a full buffer, `relieve` empties it."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         super().__init__()
@@ -98,7 +94,7 @@ class RecordingTransport(asyncio.Transport):
         self.protocol = cast(asyncio.Protocol, protocol)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """What is full is for the test to say."""
+        """Ignore the limits: the test decides when the buffer is full."""
 
     def get_write_buffer_size(self) -> int:
         return 1 << 16 if self._full else 0
@@ -110,30 +106,30 @@ class RecordingTransport(asyncio.Transport):
 
     @property
     def cut(self) -> bool:
-        """Whether the other end sees that something is missing."""
+        """Return True if the other end notices that something is missing."""
         return self.aborted
 
     def feed(self, *pieces: bytes) -> None:
-        """Let bytes arrive, each piece in a read of its own, as far as the protocol reads."""
+        """Receive bytes, each piece in a read of its own, while the protocol reads."""
         self._waiting += pieces
         self._flush()
 
     def finish(self) -> None:
-        """Let the other end close in an orderly way, after what it sent."""
+        """Close the other end after its last bytes."""
         self._flush()
         if not self._lost:
             self.protocol.eof_received()
             self._lose(None)
 
     def lose(self, error: Exception) -> None:
-        """Let the connection fail."""
+        """Fail the connection."""
         self._lose(error)
 
     def choke(self) -> None:
         self._choked = True
 
     def sip(self) -> None:
-        """Be empty now, and full again with the next write."""
+        """Empty the buffer, and fill it with the next write."""
         self._full = False
         self.protocol.resume_writing()
 
@@ -144,10 +140,10 @@ class RecordingTransport(asyncio.Transport):
             self.protocol.resume_writing()
 
     def take(self) -> bytes:
-        """What was written since the last time."""
-        taken = bytes(self.written)
+        """Return the bytes written since the last call."""
+        data = bytes(self.written)
         self.written.clear()
-        return taken
+        return data
 
     def _flush(self) -> None:
         while self._waiting and self.reading and not self._lost:
@@ -162,10 +158,10 @@ class RecordingTransport(asyncio.Transport):
 
 
 class GatedDialer(Dialer):
-    """Connects when the test lets it: at once, or once `go` is set where that was cleared.
+    """Connects at once, or after `go` if the test cleared it.
 
-    `error` is what dialling comes to while it is given. `turns` are what the next dials wait for, each for its own; its
-    exception is what that dial comes to.
+    While `error` is set, dials fail with it. `turns` has a future for each of the next dials, whose exception fails the
+    dial.
     """
 
     def __init__(self, rules: NetworkRules, *, resolver: Resolver | None = None) -> None:
@@ -176,7 +172,7 @@ class GatedDialer(Dialer):
         self.go.set()
 
     async def pass_gate(self) -> None:
-        """Wait for the test's word. Raises what it says."""
+        """Wait for the test's permission. Raises its error."""
         if self.turns:
             await self.turns.pop(0)
         await self.go.wait()
@@ -185,7 +181,7 @@ class GatedDialer(Dialer):
 
 
 class ScriptedDialer(GatedDialer):
-    """Connects to transports that record, without asking where an origin is."""
+    """Connects to recording transports, without resolving names."""
 
     def __init__(self) -> None:
         super().__init__(NetworkRules())
@@ -199,7 +195,7 @@ class ScriptedDialer(GatedDialer):
 
 
 class Scripted:
-    """A plane whose upstreams are `upstreams`, in the order they were connected."""
+    """A plane with `upstreams`, in the order of their connections."""
 
     def __init__(
         self,
@@ -219,11 +215,11 @@ class Scripted:
     ) -> None:
         self.dialer = dialer or ScriptedDialer()
         self.defects: list[BaseException] = []
-        served = {each.id: each for each in integrations}
+        served = {integration.id: integration for integration in integrations}
         self.snapshot = snapshot = Snapshot(
             integrations=served,
             callers=callers_of(tokens),
-            presets={each.id: each for each in presets},
+            presets={preset.id: preset for preset in presets},
             listen=Listen(names=("h.test",)),
             timeouts=timeouts,
             limits=limits,
@@ -236,12 +232,12 @@ class Scripted:
             self.defects.append(defect)
             return request_id or "defect-1"
 
-        given = sources or {}
+        grant_sources = sources or {}
         metrics = Metrics()
         metrics.prepare(snapshot)()
         self.plane = DataPlane(
             snapshot,
-            source_of=lambda each: given.get(each.id) or source_of(each),
+            source_of=lambda each: grant_sources.get(each.id) or source_of(each),
             identity_of=lambda each: (identities or {}).get(each.id),
             dialer=self.dialer,
             metrics=metrics,
@@ -253,7 +249,7 @@ class Scripted:
 
     @property
     def metrics(self) -> Metrics:
-        """The counters that the plane writes."""
+        """The counters of the plane."""
         return self.plane.worker.metrics
 
     @property
@@ -261,30 +257,30 @@ class Scripted:
         return self.dialer.made
 
     def caller(self) -> RecordingTransport:
-        """A new connection of a caller."""
+        """Open a connection of a caller."""
         return RecordingTransport(self.plane.connection())
 
     async def upstream(self, number: int = 0) -> RecordingTransport:
-        """The upstream connection of that number, once it is made."""
+        """Return the upstream connection of this number, once it is open."""
         await settle()
         return self.upstreams[number]
 
     def pooled(self) -> list[UpstreamConnection]:
-        """Connections that wait for their next exchange."""
+        """Count connections that wait for their next exchange."""
         return [connection for pool in self.plane.pools.known() for connection in pool.idle]
 
 
 async def settle() -> None:
-    """Let everything happen that needs no more than turns of the loop."""
+    """Let everything happen that needs only turns of the loop."""
     for _ in range(8):
         await asyncio.sleep(0)
 
 
 class Awaited(FixedSource):
-    """A grant source that has to be asked: `obtain` waits for `go`, then gives `ready` or raises `error`.
+    """A grant source that must be awaited: `obtain` waits for `go`, then returns `ready` or raises `error`.
 
-    What it gives stays there, until the test takes it away. `refreshed` is what comes after a grant that was rejected
-    with 401; it waits for `go` as well.
+    A returned grant stays current until the test removes it. `refreshed` is the grant after a rejection with 401, for
+    which `obtain` waits for `go`, too.
     """
 
     def __init__(self, ready: Grant = GRANT, *, there: bool = False) -> None:
@@ -318,7 +314,7 @@ class Awaited(FixedSource):
 
 
 class Certificate:
-    """Where a client certificate is: there from the start, or once `go` is set, where `obtain` is asked for it."""
+    """A client certificate, available from the start, or once `go` is set after `obtain`."""
 
     def __init__(self, name: str = "", *, later: str = "") -> None:
         self.identity = certificate(name) if name else None
@@ -334,5 +330,5 @@ class Certificate:
 
 
 def certificate(name: str) -> ClientIdentity:
-    """A client certificate that nobody looks into."""
+    """Build a client certificate that nobody checks."""
     return ClientIdentity(b"", b"", name, 0.0, float("inf"), name, "a CA")

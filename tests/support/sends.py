@@ -1,4 +1,4 @@
-"""A Sidekey whose presets people send, and an upstream that does with each request what its path says."""
+"""A Sidekey whose presets operators send, and an upstream that behaves as the request path says."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ class Upstream:
 
     @property
     def words(self) -> list[str]:
-        """What each request asked for, by the last segment of its path."""
-        return [each.target.decode().rpartition("/")[2] for each in self.requests]
+        """Return the last path segment of each request."""
+        return [request.target.decode().rpartition("/")[2] for request in self.requests]
 
 
 def presets(port: int, path: str = "sms") -> str:
-    """Integrations and presets of a file, for an upstream on this port of 127.0.0.1."""
+    """Build integrations and presets of a file, for an upstream on this port of 127.0.0.1."""
     base = f"http://127.0.0.1:{port}"
     return f"""\
 integrations:
@@ -107,17 +107,17 @@ presets:
 
 
 def people(folder: Path, limits: str = "per_minute: 600, per_day: 10000") -> str:
-    """Two senders in place of the one that `config` writes, with limits of their own."""
+    """Build two senders, with limits of their own, in place of the default one."""
     granted = "presets: [welcome, event, closed, missing, outside, gone]"
-    found = ""
+    text = ""
     for name in ("mark", "anna"):
         (folder / f"token-{name}").write_text(token_of(name))
-        found += f"{name}: {{token: {{file: token-{name}}}, role: sender, {granted}, {limits}}}, "
-    return found
+        text += f"{name}: {{token: {{file: token-{name}}}, role: sender, {granted}, {limits}}}, "
+    return text
 
 
 def token_of(name: str) -> str:
-    """The token of a sender."""
+    """Return the token of a sender."""
     return f"sidekey_{name}_" + name.encode().hex() * 8
 
 
@@ -158,12 +158,12 @@ class Sending:
     folder: Path
 
     def by(self, name: str) -> People:
-        """The API by a sender's token, or by that of a role of the config."""
+        """Return the API with a sender's token, or with the token of a role."""
         return People(self.child.admin_port, TOKENS[name] if name in ("viewer", "editor", "admin") else token_of(name))
 
 
 def text_of(folder: Path, upstream: Upstream, place: str = "", limits: str = "", path: str = "sms") -> str:
-    """The config below the head."""
+    """Build the config below the head."""
     text = config(folder, place, presets(upstream.server.port, path))
     return text.replace("tokens: {", "tokens: {" + (people(folder, limits) if limits else people(folder)), 1)
 

@@ -1,4 +1,4 @@
-"""A whole Sidekey in the test's own process, from the text of a config: every listener, and what calls for tokens."""
+"""A Sidekey in the test's process, from the text of a config: every listener, and token requests."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ NO_ENVIRON: Mapping[str, str] = {}
 
 @dataclass(slots=True)
 class Serving:
-    """A Sidekey that serves. `log` is where it writes."""
+    """A running Sidekey. `log` is its output."""
 
     app: App
     log: Path
 
     @property
     def port(self) -> int:
-        """Of the proxy listener."""
+        """Port of the proxy listener."""
         return self.app.proxy_address.port
 
     async def ask(self, request: bytes) -> Message:
-        """The response to one request on a connection of its own."""
+        """Send a request on a connection of its own."""
         async with connect(self.port) as caller:
             await caller.send(request)
             return await caller.response(to_head=request.startswith(b"HEAD "))
@@ -55,45 +55,45 @@ class Serving:
     async def reverse(
         self, path: str, *fields: str, method: str = "GET", body: bytes = b"", name: str = "it"
     ) -> Message:
-        """By the reverse door, to the integration `name`."""
+        """Send through the reverse proxy to the integration `name`."""
         return await self.ask(_head(method, f"/i/{name}{path}", "127.0.0.1", fields, body))
 
     async def forward(
         self, url: str, *fields: str, method: str = "GET", body: bytes = b"", name: str = "it"
     ) -> Message:
-        """By the forward door, as a client with HTTP_PROXY sends it."""
+        """Send through the forward proxy, as a client with HTTP_PROXY does."""
         return await self.ask(_head(method, url, "ignored", (f"X-Integration-Id: {name}", *fields), body))
 
     def hang_up(self) -> None:
-        """What SIGHUP does: a changed config is loaded at once, where the watch waits for further changes."""
+        """Reload as SIGHUP does: at once, while the watch would wait for further changes."""
         self.app._on_hangup()
 
     async def metric(self, series: str) -> float:
-        """The value of a series as a scrape tells it; 0 where there is none."""
+        """Return the value of a series in a scrape, or 0."""
         async with connect(self.app.admin_address.port) as scraper:
             await scraper.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             text = (await scraper.response()).body.decode()
         return value_of(text, series)
 
     def calls(self, outcome: str, name: str = "it") -> int:
-        """How many calls for a token had this outcome."""
+        """Return the number of token requests with this outcome."""
         return self.app.metrics.calls.get((name, outcome), 0)
 
     async def logged(self, event: str) -> dict[str, Any]:
-        """The first line of this event, once it is written."""
+        """Wait for the first line of this event."""
         await eventually(lambda: any(line["event"] == event for line in self.lines()))
         return next(line for line in self.lines() if line["event"] == event)
 
     def lines(self) -> list[dict[str, Any]]:
-        """What is logged so far."""
+        """Return the log so far."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
-def problem(answer: Message) -> dict[str, Any]:
-    """What a response of Sidekey's own says."""
-    assert answer.values(b"content-type") == [b"application/problem+json"], answer
-    said: dict[str, Any] = json.loads(answer.body)
-    return said
+def problem(response: Message) -> dict[str, Any]:
+    """Parse a response of Sidekey itself."""
+    assert response.values(b"content-type") == [b"application/problem+json"], response
+    document: dict[str, Any] = json.loads(response.body)
+    return document
 
 
 def _head(method: str, target: str, host: str, fields: tuple[str, ...], body: bytes) -> bytes:
@@ -113,9 +113,9 @@ async def serving(
     head: str = HEAD,
     whole: bool = True,
 ) -> AsyncIterator[Serving]:
-    """Serve these integrations, YAML indented by two spaces. `hosts` are found where the test says, by 127.0.0.0/8.
+    """Serve these integrations, YAML indented by two spaces. `hosts` maps names to addresses in 127.0.0.0/8.
 
-    Where it is `whole`, everything that the config names can be read.
+    With `whole`, every secret must be readable.
     """
     path = folder / "sidekey.yaml"
     path.write_text(head.format(bundle=ca.bundle, hosts=json.dumps(hosts or {})) + integrations)

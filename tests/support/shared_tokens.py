@@ -1,4 +1,4 @@
-"""Processes that share the tokens of one integration, without sockets, a store or waiting: each may die at any step."""
+"""Processes that share the tokens of an integration, without sockets, store or waiting: each may die at any step."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Process(Ledger):
         return _Lease(self, entry, state, chain.to[0])
 
     async def do(self, event: str) -> None:
-        """Note an event, unless the process is dead by now or the store down."""
+        """Record an event, unless the process is dead or the store down."""
         if event == self.dies_at:
             self.dies_at = "any"
         if self.dies_at == "any":
@@ -132,7 +132,7 @@ class _Lease(TokenLease):
 
 
 class Family(Endpoint):
-    """An endpoint of a provider that revokes everything when a refresh token comes twice. Calls name it in the body."""
+    """A provider's endpoint that revokes all tokens when a refresh token is used twice. Calls name it in the body."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,12 +152,12 @@ class Family(Endpoint):
                 self.revoked = True
                 return Reply(400, {}, b"")
             self.valid = f"r{number}"
-        life = 0 if self.brings_none else self.life
-        return Reply(200, {}, f"t{number} {life} r{number}".encode())
+        lifetime = 0 if self.brings_none else self.life
+        return Reply(200, {}, f"t{number} {lifetime} r{number}".encode())
 
 
 class Rotating(Kind):
-    """A kind whose refresh token is another one after each call."""
+    """A kind whose refresh token changes with each call."""
 
     calls_a_minute: ClassVar[int | None] = None
 
@@ -171,11 +171,11 @@ class Rotating(Kind):
         reply = yield Call("token endpoint", "POST", "https://auth.example.com/token", body=presented.encode())
         if reply.status != 200:
             raise CallError("refused", f"token endpoint returned {reply.status}", unspent=True)
-        token, life, memory = reply.body.decode().split(" ")
-        if float(life) == 0:
+        token, lifetime, memory = reply.body.decode().split(" ")
+        if float(lifetime) == 0:
             raise CallError("invalid", "it has expired", memory=memory, expired=True, unspent=True)
         grant = Grant((("Authorization", f"Bearer {token}"),), secrets=(token.encode(),))
-        return Issued(grant, float(life), memory=memory)
+        return Issued(grant, float(lifetime), memory=memory)
 
 
 ROTATING = CredentialTraits(InjectionPoints(("Authorization",)), calls=True, watched=frozenset((401,)), rotates=True)
@@ -183,7 +183,7 @@ SINGLE_LIVE = ROTATING._replace(rotates=False, single_live_token=True)
 
 
 class Node:
-    """One process: a source of the integration `crm` at a time, and the ledger that it shares with others."""
+    """A process: a source of the integration `crm`, and the ledger that it shares with others."""
 
     def __init__(
         self,
@@ -235,17 +235,17 @@ class Node:
         return self.source
 
     async def token(self) -> str | None:
-        """The token that a request gets now."""
+        """Return the token of a request now."""
         return token_of(await self.source.obtain())
 
     async def problem(self) -> str:
-        """Why a request gets none now."""
+        """Return why a request has no token now."""
         with pytest.raises(ProblemError) as failed:
             await self.source.obtain()
         return failed.value.problem.detail
 
     async def die(self) -> None:
-        """End at once, whatever is under way."""
+        """End at once."""
         self.ledger.dies_at = "any"
         ending = asyncio.create_task(self.end())
         await advance(LINGER)

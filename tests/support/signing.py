@@ -1,4 +1,4 @@
-"""A signer over all of a request, and what it was given, to be held against the bytes at an upstream."""
+"""A signer over a complete request, with a record of its arguments, to compare with the bytes at an upstream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNSIGNABLE = Problem("request_invalid", "X-Unsignable must not be sent")
 
 
 class Signed(NamedTuple):
-    """What the signer was given once."""
+    """The arguments of one signature."""
 
     request: OutgoingRequest
     body: tuple[bytes, ...]
@@ -34,12 +34,12 @@ class Signed(NamedTuple):
 
     @property
     def head(self) -> bytes:
-        """As it is written, up to what the signer adds."""
+        """Build the head up to the signature."""
         return b"%b %b HTTP/1.1%b" % (self.request.method, self.request.target, b"".join(self.request.lines))
 
 
 class HmacSigner(Signer):
-    """HMAC-SHA-256 over every byte of head and body, a time and a nonce; `signed` is what it was given, in order."""
+    """HMAC-SHA-256 over every byte of head and body, a time and a nonce. `signed` has the arguments in order."""
 
     def __init__(self, key: bytes = KEY, *, slow: bool = False) -> None:
         self.key = key
@@ -53,12 +53,12 @@ class HmacSigner(Signer):
         return sorted(NAMES - {b"x-id"} if request.values(b"x-id") else NAMES)
 
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
-        given = Signed(request, tuple(body), now, unique)
-        self.signed.append(given)
+        arguments = Signed(request, tuple(body), now, unique)
+        self.signed.append(arguments)
         added = [] if request.values(b"x-id") else [b"\r\nX-Id: msg_" + unique.message.hex().encode()]
         added += [b"\r\nX-Time: %d" % now, b"\r\nX-Nonce: " + unique.nonce.hex().encode()]
-        found = hmac.digest(self.key, b"".join((given.head, *added, b"\r\n\r\n", *body)), "sha256")
-        return [*added, b"\r\nX-Signature: " + found.hex().encode()]
+        mac = hmac.digest(self.key, b"".join((arguments.head, *added, b"\r\n\r\n", *body)), "sha256")
+        return [*added, b"\r\nX-Signature: " + mac.hex().encode()]
 
     def explain(
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
@@ -68,7 +68,7 @@ class HmacSigner(Signer):
 
 
 class Rules(SigningRules):
-    """Its rules: a request with X-Unsigned-Body streams, one with X-Denied is refused."""
+    """Rules of the signer: a request with X-Unsigned-Body streams, one with X-Denied is refused."""
 
     def __init__(self, *, body: bool = True) -> None:
         super().__init__(NAMES, kept=frozenset({b"x-id"}), body=body)
@@ -81,7 +81,7 @@ class Rules(SigningRules):
 
 
 def grant_of(signer: Signer, *, headers: Pairs = AUTHORIZATION, query: Pairs = (), body: Pairs = ()) -> Grant:
-    """A grant whose requests are signed."""
+    """Build a grant whose requests are signed."""
     return Grant(headers=headers, query=query, body=body, signer=signer)
 
 
@@ -97,16 +97,16 @@ def signing(
     rules: SigningRules | None = None,
     redact_response: bool = False,
 ) -> Integration:
-    """An integration whose requests are signed, beside a header and what else is injected."""
+    """Build an integration whose requests are signed, with a header and other injections."""
     grant = grant_of(signer, query=query, body=body)
-    places = InjectionPoints(("Authorization",), tuple(each for each, _ in query), tuple(each for each, _ in body))
+    places = InjectionPoints(("Authorization",), tuple(field for field, _ in query), tuple(field for field, _ in body))
     traits = CredentialTraits(places, watched=watched, signing=rules or Rules())
-    made = integration(name, base or base_url(port), traits=traits)
-    return replace(made, secrets=secrets_of(grant), redact_response=redact_response)
+    signed_integration = integration(name, base or base_url(port), traits=traits)
+    return replace(signed_integration, secrets=secrets_of(grant), redact_response=redact_response)
 
 
 def verify(raw: bytes, body: bytes, key: bytes = KEY) -> None:
-    """Hold the signature of one request against its bytes: `raw` is all of it, `body` its body unframed."""
+    """Check the signature of a request: `raw` has all its bytes, `body` the unframed body."""
     head, end, _ = raw.partition(b"\r\n\r\n")
     signed, mark, signature = head.rpartition(b"\r\nX-Signature: ")
     assert mark, "the request is not signed"

@@ -1,4 +1,4 @@
-"""A server that answers one connection, in a thread."""
+"""A server in a thread that responds to one connection."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from support.raw_connection import DEADLINE
 
 
 @contextmanager
-def answering_once(listener: socket.socket, answer: bytes) -> Iterator[list[bytes]]:
-    """Answer the first request of one connection with these bytes, and close it; yields what it sent."""
+def answering_once(listener: socket.socket, response: bytes) -> Iterator[list[bytes]]:
+    """Respond to the first request with these bytes, close the connection, and yield the request."""
     received: list[bytes] = []
 
     def serve() -> None:
@@ -22,7 +22,7 @@ def answering_once(listener: socket.socket, answer: bytes) -> Iterator[list[byte
             while not data.endswith(b"\r\n\r\n") and (piece := connection.recv(4096)):
                 data += piece
             received.append(data)
-            connection.sendall(answer)
+            connection.sendall(response)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()

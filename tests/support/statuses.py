@@ -1,4 +1,4 @@
-"""Integrations that stand otherwise than well: with a certificate that ends, or without their secret."""
+"""Integrations with a status other than ok: with an expiring certificate, or without their secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sidekey.snapshot.snapshot import Integration
 
 
 def certified(integration: Integration, ends: float, *, read_at: float = 0.0) -> Integration:
-    """The same with a client certificate that ends then, and was read while it was valid, or after its end."""
+    """Copy the integration with a client certificate that expires then, read while it was valid or later."""
     expired = (("auth", "certificate"), "this certificate expired")
     identity = ClientIdentity(b"chain", b"key", "1" * 64, 0.0, ends, "CN=client", "CN=ca")
     reading = (
@@ -27,7 +27,7 @@ def certified(integration: Integration, ends: float, *, read_at: float = 0.0) ->
 
 
 def without_certificate(integration: Integration, reason: str, *, refused: bool = False) -> Integration:
-    """The same with a client certificate that cannot be read, or that was read and is `refused`."""
+    """Copy the integration with a client certificate that cannot be read, or is `refused`."""
     loader = CertificateLoader(
         lambda *_: CertificateResult(None, ((("auth", "certificate"), reason),), refused=refused)
     )
@@ -36,7 +36,7 @@ def without_certificate(integration: Integration, reason: str, *, refused: bool 
 
 
 def unread(integration: Integration, reason: str) -> Integration:
-    """The same with secrets that cannot be read: `reason` is `PLACE: TEXT`."""
+    """Copy the integration with secrets that cannot be read. `reason` is `LOCATION: TEXT`."""
     place, _, text = reason.partition(": ")
 
     def read() -> Credential:

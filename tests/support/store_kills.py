@@ -1,9 +1,4 @@
-"""Writers of a store that are killed: `python -m support.store_kills [--path PATH | --url URL] COUNT`.
-
-Each is forked from this process, which has imported all of it, writes one integration after another, and tells of each
-once the store has acknowledged it. This process kills it somewhere after the first. The next one must find all that was
-acknowledged, whole. What was acknowledged is printed at the end, a name a line.
-"""
+"""Kill writers of a store: `python -m support.store_kills [--path PATH | --url URL] COUNT`."""
 
 from __future__ import annotations
 
@@ -26,10 +21,10 @@ _LONGEST = 0.02
 
 
 async def write(rules: StoreRules, number: int, known: list[str], pipe: int) -> None:
-    """Write until killed. `known` is what writers before were told is written."""
+    """Write until killed. `known` has the acknowledged writes of previous writers."""
     store = await open_store(rules)
-    found = store.state
-    if found.rolled_back or found.altered or not set(known) <= set(found.integrations):
+    state = store.state
+    if state.rolled_back or state.altered or not set(known) <= set(state.integrations):
         os.write(pipe, b"lost\n")
         return
     await store.commit([Put(sealed(store, f"w{number}", "secret"), None)], ENTRY)
@@ -43,7 +38,7 @@ async def write(rules: StoreRules, number: int, known: list[str], pipe: int) -> 
 
 
 def kill_writer(rules: StoreRules, number: int, known: list[str]) -> list[str]:
-    """Start a writer and kill it; what was acknowledged to it."""
+    """Start a writer, kill it, and return its acknowledged writes."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -56,14 +51,14 @@ def kill_writer(rules: StoreRules, number: int, known: list[str]) -> list[str]:
         time.sleep(random.uniform(0, _LONGEST))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        told = [first, *lines]
+        acknowledged = [first, *lines]
     if not first.endswith("\n") or first == "lost\n":
         raise SystemExit(f"writer {number}: {first or 'it did not write'}")
-    return [line.strip() for line in told if line.endswith("\n")]
+    return [line.strip() for line in acknowledged if line.endswith("\n")]
 
 
 def main() -> None:
-    """Kill as many writers as asked for."""
+    """Kill this many writers."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--path", type=Path)
     parser.add_argument("--url")

@@ -1,4 +1,4 @@
-"""Stored integrations for tests: documents of every kind, a vault, and rows as the store holds them."""
+"""Stored integrations: documents of every kind, sealing keys, and rows of the store."""
 
 from __future__ import annotations
 
@@ -112,22 +112,22 @@ SIGNED: dict[str, Any] = {
 
 @cache
 def chain() -> Chain:
-    """A client certificate of a CA that is nobody else's."""
+    """Return a client certificate of a CA of its own."""
     return private_chain()
 
 
 def mtls() -> dict[str, Any]:
-    """A client certificate as the whole credential."""
+    """Build a client certificate as the only credential."""
     return {**PREFIX, "auth": {"type": "mtls", **_pair()}}
 
 
 def beside() -> dict[str, Any]:
-    """A client certificate beside another credential."""
+    """Build a client certificate beside another credential."""
     return {**BASIC, "client_certificate": _pair()}
 
 
 def jwt_bearer() -> dict[str, Any]:
-    """A signed assertion as the grant."""
+    """Build a signed assertion as the grant."""
     pair = {"private_key": {"value": signer().private_pem.decode()}, "certificate": signer().certificate_pem.decode()}
     auth = {"type": "oauth2", "token_endpoint": "https://auth.example.com/token", "client_id": "id"}
     return {"auth": {**auth, "grant": {"type": "jwt_bearer", **pair, "subject": "ann@example.com"}}}
@@ -145,7 +145,7 @@ JWT: dict[str, Any] = {
 
 
 def message() -> dict[str, Any]:
-    """A signature by a private key."""
+    """Build a signature with a private key."""
     auth = {"type": "signature", "scheme": "rfc9421", "algorithm": "rsa-pss-sha512", "key_id": "ours"}
     return {**PREFIX, "auth": {**auth, "key": {"value": signer().private_pem.decode()}}}
 
@@ -159,8 +159,8 @@ def _pair() -> dict[str, Any]:
 
 
 def documents() -> dict[str, dict[str, Any]]:
-    """One of every kind, and of every way to have a secret."""
-    found = {
+    """Build a document of every kind, and with every kind of secret."""
+    documents_by_kind = {
         "added": ADDED,
         "aws_sigv4": AWS_SIGV4,
         "basic": BASIC,
@@ -176,47 +176,47 @@ def documents() -> dict[str, dict[str, Any]]:
         "signature": SIGNATURE,
         "signed": SIGNED,
     }
-    return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer(), "message": message()}
+    return {**documents_by_kind, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer(), "message": message()}
 
 
 def copied(document: Mapping[str, Any]) -> Any:
-    """A document that may be changed."""
+    """Copy a document for changes."""
     return json.loads(json.dumps(document))
 
 
-def judged(document: Mapping[str, Any], former: PreviousIntegration | None = None) -> Assessment:
-    """What becomes of a document."""
-    return assess(document, former, in_flight=10_000, now=PRESENT)
+def judged(document: Mapping[str, Any], previous: PreviousIntegration | None = None) -> Assessment:
+    """Assess a document."""
+    return assess(document, previous, in_flight=10_000, now=PRESENT)
 
 
 def in_a_row(value: Any) -> Any:
-    """Return a part of a document as a row has it, where no secret is in the open."""
+    """Return a part of a document as in a row, where secrets are not in plain text."""
     if isinstance(value, dict):
         if [*value] == ["value"]:
             return {"set": True, "id": "s_of-nobody"}
-        return {key: in_a_row(each) for key, each in value.items()}
+        return {key: in_a_row(item) for key, item in value.items()}
     return [*map(in_a_row, value)] if isinstance(value, list) else value
 
 
 def patched(document: str, patch: Any) -> str:
-    """Patch the document of a row, as somebody could who can write to the database."""
+    """Patch the document of a row, as an attacker with access to the database could."""
     saved = json.loads(document)
     return json.dumps({**saved, "integration": merge_patch(saved["integration"], in_a_row(patch))})
 
 
-def draft(document: Mapping[str, Any], former: PreviousIntegration | None = None) -> Draft:
-    """A document that may be saved."""
-    found = judged(document, former)
-    assert found.draft is not None, found
-    return found.draft
+def draft(document: Mapping[str, Any], previous: PreviousIntegration | None = None) -> Draft:
+    """Build the draft of a valid document."""
+    assessment = judged(document, previous)
+    assert assessment.draft is not None, assessment
+    return assessment.draft
 
 
-def errors(document: Mapping[str, Any], former: PreviousIntegration | None = None) -> dict[str, str]:
-    """What is wrong with a document, by pointer."""
-    found = judged(document, former).errors
-    assert found
-    assert len({each.pointer for each in found}) == len(found)
-    return {each.pointer: each.detail for each in found}
+def errors(document: Mapping[str, Any], previous: PreviousIntegration | None = None) -> dict[str, str]:
+    """Return the errors of a document by pointer."""
+    problems = judged(document, previous).errors
+    assert problems
+    assert len({item.pointer for item in problems}) == len(problems)
+    return {item.pointer: item.detail for item in problems}
 
 
 def reenter(document: Mapping[str, Any], former: PreviousIntegration) -> dict[str, str]:
@@ -239,7 +239,7 @@ def kept(made: Draft) -> set[str]:
 
 
 def stored(document: Mapping[str, Any], name: str = "crm", before: IntegrationRow | None = None) -> IntegrationRow:
-    """The row that a document is saved in, in place of the one before."""
+    """Build the row of a saved document, in place of the previous row."""
     one = before or IntegrationRow(row=f"row-of-{name}", id=name, verified=False)
     return saved(VAULT, name, document, one).at(one.version + 1)
 
@@ -253,7 +253,7 @@ def saved(
 
 
 def former(row: IntegrationRow) -> PreviousIntegration:
-    """What is stored, as a change sees it."""
+    """Build the previous integration of a change."""
     return PreviousIntegration.load(row)
 
 
@@ -282,29 +282,29 @@ def reader_of(row: IntegrationRow, vault: SealingKeys = VAULT) -> StoredReader:
 
 @dataclass(frozen=True)
 class Opened:
-    """What opened of a row, and why the rest did not, by pointers."""
+    """The opened secrets of a row, and the reasons for others, by pointer."""
 
     values: dict[str, str]
     refused: dict[str, str]
 
 
 def opened(row: IntegrationRow, vault: SealingKeys = VAULT) -> Opened:
-    """Open all of a row's secrets for the settings that its document says now."""
+    """Open all secrets of a row, for the settings of its current document."""
     reader = reader_of(row, vault)
-    references = {each.value: each for _, each in references_in(settings_in(row.document)) if is_stored(each)}
+    references = {secret.value: secret for _, secret in references_in(settings_in(row.document)) if is_stored(secret)}
     result = Opened({}, {})
-    for each in secrets_in(SavedDocument.load(row.document).content):
-        if each.id in references:
-            where = pointer(each.place)
+    for secret in secrets_in(SavedDocument.load(row.document).content):
+        if secret.id in references:
+            subject = pointer(secret.place)
             try:
-                result.values[where] = reader(references[each.id])
+                result.values[subject] = reader(references[secret.id])
             except ValueError as error:
-                result.refused[where] = str(error)
+                result.refused[subject] = str(error)
     return result
 
 
 def destination(document: Mapping[str, Any]) -> Mapping[str, Json]:
-    """What the secrets of a document are sealed for."""
+    """Return the destination for which the secrets of a document are sealed."""
     return draft(document).purpose.destinations[0]
 
 

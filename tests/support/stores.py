@@ -1,4 +1,4 @@
-"""Stores for tests: the same set on SQLite and on PostgreSQL."""
+"""Stores for tests, the same on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ Rows = dict[str, Sequence[Sequence[Any]]]
 
 
 class Place(ABC):
-    """An empty database. `sql` is what its administrator can do."""
+    """An empty database. `sql` executes statements as its administrator."""
 
     @abstractmethod
     def rules(self, keys: dict[str, bytes] | None = None) -> StoreRules:
-        """What the config says of it."""
+        """Return the store settings."""
 
     @abstractmethod
     async def all(self, statements: Sequence[str]) -> list[Sequence[Sequence[Any]]]:
-        """What each statement gives, on a connection of their own."""
+        """Execute statements on a connection of their own, and return the rows of each."""
 
     async def sql(self, statement: str) -> Sequence[Sequence[Any]]:
-        """What a statement gives, on a connection of its own."""
-        (found,) = await self.all([statement])
-        return found
+        """Execute a statement on a connection of its own, and return its rows."""
+        (rows,) = await self.all([statement])
+        return rows
 
     def database(self) -> Database:
         """The database, not connected to yet."""
@@ -62,7 +62,7 @@ class Place(ABC):
     async def open(
         self, keys: dict[str, bytes] | None = None, *, retention: float = 1000.0, create: bool = True
     ) -> AsyncIterator[Store]:
-        """A store that is closed at the end."""
+        """Open a store for the block."""
         ring = KeyRing(keys or KEYS)
         store = await Store.open(self.database(), ring, retention=retention, create=create)
         try:
@@ -71,23 +71,23 @@ class Place(ABC):
             await store.close()
 
     async def backup(self) -> Rows:
-        """Everything that is in the tables."""
-        found = await self.all([f"SELECT * FROM sidekey_{table}" for table in TABLES])
-        return dict(zip(TABLES, found, strict=True))
+        """Return the content of the tables."""
+        tables = await self.all([f"SELECT * FROM sidekey_{table}" for table in TABLES])
+        return dict(zip(TABLES, tables, strict=True))
 
     async def restore(self, rows: Rows) -> None:
-        """Replace what is in the tables."""
+        """Replace the content of the tables."""
         statements = []
-        for table, found in rows.items():
+        for table, rows_of_table in rows.items():
             statements.append(f"DELETE FROM sidekey_{table}")
-            for row in found:
+            for row in rows_of_table:
                 values = ", ".join("'{}'".format(str(value).replace("'", "''")) for value in row)
                 statements.append(f"INSERT INTO sidekey_{table} VALUES ({values})")
         await self.all(statements)
 
 
 class SqlitePlace(Place):
-    """A file in a folder."""
+    """A SQLite file in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "store.db"
@@ -101,7 +101,7 @@ class SqlitePlace(Place):
 
 
 class PostgresPlace(Place):
-    """A schema of a running server."""
+    """A schema of a PostgreSQL server."""
 
     def __init__(self, postgres: Postgres, schema: str) -> None:
         self.postgres = postgres
@@ -115,12 +115,12 @@ class PostgresPlace(Place):
 
 
 def raised(defect: BaseException) -> None:
-    """What a watch reports defects to: none is expected."""
+    """Fail on the report of a defect."""
     raise AssertionError("a defect was reported") from defect
 
 
 def integration(name: str, document: str = "{}", *, row: str = "", **more: Any) -> IntegrationRow:
-    """A new integration."""
+    """Build a new integration."""
     return IntegrationRow(row=row or new_row(), id=name, document=document, **more)
 
 
@@ -129,12 +129,12 @@ PLACE: Final = {"written": [["auth", "password"]]}
 
 
 def purpose_of(row: IntegrationRow) -> Purpose:
-    """The purpose of secrets here: the document, and before that something else."""
+    """Return the purpose of secrets in these tests: the document, with a prefix."""
     return Purpose({SECRET: PLACE}, ({"to": "elsewhere"}, {"to": row.document}))
 
 
 def sealed(store: Store, name: str, text: str, document: str = "{}", *, row: str = "") -> IntegrationRow:
-    """An integration with a secret, bound as `purpose_of` says."""
+    """Build an integration with a secret, bound as `purpose_of` says."""
     row = row or new_row()
     binding = Binding(store.id, row, name, SECRET, {"to": document}, PLACE)
     secrets = {SECRET: SealedField(seal(store.ring, text, binding), 1, "ops")}

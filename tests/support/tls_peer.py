@@ -1,4 +1,4 @@
-"""TLS servers for the tests of our side: Python's own over blocking sockets, OpenSSL's, and a handshake in memory."""
+"""TLS servers for tests: Python's over blocking sockets, OpenSSL's, and a handshake in memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Script = Callable[[ssl.SSLSocket], None]
 
 
 class TlsPeer:
-    """`with TlsPeer(context, script) as peer`: serves `connections` on `port`, one after the other, each by the script.
+    """`with TlsPeer(context, script) as peer`: runs the script on each of `connections` on `port`, one after the other.
 
-    The socket blocks, so that what OpenSSL writes is sent, alerts included. `errors` are what ended scripts early.
+    The socket blocks, so that everything that OpenSSL writes is sent, alerts included. `errors` has errors of scripts.
     """
 
     def __init__(self, context: ssl.SSLContext, script: Script, connections: int = 1) -> None:
@@ -79,7 +79,7 @@ class OpensslServer:
         self._process.stdin.flush()
 
     async def until_shown(self, text: bytes) -> None:
-        """Wait for a text, such as the client sent; some of it is shown only when the server has ended (`Q`)."""
+        """Wait for a text, such as the client's. Some of it appears only after the server has ended (`Q`)."""
         out = self._process.stdout
         assert out is not None
         async with asyncio.timeout(DEADLINE):
@@ -91,7 +91,7 @@ class OpensslServer:
 
 @contextmanager
 def s_server(ca: Authority, *options: str) -> Iterator[OpensslServer]:
-    """OpenSSL's test server for up.test on a free port of 127.0.0.1."""
+    """Run OpenSSL's test server for up.test on a free port of 127.0.0.1."""
     leaf = ca.leaf("up.test")
     command = [programs.require("openssl"), "s_server", "-accept", "127.0.0.1:0", *options]
     command += ["-cert", str(leaf.certificate), "-key", str(leaf.key)]
@@ -114,18 +114,19 @@ def shake(
     session: ssl.SSLSession | None = None,
     name: str = "up.test",
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """A handshake in memory, and a byte from the server, before which TLS 1.3 sends its tickets: both ends.
+    """Complete a handshake in memory, read a byte from the server, and return both ends.
 
-    Raises ssl.SSLError where the client refuses the server, or the server the name.
+    Before that byte, TLS 1.3 sends its tickets. Raises ssl.SSLError if the client refuses the server, or the server the
+    name.
     """
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = client.wrap_bio(to_client, to_server, server_hostname=name, session=session)
-    theirs = server.wrap_bio(to_server, to_client, server_side=True)
-    for end in (ours, theirs) * 3:
+    server_side = server.wrap_bio(to_server, to_client, server_side=True)
+    for end in (ours, server_side) * 3:
         try:
             end.do_handshake()
         except ssl.SSLWantReadError:
             continue
-    theirs.write(b"x")
+    server_side.write(b"x")
     assert ours.read(1) == b"x"
-    return ours, theirs
+    return ours, server_side

@@ -1,7 +1,4 @@
-"""Records that no TLS library would send, made with the keys of a handshake that was one's own (RFC 8446, RFC 5246).
-
-The keys come by the file that `SSLContext.keylog_filename` names.
-"""
+"""Records that no TLS library would send, with the keys of an own handshake (RFC 8446, RFC 5246)."""
 
 from __future__ import annotations
 
@@ -16,17 +13,17 @@ HANDSHAKE, DATA = 22, 23
 
 
 def secret_of(log: Path, label: str) -> tuple[bytes, bytes]:
-    """What a key log says under a label: the client's random, and the secret."""
+    """Return the client's random and the secret under a label of a key log."""
     lines = [line for line in log.read_text().splitlines() if not line.startswith("#")]
     for line in lines:
-        said, random, secret = line.split()
-        if said == label:
+        label_read, random, secret = line.split()
+        if label_read == label:
             return bytes.fromhex(random), bytes.fromhex(secret)
     raise AssertionError(f"{label} is not in the key log")
 
 
 class Records13:
-    """What a client that has not sent data yet sends in TLS 1.3 with AES-256."""
+    """Records of a client that has not sent data yet, in TLS 1.3 with AES-256."""
 
     def __init__(self, log: Path) -> None:
         _, self._secret = secret_of(log, "CLIENT_TRAFFIC_SECRET_0")
@@ -48,11 +45,11 @@ class Records13:
         return header + self._key.encrypt(nonce, plain, header)
 
     def data(self, content: bytes) -> bytes:
-        """A record of data."""
+        """Build a record of data."""
         return self._record(DATA, content)
 
     def key_update(self, *, asking: bool) -> bytes:
-        """A key update (4.6.3); whether it asks for one in return."""
+        """Build a key update (4.6.3), which may request one in return."""
         record = self._record(HANDSHAKE, b"\x18\0\0\1" + bytes([asking]))
         self._secret = self._expand("traffic upd", 48)
         self._use()
@@ -60,7 +57,7 @@ class Records13:
 
 
 class Records12:
-    """What a client sends in TLS 1.2 with AES-256 in GCM after its Finished."""
+    """Records of a client after its Finished, in TLS 1.2 with AES-256 in GCM."""
 
     def __init__(self, log: Path, received: bytes) -> None:
         """`received` is what the server has sent, from its ServerHello on."""
@@ -81,10 +78,10 @@ class Records12:
         return bytes([kind]) + b"\x03\x03" + len(sealed).to_bytes(2, "big") + sealed
 
     def data(self, content: bytes) -> bytes:
-        """A record of data."""
+        """Build a record of data."""
         return self._record(DATA, content)
 
     def hello(self) -> bytes:
-        """A ClientHello: the attempt to renegotiate."""
+        """Build a ClientHello: the attempt to renegotiate."""
         body = b"\x03\x03" + bytes(32) + b"\0" + b"\0\2\xc0\x30" + b"\1\0"
         return self._record(HANDSHAKE, b"\1" + len(body).to_bytes(3, "big") + body)

@@ -1,4 +1,4 @@
-"""A token source without sockets or waiting: a loop whose time is moved by hand, an endpoint told what to answer."""
+"""A token source without sockets or waiting: a loop with a manual clock, and a scripted endpoint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EPOCH = 1_700_000_000.0
 
 
 class Endpoint:
-    """Answers each call at once with a token of its own, called t1, t2 and so on, unless it is told otherwise."""
+    """Responds at once with a new token t1, t2 and so on, unless a test sets another response."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -73,7 +73,7 @@ LINEAGE = Lineage(("client",), ("token",), ("proof",))
 
 
 class Kind:
-    """A kind that makes one call for each token."""
+    """A kind with one call for each token."""
 
     calls_a_minute: ClassVar[int | None] = None
 
@@ -87,24 +87,24 @@ class Kind:
         reply = yield Call("token endpoint", "POST", "https://auth.example.com/token")
         if self._endpoint.refuses is not None:
             raise CallError(**self._endpoint.refuses)
-        token, life, base_url = reply.body.decode().split(" ")
+        token, lifetime, base_url = reply.body.decode().split(" ")
         grant = Grant((("Authorization", f"Bearer {token}"),), base_url=base_url or None)
-        return Issued(grant, float(life), memory=f"memory of {token}")
+        return Issued(grant, float(lifetime), memory=f"memory of {token}")
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
         return {401: Verdict.REJECTED, 500: Verdict.SPENT}.get(status, Verdict.GOOD)
 
 
 class LimitedKind(Kind):
-    """The same, with five calls a minute at most."""
+    """The same kind with five calls a minute at most."""
 
     calls_a_minute = 5
 
 
 class Rig:
-    """A source of the integration `crm`, its endpoint and its metrics. To be made on a StillLoop.
+    """A source of the integration `crm`, its endpoint and its metrics, on a StillLoop.
 
-    Without `jitter` a life of 1000 s is refreshed at 900 and ends at 999.
+    Without `jitter`, a token of 1000 s is refreshed after 900 s and unused after 999 s.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Rig:
 
     @staticmethod
     def loaded(kind: Kind, supplement: Grant | None = None) -> SecretLoader:
-        """Secrets that are read, with this credential and what supplements its grants."""
+        """Build a loader that has read its secrets, with this credential and supplement."""
         secrets = SecretLoader(lambda: kind if supplement is None else Supplemented(kind, supplement))
         secrets.load()
         return secrets
@@ -143,7 +143,7 @@ class Rig:
         ready: Callable[[], Awaitable[object]] | None = None,
         **integration: Any,
     ) -> TokenSource:
-        """A source of `crm`, whose policy allows this domain."""
+        """Build a source of `crm`, whose policy allows this domain."""
         policy = Policy(domains=(parse_domain(domain),))
         source = TokenSource(
             Integration("crm", "oauth2", policy, None, secrets, self._traits, **integration),
@@ -159,7 +159,7 @@ class Rig:
         return source
 
     def change(self, kind: Kind | None = None, **changes: Any) -> TokenSource:
-        """The source after a change of the config, which the former one makes way for: of this credential."""
+        """Build the source of a changed config with this credential, as successor of the previous one."""
         self.kind = kind or Kind(self.endpoint)
         previous = self.source
         previous.retire()
@@ -167,7 +167,7 @@ class Rig:
         return self.source
 
     async def close(self) -> None:
-        """End all of its sources."""
+        """Close all of its sources."""
         for source in self.sources:
             await source.close()
 
@@ -177,19 +177,19 @@ class Rig:
 
     @property
     def expiry(self) -> float | None:
-        """The gauge, in seconds after `EPOCH`."""
+        """Return the gauge in seconds after `EPOCH`."""
         moment = self.metrics.expiries.get(("crm", "token"))
         return None if moment is None else moment - EPOCH
 
     def outcomes(self) -> dict[str, int]:
-        """The counted calls."""
+        """Return the counted calls."""
         return {outcome: count for (_, outcome), count in self.metrics.calls.items()}
 
 
 async def nothing() -> None:
-    """There is no client certificate to wait for."""
+    """Wait for no client certificate."""
 
 
 def token_of(grant: Grant | None) -> str | None:
-    """The token that a grant of `Kind` carries."""
+    """Return the token in a grant of `Kind`."""
     return None if grant is None else grant.headers[-1][1].removeprefix("Bearer ")

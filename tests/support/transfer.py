@@ -1,4 +1,4 @@
-"""Documents of every kind as they are exported and imported: secrets of any text, and what stands in their place."""
+"""Documents of every kind for export and import, with secrets of any text."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ URL = f"https://files.example.com/{CANARY}.pem"
 
 
 def every_kind(held: Chain | None = None) -> dict[str, dict[str, Any]]:
-    """One of every kind, and of every way to have a secret, a certificate or a CA; `held` or one valid at `NOW`."""
+    """Build a document of every kind, and with every kind of secret, certificate or CA."""
     held = held or chain()
     leaf = held.leaf
     both = leaf.pem.decode() + leaf.key_as().decode()
     encrypted = leaf.key_as(passphrase=f"{CANARY}-pass").decode()
-    own = {"allow_private_ca": True}
+    private = {"allow_private_ca": True}
     certificate = {"certificate": {"inline": held.pem.decode()}}
     refresh = {"grant": {"type": "refresh_token", "refresh_token": {"value": f"{CANARY}-refresh"}}}
     odd = {"body": {"a/b~c": {"value": f"{CANARY}-odd"}, "é" * 60: {"value": f"{CANARY}-long"}, "n": 1.5, "t": "1"}}
-    pair = {**certificate, "private_key": {"value": leaf.key_as().decode()}, **own}
+    pair = {**certificate, "private_key": {"value": leaf.key_as().decode()}, **private}
     return {
         **documents(),
         "mtls": {**PREFIX, "auth": {"type": "mtls", **pair}},
         "beside": {**BASIC, "client_certificate": pair},
-        "joined": {**PREFIX, "auth": {"type": "mtls", "pem": {"value": both}, **own}},
+        "joined": {**PREFIX, "auth": {"type": "mtls", "pem": {"value": both}, **private}},
         "encrypted": {
             **PREFIX,
             "auth": {
@@ -43,7 +43,7 @@ def every_kind(held: Chain | None = None) -> dict[str, dict[str, Any]]:
                 **certificate,
                 "private_key": {"value": encrypted},
                 "key_passphrase": {"value": f"{CANARY}-pass"},
-                **own,
+                **private,
             },
         },
         "by_url": {
@@ -65,22 +65,22 @@ def every_kind(held: Chain | None = None) -> dict[str, dict[str, Any]]:
 
 
 def lasting_chain() -> Chain:
-    """A CA with a client's certificate, valid at `NOW`, and in a process that has the time of the machine."""
-    start, life = min(NOW, datetime.now(UTC)) - timedelta(days=1), timedelta(days=20 * 365)
-    root = issue("Root CA", authority=True, start=start, life=life)
-    between = issue("Client CA", root, authority=True, start=start, life=life)
-    return Chain(root, between, issue("client.example", between, start=start, life=life))
+    """Create a CA with a client's certificate, valid at `NOW` and at the current time."""
+    start, lifetime = min(NOW, datetime.now(UTC)) - timedelta(days=1), timedelta(days=20 * 365)
+    root = issue("Root CA", authority=True, start=start, life=lifetime)
+    between = issue("Client CA", root, authority=True, start=start, life=lifetime)
+    return Chain(root, between, issue("client.example", between, start=start, life=lifetime))
 
 
 def fill(text: str, folder: Path, values: Mapping[str, str], config: Mapping[str, Any]) -> str:
-    """Put secrets, by pointers, where an exported config says; the config's text with its URLs."""
-    for where, value in values.items():
-        found = value_at(config, where)
-        if isinstance(found, str):
-            assert found.startswith(UNKNOWN_URL)
-            text = text.replace(found, value)
+    """Write secrets, by pointer, to the files of an exported config. Return the config's text with its URLs."""
+    for location, value in values.items():
+        container = value_at(config, location)
+        if isinstance(container, str):
+            assert container.startswith(UNKNOWN_URL)
+            text = text.replace(container, value)
         else:
-            path = folder / found["file"]
+            path = folder / container["file"]
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(value.encode())
     return text

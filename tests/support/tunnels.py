@@ -1,4 +1,4 @@
-"""A caller inside a tunnel: CONNECT over a recorded connection, and TLS over that with every record in our hands."""
+"""A caller in a tunnel: CONNECT over a recorded connection, and TLS over it with access to each record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOST = "up.test"
 
 
 def connect_request(authority: str, *fields: str, user: str = "h:x", version: str = "1.1") -> bytes:
-    """A CONNECT as clients send it; `user` is the proxy user with its password (empty: none)."""
+    """Build a CONNECT as clients send it. `user` is the proxy user with its password (empty: none)."""
     lines = [f"CONNECT {authority} HTTP/{version}", f"Host: {authority}"]
     if user:
         lines.append(f"Proxy-Authorization: Basic {base64.b64encode(user.encode()).decode()}")
@@ -26,7 +26,7 @@ def connect_request(authority: str, *fields: str, user: str = "h:x", version: st
 
 
 class TlsCaller:
-    """TLS of a client over a connection on which CONNECT was answered."""
+    """A client's TLS over a connection with an open tunnel."""
 
     def __init__(self, raw: RawConnection, context: ssl.SSLContext, server_name: str | None) -> None:
         self.raw = raw
@@ -38,7 +38,7 @@ class TlsCaller:
         self._seen = 0
 
     def hello(self) -> bytes:
-        """The ClientHello, which is not sent yet."""
+        """Return the ClientHello, which is not sent yet."""
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -46,7 +46,7 @@ class TlsCaller:
         raise AssertionError("a handshake needs two")
 
     async def shake(self) -> None:
-        """End the handshake. Raises ssl.SSLError, or Gone where the other end closes."""
+        """Complete the handshake. Raises ssl.SSLError, or Gone if the other end closes."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -65,7 +65,7 @@ class TlsCaller:
             await self._flush()
 
     async def response(self, *, to_head: bool = False) -> wire.Message:
-        """The next response."""
+        """Read the next response."""
         while True:
             message = wire.first_response(bytes(self.plain[self.taken :]), to_head=to_head, ended=self.closed_by_notify)
             if message is not None:
@@ -76,12 +76,12 @@ class TlsCaller:
             await self._read()
 
     async def until_contains(self, mark: bytes) -> None:
-        """Read until this has arrived."""
+        """Read until this is received."""
         while mark not in self.plain:
             await self._read()
 
     async def until_closed(self) -> bool:
-        """Read to the end; whether that was close_notify rather than a cut."""
+        """Read to the end, and return True if that was close_notify."""
         try:
             while not self.closed_by_notify:
                 await self._read()
@@ -115,7 +115,7 @@ class TlsCaller:
 
 
 def client_context(ca: Authority, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
-    """What a caller that trusts the CA uses, with one version of TLS alone."""
+    """Build the context of a caller that trusts the CA, with one TLS version."""
     context = ca.client_context()
     if version is not None:
         context.minimum_version = context.maximum_version = version
@@ -132,7 +132,7 @@ async def tunnel(
     version: ssl.TLSVersion | None = None,
     server_name: str = HOST,
 ) -> AsyncIterator[TlsCaller]:
-    """A caller in a tunnel to `authority`, after its handshake."""
+    """Open a tunnel to `authority`, including its handshake."""
     async with sidekey.connect() as raw:
         await raw.send(connect_request(authority, *fields, user=user))
         granted = await raw.response(to_head=True)
@@ -143,6 +143,6 @@ async def tunnel(
 
 
 def problem_of(response: wire.Message) -> dict[str, Any]:
-    """What a response of Sidekey's own says to a CONNECT, or inside a tunnel."""
-    said: dict[str, Any] = json.loads(response.body)
-    return said
+    """Parse a response of Sidekey itself to a CONNECT or inside a tunnel."""
+    document: dict[str, Any] = json.loads(response.body)
+    return document

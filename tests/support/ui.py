@@ -1,4 +1,4 @@
-"""The console's pages in Chromium: a real Sidekey with a store, people of each role, and an upstream that records."""
+"""The console's pages in Chromium: a real Sidekey with a store, users of each role, and a recording upstream."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def recording() -> Iterator[Upstream]:
 
 @dataclass
 class Shared:
-    """A Sidekey with a store, and its upstream: for all tests of a package."""
+    """A Sidekey with a store and its upstream, for all tests of a package."""
 
     child: Child
     upstream: Upstream
@@ -122,9 +122,9 @@ class ConsoleApi(Api):
         return self._succeed("DELETE", path, None, match)
 
     def _succeed(self, method: str, path: str, body: Any, match: str | None = None) -> Any:
-        said = self.ask(method, path, body, match=match)
-        assert 200 <= said.status < 300, said
-        return said.json
+        response = self.ask(method, path, body, match=match)
+        assert 200 <= response.status < 300, response
+        return response.json
 
 
 HOSTILE: Final = (
@@ -141,11 +141,11 @@ WIDTHS: Final = (390, 1280)
 
 
 class Console:
-    """The console as people see it. A CSP violation or an uncaught error fails the test.
+    """The console in a browser. A CSP violation or an uncaught error fails the test.
 
-    So does a request for anything but a page or a path of the API, and anything else that a page logs, except that a
-    response was an error: pages show those. The policy forbids `wait_for_function`, which evaluates text: wait for
-    locators, or let `evaluate` await a promise.
+    So does a request for anything but a page or a path of the API, and any other log message of a page except for error
+    responses, which pages show. The policy forbids `wait_for_function`, which evaluates text: wait for locators, or let
+    `evaluate` await a promise.
     """
 
     def __init__(self, shared: Shared, browser: Chromium) -> None:
@@ -159,11 +159,11 @@ class Console:
         self._pages: list[Any] = []
 
     def api(self, role: Role) -> ConsoleApi:
-        """The API by the token of a role."""
+        """Return the API with the token of a role."""
         return ConsoleApi(self._port, TOKENS[role])
 
     def open(self, role: Role | None, path: str, *, width: int = 1280, script: bool = True) -> Any:
-        """Open a page, below /ui, in a browser of its own. Without a role, nobody is logged in."""
+        """Open a page below /ui in a browser of its own. Without a role, no user is logged in."""
         page = self.browser(role, width=width, script=script)
         page.goto(f"{self.base}/ui{path}")
         return page
@@ -183,9 +183,9 @@ class Console:
     def log_in(self, page: Any, token: str) -> None:
         """Give the browser of a page a session of the person who has a token."""
         headers = {"Sidekey-Console": "1", "Authorization": ""}
-        said = Api(self._port).ask("POST", "/session", {"token": token}, headers=headers)
-        assert said.status == 201, said
-        name, _, value = said.headers["Set-Cookie"].partition(";")[0].partition("=")
+        response = Api(self._port).ask("POST", "/session", {"token": token}, headers=headers)
+        assert response.status == 201, response
+        name, _, value = response.headers["Set-Cookie"].partition(";")[0].partition("=")
         page.context.add_cookies([{"name": name, "value": value, "url": self.base}])
 
     def fixture(self, page: Any, bodies: Mapping[str, Any]) -> None:
@@ -232,7 +232,7 @@ def assert_for_everybody(page: Any) -> None:
         # All is in sight, with room for what is still to come, so that the bar with Save covers nothing.
         height = page.evaluate("document.documentElement.scrollHeight") + 1000
         page.set_viewport_size({"width": width, "height": height})
-        found = violations(page)
-        assert found == [], f"{page.url} at {width} pixels: {found}"
+        problems = violations(page)
+        assert problems == [], f"{page.url} at {width} pixels: {problems}"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{page.url} at {width} pixels"
     page.set_viewport_size(size)

@@ -1,4 +1,4 @@
-"""Ordinary text in many scripts, with the punctuation that people use: what must never be taken for an attack."""
+"""Ordinary text in many scripts with common punctuation, which must never look like an attack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An integration of which nothing is known at first: what decides where its credential may go cannot be read yet."""
+"""An unresolved integration: the values that decide where its credential may go cannot be read yet."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from support.plane import GRANT
 
 
 class Missing:
-    """Nothing is known of the integration until `appear` is called."""
+    """An integration that is unresolved until `appear` is called."""
 
-    def __init__(self, made: Integration) -> None:
+    def __init__(self, complete: Integration) -> None:
         self._there = False
-        self._made = made
+        self._made = complete
         self._secrets = SecretLoader(self._load)
         self._secrets.load()
 
@@ -27,12 +27,12 @@ class Missing:
         return FixedCredential(GRANT)
 
     def appear(self) -> None:
-        """From now on all of it can be read."""
+        """Make all of it readable."""
         self._there = True
         self._secrets.load()
 
     def integration(self) -> Integration:
-        """As a config is loaded without what is missing."""
+        """Build the integration without the missing values, as a config load does."""
         return replace(self._made, policy=Policy(), base=None, secrets=self._secrets, rebuild=self._rebuild)
 
     def _rebuild(self) -> Integration:

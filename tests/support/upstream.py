@@ -1,4 +1,4 @@
-"""An upstream that answers scripted raw bytes and records, byte for byte, what arrives on each connection."""
+"""An upstream that responds with scripted bytes and records every byte of each connection."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def answering(*answers: bytes) -> Script:
-    """Answer the first request with the first of `answers`, and so on; later requests stay unanswered."""
+    """Respond to the first request with the first of `answers`, and so on. Further requests get no response."""
 
     async def script(connection: RawConnection) -> None:
-        for answer in answers:
+        for response in answers:
             await connection.request()
-            await connection.send(answer)
+            await connection.send(response)
 
     return script
 
 
 async def always_ok(connection: RawConnection) -> None:
-    """Answer every request with `OK`."""
+    """Respond to every request with `OK`."""
     while True:
         await connection.request()
         await connection.send(OK)
@@ -38,7 +38,7 @@ async def always_ok(connection: RawConnection) -> None:
 class RawUpstream:
     """`async with RawUpstream(script) as upstream`: listens on a free loopback port.
 
-    A script that fails for another reason than its connection's end (`Gone`) fails the test when the upstream closes.
+    A script that fails, except at the end of its connection (`Gone`), fails the test when the upstream closes.
     """
 
     def __init__(self, script: Script = always_ok, *, ssl_context: ssl.SSLContext | None = None) -> None:
@@ -53,16 +53,16 @@ class RawUpstream:
 
     @property
     def received(self) -> list[bytes]:
-        """What arrived, one entry a connection."""
+        """The received bytes of each connection."""
         return [bytes(connection.received) for connection in self.connections]
 
     @property
     def requests(self) -> list[wire.Message]:
-        """Every request that arrived, connection by connection. Raises wire.Unclean where one is cut or ambiguous."""
+        """Every received request, connection by connection. Raises wire.Unclean if one is cut or ambiguous."""
         return [message for data in self.received for message in wire.requests(data)]
 
     async def connection(self, number: int = 0) -> RawConnection:
-        """Wait for the connection of that number, counted from 0."""
+        """Wait for the connection of this number, counted from 0."""
         async with asyncio.timeout(DEADLINE):
             while len(self.connections) <= number:
                 self._accepted.clear()
@@ -70,7 +70,7 @@ class RawUpstream:
         return self.connections[number]
 
     async def forget(self) -> None:
-        """Close all connections, and begin again to record."""
+        """Close all connections, and start a new record."""
         for connection in self.connections:
             if not connection.lost:
                 connection.transport.abort()
@@ -94,7 +94,7 @@ class RawUpstream:
             await self._server.wait_closed()
 
     async def _close(self, error: BaseException | None) -> None:
-        """End every script and connection; what failed is raised where nothing else is."""
+        """End every script and connection, and raise the first error if no other exception is active."""
         for task in self._tasks:
             task.cancel()
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)

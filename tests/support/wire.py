@@ -1,7 +1,4 @@
-"""An independent, deliberately strict reading of HTTP/1.1 messages, to judge the bytes that Sidekey sends.
-
-It knows only what a clean sender writes (RFC 9112): anything that two readers could take differently raises Unclean.
-"""
+"""An independent and strict parser of HTTP/1.1 messages, to check the bytes that Sidekey sends."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ _BODILESS = (b"1", b"204", b"304")
 
 
 class Unclean(AssertionError):
-    """The bytes are not one message after the other, each framed in exactly one way."""
+    """The bytes are not a sequence of messages that are each framed in exactly one way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A request or a response. Header names are lower case, in the order they came; `body` is without chunk framing."""
+    """A request or a response. Header names are lower case, in received order. `body` has no chunk framing."""
 
     start: bytes
     headers: tuple[tuple[bytes, bytes], ...]
@@ -32,50 +29,50 @@ class Message:
 
     @property
     def status(self) -> int:
-        """A response's status code."""
+        """Status code of a response."""
         return int(self.start.split(b" ", 2)[1])
 
     @property
     def method(self) -> bytes:
-        """A request's method."""
+        """Method of a request."""
         return self.start.split(b" ", 2)[0]
 
     @property
     def target(self) -> bytes:
-        """A request's target, as sent."""
+        """Target of a request, as sent."""
         return self.start.split(b" ", 2)[1]
 
     @property
     def fields(self) -> tuple[tuple[bytes, bytes], ...]:
-        """The headers, but for the id that each response has for itself."""
+        """The headers, except for the ID of each response."""
         return tuple(field for field in self.headers if field[0] != b"sidekey-request-id")
 
     def values(self, name: bytes) -> list[bytes]:
-        """Every value of a header, by its name in lower case."""
+        """Return every value of a header, by its name in lower case."""
         return [value for other, value in self.headers if other == name]
 
 
 def requests(data: bytes) -> list[Message]:
-    """Every request in `data`. Raises Unclean where it does not end with a complete one."""
-    found: list[Message] = []
+    """Parse every request in `data`. Raises Unclean if the last one is incomplete."""
+    messages: list[Message] = []
     while data:
         message = first_request(data)
         if message is None:
             raise Unclean(f"an incomplete request at the end: {data!r}")
-        found.append(message)
+        messages.append(message)
         data = data[message.length :]
-    return found
+    return messages
 
 
 def first_request(data: bytes) -> Message | None:
-    """The request at the start of `data`, or None while it is incomplete."""
+    """Parse the request at the start of `data`, or return None while it is incomplete."""
     return _first(data, _REQUEST_LINE, to_head=False, ended=False)
 
 
 def first_response(data: bytes, *, to_head: bool = False, ended: bool = False) -> Message | None:
-    """The response at the start of `data`, or None while it is incomplete.
+    """Parse the response at the start of `data`, or return None while it is incomplete.
 
-    `to_head`: it answers a HEAD request. `ended`: the connection was closed in an orderly way after `data`, which
+    `to_head` says that it is a response to HEAD, and `ended` that the connection was closed cleanly after `data`, which
     completes a response without framing (RFC 9112 6.3).
     """
     return _first(data, _STATUS_LINE, to_head=to_head, ended=ended)
@@ -94,8 +91,8 @@ def _first(data: bytes, start_line: re.Pattern[bytes], *, to_head: bool, ended: 
     lengths = [value for name, value in headers if name == b"content-length"]
     if len(coding) + len(lengths) > 1:
         raise Unclean(f"framed in more than one way: {headers!r}")
-    answer = start_line is _STATUS_LINE
-    if answer and (to_head or start.split(b" ", 2)[1].startswith(_BODILESS)):
+    response = start_line is _STATUS_LINE
+    if response and (to_head or start.split(b" ", 2)[1].startswith(_BODILESS)):
         return Message(start, headers, b"", (), end + 4)
     if coding:
         return _chunked(start, headers, coding[0], rest, end + 4)
@@ -104,7 +101,7 @@ def _first(data: bytes, start_line: re.Pattern[bytes], *, to_head: bool, ended: 
             raise Unclean(f"not a length: {lengths[0]!r}")
         size = int(lengths[0])
         return Message(start, headers, rest[:size], (), end + 4 + size) if len(rest) >= size else None
-    if answer:
+    if response:
         return Message(start, headers, rest, (), len(data)) if ended else None
     return Message(start, headers, b"", (), end + 4)
 

@@ -1,4 +1,4 @@
-"""A whole Sidekey whose integrations stand in every way that can be brought about: API, metric and commands agree."""
+"""Integrations with every status: API, metric and commands agree."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ LAPSING = timedelta(seconds=6)
 """Until the end of a certificate that is saved while it is valid."""
 
 
-def certificate(left: timedelta) -> Issued:
-    """A client certificate that has so much of its life left."""
+def certificate(lifetime: timedelta) -> Issued:
+    """Create a client certificate with this remaining lifetime."""
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=30)
-    return issue(start=start, life=timedelta(days=30) + left)
+    return issue(start=start, life=timedelta(days=30) + lifetime)
 
 
 def of_files(folder: Path, port: int) -> str:
-    """An integration of a file for each way in which one can stand."""
-    for name, left in (("expiring", timedelta(days=3, hours=1)), ("expired", timedelta(days=-2))):
-        issued = certificate(left)
+    """Build an integration of a file for each status."""
+    for name, lifetime in (("expiring", timedelta(days=3, hours=1)), ("expired", timedelta(days=-2))):
+        issued = certificate(lifetime)
         (folder / f"{name}.crt").write_bytes(issued.pem)
         (folder / f"{name}.key").write_bytes(issued.key_pem)
 
@@ -69,9 +69,9 @@ def of_files(folder: Path, port: int) -> str:
     return f"{callers}integrations:\n{''.join(integrations)}"
 
 
-def with_certificate(port: int, left: timedelta) -> dict[str, Any]:
-    """A document with a client certificate of its own."""
-    issued = certificate(left)
+def with_certificate(port: int, lifetime: timedelta) -> dict[str, Any]:
+    """Build a document with a client certificate of its own."""
+    issued = certificate(lifetime)
     pair = {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": issued.key_pem.decode()}}
     return {
         "endpoint_prefix": f"https://127.0.0.1:{port}",
@@ -80,15 +80,15 @@ def with_certificate(port: int, left: timedelta) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A process in which integrations stand in every way, each named for how; `port` is its upstream's."""
+class Statuses:
+    """A process with integrations of every status, each named for its status. `port` is the upstream's."""
 
     child: Child
     api: Api
     port: int
 
-    def found(self, query: str) -> list[str]:
-        return [each["id"] for each in self.api.get(f"/integrations?{query}")["items"]]
+    def ids_of(self, query: str) -> list[str]:
+        return [item["id"] for item in self.api.get(f"/integrations?{query}")["items"]]
 
     def status(self, name: str) -> str:
         return str(self.api.get(f"/integrations/{name}")["status"])
@@ -97,28 +97,28 @@ class Standing:
         for _ in range(times):
             assert get(self.child.proxy_port, f"/i/{name}/x", CALLER).status == 401
 
-    def counted(self) -> Counter[str]:
-        """What a scrape counts, by word."""
+    def counts(self) -> Counter[str]:
+        """Return the counts of a scrape by status."""
         page = get(self.child.admin_port, "/metrics").body
-        found = series(page, "sidekey_store_integrations")
-        assert [labels["state"] for labels, _ in found] == list(STATUSES)
-        return +Counter({labels["state"]: int(count) for labels, count in found})
+        samples = series(page, "sidekey_store_integrations")
+        assert [labels["state"] for labels, _ in samples] == list(STATUSES)
+        return +Counter({labels["state"]: int(count) for labels, count in samples})
 
     def listed(self) -> Counter[str]:
-        """What the API says of stored ones, by word."""
+        """Return the IDs of stored integrations in the API by status."""
         items = self.api.get("/integrations")["items"]
-        return Counter(each["status"] for each in items if each["source"] == "store")
+        return Counter(item["status"] for item in items if item["source"] == "store")
 
 
 @pytest.fixture
-def standing(tmp_path: Path) -> Iterator[Standing]:
+def statuses(tmp_path: Path) -> Iterator[Statuses]:
     with Nginx(tmp_path, SNIPPET) as nginx, managed(tmp_path, more=of_files(tmp_path, nginx.port)) as child:
-        yield Standing(child, Api(child.admin_port), nginx.port)
+        yield Statuses(child, Api(child.admin_port), nginx.port)
 
 
-def test_every_word_is_found_counted_and_told(standing: Standing, tmp_path: Path) -> None:
-    """Of files and of the store; the metric counts each stored one once, by the word that the list says."""
-    api, child, port = standing.api, standing.child, standing.port
+def test_every_status_is_listed_and_counted(statuses: Statuses, tmp_path: Path) -> None:
+    """Of files and of the store. The metric counts each stored integration once, by its listed status."""
+    api, child, port = statuses.api, statuses.child, statuses.port
     api.make("/integrations", {"id": "expired", **with_certificate(port, LAPSING)})
     api.make("/integrations", {"id": "ok", **basic(port, "right")})
     api.make("/integrations", {"id": "failing", **basic(port, "wrong", "/refusing")})
@@ -126,10 +126,12 @@ def test_every_word_is_found_counted_and_told(standing: Standing, tmp_path: Path
     api.make("/integrations", {"id": "covered", **basic(port)})
     api.make("/integrations", {"id": "invalid", **basic(port), "limits": {"in_flight": 500}})
     api.make("/integrations", {"id": "altered", **basic(port)})
-    standing.fail("failing")
-    standing.fail("f-failing")
-    own = f"  covered: {{endpoint_prefix: 'http://127.0.0.1:{port}', auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
-    child.rewrite(f"{child.config.read_text()}{own}limits: {{in_flight: 100}}\n")
+    statuses.fail("failing")
+    statuses.fail("f-failing")
+    file_integration = (
+        f"  covered: {{endpoint_prefix: 'http://127.0.0.1:{port}', auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
+    )
+    child.rewrite(f"{child.config.read_text()}{file_integration}limits: {{in_flight: 100}}\n")
     alter(tmp_path / "store.db", "altered")
     stored = {"expired", "expiring", "failing", "covered", "invalid", "altered", "ok"}
     words: Mapping[str, list[str]] = {
@@ -147,14 +149,14 @@ def test_every_word_is_found_counted_and_told(standing: Standing, tmp_path: Path
         ],
     }
     assert list(words) == list(STATUSES)
-    within(lambda: {status: sorted(standing.found(f"status={status}")) for status in STATUSES} == words)
+    within(lambda: {status: sorted(statuses.ids_of(f"status={status}")) for status in STATUSES} == words)
 
-    # One whose ID a file has is not counted.
+    # One whose ID a file has is not counts.
     counts = Counter({"ok": 1, "expiring": 1, "failing": 1, "unusable": 3})
-    assert (standing.counted(), standing.listed()) == (counts, counts + Counter({"unusable": 1}))
-    told = {each["id"]: each for each in api.get("/integrations?q=ir")["items"]}
+    assert (statuses.counts(), statuses.listed()) == (counts, counts + Counter({"unusable": 1}))
+    items = {item["id"]: item for item in api.get("/integrations?q=ir")["items"]}
     for name in ("expiring", "f-expiring", "expired", "f-expired"):
-        assert datetime.fromisoformat(told[name]["expires_at"]), name
+        assert datetime.fromisoformat(items[name]["expires_at"]), name
     problems = {
         "f-secret_missing": "auth.password: ",
         "f-not_fetched": "its client certificate was not fetched yet: ",
@@ -170,51 +172,51 @@ def test_every_word_is_found_counted_and_told(standing: Standing, tmp_path: Path
     assert (api.get("/integrations/ok")["failing_since"], api.get("/integrations/ok")["problem"]) == (None, None)
     # The command says the same.
     listed = json.loads(run_cli("list", "--json", "--config", str(child.config)).stdout)
-    said = {each["id"]: (each["status"], each["problem"]) for each in listed}
+    by_command = {item["id"]: (item["status"], item["problem"]) for item in listed}
     expected = {name: word for word, names in words.items() for name in names}
-    assert {name: word for name, (word, _) in said.items()} == {**expected, "covered": "ok"}
+    assert {name: word for name, (word, _) in by_command.items()} == {**expected, "covered": "ok"}
     for name in ("failing", "f-failing", *(stored - {"ok", "expiring", "covered"})):
-        assert said[name][1] == api.get(f"/integrations/{name}")["problem"]
+        assert by_command[name][1] == api.get(f"/integrations/{name}")["problem"]
 
 
 def alter(database: Path, name: str) -> None:
-    """Change a row past Sidekey, so that others read it."""
+    """Change a row by SQL, so that other processes read it."""
     with closing(sqlite3.connect(database)) as connection, connection:
         (body,) = connection.execute("SELECT body FROM sidekey_rows WHERE id = ?", (name,)).fetchone()
-        said = {**json.loads(body), "updated_by": "somebody else"}
-        text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        document = {**json.loads(body), "updated_by": "somebody else"}
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         connection.execute("UPDATE sidekey_rows SET body = ?, revision = revision + 99 WHERE id = ?", (text, name))
 
 
-def test_one_that_fails_is_found_put_right_tested_and_well(standing: Standing) -> None:
-    """A new secret begins again, a test counts as a request, and so does what is sent by callers."""
-    api = standing.api
-    api.make("/integrations", {"id": "it", **basic(standing.port, "wrong", "/refusing")})
-    standing.fail("it", 2)
-    assert standing.status("it") == "ok"
+def test_failing_integration_is_ok_after_a_new_secret_and_a_test(statuses: Statuses) -> None:
+    """A test counts as a request, like those of callers."""
+    api = statuses.api
+    api.make("/integrations", {"id": "it", **basic(statuses.port, "wrong", "/refusing")})
+    statuses.fail("it", 2)
+    assert statuses.status("it") == "ok"
     known = {"If-None-Match": api.ask("GET", "/integrations/it").etag}
     assert api.ask("GET", "/integrations/it", headers=known).status == 304
     assert api.ask("POST", "/integrations/it/test").json["status"] == 401
     # Nothing that is stored has changed, and yet it is told to whoever asks for changes.
     assert api.ask("GET", "/integrations/it", headers=known).json["status"] == "failing"
-    assert standing.found("status=failing") == ["it"]
-    assert standing.counted() == Counter({"failing": 1})
+    assert statuses.ids_of("status=failing") == ["it"]
+    assert statuses.counts() == Counter({"failing": 1})
     # The secret alone is replaced, with a wrong one again, and with the right one.
     for password, word in (("wrong again", "failing"), ("right", "ok")):
         tag = api.ask("GET", "/integrations/it").etag
-        said = api.ask("PATCH", "/integrations/it", {"auth": {"password": {"value": password}}}, match=tag)
-        assert (said.status, said.json["status"], said.json["failing_since"]) == (200, "ok", None)
+        response = api.ask("PATCH", "/integrations/it", {"auth": {"password": {"value": password}}}, match=tag)
+        assert (response.status, response.json["status"], response.json["failing_since"]) == (200, "ok", None)
         if word == "failing":
-            standing.fail("it")
+            statuses.fail("it")
         else:
             within(lambda: api.ask("POST", "/integrations/it/test").status == 200)
-        assert standing.status("it") == word
-    assert standing.counted() == Counter({"ok": 1})
+        assert statuses.status("it") == word
+    assert statuses.counts() == Counter({"ok": 1})
 
 
-def test_a_good_request_ends_it_without_any_change(standing: Standing) -> None:
-    """Here of a file's."""
-    standing.fail("f-failing")
-    assert standing.found("status=failing") == ["f-failing"]
-    assert get(standing.child.proxy_port, "/i/f-failing/well", CALLER).status == 200
-    assert standing.status("f-failing") == "ok"
+def test_successful_request_ends_the_failing_status(statuses: Statuses) -> None:
+    """Here of a file's integration."""
+    statuses.fail("f-failing")
+    assert statuses.ids_of("status=failing") == ["f-failing"]
+    assert get(statuses.child.proxy_port, "/i/f-failing/well", CALLER).status == 200
+    assert statuses.status("f-failing") == "ok"

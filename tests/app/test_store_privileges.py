@@ -1,4 +1,4 @@
-"""Processes on one PostgreSQL with the users of docs/store.md: one edits, the other only serves."""
+"""Processes on PostgreSQL with the users of docs/store.md: one edits, the other only serves."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ READ_ONLY = "the database user may not change the store"
 
 @pytest.fixture(scope="module")
 def provider(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OidcProvider]:
-    """Its tokens live a second, and its refresh tokens rotate."""
+    """A provider with tokens of one second and rotating refresh tokens."""
     with OidcProvider(tmp_path_factory.mktemp("provider"), ca.leaf("127.0.0.1"), lifetime=1) as running:
         yield running
 
 
 @pytest.fixture
 def database() -> Iterator[Postgres]:
-    """A server of its own: roles are shared by all databases of a server."""
+    """A server of its own, because all databases of a server share its roles."""
     with Postgres() as running:
         yield running
 
 
 def documented() -> tuple[str, str]:
     """Return the statements of docs/store.md: those before the first start, and those after it."""
-    before, after = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    return before, after
+    first, second = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    return first, second
 
 
 def run(database: Postgres, script: str) -> None:
@@ -66,7 +66,7 @@ def run(database: Postgres, script: str) -> None:
 
 @contextmanager
 def sidekey(folder: Path, database: Postgres, user: str, ca: Authority) -> Iterator[Child]:
-    """A process whose store has this user."""
+    """Run a process whose store has this user."""
     folder.mkdir()
     (folder / "url").write_text(f"postgresql://{user}@/postgres?host={database.folder}")
     head = HEAD.format(ca=ca.bundle)
@@ -76,23 +76,23 @@ def sidekey(folder: Path, database: Postgres, user: str, ca: Authority) -> Itera
 
 
 def shared(provider: OidcProvider, token: str) -> dict[str, Any]:
-    """A document with a refresh token that rotates."""
+    """Build a document with a rotating refresh token."""
     grant = {"type": "refresh_token", "refresh_token": {"value": token}}
     auth = {"type": "oauth2", "token_endpoint": provider.token_endpoint, "client_id": "basic", "grant": grant}
     return {"auth": {**auth, "client_secret": {"value": SECRET}}, "test": {"path": "/api/orders"}}
 
 
-def denied(said: Said) -> str:
-    """Return the table on which a privilege is missing, as the response says."""
-    assert (said.status, said.code) == (403, "store_denied")
-    return str(said.json["detail"]).partition("lacks a privilege on ")[2].partition(":")[0]
+def denied(response: Said) -> str:
+    """Return the table in the response for which a privilege is missing."""
+    assert (response.status, response.code) == (403, "store_denied")
+    return str(response.json["detail"]).partition("lacks a privilege on ")[2].partition(":")[0]
 
 
-def test_a_process_with_the_user_that_serves_does_all_but_edit(
+def test_serving_user_can_do_everything_but_edit(
     database: Postgres, provider: OidcProvider, ca: Authority, tmp_path: Path
 ) -> None:
-    before, after = documented()
-    run(database, before)
+    first, after = documented()
+    run(database, first)
     with (
         httpx.Client(base_url=provider.issuer, verify=ca.client_context(), trust_env=False) as client,
         sidekey(tmp_path / "edit", database, "sidekey_edit", ca) as editing,
@@ -116,7 +116,7 @@ def test_a_process_with_the_user_that_serves_does_all_but_edit(
             assert client.get("/families").json()["revoked"] == 0
             assert edit.ask("PATCH", "/integrations/it", {"description": "x"}, match='"1"').status == 200
             within(lambda: serve.get("/integrations/it").get("description") == "x")
-            within(lambda: "ops" in {each["name"] for each in edit.get("/tokens")["items"] if each["last_used_at"]})
+            within(lambda: "ops" in {item["name"] for item in edit.get("/tokens")["items"] if item["last_used_at"]})
 
             assert denied(serve.ask("PATCH", "/integrations/it", {"description": "y"}, match='"2"')) == "sidekey_rows"
             assert denied(serve.ask("DELETE", "/integrations/it", match='"2"')) == "sidekey_rows"
@@ -136,8 +136,8 @@ def test_a_process_with_the_user_that_serves_does_all_but_edit(
             forged = {**page, "Cookie": f"{cookie[:-32]}{'0' * 32}"}
             assert serve.ask("GET", "/whoami", headers=forged).code == "unauthenticated"
             settings = ("--config", str(child.config))
-            done = run_cli("token", "create", "me", *settings)
-            assert (done.returncode, "lacks a privilege on sidekey_rows" in done.stderr) == (1, True)
+            result = run_cli("token", "create", "me", *settings)
+            assert (result.returncode, "lacks a privilege on sidekey_rows" in result.stderr) == (1, True)
             assert run_cli("store", "verify", *settings).returncode == 0
 
             child.wait_for_line(lambda line: READ_ONLY in line)
@@ -151,7 +151,7 @@ def test_a_process_with_the_user_that_serves_does_all_but_edit(
         assert not any(STAYS in line for line in child.lines)
         # What it counted is in the store, and it may not remove that.
         assert edit.get("/integrations/it/usage")["outcomes"]["4xx"] == 1
-        assert [each["status"] for each in edit.get("/integrations/it/failures")["items"]] == [404]
+        assert [item["status"] for item in edit.get("/integrations/it/failures")["items"]] == [404]
         for table in ("usage", "failures"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 run(database, f"SET ROLE sidekey_serve; DELETE FROM sidekey.sidekey_{table}")
@@ -159,11 +159,10 @@ def test_a_process_with_the_user_that_serves_does_all_but_edit(
     assert not any(READ_ONLY in line for line in editing.lines)
 
 
-def test_a_process_that_may_not_add_usage_says_so_once_and_serves(
-    database: Postgres, ca: Authority, tmp_path: Path
-) -> None:
-    before, after = documented()
-    run(database, before)
+def test_missing_privilege_for_usage_is_logged_once(database: Postgres, ca: Authority, tmp_path: Path) -> None:
+    """The process serves nevertheless."""
+    first, after = documented()
+    run(database, first)
     with sidekey(tmp_path / "edit", database, "sidekey_edit", ca):
         run(database, "\n".join(line for line in after.splitlines() if "sidekey_usage" not in line))
         with sidekey(tmp_path / "serve", database, "sidekey_serve", ca) as child:
@@ -172,7 +171,7 @@ def test_a_process_that_may_not_add_usage_says_so_once_and_serves(
         assert sum(STAYS in line for line in child.lines) == 1
 
 
-def test_a_user_that_may_not_create_tables_is_named_at_the_first_start(database: Postgres, tmp_path: Path) -> None:
+def test_first_start_names_a_user_that_may_not_create_tables(database: Postgres, tmp_path: Path) -> None:
     run(database, documented()[0])
     (tmp_path / "url").write_text(f"postgresql://sidekey_serve@/postgres?host={database.folder}")
     child = Child(config(tmp_path, "url: {file: url}"), tmp_path)

@@ -1,4 +1,4 @@
-"""An operator's question: a service shows a 502. Which line is it, and why?"""
+"""The `request_id` of an error response finds its line in the access log."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ log: {{access: errors}}
 """
 
 
-def test_a_502_is_joined_to_its_line_by_its_id(ca: Authority, tmp_path: Path) -> None:
-    """A real client shows the field; its line is the only one of this id, and says what the client was told."""
+def test_request_id_of_a_502_finds_its_log_line(ca: Authority, tmp_path: Path) -> None:
+    """Only one line has this ID, and it has the code and detail that the client received."""
     curl = programs.require("curl")
 
-    def ask(child: Child, name: str) -> tuple[dict[str, str], str]:
-        """The fields of the response, and its body."""
+    def send(child: Child, name: str) -> tuple[dict[str, str], str]:
+        """Return the header fields of a response, and its body."""
         url = f"http://127.0.0.1:{child.proxy_port}/i/{name}/x"
-        done = subprocess.run([curl, "-sS", "-i", "--noproxy", "*", url], capture_output=True, text=True, check=True)
-        head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
+        result = subprocess.run([curl, "-sS", "-i", "--noproxy", "*", url], capture_output=True, text=True, check=True)
+        head, _, body = result.stdout.replace("\r\n", "\n").partition("\n\n")
         return {name.lower(): value for name, value in (line.split(": ") for line in head.split("\n")[1:])}, body
 
     # The CA that signed its certificate is none of Mozilla's.
     with Nginx(tmp_path, leaf=ca.leaf("127.0.0.1")) as nginx, Child(CONFIG.format(nginx=nginx), tmp_path) as child:
-        good, _ = ask(child, "good")
-        ask(child, "bad")
-        fields, body = ask(child, "bad")
+        good, _ = send(child, "good")
+        send(child, "bad")
+        fields, body = send(child, "bad")
         assert child.stop() == 0
     problem = json.loads(body)
     lines = [json.loads(line) for line in child.lines]
-    found = [line for line in lines if line.get("request_id") == fields["sidekey-request-id"]]
-    (line,) = found
+    matches = [line for line in lines if line.get("request_id") == fields["sidekey-request-id"]]
+    (line,) = matches
     assert problem["instance"] == line["request_id"]
     assert (line["status"], line["code"], line["reason"]) == (502, "upstream_tls_failed", problem["detail"])
     assert fields["proxy-status"] == f"sidekey; error={line['error']}"

@@ -1,4 +1,4 @@
-"""A Sidekey that starts while its store is away: files are served at once, and nothing else is decided yet."""
+"""A start with an unreachable store: files are served at once, and everything else waits for the store."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ LATE = """\
 
 @dataclass
 class Sidecar:
-    """How to start one Sidekey again and again, in front of the same upstream and beside the same store."""
+    """Restarts a Sidekey in front of the same upstream with the same store."""
 
     folder: Path
     upstream: RawUpstream
@@ -75,7 +75,7 @@ class Sidecar:
 
 @contextmanager
 def stopped(postgres: Postgres) -> Iterator[None]:
-    """While the database is down."""
+    """Stop the database for the block."""
     postgres.stop()
     try:
         yield
@@ -85,47 +85,47 @@ def stopped(postgres: Postgres) -> Iterator[None]:
 
 @pytest.fixture
 async def url(postgres: Postgres, tmp_path: Path) -> str:
-    """Where the store is, as the config has it: an empty schema."""
+    """Return the settings of an empty schema."""
     schema = await postgres.schema()
     (tmp_path / "url").write_text(postgres.url(schema))
     return "url: {file: url}"
 
 
 async def fill(child: Child, port: int) -> str:
-    """Store an integration, and a caller who may use it; the caller's token."""
+    """Store an integration and a caller who may use it, and return the caller's token."""
     api = Api(child.admin_port)
     headers = {"X-Key": {"secret": {"value": "secret-of-stored"}}}
     document = {"id": "stored", "endpoint_prefix": f"http://stored.test:{port}/v1"}
     await asyncio.to_thread(api.make, "/integrations", {**document, "auth": {"type": "headers", "headers": headers}})
-    made = await asyncio.to_thread(api.make, "/callers", {"name": "of-the-store", "integrations": ["stored"]})
-    return str(made["token"])
+    created = await asyncio.to_thread(api.make, "/callers", {"name": "of-the-store", "integrations": ["stored"]})
+    return str(created["token"])
 
 
-async def ask(child: Child, *lines: str) -> Message:
-    """The response to one request on a connection of its own."""
+async def request(child: Child, *lines: str) -> Message:
+    """Send a request on a connection of its own."""
     async with connect(child.proxy_port) as raw:
         await raw.send("\r\n".join([*lines, "", ""]).encode())
         return await raw.response()
 
 
 async def reverse(child: Child, path: str, token: str = FILE_TOKEN) -> Message:
-    """Through the reverse proxy."""
-    return await ask(child, f"GET {path} HTTP/1.1", "Host: localhost", f"Sidekey-Token: {token}")
+    """Send through the reverse proxy."""
+    return await request(child, f"GET {path} HTTP/1.1", "Host: localhost", f"Sidekey-Token: {token}")
 
 
 async def send(child: Child, preset: str) -> Message:
-    """By a preset."""
+    """Send a preset."""
     fields = ("Host: localhost", f"Sidekey-Token: {FILE_TOKEN}", "Content-Type: text/plain", "Content-Length: 0")
-    return await ask(child, f"POST /p/{preset} HTTP/1.1", *fields)
+    return await request(child, f"POST /p/{preset} HTTP/1.1", *fields)
 
 
 async def forward(child: Child, url: str, *fields: str) -> Message:
-    """Through the forward proxy."""
-    return await ask(child, f"GET {url} HTTP/1.1", "Host: ignored", f"Sidekey-Token: {FILE_TOKEN}", *fields)
+    """Send through the forward proxy."""
+    return await request(child, f"GET {url} HTTP/1.1", "Host: ignored", f"Sidekey-Token: {FILE_TOKEN}", *fields)
 
 
 async def inside(child: Child, authority: str, user: str, path: str) -> Message:
-    """The response to a CONNECT, or where that succeeds, to a request inside the tunnel."""
+    """Send inside a tunnel, or return the response to the CONNECT if it is denied."""
     async with connect(child.proxy_port) as raw:
         await raw.send(connect_request(authority, user=user))
         if (await raw.response(to_head=True)).status != 200:
@@ -137,12 +137,12 @@ async def inside(child: Child, authority: str, user: str, path: str) -> Message:
 
 
 async def probes(port: int) -> dict[str, Answer]:
-    """What the probes of a listener say."""
+    """Return the responses to the health checks of a listener."""
     return {path: await asyncio.to_thread(get, port, path) for path in ("/healthz", "/startupz", "/readyz")}
 
 
 async def until_ready(child: Child) -> None:
-    """Wait until callers may be sent there."""
+    """Wait until /readyz succeeds."""
     await asyncio.to_thread(within, lambda: get(child.admin_port, "/readyz").status == 200)
 
 
@@ -162,8 +162,8 @@ DOORS = (
 """Requests that no file covers."""
 
 
-async def knock(child: Child, port: int, door: str) -> Message:
-    """Send a request that no file covers through a door."""
+async def send_uncovered(child: Child, port: int, door: str) -> Message:
+    """Send a request that no file covers through a listener."""
     named = "X-Integration-Id: of-a-file"
     match door:
         case "an ID at the reverse proxy":
@@ -193,7 +193,7 @@ async def knock(child: Child, port: int, door: str) -> Message:
 
 
 async def served(child: Child, port: int) -> list[int]:
-    """The statuses of what the file's integration is asked for, by each way in."""
+    """Return the statuses of requests to the file's integration, by each route."""
     return [
         (await reverse(child, "/i/of-a-file/x")).status,
         (await forward(child, f"http://file.test:{port}/v1/x", "X-Integration-Id: of-a-file")).status,
@@ -202,8 +202,8 @@ async def served(child: Child, port: int) -> list[int]:
     ]
 
 
-async def test_a_sidecar_that_restarts_while_the_database_is_down(url: str, postgres: Postgres, tmp_path: Path) -> None:
-    """Files are served, nothing else is, and nothing passes; once the database is up all is; then it may go again."""
+async def test_restart_while_the_database_is_down_serves_files(url: str, postgres: Postgres, tmp_path: Path) -> None:
+    """Only files are served, and nothing passes. All is served when the database is up, and after it stops again."""
     async with RawUpstream() as upstream:
         port, sidecar = upstream.port, Sidecar(tmp_path, upstream, url)
         with sidecar.child() as child:
@@ -215,21 +215,21 @@ async def test_a_sidecar_that_restarts_while_the_database_is_down(url: str, post
             child = stack.enter_context(sidecar.child())
             await upstream.forget()
             for listener in (child.admin_port, sidecar.metrics_port):
-                said = await probes(listener)
-                assert {path: each.status for path, each in said.items()} == {
+                probe_responses = await probes(listener)
+                assert {path: received.status for path, received in probe_responses.items()} == {
                     "/healthz": 200,
                     "/startupz": 200,
                     "/readyz": 503,
                 }
                 reason = "the store has not been read yet: store.url: the database cannot be reached (ENOENT)\n"
-                assert said["/readyz"].body == reason
+                assert probe_responses["/readyz"].body == reason
             assert await served(child, port) == [200, 200, 200, 200]
-            assert [each.values(b"x-key") for each in upstream.requests] == [[b"secret-of-a-file"]] * 4
+            assert [received.values(b"x-key") for received in upstream.requests] == [[b"secret-of-a-file"]] * 4
             await upstream.forget()
             for door in DOORS:
-                answer = await knock(child, port, door)
-                assert (door, answer.status, json.loads(answer.body)["code"]) == (door, 503, "store_unavailable")
-                assert answer.values(b"retry-after") == [b"5"]
+                response = await send_uncovered(child, port, door)
+                assert (door, response.status, json.loads(response.body)["code"]) == (door, 503, "store_unavailable")
+                assert response.values(b"retry-after") == [b"5"]
             assert (await reverse(child, "/i/stored/x", token)).status == 503
             assert upstream.requests == []
             child.rewrite(child.config.read_text() + LATE.format(port=port))
@@ -237,12 +237,12 @@ async def test_a_sidecar_that_restarts_while_the_database_is_down(url: str, post
             assert (await reverse(child, "/i/late/x")).status == 200
             assert (await probes(child.admin_port))["/readyz"].status == 503
             assert "\nsidekey_store_up 0.0\n" in (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
-            left = stack.pop_all()
-        with left:
+            cleanup = stack.pop_all()
+        with cleanup:
             await until_ready(child)
             assert (await reverse(child, "/i/stored/x", token)).status == 200
             await upstream.forget()
-            statuses = {door: (await knock(child, port, door)).status for door in DOORS}
+            statuses = {door: (await send_uncovered(child, port, door)).status for door in DOORS}
             assert statuses == {
                 **dict.fromkeys(DOORS, 200),
                 "a caller's token": 401,
@@ -250,22 +250,22 @@ async def test_a_sidecar_that_restarts_while_the_database_is_down(url: str, post
                 "a path that no integration of the caller covers": 403,
                 "a request in a tunnel": 403,
             }
-            bare = [each for each in upstream.requests if b"bare.test" in b"".join(each.values(b"host"))]
-            assert [each.values(b"x-key") for each in bare] == [[]] * 3
+            bare = [received for received in upstream.requests if b"bare.test" in b"".join(received.values(b"host"))]
+            assert [received.values(b"x-key") for received in bare] == [[]] * 3
             with stopped(postgres):
                 await asyncio.to_thread(child.wait_for_line, lambda line: "what is loaded stays in use" in line)
-                assert {path: each.status for path, each in (await probes(child.admin_port)).items()} == {
+                assert {path: probe.status for path, probe in (await probes(child.admin_port)).items()} == {
                     "/healthz": 200,
                     "/startupz": 200,
                     "/readyz": 200,
                 }
                 assert (await reverse(child, "/i/stored/x", token)).status == 200
-                assert {door: (await knock(child, port, door)).status for door in DOORS} == statuses
+                assert {door: (await send_uncovered(child, port, door)).status for door in DOORS} == statuses
             assert await asyncio.to_thread(child.stop) == 0
-    written = "\n".join(child.lines)
-    assert written.count("the store cannot be used: only what is in files is served") == 1
-    assert str(postgres.folder) not in written
-    assert "secret-of-" not in written
+    output = "\n".join(child.lines)
+    assert output.count("the store cannot be used: only what is in files is served") == 1
+    assert str(postgres.folder) not in output
+    assert "secret-of-" not in output
 
 
 FINAL = {
@@ -280,40 +280,40 @@ FINAL = {
 }
 
 
-async def test_what_no_stored_row_could_change_is_refused_for_good(tmp_path: Path) -> None:
-    """A caller need not send such a request again; which IDs files have is not told by it."""
+async def test_denial_that_no_stored_row_could_change_is_final(tmp_path: Path) -> None:
+    """A caller need not retry it. It does not reveal the IDs of files."""
     (tmp_path / "url").write_text(f"postgresql://sidekey@127.0.0.1:{free_port()}/sidekey")
     async with RawUpstream() as upstream:
         with Sidecar(tmp_path, upstream, "url: {file: url}").child() as child:
             host, token = "Host: localhost", f"Sidekey-Token: {FILE_TOKEN}"
             for case, (code, target, fields) in FINAL.items():
                 line = f"GET {target.format(port=upstream.port)} HTTP/1.1"
-                answer = await ask(child, line, host, token, *fields)
-                assert (case, json.loads(answer.body)["code"]) == (case, code)
-                assert answer.values(b"retry-after") == []
-            assert (await ask(child, "GET /i/stored/x HTTP/1.1", host)).status == 401
+                response = await request(child, line, host, token, *fields)
+                assert (case, json.loads(response.body)["code"]) == (case, code)
+                assert response.values(b"retry-after") == []
+            assert (await request(child, "GET /i/stored/x HTTP/1.1", host)).status == 401
             assert (await probes(child.admin_port))["/readyz"].body.endswith("cannot be reached (ECONNREFUSED)\n")
             assert await asyncio.to_thread(child.stop) == 0
         assert upstream.requests == []
 
 
 async def test_api_and_console_wait_for_the_store(url: str, postgres: Postgres, tmp_path: Path) -> None:
-    """503 for what needs it, also to a token that the store may have; what needs none of it is there."""
+    """503 for what needs the store, also with a token that the store may have."""
     async with RawUpstream() as upstream:
         with stopped(postgres), Sidecar(tmp_path, upstream, url).child() as child:
             api = Api(child.admin_port)
             unknown = api.by("sidekey_" + "0" * 64)
-            for asked, method, path in (
+            for client, method, path in (
                 (api, "GET", "/integrations"),
                 (api, "GET", "/audit"),
                 (api, "DELETE", "/callers/of-a-file"),
                 (api, "POST", "/integrations/of-a-file/test"),
                 (unknown, "GET", "/kinds"),
             ):
-                said = await asyncio.to_thread(asked.ask, method, path)
-                assert (path, said.status, said.code) == (path, 503, "store_unavailable")
-                assert said.headers["Retry-After"] == "5"
-                assert "the store has not been read yet: store.url: " in said.json["detail"]
+                response = await asyncio.to_thread(client.ask, method, path)
+                assert (path, response.status, response.code) == (path, 503, "store_unavailable")
+                assert response.headers["Retry-After"] == "5"
+                assert "the store has not been read yet: store.url: " in response.json["detail"]
             for path in ("/kinds", "/providers", "/whoami", "/openapi.json"):
                 assert (await asyncio.to_thread(api.ask, "GET", path)).status == 200
             assert (await asyncio.to_thread(api.ask, "GET", "/kinds", headers={"Authorization": ""})).status == 401
@@ -323,7 +323,7 @@ async def test_api_and_console_wait_for_the_store(url: str, postgres: Postgres, 
             assert await asyncio.to_thread(child.stop) == 0
 
 
-async def test_a_database_that_never_answers_does_not_hold_up_the_start(tmp_path: Path) -> None:
+async def test_silent_database_does_not_delay_the_start(tmp_path: Path) -> None:
     """As behind a firewall that drops packets: connecting neither succeeds nor fails."""
     async with RawUpstream() as upstream:
         with Blackhole("127.0.0.3") as hole:
@@ -337,8 +337,8 @@ async def test_a_database_that_never_answers_does_not_hold_up_the_start(tmp_path
     assert "canary" not in "\n".join(child.lines) + ready.body
 
 
-async def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
-    """Its path is not shown to whoever may ask for the readiness; the log has it."""
+async def test_locked_store_file_is_retried(tmp_path: Path) -> None:
+    """The readiness response does not show its path, but the log does."""
     async with RawUpstream() as upstream:
         sidecar = Sidecar(tmp_path, upstream, "path: store.db")
         with sidecar.child() as child:
@@ -362,10 +362,10 @@ async def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
             assert await asyncio.to_thread(child.stop) == 0
 
 
-async def test_a_key_that_is_wrong_once_the_database_is_there_is_said_and_can_be_replaced(
+async def test_wrong_key_is_reported_when_the_database_is_up_and_can_be_replaced(
     url: str, postgres: Postgres, tmp_path: Path
 ) -> None:
-    """The process goes on with files: it has begun to serve them."""
+    """The process continues to serve files."""
     async with RawUpstream() as upstream:
         sidecar = Sidecar(tmp_path, upstream, url)
         with sidecar.child() as child:
@@ -393,8 +393,8 @@ GIVEN_UP = 20.0
 """Seconds after which a start is not one that ends at once."""
 
 
-def failed(child: Child) -> str:
-    """What a process wrote that did not start."""
+def failed_start(child: Child) -> str:
+    """Return the output of a process that did not start."""
     child.start()
     assert child.process.wait(timeout=GIVEN_UP) == 1
     child.wait()
@@ -410,7 +410,7 @@ def failed(child: Child) -> str:
     ],
     ids=["no database", "damaged", "foreign tables"],
 )
-async def test_a_file_that_is_no_store_ends_the_start_at_once(
+async def test_file_that_is_no_store_is_an_error_of_the_start(
     content: bytes | str | None, reason: str, tmp_path: Path
 ) -> None:
     async with RawUpstream() as upstream:
@@ -426,25 +426,25 @@ async def test_a_file_that_is_no_store_ends_the_start_at_once(
             with path.open("r+b") as file:
                 file.seek(100)
                 file.write(b"\xff" * 3996)
-        written = await asyncio.to_thread(failed, sidecar.child())
-    assert f"store.path: {path} {reason}" in written
+        output = await asyncio.to_thread(failed_start, sidecar.child())
+    assert f"store.path: {path} {reason}" in output
 
 
-async def test_another_programs_database_is_left_as_it_is(tmp_path: Path) -> None:
+async def test_database_of_another_program_stays_unchanged(tmp_path: Path) -> None:
     """The path may name it by mistake."""
     path = tmp_path / "store.db"
     with closing(sqlite3.connect(path)) as foreign:
         foreign.execute("CREATE TABLE orders (a)")
-    before = path.read_bytes()
+    content = path.read_bytes()
     async with RawUpstream() as upstream:
-        written = await asyncio.to_thread(failed, Sidecar(tmp_path, upstream, "path: store.db").child())
-    assert f"store.path: {path} is the database of another program: name a file of Sidekey's own" in written
-    assert path.read_bytes() == before
+        output = await asyncio.to_thread(failed_start, Sidecar(tmp_path, upstream, "path: store.db").child())
+    assert f"store.path: {path} is the database of another program: name a file of Sidekey's own" in output
+    assert path.read_bytes() == content
 
 
-async def test_a_foreign_schema_ends_the_start_at_once(url: str, postgres: Postgres, tmp_path: Path) -> None:
+async def test_unknown_schema_is_an_error_of_the_start(url: str, postgres: Postgres, tmp_path: Path) -> None:
     schema = (tmp_path / "url").read_text().rpartition("search_path=")[2]
     await postgres.sql(FOREIGN, schema)
     async with RawUpstream() as upstream:
-        written = await asyncio.to_thread(failed, Sidecar(tmp_path, upstream, url).child())
-    assert "store.url: the database refused a statement (SQLSTATE 42P07)" in written
+        output = await asyncio.to_thread(failed_start, Sidecar(tmp_path, upstream, url).child())
+    assert "store.url: the database refused a statement (SQLSTATE 42P07)" in output

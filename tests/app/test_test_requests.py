@@ -1,4 +1,4 @@
-"""Test requests in a running Sidekey: what the API reports, and what metrics, usage and log record of them."""
+"""Test requests of a running Sidekey: the API's report, metrics, usage and log."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Process:
     upstream: int
 
     def requests(self, name: str) -> dict[str, int]:
-        """The finished requests of an integration, by outcome."""
-        found = series(get(self.child.admin_port, "/metrics").body, "sidekey_requests_total")
-        return {labels["outcome"]: int(count) for labels, count in found if labels["integration"] == name}
+        """Return the finished requests of an integration by outcome."""
+        samples = series(get(self.child.admin_port, "/metrics").body, "sidekey_requests_total")
+        return {labels["outcome"]: int(count) for labels, count in samples if labels["integration"] == name}
 
 
 @pytest.fixture
@@ -40,14 +40,14 @@ def process(tmp_path: Path) -> Iterator[Process]:
 
 
 def test_successful_test_request_is_recorded_as_success(process: Process) -> None:
-    """However long the body of the response is: no line in the log, and no failure in the usage."""
+    """However long the response body is: no line in the log, and no failure in the usage."""
     child = process.child
     api = Api(child.admin_port)
     api.make("/integrations", {"id": "crm", **basic(process.upstream)})
-    said = api.ask("POST", "/integrations/crm/test")
-    assert (said.status, said.json["ok"], said.json["status"]) == (200, True, 200)
+    response = api.ask("POST", "/integrations/crm/test")
+    assert (response.status, response.json["ok"], response.json["status"]) == (200, True, 200)
     assert process.requests("crm") == {"2xx": 1}
-    assert sum(each["failed"] for each in api.get("/integrations/crm/usage")["points"]) == 0
+    assert sum(point["failed"] for point in api.get("/integrations/crm/usage")["points"]) == 0
     assert api.get("/integrations/crm/failures")["items"] == []
     assert child.stop() == 0
     assert [line for line in child.lines if '"event":"request"' in line] == []

@@ -1,4 +1,4 @@
-"""An editor who does not know a stored secret: Sidekey neither confirms a guess nor renames what contains it."""
+"""An editor without a stored secret: Sidekey neither confirms a guess nor renames what contains the secret."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OTHER = issue("other.example", ROOT, start=START)
 
 @pytest.fixture(scope="module")
 def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    with managed(tmp_path_factory.mktemp("guesses")) as found:
-        yield found
+    with managed(tmp_path_factory.mktemp("guesses")) as process:
+        yield process
 
 
 def halves(issued: Issued, passphrase: str) -> dict[str, Any]:
@@ -29,41 +29,41 @@ def halves(issued: Issued, passphrase: str) -> dict[str, Any]:
     return {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": key}}
 
 
-def joined(issued: Issued, passphrase: str) -> dict[str, Any]:
+def combined_pem(issued: Issued, passphrase: str) -> dict[str, Any]:
     return {"pem": {"value": (issued.pem + issued.key_as(passphrase=passphrase)).decode()}}
 
 
-@pytest.mark.parametrize(("written", "key"), [(halves, "private_key"), (joined, "pem")])
+@pytest.mark.parametrize(("passphrase", "key"), [(halves, "private_key"), (combined_pem, "pem")])
 @pytest.mark.parametrize("guess", ["right", "wrong"])
-def test_passphrase_and_key_are_entered_together(child: Child, written: Any, key: str, guess: str) -> None:
-    """The status would say if a guessed passphrase decrypts the stored key, or the stored one a key of one's own."""
+def test_passphrase_and_key_are_entered_together(child: Child, passphrase: Any, key: str, guess: str) -> None:
+    """Otherwise the status would reveal whether a guessed passphrase decrypts the stored key."""
     api, path = Api(child.admin_port, TOKENS["editor"]), f"/integrations/{key.replace('_', '-')}-{guess}"
-    auth = {"type": "mtls", "allow_private_ca": True, **written(ONE, "right"), "key_passphrase": {"value": "right"}}
+    auth = {"type": "mtls", "allow_private_ca": True, **passphrase(ONE, "right"), "key_passphrase": {"value": "right"}}
     document = {"id": path.rpartition("/")[2], "endpoint_prefix": "https://api.example.com", "auth": auth}
     api.make("/integrations", document)
-    shown = api.get(path)
+    document = api.get(path)
     for patch, pointer, reason in (
-        (written(OTHER, guess), "/auth/key_passphrase", f"{key} beside it has changed"),
+        (passphrase(OTHER, guess), "/auth/key_passphrase", f"{key} beside it has changed"),
         ({"key_passphrase": {"value": guess}}, f"/auth/{key}", "key_passphrase beside it has changed"),
         ({"key_passphrase": None}, f"/auth/{key}", "key_passphrase beside it has changed"),
     ):
-        said = api.ask("PATCH", path, {"auth": patch}, match='"1"')
+        response = api.ask("PATCH", path, {"auth": patch}, match='"1"')
         expected = [{"pointer": pointer, "detail": f"must be sent again, since {reason}"}]
-        assert (said.status, said.code, said.json["errors"]) == (422, "reenter", expected)
-    assert api.get(path) == shown
-    both = {**written(OTHER, "new"), "key_passphrase": {"value": "new"}}
+        assert (response.status, response.code, response.json["errors"]) == (422, "reenter", expected)
+    assert api.get(path) == document
+    both = {**passphrase(OTHER, "new"), "key_passphrase": {"value": "new"}}
     assert api.ask("PATCH", path, {"auth": both}, match='"1"').json["status"] == "ok"
     assert api.ask("PATCH", path, {"description": "x"}, match='"2"').json["status"] == "ok"
 
 
-def test_a_cookie_keeps_its_name(child: Child) -> None:
-    """A server may repeat a cookie of another name in a page, to whoever sends requests."""
+def test_cookie_keeps_its_name(child: Child) -> None:
+    """A server may show a cookie of another name to anyone who sends requests."""
     api, path = Api(child.admin_port, TOKENS["editor"]), "/integrations/cookie"
     cookie = {"Cookie": {"prefix": "session=", "secret": {"value": "canary-of-a-cookie"}}}
     auth = {"type": "headers", "headers": {**cookie, "X-Key": {"prefix": "Key ", "secret": {"value": "other"}}}}
     api.make("/integrations", {"id": "cookie", "endpoint_prefix": "https://api.example.com", "auth": auth})
     for prefix in ("language=", "", None):
-        said = api.ask("PATCH", path, {"auth": {"headers": {"Cookie": {"prefix": prefix}}}}, match="*")
-        places = {f"/auth/headers/{name}/secret" for name in ("Cookie", "X-Key")}
-        assert (said.status, said.code, said.pointers) == (422, "reenter", places)
+        response = api.ask("PATCH", path, {"auth": {"headers": {"Cookie": {"prefix": prefix}}}}, match="*")
+        pointers = {f"/auth/headers/{name}/secret" for name in ("Cookie", "X-Key")}
+        assert (response.status, response.code, response.pointers) == (422, "reenter", pointers)
     assert api.ask("PATCH", path, {"auth": {"headers": {"X-Key": {"prefix": ""}}}}, match="*").status == 200

@@ -1,4 +1,4 @@
-"""Requests that have reached Sidekey's sockets when it stops accepting are answered, not reset."""
+"""Requests that reached Sidekey's sockets before it stops listening get responses instead of resets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COUNT = 20
 
 
 def request(number: int) -> bytes:
-    """One that can be told from others."""
+    """Build a request with an identifiable target."""
     return f"GET /i/crm/{number} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def config(port: int, delay: str) -> str:
-    """Integration `crm` at an upstream on this port."""
+    """Build a config with integration `crm` at an upstream on this port."""
     return f"""\
 timeouts: {{drain_delay: {delay}, drain: 60s}}
 integrations:
@@ -35,16 +35,16 @@ integrations:
 both_loops = pytest.mark.parametrize("code", [None, WITHOUT_UVLOOP], ids=["uvloop", "asyncio"])
 
 
-def unseen(kept: list[socket.socket], port: int) -> list[socket.socket]:
-    """While the process does not run, send requests on kept connections, and on as many that it has to accept."""
-    callers = [*kept, *[socket.create_connection(("127.0.0.1", port)) for _ in kept]]
+def send_to_stopped_process(connections: list[socket.socket], port: int) -> list[socket.socket]:
+    """While the process is stopped, send requests on kept connections, and on as many that it has not accepted."""
+    callers = [*connections, *[socket.create_connection(("127.0.0.1", port)) for _ in connections]]
     for number, caller in enumerate(callers):
         caller.sendall(request(number))
     return callers
 
 
-async def ask_each(port: int) -> list[socket.socket]:
-    """Kept connections that have had a response."""
+async def open_kept_connections(port: int) -> list[socket.socket]:
+    """Return connections that had a response."""
     sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(COUNT)]
     for sock in sockets:
         sock.sendall(request(-1))
@@ -52,57 +52,54 @@ async def ask_each(port: int) -> list[socket.socket]:
     return sockets
 
 
-async def check_answers(upstream: RawUpstream, callers: list[socket.socket]) -> None:
-    """Each request arrived once and has its response, after which the connection ends in an orderly way."""
+async def check_responses(upstream: RawUpstream, callers: list[socket.socket]) -> None:
+    """Check that each request was received once and has a response, after which the connection closes cleanly."""
     for caller in callers:
         assert (await asyncio.to_thread(read_all, caller)).startswith(b"HTTP/1.1 200 OK\r\n")
-    arrived = sorted(each.target for each in upstream.requests if each.target != b"/-1")
-    assert arrived == sorted(b"/%d" % number for number in range(len(callers)))
+    received = sorted(arrival.target for arrival in upstream.requests if arrival.target != b"/-1")
+    assert received == sorted(b"/%d" % number for number in range(len(callers)))
 
 
 @both_loops
-async def test_what_has_arrived_at_the_signal_is_answered(code: str | None, tmp_path: Path) -> None:
-    """The process finds the signal and the requests at the same moment.
-
-    They are on connections that were idle, and on those that nobody has accepted yet.
-    """
+async def test_requests_that_arrive_with_the_signal_are_served(code: str | None, tmp_path: Path) -> None:
+    """On idle connections, and on connections that the process has not accepted yet."""
     async with RawUpstream() as upstream:
         with Child(config(upstream.port, "0s"), tmp_path, code=code) as child:
-            kept = await ask_each(child.proxy_port)
+            connections = await open_kept_connections(child.proxy_port)
             child.process.send_signal(signal.SIGSTOP)
-            callers = unseen(kept, child.proxy_port)
+            callers = send_to_stopped_process(connections, child.proxy_port)
             child.process.send_signal(signal.SIGTERM)
             child.process.send_signal(signal.SIGCONT)
-            await check_answers(upstream, callers)
+            await check_responses(upstream, callers)
             assert await asyncio.to_thread(child.wait) == 0
 
 
 @both_loops
-async def test_what_has_arrived_at_the_end_of_the_delay_is_answered(code: str | None, tmp_path: Path) -> None:
-    """The process finds that, and the requests, at the same moment."""
+async def test_requests_that_arrive_at_the_end_of_the_delay_are_served(code: str | None, tmp_path: Path) -> None:
+    """The process finds the end of the delay and the requests at the same moment."""
     for delay in (2, 10, 40):
         async with RawUpstream() as upstream:
             with Child(config(upstream.port, f"{delay}s"), tmp_path, code=code) as child:
-                kept = await ask_each(child.proxy_port)
+                connections = await open_kept_connections(child.proxy_port)
                 child.process.send_signal(signal.SIGTERM)
                 await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"draining"' in line)
                 child.process.send_signal(signal.SIGSTOP)
                 if not await accepts(child.proxy_port):
                     # The delay was over before a slow machine had stopped the process.
-                    for sock in kept:
+                    for sock in connections:
                         sock.close()
                     continue
-                callers = unseen(kept, child.proxy_port)
+                callers = send_to_stopped_process(connections, child.proxy_port)
                 await asyncio.sleep(delay + 0.1)
                 child.process.send_signal(signal.SIGCONT)
-                await check_answers(upstream, callers)
+                await check_responses(upstream, callers)
                 assert await asyncio.to_thread(child.wait) == 0
                 return
     pytest.fail("the process was never stopped in time")
 
 
-async def test_a_head_of_which_part_has_arrived_may_end(tmp_path: Path) -> None:
-    """Within timeouts.request_head and timeouts.drain: its caller was served before."""
+async def test_partial_request_head_may_be_completed(tmp_path: Path) -> None:
+    """Within timeouts.request_head and timeouts.drain, if the caller was served before."""
     async with RawUpstream() as upstream:
         with Child(config(upstream.port, "0s"), tmp_path) as child:
             async with connect(child.proxy_port) as caller:
@@ -116,11 +113,11 @@ async def test_a_head_of_which_part_has_arrived_may_end(tmp_path: Path) -> None:
                 assert (await caller.response()).values(b"connection") == [b"close"]
                 await caller.until_ended()
             assert await asyncio.to_thread(child.wait) == 0
-        assert [each.target for each in upstream.requests] == [b"/-1", b"/0"]
+        assert [arrival.target for arrival in upstream.requests] == [b"/-1", b"/0"]
 
 
 async def accepts(port: int) -> bool:
-    """Whether a new connection is accepted."""
+    """Return True if a new connection is accepted."""
     try:
         async with connect(port):
             return True
@@ -128,8 +125,8 @@ async def accepts(port: int) -> bool:
         return False
 
 
-async def test_a_unix_socket_ends_like_any_other(tmp_path: Path) -> None:
-    """Nobody finds it any more, and who had connected is served."""
+async def test_unix_socket_drains_like_tcp(tmp_path: Path) -> None:
+    """New callers do not find it, and connected callers are served."""
     path = tmp_path / "proxy.sock"
     head = f'version: 1\nlisten: {{{{proxy: "unix:{path}", admin: "127.0.0.1:{{admin}}"}}}}\n'
     head += 'network: {{allow_private: ["127.0.0.0/8"]}}\n'
@@ -152,7 +149,7 @@ async def test_a_unix_socket_ends_like_any_other(tmp_path: Path) -> None:
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """What comes until the end. Raises ConnectionResetError."""
+    """Read until the end of the connection. Raises ConnectionResetError."""
     with sock:
         sock.settimeout(DEADLINE)
         data = b""

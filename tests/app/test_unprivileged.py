@@ -1,4 +1,4 @@
-"""Where Sidekey runs in production: a read-only root, no HOME, an unprivileged user, a full disk (F90, K11, K31)."""
+"""Sidekey in production: a read-only root, no HOME, an unprivileged user, a full disk (F90, K11, K31)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces, prc
 
 
 def as_nobody() -> list[str]:
-    """The words in front of a command that runs it as an unprivileged user without any capability."""
+    """Return the words that run a command as an unprivileged user without any capability."""
     if os.getuid() != 0:
         return []
     drop = ["--no-new-privs", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
@@ -36,7 +36,7 @@ def as_nobody() -> list[str]:
 
 
 def in_read_only_root() -> list[str]:
-    """The words in front of a command that runs it without HOME on a root that cannot be written."""
+    """Return the words that run a command without HOME on a read-only root."""
     unshare = programs.require("unshare")
     namespace = ["--mount"] if os.getuid() == 0 else ["--mount", "--map-root-user"]
     command = [unshare, *namespace, "/bin/sh", "-c", READ_ONLY, "sh"]
@@ -47,16 +47,16 @@ def in_read_only_root() -> list[str]:
 
 
 @cache
-def others_may_run_it() -> bool:
-    """Whether another user may read the interpreter and the package."""
+def is_readable_by_others() -> bool:
+    """Return True if another user may read the interpreter and the package."""
     command = [*as_nobody(), sys.executable, "-c", "import sidekey"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that every user may enter; pytest's own is its user's alone."""
-    if not others_may_run_it():
+    """Create a folder that every user may enter. Only one user may enter pytest's own."""
+    if not is_readable_by_others():
         pytest.skip("the interpreter or the package lies where no other user may read it")
     path = Path(tempfile.mkdtemp(prefix="sidekey-test-"))
     path.chmod(0o755)
@@ -65,7 +65,7 @@ def folder() -> Iterator[Path]:
 
 
 def config(port: int) -> str:
-    """Integration `crm` at an upstream on this port, its secret in a file beside the config."""
+    """Write a config with integration `crm` at an upstream on this port, and its secret in a file."""
     return f"""\
 integrations:
   crm:
@@ -74,58 +74,57 @@ integrations:
 """
 
 
-def served(
+def serve_one_request(
     folder: Path,
     wrapper: Sequence[str] = (),
     environment: dict[str, str] | None = None,
     output: Path | None = None,
 ) -> Child:
-    """Start Sidekey behind `wrapper`, let it serve one request and end; returns it for a look at its log."""
+    """Start Sidekey behind `wrapper`, serve one request, stop it, and return it with its log."""
     (folder / "password").write_text("secret")
     with (
         Nginx(folder) as nginx,
         Child(config(nginx.port), folder, wrapper=wrapper, environment=environment, output=output) as child,
     ):
-        answer = get(child.proxy_port, "/i/crm/x")
-        assert (answer.status, "authorization: Basic c3ZjOnNlY3JldA==" in answer.body) == (200, True)
+        response = get(child.proxy_port, "/i/crm/x")
+        assert (response.status, "authorization: Basic c3ZjOnNlY3JldA==" in response.body) == (200, True)
         assert child.stop() == 0
     return child
 
 
-def test_it_serves_as_an_unprivileged_user_on_a_read_only_root(folder: Path) -> None:
-    """K31, F90: uid 65532, no capability, no new privileges, no HOME, nothing to write to."""
-    child = served(folder, [*in_read_only_root(), *as_nobody()], {"TMPDIR": "/nonexistent"})
+def test_sidekey_serves_as_an_unprivileged_user_on_a_read_only_root(folder: Path) -> None:
+    """K31, F90: uid 65532, no capability, no new privileges, no HOME, no writable folder."""
+    child = serve_one_request(folder, [*in_read_only_root(), *as_nobody()], {"TMPDIR": "/nonexistent"})
     assert [json.loads(line)["event"] for line in child.lines][-1] == "stopped"
 
 
-def test_the_demo_works_there_as_well(folder: Path) -> None:
-    """No file is written: the demo's config exists in memory alone."""
+def test_demo_works_on_a_read_only_root(folder: Path) -> None:
     command = [*in_read_only_root(), *as_nobody(), sys.executable, "-m", "sidekey", "demo", "--once"]
-    shown = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert "All of it worked." in shown.stdout
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "All of it worked." in result.stdout
 
 
-def test_it_serves_where_the_disk_of_its_log_is_full(tmp_path: Path) -> None:
-    """F90: standard error can be written to no more, which stops nothing."""
-    served(tmp_path, output=Path("/dev/full"))
+def test_sidekey_serves_with_a_full_disk_for_its_log(tmp_path: Path) -> None:
+    """F90: standard error cannot be written any more."""
+    serve_one_request(tmp_path, output=Path("/dev/full"))
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", ">&- 2>&- <&-"])
-def test_it_serves_where_its_log_can_not_be_written(redirection: str, folder: Path) -> None:
-    """F90: where there is no standard error, or nothing at all, nothing stops either."""
-    assert served(folder, ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh"]).lines == []
+def test_sidekey_serves_without_a_writable_log(redirection: str, folder: Path) -> None:
+    """F90: without standard error, or without any standard descriptor."""
+    assert serve_one_request(folder, ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh"]).lines == []
 
 
 def peek(pid: int, name: str) -> str:
-    """What an unprivileged process is told that reads a file of /proc/PID."""
+    """Return what an unprivileged process gets that reads a file of /proc/PID."""
     code = f"print(len(open('/proc/{pid}/{name}', 'rb').read(1) or b'-'))"
-    found = subprocess.run([*as_nobody(), sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or found.stderr.strip().splitlines()[-1]
+    result = subprocess.run([*as_nobody(), sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return result.stdout.strip() or result.stderr.strip().splitlines()[-1]
 
 
-def test_other_processes_of_its_user_do_not_read_its_memory(folder: Path) -> None:
-    """K11: what holds secrets is closed to the same user; a process like it that does not protect itself is open."""
+def test_other_processes_of_the_user_cannot_read_its_memory(folder: Path) -> None:
+    """K11: the same user can read the memory of an unprotected process, but not of Sidekey."""
     open_to_all = [*as_nobody(), sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
     with (
         Child(config(1), folder, wrapper=as_nobody(), environment={"HOME": "/"}) as child,
@@ -143,7 +142,7 @@ def test_other_processes_of_its_user_do_not_read_its_memory(folder: Path) -> Non
             control.kill()
 
 
-def test_no_debugger_of_its_user_attaches(folder: Path) -> None:
+def test_debugger_of_the_user_cannot_attach(folder: Path) -> None:
     """K11: gdb -p is refused."""
     gdb = programs.require("gdb")
     with Child(config(1), folder, wrapper=as_nobody()) as child:
@@ -155,7 +154,7 @@ def test_no_debugger_of_its_user_attaches(folder: Path) -> None:
 
 
 def test_no_core_is_dumped(tmp_path: Path) -> None:
-    """The size of a core file is zero; the limit shows in /proc."""
+    """/proc shows a core file limit of zero."""
     with Child("integrations: {}\n", tmp_path) as child:
         limits = Path(f"/proc/{child.process.pid}/limits").read_text()
     core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
