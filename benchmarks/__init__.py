@@ -1,1 +1,1 @@
-"""The benchmarks: Sidekey and its peers doing the same work on this machine. `python -m benchmarks [ROW ...]`."""
+"""Benchmarks: Sidekey and its peers do the same work on this machine. `python -m benchmarks [ROW ...]`."""

@@ -1,9 +1,4 @@
-"""The command: measure the rows and print the table. A run of all rows writes results.json and what is made of it.
-
-Rows are named as arguments or in the variable ROWS, separated by spaces or commas; none means all. COMPILED names the
-interpreter of the environment that holds the compiled wheel. Exit 0: measured, whatever was reached; 1: something could
-not be measured; 2: usage.
-"""
+"""Measure the rows and print the table. A run of all rows writes results.json and the pages built from it."""
 
 from __future__ import annotations
 
@@ -33,7 +28,7 @@ _ABSENT = "absent"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the rows that `arguments` or ROWS name."""
+    """Run the rows in `arguments` or ROWS."""
     names = list(arguments) or re.findall(r"[^\s,]+", os.environ.get("ROWS", "")) or list(ROWS)
     unknown = [name for name in names if name not in ROWS]
     if unknown:
@@ -74,14 +69,14 @@ def _measure(name: str, arena: Arena) -> Outcome:
 
 
 def _version(peer: Peer) -> str:
-    """The version that a peer prints, for Sidekey with its build (compiled or pure); or `absent`."""
+    """Return the version that a peer prints, for Sidekey with its build (compiled or pure), or `absent`."""
     if peer.program() is None:
         return _ABSENT
     ran = subprocess.run(peer.version(), capture_output=True, text=True, timeout=30, check=False)
     printed = ran.stdout + ran.stderr
-    found = re.search(r"\d+\.\d+\.\d+", printed)
+    match = re.search(r"\d+\.\d+\.\d+", printed)
     build = re.search(r"\b(compiled|pure)\b", printed)
-    return " ".join(part[0] for part in (found, build) if part is not None) or "unknown"
+    return " ".join(part[0] for part in (match, build) if part is not None) or "unknown"
 
 
 def _print(outcomes: Mapping[str, Outcome], machine: Mapping[str, object], versions: Mapping[str, str]) -> None:

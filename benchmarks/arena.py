@@ -24,7 +24,7 @@ from benchmarks.upstream import Upstream, nginx_upstream
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A peer that has served its first request. `subject` is the name under which a row measures it.
+    """A peer that has served its first request. `subject` is its name in a row.
 
     `idle_bytes` is its memory after that request and one for each of its status pages; `private_bytes` is the private
     part of it. `tls` is version and group of its connection to the nginx upstream; empty without TLS.
@@ -40,10 +40,10 @@ class Running:
     tls: str
 
     def load(self, load: Load) -> Sample:
-        """One round of a load against it."""
-        before = self.program.cpu_seconds()
+        """Run one round of a load against it."""
+        cpu_before = self.program.cpu_seconds()
         requests, seen = load.measure(self.job.port, self.peer.path("hook"), self.job.folder, self.peer.fields)
-        used = self.program.cpu_seconds() - before
+        used = self.program.cpu_seconds() - cpu_before
         return {
             RATE: seen[RATE],
             CPU: used / requests * 1e6,
@@ -56,7 +56,7 @@ class Running:
 
 @dataclass
 class Arena:
-    """What all rows share. The nginx upstream starts when a row first needs it and stops with the arena.
+    """Resources of all rows. The nginx upstream starts when a row first needs it, and stops with the arena.
 
     After `settle` seconds without work the memory of a peer no longer changes.
     """
@@ -83,12 +83,12 @@ class Arena:
 
     @cached_property
     def tunnel_callers(self) -> Path:
-        """The program that loads tunnels. Raises MeasureFailed."""
+        """Return the program that loads tunnels. Raises MeasureFailed."""
         return build(self.folder)
 
     @cached_property
     def upstreams(self) -> Mapping[str, Upstream]:
-        """The nginx upstream: `http`, `https` and `mtls`, the latter two also with `, once`. Raises MeasureFailed."""
+        """Return the nginx upstream: `http`, `https` and `mtls`, the latter with `, once` too. Raises MeasureFailed."""
         sides = nginx_upstream(self.folder / "upstream", self.cores.load, self.open_files, self.clients)
         return self._stack.enter_context(sides)
 
@@ -112,7 +112,7 @@ class Arena:
 
 @dataclass(slots=True)
 class Comparison:
-    """The subjects of one row. A subject that fails is dropped, and the others go on."""
+    """The subjects of one row. A subject that fails is dropped, and the others continue."""
 
     running: dict[str, Running] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Comparison:
 
     @contextmanager
     def noting(self, subject: str) -> Iterator[None]:
-        """Record the subject's failure in the block instead of ending the row."""
+        """Record the subject's failure in the block instead of failing the row."""
         try:
             yield
         except MeasureFailed as error:
@@ -148,7 +148,7 @@ class Comparison:
                     self.rounds.setdefault(subject, []).append(act(running))
 
     def load(self, count: int, load: Load | Mapping[str, Load]) -> None:
-        """Run `count` rounds of one load, or of each subject's, after a brief one that warms up."""
+        """Run `count` rounds of one load, or of each subject's, after a brief warm-up."""
 
         def load_of(running: Running) -> Load:
             return load[running.subject] if isinstance(load, Mapping) else load
@@ -160,33 +160,33 @@ class Comparison:
         )
 
     def medians(self) -> dict[str, dict[Figure, float]]:
-        """The medians of each subject that did not fail."""
+        """Return the medians of each subject that did not fail."""
         return {subject: medians(samples) for subject, samples in self.rounds.items()}
 
 
 @contextmanager
 def side_by_side(arena: Arena, peers: Mapping[str, Peer], upstream: Upstream) -> Iterator[Comparison]:
-    """Start the peers that are installed, keyed by subject, and stop them at the end."""
-    found = Comparison()
+    """Start the installed peers, keyed by subject, and stop them at the end."""
+    comparison = Comparison()
     with ExitStack() as stack:
         for subject, peer in peers.items():
             if peer.program() is not None:
-                with found.noting(subject):
-                    found.running[subject] = running = arena.start(subject, peer, upstream, stack)
-                    found.note_tls(running)
-        yield found
+                with comparison.noting(subject):
+                    comparison.running[subject] = running = arena.start(subject, peer, upstream, stack)
+                    comparison.note_tls(running)
+        yield comparison
 
 
 def one_by_one(
     arena: Arena, peers: Mapping[str, Peer], upstream: Upstream, count: int, act: Callable[[Running], Sample]
 ) -> Comparison:
-    """Run `count` rounds for each of which each installed peer is started again, alone."""
-    found = Comparison()
+    """Run `count` rounds, and start each installed peer again for each round, alone."""
+    comparison = Comparison()
     for _ in range(count):
         for subject, peer in peers.items():
-            if peer.program() is not None and subject not in found.failures:
-                with found.noting(subject), ExitStack() as stack:
+            if peer.program() is not None and subject not in comparison.failures:
+                with comparison.noting(subject), ExitStack() as stack:
                     running = arena.start(subject, peer, upstream, stack)
-                    found.note_tls(running)
-                    found.rounds.setdefault(subject, []).append(act(running))
-    return found
+                    comparison.note_tls(running)
+                    comparison.rounds.setdefault(subject, []).append(act(running))
+    return comparison

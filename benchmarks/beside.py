@@ -1,4 +1,4 @@
-"""Requests at a constant rate, without and beside other work that goes on meanwhile, and what each did to the other."""
+"""Requests at a constant rate, without and beside other work, and the effect of each on the other."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Rounds = Mapping[str, Sequence[Sample]]
 
 
 def load(running: Running, pace: Pace) -> Paced:
-    """The load, to the integration `bench`. Raises MeasureFailed."""
+    """Return the load to the integration `bench`. Raises MeasureFailed."""
     return pace.run(running.job.port, running.peer.path("hook"), running.peer.fields)
 
 
 def latencies(paced: Paced) -> Sample:
-    """What requests felt of a round."""
+    """Return the latency figures of a round."""
     return {
         P50: paced.percentile(0.5),
         P99: paced.percentile(0.99),
@@ -38,16 +38,16 @@ def latencies(paced: Paced) -> Sample:
 
 
 def latency_lines(rounds: Rounds, reaches: Mapping[str, Reach] | None = None) -> list[Line]:
-    """Of latencies the medians of the rounds; of what must not happen once, the most.
+    """Return lines of latencies: medians of the rounds, or the maximum of what must never happen.
 
     `reaches` are what p99.9 must reach, by side.
     """
-    found = {side: medians(samples) for side, samples in rounds.items()}
+    by_side = {side: medians(samples) for side, samples in rounds.items()}
     return [
         *(
             line(figure, values[figure], (reaches or {}).get(side) if figure is P999 else None, of=side)
             for figure in (P50, P99, P999)
-            for side, values in found.items()
+            for side, values in by_side.items()
         ),
         *(line(_LONGEST, max(sample[_LONGEST] for sample in samples), of=side) for side, samples in rounds.items()),
         line(_FAILED, sum(sample[_FAILED] for samples in rounds.values() for sample in samples), at_most(0)),
@@ -55,34 +55,34 @@ def latency_lines(rounds: Rounds, reaches: Mapping[str, Reach] | None = None) ->
 
 
 def line(figure: Figure, value: float, reach: Reach | None = None, *, of: str = "") -> Line:
-    """A line of Sidekey alone; `of` says when."""
+    """Return a line of Sidekey alone. `of` names the side."""
     label = f"{figure.label}, {of}" if of else figure.label
     return Line(label, figure, {"sidekey": value}, reach)
 
 
 def outcome(lines: Sequence[Line], rounds: Rounds) -> Outcome:
-    """The outcome of Sidekey alone, of which `rounds` are the samples."""
+    """Return the outcome of Sidekey alone, with `rounds` as samples."""
     return Outcome(lines, rounds={f"sidekey, {side}": samples for side, samples in rounds.items()})
 
 
 @contextmanager
 def repeating(act: Callable[[], T]) -> Iterator[list[T]]:
-    """Act again and again, at least once, while the block runs; what came of it, complete once the block has ended.
+    """Repeat an act, at least once, while the block runs. The list is complete when the block has ended.
 
     Raises MeasureFailed, at the end of the block, where an act did.
     """
-    found: list[T] = []
-    done = threading.Event()
+    results: list[T] = []
+    stop = threading.Event()
 
     def go_on() -> None:
-        found.append(act())
-        while not done.is_set():
-            found.append(act())
+        results.append(act())
+        while not stop.is_set():
+            results.append(act())
 
     with ThreadPoolExecutor(1) as pool:
         work: Future[None] = pool.submit(go_on)
         try:
-            yield found
+            yield results
         finally:
-            done.set()
+            stop.set()
     work.result()

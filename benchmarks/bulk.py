@@ -1,4 +1,4 @@
-"""Big bodies: an upstream that sends and receives them at the kernel's speed, and callers fast and slow."""
+"""Large bodies: an upstream that sends and receives at the kernel's speed, and fast and slow callers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SLOW_PAUSE = 0.0125
 
 
 class BulkUpstream:
-    """Responds to `GET .../{bytes}` with so many bytes, and to any other request once its body has come whole."""
+    """Responds to `GET .../{bytes}` with this many bytes, and to other requests after their complete body."""
 
     def __init__(self, folder: Path) -> None:
         self.zeros = folder / "zeros"
@@ -88,17 +88,17 @@ def send_zeros(connection: socket.socket, zeros: Path, size: int) -> None:
 
 
 def discard(connection: socket.socket, size: int) -> None:
-    """Receive exactly so many bytes, which the kernel drops (MSG_TRUNC, tcp(7)). Raises MeasureFailed if fewer come."""
-    left = size
-    while left > 0:
-        received = connection.recv_into(_NOWHERE, min(_PIECE, left), socket.MSG_TRUNC)
+    """Receive this many bytes, which the kernel drops (MSG_TRUNC, tcp(7)). Raises MeasureFailed if fewer come."""
+    remaining = size
+    while remaining > 0:
+        received = connection.recv_into(_NOWHERE, min(_PIECE, remaining), socket.MSG_TRUNC)
         if not received:
-            raise MeasureFailed(f"a body of {size} bytes ended {left} bytes early")
-        left -= received
+            raise MeasureFailed(f"a body of {size} bytes ended {remaining} bytes early")
+        remaining -= received
 
 
 def download(port: int, path: str, size: int) -> float:
-    """Seconds to get a response of `size` bytes. Raises MeasureFailed."""
+    """Return the seconds of a response of `size` bytes. Raises MeasureFailed."""
     began = time.perf_counter()
     with _connect(port) as connection:
         connection.sendall(wire.request("GET", f"{path}/{size}"))
@@ -107,7 +107,7 @@ def download(port: int, path: str, size: int) -> float:
 
 
 def upload(port: int, path: str, size: int, zeros: Path) -> float:
-    """Seconds to send a body of `size` bytes and get the response. Raises MeasureFailed."""
+    """Return the seconds of a request body of `size` bytes and its response. Raises MeasureFailed."""
     began = time.perf_counter()
     with _connect(port) as connection:
         connection.sendall(wire.request("POST", path, length=size))
@@ -118,32 +118,32 @@ def upload(port: int, path: str, size: int, zeros: Path) -> float:
 
 
 def read_slowly(port: int, path: str, size: int, readers: int) -> None:
-    """Get `readers` responses of `size` bytes at once, each in small pieces with pauses. Raises MeasureFailed."""
+    """Read `readers` parallel responses of `size` bytes, in small pieces with pauses. Raises MeasureFailed."""
     with ExitStack() as stack:
-        left: dict[socket.socket, int] = {}
+        remaining: dict[socket.socket, int] = {}
         for _ in range(readers):
             connection = stack.enter_context(_connect(port, receive_buffer=_SLOW_PIECE))
             connection.sendall(wire.request("GET", f"{path}/{size}"))
-            left[connection] = _body_left(connection, size)
-        while left:
+            remaining[connection] = _body_left(connection, size)
+        while remaining:
             time.sleep(_SLOW_PAUSE)
-            for connection in list(left):
-                _read_piece(connection, left)
+            for connection in list(remaining):
+                _read_piece(connection, remaining)
 
 
-def _read_piece(connection: socket.socket, left: dict[socket.socket, int]) -> None:
-    """Read one piece of what has come; a reader that has all of it is removed from `left`."""
+def _read_piece(connection: socket.socket, remaining: dict[socket.socket, int]) -> None:
+    """Read one piece. Remove a reader from `left` when it has everything."""
     try:
         received = connection.recv_into(
-            _NOWHERE, min(_SLOW_PIECE, left[connection]), socket.MSG_TRUNC | socket.MSG_DONTWAIT
+            _NOWHERE, min(_SLOW_PIECE, remaining[connection]), socket.MSG_TRUNC | socket.MSG_DONTWAIT
         )
     except BlockingIOError:
         return
     if not received:
-        raise MeasureFailed(f"a slow reader's response ended {left[connection]} bytes early")
-    left[connection] -= received
-    if not left[connection]:
-        del left[connection]
+        raise MeasureFailed(f"a slow reader's response ended {remaining[connection]} bytes early")
+    remaining[connection] -= received
+    if not remaining[connection]:
+        del remaining[connection]
 
 
 def _connect(port: int, receive_buffer: int | None = None) -> socket.socket:

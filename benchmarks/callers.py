@@ -1,7 +1,4 @@
-"""The cost of one exchange for a caller with a token, at both doors, beside one without callers, in turn.
-
-CPU time without sockets, the best of many short rounds, as in `benchmarks.core`.
-"""
+"""Cost of an exchange for a caller with a token, through both proxies, compared with one without callers."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ EXCHANGED = {"none": (REQUEST, None), "reverse": (REVERSE, _CALLERS), "forward":
 
 
 def warm(which: str) -> Callable[[], None]:
-    """Return a function that runs one of these exchanges, after two whose results were checked."""
+    """Return a function that runs one of these exchanges, after two checked ones."""
     request, callers = EXCHANGED[which]
     once, caller, upstream = exchange_once(request=request, callers=callers)
     for _ in range(2):

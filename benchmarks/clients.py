@@ -1,4 +1,4 @@
-"""Client certificates of the benchmarks: a temporary CA, which the upstream trusts, and what it issues."""
+"""Client certificates of the benchmarks: a temporary CA, which the upstream trusts, and its certificates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trustme
 
 @dataclass(frozen=True, slots=True)
 class ClientPair:
-    """The files of a client's certificate and its key; `joined` holds both."""
+    """The files of a client's certificate and its key. `joined` contains both."""
 
     certificate: Path
     key: Path
@@ -18,7 +18,7 @@ class ClientPair:
 
 
 class ClientCa:
-    """`bundle` is its certificate in PEM, for those who verify. Everything is written below `folder`."""
+    """A temporary CA. `bundle` is its certificate in PEM. It writes below `folder`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -28,7 +28,7 @@ class ClientCa:
         self._ca.cert_pem.write_to_path(self.bundle)
 
     def issue(self, name: str) -> ClientPair:
-        """A new certificate with a key of its own (ECDSA, P-256)."""
+        """Issue a certificate with a key of its own (ECDSA, P-256)."""
         issued = self._ca.issue_cert(f"{name}.clients.example")
         stem = self._folder / name
         pair = ClientPair(stem.with_suffix(".crt"), stem.with_suffix(".key"), stem.with_suffix(".pem"))

@@ -1,8 +1,4 @@
-"""What one exchange costs without sockets: parse, admit, inject, forward, parse, respond, count (`make bench-core`).
-
-The data plane's own protocol objects run over transports that only keep what is written. The figure is the best of many
-short rounds, which is stable to 2 % on a busy machine, and so shows small differences.
-"""
+"""Cost of an exchange without sockets: parse, admit, inject, forward, parse, respond, count (`make bench-core`)."""
 
 from __future__ import annotations
 
@@ -80,7 +76,7 @@ BASIC = Grant(
 
 
 class WarmSource:
-    """A grant source whose grant is there, as a valid token is."""
+    """A grant source with a current grant, as for a valid token."""
 
     def __init__(self, grant: Grant) -> None:
         self.grant: Grant | None = grant
@@ -99,7 +95,7 @@ class WarmSource:
 
 
 def integration(case: Case, signing: SigningRules | None) -> Integration:
-    """An integration like `basic`, or with a token like `oauth2`, in every way that the warm path can see."""
+    """Build an integration like `basic`, or with a token like `oauth2`, as far as the warm path can see."""
     prefix = parse_prefix("http://upstream.test:8081/api")
     places = InjectionPoints(headers=("Authorization",))
     policy, traits = Policy(prefixes=(prefix,)), CredentialTraits(places, signing=signing)
@@ -111,11 +107,11 @@ def integration(case: Case, signing: SigningRules | None) -> Integration:
 
 
 def plane(
-    made: Integration, grant: Grant, presets: Sequence[Preset] = (), callers: Mapping[bytes, Caller] | None = None
+    served: Integration, grant: Grant, presets: Sequence[Preset] = (), callers: Mapping[bytes, Caller] | None = None
 ) -> DataPlane:
-    """Build a plane with one integration, its grant, these presets of it and these callers, access log `errors`."""
+    """Build a plane with one integration, its grant, these presets and callers, and access log `errors`."""
     return DataPlane(
-        Snapshot(integrations={"bench": made}, callers=callers, presets={each.id: each for each in presets}),
+        Snapshot(integrations={"bench": served}, callers=callers, presets={preset.id: preset for preset in presets}),
         source_of=lambda _: WarmSource(grant),
         identity_of=lambda _: None,
         dialer=Dialer(NetworkRules()),
@@ -136,7 +132,7 @@ def exchange_once(
     grant: Grant = BASIC,
     signing: SigningRules | None = None,
 ) -> tuple[Callable[[], None], Wire, Wire]:
-    """A function that runs one exchange over warm connections, with the two wires it writes to.
+    """Return a function that runs one exchange over warm connections, and the two wires that it writes to.
 
     `signing` are the rules of the grant's signer, where it has one.
     """
@@ -161,7 +157,7 @@ def exchange_once(
 
 
 def warm(case: Case) -> Callable[[], None]:
-    """`exchange_once`, after one exchange that was looked at."""
+    """Return the function of `exchange_once`, after one checked exchange."""
     once, caller, upstream = exchange_once(case)
     once()
     if b"Authorization: Basic YmVuY2g6c2VjcmV0\r\n" not in upstream.written or not caller.written.endswith(b"y" * 200):
@@ -172,8 +168,8 @@ def warm(case: Case) -> Callable[[], None]:
 def in_turn(
     cases: Mapping[C, Callable[[], None]], rounds: int, times: int, clock: Callable[[], float]
 ) -> dict[C, list[float]]:
-    """Microseconds for one call of each case, by rounds of so many `times`: in turn, on the same machine."""
-    found: dict[C, list[float]] = {case: [] for case in cases}
+    """Return the microseconds of one call of each case, in turn, in rounds of `times` calls."""
+    times_by_case: dict[C, list[float]] = {case: [] for case in cases}
     gc.collect()
     gc.freeze()
     for _ in range(rounds):
@@ -181,12 +177,12 @@ def in_turn(
             began = clock()
             for _ in range(times):
                 once()
-            found[case].append((clock() - began) / times * 1e6)
-    return found
+            times_by_case[case].append((clock() - began) / times * 1e6)
+    return times_by_case
 
 
 def run() -> dict[str, float]:
-    """Microseconds for one exchange of each case, in turn: best and median of the rounds.
+    """Return the microseconds of one exchange of each case, in turn: best and median of the rounds.
 
     `token_share` is the token's best over that of `basic`.
     """
@@ -203,13 +199,13 @@ def run() -> dict[str, float]:
 
 def main() -> None:
     """Print the figures."""
-    found = run()
+    figures = run()
     print(
-        f"one exchange, no sockets: {found['best_us']:.2f} us "
-        f"(best of {ROUNDS}; median {found['median_us']:.2f})\n"
-        f"the same with a token:    {found['token_best_us']:.2f} us "
-        f"(best of {ROUNDS}; median {found['token_median_us']:.2f}), "
-        f"{found['token_share']:.3f} of the first"
+        f"one exchange, no sockets: {figures['best_us']:.2f} us "
+        f"(best of {ROUNDS}; median {figures['median_us']:.2f})\n"
+        f"the same with a token:    {figures['token_best_us']:.2f} us "
+        f"(best of {ROUNDS}; median {figures['token_median_us']:.2f}), "
+        f"{figures['token_share']:.3f} of the first"
     )
 
 

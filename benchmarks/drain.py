@@ -1,4 +1,4 @@
-"""`python -m benchmarks.drain 200` does the row `drain` with so many signals."""
+"""`python -m benchmarks.drain 200` runs the row `drain` with this many signals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.rows.drain import Drain
 
 
 def main(signals: int) -> None:
-    """Do the row, and print what it measured."""
+    """Run the row, and print its lines."""
     with (
         tempfile.TemporaryDirectory(prefix="sidekey-bench-") as folder,
         Arena(Path(folder), claim_cores(), raise_open_files()) as arena,

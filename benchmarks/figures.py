@@ -1,4 +1,4 @@
-"""What is measured, and how rounds are summed up: figures, medians, lines of the table and the reach of a line."""
+"""Figures, medians of rounds, lines of the table, and their limits."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A quantity with its unit, and how many decimals it is printed with."""
+    """A quantity with its unit, and the number of decimals to print."""
 
     label: str
     decimals: int
 
     def format(self, value: float) -> str:
-        """The value as the table shows it."""
+        """Format the value for the table."""
         return f"{value:,.{self.decimals}f}"
 
 
@@ -35,13 +35,13 @@ Sample = Mapping[Figure, float]
 
 
 def medians(rounds: Sequence[Sample]) -> dict[Figure, float]:
-    """The median of each figure over the rounds."""
+    """Return the median of each figure over the rounds."""
     return {figure: statistics.median(sample[figure] for sample in rounds) for figure in rounds[0]}
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What a line must reach: `peer`'s value, over `over`'s where given, is at least or at most `limit`."""
+    """A limit of a line: `peer`'s value, divided by `over`'s if set, is at least or at most `limit`."""
 
     limit: float
     sense: str  # "at least" or "at most"
@@ -53,7 +53,7 @@ class Reach:
         return f"{subject} {self.sense} {self.limit:g}"
 
     def measured(self, values: Mapping[str, float]) -> float | None:
-        """What is compared with the limit, or None where a peer is missing."""
+        """Return the value to compare with the limit, or None if a peer is missing."""
         value = values.get(self.peer)
         if value is None or self.over is None:
             return value
@@ -61,11 +61,11 @@ class Reach:
         return value / other if other else None
 
     def verdict(self, values: Mapping[str, float]) -> str:
-        """`ok`, `not reached`, or `-` where a value is missing."""
+        """Return `ok`, `not reached`, or `-` if a value is missing."""
         return self.judge(self.measured(values))
 
     def judge(self, measured: float | None) -> str:
-        """`ok`, `not reached`, or `-` where nothing was measured."""
+        """Return `ok`, `not reached`, or `-` if nothing was measured."""
         if measured is None:
             return "-"
         good = measured >= self.limit if self.sense == "at least" else measured <= self.limit
@@ -73,18 +73,18 @@ class Reach:
 
 
 def at_least(limit: float, peer: str = "sidekey", *, over: str | None = None) -> Reach:
-    """A reach that is a lower bound."""
+    """Build a lower bound."""
     return Reach(limit, "at least", peer, over)
 
 
 def at_most(limit: float, peer: str = "sidekey", *, over: str | None = None) -> Reach:
-    """A reach that is an upper bound."""
+    """Build an upper bound."""
     return Reach(limit, "at most", peer, over)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the table: a figure of a row by peer, with its reach. `values` is keyed by the peer's column."""
+    """A line of the table: a figure of a row by peer, with its limit. `values` is keyed by the peer's column."""
 
     label: str
     figure: Figure
@@ -102,7 +102,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a row measured. `failures` says which subject could not be measured and why; `rounds` are the samples.
+    """The result of a row. `failures` has subjects that could not be measured, `rounds` the samples.
 
     `tls` has TLS version and group to the upstream, of each subject that uses TLS.
     """
@@ -128,8 +128,8 @@ class Outcome:
 def lines_of(
     medians_by_column: Mapping[str, Mapping[Figure, float]], reaches: Mapping[Figure, Reach] | None = None
 ) -> list[Line]:
-    """A line for each figure that any column measured, in the order in which they were measured."""
-    found = dict.fromkeys(figure for values in medians_by_column.values() for figure in values)
+    """Build a line for each figure that any column measured, in the order of measurement."""
+    figures = dict.fromkeys(figure for values in medians_by_column.values() for figure in values)
     return [
         Line(
             figure.label,
@@ -137,19 +137,19 @@ def lines_of(
             {column: values[figure] for column, values in medians_by_column.items() if figure in values},
             (reaches or {}).get(figure),
         )
-        for figure in found
+        for figure in figures
     ]
 
 
 def cpu_ratios(medians_by_column: Mapping[str, Mapping[Figure, float]], limits: Mapping[str, float]) -> list[Line]:
-    """A line for each peer in `limits`: its CPU per request, over that of Sidekey, is at least the limit.
+    """Build a line for each peer in `limits`: its CPU per request, divided by Sidekey's, is at least the limit.
 
     CPU per request is compared and not the rate, which the load and the upstream on the other core limit as well.
     """
     lines = []
     for peer, limit in limits.items():
         label = f"CPU of {peer} / CPU of sidekey"
-        found = peer in medians_by_column and "sidekey" in medians_by_column
-        ratio = {peer: medians_by_column[peer][CPU] / medians_by_column["sidekey"][CPU]} if found else {}
+        is_measured = peer in medians_by_column and "sidekey" in medians_by_column
+        ratio = {peer: medians_by_column[peer][CPU] / medians_by_column["sidekey"][CPU]} if is_measured else {}
         lines.append(Line(label, Figure(label, 2), ratio, at_least(limit, peer)))
     return lines

@@ -1,4 +1,4 @@
-"""Many requests in flight: an upstream that sends no response until it is told to, and as many callers."""
+"""Many requests in flight: an upstream that delays all responses, and as many callers."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class HeldUpstream:
         return connection
 
     async def _end(self) -> None:
-        """Close what listens, and each connection, before the loop stops: a loop that is closed ends none."""
+        """Close the listener and each connection before the loop stops, because a closed loop closes none."""
         self._server.close()
-        await asyncio.gather(*(each.end() for each in self._connections))
+        await asyncio.gather(*(connection.end() for connection in self._connections))
 
     def _handle(self, head: wire.Head, _: bytes, write: wire.Write) -> None:
-        """Respond to a check; keep any other request in flight."""
+        """Respond to a check. Keep any other request in flight."""
         if head.start[1].endswith(f"/{CHECK}"):
             write(wire.echo(head))
             return
@@ -64,7 +64,7 @@ class HeldUpstream:
             self._changed.notify()
 
     def await_held(self, count: int) -> None:
-        """Wait until so many requests are in flight. Raises MeasureFailed."""
+        """Wait until this many requests are in flight. Raises MeasureFailed."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._held) >= count, _SECONDS):
                 raise MeasureFailed(f"only {len(self._held)} of {count} requests reached the upstream")
@@ -72,8 +72,8 @@ class HeldUpstream:
     def release(self) -> None:
         """Respond to all requests in flight."""
         with self._changed:
-            held, self._held = self._held, []
-        for write in held:
+            connections, self._held = self._held, []
+        for write in connections:
             self._loop.call_soon_threadsafe(write, wire.response(RESPONSE_BODY))
 
 
@@ -101,7 +101,7 @@ class Callers:
         self._stack.close()
 
     def expect_responses(self) -> None:
-        """Read the response of each. Raises MeasureFailed where one is not a 200."""
+        """Read the response of each caller. Raises MeasureFailed if one is not a 200."""
         for connection in self._connections:
             head, _ = wire.receive_head(connection)
             wire.expect_success(head)

@@ -1,9 +1,4 @@
-"""What one hostile request costs before it is forwarded or refused (row `worst`): the worst that a search finds.
-
-A seeded generator repeats and mixes what makes a path, a query, a head or a body hard to judge, up to the limits that
-count by default. Each request is given to the data plane whole, without sockets; the time is that of this thread's
-processor. What looks worst is measured again, and its best round counts, which a busy machine does not change.
-"""
+"""Cost of the worst hostile request that a search finds, until it is forwarded or refused (row `worst`)."""
 
 from __future__ import annotations
 
@@ -55,8 +50,8 @@ FOREIGN = (
     *("%e2%88%95", "%cc%81", "%cd%84", "%f0%9d%85%9e", "%e3%80%80", "%e0", "%e0%a0", "%f0%90", "%f5", "%f5%80", "%e9"),
 )
 WIDE = ("%25u002e", "%2525u002f", "%25uff0e", "%25ud83d%25ude00", "%25u", "%25a", "%25%2534%2531")
-PATH = (*SEPARATORS, *ENCODED, *FOREIGN, *WIDE, *(each.replace("%", "%25") for each in (*ENCODED, *FOREIGN)), "a", ".")
-DEEP = tuple(each.replace("%", "%" + "25" * times) for each in ENCODED for times in (2, 5))
+PATH = (*SEPARATORS, *ENCODED, *FOREIGN, *WIDE, *(text.replace("%", "%25") for text in (*ENCODED, *FOREIGN)), "a", ".")
+DEEP = tuple(text.replace("%", "%" + "25" * times) for text in ENCODED for times in (2, 5))
 """Each escape that is encoded once more needs one more round, in which the whole text is decoded and folded."""
 FIELDS_OF_A_QUERY = (
     *("&", ";", "=", "&a", "&a=", "&+", "&[", "+++", NAME, f"{NAME}=", f"+{NAME}+", "acces", "&%61", "&%2561", "%26"),
@@ -97,7 +92,7 @@ class HostileWire(Wire):
 
 
 def _integrations() -> dict[str, Integration]:
-    """One of each sort: many prefixes on one origin, domains with forbidden targets, a token in query or body."""
+    """Build integrations of each type: many prefixes, forbidden targets, a token in query or body."""
     prefixes = [parse_prefix(f"{ORIGIN}/api/v{number}") for number in range(PREFIXES)]
     base = parse_prefix(f"{ORIGIN}/api")
     odd = parse_prefix(f"{ORIGIN}/a%20b;c")
@@ -107,8 +102,8 @@ def _integrations() -> dict[str, Integration]:
     shapes = (Forbidden(None, "/rest/api/*/auth", below=True), Forbidden(None, "/oauth2/token"))
     one = Integration("one", "basic", Policy(prefixes=(base,)), base, secrets, CredentialTraits(header))
     return {
-        made.id: made
-        for made in (
+        built.id: built
+        for built in (
             one,
             replace(one, id="many", policy=Policy(prefixes=(base, *prefixes), forbidden=forbidden)),
             replace(one, id="apart", policy=Policy(prefixes=tuple(prefixes)), base=prefixes[-1]),
@@ -122,7 +117,7 @@ def _integrations() -> dict[str, Integration]:
 
 @dataclass
 class Bench:
-    """A data plane whose upstream connection is there, and what was found so far."""
+    """A data plane with an open upstream connection, and the results so far."""
 
     plane: DataPlane
     connection: UpstreamConnection
@@ -130,10 +125,10 @@ class Bench:
 
     @classmethod
     def make(cls) -> Bench:
-        """A plane of all integrations; what it logs goes nowhere."""
-        made = _integrations()
+        """Build a plane of all integrations, without a log."""
+        integrations = _integrations()
         plane = DataPlane(
-            Snapshot(integrations=made),
+            Snapshot(integrations=integrations),
             source_of=lambda _: WarmSource(BASIC),
             identity_of=lambda _: None,
             dialer=Dialer(NetworkRules()),
@@ -143,7 +138,7 @@ class Bench:
             leaves=Leaves(Metrics(), repr),
             report=lambda defect, _: repr(defect),
         )
-        for name in made:
+        for name in integrations:
             plane.index.find(name.encode())
         compiled = plane.index.find(b"one")
         assert compiled is not None
@@ -155,28 +150,28 @@ class Bench:
         return cls(plane, connection, upstream)
 
     def send(self, request: bytes) -> tuple[float, bytes, bytes]:
-        """CPU ms until the request is forwarded or refused; what went to the upstream, and what to the caller."""
+        """Return the CPU ms until the request is forwarded or refused, and the bytes to the upstream and the caller."""
         caller = HostileWire()
         downstream = self.plane.connection()
         downstream.connection_made(cast(asyncio.Transport, caller))
         self.upstream.written = b""
         began = time.thread_time_ns()
         downstream.data_received(request)
-        taken = (time.thread_time_ns() - began) / 1e6
+        milliseconds = (time.thread_time_ns() - began) / 1e6
         if self.upstream.written:
             self.connection.data_received(RESPONSE)
         if not caller.written:
             raise RuntimeError(f"the request was neither forwarded nor refused: {request[:200]!r}")
         downstream.connection_lost(None)
-        return taken, self.upstream.written, caller.written
+        return milliseconds, self.upstream.written, caller.written
 
     def best(self, request: bytes, rounds: int) -> float:
-        """The least CPU ms of some rounds."""
+        """Return the lowest CPU ms of some rounds."""
         return min(self.send(request)[0] for _ in range(rounds))
 
 
 def _mixed(chance: random.Random, parts: tuple[str, ...], longest: int) -> str:
-    """A text of these parts: one repeated, a few in turn, a few at random, or one before a mixture."""
+    """Mix these parts: one repeated, a few in turn, a few at random, or one before a mixture."""
     size = min(longest, chance.choice((200, 2_000, longest // 2, longest, longest)))
     few = [chance.choice(parts) for _ in range(chance.choice((1, 1, 2, 2, 3, 5, 8)))]
     sort = chance.randrange(3)
@@ -202,7 +197,7 @@ def _request(target: str, fields: list[bytes] | None = None, body: bytes | None 
 
 
 def targets(chance: random.Random) -> Iterator[bytes]:
-    """Paths of all sorts, at both proxies, below one prefix or fifty, odd prefixes, domains and forbidden targets."""
+    """Yield paths of all types: both proxies, one prefix or fifty, odd prefixes, domains, forbidden targets."""
     while True:
         name = chance.choice(("one", "many", "apart", "odd", "domain"))
         path = "/" + _mixed(chance, (*PATH, *DEEP), TARGET - 64).lstrip("/")
@@ -214,7 +209,7 @@ def targets(chance: random.Random) -> Iterator[bytes]:
 
 
 def queries(chance: random.Random) -> Iterator[bytes]:
-    """Queries of all sorts, where a token goes into the query and where none does."""
+    """Yield queries of all types, with and without a token in the query."""
     while True:
         name = chance.choice(("query", "query", "query", "many"))
         path = _mixed(chance, PATH, 60) if chance.random() < 0.2 else ""
@@ -222,7 +217,7 @@ def queries(chance: random.Random) -> Iterator[bytes]:
 
 
 def heads(chance: random.Random) -> Iterator[bytes]:
-    """Heads at their limits: fields of all names, lists, naming fields, Host, authorities."""
+    """Yield heads at their limits: fields of all names, lists, naming fields, Host, authorities."""
     makers: tuple[Callable[[random.Random], bytes], ...] = (_many_fields, _long_list, _odd_naming, _odd_authority)
     while True:
         yield chance.choice(makers)(chance)
@@ -236,7 +231,7 @@ _NAMES = (
 
 
 def _many_fields(chance: random.Random) -> bytes:
-    """Many fields, of known and invented names; up to the limit, beyond it, and as many as the head can hold."""
+    """Build many fields, of known and invented names: up to the limit, beyond it, and a full head."""
     names = [chance.choice(_NAMES) for _ in range(chance.choice((1, 1, 2, 4)))]
     count = chance.choice((FIELDS - 8, FIELDS, 4 * FIELDS, _ROOM))
     invented = chance.random() < 0.4
@@ -256,7 +251,7 @@ def _many_fields(chance: random.Random) -> bytes:
 
 
 def _long_list(chance: random.Random) -> bytes:
-    """A field that is a list of thousands."""
+    """Build a field that is a list of thousands."""
     name = chance.choice((b"Connection", b"Via", b"Expect", b"Upgrade", b"TE", b"X-Forwarded-For", b"Proxy-Connection"))
     member = chance.choice(
         (b"a,", b"a_b ,", b",", b" ,\t", b"sidekey,", b"1.1 a (sidekey),", b"close,", b"x-%d,", b"h2c,")
@@ -272,7 +267,7 @@ def _long_list(chance: random.Random) -> bytes:
 
 
 def _odd_naming(chance: random.Random) -> bytes:
-    """Long IDs, tokens and proxy users."""
+    """Build long IDs, tokens and proxy users."""
     size = chance.choice((60, 1_000, _ROOM))
     text = chance.choice((b"one", b"a", b":", b"\xff", b"one:")) * size
     user = b"Proxy-Authorization: Basic " + b64encode(text)[: _ROOM // 2 // 4 * 4]
@@ -290,7 +285,7 @@ def _odd_naming(chance: random.Random) -> bytes:
 
 
 def _odd_authority(chance: random.Random) -> bytes:
-    """Absolute targets with long and odd authorities, and Hosts of that sort."""
+    """Build absolute targets and Hosts with long and odd authorities."""
     part = chance.choice(
         ("a", "a.", "a-", "-", "1.", "1", "0x", ":", "[", "::1", "f:", "x" * 63 + ".", "a@", "0", "%41", "_")
     )
@@ -304,7 +299,7 @@ def _odd_authority(chance: random.Random) -> bytes:
 
 
 def bodies(chance: random.Random) -> Iterator[bytes]:
-    """Forms and JSON into which a token goes, at limits.replay_body."""
+    """Yield forms and JSON with a token, at limits.replay_body."""
     form, document = b"Content-Type: application/x-www-form-urlencoded", b"Content-Type: application/json"
     while True:
         if chance.random() < 0.5:
@@ -314,7 +309,7 @@ def bodies(chance: random.Random) -> Iterator[bytes]:
 
 
 def _document(chance: random.Random) -> bytes:
-    """An object of many members, of deep values, or of long names."""
+    """Build an object of many members, of deep values, or of long names."""
     member = chance.choice(
         ('"%d":1', '"a":%d', '"\\u0061%d":""', '"\ufdfa%d":0', '"\u3316":[]', '"a%d":{"b":{}}', '"%d":[[[[]]]]')
     )
@@ -340,30 +335,31 @@ SORTS: dict[str, Callable[[random.Random], Iterator[bytes]]] = {
 
 
 def worst(sort: str, candidates: int = CANDIDATES) -> tuple[float, bytes]:
-    """CPU ms of the worst request of this sort that the search finds, and that request."""
+    """Return the CPU ms of the worst request of a type that the search finds, and that request."""
     bench = Bench.make()
-    found = SORTS[sort](random.Random(SEED))
+    generated = SORTS[sort](random.Random(SEED))
     tried = sorted(
-        ((bench.best(request, 2), request) for request, _ in zip(found, range(candidates), strict=False)), reverse=True
+        ((bench.best(request, 2), request) for request, _ in zip(generated, range(candidates), strict=False)),
+        reverse=True,
     )
     return max((bench.best(request, ROUNDS), request) for _, request in tried[:FINALISTS])
 
 
 def run(sorts: Sequence[str] = ("target", "query", "head")) -> dict[str, float]:
-    """CPU ms of the worst request of each sort, and `worst`, that of all of them."""
+    """Return the CPU ms of the worst request of each type, and `worst` of all of them."""
     gc.collect()
     gc.freeze()
     gc.disable()
-    found = {sort: worst(sort)[0] for sort in sorts}
-    return {**found, "worst": max(found.values())}
+    milliseconds = {sort: worst(sort)[0] for sort in sorts}
+    return {**milliseconds, "worst": max(milliseconds.values())}
 
 
 def main() -> None:
     """Print the worst requests."""
     gc.disable()
     for sort in SORTS:
-        taken, request = worst(sort)
-        print(f"{sort:8} {taken:6.2f} ms  {request[:90]!r} ... {request[-60:]!r}")
+        milliseconds, request = worst(sort)
+        print(f"{sort:8} {milliseconds:6.2f} ms  {request[:90]!r} ... {request[-60:]!r}")
 
 
 if __name__ == "__main__":

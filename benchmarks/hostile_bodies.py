@@ -1,4 +1,4 @@
-"""What one hostile body costs that takes a token (row `worstbody`): see `benchmarks.hostile`."""
+"""Cost of the worst hostile body with a token (row `worstbody`): see `benchmarks.hostile`."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from benchmarks import hostile
 
 
 def run() -> dict[str, float]:
-    """CPU ms of the worst body."""
+    """Return the CPU ms of the worst body."""
     return hostile.run(("body",))

@@ -1,8 +1,4 @@
-"""A token endpoint over https and an upstream that checks its tokens, in a process of their own.
-
-The process is `python -m benchmarks.issuer FOLDER`; `issuing` runs it. Its upstream has control paths, which return
-the counts and release what the endpoint holds.
-"""
+"""A token endpoint over https and an upstream that checks its tokens, in a process of their own."""
 
 from __future__ import annotations
 
@@ -40,7 +36,7 @@ _UNAUTHORIZED = wire.response(b"the token is not accepted", status="401 Unauthor
 
 @dataclass(frozen=True, slots=True)
 class TokenEndpoint:
-    """Where tokens come from: 127.0.0.1 under the name HOST, with a certificate of the CA in `ca`; and for whom."""
+    """Address, CA and clients of the token endpoint, at 127.0.0.1 under the name HOST."""
 
     port: int
     ca: Path
@@ -48,7 +44,7 @@ class TokenEndpoint:
 
     @property
     def url(self) -> str:
-        """The token endpoint."""
+        """URL of the token endpoint."""
         return f"https://{HOST}:{self.port}/token"
 
 
@@ -61,25 +57,25 @@ class Counts:
 
     @property
     def calls(self) -> int:
-        """Token requests of all clients."""
+        """Number of token requests of all clients."""
         return sum(len(account.calls) for account in self.accounts.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """The running process, as the rows see it."""
+    """The running process."""
 
     endpoint: TokenEndpoint
     upstream: Upstream
 
     def counts(self) -> Counts:
-        """What happened so far."""
+        """Return the counts so far."""
         counts: dict[str, Any] = json.loads(self._control(_COUNTS))
         accounts: dict[str, dict[str, Any]] = counts["accounts"]
         return Counts(counts["connections"], {name: Account(**account) for name, account in accounts.items()})
 
     def release(self, client: str) -> None:
-        """Let the token endpoint respond to a client that it holds, from now on."""
+        """Let the token endpoint respond to a client that it delays."""
         self._control(f"{_RELEASE}{client}")
 
     def _control(self, path: str) -> bytes:
@@ -120,12 +116,12 @@ class Handlers:
         self._held: dict[str, list[wire.Write]] = {name: [] for name, client in ledger.clients.items() if client.held}
 
     def token_connection(self) -> wire.Requests:
-        """A connection to the token endpoint, which is counted."""
+        """Serve and count a connection to the token endpoint."""
         self._connections += 1
         return wire.Requests(self.token)
 
     def token(self, head: wire.Head, body: bytes, write: wire.Write) -> None:
-        """A token request with the client in its body (RFC 6749 2.3.1): a token, at once or after the release."""
+        """Serve a token request with the client in its body (RFC 6749 2.3.1): at once or after the release."""
         fields = parse_qs(body.decode())
         (name,) = fields.get("client_id", [""])
         if name not in self._ledger.clients or fields.get("client_secret") != [SECRET] or head.start[0] != "POST":
@@ -138,7 +134,7 @@ class Handlers:
             write(self._token(name))
 
     def upstream(self, head: wire.Head, body: bytes, write: wire.Write) -> None:
-        """Any request to the upstream or one of its control paths."""
+        """Serve a request to the upstream or one of its control paths."""
         del body
         path = head.start[1]
         if path.endswith(f"/{CHECK}"):

@@ -1,4 +1,4 @@
-"""Loads: what every load offers, and wrk, which sends 1 KB POSTs over kept or new connections, in a closed loop."""
+"""Loads: their protocol, and wrk, which sends 1 KB POSTs over kept or new connections in a closed loop."""
 
 from __future__ import annotations
 
@@ -53,23 +53,23 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Requests spread over `count` paths: the number, from 0, is between `path` and `rest`."""
+    """Requests spread over `count` paths, with the number, from 0, between `path` and `rest`."""
 
     count: int
     path: str
     rest: str
 
     def paths(self) -> Iterator[str]:
-        """The paths in their order."""
+        """Yield the paths in order."""
         return (f"{self.path}{number}{self.rest}" for number in range(self.count))
 
 
 class Load(Protocol):
-    """A load that a round of a row consists of."""
+    """A load for a round of a row."""
 
     @property
     def connections(self) -> int:
-        """Callers' connections at a time."""
+        """Number of parallel connections."""
         ...
 
     def brief(self) -> Load:
@@ -88,7 +88,7 @@ class Load(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wrk:
-    """What wrk does: connections, seconds, a new connection for each request or kept ones, and the body's size.
+    """A load by wrk: connections, seconds, new or kept connections, and the body's size.
 
     Rows run many short rounds of the peers in turn: the speed of a machine drifts within a minute, so short rounds
     compare better than long ones.
@@ -140,7 +140,7 @@ class Wrk:
 
 
 def parse(output: str) -> tuple[int, dict[Figure, float]]:
-    """Requests done and figures from wrk's output. Raises MeasureFailed where a request failed."""
+    """Parse wrk's output. Raises MeasureFailed if a request failed."""
     lines: Sequence[str] = [line for line in output.splitlines() if line.startswith(_MARK)]
     if not lines:
         raise MeasureFailed(f"wrk printed no result: {output.strip()[-300:]}")

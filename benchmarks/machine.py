@@ -1,4 +1,4 @@
-"""The machine and the Python that are measured on: which core the proxy gets and which the load, and their data."""
+"""The machine and the Python of a measurement: cores of the proxy and of the load, and their description."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The proxy under test has `proxy` alone; upstream, load generator and the harness itself share `load`."""
+    """The proxy under test has `proxy` alone. Upstream, load generator and harness share `load`."""
 
     proxy: int
     load: int
 
     @property
     def shared(self) -> bool:
-        """Whether there is only one core, so that figures hold the load's work as well."""
+        """Return True if there is only one core, so that figures include the load's work."""
         return self.proxy == self.load
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class Cores:
 
 
 def claim_cores() -> Cores:
-    """Choose the cores, the last one for the proxy, and move this process, and so whatever it starts, to the load's."""
+    """Choose the cores, the last one for the proxy, and move this process with its children to the load's."""
     available = sorted(os.sched_getaffinity(0))
     cores = Cores(proxy=available[-1], load=available[0])
     os.sched_setaffinity(0, {cores.load})
@@ -49,12 +49,12 @@ def raise_open_files() -> int:
 
 
 def find_program(name: str) -> str | None:
-    """Where a program is installed. Debian keeps daemons where an ordinary user's PATH does not look."""
+    """Return the path of a program. Debian keeps daemons outside of an ordinary user's PATH."""
     return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nothing listens on now.
+    """Return a TCP port of the loopback address without a listener.
 
     It is not one of those that the kernel gives to outgoing connections: the load uses thousands of them, and a
     connection to such a port before its program listens may connect to itself.
@@ -67,7 +67,7 @@ def free_port() -> int:
 
 
 def describe(cores: Cores) -> dict[str, str | int | float]:
-    """What a reader of the results needs to know of the machine. The load average shows whether it was quiet."""
+    """Describe the machine for readers of the results. The load average shows whether it was quiet."""
     return {
         "processor": _processor(),
         "kernel": platform.release(),
@@ -79,7 +79,7 @@ def describe(cores: Cores) -> dict[str, str | int | float]:
 
 
 def python_build(configure: str, executable: str) -> str:
-    """How the interpreter was optimised, from its arguments of configure.
+    """Return the optimizations of the interpreter, from its configure arguments.
 
     Debian builds its packages with PGO by make targets, not by these arguments.
     """

@@ -1,9 +1,4 @@
-"""A load at a constant rate over kept connections, whose responses are timed from the moment each request was due.
-
-wrk sends when a response came, so a pause of the proxy delays one response; here every request that fell due in the
-pause is late (the coordinated omission of closed loops). And wrk works at the proxy's rate: a slower proxy lets it, and
-the kernel with it, sleep between two responses. At equal pace each proxy finds the same load.
-"""
+"""A load at a constant rate over kept connections. Response times count from the moment each request was due."""
 
 from __future__ import annotations
 
@@ -33,7 +28,7 @@ _KEPT_UP = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """What came of a load: milliseconds of each response, ascending, and how many had each status.
+    """Result of a load: milliseconds of each response, ascending, and counts by status.
 
     `seconds` is the time from the first request to the last response.
     """
@@ -43,19 +38,19 @@ class Paced:
     seconds: float
 
     def expect_only(self, *statuses: str) -> None:
-        """Raise MeasureFailed unless every response has one of these."""
+        """Raise MeasureFailed unless every response has one of these statuses."""
         others = {seen: count for seen, count in self.statuses.items() if seen not in statuses}
         if others:
             raise MeasureFailed(f"responses other than {' and '.join(statuses)}: {others}")
 
     def percentile(self, share: float) -> float:
-        """The response time in milliseconds that `share` of the responses, within 0 and 1, did not exceed."""
+        """Return the response time in milliseconds that `share` of the responses, within 0 and 1, did not exceed."""
         return percentile(self.milliseconds, share)
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`rate` requests a second for `seconds`, sent on the connections in turn; with `spread` to its paths in turn."""
+    """A load of `rate` requests a second for `seconds`, on connections in turn. `spread` varies their paths."""
 
     rate: int
     seconds: float
@@ -80,7 +75,7 @@ class Pace:
         return count, {RATE: rate, P50: paced.percentile(0.5), P99: paced.percentile(0.99)}
 
     def run(self, port: int, path: str, fields: Mapping[str, str] | None = None) -> Paced:
-        """Run it from this process, with further header fields. Raises MeasureFailed where a response does not come."""
+        """Run it from this process, with further header fields. Raises MeasureFailed if a response is missing."""
         requests = self._requests(path, fields)
         statuses: Counter[str] = Counter()
         times: list[float] = []
@@ -113,11 +108,11 @@ class Pace:
 
     def _requests(self, path: str, fields: Mapping[str, str] | None) -> Iterator[bytes]:
         paths = (path,) if self.spread is None else self.spread.paths()
-        return cycle([wire.request("POST", each, REQUEST_BODY, fields=fields) for each in paths])
+        return cycle([wire.request("POST", path, REQUEST_BODY, fields=fields) for path in paths])
 
 
 class _Line:
-    """A connection with the requests that are due on it; one at a time is in flight."""
+    """A connection with the requests that are due on it, one at a time in flight."""
 
     def __init__(self, connection: socket.socket, requests: Iterator[bytes]) -> None:
         self.socket = connection
@@ -126,13 +121,13 @@ class _Line:
         self._received = b""
 
     def send(self, due: float) -> None:
-        """Send a request that is due, or as soon as those before it have their responses."""
+        """Send a request that is due, or after the responses of previous ones."""
         self._due.append(due)
         if len(self._due) == 1:
             self.socket.sendall(next(self._requests))
 
     def read(self) -> tuple[str, float] | None:
-        """Read what came: the status of a whole response and its seconds since it was due, else None."""
+        """Read a piece. Return the status of a complete response and its seconds since it was due, else None."""
         piece = self.socket.recv(65536)
         if not piece:
             raise MeasureFailed("the proxy closed a kept connection")

@@ -1,9 +1,4 @@
-"""What is published of results.json: benchmarks/README.md, and the plot and the six lines in README.md.
-
-results.json holds the last run of all rows whole, and the figures of the last RUNS such runs, the oldest first. Each
-published value is the median of those runs. `make bench-page` writes the pages again from the results that are there; a
-run of all rows writes them with its own.
-"""
+"""Pages built from results.json: benchmarks/README.md, and the plot and the six lines in README.md."""
 
 from __future__ import annotations
 
@@ -65,7 +60,7 @@ Line = Mapping[str, Any]
 
 
 def with_runs(results: Results, previous: Results) -> dict[str, Any]:
-    """Add a run to the runs of the previous results that were measured on the same machine with the same programs."""
+    """Add a run to the previous runs on the same machine with the same programs."""
     conditions = {name: results["machine"][name] for name in ("processor", "cores", "python", "python_build")}
     conditions["versions"] = results["versions"]
     run = {
@@ -85,27 +80,27 @@ def with_runs(results: Results, previous: Results) -> dict[str, Any]:
 
 
 def publish(results: Results, root: Path = ROOT) -> None:
-    """Write all that shows these results."""
+    """Write every file that shows these results."""
     for path, text in pages(results, root).items():
         (root / path).write_text(text, encoding="utf-8")
 
 
 def pages(results: Results, root: Path = ROOT) -> dict[Path, str]:
-    """Each file that shows results, as it must be; of the two documents only what is between the marks changes."""
-    found = _groups(results)
+    """Return the content of each file that shows results. In the two documents, only marked parts change."""
+    groups = _groups(results)
     return {
-        README: _between((root / README).read_text(encoding="utf-8"), _summary(results, found)),
+        README: _between((root / README).read_text(encoding="utf-8"), _summary(results, groups)),
         PERFORMANCE: _between((root / PERFORMANCE).read_text(encoding="utf-8"), _tables(results)),
-        PLOT: draw(TITLE, found),
+        PLOT: draw(TITLE, groups),
     }
 
 
 def _between(document: str, text: str) -> str:
-    before, begin, rest = document.partition(BEGIN)
+    intro, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the document must contain {BEGIN} and {END}")
-    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+    return f"{intro}{begin}\n\n{text}\n\n{end}{after}"
 
 
 def _groups(results: Results) -> list[Group]:
@@ -139,7 +134,7 @@ def _say_runs(results: Results) -> str:
 
 
 def _compared(by_column: Mapping[str, Sequence[float]], unit: str, runs: int) -> str:
-    """`23.7 µs (23.1 to 24), pure 36.1 µs (35.9 to 37); Envoy 57.8 µs (55 to 60.1)`."""
+    """Format a comparison: `23.7 µs (23.1 to 24), pure 36.1 µs (35.9 to 37); Envoy 57.8 µs (55 to 60.1)`."""
     values = {
         name: unit.format(number(statistics.median(values))) + spread(values, runs)
         for name, values in by_column.items()
@@ -150,7 +145,7 @@ def _compared(by_column: Mapping[str, Sequence[float]], unit: str, runs: int) ->
 
 
 def _tables(results: Results) -> str:
-    """The machine, the goals that were missed, and each row with all its figures."""
+    """Format the machine, the missed goals, and each row with all its figures."""
     machine, versions = results["machine"], results["versions"]
     peers = ", ".join(f"{_NAMES[name]} {version}" for name, version in versions.items() if name in _NAMES)
     rows = results["rows"]
@@ -193,8 +188,8 @@ def _row(results: Results, name: str) -> str:
     header = ["figure", *(_NAMES[column] for column in columns), *(["goal", "measured"] if with_goals else [])]
     body = []
     for line in lines:
-        found = _by_column(results, name, line["figure"])
-        cells = [_cell(found.get(column, ()), runs) for column in columns]
+        values_by_column = _by_column(results, name, line["figure"])
+        cells = [_cell(values_by_column.get(column, ()), runs) for column in columns]
         body.append([line["figure"], *cells, *(_goal(results, name, line) if with_goals else ())])
     tls = [f"TLS to the upstream: {say_tls(row['tls'])}."] if row["tls"] else []
     failures = [f"Not measured: {subject}: {reason}." for subject, reason in row["failures"].items()]
@@ -202,19 +197,19 @@ def _row(results: Results, name: str) -> str:
 
 
 def say_tls(tls: Mapping[str, str]) -> str:
-    """TLS version and group of each subject, in words."""
+    """Format TLS version and group of each subject."""
     return "; ".join(f"{_NAMES.get(subject, subject)} {negotiated}" for subject, negotiated in tls.items())
 
 
 def _goal(results: Results, row: str, line: Line) -> tuple[str, str]:
-    """The goal of a line, and what was measured of it with the verdict unless it was reached."""
+    """Format the goal of a line, with the measured value and the verdict unless the goal was reached."""
     if line["reach"] is None:
         return "", ""
     reach = Reach(**line["reach"])
     measured = [reach.measured(values) for values in _history(results, row, line["figure"])]
-    found = [value for value in measured if value is not None]
-    verdict = reach.judge(statistics.median(found) if found else None)
-    cell = _cell(found, len(results["runs"]))
+    known = [value for value in measured if value is not None]
+    verdict = reach.judge(statistics.median(known) if known else None)
+    cell = _cell(known, len(results["runs"]))
     return str(reach), cell if verdict == "ok" else f"{cell} {verdict}".strip()
 
 
@@ -224,7 +219,7 @@ def _line(results: Results, row: str, figure: str) -> Line | None:
 
 
 def _history(results: Results, row: str, figure: str) -> list[Mapping[str, float]]:
-    """The values of a figure in each run, by column.
+    """Return the values of a figure in each run, by column.
 
     Of runs whose row had the title and negotiated the TLS that it has in the last run: others measured something else.
     """
@@ -239,8 +234,8 @@ def _history(results: Results, row: str, figure: str) -> list[Mapping[str, float
 
 def _by_column(results: Results, row: str, figure: str) -> dict[str, list[float]]:
     history = _history(results, row, figure)
-    found = {name: [values[name] for values in history if name in values] for name in _NAMES}
-    return {name: values for name, values in found.items() if values}
+    columns = {name: [values[name] for values in history if name in values] for name in _NAMES}
+    return {name: values for name, values in columns.items() if values}
 
 
 def _cell(values: Sequence[float], runs: int) -> str:
@@ -248,15 +243,15 @@ def _cell(values: Sequence[float], runs: int) -> str:
 
 
 def spread(values: Sequence[float], runs: int) -> str:
-    """Lowest and highest value in brackets, and how many values there are where those are fewer than the runs."""
-    said = [f"{number(min(values))} to {number(max(values))}"] if len(values) > 1 else []
+    """Format the lowest and highest value in parentheses, with their number if it is below the number of runs."""
+    parts = [f"{number(min(values))} to {number(max(values))}"] if len(values) > 1 else []
     if len(values) < runs:
-        said.append("1 run" if len(values) == 1 else f"{len(values)} runs")
-    return f" ({', '.join(said)})" if said else ""
+        parts.append("1 run" if len(values) == 1 else f"{len(values)} runs")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def number(value: float) -> str:
-    """A value with three digits, or all before the point."""
+    """Format a value with three digits, or all before the point."""
     return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:.3g}"
 
 

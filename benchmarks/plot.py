@@ -1,4 +1,4 @@
-"""Bars as SVG: groups of labelled values on one scale, readable on a light page and on a dark one."""
+"""Bar charts as SVG: groups of labelled values on one scale, readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial,
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One value; `style` is `first`, `second` or `other`."""
+    """A value. `style` is `first`, `second` or `other`."""
 
     name: str
     value: float
@@ -52,15 +52,15 @@ class Group:
 
 
 def draw(title: str, groups: Sequence[Group]) -> str:
-    """The picture. Each value stands as text beside its bar, so that neither colour nor length must be read."""
-    most = max((bar.value for group in groups for bar in group.bars), default=1.0)
+    """Draw the chart. Each value is also text beside its bar, so that readers need neither color nor length."""
+    maximum = max((bar.value for group in groups for bar in group.bars), default=1.0)
     full = WIDTH - _NAMES - _VALUES - _MARGIN
     body, top = [f'<text class="title" x="{_MARGIN}" y="32">{escape(title)}</text>'], 44
     for group in groups:
         body.append(f'<text class="heading" x="{_MARGIN}" y="{top + 20}">{escape(group.heading)}</text>')
         top += _HEADING
         for bar in group.bars:
-            length = max(1, round(full * bar.value / most))
+            length = max(1, round(full * bar.value / maximum))
             body += [
                 f'<text x="{_MARGIN}" y="{top + 12}">{escape(bar.name)}</text>',
                 f'<rect class="{bar.style}" x="{_NAMES}" y="{top}" width="{length}" height="{_BAR}" rx="2"/>',
@@ -84,7 +84,7 @@ def draw(title: str, groups: Sequence[Group]) -> str:
 
 
 def say(groups: Sequence[Group]) -> str:
-    """The picture in words."""
+    """Describe the chart in words."""
     return " ".join(
         f"{group.heading}: {', '.join(f'{bar.name} {bar.value:,.0f}' for bar in group.bars)}." for group in groups
     )

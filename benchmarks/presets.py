@@ -1,7 +1,4 @@
-"""What one exchange by a preset costs without sockets, beside the same one at the reverse proxy, in turn.
-
-CPU time, the best of many short rounds, as in `benchmarks.core`.
-"""
+"""Cost of an exchange with a preset without sockets, compared with the reverse proxy, in turn."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ SENT = json.dumps({name: f"the value of {name}" for name in _NAMES}, separators=
 
 
 def presets() -> tuple[Preset, ...]:
-    """One that passes a payload on, and one that is filled with ten parameters."""
+    """Build a preset that passes a payload on, and one that is filled with ten parameters."""
     common: dict[str, object] = {"integration": "bench", "url": URL}
     parameters = {name: {"type": "text", "max_length": 64} for name in _NAMES}
     body = {"json": {name: f"{{{{{name}}}}}" for name in _NAMES}}
@@ -50,14 +47,16 @@ EXCHANGED = {"reverse": (REQUEST, BODY), "payload": (PAYLOAD, BODY), "filled": (
 
 
 def warm(which: str) -> Callable[[], None]:
-    """A function that runs one of these exchanges, after two that were looked at."""
+    """Return a function that runs one of these exchanges, after two checked ones."""
     request, body = EXCHANGED[which]
     once, caller, upstream = exchange_once(request=request, presets=presets())
     for _ in range(2):
         once()
         head, _, sent = upstream.written.partition(b"\r\n\r\n")
-        whole = head.startswith(b"POST /api/v1/hook HTTP/1.1\r\n") and b"Authorization: Basic " in head and sent == body
-        if not whole or not caller.written.endswith(b"y" * 200):
+        is_complete = (
+            head.startswith(b"POST /api/v1/hook HTTP/1.1\r\n") and b"Authorization: Basic " in head and sent == body
+        )
+        if not is_complete or not caller.written.endswith(b"y" * 200):
             raise RuntimeError("the exchange did not go through")
     return once
 

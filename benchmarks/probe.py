@@ -1,4 +1,4 @@
-"""Requests outside of the measurement: the first one, which proves what a peer sends, and pages of the admin port."""
+"""Requests outside of the measurement: the first one, which checks the credential, and pages of the admin port."""
 
 from __future__ import annotations
 

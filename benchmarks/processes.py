@@ -29,7 +29,7 @@ class MeasureFailed(Exception):
 
 
 class Program:
-    """A running program and all the processes it started, in one session so that they end together."""
+    """A running program with all its children, in one session so that they end together."""
 
     def __init__(self, command: Sequence[str], log: Path, core: int) -> None:
         self._log = log
@@ -51,36 +51,36 @@ class Program:
         self.stop()
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         self._process.terminate()
 
     def stop(self) -> None:
-        """Ask it to end, end what is left of it, and wait until nothing is."""
+        """Send SIGTERM, kill what remains, and wait for the end."""
         self._process.terminate()
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        while left := self.pids():
-            for pid in left:
+        while remaining := self.pids():
+            for pid in remaining:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(_POLL_SECONDS)
 
     def check_alive(self) -> None:
-        """Raise MeasureFailed with the end of its output where it has ended."""
+        """Raise MeasureFailed with the end of its output if it has ended."""
         status = self._process.poll()
         if status is not None:
             tail = self.output().strip()[-600:]
             raise MeasureFailed(f"ended with status {status}: {tail or 'it printed nothing'}")
 
     def output(self) -> str:
-        """All that it has printed to stdout and stderr."""
+        """Everything printed to stdout and stderr."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def cpu_seconds(self) -> float:
-        """Processor time that its running processes have used, user and system."""
+        """User and system time of its running processes."""
         return sum(map(cpu_seconds, self.pids()))
 
     def resident_bytes(self) -> int:
@@ -92,8 +92,8 @@ class Program:
         return sum(map(private, self.pids()))
 
     def pids(self) -> list[int]:
-        """Its running processes. The session's ID is the PID that it was started with."""
-        found = []
+        """Its running processes. The session's ID is the PID of the first one."""
+        pids = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal():
                 try:
@@ -102,8 +102,8 @@ class Program:
                     continue  # it ended while the folder was read
                 state, session = parse_stat(stat)
                 if session == self._process.pid and state != "Z":
-                    found.append(int(entry.name))
-        return found
+                    pids.append(int(entry.name))
+        return pids
 
 
 class PeakMemory:
@@ -143,13 +143,13 @@ def parse_stat(stat: str) -> tuple[str, int]:
 
 
 def parse_memory(status: str, field: str) -> int:
-    """Bytes of a field in the text of /proc/PID/status; 0 for a process that has no memory left."""
+    """Return the bytes of a field in /proc/PID/status, or 0 for a process without memory."""
     line = next((line for line in status.splitlines() if line.startswith(f"{field}:")), None)
     return 0 if line is None else int(line.split()[1]) * 1024
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process, with its ended threads; 0 where it has ended.
+    """Return the processor time of a process with its ended threads, or 0 if it has ended.
 
     The kernel's number of a process' clock is made as the macro MAKE_PROCESS_CPUCLOCK of glibc makes it
     (clock_getcpuclockid(3)), which Python does not offer.
@@ -161,12 +161,12 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident(pid: int) -> int:
-    """Bytes of resident memory of a process; 0 where it has ended."""
+    """Return the resident memory of a process in bytes, or 0 if it has ended."""
     return _memory(pid, "VmRSS")
 
 
 def private(pid: int) -> int:
-    """Bytes of anonymous resident memory of a process; 0 where it has ended."""
+    """Return the anonymous resident memory of a process in bytes, or 0 if it has ended."""
     return _memory(pid, "RssAnon")
 
 

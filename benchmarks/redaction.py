@@ -1,4 +1,4 @@
-"""What the search for repeated secrets costs: for each response head, and for a body that is redacted."""
+"""Cost of the search for repeated secrets: for each response head, and for a redacted body."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRETS = (PASSWORD, b64encode(b"svc:" + PASSWORD))
 
 
 def head(number: int) -> list[bytes]:
-    """The fields of an API's response, 15 of them with 750 bytes; two differ from one response to the next."""
+    """Build the fields of an API's response: 15 with 750 bytes, two of which differ between responses."""
     fields = (
         "Server: nginx/1.26.3",
         "Date: Tue, 24 Nov 2026 12:00:00 GMT",
@@ -44,7 +44,7 @@ def head(number: int) -> list[bytes]:
 
 
 def run() -> dict[str, float]:
-    """Microseconds for one response head with a Basic credential, and MB/s of bodies; best rounds.
+    """Return microseconds for a response head with a Basic credential, and MB/s of bodies, best rounds.
 
     `hostile_mb_s` is that of a body of beginnings of a token that was made for it, the slowest that was found.
     """
@@ -59,7 +59,7 @@ def run() -> dict[str, float]:
 
 
 def _head_round() -> float:
-    """Each line is a new object, as a parser makes it; the first response is not counted."""
+    """Time response heads with new objects, as from a parser. The first response is not counted."""
     redactor = Redactor(SECRETS)
     first, *heads = (head(number) for number in range(HEADS + 1))
     if redactor.clean([*first, b"\r\nX-Echo: " + SECRETS[1]]) != [*first, b"\r\nX-Echo: " + MARK]:
@@ -71,7 +71,7 @@ def _head_round() -> float:
 
 
 def _rate(secrets: tuple[bytes, ...], raw: bytes, fields: list[bytes]) -> float:
-    """Megabytes a second that come out, where the body comes in long reads."""
+    """Return the output in megabytes a second, for long reads of the body."""
     redactor = Redactor(secrets)
     reads = [raw[at : at + READ] for at in range(0, len(raw), READ)]
     best = 0.0
@@ -90,7 +90,7 @@ def _rate(secrets: tuple[bytes, ...], raw: bytes, fields: list[bytes]) -> float:
 
 
 def _json() -> bytes:
-    """Records as an API lists them, with the secret in each hundredth."""
+    """Build records as an API lists them, with the secret in each hundredth."""
     chance = random.Random(1)
     records = bytearray()
     number = 0
@@ -104,12 +104,12 @@ def _json() -> bytes:
 
 def main() -> None:
     """Print the figures."""
-    found = run()
+    figures = run()
     print(
-        f"a response head:   {found['head_us']:.2f} us\n"
-        f"a plain body:      {found['plain_mb_s']:.0f} MB/s\n"
-        f"a body in gzip:    {found['gzip_mb_s']:.0f} MB/s, decoded\n"
-        f"a hostile body:    {found['hostile_mb_s']:.0f} MB/s"
+        f"a response head:   {figures['head_us']:.2f} us\n"
+        f"a plain body:      {figures['plain_mb_s']:.0f} MB/s\n"
+        f"a body in gzip:    {figures['gzip_mb_s']:.0f} MB/s, decoded\n"
+        f"a hostile body:    {figures['hostile_mb_s']:.0f} MB/s"
     )
 
 

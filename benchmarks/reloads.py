@@ -1,4 +1,4 @@
-"""A running Sidekey's config, changed in one integration at a time, and what its log reports of each reload."""
+"""Change the config of a running Sidekey, one integration at a time, and read its reloads from the log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARK = "\n  bench:\n"
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """What the log reports of one: seconds from the start of the load to the swap, and integrations changed."""
+    """A reload in the log: seconds from the start of the load to the swap, and changed integrations."""
 
     seconds: float
     changed: int
@@ -28,18 +28,18 @@ class Reload:
 
 
 def reloads_of(log: str) -> list[Reload]:
-    """The reloads that a log reports. Lines that are not JSON objects are not Sidekey's; the last may be incomplete."""
-    found = []
+    """Return the reloads in a log. Skips lines that are no JSON objects, such as an incomplete last one."""
+    reloads = []
     for line in log.splitlines(keepends=True):
         if line.startswith("{") and line.endswith("\n"):
             logged = json.loads(line)
             if logged["event"] == _EVENT:
-                found.append(Reload(logged["seconds"], logged["changed"], logged["removed"]))
-    return found
+                reloads.append(Reload(logged["seconds"], logged["changed"], logged["removed"]))
+    return reloads
 
 
 class Editor:
-    """Gives the integration `bench` another description and waits for the reload, again and again.
+    """Changes the description of `bench` and waits for the reload, again and again.
 
     `bench` is the one that has the load, so that what a changed integration replaces is replaced, and used.
     """
@@ -54,7 +54,7 @@ class Editor:
         self._count = 0
 
     def edit(self) -> Reload:
-        """Write the next config, rename it to the one in use, and wait until the log reports its reload.
+        """Write the next config, rename it to the one in use, and wait until the log has its reload.
 
         Raises MeasureFailed where it does not, or reports anything but one changed integration.
         """

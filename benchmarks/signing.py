@@ -1,7 +1,4 @@
-"""What a signature costs one exchange without sockets: 1 KiB, beside the same exchange with a fixed header, in turn.
-
-The best of many short rounds, as in `benchmarks.core` (`make bench-core`).
-"""
+"""Cost of a signature for an exchange without sockets: 1 KiB, compared with a fixed header, in turn."""
 
 from __future__ import annotations
 
@@ -52,7 +49,7 @@ with Ed25519; AWS Signature Version 4. Each with its rules, and how the line beg
 
 
 def warm(case: str) -> Callable[[], None]:
-    """A function that runs one exchange of this case, after two that were looked at: each is signed."""
+    """Return a function that runs one exchange of this case, after two checked ones. Each is signed."""
     signer, signing, line = CASES[case]()
     headers, secrets = ((), ()) if case == "aws" else (BASIC.headers, BASIC.secrets)
     grant = Grant(headers=headers, secrets=secrets, signer=signer)
@@ -65,7 +62,7 @@ def warm(case: str) -> Callable[[], None]:
 
 
 def run() -> dict[str, float]:
-    """Microseconds of each case more than with the header alone, best rounds."""
+    """Return the microseconds of each case beyond the fixed header, best rounds."""
     plain, _, _ = exchange_once()
     exchanges = {"plain": plain} | {case: warm(case) for case in CASES}
     rounds = in_turn(exchanges, ROUNDS, EXCHANGES, time.perf_counter)
@@ -75,8 +72,8 @@ def run() -> dict[str, float]:
 
 def main() -> None:
     """Print the figures."""
-    found = run()
-    print("the same signed, us more: " + ", ".join(f"{case} {found[f'{case}_more_us']:.2f}" for case in CASES))
+    figures = run()
+    print("the same signed, us more: " + ", ".join(f"{case} {figures[f'{case}_more_us']:.2f}" for case in CASES))
 
 
 if __name__ == "__main__":

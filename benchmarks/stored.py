@@ -1,4 +1,4 @@
-"""A store filled as Sidekey itself saves, and an operator who changes and lists its integrations."""
+"""A store filled as Sidekey saves, and an operator who changes and lists its integrations."""
 
 from __future__ import annotations
 
@@ -145,25 +145,25 @@ class Operator:
         self._connection.close()
 
     def change(self) -> float:
-        """Give the integration `bench` another description; seconds until that is in use. Raises MeasureFailed."""
+        """Change the description of `bench`, and return the seconds until it is in use. Raises MeasureFailed."""
         self._count += 1
         return self.patch({"description": f"changed {self._count} times"})
 
     def patch(self, document: Mapping[str, Any]) -> float:
-        """Change keys of the integration `bench`; seconds until that is in use. Raises MeasureFailed."""
+        """Change keys of the integration `bench`, and return the seconds until that is in use. Raises MeasureFailed."""
         path = f"{_API}/bench"
         if not self._version:
             self._version = self.get("/bench")["version"]
         began = time.perf_counter()
-        found = self._ask("PATCH", path, document, {"If-Match": f'"{self._version}"'})
+        response = self._ask("PATCH", path, document, {"If-Match": f'"{self._version}"'})
         seconds = time.perf_counter() - began
-        if found["version"] != self._version + 1:
-            raise MeasureFailed(f"a change led from version {self._version} to {found['version']}")
-        self._version = found["version"]
+        if response["version"] != self._version + 1:
+            raise MeasureFailed(f"a change led from version {self._version} to {response['version']}")
+        self._version = response["version"]
         return seconds
 
     def page(self, query: str) -> float:
-        """Get a page of the list, or of what a query finds; seconds. Raises MeasureFailed."""
+        """Get a page of the list or of a query, and return the seconds. Raises MeasureFailed."""
         began = time.perf_counter()
         self.get(query)
         return time.perf_counter() - began

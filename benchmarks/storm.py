@@ -1,4 +1,4 @@
-"""What callers see of a SIGTERM under load: each request's end, at a constant rate over kept and new connections."""
+"""Effect of SIGTERM on callers under load: each request's end, at a constant rate over kept and new connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LAST = b"\r\nconnection: close\r\n"
 
 
 class Caller(asyncio.Protocol):
-    """One connection. How each of its requests ends is counted in `ends`."""
+    """A connection. `ends` counts how its requests ended."""
 
     def __init__(self, ends: Counter[str], request: bytes) -> None:
         self.open = False
@@ -37,7 +37,7 @@ class Caller(asyncio.Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether a request is under way."""
+        """Return True while a request is in flight."""
         return self.over is not None and not self.over.done()
 
     async def ask(self) -> None:
@@ -69,7 +69,7 @@ class Caller(asyncio.Protocol):
         self.open = False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Count how a request ended that has no response; a reset counts without one, too."""
+        """Count the end of a request without a response. A reset counts without a request, too."""
         self.open = False
         self.lost.set()
         if self.waits:
@@ -98,7 +98,7 @@ class Storm:
         self._callers: list[Caller] = []
 
     async def run(self, act: Callable[[], object], seconds: float) -> Counter[str]:
-        """Load for `seconds`, then `act`, and go on until the end; how the requests ended."""
+        """Load for `seconds`, call `act`, continue to the end, and return how the requests ended."""
         async with asyncio.TaskGroup() as tasks:
             for number in range(self._kept):
                 tasks.create_task(self._keep(number / self._rate))
@@ -124,7 +124,7 @@ class Storm:
         return caller
 
     async def _keep(self, delay: float) -> None:
-        """Send requests on one connection, and make another where it has ended."""
+        """Send requests on one connection, and open another when it ends."""
         await asyncio.sleep(delay)
         loop = asyncio.get_running_loop()
         due, caller = loop.time(), await self._connect()
@@ -137,7 +137,7 @@ class Storm:
             await asyncio.sleep(max(0.0, due - loop.time()))
 
     async def _come(self, tasks: asyncio.TaskGroup) -> None:
-        """Send requests on a connection each."""
+        """Send each request on a new connection."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while not self._end.is_set():

@@ -1,4 +1,4 @@
-"""The printed table: markdown, one line for each figure of a row, one column for each peer."""
+"""Print the table as Markdown: a line for each figure of a row, a column for each peer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEFT = ("row", "figure", "goal", "verdict")
 
 
 def render(outcomes: Mapping[str, Outcome], columns: Sequence[str], absent: frozenset[str]) -> str:
-    """The table of all rows. An absent peer has a column that says so."""
+    """Format the table of all rows. An absent peer has a column that says so."""
     header = ["row", "figure", *columns, "goal", "measured", "verdict"]
     body = [
         _cells(row if index == 0 else "", line, outcome, columns, absent)
@@ -45,18 +45,19 @@ def _cell(column: str, line: Line, outcome: Outcome, absent: frozenset[str]) -> 
 
 
 def align(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A markdown table with aligned source: text to the left, numbers to the right."""
+    """Format a Markdown table with aligned source: text to the left, numbers to the right."""
     widths = [max(3, *(len(cells[index]) for cells in (header, *body))) for index in range(len(header))]
-    left = [name in _LEFT for name in header]
+    is_text = [name in _LEFT for name in header]
 
     def write(cells: Sequence[str]) -> str:
         padded = (
             cell.ljust(width) if is_left else cell.rjust(width)
-            for cell, width, is_left in zip(cells, widths, left, strict=True)
+            for cell, width, is_left in zip(cells, widths, is_text, strict=True)
         )
         return f"| {' | '.join(padded)} |"
 
     rule = "|".join(
-        "-" * (width + 2) if is_left else "-" * (width + 1) + ":" for width, is_left in zip(widths, left, strict=True)
+        "-" * (width + 2) if is_left else "-" * (width + 1) + ":"
+        for width, is_left in zip(widths, is_text, strict=True)
     )
     return "\n".join([write(header), f"|{rule}|", *(write(cells) for cells in body)])

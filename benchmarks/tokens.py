@@ -1,7 +1,4 @@
-"""The tokens of the benchmarks: each holds its client and its expiry, so that an upstream can check it by itself.
-
-Counts only, no I/O: what was requested, what was issued, what came to the upstream, for each client.
-"""
+"""Tokens of the benchmarks: each contains its client and expiry, so that an upstream can check it alone."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ _SCHEME = "Bearer "
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """How a client is treated. `life` is that of its tokens in seconds.
+    """Settings of a client. `life` is the lifetime of its tokens in seconds.
 
     `held`: the token endpoint responds only after its release. `refused`: the upstream responds 401 to every token.
     """
@@ -27,7 +24,7 @@ class Client:
 
 @dataclass(slots=True)
 class Account:
-    """What a client did.
+    """The record of a client.
 
     `calls` are the moments of its token requests in seconds. `good` and `expired` count its requests to the upstream,
     with a token that was valid and with one that had expired.
@@ -39,7 +36,7 @@ class Account:
 
 
 class Ledger:
-    """Issues tokens, checks them, and keeps the accounts. All moments are of one clock, in seconds."""
+    """Issues tokens, checks them, and keeps the accounts. All times are of one clock, in seconds."""
 
     def __init__(self, clients: Mapping[str, Client]) -> None:
         self.clients = clients
@@ -47,7 +44,7 @@ class Ledger:
         self._issued = 0
 
     def issue(self, name: str, now: float) -> str:
-        """A new token of a client. No two are equal."""
+        """Issue a new token of a client. No two are equal."""
         self._issued += 1
         return f"{name}~{self._issued}~{now + self.clients[name].life:.6f}"
 
@@ -79,7 +76,7 @@ def _read(authorization: Sequence[str]) -> tuple[str, float]:
 
 
 def most_within(moments: Sequence[float], window: float) -> int:
-    """How many of the moments, which ascend, lie within the fullest window: from one of them to just before its end."""
+    """Return the largest number of these ascending times within one window, which begins at one of them."""
     return max(
         (bisect_left(moments, moment + window) - index for index, moment in enumerate(moments)),
         default=0,

@@ -1,9 +1,4 @@
-"""Loads of tunnels, which wrk cannot make: it sends no CONNECT. The callers are a program in Go, tunnels.go.
-
-In Go, since the load shares its core with the upstream and must cost less than the proxy does: Python takes four times
-as much for a POST over TLS. Go needs no more than its own library, and is a peer of the tests already; C would need the
-headers of OpenSSL beside a compiler.
-"""
+"""Loads of tunnels, because wrk sends no CONNECT. The callers are a program in Go, tunnels.go."""
 
 from __future__ import annotations
 
@@ -64,7 +59,7 @@ class Way:
 
     @property
     def flags(self) -> list[str]:
-        """What tells tunnels.go."""
+        """Return the arguments of tunnels.go."""
         if self.user:
             return ["-user", self.user, "-group", str(self.group)]
         return ["-direct"] if self.roots else ["-plain"]
@@ -139,7 +134,7 @@ class TunnelLoad:
             self._result(output.decode())
 
     def command(self, port: int, folder: Path) -> list[str]:
-        """What runs it."""
+        """Return the command that runs it."""
         way = self.way
         values: dict[str, object] = {
             "port": port,
@@ -161,7 +156,7 @@ class TunnelLoad:
 
 
 def parse(output: str) -> tuple[int, dict[Figure, float]]:
-    """Requests done and figures, from what the callers print."""
+    """Parse the output of the callers."""
     try:
         result: dict[str, int] = json.loads(output)
     except ValueError:

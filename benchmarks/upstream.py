@@ -123,12 +123,12 @@ class Upstream:
 
     @property
     def authority(self) -> str:
-        """The value of Host."""
+        """Value of Host."""
         return f"{HOST}:{self.port}"
 
 
 def nginx_config(folder: Path, http: str, open_files: int) -> str:
-    """An nginx config of one worker that writes only below `folder`. A worker started by root stays root to read it."""
+    """Build an nginx config of one worker that writes only below `folder`. Root stays root to read it."""
     return _NGINX.format(
         folder=folder,
         http=http,
@@ -140,16 +140,16 @@ def nginx_config(folder: Path, http: str, open_files: int) -> str:
 
 @contextmanager
 def nginx_upstream(folder: Path, core: int, open_files: int, clients: ClientCa) -> Iterator[dict[str, Upstream]]:
-    """Run the upstream; its sides by name. Those of `mtls` trust `clients`. Raises MeasureFailed."""
+    """Run the upstream, and return its sides by name. Those of `mtls` trust `clients`. Raises MeasureFailed."""
     nginx = find_program("nginx")
     if nginx is None:
         raise MeasureFailed("nginx, the upstream, is not installed")
     folder.mkdir()
     authority = trustme.CA()
     certificate = authority.issue_cert(HOST, f"*.{HOST}")
-    own = folder / "server.pem", folder / "server.key"
-    certificate.private_key_pem.write_to_path(own[1])
-    own[0].write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    own_pair = folder / "server.pem", folder / "server.key"
+    certificate.private_key_pem.write_to_path(own_pair[1])
+    own_pair[0].write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     authority.cert_pem.write_to_path(folder / "ca.pem")
     ports = {name: free_port() for name in _SIDES}
     servers = "".join(_server(side, ports[name], folder, clients.bundle) for name, side in _SIDES.items())
@@ -160,7 +160,7 @@ def nginx_upstream(folder: Path, core: int, open_files: int, clients: ClientCa) 
         await_response(program, ports["http"], f"/api/{CHECK}", {"Authorization": AUTHORIZATION})
         yield {
             name: Upstream(
-                ports[name], ca if side.tls else None, client if side.asking else None, own if side.tls else None
+                ports[name], ca if side.tls else None, client if side.asking else None, own_pair if side.tls else None
             )
             for name, side in _SIDES.items()
         }

@@ -1,4 +1,4 @@
-"""As much HTTP/1.1 as the upstreams and callers of the benchmarks need: heads with Content-Length, nothing else."""
+"""HTTP/1.1 for the upstreams and callers of the benchmarks: heads with Content-Length, nothing else."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Head:
 
     @property
     def length(self) -> int:
-        """Bytes of the body. Raises MeasureFailed where the body is framed in another way."""
+        """Bytes of the body. Raises MeasureFailed if the body is framed in another way."""
         values = self.values("content-length")
         if len(values) > 1 or self.values("transfer-encoding"):
             raise MeasureFailed("a body came without Content-Length")
         return int(values[0]) if values else 0
 
     def values(self, name: str) -> list[str]:
-        """The values of all fields of that name."""
+        """Return the values of all fields of this name."""
         return [value for field, value in self.fields if field == name]
 
 
 def parse_head(raw: bytes) -> Head:
-    """Read a head; `raw` ends before the empty line."""
+    """Parse a head. `raw` ends before the empty line."""
     first, *lines = raw.decode("latin-1").split("\r\n")
     one, two, three = [*first.split(" ", 2), "", ""][:3]
     pairs = (line.partition(":") for line in lines)
@@ -41,7 +41,7 @@ def parse_head(raw: bytes) -> Head:
 def request(
     method: str, path: str, body: bytes = b"", length: int | None = None, *, fields: Mapping[str, str] | None = None
 ) -> bytes:
-    """A request, with further header fields; `length` announces a body that is sent later."""
+    """Build a request with further header fields. `length` announces a body that is sent later."""
     size = len(body) if length is None else length
     lines = (f"{name}: {value}\r\n" for name, value in (fields or {}).items())
     head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {size}\r\n{''.join(lines)}\r\n"
@@ -51,19 +51,19 @@ def request(
 def response(
     body: bytes = b"", length: int | None = None, *, status: str = "200 OK", media_type: str = "text/plain"
 ) -> bytes:
-    """A response; `length` announces a body that is sent later."""
+    """Build a response. `length` announces a body that is sent later."""
     size = len(body) if length is None else length
     head = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {size}\r\n\r\n"
     return head.encode() + body
 
 
 def echo(head: Head) -> bytes:
-    """The response to the request that checks: what came as Authorization, every value of it."""
+    """Build the response to the check: every value of Authorization."""
     return response(", ".join(head.values("authorization")).encode("latin-1"))
 
 
 def receive_head(connection: socket.socket) -> tuple[Head, bytes]:
-    """The next head, and what came of the body with it. Raises MeasureFailed where the connection ends first."""
+    """Receive the next head, and the start of its body. Raises MeasureFailed if the connection ends first."""
     raw = b""
     while b"\r\n\r\n" not in raw:
         piece = connection.recv(65536)
@@ -84,7 +84,7 @@ Write = Callable[[bytes], None]
 
 
 class Requests(asyncio.Protocol):
-    """Reads requests of one connection, one after the other; `handle` is called with each and a way to write back."""
+    """Reads requests of one connection in order. Calls `handle` with each request and a way to write back."""
 
     def __init__(self, handle: Callable[[Head, bytes, Write], None]) -> None:
         self._handle = handle
@@ -102,12 +102,12 @@ class Requests(asyncio.Protocol):
         self._lost.set()
 
     async def end(self) -> None:
-        """Close the connection at once; returns when it is closed."""
+        """Close the connection at once, and return when it is closed."""
         self._transport.abort()
         await self._lost.wait()
 
     def data_received(self, data: bytes) -> None:
-        """Handle a request once it is whole."""
+        """Handle a request once it is complete."""
         self._received += data
         raw, end, body = self._received.partition(b"\r\n\r\n")
         if not end:

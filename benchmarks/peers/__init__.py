@@ -1,4 +1,4 @@
-"""The programs that are compared, each in a module of its own."""
+"""The compared programs, each in a module of its own."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ FORWARDING = tuple(name for name in PEERS if name != "mitmproxy")
 
 
 def peers(*columns: str) -> dict[str, Peer]:
-    """The peers of these columns."""
+    """Return the peers of these columns."""
     return {column: PEERS[column] for column in columns}

@@ -1,4 +1,4 @@
-"""What a peer is: a program that forwards to one upstream and adds an `Authorization: Basic` header on the way."""
+"""A peer: a program that forwards to one upstream and adds an `Authorization: Basic` header."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.upstream import Upstream
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a peer is started for. It writes only below `folder`.
+    """The settings of a peer's start. It writes only below `folder`.
 
     It listens on 127.0.0.1:`port`, and on `admin_port` where it has pages of its own.
     """
@@ -30,12 +30,12 @@ class Peer(Protocol):
 
     @property
     def name(self) -> str:
-        """Its column in the table."""
+        """Column in the table."""
         ...
 
     @property
     def pages(self) -> tuple[str, ...]:
-        """Its status pages at the admin port: whether it is ready, and its metrics."""
+        """Status pages at the admin port: readiness and metrics."""
         ...
 
     @property
@@ -44,11 +44,11 @@ class Peer(Protocol):
         ...
 
     def program(self) -> str | None:
-        """The program's path, or None where it is not installed."""
+        """Return the program's path, or None if it is not installed."""
         ...
 
     def version(self) -> list[str]:
-        """The command that prints its version."""
+        """Return the command that prints its version."""
         ...
 
     def command(self, job: Job) -> list[str]:
@@ -56,12 +56,12 @@ class Peer(Protocol):
         ...
 
     def path(self, rest: str) -> str:
-        """The path at which a caller reaches `rest` below the upstream's base /api."""
+        """Return the path at which a caller reaches `rest` below the upstream's base /api."""
         ...
 
 
 class Installed:
-    """A peer that is a program on the PATH and passes paths on as they are."""
+    """A peer that is a program on the PATH and does not change paths."""
 
     name: ClassVar[str]
     pages: ClassVar[tuple[str, ...]] = ()

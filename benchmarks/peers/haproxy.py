@@ -32,7 +32,7 @@ _TLS = "ssl verify required ca-file {ca} sni str({host}) verifyhost {host}"
 
 @dataclass(frozen=True, slots=True)
 class Haproxy(Installed):
-    """Header rewriting as nginx does it."""
+    """Header rewriting as in nginx."""
 
     name: ClassVar[str] = "haproxy"
 

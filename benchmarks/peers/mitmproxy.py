@@ -1,4 +1,4 @@
-"""mitmproxy, which ends the TLS of tunnels as Sidekey does: with certificates that it makes for each host."""
+"""mitmproxy, which terminates TLS of tunnels as Sidekey does, with a certificate for each host."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Mitmproxy(Installed):
     name: ClassVar[str] = "mitmproxy"
 
     def program(self) -> str | None:
-        """The one of its own environment: its requirements clash with the project's."""
-        found = _ENVIRONMENT / "mitmdump"
-        return str(found) if found.exists() else None
+        """Return the program of an environment of its own: its requirements conflict with the project's."""
+        path = _ENVIRONMENT / "mitmdump"
+        return str(path) if path.exists() else None
 
     def version(self) -> list[str]:
         """The command that prints its version."""
@@ -59,5 +59,5 @@ class Mitmproxy(Installed):
         return [*command, "-s", str(addon), *(part for pair in settings.items() for part in ("--set", "=".join(pair)))]
 
     def path(self, rest: str) -> str:
-        """It has no door of its own: the whole URL."""
+        """Return the complete URL, because it has no reverse proxy."""
         return f"http://{HOST}/api/{rest}"

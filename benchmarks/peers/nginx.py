@@ -39,7 +39,7 @@ _STREAMING = "proxy_request_buffering off; proxy_max_temp_file_size 0;"
 
 @dataclass(frozen=True, slots=True)
 class Nginx(Installed):
-    """`streaming` passes big bodies on as they come."""
+    """nginx. `streaming` passes large bodies on as they arrive."""
 
     name: ClassVar[str] = "nginx"
     streaming: bool = False

@@ -41,7 +41,7 @@ GROUP = 10
 
 
 def compiled_interpreter() -> str:
-    """The interpreter of the environment that the compiled wheel is installed in, which the variable COMPILED names.
+    """Return the interpreter of the environment with the compiled wheel, which the variable COMPILED names.
 
     Without it, the one that runs the benchmarks.
     """
@@ -52,7 +52,7 @@ def compiled_interpreter() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sidekey:
-    """The Sidekey that is installed for `interpreter`, with the integration `bench`.
+    """The installed Sidekey of `interpreter`, with the integration `bench`.
 
     There are `tenants` further integrations, t0 and on, each with a prefix of its own; an `oauth2` integration for each
     client of `tokens`, under the client's name; and an `mtls` integration, m0 and on, for each of `certificates`.
@@ -78,7 +78,7 @@ class Sidekey:
 
     @property
     def fields(self) -> dict[str, str]:
-        """What a caller must send."""
+        """Return the header fields that a caller must send."""
         return {TOKEN_FIELD: TOKEN} if self._has_callers else {}
 
     def program(self) -> str | None:
@@ -112,7 +112,7 @@ class Sidekey:
         return [self.interpreter, "-m", "sidekey", "run", "--config", str(config)]
 
     def path(self, rest: str) -> str:
-        """The reverse door of the integration `bench`."""
+        """Return the path at the reverse proxy for the integration `bench`."""
         return f"/i/bench/{rest}"
 
     @property
@@ -120,7 +120,7 @@ class Sidekey:
         return self.callers or self.store is not None
 
     def _ca_folder(self, job: Job) -> Path:
-        """A new one where tunnels are served; else one for all starts of a build, as an installed Sidekey has.
+        """Return a new folder for tunnels, else one for all starts of a build, as an installed Sidekey has.
 
         Builds have roots of their own, which they would write to it again and again for one another.
         """
@@ -171,7 +171,7 @@ def config_file(job: Job) -> Path:
 
 
 def base_of(upstream: Upstream) -> str:
-    """The endpoint prefix of `bench`, under which those of all others are."""
+    """Return the endpoint prefix of `bench`, which contains those of all others."""
     return f"{upstream.scheme}://{upstream.authority}/api"
 
 
@@ -209,7 +209,7 @@ def _pair(pair: ClientPair) -> dict[str, Any]:
 
 
 def _clients(tokens: TokenEndpoint, upstream: Upstream) -> dict[str, Any]:
-    """An integration for each client. Tokens do not go to the upstream's domain by default, so it is allowed here."""
+    """Build an integration for each client. It allows the upstream's domain, to which tokens do not go by default."""
     return {
         client: {
             "endpoint_prefix": f"{base_of(upstream)}/{client}",

@@ -1,4 +1,4 @@
-"""The rows of the table, in the order in which they are measured and printed."""
+"""The rows of the table, in the order of measurement."""
 
 from __future__ import annotations
 

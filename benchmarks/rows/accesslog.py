@@ -1,4 +1,4 @@
-"""Row: what an access line for each request costs, for Sidekey and, beside it, for Envoy."""
+"""Row: cost of an access log line for each request, for Sidekey and Envoy."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class AccessLog:
     title = "one access line for each request (all) against none (off), 32 kept connections"
 
     def run(self, arena: Arena) -> Outcome:
-        """Rate and CPU in each mode, and the share that the same CPU does with `all`."""
+        """Measure rate and CPU in each mode, and the share that the same CPU does with `all`."""
         subjects: dict[str, Peer] = {f"sidekey, {mode}": Sidekey(access=mode) for mode in _MODES}
         subjects |= {"envoy, off": Envoy(), "envoy, all": Envoy(logged=True)}
-        with side_by_side(arena, subjects, arena.upstreams["http"]) as found:
-            found.load(_ROUNDS, Wrk(32))
-        medians = found.medians()
+        with side_by_side(arena, subjects, arena.upstreams["http"]) as comparison:
+            comparison.load(_ROUNDS, Wrk(32))
+        medians = comparison.medians()
 
         def line(figure: Figure, mode: str) -> Line:
             values = {
@@ -40,4 +40,4 @@ class AccessLog:
         share = {peer: off[peer] / everything[peer] for peer in everything if peer in off}
         lines = [line(figure, mode) for figure in (RATE, CPU) for mode in _MODES]
         lines.append(Line(_SHARE.label, _SHARE, share, at_least(0.8)))
-        return Outcome(lines, found.failures, found.rounds)
+        return Outcome(lines, comparison.failures, comparison.rounds)

@@ -1,4 +1,4 @@
-"""Rows that need no socket and no peer: a module's `run()`, called in a process of its own on the proxy's core."""
+"""Rows without sockets and peers: a module's `run()`, called in a process of its own on the proxy's core."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROOT = Path(benchmarks.__file__).parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """`module` has `run() -> dict[str, float]`; each of `keys` becomes a line. The columns are builds of Sidekey."""
+    """A row of `module`, which has `run() -> dict[str, float]`. Each of `keys` is a line, the columns are builds."""
 
     name: str
     title: str
@@ -31,19 +31,19 @@ class Alone:
     rounds: int = 1
 
     def run(self, arena: Arena) -> Outcome:
-        """The medians of the rounds, in which the columns take turns."""
-        found = Comparison()
+        """Return the medians of rounds in which the columns take turns."""
+        comparison = Comparison()
         for _ in range(self.rounds):
             for column in self.columns:
-                if column not in found.failures:
-                    with found.noting(column):
-                        found.rounds.setdefault(column, []).append(self._sample(column, arena.cores.proxy))
-        medians = found.medians()
+                if column not in comparison.failures:
+                    with comparison.noting(column):
+                        comparison.rounds.setdefault(column, []).append(self._sample(column, arena.cores.proxy))
+        medians = comparison.medians()
         lines = [
             Line(figure.label, figure, {column: values[figure] for column, values in medians.items()}, reach)
             for figure, reach in self.keys.values()
         ]
-        return Outcome(lines, found.failures, found.rounds)
+        return Outcome(lines, comparison.failures, comparison.rounds)
 
     def _sample(self, column: str, core: int) -> Sample:
         sidekey = PEERS[column]

@@ -1,4 +1,4 @@
-"""What a row of the table is."""
+"""Base class of the rows of the table."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from benchmarks.figures import Outcome
 
 
 class Row(Protocol):
-    """One thing that is measured, chosen by its name."""
+    """A measurement, chosen by its name."""
 
     @property
     def name(self) -> str:
-        """How ROWS= names it."""
+        """Name in ROWS=."""
         ...
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         ...
 
     def run(self, arena: Arena) -> Outcome:
-        """Measure. Raises MeasureFailed where nothing could be measured."""
+        """Measure. Raises MeasureFailed if nothing could be measured."""
         ...

@@ -1,4 +1,4 @@
-"""Row: big bodies and slow readers: throughput, and how little of them stays in memory."""
+"""Row: large bodies and slow readers: throughput, and memory."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Bulk:
         }
         folder = arena.folder / self.name
         folder.mkdir()
-        with BulkUpstream(folder) as bulk, side_by_side(arena, subjects, bulk.upstream) as found:
-            found.measure(
+        with BulkUpstream(folder) as bulk, side_by_side(arena, subjects, bulk.upstream) as comparison:
+            comparison.measure(
                 _ROUNDS, lambda running: _round(running, bulk.zeros), lambda running: _warm_up(running, bulk.zeros)
             )
-        return Outcome(lines_of(found.medians(), reaches), found.failures, found.rounds)
+        return Outcome(lines_of(comparison.medians(), reaches), comparison.failures, comparison.rounds)
 
 
 def _warm_up(running: Running, zeros: Path) -> None:

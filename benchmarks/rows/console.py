@@ -1,4 +1,4 @@
-"""Rows of the console, Sidekey only: how soon pages are there in Chromium, and requests beside people who use it."""
+"""Rows of the console, Sidekey only: time until pages are shown in Chromium, and requests beside its users."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Pages:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"ms in Chromium from the navigation to the last change of a page, {COUNT:,} integrations and {PRESETS:,} "
             f"presets (SQLite), {self.repeats} times with a cold and with a warm cache"
@@ -116,7 +116,9 @@ class Pages:
                     with closing(_Person(running.job.admin_port, token)) as person:
                         for page, path in pages.items():
                             rounds[page] = self._open(browser, person, path)
-        return Outcome([each for page, times in rounds.items() for each in _page_lines(page, times)], rounds=rounds)
+        return Outcome(
+            [page_line for page, times in rounds.items() for page_line in _page_lines(page, times)], rounds=rounds
+        )
 
     def _open(self, browser: Any, person: _Person, path: str) -> list[Sample]:
         def new_page() -> Any:
@@ -139,14 +141,14 @@ class Pages:
             page.context.close()
         page = new_page()
         milliseconds(page)
-        found: list[Sample] = [{_COLD: each, _WARM: milliseconds(page)} for each in cold]
+        samples: list[Sample] = [{_COLD: milliseconds_cold, _WARM: milliseconds(page)} for milliseconds_cold in cold]
         page.context.close()
-        return found
+        return samples
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A load on all integrations, without a store, and with one and people who use the console.
+    """A load on all integrations, without a store, and with a store and users of the console.
 
     Usage is written once a minute, so the load takes longer.
     """
@@ -157,7 +159,7 @@ class Beside:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"{self.pace.rate:,} requests/s spread over {COUNT:,} integrations, {self.pace.seconds:g} s on "
             f"{self.pace.connections} connections: without a store, and with one that gets the usage, while {_PEOPLE} "
@@ -173,10 +175,10 @@ class Beside:
             people = [stack.enter_context(closing(_Person(running.job.admin_port, TOKEN))) for _ in range(_PEOPLE)]
             sender = stack.enter_context(closing(_Person(running.job.admin_port, SENDER_TOKEN)))
             with ExitStack() as uses:
-                opened = [uses.enter_context(beside.repeating(act)) for act in (_visitor(each) for each in people)]
+                opened = [uses.enter_context(beside.repeating(act)) for act in (_visitor(person) for person in people)]
                 rows = uses.enter_context(beside.repeating(_batch(sender)))
                 sample = self._load(running)
-        seconds = [each for times in opened for each in times]
+        seconds = [second for times in opened for second in times]
         used = {_OPENED: len(seconds), _OPEN: statistics.median(seconds) * 1e3, _ROWS: len(rows)}
         rounds[_WITH] = [{**sample, **used}]
         return beside.outcome(_lines(rounds), rounds)
@@ -187,7 +189,7 @@ class Beside:
 
 
 class _Person:
-    """Somebody who is logged in, and calls the API as pages do, over a kept connection."""
+    """A user who is logged in, and calls the API as pages do, over a kept connection."""
 
     def __init__(self, admin_port: int, token: str) -> None:
         self.base = f"http://127.0.0.1:{admin_port}"
@@ -216,7 +218,7 @@ class _Person:
 
 
 def _visitor(person: _Person) -> Callable[[], float]:
-    """Return a function that opens the next page a second after the page before: seconds of its calls."""
+    """Return a function that opens the next page after a second, and returns the seconds of its calls."""
     pages = cycle(_CALLS)
 
     def visit() -> float:
@@ -260,20 +262,20 @@ def _page_lines(page: str, times: Sequence[Sample]) -> list[Line]:
     return [
         line(Figure(f"{page}, cold ms, median", 0), middle[_COLD]),
         line(Figure(f"{page}, warm ms, median", 0), middle[_WARM]),
-        line(Figure(f"{page}, warm ms, slowest", 0), max(each[_WARM] for each in times), at_most(_LIMIT)),
+        line(Figure(f"{page}, warm ms, slowest", 0), max(sample[_WARM] for sample in times), at_most(_LIMIT)),
     ]
 
 
 def _lines(rounds: Mapping[str, Sequence[Sample]]) -> list[Line]:
-    found = {side: medians(samples) for side, samples in rounds.items()}
-    worse = {each: found[_WITH][each] - found[_WITHOUT][each] for each in (P50, P99, P999)}
+    by_side = {side: medians(samples) for side, samples in rounds.items()}
+    worse = {figure: by_side[_WITH][figure] - by_side[_WITHOUT][figure] for figure in (P50, P99, P999)}
     return [
         *beside.latency_lines(rounds),
         *(
-            line(Figure(f"{each.label} more", 3), value, at_most(5) if each is P999 else None, of=_WITH)
-            for each, value in worse.items()
+            line(Figure(f"{figure.label} more", 3), value, at_most(5) if figure is P999 else None, of=_WITH)
+            for figure, value in worse.items()
         ),
-        *(line(each, found[_WITH][each]) for each in (_OPENED, _OPEN, _ROWS)),
+        *(line(figure, by_side[_WITH][figure]) for figure in (_OPENED, _OPEN, _ROWS)),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Row: requests that a SIGTERM costs, Sidekey only."""
+"""Row: requests that a SIGTERM fails, Sidekey only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OTHER = Figure("responses other than 200", 0)
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """A Sidekey is started, loaded and told to end, again and again."""
+    """Starts, loads and terminates a Sidekey, again and again."""
 
     signals: int = 15
     seconds: float = 0.4
@@ -29,7 +29,7 @@ class Drain:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return f"{self.signals} SIGTERMs under 2,000 requests/s, half of them on connections of their own"
 
     def run(self, arena: Arena) -> Outcome:

@@ -1,4 +1,4 @@
-"""Row: a peer with nothing to do: its memory, and how long it took to the first response."""
+"""Row: an idle peer: its memory, and the time to its first response."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Idle:
 
     def run(self, arena: Arena) -> Outcome:
         """Memory and start of each peer."""
-        found = one_by_one(arena, peers(*FORWARDING), arena.upstreams["http"], _STARTS, idle_sample)
+        comparison = one_by_one(arena, peers(*FORWARDING), arena.upstreams["http"], _STARTS, idle_sample)
         reaches = {RESIDENT_IDLE: at_most(90), START: at_most(0.7)}
-        return Outcome(lines_of(found.medians(), reaches), found.failures, found.rounds)
+        return Outcome(lines_of(comparison.medians(), reaches), comparison.failures, comparison.rounds)
 
 
 def idle_sample(running: Running) -> Sample:
-    """What a start alone gives."""
+    """Return the figures of a start."""
     return {
         RESIDENT_IDLE: running.idle_bytes / 1e6,
         PRIVATE_IDLE: running.private_bytes / 1e6,

@@ -14,7 +14,7 @@ _EACH = Figure("KiB a request in flight", 1)
 
 
 class InFlight:
-    """5,000 callers wait at once, each on a connection of its own. This process holds the outer end of both hops."""
+    """5,000 callers wait at once, each on a connection of its own. This process has the outer ends of both hops."""
 
     name = "inflight5000"
     title = "5,000 requests in flight on an upstream that does not respond yet"
@@ -26,17 +26,21 @@ class InFlight:
             raise MeasureFailed(
                 f"{needed:,} open files are needed and {arena.open_files:,} allowed; raise the hard limit (ulimit -Hn)"
             )
-        with HeldUpstream() as held:
-            found = one_by_one(
-                arena, peers("sidekey", "envoy", "nginx"), held.upstream, _ROUNDS, lambda running: _hold(running, held)
+        with HeldUpstream() as upstream:
+            comparison = one_by_one(
+                arena,
+                peers("sidekey", "envoy", "nginx"),
+                upstream.upstream,
+                _ROUNDS,
+                lambda running: _hold(running, upstream),
             )
-        return Outcome(lines_of(found.medians(), {_EACH: at_most(24)}), found.failures, found.rounds)
+        return Outcome(lines_of(comparison.medians(), {_EACH: at_most(24)}), comparison.failures, comparison.rounds)
 
 
-def _hold(running: Running, held: HeldUpstream) -> Sample:
+def _hold(running: Running, upstream: HeldUpstream) -> Sample:
     with Callers(running.job.port, running.peer.path("hook"), _REQUESTS) as callers:
-        held.await_held(_REQUESTS)
+        upstream.await_held(_REQUESTS)
         loaded = running.program.resident_bytes()
-        held.release()
+        upstream.release()
         callers.expect_responses()
     return {_EACH: (loaded - running.idle_bytes) / _REQUESTS / 1024}

@@ -1,4 +1,4 @@
-"""Row: a config of 10,000 integrations: how long it takes to load, its memory, and the hot path beside that of one."""
+"""Row: a config of 10,000 integrations: load time, memory, and the hot path compared with one integration."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Integrations:
     title = "10,000 integrations against one, 32 kept connections to one of them, or spread over all"
 
     def run(self, arena: Arena) -> Outcome:
-        """Load and memory from starts, the hot path from rounds of wrk."""
+        """Measure load and memory from starts, and the hot path with wrk."""
         upstream = arena.upstreams["http"]
         starting = {subject: _SUBJECTS[subject] for subject in (_ONE, _MANY)}
         starts = one_by_one(arena, starting, upstream, _STARTS, idle_sample)

@@ -30,16 +30,16 @@ class NewConnections:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return f"a new TLS connection to the upstream for each request, {self.load.connections} at a time"
 
     def run(self, arena: Arena) -> Outcome:
         """Processor time and rate, with a client certificate and without one."""
         outcome = Outcome([])
         for label, side in _SIDES.items():
-            with side_by_side(arena, self.peers, arena.upstreams[side]) as found:
-                found.load(self.rounds, self.load)
-            medians = found.medians()
+            with side_by_side(arena, self.peers, arena.upstreams[side]) as comparison:
+                comparison.load(self.rounds, self.load)
+            medians = comparison.medians()
             lines = [
                 Line(
                     f"{figure.label}, {label}",
@@ -51,9 +51,9 @@ class NewConnections:
             ]
             outcome = Outcome(
                 [*outcome.lines, *lines],
-                {**outcome.failures, **{f"{peer}, {label}": why for peer, why in found.failures.items()}},
-                {**outcome.rounds, **{f"{peer}, {label}": samples for peer, samples in found.rounds.items()}},
-                {**outcome.tls, **{f"{peer}, {label}": tls for peer, tls in found.tls.items()}},
+                {**outcome.failures, **{f"{peer}, {label}": why for peer, why in comparison.failures.items()}},
+                {**outcome.rounds, **{f"{peer}, {label}": samples for peer, samples in comparison.rounds.items()}},
+                {**outcome.tls, **{f"{peer}, {label}": tls for peer, tls in comparison.tls.items()}},
             )
         return outcome
 
@@ -74,12 +74,12 @@ class Certificates:
 
     @property
     def name(self) -> str:
-        """How ROWS= names it."""
+        """Name in ROWS=."""
         return f"mtls{self.count}"
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return f"{self.count:,} client certificates against one: loaded, and after each was used for one request"
 
     def run(self, arena: Arena) -> Outcome:
@@ -87,18 +87,23 @@ class Certificates:
         many = Sidekey(certificates=tuple(arena.clients.issue(f"m{number}") for number in range(self.count)))
         closing_side: dict[str, Peer] = {ONE: Sidekey(), MANY: many}
         closed = one_by_one(arena, closing_side, arena.upstreams["mtls, once"], self.starts, self.sample)
-        kept = one_by_one(arena, {KEPT: many}, arena.upstreams["mtls"], self.starts, self.sample)
-        lines = self.lines(closed.medians() | kept.medians())
-        return Outcome(lines, closed.failures | kept.failures, closed.rounds | kept.rounds, closed.tls | kept.tls)
+        kept_comparison = one_by_one(arena, {KEPT: many}, arena.upstreams["mtls"], self.starts, self.sample)
+        lines = self.lines(closed.medians() | kept_comparison.medians())
+        return Outcome(
+            lines,
+            closed.failures | kept_comparison.failures,
+            closed.rounds | kept_comparison.rounds,
+            closed.tls | kept_comparison.tls,
+        )
 
     def sample(self, running: Running) -> Sample:
-        """Memory and start, and memory once each certificate was used. Raises MeasureFailed."""
+        """Measure memory and start, and memory after each certificate was used. Raises MeasureFailed."""
         if running.subject != ONE:
             _use_each(running.job.port, self.count)
         return {**idle_sample(running), RESIDENT_USED: running.program.resident_bytes() / 1e6}
 
     def lines(self, medians: Mapping[str, Sample]) -> list[Line]:
-        """What one certificate costs, from the medians of each subject."""
+        """Return the cost of one certificate, from the medians of each subject."""
         if not medians.keys() >= {ONE, MANY, KEPT}:
             return []
 
@@ -114,7 +119,7 @@ class Certificates:
 
 
 def _use_each(port: int, count: int) -> None:
-    """One request to each. Raises MeasureFailed where a response is not 200."""
+    """Send one request to each. Raises MeasureFailed if a response is not 200."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         for number in range(count):
             connection.request("POST", f"/i/m{number}/hook", REQUEST_BODY)

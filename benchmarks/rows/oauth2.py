@@ -1,4 +1,4 @@
-"""Rows of tokens that are fetched, Sidekey only: a cold cache, tokens of a short life, what a call costs, many 401s."""
+"""Rows of fetched tokens, Sidekey only: a cold cache, short lifetimes, the cost of a call, many 401s."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DONE = Figure("ms from the token to all responses", 1)
 
 @contextmanager
 def started(arena: Arena, name: str, clients: Mapping[str, Client]) -> Iterator[tuple[Issuer, Running]]:
-    """Run the endpoint and its upstream, and before them Sidekey with an integration for each client, all cold."""
+    """Run the endpoint and its upstream, and Sidekey with an integration for each client, all cold."""
     with issuing(arena.folder / name, arena.cores.load, clients) as issuer, ExitStack() as stack:
         yield issuer, arena.start("sidekey", Sidekey(tokens=issuer.endpoint), issuer.upstream, stack)
 
@@ -51,7 +51,7 @@ class Cold:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return f"{self.requests} requests at once without a token"
 
     @property
@@ -67,8 +67,8 @@ class Cold:
     def measure(self, issuer: Issuer, running: Running) -> Outcome:
         """The token requests of the worst round, and how long the responses took once the token was there."""
         rounds = [self._round(issuer, running, client) for client in self.clients]
-        most = max(sample[_REQUESTS] for sample in rounds)
-        lines = [_line(_REQUESTS, most, at_most(1)), _line(_DONE, medians(rounds)[_DONE])]
+        maximum = max(sample[_REQUESTS] for sample in rounds)
+        lines = [_line(_REQUESTS, maximum, at_most(1)), _line(_DONE, medians(rounds)[_DONE])]
         return Outcome(lines, rounds={"sidekey": rounds})
 
     def _round(self, issuer: Issuer, running: Running, client: str) -> Sample:
@@ -85,7 +85,7 @@ class Cold:
 
 
 def _await_in_flight(admin_port: int, count: int) -> None:
-    """Wait until Sidekey has so many requests in flight. Raises MeasureFailed."""
+    """Wait until Sidekey has this many requests in flight. Raises MeasureFailed."""
     deadline = time.monotonic() + _PATIENCE
     seen = 0
     while seen < count:
@@ -95,15 +95,15 @@ def _await_in_flight(admin_port: int, count: int) -> None:
 
 
 def _in_flight(admin_port: int) -> int:
-    found = re.search(r"^sidekey_requests_in_flight (\d+)", read_page(admin_port, "/metrics"), re.MULTILINE)
-    if found is None:
+    match = re.search(r"^sidekey_requests_in_flight (\d+)", read_page(admin_port, "/metrics"), re.MULTILINE)
+    if match is None:
         raise MeasureFailed("the metrics have no sidekey_requests_in_flight")
-    return int(found[1])
+    return int(match[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """The same constant load in turn with tokens of a short and of a long life, through one Sidekey."""
+    """The same constant load in turn with tokens of a short and of a long lifetime, through one Sidekey."""
 
     name = "oauth2life"
     pace: Pace
@@ -112,7 +112,7 @@ class Life:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"tokens of {self.short} s against long ones in turn, {self.pace.rate:,} requests/s for "
             f"{self.pace.seconds:g} s over {self.pace.connections} kept connections"
@@ -147,15 +147,15 @@ class Life:
         return {P50: paced.percentile(0.5), P99: paced.percentile(0.99), P999: paced.percentile(0.999)}
 
     def _lines(self, rounds: Mapping[str, list[Sample]], expired: int, calls: int) -> list[Line]:
-        found = {client: medians(samples) for client, samples in rounds.items()}
+        by_side = {client: medians(samples) for client, samples in rounds.items()}
         lines = [
-            _line(figure, found[client][figure], label=f"{figure.label}, {client} life")
+            _line(figure, by_side[client][figure], label=f"{figure.label}, {client} life")
             for figure in (P50, P99, P999)
-            for client in found
+            for client in by_side
         ]
         return [
             *lines,
-            _line(Figure("p99, short / long life", 2), found["short"][P99] / found["long"][P99], at_most(2)),
+            _line(Figure("p99, short / long life", 2), by_side["short"][P99] / by_side["long"][P99], at_most(2)),
             _line(Figure("expired tokens at the upstream", 0), expired, at_most(0)),
             _line(_REQUESTS, calls),
         ]
@@ -172,7 +172,7 @@ CPU_SECONDS = Figure("CPU s", 3)
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The same constant load in turn over integrations with tokens of a short and of a long life.
+    """The same constant load in turn over integrations with tokens of a short and of a long lifetime.
 
     A token of a short life is renewed in the middle of it where it was used, so that there is a call for each request
     where an integration has a request each half life. What such rounds cost more is the cost of their calls.
@@ -192,7 +192,7 @@ class Calls:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"{self.integrations} integrations with tokens of {self.short} s against as many with long ones in turn, "
             f"{self.rate:,} requests/s spread over them"
@@ -202,29 +202,33 @@ class Calls:
     def clients(self) -> dict[str, Client]:
         """One for each integration."""
         lives = {"long": _LONG, "short": self.short}
-        return {f"{name}{number}": Client(life) for name, life in lives.items() for number in range(self.integrations)}
+        return {
+            f"{name}{number}": Client(lifetime)
+            for name, lifetime in lives.items()
+            for number in range(self.integrations)
+        }
 
     def run(self, arena: Arena) -> Outcome:
         """Processor time of a call, and how many calls opened a connection. Raises MeasureFailed."""
         rounds: dict[str, list[Sample]] = {"long": [], "short": []}
         with started(arena, self.name, self.clients) as (issuer, running):
-            for life in rounds:
-                self.round(issuer, running, life)
+            for lifetime in rounds:
+                self.round(issuer, running, lifetime)
             for _ in range(self.rounds):
-                for life, samples in rounds.items():
-                    samples.append(self.round(issuer, running, life))
+                for lifetime, samples in rounds.items():
+                    samples.append(self.round(issuer, running, lifetime))
         return Outcome(call_lines(rounds["long"], rounds["short"]), rounds=_subjects(rounds))
 
     def round(self, issuer: Issuer, running: Running, life: str) -> Sample:
         """The load on the integrations of one life: calls, new connections and processor time."""
         pace = Pace(self.rate, self.seconds, self.connections, Spread(self.integrations, f"/i/{life}", "/hook"))
-        before, used = issuer.counts(), running.program.cpu_seconds()
+        counts_before, used = issuer.counts(), running.program.cpu_seconds()
         pace.run(running.job.port, "").expect_only("200")
         used = running.program.cpu_seconds() - used
         after = issuer.counts()
         return {
-            CALLS: after.calls - before.calls,
-            OPENED: after.connections - before.connections,
+            CALLS: after.calls - counts_before.calls,
+            OPENED: after.connections - counts_before.connections,
             CPU_SECONDS: used,
         }
 
@@ -258,7 +262,7 @@ class Storm:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return f"an upstream that responds 401 for {self.pace.seconds:g} s, {self.pace.rate:,} requests/s"
 
     @property

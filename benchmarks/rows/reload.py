@@ -1,4 +1,4 @@
-"""Rows of reloads, Sidekey only: how long one takes, what it costs the requests in flight, and memory after many."""
+"""Rows of reloads, Sidekey only: duration, cost to requests in flight, and memory after many."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Reloads:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"one of {self.tenants + 1:,} integrations changed, {self.edits} times alone, then one reload after the "
             f"other under {self.pace.rate:,} requests/s to it, {self.pace.seconds:g} s over "
@@ -68,11 +68,11 @@ class Reloads:
         return beside.outcome([*_lines(alone), *_under_load(rounds)], {"alone": [alone], **rounds})
 
     def _alone(self, running: Running, editor: Editor, settle: float) -> Sample:
-        before = running.program.cpu_seconds()
+        cpu_before = running.program.cpu_seconds()
         seconds = [editor.edit().seconds for _ in range(self.edits)]
         # What a reload replaced is freed after it was logged.
         time.sleep(settle)
-        used = running.program.cpu_seconds() - before
+        used = running.program.cpu_seconds() - cpu_before
         return {_MEDIAN: statistics.median(seconds), _SLOWEST: max(seconds), _CPU: used / self.edits}
 
     def _load_with_reloads(self, running: Running, editor: Editor) -> Sample:
@@ -98,12 +98,12 @@ def _lines(alone: Sample) -> list[Line]:
 
 def _under_load(rounds: Mapping[str, Sequence[Sample]]) -> list[Line]:
     reloaded = rounds[_WITH]
-    found = medians(reloaded)
+    by_side = medians(reloaded)
     return [
         *beside.latency_lines(rounds),
-        line(_DURING, found[_DURING], at_most(20)),
+        line(_DURING, by_side[_DURING], at_most(20)),
         line(_UNDER_LOAD, sum(sample[_RELOADS] for sample in reloaded)),
-        line(_MEDIAN, found[_MEDIAN], of="under load"),
+        line(_MEDIAN, by_side[_MEDIAN], of="under load"),
         line(_SLOWEST, max(sample[_SLOWEST] for sample in reloaded), of="under load"),
     ]
 
@@ -119,7 +119,7 @@ class Memory:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"memory after {self.few} and after {self.many} reloads of {self.tenants + 1:,} integrations, one changed"
         )
@@ -144,7 +144,7 @@ class Memory:
 
 
 def _resident_after(count: int, running: Running, editor: Editor, settle: float) -> int:
-    """Bytes after so many further reloads."""
+    """Return the bytes after this many further reloads."""
     for _ in range(count):
         editor.edit()
         await_response(running.program, running.job.port, running.peer.path(CHECK), {})

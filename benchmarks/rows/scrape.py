@@ -1,4 +1,4 @@
-"""Row of scrapes, Sidekey only: what they cost the requests in flight."""
+"""Row of scrapes, Sidekey only: their cost to requests in flight."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Scrapes:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"{_TENANTS:,} active integrations scraped every {self.interval:g} s, beside {self.pace.rate:,} requests/s "
             f"to them, {self.pace.seconds:g} s over {self.pace.connections} kept connections"
@@ -61,10 +61,10 @@ class Scrapes:
         rounds: dict[str, list[Sample]] = {_WITHOUT: [], _WITH: []}
         # The first requests make every integration an active one.
         beside.load(running, self.pace.brief())
-        before = running.program.cpu_seconds()
+        cpu_before = running.program.cpu_seconds()
         scrapes = [_scrape(running.job.admin_port) for _ in range(_ALONE)]
         alone = {
-            _CPU: (running.program.cpu_seconds() - before) / _ALONE * 1e3,
+            _CPU: (running.program.cpu_seconds() - cpu_before) / _ALONE * 1e3,
             _SCRAPE: sorted(seconds for seconds, _ in scrapes)[_ALONE // 2] * 1e3,
             _SIZE: scrapes[-1][1] / 1e3,
         }
@@ -80,7 +80,7 @@ class Scrapes:
 
 
 def _scrape(port: int) -> tuple[float, int]:
-    """Scrape once: the seconds until the page was read, and its size as it was sent."""
+    """Scrape once, and return the seconds until the page was read, and its size on the wire."""
     began = time.perf_counter()
     with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", "/metrics", headers=_FIELDS)
@@ -92,11 +92,11 @@ def _scrape(port: int) -> tuple[float, int]:
 
 
 def _lines(alone: Sample, rounds: Mapping[str, Sequence[Sample]]) -> list[Line]:
-    found = {side: medians(samples) for side, samples in rounds.items()}
+    by_side = {side: medians(samples) for side, samples in rounds.items()}
     return [
         *(line(figure, value) for figure, value in alone.items()),
         *beside.latency_lines(rounds),
-        line(_MORE, found[_WITH][P999] - found[_WITHOUT][P999], at_most(3)),
+        line(_MORE, by_side[_WITH][P999] - by_side[_WITHOUT][P999], at_most(3)),
     ]
 
 

@@ -1,7 +1,4 @@
-"""Row of two processes with one store, Sidekey only: how soon an edit through one is in use in the other.
-
-The store is an SQLite file, or the empty PostgreSQL database whose URL the variable POSTGRES has.
-"""
+"""Row of two processes with one store, Sidekey only: how soon one process uses an edit through the other."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ class Shared:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"two processes with one store of {self.count:,} integrations ({_kind()}); edits of one through one "
             f"process, and {self.pace.rate:,} requests/s to another one through the other, {self.pace.seconds:g} s on "
@@ -73,8 +70,8 @@ class Shared:
             rounds[_QUIET].append(beside.latencies(_load(other, self.pace)))
             with beside.repeating(edits.edit) as seconds:
                 paced = _load(other, self.pace)
-            found = {_EDITS: len(seconds), _LATER: statistics.median(seconds), _LATEST: max(seconds)}
-            rounds[_EDITED].append({**beside.latencies(paced), **found})
+            sample = {_EDITS: len(seconds), _LATER: statistics.median(seconds), _LATEST: max(seconds)}
+            rounds[_EDITED].append({**beside.latencies(paced), **sample})
         starts = max(edited.start_seconds, other.start_seconds)
         return beside.outcome([line(START, starts, at_most(10)), *_lines(rounds)], rounds)
 
@@ -116,14 +113,14 @@ def _kind() -> str:
 
 
 def _lines(rounds: Mapping[str, Sequence[Sample]]) -> list[Line]:
-    found = {side: medians(samples) for side, samples in rounds.items()}
+    by_side = {side: medians(samples) for side, samples in rounds.items()}
     edited = rounds[_EDITED]
-    worse = {each: found[_EDITED][each] - found[_QUIET][each] for each in (P99, P999)}
+    worse = {figure: by_side[_EDITED][figure] - by_side[_QUIET][figure] for figure in (P99, P999)}
     return [
         *beside.latency_lines(rounds),
-        *(line(Figure(f"{each.label} more beside edits", 3), value, at_most(20)) for each, value in worse.items()),
+        *(line(Figure(f"{figure.label} more beside edits", 3), value, at_most(20)) for figure, value in worse.items()),
         line(_EDITS, sum(sample[_EDITS] for sample in edited)),
-        line(_LATER, found[_EDITED][_LATER]),
+        line(_LATER, by_side[_EDITED][_LATER]),
         line(_LATEST, max(sample[_LATEST] for sample in edited), at_most(2)),
     ]
 

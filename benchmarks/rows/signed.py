@@ -45,13 +45,13 @@ class Signed:
             "sidekey": Sidekey(signed=True),
             PURE: Sidekey(interpreter=sys.executable, signed=True),
         }
-        with side_by_side(arena, subjects, arena.upstreams["http"]) as found:
-            found.load(self.rounds, self.load)
-        return Outcome(lines_of(found.medians()), found.failures, found.rounds)
+        with side_by_side(arena, subjects, arena.upstreams["http"]) as comparison:
+            comparison.load(self.rounds, self.load)
+        return Outcome(lines_of(comparison.medians()), comparison.failures, comparison.rounds)
 
 
 class Uploads:
-    """Bodies of `size` bytes, `rate` a second, one after the other: `next` waits until the next one is due."""
+    """Bodies of `size` bytes, `rate` a second, one after the other. `next` waits until the next one is due."""
 
     def __init__(self, port: int, path: str, zeros: Path, size: int, rate: int) -> None:
         self._port = port
@@ -62,7 +62,7 @@ class Uploads:
         self._due = time.perf_counter()
 
     def next(self) -> float:
-        """Seconds that the next one takes. Raises MeasureFailed."""
+        """Return the seconds of the next one. Raises MeasureFailed."""
         now = time.perf_counter()
         time.sleep(max(0.0, self._due - now))
         # One that took longer than the pause is not made up for: that would be a burst.
@@ -72,7 +72,7 @@ class Uploads:
 
 @dataclass(frozen=True, slots=True)
 class SignedBodies:
-    """What requests that are not signed feel of long bodies: of none, of streamed ones, and of held and signed ones.
+    """Effect of long bodies on unsigned requests: of none, of streamed ones, and of buffered and signed ones.
 
     What streamed ones cost is what the machine needs to move so many bytes, load and upstream included.
     """
@@ -86,7 +86,7 @@ class SignedBodies:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"{self.pace.rate:,} requests/s that are not signed, {self.pace.seconds:g} s on {self.pace.connections} "
             f"connections, alone and beside {self.rate} bodies of {self.size >> 20} MiB a second, streamed or signed"
@@ -108,13 +108,13 @@ class SignedBodies:
         for _ in range(self.rounds):
             for side, path in paths.items():
                 rounds[side].append(self._round(running, path, zeros))
-        found = {side: medians(samples) for side, samples in rounds.items()}
-        more = found[_SIGNED][P999] - found[_ALONE][P999]
+        by_side = {side: medians(samples) for side, samples in rounds.items()}
+        more = by_side[_SIGNED][P999] - by_side[_ALONE][P999]
         lines = [
             *beside.latency_lines(rounds),
             line(_MORE, more, at_most(5)),
             *(
-                line(figure, found[side][figure], of=side)
+                line(figure, by_side[side][figure], of=side)
                 for figure in (_BODIES, _BODY)
                 for side in (_STREAMED, _SIGNED)
             ),

@@ -1,4 +1,4 @@
-"""Row of stored integrations, Sidekey only: what a store costs when empty and when full, alone and beside requests."""
+"""Row of stored integrations, Sidekey only: cost of an empty and a full store, alone and beside requests."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Stored:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"{self.count:,} stored integrations (SQLite); changes of one, and lists, alone and beside "
             f"{self.pace.rate:,} requests/s to it, {self.pace.seconds:g} s on {self.pace.connections} connections"
@@ -84,17 +84,17 @@ class Stored:
         return beside.outcome([*_alone(alone), *_under_load(rounds)], {"alone": [alone], **rounds})
 
     def _alone(self, running: Running, operator: Operator) -> Sample:
-        before = running.program.cpu_seconds()
+        cpu_before = running.program.cpu_seconds()
         seconds = [operator.change() for _ in range(self.changes)]
         # What a change replaced is freed after its response.
         time.sleep(0.3)
-        used = running.program.cpu_seconds() - before
-        found = {_CHANGE: statistics.median(seconds), _SLOWEST: max(seconds), _CHANGE_CPU: used / self.changes}
+        used = running.program.cpu_seconds() - cpu_before
+        sample = {_CHANGE: statistics.median(seconds), _SLOWEST: max(seconds), _CHANGE_CPU: used / self.changes}
         for name, query in _SEARCHES.items():
             pages = [operator.page(query) for _ in range(self.changes)]
-            found[Figure(f"{name} ms, median", 1)] = statistics.median(pages) * 1e3
-            found[_slowest(name)] = max(pages) * 1e3
-        return found
+            sample[Figure(f"{name} ms, median", 1)] = statistics.median(pages) * 1e3
+            sample[_slowest(name)] = max(pages) * 1e3
+        return sample
 
     def _beside_changes(self, running: Running, operator: Operator) -> Sample:
         with beside.repeating(partial(_change_and_list, operator)) as changes:
@@ -112,18 +112,18 @@ def _slowest(name: str) -> Figure:
 
 
 def _change_and_list(operator: Operator) -> float:
-    """The seconds of the change."""
+    """Change and list, and return the seconds of the change."""
     seconds = operator.change()
     for query in _SEARCHES.values():
         operator.page(query)
     return seconds
 
 
-def starting(found: Mapping[str, Sample]) -> list[Line]:
-    """What starts cost, from the medians of each subject."""
-    if not found.keys() >= {_PLAIN, _EMPTY, _FULL}:
+def starting(samples: Mapping[str, Sample]) -> list[Line]:
+    """Return the lines of starts, from the medians of each subject."""
+    if not samples.keys() >= {_PLAIN, _EMPTY, _FULL}:
         return []
-    plain, empty, full = found[_PLAIN], found[_EMPTY], found[_FULL]
+    plain, empty, full = samples[_PLAIN], samples[_EMPTY], samples[_FULL]
     return [
         line(START, full[START], at_most(2)),
         line(Figure("start, s more with an empty store", 3), empty[START] - plain[START]),

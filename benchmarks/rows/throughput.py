@@ -40,11 +40,13 @@ class Throughput:
 
     def run(self, arena: Arena) -> Outcome:
         """A line for each figure that the load and /proc give."""
-        with side_by_side(arena, peers(*self.columns) | dict(self.configured), arena.upstreams[self.side]) as found:
-            found.load(self.rounds, self.load)
-        medians = found.medians()
+        with side_by_side(
+            arena, peers(*self.columns) | dict(self.configured), arena.upstreams[self.side]
+        ) as comparison:
+            comparison.load(self.rounds, self.load)
+        medians = comparison.medians()
         lines = [*lines_of(medians, self.reaches), *cpu_ratios(medians, self.ratios)]
-        return Outcome(lines, found.failures, found.rounds, found.tls)
+        return Outcome(lines, comparison.failures, comparison.rounds, comparison.tls)
 
 
 ROWS = (

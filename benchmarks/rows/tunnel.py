@@ -1,4 +1,4 @@
-"""Rows of tunnels: kept ones, new ones with known and with new hosts, idle ones, and what new hosts cost the others."""
+"""Rows of tunnels: kept ones, new ones with known and with new hosts, idle ones, and the effect of new hosts."""
 
 from __future__ import annotations
 
@@ -48,28 +48,28 @@ _FIRST = Figure("MB that the first tunnel takes once", 1)
 
 
 def sidekey_way(upstream: Upstream) -> Way:
-    """By CONNECT to the host of the integration `bench`."""
+    """Reach Sidekey by CONNECT to the host of the integration `bench`."""
     return Way(upstream.authority, roots=SIDEKEY_ROOTS, user="bench:x")
 
 
 def sidekey_hosts(upstream: Upstream) -> Way:
-    """By CONNECT to each further host."""
+    """Reach Sidekey by CONNECT to each further host."""
     return Way(f"h{{}}.{upstream.authority}", roots=SIDEKEY_ROOTS, user="g{}:x", group=GROUP)
 
 
 def envoy_way(upstream: Upstream) -> Way:
-    """By TLS at once."""
+    """Reach Envoy with TLS at once."""
     return Way(upstream.authority, roots=str(upstream.ca))
 
 
 def mitmproxy_way(authority: str) -> Way:
-    """By CONNECT; it asks for no user."""
+    """Reach mitmproxy by CONNECT, without a user."""
     return Way(authority, roots=MITMPROXY_ROOTS, user="any:x")
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Against Envoy, which ends TLS of callers without a CONNECT; and against the same Sidekey's reverse proxy."""
+    """Kept tunnels, compared with Envoy, which terminates TLS without CONNECT, and with the reverse proxy."""
 
     connections: int = 32
     seconds: float = 1.5
@@ -79,7 +79,7 @@ class Kept:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"requests in {self.connections} kept tunnels, TLS on both sides (callers: TLSv1.3 X25519); "
             "Envoy accepts TLS; the reverse proxy by plain HTTP, with the same https upstream"
@@ -99,23 +99,23 @@ class Kept:
             PURE: load(sidekey_way(upstream)),
             "envoy": load(envoy_way(upstream)),
         }
-        with side_by_side(arena, subjects, upstream) as found:
-            if "sidekey" in found.running:
-                found.running[_REVERSE] = replace(found.running["sidekey"], subject=_REVERSE)
+        with side_by_side(arena, subjects, upstream) as comparison:
+            if "sidekey" in comparison.running:
+                comparison.running[_REVERSE] = replace(comparison.running["sidekey"], subject=_REVERSE)
                 loads[_REVERSE] = load(Way("127.0.0.1", "/i/bench/"))
-            found.load(self.rounds, loads)
-        return self.outcome(found)
+            comparison.load(self.rounds, loads)
+        return self.outcome(comparison)
 
-    def outcome(self, found: Comparison) -> Outcome:
-        """The lines of what was found."""
-        columns = found.medians()
+    def outcome(self, comparison: Comparison) -> Outcome:
+        """Build the lines of the comparison."""
+        columns = comparison.medians()
         reverse = columns.pop(_REVERSE, None)
         lines = [*lines_of(columns), *cpu_ratios(columns, {"envoy": 1.3})]
         if reverse is not None and "sidekey" in columns:
             share = Figure("CPU / CPU at the reverse proxy", 2)
             lines.append(_line(f"{CPU.label}, reverse proxy", CPU, reverse[CPU]))
             lines.append(_line(share.label, share, columns["sidekey"][CPU] / reverse[CPU], at_most(1.25)))
-        return Outcome(lines, found.failures, found.rounds, found.tls)
+        return Outcome(lines, comparison.failures, comparison.rounds, comparison.tls)
 
 
 def _of(figure: Figure, by_column: Mapping[str, Mapping[Figure, float]]) -> dict[str, float]:
@@ -150,36 +150,36 @@ class New:
             loads = {subject: load(way, hosts=self.most, limit=self.most) for subject, way in ways.items()}
             unused = dict.fromkeys(loads, 0)
 
-            def ask(running: Running) -> Sample:
+            def measure(running: Running) -> Sample:
                 first = unused[running.subject]
                 unused[running.subject] += self.most
                 return running.load(replace(loads[running.subject], first=first))
 
-            cold.measure(self.rounds, ask)
+            cold.measure(self.rounds, measure)
         return self.outcome({"warm": warm, "cold": cold})
 
-    def outcome(self, found: Mapping[str, Comparison]) -> Outcome:
-        """The lines of what was found, by leaves."""
+    def outcome(self, comparisons: Mapping[str, Comparison]) -> Outcome:
+        """Build the lines of both comparisons."""
         reaches = {
             "warm": at_least(8, "mitmproxy", over="sidekey"),
             "cold": at_least(2.5, "mitmproxy", over="sidekey"),
         }
         lines = [
             Line(f"{figure.label}, {leaves}", figure, _of(of, comparison.medians()), reach)
-            for leaves, comparison in found.items()
+            for leaves, comparison in comparisons.items()
             for of, figure, reach in ((RATE, _TUNNELS, None), (CPU, _CPU_EACH, reaches[leaves]))
         ]
         rounds = {
             f"{subject}, {leaves}": samples
-            for leaves, comparison in found.items()
+            for leaves, comparison in comparisons.items()
             for subject, samples in comparison.rounds.items()
         }
-        return Outcome(lines, found["cold"].failures, rounds, found["warm"].tls)
+        return Outcome(lines, comparisons["cold"].failures, rounds, comparisons["warm"].tls)
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Memory that tunnels take once they have had a request. What the first few take once for all is apart."""
+    """Memory of tunnels after one request each, without the fixed cost of the first few."""
 
     few: int = 100
     count: int = 1_000
@@ -189,7 +189,7 @@ class Idle:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return f"memory of {self.count:,} tunnels that have each had a request; Envoy accepts TLS without CONNECT"
 
     def run(self, arena: Arena) -> Outcome:
@@ -208,8 +208,10 @@ class Idle:
             once = first - running.idle_bytes - self.few * each
             return {_EACH: each / 1024, _FIRST: once / 1e6}
 
-        found = one_by_one(arena, subjects, upstream, self.rounds, hold)
-        return Outcome(lines_of(found.medians(), {_EACH: at_most(48)}), found.failures, found.rounds, found.tls)
+        comparison = one_by_one(arena, subjects, upstream, self.rounds, hold)
+        return Outcome(
+            lines_of(comparison.medians(), {_EACH: at_most(48)}), comparison.failures, comparison.rounds, comparison.tls
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,7 @@ class Hosts:
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """Title in the table."""
         return (
             f"{self.pace.rate:,} requests/s at the reverse proxy, without tunnels and beside {self.rate} tunnels "
             "a second, each to a new host"
@@ -262,19 +264,19 @@ class Hosts:
 
     def outcome(self, rounds: Mapping[str, Sequence[Sample]]) -> Outcome:
         """What the tunnels cost the others: the difference of the medians of the rounds."""
-        found = {side: medians(samples) for side, samples in rounds.items()}
+        by_side = {side: medians(samples) for side, samples in rounds.items()}
         lines = [
             _line(f"{figure.label}, {side}", figure, values[figure])
             for figure in (P50, P99, P999)
-            for side, values in found.items()
+            for side, values in by_side.items()
         ]
         more = Figure("p99.9 ms more beside new hosts", 2)
-        lines.append(_line(more.label, more, found[_WITH][P999] - found[_WITHOUT][P999], at_most(10)))
+        lines.append(_line(more.label, more, by_side[_WITH][P999] - by_side[_WITHOUT][P999], at_most(10)))
         return Outcome(lines, rounds={f"sidekey, {side}": samples for side, samples in rounds.items()})
 
 
 def settled_bytes(program: Program, seconds: float) -> int:
-    """Resident memory after so long without work."""
+    """Return the resident memory after this time without work."""
     time.sleep(seconds)
     return program.resident_bytes()
 
