@@ -33,7 +33,7 @@ def variables(
 
 
 def test_each_variable_is_set() -> None:
-    """Proxy variables in both cases: curl reads only http_proxy. Variables that replace CAs have the bundle."""
+    """Proxy variables in both cases: curl reads only http_proxy. CA variables have the bundle or the CA."""
     proxy = "http://crm:x@127.0.0.1:8080"
     excluded = "localhost,127.0.0.1,::1"
     result = variables()
@@ -186,7 +186,7 @@ def test_a_listener_on_all_addresses_is_reached_by_loopback(host: str, expected:
 
 @pytest.mark.parametrize(
     ("address", "reason"),
-    [(Address(path="/run/sidekey.sock"), "unix socket"), (Address("127.0.0.1", 0), "chosen at start")],
+    [(Address(path="/run/sidekey.sock"), "unix socket"), (Address("127.0.0.1", 0), "with port 0")],
 )
 def test_address_without_a_proxy_url_is_an_error_of_its_key(address: Address, reason: str) -> None:
     """The message names the key and a remedy."""

@@ -33,7 +33,7 @@ def test_folder_is_created_with_readable_files(tmp_path: Path) -> None:
 def test_existing_files_are_not_overwritten_without_replace(tmp_path: Path) -> None:
     """Not even files without a conflict are written."""
     write_files(export("a.yaml"), tmp_path, replace=False)
-    with pytest.raises(ExportError, match=r"has files that would be written over: a\.yaml; --replace does so"):
+    with pytest.raises(ExportError, match=r"already has files with these names: a\.yaml; --replace overwrites only"):
         write_files(export("a.yaml", "b.yaml"), tmp_path, replace=False)
     assert not (tmp_path / "b.yaml").exists()
 
@@ -49,7 +49,7 @@ def test_replace_overwrites_and_removes_files_of_an_earlier_export(tmp_path: Pat
     assert (tmp_path / "a.yaml").read_text() == "# Written by sidekey export: newer\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.yaml", "b.yaml", "link.yaml", "mine.yaml", "secrets"]
     assert (tmp_path / "mine.yaml").read_text() == MINE
-    with pytest.raises(ExportError, match=r"written over: link\.yaml, mine\.yaml;"):
+    with pytest.raises(ExportError, match=r"these names: link\.yaml, mine\.yaml;"):
         write_files(export("a.yaml", "link.yaml", "mine.yaml"), tmp_path, replace=True)
     assert (tmp_path / "mine.yaml").read_text() == MINE
 

@@ -115,7 +115,7 @@ def test_silent_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         ("listen: {admin: nowhere}", "errors under listen"),
         ("listen: [1]", "errors under listen"),
-        ('listen: {admin: "127.0.0.1:0"}', "listen.admin: port 0 is chosen at start"),
+        ('listen: {admin: "127.0.0.1:0"}', "listen.admin: with port 0 the system chooses a port at the start"),
         ("listen: {", "sidekey.yaml"),
     ],
 )

@@ -246,7 +246,7 @@ def test_existing_objects_are_overwritten_only_with_replace(sqlite: Site) -> Non
     expected = {"crm": "refused", "billing": "refused", "sms": "made"}
     assert sqlite.outcomes("in.yaml", status=1) == sqlite.outcomes("in.yaml", "--dry-run", status=1) == expected
     output = sqlite.run("import", "in.yaml", status=1)
-    assert "in.yaml:5:3: integrations.crm: is in the store already, and differs: say --replace" in output
+    assert "in.yaml:5:3: integrations.crm: is in the store already and differs: use --replace" in output
     assert "in.yaml:3:3: callers.billing: is in the store already" in output
     assert "made" not in output
     assert output.endswith("nothing was imported\n")
@@ -345,9 +345,11 @@ def test_integration_of_a_file_wins_with_a_warning(sqlite: Site) -> None:
     """A config may be imported into its own store. The file wins until its integration is removed."""
     sqlite.write(BASIC.removeprefix("version: 1\n") + "network: {allow_private: ['10.0.0.0/8']}\n")
     output = sqlite.run("import", "sidekey.yaml")
-    assert "integrations.crm: a config file in use has this ID too: what is imported is used once the file's" in output
-    assert "callers.billing: a config file in use has a caller of this name, which counts until" in output
-    assert "network.allow_private: does not count for stored integrations" in output
+    assert (
+        "integrations.crm: a config file in use has this ID too: the imported one is used once you remove it" in output
+    )
+    assert "callers.billing: a config file in use has this caller too" in output
+    assert "network.allow_private: does not apply to stored integrations" in output
     assert "is not imported" not in output
     assert sqlite.state().integrations.keys() == {"crm"}
     listed = json.loads(sqlite.run("list", "--json"))
@@ -492,7 +494,7 @@ def test_export_prints_one_config(sqlite: Site) -> None:
     assert result.stderr == "caller billing: it lists sms, not in this export; without a store, that is an error\n"
     for option in ("--json", "--replace"):
         assert "need --output" in sqlite.run("export", option, status=2)
-    assert "has files that would be written over" in "".join(
+    assert "already has files with these names" in "".join(
         sqlite.run("export", "--output", "out", status=status) for status in (0, 1)
     )
 
@@ -550,7 +552,7 @@ def test_presets_are_imported_and_exported_with_their_integrations(sqlite: Site)
     )
     (sqlite.folder / "in.yaml").write_text(f"version: 1\n{HOOKS}".replace("1.5", "2"))
     output = sqlite.run("import", "in.yaml", status=1)
-    assert "presets.hook: is in the store already, and differs: say --replace" in output
+    assert "presets.hook: is in the store already and differs: use --replace" in output
     assert sqlite.outcomes("in.yaml", "--replace") == {"hook": "changed"}
     assert sqlite.state().presets["hook"].version == 2
 
@@ -574,7 +576,7 @@ def test_preset_that_does_not_fit_its_integration_is_refused(sqlite: Site) -> No
     (sqlite.folder / "in.yaml").write_text(BASIC + HOOKS)
     sqlite.run("import", "in.yaml")
     moved = BASIC.replace("example.com/v1", "example.com/v2")
-    assert "integrations.crm: preset hook uses it, and could not any more: must be allowed" in errors(
+    assert "integrations.crm: preset hook uses it and would become invalid: must be allowed" in errors(
         moved, "--replace"
     )
     (sqlite.folder / "in.yaml").write_text(moved + outside)
@@ -587,7 +589,7 @@ def test_shadowed_preset_and_preset_without_its_integration_are_reported(sqlite:
     file_config = BASIC.replace("version: 1\n", "") + HOOKS
     sqlite.write(file_config)
     output = sqlite.run("import", "in.yaml")
-    assert "presets.hook: a config file in use has this ID too: what is imported is used once the file's" in output
+    assert "presets.hook: a config file in use has this ID too: the imported one is used once you remove it" in output
 
     async def delete() -> None:
         async with sqlite.place.open() as store:

@@ -266,7 +266,7 @@ def test_expired_certificate_and_missing_secret_need_no_running_process(tmp_path
     ("response", "reason"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nup\n", "is not Sidekey"),
-        (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "asks for an operator's token"),
+        (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "requires an operator's token"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nsidekey_build_info", "no response from"),
     ],
     ids=["another program", "a store", "cut"],

@@ -207,7 +207,7 @@ def test_unsent_request_is_reported_as_unsent(tmp_path: Path) -> None:
 def test_unknown_preset_is_wrong_usage(command: str, tmp_path: Path) -> None:
     result = run_cli("preset", command, "nothing", "--config", config(tmp_path))
     assert result.returncode == 2
-    assert "no preset has this ID: `sidekey preset list` shows those that there are" in result.stderr.replace("\n", " ")
+    assert "no preset has this ID: `sidekey preset list` lists the IDs" in result.stderr.replace("\n", " ")
 
 
 def test_unreadable_data_file_is_named(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_new_key_is_written_to_a_new_private_file(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     again = run_cli("store", "new-key", "--out", str(path))
     assert (again.returncode, path.read_text()) == (1, key)
-    assert "exists: a key that may be in use is not replaced" in again.stderr
+    assert "exists and may be a key in use: name another file" in again.stderr
     assert "cannot be written: No such file" in run_cli("store", "new-key", "--out", str(tmp_path / "no" / "k")).stderr
 
 
@@ -123,8 +123,8 @@ def test_a_key_is_replaced_in_four_steps(config: Path) -> None:
     """Add the new key, put it first, rotate, remove the old one."""
     fill(config)
     store(write_config(config, OLD, NEW), "verify")
-    assert store(write_config(config, NEW, OLD), "rotate-key") == "1 rows written again with k2\n"
-    assert store(config, "rotate-key") == "0 rows written again with k2\n"
+    assert store(write_config(config, NEW, OLD), "rotate-key") == "1 rows re-encrypted with k2\n"
+    assert store(config, "rotate-key") == "0 rows re-encrypted with k2\n"
     described = json.loads(store(write_config(config, NEW), "verify", "--json"))
     assert described == {
         "ok": True,

@@ -84,7 +84,7 @@ def test_next_run_completes_a_killed_rotation(place: Place, tmp_path: Path) -> N
         assert (described["integrations"], described["keys"], described["findings"]) == (ROWS, ["k1", "k2"], [])
     assert remaining[0] > 0
     assert remaining == sorted(remaining, reverse=True)
-    assert f"{remaining[-1]} rows written again with k2" in sidekey("store", "rotate-key", "--config", str(config))
+    assert f"{remaining[-1]} rows re-encrypted with k2" in sidekey("store", "rotate-key", "--config", str(config))
     config = configured(place, tmp_path, "K2")
     described = json.loads(sidekey("store", "verify", "--json", "--config", str(config)))
     assert (described["integrations"], described["keys"], described["findings"]) == (ROWS, ["k2"], [])

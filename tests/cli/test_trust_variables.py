@@ -120,7 +120,7 @@ def test_combined_file_needs_a_folder_that_only_this_user_can_write(trust: Path,
     open_folder = tmp_path / "open" / "sidekey" / "trust"
     open_folder.mkdir(parents=True)
     open_folder.chmod(0o777)
-    with pytest.raises(KeptTrustError, match="writable for nobody else"):
+    with pytest.raises(KeptTrustError, match="nobody else may write to it"):
         trust_variables(trust, {**environ, "XDG_CACHE_HOME": str(tmp_path / "open")})
     assert list(open_folder.iterdir()) == []
 
@@ -132,7 +132,7 @@ def test_a_folder_of_another_user_is_not_written_to(
     environ = {"SSL_CERT_FILE": str(corp), "XDG_CACHE_HOME": str(tmp_path / "c")}
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
-    with pytest.raises(KeptTrustError, match="must be this user's"):
+    with pytest.raises(KeptTrustError, match="must belong to this user"):
         trust_variables(trust, environ)
 
 

@@ -95,7 +95,7 @@ def lines(description: dict[str, Any]) -> list[str]:
         ]
     text.append(f"kept in {description['kept_in'] or 'files of your own (ca.certificate, ca.private_key)'}")
     folder = description["trust_folder"]
-    text.append(f"callers trust what is in {folder}" if folder else "the trust folder cannot be written: see the log")
+    text.append(f"callers trust the files in {folder}" if folder else "the trust folder cannot be written: see the log")
     return text
 
 

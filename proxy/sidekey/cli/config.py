@@ -77,7 +77,7 @@ def find_preset(snapshot: Snapshot, name: str) -> Preset:
 def _find(served: Mapping[str, T], kind: str, name: str, listing: str) -> T:
     match = served.get(name)
     if match is None:
-        raise click.BadParameter(f"no {kind} has this ID: `{listing}` shows those that there are", param_hint="ID")
+        raise click.BadParameter(f"no {kind} has this ID: `{listing}` lists the IDs", param_hint="ID")
     return match
 
 

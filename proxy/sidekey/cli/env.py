@@ -42,7 +42,7 @@ def command(
     PUT-THE-CALLERS-TOKEN-HERE with it, or use `sidekey exec`.
     """
     if by_host is (integration_id is not None):
-        raise click.UsageError("name an integration, or say --by-host")
+        raise click.UsageError("name an integration, or use --by-host")
     location = find_proxy(config, integration_id, proxy, trust)
     format_variables, in_place = SHELLS[shell]
     # Without a config, callers are unknown. Without callers, the password can be any word.

@@ -178,7 +178,7 @@ def proxy_address(address: Address) -> Address:
             "listen.proxy: a unix socket cannot be a proxy URL: use the reverse proxy, or listen on ADDRESS:PORT"
         )
     if address.port == 0:
-        raise NoProxyUrl("listen.proxy: port 0 is chosen at start: write another port")
+        raise NoProxyUrl("listen.proxy: with port 0 the system chooses a port at the start: set another port")
     return address.reachable()
 
 

@@ -126,7 +126,7 @@ def command(
     integration_id = None if by_host else next(iter(words), None)
     program = words if by_host else words[1:]
     if not program:
-        raise click.UsageError("name an integration, or say --by-host; then -- and the command")
+        raise click.UsageError("name an integration, or use --by-host; then -- and the command")
     start = capture_start()
     location = find_proxy(config, integration_id, proxy, trust)
     try:

@@ -158,8 +158,8 @@ def _check_names(export: Export, folder: Path, present: Set[str], replaceable: S
         return
     names = ", ".join(conflicts[:5]) + (", ..." if len(conflicts) > 5 else "")
     raise ExportError(
-        f"{folder} has files that would be written over: {names}; --replace does so with files of an export before, "
-        "which their first line tells: move others away, or name another folder"
+        f"{folder} already has files with these names: {names}; --replace overwrites only files of an earlier export: "
+        "move the others away, or name another folder"
     )
 
 

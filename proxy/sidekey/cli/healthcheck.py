@@ -58,7 +58,7 @@ def _address(documents: ConfigDocuments) -> tuple[Address, bool]:
             return Address(path=str(documents.folder / address.path)), tls
         if address is not None and address.port != 0:
             return address, tls
-    raise NotReady("listen.admin: port 0 is chosen at start: write another port")
+    raise NotReady("listen.admin: with port 0 the system chooses a port at the start: set another port")
 
 
 @click.command()

@@ -64,7 +64,7 @@ D = TypeVar("D", Draft, PresetDraft)
 Kind = Literal["integration", "preset", "caller"]
 Outcome = Literal["made", "changed", "kept", "refused"]
 
-_DIFFERS: Final = "is in the store already, and differs: say --replace to write over it"
+_DIFFERS: Final = "is in the store already and differs: use --replace to overwrite it"
 _NOT_IMPORTED: Final = "is not imported: only integrations, presets and callers are"
 
 
@@ -280,7 +280,7 @@ class _Plan:
             return None
         self._outcomes[subject.kind, subject.id] = outcome
         if subject.in_file:
-            text = "a config file in use has this ID too: what is imported is used once the file's is removed"
+            text = "a config file in use has this ID too: the imported one is used once you remove it from the file"
             self._warn(document, subject.loc, text)
         return None if outcome == "kept" else result
 
@@ -301,7 +301,7 @@ class _Plan:
         }
         for name, integration in saved.items():
             for preset, reasons in broken_presets(integration, others).items():
-                text = f"preset {preset} uses it, and could not any more: {'; '.join(reasons)}"
+                text = f"preset {preset} uses it and would become invalid: {'; '.join(reasons)}"
                 self.errors.append(error_at(documents.integrations[name], ("integrations", name), text, key=True))
                 self._outcomes["integration", name] = "refused"
 
@@ -391,7 +391,7 @@ class _Plan:
         store_allowed = set() if rules is None else set(map(str, rules.allow_private))
         file_allowed = mapping(documents.globals.get("network")).get("allow_private")
         if isinstance(file_allowed, list) and not set(map(str, file_allowed)) <= store_allowed:
-            text = "does not count for stored integrations, which dial global addresses and store.allow_private"
+            text = "does not apply to stored integrations, which may reach global addresses and store.allow_private"
             self._warn(documents.owners["network"], ("network", "allow_private"), text)
 
     def _check_values(self, values: Mapping[str, Any], documents: ConfigDocuments) -> None:
@@ -437,7 +437,7 @@ class _Plan:
                 continue
             loc: Loc = ("callers", name)
             if any(caller.name == name for caller in self._target.files.callers.values()):
-                text = "a config file in use has a caller of this name, which counts until it is removed there"
+                text = "a config file in use has this caller too: the imported one is used once you remove it there"
                 self._warn(root, loc, text)
             for key, ids in (("integrations", settings.integrations), ("presets", settings.presets)):
                 for index, item in enumerate(ids or ()):
@@ -526,7 +526,7 @@ def _token(settings: CallerSettings, reader: SecretReader) -> str:
     """Read a caller's token. Raises ValueError."""
     token = reader(settings.token)
     if len(token) < SHORTEST_TOKEN:
-        reason = "whoever has a copy of the store may guess as long as they like"
+        reason = "anyone with a copy of the store can try to guess it"
         raise ValueError(f"must have at least {SHORTEST_TOKEN} characters in the store: {reason}")
     return token
 

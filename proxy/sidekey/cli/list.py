@@ -134,16 +134,19 @@ def read_running_status(snapshot: Snapshot) -> RunningStatus:
     if address is None:
         address, tls = snapshot.listen.admin, snapshot.has_api and snapshot.admin.certificate is not None
     if address.path is None and address.port == 0:
-        return RunningStatus(reason="port 0 is chosen at start: write another port for listen.metrics or listen.admin")
+        reason = (
+            "with port 0 the system chooses a port at the start: set another port for listen.metrics or listen.admin"
+        )
+        return RunningStatus(reason=reason)
     try:
         response = get(address, "/metrics", tls=tls, timeout=_TIMEOUT, max_size=_MAX_METRICS_SIZE)
     except NoResponse as error:
         return RunningStatus(reason=str(error))
     if response.status in (401, 403):
-        return RunningStatus(reason=f"{address} asks for an operator's token: add listen.metrics, which does not")
+        return RunningStatus(reason=f"{address} requires an operator's token: add listen.metrics, which does not")
     text = response.body.decode("utf-8", "replace")
     if response.status != 200 or _BUILD_INFO not in text:
-        return RunningStatus(reason=f"what listens at {address} is not Sidekey")
+        return RunningStatus(reason=f"the listener at {address} is not Sidekey")
     request_counts: Counter[str] = Counter()
     for name, count in _REQUESTS.findall(text):
         request_counts[name] += int(float(count))

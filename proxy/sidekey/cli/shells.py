@@ -27,7 +27,7 @@ def posix(variables: Mapping[str, str]) -> str:
 
 
 def fish(variables: Mapping[str, str]) -> str:
-    """Format for `source` in fish, whose single-quote strings have two escapes."""
+    """Format for `source` in fish, whose single-quoted strings have two escapes."""
 
     def quote(value: str) -> str:
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

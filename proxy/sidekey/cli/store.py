@@ -49,7 +49,7 @@ def write_key(path: Path) -> None:
             path.unlink()
             raise
     except FileExistsError:
-        raise StoreCommandError(f"{path} exists: a key that may be in use is not replaced") from None
+        raise StoreCommandError(f"{path} exists and may be a key in use: name another file") from None
     except OSError as error:
         raise StoreCommandError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from None
 
@@ -100,7 +100,7 @@ def lines(description: Mapping[str, Any]) -> list[str]:
     return [
         *([f"revision {description['revision']}: {counts}"] if counts else []),
         *([f"written with {', '.join(description['keys'])}"] if "keys" in description else []),
-        *([f"{description['rows']} rows written again with {description['key']}"] if "rows" in description else []),
+        *([f"{description['rows']} rows re-encrypted with {description['key']}"] if "rows" in description else []),
         *description.get("findings", ()),
     ]
 

@@ -106,11 +106,11 @@ def revoke(rules: StoreRules, name: str) -> None:
     async def delete(store: Store) -> None:
         row = store.state.tokens.get(name) or _altered(store.state, name)
         if row is None:
-            raise TokenCommandError("no token has this name: `sidekey token list` shows those of the store")
+            raise TokenCommandError("no token has this name: `sidekey token list` lists the names")
         try:
             await store.commit([Delete(row, row.version)], _entry("revoke", row, ()))
         except Changed:
-            raise TokenCommandError("somebody else has changed it meanwhile: look at it again") from None
+            raise TokenCommandError("it was changed meanwhile: list the tokens again") from None
 
     in_store(rules, delete, create=False)
 

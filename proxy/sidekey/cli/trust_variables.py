@@ -104,12 +104,12 @@ class _CombinedFiles:
             status = folder.stat()
             # Anyone who can write here decides which CAs the service trusts.
             if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
-                raise KeptTrustError(f"{folder} must be this user's, and writable for nobody else")
+                raise KeptTrustError(f"{folder} must belong to this user, and nobody else may write to it")
             replace_file(path, content, mode)
         except OSError as error:
             reason = os.strerror(error.errno or 0)
             raise KeptTrustError(
-                f"{folder} cannot be written: {reason}; set XDG_CACHE_HOME to a folder that can be"
+                f"{folder} cannot be written: {reason}; set XDG_CACHE_HOME to a writable folder"
             ) from None
         return path
 
@@ -121,7 +121,7 @@ class _CombinedFiles:
         if home.startswith("/"):
             return Path(home) / ".cache" / "sidekey" / "trust"
         raise KeptTrustError(
-            "set XDG_CACHE_HOME: neither it nor HOME says where a file with the service's own certificates may be kept"
+            "set XDG_CACHE_HOME: neither it nor HOME names a folder for a file with the service's own certificates"
         )
 
 
