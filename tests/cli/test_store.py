@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.cli.store import StoreCommandError, build_purpose, write_key
+from sidekey.cli.store import StoreCommandError, purpose_of, write_key
 from sidekey.config.stored.rows import build_integration_row
 from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import assess
@@ -194,7 +194,7 @@ def test_config_without_a_store_is_an_error(config: Path) -> None:
 )
 def test_invalid_document_has_no_purpose(document: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        build_purpose(IntegrationRow(row=new_row(), id="crm", document=document))
+        purpose_of(IntegrationRow(row=new_row(), id="crm", document=document))
 
 
 async def test_unreachable_store_is_reported_at_once(config: Path) -> None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sidekey.credentials import jose
-from sidekey.credentials.jose import KEY_PAIR_ALGORITHMS, SECRET_ALGORITHMS
+from sidekey.credentials.jws_algorithms import KEY_PAIR_ALGORITHMS, SECRET_ALGORITHMS
 from sidekey.credentials.key_formats import SecretEncoding
 from support.keys import private_key
 

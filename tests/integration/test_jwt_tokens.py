@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import OKPAlgorithm
 
-from sidekey.credentials.jose import KEY_PAIR_ALGORITHMS, SECRET_ALGORITHMS
+from sidekey.credentials.jws_algorithms import KEY_PAIR_ALGORITHMS, SECRET_ALGORITHMS
 from support.files import replace
 from support.keys import private_key
 from support.plane import eventually

@@ -9,8 +9,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib import import_module
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -23,35 +22,9 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
+from sidekey.credentials.jws_algorithms import min_secret_size
 from sidekey.credentials.key_formats import SecretEncoding, decode_secret, read_private_key
 from sidekey.credentials.secret_holder import SecretHolder
-
-PairAlgorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
-]
-"""Algorithms that sign with a private key."""
-
-SecretAlgorithm = Literal["HS256", "HS384", "HS512"]
-"""Algorithms that sign with a shared secret."""
-
-Algorithm = Literal[PairAlgorithm, SecretAlgorithm]
-
-KEY_PAIR_ALGORITHMS: tuple[str, ...] = get_args(PairAlgorithm)
-SECRET_ALGORITHMS: tuple[str, ...] = get_args(SecretAlgorithm)
-
-
-def min_secret_size(algorithm: str) -> int:
-    """Return the minimum secret size of an algorithm in bytes: the size of its hash (RFC 7518 3.2)."""
-    return int(algorithm[2:]) // 8
-
-
-def check_library(feature: str) -> None:
-    """Raise ValueError if the extra `jwt` is not installed."""
-    try:
-        import_module("joserfc")
-    except ImportError:
-        raise ValueError(f"{feature} need joserfc: install from the checkout with the extra jwt") from None
-
 
 Key: TypeAlias = RSAKey | ECKey | OKPKey | OctKey
 

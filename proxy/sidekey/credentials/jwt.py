@@ -39,8 +39,8 @@ from sidekey.credentials.fields import (
     refuse,
     require_exactly_if,
 )
-from sidekey.credentials.jose import KEY_PAIR_ALGORITHMS, SECRET_ALGORITHMS, Algorithm, check_library
 from sidekey.credentials.json_values import Place, Plain, Tree, WrittenTree, fill_secrets, references, texts
+from sidekey.credentials.jws_algorithms import KEY_PAIR_ALGORITHMS, SECRET_ALGORITHMS, Algorithm, check_library
 from sidekey.credentials.key_formats import SecretEncoding
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.refresh_settings import RENEWAL_INTERVAL, RenewalInterval

@@ -22,7 +22,7 @@ from sidekey.credentials.fields import (
     check_not_empty,
     literal_check,
 )
-from sidekey.credentials.jose import Algorithm, PairAlgorithm, check_library
+from sidekey.credentials.jws_algorithms import Algorithm, PairAlgorithm, check_library
 from sidekey.credentials.oauth2.parameters import FurtherClaims, Parameters, fill_parameters, references
 from sidekey.credentials.secret_holder import SecretHolder
 

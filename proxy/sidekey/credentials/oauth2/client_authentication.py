@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 from sidekey.credentials.base import Pairs
 from sidekey.credentials.destination import SAFE_TO_CHANGE
 from sidekey.credentials.fields import Section, expand_tag
-from sidekey.credentials.jose import SecretAlgorithm
+from sidekey.credentials.jws_algorithms import SecretAlgorithm
 from sidekey.credentials.oauth2.assertion import AssertionSettings, KeyAssertionSettings
 from sidekey.credentials.oauth2.parameters import Parameters
 from sidekey.credentials.secret_holder import SecretHolder

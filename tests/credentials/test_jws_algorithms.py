@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from sidekey.credentials.jose import SECRET_ALGORITHMS, check_library, min_secret_size
+from sidekey.credentials.jws_algorithms import SECRET_ALGORITHMS, check_library, min_secret_size
 
 
 def test_minimum_secret_is_as_long_as_the_hash() -> None:
