@@ -33,7 +33,7 @@ DEFAULT_METHODS: Final = frozenset(
     b" PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE UNBIND UNLINK UNLOCK"
     b" UNSUBSCRIBE".split()
 )
-"""The methods that llhttp parses, except TRACE and CONNECT."""
+"""The HTTP methods that llhttp, Sidekey's request parser, accepts, except TRACE and CONNECT."""
 
 _CHALLENGE = ("Proxy-Authenticate", 'Basic realm="sidekey"')
 _TOKEN_CHALLENGE = ("WWW-Authenticate", 'Sidekey-Token realm="sidekey"')
@@ -45,9 +45,9 @@ class IntegrationRules:
 
     `configured` is the policy of the config. `policy` and `base` are in force: they differ from the config once a grant
     has discovered its base URL. Sidekey adds the `parameters` itself, so the caller may not send them. `unresolved`
-    means that a value that decides where the credential may go cannot be read yet. An operator allows the hosts at
-    which a `stored` integration serves tunnels and requests that name no integration. Presets forward the caller's
-    headers in `caller_fields`. Targets are brought into `canonical` form before they are checked, if there is one.
+    means that a value that decides where the credential may go cannot be read yet. A `stored` integration serves
+    tunnels, and requests that name no integration, only at hosts under `ca.hosts`. Presets forward the caller's headers
+    in `caller_fields`. Sidekey brings targets into `canonical` form, if there is one, before it checks them.
     """
 
     name: str
@@ -87,7 +87,7 @@ class IntegrationRules:
         return replace(self, policy=self.configured.with_base(base), base=base)
 
     def resolve_target(self, target: Target) -> Target:
-        """Resolve a forward-proxy target: upgrade http to https, and move a placeholder to the discovered origin."""
+        """Resolve a forward-proxy target: upgrade http to https, and replace the policy's placeholder origin."""
         target = upgrade(self.configured, target)
         if self.policy is self.configured or self.base is None:
             return target
@@ -108,7 +108,7 @@ class IntegrationRules:
 
 
 class Candidate(Protocol):
-    """An integration that a request may name."""
+    """An integration that can serve a request, or its substitute in a `PassthroughPolicy`."""
 
     @property
     def rules(self) -> IntegrationRules:
@@ -130,9 +130,9 @@ C_co = TypeVar("C_co", bound=Candidate, covariant=True)
 class PassthroughPolicy(Generic[C_co]):
     """Policy for forward-proxy targets that no integration covers: they pass without a credential.
 
-    `candidate` takes the place of an integration. `coverage` holds the hosts that integrations cover. Nothing passes
-    while the coverage of an integration is `unresolved`, or while Sidekey `awaits_store`, since a stored integration
-    may cover the target. Tunnels pass to `ports` only.
+    `candidate` is the substitute for an integration. `coverage` holds the hosts that integrations cover. Nothing passes
+    while `unresolved` contains an integration, whose targets are unknown, or while Sidekey `awaits_store`, since a
+    stored integration may cover the target. Tunnels pass to `ports` only.
     """
 
     __slots__ = ("awaits_store", "candidate", "coverage", "ports", "unresolved")
@@ -200,7 +200,7 @@ class Routes(Protocol[C_co]):
 
     @property
     def stored_at(self) -> frozenset[str]:
-        """Host names at and under which stored integrations serve tunnels and requests that name no integration."""
+        """`ca.hosts`: the hosts at which stored integrations serve tunnels and requests that name no integration."""
         ...
 
     def find(self, name: bytes) -> C_co | None:
@@ -216,7 +216,8 @@ class Admitted(Generic[C_co]):
     """An admitted request: the integration `candidate` serves it at `target`. `rule` is the policy rule that allows it.
 
     `target` is None while the integration is unresolved: `decide_again` checks it later. `rule` is empty if the fast
-    parser read the target. `caller` is the caller's name, empty if there are no callers.
+    parser read the target, or if the target passes without a credential. `caller` is the caller's name, empty if there
+    are no callers.
     """
 
     __slots__ = ("caller", "candidate", "rule", "target")
@@ -278,7 +279,10 @@ _STORE_DECIDES: Final = frozenset({"token_unknown", "integration_unknown", "pres
 
 
 class RequestIdentity(Generic[C_co]):
-    """Integration (None if the request names none) and caller, with the integration ID and the token that it sent."""
+    """The caller and the integration (None if the request names none), and the ID and token that name them.
+
+    In a tunnel, `name` may come from the CONNECT. `token` is always the request's own.
+    """
 
     __slots__ = ("caller", "candidate", "name", "token")
 
@@ -403,12 +407,33 @@ def _decide_identified(
         return Denied(problem, candidate)
     chosen = _choose(head, candidate, routes.passthrough)
     if chosen is None:
-        chosen = _match(head, identity.caller, routes, inside=entry is not None)
+        chosen = _choose_by_host(head, identity.caller, routes, inside=entry is not None)
     if isinstance(chosen, Denied):
         return chosen
     if naming.is_loop(head.mark(Role.VIA) or b"", routes.instance):
         return Denied(LOOP, chosen.candidate)
     return judge(head, chosen.candidate) if chosen.target is None else chosen
+
+
+def _choose(
+    head: RequestHead, named: C | None, passthrough: PassthroughPolicy[C] | None
+) -> Admitted[C] | Denied[C] | None:
+    """Choose passthrough or the named integration, or return None if neither applies.
+
+    The target of the named integration is None: `judge` must still check it.
+    """
+    # An integration covers every target that its fast parser allows, so such a target cannot pass.
+    if passthrough is not None and is_forward(head.target) and not _is_matched_fast(head, named):
+        target = passthrough.target(head.target, None if named is None else named.rules)
+        if isinstance(target, Problem):
+            return Denied(target, named)
+        if target is not None:
+            return Admitted(passthrough.candidate, target)
+    return None if named is None else Admitted(named, None)
+
+
+def _is_matched_fast(head: RequestHead, named: C | None) -> bool:
+    return named is not None and named.match_fast(head.target, forward=True) is not None
 
 
 _NO_PATH: Final = Problem(
@@ -421,7 +446,7 @@ LOOP: Final = Problem("loop_detected", "Via shows that the request has already p
 _NO_INTEGRATION: Final = Problem(
     "integration_denied", "there is no such integration for this caller", denial="integration_unknown"
 )
-# Depends on the caller's permissions alone, so that metrics do not reveal IDs of other callers' integrations.
+# For every ID that the caller may not use, existing or not: metrics must not reveal IDs of other callers' integrations.
 _NOT_ITS_INTEGRATION: Final = replace(_NO_INTEGRATION, denial="integration_unlisted")
 
 
@@ -454,9 +479,6 @@ def _identify(
     caller = authenticate(head, callers, user, entry)
     if isinstance(caller, Problem):
         return Denied(caller)
-    token = user.token or head.token
-    if caller is not None and entry is not None:
-        token = token or entry.token
     candidate: C | None = None
     if name is not None:
         is_permitted = caller is None or caller.may_use(name.decode("latin-1"))
@@ -464,7 +486,7 @@ def _identify(
         if candidate is None:
             denied: Denied[C] = Denied(_NO_INTEGRATION if is_permitted else _NOT_ITS_INTEGRATION)
             return denied.of(caller)
-    return RequestIdentity(candidate, caller, name, token or None)
+    return RequestIdentity(candidate, caller, name, user.token or head.token or None)
 
 
 def decide_connect(
@@ -531,7 +553,9 @@ def _check_reach(authority: Authority, named: C | None, caller: Caller | None, r
         return Problem("target_denied", detail, denial="outside_policy")
     if routes.matching is None:
         return _unnamed(inside=False)
-    is_covered = any(candidate.rules.may_reach(authority) for candidate in _matching(authority.host, caller, routes))
+    is_covered = any(
+        candidate.rules.may_reach(authority) for candidate in _find_by_host(authority.host, caller, routes)
+    )
     return None if is_covered else _NOT_COVERED
 
 
@@ -540,8 +564,8 @@ _NOT_COVERED: Final = Problem(
 )
 
 
-def _matching(host: str, caller: Caller | None, routes: Routes[C]) -> list[C]:
-    """Return the caller's integrations that name a host. Skip unresolved ones."""
+def _find_by_host(host: str, caller: Caller | None, routes: Routes[C]) -> list[C]:
+    """Return the resolved integrations that may serve the caller's request to this host without being named."""
     matching = routes.matching
     candidates = []
     for name in () if matching is None else matching.at(host):
@@ -549,14 +573,14 @@ def _matching(host: str, caller: Caller | None, routes: Routes[C]) -> list[C]:
             candidate = routes.find(name.encode())
             if candidate is None or candidate.rules.unresolved:
                 continue
-            if candidate.rules.stored and not _may_match(name, host, caller, routes):
+            if candidate.rules.stored and not _may_serve_unnamed(name, host, caller, routes):
                 continue
             candidates.append(candidate)
     return candidates
 
 
-def _may_match(name: str, host: str, caller: Caller | None, routes: Routes[C]) -> bool:
-    """Return True if a host may select this stored integration: the operator allows the host, the caller lists it."""
+def _may_serve_unnamed(name: str, host: str, caller: Caller | None, routes: Routes[C]) -> bool:
+    """Return True if a host may select this stored integration: it is under `ca.hosts`, and the caller lists the ID."""
     return caller is not None and caller.lists(name) and is_under(host, routes.stored_at)
 
 
@@ -568,8 +592,10 @@ def may_not_tunnel(candidate: C | None, host: str, routes: Routes[C]) -> Problem
     return Problem("ca_unavailable", detail, denial="ca_hosts")
 
 
-def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, inside: bool) -> Admitted[C] | Denied[C]:
-    """Find the integration that covers the target of a request that names none."""
+def _choose_by_host(
+    head: RequestHead, caller: Caller | None, routes: Routes[C], *, inside: bool
+) -> Admitted[C] | Denied[C]:
+    """Choose the integration that covers the target of a request that names none. `judge` must still check it."""
     if routes.matching is None:
         return Denied(_unnamed(inside=inside))
     try:
@@ -577,7 +603,7 @@ def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, insid
     except InvalidTarget as error:
         return Denied(_malformed(error))
     denied: Denied[C] | None = None
-    for candidate in _matching(host, caller, routes):
+    for candidate in _find_by_host(host, caller, routes):
         decision = _judge_target(head, candidate)
         if isinstance(decision, Admitted):
             return Admitted(candidate, None)
@@ -684,20 +710,3 @@ def _unnamed(*, inside: bool) -> Problem:
         # No challenge: a CONNECT gets one.
         return Problem("integration_required", detail, status=403, denial="integration_missing")
     return Problem("integration_required", detail, headers=(_CHALLENGE,), denial="integration_missing")
-
-
-def _choose(
-    head: RequestHead, named: C | None, passthrough: PassthroughPolicy[C] | None
-) -> Admitted[C] | Denied[C] | None:
-    """Choose passthrough, with its target, or the named integration. Return None if neither applies."""
-    if passthrough is not None and is_forward(head.target) and not _is_matched_fast(head, named):
-        target = passthrough.target(head.target, None if named is None else named.rules)
-        if isinstance(target, Problem):
-            return Denied(target, named)
-        if target is not None:
-            return Admitted(passthrough.candidate, target)
-    return None if named is None else Admitted(named, None)
-
-
-def _is_matched_fast(head: RequestHead, named: C | None) -> bool:
-    return named is not None and named.match_fast(head.target, forward=True) is not None
