@@ -44,7 +44,8 @@ _SLASHES: Final = "\\\u2044\u2215\u2216\u20a9\u00a5"
 (NFKC writes fractions with it), U+2215, U+2216, and the signs of won and yen (the backslash in Korea and Japan)."""
 
 Patterns = tuple[tuple[str, bool], ...]
-"""Forbidden paths. A segment `*` matches any single segment. The flag includes the paths below."""
+"""Paths of token and login endpoints, which are forbidden. A segment `*` matches any single segment. The flag includes
+the paths below."""
 
 
 class UnreadablePath(ValueError):
@@ -57,8 +58,9 @@ def under(path: str, prefix: str) -> bool:
 
 
 def final_form(path: str) -> str:
-    """Decode and fold an absolute path, one character per byte, until nothing changes; return it as characters.
+    """Decode and fold an absolute path until nothing changes.
 
+    `path` has one character per byte (Latin-1). The result is Unicode text.
     Raises UnreadablePath for a dot segment, a control character or overlong UTF-8 in any round, and for a path that
     changes in each of `ROUNDS` rounds.
     """
@@ -86,9 +88,9 @@ def matches_any(final: str, patterns: Patterns) -> bool:
         raise UnreadablePath(
             "the path must not contain ; or ::, encoded or not, at the host of a token endpoint or login"
         )
-    shapes = _parse(patterns)
-    segments = list(islice(_segments(final), max(len(shape) for shape, _ in shapes) + 1))
-    return any(_covers(shape, below, segments) for shape, below in shapes)
+    parsed = _parse_patterns(patterns)
+    segments = list(islice(_segments(final), max(len(pattern) for pattern, _ in parsed) + 1))
+    return any(_may_match(pattern, below, segments) for pattern, below in parsed)
 
 
 def _check(path: str) -> None:
@@ -120,23 +122,26 @@ def _segments(final: str) -> Iterator[tuple[str, bool]]:
 
 
 @lru_cache(maxsize=4096)
-def _parse(patterns: Patterns) -> list[tuple[list[str], bool]]:
-    """Split patterns into segments. They come from the config alone, so callers cannot fill the cache."""
+def _parse_patterns(patterns: Patterns) -> list[tuple[list[str], bool]]:
+    """Split patterns into segments, without `;parameters`, which no path to compare contains.
+
+    Patterns come from the config alone, so callers cannot fill the cache.
+    """
     return [
         ([name for name, _ in _segments(re.sub(";[^/]*", "", final_form(pattern)))], below)
         for pattern, below in patterns
     ]
 
 
-def _covers(shape: list[str], below: bool, segments: list[tuple[str, bool]]) -> bool:
-    """Return True if a server may read the segments as those of the shape.
+def _may_match(pattern: list[str], below: bool, segments: list[tuple[str, bool]]) -> bool:
+    """Return True if a server may read the segments as those of the pattern.
 
-    Servers disagree on how much of a path a cut drops, so a path matches if it agrees with the shape up to its first
+    Servers disagree on how much of a path a cut drops, so a path matches if it agrees with the pattern up to its first
     cut.
     """
-    for expected, (name, cut) in zip(shape, segments, strict=False):
+    for expected, (name, cut) in zip(pattern, segments, strict=False):
         if expected not in ("*", name):
             return False
         if cut:
             return True
-    return len(segments) >= len(shape) if below else len(segments) == len(shape)
+    return len(segments) >= len(pattern) if below else len(segments) == len(pattern)
