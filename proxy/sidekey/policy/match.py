@@ -24,12 +24,12 @@ class Matching:
     suffixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, policies: Mapping[str, Policy], narrowed: HostRestriction | None = None) -> Matching:
+    def of(cls, policies: Mapping[str, Policy], restriction: HostRestriction | None = None) -> Matching:
         """Index the policies of the config. Base URLs that grants discover do not count."""
         hosts: dict[str, list[str]] = {}
         suffixes: dict[str, list[str]] = {}
         for name, policy in policies.items():
-            for claim in dict.fromkeys(_matched_claims(name, policy, narrowed)):
+            for claim in dict.fromkeys(_restricted_claims(name, policy, restriction)):
                 names = (suffixes if claim.wildcard else hosts).setdefault(claim.host, [])
                 # The claims of one integration follow one another.
                 if names[-1:] != [name]:
@@ -73,7 +73,7 @@ class Claim(NamedTuple):
 
 
 class HostRestriction(NamedTuple):
-    """Integrations that requests may leave unnamed only at these hosts and under them."""
+    """Restricts `integrations` to `hosts`, and the hosts under them, for requests that name no integration."""
 
     integrations: Container[str]
     hosts: frozenset[str]
@@ -88,22 +88,22 @@ class Overlap(NamedTuple):
 
 
 def overlaps(
-    policies: Mapping[str, Policy], together: Callable[[str, str], bool], narrowed: HostRestriction | None = None
+    policies: Mapping[str, Policy], share_caller: Callable[[str, str], bool], restriction: HostRestriction | None = None
 ) -> Iterator[Overlap]:
-    """Yield each pair of integrations that cover the same target, if one caller may use both (`together`)."""
-    at: dict[tuple[str, str, int], list[Claim]] = {}
-    under_suffix: dict[tuple[str, str, int], list[Claim]] = {}
+    """Yield each pair of integrations that cover the same target, if they `share_caller`."""
+    by_host: dict[tuple[str, str, int], list[Claim]] = {}
+    by_suffix: dict[tuple[str, str, int], list[Claim]] = {}
     for name, policy in policies.items():
-        for claim in dict.fromkeys(_matched_claims(name, policy, narrowed)):
-            index = under_suffix if claim.wildcard else at
+        for claim in dict.fromkeys(_restricted_claims(name, policy, restriction)):
+            index = by_suffix if claim.wildcard else by_host
             index.setdefault((claim.scheme, claim.host, claim.port), []).append(claim)
     seen: set[tuple[str, str]] = set()
-    for claims in (*at.values(), *under_suffix.values()):
+    for claims in (*by_host.values(), *by_suffix.values()):
         scheme, host, port = claims[0].scheme, claims[0].host, claims[0].port
-        wider = [claim for suffix in above(host) for claim in under_suffix.get((scheme, suffix, port), ())]
+        wider = [claim for suffix in above(host) for claim in by_suffix.get((scheme, suffix, port), ())]
         for first, second in _pairs(claims, wider):
             pair = min(first.integration, second.integration), max(first.integration, second.integration)
-            if pair[0] != pair[1] and pair not in seen and together(*pair):
+            if pair[0] != pair[1] and pair not in seen and share_caller(*pair):
                 seen.add(pair)
                 narrow = first if len(first.path) > len(second.path) or second.wildcard else second
                 origin = Origin(narrow.scheme, narrow.host, narrow.port)
@@ -112,7 +112,8 @@ def overlaps(
 
 
 def _pairs(claims: list[Claim], wider: Iterable[Claim]) -> Iterator[tuple[Claim, Claim]]:
-    """Yield pairs of claims on one host that share a target. The time grows with the number of pairs."""
+    """Yield pairs of claims on one host that share a target."""
+    # Looking up each parent path is faster than comparing every claim with every other.
     by_path: dict[str, list[Claim]] = {}
     for claim in claims:
         by_path.setdefault(claim.path, []).append(claim)
@@ -132,16 +133,16 @@ def _pairs(claims: list[Claim], wider: Iterable[Claim]) -> Iterator[tuple[Claim,
                 yield claim, other
 
 
-def _matched_claims(name: str, policy: Policy, narrowed: HostRestriction | None) -> Iterator[Claim]:
+def _restricted_claims(name: str, policy: Policy, restriction: HostRestriction | None) -> Iterator[Claim]:
     """Yield the policy's claims, limited to the hosts of the restriction if it applies to this integration."""
-    if narrowed is None or name not in narrowed.integrations:
+    if restriction is None or name not in restriction.integrations:
         yield from _claims(name, policy)
         return
     for claim in _claims(name, policy):
-        if is_under(claim.host, narrowed.hosts):
+        if is_under(claim.host, restriction.hosts):
             yield claim
         elif claim.wildcard:
-            for host in narrowed.hosts:
+            for host in restriction.hosts:
                 if host.endswith(f".{claim.host}"):
                     yield claim._replace(host=host, wildcard=False)
                     yield claim._replace(host=host)
@@ -171,6 +172,7 @@ def _bases(policy: Policy) -> Iterator[tuple[Origin, str, bool]]:
         path = prefix.path if under(prefix.path, policy.path) else policy.path
         if not under(path, prefix.path):
             continue
+        # Callers may also write the placeholder, where any prefix applies by its path alone (`Policy.find_prefix`).
         for origin in dict.fromkeys((prefix.origin, policy.placeholder_origin or prefix.origin)):
             if not policy.domains or any(domain.covers(origin) for domain in policy.domains):
                 yield origin, path, False
@@ -196,7 +198,7 @@ def target_origins(integration: str, policy: Policy, *, unresolved: bool) -> Ite
 
 
 def has_several(origins: Iterable[OriginKey]) -> bool:
-    """Return True if at least two of the origins differ."""
+    """Return True if at least two of the origins differ. A worker then limits each one's requests in flight."""
     remaining = iter(origins)
     first = next(remaining, None)
     return any(origin != first for origin in remaining)
@@ -204,7 +206,7 @@ def has_several(origins: Iterable[OriginKey]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Normalized hosts, and suffixes of wildcards, which cover themselves and every host below."""
+    """Normalized hosts, and suffixes of wildcards. Unlike in `Matching`, a suffix also covers itself."""
 
     hosts: frozenset[str] = frozenset()
     suffixes: frozenset[str] = frozenset()
