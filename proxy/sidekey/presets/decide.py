@@ -23,7 +23,7 @@ C = TypeVar("C", bound=Candidate)
 C_co = TypeVar("C_co", bound=Candidate, covariant=True)
 
 _NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller", denial="preset_unknown")
-# Depends on the caller's permissions alone, so that metrics do not reveal IDs of other callers' presets.
+# For every ID that the caller may not use, existing or not: metrics must not reveal IDs of other callers' presets.
 _NOT_ITS_PRESET: Final = replace(_NO_PRESET, denial="preset_unlisted")
 _POST_ONLY: Final = Problem(
     "method_denied", "use POST for presets", headers=(("Allow", METHOD.decode()),), denial="method_of_preset"
@@ -41,7 +41,7 @@ class PresetRoutes(Routes[C_co], Protocol[C_co]):
 class PresetAdmitted(Admitted[C_co]):
     """An admitted request to a preset. `head` is the head to send.
 
-    If the preset's URL has placeholders, `target` is None until they are filled.
+    `target` is also None if the preset's URL has placeholders, until they are filled.
     """
 
     __slots__ = ("head", "preset")
@@ -80,21 +80,20 @@ def _decide(
     if isinstance(caller, Problem):
         return Denied(caller)
     id_ = naming.preset_id(head.target)
-    known = id_.decode("latin-1")
-    sender = "" if caller is None else caller.name
-    if caller is not None and not caller.may_send(known):
-        # Whether there is one of this ID is not even counted: who reads the metrics may be a caller.
-        return Denied(_NOT_ITS_PRESET, caller=sender)
+    preset_id = id_.decode("latin-1")
+    caller_name = "" if caller is None else caller.name
+    if caller is not None and not caller.may_send(preset_id):
+        return Denied(_NOT_ITS_PRESET, caller=caller_name)
     preset = routes.find_preset(id_)
     if preset is None:
-        return Denied(_NO_PRESET, caller=sender)
+        return Denied(_NO_PRESET, caller=caller_name)
     if isinstance(preset, Problem):
-        return Denied(preset, preset=known, caller=sender)
-    # Whoever names an integration as well must name the preset's.
+        return Denied(preset, preset=preset_id, caller=caller_name)
+    # A request that also names an integration must name the preset's.
     naming.single_value(preset.integration.encode(), head.integration_id, user.integration)
     if head.method != METHOD:
-        return Denied(_POST_ONLY, preset=known, caller=sender)
-    return apply_preset(preset, head, routes, sender)
+        return Denied(_POST_ONLY, preset=preset_id, caller=caller_name)
+    return apply_preset(preset, head, routes, caller_name)
 
 
 def apply_preset(
@@ -106,12 +105,12 @@ def apply_preset(
         return Denied(_NO_PRESET, caller=caller)
     if naming.is_loop(head.mark(Role.VIA) or b"", routes.instance):
         return Denied(LOOP, candidate, preset=preset.id, caller=caller)
-    received = preset.receive(head, candidate.rules.caller_fields)
-    if isinstance(received, Problem):
-        return Denied(received, candidate, preset=preset.id, caller=caller)
+    outgoing = preset.receive(head, candidate.rules.caller_fields)
+    if isinstance(outgoing, Problem):
+        return Denied(outgoing, candidate, preset=preset.id, caller=caller)
     if preset.url is None:
-        return PresetAdmitted(candidate, None, "", caller, preset, received)
-    judged = judge(received, candidate)
+        return PresetAdmitted(candidate, None, "", caller, preset, outgoing)
+    judged = judge(outgoing, candidate)
     if isinstance(judged, Denied):
         return Denied(judged.problem, candidate, preset=preset.id, caller=caller)
-    return PresetAdmitted(candidate, judged.target, judged.rule, caller, preset, received)
+    return PresetAdmitted(candidate, judged.target, judged.rule, caller, preset, outgoing)
