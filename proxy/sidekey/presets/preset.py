@@ -40,14 +40,16 @@ _TYPES: Final = {
 }
 
 _CONTENT_TYPE: Final = b"content-type"
-_OF_PAYLOAD: Final = frozenset({b"content-type", b"content-encoding"})
-_ALWAYS: Final = frozenset({b"accept", b"idempotency-key", b"traceparent", b"tracestate", b"via"})
-"""Headers of the caller that are forwarded, except those that the preset sets. Via detects loops (RFC 9110 7.6)."""
+_CONTENT_TYPE_START: Final = b"\r\nContent-Type: "
+_PAYLOAD_HEADERS: Final = frozenset({b"content-type", b"content-encoding"})
+"""Headers that a preset without a body forwards together with the caller's payload."""
+_ALWAYS_FORWARDED: Final = frozenset({b"accept", b"idempotency-key", b"traceparent", b"tracestate", b"via"})
+"""Headers of the caller that every preset forwards unless it sets them. Via detects loops (RFC 9110 7.6)."""
 _BODILESS: Final = frozenset({b"GET", b"DELETE", b"OPTIONS"})
 """Methods for which an empty body has no Content-Length (RFC 9110 8.6)."""
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
         # Parsers disagree about which of two equal keys counts (RFC 8259 4).
@@ -57,7 +59,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 # A Decimal keeps every digit, and parsing one takes time in proportion to its length.
 _DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=Decimal, parse_float=Decimal, parse_constant=Decimal
+    object_pairs_hook=_unique_members, parse_int=Decimal, parse_float=Decimal, parse_constant=Decimal
 )
 
 
@@ -93,7 +95,7 @@ class Parameter:
 def read_parameters(
     parameters: Mapping[str, Parameter], payload: bytes
 ) -> tuple[dict[str, Value], list[tuple[str, str]]]:
-    """Parse a caller's JSON object. Return the valid values, with defaults, and the errors by JSON pointer."""
+    """Parse a caller's JSON object. Return the valid values, with defaults, and each error after its JSON pointer."""
     try:
         sent = _DECODER.decode(payload.decode())
     except KeyError:
@@ -138,17 +140,20 @@ class FilledRequest(NamedTuple):
 
 
 class Preset:
-    """Builds requests from those of callers. `url` is None if it has placeholders."""
+    """Builds requests from those of callers. `url` is None if it has placeholders.
+
+    A preset without a body and with an empty `content_type` accepts a payload of any media type.
+    """
 
     __slots__ = (
         "_body",
         "_content_line",
         "_content_parameters",
         "_content_type",
-        "_filled",
+        "_fixed_lines",
+        "_fixed_names",
         "_forwarded",
-        "_lines",
-        "_names",
+        "_header_templates",
         "_parameters",
         "_preset_headers",
         "_url",
@@ -185,13 +190,15 @@ class Preset:
         self._body: Final = body
         self._content_type: Final = essence_of(content_type)
         self._content_parameters: Final = parameters_of(content_type)
-        self._content_line: Final = b"\r\nContent-Type: " + content_type.encode()
-        self._preset_headers: Final = frozenset([_normal(header) for header in headers])
-        self._forwarded: Final = (_ALWAYS if body is not None else _ALWAYS | _OF_PAYLOAD) - self._preset_headers
-        literal = [header for header in headers if header.value.literal is not None]
-        self._names: Final = [_normal(header) for header in literal]
-        self._lines: Final = [_line(header.name, header.value.literal or "") for header in literal]
-        self._filled: Final = [header for header in headers if header.value.literal is None]
+        self._content_line: Final = _CONTENT_TYPE_START + content_type.encode()
+        self._preset_headers: Final = frozenset([_normal_name(header) for header in headers])
+        self._forwarded: Final = (
+            _ALWAYS_FORWARDED if body is not None else _ALWAYS_FORWARDED | _PAYLOAD_HEADERS
+        ) - self._preset_headers
+        fixed = [header for header in headers if header.value.literal is not None]
+        self._fixed_names: Final = [_normal_name(header) for header in fixed]
+        self._fixed_lines: Final = [_line(header.name, header.value.literal or "") for header in fixed]
+        self._header_templates: Final = [header for header in headers if header.value.literal is None]
 
     def receive(self, head: RequestHead, caller_fields: frozenset[bytes] = frozenset()) -> RequestHead | Problem:
         """Build the head to send before the body is known, or return why the request is refused.
@@ -203,28 +210,28 @@ class Preset:
             forwarded |= caller_fields - self._preset_headers
         if head.connection:
             forwarded -= nominated(head.connection)
-        payload = self._body is None
+        forwards_payload = self._body is None
         names: list[bytes] = []
         fields: list[bytes] = []
         has_type = False
-        for at, name in enumerate(head.names):
+        for index, name in enumerate(head.names):
             if name not in forwarded:
                 continue
-            line = head.fields[at]
-            if payload and name == _CONTENT_TYPE:
-                if has_type or (line != self._content_line and not self._is_of_type(line)):
+            line = head.fields[index]
+            if forwards_payload and name == _CONTENT_TYPE:
+                if has_type or (line != self._content_line and not self._accepts_type(line)):
                     return self._type_denied()
                 has_type = True
             names.append(name)
             fields.append(line)
-        if payload and not has_type:
+        if forwards_payload and not has_type:
             return self._type_denied()
-        if not payload and not _is_json(head):
+        if not forwards_payload and not _is_json(head):
             detail = "send the parameters as a JSON object: Content-Type must be application/json, without a coding"
             return Problem("content_type_denied", detail, denial="content_type")
-        if self._lines:
-            names += self._names
-            fields += self._lines
+        if self._fixed_lines:
+            names += self._fixed_names
+            fields += self._fixed_lines
         # On the warm path, avoid the slow look-up of an enum member.
         expected = None if head.marks is None else head.mark(Role.EXPECT)
         return RequestHead(
@@ -241,7 +248,7 @@ class Preset:
             head.keep_alive,
         )
 
-    def _is_of_type(self, line: bytes) -> bool:
+    def _accepts_type(self, line: bytes) -> bool:
         """Return True if the preset accepts a Content-Type line. It may have more parameters, such as a boundary."""
         value = line.partition(b":")[2].strip(b" \t").decode("latin-1")
         if not self._content_type:
@@ -249,7 +256,9 @@ class Preset:
         return essence_of(value) == self._content_type and self._content_parameters <= parameters_of(value)
 
     def _type_denied(self) -> Problem:
-        expected = self._content_line[16:].decode() or "one valid media type, such as application/json"
+        expected = (
+            self._content_line[len(_CONTENT_TYPE_START) :].decode() or "one valid media type, such as application/json"
+        )
         return Problem("content_type_denied", f"Content-Type must be {expected}", denial="content_type")
 
     def fill(self, head: RequestHead, payload: bytes, *, max_body: int, max_target: int) -> FilledRequest | Problem:
@@ -262,7 +271,7 @@ class Preset:
         values, problems = read_parameters(self._parameters, payload)
         errors: Errors = {}
         names, fields = head.names.copy(), head.fields.copy()
-        data = target = b""
+        body = target = b""
         is_long = is_large = False
         try:
             target = self.url or self._url.fill(values, errors, max_target).encode()
@@ -273,25 +282,25 @@ class Preset:
             problems.append(("", detail))
         try:
             remaining = max_body
-            for header in self._filled:
+            for header in self._header_templates:
                 value = header.value.fill(values, errors, remaining)
                 remaining -= len(value)
-                names.append(_normal(header))
+                names.append(_normal_name(header))
                 fields.append(_line(header.name, value))
-            data = self._body.fill(values, errors, max_body).encode()
+            body = self._body.fill(values, errors, max_body).encode()
         except TooLarge:
             is_large = True
-        if is_large or len(data) > max_body:
+        if is_large or len(body) > max_body:
             detail = f"the filled body or the filled headers must not be over limits.preset_body ({max_body} bytes)"
             problems.append(("", detail))
         problems += [(f"/{name}", reason) for name, reason in errors.items()]
         if problems:
             detail = "the parameters are not valid for the preset"
             return Problem("parameters_invalid", detail, errors=tuple(problems))
-        if data:
+        if body:
             names.append(_CONTENT_TYPE)
             fields.append(self._content_line)
-        length_given = bool(data) or self.method not in _BODILESS
+        length_given = bool(body) or self.method not in _BODILESS
         filled = RequestHead(
             self.method,
             target,
@@ -300,15 +309,15 @@ class Preset:
             names,
             None,
             None,
-            len(data),
+            len(body),
             length_given,
             head.http_1_1,
             head.keep_alive,
         )
-        return FilledRequest(filled, data)
+        return FilledRequest(filled, body)
 
 
-def _normal(header: HeaderTemplate) -> bytes:
+def _normal_name(header: HeaderTemplate) -> bytes:
     return normalise(header.name.encode())
 
 
@@ -320,7 +329,7 @@ def _is_json(head: RequestHead) -> bool:
     types = line_values(head.fields, _CONTENT_TYPE)
     if len(types) != 1 or not is_plain(head.fields):
         return False
-    if head.connection and not _OF_PAYLOAD.isdisjoint(nominated(head.connection)):
+    if head.connection and not _PAYLOAD_HEADERS.isdisjoint(nominated(head.connection)):
         return False
     try:
         return media_type(types[0].decode("latin-1")) == JSON
