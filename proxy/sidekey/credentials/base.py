@@ -143,8 +143,9 @@ class CallError(SecretHolder, Exception):
 class Attempt(SecretHolder):
     """The input for obtaining a grant.
 
-    `now` is the wall clock for signed claims, in seconds since the epoch. `memory` is that of the last `Issued` or
-    `CallError`, None at first. `rejected`: the upstream rejected the last grant.
+    `now` is the wall clock for signed claims, in seconds since the epoch. `memory` is a text that the kind hands from
+    one attempt to the next, such as a refresh token: that of the last `Issued` or `CallError`, None at first.
+    `rejected`: the upstream rejected the last grant.
     """
 
     now: float
@@ -195,11 +196,13 @@ class FixedCredential(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Lineage(SecretHolder):
-    """Identity of a token: its client, its content and its proof. It decides what a config change keeps.
+    """Identity of a token. It decides what a config change keeps.
 
-    It may hold secrets, is never shown, and is only compared. With an equal `client`, a source keeps `Issued.memory`.
-    With an equal `token` as well, it keeps the token. If `proof` differs, it replaces that token at once; otherwise it
-    calls the endpoint no earlier than the endpoint allows.
+    `client` identifies the account at an endpoint, `token` the properties of the token, such as its scope, and `proof`
+    the secrets that authenticate the account, such as its password. All may hold secrets and are only compared.
+
+    With an equal `client`, a source keeps `Issued.memory`. With an equal `token` as well, it keeps the token. If
+    `proof` differs, it replaces that token at once. Otherwise it calls the endpoint only when the endpoint allows it.
     """
 
     client: tuple[Hashable, ...]
@@ -362,7 +365,7 @@ Provider = Annotated[
 
 
 class PartSettings(Section, ABC):
-    """A part of an integration that changes its requests: `auth`, or a supplement."""
+    """A part of an integration that changes its requests: `auth`, or a supplement such as `add` or `signature`."""
 
     SECTION: ClassVar[str]
     """The part's key in the integration."""
@@ -396,7 +399,7 @@ class PartSettings(Section, ABC):
 
 
 class SupplementSettings(PartSettings):
-    """A part besides `auth` that supplements each grant of any kind."""
+    """A part besides `auth` that supplements the grants of every kind."""
 
     @classmethod
     def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
@@ -411,7 +414,7 @@ class SupplementSettings(PartSettings):
         yield from ()
 
     def injection_points(self) -> InjectionPoints:
-        """Return where the values go in a request."""
+        """Return the names under which the part's values go into a request."""
         return InjectionPoints()
 
     def signing(self) -> SigningRules | None:
@@ -419,7 +422,7 @@ class SupplementSettings(PartSettings):
         return None
 
     def place_of(self, name: str) -> Keys:
-        """Return the key that makes the signer write the header with this normalised name."""
+        """Return the location, in the part, of the key that makes its signer write this header (normalised name)."""
         del name
         return ()
 
@@ -454,7 +457,7 @@ class KindSettings(PartSettings):
     """True if the integration must set `endpoint_prefix` itself."""
 
     starts_with: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """Optional keys of a new document in the console."""
+    """Optional keys, with values, in the console's template for a new integration."""
 
     plain_secrets: ClassVar[frozenset[str]] = frozenset()
     """Keys of secrets that a provider profile or a file may write as plain text."""
@@ -466,9 +469,10 @@ class KindSettings(PartSettings):
     """True if the block contains the keys of `add`, so `add` is not allowed."""
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """Values for an unknown provider, so that the other keys are still checked. `{name}` is a secret.
+    """The `auth` of the profile that replaces an unknown provider, so that the other keys are still checked.
 
-    It is empty for a kind without profiles. Every other kind declares the key `provider` (`Provider`).
+    Each `{name}` in it is the parameter for a secret. It is empty for a kind without profiles. Every other kind
+    declares the key `provider` (`Provider`).
     """
 
     @classmethod
