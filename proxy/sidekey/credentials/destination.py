@@ -21,6 +21,11 @@ Place = tuple[str | int, ...]
 
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
 
+_PLAIN: Final = (str, int, float, bool)
+"""Types of values that contain no reference."""
+
+_LISTS: Final = (list, tuple)
+
 
 @dataclass(frozen=True, slots=True)
 class SafeToChange:
@@ -28,11 +33,6 @@ class SafeToChange:
 
 
 SAFE_TO_CHANGE: Final = SafeToChange()
-
-_PLAIN: Final = (str, int, float, bool)
-"""Types of values that contain no reference."""
-
-_LISTS: Final = (list, tuple)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class TiedToSecret:
 
 
 class FieldKey(NamedTuple):
-    """A key of a model: its attribute, its name in documents, and its markers.
+    """A key of a model: its attribute, its name in documents, and its markers. `form` is that of `ComparedAs`.
 
     `default` is its value if a document omits it, and `default_form` the canonical form of that value.
     """
@@ -105,9 +105,9 @@ def destination_of(settings: BaseModel) -> dict[str, Json]:
 
 
 def accepted_destinations(settings: BaseModel) -> tuple[dict[str, Json], ...]:
-    """Return the destinations of secrets that these settings may use. The first is the settings' own.
+    """Return each destination whose stored secrets may be used with these settings. The first is the settings' own.
 
-    Redaction of responses may be enabled for a secret that was entered without it, but not disabled.
+    An editor may enable the redaction of responses without entering the secret again, but not disable it.
     """
     destination = destination_of(settings)
     if "redact_response" not in destination:
@@ -116,6 +116,7 @@ def accepted_destinations(settings: BaseModel) -> tuple[dict[str, Json], ...]:
 
 
 def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
+    """Return the canonical form of a value, by `form` if it has its own. A stored secret has the form None."""
     if form is not None:
         return form(value)
     if value is None or type(value) is str:
