@@ -1,6 +1,7 @@
 """Field types that kinds share: references to secrets and texts, and rules for injected names and values.
 
-Every check raises ValueError with a reason that is safe to show: it never repeats the value.
+Parsers and checks come first, the annotated types (`Secret`, `Text`, `HeaderName`) at the end. Every check raises
+ValueError with a reason that is safe to show: it never repeats the value.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ WRITTEN: Final = frozenset({"text", "inline", "plain"})
 """Sources of values that are readable in the document. `plain` is a secret that a file writes as text."""
 
 Form = Literal["value", "text", "inline", "secret"]
-"""The form of a file's reference in a stored document: `{value}`, the text, `{inline}`, or `{secret: {value}}`."""
+"""How the store writes a value when its integration moves there from a file: `{value}`, the text, `{inline}`, or
+`{secret: {value}}`."""
 
 Keys = tuple[str, ...]
 """The keys on the path to a value."""
@@ -62,7 +64,7 @@ HIDDEN_FROM_VIEWERS: Final = HiddenFromViewers()
 SEND_VALUE = "send {value: SECRET}, which is sealed"
 
 _NO_TEXT = "must be a text, {file: PATH} or {env: NAME}: put numbers, true, false and null in quotes"
-_REFUSED = {
+_UNSUPPORTED = {
     "store": "secrets of a store are not supported yet",
     "secrets": "secrets of a store are not supported yet",
     "url": "{url} may be used only for client certificates and their keys",
@@ -72,6 +74,7 @@ _FILE_ONLY = {
     "env": "no environment variable may be read",
     "insecure_value": "a secret may not be written in the open",
 }
+"""Keys of references that only a config file may contain, each with the reason."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -107,7 +110,7 @@ NOT_INJECTED = frozenset(
 
 
 class Entered(dict[str, Any]):
-    """A mapping of a body that may be a new secret, `{value}` or `{url}`. `id` becomes the ID of that secret."""
+    """A mapping in a body that may enter a new secret, as `{value}` or `{url}`. `id` becomes the secret's ID."""
 
     __slots__ = ("id",)
 
@@ -209,7 +212,7 @@ class Reference:
     pem: bool = False
     """True if the value is PEM, which has several lines."""
     form: Form = field(default="value", compare=False)
-    """The form of the value in the store, if a file refers to it."""
+    """How the store writes the value (see `Form`)."""
 
     @property
     def is_secret(self) -> bool:
@@ -275,14 +278,14 @@ def parse_secret(raw: object, context: Context, *, pem: bool = False) -> Referen
         return stored_secret(raw, context, pem=pem)
     source, value = single_source(raw, ("file", "env", "insecure_value"), REMEDY)
     if source == "insecure_value":
-        return Reference("insecure_value", _literal(value, clean_pem if pem else clean_secret), pem)
+        return Reference("insecure_value", _clean_literal(value, clean_pem if pem else clean_secret), pem)
     return external_reference(source, value, pem)
 
 
 def parse_secret_or_text(raw: object, context: Context) -> Reference:
     """Parse a secret that a config file or a provider profile may also write as plain text."""
     if isinstance(raw, str) and (context.is_file or isinstance(raw, ProvidedText) or not raw):
-        return Reference("plain", _literal(raw, clean))
+        return Reference("plain", _clean_literal(raw, clean))
     if not isinstance(raw, Mapping):
         raise ValueError(_NO_TEXT if context.is_file else f"must not be a bare text: {SEND_VALUE}")  # noqa: TRY004
     return parse_secret(raw, context)
@@ -302,7 +305,7 @@ def parse_text(raw: object, context: Context, *, pem: bool = False, form: Form =
     if isinstance(raw, str):
         if pem:
             refuse_key(raw, "write it under private_key")
-        return Reference("text", _literal(raw, clean_pem if pem else clean), pem)
+        return Reference("text", _clean_literal(raw, clean_pem if pem else clean), pem)
     if not isinstance(raw, Mapping):
         raise ValueError(_NO_TEXT if context.is_file else "must be a text")  # noqa: TRY004 - as above
     if not context.is_file:
@@ -323,16 +326,16 @@ def parse_scalar(raw: object, context: Context, reason: str) -> Reference | int 
     raise ValueError(reason)
 
 
-def _literal(text: str, clean: Callable[[str], str]) -> str:
+def _clean_literal(text: str, cleaner: Callable[[str], str]) -> str:
     try:
-        return clean(text)
+        return cleaner(text)
     except ValueError as error:
         raise ValueError(f"the value {error}") from None
 
 
 def single_source(raw: Mapping[Any, Any], sources: tuple[str, ...], remedy: str) -> tuple[str, str]:
     """Return source and value of a reference whose only key is in `sources`. Raises ValueError with the `remedy`."""
-    refused = next((reason for key, reason in _REFUSED.items() if key in raw and key not in sources), None)
+    refused = next((reason for key, reason in _UNSUPPORTED.items() if key in raw and key not in sources), None)
     if refused is not None:
         raise ValueError(f"{refused}; {remedy}")
     if len(raw) != 1 or next(iter(raw)) not in sources:
@@ -375,7 +378,7 @@ def stored_form(form: Form, text: str) -> Any:
 
 
 def stored_secret(raw: Mapping[str, Any], context: Context, *, pem: bool) -> Reference:
-    """Parse a secret of a body or row: `{set: true, id}`, which keeps the stored secret, or in a body `{value}`."""
+    """Parse a secret of a body or row: `{set: true, id}`, which keeps the stored one, or in a body a new `{value}`."""
     if is_kept(raw):
         return Reference("stored", kept_id(raw), pem)
     refuse_elsewhere(raw, SEND_VALUE)
@@ -383,7 +386,7 @@ def stored_secret(raw: Mapping[str, Any], context: Context, *, pem: bool) -> Ref
     text = raw.get("value")
     if list(raw) != ["value"] or not isinstance(text, str):
         raise ValueError(f"must have one key, value, with a text: {SEND_VALUE}")
-    _literal(text, clean_pem if pem else clean_secret)
+    _clean_literal(text, clean_pem if pem else clean_secret)
     if not text.strip("*\u2022 "):
         raise ValueError(
             "the value must not consist of * or \u2022 only, as forms show a secret: send the secret itself, or "
@@ -529,7 +532,7 @@ def check_header_value(value: str) -> None:
 
 
 def check_prefix(text: str) -> None:
-    """Raise ValueError for a prefix that starts with a space."""
+    """Raise ValueError if the text before a secret in a header value, such as `Bearer `, starts with a space."""
     if text.startswith(" "):
         raise ValueError("must not begin with a space: HTTP drops it")
 
@@ -558,7 +561,7 @@ Shape = Literal[
     "tree",
     "trusted_ca",
 ]
-"""The names of these values. `sidekey.config.schema` has the forms of each."""
+"""The names of these values. `sidekey.config.schema` has the JSON schemas of each."""
 
 
 def marker(name: Shape) -> dict[str, Any]:
