@@ -31,9 +31,10 @@ from sidekey.policy.parameters import Names
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TokenRequest(SecretHolder):
-    """The common part of an integration's token requests: `body`, `query` and `headers` are the additional ones.
+    """The common part of an integration's token requests.
 
-    Client authentication sets none of these headers.
+    The operator sets the `body`, `query` and `headers`. The config check refuses headers that client authentication
+    sets.
     """
 
     url: str
@@ -46,9 +47,9 @@ class TokenRequest(SecretHolder):
     def __repr__(self) -> str:
         return f"TokenRequest({self.method}, {self.format}, REDACTED)"
 
-    def call(self, grant: Parameters, proof: ClientProof) -> Call:
-        """Build a request with the grant's parameters and the client's proof. GET sends all of them in the query."""
-        fields = (*grant, *proof.fields, *self.body)
+    def call(self, grant_parameters: Parameters, proof: ClientProof) -> Call:
+        """Build a request that authenticates the client with `proof`. GET sends all parameters in the query."""
+        fields = (*grant_parameters, *proof.fields, *self.body)
         query = (*proof.query, *self.query)
         headers: Pairs = (*proof.headers, *accepting(self.headers, "application/json"))
         if self.method == "GET":
@@ -81,16 +82,11 @@ class TokenRequestSettings(Section):
 
     @field_validator("query")
     @classmethod
-    def _check_once(cls, query: FurtherParameters, info: ValidationInfo) -> FurtherParameters:
+    def _refuse_duplicates(cls, query: FurtherParameters, info: ValidationInfo) -> FurtherParameters:
         body = Names(info.data.get("body", ()))
         duplicates = ((name,) for name in query if body.find(name) is not None)
         refuse_places(duplicates, "this parameter is also in the body: remove one")
         return query
-
-    def parameter_keys(self) -> Iterator[Keys]:
-        """Yield the location of each additional parameter."""
-        yield from (("body", name) for name in self.body)
-        yield from (("query", name) for name in self.query)
 
     @model_validator(mode="after")
     def _check_get(self) -> Self:
@@ -98,6 +94,11 @@ class TokenRequestSettings(Section):
             keys = ("body", "format") if self.format == "json" else ("body",)
             refuse_keys(self, keys, "may not be used with GET, which has no body: write all parameters under query")
         return self
+
+    def parameter_keys(self) -> Iterator[Keys]:
+        """Yield the location of each additional parameter."""
+        yield from (("body", name) for name in self.body)
+        yield from (("query", name) for name in self.query)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
