@@ -31,7 +31,7 @@ from sidekey.policy.headers import normalise
 Encoding = Literal["hex", "base64", "base64url"]
 
 ID: Final = "{id}"
-"""The template of the field whose value a caller may choose."""
+"""The template of the field with the message ID, whose value a caller may choose."""
 
 SIGNATURE: Final = "signature"
 SIGNATURES: Final = "signatures"
@@ -48,8 +48,9 @@ _ID_VALUE = re.compile(rb"[A-Za-z0-9_-]{1,128}")
 class Scheme:
     """A signature scheme: templates of the text to sign and of the fields to write, by name.
 
-    `{signatures}` formats each signature with `each`, or `asymmetric` for Ed25519, and separates them with `join`. A
-    scheme with `asymmetric` encodes its keys as in Standard Webhooks. `source` is the URL of the documentation.
+    `{signatures}` formats each signature with `each`, or `asymmetric` for Ed25519, and separates them with `join`. In a
+    field, `{signature}` is the signature of the first key alone. A scheme with `asymmetric` encodes its keys as in
+    Standard Webhooks. `source` is the URL of the documentation.
     """
 
     signed: str
@@ -141,12 +142,12 @@ class SchemeSigner(SecretHolder, Signer):
         return None
 
     def names(self, request: OutgoingRequest) -> list[bytes]:
-        """Return the fields of the scheme, without the message ID if the caller sends one."""
+        """Return the names of the scheme's fields, without the message ID if the caller sends one."""
         keeps_id = self._caller_id(request) is not None
         return [name for name in self._names if not (keeps_id and normalise(name) == self._normal_id)]
 
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, random_ids: RandomIds) -> list[bytes]:
-        """Return the fields of the scheme, without the message ID if the caller sends one."""
+        """Return the lines of the scheme's fields, without the message ID if the caller sends one."""
         caller_id = self._caller_id(request)
         message_id = self._new_id(random_ids) if caller_id is None else caller_id
         values = TemplateValues(request, body, now, random_ids, message_id)
@@ -164,7 +165,7 @@ class SchemeSigner(SecretHolder, Signer):
     def explain(
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, random_ids: RandomIds
     ) -> list[bytes]:
-        """Return one text, because every key signs the same."""
+        """Return one text: every key signs it."""
         caller_id = self._caller_id(request)
         message_id = self._new_id(random_ids) if caller_id is None else caller_id
         return [b"".join(self._signed(TemplateValues(request, body, now, random_ids, message_id)))]
