@@ -25,8 +25,9 @@ class OutgoingRequest:
 
     `target` is the request target with every injected parameter. `lines` are all field lines, each after a line end
     (`\r\nName: value`): Host, injected fields, the caller's fields that are not stripped, then the framing. `received`
-    is the caller's head: its stripped fields may describe the framing of the body. `_values` caches the results of
-    `values`, because the fields that `check` reads are also signed.
+    is the caller's head. It still has the stripped fields, which may describe the framing of the body, such as
+    `x-amz-content-sha256`. `_values` caches the results of `values`, because the fields that `check` reads are also
+    signed.
     """
 
     __slots__ = ("_values", "authority", "lines", "method", "received", "scheme", "target")
@@ -131,9 +132,9 @@ class Signer(ABC):
 class SigningRules:
     """The properties of a signer that are known before its keys are read.
 
-    `names` are the normalised names that it writes: they are stripped from callers, and nothing else may inject them.
-    `kept` are the names that it writes only if the caller sends none. `signed` are the names whose value it signs, so
-    nothing may write them after it. `body` is true if it may need the complete body.
+    `names` are the normalised names that it writes. Sidekey strips them from the caller's request, and nothing else may
+    inject them. `kept` are the names that it writes only if the caller sends none. `signed` are the names whose value
+    it signs, so nothing may write them after it. `body` is true if it may need the complete body.
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class SigningRules:
     def refusal(self, head: RequestHead, origin: Origin, policy: Policy) -> Problem | None:
         """Return why a request with this head is refused after its target at `origin` was admitted.
 
-        `policy` also decides about further objects that the request names.
+        `policy` also decides on further targets that the request names, such as the source of a copy.
         """
         del head, origin, policy
         return None
