@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from sidekey.errors import Denial, Problem, ProblemError
 from sidekey.policy.addresses import CLOUD_METADATA, Address, Network, refusal, unwrap
 
-OWN: Final = "a listener of Sidekey itself"
+_OWN_LISTENER: Final = "a listener of Sidekey itself"
 
 
 class Listener(NamedTuple):
@@ -29,7 +29,7 @@ def permitted(
     allowed: Sequence[Network],
     own_listeners: Sequence[Listener],
 ) -> list[Address]:
-    """Return the addresses that may be dialled on `port`, in order.
+    """Return the addresses that may be dialled on `port`, in order. `allowed` lists non-global networks.
 
     Raises ProblemError (destination_denied) if there is none.
     """
@@ -38,17 +38,17 @@ def permitted(
     for address in addresses:
         reason = refusal(address, allowed)
         if reason is None and _is_own(address, port, own_listeners):
-            reason = OWN
+            reason = _OWN_LISTENER
         if reason is None:
             dialable.append(address)
         else:
             reasons.append(reason)
     if not dialable:
-        classes = ", ".join(dict.fromkeys(reasons))
+        distinct_reasons = ", ".join(dict.fromkeys(reasons))
         raise ProblemError(
             Problem(
                 "destination_denied",
-                f"the target's host has only addresses that may not be dialled ({classes})",
+                f"the target's host has only addresses that may not be dialled ({distinct_reasons})",
                 denial=_denial(reasons),
             )
         )
@@ -56,10 +56,10 @@ def permitted(
 
 
 def _denial(reasons: Sequence[str]) -> Denial:
-    """Return the most serious of the reasons."""
+    """Return the denial for the most serious of the reasons."""
     if CLOUD_METADATA in reasons:
         return "metadata_address"
-    return "own_listener" if OWN in reasons else "private_address"
+    return "own_listener" if _OWN_LISTENER in reasons else "private_address"
 
 
 def _is_own(address: Address, port: int, own_listeners: Sequence[Listener]) -> bool:
@@ -79,8 +79,8 @@ def _is_own(address: Address, port: int, own_listeners: Sequence[Listener]) -> b
 def _is_local(address: Address) -> bool:
     """Return True if the address belongs to this machine.
 
-    Connecting a UDP socket sends nothing: the kernel only picks a route and a source address. For a local destination
-    it picks the destination itself.
+    Connecting a UDP socket to any port sends nothing: the kernel only picks a route and a source address. For a local
+    destination it picks the destination itself.
     """
     if address.is_loopback:
         return True
