@@ -65,7 +65,10 @@ class Dialer:
         return commit
 
     def note_certificate_requests(self) -> set[str]:
-        """Collect the names of servers that request a client certificate from now on."""
+        """Collect the names of servers that request a client certificate from now on.
+
+        It slows down every connection, so only `sidekey test` uses it.
+        """
         servers: set[str] = set()
         self._contexts.note = servers.add
         return servers
@@ -78,7 +81,7 @@ class Dialer:
         trust: Trust,
         allow_private: AllowPrivate,
         source_address: Address | None,
-        timeout: float,  # noqa: ASYNC109 - one budget for steps that fail in different words
+        timeout: float,  # noqa: ASYNC109 - one budget for steps with different errors
         identity: ClientIdentity | None = None,
         sessions: Sessions | None = None,
         loopback_only: bool = False,
@@ -94,7 +97,7 @@ class Dialer:
         credential_unavailable (trusted_ca, identity) or overloaded. No request was sent in any of these cases.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        # Read before the lookup: `_find` checks the addresses by the same rules.
+        # The rules may change during the lookup. `_find` reads them before it, too.
         source = self._rules.source_address if source_address is None else source_address
         addresses, context = await self._find(origin, trust, allow_private, deadline, identity)
         if loopback_only:
@@ -108,6 +111,7 @@ class Dialer:
                     await _connect(protocol, addresses, origin.port, source)
                 else:
                     if identity is not None and sessions is not None:
+                        # Limits the number of TLS contexts with a client certificate.
                         self._identity_contexts.use(sessions)
                     await _connect_tls(protocol, addresses, origin, context, source=source, sessions=sessions)
         except TimeoutError:
@@ -128,7 +132,7 @@ class Dialer:
         deadline: float,
         identity: ClientIdentity | None,
     ) -> tuple[Sequence[Address], ssl.SSLContext | None]:
-        """Return at least one permitted address, and the TLS context if the origin is https."""
+        """Resolve the host to at least one permitted address. Return the TLS context as well if the origin is https."""
         # Read before the lookup: the rules may change meanwhile, and its result belongs to the earlier ones.
         if isinstance(allow_private, NetworkOverride):
             allowed = allow_private.networks
@@ -140,7 +144,7 @@ class Dialer:
 
 
 def _loopback(addresses: Sequence[Address]) -> Sequence[Address]:
-    """Return the loopback addresses. Raises ProblemError (destination_denied) if there is none."""
+    """Return the loopback addresses, for an http URL. Raises ProblemError (destination_denied) if there is none."""
     loopback = [address for address in addresses if is_loopback(address)]
     if not loopback:
         raise ProblemError(
