@@ -53,8 +53,8 @@ MAX_INTERIM_RESPONSES = 16
 _OUTCOMES: dict[str, Outcome] = {"dns_timeout": "timeout", "connection_timeout": "timeout"}
 """Call outcomes by the `error` of a Problem; default: "unreachable"."""
 
-_LINE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
-"""Text without control characters except tab (RFC 9110 5.5)."""
+_FIELD_TEXT = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+"""A name or value of a header field: no control characters except tab (RFC 9110 5.5)."""
 
 _NOT_HTTP = "did not return a valid HTTP/1.1 response"
 _LONG_FIELD = f"returned a header field of more than {MAX_FIELD_SIZE >> 10} KiB"
@@ -74,8 +74,8 @@ class _ResponseError(Exception):
 class Fetcher:
     """Makes HTTP calls: at most `max_calls` at a time, and half of them to one endpoint.
 
-    Each call to an endpoint that hangs holds a file descriptor until its timeout. Without a limit for each endpoint,
-    one endpoint would soon hold all descriptors. Other calls wait in order of arrival.
+    A call over a limit waits in order of arrival. Each call to an endpoint that hangs holds a file descriptor until its
+    timeout. Without a limit for each endpoint, one endpoint would soon hold all descriptors.
     """
 
     def __init__(self, dialer: Dialer, max_calls: int) -> None:
@@ -128,7 +128,7 @@ class Fetcher:
                     identity=identity,
                 )
             except ProblemError as raised:
-                raise _of_step(call.step, raised.problem, unspent=True) from None
+                raise _call_error(call.step, raised.problem, unspent=True) from None
             if loop.time() > send_by:
                 # The process was stopped meanwhile. The request may use up a token, and no time is left for the
                 # response.
@@ -144,7 +144,7 @@ class Fetcher:
         except _ResponseError as error:
             raise CallError(error.outcome, f"{call.step} {error.reason}") from None
         except ProblemError as raised:
-            raise _of_step(call.step, raised.problem) from None
+            raise _call_error(call.step, raised.problem) from None
 
     @asynccontextmanager
     async def _slots(self, step: str, origin: Origin, deadline: float) -> AsyncIterator[None]:
@@ -218,7 +218,7 @@ class _Protocol(ResponseHandler):
         super().eof_received()
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """Keep the response's body; aiohttp passes the message and its body."""
+        """Keep the response's body. `data` is the message and its body."""
         self._body = data[1]
         super().feed_data(data, size)
 
@@ -315,11 +315,11 @@ async def _read(response: aiohttp.ClientResponse, max_size: int, protocol: _Prot
 
 
 def _fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the header fields by lower-case name. Raises _ResponseError for control characters."""
+    """Return the header fields by lower-case name. Raises _ResponseError for a control character in a value."""
     fields: dict[str, str] = {}
     for raw_name, raw_value in raw:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        if not _LINE.fullmatch(value):
+        if not _FIELD_TEXT.fullmatch(value):
             raise _ResponseError(_NOT_HTTP)
         # A repeated field is one list (RFC 9110 5.3).
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
@@ -364,14 +364,14 @@ def _headers(call: Call, target: Target) -> Pairs:
     defaults = (("Accept-Encoding", "identity"), ("User-Agent", "sidekey"))
     fields = [("Host", target.origin.authority), *call.headers]
     fields += [pair for pair in defaults if pair[0].lower() not in names]
-    if not all(_LINE.fullmatch(text) for pair in fields for text in pair):
+    if not all(_FIELD_TEXT.fullmatch(text) for pair in fields for text in pair):
         raise ValueError("a call for a credential must not hold control characters in its head")
     # aiohttp encodes text as UTF-8, but each of these characters is one byte.
     return tuple((name, value.encode("latin-1").decode()) for name, value in fields)
 
 
-def _of_step(step: str, problem: Problem, *, unspent: bool = False) -> CallError:
-    """Turn a problem of the upstream into an error of the step: "token endpoint: its certificate is refused: ..."."""
+def _call_error(step: str, problem: Problem, *, unspent: bool = False) -> CallError:
+    """Turn a connection's problem into the CallError of a step: "token endpoint: its certificate is refused: ..."."""
     detail = problem.detail
     for peer in ("the upstream", "the target"):
         detail = detail.replace(f"{peer}'s", "its").replace(peer, "it")
