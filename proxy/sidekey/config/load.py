@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from sidekey.ca import trust_folder as trust
+from sidekey.ca import trust_folder
 from sidekey.config import checks
 from sidekey.config.addresses import ABSENT, address_warnings, is_local
 from sidekey.config.build.admin import build_admin
@@ -54,14 +54,17 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float 
 
 
 class KeysError(NamedTuple):
-    """Why the store in use cannot continue with new keys. A `transient` reason may pass by itself."""
+    """The store in use cannot continue with new keys. If `transient`, a later load may accept them.
+
+    `reason` is the message of a finding at `store.keys`.
+    """
 
     reason: str
     transient: bool
 
 
 class StoreContent(ABC):
-    """The store's content, to be combined with that of the files. Unchanged items stay the same objects."""
+    """Builds the store's part of a snapshot. An unchanged item is the same object in each."""
 
     @property
     @abstractmethod
@@ -70,11 +73,11 @@ class StoreContent(ABC):
 
     @abstractmethod
     def check(self, rules: StoreRules) -> KeysError | None:
-        """Return why the store cannot continue with the keys of these rules. Blocks."""
+        """Return an error if the store cannot continue with the keys of these rules. Blocks."""
 
     @abstractmethod
     def build(self, files: FileContent, now: float) -> snapshot.Stored:
-        """Build the store's content. `files` have precedence for IDs and targets. Blocks.
+        """Build the store's integrations, presets and callers. `files` have precedence for IDs and targets. Blocks.
 
         `now` is in seconds since the epoch.
         """
@@ -141,38 +144,6 @@ def _warn_of_addresses(
             )
 
 
-def _place_of(
-    named_paths: Mapping[Path, tuple[LocatedMapping, Loc]], documents: ConfigDocuments, path: Path
-) -> ConfigError:
-    """Return an error without a message at the key that names a path, else at the config file."""
-    # The config names the trust folder, not the files in it.
-    key = named_paths.get(path) or named_paths.get(path.parent)
-    if key is not None:
-        return error_at(*key, "")
-    files = [document.file for document in documents.documents]
-    file = next((file for file in files if documents.folder / Path(file).name == path), next(iter(files), str(path)))
-    return ConfigError(file, 1, 1, "", "")
-
-
-def _named_paths(documents: ConfigDocuments, read: SecretReader) -> dict[Path, tuple[LocatedMapping, Loc]]:
-    """Return the first location of each path in a config: of each {file: PATH}, and of the trust folder."""
-    locations: dict[Path, tuple[LocatedMapping, Loc]] = {}
-    for document in documents.documents:
-        pending: list[tuple[Loc, Any]] = [((), document)]
-        while pending:
-            loc, node = pending.pop()
-            if isinstance(node, LocatedMapping):
-                if isinstance(node.get("file"), str):
-                    locations.setdefault(read.path(node["file"]), (document, loc))
-                pending += [((*loc, key), value) for key, value in reversed(node.items())]
-            elif isinstance(node, Row):
-                pending += [((*loc, index), value) for index, value in reversed([*enumerate(node)])]
-        folder = mapping(document.get("ca")).get("trust_folder")
-        if isinstance(folder, str):
-            locations.setdefault(read.path(folder), (document, ("ca", "trust_folder")))
-    return locations
-
-
 class _Loading:
     """One load: reads the documents, then builds each section, and collects findings in a `Loaded`."""
 
@@ -190,6 +161,7 @@ class _Loading:
         self.now = now
         self._loaded = Loaded(stamps=stamps.stamps)
         self._documents = read_config(path, stamps, remedy=NAME_CONFIG)
+        # Objects that outlive this load may refer to `_read`, but not to `_noting`, which records what this load reads.
         self._read = SecretReader(self._documents.folder, environ)
         self._noting = NotingReader(self._documents.folder, environ, stamps, secret_files)
         self._previous = previous
@@ -197,7 +169,7 @@ class _Loading:
         self._environ = environ
         self._stored_content = store
         self._trust_folder: Path | None = None
-        self._invalid: set[str | int] = set()
+        self._invalid_keys: set[str | int] = set()
         self._trust_of = cache(partial(build_trust, read=self._read))
         self._is_local = cache(is_local)
 
@@ -261,18 +233,19 @@ class _Loading:
         loaded, documents, secret_files = self._loaded, self._documents, self._noting.secrets
         paths = {*loaded.stamps, *loaded.certificates} - {documents.folder}
         if self._trust_folder is not None:
-            paths |= {self._trust_folder, *trust.paths(self._trust_folder).values()}
+            paths |= {self._trust_folder, *trust_folder.paths(self._trust_folder).values()}
         if loaded.files is not None:
             loaders = (integration.certificate for integration in loaded.files.integrations.values())
             paths.update(chain.from_iterable(loader.files for loader in loaders if loader is not None))
-            # Keep the secret files of earlier loads: this load did not read those of unchanged integrations.
+            # This changes the `Loader`'s own set. It must keep the files of earlier loads that are still in use: this
+            # load did not read the secrets of unchanged integrations.
             secret_files &= paths
         writable, readable = check_permissions(paths, secret_files)
         if writable or readable is not None:
-            place_of = partial(_place_of, _named_paths(documents, self._read), documents)
-            loaded.add("writable", (place_of(file.used_by)._replace(message=file.message) for file in writable))
+            at_path = partial(_error_at_path, _named_paths(documents, self._read), documents)
+            loaded.add("writable", (at_path(file.used_by)._replace(message=file.message) for file in writable))
             if readable is not None:
-                loaded.add("warning", [place_of(readable.used_by)._replace(message=readable.message)])
+                loaded.add("warning", [at_path(readable.used_by)._replace(message=readable.message)])
 
     def _log_file(self, path: str | None) -> str | None:
         """Return the log file if it is writable, else the previous one.
@@ -320,6 +293,7 @@ class _Loading:
             self._add("error", [(("store", "keys"), error.reason)])
 
     def _root(self, loc: Loc) -> LocatedMapping:
+        """Return the document that has a global key, else the first document."""
         owners, documents = self._documents.owners, self._documents.documents
         return owners.get(str(loc[0]), documents[0]) if loc else documents[0]
 
@@ -350,7 +324,9 @@ class _Loading:
         except ValidationError as error:
             findings = findings_of(error, GlobalSettings, self._root, Context("file"))
             loaded.add("error", (error_of(self._root(finding.loc), finding) for finding in findings))
-            self._invalid |= {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
+            self._invalid_keys |= {
+                details["loc"][0] for details in error.errors(include_url=False, include_input=False)
+            }
             valid = _without_invalid(values, error)
             settings = GlobalSettings.model_validate(valid, context=Context("file"))
             unreadable = find_unreadable(_removed(values, valid), findings, self._noting)
@@ -358,7 +334,7 @@ class _Loading:
         source = settings.network.source_address
         if source is not None and not self._is_local(source):
             self._add("absent", [(("network", "source_address"), ABSENT)])
-        if self._documents.documents and self._documents.complete and "listen" not in self._invalid:
+        if self._documents.documents and self._documents.complete and "listen" not in self._invalid_keys:
             self._add("error", self._moved_listeners(settings))
         return settings
 
@@ -371,11 +347,11 @@ class _Loading:
 
     def _trust(self, settings: GlobalSettings) -> snapshot.Trust:
         """Return the network's trust, or the previous object if it is equal or if the file cannot be used now."""
-        written = settings.network.trusted_ca
-        if written.path is not None:
-            self._noting.note(written.path)
+        setting = settings.network.trusted_ca
+        if setting.path is not None:
+            self._noting.note(setting.path)
             self._noting.take_noted()
-        trust, reason = self._trust_of(written)
+        trust, reason = self._trust_of(setting)
         if reason:
             self._add("unreadable", [(("network", "trusted_ca"), reason)])
         previous = None if self._previous is None else self._previous.trust
@@ -384,6 +360,7 @@ class _Loading:
         return previous if trust == previous or not trust.usable else trust
 
     def _entries(self, trust: snapshot.Trust, settings: GlobalSettings) -> dict[str, BuiltIntegration[LocatedMapping]]:
+        """Build the integrations of the files, and add their findings. Omit those that are not mappings."""
         store: checks.Store = "none"
         if settings.store is not None:
             store = "file" if settings.store.url is None else "database"
@@ -412,7 +389,10 @@ class _Loading:
         return entries
 
     def _report(self, name: str, entry: BuiltIntegration[LocatedMapping]) -> None:
-        """Add the findings of an integration, at each load: lines, certificates and local addresses may change."""
+        """Add the findings of an integration, also of an unchanged one.
+
+        Its lines, its certificates and the addresses of the machine may differ from the last load.
+        """
         loaded, raw, base = self._loaded, entry.source, ("integrations", name)
         for kind, finding in entry.current_findings():
             loaded.add(kind, [error_of(raw, finding, base=base)])
@@ -475,6 +455,38 @@ class _Loading:
                 text = "no file has an integration of this ID: it must be made in the store"
             error = error_at(raw, ("integration",), text, base=base)
             self._loaded.add("warning" if has_store else "error", [error])
+
+
+def _error_at_path(
+    named_paths: Mapping[Path, tuple[LocatedMapping, Loc]], documents: ConfigDocuments, path: Path
+) -> ConfigError:
+    """Return an error without a message at the key that names a path, else at the config file."""
+    # The config names the trust folder, not the files in it.
+    key = named_paths.get(path) or named_paths.get(path.parent)
+    if key is not None:
+        return error_at(*key, "")
+    files = [document.file for document in documents.documents]
+    file = next((file for file in files if documents.folder / Path(file).name == path), next(iter(files), str(path)))
+    return ConfigError(file, 1, 1, "", "")
+
+
+def _named_paths(documents: ConfigDocuments, read: SecretReader) -> dict[Path, tuple[LocatedMapping, Loc]]:
+    """Map each path that a config names, as {file: PATH} or as the trust folder, to its first location."""
+    locations: dict[Path, tuple[LocatedMapping, Loc]] = {}
+    for document in documents.documents:
+        pending: list[tuple[Loc, Any]] = [((), document)]
+        while pending:
+            loc, node = pending.pop()
+            if isinstance(node, LocatedMapping):
+                if isinstance(node.get("file"), str):
+                    locations.setdefault(read.path(node["file"]), (document, loc))
+                pending += [((*loc, key), value) for key, value in reversed(node.items())]
+            elif isinstance(node, Row):
+                pending += [((*loc, index), value) for index, value in reversed([*enumerate(node)])]
+        folder = mapping(document.get("ca")).get("trust_folder")
+        if isinstance(folder, str):
+            locations.setdefault(read.path(folder), (document, ("ca", "trust_folder")))
+    return locations
 
 
 def _is_built_from(preset: snapshot.Preset, raw: LocatedMapping) -> bool:
