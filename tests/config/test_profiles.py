@@ -662,7 +662,7 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
         ("kind: headers\nauth: {headers: {X: 'Bearer {a}'}}\nsecrets: {a: A key}", "a secret is part of a text"),
         (
             "kind: headers\nauth: {headers: {X: '{id}'}}\nsecrets: {id: A key}\nsignature: {secret: '{id}'}",
-            "a parameter has the name of what a signature is made of",
+            "a parameter has the name of a placeholder that a signature fills in",
         ),
         ("kind: oauth\nauth: {}", "kind: oauth takes no profiles"),
         ("auth: {token_endpoint: x}", "kind"),
@@ -678,7 +678,7 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
         (
             "kind: oauth2\nauth: {token_endpoint: '{a}'}\n"
             "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: B}}",
-            "the example or default of a is not what its pattern takes",
+            "the example or default of a does not match its pattern",
         ),
         (
             "kind: oauth2\nauth: {token_endpoint: '{a}{b}'}\n"
@@ -690,13 +690,13 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
             "kind: oauth2\nauth: {token_endpoint: '{a}{b}'}\n"
             "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b},"
             " b: {description: d, rule: r, pattern: '[a-z]', example: c, defaults: {a: {c: D}}}}",
-            "the example or default of b is not what its pattern takes",
+            "the example or default of b does not match its pattern",
         ),
         (
             "kind: oauth2\nauth: {token_endpoint: '{a}{b}'}\n"
             "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b},"
             " b: {description: d, rule: r, pattern: '[a-z]', example: c, default: 'x{a}'}}",
-            "the example or default of b is not what its pattern takes",
+            "the example or default of b does not match its pattern",
         ),
         ("kind: oauth2\nauth: {token_endpoint: x}\ncategory: things", "Input should be 'advertising'"),
         ("kind: oauth2\nauth: {token_endpoint: x}\naliases: ['']", "String should match pattern"),

@@ -1,8 +1,11 @@
-"""Provider profiles: data that fills in an `auth` section of one kind, and keys beside it, for one platform.
+"""Provider profiles: files of `sidekey/providers` that fill in integrations for one platform.
 
-A profile is a file of `sidekey/providers`. The config has its parameters beside `provider`, and they replace `{name}`
-in the profile's texts. Since they become part of host names, each must match a pattern as a whole. The config has its
-secrets beside them as references, which replace a text that is `{name}`. No code here reads a secret.
+A profile adds keys to `auth`, for one kind, and to the rest of the integration. The operator sets the profile's
+parameters and secrets as keys of `auth`, next to `provider`:
+
+- A parameter replaces `{name}` in the profile's texts. It may become part of a host name, so that the whole value must
+  match a pattern.
+- A secret is a reference. It replaces a text that is only `{name}`. No code here reads its value.
 """
 
 from __future__ import annotations
@@ -161,16 +164,16 @@ class Profile(Section):
             raise ValueError(f"kind: {self.kind} takes no profiles")
         dependencies = (name for parameter in self.parameters.values() for name in parameter.depends_on)
         used = {*_placeholders(self.additions), *dependencies}
-        # Rarely needed, and `deferred_names` has to import all kinds.
-        others = used - self.names
+        # Check this before the call: `deferred_names` has to import all kinds.
+        unset = used - self.names
         if (
             not used >= self.names
-            or (others and others - deferred_names())
+            or (unset and unset - deferred_names())
             or self.parameters.keys() & self.secrets.keys()
         ):
             raise ValueError("parameters and placeholders are not the same")
         if self.signature and self.names & deferred_names():
-            raise ValueError("a parameter has the name of what a signature is made of")
+            raise ValueError("a parameter has the name of a placeholder that a signature fills in")
         if any(self._has_secret(text) and not _PLACEHOLDER.fullmatch(text) for text in _texts(self.additions)):
             raise ValueError("a secret is part of a text")
         if self.test is not None and (not self.test.path or _BRACES.search(self.test.path)):
@@ -186,7 +189,7 @@ class Profile(Section):
             defaults = [default for by_value in parameter.defaults.values() for default in by_value.values()]
             for value in (parameter.example, parameter.default_of(values_above), *defaults):
                 if value is not None and parameter.error(value) is not None:
-                    raise ValueError(f"the example or default of {name} is not what its pattern takes")
+                    raise ValueError(f"the example or default of {name} does not match its pattern")
             values_above[name] = parameter.example
 
     def is_pem(self, secret: str) -> bool:
@@ -225,8 +228,8 @@ class Profile(Section):
     def additions(self) -> dict[str, Any]:
         """The keys that the profile adds to an integration, with placeholders."""
         values = {key: getattr(self, key) for key in _ADDED_KEYS}
-        switch = {"allow_other_domains": True} if self.allowed_domains else {}
-        return {"auth": self.auth, **switch, **{key: value for key, value in values.items() if value}}
+        required = {"allow_other_domains": True} if self.allowed_domains else {}
+        return {"auth": self.auth, **required, **{key: value for key, value in values.items() if value}}
 
     def needs(self, *, domains: bool = True, prefix: bool = True) -> frozenset[str]:
         """Return the parameters and secrets that the additions need, with or without the `domains` and the `prefix`."""
@@ -235,6 +238,7 @@ class Profile(Section):
             if not is_added:
                 additions.pop(key, None)
         needed = set(_placeholders(additions))
+        # A default contains only parameters above it: go upwards to find those that it needs in turn.
         for name, parameter in reversed(self.parameters.items()):
             if name in needed:
                 needed |= parameter.depends_on
@@ -282,7 +286,7 @@ class ProfileAdditions(NamedTuple):
 class Expansion(NamedTuple):
     """An integration whose profile is filled in.
 
-    `table` is the document with the profile's additions, `errors` have locations in the document. With errors, use
+    `table` is the document with the profile's additions. `errors` have locations in the document. With errors, use
     `table` only to check the rest of the integration: it contains examples for missing and invalid values. `origins`
     maps each added location in `table` to its source in the document: the provider, or a secret.
     """
@@ -409,18 +413,18 @@ def expand(raw: Mapping[str, Any], context: Context, known: ProfileAdditions | N
     if provider in providers:
         matching = profile(provider)
         needed = matching.needs(domains=domains, prefix=prefix)
-        values, read_keys, errors = _arguments(auth, provider, matching, needed, context)
+        values, parameter_keys, errors = _arguments(auth, provider, matching, needed, context)
     else:
         suggested = find_provider(provider)
         close = [suggested] if suggested in providers else get_close_matches(provider, providers, n=1)
         matching = profile(close[0]) if close else _unknown_provider(kind)
         needed = matching.needs(domains=domains, prefix=prefix)
-        values, read_keys, _ = _arguments(auth, provider, matching, needed, context)
+        values, parameter_keys, _ = _arguments(auth, provider, matching, needed, context)
         errors = [(PROVIDER, _provider_error(provider, suggested, close, providers))]
     keys = _fill(matching.additions, values, matching.names)
     if not keys.get("allowed_domains"):
         keys = _without_domains(keys)
-    parameters = {key: auth[key] for key in auth if key in read_keys}
+    parameters = {key: auth[key] for key in auth if key in parameter_keys}
     secrets = tuple(key for key in matching.secrets if key in values)
     replaced = {str(loc[1]): _stand_in(context) for loc, _ in errors if loc[1] in secrets}
     additions = ProfileAdditions(provider, parameters, keys, domains, prefix, secrets)
@@ -433,26 +437,26 @@ _UNUSED: Final = "is used nowhere, since the key that the provider puts it into 
 
 
 def merged(raw: Mapping[str, Any], additions: ProfileAdditions, context: Context) -> Expansion:
-    """Merge a profile's additions into an integration. Remove its parameters, and put its secrets at their keys.
+    """Merge a profile's additions into an integration. Remove its parameters, and move its secrets to their keys.
 
-    A secret that is not a reference is an error: some keys take public texts, so it would be stored and shown as one.
-    So is an unused secret, because no code would check, seal or use it.
+    A secret that is not a reference is an error: at a key that also takes public text, it would be stored and shown.
+    An unused secret is an error too, because no code would check, seal or use it.
     """
-    keys, written = additions.keys, raw["auth"]
+    keys, own_auth = additions.keys, raw["auth"]
     if raw.get("allow_other_domains") is False:
         keys = _without_domains(keys)
-    plain_locs = _plain_locs(written)
-    secrets = {name: written[name] if name in written else _stand_in(context) for name in additions.secrets}
+    plain_locs = _plain_locs(own_auth)
+    secrets = {name: own_auth[name] if name in own_auth else _stand_in(context) for name in additions.secrets}
     merger = _Merger(secrets, plain_locs)
-    auth = {key: value for key, value in written.items() if key not in (*additions.parameters, *additions.secrets)}
+    auth = {key: value for key, value in own_auth.items() if key not in (*additions.parameters, *additions.secrets)}
     table = merger.merge({**raw, "auth": auth}, keys, ())
     used = frozenset(merger.origins.values())
     pem = {origin[1] for loc, origin in merger.origins.items() if len(origin) > 1 and _is_private_key(loc[-1])}
     plain = {origin[1] for loc, origin in merger.origins.items() if loc in plain_locs}
     errors: Errors = []
     for name in additions.secrets:
-        if name in written:
-            reason = _secret_error(written[name], _parser(pem=name in pem, plain=name in plain), context)
+        if name in own_auth:
+            reason = _secret_error(own_auth[name], _parser(pem=name in pem, plain=name in plain), context)
             errors += [] if reason is None else [(("auth", name), reason)]
     errors += [(("auth", name), _UNUSED) for name in additions.secrets if ("auth", name) not in used]
     summary = ProfileSummary(additions.provider, tuple(merger.entries))
@@ -462,7 +466,7 @@ def merged(raw: Mapping[str, Any], additions: ProfileAdditions, context: Context
 def _stand_in(context: Context) -> Mapping[str, Any]:
     """Return a valid secret in place of a missing or invalid one, so that the rest is still checked.
 
-    In a body or row it has an ID that no stored secret has.
+    In an API body or a stored row, its ID is one that no stored secret has.
     """
     return {"env": "SECRET"} if context.is_file else {"set": True, "id": ""}
 
@@ -527,17 +531,17 @@ def _provider_error(name: str, suggested: str | None, close: list[str], provider
 def _arguments(
     auth: Mapping[str, Any], provider: str, matching: Profile, needed: frozenset[str], context: Context
 ) -> tuple[dict[str, Value], set[str], Errors]:
-    """Return the values of parameters and secrets, the keys of `auth` with parameters or errors, and the errors.
+    """Return the values of parameters and secrets, the keys of `auth` that `merged` must remove, and the errors.
 
     An example replaces a missing or invalid value. The value of a secret is its own placeholder. `needed` are the
     names that must have a value.
     """
-    read_keys, meant, errors = _unknown_keys(auth, provider, matching)
+    parameter_keys, misspelt, errors = _unknown_keys(auth, provider, matching)
     values: dict[str, Value] = {}
     for name, parameter in matching.parameters.items():
         value, reason = auth.get(name), None
         if name in auth:
-            read_keys.add(name)
+            parameter_keys.add(name)
             reason = parameter.error(value)
         else:
             value = parameter.default_of(values)
@@ -545,7 +549,7 @@ def _arguments(
                 continue
             reason = parameter.missing(provider) if value is None else None
         values[name] = parameter.example if value is None or reason is not None else value
-        if reason is not None and (name in auth or name not in meant):
+        if reason is not None and (name in auth or name not in misspelt):
             errors.append((("auth", name), reason))
     for name, description in matching.secrets.items():
         if name in auth or name in needed:
@@ -554,9 +558,9 @@ def _arguments(
             parse = _parser(pem=matching.is_pem(name), plain=matching.may_be_plain(name))
             reason = _secret_error(auth[name], parse, context)
             errors += [] if reason is None else [(("auth", name), reason)]
-        elif name in needed and name not in meant:
+        elif name in needed and name not in misspelt:
             errors.append((("auth", name), f"this secret is missing: {description}"))
-    return values, read_keys, errors
+    return values, parameter_keys, errors
 
 
 def _plain_locs(auth: Mapping[str, Any]) -> frozenset[Loc]:
@@ -587,11 +591,11 @@ def _secret_error(value: object, parse: Callable[[object, Context], Reference], 
 def _unknown_keys(auth: Mapping[str, Any], provider: str, matching: Profile) -> tuple[set[str], set[str], Errors]:
     """Find keys that are misspelt parameters or those of other profiles. The model reports other unknown keys.
 
-    Return these keys, the parameters that were probably meant, and the errors.
+    Return these keys, the parameters and secrets that they misspell, and the errors.
     """
     known = KINDS[matching.kind].model_fields
     unknown: set[str] = set()
-    meant: set[str] = set()
+    misspelt: set[str] = set()
     errors: Errors = []
     for key in auth:
         if key in known or key in matching.names:
@@ -600,7 +604,7 @@ def _unknown_keys(auth: Mapping[str, Any], provider: str, matching: Profile) -> 
         if len(errors) < MAX_ERRORS:
             close = get_close_matches(key, [*known, *matching.parameters, *matching.secrets], n=1)
         if close and close[0] in matching.names:
-            meant.add(close[0])
+            misspelt.add(close[0])
             message = f"unknown key; did you mean {close[0]}?"
         elif any(key in profile(other).names for other in names_of(matching.kind)):
             message = f"{provider} has no such parameter; {_hint([], (*matching.parameters, *matching.secrets))}"
@@ -608,7 +612,7 @@ def _unknown_keys(auth: Mapping[str, Any], provider: str, matching: Profile) -> 
             continue
         unknown.add(key)
         errors.append((("auth", key), message))
-    return unknown, meant, errors
+    return unknown, misspelt, errors
 
 
 def _hint(close: list[str], known: Any) -> str:
@@ -655,15 +659,15 @@ class _Merger:
         self._secrets = secrets
         self._plain_locs = plain_locs
 
-    def merge(self, written: Mapping[str, Any], additions: Mapping[str, Any], loc: Loc) -> dict[str, Any]:
-        """Return a new mapping with all of `written`, and recursively the keys of `added` that it lacks."""
+    def merge(self, own_keys: Mapping[str, Any], additions: Mapping[str, Any], loc: Loc) -> dict[str, Any]:
+        """Return a new mapping with all of `own_keys`, and recursively the keys of `additions` that it lacks."""
         merged: dict[str, Any] = {}
-        for key, value in written.items():
+        for key, value in own_keys.items():
             added = additions.get(key)
             are_mappings = isinstance(value, Mapping) and isinstance(added, Mapping)
             merged[key] = self.merge(value, added or {}, (*loc, key)) if are_mappings else value
         for key, value in additions.items():
-            if key not in written:
+            if key not in own_keys:
                 self.origins[*loc, key] = PROVIDER
                 merged[key] = self._add(value, (*loc, key))
         return merged
