@@ -1,6 +1,6 @@
 """Read the YAML of a config file or a request body into mappings and sequences that remember lines and columns.
 
-Plain scalars have the types of YAML 1.2's core schema, and fewer: true, false, null, and integers and floats in plain
+Plain scalars have fewer types than in YAML 1.2's core schema: true, false, null, and integers and floats in plain
 decimal. `off`, `no`, `on`, dates and numbers with a leading zero stay text. Keys are always text. Tags, merge keys and
 several documents in a file are errors, and aliases are bounded.
 """
@@ -54,7 +54,7 @@ _TEXT_TAG = "tag:yaml.org,2002:str"
 
 
 class Limits(NamedTuple):
-    """Limits of a document. `begin` is the first line that an error suggests for an empty one."""
+    """Limits of a document. Errors suggest to begin an empty one, or one that is no mapping, with `begin`."""
 
     values: int
     aliases: bool
@@ -73,7 +73,7 @@ class Malformed(Exception):
 
 
 def parse(file: str, data: bytes, limits: Limits = _CONFIG_FILE) -> tuple[LocatedMapping, list[ConfigError]]:
-    """Return the top-level mapping, and the errors that did not stop the parser (duplicate keys). Raises Malformed."""
+    """Return the top-level mapping, and an error for each duplicate key. Raises Malformed."""
     text = _decode(file, data)
     reader = _Reader(file, text, limits)
     try:
@@ -103,14 +103,19 @@ def _error_after(file: str, text_before: str, message: str) -> ConfigError:
 
 
 class _Reader:
-    """Builds values from parser events, without a tree of nodes."""
+    """Builds values from parser events, without a tree of nodes.
+
+    A `mark` is a number from `mark_of`. The `start_mark` of an event is an object of PyYAML.
+    """
 
     def __init__(self, file: str, text: str, limits: Limits) -> None:
         self.errors: list[ConfigError] = []
         self._file = file
         self._limits = limits
         self._next = _Loader(text).get_event
+        # The value of each anchor, its mark, and the number of values in it.
         self._anchors: dict[str, tuple[Any, int, int]] = {}
+        # One object for all occurrences of a key, to save memory.
         self._keys: dict[str, str] = {}
         self._path: list[str | int] = []
         self._values = 0
@@ -118,16 +123,18 @@ class _Reader:
         self._max_aliased = max(MAX_ALIASED_VALUES, len(text))
 
     def document(self) -> LocatedMapping:
-        self._next()
+        """Read the whole stream, which must have one document."""
+        self._next()  # The start of the stream.
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
+            # This event starts the document.
             event = self._next()
         if isinstance(event, yaml.StreamEndEvent) or (isinstance(event, yaml.ScalarEvent) and not event.value):
             raise Malformed(ConfigError(self._file, 1, 1, "", f"must not be empty: begin with {self._limits.begin}"))
         value, _ = self._value(event, 0)
         if not isinstance(value, LocatedMapping):
             raise self._malformed(event, f"must be a mapping: begin with {self._limits.begin}")
-        self._next()
+        self._next()  # The end of the document.
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
             raise self._malformed(event, "must contain one document: remove --- and what follows it")
@@ -171,9 +178,9 @@ class _Reader:
             raise self._malformed(
                 event, "this alias has no anchor above it; a text that begins with * must be in quotes"
             )
-        value, mark, weight = anchored
-        self._values += weight
-        self._aliased += weight
+        value, mark, count = anchored
+        self._values += count
+        self._aliased += count
         if self._aliased > self._max_aliased:
             raise self._malformed(event, _TOO_MANY_ALIASED.format(self._max_aliased))
         return value, mark
@@ -200,7 +207,7 @@ class _Reader:
         return table
 
     def _add_duplicate(self, start: Any, table: LocatedMapping, key: str) -> None:
-        # The search for the first one takes time in proportion to the number of keys.
+        # Searching for the first occurrence takes time in proportion to the number of keys.
         if len(self.errors) < MAX_ERRORS:
             first = line_of(table.spots[2 * list(table).index(key)])
             message = f"this key is given twice: remove one; the first is in line {first}"
