@@ -33,7 +33,8 @@ from sidekey.policy.targets import Policy, decide, parse_prefix
 from sidekey.snapshot.request_rules import Limits
 from sidekey.snapshot.snapshot import Address, Integration, Listen
 
-Errors = Iterator[tuple[Loc, str]]
+Messages = Iterator[tuple[Loc, str]]
+"""Locations in the checked mapping, each with the message of an error or a warning."""
 
 _LIMITS: Final = Limits()
 
@@ -43,15 +44,15 @@ def kind_of(raw: Mapping[str, Any]) -> type[KindSettings] | None:
     return KINDS.get(str(mapping(raw.get("auth")).get("type")))
 
 
-def integration_errors(raw: Mapping[str, Any], context: Context) -> Errors:
+def integration_errors(raw: Mapping[str, Any], context: Context) -> Messages:
     """Yield errors between the keys of an integration."""
     kind = kind_of(raw)
     if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
         yield ("endpoint_prefix",), "this kind needs endpoint_prefix: write the URL under which targets are allowed"
-    others, domains = raw.get("allow_other_domains", False), raw.get("allowed_domains", [])
-    if others is True and domains == []:
+    allow_others, domains = raw.get("allow_other_domains", False), raw.get("allowed_domains", [])
+    if allow_others is True and domains == []:
         yield ("allow_other_domains",), "needs allowed_domains: list the domains, or remove this key"
-    if others is False and domains != []:
+    if allow_others is False and domains != []:
         yield ("allowed_domains",), "needs allow_other_domains: true: add it, or remove the list"
     if kind is not None:
         if kind.brings_certificate and raw.get("client_certificate") is not None:
@@ -65,17 +66,18 @@ def integration_errors(raw: Mapping[str, Any], context: Context) -> Errors:
 class _Writes(NamedTuple):
     """The headers and parameters that the section `key` writes into requests.
 
-    `place_of` returns the keys in the section that name a header of its signature.
+    `signing` has the headers of its signature, and `signature_loc` returns the location in the section that causes
+    such a header. A kind that signs the URL needs targets in `canonical_form`.
     """
 
     key: str
-    places: InjectionPoints
+    injected: InjectionPoints
     signing: SigningRules | None
-    place_of: Callable[[str], Keys] = lambda _: ()
-    spelling: CanonicalForm | None = None
+    signature_loc: Callable[[str], Keys] = lambda _: ()
+    canonical_form: CanonicalForm | None = None
 
 
-def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context: Context) -> Errors:
+def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context: Context) -> Messages:
     """Yield errors of sections that do not fit the kind, and of names that two sections write."""
     if all(raw.get(model.SECTION) is None for model in SUPPLEMENTS):
         # This is the common case: avoid the second validation of `auth`.
@@ -84,16 +86,16 @@ def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context
     earlier = []
     if auth is not None:
         traits = auth.traits()
-        earlier.append(_Writes("auth", traits.injection_points, traits.signing, spelling=traits.spelling))
+        earlier.append(_Writes("auth", traits.injection_points, traits.signing, canonical_form=traits.spelling))
     for model in SUPPLEMENTS:
-        written = raw.get(model.SECTION)
-        if written is not None and kind.brings_added and model is AddedSettings:
+        section = raw.get(model.SECTION)
+        if section is not None and kind.brings_added and model is AddedSettings:
             name = raw["auth"]["type"]
             yield ("add",), f"belongs under auth with type {name}: move its headers, query and body there"
             continue
-        if isinstance(written, Mapping):
-            yield from model.find_errors_in(written)
-        part = _valid(model, written, context)
+        if isinstance(section, Mapping):
+            yield from model.find_errors_in(section)
+        part = _valid(model, section, context)
         if part is not None:
             writes = _Writes(part.SECTION, part.injection_points(), part.signing(), part.place_of)
             for other in earlier:
@@ -112,13 +114,13 @@ def _valid(model: type[_Model], raw: Any, context: Context) -> _Model | None:
         return None
 
 
-def _conflicts(first: _Writes, second: _Writes) -> Errors:
+def _conflicts(first: _Writes, second: _Writes) -> Messages:
     """Yield errors of names in the second section that the first one writes or signs."""
-    names = {normalise(name.encode("latin-1")): name for name in first.places.headers}
+    names = {normalise(name.encode("latin-1")): name for name in first.injected.headers}
     signed = first.signing
     # A signer that cannot list what it signs also signs added headers, but not those of a later signer.
     signature_headers = frozenset() if signed is None else signed.names | signed.kept | signed.signed
-    for name in second.places.headers:
+    for name in second.injected.headers:
         normal = normalise(name.encode("latin-1"))
         if normal in names:
             message = SAME_HEADER.format(f"{names[normal]} of {first.key}", f"{name} of {second.key}")
@@ -127,35 +129,36 @@ def _conflicts(first: _Writes, second: _Writes) -> Errors:
             yield (second.key, "headers", name), f"{name} belongs to the signature that {first.key} makes: remove it"
     signing = second.signing
     for normal in sorted(frozenset() if signing is None else signing.names | signing.kept):
-        place, name = (second.key, *second.place_of(normal.decode("latin-1"))), normal.decode("latin-1")
+        name = normal.decode("latin-1")
+        loc = (second.key, *second.signature_loc(name))
         if normal in names:
-            yield place, f"this signature writes {name}, which {first.key} writes as well: remove one"
-        elif _is_signers(first.signing, normal):
-            yield place, f"this signature writes {name}, which belongs to the signature that {first.key} makes"
-    if first.spelling is not None:
-        yield from _reserved(first.spelling, second)
-    parameters = Names(first.places.query + first.places.body)
-    for key, written in (("query", second.places.query), ("body", second.places.body)):
-        for name in written:
+            yield loc, f"this signature writes {name}, which {first.key} writes as well: remove one"
+        elif _writes_or_signs(first.signing, normal):
+            yield loc, f"this signature writes {name}, which belongs to the signature that {first.key} makes"
+    if first.canonical_form is not None:
+        yield from _reserved_errors(first.canonical_form, second)
+    parameters = Names(first.injected.query + first.injected.body)
+    for key, second_names in (("query", second.injected.query), ("body", second.injected.body)):
+        for name in second_names:
             other = parameters.find(name)
             if other is not None:
                 message = SAME_PARAMETER.format(f"{other} of {first.key}", f"{name} of {second.key}")
                 yield (second.key, key, name), f"{message}: remove one"
 
 
-def _reserved(spelling: CanonicalForm, writes: _Writes) -> Errors:
+def _reserved_errors(form: CanonicalForm, writes: _Writes) -> Messages:
     """Yield errors of query parameters that the signature reserves."""
-    for name in writes.places.query:
-        if spelling.contains_reserved(quote(name, safe="")):
-            yield (writes.key, "query", name), f"must not begin with {spelling.reserved}: such parameters sign a URL"
+    for name in writes.injected.query:
+        if form.contains_reserved(quote(name, safe="")):
+            yield (writes.key, "query", name), f"must not begin with {form.reserved}: such parameters sign a URL"
 
 
-def _is_signers(signing: SigningRules | None, name: bytes) -> bool:
+def _writes_or_signs(signing: SigningRules | None, name: bytes) -> bool:
     """Return True if a signer writes or signs the header of this normalised name."""
     return signing is not None and (name in signing.names | signing.kept or signing.signs(name))
 
 
-def limit_errors(raw: Mapping[str, Any], maximum: int) -> Errors:
+def limit_errors(raw: Mapping[str, Any], maximum: int) -> Messages:
     """Refuse a limit of an integration that is above the `maximum` of the process."""
     in_flight = mapping(raw.get("limits")).get("in_flight")
     if type(in_flight) is int and in_flight > maximum:
@@ -165,7 +168,7 @@ def limit_errors(raw: Mapping[str, Any], maximum: int) -> Errors:
         )
 
 
-def _test_errors(raw: Mapping[str, Any]) -> Errors:
+def _test_errors(raw: Mapping[str, Any]) -> Messages:
     """Refuse a test request that the integration's own policy would deny."""
     test = raw.get("test")
     if not isinstance(test, Mapping):
@@ -223,7 +226,7 @@ def _are_texts(raw: Any) -> bool:
     return isinstance(raw, list) and all(isinstance(entry, str) for entry in raw)
 
 
-def global_errors(raw: Mapping[str, Any]) -> Errors:
+def global_errors(raw: Mapping[str, Any]) -> Messages:
     """Yield errors between global keys: open listeners, equal addresses, hosts that appear twice."""
     listeners = dict(_listeners(raw))
     seen: dict[str, str] = {}
@@ -248,8 +251,8 @@ def global_errors(raw: Mapping[str, Any]) -> Errors:
             yield ("network", "hosts", name), "this host is given twice (case does not count): remove one"
 
 
-def _buffer_errors(limits: Mapping[str, Any]) -> Errors:
-    """Refuse limits with which one body does not fit into the half of `held_bodies` that one integration may use."""
+def _buffer_errors(limits: Mapping[str, Any]) -> Messages:
+    """Refuse limits with which one body may not fit: one integration may use only half of `held_bodies`."""
     try:
         body_size, total = (
             parse_size(limits[key]) if key in limits else default
@@ -263,7 +266,7 @@ def _buffer_errors(limits: Mapping[str, Any]) -> Errors:
         yield ("limits", key), text
 
 
-def _store_errors(raw: Mapping[str, Any]) -> Errors:
+def _store_errors(raw: Mapping[str, Any]) -> Messages:
     """Refuse a store with two places or none, and two keys with one ID."""
     if not isinstance(raw.get("store"), Mapping):
         return
@@ -281,7 +284,7 @@ def _store_errors(raw: Mapping[str, Any]) -> Errors:
             yield ("store", "keys", index, "id"), f"must differ from store.keys[{seen[name]}].id"
 
 
-def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Errors:
+def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Messages:
     """Refuse an admin listener whose tokens could be read on the network, whatever `allow_unauthenticated` says."""
     admin = mapping(raw.get("admin"))
     if not _has_api(raw) or address is None or _is_local(address):
@@ -301,7 +304,7 @@ class KnownIds(NamedTuple):
 _NONE: Final = KnownIds()
 
 
-def caller_errors(raw: Mapping[str, Any], files: KnownIds, stored: KnownIds = _NONE) -> Errors:
+def caller_errors(raw: Mapping[str, Any], files: KnownIds, stored: KnownIds = _NONE) -> Messages:
     """Refuse callers that name integrations or presets which neither the files nor the store have."""
     kinds = (
         ("integrations", "an integration", files.integrations, stored.integrations),
@@ -318,13 +321,14 @@ def caller_errors(raw: Mapping[str, Any], files: KnownIds, stored: KnownIds = _N
                     yield ("callers", name, key, index), text
 
 
-def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Errors:
+def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Messages:
     """Refuse integrations of one caller that cover the same target: Sidekey must find the integration by the target."""
     known = list(callers)
 
     def share_caller(first: str, second: str) -> bool:
         return not known or any(caller.may_use(first) and caller.may_use(second) for caller in known)
 
+    # The targets of an integration with `rebuild` are not known yet.
     policies = {
         integration.id: integration.policy for integration in integrations.values() if integration.rebuild is None
     }
@@ -337,6 +341,7 @@ def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[C
 
 
 def _listeners(raw: Mapping[str, Any]) -> Iterator[tuple[str, Address]]:
+    """Yield the name and address of each listener, with defaults. Skip invalid addresses."""
     listen, default = mapping(raw.get("listen")), Listen()
     for name in ("proxy", "admin", "metrics"):
         if listen.get(name) is None:
@@ -368,7 +373,7 @@ def _is_local(address: Address) -> bool:
     return address.path is not None or ip_address(address.host).is_loopback
 
 
-def global_warnings(raw: Mapping[str, Any]) -> Errors:
+def global_warnings(raw: Mapping[str, Any]) -> Messages:
     """Warn of open listeners, and of tokens that are written in the file."""
     if raw.get("allow_unauthenticated") is True:
         for name, address in _listeners(raw):
@@ -382,7 +387,7 @@ def global_warnings(raw: Mapping[str, Any]) -> Errors:
         yield ("admin",), "does nothing without operators or a store: add `tokens`, or remove this key"
 
 
-def integration_warnings(raw: Mapping[str, Any]) -> Errors:
+def integration_warnings(raw: Mapping[str, Any]) -> Messages:
     """Warn of credentials that travel in the clear, and of secrets that are written in the file."""
     prefixes = raw.get("endpoint_prefix", [])
     is_list = isinstance(prefixes, list)
@@ -409,7 +414,7 @@ def _is_http(url: Any) -> bool:
 
 
 Store = Literal["none", "file", "database"]
-"""The state that processes can share: none, a file on one machine, or a database."""
+"""The kind of store through which processes share state: none, a file on one machine, or a database."""
 
 _ONE_FILE = (
     "only processes that use the file of store.path may use this, each on this machine: to run more, keep the store in "
@@ -417,7 +422,7 @@ _ONE_FILE = (
 )
 
 
-def single_process_warnings(raw: Mapping[str, Any], store: Store) -> Errors:
+def single_process_warnings(raw: Mapping[str, Any], store: Store) -> Messages:
     """Warn of credentials that two processes invalidate for each other unless they share the store."""
     kind = kind_of(raw)
     if kind is not None and store != "database":
@@ -425,7 +430,7 @@ def single_process_warnings(raw: Mapping[str, Any], store: Store) -> Errors:
             yield place, reason if store == "none" else _ONE_FILE
 
 
-def policy_warnings(policy: Policy) -> Errors:
+def policy_warnings(policy: Policy) -> Messages:
     """Warn of endpoint prefixes that no allowed domain covers, so that they allow nothing."""
     for prefix in policy.prefixes if policy.domains else ():
         if not any(domain.covers(prefix.origin) for domain in policy.domains):
@@ -433,7 +438,7 @@ def policy_warnings(policy: Policy) -> Errors:
             yield ("endpoint_prefix",), f"{text} allowed_domains, with allow_other_domains: true"
 
 
-def redaction_warnings(integration: Integration) -> Errors:
+def redaction_warnings(integration: Integration) -> Messages:
     """Warn of `redact_response` if the integration injects no secret that can be searched for."""
     credential = integration.secrets.credential
     if not integration.redact_response or not isinstance(credential, FixedCredential):
@@ -453,10 +458,10 @@ _REFERABLE: Final = frozenset(
 """The keys of an integration that may contain {env: NAME}."""
 
 _FREE_TEXTS: Final = frozenset({"title", "description", "tags", "value"})
-"""Texts for people, and secrets of stored documents: no check warns of these."""
+"""Keys of texts for people, and of the secrets in stored documents: `$` may be part of these values."""
 
 
-def unexpanded(raw: Any, loc: Loc, remedy: str = "write the value itself") -> Errors:
+def unexpanded(raw: Any, loc: Loc, remedy: str = "write the value itself") -> Messages:
     """Warn of values with a shell variable, which Sidekey does not expand."""
     if isinstance(raw, str):
         if "$" in raw and (_VARIABLE.search(raw) or _WHOLE_VARIABLE.fullmatch(raw)):
@@ -470,7 +475,7 @@ def unexpanded(raw: Any, loc: Loc, remedy: str = "write the value itself") -> Er
             yield from unexpanded(value, (*loc, index), remedy)
 
 
-def unexpanded_in(raw: Mapping[str, Any], context: Context) -> Errors:
+def unexpanded_in(raw: Mapping[str, Any], context: Context) -> Messages:
     """Warn of shell variables in an integration. In a file it can refer to an environment variable instead."""
     for key, value in raw.items():
         if key in _FREE_TEXTS:
@@ -481,13 +486,13 @@ def unexpanded_in(raw: Mapping[str, Any], context: Context) -> Errors:
             yield from unexpanded(value, (key,))
 
 
-def preset_warnings(raw: Mapping[str, Any]) -> Errors:
+def preset_warnings(raw: Mapping[str, Any]) -> Messages:
     """Warn of shell variables in a preset, except in its body, which is for the upstream."""
     for key in ("url", "headers", "content_type"):
         yield from unexpanded(raw.get(key), (key,))
 
 
-def insecure_values(raw: Any, loc: Loc) -> Errors:
+def insecure_values(raw: Any, loc: Loc) -> Messages:
     """Warn of secrets that are written in the file itself."""
     if isinstance(raw, Mapping):
         for key, value in raw.items():
