@@ -1,8 +1,8 @@
 """Reload the config while Sidekey serves requests: check each second, load in a thread, publish.
 
 A check compares the stamp of every file with its stamp at the last read. SIGHUP requests a load at once. A thread loads
-the config, and the event loop publishes it in one step if it has no error. Client certificates have owners that read
-their files again.
+the config, and the event loop publishes it in one step if it has no error. A change of a client certificate's files
+needs no load: its loader reads them again.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ class ReloadHooks(NamedTuple):
 
 
 class _StoreUpdate(NamedTuple):
-    """A pending update of the store's content. `take` gives it to the loader; `by` is the operator, if known."""
+    """A pending update of the store's content. `pass_state` passes it to the loader. `by` is the operator, if known."""
 
-    take: Callable[[], None]
+    pass_state: Callable[[], None]
     done: asyncio.Future[None]
     by: str
 
@@ -120,9 +120,9 @@ class Reloader:
         self._loader = loader
         self._hooks = hooks
         self._strict = strict
-        self._config: dict[Path, Stamp] = dict(loaded.stamps)
+        self._config_stamps: dict[Path, Stamp] = dict(loaded.stamps)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reload")
-        self._woken = asyncio.Event()
+        self._wake_up = asyncio.Event()
         self._load_requested = False
         self._load_requests: list[asyncio.Future[None]] = []
         """Pending results of `request_load`."""
@@ -131,16 +131,17 @@ class Reloader:
         self._loaded = loaded
         """The load whose files are in use."""
         self._store_updates: list[_StoreUpdate] = []
-        self._has_transient_error = self._retry_due = False
-        """The last load had a read error that may pass without a change, and it is time to load again."""
+        self._has_transient_error = False
+        """The last load had a read error that may pass without a change, so load again every `RETRY_EVERY`."""
+        self._retry_due = False
         self._retry_at = 0.0
         self._logged_findings: list[object] = []
         self._counted_failures: dict[str, Stamps] = {}
-        """Changed files that could not be used, by integration, as the metric has counted them."""
+        """By integration, the changed files that could not be used and that the metric has counted."""
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
-        self._certificates: dict[Path, Stamp] = {path: stamp(path) for path in hooks.certificate_files()}
-        self._certificates.update(loaded.certificates)
+        self._certificate_stamps: dict[Path, Stamp] = {path: stamp(path) for path in hooks.certificate_files()}
+        self._certificate_stamps.update(loaded.certificates)
 
     def start(self) -> None:
         """Start the checks. The first one finds what has changed since the load."""
@@ -154,20 +155,20 @@ class Reloader:
         done = asyncio.get_running_loop().create_future()
         self._load_requests.append(done)
         self._load_requested = self._check_due = True
-        self._woken.set()
+        self._wake_up.set()
         return done
 
-    async def join(self, take: Callable[[], None], by: str = "") -> None:
+    async def join(self, pass_state: Callable[[], None], by: str = "") -> None:
         """Publish the store's content, and return when it is in use.
 
-        The loader's thread calls `take`, which gives the content to the loader. `by` is the name of the operator who
-        made the change, if known. Raises ReloadError if the content could not be published.
+        The loader's thread calls `pass_state`, which passes the content to the loader. `by` is the name of the operator
+        who made the change, if known. Raises ReloadError if the content could not be published.
         """
         if self._closed:
             raise ReloadError
         done = asyncio.get_running_loop().create_future()
-        self._store_updates.append(_StoreUpdate(take, done, by))
-        self._woken.set()
+        self._store_updates.append(_StoreUpdate(pass_state, done, by))
+        self._wake_up.set()
         await done
 
     async def close(self) -> None:
@@ -184,7 +185,7 @@ class Reloader:
         loop = asyncio.get_running_loop()
         check_at = loop.time()
         while True:
-            self._woken.clear()
+            self._wake_up.clear()
             # Frequent changes of the store must not cause checks of the files.
             check_due, self._check_due = self._check_due, False
             for step in (self._join_store, *((self._reload_changes,) if check_due else ())):
@@ -201,7 +202,7 @@ class Reloader:
                 check_at = loop.time() + CHECK_EVERY
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(check_at):
-                    await self._woken.wait()
+                    await self._wake_up.wait()
             # Compare the clock: with frequent wake-ups the wait never times out.
             if loop.time() >= check_at:
                 self._check_due = True
@@ -233,9 +234,9 @@ class Reloader:
             return
         began, published, previous = time.perf_counter(), False, self._hooks.publisher.snapshot
         try:
-            # As in `_reload`.
+            # A full collection would stop all requests: see `_reload`.
             with COLLECTOR.paused():
-                snapshot = await self._in_thread(self._build_with_store, [update.take for update in updates])
+                snapshot = await self._in_thread(self._build_with_store, [update.pass_state for update in updates])
                 published = self._publish(snapshot)
         finally:
             for update in updates:
@@ -243,10 +244,10 @@ class Reloader:
         by = sorted({update.by for update in updates} - {""})
         await self._in_thread(self._log_changes, previous, "store", by, began if published else None)
 
-    def _build_with_store(self, takes: list[Callable[[], None]]) -> Snapshot:
+    def _build_with_store(self, pass_states: list[Callable[[], None]]) -> Snapshot:
         """Build the snapshot of the files in use and the updated store. Blocks."""
-        for take in takes:
-            take()
+        for pass_state in pass_states:
+            pass_state()
         snapshot = self._loader.join(self._loaded)
         prepare_trust(snapshot)
         return snapshot
@@ -260,16 +261,17 @@ class Reloader:
         if config or certificates:
             time.sleep(SETTLE)
             config, certificates = self._compare()
-        self._certificates.update(certificates)
+        self._certificate_stamps.update(certificates)
         return config, set(certificates)
 
     def _compare(self) -> tuple[dict[Path, Stamp], dict[Path, Stamp]]:
         """Return the new stamps of changed files, and start to watch new files of certificates."""
         stamp_of = StampCache()
-        config = {path: new for path, old in self._config.items() if (new := stamp_of(path)) != old}
+        config = {path: new for path, old in self._config_stamps.items() if (new := stamp_of(path)) != old}
         current = {path: stamp_of(path) for path in self._hooks.certificate_files()}
-        certificates = {path: new for path, new in current.items() if new != self._certificates.get(path, new)}
-        self._certificates = {**current, **self._certificates}
+        certificates = {path: new for path, new in current.items() if new != self._certificate_stamps.get(path, new)}
+        # Keep the old stamps of known files: the caller records a change after `SETTLE`.
+        self._certificate_stamps = {**current, **self._certificate_stamps}
         return config, certificates
 
     async def _reload(self, changed: dict[Path, Stamp], *, is_retry: bool) -> None:
@@ -284,12 +286,12 @@ class Reloader:
             except Exception:
                 self._hooks.metrics.config_loaded = False
                 # Otherwise it would fail again each second.
-                self._config.update(changed)
+                self._config_stamps.update(changed)
                 raise
             # A load with errors may not have found all files, so watch those of the config in use too. Changes among
             # them need no further load: the next good load reads all files.
-            previous_stamps = {} if loaded.snapshot is not None else {**self._config, **changed}
-            self._config = {**previous_stamps, **loaded.stamps}
+            previous_stamps = {} if loaded.snapshot is not None else {**self._config_stamps, **changed}
+            self._config_stamps = {**previous_stamps, **loaded.stamps}
             self._has_transient_error = loaded.transient
             snapshot = self._usable(loaded)
             published = snapshot is not None and self._publish(snapshot)
@@ -304,6 +306,70 @@ class Reloader:
                 # In the thread, because each of ten thousand integrations may need a line.
                 await self._in_thread(self._log_findings, loaded, is_retry)
         await self._in_thread(self._log_changes, previous, "files", (), began if published else None)
+
+    def _load(self) -> Loaded:
+        """Load the config, and prepare its CAs, which would block the event loop. Blocks."""
+        loaded = self._loader.load()
+        if loaded.snapshot is not None:
+            prepare_trust(loaded.snapshot)
+        return loaded
+
+    def _usable(self, loaded: Loaded) -> Snapshot | None:
+        """Return the snapshot of a load if it may be used. Count each new failure to use changed files."""
+        metrics = self._hooks.metrics
+        for name, retained in loaded.retained.items():
+            if self._counted_failures.get(name) != retained.files:
+                self._counted_failures[name] = retained.files
+                metrics.reload_failures[name, "secret"] += 1
+        if loaded.snapshot is not None:
+            self._counted_failures = {
+                name: files for name, files in self._counted_failures.items() if name in loaded.retained
+            }
+            # This load has read them. If it is not used, a later load may use the same loaders.
+            self._certificate_stamps = {**loaded.certificates, **self._certificate_stamps}
+            if not loaded.stopping(strict=self._strict):
+                return loaded.snapshot
+        metrics.config_loaded = False
+        return None
+
+    def _publish(self, snapshot: Snapshot) -> bool:
+        """Publish a snapshot. Return True if every part of the process uses it.
+
+        After a CommitError, the publisher has the snapshot, but some parts do not.
+        """
+        complete = True
+        try:
+            self._hooks.publisher.publish(snapshot)
+        except CommitError:
+            # The publisher has reported the defect. A part that failed continues with the previous config, which is
+            # not released.
+            self._log.error("the config was reloaded only in part because of a defect in Sidekey: restart it")
+            complete = False
+        except PublishRefused as refused:
+            self._log.error("the config was not reloaded; the previous one stays in use", reason=str(refused))
+            return False
+        except Exception as defect:  # noqa: BLE001  nothing has changed, and the next config may go well
+            self._log.error(
+                "the config was not reloaded because of a defect in Sidekey; the previous one stays in use",
+                defect=self._hooks.report(defect),
+            )
+            return False
+        files = self._hooks.certificate_files()
+        self._certificate_stamps = {path: state for path, state in self._certificate_stamps.items() if path in files}
+        return complete
+
+    def _log_findings(self, loaded: Loaded, is_retry: bool) -> None:
+        """Log the errors and warnings of a load. After a retry, log them only if the errors have changed."""
+        findings: list[object] = [finding for finding in loaded.findings if finding.kind != "warning"]
+        findings += [(name, retained.reasons) for name, retained in loaded.retained.items()]
+        if is_retry and findings == self._logged_findings:
+            return
+        self._logged_findings = findings
+        stopping = loaded.stopping(strict=self._strict)
+        if stopping:
+            log_errors(stopping)
+        else:
+            log_load(loaded)
 
     def _log_changes(self, previous: Snapshot, source: Source, by: Sequence[str], began: float | None) -> None:
         """Log the differences between a previous snapshot and the one in use. Blocks.
@@ -325,67 +391,6 @@ class Reloader:
                 removed=sum(name not in integrations for name in old_integrations),
                 seconds=round(time.perf_counter() - began, 3),
             )
-
-    def _load(self) -> Loaded:
-        """Load the config, and prepare its CAs, which would block the event loop. Blocks."""
-        loaded = self._loader.load()
-        if loaded.snapshot is not None:
-            prepare_trust(loaded.snapshot)
-        return loaded
-
-    def _usable(self, loaded: Loaded) -> Snapshot | None:
-        """Return the snapshot of a load if it may be used, and count files that cannot be used."""
-        metrics = self._hooks.metrics
-        for name, retained in loaded.retained.items():
-            if self._counted_failures.get(name) != retained.files:
-                self._counted_failures[name] = retained.files
-                metrics.reload_failures[name, "secret"] += 1
-        if loaded.snapshot is not None:
-            self._counted_failures = {
-                name: files for name, files in self._counted_failures.items() if name in loaded.retained
-            }
-            # This load has read them. If it is not used, a later load may use the same loaders.
-            self._certificates = {**loaded.certificates, **self._certificates}
-            if not loaded.stopping(strict=self._strict):
-                return loaded.snapshot
-        metrics.config_loaded = False
-        return None
-
-    def _publish(self, snapshot: Snapshot) -> bool:
-        """Publish a snapshot. Return False if a part of the process does not use it."""
-        complete = True
-        try:
-            self._hooks.publisher.publish(snapshot)
-        except CommitError:
-            # The publisher has reported the defect. A part that failed continues with the previous config, which is
-            # not released.
-            self._log.error("the config was reloaded only in part because of a defect in Sidekey: restart it")
-            complete = False
-        except PublishRefused as refused:
-            self._log.error("the config was not reloaded; the previous one stays in use", reason=str(refused))
-            return False
-        except Exception as defect:  # noqa: BLE001  nothing has changed, and the next config may go well
-            self._log.error(
-                "the config was not reloaded because of a defect in Sidekey; the previous one stays in use",
-                defect=self._hooks.report(defect),
-            )
-            return False
-        files = self._hooks.certificate_files()
-        self._certificates = {path: state for path, state in self._certificates.items() if path in files}
-        return complete
-
-    def _log_findings(self, loaded: Loaded, is_retry: bool) -> None:
-        """Log the errors and warnings of a load. After a retry, log them only if the errors have changed."""
-        findings: list[object] = [finding for finding in loaded.findings if finding.kind != "warning"]
-        findings += [(name, retained.reasons) for name, retained in loaded.retained.items()]
-        if is_retry and findings == self._logged_findings:
-            return
-        self._logged_findings = findings
-        stopping = loaded.stopping(strict=self._strict)
-        if stopping:
-            log_errors(stopping)
-        else:
-            log_load(loaded)
 
     async def _in_thread(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
