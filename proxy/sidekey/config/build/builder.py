@@ -1,4 +1,4 @@
-"""Build the integrations of a config or a store, and keep those that have not changed."""
+"""Build the integrations of a config or a store. Reuse those of the previous pass that have not changed."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ class BuiltIntegration(NamedTuple, Generic[S]):
         if certificate is not None:
             yield from _with_kind("warning", (Finding(*warning) for warning in certificate.warnings))
             unreadable = certificate.unreadable
+            # An earlier certificate stays in use despite this error. The first fetch from a URL may still succeed.
             if unreadable is not None and certificate.identity is None and not certificate.pending:
                 kind: Kind = "refused" if certificate.refused else "unreadable"
                 yield from _with_kind(kind, (Finding(*reason) for reason in unreadable.reasons))
@@ -64,8 +65,9 @@ class Opened(NamedTuple):
 class Builder(ABC, Generic[S]):
     """Builds integrations in one pass over a config or a store.
 
-    `trust` and `in_flight` are global settings. Certificates are validated at `now`. `noting` records the files that
-    are read. Integrations of a store may dial global addresses and those in `stored`.
+    `trust` is the global one, and `in_flight` the global limit of requests. Certificates are validated at `now`. For
+    files, `noting` records those that are read. For a store, it is None, and `stored` has the networks that
+    integrations may dial besides global addresses.
     """
 
     def __init__(
@@ -90,26 +92,31 @@ class Builder(ABC, Generic[S]):
 
     @abstractmethod
     def is_same(self, entry: BuiltIntegration[S], source: S) -> bool:
-        """Return True if an entry was built from the same document and settings, so that its secrets may be reused."""
+        """Return True if an entry was built from an equal document and settings, so that its secrets may be reused."""
 
     @abstractmethod
     def open(self, source: S) -> Opened:
         """Validate the document, and build the reader of its secrets."""
 
     def build(self, name: str, source: S, previous: BuiltIntegration[S] | None, row: str = "") -> BuiltIntegration[S]:
-        """Build an integration, or return the previous entry if its source, files and settings have not changed."""
-        if previous is not None and not (self.is_same(previous, source) and self._trusts_same(previous)):
+        """Build an integration, or return the previous entry if its source, files and settings have not changed.
+
+        `row` is the row ID of a stored integration.
+        """
+        if previous is not None and not (self.is_same(previous, source) and self._has_same_ca_source(previous)):
             # Discard it: an old credential must never go to a new destination.
             previous = None
         if previous is not None and self._is_current(previous):
             return previous if previous.source is source else previous._replace(source=source)
         return self._build(name, source, previous, row)
 
-    def _trusts_same(self, entry: BuiltIntegration[S]) -> bool:
+    def _has_same_ca_source(self, entry: BuiltIntegration[S]) -> bool:
+        """Return True if the entry has its own CAs, or if the global ones still come from the same source."""
         trust = self._trust
         return entry.trust is None or (entry.trust.source, entry.trust.path) == (trust.source, trust.path)
 
     def _is_current(self, entry: BuiltIntegration[S]) -> bool:
+        """Return True if an entry of the same document needs no new build: files, limit and CAs still fit."""
         # Stamp every file, even after one has changed: the reloader watches those that have a stamp.
         changed = [path for path, known in entry.files if self._stamp_of(path) != known]
         in_flight = 0 if entry.integration is None else entry.integration.in_flight
@@ -120,6 +127,7 @@ class Builder(ABC, Generic[S]):
         limit_errors = (Finding(*error) for error in checks.limit_errors(expansion.table, self._in_flight))
         error_findings = (*_with_kind("error", errors), *_with_kind("error", limit_errors))
         findings = (*error_findings, *_with_kind("warning", warnings))
+        # Build a file's integration despite errors, to report its unreadable values too.
         if settings is None or read is None or (error_findings and self._noting is None):
             findings += tuple(_with_kind("unreadable", self._find_unreadable(source, errors)))
             return BuiltIntegration(source, findings=findings)
@@ -169,7 +177,7 @@ class Builder(ABC, Generic[S]):
 class FileBuilder(Builder[LocatedMapping]):
     """Builds the integrations of config files.
 
-    `read` reads secrets after the load. `store` is the state that processes can share.
+    `read` reads secrets after the load. `store` is the kind of store through which processes share state.
     """
 
     def __init__(
@@ -189,11 +197,11 @@ class FileBuilder(Builder[LocatedMapping]):
         self._store = store
 
     def is_same(self, entry: BuiltIntegration[LocatedMapping], source: LocatedMapping) -> bool:
-        """Compare the mappings as they are written."""
+        """Compare the mappings before any profile is filled in."""
         return same(entry.source, source)
 
     def open(self, source: LocatedMapping) -> Opened:
-        """Validate the mapping in the context of a file. Its secrets have a reader even if it is invalid."""
+        """Validate the mapping in the context of a file. The reader is set even if the mapping is invalid."""
         return Opened(validate(source, Context("file"), store=self._store), self._read)
 
     def _find_unreadable(self, source: LocatedMapping, errors: tuple[Finding, ...]) -> Iterable[Finding]:
@@ -205,7 +213,7 @@ def _with_kind(kind: Kind, findings: Iterable[Finding]) -> Iterator[KindAndFindi
 
 
 def _has_lost(old: Integration, new: Integration) -> bool:
-    """Return True if the new integration lacks a credential or CAs that the old one could read."""
+    """Return True if the new integration cannot read its credential or CAs, and the old one could."""
     return (old.secrets.credential is not None and new.secrets.credential is None) or (
         old.trust.usable and not new.trust.usable
     )
