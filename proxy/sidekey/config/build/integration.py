@@ -40,76 +40,18 @@ from sidekey.snapshot.certificate_loader import CertificateLoader
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, TestRequest, Trust
 
+UnreadValue = tuple[Keys, str]
+"""The location of a value that cannot be read, and the reason."""
 
-def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
-    """Return the sections beside `auth` that are set, in the order in which they supplement a grant."""
-    return [part for model in SUPPLEMENTS if (part := getattr(settings, model.SECTION)) is not None]
-
-
-def parts_of(settings: IntegrationSettings) -> list[PartSettings]:
-    """Return the sections of the credential, `auth` first."""
-    return [settings.auth, *supplements_of(settings)]
-
-
-def traits_of(settings: IntegrationSettings) -> CredentialTraits:
-    """Return the properties of the whole credential that do not depend on a secret."""
-    traits = settings.auth.traits()
-    for part in supplements_of(settings):
-        signing = _chained(traits.signing, part.signing())
-        traits = traits._replace(
-            injection_points=part.injection_points().joined_with(traits.injection_points), signing=signing
-        )
-    return traits
-
-
-def public_headers_of(settings: IntegrationSettings) -> Pairs:
-    """Return the headers whose values are written in the document."""
-    return tuple(pair for part in parts_of(settings) for pair in part.public_headers())
-
-
-def _chained(first: SigningRules | None, second: SigningRules | None) -> SigningRules | None:
-    return first or second if first is None or second is None else ChainedSigningRules(first, second)
-
-
-def read_parts(
-    settings: IntegrationSettings, read: ReadReference, known: Mapping[Keys, str]
-) -> tuple[dict[Keys, str], Reasons]:
-    """Read the secrets that are not `known`. Return the values and the read errors, both by key."""
-    values: dict[Keys, str] = {}
-    reasons: Reasons = ()
-    for part in parts_of(settings):
-        part_values, part_reasons = part.read(read, values_of(part, known))
-        values |= {(part.SECTION, *key): value for key, value in part_values.items()}
-        reasons += part_reasons
-    return values, reasons
-
-
-def values_of(part: PartSettings, values: Mapping[Keys, str]) -> dict[Keys, str]:
-    """Return the values of one section, by its own keys."""
-    return {key[1:]: value for key, value in values.items() if key[0] == part.SECTION}
-
-
-def credential_of(settings: IntegrationSettings, values: Mapping[Keys, str]) -> Credential | Supplemented:
-    """Build the credential of all sections from their values."""
-    credential = settings.auth.credential(values_of(settings.auth, values))
-    supplements = [part.supplement(values_of(part, values)) for part in supplements_of(settings)]
-    if not supplements:
-        return credential
-    supplement = reduce(Grant.supplemented, supplements)
-    if isinstance(credential, FixedCredential):
-        return FixedCredential(credential.grant.supplemented(supplement))
-    return Supplemented(credential, supplement)
-
-
-Unread = tuple[Keys, str]
 Filled = tuple[tuple[str, str], ...]
+"""The entries of a `ProfileSummary`: locations that a profile filled in, each with its text, a secret as `{name}`."""
 
 
 class Built(NamedTuple):
-    """An integration, and the reasons of its values that cannot be read."""
+    """An integration, and its values that cannot be read."""
 
     integration: Integration
-    unread: list[Unread]
+    unread: list[UnreadValue]
 
 
 def build_integration(
@@ -132,7 +74,7 @@ def build_integration(
     """
     traits = traits_of(settings)
     resolved = resolve_policy(settings, read if noting is None else noting)
-    # Values that decided the policy are not read a second time, so that policy and credential always fit.
+    # Do not read the values that decided the policy a second time, so that the credential fits the policy.
     reread = {(settings.auth.SECTION, *key) for key in traits.reread}
     known = {key: value for key, value in resolved.values.items() if key not in reread}
     loader = SecretLoader(partial(_credential, settings, read, known, filled))
@@ -179,9 +121,69 @@ def build_integration(
     return Built(integration, [*resolved.unreadable, *trust_errors])
 
 
+def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
+    """Return the sections beside `auth` that are set, in the order in which they supplement a grant."""
+    return [part for model in SUPPLEMENTS if (part := getattr(settings, model.SECTION)) is not None]
+
+
+def parts_of(settings: IntegrationSettings) -> list[PartSettings]:
+    """Return the sections of the credential, `auth` first."""
+    return [settings.auth, *supplements_of(settings)]
+
+
+def traits_of(settings: IntegrationSettings) -> CredentialTraits:
+    """Return the properties of the whole credential that do not depend on a secret."""
+    traits = settings.auth.traits()
+    for part in supplements_of(settings):
+        signing = _chained(traits.signing, part.signing())
+        traits = traits._replace(
+            injection_points=part.injection_points().joined_with(traits.injection_points), signing=signing
+        )
+    return traits
+
+
+def public_headers_of(settings: IntegrationSettings) -> Pairs:
+    """Return the injected headers whose values are public text in the document."""
+    return tuple(pair for part in parts_of(settings) for pair in part.public_headers())
+
+
+def _chained(first: SigningRules | None, second: SigningRules | None) -> SigningRules | None:
+    return first or second if first is None or second is None else ChainedSigningRules(first, second)
+
+
+def read_parts(
+    settings: IntegrationSettings, read: ReadReference, known: Mapping[Keys, str]
+) -> tuple[dict[Keys, str], Reasons]:
+    """Read the secrets that are not `known`. Return the values and the read errors, both by key."""
+    values: dict[Keys, str] = {}
+    reasons: Reasons = ()
+    for part in parts_of(settings):
+        part_values, part_reasons = part.read(read, values_of(part, known))
+        values |= {(part.SECTION, *key): value for key, value in part_values.items()}
+        reasons += part_reasons
+    return values, reasons
+
+
+def values_of(part: PartSettings, values: Mapping[Keys, str]) -> dict[Keys, str]:
+    """Return the values of one section, by its own keys."""
+    return {key[1:]: value for key, value in values.items() if key[0] == part.SECTION}
+
+
+def credential_of(settings: IntegrationSettings, values: Mapping[Keys, str]) -> Credential | Supplemented:
+    """Build the credential of all sections from their values."""
+    credential = settings.auth.credential(values_of(settings.auth, values))
+    supplements = [part.supplement(values_of(part, values)) for part in supplements_of(settings)]
+    if not supplements:
+        return credential
+    supplement = reduce(Grant.supplemented, supplements)
+    if isinstance(credential, FixedCredential):
+        return FixedCredential(credential.grant.supplemented(supplement))
+    return Supplemented(credential, supplement)
+
+
 _DIGEST_KEY: Final = secrets.token_bytes(32)
-_PUBLIC: Final = WRITTEN - {"plain"}
-"""Sources of public values that are written in the config."""
+_PUBLIC_SOURCES: Final = WRITTEN - {"plain"}
+"""Sources of values in the document that are no secrets."""
 
 
 def _digests(settings: IntegrationSettings, resolved: ResolvedPolicy, filled: Filled) -> tuple[tuple[Keys, bytes], ...]:
@@ -194,7 +196,7 @@ def _digests(settings: IntegrationSettings, resolved: ResolvedPolicy, filled: Fi
         (keys, hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=_DIGEST_KEY, digest_size=16))
         for keys, value in _secret_values(settings, resolved)
     ]
-    locations = (keys for keys, _ in _as_written(((keys, "") for keys, _ in digests), filled))
+    locations = (keys for keys, _ in _at_document_keys(((keys, "") for keys, _ in digests), filled))
     return tuple(zip(locations, (digest.digest() for _, digest in digests), strict=True))
 
 
@@ -203,27 +205,27 @@ def _secret_values(settings: IntegrationSettings, resolved: ResolvedPolicy) -> I
     for part in parts_of(settings):
         for key, reference, _ in part.inputs():
             keys = (part.SECTION, *key)
-            if reference.source not in _PUBLIC and keys in resolved.values:
+            if reference.source not in _PUBLIC_SOURCES and keys in resolved.values:
                 yield keys, resolved.values[keys]
     if resolved.policy.prefixes and any(isinstance(prefix, Reference) for prefix in settings.endpoint_prefix):
         yield ("endpoint_prefix",), "\n".join(map(str, resolved.policy.prefixes))
 
 
 class ResolvedPolicy(NamedTuple):
-    """The policy and base URL of a credential, with the values that were read and the errors of the others.
+    """The policy and base URL of an integration, the values that were read, and those that cannot be read.
 
-    If a value that decides the policy cannot be read, the policy is not `known`, and allows nothing.
+    If a value that decides the policy cannot be read, `known` is False, and the policy allows nothing.
     """
 
     policy: Policy
     base: Prefix | None
     values: Mapping[Keys, str]
-    unreadable: list[Unread]
+    unreadable: list[UnreadValue]
     known: bool
 
 
 def resolve_policy(settings: IntegrationSettings, read: ReferenceReader) -> ResolvedPolicy:
-    """Read the values of the credential, and compute its policy from them."""
+    """Read the values of the credential, and compute the policy from them."""
     traits = settings.auth.traits()
     prefixes, prefix_errors = _prefixes(settings, read)
     values, value_errors = read_parts(settings, read, {})
@@ -249,7 +251,7 @@ def resolve_policy(settings: IntegrationSettings, read: ReferenceReader) -> Reso
 
 def _trust(
     settings: IntegrationSettings, trust: Trust, trust_of: TrustOf, noting: NotingReader | None
-) -> tuple[Trust, list[Unread]]:
+) -> tuple[Trust, list[UnreadValue]]:
     """Return the CAs of an integration, or `trust` if it names none, and the error if they cannot be read."""
     if settings.trusted_ca is None:
         return trust, []
@@ -263,7 +265,7 @@ def _canonical_json(destination: Mapping[str, Json]) -> str:
     return json.dumps(destination, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tuple[Prefix, ...], list[Unread]]:
+def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tuple[Prefix, ...], list[UnreadValue]]:
     """Return the endpoint prefixes with references resolved, or no prefix if one reference cannot be read."""
     prefixes: list[Prefix] = []
     for prefix in settings.endpoint_prefix:
@@ -280,12 +282,12 @@ def _credential(
     _, prefix_errors = _prefixes(settings, read)
     values, reasons = read_parts(settings, read, known)
     if prefix_errors or reasons:
-        raise SecretUnreadable(tuple(_as_written((*prefix_errors, *reasons), filled)))
+        raise SecretUnreadable(tuple(_at_document_keys((*prefix_errors, *reasons), filled)))
     return credential_of(settings, values)
 
 
-def _as_written(unread: Iterable[Unread], filled: Filled) -> Iterator[Unread]:
-    """Replace each location that a profile filled in by that of the parameter in the document."""
+def _at_document_keys(unread: Iterable[UnreadValue], filled: Filled) -> Iterator[UnreadValue]:
+    """Replace each location at which a profile put a secret by the key in the document that sets the secret."""
     names = {path: text.strip("{}") for path, text in filled if text.startswith("{")}
     for keys, reason in unread:
         name = names.get(show(keys)) if names else None
