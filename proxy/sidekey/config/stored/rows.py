@@ -40,7 +40,7 @@ def previous_integration(row: IntegrationRow | None) -> PreviousIntegration | No
 class NewRow(NamedTuple, Generic[T]):
     """A row to save. `token` is the token of a new caller.
 
-    `fields` are the JSON pointers that the row changes, none if it is the same. "" stands for the whole document.
+    `fields` are the JSON pointers that the row changes, empty if it changes nothing. "" stands for the whole document.
     """
 
     row: T
@@ -65,12 +65,13 @@ def build_integration_row(
     row = _build_row(IntegrationRow, name, previous_row, draft.saved.text(), by=by, now=now)
     secrets = {} if previous_row is None else {secret: previous_row.secrets[secret] for secret in draft.kept}
     for secret, text in draft.entered.items():
+        # New secrets are sealed for the first destination.
         binding = draft.purpose.bindings(sealing_keys.store, row.row, name, secret)[0]
         secrets[secret] = SealedField(seal(sealing_keys.ring, text, binding), now, by)
-    return _with_changes(replace(row, secrets=secrets), previous_row, _changed_by(previous, draft))
+    return _with_changes(replace(row, secrets=secrets), previous_row, _draft_changes(previous, draft))
 
 
-def _changed_by(previous: PreviousIntegration | None, draft: Draft) -> set[str]:
+def _draft_changes(previous: PreviousIntegration | None, draft: Draft) -> set[str]:
     """Return the pointers that a draft changes, including those of new and removed secrets."""
     saved = SavedDocument({}) if previous is None else previous.saved
     before = _places(saved, frozenset() if previous is None else previous.secrets)
@@ -94,10 +95,11 @@ def has_content_of(sealing_keys: SealingKeys, row: IntegrationRow, draft: Draft)
     if stored is None or stored.purpose is None:
         return False
     before, after = _places(stored.saved, stored.secrets), _places(draft.saved, draft.purpose.places.keys())
-    if _text(stored.saved, before) != _text(draft.saved, after):
+    if _text_without_ids(stored.saved, before) != _text_without_ids(draft.saved, after):
         return False
     reader = StoredReader(sealing_keys, row, stored.purpose)
     try:
+        # The documents are equal, so `before` and `after` have the secrets in the same order.
         return all(
             reader(Reference("stored", old)) == draft.entered[new] for old, new in zip(before, after, strict=True)
         )
@@ -106,7 +108,7 @@ def has_content_of(sealing_keys: SealingKeys, row: IntegrationRow, draft: Draft)
         return False
 
 
-def _text(saved: SavedDocument, places: Mapping[str, Place]) -> str:
+def _text_without_ids(saved: SavedDocument, places: Mapping[str, Place]) -> str:
     """Serialize a saved document without the IDs of its secrets."""
     return replace(saved, content=replaced(saved.content, {place: {"set": True} for place in places.values()})).text()
 
@@ -141,6 +143,7 @@ def _permissions(row: CallerRow) -> dict[str, Any]:
 
 
 def _build_row(kind: type[R], name: str, previous: R | None, document: str, *, by: str, now: int) -> R:
+    """Build a row that keeps the permanent row ID and the creation time of the previous one, if any."""
     return kind(
         row=new_row() if previous is None else previous.row,
         id=name,

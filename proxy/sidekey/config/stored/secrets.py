@@ -1,4 +1,4 @@
-"""The purpose of an integration's secrets: their places and destinations. Secrets open for no other purpose."""
+"""Bind the secrets of an integration to a purpose, their places and destinations. Open them for no other purpose."""
 
 from __future__ import annotations
 
@@ -29,16 +29,19 @@ def secret_ids(settings: IntegrationSettings) -> frozenset[str]:
 def build_purpose(document: Mapping[str, Any], table: Mapping[str, Any], settings: IntegrationSettings) -> Purpose:
     """Build the purpose of the secrets of a saved document. `table` is the document with its profile expanded.
 
-    A place has the keys that lead to the secret in both, so that neither an edit nor a profile can move it to another
-    field. It also identifies the counterpart of the secret, such as the certificate of a key.
+    A place has the paths to the secret in the document (`written`) and, if they differ, in the table (`used`), so that
+    neither an edit nor a profile can move the secret to another field. `beside` identifies its counterparts, such as
+    the certificate of a key.
+
+    Places are authenticated with the sealed values: after any change of their format, no stored secret opens.
     """
     secrets = secret_ids(settings)
-    names = _place_names(document, secrets)
-    used = names if table is document else _place_names(table, secrets)
+    paths = _secret_paths(document, secrets)
+    used = paths if table is document else _secret_paths(table, secrets)
     counterparts = _counterparts(settings)
     places: dict[str, Mapping[str, Json]] = {}
     for secret in secrets:
-        place: dict[str, Json] = {"written": names.get(secret, [])}
+        place: dict[str, Json] = {"written": paths.get(secret, [])}
         if used.get(secret) != place["written"]:
             place["used"] = used.get(secret, [])
         if secret in counterparts:
@@ -47,30 +50,30 @@ def build_purpose(document: Mapping[str, Any], table: Mapping[str, Any], setting
     return Purpose(places, accepted_destinations(settings))
 
 
-def _place_names(raw: Mapping[str, Any], secrets: Collection[str]) -> dict[str, list[list[Json]]]:
-    """Return the place names of each secret: its keys, and a digest for each list entry above it.
+def _secret_paths(raw: Mapping[str, Any], secrets: Collection[str]) -> dict[str, list[list[Json]]]:
+    """Return the paths of each secret: keys, and in place of an index, a digest of what is public in the list entry.
 
     A list entry that is a secret itself has no digest, so that it can move within its list.
     """
     places = [(secret.place, secret.id) for secret in secrets_in(raw) if secret.id in secrets]
     secret_places = {place for place, _ in places}
     digests: dict[Place, Json] = {}
-    names: dict[str, list[list[Json]]] = {}
+    paths: dict[str, list[list[Json]]] = {}
     for place, secret in places:
-        name: list[Json] = []
+        path: list[Json] = []
         node: Any = raw
         for length, part in enumerate(place, 1):
             node = node[part]
             above = place[:length]
             if isinstance(part, str):
-                name.append(part)
+                path.append(part)
             elif above not in secret_places:
                 if above not in digests:
                     public = canonical(_public(node, secret_places, above)).encode()
                     digests[above] = [hashlib.sha256(public).hexdigest()]
-                name.append(digests[above])
-        names.setdefault(secret, []).append(name)
-    return {secret: sorted(place_names, key=canonical) for secret, place_names in names.items()}
+                path.append(digests[above])
+        paths.setdefault(secret, []).append(path)
+    return {secret: sorted(secret_paths, key=canonical) for secret, secret_paths in paths.items()}
 
 
 def _public(raw: Any, secrets: Collection[Place], place: Place) -> Any:
@@ -124,17 +127,18 @@ def purpose_changes(before: Purpose, after: Purpose, secrets: Iterable[str]) -> 
 
 
 def _changed_keys(before: Mapping[str, Json], after: Purpose) -> Iterator[str]:
-    # The last destination is the one without redaction, because redaction may be switched on later.
+    # Compare with the accepted destination that has `redact_response` as `before` does. If there are two, the last one
+    # lacks it, because redaction may be enabled for a secret that was entered without it.
     destination = after.destinations[0 if "redact_response" in before else -1]
     return (f"{show(difference.place)} has changed" for difference in differences(before, destination, same))
 
 
 def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return how the place of a secret has changed."""
+    """Describe the differences between two places of a secret."""
     moves: list[str] = []
     if before["written"] != after["written"]:
         keys, new_keys = (
-            [show([part for part in name if isinstance(part, str)]) for name in place["written"]]
+            [show([part for part in path if isinstance(part, str)]) for path in place["written"]]
             for place in (before, after)
         )
         list_changed = "what is public beside it in a list has changed"
@@ -162,7 +166,7 @@ class StoredReader(ReferenceReader):
     """Reads the references of one stored integration. Nothing else opens sealed values.
 
     The caller builds `purpose` from the settings that it is about to use. A value that was entered for another place or
-    destination does not open, whatever changed the document.
+    destination does not open, however the document was changed.
     """
 
     __slots__ = ("_purpose", "_row", "_sealing_keys")

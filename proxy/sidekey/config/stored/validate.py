@@ -1,6 +1,7 @@
-"""Validate documents before they are saved. Pure: opens no stored secret.
+"""Validate documents of the API before they are saved, without opening a stored secret.
 
-A document has a new secret as `{value: ...}`. `{set: true, id: ...}` keeps a stored one if its purpose is unchanged.
+A document has a new secret as `{value: ...}`. `{set: true, id: ...}` keeps a stored one if its purpose is unchanged:
+its place in the document, and the destinations that may receive it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ MAX_TITLE_LENGTH: Final = 200
 MAX_DESCRIPTION_LENGTH: Final = 2000
 MAX_TAGS: Final = 50
 MAX_TAG_LENGTH: Final = 100
-"""Limits of a stored integration or preset, because a page of the list shows these texts of fifty."""
+"""Limits of a stored integration or preset. They bound a list page, which shows fifty items."""
 
 
 class DocumentError(NamedTuple):
@@ -52,7 +53,7 @@ class DocumentError(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """The document is refused. `errors` has up to `MAX_ERRORS`."""
+    """A refused document of a preset. `errors` has up to `MAX_ERRORS`."""
 
     errors: tuple[DocumentError, ...]
 
@@ -74,9 +75,9 @@ class Draft(SecretHolder):
 
 @dataclass(frozen=True, slots=True)
 class PreviousIntegration:
-    """The stored integration: its document, the IDs of its secrets, and their purpose.
+    """The stored integration that a document replaces: its document, the IDs of its secrets, and their purpose.
 
-    `purpose` is None if the document is no longer valid.
+    `purpose` is None if the stored document is no longer valid.
     """
 
     saved: SavedDocument
@@ -134,18 +135,18 @@ def assess(
         if rest is not None:
             entered = _entered(rest, {secret.id: secret.raw for secret in secrets if isinstance(secret.raw, Entered)})
             findings += map(expansion.locate, _secret_errors(rest, entered, now))
-        return Assessment(None, _limit_errors(findings, _id_errors(secrets, stored)))
+        return Assessment(None, _truncate(findings, _id_errors(secrets, stored)))
     ids = secret_ids(settings)
     used = [secret for secret in secrets_in(raw) if secret.id in ids]
     entered = _entered(settings, {secret.id: secret.raw for secret in used if isinstance(secret.raw, Entered)})
     findings += map(expansion.locate, _secret_errors(settings, entered, now))
     wrong_ids = [*_id_errors(used, stored)]
-    document_errors = _limit_errors(findings, wrong_ids)
+    document_errors = _truncate(findings, wrong_ids)
     content = with_secret_ids(raw, ids)
     purpose = build_purpose(
         content, content if expansion.table is raw else with_secret_ids(expansion.table, ids), settings
     )
-    # A secret that is used twice has no single place to compare.
+    # Do not compare the places of secrets if one is used twice: it has no single place.
     kept = [] if wrong_ids else [secret for secret in used if secret.id in stored]
     reasons = _reentry_reasons(previous, purpose, [secret.id for secret in kept])
     reenter = tuple(DocumentError(pointer(secret.place), reasons[secret.id]) for secret in kept if secret.id in reasons)
@@ -197,13 +198,13 @@ def text_errors(raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
 
 
 def _secret_errors(settings: IntegrationSettings, entered: Mapping[str, str], now: float) -> Iterator[Finding]:
-    """Yield errors of newly entered secrets. Skip checks that need the stored ones."""
+    """Yield errors of newly entered secrets, and of the source address. Skip checks that need stored secrets."""
     reader = EnteredReader(entered)
     _, reasons = read_parts(settings, reader, {})
     loader = build_certificate_loader(settings, reader, now)
     if loader is not None and loader.unreadable is not None:
         reasons = (*reasons, *loader.unreadable.reasons)
-    # Stored values, the placeholders of missing secrets, and the content behind URLs are not known here.
+    # Stored secrets, the stand-ins for missing ones, and the content behind URLs are not known here.
     unknown = {
         tuple(map(str, place))
         for place, reference in references_in(settings)
@@ -217,7 +218,7 @@ def _secret_errors(settings: IntegrationSettings, entered: Mapping[str, str], no
 
 
 def _entered(settings: IntegrationSettings, secrets: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the values to seal, by ID. The models have validated them."""
+    """Return the values to seal, by secret ID. `secrets` are the new ones as sent, which the models have validated."""
     return {
         reference.value: str(raw["url"]) if reference.source == "stored_url" else clean_value(reference, raw["value"])
         for _, reference in references_in(settings)
@@ -243,11 +244,11 @@ class EnteredReader(ReferenceReader):
 
 
 def invalid(findings: Iterable[Finding]) -> Invalid:
-    """Refuse a document with these errors."""
-    return Invalid(_limit_errors(findings))
+    """Return the refusal of a preset's document with these errors."""
+    return Invalid(_truncate(findings))
 
 
-def _limit_errors(findings: Iterable[Finding], extra: Iterable[DocumentError] = ()) -> tuple[DocumentError, ...]:
+def _truncate(findings: Iterable[Finding], extra: Iterable[DocumentError] = ()) -> tuple[DocumentError, ...]:
     """Return the first `MAX_ERRORS` errors without duplicates. If there are more, the last one says so."""
     errors: dict[DocumentError, None] = {}
     for error in chain(_document_errors(findings), extra):
