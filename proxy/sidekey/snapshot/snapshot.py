@@ -40,7 +40,8 @@ class TestRequest:
 class Integration:
     """One integration, ready to serve.
 
-    `base` is the base of the reverse proxy before a grant changes it. It is None if `rebuild` is set.
+    `base` is the base URL to which the reverse proxy appends paths, before a grant changes it. It is None if `rebuild`
+    is set.
     """
 
     id: str
@@ -65,22 +66,22 @@ class Integration:
     redact_response: bool = False
     """True if Sidekey also redacts secrets in response bodies."""
     filled: tuple[tuple[str, str], ...] = ()
-    """Keys and values that a provider profile filled in, as text."""
+    """Keys that a provider profile filled in, each with its text, without secrets."""
     stored: bool = False
     """True for an integration of the store. Tunnels use it only for hosts under `ca.hosts`."""
     row: str = ""
     """The permanent ID of the row of a stored integration."""
     destinations: tuple[str, ...] = ("",)
-    """Destinations to which the secrets and tokens of a stored integration may be bound, in canonical form.
+    """Destinations of a stored integration whose grants expire, as canonical JSON. `("",)` for any other.
 
-    New values are bound to the first.
+    A new token is bound to the first. A saved token is used if it is bound to any of them.
     """
     public_headers: Pairs = field(default=(), repr=False)
-    """Headers with values in the document. Only operators see them, because one may be a secret by mistake."""
+    """Injected headers with public text. Only operators see them, because one may be a secret by mistake."""
     written: object = field(default=None, repr=False, compare=False)
     """The settings of the integration, for comparisons. Never shown, because they may contain a secret."""
     digests: tuple[tuple[Keys, bytes], ...] = field(default=(), repr=False, compare=False)
-    """The place of each secret that was read, with a digest under a key that only this process has."""
+    """The location of each secret that was read, with a digest under a key that only this process has."""
     rebuild: Callable[[], Integration] | None = None
     """Builds the integration again. Blocks. Set if an unreadable value decides where the credential may go."""
 
@@ -88,7 +89,7 @@ class Integration:
     """True if Mozilla's CAs may verify a server for it."""
 
     def __post_init__(self) -> None:
-        """Compute `needs_mozilla` once, because a snapshot asks for that of every integration."""
+        """Compute `needs_mozilla` once, because each new snapshot reads it for every integration."""
         policy = self.policy
         origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
         https = self.traits.calls or any(origin.scheme == "https" for origin in origins)
@@ -123,7 +124,7 @@ class Integration:
 
     @property
     def kept(self) -> frozenset[bytes]:
-        """Normalised names of headers that a caller may send and that the signer then keeps."""
+        """Normalised names of headers that the signer writes only if the caller sends none."""
         signing = self.traits.signing
         return frozenset() if signing is None else signing.kept
 
@@ -172,9 +173,9 @@ NOBODY: Final = "-"
 class Passthrough:
     """Settings for requests that pass without a credential, because no integration covers their target.
 
-    `unresolved` are the integrations whose coverage is not known yet. `nobody` is the integration of such requests: its
-    policy allows no target and its grant is empty. Tunnels may pass to `ports`. While the process `awaits_store`,
-    nothing passes.
+    `unresolved` are the integrations whose coverage is not known yet. `nobody` stands in for the integration of a
+    request that passes: its policy allows no target, and its grant is empty. Tunnels may pass to `ports`. While the
+    process `awaits_store`, nothing passes.
     """
 
     coverage: Coverage
@@ -251,9 +252,8 @@ class Stored:
     """The store's content at one `revision`, as this process uses it.
 
     `integrations` are the served ones. `problems` has, for each stored integration whose ID no file has, why it could
-    not be built, or "". `presets` are not checked against their integrations here. `unsettled` are the integrations
-    without a problem whose status may change with time or with another load (`snapshot.status`). `trust` applies to
-    stored integrations that name no CAs. They may connect to `allow_private` besides global addresses.
+    not be built, or "". `presets` are not checked against their integrations here. `trust` applies to stored
+    integrations that name no CAs. They may connect to `allow_private` besides global addresses.
     """
 
     revision: int = 0
@@ -268,6 +268,10 @@ class Stored:
     unusable: int = field(init=False, compare=False)
     """Number of integrations with a problem."""
     unsettled: Mapping[str, Integration] = field(init=False, compare=False)
+    """Integrations without a problem that have a client certificate or an unreadable secret.
+
+    Their status may change at any time. That of the other ones depends on failing requests only (`snapshot.status`).
+    """
 
     def __post_init__(self) -> None:
         """Compute the derived attributes here, in the loading thread."""
@@ -281,7 +285,7 @@ class Stored:
         object.__setattr__(self, "unsettled", MappingProxyType(unsettled))
 
     def settled(self, name: str) -> Integration | None:
-        """Return an integration whose status only failing requests can change, or None."""
+        """Return an integration without a problem that is not `unsettled`, or None."""
         integration = self.integrations.get(name)
         return (
             integration
@@ -298,8 +302,9 @@ class Snapshot:
     """A whole config at run time.
 
     `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes. None means that callers are not authenticated.
-    `several_origins` is True if requests go to at least two origins; passed-through targets count as one.
-    `needs_mozilla` is True if Mozilla's CAs verify any server.
+    `several_origins` is True if requests go to at least two origins, so that each gets only a share of
+    `limits.in_flight`. All targets without an integration count as one origin. `needs_mozilla` is True if Mozilla's CAs
+    verify any server.
     """
 
     integrations: Mapping[str, Integration]
@@ -325,7 +330,7 @@ class Snapshot:
     trust: Trust = field(default_factory=Trust)
     """CAs for upstreams of integrations that name none."""
     awaits_store: bool = False
-    """True until the process has read its store. Until then, refusals of what no file covers are temporary."""
+    """True until the process has read its store. Until then, requests that no file covers get a temporary error."""
     written: object = field(default=None, repr=False, compare=False)
     """The global settings of the files, for comparisons. Never shown, because they may contain a secret."""
     several_origins: bool = field(init=False, compare=False)

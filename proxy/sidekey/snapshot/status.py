@@ -15,7 +15,7 @@ Status = Literal["ok", "expiring", "failing", "unusable"]
 """`expiring`: the client certificate ends within `EXPIRING`. `failing`: the last `FAILING` requests have failed
 (`observe.usage` decides which failures count). `unusable`: Sidekey sends no request with its credential.
 
-If several apply, the last of them is the status.
+If several apply, the one that is listed last is the status.
 """
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
@@ -27,7 +27,7 @@ FAILING: Final = 3
 """Number of consecutive failures that make an integration `failing`."""
 
 UNVERIFIED: Final = "something other than Sidekey changed its row: save it again, or delete it"
-"""Problem of a stored integration or preset whose MAC does not verify."""
+"""Problem of a stored integration or preset whose row has a wrong MAC."""
 
 
 class IntegrationStatus(NamedTuple):
@@ -58,10 +58,11 @@ def status_of(
     problem: str = "",
     expires_at: float | None = None,
 ) -> IntegrationStatus:
-    """Compute the status of an integration, or of a stored one that is not served (None).
+    """Compute the status of an integration. None is a stored one that is not served, or that was just saved.
 
-    Times are in seconds since the epoch. `problem` is that of building a stored integration. `failing_since` is set if
-    the integration is failing. `expires_at` is the end of a client certificate that only another process has.
+    Times are in seconds since the epoch. `problem` is the reason why a stored integration could not be built.
+    `failing_since` is set if the integration is failing. `expires_at` is for a command, which does not fetch the client
+    certificate: the end of the one that the running Sidekey has.
     """
     if integration is None:
         return IntegrationStatus("unusable", problem) if problem else _OK
@@ -108,9 +109,10 @@ def _unreadable_reason(integration: Integration) -> str:
 
 
 def changed_statuses(stored: Stored, now: float, failing: Mapping[str, int]) -> Iterator[Status]:
-    """Yield the status of each stored integration that was built without a problem and may have changed since.
+    """Yield the status of each stored integration without a problem that may not be `ok`.
 
-    `failing` has the first failure of each failing integration, by ID.
+    The metric counts all other ones without a look at them. `failing` has the first failure of each failing
+    integration, by ID.
     """
     for name, integration in stored.unsettled.items():
         yield status_of(integration, now, failing.get(name)).status
