@@ -12,7 +12,10 @@ Commit = Callable[[], None]
 
 
 class Changes(NamedTuple):
-    """The sorted paths of the config in which two snapshots differ, and the store's new revision, if it has one."""
+    """The sorted paths of the config in which two snapshots differ, and the store's new revision, if it has one.
+
+    `config.diff` computes them, and the audit log writes them.
+    """
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -37,7 +40,7 @@ class PublishedPart(Protocol):
 
 
 class Publisher:
-    """Owns the snapshot in use. Parts keep only what they derive from it.
+    """Owns the snapshot in use. Parts do not keep it, only what they derive from it.
 
     The caller builds `parts` from `first`, which is in use from the start. Their order does not matter. The publisher
     passes errors of commits to `report`, which must not raise.
@@ -78,7 +81,10 @@ class CommitError(Exception):
 
 
 def commit_all(commits: Iterable[Commit]) -> None:
-    """Call all commits, even after an error. Raises a flat ExceptionGroup of all errors."""
+    """Call all commits, even after an error. Raises a flat ExceptionGroup of all errors.
+
+    A part that consists of several parts commits with this too.
+    """
     defects: list[Exception] = []
     for commit in commits:
         try:
@@ -91,5 +97,5 @@ def commit_all(commits: Iterable[Commit]) -> None:
         try:
             raise ExceptionGroup("parts failed to commit", defects)
         finally:
-            # Break the cycle, as in `publish`.
+            # Break the cycle between the exceptions and this frame, as in `publish`.
             del defects

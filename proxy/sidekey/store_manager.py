@@ -1,4 +1,4 @@
-"""Connect the store to the running process: load its changes into snapshots, and serve a commit before it returns."""
+"""Connect the store to the running process: publish its changes, whether this process or another one committed them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StoreReport:
         self._rolled_back: Mapping[Name, tuple[int, int]] = {}
 
     def note(self, health: Health, state: State, *, read: bool = True) -> None:
-        """Report connection and rows. `read` is False until this process serves the store's content."""
+        """Report what has changed. `read` is False until this process serves the store's content."""
         problem = health.problem
         self._metrics.store = (not problem, state.revision, bool(state.rolled_back))
         self._note_rows(state)
@@ -72,9 +72,9 @@ class StoreReport:
 
 
 class StoreManager:
-    """Adds the content of a store to each load of the config, and commits changes.
+    """Adds the content of a store to each load of the config, and commits changes to the store.
 
-    It is a `PublishedPart`, which switches the store to the keys and retentions of each new snapshot.
+    It is also a `PublishedPart`: each new snapshot switches the store to its keys, retentions and URL.
     """
 
     def __init__(self, store: Store, rules: StoreRules, loader: Loader) -> None:
@@ -82,9 +82,12 @@ class StoreManager:
         self.ledger = StoreLedger(store)
         self._rules = rules
         self._source = StoredSource(self._check_keys)
-        self._loaded_state = self._served_state = State()
-        """The state that the last load received, and the state that is served."""
+        self._loaded_state = State()
+        """The state that was last passed to the loader."""
+        self._served_state = State()
+        """The state in the snapshot in use."""
         self._content_is_served = False
+        """True once a snapshot with the store's content was in use."""
         self._pass_state()
         self._reloader: Reloader | None = None
         self._report: StoreReport | None = None
@@ -117,7 +120,7 @@ class StoreManager:
 
     @property
     def unread(self) -> str:
-        """Why the store's content is not served yet, for unauthenticated readers, or ""."""
+        """The reason why the store's content is not served yet, or "". Anyone may read it."""
         if self._content_is_served:
             return ""
         return f"the store has not been read yet: {self.store.health.public or 'its content is being loaded'}"
@@ -147,8 +150,8 @@ class StoreManager:
         return state
 
     def prepare(self, snapshot: Snapshot) -> Commit:
-        """Prepare for a new snapshot. The returned commit switches to its store settings."""
-        return partial(self._commit, snapshot.store, snapshot.stored)
+        """Prepare for a new snapshot. The returned function switches to its store settings and content."""
+        return partial(self._use_snapshot, snapshot.store, snapshot.stored)
 
     def _check_keys(self, rules: StoreRules) -> KeysError | None:
         """Return why the store cannot use the keys of these rules, or None. Called in the loading thread."""
@@ -160,7 +163,7 @@ class StoreManager:
             return KeysError(str(error), False)
         return None
 
-    def _commit(self, rules: StoreRules | None, stored: Stored | None) -> None:
+    def _use_snapshot(self, rules: StoreRules | None, stored: Stored | None) -> None:
         if rules is not None and rules != self._rules:
             self._rules = rules
             self.store.use(KeyRing(dict(rules.keys)), rules.audit, rules.history, rules.url)
@@ -187,13 +190,14 @@ class StoreManager:
             self._log.info("no store was found: an empty one was created", store=self.store.id)
         if self._report is not None:
             self._report.note(self.store.health, self.store.state, read=self._content_is_served)
-        # `commit` has already loaded what this process commits.
+        # `commit` itself serves the changes that this process commits.
         if _was_read(self.store.state) and self.store.state is not self._served_state:
             self._spawn(self._reload())
 
     async def _reload(self, by: str = "") -> None:
+        """Publish the present state of the store, and return when it is in use."""
         if self._reloader is not None:
-            # The load reads state and keys when it starts, so that it covers several changes.
+            # `_pass_state` reads state and keys when the load starts, so that one load covers several changes.
             await self._reloader.join(self._pass_state, by)
 
     def _pass_state(self) -> None:
@@ -203,11 +207,11 @@ class StoreManager:
             self._source.take(state, self.sealing_keys)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        task = asyncio.get_running_loop().create_task(self._run_reload(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _run_reload(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except ReloadError:
