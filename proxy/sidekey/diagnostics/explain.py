@@ -66,12 +66,12 @@ class Sample:
     body: bytes = b""
 
 
-def parse_moment(written: object) -> float:
+def parse_moment(value: object) -> float:
     """Parse a time with its offset (ISO 8601) or a Unix time. Return the Unix time. Raises ValueError."""
     try:
-        written = str(written)
-        is_number = written.isascii() and written.isdigit()
-        parsed = datetime.fromtimestamp(int(written), UTC) if is_number else datetime.fromisoformat(written)
+        text = str(value)
+        is_number = text.isascii() and text.isdigit()
+        parsed = datetime.fromtimestamp(int(text), UTC) if is_number else datetime.fromisoformat(text)
         # Raises OverflowError before the year 1 and after 9999 in UTC.
         moment = None if parsed.tzinfo is None else parsed.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
@@ -81,9 +81,9 @@ def parse_moment(written: object) -> float:
     return moment.timestamp()
 
 
-def parse_method(written: object) -> str:
-    """Parse a method in any case; an empty text stays empty. Raises ValueError."""
-    return "" if written == "" else check_method(str(written).upper())
+def parse_method(value: object) -> str:
+    """Parse a method in any case. An empty text stays empty. Raises ValueError."""
+    return "" if value == "" else check_method(str(value).upper())
 
 
 def parse_header(name: str, value: str) -> tuple[str, str]:
@@ -98,10 +98,12 @@ def parse_header(name: str, value: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The decision on one target. `sent_on` is the target that the upstream would get, or None if it is malformed.
+    """The decision on one target.
 
-    `upgraded` is True if the forward proxy changes it to https, `passes` if it goes without a credential. `signed` has
-    the escaped texts to sign. `unsigned` is the reason if there are none.
+    `door` is `forward` or `reverse`, the proxy that receives the request. `as_sent` is the target that the caller
+    sends, and `sent_on` the one that the upstream would get, or None if it is malformed or not known. `upgraded` is
+    True if the forward proxy changes it to https, `passes` if it goes without a credential. `signed` has the escaped
+    texts to sign. `unsigned` is the reason if there are none.
     """
 
     integration: Integration
@@ -117,7 +119,7 @@ class Explanation:
 
     @property
     def allowed(self) -> bool:
-        """Whether Sidekey would send the credential to this target."""
+        """True if Sidekey would send the credential to this target."""
         return self.decision.allowed
 
     def as_json(self) -> dict[str, Any]:
@@ -194,7 +196,8 @@ class Explanation:
 
     @property
     def has_unknown_origin(self) -> bool:
-        """Whether only the token response determines the origin."""
+        """True if only the token response determines the origin."""
+        # `_notes` adds the note if the base URL is a placeholder.
         target, placeholder = self.decision.target, self.integration.policy.placeholder_origin
         return DISCOVERED_NOTE in self.notes or (target is not None and target.origin == placeholder)
 
@@ -228,6 +231,7 @@ def explain(
     if passing is not None:
         passthrough = PassthroughPolicy(_Candidate(passing.nobody), passing.coverage, passing.unresolved)
     head = _head(candidate.rules, as_sent, sample)
+    # The second decision of the data plane: a load has already resolved the integration, if that was possible.
     decision = decide_again(head, candidate, passthrough)
     if isinstance(decision, Admitted) and decision.target is None:
         reason = "a value that decides where the credential may go cannot be read"
@@ -251,7 +255,7 @@ def explain(
     signing = integration.traits.signing
     if sample is None or signing is None or not explanation.allowed:
         return explanation
-    texts = _signed(explanation, signing, candidate.rules.policy, head, sample)
+    texts = _signed_texts(explanation, signing, candidate.rules.policy, head, sample)
     if isinstance(texts, str):
         return replace(explanation, unsigned=texts)
     return replace(explanation, signed=texts, notes=(*notes, SIGNED_NOTE))
@@ -271,7 +275,7 @@ def with_addresses(explanation: Explanation, snapshot: Snapshot, looked_up: Sequ
 
 
 def _head(rules: IntegrationRules, target: str, sample: Sample | None) -> RequestHead:
-    """Build a request head for the target. Its method is the sample's, or one that the integration allows."""
+    """Build a request head for the target. Its method is that of the sample, or one that the integration allows."""
     method = b"GET" if b"GET" in rules.methods else min(rules.methods)
     # A command's argument may contain surrogates for bytes that its locale cannot decode (PEP 383).
     sent = target.encode("utf-8", "surrogateescape")
@@ -283,10 +287,10 @@ def _head(rules: IntegrationRules, target: str, sample: Sample | None) -> Reques
     return RequestHead(method, sent, b"localhost", lines, names, None, None, size, length_given=bool(size))
 
 
-def _signed(
+def _signed_texts(
     explanation: Explanation, rules: SigningRules, policy: Policy, head: RequestHead, sample: Sample
 ) -> tuple[str, ...] | str:
-    """Return the escaped texts that a request's signature covers, or why there are none."""
+    """Return the escaped texts that a request's signature covers, or a `str` with the reason why there are none."""
     integration, target = explanation.integration, explanation.decision.target
     if target is None or explanation.has_unknown_origin:
         return "the base URL comes with the token: the signed text is unknown"
@@ -328,8 +332,8 @@ def _with_query(target: str, names: Sequence[str]) -> str:
     added = "&".join(f"{name}={MARK.decode()}" for name in names)
     if not added:
         return target
-    joint = "?" if "?" not in target else "" if target.endswith(("?", "&")) else "&"
-    return f"{target}{joint}{added}"
+    separator = "?" if "?" not in target else "" if target.endswith(("?", "&")) else "&"
+    return f"{target}{separator}{added}"
 
 
 _ESCAPES: Final = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
@@ -341,7 +345,7 @@ def _escaped(text: bytes) -> str:
 
 
 def _targets(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Target | None, Target | None]:
-    """Return the target that the caller sends and the one that Sidekey checks, or None for both if it is malformed."""
+    """Return the absolute target that the caller means and the one that Sidekey checks, or None twice if malformed."""
     try:
         sent = parse_target(f"{rules.base}{url}" if reverse else url)
     except InvalidTarget:
@@ -351,7 +355,7 @@ def _targets(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Targe
 
 
 def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> tuple[str, ...]:
-    """Return notes on what the decision does not show."""
+    """Return notes for this integration and proxy, whatever the decision is."""
     if sent is None:
         return ()
     notes = []
