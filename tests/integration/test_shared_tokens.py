@@ -15,7 +15,7 @@ from typing import TypeVar
 import httpx
 import pytest
 
-from sidekey.tokens.shared import SPENT
+from sidekey.tokens.shared import SPENT_REASON
 from support.child import DEADLINE, Child, run_process
 from support.files import replace
 from support.http_get import Answer, get, within
@@ -231,7 +231,7 @@ def lose(world: World) -> None:
 
 def miss(world: World) -> None:
     """Once the turn of whoever was killed has run out, no one presents what was lost, until another is entered."""
-    world.at_once(lambda gateway: within(lambda: gateway.is_told(SPENT, "lost")))
+    world.at_once(lambda gateway: within(lambda: gateway.is_told(SPENT_REASON, "lost")))
     assert world.families()["revoked"] == 0
     world.enter("lost")
     for gateway in world.gateways:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sidekey.credentials.base import Call, CallError, Grant, Issued, Outcome, Reply
 from sidekey.policy.targets import Policy, parse_discovered_base, parse_domain
-from sidekey.tokens.flow import WINDOW, AuthFlow, CallLimit, Calls, Fetch, FlowResult, FlowRunner
+from sidekey.tokens.flow import WINDOW, AttemptRunner, AuthFlow, CallLimit, Fetch, FlowResult, FlowRunner
 from support.manual_clock import advance
 from support.shared_tokens import Family, Rotating
 
@@ -256,9 +256,9 @@ def runner(fetch: Fetch) -> FlowRunner:
     return FlowRunner(fetch, CallLimit(None), asyncio.get_running_loop().time, lambda _: None, lambda _: None)
 
 
-def calls_of(endpoint: Family, memory: str | None = None) -> Calls:
+def calls_of(endpoint: Family, memory: str | None = None) -> AttemptRunner:
     """The calls for a token of the family."""
-    return Calls(Rotating(endpoint), runner, lambda: 0.0, memory, rejected=False, pauses=(0.5, 0.5))
+    return AttemptRunner(Rotating(endpoint), runner, lambda: 0.0, memory, rejected=False, pauses=(0.5, 0.5))
 
 
 async def test_memory_is_that_of_the_last_token() -> None:

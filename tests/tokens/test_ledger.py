@@ -69,9 +69,9 @@ CRM = Integration("crm", "oauth2", Policy(), None, secrets(Kind(Endpoint())), TR
     ("other", "client", "token", "proof"),
     [
         (HERE, True, True, True),
-        (HERE._replace(kind=replace(LINEAGE, proof=("x",))), True, True, False),
-        (HERE._replace(kind=replace(LINEAGE, token=("x",))), True, False, True),
-        (HERE._replace(kind=replace(LINEAGE, client=("x",))), False, False, True),
+        (HERE._replace(lineage=replace(LINEAGE, proof=("x",))), True, True, False),
+        (HERE._replace(lineage=replace(LINEAGE, token=("x",))), True, False, True),
+        (HERE._replace(lineage=replace(LINEAGE, client=("x",))), False, False, True),
         (HERE._replace(trust=("file", "digest")), False, False, True),
         (HERE._replace(certificate="x"), False, False, True),
         (HERE._replace(destinations=("x",)), False, False, True),

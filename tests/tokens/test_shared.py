@@ -14,7 +14,7 @@ from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Trust
 from sidekey.tokens.ledger import TokenOrigin
-from sidekey.tokens.shared import MIN_POLL_INTERVAL, SPENT, WAIT, build_chain
+from sidekey.tokens.shared import MIN_POLL_INTERVAL, SPENT_REASON, WAIT, build_chain
 from sidekey.tokens.source import STORE_PAUSE
 from support.manual_clock import advance, settle
 from support.shared_tokens import HOLD, SINGLE_LIVE, Family, Node, Rotating, Shared
@@ -137,12 +137,12 @@ async def test_process_that_dies_after_the_intent_makes_the_token_spent(
     await settle()
     waiting = asyncio.create_task(node.problem())
     await advance(HOLD + 2, step=0.5)
-    assert await waiting == SPENT
+    assert await waiting == SPENT_REASON
     await dead.die()
     assert lost.cancelled()
-    assert await world.node().problem() == SPENT
+    assert await world.node().problem() == SPENT_REASON
     await advance(10_000)
-    assert await world.node().problem() == SPENT
+    assert await world.node().problem() == SPENT_REASON
     assert world.presented == presented
     world.endpoint.valid = "new"
     node.change(Rotating(world.endpoint, "new"))
@@ -162,7 +162,7 @@ async def test_valid_token_is_used_while_the_refresh_token_is_spent(world: World
     assert await node.token() == "t1"
     assert await world.node().token() == "t1"
     await advance(100)
-    assert await world.node().problem() == SPENT
+    assert await world.node().problem() == SPENT_REASON
     await dead.die()
 
 
@@ -209,7 +209,7 @@ async def test_defect_after_the_intent_makes_the_token_spent(world: World) -> No
     assert [type(defect) for defect in node.defects] == [ZeroDivisionError]
     node.defects.clear()
     world.endpoint.defect = False
-    assert await world.node().problem() == SPENT
+    assert await world.node().problem() == SPENT_REASON
 
 
 async def test_process_that_dies_without_rotation_is_succeeded(world: World) -> None:
@@ -322,7 +322,7 @@ async def test_refresh_token_entered_again_for_another_destination_is_spent(worl
     node.change(Rotating(world.endpoint), row="r1", destinations=("here",))
     assert await node.token() == "t1"
     node.change(Rotating(world.endpoint), row="r1", destinations=("there",))
-    assert await node.problem() == SPENT
+    assert await node.problem() == SPENT_REASON
     node.change(Rotating(world.endpoint), row="r1", destinations=("here",))
     assert await node.token() == "t1"
     of_former, world.endpoint.valid = world.endpoint.valid, "new"
@@ -364,9 +364,9 @@ async def test_call_without_a_response_makes_the_token_spent(world: World) -> No
     world.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not respond in time"}
     assert await node.problem() == "token endpoint did not respond in time"
     world.endpoint.down = None
-    assert await other.problem() == SPENT
+    assert await other.problem() == SPENT_REASON
     await advance(60)
-    assert await node.problem() == SPENT
+    assert await node.problem() == SPENT_REASON
     assert world.presented == ["r0"]
 
 

@@ -60,9 +60,9 @@ class FlowResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FlowRunner:
-    """Makes the calls of a flow, within `limit`, and passes each outcome to `count`.
+    """Makes the calls of one flow, within `limit`, and passes each outcome to `count`.
 
-    `check_base_url` checks the base URL of a grant (ValueError: the rest of a sentence that begins with "it").
+    `check_base_url` raises ValueError if the base URL of a grant is not allowed.
     """
 
     fetch: Fetch
@@ -74,7 +74,8 @@ class FlowRunner:
     async def run(self, flow: AuthFlow) -> FlowResult:
         """Make the calls that `flow` yields, one after the other. Raises CallError.
 
-        Count each call once. Throw a failed call into `flow`, which may yield another call instead. A call over the
+        Count each call once, and a call with a response when `flow` continues, because `flow` decides whether the
+        response is an error. Throw a failed call into `flow`, which may yield another call instead. A call over the
         limit ends the attempt and is not counted.
         """
         called_at, step = self.clock(), "token endpoint"
@@ -133,11 +134,11 @@ def _advance(advance: Callable[[], Call]) -> Call | Issued:
         return issued
 
 
-class Calls:
-    """The calls of one attempt to obtain a token, with retries if the endpoint returns an expired one.
+class AttemptRunner:
+    """Runs the flow of one attempt to obtain a token, and again if the endpoint returns an expired token.
 
-    `memory` is the input of the next attempt (`Attempt.memory`) and is up to date even if `run` raises. `pauses` are
-    the seconds before each retry.
+    `memory` is the input of the next attempt (`Attempt.memory`) and is up to date even if `run` raises. `wall` is the
+    wall clock. `pauses` are the seconds before each retry.
     """
 
     def __init__(

@@ -7,7 +7,7 @@
    free ─────────────► leased ────────────► a call may use up ─────────────► free, with the new state
      ▲                   │                  the refresh token
      ├──── release ──────┘                       │     │
-     └──── release: it was not used ─────────────┘     └─► abandon, or the process ends: spent for good
+     └──── release: it was not used ─────────────┘     └─► abandon, or the process ends: the chain is spent
 ```
 """
 
@@ -36,9 +36,9 @@ class TokenLeaseLost(Exception):
 class Chain(NamedTuple):
     """A chain of rotated tokens of one integration, from one configured refresh token.
 
-    `lineage` is text that may hold secrets; another configured refresh token begins another chain. `to` are the
-    destinations of the integration: a token is stored for the first one, and read only if it is stored for one of them.
-    A refresh token stored for a destination that is not in `to` makes the configured one spent.
+    `lineage` identifies the client and its configured refresh token, and may contain secrets. `to` are the destinations
+    of the integration: a state is stored for the first destination, and read only if it was stored for a destination in
+    `to`. If the newest refresh token was stored for another destination, the chain counts as spent.
     """
 
     name: str
@@ -53,9 +53,9 @@ class Chain(NamedTuple):
 class SharedToken(SecretHolder):
     """A token that one process obtained for all.
 
-    `number` is unique. `requested` describes the request for the token, and may hold secrets. `proof` is a digest of
-    the secret that obtained it. The token lives `lifetime` seconds from `called_at`, when the call was sent, on the
-    ledger's clock.
+    `number` is a random ID. `requested` describes the request for the token (`request_of`), and may hold secrets.
+    `proof` is a digest of the secret that obtained it. The token lives `lifetime` seconds from `called_at`, when the
+    call was sent, on the ledger's clock.
     """
 
     number: str
@@ -144,12 +144,12 @@ class NoLedger(Ledger):
 class TokenOrigin(NamedTuple):
     """The identity of a token: a config change keeps the token if its origin stays the same.
 
-    `kind` is the credential's lineage. `trust` is the source of the endpoint's CAs, and the digest of their content.
+    `lineage` is the credential's. `trust` is the source of the endpoint's CAs, and the digest of their content.
     `certificate` is the fingerprint of the client certificate, or empty (RFC 8705: a token may be bound to it).
     `destinations` are the integration's: a token is bound to the first of them.
     """
 
-    kind: Lineage
+    lineage: Lineage
     trust: tuple[str, str]
     certificate: str
     destinations: tuple[str, ...] = ("",)
@@ -159,17 +159,17 @@ class TokenOrigin(NamedTuple):
 
         The client alone is not enough: an editor of stored integrations can name any client without its secret.
         """
-        client = (self.kind.client, self.trust, self.certificate)
-        other_client = (other.kind.client, other.trust, other.certificate)
+        client = (self.lineage.client, self.trust, self.certificate)
+        other_client = (other.lineage.client, other.trust, other.certificate)
         return client == other_client and other.destinations[0] in self.destinations
 
     def same_token(self, other: TokenOrigin) -> bool:
         """Return True if the same client requests the same token."""
-        return self.same_client(other) and self.kind.token == other.kind.token
+        return self.same_client(other) and self.lineage.token == other.lineage.token
 
     def same_secret(self, other: TokenOrigin) -> bool:
         """Return True if the client authenticates with the same secret in the same way."""
-        return self.kind.proof == other.kind.proof
+        return self.lineage.proof == other.lineage.proof
 
 
 def origin_of(integration: Integration) -> TokenOrigin | None:

@@ -16,7 +16,7 @@ from sidekey.credentials.base import Call, CallError, Issued, Reply
 from sidekey.errors import ProblemError
 from sidekey.observe.log import get_logger
 from sidekey.snapshot.snapshot import Integration
-from sidekey.tokens.flow import Calls, Fetch
+from sidekey.tokens.flow import AttemptRunner, Fetch
 from sidekey.tokens.ledger import (
     Chain,
     ChainState,
@@ -61,7 +61,7 @@ class TokenLeases:
         return await asyncio.shield(task)
 
     def end(self) -> None:
-        """Begin no call any more."""
+        """Refuse new leases and calls from now on."""
         self._is_ending = True
 
     async def close(self, report: Callable[[BaseException], object]) -> None:
@@ -87,13 +87,13 @@ class TokenLeases:
 
 
 WAIT = 20.0
-"""Seconds that an attempt waits for another process's lease: longer than the lease of a process that has ended."""
+"""Seconds that an attempt waits for another process's lease: longer than one call may take."""
 
 MIN_POLL_INTERVAL = 0.1
 MAX_POLL_INTERVAL = 1.0
 """Seconds between two attempts to acquire the lease, growing from the minimum to the maximum."""
 
-SPENT = (
+SPENT_REASON = (
     "the refresh token may be spent: a process ended, or had no response, while it presented it; enter a new refresh "
     "token"
 )
@@ -111,7 +111,7 @@ Usable = Callable[[SharedTokenFound], bool]
 
 
 class Sharing:
-    """The part of a token source whose processes must call the endpoint one at a time."""
+    """Obtains the shared tokens of one token source."""
 
     def __init__(self, leases: TokenLeases, integration: Integration, fetch: Fetch) -> None:
         self._leases = leases
@@ -119,12 +119,12 @@ class Sharing:
         self._rotates = integration.traits.rotates
         self._fetch = fetch
 
-    async def obtain(self, origin: TokenOrigin, usable: Usable, calls: Calls) -> SharedTokenFound:
-        """Return the token of another process if it is `usable`, or else obtain one with `calls`.
+    async def obtain(self, origin: TokenOrigin, usable: Usable, runner: AttemptRunner) -> SharedTokenFound:
+        """Return the token of another process if it is `usable`, or else obtain one with `runner`.
 
-        Raises CallError, Unavailable, and what `calls` raise.
+        Raises CallError, Unavailable, and what `runner` raises.
         """
-        acquire_or_read = partial(self._acquire, build_chain(self._integration, origin), origin, usable, calls)
+        acquire_or_read = partial(self._acquire, build_chain(self._integration, origin), origin, usable, runner)
         loop = asyncio.get_running_loop()
         end, pause = loop.time() + WAIT, MIN_POLL_INTERVAL
         while True:
@@ -134,14 +134,14 @@ class Sharing:
                 if isinstance(result, SharedTokenFound):
                     return result
                 if result.spent:
-                    raise CallError("refused", SPENT, settings=True)
+                    raise CallError("refused", SPENT_REASON, settings=True)
             if loop.time() >= end:
                 raise CallError("timeout", "another process is obtaining the token, and has not ended yet")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, MAX_POLL_INTERVAL)
 
     async def _acquire(
-        self, chain: Chain, origin: TokenOrigin, usable: Usable, calls: Calls
+        self, chain: Chain, origin: TokenOrigin, usable: Usable, runner: AttemptRunner
     ) -> SharedTokenFound | LeaseUnavailable:
         """Return the shared token if it is usable, else request one if the lease is free."""
         clock = asyncio.get_running_loop().time
@@ -157,14 +157,14 @@ class Sharing:
                 return shared
         if not isinstance(acquired, TokenLease):
             return acquired
-        return await self._call(acquired, acquired.now - clock(), requested, proof_of(origin), calls)
+        return await self._call(acquired, acquired.now - clock(), requested, proof_of(origin), runner)
 
     async def _call(
-        self, lease: TokenLease, ahead: float, requested: str, proof: str, calls: Calls
+        self, lease: TokenLease, ahead: float, requested: str, proof: str, runner: AttemptRunner
     ) -> SharedTokenFound:
-        """Obtain a token with `calls` and store it. `ahead` is the ledger's clock minus the loop's."""
+        """Obtain a token with `runner` and store it. `ahead` is the ledger's clock minus the loop's."""
         presented = False
-        calls.memory = lease.state.memory
+        runner.memory = lease.state.memory
 
         async def fetch(call: Call) -> Reply:
             nonlocal presented
@@ -177,19 +177,19 @@ class Sharing:
             return await self._fetch(call)
 
         try:
-            result = await calls.run(fetch)
+            result = await runner.run(fetch)
         except CallError as error:
             if presented and not error.unspent:
                 await lease.abandon()
             else:
-                await _release(lease, calls.memory)
+                await _release(lease, runner.memory)
             raise
         except (ProblemError, Unavailable):
             # Nothing was sent: a certificate is unreadable, the intent was not stored, or the process shuts down.
-            await _release(lease, calls.memory)
+            await _release(lease, runner.memory)
             raise
         except Exception:
-            # A defect, or another process holds the lease by now: then neither call has an effect.
+            # A defect, or a lost lease, for which `abandon` and `release` do nothing.
             await (lease.abandon() if presented else lease.release())
             raise
         issued: Issued = result.issued
@@ -213,17 +213,17 @@ def build_chain(integration: Integration, origin: TokenOrigin) -> Chain:
     change of destination, because all tokens of the chain are bound to their destination.
     """
     name = integration.row or f"file:{integration.id}"
-    return Chain(name, _serialize(origin.kind.client), integration.destinations)
+    return Chain(name, _serialize(origin.lineage.client), integration.destinations)
 
 
 def request_of(origin: TokenOrigin) -> str:
     """Describe the request for a token. Integrations use each other's token only if the descriptions are equal."""
-    return _serialize((origin.kind.token, origin.trust, origin.certificate))
+    return _serialize((origin.lineage.token, origin.trust, origin.certificate))
 
 
 def proof_of(origin: TokenOrigin) -> str:
     """Return a digest of the secret that requests a token, and of how it is presented."""
-    return hashlib.sha256(_serialize(origin.kind.proof).encode()).hexdigest()
+    return hashlib.sha256(_serialize(origin.lineage.proof).encode()).hexdigest()
 
 
 def _serialize(value: Hashable) -> str:

@@ -32,7 +32,7 @@ from sidekey.observe.metrics import CredentialSeries, Metrics
 from sidekey.policy.targets import Policy, parse_discovered_base
 from sidekey.refresh import Failed, SingleFlight, call_weakly_at, growing
 from sidekey.snapshot.snapshot import Integration
-from sidekey.tokens.flow import CallLimit, Calls, Fetch, FlowResult, FlowRunner
+from sidekey.tokens.flow import AttemptRunner, CallLimit, Fetch, FlowResult, FlowRunner
 from sidekey.tokens.ledger import TokenOrigin, Unavailable, origin_of
 from sidekey.tokens.shared import SharedTokenFound, Sharing, TokenLeases, proof_of
 
@@ -93,7 +93,7 @@ _RELOADED = Problem(
 
 
 class _CurrentToken(NamedTuple):
-    """A token, the grant with the supplement that requests are sent with (`SecretLoader.supplement`), and its times."""
+    """An issued token, the grant that requests use (the token with `SecretLoader.supplement`), and its schedule."""
 
     token: Grant
     grant: Grant
@@ -101,7 +101,7 @@ class _CurrentToken(NamedTuple):
 
 
 class _TokenState(NamedTuple):
-    """The state that a source transfers to its successor, which uses only the error and the pause of `refresh`."""
+    """State that a source transfers to its successor, which copies only the error and the back-off of `refresh`."""
 
     current: _CurrentToken | None
     stale: bool
@@ -139,7 +139,7 @@ class TokenSource:
         self._series = CredentialSeries(metrics, integration.id, "token")
         self._secrets = integration.secrets
         self._policy = integration.policy
-        self._interval = integration.traits.renewal_interval
+        self._renewal_interval = integration.traits.renewal_interval
         self._single_live = integration.traits.single_live_token
         self._one_at_a_time = integration.traits.one_at_a_time
         self._rereads = bool(integration.traits.reread)
@@ -159,13 +159,15 @@ class TokenSource:
         self._memory: str | None = None
         """Input of the next attempt, such as a rotated refresh token (`Attempt.memory`)."""
         self._rejected = False
+        """An upstream rejected the last token (`Attempt.rejected`)."""
         self._sharing = None if leases is None else Sharing(leases, integration, fetch)
         self._number = ""
-        """Number of the last shared token. A token with another number is newer."""
+        """ID of the last shared token. The ledger has only the newest token, so a token with another ID is newer."""
         self._withheld_until = -math.inf
         """Until when requests wait for the running attempt, although there is a current token."""
         self._timer: asyncio.TimerHandle | None = None
         self._forced_at = -math.inf
+        """When a response last forced a refresh, or invalidated the token."""
         self._previous: TokenSource | None = None
         """The source whose state may be taken over, until that is decided."""
         self._successor: TokenSource | None = None
@@ -217,7 +219,7 @@ class TokenSource:
         """
         if self._previous is not None:
             await self._wait_for_previous()
-        suffices = self._one_at_a_time or self._loop.time() < self._obtained_at + self._interval
+        suffices = self._one_at_a_time or self._loop.time() < self._obtained_at + self._renewal_interval
         if suffices and self.current is not None and not self._stale and self._refresh.error is None:
             return
         if self._successor is not None:
@@ -307,7 +309,7 @@ class TokenSource:
     # Rejected tokens.
 
     def _may_force(self) -> bool:
-        return self._loop.time() >= self._forced_at + self._interval
+        return self._loop.time() >= self._forced_at + self._renewal_interval
 
     def _may_call(self) -> bool:
         """Return True if neither the back-off nor the rate limit forbids an attempt now."""
@@ -351,7 +353,7 @@ class TokenSource:
         return previous
 
     def transfer_to(self, successor: TokenSource) -> _TokenState:
-        """Return the state to `successor`, which makes all calls from now on. The current token stays usable here."""
+        """Hand the state over to `successor`, which makes all later calls. The current token stays usable here."""
         state = _TokenState(
             self._current, self._stale, self._memory, self._rejected, self._number, self._forced_at, self._refresh
         )
@@ -371,9 +373,11 @@ class TokenSource:
         successor.followers.add(self)
 
     async def _wait_for_previous(self) -> None:
-        """Wait until the state of the previous source is taken over or refused, and for its running attempt.
+        """Wait for the running attempt of the previous source, then take over its state if it is the same client's.
 
-        Raises ProblemError if a secret or certificate that decides this cannot be loaded.
+        If `trusted_ca` cannot be read, this stays undecided: the attempt that follows fails for that reason.
+
+        Raises ProblemError if a secret or certificate cannot be loaded.
         """
         try:
             await self._secrets.obtain()
@@ -389,7 +393,10 @@ class TokenSource:
             await self._refresh.wait()
 
     def _inherit(self) -> bool:
-        """Take over the previous state if it is the same client's; return False if that cannot be decided yet."""
+        """Take over the previous state if it is the same client's.
+
+        Return False if this must be repeated: an origin is unknown, or the previous source is calling.
+        """
         previous, origin = self._previous, self.origin
         if previous is None:
             return True
@@ -532,25 +539,25 @@ class TokenSource:
     async def _calling_credential(self) -> CallingCredential:
         credential = await (self._secrets.obtain_reread() if self._rereads else self._secrets.obtain())
         if isinstance(credential, FixedCredential):
-            raise TypeError("a token source is for kinds whose grants end")
+            raise TypeError("a token source is for kinds whose grants expire")
         return credential
 
     async def _call(self, credential: CallingCredential) -> FlowResult:
-        calls = self._calls(credential)
+        runner = self._build_attempt(credential)
         try:
-            return await calls.run(self._fetch)
+            return await runner.run(self._fetch)
         finally:
-            self._memory = calls.memory
+            self._memory = runner.memory
 
     async def _share(self, sharing: Sharing, credential: CallingCredential) -> SharedTokenFound:
         await self._ready()
         origin = self.origin
         if origin is None:
             raise CallError("unreachable", "no token is asked for: trusted_ca cannot be read", settings=True)
-        return await sharing.obtain(origin, partial(self._is_newer, proof_of(origin)), self._calls(credential))
+        return await sharing.obtain(origin, partial(self._is_newer, proof_of(origin)), self._build_attempt(credential))
 
-    def _calls(self, credential: CallingCredential) -> Calls:
-        return Calls(
+    def _build_attempt(self, credential: CallingCredential) -> AttemptRunner:
+        return AttemptRunner(
             credential,
             partial(self._make_runner, credential),
             self._wall,
