@@ -1,6 +1,6 @@
-"""Authenticate rows. Each has an HMAC, bound to its store, kind, row ID, ID and version.
+"""Authenticate rows. The HMAC of a row covers its store, kind, permanent ID, name, version and body.
 
-Tests pin the authenticated bytes. Each purpose has its own key, derived from a key of the ring with the store's ID as
+Tests pin the authenticated bytes. Each `info` has its own key, derived from a key of the ring with the store's ID as
 salt, so that a MAC of one store does not verify in another.
 """
 
@@ -22,14 +22,15 @@ VERSION: Final = 1
 TOMBSTONE: Final = ""
 """The body of a deleted row."""
 
-_ROW: Final = b"sidekey row v1"
-_KEY: Final = b"sidekey key check v1"
+_ROW_INFO: Final = b"sidekey row v1"
+_KEY_CHECK_INFO: Final = b"sidekey key check v1"
 
 
 class RowHeader(NamedTuple):
-    """A row without its body. `key` is the ID of the key of `mac`, and `revision` the change that wrote the row.
+    """A row without its body. `row` is its permanent ID, `id` its name, and `key` the ID of the key of `mac`.
 
-    The MAC covers everything but `revision`, which only tells processes what to read again.
+    `revision` is the number of the change that wrote the row. The MAC does not cover it: processes only use it to find
+    rows to read again.
     """
 
     kind: str
@@ -43,11 +44,11 @@ class RowHeader(NamedTuple):
     @classmethod
     def read(cls, columns: Sequence[object]) -> RowHeader:
         """Parse the columns of a row."""
-        kind, row, name, version, key, mac, revision = columns
+        kind, row, record_id, version, key, mac, revision = columns
         return cls(
             as_text(kind),
             as_text(row),
-            as_text(name),
+            as_text(record_id),
             as_number(version),
             as_text(key),
             as_text(mac),
@@ -56,7 +57,7 @@ class RowHeader(NamedTuple):
 
     @property
     def name(self) -> tuple[str, str]:
-        """Kind and ID, which no two rows share."""
+        """Kind and `id`, which no two rows share."""
         return self.kind, self.id
 
 
@@ -86,7 +87,7 @@ class RowAuthenticator:
         self._derived: dict[tuple[str, bytes], bytes] = {}
 
     def sign(self, name: tuple[str, str], row: str, version: int, revision: int, body: str) -> RowHeader:
-        """Build the header of a row of this kind and ID with this body, and its MAC with the first key."""
+        """Build the header of a row with this `RowHeader.name` and body, with a MAC by the first key."""
         kind, record_id = name
         header = RowHeader(kind, row, record_id, version, self.ring.first, "", revision)
         return header._replace(mac=self._row_mac(header, body))
@@ -101,15 +102,15 @@ class RowAuthenticator:
             except (KeyError, TypeError, ValueError):
                 # A newer Sidekey wrote the row: keep it, but do not use it.
                 pass
-        kind = RECORDS.get(header.kind)
+        record_class = RECORDS.get(header.kind)
         record = None
-        if kind is not None and issubclass(kind, DocumentRow) and valid_id(header.id):
-            record = kind(row=header.row, id=header.id, version=header.version, verified=False)
+        if record_class is not None and issubclass(record_class, DocumentRow) and valid_id(header.id):
+            record = record_class(row=header.row, id=header.id, version=header.version, verified=False)
         return VerifiedRow(header, record, verified=False)
 
     def key_proof(self, key: str) -> str:
-        """Return the proof that a ring has the same key of this ID as the store's writer. Raises KeyMissing."""
-        return self.mac(key, _KEY, canonical({"key": key, "store": self.store, "v": VERSION}))
+        """Return a MAC that only a ring with the same key under this ID can produce. Raises KeyMissing."""
+        return self.mac(key, _KEY_CHECK_INFO, canonical({"key": key, "store": self.store, "v": VERSION}))
 
     def is_mac(self, key: str, info: bytes, text: str, mac: str) -> bool:
         """Return True if the ring has this key, and `mac` is its MAC of the text."""
@@ -133,9 +134,9 @@ class RowAuthenticator:
             "v": VERSION,
             "version": header.version,
         }
-        return self.mac(header.key, _ROW, f"{canonical(fields)}\n{body}")
+        return self.mac(header.key, _ROW_INFO, f"{canonical(fields)}\n{body}")
 
 
 def _equal(computed: str, stored: str) -> bool:
-    # As bytes: the stored text may hold any character.
+    # As bytes: `compare_digest` refuses strings that are not ASCII, and the stored text may hold any character.
     return hmac.compare_digest(computed.encode(), stored.encode())

@@ -1,4 +1,4 @@
-"""Seal values with AES-256-GCM, with a key for each value, bound to the place that the value was entered for.
+"""Encrypt (seal) each value with AES-256-GCM and a key of its own, bound to its place and destination.
 
 A sealed value has the form `1:KEY:DATA`, where KEY is the ID of the key of the ring and DATA is base64url without
 padding of 16 bytes of salt, 12 of nonce, the ciphertext and its tag. The key of the value is HKDF-SHA-256(key of the
@@ -62,7 +62,7 @@ class KeyRing(SecretHolder):
         return tuple(self._keys)
 
     def derive(self, key: str, salt: bytes, info: bytes) -> bytes:
-        """Derive 32 bytes from the key of this ID for one purpose (`info`). Raises KeyMissing."""
+        """Derive 32 bytes from the key of this ID for one `info`. Raises KeyMissing."""
         secret = self._keys.get(key)
         if secret is None:
             raise KeyMissing(key)
@@ -82,8 +82,9 @@ _TAG: Final = 16
 class Binding:
     """The associated data of a value.
 
-    `store` is the ID of the store, `row` the permanent ID of the row, `id` its name, `secret` the ID of the value in
-    the row, `to` the destination, and `place` the place in an integration. A lease has no place.
+    `store` is the ID of the store, `row` the permanent ID of the row, `id` the row's name, `secret` the ID of the value
+    in the row, `to` the destination to which Sidekey may send the value, and `place` the config keys that lead to
+    it. A lease has no place.
     """
 
     store: str
@@ -95,7 +96,7 @@ class Binding:
 
 
 class Purpose(NamedTuple):
-    """Purpose of an integration's secrets: each secret's place, by ID, and the allowed destinations.
+    """The permitted use of an integration's secrets: the `place` of each `Binding.secret`, and the destinations.
 
     New secrets are sealed for the first destination. Secrets open if they were sealed for any of the destinations.
     """

@@ -66,7 +66,7 @@ class Health:
 class Store:
     """One store. Every method can raise StoreUnavailable, and StoreRefused if a key or a privilege is missing.
 
-    `retention` is the number of seconds that audit entries are kept, `history` that of sends.
+    `retention` is the number of seconds that audit entries are kept, `history` that of sends and failures.
     """
 
     def __init__(self, database: Database, ring: KeyRing, *, retention: float, history: float = HISTORY) -> None:
@@ -104,10 +104,10 @@ class Store:
             raise error
         return store
 
-    async def _begin(self, seconds: float | None, *, create: bool) -> StoreError | None:
-        """Make the first attempt to open the store, and return its error, if any within so many seconds."""
+    async def _begin(self, max_seconds: float | None, *, create: bool) -> StoreError | None:
+        """Make the first attempt to open the store. Return its error if it fails within `max_seconds`."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(max_seconds):
                 return await self._thread.run(self._open(create=create))
         except TimeoutError:
             # The attempt continues in the thread.
@@ -142,7 +142,7 @@ class Store:
         return self._health
 
     def use(self, ring: KeyRing, retention: float, history: float, url: str | None = None) -> None:
-        """Use another ring, other retentions, and another URL of the same database from now on."""
+        """Switch to this key ring, these retentions and, if set, this URL of the same database."""
         self._ring, self._retention, self._history = ring, retention, history
         self._thread.start(self._repository.use(ring, url))
 
@@ -169,9 +169,9 @@ class Store:
         return await self._query(partial(audit.page, before=before, row=row, audit_filter=audit_filter))
 
     async def lease(self, name: str, lineage: str, to: Sequence[str], seconds: int) -> Lease | NotLeased:
-        """Take the lease for the renewal of a token, unless another process holds it.
+        """Acquire the lease to renew a token, unless another process holds it.
 
-        The renewed token may go to the first of the destinations `to`. A stored token for any of them is used.
+        The new token is bound to the first destination in `to`. A stored token for any destination in `to` is returned.
         """
         bindings = [LeaseBinding(lineage, destination) for destination in to]
         return await self._write(
@@ -206,7 +206,7 @@ class Store:
         return await self._query(last_used.read)
 
     async def add_usage(self, hours: Sequence[Hour]) -> None:
-        """Add sorted usage of this process. Not idempotent: after an uncertain commit it returns as after a commit."""
+        """Add sorted usage of this process. An uncertain commit raises nothing, so that callers do not add it again."""
         await self._thread.run(self._repository.append(lambda transaction: usage.add(transaction, hours)))
 
     async def usage(self, kind: str, names: Sequence[str], since: int) -> tuple[list[Hour], dict[str, int]]:
@@ -219,7 +219,7 @@ class Store:
         return await self._query(read)
 
     async def failing(self, since: int) -> dict[str, Failing]:
-        """Return the state of each integration that was used from this hour on."""
+        """Return when each integration used since this hour was used last, and since when it fails (0: it does not)."""
         return await self._query(partial(usage.read_failing, since=since))
 
     async def add_failures(self, sample: Sequence[Failure]) -> None:
@@ -293,7 +293,7 @@ class Store:
         )
 
     async def record_send(self, new: NewSend, result: Result, audited: tuple[int, AuditEntry] | None) -> None:
-        """Write the result of an attempt, unless it has one already. It may be repeated."""
+        """Write the result of an attempt, unless the attempt has a result already, so that the call may be repeated."""
         await self._write(partial(sends.record, new=new, result=result, audited=audited))
 
     async def send(self, identity: str, key: str) -> Send | None:
@@ -328,7 +328,9 @@ class Store:
         # Read on this thread, because a change before the other thread begins to watch must be reported too.
         known = self.state, self._health
         self._watching = self._thread.start(
-            self._watch(known, lambda: _soon(loop, on_change), lambda defect: _soon(loop, partial(report, defect)))
+            self._watch(
+                known, lambda: _call_soon(loop, on_change), lambda defect: _call_soon(loop, partial(report, defect))
+            )
         )
 
     async def _query(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -346,22 +348,22 @@ class Store:
                 await self._thread.run(self._database.close())
         await self._thread.close()
 
-    # The methods from here on run in the store's thread.
+    # All methods below run in the store's thread.
 
     async def _open(self, *, create: bool) -> StoreError | None:
         """Open the store, and return the error, if any."""
         try:
             await self._repository.open(create=create)
         except StoreError as error:
-            self._note(error)
+            self._set_health(error)
             return error
-        self._note(None)
+        self._set_health(None)
         return None
 
     async def _write_in_thread(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         result = await self._repository.write(work)
         # Update `health` now, because people look at it right after their change.
-        self._note(None)
+        self._set_health(None)
         return result
 
     async def _commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry]) -> State:
@@ -371,18 +373,18 @@ class Store:
             # The store can still be read, so this process keeps serving.
             raise
         except (StoreUnavailable, StoreRefused) as error:
-            self._note(error)
+            self._set_health(error)
             raise
-        self._note(None)
+        self._set_health(None)
         return state
 
     async def _poll(self, *, verify_all: bool = False) -> State:
         try:
             state = await self._repository.read(verify_all=verify_all)
         except StoreError as error:
-            self._note(error)
+            self._set_health(error)
             raise
-        self._note(None)
+        self._set_health(None)
         return state
 
     async def _watch(
@@ -410,7 +412,7 @@ class Store:
                         deleted_at = now
                         await self._delete_old()
             except StoreError as error:
-                self._note(error)
+                self._set_health(error)
             except Exception as defect:  # noqa: BLE001  the edge of a task: the next attempt may go well
                 report(defect)
             if reported[0] is not self.state or reported[1] != self._health:
@@ -439,7 +441,7 @@ class Store:
             read_only = False
         self._health = replace(self._health, read_only=read_only)
 
-    def _note(self, error: StoreError | None) -> None:
+    def _set_health(self, error: StoreError | None) -> None:
         problem, public = ("", "") if error is None else (str(error), error.public)
         self._health = replace(self._health, up=error is None, problem=problem, public=public)
 
@@ -449,7 +451,7 @@ def _pause(failures: int) -> float:
     return min(_MAX_PAUSE, 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  spreads load
 
 
-def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
     # The loop may have closed meanwhile.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(callback)
