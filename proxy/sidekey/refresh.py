@@ -1,4 +1,4 @@
-"""Single flight, retry pauses and weak timers for whatever refreshes a token, a certificate or a secret.
+"""Single flight, retry pauses and weak timers for values that Sidekey refreshes: tokens, certificates, secrets.
 
 An attempt is a coroutine function that returns its outcome. A failure that the owner expects is an outcome too
 (`Failed`), not an exception: a stored exception would keep its frames alive, and with them its owner.
@@ -17,13 +17,13 @@ T = TypeVar("T")
 E = TypeVar("E")
 
 Pause = Callable[[int, float | None], float]
-"""Seconds until the next attempt may begin. Arguments: failures in a row (at least one), and the last `retry_after`."""
+"""Returns the seconds until the next attempt, from the failures in a row (at least 1) and the last `retry_after`."""
 
 _AT_ONCE = -math.inf
 
 
 def fixed(seconds: float) -> Pause:
-    """Pause equally long after every failure."""
+    """Return a pause that is the same after every failure."""
     return lambda *_: seconds
 
 
@@ -46,7 +46,7 @@ def pause(failures: int, jitter: float, retry_after: float | None = None) -> flo
 
 
 def growing(jitter: Callable[[], float]) -> Pause:
-    """Double the pause with each failure in a row, with a new jitter each time."""
+    """Return a pause that doubles with each failure in a row, with a new jitter each time."""
     return lambda failures, retry_after: pause(failures, jitter(), retry_after)
 
 
@@ -61,8 +61,8 @@ def _ignore() -> None:
 class Failed(Generic[E]):
     """Outcome of a failed attempt.
 
-    `retry_after` is the pause in seconds that the server requested. With `counts` false it is the only pause, and this
-    failure does not lengthen later pauses.
+    `retry_after` is the pause in seconds that the server requested. If `counts` is False, the next pause is exactly
+    `retry_after`, or there is none, and later pauses do not become longer.
     """
 
     error: E

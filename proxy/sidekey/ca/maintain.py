@@ -14,7 +14,7 @@ from sidekey.ca.scope import Scope
 from sidekey.ca.storage import FolderError
 from sidekey.ca.trust_folder import TrustFolderError
 
-NONE: Final = Authorities()
+_NO_AUTHORITIES: Final = Authorities()
 """No CA, as before the first one is created."""
 
 _NO_FOLDER = "set ca.folder: neither $STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME says where a CA may be kept"
@@ -26,10 +26,10 @@ class MaintenanceResult:
     """Result of `ensure_authorities` and `rotate`.
 
     `problem` is why there is no CA, or none for some hosts; `trust_problem` is why the trust folder was not written.
-    `created` are the new CAs; `first` is true if there was none before.
+    `created` are the CAs that `ensure_authorities` created; `first` is true if there was no CA before.
     """
 
-    authorities: Authorities = NONE
+    authorities: Authorities = _NO_AUTHORITIES
     created: tuple[LocalAuthority, ...] = ()
     first: bool = False
     problem: str = ""
@@ -43,7 +43,9 @@ def ensure_authorities(rules: CaRules, now: float) -> MaintenanceResult:
     """
     if rules.uses_operator_ca:
         ca = rules.operator_ca
-        result = MaintenanceResult(problem=_UNUSABLE_CA) if ca is None else MaintenanceResult(Authorities(0, (ca,)))
+        if ca is None:
+            return MaintenanceResult(problem=_UNUSABLE_CA)
+        result = MaintenanceResult(Authorities(ca.generation, (ca,)))
     elif rules.folder is None:
         result = MaintenanceResult(problem=_NO_FOLDER)
     else:
@@ -61,10 +63,12 @@ def _ensure_stored(folder: Path, scope: Scope, now: float) -> MaintenanceResult:
     if previous is not None and not previous.missing(scope, now):
         return MaintenanceResult(previous)
     try:
-        # Another process may have created it meanwhile: `update` reads again under the lock.
-        authorities = storage.update(folder, lambda stored: (stored or NONE).ensure(scope, now, authority_factory(now)))
+        # Another process may have created the missing CAs meanwhile: `update` reads again under the lock.
+        authorities = storage.update(
+            folder, lambda stored: (stored or _NO_AUTHORITIES).ensure(scope, now, authority_factory(now))
+        )
     except (FolderError, RotationError) as error:
-        return MaintenanceResult(previous or NONE, problem=str(error))
+        return MaintenanceResult(previous or _NO_AUTHORITIES, problem=str(error))
     known = {ca.fingerprint for ca in previous.members} if previous is not None else set()
     created = tuple(ca for ca in authorities.members if ca.fingerprint not in known)
     return MaintenanceResult(authorities, created, first=not known)
@@ -83,7 +87,7 @@ def rotate(rules: CaRules, now: float, step: str) -> MaintenanceResult:
         raise RotationError(_NO_FOLDER)
 
     def change(stored: Authorities | None) -> Authorities:
-        current = (stored or NONE).ensure(rules.scope, now, authority_factory(now))
+        current = (stored or _NO_AUTHORITIES).ensure(rules.scope, now, authority_factory(now))
         if step == "activate":
             return current.activate()
         return current.retire() if step == "retire" else current.add_next(rules.scope, authority_factory(now))

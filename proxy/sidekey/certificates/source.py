@@ -65,11 +65,11 @@ class CertificateSource:
         self._loop = asyncio.get_running_loop()
         self._log = get_logger(integration=integration)
         self._current: ClientIdentity | None = None
-        self._read_fetched = loader.fetched
-        """The fetched content at the last reading."""
+        self._last_read_content = loader.fetched
+        """The fetched content that was read last. New content is another object."""
         self._fetch_failed = False
         self._error = "" if loader.unreadable is None else str(loader.unreadable)
-        # The load of the config has logged the errors and warnings that the loader has now.
+        # The load of the config has logged these, except that a URL was never fetched (`pending`).
         self._logged_error = "" if loader.pending else self._error
         self._logged_warnings = loader.warnings
         self._warned_days = math.inf
@@ -102,12 +102,13 @@ class CertificateSource:
         return await self._read(changed=True)
 
     async def _read(self, *, changed: bool) -> bool:
+        """Return True if the certificate is valid. Count a failure if files `changed` or new content was fetched."""
         async with self._reading:
             fetched = self.loader.fetched
             await asyncio.to_thread(self.loader.load, self._wall())
             error = self.loader.unreadable
-            changed |= fetched is not self._read_fetched
-            self._read_fetched = fetched
+            changed |= fetched is not self._last_read_content
+            self._last_read_content = fetched
             if error is not None:
                 self._failed(error, counts=changed)
                 return False
