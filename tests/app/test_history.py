@@ -46,8 +46,8 @@ presets:
 
 QUICK = """\
 import sidekey.observe.history
-sidekey.observe.history._EVERY = 0.2
-sidekey.observe.history._FAILURES_EVERY = 0.1
+sidekey.observe.history._USAGE_INTERVAL = 0.2
+sidekey.observe.history._FAILURES_INTERVAL = 0.1
 from sidekey.cli import main
 main(prog_name="sidekey")
 """

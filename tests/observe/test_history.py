@@ -35,8 +35,8 @@ class Process:
 
 
 async def test_a_process_without_a_store_keeps_usage_and_failures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_EVERY", 0.01)
-    monkeypatch.setattr(history, "_FAILURES_EVERY", 0.01)
+    monkeypatch.setattr(history, "_USAGE_INTERVAL", 0.01)
+    monkeypatch.setattr(history, "_FAILURES_INTERVAL", 0.01)
     process = Process("crm", "idle")
     process.history.start(None, pytest.fail)
     for status in (200, 401, 401, 401):

@@ -27,10 +27,10 @@ from sidekey.store.failures import PAGE, Failure
 from sidekey.store.store import Store
 from sidekey.store.usage import HOUR, NONE, Counters, Failing, Hour, count_good
 
-_EVERY: Final = 60.0
+_USAGE_INTERVAL: Final = 60.0
 """Seconds between two writes of usage, and between two reads of states."""
 
-_FAILURES_EVERY: Final = 5.0
+_FAILURES_INTERVAL: Final = 5.0
 """Seconds between two writes of failures."""
 
 _YIELD_AFTER: Final = 200
@@ -51,16 +51,19 @@ _MAX_FAILURES: Final = 200
 _MAX_HOURS: Final = 10_000
 """Maximum rows of usage that a process without a store keeps (3 MB)."""
 
-_GRACE: Final = 5.0
+_CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a shutdown waits for the last write."""
 
-_DAY: Final = 24
+_INITIAL_HOURS: Final = 24
 """Hours of states that a process reads when it starts."""
 
 
 @dataclass(slots=True)
 class _Suspect:
-    """An integration that fails according to the store: since when, and the object in use when this process read it."""
+    """An integration that fails according to the store, unless it was changed or had a success since (`_is_failing`).
+
+    `integration` is the object that was in use when this process read the state.
+    """
 
     since: int
     integration: ref[Integration] | None
@@ -101,7 +104,7 @@ class _Memory:
         self._hours: dict[tuple[str, str, int], Hour] = {}
 
     def add(self, hours: Iterable[Hour]) -> None:
-        """Add usage, and evict the least recently updated row."""
+        """Add usage. Evict the least recently updated row if there are too many."""
         for hour in hours:
             key = hour.kind, hour.id, hour.hour
             row = self._hours.pop(key, None)
@@ -142,11 +145,11 @@ class History:
         self._task = asyncio.get_running_loop().create_task(self._run(report))
 
     async def close(self) -> None:
-        """Write the remaining usage and failures, for at most `_GRACE` seconds."""
+        """Write the remaining usage and failures, for at most `_CLOSE_TIMEOUT` seconds."""
         self._closing.set()
         if self._task is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_GRACE):
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
                     await self._task
 
     def note_failure(self, stats: IntegrationStats, line: AccessLine) -> None:
@@ -204,9 +207,10 @@ class History:
         return page[:PAGE], len(page) > PAGE
 
     async def _run(self, report: Callable[[BaseException], object]) -> None:
+        """Read states, and write failures and usage, until `close`."""
         # Random, so that processes that start together do not write together.
-        due = time.monotonic() + random.uniform(0, _EVERY)  # noqa: S311
-        since = int(time.time()) // HOUR - _DAY
+        due = time.monotonic() + random.uniform(0, _USAGE_INTERVAL)  # noqa: S311
+        since = int(time.time()) // HOUR - _INITIAL_HOURS
         is_read = is_ended = False
         problem = ""
         while not is_ended:
@@ -220,7 +224,7 @@ class History:
                     await self._write_failures(self._store)
                     problem = ""
                 if (is_due or is_ended) and (self._store is None or self._store.health.up):
-                    due = time.monotonic() + _EVERY
+                    due = time.monotonic() + _USAGE_INTERVAL
                     await self._write_usage()
             except StoreDenied as error:
                 get_logger().warning("usage and failures stay in this process", reason=str(error))
@@ -234,7 +238,7 @@ class History:
                 report(defect)
             if not is_ended:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_FAILURES_EVERY):
+                    async with asyncio.timeout(_FAILURES_INTERVAL):
                         await self._closing.wait()
 
     async def _read(self, store: Store, since: int) -> None:
@@ -258,16 +262,16 @@ class History:
                 hours.append(Hour(kind, name, now // HOUR, at, since, new))
                 counted[kind, name] = total
             if len(hours) == _BATCH:
-                await self._add(hours, counted)
+                await self._write_batch(hours, counted)
                 hours, counted = [], {}
                 if not self._closing.is_set():
                     await asyncio.sleep(_PAUSE)
             elif number % _YIELD_AFTER == 0:
                 await asyncio.sleep(0)
         if hours:
-            await self._add(hours, counted)
+            await self._write_batch(hours, counted)
 
-    async def _add(self, hours: list[Hour], counted: Mapping[tuple[str, str], Counters]) -> None:
+    async def _write_batch(self, hours: list[Hour], counted: Mapping[tuple[str, str], Counters]) -> None:
         if self._store is None:
             self._memory.add(hours)
         else:
@@ -314,6 +318,7 @@ class History:
         local, failed_at = self._traffic.failures_of(name)
         suspect = self._suspects.get(name)
         shared = suspect.since if suspect is not None and self._is_failing(name, suspect) else 0
+        # Without a suspect, the last known state is a success. Earlier failures of this process then do not matter.
         if local and (suspect is not None or failed_at >= self._last_at.get(name, 0)):
             return min(local, shared or local)
         return shared

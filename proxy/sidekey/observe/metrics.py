@@ -22,7 +22,7 @@ SEPARATE_STATUSES: Final[tuple[int, ...]] = (400, 401, 403, 429)
 """Statuses that count as outcomes of their own: rejected credentials (400: client certificates) and rate limits."""
 
 UNKNOWN: Final = "unknown"
-"""The `integration` label of requests that name no known integration. It is not a valid ID."""
+"""Label of requests that name no known integration or preset. It is not a valid ID."""
 
 
 def bucket_of(seconds: float) -> int:
@@ -102,20 +102,22 @@ class Metrics:
     Requests:
     - `grants`, `connections` and `first_bytes`: durations of the waits for a grant, for a connection, and for the
       response head after the request was written.
+    - `passed` and `unknown`: counters of requests that pass without an integration, and of those with an unknown one.
     - `callers` and `presets`: requests by name and outcome (`UNKNOWN` for a preset that the caller may not use).
-    - `utilization`: yields the used share of each limit on requests in flight, of origins and of integrations.
+    - `in_flight`: requests in flight. `utilization`: yields the used share of the limit of each origin and integration.
     - `note_failure`: called with the access log line of a request that failed or has a status of 400 or more.
     - `failing`: integrations whose last requests failed, and since when (`history.History`).
 
     Connections:
-    - `upstream_open`: open connections. A scrape calls `count_idle`, since every request changes the number.
+    - `upstream_connecting` and `upstream_open`: connections that are being opened, and open ones.
+    - `count_idle`: counts idle connections. A scrape calls it, because every request changes the number.
     - `tunnels`: open tunnels by mode. `tunnel_outcomes`: tunnels that got status 200, by integration (`NOBODY` for
       none) and outcome.
 
     Credentials, by integration:
     - `calls`: token requests by outcome (`credentials.base.Outcome`).
     - `expiries` and `reload_failures`: by credential, "token" or "certificate".
-    - `ca_expires`: expiry of the first local CA that signs, or None.
+    - `ca_expires`: expiry of the first local CA that signs, or None. `leaves_issued`: certificates signed by local CAs.
 
     Config and store:
     - `integrations` and `stored`: those of the snapshot in use. `stored` is None without a store.
