@@ -1,4 +1,4 @@
-"""Composition root: build the parts of a process, start them, reload on SIGHUP, and drain on SIGTERM."""
+"""Composition root: build and start the parts of a process, reload on SIGHUP, drain on SIGTERM. `run` does it all."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _CUT_TURNS: Final = 10
 
 
 class App:
-    """A running Sidekey. `start` opens the listeners, `serve` ends with a signal, `stop` drains.
+    """A running Sidekey. `start` opens the listeners, `serve` waits for a signal, then drains.
 
     `manager` manages the store if the config has one. `ledger` shares tokens between processes, or is None.
     """
@@ -103,7 +103,7 @@ class App:
             leaves=self.leaves,
             report=report_defect,
         )
-        parts = (
+        published_parts = (
             self._dialer,
             self._certificates,
             self.leaves,
@@ -118,7 +118,7 @@ class App:
             *(() if manager is None else (manager,)),
             *(() if self._admin_tls is None else (self._admin_tls,)),
         )
-        self.publisher = Publisher(snapshot, parts, report_defect)
+        self.publisher = Publisher(snapshot, published_parts, report_defect)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -146,7 +146,10 @@ class App:
         await self.leaves.changed(changed)
 
     def _source(self, integration: Integration) -> GrantSource:
-        """Return what grants an integration's credential: tokens that expire, or a fixed credential."""
+        """Return the grant source of an integration: a token source if its grants expire, else a static source.
+
+        An unresolved integration (`rebuild`) needs no token: the router replaces it before a request gets a grant.
+        """
         if integration.traits.ends and integration.rebuild is None:
             return self._tokens.source(integration)
         return StaticSource(integration.secrets)
@@ -182,7 +185,7 @@ class App:
             self.plane.worker.deadlines.start(asyncio.get_running_loop())
             max_connections = process.side_connections(process.ADMIN_CONNECTIONS)
             exposition = Exposition(self.metrics)
-            application = build_admin(self.health, exposition, self._extension(addresses.admin))
+            application = build_admin(self.health, exposition, self._build_extension(addresses.admin))
             tls = None if self._admin_tls is None else self._admin_tls.context
             self._servers.append(
                 await serve(
@@ -215,8 +218,8 @@ class App:
             integrations=len(self.snapshot.integrations),
         )
 
-    def _extension(self, address: Address) -> Extension | None:
-        """Return the API and the console, or None if nobody could log in."""
+    def _build_extension(self, address: Address) -> Extension | None:
+        """Build the API and the console, or return None if there is neither a store nor an operator."""
         if not self.snapshot.has_api:
             return None
         self._api_services = ApiServices(
@@ -227,7 +230,7 @@ class App:
             probe_preset=self.probe_preset,
             metrics=self.metrics,
             history=self._history,
-            # Token endpoints that hang must not delay logins, nor a flood of logins the tokens.
+            # Hanging token endpoints must not delay logins, and a flood of logins must not delay tokens.
             fetcher=Fetcher(self._dialer, min(process.LOGIN_CALLS, process.max_calls())),
             report=report_defect,
         )
@@ -336,7 +339,7 @@ class App:
         self._log.info("stopped")
 
     async def close(self) -> None:
-        """Close every part at once."""
+        """Close every part without a drain. The order lets the last results and tokens reach the store."""
         if self._reloader is not None:
             await self._reloader.close()
         await self.plane.close()
@@ -412,7 +415,7 @@ class InFlightLimit:
 
 
 def own_listeners(addresses: Iterable[Address | None]) -> tuple[OwnListener, ...]:
-    """List Sidekey's own listeners, which the dialer must refuse."""
+    """List Sidekey's own TCP listeners, to which the dialer must not connect."""
     return tuple(
         OwnListener(ip_address(address.host), address.port)
         for address in addresses

@@ -22,6 +22,7 @@ _OUT_OF_MEMORY: Final = (
 class Group(click.Group):
     """Group that lists the complete first paragraph of each command's help, which click would cut."""
 
+    # Click creates subgroups as this class, too.
     group_class = type
 
     def summaries(self) -> dict[str, str]:
@@ -43,7 +44,7 @@ class Group(click.Group):
 
 
 class LazyCommand(NamedTuple):
-    """The object `command` of a module of `sidekey.cli`, and the summary that help shows without importing it."""
+    """A module of `sidekey.cli` that defines `command`, and the summary that help shows without importing it."""
 
     module: str
     summary: str
