@@ -30,20 +30,20 @@ from sidekey.store.errors import StoreError
 BODY_TIMEOUT: Final = 30.0
 """Seconds until a request body must be complete."""
 
-_ALWAYS: Final[Mapping[str, str]] = {
+_HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
 
 _WEIGHT: Final = re.compile(r"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:;|$)", re.IGNORECASE)
-"""RFC 9110 12.4.2."""
+"""The weight among the parameters of a media type in Accept (RFC 9110 12.4.2)."""
 
-_KEY: Final = re.compile(IDEMPOTENCY_KEY)
+_KEY_PATTERN: Final = re.compile(IDEMPOTENCY_KEY)
 
 _AUDITED: Final = frozenset(
     {"forbidden", "not_found", "exists", "read_only", "in_use", "overlaps", "changed", "reenter"}
 )
-"""Problems for which the audit lists a refused change. A typing error (`invalid`) is no event."""
+"""Problem codes of refused changes that the audit lists. A typing error (`invalid`) is not listed."""
 
 _MAX_ANONYMOUS_SIZE: Final = 8 << 10
 """Maximum bytes of the body of an anonymous route."""
@@ -57,10 +57,10 @@ _NOT_SAME_ORIGIN: Final = (
 async def perform(
     service: ApiServices, route: Route, request: ApiRequest, read: Callable[[ApiRequest], Awaitable[ApiRequest]]
 ) -> ApiResult:
-    """Call the handler of a route, and count and audit the change.
+    """Check the permission, read the rest of the request, and call the handler of the route.
 
-    `read` adds query, body and condition, once the operator's permission is checked. Raises ApiProblem, with line
-    numbers for a YAML body, and StoreError if a refusal cannot be audited.
+    Count a change, and audit a refused one: the handler audits its own changes. `read` adds query, body and condition.
+    Raises ApiProblem, with line numbers for a YAML body, and StoreError if a refusal cannot be audited.
     """
     try:
         if route.permission != "anonymous":
@@ -113,18 +113,18 @@ class Dispatcher:
     async def serve(self, request: web.Request) -> web.Response:
         """Respond to any request below `PREFIX`."""
         try:
-            result = await self._result(request)
+            result = await self._handle(request)
             return _response(result, gzip_accepted(request.headers.get(hdrs.ACCEPT_ENCODING, "")))
         except ApiProblem as problem:
             return respond_problem(problem)
         except StoreError as error:
             return respond_problem(problem_of(error))
-        except Exception as defect:  # noqa: BLE001  the edge: a defect is logged, and the client does not see it
+        except Exception as defect:  # noqa: BLE001  the client sees only the ID of the log entry
             logged = self._service.report(defect)
             return respond_problem(ApiProblem("internal_error", f"a defect of Sidekey, logged as {logged}"))
 
     async def _authenticate(self, request: web.Request) -> Operator:
-        header = _single(request, hdrs.AUTHORIZATION)
+        header = _header(request, hdrs.AUTHORIZATION)
         if header is None and (cookie := self._cookie(request)):
             # A page on another port of this host can send the cookie, but not these headers.
             if request.headers.get("Sec-Fetch-Site") != "same-origin":
@@ -140,7 +140,7 @@ class Dispatcher:
         return request.cookies.get(cookie_name(self._service.snapshot.admin), "")
 
     async def _operator_if_any(self, request: web.Request) -> Operator | None:
-        """Return the operator if an anonymous route received valid credentials. Raises ApiProblem."""
+        """Return the operator of an anonymous route, or None without valid credentials. Raises ApiProblem."""
         if hdrs.AUTHORIZATION not in request.headers and not self._cookie(request):
             return None
         try:
@@ -150,7 +150,7 @@ class Dispatcher:
                 raise
             return None
 
-    async def _result(self, request: web.Request) -> ApiResult:
+    async def _handle(self, request: web.Request) -> ApiResult:
         try:
             route, names = self._find(request)
         except ApiProblem:
@@ -165,13 +165,13 @@ class Dispatcher:
             self._service.require_store()
         source = source_of(self._service, request)
         received = ApiRequest(operator, route.action, route.writes, names, source=source, cookies=request.cookies)
-        result = await perform(self._service, route, received, partial(self._read, request, route))
-        if route.method == hdrs.METH_GET and _has(request, result):
+        result = await perform(self._service, route, received, partial(self._add_rest, request, route))
+        if route.method == hdrs.METH_GET and _client_has(request, result):
             return ApiResult(304, headers={"ETag": result.headers["ETag"]})
         return result
 
     def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
-        """Return the route of a request, and the names in its path, which is not decoded: no name needs an escape."""
+        """Return the route of a request, and the names in its path. It is not decoded, because no name needs escapes."""
         routes, names = self._routes.find(request.raw_path.partition("?")[0].removeprefix(PREFIX))
         if not routes:
             raise ApiProblem("not_found", "the API has no such path: see /api/v1/openapi.json")
@@ -181,17 +181,17 @@ class Dispatcher:
         allowed = [*routes, *([hdrs.METH_HEAD] if hdrs.METH_GET in routes else [])]
         raise ApiProblem("method_denied", "see Allow", headers={hdrs.ALLOW: ", ".join(sorted(allowed))})
 
-    async def _read(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
+    async def _add_rest(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
         """Add query, body and condition."""
         if len(request.query) > len(set(request.query)):
             raise ApiProblem("malformed", "a query parameter must not be repeated")
         query = read_query(route, dict(request.query))
-        received = await self._body(request, route, received)
+        received = await self._add_body(request, route, received)
         if route.body is not None and route.permission != "anonymous":
             operator = await self._operator_now(request, received.operator)
             require(operator, route.permission)
             received = replace(received, known=operator)
-        key = _key(request) if route.needs_key else ""
+        key = _idempotency_key(request) if route.needs_key else ""
         received = replace(received, query=query, key=key, as_yaml=route.offers_yaml and _prefers_yaml(request))
         if not route.conditional:
             return received
@@ -207,14 +207,14 @@ class Dispatcher:
             raise unknown_token()
         return current
 
-    async def _body(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
+    async def _add_body(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
         if route.body is None:
             if request.body_exists:
                 raise ApiProblem("malformed", "this operation takes no body")
             return received
         if not request.body_exists:
             raise ApiProblem("malformed", "a body must be sent")
-        _check_type(request, route)
+        _check_media_type(request, route)
         data = await _read_body(request, _MAX_ANONYMOUS_SIZE if route.permission == "anonymous" else MAX_SIZE)
         if request.content_type == YAML:
             document = await self._service.run(read_yaml, data)
@@ -226,7 +226,7 @@ class Dispatcher:
 
 
 def source_of(service: ApiServices, request: web.Request) -> str:
-    """Return the address of the client for the audit: behind a proxy, the address that the proxy reports, and its own.
+    """Return the address of the client for the audit: behind a proxy, `CLIENT by PROXY`.
 
     Only the last entry of X-Forwarded-For comes from the proxy. Clients can forge the entries before it.
     """
@@ -239,7 +239,7 @@ def source_of(service: ApiServices, request: web.Request) -> str:
 
 
 def _response(result: ApiResult, accepts_gzip: bool = False) -> web.Response:
-    headers = {**_ALWAYS, **result.headers}
+    headers = {**_HEADERS, **result.headers}
     body = result.body
     if body:
         headers[hdrs.CONTENT_TYPE] = result.content_type
@@ -265,18 +265,18 @@ def _require_console(request: web.Request) -> None:
         raise ApiProblem("forbidden", f"send the header {CONSOLE}: 1, which a page of another site cannot send")
 
 
-def _single(request: web.Request, name: str) -> str | None:
-    """Return the value of a header, or None without it. Raises ApiProblem if it is repeated."""
+def _header(request: web.Request, name: str) -> str | None:
+    """Return the value of a header, or None if it is missing. Raises ApiProblem if it is repeated."""
     values = request.headers.getall(name, [])
     if len(values) > 1:
         raise ApiProblem("malformed", f"{name} must not be repeated")
     return values[0] if values else None
 
 
-def _key(request: web.Request) -> str:
+def _idempotency_key(request: web.Request) -> str:
     """Return the Idempotency-Key. Raises ApiProblem."""
-    key = _single(request, "Idempotency-Key") or ""
-    if not _KEY.fullmatch(key):
+    key = _header(request, "Idempotency-Key") or ""
+    if not _KEY_PATTERN.fullmatch(key):
         raise ApiProblem("malformed", "send an Idempotency-Key of 16 to 64 letters, digits, - and _")
     return key
 
@@ -284,7 +284,7 @@ def _key(request: web.Request) -> str:
 def _prefers_yaml(request: web.Request) -> bool:
     """Return True if Accept gives YAML more weight than JSON (RFC 9110 12.5.1)."""
     weights: dict[str, float] = {}
-    for accepted in _list(request, hdrs.ACCEPT):
+    for accepted in _list_header(request, hdrs.ACCEPT):
         media, _, parameters = accepted.partition(";")
         weight = _WEIGHT.search(parameters)
         weights[media.rstrip(" \t").lower()] = 1.0 if weight is None else float(weight[1])
@@ -293,7 +293,7 @@ def _prefers_yaml(request: web.Request) -> bool:
 
 def _condition(request: web.Request, route: Route) -> Condition:
     """Parse the precondition of a change (RFC 9110 13.1.1, 13.1.2). Raises ApiProblem."""
-    match, none_match = _list(request, hdrs.IF_MATCH), _list(request, hdrs.IF_NONE_MATCH)
+    match, none_match = _list_header(request, hdrs.IF_MATCH), _list_header(request, hdrs.IF_NONE_MATCH)
     if none_match:
         if not route.creates or match or none_match != ["*"]:
             text = "If-None-Match of a change must be * alone, without If-Match, and only PUT may have it"
@@ -308,39 +308,39 @@ def _condition(request: web.Request, route: Route) -> Condition:
     return Condition(frozenset(version for tag in match if (version := version_in(tag)) is not None))
 
 
-def _list(request: web.Request, name: str) -> list[str]:
+def _list_header(request: web.Request, name: str) -> list[str]:
     """Return the members of a list header. Sidekey's entity tags contain no comma."""
     members = ",".join(request.headers.getall(name, [])).split(",")
     return [stripped for member in members if (stripped := member.strip(" \t"))]
 
 
-def _has(request: web.Request, result: ApiResult) -> bool:
-    """Return True if the client has this representation (RFC 9110 13.1.2, weak comparison)."""
+def _client_has(request: web.Request, result: ApiResult) -> bool:
+    """Return True if If-None-Match has the ETag of the result: the response is 304 (RFC 9110 13.1.2)."""
     tag = result.headers.get("ETag")
-    tags = _list(request, hdrs.IF_NONE_MATCH)
+    tags = _list_header(request, hdrs.IF_NONE_MATCH)
     return tag is not None and (tags == ["*"] or tag in {sent.removeprefix("W/") for sent in tags})
 
 
-def _check_type(request: web.Request, route: Route) -> None:
+def _check_media_type(request: web.Request, route: Route) -> None:
     """Raise ApiProblem unless the route accepts the type of the body."""
     types = " or ".join(route.accepts)
     headers = {"Accept-Patch" if route.method == hdrs.METH_PATCH else "Accept": ", ".join(route.accepts)}
-    if (_single(request, hdrs.TRANSFER_ENCODING) or "chunked").lower() != "chunked":
+    if (_header(request, hdrs.TRANSFER_ENCODING) or "chunked").lower() != "chunked":
         # aiohttp removes the chunks, and would leave any other coding in the body.
         raise ApiProblem("malformed", "Transfer-Encoding must be chunked alone")
-    if _single(request, hdrs.CONTENT_ENCODING) not in (None, "identity"):
+    if _header(request, hdrs.CONTENT_ENCODING) not in (None, "identity"):
         raise ApiProblem("unsupported", "a body must have no Content-Encoding", headers=headers)
     charset = (request.charset or "utf-8").lower()
-    if _single(request, hdrs.CONTENT_TYPE) is None or request.content_type not in route.accepts or charset != "utf-8":
+    if _header(request, hdrs.CONTENT_TYPE) is None or request.content_type not in route.accepts or charset != "utf-8":
         raise ApiProblem("unsupported", f"Content-Type must be {types}, in UTF-8", headers=headers)
 
 
-async def expect_later(_: web.Request) -> None:
-    """Send no 100 yet: aiohttp would ask for the body before Sidekey has authenticated (RFC 9110 10.1.1)."""
+async def defer_continue(_: web.Request) -> None:
+    """Replace aiohttp's handler, which sends 100 Continue at once: `_read_body` sends it after authentication."""
 
 
-def _expects(request: web.Request) -> bool:
-    """Return True if the client waits for a 100 before it sends the body. Other expectations may be ignored."""
+def _awaits_continue(request: web.Request) -> bool:
+    """Return True if the client waits for 100 Continue before it sends the body. Ignore other expectations."""
     expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
     return expected and request.version >= HttpVersion11 and not is_complete(request)
 
@@ -352,8 +352,9 @@ async def _read_body(request: web.Request, max_size: int) -> bytes:
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            if _expects(request):
+            if _awaits_continue(request):
                 await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                # As aiohttp does: the response has not started yet.
                 request.writer.output_size = 0
             async for chunk in request.content.iter_chunked(64 << 10):
                 data += chunk

@@ -18,7 +18,7 @@ from aiohttp.typedefs import Middleware
 from prometheus_client.exposition import gzip_accepted
 
 from sidekey.api.auth.operators import bearer
-from sidekey.api.dispatch import Dispatcher, expect_later, require, respond_problem
+from sidekey.api.dispatch import Dispatcher, defer_continue, require, respond_problem
 from sidekey.api.errors import ApiProblem
 from sidekey.api.guard import Refusal, guard, respond_line
 from sidekey.api.route import PREFIX
@@ -221,4 +221,4 @@ class AdminExtension(Extension):
         self._pages.add_to(app)
         # aiohttp matches decoded paths, which may contain newlines.
         path = f"{PREFIX}{{path:(/(?s:.*))?}}"
-        app.router.add_route("*", path, self._dispatcher.serve, expect_handler=expect_later)
+        app.router.add_route("*", path, self._dispatcher.serve, expect_handler=defer_continue)

@@ -1,4 +1,4 @@
-"""Serve an aiohttp application on a listener of the config, by TLS if it has a certificate.
+"""Serve an aiohttp application on a listener of the config, over TLS if it has a certificate.
 
 Sidekey replaces aiohttp's own error texts and logs, and limits connections, heads and waiting clients.
 """
@@ -35,10 +35,10 @@ KEEP_ALIVE = 75.0
 """Seconds until an idle connection closes: longer than the interval of a scraper."""
 
 MAX_CONNECTIONS = 32
-"""Maximum connections of one listener. Each takes a file descriptor that the data plane may need."""
+"""Default maximum of connections. Each takes a file descriptor that the data plane may need."""
 
 MAX_PER_PEER = 64
-"""Maximum connections of one peer: enough for ten browsers with six connections each."""
+"""Default maximum of connections from one peer: ten browsers with six each. It matters for larger listeners only."""
 
 _BACKLOG = 16
 """Minimum length of the accept queue. A client that the kernel drops retries after a second, too late for a probe."""
@@ -65,7 +65,7 @@ def _close_unless_complete(request: web.Request, response: web.StreamResponse) -
 
 
 class _Handler(RequestHandler):
-    """A connection from `peer`. Unlike aiohttp, it responds to a malformed request without repeating its line."""
+    """A connection from `peer`, which `_peer` returns. Unlike aiohttp, it does not repeat a malformed request line."""
 
     __slots__ = ("peer",)
 
@@ -78,7 +78,7 @@ class _Handler(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Respond with a problem to a malformed request or after a defect, as the API promises."""
+        """Respond with a problem (RFC 9457) to a malformed request or after a defect."""
         del message
         code = "malformed" if status < 500 else "internal_error"
         problem = ApiProblem(code, CODES[code].title).shown().model_dump_json(exclude_unset=True)
@@ -88,23 +88,23 @@ class _Handler(RequestHandler):
 
 
 class _NewConnection(asyncio.Protocol):
-    """Waits for the peer of a new connection to be known, then switches to the protocol for it."""
+    """Chooses the protocol of a connection in `connection_made`: only then is the peer's address known."""
 
     def __init__(self, admit: Callable[[asyncio.Transport], asyncio.BaseProtocol]) -> None:
         self._admit = admit
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Switch to the protocol that `admit` returns."""
+        """Replace this protocol by the one that `admit` returns."""
         protocol = self._admit(cast(asyncio.Transport, transport))
         cast(asyncio.Transport, transport).set_protocol(protocol)
         protocol.connection_made(transport)
 
 
 class _Connections:
-    """Limits the connections of a listener, in number and in the time to the first request head.
+    """Limits the number of connections, and the time of each to its first request head.
 
-    With `tls`, a connection counts from its handshake on, before aiohttp knows it. `is_shared` returns True if a
-    reverse proxy opens all connections: then `max_per_peer` does not apply.
+    aiohttp learns of a TLS connection only after its handshake: until then, `_handshakes` has it. `is_shared` returns
+    True if a reverse proxy opens all connections: then `max_per_peer` does not apply.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class _Connections:
 
     @web.middleware
     async def track(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Stop the timeout of the first head: from here on, aiohttp's keep-alive timeout applies."""
+        """Stop the timeout of the first head, and mark the connection as active while `handler` runs."""
         self._stop_head_timer(request.protocol)
         self._responding.add(request.protocol)
         try:
@@ -216,9 +216,8 @@ class Server:
 
 
 def _peer(transport: asyncio.Transport) -> bytes:
-    """Return the IPv4 address of a peer, or its IPv6 /64: hosts choose the other half at will."""
+    """Return the IPv4 address of a peer, its IPv6 /64 (hosts choose the other half), or b"" for a unix socket."""
     name = transport.get_extra_info("peername")
-    # The peer of a unix socket has no name, or an empty one.
     return ip_address(name[0]).packed[:8] if isinstance(name, tuple) else b""
 
 
@@ -234,8 +233,8 @@ async def serve(
 ) -> Server:
     """Serve the application at the address that the config sets in `key`, such as `listen.admin`.
 
-    A connection beyond a limit closes the oldest idle one. `is_shared` reports a reverse proxy in front, for which
-    `max_per_peer` does not apply. Raises ListenError, whose message names the key.
+    A connection beyond a limit closes another one, idle ones first. `is_shared` returns True behind a reverse proxy:
+    then `max_per_peer` does not apply. Raises ListenError, whose message names the key.
     """
     runner = web.AppRunner(
         app,
@@ -261,8 +260,9 @@ async def serve(
 
 
 class AdminTls:
-    """TLS context of a listener, which follows changes of its certificate.
+    """TLS of a listener that replaces its certificate while it listens.
 
+    The listener keeps `context` for good. `_present` switches each handshake from it to the latest context, `_current`.
     Raises OSError or ValueError if the first certificate cannot be loaded.
     """
 
@@ -275,7 +275,7 @@ class AdminTls:
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Load the certificate of the next snapshot, or keep the current one if it has none.
 
-        The returned function uses it from the next handshake on.
+        Call the returned function to use it for new handshakes. Raises OSError or ValueError.
         """
         certificate = snapshot.admin.certificate or self._certificate
         unchanged = (certificate.chain, certificate.key) == (self._certificate.chain, self._certificate.key)
