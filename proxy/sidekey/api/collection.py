@@ -13,7 +13,7 @@ from sidekey.api.errors import ApiProblem, ItemError, not_found
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.api.models import Body, Key, Members, Patch, Shown, document_in, keys, name_errors, name_in, page_of
 from sidekey.api.route import MERGE_PATCH, PREFIX, Route
-from sidekey.api.service import ApiServices, exists, missing_problem, require_version
+from sidekey.api.service import ApiServices, exists_problem, missing_problem, require_version
 from sidekey.api.statuses import StatusView
 from sidekey.config.stored.rows import NewRow
 from sidekey.config.stored.secrets import SealingKeys
@@ -241,9 +241,9 @@ class Collection(ABC, Generic[R]):
         if self.is_in_file(service.snapshot, name):
             article, word = "an" if self.kind[0] in "aeiou" else "a", "ID" if self.key == "id" else "name"
             detail = f"a config file has {article} {self.kind} of this {word}: choose another"
-            raise exists(request.condition, detail)
+            raise exists_problem(request.condition, detail)
         if name in self.rows(await service.store.read()):
-            raise exists(request.condition)
+            raise exists_problem(request.condition)
         return await self._save(service, request, name, None, errors)
 
     async def replace(self, service: ApiServices, request: ApiRequest) -> ApiResult:

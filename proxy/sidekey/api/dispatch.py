@@ -171,7 +171,7 @@ class Dispatcher:
         return result
 
     def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
-        """Return the route of a request, and the names in its path. It is not decoded, because no name needs escapes."""
+        """Return the route of a request, and the names in its path. No name needs escapes: the path stays encoded."""
         routes, names = self._routes.find(request.raw_path.partition("?")[0].removeprefix(PREFIX))
         if not routes:
             raise ApiProblem("not_found", "the API has no such path: see /api/v1/openapi.json")
@@ -202,7 +202,7 @@ class Dispatcher:
         """Look the operator up again: the token may have been revoked while the body was read. Raises ApiProblem."""
         if operator.session_ends_at is not None:
             return await self._service.session_operator(self._cookie(request))
-        current = self._service.operator(operator.digest)
+        current = self._service.operator_of_token(operator.digest)
         if not isinstance(current, Operator):
             raise unknown_token()
         return current

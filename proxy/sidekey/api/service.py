@@ -15,11 +15,11 @@ from pydantic import BaseModel
 from sidekey.api.auth.oidc.login import CompanyLogins
 from sidekey.api.auth.operators import (
     RECORD_EVERY,
-    Login,
+    LoginOutcome,
     Operator,
     RateLimiter,
-    operator_of,
     operator_of_session,
+    operator_of_token,
     unauthenticated,
     unknown_token,
 )
@@ -53,7 +53,7 @@ _TEST_EVERY = 1.0
 """Minimum seconds between two tests with one token."""
 
 MAX_LISTED = 100
-"""Events of one token and hour that the audit lists, so that nobody can fill the database."""
+"""Maximum events of one token that the audit lists in an hour, so that nobody can fill the database."""
 
 _IN_USE = "the name is in use: choose another, or change the existing one"
 
@@ -101,7 +101,7 @@ class AuditBudget:
 class ApiServices:
     """State and services that the handlers of one process share.
 
-    `snapshot` returns the snapshot in use. `probe` sends the test request of the served integration with an ID, and
+    `snapshot` returns the snapshot in use. `probe` sends the test request of a served integration by ID, and
     `probe_draft` that of a draft. `probe_preset` sends a preset with a payload, its Content-Type (empty: that of the
     preset), and the operator's name. `report` logs a defect, returns its ID, and must not raise.
     """
@@ -127,26 +127,26 @@ class ApiServices:
         self.metrics = metrics
         self._snapshot = snapshot
         self.report = report
-        # Validation of a document may take long: reads and log-ins use another thread, and never wait for it. A single
-        # thread for each leaves the second core to the loop.
+        # Validation of a document may take long, so reads and log-ins use another thread. One thread for
+        # each leaves a core to the event loop.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admin-api")
         self._validations = ThreadPoolExecutor(1, thread_name_prefix="admin-validation")
-        self._tests = RateLimiter(_TEST_EVERY)
-        self._uses = RateLimiter(RECORD_EVERY)
-        self._reads = RateLimiter(_READ_EVERY)
+        self._test_limiter = RateLimiter(_TEST_EVERY)
+        self._use_limiter = RateLimiter(RECORD_EVERY)
+        self._read_limiter = RateLimiter(_READ_EVERY)
         self._reading: asyncio.Task[None] | None = None
-        self._refusals = AuditBudget("refused change", MAX_LISTED)
+        self._refusal_audit = AuditBudget("refused change", MAX_LISTED)
         self.login_audit: Final = AuditBudget("login", MAX_LISTED)
-        self._draft_tests = AuditBudget("test draft", MAX_LISTED)
+        self._draft_test_audit = AuditBudget("test draft", MAX_LISTED)
         self._tasks: set[asyncio.Task[None]] = set()
         self.history = history
         self.sessions = SessionCache(self.store)
         self.company_logins = CompanyLogins(fetcher)
-        self.login_warnings: Final = RateLimiter(_WARN_EVERY)
+        self.login_warning_limiter: Final = RateLimiter(_WARN_EVERY)
 
     @property
     def unread(self) -> str:
-        """Why the content of the store is not in use yet. Empty once it is, or without a store."""
+        """Why the content of the store is not in use yet, or an empty string if it is or there is no store."""
         return "" if self._managed is None else self._managed.unread
 
     @property
@@ -156,7 +156,7 @@ class ApiServices:
 
     @property
     def managed(self) -> StoreManager:
-        """The manager of the store, which also puts changes in use. Raises ApiProblem without a store."""
+        """The manager, which commits changes and serves them. Raises ApiProblem without a store."""
         if self._managed is None:
             raise ApiProblem("store_required", _NO_STORE)
         return self._managed
@@ -193,13 +193,16 @@ class ApiServices:
         return await self.validate(read_body, model, request.document, known_errors)
 
     def authenticate(self, token: str | None) -> Operator:
-        """Return the operator of a token. Raises the same ApiProblem for every token that cannot be used."""
+        """Return the operator of a token, and count the authentication.
+
+        Raises ApiProblem: without a token, for a token that cannot be used, or while the store is unread.
+        """
         if token is None:
             self.count_login("missing")
             raise unauthenticated("send a token: Authorization: Bearer sidekey_...")
-        operator = self.operator(digest_of(token))
+        operator = self.operator_of_token(digest_of(token))
         if not isinstance(operator, Operator):
-            # An unread store may contain it.
+            # The unread store may contain the token.
             self.require_store()
             self.count_login(operator)
             raise unknown_token()
@@ -207,25 +210,25 @@ class ApiServices:
         return operator
 
     def require_store(self) -> None:
-        """Raise ApiProblem until the store was read."""
+        """Raise ApiProblem if there is a store that this process has not read yet."""
         if self.unread:
             raise _unavailable(self.unread)
 
     def require_writable(self) -> None:
-        """Raise ApiProblem without a store."""
+        """Raise ApiProblem if there is no store."""
         if self._managed is None:
             raise ApiProblem("store_required", _NO_STORE)
 
     async def discover_token(self, token: str) -> None:
         """Read the store if a token is unknown: a command may have created it a moment ago."""
-        if not self.unread and not isinstance(self.operator(digest_of(token)), Operator):
-            # One rate limit for all tokens, because anybody can send them.
+        if not self.unread and not isinstance(self.operator_of_token(digest_of(token)), Operator):
+            # All tokens share one rate limit, because anybody can send unknown ones.
             await self._refresh_store("")
 
     async def _refresh_store(self, key: str) -> None:
         """Read the store now, at most once a second for each `key`, or wait for a read in progress."""
         if self._reading is None or self._reading.done():
-            if not self._reads.admit(key):
+            if not self._read_limiter.admit(key):
                 return
             self._reading = asyncio.get_running_loop().create_task(self._read_store())
         await asyncio.shield(self._reading)
@@ -235,20 +238,20 @@ class ApiServices:
         with contextlib.suppress(StoreError):
             await self.store.read()
 
-    def operator(self, digest: str) -> Operator | Login:
-        """Return the operator of the token with this SHA-256 (hexadecimal), or why there is none."""
-        operator = operator_of(digest, self.snapshot.admin.tokens, self.store.state.tokens, time.time())
+    def operator_of_token(self, digest: str) -> Operator | LoginOutcome:
+        """Return the operator of the token with this SHA-256 (hexadecimal), or why there is none. Record its use."""
+        operator = operator_of_token(digest, self.snapshot.admin.tokens, self.store.state.tokens, time.time())
         if isinstance(operator, Operator):
             self._note_use(operator)
         return operator
 
     def _note_use(self, operator: Operator) -> None:
-        if operator.row and self._uses.admit(operator.digest):
+        if operator.row and self._use_limiter.admit(operator.digest):
             task = asyncio.get_running_loop().create_task(self._record_use(operator.row))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def count_login(self, outcome: Login) -> None:
+    def count_login(self, outcome: LoginOutcome) -> None:
         """Count the outcome of an authentication."""
         self.metrics.admin_logins[outcome] += 1
 
@@ -258,12 +261,12 @@ class ApiServices:
         except StoreError:
             # The metrics report the error, and a later use of the token will be recorded.
             return
-        except Exception as defect:  # noqa: BLE001  the edge of a task
+        except Exception as defect:  # noqa: BLE001  nobody awaits the task
             self.report(defect)
 
     def admit_test(self, operator: Operator) -> None:
         """Raise ApiProblem if the operator sent another test within the last second."""
-        if not self._tests.admit(operator.digest):
+        if not self._test_limiter.admit(operator.digest):
             raise ApiProblem("too_many", "at most one test a second with one token", headers={"Retry-After": "1"})
 
     async def commit(self, request: ApiRequest, changes: Sequence[Change], fields: Iterable[str] = ()) -> State:
@@ -276,7 +279,7 @@ class ApiServices:
         try:
             return await self.managed.commit(changes, entry)
         except Exists:
-            raise exists(request.condition) from None
+            raise exists_problem(request.condition) from None
         except ReloadError:
             text = "it is saved, but not in use here: Sidekey is stopping, or its log has a defect"
             raise ApiProblem("internal_error", text) from None
@@ -284,7 +287,7 @@ class ApiServices:
     async def note_refusal(self, request: ApiRequest, code: str) -> None:
         """Audit a refused change. Raises StoreError."""
         refusal = replace(request.audit_entry(), id=_name_in(request), outcome=code)
-        entry = self._refusals.admit(request.operator.digest, refusal)
+        entry = self._refusal_audit.admit(request.operator.digest, refusal)
         if entry is not None:
             await self.store.audit(entry)
 
@@ -295,17 +298,17 @@ class ApiServices:
             session = await self.sessions.find(cookie)
         except StoreError as error:
             raise problem_of(error) from None
-        operator = None if session is None else self.operator_of(session)
+        operator = None if session is None else self.operator_of_session(session)
         if session is not None and operator is None:
             # Another process may have created the token of the session a moment ago.
             await self._refresh_store(session.token_sha256)
-            operator = self.operator_of(session)
+            operator = self.operator_of_session(session)
         if operator is None:
             raise unauthenticated("the session has ended: log in again")
         self._note_use(operator)
         return operator
 
-    def operator_of(self, session: Session) -> Operator | None:
+    def operator_of_session(self, session: Session) -> Operator | None:
         """Return the operator of a session, or None if its token or the rules of `admin.oidc` have changed."""
         return operator_of_session(session, self.snapshot.admin, self.store.state.tokens, time.time())
 
@@ -315,7 +318,7 @@ class ApiServices:
         test = replace(
             request.audit_entry(), action="test draft", kind="integration", id=_name_in(request), outcome=outcome
         )
-        entry = self._draft_tests.admit(request.operator.digest, test)
+        entry = self._draft_test_audit.admit(request.operator.digest, test)
         if entry is not None:
             # A draft can be tested while the store is unavailable, which the metrics report.
             with contextlib.suppress(StoreError):
@@ -332,7 +335,7 @@ def _name_in(request: ApiRequest) -> str:
 def require_version(record: Record, condition: Condition) -> int:
     """Return the version of a record. Raises ApiProblem if the precondition does not allow it."""
     if not condition.allows(record.version):
-        raise changed()
+        raise changed_problem()
     return record.version
 
 
@@ -343,12 +346,12 @@ def missing_problem(condition: Condition) -> ApiProblem:
     return not_found()
 
 
-def exists(condition: Condition, detail: str = _IN_USE) -> ApiProblem:
+def exists_problem(condition: Condition, detail: str = _IN_USE) -> ApiProblem:
     """Return the problem of a name that is in use: 412 for `If-None-Match: *`, else 409."""
     return ApiProblem("changed" if condition.absent else "exists", detail)
 
 
-def changed() -> ApiProblem:
+def changed_problem() -> ApiProblem:
     """Return 412: the resource has changed since the client read it."""
     return ApiProblem("changed", "somebody has changed it since it was read: read it again, and send the change again")
 
@@ -356,7 +359,7 @@ def changed() -> ApiProblem:
 def problem_of(error: StoreError) -> ApiProblem:
     """Convert an error of the store to a problem."""
     if isinstance(error, Changed):
-        return changed()
+        return changed_problem()
     return ApiProblem("store_denied", str(error)) if isinstance(error, StoreDenied) else _unavailable(error.public)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from sidekey.api.auth.operators import Operator, RateLimiter, operator_of
+from sidekey.api.auth.operators import Operator, RateLimiter, operator_of_token
 from sidekey.snapshot.admin import AdminToken
 from sidekey.store.records import TokenRow, digest_of
 
@@ -14,7 +14,7 @@ OPS = {"ops": AdminToken(hashlib.sha256(b"of-the-config").digest(), "admin")}
 def test_digest_of_a_token_identifies_its_operator() -> None:
     def find(token: str, expires_at: int | None = None) -> tuple[str, str, str] | str:
         row = TokenRow(row="r1", id="ann", role="editor", token_sha256=digest_of("stored"), expires_at=expires_at)
-        operator = operator_of(digest_of(token), OPS, {"ann": row}, 100.0)
+        operator = operator_of_token(digest_of(token), OPS, {"ann": row}, 100.0)
         if not isinstance(operator, Operator):
             return operator
         assert operator.owns(token)

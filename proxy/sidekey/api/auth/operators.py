@@ -1,4 +1,4 @@
-"""Authenticate operators by bearer token (RFC 6750) or session, limit their rate, and confirm them again."""
+"""Find the operator of a bearer token (RFC 6750) or session, rate-limit actions, and confirm sensitive changes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ RECORD_EVERY: Final = 60.0
 class Operator:
     """An authenticated operator.
 
-    `identity` is `token:ROW`, `config:NAME` or `oidc:ISSUER#SUBJECT`. No two operators ever have the same one. For a
-    company log-in, `name` is the identity. `label` is a name to show, if it differs. `digest` is the SHA-256 of the
-    token, or an HMAC of the identity (hexadecimal). `row` is the row ID of a stored token, else empty. `presets` are
-    the granted IDs of a sender, None for other roles. `per_minute` and `per_day` limit sends, None for a viewer.
-    `auth_at` is when the issuer last authenticated the person, None for a token. Times are seconds since the epoch.
+    `identity` is `token:ROW`, `config:NAME` or `oidc:ISSUER#SUBJECT`, and unique. For a company log-in, `name` is
+    the identity, and `label` a name to show. `digest` is the SHA-256 of the token, or an HMAC of the identity
+    (hexadecimal). `row` is the row ID of a stored token, else empty. `presets` are the granted IDs of a sender, None
+    for other roles. `per_minute` and `per_day` limit sends, None for a viewer. `session_ends_at` is None for a request
+    with a bearer token. `auth_at` is when the issuer last authenticated the person, None unless it was a company
+    log-in. Times are seconds since the epoch.
     """
 
     name: str
@@ -56,17 +57,17 @@ class Operator:
         return self.auth_at is None and hmac.compare_digest(self.digest, digest_of(token))
 
 
-Login = Literal["ok", "missing", "invalid", "expired"]
-"""Outcome of an authentication: the label of the metric."""
+LoginOutcome = Literal["ok", "missing", "invalid", "expired"]
+"""Outcome of an authentication, and label of its metric."""
 
 
-def operator_of(
+def operator_of_token(
     digest: str, configured: Mapping[str, AdminToken], stored: Mapping[str, TokenRow], now: float
-) -> Operator | Login:
+) -> Operator | LoginOutcome:
     """Return the operator of the token with this SHA-256 (hexadecimal), or why there is none.
 
-    It compares every token in constant time, so that the duration reveals nothing. A stored token does not count if
-    the config has a token of the same name: the audit could not tell them apart.
+    It compares every token in constant time, so that the duration reveals nothing. A stored token cannot be used if
+    the config has a token of the same name: the audit could not distinguish them.
     """
     operator: Operator | None = None
     for name, token in configured.items():
@@ -86,7 +87,7 @@ def operator_of_session(
 ) -> Operator | None:
     """Return the operator of a session, or None if its token or the rules of `admin.oidc` have changed."""
     if not session.grant_text:
-        token_operator = operator_of(session.token_sha256, rules.tokens, stored, now)
+        token_operator = operator_of_token(session.token_sha256, rules.tokens, stored, now)
         if not isinstance(token_operator, Operator):
             return None
         return replace(token_operator, session_ends_at=session.ends_at)
@@ -129,12 +130,12 @@ def unauthenticated(detail: str, error: str = "") -> ApiProblem:
 
 
 def unknown_token() -> ApiProblem:
-    """Return the 401 for every token that cannot be used: it does not reveal the reason."""
+    """Return 401 for a token that cannot be used, without the reason."""
     return unauthenticated("the token is not known, or has expired", error="invalid_token")
 
 
 class RateLimiter:
-    """Admits an action once in `seconds` for each key."""
+    """Admits one action for each key in `seconds`."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -142,7 +143,7 @@ class RateLimiter:
         self._admitted: dict[str, float] = {}
 
     def admit(self, key: str) -> bool:
-        """Record an attempt, and return True if the action is allowed now."""
+        """Return True, and start a new interval for the key, if the previous one has ended."""
         now = self._clock()
         self._admitted = {recent: at for recent, at in self._admitted.items() if now - at < self._seconds}
         if key in self._admitted:
@@ -152,7 +153,7 @@ class RateLimiter:
 
 
 _CONFIRMS_FOR: Final = 600
-"""Seconds after a company log-in in which it confirms a change."""
+"""Seconds for which a company log-in confirms changes."""
 
 
 class Confirmation(Body):
@@ -168,7 +169,7 @@ class Confirmation(Body):
 
 
 def require_confirmation(operator: Operator, body: Confirmation) -> None:
-    """Raise ApiProblem unless the body repeats the token, or the person has just logged in."""
+    """Raise ApiProblem unless the body repeats the token or, for a company log-in, the person has just logged in."""
     if operator.auth_at is None:
         if "own_token" not in body.model_fields_set:
             raise invalid([ItemError("/own_token", "this key is missing")])

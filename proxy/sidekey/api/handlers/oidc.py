@@ -113,7 +113,7 @@ async def _begin_session(
         ends_at=now + rules.session,
         grant_text=person.grant.text(rules),
     )
-    operator = service.operator_of(session)
+    operator = service.operator_of_session(session)
     if not isinstance(operator, Operator):
         raise ApiProblem("oidc_failed", "the log-in failed, since the config has changed meanwhile: start again")
     service.count_login("ok")
@@ -148,7 +148,7 @@ async def _as_problems(service: ApiServices, work: Awaitable[T]) -> T:
 
 def _warn(service: ApiServices, event: str, error: LoginError) -> None:
     """Log an error, each reason at most once in ten seconds: anybody can cause one."""
-    if service.login_warnings.admit(error.reason):
+    if service.login_warning_limiter.admit(error.reason):
         get_logger().warning(event, reason=error.reason)
 
 

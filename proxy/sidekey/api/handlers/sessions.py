@@ -143,7 +143,7 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     shown = [
         _shown(session, operator, current=session.id == current)
         for session in page.sessions
-        if (operator := service.operator_of(session)) is not None
+        if (operator := service.operator_of_session(session)) is not None
     ]
     after = None if page.next is None else f"{page.next[0]}.{page.next[1][:SHOWN]}"
     return ApiResult.of(SessionPage(items=shown, next=after))
@@ -180,7 +180,7 @@ async def end(service: ApiServices, request: ApiRequest) -> ApiResult:
     session = await service.store.find_session(request.names["id"])
     if session is None:
         raise not_found()
-    operator = service.operator_of(session)
+    operator = service.operator_of_session(session)
     name = "" if operator is None else operator.name
     await service.sessions.end(session.id, replace(request.audit_entry(), id=name))
     return ApiResult(204)

@@ -42,7 +42,7 @@ class Authenticated(NamedTuple):
 
 
 class CompanyLogins:
-    """Starts and finishes log-ins. Its coroutines raise LoginError."""
+    """Starts and finishes log-ins. Coroutines raise a subclass of LoginError."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher
@@ -50,13 +50,13 @@ class CompanyLogins:
         self._issuer: Issuer | None = None
 
     async def begin(self, rules: OidcRules, *, again: bool) -> StartedLogin:
-        """Start a log-in. With `again`, the issuer must authenticate the person again."""
+        """Start a log-in. With `again`, the issuer must ignore its own session and authenticate the person."""
         issuer, attempt = self._issuer_of(rules), Attempt.begin()
         metadata = await issuer.metadata()
         return StartedLogin(attempt.cookie, issuer.authorization_url(metadata, attempt, again=again))
 
     async def finish(self, rules: OidcRules, cookie: str, redirect: Redirect, address: str) -> Authenticated:
-        """Finish the log-in of a cookie for a client at this address."""
+        """Finish the log-in that the cookie belongs to. Log-ins from one `address` share a rate limit."""
         attempt = Attempt.of(cookie)
         # Check this first: a forged redirect must not use up the rate limit of its address.
         if attempt is None or not attempt.has_state(redirect.state):
@@ -67,6 +67,7 @@ class CompanyLogins:
             if redirect.iss != rules.issuer and (redirect.iss is not None or metadata.names_issuer):
                 raise LoginRefused("the redirect is not from the issuer")
             token = await issuer.redeem(metadata, redirect.code, attempt.verifier)
+            # The issuer may have rotated its keys: this fetches them again if the key of the token is unknown.
             metadata = await issuer.metadata(lambda keys: id_token.key_for(token, keys) is not None)
             key = id_token.key_for(token, metadata.keys)
             if key is None:
@@ -76,6 +77,7 @@ class CompanyLogins:
             return Authenticated(grant_by(claims, rules), min(int(claims.get("auth_time", 0)), int(now)))
 
     def _issuer_of(self, rules: OidcRules) -> Issuer:
+        """Return the issuer with its cached metadata, or a new one if `admin.oidc` has changed."""
         if self._issuer is None or self._issuer.rules != rules:
             self._issuer = Issuer(rules, self._fetcher)
         return self._issuer
