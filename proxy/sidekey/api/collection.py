@@ -69,21 +69,23 @@ class Collection(ABC, Generic[R]):
     """
 
     kind: ClassVar[str]
-    """The noun for one resource, such as `caller`."""
+    """The noun for one resource, such as `caller`. It also names the paths and operations."""
     key: ClassVar[str] = "id"
-    """The member that names a resource."""
+    """The member that names a resource: `id`, or `name` for callers."""
     models: ClassVar[CollectionModels]
     summaries: ClassVar[RouteSummaries]
     reader: ClassVar[Permission] = "viewer"
+    """The permission to list and read."""
     writer: ClassVar[Permission] = "editor"
+    """The permission to change."""
     media: ClassVar[tuple[str, ...]] = (JSON, YAML)
     """The media types of documents."""
     saving_codes: ClassVar[tuple[str, ...]] = ()
-    """Problem codes of every write, besides `invalid`."""
+    """Extra problem codes of POST, PUT and PATCH."""
     update_codes: ClassVar[tuple[str, ...]] = ()
-    """Problem codes of an update, besides `saving_codes`."""
+    """Extra problem codes of PUT and PATCH."""
     delete_codes: ClassVar[tuple[str, ...]] = ()
-    """Problem codes of a deletion, besides those of every collection."""
+    """Extra problem codes of DELETE."""
 
     @property
     def path(self) -> str:
@@ -188,7 +190,7 @@ class Collection(ABC, Generic[R]):
         """Build an item of the list, or return None if it does not match the query. Arguments are as for `shown`."""
 
     def page_members(self, state: State, snapshot: Snapshot) -> dict[str, Any]:
-        """Return the members of a page besides its items."""
+        """Return the members of a page besides `items` and `next`."""
         del state, snapshot
         return {}
 
@@ -207,8 +209,8 @@ class Collection(ABC, Generic[R]):
         return document
 
     @abstractmethod
-    def build(self, change: ResourceChange[R], snapshot: Snapshot, vault: SealingKeys) -> NewRow[R]:
-        """Build the row of a change. Raises ApiProblem with all errors."""
+    def build(self, change: ResourceChange[R], snapshot: Snapshot, sealing_keys: SealingKeys) -> NewRow[R]:
+        """Build the row to save. Its `fields` are empty if nothing changes. Raises ApiProblem with all errors."""
 
     def refuse_deletion(self, row: R, state: State, snapshot: Snapshot) -> None:
         """Raise ApiProblem if the resource must not be deleted now."""

@@ -1,4 +1,4 @@
-"""Build the row of an integration from a document, and check its presets and overlaps. Runs in a thread."""
+"""Build the row of an integration from a document, and check its presets and overlaps. Call it in a thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sidekey.api.collection import ResourceChange
 from sidekey.api.errors import ApiProblem, ItemError, invalid, listed
-from sidekey.api.statuses import served
+from sidekey.api.statuses import served_integration
 from sidekey.config.build.presets import broken_presets
 from sidekey.config.errors import MAX_ERRORS
 from sidekey.config.stored.build import build_draft, build_unserved, overlap_of
@@ -23,56 +23,35 @@ from sidekey.store.records import IntegrationRow, PresetRow
 from sidekey.store.state import State
 
 _MAX_NAMED: Final = 10
-"""Maximum IDs in a sentence."""
+"""Maximum IDs of presets in a sentence."""
 
 
-def is_served(row: PresetRow, snapshot: Snapshot) -> bool:
-    """Return True if the snapshot has the preset of this row: its document need not be parsed."""
-    preset = snapshot.presets.get(row.id)
-    return preset is not None and row.verified and (preset.row, preset.document) == (row.row, row.document)
+def build_integration(
+    change: ResourceChange[IntegrationRow], snapshot: Snapshot, sealing_keys: SealingKeys
+) -> NewRow[IntegrationRow]:
+    """Build the row of a change. Raises ApiProblem with all errors."""
+    previous, document, now = previous_integration(change.row), change.sent, time.time()
+    errors = [*change.known_errors]
+    if change.patch:
+        if previous is None:
+            raise ApiProblem("invalid", "the stored document cannot be read: send the complete document with PUT")
+        document = previous.patched(change.sent)
+        errors += _size_errors(document)
+    draft = draft_of(document, previous, snapshot, errors)
+    overlap = overlap_in(snapshot, change.name, draft)
+    if overlap is not None:
+        raise ApiProblem("overlaps", overlap)
+    is_used = any(preset.rules.integration == change.name for preset in snapshot.presets.values())
+    if is_used and served_integration(snapshot, change.name, stored=True) is not None:
+        stored = snapshot.stored or Stored()
+        refuse_edit(build_unserved(change.name, draft.settings, draft.entered, stored, now), snapshot)
+    return build_integration_row(sealing_keys, change.name, draft, change.row, previous, by=change.by, now=int(now))
 
 
-def refuse_deletion(integration: str, state: State, snapshot: Snapshot) -> None:
-    """Raise ApiProblem if presets use a stored integration."""
-    presets = presets_of(integration, state, snapshot)
-    if presets:
-        verb = "use" if len(presets) > 1 else "uses"
-        detail = f"{_named(presets)} {verb} it: delete what uses it first, or have it use another integration"
-        raise ApiProblem("in_use", detail, presets=presets[:MAX_ERRORS])
-
-
-def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
-    """Raise ApiProblem if presets that can be used now could not be used with the changed integration."""
-    problems = broken_presets(integration, snapshot.presets)
-    if problems:
-        errors = [ItemError("", f"preset {name}: {text}") for name, reasons in problems.items() for text in reasons]
-        detail = f"{_named(list(problems))} could not be used any more: change what uses it first, see errors"
-        raise ApiProblem("in_use", detail, errors=listed(errors), presets=list(problems)[:MAX_ERRORS])
-
-
-def presets_of(integration: str, state: State, snapshot: Snapshot) -> list[str]:
-    """Return the IDs of all presets that use an integration, also of those that the snapshot lacks."""
-    served = {name for name, preset in snapshot.presets.items() if preset.rules.integration == integration}
-    rows = (row for row in state.presets.values() if not is_served(row, snapshot))
-    return sorted(served | {row.id for row in rows if _uses(row, integration)})
-
-
-def _uses(row: PresetRow, integration: str) -> bool:
-    try:
-        return integration_id(load_document(row)) == integration
-    except MalformedError:
-        return False
-
-
-def _named(presets: Sequence[str]) -> str:
-    """Format the IDs of presets for a sentence."""
-    more = f" and {len(presets) - _MAX_NAMED} more" if len(presets) > _MAX_NAMED else ""
-    return f"preset{'s' if len(presets) > 1 else ''} {', '.join(presets[:_MAX_NAMED])}{more}"
-
-
-def reentry_errors(errors: Iterable[DocumentError]) -> list[ItemError]:
-    """Return the errors of stored secrets that must be sent again."""
-    return [ItemError(error.pointer, f"must be sent again, since {error.detail}") for error in errors]
+def _size_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
+    """Return an error if a patched document is too large for the body of a PUT, which could never replace it."""
+    if len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_SIZE:
+        yield ItemError("", f"must have at most {MAX_SIZE >> 10} KiB after the patch")
 
 
 def draft_of(
@@ -93,10 +72,15 @@ def draft_of(
     return assessment.draft
 
 
+def reentry_errors(errors: Iterable[DocumentError]) -> list[ItemError]:
+    """Convert errors of stored secrets that must be sent again."""
+    return [ItemError(error.pointer, f"must be sent again, since {error.detail}") for error in errors]
+
+
 def overlap_in(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
     """Return how a draft would overlap another integration of one caller, or None."""
+    # Without `forward.match_by_host`, each request names its integration. A draft that keeps a secret keeps its targets.
     if draft.kept or snapshot.matching is None:
-        # A draft that keeps a secret keeps its destination, and so its targets.
         return None
     integration = build_draft(name, draft, snapshot.stored or Stored(), time.time())
     overlap = overlap_of(snapshot, integration)
@@ -106,29 +90,45 @@ def overlap_in(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
     return f"integration {other} covers {overlap.where} as well, and one caller lists both: narrow one of them"
 
 
-def _size_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
-    """Refuse a patched document that is too large for a request: nobody could replace it."""
-    if len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_SIZE:
-        yield ItemError("", f"must have at most {MAX_SIZE >> 10} KiB after the patch")
+def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
+    """Raise ApiProblem if presets that can be used now could not be used with the changed integration."""
+    problems = broken_presets(integration, snapshot.presets)
+    if problems:
+        errors = [ItemError("", f"preset {name}: {text}") for name, reasons in problems.items() for text in reasons]
+        detail = f"{_list_presets(list(problems))} could not be used any more: change what uses it first, see errors"
+        raise ApiProblem("in_use", detail, errors=listed(errors), presets=list(problems)[:MAX_ERRORS])
 
 
-def build_integration(
-    change: ResourceChange[IntegrationRow], snapshot: Snapshot, vault: SealingKeys
-) -> NewRow[IntegrationRow]:
-    """Build the row of a change. Raises ApiProblem with all errors."""
-    previous, document, now = previous_integration(change.row), change.sent, time.time()
-    errors = [*change.known_errors]
-    if change.patch:
-        if previous is None:
-            raise ApiProblem("invalid", "the stored document cannot be read: send the complete document with PUT")
-        document = previous.patched(change.sent)
-        errors += _size_errors(document)
-    draft = draft_of(document, previous, snapshot, errors)
-    overlap = overlap_in(snapshot, change.name, draft)
-    if overlap is not None:
-        raise ApiProblem("overlaps", overlap)
-    is_used = any(preset.rules.integration == change.name for preset in snapshot.presets.values())
-    if is_used and served(snapshot, change.name, stored=True) is not None:
-        stored = snapshot.stored or Stored()
-        refuse_edit(build_unserved(change.name, draft.settings, draft.entered, stored, now), snapshot)
-    return build_integration_row(vault, change.name, draft, change.row, previous, by=change.by, now=int(now))
+def refuse_deletion(integration: str, state: State, snapshot: Snapshot) -> None:
+    """Raise ApiProblem if presets use a stored integration."""
+    presets = presets_of(integration, state, snapshot)
+    if presets:
+        verb = "use" if len(presets) > 1 else "uses"
+        detail = f"{_list_presets(presets)} {verb} it: delete what uses it first, or have it use another integration"
+        raise ApiProblem("in_use", detail, presets=presets[:MAX_ERRORS])
+
+
+def presets_of(integration: str, state: State, snapshot: Snapshot) -> list[str]:
+    """Return the IDs of all presets that use an integration, in the snapshot or only in the store."""
+    served = {name for name, preset in snapshot.presets.items() if preset.rules.integration == integration}
+    rows = (row for row in state.presets.values() if not is_preset_served(row, snapshot))
+    return sorted(served | {row.id for row in rows if _uses(row, integration)})
+
+
+def is_preset_served(row: PresetRow, snapshot: Snapshot) -> bool:
+    """Return True if the snapshot has the preset of this row, so that the caller need not parse its document."""
+    preset = snapshot.presets.get(row.id)
+    return preset is not None and row.verified and (preset.row, preset.document) == (row.row, row.document)
+
+
+def _uses(row: PresetRow, integration: str) -> bool:
+    try:
+        return integration_id(load_document(row)) == integration
+    except MalformedError:
+        return False
+
+
+def _list_presets(presets: Sequence[str]) -> str:
+    """Write the IDs of presets as the subject of a sentence."""
+    more = f" and {len(presets) - _MAX_NAMED} more" if len(presets) > _MAX_NAMED else ""
+    return f"preset{'s' if len(presets) > 1 else ''} {', '.join(presets[:_MAX_NAMED])}{more}"

@@ -37,9 +37,10 @@ T = TypeVar("T")
 B = TypeVar("B", bound="Body")
 
 PAGE: Final = 50
+"""Maximum items of a page."""
 
 ALTERED: Final = "something other than Sidekey changed its row: delete it, and create it again"
-"""Problem of a caller or token whose MAC does not verify."""
+"""Problem text of a caller or token whose MAC does not verify."""
 
 Instant = Annotated[
     float,
@@ -53,7 +54,7 @@ Source = Literal["file", "store"]
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Restricts a string to these values, which are no `Literal` because the code computes them."""
+    """Restricts a string to values that the code computes, or that a subclass of the model replaces."""
 
     values: tuple[str, ...]
 
@@ -69,12 +70,12 @@ class OneOf:
         return {**handler(schema), "enum": [*self.values]}
 
 
-_Shown = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]
+_ResponseName = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]
 """A name in a response. It is not validated: another version of Sidekey may have written the row."""
 
 
 class Body(Section):
-    """A request or response body, or a query. A member with a default may be absent."""
+    """Base of request bodies, response bodies and queries. A member with a default may be absent."""
 
 
 class Patch(RootModel[dict[str, Any]]):
@@ -84,17 +85,17 @@ class Patch(RootModel[dict[str, Any]]):
 class Named(Body):
     """A resource that has a name."""
 
-    name: _Shown
+    name: _ResponseName
 
 
 class Identified(Body):
     """A resource that has an ID."""
 
-    id: _Shown = Field(description="The ID: lower-case letters, digits, `-` and `_`. It cannot change.")
+    id: _ResponseName = Field(description="The ID: lower-case letters, digits, `-` and `_`. It cannot change.")
 
 
 class Described(Body):
-    """The limits of the texts that lists show."""
+    """Description and tags, which lists show, with their limits."""
 
     description: Annotated[str, Field(max_length=MAX_DESCRIPTION_LENGTH)] = Field(
         default="", description="A description for operators."
@@ -115,7 +116,7 @@ class Members(Body):
 
 
 class Sent(Body):
-    """A request body that may repeat the read-only members of what was read; `document_in` drops these."""
+    """A request body that may repeat the read-only members of a response. `document_in` removes them."""
 
     read_only: ClassVar[type[BaseModel]]
 
@@ -144,7 +145,7 @@ class Shown(NamedTuple):
 
 
 def members_of(row: DocumentRow | CallerRow | None, problem: str) -> dict[str, Any]:
-    """Return the read-only members of a resource in a row, or in a file (None). `problem` is empty if it is ok."""
+    """Return the read-only members of a resource in a row, or in a file (None). An empty `problem` means `ok`."""
     return {
         "source": "file" if row is None else "store",
         "version": None if row is None else row.version,
@@ -189,7 +190,7 @@ def _check_after(text: str) -> str:
 
 
 class After(Body):
-    """The query of a list."""
+    """The query of a list: where the page begins."""
 
     after: Annotated[
         str,
@@ -204,15 +205,16 @@ def keys(files: Iterable[str], stored: Iterable[str]) -> list[Key]:
 
 
 def page_of(unsorted: Iterable[Key], after: str, build: Callable[[Key], T | None]) -> tuple[list[T], str | None]:
-    """Return a page of items, and `after` of the next page. `build` returns None for a key that the query excludes.
+    """Build the page that follows `after`, the last key of the previous page. Return it with its own last key.
 
-    `after` is the last key of the previous page. It builds only the items of the page: there may be 10,000 keys.
+    The last key is None if no item follows. `build` returns None for a key that the query excludes, and is not called
+    for later pages, because there may be 10,000 keys.
     """
     name, _, source = after.partition(":")
-    begin = last = (name, source)
+    previous = last = (name, source)
     items: list[T] = []
     for key in sorted(unsorted):
-        if key > begin and (item := build(key)) is not None:
+        if key > previous and (item := build(key)) is not None:
             if len(items) == PAGE:
                 return items, ":".join(last)
             items.append(item)
@@ -238,7 +240,7 @@ def name_in(document: Mapping[str, Any], key: str) -> tuple[str, list[ItemError]
 
 
 def name_errors(document: Mapping[str, Any], key: str, name: str) -> list[ItemError]:
-    """Return an error if the body has another name than the path."""
+    """Return an error if the body has another name than the path (`name`)."""
     if document.get(key, name) == name:
         return []
     return [ItemError(f"/{key}", "must be the one in the path, which cannot change")]

@@ -15,7 +15,7 @@ from sidekey.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, Route, names_in,
 from sidekey.config.schema import DOCUMENT_VALUES, Schema, definitions
 from sidekey.snapshot.admin import roles_with
 
-_ALWAYS: Final = (
+_COMMON_CODES: Final = (
     "malformed",
     "unauthenticated",
     "forbidden",
@@ -24,30 +24,30 @@ _ALWAYS: Final = (
     "internal_error",
     "store_unavailable",
 )
-_OF_BODIES: Final = ("too_large", "unsupported")
+_BODY_CODES: Final = ("too_large", "unsupported")
 
 _CREATED: Final = 201
-_LOCATION: Final = "The path of the resource that was created."
+_LOCATION_TEXT: Final = "The path of the resource that was created."
 _UNSUPPORTED: Final = 415
-_LATER: Final = {"Retry-After": "Seconds until the request may be tried again."}
-_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
+_RETRY_AFTER: Final = {"Retry-After": "Seconds until the request may be tried again."}
+_PROBLEM_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
     401: {"WWW-Authenticate": "The challenge of RFC 6750."},
-    429: _LATER,
-    503: _LATER,
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
 }
-"""The headers of problems, by status."""
+"""Descriptions of the headers of problems, by status."""
 
 
 def codes_of(route: Route) -> tuple[str, ...]:
     """Return the problem codes of a route, in the order of `CODES`."""
-    codes = [*_ALWAYS, *route.codes]
-    codes += _OF_BODIES if route.body else ()
+    codes = [*_COMMON_CODES, *route.codes]
+    codes += _BODY_CODES if route.body else ()
     codes += ["changed", "precondition_required"] if route.conditional else []
     return tuple(code for code in CODES if code in codes)
 
 
 def document(routes: tuple[Route, ...]) -> Schema:
-    """Build the document of these routes."""
+    """Build the OpenAPI document of these routes."""
     paths: dict[str, Schema] = {}
     for route in routes:
         paths.setdefault(f"{PREFIX}{route.path}", {})[route.method.lower()] = _operation(route)
@@ -73,7 +73,7 @@ def document(routes: tuple[Route, ...]) -> Schema:
 
 
 def components(routes: Iterable[Route]) -> dict[str, Schema]:
-    """Return the schemas of all bodies, by the name of the model."""
+    """Return the schemas of all bodies, by the name of their model."""
     models = {model for route in routes for model in (route.body, route.response, route.creates) if model is not None}
     by_name = sorted(models, key=lambda model: model.__name__)
     schemas = definitions([*by_name, Problem, *DOCUMENT_VALUES], "body")
@@ -135,12 +135,12 @@ def _responses(route: Route) -> Schema:
     if _has_etag(route):
         success["headers"] = {"ETag": _header("The value for `If-Match`; a resource without one is read-only.")}
     if route.status == _CREATED:
-        success.setdefault("headers", {})["Location"] = _header(_LOCATION, required=True)
+        success.setdefault("headers", {})["Location"] = _header(_LOCATION_TEXT, required=True)
     if route.sets_cookie:
         success.setdefault("headers", {})["Set-Cookie"] = _header("The cookie of the session.", required=True)
     responses = {str(route.status): success}
     if route.creates is not None:
-        headers = {**success["headers"], "Location": _header(_LOCATION, required=True)}
+        headers = {**success["headers"], "Location": _header(_LOCATION_TEXT, required=True)}
         responses[str(_CREATED)] = {
             "description": "Created.",
             "headers": headers,
@@ -159,9 +159,10 @@ def _responses(route: Route) -> Schema:
 def _problem(route: Route, status: int, codes: Sequence[str]) -> Schema:
     text = "; ".join(f"`{code}`: {CODES[code].title}" for code in codes)
     problem: Schema = {"description": f"{text}.", "content": {TYPE: _content(Problem)}}
-    headers = {name: _header(text, required=True) for name, text in _HEADERS.get(status, {}).items()}
+    headers = {name: _header(text, required=True) for name, text in _PROBLEM_HEADERS.get(status, {}).items()}
     if "sending" in codes:
-        headers["Retry-After"] = _header(_LATER["Retry-After"], required=True)
+        # The other codes of its status do not ask the client to try again.
+        headers["Retry-After"] = _header(_RETRY_AFTER["Retry-After"], required=True)
     if status == _UNSUPPORTED:
         name = "Accept-Patch" if route.method == "PATCH" else "Accept"
         headers[name] = _header("The media types that are accepted.", required=True)

@@ -1,4 +1,4 @@
-"""The status of integrations at one moment, both of files and of the store."""
+"""Status of integrations at one moment, from files and from the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from sidekey.store.records import IntegrationRow
 
 
 class StatusView(NamedTuple):
-    """Snapshot in use and start times of failures by ID, as of `now` (all in seconds since the epoch)."""
+    """Computes statuses at `now` from the snapshot in use. `failing` has the start of each failure by ID.
+
+    Times are seconds since the epoch.
+    """
 
     snapshot: Snapshot
     failing: Mapping[str, int] = {}
@@ -22,20 +25,20 @@ class StatusView(NamedTuple):
         return status_of(integration, self.now, self.failing.get(integration.id))
 
     def of_stored(self, row: IntegrationRow) -> IntegrationStatus:
-        """Return the status of a row, which may not be in the snapshot yet."""
-        if served(self.snapshot, row.id, stored=False) is not None:
+        """Return the status of a row. The snapshot may not have it yet, or have its ID from a file."""
+        if served_integration(self.snapshot, row.id, stored=False) is not None:
             return IntegrationStatus("unusable", file_wins("integration ID"))
-        integration = served(self.snapshot, row.id, stored=True)
-        problem = problem_of(self.snapshot, row.id) if row.verified else UNVERIFIED
+        integration = served_integration(self.snapshot, row.id, stored=True)
+        problem = integration_problem(self.snapshot, row.id) if row.verified else UNVERIFIED
         return status_of(integration, self.now, self.failing.get(row.id), problem)
 
 
-def problem_of(snapshot: Snapshot, name: str) -> str:
+def integration_problem(snapshot: Snapshot, name: str) -> str:
     """Return why a stored integration could not be built, or an empty string."""
     return "" if snapshot.stored is None else snapshot.stored.problems.get(name, "")
 
 
-def served(snapshot: Snapshot, name: str, *, stored: bool) -> Integration | None:
-    """Return the integration in the snapshot with this ID, if it is from the store (`stored`) or else from a file."""
+def served_integration(snapshot: Snapshot, name: str, *, stored: bool) -> Integration | None:
+    """Return an integration of the snapshot if it is from the store (`stored`) or from a file (not `stored`)."""
     integration = snapshot.integrations.get(name)
     return integration if integration is not None and integration.stored == stored else None

@@ -48,7 +48,7 @@ _IMPORT: Final = re.compile(r'^(?:import|export)\b[^"();]*"(\.[^"]+)";', re.MULT
 
 
 class _File(NamedTuple):
-    """A file, plain and in gzip."""
+    """A file, as it is and compressed with gzip."""
 
     content_type: str
     body: bytes
@@ -58,7 +58,8 @@ class _File(NamedTuple):
 class StaticPages:
     """Serves `index.html` for every page, and the assets below a path with a hash of all files.
 
-    An open page has loaded its modules, so one hash for all files is enough, and relative imports stay below it.
+    One hash for all files lets modules import each other by relative path. An open page survives an upgrade, which
+    changes the hash, because it has already loaded all its modules.
     """
 
     def __init__(self) -> None:
@@ -76,7 +77,7 @@ class StaticPages:
         self._assets: Final = {name: _file(name, body) for name, body in files.items()}
 
     def add_to(self, app: web.Application) -> None:
-        """Add the routes. aiohttp matches decoded paths, so they may contain any character."""
+        """Add the routes. `(?s:.*)` matches newlines too, because aiohttp matches decoded paths."""
         app.router.add_get(f"{ASSETS}{{hash:[^/]*}}/{{name:(?s:.*)}}", self._asset)
         app.router.add_get(f"{PREFIX}{{path:(?:/(?s:.*))?}}", self._page)
         app.router.add_get(_BOOKMARKS, self._redirect)
@@ -97,8 +98,9 @@ class StaticPages:
 
 
 def _imports(files: Mapping[str, bytes], first: str) -> list[str]:
-    """List all static imports of `first`, also indirect ones, so that the browser fetches them at once."""
+    """Return all modules that `first` imports, also indirectly, so that the browser fetches them at once."""
     names = [first]
+    # The loop also visits the names that it appends.
     for name in names:
         for path in _IMPORT.findall(files[name].decode()):
             imported = posixpath.normpath(posixpath.join(posixpath.dirname(name), path))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from sidekey.api.handlers.presets import PRESETS, PresetFilter
-from sidekey.api.integration_rows import is_served
+from sidekey.api.integration_rows import is_preset_served
 from sidekey.api.statuses import StatusView
 from sidekey.config.stored.presets import build_preset
 from sidekey.snapshot.snapshot import Preset, Snapshot, Stored
@@ -66,6 +66,6 @@ def test_list_has_presets_that_are_not_served() -> None:
 
 def test_new_preset_is_ok_before_the_next_snapshot() -> None:
     assert response_of(ROW, Snapshot({}))["status"] == "ok"
-    assert not is_served(ROW, Snapshot({}))
-    assert is_served(ROW, snapshot())
-    assert not is_served(replace(ROW, document="{}"), snapshot())
+    assert not is_preset_served(ROW, Snapshot({}))
+    assert is_preset_served(ROW, snapshot())
+    assert not is_preset_served(replace(ROW, document="{}"), snapshot())

@@ -138,9 +138,11 @@ class CallerCollection(Collection[CallerRow]):
         shown = self.shown(name, row, statuses)
         return Caller(**dict(shown.members), **shown.document)
 
-    def build(self, change: ResourceChange[CallerRow], snapshot: Snapshot, vault: SealingKeys) -> NewRow[CallerRow]:
+    def build(
+        self, change: ResourceChange[CallerRow], snapshot: Snapshot, sealing_keys: SealingKeys
+    ) -> NewRow[CallerRow]:
         """Build the row of a change. Raises ApiProblem with all errors."""
-        del vault
+        del sealing_keys
         row, now = change.row, int(time.time())
         if row is None:
             token, digest = new_token()

@@ -19,7 +19,7 @@ from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.api.models import Body, Instant, document_in, name_in
 from sidekey.api.route import Route
 from sidekey.api.service import ApiServices
-from sidekey.api.statuses import served
+from sidekey.api.statuses import served_integration
 from sidekey.api.yaml_bodies import with_lines
 from sidekey.config.errors import MAX_ERRORS
 from sidekey.config.models import IntegrationSettings
@@ -93,7 +93,7 @@ async def preview(service: ApiServices, request: ApiRequest) -> ApiResult:
     """
     sent = request.document
     name, errors = name_in(sent, "id") if "id" in sent else (_DRAFT, [])
-    if served(service.snapshot, name, stored=False) is not None:
+    if served_integration(service.snapshot, name, stored=False) is not None:
         errors.append(ItemError("/id", USED_BY_FILE))
     row = service.store.state.integrations.get(name)
     return await service.validate(_preview, request, name, row, errors, service.snapshot)

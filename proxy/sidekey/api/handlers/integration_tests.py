@@ -17,7 +17,7 @@ from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.api.models import Body, document_in
 from sidekey.api.route import Route
 from sidekey.api.service import ApiServices
-from sidekey.api.statuses import problem_of
+from sidekey.api.statuses import integration_problem
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.build import build_draft
 from sidekey.diagnostics.explain import Sample, parse_header, parse_method, parse_moment, with_addresses
@@ -223,7 +223,7 @@ def _served(service: ApiServices, name: str) -> Integration:
         return integration
     if name not in service.store.state.integrations:
         raise not_found()
-    problem = problem_of(snapshot, name) or "it was saved a moment ago"
+    problem = integration_problem(snapshot, name) or "it was saved a moment ago"
     raise ApiProblem("not_found", f"it is not served now: {problem}")
 
 

@@ -29,7 +29,7 @@ from sidekey.api.models import (
     members_of,
 )
 from sidekey.api.service import ApiServices
-from sidekey.api.statuses import StatusView, served
+from sidekey.api.statuses import StatusView, served_integration
 from sidekey.config import profiles
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.document import MalformedError, SavedDocument
@@ -215,10 +215,10 @@ class IntegrationCollection(Collection[IntegrationRow]):
         return {**document, "auth": {key: value for key, value in auth.items() if key not in hidden}}
 
     def build(
-        self, change: ResourceChange[IntegrationRow], snapshot: Snapshot, vault: SealingKeys
+        self, change: ResourceChange[IntegrationRow], snapshot: Snapshot, sealing_keys: SealingKeys
     ) -> NewRow[IntegrationRow]:
         """Build the row of a change. Raises ApiProblem with all errors."""
-        return build_integration(change, snapshot, vault)
+        return build_integration(change, snapshot, sealing_keys)
 
     def refuse_deletion(self, row: IntegrationRow, state: State, snapshot: Snapshot) -> None:
         """Raise ApiProblem if presets use the integration, unless a file has the same ID: then they use that one."""
@@ -240,7 +240,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
         """Return the tags to filter by."""
         tags = {tag for integration in snapshot.integrations.values() for tag in integration.tags}
         for row in state.integrations.values():
-            if served(snapshot, row.id, stored=True) is None:
+            if served_integration(snapshot, row.id, stored=True) is None:
                 tags.update(_texts(_written(row).get("tags")))
         return {"tags": sorted(tags)[:_MAX_TAGS]}
 
@@ -296,7 +296,7 @@ class _View(NamedTuple):
 
 
 def _view(name: str, row: IntegrationRow | None, snapshot: Snapshot) -> _View:
-    integration = served(snapshot, name, stored=row is not None)
+    integration = served_integration(snapshot, name, stored=row is not None)
     base = None if integration is None or integration.base is None else str(integration.base)
     if integration is not None and (row is None or integration.rebuild is None):
         return _View(

@@ -1,4 +1,4 @@
-"""`/presets`: list, create, read, change and delete. Presets contain no secrets, so those of files are shown too."""
+"""`/presets`: list, create, read, change and delete. Documents from files are shown too: presets have no secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from sidekey.api.collection import Collection, CollectionModels, ResourceChange, RouteSummaries
 from sidekey.api.errors import ApiProblem, ItemError, invalid
-from sidekey.api.integration_rows import is_served
+from sidekey.api.integration_rows import is_preset_served
 from sidekey.api.models import (
     After,
     Described,
@@ -119,21 +119,27 @@ class PresetCollection(Collection[PresetRow]):
     def shown(self, name: str, row: PresetRow | None, statuses: StatusView) -> Shown:
         """Build the response for a preset. A stored one that cannot be verified has no document."""
         snapshot = statuses.snapshot
-        document = json.loads(snapshot.presets[name].document) if row is None else _written(row)
-        return Shown(PresetMembers(id=name, **_members(name, row, document.get("integration"), statuses)), document)
+        document = json.loads(snapshot.presets[name].document) if row is None else _stored_document(row)
+        return Shown(
+            PresetMembers(id=name, **_read_only_members(name, row, document.get("integration"), statuses)), document
+        )
 
     def item(self, name: str, row: PresetRow | None, statuses: StatusView, query: Any) -> PresetItem | None:
         """Build an item of the list, or return None if it does not match the query."""
-        snapshot = statuses.snapshot
-        entry = _preset_entry(snapshot.presets[name]) if row is None or is_served(row, snapshot) else _row_entry(row)
-        members = _members(name, row, entry.integration, statuses)
+        if row is None or is_preset_served(row, statuses.snapshot):
+            entry = _entry_of_preset(statuses.snapshot.presets[name])
+        else:
+            entry = _entry_of_row(row)
+        members = _read_only_members(name, row, entry.integration, statuses)
         if (query.status and query.status != members["status"]) or not _matches(name, entry, query):
             return None
         return PresetItem(**members, id=name, **entry._asdict())
 
-    def build(self, change: ResourceChange[PresetRow], snapshot: Snapshot, vault: SealingKeys) -> NewRow[PresetRow]:
-        """Build the row of a change. Raises ApiProblem with all errors, also if its integration cannot be used now."""
-        del vault
+    def build(
+        self, change: ResourceChange[PresetRow], snapshot: Snapshot, sealing_keys: SealingKeys
+    ) -> NewRow[PresetRow]:
+        """Build the row of a change. Raises ApiProblem with all errors, one if its integration cannot be used now."""
+        del sealing_keys
         document = change.sent
         if change.patch:
             try:
@@ -142,7 +148,7 @@ class PresetCollection(Collection[PresetRow]):
                 raise ApiProblem(
                     "invalid", "the stored document cannot be read: send the complete document with PUT"
                 ) from None
-            # A preset has no secrets, which a patch would have to replace completely.
+            # The last argument selects secrets, which a patch replaces as a whole. A preset has none.
             document = merge_patch(current, change.sent, lambda _: False)
         now = time.time()
         draft = prepare_preset(change.name, document, snapshot.integrations, now, require_fetched=True)
@@ -153,7 +159,8 @@ class PresetCollection(Collection[PresetRow]):
         return build_preset_row(change.name, draft, change.row, by=change.by, now=int(now))
 
 
-def _written(row: PresetRow) -> dict[str, Any]:
+def _stored_document(row: PresetRow) -> dict[str, Any]:
+    """Return the document of a row, or an empty one if it cannot be parsed."""
     try:
         return load_document(row)
     except MalformedError:
@@ -167,8 +174,8 @@ def _problem_of(name: str, row: PresetRow | None, snapshot: Snapshot) -> str:
     return snapshot.preset_problem(row.id) or ("" if row.verified else UNVERIFIED)
 
 
-def _members(name: str, row: PresetRow | None, integration: object, statuses: StatusView) -> dict[str, Any]:
-    """Return the read-only members of a preset, whose status depends on its integration."""
+def _read_only_members(name: str, row: PresetRow | None, integration: object, statuses: StatusView) -> dict[str, Any]:
+    """Return the read-only members of a preset. Its status depends on that of its integration."""
     problem = _problem_of(name, row, statuses.snapshot)
     served = statuses.snapshot.integrations.get(str(integration))
     if problem or served is None:
@@ -179,8 +186,8 @@ def _members(name: str, row: PresetRow | None, integration: object, statuses: St
     return members_of(row, "" if status.usable else f"its integration cannot be used: {status.problem}")
 
 
-class _Entry(NamedTuple):
-    """The parts of a preset that a list shows."""
+class _ListEntry(NamedTuple):
+    """The members of an item that come from the document."""
 
     title: str
     takes: Literal["parameters", "payload"] | None
@@ -191,9 +198,9 @@ class _Entry(NamedTuple):
     url: str | None
 
 
-def _preset_entry(preset: ServedPreset) -> _Entry:
+def _entry_of_preset(preset: ServedPreset) -> _ListEntry:
     rules = preset.rules
-    return _Entry(
+    return _ListEntry(
         title=preset.title,
         # The placeholder of an unreadable row has no URL.
         takes=("parameters" if rules.has_body else "payload") if preset.url else None,
@@ -205,27 +212,27 @@ def _preset_entry(preset: ServedPreset) -> _Entry:
     )
 
 
-def _row_entry(row: PresetRow) -> _Entry:
+def _entry_of_row(row: PresetRow) -> _ListEntry:
     """Build the entry from a row, which another version of Sidekey may have saved."""
-    document = _written(row)
+    document = _stored_document(row)
     tags = document.get("tags")
-    return _Entry(
-        title=_text(document, "title") or "",
+    return _ListEntry(
+        title=_text_at(document, "title") or "",
         takes=None,
-        description=_text(document, "description") or "",
+        description=_text_at(document, "description") or "",
         tags=[tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
-        integration=_text(document, "integration"),
-        method=_text(document, "method"),
-        url=_text(document, "url"),
+        integration=_text_at(document, "integration"),
+        method=_text_at(document, "method"),
+        url=_text_at(document, "url"),
     )
 
 
-def _text(document: Mapping[str, Any], key: str) -> str | None:
+def _text_at(document: Mapping[str, Any], key: str) -> str | None:
     value = document.get(key)
     return value if isinstance(value, str) else None
 
 
-def _matches(name: str, entry: _Entry, query: PresetFilter) -> bool:
+def _matches(name: str, entry: _ListEntry, query: PresetFilter) -> bool:
     if query.tag and query.tag not in entry.tags:
         return False
     if query.integration and query.integration != entry.integration:

@@ -28,6 +28,7 @@ from sidekey.store.sends import Send as StoredSend
 
 _BATCH: Final = "[0-9a-f]{32}"
 _MAX_ROWS: Final = 1000
+_MISCONFIGURED: Final = "proxy_configuration_error"
 
 
 def _check_batch_id(text: str) -> str:
@@ -120,25 +121,25 @@ class SendFilter(Before):
 )
 async def send(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send a preset, at most once for each key. The response is 200 for every outcome."""
-    sent = await service.read(SendRequest, request)
+    body = await service.read(SendRequest, request)
     operator, name, snapshot = request.operator, request.names["id"], service.snapshot
     await check_grant(service, request)
-    submitted = sent.model_dump(include={"parameters", "payload"})
-    # 1.5 must differ from "1.5": a decimal becomes a list, which no valid parameter is.
-    content = json.dumps([operator.identity, name, submitted], sort_keys=True, default=lambda number: [str(number)])
-    # Check the key before the content: the preset may have changed since the first request.
+    parameters = body.model_dump(include={"parameters", "payload"})
+    # The body has decimals instead of floats, which become lists here: 1.5 must differ from "1.5".
+    content = json.dumps([operator.identity, name, parameters], sort_keys=True, default=lambda number: [str(number)])
+    # Look the key up before validating: the preset may have changed since the first request with this key.
     existing = await service.sender.find(operator.identity, request.key, content)
     if existing is not None:
         return ApiResult.of(shown(existing, operator))
     preset = await find_preset(service, request, snapshot)
-    _check_batch(sent.batch, request.key)
+    _check_batch(body.batch, request.key)
 
     async def fill_preset() -> Filled:
-        return await service.validate(fill_send, snapshot, preset, sent, operator.presets is not None)
+        return await service.validate(fill_send, snapshot, preset, body, operator.presets is not None)
 
     def build_row(filled: Filled) -> tuple[NewSend, AuditEntry]:
         new, entry = new_send(request, filled, request.key, content)
-        return (new, entry) if sent.batch is None else _in_batch(new, entry, sent.batch)
+        return (new, entry) if body.batch is None else _in_batch(new, entry, body.batch)
 
     result = await service.sender.send(SubmittedSend(operator.identity, limits_of(operator), fill_preset, build_row))
     if isinstance(result, SendResult):
@@ -162,6 +163,7 @@ async def check_grant(service: ApiServices, request: ApiRequest) -> None:
 
 
 async def _forbidden(service: ApiServices, request: ApiRequest) -> ApiProblem:
+    """Audit the refusal, and return 403."""
     await service.note_refusal(replace(request, action="send", resource="preset"), "forbidden")
     return ApiProblem("forbidden", FORBIDDEN)
 
@@ -175,14 +177,14 @@ def _check_batch(batch: NewBatch | None, key: str) -> None:
 
 
 def _in_batch(new: NewSend, entry: AuditEntry, batch: NewBatch) -> tuple[NewSend, AuditEntry]:
-    """Put a send into its batch. Only the first send of a batch has an audit entry, that the batch was started."""
+    """Add the batch to a send. The store writes the entry, that the batch was started, for its first send only."""
     fields = (f"batch:{batch.id}", f"rows:{row_number(new.key)}-{batch.rows}")
     entry = replace(entry, action="send batch", fields=fields, outcome="started")
     return replace(new, batch=batch.id, batch_rows=batch.rows), entry
 
 
 def fill_send(snapshot: Snapshot, preset: Preset, sent: SendRequest, is_sender: bool) -> Filled:
-    """Fill a preset. Raises ApiProblem with all errors of the content."""
+    """Fill a preset with the content of a request. Raises ApiProblem with all errors."""
     if preset.invalid:
         return Filled(preset, b"", "", Problem("credential_unavailable", preset.invalid, error=_MISCONFIGURED))
     if is_sender and not preset.rules.has_body:
@@ -190,9 +192,6 @@ def fill_send(snapshot: Snapshot, preset: Preset, sent: SendRequest, is_sender: 
     trial = PresetTrial(**sent.model_dump(include={"parameters", "payload"}, exclude_unset=True))
     submitted, preview = fill(snapshot, preset, trial)
     return Filled(preset, submitted.data, submitted.content_type, preview.problem)
-
-
-_MISCONFIGURED: Final = "proxy_configuration_error"
 
 
 @partial(Route, "GET", "/sends/{key}", "getSend", permission="sends", response=Send, codes=("not_found",))
@@ -211,9 +210,9 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     sees_all = operator.may("viewer")
     if query.who and not sees_all:
         raise ApiProblem("forbidden", "a sender reads only the own sends: omit `who`")
-    own = not sees_all or not (query.preset or query.who)
+    only_own = not sees_all or not (query.preset or query.who)
     page = await service.store.send_page(
-        identity=operator.identity if own else "", preset=query.preset, who=query.who, before=query.before
+        identity=operator.identity if only_own else "", preset=query.preset, who=query.who, before=query.before
     )
     return await service.respond(_page, page, operator)
 
@@ -224,7 +223,7 @@ def _page(page: SendPage, operator: Operator) -> Sends:
 
 
 def shown(send: StoredSend, operator: Operator, retry_after: int | None = None) -> Send:
-    """Build the response for a send. `retry_after` is from the upstream's response, if this request sent it."""
+    """Build the response for a send. `retry_after` is from the upstream, if this request caused the send."""
     optional: dict[str, Any] = {"integration": send.integration} if operator.may("viewer") else {}
     if retry_after is not None:
         optional["retry_after"] = retry_after
