@@ -63,7 +63,7 @@ class RouteSummaries(NamedTuple):
 
 
 class Collection(ABC, Generic[R]):
-    """Resources of one kind: a module of `handlers` defines a subclass, whose `routes()` the API serves.
+    """Base of the resources of one kind. Modules of `handlers` define subclasses, and `routes` builds their routes.
 
     Coroutines handle routes. Other methods may block, and run in a thread.
     """

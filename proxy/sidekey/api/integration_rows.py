@@ -79,7 +79,7 @@ def reentry_errors(errors: Iterable[DocumentError]) -> list[ItemError]:
 
 def overlap_in(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
     """Return how a draft would overlap another integration of one caller, or None."""
-    # Without `forward.match_by_host`, each request names its integration. A draft that keeps a secret keeps its targets.
+    # A draft that keeps a secret keeps its targets. Without `forward.match_by_host`, requests name their integration.
     if draft.kept or snapshot.matching is None:
         return None
     integration = build_draft(name, draft, snapshot.stored or Stored(), time.time())

@@ -151,7 +151,7 @@ class ApiServices:
 
     @property
     def has_store(self) -> bool:
-        """Whether this process has a store."""
+        """True if this process has a store."""
         return self._managed is not None
 
     @property
@@ -286,7 +286,7 @@ class ApiServices:
 
     async def note_refusal(self, request: ApiRequest, code: str) -> None:
         """Audit a refused change. Raises StoreError."""
-        refusal = replace(request.audit_entry(), id=_name_in(request), outcome=code)
+        refusal = replace(request.audit_entry(), id=_audited_name(request), outcome=code)
         entry = self._refusal_audit.admit(request.operator.digest, refusal)
         if entry is not None:
             await self.store.audit(entry)
@@ -316,7 +316,7 @@ class ApiServices:
         """Audit the test of an integration draft, which used no secrets but those of the request."""
         outcome = "ok" if ok else "failed"
         test = replace(
-            request.audit_entry(), action="test draft", kind="integration", id=_name_in(request), outcome=outcome
+            request.audit_entry(), action="test draft", kind="integration", id=_audited_name(request), outcome=outcome
         )
         entry = self._draft_test_audit.admit(request.operator.digest, test)
         if entry is not None:
@@ -325,7 +325,7 @@ class ApiServices:
                 await self.store.audit(entry)
 
 
-def _name_in(request: ApiRequest) -> str:
+def _audited_name(request: ApiRequest) -> str:
     """Return the name in the path or the body for the audit, or an empty string if it is not valid."""
     body = {} if request.body is None else request.body
     name = next(iter(request.names.values()), body.get("id", body.get("name")))

@@ -202,7 +202,7 @@ def _entry_of_preset(preset: ServedPreset) -> _ListEntry:
     rules = preset.rules
     return _ListEntry(
         title=preset.title,
-        # The placeholder of an unreadable row has no URL.
+        # A stored preset whose document cannot be used has no URL.
         takes=("parameters" if rules.has_body else "payload") if preset.url else None,
         description=preset.description,
         tags=list(preset.tags),

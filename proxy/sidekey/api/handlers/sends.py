@@ -127,7 +127,7 @@ async def send(service: ApiServices, request: ApiRequest) -> ApiResult:
     parameters = body.model_dump(include={"parameters", "payload"})
     # The body has decimals instead of floats, which become lists here: 1.5 must differ from "1.5".
     content = json.dumps([operator.identity, name, parameters], sort_keys=True, default=lambda number: [str(number)])
-    # Look the key up before validating: the preset may have changed since the first request with this key.
+    # Look the key up before the preset, which may have changed since the first request with this key.
     existing = await service.sender.find(operator.identity, request.key, content)
     if existing is not None:
         return ApiResult.of(shown(existing, operator))
@@ -183,13 +183,13 @@ def _in_batch(new: NewSend, entry: AuditEntry, batch: NewBatch) -> tuple[NewSend
     return replace(new, batch=batch.id, batch_rows=batch.rows), entry
 
 
-def fill_send(snapshot: Snapshot, preset: Preset, sent: SendRequest, is_sender: bool) -> Filled:
+def fill_send(snapshot: Snapshot, preset: Preset, body: SendRequest, is_sender: bool) -> Filled:
     """Fill a preset with the content of a request. Raises ApiProblem with all errors."""
     if preset.invalid:
         return Filled(preset, b"", "", Problem("credential_unavailable", preset.invalid, error=_MISCONFIGURED))
     if is_sender and not preset.rules.has_body:
         raise invalid([ItemError("", "the preset has no body to fill in, so that a sender cannot send it")])
-    trial = PresetTrial(**sent.model_dump(include={"parameters", "payload"}, exclude_unset=True))
+    trial = PresetTrial(**body.model_dump(include={"parameters", "payload"}, exclude_unset=True))
     submitted, preview = fill(snapshot, preset, trial)
     return Filled(preset, submitted.data, submitted.content_type, preview.problem)
 

@@ -35,7 +35,7 @@ class Redirect(NamedTuple):
 
 
 class Authenticated(NamedTuple):
-    """A person who has logged in, and when the issuer authenticated them (0 if the token does not say)."""
+    """A person who has logged in. `auth_at` is when the issuer authenticated them, 0 if the ID token has no time."""
 
     grant: PersonGrant
     auth_at: int
