@@ -81,7 +81,7 @@ def _rate(secrets: tuple[bytes, ...], raw: bytes, fields: list[bytes]) -> float:
         began = process_time()
         for read in reads:
             body.add([read], whole=False)
-            while body.waits:
+            while body.can_step:
                 size += len(body.step())
         best = max(best, size / (process_time() - began) / 1e6)
         if size < BODY // 2:

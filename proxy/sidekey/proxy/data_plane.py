@@ -56,14 +56,14 @@ class DataPlane:
         self.pools = Pools(self.worker, dialer)
         self._leaves = leaves
         self._tunnels = Tunnels(self.worker)
-        shares = InFlightCounters(self.worker)
+        in_flight_counters = InFlightCounters(self.worker)
         metrics.count_idle = self.pools.idle_count
-        metrics.utilization = shares.utilization
+        metrics.utilization = in_flight_counters.utilization
         self.index = Router(
             snapshot,
             self.worker.instance,
             self.pools,
-            shares,
+            in_flight_counters,
             metrics,
             source_of=source_of,
             identity_of=identity_of,

@@ -1,7 +1,8 @@
-"""Request bodies that Sidekey holds until they are complete, to sign them, within `limits.held_bodies`.
+"""Limits on what requests use: memory for bodies that are held to be signed, and slots for requests in flight.
 
-A body that does not fit is refused at once. One integration may use half of the limit, so that its callers cannot
-exclude the callers of all other integrations.
+A body that does not fit into `limits.held_bodies` is refused at once. One integration may use half of that limit, so
+that its callers cannot exclude the callers of all other integrations. `Worker` holds the total of all requests in
+flight; this module limits those of one origin or integration.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from sidekey.errors import Problem
 from sidekey.proxy.transport import append_piece
 from sidekey.proxy.worker import Worker
 
+RETRY_AFTER: Final = ("Retry-After", "1")
+
 SLOWEST: Final = 16 << 10
 """Bytes per second that a held body must average once `timeouts.idle` has passed.
 
@@ -22,13 +25,13 @@ SLOWEST: Final = 16 << 10
 _FULL: Final = Problem(
     "overloaded",
     "limits.held_bodies is reached, of which one integration may use half",
-    headers=(("Retry-After", "1"),),
+    headers=(RETRY_AFTER,),
 )
 TOO_SLOW: Final = Problem("request_timeout", f"the body is signed and came at less than {SLOWEST >> 10} KiB/s")
 
 
 class BufferedBody:
-    """The pieces of one body, and the bytes reserved for it."""
+    """The pieces of one held body, and the bytes that it reserves of `limits.held_bodies`."""
 
     __slots__ = ("_began", "_integration", "_pieces", "_reserved", "_size", "_worker")
 
@@ -40,9 +43,9 @@ class BufferedBody:
         self._size = self._reserved = 0
 
     def add(self, pieces: list[bytes], length: int) -> Problem | None:
-        """Add pieces and reserve what the body needs, or return why it is refused.
+        """Add pieces and reserve bytes for them. Return the problem if they do not fit.
 
-        The `length` in the head is reserved at once. A chunked body (CHUNKED) is reserved as it arrives.
+        All of `length`, from the head, is reserved at once. A chunked body (CHUNKED) is reserved as it arrives.
         """
         for piece in pieces:
             self._size += len(piece)
@@ -76,11 +79,8 @@ class BufferedBody:
         self.release(self._reserved)
 
 
-RETRY_AFTER: Final = ("Retry-After", "1")
-
-
 class InFlightCounters:
-    """The requests in flight by origin, or by the ID of an integration.
+    """The requests in flight of one process, by the key of their `InFlightCounter`.
 
     A key without requests is removed, because a caller may name any number of origins. A reload does not reset the
     counts, since requests that began before it are still in flight.
@@ -92,7 +92,7 @@ class InFlightCounters:
         self.worker: Final = worker
         self.counts: dict[str, int] = {}
         self.limits: dict[str, int] = {}
-        """The limits of integrations that have their own."""
+        """The limits of integrations that set `limits.in_flight`."""
 
     def utilization(self) -> Iterator[float]:
         """Yield the requests in flight as a fraction of the limit, for each key."""
@@ -102,45 +102,46 @@ class InFlightCounters:
 
 
 class InFlightCounter:
-    """Counts requests in flight against the limit of an origin (`own` is 0), or of an integration.
+    """Counts the requests in flight of one origin or integration, and refuses those over the limit.
 
-    Objects with the same key count together. A lowered limit does not end requests that are in flight.
+    `key` is the origin, or the ID of the integration. `limit` is the integration's own, or 0 for the limit that all
+    origins have. Objects with the same key count together. A lower limit does not end requests that are in flight.
     """
 
-    __slots__ = ("_key", "_own", "_shares")
+    __slots__ = ("_counters", "_key", "_limit")
 
-    def __init__(self, shares: InFlightCounters, key: str, own: int) -> None:
+    def __init__(self, counters: InFlightCounters, key: str, limit: int) -> None:
         self._key: Final = key
-        self._shares: Final = shares
-        self._own: Final = own
+        self._counters: Final = counters
+        self._limit: Final = limit
 
     def enter(self) -> bool:
         """Count a request in, or return False if the limit is reached."""
-        shares = self._shares
-        count = shares.counts.get(self._key, 0)
-        if count >= (self._own or shares.worker.origin_limit):
+        counters = self._counters
+        count = counters.counts.get(self._key, 0)
+        if count >= (self._limit or counters.worker.origin_limit):
             return False
-        shares.counts[self._key] = count + 1
-        if self._own:
-            shares.limits[self._key] = self._own
+        counters.counts[self._key] = count + 1
+        if self._limit:
+            counters.limits[self._key] = self._limit
         return True
 
     def leave(self) -> None:
         """Count a request out."""
-        shares = self._shares
-        count = shares.counts[self._key] - 1
+        counters = self._counters
+        count = counters.counts[self._key] - 1
         if count:
-            shares.counts[self._key] = count
+            counters.counts[self._key] = count
         else:
-            del shares.counts[self._key]
-            shares.limits.pop(self._key, None)
+            del counters.counts[self._key]
+            counters.limits.pop(self._key, None)
 
     @property
     def problem(self) -> Problem:
         """Build the response to a request that exceeds the limit. It names the limit, but not the origin."""
-        if self._own:
+        if self._limit:
             detail = "the integration's own limits.in_flight is reached"
-        elif self._shares.worker.is_divided:
+        elif self._counters.worker.is_divided:
             detail = "one origin has half of limits.in_flight in flight, which is the most that one may have"
         else:
             detail = "limits.in_flight is reached"

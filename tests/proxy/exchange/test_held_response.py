@@ -267,7 +267,7 @@ async def test_a_held_response_may_take_as_long_as_any_other() -> None:
         await connection.request()
         await connection.send(REFUSED[:-2])
         (held,) = sidekey.plane.worker.connections
-        await eventually(lambda: held.exchange is not None and held.exchange._held is not None)
+        await eventually(lambda: held.exchange is not None and held.exchange._held_response is not None)
         sidekey.wait(0.5)
         await connection.send(REFUSED[-2:])
 

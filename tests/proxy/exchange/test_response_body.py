@@ -26,7 +26,7 @@ def head(*fields: bytes, length: int = CHUNKED, status: int = 200) -> ResponseHe
 def steps(body: RedactedBody) -> list[bytes]:
     """What is given out now."""
     found = []
-    while body.waits:
+    while body.can_step:
         found.append(body.step())
     return found
 
@@ -34,13 +34,13 @@ def steps(body: RedactedBody) -> list[bytes]:
 def test_pieces_are_searched_together() -> None:
     """What may begin a secret waits for the next read, or for the end."""
     body = RedactedBody(head(), REDACTOR)
-    assert not body.waits
+    assert not body.can_step
     body.add([b"a", b"b" + SECRET[:4]], whole=False)
     assert steps(body) == [b"ab"]
     body.add([SECRET[4:], b"!"], whole=False)
     assert (steps(body), body.over) == ([MARK + b"!"], False)
     body.add([SECRET[:5]], whole=True)
-    assert (steps(body), body.over, body.waits) == ([SECRET[:5]], True, False)
+    assert (steps(body), body.over, body.can_step) == ([SECRET[:5]], True, False)
 
 
 def test_an_end_without_a_last_piece() -> None:

@@ -302,14 +302,14 @@ def test_short_pieces_of_a_body_are_written_together_and_no_more_than_a_little_a
     body = [b"a", b"b", b"c" * 40_000, b"d" * 40_000]
     signed = SignedRequest(reads_body=True, fills_body=False)
     request = OutgoingRequest(b"POST", b"https", b"up.test", b"/", [b"\r\nHost: up.test"])
-    assert signed.state(request, body, sum(map(len, body)), HmacSigner()) is None
+    assert signed.set_content(request, body, sum(map(len, body)), HmacSigner()) is None
     assert signed.write(lambda: 0.0)[-1] == b"\r\n\r\n"
     assert not signed.is_written
     assert signed.next_piece() == b"".join(body[:3])
     assert not signed.is_written
     assert signed.next_piece() is body[3]
     assert signed.is_written
-    assert signed.state(request, body[:3], 40_002, HmacSigner()) is None
+    assert signed.set_content(request, body[:3], 40_002, HmacSigner()) is None
     assert signed.write(lambda: 0.0)[-3:] == body[:3]
     assert signed.is_written
 

@@ -110,7 +110,7 @@ async def test_routes_that_the_config_names_are_never_too_many() -> None:
     async with running(integration("h", *prefixes)) as sidekey:
         served = sidekey.plane.index.find(b"h")
         assert served is not None
-        compiled = {route.origin: route for route, _ in served._entries.values()}
+        compiled = {route.origin: route for route, _ in served._fast_entries.values()}
         assert served._base_route is compiled[served._base_route.origin] if served._base_route else False
         for number in range(3):
             served.route(Origin("https", f"h{number}.b.test", 443))

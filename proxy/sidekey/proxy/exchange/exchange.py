@@ -1,4 +1,7 @@
-"""One request and its response, from the parsed head to the last byte."""
+"""One request and its response, from the parsed head to the last byte.
+
+The methods follow the course of a request: admission, preparation, signing, sending, sending again, response, end.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.downstream.response_writer import local_reply, options_reply, response_head
 from sidekey.proxy.exchange import body as bodies
-from sidekey.proxy.exchange.report import ReportedExchange
+from sidekey.proxy.exchange.report import ExchangeBase
 from sidekey.proxy.exchange.response_body import BufferedResponse, RedactedBody, readable_head
 from sidekey.proxy.exchange.signed_request import SignedRequest
 from sidekey.proxy.exchange.timing import CONNECTION, GRANT, NOTHING
@@ -44,7 +47,7 @@ from sidekey.snapshot.snapshot import NOBODY
 T = TypeVar("T")
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
-"""Methods that RFC 9110 9.2.2 calls idempotent, and that servers treat so."""
+"""Methods of RFC 9110 9.2.2 that servers treat as idempotent."""
 
 _CLOSING: Final = frozenset(
     {"request_invalid", "request_too_large", "request_timeout", "not_implemented", "door_denied"}
@@ -63,40 +66,43 @@ _STEPS: Final = 16
 """Steps of a redacted body, at most a mebibyte, before other exchanges have their turn."""
 
 
-class Exchange(ReportedExchange):
-    """One exchange. It alone writes its state; both connections, the pool and the credentials only call it.
+class Exchange(ExchangeBase):
+    """One request and its response. Connections, the pool and the deadlines call its methods and never set its fields.
 
     `_request_phase` and `_response_phase` are bits of `proxy.states`.
 
-    Admission: `_share` is the slot that the request takes, `_unfilled` a preset until it is filled with its parameters.
+    Admission: `_in_flight_counter` counts this request until it ends. `_unfilled_preset` is the request's preset until
+    the body has filled in its parameters.
 
-    Preparation: `_task` runs `prepare`, and `_arrival` ends its wait for the body. `_is_in_line` is True while the
-    request lacks nothing but a connection. `_signature` is there if the request is signed. `_body` was taken and is not
-    written yet, `_replay_body` was written and may be needed again. `_grant` is the last grant.
+    Preparation: `_task` runs `prepare`, which awaits `_body_waiter` until the body is complete. `_is_enqueued` is True
+    while the request waits in the pool's line for a connection. `_signed` is None unless Sidekey signs the request.
+    `_body` was taken from the caller and is not written yet, `_replay_body` was written and may be written again.
+    `_grant` is the last grant that was used.
 
-    Response: `_redactor` removes the secrets of the grant that the request was written with, `_redacted` is a body that
-    it cleans, `_stepping` is True while a task delivers that, `_held` is a response that may refuse the grant.
+    Response: `_redactor` removes the secrets of the grant that the request was written with. `_redacted` is a body that
+    it cleans, and `_stepping` is True while a task delivers that body. `_held_response` is kept back because its status
+    may refuse the grant.
     """
 
     __slots__ = (
-        "_arrival",
         "_body",
+        "_body_waiter",
         "_caller_blocked",
         "_chunked",
         "_grant",
-        "_held",
-        "_is_in_line",
+        "_held_response",
+        "_in_flight_counter",
+        "_is_enqueued",
         "_keep_alive",
         "_redacted",
         "_redactor",
         "_replay_body",
         "_request_phase",
         "_response_phase",
-        "_share",
-        "_signature",
+        "_signed",
         "_stepping",
         "_task",
-        "_unfilled",
+        "_unfilled_preset",
         "_upstream",
         "deadline",
     )
@@ -104,31 +110,31 @@ class Exchange(ReportedExchange):
     def __init__(
         self,
         worker: Worker,
-        index: Router,
+        router: Router,
         caller: CallerConnection,
         request: CallerRequest,
         entry: TunnelEntry | None = None,
     ) -> None:
-        super().__init__(worker, index, caller, request, entry)
+        super().__init__(worker, router, caller, request, entry)
         self.deadline = NEVER
         self._request_phase = states.NEW
         self._response_phase = states.NONE
-        self._share: InFlightCounter | None = None
+        self._in_flight_counter: InFlightCounter | None = None
         self._grant: Grant | None = None
         self._upstream: UpstreamConnection | None = None
-        self._held: BufferedResponse | None = None
+        self._held_response: BufferedResponse | None = None
         self._redactor: Redactor | None = None
         self._redacted: RedactedBody | None = None
-        self._signature: SignedRequest | None = None
-        self._unfilled: Preset | None = None
+        self._signed: SignedRequest | None = None
+        self._unfilled_preset: Preset | None = None
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._arrival: asyncio.Future[None] | None = None
+        self._body_waiter: asyncio.Future[None] | None = None
         self._keep_alive = request.head.keep_alive
         self._chunked = False
         self._caller_blocked = False
-        self._is_in_line = self._stepping = False
+        self._is_enqueued = self._stepping = False
 
     def __repr__(self) -> str:
         request, response = states.REQUEST_NAMES[self._request_phase], states.RESPONSE_NAMES[self._response_phase]
@@ -139,6 +145,7 @@ class Exchange(ReportedExchange):
         if not states.REQUEST_FOLLOWERS[previous] & phase:
             raise states.illegal(states.REQUEST_NAMES, previous, phase)
         self._request_phase = phase
+        # A request that is sent at once, and whole, needs no WaitTimes.
         if phase != states.OVER and (phase != states.SENT or self._waits is not None):
             self._wait_times().begin(NOTHING, self._worker.clock())
 
@@ -150,13 +157,13 @@ class Exchange(ReportedExchange):
 
     @property
     def is_over(self) -> bool:
-        """Return True if nothing more is done about the request."""
+        """Return True if the exchange has ended."""
         return self._request_phase == states.OVER
 
     @property
     def waits(self) -> bool:
-        """Return True if the request waits in line for a connection."""
-        return self._is_in_line
+        """Return True if the exchange waits in the pool's line for a connection."""
+        return self._is_enqueued
 
     # Admission.
 
@@ -166,13 +173,13 @@ class Exchange(ReportedExchange):
             problem = self._start()
         except ProblemError as raised:
             problem = raised.problem
-        except Exception as error:  # noqa: BLE001  not the business of whatever ended just before and let this one begin
+        except Exception as error:  # noqa: BLE001  a defect must not reach the exchange that ended and started this one
             problem = self._worker.defect(error, self.request_id)
         if problem is not None:
             self._fail(problem)
 
     def _start(self) -> Problem | None:
-        """Admit the request, then send it, or prepare it in a task. Return why it is refused, if it is."""
+        """Admit the request, then send it or prepare it in a task. Return the problem if it is refused."""
         worker, request = self._worker, self._request
         problem = request.problem or self._admit()
         if problem is not None:
@@ -190,7 +197,7 @@ class Exchange(ReportedExchange):
             self.deadline = worker.deadlines.now + total
             worker.deadlines.watch(self)
         integration = self._require_integration()
-        if (self._unfilled is None and not integration.needs_slow_path) or self._take_body():
+        if (self._unfilled_preset is None and not integration.needs_slow_path) or self._take_body():
             grant = integration.source.grant
             if grant is not None and self._send_with(grant):
                 return None
@@ -198,10 +205,10 @@ class Exchange(ReportedExchange):
         return None
 
     def _admit(self) -> Problem | None:
-        """Decide whose the request is and where it goes, or why it may not go on."""
-        operator = self._caller.operator
+        """Find the caller, the integration and the destination. Return the problem if the request is refused."""
+        operator = self._caller_connection.operator
         if operator is not None:
-            return self._settle(self._decide_as(operator))
+            return self._apply_decision(self._decide_as(operator))
         destination = self._find_quickly()
         if destination is None:
             return self._admit_in_full()
@@ -210,51 +217,51 @@ class Exchange(ReportedExchange):
             received = preset.receive(self._request.head, destination.integration.rules.caller_fields)
             if isinstance(received, Problem):
                 return self._admit_in_full()
-            self._go_by(preset, received)
+            self._use_preset(preset, received)
         self._integration = destination.integration
         self._destination = destination
         return None
 
     def _find_quickly(self) -> Destination | None:
-        """Find the caller, then where a plain request goes. None leaves the request to the full reading."""
+        """Find the caller and the destination of a plain request, or return None to leave it to `_admit_in_full`."""
         head, callers, entry = self._request.head, self._request.rules.callers, self._entry
         naming = read_naming(head, entry) if head.marks is None else None
         if naming is None:
             return None
         if callers is None:
-            return self._index.find_quickly(head, naming.integration, None, entry)
+            return self._router.find_quickly(head, naming.integration, None, entry)
         caller = find_caller(callers, naming.token) if naming.token else None
         if caller is None:
             return None
-        destination = self._index.find_quickly(head, naming.integration, caller, entry)
+        destination = self._router.find_quickly(head, naming.integration, caller, entry)
         if destination is not None:
             self._caller_name = caller.name
         return destination
 
     def _admit_in_full(self) -> Problem | None:
-        """Decide by the full reading, which alone denies."""
+        """Admit or deny the request with `policy.decide`. Only this path denies."""
         request, entry = self._request, self._entry
         if entry is not None:
             request.restate(entry.absolute(request.head))
         rules = request.rules
-        return self._settle(self._decide(rules.callers, awaits_store=rules.awaits_store))
+        return self._apply_decision(self._decide(rules.callers, awaits_store=rules.awaits_store))
 
     def _decide(
         self, callers: Mapping[bytes, Caller] | None, *, awaits_store: bool = False
     ) -> Admitted[CompiledIntegration] | Denied[CompiledIntegration]:
         head = self._request.head
         if preset_id(head.target):
-            return decide_preset(head, callers, self._index, awaits_store=awaits_store)
-        return decide(head, callers, self._index, self._entry, awaits_store=awaits_store)
+            return decide_preset(head, callers, self._router, awaits_store=awaits_store)
+        return decide(head, callers, self._router, self._entry, awaits_store=awaits_store)
 
     def _decide_as(self, operator: Operator) -> Admitted[CompiledIntegration] | Denied[CompiledIntegration]:
-        """Decide on a request of an operator, who needs no token."""
+        """Decide on a request that an operator sends, without a caller token."""
         if operator.draft is not None:
-            return apply_preset(operator.draft, self._request.head, self._index)
+            return apply_preset(operator.draft, self._request.head, self._router)
         return self._decide(None)
 
-    def _settle(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> Problem | None:
-        """Go by a decision."""
+    def _apply_decision(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> Problem | None:
+        """Set integration, destination, caller and preset from a decision. Return the problem if it denies."""
         integration = decision.candidate
         self._integration = integration
         self._caller_name = decision.caller or self._caller_name
@@ -264,29 +271,33 @@ class Exchange(ReportedExchange):
         target = decision.target
         self._destination = None if target is None else decision.candidate.destination(target)
         if isinstance(decision, PresetAdmitted):
-            self._go_by(decision.preset, decision.head)
+            self._use_preset(decision.preset, decision.head)
         return None
 
-    def _go_by(self, preset: Preset, received: RequestHead) -> None:
-        """Send the request of a preset, whose head is made of the caller's."""
+    def _use_preset(self, preset: Preset, received: RequestHead) -> None:
+        """Use the head that the preset built from the caller's, and remember a preset that needs the body."""
         self._preset = preset.id
         self._request.restate(received)
         if preset.has_body:
-            self._unfilled = preset
+            self._unfilled_preset = preset
 
     def _take_slot(self) -> Problem | None:
-        """Take a slot at the destination and release the previous one. Return why there is none, if it is full."""
-        destination, previous = self._destination, self._share
-        share = self._require_integration().share if destination is None else destination.route.share
-        if share is previous:
+        """Count the request at its destination instead of the previous one. Return the problem if it is full."""
+        destination, previous = self._destination, self._in_flight_counter
+        counter = (
+            self._require_integration().in_flight_counter
+            if destination is None
+            else destination.route.in_flight_counter
+        )
+        if counter is previous:
             return None
         if previous is not None:
             previous.leave()
-            self._share = None
-        if share is not None:
-            if not share.enter():
-                return share.problem
-            self._share = share
+            self._in_flight_counter = None
+        if counter is not None:
+            if not counter.enter():
+                return counter.problem
+            self._in_flight_counter = counter
         return None
 
     def _require_integration(self) -> CompiledIntegration:
@@ -301,20 +312,21 @@ class Exchange(ReportedExchange):
             raise RuntimeError("the request has no destination")
         return destination
 
-    # What a request needs before it is sent.
+    # Preparation: what a request needs before it is sent.
 
     def _start_preparing(self, rejected: Grant | None = None) -> None:
         """Prepare the request in a task."""
-        if self._arrival is None:
+        if self._body_waiter is None:
             self._wait_for(NOTHING)
         else:
             self._enter(states.PREPARING)
         self._task = self._worker.attempt(partial(self.prepare, rejected), self._fail, self.request_id)
 
     async def prepare(self, rejected: Grant | None = None) -> None:
-        """Get what the request lacks, one thing after the other, and send it. Raises ProblemError.
+        """Await the body, missing secrets, the grant, certificate and signature, as needed, then send the request.
 
-        `rejected` is the grant that the upstream has just refused. The end of the exchange cancels this.
+        `rejected` is the grant that the upstream has just refused. The end of the exchange cancels the task. Raises
+        ProblemError.
         """
         grant: Grant | None = None
         if rejected is not None:
@@ -322,12 +334,12 @@ class Exchange(ReportedExchange):
             if grant is None:
                 return
         while not self._take_body():
-            if self._arrival is not None:
-                await self._arrival
+            if self._body_waiter is not None:
+                await self._body_waiter
                 continue
             await self._resolve()
-            # What was held back of the body may turn out to be malformed, which ends the exchange.
-            self._caller.release_body()
+            # The rest of the body, which is read now, may be malformed, which ends the exchange.
+            self._caller_connection.release_body()
             if self.is_over:
                 return
         source, certificate = self._require_integration().source, self._require_integration().certificate
@@ -341,38 +353,38 @@ class Exchange(ReportedExchange):
             if certificate is not None and certificate.identity is None:
                 await self._obtain(certificate.obtain)
             elif await self._sign():
-                self._send_or_stand_in_line()
+                self._send_or_enqueue()
                 return
-            # The grant has expired or was renewed, or may have been while the certificate was obtained.
+            # The grant has expired or was renewed during the wait, or may have been.
             grant = None
 
     def _wait_for(self, kind: int) -> None:
-        """Read no more of the body, and count the time from now on as a wait of this kind."""
+        """Pause reading the body, and count the time from now on as a wait of this kind."""
         if self._request_phase != states.PREPARING:
             self._enter(states.PREPARING)
         if not self._request.complete:
-            self._caller.hold_body()
+            self._caller_connection.hold_body()
         self._wait_times().begin(kind, self._worker.clock())
 
     def _take_body(self) -> bool:
-        """Check and take what must be there of the body before anything is sent. Raises ProblemError.
+        """Take the body if all of it is needed before the head: to fill a preset, to inject a field or to sign.
 
-        Return False if the rest of the body must come first, or the integration must be resolved.
+        Return False if the body is incomplete, or if the integration's secrets are not read yet. Raises ProblemError.
         """
-        if self._unfilled is not None:
+        if self._unfilled_preset is not None:
             if not self._has_body():
                 return False
-            self._fill(self._unfilled)
+            self._fill(self._unfilled_preset)
         integration, request = self._require_integration(), self._request
         if integration.rules.unresolved:
             return False
-        rules, signed = integration.signing, self._signature
+        rules, signed = integration.signing, self._signed
         if rules is not None and signed is None:
             head = request.head
             problem = rules.refusal(head, self._require_destination().route.origin, integration.rules.policy)
             if problem is not None:
                 raise ProblemError(problem)
-            signed = self._signature = SignedRequest(rules.needs_body(head), bool(integration.injection_points.body))
+            signed = self._signed = SignedRequest(rules.needs_body(head), bool(integration.injection_points.body))
         is_needed = bool(integration.injection_points.body) or (signed is not None and signed.holds_body)
         if not is_needed or self._body is not None:
             return True
@@ -387,25 +399,25 @@ class Exchange(ReportedExchange):
         return True
 
     def _has_body(self) -> bool:
-        """Return True if a body that is needed is complete. Check the part that has arrived. Raises ProblemError."""
+        """Return True if the body is complete. Otherwise check the part that has arrived. Raises ProblemError."""
         problem = self._check_body()
         if problem is not None:
             raise ProblemError(problem)
         if self._request.complete:
             return True
-        if self._arrival is None:
-            self._arrival = asyncio.get_running_loop().create_future()
+        if self._body_waiter is None:
+            self._body_waiter = asyncio.get_running_loop().create_future()
             if self._request.head.expects_continue:
-                # So the expectation ends here too (RFC 9110 10.1.1).
-                self._caller.deliver(_CONTINUE)
+                # Sidekey then removes Expect from the request (RFC 9110 10.1.1).
+                self._caller_connection.deliver(_CONTINUE)
         return False
 
     def _check_body(self) -> Problem | None:
-        """Hold a part of a body that is signed. Return the problem if a body that is needed must be refused."""
-        request, signed = self._request, self._signature
+        """Check the size and speed of a body that must be complete, and hold its new pieces if it is signed."""
+        request, signed = self._request, self._signed
         head, limits = request.head, request.rules.limits
         size = max(head.length, request.received)
-        if self._unfilled is not None:
+        if self._unfilled_preset is not None:
             return OVERSIZED if size > limits.preset_parameters else None
         if signed is None or not signed.holds_body:
             return bodies.refusal(head, size, limits.replay_body)
@@ -415,7 +427,7 @@ class Exchange(ReportedExchange):
         held = signed.held
         if held is None:
             if request.complete:
-                # It came with the head, in one read, or fills a preset. It counts only if it has to wait for its grant.
+                # Nothing to wait for. `_obtain` reserves bytes for the body if it must wait for its grant.
                 return None
             held = BufferedBody(self._worker, self._require_integration().name)
             signed.hold(held)
@@ -426,42 +438,42 @@ class Exchange(ReportedExchange):
         return problem
 
     def _fill(self, preset: Preset) -> None:
-        """Fill the preset with the body. Raises ProblemError."""
+        """Replace the request by the preset, filled with the parameters in the body. Raises ProblemError."""
         request = self._request
         limits = request.rules.limits
         payload = b"".join(request.take())
         filled = preset.fill(request.head, payload, max_body=limits.preset_body, max_target=limits.target)
         if isinstance(filled, Problem):
             raise ProblemError(filled)
-        self._unfilled = None
+        self._unfilled_preset = None
         request.replace(filled.head, filled.body)
         integration = self._require_integration()
-        # Where grants tell the base URL, another request may have learnt it while the parameters came.
+        # Another request may have learnt the base URL while the parameters arrived.
         if (self._destination is None or integration.learns) and not integration.rules.unresolved:
             self._judge_again(integration)
 
     async def _resolve(self) -> None:
-        """Decide again once the integration's missing secrets are read, which decide its targets."""
-        resolved = await self._index.resolve(self._require_integration())
-        # A preset is used with its integration, whatever passes without one.
-        passthrough = None if self._preset else self._index.passthrough
-        self._settle_again(decide_again(self._request.head, resolved, passthrough))
+        """Read the integration's missing secrets, then decide again, since its targets depend on them."""
+        resolved = await self._router.resolve(self._require_integration())
+        # A preset always uses its integration.
+        passthrough = None if self._preset else self._router.passthrough
+        self._apply_new_decision(decide_again(self._request.head, resolved, passthrough))
 
     def _judge_again(self, integration: CompiledIntegration) -> None:
-        """Judge the target by the rules of now, and take a slot at its destination. Raises ProblemError."""
+        """Check the target against the current rules, and count it at its destination. Raises ProblemError."""
         head, entry = self._request.head, self._entry
-        # The quick reading leaves the path of a request in a tunnel as it came.
-        self._settle_again(judge(head if entry is None else entry.absolute(head), integration))
+        # `_find_quickly` does not make the target of a request in a tunnel absolute.
+        self._apply_new_decision(judge(head if entry is None else entry.absolute(head), integration))
 
-    def _settle_again(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> None:
-        """Apply a later decision, and take a slot at its destination. Raises ProblemError."""
-        problem = self._settle(decision) or self._take_slot()
+    def _apply_new_decision(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> None:
+        """Apply a later decision, and count the request at its destination. Raises ProblemError."""
+        problem = self._apply_decision(decision) or self._take_slot()
         if problem is not None:
             raise ProblemError(problem)
 
     async def _obtain(self, obtain: Callable[[], Awaitable[T]]) -> T:
-        """Wait for a grant or a client certificate. A signed body counts as held meanwhile. Raises ProblemError."""
-        signed, body = self._signature, self._body
+        """Await a grant or a client certificate, and reserve bytes for a signed body. Raises ProblemError."""
+        signed, body = self._signed, self._body
         if signed is not None and signed.holds_body and signed.held is None and body:
             held = BufferedBody(self._worker, self._require_integration().name)
             signed.hold(held)
@@ -473,9 +485,9 @@ class Exchange(ReportedExchange):
         return await obtain()
 
     def _send_with(self, grant: Grant) -> bool:
-        """Send the request with this grant, or wait in line for a connection. Raises ProblemError.
+        """Send the request with this grant, or enqueue it for a connection. Raises ProblemError.
 
-        Return False if the request needs a client certificate first, or a signature that a thread makes.
+        Return False if the request needs a client certificate first, or if a thread must sign it.
         """
         self._grant = grant
         integration = self._require_integration()
@@ -489,20 +501,20 @@ class Exchange(ReportedExchange):
             if identity is None:
                 return False
             integration.bind_certificate(self._require_destination().route, identity)
-        signed = self._signature
+        signed = self._signed
         if signed is not None:
             problem = self._build_signed_request(signed, grant)
             if problem is not None:
                 raise ProblemError(problem)
             if signed.is_slow:
                 return False
-        self._send_or_stand_in_line()
+        self._send_or_enqueue()
         return True
 
-    # What is signed.
+    # Signing.
 
     def _build_signed_request(self, signed: SignedRequest, grant: Grant) -> Problem | None:
-        """Build the request to sign with this grant. Return why it cannot be signed, if so."""
+        """Build the request to sign with this grant. Return the problem if it cannot be signed."""
         request, destination, signer = self._request, self._require_destination(), grant.signer
         head, route, integration = request.head, destination.route, destination.integration
         if route.grant is not grant:
@@ -515,17 +527,17 @@ class Exchange(ReportedExchange):
         elif integration.injection_points.body or head.marks is not None or len(body) > 1:
             body, length, stripped = _complete_body(head, body, integration, grant)
         else:
-            # Most bodies came in one piece, and nothing is added to them.
+            # The fast way for most bodies: one piece, and nothing to add.
             length = len(body[0]) if body else 0
         injected = (*route.lines, acceptable(head.fields)) if integration.redacts else route.lines
         lines = field_lines(head, injected, stripped, length=length, via=request.rules.via)
         path = self._injected_path(destination) if route.query else destination.path
         outgoing = OutgoingRequest(head.method, route.scheme, route.authority, path, lines, head)
-        return signed.state(outgoing, body, 0 if signed.streams_body else length, signer)
+        return signed.set_content(outgoing, body, 0 if signed.streams_body else length, signer)
 
     async def _sign(self) -> bool:
-        """Sign in a thread if that takes long. Return False if the grant has expired or was renewed meanwhile."""
-        signed, worker = self._signature, self._worker
+        """Sign in a thread if that is slow. Return False if the grant has expired or was renewed meanwhile."""
+        signed, worker = self._signed, self._worker
         if signed is None or not signed.is_slow:
             return True
         self._wait_for(NOTHING)
@@ -533,29 +545,29 @@ class Exchange(ReportedExchange):
         try:
             signature = signed.sign_in_thread(worker)
         except BaseException:
-            # No thread can be started, for example.
+            # For example, no thread can start.
             worker.signing.release()
             raise
-        # A thread cannot be cancelled: it ends before another one may begin, even if the exchange is over.
+        # A thread cannot be cancelled: it keeps its permit until it ends, even if the exchange is over.
         signature.add_done_callback(worker.end_signing)
         await asyncio.shield(signature)
         return self._grant is self._require_integration().source.grant
 
-    # The way to the upstream.
+    # Sending.
 
     @staticmethod
     def _injected_path(destination: Destination) -> bytes:
-        """Return the path and query, with the query parameters that are injected."""
+        """Return the path and query with the injected query parameters."""
         path = destination.path
         return path + (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + destination.route.query
 
-    def _send_or_stand_in_line(self) -> None:
-        """Send the request on an idle connection, or wait for one that is made or becomes free."""
+    def _send_or_enqueue(self) -> None:
+        """Send the request on an idle connection, or enqueue it for a new one or one that becomes free."""
         integration, pool = self._require_integration(), self._require_destination().route.pool
         if pool is None:
             raise RuntimeError("no client certificate is bound to the route")
-        # What is sent again goes out on a new connection: other kept ones may be stale as well, and a refusal may have
-        # been the last response of its own.
+        # A second attempt needs a new connection: other idle ones may be stale as well, and the upstream may close a
+        # connection after it refused a grant.
         is_again = self._retried or self._replayed
         connection = None if is_again else pool.take()
         if connection is not None:
@@ -563,23 +575,23 @@ class Exchange(ReportedExchange):
                 self._send(connection)
             except Exception:
                 if connection.exchange is None:
-                    # Nothing was written. Nobody would use it until its deadline.
+                    # Nothing was written, and `take` removed the connection from the pool.
                     pool.offer(connection)
                 raise
             return
         self._wait_for(CONNECTION)
-        self._is_in_line = True
+        self._is_enqueued = True
         connect = pool.connect_for if is_again else pool.enqueue
         connect(self, integration.stats, self._request.rules.timeouts.connect)
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
-        """Send the request on a connection that was made or became free. Return False to decline it."""
-        if not self._is_in_line or self._grant is not self._require_integration().source.grant:
+        """Send the request on a new or free connection. Return False if the grant was renewed meanwhile."""
+        if not self._is_enqueued or self._grant is not self._require_integration().source.grant:
             return False
-        self._is_in_line = False
+        self._is_enqueued = False
         try:
             self._send(connection)
-        except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
+        except Exception as error:  # noqa: BLE001  a defect must not reach the exchange that released the connection
             problem = self._worker.defect(error, self.request_id)
         else:
             return True
@@ -588,19 +600,19 @@ class Exchange(ReportedExchange):
         return taken
 
     def declined(self) -> None:
-        """Prepare again once the pool has a declined connection back: the grant expired or was renewed meanwhile."""
-        if self._is_in_line:
-            self._is_in_line = False
+        """Prepare again, after `take_connection` declined because the grant expired or was renewed."""
+        if self._is_enqueued:
+            self._is_enqueued = False
             self._start_preparing()
 
     def connect_failed(self, problem: Problem) -> None:
-        """End the exchange, since no connection can be made."""
+        """End the exchange: the pool cannot connect."""
         self._fail(problem)
 
     def _send(self, connection: UpstreamConnection) -> None:
-        """Write the head and the part of the body that has arrived, in one piece."""
-        if self._signature is not None:
-            self._send_signed(connection, self._signature)
+        """Write the head, and the body as far as it has arrived, in one piece."""
+        if self._signed is not None:
+            self._send_signed(connection, self._signed)
             return
         request, destination, grant = self._request, self._require_destination(), self._grant
         head, route, integration = request.head, destination.route, destination.integration
@@ -626,7 +638,7 @@ class Exchange(ReportedExchange):
         self._write(connection, b"".join(pieces), whole=request.complete)
 
     def _send_signed(self, connection: UpstreamConnection, signed: SignedRequest) -> None:
-        """Write the signed head, and as much of the body as the upstream takes."""
+        """Write the signed head, and as much of the body as the upstream takes now."""
         request, destination = self._request, self._require_destination()
         self._redactor = destination.route.redactor
         head, whole = request.head, request.complete
@@ -653,12 +665,12 @@ class Exchange(ReportedExchange):
             self._replay_body = None
 
     def _write_next_chunk(self, signed: SignedRequest) -> None:
-        """Write the next piece of a held body if the upstream takes it, and others in later turns of the loop.
+        """Write the next piece of a held body if the upstream takes it, and later pieces in later turns of the loop.
 
-        A fast upstream takes all of it, which would block the loop for some milliseconds.
+        Writing all of a long body in one turn would block the loop for some milliseconds.
         """
         connection = self._attached()
-        if signed.is_due or signed.is_written or connection is None or connection.full:
+        if signed.is_scheduled or signed.is_written or connection is None or connection.full:
             return
         piece = signed.next_piece()
         whole = signed.is_written
@@ -666,13 +678,13 @@ class Exchange(ReportedExchange):
             self._enter(states.SENT)
         connection.send(piece, whole=whole)
         if not whole:
-            signed.be_due(True)
+            signed.set_scheduled(True)
             self._worker.soon(self._write_later_chunk, self._fail, self.request_id)
 
     def _write_later_chunk(self) -> None:
-        signed = self._signature
+        signed = self._signed
         if signed is not None:
-            signed.be_due(False)
+            signed.set_scheduled(False)
             self._write_next_chunk(signed)
 
     def _write(self, connection: UpstreamConnection, data: bytes, *, whole: bool) -> None:
@@ -680,17 +692,17 @@ class Exchange(ReportedExchange):
         self._enter(states.SENT if whole else states.SENDING)
         self._upstream = connection
         self._address = connection.address
-        # `prepare` only returns from here on. Its task would stay in memory as long as the response is awaited.
+        # `prepare` returns now. Its task would otherwise stay in memory until the response ends.
         self._task = None
         if self._caller_blocked:
-            # By a 100 that was delivered before.
+            # A 100 Continue filled the write buffer.
             connection.hold()
         connection.carry(self, request.rules, data, whole=whole, to_head=request.head.method == b"HEAD")
         if not whole and not connection.full:
-            self._caller.release_body()
+            self._caller_connection.release_body()
 
     def _framed(self, body: list[bytes], *, chunked: bool) -> list[bytes]:
-        """Return pieces of the request's body as they are written."""
+        """Return body pieces with chunk framing if `chunked`."""
         if not chunked:
             return body
         framed = [b"%x\r\n" % sum(map(len, body)), *body, b"\r\n"] if body else []
@@ -699,17 +711,17 @@ class Exchange(ReportedExchange):
         return framed
 
     def upload(self) -> None:
-        arrival = self._arrival
-        if arrival is not None:
+        waiter = self._body_waiter
+        if waiter is not None:
             problem = self._check_body()
             if problem is not None:
                 self._fail(problem)
             elif self._request.complete:
-                self._arrival = None
-                arrival.set_result(None)
+                self._body_waiter = None
+                waiter.set_result(None)
             return
         if self._request_phase != states.SENDING or (connection := self._attached()) is None:
-            # It stays where it is until it can be written.
+            # `_request` keeps the pieces until they can be written.
             return
         request = self._request
         body = request.take()
@@ -728,10 +740,10 @@ class Exchange(ReportedExchange):
         connection = self._upstream
         return connection if connection is not None and connection.exchange is self else None
 
-    # Sending a request a second time: on a new connection after a stale one, or with another grant.
+    # Sending again: a retry after a stale connection, or a replay with a newer grant.
 
     def upstream_lost(self, problem: Problem, *, stale: bool) -> None:
-        """Fail, or retry an idempotent request once if its connection was stale (RFC 9112 9.3.1)."""
+        """Retry an idempotent request once if its connection was stale (RFC 9112 9.3.1), else fail."""
         may_retry = stale and not self._retried and self._request.head.method in IDEMPOTENT
         if may_retry and self._replay_body is not None and self._request_phase == states.SENT:
             self._retried = True
@@ -741,9 +753,9 @@ class Exchange(ReportedExchange):
         self._fail(problem)
 
     def _discard_response(self) -> None:
-        """Discard the response, so that the request can be written again with the body that was kept."""
+        """Discard the response, and prepare to write the request again with the replay body."""
         self._drop_upstream()
-        self._held = self._redacted = None
+        self._held_response = self._redacted = None
         self._status = 0
         self._wait_times().write_again()
         self._chunked = False
@@ -752,9 +764,9 @@ class Exchange(ReportedExchange):
             self._enter_response(states.NONE)
 
     def _judge_response(self, held: BufferedResponse) -> None:
-        """Hold the response back if it refuses the grant, a newer one is coming and the request can be sent again.
+        """Renew the grant and replay the request if the response refuses the grant; otherwise deliver the response.
 
-        Otherwise it goes to the caller unchanged.
+        A replay also needs a newer grant, and a body that was kept.
         """
         self._enter_response(states.JUDGED)
         grant = self._grant
@@ -770,34 +782,34 @@ class Exchange(ReportedExchange):
         self._start_preparing(grant)
 
     async def _renew(self, rejected: Grant) -> Grant | None:
-        """Return the grant that replaces the one that was refused, and discard the refusal.
+        """Await the grant that replaces the refused one, and discard the response.
 
-        Without a newer grant the refusal goes to the caller, with what is still to come of it. Return None then.
+        If there is no newer grant, deliver the response and return None.
         """
         self._wait_for(GRANT)
         grant = await self._require_integration().source.refreshed_after(rejected)
         if grant is not None:
             self._discard_response()
-        elif self._held is not None:
+        elif self._held_response is not None:
             self._enter(states.SENT)
-            self._deliver_held(self._held)
+            self._deliver_held(self._held_response)
             self._resume_response()
         return grant
 
-    # The way back.
+    # Response.
 
     def interim(self) -> None:
         head = self._request.head
         if not self._require_integration().watched:
-            # A connection that has brought a byte is not stale.
+            # A connection that sent a byte is not stale, so no retry follows, and without `watched` no replay.
             self._replay_body = None
         if head.expects_continue and not self._has_answered_expectation:
-            self._caller.deliver(_CONTINUE)
+            self._caller_connection.deliver(_CONTINUE)
 
     @property
     def _has_answered_expectation(self) -> bool:
-        """Return True if Sidekey itself answered the expectation, to hold the body (RFC 9110 10.1.1)."""
-        signed = self._signature
+        """Return True if Sidekey itself sent 100 Continue, to get a body that it needs whole (RFC 9110 10.1.1)."""
+        signed = self._signed
         return bool(self._require_integration().injection_points.body) if signed is None else not signed.streams_body
 
     def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
@@ -812,33 +824,33 @@ class Exchange(ReportedExchange):
             return
         redacted.add(body, whole=whole)
         if whole:
-            # Its end may come to the caller much later, and more of the request is of no use.
+            # The upstream is done, but the caller may take the response much later. The rest of the request is useless.
             self._release_upstream()
             if not self._request.complete:
-                self._caller.hold_body()
+                self._caller_connection.hold_body()
         self._deliver_redacted(redacted, head)
 
     def _respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
-        """Handle a part of the response, redacted if need be."""
+        """Frame a part of the response, already redacted, and deliver it or hold it."""
         out = body
         if head is not None:
             pieces = self._response_head(head)
             if head.status in self._require_integration().watched:
                 self._note_head()
                 self._enter_response(states.HELD)
-                self._held = BufferedResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
+                self._held_response = BufferedResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
             else:
                 out = pieces
                 if body:
                     out += self._chunk(body) if self._chunked else body
-        elif body and self._chunked and self._held is None:
+        elif body and self._chunked and self._held_response is None:
             out = self._chunk(body)
-        if self._held is not None:
-            self._hold_back(self._held, body, whole=whole)
+        if self._held_response is not None:
+            self._hold_back(self._held_response, body, whole=whole)
             return
         if whole:
             if self._chunked:
-                # `body` is the connection's: nothing may be added to it.
+                # `out` may be the list of the connection, which must not change.
                 out = [*out, _LAST_CHUNK]
             self._finish(out[0] if len(out) == 1 else b"".join(out))
             return
@@ -851,13 +863,13 @@ class Exchange(ReportedExchange):
         self._deliver(out[0] if len(out) == 1 else b"".join(out))
 
     def _note_head(self) -> None:
-        """Count the time to the head of a response whose end comes later. `_report` counts that of a whole response."""
+        """Count the time to the head of a response whose end comes later. `_report` counts a whole response itself."""
         self._wait_times().head_came(self._worker.clock())
 
-    # Bodies that are redacted.
+    # Redacted bodies.
 
     def _redact(self, head: ResponseHead, redactor: Redactor) -> bool:
-        """Redact the body that follows this head. Return False if it cannot be decoded, which ends the exchange."""
+        """Prepare to redact the body after this head. If it cannot be decoded, end the exchange and return False."""
         self._status = head.status
         if head.length:
             try:
@@ -871,17 +883,17 @@ class Exchange(ReportedExchange):
         """Fail, since a body that cannot be decoded may hold a secret."""
         integration, grant = self._require_integration(), self._grant
         if grant is not None and self._response_phase != states.PASSING and self._status in integration.watched:
-            # The status alone may refuse the grant: the next request is not to be sent with it.
+            # The status alone may refuse the grant, and the next request must not use it then.
             integration.source.report_rejection(grant, self._status, None)
         self._fail(Problem("upstream_protocol_error", str(error), sent="maybe"))
 
     @property
     def _is_stalled(self) -> bool:
-        """Return True if nothing more of the response may be delivered now."""
+        """Return True while the response must wait: for the caller to take more, or for a renewed grant."""
         return self._caller_blocked or self._response_phase == states.JUDGED
 
     def _deliver_redacted(self, redacted: RedactedBody, head: ResponseHead | None = None) -> None:
-        """Deliver a redacted body as far as it has arrived, in steps, after its head if that is new."""
+        """Deliver a redacted body as far as it has arrived, in steps. `head` is set with the first part."""
         for _ in range(_STEPS):
             if head is None and self._is_stalled:
                 return
@@ -893,7 +905,7 @@ class Exchange(ReportedExchange):
             if piece or head is not None or redacted.over:
                 self._respond(head, [piece] if piece else [], whole=redacted.over)
                 head = None
-            if self.is_over or not redacted.waits:
+            if self.is_over or not redacted.can_step:
                 return
         if not self._stepping:
             self._stepping = True
@@ -902,12 +914,12 @@ class Exchange(ReportedExchange):
             self._worker.attempt(self._deliver_redacted_rest, self._fail, self.request_id)
 
     async def _deliver_redacted_rest(self) -> None:
-        """Deliver the rest of a body that decompressed to many steps, in turns of the loop."""
+        """Deliver the rest of a body that takes many steps, one call for each turn of the loop."""
         try:
             while True:
                 await asyncio.sleep(0)
                 redacted = self._redacted
-                if self.is_over or self._is_stalled or redacted is None or not redacted.waits:
+                if self.is_over or self._is_stalled or redacted is None or not redacted.can_step:
                     break
                 self._deliver_redacted(redacted)
         finally:
@@ -917,9 +929,9 @@ class Exchange(ReportedExchange):
     def _resume_response(self) -> None:
         """Deliver the response as far as it has arrived, then read on, unless it is stalled."""
         redacted = self._redacted
-        if redacted is not None and redacted.waits and not (self.is_over or self._is_stalled or self._stepping):
+        if redacted is not None and redacted.can_step and not (self.is_over or self._is_stalled or self._stepping):
             self._deliver_redacted(redacted)
-        if self.is_over or self._is_stalled or (redacted is not None and redacted.waits):
+        if self.is_over or self._is_stalled or (redacted is not None and redacted.can_step):
             return
         if (connection := self._attached()) is not None:
             connection.resume()
@@ -930,7 +942,7 @@ class Exchange(ReportedExchange):
         rules, http_1_1 = request.rules, request.head.http_1_1
         self._status = head.status
         if not request.complete or self._worker.draining:
-            # An early response: what is still to come of the request cannot be told from a next one (RFC 9112 9.3).
+            # After an early response, the rest of this request could pass for the next one (RFC 9112 9.3).
             self._keep_alive = False
         if head.length < 0:
             if http_1_1:
@@ -951,7 +963,7 @@ class Exchange(ReportedExchange):
         return [b"%x\r\n" % sum(map(len, body)), *body, b"\r\n"]
 
     def _hold_back(self, held: BufferedResponse, body: list[bytes], *, whole: bool) -> None:
-        """Add to a held response, and judge it once it is complete or too long to hold."""
+        """Add to the held response. Once it is complete or too long to hold, decide whether it refuses the grant."""
         held.add(body, whole=whole)
         if whole:
             self._release_upstream()
@@ -959,8 +971,8 @@ class Exchange(ReportedExchange):
             self._judge_response(held)
 
     def _deliver_held(self, held: BufferedResponse) -> None:
-        """Deliver a held response; more of its body may follow."""
-        self._held = None
+        """Deliver the held response. More of its body may follow."""
+        self._held_response = None
         if held.whole:
             self._finish(held.wire())
             return
@@ -970,27 +982,27 @@ class Exchange(ReportedExchange):
 
     def _deliver(self, data: bytes) -> None:
         self._sent += len(data)
-        self._caller.deliver(data)
+        self._caller_connection.deliver(data)
 
-    # The end.
+    # End.
 
     def _finish(self, data: bytes, *, is_upstreams: bool = True) -> None:
-        """Deliver the end of the response, the upstream's or our own, and end the exchange."""
+        """Deliver the last bytes of the response, the upstream's or Sidekey's own, and end the exchange."""
         self._enter_response(states.COMPLETE)
         if data:
             self._deliver(data)
         self._release_upstream()
         self._end("", None, is_upstreams)
-        self._caller.exchange_over(keep_alive=self._keep_alive)
+        self._caller_connection.exchange_over(keep_alive=self._keep_alive)
 
     def _release_upstream(self) -> None:
-        """Give the connection back. It closes if the response came before the end of the request."""
+        """Release the connection. It closes if the response came before the end of the request."""
         if (connection := self._attached()) is not None:
             connection.release(reusable=self._request.complete and self._request_phase != states.SENDING)
         self._upstream = None
 
     def _drop_upstream(self) -> None:
-        """Cut the connection if it still carries this exchange."""
+        """Abort the connection if it still carries this exchange."""
         if (connection := self._attached()) is not None:
             connection.abort()
         self._upstream = None
@@ -999,16 +1011,16 @@ class Exchange(ReportedExchange):
         self._fail(problem)
 
     def _fail(self, problem: Problem) -> None:
-        """End with a response of our own, or cut one that has begun so that it never looks complete."""
+        """End with an error response, or cut a response that has begun, so that it never looks complete."""
         if self.is_over:
             return
         sent = "maybe" if self._retried or self._upstream is not None else problem.sent
         self._drop_upstream()
-        self._held = None
+        self._held_response = None
         if self._response_phase == states.PASSING:
             self._enter_response(states.CUT)
             self._end(problem.code, problem)
-            self._caller.close(cut=True)
+            self._caller_connection.close(cut=True)
             return
         request, worker, integration = self._request, self._worker, self._integration
         keep_alive = self._keep_alive and request.complete and request.head.http_1_1
@@ -1018,7 +1030,7 @@ class Exchange(ReportedExchange):
         reply = local_reply(
             problem,
             request_id=self.request_id,
-            # Who uses a preset need not know which integration it goes by.
+            # Callers of a preset do not see its integration.
             integration=None if integration is None or self._preset or integration.name == NOBODY else integration.name,
             sent=sent,
             close=not self._keep_alive,
@@ -1028,7 +1040,7 @@ class Exchange(ReportedExchange):
         self._enter_response(states.COMPLETE)
         self._deliver(reply)
         self._end(problem.code, problem)
-        self._caller.exchange_over(keep_alive=self._keep_alive)
+        self._caller_connection.exchange_over(keep_alive=self._keep_alive)
 
     def _answer_as_last_hop(self) -> None:
         """Answer an OPTIONS request whose Max-Forwards is 0."""
@@ -1044,7 +1056,7 @@ class Exchange(ReportedExchange):
         if self.is_over:
             return
         self._drop_upstream()
-        self._held = None
+        self._held_response = None
         self._enter_response(states.CUT)
         self._end(CALLER_GONE)
 
@@ -1054,34 +1066,34 @@ class Exchange(ReportedExchange):
         self._fail(Problem("upstream_timeout", "the exchange took longer than timeouts.total", sent="maybe"))
 
     def _end(self, code: str, problem: Problem | None = None, is_answered: bool = False) -> None:
-        """Release what the exchange holds and report it, once.
+        """Release all resources and report the exchange. Called once.
 
-        `problem` is the response of our own, if there is one; `is_answered` is True if the upstream's came whole.
+        `problem` is set if Sidekey failed the request. `is_answered` is True if the upstream's response was complete.
         """
         self._enter(states.OVER)
-        self._is_in_line = False
+        self._is_enqueued = False
         task = self._task
         if task is not None:
-            # The task holds the exchange: a cycle as long as the exchange holds the task.
-            self._task = self._arrival = None
+            # Break the reference cycle between task and exchange.
+            self._task = self._body_waiter = None
             task.cancel()
-        if self._share is not None:
-            self._share.leave()
-            self._share = None
-        if self._signature is not None:
-            self._signature.end()
+        if self._in_flight_counter is not None:
+            self._in_flight_counter.leave()
+            self._in_flight_counter = None
+        if self._signed is not None:
+            self._signed.end()
         if self._request.rules.timeouts.total:
             self._worker.deadlines.forget(self)
         self._report(code, problem, is_answered)
 
-    # Backpressure, one direction each.
+    # Backpressure: first of the request, then of the response.
 
     def upstream_full(self) -> None:
-        self._caller.hold_body()
+        self._caller_connection.hold_body()
 
     def upstream_drained(self) -> None:
-        self._caller.release_body()
-        signed = self._signature
+        self._caller_connection.release_body()
+        signed = self._signed
         if signed is not None:
             self._write_next_chunk(signed)
 
@@ -1098,9 +1110,9 @@ class Exchange(ReportedExchange):
 def _complete_body(
     head: RequestHead, body: list[bytes], integration: CompiledIntegration, grant: Grant
 ) -> tuple[list[bytes], int, frozenset[bytes]]:
-    """Return a complete body as it is written, its length, and the headers to strip.
+    """Return a complete body with the injected fields, its length, and the headers to strip.
 
-    Sidekey itself answered an expectation to get the body.
+    Expect is stripped too, because Sidekey itself sent 100 Continue to get the body.
     """
     stripped = integration.strip
     if integration.injection_points.body:

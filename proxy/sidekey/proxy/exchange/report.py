@@ -1,4 +1,4 @@
-"""The end of an exchange: its counts, its line in the log and in the audit, and the list of failed requests."""
+"""What an exchange reports at its end: metrics, its lines in access log and audit, and the list of failed requests."""
 
 from __future__ import annotations
 
@@ -34,28 +34,29 @@ _ATTEMPTS: Final[dict[tuple[bool, bool], str]] = {
 """The `attempt` field of the log, by whether the request was retried, and replayed with a newer grant."""
 
 
-class ReportedExchange(ExchangeEvents):
-    """The reporting half of an exchange. `Exchange` sets the fields as it goes.
+class ExchangeBase(ExchangeEvents):
+    """Base of `Exchange`: the fields that the report needs, which `Exchange` sets, and the report itself.
 
-    `_entry` is the tunnel that carries the request. `_integration` and `_destination` are set as far as they are known.
-    `_preset` is the ID of the preset that was used, `_caller_name` the caller's name. `_address` is that of the last
-    upstream. `_status` and `_sent` are the response's status and bytes. `_waits` has the times for the log, unless the
-    request waited for nothing but a response that came whole.
+    `_caller_connection` is the connection that sent the request. `_entry` is the tunnel that carries it, if any.
+    `_integration` and `_destination` are None until they are known. `_preset` is the ID of the preset that was used,
+    `_caller_name` the name of the caller whose token the request has. `_address` is the address of the last upstream.
+    `_status` and `_sent` are the status and size of the response. `_waits` is None if the request was sent at once and
+    the response came whole.
     """
 
     __slots__ = (
         "_address",
         "_began",
-        "_caller",
+        "_caller_connection",
         "_caller_name",
         "_destination",
         "_entry",
-        "_index",
         "_integration",
         "_preset",
         "_replayed",
         "_request",
         "_retried",
+        "_router",
         "_sent",
         "_status",
         "_waits",
@@ -64,12 +65,17 @@ class ReportedExchange(ExchangeEvents):
     )
 
     def __init__(
-        self, worker: Worker, index: Router, caller: CallerConnection, request: CallerRequest, entry: TunnelEntry | None
+        self,
+        worker: Worker,
+        router: Router,
+        caller: CallerConnection,
+        request: CallerRequest,
+        entry: TunnelEntry | None,
     ) -> None:
         self.request_id = worker.next_id()
         self._worker = worker
-        self._index = index
-        self._caller = caller
+        self._router = router
+        self._caller_connection = caller
         self._request = request
         self._entry = entry
         self._integration: CompiledIntegration | None = None
@@ -87,10 +93,10 @@ class ReportedExchange(ExchangeEvents):
         return waits
 
     def _report(self, code: str, problem: Problem | None, is_answered: bool) -> None:
-        """Count and log the exchange, which is over.
+        """Count and log the exchange, which has ended.
 
-        `code` is that of a problem of our own, if there is one; `is_answered` is True if the upstream's response came
-        whole.
+        `code` is the code of the problem that ended it, or empty. `is_answered` is True if the upstream's response was
+        complete.
         """
         worker, integration, status = self._worker, self._integration, self._status
         stats = worker.metrics.unknown if integration is None else integration.stats
@@ -102,7 +108,7 @@ class ReportedExchange(ExchangeEvents):
         elif is_answered:
             worker.metrics.first_bytes.add(bucket, seconds)
         if code or self._preset or self._caller_name:
-            self._count_apart(stats, code, outcome, problem)
+            self._count_labels(stats, code, outcome, problem)
         if code or status >= 400:
             self._log(code, seconds, is_answered, problem, logged=worker.access.errors, failed=stats)
         elif worker.access.every or worker.audit.uses:
@@ -118,7 +124,7 @@ class ReportedExchange(ExchangeEvents):
         logged: bool,
         failed: IntegrationStats | None = None,
     ) -> None:
-        """Write the lines of the access log, if `logged`, and of the audit. List a failed request by its counters."""
+        """Write the line of the access log, if `logged`, and of the audit. List a request that counts as `failed`."""
         access, audit, note = self._worker.access, self._worker.audit, self._worker.metrics.note_failure
         used = audit.uses and self._has_used_credential
         if logged or used or (failed is not None and note is not None):
@@ -131,12 +137,12 @@ class ReportedExchange(ExchangeEvents):
                 note(failed, line._replace(caller=self._sender()))
 
     def _sender(self) -> str:
-        """Return the name of the caller or operator that failures list."""
-        operator = self._caller.operator
+        """Return the name of the caller or operator for the list of failed requests."""
+        operator = self._caller_connection.operator
         return self._caller_name if operator is None else operator.name
 
-    def _count_apart(self, stats: IntegrationStats, code: str, outcome: str, problem: Problem | None) -> None:
-        """Count what few requests have: a caller's name, a preset, a reason to be denied."""
+    def _count_labels(self, stats: IntegrationStats, code: str, outcome: str, problem: Problem | None) -> None:
+        """Count by caller, preset and reason of denial, which few requests have."""
         metrics = self._worker.metrics
         if self._caller_name:
             metrics.count_caller(self._caller_name, outcome)
@@ -149,12 +155,12 @@ class ReportedExchange(ExchangeEvents):
 
     @property
     def _has_used_credential(self) -> bool:
-        """Return True if the request was sent to an upstream by an integration's rules."""
+        """Return True if the request was sent to an upstream with an integration's credential."""
         integration = self._integration
         return bool(self._address) and integration is not None and integration.name != NOBODY
 
     def _line(self, code: str, seconds: float, is_answered: bool, problem: Problem | None) -> AccessLine:
-        """Return the line of the log."""
+        """Build the line of the access log."""
         request, integration, destination = self._request, self._integration, self._destination
         entry, head = self._entry, request.head
         if entry is not None:
@@ -163,8 +169,8 @@ class ReportedExchange(ExchangeEvents):
         if integration is not None:
             named, base = integration.name, integration.rules.base
         elif request.problem is None:
-            # It may have been denied before anything was looked up, or to be told nothing of it.
-            configured = self._index.configured(named_id(head, entry))
+            # The request was denied before the look-up, or the response must not name the integration. The log may.
+            configured = self._router.configured(named_id(head, entry))
             if configured is not None:
                 named, base = configured.id, configured.base
         if destination is not None:
@@ -174,13 +180,13 @@ class ReportedExchange(ExchangeEvents):
         elif request.problem is None:
             origin = named_origin(head, base, None if integration is None else integration.rules)
         else:
-            # What was read of a target may end in the middle of it.
+            # The target may be incomplete.
             origin = None
-        # A request that could not be read has no known door: it counts as the reverse proxy's.
+        # The door of a request that could not be read is unknown: it counts as the reverse proxy's.
         door = "forward" if request.problem is None and is_forward(head.target) else "reverse"
         if self._preset or head.target.startswith(PRESET):
             door = "preset"
-        # A target that was not read may hold a password where a host belongs, or an unknown ID.
+        # Another target may contain a password in place of a host, or an unknown ID.
         shown = integration is not None and (destination is not None or code == "target_denied")
         waits = self._waits
         return AccessLine(
@@ -211,5 +217,5 @@ class ReportedExchange(ExchangeEvents):
 
     @property
     def _peer(self) -> str:
-        """Address of the caller; empty for an operator."""
-        return self._caller.address if self._caller.operator is None else ""
+        """Return the address of the caller, or nothing for an operator."""
+        return self._caller_connection.address if self._caller_connection.operator is None else ""

@@ -1,4 +1,4 @@
-"""A response that is held back because its status may refuse the grant."""
+"""Response bodies: one held back because its status may refuse the grant, and one from which secrets are removed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class BufferedResponse:
 
     @property
     def is_full(self) -> bool:
-        """Return True if the body is longer than `MOST`."""
+        """Return True if the body is longer than `MAX_BUFFERED`."""
         return self._size > MAX_BUFFERED
 
     @property
@@ -81,7 +81,7 @@ class RedactedBody:
             self._plain += data
 
     @property
-    def waits(self) -> bool:
+    def can_step(self) -> bool:
         """Return True if a step may return bytes, or the end, without further input."""
         return not self.over and (
             self._whole or bool(self._plain) or (self._decoder is not None and self._decoder.waits)

@@ -1,4 +1,4 @@
-"""A request that is signed each time it is written, with the body that is held until then."""
+"""A request that Sidekey signs each time it writes it, and the body that it holds for the signature."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ from sidekey.proxy.limits import BufferedBody
 from sidekey.proxy.worker import Worker
 
 INLINE: Final = 256 << 10
-"""Bytes of a body that is signed on the event loop. A longer one is hashed in a thread, to block no other request."""
+"""Maximum size of a body that the event loop hashes. A thread hashes a longer one, so that the loop keeps running."""
 
 _PIECE: Final = 64 << 10
-"""Bytes of a body that are written in one piece."""
+"""Maximum size of the pieces in which a body is written, if it arrived in smaller ones."""
 _RANDOM: Final = 16
 _NOTHING: Final[list[bytes]] = []
-"""An empty body; never changed."""
+"""An empty body. Do not change it."""
 
 Signing = Callable[[], list[bytes]]
-"""Signs and returns the header lines to add. It may run in a thread, since it touches nothing that others write."""
+"""Returns the header lines of a signature. It can run in a thread, because it only reads its own arguments."""
 
 
 class SignedRequest:
-    """One request, while its exchange lasts. Nothing can be signed or written before `state`.
+    """The signed request of one exchange.
 
-    `holds_body` is True if the body is held to be signed; `held` is that body, unless it came with the head.
+    The order of calls: `hold` if the body must wait, `set_content`, then `sign_in_thread` if `is_slow`, `write`, and
+    `next_piece` until `is_written`. To send the request again, begin with `set_content`. `end` releases the body.
+
+    The signature covers the body if `reads_body`; Sidekey adds fields to the body if `fills_body`. `holds_body` is True
+    if the body is held unchanged until it is signed, and `held` is that body unless it came with the head.
     `streams_body` is True if the body is neither signed nor extended, so that it is written as it arrives. `is_slow` is
-    True if a thread signs, `is_long` if that is because of a long body. `is_written` is False while a held body is left
-    to write, `is_due` is True if its next piece is scheduled.
+    True if a thread must sign, `is_long` if the reason is a long body. `is_written` is False while pieces of the body
+    are left to write, and `is_scheduled` is True if the event loop will write the next one.
     """
 
     __slots__ = (
@@ -47,8 +51,8 @@ class SignedRequest:
         "_size",
         "held",
         "holds_body",
-        "is_due",
         "is_long",
+        "is_scheduled",
         "is_slow",
         "is_written",
         "streams_body",
@@ -60,16 +64,16 @@ class SignedRequest:
         self.streams_body: Final = not (reads_body or fills_body)
         self.held: BufferedBody | None = None
         self.is_written = True
-        self.is_due = self._in_thread = self._is_over = False
+        self.is_scheduled = self._in_thread = self._is_over = False
         self._message = b""
         self._rest = _NOTHING
 
     def hold(self, held: BufferedBody) -> None:
-        """Hold the body in pieces until it is complete."""
+        """Set the object that holds the body until it is complete."""
         self.held = held
 
-    def state(self, outgoing: OutgoingRequest, body: list[bytes], size: int, signer: Signer) -> Problem | None:
-        """Set what is written and who signs it, or return why it cannot be signed.
+    def set_content(self, outgoing: OutgoingRequest, body: list[bytes], size: int, signer: Signer) -> Problem | None:
+        """Set the request and its signer. Return the problem if the request cannot be signed.
 
         `size` is the length of `body`, which is empty if the body streams.
         """
@@ -80,7 +84,7 @@ class SignedRequest:
         return signer.check(outgoing)
 
     def signing(self, now: float) -> Signing:
-        """Return a function that signs for the time `now`, in seconds since the epoch, with a new nonce."""
+        """Return a function that signs for the time `now` (seconds since the epoch) with new random IDs."""
         outgoing, signer = self._outgoing, self._signer
         unique, body = self._unique(signer), self._body if self._reads_body else _NOTHING
         return lambda: signer.sign(outgoing, body, now, unique)
@@ -93,7 +97,7 @@ class SignedRequest:
         return RandomIds(message, drawn[:_RANDOM])
 
     def sign_in_thread(self, worker: Worker) -> asyncio.Future[list[bytes]]:
-        """Sign in a thread, which reads the body until it is done, even if the request ends before."""
+        """Sign in a thread. It reads the body until it is done, so an earlier `end` releases the body only then."""
         signature = worker.in_thread(self.signing(worker.wall()), long=self.is_long)
         self._in_thread = True
         signature.add_done_callback(self._leave_thread)
@@ -111,7 +115,7 @@ class SignedRequest:
     def write(self, wall: Callable[[], float]) -> list[bytes]:
         """Return the pieces of the signed head, and of the body if it is short.
 
-        A signature that a thread made is used once. Without one it signs now, by the clock `wall`.
+        Use the signature of the thread, once, or sign now by the clock `wall`.
         """
         outgoing, signer, body, signature = self._outgoing, self._signer, self._body, self._signature
         if signature is None:
@@ -128,12 +132,12 @@ class SignedRequest:
             self.is_written = False
         return pieces
 
-    def be_due(self, due: bool) -> None:
-        """Note whether the next piece is scheduled."""
-        self.is_due = due
+    def set_scheduled(self, is_scheduled: bool) -> None:
+        """Set `is_scheduled`."""
+        self.is_scheduled = is_scheduled
 
     def next_piece(self) -> bytes:
-        """Return the next bytes of the body, of which some must be left: one piece, or several short ones joined."""
+        """Return the next bytes of the body, one piece or several short ones. Do not call it once `is_written`."""
         rest = self._rest
         piece = rest.pop()
         pieces, size = [piece], len(piece)
@@ -147,7 +151,7 @@ class SignedRequest:
         return piece if len(pieces) == 1 else b"".join(pieces)
 
     def end(self) -> None:
-        """Release the body, once no thread reads it."""
+        """Release the body now, or once the thread that reads it is done."""
         if self._in_thread:
             self._is_over = True
             return

@@ -1,4 +1,4 @@
-"""An integration compiled for the hot path: its routes, and the header lines that its grant injects."""
+"""An integration compiled for the hot path: the parser of plain targets, its routes, and the headers to inject."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ _BY_PRESET: Final = frozenset({METHOD})
 
 
 class Route:
-    """An origin of one integration: its connection pool, and what is injected into requests to it.
+    """An origin of one integration: its connection pool, and the headers and query parameters to inject.
 
-    `pool` is None while the integration needs a client certificate and none is bound. `injected` (as `lines`, one by
-    one), `query` and `redactor` belong to `grant`. `share` counts requests to the origin, or of the integration.
+    `pool` is None while the integration needs a client certificate and none is bound. `injected` are the header lines
+    in one piece, `lines` one by one. These, `query` and `redactor` belong to `grant`. `in_flight_counter` counts the
+    requests to the origin, or of the integration.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Route:
         "authority",
         "grant",
         "identity",
+        "in_flight_counter",
         "injected",
         "lines",
         "origin",
@@ -49,12 +51,11 @@ class Route:
         "query",
         "redactor",
         "scheme",
-        "share",
     )
 
-    def __init__(self, origin: Origin, pool: Pool | None, share: InFlightCounter) -> None:
+    def __init__(self, origin: Origin, pool: Pool | None, in_flight_counter: InFlightCounter) -> None:
         self.origin: Final = origin
-        self.share: Final = share
+        self.in_flight_counter: Final = in_flight_counter
         self.pool = pool
         self.identity: ClientIdentity | None = None
         self.grant: Grant | None = None
@@ -67,10 +68,10 @@ class Route:
         self._host = b"\r\nHost: %b" % self.authority
 
     def compile(self, grant: Grant, redactor: Redactor | None) -> None:
-        """Encode what is injected: Host, and the headers and query parameters of the grant."""
+        """Encode Host, and the headers and query parameters of the grant."""
         lines = (self._host, *(f"\r\n{name}: {value}".encode("latin-1") for name, value in grant.headers))
         injected, query = b"".join(lines), parameters.encode(grant.query).encode()
-        # After the encoding, which may fail: `grant` must never stand beside the lines of another one.
+        # After the encoding, which may fail: `grant` must not be set with the lines of another grant.
         self.grant, self.injected, self.query, self.redactor = grant, injected, query, redactor
         self.lines = lines
 
@@ -84,7 +85,7 @@ class Destination:
     """The destination of a request: its integration, route, and path with the query.
 
     `line` is the request line without the method. `methods` are the methods that callers may use. `preset` is the
-    preset that the request came by, if any. `rules` are the rules that admitted the target.
+    preset that the caller used, if any. `rules` are the rules that admitted the target.
     """
 
     __slots__ = ("integration", "line", "methods", "path", "preset", "route", "rules")
@@ -101,7 +102,7 @@ class Destination:
         self.methods: Final = self.rules.methods if preset is None else _BY_PRESET
 
     def permits(self, caller: Caller) -> bool:
-        """Return True if the caller may send here: a preset needs no permission for its integration."""
+        """Return True if the caller may use the preset, or without a preset the integration."""
         preset = self.preset
         return caller.may_use(self.integration.name) if preset is None else caller.may_send(preset.id)
 
@@ -109,14 +110,16 @@ class Destination:
 class CompiledIntegration:
     """One integration, prepared for the hot path.
 
-    `rules` decide on targets. They change when a grant contains the base URL, which calls `changed`. The fast parser
-    leaves some plain targets to the full one: those that contain one of the `_marks`, those with a query if the policy
-    checks parameters, and those whose query may override the method if only some methods are allowed.
+    `rules` decide on targets. If grants contain the base URL (`learns`), a new base URL changes the rules, and `learn`
+    calls `changed`. The fast parser (`match_fast`) admits plain targets. It leaves some to the exact parser: those that
+    contain one of the `_forbidden_segments`, those with a query if the policy checks parameters, and those whose query
+    may override the method if only some methods are allowed.
 
-    `needs_slow_path` is True if an exchange needs more than a grant. `redacts` is True if secrets are removed from
-    bodies of responses. `share` counts the requests if the integration has a limit of its own, or if its origin is not
-    known yet. `signing` are the rules for signatures, if requests are signed. `resolution` reads the missing secrets
-    of the integration, and `resolved` replaces this object after that.
+    `needs_slow_path` is True if an exchange needs more than a grant. `watched` are the statuses of responses that may
+    reject the grant. `redacts` is True if Sidekey removes secrets from response bodies. `strip` are the headers that
+    Sidekey does not forward. `in_flight_counter` counts the requests if the integration has its own limit, or if its
+    origin is not known yet. `signing` are the rules for signatures, if Sidekey signs the requests. `resolution` makes
+    all requests wait for one reading of missing secrets, and `resolved` is the object that replaces this one then.
     """
 
     ROUTES: Final = 256
@@ -124,18 +127,19 @@ class CompiledIntegration:
         "_base_path",
         "_base_route",
         "_changed",
-        "_entries",
+        "_fast_entries",
+        "_forbidden_segments",
+        "_in_flight_counters",
+        "_is_base_fast",
         "_judges_methods",
         "_judges_query",
-        "_learnt",
-        "_marks",
+        "_learnt_grant",
         "_plain",
         "_pools",
-        "_quick",
         "_redactor",
         "_routes",
-        "_shares",
         "certificate",
+        "in_flight_counter",
         "injection_points",
         "integration",
         "learns",
@@ -145,7 +149,6 @@ class CompiledIntegration:
         "resolution",
         "resolved",
         "rules",
-        "share",
         "signing",
         "source",
         "stats",
@@ -161,16 +164,16 @@ class CompiledIntegration:
         certificate: IdentitySource | None,
         *,
         pools: Pools,
-        shares: InFlightCounters,
+        in_flight_counters: InFlightCounters,
         changed: Callable[[CompiledIntegration], None],
     ) -> None:
-        places = integration.traits.injection_points
+        injection_points = integration.traits.injection_points
         self.integration: Final = integration
         self.name: Final = integration.id
         self.stats: Final = stats
         self.source: Final = source
         self.certificate: Final = certificate
-        self.injection_points: Final = places
+        self.injection_points: Final = injection_points
         self.watched: Final = integration.traits.watched
         self.learns: Final = integration.traits.discovers_base_url
         self.redacts: Final = integration.redact_response
@@ -179,16 +182,18 @@ class CompiledIntegration:
         self.signing: Final[SigningRules | None] = signing
         unresolved = integration.rebuild is not None
         self.needs_slow_path: Final = (
-            unresolved or self.learns or bool(places.body) or certificate is not None or signing is not None
+            unresolved or self.learns or bool(injection_points.body) or certificate is not None or signing is not None
         )
         self.resolved: CompiledIntegration | None = None
         self.resolution: Final[SingleFlight[None, None]] = SingleFlight()
         self._pools = pools
-        self._shares = shares
+        self._in_flight_counters = in_flight_counters
         counts_alone = unresolved or bool(integration.in_flight)
-        self.share: Final = InFlightCounter(shares, self.name, integration.in_flight) if counts_alone else None
+        self.in_flight_counter: Final = (
+            InFlightCounter(in_flight_counters, self.name, integration.in_flight) if counts_alone else None
+        )
         self._changed = changed
-        self._learnt: Grant | None = None
+        self._learnt_grant: Grant | None = None
         self._redactor: tuple[Grant, Redactor | None] | None = None
         self._routes: dict[Origin, Route] = {}
         self._apply_rules(integration.rules)
@@ -201,51 +206,51 @@ class CompiledIntegration:
         self.rules = rules
         base = rules.base
         marks = forbidden_segments(rules.policy)
-        self._marks = marks or ()
-        # Only the full parser finds such a parameter, and normalises a spelling.
+        self._forbidden_segments = marks or ()
+        # Only the exact parser finds such a parameter, and converts a target to its canonical form.
         self._judges_query = bool(rules.parameters) or rules.canonical is not None
         self._judges_methods = rules.configured.methods is not None
         self._plain = _PLAIN if rules.canonical is None else PLAIN.fullmatch
-        self._quick = marks is not None and base is not None and fast_base(rules.policy, base)
-        if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self._marks):
-            # A target at the reverse proxy could be the base itself, or lie just below it.
-            self._quick = False
+        self._is_base_fast = marks is not None and base is not None and fast_base(rules.policy, base)
+        if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self._forbidden_segments):
+            # `_is_plain` checks only the part after the base, but the path with the base could be forbidden.
+            self._is_base_fast = False
         self._base_path = b"" if base is None else base.path.encode("latin-1")
         self._base_route = None if base is None else self._route(base.origin)
-        self._entries = self._quick_entries() if marks is not None else {}
+        self._fast_entries = self._build_fast_entries() if marks is not None else {}
 
     # Rules, and the fast parser.
 
     def resolve(self, successor: CompiledIntegration) -> None:
-        """Record the resolved integration that replaces this one."""
+        """Set the integration that replaces this one, now that its secrets are read."""
         self.resolved = successor
 
     @property
     def latest(self) -> CompiledIntegration:
-        """The integration that replaced this one last, or this one."""
+        """The latest replacement of this integration, or this one."""
         latest = self
         while latest.resolved is not None:
             latest = latest.resolved
         return latest
 
     def learn(self, grant: Grant) -> bool:
-        """Apply the base URL in the grant. Return True if it changed, so that targets must be decided again."""
-        previous = self._learnt
+        """Apply the base URL in the grant. Return True if it changed, so that earlier decisions on targets are void."""
+        previous = self._learnt_grant
         if grant is previous:
             return False
         if grant.base_url is None or (previous is not None and previous.base_url == grant.base_url):
-            self._learnt = grant
+            self._learnt_grant = grant
             return False
         self._apply_rules(self.rules.with_base(parse_discovered_base(grant.base_url)))
         # Last: a grant whose base URL is not allowed raises every time.
-        self._learnt = grant
+        self._learnt_grant = grant
         self._changed(self)
         return True
 
-    def quick(self, rest: bytes) -> Destination | None:
-        """Parse the part of a reverse proxy's target that follows the ID, or return None to leave it to `decide`."""
+    def fast_destination(self, rest: bytes) -> Destination | None:
+        """Return the destination of a reverse proxy target by its part after the ID. None leaves it to `decide`."""
         route = self._base_route
-        if route is None or not self._quick or not rest.startswith(b"/") or not self._is_plain(rest, 0):
+        if route is None or not self._is_base_fast or not rest.startswith(b"/") or not self._is_plain(rest, 0):
             return None
         return Destination(self, route, self._base_path + rest)
 
@@ -254,12 +259,12 @@ class CompiledIntegration:
         return Destination(self, self.route(target.origin), target.request_target.encode("latin-1"), preset)
 
     def match_fast(self, url: bytes, *, forward: bool) -> Target | None:
-        """Return the target if the fast parser admits it; see `policy.decide.Candidate`."""
+        """Return the target if the fast parser admits it, else None. See `policy.decide.Candidate`."""
         if not forward:
-            destination = self.quick(url)
+            destination = self.fast_destination(url)
             return None if destination is None else _target(destination.route.origin, destination.path)
         cut = url.find(b"/", len(b"https://"))
-        entry = self._entries.get(url[:cut])
+        entry = self._fast_entries.get(url[:cut])
         if entry is None or cut < 0 or not self._is_plain(url, cut):
             return None
         route, prefix = entry
@@ -276,14 +281,14 @@ class CompiledIntegration:
                 return False
         if not self._plain(target, start):
             return False
-        if not self._marks:
+        if not self._forbidden_segments:
             return True
         lower = target[start:].lower()
-        # A server may cut a path at a colon: only the full parser compares the part before it.
-        return b":" not in lower and not any(mark in lower for mark in self._marks)
+        # A server may cut a path at a colon. Only the exact parser checks the part before the colon.
+        return b":" not in lower and not any(mark in lower for mark in self._forbidden_segments)
 
-    def _quick_entries(self) -> dict[bytes, tuple[Route, bytes]]:
-        """Map scheme and authority, as callers mostly write them at the forward proxy, to a route and a path prefix.
+    def _build_fast_entries(self) -> dict[bytes, tuple[Route, bytes]]:
+        """Map the usual spelling of scheme and authority at the forward proxy to a route and a path prefix.
 
         If the forward proxy upgrades http to https, the http form is a key too.
         """
@@ -307,10 +312,11 @@ class CompiledIntegration:
     def route(self, origin: Origin) -> Route:
         """Return the route to an origin that the policy allows.
 
-        The number of routes is limited, because a wildcard domain allows many origins. Those of the fast parser stay.
+        The number of routes is limited, because a wildcard domain allows many origins. The routes of the fast parser
+        are kept.
         """
         if len(self._routes) >= self.ROUTES and origin not in self._routes:
-            lasting = [route for route, _ in self._entries.values()]
+            lasting = [route for route, _ in self._fast_entries.values()]
             if self._base_route is not None:
                 lasting.append(self._base_route)
             self._routes = {route.origin: route for route in lasting}
@@ -321,17 +327,17 @@ class CompiledIntegration:
         if route is None:
             pool = self._pools.find(origin, self.integration, None) if self.certificate is None else None
             route = self._routes[origin] = Route(
-                origin, pool, self.share or InFlightCounter(self._shares, str(origin), 0)
+                origin, pool, self.in_flight_counter or InFlightCounter(self._in_flight_counters, str(origin), 0)
             )
         return route
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The routes that are known now."""
+        """All routes."""
         return tuple(self._routes.values())
 
     def bind_certificate(self, route: Route, identity: ClientIdentity) -> None:
-        """Use only connections with this client certificate for this route."""
+        """Use only connections with this client certificate for the route."""
         pool = route.pool
         if pool is None or route.identity is not identity:
             if pool is not None:
@@ -350,7 +356,7 @@ class CompiledIntegration:
                 route.bind(route.identity, self._pools.find(route.origin, self.integration, route.identity))
 
     def compile(self, route: Route, grant: Grant) -> None:
-        """Prepare a route for this grant."""
+        """Encode the grant for a route."""
         if (grant.signer is None) != (self.signing is None):
             raise RuntimeError("the grant is not signed by the rules of its integration")
         route.compile(grant, self.redactor(grant))

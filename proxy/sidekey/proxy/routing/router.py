@@ -1,4 +1,4 @@
-"""Which integration a request is for: compiled at their first use, with what was read of recent targets and hosts."""
+"""Finds the integration and destination of a request. Compiles integrations at their first use, and caches targets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RELOADED: Final = Problem(
     "the config was reloaded before all of the integration was read: send the request again",
     error="proxy_configuration_error",
 )
-"""What becomes of those who wait for an integration that a reload has replaced."""
+"""For requests that wait for an integration that a reload has replaced."""
 
 _INVALID: Final = Problem(
     "credential_unavailable",
@@ -48,23 +48,24 @@ _UNREADABLE: Final = Problem("credential_unavailable", "a value cannot be read",
 
 
 class Router:
-    """The integrations of the snapshot in use, as the data plane finds them.
+    """Finds integrations, presets and destinations in the current snapshot.
 
-    `source_of` makes the grant source of an integration, `identity_of` finds where its client certificate is, if it has
-    one; each once, at the first request.
+    `_compiled` holds the integrations in use, by ID. `_targets` caches the destinations of recent targets, and `_hosts`
+    the answers of `is_own_host`. `source_of` creates the grant source of an integration, and `identity_of` finds the
+    source of its client certificate, if it has one, when the integration is compiled.
     """
 
     __slots__ = (
         "_compiled",
         "_hosts",
         "_identity_of",
+        "_in_flight_counters",
         "_instance",
         "_last_host",
         "_metrics",
         "_own_names",
         "_passthrough",
         "_pools",
-        "_shares",
         "_snapshot",
         "_source_of",
         "_stored_at",
@@ -76,7 +77,7 @@ class Router:
         snapshot: Snapshot,
         instance: bytes,
         pools: Pools,
-        shares: InFlightCounters,
+        in_flight_counters: InFlightCounters,
         metrics: Metrics,
         *,
         source_of: Callable[[Integration], GrantSource],
@@ -84,50 +85,50 @@ class Router:
     ) -> None:
         self._instance = instance
         self._pools = pools
-        self._shares = shares
+        self._in_flight_counters = in_flight_counters
         self._metrics = metrics
         self._source_of = source_of
         self._identity_of = identity_of
         self._compiled: dict[bytes, CompiledIntegration] = {}
         self._hosts: dict[bytes | None, bool] = {}
-        # Of those that are the listener's own; a request without one is for it, whatever the config says.
+        # The last Host that was the listener's own. None at first: a request without Host is for the listener.
         self._last_host: bytes | None = None
         self._targets: dict[bytes, Destination] = {}
         self._snapshot = snapshot
         self._own_names = frozenset(snapshot.listen.names)
         self._stored_at = frozenset(snapshot.ca.hosts)
         self._passthrough: PassthroughPolicy[CompiledIntegration] | None = None
-        self._passthrough = self._passthrough_by(snapshot.passing)
+        self._passthrough = self._build_passthrough(snapshot.passing)
 
-    # What a request asks for.
+    # Finding the integration and destination of a request.
 
     @property
     def instance(self) -> bytes:
-        """The word in this process's Via."""
+        """The random word in this process's Via."""
         return self._instance
 
     @property
     def passthrough(self) -> PassthroughPolicy[CompiledIntegration] | None:
-        """How targets of the forward proxy that no integration covers go on."""
+        """The policy for forward-proxy targets that no integration covers, or None to refuse them."""
         return self._passthrough
 
     @property
     def matching(self) -> Matching | None:
-        """Which integrations a target belongs to where the request names none."""
+        """The integrations by host, for requests that name no integration; None if that is disabled."""
         return self._snapshot.matching
 
     @property
     def stored_at(self) -> frozenset[str]:
-        """The host names at and under which stored integrations may be used in tunnels, and without being named."""
+        """Host names at and under which stored integrations serve tunnels and requests that name no integration."""
         return self._stored_at
 
     def find_quickly(
         self, head: RequestHead, integration: bytes, caller: Caller | None, entry: TunnelEntry | None
     ) -> Destination | None:
-        """Find where a plain request goes, or return None if `policy.decide` must read it. Never denies.
+        """Return the destination of a plain request, or None to leave it to `policy.decide`. Never denies.
 
-        The request has no marks, and names this `integration` (empty: none). `caller` is None only if there are no
-        callers.
+        A plain request has no `marks`. `integration` is the ID that it names in a header, or empty. `caller` is None
+        only if the config has no callers.
         """
         if entry is None and head.target.startswith(b"/"):
             destination = None if integration else self._find_reverse(head.host, head.target)
@@ -138,44 +139,44 @@ class Router:
         return destination if caller is None or destination.permits(caller) else None
 
     def _find_reverse(self, host: bytes | None, target: bytes) -> Destination | None:
-        """Find the destination of a target of the reverse proxy, or of a preset."""
+        """Return the destination of a path at the reverse proxy: of an integration or a preset."""
         if not (host == self._last_host or self._is_known_host(host)):
             return None
-        known = self._targets.get(target)
-        if known is None:
-            known = self._read_preset(target) if target.startswith(PRESET) else self._read(target)
-            if known is not None:
-                self._remember(target, known)
-        return known
+        destination = self._targets.get(target)
+        if destination is None:
+            destination = self._find_by_preset(target) if target.startswith(PRESET) else self._find_by_id(target)
+            if destination is not None:
+                self._remember(target, destination)
+        return destination
 
     def _find_forward(self, head: RequestHead, name: bytes, entry: TunnelEntry | None) -> Destination | None:
-        """Find the destination of an absolute URL, or of the one that a path in a tunnel stands for."""
+        """Return the destination of an absolute URL, or of a path in a tunnel."""
         url = head.target
         if entry is not None:
             if head.host not in entry.hosts or not url.startswith(b"/"):
                 return None
             url = entry.base + url
-        # No target contains a space, so no request finds what another kind has read.
+        # No target contains a space, so these keys never equal those of `_find_reverse`.
         key = b"%b %b" % (name, url)
-        known = self._targets.get(key)
-        if known is None:
+        destination = self._targets.get(key)
+        if destination is None:
             integration = self._compiled.get(name) if name else self._match(url)
             if integration is None or integration.rules.unresolved:
                 return None
             target = integration.match_fast(url, forward=True)
             if target is None:
                 return None
-            known = integration.destination(target)
-            self._remember(key, known)
-        if entry is not None and may_not_tunnel(known.integration, entry.origin.host, self) is not None:
+            destination = integration.destination(target)
+            self._remember(key, destination)
+        if entry is not None and may_not_tunnel(destination.integration, entry.origin.host, self) is not None:
             return None
-        return known
+        return destination
 
     def _match(self, url: bytes) -> CompiledIntegration | None:
-        """Find the first integration that names the host of a URL: `decide` tries it first, if the caller may use it.
+        """Return the first integration for the host of a URL, which `decide` would try first too.
 
-        None leaves the choice to `decide`, also for a stored integration, which counts only for callers that list it,
-        and if targets may pass without a credential.
+        None leaves the choice to `decide`. That includes a stored integration, which only matches for callers that list
+        it, and all URLs if targets may pass without a credential.
         """
         matching = self._snapshot.matching
         if matching is None or self._passthrough is not None:
@@ -188,33 +189,33 @@ class Router:
         return None if integration is None or integration.rules.stored else integration
 
     def _is_known_host(self, host: bytes | None) -> bool:
-        """Whether a Host field was found to be the proxy listener's own: the next request mostly has the same."""
+        """Return True if `is_own_host` has accepted this Host before, and remember it as the last one."""
         if not self._hosts.get(host):
             return False
         self._last_host = host
         return True
 
-    def _read(self, target: bytes) -> Destination | None:
-        """The quick reading of a target at the reverse proxy."""
+    def _find_by_id(self, target: bytes) -> Destination | None:
+        """Return the destination of a target with the ID of an integration, such as /i/ID/path."""
         end = target.find(b"/", 3)
         if end < 0 or not target.startswith(REVERSE):
             return None
         integration = self._compiled.get(target[3:end])
-        return None if integration is None else integration.quick(target[end:])
+        return None if integration is None else integration.fast_destination(target[end:])
 
-    def _read_preset(self, target: bytes) -> Destination | None:
-        """Read the destination of a preset whose URL has no placeholder."""
+    def _find_by_preset(self, target: bytes) -> Destination | None:
+        """Return the destination of a preset whose URL has no placeholder."""
         preset = self.find_preset(preset_id(target))
         if not isinstance(preset, Preset) or preset.url is None:
             return None
         integration = self._compiled.get(preset.integration.encode())
         if integration is None or integration.rules.unresolved or preset.method not in integration.rules.methods:
             return None
-        found = integration.match_fast(preset.url, forward=True)
-        return None if found is None else integration.destination(found, preset)
+        preset_target = integration.match_fast(preset.url, forward=True)
+        return None if preset_target is None else integration.destination(preset_target, preset)
 
     def find(self, name: bytes) -> CompiledIntegration | None:
-        """The integration of this ID, compiled at its first use; None where there is none."""
+        """Return the integration with this ID, compiled at its first use, or None."""
         compiled = self._compiled.get(name)
         if compiled is None:
             integration = self._snapshot.integrations.get(name.decode("latin-1"))
@@ -224,21 +225,21 @@ class Router:
         return compiled
 
     def configured(self, name: str) -> Integration | None:
-        """The integration of this ID as it is configured, for whoever only tells of it."""
+        """Return the configured integration with this ID, for logs. It is not compiled."""
         return self._snapshot.integrations.get(name)
 
     def find_preset(self, name: bytes) -> Preset | Problem | None:
-        """The preset of this ID, or why it cannot be used now."""
-        found = self._snapshot.presets.get(name.decode("latin-1"))
-        if found is None:
+        """Return the preset with this ID, the problem if it cannot be used now, or None."""
+        preset = self._snapshot.presets.get(name.decode("latin-1"))
+        if preset is None:
             return None
-        if found.invalid:
-            is_missing = found.rules.integration not in self._snapshot.integrations
+        if preset.invalid:
+            is_missing = preset.rules.integration not in self._snapshot.integrations
             return STORE_UNREAD if self._snapshot.awaits_store and is_missing else _INVALID
-        return found.rules
+        return preset.rules
 
     def is_own_host(self, host: bytes | None) -> bool:
-        """Whether a Host field is the proxy listener's own; an HTTP/1.0 request may leave it out."""
+        """Return True if a Host field names the proxy listener. An HTTP/1.0 request may omit it."""
         known = self._hosts.get(host)
         if known is None:
             if len(self._hosts) >= HOSTS_LIMIT:
@@ -251,7 +252,7 @@ class Router:
     async def resolve(self, compiled: CompiledIntegration) -> CompiledIntegration:
         """Return the integration that replaces an unresolved one, once its secrets can be read. Raises ProblemError.
 
-        It is built in a thread, once for all requests that wait.
+        A thread builds it, once for all requests that wait.
         """
         await compiled.integration.secrets.obtain()
         if compiled.resolved is None:
@@ -271,7 +272,7 @@ class Router:
         if self._compiled.get(name) is compiled:
             successor = self._compiled[name] = self._compile(integration, compiled.stats)
             compiled.resolve(successor)
-            self._cover(integration)
+            self._add_coverage(integration)
 
     def _compile(self, integration: Integration, stats: IntegrationStats) -> CompiledIntegration:
         return CompiledIntegration(
@@ -280,124 +281,133 @@ class Router:
             self._source_of(integration),
             self._identity_of(integration),
             pools=self._pools,
-            shares=self._shares,
+            in_flight_counters=self._in_flight_counters,
             changed=self._forget_targets,
         )
 
-    def _remember(self, target: bytes, known: Destination) -> None:
-        """Keep the quick reading of a target: most services send to few. What is long or many is read again."""
+    def _remember(self, target: bytes, destination: Destination) -> None:
+        """Cache the destination of a target, unless the target is long. A full cache is cleared."""
         if len(target) <= MAX_TARGET_LENGTH:
             if len(self._targets) >= TARGETS_LIMIT:
                 self._targets.clear()
-            self._targets[target] = known
+            self._targets[target] = destination
 
     def _forget_targets(self, compiled: CompiledIntegration) -> None:
-        """Drop what is remembered of an integration's targets: they go elsewhere now."""
-        self._targets = {target: known for target, known in self._targets.items() if known.integration is not compiled}
+        """Drop the cached targets of an integration whose rules have changed."""
+        self._targets = {
+            target: destination
+            for target, destination in self._targets.items()
+            if destination.integration is not compiled
+        }
 
     # Targets that no integration covers.
 
-    def _passthrough_by(self, rules: Passthrough | None) -> PassthroughPolicy[CompiledIntegration] | None:
-        """How those go on by the rules of a snapshot.
+    def _build_passthrough(self, rules: Passthrough | None) -> PassthroughPolicy[CompiledIntegration] | None:
+        """Build the policy for these rules, or return None without rules.
 
-        What stands for their integration outlives a snapshot where the next one trusts the same CAs, and its
-        connections with it.
+        It keeps the compiled stand-in integration, and so its connections, if the trusted CAs are unchanged.
         """
-        former = self._passthrough
+        previous = self._passthrough
         if rules is None:
             return None
-        if former is not None and former.candidate.integration.trust == rules.nobody.trust:
-            candidate = former.candidate
+        if previous is not None and previous.candidate.integration.trust == rules.nobody.trust:
+            candidate = previous.candidate
         else:
             candidate = self._compile(rules.nobody, self._metrics.passed)
         return PassthroughPolicy(
             candidate, rules.coverage, rules.unresolved, rules.ports, awaits_store=rules.awaits_store
         )
 
-    def _cover_resolved(self) -> None:
-        """Take into account what came of integrations that were unresolved when the config was loaded."""
+    def _add_resolved_coverage(self) -> None:
+        """Add the coverage of integrations that were unresolved at the load of the config and are resolved now."""
         unresolved = frozenset() if self._passthrough is None else self._passthrough.unresolved
         compiled = [self._compiled.get(name.encode()) for name in unresolved]
-        self._cover(*(each.integration for each in compiled if each is not None))
+        self._add_coverage(*(item.integration for item in compiled if item is not None))
 
-    def _cover(self, *integrations: Integration) -> None:
-        """Hear what came of integrations that were unresolved."""
-        known = [each for each in integrations if each.rebuild is None]
+    def _add_coverage(self, *integrations: Integration) -> None:
+        """Add the coverage of those integrations that are resolved."""
+        resolved = [integration for integration in integrations if integration.rebuild is None]
         passthrough = self._passthrough
-        if known and passthrough is not None:
-            coverage = passthrough.coverage | Coverage.of(each.policy for each in known)
-            unresolved = passthrough.unresolved - {each.id for each in known}
+        if resolved and passthrough is not None:
+            coverage = passthrough.coverage | Coverage.of(integration.policy for integration in resolved)
+            unresolved = passthrough.unresolved - {integration.id for integration in resolved}
             self._passthrough = PassthroughPolicy(
                 passthrough.candidate, coverage, unresolved, passthrough.ports, awaits_store=passthrough.awaits_store
             )
 
-    # Another config.
+    # Applying another snapshot.
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Make ready to find the integrations of another snapshot; the result does so from then on.
+        """Prepare another snapshot. The returned function applies it to requests that begin after it.
 
-        Where an integration is not the very same object as before it is compiled again. A request in flight holds what
-        it began with, and with it policy, credential and connections: it ends as it began.
+        An integration is compiled again unless both snapshots hold the same object. A request in flight keeps the
+        compiled integration, and so the policy, credential and connections, that it began with.
         """
-        passthrough = self._passthrough_by(snapshot.passing)
+        passthrough = self._build_passthrough(snapshot.passing)
         own_names = frozenset(snapshot.listen.names)
         stored_at = frozenset(snapshot.ca.hosts)
 
         def commit() -> None:
-            former, self._snapshot = self._snapshot, snapshot
-            left = set() if self._passthrough is None else {self._passthrough.candidate}
+            previous, self._snapshot = self._snapshot, snapshot
+            replaced = set() if self._passthrough is None else {self._passthrough.candidate}
             self._passthrough, self._own_names, self._stored_at = passthrough, own_names, stored_at
             self._hosts.clear()
             self._last_host = None
-            self._leave(former, left)
+            self._drop_previous(previous, replaced)
 
         return commit
 
-    def _leave(self, former: Snapshot, left: set[CompiledIntegration]) -> None:
-        """Let go of what only the former snapshot used: connections at once, `left` and what else was compiled soon."""
+    def _drop_previous(self, previous: Snapshot, replaced: set[CompiledIntegration]) -> None:
+        """Drop everything that only the previous snapshot used: connections at once, compiled integrations gradually.
+
+        `replaced` are compiled integrations to drop unless this snapshot uses them too.
+        """
         snapshot = self._snapshot
-        old, new = former.integrations, snapshot.integrations
-        gone = {name: each for name, each in self._compiled.items() if new.get(each.name) is not old.get(each.name)}
-        for name in gone:
+        old, new = previous.integrations, snapshot.integrations
+        changed = {name: item for name, item in self._compiled.items() if new.get(item.name) is not old.get(item.name)}
+        for name in changed:
             del self._compiled[name]
-        left.update(gone.values())
-        self._cover_resolved()
-        left.difference_update(self._in_use())
+        replaced.update(changed.values())
+        self._add_resolved_coverage()
+        replaced.difference_update(self._in_use())
         self._targets = {
-            target: found
-            for target, found in self._targets.items()
-            if found.integration not in left and self._is_current(target, found.preset)
+            target: destination
+            for target, destination in self._targets.items()
+            if destination.integration not in replaced and self._is_current(target, destination.preset)
         }
-        if snapshot.network != former.network:
+        if snapshot.network != previous.network:
             self._reconnect()
         else:
-            self._drop_unused(left)
-        _release_gradually([*left])
+            self._drop_unused(replaced)
+        _release_gradually([*replaced])
 
     def _is_current(self, target: bytes, preset: Preset | None) -> bool:
-        """Return True if a target is still its preset's, or names its integration: by host it may be another's now."""
+        """Return True if a cached target leads to the same integration or preset as before.
+
+        The target of a request that names no integration begins with a space: its host may match another one now.
+        """
         return not target.startswith(b" ") and (preset is None or self.find_preset(preset_id(target)) is preset)
 
     def _in_use(self) -> list[CompiledIntegration]:
-        """Those of the snapshot."""
+        """Return the compiled integrations of the current snapshot."""
         compiled = [*self._compiled.values()]
         return compiled if self._passthrough is None else [*compiled, self._passthrough.candidate]
 
     def _reconnect(self) -> None:
-        """Let no request to come use a connection of now: its address may not be dialled any more."""
+        """Drop all connections: the new network rules may forbid their addresses."""
         self._pools.drop(pool for pool in self._pools.known() if not pool.is_empty)
         for compiled in self._in_use():
             compiled.reconnect()
 
-    def _drop_unused(self, gone: set[CompiledIntegration]) -> None:
-        """Close what only integrations that are gone, or are others now, have used.
+    def _drop_unused(self, replaced: set[CompiledIntegration]) -> None:
+        """Drop the pools that only replaced integrations have used.
 
-        A pool that holds nothing may stay: it is pruned once there are many.
+        A bare pool may stay: it is pruned once there are many.
         """
         integrations = self._snapshot.integrations
         unused = {
             pool
-            for compiled in gone
+            for compiled in replaced
             for pool in compiled.pools()
             if not (pool.is_bare or may_use(integrations.get(compiled.name), pool.key))
         }
@@ -408,7 +418,7 @@ class Router:
 
 
 def _release_gradually(objects: list[T]) -> None:
-    """Let go of objects a few at a time: ten thousand in one go would hold every request up."""
+    """Release objects a few at a time: freeing ten thousand at once would block the loop."""
     del objects[-RELEASE_BATCH:]
     if objects:
         asyncio.get_running_loop().call_soon(_release_gradually, objects)
