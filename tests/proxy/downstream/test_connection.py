@@ -218,7 +218,7 @@ async def test_a_caller_that_says_no_more_is_let_go(raw: bytes, answered: bool) 
             await caller.until_contains(b"/api/first")
         (connection,) = sidekey.plane.worker.connections
         # The time for a head runs from its first byte.
-        await eventually(lambda: bool(raw) == bool(caller.received or connection._line))
+        await eventually(lambda: bool(raw) == bool(caller.received or connection._open_head))
         sidekey.wait(0.2)
         assert sidekey.plane.worker.connections
         await asyncio.sleep(0)

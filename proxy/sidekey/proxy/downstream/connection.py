@@ -1,4 +1,4 @@
-"""A caller's connection: it parses requests, starts them in order, and ends the connection."""
+"""A caller's connection: it starts requests one at a time, in order, writes their responses, and closes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sidekey.proxy.transport import discard_input, half_close, has_no_input, res
 from sidekey.proxy.worker import Worker
 
 SHORT_READ: Final = 4 << 10
-"""A read up to this size is parsed at once, because its length bounds the number of requests in it."""
+"""A read up to this size is parsed at once: it is too short to contain many requests."""
 LINGER: Final = 2.0
 MAX_LINGER: Final = 30.0
-"""Seconds after the last byte, and in all, within which a caller must end its side once Sidekey has ended its own (RFC
-9112 9.6). Sidekey reads and discards what still comes, because a reset could overtake the response."""
+"""After Sidekey has ended its side of a connection, the caller must end its own within LINGER seconds of its last byte,
+and within MAX_LINGER in all (RFC 9112 9.6). Sidekey discards input until then: a reset could overtake the response."""
 
 # Reasons to pause reading, beside PAUSED_FOR_TURN.
 PAUSED_BY_QUEUE: Final = 2
@@ -35,11 +35,13 @@ NO_DESCRIPTOR: Final = Problem(
 
 
 class CallerConnection(RequestReader):
-    """One connection of a caller. `exchange` is the current exchange, `_request` its request. Others wait in `_queue`.
+    """One connection of a caller. `start` creates the exchange of a request, or the handler of a CONNECT.
 
-    `_uploading` is True until the exchange has seen the end of its request. `_discarding` is True once the connection
-    must end: further input is ignored. `_head_due` is True if the deadline is that of an incomplete head. `_pumping` is
-    True while `_pump` runs. `operator` is set if this process sends the requests itself.
+    `exchange` is the current one and `_request` its request. Later requests wait in `_queue`, and input that may
+    contain too many requests waits in `_backlog`. `_uploading` is True until the exchange has seen the end of its
+    request. `_discarding` is True once the connection must end: further input is ignored. `_linger_until` is set once
+    Sidekey has ended its side. `_head_due` is True if the deadline is that of an incomplete head. `_pumping` is True
+    while `_pump` runs. `operator` is set if this process sends the requests itself.
     """
 
     __slots__ = (
@@ -79,7 +81,7 @@ class CallerConnection(RequestReader):
     @property
     def idle_since(self) -> float:
         """The time since which the connection waits for the first byte of a request; NEVER if it does not wait."""
-        if self.exchange is not None or self._line or self._discarding or self.unsent:
+        if self.exchange is not None or self._open_head or self._discarding or self.unsent:
             return NEVER
         # With the rules that set the deadline: a reload must not change the result.
         return self.deadline - self._rules.timeouts.keep_alive
@@ -92,7 +94,7 @@ class CallerConnection(RequestReader):
         has_room = worker.opened(self)
         self.deadline = worker.deadlines.now + self._rules.timeouts.keep_alive
         if not has_room:
-            # All other connections are busy. A response before the request needs no descriptor for longer.
+            # All other connections are busy. Refusing before the request arrives frees the descriptor at once.
             self._refuse(NO_DESCRIPTOR, 0)
             discard_input(self.transport)
             self.transport.close()
@@ -122,48 +124,48 @@ class CallerConnection(RequestReader):
             data = self._receive_unparsed(data)
             if not data or self._discarding:
                 return
-        if self._held or (len(data) > SHORT_READ and self._crowded(data)):
-            self._held += data
+        if self._backlog or (len(data) > SHORT_READ and self._has_too_many_heads(data)):
+            self._backlog += data
             self._pause(PAUSED_BY_QUEUE)
             self._pump()
         else:
             self._parse(data)
 
     def _parse(self, data: bytes, waiting: int = -1) -> None:
-        """Parse one read, then act on what it completed. A read with a parse error has no effect but the error.
+        """Parse one read, then start or continue its requests. A read with a parse error has no effect but the error.
 
-        `waiting` is the number of requests that were queued before the read, if `data` is the rest of a read behind an
-        upgrade.
+        `waiting` is the number of requests that were queued before the read. Set it only if `data` is the rest of a
+        read, after an upgrade that is ignored.
         """
         if waiting < 0:
             waiting = len(self._queue)
-        is_fresh = self._reading is None and not self._line
+        is_fresh = self._reading is None and not self._open_head
         self._is_long = not is_fresh or len(data) > SHORT_READ
-        passed_over = -1
+        upgrade_end = -1
         problem: Problem | None = None
         try:
             if not is_fresh or not self._feed_one(data):
-                passed_over = self._feed_pieces(data)
+                upgrade_end = self._feed_pieces(data)
         except HttpParserError as error:
             problem = self._problem_of(error)
         else:
-            if self._line or self._reading is not None:
-                problem = self._over_bounds()
+            if self._open_head or self._reading is not None:
+                problem = self._check_limits()
             if problem is not None:
                 waiting = self._keep_complete()
-        # Outside the handlers: this may parse more, and `_problem_of` finds an error's cause in its context.
+        # Outside the `except` block: this may parse more, and `_problem_of` reads the cause from an error's context.
         if problem is not None:
             self._refuse(problem, waiting)
-        elif passed_over >= 0:
-            self._pass_over_upgrade()
+        elif upgrade_end >= 0:
+            self._restart_after_upgrade()
             if len(self._queue) > waiting and self._queue[-1].head.method == b"CONNECT":
-                self._held = data[passed_over:] + self._held
+                self._backlog = data[upgrade_end:] + self._backlog
                 self._pause(PAUSED_BY_CONNECT)
-                self._go_on()
+                self._act_on_read()
             else:
-                self._parse(data[passed_over:], waiting)
+                self._parse(data[upgrade_end:], waiting)
         else:
-            self._go_on()
+            self._act_on_read()
 
     def _keep_complete(self) -> int:
         """Keep the complete requests of a read whose last request exceeds a limit.
@@ -176,15 +178,15 @@ class CallerConnection(RequestReader):
             return len(self._queue)
         return len(self._queue) - (self._reading in self._queue)
 
-    def _go_on(self) -> None:
-        """Act on what a read has completed."""
+    def _act_on_read(self) -> None:
+        """Start the first request of a read, or tell the exchange that more of its body has arrived."""
         if self.exchange is None:
             queue = self._queue
             if len(queue) == 1 and not self.full and not self._pumping:
                 self._begin(queue.pop())
             elif queue:
                 self._pump()
-            elif self._line and not self._head_due:
+            elif self._open_head and not self._head_due:
                 # The deadline of an incomplete head counts from its first bytes.
                 self._head_due = True
                 self.deadline = self.worker.deadlines.now + self._rules.timeouts.request_head
@@ -222,7 +224,7 @@ class CallerConnection(RequestReader):
         if is_last:
             request.end()
             self._reading = None
-            self._fresh_parser()
+            self._reset_parser()
         self._progress()
 
     # The order of requests.
@@ -236,19 +238,19 @@ class CallerConnection(RequestReader):
             while not self.full:
                 if self.exchange is None and self._queue:
                     self._begin(self._queue.pop(0))
-                elif self._held and self._may_parse():
-                    self._parse(self._cut())
+                elif self._backlog and self._may_parse():
+                    self._parse(self._take_backlog())
                 else:
                     break
         finally:
             self._pumping = False
-        if self._queue or self._held:
+        if self._queue or self._backlog:
             self._pause(PAUSED_BY_QUEUE)
         elif self._paused & PAUSED_BY_QUEUE:
             self._resume(PAUSED_BY_QUEUE)
 
     def _may_parse(self) -> bool:
-        """Return True if there is no exchange, or if it can take more of its body."""
+        """Return True if there is no exchange, or if it takes more of its body now."""
         request = self._request
         return request is None or not (request.complete or self._paused & PAUSED_BY_BODY)
 
@@ -267,20 +269,20 @@ class CallerConnection(RequestReader):
             self._await_body(request)
 
     def _carry(self, exchange: CallerEvents | None, request: CallerRequest | None) -> None:
-        """Make this the current exchange."""
+        """Set the current exchange and its request, or None after it."""
         self.exchange, self._request = exchange, request
 
     def _refuse(self, problem: Problem, waiting: int) -> None:
-        """Answer the request that is being read with an error, after those before it, and read no more.
+        """Answer the incomplete request with an error, after the first `waiting` requests in the queue.
 
-        `waiting` is the number of queued requests that stay.
+        Discard the requests after these, and all further input.
         """
         queue = self._queue
         while len(queue) > waiting:
             queue.pop()
         self._discarding = True
-        self._held = b""
-        refused = self._unreadable()
+        self._backlog = b""
+        refused = self._take_unreadable()
         exchange = self.exchange
         if exchange is not None and self._uploading:
             exchange.refuse(problem)
@@ -296,22 +298,22 @@ class CallerConnection(RequestReader):
         self.transport.write(data)
 
     def exchange_over(self, *, keep_alive: bool) -> None:
-        """Go on with the next request after the response, or end the connection as the response announced."""
+        """Start the next request after the response, or close the connection as the response announced."""
         request = self._request
         self._uploading = False
         if not keep_alive:
-            # A caller that did not ask for the end may have sent more. So may one that sent a CONNECT.
+            # A caller that expected the connection to stay open may have sent more. So may one that sent a CONNECT.
             unread = request is None or not request.complete or request.head.keep_alive
-            self.close(unread=unread or bool(self._queue or self._held or self._paused & PAUSED_BY_CONNECT))
+            self.close(unread=unread or bool(self._queue or self._backlog or self._paused & PAUSED_BY_CONNECT))
             self._carry(None, None)
             return
         self._carry(None, None)
-        self._head_due = bool(self._line)
+        self._head_due = bool(self._open_head)
         if self.full:
             # The end of the response is still unsent: `timeouts.write` continues, and the next request waits.
             return
         self._await_head()
-        if self._queue or self._held or self._paused:
+        if self._queue or self._backlog or self._paused:
             # The upstream may have responded before it took the end of the body.
             self._resume(PAUSED_BY_BODY)
             self._pump()
@@ -319,18 +321,18 @@ class CallerConnection(RequestReader):
     def hand_over(self) -> tuple[asyncio.Transport, bytes, bool]:
         """Release the paused transport to a tunnel.
 
-        Return it with the bytes behind the CONNECT, and with True if the caller takes no more: a transport reports that
-        only once.
+        Return it with the bytes after the CONNECT, and with `full`: a transport reports only once that the caller takes
+        no more.
         """
-        held, self._held = self._held, b""
+        backlog, self._backlog = self._backlog, b""
         self._discarding = True
         self._carry(None, None)
         self.worker.deadlines.forget(self)
         self._forget_parser()
-        return self.transport, held, self.full
+        return self.transport, backlog, self.full
 
     def hold_body(self) -> None:
-        """Pause reading the body: nothing can take it yet."""
+        """Pause reading the body, because the exchange cannot take more now."""
         self.deadline = NEVER
         self._pause(PAUSED_BY_BODY)
 
@@ -340,15 +342,15 @@ class CallerConnection(RequestReader):
         if request is not None and not request.complete:
             self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
         self._resume(PAUSED_BY_BODY)
-        if self._held:
+        if self._backlog:
             self._pump()
 
     # The end.
 
     def _await_head(self) -> None:
-        """Set the deadline between two exchanges, for the next request or for the rest of its head."""
+        """Set the deadline for the next request, or for the rest of its head if a part has arrived."""
         timeouts = self._rules.timeouts
-        seconds = timeouts.request_head if self._line else timeouts.keep_alive
+        seconds = timeouts.request_head if self._open_head else timeouts.keep_alive
         self.deadline = self.worker.deadlines.now + seconds
 
     def close_if_idle(self) -> bool:
@@ -359,11 +361,11 @@ class CallerConnection(RequestReader):
         return True
 
     def wind_down(self, *, patient: bool) -> None:
-        """Send the end of stream if the connection is idle and nothing has arrived.
+        """Send the end of stream if the connection is idle and nothing has arrived. Do nothing while `patient`.
 
-        The caller then has LINGER seconds to end its side. Only then is it certain that a close resets nothing.
+        The caller then has LINGER seconds to end its side. After that, a close cannot reset a request.
         """
-        # A new connection has a tick for its first request too.
+        # A new connection also gets one tick for its first request.
         is_idle = self.worker.deadlines.now - self.idle_since > TICK
         if not patient and is_idle and has_no_input(self.transport):
             self.close(unread=True)
@@ -385,7 +387,7 @@ class CallerConnection(RequestReader):
         """
         self._discarding = True
         self._queue.clear()
-        self._held = b""
+        self._backlog = b""
         transport = self.transport
         now = self.worker.deadlines.now
         if cut:
@@ -396,7 +398,7 @@ class CallerConnection(RequestReader):
             try:
                 bare = transport.get_extra_info("ssl_object") is None
                 if bare and not self.unsent:
-                    # uvloop does this at its next turn, and would lose what arrives until then.
+                    # uvloop would do this at its next turn, and lose bytes that arrive until then.
                     half_close(transport)
                 transport.write_eof()
             except OSError:
@@ -413,7 +415,7 @@ class CallerConnection(RequestReader):
             transport.close()
 
     def expired(self) -> None:
-        """End a caller that sends a head or a body too slowly, reads too slowly, or was idle for too long."""
+        """End a connection whose caller sends or reads too slowly, or was idle for too long."""
         self.deadline = NEVER
         exchange = self.exchange
         if self._linger_until or self.transport.is_closing():
@@ -428,7 +430,7 @@ class CallerConnection(RequestReader):
                 exchange.refuse(Problem("request_timeout", "the body came too slowly"))
         elif self.full:
             self.close(cut=True)
-        elif self._line:
+        elif self._open_head:
             self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
         elif not has_no_input(self.transport):
             # The loop reads this input in the same turn, so a request that came in time is answered.
@@ -440,7 +442,7 @@ class CallerConnection(RequestReader):
 
     @property
     def _write_time(self) -> float:
-        """Seconds within which the caller must take what was written."""
+        """Seconds within which the caller must take written bytes."""
         rules = self.worker.rules if self._request is None else self._request.rules
         return rules.timeouts.write
 
@@ -458,7 +460,7 @@ class CallerConnection(RequestReader):
             if not request.complete:
                 self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
             exchange.caller_drained()
-            if self._held:
+            if self._backlog:
                 self._pump()
         elif self._linger_until:
             self.deadline = self.worker.deadlines.now + LINGER

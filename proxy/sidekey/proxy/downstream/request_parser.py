@@ -1,4 +1,4 @@
-"""Parse the requests of a caller: the callbacks of the parser, and the limits of what it may collect."""
+"""Parse the requests of a caller: the callbacks of httptools, and the limits on heads, bodies and queued requests."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ _PROXY_AUTHORIZATION: Final = Role.PROXY_AUTHORIZATION
 class CallerRequest:
     """One request as it arrives: its head, and the pieces of its body that no exchange has taken yet.
 
-    A CONNECT has no body. `rules` are those of the request's start. `problem` is set if the request could not be read:
-    it is answered and never forwarded.
+    A CONNECT has no body. `rules` are the limits, timeouts and callers at the start of the request. `received` counts
+    the bytes of the body. `complete` is True once the body has ended. `problem` is set if the request could not be
+    read: Sidekey answers it and never forwards it.
     """
 
     __slots__ = ("_pieces", "complete", "head", "problem", "received", "rules")
@@ -53,11 +54,11 @@ class CallerRequest:
         self._pieces: list[bytes] = []
 
     def restate(self, head: RequestHead) -> None:
-        """Replace the head by an equivalent one, such as the absolute form of a head in a tunnel."""
+        """Replace the head: by its absolute form in a tunnel, or by the head that a preset has built."""
         self.head = head
 
     def replace(self, head: RequestHead, body: bytes) -> None:
-        """Replace the request by another one with a complete body."""
+        """Replace the head, and the body by a complete one."""
         self.head = head
         self._pieces = [body] if body else []
 
@@ -71,7 +72,7 @@ class CallerRequest:
         self.complete = True
 
     def refuse(self, problem: Problem) -> None:
-        """Record why the rest of the request cannot be read."""
+        """Set the problem of a request that cannot be read to its end."""
         self.problem = problem
         self.complete = False
 
@@ -86,45 +87,45 @@ class CallerRequest:
 class RequestReader(Connection):
     """The parser of a caller's connection. It appends requests with a complete head to `_queue`.
 
-    Callbacks of the parser only collect. The connection acts on them once the whole read is parsed.
+    The callbacks only collect. `CallerConnection` acts on the requests once the whole read is parsed. `_backlog` is
+    input that the parser does not get yet, because too many requests wait.
 
-    `_reading` is the request whose body is being parsed. `_in_head` is True while a head is being parsed. Its parts are
-    collected here, with the limits in `_rules`. `_spelling` is the name of its last field. `_noted` counts the fields
-    with a meaning to the proxy, and their list members. In a long head (`_is_long`) each field is checked against the
-    limit as it comes.
+    Heads: `_in_head` is True while a head is being parsed. The callbacks collect its parts in fields of this object,
+    within the limits of `_rules`. `_spelling` is the name of its last field. `_special_count` counts the fields that
+    the proxy acts on, and their list members. If `_is_long`, each field is checked against the limit as it arrives.
+    `_open_head` is the start of an incomplete head, with its request line, and is empty between heads. `_head_size`
+    counts all bytes of that head. `_tail` is the end of the previous read, where the blank line after a head may begin.
 
-    `_held` are bytes that the parser does not get yet, because enough requests wait. `_bodiless` counts chunk
-    extensions and trailers: bytes without a part of the body.
-
-    `_line` contains an incomplete head up to the end of its request line, or more, and is empty between heads. `_fed`
-    counts the bytes of that head. `_tail` is the end of the previous read, where the end of a head may begin.
+    Bodies: `_reading` is the request whose body is being parsed. `_overhead` counts the bytes since the last body byte
+    of a chunked body: chunk extensions and trailers. `_received_before` is the size of that body before the last piece.
+    `_priming` is True while a fresh parser gets a made-up head, which the callbacks ignore.
     """
 
     __deletable__: ClassVar = ("_parser",)
     __slots__ = (
-        "_bodiless",
+        "_backlog",
         "_connection",
-        "_fed",
         "_fields",
-        "_held",
+        "_head_size",
         "_host",
         "_in_head",
         "_integration_id",
         "_is_long",
         "_length",
         "_length_given",
-        "_line",
         "_marks",
         "_method",
         "_names",
-        "_noted",
+        "_open_head",
+        "_overhead",
         "_parser",
         "_priming",
         "_proxy_authorization",
         "_queue",
         "_reading",
+        "_received_before",
         "_rules",
-        "_seen",
+        "_special_count",
         "_spelling",
         "_tail",
         "_target",
@@ -136,14 +137,14 @@ class RequestReader(Connection):
         self._queue: list[CallerRequest] = []
         self._reading: CallerRequest | None = None
         self._rules = worker.rules
-        self._held = self._line = self._tail = b""
-        self._fed = self._bodiless = self._seen = 0
+        self._backlog = self._open_head = self._tail = b""
+        self._head_size = self._overhead = self._received_before = 0
         self._is_long = False
         self._in_head = False
         self._priming = False
         self._spelling = _FIRST
         self._start_head(b"")
-        self._fresh_parser()
+        self._reset_parser()
 
     def _start_head(self, target: bytes) -> None:
         self._target = target
@@ -156,10 +157,10 @@ class RequestReader(Connection):
         self._token: bytes | None = None
         self._integration_id: bytes | None = None
         self._proxy_authorization: bytes | None = None
-        self._length = self._noted = 0
+        self._length = self._special_count = 0
         self._length_given = False
 
-    def _fresh_parser(self) -> None:
+    def _reset_parser(self) -> None:
         self._parser = HttpRequestParser(self)
 
     def _forget_parser(self) -> None:
@@ -177,12 +178,12 @@ class RequestReader(Connection):
             return cause.problem
         return request_validation.OTHER_VERSION if self._parser.get_method() == b"PRI" else MALFORMED
 
-    def _unreadable(self) -> CallerRequest:
-        """Take the request that is being parsed, as far as it was read."""
+    def _take_unreadable(self) -> CallerRequest:
+        """Return the request that is being parsed, as far as it was read, and stop parsing it."""
         reading, self._reading = self._reading, None
         if reading is not None:
             return reading
-        # The parser stops after a CONNECT, so this is not the method of an earlier request.
+        # The parser stops after a CONNECT, so this method belongs to the present request.
         is_connect = self._parser.get_method() == b"CONNECT"
         method = b"CONNECT" if is_connect else self._method if self._in_head else b""
         target, host = (self._target, self._host) if self._in_head else (b"", None)
@@ -196,12 +197,12 @@ class RequestReader(Connection):
         queue = self._queue
         waiting = len(queue)
         size = len(data)
-        self._fed = 0
+        self._head_size = 0
         if size > self.worker.rules.limits.request_head:
             if data.startswith(b"\r\n"):
                 # An empty line before the request line (RFC 9112 2.2) does not count as part of the head.
                 return False
-            self._fed = data.find(HEAD_END) + _HEAD_END_SIZE
+            self._head_size = data.find(HEAD_END) + _HEAD_END_SIZE
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
@@ -223,13 +224,14 @@ class RequestReader(Connection):
         del queue[waiting:]
         self._reading = None
         self._in_head = False
-        self._fresh_parser()
+        self._reset_parser()
         return False
 
     def _feed_pieces(self, data: bytes) -> int:
         """Parse a read in pieces, each of which ends with a head or body, so that the bytes of each head are known.
 
-        Return the offset behind an upgrade that is ignored, or -1. Raises HttpParserError.
+        Return the offset after a head with an upgrade (a CONNECT, or one that is ignored), or -1. Raises
+        HttpParserError.
         """
         start = 0
         while start < len(data):
@@ -243,11 +245,11 @@ class RequestReader(Connection):
             except HttpParserUpgrade as upgrade:
                 return start + cast(int, upgrade.args[0])
             if reading is not None and reading.head.length == CHUNKED:
-                self._bodiless = self._bodiless + len(piece) if self._seen == reading.received else 0
-                self._seen = reading.received
+                self._overhead = self._overhead + len(piece) if self._received_before == reading.received else 0
+                self._received_before = reading.received
             start = end
         reading = self._reading
-        is_open = self._line or (reading is not None and reading.head.length == CHUNKED)
+        is_open = self._open_head or (reading is not None and reading.head.length == CHUNKED)
         self._tail = (self._tail + data[1 - _HEAD_END_SIZE :])[1 - _HEAD_END_SIZE :] if is_open else b""
         return -1
 
@@ -267,36 +269,36 @@ class RequestReader(Connection):
         return len(data) if end < 0 else end + _HEAD_END_SIZE
 
     def _add_to_head(self, piece: bytes) -> None:
-        if not self._line:
+        if not self._open_head:
             # Empty lines before a request line are ignored (RFC 9112 2.2).
             piece = piece.lstrip(b"\r\n")
-            self._fed = 0
-        self._fed += len(piece)
-        if b"\n" not in self._line:
-            self._line += piece
+            self._head_size = 0
+        self._head_size += len(piece)
+        if b"\n" not in self._open_head:
+            self._open_head += piece
 
-    def _over_bounds(self) -> Problem | None:
-        """Check the limits of a head, trailers or chunk extensions that span several reads."""
-        if self._line:
+    def _check_limits(self) -> Problem | None:
+        """Check the limits of an incomplete head, or of the trailers and chunk extensions so far."""
+        if self._open_head:
             limits = self._rules.limits
-            if self._fed <= limits.request_head:
+            if self._head_size <= limits.request_head:
                 return None
             is_target = self._in_head and len(self._target) > limits.target
             return request_validation.TARGET_TOO_LARGE if is_target else HEAD_TOO_LARGE
         reading = self._reading
-        if reading is not None and self._bodiless > reading.rules.limits.request_head:
+        if reading is not None and self._overhead > reading.rules.limits.request_head:
             detail = "the trailers or chunk extensions are over limits.request_head"
             return Problem("request_too_large", detail, status=431)
         return None
 
-    def _pass_over_upgrade(self) -> None:
-        """Continue after an upgrade that is ignored (RFC 9110 7.8).
+    def _restart_after_upgrade(self) -> None:
+        """Replace the parser after an upgrade, which Sidekey ignores (RFC 9110 7.8).
 
-        llhttp stops after the head and considers the message complete. A fresh parser reads the body, after a head that
-        only has the framing fields.
+        llhttp stops after the head and considers the message complete. A fresh parser reads the body, after a made-up
+        head that contains only the framing fields.
         """
         reading = self._reading
-        self._fresh_parser()
+        self._reset_parser()
         if reading is None:
             return
         length = reading.head.length
@@ -309,8 +311,8 @@ class RequestReader(Connection):
         self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + HEAD_END)
         self._priming = False
 
-    def _crowded(self, data: bytes) -> bool:
-        """Return True if a read may contain more requests than may wait."""
+    def _has_too_many_heads(self, data: bytes) -> bool:
+        """Return True if a read may contain more requests than `limits.pipelined`."""
         return self._body_left() < len(data) and data.count(HEAD_END) > self.worker.rules.limits.pipelined
 
     def _body_left(self) -> int:
@@ -318,24 +320,24 @@ class RequestReader(Connection):
         reading = self._reading
         return 0 if reading is None else max(0, reading.head.length - reading.received)
 
-    def _cut(self) -> bytes:
-        """Take the next piece of the buffered input: the rest of a body, or as many heads as may wait."""
-        held = self._held
+    def _take_backlog(self) -> bytes:
+        """Take the next piece of the backlog: the rest of a body, or as many heads as may wait."""
+        backlog = self._backlog
         left = self._body_left()
         if left:
-            self._held = held[left:]
-            return held[:left]
+            self._backlog = backlog[left:]
+            return backlog[:left]
         end = -len(HEAD_END)
         for _ in range(self.worker.rules.limits.pipelined):
-            end = held.find(HEAD_END, end + len(HEAD_END))
+            end = backlog.find(HEAD_END, end + len(HEAD_END))
             if end < 0:
-                self._held = b""
-                return held
+                self._backlog = b""
+                return backlog
         end += len(HEAD_END)
-        self._held = held[end:]
-        return held[:end]
+        self._backlog = backlog[end:]
+        return backlog[:end]
 
-    # httptools' callbacks.
+    # Callbacks of httptools.
 
     def on_url(self, url: bytes) -> None:
         if self._in_head:
@@ -343,7 +345,7 @@ class RequestReader(Connection):
         elif not self._priming:
             self._in_head = True
             self._rules = self.worker.rules
-            self._bodiless = self._seen = 0
+            self._overhead = self._received_before = 0
             self._start_head(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -366,13 +368,13 @@ class RequestReader(Connection):
             if self._is_long and len(self._names) > self._rules.limits.headers:
                 raise BadRequest(request_validation.TOO_MANY_FIELDS)
         else:
-            self._note(spelling, value)
+            self._add_special_field(spelling, value)
 
-    def _note(self, spelling: FieldName, value: bytes) -> None:
-        """Record a field with a meaning to the proxy. Raises BadRequest."""
+    def _add_special_field(self, spelling: FieldName, value: bytes) -> None:
+        """Store a field that the proxy acts on. Raises BadRequest."""
         role = spelling.role
-        self._noted += 1 if role is _DROP else 1 + value.count(b",")
-        if self._noted > request_validation.MAX_MEMBERS:
+        self._special_count += 1 if role is _DROP else 1 + value.count(b",")
+        if self._special_count > request_validation.MAX_MEMBERS:
             raise BadRequest(request_validation.TOO_MANY_MEMBERS)
         if role is _CONNECTION:
             self._connection = b"%b,%b" % (self._connection, value) if self._connection else value
@@ -399,7 +401,7 @@ class RequestReader(Connection):
 
     @staticmethod
     def _single(previous: bytes | None, role: Role, value: bytes) -> bytes:
-        """Return the value of a header that a request has once. Raises BadRequest."""
+        """Return the value of a header that a request may have only once. Raises BadRequest."""
         if previous is not None:
             raise invalid(f"{request_validation.ONCE[role]} must not be given twice")
         return value.strip(b" \t")
@@ -407,7 +409,7 @@ class RequestReader(Connection):
     def on_headers_complete(self) -> None:
         if self._priming:
             return
-        # An idle connection must not keep a name that the caller invented.
+        # An idle connection must not keep memory for a name that the caller invented.
         self._spelling = _FIRST
         parser, rules, marks = self._parser, self._rules, self._marks
         self._method = method = parser.get_method()
@@ -448,12 +450,12 @@ class RequestReader(Connection):
             self._proxy_authorization,
         )
         request_validation.check_head(head, rules.limits)
-        if self._fed:
-            if self._fed > rules.limits.request_head:
+        if self._head_size:
+            if self._head_size > rules.limits.request_head:
                 raise BadRequest(HEAD_TOO_LARGE)
-            if self._line:
-                request_validation.check_line(self._line, head)
-                self._line = self._tail = b""
+            if self._open_head:
+                request_validation.check_line(self._open_head, head)
+                self._open_head = self._tail = b""
         self._in_head = False
         self._reading = reading = CallerRequest(head, rules)
         self._queue.append(reading)
