@@ -35,31 +35,32 @@ _UNSIGNED: Final = Problem(
     "overloaded", "the certificate for the host was not signed within timeouts.connect", headers=(RETRY_AFTER,)
 )
 
-Opened = TunnelAdmitted[CompiledIntegration]
+Admission = TunnelAdmitted[CompiledIntegration]
+"""The decision to admit a tunnel. If it `passes`, bytes go to the target unread. Otherwise Sidekey terminates TLS."""
 
 
 class ConnectHandler(CallerEvents):
     """Answers one CONNECT. Once a tunnel has begun, this object is no longer used.
 
-    `_candidate` is the integration that the CONNECT names, `_authority` its target, as far as both are known.
-    `_lifetime` is the tunnel's entry in `Tunnels`, once it is admitted. `_task` runs `open`, `_dialled_at` is when that
-    began to connect to the target of passed bytes.
+    `_candidate` is the integration that the CONNECT names and `_authority` its target; None until they are known.
+    `_record` counts and logs the tunnel, once it is admitted. `_task` runs `open`. `_dialled_at` is the time at which
+    that began to connect to the target of a passthrough tunnel, or 0.
     """
 
     __slots__ = (
         "_authority",
         "_began",
-        "_caller",
+        "_caller_connection",
         "_caller_name",
         "_candidate",
         "_dialled_at",
-        "_index",
         "_is_over",
         "_leaves",
-        "_lifetime",
         "_pools",
+        "_record",
         "_request",
         "_request_id",
+        "_router",
         "_task",
         "_tunnels",
         "_worker",
@@ -68,7 +69,7 @@ class ConnectHandler(CallerEvents):
     def __init__(
         self,
         worker: Worker,
-        index: Router,
+        router: Router,
         pools: Pools,
         tunnels: Tunnels,
         leaves: LeafSource,
@@ -77,11 +78,11 @@ class ConnectHandler(CallerEvents):
         request: CallerRequest,
     ) -> None:
         self._worker = worker
-        self._index = index
+        self._router = router
         self._pools = pools
         self._tunnels = tunnels
         self._leaves = leaves
-        self._caller = caller
+        self._caller_connection = caller
         self._request = request
         self._request_id = worker.next_id()
         self._began = self._dialled_at = 0.0
@@ -89,7 +90,7 @@ class ConnectHandler(CallerEvents):
         self._is_over = False
         self._authority: Authority | None = None
         self._candidate: CompiledIntegration | None = None
-        self._lifetime: TunnelRecord | None = None
+        self._record: TunnelRecord | None = None
         self._task: asyncio.Task[None] | None = None
 
     # Decisions.
@@ -99,33 +100,33 @@ class ConnectHandler(CallerEvents):
         self._began = self._worker.clock()
         try:
             problem = self._start()
-        except Exception as error:  # noqa: BLE001  not the business of whatever ended just before and let this one begin
+        except Exception as error:  # noqa: BLE001  a defect must not reach the exchange that ended and started this one
             problem = self._worker.defect(error, self._request_id)
         if problem is not None:
             self._fail(problem)
 
     def _start(self) -> Problem | None:
-        """Admit the tunnel, then begin it, or open it in a task. Return why it is refused, if it is."""
+        """Admit the tunnel, then begin it, or open it in a task. Return the problem if it is refused."""
         request = self._request
         if request.problem is not None:
             return request.problem
-        opened = self._decide()
-        if isinstance(opened, Problem):
-            return opened
+        admission = self._decide()
+        if isinstance(admission, Problem):
+            return admission
         if self._worker.finishing:
             return _STOPPING
-        problem = self._tunnels.enter(caller_name(opened), request.rules)
+        problem = self._tunnels.enter(caller_name(admission), request.rules)
         if problem is not None:
             return problem
-        about = ConnectInfo(self._request_id.decode(), self._caller.address, self._began)
-        self._lifetime = TunnelRecord(self._worker, self._tunnels, opened, about)
-        if not self._open_at_once(opened):
-            self._task = self._worker.attempt(partial(self.open, opened), self._fail, self._request_id)
+        info = ConnectInfo(self._request_id.decode(), self._caller_connection.address, self._began)
+        self._record = TunnelRecord(self._worker, self._tunnels, admission, info)
+        if not self._open_at_once(admission):
+            self._task = self._worker.attempt(partial(self.open, admission), self._fail, self._request_id)
         return None
 
-    def _decide(self) -> Opened | Problem:
+    def _decide(self) -> Admission | Problem:
         rules = self._request.rules
-        decision = decide_connect(self._request.head, rules.callers, self._index, awaits_store=rules.awaits_store)
+        decision = decide_connect(self._request.head, rules.callers, self._router, awaits_store=rules.awaits_store)
         self._candidate, self._authority = decision.candidate, decision.authority
         if isinstance(decision, Denied):
             self._caller_name = decision.caller
@@ -133,55 +134,55 @@ class ConnectHandler(CallerEvents):
         self._caller_name = caller_name(decision)
         return decision
 
-    # What a tunnel needs before it begins.
+    # Preparation: what a tunnel needs before it begins.
 
-    async def open(self, opened: Opened) -> None:
-        """Get what the tunnel lacks, then begin it. Raises ProblemError.
+    async def open(self, admission: Admission) -> None:
+        """Await what the tunnel lacks, then begin it. Raises ProblemError.
 
-        That is an integration whose secrets were missing, then the connection that bytes pass to, or a certificate.
+        The tunnel may lack secrets of its integration, and then the connection to the target or a certificate.
         """
-        candidate, timeouts = opened.candidate, self._request.rules.timeouts
+        candidate, timeouts = admission.candidate, self._request.rules.timeouts
         if candidate is not None and candidate.rules.unresolved:
-            await self._index.resolve(candidate)
-            decided = self._decide()
-            if isinstance(decided, Problem):
-                raise ProblemError(decided)
-            opened, candidate = decided, decided.candidate
+            await self._router.resolve(candidate)
+            decision = self._decide()
+            if isinstance(decision, Problem):
+                raise ProblemError(decision)
+            admission, candidate = decision, decision.candidate
             if candidate is not None and candidate.rules.unresolved:
                 raise ProblemError(RELOADED)
-        if opened.passes and candidate is not None:
-            await self._pass_bytes(opened, candidate)
+        if admission.passes and candidate is not None:
+            await self._open_passthrough(admission, candidate)
             return
-        if self._open_at_once(opened):
+        if self._open_at_once(admission):
             return
         try:
             async with asyncio.timeout(timeouts.connect):
-                context = await self._leaves.obtain(opened.authority.host)
+                context = await self._leaves.obtain(admission.authority.host)
         except TimeoutError:
             raise ProblemError(_UNSIGNED) from None
-        self._open_with(opened, context)
+        self._open_with(admission, context)
 
-    def _open_at_once(self, opened: Opened) -> bool:
-        """Begin the tunnel if its certificate is all it needs, and is there. Return False otherwise."""
-        candidate = opened.candidate
-        if candidate is not None and (opened.passes or candidate.rules.unresolved):
+    def _open_at_once(self, admission: Admission) -> bool:
+        """Begin the tunnel if it needs only a certificate, which is there. Return False otherwise."""
+        candidate = admission.candidate
+        if candidate is not None and (admission.passes or candidate.rules.unresolved):
             return False
-        context = self._leaves.context_for(opened.authority.host)
+        context = self._leaves.context_for(admission.authority.host)
         if context is None:
             return False
-        self._open_with(opened, context)
+        self._open_with(admission, context)
         return True
 
-    def _open_with(self, opened: Opened, context: ssl.SSLContext) -> None:
-        self._grant(Tunnel(self._worker, self._index, self._admitted(), opened, context))
+    def _open_with(self, admission: Admission, context: ssl.SSLContext) -> None:
+        self._accept(Tunnel(self._worker, self._router, self._require_record(), admission, context))
 
-    async def _pass_bytes(self, opened: Opened, nobody: CompiledIntegration) -> None:
-        """Connect to the target, then begin a tunnel whose bytes pass. Raises ProblemError."""
+    async def _open_passthrough(self, admission: Admission, nobody: CompiledIntegration) -> None:
+        """Connect to the target, then begin a passthrough tunnel. Raises ProblemError."""
         worker, timeouts = self._worker, self._request.rules.timeouts
-        passage = PassthroughTunnel(worker, self._admitted(), timeouts.tunnel_idle)
+        passage = PassthroughTunnel(worker, self._require_record(), timeouts.tunnel_idle)
         if not worker.enter_passage(passage):
             raise ProblemError(NO_DESCRIPTOR)
-        origin, upstream_end = opened.authority.origin("http"), passage.far
+        origin, upstream_end = admission.authority.origin("http"), passage.far
         begun = False
         self._dialled_at = worker.clock()
         try:
@@ -193,7 +194,7 @@ class ConnectHandler(CallerEvents):
                 detail = "the upstream closed the connection at once"
                 raise ProblemError(Problem("upstream_unreachable", detail, error="connection_refused"))
             passage.connected(self._connecting())
-            begun = self._grant(passage)
+            begun = self._accept(passage)
             if not begun:
                 upstream_end.transport.abort()
         finally:
@@ -201,27 +202,27 @@ class ConnectHandler(CallerEvents):
                 worker.leave_passage(passage)
 
     def _connecting(self) -> float:
-        """Return the seconds since the connection to the target was begun, or 0 if there is none."""
+        """Return the seconds since Sidekey began to connect to the target, or 0 if it did not."""
         return self._worker.clock() - self._dialled_at if self._dialled_at else 0.0
 
-    def _admitted(self) -> TunnelRecord:
-        lifetime = self._lifetime
-        if lifetime is None:
+    def _require_record(self) -> TunnelRecord:
+        record = self._record
+        if record is None:
             raise RuntimeError("the tunnel was not admitted")
-        return lifetime
+        return record
 
     # Responses.
 
-    def _grant(self, tunnel: Tunnel | PassthroughTunnel) -> bool:
+    def _accept(self, tunnel: Tunnel | PassthroughTunnel) -> bool:
         """Answer 200 and begin the tunnel. Return False if the caller has left or Sidekey is stopping."""
         if not self._is_over and self._worker.finishing:
             self._fail(_STOPPING)
         if self._is_over:
             return False
         self._is_over = True
-        # A cycle otherwise: the task holds this object.
+        # Break the reference cycle between task and handler.
         self._task = None
-        caller = self._caller
+        caller = self._caller_connection
         caller.deliver(b"".join((_ESTABLISHED, REQUEST_ID, self._request_id, _HEAD_END)))
         transport, data, full = caller.hand_over()
         self._worker.handed_over(caller, tunnel)
@@ -243,16 +244,16 @@ class ConnectHandler(CallerEvents):
             via=self._request.rules.via,
             phrase=problem.phrase.encode(),
         )
-        self._caller.deliver(reply)
+        self._caller_connection.deliver(reply)
         self._end(problem.code, len(reply), problem)
-        self._caller.exchange_over(keep_alive=False)
+        self._caller_connection.exchange_over(keep_alive=False)
 
     def _end(self, code: str, sent: int, problem: Problem | None = None) -> None:
-        """Count and log a CONNECT that began no tunnel; `problem` is the response, if one was sent."""
+        """Count and log a CONNECT that opened no tunnel. `problem` is the response, if one was sent."""
         self._is_over = True
         task, self._task = self._task, None
         if task is not None and not self._dialled_at:
-            # A dial goes on, so that its outcome is counted.
+            # An attempt to connect goes on, so that its outcome is counted.
             task.cancel()
         worker, candidate, authority = self._worker, self._candidate, self._authority
         seconds = worker.clock() - self._began
@@ -262,14 +263,14 @@ class ConnectHandler(CallerEvents):
             stats.count_denial(problem.denial)
         if self._caller_name:
             worker.metrics.count_caller(self._caller_name, code)
-        if self._lifetime is not None:
-            self._lifetime.end()
+        if self._record is not None:
+            self._record.end()
         connecting = self._connecting()
         if connecting:
             worker.metrics.connections.record(connecting)
         if worker.access.errors:
             line = AccessLine(
-                integration=self._named(),
+                integration=self._integration_name(),
                 caller=self._caller_name,
                 door="tunnel",
                 method="CONNECT",
@@ -282,7 +283,7 @@ class ConnectHandler(CallerEvents):
                 attempt="",
                 request_id=self._request_id.decode(),
                 trace_id=trace_id(self._request.head),
-                peer=self._caller.address,
+                peer=self._caller_connection.address,
                 upstream="",
                 duration=seconds,
                 grant=0.0,
@@ -293,15 +294,15 @@ class ConnectHandler(CallerEvents):
             )
             worker.access.write(line)
 
-    def _named(self) -> str:
+    def _integration_name(self) -> str:
         """Return the integration that the CONNECT named, even if the caller may not use it."""
         if self._candidate is not None:
             return self._candidate.name
         head = self._request.head
-        configured = None if self._request.problem is not None else self._index.configured(named_id(head))
+        configured = None if self._request.problem is not None else self._router.configured(named_id(head))
         return UNKNOWN if configured is None else configured.id
 
-    # From the caller's connection.
+    # Events of the caller's connection.
 
     def upload(self) -> None:
         """Do nothing: bytes that follow a CONNECT are for the tunnel."""
