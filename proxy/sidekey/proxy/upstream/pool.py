@@ -1,6 +1,6 @@
-"""Connections to one origin with one TLS identity and one set of dialling rules.
+"""Connections to one origin with the same TLS trust, client certificate and network rules, and the line for them.
 
-Pools never exchange connections: the key contains everything that decides who may use a connection.
+Pools never exchange connections: the key contains everything that decides which integrations may use a connection.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class PoolKey(NamedTuple):
     trust: Trust
     allow_private: AllowPrivate
     source_address: Address | None = None
-    """That of the integration. The global one is the same for all pools."""
+    """The integration's own `source_address`. The global one applies to all pools."""
     fingerprint: str = ""
-    """Of the client certificate; empty if there is none."""
+    """The fingerprint of the client certificate, or empty."""
 
 
 def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> PoolKey:
@@ -60,24 +60,24 @@ class Waiter(Protocol):
 
     @property
     def request_id(self) -> bytes:
-        """The id of its request."""
+        """The ID of the request."""
         ...
 
     @property
     def waits(self) -> bool:
-        """Whether it still needs one."""
+        """True while it waits for a connection."""
         ...
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
-        """Use a connection, or decline it: it stays with the pool then."""
+        """Use the connection and return True, or return False to leave it to the pool."""
         ...
 
     def declined(self) -> None:
-        """Go on without it, now that the pool has it back."""
+        """Continue after `take_connection` returned False and the pool has placed the connection."""
         ...
 
     def connect_failed(self, problem: Problem) -> None:
-        """No connection can be made for it."""
+        """Fail, because no connection can be made."""
         ...
 
 
@@ -100,9 +100,12 @@ class PoolRegistry(Protocol):
 class Pool(ConnectionOwner):
     """The connections of one key, and the exchanges that wait for one.
 
-    `take` returns the idle connection that was used last. If there is none, an exchange waits in line (`enqueue`): the
-    pool makes a connection for it, and one that becomes free meanwhile serves it too. A `dropped` pool keeps no idle
-    connection: each closes after its exchange.
+    `take` returns the idle connection that was used last. If there is none, an exchange waits in line (`enqueue`). The
+    pool makes a connection for each exchange in line, but the first in line gets whichever connection is ready first.
+    `connect_for` makes a connection for one exchange that is not in line. A `dropped` pool keeps no idle connection:
+    each closes after its exchange.
+
+    `_connecting` counts the connections that the pool is making for the line, `_reconnecting` those of `connect_for`.
     """
 
     __slots__ = (
@@ -133,14 +136,13 @@ class Pool(ConnectionOwner):
         self._sessions = Sessions()
         self._idle: dict[UpstreamConnection, None] = {}
         self._waiting: deque[Waiter] = deque()
-        # Those in line are at most as many as connections are begun for them; one that is made for a certain exchange
-        # alone serves none of them.
+        # `_connecting` is never less than the number of exchanges in line that still wait.
         self._connecting = self._reconnecting = 0
         self._open: set[UpstreamConnection] = set()
 
     @property
     def idle(self) -> tuple[UpstreamConnection, ...]:
-        """The idle connections, the last used last."""
+        """The idle connections. The one used last comes last."""
         return tuple(self._idle)
 
     @property
@@ -183,13 +185,13 @@ class Pool(ConnectionOwner):
         return None
 
     def enqueue(self, waiter: Waiter, stats: IntegrationStats, timeout: float) -> None:
-        """Wait in line for a connection, and begin one, which may take `timeout` seconds and counts in `stats`."""
+        """Add an exchange to the line, and make a connection for it within `timeout` seconds. It counts in `stats`."""
         self._waiting.append(waiter)
         self._connecting += 1
         self.worker.spawn(self._connect_for_waiting(waiter, stats, timeout))
 
     def connect_for(self, waiter: Waiter, stats: IntegrationStats, timeout: float) -> None:
-        """Make a new connection for an exchange that is sent again, and for no other."""
+        """Make a new connection for this exchange alone, which sends its request again."""
         self._reconnecting += 1
         self.worker.spawn(self._connect_for(waiter, stats, timeout))
 
@@ -214,22 +216,22 @@ class Pool(ConnectionOwner):
         self._idle.pop(connection, None)
 
     def offer(self, connection: UpstreamConnection) -> None:
-        """Take a connection that has become free: to the first that waits, else to the idle ones."""
+        """Give a free connection to the first exchange in line that takes it, or keep it as idle."""
         if not self._waiting:
-            self._keep(connection)
+            self._add_idle(connection)
         elif connection.transport.is_closing():
-            # Others are begun for those in line.
+            # The pool is already making a connection for each exchange in line.
             connection.transport.abort()
         else:
             self._serve(connection)
 
-    def _keep(self, connection: UpstreamConnection) -> None:
+    def _add_idle(self, connection: UpstreamConnection) -> None:
         """Add an idle connection. `take` skips it if it is closing."""
         connection.rest()
         self._idle[connection] = None
 
     def _serve(self, connection: UpstreamConnection) -> None:
-        """Give a connection to the first that waits and takes it."""
+        """Give a connection to the first exchange in line that takes it, or keep it as idle."""
         waiting = self._waiting
         declined: list[Waiter] = []
         while waiting:
@@ -238,7 +240,7 @@ class Pool(ConnectionOwner):
                 break
             declined.append(waiter)
         else:
-            self._keep(connection)
+            self._add_idle(connection)
         for waiter in declined:
             waiter.declined()
 
@@ -259,9 +261,10 @@ class Pool(ConnectionOwner):
     # Making connections.
 
     def _offer_new(self, connection: UpstreamConnection) -> None:
-        """Take a connection that was made just now: where nobody waits any more, a dropped pool has no use for it.
+        """Give a new connection to the line. Close it if none takes it and the pool was dropped.
 
-        One that the upstream closes at once is given away as well: no other is begun for whoever waits for it.
+        Unlike `offer`, give it away even if the upstream has closed it at once, because the pool is making no other
+        connection for the exchange that gets it.
         """
         self._serve(connection)
         if self.dropped and connection in self._idle:
@@ -297,7 +300,7 @@ class Pool(ConnectionOwner):
         stats: IntegrationStats,
         timeout: float,  # noqa: ASYNC109 - as above
     ) -> UpstreamConnection | Problem:
-        """A connection, or why there is none."""
+        """Return a connection, or the problem if none can be made."""
         try:
             return await self._connect(stats, timeout)
         except ProblemError as raised:
@@ -312,13 +315,13 @@ class Pool(ConnectionOwner):
         timeout: float,  # noqa: ASYNC109 - as above
     ) -> None:
         try:
-            made = await self._attempt(waiter, stats, timeout)
+            result = await self._attempt(waiter, stats, timeout)
         finally:
             self._connecting -= 1
-        if isinstance(made, Problem):
-            self._failed(waiter, made)
+        if isinstance(result, Problem):
+            self._fail_waiting(waiter, result)
         else:
-            self._offer_new(made)
+            self._offer_new(result)
 
     async def _connect_for(
         self,
@@ -327,23 +330,26 @@ class Pool(ConnectionOwner):
         timeout: float,  # noqa: ASYNC109 - as above
     ) -> None:
         try:
-            made = await self._attempt(waiter, stats, timeout)
+            result = await self._attempt(waiter, stats, timeout)
         finally:
             self._reconnecting -= 1
-        if isinstance(made, Problem):
+        if isinstance(result, Problem):
             if waiter.waits:
-                waiter.connect_failed(made)
-        elif not waiter.take_connection(made):
-            self._offer_new(made)
+                waiter.connect_failed(result)
+        elif not waiter.take_connection(result):
+            self._offer_new(result)
             waiter.declined()
 
-    def _failed(self, waiter: Waiter, problem: Problem) -> None:
-        """No connection could be made for `waiter`, or whoever has its place in line where it needs none any more."""
+    def _fail_waiting(self, waiter: Waiter, problem: Problem) -> None:
+        """Fail one exchange in line if fewer connections are being made than exchanges wait.
+
+        That is `waiter`, or the first in line if `waiter` already got another connection.
+        """
         waiting = self._waiting
         while waiting and not waiting[0].waits:
             waiting.popleft()
         if len(waiting) > self._connecting:
-            # Another one may allow a connection more time: it began before a reload.
+            # Prefer `waiter`: another exchange may have a longer timeout, from before a reload.
             failed = waiter if waiter.waits and waiter in waiting else waiting[0]
             waiting.remove(failed)
             failed.connect_failed(problem)
