@@ -1,4 +1,4 @@
-"""Define what the connections of callers and upstreams share: when they read, and how they read long bodies."""
+"""Base class of connections of callers and to upstreams: it pauses and resumes reading, and reads long bodies."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from sidekey.proxy.transport import WRITE_BUFFER, address_of, descriptor_of
 from sidekey.proxy.worker import Worker
 
 BYPASS: Final = 64 << 10
-"""A Content-Length body skips the parser while more bytes than this are still to come."""
+"""A Content-Length body skips the parser if more than this many bytes of it are still to come."""
 
 BULK: Final = 512 << 10
-"""A body is read past the loop while at least this many bytes are still to come. A read has at most this size."""
+"""Sidekey reads a body past the loop while at least this many bytes are to come. A read has at most this size."""
 
 LONG: Final = 128 << 10
 """A read of at least this size suggests that the next one is as long."""
 
 _READS_PER_TURN: Final = 2
+"""Reads past the loop before other connections have their turn."""
 
 _INT: Final = bytes(4)
 """Receives the result of FIONREAD."""
@@ -36,8 +37,8 @@ class Connection(asyncio.Protocol):
     """One connection, of a caller or to an upstream.
 
     `address` is the peer's address with its port, or `unknown` if the peer reset the connection at once. `full` is True
-    while the peer takes no more bytes. `_paused` holds the reasons why nothing is read. `_unparsed` counts the bytes of
-    a long body that are still to come and skip the parser.
+    while the peer takes no more bytes. `_paused` has a bit for each reason to pause reading. `_unparsed` counts the
+    bytes that are still to come of a body that skips the parser.
 
     The loop reads at most 256 KiB at a time, into memory of its own that it copies, and uvloop reads up to 32 times in
     a row before it serves other connections. So after a long read, a connection without TLS pauses the loop and reads
@@ -65,7 +66,7 @@ class Connection(asyncio.Protocol):
 
     @abstractmethod
     def expired(self) -> None:
-        """Act on a deadline that has passed."""
+        """Handle a deadline that has passed."""
 
     def _pause(self, reason: int) -> None:
         if not self._paused and not self.transport.is_closing():
@@ -85,7 +86,7 @@ class Connection(asyncio.Protocol):
         """Receive a piece of a body that skips the parser."""
 
     def _receive_unparsed(self, data: bytes) -> bytes:
-        """Receive a read without the parser, and return what follows the body in it."""
+        """Receive a read that skips the parser. Return the bytes after the end of the body."""
         left = self._unparsed - len(data)
         rest = b""
         if left < 0:
@@ -99,7 +100,7 @@ class Connection(asyncio.Protocol):
         return rest
 
     def _can_read_past_loop(self) -> bool:
-        """Return True if the transport has a socket and passes on its bytes unchanged, which TLS does not."""
+        """Return True if the transport is a socket without TLS."""
         return self.transport.get_extra_info("ssl_object") is None and descriptor_of(self.transport) >= 0
 
     def _read_past_loop(self) -> None:
@@ -112,7 +113,7 @@ class Connection(asyncio.Protocol):
             try:
                 self.data_received(data)
             except BaseException:
-                # As the loop does: it reports the defect and cuts the connection.
+                # The loop reports the defect. It would also cut the connection after a read of its own.
                 self.transport.abort()
                 raise
         asyncio.get_running_loop().call_soon(self._read_past_loop)
@@ -126,7 +127,7 @@ class Connection(asyncio.Protocol):
         try:
             arrived = int.from_bytes(ioctl(descriptor, FIONREAD, _INT), sys.byteorder)
         except OSError:
-            # A sandbox may refuse FIONREAD. Then the loop reads everything.
+            # A sandbox may refuse FIONREAD: leave the body to the loop.
             return b""
         if arrived < LONG:
             return b""
@@ -134,6 +135,6 @@ class Connection(asyncio.Protocol):
             # A larger buffer would be shrunk, and the rest of it could not serve the next read.
             return os.read(descriptor, min(arrived, BULK))
         except OSError:
-            # The kernel reports a reset once: the loop would find an orderly end.
+            # The kernel reports a reset only once: the loop would see a normal end of stream.
             self.transport.abort()
             return b""

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 SIGNING_THREADS: Final = min(28, os.cpu_count() or 1)
 """Requests that threads sign at a time. The loop's executor has four more threads, up to 32 in all, so that signing
-never stops resolving names, reading secrets and fetching tokens."""
+never blocks name resolution, secret reads and token fetches."""
 
 _NICENESS: Final = 19
 """The niceness of a thread that signs a long body, so that the loop goes first. While 80 bodies of 8 MiB were signed on
@@ -65,14 +65,17 @@ class DrainableConnection(Protocol):
 
 
 class Worker:
-    """The data plane's state for one process. It does not know integrations.
+    """The data plane's state for one process, except its integrations, which `Router` has.
 
     `rules` apply to requests that begin now. `in_flight_limit` limits the requests in flight, and `origin_limit` those
-    of one origin. `is_divided` is True if that is less. `held_bytes` are reserved for bodies that are held to be
-    signed, `_held_by` counts them by the ID of the integration. `descriptors` limits the connections of both sides.
-    `instance` is the random word in this process's Via. `report` logs a defect with the ID of its request, if any,
-    returns the ID of the log entry, and must not raise. `wall` returns the time for signatures, in seconds since the
-    epoch. `signing` limits the requests that threads sign.
+    of one origin. `is_divided` is True if `origin_limit` is half of `in_flight_limit`. `held_bytes` are reserved for
+    bodies that are held to be signed, `_held_by` counts them by the ID of the integration. `signing` limits the
+    requests that threads sign. `descriptors` limits the connections of both sides.
+
+    While `draining`, each connection closes with its next response. While `finishing`, the process also waits for the
+    last exchanges, and no tunnel opens. `instance` is the random word in this process's Via. `report` logs a defect
+    with the ID of its request, if any, returns the ID of the log entry, and must not raise. `clock` is monotonic, for
+    durations. `wall` returns the time for signatures, in seconds since the epoch.
     """
 
     __slots__ = (
@@ -116,7 +119,7 @@ class Worker:
         self.instance = secrets.token_hex(4).encode()
         self._id_prefix = self.instance + b"-"
         self._id_count = 0
-        self.rules = self._rules(snapshot)
+        self.rules = self._build_rules(snapshot)
         self.metrics = metrics
         self.access = access
         self.audit = audit
@@ -124,7 +127,7 @@ class Worker:
         self.clock = time.monotonic
         self.wall = wall
         self.signing = asyncio.Semaphore(SIGNING_THREADS)
-        self._long_signers = ThreadPoolExecutor(SIGNING_THREADS, "signing", _give_way)
+        self._long_signers = ThreadPoolExecutor(SIGNING_THREADS, "signing", _lower_priority)
         self.draining = self.finishing = False
         self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
         self.is_divided = snapshot.several_origins
@@ -141,13 +144,13 @@ class Worker:
         self._passages: set[DrainableConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _rules(self, snapshot: Snapshot) -> Rules:
+    def _build_rules(self, snapshot: Snapshot) -> Rules:
         via = b"\r\nVia: 1.1 sidekey (%b)" % self.instance if snapshot.via else b""
         return Rules(snapshot.limits, snapshot.timeouts, snapshot.callers, via, awaits_store=snapshot.awaits_store)
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Prepare the rules of a snapshot. The returned function applies them to requests that begin after it."""
-        rules, divided = self._rules(snapshot), snapshot.several_origins
+        rules, divided = self._build_rules(snapshot), snapshot.several_origins
 
         def commit() -> None:
             self.rules = rules
@@ -169,12 +172,12 @@ class Worker:
         return self.metrics.in_flight > self.in_flight_limit
 
     def enter(self) -> float:
-        """Count a request in, and return its start by the monotonic clock."""
+        """Count a request as in flight. Return its start by `clock`."""
         self.metrics.in_flight += 1
         return self.clock()
 
     def leave(self, began: float) -> float:
-        """Count a request out, and return its duration in seconds."""
+        """Count a request as ended. Return its duration in seconds."""
         self.metrics.in_flight -= 1
         return self.clock() - began
 
@@ -208,22 +211,22 @@ class Worker:
         """Run a task until `close`, and report a defect in it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._task_done)
         return task
 
     def in_thread(self, sign: Callable[[], T], *, long: bool) -> asyncio.Future[T]:
-        """Run `sign` in a thread. If it takes `long`, the thread has low priority, so that the loop keeps running."""
+        """Run `sign` in a thread. For a `long` body the thread has low priority, so that the loop keeps running."""
         return asyncio.get_running_loop().run_in_executor(self._long_signers if long else None, sign)
 
     def end_signing(self, _: asyncio.Future[Any]) -> None:
-        """Let the next request sign in a thread, now that this one is done."""
+        """Let the next request sign in a thread. A callback for when the previous one is done."""
         self.signing.release()
 
     def soon(self, step: Callable[[], None], fail: Callable[[Problem], None], request_id: bytes) -> None:
-        """Run a step of a request at the next turn of the loop. Its problem, or that of its defect, goes to `fail`."""
-        asyncio.get_running_loop().call_soon(self._run, step, fail, request_id)
+        """Run a step of a request at the next turn of the loop. If it raises, report the defect and call `fail`."""
+        asyncio.get_running_loop().call_soon(self._run_step, step, fail, request_id)
 
-    def _run(self, step: Callable[[], None], fail: Callable[[Problem], None], request_id: bytes) -> None:
+    def _run_step(self, step: Callable[[], None], fail: Callable[[Problem], None], request_id: bytes) -> None:
         try:
             step()
         except Exception as error:  # noqa: BLE001  a defect is reported and answered
@@ -232,10 +235,10 @@ class Worker:
     def attempt(
         self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None], request_id: bytes
     ) -> asyncio.Task[None]:
-        """Run a task for a request. `fail` answers the problem that it raises, or its defect."""
-        return self.spawn(self._attempted(work, fail, request_id))
+        """Run a task for a request. Call `fail` with the problem that it raises, or with that of a defect."""
+        return self.spawn(self._run_attempt(work, fail, request_id))
 
-    async def _attempted(
+    async def _run_attempt(
         self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None], request_id: bytes
     ) -> None:
         problem: Problem | None = None
@@ -245,11 +248,12 @@ class Worker:
             problem = raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
             problem = self.defect(error, request_id)
-        # Outside the handler: `fail` may parse the next request, and the reader finds an error's cause in its context.
+        # Outside the `except` block: `fail` may parse the next request, and the parser reads the cause of an error from
+        # its context.
         if problem is not None:
             fail(problem)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._report(error, "")
@@ -311,7 +315,7 @@ class Worker:
                 self._exhausted_at = self.deadlines.now
 
     def _excess(self) -> int:
-        """Return by how much callers' connections exceed their room. If negative, more connections fit.
+        """Return the number of callers' connections above the limit. If negative, more connections fit.
 
         Requests in flight and passthrough tunnels reserve a descriptor each for their upstream.
         """
@@ -322,7 +326,7 @@ class Worker:
         return self.metrics.upstream_open + self.metrics.upstream_connecting
 
     async def connecting(self, dialled: Awaitable[T], stats: IntegrationStats) -> T:
-        """Await the connection to an upstream. Count it while it connects, and its outcome in `stats`."""
+        """Await a connection to an upstream. Count it while it connects, and count its outcome in `stats`."""
         metrics, outcome = self.metrics, "proxy_internal_error"
         metrics.upstream_connecting += 1
         try:
@@ -404,7 +408,7 @@ class Worker:
         self._long_signers.shutdown(wait=False)
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     """Lower the priority of this thread, so that the loop goes first on a shared processor."""
     if sys.platform == "linux":
         # On other systems the niceness is that of the process. A sandbox may refuse the call.
