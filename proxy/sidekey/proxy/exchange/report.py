@@ -1,4 +1,4 @@
-"""What an exchange reports at its end: metrics, its lines in access log and audit, and the list of failed requests."""
+"""The report at the end of an exchange: metrics, lines in the access and audit logs, and failed requests."""
 
 from __future__ import annotations
 
