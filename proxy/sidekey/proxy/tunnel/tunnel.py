@@ -43,7 +43,7 @@ class TunnelRecord:
     decided by the current rules.
     """
 
-    __slots__ = ("_about", "_authority", "_caller", "_integration", "_mode", "_tunnels", "_worker", "phase")
+    __slots__ = ("_about", "_authority", "_caller_name", "_integration", "_mode", "_tunnels", "_worker", "phase")
 
     def __init__(
         self, worker: Worker, tunnels: Tunnels, opened: TunnelAdmitted[CompiledIntegration], about: ConnectInfo
@@ -53,7 +53,7 @@ class TunnelRecord:
         self._about: Final = about
         self._authority: Final = opened.authority
         self._integration: Final = NOBODY if candidate is None else candidate.name
-        self._caller: Final = caller_name(opened)
+        self._caller_name: Final = caller_name(opened)
         self._mode = ""
         self._worker: Final = worker
         self._tunnels: Final = tunnels
@@ -90,14 +90,14 @@ class TunnelRecord:
         if self._mode:
             self._worker.metrics.tunnels[self._mode] -= 1
         reason = self._record(outcome) if outcome else ""
-        self._tunnels.leave(self._caller)
+        self._tunnels.leave(self._caller_name)
         access = self._worker.access
         # The refusal of a CONNECT was logged with its response.
         if previous != states.NEGOTIATING and (access.every or (reason and access.errors)):
             about, authority = self._about, self._authority
             line = AccessLine(
                 integration=self._integration,
-                caller=self._caller,
+                caller=self._caller_name,
                 door="tunnel",
                 method="CONNECT",
                 host=authority.host,
@@ -158,9 +158,9 @@ class Tunnel(asyncio.Protocol):
         "_context",
         "_entry",
         "_full",
-        "_index",
         "_lifetime",
         "_plain",
+        "_router",
         "_tls",
         "_transport",
         "_waiting_since",
@@ -171,14 +171,14 @@ class Tunnel(asyncio.Protocol):
     def __init__(
         self,
         worker: Worker,
-        index: Router,
+        router: Router,
         lifetime: TunnelRecord,
         opened: TunnelAdmitted[CompiledIntegration],
         context: ssl.SSLContext,
     ) -> None:
         self.deadline = NEVER
         self._worker = worker
-        self._index = index
+        self._router = router
         self._lifetime = lifetime
         self._entry = opened.entry("https")
         self._plain: TunnelEntry | None = opened.entry("http")
@@ -250,7 +250,7 @@ class Tunnel(asyncio.Protocol):
 
     def start(self, connection: CallerConnection, request: CallerRequest) -> CallerEvents:
         """Create the exchange for a request in the tunnel."""
-        return Exchange(self._worker, self._index, connection, request, self._entry)
+        return Exchange(self._worker, self._router, connection, request, self._entry)
 
     def closed(self) -> None:
         """End the tunnel with the connection inside."""

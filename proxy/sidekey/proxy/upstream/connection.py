@@ -234,12 +234,12 @@ class UpstreamConnection(ResponseReader):
             exchange.respond(None, [], whole=True)
             return
         # A TLS alert answers the handshake even if it comes late, so the request must not be sent again.
-        stale = self.reused and not self._fed and not isinstance(exc, ssl.SSLError)
+        stale = self.reused and not self._received and not isinstance(exc, ssl.SSLError)
         exchange.upstream_lost(self._loss(exc), stale=stale)
 
     def _loss(self, exc: Exception | None) -> Problem:
         """Return the problem for the end of the connection."""
-        if self._fed:
+        if self._received:
             detail = "the upstream closed the connection in the middle of its response"
             return Problem("upstream_protocol_error", detail, error="http_response_incomplete", sent="maybe")
         if isinstance(exc, ssl.SSLError):

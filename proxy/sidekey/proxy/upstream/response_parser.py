@@ -43,29 +43,29 @@ class BadResponse(Exception):
 class ResponseReader(Connection):
     """The parser of an upstream connection, for one response after the other.
 
-    `_head` is the complete head of the final response. `_new_head` is the same until the exchange gets it, and `_body`
-    the pieces that the exchange has not got yet. `_fed` counts the bytes of the response. `_continues` is True once a
-    100 arrived, `_whole` once the response is complete. `_not_reusable` is True if no other exchange may use the
-    connection, for example because unexpected bytes came. `_stale_parser` is True if llhttp cannot parse a next
-    response.
+    `_head` is the complete head of the final response. `_new_head` is that head until the exchange gets it, and `_body`
+    the pieces that the exchange has not got yet. `_received` counts the bytes of the response, and `_overhead` those
+    since its last body byte: chunk extensions and trailers. `_continues` is True once a 100 arrived, `_whole` once the
+    response is complete. `_not_reusable` is True if no other exchange may use the connection, for example because
+    unexpected bytes came. `_stale_parser` is True if llhttp cannot parse a next response.
     """
 
     __deletable__: ClassVar = ("_parser",)
     __slots__ = (
-        "_bodiless",
         "_body",
         "_body_received",
         "_connection",
         "_content_length",
         "_continues",
         "_encoding",
-        "_fed",
         "_fields",
         "_head",
         "_keep_alive",
         "_new_head",
         "_not_reusable",
+        "_overhead",
         "_parser",
+        "_received",
         "_rules",
         "_spelling",
         "_stale_parser",
@@ -94,7 +94,7 @@ class ResponseReader(Connection):
         self._connection: bytes | None = None
         self._head: ResponseHead | None = None
         self._new_head: ResponseHead | None = None
-        self._fed = self._body_received = self._bodiless = 0
+        self._received = self._body_received = self._overhead = 0
         self._continues = False
         self._whole = False
         self._keep_alive = False
@@ -102,9 +102,9 @@ class ResponseReader(Connection):
 
     def _read(self, data: bytes) -> str:
         """Parse one read. Return why the response is invalid, or an empty string."""
-        if not self._fed and not data.startswith(_VERSION) and not _VERSION.startswith(data):
+        if not self._received and not data.startswith(_VERSION) and not _VERSION.startswith(data):
             return OTHER_VERSION
-        self._fed += len(data)
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
@@ -114,11 +114,11 @@ class ResponseReader(Connection):
             # The response was complete. Nobody requested what follows it.
             self._not_reusable = True
         if self._head is None:
-            if self._fed > self._rules.limits.response_head:
+            if self._received > self._rules.limits.response_head:
                 return HEAD_TOO_LARGE
         elif self._head.length < 0 and not self._whole:
-            self._bodiless = 0 if self._body or self._new_head is not None else self._bodiless + len(data)
-            if self._bodiless > self._rules.limits.response_head:
+            self._overhead = 0 if self._body or self._new_head is not None else self._overhead + len(data)
+            if self._overhead > self._rules.limits.response_head:
                 return "the trailers or chunk extensions of the upstream's response are over limits.response_head"
         return ""
 
@@ -170,7 +170,7 @@ class ResponseReader(Connection):
             or status > 599
             or status == 407
             or len(self._fields) > limits.headers
-            or self._fed > limits.response_head
+            or self._received > limits.response_head
         ):
             self._check_head(status, limits)
         length = self._content_length
@@ -224,9 +224,9 @@ class ResponseReader(Connection):
             self._whole = True
         else:
             # This was an interim response.
-            fed, continues = self._fed, self._continues
+            received, continues = self._received, self._continues
             self._expect_head()
-            self._fed, self._continues = fed, continues
+            self._received, self._continues = received, continues
 
 
 def _length_of(value: bytes) -> int:
