@@ -26,7 +26,7 @@ def test_altered_integration_is_replaced_completely() -> None:
     def make(sent: Any, *, patch: bool = False) -> Any:
         return build_integration(ResourceChange("crm", row, sent, patch, (), "bob"), Snapshot({}), VAULT)
 
-    with pytest.raises(ApiProblem, match="by PUT"):
+    with pytest.raises(ApiProblem, match="with PUT"):
         make({"description": "x"}, patch=True)
     with pytest.raises(ApiProblem) as refused:
         make(former(stored(BASIC)).saved.content)
@@ -39,7 +39,7 @@ def test_altered_preset_is_replaced_completely() -> None:
         return PRESETS.build(ResourceChange("hook", row, sent, patch, (), "bob"), SNAPSHOT, VAULT)
 
     row = replace(make(PRESET, None).row, verified=False, created_at=0)
-    with pytest.raises(ApiProblem, match="by PUT"):
+    with pytest.raises(ApiProblem, match="with PUT"):
         make({"description": "x"}, row, patch=True)
     saved, fields, _ = make(PRESET, row)
     assert (saved.row, saved.verified, saved.created_at) == (row.row, True, saved.updated_at)

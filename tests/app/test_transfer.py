@@ -53,7 +53,7 @@ def serve_all(child: Child, names: Mapping[str, Any], token: str) -> dict[str, A
     }
 
 
-def documents(api: Api, names: Mapping[str, Any]) -> dict[str, Any]:
+def read_documents(api: Api, names: Mapping[str, Any]) -> dict[str, Any]:
     """Read each document as YAML, without time, author and ID of its secrets."""
 
     def plain(value: Any) -> Any:
@@ -87,7 +87,7 @@ def test_export_can_be_run_and_imported_without_loss(tmp_path: Path, upstream: i
         api.make("/presets", {"id": "hook", **hook})
         token = api.make("/callers", {"name": "billing", "integrations": "*", "presets": ["hook"]})["token"]
         expected = serve_all(child, documents, token)
-        stored = documents(api, documents)
+        stored = read_documents(api, documents)
         output = command("export", "--output", str(out), "--config", str(child.config))
         assert child.stop() == 0
     assert {name for name in documents if expected[name] == 200} >= {"aws", "basic", "headers", "jwt", "signature"}
@@ -115,7 +115,7 @@ def test_export_can_be_run_and_imported_without_loss(tmp_path: Path, upstream: i
     command("import", str(out), "--config", str(child.config))
     with child:
         api = Api(child.admin_port)
-        assert documents(api, documents) == stored
+        assert read_documents(api, documents) == stored
         assert serve_all(child, documents, token) == expected
         assert child.stop() == 0
     outcomes = command("import", str(out), "--config", str(first / "sidekey.yaml")).splitlines()

@@ -47,7 +47,7 @@ def test_show_creates_the_ca_and_lists_it(config: Path) -> None:
     assert (authority["role"], authority["names"], authority["networks"]) == ("signs", ["a.test"], ["10.1.2.3/32"])
     authorities = read(config.parent / "state")
     assert authorities is not None
-    assert authorities.every[0].fingerprint == authority["fingerprint"]
+    assert authorities.members[0].fingerprint == authority["fingerprint"]
     text = ca(config, "show")
     assert f"signs: SHA-256 {authority['fingerprint']}" in text
     assert "for a.test, 10.1.2.3/32" in text

@@ -150,10 +150,10 @@ def test_jvm_reads_quoted_options(name: str, tmp_path: Path) -> None:
 def test_variable_with_a_file_keeps_its_certificates(tmp_path: Path) -> None:
     """The combined file has both. Variables without a file get Sidekey's."""
     sidekey_certificate = (
-        ensure_authorities(rules_in(tmp_path / "ours", "https://a.test"), NOW).authorities.every[0].certificate
+        ensure_authorities(rules_in(tmp_path / "ours", "https://a.test"), NOW).authorities.members[0].certificate
     )
     client_certificate = (
-        ensure_authorities(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.every[0].certificate
+        ensure_authorities(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.members[0].certificate
     )
     (tmp_path / "corp.pem").write_text(client_certificate)
     trust = tmp_path / "ours" / "trust"

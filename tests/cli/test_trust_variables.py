@@ -23,7 +23,7 @@ def trust(tmp_path: Path) -> Path:
 def corp(tmp_path: Path) -> Path:
     """A file with another CA between comments."""
     certificate = (
-        ensure_authorities(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.every[0].certificate
+        ensure_authorities(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.members[0].certificate
     )
     file = tmp_path / "corp.pem"
     file.write_bytes(b"Soci\xe9t\xe9\n" + certificate.encode())

@@ -106,7 +106,7 @@ def granted(integration: Integration) -> Grant | str:
 
 def outcome(loaded: Loaded) -> tuple[object, ...]:
     """Return everything that a load reports."""
-    return loaded.findings, loaded.kept, loaded.stamps
+    return loaded.findings, loaded.retained, loaded.stamps
 
 
 def built(loaded: Loaded) -> object:

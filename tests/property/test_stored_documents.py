@@ -87,8 +87,8 @@ def kinds() -> Iterator[tuple[type[BaseModel], str]]:
 def test_added_key_changes_the_destination_only_if_it_is_set(model: type[BaseModel], where: str) -> None:
     """In any kind and section, even if its author did not think of stored secrets."""
     later = create_model(f"Later{model.__name__}", __base__=model, added=(str, "as before"))
-    before = {key.name for key in keys_of(model) if not key.harmless}
-    assert {key.name for key in keys_of(later) if not key.harmless} == {*before, "added"}
+    before = {key.name for key in keys_of(model) if not key.safe_to_change}
+    assert {key.name for key in keys_of(later) if not key.safe_to_change} == {*before, "added"}
     result = [instance for settings in settings_of_documents() if (instance := at(settings, where))]
     required = dict.fromkeys(name for name, field in model.model_fields.items() if field.is_required())
     result = [instance for instance in result if type(instance) is model] or [model.model_construct(**required)]
@@ -147,7 +147,7 @@ def test_no_default_in_a_destination_changes() -> None:
             if not key.safe_to_change and key.default_form not in (None, {}):
                 place = f"{where}.{model.__name__}" if where in UNIONS else where
                 name = f"{place}.{key.name}".removeprefix(".")
-                assert result.setdefault(name, key.default) == key.default
+                assert result.setdefault(name, key.default_form) == key.default_form
     assert result == DEFAULTS
 
 

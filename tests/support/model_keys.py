@@ -36,7 +36,7 @@ class Key(NamedTuple):
 
     name: str
     secret: bool
-    harmless: bool
+    safe_to_change: bool
     certificate: bool
 
 
