@@ -75,8 +75,8 @@ class Exchange(ExchangeBase):
     the body has filled in its parameters.
 
     Preparation: `_task` runs `prepare`, which awaits `_body_waiter` until the body is complete. `_is_enqueued` is True
-    while the request waits in the pool's line for a connection. `_signed` is None unless Sidekey signs the request.
-    `_body` was taken from the caller and is not written yet, `_replay_body` was written and may be written again.
+    while the request waits in the pool's line for a connection. `_signed_request` is None unless Sidekey signs. `_body`
+    was taken from the caller and is not written yet, `_replay_body` was written and may be written again.
     `_grant` is the last grant that was used.
 
     Response: `_redactor` removes the secrets of the grant that the request was written with. `_redacted` is a body that
@@ -99,7 +99,7 @@ class Exchange(ExchangeBase):
         "_replay_body",
         "_request_phase",
         "_response_phase",
-        "_signed",
+        "_signed_request",
         "_stepping",
         "_task",
         "_unfilled_preset",
@@ -125,7 +125,7 @@ class Exchange(ExchangeBase):
         self._held_response: BufferedResponse | None = None
         self._redactor: Redactor | None = None
         self._redacted: RedactedBody | None = None
-        self._signed: SignedRequest | None = None
+        self._signed_request: SignedRequest | None = None
         self._unfilled_preset: Preset | None = None
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
@@ -378,13 +378,15 @@ class Exchange(ExchangeBase):
         integration, request = self._require_integration(), self._request
         if integration.rules.unresolved:
             return False
-        rules, signed = integration.signing, self._signed
+        rules, signed = integration.signing, self._signed_request
         if rules is not None and signed is None:
             head = request.head
             problem = rules.refusal(head, self._require_destination().route.origin, integration.rules.policy)
             if problem is not None:
                 raise ProblemError(problem)
-            signed = self._signed = SignedRequest(rules.needs_body(head), bool(integration.injection_points.body))
+            signed = self._signed_request = SignedRequest(
+                rules.needs_body(head), bool(integration.injection_points.body)
+            )
         is_needed = bool(integration.injection_points.body) or (signed is not None and signed.holds_body)
         if not is_needed or self._body is not None:
             return True
@@ -414,7 +416,7 @@ class Exchange(ExchangeBase):
 
     def _check_body(self) -> Problem | None:
         """Check the size and speed of a body that must be complete, and hold its new pieces if it is signed."""
-        request, signed = self._request, self._signed
+        request, signed = self._request, self._signed_request
         head, limits = request.head, request.rules.limits
         size = max(head.length, request.received)
         if self._unfilled_preset is not None:
@@ -473,7 +475,7 @@ class Exchange(ExchangeBase):
 
     async def _obtain(self, obtain: Callable[[], Awaitable[T]]) -> T:
         """Await a grant or a client certificate, and reserve bytes for a signed body. Raises ProblemError."""
-        signed, body = self._signed, self._body
+        signed, body = self._signed_request, self._body
         if signed is not None and signed.holds_body and signed.held is None and body:
             held = BufferedBody(self._worker, self._require_integration().name)
             signed.hold(held)
@@ -501,7 +503,7 @@ class Exchange(ExchangeBase):
             if identity is None:
                 return False
             integration.bind_certificate(self._require_destination().route, identity)
-        signed = self._signed
+        signed = self._signed_request
         if signed is not None:
             problem = self._build_signed_request(signed, grant)
             if problem is not None:
@@ -537,7 +539,7 @@ class Exchange(ExchangeBase):
 
     async def _sign(self) -> bool:
         """Sign in a thread if that is slow. Return False if the grant has expired or was renewed meanwhile."""
-        signed, worker = self._signed, self._worker
+        signed, worker = self._signed_request, self._worker
         if signed is None or not signed.is_slow:
             return True
         self._wait_for(NOTHING)
@@ -611,8 +613,8 @@ class Exchange(ExchangeBase):
 
     def _send(self, connection: UpstreamConnection) -> None:
         """Write the head, and the body as far as it has arrived, in one piece."""
-        if self._signed is not None:
-            self._send_signed(connection, self._signed)
+        if self._signed_request is not None:
+            self._send_signed(connection, self._signed_request)
             return
         request, destination, grant = self._request, self._require_destination(), self._grant
         head, route, integration = request.head, destination.route, destination.integration
@@ -682,7 +684,7 @@ class Exchange(ExchangeBase):
             self._worker.soon(self._write_later_chunk, self._fail, self.request_id)
 
     def _write_later_chunk(self) -> None:
-        signed = self._signed
+        signed = self._signed_request
         if signed is not None:
             signed.set_scheduled(False)
             self._write_next_chunk(signed)
@@ -809,7 +811,7 @@ class Exchange(ExchangeBase):
     @property
     def _has_answered_expectation(self) -> bool:
         """Return True if Sidekey itself sent 100 Continue, to get a body that it needs whole (RFC 9110 10.1.1)."""
-        signed = self._signed
+        signed = self._signed_request
         return bool(self._require_integration().injection_points.body) if signed is None else not signed.streams_body
 
     def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
@@ -1080,8 +1082,8 @@ class Exchange(ExchangeBase):
         if self._in_flight_counter is not None:
             self._in_flight_counter.leave()
             self._in_flight_counter = None
-        if self._signed is not None:
-            self._signed.end()
+        if self._signed_request is not None:
+            self._signed_request.end()
         if self._request.rules.timeouts.total:
             self._worker.deadlines.forget(self)
         self._report(code, problem, is_answered)
@@ -1093,7 +1095,7 @@ class Exchange(ExchangeBase):
 
     def upstream_drained(self) -> None:
         self._caller_connection.release_body()
-        signed = self._signed
+        signed = self._signed_request
         if signed is not None:
             self._write_next_chunk(signed)
 
