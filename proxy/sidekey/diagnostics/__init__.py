@@ -1,1 +1,1 @@
-"""Answers for operators: explain a decision, test an integration, preview a preset."""
+"""Diagnostics for operators: explain a decision, test an integration, preview a preset."""

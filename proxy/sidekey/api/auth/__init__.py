@@ -1,1 +1,1 @@
-"""Operators: who may call the API, by token, session or certificate."""
+"""Operators: who may call the API, with a token or a session of the console."""
