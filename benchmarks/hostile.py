@@ -139,8 +139,8 @@ class Bench:
             report=lambda defect, _: repr(defect),
         )
         for name in integrations:
-            plane.index.find(name.encode())
-        compiled = plane.index.find(b"one")
+            plane.router.find(name.encode())
+        compiled = plane.router.find(b"one")
         assert compiled is not None
         (pool,) = compiled.pools()
         upstream = HostileWire()

@@ -54,8 +54,8 @@ def admitted(served: Integration, rest: str) -> bytes | None:
     async def main() -> bytes | None:
         sidekey = Scripted(served)
         # The integration and the host are known from an earlier request: what the quick reading asks for.
-        sidekey.plane.index.find(b"h")
-        sidekey.plane.index.is_own_host(b"h.test")
+        sidekey.plane.router.find(b"h")
+        sidekey.plane.router.is_own_host(b"h.test")
         result = admission(sidekey.plane, head_of(f"/i/h{rest}"))
         return None if isinstance(result, Problem) else result.path
 

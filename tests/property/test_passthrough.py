@@ -29,7 +29,7 @@ def passes(target: str, named: str | None) -> bool:
 
     async def main() -> bool:
         sidekey = Scripted(*INTEGRATIONS, passing=True)
-        passthrough = sidekey.plane.index.passthrough
+        passthrough = sidekey.plane.router.passthrough
         assert passthrough is not None
         integration_id = None if named is None else named.encode()
         result = admission(sidekey.plane, head_of(target, host=b"any", integration_id=integration_id))

@@ -238,8 +238,8 @@ def serving(snapshot: Snapshot, source: FixedSource) -> Scripted:
 def use(sidekey: Scripted) -> None:
     """Send earlier requests, so that the fast parser knows the integrations and the listener's host."""
     for each in INTEGRATIONS:
-        sidekey.plane.index.find(each.id.encode())
-    sidekey.plane.index.is_own_host(b"h.test")
+        sidekey.plane.router.find(each.id.encode())
+    sidekey.plane.router.is_own_host(b"h.test")
 
 
 async def parse_in_full(first: Snapshot, snapshot: Snapshot, request: Request, grant: Grant) -> Result:

@@ -87,7 +87,7 @@ async def test_long_hosts_are_not_remembered() -> None:
         for length in (MAX_HOST_LENGTH, MAX_HOST_LENGTH + 1, 60_000):
             answer = await sidekey.ask(b"GET /i/h/a HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"a" * length))
             assert problem(answer)["code"] == "door_denied"
-        assert [len(host or b"") for host in sidekey.plane.index._hosts] == [MAX_HOST_LENGTH]
+        assert [len(host or b"") for host in sidekey.plane.router._hosts] == [MAX_HOST_LENGTH]
 
 
 async def test_hosts_are_bounded_in_number() -> None:
@@ -95,9 +95,9 @@ async def test_hosts_are_bounded_in_number() -> None:
     async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get())).status == 200
         for number in range(HOSTS_LIMIT):
-            assert not sidekey.plane.index.is_own_host(b"%d.example" % number)
-            assert len(sidekey.plane.index._hosts) <= HOSTS_LIMIT
-        assert b"h.test" not in sidekey.plane.index._hosts
+            assert not sidekey.plane.router.is_own_host(b"%d.example" % number)
+            assert len(sidekey.plane.router._hosts) <= HOSTS_LIMIT
+        assert b"h.test" not in sidekey.plane.router._hosts
         assert (await sidekey.ask(get())).status == 200
 
 
@@ -145,7 +145,7 @@ async def test_a_route_whose_empty_pool_was_pruned_has_its_connections_counted_a
     made = integration("h", base_url(1), domains=("https://*.a.test",))
     async with Upstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
         plane = sidekey.plane
-        assert plane.index.find(b"o") is not None
+        assert plane.router.find(b"o") is not None
         for number in range(2 * POOLS_LIMIT):
             plane.pools.find(elsewhere(number), made, None)
         assert (await sidekey.ask(get(name="o"))).status == 200
@@ -184,7 +184,7 @@ async def test_a_route_that_was_forgotten_while_its_request_waited_injects_the_n
         async with running(made, sources={"h": source}) as sidekey, sidekey.connect() as caller:
             await caller.send(raw)
             await source.asked.wait()
-            compiled = sidekey.plane.index.find(b"h")
+            compiled = sidekey.plane.router.find(b"h")
             assert compiled is not None
             (waiting,) = [route for route in compiled.routes if route.origin.port == upstream.port]
             for number in range(CompiledIntegration.ROUTES):

@@ -114,9 +114,9 @@ async def test_what_is_unchanged_goes_on_over_its_connections() -> None:
         async with running(same, old) as sidekey:
             for name in ("s", "h"):
                 assert (await sidekey.ask(get(name=name))).status == 200
-            compiled = sidekey.plane.index.find(b"s")
+            compiled = sidekey.plane.router.find(b"s")
             adopt(sidekey, same, keyed(upstream.port, "new"))
-            assert sidekey.plane.index.find(b"s") is compiled
+            assert sidekey.plane.router.find(b"s") is compiled
             for name in ("h", "s"):
                 assert (await sidekey.ask(get(name=name))).status == 200
         assert [key for _, key, _ in carried(upstream)] == [b"same", b"old", b"new", b"same"]
@@ -249,7 +249,7 @@ async def test_routes_beyond_what_an_integration_keeps_get_their_connections_aga
         async with running(made, gone) as sidekey:
             for name in ("h", "g"):
                 assert (await sidekey.ask(get(name=name))).status == 200
-            compiled = sidekey.plane.index.find(b"h")
+            compiled = sidekey.plane.router.find(b"h")
             assert compiled is not None
             for number in range(CompiledIntegration.ROUTES):
                 compiled.route(Origin("https", f"h{number}.a.test", 443))

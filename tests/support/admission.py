@@ -20,7 +20,7 @@ def head_of(
 
 def admission(plane: DataPlane, head: RequestHead, entry: TunnelEntry | None = None) -> Destination | Problem:
     """Return the decision on a head, from the fast or the full parser. `entry` is its tunnel."""
-    exchange = Exchange(plane.worker, plane.index, plane.connection(), CallerRequest(head, plane.worker.rules), entry)
+    exchange = Exchange(plane.worker, plane.router, plane.connection(), CallerRequest(head, plane.worker.rules), entry)
     problem = exchange._admit()
     destination = exchange._destination
     assert problem is not None or destination is not None

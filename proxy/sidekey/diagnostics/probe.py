@@ -149,7 +149,7 @@ def target_of(name: str, test: TestRequest) -> str:
 
 def _is_certificate_unused(plane: DataPlane, name: str, asking: set[str]) -> bool:
     """Return True if the integration has a client certificate that no upstream requested."""
-    compiled = plane.index.find(name.encode())
+    compiled = plane.router.find(name.encode())
     if compiled is None or compiled.certificate is None:
         return False
     return asking.isdisjoint(route.origin.host for route in compiled.routes)

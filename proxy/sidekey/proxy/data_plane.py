@@ -36,7 +36,7 @@ class DataPlane:
     the `Worker`.
     """
 
-    __slots__ = ("_leaves", "_tunnels", "index", "pools", "worker")
+    __slots__ = ("_leaves", "_tunnels", "pools", "router", "worker")
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class DataPlane:
         in_flight_counters = InFlightCounters(self.worker)
         metrics.count_idle = self.pools.idle_count
         metrics.utilization = in_flight_counters.utilization
-        self.index = Router(
+        self.router = Router(
             snapshot,
             self.worker.instance,
             self.pools,
@@ -77,14 +77,14 @@ class DataPlane:
         if request.head.method == b"CONNECT":
             return ConnectHandler(
                 self.worker,
-                self.index,
+                self.router,
                 self.pools,
                 self._tunnels,
                 self._leaves,
                 caller=connection,
                 request=request,
             )
-        return Exchange(self.worker, self.index, connection, request)
+        return Exchange(self.worker, self.router, connection, request)
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Prepare another snapshot. The returned function applies it to requests that begin after it.
@@ -92,7 +92,7 @@ class DataPlane:
         Earlier requests keep their rules, integration and connections. `Worker.limit_in_flight` sets the limit of
         requests in flight.
         """
-        return partial(commit_all, (self.worker.prepare(snapshot), self.index.prepare(snapshot)))
+        return partial(commit_all, (self.worker.prepare(snapshot), self.router.prepare(snapshot)))
 
     def drain(self) -> None:
         """Close each connection with its next response."""
@@ -107,4 +107,5 @@ class DataPlane:
     async def close(self) -> None:
         """Close every connection and cancel every task."""
         await self.worker.close()
+        await self.router.close()
         self.pools.abort_idle()

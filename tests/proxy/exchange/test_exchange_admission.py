@@ -52,7 +52,7 @@ async def test_without_callers_a_plain_target_is_read_quickly() -> None:
         caller.feed(get())
         (await sidekey.upstream()).feed(OK)
         assert answer(caller).status == 200
-        assert len(sidekey.plane.index._targets) == known
+        assert len(sidekey.plane.router._targets) == known
 
 
 @pytest.mark.parametrize("path", ["/token:x/y", "/%74oken:x/y", "/token:x", "/TOKEN?a"])

@@ -161,7 +161,7 @@ async def test_the_next_request_is_held_back_whatever_comes_of_the_one_before_it
     assert caller.take().startswith(b"HTTP/1.1 504 ")
     caller.feed(request("POST", "/a", "Content-Length: 1000", name="o") + b"first")
     assert (source.asked, caller.reading) == (0, False)
-    await eventually(lambda: not sidekey.plane.index.find(b"h").rules.unresolved)  # type: ignore[union-attr]
+    await eventually(lambda: not sidekey.plane.router.find(b"h").rules.unresolved)  # type: ignore[union-attr]
     await settle()
     assert (source.asked, caller.reading) == (1, False)
 

@@ -316,7 +316,7 @@ async def test_a_preset_follows_what_a_grant_learns() -> None:
             for asked in (post(b"{}"), post(b'{"user": "x"}', name="filled")):
                 # Nothing answers at that name: what counts is where it is sought.
                 assert (await sidekey.ask(asked)).status == 502
-            compiled = sidekey.plane.index.find(b"h")
+            compiled = sidekey.plane.router.find(b"h")
             assert compiled is not None
             assert "real.test" in {route.origin.host for route in compiled.routes}
 

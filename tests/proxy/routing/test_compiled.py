@@ -71,7 +71,7 @@ async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:
     """Host and the fields, byte for byte; and their names, normalised, are those that nothing may double."""
     grant = Grant(headers=(("X_Key", "1"), ("X-Other", "\xe9")))
     async with running(integration("h", "https://a.test/api", headers=grant.headers)) as sidekey:
-        served = sidekey.plane.index.find(b"h")
+        served = sidekey.plane.router.find(b"h")
         assert served is not None
         route = served.route(Origin("https", "b.test", 8443))
         route.compile(grant, None)
@@ -97,7 +97,7 @@ async def test_a_new_grant_replaces_the_old_one_on_every_route() -> None:
 async def test_routes_are_bounded() -> None:
     """A wildcard domain allows any number of hosts."""
     async with running(integration("h", "https://a.test/api")) as sidekey:
-        served = sidekey.plane.index.find(b"h")
+        served = sidekey.plane.router.find(b"h")
         assert served is not None
         for number in range(3 * CompiledIntegration.ROUTES):
             served.route(Origin("https", f"h{number}.a.test", 443))
@@ -108,7 +108,7 @@ async def test_routes_that_the_config_names_are_never_too_many() -> None:
     """Each origin keeps the one route that base and entries refer to, whatever callers name beside it."""
     prefixes = [f"https://h{number}.a.test/api" for number in range(CompiledIntegration.ROUTES + 50)]
     async with running(integration("h", *prefixes)) as sidekey:
-        served = sidekey.plane.index.find(b"h")
+        served = sidekey.plane.router.find(b"h")
         assert served is not None
         compiled = {route.origin: route for route, _ in served._fast_entries.values()}
         assert served._base_route is compiled[served._base_route.origin] if served._base_route else False
@@ -146,7 +146,7 @@ async def test_targets_of_the_forward_proxy_are_read_quickly_as_callers_write_th
 ) -> None:
     """Also where `http://` is upgraded, and only there; what is not is left to the exact reading."""
     async with running(integration("h", prefix)) as sidekey:
-        served = sidekey.plane.index.find(b"h")
+        served = sidekey.plane.router.find(b"h")
         assert served is not None
         target = served.match_fast(authority.encode() + b"/api/x?y", forward=True)
         origin = parse_prefix(prefix).origin
@@ -168,7 +168,7 @@ async def test_targets_under_an_allowed_domain_are_read_quickly_where_it_is_one_
 ) -> None:
     """A wildcard allows any number of hosts, none of which is known ahead."""
     async with running(integration("h", domains=[domain])) as sidekey:
-        served = sidekey.plane.index.find(b"h")
+        served = sidekey.plane.router.find(b"h")
         assert served is not None
         target = served.match_fast(authority.encode() + b"/x", forward=True)
         assert target == (Target(Origin("https", "a.test", 443), "/x", None) if quick else None)

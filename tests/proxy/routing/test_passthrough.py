@@ -361,9 +361,9 @@ async def test_what_was_decided_is_covered_after_another_config_too() -> None:
 async def test_an_integration_of_a_former_config_does_not_let_its_own_host_pass() -> None:
     """Its request was to carry a credential, and the integration has gone while it waited."""
     async with running(H, passing=True) as sidekey:
-        former = sidekey.plane.index.find(b"h")
+        former = sidekey.plane.router.find(b"h")
         adopt(sidekey)
-        passthrough = sidekey.plane.index.passthrough
+        passthrough = sidekey.plane.router.passthrough
         assert former is not None
         assert passthrough is not None
         assert passthrough.target(b"http://covered.test:8080/x", former.rules) is None

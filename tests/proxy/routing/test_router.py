@@ -37,8 +37,8 @@ async def test_they_are_bounded_in_number_and_in_length() -> None:
         caller.feed(get(target))
         assert upstream.take().startswith(b"GET /api%b HTTP/1.1\r\n" % target.encode())
         upstream.feed(OK)
-        assert len(sidekey.plane.index._targets) <= TARGETS_LIMIT
-    assert all(len(target) <= MAX_TARGET_LENGTH for target in sidekey.plane.index._targets)
+        assert len(sidekey.plane.router._targets) <= TARGETS_LIMIT
+    assert all(len(target) <= MAX_TARGET_LENGTH for target in sidekey.plane.router._targets)
 
 
 async def test_what_is_remembered_holds_for_plain_requests_only() -> None:
@@ -67,7 +67,7 @@ async def known_targets(sidekey: Scripted) -> list[bytes]:
                 if upstream.take():
                     upstream.feed(OK)
             assert caller.take().endswith(b"ok")
-    return sorted(sidekey.plane.index._targets)
+    return sorted(sidekey.plane.router._targets)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ async def test_only_plain_targets_of_known_integrations_are_remembered(raw: byte
     caller = sidekey.caller()
     caller.feed(raw)
     await settle()
-    assert sorted(sidekey.plane.index._targets) == before
+    assert sorted(sidekey.plane.router._targets) == before
 
 
 async def test_a_method_is_judged_however_well_its_target_is_known() -> None:
@@ -121,7 +121,7 @@ async def test_another_config_forgets_what_it_changes_and_nothing_else() -> None
     h, o = integration("h", base_url(1)), integration("o", base_url(2))
     sidekey = Scripted(h, o)
     await known_targets(sidekey)
-    index = sidekey.plane.index
+    index = sidekey.plane.router
     former = {name: index.find(name.encode()) for name in ("h", "o")}
     commit = sidekey.plane.prepare(snapshot_of(sidekey, integration("h", base_url(3)), o))
     assert sorted(index._targets) == [b"/i/h/a", b"/i/o/a"]
@@ -150,11 +150,11 @@ async def test_other_network_rules_end_every_connection() -> None:
     h, o = integration("h", base_url(1)), integration("o", base_url(2))
     sidekey = Scripted(h, o)
     await known_targets(sidekey)
-    compiled = sidekey.plane.index.find(b"h")
+    compiled = sidekey.plane.router.find(b"h")
     caller = sidekey.caller()
     caller.feed(get())
     sidekey.plane.prepare(snapshot_of(sidekey, h, o, network=NetworkRules(search=True)))()
-    assert sidekey.plane.index.find(b"h") is compiled
+    assert sidekey.plane.router.find(b"h") is compiled
     assert [upstream.ended for upstream in sidekey.upstreams] == [False, True]
     sidekey.upstreams[0].take()
     sidekey.upstreams[0].feed(OK)
@@ -168,7 +168,7 @@ async def test_the_listeners_names_are_those_of_the_config() -> None:
     """What was known of hosts is read again."""
     h = integration("h", base_url(1))
     sidekey = Scripted(h)
-    index = sidekey.plane.index
+    index = sidekey.plane.router
     assert (index.is_own_host(b"h.test"), index.is_own_host(b"new.test"), index.is_own_host(None)) == (
         True,
         False,
@@ -197,7 +197,7 @@ async def test_an_integration_is_resolved_once_for_all_who_wait() -> None:
     """Also for a later request, and for those that wait on when the first is cancelled."""
     slow = Slow(integration("h", base_url(1)))
     sidekey = Scripted(slow.integration)
-    index = sidekey.plane.index
+    index = sidekey.plane.router
     former = index.find(b"h")
     assert former is not None
     first, *waiting = [asyncio.create_task(index.resolve(former)) for _ in range(3)]
@@ -218,7 +218,7 @@ async def test_what_another_config_replaced_meanwhile_resolves_nothing(change: s
     if change == "still unresolved":
         slow.made = slow.integration
     sidekey = Scripted(slow.integration)
-    index = sidekey.plane.index
+    index = sidekey.plane.router
     former = index.find(b"h")
     assert former is not None
     waiting = asyncio.create_task(index.resolve(former))
@@ -271,7 +271,7 @@ async def test_a_probe_of_a_foreign_id_compiles_nothing(door: str) -> None:
     made = [integration(name, f"https://up.test/api/{name}") for name in ("mine", "theirs")]
     sources = Asked({each.id: source_of(each) for each in made})
     sidekey = Scripted(*made, sources=sources, tokens={"t": frozenset({"mine"})})
-    index = sidekey.plane.index
+    index = sidekey.plane.router
     answers = []
     for name in ("theirs", "nobody", "theirs"):
         caller = sidekey.caller()
@@ -305,7 +305,7 @@ async def test_a_target_that_a_preset_always_asks_for_is_remembered(keys: dict[s
         upstream = await sidekey.upstream()
         assert upstream.take().startswith(b"POST /api/hook HTTP/1.1\r\n")
         upstream.feed(OK)
-    assert sidekey.plane.index._targets[b"/p/hook"].path == b"/api/hook"
+    assert sidekey.plane.router._targets[b"/p/hook"].path == b"/api/hook"
 
 
 async def test_a_target_that_takes_parameters_is_not_remembered() -> None:
@@ -318,7 +318,7 @@ async def test_a_target_that_takes_parameters_is_not_remembered() -> None:
         upstream = await sidekey.upstream()
         assert upstream.take().startswith(b"POST /api/%b HTTP/1.1\r\n" % user)
         upstream.feed(OK)
-    assert b"/p/hook" not in sidekey.plane.index._targets
+    assert b"/p/hook" not in sidekey.plane.router._targets
 
 
 async def test_a_method_that_an_integration_does_not_allow_is_not_remembered() -> None:
@@ -326,8 +326,8 @@ async def test_a_method_that_an_integration_does_not_allow_is_not_remembered() -
     narrow = integration("h", base_url(1), methods=["POST"])
     sidekey = Scripted(narrow, presets=[preset(method="PUT")])
     caller = sidekey.caller()
-    sidekey.plane.index.find(b"h")
+    sidekey.plane.router.find(b"h")
     for _ in range(2):
         caller.feed(post(b"{}"))
         assert caller.take().startswith(b"HTTP/1.1 405 ")
-    assert sidekey.plane.index._targets == {}
+    assert sidekey.plane.router._targets == {}

@@ -387,7 +387,7 @@ def waiting_tunnel(sidekey: Scripted) -> tuple[Tunnel, TunnelRecord, Tunnels]:
     assert tunnels.enter("", worker.rules) is None
     lifetime = TunnelRecord(worker, tunnels, opened, ConnectInfo("w-1", "", 0.0))
     return (
-        Tunnel(worker, sidekey.plane.index, lifetime, opened, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
+        Tunnel(worker, sidekey.plane.router, lifetime, opened, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
         lifetime,
         tunnels,
     )

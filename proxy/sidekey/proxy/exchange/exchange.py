@@ -197,9 +197,9 @@ class Exchange(ExchangeBase):
             self.deadline = worker.deadlines.now + total
             worker.deadlines.watch(self)
         integration = self._require_integration()
-        if (self._unfilled_preset is None and not integration.needs_slow_path) or self._take_body():
+        if (self._unfilled_preset is None and not integration.needs_slow_path) or self._take_body() is None:
             grant = integration.source.grant
-            if grant is not None and self._send_with(grant):
+            if grant is not None and self._send_with(grant) is None:
                 return None
         self._start_preparing()
         return None
@@ -333,29 +333,19 @@ class Exchange(ExchangeBase):
             grant = await self._renew(rejected)
             if grant is None:
                 return
-        while not self._take_body():
-            if self._body_waiter is not None:
-                await self._body_waiter
-                continue
-            await self._resolve()
-            # The rest of the body, which is read now, may be malformed, which ends the exchange.
-            self._caller_connection.release_body()
+        while (missing := self._take_body()) is not None:
+            await missing()
             if self.is_over:
                 return
-        source, certificate = self._require_integration().source, self._require_integration().certificate
+        source = self._require_integration().source
         while True:
             if grant is None:
                 grant = source.grant
             if grant is None:
                 grant = await self._obtain(source.obtain)
-            if self._send_with(grant):
+            if (step := self._send_with(grant)) is None or await step():
                 return
-            if certificate is not None and certificate.identity is None:
-                await self._obtain(certificate.obtain)
-            elif await self._sign():
-                self._send_or_enqueue()
-                return
-            # The grant has expired or was renewed during the wait, or may have been.
+            # The grant has expired or was renewed during the step, or may have been.
             grant = None
 
     def _wait_for(self, kind: int) -> None:
@@ -366,18 +356,19 @@ class Exchange(ExchangeBase):
             self._caller_connection.hold_body()
         self._wait_times().begin(kind, self._worker.clock())
 
-    def _take_body(self) -> bool:
+    def _take_body(self) -> Callable[[], Awaitable[None]] | None:
         """Take the body if all of it is needed before the head: to fill a preset, to inject a field or to sign.
 
-        Return False if the body is incomplete, or if the integration's secrets are not read yet. Raises ProblemError.
+        Return None, or the step to await first: the body is incomplete, or the integration's secrets are not read yet.
+        Raises ProblemError.
         """
         if self._unfilled_preset is not None:
             if not self._has_body():
-                return False
+                return self._receive_body
             self._fill(self._unfilled_preset)
         integration, request = self._require_integration(), self._request
         if integration.rules.unresolved:
-            return False
+            return self._resolve
         rules, signed = integration.signing, self._signed_request
         if rules is not None and signed is None:
             head = request.head
@@ -389,16 +380,16 @@ class Exchange(ExchangeBase):
             )
         is_needed = bool(integration.injection_points.body) or (signed is not None and signed.holds_body)
         if not is_needed or self._body is not None:
-            return True
+            return None
         if not self._has_body():
-            return False
+            return self._receive_body
         held = None if signed is None else signed.held
         self._body = body = request.take() if held is None else held.collect()
         if integration.injection_points.body:
             problem = bodies.conflict(request.head, b"".join(body), integration.injection_points.body)
             if problem is not None:
                 raise ProblemError(problem)
-        return True
+        return None
 
     def _has_body(self) -> bool:
         """Return True if the body is complete. Otherwise check the part that has arrived. Raises ProblemError."""
@@ -408,11 +399,17 @@ class Exchange(ExchangeBase):
         if self._request.complete:
             return True
         if self._body_waiter is None:
+            # From now on, `upload` checks each part. That may happen before the task awaits the body.
             self._body_waiter = asyncio.get_running_loop().create_future()
             if self._request.head.expects_continue:
                 # Sidekey then removes Expect from the request (RFC 9110 10.1.1).
                 self._caller_connection.deliver(_CONTINUE)
         return False
+
+    async def _receive_body(self) -> None:
+        """Await the rest of the body. `upload` completes the waiter."""
+        if self._body_waiter is not None:
+            await self._body_waiter
 
     def _check_body(self) -> Problem | None:
         """Check the size and speed of a body that must be complete, and hold its new pieces if it is signed."""
@@ -455,11 +452,15 @@ class Exchange(ExchangeBase):
             self._judge_again(integration)
 
     async def _resolve(self) -> None:
-        """Read the integration's missing secrets, then decide again, since its targets depend on them."""
+        """Read the integration's missing secrets, then decide again, since its targets depend on them.
+
+        The rest of the body, which is read afterwards, may be malformed, which ends the exchange.
+        """
         resolved = await self._router.resolve(self._require_integration())
         # A preset always uses its integration.
         passthrough = None if self._preset else self._router.passthrough
         self._apply_new_decision(decide_again(self._request.head, resolved, passthrough))
+        self._caller_connection.release_body()
 
     def _judge_again(self, integration: CompiledIntegration) -> None:
         """Check the target against the current rules, and count it at its destination. Raises ProblemError."""
@@ -486,10 +487,11 @@ class Exchange(ExchangeBase):
         self._wait_for(GRANT)
         return await obtain()
 
-    def _send_with(self, grant: Grant) -> bool:
+    def _send_with(self, grant: Grant) -> Callable[[], Awaitable[bool]] | None:
         """Send the request with this grant, or enqueue it for a connection. Raises ProblemError.
 
-        Return False if the request needs a client certificate first, or if a thread must sign it.
+        Return None, or the step to await first: obtain a client certificate, or sign in a thread. The step returns True
+        if it sent the request, and False if the grant must be chosen again.
         """
         self._grant = grant
         integration = self._require_integration()
@@ -501,7 +503,7 @@ class Exchange(ExchangeBase):
         if certificate is not None:
             identity = certificate.identity
             if identity is None:
-                return False
+                return self._obtain_certificate
             integration.bind_certificate(self._require_destination().route, identity)
         signed = self._signed_request
         if signed is not None:
@@ -509,9 +511,15 @@ class Exchange(ExchangeBase):
             if problem is not None:
                 raise ProblemError(problem)
             if signed.is_slow:
-                return False
+                return self._sign_and_send
         self._send_or_enqueue()
-        return True
+        return None
+
+    async def _obtain_certificate(self) -> bool:
+        certificate = self._require_integration().certificate
+        if certificate is not None:
+            await self._obtain(certificate.obtain)
+        return False
 
     # Signing.
 
@@ -537,11 +545,11 @@ class Exchange(ExchangeBase):
         outgoing = OutgoingRequest(head.method, route.scheme, route.authority, path, lines, head)
         return signed.set_content(outgoing, body, 0 if signed.streams_body else length, signer)
 
-    async def _sign(self) -> bool:
-        """Sign in a thread if that is slow. Return False if the grant has expired or was renewed meanwhile."""
+    async def _sign_and_send(self) -> bool:
+        """Sign in a thread, then send. Return False if the grant has expired or was renewed meanwhile."""
         signed, worker = self._signed_request, self._worker
-        if signed is None or not signed.is_slow:
-            return True
+        if signed is None:
+            raise RuntimeError("Sidekey does not sign this request")
         self._wait_for(NOTHING)
         await worker.signing.acquire()
         try:
@@ -553,7 +561,10 @@ class Exchange(ExchangeBase):
         # A thread cannot be cancelled: it keeps its permit until it ends, even if the exchange is over.
         signature.add_done_callback(worker.end_signing)
         await asyncio.shield(signature)
-        return self._grant is self._require_integration().source.grant
+        if self._grant is not self._require_integration().source.grant:
+            return False
+        self._send_or_enqueue()
+        return True
 
     # Sending.
 

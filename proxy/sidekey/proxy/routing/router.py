@@ -274,6 +274,11 @@ class Router:
             compiled.resolve(successor)
             self._add_coverage(integration)
 
+    async def close(self) -> None:
+        """Cancel the builds that `resolve` has started."""
+        for compiled in [*self._compiled.values()]:
+            await compiled.resolution.close()
+
     def _compile(self, integration: Integration, stats: IntegrationStats) -> CompiledIntegration:
         return CompiledIntegration(
             integration,
