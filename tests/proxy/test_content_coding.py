@@ -18,7 +18,7 @@ BROKEN = r"\Athe content coding of the upstream's response is broken, so it cann
 def read(decoder: GzipDecoder) -> bytes:
     """Read all that there is now, in steps."""
     out = bytearray()
-    while decoder.waits:
+    while decoder.can_step:
         step = decoder.step()
         assert len(step) <= STEP
         out += step
@@ -49,7 +49,7 @@ def test_much_comes_in_steps() -> None:
     decoder.feed(gzip.compress(body), whole=True)
     steps = 0
     size = 0
-    while decoder.waits:
+    while decoder.can_step:
         steps += 1
         size += len(decoder.step())
     assert size == len(body)
@@ -62,7 +62,7 @@ def test_members_of_gzip_follow_one_another() -> None:
     decoder = GzipDecoder()
     decoder.feed(raw, whole=True)
     steps = []
-    while decoder.waits:
+    while decoder.can_step:
         steps.append(decoder.step())
     assert [step for step in steps if step] == [b"%d," % number for number in range(300)]
 

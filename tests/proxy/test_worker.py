@@ -273,19 +273,19 @@ async def test_passages_take_room_beside_the_requests_in_flight() -> None:
     busy, first, second = callers = [Caller(), Caller(idle_since=1.0), Caller(idle_since=2.0)]
     assert all(worker.opened(caller) for caller in [*callers, *(Caller() for _ in range(8))])
     passages = [Caller() for _ in range(3)]
-    assert worker.enter_passage(passages[0])
+    assert worker.enter_passthrough(passages[0])
     assert (first.calls, second.calls) == ([], [])
-    assert worker.enter_passage(passages[1])
+    assert worker.enter_passthrough(passages[1])
     assert (first.calls, second.calls) == (["close_if_idle"], [])
-    assert worker.enter_passage(passages[2])
+    assert worker.enter_passthrough(passages[2])
     assert second.calls == ["close_if_idle"]
     late = Caller()
     assert not worker.opened(late)
     worker.closed(late)
-    worker.leave_passage(passages[0])
-    worker.leave_passage(passages[0])
+    worker.leave_passthrough(passages[0])
+    worker.leave_passthrough(passages[0])
     assert worker.opened(late)
-    assert not worker.enter_passage(passages[0])
+    assert not worker.enter_passthrough(passages[0])
     assert busy in worker.connections
 
 
@@ -296,10 +296,10 @@ async def test_passages_have_half_of_the_room_of_callers() -> None:
     passages = [Caller() for _ in range(3)]
     for each in passages:
         assert worker.opened(each)
-        assert worker.enter_passage(each)
-    assert not worker.enter_passage(Caller())
-    worker.leave_passage(passages[0])
-    assert worker.enter_passage(Caller())
+        assert worker.enter_passthrough(each)
+    assert not worker.enter_passthrough(Caller())
+    worker.leave_passthrough(passages[0])
+    assert worker.enter_passthrough(Caller())
 
 
 async def test_the_connections_of_passages_are_none_of_those_kept_for_requests() -> None:
@@ -307,7 +307,7 @@ async def test_the_connections_of_passages_are_none_of_those_kept_for_requests()
     shared = Shared(Limits(in_flight=2))
     worker = shared.worker
     worker.limit_descriptors(6)
-    assert worker.enter_passage(Caller())
+    assert worker.enter_passthrough(Caller())
     shared.metrics.upstream_open = 1
     assert [worker.opened(Caller()) for _ in range(4)] == [True, True, True, False]
 

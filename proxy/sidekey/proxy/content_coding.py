@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from zlib import _Decompress
 
 STEP: Final = 64 << 10
-"""Bytes that one step returns at most."""
+"""Maximum number of bytes that one step returns."""
 
 _INPUT: Final = 4 << 10
-"""Bytes that one step reads at most, because zlib returns a copy of what it has not used."""
+"""Maximum number of bytes that one step reads, because zlib returns a copy of unused input."""
 
 _GZIP: Final = frozenset({b"gzip", b"x-gzip"})
 """Both names mean the same (RFC 9110 8.4.1.3)."""
@@ -73,20 +73,20 @@ class GzipDecoder:
         self._whole = False
 
     def feed(self, data: bytes, *, whole: bool) -> None:
-        """Add the next bytes of the coded body; `whole` says that no more follow."""
+        """Add the next bytes of the coded body; `whole` is True if no more follow."""
         self._rest = self._rest[self._at :] + data
         self._at = 0
         self._whole |= whole
 
     @property
-    def waits(self) -> bool:
+    def can_step(self) -> bool:
         """Return True if a step may return bytes, or find an error, without further input."""
         return self._full or bool(self._input) or self._at < len(self._rest)
 
     def step(self) -> bytes:
         """Return the next decoded bytes, at most `STEP`. Raises UnreadableCoding."""
         out = b""
-        if self.waits:
+        if self.can_step:
             if not self._input:
                 self._input = self._rest[self._at : self._at + _INPUT]
                 self._at += len(self._input)
@@ -99,7 +99,7 @@ class GzipDecoder:
             self._input = inflate.unconsumed_tail + inflate.unused_data
             # Another member may follow (RFC 1952 2.2).
             self._inflate = None if inflate.eof else inflate
-        if self._whole and not self.waits and self._inflate is not None:
+        if self._whole and not self.can_step and self._inflate is not None:
             raise _broken()
         return out
 

@@ -1,4 +1,4 @@
-"""The events that the connections of a caller and an upstream report to an exchange."""
+"""The events that the connections of a caller and to an upstream report to an exchange."""
 
 from __future__ import annotations
 

@@ -1,34 +1,33 @@
-"""The states of an exchange as two tables (its request, its response), and those of a tunnel as a third.
+"""The phases of an exchange in two tables, one for its request and one for its response, and those of a tunnel.
 
-Each phase is one bit, and a table gives the phases that may follow as a mask, so that a transition is checked by one
-`&`. A transition that is not in its table is a defect of ours: it is reported, never passed over (h11's `_state.py` is
-the model).
+Each phase is one bit. A table maps a phase to the mask of the phases that may follow, so one `&` checks a transition. A
+transition that is not in its table is a defect in Sidekey: `IllegalTransition`. The model is h11's `_state.py`.
 
 The request:
 
-    NEW          the head was read, nothing is decided
-    PREPARING    something is awaited: a secret, the body, the grant, a certificate, a signature or a connection
-    SENDING      the head is written, the body is still coming
-    SENT         the whole request is written; to renew the grant or to send it again it goes back to PREPARING
-    OVER         nothing more is done about the request
+    NEW          the head is read, and nothing is decided
+    PREPARING    the request waits for a secret, the body, the grant, a certificate, a signature or a connection
+    SENDING      the head is written, and the rest of the body is to come
+    SENT         the whole request is written; a renewal of the grant or a retry returns to PREPARING
+    OVER         the exchange has ended
 
 The response, towards the caller:
 
-    NONE         no response has come, or it was discarded to send the request again
-    HELD         kept back: its status may refuse the grant
-    JUDGED       kept back while the grant is renewed; to send the request again it goes back to NONE
-    PASSING      the head is delivered, the body follows
-    COMPLETE     the caller has all of it
-    CUT          the caller left, or sees that something is missing
+    NONE         no response has arrived, or Sidekey discarded it to send the request again
+    HELD         Sidekey holds the response, because its status may reject the grant
+    JUDGED       Sidekey holds the response while it renews the grant; a replay returns to NONE
+    PASSING      the head is delivered, and the body follows
+    COMPLETE     the whole response is delivered
+    CUT          the caller has left, or sees an incomplete response
 
-The tunnel, from its CONNECT on:
+The tunnel, from its CONNECT:
 
-    NEGOTIATING  the certificate is not there yet, or the connection that bytes will pass to
-    WAITING      CONNECT was answered 200; the first byte will tell what is in the tunnel
-    HANDSHAKE    TLS has begun
-    OPEN         requests are read from it
-    FORWARDING   bytes pass untouched
-    ENDED        it is closed, or was never opened
+    NEGOTIATING  Sidekey obtains a certificate, or connects to the target of a passthrough tunnel
+    WAITING      Sidekey has answered 200; the first byte decides between TLS and plain HTTP
+    HANDSHAKE    the TLS handshake has begun
+    OPEN         Sidekey reads requests from the tunnel
+    FORWARDING   Sidekey forwards bytes unchanged
+    ENDED        the tunnel is closed, or was refused
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from typing import Final
 
 
 def _as_list(table: Mapping[int, int]) -> list[int]:
-    """A table as the warm path reads it, since a list is read quicker: each mask is at the number of its phase."""
+    """Return a table as a list, with each mask at the index of its phase. A look-up in a list is faster."""
     return [table.get(number, 0) for number in range(max(table) + 1)]
 
 
@@ -116,9 +115,9 @@ AFTER_TUNNEL: Final[dict[int, int]] = {
 
 
 class IllegalTransition(Exception):
-    """An exchange, or a tunnel, was to enter a phase that cannot follow its own: a defect of ours."""
+    """An exchange or a tunnel must not enter this phase now: a defect in Sidekey."""
 
 
-def illegal(names: Mapping[int, str], former: int, phase: int) -> IllegalTransition:
-    """The defect of going from one phase to another."""
-    return IllegalTransition(f"{names[former]} cannot be followed by {names[phase]}")
+def illegal(names: Mapping[int, str], previous: int, phase: int) -> IllegalTransition:
+    """Build the error for a transition that is not in its table."""
+    return IllegalTransition(f"{names[previous]} cannot be followed by {names[phase]}")

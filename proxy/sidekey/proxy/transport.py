@@ -1,4 +1,4 @@
-"""Limits of buffered bytes, and the pieces of a buffered body."""
+"""The sockets of asyncio transports (peer address, pending input, half-close, reset), and limits of buffered bytes."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Worker:
         "_id_count",
         "_id_prefix",
         "_long_signers",
-        "_passages",
+        "_passthroughs",
         "_report",
         "_tasks",
         "access",
@@ -141,7 +141,7 @@ class Worker:
         # The tick in which `_make_room` found no further idle connection.
         self._exhausted_at = NEVER
         # Passthrough tunnels, including those that are still connecting.
-        self._passages: set[DrainableConnection] = set()
+        self._passthroughs: set[DrainableConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _build_rules(self, snapshot: Snapshot) -> Rules:
@@ -280,24 +280,24 @@ class Worker:
         self._connections[connection] = None
         return self._excess() <= 0
 
-    def enter_passage(self, passage: DrainableConnection) -> bool:
+    def enter_passthrough(self, tunnel: DrainableConnection) -> bool:
         """Reserve a descriptor for the target of a passthrough tunnel, or return False if there is no room.
 
         Such a tunnel needs two descriptors and never makes room for other connections. So these tunnels get at most
         half of the callers' room.
         """
         room = self.descriptors - self.in_flight_limit
-        if len(self._passages) >= max(1, room // 4):
+        if len(self._passthroughs) >= max(1, room // 4):
             return False
         self._make_room()
         if self._excess() >= 0:
             return False
-        self._passages.add(passage)
+        self._passthroughs.add(tunnel)
         return True
 
-    def leave_passage(self, passage: DrainableConnection) -> None:
+    def leave_passthrough(self, tunnel: DrainableConnection) -> None:
         """Release the descriptor of a passthrough tunnel's target."""
-        self._passages.discard(passage)
+        self._passthroughs.discard(tunnel)
 
     def _make_room(self) -> None:
         """Close the callers' connections that have been idle for the longest time, if descriptors run short.
@@ -319,7 +319,7 @@ class Worker:
 
         Requests in flight and passthrough tunnels reserve a descriptor each for their upstream.
         """
-        reserved = max(self.in_flight_limit + len(self._passages), self._upstreams())
+        reserved = max(self.in_flight_limit + len(self._passthroughs), self._upstreams())
         return len(self._connections) + reserved - self.descriptors
 
     def _upstreams(self) -> int:

@@ -343,6 +343,6 @@ async def test_nothing_that_comes_after_the_end_does_anything() -> None:
     assert not exchange.take_connection(sidekey.pooled()[0])
     await settle()
     assert (caller.take(), [each.take() for each in sidekey.upstreams]) == (b"", [b"", b""])
-    assert (exchange.is_over, exchange.waits, len(sidekey.pooled())) == (True, False, 2)
+    assert (exchange.is_over, exchange.awaits_connection, len(sidekey.pooled())) == (True, False, 2)
     assert sidekey.metrics.stats("h").outcomes == {"2xx": 1}
     assert sidekey.metrics.in_flight == 0

@@ -314,7 +314,7 @@ async def test_a_connect_that_waits_for_its_target_comes_to_nothing_in_a_drain_o
     await eventually(lambda: sidekey.upstreams[0].aborted)
     await settle()
     assert bytes(caller.written).startswith(b"" if left else b"HTTP/1.1 503 overloaded: ")
-    assert (len(worker._passages), sidekey.plane._tunnels.count) == (0, 0)
+    assert (len(worker._passthroughs), sidekey.plane._tunnels.count) == (0, 0)
     assert sidekey.metrics.passed.outcomes == {"caller_gone" if left else "overloaded": 1}
     assert sum(sidekey.metrics.connections.buckets) == 1, "one CONNECT has waited, once"
 

@@ -102,7 +102,7 @@ async def test_a_slow_receiver_holds_the_sender() -> None:
         far.transport.pause_reading()
         caller.transport.write(bytes(size))
         (passage,) = sidekey.plane.worker.connections
-        end = passage.far  # type: ignore[attr-defined]
+        end = passage.upstream_end  # type: ignore[attr-defined]
         await eventually(lambda: end.transport.get_write_buffer_size() > WRITE_BUFFER)
         for _ in range(200):
             await asyncio.sleep(0)
@@ -262,9 +262,9 @@ async def test_passage_that_finds_no_descriptor_is_refused() -> None:
             refused = await sidekey.ask(request)
             assert (refused.status, json.loads(refused.body)["code"]) == (503, "overloaded")
             second.reset()
-            await eventually(lambda: len(worker._passages) == 1)
+            await eventually(lambda: len(worker._passthroughs) == 1)
             async with passing(sidekey, upstream):
-                assert len(worker._passages) == 2
+                assert len(worker._passthroughs) == 2
 
 
 async def test_passages_leave_other_callers_room() -> None:
@@ -289,7 +289,7 @@ async def test_a_target_that_cannot_be_connected_gives_its_descriptor_back() -> 
     async with running(COVERED, passing=True, pass_ports=[refused], hosts=HOSTS) as sidekey:
         response = await sidekey.ask(connect_request(f"other.test:{refused}", user=""))
         assert response.status == 502
-        assert not sidekey.plane.worker._passages
+        assert not sidekey.plane.worker._passthroughs
 
 
 async def test_the_connections_of_passages_are_counted() -> None:
@@ -314,7 +314,7 @@ async def test_what_the_target_says_at_once_waits_for_the_callers_end() -> None:
     tunnels = Tunnels(worker)
     assert tunnels.enter("", worker.rules) is None
     passage = PassthroughTunnel(worker, TunnelRecord(worker, tunnels, opened, ConnectInfo("w-1", "", 0.0)), 60)
-    far, near = RecordingTransport(passage.far), RecordingTransport(asyncio.Protocol())
+    far, near = RecordingTransport(passage.upstream_end), RecordingTransport(asyncio.Protocol())
     far.feed(b"220 hello")
     assert not far.reading
     passage.begin(near, b"EHLO", full=False)

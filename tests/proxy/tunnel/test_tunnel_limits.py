@@ -33,7 +33,7 @@ async def test_a_passage_whose_target_has_closed_is_gone_when_the_caller_resets(
         far = upstream.connections[-1]
         caller.transport.pause_reading()
         (passage,) = sidekey.plane.worker.connections
-        end = passage.far  # type: ignore[attr-defined]
+        end = passage.upstream_end  # type: ignore[attr-defined]
         while not passage.unsent:
             await far.send(bytes(16 << 10))
             await asyncio.sleep(0)

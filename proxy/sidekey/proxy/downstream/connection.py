@@ -331,12 +331,12 @@ class CallerConnection(RequestReader):
         self._forget_parser()
         return self.transport, backlog, self.full
 
-    def hold_body(self) -> None:
+    def pause_body(self) -> None:
         """Pause reading the body, because the exchange cannot take more now."""
         self.deadline = NEVER
         self._pause(PAUSED_BY_BODY)
 
-    def release_body(self) -> None:
+    def resume_body(self) -> None:
         """Resume reading the body."""
         request = self._request
         if request is not None and not request.complete:

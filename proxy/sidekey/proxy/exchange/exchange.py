@@ -74,9 +74,9 @@ class Exchange(ExchangeBase):
     Admission: `_in_flight_counter` counts this request until it ends. `_unfilled_preset` is the request's preset until
     the body has filled in its parameters.
 
-    Preparation: `_task` runs `prepare`, which awaits `_body_waiter` until the body is complete. `_is_enqueued` is True
-    while the request waits in the pool's line for a connection. `_signed_request` is None unless Sidekey signs. `_body`
-    was taken from the caller and is not written yet, `_replay_body` was written and may be written again.
+    Preparation: `_task` runs `prepare`, which awaits `_body_waiter` until the body is complete. `_awaits_connection` is
+    True until the pool has a connection for the request. `_signed_request` is None unless Sidekey signs. `_body` was
+    taken from the caller and is not written yet, `_replay_body` was written and may be written again.
     `_grant` is the last grant that was used.
 
     Response: `_redactor` removes the secrets of the grant that the request was written with. `_redacted` is a body that
@@ -85,6 +85,7 @@ class Exchange(ExchangeBase):
     """
 
     __slots__ = (
+        "_awaits_connection",
         "_body",
         "_body_waiter",
         "_caller_blocked",
@@ -92,7 +93,6 @@ class Exchange(ExchangeBase):
         "_grant",
         "_held_response",
         "_in_flight_counter",
-        "_is_enqueued",
         "_keep_alive",
         "_redacted",
         "_redactor",
@@ -134,7 +134,7 @@ class Exchange(ExchangeBase):
         self._keep_alive = request.head.keep_alive
         self._chunked = False
         self._caller_blocked = False
-        self._is_enqueued = self._stepping = False
+        self._awaits_connection = self._stepping = False
 
     def __repr__(self) -> str:
         request, response = states.REQUEST_NAMES[self._request_phase], states.RESPONSE_NAMES[self._response_phase]
@@ -161,9 +161,9 @@ class Exchange(ExchangeBase):
         return self._request_phase == states.OVER
 
     @property
-    def waits(self) -> bool:
-        """Return True if the exchange waits in the pool's line for a connection."""
-        return self._is_enqueued
+    def awaits_connection(self) -> bool:
+        """Return True until the pool has a connection for the request."""
+        return self._awaits_connection
 
     # Admission.
 
@@ -353,7 +353,7 @@ class Exchange(ExchangeBase):
         if self._request_phase != states.PREPARING:
             self._enter(states.PREPARING)
         if not self._request.complete:
-            self._caller_connection.hold_body()
+            self._caller_connection.pause_body()
         self._wait_times().begin(kind, self._worker.clock())
 
     def _take_body(self) -> Callable[[], Awaitable[None]] | None:
@@ -460,7 +460,7 @@ class Exchange(ExchangeBase):
         # A preset always uses its integration.
         passthrough = None if self._preset else self._router.passthrough
         self._apply_new_decision(decide_again(self._request.head, resolved, passthrough))
-        self._caller_connection.release_body()
+        self._caller_connection.resume_body()
 
     def _judge_again(self, integration: CompiledIntegration) -> None:
         """Check the target against the current rules, and count it at its destination. Raises ProblemError."""
@@ -593,15 +593,15 @@ class Exchange(ExchangeBase):
                 raise
             return
         self._wait_for(CONNECTION)
-        self._is_enqueued = True
+        self._awaits_connection = True
         connect = pool.connect_for if is_again else pool.enqueue
         connect(self, integration.stats, self._request.rules.timeouts.connect)
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
         """Send the request on a new or free connection. Return False if the grant was renewed meanwhile."""
-        if not self._is_enqueued or self._grant is not self._require_integration().source.grant:
+        if not self._awaits_connection or self._grant is not self._require_integration().source.grant:
             return False
-        self._is_enqueued = False
+        self._awaits_connection = False
         try:
             self._send(connection)
         except Exception as error:  # noqa: BLE001  a defect must not reach the exchange that released the connection
@@ -614,8 +614,8 @@ class Exchange(ExchangeBase):
 
     def declined(self) -> None:
         """Prepare again, after `take_connection` declined because the grant expired or was renewed."""
-        if self._is_enqueued:
-            self._is_enqueued = False
+        if self._awaits_connection:
+            self._awaits_connection = False
             self._start_preparing()
 
     def connect_failed(self, problem: Problem) -> None:
@@ -709,10 +709,10 @@ class Exchange(ExchangeBase):
         self._task = None
         if self._caller_blocked:
             # A 100 Continue filled the write buffer.
-            connection.hold()
+            connection.pause()
         connection.carry(self, request.rules, data, whole=whole, to_head=request.head.method == b"HEAD")
         if not whole and not connection.full:
-            self._caller_connection.release_body()
+            self._caller_connection.resume_body()
 
     def _framed(self, body: list[bytes], *, chunked: bool) -> list[bytes]:
         """Return body pieces with chunk framing if `chunked`."""
@@ -791,7 +791,7 @@ class Exchange(ExchangeBase):
             return
         self._replayed = True
         if (connection := self._attached()) is not None:
-            connection.hold()
+            connection.pause()
         self._start_preparing(grant)
 
     async def _renew(self, rejected: Grant) -> Grant | None:
@@ -840,7 +840,7 @@ class Exchange(ExchangeBase):
             # The upstream is done, but the caller may take the response much later. The rest of the request is useless.
             self._release_upstream()
             if not self._request.complete:
-                self._caller_connection.hold_body()
+                self._caller_connection.pause_body()
         self._deliver_redacted(redacted, head)
 
     def _respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
@@ -923,7 +923,7 @@ class Exchange(ExchangeBase):
         if not self._stepping:
             self._stepping = True
             if (connection := self._attached()) is not None:
-                connection.hold()
+                connection.pause()
             self._worker.attempt(self._deliver_redacted_rest, self._fail, self.request_id)
 
     async def _deliver_redacted_rest(self) -> None:
@@ -1084,7 +1084,7 @@ class Exchange(ExchangeBase):
         `problem` is set if Sidekey failed the request. `is_answered` is True if the upstream's response was complete.
         """
         self._enter(states.OVER)
-        self._is_enqueued = False
+        self._awaits_connection = False
         task = self._task
         if task is not None:
             # Break the reference cycle between task and exchange.
@@ -1102,10 +1102,10 @@ class Exchange(ExchangeBase):
     # Backpressure: first of the request, then of the response.
 
     def upstream_full(self) -> None:
-        self._caller_connection.hold_body()
+        self._caller_connection.pause_body()
 
     def upstream_drained(self) -> None:
-        self._caller_connection.release_body()
+        self._caller_connection.resume_body()
         signed = self._signed_request
         if signed is not None:
             self._write_next_chunk(signed)
@@ -1113,7 +1113,7 @@ class Exchange(ExchangeBase):
     def caller_full(self) -> None:
         self._caller_blocked = True
         if (connection := self._attached()) is not None:
-            connection.hold()
+            connection.pause()
 
     def caller_drained(self) -> None:
         self._caller_blocked = False

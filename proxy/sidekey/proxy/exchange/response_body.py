@@ -32,7 +32,7 @@ class BufferedResponse:
         self._size = 0
 
     def add(self, pieces: list[bytes], *, whole: bool) -> None:
-        """Add a part of the body; `whole` says that no more follows."""
+        """Add a part of the body; `whole` is True for the last part."""
         self._body += pieces
         self._size += sum(map(len, pieces))
         self.whole |= whole
@@ -58,7 +58,7 @@ class BufferedResponse:
 class RedactedBody:
     """The body of one response. `over` is True once `step` has returned all of it.
 
-    It keeps only what the steps have left of one read, because a decoded body may be a thousand times longer. Raises
+    It keeps the coded bytes and decodes them in steps, because a decoded body may be a thousand times longer. Raises
     UnreadableCoding for a content coding that Sidekey cannot decode.
     """
 
@@ -72,7 +72,7 @@ class RedactedBody:
         self._whole = False
 
     def add(self, pieces: list[bytes], *, whole: bool) -> None:
-        """Add the next bytes from the upstream; `whole` says that no more follow."""
+        """Add the next bytes from the upstream; `whole` is True for the last ones."""
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._whole |= whole
         if self._decoder is not None:
@@ -84,7 +84,7 @@ class RedactedBody:
     def can_step(self) -> bool:
         """Return True if a step may return bytes, or the end, without further input."""
         return not self.over and (
-            self._whole or bool(self._plain) or (self._decoder is not None and self._decoder.waits)
+            self._whole or bool(self._plain) or (self._decoder is not None and self._decoder.can_step)
         )
 
     def step(self) -> bytes:
@@ -94,7 +94,7 @@ class RedactedBody:
             out, self._plain = self._stream.feed(self._plain), b""
         else:
             out = self._stream.feed(decoder.step())
-        if self._whole and (decoder is None or not decoder.waits):
+        if self._whole and (decoder is None or not decoder.can_step):
             self.over = True
             out += self._stream.finish()
         return out

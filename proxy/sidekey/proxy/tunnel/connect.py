@@ -179,10 +179,10 @@ class ConnectHandler(CallerEvents):
     async def _open_passthrough(self, admission: Admission, nobody: CompiledIntegration) -> None:
         """Connect to the target, then begin a passthrough tunnel. Raises ProblemError."""
         worker, timeouts = self._worker, self._request.rules.timeouts
-        passage = PassthroughTunnel(worker, self._require_record(), timeouts.tunnel_idle)
-        if not worker.enter_passage(passage):
+        tunnel = PassthroughTunnel(worker, self._require_record(), timeouts.tunnel_idle)
+        if not worker.enter_passthrough(tunnel):
             raise ProblemError(NO_DESCRIPTOR)
-        origin, upstream_end = admission.authority.origin("http"), passage.far
+        origin, upstream_end = admission.authority.origin("http"), tunnel.upstream_end
         begun = False
         self._dialled_at = worker.clock()
         try:
@@ -193,13 +193,13 @@ class ConnectHandler(CallerEvents):
                 upstream_end.transport.abort()
                 detail = "the upstream closed the connection at once"
                 raise ProblemError(Problem("upstream_unreachable", detail, error="connection_refused"))
-            passage.connected(self._connecting())
-            begun = self._accept(passage)
+            tunnel.connected(self._connecting())
+            begun = self._accept(tunnel)
             if not begun:
                 upstream_end.transport.abort()
         finally:
             if not begun:
-                worker.leave_passage(passage)
+                worker.leave_passthrough(tunnel)
 
     def _connecting(self) -> float:
         """Return the seconds since Sidekey began to connect to the target, or 0 if it did not."""

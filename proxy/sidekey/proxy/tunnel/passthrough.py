@@ -15,31 +15,31 @@ from sidekey.proxy.worker import Worker
 class RelayEnd(asyncio.Protocol):
     """One end of the tunnel. It writes what it receives to the other end, as fast as that takes it."""
 
-    __slots__ = ("_passage", "has_ended", "is_lost", "other", "received", "transport")
+    __slots__ = ("_tunnel", "has_ended", "is_lost", "other", "received", "transport")
 
     transport: asyncio.Transport
 
-    def __init__(self, passage: PassthroughTunnel) -> None:
-        self._passage = passage
+    def __init__(self, tunnel: PassthroughTunnel) -> None:
+        self._tunnel = tunnel
         self.other: RelayEnd | None = None
         self.received = 0
         self.has_ended = self.is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Pause reading until there is another end."""
-        self.take(cast(asyncio.Transport, transport))
+        self.attach(cast(asyncio.Transport, transport))
         self.transport.pause_reading()
 
-    def take(self, transport: asyncio.Transport) -> None:
+    def attach(self, transport: asyncio.Transport) -> None:
         """Attach the transport."""
         self.transport = transport
         transport.set_write_buffer_limits(WRITE_BUFFER)
 
-    def join(self, other: RelayEnd) -> None:
+    def link(self, other: RelayEnd) -> None:
         """Forward to this end from now on."""
         self.other = other
 
-    def part(self) -> None:
+    def unlink(self) -> None:
         """Break the reference cycle between both ends."""
         self.other = None
 
@@ -48,7 +48,7 @@ class RelayEnd(asyncio.Protocol):
         other = self.other
         if other is not None:
             self.received += len(data)
-            self._passage.moved()
+            self._tunnel.restart_deadline()
             other.transport.write(data)
 
     def pause_writing(self) -> None:
@@ -60,7 +60,7 @@ class RelayEnd(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Resume the other end."""
         other = self.other
-        self._passage.moved()
+        self._tunnel.restart_deadline()
         if other is not None and not other.has_ended and not other.transport.is_closing():
             other.transport.resume_reading()
 
@@ -70,7 +70,7 @@ class RelayEnd(asyncio.Protocol):
         self.has_ended = True
         if other is None or other.has_ended or other.transport.is_closing():
             return False
-        self._passage.moved()
+        self._tunnel.restart_deadline()
         other.transport.write_eof()
         return True
 
@@ -85,7 +85,7 @@ class RelayEnd(asyncio.Protocol):
                 other.transport.close()
             else:
                 reset(other.transport)
-        self._passage.lost()
+        self._tunnel.end_lost()
 
 
 class PassthroughTunnel:
@@ -94,21 +94,21 @@ class PassthroughTunnel:
     `seconds` is `timeouts.tunnel_idle` at the CONNECT. A later reload does not change it.
     """
 
-    __slots__ = ("_connecting", "_far", "_lifetime", "_near", "_seconds", "_worker", "deadline")
+    __slots__ = ("_caller_end", "_connecting", "_record", "_seconds", "_upstream_end", "_worker", "deadline")
 
-    def __init__(self, worker: Worker, lifetime: TunnelRecord, seconds: float) -> None:
+    def __init__(self, worker: Worker, record: TunnelRecord, seconds: float) -> None:
         self.deadline = NEVER
         self._worker: Final = worker
-        self._lifetime: Final = lifetime
+        self._record: Final = record
         self._seconds: Final = seconds
         self._connecting = 0.0
-        self._near = RelayEnd(self)
-        self._far = RelayEnd(self)
+        self._caller_end = RelayEnd(self)
+        self._upstream_end = RelayEnd(self)
 
     @property
-    def far(self) -> RelayEnd:
+    def upstream_end(self) -> RelayEnd:
         """The end at the target. It is connected first."""
-        return self._far
+        return self._upstream_end
 
     def connected(self, seconds: float) -> None:
         """Record how long the connection to the target took."""
@@ -116,50 +116,50 @@ class PassthroughTunnel:
 
     def begin(self, transport: asyncio.Transport, data: bytes, *, full: bool) -> None:
         """Start forwarding; see `Tunnel.begin`."""
-        worker, near, far = self._worker, self._near, self._far
-        self._lifetime.open(states.FORWARDING, "passed")
+        worker, caller_end, upstream_end = self._worker, self._caller_end, self._upstream_end
+        self._record.open(states.FORWARDING, "passed")
         worker.metrics.upstream_open += 1
         worker.metrics.connections.record(self._connecting)
-        self.moved()
+        self.restart_deadline()
         worker.deadlines.watch(self)
-        near.take(transport)
-        near.join(far)
-        far.join(near)
-        transport.set_protocol(near)
-        for end in (near, far):
+        caller_end.attach(transport)
+        caller_end.link(upstream_end)
+        upstream_end.link(caller_end)
+        transport.set_protocol(caller_end)
+        for end in (caller_end, upstream_end):
             if not end.transport.is_closing():
                 end.transport.resume_reading()
         # These may pause an end again.
         if full:
-            near.pause_writing()
+            caller_end.pause_writing()
         if data:
-            near.data_received(data)
+            caller_end.data_received(data)
 
-    def moved(self) -> None:
-        """Restart the deadline, because bytes have moved."""
+    def restart_deadline(self) -> None:
+        """Restart the deadline: bytes have moved."""
         self.deadline = self._worker.deadlines.now + self._seconds
 
-    def lost(self) -> None:
+    def end_lost(self) -> None:
         """Wait until both ends are closed, then end the tunnel."""
-        near, far, worker = self._near, self._far, self._worker
-        if not (near.is_lost and far.is_lost):
+        caller_end, upstream_end, worker = self._caller_end, self._upstream_end, self._worker
+        if not (caller_end.is_lost and upstream_end.is_lost):
             # `timeouts.write` limits the pending writes, as on any connection that closes.
             self.deadline = worker.deadlines.now + worker.rules.timeouts.write
             return
-        ended = self._lifetime.end(
-            received=near.received,
-            sent=far.received,
-            upstream=address_of(far.transport),
+        ended = self._record.end(
+            received=caller_end.received,
+            sent=upstream_end.received,
+            upstream=address_of(upstream_end.transport),
             connect=self._connecting,
         )
         if not ended:
             return
         worker.metrics.upstream_open -= 1
-        worker.leave_passage(self)
+        worker.leave_passthrough(self)
         worker.closed(self)
         worker.deadlines.forget(self)
-        near.part()
-        far.part()
+        caller_end.unlink()
+        upstream_end.unlink()
 
     def expired(self) -> None:
         """Cut the tunnel: no byte has moved for too long."""
@@ -176,7 +176,7 @@ class PassthroughTunnel:
     @property
     def unsent(self) -> bool:
         """True if bytes for the caller are still unsent."""
-        return not self._near.is_lost and self._near.transport.get_write_buffer_size() > 0
+        return not self._caller_end.is_lost and self._caller_end.transport.get_write_buffer_size() > 0
 
     def close_if_idle(self) -> bool:
         """Return False: the tunnel never makes room for other connections."""
@@ -187,6 +187,6 @@ class PassthroughTunnel:
 
     def end(self) -> None:
         """Reset both ends, so that the stream does not look complete."""
-        for end in (self._near, self._far):
+        for end in (self._caller_end, self._upstream_end):
             if not end.is_lost:
                 reset(end.transport)

@@ -43,17 +43,21 @@ class TunnelRecord:
     decided by the current rules.
     """
 
-    __slots__ = ("_about", "_authority", "_caller_name", "_integration", "_mode", "_tunnels", "_worker", "phase")
+    __slots__ = ("_authority", "_caller_name", "_connect_info", "_integration", "_mode", "_tunnels", "_worker", "phase")
 
     def __init__(
-        self, worker: Worker, tunnels: Tunnels, opened: TunnelAdmitted[CompiledIntegration], about: ConnectInfo
+        self,
+        worker: Worker,
+        tunnels: Tunnels,
+        admission: TunnelAdmitted[CompiledIntegration],
+        connect_info: ConnectInfo,
     ) -> None:
-        candidate = opened.candidate
+        candidate = admission.candidate
         self.phase = states.NEGOTIATING
-        self._about: Final = about
-        self._authority: Final = opened.authority
+        self._connect_info: Final = connect_info
+        self._authority: Final = admission.authority
         self._integration: Final = NOBODY if candidate is None else candidate.name
-        self._caller_name: Final = caller_name(opened)
+        self._caller_name: Final = caller_name(admission)
         self._mode = ""
         self._worker: Final = worker
         self._tunnels: Final = tunnels
@@ -70,10 +74,10 @@ class TunnelRecord:
         self.enter(phase)
         self._mode = mode
         self._worker.metrics.tunnels[mode] += 1
-        self._record("opened")
+        self._count_outcome("opened")
 
-    def _record(self, outcome: str) -> str:
-        return self._tunnels.record(self._integration, self._authority.host, outcome, self._about.request_id)
+    def _count_outcome(self, outcome: str) -> str:
+        return self._tunnels.record(self._integration, self._authority.host, outcome, self._connect_info.request_id)
 
     def end(
         self, outcome: str = "", *, received: int = 0, sent: int = 0, upstream: str = "", connect: float = 0.0
@@ -89,12 +93,12 @@ class TunnelRecord:
         self.enter(states.ENDED)
         if self._mode:
             self._worker.metrics.tunnels[self._mode] -= 1
-        reason = self._record(outcome) if outcome else ""
+        reason = self._count_outcome(outcome) if outcome else ""
         self._tunnels.leave(self._caller_name)
         access = self._worker.access
         # The refusal of a CONNECT was logged with its response.
         if previous != states.NEGOTIATING and (access.every or (reason and access.errors)):
-            about, authority = self._about, self._authority
+            connect_info, authority = self._connect_info, self._authority
             line = AccessLine(
                 integration=self._integration,
                 caller=self._caller_name,
@@ -107,11 +111,11 @@ class TunnelRecord:
                 reason=reason,
                 error="",
                 attempt="",
-                request_id=about.request_id,
+                request_id=connect_info.request_id,
                 trace_id="",
-                peer=about.peer,
+                peer=connect_info.peer,
                 upstream=upstream,
-                duration=self._worker.clock() - about.began,
+                duration=self._worker.clock() - connect_info.began,
                 grant=0.0,
                 connect=connect,
                 first_byte=0.0,
@@ -122,9 +126,9 @@ class TunnelRecord:
         return True
 
 
-def caller_name(opened: TunnelAdmitted[CompiledIntegration]) -> str:
+def caller_name(admission: TunnelAdmitted[CompiledIntegration]) -> str:
     """Return the name of the tunnel's caller. It is empty if callers are not checked."""
-    return "" if opened.caller is None else opened.caller.name
+    return "" if admission.caller is None else admission.caller.name
 
 
 class TunnelledConnection(CallerConnection):
@@ -158,8 +162,8 @@ class Tunnel(asyncio.Protocol):
         "_context",
         "_entry",
         "_full",
-        "_lifetime",
         "_plain",
+        "_record",
         "_router",
         "_tls",
         "_transport",
@@ -172,16 +176,16 @@ class Tunnel(asyncio.Protocol):
         self,
         worker: Worker,
         router: Router,
-        lifetime: TunnelRecord,
-        opened: TunnelAdmitted[CompiledIntegration],
+        record: TunnelRecord,
+        admission: TunnelAdmitted[CompiledIntegration],
         context: ssl.SSLContext,
     ) -> None:
         self.deadline = NEVER
         self._worker = worker
         self._router = router
-        self._lifetime = lifetime
-        self._entry = opened.entry("https")
-        self._plain: TunnelEntry | None = opened.entry("http")
+        self._record = record
+        self._entry = admission.entry("https")
+        self._plain: TunnelEntry | None = admission.entry("http")
         self._context: ssl.SSLContext | None = context
         self._tls: TlsTransport | None = None
         self._transport: asyncio.Transport | None = None
@@ -196,7 +200,7 @@ class Tunnel(asyncio.Protocol):
         `full` is True if the caller takes no more bytes until `resume_writing`.
         """
         worker = self._worker
-        self._lifetime.enter(states.WAITING)
+        self._record.enter(states.WAITING)
         self._transport = transport
         self._full = full
         self._waiting_since = now = worker.deadlines.now
@@ -211,7 +215,7 @@ class Tunnel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Start TLS or plain HTTP with the first bytes."""
         transport = self._transport
-        if transport is None or self._lifetime.phase != states.WAITING:
+        if transport is None or self._record.phase != states.WAITING:
             return
         connection = TunnelledConnection(self._worker, self)
         if data[0] != TLS_HANDSHAKE:
@@ -223,7 +227,7 @@ class Tunnel(asyncio.Protocol):
                 connection.pause_writing()
             connection.data_received(data)
             return
-        self._lifetime.enter(states.HANDSHAKE)
+        self._record.enter(states.HANDSHAKE)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ready.add_done_callback(self._shaken)
         tls = self._tls = TlsTransport(connection, cast(ssl.SSLContext, self._context), None, None, ready)
@@ -246,7 +250,7 @@ class Tunnel(asyncio.Protocol):
         """Let the connection inside take over."""
         mode = "plain" if self._tls is None else "terminated"
         self._release()
-        self._lifetime.open(states.OPEN, mode)
+        self._record.open(states.OPEN, mode)
 
     def start(self, connection: CallerConnection, request: CallerRequest) -> CallerEvents:
         """Create the exchange for a request in the tunnel."""
@@ -254,7 +258,7 @@ class Tunnel(asyncio.Protocol):
 
     def closed(self) -> None:
         """End the tunnel with the connection inside."""
-        self._lifetime.end()
+        self._record.end()
 
     def _release(self) -> None:
         self._worker.closed(self)
@@ -263,7 +267,7 @@ class Tunnel(asyncio.Protocol):
 
     def _end(self, outcome: str) -> None:
         """End a tunnel that was never open."""
-        if self._lifetime.end(outcome):
+        if self._record.end(outcome):
             self._release()
 
     # Until a connection takes over.
@@ -293,7 +297,7 @@ class Tunnel(asyncio.Protocol):
     @property
     def idle_since(self) -> float:
         """The time since which the tunnel waits for the first byte; NEVER if it has arrived."""
-        return self._waiting_since if self._lifetime.phase == states.WAITING else NEVER
+        return self._waiting_since if self._record.phase == states.WAITING else NEVER
 
     @property
     def unsent(self) -> bool:

@@ -60,14 +60,14 @@ class UpstreamConnection(ResponseReader):
         "_clean_end",
         "_request_sent",
         "exchange",
-        "home",
         "idle_since",
+        "owner",
         "reused",
     )
 
-    def __init__(self, worker: Worker, home: ConnectionOwner) -> None:
+    def __init__(self, worker: Worker, owner: ConnectionOwner) -> None:
         super().__init__(worker)
-        self.home = home
+        self.owner = owner
         self.exchange: ExchangeEvents | None = None
         self.idle_since = 0.0
         self.reused = False
@@ -139,7 +139,7 @@ class UpstreamConnection(ResponseReader):
             self._parser = HttpResponseParser(self)
         self._expect_head()
         self.reused = True
-        self.home.offer(self)
+        self.owner.offer(self)
 
     def abort(self) -> None:
         """Detach from the exchange and cut the connection, so that an incomplete request never looks complete."""
@@ -147,7 +147,7 @@ class UpstreamConnection(ResponseReader):
             self._detach()
         self.transport.abort()
 
-    def hold(self) -> None:
+    def pause(self) -> None:
         """Pause reading: the caller takes no more for now."""
         self._pause(PAUSED_BY_CALLER)
         if not self.transport.is_closing():
@@ -169,7 +169,7 @@ class UpstreamConnection(ResponseReader):
         super().connection_made(transport)
         self._parser = HttpResponseParser(self)
         self.worker.metrics.upstream_open += 1
-        self.home.opened(self)
+        self.owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -224,7 +224,7 @@ class UpstreamConnection(ResponseReader):
         worker = self.worker
         worker.deadlines.forget(self)
         worker.metrics.upstream_open -= 1
-        self.home.closed(self)
+        self.owner.closed(self)
         del self._parser
         exchange, head = self.exchange, self._head
         if exchange is None:
@@ -244,7 +244,7 @@ class UpstreamConnection(ResponseReader):
             return Problem("upstream_protocol_error", detail, error="http_response_incomplete", sent="maybe")
         if isinstance(exc, ssl.SSLError):
             return tls_problem(exc).maybe_sent()
-        if self.home.has_identity and not self.reused and not self._clean_end:
+        if self.owner.has_identity and not self.reused and not self._clean_end:
             return certificate_refused().maybe_sent()
         detail = "the upstream closed the connection before it responded"
         return Problem("upstream_protocol_error", detail, error="connection_terminated", sent="maybe")
@@ -254,7 +254,7 @@ class UpstreamConnection(ResponseReader):
         exchange = self.exchange
         self.deadline = NEVER
         if exchange is None:
-            self.home.forget(self)
+            self.owner.forget(self)
             if self.transport.is_closing():
                 self.transport.abort()
             else:

@@ -64,7 +64,7 @@ class Waiter(Protocol):
         ...
 
     @property
-    def waits(self) -> bool:
+    def awaits_connection(self) -> bool:
         """True while it waits for a connection."""
         ...
 
@@ -334,7 +334,7 @@ class Pool(ConnectionOwner):
         finally:
             self._reconnecting -= 1
         if isinstance(result, Problem):
-            if waiter.waits:
+            if waiter.awaits_connection:
                 waiter.connect_failed(result)
         elif not waiter.take_connection(result):
             self._offer_new(result)
@@ -346,11 +346,11 @@ class Pool(ConnectionOwner):
         That is `waiter`, or the first in line if `waiter` already got another connection.
         """
         waiting = self._waiting
-        while waiting and not waiting[0].waits:
+        while waiting and not waiting[0].awaits_connection:
             waiting.popleft()
         if len(waiting) > self._connecting:
             # Prefer `waiter`: another exchange may have a longer timeout, from before a reload.
-            failed = waiter if waiter.waits and waiter in waiting else waiting[0]
+            failed = waiter if waiter.awaits_connection and waiter in waiting else waiting[0]
             waiting.remove(failed)
             failed.connect_failed(problem)
 
