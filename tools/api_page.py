@@ -9,7 +9,7 @@ from sidekey.api.errors import CODES
 from sidekey.api.openapi import codes_of
 from sidekey.api.route import PREFIX, Route
 from sidekey.api.routes import ROUTES
-from sidekey.api.service import MAX_LISTED
+from sidekey.api.service import MAX_AUDITED
 from sidekey.config.errors import MAX_ERRORS
 from sidekey.config.stored.document import MAX_PATH_LENGTH, MAX_SIZE, MAX_VALUES
 from sidekey.config.stored.validate import MAX_DESCRIPTION_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
@@ -295,7 +295,7 @@ holds. `store.audit` sets how long Sidekey keeps entries.
   response is 503 `store_unavailable`, and nothing is sent. `outcome` is `sent` until the request ends; for a test, it
   stays `sent` if the store cannot be written at that moment. While the store cannot be used, Sidekey sends tests of
   unsaved integrations without listing them.
-- Refused changes, logins, and tests of unsaved integrations: the audit lists {MAX_LISTED} of each kind an hour for
+- Refused changes, logins, and tests of unsaved integrations: the audit lists {MAX_AUDITED} of each kind an hour for
   each token. If there are more, one further entry has the `outcome` `more not listed`. A change with invalid content
   (`invalid`) has no entry.
 - A search (`q`, `who`, `object`, `name`) reads at most {WINDOW:,} entries. If a page is empty but has a `next`,

@@ -68,7 +68,7 @@ class App:
         manager: StoreManager | None = None,
         ledger: Ledger | None = None,
     ) -> None:
-        self.health = Health(None if manager is None else lambda: manager.unread)
+        self.health = Health(None if manager is None else lambda: manager.unread_reason)
         self.metrics = Metrics()
         self.metrics.count_dropped = writer.count_dropped
         self._history = History(self.metrics, lambda: self.snapshot)
@@ -193,7 +193,7 @@ class App:
                     addresses.admin,
                     "listen.admin",
                     max_connections,
-                    is_shared=lambda: self.snapshot.admin.behind_tls,
+                    is_behind_proxy=lambda: self.snapshot.admin.behind_tls,
                     tls=tls,
                 )
             )

@@ -119,7 +119,7 @@ class StoreManager:
         return cls(store, rules, loader)
 
     @property
-    def unread(self) -> str:
+    def unread_reason(self) -> str:
         """The reason why the store's content is not served yet, or "". Anyone may read it."""
         if self._content_is_served:
             return ""

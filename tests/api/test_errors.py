@@ -12,11 +12,11 @@ from sidekey.api.errors import CODES, TYPE, ApiProblem, ItemError, invalid
 def test_problem_has_type_title_and_status_of_its_code(code: str) -> None:
     """And a unique instance."""
     problem = ApiProblem(code, "why", headers={"X-A": "b"})
-    body = problem.shown().model_dump(exclude_unset=True)
+    body = problem.to_body().model_dump(exclude_unset=True)
     response = respond_problem(problem)
     assert (response.status, response.headers["Content-Type"]) == (CODES[code].status, TYPE)
     assert response.headers["X-A"] == "b"
-    assert body.pop("instance") != problem.shown().instance
+    assert body.pop("instance") != problem.to_body().instance
     assert body == {
         "type": f"urn:sidekey:problem:{code}",
         "title": CODES[code].title,
@@ -27,7 +27,7 @@ def test_problem_has_type_title_and_status_of_its_code(code: str) -> None:
 
 
 def test_problem_lists_all_errors_with_pointers() -> None:
-    body = invalid([ItemError("/a", "one"), ItemError("/b", "two", 3, 4)]).shown().model_dump(exclude_unset=True)
+    body = invalid([ItemError("/a", "one"), ItemError("/b", "two", 3, 4)]).to_body().model_dump(exclude_unset=True)
     assert (body["status"], body["detail"]) == (422, "2 values are not valid: see errors")
     assert body["errors"] == [
         {"pointer": "/a", "detail": "one"},

@@ -25,10 +25,10 @@ class Named(Extension):
     def refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
         return respond_line(request, refusal)
 
-    def is_page(self, request: web.Request) -> bool:
+    def is_console_page(self, request: web.Request) -> bool:
         return request.path == "/page"
 
-    def may_scrape(self, request: web.Request) -> web.Response | None:
+    def refuse_scrape(self, request: web.Request) -> web.Response | None:
         del request
 
     def add_to(self, app: web.Application) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.api.route import PathTable, names_in
+from sidekey.api.route import PathTable, path_parameters
 from sidekey.api.routes import ROUTES
 
 TABLE = PathTable(
@@ -44,7 +44,7 @@ def test_each_route_is_found_by_its_path() -> None:
     for route in ROUTES:
         found, names = table.find(route.path)
         assert found[route.method] is route
-        assert tuple(names) == names_in(route.path)
+        assert tuple(names) == path_parameters(route.path)
 
 
 def test_changes_need_a_role_above_viewer() -> None:

@@ -232,7 +232,7 @@ def test_peer_at_its_limit_loses_its_own_connections(loop: str) -> None:
 
     with asyncio.Runner(loop_factory=make) as runner:
         assert runner.run(open_of(6, max_per_peer=3)) == [False] * 3 + [True] * 3
-        assert runner.run(open_of(7, max_per_peer=3, is_shared=lambda: True)) == [True] * 7
+        assert runner.run(open_of(7, max_per_peer=3, is_behind_proxy=lambda: True)) == [True] * 7
 
 
 async def test_excess_connection_closes_one_of_the_peer_with_most() -> None:

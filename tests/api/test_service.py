@@ -116,7 +116,7 @@ async def test_concurrent_creation_of_a_name_is_409(tmp_path: Path) -> None:
 async def test_invalid_name_is_not_in_the_audit(tmp_path: Path) -> None:
     """It may be a pasted secret."""
     async with api_services(tmp_path) as (service, _):
-        await service.note_refusal(ApiRequest(OPERATOR, "create", "caller", body={"name": "A canary"}), "forbidden")
+        await service.audit_refusal(ApiRequest(OPERATOR, "create", "caller", body={"name": "A canary"}), "forbidden")
         ((_, entry),) = (await service.store.audit_page()).entries
         assert entry.id == ""
 

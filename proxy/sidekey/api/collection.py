@@ -11,7 +11,18 @@ from pydantic import BaseModel
 
 from sidekey.api.errors import ApiProblem, ItemError, not_found
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
-from sidekey.api.models import Body, Key, Members, Patch, Shown, document_in, keys, name_errors, name_in, page_of
+from sidekey.api.models import (
+    Body,
+    Key,
+    Members,
+    Patch,
+    ResourceView,
+    build_page,
+    read_name,
+    renaming_errors,
+    sort_keys,
+    strip_read_only,
+)
 from sidekey.api.route import MERGE_PATCH, PREFIX, Route
 from sidekey.api.service import ApiServices, exists_problem, missing_problem, require_version
 from sidekey.api.statuses import StatusView
@@ -28,8 +39,8 @@ R = TypeVar("R", bound=Record)
 class ResourceChange(NamedTuple, Generic[R]):
     """A change of the resource `name` by the operator `by`.
 
-    `row` is the current row, if any. `sent` is a complete document, or with `patch` a merge patch of the current one.
-    `known_errors` are reported together with those of the document.
+    `row` is the current row, or None to create the resource. `sent` is the new document, or with `patch` a merge patch
+    of the current one. `known_errors` are reported together with those of the document.
     """
 
     name: str
@@ -41,10 +52,14 @@ class ResourceChange(NamedTuple, Generic[R]):
 
 
 class CollectionModels(NamedTuple):
-    """The models of a collection: bodies of responses and requests, and the query of its list."""
+    """The models of a collection.
+
+    A response is `resource`, `created` after a creation, or a `page` for a list with `query`. Both begin with the
+    read-only `members`. POST takes `new`, and PUT takes `document`.
+    """
 
     members: type[Members]
-    shown: type[BaseModel]
+    resource: type[BaseModel]
     created: type[BaseModel]
     new: type[BaseModel]
     document: type[BaseModel]
@@ -53,7 +68,7 @@ class CollectionModels(NamedTuple):
 
 
 class RouteSummaries(NamedTuple):
-    """Summaries of the routes of a collection, except its list."""
+    """Summaries of the routes of a collection, except that of the list, which is generated."""
 
     create: str
     read: str
@@ -104,7 +119,7 @@ class Collection(ABC, Generic[R]):
             codes=("read_only", "not_found", "invalid", *self.saving_codes, *self.update_codes),
             writes=self.kind,
             action="update",
-            response=models.shown,
+            response=models.resource,
         )
         return (
             collection(
@@ -136,7 +151,7 @@ class Collection(ABC, Generic[R]):
                 summary_text=summaries.read,
                 permission=self.reader,
                 handle=self.read,
-                response=models.shown,
+                response=models.resource,
                 offers_yaml=YAML in self.media,
                 codes=("not_found",),
             ),
@@ -182,12 +197,12 @@ class Collection(ABC, Generic[R]):
         return name in self.names_in_files(snapshot)
 
     @abstractmethod
-    def shown(self, name: str, row: R | None, statuses: StatusView) -> Shown:
-        """Build the response for the resource in a row, or in a file (None)."""
+    def view(self, name: str, row: R | None, statuses: StatusView) -> ResourceView:
+        """Build the response for a resource. `row` is None for a resource in a file."""
 
     @abstractmethod
     def item(self, name: str, row: R | None, statuses: StatusView, query: Any) -> BaseModel | None:
-        """Build an item of the list, or return None if it does not match the query. Arguments are as for `shown`."""
+        """Build an item of the list, or return None if it does not match the query. Arguments are as for `view`."""
 
     def page_members(self, state: State, snapshot: Snapshot) -> dict[str, Any]:
         """Return the members of a page besides `items` and `next`."""
@@ -201,7 +216,7 @@ class Collection(ABC, Generic[R]):
         def build_item(key: Key) -> BaseModel | None:
             return self.item(key.name, None if key.source == "file" else rows[key.name], statuses, query)
 
-        items, next_page = page_of(keys(self.names_in_files(snapshot), rows), query.after, build_item)
+        items, next_page = build_page(sort_keys(self.names_in_files(snapshot), rows), query.after, build_item)
         return self.models.page(items=items, next=next_page, **self.page_members(state, snapshot))
 
     def for_viewer(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -210,7 +225,7 @@ class Collection(ABC, Generic[R]):
 
     @abstractmethod
     def build(self, change: ResourceChange[R], snapshot: Snapshot, sealing_keys: SealingKeys) -> NewRow[R]:
-        """Build the row to save. Its `fields` are empty if nothing changes. Raises ApiProblem with all errors."""
+        """Build the row to save, without `fields` if nothing changes. Raises ApiProblem with all errors."""
 
     def refuse_deletion(self, row: R, state: State, snapshot: Snapshot) -> None:
         """Raise ApiProblem if the resource must not be deleted now."""
@@ -224,11 +239,11 @@ class Collection(ABC, Generic[R]):
         return await service.run(self._read, request, service.store.state, service.statuses)
 
     def _read(self, request: ApiRequest, state: State, statuses: StatusView) -> ApiResult:
-        name = request.names[self.key]
+        name = request.path_parameters[self.key]
         row = self.rows(state).get(name)
         if row is None and not self.is_in_file(statuses.snapshot, name):
             raise not_found()
-        members, document = self.shown(name, row, statuses)
+        members, document = self.view(name, row, statuses)
         if not request.operator.may("editor"):
             document = self.for_viewer(document)
         if request.as_yaml:
@@ -237,7 +252,7 @@ class Collection(ABC, Generic[R]):
 
     async def create(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Save a new resource, and serve it."""
-        return await self._create(service, request, *name_in(request.document, self.key))
+        return await self._create(service, request, *read_name(request.document, self.key))
 
     async def _create(self, service: ApiServices, request: ApiRequest, name: str, errors: list[ItemError]) -> ApiResult:
         if self.is_in_file(service.snapshot, name):
@@ -252,8 +267,8 @@ class Collection(ABC, Generic[R]):
         """Replace the stored document, or create the resource with `If-None-Match: *`."""
         if not request.condition.absent:
             return await self._change(service, request)
-        name, errors = name_in(request.names, self.key)
-        errors += name_errors(request.document, self.key, request.names[self.key])
+        name, errors = read_name(request.path_parameters, self.key)
+        errors += renaming_errors(request.document, self.key, request.path_parameters[self.key])
         return await self._create(service, request, name, errors)
 
     async def patch(self, service: ApiServices, request: ApiRequest) -> ApiResult:
@@ -262,16 +277,16 @@ class Collection(ABC, Generic[R]):
 
     async def delete(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Delete a resource, with its secrets."""
-        row, state = await self._stored(service, request)
+        row, state = await self._find_row_to_change(service, request)
         version = require_version(row, request.condition)
         await service.run(self.refuse_deletion, row, state, service.snapshot)
         await service.commit(request, [Delete(row, version)])
         return ApiResult(204)
 
     async def _change(self, service: ApiServices, request: ApiRequest, *, patch: bool = False) -> ApiResult:
-        row, _ = await self._stored(service, request)
+        row, _ = await self._find_row_to_change(service, request)
         require_version(row, request.condition)
-        errors = name_errors(request.document, self.key, row.id)
+        errors = renaming_errors(request.document, self.key, row.id)
         return await self._save(service, request, row.id, row, errors, patch=patch)
 
     async def _save(
@@ -285,18 +300,18 @@ class Collection(ABC, Generic[R]):
         patch: bool = False,
     ) -> ApiResult:
         """Save the document in the request, unless it changes nothing, and respond with the resource."""
-        sent = document_in(request.document, self.models.members)
+        sent = strip_read_only(request.document, self.models.members)
         change = ResourceChange(name, row, sent, patch, errors, request.operator.name)
-        new = await service.validate(self.build, change, service.snapshot, service.managed.sealing_keys)
+        new = await service.run_validation(self.build, change, service.snapshot, service.manager.sealing_keys)
         if row is not None and not new.fields:
             return await service.run(self._result, row, service.statuses)
         state = await service.commit(request, [Put(new.row, None if row is None else row.version)], new.fields)
         saved = self.rows(state)[name]
         return await service.run(self._result, saved, service.statuses, 200 if row is not None else 201, new.token)
 
-    async def _stored(self, service: ApiServices, request: ApiRequest) -> tuple[R, State]:
-        """Return the row to change, and the state of the store. Raises ApiProblem if there is no row."""
-        name, state = request.names[self.key], await service.store.read()
+    async def _find_row_to_change(self, service: ApiServices, request: ApiRequest) -> tuple[R, State]:
+        """Read the store. Return the row to change, and the state. Raises ApiProblem if there is no row."""
+        name, state = request.path_parameters[self.key], await service.store.read()
         row = self.rows(state).get(name)
         if row is not None:
             return row, state
@@ -305,7 +320,7 @@ class Collection(ABC, Generic[R]):
         raise missing_problem(request.condition)
 
     def _result(self, row: R, statuses: StatusView, status: int = 200, token: str = "") -> ApiResult:
-        members, document = self.shown(row.id, row, statuses)
+        members, document = self.view(row.id, row, statuses)
         if token:
             document = {**document, "token": token}
         location = f"{PREFIX}{self.path}/{row.id}" if status == 201 else ""

@@ -40,10 +40,10 @@ _WEIGHT: Final = re.compile(r"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:;|$
 
 _KEY_PATTERN: Final = re.compile(IDEMPOTENCY_KEY)
 
-_AUDITED: Final = frozenset(
+_AUDITED_CODES: Final = frozenset(
     {"forbidden", "not_found", "exists", "read_only", "in_use", "overlaps", "changed", "reenter"}
 )
-"""Problem codes of refused changes that the audit lists. A typing error (`invalid`) is not listed."""
+"""Problem codes of refused changes that the audit lists. It does not list typing errors (`invalid`)."""
 
 _MAX_ANONYMOUS_SIZE: Final = 8 << 10
 """Maximum bytes of the body of an anonymous route."""
@@ -55,34 +55,35 @@ _NOT_SAME_ORIGIN: Final = (
 
 
 async def perform(
-    service: ApiServices, route: Route, request: ApiRequest, read: Callable[[ApiRequest], Awaitable[ApiRequest]]
+    service: ApiServices, route: Route, request: ApiRequest, complete: Callable[[ApiRequest], Awaitable[ApiRequest]]
 ) -> ApiResult:
-    """Check the permission, read the rest of the request, and call the handler of the route.
+    """Check the permission, complete the request, and call the handler of the route.
 
-    Count a change, and audit a refused one: the handler audits its own changes. `read` adds query, body and condition.
-    Raises ApiProblem, with line numbers for a YAML body, and StoreError if a refusal cannot be audited.
+    `complete` adds query, body and condition, which only an operator with permission may make Sidekey read. This
+    function counts changes and audits refused ones. The handler audits the changes that it commits. Raises ApiProblem,
+    with line numbers for a YAML body, and StoreError if a refusal cannot be audited.
     """
     try:
         if route.permission != "anonymous":
-            require(request.operator, route.permission)
+            require_permission(request.operator, route.permission)
         if route.writes not in ("", "session"):
             service.require_writable()
-        request = await read(request)
+        request = await complete(request)
         result = await route.handle(service, request)
     except (ApiProblem, StoreError) as error:
         problem = error if isinstance(error, ApiProblem) else problem_of(error)
-        problem.errors = await service.run(with_lines, problem.errors, request.table)
+        problem.errors = await service.run(with_lines, problem.errors, request.yaml_table)
         if route.writes:
             service.metrics.admin_changes[route.writes, problem.code] += 1
-            if problem.code in _AUDITED:
-                await service.note_refusal(request, problem.code)
+            if problem.code in _AUDITED_CODES:
+                await service.audit_refusal(request, problem.code)
         raise problem from None
     if route.writes:
         service.metrics.admin_changes[route.writes, "ok"] += 1
     return result
 
 
-def require(operator: Operator, permission: Permission) -> None:
+def require_permission(operator: Operator, permission: Permission) -> None:
     """Raise ApiProblem unless the operator has a permission."""
     if not operator.may(permission):
         roles = " or ".join(roles_with(permission))
@@ -152,7 +153,7 @@ class Dispatcher:
 
     async def _handle(self, request: web.Request) -> ApiResult:
         try:
-            route, names = self._find(request)
+            route, names = self._find_route(request)
         except ApiProblem:
             # Only operators learn which routes exist.
             await self._authenticate(request)
@@ -165,13 +166,13 @@ class Dispatcher:
             self._service.require_store()
         source = source_of(self._service, request)
         received = ApiRequest(operator, route.action, route.writes, names, source=source, cookies=request.cookies)
-        result = await perform(self._service, route, received, partial(self._add_rest, request, route))
-        if route.method == hdrs.METH_GET and _client_has(request, result):
+        result = await perform(self._service, route, received, partial(self._complete, request, route))
+        if route.method == hdrs.METH_GET and _is_not_modified(request, result):
             return ApiResult(304, headers={"ETag": result.headers["ETag"]})
         return result
 
-    def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
-        """Return the route of a request, and the names in its path. No name needs escapes: the path stays encoded."""
+    def _find_route(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
+        """Return the route of a request, and its path parameters, which are not decoded: no valid one has escapes."""
         routes, names = self._routes.find(request.raw_path.partition("?")[0].removeprefix(PREFIX))
         if not routes:
             raise ApiProblem("not_found", "the API has no such path: see /api/v1/openapi.json")
@@ -181,24 +182,25 @@ class Dispatcher:
         allowed = [*routes, *([hdrs.METH_HEAD] if hdrs.METH_GET in routes else [])]
         raise ApiProblem("method_denied", "see Allow", headers={hdrs.ALLOW: ", ".join(sorted(allowed))})
 
-    async def _add_rest(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
-        """Add query, body and condition."""
+    async def _complete(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
+        """Add query, body and condition, and check the permission again after the body. Raises ApiProblem."""
         if len(request.query) > len(set(request.query)):
             raise ApiProblem("malformed", "a query parameter must not be repeated")
         query = read_query(route, dict(request.query))
         received = await self._add_body(request, route, received)
         if route.body is not None and route.permission != "anonymous":
-            operator = await self._operator_now(request, received.operator)
-            require(operator, route.permission)
-            received = replace(received, known=operator)
-        key = _idempotency_key(request) if route.needs_key else ""
-        received = replace(received, query=query, key=key, as_yaml=route.offers_yaml and _prefers_yaml(request))
+            operator = await self._current_operator(request, received.operator)
+            require_permission(operator, route.permission)
+            received = replace(received, optional_operator=operator)
+        key = _idempotency_key(request) if route.needs_idempotency_key else ""
+        as_yaml = route.offers_yaml and _prefers_yaml(request)
+        received = replace(received, query=query, idempotency_key=key, as_yaml=as_yaml)
         if not route.conditional:
             return received
         condition = _condition(request, route)
         return replace(received, condition=condition, action="create" if condition.absent else received.action)
 
-    async def _operator_now(self, request: web.Request, operator: Operator) -> Operator:
+    async def _current_operator(self, request: web.Request, operator: Operator) -> Operator:
         """Look the operator up again: the token may have been revoked while the body was read. Raises ApiProblem."""
         if operator.session_ends_at is not None:
             return await self._service.session_operator(self._cookie(request))
@@ -218,7 +220,7 @@ class Dispatcher:
         data = await _read_body(request, _MAX_ANONYMOUS_SIZE if route.permission == "anonymous" else MAX_SIZE)
         if request.content_type == YAML:
             document = await self._service.run(read_yaml, data)
-            return replace(received, body=document.value, table=document.table)
+            return replace(received, body=document.value, yaml_table=document.table)
         try:
             return replace(received, body=await self._service.run(partial(parse, exact=route.exact), data))
         except MalformedError as error:
@@ -256,7 +258,7 @@ def _response(result: ApiResult, accepts_gzip: bool = False) -> web.Response:
 
 def respond_problem(problem: ApiProblem) -> web.Response:
     """Build the response of a problem (RFC 9457)."""
-    result = ApiResult.of(problem.shown(), status=problem.status)
+    result = ApiResult.of(problem.to_body(), status=problem.status)
     return _response(replace(result, headers=problem.headers, content_type=TYPE))
 
 
@@ -314,8 +316,8 @@ def _list_header(request: web.Request, name: str) -> list[str]:
     return [stripped for member in members if (stripped := member.strip(" \t"))]
 
 
-def _client_has(request: web.Request, result: ApiResult) -> bool:
-    """Return True if If-None-Match has the ETag of the result: the response is 304 (RFC 9110 13.1.2)."""
+def _is_not_modified(request: web.Request, result: ApiResult) -> bool:
+    """Return True if If-None-Match lists the ETag of the result (RFC 9110 13.1.2)."""
     tag = result.headers.get("ETag")
     tags = _list_header(request, hdrs.IF_NONE_MATCH)
     return tag is not None and (tags == ["*"] or tag in {sent.removeprefix("W/") for sent in tags})

@@ -61,14 +61,14 @@ FORBIDDEN: Final = "there is no preset of this ID that you may send"
 
 
 class ItemError(NamedTuple):
-    """An error of the value at a JSON pointer (RFC 6901) of the body; `line` and `column` of YAML, from 1."""
+    """An error of the value at a JSON pointer (RFC 6901) in the body. A YAML body has `line` and `column`, from 1."""
 
     pointer: str
     detail: str
     line: int | None = None
     column: int | None = None
 
-    def shown(self) -> ProblemItem:
+    def to_item(self) -> ProblemItem:
         """Build the item of the response, without unknown members."""
         return ProblemItem(**{key: value for key, value in self._asdict().items() if value is not None})
 
@@ -99,10 +99,10 @@ _MORE: Final = ItemError("", MORE_ERRORS)
 
 
 class ApiProblem(Exception):
-    """Ends a request with one of `CODES`.
+    """Ends a request with an error response, whose `code` is in `CODES`.
 
-    The response shows `detail` and `errors`, so they must contain no value and no message of a library. `presets` are
-    the IDs of the presets in the problem.
+    The response contains `detail` and `errors`, so they must not repeat a value of the request or the message of a
+    library. `presets` are IDs of presets, for the code `in_use`.
     """
 
     def __init__(
@@ -126,9 +126,9 @@ class ApiProblem(Exception):
         """The status of the response."""
         return CODES[self.code].status
 
-    def shown(self) -> Problem:
+    def to_body(self) -> Problem:
         """Build the body of the response, with a new `instance` that a log can name."""
-        optional: dict[str, Any] = {"errors": [error.shown() for error in self.errors], "presets": list(self.presets)}
+        optional: dict[str, Any] = {"errors": [error.to_item() for error in self.errors], "presets": list(self.presets)}
         return Problem(
             type=f"urn:sidekey:problem:{self.code}",
             title=CODES[self.code].title,
@@ -142,14 +142,14 @@ class ApiProblem(Exception):
 
 def invalid(errors: Iterable[ItemError]) -> ApiProblem:
     """Return 422 with these errors."""
-    items = listed(errors)
+    items = limit_errors(errors)
     counted = "one value is" if len(items) == 1 else f"{len(items)} values are"
     if len(items) > MAX_ERRORS:
         counted = f"more than {MAX_ERRORS} values are"
     return ApiProblem("invalid", f"{counted} not valid: see errors", errors=items)
 
 
-def listed(errors: Iterable[ItemError], more: ItemError = _MORE) -> tuple[ItemError, ...]:
+def limit_errors(errors: Iterable[ItemError], more: ItemError = _MORE) -> tuple[ItemError, ...]:
     """Remove duplicates, and cut the list to `MAX_ERRORS` items followed by `more`."""
     unique = dict.fromkeys(errors)
     is_cut = more in unique

@@ -31,16 +31,17 @@ Names = Callable[[], frozenset[str]]
 def guard(
     names: Names | None,
     refuse: Callable[[web.Request, Refusal], web.Response],
-    is_page: Callable[[web.Request], bool],
+    is_console_page: Callable[[web.Request], bool],
 ) -> Middleware:
     """Build the middleware. `refuse` builds the response to a refused request.
 
-    Without `names`, it accepts any Host and any site. Links of other sites may lead to a page (`is_page`).
+    Without `names`, the middleware accepts any Host and requests from any site. With `names`, other sites may only
+    link to the pages for which `is_console_page` returns True.
     """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refusal = _misdirected(request, names, is_page)
+        refusal = _misdirected(request, names, is_console_page)
         if refusal is not None:
             return refuse(request, refusal)
         return await handler(request)
@@ -48,7 +49,9 @@ def guard(
     return check
 
 
-def _misdirected(request: web.Request, names: Names | None, is_page: Callable[[web.Request], bool]) -> Refusal | None:
+def _misdirected(
+    request: web.Request, names: Names | None, is_console_page: Callable[[web.Request], bool]
+) -> Refusal | None:
     """Return why a request is not for this listener, or None if it is."""
     if not request.raw_path.startswith("/"):
         # A client that sends the absolute form expects a proxy (RFC 9112 3.2.2): misdirected (RFC 9110 7.4, 15.5.20).
@@ -60,7 +63,7 @@ def _misdirected(request: web.Request, names: Names | None, is_page: Callable[[w
     if host is not None and not is_own_host(host.encode("latin-1", "replace"), names()):
         return Refusal(421, "Host must be an IP address, localhost or a name from the config")
     site = request.headers.get("Sec-Fetch-Site", "none")
-    if site not in ("none", "same-origin") and not (_is_navigation(request) and is_page(request)):
+    if site not in ("none", "same-origin") and not (_is_navigation(request) and is_console_page(request)):
         return Refusal(403, "requests from pages of other sites are refused")
     return None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sidekey.api.collection import ResourceChange
-from sidekey.api.errors import ApiProblem, ItemError, invalid, listed
+from sidekey.api.errors import ApiProblem, ItemError, invalid, limit_errors
 from sidekey.api.statuses import served_integration
 from sidekey.config.build.presets import broken_presets
 from sidekey.config.errors import MAX_ERRORS
@@ -68,7 +68,7 @@ def draft_of(
         raise invalid([*errors, *reentry])
     if assessment.draft is None:
         detail = "the place or destination of secrets has changed: send each again as {value: SECRET}, see errors"
-        raise ApiProblem("reenter", detail, errors=listed(reentry))
+        raise ApiProblem("reenter", detail, errors=limit_errors(reentry))
     return assessment.draft
 
 
@@ -96,7 +96,7 @@ def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
     if problems:
         errors = [ItemError("", f"preset {name}: {text}") for name, reasons in problems.items() for text in reasons]
         detail = f"{_list_presets(list(problems))} could not be used any more: change what uses it first, see errors"
-        raise ApiProblem("in_use", detail, errors=listed(errors), presets=list(problems)[:MAX_ERRORS])
+        raise ApiProblem("in_use", detail, errors=limit_errors(errors), presets=list(problems)[:MAX_ERRORS])
 
 
 def refuse_deletion(integration: str, state: State, snapshot: Snapshot) -> None:

@@ -18,7 +18,7 @@ from aiohttp.typedefs import Middleware
 from prometheus_client.exposition import gzip_accepted
 
 from sidekey.api.auth.operators import bearer
-from sidekey.api.dispatch import Dispatcher, defer_continue, require, respond_problem
+from sidekey.api.dispatch import Dispatcher, defer_continue, require_permission, respond_problem
 from sidekey.api.errors import ApiProblem
 from sidekey.api.guard import Refusal, guard, respond_line
 from sidekey.api.route import PREFIX
@@ -32,16 +32,16 @@ from sidekey.snapshot.snapshot import Address
 class Health:
     """Startup and readiness, which the app sets. After the start they never depend on a third party.
 
-    `started`: the listeners accept, and the integrations of files are in use. `unread` returns why the store was not
-    read yet, or an empty string. Anybody may read these reasons, so they name no secret and no path.
+    `started`: the listeners accept, and the integrations of files are in use. `unread_reason` returns why the store
+    was not read yet, or an empty string. Anybody may read these reasons, so they name no secret and no path.
     """
 
-    __slots__ = ("_unread", "draining", "started")
+    __slots__ = ("_unread_reason", "draining", "started")
 
-    def __init__(self, unread: Callable[[], str] | None = None) -> None:
+    def __init__(self, unread_reason: Callable[[], str] | None = None) -> None:
         self.started = False
         self.draining = False
-        self._unread = unread
+        self._unread_reason = unread_reason
 
     @property
     def reason(self) -> str:
@@ -50,7 +50,7 @@ class Health:
             return "draining"
         if not self.started:
             return "starting"
-        return "" if self._unread is None else self._unread()
+        return "" if self._unread_reason is None else self._unread_reason()
 
     @property
     def ready(self) -> bool:
@@ -77,12 +77,12 @@ class Extension(ABC):
         """Build the response to a refused request."""
 
     @abstractmethod
-    def is_page(self, request: web.Request) -> bool:
-        """Return True if a request is for a page, to which links of other sites may lead."""
+    def is_console_page(self, request: web.Request) -> bool:
+        """Return True if the path is a page of the console, so that other sites may link to it."""
 
     @abstractmethod
-    def may_scrape(self, request: web.Request) -> web.Response | None:
-        """Return 401 or 403 for an unauthorized scrape, else None."""
+    def refuse_scrape(self, request: web.Request) -> web.Response | None:
+        """Build the response to an unauthorized scrape: 401 or 403. Return None to serve the scrape."""
 
     @abstractmethod
     def add_to(self, app: web.Application) -> None:
@@ -92,23 +92,23 @@ class Extension(ABC):
 def build_admin(health: Health, exposition: Exposition, extension: Extension | None = None) -> web.Application:
     """Build the admin application. Host must be an IP literal, localhost or a name of `extension`."""
     if extension is None:
-        return _build(health, exposition, guard(frozenset, respond_line, _no_page), _allow_scrape)
-    check = guard(extension.names, extension.refuse, extension.is_page)
-    app = _build(health, exposition, check, extension.may_scrape)
+        return _build(health, exposition, guard(frozenset, respond_line, _has_no_console), _allow_every_scrape)
+    check = guard(extension.names, extension.refuse, extension.is_console_page)
+    app = _build(health, exposition, check, extension.refuse_scrape)
     extension.add_to(app)
     return app
 
 
 def build_metrics(health: Health, exposition: Exposition) -> web.Application:
     """Build the metrics application. It accepts any Host: a scraper may reach it by any name."""
-    return _build(health, exposition, guard(None, respond_line, _no_page), _allow_scrape)
+    return _build(health, exposition, guard(None, respond_line, _has_no_console), _allow_every_scrape)
 
 
-def _allow_scrape(_: web.Request) -> web.Response | None:
+def _allow_every_scrape(_: web.Request) -> web.Response | None:
     return None
 
 
-def _no_page(_: web.Request) -> bool:
+def _has_no_console(_: web.Request) -> bool:
     return False
 
 
@@ -116,10 +116,10 @@ def _build(
     health: Health,
     exposition: Exposition,
     check: Middleware,
-    may_scrape: Callable[[web.Request], web.Response | None],
+    refuse_scrape: Callable[[web.Request], web.Response | None],
 ) -> web.Application:
     async def scrape(request: web.Request) -> web.StreamResponse:
-        refusal = may_scrape(request)
+        refusal = refuse_scrape(request)
         if refusal is not None:
             return refusal
         form = choose_format(request.headers.get(hdrs.ACCEPT, ""))
@@ -180,7 +180,7 @@ def _deadline(request: web.Request) -> Iterator[None]:
         timer.cancel()
 
 
-_CODES = {421: "misdirected", 403: "forbidden"}
+_CODE_BY_STATUS = {421: "misdirected", 403: "forbidden"}
 
 
 class AdminExtension(Extension):
@@ -190,7 +190,7 @@ class AdminExtension(Extension):
         self._service = service
         self._dispatcher = Dispatcher(service, ROUTES)
         self._pages = StaticPages()
-        self._reachable = address.path is None and not ip_address(address.host).is_loopback
+        self._is_remote = address.path is None and not ip_address(address.host).is_loopback
 
     def names(self) -> frozenset[str]:
         """Return `admin.names` of the config in use."""
@@ -200,18 +200,18 @@ class AdminExtension(Extension):
         """Respond with a problem below the path of the API, else with a line."""
         if not request.path.startswith(PREFIX):
             return respond_line(request, refusal)
-        return respond_problem(ApiProblem(_CODES[refusal.status], refusal.reason))
+        return respond_problem(ApiProblem(_CODE_BY_STATUS[refusal.status], refusal.reason))
 
-    def is_page(self, request: web.Request) -> bool:
+    def is_console_page(self, request: web.Request) -> bool:
         """Return False for the API, the assets, health and metrics."""
         return not request.path.startswith(("/api/", ASSETS, "/metrics", "/healthz", "/startupz", "/readyz"))
 
-    def may_scrape(self, request: web.Request) -> web.Response | None:
+    def refuse_scrape(self, request: web.Request) -> web.Response | None:
         """Return 401 or 403 for an unauthorized scrape of a listener that other hosts can reach, else None."""
-        if not self._reachable and not self._service.snapshot.admin.behind_tls:
+        if not self._is_remote and not self._service.snapshot.admin.behind_tls:
             return None
         try:
-            require(self._service.authenticate(bearer(request.headers.get(hdrs.AUTHORIZATION))), "viewer")
+            require_permission(self._service.authenticate(bearer(request.headers.get(hdrs.AUTHORIZATION))), "viewer")
         except ApiProblem as problem:
             return respond_problem(problem)
         return None

@@ -42,41 +42,41 @@ class Condition:
 class ApiRequest:
     """A request as handlers receive it.
 
-    `known` is the operator, or None if an anonymous route received no credential. The audit lists `action` and
-    `resource`, which are empty for a request that changes nothing. `names` are the names in the path, and `query` is
-    the query model of the route. `body` is None if the route takes none, and `table` is a YAML body with its lines.
-    `key` is the Idempotency-Key, and `source` the address of the client.
+    `optional_operator` is None if an anonymous route received no valid credential. The audit lists `action` and
+    `resource`, which are empty for a request that changes nothing. `query` is the query model of the route. `body` is
+    None if the route takes none. `yaml_table` is a YAML body with the positions of its values. `source` is the address
+    of the client.
     """
 
-    known: Operator | None
+    optional_operator: Operator | None
     action: str = ""
     resource: str = ""
-    names: Mapping[str, str] = field(default_factory=dict)
+    path_parameters: Mapping[str, str] = field(default_factory=dict)
     query: Any = None
     condition: Condition = Condition()
     body: Mapping[str, Any] | None = field(default=None, repr=False)
-    table: LocatedMapping | None = field(default=None, repr=False)
+    yaml_table: LocatedMapping | None = field(default=None, repr=False)
     as_yaml: bool = False
-    key: str = ""
+    idempotency_key: str = ""
     source: str = ""
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def operator(self) -> Operator:
-        """The operator of a route that is not anonymous."""
-        if self.known is None:
+        """The operator. Raises RuntimeError on an anonymous route: use `optional_operator` there."""
+        if self.optional_operator is None:
             raise RuntimeError("the route is anonymous")
-        return self.known
+        return self.optional_operator
 
     @property
     def document(self) -> Mapping[str, Any]:
-        """The body of a route that takes one."""
+        """The body. Raises RuntimeError on a route that takes none."""
         if self.body is None:
             raise RuntimeError("the route takes no body")
         return self.body
 
     def audit_entry(self) -> AuditEntry:
-        """Build an audit entry, which names no row yet."""
+        """Build an audit entry of this request. The caller adds the ID and the row of the resource."""
         operator = self.operator
         return AuditEntry(
             who=operator.name, label=operator.label, action=self.action, kind=self.resource, source=self.source
@@ -85,10 +85,9 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class ApiResult:
-    """A response. `cookies` are values of Set-Cookie.
+    """A response. `cookies` are values of Set-Cookie, and `compressed` is the body in gzip, or empty if it has secrets.
 
-    `repr` omits body and cookies, which may contain secrets. `compressed` is the body in gzip, or empty if compression
-    is not safe.
+    `repr` omits body and cookies, which may contain secrets.
     """
 
     status: int

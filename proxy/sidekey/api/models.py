@@ -36,7 +36,7 @@ from sidekey.store.state import State
 T = TypeVar("T")
 B = TypeVar("B", bound="Body")
 
-PAGE: Final = 50
+PAGE_SIZE: Final = 50
 """Maximum items of a page."""
 
 ALTERED: Final = "something other than Sidekey changed its row: delete it, and create it again"
@@ -54,7 +54,7 @@ Source = Literal["file", "store"]
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Restricts a string to values that the code computes, or that a subclass of the model replaces."""
+    """Restricts a string field to `values`, which code may compute and a subclass of the model may replace."""
 
     values: tuple[str, ...]
 
@@ -95,7 +95,7 @@ class Identified(Body):
 
 
 class Described(Body):
-    """Description and tags, which lists show, with their limits."""
+    """A resource that has a description and tags."""
 
     description: Annotated[str, Field(max_length=MAX_DESCRIPTION_LENGTH)] = Field(
         default="", description="A description for operators."
@@ -115,8 +115,8 @@ class Members(Body):
     created_at: Instant | None
 
 
-class Sent(Body):
-    """A request body that may repeat the read-only members of a response. `document_in` removes them."""
+class SubmittedDocument(Body):
+    """Base of documents in request bodies. They may repeat read-only members, which `strip_read_only` removes."""
 
     read_only: ClassVar[type[BaseModel]]
 
@@ -133,11 +133,11 @@ class Sent(Body):
 class Page(Body, Generic[T]):
     """A page of a list."""
 
-    items: Annotated[list[T], Field(max_length=PAGE)]
+    items: Annotated[list[T], Field(max_length=PAGE_SIZE)]
     next: str | None = Field(description="Where the next page begins; null: this is the last.")
 
 
-class Shown(NamedTuple):
+class ResourceView(NamedTuple):
     """A resource in a response: its read-only members, then its document."""
 
     members: Members
@@ -145,7 +145,7 @@ class Shown(NamedTuple):
 
 
 def members_of(row: DocumentRow | CallerRow | None, problem: str) -> dict[str, Any]:
-    """Return the read-only members of a resource in a row, or in a file (None). An empty `problem` means `ok`."""
+    """Build the read-only members of a resource. `row` is None for one in a file, `problem` empty if it is usable."""
     return {
         "source": "file" if row is None else "store",
         "version": None if row is None else row.version,
@@ -157,7 +157,7 @@ def members_of(row: DocumentRow | CallerRow | None, problem: str) -> dict[str, A
     }
 
 
-def document_in(body: Mapping[str, Any], members: type[BaseModel]) -> dict[str, Any]:
+def strip_read_only(body: Mapping[str, Any], members: type[BaseModel]) -> dict[str, Any]:
     """Return a request body without its read-only members."""
     return {key: value for key, value in body.items() if key not in members.model_fields}
 
@@ -176,7 +176,7 @@ def read_body(model: type[B], body: Mapping[str, Any], known_errors: Iterable[It
 
 
 class Key(NamedTuple):
-    """The sort key of a list, which contains a name twice if both a file and the store have it."""
+    """The sort key of an item. A list has two items with one name if both a file and the store have it."""
 
     name: str
     source: Source
@@ -199,37 +199,37 @@ class After(Body):
     ] = Field(default="", description="`next` of the previous page.")
 
 
-def keys(files: Iterable[str], stored: Iterable[str]) -> list[Key]:
-    """Return the sort keys of the names in files and in the store."""
+def sort_keys(files: Iterable[str], stored: Iterable[str]) -> list[Key]:
+    """Build the sort keys of the names in files and in the store."""
     return [*(Key(name, "file") for name in files), *(Key(name, "store") for name in stored)]
 
 
-def page_of(unsorted: Iterable[Key], after: str, build: Callable[[Key], T | None]) -> tuple[list[T], str | None]:
-    """Build the page that follows `after`, the last key of the previous page. Return it with its own last key.
+def build_page(unsorted: Iterable[Key], after: str, build: Callable[[Key], T | None]) -> tuple[list[T], str | None]:
+    """Build the items after `after`, the last key of the previous page. Return them with the last key of this page.
 
-    The last key is None if no item follows. `build` returns None for a key that the query excludes, and is not called
-    for later pages, because there may be 10,000 keys.
+    The last key is None if this is the last page. `build` returns None for a key that the query excludes. It is not
+    called for the keys of later pages, because there may be 10,000.
     """
     name, _, source = after.partition(":")
     previous = last = (name, source)
     items: list[T] = []
     for key in sorted(unsorted):
         if key > previous and (item := build(key)) is not None:
-            if len(items) == PAGE:
+            if len(items) == PAGE_SIZE:
                 return items, ":".join(last)
             items.append(item)
             last = key
     return items, None
 
 
-def contains(q: str, texts: Iterable[str]) -> bool:
-    """Return True if the texts contain each word of `q`, in any case."""
+def contains_words(q: str, texts: Iterable[str]) -> bool:
+    """Return True if each word of `q` is in the texts, ignoring case."""
     text = "\n".join(texts).casefold()
     return all(word in text for word in q.casefold().split())
 
 
-def name_in(document: Mapping[str, Any], key: str) -> tuple[str, list[ItemError]]:
-    """Return the name at a key. If it is not valid, return an empty name and the error."""
+def read_name(document: Mapping[str, Any], key: str) -> tuple[str, list[ItemError]]:
+    """Return the name at a key and no error. If it is missing or invalid, return an empty name and the error."""
     if key not in document:
         return "", [ItemError(f"/{key}", "this key is missing")]
     name = document[key]
@@ -239,19 +239,22 @@ def name_in(document: Mapping[str, Any], key: str) -> tuple[str, list[ItemError]
         return "", [ItemError(f"/{key}", str(error))]
 
 
-def name_errors(document: Mapping[str, Any], key: str, name: str) -> list[ItemError]:
-    """Return an error if the body has another name than the path (`name`)."""
+def renaming_errors(document: Mapping[str, Any], key: str, name: str) -> list[ItemError]:
+    """Return an error if the body would rename the resource: its name must be that of the path (`name`)."""
     if document.get(key, name) == name:
         return []
     return [ItemError(f"/{key}", "must be the one in the path, which cannot change")]
 
 
-def altered_in(state: State, kind: str) -> dict[str, RowHeader]:
-    """Return the headers of unverified rows of a kind, by name, so that they can be deleted."""
+def altered_headers(state: State, kind: str) -> dict[str, RowHeader]:
+    """Return the headers of rows whose MAC does not verify, by name, so that operators can list and delete them."""
     altered = (name for row_kind, name in state.altered if row_kind == kind and valid_id(name))
     return {name: state.rows[kind, name].header for name in altered}
 
 
-def stored_problem(kind: str, *, altered: bool, file: bool) -> str:
-    """Return why a stored caller or token is not usable, or an empty string. `file`: a config file has its name."""
-    return ALTERED if altered else file_wins(f"{kind} name") if file else ""
+def stored_problem(kind: str, *, altered: bool, in_file: bool) -> str:
+    """Return why a stored caller or token is not usable, or an empty string.
+
+    `altered`: its MAC does not verify. `in_file`: a config file has its name, and wins.
+    """
+    return ALTERED if altered else file_wins(f"{kind} name") if in_file else ""

@@ -11,7 +11,7 @@ import sidekey
 from sidekey.api.errors import CODES, TYPE, Problem
 from sidekey.api.messages import JSON, YAML
 from sidekey.api.models import Body, Members
-from sidekey.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, Route, names_in, needs_console
+from sidekey.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, Route, needs_console, path_parameters
 from sidekey.config.schema import DOCUMENT_VALUES, Schema, definitions
 from sidekey.snapshot.admin import roles_with
 
@@ -98,13 +98,13 @@ def _operation(route: Route) -> Schema:
 
 
 def _parameters(route: Route) -> Iterator[Schema]:
-    for name in names_in(route.path):
+    for name in path_parameters(route.path):
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
     if route.query is not None:
         yield from _query_parameters(route.query)
     if needs_console(route):
         yield _header_parameter(CONSOLE, "`1`. A page of another site cannot send it.", required=True)
-    if route.needs_key:
+    if route.needs_idempotency_key:
         text = "A random key of the send. A repeated key returns the result of the first request, and sends nothing."
         yield _header_parameter("Idempotency-Key", text, required=True, pattern=f"^{IDEMPOTENCY_KEY}$")
     if route.conditional:

@@ -32,12 +32,13 @@ class Route:
     """One operation, for routing, the OpenAPI document and docs/api.md.
 
     The decorator `@partial(Route, ...)` turns a handler into its route: the function becomes `handle`, and its
-    docstring the summary.
+    docstring the summary. `name` is the operationId of the OpenAPI document.
 
-    `path` begins below `PREFIX`. A name in braces matches one segment. The operator needs `permission`. `body` is the
-    model of the request body, in one of the media types `accepts`. `response` is the model of the response body with
-    `status`. With `offers_yaml` the response may also be YAML. `conditional` requires If-Match. `creates` is the model
-    of the response if `If-None-Match: *` creates the resource. `codes` are the problems specific to this route.
+    `path` is relative to `PREFIX`. A parameter in braces matches one segment. The operator needs `permission`. `body`
+    is the model of the request body, whose media type must be in `accepts`. `response` is the model of the response
+    body, and `status` the status on success. With `offers_yaml` the response may also be YAML. `conditional` requires
+    If-Match. `creates` is the model of the response if `If-None-Match: *` creates the resource. `codes` are the
+    problem codes specific to this route.
     """
 
     method: str
@@ -56,14 +57,14 @@ class Route:
     creates: type[BaseModel] | None = None
     sets_cookie: bool = False
     codes: tuple[str, ...] = ()
-    needs_key: bool = False
+    needs_idempotency_key: bool = False
     """Whether the request needs an Idempotency-Key."""
     exact: bool = False
     """Whether to parse fractions in the body as decimals, which keep every digit."""
     needs_store: bool = True
     """Whether the response is 503 `store_unavailable` until Sidekey has read the store."""
     writes: str = ""
-    """The kind of resource that it changes, for audit and metrics, or empty."""
+    """The kind of resource that the route changes, for audit and metrics, or empty."""
     action: str = ""
     """The change, for the audit."""
     summary_text: str = ""
@@ -77,16 +78,16 @@ class Route:
 
 @dataclass(slots=True)
 class _Node:
-    """A segment in the tree of paths. `names` and `routes` (by method) belong to the path that ends here."""
+    """A segment in the tree of paths. `parameters` and `routes` (by method) belong to the path that ends here."""
 
-    literal: dict[str, _Node] = field(default_factory=dict)
-    named: _Node | None = None
-    names: tuple[str, ...] = ()
+    literals: dict[str, _Node] = field(default_factory=dict)
+    wildcard: _Node | None = None
+    parameters: tuple[str, ...] = ()
     routes: dict[str, Route] = field(default_factory=dict)
 
 
 class PathTable:
-    """Finds routes by path. A name in braces matches any segment that is not empty, and that no route spells out."""
+    """Finds routes by path. A parameter matches any non-empty segment, but a route with that literal segment wins."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
@@ -94,32 +95,32 @@ class PathTable:
             node = self._root
             for segment in route.path.split("/")[1:]:
                 if segment.startswith("{"):
-                    node.named = node.named or _Node()
-                    node = node.named
+                    node.wildcard = node.wildcard or _Node()
+                    node = node.wildcard
                 else:
-                    node = node.literal.setdefault(segment, _Node())
+                    node = node.literals.setdefault(segment, _Node())
             node.routes[route.method] = route
-            node.names = names_in(route.path)
+            node.parameters = path_parameters(route.path)
 
     def find(self, path: str) -> tuple[Mapping[str, Route], dict[str, str]]:
-        """Return the routes of a path by method, empty for an unknown path, and the values of the names in the path."""
+        """Return the routes of a path by method, and the path parameters. Both are empty for an unknown path."""
         node, values = self._root, []
         for segment in path.split("/")[1:]:
-            child = node.literal.get(segment)
+            child = node.literals.get(segment)
             if child is None and segment:
-                child = node.named
+                child = node.wildcard
                 values.append(segment)
             if child is None:
                 return {}, {}
             node = child
-        return node.routes, dict(zip(node.names, values, strict=True))
+        return node.routes, dict(zip(node.parameters, values, strict=True))
 
 
 def needs_console(route: Route) -> bool:
-    """Return True if a request needs the header `CONSOLE` even without a cookie."""
+    """Return True if every request needs the header `CONSOLE`. On other routes only requests with a cookie need it."""
     return route.permission == "anonymous" and route.method != "GET"
 
 
-def names_in(path: str) -> tuple[str, ...]:
-    """Return the names in braces."""
+def path_parameters(path: str) -> tuple[str, ...]:
+    """Return the names of the parameters in the path of a route."""
     return tuple(segment[1:-1] for segment in path.split("/") if segment.startswith("{"))

@@ -1,6 +1,6 @@
-"""Send presets for operators, each at most once: reserve a row, send, record the result.
+"""Send presets for operators, each Idempotency-Key at most once: reserve a row, send, record the result.
 
-A send goes on if the browser disconnects.
+A send continues if the browser disconnects.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_SENDS: Final = 64
 """Maximum sends and checks of one process at the same time."""
 
 _MAX_UNRECORDED: Final = 1000
-"""Maximum results in memory until the store can be written. A send without one becomes `unknown` after 90 seconds."""
+"""Maximum results in memory until the store can be written. The send of a lost result is `unknown` after 90 seconds."""
 
 _MIN_PAUSE: Final = 1.0
 _MAX_PAUSE: Final = 30.0
@@ -50,7 +50,7 @@ _OTHER_BATCH: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class FilledPreset:
     """A preset with the content of one request. With a `problem`, Sidekey sends nothing."""
 
     preset: Preset
@@ -68,8 +68,8 @@ class SubmittedSend(NamedTuple):
 
     identity: str
     limits: tuple[int, int]
-    fill: Callable[[], Awaitable[Filled]]
-    build_row: Callable[[Filled], tuple[NewSend, AuditEntry]]
+    fill: Callable[[], Awaitable[FilledPreset]]
+    build_row: Callable[[FilledPreset], tuple[NewSend, AuditEntry]]
 
 
 class SendResult(NamedTuple):
@@ -80,7 +80,7 @@ class SendResult(NamedTuple):
 
 
 class _Unrecorded(NamedTuple):
-    """A result that the store does not have yet."""
+    """A result that the store does not have yet. `audited` is the audit entry of the send, if it has one."""
 
     new: NewSend
     result: Result
@@ -118,8 +118,11 @@ class PresetSender:
         self._retrying: asyncio.Task[None] | None = None
         self._stopping = False
 
-    async def find(self, identity: str, key: str, content: str) -> Send | None:
-        """Return the completed send of a key, or None for a new key. Raises ApiProblem, StoreError."""
+    async def find_completed(self, identity: str, key: str, content: str) -> Send | None:
+        """Return the completed send of a key, or None for a new key.
+
+        Raises ApiProblem if it is running or had other content, and StoreError.
+        """
         existing = await self._store().find_send(identity, key, content)
         return None if existing is None else _completed(existing)
 
@@ -134,12 +137,16 @@ class PresetSender:
         return await asyncio.shield(task)
 
     @contextmanager
-    def counted(self, identity: str) -> Iterator[None]:
-        """Count a send or check while it runs. Raises ApiProblem if too many run, or on shutdown."""
+    def count_running(self, identity: str) -> Iterator[None]:
+        """Count a send or check of an identity while it runs. Raises ApiProblem if too many run, or on shutdown."""
         if self._stopping:
-            raise ApiProblem("stopping", "Sidekey is stopping: send the request again in a moment", headers=_later(5))
+            raise ApiProblem(
+                "stopping", "Sidekey is stopping: send the request again in a moment", headers=_retry_after(5)
+            )
         if self._running[identity] >= MAX_SENDS_PER_IDENTITY or self._running.total() >= MAX_SENDS:
-            raise ApiProblem("too_many", "several sends are under way: wait until one has ended", headers=_later(1))
+            raise ApiProblem(
+                "too_many", "several sends are under way: wait until one has ended", headers=_retry_after(1)
+            )
         self._running[identity] += 1
         try:
             yield
@@ -169,7 +176,7 @@ class PresetSender:
 
     async def _run(self, submitted: SubmittedSend) -> SendResult | Send:
         try:
-            with self.counted(submitted.identity):
+            with self.count_running(submitted.identity):
                 return await self._reserve_and_send(submitted)
         except (ApiProblem, StoreError):
             raise
@@ -184,7 +191,7 @@ class PresetSender:
             reservation = await self._store().reserve_send(row, entry)
         except CommitUncertain:
             # If the commit took effect, the row must not stay in the state `sending`.
-            self._queue(_Unrecorded(row, Result(_NOT_SENT, 0, "store_unavailable", 0, ""), None))
+            self._queue_result(_Unrecorded(row, Result(_NOT_SENT, 0, "store_unavailable", 0, ""), None))
             raise
         if isinstance(reservation, Existing):
             return _completed(reservation)
@@ -194,15 +201,15 @@ class PresetSender:
             self._remember_limit(submitted, reservation)
             raise _limit_problem(reservation, submitted.limits)
         started = time.perf_counter()
-        outcome = await self._outcome(filled, row.who)
+        outcome = await self._probe_unless_stopping(filled, row.who)
         result = _result(outcome, round((time.perf_counter() - started) * 1000))
         try:
             await self._store().record_send(row, result, reservation.audited)
         except StoreError:
-            self._queue(_Unrecorded(row, result, reservation.audited))
+            self._queue_result(_Unrecorded(row, result, reservation.audited))
         return SendResult(replace(reservation.send, **result._asdict()), outcome)
 
-    async def _outcome(self, filled: Filled, who: str) -> Outcome:
+    async def _probe_unless_stopping(self, filled: FilledPreset, who: str) -> Outcome:
         problem = filled.problem
         if problem is None and self._stopping:
             problem = Problem("overloaded", "Sidekey is stopping: nothing was sent")
@@ -224,7 +231,7 @@ class PresetSender:
         if remaining > 0:
             raise _limit_problem(reached.limited._replace(retry_after=remaining), submitted.limits)
 
-    def _queue(self, unrecorded: _Unrecorded) -> None:
+    def _queue_result(self, unrecorded: _Unrecorded) -> None:
         """Record a result once the store can be written. Memory holds no content until then."""
         if len(self._unrecorded) < _MAX_UNRECORDED:
             self._unrecorded.append(unrecorded._replace(new=replace(unrecorded.new, content="")))
@@ -254,7 +261,7 @@ def limits_of(operator: Operator) -> tuple[int, int]:
     return operator.per_minute or 0, operator.per_day or 0
 
 
-def new_send(request: ApiRequest, filled: Filled, key: str, content: str) -> tuple[NewSend, AuditEntry]:
+def new_send(request: ApiRequest, filled: FilledPreset, key: str, content: str) -> tuple[NewSend, AuditEntry]:
     """Build the row to reserve for a filled preset, and the audit entry of the send."""
     operator, preset = request.operator, filled.preset
     per_minute, per_day = limits_of(operator)
@@ -282,7 +289,7 @@ def _completed(existing: Existing) -> Send:
         text = "this Idempotency-Key was used for other content, or more than 24 hours ago: use a new one"
         raise ApiProblem("key_reused", text)
     if existing.send.outcome == SENDING:
-        raise ApiProblem("sending", "it is being sent: fetch its result in a moment", headers=_later(2))
+        raise ApiProblem("sending", "it is being sent: fetch its result in a moment", headers=_retry_after(2))
     return existing.send
 
 
@@ -291,7 +298,7 @@ def _limit_problem(limited: Limited, limits: tuple[int, int]) -> ApiProblem:
     sends = f"{minute} a minute" if limited.limit == "per_minute" else f"{day} in 24 hours"
     text = f"you have reached your limit of {sends}"
     return ApiProblem(
-        "send_limit", text, errors=[ItemError(f"/{limited.limit}", text)], headers=_later(limited.retry_after)
+        "send_limit", text, errors=[ItemError(f"/{limited.limit}", text)], headers=_retry_after(limited.retry_after)
     )
 
 
@@ -299,13 +306,13 @@ def _result(outcome: Outcome, milliseconds: int) -> Result:
     if outcome.code is not None or not outcome.status:
         name = UNKNOWN if outcome.maybe_sent else _NOT_SENT
         return Result(name, 0, outcome.code or "", milliseconds, outcome.request_id)
-    name = _OF_CLASS.get(outcome.status // 100, "failed")
+    name = _OUTCOME_BY_STATUS_CLASS.get(outcome.status // 100, "failed")
     return Result(name, outcome.status, "", milliseconds, outcome.request_id)
 
 
-_OF_CLASS: Final = {2: ACCEPTED, 3: "refused", 4: "refused"}
+_OUTCOME_BY_STATUS_CLASS: Final = {2: ACCEPTED, 3: "refused", 4: "refused"}
 """Outcomes by the first digit of the upstream's status. After any other status, the upstream may have acted."""
 
 
-def _later(seconds: int) -> dict[str, str]:
+def _retry_after(seconds: int) -> dict[str, str]:
     return {"Retry-After": str(seconds)}

@@ -65,7 +65,7 @@ def _close_unless_complete(request: web.Request, response: web.StreamResponse) -
 
 
 class _Handler(RequestHandler):
-    """A connection from `peer`, which `_peer` returns. Unlike aiohttp, it does not repeat a malformed request line."""
+    """A connection from `peer` (see `_peer`). Unlike aiohttp, it does not repeat a malformed request line."""
 
     __slots__ = ("peer",)
 
@@ -81,7 +81,7 @@ class _Handler(RequestHandler):
         """Respond with a problem (RFC 9457) to a malformed request or after a defect."""
         del message
         code = "malformed" if status < 500 else "internal_error"
-        problem = ApiProblem(code, CODES[code].title).shown().model_dump_json(exclude_unset=True)
+        problem = ApiProblem(code, CODES[code].title).to_body().model_dump_json(exclude_unset=True)
         response = cast(web.Response, super().handle_error(request, status, exc, problem))
         response.text, response.content_type = problem, TYPE
         return response
@@ -103,16 +103,16 @@ class _NewConnection(asyncio.Protocol):
 class _Connections:
     """Limits the number of connections, and the time of each to its first request head.
 
-    aiohttp learns of a TLS connection only after its handshake: until then, `_handshakes` has it. `is_shared` returns
-    True if a reverse proxy opens all connections: then `max_per_peer` does not apply.
+    aiohttp learns of a TLS connection only after its handshake: until then, `_handshakes` has it. `is_behind_proxy`
+    returns True if a reverse proxy opens all connections: then `max_per_peer` does not apply.
     """
 
     def __init__(
-        self, max_connections: int, max_per_peer: int, is_shared: Callable[[], bool], tls: ssl.SSLContext | None
+        self, max_connections: int, max_per_peer: int, is_behind_proxy: Callable[[], bool], tls: ssl.SSLContext | None
     ) -> None:
         self._max_connections = max_connections
         self._max_per_peer = max_per_peer
-        self._is_shared = is_shared
+        self._is_behind_proxy = is_behind_proxy
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._head_timers: dict[RequestHandler, asyncio.TimerHandle] = {}
@@ -122,7 +122,7 @@ class _Connections:
     def admit(self, server: web.Server, transport: asyncio.Transport) -> asyncio.BaseProtocol:
         """Return the protocol of a new connection, and start the timeout of its first head."""
         handler = _Handler(server, loop=self._loop, **server._kwargs)
-        handler.peer = b"" if self._is_shared() else _peer(transport)
+        handler.peer = b"" if self._is_behind_proxy() else _peer(transport)
         self._make_room([*self._handshakes, *server.connections], handler.peer)
         self._head_timers[handler] = self._loop.call_later(HEAD_TIMEOUT, self._drop, handler)
         if self._tls is None:
@@ -142,9 +142,9 @@ class _Connections:
 
         A peer at its limit loses its own connections. At the limit of the listener, the peer with the most
         connections loses some. Closing connections go first and active ones last, in each group the oldest first.
-        So a peer that opens many connections keeps others neither from the pages nor from the probes.
+        So a peer with many connections cannot block the pages and probes of other peers.
         """
-        # The new peer comes first: if another peer has as many connections, the new one loses some.
+        # `max` prefers the new peer, which comes first, over another peer with as many connections.
         peers: dict[bytes, list[RequestHandler]] = {peer: []}
         for handler in sorted(handlers, key=self._activity):
             peers.setdefault(cast(_Handler, handler).peer, []).append(handler)
@@ -228,13 +228,13 @@ async def serve(
     max_connections: int = MAX_CONNECTIONS,
     *,
     max_per_peer: int = MAX_PER_PEER,
-    is_shared: Callable[[], bool] = lambda: False,
+    is_behind_proxy: Callable[[], bool] = lambda: False,
     tls: ssl.SSLContext | None = None,
 ) -> Server:
     """Serve the application at the address that the config sets in `key`, such as `listen.admin`.
 
-    A connection beyond a limit closes another one, idle ones first. `is_shared` returns True behind a reverse proxy:
-    then `max_per_peer` does not apply. Raises ListenError, whose message names the key.
+    A connection beyond a limit closes another one, idle ones first. Behind a reverse proxy (`is_behind_proxy`),
+    `max_per_peer` does not apply. Raises ListenError, whose message names the key.
     """
     runner = web.AppRunner(
         app,
@@ -247,7 +247,7 @@ async def serve(
         max_headers=64,
         auto_decompress=False,
     )
-    connections = _Connections(max_connections, max_per_peer, is_shared, tls)
+    connections = _Connections(max_connections, max_per_peer, is_behind_proxy, tls)
     app.middlewares.insert(0, connections.track)
     await runner.setup()
     admit = partial(connections.admit, cast(web.Server, runner.server))

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from sidekey.api.auth.oidc.login import CompanyLogins
 from sidekey.api.auth.operators import (
-    RECORD_EVERY,
+    USE_RECORD_INTERVAL,
     LoginOutcome,
     Operator,
     RateLimiter,
@@ -49,20 +49,20 @@ T = TypeVar("T")
 B = TypeVar("B", bound=Body)
 Arguments = TypeVarTuple("Arguments")
 
-_TEST_EVERY = 1.0
+_TEST_INTERVAL = 1.0
 """Minimum seconds between two tests with one token."""
 
-MAX_LISTED = 100
-"""Maximum events of one token that the audit lists in an hour, so that nobody can fill the database."""
+MAX_AUDITED = 100
+"""Maximum events of one token in the audit per hour, so that nobody can fill the database."""
 
 _IN_USE = "the name is in use: choose another, or change the existing one"
 
 _NO_STORE = "nothing can be changed or sent without a store: add `store` to the config, and restart Sidekey"
 
-_WARN_EVERY = 10.0
+_WARNING_INTERVAL = 10.0
 """Minimum seconds between two warnings with one reason, because anybody may try to log in."""
 
-_READ_EVERY = 1.0
+_READ_INTERVAL = 1.0
 """Minimum seconds between two reads of the store because of unknown tokens."""
 
 _HOUR: Final = 3600.0
@@ -77,7 +77,7 @@ class _Window:
 
 
 class AuditBudget:
-    """Limits the audit to `limit` events of each token in an hour, plus one entry that more are not listed."""
+    """Limits the audit to `limit` events of each token in an hour. One more entry says that the rest is not listed."""
 
     def __init__(self, action: str, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._action = action
@@ -86,7 +86,7 @@ class AuditBudget:
         self._windows: dict[str, _Window] = {}
 
     def admit(self, digest: str, entry: AuditEntry) -> AuditEntry | None:
-        """Count an event. Return the entry to write, or None beyond the limit."""
+        """Count an event of the token with this digest. Return the entry to write, or None beyond the limit."""
         now = self._clock()
         self._windows = {key: window for key, window in self._windows.items() if now - window.began < _HOUR}
         window = self._windows.setdefault(digest, _Window(now))
@@ -108,7 +108,7 @@ class ApiServices:
 
     def __init__(
         self,
-        managed: StoreManager | None,
+        manager: StoreManager | None,
         *,
         snapshot: Callable[[], Snapshot],
         probe: Callable[[str, TestRequest], Awaitable[Outcome]],
@@ -119,11 +119,11 @@ class ApiServices:
         fetcher: Fetcher,
         report: Callable[[BaseException], str],
     ) -> None:
-        self._managed = managed
-        self.store: Final[Store | AbsentStore] = AbsentStore() if managed is None else managed.store
+        self._manager = manager
+        self.store: Final[Store | AbsentStore] = AbsentStore() if manager is None else manager.store
         self.probe = probe
         self.probe_draft = probe_draft
-        self.sender = PresetSender(lambda: self.managed.store, probe_preset, report)
+        self.sender = PresetSender(lambda: self.manager.store, probe_preset, report)
         self.metrics = metrics
         self._snapshot = snapshot
         self.report = report
@@ -131,35 +131,35 @@ class ApiServices:
         # each leaves a core to the event loop.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admin-api")
         self._validations = ThreadPoolExecutor(1, thread_name_prefix="admin-validation")
-        self._test_limiter = RateLimiter(_TEST_EVERY)
-        self._use_limiter = RateLimiter(RECORD_EVERY)
-        self._read_limiter = RateLimiter(_READ_EVERY)
+        self._test_limiter = RateLimiter(_TEST_INTERVAL)
+        self._use_limiter = RateLimiter(USE_RECORD_INTERVAL)
+        self._read_limiter = RateLimiter(_READ_INTERVAL)
         self._reading: asyncio.Task[None] | None = None
-        self._refusal_audit = AuditBudget("refused change", MAX_LISTED)
-        self.login_audit: Final = AuditBudget("login", MAX_LISTED)
-        self._draft_test_audit = AuditBudget("test draft", MAX_LISTED)
+        self._refusal_audit = AuditBudget("refused change", MAX_AUDITED)
+        self.login_audit: Final = AuditBudget("login", MAX_AUDITED)
+        self._draft_test_audit = AuditBudget("test draft", MAX_AUDITED)
         self._tasks: set[asyncio.Task[None]] = set()
         self.history = history
         self.sessions = SessionCache(self.store)
         self.company_logins = CompanyLogins(fetcher)
-        self.login_warning_limiter: Final = RateLimiter(_WARN_EVERY)
+        self.login_warning_limiter: Final = RateLimiter(_WARNING_INTERVAL)
 
     @property
-    def unread(self) -> str:
-        """Why the content of the store is not in use yet, or an empty string if it is or there is no store."""
-        return "" if self._managed is None else self._managed.unread
+    def unread_reason(self) -> str:
+        """Why this process has not read the store yet, or an empty string if it has or if there is no store."""
+        return "" if self._manager is None else self.manager.unread_reason
 
     @property
     def has_store(self) -> bool:
         """True if this process has a store."""
-        return self._managed is not None
+        return self._manager is not None
 
     @property
-    def managed(self) -> StoreManager:
-        """The manager, which commits changes and serves them. Raises ApiProblem without a store."""
-        if self._managed is None:
+    def manager(self) -> StoreManager:
+        """The store manager, which commits and publishes changes. Raises ApiProblem without a store."""
+        if self._manager is None:
             raise ApiProblem("store_required", _NO_STORE)
-        return self._managed
+        return self._manager
 
     @property
     def snapshot(self) -> Snapshot:
@@ -177,20 +177,20 @@ class ApiServices:
         self._validations.shutdown(wait=False)
 
     async def run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-        """Call a function that may block the loop in the thread for reads and log-ins."""
+        """Call a function that would block the loop, in the thread for reads and log-ins."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
-    async def validate(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-        """Call a function that validates a document in the thread for validation."""
+    async def run_validation(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        """Call a function that validates a document, in the thread for validation."""
         return await asyncio.get_running_loop().run_in_executor(self._validations, work, *arguments)
 
     async def respond(self, build: Callable[[*Arguments], BaseModel], *arguments: *Arguments) -> ApiResult:
-        """Build and serialize a response, which may be long, in the thread for reads and log-ins."""
+        """Build and serialize a response in the thread for reads and log-ins, because it may be long."""
         return await self.run(lambda: ApiResult.of(build(*arguments)))
 
-    async def read(self, model: type[B], request: ApiRequest, known_errors: Sequence[ItemError] = ()) -> B:
+    async def parse_body(self, model: type[B], request: ApiRequest, known_errors: Sequence[ItemError] = ()) -> B:
         """Validate the body of a request. Raises ApiProblem with its errors and the `known_errors`."""
-        return await self.validate(read_body, model, request.document, known_errors)
+        return await self.run_validation(read_body, model, request.document, known_errors)
 
     def authenticate(self, token: str | None) -> Operator:
         """Return the operator of a token, and count the authentication.
@@ -211,17 +211,17 @@ class ApiServices:
 
     def require_store(self) -> None:
         """Raise ApiProblem if there is a store that this process has not read yet."""
-        if self.unread:
-            raise _unavailable(self.unread)
+        if self.unread_reason:
+            raise _unavailable(self.unread_reason)
 
     def require_writable(self) -> None:
         """Raise ApiProblem if there is no store."""
-        if self._managed is None:
+        if self._manager is None:
             raise ApiProblem("store_required", _NO_STORE)
 
     async def discover_token(self, token: str) -> None:
         """Read the store if a token is unknown: a command may have created it a moment ago."""
-        if not self.unread and not isinstance(self.operator_of_token(digest_of(token)), Operator):
+        if not self.unread_reason and not isinstance(self.operator_of_token(digest_of(token)), Operator):
             # All tokens share one rate limit, because anybody can send unknown ones.
             await self._refresh_store("")
 
@@ -242,10 +242,10 @@ class ApiServices:
         """Return the operator of the token with this SHA-256 (hexadecimal), or why there is none. Record its use."""
         operator = operator_of_token(digest, self.snapshot.admin.tokens, self.store.state.tokens, time.time())
         if isinstance(operator, Operator):
-            self._note_use(operator)
+            self._record_use_later(operator)
         return operator
 
-    def _note_use(self, operator: Operator) -> None:
+    def _record_use_later(self, operator: Operator) -> None:
         if operator.row and self._use_limiter.admit(operator.digest):
             task = asyncio.get_running_loop().create_task(self._record_use(operator.row))
             self._tasks.add(task)
@@ -277,14 +277,14 @@ class ApiServices:
         record = changes[0].record
         entry = replace(request.audit_entry(), id=record.id, row=record.row, fields=tuple(fields))
         try:
-            return await self.managed.commit(changes, entry)
+            return await self.manager.commit(changes, entry)
         except Exists:
             raise exists_problem(request.condition) from None
         except ReloadError:
             text = "it is saved, but not in use here: Sidekey is stopping, or its log has a defect"
             raise ApiProblem("internal_error", text) from None
 
-    async def note_refusal(self, request: ApiRequest, code: str) -> None:
+    async def audit_refusal(self, request: ApiRequest, code: str) -> None:
         """Audit a refused change. Raises StoreError."""
         refusal = replace(request.audit_entry(), id=_audited_name(request), outcome=code)
         entry = self._refusal_audit.admit(request.operator.digest, refusal)
@@ -305,14 +305,14 @@ class ApiServices:
             operator = self.operator_of_session(session)
         if operator is None:
             raise unauthenticated("the session has ended: log in again")
-        self._note_use(operator)
+        self._record_use_later(operator)
         return operator
 
     def operator_of_session(self, session: Session) -> Operator | None:
         """Return the operator of a session, or None if its token or the rules of `admin.oidc` have changed."""
         return operator_of_session(session, self.snapshot.admin, self.store.state.tokens, time.time())
 
-    async def note_draft_test(self, request: ApiRequest, *, ok: bool) -> None:
+    async def audit_draft_test(self, request: ApiRequest, *, ok: bool) -> None:
         """Audit the test of an integration draft, which used no secrets but those of the request."""
         outcome = "ok" if ok else "failed"
         test = replace(
@@ -328,7 +328,7 @@ class ApiServices:
 def _audited_name(request: ApiRequest) -> str:
     """Return the name in the path or the body for the audit, or an empty string if it is not valid."""
     body = {} if request.body is None else request.body
-    name = next(iter(request.names.values()), body.get("id", body.get("name")))
+    name = next(iter(request.path_parameters.values()), body.get("id", body.get("name")))
     return name if isinstance(name, str) and valid_id(name) else ""
 
 

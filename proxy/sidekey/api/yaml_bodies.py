@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from sidekey.api.errors import ApiProblem, ItemError, listed
+from sidekey.api.errors import ApiProblem, ItemError, limit_errors
 from sidekey.config import yaml_reader
 from sidekey.config.errors import (
     MORE_ERRORS,
@@ -50,7 +50,7 @@ def read_yaml(data: bytes) -> YamlBody:
 
 def _malformed(errors: Iterable[ConfigError]) -> ApiProblem:
     items = [ItemError("", error.message, error.line, error.column) for error in errors]
-    return ApiProblem("malformed", "the body is not valid YAML: see errors", errors=listed(items))
+    return ApiProblem("malformed", "the body is not valid YAML: see errors", errors=limit_errors(items))
 
 
 def with_lines(errors: Iterable[ItemError], table: LocatedMapping | None) -> tuple[ItemError, ...]:

@@ -37,7 +37,7 @@ _TAG: Final = 32
 PAGE: Final = 50
 """Maximum number of sessions in a page."""
 
-SHOWN: Final = 32
+PUBLIC_ID_LENGTH: Final = 32
 """Hexadecimal digits of a session's ID that the console shows: half of the ID."""
 
 _SELECT: Final = 'SELECT id, token_sha256, begun_at, auth_at, ends_at, grant_text, "key", mac FROM sidekey_sessions'

@@ -26,7 +26,7 @@ def statuses(problem: str = "why") -> StatusView:
 
 def response_of(row: IntegrationRow, now: StatusView) -> dict[str, Any]:
     """A stored integration in a response."""
-    members, document = INTEGRATIONS.shown(row.id, row, now)
+    members, document = INTEGRATIONS.view(row.id, row, now)
     return {**members.model_dump(mode="json"), **document}
 
 

@@ -38,7 +38,7 @@ def items(row: PresetRow, found: Snapshot, **expected: str) -> list[dict[str, An
 
 def response_of(row: PresetRow, found: Snapshot) -> dict[str, Any]:
     """A stored preset in a response."""
-    members, document = PRESETS.shown(row.id, row, StatusView(found))
+    members, document = PRESETS.view(row.id, row, StatusView(found))
     return {**members.model_dump(mode="json"), **document}
 
 

@@ -19,7 +19,7 @@ from sidekey.store.sessions import Session
 
 CHALLENGE: Final = 'Bearer realm="sidekey"'
 
-RECORD_EVERY: Final = 60.0
+USE_RECORD_INTERVAL: Final = 60.0
 """Minimum seconds between two records of the last use of a token."""
 
 
@@ -66,8 +66,8 @@ def operator_of_token(
 ) -> Operator | LoginOutcome:
     """Return the operator of the token with this SHA-256 (hexadecimal), or why there is none.
 
-    It compares every token in constant time, so that the duration reveals nothing. A stored token cannot be used if
-    the config has a token of the same name: the audit could not distinguish them.
+    Compare every token in constant time, so that the duration reveals nothing. A stored token cannot be used if the
+    config has a token of this name: the audit could not distinguish them.
     """
     operator: Operator | None = None
     for name, token in configured.items():
@@ -135,7 +135,7 @@ def unknown_token() -> ApiProblem:
 
 
 class RateLimiter:
-    """Admits one action for each key in `seconds`."""
+    """Admits one action per key every `seconds`."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -143,7 +143,7 @@ class RateLimiter:
         self._admitted: dict[str, float] = {}
 
     def admit(self, key: str) -> bool:
-        """Return True, and start a new interval for the key, if the previous one has ended."""
+        """Return True and start a new interval for the key, or return False while the previous interval lasts."""
         now = self._clock()
         self._admitted = {recent: at for recent, at in self._admitted.items() if now - at < self._seconds}
         if key in self._admitted:
@@ -152,7 +152,7 @@ class RateLimiter:
         return True
 
 
-_CONFIRMS_FOR: Final = 600
+_CONFIRMATION_LIFETIME: Final = 600
 """Seconds for which a company log-in confirms changes."""
 
 
@@ -175,5 +175,5 @@ def require_confirmation(operator: Operator, body: Confirmation) -> None:
             raise invalid([ItemError("/own_token", "this key is missing")])
         if not operator.owns(body.own_token):
             raise ApiProblem("forbidden", "own_token must be the token that this request is sent with")
-    elif operator.auth_at <= time.time() - _CONFIRMS_FOR:
+    elif operator.auth_at <= time.time() - _CONFIRMATION_LIFETIME:
         raise ApiProblem("login_again", "log in again first: this needs a log-in of the last ten minutes")

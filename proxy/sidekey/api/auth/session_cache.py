@@ -12,8 +12,8 @@ from sidekey.store.no_store import AbsentStore
 from sidekey.store.sessions import Session
 from sidekey.store.store import Store
 
-_FRESH_FOR: Final = 1.0
-"""Seconds that a cached session is used without a read of the store."""
+_CACHE_LIFETIME: Final = 1.0
+"""Seconds for which a cached session is valid without a read of the store."""
 
 _MAX_CACHED: Final = 1000
 
@@ -37,7 +37,7 @@ class SessionCache:
         if name is None:
             return None
         cached = self._cached.get(name)
-        if cached is not None and (time.monotonic() - cached.read_at < _FRESH_FOR or not self._store.health.up):
+        if cached is not None and (time.monotonic() - cached.read_at < _CACHE_LIFETIME or not self._store.health.up):
             session: Session | None = cached.session
         else:
             session = await self._read(name)
@@ -62,7 +62,7 @@ class SessionCache:
         return session
 
     async def begin(self, session: Session, entry: AuditEntry | None, previous_cookie: str) -> None:
-        """Store a session and its audit entry, if any, and end that of the previous cookie. Raises StoreError."""
+        """Store a session with an audit entry, if any. End the session of the previous cookie. Raises StoreError."""
         previous = self._store.session_id(previous_cookie)
         await self._store.log_in(session, entry, previous)
         if previous is not None:

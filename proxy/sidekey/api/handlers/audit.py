@@ -101,7 +101,7 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     query: Search = request.query
     search = AuditFilter(q=query.q, who=query.who, kind=query.object, id=query.name)
     page = await service.store.audit_page(before=query.before, audit_filter=search)
-    return await service.respond(_audit, page, service.snapshot)
+    return await service.respond(_audit_page, page, service.snapshot)
 
 
 @partial(
@@ -116,18 +116,18 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
 )
 async def activity(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List the actions on one integration, newest first."""
-    row = service.store.state.integrations.get(request.names["id"])
+    row = service.store.state.integrations.get(request.path_parameters["id"])
     if row is None:
         raise not_found()
     page = await service.store.audit_page(before=request.query.before, row=row.row)
-    return await service.respond(_activity, page)
+    return await service.respond(_activity_page, page)
 
 
-def _activity(page: AuditPage) -> Activity:
+def _activity_page(page: AuditPage) -> Activity:
     return Activity(items=[Entry(**_entry(number, entry)) for number, entry in page.entries], next=_next(page))
 
 
-def _audit(page: AuditPage, snapshot: Snapshot) -> Audit:
+def _audit_page(page: AuditPage, snapshot: Snapshot) -> Audit:
     items = [AuditedEntry(**_entry(number, entry), **_resource(entry, snapshot)) for number, entry in page.entries]
     return Audit(items=items, next=_next(page))
 

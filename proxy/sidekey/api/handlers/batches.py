@@ -77,15 +77,15 @@ class Batch(Body):
 )
 async def check(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Check rows of parameters for a preset without sending them."""
-    sent = await service.read(CheckRequest, request)
+    sent = await service.parse_body(CheckRequest, request)
     snapshot, operator = service.snapshot, request.operator
     await check_grant(service, request)
     preset = await find_preset(service, request, snapshot)
     errors: list[RowError] = []
-    with service.sender.counted(operator.identity):
+    with service.sender.count_running(operator.identity):
         for number, row in enumerate(sent.rows):
-            # One call for each row, so that other requests get the thread in between.
-            errors += await service.validate(
+            # One call for each row, so that other requests can use the thread in between.
+            errors += await service.run_validation(
                 _errors_of, snapshot, preset, number, SendRequest(parameters=row), operator.presets is not None
             )
     return await service.respond(lambda: Checked(errors=errors))
@@ -109,7 +109,7 @@ def _errors_of(snapshot: Snapshot, preset: Preset, number: int, sent: SendReques
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the outcomes of the rows of a CSV file."""
     operator = request.operator
-    sends = await service.store.batch(request.names["id"])
+    sends = await service.store.batch(request.path_parameters["id"])
     if not sends or not (operator.may("viewer") or sends[0].identity == operator.identity):
         raise not_found()
     return await service.respond(_batch, sends)

@@ -21,9 +21,9 @@ from sidekey.api.models import (
     Members,
     Named,
     Page,
-    Sent,
-    Shown,
-    altered_in,
+    ResourceView,
+    SubmittedDocument,
+    altered_headers,
     members_of,
     read_body,
     stored_problem,
@@ -74,7 +74,7 @@ class _NewName(Body):
     name: Name
 
 
-class CallerDocument(Sent):
+class CallerDocument(SubmittedDocument):
     """The permissions of a caller."""
 
     read_only = CallerMembers
@@ -97,7 +97,15 @@ class CallerCollection(Collection[CallerRow]):
     reader = writer = "admin"
     media = (JSON,)
     saving_codes = ("overlaps",)
-    models = CollectionModels(CallerMembers, Caller, CallerWithToken, NewCaller, CallerDocument, Callers, After)
+    models = CollectionModels(
+        members=CallerMembers,
+        resource=Caller,
+        created=CallerWithToken,
+        new=NewCaller,
+        document=CallerDocument,
+        page=Callers,
+        query=After,
+    )
     summaries = RouteSummaries(
         "Create a caller. Only this response contains its token.",
         "Read a caller.",
@@ -108,10 +116,10 @@ class CallerCollection(Collection[CallerRow]):
     )
 
     def rows(self, state: State) -> Mapping[str, CallerRow]:
-        """Return the stored callers by name. Those whose MAC does not verify have no token."""
+        """Return the stored callers by name. A caller whose MAC does not verify has no token."""
         altered = {
             header.id: CallerRow(row=header.row, id=header.id, version=header.version, token_sha256="")
-            for header in altered_in(state, CallerRow.kind).values()
+            for header in altered_headers(state, CallerRow.kind).values()
         }
         return {**altered, **state.callers}
 
@@ -119,24 +127,24 @@ class CallerCollection(Collection[CallerRow]):
         """Return the names in config files."""
         return _file_callers(snapshot)
 
-    def shown(self, name: str, row: CallerRow | None, statuses: StatusView) -> Shown:
+    def view(self, name: str, row: CallerRow | None, statuses: StatusView) -> ResourceView:
         """Build the response for a stored caller, or one of a file."""
         if row is None:
             caller = _file_callers(statuses.snapshot)[name]
             grants = (None if ids is None else sorted(ids) for ids in (caller.integrations, caller.presets))
-            return Shown(CallerMembers(name=name, **members_of(None, "")), _document(*grants))
+            return ResourceView(CallerMembers(name=name, **members_of(None, "")), _document(*grants))
         altered = not row.token_sha256
         in_file = self.is_in_file(statuses.snapshot, name)
-        members = members_of(row, stored_problem("caller", altered=altered, file=in_file))
+        members = members_of(row, stored_problem("caller", altered=altered, in_file=in_file))
         if altered:
             members |= {"created_at": None, "updated_at": None, "updated_by": None}
-        return Shown(CallerMembers(name=name, **members), _document(row.integrations, row.presets))
+        return ResourceView(CallerMembers(name=name, **members), _document(row.integrations, row.presets))
 
     def item(self, name: str, row: CallerRow | None, statuses: StatusView, query: Any) -> Caller:
         """Build an item of the list."""
         del query
-        shown = self.shown(name, row, statuses)
-        return Caller(**dict(shown.members), **shown.document)
+        view = self.view(name, row, statuses)
+        return Caller(**dict(view.members), **view.document)
 
     def build(
         self, change: ResourceChange[CallerRow], snapshot: Snapshot, sealing_keys: SealingKeys
@@ -146,7 +154,7 @@ class CallerCollection(Collection[CallerRow]):
         row, now = change.row, int(time.time())
         if row is None:
             token, digest = new_token()
-            # The name in the body was validated before, so any valid name serves here.
+            # `name_errors` covers the name in the body. A valid placeholder lets the rest be validated too.
             sent: CallerDocument = read_body(NewCaller, {"name": "new", **change.sent}, change.known_errors)
             new = CallerRow(row=new_row(), id=change.name, token_sha256=digest, created_at=now)
         elif not row.token_sha256:
@@ -185,8 +193,8 @@ class CallerCollection(Collection[CallerRow]):
 
     async def rotate(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Replace the token of a caller. Only this response contains the new one."""
-        require_confirmation(request.operator, await service.read(Confirmation, request))
-        row, _ = await self._stored(service, request)
+        require_confirmation(request.operator, await service.parse_body(Confirmation, request))
+        row, _ = await self._find_row_to_change(service, request)
         version = require_version(row, request.condition)
         if not row.token_sha256:
             raise ApiProblem("read_only", ALTERED)

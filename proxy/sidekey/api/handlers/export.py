@@ -9,7 +9,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 
 from sidekey.api.errors import ItemError, invalid
 from sidekey.api.messages import YAML, ApiRequest, ApiResult
-from sidekey.api.models import PAGE, Body
+from sidekey.api.models import PAGE_SIZE, Body
 from sidekey.api.route import Route
 from sidekey.api.service import ApiServices
 from sidekey.config.field_types import NAME_PATTERN
@@ -21,8 +21,8 @@ from sidekey.store.state import State
 
 def _parse_ids(raw: object) -> tuple[str, ...]:
     ids = tuple(dict.fromkeys(raw.split(","))) if isinstance(raw, str) else ()
-    if not 0 < len(ids) <= PAGE or not all(map(valid_id, ids)):
-        raise ValueError(f"must be 1 to {PAGE} IDs of integrations, separated by commas")
+    if not 0 < len(ids) <= PAGE_SIZE or not all(map(valid_id, ids)):
+        raise ValueError(f"must be 1 to {PAGE_SIZE} IDs of integrations, separated by commas")
     return ids
 
 
@@ -32,8 +32,8 @@ class ExportFilter(Body):
     id: Annotated[
         tuple[str, ...],
         PlainValidator(_parse_ids),
-        WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}(,{NAME_PATTERN}){{0,{PAGE - 1}}}$"}),
-    ] = Field(description=f"1 to {PAGE} IDs of integrations, separated by commas.")
+        WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}(,{NAME_PATTERN}){{0,{PAGE_SIZE - 1}}}$"}),
+    ] = Field(description=f"1 to {PAGE_SIZE} IDs of integrations, separated by commas.")
 
 
 @partial(
@@ -52,7 +52,7 @@ async def export(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 
 def _export(ids: tuple[str, ...], state: State) -> ApiResult:
-    """Write the file. Raises ApiProblem with an error for each integration that cannot be exported."""
+    """Write the config file. Raises ApiProblem with an error for each integration that cannot be exported."""
     exported: dict[str, Exported] = {}
     errors: list[ItemError] = []
     for number, name in enumerate(ids):
@@ -74,6 +74,7 @@ def _exported(name: str, state: State) -> Exported:
     if row is None:
         raise NotExported("no stored integration has this ID")
     integration = export_integration(row)
+    # Raises Inexpressible while the ID of the integration is still known: `_export` writes all of them at once.
     write({name: integration.config})
     return integration
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from sidekey.api.auth.operators import Operator
 from sidekey.api.errors import FORBIDDEN, ApiProblem, not_found
 from sidekey.api.messages import ApiRequest, ApiResult
-from sidekey.api.models import PAGE, Body, Identified, Page, contains
+from sidekey.api.models import PAGE_SIZE, Body, Identified, Page, contains_words
 from sidekey.api.route import Route
 from sidekey.api.service import ApiServices
 from sidekey.config.field_types import Name
@@ -66,26 +66,26 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
 @partial(Route, "GET", "/forms/{id}", "getForm", permission="sends", response=Form, codes=("not_found",))
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read a preset as people fill it in."""
-    operator, name = request.operator, request.names["id"]
+    operator, name = request.operator, request.path_parameters["id"]
     if name not in _ids(service.snapshot, operator):
         raise not_found() if operator.presets is None else ApiProblem("forbidden", FORBIDDEN)
     return await service.respond(_form, service.snapshot, operator, name)
 
 
 def _ids(snapshot: Snapshot, operator: Operator) -> Mapping[str, Preset] | frozenset[str]:
-    """Return the IDs of the operator's forms: for a sender its grants, also of deleted presets."""
+    """Return the IDs of the operator's forms. For a sender these are its grants, which may name deleted presets."""
     return snapshot.presets if operator.presets is None else operator.presets
 
 
 def _page(snapshot: Snapshot, operator: Operator, query: FormFilter) -> Forms:
     later = (name for name in sorted(_ids(snapshot, operator)) if name > query.after)
-    names = [*islice((name for name in later if _matches(name, snapshot.presets.get(name), query.q)), PAGE + 1)]
-    items = [FormItem(**_members(snapshot, operator, name)) for name in names[:PAGE]]
-    return Forms(items=items, next=names[PAGE - 1] if len(names) > PAGE else None)
+    names = [*islice((name for name in later if _matches(name, snapshot.presets.get(name), query.q)), PAGE_SIZE + 1)]
+    items = [FormItem(**_members(snapshot, operator, name)) for name in names[:PAGE_SIZE]]
+    return Forms(items=items, next=names[PAGE_SIZE - 1] if len(names) > PAGE_SIZE else None)
 
 
 def _matches(name: str, preset: Preset | None, q: str) -> bool:
-    return contains(q, (name,) if preset is None else (name, preset.title, preset.help))
+    return contains_words(q, (name,) if preset is None else (name, preset.title, preset.help))
 
 
 def _form(snapshot: Snapshot, operator: Operator, name: str) -> Form:

@@ -11,12 +11,12 @@ from typing import Any, Final
 from cryptography import x509
 from pydantic import Field
 
-from sidekey.api.errors import ItemError, ProblemItem, listed
+from sidekey.api.errors import ItemError, ProblemItem, limit_errors
 from sidekey.api.handlers.integration_tests import Places
 from sidekey.api.handlers.integrations import IntegrationDocument, IntegrationMembers
 from sidekey.api.integration_rows import overlap_in, reentry_errors
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
-from sidekey.api.models import Body, Instant, document_in, name_in
+from sidekey.api.models import Body, Instant, read_name, strip_read_only
 from sidekey.api.route import Route
 from sidekey.api.service import ApiServices
 from sidekey.api.statuses import served_integration
@@ -92,11 +92,11 @@ async def preview(service: ApiServices, request: ApiRequest) -> ApiResult:
     With the `id` of a stored integration, the document replaces it.
     """
     sent = request.document
-    name, errors = name_in(sent, "id") if "id" in sent else (_DRAFT, [])
+    name, errors = read_name(sent, "id") if "id" in sent else (_DRAFT, [])
     if served_integration(service.snapshot, name, stored=False) is not None:
         errors.append(ItemError("/id", USED_BY_FILE))
     row = service.store.state.integrations.get(name)
-    return await service.validate(_preview, request, name, row, errors, service.snapshot)
+    return await service.run_validation(_preview, request, name, row, errors, service.snapshot)
 
 
 def _preview(
@@ -106,26 +106,26 @@ def _preview(
     known_errors: Sequence[ItemError],
     snapshot: Snapshot,
 ) -> ApiResult:
-    document, now = document_in(request.document, IntegrationMembers), time.time()
+    document, now = strip_read_only(request.document, IntegrationMembers), time.time()
     assessment = assess(document, previous_integration(row), in_flight=snapshot.limits.in_flight, now=now)
     errors = [*known_errors, *(ItemError(*error) for error in assessment.errors)]
     if assessment.draft is not None:
         overlap = overlap_in(snapshot, name, assessment.draft)
         errors += [] if overlap is None else [ItemError("", overlap)]
-    warnings = listed((ItemError(*warning) for warning in assessment.warnings), _MORE_WARNINGS)
-    reentry = listed(reentry_errors(assessment.reenter))
+    warnings = limit_errors((ItemError(*warning) for warning in assessment.warnings), _MORE_WARNINGS)
+    reentry = limit_errors(reentry_errors(assessment.reenter))
 
-    def shown(items: Iterable[ItemError]) -> list[ProblemItem]:
-        return [item.shown() for item in with_lines(items, request.table)]
+    def to_items(items: Iterable[ItemError]) -> list[ProblemItem]:
+        return [item.to_item() for item in with_lines(items, request.yaml_table)]
 
     return ApiResult.of(
         Preview(
             valid=not errors and not reentry,
             version=None if row is None else row.version,
-            errors=shown(listed(errors)),
-            warnings=shown(warnings),
-            reenter=shown(reentry),
-            certificate=_certificate(_certificates(document, assessment.settings)),
+            errors=to_items(limit_errors(errors)),
+            warnings=to_items(warnings),
+            reenter=to_items(reentry),
+            certificate=_describe_certificate(_certificate_texts(document, assessment.settings)),
             destination=None if assessment.errors else _targets(name, assessment, snapshot, now),
         )
     )
@@ -140,13 +140,13 @@ def _targets(name: str, assessment: Assessment, snapshot: Snapshot, now: float) 
     places["headers"] = [name for name in places["headers"] if name not in public]
     return Targets(
         base=None if built.base is None or built.traits.discovers_base_url else str(built.base),
-        allowed=[*dict.fromkeys(_allowed(built.policy))],
+        allowed=[*dict.fromkeys(_allowed_urls(built.policy))],
         learns=built.traits.discovers_base_url,
         places=Places(**places),
     )
 
 
-def _allowed(policy: Policy) -> Iterator[str]:
+def _allowed_urls(policy: Policy) -> Iterator[str]:
     """Yield the URLs below which the policy allows targets."""
     if not policy.prefixes:
         yield from (f"{domain}{policy.path}" for domain in policy.domains)
@@ -161,8 +161,8 @@ def _allowed(policy: Policy) -> Iterator[str]:
             yield f"{prefix.origin}{path}"
 
 
-def _certificate(texts: Iterable[str]) -> ShownCertificate | None:
-    """Describe the first readable certificate."""
+def _describe_certificate(texts: Iterable[str]) -> ShownCertificate | None:
+    """Describe the first certificate that can be parsed."""
     for text in texts:
         # The errors say why a certificate cannot be read.
         with suppress(ValueError):
@@ -177,7 +177,7 @@ def _certificate(texts: Iterable[str]) -> ShownCertificate | None:
     return None
 
 
-def _certificates(document: Mapping[str, Any], settings: IntegrationSettings | None) -> Iterator[str]:
+def _certificate_texts(document: Mapping[str, Any], settings: IntegrationSettings | None) -> Iterator[str]:
     """Yield the certificates of a document, even if it is incomplete: people paste the certificate first."""
     if settings is None:
         for section in ("auth", "client_certificate"):

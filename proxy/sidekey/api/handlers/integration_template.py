@@ -30,8 +30,8 @@ PEM: Final = "paste PEM here\n"
 _WIDTH: Final = 100
 _SECRET: Final = "#/components/schemas/Secret"  # noqa: S105  a schema's name
 
-_OF_ALL_KINDS: Final = frozenset({"id", "description"})
-"""The keys that start every document."""
+_FIRST_KEYS: Final = frozenset({"id", "description"})
+"""The keys that begin every template. They are not in its `fields`."""
 
 Schema = Mapping[str, Any]
 Describe = Callable[[Loc], str]
@@ -75,7 +75,7 @@ class Template(Body):
 )
 async def template(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the document that a new integration of a kind or provider starts with."""
-    kind, provider = request.names["kind"], request.query.provider
+    kind, provider = request.path_parameters["kind"], request.query.provider
     if kind not in KINDS or (provider and provider not in profiles.names_of(kind)):
         raise not_found()
     return await service.respond(_template, kind, provider)
@@ -86,7 +86,7 @@ def _template(kind: str, provider: str) -> Template:
     fields = [
         TemplateField(path=[*map(str, loc)], description=describe(loc), type=_type(value), values=_values(kind, loc))
         for loc, value in _leaves(document)
-        if loc[0] not in _OF_ALL_KINDS and loc not in (("auth", "type"), ("auth", "provider"))
+        if loc[0] not in _FIRST_KEYS and loc not in (("auth", "type"), ("auth", "provider"))
     ]
     return Template(text="".join(_lines(document, describe)), fields=fields)
 
@@ -121,7 +121,7 @@ def _definitions() -> dict[str, dict[str, Any]]:
 
 
 def _minimal_document(kind: str, provider: str) -> dict[str, Any]:
-    """Build a minimal document: add the keys that validation reports as missing, until none is missing."""
+    """Build a document with all required keys: add those that validation reports as missing, until none is missing."""
     keys = {"provider": provider} if provider else KINDS[kind].starts_with
     auth: dict[str, Any] = {"type": kind, **keys}
     document: dict[str, Any] = {"auth": auth}
@@ -142,7 +142,7 @@ def _minimal_document(kind: str, provider: str) -> dict[str, Any]:
 
 def _describer(kind: str, provider: str) -> Describe:
     """Return a function that describes the key at a location."""
-    texts: dict[Loc, str] = {("auth", name): text for name, text in _of_profile(provider).items()}
+    texts: dict[Loc, str] = {("auth", name): text for name, text in _profile_descriptions(provider).items()}
     return lambda loc: texts.get(loc) or _description(_schema_at(kind, loc))
 
 
@@ -186,23 +186,23 @@ def _branches(node: Schema) -> Iterator[Schema]:
 def _placeholder(schema: Schema) -> Any:
     branches = [*_branches(schema)]
     text = PEM if "PEM" in schema.get("description", "") else ""
-    if any("inline" in each.get("properties", {}) for each in branches):
+    if any("inline" in branch.get("properties", {}) for branch in branches):
         return {"inline": text}
-    if any(each.get("$ref") == _SECRET for each in branches):
+    if any(branch.get("$ref") == _SECRET for branch in branches):
         return {"value": text}
-    if any("properties" in each for each in branches):
+    if any("properties" in branch for branch in branches):
         return {}
-    return next((each["enum"][0] for each in branches if "enum" in each), "")
+    return next((branch["enum"][0] for branch in branches if "enum" in branch), "")
 
 
 def _description(schema: Schema) -> str:
-    # In a file a secret is a reference; here it is a value.
+    # The descriptions are written for config files, where a secret is a reference. In the API it is a value.
     text = schema.get("description", "").replace(", as a reference", "")
-    choices = next((each["enum"] for each in _branches(schema) if "enum" in each), ())
+    choices = next((branch["enum"] for branch in _branches(schema) if "enum" in branch), ())
     return f"{text} One of {', '.join(map(str, choices))}." if choices else text
 
 
-def _of_profile(provider: str) -> dict[str, str]:
+def _profile_descriptions(provider: str) -> dict[str, str]:
     """Return the descriptions of the parameters and secrets of a profile, empty without a provider."""
     if not provider:
         return {}

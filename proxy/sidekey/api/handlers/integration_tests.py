@@ -14,7 +14,7 @@ from sidekey.api.errors import ApiProblem, ItemError, invalid, not_found
 from sidekey.api.handlers.integrations import IntegrationDocument, IntegrationMembers, hidden_from_viewers
 from sidekey.api.integration_rows import draft_of
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
-from sidekey.api.models import Body, document_in
+from sidekey.api.models import Body, strip_read_only
 from sidekey.api.route import Route
 from sidekey.api.service import ApiServices
 from sidekey.api.statuses import integration_problem
@@ -31,7 +31,7 @@ _DRAFT: Final = "draft"
 
 
 class TestResult(Body):
-    """The result of a test. It contains nothing of an upstream's response but the status."""
+    """The result of a test. Of the upstream's response it contains only the status."""
 
     __test__ = False
 
@@ -44,9 +44,9 @@ class TestResult(Body):
     milliseconds: int
 
     @classmethod
-    def of(cls, outcome: Outcome, began: float) -> TestResult:
-        """Build the result of a test that began at `began` (`time.perf_counter`)."""
-        return cls(**outcome.as_json(), milliseconds=round((time.perf_counter() - began) * 1000))
+    def of(cls, outcome: Outcome, started: float) -> TestResult:
+        """Build the result of a test that started at `started` (`time.perf_counter`)."""
+        return cls(**outcome.as_json(), milliseconds=round((time.perf_counter() - started) * 1000))
 
 
 class Places(Body):
@@ -136,7 +136,7 @@ class Explanation(Body):
 )
 async def test(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the saved test request through the data plane, if the saved secrets obtain a token. Only 200 is success."""
-    integration = _served(service, request.names["id"])
+    integration = _find_served(service, request.path_parameters["id"])
     if integration.test is None:
         raise invalid([ItemError("/test", 'is missing in the saved document: add {"method": "GET", "path": "/..."}')])
     service.admit_test(request.operator)
@@ -145,8 +145,8 @@ async def test(service: ApiServices, request: ApiRequest) -> ApiResult:
     )
     # If the store cannot be written, nothing is sent. `admit_test` limits the number of entries.
     number = await service.store.audit(entry)
-    began = time.perf_counter()
-    result = TestResult.of(await service.probe(integration.id, integration.test), began)
+    started = time.perf_counter()
+    result = TestResult.of(await service.probe(integration.id, integration.test), started)
     # If the store fails now, the outcome stays "sent", and the metrics report the error.
     with suppress(StoreError):
         await service.store.audit(replace(entry, outcome="ok" if result.ok else "failed"), (number, entry))
@@ -165,18 +165,20 @@ async def test(service: ApiServices, request: ApiRequest) -> ApiResult:
 )
 async def explain(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Explain which rule allows a target, or why none does, where the credential would go, and what is signed."""
-    sent = await service.read(ExplainRequest, request)
+    sent = await service.parse_body(ExplainRequest, request)
     max_length = service.snapshot.limits.target
     if len(sent.url) > max_length:
         raise invalid([ItemError("/url", f"must be at most {max_length} bytes, as limits.target says")])
-    integration = _served(service, request.names["id"])
+    integration = _find_served(service, request.path_parameters["id"])
     moment = time.time() if sent.at is None else sent.at
     sample = Sample(moment, sent.method, tuple(sent.headers), sent.body.encode("utf-8", "replace"))
     for_viewer = not request.operator.may("editor")
-    return ApiResult.of(await service.validate(_explained, integration, sent.url, sample, service.snapshot, for_viewer))
+    return ApiResult.of(
+        await service.run_validation(_explain, integration, sent.url, sample, service.snapshot, for_viewer)
+    )
 
 
-def _explained(integration: Integration, url: str, sample: Sample, snapshot: Snapshot, for_viewer: bool) -> Explanation:
+def _explain(integration: Integration, url: str, sample: Sample, snapshot: Snapshot, for_viewer: bool) -> Explanation:
     """Explain without DNS: operators must not choose the names that Sidekey looks up."""
     explanation: dict[str, Any] = with_addresses(
         explain_target(integration, url, snapshot.passing, sample), snapshot
@@ -203,20 +205,20 @@ def _explained(integration: Integration, url: str, sample: Sample, snapshot: Sna
 )
 async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the test request of an unsaved document, with the secrets in this request only."""
-    snapshot, document = service.snapshot, document_in(request.document, IntegrationMembers)
-    draft = await service.validate(draft_of, document, None, snapshot)
-    integration = await service.validate(build_draft, _DRAFT, draft, snapshot.stored or Stored(), time.time())
+    snapshot, document = service.snapshot, strip_read_only(request.document, IntegrationMembers)
+    draft = await service.run_validation(draft_of, document, None, snapshot)
+    integration = await service.run_validation(build_draft, _DRAFT, draft, snapshot.stored or Stored(), time.time())
     if integration.test is None:
         raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
     service.admit_test(request.operator)
-    began = time.perf_counter()
-    result = TestResult.of(await service.probe_draft(integration, integration.test), began)
-    await service.note_draft_test(request, ok=result.ok)
+    started = time.perf_counter()
+    result = TestResult.of(await service.probe_draft(integration, integration.test), started)
+    await service.audit_draft_test(request, ok=result.ok)
     return ApiResult.of(result)
 
 
-def _served(service: ApiServices, name: str) -> Integration:
-    """Return the integration that is in use under an ID. Raises ApiProblem."""
+def _find_served(service: ApiServices, name: str) -> Integration:
+    """Return the integration that serves requests under an ID. Raises ApiProblem, with the reason if it is stored."""
     snapshot = service.snapshot
     integration = snapshot.integrations.get(name)
     if integration is not None and not (integration.stored and integration.rebuild is not None):

@@ -1,4 +1,4 @@
-"""`/integrations`: list, create, read, change and delete. The config of integrations in files is not shown."""
+"""`/integrations`: list, create, read, change and delete. Responses never contain the config of one in a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from pydantic import ConfigDict, Field
 
 from sidekey.api.collection import Collection, CollectionModels, ResourceChange, RouteSummaries
-from sidekey.api.handlers.kinds import search_texts
+from sidekey.api.handlers.kinds import search_text_by_name
 from sidekey.api.handlers.usage import DayUsage, day_usage
 from sidekey.api.integration_rows import build_integration, refuse_deletion
 from sidekey.api.messages import ApiRequest, ApiResult
@@ -23,9 +23,9 @@ from sidekey.api.models import (
     Members,
     OneOf,
     Page,
-    Sent,
-    Shown,
-    contains,
+    ResourceView,
+    SubmittedDocument,
+    contains_words,
     members_of,
 )
 from sidekey.api.service import ApiServices
@@ -84,7 +84,7 @@ class Integration(IntegrationSettings, IntegrationMembers):
     )
 
 
-class IntegrationDocument(Described, IntegrationSettings, Sent):
+class IntegrationDocument(Described, IntegrationSettings, SubmittedDocument):
     """The document of an integration."""
 
     read_only = IntegrationMembers
@@ -129,7 +129,7 @@ class IntegrationFilter(After):
 
 
 class Hidden(NamedTuple):
-    """Parts of an integration that viewers do not see: keys of `auth`, and paths that its profile fills in."""
+    """Parts of an integration that viewers do not see: `keys` of its `auth`, and `paths` that its profile fills in."""
 
     keys: frozenset[str]
     paths: frozenset[str]
@@ -155,13 +155,13 @@ class IntegrationCollection(Collection[IntegrationRow]):
     update_codes = ("reenter", "in_use")
     delete_codes = ("in_use",)
     models = CollectionModels(
-        IntegrationMembers,
-        Integration,
-        Integration,
-        NewIntegration,
-        IntegrationDocument,
-        Integrations,
-        IntegrationFilter,
+        members=IntegrationMembers,
+        resource=Integration,
+        created=Integration,
+        new=NewIntegration,
+        document=IntegrationDocument,
+        page=Integrations,
+        query=IntegrationFilter,
     )
     summaries = RouteSummaries(
         "Save a new integration, and serve it.",
@@ -181,10 +181,11 @@ class IntegrationCollection(Collection[IntegrationRow]):
         """Return the IDs in config files."""
         return (name for name, integration in snapshot.integrations.items() if not integration.stored)
 
-    def shown(self, name: str, row: IntegrationRow | None, statuses: StatusView) -> Shown:
-        """Build the response for an integration: without the config if it is in a file, as the file may be secret.
+    def view(self, name: str, row: IntegrationRow | None, statuses: StatusView) -> ResourceView:
+        """Build the response for an integration.
 
-        A stored integration that cannot be verified has no document.
+        For one in a file, the document has only the texts for people, because the file may be secret. A stored
+        integration whose MAC does not verify has no document.
         """
         view = _view(name, row, statuses.snapshot)
         document: Mapping[str, Any] = {}
@@ -193,7 +194,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
         elif row.verified:
             with suppress(MalformedError):
                 document = show_document(row)
-        return Shown(IntegrationMembers(**_members(view, statuses)), document)
+        return ResourceView(IntegrationMembers(**_members(view, statuses)), document)
 
     def item(self, name: str, row: IntegrationRow | None, statuses: StatusView, query: Any) -> IntegrationItem | None:
         """Build an item of the list, or return None if it does not match the query."""
@@ -241,7 +242,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
         tags = {tag for integration in snapshot.integrations.values() for tag in integration.tags}
         for row in state.integrations.values():
             if served_integration(snapshot, row.id, stored=True) is None:
-                tags.update(_texts(_written(row).get("tags")))
+                tags.update(_texts(_saved_content(row).get("tags")))
         return {"tags": sorted(tags)[:_MAX_TAGS]}
 
 
@@ -263,7 +264,7 @@ def _status(name: str, row: IntegrationRow | None, statuses: StatusView) -> Inte
     return statuses.of_served(statuses.snapshot.integrations[name]) if row is None else statuses.of_stored(row)
 
 
-def _written(row: IntegrationRow) -> Mapping[str, Any]:
+def _saved_content(row: IntegrationRow) -> Mapping[str, Any]:
     if not row.verified:
         return {}
     try:
@@ -272,13 +273,16 @@ def _written(row: IntegrationRow) -> Mapping[str, Any]:
         return {}
 
 
-def _text(written: object) -> str | None:
+def _text(content: object) -> str | None:
     """Return the string, or None for another type: another version of Sidekey may have saved the document."""
-    return written if isinstance(written, str) else None
+    return content if isinstance(content, str) else None
 
 
 class _View(NamedTuple):
-    """The parts of an integration that lists show and search. `row` is None for one of a file."""
+    """The parts of an integration that lists show and search. `row` is None for an integration in a file.
+
+    `hosts` is a function because most items of a list are filtered out before their hosts matter.
+    """
 
     id: str
     row: IntegrationRow | None
@@ -291,7 +295,7 @@ class _View(NamedTuple):
     hosts: Callable[[], Iterable[str]]
 
     def texts(self) -> dict[str, Any]:
-        """Return the members that the operator wrote for people."""
+        """Return the members that the operator wrote for other people to read."""
         return {"title": self.title, "description": self.description, "tags": list(self.tags)}
 
 
@@ -310,18 +314,18 @@ def _view(name: str, row: IntegrationRow | None, snapshot: Snapshot) -> _View:
             base,
             partial(_hosts, integration.policy),
         )
-    written = {} if row is None else _written(row)
-    auth = mapping(written.get("auth"))
+    content = {} if row is None else _saved_content(row)
+    auth = mapping(content.get("auth"))
     return _View(
         name,
         row,
-        _text(written.get("title")) or "",
-        _text(written.get("description")) or "",
-        _texts(written.get("tags")),
+        _text(content.get("title")) or "",
+        _text(content.get("description")) or "",
+        _texts(content.get("tags")),
         _text(auth.get("type")),
         _text(auth.get("provider")),
         base,
-        partial(_written_hosts, written),
+        partial(_hosts_in, content),
     )
 
 
@@ -339,15 +343,15 @@ def _hosts(policy: Policy) -> Iterator[str]:
         yield f"*.{domain.origin.host}" if domain.wildcard else domain.origin.host
 
 
-def _written_hosts(document: Mapping[str, Any]) -> Iterator[str]:
+def _hosts_in(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the hosts of a document that is not in the snapshot. Its URLs may be invalid."""
     for url in (*_texts(document.get("endpoint_prefix")), *_texts(document.get("allowed_domains"))):
         yield url.partition("://")[2].partition("/")[0]
 
 
-def _texts(written: object) -> list[str]:
+def _texts(content: object) -> list[str]:
     """Return the strings of a list, or a single string as a list."""
-    values = written if isinstance(written, list) else [written]
+    values = content if isinstance(content, list) else [content]
     return [value for value in values if isinstance(value, str)]
 
 
@@ -356,13 +360,13 @@ def _matches(view: _View, query: IntegrationFilter) -> bool:
         return False
     if query.kind and query.kind != view.kind:
         return False
-    return not query.q or contains(query.q, _searched(view))
+    return not query.q or contains_words(query.q, _searched(view))
 
 
 def _searched(view: _View) -> tuple[str, ...]:
-    names = search_texts()
-    of_names = (names.get(view.kind or "", ""), names.get(view.provider or "", ""))
-    return (view.id, view.title, view.description, *view.tags, *view.hosts(), *of_names)
+    texts = search_text_by_name()
+    kind_and_provider = (texts.get(view.kind or "", ""), texts.get(view.provider or "", ""))
+    return (view.id, view.title, view.description, *view.tags, *view.hosts(), *kind_and_provider)
 
 
 INTEGRATIONS: Final = IntegrationCollection()

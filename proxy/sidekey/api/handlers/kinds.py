@@ -10,22 +10,22 @@ from typing import Any, Final
 from pydantic import Field
 
 from sidekey.api.messages import ApiRequest, ApiResult
-from sidekey.api.models import Body, contains
+from sidekey.api.models import Body, contains_words
 from sidekey.api.route import Route
 from sidekey.api.service import ApiServices
 from sidekey.config import profiles
 from sidekey.config.models import TestSettings
 from sidekey.credentials.registry import KINDS
 
-_EVERY_KIND: Final = ("authentication", "authorization", "credential")
-"""Search words that match every kind, but no integration."""
+_WORDS_FOR_EVERY_KIND: Final = ("authentication", "authorization", "credential")
+"""Words that find every kind here. The list of integrations does not search them."""
 
-_IN_CATEGORY: Final[Mapping[profiles.Category, str]] = {
+_CATEGORY_WORDS: Final[Mapping[profiles.Category, str]] = {
     "messaging": "SMS text message WhatsApp email",
     "commerce": "shop",
     "identity": "SSO",
 }
-"""Search words that match the providers of a category."""
+"""Words that find every provider of a category."""
 
 
 class Kind(Body):
@@ -128,7 +128,7 @@ async def providers(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 
 def _kinds(q: str) -> ApiResult:
-    items = [kind for kind in _all_kinds() if contains(q, (*_EVERY_KIND, *_kind_texts(kind)))]
+    items = [kind for kind in _all_kinds() if contains_words(q, (*_WORDS_FOR_EVERY_KIND, *_kind_texts(kind)))]
     return ApiResult.of_public(Kinds(items=items))
 
 
@@ -155,12 +155,12 @@ def _all_kinds() -> tuple[Kind, ...]:
 
 
 def _providers(q: str) -> ApiResult:
-    items = [provider for provider in _all_providers() if contains(q, _search_texts(provider))]
+    items = [provider for provider in _all_providers() if contains_words(q, _provider_search_texts(provider))]
     return ApiResult.of_public(Providers(items=items))
 
 
-def _search_texts(provider: Provider) -> tuple[str, ...]:
-    return (*_provider_texts(provider), provider.category, _IN_CATEGORY.get(provider.category, ""))
+def _provider_search_texts(provider: Provider) -> tuple[str, ...]:
+    return (*_provider_texts(provider), provider.category, _CATEGORY_WORDS.get(provider.category, ""))
 
 
 def _provider_texts(provider: Provider) -> tuple[str, ...]:
@@ -168,7 +168,7 @@ def _provider_texts(provider: Provider) -> tuple[str, ...]:
 
 
 @cache
-def search_texts() -> Mapping[str, str]:
+def search_text_by_name() -> Mapping[str, str]:
     """Return the searchable text of each kind and provider, by name."""
     texts_by_name = {kind.kind: _kind_texts(kind) for kind in _all_kinds()}
     texts_by_name |= {provider.provider: _provider_texts(provider) for provider in _all_providers()}
@@ -199,11 +199,11 @@ def _provider(name: str, profile: profiles.Profile) -> Provider:
 
 
 def _parameter(name: str, parameter: profiles.Parameter, profile: profiles.Profile) -> ProviderParameter:
-    shown: dict[str, Any] = {
+    members: dict[str, Any] = {
         key: getattr(parameter, key) for key in ("description", "rule", "pattern", "example", "type")
     }
     required = parameter.required and parameter.default is None and not parameter.defaults
-    return ProviderParameter(name=name, **shown, required=required, suggestions=profile.suggestions(name))
+    return ProviderParameter(name=name, **members, required=required, suggestions=profile.suggestions(name))
 
 
 ROUTES: Final = (kinds, providers)

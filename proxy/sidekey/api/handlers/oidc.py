@@ -15,7 +15,7 @@ from sidekey.api.auth.oidc.errors import IssuerUnavailable, LoginError, NoRole, 
 from sidekey.api.auth.oidc.login import Authenticated, Redirect
 from sidekey.api.auth.operators import Operator
 from sidekey.api.errors import ApiProblem
-from sidekey.api.handlers.sessions import begin, cookie_name, set_cookie
+from sidekey.api.handlers.sessions import begin_session, cookie_name, set_cookie
 from sidekey.api.handlers.tokens import WhoAmI
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import Body, read_body
@@ -93,14 +93,14 @@ async def finish(service: ApiServices, request: ApiRequest) -> ApiResult:
         redirect = Redirect(sent.code, sent.state, sent.iss)
         rules, cookie = _rules(service), request.cookies.get(name, "")
         person = await _as_problems(service, service.company_logins.finish(rules, cookie, redirect, request.source))
-        result = await _begin_session(service, request, rules, person)
+        result = await _begin_company_session(service, request, rules, person)
     except ApiProblem as problem:
         problem.headers["Set-Cookie"] = deletion
         raise
     return replace(result, cookies=(*result.cookies, deletion))
 
 
-async def _begin_session(
+async def _begin_company_session(
     service: ApiServices, request: ApiRequest, rules: OidcRules, person: Authenticated
 ) -> ApiResult:
     now = int(time.time())
@@ -117,7 +117,7 @@ async def _begin_session(
     if not isinstance(operator, Operator):
         raise ApiProblem("oidc_failed", "the log-in failed, since the config has changed meanwhile: start again")
     service.count_login("ok")
-    return await begin(service, request, operator, session, cookie.value)
+    return await begin_session(service, request, operator, session, cookie.value)
 
 
 def _rules(service: ApiServices) -> OidcRules:

@@ -17,9 +17,9 @@ from sidekey.api.errors import ApiProblem, ItemError, invalid, not_found
 from sidekey.api.handlers.integration_tests import Places, TestResult
 from sidekey.api.handlers.presets import PresetDocument, PresetMembers
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
-from sidekey.api.models import Body, document_in, name_in, read_body
+from sidekey.api.models import Body, read_body, read_name, strip_read_only
 from sidekey.api.route import Route
-from sidekey.api.sender import Filled, SendResult, SubmittedSend, limits_of, new_send
+from sidekey.api.sender import FilledPreset, SendResult, SubmittedSend, limits_of, new_send
 from sidekey.api.service import ApiServices
 from sidekey.config.build.presets import read_preset
 from sidekey.config.field_types import ContentType
@@ -90,12 +90,12 @@ class PresetPreview(Body):
 )
 async def preview(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Show the request that a preset makes from parameters or a payload, without sending it."""
-    preset = service.snapshot.presets.get(request.names["id"])
+    preset = service.snapshot.presets.get(request.path_parameters["id"])
     if preset is None:
         raise not_found()
-    sample = await service.read(PresetTrial, request)
-    _, filled = await service.validate(fill, service.snapshot, preset, sample)
-    return ApiResult.of(_shown(preset.id, filled))
+    sample = await service.parse_body(PresetTrial, request)
+    _, result = await service.run_validation(fill, service.snapshot, preset, sample)
+    return ApiResult.of(_describe_preview(preset.id, result))
 
 
 @partial(
@@ -113,10 +113,10 @@ async def preview_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Show the request of an unsaved preset, without sending it. Without `sample`, examples are filled in."""
     # Use one snapshot: the next one may lack the integration.
     snapshot = service.snapshot
-    body = {"sample": sample_of(request.document), **request.document}
-    draft = await service.validate(_draft_in, snapshot, body)
-    _, filled = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
-    return ApiResult.of(_shown(draft.name or None, filled))
+    body = {"sample": build_sample(request.document), **request.document}
+    draft = await service.run_validation(_read_draft, snapshot, body)
+    _, result = await service.run_validation(fill, snapshot, draft.preset, draft.sample, "/sample")
+    return ApiResult.of(_describe_preview(draft.name or None, result))
 
 
 @partial(
@@ -133,39 +133,39 @@ async def preview_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
 async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the request of an unsaved preset, on which the upstream may act, with its integration's credential."""
     snapshot = service.snapshot
-    draft = await service.validate(_draft_in, snapshot, request.document)
-    submitted, draft_preview = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
-    filled = Filled(draft.preset, submitted.data, submitted.content_type, draft_preview.problem)
+    draft = await service.run_validation(_read_draft, snapshot, request.document)
+    submitted, draft_preview = await service.run_validation(fill, snapshot, draft.preset, draft.sample, "/sample")
+    filled = FilledPreset(draft.preset, submitted.data, submitted.content_type, draft_preview.problem)
     # A draft has no row: the audit entry names the row of its integration.
     row = snapshot.integrations[draft.preset.rules.integration].row
 
-    async def fill_draft() -> Filled:
+    async def fill_draft() -> FilledPreset:
         return filled
 
-    def build_row(filled: Filled) -> tuple[NewSend, AuditEntry]:
+    def build_row(filled: FilledPreset) -> tuple[NewSend, AuditEntry]:
         new, entry = new_send(request, filled, f"draft-{secrets.token_hex(16)}", "")
         return replace(new, preset=""), replace(entry, action="test", id=draft.name, row=row)
 
     operator = request.operator
     service.admit_test(operator)
-    began = time.perf_counter()
+    started = time.perf_counter()
     result = await service.sender.send(SubmittedSend(operator.identity, limits_of(operator), fill_draft, build_row))
     assert isinstance(result, SendResult)  # noqa: S101  for mypy: the key is random, so no earlier send has it
-    return ApiResult.of(TestResult.of(result.outcome, began))
+    return ApiResult.of(TestResult.of(result.outcome, started))
 
 
 class _Draft(NamedTuple):
-    """An unsaved preset, its future ID, if any, and the content of a request."""
+    """An unsaved preset, its ID (empty if the document has none), and the content of a request."""
 
     preset: Preset
     name: str
     sample: PresetTrial
 
 
-def _draft_in(snapshot: Snapshot, body: Mapping[str, Any]) -> _Draft:
+def _read_draft(snapshot: Snapshot, body: Mapping[str, Any]) -> _Draft:
     """Validate a draft and its sample. Raises ApiProblem with all errors."""
-    name, errors = name_in(body, "id") if body.get("id") is not None else ("", [])
-    document = document_in(body, PresetMembers)
+    name, errors = read_name(body, "id") if body.get("id") is not None else ("", [])
+    document = strip_read_only(body, PresetMembers)
     raw = document.pop("sample", {})
     if not isinstance(raw, Mapping):
         raise invalid([ItemError("/sample", "must be an object: the content of a request")])
@@ -183,30 +183,30 @@ def _draft_in(snapshot: Snapshot, body: Mapping[str, Any]) -> _Draft:
     preset = read_preset(UNKNOWN, document).preset
     if preset is not None and sample is not None:
         # The document is valid by itself, so it can validate the sample.
-        submitted, member_errors = _submitted(sample, preset)
+        submitted, member_errors = _build_body(sample, preset)
         sample_errors += member_errors or _parameter_errors(fill_preset(snapshot, preset, *submitted))
-    raise invalid([*errors, *_below("/sample", sample_errors)])
+    raise invalid([*errors, *_prefix_pointers("/sample", sample_errors)])
 
 
-def _below(pointer: str, errors: Iterable[ItemError]) -> list[ItemError]:
+def _prefix_pointers(pointer: str, errors: Iterable[ItemError]) -> list[ItemError]:
     return [ItemError(f"{pointer}{error.pointer}", error.detail) for error in errors]
 
 
-class Submitted(NamedTuple):
-    """Request body of a caller. An empty Content-Type stands for that of the preset."""
+class SubmittedBody(NamedTuple):
+    """The body that a caller would send to the preset. An empty Content-Type means that of the preset."""
 
     data: bytes
     content_type: str
 
 
-def fill(snapshot: Snapshot, preset: Preset, sample: PresetTrial, pointer: str = "") -> tuple[Submitted, Preview]:
+def fill(snapshot: Snapshot, preset: Preset, sample: PresetTrial, pointer: str = "") -> tuple[SubmittedBody, Preview]:
     """Fill a preset with the sample at `pointer` of the body. Raises ApiProblem with all errors of the sample."""
-    submitted, errors = _submitted(sample, preset)
+    submitted, errors = _build_body(sample, preset)
     if errors:
-        raise invalid(_below(pointer, errors))
+        raise invalid(_prefix_pointers(pointer, errors))
     preview = preview_of(snapshot, preset, *submitted)
     if errors := _parameter_errors(preview.problem):
-        raise invalid(_below(pointer, errors))
+        raise invalid(_prefix_pointers(pointer, errors))
     return submitted, preview
 
 
@@ -216,8 +216,8 @@ def _parameter_errors(problem: object) -> list[ItemError]:
     return [ItemError(f"/parameters{pointer}", detail) for pointer, detail in problem.errors]
 
 
-def _submitted(sample: PresetTrial, preset: Preset) -> tuple[Submitted, list[ItemError]]:
-    """Convert a sample to a request body, and report members that the preset does not accept."""
+def _build_body(sample: PresetTrial, preset: Preset) -> tuple[SubmittedBody, list[ItemError]]:
+    """Convert a sample to the body that a caller would send, and report members that the preset does not accept."""
     if preset.rules.has_body:
         text = "the preset has a body, which is filled with parameters"
         unknown = {"payload", "content_type"}
@@ -227,12 +227,12 @@ def _submitted(sample: PresetTrial, preset: Preset) -> tuple[Submitted, list[Ite
         unknown = {"parameters"}
         data = sample.payload
     errors = [ItemError(f"/{key}", f"must be left out: {text}") for key in sorted(unknown & sample.model_fields_set)]
-    return Submitted(data.encode(), sample.content_type), errors
+    return SubmittedBody(data.encode(), sample.content_type), errors
 
 
 def _dumps(parameters: Mapping[str, Any]) -> str:
     """Serialize parameters as JSON, in which decimals keep their digits."""
-    # A decimal inside another value becomes a string: it is no valid parameter anyway.
+    # A decimal inside a list or object becomes a string: no parameter accepts such a value anyway.
     dumps = partial(json.dumps, ensure_ascii=False, default=str)
     members = [
         f"{dumps(name)}:{value if isinstance(value, Decimal) else dumps(value)}" for name, value in parameters.items()
@@ -240,8 +240,8 @@ def _dumps(parameters: Mapping[str, Any]) -> str:
     return f"{{{','.join(members)}}}"
 
 
-def sample_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Build an example request for the preset in a document, which may be invalid."""
+def build_sample(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Build example content for the preset in a document, which may be invalid."""
     if document.get("body") is None:
         return {"payload": _PAYLOADS.get(essence_of(str(document.get("content_type") or JSON)), "example")}
     declared = mapping(document.get("parameters"))
@@ -267,7 +267,7 @@ def _example(name: str, parameter: Mapping[str, Any]) -> Any:
     return examples.get(str(parameter.get("type")), name[:length] if isinstance(length, int) else name)
 
 
-def _shown(name: str | None, preview: Preview) -> PresetPreview:
+def _describe_preview(name: str | None, preview: Preview) -> PresetPreview:
     members = {"request": None, "credential": None, "code": None, "reason": None, **preview.as_json(), "preset": name}
     members.pop("errors", None)
     return PresetPreview.model_validate(members)

@@ -1,4 +1,4 @@
-"""`/presets`: list, create, read, change and delete. Documents from files are shown too: presets have no secrets."""
+"""`/presets`: list, create, read, change and delete. Presets have no secrets: responses show those of files too."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sidekey.api.models import (
     Members,
     OneOf,
     Page,
-    Sent,
-    Shown,
-    contains,
+    ResourceView,
+    SubmittedDocument,
+    contains_words,
     members_of,
 )
 from sidekey.api.statuses import StatusView
@@ -58,7 +58,7 @@ class Preset(PresetSettings, PresetMembers):
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=[*PresetMembers.model_fields]))
 
 
-class PresetDocument(Described, PresetSettings, Sent):
+class PresetDocument(Described, PresetSettings, SubmittedDocument):
     """The document of a preset."""
 
     read_only = PresetMembers
@@ -99,7 +99,15 @@ class PresetCollection(Collection[PresetRow]):
     """Presets."""
 
     kind = "preset"
-    models = CollectionModels(PresetMembers, Preset, Preset, NewPreset, PresetDocument, Presets, PresetFilter)
+    models = CollectionModels(
+        members=PresetMembers,
+        resource=Preset,
+        created=Preset,
+        new=NewPreset,
+        document=PresetDocument,
+        page=Presets,
+        query=PresetFilter,
+    )
     summaries = RouteSummaries(
         "Save a new preset, and serve it.",
         "Read a preset of a file or of the store.",
@@ -116,11 +124,11 @@ class PresetCollection(Collection[PresetRow]):
         """Return the IDs in config files."""
         return (name for name, preset in snapshot.presets.items() if not preset.stored)
 
-    def shown(self, name: str, row: PresetRow | None, statuses: StatusView) -> Shown:
+    def view(self, name: str, row: PresetRow | None, statuses: StatusView) -> ResourceView:
         """Build the response for a preset. A stored one that cannot be verified has no document."""
         snapshot = statuses.snapshot
         document = json.loads(snapshot.presets[name].document) if row is None else _stored_document(row)
-        return Shown(
+        return ResourceView(
             PresetMembers(id=name, **_read_only_members(name, row, document.get("integration"), statuses)), document
         )
 
@@ -138,7 +146,7 @@ class PresetCollection(Collection[PresetRow]):
     def build(
         self, change: ResourceChange[PresetRow], snapshot: Snapshot, sealing_keys: SealingKeys
     ) -> NewRow[PresetRow]:
-        """Build the row of a change. Raises ApiProblem with all errors, one if its integration cannot be used now."""
+        """Build the row of a change. Raises ApiProblem with all errors, also if its integration cannot be used now."""
         del sealing_keys
         document = change.sent
         if change.patch:
@@ -237,7 +245,7 @@ def _matches(name: str, entry: _ListEntry, query: PresetFilter) -> bool:
         return False
     if query.integration and query.integration != entry.integration:
         return False
-    return contains(query.q, (name, entry.title, entry.description, entry.integration or "", *entry.tags))
+    return contains_words(query.q, (name, entry.title, entry.description, entry.integration or "", *entry.tags))
 
 
 PRESETS: Final = PresetCollection()

@@ -17,7 +17,7 @@ from sidekey.api.handlers.preset_tests import Content, PresetTrial, fill
 from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import Body, Instant, OneOf, Page
 from sidekey.api.route import Route
-from sidekey.api.sender import Filled, SendResult, SubmittedSend, limits_of, new_send
+from sidekey.api.sender import FilledPreset, SendResult, SubmittedSend, limits_of, new_send
 from sidekey.api.service import ApiServices
 from sidekey.config.field_types import Name
 from sidekey.errors import Problem
@@ -115,41 +115,41 @@ class SendFilter(Before):
     permission="send",
     body=SendRequest,
     response=Send,
-    needs_key=True,
+    needs_idempotency_key=True,
     exact=True,
     codes=("sending", "invalid", "key_reused", "too_many", "send_limit", "stopping"),
 )
 async def send(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send a preset, at most once for each key. The response is 200 for every outcome."""
-    body = await service.read(SendRequest, request)
-    operator, name, snapshot = request.operator, request.names["id"], service.snapshot
+    body = await service.parse_body(SendRequest, request)
+    operator, name, snapshot = request.operator, request.path_parameters["id"], service.snapshot
     await check_grant(service, request)
     parameters = body.model_dump(include={"parameters", "payload"})
-    # The body has decimals instead of floats, which become lists here: 1.5 must differ from "1.5".
+    # The parsed body has decimals instead of floats. A list marks a decimal, because 1.5 must differ from "1.5".
     content = json.dumps([operator.identity, name, parameters], sort_keys=True, default=lambda number: [str(number)])
     # Look the key up before the preset, which may have changed since the first request with this key.
-    existing = await service.sender.find(operator.identity, request.key, content)
+    existing = await service.sender.find_completed(operator.identity, request.idempotency_key, content)
     if existing is not None:
-        return ApiResult.of(shown(existing, operator))
+        return ApiResult.of(describe_send(existing, operator))
     preset = await find_preset(service, request, snapshot)
-    _check_batch(body.batch, request.key)
+    _check_batch(body.batch, request.idempotency_key)
 
-    async def fill_preset() -> Filled:
-        return await service.validate(fill_send, snapshot, preset, body, operator.presets is not None)
+    async def fill_preset() -> FilledPreset:
+        return await service.run_validation(fill_send, snapshot, preset, body, operator.presets is not None)
 
-    def build_row(filled: Filled) -> tuple[NewSend, AuditEntry]:
-        new, entry = new_send(request, filled, request.key, content)
-        return (new, entry) if body.batch is None else _in_batch(new, entry, body.batch)
+    def build_row(filled: FilledPreset) -> tuple[NewSend, AuditEntry]:
+        new, entry = new_send(request, filled, request.idempotency_key, content)
+        return (new, entry) if body.batch is None else _add_to_batch(new, entry, body.batch)
 
     result = await service.sender.send(SubmittedSend(operator.identity, limits_of(operator), fill_preset, build_row))
     if isinstance(result, SendResult):
-        return ApiResult.of(shown(result.send, operator, result.outcome.retry_after))
-    return ApiResult.of(shown(result, operator))
+        return ApiResult.of(describe_send(result.send, operator, result.outcome.retry_after))
+    return ApiResult.of(describe_send(result, operator))
 
 
 async def find_preset(service: ApiServices, request: ApiRequest, snapshot: Snapshot) -> Preset:
     """Return the preset of a request. If it is unknown, raises the same ApiProblem as `check_grant`."""
-    preset = snapshot.presets.get(request.names["id"])
+    preset = snapshot.presets.get(request.path_parameters["id"])
     if preset is None:
         raise await _forbidden(service, request)
     return preset
@@ -158,13 +158,13 @@ async def find_preset(service: ApiServices, request: ApiRequest, snapshot: Snaps
 async def check_grant(service: ApiServices, request: ApiRequest) -> None:
     """Raise ApiProblem for a sender who was not granted the preset."""
     granted = request.operator.presets
-    if granted is not None and request.names["id"] not in granted:
+    if granted is not None and request.path_parameters["id"] not in granted:
         raise await _forbidden(service, request)
 
 
 async def _forbidden(service: ApiServices, request: ApiRequest) -> ApiProblem:
     """Audit the refusal, and return 403."""
-    await service.note_refusal(replace(request, action="send", resource="preset"), "forbidden")
+    await service.audit_refusal(replace(request, action="send", resource="preset"), "forbidden")
     return ApiProblem("forbidden", FORBIDDEN)
 
 
@@ -176,31 +176,31 @@ def _check_batch(batch: NewBatch | None, key: str) -> None:
         raise invalid([ItemError("/batch", text)])
 
 
-def _in_batch(new: NewSend, entry: AuditEntry, batch: NewBatch) -> tuple[NewSend, AuditEntry]:
-    """Add the batch to a send. The store writes the entry, that the batch was started, for its first send only."""
+def _add_to_batch(new: NewSend, entry: AuditEntry, batch: NewBatch) -> tuple[NewSend, AuditEntry]:
+    """Add the batch to a send. Its audit entry says that the batch started: the store writes only that of one send."""
     fields = (f"batch:{batch.id}", f"rows:{row_number(new.key)}-{batch.rows}")
     entry = replace(entry, action="send batch", fields=fields, outcome="started")
     return replace(new, batch=batch.id, batch_rows=batch.rows), entry
 
 
-def fill_send(snapshot: Snapshot, preset: Preset, body: SendRequest, is_sender: bool) -> Filled:
+def fill_send(snapshot: Snapshot, preset: Preset, body: SendRequest, is_sender: bool) -> FilledPreset:
     """Fill a preset with the content of a request. Raises ApiProblem with all errors."""
     if preset.invalid:
-        return Filled(preset, b"", "", Problem("credential_unavailable", preset.invalid, error=_MISCONFIGURED))
+        return FilledPreset(preset, b"", "", Problem("credential_unavailable", preset.invalid, error=_MISCONFIGURED))
     if is_sender and not preset.rules.has_body:
         raise invalid([ItemError("", "the preset has no body to fill in, so that a sender cannot send it")])
     trial = PresetTrial(**body.model_dump(include={"parameters", "payload"}, exclude_unset=True))
     submitted, preview = fill(snapshot, preset, trial)
-    return Filled(preset, submitted.data, submitted.content_type, preview.problem)
+    return FilledPreset(preset, submitted.data, submitted.content_type, preview.problem)
 
 
 @partial(Route, "GET", "/sends/{key}", "getSend", permission="sends", response=Send, codes=("not_found",))
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the operator's own send of a key."""
-    stored = await service.store.send(request.operator.identity, request.names["key"])
+    stored = await service.store.send(request.operator.identity, request.path_parameters["key"])
     if stored is None:
         raise not_found()
-    return ApiResult.of(shown(stored, request.operator))
+    return ApiResult.of(describe_send(stored, request.operator))
 
 
 @partial(Route, "GET", "/sends", "listSends", permission="sends", query=SendFilter, response=Sends)
@@ -218,11 +218,11 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 
 def _page(page: SendPage, operator: Operator) -> Sends:
-    items = [shown(send, operator) for send in page.sends]
+    items = [describe_send(send, operator) for send in page.sends]
     return Sends(items=items, next=None if page.next is None else str(page.next))
 
 
-def shown(send: StoredSend, operator: Operator, retry_after: int | None = None) -> Send:
+def describe_send(send: StoredSend, operator: Operator, retry_after: int | None = None) -> Send:
     """Build the response for a send. `retry_after` is from the upstream, if this request caused the send."""
     optional: dict[str, Any] = {"integration": send.integration} if operator.may("viewer") else {}
     if retry_after is not None:

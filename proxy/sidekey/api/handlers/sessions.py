@@ -20,11 +20,11 @@ from sidekey.api.service import ApiServices
 from sidekey.config.models import MAX_SESSION
 from sidekey.snapshot.admin import AdminRules, Role
 from sidekey.store.audit import AuditEntry
-from sidekey.store.sessions import SHOWN, Session
+from sidekey.store.sessions import PUBLIC_ID_LENGTH, Session
 
 _PATH: Final = "/session"
 
-Store = Literal["ready", "absent", "unavailable"]
+StoreState = Literal["ready", "absent", "unavailable"]
 
 
 class LogIn(Body):
@@ -38,7 +38,9 @@ class SessionState(Body):
 
     who: WhoAmI | None = Field(description="The operator; null: the request has no valid token and no session.")
     oidc: bool = Field(description="Whether operators can log in with the company's account.")
-    store: Store = Field(description="`absent`: Sidekey has no store. `unavailable`: the store cannot be used now.")
+    store: StoreState = Field(
+        description="`absent`: Sidekey has no store. `unavailable`: the store cannot be used now."
+    )
 
 
 class ConsoleSession(Body):
@@ -76,10 +78,10 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 @partial(Route, "GET", _PATH, "getSession", permission="anonymous", response=SessionState, needs_store=False)
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Describe the operator of this request, if any, and whether the store can be used."""
-    who = None if request.known is None else describe(request.known)
+    who = None if request.optional_operator is None else describe(request.optional_operator)
     oidc = service.snapshot.admin.oidc is not None
-    ready = service.store.health.up and not service.unread
-    store: Store = ("ready" if ready else "unavailable") if service.has_store else "absent"
+    ready = service.store.health.up and not service.unread_reason
+    store: StoreState = ("ready" if ready else "unavailable") if service.has_store else "absent"
     return ApiResult.of(SessionState(who=who, oidc=oidc, store=store))
 
 
@@ -98,7 +100,7 @@ async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
 async def log_in(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Exchange an operator's token for the cookie of a session."""
     # There is no rate limit: a token has 256 random bits.
-    # `run` instead of `validate`: a log-in must not wait for the validation of documents.
+    # `run` instead of `run_validation`: a log-in must not wait for the validation of documents.
     token = (await service.run(read_body, LogIn, request.document)).token
     await service.discover_token(token)
     operator = service.authenticate(token)
@@ -107,13 +109,13 @@ async def log_in(service: ApiServices, request: ApiRequest) -> ApiResult:
     ends_at = min(latest, operator.expires_at or latest)
     cookie = service.store.new_cookie()
     session = Session(cookie.session, operator.digest, begun_at=now, auth_at=now, ends_at=ends_at)
-    return await begin(service, request, replace(operator, session_ends_at=ends_at), session, cookie.value)
+    return await begin_session(service, request, replace(operator, session_ends_at=ends_at), session, cookie.value)
 
 
-async def begin(
+async def begin_session(
     service: ApiServices, request: ApiRequest, operator: Operator, session: Session, value: str
 ) -> ApiResult:
-    """Begin a session with a new cookie `value`, and end that of the request's cookie. Raises StoreError."""
+    """Begin a session with a new cookie `value`, and end the session of the request's cookie. Raises StoreError."""
     rules = service.snapshot.admin
     entry = AuditEntry(who=operator.name, label=operator.label, action="login", row=operator.row, source=request.source)
     previous = request.cookies.get(cookie_name(rules), "")
@@ -140,18 +142,18 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     at, _, name = request.query.after.partition(".")
     page = await service.store.session_page((int(at or 1 << 62), name))
     current = service.store.session_id(request.cookies.get(cookie_name(service.snapshot.admin), ""))
-    shown = [
-        _shown(session, operator, current=session.id == current)
+    items = [
+        _describe_session(session, operator, current=session.id == current)
         for session in page.sessions
         if (operator := service.operator_of_session(session)) is not None
     ]
-    after = None if page.next is None else f"{page.next[0]}.{page.next[1][:SHOWN]}"
-    return ApiResult.of(SessionPage(items=shown, next=after))
+    after = None if page.next is None else f"{page.next[0]}.{page.next[1][:PUBLIC_ID_LENGTH]}"
+    return ApiResult.of(SessionPage(items=items, next=after))
 
 
-def _shown(session: Session, operator: Operator, *, current: bool) -> ConsoleSession:
+def _describe_session(session: Session, operator: Operator, *, current: bool) -> ConsoleSession:
     return ConsoleSession(
-        id=session.id[:SHOWN],
+        id=session.id[:PUBLIC_ID_LENGTH],
         who=operator.name,
         identity=operator.identity,
         label=operator.label,
@@ -175,9 +177,9 @@ def _shown(session: Session, operator: Operator, *, current: bool) -> ConsoleSes
 )
 async def end(service: ApiServices, request: ApiRequest) -> ApiResult:
     """End a session of the console."""
-    if not _ID.fullmatch(request.names["id"]):
+    if not _ID.fullmatch(request.path_parameters["id"]):
         raise not_found()
-    session = await service.store.find_session(request.names["id"])
+    session = await service.store.find_session(request.path_parameters["id"])
     if session is None:
         raise not_found()
     operator = service.operator_of_session(session)

@@ -25,11 +25,11 @@ from sidekey.api.models import (
     Members,
     Named,
     Page,
-    altered_in,
-    keys,
-    name_in,
-    page_of,
+    altered_headers,
+    build_page,
     read_body,
+    read_name,
+    sort_keys,
     stored_problem,
 )
 from sidekey.api.route import MERGE_PATCH, PREFIX, Route
@@ -161,12 +161,12 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
 )
 async def create(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Create an operator's token. Only this response contains it."""
-    name, wrong = name_in(request.document, "name")
+    name, name_errors = read_name(request.document, "name")
     # A valid placeholder replaces an invalid name, so that the grants are validated too.
     try:
-        sent = await service.validate(read_body, NewToken, {**request.document, "name": name or "new"})
+        sent = await service.run_validation(read_body, NewToken, {**request.document, "name": name or "new"})
     except ApiProblem as problem:
-        raise invalid([*wrong, *problem.errors]) from None
+        raise invalid([*name_errors, *problem.errors]) from None
     conflict = ""
     if name in service.snapshot.admin.tokens:
         conflict = "admin.tokens of the config has this name: choose another"
@@ -174,8 +174,8 @@ async def create(service: ApiServices, request: ApiRequest) -> ApiResult:
         conflict = "another token has this name: choose another name, or revoke that token first"
     errors = [ItemError(f"/{key}", text) for key, text in grant_errors(sent)]
     errors += _preset_errors(sent, service.snapshot)
-    if wrong or errors:
-        raise invalid([*wrong, *([ItemError("/name", conflict)] if conflict else []), *errors])
+    if name_errors or errors:
+        raise invalid([*name_errors, *([ItemError("/name", conflict)] if conflict else []), *errors])
     if conflict:
         raise ApiProblem("exists", conflict)
     require_confirmation(request.operator, sent)
@@ -205,15 +205,15 @@ def _preset_errors(sent: SenderGrants, snapshot: Snapshot, granted: Collection[s
 @partial(Route, "GET", "/tokens/{name}", "getToken", permission="admin", response=Token, codes=("not_found",))
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the description of an operator's token."""
-    # If a file and the store have the name, the stored one, as it can be revoked.
-    name = request.names["name"]
+    # If both a file and the store have the name, respond with the stored token, which can be revoked.
+    name = request.path_parameters["name"]
     configured = service.snapshot.admin.tokens.get(name)
     row = _rows(service.store.state).get(name)
     if row is not None:
         return _result(service, row, await service.store.last_uses())
     if configured is None:
         raise not_found()
-    return ApiResult.of(_shown_of_file(name, configured))
+    return ApiResult.of(_describe_file_token(name, configured))
 
 
 @partial(
@@ -232,8 +232,8 @@ async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
 )
 async def patch(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Change the grants of a sender. Omitted keys stay."""
-    row = await _stored(service, request)
-    sent = await service.read(TokenPatch, request)
+    row = await _find_row_to_change(service, request)
+    sent = await service.parse_body(TokenPatch, request)
     changes: dict[str, Any] = {
         key: value
         for key in SenderGrants.model_fields
@@ -259,10 +259,12 @@ async def patch(service: ApiServices, request: ApiRequest) -> ApiResult:
 def _result(
     service: ApiServices, row: TokenRow, uses: Mapping[str, int] | None, token: str = "", status: int = 200
 ) -> ApiResult:
-    """Respond with a stored token. `uses` are the last uses of all tokens, None for a new token."""
-    shown = _shown(row, row.id in service.snapshot.admin.tokens, None if uses is None else uses.get(row.row))
+    """Describe a stored token. `uses` has the last use of every token by row, or is None for a new token."""
+    description = _describe_stored_token(
+        row, row.id in service.snapshot.admin.tokens, None if uses is None else uses.get(row.row)
+    )
     location = f"{PREFIX}/tokens/{row.id}" if status == 201 else ""
-    body = TokenWithToken(**dict(shown), token=token) if token else shown
+    body = TokenWithToken(**dict(description), token=token) if token else description
     return ApiResult.of(body, status=status, version=row.version, location=location)
 
 
@@ -286,8 +288,8 @@ def _frozen(value: Any) -> Any:
 async def rotate(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Replace an operator's token. Only this response contains the new one."""
     # The row stays, and with it limits and history. The previous token and its sessions end at once.
-    row = await _stored(service, request)
-    require_confirmation(request.operator, await service.read(Confirmation, request))
+    row = await _find_row_to_change(service, request)
+    require_confirmation(request.operator, await service.parse_body(Confirmation, request))
     if row.expires_at is not None and row.expires_at <= time.time():
         raise ApiProblem("invalid", "it has expired, and so would the new token: revoke it, and create another")
     token, digest = new_token()
@@ -309,14 +311,14 @@ async def rotate(service: ApiServices, request: ApiRequest) -> ApiResult:
 )
 async def delete(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Revoke an operator's token."""
-    row = await _stored(service, request, altered=True)
+    row = await _find_row_to_change(service, request, altered=True)
     await service.commit(request, [Delete(row, row.version)])
     return ApiResult(204)
 
 
-async def _stored(service: ApiServices, request: ApiRequest, *, altered: bool = False) -> TokenRow:
-    """Return the row to change. Raises ApiProblem, also for an altered row unless `altered` is set."""
-    name = request.names["name"]
+async def _find_row_to_change(service: ApiServices, request: ApiRequest, *, altered: bool = False) -> TokenRow:
+    """Return the row to change. Raises ApiProblem if there is none, or if its MAC does not verify and not `altered`."""
+    name = request.path_parameters["name"]
     row = _rows(await service.store.read()).get(name)
     if row is not None:
         require_version(row, request.condition)
@@ -329,10 +331,10 @@ async def _stored(service: ApiServices, request: ApiRequest, *, altered: bool = 
 
 
 def _rows(state: State) -> dict[str, TokenRow]:
-    """Return the stored tokens by name. Those whose MAC does not verify become viewers without a digest."""
+    """Return the stored tokens by name. A token whose MAC does not verify becomes a viewer without a digest."""
     altered = {
         header.id: TokenRow(row=header.row, id=header.id, version=header.version, role="viewer", token_sha256="")
-        for header in altered_in(state, TokenRow.kind).values()
+        for header in altered_headers(state, TokenRow.kind).values()
     }
     return {**altered, **state.tokens}
 
@@ -345,17 +347,17 @@ def _page(configured: Mapping[str, AdminToken], state: State, uses: Mapping[str,
         if query.preset and query.preset not in token.presets:
             return None
         if isinstance(token, AdminToken):
-            return _shown_of_file(key.name, token)
+            return _describe_file_token(key.name, token)
         row = token
-        return _shown(row, key.name in configured, uses.get(row.row))
+        return _describe_stored_token(row, key.name in configured, uses.get(row.row))
 
-    items, next_page = page_of(keys(configured, stored), query.after, build_item)
+    items, next_page = build_page(sort_keys(configured, stored), query.after, build_item)
     return Tokens(items=items, next=next_page)
 
 
-def _shown(row: TokenRow, in_file: bool, used: int | None) -> Token:
+def _describe_stored_token(row: TokenRow, in_file: bool, used: int | None) -> Token:
     altered = not row.token_sha256
-    problem = stored_problem("token", altered=altered, file=in_file)
+    problem = stored_problem("token", altered=altered, in_file=in_file)
     return Token(
         name=row.id,
         source="store",
@@ -380,7 +382,7 @@ def _grants(token: TokenRow | AdminToken) -> dict[str, Any]:
     }
 
 
-def _shown_of_file(name: str, token: AdminToken) -> Token:
+def _describe_file_token(name: str, token: AdminToken) -> Token:
     return Token(
         name=name,
         source="file",

@@ -30,9 +30,9 @@ class _Period(NamedTuple):
 PERIODS: Final = {"24h": _Period(24, 1), "7d": _Period(7 * 24, 6), "30d": _Period(30 * 24, 24)}
 
 _OUTCOMES: Final = ("401/403", "4xx", "429", "5xx", *OUTCOMES[4:])
-"""Names of the counters of failed requests, in the order of the store."""
+"""Names of the counters of failed requests, in the order of the store. Its first four columns have other names."""
 
-_LIMITS: Final = (50, 100, 250, 1000, 5000, None)
+_LATENCY_BOUNDS: Final = (50, 100, 250, 1000, 5000, None)
 """Upper bounds of the counters of durations, in milliseconds, in the order of the store."""
 
 
@@ -128,7 +128,7 @@ async def usage_of_integration(service: ApiServices, request: ApiRequest) -> Api
 )
 async def usage_of_preset(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read how many requests a preset had, and how they ended."""
-    name = request.names["id"]
+    name = request.path_parameters["id"]
     if name not in service.snapshot.presets and name not in service.store.state.presets:
         raise not_found()
     return await _usage(service, request, "preset")
@@ -148,23 +148,23 @@ async def failures(service: ApiServices, request: ApiRequest) -> ApiResult:
     """List failed requests of an integration, newest first: at most one a second."""
     _require_integration(service, request)
     before = request.query.before or int(time.time()) + 1
-    newest, more = await service.history.failures(request.names["id"], before)
+    newest, more = await service.history.failures(request.path_parameters["id"], before)
     return ApiResult.of(
         Failures(items=[_failure(failure) for failure in newest], next=str(newest[-1].at) if more else None)
     )
 
 
 def _require_integration(service: ApiServices, request: ApiRequest) -> None:
-    name = request.names["id"]
+    name = request.path_parameters["id"]
     if name not in service.snapshot.integrations and name not in service.store.state.integrations:
         raise not_found()
 
 
 async def _usage(service: ApiServices, request: ApiRequest, kind: str) -> ApiResult:
     period = PERIODS[request.query.period]
-    name = request.names["id"]
+    name = request.path_parameters["id"]
     used = (await service.history.usage(kind, [name], period.hours))[name]
-    return ApiResult.of(_usage_in(used, request.query.period, period, latency=kind == "integration"))
+    return ApiResult.of(_build_usage(used, request.query.period, period, latency=kind == "integration"))
 
 
 async def day_usage(service: ApiServices, names: Sequence[str]) -> dict[str, DayUsage]:
@@ -172,13 +172,13 @@ async def day_usage(service: ApiServices, names: Sequence[str]) -> dict[str, Day
     day = PERIODS["24h"]
     usage = await service.history.usage("integration", names, day.hours)
     return {
-        name: DayUsage(points=_points(used, day, _begin(day)), last_used_at=used.last_at or None)
+        name: DayUsage(points=_points(used, day, _first_hour(day)), last_used_at=used.last_at or None)
         for name, used in usage.items()
     }
 
 
-def _begin(period: _Period) -> int:
-    """Return the first hour of a period that ends now, in hours since the epoch."""
+def _first_hour(period: _Period) -> int:
+    """Return the first hour, since the epoch, of a period that ends now."""
     return int(time.time()) // HOUR - period.hours + 1
 
 
@@ -193,8 +193,8 @@ def _points(used: Used, period: _Period, begin: int) -> list[tuple[int, int]]:
     return points
 
 
-def _usage_in(used: Used, name: str, period: _Period, *, latency: bool) -> Usage:
-    begin = _begin(period)
+def _build_usage(used: Used, name: str, period: _Period, *, latency: bool) -> Usage:
+    begin = _first_hour(period)
     requests, failed, *counts = sum_of(used.hours)
     outcomes = {"2xx": requests - failed, **dict(zip(_OUTCOMES, counts, strict=False))}
     members: dict[str, Any] = {
@@ -205,7 +205,7 @@ def _usage_in(used: Used, name: str, period: _Period, *, latency: bool) -> Usage
         "outcomes": {outcome: count for outcome, count in outcomes.items() if count},
         "latency": [
             LatencyCount(to_ms=limit, count=count)
-            for limit, count in zip(_LIMITS, counts[len(_OUTCOMES) :] if latency else (), strict=False)
+            for limit, count in zip(_LATENCY_BOUNDS, counts[len(_OUTCOMES) :] if latency else (), strict=False)
         ],
         "last_used_at": used.last_at or None,
     }

@@ -20,7 +20,7 @@ _COOKIE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 class Attempt(SecretHolder):
     """The values that bind a log-in to the browser that began it.
 
-    Hashes of random bytes need no key: Sidekey issues such bytes to everybody.
+    They are plain hashes of the random bytes. A key would protect nothing: anybody can ask Sidekey for an attempt.
     """
 
     __slots__ = ("_random", "nonce", "state", "verifier")
@@ -33,12 +33,12 @@ class Attempt(SecretHolder):
 
     @classmethod
     def begin(cls) -> Self:
-        """Begin with new random bytes."""
+        """Create an attempt with new random bytes."""
         return cls(secrets.token_bytes(32))
 
     @classmethod
     def of(cls, cookie: str) -> Self | None:
-        """Return the attempt of a cookie, or None if the cookie has another form."""
+        """Restore the attempt from its cookie, or return None if the cookie is malformed."""
         return cls(urlsafe_b64decode(f"{cookie}=")) if _COOKIE.fullmatch(cookie) else None
 
     @property

@@ -21,7 +21,7 @@ _RANKS: Final[tuple[Role, ...]] = ("sender", "viewer", "editor", "admin")
 
 @dataclass(frozen=True, slots=True)
 class PersonGrant:
-    """A person with the role and presets from the maps. `presets` are None unless the role is sender."""
+    """The role and presets of a person, from the maps in `admin.oidc`. `presets` is None unless the role is sender."""
 
     identity: str
     label: str
@@ -53,7 +53,7 @@ def grant_in(text: str, rules: OidcRules | None) -> PersonGrant | None:
 
 
 def grant_by(claims: Mapping[str, Any], rules: OidcRules) -> PersonGrant:
-    """Apply the maps to the claims of a verified ID token. Raises NoRole."""
+    """Apply the maps in `admin.oidc` to the claims of a verified ID token. Raises NoRole."""
     roles = {rules.roles[value] for value in _values(claims, rules.roles_claim) if value in rules.roles}
     if not roles:
         raise NoRole("no value of the claim in `admin.oidc.roles` has a role")
@@ -79,5 +79,5 @@ def _label(value: object) -> str:
     """Return a name to show, without control and formatting characters that could reorder the text beside it."""
     if not isinstance(value, str):
         return ""
-    shown = (char for char in value if unicodedata.category(char)[0] != "C" and char not in "\u2028\u2029")
-    return "".join(shown).strip()[:_MAX_LABEL_LENGTH]
+    printable = (char for char in value if unicodedata.category(char)[0] != "C" and char not in "\u2028\u2029")
+    return "".join(printable).strip()[:_MAX_LABEL_LENGTH]

@@ -22,11 +22,11 @@ _MAX_RESPONSE_SIZE: Final = 256 << 10
 _CACHE_LIFETIME: Final = 3600.0
 """Seconds to cache discovery and keys."""
 
-_AFTER_FAILURE: Final = 10.0
-"""Seconds to wait after a failure before the next request to the issuer."""
+_RETRY_DELAY: Final = 10.0
+"""Seconds after a failure without a request to the issuer."""
 
-_AFTER_UNKNOWN_KEY: Final = 30.0
-"""Minimum seconds between two fetches because of unknown keys."""
+_KEY_FETCH_INTERVAL: Final = 30.0
+"""Minimum seconds between two fetches of the keys for tokens with an unknown key."""
 
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 
@@ -55,7 +55,7 @@ class Issuer:
         self._lock = asyncio.Lock()
         self._metadata: Metadata | None = None
         self._fetched_at = 0.0
-        self._renewed_at = -_AFTER_UNKNOWN_KEY
+        self._keys_refetched_at = -_KEY_FETCH_INTERVAL
         self._failure: IssuerUnavailable | None = None
         self._failed_at = 0.0
 
@@ -65,10 +65,14 @@ class Issuer:
             now = time.monotonic()
             cached = self._metadata
             if cached is not None and now - self._fetched_at < _CACHE_LIFETIME:
-                if keys_suffice is None or keys_suffice(cached.keys) or now - self._renewed_at < _AFTER_UNKNOWN_KEY:
+                if (
+                    keys_suffice is None
+                    or keys_suffice(cached.keys)
+                    or now - self._keys_refetched_at < _KEY_FETCH_INTERVAL
+                ):
                     return cached
-                self._renewed_at = now
-            if self._failure is not None and now - self._failed_at < _AFTER_FAILURE:
+                self._keys_refetched_at = now
+            if self._failure is not None and now - self._failed_at < _RETRY_DELAY:
                 raise IssuerUnavailable(self._failure.reason)
             try:
                 self._metadata = await self._fetch()
