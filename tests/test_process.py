@@ -105,7 +105,7 @@ def test_closed_standard_descriptors_are_opened() -> None:
 def test_collector_is_off_until_the_last_block_ends() -> None:
     """A scrape that ends during a reload must not start a full collection, which stops all requests."""
     code = (
-        "import gc\nfirst, second = process.COLLECTOR.paused(), process.COLLECTOR.paused()\n"
+        "import gc\nfirst, second = process.GARBAGE_COLLECTOR.paused(), process.GARBAGE_COLLECTOR.paused()\n"
         "first.__enter__(); second.__enter__(); first.__exit__(None, None, None); print(gc.isenabled())\n"
         "second.__exit__(None, None, None); print(gc.isenabled())"
     )

@@ -473,7 +473,7 @@ def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -
             writer.close()
             raise StartError(str(refused)) from None
         get_logger().info("log lines go to a file", file=log.file)
-        writer.use(output)
+        writer.switch_to(output)
 
     async def run() -> T:
         install_safe_hooks(asyncio.get_running_loop())

@@ -58,7 +58,7 @@ class _Collector:
                 gc.enable()
 
 
-COLLECTOR: Final = _Collector()
+GARBAGE_COLLECTOR: Final = _Collector()
 
 
 def share_interpreter() -> None:

@@ -153,17 +153,17 @@ def test_errors_and_disconnected_callers_are_warnings(pipe: Pipe, status: int, c
 )
 def test_mode_sets_every_and_errors(pipe: Pipe, mode: str, every: bool, errors: bool) -> None:
     log = AccessLog(pipe.writer, mode, path=False)
-    assert (log.every, log.errors) == (every, errors)
+    assert (log.logs_all, log.logs_errors) == (every, errors)
 
 
 def test_new_mode_applies_to_the_next_request(pipe: Pipe) -> None:
     log = AccessLog(pipe.writer, "off", path=False)
     log.prepare(Snapshot(integrations={}, log=Log(access="all", path=True)))()
-    assert (log.every, log.errors) == (True, True)
+    assert (log.logs_all, log.logs_errors) == (True, True)
     write(log, 200, target=b"/send")
     assert json.loads(pipe.line())["target"] == "/send"
     log.prepare(Snapshot(integrations={}, log=Log(access="errors", path=False)))()
-    assert (log.every, log.errors) == (False, True)
+    assert (log.logs_all, log.logs_errors) == (False, True)
     write(log, 200, target=b"/send")
     assert "target" not in json.loads(pipe.line())
 

@@ -39,7 +39,7 @@ def pipe() -> Iterator[Pipe]:
 def test_change_is_one_line_with_the_keys_of_the_reference(pipe: Pipe) -> None:
     limits = tuple(f"limits.{number}" for number in range(MAX_PATHS + 10))
     changes = Changes(("integrations.a",), ("presets.p",), limits, revision=7)
-    AuditLog(pipe.writer, "off").change(changes, "store", ("ann", "bob"))
+    AuditLog(pipe.writer, "off").log_change(changes, "store", ("ann", "bob"))
     line = pipe.line()
     assert list(line) == [key for key, _ in CHANGE_FIELDS]
     del line["timestamp"]
@@ -57,8 +57,8 @@ def test_change_is_one_line_with_the_keys_of_the_reference(pipe: Pipe) -> None:
 
 
 def test_revision_of_the_store_alone_is_not_logged(pipe: Pipe) -> None:
-    AuditLog(pipe.writer, "off").change(Changes(revision=8), "store")
-    AuditLog(pipe.writer, "off").change(Changes(changed=("via",)), "files")
+    AuditLog(pipe.writer, "off").log_change(Changes(revision=8), "store")
+    AuditLog(pipe.writer, "off").log_change(Changes(changed=("via",)), "files")
     line = pipe.line()
     assert [*line][3:] == ["source", "changed_keys"]
     assert line["changed_keys"] == ["via"]
@@ -68,6 +68,6 @@ def test_uses_are_logged_if_the_snapshot_enables_them(pipe: Pipe) -> None:
     """From its commit on."""
     audit = AuditLog(pipe.writer, "off")
     commit = audit.prepare(Snapshot({}, log=Log(audit="uses")))
-    assert not audit.uses
+    assert not audit.logs_uses
     commit()
-    assert audit.uses
+    assert audit.logs_uses

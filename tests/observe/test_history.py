@@ -9,7 +9,7 @@ import pytest
 
 from sidekey.observe import history
 from sidekey.observe.access import AccessLine
-from sidekey.observe.history import History, sum_of
+from sidekey.observe.history import History, sum_counters
 from sidekey.observe.metrics import Metrics
 from sidekey.snapshot.snapshot import Snapshot
 from support.plane import integration
@@ -43,7 +43,7 @@ async def test_a_process_without_a_store_keeps_usage_and_failures(monkeypatch: p
         process.request("crm", status)
         await asyncio.sleep(0.05)
     used = await process.history.usage("integration", ["crm", "idle"], 24)
-    assert sum_of(used["crm"].hours)[:2] == (4, 3)
+    assert sum_counters(used["crm"].hours)[:2] == (4, 3)
     assert abs(used["crm"].last_at - time.time()) < 60
     assert (used["idle"].hours, used["idle"].last_at) == ([], 0)
     assert process.history.failing().keys() == {"crm"}

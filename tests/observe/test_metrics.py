@@ -35,21 +35,21 @@ def test_integration_is_recorded_from_its_first_request() -> None:
     metrics = Metrics()
     stats = metrics.stats("crm")
     assert metrics.stats("crm") is stats
-    assert list(metrics.recorded()) == []
+    assert list(metrics.used_stats()) == []
     stats.record("2xx", 0.01)
-    assert list(metrics.recorded()) == [stats]
+    assert list(metrics.used_stats()) == [stats]
 
 
 def test_requests_of_no_known_integration_count_as_unknown() -> None:
     metrics = Metrics()
     metrics.unknown.record("integration_denied", 0.001)
-    assert [stats.integration for stats in metrics.recorded()] == ["unknown"]
+    assert [stats.integration for stats in metrics.used_stats()] == ["unknown"]
 
 
 def test_passed_requests_have_a_label_of_their_own() -> None:
     metrics = Metrics()
     metrics.passed.record("2xx", 0.001)
-    assert [stats.integration for stats in metrics.recorded()] == ["-"]
+    assert [stats.integration for stats in metrics.used_stats()] == ["-"]
 
 
 def test_token_requests_count_by_integration_and_outcome() -> None:
@@ -67,24 +67,24 @@ def test_credential_has_an_expiry_series() -> None:
     series = CredentialSeries(metrics, "crm", "certificate")
     series.count_failures(0)
     assert metrics.reload_failures == {("crm", "certificate"): 0}
-    series.expires(5.0)
+    series.set_expiry(5.0)
     assert metrics.expiries == {("crm", "certificate"): 5.0}
-    series.expires(None)
+    series.set_expiry(None)
     assert metrics.expiries == {}
 
 
 def test_retired_source_does_not_write_to_the_series_of_its_successor() -> None:
     metrics = Metrics()
     old, new = (CredentialSeries(metrics, "crm", "token") for _ in range(2))
-    old.expires(5.0)
+    old.set_expiry(5.0)
     old.count_call("ok")
     old.count_failures(1)
     old.retire()
     assert metrics.expiries == {}
-    new.expires(9.0)
+    new.set_expiry(9.0)
     new.count_call("ok")
-    old.expires(5.0)
-    old.expires(None)
+    old.set_expiry(5.0)
+    old.set_expiry(None)
     old.count_call("ok")
     old.count_failures(1)
     assert metrics.expiries == {("crm", "token"): 9.0}
@@ -113,12 +113,12 @@ def test_removed_integration_has_no_series() -> None:
         series = CredentialSeries(metrics, name, "token")
         series.count_call("ok")
         series.count_failures(1)
-        series.expires(5.0)
+        series.set_expiry(5.0)
     known = {"stays": integration("stays", "https://a.test/api")}
     metrics.prepare(Snapshot(integrations=known))()
     goes.record("2xx", 0.01)
     assert metrics.integrations is known
-    assert [stats.integration for stats in metrics.recorded()] == ["stays", "-", "unknown"]
+    assert [stats.integration for stats in metrics.used_stats()] == ["stays", "-", "unknown"]
     assert metrics.stats("stays") is stays
     for series in (metrics.calls, metrics.expiries, metrics.reload_failures):
         assert {name for name, _ in series} == {"stays"}

@@ -9,18 +9,18 @@ import pytest
 
 from sidekey.errors import CALLER_GONE
 from sidekey.observe.metrics import Metrics
-from sidekey.observe.usage import MAX_INTEGRATIONS, Traffic
+from sidekey.observe.usage import MAX_INTEGRATIONS, FailureStreaks
 from sidekey.snapshot.snapshot import Integration, Snapshot
 from support.plane import integration
 
 
 class Day:
-    """Counters, a clock, and their traffic."""
+    """Counters, a clock, and the failure streaks."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000
         self.metrics = Metrics()
-        self.traffic = Traffic(self.metrics, lambda: self.now)
+        self.streaks = FailureStreaks(self.metrics, lambda: self.now)
 
     def serve(self, *integrations: Integration) -> None:
         """Use a snapshot of these integrations."""
@@ -31,7 +31,7 @@ class Day:
         stats = self.metrics.stats(name)
         stats.record(outcome, 0.001)
         if code or status >= 400:
-            self.traffic.failed(stats, code, status)
+            self.streaks.record_failure(stats, code, status)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_three_failures_in_a_row_are_failing(day: Day, outcome: str, code: str, 
 
 
 def _since(day: Day) -> int | None:
-    return day.traffic.failing().get("crm")
+    return day.streaks.failing().get("crm")
 
 
 def test_changed_integration_is_not_failing(day: Day) -> None:
@@ -127,4 +127,4 @@ def test_number_of_remembered_integrations_is_limited(day: Day) -> None:
     for number in range(MAX_INTEGRATIONS + 10):
         for _ in range(3):
             day.request("5xx", f"i{number}", status=500)
-    assert list(day.traffic.failing()) == [f"i{number}" for number in range(10, MAX_INTEGRATIONS + 10)]
+    assert list(day.streaks.failing()) == [f"i{number}" for number in range(10, MAX_INTEGRATIONS + 10)]

@@ -153,7 +153,7 @@ def test_incomplete_line_is_ended_after_a_reopen(tmp_path: Path) -> None:
         "import os, resource, signal, sys\nfrom sidekey.observe.writer import LineWriter\n"
         "from sidekey.observe.output import Output, open_file\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "writer = LineWriter(os.open(os.devnull, os.O_WRONLY))\nwriter.use(open_file(sys.argv[1], 'auto'))\n"
+        "writer = LineWriter(os.open(os.devnull, os.O_WRONLY))\nwriter.switch_to(open_file(sys.argv[1], 'auto'))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))\n"
         "writer.write(b'first\\n')\nwriter.write(b'second\\n')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
@@ -233,7 +233,7 @@ def test_log_rotation_loses_no_line(tmp_path: Path) -> None:
     """As logrotate does it, while others write."""
     path = tmp_path / "log"
     writer = LineWriter(os.open(os.devnull, os.O_WRONLY))
-    writer.use(open_file(str(path), "auto"))
+    writer.switch_to(open_file(str(path), "auto"))
     writer.start()
     for turn in range(5):
         for number in range(200):
@@ -256,7 +256,7 @@ def test_failed_reopen_keeps_the_file_and_is_reported(tmp_path: Path, pipe: tupl
     folder = tmp_path / "logs"
     folder.mkdir()
     writer = LineWriter(fd)
-    writer.use(open_file(str(folder / "log"), "auto"))
+    writer.switch_to(open_file(str(folder / "log"), "auto"))
     folder.rename(tmp_path / "moved")
     writer.reopen()
     writer.write(b"line\n")
@@ -274,7 +274,7 @@ def test_failed_reopen_keeps_the_file_and_is_reported(tmp_path: Path, pipe: tupl
 def test_full_disk_is_reported_once(pipe: tuple[int, int]) -> None:
     end, fd = pipe
     writer = LineWriter(fd)
-    writer.use(open_file("/dev/full", "auto"))
+    writer.switch_to(open_file("/dev/full", "auto"))
     for _ in range(3):
         writer.write(b"lost\n")
     assert writer.count_dropped() == 3
@@ -302,11 +302,11 @@ def test_previous_output_says_where_the_log_continues(tmp_path: Path, pipe: tupl
     end, fd = pipe
     one, other = tmp_path / "one", tmp_path / "other"
     writer = LineWriter(fd)
-    writer.use(open_file(str(one), "json"))
+    writer.switch_to(open_file(str(one), "json"))
     writer.write(b"line\n")
-    writer.use(open_file(str(other), "text"), announce=True)
-    writer.use(open_file(str(other), "json"), announce=True)
-    writer.use(Output(os.dup(fd)), announce=True)
+    writer.switch_to(open_file(str(other), "text"), announce=True)
+    writer.switch_to(open_file(str(other), "json"), announce=True)
+    writer.switch_to(Output(os.dup(fd)), announce=True)
     writer.write(b"last\n")
     writer.close()
     line, notice = one.read_text().splitlines()
@@ -323,9 +323,9 @@ def test_new_output_has_its_own_form(tmp_path: Path, pipe: tuple[int, int]) -> N
     writer = LineWriter(fd)
     line = b'{"timestamp":"","level":"info","event":"e"}\n'
     writer.write(line)
-    writer.use(open_file(str(tmp_path / "log"), "text"))
+    writer.switch_to(open_file(str(tmp_path / "log"), "text"))
     writer.write(line)
-    writer.use(open_file(str(tmp_path / "log"), "json"))
+    writer.switch_to(open_file(str(tmp_path / "log"), "json"))
     writer.write(line)
     writer.close()
     assert read_to_end(end) == line

@@ -176,7 +176,7 @@ class CertificateSource:
         is_new = identity is not None and (previous is None or identity.fingerprint != previous.fingerprint)
         if identity is not None and is_new:
             self._current, self._warned_days = identity, math.inf
-            self._series.expires(identity.not_after)
+            self._series.set_expiry(identity.not_after)
         self._apply_validity()
         return is_new
 

@@ -26,7 +26,7 @@ from sidekey.network.tls import prepare_trust
 from sidekey.observe.audit import AuditLog, Source
 from sidekey.observe.log import get_logger
 from sidekey.observe.metrics import Metrics
-from sidekey.process import COLLECTOR
+from sidekey.process import GARBAGE_COLLECTOR
 from sidekey.publish import CommitError, Publisher, PublishRefused
 from sidekey.snapshot.snapshot import Snapshot
 
@@ -235,7 +235,7 @@ class Reloader:
         began, published, previous = time.perf_counter(), False, self._hooks.publisher.snapshot
         try:
             # A full collection would stop all requests: see `_reload`.
-            with COLLECTOR.paused():
+            with GARBAGE_COLLECTOR.paused():
                 snapshot = await self._in_thread(self._build_with_store, [update.pass_state for update in updates])
                 published = self._publish(snapshot)
         finally:
@@ -280,7 +280,7 @@ class Reloader:
         previous = self._hooks.publisher.snapshot
         # A full collection would stop all requests for 0.1 s with 1,000 integrations and for 0.4 s with 10,000. The
         # objects of a load are frozen before the collector runs again. They contain no cycles that would leak.
-        with COLLECTOR.paused():
+        with GARBAGE_COLLECTOR.paused():
             try:
                 loaded = await self._in_thread(self._load)
             except Exception:
@@ -379,7 +379,7 @@ class Reloader:
         current = self._hooks.publisher.snapshot
         if current is previous:
             return
-        self._hooks.audit.change(compare(previous, current), source, tuple(by))
+        self._hooks.audit.log_change(compare(previous, current), source, tuple(by))
         if began is not None:
             old_integrations, integrations = previous.integrations, current.integrations
             self._log.info(

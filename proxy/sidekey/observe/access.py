@@ -14,7 +14,7 @@ from sidekey.snapshot.snapshot import Snapshot
 _WAITED_FOR_NOTHING: Final = ',"grant":null,"connect":null,"first_byte":'
 
 _MAX_PARTS: Final = 1024
-"""Maximum cached constant parts of log lines."""
+"""Maximum entries in the cache of constant parts."""
 
 
 class AccessLine(NamedTuple):
@@ -50,18 +50,18 @@ class AccessLine(NamedTuple):
     target: bytes | None = None
 
 
-_COMMON: Final = AccessLine._fields.index("request_id")
+_CACHED_FIELDS: Final = AccessLine._fields.index("request_id")
 """Number of leading fields that make up the cached parts of a line."""
 
 
 class AccessLog:
     """Writes a line for each request that `log.access` (off, errors, all) selects. `log.level` does not matter.
 
-    The caller of `write` checks `every` and `errors` first. `every` selects all requests, `errors` those with a status
-    of 400 or more or a code of Sidekey (`errors.KINDS`, `CALLER_GONE`).
+    The caller of `write` checks `logs_all` and `logs_errors` first. An error is a request with a status of 400 or more,
+    or with a code of Sidekey (`errors.KINDS`, `CALLER_GONE`).
     """
 
-    __slots__ = ("_clock", "_parts", "_path", "_put", "errors", "every")
+    __slots__ = ("_clock", "_parts", "_path", "_put", "logs_all", "logs_errors")
 
     def __init__(self, writer: LineWriter, mode: str, path: bool) -> None:
         self._put = writer.write
@@ -70,8 +70,8 @@ class AccessLog:
         self._set(mode, path)
 
     def _set(self, mode: str, path: bool) -> None:
-        self.every = mode == "all"
-        self.errors = mode != "off"
+        self.logs_all = mode == "all"
+        self.logs_errors = mode != "off"
         self._path = path
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
@@ -80,7 +80,7 @@ class AccessLog:
 
     def write(self, line: AccessLine) -> None:
         """Log a finished exchange or CONNECT."""
-        key = line[:_COMMON]
+        key = line[:_CACHED_FIELDS]
         parts = self._parts.get(key)
         if parts is None:
             parts = _constant_parts(line)
@@ -116,15 +116,15 @@ def _constant_parts(line: AccessLine) -> tuple[str, str]:
     level = "info" if line.status < 400 and not (line.code or line.reason) else "warning"
     return (
         f'","level":"{level}","event":"request","request_id":',
-        f',"integration":{quote(line.integration)},"caller":{quoted(line.caller)},"door":{quote(line.door)}'
-        f',"method":{quote(line.method)},"host":{quoted(line.host)},"port":{line.port or "null"}'
-        f',"status":{line.status},"code":{quoted(line.code)},"reason":{quoted(line.reason)},"error":{quoted(line.error)}'
-        f',"attempt":{quoted(line.attempt)},"trace_id":',
+        f',"integration":{quote(line.integration)},"caller":{quote_or_null(line.caller)},"door":{quote(line.door)}'
+        f',"method":{quote(line.method)},"host":{quote_or_null(line.host)},"port":{line.port or "null"}'
+        f',"status":{line.status},"code":{quote_or_null(line.code)},"reason":{quote_or_null(line.reason)},"error":{quote_or_null(line.error)}'
+        f',"attempt":{quote_or_null(line.attempt)},"trace_id":',
     )
 
 
-def quoted(value: str) -> str:
-    """Return a text as JSON, or null if it is empty."""
+def quote_or_null(value: str) -> str:
+    """Write a text as a JSON string, or as null if it is empty."""
     return quote(value) if value else "null"
 
 

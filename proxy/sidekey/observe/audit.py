@@ -11,7 +11,7 @@ from functools import partial
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final, Literal
 
-from sidekey.observe.access import AccessLine, quoted
+from sidekey.observe.access import AccessLine, quote_or_null
 from sidekey.observe.clock import Clock
 from sidekey.observe.writer import LineWriter
 from sidekey.publish import Changes
@@ -24,9 +24,9 @@ MAX_PATHS: Final = 100
 
 
 class AuditLog:
-    """Writes audit lines. The caller of `use` checks `uses` first, which `log.audit` sets."""
+    """Writes audit lines. The caller of `log_use` checks `logs_uses` first, which `log.audit` sets."""
 
-    __slots__ = ("_clock", "_put", "uses")
+    __slots__ = ("_clock", "_put", "logs_uses")
 
     def __init__(self, writer: LineWriter, mode: str) -> None:
         self._put = writer.write
@@ -34,26 +34,26 @@ class AuditLog:
         self._set(mode)
 
     def _set(self, mode: str) -> None:
-        self.uses = mode == "uses"
+        self.logs_uses = mode == "uses"
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Prepare for a new snapshot. The returned commit switches to its setting."""
         return partial(self._set, snapshot.log.audit)
 
-    def use(self, line: AccessLine) -> None:
+    def log_use(self, line: AccessLine) -> None:
         """Log that a request was sent with a credential. `line` is its access log line."""
         by = "caller" if line.peer else "operator"
         self._put(
             (
                 f'{{"timestamp":"{self._clock.stamp()}","level":"info","event":"credential used"'
-                f',"request_id":{quote(line.request_id)},"by":"{by}","caller":{quoted(line.caller)}'
-                f',"peer":{quoted(line.peer)},"integration":{quote(line.integration)},"preset":{quoted(line.preset)}'
-                f',"method":{quote(line.method)},"host":{quoted(line.host)},"port":{line.port or "null"}'
-                f',"status":{line.status},"code":{quoted(line.code)}}}\n'
+                f',"request_id":{quote(line.request_id)},"by":"{by}","caller":{quote_or_null(line.caller)}'
+                f',"peer":{quote_or_null(line.peer)},"integration":{quote(line.integration)},"preset":{quote_or_null(line.preset)}'
+                f',"method":{quote(line.method)},"host":{quote_or_null(line.host)},"port":{line.port or "null"}'
+                f',"status":{line.status},"code":{quote_or_null(line.code)}}}\n'
             ).encode("ascii")
         )
 
-    def change(self, changes: Changes, source: Source, by: tuple[str, ...] = ()) -> None:
+    def log_change(self, changes: Changes, source: Source, by: tuple[str, ...] = ()) -> None:
         """Log the changed keys of the config, if any: at most `MAX_PATHS` in each list."""
         paths = {f"{key}_keys": getattr(changes, key) for key in ("added", "removed", "changed")}
         if not any(paths.values()):

@@ -20,7 +20,7 @@ from weakref import ref
 from sidekey.observe.access import AccessLine
 from sidekey.observe.log import get_logger
 from sidekey.observe.metrics import IntegrationStats, Metrics
-from sidekey.observe.usage import Traffic, Usage
+from sidekey.observe.usage import FailureStreaks, Usage
 from sidekey.snapshot.snapshot import Integration, Snapshot
 from sidekey.store.errors import StoreDenied, StoreError
 from sidekey.store.failures import PAGE, Failure
@@ -34,7 +34,7 @@ _FAILURES_INTERVAL: Final = 5.0
 """Seconds between two writes of failures."""
 
 _YIELD_AFTER: Final = 200
-"""Counters or states to process before the event loop gets a turn."""
+"""Counters or states to process before other tasks of the event loop get a turn."""
 
 _BATCH: Final = 100
 """Rows of usage in one transaction."""
@@ -60,9 +60,10 @@ _INITIAL_HOURS: Final = 24
 
 @dataclass(slots=True)
 class _Suspect:
-    """An integration that fails according to the store, unless it was changed or had a success since (`_is_failing`).
+    """An integration that was failing when the state in the store was written.
 
-    `integration` is the object that was in use when this process read the state.
+    It may have been changed, or had a success, since: `_is_still_failing` decides. `integration` is the object that was
+    in use when this process read the state.
     """
 
     since: int
@@ -70,15 +71,15 @@ class _Suspect:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
-    """Usage by hour, unordered, and the Unix time of the last use (0 if never used)."""
+class UsageHistory:
+    """Usage of one integration or preset: by hour, unordered, and the Unix time of the last use (0: never)."""
 
     hours: list[Hour]
     last_at: int
 
 
 class _FailingIntegrations(Mapping[str, int]):
-    """Failing integrations, and since when they fail. Values are computed on access: there may be ten thousand."""
+    """Failing integrations, and when each began to fail. Values are computed on access: there may be ten thousand."""
 
     def __init__(self, candidates: Callable[[], Iterable[str]], since: Callable[[str], int]) -> None:
         self._candidates = candidates
@@ -124,12 +125,12 @@ class History:
 
     def __init__(self, metrics: Metrics, snapshot: Callable[[], Snapshot]) -> None:
         self._metrics = metrics
-        self._traffic = Traffic(metrics)
+        self._streaks = FailureStreaks(metrics)
         self._snapshot = snapshot
         self._usage = Usage(metrics)
         self._store: Store | None = None
         self._memory = _Memory()
-        self._last_at: dict[str, int] = {}
+        self._state_times: dict[str, int] = {}
         """Time of the last known state of each integration."""
         self._suspects: dict[str, _Suspect] = {}
         """Integrations that fail according to the store."""
@@ -140,7 +141,7 @@ class History:
         metrics.failing = self.failing
 
     def start(self, store: Store | None, report: Callable[[BaseException], object]) -> None:
-        """Start to write to the store, if there is one, and to read from it. `report` is called with each defect."""
+        """Start to read from the store and write to it, if there is one. `report` is called with each defect."""
         self._store = store
         self._task = asyncio.get_running_loop().create_task(self._run(report))
 
@@ -154,7 +155,7 @@ class History:
 
     def note_failure(self, stats: IntegrationStats, line: AccessLine) -> None:
         """Record a failed request, after its outcome was counted. Keep one failure a second for each integration."""
-        self._traffic.failed(stats, line.code, line.status)
+        self._streaks.record_failure(stats, line.code, line.status)
         name, at = stats.integration, int(time.time())
         if (name, at) in self._failures or name not in self._metrics.integrations:
             return
@@ -176,10 +177,10 @@ class History:
         )
 
     def failing(self) -> Mapping[str, int]:
-        """Return the Unix time since when each failing integration fails. Threads may read it."""
-        return _FailingIntegrations(lambda: self._suspects.keys() | self._traffic.failing().keys(), self._failing_since)
+        """Return when each failing integration began to fail (Unix time). Threads may read the mapping."""
+        return _FailingIntegrations(lambda: self._suspects.keys() | self._streaks.failing().keys(), self._failing_since)
 
-    async def usage(self, kind: str, names: Sequence[str], hours: int) -> dict[str, Used]:
+    async def usage(self, kind: str, names: Sequence[str], hours: int) -> dict[str, UsageHistory]:
         """Return the usage of integrations or presets in the last `hours`. Raises StoreError."""
         now = int(time.time())
         since = now // HOUR - hours + 1
@@ -187,13 +188,13 @@ class History:
             rows, last_uses = self._memory.usage(kind, names, since)
         else:
             rows, last_uses = await self._store.usage(kind, names, since)
-        used = {name: Used([], last_uses.get(name, 0)) for name in names}
+        used = {name: UsageHistory([], last_uses.get(name, 0)) for name in names}
         for row in rows:
             used[row.id].hours.append(row)
         for name in names:
             new, _ = self._usage.unwritten(kind, name)
             if new[0]:
-                used[name] = Used([*used[name].hours, Hour(kind, name, now // HOUR, now, 0, new)], now)
+                used[name] = UsageHistory([*used[name].hours, Hour(kind, name, now // HOUR, now, 0, new)], now)
         return used
 
     async def failures(self, integration: str, before: int) -> tuple[list[Failure], bool]:
@@ -219,7 +220,7 @@ class History:
             try:
                 if self._store is not None and self._store.health.up:
                     if is_due or not is_read:
-                        await self._read(self._store, since)
+                        await self._read_states(self._store, since)
                         since, is_read = int(time.time()) // HOUR - 1, True
                     await self._write_failures(self._store)
                     problem = ""
@@ -241,46 +242,46 @@ class History:
                     async with asyncio.timeout(_FAILURES_INTERVAL):
                         await self._closing.wait()
 
-    async def _read(self, store: Store, since: int) -> None:
+    async def _read_states(self, store: Store, since: int) -> None:
         if not self._snapshot().awaits_store:
-            for name in self._last_at.keys() - self._metrics.integrations.keys():
-                del self._last_at[name]
+            for name in self._state_times.keys() - self._metrics.integrations.keys():
+                del self._state_times[name]
                 self._suspects.pop(name, None)
         for number, (name, state) in enumerate((await store.failing(since)).items(), 1):
-            self._note_state(name, state)
+            self._remember_state(name, state)
             if number % _YIELD_AFTER == 0:
                 await asyncio.sleep(0)
 
     async def _write_usage(self) -> None:
         hours: list[Hour] = []
-        counted: dict[tuple[str, str], Counters] = {}
+        totals: dict[tuple[str, str], Counters] = {}
         for number, (kind, name) in enumerate(self._usage.keys(), 1):
             new, total = self._usage.unwritten(kind, name)
             if new[0]:
                 now = int(time.time())
-                at, since = self._state(name, now) if kind == "integration" else (now, 0)
+                at, since = self._state_to_write(name, now) if kind == "integration" else (now, 0)
                 hours.append(Hour(kind, name, now // HOUR, at, since, new))
-                counted[kind, name] = total
+                totals[kind, name] = total
             if len(hours) == _BATCH:
-                await self._write_batch(hours, counted)
-                hours, counted = [], {}
+                await self._write_batch(hours, totals)
+                hours, totals = [], {}
                 if not self._closing.is_set():
                     await asyncio.sleep(_PAUSE)
             elif number % _YIELD_AFTER == 0:
                 await asyncio.sleep(0)
         if hours:
-            await self._write_batch(hours, counted)
+            await self._write_batch(hours, totals)
 
-    async def _write_batch(self, hours: list[Hour], counted: Mapping[tuple[str, str], Counters]) -> None:
+    async def _write_batch(self, hours: list[Hour], totals: Mapping[tuple[str, str], Counters]) -> None:
         if self._store is None:
             self._memory.add(hours)
         else:
             # Sorted, so that two processes do not deadlock on each other's rows.
             await self._store.add_usage(sorted(hours))
         for hour in hours:
-            self._usage.note_written(hour.kind, hour.id, counted[hour.kind, hour.id])
+            self._usage.note_written(hour.kind, hour.id, totals[hour.kind, hour.id])
             if hour.kind == "integration":
-                self._note_state(hour.id, Failing(hour.last_at, hour.failing_since))
+                self._remember_state(hour.id, Failing(hour.last_at, hour.failing_since))
 
     async def _write_failures(self, store: Store) -> None:
         batch = dict(self._failures)
@@ -289,11 +290,11 @@ class History:
             for key in batch:
                 self._failures.pop(key, None)
 
-    def _note_state(self, name: str, state: Failing) -> None:
-        """Apply a state from the store, or one that this process has written, unless a newer one is known."""
-        if self._last_at.get(name, 0) > state.last_at:
+    def _remember_state(self, name: str, state: Failing) -> None:
+        """Remember a state that this process has read or written, unless it knows a newer one."""
+        if self._state_times.get(name, 0) > state.last_at:
             return
-        self._last_at[name] = state.last_at
+        self._state_times[name] = state.last_at
         if not state.since:
             self._suspects.pop(name, None)
             return
@@ -302,7 +303,7 @@ class History:
             integration = self._metrics.integrations.get(name)
             self._suspects[name] = _Suspect(state.since, None if integration is None else ref(integration))
 
-    def _state(self, name: str, now: int) -> Failing:
+    def _state_to_write(self, name: str, now: int) -> Failing:
         """Return the state to write for an integration that was used since the last write.
 
         This process knows the second of a failure, but only the minute of a success. So a failing state carries the
@@ -311,25 +312,25 @@ class History:
         since = self._failing_since(name)
         if not since:
             return Failing(now, 0)
-        return Failing(max(self._traffic.failures_of(name)[1], self._last_at.get(name, 0)), since)
+        return Failing(max(self._streaks.failure_times(name)[1], self._state_times.get(name, 0)), since)
 
     def _failing_since(self, name: str) -> int:
-        """Return since when an integration is failing, according to this process or the store, or 0 if it is not."""
-        local, failed_at = self._traffic.failures_of(name)
+        """Return when an integration began to fail, according to this process or the store, or 0 if it does not fail."""
+        local, failed_at = self._streaks.failure_times(name)
         suspect = self._suspects.get(name)
-        shared = suspect.since if suspect is not None and self._is_failing(name, suspect) else 0
+        shared = suspect.since if suspect is not None and self._is_still_failing(name, suspect) else 0
         # Without a suspect, the last known state is a success. Earlier failures of this process then do not matter.
-        if local and (suspect is not None or failed_at >= self._last_at.get(name, 0)):
+        if local and (suspect is not None or failed_at >= self._state_times.get(name, 0)):
             return min(local, shared or local)
         return shared
 
-    def _is_failing(self, name: str, suspect: _Suspect) -> bool:
+    def _is_still_failing(self, name: str, suspect: _Suspect) -> bool:
         """Return True if the failures are those of the integration in use, and this process had no success since."""
         integration = self._metrics.integrations.get(name)
         if integration is None:
             return False
         if suspect.integration is None:
-            # This process read the state before the integration.
+            # This process read the state before it had the integration.
             suspect.integration = ref(integration)
         if suspect.integration() is not integration or count_good(self._usage.unwritten("integration", name)[0]):
             return False
@@ -337,8 +338,8 @@ class History:
         return not integration.stored or row is None or suspect.since >= row.updated_at
 
 
-def sum_of(hours: Iterable[Hour]) -> Counters:
-    """Add the counters of hours."""
+def sum_counters(hours: Iterable[Hour]) -> Counters:
+    """Add up the counters of these hours."""
     return reduce(_sum, (hour.counters for hour in hours), NONE)
 
 

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from sidekey.observe.exceptions import describe
 from sidekey.observe.log import get_logger
 
-_ASYNCIO = (
+_FIXED_MESSAGES = (
     "Exception in callback",
     "Fatal error",
     "Fatal read error",
@@ -52,9 +52,9 @@ def install_safe_hooks(loop: asyncio.AbstractEventLoop | None = None) -> None:
 
 
 class SafeHandler(logging.Handler):
-    """Logs a library's record as its source and the description of its exception.
+    """Logs the logger and the place of a library's record, and describes its exception.
 
-    It logs the text only if that is a template with arguments. Other text may be formatted already.
+    It logs the message only if that is a template with arguments: any other message may contain values already.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -90,7 +90,7 @@ def _loop(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     exc = context.get("exception")
     get_logger().error(
         "the event loop reported an error",
-        message=next((known for known in _ASYNCIO if text.startswith(known)), None),
+        message=next((known for known in _FIXED_MESSAGES if text.startswith(known)), None),
         **(describe(exc) if isinstance(exc, BaseException) else {}),
     )
 

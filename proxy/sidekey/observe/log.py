@@ -72,7 +72,7 @@ class LogLevel:
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Prepare for a new snapshot. The returned commit switches to its level in the next step of the event loop.
 
-        So the order of commits does not matter: all that log in the current step use the previous level.
+        So the order of commits does not matter: every commit of this step logs with the previous level.
         """
         level = snapshot.log.level
         change = partial(structlog.configure, wrapper_class=_logger_of(level))
@@ -86,7 +86,7 @@ class LogLevel:
 
 
 class LogOutput:
-    """Switches a writer to the log file and format of each new snapshot. `log` has the current ones (`open_log`)."""
+    """Switches a writer to the log file and format of each new snapshot. `log` has the current settings."""
 
     def __init__(self, writer: LineWriter, log: Log) -> None:
         self._writer = writer
@@ -102,7 +102,7 @@ class LogOutput:
     def _commit(self, log: Log, output: Output | None) -> None:
         self._log = log
         if output is not None:
-            self._writer.use(output, announce=True)
+            self._writer.switch_to(output, announce=True)
 
 
 def open_log(log: Log) -> Output:

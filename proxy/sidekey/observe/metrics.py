@@ -253,13 +253,13 @@ class Metrics:
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     def stats(self, integration: str) -> IntegrationStats:
-        """Return the counters of a configured integration. They are created at its first request."""
+        """Return the counters of a configured integration, which it creates at the first request."""
         stats = self._stats.get(integration)
         if stats is None:
             stats = self._stats[integration] = IntegrationStats(integration)
         return stats
 
-    def counted(self, integration: str) -> IntegrationStats | None:
+    def find_stats(self, integration: str) -> IntegrationStats | None:
         """Return the counters of an integration, or None before its first request."""
         return self._stats.get(integration)
 
@@ -267,18 +267,18 @@ class Metrics:
         """Return the counters of all integrations with a request, then `passed` and `unknown`."""
         return (*self._stats.values(), self.passed, self.unknown)
 
-    def recorded(self) -> Iterator[IntegrationStats]:
-        """Yield the counters that have counted a finished request, in the order of `all_stats`."""
+    def used_stats(self) -> Iterator[IntegrationStats]:
+        """Yield the counters with a finished request, in the order of `all_stats`."""
         for stats in self.all_stats():
             if stats.outcomes:
                 yield stats
 
 
 class CredentialSeries:
-    """Metrics of one credential's source. `credential` is "token" or "certificate".
+    """Metrics of the source of one credential. `credential` is "token" or "certificate".
 
     A source may outlive its integration for requests in flight. It is then `retired` and only counts token requests, if
-    an integration of its name still exists. The other series belong to its successor, if there is one.
+    an integration with its ID still exists. The other series belong to the source that replaced it, if any.
     """
 
     __slots__ = ("_key", "_metrics", "retired")
@@ -294,7 +294,7 @@ class CredentialSeries:
         if not self.retired or integration in self._metrics.integrations:
             self._metrics.calls[integration, outcome] += 1
 
-    def expires(self, moment: float | None) -> None:
+    def set_expiry(self, moment: float | None) -> None:
         """Record the expiry of the current credential (Unix time), or None without a credential."""
         if self.retired:
             return
@@ -309,6 +309,6 @@ class CredentialSeries:
             self._metrics.reload_failures[self._key] += more
 
     def retire(self) -> None:
-        """Leave the series to a successor, which continues the counts."""
-        self.expires(None)
+        """Leave the series to the source that replaces this one and continues the counts."""
+        self.set_expiry(None)
         self.retired = True

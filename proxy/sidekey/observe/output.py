@@ -47,26 +47,31 @@ class TextFormatter:
         # For readers: milliseconds, and a space instead of the T.
         moment = f"{stamp[:10]} {stamp[11:23]}Z" if len(stamp) == len("2026-01-31T23:59:59.000001Z") else stamp
         parts = [
-            self._in(_DIM, printable(moment)),
-            self._in(_LEVELS.get(level, _BOLD), printable(level).ljust(_WIDTH)),
-            self._in(_BOLD, printable(event)),
+            self._paint(_DIM, printable(moment)),
+            self._paint(_LEVELS.get(level, _BOLD), printable(level).ljust(_WIDTH)),
+            self._paint(_BOLD, printable(event)),
         ]
         if event == "request":
-            parts += self._request(values)
+            parts += self._request_columns(values)
         parts += [
-            f"{self._in(_DIM, f'{_value(key)}=')}{_value(value)}" for key, value in values.items() if value is not None
+            f"{self._paint(_DIM, f'{_value(key)}=')}{_value(value)}"
+            for key, value in values.items()
+            if value is not None
         ]
         return f"{' '.join(parts)}\n".encode()
 
-    def _request(self, values: dict[str, Any]) -> list[str]:
+    def _request_columns(self, values: dict[str, Any]) -> list[str]:
         """Remove and format the leading columns of an access line, from the status to the duration."""
         status, seconds = values.pop("status", 0), values.pop("duration", None)
         columns = [values.pop(key, None) for key in ("method", "integration", "host", "code")]
         colour = _LEVELS["error" if status >= 500 else "warning" if status >= 400 or columns[-1] else "info"]
-        parts = [self._in(colour, str(status or "-")), *(_value(column) for column in columns if column is not None)]
+        parts = [
+            self._paint(colour, str(status or "-")),
+            *(_value(column) for column in columns if column is not None),
+        ]
         return parts if seconds is None else [*parts, f"{seconds * 1000:.1f}ms"]
 
-    def _in(self, colour: str, text: str) -> str:
+    def _paint(self, colour: str, text: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colours else text
 
 

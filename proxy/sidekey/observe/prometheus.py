@@ -23,20 +23,20 @@ from prometheus_client.samples import Sample
 import sidekey
 from sidekey.build import build
 from sidekey.observe.metrics import BOUNDS, Durations, IntegrationStats, Metrics
-from sidekey.process import COLLECTOR
+from sidekey.process import GARBAGE_COLLECTOR
 from sidekey.snapshot.status import STATUSES, changed_statuses
 
 _SLICE = 0.0005
 """Seconds of copying before other tasks get a turn."""
 
-_BATCH = 200
+_BATCH_SIZE = 200
 """Samples that are rendered in one step, which takes about 0.7 ms."""
 
 _PAUSE = 0.00001
-"""Seconds, to which Linux adds 0.05 ms."""
+"""Seconds that the rendering thread sleeps after each batch. Linux adds 0.05 ms."""
 
 _GZIP = 31
-"""The `wbits` of zlib that stand for gzip."""
+"""The `wbits` of zlib that select the gzip format."""
 
 
 class Format(NamedTuple):
@@ -75,7 +75,7 @@ class Exposition:
         async with self._rendering:
             # The copies have no reference cycles. With 10,000 integrations they would trigger full collections, which
             # blocked the loop for 80 ms.
-            with COLLECTOR.paused():
+            with GARBAGE_COLLECTOR.paused():
                 return await asyncio.to_thread(_render, form, await _copy(self._metrics))
 
 
@@ -158,12 +158,12 @@ def _render(form: Format, copies: _Copies) -> bytes:
     page = bytearray()
     while copies:
         family, rows = copies.pop(0)
-        samples, begun = family.samples(rows), False
-        while batch := list(islice(samples, _BATCH)):
+        samples, has_header = family.samples(rows), False
+        while batch := list(islice(samples, _BATCH_SIZE)):
             text = form.generate(_Batch(family, batch)).removesuffix(b"# EOF\n")
-            # Only the first batch of a family has HELP and TYPE lines.
-            page += packer.compress(text.split(b"\n", 2)[2] if begun else text)
-            begun = True
+            # Only the first batch of a family keeps the HELP and TYPE lines.
+            page += packer.compress(text.split(b"\n", 2)[2] if has_header else text)
+            has_header = True
             sleep(_PAUSE)
     return bytes(page + packer.compress(form.generate(PROCESS_COLLECTOR)) + packer.flush())
 
@@ -208,36 +208,36 @@ def _single(read: Callable[[Metrics], float | None]) -> Callable[[Metrics], Iter
     return rows
 
 
-def _of_store(index: int) -> Callable[[Metrics], Iterable[_Row]]:
+def _store_value(index: int) -> Callable[[Metrics], Iterable[_Row]]:
     """Read one of the values in `Metrics.store`."""
     return _single(lambda metrics: None if metrics.store is None else metrics.store[index])
 
 
-def _copied(durations: IntegrationStats | Durations) -> _Histogram:
+def _copy_histogram(durations: IntegrationStats | Durations) -> _Histogram:
     return _Histogram(tuple(durations.buckets), durations.seconds)
 
 
 def _durations(metrics: Metrics) -> Iterator[_Row]:
-    for stats in metrics.recorded():
-        yield (stats.integration,), _copied(stats)
+    for stats in metrics.used_stats():
+        yield (stats.integration,), _copy_histogram(stats)
 
 
 def _phases(metrics: Metrics) -> Iterator[_Row]:
     phases = {"grant": metrics.grants, "connect": metrics.connections, "first_byte": metrics.first_bytes}
     for phase, durations in phases.items():
         if any(durations.buckets):
-            yield (phase,), _copied(durations)
+            yield (phase,), _copy_histogram(durations)
 
 
-def _info(metrics: Metrics) -> Iterator[_Row]:
-    for stats in metrics.recorded():
+def _integration_kinds(metrics: Metrics) -> Iterator[_Row]:
+    for stats in metrics.used_stats():
         integration = metrics.integrations.get(stats.integration)
         if integration is not None:
             yield (stats.integration, integration.kind), 1
 
 
-def _fullest(metrics: Metrics) -> Iterator[_Row | None]:
-    """Find the highest utilization, which may take a while for thousands of integrations."""
+def _highest_utilization(metrics: Metrics) -> Iterator[_Row | None]:
+    """Find the highest utilization. Yield None after each origin: thousands of integrations take a while."""
     fullest = 0.0
     for utilization in metrics.utilization():
         fullest = max(fullest, utilization)
@@ -253,7 +253,7 @@ def _upstream_connections(metrics: Metrics) -> Mapping[str, int]:
     }
 
 
-def _stored(metrics: Metrics) -> Iterator[_Row | None]:
+def _stored_by_status(metrics: Metrics) -> Iterator[_Row | None]:
     """Count stored integrations by status. Recompute only those whose status can have changed."""
     stored = metrics.stored
     if stored is None:
@@ -268,7 +268,7 @@ def _stored(metrics: Metrics) -> Iterator[_Row | None]:
     yield from [((status,), count) for status, count in counts.items()]
 
 
-def _build(_: Metrics) -> Iterable[_Row]:
+def _build_info(_: Metrics) -> Iterable[_Row]:
     return [((sidekey.__version__, platform.python_version(), build()), 1)]
 
 
@@ -320,7 +320,7 @@ _FAMILIES = (
         "gauge",
         "The share of its limit of requests in flight that the fullest origin uses, 0 to 1.",
         (),
-        _fullest,
+        _highest_utilization,
     ),
     _Family(
         "sidekey_upstream_connections",
@@ -425,7 +425,7 @@ _FAMILIES = (
         "gauge",
         "The kind of each integration that has had a request.",
         ("integration", "kind"),
-        _info,
+        _integration_kinds,
     ),
     _Family(
         "sidekey_integration_failing_since_timestamp_seconds",
@@ -435,16 +435,16 @@ _FAMILIES = (
         # Lazily, because each value is computed on access.
         lambda metrics: (((name,), since) for name, since in metrics.failing().items()),
     ),
-    _Family("sidekey_store_up", "gauge", "Whether the last use of the store succeeded.", (), _of_store(0)),
-    _Family("sidekey_store_revision", "gauge", "The revision of the store in use.", (), _of_store(1)),
+    _Family("sidekey_store_up", "gauge", "Whether the last use of the store succeeded.", (), _store_value(0)),
+    _Family("sidekey_store_revision", "gauge", "The revision of the store in use.", (), _store_value(1)),
     _Family(
         "sidekey_store_rolled_back",
         "gauge",
         "Whether this process has seen rows of the store that were gone or older than before.",
         (),
-        _of_store(2),
+        _store_value(2),
     ),
-    _Family("sidekey_store_integrations", "gauge", "Stored integrations by status.", ("state",), _stored),
+    _Family("sidekey_store_integrations", "gauge", "Stored integrations by status.", ("state",), _stored_by_status),
     _Family(
         "sidekey_config_last_reload_successful",
         "gauge",
@@ -464,7 +464,7 @@ _FAMILIES = (
         "gauge",
         "Versions of Sidekey and Python, and whether the hot path is compiled.",
         ("version", "python", "build"),
-        _build,
+        _build_info,
     ),
 )
 """All metric families, in the order of the page. To add one, add an entry here and a row to docs/metrics.md."""

@@ -1,7 +1,7 @@
 """Usage of this process, and integrations whose requests fail.
 
 `Usage` computes how much each counter grew since it was last written, so that the processes of a fleet can add up their
-usage. `Traffic` counts failures in a row for each integration.
+usage. `FailureStreaks` counts failures in a row for each integration.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sidekey.snapshot.snapshot import NOBODY, Integration
 from sidekey.snapshot.status import FAILING
 from sidekey.store.usage import LATENCY, NONE, OUTCOMES, Counters
 
-_GOOD: Final = frozenset({"1xx", "2xx", "3xx"})
+_NOT_FAILED: Final = frozenset({"1xx", "2xx", "3xx"})
 
-_COLUMNS: Final[Mapping[str, str]] = {
+_COLUMN_BY_OUTCOME: Final[Mapping[str, str]] = {
     "400": "s4xx",
     "401": "s401_403",
     "403": "s401_403",
@@ -37,13 +37,13 @@ _COLUMNS: Final[Mapping[str, str]] = {
 }
 """Column of each outcome of a failed request. Other outcomes, such as a denied request, count in column `other`."""
 
-_COLUMN_INDEXES: Final = {outcome: OUTCOMES.index(column) for outcome, column in _COLUMNS.items()}
-_OTHER: Final = OUTCOMES.index("other")
+_INDEX_BY_OUTCOME: Final = {outcome: OUTCOMES.index(column) for outcome, column in _COLUMN_BY_OUTCOME.items()}
+_OTHER_INDEX: Final = OUTCOMES.index("other")
 
-LIMITS: Final = (0.05, 0.1, 0.25, 1.0, 5.0)
+DURATION_BOUNDS: Final = (0.05, 0.1, 0.25, 1.0, 5.0)
 """Upper bounds of the duration columns, in seconds."""
 
-_BUCKETS: Final = tuple(bisect_left(LIMITS, bound) for bound in (*BOUNDS, inf))
+_COLUMN_BY_BUCKET: Final = tuple(bisect_left(DURATION_BOUNDS, bound) for bound in (*BOUNDS, inf))
 """Duration column of each bucket of the metrics."""
 
 
@@ -55,9 +55,9 @@ class Usage:
         self._written: dict[tuple[str, str], Counters] = {}
 
     def keys(self) -> Iterator[tuple[str, str]]:
-        """Yield kind and ID of integrations and presets with counters. Requests may count between two steps."""
+        """Yield kind and ID of integrations and presets with counters. Requests may change them between two steps."""
         number = 0
-        for stats in self._metrics.recorded():
+        for stats in self._metrics.used_stats():
             if stats.integration not in (NOBODY, UNKNOWN):
                 number += 1
                 yield "integration", stats.integration
@@ -67,45 +67,45 @@ class Usage:
                 yield "preset", name
         if len(self._written) > number:
             # The config lost some IDs.
-            self._written = {key: counters for key, counters in self._written.items() if self._counted(*key)[0]}
+            self._written = {key: counters for key, counters in self._written.items() if self._read_counters(*key)[0]}
 
     def unwritten(self, kind: str, name: str) -> tuple[Counters, Counters]:
-        """Return the growth since the last write, and the counters to pass to `note_written` after the next write."""
+        """Return the growth since the last write, and the total to pass to `note_written` once that is written."""
         written = self._written.get((kind, name), NONE)
-        outcomes, buckets = self._counted(kind, name)
+        outcomes, buckets = self._read_counters(kind, name)
         if sum(outcomes.values()) == written[0]:
             return NONE, written
-        counters = _counters(outcomes, buckets)
+        counters = _to_columns(outcomes, buckets)
         if counters[0] < written[0]:
             # The config lost the ID for a while, so the counters restarted.
             return counters, counters
         return tuple(map(sub, counters, written)), counters
 
     def note_written(self, kind: str, name: str, counters: Counters) -> None:
-        """Record that these counters were written."""
+        """Record that the growth up to these counters was written."""
         self._written[kind, name] = counters
 
-    def _counted(self, kind: str, name: str) -> tuple[Mapping[str, int], list[int]]:
+    def _read_counters(self, kind: str, name: str) -> tuple[Mapping[str, int], list[int]]:
         if kind == "preset":
             return self._metrics.presets.get(name, {}), []
-        stats = self._metrics.counted(name)
+        stats = self._metrics.find_stats(name)
         return ({}, []) if stats is None else (stats.outcomes, stats.buckets)
 
 
-def _counters(outcomes: Mapping[str, int], buckets: list[int]) -> Counters:
+def _to_columns(outcomes: Mapping[str, int], buckets: list[int]) -> Counters:
     columns = [0] * len(OUTCOMES)
     # A copy: the API reads it in a thread.
     for outcome, count in list(outcomes.items()):
-        if outcome not in _GOOD:
-            columns[_COLUMN_INDEXES.get(outcome, _OTHER)] += count
+        if outcome not in _NOT_FAILED:
+            columns[_INDEX_BY_OUTCOME.get(outcome, _OTHER_INDEX)] += count
     latency = [0] * len(LATENCY)
-    for column, count in zip(_BUCKETS, buckets, strict=False):
+    for column, count in zip(_COLUMN_BY_BUCKET, buckets, strict=False):
         latency[column] += count
     return sum(outcomes.values()), sum(columns), *columns, *latency
 
 
 MAX_INTEGRATIONS: Final = 1000
-"""Integrations whose failures are remembered."""
+"""Maximum integrations with a streak. The one that failed longest ago is evicted."""
 
 _FAILURES: Final = frozenset(
     {
@@ -123,74 +123,78 @@ _REJECTED: Final = (401, 403)
 """Statuses below 500 that blame the credential."""
 
 
-class _Record:
-    """The failures of one integration."""
+class _Streak:
+    """Failures of one integration without a success in between. Times are Unix time.
 
-    __slots__ = ("failed_at", "good", "of", "since", "streak")
+    `successes` is the number of its successes at the last failure: if the number has grown, the streak is over.
+    `integration` is the object at the first failure: a changed integration is a new object, and starts at 0.
+    """
+
+    __slots__ = ("failed_at", "integration", "length", "since", "successes")
 
     def __init__(self) -> None:
-        self.good = 0
-        """Number of good requests at the last failure."""
-        self.streak = 0
+        self.successes = 0
+        self.length = 0
         self.since = 0
         self.failed_at = 0
-        self.of: ref[Integration] | None = None
-        """The integration at the last failure. A changed integration is a new object, and its failures start at 0."""
+        self.integration: ref[Integration] | None = None
 
 
-class Traffic:
-    """Failures in a row, by integration. `wall` returns the Unix time."""
+class FailureStreaks:
+    """The current streak of failures of each integration. `wall` returns the Unix time."""
 
     def __init__(self, metrics: Metrics, wall: Callable[[], float] = time.time) -> None:
         self._metrics = metrics
         self._wall = wall
-        self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._streaks: OrderedDict[str, _Streak] = OrderedDict()
 
-    def failed(self, stats: IntegrationStats, code: str, status: int) -> None:
-        """Record a failed request, after its outcome was counted."""
+    def record_failure(self, stats: IntegrationStats, code: str, status: int) -> None:
+        """Extend the streak if the failure blames the integration. Call it after the outcome was counted."""
         if not (code in _FAILURES if code else status >= 500 or status in _REJECTED):
             return
         now = int(self._wall())
-        record = self._record(stats.integration)
-        record.failed_at = now
-        good = _good(stats)
-        if good != record.good or not self._is_of_now(stats.integration, record):
-            record.streak = 0
-        if record.streak == 0:
+        streak = self._streak_of(stats.integration)
+        streak.failed_at = now
+        successes = _count_successes(stats)
+        if successes != streak.successes or not self._has_same_integration(stats.integration, streak):
+            streak.length = 0
+        if streak.length == 0:
             integration = self._metrics.integrations.get(stats.integration)
-            record.of = None if integration is None else ref(integration)
-            record.good, record.since = good, now
-        record.streak += 1
+            streak.integration = None if integration is None else ref(integration)
+            streak.successes, streak.since = successes, now
+        streak.length += 1
 
     def failing(self) -> dict[str, int]:
-        """Return the Unix time since when each failing integration fails, for at most `MAX_INTEGRATIONS`."""
-        return {name: since for name in self._records if (since := self.failures_of(name)[0])}
+        """Return when the streak of each failing integration began, for at most `MAX_INTEGRATIONS`."""
+        return {name: since for name in self._streaks if (since := self.failure_times(name)[0])}
 
-    def failures_of(self, name: str) -> tuple[int, int]:
-        """Return since when an integration is failing (0: it is not), and the time of its last failure."""
-        record = self._records.get(name)
-        if record is None:
+    def failure_times(self, name: str) -> tuple[int, int]:
+        """Return when the integration began to fail (0: it is not failing), and when it last failed (0: never)."""
+        streak = self._streaks.get(name)
+        if streak is None:
             return 0, 0
-        failing = record.streak >= FAILING and self._is_current(name, record)
-        return record.since if failing else 0, record.failed_at
+        failing = streak.length >= FAILING and self._is_unbroken(name, streak)
+        return streak.since if failing else 0, streak.failed_at
 
-    def _is_current(self, name: str, record: _Record) -> bool:
-        """Return True if the integration is unchanged and had no good request since its last failure."""
-        stats = self._metrics.counted(name)
-        return stats is not None and _good(stats) == record.good and self._is_of_now(name, record)
+    def _is_unbroken(self, name: str, streak: _Streak) -> bool:
+        """Return True if the integration is unchanged and had no success since its last failure."""
+        stats = self._metrics.find_stats(name)
+        if stats is None or _count_successes(stats) != streak.successes:
+            return False
+        return self._has_same_integration(name, streak)
 
-    def _is_of_now(self, name: str, record: _Record) -> bool:
-        return (None if record.of is None else record.of()) is self._metrics.integrations.get(name)
+    def _has_same_integration(self, name: str, streak: _Streak) -> bool:
+        return (None if streak.integration is None else streak.integration()) is self._metrics.integrations.get(name)
 
-    def _record(self, integration: str) -> _Record:
-        record = self._records.setdefault(integration, _Record())
-        self._records.move_to_end(integration)
-        if len(self._records) > MAX_INTEGRATIONS:
-            self._records.popitem(last=False)
-        return record
+    def _streak_of(self, integration: str) -> _Streak:
+        streak = self._streaks.setdefault(integration, _Streak())
+        self._streaks.move_to_end(integration)
+        if len(self._streaks) > MAX_INTEGRATIONS:
+            self._streaks.popitem(last=False)
+        return streak
 
 
-def _good(stats: IntegrationStats) -> int:
+def _count_successes(stats: IntegrationStats) -> int:
     """Count requests that reached the upstream and whose credential was not rejected, such as 404 and 429."""
     outcomes = stats.outcomes
     return sum(outcomes.get(outcome, 0) for outcome in ("1xx", "2xx", "3xx", "4xx", "400", "429"))

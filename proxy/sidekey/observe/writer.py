@@ -35,14 +35,15 @@ class LineWriter:
     """Writes lines to an output that it owns.
 
     Before `start`, `write` writes each line itself, so that commands need no thread. Afterwards a background thread
-    does. Any thread may call `write`, `use` and `reopen`. The first output stays open to report errors of later ones.
+    does. Any thread may call `write`, `switch_to` and `reopen`. The first output stays open to report errors of later
+    outputs.
     """
 
     def __init__(self, first: Output | int, *, backlog: int = BACKLOG) -> None:
         self._first = self._output = Output(first) if isinstance(first, int) else first
         self._backlog = backlog
         self._lines: deque[bytes] = deque()
-        self._changes: deque[tuple[Output | None, bool]] = deque()
+        self._output_changes: deque[tuple[Output | None, bool]] = deque()
         """Outputs to switch to (None: reopen the current one), and whether the current one announces the switch."""
         self._clock = Clock()
         self._thread: threading.Thread | None = None
@@ -80,10 +81,7 @@ class LineWriter:
         self._thread.start()
 
     def write(self, line: bytes) -> None:
-        """Accept a line, which ends in its only line feed.
-
-        It never blocks after `start`, and never raises for an output error.
-        """
+        """Accept a line, which ends in its only line feed. Never block after `start`, nor raise for an output error."""
         if self._accepted - self._taken >= self._backlog:
             self._refused += 1
             return
@@ -92,13 +90,13 @@ class LineWriter:
         if not self._woken:
             self._notify()
 
-    def use(self, output: Output, *, announce: bool = False) -> None:
+    def switch_to(self, output: Output, *, announce: bool = False) -> None:
         """Switch to another output, and close the current one unless it is the first.
 
         With `announce`, the last line in the current output says where the log continues, so that nobody can redirect
         the log unnoticed.
         """
-        self._changes.append((output, announce))
+        self._output_changes.append((output, announce))
         self._notify()
 
     def reopen(self) -> None:
@@ -107,7 +105,7 @@ class LineWriter:
         Nothing happens if the output has no file. If the file cannot be opened, the current one stays in use and the
         first output reports the error.
         """
-        self._changes.append((None, False))
+        self._output_changes.append((None, False))
         self._notify()
 
     def close(self, timeout: float = 2.0) -> None:
@@ -145,17 +143,17 @@ class LineWriter:
         self._switch_output()
         while self._lines:
             lines = [self._lines.popleft() for _ in range(min(len(self._lines), BATCH))]
-            self._put(lines)
+            self._write_lines(lines)
             self._taken += sum(map(len, lines))
         if self.unreported:
             # Report now, since the next line may come late.
-            self._put([])
+            self._write_lines([])
         self._taken = self._accepted
 
     def _switch_output(self) -> None:
         """Apply the requested changes of the output."""
-        while self._changes:
-            output, announce = self._changes.popleft()
+        while self._output_changes:
+            output, announce = self._output_changes.popleft()
             if announce and output is not None and output.path != self._output.path:
                 self._announce(output.path)
             if output is None:
@@ -182,7 +180,7 @@ class LineWriter:
         render = self._output.render
         self._write((b"\n" if self._torn else b"") + (line if render is None else render(line)))
 
-    def _put(self, lines: list[bytes]) -> None:
+    def _write_lines(self, lines: list[bytes]) -> None:
         """Write the lines, after a notice of dropped lines, and count those that were not written completely."""
         dropped = self.unreported
         render = self._output.render

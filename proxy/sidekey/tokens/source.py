@@ -294,7 +294,7 @@ class TokenSource:
 
     def _drop(self) -> None:
         self._current = self.grant = None
-        self._series.expires(None)
+        self._series.set_expiry(None)
         self._set_timer()
 
     def _allows_base_url(self, grant: Grant) -> bool:
@@ -615,7 +615,7 @@ class TokenSource:
 
     def _set_current(self, current: _CurrentToken) -> None:
         self._current = current
-        self._series.expires(self._wall() + current.schedule.expires_at - self._loop.time())
+        self._series.set_expiry(self._wall() + current.schedule.expires_at - self._loop.time())
         self._set_timer()
 
     def _failed(self, error: CallError) -> Failed[Problem]:

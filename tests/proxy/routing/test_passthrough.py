@@ -248,7 +248,7 @@ async def test_metrics_and_logs_name_no_integration(tmp_path: Path) -> None:
         refused = problem(await sidekey.ask(asking("http://127.0.0.1:1/", *NAMED)))
         assert (refused["code"], "integration" in refused) == ("upstream_unreachable", False)
         assert sidekey.metrics.passed.outcomes == {"2xx": 1, "upstream_unreachable": 1}
-        assert [stats.integration for stats in sidekey.metrics.recorded()] == [NOBODY]
+        assert [stats.integration for stats in sidekey.metrics.used_stats()] == [NOBODY]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(line["integration"], line["door"], line["host"]) for line in lines] == [
         (NOBODY, "forward", UPSTREAM),

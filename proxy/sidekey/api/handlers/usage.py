@@ -15,7 +15,7 @@ from sidekey.api.messages import ApiRequest, ApiResult
 from sidekey.api.models import Body, Instant, OneOf, Page
 from sidekey.api.route import Route
 from sidekey.api.service import ApiServices
-from sidekey.observe.history import Used, sum_of
+from sidekey.observe.history import UsageHistory, sum_counters
 from sidekey.store.failures import Failure as StoredFailure
 from sidekey.store.usage import HOUR, OUTCOMES
 
@@ -182,7 +182,7 @@ def _first_hour(period: _Period) -> int:
     return int(time.time()) // HOUR - period.hours + 1
 
 
-def _points(used: Used, period: _Period, begin: int) -> list[tuple[int, int]]:
+def _points(used: UsageHistory, period: _Period, begin: int) -> list[tuple[int, int]]:
     """Return the requests and failed requests of each step, oldest first."""
     points = [(0, 0)] * (period.hours // period.step)
     for hour in used.hours:
@@ -193,9 +193,9 @@ def _points(used: Used, period: _Period, begin: int) -> list[tuple[int, int]]:
     return points
 
 
-def _build_usage(used: Used, name: str, period: _Period, *, latency: bool) -> Usage:
+def _build_usage(used: UsageHistory, name: str, period: _Period, *, latency: bool) -> Usage:
     begin = _first_hour(period)
-    requests, failed, *counts = sum_of(used.hours)
+    requests, failed, *counts = sum_counters(used.hours)
     outcomes = {"2xx": requests - failed, **dict(zip(_OUTCOMES, counts, strict=False))}
     members: dict[str, Any] = {
         "period": name,

@@ -110,9 +110,9 @@ class ExchangeBase(ExchangeEvents):
         if code or self._preset or self._caller_name:
             self._count_labels(stats, code, outcome, problem)
         if code or status >= 400:
-            self._log(code, seconds, is_answered, problem, logged=worker.access.errors, failed=stats)
-        elif worker.access.every or worker.audit.uses:
-            self._log(code, seconds, is_answered, problem, logged=worker.access.every)
+            self._log(code, seconds, is_answered, problem, logged=worker.access.logs_errors, failed=stats)
+        elif worker.access.logs_all or worker.audit.logs_uses:
+            self._log(code, seconds, is_answered, problem, logged=worker.access.logs_all)
 
     def _log(
         self,
@@ -126,13 +126,13 @@ class ExchangeBase(ExchangeEvents):
     ) -> None:
         """Write the line of the access log, if `logged`, and of the audit. List a request that counts as `failed`."""
         access, audit, note = self._worker.access, self._worker.audit, self._worker.metrics.note_failure
-        used = audit.uses and self._has_used_credential
+        used = audit.logs_uses and self._has_used_credential
         if logged or used or (failed is not None and note is not None):
             line = self._line(code, seconds, is_answered, problem)
             if logged:
                 access.write(line)
             if used:
-                audit.use(line)
+                audit.log_use(line)
             if failed is not None and note is not None:
                 note(failed, line._replace(caller=self._sender()))
 

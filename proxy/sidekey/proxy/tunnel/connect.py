@@ -268,7 +268,7 @@ class ConnectHandler(CallerEvents):
         connecting = self._connecting()
         if connecting:
             worker.metrics.connections.record(connecting)
-        if worker.access.errors:
+        if worker.access.logs_errors:
             line = AccessLine(
                 integration=self._integration_name(),
                 caller=self._caller_name,

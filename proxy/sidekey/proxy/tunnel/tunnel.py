@@ -97,7 +97,7 @@ class TunnelRecord:
         self._tunnels.leave(self._caller_name)
         access = self._worker.access
         # The refusal of a CONNECT was logged with its response.
-        if previous != states.NEGOTIATING and (access.every or (reason and access.errors)):
+        if previous != states.NEGOTIATING and (access.logs_all or (reason and access.logs_errors)):
             connect_info, authority = self._connect_info, self._authority
             line = AccessLine(
                 integration=self._integration,
