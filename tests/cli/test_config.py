@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.cli.config import in_store, user
+from sidekey.cli.config import audit_source, run_with_store
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.store import Store
 from support.child import run_cli, run_process
@@ -69,8 +69,8 @@ def test_store_is_closed_after_the_work(tmp_path: Path) -> None:
     """The last connection removes SQLite's files beside the database. Only `create` allows a new store."""
     rules = SqlitePlace(tmp_path).rules()
     with pytest.raises(StoreUnavailable):
-        in_store(rules, revision, create=False)
-    assert in_store(rules, revision, create=True) == in_store(rules, revision, create=False) == 0
+        run_with_store(rules, revision, create=False)
+    assert run_with_store(rules, revision, create=True) == run_with_store(rules, revision, create=False) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["store.db"]
 
 
@@ -80,16 +80,16 @@ def test_store_is_closed_after_an_error(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        in_store(SqlitePlace(tmp_path).rules(), fail, create=True)
+        run_with_store(SqlitePlace(tmp_path).rules(), fail, create=True)
     assert [path.name for path in tmp_path.iterdir()] == ["store.db"]
 
 
 def test_a_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container whose user is in no passwd file."""
-    assert user() == f"user {getpass.getuser()}"
+    assert audit_source() == f"user {getpass.getuser()}"
 
     def nobody() -> str:
         raise KeyError("uid not found: 65532")
 
     monkeypatch.setattr(getpass, "getuser", nobody)
-    assert user() == "user unknown"
+    assert audit_source() == "user unknown"

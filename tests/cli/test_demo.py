@@ -136,7 +136,7 @@ def test_failed_request_is_named_and_ends_with_status_1(
 ) -> None:
     """The upstream expects another credential."""
     monkeypatch.setattr(demo, "AUTHORIZATION", "Basic another")
-    failed = demo.show(once=True)
+    failed = demo.run_demo(once=True)
     assert [line.partition(":")[2].split(":")[0] for line in failed] == [
         " 1. Through the reverse proxy",
         " 2. Through HTTP_PROXY=http",

@@ -13,8 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.ca.maintain import ensure_authorities
-from sidekey.cli.environment import NoProxyUrl, Proxy, ProxyLocation, Variables, environment, parse_proxy, proxy_address
-from sidekey.cli.trust_variables import ADDING, REPLACING, KeptTrustError
+from sidekey.cli.environment import (
+    NoProxyUrl,
+    Proxy,
+    ProxyLocation,
+    Variables,
+    build_variables,
+    parse_proxy,
+    proxy_address,
+)
+from sidekey.cli.trust_variables import ADDING_VARIABLES, REPLACING_VARIABLES, TrustError
 from sidekey.snapshot.snapshot import Address
 from support import programs
 from support.child import run_cli, run_process
@@ -29,7 +37,7 @@ def variables(
     environ: Mapping[str, str] | None = None, proxy: Proxy | None = None, trust: Path = TRUST, *, java: bool = False
 ) -> Variables:
     """Build the variables for an environment, which is empty by default."""
-    return environment(proxy or Proxy.of(HERE, "crm", None), trust, environ or {}, java=java)
+    return build_variables(proxy or Proxy.of(HERE, "crm", None), trust, environ or {}, java=java)
 
 
 def test_each_variable_is_set() -> None:
@@ -157,19 +165,19 @@ def test_variable_with_a_file_keeps_its_certificates(tmp_path: Path) -> None:
     )
     (tmp_path / "corp.pem").write_text(client_certificate)
     trust = tmp_path / "ours" / "trust"
-    for name in (*REPLACING, *ADDING):
+    for name in (*REPLACING_VARIABLES, *ADDING_VARIABLES):
         environ = {name: str(tmp_path / "corp.pem"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
         result = variables(environ, trust=trust).values
         pem = Path(result[name]).read_text()
         assert sidekey_certificate in pem
         assert client_certificate in pem
-        others = {result[other] for other in (*REPLACING, *ADDING) if other != name}
+        others = {result[other] for other in (*REPLACING_VARIABLES, *ADDING_VARIABLES) if other != name}
         assert others == {str(trust / "bundle.pem"), str(trust / "ca.pem")} - {result[name]}
         assert variables({**environ, **result}, trust=trust).values == result
 
 
 def test_missing_trust_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeptTrustError, match=r"ca\.pem does not exist: name Sidekey's trust folder"):
+    with pytest.raises(TrustError, match=r"ca\.pem does not exist: name Sidekey's trust folder"):
         ProxyLocation(HERE, tmp_path).check_trust()
     ensure_authorities(rules_in(tmp_path, "https://a.test"), NOW)
     ProxyLocation(HERE, tmp_path / "trust").check_trust()

@@ -44,8 +44,8 @@ def test_invalid_token_is_an_error_that_does_not_repeat_it(file: str | None, val
 def test_command_that_cannot_start_has_the_exit_status_of_a_shell(command: str, status: int, reason: str) -> None:
     script = (
         "import sys; from sidekey.cli.exec import *\n"
-        "try: become((sys.argv[1],), {}, capture_start())\n"
-        "except NotStarted as error: print(error.status, error)"
+        "try: replace_process((sys.argv[1],), {}, capture_start())\n"
+        "except CommandNotStarted as error: print(error.status, error)"
     )
     result = run_code(script, command)
     assert result.stdout.startswith(f"{status} {command}: {reason}")
@@ -54,7 +54,7 @@ def test_command_that_cannot_start_has_the_exit_status_of_a_shell(command: str, 
 @pytest.mark.parametrize("initial", [{}, {"LC_CTYPE": "C.UTF-8"}, {"LANG": "C"}], ids=str)
 def test_command_inherits_the_environment(initial: dict[str, str]) -> None:
     """The LC_CTYPE that Python sets without a locale does not reach the command."""
-    script = "from sidekey.cli.exec import *; become(('/usr/bin/env',), {'HTTP_PROXY': 'p'}, capture_start())"
+    script = "from sidekey.cli.exec import *; replace_process(('/usr/bin/env',), {'HTTP_PROXY': 'p'}, capture_start())"
     result = subprocess.run([sys.executable, "-c", script], env=initial, capture_output=True, text=True, check=True)
     assert dict(line.split("=", 1) for line in result.stdout.splitlines()) == {**initial, "HTTP_PROXY": "p"}
 

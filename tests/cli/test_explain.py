@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.cli.explain import look_up, read_sample
+from sidekey.cli.explain import look_up, parse_sample
 from sidekey.diagnostics.explain import Sample
 from sidekey.snapshot.snapshot import Snapshot
 from support.child import run_cli
@@ -127,13 +127,13 @@ def test_invalid_sample_is_refused(option: dict[str, Any], message: str) -> None
     """The message says how to fix it."""
     options: dict[str, Any] = {"at": None, "method": "", "headers": (), "body": b"", **option}
     with pytest.raises(ValueError, match=message):
-        read_sample(**options, now=0)
+        parse_sample(**options, now=0)
 
 
 def test_sample_defaults_to_the_current_time() -> None:
     """And has its method in upper case."""
-    assert read_sample(None, "post", ("X-Own: a",), b"x", now=5.5) == Sample(5.5, "POST", (("X-Own", "a"),), b"x")
-    sample = read_sample("2023-11-14T23:13:20+01:00", "", ("X-Own:  a:b ",), b"", now=0)
+    assert parse_sample(None, "post", ("X-Own: a",), b"x", now=5.5) == Sample(5.5, "POST", (("X-Own", "a"),), b"x")
+    sample = parse_sample("2023-11-14T23:13:20+01:00", "", ("X-Own:  a:b ",), b"", now=0)
     assert sample == Sample(1_700_000_000.0, "", (("X-Own", "a:b"),))
 
 

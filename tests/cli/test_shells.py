@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidekey.cli.shells import SHELLS, InvalidValue, docker, fish, kubernetes, posix, powershell
+from sidekey.cli.shells import FORMATS, InvalidValue, docker, fish, kubernetes, posix, powershell
 
 HOSTILE = [
     "",
@@ -116,4 +116,4 @@ def test_text_formats_refuse_bytes_that_are_not_utf_8(form: object) -> None:
 
 def test_only_shell_formats_extend_this_environment() -> None:
     """A container has an environment of its own."""
-    assert [name for name, shell in SHELLS.items() if shell.in_place] == ["sh", "fish", "powershell"]
+    assert [name for name, shell in FORMATS.items() if shell.in_place] == ["sh", "fish", "powershell"]

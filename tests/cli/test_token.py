@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.cli.token import lifetime
+from sidekey.cli.token import parse_lifetime
 from support.child import run_cli
 
 CONFIG = "version: 1\nstore: {path: store.db, keys: [{id: k1, key: {env: KEY}}]}\nintegrations: {}\n"
@@ -86,9 +86,9 @@ def test_reading_creates_no_store(config: Path) -> None:
 @pytest.mark.parametrize("text", ["0s", "1", "-1d", "x"])
 def test_a_lifetime_is_a_duration(text: str) -> None:
     """Of at least a second."""
-    assert lifetime("90d") == 90 * 86400
+    assert parse_lifetime("90d") == 90 * 86400
     with pytest.raises(ValueError, match="must"):
-        lifetime(text)
+        parse_lifetime(text)
 
 
 def test_altered_token_is_revoked_by_its_name(config: Path) -> None:

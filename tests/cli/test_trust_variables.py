@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.ca.maintain import ensure_authorities
-from sidekey.cli.trust_variables import KeptTrustError, trust_variables
+from sidekey.cli.trust_variables import TrustError, trust_variables
 from support.local_cas import NOW, rules_in
 
 
@@ -101,26 +101,26 @@ def test_wget_keeps_its_settings(by: str, trust: Path, corp: Path, tmp_path: Pat
 def test_certificates_that_cannot_be_kept_are_an_error(content: bytes, reason: str, trust: Path, corp: Path) -> None:
     """The service could not reach other servers without them."""
     corp.write_bytes(content)
-    with pytest.raises(KeptTrustError, match=reason):
+    with pytest.raises(TrustError, match=reason):
         trust_variables(trust, {"SSL_CERT_FILE": str(corp), "HOME": str(corp.parent)})
 
 
 def test_named_pipe_does_not_block(trust: Path, tmp_path: Path) -> None:
-    with pytest.raises(KeptTrustError, match="SSL_CERT_FILE: /dev/null must be a regular file"):
+    with pytest.raises(TrustError, match="SSL_CERT_FILE: /dev/null must be a regular file"):
         trust_variables(trust, {"SSL_CERT_FILE": "/dev/null", "HOME": str(tmp_path)})
 
 
 def test_combined_file_needs_a_folder_that_only_this_user_can_write(trust: Path, corp: Path, tmp_path: Path) -> None:
     """Anyone who can write there decides which CAs the service trusts."""
     environ = {"SSL_CERT_FILE": str(corp)}
-    with pytest.raises(KeptTrustError, match="set XDG_CACHE_HOME"):
+    with pytest.raises(TrustError, match="set XDG_CACHE_HOME"):
         trust_variables(trust, environ)
-    with pytest.raises(KeptTrustError, match="cannot be written: Not a directory; set XDG_CACHE_HOME"):
+    with pytest.raises(TrustError, match="cannot be written: Not a directory; set XDG_CACHE_HOME"):
         trust_variables(trust, {**environ, "XDG_CACHE_HOME": str(corp)})
     open_folder = tmp_path / "open" / "sidekey" / "trust"
     open_folder.mkdir(parents=True)
     open_folder.chmod(0o777)
-    with pytest.raises(KeptTrustError, match="nobody else may write to it"):
+    with pytest.raises(TrustError, match="nobody else may write to it"):
         trust_variables(trust, {**environ, "XDG_CACHE_HOME": str(tmp_path / "open")})
     assert list(open_folder.iterdir()) == []
 
@@ -132,11 +132,11 @@ def test_a_folder_of_another_user_is_not_written_to(
     environ = {"SSL_CERT_FILE": str(corp), "XDG_CACHE_HOME": str(tmp_path / "c")}
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
-    with pytest.raises(KeptTrustError, match="must belong to this user"):
+    with pytest.raises(TrustError, match="must belong to this user"):
         trust_variables(trust, environ)
 
 
 def test_damaged_trust_folder_is_an_error(trust: Path, corp: Path, tmp_path: Path) -> None:
     (trust / "bundle.pem").write_text("")
-    with pytest.raises(KeptTrustError, match=r"bundle\.pem this is empty"):
+    with pytest.raises(TrustError, match=r"bundle\.pem this is empty"):
         trust_variables(trust, {"SSL_CERT_FILE": str(corp), "HOME": str(tmp_path)})

@@ -19,7 +19,7 @@ import pytest
 import trustme
 import yaml
 
-from sidekey.cli.environment import TOKEN_PLACE
+from sidekey.cli.environment import TOKEN_PLACEHOLDER
 from sidekey.config.load import load
 from support import helm, programs
 from support.api import Api
@@ -567,7 +567,7 @@ def test_callers_of_a_gateway_trust_the_root_of_its_ca(
     with running(helm.CHART, case, tmp_path, ca, base(upstream)) as (child, _, _):
         proxy = f"http://127.0.0.1:{child.proxy_port}"
         printed = run_cli("env", *how, "--shell", "k8s", "--proxy", proxy, "--trust", str(config_map))
-        text = printed.stdout.replace(TOKEN_PLACE, token("billing"))
+        text = printed.stdout.replace(TOKEN_PLACEHOLDER, token("billing"))
         environment = {entry["name"]: entry["value"] for entry in yaml.safe_load(text)["env"]}
         body = curl(environment, "--json", "{}", f"{base(upstream)}/hooks/v1/events")
         bundle = run_cli("ca", "bundle", environment={"SIDEKEY_CONFIG": str(child.config)}).stdout

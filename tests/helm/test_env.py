@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sidekey.cli.environment import TOKEN_PLACE, Proxy, environment
+from sidekey.cli.environment import TOKEN_PLACEHOLDER, Proxy, build_variables
 from sidekey.snapshot.snapshot import Address
 from support import helm
 from support.child import run_cli
@@ -28,7 +28,7 @@ NO_PROXY = [
 """Hosts of each kind that bypass the proxy."""
 
 CLUSTER = {
-    "$(SIDEKEY_TOKEN)": TOKEN_PLACE,
+    "$(SIDEKEY_TOKEN)": TOKEN_PLACEHOLDER,
     ",.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST)": "",
     "|svc|*.svc|cluster.local|*.cluster.local|$(KUBERNETES_SERVICE_HOST)": "",
 }
@@ -70,7 +70,7 @@ def test_service_has_the_variables_of_sidekey_env(
     ]
     excluded = ",".join([".svc", ".cluster.local", API[family], *NO_PROXY])
     proxy = Proxy.of(ADDRESS, None if by_host else "crm", "tok-en_1" if callers else None)
-    expected = environment(proxy, Path(TRUST), {"NO_PROXY": excluded}, java=java).values
+    expected = build_variables(proxy, Path(TRUST), {"NO_PROXY": excluded}, java=java).values
     assert expanded == list(expected.items())
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from sidekey.ca import trust_folder
 from sidekey.certificates.source import WARN_DAYS
-from sidekey.cli.environment import TOKEN_PLACE
+from sidekey.cli.environment import TOKEN_PLACEHOLDER
 from support import helm
 from support.child import run_cli
 
@@ -84,7 +84,7 @@ def test_caller_has_the_variables_that_the_command_prints(caller: list[helm.Obje
     (command,) = re.findall(r"`sidekey (env crm [^`]*)`", README)
     printed = yaml.safe_load(run_cli(*command.split()).stdout)["env"]
     for entry in printed:
-        entry["value"] = entry["value"].replace(TOKEN_PLACE, "$(SIDEKEY_TOKEN)")
+        entry["value"] = entry["value"].replace(TOKEN_PLACEHOLDER, "$(SIDEKEY_TOKEN)")
         if entry["name"].upper() == "NO_PROXY":
             entry["value"] += ",.svc,.cluster.local"
     (service,) = one(caller, "Deployment", "billing")["spec"]["template"]["spec"]["containers"]

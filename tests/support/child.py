@@ -21,7 +21,7 @@ import click
 from click.testing import CliRunner
 
 from sidekey.cli import main
-from sidekey.cli.trust_variables import ADDING, REPLACING
+from sidekey.cli.trust_variables import ADDING_VARIABLES, REPLACING_VARIABLES
 from support.files import replace
 from support.ports import free_port
 from support.raw_connection import DEADLINE
@@ -31,7 +31,9 @@ SIDEKEY = (sys.executable, "-m", "sidekey")
 
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
 
-_READ = frozenset({*REPLACING, *ADDING, "WGETRC", "NO_PROXY", "no_proxy", "JAVA_TOOL_OPTIONS", "PYTHONUNBUFFERED"})
+_READ = frozenset(
+    {*REPLACING_VARIABLES, *ADDING_VARIABLES, "WGETRC", "NO_PROXY", "no_proxy", "JAVA_TOOL_OPTIONS", "PYTHONUNBUFFERED"}
+)
 
 HEAD = """\
 version: 1

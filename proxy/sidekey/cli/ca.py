@@ -108,9 +108,9 @@ def paths(rules: CaRules) -> dict[str, str]:
 
 
 def trust_folder(rules: CaRules) -> Path:
-    """Write missing files of the trust folder, and return it. Raises CaError.
+    """Write missing files of the trust folder, and return the folder. Raises CaError.
 
-    A complete folder of another user, under whom Sidekey runs, stays unchanged: callers do not trust this user's CA.
+    A complete folder of another user stays unchanged: Sidekey runs as that user, and signs with that user's CA.
     """
     folder = rules.trust_folder
     is_complete = folder is not None and trust.missing(folder) is None

@@ -22,7 +22,7 @@ from sidekey.network.fetch import Fetcher
 from sidekey.snapshot.snapshot import Integration, Snapshot
 
 Reasons = dict[Keys, str]
-"""Reasons why URLs were not fetched, by location in the integration."""
+"""Why each certificate could not be fetched, by the location of its URL in the integration."""
 
 
 def check_urls(loaded: Loaded) -> None:

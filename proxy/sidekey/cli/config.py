@@ -25,15 +25,15 @@ from sidekey.store_manager import add_stored_content
 T = TypeVar("T")
 
 
-def loader_of(config: str | None) -> Loader:
-    """Create the loader of the config. First, protect this process's memory from the user's other processes."""
+def create_loader(config: str | None) -> Loader:
+    """Create the loader of the config. First protect this process, which will hold secrets, from the user's others."""
     protect_memory()
     return Loader(config or default_config_path(os.environ))
 
 
 def load(config: str | None) -> Loaded:
-    """Load the config, with all its errors."""
-    return loader_of(config).load()
+    """Load the config. The result contains all its errors."""
+    return create_loader(config).load()
 
 
 def load_with_store(loader: Loader) -> tuple[Loaded, StoreRules]:
@@ -48,7 +48,7 @@ def load_with_store(loader: Loader) -> tuple[Loaded, StoreRules]:
 
 def load_snapshot(config: str | None) -> Snapshot:
     """Load the config and its store. Exit if the config has an error; unreadable secrets are no error here."""
-    loader = loader_of(config)
+    loader = create_loader(config)
     loaded = loader.load()
     snapshot = loaded.snapshot
     if snapshot is None:
@@ -102,20 +102,20 @@ def _load_for_completion(context: click.Context) -> Snapshot | None:
     return load(context.params.get("config")).snapshot
 
 
-WHO = "command line"
-"""Member `who` of audit entries."""
+AUDIT_WHO = "command line"
+"""The member `who` of audit entries that commands write."""
 
 
-def user() -> str:
-    """Return the member `source` of audit entries: the user who runs the command."""
+def audit_source() -> str:
+    """Return the member `source` of audit entries that commands write: the user who runs the command."""
     try:
         return f"user {getpass.getuser()}"
     except (KeyError, OSError):
         return "user unknown"
 
 
-def in_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]], *, create: bool) -> T:
-    """Open the store, do the work, and close the store; `create` allows a new store. Raises StoreError."""
+def run_with_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]], *, create: bool) -> T:
+    """Open the store, do the work, and close the store. `create` creates a missing store. Raises StoreError."""
 
     async def main() -> T:
         store = await open_store(rules, create=create)

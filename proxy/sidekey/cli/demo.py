@@ -123,7 +123,7 @@ def send(url: str, proxy: str | None = None) -> SentRequest:
     """Send a request without credentials, as a service would, directly or through `proxy`."""
     request = Request(url, BODY, {"Content-Type": "application/json"})  # noqa: S310 - the demo's own http URLs
     if proxy is not None:
-        # As for HTTP_PROXY=http://demo:x@HOST:PORT. The ProxyHandler of urllib would obey the user's no_proxy.
+        # Like a client with HTTP_PROXY=http://demo:x@HOST:PORT. urllib's ProxyHandler would obey the user's no_proxy.
         request.set_proxy(proxy, "http")
         request.add_header("Proxy-Authorization", f"Basic {b64encode(f'{ID}:x'.encode()).decode()}")
     handler = _RecordingHandler()
@@ -140,11 +140,11 @@ def send(url: str, proxy: str | None = None) -> SentRequest:
 
 @dataclass(slots=True)
 class Demo:
-    """Sends the requests of the demo and prints them. `failed` lists unexpected results."""
+    """Sends the requests of the demo and prints them. `failures` lists unexpected results."""
 
     app: App
     upstream: ProtectedUpstream
-    failed: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     @property
     def _proxy(self) -> str:
@@ -191,7 +191,7 @@ class Demo:
 
     def _check(self, title: str, ok: bool, result: SentRequest) -> None:
         if not ok:
-            self.failed.append(f"failed: {title}: status {result.status} {result.proxy_status or ''}".rstrip())
+            self.failures.append(f"failed: {title}: status {result.status} {result.proxy_status or ''}".rstrip())
 
     def hints(self) -> str:
         """Return commands to try by hand while the demo runs."""
@@ -209,13 +209,13 @@ class Demo:
 def side_by_side(sent: list[str], received: list[str]) -> Iterator[str]:
     """Format two columns as wide as the terminal allows; `+` marks lines that only the upstream received."""
     width = max(34, min(64, (shutil.get_terminal_size().columns - 9) // 2))
-    left = _wrapped("what the caller sent", sent, (), width)
-    right = _wrapped("what the upstream received", received, sent, width)
+    left = _format_column("what the caller sent", sent, (), width)
+    right = _format_column("what the upstream received", received, sent, width)
     for sent_line, received_line in zip_longest(left, right, fillvalue="  "):
         yield f"    {sent_line:<{width + 2}} | {received_line}".rstrip()
 
 
-def _wrapped(title: str, lines: list[str], known: list[str] | tuple[()], width: int) -> Iterator[str]:
+def _format_column(title: str, lines: list[str], known: list[str] | tuple[()], width: int) -> Iterator[str]:
     yield f"  {title}"
     yield f"  {'-' * len(title)}"
     for line in lines:
@@ -244,12 +244,12 @@ def demo_snapshot(upstream_port: int) -> Snapshot:
     )
 
 
-def show(*, once: bool) -> list[str]:
-    """Run the demo, until a signal unless `once`. Return what failed."""
-    return run_logged(Log(level="warning"), partial(_show, once=once))
+def run_demo(*, once: bool) -> list[str]:
+    """Run the demo until a signal, or with `once` until its requests have ended. Return the failures."""
+    return run_logged(Log(level="warning"), partial(_run_demo, once=once))
 
 
-async def _show(writer: LineWriter, *, once: bool) -> list[str]:
+async def _run_demo(writer: LineWriter, *, once: bool) -> list[str]:
     upstream = ProtectedUpstream()
     async with upstream.listening():
         app = App(demo_snapshot(upstream.port), writer)
@@ -260,14 +260,14 @@ async def _show(writer: LineWriter, *, once: bool) -> list[str]:
         click.echo(demo.hints())
         if once:
             await app.stop()
-            if not demo.failed:
+            if not demo.failures:
                 click.echo(
                     "\nAll of it worked. Without --once the demo keeps running, so that you can try the lines above."
                 )
         else:
             click.echo("\nThe demo runs until Ctrl-C.")
             await app.serve()
-    return demo.failed
+    return demo.failures
 
 
 @click.command()
@@ -277,6 +277,6 @@ def command(once: bool) -> None:
 
     Requests go through the reverse proxy and the forward proxy to a protected upstream, which is also on loopback.
     """
-    failed = show(once=once)
+    failed = run_demo(once=once)
     if failed:
         fail(*failed)

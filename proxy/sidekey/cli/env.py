@@ -8,11 +8,11 @@ import os
 import click
 
 from sidekey.cli.config import complete_id
-from sidekey.cli.environment import TOKEN_PLACE, Proxy, environment, find_proxy, proxy_options
+from sidekey.cli.environment import TOKEN_PLACEHOLDER, Proxy, build_variables, find_proxy, proxy_options
 from sidekey.cli.options import json_option
-from sidekey.cli.shells import SHELLS, InvalidValue
+from sidekey.cli.shells import FORMATS, InvalidValue
 from sidekey.cli.terminal import fail
-from sidekey.cli.trust_variables import KeptTrustError
+from sidekey.cli.trust_variables import TrustError
 
 
 @click.command()
@@ -20,7 +20,7 @@ from sidekey.cli.trust_variables import KeptTrustError
 @json_option
 @click.option(
     "--shell",
-    type=click.Choice(list(SHELLS)),
+    type=click.Choice(list(FORMATS)),
     default="sh",
     help="Output format: lines for a shell (default: sh), a docker env-file, or `env` of a Kubernetes container.",
 )
@@ -44,17 +44,17 @@ def command(
     if by_host is (integration_id is not None):
         raise click.UsageError("name an integration, or use --by-host")
     location = find_proxy(config, integration_id, proxy, trust)
-    format_variables, in_place = SHELLS[shell]
+    format_variables, in_place = FORMATS[shell]
     # Without a config, callers are unknown. Without callers, the password can be any word.
-    token = TOKEN_PLACE if location.has_callers is not False else None
+    token = TOKEN_PLACEHOLDER if location.has_callers is not False else None
     try:
         if in_place:
             location.check_trust()
         environ = os.environ if in_place else {}
         address = Proxy.of(location.address, integration_id, token)
-        variables = environment(address, location.trust, environ, java=java, policies=location.policies)
+        variables = build_variables(address, location.trust, environ, java=java, policies=location.policies)
         text = json.dumps(variables.values, indent=2) + "\n" if as_json else format_variables(variables.values)
-    except (KeptTrustError, InvalidValue) as error:
+    except (TrustError, InvalidValue) as error:
         fail(error)
     for note in variables.notes:
         click.echo(f"warning: {note}", err=True)

@@ -18,13 +18,13 @@ from sidekey.cli.config import find_integration, load_snapshot
 from sidekey.cli.no_proxy import LOOPBACK, entries_of, find_exclusions
 from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
-from sidekey.cli.trust_variables import KeptTrustError, trust_variables
+from sidekey.cli.trust_variables import TrustError, trust_variables
 from sidekey.policy.naming import NOBODY, valid_id
 from sidekey.policy.targets import Policy
 from sidekey.policy.urls import InvalidTarget, parse_origin
 from sidekey.snapshot.snapshot import Address
 
-TOKEN_PLACE = "PUT-THE-CALLERS-TOKEN-HERE"  # noqa: S105 - a placeholder
+TOKEN_PLACEHOLDER = "PUT-THE-CALLERS-TOKEN-HERE"  # noqa: S105 - a placeholder
 """Placeholder for the caller's token, which is never printed."""
 
 _ANY_PASSWORD = "x"  # noqa: S105 - no secret
@@ -35,7 +35,7 @@ _TRUST_STORE: Final = "javax.net.ssl.trustStore="
 
 
 class NoProxyUrl(ValueError):
-    """No proxy URL can express this. The message says why and what to do."""
+    """A URL or an address of a listener cannot be used as a proxy URL. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Proxy:
         """Build the proxy for an integration, or for `match_by_host` if `integration` is None."""
         if integration is not None:
             return cls(address, integration, token or _ANY_PASSWORD)
-        # Without a token no credentials are needed. That also serves Java, which sends none without a challenge.
+        # Without a token, Sidekey needs no credentials. Java depends on that: it sends none without a challenge.
         return cls(address, NOBODY.decode(), token) if token else cls(address)
 
     @property
@@ -63,9 +63,10 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class ProxyLocation:
-    """Address of a proxy listener and its trust folder.
+    """Address of a proxy listener and its trust folder, with facts from the config.
 
-    `has_callers` is None, and `policies` of the integrations in use are empty, without a config.
+    `policies` are those of the integrations in use. If the options replace the config, `has_callers` is None and
+    `policies` is empty.
     """
 
     address: Address
@@ -74,10 +75,10 @@ class ProxyLocation:
     policies: tuple[Policy, ...] = ()
 
     def check_trust(self) -> None:
-        """Raise KeptTrustError if a file of the trust folder is missing."""
+        """Raise TrustError if a file of the trust folder is missing."""
         absent = missing(self.trust)
         if absent is not None:
-            raise KeptTrustError(f"{self.trust / absent} does not exist: name Sidekey's trust folder (sidekey ca path)")
+            raise TrustError(f"{self.trust / absent} does not exist: name Sidekey's trust folder (sidekey ca path)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +89,14 @@ class Variables:
     notes: tuple[str, ...] = ()
 
 
-def environment(
+def build_variables(
     proxy: Proxy, trust: Path, environ: Mapping[str, str], *, java: bool, policies: Iterable[Policy] = ()
 ) -> Variables:
-    """Build the variables to add to `environ`; `trust` is Sidekey's trust folder.
+    """Build the variables to add to `environ`. `trust` is Sidekey's trust folder.
 
-    Sets proxy variables in both cases: curl reads only http_proxy, other clients prefer either. Keeps the entries of
-    NO_PROXY, and warns of those that exclude hosts of `policies`. Keeps the CAs that the service already trusts, or
-    raises KeptTrustError.
+    Set the proxy variables in upper and lower case: curl reads only http_proxy, and other clients prefer one of the
+    two. Keep the entries of NO_PROXY, and warn of those that exclude hosts of `policies`. Keep the CAs that the service
+    already trusts, or raise TrustError.
     """
     excluded = list(dict.fromkeys([*LOOPBACK, *entries_of(environ)]))
     values: dict[str, str] = {}
@@ -108,13 +109,13 @@ def environment(
     else:
         notes = [str(exclusion) for exclusion in find_exclusions(environ, policies)]
     if java:
-        options, java_notes = _java(proxy, trust / TRUSTSTORE, excluded, environ.get("JAVA_TOOL_OPTIONS", ""))
+        options, java_notes = _java_options(proxy, trust / TRUSTSTORE, excluded, environ.get("JAVA_TOOL_OPTIONS", ""))
         values["JAVA_TOOL_OPTIONS"] = options
         notes += java_notes
     return Variables(values, tuple(notes))
 
 
-def _java(proxy: Proxy, store: Path, excluded: Iterable[str], existing: str) -> tuple[str, list[str]]:
+def _java_options(proxy: Proxy, store: Path, excluded: Iterable[str], existing: str) -> tuple[str, list[str]]:
     """Return the value of JAVA_TOOL_OPTIONS, and notes."""
     notes = []
     if proxy.user:

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple, NoReturn
 import click
 
 from sidekey.cli.config import complete_first_id
-from sidekey.cli.environment import Proxy, environment, find_proxy, proxy_options
+from sidekey.cli.environment import Proxy, build_variables, find_proxy, proxy_options
 from sidekey.cli.terminal import fail
-from sidekey.cli.trust_variables import KeptTrustError
+from sidekey.cli.trust_variables import TrustError
 from sidekey.config.secrets import SecretReader
 from sidekey.credentials.fields import Reference
 
@@ -35,11 +35,11 @@ class StartState(NamedTuple):
 
 
 class TokenError(ValueError):
-    """The caller's token cannot be read. The message says from where, and why."""
+    """The caller's token cannot be read. The message names its source and the reason."""
 
 
-class NotStarted(Exception):
-    """The command cannot be started. The message says why."""
+class CommandNotStarted(Exception):
+    """The command cannot be started. The message has the reason, and `status` is the exit status of a shell."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ def read_token(file: str | None, environ: Mapping[str, str]) -> str | None:
 
 
 def capture_start() -> StartState:
-    """Record the environment and limits of this process. Call it before `process.protect_memory`, which lowers one."""
+    """Record the environment and core limits of this process, before `process.protect_memory` lowers the limits."""
     environment = dict(os.environ)
     # Without a locale, Python sets LC_CTYPE for itself (PEP 538). The command must not inherit it.
     if environment.get("LC_CTYPE") in _COERCED_LOCALES and not _was_set("LC_CTYPE"):
@@ -83,10 +83,11 @@ def _was_set(name: str) -> bool:
     return any(variable.startswith(f"{name}=".encode()) for variable in initial.split(b"\0"))
 
 
-def become(command: tuple[str, ...], variables: Mapping[str, str], start: StartState) -> NoReturn:
-    """Replace this process (execve(2)), so that signals and the exit status are the command's. Raises NotStarted.
+def replace_process(command: tuple[str, ...], variables: Mapping[str, str], start: StartState) -> NoReturn:
+    """Replace this process by a command (execve(2)), which then gets its signals and sets its exit status.
 
-    The command inherits `start` and the variables. Restores the two signals that Python ignores, and the core limit.
+    The command inherits the environment and core limit in `start`, the variables, and the default action of the two
+    signals that Python ignores. Raises CommandNotStarted.
     """
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
@@ -95,10 +96,12 @@ def become(command: tuple[str, ...], variables: Mapping[str, str], start: StartS
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606 - the user's own command
     except FileNotFoundError:
-        raise NotStarted(f"{command[0]}: not found, or the interpreter that it names is not", NOT_FOUND) from None
+        raise CommandNotStarted(
+            f"{command[0]}: not found, or the interpreter that it names is not", NOT_FOUND
+        ) from None
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "invalid"
-        raise NotStarted(f"{command[0]}: cannot be run: {reason}", NOT_EXECUTABLE) from None
+        raise CommandNotStarted(f"{command[0]}: cannot be run: {reason}", NOT_EXECUTABLE) from None
 
 
 @click.command()
@@ -135,13 +138,13 @@ def command(
             fail(f"callers need a token: set {TOKEN}, or name its file with --token-file")
         location.check_trust()
         address = Proxy.of(location.address, integration_id, token)
-        variables = environment(address, location.trust, start.environment, java=java, policies=location.policies)
-    except (KeptTrustError, TokenError) as error:
+        variables = build_variables(address, location.trust, start.environment, java=java, policies=location.policies)
+    except (TrustError, TokenError) as error:
         fail(error)
     for note in variables.notes:
         click.echo(f"warning: {note}", err=True)
     try:
-        become(program, variables.values, start)
-    except NotStarted as error:
+        replace_process(program, variables.values, start)
+    except CommandNotStarted as error:
         click.echo(str(error), err=True)
         raise SystemExit(error.status) from None

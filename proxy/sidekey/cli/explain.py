@@ -24,7 +24,7 @@ _DNS_TIMEOUT: Final = 2.0
 """Seconds until a lookup times out."""
 
 
-def read_sample(at: str | None, method: str, headers: Sequence[str], body: bytes, *, now: float) -> Sample:
+def parse_sample(at: str | None, method: str, headers: Sequence[str], body: bytes, *, now: float) -> Sample:
     """Parse the options that describe a request. Raises ValueError, whose message names the option."""
     moment = now if at is None else _parse("--at", parse_moment, at)
     fields = tuple(_parse("--header", parse_header, *_split_header(text)) for text in headers)
@@ -104,7 +104,7 @@ def command(
     snapshot = load_snapshot(config)
     integration = find_integration(snapshot, integration_id)
     try:
-        sample = read_sample(at, method, headers, b"" if body is None else body.read(), now=time.time())
+        sample = parse_sample(at, method, headers, b"" if body is None else body.read(), now=time.time())
     except ValueError as error:
         fail(error)
     explanation = explain(integration, url, snapshot.passing, sample)

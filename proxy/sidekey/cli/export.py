@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import click
 
 from sidekey.ca.trust_folder import replace_file
-from sidekey.cli.config import in_store, load_with_store, loader_of
+from sidekey.cli.config import create_loader, load_with_store, run_with_store
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
 from sidekey.config.stored.transfer import (
@@ -43,7 +43,8 @@ class ExportError(Exception):
 class Export:
     """Config files by name. `left_out` lists objects that no file contains, with the reason.
 
-    `needs` lists secrets that the operator must provide, and URLs to replace. `notes` lists facts that the files lack.
+    `needs` lists secrets that the operator must provide, and URLs to replace. `notes` lists other facts to know, such
+    as references to objects that no file contains.
     """
 
     files: Mapping[str, str]
@@ -61,7 +62,7 @@ def export(rules: StoreRules, *, single_file: bool) -> Export:
     async def read(store: Store) -> Export:
         return _Exporter(store.state).export(single_file=single_file)
 
-    return in_store(rules, read, create=False)
+    return run_with_store(rules, read, create=False)
 
 
 class _Exporter:
@@ -71,8 +72,8 @@ class _Exporter:
         self._left_out: list[str] = []
         self._notes: list[str] = []
         self._texts: dict[str, str] = {}
-        self._integrations = self._documents("integration", state.integrations, export_integration)
-        self._presets = self._documents("preset", state.presets, export_preset)
+        self._integrations = self._export_all("integration", state.integrations, export_integration)
+        self._presets = self._export_all("preset", state.presets, export_preset)
         for name, preset in self._presets.items():
             if preset.config["integration"] not in self._integrations:
                 text = f"its integration {preset.config['integration']} is not in this export"
@@ -88,12 +89,12 @@ class _Exporter:
                 text = f"it lists {', '.join(absent)}, not in this export; without a store, that is an error"
                 self._notes.append(f"caller {name}: {text}")
 
-    def _documents(self, kind: str, rows: Mapping[str, R], exported: Callable[[R], Exported]) -> dict[str, Exported]:
-        """Export these rows, and store the text of each file by file name."""
+    def _export_all(self, kind: str, rows: Mapping[str, R], export_one: Callable[[R], Exported]) -> dict[str, Exported]:
+        """Export the rows of a kind with `export_one`, and remember the text of each file."""
         documents: dict[str, Exported] = {}
         for name, row in sorted(rows.items()):
             try:
-                document = exported(row)
+                document = export_one(row)
                 comment = build_comment(f"{kind} {name}", document.needs)
                 text = write(config_of(**{f"{kind}s": {name: document.config}}), comment)
             except (NotExported, Inexpressible) as error:
@@ -104,7 +105,7 @@ class _Exporter:
         return documents
 
     def export(self, *, single_file: bool) -> Export:
-        """Return the export. A single file has an empty name."""
+        """Build the export. A single file has an empty name, because it is printed."""
         documents = (*self._integrations.values(), *self._callers.values())
         needs = tuple(need for document in documents for need in document.needs)
         files = {"": self._single_file(needs)} if single_file else dict(self._files())
@@ -190,7 +191,7 @@ def command(config: str | None, as_json: bool, output: str | None, replace: bool
     """
     if output is None and (as_json or replace):
         raise click.UsageError("--json and --replace need --output")
-    _, rules = load_with_store(loader_of(config))
+    _, rules = load_with_store(create_loader(config))
     removed: list[str] = []
     try:
         exported = export(rules, single_file=output is None)

@@ -33,7 +33,7 @@ def check_health(config: str, path: str = "/readyz") -> None:
 
     Raises NotReady.
     """
-    address, tls = _address(read_config(Path(config), remedy=NAME_CONFIG))
+    address, tls = _find_listener(read_config(Path(config), remedy=NAME_CONFIG))
     try:
         response = get(address, path, tls=tls, timeout=TIMEOUT)
     except NoResponse as error:
@@ -42,7 +42,7 @@ def check_health(config: str, path: str = "/readyz") -> None:
         raise NotReady(f"not ready: {response.body[:200].decode('ascii', 'replace').strip()}")
 
 
-def _address(documents: ConfigDocuments) -> tuple[Address, bool]:
+def _find_listener(documents: ConfigDocuments) -> tuple[Address, bool]:
     """Return the address to connect to, and True if it needs TLS."""
     if documents.errors:
         raise NotReady("\n".join(map(str, documents.errors)))

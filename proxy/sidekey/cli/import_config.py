@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 import click
 from pydantic import ValidationError
 
-from sidekey.cli.config import WHO, load_with_store, loader_of, user
+from sidekey.cli.config import AUDIT_WHO, audit_source, create_loader, load_with_store
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
 from sidekey.config.build.admin import SHORTEST_TOKEN
@@ -73,7 +73,7 @@ class ImportFailed(Exception):
 
 
 class ImportItem(NamedTuple):
-    """Import result of an integration, preset or caller."""
+    """What the import did, or would do, with an integration, preset or caller."""
 
     kind: Kind
     id: str
@@ -82,7 +82,7 @@ class ImportItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """Result of an import, or with `done` false of a dry run. With `errors`, nothing was imported."""
+    """The result of an import, or of a dry run if `done` is False. With `errors`, nothing was imported."""
 
     items: tuple[ImportItem, ...]
     errors: tuple[ConfigError, ...]
@@ -113,8 +113,8 @@ def import_config(loader: Loader, loaded: Loaded, options: ImportOptions) -> Imp
         raise ValueError("a config with a store is needed")
     rules = files.store
 
-    def target(state: State, vault: SealingKeys | None) -> _Target:
-        return _Target(files, state, loader.join(loaded), vault, loaded.stamps)
+    def target(state: State, sealing_keys: SealingKeys | None) -> _Target:
+        return _Target(files, state, loader.join(loaded), sealing_keys, loaded.stamps)
 
     if options.dry_run and rules.path is not None and not rules.path.exists():
         # The first import creates the store.
@@ -132,11 +132,11 @@ def import_config(loader: Loader, loaded: Loaded, options: ImportOptions) -> Imp
     return asyncio.run(main())
 
 
-async def _import(store: Store, target: _Target, vault: SealingKeys, options: ImportOptions) -> ImportResult:
+async def _import(store: Store, target: _Target, sealing_keys: SealingKeys, options: ImportOptions) -> ImportResult:
     plan = _Plan(target, options)
     if options.dry_run or plan.errors:
         return plan.result(done=False)
-    changes, entries = plan.changes(vault)
+    changes, entries = plan.changes(sealing_keys)
     if changes:
         try:
             await store.commit(changes, *entries)
@@ -146,12 +146,15 @@ async def _import(store: Store, target: _Target, vault: SealingKeys, options: Im
 
 
 class _Target(NamedTuple):
-    """The store and the config in use. `vault` is None if there is no store yet. `paths` has the config's files."""
+    """The store to import into, and the config in use. `paths` has its files.
+
+    `sealing_keys` is None if there is no store yet.
+    """
 
     files: FileContent
     state: State
     snapshot: Snapshot
-    vault: SealingKeys | None
+    sealing_keys: SealingKeys | None
     paths: Container[Path]
 
 
@@ -165,7 +168,7 @@ class _IntegrationChange:
 
 
 class _Subject(NamedTuple):
-    """An integration or a preset to import. `in_file` is True if a config file in use has its ID, and wins."""
+    """An integration or a preset to import. `in_file` is True if a config file in use has its ID, which then wins."""
 
     kind: Literal["integration", "preset"]
     id: str
@@ -173,7 +176,7 @@ class _Subject(NamedTuple):
 
     @property
     def loc(self) -> Loc:
-        """Location in a config."""
+        """Its location in a config."""
         return f"{self.kind}s", self.id
 
 
@@ -202,11 +205,11 @@ class _Plan:
         self._check_overlaps(documents)
 
     def result(self, *, done: bool) -> ImportResult:
-        """Return the result; `done` says whether the changes were committed."""
+        """Return the result. `done` is True if the changes were committed."""
         items = tuple(ImportItem(kind, name, outcome) for (kind, name), outcome in sorted(self._outcomes.items()))
         return ImportResult(items, _sorted(self.errors), _sorted(self._warnings), done)
 
-    def changes(self, vault: SealingKeys) -> tuple[list[Put], list[AuditEntry]]:
+    def changes(self, sealing_keys: SealingKeys) -> tuple[list[Put], list[AuditEntry]]:
         """Seal the rows to write, and build an audit entry for each."""
         changes: list[Put] = []
         entries: list[AuditEntry] = []
@@ -216,21 +219,23 @@ class _Plan:
             changes.append(Put(record, None if previous_row is None else previous_row.version))
             entries.append(
                 AuditEntry(
-                    who=WHO,
+                    who=AUDIT_WHO,
                     action="import",
                     kind=record.kind,
                     id=record.id,
                     row=record.row,
                     fields=fields,
-                    source=user(),
+                    source=audit_source(),
                 )
             )
 
         for name, change in self._integrations.items():
-            integration = build_integration_row(vault, name, change.draft, change.row, change.previous, by=WHO, now=now)
+            integration = build_integration_row(
+                sealing_keys, name, change.draft, change.row, change.previous, by=AUDIT_WHO, now=now
+            )
             put(integration.row, change.row, integration.fields)
         for name, (draft, row) in self._presets.items():
-            preset = build_preset_row(name, draft, row, by=WHO, now=now)
+            preset = build_preset_row(name, draft, row, by=AUDIT_WHO, now=now)
             put(preset.row, row, preset.fields)
         for caller, previous_caller in self._callers.values():
             put(caller, previous_caller, caller_fields(caller, previous_caller))
@@ -258,13 +263,16 @@ class _Plan:
         assess_raw: Callable[[LocatedMapping], D | list[ConfigError]],
         is_stored: Callable[[R, D], bool],
     ) -> D | None:
-        """Return the draft to save, or None if it is stored already or has errors, which are added to `errors`."""
+        """Return the draft to save, or None if it is stored already or has errors. Add the errors to `errors`.
+
+        `is_stored` returns True if a row has the content of a draft.
+        """
         loc = subject.loc
         raw = document[f"{subject.kind}s"][subject.id]
         try:
             check_name(subject.id)
         except ValueError as error:
-            # A misplaced secret may stand where the ID belongs: never repeat it.
+            # Never repeat the ID: it may be a misplaced secret.
             self.errors.append(error_at(document, loc, str(error), key=True))
             return None
         result = assess_raw(raw) if isinstance(raw, LocatedMapping) else [error_at(document, loc, "must be a mapping")]
@@ -337,7 +345,7 @@ class _Plan:
         """Return the draft of an integration, or all of its errors."""
         base: Loc = ("integrations", name)
         in_flight = self._target.snapshot.limits.in_flight
-        # First build it as `sidekey run` would, so that errors are in the terms of a config file.
+        # First build it as `sidekey run` would, so that the errors use the keys and values of a config file.
         trust_of = partial(build_trust, read=reader)
         trust = self._target.files.trust
         builder = FileBuilder(reader, noting, trust, in_flight, trust_of, now=self._now, store="database")
@@ -377,8 +385,8 @@ class _Plan:
 
     def _is_stored(self, row: IntegrationRow, draft: Draft) -> bool:
         """Return True if the draft equals the stored integration, secrets included."""
-        vault = self._target.vault
-        return vault is not None and has_content_of(vault, row, draft)
+        sealing_keys = self._target.sealing_keys
+        return sealing_keys is not None and has_content_of(sealing_keys, row, draft)
 
     def _check_globals(self, documents: ConfigDocuments) -> None:
         """Report unknown global keys as errors and known ones as not imported."""
@@ -459,7 +467,7 @@ class _Plan:
         if ("caller", name) in self._target.state.altered:
             yield Finding(loc, "its row in the store was altered: delete it there first", key=True)
         try:
-            token = _token(settings, reader)
+            token = _read_token(settings, reader)
         except ValueError as error:
             yield Finding((*loc, "token"), str(error))
             return
@@ -481,7 +489,7 @@ class _Plan:
             if not self._replace:
                 yield Finding(loc, _DIFFERS, key=True)
         self._outcomes["caller", name] = "made" if previous is None else "changed"
-        self._callers[name] = replace(row, updated_at=now, updated_by=WHO), previous
+        self._callers[name] = replace(row, updated_at=now, updated_by=AUDIT_WHO), previous
 
     def _check_overlaps(self, documents: ConfigDocuments) -> None:
         """Report integrations of one caller that would cover the same target, if requests are matched by host."""
@@ -522,7 +530,7 @@ def _distinct(ids: Iterable[str] | None) -> tuple[str, ...] | None:
     return None if ids is None else tuple(dict.fromkeys(ids))
 
 
-def _token(settings: CallerSettings, reader: SecretReader) -> str:
+def _read_token(settings: CallerSettings, reader: SecretReader) -> str:
     """Read a caller's token. Raises ValueError."""
     token = reader(settings.token)
     if len(token) < SHORTEST_TOKEN:
@@ -573,7 +581,7 @@ def command(config: str | None, as_json: bool, dry_run: bool, replace: bool, pat
     `sidekey run` reads it. The command reads and seals the secrets that the config names, and stores CAs and
     certificates inline. A running Sidekey uses the result within two seconds.
     """
-    loader = loader_of(config)
+    loader = create_loader(config)
     loaded, _ = load_with_store(loader)
     try:
         options = ImportOptions(Path(path), os.environ, replace=replace, dry_run=dry_run)

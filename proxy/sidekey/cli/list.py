@@ -53,10 +53,10 @@ _TITLES: Final = (
     "PROBLEM",
     "DESCRIPTION",
 )
-_ALWAYS: Final = 4
-"""Number of columns that are shown even if all of their cells are empty."""
-_NARROW: Final = 7
-"""Number of columns on a narrow terminal. The cells of further columns go into lines below the row."""
+_FIXED_COLUMNS: Final = 4
+"""The first columns, which a table has even if all of their cells are empty."""
+_NARROW_COLUMNS: Final = 7
+"""The first columns, which a narrow terminal shows side by side. Other cells go into lines below the row."""
 
 
 ListedStatus = Status | Literal["unknown"]
@@ -74,16 +74,15 @@ class ListedIntegration(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """Metrics of a running Sidekey by ID: request counts, and times in seconds since the epoch.
+    """Metrics of a running Sidekey by ID. Times are in seconds since the epoch.
 
-    `failing` has the time since when requests fail, `tokens` and `certificates` the time of expiry. `reason` says why
-    there are no metrics.
+    `reason` says why there are no metrics, or is empty.
     """
 
     request_counts: Mapping[str, int] = field(default_factory=dict)
-    tokens: Mapping[str, float] = field(default_factory=dict)
-    failing: Mapping[str, int] = field(default_factory=dict)
-    certificates: Mapping[str, float] = field(default_factory=dict)
+    token_expiries: Mapping[str, float] = field(default_factory=dict)
+    failing_since: Mapping[str, int] = field(default_factory=dict)
+    certificate_expiries: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
 
     def requests(self, name: str) -> int | None:
@@ -115,7 +114,7 @@ def _status(
     name: str, integration: Integration | None, problem: str, running: RunningStatus, now: float
 ) -> IntegrationStatus:
     """Combine what the config and the running Sidekey know about an integration."""
-    failing_since, expires_at = running.failing.get(name), running.certificates.get(name)
+    failing_since, expires_at = running.failing_since.get(name), running.certificate_expiries.get(name)
     certificate = None if integration is None else integration.certificate
     if (
         integration is None
@@ -162,12 +161,12 @@ def lines(items: Sequence[ListedIntegration], running: RunningStatus, width: int
     if not items:
         return []
     rows = [_TITLES, *(tuple(_cells(item, running)) for item in items)]
-    shown = [index for index in range(len(_TITLES)) if index < _ALWAYS or any(row[index] for row in rows[1:])]
-    wide = table([[row[index] for index in shown] for row in rows])
+    columns = [index for index in range(len(_TITLES)) if index < _FIXED_COLUMNS or any(row[index] for row in rows[1:])]
+    wide = table([[row[index] for index in columns] for row in rows])
     if width is None or max(map(len, wide)) <= width:
         return wide
-    below = [[], *([text for text in row[_NARROW:] if text] for row in rows[1:])]
-    return table([[row[index] for index in shown if index < _NARROW] for row in rows], width, below)
+    below = [[], *([text for text in row[_NARROW_COLUMNS:] if text] for row in rows[1:])]
+    return table([[row[index] for index in columns if index < _NARROW_COLUMNS] for row in rows], width, below)
 
 
 def _cells(item: ListedIntegration, running: RunningStatus) -> Iterator[str]:
@@ -176,7 +175,7 @@ def _cells(item: ListedIntegration, running: RunningStatus) -> Iterator[str]:
     yield "-" if integration is None else integration.kind
     yield "-" if integration is None or integration.base is None else str(integration.base)
     yield item.status
-    expiries = {"certificate": details.expires_at, "token": running.tokens.get(item.id)}
+    expiries = {"certificate": details.expires_at, "token": running.token_expiries.get(item.id)}
     yield ", ".join(
         f"{credential} {_utc(timestamp):%Y-%m-%d %H:%M}"
         for credential, timestamp in expiries.items()
@@ -206,7 +205,7 @@ def describe(item: ListedIntegration, running: RunningStatus) -> dict[str, Any]:
         "headers": {} if integration is None else dict(integration.public_headers),
         "usable": item.details.usable,
         "expires_at": _instant(item.details.expires_at),
-        "token_expires_at": _instant(running.tokens.get(item.id)),
+        "token_expires_at": _instant(running.token_expiries.get(item.id)),
         "requests": running.requests(item.id),
     }
 

@@ -31,7 +31,7 @@ def prefer_oom_kill() -> None:
 def limit_memory() -> None:
     """Limit this process to the memory that its cgroup has left, minus a reserve.
 
-    Raises MemoryError if that is too little to start. The score alone is not enough: Kubernetes sets
+    Raises MemoryError if that is too little to start. `prefer_oom_kill` alone is not enough: Kubernetes sets
     `memory.oom.group`, and then the kernel kills all processes of a container.
     """
     available = min(_available_memory(), default=None)

@@ -1,8 +1,8 @@
 """Find the hosts of an integration that NO_PROXY excludes from the proxy.
 
-Clients differ. An entry counts here if curl, Go or Python's requests exclude a host by it: a host name also stands for
-every name below it, with or without `.` or `*.` in front; a port limits an entry to that port; an address may be in
-brackets; `10.0.0.0/8` is a network.
+Clients differ. An entry excludes a host here if it does so for curl, Go or Python's requests. A host name, with or
+without `.` or `*.` in front, also excludes every name below it. A port limits an entry to that port. An address may be
+in brackets. `10.0.0.0/8` is a network.
 """
 
 from __future__ import annotations

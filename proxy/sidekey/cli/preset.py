@@ -37,7 +37,7 @@ def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 
 def _describe(preset: Preset) -> dict[str, Any]:
-    # The placeholder of an unreadable row has no URL.
+    # A preset whose row cannot be read has no URL. Its other values are placeholders.
     readable = bool(preset.url)
     return {
         "id": preset.id,
@@ -69,9 +69,9 @@ def lines(presets: Iterable[dict[str, Any]], width: int | None = None) -> list[s
     )
 
 
-def preview_lines(shown: Preview) -> list[str]:
+def preview_lines(preview_result: Preview) -> list[str]:
     """Format a preview as text, with control characters escaped: another operator may have written the preset."""
-    return [printable(line) for line in str(shown).split("\n")]
+    return [printable(line) for line in str(preview_result).split("\n")]
 
 
 def read_data(data: str | None, preset: Preset) -> bytes:
@@ -138,7 +138,7 @@ def preview_command(config: str | None, as_json: bool, data: str | None, preset_
     """
     snapshot = load_snapshot(config)
     preset = find_preset(snapshot, preset_id)
-    result = preview(snapshot, preset, _read_data(data, preset))
+    result = preview(snapshot, preset, _read_data_or_fail(data, preset))
     print_result(result.as_json(), preview_lines(result), as_json=as_json)
     raise SystemExit(0 if result.problem is None else 1)
 
@@ -156,14 +156,15 @@ def test_command(config: str | None, as_json: bool, data: str | None, preset_id:
     snapshot = load_snapshot(config)
     preset = find_preset(snapshot, preset_id)
     try:
-        result = send(snapshot, preset, _read_data(data, preset))
+        result = send(snapshot, preset, _read_data_or_fail(data, preset))
     except StartError as error:
         fail(error)
     print_result(result.as_json(), (str(result),), as_json=as_json)
     raise SystemExit(0 if result.ok else 1)
 
 
-def _read_data(data: str | None, preset: Preset) -> bytes:
+def _read_data_or_fail(data: str | None, preset: Preset) -> bytes:
+    """Read the caller's body. Exit with an error if its file cannot be read."""
     try:
         return read_data(data, preset)
     except PresetCommandError as error:

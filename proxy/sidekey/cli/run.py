@@ -8,7 +8,7 @@ from typing import NoReturn
 import click
 
 from sidekey import app
-from sidekey.cli.config import loader_of
+from sidekey.cli.config import create_loader
 from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
 from sidekey.config.errors import ConfigError
@@ -31,7 +31,7 @@ def command(config: str | None, strict: bool) -> None:
 
     On a second signal, Sidekey exits at once.
     """
-    loader = loader_of(config)
+    loader = create_loader(config)
     loaded = loader.load()
     if loaded.stopping(strict=strict):
         _fail(loaded.log_format, loaded.stopping(strict=True))

@@ -14,8 +14,8 @@ class InvalidValue(ValueError):
     """A value that this format cannot express. The message names the variable and the reason."""
 
 
-class Shell(NamedTuple):
-    """An output format. `in_place` is True if its lines extend the environment in which `sidekey env` runs."""
+class OutputFormat(NamedTuple):
+    """An output format. `in_place` is True if a shell applies the output to the environment of `sidekey env` itself."""
 
     write: Callable[[Mapping[str, str]], str]
     in_place: bool
@@ -73,10 +73,10 @@ def _check_text(name: str, value: str) -> None:
         raise InvalidValue(f"{name}: must be UTF-8 for this form") from None
 
 
-SHELLS: Final[Mapping[str, Shell]] = {
-    "sh": Shell(posix, in_place=True),
-    "fish": Shell(fish, in_place=True),
-    "powershell": Shell(powershell, in_place=True),
-    "docker": Shell(docker, in_place=False),
-    "k8s": Shell(kubernetes, in_place=False),
+FORMATS: Final[Mapping[str, OutputFormat]] = {
+    "sh": OutputFormat(posix, in_place=True),
+    "fish": OutputFormat(fish, in_place=True),
+    "powershell": OutputFormat(powershell, in_place=True),
+    "docker": OutputFormat(docker, in_place=False),
+    "k8s": OutputFormat(kubernetes, in_place=False),
 }

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from sidekey.cli.config import WHO, in_store, load_with_store, loader_of
+from sidekey.cli.config import AUDIT_WHO, create_loader, load_with_store, run_with_store
 from sidekey.cli.groups import Group
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
@@ -58,10 +58,10 @@ def rotate_key(rules: StoreRules) -> dict[str, Any]:
     """Re-encrypt every row with the first key. Raises StoreCommandError."""
 
     async def rotate(store: Store) -> dict[str, Any]:
-        result = await store.rotate_key(purpose_of, WHO)
+        result = await store.rotate_key(purpose_of, AUDIT_WHO)
         return {"key": store.ring.first, "rows": result.rows, "findings": list(result.stuck)}
 
-    return _in_store(rules, rotate)
+    return _run_with_store(rules, rotate)
 
 
 def verify(rules: StoreRules) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def verify(rules: StoreRules) -> dict[str, Any]:
             "findings": list(result.findings),
         }
 
-    return _in_store(rules, examine)
+    return _run_with_store(rules, examine)
 
 
 def purpose_of(row: IntegrationRow) -> Purpose:
@@ -105,9 +105,9 @@ def lines(description: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _in_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]]) -> T:
+def _run_with_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]]) -> T:
     try:
-        return in_store(rules, work, create=False)
+        return run_with_store(rules, work, create=False)
     except StoreError as error:
         raise StoreCommandError(str(error)) from None
 
@@ -156,7 +156,7 @@ def verify_command(config: str | None, as_json: bool) -> None:
 
 def _run(config: str | None, work: Callable[[StoreRules], dict[str, Any]], as_json: bool) -> NoReturn:
     """Run the work, print its result, and exit with status 1 if it has findings."""
-    _, rules = load_with_store(loader_of(config))
+    _, rules = load_with_store(create_loader(config))
     try:
         result = work(rules)
     except StoreCommandError as error:

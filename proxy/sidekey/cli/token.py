@@ -8,7 +8,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from sidekey.cli.config import WHO, complete_preset_id, in_store, load_snapshot, load_with_store, loader_of, user
+from sidekey.cli.config import (
+    AUDIT_WHO,
+    audit_source,
+    complete_preset_id,
+    create_loader,
+    load_snapshot,
+    load_with_store,
+    run_with_store,
+)
 from sidekey.cli.groups import Group
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_result, table, terminal_width
@@ -31,7 +39,7 @@ class TokenCommandError(Exception):
     """The command failed. The message says why and what to do."""
 
 
-def lifetime(text: str) -> int:
+def parse_lifetime(text: str) -> int:
     """Parse a duration as whole seconds. Raises ValueError."""
     seconds = int(parse_duration(text))
     if seconds <= 0:
@@ -63,7 +71,7 @@ def create(rules: StoreRules, name: str, grants: Grants, valid_for: int | None) 
         token_sha256=digest,
         expires_at=None if valid_for is None else now + valid_for,
         created_at=now,
-        created_by=WHO,
+        created_by=AUDIT_WHO,
     )
 
     sender_fields = ("presets", "per_minute", "per_day") if grants.role == "sender" else ()
@@ -71,12 +79,12 @@ def create(rules: StoreRules, name: str, grants: Grants, valid_for: int | None) 
 
     async def put(store: Store) -> dict[str, Any]:
         try:
-            state = await store.commit([Put(row, None)], _entry("create", row, fields))
+            state = await store.commit([Put(row, None)], _audit_entry("create", row, fields))
         except Exists:
             raise TokenCommandError(f"a token named {name} exists: revoke it, or choose another name") from None
         return {**_describe(state.tokens[name], None), "token": token}
 
-    return in_store(rules, put, create=True)
+    return run_with_store(rules, put, create=True)
 
 
 def list_tokens(rules: StoreRules) -> list[dict[str, Any]]:
@@ -86,7 +94,7 @@ def list_tokens(rules: StoreRules) -> list[dict[str, Any]]:
         last_uses = await store.last_uses()
         return [_describe(row, last_uses.get(row.row)) for _, row in sorted(store.state.tokens.items())]
 
-    return in_store(rules, read, create=False)
+    return run_with_store(rules, read, create=False)
 
 
 def lines(tokens: Sequence[Mapping[str, Any]], width: int | None = None) -> list[str]:
@@ -104,27 +112,29 @@ def revoke(rules: StoreRules, name: str) -> None:
     """Delete a token. Raises StoreError, TokenCommandError."""
 
     async def delete(store: Store) -> None:
-        row = store.state.tokens.get(name) or _altered(store.state, name)
+        row = store.state.tokens.get(name) or _find_altered(store.state, name)
         if row is None:
             raise TokenCommandError("no token has this name: `sidekey token list` lists the names")
         try:
-            await store.commit([Delete(row, row.version)], _entry("revoke", row, ()))
+            await store.commit([Delete(row, row.version)], _audit_entry("revoke", row, ()))
         except Changed:
             raise TokenCommandError("it was changed meanwhile: list the tokens again") from None
 
-    in_store(rules, delete, create=False)
+    run_with_store(rules, delete, create=False)
 
 
-def _altered(state: State, name: str) -> TokenRow | None:
-    """Return a row that fails verification, with what a deletion needs."""
+def _find_altered(state: State, name: str) -> TokenRow | None:
+    """Return a row whose MAC does not verify, with the members that a deletion needs, or None."""
     stored = state.rows.get((TokenRow.kind, name))
     if stored is None or stored.verified:
         return None
     return TokenRow(row=stored.header.row, id=name, version=stored.header.version, role="viewer", token_sha256="")
 
 
-def _entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:
-    return AuditEntry(who=WHO, action=action, kind=row.kind, id=row.id, row=row.row, fields=fields, source=user())
+def _audit_entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:
+    return AuditEntry(
+        who=AUDIT_WHO, action=action, kind=row.kind, id=row.id, row=row.row, fields=fields, source=audit_source()
+    )
 
 
 def _role(token: Mapping[str, Any]) -> str:
@@ -199,7 +209,7 @@ def create_command(
     A running Sidekey accepts the token within two seconds.
     """
     try:
-        valid_for = None if expires is None else lifetime(expires)
+        valid_for = None if expires is None else parse_lifetime(expires)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--expires") from None
     if role == "sender":
@@ -236,7 +246,7 @@ def revoke_command(config: str | None, name: str) -> None:
 
 
 def _run(config: str | None, work: Callable[[StoreRules], T]) -> T:
-    _, rules = load_with_store(loader_of(config))
+    _, rules = load_with_store(create_loader(config))
     try:
         return work(rules)
     except StoreError as error:

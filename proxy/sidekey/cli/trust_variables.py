@@ -16,7 +16,7 @@ from typing import Final
 from sidekey.ca.trust_folder import BUNDLE, CA, WGETRC, bundle, replace_file, wgetrc
 from sidekey.config.secrets import read_bounded
 
-REPLACING: Final = (
+REPLACING_VARIABLES: Final = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
@@ -30,24 +30,24 @@ REPLACING: Final = (
 )
 """Variables whose file replaces a client's CAs."""
 
-ADDING: Final = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
+ADDING_VARIABLES: Final = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
 """Variables whose file adds to a client's CAs."""
 
 _MAX_BUNDLE_SIZE: Final = 16 << 20
 
 
-class KeptTrustError(ValueError):
-    """The client's own CAs cannot be kept. The message names the variable, the reason and what to do."""
+class TrustError(ValueError):
+    """The trust folder or the client's own CAs cannot be used. The message names the file and what to do."""
 
 
 def trust_variables(trust: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Build variables so that clients trust this trust folder, and the CAs that `environ` names.
+    """Build variables so that clients trust Sidekey's trust folder, and the CAs that `environ` names.
 
-    Raises KeptTrustError.
+    Raises TrustError.
     """
     files = _CombinedFiles(environ)
-    values = {name: str(files.bundle(name, trust / BUNDLE)) for name in REPLACING}
-    values |= {name: str(files.bundle(name, trust / CA)) for name in ADDING}
+    values = {name: str(files.bundle(name, trust / BUNDLE)) for name in REPLACING_VARIABLES}
+    values |= {name: str(files.bundle(name, trust / CA)) for name in ADDING_VARIABLES}
     values["WGETRC"] = str(files.wgetrc(trust / WGETRC, trust / BUNDLE))
     return values
 
@@ -59,7 +59,10 @@ class _CombinedFiles:
         self._environ = environ
 
     def bundle(self, name: str, sidekey_file: Path) -> Path:
-        """Return a bundle with the certificates of this variable and Sidekey's, or Sidekey's file if that has all."""
+        """Return a bundle of Sidekey's certificates and those that the variable names.
+
+        If Sidekey's file contains all of them, return that file.
+        """
         client_file = self._environ.get(name)
         return self._combine(name, Path(client_file), sidekey_file) if client_file else sidekey_file
 
@@ -90,9 +93,9 @@ class _CombinedFiles:
         try:
             client_certificates = bundle(data.decode("latin-1"))
         except ValueError as error:
-            raise KeptTrustError(f"{name}: {client_file}: {error}") from None
+            raise TrustError(f"{name}: {client_file}: {error}") from None
         if not client_certificates:
-            raise KeptTrustError(f"{name}: {client_file} must contain a certificate in PEM")
+            raise TrustError(f"{name}: {client_file} must contain a certificate in PEM")
         combined = bundle(sidekey_certificates, client_certificates)
         return sidekey_file if combined == sidekey_certificates else self._write(combined.encode(), "pem", 0o644)
 
@@ -104,13 +107,11 @@ class _CombinedFiles:
             status = folder.stat()
             # Anyone who can write here decides which CAs the service trusts.
             if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
-                raise KeptTrustError(f"{folder} must belong to this user, and nobody else may write to it")
+                raise TrustError(f"{folder} must belong to this user, and nobody else may write to it")
             replace_file(path, content, mode)
         except OSError as error:
             reason = os.strerror(error.errno or 0)
-            raise KeptTrustError(
-                f"{folder} cannot be written: {reason}; set XDG_CACHE_HOME to a writable folder"
-            ) from None
+            raise TrustError(f"{folder} cannot be written: {reason}; set XDG_CACHE_HOME to a writable folder") from None
         return path
 
     def _folder(self) -> Path:
@@ -120,7 +121,7 @@ class _CombinedFiles:
             return Path(base) / "sidekey" / "trust"
         if home.startswith("/"):
             return Path(home) / ".cache" / "sidekey" / "trust"
-        raise KeptTrustError(
+        raise TrustError(
             "set XDG_CACHE_HOME: neither it nor HOME names a folder for a file with the service's own certificates"
         )
 
@@ -129,7 +130,7 @@ def _read_certificates(path: Path) -> str:
     try:
         return bundle(read_bounded(path, _MAX_BUNDLE_SIZE).decode("latin-1"))
     except ValueError as error:
-        raise KeptTrustError(f"{path} {error}") from None
+        raise TrustError(f"{path} {error}") from None
 
 
 def _read(name: str, path: Path) -> bytes | None:
@@ -142,9 +143,9 @@ def _read(name: str, path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise KeptTrustError(f"{name}: {path} cannot be read: {os.strerror(error.errno or 0)}") from None
+        raise TrustError(f"{name}: {path} cannot be read: {os.strerror(error.errno or 0)}") from None
     except ValueError as error:
-        raise KeptTrustError(f"{name}: {path} {error}") from None
+        raise TrustError(f"{name}: {path} {error}") from None
 
 
 def _expand_home(value: str, home: str | None) -> Path:

@@ -315,7 +315,7 @@ class History:
         return Failing(max(self._streaks.failure_times(name)[1], self._state_times.get(name, 0)), since)
 
     def _failing_since(self, name: str) -> int:
-        """Return when an integration began to fail, according to this process or the store, or 0 if it does not fail."""
+        """Return when an integration began to fail, according to this process or the store; 0: it is not failing."""
         local, failed_at = self._streaks.failure_times(name)
         suspect = self._suspects.get(name)
         shared = suspect.since if suspect is not None and self._is_still_failing(name, suspect) else 0
