@@ -20,7 +20,7 @@ ASSETS: Final = f"{PREFIX}/assets/"
 FOLDER: Final = Path(__file__).parent / "static"
 
 _BOOKMARKS: Final = "/{path:(?:(?:login|add|integrations|presets|access|activity)(?:/(?s:.*))?)?}"
-"""`/`, and the paths of an earlier console, which people may have as bookmarks."""
+"""`/`, and the paths of an earlier console, which people may have bookmarked."""
 
 _INDEX: Final = "index.html"
 
