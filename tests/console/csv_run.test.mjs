@@ -11,9 +11,9 @@ function running(count, outcomes, onSend = () => {}) {
   const sent = [];
   const waits = [];
   const items = Array.from({ length: count }, (_, index) => ({ row: index + 1, body: "{}" }));
-  const send = async ({ row }, onAsk, givenUp) => {
+  const send = async ({ row }, onFetch, isCancelled) => {
     sent.push(row);
-    await onSend({ run, row, onAsk, givenUp });
+    await onSend({ run, row, onFetch, isCancelled });
     const result = outcomes[row];
     return (Array.isArray(result) ? result.shift() : result) ?? done("accepted");
   };
@@ -68,7 +68,7 @@ test("a refused credential, five failures or a revoked permission stop the run",
 });
 
 test("a lost row or an unavailable store pauses the run, which resumes with the same row", async () => {
-  for (const result of [{ lost: true }, { away: true }, problem("store_unavailable", 503), problem("stopping", 503)]) {
+  for (const result of [{ lost: true }, { unreachable: true }, problem("store_unavailable", 503), problem("stopping", 503)]) {
     const { run, sent } = running(3, { 2: [result] });
     await run.go();
     assert.equal(run.phase, "paused");
@@ -92,9 +92,9 @@ test("pause and stop take effect after the current row", async () => {
   assert.equal(pausing.run.phase, "paused");
   await pausing.run.go();
   assert.deepEqual(pausing.sent, [1, 2, 3]);
-  const stopping = running(3, { 2: { away: true } }, ({ run, row, givenUp }) => {
+  const stopping = running(3, { 2: { unreachable: true } }, ({ run, row, isCancelled }) => {
     if (row === 2) run.stop();
-    assert.equal(givenUp(), row === 2);
+    assert.equal(isCancelled(), row === 2);
   });
   await stopping.run.go();
   assert.deepEqual(outcomes(stopping.run), ["accepted", "unknown"]);

@@ -17,7 +17,7 @@ export class Run {
   /**
    * @param {Item[]} items
    * @param {Map<number, RowResult>} results  Results by row. The run adds to them.
-   * @param {{ send: (item: Item, onAsk: (connected: boolean) => void, givenUp: () => boolean) => Promise<import("./sending.js").Sent>,
+   * @param {{ send: (item: Item, onFetch: (connected: boolean) => void, isCancelled: () => boolean) => Promise<import("./sending.js").SendResult>,
    *   wait: (milliseconds: number) => Promise<unknown>, now: () => number, onChange: () => void, perMinute: number | null }} options
    */
   constructor(items, results, options) {
@@ -48,7 +48,7 @@ export class Run {
     while (this.phase === "running" && this.position < this.items.length) {
       const item = this.items[this.position];
       const sent = await this.options.send(item, (connected) => this.#asking(item.row, connected), () => this.phase === "stopping");
-      this.isUncertain = "lost" in sent || "away" in sent;
+      this.isUncertain = "lost" in sent || "unreachable" in sent;
       if ("send" in sent) await this.#record(item.row, sent.send);
       else if ("problem" in sent) await this.#refused(item.row, sent);
       else if ("lost" in sent) this.#pause(`Sidekey has not received row ${item.row}.`);

@@ -3,7 +3,7 @@ import { html, signal, useEffect, useId, useLayoutEffect, useRef, useState } fro
 import { Secret, Submit, Text, focusFirst } from "./fields.js";
 
 /** @type {import("./vendor/preact.js").Signal<(() => any)[]>} */
-const shown = signal([]);
+const openDialogs = signal([]);
 
 /** @param {{ title: string, onClose: () => void, children?: any }} props `onClose`: the person pressed Esc. */
 export function Dialog({ title, onClose, children }) {
@@ -31,15 +31,15 @@ export function Dialog({ title, onClose, children }) {
  * @template T
  * @param {(close: (result: T) => void) => any} draw @returns {Promise<T>}
  */
-export function show(draw) {
+export function showDialog(draw) {
   return new Promise((resolve) => {
-    const Shown = () => draw(close);
+    const OpenDialog = () => draw(close);
     /** @param {T} result */
     const close = (result) => {
-      shown.value = shown.value.filter((dialog) => dialog !== Shown);
+      openDialogs.value = openDialogs.value.filter((dialog) => dialog !== OpenDialog);
       resolve(result);
     };
-    shown.value = [...shown.value, Shown];
+    openDialogs.value = [...openDialogs.value, OpenDialog];
   });
 }
 
@@ -49,7 +49,7 @@ export function show(draw) {
  * @returns {Promise<boolean>}
  */
 export function ask({ title, text, yes, no = "Cancel", danger = false }) {
-  return show(
+  return showDialog(
     (close) => html`
       <${Dialog} title=${title} onClose=${() => close(false)}>
         ${typeof text === "string" ? html`<p>${text}</p>` : text}
@@ -69,7 +69,7 @@ export function ask({ title, text, yes, no = "Cancel", danger = false }) {
  * @returns {Promise<string | null>}
  */
 export function askText(question) {
-  return show((close) => html`<${TextDialog} ...${question} close=${close} />`);
+  return showDialog((close) => html`<${TextDialog} ...${question} close=${close} />`);
 }
 
 /** @param {Parameters<typeof askText>[0] & { close: (text: string | null) => void }} props */
@@ -108,7 +108,7 @@ function TextDialog({ title, text, label, yes, isSecret = false, suggestions, ch
   `;
 }
 
-/** The dialogs that `show` opened, above the page. */
+/** The dialogs that `showDialog` opened, above the page. */
 export function Dialogs() {
-  return shown.value.map((Shown) => html`<${Shown} />`);
+  return openDialogs.value.map((OpenDialog) => html`<${OpenDialog} />`);
 }

@@ -14,9 +14,9 @@ export function Text({ type = "text", suggestions = [], onInput, example, value,
   const list = useId();
   // A number stays the text that was typed.
   const kind = type === "number" ? { type: "text", inputmode: "decimal" } : { type };
-  return field(props, (tied) => [
-    html`<input ...${tied} ...${kind} value=${value} placeholder=${example} autocomplete="off" spellcheck=${false}
-      list=${suggestions.length > 0 ? list : undefined} onInput=${typed(onInput)} />`,
+  return field(props, (attributes) => [
+    html`<input ...${attributes} ...${kind} value=${value} placeholder=${example} autocomplete="off" spellcheck=${false}
+      list=${suggestions.length > 0 ? list : undefined} onInput=${onText(onInput)} />`,
     suggestions.length > 0 && html`<datalist id=${list}>${suggestions.map((text) => html`<option value=${text} />`)}</datalist>`,
   ]);
 }
@@ -25,8 +25,8 @@ export function Text({ type = "text", suggestions = [], onInput, example, value,
 export function Area({ rows = 4, code = false, onInput, example, value, ...props }) {
   return field(
     props,
-    (tied) => html`<textarea ...${tied} class=${code ? "mono" : ""} rows=${rows} value=${value} placeholder=${example}
-      spellcheck=${!code} onInput=${typed(onInput)}></textarea>`,
+    (attributes) => html`<textarea ...${attributes} class=${code ? "mono" : ""} rows=${rows} value=${value} placeholder=${example}
+      spellcheck=${!code} onInput=${onText(onInput)}></textarea>`,
   );
 }
 
@@ -37,23 +37,23 @@ export function Code({ marked, area, onInput, value, example, ...props }) {
   const numbers = Array.from({ length: lines }, (_, index) => `${marked.has(index + 1) ? "●" : ""}${index + 1}`);
   return field(
     props,
-    (tied) => html`<div class="code">
+    (attributes) => html`<div class="code">
       <pre class="numbers" aria-hidden="true">${numbers.join("\n")}</pre>
-      <textarea ...${tied} ref=${area} class="mono" rows=${lines + 1} wrap="off" value=${value} spellcheck=${false}
-        autocapitalize="off" autocomplete="off" onInput=${typed(onInput)}></textarea>
+      <textarea ...${attributes} ref=${area} class="mono" rows=${lines + 1} wrap="off" value=${value} spellcheck=${false}
+        autocapitalize="off" autocomplete="off" onInput=${onText(onInput)}></textarea>
     </div>`,
   );
 }
 
 /** @param {FieldProps & { visible?: boolean }} props A secret on one line, hidden until **Show** is pressed, unless it begins `visible`. */
-export function Secret({ onInput, example, value, visible: begins = false, ...props }) {
-  const [visible, setVisible] = useState(begins);
+export function Secret({ onInput, example, value, visible: startsVisible = false, ...props }) {
+  const [visible, setVisible] = useState(startsVisible);
   return field(
     props,
-    (tied) => html`
+    (attributes) => html`
       <div class="row">
-        <input ...${tied} type=${visible ? "text" : "password"} value=${value} placeholder=${example}
-          autocomplete="off" spellcheck=${false} onInput=${typed(onInput)} />
+        <input ...${attributes} type=${visible ? "text" : "password"} value=${value} placeholder=${example}
+          autocomplete="off" spellcheck=${false} onInput=${onText(onInput)} />
         <button type="button" class="button" aria-label=${`${visible ? "Hide" : "Show"} ${props.label}`}
           onClick=${() => setVisible(!visible)}>${visible ? "Hide" : "Show"}</button>
       </div>
@@ -65,8 +65,8 @@ export function Secret({ onInput, example, value, visible: begins = false, ...pr
 export function Choice({ options, onInput, value, example, ...props }) {
   return field(
     props,
-    (tied) => html`<select ...${tied} value=${value} onChange=${typed(onInput)}>
-      ${options.map(option).map(
+    (attributes) => html`<select ...${attributes} value=${value} onChange=${onText(onInput)}>
+      ${options.map(toOption).map(
         ([key, label, reason]) =>
           html`<option value=${key} selected=${key === value} disabled=${Boolean(reason)}>${reason ? `${label} (${reason})` : label}</option>`,
       )}
@@ -78,9 +78,9 @@ export function Choice({ options, onInput, value, example, ...props }) {
 export function Radios({ label, value, onInput, required, help, error, disabled = false, options }) {
   const id = useId();
   return html`
-    <fieldset class=${error ? "field wrong" : "field"} aria-describedby=${described(id, help, error)} disabled=${disabled}>
-      <legend>${label}${star(required)}</legend>
-      ${options.map(option).map(
+    <fieldset class=${error ? "field wrong" : "field"} aria-describedby=${describedBy(id, help, error)} disabled=${disabled}>
+      <legend>${label}${requiredMark(required)}</legend>
+      ${options.map(toOption).map(
         ([key, text, reason]) => html`
           <label class="check">
             <input type="radio" name=${id} value=${key} checked=${key === value} disabled=${Boolean(reason)}
@@ -89,7 +89,7 @@ export function Radios({ label, value, onInput, required, help, error, disabled 
           </label>
         `,
       )}
-      ${hints(id, help, error)}
+      ${helpAndError(id, help, error)}
     </fieldset>
   `;
 }
@@ -100,12 +100,12 @@ export function Check({ label, value, onInput, help, error, disabled = false }) 
   return html`
     <div class=${error ? "field wrong" : "field"}>
       <label class="check">
-        <input type="checkbox" id=${id} checked=${value} disabled=${disabled} aria-describedby=${described(id, help, error)}
+        <input type="checkbox" id=${id} checked=${value} disabled=${disabled} aria-describedby=${describedBy(id, help, error)}
           aria-invalid=${error ? "true" : undefined}
           onChange=${(/** @type {any} */ event) => onInput(event.target.checked)} />
         <span>${label}</span>
       </label>
-      ${hints(id, help, error)}
+      ${helpAndError(id, help, error)}
     </div>
   `;
 }
@@ -148,12 +148,12 @@ export function Search({ label, value, onInput, example, autofocus = false }) {
   `;
 }
 
-/** @param {(files: FileList | undefined) => void} take Handlers of an element on which files can be dropped. */
-const droppable = (take) => ({
+/** @param {(files: FileList | undefined) => void} onFiles Handlers of an element on which files can be dropped. */
+const droppable = (onFiles) => ({
   onDragOver: (/** @type {Event} */ event) => event.preventDefault(),
   onDrop: (/** @type {DragEvent} */ event) => {
     event.preventDefault();
-    take(event.dataTransfer?.files);
+    onFiles(event.dataTransfer?.files);
   },
 });
 
@@ -179,10 +179,10 @@ export function FileText({ accept, convert, label, value, example, onInput, erro
   };
   return field(
     { ...props, label, error: problem || error },
-    (tied) => html`
+    (attributes) => html`
       <div ...${droppable((files) => read(files?.[0]))}>
-        <textarea ...${tied} class="mono" rows="6" value=${value} placeholder=${example} spellcheck=${false}
-          onInput=${typed((text) => {
+        <textarea ...${attributes} class="mono" rows="6" value=${value} placeholder=${example} spellcheck=${false}
+          onInput=${onText((text) => {
             setProblem("");
             onInput(text);
           })}></textarea>
@@ -213,7 +213,7 @@ export function FileInput({ onFile, accept, ...props }) {
     <div class="drop" ref=${element} ...${droppable(drop)}>
       ${field(
         props,
-        (tied) => html`<input type="file" ...${tied} accept=${accept} onClick=${(/** @type {any} */ event) => {
+        (attributes) => html`<input type="file" ...${attributes} accept=${accept} onClick=${(/** @type {any} */ event) => {
           // The same file may have been changed, and is chosen again.
           event.target.value = "";
         }} onChange=${(/** @type {any} */ event) => choose(event.target.files[0])} />`,
@@ -302,48 +302,48 @@ export function focusFirst(form) {
 }
 
 /** @param {string | Option} choice @returns {Option} */
-function option(choice) {
+function toOption(choice) {
   return typeof choice === "string" ? [choice, choice] : choice;
 }
 
 /** @param {(value: string) => void} onInput */
-const typed = (onInput) => (/** @type {any} */ event) => onInput(event.target.value);
+const onText = (onInput) => (/** @type {any} */ event) => onInput(event.target.value);
 
 /** @param {boolean | undefined} required */
-const star = (required) => required && html`<span class="required" aria-hidden="true"> *</span>`;
+const requiredMark = (required) => required && html`<span class="required" aria-hidden="true"> *</span>`;
 
 /** @param {string} id @param {any} help @param {string | undefined} error */
-function described(id, help, error) {
+function describedBy(id, help, error) {
   return [help && `${id}-help`, error && `${id}-error`].filter(Boolean).join(" ") || undefined;
 }
 
 /** @param {string} id @param {any} help @param {string | undefined} error */
-function hints(id, help, error) {
+function helpAndError(id, help, error) {
   return [
     error && html`<p class="error" id=${`${id}-error`}>${error}</p>`,
     help && html`<p class="help" id=${`${id}-help`}>${help}</p>`,
   ];
 }
 
-/** @param {any} props @param {(tied: object) => any} draw Draw an input with its label; `tied` are its attributes. */
+/** @param {any} props @param {(attributes: object) => any} draw Draw an input with its label; `attributes` are its attributes. */
 function field({ label, required, help, error, disabled, autofocus }, draw) {
   const id = useId();
   const element = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => {
     if (autofocus) element.current?.focus();
   }, []);
-  const tied = {
+  const attributes = {
     id,
     ref: element,
     disabled,
     "aria-required": required ? "true" : undefined,
     "aria-invalid": error ? "true" : undefined,
-    "aria-describedby": described(id, help, error),
+    "aria-describedby": describedBy(id, help, error),
   };
   return html`
     <div class=${error ? "field wrong" : "field"}>
-      <label for=${id}>${label}${star(required)}</label>
-      ${draw(tied)} ${hints(id, help, error)}
+      <label for=${id}>${label}${requiredMark(required)}</label>
+      ${draw(attributes)} ${helpAndError(id, help, error)}
     </div>
   `;
 }

@@ -2,8 +2,8 @@
 import { useCall } from "./api.js";
 import { Check, Search, Text } from "./fields.js";
 import { Copy, Problem } from "./parts.js";
-import { Dialog, show } from "./dialog.js";
-import { privileged } from "./session.js";
+import { Dialog, showDialog } from "./dialog.js";
+import { confirmAndCall } from "./session.js";
 import { number } from "./time.js";
 import { html, useRef, useState } from "./vendor/preact.js";
 import { idOf } from "./words.js";
@@ -68,12 +68,12 @@ export function Name({ onInput, error }) {
  * @param {string} why @param {(confirmation: { own_token?: string }) => Promise<import("./api.js").Result>} call
  * @returns {Promise<import("./api.js").Result | null>}
  */
-export async function checkedAndPrivileged(why, call) {
+export async function validateThenConfirm(why, call) {
   const result = await call({});
   if (result.ok || (result.problem.code !== "invalid" && result.problem.code !== "login_again")) return result;
   const errors = result.problem.errors.filter(({ pointer }) => pointer !== "/own_token");
   if (errors.length > 0) return { ...result, problem: { ...result.problem, detail: "Correct the marked fields", errors } };
-  return privileged(why, call);
+  return confirmAndCall(why, call);
 }
 
 /**
@@ -81,7 +81,7 @@ export async function checkedAndPrivileged(why, call) {
  * @param {string} name @param {string} token @param {"person" | "caller"} kind
  */
 export function showToken(name, token, kind) {
-  return show((close) => html`<${TokenDialog} name=${name} token=${token} kind=${kind} close=${() => close(null)} />`);
+  return showDialog((close) => html`<${TokenDialog} name=${name} token=${token} kind=${kind} close=${() => close(null)} />`);
 }
 
 /** @param {{ name: string, token: string, kind: "person" | "caller", close: () => void }} props */

@@ -1,6 +1,6 @@
 // Parts that the list and the page of an integration share.
 import { get } from "./api.js";
-import { Details, done, download } from "./parts.js";
+import { Details, showNotice, download } from "./parts.js";
 import { html } from "./vendor/preact.js";
 import { testWords } from "./words.js";
 
@@ -20,7 +20,7 @@ export async function exportAs(name, ids) {
   const result = await get("/export", { query: { id: ids.join(",") } });
   if (!result.ok) return result.problem;
   download(name, result.body);
-  done("Exported. Secrets are not included.");
+  showNotice("Exported. Secrets are not included.");
   return null;
 }
 

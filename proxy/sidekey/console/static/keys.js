@@ -1,6 +1,6 @@
 // Keys: / searches, n adds, ? lists the keys. They can be switched off, since speech input may type them (WCAG 2.1.4).
 import { html, signal } from "./vendor/preact.js";
-import { Dialog, show } from "./dialog.js";
+import { Dialog, showDialog } from "./dialog.js";
 import { Check } from "./fields.js";
 
 const OFF = "sidekey-keys-off";
@@ -34,7 +34,7 @@ function use(on) {
 
 /** List the keys in a dialog. */
 export function showKeys() {
-  show((close) => html`
+  showDialog((close) => html`
     <${Dialog} title="Shortcuts" onClose=${close}>
       <dl class="keys">
         <dt><kbd>/</kbd></dt><dd>Search</dd>

@@ -5,7 +5,7 @@ import { get } from "./api.js";
 const CHANNEL = "sidekey-login";
 
 /** Key in the session storage: the path below /ui to open after the issuer's redirect, or empty in a window beside a page. */
-export const NEXT = "sidekey-next";
+export const NEXT_PATH_KEY = "sidekey-next";
 
 /** @param {boolean} [again] Open the window, on a click: browsers block others. `again`: the issuer asks the person. */
 export function openLogInWindow(again) {

@@ -5,7 +5,7 @@ import { onKey, showKeys } from "./keys.js";
 import { Details, Page, Problem, Spoken } from "./parts.js";
 import { go, here, match, start, view } from "./router.js";
 import { BAR, ROUTES } from "./routes.js";
-import { loadSession, logOut, may, me, store, wasDropped } from "./session.js";
+import { loadSession, logOut, may, me, store, wasReloadedForOtherPerson } from "./session.js";
 import { ROLES, logInProblem, personName } from "./words.js";
 
 const POLL = 30_000;
@@ -18,7 +18,7 @@ function App() {
     <${Bar} />
     <main id="main" tabindex="-1">
       <${Notices} />
-      <${Shown} />
+      <${CurrentPage} />
     </main>
     <${Dialogs} />
     <${Spoken} />
@@ -83,27 +83,27 @@ function Notices() {
 }
 
 /** The page of the URL, if this person may see it. */
-function Shown() {
+function CurrentPage() {
   const { path, query, params } = here.value;
-  const shown = view.value;
+  const current = view.value;
   const isHome = path === "/";
-  const needsLogIn = me.value === null && (isHome || (typeof shown === "object" && shown.may !== undefined));
+  const needsLogIn = me.value === null && (isHome || (typeof current === "object" && current.may !== undefined));
   useEffect(() => {
     if (needsLogIn) go(`/login?next=${encodeURIComponent(path + location.search)}`, { replace: true });
     else if (isHome) go(may("viewer") ? "/integrations" : "/send", { replace: true });
   }, [needsLogIn, path]);
-  if (shown === "loading" || needsLogIn || isHome) return html`<p class="loading">Loading…</p>`;
-  if (shown === "updated") {
+  if (current === "loading" || needsLogIn || isHome) return html`<p class="loading">Loading…</p>`;
+  if (current === "updated") {
     return html`<${Page} key=${path} title="Sidekey was updated">
       <p>This page belongs to another version than the one you have open.</p>
       <div class="actions"><button type="button" class="button primary" onClick=${() => location.reload()}>Reload</button></div>
     <//>`;
   }
-  if (shown === "missing") return html`<${Page} key=${path} title="This page does not exist"><p>Go to <a href="/ui/">the first page</a>.</p><//>`;
-  if (shown.may !== undefined && !may(shown.may)) {
+  if (current === "missing") return html`<${Page} key=${path} title="This page does not exist"><p>Go to <a href="/ui/">the first page</a>.</p><//>`;
+  if (current.may !== undefined && !may(current.may)) {
     return html`<${Page} key=${path} title="You may not see this page"><p>Ask an admin, or go to <a href="/ui/">the first page</a>.</p><//>`;
   }
-  return html`<${shown.Page} key=${path} params=${params} query=${query} />`;
+  return html`<${current.Page} key=${path} params=${params} query=${query} />`;
 }
 
 /** Notice that the store is back, or that somebody else has logged in. */
@@ -111,7 +111,7 @@ function poll() {
   if (me.value !== null && document.visibilityState === "visible") loadSession();
 }
 
-if (wasDropped()) notice.value = "Somebody else has logged in, so what was typed here is gone.";
+if (wasReloadedForOtherPerson()) notice.value = "Somebody else has logged in, so what was typed here is gone.";
 // At the same time: a slow line has a long way to go.
 const [problem] = await Promise.all([loadSession(), start(ROUTES)]);
 if (problem !== null) notice.value = logInProblem(problem);

@@ -71,7 +71,7 @@ export function Copy({ text, label = "Copy", source }) {
     try {
       await navigator.clipboard.writeText(text);
       setDone("Copied");
-      say("Copied.");
+      announce("Copied.");
     } catch {
       setDone(source ? "Copy the selected text" : "Select the text and copy it");
       if (source?.current) getSelection()?.selectAllChildren(source.current);
@@ -137,35 +137,35 @@ export function download(name, text) {
 const spoken = signal("");
 
 /** @param {string} text Have screen readers announce a result. */
-export function say(text) {
+export function announce(text) {
   const isRepeated = spoken.value === text;
-  hush();
+  clearNotice();
   // The same text twice is read twice.
   spoken.value = isRepeated ? `${text}\u00a0` : text;
-  hiding = window.setTimeout(hush, 6000);
+  hideTimer = window.setTimeout(clearNotice, 6000);
 }
 
-function hush() {
-  clearTimeout(hiding);
-  isShown.value = false;
+function clearNotice() {
+  clearTimeout(hideTimer);
+  isVisible.value = false;
   spoken.value = "";
 }
 
-const isShown = signal(false);
-let hiding = 0;
+const isVisible = signal(false);
+let hideTimer = 0;
 
 /** @param {string} text Confirm an action: announce it, and show it for some seconds. */
-export function done(text) {
-  say(text);
-  isShown.value = true;
+export function showNotice(text) {
+  announce(text);
+  isVisible.value = true;
 }
 
-/** The live region of `say` and `done`. Its text does not follow the person to another page. */
+/** The live region of `announce` and `showNotice`. Its text does not follow the person to another page. */
 export function Spoken() {
   useEffect(() => {
-    const onClick = (/** @type {any} */ event) => event.target.closest("a") && hush();
+    const onClick = (/** @type {any} */ event) => event.target.closest("a") && clearNotice();
     document.addEventListener("click", onClick);
     return () => document.removeEventListener("click", onClick);
   }, []);
-  return html`<div class=${isShown.value ? "done" : "hidden"} role="status" aria-live="polite">${spoken.value}</div>`;
+  return html`<div class=${isVisible.value ? "done" : "hidden"} role="status" aria-live="polite">${spoken.value}</div>`;
 }

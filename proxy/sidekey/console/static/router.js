@@ -4,13 +4,13 @@ import { ask } from "./dialog.js";
 
 /**
  * @typedef {{ path: string, page: () => Promise<{ default: any }>, may?: string }} Route
- * @typedef {{ path: string, query: URLSearchParams, params: Record<string, string> }} Place
+ * @typedef {{ path: string, query: URLSearchParams, params: Record<string, string> }} PageLocation
  * @typedef {{ Page: any, may: string | undefined } | "loading" | "missing" | "updated"} View
  */
 
 const PREFIX = "/ui";
 
-/** @type {import("./vendor/preact.js").Signal<Place>} The location of the current page, below /ui. */
+/** @type {import("./vendor/preact.js").Signal<PageLocation>} The location of the current page, below /ui. */
 export const here = signal({ path: "", query: new URLSearchParams(), params: {} });
 /** @type {import("./vendor/preact.js").Signal<View>} "missing": no route fits. "updated": the page's module is not served any more. */
 export const view = signal("loading");
@@ -21,14 +21,14 @@ let routes = [];
 let position = 0;
 let navigation = 0;
 /** The path whose heading has had the focus. After a load, the browser's own focus stays. */
-let headed = "";
+let focusedPath = "";
 
 /** @param {Route[]} table Start with the URL of the browser. */
 export function start(table) {
   routes = table;
   position = history.state?.position ?? 0;
   history.replaceState({ position }, "");
-  headed = pathOf(location);
+  focusedPath = pathOf(location);
   addEventListener("popstate", onPopState);
   addEventListener("beforeunload", (event) => {
     if (isUnsaved()) event.preventDefault();
@@ -54,14 +54,14 @@ export function match(table, path) {
 }
 
 /**
- * Open a page. `unasked` skips the question of `leaveQuestion`, such as after saving.
+ * Open a page. `skipQuestion` skips the question of `useLeaveQuestion`, such as after saving.
  * @param {string} path Below /ui, with an optional query.
- * @param {{ replace?: boolean, unasked?: boolean }} [options]
+ * @param {{ replace?: boolean, skipQuestion?: boolean }} [options]
  */
-export async function go(path, { replace = false, unasked = false } = {}) {
+export async function go(path, { replace = false, skipQuestion = false } = {}) {
   const url = new URL(PREFIX + path, location.origin);
-  if (!unasked && pathOf(url) !== here.value.path && !(await mayLeave())) return;
-  if (unasked) questions.clear();
+  if (!skipQuestion && pathOf(url) !== here.value.path && !(await confirmLeave())) return;
+  if (skipQuestion) questions.clear();
   write(url, replace);
   await open();
 }
@@ -93,8 +93,8 @@ export function useTitle(title) {
   }, [title]);
   useLayoutEffect(() => {
     const { path } = here.value;
-    if (headed === path) return;
-    headed = path;
+    if (focusedPath === path) return;
+    focusedPath = path;
     const main = document.querySelector("main");
     // A page may have chosen a field already.
     if (!main?.contains(document.activeElement)) main?.querySelector("h1")?.focus();
@@ -105,7 +105,7 @@ export function useTitle(title) {
 const questions = new Map();
 
 /** @param {() => boolean} unsaved @param {string} [text] Ask before leaving the page while this returns True. A hook. */
-export function leaveQuestion(unsaved, text = "What you typed here is not saved.") {
+export function useLeaveQuestion(unsaved, text = "What you typed here is not saved.") {
   const latest = useRef(unsaved);
   latest.current = unsaved;
   useEffect(() => {
@@ -126,8 +126,8 @@ function isUnsaved() {
   return [...questions.keys()].some((question) => question());
 }
 
-/** @returns {Promise<boolean>} Ask the question of `leaveQuestion` if something is unsaved. */
-export async function mayLeave() {
+/** @returns {Promise<boolean>} Ask the question of `useLeaveQuestion` if something is unsaved. */
+export async function confirmLeave() {
   const unsaved = [...questions].find(([question]) => question());
   return unsaved === undefined || ask({ title: "Leave this page?", text: unsaved[1], yes: "Leave", no: "Stay", danger: true });
 }
@@ -177,7 +177,7 @@ async function onPopState(event) {
   if (pathOf(location) !== here.value.path && isUnsaved()) {
     // The browser has changed the URL already: return to this page's, then ask.
     history.go(-steps);
-    if (!(await mayLeave())) return;
+    if (!(await confirmLeave())) return;
     questions.clear();
     history.go(steps);
     return;

@@ -2,22 +2,22 @@
 
 import { get, post } from "./api.js";
 
-const ASK_EVERY = 2000;
+const FETCH_INTERVAL = 2000;
 /** Sidekey reports a send as unknown after 90 seconds. */
-const ASK_TIMES = 48;
+const MAX_FETCHES = 48;
 /** Problems with a 5xx status after which Sidekey has sent nothing. */
 const NOTHING_SENT = new Set(["store_unavailable", "stopping"]);
 
 /**
  * @typedef {import("./api.js").Schemas["Send"]} Send
  * @typedef {import("./api.js").Problem} Problem
- * @typedef {{ send: Send } | { problem: Problem, status: number, retryAfter: number | null } | { lost: true } | { away: true }} Sent
- *   `lost`: Sidekey has no such send. `away`: Sidekey could not be asked.
+ * @typedef {{ send: Send } | { problem: Problem, status: number, retryAfter: number | null } | { lost: true } | { unreachable: true }} SendResult
+ *   `lost`: Sidekey has no such send. `unreachable`: Sidekey could not be asked.
  */
 
 export const wait = (/** @type {number} */ milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** @param {Sent} sent Return True if the same content could arrive a second time. */
+/** @param {SendResult} sent Return True if the same content could arrive a second time. */
 export function mayHaveArrived(sent) {
   if ("problem" in sent) return false;
   return !("send" in sent) || ["accepted", "failed", "unknown"].includes(sent.send.outcome);
@@ -32,32 +32,32 @@ export function newKey() {
 /**
  * Send, and fetch the result until it is certain.
  * @param {string} preset @param {string} key @param {string} body JSON.
- * @param {{ onAsk: (connected: boolean) => void, givenUp?: () => boolean }} options `onAsk` is called before each question, `givenUp` ends them.
- * @returns {Promise<Sent>}
+ * @param {{ onFetch: (connected: boolean) => void, isCancelled?: () => boolean }} options `onFetch` is called before each question, `isCancelled` ends them.
+ * @returns {Promise<SendResult>}
  */
-export async function send(preset, key, body, { onAsk, givenUp = () => false }) {
+export async function send(preset, key, body, { onFetch, isCancelled = () => false }) {
   const headers = { "Idempotency-Key": key, "Content-Type": "application/json" };
   const result = await post(`/presets/${encodeURIComponent(preset)}/sends`, body, { headers });
   if (result.ok) return { send: result.body };
   const { problem, status, retryAfter } = result;
   const isUncertain = status === 0 || problem.code === "sending" || (status >= 500 && !NOTHING_SENT.has(problem.code));
-  return isUncertain ? ask(key, { onAsk, givenUp, connected: status !== 0 }) : { problem, status, retryAfter };
+  return isUncertain ? fetchResult(key, { onFetch, isCancelled, connected: status !== 0 }) : { problem, status, retryAfter };
 }
 
 /**
  * Fetch the result of a send.
- * @param {string} key @param {{ onAsk: (connected: boolean) => void, givenUp?: () => boolean, connected?: boolean }} options
- * @returns {Promise<Sent>}
+ * @param {string} key @param {{ onFetch: (connected: boolean) => void, isCancelled?: () => boolean, connected?: boolean }} options
+ * @returns {Promise<SendResult>}
  */
-export async function ask(key, { onAsk, givenUp = () => false, connected = true }) {
-  for (let times = 0; times < ASK_TIMES && !givenUp(); times += 1) {
-    onAsk(connected);
-    await wait(ASK_EVERY);
+export async function fetchResult(key, { onFetch, isCancelled = () => false, connected = true }) {
+  for (let fetches = 0; fetches < MAX_FETCHES && !isCancelled(); fetches += 1) {
+    onFetch(connected);
+    await wait(FETCH_INTERVAL);
     const result = await get(`/sends/${key}`);
     if (result.ok && result.body.outcome !== "sending") return { send: result.body };
     connected = result.status > 0;
     if (result.ok || result.problem.code === "sending" || !connected || result.status >= 500) continue;
-    return result.problem.code === "not_found" ? { lost: true } : { away: true };
+    return result.problem.code === "not_found" ? { lost: true } : { unreachable: true };
   }
-  return { away: true };
+  return { unreachable: true };
 }

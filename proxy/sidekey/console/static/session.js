@@ -2,9 +2,9 @@
 import { html, signal } from "./vendor/preact.js";
 import { get, remove } from "./api.js";
 import { openLogInWindow, useLogInWindow } from "./login_window.js";
-import { Dialog, askText, show } from "./dialog.js";
+import { Dialog, askText, showDialog } from "./dialog.js";
 import { LoginForm } from "./login_form.js";
-import { go, leaveSilently, mayLeave } from "./router.js";
+import { go, leaveSilently, confirmLeave } from "./router.js";
 
 /** @typedef {import("./api.js").Schemas["WhoAmI"]} WhoAmI */
 
@@ -33,7 +33,7 @@ export function mayChange(permission) {
   return may(permission) && store.value !== "absent";
 }
 
-const DROPPED = "sidekey-dropped";
+const DROPPED = "sidekey-wasReloaded";
 
 /**
  * Fetch the session. If another person has logged in, such as in another tab, discard what was typed here.
@@ -46,13 +46,13 @@ export async function loadSession() {
   oidc.value = result.body.oidc;
   const { who } = result.body;
   if (who === null) return null;
-  if (me.value !== null && me.value.identity !== who.identity) return dropEverything();
+  if (me.value !== null && me.value.identity !== who.identity) return reloadForOtherPerson();
   me.value = who;
   return null;
 }
 
 /** @returns {Promise<never>} Reload, because what was typed belongs to another person. No other reload happens without a click. */
-function dropEverything() {
+function reloadForOtherPerson() {
   sessionStorage.setItem(DROPPED, "1");
   leaveSilently();
   location.reload();
@@ -60,7 +60,7 @@ function dropEverything() {
 }
 
 /** @param {WhoAmI} who @param {string} next Open a path below /ui after a log-in. */
-export function enter(who, next) {
+export function completeLogIn(who, next) {
   // Nothing of the person who was logged in before may stay in memory.
   if (me.value !== null && me.value.identity !== who.identity) return location.replace(`/ui${next}`);
   me.value = who;
@@ -68,15 +68,15 @@ export function enter(who, next) {
 }
 
 /** Return True, once, if the page was reloaded because somebody else had logged in. */
-export function wasDropped() {
-  const dropped = sessionStorage.getItem(DROPPED) !== null;
+export function wasReloadedForOtherPerson() {
+  const wasReloaded = sessionStorage.getItem(DROPPED) !== null;
   sessionStorage.removeItem(DROPPED);
-  return dropped;
+  return wasReloaded;
 }
 
 /** End the session and load the log-in page, so that nothing of this person stays in memory. */
 export async function logOut() {
-  if (!(await mayLeave())) return null;
+  if (!(await confirmLeave())) return null;
   const result = await remove("/session");
   if (!result.ok && result.status !== 401) return result.problem;
   leaveSilently();
@@ -85,18 +85,18 @@ export async function logOut() {
 }
 
 /** @type {Promise<boolean> | null} */
-let again = null;
+let logInDialog = null;
 
 /** @returns {Promise<boolean>} Log in over the page. False: the person closed the dialog. */
 export function logInAgain() {
-  again ??= askToLogIn().finally(() => {
-    again = null;
+  logInDialog ??= askToLogIn().finally(() => {
+    logInDialog = null;
   });
-  return again;
+  return logInDialog;
 }
 
 async function askToLogIn() {
-  const who = await show(
+  const who = await showDialog(
     (close) => html`
       <${Dialog} title="Log in again" onClose=${() => close(null)}>
         <p>Your session has ended. Log in again: what you typed is still here.</p>
@@ -107,7 +107,7 @@ async function askToLogIn() {
     `,
   );
   if (who === null) return false;
-  if (me.value !== null && me.value.identity !== who.identity) return dropEverything();
+  if (me.value !== null && me.value.identity !== who.identity) return reloadForOtherPerson();
   me.value = who;
   return true;
 }
@@ -118,10 +118,10 @@ async function askToLogIn() {
  * @param {(confirmation: { own_token?: string }) => Promise<import("./api.js").Result>} call
  * @returns {Promise<import("./api.js").Result | null>}
  */
-export async function privileged(why, call) {
+export async function confirmAndCall(why, call) {
   // A person of the company has no token.
   if (me.value?.identity.startsWith("oidc:")) {
-    const confirmation = await show((close) => html`<${ConfirmByLogIn} why=${why} close=${close} />`);
+    const confirmation = await showDialog((close) => html`<${ConfirmByLogIn} why=${why} close=${close} />`);
     return confirmation && call(confirmation);
   }
   /** @type {import("./api.js").Result | null} */
@@ -137,7 +137,7 @@ export async function privileged(why, call) {
 
 /** @param {{ why: string, close: (result: {} | null) => void }} props */
 function ConfirmByLogIn({ why, close }) {
-  useLogInWindow((who) => (who.identity === me.value?.identity ? close({}) : dropEverything()));
+  useLogInWindow((who) => (who.identity === me.value?.identity ? close({}) : reloadForOtherPerson()));
   return html`
     <${Dialog} title="Confirm" onClose=${() => close(null)}>
       <p>${why}</p>

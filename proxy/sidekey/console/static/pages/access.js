@@ -2,8 +2,8 @@
 import { useCall, post, remove } from "../api.js";
 import { ask } from "../dialog.js";
 import { sendsText, showToken, some } from "../grants.js";
-import { Busy, Empty, More, Page, Problem, State, Tabs, Time, done } from "../parts.js";
-import { mayChange, me, privileged } from "../session.js";
+import { Busy, Empty, More, Page, Problem, State, Tabs, Time, showNotice } from "../parts.js";
+import { mayChange, me, confirmAndCall } from "../session.js";
 import { ago } from "../time.js";
 import { html, useState } from "../vendor/preact.js";
 import { ROLES, personName } from "../words.js";
@@ -50,7 +50,7 @@ function Person({ token, act }) {
   const rotate = () =>
     act(`${name} has a new token.`, async () => {
       const why = `${name} gets a new token. The present one and its sessions end at once.`;
-      const result = await privileged(isMe ? `${why} You log in again with the new one.` : why, (confirmation) => post(`${path}/rotate`, confirmation, { etag: etagOf(token) }));
+      const result = await confirmAndCall(isMe ? `${why} You log in again with the new one.` : why, (confirmation) => post(`${path}/rotate`, confirmation, { etag: etagOf(token) }));
       if (result?.ok) await showToken(name, result.body.token, "person");
       return result;
     });
@@ -96,7 +96,7 @@ function OneCaller({ caller, act }) {
   const rotate = () =>
     act(`${name} has a new token.`, async () => {
       const why = `The caller ${name} gets a new token. Requests with the present one are refused at once.`;
-      const result = await privileged(why, (confirmation) => post(`${path}/rotate`, confirmation, { etag: etagOf(caller) }));
+      const result = await confirmAndCall(why, (confirmation) => post(`${path}/rotate`, confirmation, { etag: etagOf(caller) }));
       if (result?.ok) await showToken(name, result.body.token, "caller");
       return result;
     });
@@ -164,7 +164,7 @@ function Listed({ path, after, columns, empty, row }) {
     setFailed(null);
     const result = await work();
     if (result === null) return;
-    if (result.ok) done(text);
+    if (result.ok) showNotice(text);
     else setFailed(result.problem);
     reload();
   };

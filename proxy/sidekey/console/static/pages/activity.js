@@ -2,7 +2,7 @@
 import { get, useCall } from "../api.js";
 import { write } from "../csv.js";
 import { Choice, Search } from "../fields.js";
-import { Busy, Empty, More, Page, Problem, Time, download, say } from "../parts.js";
+import { Busy, Empty, More, Page, Problem, Time, download, announce } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { actorOf, searchOf, sentenceOf, textOf } from "../sentences.js";
 import { store } from "../session.js";
@@ -101,7 +101,7 @@ function Export({ filter }) {
     download("activity.csv", write([COLUMNS, ...entries.map(rowOf)]));
     const cut = before === "" ? "" : " There are older ones: filter them to export these.";
     setProgress(`${number(entries.length)} entries exported.${cut}`);
-    say("Exported.");
+    announce("Exported.");
   };
   const isBusy = progress.endsWith("…");
   return html`

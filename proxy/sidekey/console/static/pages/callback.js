@@ -1,10 +1,10 @@
 // /callback: the issuer has redirected the browser here.
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { post } from "../api.js";
-import { NEXT, announceLogIn } from "../login_window.js";
+import { NEXT_PATH_KEY, announceLogIn } from "../login_window.js";
 import { Page } from "../parts.js";
 import { go } from "../router.js";
-import { enter, me } from "../session.js";
+import { completeLogIn, me } from "../session.js";
 import { logInProblem } from "../words.js";
 
 // Code and state must not stay in the address bar and the history.
@@ -14,7 +14,7 @@ history.replaceState(history.state, "", location.pathname);
 export default function CallbackPage() {
   const [error, setError] = useState("");
   const [isDone, setDone] = useState(false);
-  const next = sessionStorage.getItem(NEXT) ?? "/";
+  const next = sessionStorage.getItem(NEXT_PATH_KEY) ?? "/";
   useEffect(() => {
     finish();
   }, []);
@@ -30,8 +30,8 @@ export default function CallbackPage() {
     const result = await post("/session/oidc", { code, state, iss });
     if (!result.ok) return setError(logInProblem(result.problem));
     if (next !== "") {
-      sessionStorage.removeItem(NEXT);
-      return enter(result.body, next);
+      sessionStorage.removeItem(NEXT_PATH_KEY);
+      return completeLogIn(result.body, next);
     }
     announceLogIn();
     return setDone(true);

@@ -2,8 +2,8 @@
 import { post, put, useCall } from "../api.js";
 import { Radios, Submit, errorsAt, focusFirst } from "../fields.js";
 import { Name, Picker, showToken } from "../grants.js";
-import { Loading, Page, Problem, done } from "../parts.js";
-import { go, leaveQuestion } from "../router.js";
+import { Loading, Page, Problem, showNotice } from "../parts.js";
+import { go, useLeaveQuestion } from "../router.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 
 /** @typedef {"*" | string[]} Granted All, or some by their IDs. */
@@ -33,7 +33,7 @@ function Form({ loaded, etag, isNew }) {
   const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   const [busy, setBusy] = useState(false);
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
-  leaveQuestion(() => caller !== loaded);
+  useLeaveQuestion(() => caller !== loaded);
   useEffect(() => {
     if (problem?.code === "invalid") focusFirst(form.current);
   }, [problem]);
@@ -49,8 +49,8 @@ function Form({ loaded, etag, isNew }) {
     setBusy(false);
     if (!result.ok) return setProblem(result.problem);
     if (isNew) await showToken(name, result.body.token, "caller");
-    done("Saved.");
-    go("/access?tab=callers", { unasked: true });
+    showNotice("Saved.");
+    go("/access?tab=callers", { skipQuestion: true });
   };
 
   return html`

@@ -2,8 +2,8 @@
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { get, post, put } from "../api.js";
 import { errorsAt, focusFirst, Submit } from "../fields.js";
-import { Busy, Details, Loading, Page, Problem, Tabs, done, say } from "../parts.js";
-import { go, here, hrefWith, leaveQuestion } from "../router.js";
+import { Busy, Details, Loading, Page, Problem, Tabs, showNotice, announce } from "../parts.js";
+import { go, here, hrefWith, useLeaveQuestion } from "../router.js";
 import { idOf, kindName, sentence, testWords } from "../words.js";
 import { toYaml } from "../yaml.js";
 import { Advanced, Conflict, confirmChanges } from "../forms/advanced.js";
@@ -140,7 +140,7 @@ function Editor({ start, again }) {
   const isChanged = text !== null || (isNew ? !isSame(values, initial) : !isSame(document, base.document));
   const wantsAdvanced = here.value.query.get("tab") === "advanced" || fields.length === 0;
   const isAdvanced = wantsAdvanced || text !== null;
-  leaveQuestion(() => isChanged && !busy);
+  useLeaveQuestion(() => isChanged && !busy);
 
   const body = isAdvanced ? text ?? yamlOf(document) : JSON.stringify(document.id === "" ? { ...document, id: undefined } : document);
   const options = isAdvanced ? YAML : {};
@@ -222,7 +222,7 @@ function Editor({ start, again }) {
     }
     setProblem(refused);
     setFocus({ on: "first" });
-    say(`${refused.title}.`);
+    announce(`${refused.title}.`);
   };
 
   /** Somebody else has saved the integration. */
@@ -257,12 +257,12 @@ function Editor({ start, again }) {
     if (rows.some(({ key }) => [...rowErrors(values[key]), ...values[key].map(valueError)].some(Boolean)) || (!isAdvanced && values.id === "")) {
       setAttempted(true);
       setFocus({ on: "first" });
-      say("Not saved: check the fields.");
+      announce("Not saved: check the fields.");
       return null;
     }
     if (isAdvanced && (await check()).length > 0) {
       setProblem(NOT_SAVED);
-      say("Not saved: correct the errors.");
+      announce("Not saved: correct the errors.");
       return null;
     }
     if (!isNew && isAdvanced && !(await confirmChanges(yamlOf(base.document), body))) return null;
@@ -274,7 +274,7 @@ function Editor({ start, again }) {
       await refuse(result);
       return null;
     }
-    done("Saved.");
+    showNotice("Saved.");
     return result.body;
   };
 
@@ -282,7 +282,7 @@ function Editor({ start, again }) {
     event.preventDefault();
     if (busy) return;
     const saved = await store();
-    if (saved !== null) await go(`/integrations/${saved.id}`, { unasked: true });
+    if (saved !== null) await go(`/integrations/${saved.id}`, { skipQuestion: true });
   };
 
   const hasStored = isAdvanced ? /\bset: *true\b/.test(body) : leaves(document).some(([, value]) => isStored(value));
@@ -304,7 +304,7 @@ function Editor({ start, again }) {
     loggedOut.current = result.status === 401;
     setTested(result.ok ? result.body : null);
     if (!result.ok) return refuse(result);
-    say(testWords(result.body).text);
+    announce(testWords(result.body).text);
   };
   const storeAndTest = async () => {
     if ((await store()) === null) return;

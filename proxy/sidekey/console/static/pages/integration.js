@@ -4,7 +4,7 @@ import { Chart, count } from "../chart.js";
 import { ask } from "../dialog.js";
 import { Submit, Text, errorsAt } from "../fields.js";
 import { TestBanner, exportAs, nameOf } from "../integration_parts.js";
-import { Copy, Details, Loading, More, Page, Problem, State, Tabs, Tile, Time, done, say } from "../parts.js";
+import { Copy, Details, Loading, More, Page, Problem, State, Tabs, Tile, Time, showNotice, announce } from "../parts.js";
 import { go } from "../router.js";
 import { textOf } from "../sentences.js";
 import { may } from "../session.js";
@@ -83,7 +83,7 @@ function Verdict({ integration, usage, failure, entries, canEdit, path, reload }
     setBusy(false);
     setTested(result.ok ? result.body : null);
     setProblem(result.ok ? null : result.problem);
-    if (result.ok) say(testWords(result.body).text);
+    if (result.ok) announce(testWords(result.body).text);
     reload();
   };
   const note = usageNote(integration.status, usage && { ...usage, points: usage.points.map((point) => [point.requests, point.failed]) });
@@ -125,7 +125,7 @@ function About({ integration, canEdit, etag, path }) {
     if (!sure) return undefined;
     const result = await remove(path, { etag });
     if (!result.ok) return setProblem(result.problem);
-    done("Deleted.");
+    showNotice("Deleted.");
     return go("/integrations");
   };
   return html`
@@ -271,7 +271,7 @@ function Explain({ path }) {
     const result = await post(`${path}/explain`, values);
     setExplained(result.ok ? result.body : null);
     setProblem(result.ok ? null : result.problem);
-    if (result.ok) say(`${result.body.allowed ? "Allowed" : "Denied"}: ${result.body.reason}`);
+    if (result.ok) announce(`${result.body.allowed ? "Allowed" : "Denied"}: ${result.body.reason}`);
   };
   return html`
     <form onSubmit=${explain}>

@@ -3,7 +3,7 @@ import { Spark, count } from "../chart.js";
 import { patch, remove, useCall } from "../api.js";
 import { ask, askText } from "../dialog.js";
 import { Check, Choice, Search } from "../fields.js";
-import { Empty, Loading, More, Page, Problem, State, Tile, Time, say } from "../parts.js";
+import { Empty, Loading, More, Page, Problem, State, Tile, Time, announce } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { may, mayChange } from "../session.js";
 import { exportAs, hostsOf, nameOf } from "../integration_parts.js";
@@ -43,7 +43,7 @@ export default function IntegrationsPage({ query }) {
     }
     setResults(texts);
     setChosen([]);
-    say(texts.map(({ id, text }) => `${id}: ${text}`).join(" "));
+    announce(texts.map(({ id, text }) => `${id}: ${text}`).join(" "));
     reload();
   };
 

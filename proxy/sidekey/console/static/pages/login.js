@@ -2,9 +2,9 @@
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { post } from "../api.js";
 import { LoginForm } from "../login_form.js";
-import { NEXT } from "../login_window.js";
+import { NEXT_PATH_KEY } from "../login_window.js";
 import { Busy, Page } from "../parts.js";
-import { enter } from "../session.js";
+import { completeLogIn } from "../session.js";
 import { logInProblem } from "../words.js";
 
 /** @param {{ query: URLSearchParams }} props */
@@ -17,13 +17,13 @@ export default function LoginPage({ query }) {
     const result = await post("/session/oidc/start", { again: query.has("again") });
     if (!result.ok) return setError(logInProblem(result.problem));
     // A window inherits the storage of the one that opened it.
-    sessionStorage.setItem(NEXT, isWindow ? "" : next);
+    sessionStorage.setItem(NEXT_PATH_KEY, isWindow ? "" : next);
     return location.assign(result.body.url);
   };
   useEffect(() => {
     if (isWindow) company();
   }, []);
-  const form = html`<${LoginForm} onDone=${(/** @type {import("../session.js").WhoAmI} */ who) => enter(who, next)} onCompany=${company} />`;
+  const form = html`<${LoginForm} onDone=${(/** @type {import("../session.js").WhoAmI} */ who) => completeLogIn(who, next)} onCompany=${company} />`;
   return html`
     <div class="narrow">
       <${Page} title="Log in to Sidekey">

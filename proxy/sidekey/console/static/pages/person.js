@@ -1,9 +1,9 @@
 // Add a person, and change what a sender may send.
 import { patch, post, useCall } from "../api.js";
 import { Choice, Radios, Submit, Text, errorsAt, focusFirst } from "../fields.js";
-import { Name, Picker, checkedAndPrivileged, sendsText, showToken } from "../grants.js";
-import { Busy, Empty, Page, Problem, done } from "../parts.js";
-import { go, leaveQuestion } from "../router.js";
+import { Name, Picker, validateThenConfirm, sendsText, showToken } from "../grants.js";
+import { Busy, Empty, Page, Problem, showNotice } from "../parts.js";
+import { go, useLeaveQuestion } from "../router.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { ROLES } from "../words.js";
 
@@ -48,7 +48,7 @@ function Form({ loaded, etag, isNew }) {
   const [busy, setBusy] = useState(false);
   /** @type {{ current: HTMLFormElement | null }} */
   const form = useRef(null);
-  leaveQuestion(() => person !== loaded);
+  useLeaveQuestion(() => person !== loaded);
   useEffect(() => {
     if (problem?.code === "invalid") focusFirst(form.current);
   }, [problem]);
@@ -70,16 +70,16 @@ function Form({ loaded, etag, isNew }) {
     const { name, role, days } = person;
     const expires = days === "" ? null : new Date(Date.now() + Number(days) * DAY).toISOString().replace(/\.\d+/, "");
     const result = await (isNew
-      ? checkedAndPrivileged(`${name} gets a token with the role ${ROLES[role].name}${isSender ? `, and may send ${sendsText(person)}` : ""}.`, (confirmation) =>
+      ? validateThenConfirm(`${name} gets a token with the role ${ROLES[role].name}${isSender ? `, and may send ${sendsText(person)}` : ""}.`, (confirmation) =>
           post("/tokens", { name, role, ...grants, expires_at: expires, ...confirmation }))
-      : checkedAndPrivileged(`${name} may send ${sendsText(person)}.`, (confirmation) =>
+      : validateThenConfirm(`${name} may send ${sendsText(person)}.`, (confirmation) =>
           patch(`/tokens/${encodeURIComponent(name)}`, { ...grants, ...confirmation }, { etag })));
     setBusy(false);
     if (result === null) return;
     if (!result.ok) return setProblem(result.problem);
     if (isNew) await showToken(name, result.body.token, "person");
-    done("Saved.");
-    go("/access", { unasked: true });
+    showNotice("Saved.");
+    go("/access", { skipQuestion: true });
   };
 
   return html`

@@ -3,10 +3,10 @@ import { patch, remove, useCall } from "../api.js";
 import { Chart } from "../chart.js";
 import { ask } from "../dialog.js";
 import { Choice } from "../fields.js";
-import { Copy, Details, Loading, More, Page, Problem, State, Tabs, done, say } from "../parts.js";
+import { Copy, Details, Loading, More, Page, Problem, State, Tabs, showNotice, announce } from "../parts.js";
 import { TYPES } from "../preset_document.js";
 import { go, setQuery } from "../router.js";
-import { may, mayChange, privileged } from "../session.js";
+import { may, mayChange, confirmAndCall } from "../session.js";
 import { html, useState } from "../vendor/preact.js";
 import { personName } from "../words.js";
 import { List } from "./sends.js";
@@ -30,7 +30,7 @@ export default function PresetPage({ params: { id }, query }) {
     if (!(await ask({ title: `Delete ${preset.title || id}?`, text, yes: "Delete", danger: true }))) return;
     const deleted = await remove(path, { etag: result?.ok ? result.etag : null });
     if (!deleted.ok) return setFailed(deleted.problem);
-    say("Deleted.");
+    announce("Deleted.");
     go("/presets");
   };
   const heading = html`<bdi>${preset?.title || id}</bdi>${preset?.title && html` <span class="soft">${id}</span>`} ${preset && html`<${State} status=${preset.status} text=${preset.status === "failing" ? "Its integration is failing" : undefined} />`}`;
@@ -100,10 +100,10 @@ function Senders({ id, hasBody }) {
   /** @param {Token} token */
   const allow = async ({ name, presets, version }) => {
     setProblem(null);
-    const result = await privileged(`${name} may send ${id}.`, (confirmation) =>
+    const result = await confirmAndCall(`${name} may send ${id}.`, (confirmation) =>
       patch(`/tokens/${encodeURIComponent(name)}`, { presets: [...presets, id], ...confirmation }, { etag: `"${version}"` }));
     if (result === null) return;
-    if (result.ok) done(`${name} may send it.`);
+    if (result.ok) showNotice(`${name} may send it.`);
     else setProblem(result.problem);
     reload();
     reloadAll();

@@ -4,9 +4,9 @@ import { diff } from "../diff.js";
 import { Area, Check, Choice, Pairs, Radios, Rows, Search, Submit, Text, errorsAt, focusFirst } from "../fields.js";
 import { FormOfPreset, parametersOf } from "../form_of_preset.js";
 import { Exact } from "../exact.js";
-import { Busy, Details, Page, Problem, State, say } from "../parts.js";
+import { Busy, Details, Page, Problem, State, announce } from "../parts.js";
 import { NEW_DRAFT, NEW_PARAMETER, TYPES, documentOf, draftOf, formOf, undeclared, wrongIn } from "../preset_document.js";
-import { go, leaveQuestion, setQuery } from "../router.js";
+import { go, useLeaveQuestion, setQuery } from "../router.js";
 import { ago, duration } from "../time.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import { idOf } from "../words.js";
@@ -74,7 +74,7 @@ function Form({ from, start, etag }) {
   const form = useRef(null);
   const wrong = useMemo(() => wrongIn(draft), [draft]);
   const preview = usePreview(draft, values, wrong);
-  leaveQuestion(() => draft !== start);
+  useLeaveQuestion(() => draft !== start);
   useEffect(() => {
     if (tried?.problem.code === "invalid") focusFirst(form.current);
   }, [tried]);
@@ -102,8 +102,8 @@ function Form({ from, start, etag }) {
     const result = await (version === null ? post("/presets", text) : put(path, text, { etag: version }));
     setBusy(false);
     if (result.ok) {
-      say("Saved.");
-      return go(`/presets/${encodeURIComponent(draft.id)}`, { unasked: true });
+      announce("Saved.");
+      return go(`/presets/${encodeURIComponent(draft.id)}`, { skipQuestion: true });
     }
     const theirs = result.problem.code === "changed" ? await savedVersion(path) : null;
     return theirs ? setTheirs(theirs) : setTried({ problem: result.problem, id: draft.id });

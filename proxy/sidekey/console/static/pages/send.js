@@ -2,10 +2,10 @@
 import { useCall } from "../api.js";
 import { focusFirst, Submit } from "../fields.js";
 import { bodyOf, errorsIn, FormOfPreset, untouched } from "../form_of_preset.js";
-import { Busy, Copy, Loading, Page, Tabs, say } from "../parts.js";
-import { ask as askInDialog } from "../dialog.js";
-import { leaveQuestion } from "../router.js";
-import { ask, mayHaveArrived, newKey, send } from "../sending.js";
+import { Busy, Copy, Loading, Page, Tabs, announce } from "../parts.js";
+import { ask } from "../dialog.js";
+import { useLeaveQuestion } from "../router.js";
+import { fetchResult, mayHaveArrived, newKey, send } from "../sending.js";
 import { may, mayChange, me } from "../session.js";
 import { seconds } from "../time.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
@@ -15,10 +15,10 @@ import { Sends } from "./sends.js";
 /**
  * @typedef {import("../form_of_preset.js").Form} Form
  * @typedef {import("../form_of_preset.js").Values} Values
- * @typedef {import("../sending.js").Sent} Sent
+ * @typedef {import("../sending.js").SendResult} SendResult
  * @typedef {import("../words.js").Words} Words
  * @typedef {{ phase: "edit" } | { phase: "repeated", ago: number } | { phase: "sending" } | { phase: "asking", connected: boolean }
- *   | { phase: "ended", sent: Sent }} State
+ *   | { phase: "ended", sent: SendResult }} State
  */
 
 const REMEMBERED = 60_000;
@@ -97,7 +97,7 @@ function One({ form }) {
   // The values can be edited unless a send is running.
   const isOpen = state.phase === "edit" || state.phase === "repeated" || problem !== null;
   const isUnderWay = state.phase === "sending" || state.phase === "asking";
-  leaveQuestion(() => isUnderWay, "It is still under way. If you leave, see Your sends later.");
+  useLeaveQuestion(() => isUnderWay, "It is still under way. If you leave, see Your sends later.");
 
   /** Whether the next form is the result of a button, which is gone. */
   const isReopened = useRef(false);
@@ -108,20 +108,20 @@ function One({ form }) {
     isReopened.current = false;
   }, [state]);
 
-  /** @param {(onAsk: (connected: boolean) => void) => Promise<Sent>} request */
+  /** @param {(onFetch: (connected: boolean) => void) => Promise<SendResult>} request */
   const run = async (request) => {
     const sentNow = await request((connected) => setState({ phase: "asking", connected }));
     if (mayHaveArrived(sentNow)) recent.set(content, Date.now());
-    say(wordsOf(sentNow).text);
+    announce(wordsOf(sentNow).text);
     setState({ phase: "ended", sent: sentNow });
   };
   /** Send what is typed, with the key of the previous attempt if `again`. @param {{ again?: boolean }} [options] */
   const start = ({ again = false } = {}) => {
     if (!again) key.current = newKey();
     setState({ phase: "sending" });
-    run((onAsk) => send(form.id, key.current, body, { onAsk }));
+    run((onFetch) => send(form.id, key.current, body, { onFetch }));
   };
-  const askAgain = () => run((onAsk) => ask(key.current, { onAsk }));
+  const askAgain = () => run((onFetch) => fetchResult(key.current, { onFetch }));
   /** @param {Event} event */
   const onSubmit = (event) => {
     event.preventDefault();
@@ -142,15 +142,15 @@ function One({ form }) {
   };
   const editLost = async () => {
     const question = { title: "Change it?", text: "It may still arrive. Send the changed content all the same?", yes: "Edit" };
-    if (await askInDialog(question)) edit();
+    if (await ask(question)) edit();
   };
 
   /** @param {string} label @param {() => void} onClick */
   const button = (label, onClick) => html`<button type="button" class="button" onClick=${onClick}>${label}</button>`;
-  /** @param {Sent} ended */
+  /** @param {SendResult} ended */
   const actions = (ended) => {
     if ("send" in ended) return html`${button("Edit and send again", edit)} ${button("New", startOver)}`;
-    if ("away" in ended) return button("Ask again", askAgain);
+    if ("unreachable" in ended) return button("Ask again", askAgain);
     if ("problem" in ended) return ended.problem.code === "key_reused" && button("New", startOver);
     return html`<button type="button" class="button primary" onClick=${() => start({ again: true })}>Send</button> ${button("Edit", editLost)}
       <span class="help">The same key: it is never sent twice.</span>`;
@@ -185,11 +185,11 @@ function One({ form }) {
 /** @param {Element | null} form @returns {HTMLElement | null | undefined} */
 const firstInput = (form) => form?.querySelector("input, textarea, select");
 
-/** @param {Sent} sent @returns {Words} */
+/** @param {SendResult} sent @returns {Words} */
 function wordsOf(sent) {
   if ("send" in sent) return outcome(sent.send);
   if ("lost" in sent) return { mood: "warning", text: "Sidekey has not received it.", advice: "" };
-  if ("away" in sent) return { mood: "warning", text: "Unknown: it may have been sent.", advice: "Sidekey cannot be asked now." };
+  if ("unreachable" in sent) return { mood: "warning", text: "Unknown: it may have been sent.", advice: "Sidekey cannot be asked now." };
   return sendProblem(sent.problem, sent.retryAfter, me.value ?? undefined);
 }
 

@@ -4,8 +4,8 @@ import { read, write } from "../csv.js";
 import { Run } from "../csv_run.js";
 import { Check as CheckBox, Choice, FileInput, Text } from "../fields.js";
 import { bodyOf, labelOf, parametersOf } from "../form_of_preset.js";
-import { Busy, Details, download, Problem, say, Time } from "../parts.js";
-import { leaveQuestion, setQuery } from "../router.js";
+import { Busy, Details, download, Problem, announce, Time } from "../parts.js";
+import { useLeaveQuestion, setQuery } from "../router.js";
 import { mayHaveArrived, newKey, send, wait } from "../sending.js";
 import { me, mayChange } from "../session.js";
 import { number } from "../time.js";
@@ -65,7 +65,7 @@ export function SendCsv({ form, query }) {
   const input = useRef(null);
   const isBusy = run !== null && run.isBusy;
   const isOpen = !isBusy && (run === null || run.position < run.items.length);
-  leaveQuestion(() => isBusy, "The file is still being sent. If you leave, it stops after this row.");
+  useLeaveQuestion(() => isBusy, "The file is still being sent. If you leave, it stops after this row.");
   useEffect(() => () => run?.isBusy && run.stop(), [run]);
   const parameters = JSON.stringify(form.parameters);
   const items = useMemo(() => (file ? itemsOf(form, file.table, columns) : []), [file, columns, parameters]);
@@ -85,7 +85,7 @@ export function SendCsv({ form, query }) {
     setColumns(table.headings.map((heading) => chosenFields.current.get(heading) ?? matching(form, heading)));
     setFile({ name: chosen.name, table });
     setStart(begins);
-    return say(`${chosen.name}: ${table.rows.length} rows.`);
+    return announce(`${chosen.name}: ${table.rows.length} rows.`);
   };
   const first = /^[0-9]{1,4}$/.test(start.trim()) ? Number(start) : 0;
   const marked = useMemo(() => (file ? resultsIn(file.table) : new Map()), [file]);
@@ -113,8 +113,8 @@ export function SendCsv({ form, query }) {
     // The next file begins at its first row.
     setQuery({ start: null, rows: null }, { replace: true });
     const next = new Run(rows, results.current, {
-      send: async ({ row, body, text }, onAsk, givenUp) => {
-        const sent = await send(form.id, `${id}-${row}`, body, { onAsk, givenUp });
+      send: async ({ row, body, text }, onFetch, isCancelled) => {
+        const sent = await send(form.id, `${id}-${row}`, body, { onFetch, isCancelled });
         if (mayHaveArrived(sent)) arrived.set(key(text), "send" in sent ? sent.send : { outcome: "unknown" });
         return sent;
       },
@@ -132,9 +132,9 @@ export function SendCsv({ form, query }) {
   };
   /** @param {Run} current */
   const goOn = async (current) => {
-    say("Sending…");
+    announce("Sending…");
     await current.go();
-    say(ended(current));
+    announce(ended(current));
   };
   /** @param {number} index @param {string} name */
   const setColumn = (index, name) => {
