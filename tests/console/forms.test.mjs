@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { diff, masked } from "../../proxy/sidekey/console/static/diff.js";
+import { diff, maskSecrets } from "../../proxy/sidekey/console/static/diff.js";
 import { merge, withValue } from "../../proxy/sidekey/console/static/forms/document.js";
 import { fieldsOf, nextId, suggestedTest } from "../../proxy/sidekey/console/static/forms/kinds.js";
-import { EMPTY_ROW, hidden, load, rowErrors, save } from "../../proxy/sidekey/console/static/forms/model.js";
+import { EMPTY_ROW, unshownPaths, loadValues, rowErrors, saveValues } from "../../proxy/sidekey/console/static/forms/model.js";
 import { keyText } from "../../proxy/sidekey/console/static/words.js";
 import { toYaml } from "../../proxy/sidekey/console/static/yaml.js";
 
@@ -24,8 +24,8 @@ const OAUTH = {
 /** @param {any} document @param {(values: any) => any} change */
 function edited(document, change) {
   const fields = fieldsOf(document.auth.type, null, []);
-  const values = load(fields, document);
-  return save(fields, document, { ...values, ...change(values) });
+  const values = loadValues(fields, document);
+  return saveValues(fields, document, { ...values, ...change(values) });
 }
 
 test("a stored secret is sent back until it is replaced, and can be put back", () => {
@@ -51,7 +51,7 @@ test("names that a document cannot have twice, or at all, are errors of their ro
 
 test("keys that the form does not show are counted", () => {
   const fields = fieldsOf("oauth2", null, []);
-  assert.deepEqual(hidden(fields, OAUTH).map((path) => path.join(".")), ["auth.token_request.format", "auth.token_lifetime"]);
+  assert.deepEqual(unshownPaths(fields, OAUTH).map((path) => path.join(".")), ["auth.token_request.format", "auth.token_lifetime"]);
 });
 
 test("a switch that is turned off removes the domains, and on again writes them", () => {
@@ -98,9 +98,9 @@ test("a diff shows the changed lines, and no secret", () => {
   assert.equal(lines.filter(({ sign }) => sign === "-").length, 2);
   assert.equal(lines.filter(({ sign }) => sign === "+").length, 2);
   assert.ok(!JSON.stringify(lines).includes("canary"));
-  assert.ok(masked(after.split("\n")).some((line) => line.includes("https://shown.example")));
+  assert.ok(maskSecrets(after.split("\n")).some((line) => line.includes("https://shown.example")));
   for (const line of ["a: {value: canary}", "a: {set: true, 'value': 'ca''nary'}", "- value: canary", "certificate: {url: https://canary}"]) {
-    assert.ok(!masked([line]).join("").includes("nary"), line);
+    assert.ok(!maskSecrets([line]).join("").includes("nary"), line);
   }
   assert.deepEqual(diff("a\nb\nc\nd\ne\nf\ng\n", "a\nb\nc\nX\ne\nf\ng\n").map(({ sign, text }) => sign + text), [" b", " c", "-d", "+X", " e", " f"]);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { NEW_DRAFT, NEW_PARAMETER, documentOf, draftOf, formOf, undeclared, wrongIn } from "../../proxy/sidekey/console/static/preset_document.js";
+import { NEW_DRAFT, NEW_PARAMETER, documentOf, draftOf, formOf, undeclared, findFormErrors } from "../../proxy/sidekey/console/static/preset_document.js";
 import { Exact, writeExact } from "../../proxy/sidekey/console/static/exact.js";
 
 const MEMBERS = { source: "store", version: 3, status: "ok", problem: null, created_at: "", updated_at: "", updated_by: "ann" };
@@ -49,12 +49,12 @@ test("an optional parameter has a default", () => {
 
 test("names that occur twice and text that is not JSON are refused before anything is lost", () => {
   const twice = [{ name: "a", value: "1" }, { name: "a", value: "2" }];
-  assert.deepEqual(wrongIn(NEW_DRAFT), {});
-  assert.match(wrongIn({ ...NEW_DRAFT, headers: twice }).headers, /^Two headers are called a\./);
-  assert.match(wrongIn({ ...NEW_DRAFT, takes: "form", form: twice }).form, /fields are called a/);
-  assert.match(wrongIn({ ...NEW_DRAFT, parameters: [{ ...NEW_PARAMETER, name: "x" }, { ...NEW_PARAMETER, name: "x" }] }).parameters, /called x/);
-  assert.match(wrongIn({ ...NEW_DRAFT, json: "{" }).json, /^This is not JSON\. /);
-  assert.deepEqual(wrongIn({ ...NEW_DRAFT, json: "{", takes: "text" }), {});
+  assert.deepEqual(findFormErrors(NEW_DRAFT), {});
+  assert.match(findFormErrors({ ...NEW_DRAFT, headers: twice }).headers, /^Two headers are called a\./);
+  assert.match(findFormErrors({ ...NEW_DRAFT, takes: "form", form: twice }).form, /fields are called a/);
+  assert.match(findFormErrors({ ...NEW_DRAFT, parameters: [{ ...NEW_PARAMETER, name: "x" }, { ...NEW_PARAMETER, name: "x" }] }).parameters, /called x/);
+  assert.match(findFormErrors({ ...NEW_DRAFT, json: "{" }).json, /^This is not JSON\. /);
+  assert.deepEqual(findFormErrors({ ...NEW_DRAFT, json: "{", takes: "text" }), {});
 });
 
 test("placeholders that are no parameter yet are found", () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { searchOf, sentenceOf, textOf } from "../../proxy/sidekey/console/static/sentences.js";
+import { toApiSearch, sentenceOf, textOf } from "../../proxy/sidekey/console/static/sentences.js";
 
 const ENTRY = { number: 1, at: "", who: "ben", label: "", action: "update", fields: [], outcome: "ok", object: "integration", name: "criteo" };
 const text = (entry) => textOf({ ...ENTRY, ...entry });
@@ -31,9 +31,9 @@ test("a refused change says what was tried and why it was refused", () => {
 });
 
 test("a search by the words of sentences finds the actions", () => {
-  assert.equal(searchOf("Sent welcome"), "send welcome");
-  assert.equal(searchOf("dana sent conversion not accepted"), "dana send conversion failed");
-  assert.equal(searchOf("replaced sentence"), "update sentence");
+  assert.equal(toApiSearch("Sent welcome"), "send welcome");
+  assert.equal(toApiSearch("dana sent conversion not accepted"), "dana send conversion failed");
+  assert.equal(toApiSearch("replaced sentence"), "update sentence");
 });
 
 test("sends, batches, tests and log-ins", () => {

@@ -80,8 +80,8 @@ def call(page: object, call: str) -> None:
         """async (call) => {
             const main = document.querySelector("script[type=module]").src;
             const { get } = await import(main.replace("main.js", "api.js"));
-            const { privileged } = await import(main.replace("main.js", "session.js"));
-            window.repeated = call === "confirm" ? privileged("It changes.", async (own) => own) : get("/whoami");
+            const { confirmAndCall } = await import(main.replace("main.js", "session.js"));
+            window.repeated = call === "confirm" ? confirmAndCall("It changes.", async (own) => own) : get("/whoami");
         }""",
         call,
     )

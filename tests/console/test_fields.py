@@ -36,7 +36,7 @@ MOUNT: Final = """async (hostile) => {
       <${parts.Page} title="Every field"
         actions=${html`<button type="button" class="button" onClick=${question}>Delete</button>`}>
       <form onSubmit=${submit}>
-        <${parts.Problem} problem=${problemShown} shown=${["/phone"]} />
+        <${parts.Problem} problem=${problemShown} fieldPointers=${["/phone"]} />
         <${Text} label="Phone" type="tel" required value=${values.phone} onInput=${set("phone")}
           error=${at("/phone")} help="With country code" example="+44 7700 900123" suggestions=${["+1", "+44"]} />
         <${Area} label="Note" value=${values.note} onInput=${set("note")} />

@@ -18,13 +18,13 @@ from support.ui_modules import run_module
 
 EDIT: Final = """
 const { fieldsOf, isDesigned } = await import("./forms/kinds.js");
-const { load, save } = await import("./forms/model.js");
+const { loadValues, saveValues } = await import("./forms/model.js");
 return input.map((document) => {
   const fields = fieldsOf(document.auth.type, null, []);
-  const values = load(fields, document);
-  const titled = save(fields, document, { ...values, title: "Another name" });
-  const tested = save(fields, document, { ...values, test: { method: "POST", path: "/x" } });
-  return { same: save(fields, document, values), titled, tested, designed: isDesigned(document.auth.type) };
+  const values = loadValues(fields, document);
+  const titled = saveValues(fields, document, { ...values, title: "Another name" });
+  const tested = saveValues(fields, document, { ...values, test: { method: "POST", path: "/x" } });
+  return { same: saveValues(fields, document, values), titled, tested, designed: isDesigned(document.auth.type) };
 });
 """
 
@@ -66,11 +66,11 @@ def test_form_knows_the_read_only_members() -> None:
 
 FILL: Final = """
 const { fieldsOf } = await import("./forms/kinds.js");
-const { load, save } = await import("./forms/model.js");
+const { loadValues, saveValues } = await import("./forms/model.js");
 return input.map(({ kind, provider, fields, texts, key }) => {
   const all = fieldsOf(kind, provider, fields);
   const document = { id: "", auth: { type: kind, ...(provider && { provider: provider.provider }) } };
-  const values = load(all, document);
+  const values = loadValues(all, document);
   for (const { key: name, type, required, start, example, options } of all) {
     if (!required) continue;
     if (type === "secret") values[name] = { ...values[name], text: texts.secret };
@@ -79,7 +79,7 @@ return input.map(({ kind, provider, fields, texts, key }) => {
     else if (type === "choice") values[name] = options[0][0];
     else if (type === "text") values[name] = texts[name] ?? start ?? example ?? `the-${name}`;
   }
-  return save(all, document, { ...values, id: "filled-in" });
+  return saveValues(all, document, { ...values, id: "filled-in" });
 });
 """
 

@@ -14,10 +14,10 @@ MOUNT: Final = """async () => {
   const names = ["vendor/preact.js", "fields.js", "parts.js", "router.js", "api.js"];
   const modules = await Promise.all(names.map((name) => import(base + name)));
   const [{ html, useState }, { Search, Text }, { Page, Problem }, router, { useCall }] = modules;
-  const { leaveQuestion, setQuery, view } = router;
+  const { useLeaveQuestion, setQuery, view } = router;
   view.value = { Page: ({ query }) => {
     const [text, setText] = useState("");
-    leaveQuestion(() => text !== "");
+    useLeaveQuestion(() => text !== "");
     const q = query.get("q") ?? "";
     const { body, loading, problem, reload } = useCall("/presets", { q }, { every: 200 });
     return html`<${Page} title="Form" actions=${html`<button onClick=${reload}>Reload</button>`}>

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ago, clock, duration, utc } from "../../proxy/sidekey/console/static/time.js";
-import { adviceFor, failureText, idOf, latencyText, logInProblem, outcome, personName, sendProblem, statusReason, testWords, usageNote } from "../../proxy/sidekey/console/static/words.js";
+import { adviceFor, failureText, idOf, latencyText, logInProblem, outcomeWords, personName, sendProblem, statusReason, testWords, usageNote } from "../../proxy/sidekey/console/static/words.js";
 
 const send = { outcome: "accepted", status: 200, code: "", host: "api.example.com", milliseconds: 412 };
 const problem = (code, errors = []) => ({ code, title: "Title", detail: "Detail.", errors });
@@ -22,7 +22,7 @@ test("every outcome says what happened, and what to do", () => {
     [{ outcome: "of a later version" }, "Unknown: it may have been sent.", "Check at api.example.com before you send it again."],
   ];
   for (const [changes, text, advice] of rows) {
-    const words = outcome({ ...send, ...changes });
+    const words = outcomeWords({ ...send, ...changes });
     assert.deepEqual([words.text, words.advice], [text, advice]);
   }
 });

@@ -1,4 +1,4 @@
-// The only module that fetches. Everything that a page does is a call that a script could make.
+// The only module that fetches. Pages use only calls of the API that a script could make too.
 import { useEffect, useState } from "./vendor/preact.js";
 import { loadSession, logInAgain, store } from "./session.js";
 
@@ -66,7 +66,7 @@ export function useCall(path, query, { every, exact } = {}) {
         result,
         body: result.ok ? result.body : previous.path === path ? previous.body : undefined,
       }));
-      // A person who has declined to log in is not asked every 30 seconds.
+      // Do not ask a person again and again who has declined to log in.
       if (every && result.status !== 401) timer = window.setTimeout(loadIfVisible, every);
     };
     const loadIfVisible = () => {
@@ -134,13 +134,13 @@ const NO_CONNECTION = {
   errors: [],
 };
 
-/** @param {number} status @returns {Problem} A response that is not from the API, such as a gateway's page. */
+/** @param {number} status @returns {Problem} The problem of a response that is not from the API, such as a gateway's page. */
 function unexpected(status) {
   const detail = "The response is not from Sidekey's API. Something between this page and Sidekey may be broken.";
   return { code: "unexpected", title: `Unexpected response (${status})`, detail, errors: [] };
 }
 
-/** @param {Query} [query] Absent and empty values are left out. */
+/** @param {Query} [query] Return the query string, without absent and empty values. */
 function search(query) {
   const fields = Object.entries(query ?? {}).filter(([, value]) => value !== undefined && value !== null && value !== "");
   const text = new URLSearchParams(fields.map(([name, value]) => [name, String(value)])).toString();

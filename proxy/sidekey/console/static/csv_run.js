@@ -12,7 +12,7 @@ const MAX_WAIT = 120;
  * @typedef {"running" | "pausing" | "paused" | "stopping" | "stopped" | "done"} Phase
  */
 
-/** A run ends once. Rows are sent under `BATCH-ROW`, and a row that is repeated keeps its key. */
+/** Sends rows in order. A run that has stopped or is done cannot be continued. A row that is sent again keeps its key. */
 export class Run {
   /**
    * @param {Item[]} items
@@ -38,16 +38,16 @@ export class Run {
   }
 
   /** True if it is done and all rows were accepted. */
-  get isFine() {
+  get areAllAccepted() {
     return this.phase === "done" && this.items.every(({ row }) => this.results.get(row)?.outcome === "accepted");
   }
 
   /** Send until the run is done, paused or stopped. */
   async go() {
-    this.#become("running", "");
+    this.#setPhase("running", "");
     while (this.phase === "running" && this.position < this.items.length) {
       const item = this.items[this.position];
-      const sent = await this.options.send(item, (connected) => this.#asking(item.row, connected), () => this.phase === "stopping");
+      const sent = await this.options.send(item, (connected) => this.#noteFetch(item.row, connected), () => this.phase === "stopping");
       this.isUncertain = "lost" in sent || "unreachable" in sent;
       if ("send" in sent) await this.#record(item.row, sent.send);
       else if ("problem" in sent) await this.#refused(item.row, sent);
@@ -55,35 +55,35 @@ export class Run {
       else this.#pause("There is no connection to Sidekey.");
     }
     if (this.phase === "stopping") this.#end("");
-    else if (this.isBusy && this.position === this.items.length) this.#become("done", "");
-    else if (this.phase === "pausing") this.#become("paused", "");
+    else if (this.isBusy && this.position === this.items.length) this.#setPhase("done", "");
+    else if (this.phase === "pausing") this.#setPhase("paused", "");
   }
 
   /** Pause after the current row. */
   pause() {
-    this.#become("pausing", this.note);
+    this.#setPhase("pausing", this.note);
   }
 
   /** Stop after the current row. */
   stop() {
     if (this.phase === "paused") this.#end("");
-    else this.#become("stopping", this.note);
+    else this.#setPhase("stopping", this.note);
   }
 
   #end(/** @type {string} */ note) {
-    if (this.isUncertain) this.#take(this.items[this.position].row, { outcome: "unknown" });
+    if (this.isUncertain) this.#addResult(this.items[this.position].row, { outcome: "unknown" });
     this.isUncertain = false;
-    this.#become("stopped", note);
+    this.#setPhase("stopped", note);
   }
 
-  #take(/** @type {number} */ row, /** @type {RowResult} */ result) {
+  #addResult(/** @type {number} */ row, /** @type {RowResult} */ result) {
     this.results.set(row, result);
     this.position += 1;
     this.failures = result.outcome === "accepted" ? 0 : this.failures + 1;
   }
 
   async #record(/** @type {number} */ row, /** @type {Send} */ send) {
-    this.#take(row, send);
+    this.#addResult(row, send);
     if (send.outcome === "refused" && (send.status === 401 || send.status === 403)) {
       this.#end(`${send.host} refused Sidekey's credential (${send.status}).`);
     } else if (this.failures >= MAX_FAILURES) {
@@ -97,7 +97,7 @@ export class Run {
   async #refused(/** @type {number} */ row, /** @type {{ problem: any, status: number, retryAfter: number | null }} */ { problem, status, retryAfter }) {
     const seconds = retryAfter ?? 1;
     if (problem.code === "invalid") {
-      this.#take(row, { outcome: "not_sent", code: "invalid", errors: problem.errors });
+      this.#addResult(row, { outcome: "not_sent", code: "invalid", errors: problem.errors });
       if (this.failures >= MAX_FAILURES) this.#end("five rows in a row were not accepted.");
     } else if (problem.code === "too_many") {
       await this.#wait(seconds, "several sends are still under way");
@@ -105,7 +105,7 @@ export class Run {
       const isDay = problem.errors.some((/** @type {any} */ { pointer }) => pointer === "/per_day");
       await this.#wait(seconds, isDay ? "your limit of 24 hours" : `your limit of ${this.options.perMinute} a minute`);
     } else if (problem.code === "send_limit") {
-      this.#end(`your limit is reached for ${spell(seconds)}.`);
+      this.#end(`your limit is reached for ${durationText(seconds)}.`);
     } else if (problem.code === "forbidden") {
       this.#end("you may no longer send this.");
     } else if (problem.code === "store_unavailable") {
@@ -118,10 +118,10 @@ export class Run {
   }
 
   #pause(/** @type {string} */ note) {
-    if (this.phase !== "stopping") this.#become("paused", note);
+    if (this.phase !== "stopping") this.#setPhase("paused", note);
   }
 
-  #asking(/** @type {number} */ row, /** @type {boolean} */ connected) {
+  #noteFetch(/** @type {number} */ row, /** @type {boolean} */ connected) {
     this.note = connected ? `Asking Sidekey what became of row ${row}…` : "No connection to Sidekey. Asking again…";
     this.options.onChange();
   }
@@ -138,14 +138,14 @@ export class Run {
     this.note = "";
   }
 
-  #become(/** @type {Phase} */ phase, /** @type {string} */ note) {
+  #setPhase(/** @type {Phase} */ phase, /** @type {string} */ note) {
     this.phase = phase;
     this.note = note;
     this.options.onChange();
   }
 }
 
-function spell(/** @type {number} */ seconds) {
+function durationText(/** @type {number} */ seconds) {
   const hours = Math.ceil(seconds / 3600);
   if (seconds > 3600) return `${hours} hours`;
   return `${Math.ceil(seconds / 60)} minutes`;

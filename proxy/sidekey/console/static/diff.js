@@ -3,13 +3,13 @@
 /** @typedef {{ sign: "-" | "+" | " " | "…", text: string }} Line */
 
 const CONTEXT = 2;
-/** Lines of one text times lines of the other. Above, every line counts as changed. */
+/** Maximum lines of one text times lines of the other. For longer texts, every line counts as changed. */
 const MAX_CELLS = 16_000_000;
 
 /** @param {string} before @param {string} after @returns {Line[]} The changed lines, with some around them. */
 export function diff(before, after) {
   const [one, other] = [before.split("\n"), after.split("\n")];
-  const [shownOne, shownOther] = [masked(one), masked(other)];
+  const [shownOne, shownOther] = [maskSecrets(one), maskSecrets(other)];
   const longest = commonLengths(one, other);
   /** @type {Line[]} */
   const all = [];
@@ -59,7 +59,7 @@ const KEY = /^\s*(?:- +)*(?:["']?value["']?|["']?(?:certificate|private_key|pem)
  * Hide the values of secrets: those of the key `value`, and the URLs of certificates, which may contain a token.
  * @param {string[]} lines @returns {string[]}
  */
-export function masked(lines) {
+export function maskSecrets(lines) {
   /** Lines that are indented further belong to a value that is hidden. */
   let hidden = Infinity;
   let above = "";

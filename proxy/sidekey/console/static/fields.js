@@ -61,7 +61,7 @@ export function Secret({ onInput, example, value, visible: startsVisible = false
   );
 }
 
-/** @param {FieldProps & { options: (string | Option)[] }} props A list that opens. */
+/** @param {FieldProps & { options: (string | Option)[] }} props A drop-down list. */
 export function Choice({ options, onInput, value, example, ...props }) {
   return field(
     props,
@@ -74,7 +74,7 @@ export function Choice({ options, onInput, value, example, ...props }) {
   );
 }
 
-/** @param {FieldProps & { options: (string | Option)[] }} props All choices in sight, for up to five. */
+/** @param {FieldProps & { options: (string | Option)[] }} props Radio buttons, for up to five options. */
 export function Radios({ label, value, onInput, required, help, error, disabled = false, options }) {
   const id = useId();
   return html`
@@ -160,7 +160,7 @@ const droppable = (onFiles) => ({
 const MAX_FILE_SIZE = 1 << 20;
 
 /** @param {FieldProps & { accept?: string, convert: (name: string) => string }} props
- * Text that is typed, pasted, or read from a file here. `convert`: what to do with a file of a name that is not text. */
+ * Text that is typed, pasted, or read from a file. `convert` returns what to do with a file that is not text. */
 export function FileText({ accept, convert, label, value, example, onInput, error, ...props }) {
   const [problem, setProblem] = useState("");
   /** @param {File | undefined} file */
@@ -170,7 +170,7 @@ export function FileText({ accept, convert, label, value, example, onInput, erro
     if (file.size > MAX_FILE_SIZE) return setProblem("The file is larger than 1 MB.");
     try {
       const text = await file.text();
-      // UTF-8 has no NUL in a text, and each byte that is not UTF-8 becomes U+FFFD.
+      // A text has no NUL, and each byte that is not UTF-8 becomes U+FFFD.
       if (/[\0\ufffd]/.test(text)) return setProblem(convert(file.name));
       onInput(text);
     } catch {
@@ -214,7 +214,7 @@ export function FileInput({ onFile, accept, ...props }) {
       ${field(
         props,
         (attributes) => html`<input type="file" ...${attributes} accept=${accept} onClick=${(/** @type {any} */ event) => {
-          // The same file may have been changed, and is chosen again.
+          // Otherwise there is no event if the person has changed the file and chooses it again.
           event.target.value = "";
         }} onChange=${(/** @type {any} */ event) => choose(event.target.files[0])} />`,
       )}

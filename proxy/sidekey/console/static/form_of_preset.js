@@ -60,7 +60,7 @@ const isAbsent = (value) => value === null || value === undefined || value === "
  * Return the values of an untouched form. Visible choices have their default. Sidekey adds that of an empty input.
  * @param {Form} form @returns {Values}
  */
-export function untouched({ parameters }) {
+export function initialValues({ parameters }) {
   return Object.fromEntries(
     parameters.map(({ name, type, default: value, enum: choices }) => [
       name,

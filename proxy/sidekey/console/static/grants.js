@@ -87,10 +87,10 @@ export function showToken(name, token, kind) {
 /** @param {{ name: string, token: string, kind: "person" | "caller", close: () => void }} props */
 function TokenDialog({ name, token, kind, close }) {
   const text = useRef(null);
-  const use = kind === "person" ? `${name} logs in with it at ${location.origin}/ui/.` : "The service sends it in the header Sidekey-Token.";
+  const usage = kind === "person" ? `${name} logs in with it at ${location.origin}/ui/.` : "The service sends it in the header Sidekey-Token.";
   return html`
     <${Dialog} title=${`The token of ${name}`} onClose=${() => {}}>
-      <p>Copy it now. Nobody can show it again. ${use}</p>
+      <p>Copy it now. Nobody can show it again. ${usage}</p>
       <pre ref=${text}>${token}</pre>
       <div class="actions">
         <${Copy} text=${token} label="Copy the token" source=${text} />
@@ -103,7 +103,7 @@ function TokenDialog({ name, token, kind, close }) {
 const SHOWN = 5;
 
 /** @param {"*" | string[]} ids @param {string} kind */
-export function some(ids, kind) {
+export function idsText(ids, kind) {
   if (ids === "*") return `All ${kind}`;
   if (ids.length === 0) return `No ${kind}`;
   const more = ids.length - SHOWN;
@@ -112,4 +112,4 @@ export function some(ids, kind) {
 
 /** @param {{ presets: string[] | null, per_minute: number | string | null, per_day: number | string | null }} grants Those of a sender. */
 export const sendsText = ({ presets, per_minute: minute, per_day: day }) =>
-  `${some(presets ?? [], "presets")} · ${number(Number(minute))} a minute, ${number(Number(day))} a day`;
+  `${idsText(presets ?? [], "presets")} · ${number(Number(minute))} a minute, ${number(Number(day))} a day`;

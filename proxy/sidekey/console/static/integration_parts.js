@@ -36,15 +36,15 @@ export function Notes({ title, notes, documentation }) {
   const isSpecial = (/** @type {string} */ sentence) => /`[a-z]+_[a-z_]+`/.test(sentence);
   const special = sentences.filter(isSpecial);
   return html`
-    <ul class="notes">${sentences.filter((sentence) => !isSpecial(sentence)).map((sentence) => html`<li>${marked(sentence)}</li>`)}</ul>
+    <ul class="notes">${sentences.filter((sentence) => !isSpecial(sentence)).map((sentence) => html`<li>${withCode(sentence)}</li>`)}</ul>
     ${special.length > 0 && html`<${Details} summary="Special cases, under Advanced">
-      <ul class="notes">${special.map((sentence) => html`<li>${marked(sentence)}</li>`)}</ul>
+      <ul class="notes">${special.map((sentence) => html`<li>${withCode(sentence)}</li>`)}</ul>
     <//>`}
     <p><a href=${documentation} target="_blank" rel="noreferrer">Documentation of ${title}</a></p>
   `;
 }
 
 /** @param {string} text Draw what is between backticks as code. */
-export function marked(text) {
+export function withCode(text) {
   return text.split("`").map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : part));
 }

@@ -6,7 +6,7 @@ import { Check } from "./fields.js";
 const OFF = "sidekey-keys-off";
 const off = signal(localStorage.getItem(OFF) !== null);
 
-/** @type {Record<string, string>} What a key reaches: a search gets the focus, all else a click. */
+/** @type {Record<string, string>} The selector of the element for each key. A search gets the focus, others a click. */
 const TARGETS = { "/": "main input[type=search]", n: 'main [data-key="n"]' };
 
 /** @param {KeyboardEvent} event */
@@ -26,7 +26,7 @@ export function onKey(event) {
 }
 
 /** @param {boolean} on */
-function use(on) {
+function setEnabled(on) {
   off.value = !on;
   if (on) localStorage.removeItem(OFF);
   else localStorage.setItem(OFF, "1");
@@ -42,7 +42,7 @@ export function showKeys() {
         <dt><kbd>?</kbd></dt><dd>List the keys</dd>
         <dt><kbd>Esc</kbd></dt><dd>Close a dialog</dd>
       </dl>
-      <${Check} label="Use these keys" value=${!off.value} onInput=${use} />
+      <${Check} label="Use these keys" value=${!off.value} onInput=${setEnabled} />
       <div class="actions"><button type="button" class="button" onClick=${close}>Close</button></div>
     <//>
   `);

@@ -56,7 +56,7 @@ effect(() => {
   document.documentElement.dataset.theme = theme.value;
 });
 
-/** The switch of the theme: as the system, light, dark. */
+/** The button that switches the theme: that of the system, light, dark. */
 function Theme() {
   const change = () => {
     theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % THEMES.length];
@@ -106,13 +106,13 @@ function CurrentPage() {
   return html`<${current.Page} key=${path} params=${params} query=${query} />`;
 }
 
-/** Notice that the store is back, or that somebody else has logged in. */
+/** Load the session again, to see that the store is back or that somebody else has logged in. */
 function poll() {
   if (me.value !== null && document.visibilityState === "visible") loadSession();
 }
 
 if (wasReloadedForOtherPerson()) notice.value = "Somebody else has logged in, so what was typed here is gone.";
-// At the same time: a slow line has a long way to go.
+// Both at the same time, for slow connections.
 const [problem] = await Promise.all([loadSession(), start(ROUTES)]);
 if (problem !== null) notice.value = logInProblem(problem);
 const root = /** @type {HTMLElement} */ (document.getElementById("root"));

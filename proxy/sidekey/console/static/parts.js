@@ -15,12 +15,12 @@ export function Page({ title, heading, actions, crumbs, children }) {
   `;
 }
 
-/** @param {{ problem: import("./api.js").Problem | null | undefined, shown?: string[] }} props
- * A problem, without the errors that fields show: those at and below the pointers in `shown`. */
-export function Problem({ problem, shown = [] }) {
+/** @param {{ problem: import("./api.js").Problem | null | undefined, fieldPointers?: string[] }} props
+ * A problem, without the errors that fields show themselves: those at and below `fieldPointers`. */
+export function Problem({ problem, fieldPointers = [] }) {
   if (!problem) return null;
-  const isShown = (/** @type {string} */ pointer) => shown.some((parent) => pointer === parent || pointer.startsWith(`${parent}/`));
-  const errors = problem.errors.filter((error) => !isShown(error.pointer));
+  const isAtField = (/** @type {string} */ pointer) => fieldPointers.some((parent) => pointer === parent || pointer.startsWith(`${parent}/`));
+  const errors = problem.errors.filter((error) => !isAtField(error.pointer));
   return html`
     <div class="banner bad" role="alert">
       <p><strong>${problem.title}.</strong> ${sentence(problem.detail)}</p>
@@ -107,7 +107,7 @@ export function More({ next, name = "after", text = "Next page" }) {
   return html`<p class="more">${first} ${next && html`<a href=${hrefWith({ [name]: String(next) })}>${text}</a>`}</p>`;
 }
 
-/** @param {{ text?: string }} props While something loads. */
+/** @param {{ text?: string }} props The text while something loads. */
 export function Busy({ text = "Loading…" }) {
   return html`<p class="soft">${text}</p>`;
 }
@@ -140,7 +140,7 @@ const spoken = signal("");
 export function announce(text) {
   const isRepeated = spoken.value === text;
   clearNotice();
-  // The same text twice is read twice.
+  // A screen reader announces a repeated text only if it differs.
   spoken.value = isRepeated ? `${text}\u00a0` : text;
   hideTimer = window.setTimeout(clearNotice, 6000);
 }

@@ -28,16 +28,16 @@ export const NEW_DRAFT = {
 /** Members of a response that are no part of the document. */
 const READ_ONLY = ["source", "version", "status", "problem", "created_at", "updated_at", "updated_by"];
 
-/** @param {any} read A preset as the API responds with it, read with `exact`. @returns {Draft} */
-export function draftOf(read) {
+/** @param {any} preset A preset as the API responds with it, read with `exact`. @returns {Draft} */
+export function draftOf(preset) {
   const { id = "", title = "", help = "", description = "", tags = [], integration = "", method = "", url = "", headers = {},
-    parameters = {}, body, content_type, ...rest } = read;
+    parameters = {}, body, content_type, ...rest } = preset;
   for (const name of READ_ONLY) delete rest[name];
   const takes = !body ? "payload" : "form" in body ? "form" : "text" in body ? "text" : "json";
   return {
     ...NEW_DRAFT,
     id, title, help, description, integration, method, url, rest, takes,
-    order: Object.keys(read),
+    order: Object.keys(preset),
     tags: tags.join(", "),
     headers: pairsOf(headers),
     parameters: Object.entries(parameters).map(([name, parameter]) => parameterOf(name, parameter)),
@@ -49,7 +49,7 @@ export function draftOf(read) {
 }
 
 /**
- * Return the document as JSON; `wrongIn` must have found nothing.
+ * Return the document as JSON; `findFormErrors` must have found nothing.
  * @param {Draft} draft @param {Record<string, any>} [more] Further members, such as a sample.
  * @param {string} [indent] Spaces of one level. Empty: all in one line.
  */
@@ -80,24 +80,24 @@ export function documentOf(draft, more = {}, indent = "") {
  * @param {Draft} draft
  * @returns {Partial<Record<"headers" | "parameters" | "form" | "json", string>>}
  */
-export function wrongIn({ headers, parameters, form, json, takes }) {
+export function findFormErrors({ headers, parameters, form, json, takes }) {
   /** @param {{ name: string }[]} rows @param {string} kind */
-  const twice = (rows, kind) => {
+  const duplicateError = (rows, kind) => {
     const name = rows.find((row, index) => row.name !== "" && rows.findIndex((other) => other.name === row.name) < index)?.name;
     return name === undefined ? undefined : `Two ${kind} are called ${name}. Rename or remove one.`;
   };
   const hasBody = takes !== "payload";
   const errors = {
-    headers: twice(headers, "headers"),
-    parameters: hasBody ? twice(parameters, "parameters") : undefined,
-    form: takes === "form" ? twice(form, "fields") : undefined,
-    json: takes === "json" ? notJson(json) : undefined,
+    headers: duplicateError(headers, "headers"),
+    parameters: hasBody ? duplicateError(parameters, "parameters") : undefined,
+    form: takes === "form" ? duplicateError(form, "fields") : undefined,
+    json: takes === "json" ? jsonError(json) : undefined,
   };
   return Object.fromEntries(Object.entries(errors).filter(([, text]) => text));
 }
 
 /** @param {string} text */
-function notJson(text) {
+function jsonError(text) {
   try {
     JSON.parse(text);
     return undefined;
@@ -116,7 +116,7 @@ export function formOf(draft) {
     ...shared,
     takes: "parameters",
     parameters: parameters.map((parameter) => {
-      const typed = written(parameter);
+      const typed = documentOfParameter(parameter);
       const plain = (/** @type {any} */ value) => exactText(value) ?? value;
       return {
         ...parameter,
@@ -149,11 +149,11 @@ function bodyOf({ takes, json, form, text, content_type }) {
 
 /** @param {Parameter[]} parameters */
 function parametersOf(parameters) {
-  return objectFrom(parameters.map((parameter) => [parameter.name, written(parameter)]));
+  return objectFrom(parameters.map((parameter) => [parameter.name, documentOfParameter(parameter)]));
 }
 
 /** @param {Parameter} parameter */
-function written(parameter) {
+function documentOfParameter(parameter) {
   const { type, required, max_length, title, help, format } = parameter;
   /** @param {string} text */
   const typed = (text) => (type === "number" ? numberOf(text) : type === "boolean" && /^(?:true|false)$/.test(text) ? text === "true" : text);
@@ -208,7 +208,7 @@ function inOrder(order, members) {
   return { ...Object.fromEntries(order.map((key) => [key, undefined])), ...members };
 }
 
-/** @param {[string, any][]} entries Without rows, the key is left out. */
+/** @param {[string, any][]} entries Return undefined without entries, so that the document omits the key. */
 function objectFrom(entries) {
   return entries.length > 0 ? Object.fromEntries(entries) : undefined;
 }

@@ -20,10 +20,10 @@ let routes = [];
 /** Position in the browser's history, to undo Back if the person stays. */
 let position = 0;
 let navigation = 0;
-/** The path whose heading has had the focus. After a load, the browser's own focus stays. */
+/** The path whose heading last got the focus. After a load of the document, the browser keeps its own focus. */
 let focusedPath = "";
 
-/** @param {Route[]} table Start with the URL of the browser. */
+/** @param {Route[]} table Open the page of the browser's URL, and handle navigation from now on. */
 export function start(table) {
   routes = table;
   position = history.state?.position ?? 0;
@@ -54,7 +54,7 @@ export function match(table, path) {
 }
 
 /**
- * Open a page. `skipQuestion` skips the question of `useLeaveQuestion`, such as after saving.
+ * Open a page. Use `skipQuestion` after saving: the question of `useLeaveQuestion` is not asked.
  * @param {string} path Below /ui, with an optional query.
  * @param {{ replace?: boolean, skipQuestion?: boolean }} [options]
  */
@@ -117,7 +117,7 @@ export function useLeaveQuestion(unsaved, text = "What you typed here is not sav
   }, []);
 }
 
-/** Ask no question when this page is left. */
+/** Ask no question when the person leaves this page. */
 export function leaveSilently() {
   questions.clear();
 }

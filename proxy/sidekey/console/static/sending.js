@@ -12,7 +12,7 @@ const NOTHING_SENT = new Set(["store_unavailable", "stopping"]);
  * @typedef {import("./api.js").Schemas["Send"]} Send
  * @typedef {import("./api.js").Problem} Problem
  * @typedef {{ send: Send } | { problem: Problem, status: number, retryAfter: number | null } | { lost: true } | { unreachable: true }} SendResult
- *   `lost`: Sidekey has no such send. `unreachable`: Sidekey could not be asked.
+ *   `lost`: Sidekey has no send with this key. `unreachable`: Sidekey did not say, so the request may have been sent.
  */
 
 export const wait = (/** @type {number} */ milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -32,7 +32,7 @@ export function newKey() {
 /**
  * Send, and fetch the result until it is certain.
  * @param {string} preset @param {string} key @param {string} body JSON.
- * @param {{ onFetch: (connected: boolean) => void, isCancelled?: () => boolean }} options `onFetch` is called before each question, `isCancelled` ends them.
+ * @param {{ onFetch: (connected: boolean) => void, isCancelled?: () => boolean }} options `onFetch` is called before each fetch. The fetches end when `isCancelled` returns True.
  * @returns {Promise<SendResult>}
  */
 export async function send(preset, key, body, { onFetch, isCancelled = () => false }) {

@@ -28,7 +28,7 @@ const ACTIONS = {
 };
 
 /** @type {Record<string, string>} The end of a sentence, by outcome. */
-const TAILS = {
+const ENDINGS = {
   "send ok": ": accepted",
   "send failed": ": not accepted",
   "send unknown": ": it may have been sent",
@@ -88,17 +88,17 @@ export function sentenceOf(entry) {
   if (outcome === "more not listed") return [`${person}: more ${UNLISTED[action] ?? action} in this hour are not listed.`];
   const known = ACTIONS[`${action} ${object}`] ?? ACTIONS[action];
   if (!known) return [`${person}: ${action} `, ...objectOf(entry), ` (${outcome}).`];
-  const refused = !(outcome === "ok" || `${action} ${outcome}` in TAILS || outcome === "failed");
+  const refused = !(outcome === "ok" || `${action} ${outcome}` in ENDINGS || outcome === "failed");
   if (refused) {
     // An entry does not say which of the two it was.
     const reason = outcome === "forbidden" && (object === "token" || action === "rotate") ? "unconfirmed" : outcome;
-    return [`${person} tried to `, ...filled(known[1], entry), `, ${REFUSALS[reason] ?? `but Sidekey refused it (${outcome})`}.`];
+    return [`${person} tried to `, ...withObject(known[1], entry), `, ${REFUSALS[reason] ?? `but Sidekey refused it (${outcome})`}.`];
   }
-  const tail = TAILS[`${action.replace(" draft", "")} ${outcome}`] ?? (outcome === "ok" ? "" : `: ${outcome}`);
-  if (action === "test draft" && name === "") return [`${person} tested an unsaved ${object || "document"}${tail}.`];
+  const ending = ENDINGS[`${action.replace(" draft", "")} ${outcome}`] ?? (outcome === "ok" ? "" : `: ${outcome}`);
+  if (action === "test draft" && name === "") return [`${person} tested an unsaved ${object || "document"}${ending}.`];
   const isChange = action === "update" && entry.fields.some((field) => field !== "");
-  const did = isChange ? `${changeOf(entry.fields)} of {}` : known[0].replace("#", rowsIn(entry.fields));
-  return [`${person} `, ...filled(did, entry), `${tail}.`];
+  const words = isChange ? `${changeOf(entry.fields)} of {}` : known[0].replace("#", rowsIn(entry.fields));
+  return [`${person} `, ...withObject(words, entry), `${ending}.`];
 }
 
 /** @type {Record<string, string>} The action of the API for each verb of a sentence. */
@@ -106,7 +106,7 @@ const VERBS = { replaced: "update" };
 for (const [action, [past]] of Object.entries(ACTIONS)) VERBS[past.split(" ")[0]] = action.split(" ")[0];
 
 /** @param {string} q Return the search with the verbs of sentences as the API names their actions. */
-export const searchOf = (q) =>
+export const toApiSearch = (q) =>
   q.replace(/\bnot accepted\b/gi, "failed").split(" ").map((word) => VERBS[word.toLowerCase()] ?? word).join(" ");
 
 /** @param {{ who: string, label: string }} entry Who did it. The name of an operator never begins as an identity does. */
@@ -120,7 +120,7 @@ export function textOf(entry) {
 }
 
 /** @param {string} words @param {Entry} entry @returns {Part[]} */
-function filled(words, entry) {
+function withObject(words, entry) {
   const [before, after] = words.split("{}");
   return after === undefined ? [before] : [before, ...objectOf(entry), after].filter((part) => part !== "");
 }

@@ -67,7 +67,7 @@ export function completeLogIn(who, next) {
   return go(next, { replace: true });
 }
 
-/** Return True, once, if the page was reloaded because somebody else had logged in. */
+/** Return True if `reloadForOtherPerson` loaded this page, and only in the first call. */
 export function wasReloadedForOtherPerson() {
   const wasReloaded = sessionStorage.getItem(DROPPED) !== null;
   sessionStorage.removeItem(DROPPED);
@@ -113,7 +113,7 @@ async function askToLogIn() {
 }
 
 /**
- * Call after the person has confirmed, so that an unattended browser cannot change access. Null: cancelled.
+ * Have the person confirm, then call, so that nobody can change access with an unattended browser. Null: cancelled.
  * @param {string} why A sentence that says what the call does.
  * @param {(confirmation: { own_token?: string }) => Promise<import("./api.js").Result>} call
  * @returns {Promise<import("./api.js").Result | null>}

@@ -1,4 +1,4 @@
-// The only module with sentences about results, states, roles and people. A text of an upstream is never repeated.
+// The only module with sentences about results, states, roles and people. They never repeat a text of an upstream.
 import { ago, clock, day, duration, number } from "./time.js";
 
 /**
@@ -47,10 +47,10 @@ export const KINDS = {
 /** @param {string | null} kind */
 export const kindName = (kind) => KINDS[kind ?? ""] ?? kind ?? "";
 
-const TELL = "Tell a developer, with the request ID.";
+const TELL_A_DEVELOPER = "Tell a developer, with the request ID.";
 
 /** @param {Send} send @returns {Words} */
-export function outcome({ outcome: result, status, code, host, milliseconds, retry_after: retryAfter }) {
+export function outcomeWords({ outcome: result, status, code, host, milliseconds, retry_after: retryAfter }) {
   const upstream = host || "The service";
   switch (result) {
     case "accepted":
@@ -69,11 +69,11 @@ export function outcome({ outcome: result, status, code, host, milliseconds, ret
 }
 
 /** @type {Record<string, string>} */
-const COUNTED = { failed: "with an error", sending: "under way" };
+const COUNT_TEXTS = { failed: "with an error", sending: "under way" };
 
 /** @param {Record<string, number>} outcomes Numbers of sends by outcome: "236 accepted · 4 refused". */
-export const counted = (outcomes) =>
-  Object.entries(outcomes).map(([name, count]) => `${number(count)} ${COUNTED[name] ?? name.replace("_", " ")}`).join(" · ");
+export const countsText = (outcomes) =>
+  Object.entries(outcomes).map(([name, count]) => `${number(count)} ${COUNT_TEXTS[name] ?? name.replace("_", " ")}`).join(" · ");
 
 /** @param {string} host @param {number | null} status @param {number | null} retryAfter @returns {Words} */
 function refused(host, status, retryAfter) {
@@ -84,9 +84,9 @@ function refused(host, status, retryAfter) {
     return bad(`${host} did not accept the content (${status}).`, "Compare each field with its help and example. If all are right, tell a developer, with the request ID.");
   }
   if (status === 429) {
-    return warning(`${host} asks you to slow down (429).`, retryAfter ? `Try again in ${wait(retryAfter)}.` : "Try again later.");
+    return warning(`${host} asks you to slow down (429).`, retryAfter ? `Try again in ${waitText(retryAfter)}.` : "Try again later.");
   }
-  return bad(`${host} did not accept it (${status}).`, TELL);
+  return bad(`${host} did not accept it (${status}).`, TELL_A_DEVELOPER);
 }
 
 /** @param {string} host @param {string | null} code @returns {Words} */
@@ -98,7 +98,7 @@ function notSent(host, code) {
     credential_unavailable: bad("Not sent: the credential is not usable now.", "Nothing has left Sidekey. Tell a developer."),
     store_unavailable: bad("Not sent: Sidekey could not write it down first.", "Your text is still here. Send it again."),
   }[code ?? ""];
-  return known ?? bad(code ? `Not sent: Sidekey refused it (${code}).` : "Not sent: Sidekey refused it.", TELL);
+  return known ?? bad(code ? `Not sent: Sidekey refused it (${code}).` : "Not sent: Sidekey refused it.", TELL_A_DEVELOPER);
 }
 
 /**
@@ -107,7 +107,7 @@ function notSent(host, code) {
  * @param {{ per_minute: number | null, per_day: number | null }} [limits] Those of the person.
  */
 export function sendProblem(problem, retryAfter, limits = { per_minute: null, per_day: null }) {
-  if (problem.code === "send_limit") return warning(limit(problem, limits), retryAfter ? `You can go on in ${wait(retryAfter)}.` : "");
+  if (problem.code === "send_limit") return warning(limit(problem, limits), retryAfter ? `You can go on in ${waitText(retryAfter)}.` : "");
   return SEND_PROBLEMS[problem.code] ?? bad(`Not sent: ${problem.title}.`, sentence(problem.detail));
 }
 
@@ -124,11 +124,11 @@ export function testWords({ ok, status, code, reason, note, milliseconds }) {
   const more = note ? sentence(note) : "";
   if (ok) return { ...good(`It works: the response was ${status} in ${duration(milliseconds)}.`), advice: more };
   const advice = adviceFor({ status: status ?? 0, code: code ?? "", reason });
-  const text = code ? `It does not work: ${namedIn(reason)}.` : `It does not work: the response was ${status} in ${duration(milliseconds)}, not 200.`;
+  const text = code ? `It does not work: ${withFieldNames(reason)}.` : `It does not work: the response was ${status} in ${duration(milliseconds)}, not 200.`;
   return bad(text, [advice, more].filter(Boolean).join(" "));
 }
 
-/** @param {string} reason Why Sidekey could not get a credential: the log-in refused it. */
+/** @param {string} reason Why Sidekey could not get a credential. Return True if the log-in or token endpoint refused it. */
 const isRefusedThere = (reason) => / returned 40[013]\b/.test(reason);
 
 /** @param {string} reason Why Sidekey could not get a credential. */
@@ -138,7 +138,7 @@ function credentialAdvice(reason) {
 }
 
 /** @param {number} seconds Warn that the same content was sent a short time ago. @returns {Words} */
-export const sentJustNow = (seconds) => warning(`You sent the same content ${wait(seconds)} ago.`, "");
+export const sentJustNow = (seconds) => warning(`You sent the same content ${waitText(seconds)} ago.`, "");
 
 /** @type {Record<string, string>} */
 const LOG_IN_PROBLEMS = {
@@ -191,13 +191,13 @@ export function usageNote(status, usage) {
  * Describe the problem of an integration, and since when it exists.
  * @param {{ status: string, expires_at: string | null, problem: string | null, updated_at: string | null }} integration
  * @param {Result & { at: string }} [failure] The newest failure, if it is known.
- * @param {string} [worked] When its last test succeeded; empty: that is not known.
+ * @param {string} [lastSuccess] When its last test succeeded; empty: that is not known.
  */
-export function statusReason({ status, expires_at: expires, problem, updated_at: changed }, failure, worked = "") {
-  if (status === "unusable" && problem) return sentence(namedIn(problem));
+export function statusReason({ status, expires_at: expires, problem, updated_at: changed }, failure, lastSuccess = "") {
+  if (status === "unusable" && problem) return sentence(withFieldNames(problem));
   if (status === "expiring" && expires) return `Its certificate ends on ${day(expires)}.`;
   if (status === "failing") return failure ? `The last requests failed: ${failureText(failure)}.` : "The last requests failed.";
-  if (worked > (failure?.at ?? "") && worked >= (changed ?? "")) return `Tested ${clock(worked)}.`;
+  if (lastSuccess > (failure?.at ?? "") && lastSuccess >= (changed ?? "")) return `Tested ${clock(lastSuccess)}.`;
   if (failure && changed && changed > failure.at) return `Changed ${clock(changed)}, after its last failure. Test it to see whether it works now.`;
   return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";
 }
@@ -295,7 +295,7 @@ export function idOf(name) {
 /** @param {string} text */
 export const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** @param {string} text A detail of the API as a sentence. */
+/** @param {string} text Make a sentence of a detail of the API: a capital, and a full stop. */
 export function sentence(text) {
   const first = capitalized(text);
   return first === "" || /[.!?]$/.test(first) ? first : `${first}.`;
@@ -310,14 +310,14 @@ export function keyText(key) {
 }
 
 /** @param {string} text Return why values cannot be read, with their names as people read them, such as "certificate" for auth.certificate. */
-function namedIn(text) {
+function withFieldNames(text) {
   const place = /\b(?:auth|client_certificate)\.(?:[\w-]+\.)*?([\w-]+)(?:\.secret)?: /g;
   const named = text.replace(place, (_, key) => `${/^[a-z_]+$/.test(key) ? keyText(key) : key}: `);
   return named.replaceAll("the server: its ", "the server's ").replaceAll("the server: it ", "the server ");
 }
 
 /** @param {number} seconds "14 s", "3 min". */
-const wait = (seconds) => (seconds < 10 ? `${Math.max(1, Math.ceil(seconds))} s` : duration(seconds * 1000));
+const waitText = (seconds) => (seconds < 10 ? `${Math.max(1, Math.ceil(seconds))} s` : duration(seconds * 1000));
 
 /** @param {string} text @returns {Words} */
 const good = (text) => ({ mood: "good", text, advice: "" });

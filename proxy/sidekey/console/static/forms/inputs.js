@@ -1,7 +1,7 @@
 // The fields of a form, each by its type.
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { Check, Choice, errorsAt, FileText, Radios, Rows, Secret, Text } from "../fields.js";
-import { marked } from "../integration_parts.js";
+import { withCode } from "../integration_parts.js";
 import { pointer as pointerTo } from "./document.js";
 import { sentence } from "../words.js";
 import { EMPTY_HEADER, EMPTY_ROW, pointerOfRow, rowErrors, valueError } from "./model.js";
@@ -21,7 +21,7 @@ import { certificateText, convertText, enterAgain, IS_CERTIFICATE, setBy } from 
 /** @param {string} text Draw a description of the API: keys are in backticks, and links lead to the documentation. */
 function prose(text) {
   const plain = text.replace(/ ?\(\[[^\]]*\]\([^)]*\)\)/g, "").replace(/\[([^\]]*)\]\([^)]*\)/g, "$1");
-  return marked(plain);
+  return withCode(plain);
 }
 
 /** @param {Props} props */
@@ -51,8 +51,8 @@ export function FieldInput(props) {
       return html`<${TestRequest} ...${props} />`;
     default: {
       // Several are listed beside the button Save.
-      const goes = field.key === "token_endpoint" && context.allowed.length === 1 ? `Requests may go to ${context.allowed[0]} and below.` : help;
-      return html`<${Text} ...${shared} help=${goes} example=${example} type=${field.input} suggestions=${field.suggestions} />`;
+      const targetHelp = field.key === "token_endpoint" && context.allowed.length === 1 ? `Requests may go to ${context.allowed[0]} and below.` : help;
+      return html`<${Text} ...${shared} help=${targetHelp} example=${example} type=${field.input} suggestions=${field.suggestions} />`;
     }
   }
 }
@@ -70,14 +70,14 @@ function againAt({ again, fields }, pointer) {
  *   `isReadable`: what is typed can be read.
  */
 function SecretInput({ label, value, change, required, help, error, again, input, isReadable }) {
-  if (value.kept !== null && !value.replacing) {
-    return html`<${Hidden} label=${label} text=${setBy(value.kept)} error=${again || error} replace=${() => change({ ...value, replacing: true })} />`;
+  if (value.stored !== null && !value.replacing) {
+    return html`<${Hidden} label=${label} text=${setBy(value.stored)} error=${again || error} replace=${() => change({ ...value, replacing: true })} />`;
   }
-  const drawn = input ?? html`<${Secret} label=${label} required=${required} help=${help} error=${error} value=${value.text} visible=${isReadable}
-    autofocus=${value.kept !== null} onInput=${(/** @type {string} */ text) => change({ ...value, text })} />`;
+  const inputElement = input ?? html`<${Secret} label=${label} required=${required} help=${help} error=${error} value=${value.text} visible=${isReadable}
+    autofocus=${value.stored !== null} onInput=${(/** @type {string} */ text) => change({ ...value, text })} />`;
   return html`
-    ${drawn}
-    ${value.kept !== null && html`<p class="put-back">${setBy(value.kept)} <button type="button" class="button"
+    ${inputElement}
+    ${value.stored !== null && html`<p class="put-back">${setBy(value.stored)} <button type="button" class="button"
       aria-label=${`Keep the saved ${label}`} onClick=${() => change({ ...value, replacing: false, text: "", url: "" })}>Keep the saved one</button></p>`}
   `;
 }
@@ -194,7 +194,7 @@ function NamedValues({ field, value, change, context, error }) {
  */
 function errorOfRow(row, error, place, context) {
   const isFilled = context.attempted || row.text !== "" || row.secret.text !== "";
-  const rowError = context.attempted || row.secret.kept !== null ? valueError(row) : "";
+  const rowError = context.attempted || row.secret.stored !== null ? valueError(row) : "";
   if (rowError !== "") return rowError;
   return error && row.name !== "" && isFilled ? errorsAt(context, place) : "";
 }

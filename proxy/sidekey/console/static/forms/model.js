@@ -1,4 +1,4 @@
-// A form is a view of a document: fields read values from it and write them back. Other keys stay as they are.
+// A form is a view of a document: fields read values from it and write them back. Keys without a field do not change.
 import { isNumber, isSame, isSection, isStored, leaves, pointer, valueAt, withValue } from "./document.js";
 
 /**
@@ -11,15 +11,15 @@ import { isNumber, isSame, isSection, isStored, leaves, pointer, valueAt, withVa
  *   isUsed?: (values: Values) => boolean }} Field
  *   `start`: the value in a new document. `isOptional`: most people leave it out, so it is folded away. `wrap`: the key in which the document has a text in PEM. `byUrl`: Sidekey may
  *   fetch it. `isReadable`: a secret that can be read while it is typed. `isUsed`: whether the document may have it, by the other values.
- * @typedef {{ text: string, url: string, by: "text" | "url", kept: Value, replacing: boolean }} SecretValue
- *   `kept`: the secret that the store has. It is sent back unless it is being replaced.
+ * @typedef {{ text: string, url: string, by: "text" | "url", stored: Value, replacing: boolean }} SecretValue
+ *   `stored`: the secret that the store has. It is sent back unless it is being replaced.
  * @typedef {{ name: string, place: string, isSecret: boolean, prefix: string, text: string, secret: SecretValue, raw: Value }} RowValue
  *   `raw`: the public value as the document has it, such as a number.
  * @typedef {Record<string, any>} Values By key of a field.
  */
 
 /** @type {SecretValue} */
-const NO_SECRET = { text: "", url: "", by: "text", kept: null, replacing: true };
+const NO_SECRET = { text: "", url: "", by: "text", stored: null, replacing: true };
 /** @type {RowValue} */
 export const EMPTY_ROW = { name: "", place: "body", isSecret: false, prefix: "", text: "", secret: NO_SECRET, raw: undefined };
 /** @type {RowValue} */
@@ -86,35 +86,35 @@ const TYPES = {
 const PLACES = ["body", "query"];
 
 /** @param {Field} field */
-const placeOf = ({ type, path }) => TYPES[type].path ?? path;
+const pathOf = ({ type, path }) => TYPES[type].path ?? path;
 
 /** @param {Field} field @returns {Path[]} The places that a field shows. */
-const placesOf = (field) => TYPES[field.type].paths?.(field) ?? [field.path];
+const shownPathsOf = (field) => TYPES[field.type].paths?.(field) ?? [field.path];
 
 /** @param {Field[]} fields @param {Value} document @returns {Values} */
-export function load(fields, document) {
-  return Object.fromEntries(fields.map((field) => [field.key, TYPES[field.type].load(valueAt(document, placeOf(field)), field)]));
+export function loadValues(fields, document) {
+  return Object.fromEntries(fields.map((field) => [field.key, TYPES[field.type].load(valueAt(document, pathOf(field)), field)]));
 }
 
 /** @param {Field[]} fields @param {Value} document @param {Values} values @returns {Value} Write the values that were changed. */
-export function save(fields, document, values) {
-  const before = load(fields, document);
+export function saveValues(fields, document, values) {
+  const before = loadValues(fields, document);
   const changed = fields.filter(({ key, isUsed }) => !isSame(before[key], values[key]) || isUsed?.(values) === false);
   return changed.reduce((saved, field) => {
-    const place = placeOf(field);
+    const place = pathOf(field);
     if (field.isUsed?.(values) === false) return withValue(saved, place, undefined);
     return withValue(saved, place, TYPES[field.type].save(values[field.key], field, valueAt(saved, place)));
   }, document);
 }
 
 /** @param {Field} field @returns {string[]} The JSON pointers of the places that a field shows. */
-export const pointersOf = (field) => placesOf(field).map(pointer);
+export const pointersOf = (field) => shownPathsOf(field).map(pointer);
 
 /**
  * Return False if the document has a value that the field cannot showDialog, such as a mapping in place of a text.
  * @param {Field} field @param {Value} document
  */
-export function fits({ type, path, options = [] }, document) {
+export function canShow({ type, path, options = [] }, document) {
   const value = valueAt(document, path);
   if (value === undefined) return true;
   if (type === "text") return typeof value !== "object" || isNumber(value);
@@ -125,8 +125,8 @@ export function fits({ type, path, options = [] }, document) {
 const NOT_SETTINGS = ['["id"]', '["auth","type"]', '["auth","provider"]'];
 
 /** @param {Field[]} fields @param {Value} document @returns {Path[]} The places of a document that no field shows. */
-export function hidden(fields, document) {
-  const shown = fields.flatMap(placesOf);
+export function unshownPaths(fields, document) {
+  const shown = fields.flatMap(shownPathsOf);
   return leaves(document)
     .filter(([, value]) => value !== "" && !(typeof value === "object" && value !== null && Object.keys(value).length === 0))
     .map(([path]) => path)
@@ -151,22 +151,22 @@ export function rowErrors(rows) {
 /** @param {RowValue} row @returns {string} What is wrong with a public value. Values that a document leaves empty may stay so. */
 export function valueError({ name, isSecret, text, secret, raw }) {
   if (isSecret || name === "" || text !== "" || (raw !== undefined && textOf(raw) === "")) return "";
-  if (secret.kept === null) return "Enter a value.";
+  if (secret.stored === null) return "Enter a value.";
   return "The stored secret does not become public. Enter a public value, or check Secret again.";
 }
 
 /** @param {Value} raw @returns {SecretValue} */
 function loadSecret(raw) {
-  if (isStored(raw)) return { ...NO_SECRET, kept: raw, replacing: false };
+  if (isStored(raw)) return { ...NO_SECRET, stored: raw, replacing: false };
   if (typeof raw === "string") return { ...NO_SECRET, text: raw };
   if (raw?.url !== undefined) return { ...NO_SECRET, url: raw.url, by: "url" };
   return { ...NO_SECRET, text: raw?.value ?? raw?.inline ?? "" };
 }
 
 /** @param {SecretValue} secret @param {string} wrap @returns {Value} */
-function saveSecret({ kept, replacing, by, ...entered }, wrap) {
-  if (kept !== null && !replacing) return kept;
-  if (entered[by] === "" && kept === null) return undefined;
+function saveSecret({ stored, replacing, by, ...entered }, wrap) {
+  if (stored !== null && !replacing) return stored;
+  if (entered[by] === "" && stored === null) return undefined;
   return { [by === "url" ? by : wrap]: entered[by] };
 }
 
@@ -198,7 +198,7 @@ function saveRow({ place, isSecret, prefix, secret, text, raw }) {
 
 /** @param {RowValue} row */
 function isEmptyRow({ prefix, text, secret }) {
-  return prefix === "" && text === "" && secret.text === "" && secret.kept === null;
+  return prefix === "" && text === "" && secret.text === "" && secret.stored === null;
 }
 
 /** @param {Value} raw @returns {string} */

@@ -1,7 +1,7 @@
 // Access: people, callers and sessions.
 import { useCall, post, remove } from "../api.js";
 import { ask } from "../dialog.js";
-import { sendsText, showToken, some } from "../grants.js";
+import { sendsText, showToken, idsText } from "../grants.js";
 import { Busy, Empty, More, Page, Problem, State, Tabs, Time, showNotice } from "../parts.js";
 import { mayChange, me, confirmAndCall } from "../session.js";
 import { ago } from "../time.js";
@@ -37,7 +37,7 @@ export default function AccessPage({ query }) {
 
 /** @param {{ after: string | null }} props */
 function People({ after }) {
-  return html`<${Listed} path="/tokens" after=${after} columns=${["Name", "May", "Last used"]} empty="Nobody has a token yet. Add a person." row=${
+  return html`<${ResourceTable} path="/tokens" after=${after} columns=${["Name", "May", "Last used"]} empty="Nobody has a token yet. Add a person." row=${
     (/** @type {Token} */ token, /** @type {Act} */ act) => html`<${Person} key=${token.source + token.name} token=${token} act=${act} />`
   } />`;
 }
@@ -84,7 +84,7 @@ function Person({ token, act }) {
 /** @param {{ after: string | null }} props */
 function Callers({ after }) {
   return html`<p>A caller is a service that sends requests through Sidekey with a token of its own.</p>
-    <${Listed} path="/callers" after=${after} columns=${["Name", "Integrations", "Presets"]} empty="There are no callers yet. Add the first one." row=${
+    <${ResourceTable} path="/callers" after=${after} columns=${["Name", "Integrations", "Presets"]} empty="There are no callers yet. Add the first one." row=${
     (/** @type {Caller} */ caller, /** @type {Act} */ act) => html`<${OneCaller} key=${caller.source + caller.name} caller=${caller} act=${act} />`
   } />`;
 }
@@ -100,7 +100,7 @@ function OneCaller({ caller, act }) {
       if (result?.ok) await showToken(name, result.body.token, "caller");
       return result;
     });
-  const drop = () =>
+  const deleteCaller = () =>
     act(`The caller ${name} is deleted.`, async () => {
       const sure = await ask({ title: `Delete the caller ${name}?`, text: "Its requests are refused at once.", yes: "Delete", danger: true });
       return sure ? remove(path, { etag: etagOf(caller) }) : null;
@@ -108,15 +108,15 @@ function OneCaller({ caller, act }) {
   return html`
     <tr>
       <th scope="row"><bdi>${name}</bdi>${caller.problem && html`<p><${State} status="unusable" /> ${caller.problem}</p>`}</th>
-      <td data-label="Integrations">${some(integrations, "integrations")}</td>
-      <td data-label="Presets">${some(presets, "presets")}</td>
+      <td data-label="Integrations">${idsText(integrations, "integrations")}</td>
+      <td data-label="Presets">${idsText(presets, "presets")}</td>
       <td class="acts">${
         source === "file"
           ? html`<span class="soft">Set in the config file. Change it there.</span>`
           : html`
             ${!caller.problem && html`<a class="button" href=${`/ui/access/callers/${encodeURIComponent(name)}`} aria-label=${`Edit ${name}`}>Edit</a>
             <button type="button" class="button" aria-label=${`New token for ${name}`} onClick=${rotate}>New token</button>`}
-            <button type="button" class="button danger" aria-label=${`Delete ${name}`} onClick=${drop}>Delete</button>`
+            <button type="button" class="button danger" aria-label=${`Delete ${name}`} onClick=${deleteCaller}>Delete</button>`
       }</td>
     </tr>
   `;
@@ -124,7 +124,7 @@ function OneCaller({ caller, act }) {
 
 /** @param {{ after: string | null }} props */
 function Sessions({ after }) {
-  return html`<${Listed} path="/sessions" after=${after} columns=${["Who", "May", "Session"]} empty="Nobody is logged in." row=${
+  return html`<${ResourceTable} path="/sessions" after=${after} columns=${["Who", "May", "Session"]} empty="Nobody is logged in." row=${
     (/** @type {Session} */ session, /** @type {Act} */ act) => html`<${OneSession} key=${session.id} session=${session} act=${act} />`
   } />`;
 }
@@ -156,7 +156,7 @@ function OneSession({ session, act }) {
  */
 
 /** @param {{ path: string, after: string | null, columns: string[], empty: string, row: (item: any, act: Act) => any }} props */
-function Listed({ path, after, columns, empty, row }) {
+function ResourceTable({ path, after, columns, empty, row }) {
   const { body, problem, loading, reload } = useCall(path, { after }, { every: EVERY });
   const [failed, setFailed] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   /** @type {Act} */

@@ -4,7 +4,7 @@ import { write } from "../csv.js";
 import { Choice, Search } from "../fields.js";
 import { Busy, Empty, More, Page, Problem, Time, download, announce } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
-import { actorOf, searchOf, sentenceOf, textOf } from "../sentences.js";
+import { actorOf, toApiSearch, sentenceOf, textOf } from "../sentences.js";
 import { store } from "../session.js";
 import { number } from "../time.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
@@ -20,7 +20,7 @@ const COLUMNS = ["time", "who", "identity", "sentence", "action", "object", "nam
 /** @param {{ query: URLSearchParams }} props */
 export default function ActivityPage({ query }) {
   const [q, who, object, name, before] = ["q", "who", "object", "name", "before"].map((key) => query.get(key) ?? "");
-  const filter = { q: searchOf(q), who, object, name };
+  const filter = { q: toApiSearch(q), who, object, name };
   const { body, problem, loading } = useCall("/audit", { ...filter, before }, { every: before === "" ? EVERY : undefined });
   /** @type {Entry[]} */
   const items = body?.items ?? [];

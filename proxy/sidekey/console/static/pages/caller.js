@@ -60,7 +60,7 @@ function Form({ loaded, etag, isNew }) {
       ${/** @type {const} */ (["presets", "integrations"]).map((kind) => html`
         <${Grant} key=${kind} kind=${kind} granted=${caller[kind]} error=${errorsAt(problem, `/${kind}`)}
           onChange=${(/** @type {Granted} */ granted) => setCaller({ ...caller, [kind]: granted })} />`)}
-      <${Problem} problem=${problem} shown=${["/name", "/integrations", "/presets"]} />
+      <${Problem} problem=${problem} fieldPointers=${["/name", "/integrations", "/presets"]} />
       <div class="actions"><${Submit} busy=${busy}>${isNew ? "Add caller" : "Save"}<//><a class="button" href="/ui/access?tab=callers">Cancel</a></div>
     </form>
   `;

@@ -11,7 +11,7 @@ import { documentOf, inOrder, isSame, isStored, leaves, merge, withoutSecrets } 
 import { FieldInput } from "../forms/inputs.js";
 import { Notes, TestBanner } from "../integration_parts.js";
 import { fieldsOf, isDesigned, nextId, RESPONSYS_ADVICE, suggestedTest } from "../forms/kinds.js";
-import { EMPTY_HEADER, fits, hidden, load, pointersOf, rowErrors, save, valueError } from "../forms/model.js";
+import { EMPTY_HEADER, canShow, unshownPaths, loadValues, pointersOf, rowErrors, saveValues, valueError } from "../forms/model.js";
 import { destinationText, errorText } from "../forms/sentences.js";
 
 /**
@@ -41,7 +41,7 @@ export default function FormPage({ params, query }) {
   useEffect(() => {
     let isCurrent = true;
     setLoaded({});
-    begin(params.id ?? null, params.kind, provider, source).then((result) => isCurrent && setLoaded(result));
+    loadStart(params.id ?? null, params.kind, provider, source).then((result) => isCurrent && setLoaded(result));
     return () => {
       isCurrent = false;
     };
@@ -62,7 +62,7 @@ export default function FormPage({ params, query }) {
  * @param {string | null} id @param {string} kind @param {string} provider @param {string} source The ID of an integration to copy, or empty.
  * @returns {Promise<{ start: Start } | { problem: ApiProblem } | { missing: string }>}
  */
-async function begin(id, kind, provider, source) {
+async function loadStart(id, kind, provider, source) {
   const from = id ?? source;
   if (from === "") return describe({ id: "", auth: { type: kind, ...(provider && { provider }) } }, null, null);
   const result = await get(`/integrations/${encodeURIComponent(from)}`, EXACT);
@@ -90,7 +90,7 @@ async function describe(document, id, etag) {
   const template = designed ? null : await get(`/kinds/${encodeURIComponent(kind)}/template`, { query: { provider: name } });
   if (template?.ok === false) return template.problem.code === "not_found" ? { missing: `There is no kind ${kind}.` } : template;
   const fields = fieldsOf(kind, provider, template?.body.fields ?? []);
-  const values = load(fields, document);
+  const values = loadValues(fields, document);
   const needed = fields.filter(({ isUsed }) => isUsed?.(values) !== false);
   const isOfAnotherShape = id !== null && !designed && provider === null && needed.some((field) => lacks(values, field));
   return { start: { id, kind, provider, document, etag, fields: isOfAnotherShape ? [] : fields } };
@@ -100,12 +100,12 @@ async function describe(document, id, etag) {
 function lacks(values, field) {
   const value = values[field.key];
   const isRequired = field.required && field.path[0] === "auth" && ["text", "secret", "pem"].includes(field.type);
-  return isRequired && (value === "" || (value.kept === null && value.text === ""));
+  return isRequired && (value === "" || (value.stored === null && value.text === ""));
 }
 
 /** @param {Start} start @returns {import("../forms/model.js").Values} The values that a form begins with. */
 function firstValues({ id, provider, document, fields }) {
-  const values = load(fields, document);
+  const values = loadValues(fields, document);
   if (id !== null) return values;
   for (const { key, start } of fields) if (start !== undefined && values[key] === "") values[key] = start;
   if (provider !== null && values.title === "") Object.assign(values, { title: provider.title, id: values.id || idOf(provider.title) });
@@ -136,7 +136,7 @@ function Editor({ start, again }) {
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
   const [focus, setFocus] = useState({ on: isNew ? "first" : here.value.query.get("focus") ?? "" });
 
-  const document = save(fields, base.document, values);
+  const document = saveValues(fields, base.document, values);
   const isChanged = text !== null || (isNew ? !isSame(values, initial) : !isSame(document, base.document));
   const wantsAdvanced = here.value.query.get("tab") === "advanced" || fields.length === 0;
   const isAdvanced = wantsAdvanced || text !== null;
@@ -169,8 +169,8 @@ function Editor({ start, again }) {
     else if (focus.on === "first") focusFirst(form.current);
   }, [focus]);
 
-  const known = preview ?? UNCHECKED;
-  const isTaken = isNew && Boolean(known.version);
+  const lastCheck = preview ?? UNCHECKED;
+  const isTaken = isNew && Boolean(lastCheck.version);
   useEffect(() => {
     // An ID that the form proposed makes way for a free one.
     if (isTaken && !idTyped && !isAdvanced) setValues((/** @type {any} */ previous) => ({ ...previous, id: nextId(previous.id) }));
@@ -178,17 +178,17 @@ function Editor({ start, again }) {
   const taken = isTaken ? [{ pointer: "/id", detail: TAKEN }] : [];
   // Secrets that somebody else has replaced are errors until the person has chosen.
   /** @type {ItemError[]} */
-  const errors = (conflict ? [] : [...known.errors, ...taken]).map((error) => ({ ...error, detail: isAdvanced ? error.detail : errorText(error.detail) }));
+  const errors = (conflict ? [] : [...lastCheck.errors, ...taken]).map((error) => ({ ...error, detail: isAdvanced ? error.detail : errorText(error.detail) }));
   const context = {
     errors,
-    again: known.reenter,
+    again: lastCheck.reenter,
     fields,
     isNew,
     attempted,
-    isChecked: known.body === body,
-    certificate: known.certificate,
-    base: known.destination?.base ?? null,
-    allowed: known.destination?.learns === false ? known.destination.allowed : [],
+    isChecked: lastCheck.body === body,
+    certificate: lastCheck.certificate,
+    base: lastCheck.destination?.base ?? null,
+    allowed: lastCheck.destination?.learns === false ? lastCheck.destination.allowed : [],
     suggestion: suggestedTest(provider),
     example: suggestedTest(provider)?.path ?? "/me",
   };
@@ -212,13 +212,13 @@ function Editor({ start, again }) {
   };
 
   /** @param {import("../api.js").Failure} result */
-  const refuse = async ({ problem: refused }) => {
+  const showRefusal = async ({ problem: refused }) => {
     setAttempted(true);
-    if (refused.code === "changed") return meet();
-    if (refused.code === "exists") refused = { ...refused, title: "The ID is in use", errors: isTaken ? known.errors : [...known.errors, { pointer: "/id", detail: TAKEN }] };
+    if (refused.code === "changed") return showConflict();
+    if (refused.code === "exists") refused = { ...refused, title: "The ID is in use", errors: isTaken ? lastCheck.errors : [...lastCheck.errors, { pointer: "/id", detail: TAKEN }] };
     if (refused.errors.length > 0) {
       const key = refused.code === "reenter" ? "reenter" : "errors";
-      setPreview({ ...known, [key]: refused.errors });
+      setPreview({ ...lastCheck, [key]: refused.errors });
     }
     setProblem(refused);
     setFocus({ on: "first" });
@@ -226,7 +226,7 @@ function Editor({ start, again }) {
   };
 
   /** Somebody else has saved the integration. */
-  const meet = async () => {
+  const showConflict = async () => {
     const result = await get(`/integrations/${id}`, EXACT);
     if (!result.ok) return setProblem(result.problem);
     setConflict({ theirs: documentOf(result.body), etag: result.etag, by: result.body.updated_by, at: result.body.updated_at });
@@ -237,11 +237,11 @@ function Editor({ start, again }) {
   const useMine = () => {
     const { theirs, etag } = conflict;
     if (!isAdvanced) {
-      const stored = load(fields, theirs);
-      const mine = load(fields, merged());
+      const stored = loadValues(fields, theirs);
+      const mine = loadValues(fields, merged());
       // A secret that was typed here can still be put back.
       for (const { key, type } of fields) {
-        if (["secret", "pem"].includes(type) && mine[key].kept === null) mine[key] = { ...mine[key], kept: stored[key].kept };
+        if (["secret", "pem"].includes(type) && mine[key].stored === null) mine[key] = { ...mine[key], stored: stored[key].stored };
       }
       setValues(mine);
     }
@@ -250,7 +250,7 @@ function Editor({ start, again }) {
   };
 
   /** @returns {Promise<any>} The integration as it is saved, or null. */
-  const store = async () => {
+  const saveDocument = async () => {
     setProblem(null);
     setConflict(null);
     const rows = isAdvanced ? [] : fields.filter(({ type }) => type === "headers" || type === "parameters");
@@ -271,7 +271,7 @@ function Editor({ start, again }) {
     setBusy(false);
     loggedOut.current = result.status === 401;
     if (!result.ok) {
-      await refuse(result);
+      await showRefusal(result);
       return null;
     }
     showNotice("Saved.");
@@ -281,7 +281,7 @@ function Editor({ start, again }) {
   const submit = async (/** @type {Event} */ event) => {
     event.preventDefault();
     if (busy) return;
-    const saved = await store();
+    const saved = await saveDocument();
     if (saved !== null) await go(`/integrations/${saved.id}`, { skipQuestion: true });
   };
 
@@ -303,27 +303,27 @@ function Editor({ start, again }) {
     const result = isSaved ? await post(`/integrations/${id}/test`, undefined) : await post("/drafts/integration/test", body, options);
     loggedOut.current = result.status === 401;
     setTested(result.ok ? result.body : null);
-    if (!result.ok) return refuse(result);
+    if (!result.ok) return showRefusal(result);
     announce(testWords(result.body).text);
   };
-  const storeAndTest = async () => {
-    if ((await store()) === null) return;
+  const saveAndTest = async () => {
+    if ((await saveDocument()) === null) return;
     // From here on, the form edits the saved version.
     const saved = await get(`/integrations/${id}`, EXACT);
     if (!saved.ok) return setProblem(saved.problem);
     const document = documentOf(saved.body);
     setBase({ document, etag: saved.etag });
-    setValues(load(fields, document));
+    setValues(loadValues(fields, document));
     setText(null);
     setTested("running");
     await sendTest(true);
   };
 
   const name = isNew ? provider?.title ?? kindName(kind) : base.document.title || id;
-  const more = hidden(fields, document).length;
-  const unfit = fields.filter((field) => !fits(field, base.document));
-  const shown = fields.filter((field) => !(field.key === "id" && !isNew) && !unfit.includes(field) && field.isUsed?.(values) !== false);
-  const folded = shown.filter(({ isOptional }) => isOptional);
+  const more = unshownPaths(fields, document).length;
+  const unshownFields = fields.filter((field) => !canShow(field, base.document));
+  const visibleFields = fields.filter((field) => !(field.key === "id" && !isNew) && !unshownFields.includes(field) && field.isUsed?.(values) !== false);
+  const optionalFields = visibleFields.filter(({ isOptional }) => isOptional);
   /** @param {Field} field */
   const input = (field) => html`<${FieldInput} key=${field.key} field=${field} value=${values[field.key]} context=${context}
     error=${errorOf(field)} change=${(/** @type {any} */ value) => change(field, value)} />`;
@@ -337,27 +337,27 @@ function Editor({ start, again }) {
           ${" "}<button type="button" class="button" onClick=${() => setText(null)}>Discard</button></p></div>`}
       ${conflict && html`<${Conflict} by=${conflict.by} at=${conflict.at} theirs=${yamlOf(conflict.theirs)} mine=${isAdvanced ? body : yamlOf(merged())}
         isForm=${!isAdvanced} useMine=${canMerge && useMine} useTheirs=${again} />`}
-      <${Refused} problem=${problem} isForm=${!isAdvanced} shown=${isAdvanced ? errors.map(({ pointer }) => pointer) : fields.flatMap(pointersOf)} />
-      <${Tested} tested=${tested} isChanged=${isChanged} storeAndTest=${storeAndTest} />
+      <${Refused} problem=${problem} isForm=${!isAdvanced} fieldPointers=${isAdvanced ? errors.map(({ pointer }) => pointer) : fields.flatMap(pointersOf)} />
+      <${Tested} tested=${tested} isChanged=${isChanged} saveAndTest=${saveAndTest} />
       <div class="beside">
       ${!isAdvanced && html`<${Advice} kind=${kind} provider=${provider} />`}
       <form ref=${form} onSubmit=${submit} novalidate>
         ${isAdvanced
-          ? html`<${Advanced} text=${body} errors=${[...errors, ...known.reenter]} warnings=${known.warnings}
+          ? html`<${Advanced} text=${body} errors=${[...errors, ...lastCheck.reenter]} warnings=${lastCheck.warnings}
               onInput=${(/** @type {string} */ typed) => {
                 setProblem(null);
                 setTested(null);
                 setText(typed === yamlOf(document) ? null : typed);
               }} />`
           : html`
-            ${shown.filter(({ isOptional, type }) => !isOptional && type !== "test").map(input)}
-            ${folded.length > 0 && html`<${Details} summary="Optional" open=${folded.some((field) => errorOf(field) !== "" || initial[field.key] !== "")}>${folded.map(input)}<//>`}
-            ${shown.filter(({ type }) => type === "test").map(input)}
-            ${more + unfit.length > 0 && html`<p class="help">${more + unfit.length} more ${more + unfit.length === 1 ? "setting" : "settings"} under <a href=${hrefWith({ tab: "advanced" })}>Advanced</a>.</p>`}
+            ${visibleFields.filter(({ isOptional, type }) => !isOptional && type !== "test").map(input)}
+            ${optionalFields.length > 0 && html`<${Details} summary="Optional" open=${optionalFields.some((field) => errorOf(field) !== "" || initial[field.key] !== "")}>${optionalFields.map(input)}<//>`}
+            ${visibleFields.filter(({ type }) => type === "test").map(input)}
+            ${more + unshownFields.length > 0 && html`<p class="help">${more + unshownFields.length} more ${more + unshownFields.length === 1 ? "setting" : "settings"} under <a href=${hrefWith({ tab: "advanced" })}>Advanced</a>.</p>`}
           `}
         <div class="goes">
           <${Submit} busy=${busy}>Save<//>
-          <${Goes} kind=${kind} preview=${known} warnings=${isAdvanced ? [] : known.warnings} fields=${fields} />
+          <${DestinationNote} kind=${kind} preview=${lastCheck} warnings=${isAdvanced ? [] : lastCheck.warnings} fields=${fields} />
         </div>
       </form>
       </div>
@@ -375,13 +375,13 @@ const IN_A_FORM = {
   reenter: "A stored secret goes only where it was entered for.",
 };
 
-/** @param {{ problem: ApiProblem | null, isForm: boolean, shown: string[] }} props */
-function Refused({ problem, isForm, shown }) {
+/** @param {{ problem: ApiProblem | null, isForm: boolean, fieldPointers: string[] }} props */
+function Refused({ problem, isForm, fieldPointers }) {
   if (problem === null) return null;
   const { code, presets } = problem;
   const text = isForm && IN_A_FORM[code] ? IN_A_FORM[code] : problem.detail;
   const detail = presets?.length ? `Presets use it: ${presets.join(", ")}. ${text}` : text;
-  return html`<${Problem} problem=${{ ...problem, detail }} shown=${shown} />`;
+  return html`<${Problem} problem=${{ ...problem, detail }} fieldPointers=${fieldPointers} />`;
 }
 
 /** @param {{ kind: string, provider: Provider | null }} props */
@@ -391,20 +391,20 @@ function Advice({ kind, provider }) {
   return html`<aside class="card pad"><h2>About ${provider.title}</h2><${Notes} ...${provider} /></aside>`;
 }
 
-/** @param {{ tested: any, isChanged: boolean, storeAndTest: () => void }} props */
-function Tested({ tested, isChanged, storeAndTest }) {
+/** @param {{ tested: any, isChanged: boolean, saveAndTest: () => void }} props */
+function Tested({ tested, isChanged, saveAndTest }) {
   if (tested === null || tested === "missing") return null;
   if (tested === "running") return html`<${Busy} text="Testing…" />`;
   if (tested === "save") {
     return html`<div class="banner"><p>Save first: a stored secret is only used for what is saved.
-      ${" "}<button type="button" class="button" onClick=${storeAndTest}>Save and test</button></p></div>`;
+      ${" "}<button type="button" class="button" onClick=${saveAndTest}>Save and test</button></p></div>`;
   }
   return html`<${TestBanner} result=${tested}>${isChanged && "This is not saved yet."}<//>`;
 }
 
 /** @param {{ kind: string, preview: any, warnings: ItemError[], fields: Field[] }} props
  * Always visible: where the credential goes, and what is risky. */
-function Goes({ kind, preview: { destination, reenter }, warnings, fields }) {
+function DestinationNote({ kind, preview: { destination, reenter }, warnings, fields }) {
   if (destination === null && reenter.length + warnings.length === 0) return null;
   const again = reenter.map((/** @type {any} */ { pointer }) => fields.find((field) => pointersOf(field).some((place) => pointer === place || pointer.startsWith(`${place}/`))));
   const names = [...new Set(again.map((/** @type {Field | undefined} */ field) => field?.label ?? "a secret"))];

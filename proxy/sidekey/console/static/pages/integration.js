@@ -87,8 +87,8 @@ function Verdict({ integration, usage, failure, entries, canEdit, path, reload }
     reload();
   };
   const note = usageNote(integration.status, usage && { ...usage, points: usage.points.map((point) => [point.requests, point.failed]) });
-  const worked = entries?.find(({ action, outcome }) => action === "test" && outcome === "ok")?.at;
-  const reason = statusReason(integration, failure, worked) || (note && `${note}.`);
+  const lastSuccess = entries?.find(({ action, outcome }) => action === "test" && outcome === "ok")?.at;
+  const reason = statusReason(integration, failure, lastSuccess) || (note && `${note}.`);
   return html`
     <div class="verdict">
       <p><${State} ...${stateOf(integration)} /> ${reason}</p>
@@ -279,7 +279,7 @@ function Explain({ path }) {
       <${Text} label="Method" example="GET" ...${props("method")} />
       <${Submit}>Explain<//>
     </form>
-    <${Problem} problem=${problem} shown=${["/url", "/method"]} />
+    <${Problem} problem=${problem} fieldPointers=${["/url", "/method"]} />
     ${explained && html`<${Explanation} ...${explained} />`}
   `;
 }

@@ -14,7 +14,7 @@ const NEW = { name: "", role: "sender", presets: [], per_minute: "60", per_day: 
 /** @type {[string, string][]} */
 const PERIODS = [["", "Until it is revoked"], ["30", "30 days"], ["90", "90 days"], ["365", "A year"]];
 const DAY = 86_400_000;
-const SHOWN = ["/name", "/role", "/presets", "/per_minute", "/per_day", "/expires_at"];
+const FIELD_POINTERS = ["/name", "/role", "/presets", "/per_minute", "/per_day", "/expires_at"];
 
 /** @param {{ params: { name?: string } }} props Without a name, a new person. */
 export default function PersonPage({ params: { name } }) {
@@ -98,7 +98,7 @@ function Form({ loaded, etag, isNew }) {
         </div>
       `}
       ${isNew && html`<${Choice} label="The token works" value=${person.days} onInput=${set("days")} options=${PERIODS} error=${at("days")} />`}
-      <${Problem} problem=${problem} shown=${SHOWN} />
+      <${Problem} problem=${problem} fieldPointers=${FIELD_POINTERS} />
       <div class="actions"><${Submit} busy=${busy}>${isNew ? "Add person" : "Save"}<//><a class="button" href="/ui/access">Cancel</a></div>
     </form>
   `;

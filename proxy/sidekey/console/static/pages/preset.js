@@ -25,7 +25,7 @@ export default function PresetPage({ params: { id }, query }) {
   const [failed, setFailed] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   const canEdit = preset?.source === "store" && may("editor");
   const tab = query.get("tab") ?? "overview";
-  const drop = async () => {
+  const deletePreset = async () => {
     const text = "People and services that send it are refused from then on.";
     if (!(await ask({ title: `Delete ${preset.title || id}?`, text, yes: "Delete", danger: true }))) return;
     const deleted = await remove(path, { etag: result?.ok ? result.etag : null });
@@ -40,7 +40,7 @@ export default function PresetPage({ params: { id }, query }) {
         ${mayChange("send") && html`<a class="button primary" href=${`/ui/send/${name}`}>Send</a>`}
         ${canEdit && html`<a class="button" href=${`/ui/presets/${name}/edit`}>Edit</a>`}
         ${mayChange("editor") && html`<a class="button" href=${`/ui/add/presets?from=${name}`}>Duplicate</a>`}
-        ${canEdit && html`<button type="button" class="button danger" onClick=${drop}>Delete</button>`}
+        ${canEdit && html`<button type="button" class="button danger" onClick=${deletePreset}>Delete</button>`}
       `}>
       <${Problem} problem=${failed} />
       <${Loading} problem=${problem} body=${preset} />

@@ -5,7 +5,7 @@ import { Area, Check, Choice, Pairs, Radios, Rows, Search, Submit, Text, errorsA
 import { FormOfPreset, parametersOf } from "../form_of_preset.js";
 import { Exact } from "../exact.js";
 import { Busy, Details, Page, Problem, State, announce } from "../parts.js";
-import { NEW_DRAFT, NEW_PARAMETER, TYPES, documentOf, draftOf, formOf, undeclared, wrongIn } from "../preset_document.js";
+import { NEW_DRAFT, NEW_PARAMETER, TYPES, documentOf, draftOf, formOf, undeclared, findFormErrors } from "../preset_document.js";
 import { go, useLeaveQuestion, setQuery } from "../router.js";
 import { ago, duration } from "../time.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
@@ -26,7 +26,7 @@ const TAKES = [["json", "Parameters, which fill in a JSON body"], ["form", "Para
 const FORMATS = [["", "One line"], ["textarea", "Several lines"], ["email", "Email address"], ["url", "URL"], ["phone", "Phone number"]];
 const PAUSE = 400;
 /** The pointers whose errors fields show. */
-const SHOWN = ["/id", "/title", "/help", "/description", "/tags", "/integration", "/method", "/url", "/headers", "/parameters", "/body", "/content_type", "/sample"];
+const FIELD_POINTERS = ["/id", "/title", "/help", "/description", "/tags", "/integration", "/method", "/url", "/headers", "/parameters", "/body", "/content_type", "/sample"];
 
 /** @param {{ params: { id?: string }, query: URLSearchParams }} props Without an ID, a new preset, or a copy of `?from`. */
 export default function PresetFormPage({ params: { id }, query }) {
@@ -67,24 +67,24 @@ function Form({ from, start, etag }) {
   const [version, setVersion] = useState(etag);
   const [hasOwnId, setHasOwnId] = useState(etag !== null);
   const [values, setValues] = useState(/** @type {Values} */ ({}));
-  const [tried, setTried] = useState(/** @type {{ problem: ApiProblem, id: string } | null} */ (null));
+  const [attempt, setAttempt] = useState(/** @type {{ problem: ApiProblem, id: string } | null} */ (null));
   const [theirs, setTheirs] = useState(/** @type {Version | null} */ (null));
   const [busy, setBusy] = useState(false);
   /** @type {{ current: HTMLFormElement | null }} */
   const form = useRef(null);
-  const wrong = useMemo(() => wrongIn(draft), [draft]);
+  const wrong = useMemo(() => findFormErrors(draft), [draft]);
   const preview = usePreview(draft, values, wrong);
   useLeaveQuestion(() => draft !== start);
   useEffect(() => {
-    if (tried?.problem.code === "invalid") focusFirst(form.current);
-  }, [tried]);
+    if (attempt?.problem.code === "invalid") focusFirst(form.current);
+  }, [attempt]);
 
   // The preview has all errors but that of the ID, and follows what is typed.
-  const problem = preview.problem ?? (tried && tried.problem.code !== "invalid" ? tried.problem : null);
-  const idError = tried?.id === draft.id ? errorsAt(tried.problem, "/id") : "";
+  const problem = preview.problem ?? (attempt && attempt.problem.code !== "invalid" ? attempt.problem : null);
+  const idError = attempt?.id === draft.id ? errorsAt(attempt.problem, "/id") : "";
   const hasWrong = Object.keys(wrong).length > 0;
   /** @param {string} pointer @param {string} [value] An empty field has no error until the person tries to save. */
-  const at = (pointer, value = "") => (tried || value !== "" ? errorsAt(problem, pointer) : "");
+  const at = (pointer, value = "") => (attempt || value !== "" ? errorsAt(problem, pointer) : "");
   /** @param {Partial<Draft>} changes */
   const change = (changes) => setDraft((previous) => ({ ...previous, ...changes }));
   /** @param {keyof Draft} key */
@@ -95,7 +95,7 @@ function Form({ from, start, etag }) {
   /** @param {Event} event */
   const submit = async (event) => {
     event.preventDefault();
-    if (hasWrong) return setTried({ problem: NOT_COMPLETE, id: "" });
+    if (hasWrong) return setAttempt({ problem: NOT_COMPLETE, id: "" });
     setBusy(true);
     const text = documentOf(draft);
     const path = `/presets/${encodeURIComponent(draft.id)}`;
@@ -106,7 +106,7 @@ function Form({ from, start, etag }) {
       return go(`/presets/${encodeURIComponent(draft.id)}`, { skipQuestion: true });
     }
     const theirs = result.problem.code === "changed" ? await savedVersion(path) : null;
-    return theirs ? setTheirs(theirs) : setTried({ problem: result.problem, id: draft.id });
+    return theirs ? setTheirs(theirs) : setAttempt({ problem: result.problem, id: draft.id });
   };
 
   const missing = undeclared(draft);
@@ -128,7 +128,7 @@ function Form({ from, start, etag }) {
         </section>
         <section class="card pad" aria-labelledby="request">
           <h2 id="request">Request</h2>
-          <${Integration} draft=${draft} change=${change} error=${tried && draft.integration === "" ? "Choose an integration." : at("/integration", draft.integration)} />
+          <${Integration} draft=${draft} change=${change} error=${attempt && draft.integration === "" ? "Choose an integration." : at("/integration", draft.integration)} />
           <${Choice} label="Method" value=${draft.method} onInput=${set("method")} error=${at("/method")}
             options=${methodsFor(draft.method)} />
           <${Text} label="URL" value=${draft.url} onInput=${set("url")} error=${at("/url", draft.url)} required
@@ -160,7 +160,7 @@ function Form({ from, start, etag }) {
             ${wrong.parameters && html`<p class="error">${wrong.parameters}</p>`}
           </section>
         `}
-        <${Problem} problem=${tried && (hasWrong ? NOT_COMPLETE : problem?.code === "invalid" ? { ...NOT_COMPLETE, errors: problem.errors } : problem)} shown=${SHOWN} />
+        <${Problem} problem=${attempt && (hasWrong ? NOT_COMPLETE : problem?.code === "invalid" ? { ...NOT_COMPLETE, errors: problem.errors } : problem)} fieldPointers=${FIELD_POINTERS} />
         ${theirs && html`<${Conflict} theirs=${theirs} draft=${draft}
           useTheirs=${() => { setDraft(theirs.draft); setVersion(theirs.etag); setTheirs(null); }}
           useMine=${() => { setVersion(theirs.etag); setTheirs(null); }} />`}
@@ -233,11 +233,11 @@ function ParameterRow({ parameter, change, at: errorAt }) {
   `;
 }
 
-/** @typedef {{ request: any, credential: any, code: string | null, reason: string | null }} Shown */
-/** @typedef {{ shown: Shown | null, problem: ApiProblem | null }} PreviewState */
+/** @typedef {{ request: any, credential: any, code: string | null, reason: string | null }} PreviewResult */
+/** @typedef {{ response: PreviewResult | null, problem: ApiProblem | null }} PreviewState */
 
 /** @type {PreviewState} */
-const NOT_KNOWN = { shown: null, problem: null };
+const NOT_KNOWN = { response: null, problem: null };
 
 /** @param {Draft} draft @param {Values} values @param {object} wrong @returns {PreviewState} */
 function usePreview(draft, values, wrong) {
@@ -248,7 +248,7 @@ function usePreview(draft, values, wrong) {
     const timer = window.setTimeout(async () => {
       const result = await post("/drafts/preset/preview", trialOf(draft, values), { signal: controller.signal });
       if (controller.signal.aborted) return;
-      setState(result.ok ? { shown: result.body, problem: null } : { shown: null, problem: result.problem });
+      setState(result.ok ? { response: result.body, problem: null } : { response: null, problem: result.problem });
     }, PAUSE);
     return () => {
       clearTimeout(timer);
@@ -270,8 +270,8 @@ function trialOf(draft, values) {
 /** @param {import("../form_of_preset.js").Form} form @returns {Values} */
 function examplesOf({ parameters }) {
   /** @param {import("../form_of_preset.js").Parameter} parameter */
-  const example = ({ name, type, example: given, default: fallback, enum: choices, max_length: length }) => {
-    const value = given ?? fallback ?? choices?.[0];
+  const example = ({ name, type, example: ownExample, default: fallback, enum: choices, max_length: length }) => {
+    const value = ownExample ?? fallback ?? choices?.[0];
     if (type === "boolean") return value === true;
     if (value !== null && value !== undefined && value !== "") return String(value);
     return type === "number" ? "1.5" : fallback === "" ? "" : name.slice(0, length ?? undefined);
@@ -284,7 +284,7 @@ function Preview({ draft, values, setValues, preview, wrong }) {
   const form = formOf(draft);
   const [result, setResult] = useState(/** @type {any} */ (null));
   const [busy, setBusy] = useState(false);
-  const { shown, problem } = preview;
+  const { response, problem } = preview;
   const test = async () => {
     setBusy(true);
     setResult(null);
@@ -292,7 +292,7 @@ function Preview({ draft, values, setValues, preview, wrong }) {
     setBusy(false);
   };
   const errors = Object.fromEntries(form.parameters.map(({ name }) => [name, errorsAt(problem, `/sample/parameters/${escaped(name)}`)]));
-  const request = shown?.request;
+  const request = response?.request;
   return html`
     <aside class="preview" aria-label="Preview">
       <section class="card pad" aria-labelledby="seen">
@@ -307,7 +307,7 @@ function Preview({ draft, values, setValues, preview, wrong }) {
         <h2 id="sent">What Sidekey sends</h2>
         ${Object.keys(wrong).length > 0 && html`<p class="help">Shown once the marked fields are right.</p>`}
         ${problem && html`<p class="help">${problem.code === "invalid" ? `Shown once these are right: ${partsIn(problem)}.` : problem.detail}</p>`}
-        ${shown && !request && html`<p class="error">${shown.reason}</p>`}
+        ${response && !request && html`<p class="error">${response.reason}</p>`}
         ${request && html`
           <pre>${textOf(request)}</pre>
           <p class="help">This is a real request. The service may act on it. It counts as one of your sends.</p>

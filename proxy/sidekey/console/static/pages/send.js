@@ -1,7 +1,7 @@
 // Send a preset once or from a CSV file, and see its sends.
 import { useCall } from "../api.js";
 import { focusFirst, Submit } from "../fields.js";
-import { bodyOf, errorsIn, FormOfPreset, untouched } from "../form_of_preset.js";
+import { bodyOf, errorsIn, FormOfPreset, initialValues } from "../form_of_preset.js";
 import { Busy, Copy, Loading, Page, Tabs, announce } from "../parts.js";
 import { ask } from "../dialog.js";
 import { useLeaveQuestion } from "../router.js";
@@ -9,7 +9,7 @@ import { fetchResult, mayHaveArrived, newKey, send } from "../sending.js";
 import { may, mayChange, me } from "../session.js";
 import { seconds } from "../time.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
-import { outcome, sendProblem, sentJustNow } from "../words.js";
+import { outcomeWords, sendProblem, sentJustNow } from "../words.js";
 import { Sends } from "./sends.js";
 
 /**
@@ -46,13 +46,13 @@ function Views({ form, query }) {
   const hasCsv = form.takes === "parameters" && form.parameters.length > 0;
   /** @type {[string, string][]} */
   const items = [["one", "One"], ["csv", "From a CSV file"], ["sends", "Your sends"]];
-  const shown = hasCsv ? items : items.filter(([key]) => key !== "csv");
+  const tabs = hasCsv ? items : items.filter(([key]) => key !== "csv");
   const chosen = query.get("tab") ?? "one";
-  const tab = shown.some(([key]) => key === chosen) ? chosen : "one";
+  const tab = tabs.some(([key]) => key === chosen) ? chosen : "one";
   // What was typed and a file that is being sent stay while the person looks at another tab.
   return html`
     ${form.help && html`<p class="lead">${form.help}</p>`}
-    <${Tabs} items=${shown} value=${tab} />
+    <${Tabs} items=${tabs} value=${tab} />
     ${form.problem && tab !== "sends" && html`<p class="banner bad" role="alert">Cannot be sent now.
       ${" "}${may("viewer") ? html`<a href=${`/ui/presets/${encodeURIComponent(form.id)}`}>See why</a>` : "Tell a developer."}</p>`}
     ${!form.problem && tab !== "sends" && may("viewer") && html`<${Failing} id=${form.id} />`}
@@ -83,7 +83,7 @@ function Failing({ id }) {
 
 /** @param {{ form: Form }} props */
 function One({ form }) {
-  const [values, setValues] = useState(() => untouched(form));
+  const [values, setValues] = useState(() => initialValues(form));
   const [state, setState] = useState(/** @type {State} */ ({ phase: "edit" }));
   const element = useRef(/** @type {HTMLFormElement | null} */ (null));
   const result = useRef(/** @type {HTMLElement | null} */ (null));
@@ -137,7 +137,7 @@ function One({ form }) {
     setState({ phase: "edit" });
   };
   const startOver = () => {
-    setValues(untouched(form));
+    setValues(initialValues(form));
     edit();
   };
   const editLost = async () => {
@@ -187,7 +187,7 @@ const firstInput = (form) => form?.querySelector("input, textarea, select");
 
 /** @param {SendResult} sent @returns {Words} */
 function wordsOf(sent) {
-  if ("send" in sent) return outcome(sent.send);
+  if ("send" in sent) return outcomeWords(sent.send);
   if ("lost" in sent) return { mood: "warning", text: "Sidekey has not received it.", advice: "" };
   if ("unreachable" in sent) return { mood: "warning", text: "Unknown: it may have been sent.", advice: "Sidekey cannot be asked now." };
   return sendProblem(sent.problem, sent.retryAfter, me.value ?? undefined);
@@ -207,7 +207,7 @@ function Result({ words, send: made, focus, children }) {
 /** @param {{ problem: import("../api.js").Problem, errors: Record<string, string> }} props Errors that no input shows. */
 function Rest({ problem, errors }) {
   if (problem.code !== "invalid") return null;
-  const shown = Object.keys(errors).map((name) => (name === "" ? "/payload" : `/parameters/${name}`));
-  const rest = problem.errors.filter(({ pointer }) => !shown.includes(pointer));
+  const fieldPointers = Object.keys(errors).map((name) => (name === "" ? "/payload" : `/parameters/${name}`));
+  const rest = problem.errors.filter(({ pointer }) => !fieldPointers.includes(pointer));
   return rest.length > 0 && html`<ul class="error">${rest.map(({ pointer, detail }) => html`<li><code>${pointer}</code> ${detail}</li>`)}</ul>`;
 }

@@ -10,7 +10,7 @@ import { mayHaveArrived, newKey, send, wait } from "../sending.js";
 import { me, mayChange } from "../session.js";
 import { number } from "../time.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
-import { counted, outcome } from "../words.js";
+import { countsText, outcomeWords } from "../words.js";
 import { lastRun, ownSends } from "./sends.js";
 
 /**
@@ -26,18 +26,18 @@ import { lastRun, ownSends } from "./sends.js";
 const MAX_FILE_SIZE = 5 << 20;
 const MAX_CHECKED = 100;
 const MAX_SHOWN = 20;
-const PREVIEWED = 3;
+const MAX_PREVIEWED = 3;
 const DAY = 86_400_000;
 /** Not 4.47701E+11, which Excel makes of a long number. */
 const PHONE = /^[+(]?(?:[ ()./-]*\d){5,}[ ()./-]*$/;
 /** Spreadsheets separate cells by semicolons where people write 1,5. */
 const SPREADSHEET = (1.5).toLocaleString().includes(",") ? ";" : ",";
 /** Begins the headings of a result, which are no columns of a file that is sent again. */
-const OWN = "Sidekey: ";
+const RESULT_PREFIX = "Sidekey: ";
 /** @type {Record<string, string>} */
-const NAMES = { ",": "comma", ";": "semicolon" };
+const SEPARATOR_NAMES = { ",": "comma", ";": "semicolon" };
 /** Values that tell a person which row is meant. */
-const NAMING = 2;
+const MAX_NAMING_VALUES = 2;
 const MAX_NAME_LENGTH = 40;
 const BOOLEANS = { true: true, yes: true, 1: true, false: false, no: false, 0: false };
 
@@ -49,16 +49,16 @@ export function SendCsv({ form, query }) {
   const [file, setFile] = useState(/** @type {{ name: string, table: Table } | null} */ (null));
   const [error, setError] = useState("");
   const [columns, setColumns] = useState(/** @type {string[]} */ ([]));
-  const begins = query.get("start") ?? "1";
-  const [start, setStart] = useState(begins);
-  useEffect(() => setStart(begins), [begins]);
+  const startRow = query.get("start") ?? "1";
+  const [start, setStart] = useState(startRow);
+  useEffect(() => setStart(startRow), [startRow]);
   /** @type {{ current: Map<number, RowResult> }} */
   const results = useRef(new Map());
   /** Contents that may have arrived before this file was chosen. @type {{ current: typeof arrived }} */
-  const known = useRef(new Map());
+  const arrivedBefore = useRef(new Map());
   /** The fields of headings that a person chose, for the next file. @type {{ current: Map<string, string> }} */
   const chosenFields = useRef(new Map());
-  const [leavesSent, setLeavesSent] = useState(true);
+  const [skipsAccepted, setSkipsAccepted] = useState(true);
   const [run, setRun] = useState(/** @type {Run | null} */ (null));
   const [, redraw] = useState(0);
   /** @type {{ current: HTMLElement | null }} */
@@ -79,33 +79,33 @@ export function SendCsv({ form, query }) {
     const table = chosen.size > MAX_FILE_SIZE ? "The file is larger than 5 MB. Split it." : await contentOf(chosen);
     if (typeof table === "string") return setError(table);
     results.current = new Map();
-    known.current = new Map(arrived);
+    arrivedBefore.current = new Map(arrived);
     setRun(null);
-    setLeavesSent(true);
+    setSkipsAccepted(true);
     setColumns(table.headings.map((heading) => chosenFields.current.get(heading) ?? matching(form, heading)));
     setFile({ name: chosen.name, table });
-    setStart(begins);
+    setStart(startRow);
     return announce(`${chosen.name}: ${table.rows.length} rows.`);
   };
   const first = /^[0-9]{1,4}$/.test(start.trim()) ? Number(start) : 0;
-  const marked = useMemo(() => (file ? resultsIn(file.table) : new Map()), [file]);
+  const resultsInFile = useMemo(() => (file ? resultsIn(file.table) : new Map()), [file]);
   const key = (/** @type {string} */ text) => `${form.id}\n${text}`;
   /** @param {Item} item @returns {RowResult | undefined} The result of an earlier send that may have arrived. */
-  const earlier = ({ row, text }) => [results.current.get(row), marked.get(row), known.current.get(key(text))].find((result) => result && mayRepeat(result));
+  const earlierResult = ({ row, text }) => [results.current.get(row), resultsInFile.get(row), arrivedBefore.current.get(key(text))].find((result) => result && mayRepeat(result));
   /** @type {Map<number, RowError[]>} */
   const errorsOf = new Map();
   for (const error of check.errors) errorsOf.set(error.row, [...(errorsOf.get(error.row) ?? []), error]);
-  const fine = items.filter(({ row }) => !errorsOf.has(row));
-  const ahead = fine.filter(({ row }) => first > 0 && row >= first);
-  const before = new Set(ahead.filter((item) => isAccepted(earlier(item))));
-  const chosen = leavesSent ? ahead.filter((item) => !before.has(item)) : ahead;
+  const validItems = items.filter(({ row }) => !errorsOf.has(row));
+  const remaining = validItems.filter(({ row }) => first > 0 && row >= first);
+  const before = new Set(remaining.filter((item) => isAccepted(earlierResult(item))));
+  const chosen = skipsAccepted ? remaining.filter((item) => !before.has(item)) : remaining;
   /** The last row of a run. Rows below it are left out, so nobody is asked to go on with them. */
   const end = chosen.at(-1)?.row ?? 0;
   const begin = () => {
     const id = newKey();
     const rows = chosen.map(({ row, values, text }) => ({ row, text, body: bodyOf(form, values, { batch: { id, rows: end } }) }));
     for (const [row, errors] of errorsOf) if (row >= first) results.current.set(row, { outcome: "left_out", errors });
-    if (leavesSent) {
+    if (skipsAccepted) {
       for (const item of before) {
         if (!results.current.has(item.row)) results.current.set(item.row, { ...earlier(item), outcome: "accepted_before" });
       }
@@ -134,7 +134,7 @@ export function SendCsv({ form, query }) {
   const goOn = async (current) => {
     announce("Sending…");
     await current.go();
-    announce(ended(current));
+    announce(endText(current));
   };
   /** @param {number} index @param {string} name */
   const setColumn = (index, name) => {
@@ -148,69 +148,69 @@ export function SendCsv({ form, query }) {
       ${query.has("start") && !file && html`<p>Choose the same file again. Sidekey does not keep it.</p>`}
       <${FileInput} label="CSV file" accept=".csv,text/csv" onFile=${choose} error=${error} disabled=${isBusy}
         help="Comma or semicolon, UTF‑8, at most 1,000 rows. You can also drop the file here." />
-      ${!file && html`<button type="button" class="link" onClick=${() => download(`${form.id}.csv`, write([form.parameters.map(labelIn(form))], SPREADSHEET))}>
+      ${!file && html`<button type="button" class="link" onClick=${() => download(`${form.id}.csv`, write([form.parameters.map(headingOf(form))], SPREADSHEET))}>
         Download an empty file
       </button>`}
     </section>
     ${file && html`
       <section class="card pad">
         <h2>2. Check</h2>
-        <${Checked} form=${form} file=${file} columns=${columns} items=${items} fine=${fine} chosen=${isOpen ? chosen : NO_ITEMS} mapping=${mapping}
+        <${Checked} form=${form} file=${file} columns=${columns} items=${items} validItems=${validItems} chosen=${isOpen ? chosen : NO_ITEMS} mapping=${mapping}
           setColumn=${setColumn} check=${check} checkAgain=${checkAgain} disabled=${isBusy} expected=${Number(query.get("rows") ?? 0)} />
       </section>
     `}
-    ${file && (isBusy || (check.isDone && fine.length > 0)) && html`
+    ${file && (isBusy || (check.isDone && validItems.length > 0)) && html`
       <section class="card pad">
         <h2>3. Send</h2>
         ${isBusy
           ? html`<${Progress} run=${run} goOn=${() => goOn(run)} />`
-          : html`<${Begin} form=${form} start=${start} setStart=${setStart} first=${first} last=${fine.at(-1)?.row ?? 0} end=${end} count=${chosen.length} begin=${begin} run=${run} isOpen=${isOpen}
-              wrong=${errorsOf.size} another=${() => input.current?.querySelector("input")?.click()} before=${before.size} leavesSent=${leavesSent} setLeavesSent=${setLeavesSent}
-              uncertain=${chosen.filter((item) => earlier(item) && !before.has(item)).length} />`}
+          : html`<${Begin} form=${form} start=${start} setStart=${setStart} first=${first} last=${validItems.at(-1)?.row ?? 0} end=${end} count=${chosen.length} begin=${begin} run=${run} isOpen=${isOpen}
+              wrong=${errorsOf.size} another=${() => input.current?.querySelector("input")?.click()} before=${before.size} skipsAccepted=${skipsAccepted} setSkipsAccepted=${setSkipsAccepted}
+              uncertain=${chosen.filter((item) => earlierResult(item) && !before.has(item)).length} />`}
       </section>
     `}
     ${file && results.current.size > 0 && html`
       <section class="card pad">
         <h2>4. Result</h2>
-        <${Results} form=${form} file=${file} results=${results.current} naming=${naming(form, items, columns)} />
+        <${Results} form=${form} file=${file} results=${results.current} naming=${rowNamer(form, items, columns)} />
       </section>
     `}
   `;
 }
 
 /** @param {{ form: Form, file: { name: string, table: Table }, columns: string[], setColumn: (index: number, name: string) => void, items: Item[],
- *   fine: Item[], chosen: Item[], mapping: string[], check: Check, checkAgain: () => void,
- *   disabled: boolean, expected: number }} props `fine`: items without an error. `chosen`: those that are sent. */
-function Checked({ form, file, columns, setColumn, items, fine, chosen, mapping, check, checkAgain, disabled, expected }) {
+ *   validItems: Item[], chosen: Item[], mapping: string[], check: Check, checkAgain: () => void,
+ *   disabled: boolean, expected: number }} props `validItems`: items without an error. `chosen`: those that are sent. */
+function Checked({ form, file, columns, setColumn, items, validItems, chosen, mapping, check, checkAgain, disabled, expected }) {
   const { headings, rows, separator } = file.table;
   // It stays open once the person has chosen the fields.
-  const opens = useRef(headings.some((heading, index) => columns[index] === "" && !heading.startsWith(OWN)));
+  const opens = useRef(headings.some((heading, index) => columns[index] === "" && !heading.startsWith(RESULT_PREFIX)));
   /** @type {[string, string][]} */
   const options = [["", "(not used)"], ...form.parameters.map((parameter) => /** @type {[string, string]} */ ([parameter.name, labelOf(parameter)]))];
   const used = form.parameters.filter(({ name }) => columns.includes(name));
-  const same = useMemo(() => (check.isDone ? repeated(fine) : []), [check]);
+  const same = useMemo(() => (check.isDone ? repeated(validItems) : []), [check]);
   const phones = used.filter(({ format }) => format === "phone");
-  const odd = fine.flatMap(({ row, values }) => phones.filter((parameter) => values[parameter.name] && !PHONE.test(String(values[parameter.name]).trim()))
+  const oddPhones = validItems.flatMap(({ row, values }) => phones.filter((parameter) => values[parameter.name] && !PHONE.test(String(values[parameter.name]).trim()))
     .map((parameter) => `Row ${row}: ${labelOf(parameter)} is ${values[parameter.name]}`));
-  const wrong = items.length - fine.length;
+  const wrong = items.length - validItems.length;
   // Most rows fail where a column goes into the wrong field.
-  if (wrong > fine.length) opens.current = true;
-  const name = naming(form, items, columns);
+  if (wrong > validItems.length) opens.current = true;
+  const name = rowNamer(form, items, columns);
   const absent = form.parameters.filter(({ name, default: value }) => !columns.includes(name) && value !== null && value !== "");
-  const last = fine.at(-1)?.row;
+  const last = validItems.at(-1)?.row;
   return html`
-    <p><strong>${file.name}</strong>: ${counting(rows.length)}, ${NAMES[separator]}.</p>
+    <p><strong>${file.name}</strong>: ${rowsText(rows.length)}, ${SEPARATOR_NAMES[separator]}.</p>
     ${expected > 0 && check.isDone && last && expected !== last && html`<p class="banner">This file may not be the one that you began with: its last row without an error is row ${last}, not ${expected}.</p>`}
     ${mapping.length === 0 && !check.isDone && !check.problem && html`<${Busy} text=${`Checking: ${check.checked} of ${items.length} rows…`} />`}
     ${check.problem && html`<${Problem} problem=${check.problem} /><button type="button" class="button" onClick=${checkAgain}>Check again</button>`}
-    <${Lines} title=${(/** @type {number} */ count) => fine.length === 0
-      ? "No row can be sent. Correct the file, and choose it again:" : `${counting(count)} cannot be sent and ${count === 1 ? "is" : "are"} left out:`} mood="bad" count=${wrong}
+    <${Lines} title=${(/** @type {number} */ count) => validItems.length === 0
+      ? "No row can be sent. Correct the file, and choose it again:" : `${rowsText(count)} cannot be sent and ${count === 1 ? "is" : "are"} left out:`} mood="bad" count=${wrong}
       lines=${mapping.length === 0 ? check.errors.map((error) => `${name(error.row)}: ${errorText(form, error)}`) : []} />
-    <${Lines} title=${() => "These do not look like phone numbers. They are sent unchanged:"} mood="warning" lines=${odd} count=${odd.length} />
+    <${Lines} title=${() => "These do not look like phone numbers. They are sent unchanged:"} mood="warning" lines=${oddPhones} count=${oddPhones.length} />
     <${Lines} title=${() => "These rows have the same content. Each of them is sent:"} mood="warning" lines=${same} count=${same.length} />
     <${Details} summary="Which column goes into which field?" open=${opens.current}>
       <div class="mapping">
-        ${headings.map((heading, index) => !heading.startsWith(OWN) && html`<${Choice} key=${index} label=${`Column ${heading}`} value=${columns[index]}
+        ${headings.map((heading, index) => !heading.startsWith(RESULT_PREFIX) && html`<${Choice} key=${index} label=${`Column ${heading}`} value=${columns[index]}
           options=${options} disabled=${disabled} onInput=${(/** @type {string} */ field) => setColumn(index, field)} />`)}
       </div>
     <//>
@@ -222,8 +222,8 @@ function Checked({ form, file, columns, setColumn, items, fine, chosen, mapping,
       <div class="scroll" tabindex="0" role="region" aria-label="Preview">
         <table class="list">
           <thead><tr><th scope="col">Row</th>${used.map((parameter) => html`<th scope="col">${labelOf(parameter)}</th>`)}</tr></thead>
-          <tbody>${chosen.slice(0, PREVIEWED).map(({ row, values }) => html`
-            <tr><th scope="row">Row ${row}</th>${used.map((parameter) => html`<td data-label=${labelOf(parameter)}>${shown(values[parameter.name])}</td>`)}</tr>
+          <tbody>${chosen.slice(0, MAX_PREVIEWED).map(({ row, values }) => html`
+            <tr><th scope="row">Row ${row}</th>${used.map((parameter) => html`<td data-label=${labelOf(parameter)}>${cellText(values[parameter.name])}</td>`)}</tr>
           `)}</tbody>
         </table>
       </div>
@@ -245,23 +245,23 @@ function Lines({ title, lines, count, mood, children }) {
 }
 
 /** @param {{ form: Form, start: string, setStart: (start: string) => void, first: number, last: number, end: number, count: number, begin: () => void,
- *   run: Run | null, isOpen: boolean, wrong: number, another: () => void, before: number, leavesSent: boolean, setLeavesSent: (leaves: boolean) => void, uncertain: number }} props
+ *   run: Run | null, isOpen: boolean, wrong: number, another: () => void, before: number, skipsAccepted: boolean, setSkipsAccepted: (leaves: boolean) => void, uncertain: number }} props
  * `isOpen`: rows are left. `wrong`: how many rows have errors. `before`: how many rows were accepted before. `uncertain`: how many may have arrived before. */
-function Begin({ form, start, setStart, first, last, end, count, begin, run, isOpen, wrong, another, before, leavesSent, setLeavesSent, uncertain }) {
+function Begin({ form, start, setStart, first, last, end, count, begin, run, isOpen, wrong, another, before, skipsAccepted, setSkipsAccepted, uncertain }) {
   const isInside = first > 0 && first <= last;
   return html`
-    ${run && html`<p class=${run.isFine ? "banner good" : "banner"}><strong>${ended(run)}</strong> ${left(run)}</p>`}
+    ${run && html`<p class=${run.areAllAccepted ? "banner good" : "banner"}><strong>${endText(run)}</strong> ${leftText(run)}</p>`}
     ${isOpen && html`
       ${before > 0 && html`
-        <${CheckBox} label=${`Leave out ${counting(before)} that ${before === 1 ? "was" : "were"} accepted before`} value=${leavesSent} onInput=${setLeavesSent}
+        <${CheckBox} label=${`Leave out ${rowsText(before)} that ${before === 1 ? "was" : "were"} accepted before`} value=${skipsAccepted} onInput=${setSkipsAccepted}
           help="The file marks them as accepted, or you have sent the same content from this page." />
       `}
-      ${uncertain > 0 && html`<p class="banner">${counting(uncertain)} may have arrived before, with an error or an unknown result. Check at the service before you send again.</p>`}
+      ${uncertain > 0 && html`<p class="banner">${rowsText(uncertain)} may have arrived before, with an error or an unknown result. Check at the service before you send again.</p>`}
       ${run === null && before === 0 && html`<${Earlier} form=${form} first=${first} end=${end} />`}
-      <p>${pace(count)}</p>
+      <p>${paceText(count)}</p>
       <div class="actions">
         <button type="button" class="button primary" disabled=${!isInside || count === 0 || form.problem || !mayChange("send")} onClick=${begin}>${wrong > 0
-          ? `Send the ${number(count)} good ${count === 1 ? "row" : "rows"}` : `Send ${counting(count)}`}</button>
+          ? `Send the ${number(count)} good ${count === 1 ? "row" : "rows"}` : `Send ${rowsText(count)}`}</button>
         ${wrong > 0 && html`<button type="button" class="button" onClick=${another}>Choose another file</button>`}
         <span class="help">They go out at once and cannot be taken back.</span>
       </div>
@@ -288,24 +288,24 @@ function Earlier({ form, first, end }) {
 }
 
 /** @param {number} count "1 row", "1,000 rows". */
-const counting = (count) => `${number(count)} ${count === 1 ? "row" : "rows"}`;
+const rowsText = (count) => `${number(count)} ${count === 1 ? "row" : "rows"}`;
 
 /** @param {Run} run */
-function ended({ phase, note, items, results }) {
+function endText({ phase, note, items, results }) {
   if (phase !== "done") return `${phase === "paused" ? "Paused" : "Stopped"}${note ? `: ${note}` : "."}`;
   const accepted = items.filter(({ row }) => results.get(row)?.outcome === "accepted").length;
   return `Done: ${number(accepted)} of ${number(items.length)} rows were accepted.`;
 }
 
 /** @param {Run} run */
-function left({ items, position }) {
+function leftText({ items, position }) {
   const count = items.length - position;
   if (count === 0) return "";
   return count === 1 ? "1 row is left: the result says which." : `${number(count)} rows are left: the result says which.`;
 }
 
 /** @param {number} count How long the rows take, and whether they are more than a day's limit. */
-function pace(count) {
+function paceText(count) {
   const { per_minute: minute, per_day: day } = me.value ?? {};
   const minutes = minute ? Math.ceil(count / minute) : 0;
   const time = minutes > 1 ? `At ${number(minute ?? 0)} a minute, ${number(count)} rows take about ${minutes - 1 || 1} ${minutes > 2 ? "minutes" : "minute"}. ` : "";
@@ -320,7 +320,7 @@ function Progress({ run, goOn }) {
   return html`
     <label class="progress"><progress value=${position} max=${items.length}></progress> <span>${number(position)} of ${number(items.length)}</span></label>
     <p>${counts(run.results.values())}</p>
-    <p>${phase === "paused" ? ended(run) : isEnding ? "Waiting for the row that is under way…" : note}</p>
+    <p>${phase === "paused" ? endText(run) : isEnding ? "Waiting for the row that is under way…" : note}</p>
     <div class="actions">
       ${phase === "paused"
         ? html`<button type="button" class="button primary" onClick=${goOn}>Go on</button>`
@@ -336,7 +336,7 @@ function counts(results) {
   /** @type {Record<string, number>} */
   const counts = {};
   for (const { outcome: name } of results) counts[name] = (counts[name] ?? 0) + 1;
-  return counted(counts);
+  return countsText(counts);
 }
 
 /** @param {{ form: Form, file: { name: string, table: Table }, results: Map<number, RowResult>, naming: (row: number) => string }} props */
@@ -348,7 +348,7 @@ function Results({ form, file, results, naming: name }) {
   return html`
     <p>${counts(results.values())}</p>
     <div class="actions"><button type="button" class="button" onClick=${() => download(target, resultOf(file.table, results))}>Download the result</button></div>
-    <${Lines} title=${() => "Not accepted:"} mood="warning" count=${others.length} lines=${others.map(([row, result]) => sentence(form, name(row), result))}>
+    <${Lines} title=${() => "Not accepted:"} mood="warning" count=${others.length} lines=${others.map(([row, result]) => rowText(form, name(row), result))}>
       ${[...advice].map((text) => html`<p>${text}</p>`)}
       ${advice.size > 0 && hints.map((parameter) => html`<p class="help"><strong>${labelOf(parameter)}</strong>: ${parameter.help} ${parameter.example && `Example: ${parameter.example}`}</p>`)}
     <//>
@@ -356,7 +356,7 @@ function Results({ form, file, results, naming: name }) {
 }
 
 /** @param {RowResult} result */
-const wordsOf = (result) => outcome(/** @type {import("../words.js").Send} */ (result));
+const wordsOf = (result) => outcomeWords(/** @type {import("../words.js").Send} */ (result));
 
 /** @param {RowResult | undefined} result */
 const isAccepted = (result) => result?.outcome === "accepted" || result?.outcome === "accepted_before";
@@ -365,18 +365,18 @@ const isAccepted = (result) => result?.outcome === "accepted" || result?.outcome
 const mayRepeat = (result) => isAccepted(result) || result.outcome === "failed" || result.outcome === "unknown";
 
 /** @param {Form} form @param {Item[]} items @param {string[]} columns Return a function that names a row by its line in a spreadsheet and its first values. */
-function naming({ parameters }, items, columns) {
+function rowNamer({ parameters }, items, columns) {
   const used = columns.filter((name) => parameters.some((parameter) => parameter.name === name));
   const byRow = new Map(items.map((item) => [item.row, item]));
   return (/** @type {number} */ row) => {
-    const texts = used.map((name) => String(byRow.get(row)?.values[name] ?? "").trim()).filter(Boolean).slice(0, NAMING);
+    const texts = used.map((name) => String(byRow.get(row)?.values[name] ?? "").trim()).filter(Boolean).slice(0, MAX_NAMING_VALUES);
     const cut = texts.map((text) => (text.length > MAX_NAME_LENGTH ? `${text.slice(0, MAX_NAME_LENGTH)}…` : text));
     return `Row ${row} (${[`line ${row + 1}`, ...cut].join(", ")})`;
   };
 }
 
 /** @param {Form} form @param {string} row @param {RowResult} result */
-function sentence(form, row, result) {
+function rowText(form, row, result) {
   if (result.errors) return `${row}: ${result.outcome === "left_out" ? "left out" : "not sent"}. ${result.errors.map((error) => errorText(form, error)).join(" ")}`;
   const text = result.outcome === "unknown" ? `check at ${result.host || "the service"} before you send it again.` : wordsOf(result).text;
   return `${row}: ${text}${result.request_id ? ` Request ${result.request_id}` : ""}`;
@@ -385,20 +385,20 @@ function sentence(form, row, result) {
 /** @param {Table} table @param {Map<number, RowResult>} results The rows from the first that was sent. */
 function resultOf({ headings, rows, separator }, results) {
   const from = Math.min(...results.keys());
-  const columns = headings.map((heading, index) => ({ heading, index })).filter(({ heading }) => !heading.startsWith(OWN));
+  const columns = headings.map((heading, index) => ({ heading, index })).filter(({ heading }) => !heading.startsWith(RESULT_PREFIX));
   const lines = rows.filter(({ row }) => row >= from).map(({ row, cells }) => {
     const result = results.get(row);
     const line = [String(row), ...columns.map(({ index }) => cells[index])];
     if (!result) return [...line, "not sent yet", "", "", ""];
     return [...line, result.outcome.replace("_", " "), String(result.status || ""), result.at ?? "", result.request_id ?? ""];
   });
-  const names = ["outcome", "status", "time", "request ID"].map((name) => OWN + name);
-  return write([[`${OWN}row`, ...columns.map(({ heading }) => heading), ...names], ...lines], separator);
+  const names = ["outcome", "status", "time", "request ID"].map((name) => RESULT_PREFIX + name);
+  return write([[`${RESULT_PREFIX}row`, ...columns.map(({ heading }) => heading), ...names], ...lines], separator);
 }
 
 /** @param {Table} table @returns {Map<number, RowResult>} The results that a file has, if it is a result itself. */
 function resultsIn({ headings, rows }) {
-  const [outcomes, statuses, times, requests] = ["outcome", "status", "time", "request ID"].map((name) => headings.indexOf(OWN + name));
+  const [outcomes, statuses, times, requests] = ["outcome", "status", "time", "request ID"].map((name) => headings.indexOf(RESULT_PREFIX + name));
   if (outcomes < 0) return new Map();
   return new Map(rows.map(({ row, cells }) => [row, {
     outcome: /** @type {import("../csv_run.js").Outcome} */ (cells[outcomes].replace(" ", "_")),
@@ -418,7 +418,7 @@ async function contentOf(file) {
 }
 
 /** @param {Form} form Return headings that `matching` finds again. */
-const labelIn = (form) => (/** @type {Form["parameters"][number]} */ parameter) => {
+const headingOf = (form) => (/** @type {Form["parameters"][number]} */ parameter) => {
   const label = labelOf(parameter).trim();
   return matching(form, label) === parameter.name ? label : parameter.name;
 };
@@ -469,7 +469,7 @@ function repeated(items) {
 }
 
 /** @param {string | boolean | undefined} value */
-const shown = (value) => (value === true ? "true" : value === false ? "false" : (value ?? ""));
+const cellText = (value) => (value === true ? "true" : value === false ? "false" : (value ?? ""));
 
 /** @param {Form} form @param {{ pointer: string, detail: string }} error */
 function errorText({ parameters }, { pointer, detail }) {

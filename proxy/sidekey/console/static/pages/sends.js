@@ -5,7 +5,7 @@ import { Copy, Details, Empty, Loading, More, Problem, State, Time } from "../pa
 import { go } from "../router.js";
 import { may, me } from "../session.js";
 import { html, signal } from "../vendor/preact.js";
-import { counted, outcome, personName } from "../words.js";
+import { countsText, outcomeWords, personName } from "../words.js";
 
 /** @typedef {import("../sending.js").Send} Send */
 
@@ -60,7 +60,7 @@ export function List({ sends, titles, goOn = false, people = false, empty }) {
 
 /** @param {{ send: Send }} props */
 function Outcome({ send }) {
-  const { mood, text, advice } = outcome(send);
+  const { mood, text, advice } = outcomeWords(send);
   return html`
     <span class=${mood === "good" ? "" : "error"}>${text}</span>
     ${MAY_HAVE_ACTED.has(send.outcome) && html` <span class="help">${advice}</span>`}
@@ -103,7 +103,7 @@ function Batch({ batch, goOn }) {
   };
   return html`
     <p>${isSending && html`<strong>Sending…</strong> `}${summary(batch)}${mayBeSending && ". It may still be running."}</p>
-    <p class="help">${counted(outcomes)}</p>
+    <p class="help">${countsText(outcomes)}</p>
     ${others.length > 0 && html`
       <${Details} summary="Rows that were not accepted">
         <ul class="plain">${others.map(({ row, outcome: result, status }) => html`<li>Row ${row} <${State} status=${result} /> ${status || ""}</li>`)}</ul>
