@@ -112,7 +112,7 @@ class Arena:
 
 @dataclass(slots=True)
 class Comparison:
-    """The subjects of one row. A subject that fails is dropped, and the others continue."""
+    """The subjects of one row. If a subject fails, the comparison continues without it."""
 
     running: dict[str, Running] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)

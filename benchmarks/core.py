@@ -95,7 +95,7 @@ class WarmSource:
 
 
 def integration(case: Case, signing: SigningRules | None) -> Integration:
-    """Build an integration like `basic`, or with a token like `oauth2`, as far as the warm path can see."""
+    """Build an integration that the warm path treats like `basic`, or like `oauth2` with a token."""
     prefix = parse_prefix("http://upstream.test:8081/api")
     places = InjectionPoints(headers=("Authorization",))
     policy, traits = Policy(prefixes=(prefix,)), CredentialTraits(places, signing=signing)

@@ -71,10 +71,10 @@ QUERY = (*FIELDS_OF_A_QUERY, *FOREIGN, *WIDE, *DEEP)
 
 
 class HostileWire(Wire):
-    """A transport whose end can be asked for."""
+    """A transport that a connection can close, pause and resume, without effect."""
 
     def close(self) -> None:
-        """Nothing is left to close."""
+        """Do nothing."""
         return
 
     abort = close
@@ -83,7 +83,7 @@ class HostileWire(Wire):
     resume_reading = close
 
     def can_write_eof(self) -> bool:
-        """As TCP can."""
+        """Return True, as a TCP transport does."""
         return True
 
     def get_write_buffer_size(self) -> int:
@@ -346,7 +346,7 @@ def worst(sort: str, candidates: int = CANDIDATES) -> tuple[float, bytes]:
 
 
 def run(sorts: Sequence[str] = ("target", "query", "head")) -> dict[str, float]:
-    """Return the CPU ms of the worst request of each type, and `worst` of all of them."""
+    """Return the CPU ms of the worst request of each type, and under `worst` the maximum."""
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -42,7 +42,7 @@ def claim_cores() -> Cores:
 
 
 def raise_open_files() -> int:
-    """Raise the soft limit of open files to the hard one, for this process and what it starts, and return it."""
+    """Raise the soft limit of open files to the hard limit, also for child processes, and return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

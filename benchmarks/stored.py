@@ -169,7 +169,7 @@ class Operator:
         return time.perf_counter() - began
 
     def get(self, rest: str) -> Any:
-        """What the API shows of integrations: of one by its path, or of those that a query finds."""
+        """Get an integration by its path, or a page of integrations by a query. Return the body."""
         return self._ask("GET", f"{_API}{rest}")
 
     def _ask(

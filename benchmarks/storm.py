@@ -65,7 +65,7 @@ class Caller(asyncio.Protocol):
         self._count(ANSWERED if head.startswith(b"HTTP/1.1 200 ") else head[9:12].decode())
 
     def eof_received(self) -> None:
-        """Send no request on a connection that is known to end."""
+        """Send no more requests: the proxy closes the connection."""
         self.open = False
 
     def connection_lost(self, error: Exception | None) -> None:

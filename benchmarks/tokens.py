@@ -49,9 +49,9 @@ class Ledger:
         return f"{name}~{self._issued}~{now + self.clients[name].life:.6f}"
 
     def check(self, authorization: Sequence[str], now: float) -> bool:
-        """Whether a request with these Authorization values is served; it is counted by its token.
+        """Count a request with these Authorization values by its token, and return True if it is served.
 
-        Raises ValueError where there is not exactly one token of a known client.
+        Raises ValueError unless it has exactly one token, of a known client.
         """
         name, expiry = _read(authorization)
         account = self.accounts.get(name)
@@ -76,7 +76,7 @@ def _read(authorization: Sequence[str]) -> tuple[str, float]:
 
 
 def most_within(moments: Sequence[float], window: float) -> int:
-    """Return the largest number of these ascending times within one window, which begins at one of them."""
+    """Return the largest number of these ascending times in a window of this length."""
     return max(
         (bisect_left(moments, moment + window) - index for index, moment in enumerate(moments)),
         default=0,

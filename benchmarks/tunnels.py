@@ -47,8 +47,8 @@ def build(folder: Path) -> Path:
 class Way:
     """How callers reach an upstream's base through a proxy. `{}` in `authority` is the number of a host.
 
-    `roots` is the file of what they trust, below the job's folder; without it they send plain HTTP. With a `user` they
-    ask for a tunnel, as that; `{}` in it is the number of the group, which has `group` hosts.
+    `roots` is the file of CAs that callers trust, below the job's folder. Without it they send plain HTTP. With a
+    `user`, callers ask the proxy for a tunnel as that user. `{}` in it is the number of a group of `group` hosts.
     """
 
     authority: str
@@ -94,7 +94,7 @@ class TunnelLoad:
     def measure(
         self, port: int, path: str, folder: Path, fields: Mapping[str, str] | None = None
     ) -> tuple[int, dict[Figure, float]]:
-        """Run it; where requests go the way says. Raises MeasureFailed where one failed or the pace was lost."""
+        """Run the load. The `Way` decides where requests go. Raises MeasureFailed if one fails or the pace is lost."""
         del path, fields
         ran = subprocess.run(
             self.command(port, folder), capture_output=True, text=True, timeout=self.seconds + _PATIENCE, check=False

@@ -92,12 +92,12 @@ class Requests(asyncio.Protocol):
         self._lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep what is written to."""
+        """Remember the transport, which `handle` writes to."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go on who waits for its end."""
+        """Wake `end`."""
         del exc
         self._lost.set()
 

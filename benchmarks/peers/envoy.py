@@ -1,4 +1,4 @@
-"""Envoy with its credential_injector filter: one worker, no hot restart, none of the headers it adds by default."""
+"""Envoy with its credential_injector filter: one worker, no hot restart, and no headers of its own."""
 
 from __future__ import annotations
 

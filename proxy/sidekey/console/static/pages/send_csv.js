@@ -107,7 +107,7 @@ export function SendCsv({ form, query }) {
     for (const [row, errors] of errorsOf) if (row >= first) results.current.set(row, { outcome: "left_out", errors });
     if (skipsAccepted) {
       for (const item of before) {
-        if (!results.current.has(item.row)) results.current.set(item.row, { ...earlier(item), outcome: "accepted_before" });
+        if (!results.current.has(item.row)) results.current.set(item.row, { ...earlierResult(item), outcome: "accepted_before" });
       }
     }
     // The next file begins at its first row.
